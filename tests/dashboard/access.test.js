@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before } from 'node:test';
 
-import { Application, KEY, MiB, Operator, Upload, api, launch, start, test, until, violations } from './harness.js';
+import { Application, KEY, MB, Operator, Upload, api, launch, start, test, until, violations } from './harness.js';
 
 /** Directory for screenshots. */
 const PICTURES = process.env.PICTURES;
@@ -23,14 +23,14 @@ before(async () => {
     '-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0',
     '-events-retry-for', '1s',
   );
-  for (const name of ['holiday.mp4', 'letter.pdf', LONG, 'song.flac']) await Upload.whole(landfall, name, 3 * MiB);
-  const cancelled = await Upload.create(landfall, 'mistake.iso', MiB);
+  for (const name of ['holiday.mp4', 'letter.pdf', LONG, 'song.flac']) await Upload.whole(landfall, name, 3 * MB);
+  const cancelled = await Upload.create(landfall, 'mistake.iso', MB);
   const { body: { uploads: [{ id }] } } = await api(landfall, 'uploads?search=mistake');
   await api(landfall, `uploads/${id}`, { method: 'DELETE' });
   assert.ok([404, 410].includes(await cancelled.status()));
-  await Upload.create(landfall, 'not-yet.zip', 700 * MiB);
-  for (const [name, rate] of [['backup.tar.zst', 2 * MiB], [`under-way-${LONG}`, MiB / 2]]) {
-    const upload = await Upload.create(landfall, name, 2000 * MiB);
+  await Upload.create(landfall, 'not-yet.zip', 700 * MB);
+  for (const [name, rate] of [['backup.tar.zst', 2 * MB], [`under-way-${LONG}`, MB / 2]]) {
+    const upload = await Upload.create(landfall, name, 2000 * MB);
     stops.push(upload.flow(rate), () => upload.request.destroy());
   }
   await until(async () => (await api(landfall, 'dead-letters')).body.events.length === 4, 'four dead letters');
@@ -44,10 +44,12 @@ after(async () => {
 
 /** Waits until every section is loaded. */
 async function settled(operator) {
-  await operator.says(operator.live('backup.tar.zst'), /Uploading.*left/s);
+  await operator.says(operator.live('backup.tar.zst'), /Receiving.*left/s);
   await operator.says(operator.tab.locator('#dead'), /post-finish/);
   await operator.says(operator.tab.locator('#throughput-summary'), /in total/);
   await operator.says(operator.tab.locator('#keys'), /landfall keys add/);
+  // On a phone, sections start folded.
+  await operator.tab.locator('details.folds').evaluateAll((all) => { for (const section of all) section.open = true; });
 }
 
 async function picture(tab, name) {
@@ -76,10 +78,19 @@ for (const [theme, options] of Object.entries({
     assert.deepEqual(await violations(operator.visitor), []);
     await picture(tab, theme);
     await tab.getByText('Show as a table').click();
-    await operator.live('backup.tar.zst').getByRole('button').click();
+    await tab.getByRole('button', { name: 'Retry all' }).click();
     await tab.getByRole('dialog').waitFor();
     assert.deepEqual(await violations(operator.visitor), []);
     if (PICTURES) await tab.screenshot({ path: path.join(PICTURES, `dialog-${theme}.png`) });
+    await tab.keyboard.press('Escape');
+    for (const name of ['letter.pdf', 'backup.tar.zst']) {
+      await operator.openDetail(name);
+      await operator.says(tab.locator('#detail-data'), /Stored at/);
+      if (name.startsWith('backup')) await tab.locator('#offsets svg').waitFor();
+      assert.deepEqual(await violations(operator.visitor), []);
+      await picture(tab, `detail-${theme}`);
+      await tab.goBack();
+    }
     await operator.leave();
   });
 }
@@ -90,21 +101,29 @@ test('no horizontal overflow, and targets are at least 44 px high', async () => 
       viewport: { width, height: 700 }, isMobile: width < 800, hasTouch: true,
     });
     await settled(operator);
-    const { wide, small } = await operator.tab.evaluate(() => ({
+    const measure = () => operator.tab.evaluate(() => ({
       wide: document.scrollingElement.scrollWidth - document.documentElement.clientWidth,
-      small: [...document.querySelectorAll('button, input, select, summary, header a')]
+      small: [...document.querySelectorAll('button, input, select, summary, header a, .button')]
         .map((element) => ({ text: element.textContent, box: element.getBoundingClientRect() }))
         .filter(({ box }) => box.width > 0 && box.height < 44)
         .map(({ text, box }) => `${text} ${box.width}×${box.height}`),
     }));
-    assert.equal(wide, 0, `at ${width} px the page is ${wide} px too wide`);
-    assert.deepEqual(small, [], `at ${width} px`);
+    for (const name of [null, 'letter.pdf', LONG]) {
+      if (name !== null) {
+        await operator.openDetail(name);
+        await operator.says(operator.tab.locator('#detail-data'), /Stored at/);
+      }
+      const { wide, small } = await measure();
+      assert.equal(wide, 0, `at ${width} px the page is ${wide} px too wide (${name})`);
+      assert.deepEqual(small, [], `at ${width} px`);
+      if (name !== null) await operator.tab.goBack();
+    }
     await operator.leave();
   }
 });
 
 test('all actions work with the keyboard', async () => {
-  const upload = await Upload.create(landfall, 'by-keyboard.bin', MiB);
+  const upload = await Upload.create(landfall, 'by-keyboard.bin', MB);
   const operator = await Operator.arrive(browser, landfall, DESKTOP);
   const { tab } = operator;
   const { keyboard } = tab;
@@ -128,12 +147,12 @@ test('all actions work with the keyboard', async () => {
   await keyboard.press('Enter');
   await tab.getByRole('heading', { name: 'Active uploads' }).waitFor();
   await settled(operator);
-  await operator.says(operator.live('by-keyboard.bin'), /Started/);
+  await operator.says(operator.live('by-keyboard.bin'), /Waiting/);
 
   const way = await reach('Log out');
   assert.match(way[0], /^Skip to the active uploads/);
-  assert.deepEqual(await reach('Storage and health'), [
-    'Active uploads', 'All uploads', (await tab.locator('header nav li:nth-child(3)').textContent()).trim(), 'Storage and health',
+  assert.deepEqual(await reach('All uploads'), [
+    'Health', (await tab.locator('header nav li:nth-child(2)').textContent()).trim(), 'Active', 'All uploads',
   ]);
   const seen = await tab.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
   assert.equal(seen, 'solid', 'the focus is seen');
@@ -153,7 +172,7 @@ test('all actions work with the keyboard', async () => {
   await reach('State');
   await keyboard.press('ArrowDown');
   await operator.says(tab.locator('#rows-none'), /No matching uploads/);
-  await reach('Retry all');
+  await reach('Retry all', 'Shift+Tab');
   await reach('Log out', 'Shift+Tab');
   await keyboard.press('Enter');
   await tab.getByLabel('Admin key').waitFor();
@@ -165,13 +184,13 @@ test('screen readers get the same content', async () => {
   const { tab } = operator;
   await settled(operator);
   const headings = await tab.locator('h1, h2').allTextContents();
-  assert.deepEqual(headings.slice(0, 7), [
-    'Landfall', 'Totals', 'Throughput of the last hour', 'Active uploads', 'All uploads', 'Undelivered events', 'Storage and health',
+  assert.deepEqual(headings.slice(0, 8), [
+    'Landfall', 'Health', 'Undelivered events', 'Totals', 'Active uploads', 'All uploads', 'Throughput', 'Storage and keys',
   ]);
   for (const role of ['banner', 'main', 'contentinfo', 'search']) {
     assert.equal(await tab.getByRole(role).count(), 1, role);
   }
-  assert.match(await tab.getByRole('img').last().textContent(), /Bytes received per second in each of the last 60 minutes\. .* in total/);
+  assert.match(await tab.getByRole('img').last().textContent(), /Bytes received per second, each bar over 1 minute\. .* in total/);
   // Progress is not announced.
   const said = await tab.evaluate(() => new Promise((resolve) => {
     let changes = 0;
@@ -190,7 +209,7 @@ test('on a phone, the table of uploads keeps its semantics', async () => {
   const { tab } = operator;
   await settled(operator);
   const row = tab.getByRole('row').filter({ has: tab.getByRole('rowheader', { name: 'song.flac' }) });
-  assert.equal(await row.getByRole('cell').count(), 6);
+  assert.equal(await row.getByRole('cell').count(), 6, 'without the actions, which are on the page of the upload');
   assert.ok(await tab.getByRole('columnheader', { name: 'Size' }).count() >= 1);
   await operator.leave();
 });

@@ -8,7 +8,8 @@ import Ajv from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
 import { parse } from 'yaml';
 
-import { Application, KEY, MiB, Upload, api, start, test, until } from './harness.js';
+import { RESPONSES } from './fixtures.js';
+import { Application, KEY, MB, Upload, api, start, test, until } from './harness.js';
 
 const ROOT = new URL('../../', import.meta.url);
 const described = parse(await readFile(new URL('docs/admin-api.yaml', ROOT), 'utf8'));
@@ -43,7 +44,7 @@ async function request(method, path, wanted, options = {}) {
   const answer = await api(landfall, path, { method, ...options });
   assert.equal(answer.status, wanted, `${method} ${path}: ${JSON.stringify(answer.body)}`);
   const [bare] = path.split('?');
-  const template = bare.startsWith('uploads/') ? '/uploads/{id}' : `/${bare}`;
+  const template = `/${bare.replace(/^uploads\/[^/]+/, 'uploads/{id}')}`;
   const operation = described.paths[template][method.toLowerCase()];
   let response = operation.responses[wanted];
   assert.ok(response, `${method} ${template} does not document ${wanted}`);
@@ -64,21 +65,34 @@ test('the description contains exactly the existing routes', async () => {
   assert.ok(said.length >= 10, said.join());
 });
 
+test('the data of the screenshots match the schemas', () => {
+  for (const [schema, json] of Object.entries(RESPONSES)) check(json, schema);
+});
+
 test('responses match the schemas exactly', async () => {
-  const running = await Upload.create(landfall, 'running.bin', 20 * MiB);
-  const stop = running.flow(2 * MiB);
-  const done = await Upload.whole(landfall, 'done.bin', MiB);
+  const running = await Upload.create(landfall, 'running.bin', 20 * MB);
+  const stop = running.flow(2 * MB);
+  const done = await Upload.whole(landfall, 'done.bin', MB);
   const { uploads } = await until(async () => {
     const list = await request('GET', 'uploads?state=progress,completed', 200);
     return list.uploads.length === 2 && list;
   }, 'both uploads');
   stop();
   const by = Object.fromEntries(uploads.map((upload) => [upload.filename, upload]));
-  assert.equal(by['done.bin'].offset, MiB);
+  assert.equal(by['done.bin'].offset, MB);
   assert.equal(by['done.bin'].upload_id, new URL(done.url).pathname.split('/').at(-1));
   assert.equal(by['running.bin'].node, 'harbour');
   assert.equal(by['running.bin'].transfer, 'tus');
-  check(await request('GET', `uploads/${by['running.bin'].id}`, 200), 'Upload');
+  assert.deepEqual([by['running.bin'].receiving, by['done.bin'].receiving], [true, false]);
+  const detail = await request('GET', `uploads/${by['done.bin'].id}`, 200);
+  assert.equal(detail.upload.download_url, done.url);
+  assert.equal(detail.storage.Path, `${landfall.data}/${detail.upload.upload_id}`);
+  assert.deepEqual(detail.upload_metadata, { filename: 'done.bin' });
+  assert.ok(detail.upload.received_at <= detail.upload.ended_at);
+  const [began] = [detail.upload.created_at, await new Promise((resolve) => { setTimeout(resolve, 20); })];
+  for (const [range, count] of [[`from=${began}`, 1], [`to=${began}`, 1], [`from=${began}&to=${began}`, 0], ['from=2000-01-01T00:00:00Z&search=do', 1]]) {
+    assert.equal((await request('GET', `uploads?${range}`, 200)).uploads.length, count, range);
+  }
   const first = await request('GET', 'uploads?limit=1', 200);
   assert.equal(first.next, first.uploads[0].id);
   const second = await request('GET', `uploads?limit=1&after=${first.next}`, 200);
@@ -88,45 +102,68 @@ test('responses match the schemas exactly', async () => {
   const overview = await request('GET', 'overview', 200);
   assert.equal(overview.node, 'harbour');
   assert.equal(overview.jobs.completed, 1);
-  assert.equal(overview.completed_bytes, MiB);
+  assert.equal(overview.completed_bytes, MB);
   assert.equal(overview.active_uploads, 1);
+  assert.equal(overview.receiving, 1);
   assert.ok(overview.storage.free > 0 && overview.storage.free <= overview.storage.capacity);
   assert.deepEqual(overview.health.map(({ component }) => component), ['store', 'disk', 'leases', 'database', 'hooks', 'events']);
   const { minutes } = await until(async () => {
     const found = await request('GET', 'throughput', 200);
-    return found.minutes.reduce((sum, { bytes }) => sum + bytes, 0) > MiB && found;
+    return found.minutes.reduce((sum, { bytes }) => sum + bytes, 0) > MB && found;
   }, 'the bytes of both to be counted');
   assert.equal(minutes.length, 60);
   assert.equal((await request('GET', 'throughput?minutes=3', 200)).minutes.length, 3);
+  for (const [range, interval, count] of [[240, 1, 240], [1440, 10, 144], [10080, 60, 168], [99999, 60, 168]]) {
+    const found = await request('GET', `throughput?minutes=${range}`, 200);
+    assert.deepEqual([found.interval_minutes, found.minutes.length, found.nodes], [interval, count, ['harbour']]);
+    assert.ok(found.minutes.at(-1).bytes + found.minutes.at(-2).bytes > MB);
+  }
+  const elsewhere = await request('GET', 'throughput?node=elsewhere', 200);
+  assert.equal(elsewhere.minutes.reduce((sum, { bytes }) => sum + bytes, 0), 0);
+  assert.ok((await request('GET', 'throughput?node=harbour', 200)).minutes.some(({ bytes }) => bytes > 0));
   check(await request('GET', 'keys', 200), 'Keys');
 
   const cancelled = await request('DELETE', `uploads/${by['running.bin'].id}`, 200);
   assert.equal(cancelled.state, 'cancelled');
   assert.equal((await request('DELETE', `uploads/${by['running.bin'].id}`, 200)).ended_at, cancelled.ended_at);
   await request('DELETE', `uploads/${by['done.bin'].id}`, 409);
+  const other = await Upload.create(landfall, 'other.bin', 10);
+  const { uploads: [active] } = await request('GET', 'uploads?search=other', 200);
+  await request('POST', `uploads/${active.id}/delete`, 409);
+  await Upload.whole(landfall, 'deleted.bin', 10);
+  const { uploads: [ended] } = await request('GET', 'uploads?search=deleted', 200);
+  assert.deepEqual(await request('POST', `uploads/${ended.id}/delete`, 200), { deleted: ended.id });
+  await request('POST', `uploads/${ended.id}/delete`, 404);
+  assert.equal((await request('GET', 'overview', 200)).jobs.completed, 1, 'the total falls');
+  assert.equal(await other.status(), 200);
   running.request.destroy();
 });
 
 test('dead letters match their schema', async () => {
-  const { events: [event] } = await until(async () => {
+  const { events } = await until(async () => {
     const list = await request('GET', 'dead-letters', 200);
-    return list.events.length === 1 && list;
+    return list.events.length === 2 && list;
   }, 'an event to be given up on');
+  const event = events.find(({ filename }) => filename === 'done.bin');
   assert.deepEqual([event.transport, event.event, event.filename], ['http', 'post-finish', 'done.bin']);
   assert.match(event.error, /500/);
+  const { uploads: [{ id }] } = await request('GET', 'uploads?search=done', 200);
+  const detail = await request('GET', `uploads/${id}`, 200);
+  assert.deepEqual(detail.events, [event]);
+  assert.match(detail.client, /^127\.0\.0\.1:\d+$/);
   await request('POST', 'dead-letters/retry', 422, { body: {} });
   await request('POST', 'dead-letters/retry', 422, { body: { ids: [event.id], all: true } });
   await request('POST', 'dead-letters/retry', 422, { body: { all: true, more: 1 } });
   await request('POST', 'dead-letters/retry', 415, { headers: { 'Content-Type': 'text/plain' } });
   assert.deepEqual(await request('POST', 'dead-letters/retry', 200, { body: { ids: ['unknown'] } }), { changed: 0 });
   assert.deepEqual(await request('POST', 'dead-letters/retry', 200, { body: { ids: [event.id] } }), { changed: 1 });
-  await until(async () => (await request('GET', 'dead-letters', 200)).events.length === 1, 'the next failure');
-  assert.deepEqual(await request('POST', 'dead-letters/delete', 200, { body: { all: true } }), { changed: 1 });
+  await until(async () => (await request('GET', 'dead-letters', 200)).events.length === 2, 'the next failure');
+  assert.deepEqual(await request('POST', 'dead-letters/delete', 200, { body: { all: true } }), { changed: 2 });
   assert.deepEqual((await request('GET', 'dead-letters', 200)).events, []);
 });
 
 test('what makes no sense is refused as described', async () => {
-  for (const path of ['uploads?state=sleeping', 'uploads?limit=many', 'uploads?colour=red', 'throughput?minutes=x', 'dead-letters?limit=-1']) {
+  for (const path of ['uploads?state=sleeping', 'uploads?limit=many', 'uploads?colour=red', 'throughput?minutes=x', 'uploads?from=yesterday', 'dead-letters?limit=-1']) {
     await request('GET', path, 422);
   }
   await request('GET', 'uploads/999999', 404);

@@ -31,7 +31,7 @@ test('dead letters are listed, retried and deleted', async () => {
   await until(async () => (await events.count()) === 4, 'four dead letters');
   await operator.says(events.filter({ hasText: 'one.txt' }), /post-finish of one\.txt.*500.*http · [\d,]+ attempts? · dead since/s);
   await operator.says(tab.locator('#dead-count'), /^4$/);
-  await operator.says(tab.locator('#health'), /Unhealthy/);
+  await operator.says(tab.locator('#unhealthy'), /Unhealthy/);
   await operator.says(tab.locator('#health-status'), /^Unhealthy: hooks, undelivered events$/);
 
   // Record announcements, which may be replaced before they are checked.
@@ -43,13 +43,15 @@ test('dead letters are listed, retried and deleted', async () => {
   const says = (sentence) => tab.evaluate((words) => globalThis.said.some((all) => all.includes(words)), sentence);
 
   application.isFailing = false;
+  const retry = tab.getByRole('dialog', { name: 'Deliver again?' });
   await tab.getByRole('button', { name: 'Retry post-finish of one.txt' }).click();
+  await retry.getByRole('button', { name: 'Retry', exact: true }).click();
   await until(() => application.events.length === 1, 'one event to arrive');
   assert.equal(application.events[0].Event.Upload.MetaData.filename, 'one.txt');
   await until(async () => (await events.count()) === 3, 'it to go from the list');
   // The receiver works again, but three events were never delivered.
   await operator.says(tab.locator('#health-status'), /^Unhealthy: undelivered events$/);
-  await operator.says(tab.locator('#health'), /Dead letters, which were not delivered: 3\./);
+  await operator.says(tab.locator('#unhealthy'), /Dead letters, which were not delivered: 3\./);
 
   await tab.getByRole('button', { name: 'Delete post-finish of two.txt' }).click();
   const dialog = tab.getByRole('dialog', { name: 'Delete permanently?' });
@@ -62,6 +64,7 @@ test('dead letters are listed, retried and deleted', async () => {
   // Of a large batch, only the first few sentences are announced.
   await until(() => says('1 event deleted.'), 'the announcement');
   await tab.getByRole('button', { name: 'Retry all' }).click();
+  await retry.getByRole('button', { name: 'Retry', exact: true }).click();
   await until(() => says('2 events scheduled.'), 'the announcement');
   await until(() => application.events.length === 3, 'the rest to arrive');
   await operator.says(tab.locator('#dead-none'), /All events were delivered/);

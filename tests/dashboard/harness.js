@@ -9,7 +9,7 @@ import { Landfall, Visitor, until } from '../page/harness.js';
 export { Visitor, launch, test, until, violations } from '../page/harness.js';
 
 export const KEY = 'a-key-that-is-long-enough';
-export const MiB = 2 ** 20;
+export const MB = 1e6;
 
 const TUS = { 'Tus-Resumable': '1.0.0' };
 
@@ -151,6 +151,12 @@ export class Operator {
   async logIn(key) {
     await this.tab.getByLabel('Admin key').fill(key);
     await this.tab.getByRole('button', { name: 'Log in' }).click();
+  }
+
+  /** Opens the page of an upload from the table. */
+  async openDetail(name) {
+    await this.row(name).getByRole('link', { name, exact: true }).click();
+    await this.tab.getByRole('heading', { name, exact: true, level: 2 }).waitFor();
   }
 
   /** The list item of an active upload. */

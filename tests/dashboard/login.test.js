@@ -7,7 +7,7 @@ import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 
 import { program } from '../page/harness.js';
-import { KEY, MiB, Operator, Upload, api, launch, start, test } from './harness.js';
+import { KEY, MB, Operator, Upload, api, launch, start, test } from './harness.js';
 
 let browser;
 let landfall;
@@ -105,7 +105,7 @@ test('cross-site requests with the session cookie are denied', async () => {
   const { status, location, cookie } = await session();
   assert.deepEqual([status, location], [303, './']);
   const [pair] = cookie.split(';');
-  const upload = await Upload.create(landfall, 'precious.bin', MiB);
+  const upload = await Upload.create(landfall, 'precious.bin', MB);
   const { body: { uploads: [{ id }] } } = await api(landfall, 'uploads?search=precious.bin');
   const request = async (headers) => (await fetch(`${landfall.origin}/admin/api/uploads/${id}`, {
     method: 'DELETE', headers: { Cookie: pair, ...headers },

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { KEY, MiB, Operator, Upload, launch, start, test, until } from './harness.js';
+import { KEY, MB, Operator, Upload, launch, start, test, until } from './harness.js';
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -26,7 +26,7 @@ test('without uploads, the page explains how to start', () => withServer(async (
   await operator.says(tab.locator('#rows-none'), /No uploads yet\./);
   await operator.says(tab.locator('#dead-none'), /No hooks configured/);
   await operator.says(tab.locator('#throughput-summary'), /No data received/);
-  await operator.says(tab.locator('#health-status'), /^Healthy/);
+  await operator.says(tab.locator('#health-status'), /^Healthy$/);
   await operator.says(tab.locator('.brand'), /harbour/);
   await operator.says(tab.locator('#sum-live'), /^0$/);
   await operator.leave();
@@ -36,31 +36,33 @@ test('an upload is shown from creation to completion', () => withServer(async (l
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#link'), /live/);
-  const upload = await Upload.create(landfall, 'voyage.mp4', 40 * MiB);
+  const upload = await Upload.create(landfall, 'voyage.mp4', 40 * MB);
   const entry = operator.live('voyage.mp4');
-  await operator.says(entry, /Started/);
-  const stop = upload.flow(4 * MiB);
+  await operator.says(entry, /Waiting for the client/);
+  await operator.says(operator.row('voyage.mp4'), /Waiting for the client/);
+  const stop = upload.flow(4 * MB);
   const figures = entry.locator('.figures');
-  await operator.says(figures, /^\d+ % · [\d.]+ MiB of 40 MiB · [\d.]+ MiB\/s · \d+ s left$/);
-  await operator.says(entry, /Uploading.*no grant · on harbour/s);
+  await operator.says(figures, /^\d+ % · [\d.]+ MB of 40 MB · [\d.]+ MB\/s · \d+ s left$/);
+  await operator.says(entry, /Receiving.*\n? *on harbour/s);
   const bar = entry.getByRole('progressbar', { name: 'voyage.mp4' });
   const early = Number(await bar.getAttribute('value'));
   await until(async () => Number(await bar.getAttribute('value')) > early + 0.1, 'the bar to move');
   await operator.says(tab.locator('#sum-live'), /^1$/);
-  await operator.says(tab.locator('#sum-rate'), /[1-9].* [KM]iB\/s/);
-  await operator.says(operator.row('voyage.mp4'), /Uploading/);
+  await operator.says(tab.locator('#sum-received'), /^1 receiving, 0 waiting, 0 granted$/);
+  await operator.says(tab.locator('#sum-rate'), /[1-9].* [kM]B\/s/);
+  await operator.says(operator.row('voyage.mp4'), /Receiving/);
   stop();
-  upload.send(40 * MiB - upload.sent);
+  upload.send(40 * MB - upload.sent);
   await upload.end();
   await operator.says(entry, /Completed/);
   await operator.says(tab.locator('#announcer'), /voyage\.mp4: completed\./);
-  await operator.says(operator.row('voyage.mp4'), /Completed.*40 MiB/);
+  await operator.says(operator.row('voyage.mp4'), /Completed.*40 MB/);
   await operator.says(tab.locator('#sum-completed'), /^1$/);
-  await operator.says(tab.locator('#sum-bytes'), /^40 MiB$/);
+  await operator.says(tab.locator('#sum-bytes'), /^40 MB$/);
   await entry.waitFor({ state: 'detached' });
   await operator.says(tab.locator('#live-none'), /No active uploads\./);
   // The chart is refreshed periodically.
-  await operator.says(tab.locator('#throughput-summary'), /^40 MiB in total, peak .* at \d/);
+  await operator.says(tab.locator('#throughput-summary'), /^40 MB in total, peak .* on .*\d/);
   await tab.getByText('Show as a table').click();
   await operator.says(tab.locator('#minutes tr').first(), /:/);
   assert.equal(await tab.locator('#minutes tr').count(), 60);
@@ -71,10 +73,10 @@ test('an upload is shown from creation to completion', () => withServer(async (l
 test('a cancelled upload stops at once and is removed', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
-  const upload = await Upload.create(landfall, 'mistake.iso', 400 * MiB);
-  const stop = upload.flow(4 * MiB);
+  const upload = await Upload.create(landfall, 'mistake.iso', 400 * MB);
+  const stop = upload.flow(4 * MB);
   const entry = operator.live('mistake.iso');
-  await operator.says(entry, /Uploading/);
+  await operator.says(entry, /Receiving/);
   const cancel = entry.getByRole('button', { name: 'Cancel mistake.iso' });
   await cancel.click();
   const dialog = tab.getByRole('dialog', { name: 'Cancel this upload?' });
@@ -141,12 +143,12 @@ test('without the event stream, the page polls', () => withServer(async (landfal
   await tab.route('**/api/events*', (route) => route.abort());
   await operator.logIn(KEY);
   await operator.says(tab.locator('#link'), /polling every few seconds/);
-  const upload = await Upload.create(landfall, 'by-asking.bin', 10 * MiB);
-  await operator.says(operator.live('by-asking.bin'), /Started/);
-  const stop = upload.flow(MiB / 2);
-  await operator.says(operator.live('by-asking.bin').locator('.figures'), /^\d+ % · [\d.]+ [KM]iB of 10 MiB · /);
+  const upload = await Upload.create(landfall, 'by-asking.bin', 10 * MB);
+  await operator.says(operator.live('by-asking.bin'), /Waiting/);
+  const stop = upload.flow(MB / 2);
+  await operator.says(operator.live('by-asking.bin').locator('.figures'), /^\d+ % · [\d.]+ [kM]B of 10 MB · /);
   stop();
-  upload.send(10 * MiB - upload.sent);
+  upload.send(10 * MB - upload.sent);
   await upload.end();
   await operator.live('by-asking.bin').waitFor({ state: 'detached' });
   await operator.says(operator.row('by-asking.bin'), /Completed/);
@@ -164,7 +166,7 @@ test('the page reports an unreachable server and recovers', () => withServer(asy
   await tab.locator('#notice').waitFor({ state: 'hidden' });
   await operator.says(tab.locator('#link'), /live/);
   const upload = await Upload.create(landfall, 'afterwards.bin', 10);
-  await operator.says(operator.live('afterwards.bin'), /Started/);
+  await operator.says(operator.live('afterwards.bin'), /Waiting/);
   upload.send(10);
   await upload.end();
   await operator.says(operator.row('afterwards.bin'), /Completed/);

@@ -81,12 +81,15 @@ export class Landfall {
     this.process = spawn(path.resolve(bin), flags, { cwd: this.dir, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let told = '';
     this.process.stderr.on('data', (text) => { told = (told + text).slice(-4000); });
+    /** The log. */
+    this.log = [];
     this.exited = new Promise((resolve) => {
       this.process.once('exit', resolve);
       this.process.once('error', resolve);
     });
     const line = new Promise((resolve) => {
       createInterface({ input: this.process.stdout }).on('line', (text) => {
+        this.log = [...this.log.slice(-999), text];
         const found = /upload files to: (http:\S+)/.exec(text);
         if (found) resolve(found[1]);
       });

@@ -167,10 +167,17 @@ impl Events {
     pub async fn list(&self, query: &Query) -> Result<Vec<StoredEvent>, OutboxError> {
         let mut statement = Statement::new(
             "SELECT event_id, route, event_name, ordering_key, state, attempts, last_error, \
-             created_at, dead_at, due_at, message FROM outbox_deliveries WHERE state IN ",
+             created_at, dead_at, due_at, message FROM outbox_deliveries WHERE ",
         );
-        let states: Vec<_> = query.states.iter().map(|state| state.number()).collect();
-        push_any(&mut statement, states);
+        if query.states.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Literals: the indexes are partial.
+        let states = query.states.iter();
+        let states: Vec<_> = states
+            .map(|state| format!("state = {}", state.number()))
+            .collect();
+        statement.push(&format!("({})", states.join(" OR ")));
         for (column, value) in [("route", &query.route), ("ordering_key", &query.upload)] {
             if let Some(value) = value {
                 let number = statement.bind(value.as_str());

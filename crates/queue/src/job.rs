@@ -119,6 +119,9 @@ pub struct Job {
     pub etag: Option<String>,
     /// Bytes per second, a moving average.
     pub rate: u64,
+    /// When its last byte was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<SystemTime>,
     /// Other fields of the request.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// The upload, once it is created.
@@ -152,6 +155,7 @@ impl Job {
             offset: 0,
             etag: None,
             rate: 0,
+            received_at: None,
             metadata: serde_json::Map::new(),
             upload_id: None,
             node: None,

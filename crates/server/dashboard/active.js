@@ -1,9 +1,9 @@
 // The active uploads.
 
 import * as api from './api.js';
+import { cancel } from './actions.js';
 import { announce } from './announce.js';
-import { confirm } from './confirm.js';
-import { STATES, bytes, count, nameOf } from './format.js';
+import { count, nameOf, stateOf } from './format.js';
 import { createRow, setText, updateRow } from './row.js';
 
 /** Maximum number of uploads in the list. */
@@ -23,6 +23,15 @@ let hasMore = false;
 let changes = 0;
 
 const isActive = ({ state }) => state === 'started' || state === 'progress';
+
+export function start() {
+  const all = document.getElementById('live-all');
+  all.addEventListener('click', () => {
+    const isWhole = list.classList.toggle('whole');
+    all.setAttribute('aria-expanded', isWhole);
+    setText(all, isWhole ? 'Show fewer' : 'Show all');
+  });
+}
 
 /** Loads all active uploads. */
 export async function refresh() {
@@ -56,7 +65,7 @@ function show(upload) {
       hasMore = true;
       return;
     }
-    const element = createRow(upload, cancel);
+    const element = createRow(upload, stop);
     list.prepend(element);
     shown.set(upload.id, { element, upload, leaving: false });
   } else if (!entry.leaving && upload.offset >= entry.upload.offset) {
@@ -69,7 +78,7 @@ function end(type, upload) {
   const entry = shown.get(upload.id);
   if (entry?.leaving) return;
   const reason = upload.reason ? `: ${upload.reason}` : '';
-  if (type !== 'UploadExpired') announce(`${nameOf(upload)}: ${STATES[upload.state].toLowerCase()}${reason}.`);
+  if (type !== 'UploadExpired') announce(`${nameOf(upload)}: ${stateOf(upload).toLowerCase()}${reason}.`);
   if (entry === undefined) return;
   entry.leaving = true;
   entry.upload = upload;
@@ -87,7 +96,7 @@ function remove(id) {
   if (element === undefined) return;
   if (element.contains(document.activeElement)) {
     const near = element.nextElementSibling ?? element.previousElementSibling;
-    (near?.querySelector('.name') ?? document.getElementById('active')).focus();
+    (near?.querySelector('.name a') ?? document.getElementById('active')).focus();
   }
   element.remove();
 }
@@ -98,21 +107,14 @@ function updateSummary() {
   setText(summary, shown.size === 0 ? '' : more);
 }
 
-async function cancel(id) {
+async function stop(id) {
   const entry = shown.get(id);
   if (entry === undefined) return;
-  const { upload } = entry;
-  const isConfirmed = await confirm({
-    title: 'Cancel this upload?',
-    message: `${nameOf(upload)}${upload.subject === null ? '' : ` of ${upload.subject}`}: the transfer is stopped, and the ${bytes(upload.offset)} received so far are deleted.`,
-    yes: 'Cancel the upload',
-    no: 'Keep uploading',
-  });
-  if (!isConfirmed) return;
   try {
-    const ended = await api.cancelUpload(id);
+    const ended = await cancel(entry.upload);
+    if (ended === undefined) return;
     apply({ type: 'UploadCancelled', upload: ended });
-    shown.get(id)?.element.querySelector('.name').focus();
+    shown.get(id)?.element.querySelector('.name a').focus();
   } catch (error) {
     announce(error.message);
     setText(entry.element.querySelector('.figures'), error.message);

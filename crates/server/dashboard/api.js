@@ -34,8 +34,10 @@ async function request(method, path, body) {
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== '' && value != null));
 
 export const overview = () => request('GET', 'overview');
-export const throughput = (minutes) => request('GET', `throughput?${query({ minutes })}`);
+export const throughput = (filter) => request('GET', `throughput?${query(filter)}`);
 export const uploads = (filter) => request('GET', `uploads?${query(filter)}`);
+export const upload = (id) => request('GET', `uploads/${id}`);
+export const deleteUpload = (id) => request('POST', `uploads/${id}/delete`);
 export const cancelUpload = (id) => request('DELETE', `uploads/${id}`);
 export const deadLetters = () => request('GET', 'dead-letters');
 export const retryDeadLetters = (selection) => request('POST', 'dead-letters/retry', selection);

@@ -3,6 +3,7 @@
 import * as active from './active.js';
 import * as api from './api.js';
 import * as chart from './chart.js';
+import * as detail from './detail.js';
 import { subscribe } from './event-stream.js';
 import * as events from './events.js';
 import * as history from './history.js';
@@ -39,6 +40,12 @@ async function attempt(refresh) {
   }
 }
 
+/** On a phone, the longer sections start folded. */
+function fold() {
+  if (!matchMedia('(max-width: 44rem)').matches) return;
+  for (const section of document.querySelectorAll('details.folds')) section.open = false;
+}
+
 /** Repeats a refresh while the page is visible. */
 function repeat(refresh, interval) {
   const once = async () => {
@@ -55,7 +62,7 @@ async function refreshOverview() {
 }
 
 async function refreshUploads() {
-  await Promise.all([active.refresh(), history.refresh()]);
+  await Promise.all([active.refresh(), history.refresh(), detail.refresh()]);
 }
 
 /** Schedules a refresh, since an upload has started or ended. */
@@ -66,6 +73,9 @@ function refreshSoon() {
   }, DEBOUNCE);
 }
 
+detail.start();
+fold();
+active.start();
 chart.start();
 events.start();
 history.start();
@@ -78,6 +88,7 @@ subscribe((event) => {
     return;
   }
   active.apply(event);
+  detail.apply(event);
   if (event.type !== 'UploadProgress') refreshSoon();
 }, (isConnected) => {
   isStreaming = isConnected;

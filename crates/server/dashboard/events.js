@@ -4,6 +4,7 @@ import * as api from './api.js';
 import { announce } from './announce.js';
 import { confirm } from './confirm.js';
 import { count, number, timeElement } from './format.js';
+import { setText } from './row.js';
 
 const part = (id) => document.getElementById(id);
 const list = part('dead');
@@ -12,7 +13,7 @@ const template = part('dead-row');
 let currentOutbox = null;
 
 export function start() {
-  part('retry-all').addEventListener('click', () => change(api.retryDeadLetters, { all: true }, 'scheduled'));
+  part('retry-all').addEventListener('click', () => confirmRetry({ all: true }, 'All of them'));
   part('delete-all').addEventListener('click', () => confirmDelete({ all: true }, 'All of them'));
 }
 
@@ -27,7 +28,7 @@ export async function refresh(outbox) {
     list.replaceChildren(...events.map((event, index) => row(event, keys[index])));
     if (hadFocus) part('undelivered').focus();
   }
-  part('dead-tools').hidden = events.length === 0;
+  part('dead-tools').hidden = events.length < 2;
   part('dead-more').hidden = !hasMore;
   part('dead-none').hidden = events.length > 0;
   part('dead-none').textContent = outbox == null
@@ -51,10 +52,22 @@ function row(event, key) {
   );
   for (const target of element.querySelectorAll('.of')) target.textContent = ` ${name}`;
   const selection = { ids: [event.id] };
-  element.querySelector('.retry').addEventListener('click', () => change(api.retryDeadLetters, selection, 'scheduled'));
+  element.querySelector('.retry').addEventListener('click', () => confirmRetry(selection, name));
   element.querySelector('.delete').addEventListener('click', () => confirmDelete(selection, name));
   return element;
 }
+
+async function confirmRetry(selection, name) {
+  if (await retryQuestion(name)) await change(api.retryDeadLetters, selection, 'scheduled');
+}
+
+/** Asks whether to deliver an event again. */
+export const retryQuestion = (name) => confirm({
+  title: 'Deliver again?',
+  message: `${name}: the event is sent to your application now, and retried as a new one.`,
+  yes: 'Retry',
+  no: 'Not now',
+});
 
 async function confirmDelete(selection, name) {
   const isConfirmed = await confirm({
@@ -74,6 +87,6 @@ async function change(action, selection, participle) {
   } catch (error) {
     announce(error.message);
     part('dead-none').hidden = false;
-    part('dead-none').textContent = error.message;
+    setText(part('dead-none'), error.message);
   }
 }

@@ -1,11 +1,11 @@
 // Formats numbers, sizes and times.
 
-const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
 
-/** `1536` → `1.5 KiB`. */
+/** `1500` → `1.5 kB`. */
 export function bytes(count) {
-  const power = count < 1 ? 0 : Math.min(Math.floor(Math.log2(count) / 10), UNITS.length - 1);
-  const value = count / 1024 ** power;
+  const power = count < 1 ? 0 : Math.min(Math.floor(Math.log10(count) / 3), UNITS.length - 1);
+  const value = count / 1000 ** power;
   const digits = power === 0 || value >= 100 ? 0 : 1;
   return `${value.toFixed(digits).replace(/\.0$/, '')} ${UNITS[power]}`;
 }
@@ -37,21 +37,26 @@ function joinUnits(seconds, large, largeName, small, smallName) {
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const DAY = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const MOMENT = new Intl.DateTimeFormat(undefined, {
   day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit',
 });
+const OLD = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
 
 /** The time of day. */
 export const timeOfDay = (time) => CLOCK.format(new Date(time));
 
-/** A time, without the date if it is today. */
+/** The day. */
+export const day = (time) => DAY.format(new Date(time));
+
+/** The date and the time; with the year, if it is another one. */
 export function moment(time) {
   const when = new Date(time);
-  return when.toDateString() === new Date().toDateString() ? CLOCK.format(when) : MOMENT.format(when);
+  return (when.getFullYear() === new Date().getFullYear() ? MOMENT : OLD).format(when);
 }
 
-/** A `<time>` element with the full time as its tooltip. */
+/** A `<time>` element with the full time, to the second, as its tooltip. */
 export function timeElement(time) {
   const element = document.createElement('time');
   element.dateTime = time;
@@ -60,19 +65,23 @@ export function timeElement(time) {
   return element;
 }
 
-/** Labels of the states. */
+/** Labels of the states without a transfer. */
 export const STATES = {
   received: 'Granted',
-  started: 'Started',
-  progress: 'Uploading',
   completed: 'Completed',
   cancelled: 'Cancelled',
   failed: 'Failed',
   expired: 'Expired',
 };
 
+/** The state of an upload. Only one whose bytes arrive now is being received. */
+export const stateOf = ({ state, receiving }) => STATES[state] ?? (receiving ? 'Receiving' : 'Waiting for the client');
+
+/** The page of an upload. */
+export const pageOf = (upload) => `#/uploads/${upload.id}`;
+
+/** The percentage, below 100 until it is complete. */
+export const percentage = ({ offset, size }) => (size === 0 ? 0 : Math.floor((100 * offset) / size));
+
 /** The name of an upload. */
 export const nameOf = (upload) => upload.filename || upload.upload_id || upload.request_id;
-
-/** The principal of an upload. */
-export const principalOf = (upload) => upload.subject ?? 'no grant';

@@ -1,8 +1,9 @@
 // All uploads, a page at a time.
 
 import * as api from './api.js';
+import { buttons } from './actions.js';
 import { announce } from './announce.js';
-import { STATES, bytes, count, nameOf, principalOf, timeElement } from './format.js';
+import { bytes, count, nameOf, pageOf, stateOf, timeElement } from './format.js';
 
 /** Uploads per page. */
 const PAGE_SIZE = 20;
@@ -31,7 +32,7 @@ export function start() {
     clearTimeout(debounceTimer);
     debounceTimer = setTimeout(restart, DEBOUNCE);
   });
-  part('state').addEventListener('change', restart);
+  for (const id of ['state', 'from', 'to']) part(id).addEventListener('change', restart);
   part('older').addEventListener('click', () => changePage(() => cursors.push(next)));
   part('newer').addEventListener('click', () => changePage(() => cursors.pop()));
 }
@@ -70,17 +71,20 @@ export async function refresh(isRequested = false) {
   const request = lastRequest;
   const search = part('query').value.trim();
   const state = part('state').value;
-  const result = await api.uploads({ search, state, after: cursors.at(-1), limit: PAGE_SIZE });
+  const [from, to] = [dayOf('from', 0), dayOf('to', 1)];
+  const result = await api.uploads({ search, state, from, to, after: cursors.at(-1), limit: PAGE_SIZE });
   // A newer request was sent meanwhile.
   if (request !== lastRequest) return;
   next = result.next;
-  const text = JSON.stringify([result, cursors.length, search, state]);
+  const text = JSON.stringify([result, cursors.length, search, state, from, to]);
   if (text === shown) return;
   shown = text;
+  const focused = document.activeElement.closest('#rows tr')?.dataset.id;
   body.replaceChildren(...result.uploads.map(row));
+  if (focused) (body.querySelector(`tr[data-id="${focused}"] a`) ?? part('history')).focus();
   part('rows').hidden = result.uploads.length === 0;
   none.hidden = result.uploads.length > 0;
-  none.textContent = search || state ? 'No matching uploads.' : 'No uploads yet.';
+  none.textContent = search || state || from || to ? 'No matching uploads.' : 'No uploads yet.';
   part('newer').disabled = cursors.length === 1;
   part('older').disabled = next == null;
   part('pages').hidden = cursors.length === 1 && next == null;
@@ -88,25 +92,42 @@ export async function refresh(isRequested = false) {
   if (part('page').textContent !== page) part('page').textContent = page;
 }
 
+/** The start of a chosen day, in local time, `after` days later. */
+function dayOf(id, after) {
+  if (part(id).value === '') return '';
+  const when = new Date(`${part(id).value}T00:00`);
+  when.setDate(when.getDate() + after);
+  return when.toISOString();
+}
+
 function row(upload) {
   const element = document.createElement('tr');
+  element.dataset.id = upload.id;
   const name = document.createElement('th');
   name.scope = 'row';
-  name.append(span(nameOf(upload), 'name'));
-  name.firstChild.dir = 'auto';
+  const link = document.createElement('a');
+  link.className = 'name';
+  link.href = pageOf(upload);
+  link.textContent = nameOf(upload);
+  link.dir = 'auto';
+  name.append(link);
   if (upload.reason) name.append(span(upload.reason, 'reason'));
   const state = document.createElement('td');
-  state.append(span(STATES[upload.state], 'badge'));
+  state.append(span(stateOf(upload), 'badge'));
   state.dataset.label = 'State';
   element.dataset.state = upload.state;
+  element.dataset.receiving = upload.receiving;
+  const actions = cell('Actions', '', 'actions');
+  actions.append(...buttons(upload, () => refresh(true), showError));
   element.append(
     name,
-    cell('Principal', principalOf(upload)),
+    cell('Principal', upload.subject ?? '–'),
     state,
     cell('Size', size(upload), 'number'),
     cell('Node', upload.node ?? '–'),
     cell('Created', timeElement(upload.created_at)),
     cell('Ended', upload.ended_at ? timeElement(upload.ended_at) : '–'),
+    actions,
   );
   return element;
 }

@@ -1,6 +1,6 @@
 // The list item of an active upload, updated in place so that it keeps the focus.
 
-import { STATES, bytes, duration, nameOf, principalOf, rate } from './format.js';
+import { bytes, duration, nameOf, pageOf, percentage, rate, stateOf } from './format.js';
 
 const template = document.getElementById('live-row');
 
@@ -14,7 +14,8 @@ export function createRow(upload, onCancel) {
   const element = template.content.firstElementChild.cloneNode(true);
   const name = nameOf(upload);
   const heading = element.querySelector('.name');
-  heading.textContent = name;
+  heading.firstElementChild.textContent = name;
+  heading.firstElementChild.href = pageOf(upload);
   heading.id = `upload-${upload.id}`;
   const bar = element.querySelector('progress');
   bar.setAttribute('aria-labelledby', heading.id);
@@ -29,6 +30,7 @@ export function createRow(upload, onCancel) {
 /** Updates the list item of an upload. */
 export function updateRow(element, upload) {
   element.dataset.state = upload.state;
+  element.dataset.receiving = upload.receiving;
   const bar = element.querySelector('progress');
   if (upload.size == null) {
     bar.removeAttribute('value');
@@ -37,17 +39,15 @@ export function updateRow(element, upload) {
   }
   setText(element.querySelector('.badge'), stateOf(upload));
   setText(element.querySelector('.figures'), figures(upload));
-  const node = upload.node ? ` · on ${upload.node}` : '';
-  const transfer = upload.transfer === 'direct' ? ' · direct to S3' : '';
-  setText(element.querySelector('.principal'), `${principalOf(upload)}${node}${transfer}`);
+  setText(element.querySelector('.principal'), [
+    ...(upload.subject === null ? [] : [`by ${upload.subject}`]),
+    ...(upload.node ? [`on ${upload.node}`] : []),
+    ...(upload.transfer === 'direct' ? ['direct to S3'] : []),
+  ].join(' · '));
 }
 
-function stateOf(upload) {
-  const isStalled = upload.state === 'progress' && upload.rate === 0;
-  return isStalled ? 'Waiting for the client' : STATES[upload.state];
-}
-
-function figures(upload) {
+/** The progress in words. */
+export function figures(upload) {
   const parts = [upload.size == null
     ? `${bytes(upload.offset)}, length unknown`
     : `${percentage(upload)} % · ${bytes(upload.offset)} of ${bytes(upload.size)}`];
@@ -55,6 +55,3 @@ function figures(upload) {
   if (upload.seconds_left != null) parts.push(`${duration(upload.seconds_left)} left`);
   return parts.join(' · ');
 }
-
-/** The percentage, below 100 until it is complete. */
-const percentage = ({ offset, size }) => (size === 0 ? 0 : Math.floor((100 * offset) / size));

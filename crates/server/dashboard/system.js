@@ -2,7 +2,7 @@
 
 import * as api from './api.js';
 import { announce } from './announce.js';
-import { bytes, count, duration, number, rate, timeElement, timeOfDay } from './format.js';
+import { bytes, count, duration, moment, number, rate, timeElement } from './format.js';
 import { setText } from './row.js';
 
 const part = (id) => document.getElementById(id);
@@ -24,10 +24,11 @@ export function show(overview) {
   part('getting-started').hidden = all > 0;
 }
 
-function totals({ jobs, rate: received, completed_bytes: stored }) {
+function totals({ jobs, receiving, rate: received, completed_bytes: stored }) {
   const sum = (...states) => states.reduce((total, state) => total + (jobs[state] ?? 0), 0);
   setText(part('sum-live'), number(sum('started', 'progress')));
-  setText(part('sum-received'), `${number(sum('received'))} granted`);
+  const active = receiving == null ? [] : [`${number(receiving)} receiving`, `${number(Math.max(0, sum('started', 'progress') - receiving))} waiting`];
+  setText(part('sum-received'), [...active, `${number(sum('received'))} granted`].join(', '));
   setText(part('sum-rate'), rate(received));
   setText(part('sum-completed'), number(sum('completed')));
   setText(part('sum-bytes'), bytes(stored));
@@ -39,27 +40,34 @@ function health({ health: checks, now }) {
   const unhealthy = checks.filter(({ healthy }) => !healthy);
   const statusBadge = part('health-status');
   const isHealthy = unhealthy.length === 0;
-  const message = isHealthy ? 'Healthy' : `Unhealthy: ${[...new Set(unhealthy.map((check) => COMPONENTS[check.component].toLowerCase()))].join(', ')}`;
-  setText(statusBadge, message);
+  const components = [...new Set(unhealthy.map((check) => COMPONENTS[check.component].toLowerCase()))].join(', ');
+  const message = isHealthy ? 'Healthy' : `Unhealthy: ${components}`;
+  setText(part('health-word'), isHealthy ? 'Healthy' : 'Unhealthy');
+  setText(part('health-components'), isHealthy ? '' : `: ${components}`);
   statusBadge.dataset.healthy = isHealthy;
   if (wasHealthy !== null && wasHealthy !== isHealthy) announce(`${message}.`);
   wasHealthy = isHealthy;
-  setText(part('checked'), `Checked at ${timeOfDay(now)}`);
-  render(part('health'), checks, () => checks.map((check) => {
-    const item = document.createElement('li');
-    item.dataset.healthy = check.healthy;
-    const text = document.createElement('div');
-    const name = document.createElement('strong');
-    name.textContent = `${COMPONENTS[check.component]}: ${check.name}`;
-    const description = document.createElement('p');
-    description.textContent = check.message;
-    text.append(name, description);
-    const state = document.createElement('span');
-    state.className = 'badge';
-    state.textContent = check.healthy ? 'Healthy' : 'Unhealthy';
-    item.append(text, state);
-    return item;
-  }));
+  setText(part('checked'), `Checked on ${moment(now)}`);
+  setText(part('health-sum'), `${number(checks.length - unhealthy.length)} of ${count(checks.length, 'check')} passed`);
+  render(part('unhealthy'), unhealthy, () => unhealthy.map(checkItem));
+  const healthy = checks.filter((check) => check.healthy);
+  render(part('health'), healthy, () => healthy.map(checkItem));
+}
+
+function checkItem(check) {
+  const item = document.createElement('li');
+  item.dataset.healthy = check.healthy;
+  const text = document.createElement('div');
+  const name = document.createElement('strong');
+  name.textContent = `${COMPONENTS[check.component]}: ${check.name}`;
+  const description = document.createElement('p');
+  description.textContent = check.message;
+  text.append(name, description);
+  const state = document.createElement('span');
+  state.className = 'badge';
+  state.textContent = check.healthy ? 'Healthy' : 'Unhealthy';
+  item.append(text, state);
+  return item;
 }
 
 function storage({ storage: capacity, completed_bytes: stored }) {
@@ -126,7 +134,8 @@ function render(element, data, create) {
   element.replaceChildren(...create());
 }
 
-function definitions(pairs) {
+/** A list of names and values; a value may be text or an element. */
+export function definitions(pairs) {
   const list = document.createElement('dl');
   list.className = 'pairs';
   for (const [name, value] of pairs) {
@@ -134,7 +143,7 @@ function definitions(pairs) {
     const term = document.createElement('dt');
     const description = document.createElement('dd');
     term.textContent = name;
-    description.textContent = value;
+    description.append(value);
     pair.append(term, description);
     list.append(pair);
   }

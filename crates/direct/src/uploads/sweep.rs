@@ -209,6 +209,7 @@ impl Direct {
             part: None,
             offset: stored,
             length: upload.length,
+            at: self.queue().now(),
         });
         Ok(())
     }

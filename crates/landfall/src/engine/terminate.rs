@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use landfall_protocol::ProblemKind;
 use tokio::runtime::Handle;
@@ -136,6 +139,10 @@ impl Engine {
         }
         let remains = Upload::new(id.clone(), None);
         Self::while_held(&lease, terminator.terminate(&remains, lease.fence())).await
+    }
+
+    pub(crate) fn silent_for(&self, id: &UploadId) -> Option<Duration> {
+        self.live.get(id).map(|live| live.silent_for())
     }
 
     pub(crate) fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {

@@ -22,7 +22,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
@@ -48,7 +48,7 @@ use crate::{
     engine::{Engine, Error, Resolution, Sweeper},
     event::{EventKind, TerminationReason},
     external::HookDispatcher,
-    hook::{ClientResponse, UploadToken},
+    hook::{ClientResponse, Decision, UploadToken},
     upload::{Snapshot, UploadId},
 };
 
@@ -222,6 +222,46 @@ impl Handler {
             return registry.get(id).await;
         }
         Ok(self.0.engine.get(id).await?)
+    }
+
+    /// Removes an upload as a client's DELETE does, for an operator: `pre-terminate` hooks may deny it, and
+    /// the events are those of a termination.
+    ///
+    /// It works even if clients cannot remove uploads. Access is not checked. Returns the hooks' decision;
+    /// the upload is removed if that is [`Decision::Allow`].
+    ///
+    /// # Errors
+    /// Those of the store, the locker and the hooks; the upload still exists.
+    ///
+    /// # Cancel safety
+    /// If dropped, the upload may exist or not; repeat the call.
+    pub async fn terminate_by_id(&self, id: &UploadId) -> Result<Decision, BoxError> {
+        match self.0.engine.terminate(&None, id).await {
+            Ok(reply) => Ok(Decision::Allow(reply)),
+            Err(Error::Rejected(_, reply)) => Ok(Decision::Deny(*reply)),
+            Err(error) => match error.problem().kind {
+                // Expired, external, or remains of an interrupted removal.
+                ProblemKind::NotFound | ProblemKind::Gone => {
+                    self.remove(id).await?;
+                    Ok(Decision::Allow(ClientResponse::default()))
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Returns for how long the client of a running request has sent nothing; `None` if no request of this
+    /// process writes the upload.
+    #[must_use]
+    pub fn silent_for(&self, id: &UploadId) -> Option<Duration> {
+        self.0.engine.silent_for(id)
+    }
+
+    /// Returns the time from which an upload may be removed because of its age.
+    #[must_use]
+    pub fn expiry(&self, found: &Snapshot) -> Option<SystemTime> {
+        let engine = &self.0.engine;
+        engine.expiry(&found.upload, found.offset, found.modified)
     }
 
     /// Returns the URL for creating uploads, as the client of this request sees it.

@@ -4,7 +4,9 @@
 //! divided into blocks of numbers. The matches in a block are found by an index range and sorted,
 //! block by block until the page is full.
 
-use landfall_database::{Statement, parts, replace_nul, unsigned};
+use std::time::SystemTime;
+
+use landfall_database::{Statement, parts, replace_nul, unix_millis, unsigned};
 
 use super::{
     Page, Query, QueueError, Scope, Shared, read,
@@ -18,12 +20,19 @@ const BLOCK: i64 = 16_384;
 const MAX_BLOCKS: usize = 16;
 /// Up to this many jobs, a filter by subject or state is used instead of the search indexes.
 const SELECTIVE_LIMIT: u64 = 10_000;
+/// Jobs around a time whose order of numbers may differ from that of their times.
+const NUMBER_SLACK: i64 = 1000;
 /// Sorts after all strings with the same prefix.
 const MAX_CHAR: char = '\u{10ffff}';
 
 pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueError> {
     let limit = query.limit.clamp(1, MAX_PAGE_LEN);
     let one_more = i64::try_from(limit).unwrap_or(i64::MAX) + 1;
+    let mut query = query.clone();
+    if query.created_from.is_some() || query.created_before.is_some() {
+        query.numbers = created_numbers(shared, &query).await?;
+    }
+    let query = &query;
     let is_search = query.search.as_deref().is_some_and(|text| !text.is_empty());
     let mut records = if is_search && !is_selective(shared, query).await? {
         search(shared, query, one_more).await?
@@ -49,6 +58,7 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     };
     let wanted = query.search.as_deref().filter(|text| !text.is_empty());
     let wanted = wanted.map(|text| starts_with(&mut statement, text));
+    let created = created(query, &mut statement);
     let mut states: Vec<_> = query.states.iter().map(|state| Some(*state)).collect();
     states.dedup();
     if states.is_empty() {
@@ -65,6 +75,10 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
         if let Some(after) = after {
             conditions.push(format!("number {beyond} ${after}"));
         }
+        if let Some((first, last)) = query.numbers {
+            conditions.push(format!("number BETWEEN {first} AND {last}"));
+        }
+        conditions.extend(created.iter().cloned());
         if let Some(wanted) = &wanted {
             conditions.push(format!("({})", wanted.join(" OR ")));
         }
@@ -114,6 +128,10 @@ async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record
     };
     let (Some(newest), Some(oldest)) = (row.opt_number(0)?, row.opt_number(1)?) else {
         return Ok(Vec::new());
+    };
+    let (newest, oldest) = match query.numbers {
+        Some((first, last)) => (newest.min(last), oldest.max(first)),
+        None => (newest, oldest),
     };
     let (newest, oldest) = match query.after {
         Some(after) if query.newest_first => (newest.min(after.0), oldest),
@@ -166,6 +184,9 @@ pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statem
     let wanted = starts_with(&mut statement, text);
     let limit = statement.bind(limit);
     let mut conditions = String::new();
+    for condition in created(query, &mut statement) {
+        conditions.push_str(&format!(" AND {condition}"));
+    }
     if let Some(after) = query.after {
         let after = statement.bind(after.0);
         conditions.push_str(&format!(" AND number {beyond} ${after}"));
@@ -196,6 +217,53 @@ pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statem
         ") AS found ORDER BY number {order} LIMIT ${limit}"
     ));
     statement
+}
+
+fn created(query: &Query, statement: &mut Statement) -> Vec<String> {
+    let bounds = [(query.created_from, ">="), (query.created_before, "<")];
+    let bound = |(at, compare): (Option<SystemTime>, _)| {
+        let at = statement.bind(unix_millis(at?));
+        Some(format!("created_at {compare} ${at}"))
+    };
+    bounds.into_iter().filter_map(bound).collect()
+}
+
+/// Returns the first and the last number that the times of a query allow, by a binary search: numbers ascend
+/// with the time, except for the differences between clocks.
+async fn created_numbers(shared: &Shared, query: &Query) -> Result<Option<(i64, i64)>, QueueError> {
+    let rows = shared.database.read(number_range()).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let (Some(newest), Some(oldest)) = (row.opt_number(0)?, row.opt_number(1)?) else {
+        return Ok(None);
+    };
+    let mut bounds = [oldest, newest + 1];
+    for (bound, at) in bounds
+        .iter_mut()
+        .zip([query.created_from, query.created_before])
+    {
+        let Some(at) = at.map(unix_millis) else {
+            continue;
+        };
+        let (mut low, mut high) = (oldest, newest + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let rows = shared.database.read(next_number(middle)).await?;
+            match rows.first() {
+                Some(row) if row.number("created_at")? < at => low = row.number("number")? + 1,
+                _ => high = middle,
+            }
+        }
+        *bound = low;
+    }
+    Ok(Some((bounds[0] - NUMBER_SLACK, bounds[1] + NUMBER_SLACK)))
+}
+
+pub(super) fn next_number(from: i64) -> Statement {
+    let next =
+        "SELECT number, created_at FROM queue_jobs WHERE number >= $1 ORDER BY number LIMIT 1";
+    Statement::new(next).with(from)
 }
 
 /// Binds a text. One of the returned conditions holds if a file name (ignoring case) or an id starts

@@ -49,7 +49,8 @@ pub use self::{
     shared::QueueStats,
     types::{
         ApiKey, Completion, GrantOutcome, JobEnd, LimitExceeded, NewJob, NewKey, Page, Query,
-        Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput, Totals,
+        Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput,
+        ThroughputQuery, Totals,
     },
 };
 use self::{record::Record, shared::Shared, unit_of_work::Prefetch, writer::WriteRequest};

@@ -8,7 +8,7 @@ use landfall_database::{Statement, Transaction, from_unix_millis, millis, unix_m
 use super::{
     MINUTE, Queue, QueueError, Shared, record::state_number, save::count, unit_of_work::Prefetch,
 };
-use crate::JobState;
+use crate::{JobId, JobState};
 
 /// Per transaction, so that other writers do not wait long.
 const BATCH_SIZE: i64 = 500;
@@ -116,6 +116,17 @@ impl Queue {
         let removed = database.run(async move { remove(&shared).await });
         Ok((expired, removed.await?))
     }
+
+    /// Deletes an ended job, not its upload; returns whether there was one. Its usage of the quota remains.
+    pub async fn delete_ended(&self, job: JobId) -> Result<bool, QueueError> {
+        let shared = self.0.shared.clone();
+        let statement = Statement::new(
+            "SELECT number, state, upload_offset FROM queue_jobs \
+             WHERE number = $1 AND ended_at IS NOT NULL",
+        );
+        let removed = async move { remove_jobs(&shared, statement.with(job.0)).await };
+        Ok(self.0.shared.database.run(removed).await? > 0)
+    }
 }
 
 /// Returns the number of deleted jobs.
@@ -124,7 +135,9 @@ async fn remove(shared: &Shared) -> Result<u64, QueueError> {
     let now = unix_millis(settings.clock.now());
     let mut removed = 0;
     loop {
-        let count = remove_jobs(shared, now.saturating_sub(millis(settings.retention))).await?;
+        let before = now.saturating_sub(millis(settings.retention));
+        let old = ended(before, shared.database.is_postgres());
+        let count = remove_jobs(shared, old).await?;
         removed += count;
         if count < BATCH_SIZE.unsigned_abs() {
             break;
@@ -154,14 +167,11 @@ async fn remove(shared: &Shared) -> Result<u64, QueueError> {
     Ok(removed)
 }
 
-async fn remove_jobs(shared: &Shared, before: i64) -> Result<u64, QueueError> {
+async fn remove_jobs(shared: &Shared, selected: Statement) -> Result<u64, QueueError> {
     let mut transaction = shared.database.write().await?;
     let mut numbers = Vec::new();
     let mut counts: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    for row in transaction
-        .fetch(ended(before, transaction.is_postgres()))
-        .await?
-    {
+    for row in transaction.fetch(selected).await? {
         numbers.push(row.number("number")?);
         let (jobs, bytes) = counts.entry(row.number("state")?).or_default();
         *jobs -= 1;

@@ -6,7 +6,8 @@ use landfall::upload::UploadId;
 use landfall_database::{Statement, from_unix_millis, parts, replace_nul, unix_millis, unsigned};
 
 use super::{
-    MINUTE, Queue, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
+    MINUTE, Queue, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, ThroughputQuery,
+    Totals,
     record::{COLUMNS, Record, read_event, state_number},
 };
 use crate::{Job, JobEvent, JobId, JobState};
@@ -88,14 +89,23 @@ impl Queue {
             .await
     }
 
-    /// Returns the activity since a time, for minutes with activity; it is kept for a week.
-    pub async fn throughput(&self, since: SystemTime) -> Result<Vec<Throughput>, QueueError> {
-        let statement = Statement::new(
-            "SELECT minute, CAST(SUM(bytes) AS BIGINT), CAST(SUM(started) AS BIGINT), \
-             CAST(SUM(completed) AS BIGINT), CAST(SUM(failed) AS BIGINT) \
-             FROM queue_throughput WHERE minute >= $1 GROUP BY minute ORDER BY minute",
-        );
-        let statement = statement.with(unix_millis(since) / MINUTE);
+    /// Returns the activity since a time, for intervals with activity; it is kept for a week.
+    pub async fn throughput(&self, query: &ThroughputQuery) -> Result<Vec<Throughput>, QueueError> {
+        let mut statement = Statement::new("SELECT first AS minute");
+        for column in ["bytes", "started", "completed", "failed"] {
+            statement.push(&format!(", CAST(SUM({column}) AS BIGINT)"));
+        }
+        let interval = query.interval.max(1);
+        statement.push(&format!(
+            " FROM (SELECT minute / {interval} * {interval} AS first, bytes, started, completed, \
+             failed FROM queue_throughput WHERE minute >= $1"
+        ));
+        let mut statement = statement.with(unix_millis(query.since) / MINUTE);
+        if let Some(node) = &query.node {
+            let node = statement.bind(replace_nul(node));
+            statement.push(&format!(" AND node = ${node}"));
+        }
+        statement.push(") AS found GROUP BY first ORDER BY first");
         let mut minutes = Vec::new();
         for row in self.rows(statement).await? {
             let figure = |at| Ok::<_, QueueError>(unsigned(row.number(at)?));
@@ -108,6 +118,18 @@ impl Queue {
             });
         }
         Ok(minutes)
+    }
+
+    /// Returns the nodes with activity since a time; at most 100.
+    pub async fn throughput_nodes(&self, since: SystemTime) -> Result<Vec<String>, QueueError> {
+        let statement = Statement::new(
+            "SELECT DISTINCT node FROM queue_throughput WHERE minute >= $1 AND node <> '' \
+             ORDER BY node LIMIT 100",
+        );
+        let rows = self
+            .rows(statement.with(unix_millis(since) / MINUTE))
+            .await?;
+        rows.iter().map(|row| Ok(row.text("node")?)).collect()
     }
 }
 

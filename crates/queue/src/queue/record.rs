@@ -34,7 +34,7 @@ pub(super) struct Record {
     pub(super) prepared_end: Option<JobEnd>,
     pub(super) quota_period: i64,
     pub(super) reserved_bytes: u64,
-    /// In milliseconds since 1970.
+    /// In milliseconds since 1970; when the last byte was received.
     pub(super) rate_measured_at: i64,
 }
 
@@ -57,6 +57,8 @@ impl Record {
         let moment = |column: &str| Ok::<_, QueueError>(from_unix_millis(row.number(column)?));
         let maybe_moment =
             |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(from_unix_millis));
+        let (offset, rate_measured_at) =
+            (number("upload_offset")?, row.number("rate_measured_at")?);
         let metadata = row.text("metadata")?;
         let metadata = serde_json::from_str(&metadata)
             .map_err(|error| QueueError::InvalidRow(format!("metadata: {error}")))?;
@@ -73,9 +75,10 @@ impl Record {
             state: state_from_number(row.number("state")?)?,
             reason: row.opt_text("reason")?,
             size: length("size")?,
-            offset: number("upload_offset")?,
+            offset,
             etag: row.opt_text("etag")?,
             rate: number("rate")?,
+            received_at: (offset > 0).then(|| from_unix_millis(rate_measured_at)),
             upload_id: row.opt_text("upload_id")?,
             node: row.opt_text("node")?,
             started_at: maybe_moment("started_at")?,
@@ -90,7 +93,7 @@ impl Record {
             prepared_end: prepared_end.and_then(|text| parse_end(&text)),
             quota_period: row.number("quota_period")?,
             reserved_bytes: number("reserved_bytes")?,
-            rate_measured_at: row.number("rate_measured_at")?,
+            rate_measured_at,
         })
     }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use landfall::upload::UploadId;
@@ -65,6 +65,7 @@ struct Live {
     offset: u64,
     rate: u64,
     rate_measured_at: (Instant, u64),
+    received_at: SystemTime,
 }
 
 impl Progress {
@@ -81,21 +82,26 @@ impl Progress {
 
     fn add(&mut self, report: Report, now: Instant) {
         if report.part.is_none() {
-            self.observe(report.offset, now);
+            self.observe(report.offset, report.at, now);
         }
         let newest = self.reports.entry(report.part.clone());
         let newest = newest.or_insert_with(|| report.clone());
-        newest.offset = newest.offset.max(report.offset);
+        if report.offset > newest.offset {
+            (newest.offset, newest.at) = (report.offset, report.at);
+        }
         newest.length = newest.length.or(report.length);
     }
 
-    fn observe(&mut self, offset: u64, now: Instant) {
+    fn observe(&mut self, offset: u64, at: SystemTime, now: Instant) {
         let live = self.live.get_or_insert(Live {
             offset,
             rate: 0,
             rate_measured_at: (now, offset),
+            received_at: at,
         });
-        live.offset = live.offset.max(offset);
+        if offset > live.offset {
+            (live.offset, live.received_at) = (offset, at);
+        }
         let (since, before) = live.rate_measured_at;
         let elapsed = now.saturating_duration_since(since);
         if elapsed >= MIN_MEASURED {
@@ -114,6 +120,7 @@ impl Progress {
             return false;
         }
         job.offset = offset;
+        job.received_at = Some(live.received_at);
         if live.rate > 0 {
             job.rate = live.rate;
         }
@@ -229,7 +236,8 @@ impl Reports {
                 continue;
             };
             progress.writing.clear();
-            progress.observe(job.offset, now);
+            let at = job.received_at.unwrap_or(job.updated_at);
+            progress.observe(job.offset, at, now);
             if progress.owner.is_none() {
                 progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
             }
@@ -310,6 +318,7 @@ impl Reports {
                 offset,
                 rate,
                 rate_measured_at: (now, offset),
+                received_at: SystemTime::now(),
             });
         }
         // Remove entries that receive no more progress.
@@ -366,6 +375,7 @@ mod tests {
             part: None,
             offset,
             length: None,
+            at: SystemTime::UNIX_EPOCH,
         }
     }
 
@@ -376,7 +386,7 @@ mod tests {
             subject: Some("ada".to_owned()),
             state: JobState::Started,
             size: Some(size),
-            ..Job::new(String::new(), std::time::SystemTime::UNIX_EPOCH)
+            ..Job::new(String::new(), SystemTime::UNIX_EPOCH)
         }
     }
 

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use landfall_database::{from_unix_millis, replace_nul, signed};
+use landfall_database::{from_unix_millis, replace_nul, signed, unix_millis};
 
 use super::{
     Completion, JobEnd, Report,
@@ -23,7 +23,7 @@ pub(super) fn prefetch(reports: &[Report], prefetch: &mut Prefetch) {
 impl UnitOfWork<'_> {
     /// Each job advances once.
     pub(super) fn advance(&mut self, reports: &[Report]) {
-        let mut offsets: BTreeMap<i64, u64> = BTreeMap::new();
+        let mut offsets: BTreeMap<i64, (u64, i64)> = BTreeMap::new();
         for report in reports {
             let number = report.job.0;
             let state = self.record(number).map(|record| record.job.state);
@@ -40,10 +40,10 @@ impl UnitOfWork<'_> {
                 }
             };
             let max = offsets.entry(number).or_default();
-            *max = offset.max(*max);
+            *max = (offset, unix_millis(report.at)).max(*max);
         }
-        for (number, offset) in offsets {
-            if self.set_offset(number, offset) && self.shared.delivers_progress() {
+        for (number, (offset, at)) in offsets {
+            if self.set_offset(number, offset, at) && self.shared.delivers_progress() {
                 self.emit(number, JobEventKind::UploadProgress);
             }
         }
@@ -66,8 +66,7 @@ impl UnitOfWork<'_> {
     }
 
     /// Returns whether the offset increased.
-    fn set_offset(&mut self, number: i64, offset: u64) -> bool {
-        let now = self.now;
+    fn set_offset(&mut self, number: i64, offset: u64, at: i64) -> bool {
         let Some(job) = self.record(number).map(|record| &record.job) else {
             return false;
         };
@@ -82,7 +81,7 @@ impl UnitOfWork<'_> {
         let Some(record) = self.change(number) else {
             return false;
         };
-        let elapsed = now
+        let elapsed = at
             .saturating_sub(record.rate_measured_at)
             .max(MIN_MEASURED_MILLIS);
         let elapsed = Duration::from_millis(elapsed.unsigned_abs());
@@ -90,10 +89,11 @@ impl UnitOfWork<'_> {
         job.rate = smooth_rate(job.rate, added, elapsed);
         job.offset = offset;
         job.node = node;
+        job.received_at = Some(from_unix_millis(at));
         if job.state == JobState::Started {
             job.state = JobState::Progress;
         }
-        record.rate_measured_at = now;
+        record.rate_measured_at = at;
         // New bytes prove that the upload was not removed.
         record.prepared_end = None;
         self.throughput.bytes = self.throughput.bytes.saturating_add(added);
@@ -174,7 +174,7 @@ impl UnitOfWork<'_> {
                 record.job.etag = etag.as_deref().map(replace_nul);
                 record.job.started_at = record.job.started_at.or(Some(now));
             }
-            self.set_offset(number, *bytes);
+            self.set_offset(number, *bytes, self.now);
             self.throughput.completed += 1;
         } else if state == JobState::Failed {
             self.throughput.failed += 1;

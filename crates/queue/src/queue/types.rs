@@ -213,6 +213,8 @@ pub struct Report {
     pub offset: u64,
     /// The length, if known.
     pub length: Option<u64>,
+    /// When the last byte was received.
+    pub at: SystemTime,
 }
 
 /// How a job ends.
@@ -283,12 +285,17 @@ pub struct Query {
     pub states: Vec<JobState>,
     /// Prefix of the file name, subject, request id or upload id, to search for.
     pub search: Option<String>,
+    /// Created at this time or later.
+    pub created_from: Option<SystemTime>,
+    /// Created before this time.
+    pub created_before: Option<SystemTime>,
     /// The last job of the previous page.
     pub after: Option<JobId>,
     /// Whether to list the newest jobs first.
     pub newest_first: bool,
     /// Maximum number of jobs.
     pub limit: usize,
+    pub(super) numbers: Option<(i64, i64)>,
 }
 
 impl Query {
@@ -298,9 +305,12 @@ impl Query {
             scope,
             states: Vec::new(),
             search: None,
+            created_from: None,
+            created_before: None,
             after: None,
             newest_first: false,
             limit: 100,
+            numbers: None,
         }
     }
 
@@ -366,7 +376,18 @@ pub struct Totals {
     pub completed_bytes: u64,
 }
 
-/// Activity of all nodes in one minute.
+/// Selects activity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThroughputQuery {
+    /// The start.
+    pub since: SystemTime,
+    /// Minutes per row; the rows start at multiples of it since 1970.
+    pub interval: u32,
+    /// The node, or all.
+    pub node: Option<String>,
+}
+
+/// Activity in an interval that starts at `minute`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Throughput {

@@ -121,6 +121,7 @@ impl EventSink for JobTracker {
                 part: upload.is_partial().then(|| upload.id.clone()),
                 offset,
                 length: upload.length,
+                at: self.queue.now(),
             });
         }
     }

@@ -123,6 +123,7 @@ fn store_state(job: &Job, found: Snapshot, is_whole: bool, so_far: StoreState) -
         part: (!is_whole).then(|| upload.id.clone()),
         offset: found.offset,
         length: upload.length,
+        at: found.modified,
     });
     StoreState::InProgress(reports)
 }

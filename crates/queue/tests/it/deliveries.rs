@@ -127,6 +127,7 @@ async fn the_events_of_a_job_are_delivered_in_order() {
             part: None,
             offset: 4,
             length: Some(10),
+            at: std::time::SystemTime::now(),
         });
         application.hears(2).await;
         node.queue.finish(job, JobEnd::completed(10)).await.unwrap();

@@ -4,7 +4,11 @@
 //! session cookie. Since browsers also send cookies with cross-site requests, requests with a cookie
 //! must come from the dashboard's own page (CSRF protection).
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Form,
@@ -12,7 +16,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall_api::{
     Problem,
     auth::{FailedAttempt, bearer, is_cross_site},
@@ -23,6 +27,22 @@ use serde::Deserialize;
 use super::{Admin, page, session::SessionKind};
 
 const CROSS_SITE_DENIED: &str = "Cross-site request denied: send it from the dashboard's own page.";
+
+/// Who performs an action, for the log. Keys are never logged.
+#[derive(Debug, Clone)]
+pub(super) struct Operator {
+    name: String,
+    client: Option<IpAddr>,
+}
+
+impl Operator {
+    /// Logs an action. The target names an upload, or events.
+    pub(super) fn audit(&self, action: &str, target: impl fmt::Display) {
+        let client = self.client.map(tracing::field::display);
+        let (operator, upload) = (&*self.name, tracing::field::display(target));
+        tracing::info!(audit = action, operator, client, upload, "dashboard action");
+    }
+}
 
 enum AccessDenied {
     Unauthenticated,
@@ -36,9 +56,12 @@ pub(super) async fn require_access(
     request: Request,
     next: Next,
 ) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     match admin.check_access(&parts).await {
-        Ok(()) => no_store(next.run(Request::from_parts(parts, body)).await),
+        Ok(operator) => {
+            parts.extensions.insert(operator);
+            no_store(next.run(Request::from_parts(parts, body)).await)
+        }
         Err(denied) => no_store(Problem::from(denied).into_response()),
     }
 }
@@ -99,16 +122,10 @@ pub(super) async fn login(
         return page::login(StatusCode::BAD_REQUEST, "Enter the admin key.");
     };
     match admin.authenticate(&parts, key.trim()).await {
-        Ok(kind) => {
+        Ok((kind, operator)) => {
             let (https, _) = admin.0.parts.handler.external_origin(&parts);
             let cookie = admin.0.sessions.create(kind, SystemTime::now(), https);
-            let client = admin
-                .0
-                .parts
-                .client
-                .of_request(&parts)
-                .map(tracing::field::display);
-            tracing::info!(client, "dashboard login");
+            operator.audit("login", "");
             redirect_to_page(cookie)
         }
         Err(AccessDenied::TooManyFailures(wait)) => {
@@ -130,6 +147,9 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
     if !admin.0.cross_site.allows(&parts) {
         return no_store(Problem::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED).into_response());
     }
+    if let Ok(Some(operator)) = admin.session(&parts).await {
+        operator.audit("logout", "");
+    }
     let (https, _) = admin.0.parts.handler.external_origin(&parts);
     let sessions = &admin.0.sessions;
     redirect_to_page(sessions.end(&parts.headers, SystemTime::now(), https))
@@ -142,44 +162,59 @@ fn redirect_to_page(cookie: HeaderValue) -> Response {
 }
 
 impl Admin {
-    pub(super) async fn has_session(&self, headers: &HeaderMap) -> Result<bool, Problem> {
-        Ok(match self.0.sessions.find(headers, SystemTime::now()) {
-            None => false,
-            Some(SessionKind::Admin) => true,
+    pub(super) async fn session(&self, parts: &Parts) -> Result<Option<Operator>, Problem> {
+        let kind = self.0.sessions.find(&parts.headers, SystemTime::now());
+        Ok(match kind {
+            None => None,
+            Some(SessionKind::Admin) => Some(self.operator(parts, None)),
             // The key may have been revoked meanwhile.
             Some(SessionKind::Key(id)) => {
                 let mut keys = self.0.parts.queue.keys().await?.into_iter();
-                keys.any(|key| key.id == id && self.is_valid_admin_key(&key))
+                let key = keys.find(|key| key.id == id && self.is_valid_admin_key(key));
+                key.map(|key| self.operator(parts, Some(&key)))
             }
         })
+    }
+
+    fn operator(&self, parts: &Parts, key: Option<&landfall_queue::ApiKey>) -> Operator {
+        let name = key.map_or_else(|| "admin key".into(), |key| format!("API key {}", key.name));
+        let client = self.0.parts.client.of_request(parts);
+        Operator { name, client }
     }
 
     fn is_valid_admin_key(&self, key: &landfall_queue::ApiKey) -> bool {
         key.is_admin && key.expires_at.is_none_or(|until| SystemTime::now() < until)
     }
 
-    async fn check_access(&self, parts: &Parts) -> Result<(), AccessDenied> {
+    async fn check_access(&self, parts: &Parts) -> Result<Operator, AccessDenied> {
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let key = bearer(&parts.headers).ok_or(AccessDenied::Unauthenticated)?;
-            return self.authenticate(parts, key).await.map(drop);
+            return Ok(self.authenticate(parts, key).await?.1);
         }
-        let found = self.has_session(&parts.headers).await;
+        let found = self.session(parts).await;
         match found.map_err(AccessDenied::Unavailable)? {
-            false => Err(AccessDenied::Unauthenticated),
-            true if !self.0.cross_site.allows(parts) => Err(AccessDenied::CrossSite),
-            true => Ok(()),
+            None => Err(AccessDenied::Unauthenticated),
+            Some(_) if !self.0.cross_site.allows(parts) => Err(AccessDenied::CrossSite),
+            Some(operator) => Ok(operator),
         }
     }
 
-    async fn authenticate(&self, parts: &Parts, key: &str) -> Result<SessionKind, AccessDenied> {
+    async fn authenticate(
+        &self,
+        parts: &Parts,
+        key: &str,
+    ) -> Result<(SessionKind, Operator), AccessDenied> {
         let client = self.0.parts.client.of_request(parts);
         let hash = TokenHash::from_secret(key);
         if hash == self.0.key {
-            return Ok(SessionKind::Admin);
+            return Ok((SessionKind::Admin, self.operator(parts, None)));
         }
         let found = self.0.parts.queue.key(&hash).await;
         match found.map_err(|error| AccessDenied::Unavailable(error.into()))? {
-            Some(found) if self.is_valid_admin_key(&found) => Ok(SessionKind::Key(found.id)),
+            Some(found) if self.is_valid_admin_key(&found) => Ok((
+                SessionKind::Key(found.id),
+                self.operator(parts, Some(&found)),
+            )),
             _ => {
                 let shown = client.map(tracing::field::display);
                 tracing::warn!(client = shown, "dashboard login failed");

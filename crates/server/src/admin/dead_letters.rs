@@ -1,19 +1,23 @@
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     extract::{
-        Query, State,
+        Extension, Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
 };
 use landfall_api::Problem;
-use landfall_outbox::{EventSelection, StoredEvent};
+use landfall_outbox::{EventSelection, Events, StoredEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, invalid, job_json::time};
+use super::{Admin, access::Operator, invalid, job_json::time};
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_BATCH: usize = 1000;
+/// Uploads in a line of the log.
+const MAX_LOGGED: usize = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +54,7 @@ pub(super) async fn list(
     ))
 }
 
-fn event_json(event: &StoredEvent) -> Value {
+pub(super) fn event_json(event: &StoredEvent) -> Value {
     let metadata = event
         .message
         .as_ref()
@@ -61,13 +65,16 @@ fn event_json(event: &StoredEvent) -> Value {
         "event": event.event,
         "upload_id": event.upload,
         "filename": metadata.and_then(|metadata| metadata.get("filename")),
+        "state": event.state,
         "attempts": event.attempts,
         "error": event.error,
-        "dead_at": time(event.since()),
+        "created_at": time(event.created_at),
+        "due_at": event.due_at.map(time),
+        "dead_at": event.dead_at.map(time),
     })
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) enum DeadLetterAction {
     Retry,
     Delete,
@@ -75,6 +82,7 @@ pub(super) enum DeadLetterAction {
 
 pub(super) async fn change(
     State(admin): State<Admin>,
+    Extension(operator): Extension<Operator>,
     ids: Result<Json<DeadLetterIds>, JsonRejection>,
     action: DeadLetterAction,
 ) -> Result<Json<Value>, Problem> {
@@ -86,11 +94,32 @@ pub(super) async fn change(
         (false, _) => Err(format!("At most {MAX_BATCH} ids are allowed per request.")),
     };
     let choice = choice.map_err(invalid)?;
-    let changed = match (admin.0.parts.app.hooks.events(), action) {
-        (None, _) => 0,
-        (Some(events), DeadLetterAction::Retry) => events.retry(&choice).await?,
-        (Some(events), DeadLetterAction::Delete) => events.delete(&choice).await?,
+    let Some(events) = admin.0.parts.app.hooks.events() else {
+        return Ok(Json(json!({ "changed": 0 })));
     };
-    tracing::info!(changed, ?action, "dead letters changed by operator");
+    let uploads = uploads_of(&events, &choice).await?;
+    let (changed, action) = match action {
+        DeadLetterAction::Retry => (events.retry(&choice).await?, "retry events"),
+        DeadLetterAction::Delete => (events.delete(&choice).await?, "delete events"),
+    };
+    operator.audit(action, uploads);
     Ok(Json(json!({ "changed": changed })))
+}
+
+/// Names the uploads of selected events for the log.
+async fn uploads_of(events: &Events, choice: &EventSelection) -> Result<String, Problem> {
+    let EventSelection::DeadIds(ids) = choice else {
+        return Ok("all".into());
+    };
+    let query = landfall_outbox::Query {
+        limit: MAX_BATCH,
+        ..landfall_outbox::Query::default()
+    };
+    let mut uploads = BTreeSet::new();
+    for event in events.list(&query).await? {
+        if ids.contains(&event.id) && uploads.len() < MAX_LOGGED {
+            uploads.insert(event.upload);
+        }
+    }
+    Ok(uploads.into_iter().collect::<Vec<_>>().join(","))
 }

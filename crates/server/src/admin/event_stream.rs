@@ -59,6 +59,7 @@ pub(super) async fn events(
     let reader = EventStreamReader {
         events: admin.0.parts.queue.read_events(Scope::All, after),
         closing: admin.0.parts.closing.clone(),
+        admin,
         until: Instant::now() + STREAM_LIFETIME,
         _permit: permit,
     };
@@ -86,6 +87,7 @@ pub(super) async fn events(
 }
 
 struct EventStreamReader {
+    admin: Admin,
     events: EventReader,
     closing: watch::Receiver<bool>,
     until: Instant,
@@ -104,7 +106,7 @@ impl EventStreamReader {
             () = closed => None,
             () = tokio::time::sleep_until(self.until) => None,
             event = self.events.next() => match event {
-                Ok(event) => Some(encode(&event)),
+                Ok(event) => Some(encode(&self.admin, &event)),
                 Err(QueueError::Closed) => None,
                 Err(error) => {
                     tracing::warn!(%error, "failed to read events for a dashboard");
@@ -115,10 +117,10 @@ impl EventStreamReader {
     }
 }
 
-fn encode(shared: &SharedEvent) -> Event {
+fn encode(admin: &Admin, shared: &SharedEvent) -> Event {
     let event = &shared.event;
     let kind = event.kind.as_str();
-    let data = json!({ "type": kind, "at": time(event.at), "upload": job_json(&event.job) });
+    let data = json!({ "type": kind, "at": time(event.at), "upload": job_json(admin, &event.job) });
     let frame = Event::default().id(event.number.to_string()).event(kind);
     frame.data(data.to_string())
 }

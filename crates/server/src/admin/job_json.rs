@@ -1,23 +1,27 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use landfall::upload::UploadId;
 use landfall_queue::{Job, JobState};
 use serde_json::{Value, json};
 
-/// An upload without progress for this long has rate 0.
-const ACTIVE_WINDOW: Duration = Duration::from_secs(15);
+use super::Admin;
 
-pub(super) fn job_json(job: &Job) -> Value {
-    let silence = job.updated_at.elapsed().unwrap_or_default();
-    let is_active = job.state == JobState::Progress && silence < ACTIVE_WINDOW;
-    let rate = if is_active { job.rate } else { 0 };
+/// A client that sends chunks pauses between two requests.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
+/// Other nodes write the time of the last byte every ten seconds.
+const MAX_SILENCE_ELSEWHERE: Duration = Duration::from_secs(15);
+
+pub(super) fn job_json(admin: &Admin, job: &Job) -> Value {
+    let is_receiving = is_receiving(admin, job);
+    let rate = if is_receiving { job.rate } else { 0 };
     let left = job.size.map(|size| size.saturating_sub(job.offset));
-    let is_direct = |id: &String| id.starts_with("direct-");
     json!({
         "id": job.id.0,
         "request_id": job.request_id,
         "subject": job.subject,
         "state": job.state,
+        "receiving": is_receiving,
         "reason": job.reason,
         "filename": job.filename,
         "filetype": job.filetype,
@@ -27,14 +31,43 @@ pub(super) fn job_json(job: &Job) -> Value {
         "seconds_left": left.filter(|_| rate > 0).map(|left| left.div_ceil(rate)),
         "node": job.node,
         "upload_id": job.upload_id,
-        "transfer": job.upload_id.as_ref().map(|id| if is_direct(id) { "direct" } else { "tus" }),
+        "transfer": job.upload_id.as_ref().map(|_| if is_direct(job) { "direct" } else { "tus" }),
         "metadata": job.metadata,
         "created_at": time(job.created_at),
         "expires_at": time(job.expires_at),
         "started_at": job.started_at.map(time),
+        "received_at": job.received_at.map(time),
         "updated_at": time(job.updated_at),
         "ended_at": job.ended_at.map(time),
     })
+}
+
+pub(super) fn is_direct(job: &Job) -> bool {
+    let id = job.upload_id.as_deref();
+    id.is_some_and(|id| id.starts_with("direct-"))
+}
+
+/// This node knows its requests; of other nodes and of direct uploads, the time of the last byte counts.
+pub(super) fn is_receiving(admin: &Admin, job: &Job) -> bool {
+    if !matches!(job.state, JobState::Started | JobState::Progress) {
+        return false;
+    }
+    let parts = &admin.0.parts;
+    let id = job
+        .upload_id
+        .as_deref()
+        .and_then(|id| UploadId::new(id).ok());
+    if let Some(silent) = id.and_then(|id| parts.handler.silent_for(&id)) {
+        return silent < MAX_SILENCE;
+    }
+    let is_here = job.node.as_ref() == Some(&parts.node) && !is_direct(job);
+    let longest = if is_here {
+        MAX_SILENCE
+    } else {
+        MAX_SILENCE_ELSEWHERE
+    };
+    let silent = job.received_at.map(|at| at.elapsed().unwrap_or_default());
+    silent.is_some_and(|silent| silent < longest)
 }
 
 /// RFC 3339 with milliseconds; a time out of range becomes 1970.

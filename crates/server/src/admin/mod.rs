@@ -86,15 +86,16 @@ impl Admin {
             .route("/throughput", get(overview::throughput))
             .route("/uploads", get(uploads::list))
             .route("/uploads/{id}", get(uploads::get).delete(uploads::cancel))
+            .route("/uploads/{id}/delete", post(uploads::delete))
             .route("/events", get(event_stream::events))
             .route("/dead-letters", get(dead_letters::list))
             .route(
                 "/dead-letters/retry",
-                post(|admin, ids| change(admin, ids, Retry)),
+                post(|admin, by, ids| change(admin, by, ids, Retry)),
             )
             .route(
                 "/dead-letters/delete",
-                post(|admin, ids| change(admin, ids, Delete)),
+                post(|admin, by, ids| change(admin, by, ids, Delete)),
             )
             .route("/keys", get(keys::list))
             .fallback(not_found)

@@ -9,22 +9,40 @@ use axum::{
 };
 use landfall_api::Problem;
 use landfall_outbox::{OutboxStats, RouteStats};
-use landfall_queue::Throughput;
+use landfall_queue::{JobState, Query as JobQuery, Scope, Throughput, ThroughputQuery as Range};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, invalid, job_json::time};
+use super::{
+    Admin, invalid,
+    job_json::{is_receiving, time},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
-const MAX_MINUTES: u64 = 24 * 60;
+const MAX_MINUTES: u64 = 7 * 24 * 60;
+/// At most this many intervals, of the first of these lengths that allows it.
+const MAX_INTERVALS: u64 = 240;
+const INTERVALS: [u64; 6] = [1, 2, 5, 10, 30, 60];
+/// Of more active uploads, it is unknown which are being received.
+const MAX_ACTIVE: usize = 1000;
 
 pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
     let parts = &admin.0.parts;
     let now = SystemTime::now();
-    let recent = parts.queue.throughput(minute_of(now) - MINUTE);
+    let range = Range {
+        since: minute_of(now) - MINUTE,
+        interval: 1,
+        node: None,
+    };
+    let mut active = JobQuery::new(Scope::All);
+    active.states = vec![JobState::Started, JobState::Progress];
+    active.limit = MAX_ACTIVE;
     let (totals, health) = (parts.queue.totals(), parts.app.health());
-    let (totals, recent, health) = tokio::join!(totals, recent, health);
-    let (totals, recent) = (totals?, recent?);
+    let (recent, active) = (parts.queue.throughput(&range), parts.queue.list(&active));
+    let (totals, recent, active, health) = tokio::join!(totals, recent, active, health);
+    let (totals, recent, active) = (totals?, recent?, active?);
+    let receiving = active.jobs.iter().filter(|job| is_receiving(&admin, job));
+    let receiving = (!active.has_more).then(|| receiving.count());
     let (start, started_at) = admin.0.started;
     Ok(Json(json!({
         "node": parts.node,
@@ -36,6 +54,7 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Value>, 
         "completed_bytes": totals.completed_bytes,
         // Received by all nodes, over the last minute.
         "rate": rate(&recent, now),
+        "receiving": receiving,
         "active_uploads": parts.handler.stats().live_uploads,
         "storage": parts.app.storage.capacity(),
         "health": health,
@@ -79,6 +98,8 @@ fn minute_of(when: SystemTime) -> SystemTime {
 #[serde(deny_unknown_fields)]
 pub(super) struct ThroughputQuery {
     minutes: Option<u64>,
+    #[serde(default)]
+    node: String,
 }
 
 pub(super) async fn throughput(
@@ -87,17 +108,38 @@ pub(super) async fn throughput(
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let count = query.minutes.unwrap_or(60).clamp(1, MAX_MINUTES);
-    let last = minute_of(SystemTime::now());
-    let first = last - MINUTE * u32::try_from(count - 1).unwrap_or_default();
-    let found = admin.0.parts.queue.throughput(first).await?;
-    Ok(Json(json!({ "minutes": fill_gaps(&found, first, count) })))
+    let is_enough = |interval: &u64| count.div_ceil(*interval) <= MAX_INTERVALS;
+    let interval = INTERVALS.into_iter().find(is_enough).unwrap_or(60);
+    let range = Range {
+        since: first_of(SystemTime::now(), count, interval),
+        interval: u32::try_from(interval).unwrap_or(1),
+        node: Some(query.node).filter(|node| !node.is_empty()),
+    };
+    let queue = &admin.0.parts.queue;
+    let (found, nodes) = (
+        queue.throughput(&range),
+        queue.throughput_nodes(range.since),
+    );
+    let (found, nodes) = tokio::join!(found, nodes);
+    let minutes = fill_gaps(&found?, range.since, count.div_ceil(interval), interval);
+    Ok(Json(
+        json!({ "interval_minutes": interval, "nodes": nodes?, "minutes": minutes }),
+    ))
 }
 
-fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Value {
+/// Returns the start of the first of the intervals that cover so many minutes.
+fn first_of(now: SystemTime, minutes: u64, interval: u64) -> SystemTime {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let last = now / (interval * 60) + 1;
+    UNIX_EPOCH
+        + Duration::from_secs(last.saturating_sub(minutes.div_ceil(interval)) * interval * 60)
+}
+
+fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64, interval: u64) -> Value {
     let by_minute: BTreeMap<SystemTime, &Throughput> =
         found.iter().map(|one| (one.minute, one)).collect();
     let minute_json = |at: u64| {
-        let minute = first + Duration::from_secs(at * 60);
+        let minute = first + Duration::from_secs(at * interval * 60);
         let found = by_minute.get(&minute);
         json!({
             "minute": time(minute),
@@ -143,10 +185,17 @@ mod tests {
 
     #[test]
     fn minutes_without_uploads_are_listed() {
-        let minutes = fill_gaps(&[throughput_of(660, 7)], at(600), 3);
+        let minutes = fill_gaps(&[throughput_of(660, 7)], at(600), 3, 1);
         let minutes = minutes.as_array().unwrap();
         let bytes: Vec<&Value> = minutes.iter().map(|minute| &minute["bytes"]).collect();
         assert_eq!(bytes, [0, 7, 0]);
         assert_eq!(minutes[1]["minute"], "1970-01-01T00:11:00.000Z");
+    }
+
+    #[test]
+    fn intervals_start_at_multiples_of_their_length() {
+        assert_eq!(first_of(at(7261), 3, 1), at(7140));
+        assert_eq!(first_of(at(7261), 120, 60), at(3600));
+        assert_eq!(first_of(at(7261), 61, 60), at(3600));
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
 
 use super::Admin;
 use crate::asset::{Asset, CSS, JAVASCRIPT, SVG, assets, fill};
@@ -27,17 +27,19 @@ const ASSETS: &[(&str, Asset)] = assets! { "dashboard":
     "events.js": JAVASCRIPT,
     "format.js": JAVASCRIPT,
     "history.js": JAVASCRIPT,
+    "detail.js": JAVASCRIPT,
     "event-stream.js": JAVASCRIPT,
     "row.js": JAVASCRIPT,
     "style.css": CSS,
     "system.js": JAVASCRIPT,
+    "actions.js": JAVASCRIPT,
     "active.js": JAVASCRIPT,
 };
 const ICON: &[(&str, Asset)] = assets! { "page": "icon.svg": SVG };
 
-pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    match admin.has_session(&headers).await {
-        Ok(true) => {
+pub(super) async fn index(State(admin): State<Admin>, parts: Parts) -> Response {
+    match admin.session(&parts).await {
+        Ok(Some(_)) => {
             let version = env!("CARGO_PKG_VERSION");
             let html = fill(DASHBOARD, |name| match name {
                 "version" => Some(version),
@@ -46,7 +48,7 @@ pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Res
             });
             html_response(StatusCode::OK, html)
         }
-        Ok(false) => login(StatusCode::OK, ""),
+        Ok(None) => login(StatusCode::OK, ""),
         Err(problem) => login(problem.status(), problem.detail()),
     }
 }

@@ -1,17 +1,34 @@
+use std::time::{Duration, SystemTime};
+
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Extension, Path, Query, State, rejection::QueryRejection},
 };
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
+use jiff::Timestamp;
+use landfall::{hook::Decision, upload::UploadId};
 use landfall_api::Problem;
+use landfall_messages::UploadData;
+use landfall_outbox::{EventState, StoredEvent};
 use landfall_queue::{Job, JobId, JobState, Scope, tracking};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use super::{Admin, invalid, job_json::job_json};
+use super::{
+    Admin,
+    access::Operator,
+    dead_letters::event_json,
+    invalid,
+    job_json::{is_direct, job_json, time},
+};
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
+/// Events of an upload, per state.
+const MAX_EVENTS: usize = 50;
+/// The state in the database is shown even if the store does not respond.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,12 +37,15 @@ pub(super) struct UploadQuery {
     state: String,
     #[serde(default)]
     search: String,
+    from: Option<String>,
+    to: Option<String>,
     after: Option<i64>,
     limit: Option<usize>,
 }
 
 pub(super) async fn list(
     State(admin): State<Admin>,
+    parts: Parts,
     query: Result<Query<UploadQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(filter) = query.map_err(|error| invalid(error.body_text()))?;
@@ -37,27 +57,110 @@ pub(super) async fn list(
         .collect::<Result<_, _>>()
         .map_err(|error| invalid(error.to_string()))?;
     query.search = Some(filter.search.trim().to_owned()).filter(|search| !search.is_empty());
+    query.created_from = moment(filter.from)?;
+    query.created_before = moment(filter.to)?;
     query.after = filter.after.map(JobId);
     query.newest_first = true;
     query.limit = filter.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let page = admin.0.parts.queue.list(&query).await?;
     let next = page.jobs.last().filter(|_| page.has_more);
-    let uploads: Value = page.jobs.iter().map(job_json).collect();
+    let uploads: Value = page
+        .jobs
+        .iter()
+        .map(|job| upload_json(&admin, &parts, job))
+        .collect();
     Ok(Json(
         json!({ "uploads": uploads, "next": next.map(|job| job.id.0) }),
     ))
 }
 
+fn moment(text: Option<String>) -> Result<Option<SystemTime>, Problem> {
+    let text = text.filter(|text| !text.is_empty());
+    let parse = |text: String| text.parse::<Timestamp>().map(SystemTime::from);
+    let moment = text.map(parse).transpose();
+    moment.map_err(|error| invalid(format!("from and to must be times in RFC 3339: {error}")))
+}
+
 pub(super) async fn get(
     State(admin): State<Admin>,
     Path(id): Path<String>,
+    parts: Parts,
 ) -> Result<Json<Value>, Problem> {
     let job = find(&admin, &id).await?;
-    Ok(Json(job_json(&job)))
+    let id = job
+        .upload_id
+        .as_deref()
+        .and_then(|id| UploadId::new(id).ok());
+    let handler = &admin.0.parts.handler;
+    let mut stored = None;
+    if let Some(id) = &id {
+        match timeout(STORE_TIMEOUT, handler.get(id)).await {
+            Ok(Ok(found)) => stored = found,
+            Ok(Err(error)) => tracing::warn!(%id, %error, "failed to read upload for a dashboard"),
+            Err(_) => tracing::warn!(%id, "timed out reading upload for a dashboard"),
+        }
+    }
+    let events = stored_events(&admin, &job).await?;
+    let clients = events
+        .iter()
+        .filter_map(|event| Some(&event.message.as_ref()?.request.remote));
+    let mut upload = upload_json(&admin, &parts, &job);
+    if stored.is_none() {
+        upload["download_url"] = Value::Null;
+    }
+    let data = stored
+        .as_ref()
+        .map(|found| UploadData::new(&found.upload, found.offset));
+    let (place, metadata) = data.map(|data| (data.storage, data.metadata)).unzip();
+    Ok(Json(json!({
+        "upload": upload,
+        "max_size": job.max_size,
+        "etag": job.etag,
+        "storage": place.flatten(),
+        "upload_metadata": metadata,
+        "removed_at": stored.and_then(|found| handler.expiry(&found)).map(time),
+        "client": clients.into_iter().find(|client| !client.is_empty()),
+        "has_hooks": admin.0.parts.app.hooks.events().is_some(),
+        "events": events.iter().map(event_json).collect::<Value>(),
+    })))
+}
+
+/// With the URL of a finished upload, unless downloads are disabled.
+fn upload_json(admin: &Admin, parts: &Parts, job: &Job) -> Value {
+    let handler = &admin.0.parts.handler;
+    let mut json = job_json(admin, job);
+    let is_there = job.state == JobState::Completed && handler.can_download() && !is_direct(job);
+    let id = job.upload_id.as_deref().filter(|_| is_there);
+    let url = id.map(|id| handler.creation_url(parts) + &id.replace('%', "%25"));
+    json["download_url"] = url.into();
+    json
+}
+
+/// Pending events and dead letters, the newest of each.
+async fn stored_events(admin: &Admin, job: &Job) -> Result<Vec<StoredEvent>, Problem> {
+    let mut found = Vec::new();
+    let Some(events) = admin.0.parts.app.hooks.events() else {
+        return Ok(found);
+    };
+    let keys = [job.upload_id.clone(), Some(format!("job:{}", job.id))];
+    for upload in keys.into_iter().flatten() {
+        for state in [EventState::Pending, EventState::Dead] {
+            let query = landfall_outbox::Query {
+                states: vec![state],
+                upload: Some(upload.clone()),
+                limit: MAX_EVENTS,
+                ..landfall_outbox::Query::default()
+            };
+            found.extend(events.list(&query).await?);
+        }
+    }
+    found.sort_by_key(|event| event.created_at);
+    Ok(found)
 }
 
 pub(super) async fn cancel(
     State(admin): State<Admin>,
+    Extension(operator): Extension<Operator>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let job = find(&admin, &id).await?;
@@ -75,7 +178,43 @@ pub(super) async fn cancel(
         let message = format!("The upload cannot be cancelled: it is already {state}.");
         return Err(Problem::new(StatusCode::CONFLICT, message));
     }
-    Ok(Json(job_json(&job)))
+    operator.audit("cancel", name(&job));
+    Ok(Json(job_json(&admin, &job)))
+}
+
+/// Deletes the bytes, as a client's DELETE does, and then the job.
+pub(super) async fn delete(
+    State(admin): State<Admin>,
+    Extension(operator): Extension<Operator>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let job = find(&admin, &id).await?;
+    if !job.state.is_terminal() {
+        let message = "The upload cannot be deleted: it is active. Cancel it first.";
+        return Err(Problem::new(StatusCode::CONFLICT, message));
+    }
+    let queue = &admin.0.parts.queue;
+    for id in queue.uploads_of(job.id).await? {
+        match admin.0.parts.handler.terminate_by_id(&id).await {
+            Ok(Decision::Allow(_)) => {}
+            Ok(_) => {
+                let message = "The upload was not deleted: a hook denied it.";
+                return Err(Problem::new(StatusCode::CONFLICT, message));
+            }
+            Err(error) => {
+                tracing::error!(%id, %error, "failed to delete upload");
+                let detail = "The upload cannot be deleted now; try again.";
+                return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+            }
+        }
+    }
+    queue.delete_ended(job.id).await?;
+    operator.audit("delete", name(&job));
+    Ok(Json(json!({ "deleted": job.id.0 })))
+}
+
+fn name(job: &Job) -> &str {
+    job.upload_id.as_deref().unwrap_or(&job.request_id)
 }
 
 async fn find(admin: &Admin, id: &str) -> Result<Job, Problem> {

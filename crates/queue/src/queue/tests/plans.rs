@@ -84,6 +84,28 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
                 10,
             ),
         ),
+        (
+            "created",
+            list::walk(
+                &query(|query| {
+                    query.created_from = Some(std::time::UNIX_EPOCH);
+                    query.numbers = Some((3, 9));
+                }),
+                10,
+            ),
+        ),
+        (
+            "search created",
+            list::search_blocks(
+                &query(|query| {
+                    query.search = Some("a".into());
+                    query.created_before = Some(std::time::UNIX_EPOCH);
+                }),
+                &[1, 2],
+                10,
+            ),
+        ),
+        ("next number", list::next_number(5)),
         ("number_range", list::number_range()),
         ("bounded count", list::bounded_count("s")),
         ("stale", read::stale(filter, Some((5, 5)), 10)),

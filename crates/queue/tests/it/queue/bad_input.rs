@@ -13,6 +13,7 @@ fn report(job: JobId, offset: u64) -> Report {
         part: None,
         offset,
         length: None,
+        at: std::time::SystemTime::now(),
     }
 }
 

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use landfall_queue::{
-    Completion, GrantOutcome, JobEnd, JobEventKind, JobState, Query, Report, Scope, StartOutcome,
-    StartRequest,
+    Completion, GrantOutcome, JobEnd, JobEventKind, JobState, Query, Queue, Report, Scope,
+    StartOutcome, StartRequest, ThroughputQuery,
 };
 
 use super::harness::{asked, everywhere, granted, until, upload};
 
-fn report(job: landfall_queue::JobId, offset: u64) -> Report {
+fn report(queue: &Queue, job: landfall_queue::JobId, offset: u64) -> Report {
     Report {
         job,
         part: None,
         offset,
         length: None,
+        at: queue.now(),
     }
 }
 
@@ -63,12 +64,13 @@ async fn a_job_from_its_grant_to_its_end() {
         assert_eq!(job.node.as_deref(), Some("one"));
 
         place.hands.go(Duration::from_secs(2));
-        queue.report(report(id, 6));
+        queue.report(report(&queue, id, 6));
         until(async || place.number("SELECT upload_offset FROM queue_jobs").await == 6).await;
         let job = queue.get(id).await.unwrap().unwrap();
         assert_eq!((job.state, job.rate), (JobState::Progress, 3));
+        assert_eq!(job.received_at, Some(place.hands.now()));
 
-        queue.report(report(id, 9));
+        queue.report(report(&queue, id, 9));
         let end = JobEnd::Completed(Completion {
             bytes: 10,
             etag: Some("\"5d41\"".into()),
@@ -108,13 +110,32 @@ async fn a_job_from_its_grant_to_its_end() {
         let totals = queue.totals().await.unwrap();
         assert_eq!((totals.jobs["completed"], totals.completed_bytes), (1, 10));
         assert_eq!(totals.jobs["received"], 0);
-        let minutes = queue.throughput(std::time::UNIX_EPOCH).await.unwrap();
+        let minutes = queue
+            .throughput(&ThroughputQuery {
+                since: std::time::UNIX_EPOCH,
+                interval: 10,
+                node: None,
+            })
+            .await
+            .unwrap();
         let sum = |of: fn(&landfall_queue::Throughput) -> u64| minutes.iter().map(of).sum::<u64>();
         assert_eq!(sum(|minute| minute.bytes), 10);
         assert_eq!(
             (sum(|minute| minute.started), sum(|minute| minute.completed)),
             (1, 1)
         );
+        let of_node = async |node: &str| {
+            let (since, node) = (std::time::UNIX_EPOCH, Some(node.into()));
+            let range = ThroughputQuery {
+                since,
+                interval: 60,
+                node,
+            };
+            queue.throughput(&range).await.unwrap().len()
+        };
+        assert_eq!((of_node("one").await, of_node("two").await), (1, 0));
+        let nodes = queue.throughput_nodes(std::time::UNIX_EPOCH).await.unwrap();
+        assert_eq!(nodes, ["one"]);
         queue.check().await.unwrap();
         let page = queue.list(&Query::new(Scope::All)).await.unwrap();
         assert_eq!((page.jobs, page.has_more), (vec![job], false));
@@ -185,6 +206,48 @@ async fn texts_that_databases_dislike() {
         long_name.filename = "\u{1f4e6}".repeat(5000);
         granted(&queue, long_name).await;
         queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_listed_by_time_and_deleted_after_their_end() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let mut jobs = Vec::new();
+        for number in 0..5 {
+            jobs.push(
+                granted(&queue, asked("ann", &format!("r{number}"), 10))
+                    .await
+                    .0,
+            );
+            place.hands.go(Duration::from_secs(60));
+        }
+        for (from, before, newest_first) in
+            [(1, 4, true), (1, 4, false), (0, 2, true), (3, 3, true)]
+        {
+            for search in [None, Some("r".to_owned())] {
+                let mut query = Query::new(Scope::All);
+                query.created_from = Some(jobs[from].created_at);
+                query.created_before = Some(jobs[before].created_at);
+                (query.newest_first, query.search) = (newest_first, search);
+                let mut wanted = jobs[from..before].to_vec();
+                if newest_first {
+                    wanted.reverse();
+                }
+                assert_eq!(queue.list(&query).await.unwrap().jobs, wanted, "{query:?}");
+            }
+        }
+
+        let id = jobs[0].id;
+        assert!(!queue.delete_ended(id).await.unwrap(), "it is active");
+        let end = JobEnd::Cancelled("late".into());
+        assert!(queue.finish(id, end).await.unwrap());
+        assert_eq!(queue.totals().await.unwrap().jobs["cancelled"], 1);
+        assert!(queue.delete_ended(id).await.unwrap());
+        assert!(!queue.delete_ended(id).await.unwrap());
+        assert_eq!(queue.get(id).await.unwrap(), None);
+        assert_eq!(queue.totals().await.unwrap().jobs["cancelled"], 0);
     })
     .await;
 }

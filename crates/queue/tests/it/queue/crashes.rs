@@ -92,6 +92,7 @@ async fn work(queue: Queue, one: u32) {
             part: None,
             offset: 4,
             length: None,
+            at: std::time::SystemTime::now(),
         });
         let end = match round % 4 {
             0 => JobEnd::completed(10),

@@ -18,6 +18,7 @@ fn report(job: JobId, offset: u64) -> Report {
         part: None,
         offset,
         length: None,
+        at: std::time::SystemTime::now(),
     }
 }
 

@@ -212,6 +212,7 @@ async fn a_quota_is_reserved_and_settled() {
             part: None,
             offset: 1,
             length: Some(20),
+            at: std::time::SystemTime::now(),
         };
         queue.report(report);
         until(async || usage(&place).await == (50, 0)).await;

@@ -209,6 +209,7 @@ async fn play(place: &Place, steps: Vec<Step>) {
                     part: None,
                     offset,
                     length: None,
+                    at: std::time::SystemTime::now(),
                 });
             }
             Step::JobEnd(at, kind, bytes) => {

@@ -262,6 +262,7 @@ async fn parts_have_what_was_granted_together() {
             part: Some(upload(name)),
             offset,
             length: None,
+            at: std::time::SystemTime::now(),
         };
         queue.report(report("a", 6));
         until(async || queue.get(job.id).await.unwrap().unwrap().offset == 6).await;
@@ -368,6 +369,7 @@ async fn a_length_below_the_written_progress_caps_it() {
                 part: None,
                 offset: 7,
                 length: None,
+                at: std::time::SystemTime::now(),
             });
             until(async || {
                 let offset = "SELECT upload_offset FROM queue_jobs WHERE number =";

@@ -1,0 +1,76 @@
+// Fixed responses of the API, for screenshots.
+
+import { NOW } from './screenshots.js';
+
+const ago = (seconds) => new Date(NOW - seconds * 1000).toISOString();
+
+const upload = (id, state, filename, more = {}) => ({
+  id, request_id: `request-${id}`, subject: null, state, receiving: false, reason: null, filename, filetype: 'application/octet-stream',
+  size: 80e6, offset: state === 'completed' ? 80e6 : 0, rate: 0, seconds_left: null, node: 'harbour',
+  upload_id: `4f3a9c0d1e2b${String(id).padStart(20, '0')}`, transfer: 'tus', metadata: {}, created_at: ago(id * 900), expires_at: ago(id * 900 - 3600),
+  started_at: ago(id * 900), received_at: ago(id * 600), updated_at: ago(id * 600), ended_at: state === 'progress' ? null : ago(id * 600), download_url: null, ...more,
+});
+
+const active = [
+  upload(20, 'progress', 'backup.tar.zst', { receiving: true, offset: 31e6, rate: 2.4e6, seconds_left: 21, subject: 'ann' }),
+  upload(19, 'progress', 'holiday.mp4', { offset: 12.5e6 }),
+  upload(18, 'progress', 'live-recording.webm', { receiving: true, size: null, offset: 5.2e6, rate: 410e3 }),
+];
+const STATES = ['completed', 'completed', 'completed', 'cancelled', 'completed', 'failed', 'completed', 'expired'];
+const REASONS = { cancelled: 'by the client', failed: 'denied or stopped by a hook' };
+const ended = Array.from({ length: 17 }, (_, at) => {
+  const state = STATES[at % STATES.length];
+  return upload(17 - at, state, `scan-${17 - at}.pdf`, { subject: at % 3 === 0 ? 'bob' : null, reason: REASONS[state] ?? null });
+});
+
+export const event = {
+  id: 'event-1', transport: 'http', event: 'post-finish', upload_id: ended[0].upload_id, filename: ended[0].filename, state: 'dead', attempts: 12,
+  error: 'HTTP status 500: the database is locked', created_at: ago(90_000), due_at: null, dead_at: ago(3600),
+};
+
+const check = (component, name, healthy, message) => ({ component, name, healthy, message });
+
+export const RESPONSES = {
+  Overview: {
+    node: 'harbour', version: '0.1.0', now: NOW.toISOString(), started_at: ago(400_000), uptime_seconds: 400_000,
+    jobs: { received: 1, started: 0, progress: 3, completed: 1204, cancelled: 31, failed: 4, expired: 12 },
+    completed_bytes: 812.4e9, rate: 2.81e6, receiving: 2, active_uploads: 2,
+    storage: { location: '/srv/uploads', capacity: 2e12, free: 0.7e12 },
+    health: [
+      check('store', '/srv/uploads', true, 'Reachable.'), check('disk', '/srv/uploads', true, '35 % free.'),
+      check('leases', 'files', true, 'Held as file locks on this machine.'), check('database', 'SQLite', true, 'Reachable.'),
+      check('hooks', 'http', true, 'Reachable.'), check('events', 'http', false, 'Dead letters, which were not delivered: 1.'),
+    ],
+    outbox: { queued: 3, limit: 100_000, transports: [{ name: 'http', pending: 3, oldest_seconds: 4, dead_letters: 1, delivered: 5120, failed: 14 }] },
+  },
+  Minutes: {
+    interval_minutes: 1, nodes: ['harbour', 'lighthouse'],
+    minutes: Array.from({ length: 60 }, (_, at) => ({
+      minute: new Date(Math.floor(NOW / 60_000) * 60_000 - (59 - at) * 60_000).toISOString(),
+      bytes: Math.round(120e6 * (1 + Math.sin(at / 5)) * (at > 8)), started: 2, completed: 2, failed: 0,
+    })),
+  },
+  Uploads: { uploads: [...active, ...ended], next: 1 },
+  UploadDetail: {
+    upload: { ...ended[0], download_url: 'http://localhost/files/1' }, max_size: null, etag: null,
+    storage: { Type: 'filestore', Path: `/srv/uploads/${ended[0].upload_id}` },
+    upload_metadata: { filename: ended[0].filename, filetype: 'application/pdf' }, removed_at: null, client: '192.0.2.7:51234', has_hooks: true, events: [event],
+  },
+  DeadLetters: { events: [event], has_more: false },
+  Keys: { keys: [{ id: 1, name: 'portal', subject: 'portal', admin: false, created_at: ago(9e6), expires_at: null, used_at: ago(120) }] },
+};
+
+/** Answers the requests of a tab. */
+export async function answer(tab) {
+  const give = (schema, change = (json) => json) => (route) => {
+    route.fulfill({ json: change(RESPONSES[schema], new URL(route.request().url())) });
+  };
+  await tab.route('**/api/events*', (route) => route.abort());
+  await tab.route('**/api/overview', give('Overview'));
+  await tab.route('**/api/throughput*', give('Minutes'));
+  await tab.route('**/api/uploads?*', give('Uploads', (json, { searchParams }) => (
+    searchParams.get('state') ? { uploads: active, next: null } : json)));
+  await tab.route(/\/api\/uploads\/\d+$/, give('UploadDetail'));
+  await tab.route('**/api/dead-letters*', give('DeadLetters'));
+  await tab.route('**/api/keys', give('Keys'));
+}
