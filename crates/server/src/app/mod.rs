@@ -52,7 +52,7 @@ pub use self::{doctor::doctor_files, events_command::events, health::health, mig
 use self::{
     hooks::{HookRoute, Hooks, hook_routes},
     open_files::ConnectionLimit,
-    reload::Reloader,
+    reload::{Hangups, Reloader},
     routes::{App, AppRoutes},
     state::SharedDatabase,
     storage::Storage,
@@ -245,6 +245,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
     let on_signals = shutdown.clone().on_signals();
     tokio::spawn(on_signals.context("failed to install signal handlers")?);
+    let hangups = Hangups::install().context("failed to install signal handlers")?;
     #[cfg(feature = "grants")]
     if let Some(grants) = &parts.grants {
         grants.run(&handler).await?;
@@ -284,7 +285,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         parts: parts.clone(),
         address_limits: limits.addresses.clone(),
     };
-    let hangups = signal(SignalKind::hangup()).context("failed to install signal handlers")?;
     tokio::spawn(reloader.run(hangups, shutdown.clone()));
     // Hooks and events of disconnected clients continue until they finish.
     let drained = async { handler.shutdown().await };

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::signal::unix::Signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{AppParts, Prepared};
 use crate::log;
@@ -18,6 +18,21 @@ pub(super) fn set_address_limits(limits: &AddressLimits, settings: &Settings) {
     limits.uploads.set(settings.max_uploads_per_address);
 }
 
+/// SIGHUP: of an operator, or since the terminal is closed.
+pub(super) struct Hangups {
+    signal: Signal,
+    has_terminal: bool,
+}
+
+impl Hangups {
+    pub(super) fn install() -> io::Result<Self> {
+        Ok(Self {
+            signal: signal(SignalKind::hangup())?,
+            has_terminal: io::stdout().is_terminal(),
+        })
+    }
+}
+
 /// The parts of a running server that can change.
 pub(super) struct Reloader {
     pub(super) running: Loaded,
@@ -27,10 +42,9 @@ pub(super) struct Reloader {
 
 impl Reloader {
     /// Stops the server instead if its terminal is closed.
-    pub(super) async fn run(mut self, mut hangups: Signal, shutdown: Shutdown) {
-        let has_terminal = io::stdout().is_terminal();
-        while hangups.recv().await.is_some() {
-            if has_terminal && !io::stdout().is_terminal() {
+    pub(super) async fn run(mut self, mut hangups: Hangups, shutdown: Shutdown) {
+        while hangups.signal.recv().await.is_some() {
+            if hangups.has_terminal && !io::stdout().is_terminal() {
                 return shutdown.start();
             }
             match self.reload().await {

@@ -4,11 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
 
 use super::connection::ConnectionShared;
 use super::io::ServerIo;
@@ -20,6 +22,8 @@ use super::timeouts::{Phase, ServerShared, TimeoutAction};
 
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
+
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Protocols {
@@ -62,6 +66,8 @@ pub(super) struct Driver<S: HttpService> {
     shared: Arc<ConnectionShared>,
     protocols: Arc<Protocols>,
     shutdown_phase: ShutdownPhase,
+    /// How long a connection without a request may still send one after the shutdown has started.
+    first_request: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -95,6 +101,7 @@ impl<S: HttpService> Driver<S> {
             shared,
             protocols,
             shutdown_phase: ShutdownPhase::Running,
+            first_request: None,
             _permit: permit,
         };
         if has_http2 {
@@ -145,6 +152,10 @@ impl<S: HttpService> Driver<S> {
     fn enter_shutdown_phase(&mut self, phase: ShutdownPhase) {
         if self.shutdown_phase == ShutdownPhase::Running {
             match &mut self.state {
+                // hyper would close it, and its client may have sent a request that is on the way.
+                State::Http1(_) if self.shared.heads.load(Relaxed) == 0 => {
+                    self.first_request = Some(Box::pin(sleep(FIRST_REQUEST_TIME)));
+                }
                 State::Http1(connection) => Pin::new(connection).graceful_shutdown(),
                 State::Http2(connection) => connection.as_mut().graceful_shutdown(),
                 State::New(_) | State::LingeringClose(_) | State::Closed => {}
@@ -201,9 +212,17 @@ impl<S: HttpService> Future for Driver<S> {
                     me.start(io, service, http2);
                 }
                 State::Http1(connection) => {
-                    let outcome = Pin::new(connection).poll(cx);
+                    let outcome = Pin::new(&mut *connection).poll(cx);
                     if outcome.is_pending() {
                         me.shared.poll_discard(cx);
+                        let has_request = me.shared.heads.load(Relaxed) > 0;
+                        let is_over = |wait: &mut Pin<Box<Sleep>>| {
+                            has_request || wait.as_mut().poll(cx).is_ready()
+                        };
+                        if me.first_request.take_if(is_over).is_some() {
+                            Pin::new(connection).graceful_shutdown();
+                            continue;
+                        }
                     }
                     let refused = match ready!(outcome) {
                         Ok(()) => false,

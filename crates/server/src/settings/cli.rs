@@ -313,16 +313,19 @@ fn usage_problem(error: &clap::Error, command: &Command, args: &[String]) -> Pro
         Some(ContextValue::String(word)) => Some(word.as_str()),
         _ => None,
     };
-    let is_suggested = error.get(ContextKind::SuggestedSubcommand).is_some();
     let tip = match word(ContextKind::InvalidSubcommand) {
-        Some(word) => command_tip(command, args, word, is_suggested),
+        Some(word) => {
+            let is_suggested = error.get(ContextKind::SuggestedSubcommand).is_some();
+            command_tip(command, args, word, is_suggested)
+        }
         None if word(ContextKind::InvalidArg) == Some("-v") => {
             Some("write --verbose or --version".to_owned())
         }
         None => None,
     };
     if let Some(tip) = tip {
-        sentence.push_str(&format!("; tip: {tip}"));
+        let (what, _) = sentence.split_once("; tip:").unwrap_or((&sentence, ""));
+        sentence = format!("{what}; tip: {tip}");
     }
     Problem::whole(sentence)
 }

@@ -28,12 +28,11 @@ fn names(text: &str) -> Parsed<Vec<HookName>> {
     for item in list(text) {
         let name = item.parse().map_err(|_| {
             let known = HookName::ALL.map(HookName::as_str);
-            match nearest_of(item, known.into_iter()) {
-                Some(name) => {
-                    format!("unknown hook {item:?}; tip: a similar hook exists: '{name}'")
-                }
-                None => format!("unknown hook {item:?}; write {}", one_of(&known)),
-            }
+            let nearest = nearest_of(item, known.into_iter());
+            let tip = nearest.map_or(String::new(), |name| {
+                format!("; tip: a similar hook exists: '{name}'")
+            });
+            format!("unknown hook {item:?}{tip}; write {}", one_of(&known))
         })?;
         if !names.contains(&name) {
             names.push(name);

@@ -169,7 +169,7 @@ fn switches_accept_their_value_as_the_next_argument() {
     assert!(exposed(&["-expose-metrics", "serve"]));
     assert_eq!(
         problem(&["-expose-metrics", "off"]),
-        "unrecognized subcommand 'off'"
+        "unrecognized subcommand 'off'; tip: write --expose-metrics or --expose-metrics=true"
     );
 }
 
@@ -296,7 +296,7 @@ fn problems_in_the_file_have_their_line() {
     );
     let broken = problems_of_file("host = 'ü' 'x'\nport = 81\n");
     assert!(
-        broken.len() == 1 && broken[0].starts_with("FILE:1:12: invalid TOML: "),
+        broken.len() == 1 && broken[0].starts_with("FILE:1:12: host: invalid TOML: "),
         "{broken:?}"
     );
     let missing = problem(&["-config", "/nonexistent/landfall.toml"]);

@@ -57,7 +57,7 @@ fn an_unknown_event_is_fatal_as_in_tusd() {
     let (code, out, told) = run(program().args(args));
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(
-        told.contains("unknown hook \"post-fnish\"; write pre-create, "),
+        told.contains("unknown hook \"post-fnish\"; tip: a similar hook exists: 'post-finish'; write pre-create, "),
         "{told}"
     );
 }

@@ -34,7 +34,7 @@ async fn shutdown_waits_for_work_that_outlives_its_requests() {
 }
 
 #[tokio::test]
-async fn idle_and_new_connections_are_closed_at_once() {
+async fn idle_connections_are_closed_at_once_and_unused_ones_soon() {
     let server = Server::start(|_| {});
     let mut used = server.connect().await;
     assert_eq!(used.ask(get("/")).await.status, 200);
@@ -47,6 +47,19 @@ async fn idle_and_new_connections_are_closed_at_once() {
     assert!(used.closed().await);
     assert!(unused.closed().await);
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_first_request_on_its_way_is_answered() {
+    let server = Server::start(|_| {});
+    let mut client = server.connect().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.shutdown.start();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = client.ask(get("/")).await;
+    assert_eq!(answer.status, 200);
+    assert!(client.closed().await);
+    server.stop().await;
 }
 
 #[tokio::test]

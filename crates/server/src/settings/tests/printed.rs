@@ -211,7 +211,7 @@ fn help_finds_commands_flags_and_topics() {
         let text = help(&args);
         assert!(text.contains("--max-size <SIZE>"), "{text}");
         assert!(
-            text.ends_with("Variable: LANDFALL_MAX_SIZE\nKey in a file: max-size\n"),
+            text.ends_with("Variable: LANDFALL_MAX_SIZE\nKey in a file: max-size\nWhile the server runs: a change needs a restart\n"),
             "{text}"
         );
     }
