@@ -46,7 +46,7 @@ export function updateRow(element, upload) {
   ].join(' · '));
 }
 
-/** The progress in words. */
+/** The progress as a text. */
 export function figures(upload) {
   const parts = [upload.size == null
     ? `${bytes(upload.offset)}, length unknown`

@@ -124,7 +124,8 @@ pub(super) async fn login(
     match admin.authenticate(&parts, key.trim()).await {
         Ok((kind, operator)) => {
             let (https, _) = admin.0.parts.handler.external_origin(&parts);
-            let cookie = admin.0.sessions.create(kind, SystemTime::now(), https);
+            let key = admin.0.parts.key.current();
+            let cookie = key.sessions.create(kind, SystemTime::now(), https);
             operator.audit("login", "");
             redirect_to_page(cookie)
         }
@@ -151,8 +152,8 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
         operator.audit("logout", "");
     }
     let (https, _) = admin.0.parts.handler.external_origin(&parts);
-    let sessions = &admin.0.sessions;
-    redirect_to_page(sessions.end(&parts.headers, SystemTime::now(), https))
+    let key = admin.0.parts.key.current();
+    redirect_to_page(key.sessions.end(&parts.headers, SystemTime::now(), https))
 }
 
 fn redirect_to_page(cookie: HeaderValue) -> Response {
@@ -163,7 +164,8 @@ fn redirect_to_page(cookie: HeaderValue) -> Response {
 
 impl Admin {
     pub(super) async fn session(&self, parts: &Parts) -> Result<Option<Operator>, Problem> {
-        let kind = self.0.sessions.find(&parts.headers, SystemTime::now());
+        let key = self.0.parts.key.current();
+        let kind = key.sessions.find(&parts.headers, SystemTime::now());
         Ok(match kind {
             None => None,
             Some(SessionKind::Admin) => Some(self.operator(parts, None)),
@@ -206,7 +208,7 @@ impl Admin {
     ) -> Result<(SessionKind, Operator), AccessDenied> {
         let client = self.0.parts.client.of_request(parts);
         let hash = TokenHash::from_secret(key);
-        if hash == self.0.key {
+        if hash == self.0.parts.key.current().hash {
             return Ok((SessionKind::Admin, self.operator(parts, None)));
         }
         let found = self.0.parts.queue.key(&hash).await;

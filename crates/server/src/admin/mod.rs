@@ -4,6 +4,7 @@ mod access;
 mod dead_letters;
 mod event_stream;
 mod job_json;
+mod key;
 mod keys;
 mod overview;
 mod page;
@@ -25,22 +26,22 @@ use landfall_api::{
     ClientAddress, Problem,
     auth::{CsrfPolicy, FailedAttempts},
 };
-use landfall_queue::{Queue, TokenHash};
+use landfall_queue::Queue;
 use tokio::sync::watch;
 
+pub(crate) use self::key::AdminKey;
 use self::{
     access::require_access,
     dead_letters::{
         DeadLetterAction::{Delete, Retry},
         change,
     },
-    session::Sessions,
 };
 use crate::app::AppParts;
 
 /// The dependencies of a dashboard.
 pub(crate) struct AdminParts {
-    pub(crate) key: String,
+    pub(crate) key: AdminKey,
     pub(crate) node: String,
     pub(crate) queue: Queue,
     pub(crate) handler: Handler,
@@ -57,8 +58,6 @@ pub(crate) struct Admin(Arc<Inner>);
 
 struct Inner {
     parts: AdminParts,
-    key: TokenHash,
-    sessions: Sessions,
     cross_site: CsrfPolicy,
     streams: Arc<tokio::sync::Semaphore>,
     started: (Instant, SystemTime),
@@ -70,8 +69,6 @@ impl Admin {
         let cross_site =
             CsrfPolicy::new().external_origin(move |request| origin_of.external_origin(request));
         Self(Arc::new(Inner {
-            key: TokenHash::from_secret(&parts.key),
-            sessions: Sessions::new(&parts.key),
             parts,
             cross_site,
             streams: Arc::new(tokio::sync::Semaphore::new(event_stream::MAX_STREAMS)),

@@ -127,7 +127,7 @@ pub(super) async fn throughput(
     ))
 }
 
-/// Returns the start of the first of the intervals that cover so many minutes.
+/// Returns the start of the first of the intervals that cover the last `minutes`.
 fn first_of(now: SystemTime, minutes: u64, interval: u64) -> SystemTime {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let last = now / (interval * 60) + 1;

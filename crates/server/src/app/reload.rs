@@ -6,6 +6,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+#[cfg(feature = "grants")]
+use super::grants::Grants;
 use super::{AppParts, Prepared};
 use crate::log;
 use crate::net::{AddressLimits, Shutdown};
@@ -67,6 +69,16 @@ impl Reloader {
         let prepared = Prepared::new(&mut loaded).await;
         let prepared = prepared.context("the new settings cannot be used")?;
         self.parts.hooks.check_replacement(&prepared.hook_routes)?;
+        #[cfg(feature = "grants")]
+        {
+            let (key, grants) = (prepared.admin_key.as_ref(), self.parts.grants.as_ref());
+            let has_dashboard = grants.is_some_and(Grants::has_dashboard);
+            let is_same = has_dashboard == key.is_some();
+            anyhow::ensure!(is_same, "turning the dashboard on or off needs a restart");
+            if let (Some(grants), Some(key)) = (grants, key) {
+                grants.set_admin_key(key);
+            }
+        }
         self.parts.hooks.replace_transports(&prepared.hook_routes);
         set_address_limits(&self.address_limits, &loaded.settings);
         log::reload(&loaded.settings.log, loaded.settings.s3.log_api_calls);

@@ -152,7 +152,7 @@ impl<S: HttpService> Driver<S> {
     fn enter_shutdown_phase(&mut self, phase: ShutdownPhase) {
         if self.shutdown_phase == ShutdownPhase::Running {
             match &mut self.state {
-                // hyper would close it, and its client may have sent a request that is on the way.
+                // hyper would close it, and a request of its client may already be in transit.
                 State::Http1(_) if self.shared.heads.load(Relaxed) == 0 => {
                     self.first_request = Some(Box::pin(sleep(FIRST_REQUEST_TIME)));
                 }

@@ -93,7 +93,7 @@ fn sighup_applies_hooks_the_log_level_and_limits_while_an_upload_runs() {
     running.send(b"world");
     assert_eq!(running.answer().status, 204);
 
-    let line = configured.reload(&(dir(&allow) + fixed));
+    let line = configured.reload(&(dir(&allow) + fixed + "max-requests-per-address = 0\n"));
     assert!(line.contains("event=\"settings reloaded\""), "{line}");
     assert_eq!(configured.creation(), 201);
     let statuses: Vec<_> = (0..30)
@@ -140,6 +140,34 @@ fn sighup_applies_nothing_if_anything_cannot_be() {
     let line = configured.reload(&hooks(&deny));
     assert!(line.contains("event=\"settings reloaded\""), "{line}");
     assert_eq!(configured.creation(), 451);
+}
+
+#[cfg(feature = "grants")]
+#[test]
+fn sighup_changes_the_admin_key() {
+    let (old, new) = ("admin-key-0123456789", "another-key-0123456789");
+    let mut configured = Configured::start(&format!("admin-key = {old:?}\n"));
+    let status = |configured: &Configured, key: &str| {
+        let request = Request::get("/admin/api/overview");
+        let request = request.with("Authorization", format!("Bearer {key}"));
+        configured.server.client().ask(request).status
+    };
+    assert_eq!(
+        (status(&configured, old), status(&configured, new)),
+        (200, 401)
+    );
+    let line = configured.reload("");
+    assert!(line.contains("needs a restart"), "{line}");
+    assert_eq!(status(&configured, old), 200);
+    let line = configured.reload(&format!("admin-key = {new:?}\n"));
+    assert!(
+        line.contains("changed=admin-key") && !line.contains(new),
+        "{line}"
+    );
+    assert_eq!(
+        (status(&configured, old), status(&configured, new)),
+        (401, 200)
+    );
 }
 
 /// Runs a command in a terminal, and closes that when the command prints the URL of the page.

@@ -33,6 +33,7 @@ use super::{
     state::{self, SharedDatabase},
 };
 use crate::{
+    admin::AdminKey,
     log,
     settings::{self, Secret, Settings},
 };
@@ -45,7 +46,7 @@ pub(crate) struct Grants {
     pub(super) database_name: String,
     pub(super) policies: Vec<Arc<dyn Policy>>,
     enabled: bool,
-    key: Option<Secret>,
+    admin_key: Option<AdminKey>,
     jwt: Option<Arc<Jwt>>,
     cors: Option<Cors>,
     failed_attempts: FailedAttempts,
@@ -99,7 +100,7 @@ impl Grants {
             database_name,
             policies: policies(settings, hooks),
             enabled: grants.enabled,
-            key,
+            admin_key: key.map(|key| AdminKey::new(key.reveal())),
             jwt: jwt.map(Arc::new),
             cors: config.cors.clone(),
             failed_attempts,
@@ -109,6 +110,16 @@ impl Grants {
             reachable: CachedProbe::default(),
             api: Arc::default(),
         })
+    }
+
+    pub(super) fn has_dashboard(&self) -> bool {
+        self.admin_key.is_some()
+    }
+
+    pub(super) fn set_admin_key(&self, key: &Secret) {
+        if let Some(current) = &self.admin_key {
+            current.set(key.reveal());
+        }
     }
 
     /// Begins with the jobs of processes that died.

@@ -74,9 +74,9 @@ impl ApiRoutes {
             api.stats = grants.api.clone();
             routes.add("grants", vec![configured.path.clone()], api::service(api));
         }
-        if let Some(key) = &grants.key {
+        if let Some(key) = &grants.admin_key {
             let admin = Admin::new(AdminParts {
-                key: key.reveal().to_owned(),
+                key: key.clone(),
                 node: state::node_name(settings),
                 queue: grants.queue.clone(),
                 handler: handler.clone(),

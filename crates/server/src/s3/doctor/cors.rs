@@ -151,9 +151,9 @@ impl CorsResponse<'_> {
     fn values(&self, name: HeaderName) -> Vec<String> {
         let values = self.0.headers().get_all(name);
         let values = values.iter().filter_map(|value| value.to_str().ok());
-        let words = values.flat_map(|value| value.split(',')).map(str::trim);
-        let words = words.filter(|word| !word.is_empty());
-        words.map(str::to_owned).collect()
+        let items = values.flat_map(|value| value.split(',')).map(str::trim);
+        let items = items.filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
     }
 
     fn problem(&self, origin: &str) -> Option<String> {

@@ -102,10 +102,10 @@ group! {
 group! {
     /// Settings of the dashboard.
     pub struct Admin at admin;
-    key: Option<Secret> = grants::key, "admin-key", Text("KEY"), "", Secret
+    key: Option<Secret> = grants::key, "admin-key", Text("KEY"), "", Secret, Reloads
         => "Enable the dashboard; log in with this key of at least 16 characters. Prefer the \
             variable or the file: command lines are visible to other users.";
-    key_file: Option<PathBuf> = value::path_or_none, "admin-key-file", Text("FILE"), "", Common
+    key_file: Option<PathBuf> = value::path_or_none, "admin-key-file", Text("FILE"), "", Common, Reloads
         => "Enable the dashboard with the key in this file of one line.";
     path: String = grants::base_path, "admin-path", Text("PATH"), "/admin"
         => "Path of the dashboard.";
