@@ -19,6 +19,7 @@ const ACCOUNT = 'needs credentials'
 const HOSTS = 'names hosts that do not exist'
 const CONTAINER = 'needs a container engine'
 const PACKAGE = 'names the configuration of a package'
+const CLUSTER = 'needs a cluster'
 const CHECKOUT = 'needs a checkout and a compiler; part install runs it'
 
 async function answersTo(path, status, options = {}) {
@@ -121,7 +122,8 @@ export const COMMANDS = {
   'docs/containers.md': [
     ['cargo build', checked(CONTAINER, 0)],
     ['docker compose', checked(CONTAINER, 0)],
-    ['kubectl', checked('needs a cluster', 0)],
+    ['kubectl', checked(CLUSTER, 0)],
+    ['helm', checked(CLUSTER, 0)],
   ],
   'docs/scaling.md': [
     ['landfall --s3-bucket', checked(HOSTS, 3)],
@@ -152,7 +154,7 @@ export const COMMANDS = {
   ],
   'docs/install.md': [
     ['cargo install', serve()],
-    ['cargo build', checked(CHECKOUT, 0)],
+    ['scripts/release', checked(CHECKOUT, 0)],
     ['landfall config check', checked(ROOT)],
   ],
   'docs/protocol.md': [['LOCATION=', run(/^upload-offset: 11\r?$/im)]],
