@@ -22,7 +22,7 @@ test('each page with commands is listed', async () => {
   assert.deepEqual(found, Object.keys(COMMANDS).toSorted())
 })
 
-/** What the environment of somebody with a bucket has. */
+/** The environment variables of a user with a bucket. */
 async function bucket(t) {
   const { endpoint, region, accessKey, secretKey } = await startMoto(t)
   assert.ok((await fetch(`${endpoint}/${BUCKET}`, { method: 'PUT' })).ok)

@@ -24,7 +24,7 @@ pub(crate) fn serve(port: u16, folder: &Path) -> Result<(), Fault> {
     listen::serve(port, move |stream| connection(stream, &folder, &next))
 }
 
-/// What the bare loop reads of a request head.
+/// The parts of a request head that the bare loop reads.
 #[derive(Debug)]
 struct Request {
     method: Method,

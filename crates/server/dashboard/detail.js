@@ -24,7 +24,7 @@ const views = { list: part('list-view'), detail: part('detail-view') };
 /** The id of the shown upload. */
 let shownId = null;
 let current = null;
-/** What was rendered, to keep the focus if nothing changes. */
+/** The rendered data: without a change, nothing is rendered again, which keeps the focus. */
 let rendered = '';
 /** Received bytes since the page was opened: `{ at, offset }`. */
 let samples = [];

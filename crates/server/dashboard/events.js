@@ -61,7 +61,7 @@ async function confirmRetry(selection, name) {
   if (await retryQuestion(name)) await change(api.retryDeadLetters, selection, 'scheduled');
 }
 
-/** Asks whether to deliver an event again. */
+/** Confirms that an event is to be delivered again. */
 export const retryQuestion = (name) => confirm({
   title: 'Deliver again?',
   message: `${name}: the event is sent to your application now, and retried as a new one.`,

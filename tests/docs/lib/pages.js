@@ -5,7 +5,7 @@ import { readdir, rm } from 'node:fs/promises'
 
 const ORIGIN = 'http://localhost:8080'
 
-/** The block starts a server that becomes ready; `probe` looks at it. */
+/** The block starts a server that becomes ready; `probe` checks it. */
 const serve = (probe) => ({ kind: 'serve', probe })
 /** The block runs to its end, and what it prints matches. */
 const run = (pattern = /^/) => ({ kind: 'run', pattern })

@@ -28,7 +28,7 @@ use super::{Admin, page, session::SessionKind};
 
 const CROSS_SITE_DENIED: &str = "Cross-site request denied: send it from the dashboard's own page.";
 
-/// Who performs an action, for the log. Keys are never logged.
+/// The caller of an action, for the log. Keys are never logged.
 #[derive(Debug, Clone)]
 pub(super) struct Operator {
     name: String,

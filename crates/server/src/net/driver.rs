@@ -66,7 +66,7 @@ pub(super) struct Driver<S: HttpService> {
     shared: Arc<ConnectionShared>,
     protocols: Arc<Protocols>,
     shutdown_phase: ShutdownPhase,
-    /// How long a connection without a request may still send one after the shutdown has started.
+    /// Set once the shutdown has started: the time that is left for the first request.
     first_request: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
