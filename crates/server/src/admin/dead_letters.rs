@@ -102,7 +102,9 @@ pub(super) async fn change(
         DeadLetterAction::Retry => (events.retry(&choice).await?, "retry events"),
         DeadLetterAction::Delete => (events.delete(&choice).await?, "delete events"),
     };
-    operator.audit(action, uploads);
+    if changed > 0 {
+        operator.audit(action, uploads);
+    }
     Ok(Json(json!({ "changed": changed })))
 }
 

@@ -72,8 +72,7 @@ impl Reloader {
         #[cfg(feature = "grants")]
         {
             let (key, grants) = (prepared.admin_key.as_ref(), self.parts.grants.as_ref());
-            let has_dashboard = grants.is_some_and(Grants::has_dashboard);
-            let is_same = has_dashboard == key.is_some();
+            let is_same = grants.is_some_and(Grants::has_dashboard) == key.is_some();
             anyhow::ensure!(is_same, "turning the dashboard on or off needs a restart");
             if let (Some(grants), Some(key)) = (grants, key) {
                 grants.set_admin_key(key);
