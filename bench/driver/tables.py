@@ -105,6 +105,11 @@ def shown(run):
     return [one for one in FIGURES if one.mode in tried]
 
 
+def stated(run):
+    """The medians of Landfall by the labels of the tables."""
+    return {f"{SHORT[one.mode]}: {one.label}": one.median(run["rows"], "landfall") for one in shown(run)}
+
+
 def grid(header, rows):
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -202,7 +207,8 @@ def about(run):
     if section(run) == "direct":
         pinned += ", services with the client" if run["pin"] else " with the services"
     behind = f"on {run['behind']}, which shares them too, its " if "behind" in run else ""
-    return (f"{run['date']}, {machine['processors']} processors ({machine['processor']}), {pinned}, "
+    commit = f"Landfall at commit {run['commit']}, " if run.get("commit") else ""
+    return (f"{run['date']}, {commit}{machine['processors']} processors ({machine['processor']}), {pinned}, "
             f"Linux {machine['kernel']}, {behind}data on {machine['file_system']}, "
             f"{run['rounds']} interleaved round{'s' if run['rounds'] != 1 else ''}. "
             f"Processors busy with anything else meanwhile: median "
