@@ -60,6 +60,7 @@ use self::{
 use crate::{
     log,
     net::{self, Listener, Shutdown},
+    progress::Progress,
     settings::{Loaded, Options, Settings},
 };
 
@@ -201,7 +202,8 @@ pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<E
         terminal::print(&loaded.to_toml())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let prepared = Prepared::new(&mut loaded).await;
+    let progress = Progress::new("checking this machine and the hosts");
+    let prepared = progress.show_during(Prepared::new(&mut loaded)).await;
     loaded.print_warnings();
     prepared?;
     terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
@@ -307,7 +309,16 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     let checked = loaded.check_system().await;
     loaded.print_warnings();
     checked?;
-    let settings = loaded.settings;
+    let progress = Progress::new("sweeping");
+    let sweep = sweep_once(loaded.settings, dry_run, &progress);
+    progress.show_during(sweep).await
+}
+
+async fn sweep_once(
+    settings: Settings,
+    dry_run: bool,
+    progress: &Progress,
+) -> anyhow::Result<ExitCode> {
     let dir = &settings.storage.upload_dir;
     let (exists, shown) = (dir.is_dir() || settings.s3.bucket.is_some(), dir.display());
     anyhow::ensure!(exists, "there is no upload directory {shown}");
@@ -322,6 +333,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     parts.hooks.run(&handler);
     // An operator starts this explicitly, and can do a dry run first.
     let sweeper = handler.sweeper().age_tusd_uploads_by_last_change();
+    let sweeper = sweeper.count_examined(progress.examined.clone());
     let mut sweeper = sweeper.orphan_age(settings.expiry.orphan_age());
     if dry_run {
         sweeper = sweeper.dry_run();
@@ -338,7 +350,9 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
             };
             let since = httpdate::fmt_http_date(doomed.modified);
             let (name, size) = (&doomed.name, doomed.size);
-            println!("{verb} {name} ({size} bytes, last changed {since}): {why}");
+            progress.suspend(|| {
+                println!("{verb} {name} ({size} bytes, last changed {since}): {why}");
+            });
         })
         .await
         .with_context(|| format!("cannot list {}", parts.storage.name()))?;
@@ -348,22 +362,26 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     #[cfg(feature = "direct")]
     if let Some(direct) = &parts.direct {
         let swept = direct.sweep().await?;
-        println!(
-            "checked {} direct uploads: {} completed, {} expired, {} failed, {} unknown",
-            swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
-        );
+        progress.suspend(|| {
+            println!(
+                "checked {} direct uploads: {} completed, {} expired, {} failed, {} unknown",
+                swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
+            );
+        });
     }
     parts.close_database().await;
     parts.storage.close().await;
-    println!(
-        "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
-        summary.removed,
-        summary.examined,
-        summary.bytes,
-        summary.skipped,
-        summary.reported,
-        summary.failed
-    );
+    progress.suspend(|| {
+        println!(
+            "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
+            summary.removed,
+            summary.examined,
+            summary.bytes,
+            summary.skipped,
+            summary.reported,
+            summary.failed
+        );
+    });
     Ok(ExitCode::from(u8::from(summary.failed > 0)))
 }
 

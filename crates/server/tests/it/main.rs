@@ -4,6 +4,9 @@
 
 mod settings;
 
+#[cfg(target_os = "linux")]
+mod command_progress;
+
 mod net_harness;
 
 mod net_addresses;
