@@ -28,6 +28,7 @@ mod state;
 #[cfg(feature = "grants")]
 mod status;
 mod storage;
+mod systemd;
 mod terminal;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
@@ -287,11 +288,19 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         parts: parts.clone(),
         address_limits: limits.addresses.clone(),
     };
+    systemd::notify_ready("Serving uploads");
+    systemd::run_watchdog();
     tokio::spawn(reloader.run(hangups, shutdown.clone()));
+    let stopping = shutdown.clone();
+    let stopping = tokio::spawn(async move {
+        stopping.started().await;
+        systemd::notify_stopping();
+    });
     // Hooks and events of disconnected clients continue until they finish.
     let drained = async { handler.shutdown().await };
     let served = net::serve(listeners, app, limits, shutdown, stats, drained);
     served.await.context("serving failed")?;
+    stopping.await.context("serving failed")?;
     let flush = tokio::time::timeout(FLUSH_TIMEOUT, parts.close_database());
     if flush.await.is_err() {
         tracing::warn!("failed to flush the database; events are recovered at the next start");

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[cfg(feature = "grants")]
 use super::grants::Grants;
-use super::{AppParts, Prepared};
+use super::{AppParts, Prepared, systemd};
 use crate::log;
 use crate::net::{AddressLimits, Shutdown};
 use crate::settings::{self, Invocation, Loaded, Settings};
@@ -49,10 +49,16 @@ impl Reloader {
             if hangups.has_terminal && !io::stdout().is_terminal() {
                 return shutdown.start();
             }
+            systemd::notify_reloading();
             match self.reload().await {
-                Ok(changed) => tracing::info!(changed = changed.join(","), "settings reloaded"),
+                Ok(changed) => {
+                    let changed = changed.join(",");
+                    systemd::notify_ready("Serving uploads");
+                    tracing::info!(changed, "settings reloaded");
+                }
                 Err(error) => {
                     let error = format!("{error:#}").replace('\n', "; ");
+                    systemd::notify_ready(&format!("Settings not reloaded: {error}"));
                     tracing::error!(error, "settings not reloaded; nothing has changed");
                 }
             }

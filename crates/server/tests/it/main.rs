@@ -46,6 +46,7 @@ mod serve_reason;
 mod serve_reload;
 mod serve_shutdown;
 mod serve_start;
+mod serve_systemd;
 mod serve_takeover;
 mod serve_timeouts;
 mod serve_tusd_dirs;
