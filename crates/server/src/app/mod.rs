@@ -38,6 +38,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, Limits, LocationStyle, SweepReason,
     service::{Cors, Forwarded},
 };
+use parking_lot::RwLock;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -62,7 +63,7 @@ use crate::{
     log,
     net::{self, Listener, Shutdown},
     progress::Progress,
-    settings::{Loaded, Options, Settings},
+    settings::{AllowOrigin, Loaded, Options, Settings},
 };
 
 /// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
@@ -83,7 +84,8 @@ struct Prepared {
 }
 
 impl Prepared {
-    async fn new(loaded: &mut Loaded) -> anyhow::Result<Self> {
+    /// A reload passes the `running` settings.
+    async fn new(loaded: &mut Loaded, running: Option<&Settings>) -> anyhow::Result<Self> {
         loaded.check_system().await?;
         let settings = &loaded.settings;
         Ok(Self {
@@ -91,7 +93,7 @@ impl Prepared {
             #[cfg(feature = "grants")]
             admin_key: grants::admin_key(settings)?,
             #[cfg(feature = "grants")]
-            jwt: grants::jwt(settings).await?,
+            jwt: grants::jwt(settings, running).await?,
             #[cfg(feature = "direct")]
             notifications_secret: grants::notifications_secret(settings)?,
         })
@@ -101,6 +103,7 @@ impl Prepared {
 /// The opened parts of the application, which requests, metrics and health checks share.
 #[derive(Debug)]
 pub(crate) struct AppParts {
+    allow_origin: Arc<RwLock<AllowOrigin>>,
     pub(crate) storage: Storage,
     pub(crate) hooks: Hooks,
     #[cfg(feature = "grants")]
@@ -120,7 +123,8 @@ impl AppParts {
         prepared: Option<Prepared>,
     ) -> anyhow::Result<(Self, Handler)> {
         let (storage, composer) = Storage::open(settings).await?;
-        let mut config = handler_config(settings, composer)?;
+        let allow_origin = Arc::new(RwLock::new(settings.cors.allow_origin.clone()));
+        let mut config = handler_config(settings, composer, allow_origin.clone())?;
         #[cfg(feature = "grants")]
         let has_queue = settings.has_queue() && prepared.is_some();
         let prepared = prepared.unwrap_or_default();
@@ -150,6 +154,7 @@ impl AppParts {
             direct.attach(&handler);
         }
         let parts = Self {
+            allow_origin,
             storage,
             hooks,
             #[cfg(feature = "grants")]
@@ -204,7 +209,7 @@ pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<E
         return Ok(ExitCode::SUCCESS);
     }
     let progress = Progress::new("checking this machine and the hosts");
-    let prepared = progress.show_during(Prepared::new(&mut loaded)).await;
+    let prepared = progress.show_during(Prepared::new(&mut loaded, None)).await;
     loaded.print_warnings();
     prepared?;
     terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
@@ -231,7 +236,7 @@ pub async fn config_show(loaded: Loaded, options: Options) -> anyhow::Result<Exi
 /// # Errors
 /// The server cannot start, or serving failed.
 pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
-    let prepared = Prepared::new(&mut loaded).await;
+    let prepared = Prepared::new(&mut loaded, None).await;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -286,6 +291,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let reloader = Reloader {
         running: loaded,
         parts: parts.clone(),
+        app: app.clone(),
         address_limits: limits.addresses.clone(),
     };
     systemd::notify_ready("Serving uploads");
@@ -394,7 +400,11 @@ async fn sweep_once(
     Ok(ExitCode::from(u8::from(summary.failed > 0)))
 }
 
-fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Config> {
+fn handler_config(
+    settings: &Settings,
+    composer: Composer,
+    allow_origin: Arc<RwLock<AllowOrigin>>,
+) -> anyhow::Result<Config> {
     let (urls, protocol, cors) = (&settings.urls, &settings.protocol, &settings.cors);
     let mut config = Config::new(composer);
     config.disable_download = protocol.disable_download;
@@ -415,8 +425,8 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
     }
     config.cors = None;
     if !cors.disable {
-        let rule = cors.allow_origin.clone();
-        let policy = Cors::default().allow_origin(move |origin| rule.matches(origin));
+        let rule = move |origin: &str| allow_origin.read().matches(origin);
+        let policy = Cors::default().allow_origin(rule);
         config.cors = Some(policy.allow_credentials(cors.allow_credentials).extend(
             &cors.allow_methods.join(", "),
             &cors.allow_headers.join(", "),
