@@ -25,6 +25,7 @@ pub(crate) mod grants;
 mod help;
 mod hooks;
 mod layers;
+mod normalize;
 mod problem;
 mod reference;
 mod report;
@@ -34,6 +35,7 @@ mod system;
 mod tests;
 mod types;
 mod unsupported;
+mod usage;
 mod value;
 
 use std::ffi::OsString;
