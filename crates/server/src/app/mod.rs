@@ -205,14 +205,14 @@ impl AppParts {
 pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<ExitCode> {
     if offline {
         loaded.print_warnings();
-        terminal::print(&loaded.to_toml())?;
+        terminal::print(&loaded.to_toml(false))?;
         return Ok(ExitCode::SUCCESS);
     }
     let progress = Progress::new("checking this machine and the hosts");
     let prepared = progress.show_during(Prepared::new(&mut loaded, None)).await;
     loaded.print_warnings();
     prepared?;
-    terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
+    terminal::print(&(loaded.to_toml(false) + &loaded.directories()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -222,10 +222,9 @@ pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<E
 /// Standard output cannot be written.
 pub async fn config_show(loaded: Loaded, options: Options) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
-    let text = match (options.json, options.changed) {
-        (true, changed) => format!("{:#}\n", loaded.to_json(changed)),
-        (false, true) => loaded.changes_to_toml(),
-        (false, false) => loaded.to_toml(),
+    let text = match options.json {
+        true => format!("{:#}\n", loaded.to_json(options.changed)),
+        false => loaded.to_toml(options.changed),
     };
     terminal::print(&text)?;
     Ok(ExitCode::SUCCESS)
