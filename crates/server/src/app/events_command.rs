@@ -31,13 +31,17 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
         }
         EventsCommand::Retry(selection) => {
             let progress = Progress::new("retrying events");
-            let count = progress.show_during(events.retry(&selection)).await?;
-            changed(count, &selection, "scheduled for delivery within seconds")
+            let retried = progress.show_during(events.retry(&selection)).await?;
+            changed(
+                retried.count,
+                &selection,
+                "scheduled for delivery within seconds",
+            )
         }
         EventsCommand::Delete(selection) => {
             let progress = Progress::new("deleting events");
-            let count = progress.show_during(events.delete(&selection)).await?;
-            changed(count, &selection, "deleted")
+            let deleted = progress.show_during(events.delete(&selection)).await?;
+            changed(deleted.count, &selection, "deleted")
         }
     }
 }
