@@ -85,6 +85,7 @@ struct Prepared {
 
 impl Prepared {
     /// A reload passes the `running` settings.
+    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "only keys need them"))]
     async fn new(loaded: &mut Loaded, running: Option<&Settings>) -> anyhow::Result<Self> {
         loaded.check_system().await?;
         let settings = &loaded.settings;
