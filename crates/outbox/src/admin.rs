@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_database::{
-    Connections, Database, DatabaseError, Durability, Row, Statement, Value, from_unix_millis,
-    push_list, unsigned,
+    Connections, Database, DatabaseError, Durability, Row, Statement, Transaction, Value,
+    from_unix_millis, push_list, unsigned,
 };
 use landfall_messages::{Message, rfc3339};
 use serde::Serialize;
@@ -69,6 +69,15 @@ pub enum EventSelection {
     AllDead,
     /// All dead letters of a route.
     DeadOfRoute(String),
+}
+
+/// What a retry or deletion of events has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The number of deliveries, one per event and route.
+    pub count: u64,
+    /// Their [uploads](StoredEvent::upload), if the events were selected by their ids.
+    pub uploads: BTreeSet<String>,
 }
 
 /// The state of a stored event.
@@ -198,8 +207,8 @@ impl Events {
 
     /// Retries events at once, with as many attempts as new ones.
     ///
-    /// Returns the number of deliveries, one per event and route, without those that a server has claimed.
-    pub async fn retry(&self, selection: &EventSelection) -> Result<u64, OutboxError> {
+    /// Returns what has changed: not what a server has claimed.
+    pub async fn retry(&self, selection: &EventSelection) -> Result<Changed, OutboxError> {
         let mut transaction = self.database.write().await?;
         let now = transaction.now();
         let statement = Statement::new(
@@ -207,44 +216,70 @@ impl Events {
              created_at = $1, first_failed_at = NULL, dead_at = NULL \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
-        let retried = transaction.execute(restrict(statement.with(now), selection));
-        let retried = retried.await?;
+        let retried = change(&mut transaction, statement.with(now), selection).await?;
         transaction.commit().await?;
-        Ok(retried)
+        Ok(retried.into())
     }
 
     /// Deletes events.
     ///
-    /// Returns the number of deliveries, one per event and route, without those that a server has claimed.
-    pub async fn delete(&self, selection: &EventSelection) -> Result<u64, OutboxError> {
+    /// Returns what has changed: not what a server has claimed.
+    pub async fn delete(&self, selection: &EventSelection) -> Result<Changed, OutboxError> {
         let delete = Statement::new(
             "DELETE FROM outbox_deliveries \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
-        let mut delete = restrict(delete, selection);
         let mut transaction = self.database.write().await?;
-        let deleted = if matches!(selection, EventSelection::Ids(_)) {
-            delete.push(" RETURNING ordering_key, route");
-            let rows = transaction.fetch(delete).await?;
-            let key = |row: &Row| Ok((row.text("ordering_key")?, row.text("route")?));
-            let keys: Result<BTreeSet<_>, DatabaseError> = rows.iter().map(key).collect();
-            let keys = keys?;
-            // The deleted events may have held later ones.
+        let deleted = change(&mut transaction, delete, selection).await?;
+        // The deleted events may have held later ones; a dead letter holds none.
+        if matches!(selection, EventSelection::Ids(_)) {
             let now = transaction.now();
-            let followers = keys.iter();
+            let followers = deleted.keys.iter();
             let followers = followers.map(|(key, route)| ((key.as_str(), route.as_str()), now));
             let followers: Vec<_> = followers.collect();
             transaction
                 .execute_parts(&followers, sql::reschedule)
                 .await?;
-            u64::try_from(rows.len()).unwrap_or(u64::MAX)
-        } else {
-            // A dead letter holds no others.
-            transaction.execute(delete).await?
-        };
+        }
         transaction.commit().await?;
-        Ok(deleted)
+        Ok(deleted.into())
     }
+}
+
+struct ChangedRows {
+    count: u64,
+    /// Ordering keys and routes, of events that were selected by their ids.
+    keys: BTreeSet<(String, String)>,
+}
+
+impl From<ChangedRows> for Changed {
+    fn from(rows: ChangedRows) -> Self {
+        let uploads = rows.keys.into_iter().map(|(key, _)| key);
+        Self {
+            count: rows.count,
+            uploads: uploads.collect(),
+        }
+    }
+}
+
+async fn change(
+    transaction: &mut Transaction,
+    statement: Statement,
+    selection: &EventSelection,
+) -> Result<ChangedRows, DatabaseError> {
+    let mut statement = restrict(statement, selection);
+    let (EventSelection::Ids(_) | EventSelection::DeadIds(_)) = selection else {
+        let (count, keys) = (transaction.execute(statement).await?, BTreeSet::new());
+        return Ok(ChangedRows { count, keys });
+    };
+    statement.push(" RETURNING ordering_key, route");
+    let rows = transaction.fetch(statement).await?;
+    let key = |row: &Row| Ok((row.text("ordering_key")?, row.text("route")?));
+    let keys: Result<_, DatabaseError> = rows.iter().map(key).collect();
+    Ok(ChangedRows {
+        count: u64::try_from(rows.len()).unwrap_or(u64::MAX),
+        keys: keys?,
+    })
 }
 
 fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {

@@ -65,7 +65,7 @@ use tokio::{
 };
 
 pub use self::{
-    admin::{EventSelection, EventState, Events, Query, SortOrder, StoredEvent},
+    admin::{Changed, EventSelection, EventState, Events, Query, SortOrder, StoredEvent},
     settings::{CircuitBreaker, OutboxError, OutboxSettings, RetryPolicy},
     stats::{OutboxStats, RouteStats},
 };

@@ -23,6 +23,7 @@ mod finding;
 pub mod log;
 pub mod net;
 pub mod page;
+mod progress;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;

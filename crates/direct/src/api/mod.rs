@@ -45,8 +45,10 @@ use landfall_api::{
     ClientAddress, CorsContext, CorsRules, Problem, auth::Authenticator, check_json, json_object,
     read_body, request_id,
 };
+use landfall_queue::TokenHash;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 use self::{
     fields::Query,
@@ -77,8 +79,8 @@ pub struct ApiSettings {
     pub cors: Option<Cors>,
     /// Finds the client's address.
     pub client: ClientAddress,
-    /// The secret of bucket notifications; `None` disables them.
-    pub notifications_secret: Option<String>,
+    /// The secret of bucket notifications, which may change; `None` disables them.
+    pub notifications_secret: Option<watch::Receiver<TokenHash>>,
     /// Time limit for receiving a body: 30 seconds.
     pub body_timeout: Duration,
 }

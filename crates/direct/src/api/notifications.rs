@@ -21,7 +21,8 @@ pub(super) async fn handle(api: &Api, call: &mut Call) -> Result<Response, ApiEr
                    --direct-notifications-secret";
         return Err(Problem::new(StatusCode::NOT_FOUND, why).into());
     };
-    check_secret(api, call, secret)?;
+    let secret = secret.borrow().clone();
+    check_secret(api, call, &secret)?;
     // Not checked for its type: senders use different ones.
     let body = api.read(call, MAX_LIST_BODY).await?;
     let notification =
@@ -81,7 +82,7 @@ fn is_transient(error: &DirectError) -> bool {
     }
 }
 
-fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
+fn check_secret(api: &Api, call: &Call, secret: &TokenHash) -> Result<(), Problem> {
     let query = Query::new(call.parts.uri.query());
     let said = match bearer(&call.parts.headers) {
         Some(said) => Some(said.to_owned()),
@@ -89,7 +90,7 @@ fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
     };
     // Comparing hashes in constant time reveals neither the secret nor its length.
     match said {
-        Some(said) if TokenHash::from_secret(&said) == TokenHash::from_secret(secret) => Ok(()),
+        Some(said) if TokenHash::from_secret(&said) == *secret => Ok(()),
         said => {
             let (callers, client) = (&api.settings.authenticator, api.client(&call.parts));
             if said.is_some()

@@ -1,5 +1,8 @@
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -88,6 +91,7 @@ pub struct Sweeper {
     dry_run: bool,
     tusd_uploads_since: SystemTime,
     orphan_age: Duration,
+    examined: Arc<AtomicU64>,
 }
 
 impl Sweeper {
@@ -96,6 +100,7 @@ impl Sweeper {
             dry_run: false,
             tusd_uploads_since: engine.started,
             orphan_age: ORPHAN_AGE,
+            examined: Arc::default(),
             engine,
         }
     }
@@ -124,6 +129,13 @@ impl Sweeper {
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry_run = true;
+        self
+    }
+
+    /// Sets a counter that grows with each entry that is examined, to show the progress.
+    #[must_use]
+    pub fn count_examined(mut self, examined: Arc<AtomicU64>) -> Self {
+        self.examined = examined;
         self
     }
 
@@ -244,7 +256,7 @@ impl Sweeper {
         report: &mut impl FnMut(&SweepEntry),
     ) {
         for snapshot in page.uploads {
-            summary.examined += 1;
+            self.count(summary);
             let (upload, at) = (&snapshot.upload, self.expiry(&snapshot));
             if is_past(at) {
                 let why = match snapshot.is_complete() && !upload.is_partial() {
@@ -264,7 +276,7 @@ impl Sweeper {
             }
         }
         for damaged in page.damaged {
-            summary.examined += 1;
+            self.count(summary);
             summary.damaged += 1;
             let why = SweepReason::DamagedExpired;
             let entry = SweepEntry::upload(&damaged.id, damaged.size, damaged.modified, why);
@@ -272,7 +284,7 @@ impl Sweeper {
             summarize(summary, &entry, gone, report);
         }
         for orphan in page.orphans {
-            summary.examined += 1;
+            self.count(summary);
             let mut entry = SweepEntry {
                 id: orphan.id.clone(),
                 name: orphan.name.clone(),
@@ -292,6 +304,11 @@ impl Sweeper {
                 summarize(summary, &entry, gone, report);
             }
         }
+    }
+
+    fn count(&self, summary: &mut SweepSummary) {
+        summary.examined += 1;
+        self.examined.fetch_add(1, Ordering::Relaxed);
     }
 
     fn expiry(&self, snapshot: &Snapshot) -> Option<SystemTime> {

@@ -11,7 +11,7 @@ use landfall::{
     upload::Upload,
 };
 use landfall_messages::{EventHeaders, Message, Route};
-use landfall_outbox::{EventSelection, EventState, Events, Outbox, Query, SortOrder};
+use landfall_outbox::{Changed, EventSelection, EventState, Events, Outbox, Query, SortOrder};
 use landfall_testkit::sink;
 
 use super::harness::{
@@ -215,19 +215,22 @@ async fn dead_letters_are_listed_retried_and_deleted() {
                 .collect()
         };
         let none = EventSelection::Ids(Vec::new());
-        assert_eq!(events.delete(&none).await.unwrap(), 0);
+        assert_eq!(events.delete(&none).await.unwrap().count, 0);
         let of_outbox = harness.outbox.events();
         assert_eq!(
             of_outbox.list(&dead).await.unwrap(),
             events.list(&dead).await.unwrap()
         );
         let first = EventSelection::DeadIds(ids(&uploads[0]));
-        assert_eq!(of_outbox.delete(&first).await.unwrap(), 2);
+        let deleted = of_outbox.delete(&first).await.unwrap();
+        let of_first = [uploads[0].id.to_string()].into();
+        assert_eq!((deleted.count, deleted.uploads), (2, of_first));
         assert_eq!(
             events
                 .delete(&EventSelection::DeadOfRoute("grpc".into()))
                 .await
-                .unwrap(),
+                .unwrap()
+                .count,
             0
         );
         harness.receiver.set_down(false);
@@ -237,7 +240,10 @@ async fn dead_letters_are_listed_retried_and_deleted() {
                 .retry(&EventSelection::Ids(ids(&uploads[1])))
                 .await
                 .unwrap(),
-            2
+            Changed {
+                count: 2,
+                uploads: [uploads[1].id.to_string()].into()
+            }
         );
         let received = harness.receiver.until(2).await;
         assert!(began.elapsed() < Duration::from_secs(4), "a server notices");
@@ -246,11 +252,15 @@ async fn dead_letters_are_listed_retried_and_deleted() {
             events
                 .retry(&EventSelection::DeadOfRoute("http".into()))
                 .await
-                .unwrap(),
+                .unwrap()
+                .count,
             2
         );
         assert_in_order(&harness.receiver.until(4).await);
-        assert_eq!(events.delete(&EventSelection::AllDead).await.unwrap(), 0);
+        assert_eq!(
+            events.delete(&EventSelection::AllDead).await.unwrap().count,
+            0
+        );
         let stats = harness.outbox.stats();
         assert_eq!(stats.routes[0].dead_lettered, 6);
         harness.close().await;

@@ -456,7 +456,7 @@ async fn events_behind_a_deleted_one_are_delivered_at_once() {
         let pending = events.list(&pending).await.unwrap();
         let failed = pending.into_iter().find(|event| event.attempts == 1);
         let failed = EventSelection::Ids(vec![failed.unwrap().id]);
-        assert_eq!(events.delete(&failed).await.unwrap(), 1);
+        assert_eq!(events.delete(&failed).await.unwrap().count, 1);
         let received = || receiver.hooks() == [HookName::PostFinish];
         harness.until("the next event arrives", received).await;
         harness.close().await;

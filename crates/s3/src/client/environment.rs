@@ -1,7 +1,9 @@
 //! Environment variables, and files with their values.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+
+use super::settings::SettingsError;
 
 /// Secrets of containers are files: `<NAME>_FILE` names one with the value, as in tusd's image.
 const IN_FILES: [&str; 4] = [
@@ -15,28 +17,47 @@ const MAX_SIZE: u64 = 64 * 1024;
 
 /// Returns a variable that is not empty.
 pub(super) fn variable(name: &str) -> Option<String> {
-    find(name, |name| std::env::var(name).ok())
-}
-
-fn find(name: &str, get: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let get = |name: &str| get(name).filter(|value| !value.is_empty());
-    get(name).or_else(|| {
-        let known = IN_FILES.contains(&name);
-        let path = get(&format!("{name}_FILE")).filter(|_| known)?;
-        match read(&path) {
-            Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-            Err(error) => {
-                tracing::warn!("cannot read {name}_FILE, {path}: {error}");
-                None
-            }
-        }
+    find(name, environment).unwrap_or_else(|error| {
+        // It was readable when the client was created.
+        tracing::warn!("{error}");
+        None
     })
 }
 
-fn read(path: &str) -> std::io::Result<String> {
+/// Checks that the files with values can be read: without one, other credentials would be used.
+pub(super) fn check_files() -> Result<(), SettingsError> {
+    IN_FILES
+        .into_iter()
+        .try_for_each(|name| find(name, environment).map(drop))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn find(name: &str, get: impl Fn(&str) -> Option<String>) -> Result<Option<String>, SettingsError> {
+    let get = |name: &str| get(name).filter(|value| !value.is_empty());
+    let file = format!("{name}_FILE");
+    match (get(name), get(&file).filter(|_| IN_FILES.contains(&name))) {
+        (None, Some(path)) => match read(&path) {
+            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            Err(source) => Err(SettingsError::File {
+                variable: file,
+                path,
+                source,
+            }),
+        },
+        (value, _) => Ok(value),
+    }
+}
+
+fn read(path: &str) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(MAX_SIZE).read_to_string(&mut text)?;
-    Ok(text)
+    let mut file = File::open(path)?.take(MAX_SIZE + 1);
+    match file.read_to_string(&mut text)? as u64 {
+        0..=MAX_SIZE => Ok(text),
+        _ => Err(io::Error::other("the file is larger than 64 KiB")),
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +91,6 @@ mod tests {
                 "AWS_REGION",
                 Some("from a file"),
             ),
-            (&[("AWS_REGION_FILE", "/nonexistent")], "AWS_REGION", None),
             (&[("AWS_PROFILE_FILE", path)], "AWS_PROFILE", None),
             (&[], "AWS_REGION", None),
         ] {
@@ -78,7 +98,22 @@ mod tests {
                 let found = set.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| (*value).to_owned())
             };
-            assert_eq!(find(name, get).as_deref(), expected, "{set:?}");
+            let found = find(name, get).expect("readable");
+            assert_eq!(found.as_deref(), expected, "{set:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let large = folder.path().join("large");
+        std::fs::write(&large, "x".repeat(64 * 1024 + 1)).expect("written");
+        let large = large.to_str().expect("text");
+        for path in ["/nonexistent", large] {
+            let get = |name: &str| (name == "AWS_REGION_FILE").then(|| path.to_owned());
+            let error = find("AWS_REGION", get).expect_err("an error").to_string();
+            assert!(error.contains("AWS_REGION_FILE"), "{error}");
+            assert!(error.contains(path), "{error}");
         }
     }
 }

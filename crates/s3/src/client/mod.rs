@@ -41,7 +41,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio_util::task::TaskTracker;
 
-use self::environment::variable;
+use self::environment::{check_files, variable};
 use self::{address::Address, credential_chain::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
@@ -84,6 +84,7 @@ impl Client {
     /// # Errors
     /// [`SettingsError`] names the invalid setting.
     pub fn new(settings: ClientSettings) -> Result<Self, SettingsError> {
+        check_files()?;
         let profile = match &settings.credentials {
             CredentialSource::Profile(profile) => Some(profile.as_str()),
             _ => None,

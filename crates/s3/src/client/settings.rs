@@ -110,6 +110,16 @@ pub enum SettingsError {
     /// The region contains an invalid character.
     #[error("invalid S3 region {0:?}: use letters, digits, '-', '_' and '.'")]
     Region(String),
+    /// A file that a variable names cannot be read.
+    #[error("{variable}: cannot read {path:?}: {source}")]
+    File {
+        /// The variable.
+        variable: String,
+        /// The file.
+        path: String,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// Two settings exclude each other.
     #[error("{0}")]
     Conflict(&'static str),

@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use axum::{
     Json,
     extract::{
@@ -8,7 +6,7 @@ use axum::{
     },
 };
 use landfall_api::Problem;
-use landfall_outbox::{EventSelection, Events, StoredEvent};
+use landfall_outbox::{EventSelection, StoredEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -97,31 +95,19 @@ pub(super) async fn change(
     let Some(events) = admin.0.parts.app.hooks.events() else {
         return Ok(Json(json!({ "changed": 0 })));
     };
-    let uploads = uploads_of(&events, &choice).await?;
     let (changed, action) = match action {
         DeadLetterAction::Retry => (events.retry(&choice).await?, "retry events"),
         DeadLetterAction::Delete => (events.delete(&choice).await?, "delete events"),
     };
-    if changed > 0 {
-        operator.audit(action, uploads);
+    if changed.count > 0 {
+        let uploads: Vec<_> = changed.uploads.into_iter().take(MAX_LOGGED).collect();
+        operator.audit(
+            action,
+            match choice {
+                EventSelection::AllDead => "all".to_owned(),
+                _ => uploads.join(","),
+            },
+        );
     }
-    Ok(Json(json!({ "changed": changed })))
-}
-
-/// Names the uploads of selected events for the log.
-async fn uploads_of(events: &Events, choice: &EventSelection) -> Result<String, Problem> {
-    let EventSelection::DeadIds(ids) = choice else {
-        return Ok("all".into());
-    };
-    let query = landfall_outbox::Query {
-        limit: MAX_BATCH,
-        ..landfall_outbox::Query::default()
-    };
-    let mut uploads = BTreeSet::new();
-    for event in events.list(&query).await? {
-        if ids.contains(&event.id) && uploads.len() < MAX_LOGGED {
-            uploads.insert(event.upload);
-        }
-    }
-    Ok(uploads.into_iter().collect::<Vec<_>>().join(","))
+    Ok(Json(json!({ "changed": changed.count })))
 }

@@ -1,4 +1,4 @@
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::atomic::Ordering};
 
 use landfall::{
     store::{Enumerate, Page, StoreError, file::FileStore},
@@ -7,6 +7,7 @@ use landfall::{
 
 use crate::{
     finding::{Finding, Severity},
+    progress::Progress,
     settings::Loaded,
 };
 
@@ -26,11 +27,12 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(dir.is_dir(), "there is no upload directory {shown}");
     let store = FileStore::new(dir)?;
     let mut warnings = 0;
-    find_damaged(&store, u64::MAX, |finding| {
+    let progress = Progress::new("checking uploads");
+    let find = find_damaged(&store, u64::MAX, &progress, |finding| {
         warnings += u64::from(finding.severity == Severity::Warn);
-        println!("{finding}");
-    })
-    .await?;
+        progress.suspend(|| println!("{finding}"));
+    });
+    progress.show_during(find).await?;
     match warnings {
         0 => println!("no problems found"),
         warnings => println!("uploads will work; {warnings} to check"),
@@ -41,12 +43,14 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
 pub(crate) async fn find_damaged(
     enumerator: &dyn Enumerate,
     max: u64,
+    progress: &Progress,
     mut report: impl FnMut(Finding),
 ) -> Result<(), StoreError> {
     let (mut examined, mut damaged, mut cursor) = (0, 0, None);
     loop {
         let page = enumerator.page(cursor, PAGE_SIZE).await?;
         examined += (page.uploads.len() + page.damaged.len() + page.orphans.len()) as u64;
+        progress.examined.store(examined, Ordering::Relaxed);
         for finding in findings(&page) {
             damaged += 1;
             if damaged <= MAX_FINDINGS {

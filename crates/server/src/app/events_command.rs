@@ -7,7 +7,10 @@ use super::{
     state,
     terminal::{columns, format_age, print, sanitize},
 };
-use crate::settings::{EventsCommand, Loaded};
+use crate::{
+    progress::Progress,
+    settings::{EventsCommand, Loaded},
+};
 
 /// Lists, retries or deletes events, with or without a running server.
 ///
@@ -17,17 +20,28 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
     loaded.print_warnings();
     let (database, name) =
         state::stored_database(&loaded.settings, "event was stored", "undelivered events")?;
-    let events = Events::open(&database).await;
+    let progress = Progress::new("opening the database");
+    let events = progress.show_during(Events::open(&database)).await;
     let events = events.with_context(|| format!("cannot use {name}"))?;
     match command {
-        EventsCommand::List { query, json } => list(&events, &query, json).await,
+        EventsCommand::List { query, json } => {
+            let progress = Progress::new("reading events");
+            let found = progress.show_during(events.list(&query)).await?;
+            list(&found, &query, json)
+        }
         EventsCommand::Retry(selection) => {
-            let count = events.retry(&selection).await?;
-            changed(count, &selection, "scheduled for delivery within seconds")
+            let progress = Progress::new("retrying events");
+            let retried = progress.show_during(events.retry(&selection)).await?;
+            changed(
+                retried.count,
+                &selection,
+                "scheduled for delivery within seconds",
+            )
         }
         EventsCommand::Delete(selection) => {
-            let count = events.delete(&selection).await?;
-            changed(count, &selection, "deleted")
+            let progress = Progress::new("deleting events");
+            let deleted = progress.show_during(events.delete(&selection)).await?;
+            changed(deleted.count, &selection, "deleted")
         }
     }
 }
@@ -40,14 +54,13 @@ fn changed(count: u64, selection: &EventSelection, action: &str) -> anyhow::Resu
     Ok(ExitCode::from(u8::from(is_failure)))
 }
 
-async fn list(events: &Events, query: &Query, json: bool) -> anyhow::Result<ExitCode> {
-    let found = events.list(query).await?;
+fn list(found: &[StoredEvent], query: &Query, json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        for event in &found {
+        for event in found {
             print(&format!("{}\n", serde_json::to_string(event)?))?;
         }
     } else {
-        print(&table(&found, SystemTime::now()))?;
+        print(&table(found, SystemTime::now()))?;
         if found.len() == query.limit {
             let limit = query.limit;
             print(&format!("… the newest {limit}; --limit shows more\n"))?;

@@ -1,8 +1,10 @@
 use std::{
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs as _},
+    net::TcpStream,
     os::unix::net::UnixStream,
     process::ExitCode,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -21,44 +23,40 @@ const MAX_RESPONSE: u64 = 4096;
 pub async fn health(loaded: Loaded, ready: bool) -> anyhow::Result<ExitCode> {
     let listen = &loaded.settings.listen;
     let path = if ready { "/readyz" } else { "/healthz" };
-    let (place, response) = match &listen.unix_sock {
-        Some(socket) => (socket.display().to_string(), over_unix(socket, path)),
+    let (sender, receiver) = mpsc::channel();
+    let place = match listen.unix_sock.clone() {
+        Some(socket) => {
+            let place = socket.display().to_string();
+            thread::spawn(move || {
+                let stream = UnixStream::connect(socket);
+                sender.send(stream.and_then(|stream| request(stream, path)))
+            });
+            place
+        }
         None => {
             let host = match listen.host.as_str() {
                 "0.0.0.0" => "127.0.0.1",
                 "::" | "[::]" => "::1",
                 host => host,
             };
-            let place = format!("{host}:{}", listen.port);
-            (place, over_tcp(host, listen.port, path))
+            let (place, port) = (format!("{host}:{}", listen.port), listen.port);
+            let host = host.trim_matches(['[', ']']).to_owned();
+            thread::spawn(move || {
+                let stream = TcpStream::connect((host, port));
+                sender.send(stream.and_then(|stream| request(stream, path)))
+            });
+            place
         }
     };
+    // A thread that still waits ends with the process.
+    let response = receiver.recv_timeout(TIMEOUT);
+    let response = response.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let response = response.with_context(|| format!("no response from {place}"))?;
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
     anyhow::ensure!(status == "200", "{place}{path}: {status} {}", body.trim());
     print(body)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn over_tcp(host: &str, port: u16, path: &str) -> io::Result<String> {
-    let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for address in (host.trim_matches(['[', ']']), port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, TIMEOUT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(TIMEOUT))?;
-                return request(stream, path);
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-fn over_unix(socket: &std::path::Path, path: &str) -> io::Result<String> {
-    let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    request(stream, path)
 }
 
 fn request(mut stream: impl Read + Write, path: &str) -> io::Result<String> {

@@ -6,7 +6,10 @@ use super::{
     state::{self, SharedDatabase},
     terminal::print,
 };
-use crate::settings::Loaded;
+use crate::{
+    progress::Progress,
+    settings::{Loaded, Settings},
+};
 
 /// Migrates the tables of events, and those of grants, direct uploads and leases if they are used.
 ///
@@ -14,10 +17,18 @@ use crate::settings::Loaded;
 /// The database cannot be used, or its tables were created by another program.
 pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
-    let settings = &loaded.settings;
+    let (_, place) = state::named_database(&loaded.settings);
+    let migrate = migrate_tables(&loaded.settings, &place);
+    Progress::new("migrating tables")
+        .show_during(migrate)
+        .await?;
+    print(&format!("The tables in {place} are up to date.\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn migrate_tables(settings: &Settings, place: &str) -> anyhow::Result<()> {
     let opened = SharedDatabase::default();
     let connections = opened.connect(settings, "events").await?;
-    let (_, place) = state::named_database(settings);
     let migrated = async {
         landfall_outbox::migrate(&connections).await?;
         #[cfg(feature = "grants")]
@@ -34,6 +45,5 @@ pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
         let leases = super::leases::SharedLeases::postgres(url.reveal(), &settings.leases).await?;
         leases.close().await;
     }
-    print(&format!("The tables in {place} are up to date.\n"))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

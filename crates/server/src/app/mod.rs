@@ -28,6 +28,7 @@ mod state;
 #[cfg(feature = "grants")]
 mod status;
 mod storage;
+mod systemd;
 mod terminal;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
@@ -37,6 +38,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, Limits, LocationStyle, SweepReason,
     service::{Cors, Forwarded},
 };
+use parking_lot::RwLock;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -60,7 +62,8 @@ use self::{
 use crate::{
     log,
     net::{self, Listener, Shutdown},
-    settings::{Loaded, Options, Settings},
+    progress::Progress,
+    settings::{AllowOrigin, Loaded, Options, Settings},
 };
 
 /// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
@@ -81,7 +84,9 @@ struct Prepared {
 }
 
 impl Prepared {
-    async fn new(loaded: &mut Loaded) -> anyhow::Result<Self> {
+    /// A reload passes the `running` settings.
+    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "only keys need them"))]
+    async fn new(loaded: &mut Loaded, running: Option<&Settings>) -> anyhow::Result<Self> {
         loaded.check_system().await?;
         let settings = &loaded.settings;
         Ok(Self {
@@ -89,7 +94,7 @@ impl Prepared {
             #[cfg(feature = "grants")]
             admin_key: grants::admin_key(settings)?,
             #[cfg(feature = "grants")]
-            jwt: grants::jwt(settings).await?,
+            jwt: grants::jwt(settings, running).await?,
             #[cfg(feature = "direct")]
             notifications_secret: grants::notifications_secret(settings)?,
         })
@@ -99,6 +104,7 @@ impl Prepared {
 /// The opened parts of the application, which requests, metrics and health checks share.
 #[derive(Debug)]
 pub(crate) struct AppParts {
+    allow_origin: Arc<RwLock<AllowOrigin>>,
     pub(crate) storage: Storage,
     pub(crate) hooks: Hooks,
     #[cfg(feature = "grants")]
@@ -118,7 +124,8 @@ impl AppParts {
         prepared: Option<Prepared>,
     ) -> anyhow::Result<(Self, Handler)> {
         let (storage, composer) = Storage::open(settings).await?;
-        let mut config = handler_config(settings, composer)?;
+        let allow_origin = Arc::new(RwLock::new(settings.cors.allow_origin.clone()));
+        let mut config = handler_config(settings, composer, allow_origin.clone())?;
         #[cfg(feature = "grants")]
         let has_queue = settings.has_queue() && prepared.is_some();
         let prepared = prepared.unwrap_or_default();
@@ -148,6 +155,7 @@ impl AppParts {
             direct.attach(&handler);
         }
         let parts = Self {
+            allow_origin,
             storage,
             hooks,
             #[cfg(feature = "grants")]
@@ -198,13 +206,14 @@ impl AppParts {
 pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<ExitCode> {
     if offline {
         loaded.print_warnings();
-        terminal::print(&loaded.to_toml())?;
+        terminal::print(&loaded.to_toml(false))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let prepared = Prepared::new(&mut loaded).await;
+    let progress = Progress::new("checking this machine and the hosts");
+    let prepared = progress.show_during(Prepared::new(&mut loaded, None)).await;
     loaded.print_warnings();
     prepared?;
-    terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
+    terminal::print(&(loaded.to_toml(false) + &loaded.directories()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -214,10 +223,9 @@ pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<E
 /// Standard output cannot be written.
 pub async fn config_show(loaded: Loaded, options: Options) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
-    let text = match (options.json, options.changed) {
-        (true, changed) => format!("{:#}\n", loaded.to_json(changed)),
-        (false, true) => loaded.changes_to_toml(),
-        (false, false) => loaded.to_toml(),
+    let text = match options.json {
+        true => format!("{:#}\n", loaded.to_json(options.changed)),
+        false => loaded.to_toml(options.changed),
     };
     terminal::print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -228,7 +236,7 @@ pub async fn config_show(loaded: Loaded, options: Options) -> anyhow::Result<Exi
 /// # Errors
 /// The server cannot start, or serving failed.
 pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
-    let prepared = Prepared::new(&mut loaded).await;
+    let prepared = Prepared::new(&mut loaded, None).await;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -283,13 +291,22 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let reloader = Reloader {
         running: loaded,
         parts: parts.clone(),
+        app: app.clone(),
         address_limits: limits.addresses.clone(),
     };
+    systemd::notify_ready("Serving uploads");
+    systemd::run_watchdog();
     tokio::spawn(reloader.run(hangups, shutdown.clone()));
+    let stopping = shutdown.clone();
+    let stopping = tokio::spawn(async move {
+        stopping.started().await;
+        systemd::notify_stopping();
+    });
     // Hooks and events of disconnected clients continue until they finish.
     let drained = async { handler.shutdown().await };
     let served = net::serve(listeners, app, limits, shutdown, stats, drained);
     served.await.context("serving failed")?;
+    stopping.await.context("serving failed")?;
     let flush = tokio::time::timeout(FLUSH_TIMEOUT, parts.close_database());
     if flush.await.is_err() {
         tracing::warn!("failed to flush the database; events are recovered at the next start");
@@ -307,7 +324,16 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     let checked = loaded.check_system().await;
     loaded.print_warnings();
     checked?;
-    let settings = loaded.settings;
+    let progress = Progress::new("sweeping");
+    let sweep = sweep_once(loaded.settings, dry_run, &progress);
+    progress.show_during(sweep).await
+}
+
+async fn sweep_once(
+    settings: Settings,
+    dry_run: bool,
+    progress: &Progress,
+) -> anyhow::Result<ExitCode> {
     let dir = &settings.storage.upload_dir;
     let (exists, shown) = (dir.is_dir() || settings.s3.bucket.is_some(), dir.display());
     anyhow::ensure!(exists, "there is no upload directory {shown}");
@@ -322,6 +348,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     parts.hooks.run(&handler);
     // An operator starts this explicitly, and can do a dry run first.
     let sweeper = handler.sweeper().age_tusd_uploads_by_last_change();
+    let sweeper = sweeper.count_examined(progress.examined.clone());
     let mut sweeper = sweeper.orphan_age(settings.expiry.orphan_age());
     if dry_run {
         sweeper = sweeper.dry_run();
@@ -338,7 +365,9 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
             };
             let since = httpdate::fmt_http_date(doomed.modified);
             let (name, size) = (&doomed.name, doomed.size);
-            println!("{verb} {name} ({size} bytes, last changed {since}): {why}");
+            progress.suspend(|| {
+                println!("{verb} {name} ({size} bytes, last changed {since}): {why}");
+            });
         })
         .await
         .with_context(|| format!("cannot list {}", parts.storage.name()))?;
@@ -348,26 +377,34 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     #[cfg(feature = "direct")]
     if let Some(direct) = &parts.direct {
         let swept = direct.sweep().await?;
-        println!(
-            "checked {} direct uploads: {} completed, {} expired, {} failed, {} unknown",
-            swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
-        );
+        progress.suspend(|| {
+            println!(
+                "checked {} direct uploads: {} completed, {} expired, {} failed, {} unknown",
+                swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
+            );
+        });
     }
     parts.close_database().await;
     parts.storage.close().await;
-    println!(
-        "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
-        summary.removed,
-        summary.examined,
-        summary.bytes,
-        summary.skipped,
-        summary.reported,
-        summary.failed
-    );
+    progress.suspend(|| {
+        println!(
+            "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
+            summary.removed,
+            summary.examined,
+            summary.bytes,
+            summary.skipped,
+            summary.reported,
+            summary.failed
+        );
+    });
     Ok(ExitCode::from(u8::from(summary.failed > 0)))
 }
 
-fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Config> {
+fn handler_config(
+    settings: &Settings,
+    composer: Composer,
+    allow_origin: Arc<RwLock<AllowOrigin>>,
+) -> anyhow::Result<Config> {
     let (urls, protocol, cors) = (&settings.urls, &settings.protocol, &settings.cors);
     let mut config = Config::new(composer);
     config.disable_download = protocol.disable_download;
@@ -388,8 +425,8 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
     }
     config.cors = None;
     if !cors.disable {
-        let rule = cors.allow_origin.clone();
-        let policy = Cors::default().allow_origin(move |origin| rule.matches(origin));
+        let rule = move |origin: &str| allow_origin.read().matches(origin);
+        let policy = Cors::default().allow_origin(rule);
         config.cors = Some(policy.allow_credentials(cors.allow_credentials).extend(
             &cors.allow_methods.join(", "),
             &cors.allow_headers.join(", "),

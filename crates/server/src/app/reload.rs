@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[cfg(feature = "grants")]
 use super::grants::Grants;
-use super::{AppParts, Prepared};
+use super::routes::App;
+use super::{AppParts, Prepared, systemd};
 use crate::log;
 use crate::net::{AddressLimits, Shutdown};
 use crate::settings::{self, Invocation, Loaded, Settings};
@@ -39,6 +40,7 @@ impl Hangups {
 pub(super) struct Reloader {
     pub(super) running: Loaded,
     pub(super) parts: Arc<AppParts>,
+    pub(super) app: App,
     pub(super) address_limits: AddressLimits,
 }
 
@@ -49,10 +51,16 @@ impl Reloader {
             if hangups.has_terminal && !io::stdout().is_terminal() {
                 return shutdown.start();
             }
+            systemd::notify_reloading();
             match self.reload().await {
-                Ok(changed) => tracing::info!(changed = changed.join(","), "settings reloaded"),
+                Ok(changed) => {
+                    let changed = changed.join(",");
+                    systemd::notify_ready("Serving uploads");
+                    tracing::info!(changed, "settings reloaded");
+                }
                 Err(error) => {
                     let error = format!("{error:#}").replace('\n', "; ");
+                    systemd::notify_ready(&format!("Settings not reloaded: {error}"));
                     tracing::error!(error, "settings not reloaded; nothing has changed");
                 }
             }
@@ -66,25 +74,56 @@ impl Reloader {
             anyhow::bail!("these arguments print a text");
         };
         let changed = loaded.reloadable_changes(&self.running)?;
-        let prepared = Prepared::new(&mut loaded).await;
+        let prepared = Prepared::new(&mut loaded, Some(&self.running.settings)).await;
         let prepared = prepared.context("the new settings cannot be used")?;
         self.parts.hooks.check_replacement(&prepared.hook_routes)?;
+        self.check_unswitched(&loaded.settings, &prepared)?;
         #[cfg(feature = "grants")]
-        {
-            let (key, grants) = (prepared.admin_key.as_ref(), self.parts.grants.as_ref());
-            let is_same = grants.is_some_and(Grants::has_dashboard) == key.is_some();
-            anyhow::ensure!(is_same, "turning the dashboard on or off needs a restart");
-            if let (Some(grants), Some(key)) = (grants, key) {
-                grants.set_admin_key(key);
-            }
+        if let Some(grants) = &self.parts.grants {
+            grants.replace(prepared.admin_key, prepared.jwt);
+        }
+        #[cfg(feature = "direct")]
+        if let (Some(direct), Some(secret)) = (&self.parts.direct, &prepared.notifications_secret) {
+            direct.set_notifications_secret(secret);
         }
         self.parts.hooks.replace_transports(&prepared.hook_routes);
         set_address_limits(&self.address_limits, &loaded.settings);
+        let allow_origin = loaded.settings.cors.allow_origin.clone();
+        *self.parts.allow_origin.write() = allow_origin;
+        self.app.set_greeting(&loaded.settings);
         log::reload(&loaded.settings.log, loaded.settings.s3.log_api_calls);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         self.running = *loaded;
         Ok(changed)
+    }
+
+    /// What has routes or tables cannot be turned on or off.
+    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "nothing has routes"))]
+    fn check_unswitched(&self, new: &Settings, prepared: &Prepared) -> anyhow::Result<()> {
+        let check = |name: &str, was_on: bool, is_on: bool| {
+            anyhow::ensure!(was_on == is_on, "turning {name} on or off needs a restart");
+            Ok(())
+        };
+        #[cfg(feature = "grants")]
+        {
+            let grants = self.parts.grants.as_ref();
+            let has_dashboard = grants.is_some_and(Grants::has_dashboard);
+            check("the dashboard", has_dashboard, prepared.admin_key.is_some())?;
+            let [had_jwt, has_jwt] =
+                [&self.running.settings, new].map(|settings| settings.grants.jwt.keys.is_some());
+            check("JSON web tokens", had_jwt, has_jwt)?;
+        }
+        #[cfg(feature = "direct")]
+        if let Some(direct) = &self.parts.direct {
+            let has_secret = prepared.notifications_secret.is_some();
+            check(
+                "bucket notifications",
+                direct.has_notifications(),
+                has_secret,
+            )?;
+        }
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ use landfall::{
     service::{Peer, RequestBodyError, ResponseBody},
     store::BoxError,
 };
+use parking_lot::RwLock;
 use tower_service::Service;
 
 #[cfg(feature = "grants")]
@@ -58,7 +59,7 @@ where
 pub(super) struct AppRoutes {
     base: String,
     metrics_path: Option<String>,
-    greeting: Option<Bytes>,
+    greeting: RwLock<Option<Bytes>>,
     logo: Option<Asset>,
     policy: HeaderValue,
     parts: Arc<AppParts>,
@@ -83,25 +84,12 @@ impl AppRoutes {
             Asset::read_image(path).with_context(place)
         });
         let logo = logo.transpose()?;
-        let greeting = settings.has_page().then(|| {
-            Bytes::from(page::index(&PageSettings {
-                endpoint: settings.urls.public_url.as_deref().unwrap_or(&base),
-                max_size: settings.protocol.max_size,
-                version: env!("CARGO_PKG_VERSION"),
-                download: handler.can_download(),
-                token_endpoint: Some(settings.grants.path.as_str())
-                    .filter(|_| settings.grants.required),
-                title: monitoring.page_title.as_deref(),
-                text: monitoring.page_text.as_deref(),
-                logo: logo.map(|_| LOGO_URL),
-            }))
-        });
         let exposes = monitoring.expose_metrics;
         Ok(Self {
             metrics_path: exposes.then(|| monitoring.metrics_path.clone()),
             policy: content_security_policy(settings.urls.public_url.as_deref()),
             base,
-            greeting,
+            greeting: RwLock::new(greeting(settings, handler, logo.is_some())),
             logo,
             #[cfg(feature = "grants")]
             api: ApiRoutes::new(settings, &parts, handler, &shutdown)?,
@@ -141,13 +129,13 @@ impl AppRoutes {
         match path {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness().await,
-            "/" => match &self.greeting {
-                Some(html) => html_response(html.clone(), self.policy.clone()),
+            "/" => match self.greeting.read().clone() {
+                Some(html) => html_response(html, self.policy.clone()),
                 None => not_found(),
             },
             _ => path
                 .strip_prefix(page::ASSET_PREFIX)
-                .filter(|_| self.greeting.is_some())
+                .filter(|_| self.greeting.read().is_some())
                 .and_then(|name| match name {
                     "logo" => self.logo,
                     _ => page::asset(name),
@@ -171,6 +159,32 @@ impl AppRoutes {
 pub(super) struct App {
     pub(super) handler: Handler,
     pub(super) routes: Arc<AppRoutes>,
+}
+
+impl App {
+    pub(super) fn set_greeting(&self, settings: &Settings) {
+        let has_logo = self.routes.logo.is_some();
+        *self.routes.greeting.write() = greeting(settings, &self.handler, has_logo);
+    }
+}
+
+fn greeting(settings: &Settings, handler: &Handler, has_logo: bool) -> Option<Bytes> {
+    let (urls, monitoring) = (&settings.urls, &settings.monitoring);
+    let endpoint = urls.public_url.as_deref().unwrap_or(&urls.base_path);
+    let html = || {
+        page::index(&PageSettings {
+            endpoint,
+            max_size: settings.protocol.max_size,
+            version: env!("CARGO_PKG_VERSION"),
+            download: handler.can_download(),
+            token_endpoint: Some(settings.grants.path.as_str())
+                .filter(|_| settings.grants.required),
+            title: monitoring.page_title.as_deref(),
+            text: monitoring.page_text.as_deref(),
+            logo: has_logo.then_some(LOGO_URL),
+        })
+    };
+    settings.has_page().then(|| html().into())
 }
 
 impl Service<Request<net::Body>> for App {

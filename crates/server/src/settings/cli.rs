@@ -1,7 +1,6 @@
 //! The command line, parsed by clap.
 //!
-//! clap's commands are built from the table of settings. Before clap parses them, the arguments are
-//! translated from the syntax of Go's `flag` package, which tusd's users write, to that of clap.
+//! clap's commands are built from the table of settings.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -16,9 +15,11 @@ use landfall_outbox::{EventSelection, EventState, Query};
 use super::args::{key_name, origin, parsed, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
+use super::normalize::normalize;
 use super::problem::Problem;
 use super::sections::table::{Property, Subcommand};
-use super::sections::{SECTIONS, setting, settings};
+use super::sections::{SECTIONS, settings};
+use super::usage::usage_problem;
 use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
 use super::{grants, report, unsupported, value, version};
 
@@ -209,147 +210,6 @@ fn keys_command(action: &str, matches: &ArgMatches) -> KeysCommand {
         "revoke" => KeysCommand::Revoke(name),
         _ => KeysCommand::List,
     }
-}
-
-/// tusd's users write flags with one dash and before or after a command. In addition, a switch may have
-/// its value as the next argument. `--help` and an unknown flag come first, so that clap reports them
-/// and not what follows from them.
-fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
-    let (mut positional, mut first, mut flags) = (Vec::new(), Vec::new(), Vec::new());
-    let mut args = args.into_iter().peekable();
-    while let Some(arg) = args.next() {
-        if arg == "--" {
-            flags.push(arg);
-            flags.extend(args);
-            break;
-        }
-        let Some((name, value)) = split_flag(&arg) else {
-            positional.push(arg);
-            continue;
-        };
-        let long = match name.len() {
-            1 => format!("-{name}"),
-            _ => format!("--{name}"),
-        };
-        let value = value.map(str::to_owned);
-        let next_value = match find_flag(command, name) {
-            None if name == "V" => {
-                flags.push("--version".to_owned());
-                continue;
-            }
-            Some(FlagKind::Help) => {
-                first.insert(0, long);
-                continue;
-            }
-            None => {
-                // The next argument is most likely its value.
-                if value.is_none() {
-                    args.next_if(|next| {
-                        !next.starts_with('-') && command.find_subcommand(next).is_none()
-                    });
-                }
-                first.push(long);
-                continue;
-            }
-            Some(_) if value.is_some() => value,
-            Some(FlagKind::Switch) => args.next_if(|next| value::boolean(next).is_ok()),
-            Some(FlagKind::Value) => args.next_if(|next| {
-                let is_flag =
-                    split_flag(next).is_some_and(|(name, _)| find_flag(command, name).is_some());
-                next != "--" && !is_flag
-            }),
-        };
-        flags.push(match next_value {
-            Some(value) => format!("{long}={value}"),
-            None => long,
-        });
-    }
-    positional.extend(first);
-    positional.extend(flags);
-    positional
-}
-
-fn split_flag(arg: &str) -> Option<(&str, Option<&str>)> {
-    let bare = arg.strip_prefix('-').filter(|bare| !bare.is_empty())?;
-    let bare = bare.strip_prefix('-').unwrap_or(bare);
-    Some(match bare.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (bare, None),
-    })
-}
-
-enum FlagKind {
-    Help,
-    Switch,
-    Value,
-}
-
-fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
-    if matches!(name, "h" | "help") {
-        return Some(FlagKind::Help);
-    }
-    let mut args = command.get_arguments();
-    match args.find(|arg| arg.get_long() == Some(name)) {
-        Some(arg) if arg.is_require_equals_set() => Some(FlagKind::Switch),
-        Some(_) => Some(FlagKind::Value),
-        None => {
-            let mut commands = command.get_subcommands();
-            commands.find_map(|command| find_flag(command, name))
-        }
-    }
-}
-
-fn usage_problem(error: &clap::Error, command: &Command, args: &[String]) -> Problem {
-    use clap::error::{ContextKind, ContextValue};
-
-    let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let parts = text.split_once("\nFor more information");
-    let (text, _) = parts.unwrap_or((text, ""));
-    let (text, _) = text.split_once("\nUsage:").unwrap_or((text, ""));
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut sentence = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
-    let word = |kind| match error.get(kind) {
-        Some(ContextValue::String(word)) => Some(word.as_str()),
-        _ => None,
-    };
-    let tip = match word(ContextKind::InvalidSubcommand) {
-        Some(word) => {
-            let is_suggested = error.get(ContextKind::SuggestedSubcommand).is_some();
-            command_tip(command, args, word, is_suggested)
-        }
-        None if word(ContextKind::InvalidArg) == Some("-v") => {
-            Some("write --verbose or --version".to_owned())
-        }
-        None => None,
-    };
-    if let Some(tip) = tip {
-        let (what, _) = sentence.split_once("; tip:").unwrap_or((&sentence, ""));
-        sentence = format!("{what}; tip: {tip}");
-    }
-    Problem::whole(sentence)
-}
-
-/// What to write instead of `word`, which is no command.
-fn command_tip(root: &Command, args: &[String], word: &str, is_suggested: bool) -> Option<String> {
-    let at = args.iter().position(|arg| arg == word)?;
-    let flag = at
-        .checked_sub(1)
-        .and_then(|before| split_flag(&args[before]));
-    if let Some((name, None)) = flag
-        && matches!(find_flag(root, name), Some(FlagKind::Switch))
-    {
-        return Some(format!("write --{name} or --{name}=true"));
-    }
-    if setting(word).is_some() {
-        return Some(format!("write --{word} for the flag"));
-    }
-    let words = args[..at].iter();
-    let parent = words.fold(root, |parent, word| {
-        parent.find_subcommand(word).unwrap_or(parent)
-    });
-    let names: Vec<_> = parent.get_subcommands().map(Command::get_name).collect();
-    (!is_suggested).then(|| format!("the commands are {}", names.join(", ")))
 }
 
 fn man_page() -> String {

@@ -84,8 +84,11 @@ fn setting_in_file(name: &str) -> Option<&'static Setting> {
 fn read_file(path: &str) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?
-        .take(MAX_FILE_SIZE)
+        .take(MAX_FILE_SIZE + 1)
         .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_SIZE {
+        return Err(io::Error::other("the file is larger than 64 KiB"));
+    }
     let value = text.strip_suffix('\n').unwrap_or(&text);
     Ok(value.strip_suffix('\r').unwrap_or(value).to_owned())
 }

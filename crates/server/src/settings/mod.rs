@@ -25,6 +25,7 @@ pub(crate) mod grants;
 mod help;
 mod hooks;
 mod layers;
+mod normalize;
 mod problem;
 mod reference;
 mod report;
@@ -34,6 +35,7 @@ mod system;
 mod tests;
 mod types;
 mod unsupported;
+mod usage;
 mod value;
 
 use std::ffi::OsString;
@@ -166,14 +168,10 @@ impl Loaded {
         }
     }
 
-    /// Returns all settings as an equivalent configuration file, with their sources.
-    pub fn to_toml(&self) -> String {
-        report::report(&self.layers)
-    }
-
-    /// Returns the settings that are not at their defaults, as [`to_toml`](Self::to_toml) does.
-    pub fn changes_to_toml(&self) -> String {
-        report::changes(&self.layers)
+    /// Returns the settings as an equivalent configuration file, with their sources; with `only_changed`
+    /// those that are not at their defaults.
+    pub fn to_toml(&self, only_changed: bool) -> String {
+        report::report(&self.layers, only_changed)
     }
 
     /// Returns the settings as a JSON array of objects with the members `name`, `value`, `default` and

@@ -12,15 +12,7 @@ use super::value;
 
 /// The result is an equivalent configuration file, except for secrets, which are omitted: their lines are
 /// comments, like those of settings without a value.
-pub(super) fn report(layers: &Layers) -> String {
-    write(layers, false)
-}
-
-pub(super) fn changes(layers: &Layers) -> String {
-    write(layers, true)
-}
-
-fn write(layers: &Layers, only_changed: bool) -> String {
+pub(super) fn report(layers: &Layers, only_changed: bool) -> String {
     let mut lines = Vec::new();
     for section in SECTIONS {
         let settings = section.settings();

@@ -225,6 +225,14 @@ fn a_variable_may_name_a_file_with_the_value() {
     );
     let missing = problems(&[], &[("LANDFALL_UPLOAD_DIR_FILE", "/nonexistent")]);
     assert!(missing[0].starts_with("LANDFALL_UPLOAD_DIR_FILE: cannot read \"/nonexistent\""));
+    let large = dir.path().join("large");
+    let large = large.to_str().unwrap();
+    for (size, is_read) in [(64 * 1024, true), (64 * 1024 + 1, false)] {
+        std::fs::write(large, "x".repeat(size)).unwrap();
+        let found = problems(&[], &[("LANDFALL_PAGE_TEXT_FILE", large)]);
+        let reason = "the file is larger than 64 KiB";
+        assert_eq!(found[0].contains(reason), !is_read, "{found:?}");
+    }
     let found = problems(&[], &[("LANDFALL_PORT_FILE", file)]);
     assert!(found[0].starts_with("LANDFALL_PORT_FILE: "), "{found:?}");
 }

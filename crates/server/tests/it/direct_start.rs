@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
@@ -107,4 +108,31 @@ fn invalid_settings_are_reported_at_startup() {
     let (code, _, error) = run(command.args(own));
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("requires a bucket"), "{error}");
+}
+
+#[test]
+fn sighup_changes_the_secret_of_notifications() {
+    let place = Place::on_garage();
+    let file = place.state().join("secret");
+    let (old, new) = ("notifications-0123", "notifications-4567");
+    fs::write(&file, old).unwrap();
+    let setting = format!("-direct-notifications-secret-file={}", file.display());
+    let server = place.server(&[&setting]);
+    let statuses = || {
+        [old, new].map(|secret| {
+            let path = format!("/api/s3_events?token={secret}");
+            let request = Request::new("POST", &path).body(br#"{"Records":[]}"#);
+            server.client().ask(request).status
+        })
+    };
+    assert_eq!(statuses(), [200, 401]);
+    fs::write(&file, new).unwrap();
+    server.signal(Signal::HUP);
+    server.says("\"settings reloaded\"");
+    assert_eq!(statuses(), [401, 200]);
+    fs::write(&file, "short").unwrap();
+    server.signal(Signal::HUP);
+    server.says("settings not reloaded");
+    assert_eq!(statuses(), [401, 200]);
+    server.stop();
 }

@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
     grants_harness::{Caller, json as parsed},
     hooks_endpoint::{Endpoint, unused_address},
-    serve_harness::{Landfall, Request},
+    serve_harness::{Landfall, Request, eventually},
 };
 
 /// A key set with the key `0123456789abcdef0123456789abcdef`.
@@ -108,4 +109,47 @@ fn forward_auth_identifies_principals() {
     assert_eq!(server.client().ask(request).status, 503);
     // An unreachable authentication service does not affect readiness.
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
+}
+
+#[test]
+fn sighup_changes_keys_and_issuers_of_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, config] = ["keys.json", "landfall.toml"].map(|name| dir.path().join(name));
+    let issuer = |host: &str| {
+        let line = format!("grants-jwt-issuer = \"https://{host}.example/\"");
+        fs::write(&config, line).unwrap();
+    };
+    fs::write(&file, KEYS).unwrap();
+    issuer("login");
+    let server = Landfall::start(&[
+        "-grants",
+        &format!("-grants-jwt-keys={}", file.display()),
+        "-grants-jwt-algorithms=HS256",
+        "-grants-jwt-audience=uploads",
+        "-grants-jwt-subject=email",
+        &format!("-config={}", config.display()),
+    ]);
+    let statuses = || {
+        [ANN, OF_OTHERS].map(|token| Caller::new(&server, token).ask("GET", "/uploadjobs").status)
+    };
+    let reload = |line: &str, count: usize| {
+        server.signal(Signal::HUP);
+        eventually("it does not reload", || {
+            let log = server.log();
+            log.matches(line).count() == count
+        });
+    };
+    assert_eq!(statuses(), [200, 401]);
+    issuer("other");
+    reload("\"settings reloaded\"", 1);
+    assert_eq!(statuses(), [401, 200]);
+    fs::write(&file, "{}").unwrap();
+    issuer("login");
+    reload("settings not reloaded", 1);
+    assert_eq!(statuses(), [401, 200]);
+    // Only the file has changed.
+    issuer("other");
+    fs::write(&file, KEYS.replace("MDEy", "MDEz")).unwrap();
+    reload("\"settings reloaded\"", 2);
+    assert_eq!(statuses(), [401, 401]);
 }

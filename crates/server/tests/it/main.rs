@@ -4,6 +4,9 @@
 
 mod settings;
 
+#[cfg(target_os = "linux")]
+mod command_progress;
+
 mod net_harness;
 
 mod net_addresses;
@@ -43,6 +46,7 @@ mod serve_reason;
 mod serve_reload;
 mod serve_shutdown;
 mod serve_start;
+mod serve_systemd;
 mod serve_takeover;
 mod serve_timeouts;
 mod serve_tusd_dirs;

@@ -87,6 +87,11 @@ fn wrong_credentials_are_reported() {
         none.contains("no credentials found: set AWS_ACCESS_KEY_ID"),
         "{none}"
     );
+    let mut unreadable = bucket.command(&[]);
+    unreadable.env_remove("AWS_SECRET_ACCESS_KEY");
+    let unreadable = refusal(unreadable.env("AWS_SECRET_ACCESS_KEY_FILE", "/nonexistent"));
+    let reason = "AWS_SECRET_ACCESS_KEY_FILE: cannot read \"/nonexistent\": No such file";
+    assert!(unreadable.contains(reason), "{unreadable}");
 }
 
 #[test]

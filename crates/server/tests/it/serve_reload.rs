@@ -170,6 +170,38 @@ fn sighup_changes_the_admin_key() {
     );
 }
 
+#[test]
+fn sighup_changes_the_page_and_the_allowed_origins() {
+    let settings = |title: &str, host: &str| {
+        format!("page-title = {title:?}\ncors-allow-origin = '^https://{host}\\.example$'\n")
+    };
+    let mut configured = Configured::start(&settings("Old page", "old"));
+    let has_page = |configured: &Configured, text: &str| {
+        let page = configured.server.client().ask(Request::get("/"));
+        page.text().contains(text)
+    };
+    let statuses = |configured: &Configured| {
+        ["old", "new"].map(|host| {
+            let request = Request::post().with("Upload-Length", 10);
+            let request = request.with("Origin", format!("https://{host}.example"));
+            configured.server.client().ask(request).status
+        })
+    };
+    assert!(has_page(&configured, "<h1>Old page</h1>"));
+    assert_eq!(statuses(&configured), [201, 403]);
+    let new = settings("New <page>", "new") + "page-text = \"Send us files\"\n";
+    let line = configured.reload(&(new.clone() + "page-logo = \"/none.svg\"\n"));
+    assert!(line.contains("nothing has changed"), "{line}");
+    assert!(has_page(&configured, "<h1>Old page</h1>"));
+    assert_eq!(statuses(&configured), [201, 403]);
+    let line = configured.reload(&new);
+    assert!(line.contains("cors-allow-origin"), "{line}");
+    for text in ["<h1>New &lt;page&gt;</h1>", "Send us files"] {
+        assert!(has_page(&configured, text), "{text}");
+    }
+    assert_eq!(statuses(&configured), [403, 201]);
+}
+
 /// Runs a command in a terminal, and closes that when the command prints the URL of the page.
 const TERMINAL: &str = r#"
 import os, pty, sys

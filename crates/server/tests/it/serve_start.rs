@@ -1,9 +1,12 @@
 //! Starting: start-up lines, routes besides uploads, and errors.
 
 use std::{
+    io::Write as _,
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::serve_harness::{
@@ -586,6 +589,31 @@ fn health_requests_the_server_with_the_same_settings() {
     server.kill().unwrap();
     server.wait().unwrap();
     assert_eq!(health(&["-unix-sock", socket]).0, Some(1));
+}
+
+#[test]
+fn health_limits_the_whole_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let slow = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let response = b"HTTP/1.1 200 OK\r\n\r\nok\n";
+        for byte in response {
+            // The client has gone.
+            if client.write_all(&[*byte]).is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+    });
+    let began = Instant::now();
+    let (code, _, error) = run(program().args(["health", "-port", &port]));
+    let took = began.elapsed().as_secs();
+    assert!((5..10).contains(&took), "{took} s");
+    assert_eq!(code, Some(1));
+    let expected = format!("no response from 127.0.0.1:{port}: timed out");
+    assert!(error.contains(&expected), "{error}");
+    slow.join().unwrap();
 }
 
 #[test]

@@ -17,6 +17,7 @@ use http::request::Parts;
 pub use jsonwebtoken::Algorithm;
 use jsonwebtoken::{Validation, decode, decode_header, errors::ErrorKind};
 use landfall_queue::Principal;
+use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
 use self::{
@@ -80,7 +81,10 @@ impl JwtSettings {
 
 /// Authenticates requests with `Authorization: Bearer` and a JWT.
 #[derive(Debug)]
-pub struct Jwt {
+pub struct Jwt(RwLock<Arc<Verifier>>);
+
+#[derive(Debug)]
+struct Verifier {
     cache: Arc<KeyCache>,
     algorithms: Vec<Algorithm>,
     validation: Validation,
@@ -99,6 +103,18 @@ impl Jwt {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn open(settings: JwtSettings) -> Result<Self, SettingsError> {
+        let verifier = Verifier::open(settings).await?;
+        Ok(Self(RwLock::new(Arc::new(verifier))))
+    }
+
+    /// Replaces settings and keys by those of `other`.
+    pub fn replace(&self, other: Self) {
+        *self.0.write() = other.0.into_inner();
+    }
+}
+
+impl Verifier {
+    async fn open(settings: JwtSettings) -> Result<Self, SettingsError> {
         if settings.issuers.is_empty() && settings.audiences.is_empty() {
             let reason = "neither issuer nor audience is set";
             let effect = "any token signed with these keys would be accepted";
@@ -220,13 +236,14 @@ impl AuthMethod for Jwt {
         let Some(token) = token else {
             return Ok(None);
         };
-        let mut claims = self.claims(token).await?;
-        let subject = claims.get(&self.subject).and_then(claims::subject);
+        let verifier = self.0.read().clone();
+        let mut claims = verifier.claims(token).await?;
+        let subject = claims.get(&verifier.subject).and_then(claims::subject);
         let subject = subject.ok_or(AuthError::invalid_token("missing subject claim", false))?;
         let mut principal = Principal::new(subject);
-        let limits = claims.remove(&self.limits).unwrap_or_default();
+        let limits = claims.remove(&verifier.limits).unwrap_or_default();
         if let Err(what) = claims::limits(limits, &mut principal) {
-            let (claim, subject) = (&self.limits, &principal.subject);
+            let (claim, subject) = (&verifier.limits, &principal.subject);
             tracing::warn!(claim, subject, what, "invalid limits in JWT");
             let why = "invalid limits in the token";
             return Err(AuthError::invalid_token(why, false));

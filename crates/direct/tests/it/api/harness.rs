@@ -14,7 +14,9 @@ use landfall_direct::{
     DirectSettings,
     api::{self, ApiSettings},
 };
-use landfall_queue::{GrantLimits, GrantOutcome, NewJob, NewKey, Principal, Queue, Token};
+use landfall_queue::{
+    GrantLimits, GrantOutcome, NewJob, NewKey, Principal, Queue, Token, TokenHash,
+};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -80,7 +82,8 @@ impl Harness {
         let mode: Vec<Arc<dyn AuthMethod>> = vec![keys, Arc::new(Cookies)];
         let callers = Authenticator::new(mode, FailedAttempts::default(), guard.unwrap());
         let mut settings = ApiSettings::new(uploads.direct.clone(), callers);
-        settings.notifications_secret = Some(SECRET.into());
+        let secret = tokio::sync::watch::channel(TokenHash::from_secret(SECRET));
+        settings.notifications_secret = Some(secret.1);
         api(&mut settings);
         // Like the server does.
         let peer = middleware::from_fn(async |mut request: Request, next: middleware::Next| {

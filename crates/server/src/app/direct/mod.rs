@@ -8,6 +8,7 @@ use landfall_direct::{
     DirectSettings, DirectStats, Repository, SmallFiles, StsSettings, SweepReport,
     api::{self, ApiSettings},
 };
+use landfall_queue::TokenHash;
 use landfall_s3::{S3Options, lease::supports_conditional_writes};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
@@ -26,7 +27,7 @@ use crate::{
 pub(super) struct Direct {
     uploads: landfall_direct::Direct,
     stats: Arc<DirectStats>,
-    secret: Option<Secret>,
+    secret: Option<watch::Sender<TokenHash>>,
     stop: watch::Sender<bool>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
 }
@@ -57,7 +58,7 @@ impl Direct {
         Ok(Self {
             uploads,
             stats,
-            secret,
+            secret: secret.map(|secret| watch::Sender::new(hash(&secret))),
             stop: watch::Sender::new(false),
             sweeper: Mutex::default(),
         })
@@ -100,9 +101,18 @@ impl Direct {
         wanted.path.clone_from(&settings.direct.path);
         wanted.cors = cors;
         wanted.client = client;
-        let secret = self.secret.as_ref();
-        wanted.notifications_secret = secret.map(|secret| secret.reveal().to_owned());
+        wanted.notifications_secret = self.secret.as_ref().map(watch::Sender::subscribe);
         api::service(wanted)
+    }
+
+    pub(super) fn has_notifications(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    pub(super) fn set_notifications_secret(&self, secret: &Secret) {
+        if let Some(current) = &self.secret {
+            current.send_replace(hash(secret));
+        }
     }
 
     pub(super) fn log_startup(&self, settings: &Settings) {
@@ -116,6 +126,10 @@ impl Direct {
     pub(super) fn stats(&self) -> &DirectStats {
         &self.stats
     }
+}
+
+fn hash(secret: &Secret) -> TokenHash {
+    TokenHash::from_secret(secret.reveal())
 }
 
 /// Without conditional writes, a signed PUT may overwrite.

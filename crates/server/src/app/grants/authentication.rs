@@ -38,11 +38,19 @@ pub(super) fn authenticator(
     Ok(Authenticator::new(methods, failed_attempts, cross_site))
 }
 
-pub(in crate::app) async fn jwt(settings: &Settings) -> anyhow::Result<Option<Jwt>> {
+/// Reads the keys; those at a URL not if a `running` server has them.
+pub(in crate::app) async fn jwt(
+    settings: &Settings,
+    running: Option<&Settings>,
+) -> anyhow::Result<Option<Jwt>> {
     let configured = &settings.grants.jwt;
     let Some(keys) = configured.keys.as_ref().filter(|_| settings.grants.enabled) else {
         return Ok(None);
     };
+    let is_same = running.is_some_and(|running| running.grants.jwt == *configured);
+    if is_same && matches!(keys, settings::JwtKeys::Url(_)) {
+        return Ok(None);
+    }
     let jwt = Jwt::open(jwt_settings(configured, keys)?).await;
     jwt.context("--grants-jwt-keys").map(Some)
 }

@@ -116,9 +116,13 @@ impl Grants {
         self.admin_key.is_some()
     }
 
-    pub(super) fn set_admin_key(&self, key: &Secret) {
-        if let Some(current) = &self.admin_key {
+    /// Replaces what is given, and in use.
+    pub(super) fn replace(&self, key: Option<Secret>, jwt: Option<Jwt>) {
+        if let (Some(current), Some(key)) = (&self.admin_key, key) {
             current.set(key.reveal());
+        }
+        if let (Some(current), Some(jwt)) = (&self.jwt, jwt) {
+            current.replace(jwt);
         }
     }
 

@@ -31,6 +31,7 @@ use super::{Diagnosis, diagnosis};
 use crate::{
     app,
     finding::{Finding, Severity},
+    progress::Progress,
     settings::{Loaded, S3, Settings},
 };
 
@@ -48,11 +49,17 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
     let bucket = bucket.context("no bucket is named")?;
     let client = super::probe_client(&settings.s3)?;
     let mut doctor = Doctor::new(settings, bucket, client, !json);
-    tokio::select! {
-        () = run_checks(&mut doctor, &origins) => {}
-        _ = tokio::signal::ctrl_c() => eprintln!("landfall: interrupted; cleaning up"),
-    }
-    doctor.clean_up().await;
+    let progress = doctor.progress.clone();
+    let check = async {
+        tokio::select! {
+            () = run_checks(&mut doctor, &origins) => {}
+            _ = tokio::signal::ctrl_c() => {
+                progress.suspend(|| eprintln!("landfall: interrupted; cleaning up"));
+            }
+        }
+        doctor.clean_up().await;
+    };
+    progress.show_during(check).await;
 
     let failed = doctor.count(Severity::Fail);
     let warned = doctor.count(Severity::Warn);
@@ -108,7 +115,8 @@ async fn uploads(doctor: &mut Doctor<'_>) {
     };
     let mut findings = Vec::new();
     let collect = |finding| findings.push(finding);
-    let found = app::find_damaged(enumerator, MAX_EXAMINED_UPLOADS, collect).await;
+    let found =
+        app::find_damaged(enumerator, MAX_EXAMINED_UPLOADS, &doctor.progress, collect).await;
     for finding in findings {
         doctor.report(finding);
     }
@@ -124,6 +132,7 @@ struct Doctor<'a> {
     client: Client,
     findings: Vec<Finding>,
     prints: bool,
+    progress: Progress,
     key_prefix: String,
     objects: Vec<ObjectRef>,
     multiparts: Vec<(ObjectRef, String)>,
@@ -140,6 +149,7 @@ impl<'a> Doctor<'a> {
             client,
             findings: Vec::new(),
             prints,
+            progress: Progress::new("checking the bucket"),
             key_prefix,
             objects: Vec::new(),
             multiparts: Vec::new(),
@@ -158,7 +168,7 @@ impl<'a> Doctor<'a> {
 
     fn report(&mut self, finding: Finding) {
         if self.prints {
-            println!("{finding}");
+            self.progress.suspend(|| println!("{finding}"));
         }
         self.findings.push(finding);
     }

@@ -54,11 +54,11 @@ group! {
     sign_requests: bool = value::boolean, "direct-sign-requests", Switch, "true"
         => "Sign single requests for keys below the principal's prefix, for signRequest of Uppy 6.";
     notifications_secret: Option<Secret> = grants::key,
-        "direct-notifications-secret", Text("SECRET"), "", Protects, Secret
+        "direct-notifications-secret", Text("SECRET"), "", Protects, Secret, Reloads
         => "Accept bucket notifications (POST to /api/s3_events) with this secret of at least 16 \
             characters. Prefer the variable or the file: command lines are visible to other users.";
     notifications_secret_file: Option<PathBuf> = value::path_or_none,
-        "direct-notifications-secret-file", Text("FILE"), "", Protects
+        "direct-notifications-secret-file", Text("FILE"), "", Protects, Reloads
         => "Accept bucket notifications with the secret in this file of one line.";
 }
 

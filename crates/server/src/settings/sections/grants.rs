@@ -67,22 +67,22 @@ group! {
     /// Settings of JSON web tokens.
     pub struct Jwt at grants.jwt;
     keys: Option<JwtKeys> = grants::jwt_keys,
-        "grants-jwt-keys", Text("URL|FILE"), "", SecretInUrl, Protects
+        "grants-jwt-keys", Text("URL|FILE"), "", SecretInUrl, Protects, Reloads
         => "Authenticate by JSON web tokens signed with these keys: the URL or file of a key set \
             (JWKS), or a PEM file with a public key. API keys (landfall keys) are always accepted.";
-    issuers: Vec<String> = grants::claims, "grants-jwt-issuer", List("ISSUERS"), "", Protects
+    issuers: Vec<String> = grants::claims, "grants-jwt-issuer", List("ISSUERS"), "", Protects, Reloads
         => "Accepted iss values, comma-separated. Empty: not checked. This or \
             --grants-jwt-audience is required.";
-    audiences: Vec<String> = grants::claims, "grants-jwt-audience", List("AUDIENCES"), "", Protects
+    audiences: Vec<String> = grants::claims, "grants-jwt-audience", List("AUDIENCES"), "", Protects, Reloads
         => "Accepted aud values, comma-separated. Empty: not checked. This or --grants-jwt-issuer \
             is required.";
-    subject: String = grants::claim, "grants-jwt-subject", Text("CLAIM"), "sub"
+    subject: String = grants::claim, "grants-jwt-subject", Text("CLAIM"), "sub", Reloads
         => "Claim with the subject.";
     algorithms: Vec<String> = grants::algorithms, "grants-jwt-algorithms", List("NAMES"),
-        "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA", Protects
+        "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA", Protects, Reloads
         => "Accepted signature algorithms, comma-separated. HS256, HS384 and HS512 need their \
             shared key (oct) in a file.";
-    limits: String = grants::claim, "grants-jwt-limits", Text("CLAIM"), "landfall"
+    limits: String = grants::claim, "grants-jwt-limits", Text("CLAIM"), "landfall", Reloads
         => "Claim with limits of the subject: an object with max_size, allowed_types, max_active, \
             rate_limit, quota and admin.";
 }

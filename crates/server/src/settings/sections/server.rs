@@ -119,7 +119,7 @@ group! {
     pub struct Cors at cors;
     disable: bool = value::boolean, "disable-cors", Switch, "false"
         => "Ignore the Origin header, and send no CORS headers.";
-    allow_origin: AllowOrigin = AllowOrigin::new, "cors-allow-origin", Text("REGEX"), ".*"
+    allow_origin: AllowOrigin = AllowOrigin::new, "cors-allow-origin", Text("REGEX"), ".*", Reloads
         => "Regular expression for allowed origins. It matches anywhere in the origin; write ^ and \
             $ to match all of it.";
     allow_credentials: bool = value::boolean, "cors-allow-credentials", Switch, "false"
@@ -195,10 +195,10 @@ group! {
     show_greeting: bool = value::boolean, "show-greeting", Switch, "true"
         => "Serve a page at / for uploading files from a browser.";
     page_title: Option<String> = value::optional(|v| value::printable(v, 200, "a title")),
-        "page-title", Text("TEXT"), ""
+        "page-title", Text("TEXT"), "", Reloads
         => "Heading and window title of that page. Not set: Landfall.";
     page_text: Option<String> = value::optional(|v| value::printable(v, 2000, "a text")),
-        "page-text", Text("TEXT"), ""
+        "page-text", Text("TEXT"), "", Reloads
         => "Text below the heading of that page. Not set: a translated sentence.";
     page_logo: Option<PathBuf> = value::optional(value::image), "page-logo", Text("FILE"), ""
         => "Logo of that page: an SVG, PNG, JPEG, WebP or GIF file of at most 1 MiB. Read at start.";

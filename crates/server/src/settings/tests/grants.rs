@@ -82,7 +82,7 @@ fn dashboard_key_is_never_printed() {
     let given = loaded(&[], &[("LANDFALL_ADMIN_KEY", KEY)]);
     assert_eq!(given.settings.admin.key.as_ref().unwrap().reveal(), KEY);
     assert!(!format!("{given:?}").contains("hunter2"));
-    let report = given.to_toml();
+    let report = given.to_toml(false);
     assert!(!report.contains("hunter2"), "{report}");
     assert!(report.contains("# LANDFALL_ADMIN_KEY, omitted"));
     for args in [

@@ -9,7 +9,7 @@ fn report_has_the_source_of_each_setting() {
         &["-config", &name, "--port", "3"],
         &[("LANDFALL_PORT", "2"), ("LANDFALL_HOST", "127.0.0.1")],
     )
-    .to_toml();
+    .to_toml(false);
     let line = |start: &str| {
         let line = report.lines().find(|line| line.starts_with(start)).unwrap();
         line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -28,7 +28,7 @@ fn changes_are_settings_that_are_not_at_their_defaults() {
     let url = "http://user:hunter2@127.0.0.1/hooks";
     let args = ["-port=8080", "-max-size=1KiB", "-hooks-http", url];
     let given = loaded(&args, &[("LANDFALL_ADMIN_KEY", "0123456789abcdef")]);
-    let changes = given.changes_to_toml();
+    let changes = given.to_toml(true);
     let lines = changes.lines().filter(|line| !line.is_empty());
     let lines: Vec<_> = lines
         .map(|line| line.split("  ").next().unwrap_or(line))

@@ -109,7 +109,7 @@ fn reports_and_debug_omit_secrets() {
             let mut problems = Vec::new();
             let settings = layers.parse(&mut problems);
             assert_eq!(problems, [], "{name}");
-            let report = report::report(&layers);
+            let report = report::report(&layers, false);
             assert!(!report.contains(SECRET), "{name}: {report}");
             let line = report
                 .lines()

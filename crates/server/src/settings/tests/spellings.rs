@@ -261,11 +261,9 @@ fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Setti
     }
     let quoted = format!("{name} = {text:?}");
     let mut files = vec![quoted];
-    let as_toml = report::report(&{
-        let mut layers = Layers::default();
-        layers.add(setting, text.to_owned(), layers::Source::Flag(""));
-        layers
-    });
+    let mut layers = Layers::default();
+    layers.add(setting, text.to_owned(), layers::Source::Flag(""));
+    let as_toml = report::report(&layers, false);
     files.extend(
         as_toml
             .lines()
@@ -413,7 +411,10 @@ fn report_is_an_equivalent_file() {
             .collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let given = loaded(&args, &[]);
-        assert_eq!(from_file(&given.to_toml()), given.settings);
+        assert_eq!(from_file(&given.to_toml(false)), given.settings);
     }
-    assert_eq!(from_file(&loaded(&[], &[]).to_toml()), Settings::default());
+    assert_eq!(
+        from_file(&loaded(&[], &[]).to_toml(false)),
+        Settings::default()
+    );
 }

@@ -18,7 +18,7 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
     assert_eq!(settings.s3.part_size, 50 << 20);
     assert_eq!(settings.hooks.outbox.retry_for, Duration::from_millis(1));
     assert!(settings.urls.trusts(Some("203.0.113.7".parse().unwrap())));
-    assert!(found.to_toml().contains("# --compat tusd\n"));
+    assert!(found.to_toml(false).contains("# --compat tusd\n"));
     let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];
     let found = loaded(&["-compat=tusd", "-verbose=false"], &given);
     assert_eq!(

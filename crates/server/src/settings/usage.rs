@@ -1,0 +1,59 @@
+//! Errors of the command line, and what to write instead.
+
+use clap::Command;
+use clap::error::{ContextKind, ContextValue};
+
+use super::normalize::{FlagKind, find_flag, split_flag};
+use super::problem::Problem;
+use super::sections::setting;
+
+pub(super) fn usage_problem(error: &clap::Error, command: &Command, args: &[String]) -> Problem {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let parts = text.split_once("\nFor more information");
+    let (text, _) = parts.unwrap_or((text, ""));
+    let (text, _) = text.split_once("\nUsage:").unwrap_or((text, ""));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut sentence = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let tip = match word(ContextKind::InvalidSubcommand) {
+        Some(word) => {
+            let is_suggested = error.get(ContextKind::SuggestedSubcommand).is_some();
+            command_tip(command, args, word, is_suggested)
+        }
+        None if word(ContextKind::InvalidArg) == Some("-v") => {
+            Some("write --verbose or --version".to_owned())
+        }
+        None => None,
+    };
+    if let Some(tip) = tip {
+        let (what, _) = sentence.split_once("; tip:").unwrap_or((&sentence, ""));
+        sentence = format!("{what}; tip: {tip}");
+    }
+    Problem::whole(sentence)
+}
+
+/// What to write instead of `word`, which is no command.
+fn command_tip(root: &Command, args: &[String], word: &str, is_suggested: bool) -> Option<String> {
+    let at = args.iter().position(|arg| arg == word)?;
+    let flag = at
+        .checked_sub(1)
+        .and_then(|before| split_flag(&args[before]));
+    if let Some((name, None)) = flag
+        && matches!(find_flag(root, name), Some(FlagKind::Switch))
+    {
+        return Some(format!("write --{name} or --{name}=true"));
+    }
+    if setting(word).is_some() {
+        return Some(format!("write --{word} for the flag"));
+    }
+    let words = args[..at].iter();
+    let parent = words.fold(root, |parent, word| {
+        parent.find_subcommand(word).unwrap_or(parent)
+    });
+    let names: Vec<_> = parent.get_subcommands().map(Command::get_name).collect();
+    (!is_suggested).then(|| format!("the commands are {}", names.join(", ")))
+}
