@@ -35,6 +35,7 @@ fn sample(hook: HookName) -> Message {
         upload,
         request: request(hook),
         job,
+        trace: None,
     }
 }
 
