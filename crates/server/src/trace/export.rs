@@ -93,7 +93,7 @@ struct Queue {
     dropped: AtomicU64,
 }
 
-/// Drops spans when the queue is full. The processor of the SDK does so too, but does not say how many.
+/// Drops spans when the queue is full. The processor of the SDK does so too, without a count.
 #[derive(Debug)]
 struct BoundedProcessor {
     batch: BatchSpanProcessor,
@@ -174,9 +174,9 @@ impl SpanExporter for CountingExporter {
     }
 }
 
-/// Sends requests in the thread of the exporter, with a runtime of its own.
+/// Sends requests in the thread of the exporter, with a separate runtime.
 ///
-/// So the collector can delay neither a request nor, at the end, the last spans.
+/// So the collector cannot delay other requests, and the end of the server not the last spans.
 #[derive(Debug)]
 struct Sender {
     runtime: Runtime,

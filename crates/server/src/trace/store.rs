@@ -8,8 +8,8 @@ use landfall::{
     Composer,
     lease::{Fence, Lease, LeaseError, Locker},
     store::{
-        Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, DueFilter, Enumerate,
-        Finish, Orphan, Page, Read, Result, Store, StoreError, Terminate,
+        Append, ByteStream, Capabilities, Concatenate, DeferLength, Finish, Read, Result, Store,
+        StoreError, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
@@ -112,7 +112,7 @@ impl Store for Traced {
             reader: inner.reader().map(|_| self as &dyn Read),
             concatenator: inner.concatenator().map(|_| self as &dyn Concatenate),
             length_deferrer: inner.length_deferrer().map(|_| self as &dyn DeferLength),
-            enumerator: inner.enumerator().map(|_| self as &dyn Enumerate),
+            enumerator: inner.enumerator(),
         }
     }
 }
@@ -181,113 +181,62 @@ impl Append for TracedAppend {
     }
 }
 
-#[async_trait]
-impl Terminate for Traced {
-    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
-        let inner = has(self.0.terminator())?;
-        traced!("store.terminate", upload.id, inner.terminate(upload, fence))
-    }
+macro_rules! delegate {
+    ($trait:ident by $capability:ident {
+        async fn $call:ident(&self, $upload:ident: &Upload $(, $arg:ident: $type:ty)*) -> $result:ty = $name:literal;
+        $($rest:item)*
+    }) => {
+        #[async_trait]
+        impl $trait for Traced {
+            async fn $call(&self, $upload: &Upload $(, $arg: $type)*) -> Result<$result> {
+                let inner = has(self.0.$capability())?;
+                traced!($name, $upload.id, inner.$call($upload $(, $arg)*))
+            }
+
+            $($rest)*
+        }
+    };
 }
 
-#[async_trait]
-impl Finish for Traced {
-    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
-        let inner = has(self.0.finisher())?;
-        traced!("store.finish", upload.id, inner.finish(upload, fence))
-    }
-}
-
-#[async_trait]
-impl Read for Traced {
-    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
-        let inner = has(self.0.reader())?;
-        traced!("store.read", upload.id, inner.read(upload, range))
-    }
+delegate!(Terminate by terminator {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> bool = "store.terminate";
+});
+delegate!(Finish by finisher {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Option<String> = "store.finish";
+});
+delegate!(Concatenate by concatenator {
+    async fn concatenate(&self, target: &Upload, parts: &[Arc<Upload>], fence: Fence) -> u64
+        = "store.concatenate";
+});
+delegate!(DeferLength by length_deferrer {
+    async fn declare_length(&self, upload: &Upload, length: u64, fence: Fence) -> Arc<Upload>
+        = "store.declare_length";
+});
+delegate!(Read by reader {
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> ByteStream = "store.read";
 
     fn reads_unfinished(&self) -> bool {
         self.0.reader().is_some_and(Read::reads_unfinished)
     }
 
-    async fn link(
-        &self,
-        upload: &Upload,
-        content_type: &str,
-        content_disposition: &str,
-    ) -> Result<Option<String>> {
-        let inner = has(self.0.reader())?;
-        inner.link(upload, content_type, content_disposition).await
+    async fn link(&self, upload: &Upload, kind: &str, disposition: &str) -> Result<Option<String>> {
+        has(self.0.reader())?.link(upload, kind, disposition).await
     }
-}
+});
 
-#[async_trait]
-impl Concatenate for Traced {
-    async fn concatenate(
-        &self,
-        target: &Upload,
-        parts: &[Arc<Upload>],
-        fence: Fence,
-    ) -> Result<u64> {
-        let inner = has(self.0.concatenator())?;
-        let concatenated = inner.concatenate(target, parts, fence);
-        traced!("store.concatenate", target.id, concatenated)
-    }
-}
-
-#[async_trait]
-impl DeferLength for Traced {
-    async fn declare_length(
-        &self,
-        upload: &Upload,
-        length: u64,
-        fence: Fence,
-    ) -> Result<Arc<Upload>> {
-        let inner = has(self.0.length_deferrer())?;
-        let declared = inner.declare_length(upload, length, fence);
-        traced!("store.declare_length", upload.id, declared)
-    }
-}
-
-#[async_trait]
-impl Enumerate for Traced {
-    async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        has(self.0.enumerator())?.page(cursor, limit).await
-    }
-
-    async fn page_due(
-        &self,
-        cursor: Option<Cursor>,
-        limit: usize,
-        filter: &DueFilter<'_>,
-    ) -> Result<Page> {
-        let inner = has(self.0.enumerator())?;
-        inner.page_due(cursor, limit, filter).await
-    }
-
-    async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
-        has(self.0.enumerator())?.claim_sweep(interval).await
-    }
-
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        has(self.0.enumerator())?.remove_orphan(orphan).await
-    }
-}
+type Acquired = Result<Lease, LeaseError>;
 
 #[async_trait]
 impl Locker for Traced {
-    async fn acquire_at(
-        &self,
-        id: &UploadId,
-        offset: Option<u64>,
-        wait: Duration,
-    ) -> Result<Lease, LeaseError> {
+    async fn acquire_at(&self, id: &UploadId, at: Option<u64>, wait: Duration) -> Acquired {
         traced!(
             "lease.acquire",
             id,
-            self.0.locker().acquire_at(id, offset, wait)
+            self.0.locker().acquire_at(id, at, wait)
         )
     }
 
-    async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
+    async fn try_acquire(&self, id: &UploadId) -> Acquired {
         traced!("lease.acquire", id, self.0.locker().try_acquire(id))
     }
 }
