@@ -25,8 +25,8 @@ mod transport;
 pub use self::{
     blocking::{BlockingHooks, FailureMode},
     message::{
-        EventHeaders, HookName, HookNames, JobData, Message, MessageId, RequestData, UnknownName,
-        UploadData, rfc3339,
+        EventHeaders, HookName, HookNames, JobData, Message, MessageId, RequestData, TraceContext,
+        UnknownName, UploadData, rfc3339,
     },
     progress_notifier::{ProgressNotifier, ProgressStats, Route},
     response::{HookResponse, InvalidUploadId, UploadChanges},

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 #[cfg(feature = "s3")]
 use crate::s3;
 use crate::settings::{self, Failure, Invocation, Loaded, Options, Subcommand};
+#[cfg(feature = "otel")]
+use crate::trace;
 use crate::{app, log};
 
 /// Runs the command of this process's arguments and environment variables.
@@ -38,6 +40,11 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         // The settings of a command that is not compiled in are rejected.
         _ => {
             let settings = &loaded.settings;
+            #[cfg(feature = "otel")]
+            if let Err(error) = trace::init(settings) {
+                print_error(&format!("landfall: cannot send traces: {error:#}"));
+                return ExitCode::FAILURE;
+            }
             log::init(&settings.log, settings.s3.log_api_calls);
             block_on(app::serve(loaded))
         }

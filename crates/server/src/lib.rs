@@ -8,6 +8,7 @@
 //! - [`net`] serves HTTP/1 and HTTP/2 on sockets: limits, timeouts, shutdown. It knows no uploads.
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
 //! - [`command`] runs the command of the arguments.
+//! - `trace` sends spans to an OpenTelemetry collector (feature `otel`).
 //! - [`app`] connects them: it opens what the settings name, and routes requests. Start reading here.
 
 #[cfg(feature = "grants")]
@@ -27,3 +28,5 @@ mod progress;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;
+#[cfg(feature = "otel")]
+mod trace;

@@ -17,6 +17,10 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
+#[cfg(feature = "otel")]
+use tracing_subscriber::{
+    Layer as _, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 use crate::settings::{Log, LogFormat};
 
@@ -27,6 +31,21 @@ static RELOAD: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
     let json = settings.format == LogFormat::Json;
+    #[cfg(feature = "otel")]
+    if let Some(spans) = crate::trace::layer() {
+        let (filter, handle) = reload::Layer::new(filter(settings, s3_calls));
+        let _ = RELOAD.set(Box::new(move |filter| drop(handle.reload(filter))));
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stdout)
+            .event_format(LogFormatter { json })
+            // Of this layer alone: the level of the log does not matter to spans.
+            .with_filter(filter);
+        let _ = tracing_subscriber::registry()
+            .with(lines)
+            .with(spans)
+            .try_init();
+        return;
+    }
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stdout)
         .event_format(LogFormatter { json })
@@ -105,6 +124,8 @@ where
             rest: String::new(),
         };
         event.record(&mut fields);
+        #[cfg(feature = "otel")]
+        crate::trace::with_ids(|name, id| fields.push(name, id, true));
         let Fields { message, rest, .. } = fields;
         if !self.json {
             let message = LogfmtValue(&message);

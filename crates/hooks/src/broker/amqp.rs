@@ -10,6 +10,7 @@ use landfall_messages::{DeliveryError, Message, Transport};
 use lapin::{
     BasicProperties, Channel, Confirmation, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::{AMQPValue, FieldTable},
     uri::AMQPUri,
 };
 use parking_lot::Mutex;
@@ -152,6 +153,13 @@ impl Broker for Exchange {
             .with_message_id(message.id.as_str().into())
             .with_type(message.hook.cloud_event_kind().into())
             .with_app_id("landfall".into());
+        let mut headers = FieldTable::default();
+        for (name, value) in message.trace_headers() {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        }
+        if message.trace.is_some() {
+            properties = properties.with_headers(headers);
+        }
         if let Ok(since) = message.at.duration_since(UNIX_EPOCH) {
             properties = properties.with_timestamp(since.as_secs());
         }

@@ -1,7 +1,7 @@
 //! Kafka.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -215,10 +215,14 @@ impl Broker for Cluster {
         let key = message.ordering_key();
         let key = key.as_bytes();
         let leader = connection.leader(&self.settings.topic, key).await?;
+        let trace = message.trace_headers();
+        let headers = trace.chain([("content-type", CONTENT_TYPE)]);
         let record = Record {
             key: Some(key.to_vec()),
             value: Some(format::cloud_event(message, &self.settings.source)),
-            headers: BTreeMap::from([("content-type".into(), CONTENT_TYPE.into())]),
+            headers: headers
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
             timestamp: DateTime::<Utc>::from(message.at),
         };
         let produced = leader.produce(vec![record], Compression::NoCompression);

@@ -242,6 +242,9 @@ async fn send(
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", CONTENT_TYPE);
     headers.insert("Nats-Msg-Id", message.id.as_str());
+    for (name, value) in message.trace_headers() {
+        headers.insert(name, value);
+    }
     let subject = subject.to_owned();
     if let Some(jetstream) = &connection.jetstream {
         let publish = PublishMessage::build()

@@ -3,7 +3,8 @@
 //! `<dir>/<event>` (`pre-create`, `post-finish`, …) runs without arguments in the directory. It
 //! reads the message as JSON from standard input. Its environment has `TUS_ID`, `TUS_SIZE`,
 //! `TUS_OFFSET`, `LANDFALL_HOOK`, `LANDFALL_EVENT_ID`, `LANDFALL_SEQUENCE`, in pre-access
-//! `LANDFALL_INTENT`, and `LANDFALL_LABEL_<KEY>` for each label. It inherits all variables of this
+//! `LANDFALL_INTENT`, `LANDFALL_LABEL_<KEY>` for each label, and of a traced request `TRACEPARENT`
+//! and `TRACESTATE`. It inherits all variables of this
 //! process but `LANDFALL_…`, which may contain secrets.
 //!
 //! Standard output is the response, and standard error is that of this process. An event without a
@@ -324,6 +325,9 @@ pub(super) fn variables(message: &Message) -> Vec<(String, String)> {
         .map(|intent| ("LANDFALL_INTENT", intent.as_str().to_owned()));
     let variables = variables.into_iter().chain(intent);
     let variables = variables.map(|(name, value)| (name.to_owned(), value));
+    let trace = message.trace_headers();
+    let trace = trace.map(|(name, value)| (name.to_ascii_uppercase(), value.to_owned()));
+    let variables = variables.chain(trace);
     let labels = upload.labels.iter();
     let labels = labels.map(|(key, value)| {
         // A NUL ends the value, and the command would not start.

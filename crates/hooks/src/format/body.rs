@@ -134,7 +134,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// With the sequence and partitioning extensions.
+/// With the sequence, partitioning and distributed tracing extensions.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -150,6 +150,10 @@ struct CloudEvent<'a> {
     sequence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     partitionkey: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
     data: Event<'a>,
 }
 
@@ -159,7 +163,8 @@ struct CloudEvent<'a> {
 /// name (`started` for `UploadStarted`); the data is tusd's `Event`.
 ///
 /// `subject` is the upload id, or `job/` and the request id of a job without upload. `partitionkey`
-/// is the ordering key. `sequence` has 20 digits, so that it sorts as text.
+/// is the ordering key. `sequence` has 20 digits, so that it sorts as text. `traceparent` and
+/// `tracestate` are the trace context.
 #[must_use]
 pub fn cloud_event(message: &Message, source: &str) -> Vec<u8> {
     json(&CloudEvent {
@@ -174,6 +179,11 @@ pub fn cloud_event(message: &Message, source: &str) -> Vec<u8> {
         datacontenttype: "application/json",
         sequence: format!("{:020}", message.sequence),
         partitionkey: Some(message.ordering_key()).filter(|key| !key.is_empty()),
+        traceparent: message.trace.as_ref().map(|trace| trace.parent.as_str()),
+        tracestate: message
+            .trace
+            .as_ref()
+            .and_then(|trace| trace.state.as_deref()),
         data: Event::new(message),
     })
 }

@@ -7,7 +7,10 @@ use landfall_messages::{HookName, HookResponse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{samples::samples, *};
+use super::{
+    samples::{TRACEPARENT, samples, traced},
+    *,
+};
 
 /// The example in tusd's documentation, as tusd 2 sends it.
 const V2: &str = concat!(
@@ -184,6 +187,10 @@ fn cloud_event_has_the_specified_attributes() {
             "data": tusd["Event"],
         })
     );
+    let event = cloud_event(&traced(message), "/landfall");
+    let event: Value = serde_json::from_slice(&event).unwrap();
+    assert_eq!(event["traceparent"], TRACEPARENT);
+    assert_eq!(event["tracestate"], "vendor=1");
     let progress = sample(HookName::UploadProgress);
     let event: Value = serde_json::from_slice(&cloud_event(&progress, "/landfall")).unwrap();
     assert_eq!(event["type"], "io.landfall.upload.progress");

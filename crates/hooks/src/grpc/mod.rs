@@ -98,6 +98,11 @@ impl Grpc {
             request.set_timeout(timeout);
         }
         self.forward.apply(&message.request, request.metadata_mut());
+        for (name, value) in message.trace_headers() {
+            if let Ok(value) = value.parse() {
+                request.metadata_mut().insert(name, value);
+            }
+        }
         if attempt > 0 {
             let metadata = request.metadata_mut();
             metadata.insert(ATTEMPT_METADATA, attempt.into());

@@ -160,6 +160,11 @@ impl Hop {
             headers.insert(HOOK_NAME, name);
         }
         headers.insert(SEQUENCE, message.sequence.into());
+        for (name, value) in message.trace_headers() {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
         let timestamp = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
         if let Ok(id) = HeaderValue::from_str(&message.id) {

@@ -119,6 +119,11 @@ async fn every_event_reaches_the_queue_with_its_properties() {
                 hook => format!("io.landfall.upload.{hook}"),
             }
         );
+        let headers = properties.headers().clone().unwrap_or_default();
+        for (name, value) in message.trace_headers() {
+            let value = lapin::types::AMQPValue::LongString(value.into());
+            assert_eq!(headers.inner().get(name), Some(&value));
+        }
         let at = message.at.duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(*properties.timestamp(), Some(at));
     }

@@ -11,7 +11,7 @@ use landfall_hooks::format::cloud_event;
 use landfall_messages::{DeliveryError, HookName, Message, Transport};
 use serde_json::Value;
 
-use crate::samples::samples;
+use crate::samples::{samples, traced};
 
 pub(crate) const SOURCE: &str = "https://uploads.example.org/files";
 
@@ -32,7 +32,7 @@ pub(crate) fn sample(hook: HookName) -> Message {
 /// Returns one message per event name.
 pub(crate) fn all_told() -> Vec<Message> {
     let told = |message: &Message| !message.hook.is_blocking();
-    samples().into_iter().filter(told).collect()
+    samples().into_iter().filter(told).map(traced).collect()
 }
 
 fn hex(text: &str) -> String {

@@ -20,6 +20,7 @@ use crate::broker::{
     SOURCE, all_told, assert_arrived, deliver_all, failure, never_hangs, outlives,
     takes_no_questions, told, until_delivered,
 };
+use crate::samples::TRACEPARENT;
 
 const TOPIC: &str = "landfall-events";
 const MESSAGE_TOO_LARGE: i16 = 10;
@@ -69,10 +70,14 @@ async fn every_event_is_a_record_with_key_header_and_time() {
                 None => message.upload.id.clone(),
             },
             value: String::from_utf8(cloud_event(message, SOURCE)).unwrap(),
-            headers: BTreeMap::from([(
-                "content-type".to_owned(),
-                "application/cloudevents+json".to_owned(),
-            )]),
+            headers: BTreeMap::from([
+                ("content-type", "application/cloudevents+json"),
+                ("traceparent", TRACEPARENT),
+                ("tracestate", "vendor=1"),
+            ])
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
             timestamp: i64::try_from(at).unwrap(),
         };
         assert_eq!(record, &expected);

@@ -63,6 +63,9 @@ fn assert_is(received: &async_nats::Message, sent: &Message) {
     let header = |name: &str| headers.get(name).unwrap().as_str().to_owned();
     assert_eq!(header("Content-Type"), "application/cloudevents+json");
     assert_eq!(header("Nats-Msg-Id"), sent.id);
+    for (name, value) in sent.trace_headers() {
+        assert_eq!(header(name), value);
+    }
     assert_eq!(received.payload, cloud_event(sent, SOURCE));
 }
 

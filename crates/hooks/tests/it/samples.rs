@@ -6,7 +6,9 @@ use std::{
 };
 
 use landfall::hook::Intent;
-use landfall_messages::{HookName, HookNames, JobData, Message, RequestData, UploadData};
+use landfall_messages::{
+    HookName, HookNames, JobData, Message, RequestData, TraceContext, UploadData,
+};
 use serde_json::json;
 
 const ID: &str = "5d892c228ec8d0451dfec588697e8930";
@@ -35,7 +37,19 @@ fn sample(hook: HookName) -> Message {
         upload,
         request: request(hook),
         job,
+        trace: None,
     }
+}
+
+pub(crate) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// Returns a message of a traced request.
+pub(crate) fn traced(mut message: Message) -> Message {
+    message.trace = Some(TraceContext {
+        parent: TRACEPARENT.to_owned(),
+        state: Some("vendor=1".to_owned()),
+    });
+    message
 }
 
 fn job(hook: HookName, at: SystemTime) -> Option<JobData> {

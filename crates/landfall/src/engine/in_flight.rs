@@ -18,6 +18,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tracing::Instrument as _;
 
 use super::{Engine, Error};
 
@@ -112,11 +113,12 @@ impl Engine {
         permit: OwnedSemaphorePermit,
     ) -> JoinHandle<Result<T, Error>> {
         let in_flight = self.in_flight.enter();
-        tokio::spawn(async move {
+        let effect = async move {
             let result = effect.await;
             drop((permit, in_flight));
             result
-        })
+        };
+        tokio::spawn(effect.in_current_span())
     }
 
     /// Does not wait for the effect; false if too many are running.

@@ -48,6 +48,21 @@ pub struct Message {
     /// The job, in [`HookName::PreGrant`] and job events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobData>,
+    /// The trace that the message belongs to, if requests are traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
+}
+
+/// A [W3C trace context](https://www.w3.org/TR/trace-context/), which transports pass on.
+///
+/// A message takes it from the [extensions](RequestInfo::extensions) of its request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceContext {
+    /// The value of `traceparent`.
+    pub parent: String,
+    /// The value of `tracestate`, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// An upload: tusd's fields, and labels.
@@ -260,7 +275,16 @@ impl Message {
             upload,
             request: RequestData::default(),
             job: None,
+            trace: None,
         }
+    }
+
+    /// Returns the headers of the [trace context](Self::trace).
+    pub fn trace_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let trace = self.trace.as_ref();
+        let parent = trace.map(|trace| ("traceparent", trace.parent.as_str()));
+        let state = trace.and_then(|trace| Some(("tracestate", trace.state.as_deref()?)));
+        parent.into_iter().chain(state)
     }
 
     /// Creates the message of a blocking hook for an upload.
@@ -279,6 +303,7 @@ impl Message {
         }
         Self {
             request: RequestData::new(request),
+            trace: request.extensions.get().cloned(),
             ..Self::new(hook, SystemTime::now(), upload, id)
         }
     }
@@ -292,6 +317,7 @@ impl Message {
         Self {
             intent: Some(access.intent),
             request: RequestData::new(request),
+            trace: request.extensions.get().cloned(),
             ..Self::new(HookName::PreAccess, SystemTime::now(), upload, id)
         }
     }
@@ -304,9 +330,11 @@ impl Message {
         };
         let upload = UploadData::new(&event.upload, event.offset);
         let request = event.request.as_deref();
-        let request = request.map(|request| RequestData::for_event(request, allowed));
         Self {
-            request: request.unwrap_or_default(),
+            trace: request.and_then(|request| request.extensions.get().cloned()),
+            request: request.map_or_else(RequestData::default, |request| {
+                RequestData::for_event(request, allowed)
+            }),
             ..Self::new(HookName::from_kind(event.kind), event.at, upload, id)
         }
     }

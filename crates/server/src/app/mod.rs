@@ -312,6 +312,8 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("failed to flush the database; events are recovered at the next start");
     }
     parts.storage.close().await;
+    #[cfg(feature = "otel")]
+    crate::trace::flush().await;
     log::say("Shutdown completed. Goodbye!");
     Ok(ExitCode::SUCCESS)
 }

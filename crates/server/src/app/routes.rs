@@ -26,6 +26,8 @@ use tower_service::Service;
 #[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
 use super::{AppParts, metrics, proxies::UntrustedProxies};
+#[cfg(feature = "otel")]
+use crate::trace;
 use crate::{
     asset::Asset,
     net::{self, BodyError, ConnectionInfo, Endpoint, NetStats, Shutdown, ShutdownPhase},
@@ -104,9 +106,11 @@ impl AppRoutes {
     fn is_upload_path(&self, path: &str) -> bool {
         let is_below = path.starts_with(self.base.as_str())
             || path.len() + 1 == self.base.len() && self.base.starts_with(path);
-        let is_page =
-            matches!(path, "/healthz" | "/readyz") || self.metrics_path.as_deref() == Some(path);
-        is_below && !is_page
+        is_below && !self.is_probe_path(path)
+    }
+
+    fn is_probe_path(&self, path: &str) -> bool {
+        matches!(path, "/healthz" | "/readyz") || self.metrics_path.as_deref() == Some(path)
     }
 
     async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<AppBody> {
@@ -196,7 +200,22 @@ impl Service<Request<net::Body>> for App {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<net::Body>) -> Self::Future {
+    fn call(&mut self, request: Request<net::Body>) -> Self::Future {
+        #[cfg(feature = "otel")]
+        if trace::is_on() && !self.routes.is_probe_path(request.uri().path()) {
+            let mut request = request;
+            let is_upload = self.routes.is_upload_path(request.uri().path());
+            let base = is_upload.then_some(self.routes.base.as_str());
+            let span = trace::request(&mut request, base);
+            let response = span.in_scope(|| self.dispatch(request));
+            return AppFuture::Other(Box::pin(trace::response(span, is_upload, response)));
+        }
+        self.dispatch(request)
+    }
+}
+
+impl App {
+    fn dispatch(&mut self, mut request: Request<net::Body>) -> AppFuture {
         if let Some(info) = request.extensions().get::<ConnectionInfo>() {
             let address = match info.peer {
                 Endpoint::Tcp(address) => Some(address),

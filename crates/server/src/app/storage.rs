@@ -81,6 +81,8 @@ impl Storage {
             Some(leases) => leases.configure(composer),
             None => composer,
         };
+        #[cfg(feature = "otel")]
+        let composer = crate::trace::store(composer);
         let storage = Self {
             backend,
             #[cfg(feature = "grants")]

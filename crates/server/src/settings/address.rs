@@ -105,6 +105,10 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     })
 }
 
+pub(super) fn otlp_endpoint(text: &str) -> Parsed<Option<String>> {
+    or_none(text, |text| http_url(text, "URL", "http://127.0.0.1:4318"))
+}
+
 /// Parses a URL without user and query, and removes a trailing slash. Errors do not contain its password.
 pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> {
     let shown = redacted_url(text);

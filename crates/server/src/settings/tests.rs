@@ -21,7 +21,8 @@ mod hooks;
     feature = "hooks-wasm",
     feature = "nats",
     feature = "amqp",
-    feature = "kafka"
+    feature = "kafka",
+    feature = "otel"
 ))]
 mod invalid;
 mod printed;

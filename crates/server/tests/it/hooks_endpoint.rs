@@ -24,6 +24,9 @@ pub(crate) struct Call {
     /// `webhook-id`.
     pub(crate) id: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) path: String,
+    pub(crate) bytes: Vec<u8>,
+    /// [`Self::bytes`], if they are JSON.
     pub(crate) body: Value,
     /// The status it was answered with.
     pub(crate) status: u16,
@@ -138,6 +141,7 @@ fn serve(
         let mut headers = Vec::new();
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let path = line.split(' ').nth(1)?.to_owned();
         loop {
             line.clear();
             reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
@@ -153,15 +157,19 @@ fn serve(
             hook: String::new(),
             id: String::new(),
             headers,
+            path,
+            bytes: Vec::new(),
             body: Value::Null,
             status: 0,
         };
         let length = call.header("content-length").unwrap_or("0").parse().ok()?;
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        if !body.is_empty() {
+        let is_json = call.header("content-type") != Some("application/x-protobuf");
+        if is_json && !body.is_empty() {
             call.body = serde_json::from_slice(&body).unwrap();
         }
+        call.bytes = body;
         call.hook = call.header("hook-name").unwrap_or_default().to_owned();
         call.id = call.header("webhook-id").unwrap_or_default().to_owned();
         let (status, text) = answer(&call);

@@ -61,6 +61,8 @@ mod hooks_events;
 #[cfg(feature = "hooks-http")]
 mod hooks_http;
 mod hooks_start;
+#[cfg(all(feature = "hooks-http", feature = "otel"))]
+mod traces;
 
 #[cfg(feature = "grants")]
 mod grants_harness;

@@ -12,7 +12,7 @@ async fn message_is_on_stdin_and_in_the_environment() {
         HookName::PostFinish,
         "cat >input; env >environment; pwd >folder; echo $# >arguments",
     );
-    let mut message = message(HookName::PostFinish);
+    let mut message = traced(message(HookName::PostFinish));
     message.upload.labels = BTreeMap::from([
         ("tenant".to_owned(), "a b".to_owned()),
         ("scan.state".to_owned(), "zero\0byte".to_owned()),
@@ -33,6 +33,8 @@ async fn message_is_on_stdin_and_in_the_environment() {
         &format!("LANDFALL_EVENT_ID={}", message.id),
         &format!("LANDFALL_SEQUENCE={}", message.sequence),
         "LANDFALL_LABEL_TENANT=a b",
+        &format!("TRACEPARENT={TRACEPARENT}"),
+        "TRACESTATE=vendor=1",
         "LANDFALL_LABEL_SCAN_STATE=zero\u{fffd}byte",
         // All variables of this process are inherited.
         &format!("PATH={}", std::env::var("PATH").unwrap()),

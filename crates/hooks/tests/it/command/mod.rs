@@ -18,7 +18,7 @@ use landfall_hooks::{
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use rustix::process::{Pid, test_kill_process};
 
-use crate::samples::samples;
+use crate::samples::{TRACEPARENT, samples, traced};
 
 /// A directory of hooks.
 struct Hooks {

@@ -12,6 +12,7 @@ use super::{
     server::Server,
     settings, texts,
 };
+use crate::samples::{TRACEPARENT, traced};
 
 #[tokio::test]
 async fn every_field_arrives() {
@@ -215,11 +216,13 @@ async fn headers_are_forwarded_as_metadata() {
     let mut settings = settings(server.target());
     settings.forward_headers = vec!["Authorization".into(), "X-REQUEST-ID".into(), "Host".into()];
     let grpc = Grpc::new(settings).unwrap();
-    grpc.deliver(&message()).await.unwrap();
+    grpc.deliver(&traced(message())).await.unwrap();
     let metadata = &server.calls()[0].metadata;
     let all: Vec<_> = metadata.get_all("authorization").iter().collect();
     assert_eq!(all, ["Bearer one"]);
     assert_eq!(metadata.get("x-request-id").unwrap(), "r-1");
+    assert_eq!(metadata.get("traceparent").unwrap(), TRACEPARENT);
+    assert_eq!(metadata.get("tracestate").unwrap(), "vendor=1");
     assert!(!metadata.contains_key("host"));
     assert!(!metadata.contains_key("x-retry-attempty"));
     let agent = metadata.get("user-agent").unwrap().to_str().unwrap();

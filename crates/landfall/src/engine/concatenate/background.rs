@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use landfall_protocol::ProblemKind;
+use tracing::Instrument as _;
 
 use super::state::Admission;
 use crate::{
@@ -63,7 +64,7 @@ impl Engine {
         };
         let engine = self.clone();
         let in_flight = self.in_flight.enter();
-        tokio::spawn(async move {
+        let advance = async move {
             let _in_flight = in_flight;
             loop {
                 engine.advance_admitted(&context, next).await;
@@ -72,7 +73,8 @@ impl Engine {
                     _ => return,
                 }
             }
-        });
+        };
+        tokio::spawn(advance.in_current_span());
     }
 
     pub(in crate::engine) async fn advance_final(self: &Arc<Self>, id: &UploadId) {

@@ -7,6 +7,7 @@ mod state;
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
+use tracing::Instrument as _;
 
 pub(super) use self::state::FinalUploads;
 use self::state::PartsProgress;
@@ -73,7 +74,7 @@ impl Engine {
         if let Some(admission) = admission {
             let (engine, context, created) = (self.clone(), context.clone(), upload.clone());
             let in_flight = self.in_flight.enter();
-            let completed = tokio::spawn(async move {
+            let complete = async move {
                 let _in_flight = in_flight;
                 match engine.concatenate(created.clone(), &lease).await {
                     Ok(upload) => {
@@ -95,8 +96,8 @@ impl Engine {
                         Err::<_, Error>(error)
                     }
                 }
-            });
-            let (concatenated, more) = completed.await??;
+            };
+            let (concatenated, more) = tokio::spawn(complete.in_current_span()).await??;
             upload = concatenated;
             reply.merge(more);
         } else if let Some(part) = missing {

@@ -10,6 +10,9 @@ use async_trait::async_trait;
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport, error_chain};
 use parking_lot::{Mutex, RwLock};
 
+#[cfg(feature = "otel")]
+use crate::trace;
+
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
     1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000,
 ];
@@ -92,6 +95,21 @@ impl Transport for InstrumentedTransport {
     }
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        #[cfg(feature = "otel")]
+        if let Some((span, message)) = trace::delivery(&self.name, message) {
+            return trace::run(&span, self.deliver_counted(&message)).await;
+        }
+        self.deliver_counted(message).await
+    }
+
+    async fn check(&self) -> Result<(), DeliveryError> {
+        let current = self.transport.read().clone();
+        current.check().await
+    }
+}
+
+impl InstrumentedTransport {
+    async fn deliver_counted(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let (transport, hook) = (self.name(), message.hook.as_str());
         let (id, event_id) = (message.upload.id.as_str(), message.id.as_str());
         let counters = self.counters(message.hook);
@@ -139,11 +157,6 @@ impl Transport for InstrumentedTransport {
         }
         result
     }
-
-    async fn check(&self) -> Result<(), DeliveryError> {
-        let current = self.transport.read().clone();
-        current.check().await
-    }
 }
 
 #[cfg(test)]
@@ -185,6 +198,7 @@ mod tests {
             upload: UploadData::default(),
             request: RequestData::default(),
             job: None,
+            trace: None,
         };
         for _ in 0..5 {
             let _ = transport.deliver(&message).await;

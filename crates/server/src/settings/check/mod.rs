@@ -174,6 +174,9 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     let reason = "with --disable-download";
     findings.without_effect_if(disabled, &["disable-unfinished-download"], reason);
     let monitoring = &settings.monitoring;
+    let lacks_traces = monitoring.otlp_endpoint.is_some() && !cfg!(feature = "otel");
+    let reason = not_compiled_in("--otlp-endpoint", "otel");
+    findings.problem_if(lacks_traces, "otlp-endpoint", reason);
     let reason = "with --expose-metrics=false";
     findings.without_effect_if(!monitoring.expose_metrics, &["metrics-path"], reason);
     let names = ["page-title", "page-text", "page-logo"];

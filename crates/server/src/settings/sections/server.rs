@@ -192,6 +192,10 @@ group! {
         => "Serve metrics for Prometheus.";
     metrics_path: String = address::page_path, "metrics-path", Text("PATH"), "/metrics"
         => "Path of the metrics.";
+    otlp_endpoint: Option<String> = address::otlp_endpoint, "otlp-endpoint", Text("URL"), ""
+        => "Send traces to this OpenTelemetry collector over OTLP/HTTP, such as \
+            http://127.0.0.1:4318; /v1/traces is appended. Not set: the environment variable \
+            OTEL_EXPORTER_OTLP_ENDPOINT, or no traces.";
     show_greeting: bool = value::boolean, "show-greeting", Switch, "true"
         => "Serve a page at / for uploading files from a browser.";
     page_title: Option<String> = value::optional(|v| value::printable(v, 200, "a title")),

@@ -414,6 +414,7 @@ const TABLE: &[Row] = &[
     ("sweep-interval", ALONE, SPAN_OR_NONE),
     ("expose-metrics", ALONE, SWITCH),
     ("metrics-path", ALONE, PATH),
+    ("otlp-endpoint", ALONE, URL),
     ("show-greeting", ALONE, SWITCH),
     ("page-title", ALONE, &["", "a\nb"]),
     ("page-text", ALONE, &["", "a\nb"]),

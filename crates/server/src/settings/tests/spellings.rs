@@ -184,6 +184,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("sweep-interval", "1m30s"),
     ("expose-metrics", "false"),
     ("metrics-path", "/internal/metrics"),
+    ("otlp-endpoint", "http://127.0.0.1:4318"),
     ("show-greeting", "false"),
     ("page-title", "Send us your files"),
     ("page-text", "Up to 5 GB; we answer within a day."),

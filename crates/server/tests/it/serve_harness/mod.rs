@@ -81,7 +81,10 @@ pub(crate) fn program() -> Command {
 pub(crate) fn remove_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("LANDFALL_") || name.starts_with("LISTEN_") {
+        if ["LANDFALL_", "LISTEN_", "OTEL_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             command.env_remove(&*name);
         }
     }

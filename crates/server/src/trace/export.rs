@@ -1,0 +1,221 @@
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{
+        BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter,
+        SpanProcessor,
+    },
+};
+use parking_lot::Mutex;
+use tokio::runtime::{self, Runtime};
+
+use crate::log::LogThrottle;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+const MAX_QUEUE_SIZE: usize = 2048;
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Returns `None` if there is no endpoint, or if the environment turns traces off.
+pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTracerProvider>> {
+    let is_given = endpoint.is_some()
+        || variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_some()
+        || variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_some();
+    let is_off = variable("OTEL_SDK_DISABLED")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+    if !is_given || is_off {
+        return Ok(None);
+    }
+    let mut exporter = Otlp::builder().with_http().with_http_client(Sender::new()?);
+    if let Some(url) = endpoint {
+        exporter = exporter.with_endpoint(format!("{url}/v1/traces"));
+    }
+    let limit = variable("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|size| size.parse().ok());
+    let limit = limit.unwrap_or(MAX_QUEUE_SIZE);
+    let queue = Arc::new(Queue {
+        limit,
+        waiting: AtomicUsize::new(0),
+        dropped: AtomicU64::new(0),
+    });
+    let exporter = CountingExporter {
+        otlp: exporter.build()?,
+        queue: queue.clone(),
+        throttle: Mutex::default(),
+    };
+    let config = BatchConfigBuilder::default()
+        .with_max_queue_size(limit)
+        .build();
+    let batch = BatchSpanProcessor::builder(exporter)
+        .with_batch_config(config)
+        .build();
+    let mut resource = Resource::builder();
+    let names_service = |text: String| text.contains("service.name=");
+    if variable("OTEL_SERVICE_NAME").is_none()
+        && !variable("OTEL_RESOURCE_ATTRIBUTES").is_some_and(names_service)
+    {
+        resource = resource.with_service_name("landfall");
+    }
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource.with_attribute(version).build())
+        .with_span_processor(BoundedProcessor { batch, queue });
+    Ok(Some(provider.build()))
+}
+
+/// Counts spans between their end and their export.
+#[derive(Debug)]
+struct Queue {
+    limit: usize,
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+/// Drops spans when the queue is full. The processor of the SDK does so too, without a count.
+#[derive(Debug)]
+struct BoundedProcessor {
+    batch: BatchSpanProcessor,
+    queue: Arc<Queue>,
+}
+
+impl SpanProcessor for BoundedProcessor {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.batch.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        let queue = &self.queue;
+        if queue.waiting.fetch_add(1, Relaxed) >= queue.limit {
+            queue.waiting.fetch_sub(1, Relaxed);
+            queue.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        self.batch.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batch.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.batch.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batch.set_resource(resource);
+    }
+}
+
+/// Counts the spans that did not arrive, and reports them once a minute and at the end.
+#[derive(Debug)]
+struct CountingExporter {
+    otlp: Otlp,
+    queue: Arc<Queue>,
+    throttle: Mutex<LogThrottle>,
+}
+
+impl CountingExporter {
+    fn report(&self, error: &str) {
+        let dropped = self.queue.dropped.swap(0, Relaxed);
+        if dropped > 0 {
+            tracing::warn!(dropped, error, "spans of traces were dropped");
+        }
+    }
+}
+
+impl SpanExporter for CountingExporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        self.queue.waiting.fetch_sub(spans, Relaxed);
+        let result = self.otlp.export(batch).await;
+        let error = match &result {
+            Ok(()) => "the queue was full".to_owned(),
+            Err(error) => {
+                self.queue.dropped.fetch_add(spans as u64, Relaxed);
+                error.to_string()
+            }
+        };
+        let has_dropped = self.queue.dropped.load(Relaxed) > 0;
+        if has_dropped && self.throttle.lock().is_due(Instant::now()) {
+            self.report(&error);
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.report("the collector failed or was slow");
+        self.otlp.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.otlp.set_resource(resource);
+    }
+}
+
+/// Sends requests in the thread of the exporter, with a separate runtime.
+///
+/// So the collector cannot delay other requests, and the end of the server not the last spans.
+#[derive(Debug)]
+struct Sender {
+    runtime: Runtime,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    timeout: Duration,
+}
+
+impl Sender {
+    fn new() -> anyhow::Result<Self> {
+        let connector = HttpsConnectorBuilder::new().with_native_roots()?;
+        let connector = connector.https_or_http().enable_http1().build();
+        let timeout = variable("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+            .or_else(|| variable("OTEL_EXPORTER_OTLP_TIMEOUT"))
+            .and_then(|millis| millis.parse().ok());
+        Ok(Self {
+            runtime: runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            timeout: timeout.map_or(TIMEOUT, Duration::from_millis),
+        })
+    }
+}
+
+#[async_trait]
+impl HttpClient for Sender {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let send = async {
+            let response = self.client.request(request.map(Full::new)).await?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        let late = "the collector did not respond in time";
+        let send = async {
+            tokio::time::timeout(self.timeout, send)
+                .await
+                .unwrap_or_else(|_| Err(late.into()))
+        };
+        self.runtime.block_on(send)
+    }
+}
