@@ -28,7 +28,7 @@ fn read_file(toml: &[u8]) -> Result<Invocation, Failure> {
 
 /// Valid settings can be printed as an equivalent configuration file, without secrets.
 fn accepted(loaded: &Loaded) {
-    let printed = loaded.to_toml();
+    let printed = loaded.to_toml(false);
     let mut settings = loaded.settings.clone();
     settings.admin.key = None;
     match read_file(printed.as_bytes()) {
