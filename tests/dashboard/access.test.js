@@ -95,7 +95,7 @@ for (const [theme, options] of Object.entries({
   });
 }
 
-testInBrowsers('no horizontal overflow, and targets are at least 44 px high', async () => {
+test('no horizontal overflow, and targets are at least 44 px high', async () => {
   for (const width of [320, 360, 768, 1920]) {
     const operator = await Operator.open(browser, landfall, {
       viewport: { width, height: 700 }, isMobile: width < 800, hasTouch: true,

@@ -53,7 +53,7 @@ test('an upload without a client reads as waiting in every place', async () => {
   await operator.leave();
 });
 
-testInBrowsers('the page of an upload has an address of its own', async () => {
+test('the page of an upload has an address of its own', async () => {
   const upload = await Upload.whole(landfall, 'report <1>.pdf', 3 * MB);
   const id = new URL(upload.url).pathname.split('/').at(-1);
   const operator = await Operator.open(browser, landfall);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { Application, Operator, Upload, launch, start, testInBrowsers, until } from './harness.js';
+import { Application, Operator, Upload, launch, start, test, until } from './harness.js';
 
 let browser;
 let landfall;
@@ -22,7 +22,7 @@ after(async () => {
   await application?.stop();
 });
 
-testInBrowsers('dead letters are listed, retried and deleted', async () => {
+test('dead letters are listed, retried and deleted', async () => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#dead-none'), /All events were delivered/);

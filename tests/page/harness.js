@@ -193,6 +193,8 @@ export function launch(colorScheme = 'light') {
     headless: true,
     firefoxUserPrefs: {
       'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
+      // Its list of downloads takes the focus.
+      'browser.download.alwaysOpenPanel': false,
       // A mouse.
       'ui.primaryPointerCapabilities': 6,
       // Bytes in a buffer of the system count as sent.

@@ -236,7 +236,7 @@ test('only one tab works on an upload; the other resumes it when the first is cl
   await second.leave();
 });
 
-testInBrowsers('an upload finished in one tab is finished in the other', async () => {
+test('an upload finished in one tab is finished in the other', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const second = await Visitor.join(visitor.context, landfall.page);
   const file = await landfall.file('both.bin', 8 * MiB);

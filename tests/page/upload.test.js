@@ -127,7 +127,7 @@ test('progress, speed and time left are shown while it runs', async () => {
   await visitor.leave();
 });
 
-testInBrowsers('pause stops sending, continue resumes at the stored offset', async () => {
+test('pause stops sending, continue resumes at the stored offset', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('paused.bin', 12 * MiB);
   await visitor.slow(2 * MiB);
@@ -280,7 +280,7 @@ test('the same file again is named in a note, and uploaded again if that is want
   await visitor.leave();
 });
 
-testInBrowsers('the link can be copied', async () => {
+test('the link can be copied', async () => {
   const visitor = await Visitor.open(browser, landfall.page, { permissions: ['clipboard-read', 'clipboard-write'] });
   await visitor.choose(await landfall.file('linked.bin', 500));
   const row = await visitor.row('linked.bin').is('done');
