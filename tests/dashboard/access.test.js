@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before } from 'node:test';
 
-import { Application, KEY, MB, Operator, Upload, api, launch, start, test, until, violations } from './harness.js';
+import { Application, KEY, MB, Operator, Upload, api, launch, start, test, testInBrowsers, until, violations } from './harness.js';
 
 /** Directory for screenshots. */
 const PICTURES = process.env.PICTURES;
@@ -122,7 +122,7 @@ test('no horizontal overflow, and targets are at least 44 px high', async () => 
   }
 });
 
-test('all actions work with the keyboard', async () => {
+testInBrowsers('all actions work with the keyboard', async () => {
   const upload = await Upload.create(landfall, 'by-keyboard.bin', MB);
   const operator = await Operator.arrive(browser, landfall, DESKTOP);
   const { tab } = operator;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { Application, KEY, MB, Operator, Upload, api, launch, start, test, until } from './harness.js';
+import { Application, KEY, MB, Operator, Upload, api, launch, start, test, testInBrowsers, until } from './harness.js';
 
 const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true };
 
@@ -127,7 +127,7 @@ test('events are shown and retried on the page of their upload', async () => {
   await operator.leave();
 });
 
-test('a finished upload is deleted as by a termination', async () => {
+testInBrowsers('a finished upload is deleted as by a termination', async () => {
   application.isFailing = false;
   const upload = await Upload.whole(landfall, 'obsolete.txt', 10);
   const kept = await Upload.whole(landfall, 'kept.txt', 10);
@@ -166,7 +166,7 @@ test('logging in and out is in the log, without the key', async () => {
   await operator.leave();
 });
 
-test('uploads are filtered by the day of their creation', async () => {
+testInBrowsers('uploads are filtered by the day of their creation', async () => {
   await Upload.whole(landfall, 'today.txt', 10);
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;

@@ -6,7 +6,7 @@ import http from 'node:http';
 
 import { Landfall, Visitor, until } from '../page/harness.js';
 
-export { Visitor, launch, test, until, violations } from '../page/harness.js';
+export { Visitor, launch, test, testInBrowsers, until, violations } from '../page/harness.js';
 
 export const KEY = 'a-key-that-is-long-enough';
 export const MB = 1e6;

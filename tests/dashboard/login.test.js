@@ -7,7 +7,7 @@ import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 
 import { program } from '../page/harness.js';
-import { KEY, MB, Operator, Upload, api, launch, start, test } from './harness.js';
+import { KEY, MB, Operator, Upload, api, launch, start, test, testInBrowsers } from './harness.js';
 
 let browser;
 let landfall;
@@ -28,7 +28,7 @@ async function session(key = KEY) {
   return { status: answer.status, location: answer.headers.get('location'), cookie: answer.headers.get('set-cookie') };
 }
 
-test('log in and log out', async () => {
+testInBrowsers('log in and log out', async () => {
   const operator = await Operator.arrive(browser, landfall);
   const { tab } = operator;
   assert.equal(await tab.title(), 'Log in · Landfall');

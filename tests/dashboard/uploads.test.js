@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { KEY, MB, Operator, Upload, launch, start, test, until } from './harness.js';
+import { KEY, MB, Operator, Upload, launch, start, test, testInBrowsers, until } from './harness.js';
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -70,7 +70,7 @@ test('an upload is shown from creation to completion', () => withServer(async (l
   await operator.leave();
 }));
 
-test('a cancelled upload stops at once and is removed', () => withServer(async (landfall) => {
+testInBrowsers('a cancelled upload stops at once and is removed', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   const upload = await Upload.create(landfall, 'mistake.iso', 400 * MB);
@@ -101,7 +101,7 @@ test('a cancelled upload stops at once and is removed', () => withServer(async (
   await operator.leave();
 }));
 
-test('uploads are found by name prefix and state, and paginated', () => withServer(async (landfall) => {
+testInBrowsers('uploads are found by name prefix and state, and paginated', () => withServer(async (landfall) => {
   for (let number = 1; number <= 45; number += 1) {
     await Upload.whole(landfall, `scan-${String(number).padStart(2, '0')}.png`, 10);
   }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { Landfall, Visitor, hashOf, launch, test, until, violations } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, testInBrowsers, until, violations } from './harness.js';
 
 const MiB = 2 ** 20;
 
@@ -50,8 +50,11 @@ for (const [look, options] of Object.entries({
   dark: { viewport: { width: 1000, height: 900 }, colorScheme: 'dark' },
   phone: { viewport: { width: 375, height: 700 }, isMobile: true, hasTouch: true, colorScheme: 'light' },
 })) {
-  test(`axe finds nothing to complain of (${look})`, async () => {
-    const visitor = await Visitor.open(browser, landfall.demo, options);
+  (options.isMobile ? test : testInBrowsers)(`axe finds nothing to complain of (${look})`, async (t) => {
+    const own = await launch(options.colorScheme);
+    t.after(() => own.close());
+    const visitor = await Visitor.open(own, landfall.demo, options);
+    assert.ok(await visitor.tab.evaluate((scheme) => matchMedia(`(prefers-color-scheme: ${scheme})`).matches, options.colorScheme));
     assert.deepEqual(await violations(visitor), []);
     await fill(visitor);
     assert.deepEqual(await violations(visitor), []);
@@ -59,7 +62,7 @@ for (const [look, options] of Object.entries({
   });
 }
 
-test('nothing sticks out sideways, and everything is large enough to touch', async () => {
+testInBrowsers('nothing sticks out sideways, and everything is large enough to touch', async () => {
   for (const width of [320, 360, 768, 1440]) {
     const visitor = await Visitor.open(browser, landfall.demo, {
       viewport: { width, height: 640 }, isMobile: true, hasTouch: true,
@@ -74,13 +77,16 @@ test('nothing sticks out sideways, and everything is large enough to touch', asy
     }));
     assert.equal(wide, 0, `at ${width} px the page is ${wide} px too wide`);
     assert.deepEqual(small, [], `at ${width} px`);
-    const shot = await visitor.tab.screenshot({ fullPage: true });
-    assert.equal(shot.readUInt32BE(16), width, 'the picture of the whole page is wider than the screen');
+    // For a picture, the driver of Firefox adds a style that the policy of the page blocks.
+    if (browser.browserType().name() === 'chromium') {
+      const shot = await visitor.tab.screenshot({ fullPage: true });
+      assert.equal(shot.readUInt32BE(16), width, 'the picture of the whole page is wider than the screen');
+    }
     await visitor.leave();
   }
 });
 
-test('everything can be done with the keyboard alone', async () => {
+testInBrowsers('everything can be done with the keyboard alone', async () => {
   const visitor = await Visitor.open(browser, landfall.demo);
   const { keyboard } = visitor.tab;
   const focused = () => visitor.tab.evaluate(() => document.activeElement?.innerText?.trim().replace(/\s+/g, ' '));
@@ -100,8 +106,7 @@ test('everything can be done with the keyboard alone', async () => {
   await visitor.slow(1.5 * MiB);
   await tabTo('Choose files');
   assert.ok(await seen(), 'the focus can’t be seen');
-  const [dialog] = await Promise.all([visitor.tab.waitForEvent('filechooser'), keyboard.press('Enter')]);
-  await dialog.setFiles(file);
+  await visitor.chooseBy(() => keyboard.press('Enter'), file);
   const row = visitor.row('keys.bin');
   await row.midway(0.1);
   await tabTo('Pause keys.bin');
@@ -118,7 +123,7 @@ test('everything can be done with the keyboard alone', async () => {
   await visitor.slow();
   await keyboard.press('Enter');
   await row.is('done');
-  await until(async () => (await focused()) === 'Download keys.bin', 'the focus to move on');
+  await until(async () => (await focused()) === 'Download keys.bin', async () => `the focus to move on from ${await focused()}`);
   const [download] = await Promise.all([visitor.tab.waitForEvent('download'), keyboard.press('Enter')]);
   assert.equal(await hashOf(await download.path()), await hashOf(file));
   await tabTo('Clear keys.bin');

@@ -11,11 +11,15 @@ import path from 'node:path';
 import { test as declare } from 'node:test';
 import { createInterface } from 'node:readline';
 
-import { chromium } from 'playwright-core';
+import { chromium, firefox } from 'playwright-core';
 
+import { FaultProxy } from '../clients/lib/proxy.js';
 import { freePorts } from '../nodes/lib/services.js';
 
-const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
+/** firefox.test.js sets it before it loads tests. */
+const FIREFOX = process.env.BROWSER === 'firefox';
+
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -54,10 +58,18 @@ export async function until(check, what, patience = PATIENCE) {
   }
 }
 
-/** Declares a test that can't hang. */
-export function test(name, run) {
+/** Declares a test that can't hang, in Chromium and in Firefox. */
+export function testInBrowsers(name, run) {
   declare(name, { timeout: LIMIT }, run);
 }
+
+/** Declares a test of what is the same in each browser, or needs what only Chromium can be told. */
+export function test(name, run) {
+  if (!FIREFOX) testInBrowsers(name, run);
+}
+
+/** Slows what Firefox sends, which can't be done from inside: proxies by their origins. */
+const proxies = new Map();
 
 /** Runs `landfall` in a directory of its own until `stop`. */
 export class Landfall {
@@ -70,7 +82,20 @@ export class Landfall {
     // One that can be had again after a restart: nobody else is given it meanwhile.
     const [port] = await freePorts(1);
     await self.run(port);
+    if (FIREFOX) {
+      const proxy = await FaultProxy.start({ after: (close) => { self.closeProxy = close; } }, { port, endpoint: self.endpoint });
+      self.#serveAt(proxy.endpoint);
+      proxies.set(self.origin, proxy);
+    }
     return self;
+  }
+
+  #serveAt(endpoint) {
+    this.endpoint = endpoint;
+    this.origin = new URL(endpoint).origin;
+    this.page = `${this.origin}/`;
+    /** With the button that closes the connection. */
+    this.demo = `${this.page}?demo`;
   }
 
   /** Starts the program, the first time or again. */
@@ -98,11 +123,7 @@ export class Landfall {
     const silent = new Promise((resolve) => { late.addEventListener('abort', () => resolve(null)); });
     const endpoint = await Promise.race([line, silent, this.exited.then(() => null)]);
     assert.ok(endpoint, `landfall did not start: ${told}`);
-    this.endpoint = endpoint;
-    this.origin = new URL(endpoint).origin;
-    this.page = `${this.origin}/`;
-    /** With the button that closes the connection. */
-    this.demo = `${this.page}?demo`;
+    this.#serveAt(endpoint);
   }
 
   async halt(signal = 'SIGTERM') {
@@ -114,6 +135,7 @@ export class Landfall {
 
   async stop() {
     await this.halt('SIGKILL');
+    await this.closeProxy?.();
     await rm(this.dir, { recursive: true, force: true });
   }
 
@@ -161,9 +183,24 @@ export function hashOf(file) {
   });
 }
 
-/** A browser, closed by `close`. */
-export function launch() {
-  return chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS });
+/** A browser, closed by `close`. Firefox has one color scheme, Chromium one for each context. */
+export function launch(colorScheme = 'light') {
+  if (!FIREFOX) return chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS });
+  return firefox.launch({
+    // Speaks WebDriver BiDi, which Firefox has as its makers build it.
+    channel: 'moz-firefox',
+    executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+    headless: true,
+    firefoxUserPrefs: {
+      'layout.css.prefers-color-scheme.content-override': colorScheme === 'dark' ? 0 : 1,
+      // Its list of downloads takes the focus.
+      'browser.download.alwaysOpenPanel': false,
+      // A mouse.
+      'ui.primaryPointerCapabilities': 6,
+      // Bytes in a buffer of the system count as sent.
+      'network.tcp.sendbuffer': 65_536,
+    },
+  });
 }
 
 /** A person's view of the page, with all requests written down. */
@@ -174,17 +211,24 @@ export class Visitor {
    * @param {object} [options] of the browser's context; `picker: true` keeps the picker that gives handles
    */
   static async open(browser, url, { picker = false, ...options } = {}) {
+    // Phones can't be imitated in Firefox.
+    if (FIREFOX) delete options.isMobile;
     const context = await browser.newContext({ acceptDownloads: true, ...options });
     // Its dialog can't be driven from outside; the plain input's can.
     if (!picker) await context.addInitScript(() => { delete window.showOpenFilePicker; });
+    // Firefox opens no second dialog, since the first one is never closed.
+    if (FIREFOX) await context.addInitScript(() => { HTMLInputElement.prototype.click = function () { window.opened = this; }; });
     context.setDefaultTimeout(PATIENCE);
-    return Visitor.join(context, url);
+    const self = await Visitor.join(context, url);
+    if (self.proxy) await self.slow();
+    return self;
   }
 
   /** Another tab of the same person. */
   static async join(context, url) {
     const self = new Visitor();
     self.context = context;
+    self.proxy = proxies.get(new URL(url).origin);
     self.tab = await context.newPage();
     self.complaints = [];
     self.requests = [];
@@ -214,8 +258,9 @@ export class Visitor {
   }
 
   /** Slows everything the page sends, in bytes per second; without a number, as fast as it goes. */
-  slow(rate = -1) {
-    return this.#emulate({ offline: false, uploadThroughput: rate });
+  async slow(rate = -1) {
+    if (this.proxy) this.proxy.bytesPerSecond = rate === -1 ? Infinity : rate;
+    else await this.#emulate({ offline: false, uploadThroughput: rate });
   }
 
   /** Takes the page off the network, until `slow`. */
@@ -233,8 +278,20 @@ export class Visitor {
 
   /** Presses a button that opens the file dialog, and chooses there. */
   async choose(files, button = this.tab.getByRole('button', { name: 'Choose files' })) {
-    const [dialog] = await Promise.all([this.tab.waitForEvent('filechooser'), button.click()]);
-    await dialog.setFiles(files);
+    await this.chooseBy(() => button.click(), files);
+  }
+
+  /** Does what opens the file dialog, and chooses there. */
+  async chooseBy(open, files) {
+    if (FIREFOX) {
+      await open();
+      const input = await this.tab.waitForFunction(() => window.opened);
+      await this.tab.evaluate(() => { delete window.opened; });
+      await input.setInputFiles(files);
+    } else {
+      const [dialog] = await Promise.all([this.tab.waitForEvent('filechooser'), open()]);
+      await dialog.setFiles(files);
+    }
   }
 
   /** Drops files or folders on the page, as the desktop would. */

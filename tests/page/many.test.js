@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { Landfall, Visitor, launch, test, until } from './harness.js';
+import { Landfall, Visitor, launch, test, testInBrowsers, until } from './harness.js';
 
 const FILES = 1000;
 
@@ -22,22 +22,27 @@ after(async () => {
   await landfall?.stop();
 });
 
-/** Pastes files, which takes the same path as a drop, and resolves to the time until the first row. */
-async function paste(visitor, count) {
+/** Drops files, and resolves to the time until the first row. */
+async function drop(visitor, count) {
   // In a separate task, because it takes long.
   await visitor.tab.evaluate((length) => {
-    globalThis.clipboardData = new DataTransfer();
+    globalThis.dataTransfer = new DataTransfer();
     for (let at = 0; at < length; at += 1) {
-      globalThis.clipboardData.items.add(new File([`file ${at}`], `f${at}.txt`, { type: 'text/plain' }));
+      globalThis.dataTransfer.items.add(new File([`file ${at}`], `f${at}.txt`, { type: 'text/plain' }));
     }
   }, count);
   return visitor.tab.evaluate(() => new Promise((resolve) => {
     globalThis.tasks = [];
-    new PerformanceObserver((list) => {
-      globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration));
-    }).observe({ type: 'longtask' });
     const start = performance.now();
-    document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: globalThis.clipboardData, bubbles: true }));
+    let last = start;
+    // Firefox reports no long tasks; the time between two frames contains them.
+    const frame = (now) => {
+      if (now - last > 50) globalThis.tasks.push(now - last);
+      last = now;
+      requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+    document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: globalThis.dataTransfer, bubbles: true }));
     const check = () => {
       if (document.querySelector('.upload')) resolve(performance.now() - start);
       else requestAnimationFrame(check);
@@ -46,10 +51,10 @@ async function paste(visitor, count) {
   }));
 }
 
-test('a thousand files neither block the page nor fill it', async () => {
+testInBrowsers('a thousand files neither block the page nor fill it', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const rows = visitor.tab.locator('.upload');
-  const firstRow = await paste(visitor, FILES);
+  const firstRow = await drop(visitor, FILES);
   const overall = visitor.tab.locator('#overall');
   await until(async () => /^\d+ of 1,000 files uploaded/.test(await overall.textContent()), 'the list');
   assert.ok(await rows.count() < 60, `${await rows.count()} rows are in the document`);
@@ -82,7 +87,7 @@ test('a thousand files neither block the page nor fill it', async () => {
 test('rows that are not in the document keep their place and the focus', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   await visitor.tab.route(landfall.endpoint, (route) => route.fulfill({ status: 403, body: 'no', contentType: 'text/plain' }));
-  await paste(visitor, 200);
+  await drop(visitor, 200);
   await until(async () => /· 200 failed$/.test(await visitor.tab.locator('#overall').textContent()), 'all to fail');
   await visitor.row('f3.txt').button('Retry').focus();
   await visitor.tab.evaluate(() => scrollTo(0, document.body.scrollHeight));

@@ -5,7 +5,7 @@ import { appendFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before } from 'node:test';
 
-import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, testInBrowsers, until } from './harness.js';
 
 const MiB = 2 ** 20;
 
@@ -41,7 +41,7 @@ async function assertResumed(visitor, row, file) {
   assert.equal(await landfall.stored(await row.url()), await hashOf(file));
 }
 
-test('a small file resumes automatically after a reload', async () => {
+testInBrowsers('a small file resumes automatically after a reload', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('small.bin', 12 * MiB);
   const row = await begin(visitor, file, 1.5 * MiB);
@@ -64,7 +64,7 @@ test('a small file resumes automatically after a reload', async () => {
   await visitor.leave();
 });
 
-test('a large file resumes after a reload when the same file is chosen', async () => {
+testInBrowsers('a large file resumes after a reload when the same file is chosen', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('large.bin', LARGE);
   let row = await begin(visitor, file, 8 * MiB);

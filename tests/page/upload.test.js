@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 
-import { Landfall, Visitor, hashOf, launch, test, until, violations } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, testInBrowsers, until, violations } from './harness.js';
 
 const MiB = 2 ** 20;
 const bash = (script, cwd) => promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', script], { cwd });
@@ -30,7 +30,7 @@ after(async () => {
   await landfall?.stop();
 });
 
-test('chosen files are uploaded, three at a time, with identical content', async () => {
+testInBrowsers('chosen files are uploaded, three at a time, with identical content', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   let running = 0;
   let most = 0;
@@ -152,7 +152,7 @@ test('pause stops sending, continue resumes at the stored offset', async () => {
   await visitor.leave();
 });
 
-test('the upload resumes automatically after a disconnect', async () => {
+testInBrowsers('the upload resumes automatically after a disconnect', async () => {
   const visitor = await Visitor.open(browser, landfall.demo);
   const file = await landfall.file('cut.bin', 12 * MiB);
   await visitor.slow(2 * MiB);
@@ -170,14 +170,14 @@ test('the upload resumes automatically after a disconnect', async () => {
   await visitor.slow();
   await row.is('done');
   const offsets = visitor.sent('PATCH').map(({ headers }) => Number(headers['upload-offset']));
-  assert.equal(offsets.length, 3);
-  assert.ok(offsets[0] === 0 && offsets[1] > MiB && offsets[2] > offsets[1], `offsets ${offsets}`);
+  // What the system still holds of the old request can arrive between HEAD and PATCH, which is then repeated.
+  assert.ok(offsets.length >= 3 && offsets[0] === 0 && offsets[1] > MiB && offsets[2] > offsets[1], `offsets ${offsets}`);
   assert.equal(visitor.sent('POST').length, 1);
   assert.equal(await landfall.stored(await row.url()), await hashOf(file));
   await visitor.leave();
 });
 
-test('cancel removes the upload from the page and from the server', async () => {
+testInBrowsers('cancel removes the upload from the page and from the server', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   await visitor.slow(MiB);
   await visitor.choose(await landfall.file('cancelled.bin', 16 * MiB));

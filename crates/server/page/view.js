@@ -79,7 +79,9 @@ export class Row {
       this.#actions.download.href = url;
       this.#actions.download.download = snapshot.name;
     }
-    if (focused && document.activeElement?.closest('.upload') !== this.element) this.focus();
+    // In Firefox, a hidden button has the focus until the next frame.
+    const active = document.activeElement;
+    if (focused && (active?.hidden || !this.element.contains(active))) this.focus();
   }
 
   /** Sets the position in the list for assistive technology; other rows may not be in the document. */
