@@ -63,7 +63,7 @@ export function testInBrowsers(name, run) {
   declare(name, { timeout: LIMIT }, run);
 }
 
-/** Declares a test of what is the same in each browser, or needs what only Chromium can be told. */
+/** Declares a test of what is the same in each browser, or of what only Chromium's driver can do. */
 export function test(name, run) {
   if (!FIREFOX) testInBrowsers(name, run);
 }

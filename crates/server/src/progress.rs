@@ -28,7 +28,7 @@ impl Progress {
         let examined = Arc::new(AtomicU64::new(0));
         let counter = examined.clone();
         let count = move |_: &ProgressState, out: &mut dyn fmt::Write| {
-            // A line that cannot be drawn has no one to tell.
+            // A failure to draw must not end the work.
             let _ = match counter.load(Ordering::Relaxed) {
                 0 => Ok(()),
                 count => write!(out, ", {} examined", HumanCount(count)),

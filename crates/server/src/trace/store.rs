@@ -240,3 +240,27 @@ impl Locker for Traced {
         traced!("lease.acquire", id, self.0.locker().try_acquire(id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use landfall::{lease::MemoryLocker, store::MemoryStore};
+    use landfall_testkit::{locker, store};
+
+    use super::*;
+
+    fn traced() -> Traced {
+        Traced(Composer::join(MemoryStore::new()).with_locker(MemoryLocker::new()))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_store_conforms() {
+        store::conformance(async || traced())
+            .await
+            .assert_complete();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_locker_conforms() {
+        locker::conformance(async || traced()).await;
+    }
+}
