@@ -10,6 +10,7 @@ const FILES = 1000;
 // Goals of the page on an idle machine are 200 ms and 100 ms; the limits leave room for a busy one.
 const MAX_FIRST_ROW = 600;
 const MAX_TASK = 300;
+const MAX_FRAME = 1000;
 
 let browser;
 let landfall;
@@ -34,14 +35,20 @@ async function drop(visitor, count) {
   return visitor.tab.evaluate(() => new Promise((resolve) => {
     globalThis.tasks = [];
     const start = performance.now();
-    let last = start;
-    // Firefox reports no long tasks; the time between two frames contains them.
-    const frame = (now) => {
-      if (now - last > 50) globalThis.tasks.push(now - last);
-      last = now;
+    if (PerformanceObserver.supportedEntryTypes.includes('longtask')) {
+      new PerformanceObserver((list) => {
+        globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration));
+      }).observe({ type: 'longtask' });
+    } else {
+      // Firefox reports none. The time between two frames contains them, and what other processes take.
+      let last = start;
+      const frame = (now) => {
+        if (now - last > 50) globalThis.tasks.push(now - last);
+        last = now;
+        requestAnimationFrame(frame);
+      };
       requestAnimationFrame(frame);
-    };
-    requestAnimationFrame(frame);
+    }
     document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: globalThis.dataTransfer, bubbles: true }));
     const check = () => {
       if (document.querySelector('.upload')) resolve(performance.now() - start);
@@ -76,7 +83,8 @@ testInBrowsers('a thousand files neither block the page nor fill it', async () =
   const longest = Math.round(Math.max(0, ...tasks));
   console.log(`first row after ${Math.round(firstRow)} ms, ${tasks.length} long tasks, the longest of ${longest} ms`);
   assert.ok(firstRow < MAX_FIRST_ROW, `the first row took ${firstRow} ms`);
-  assert.ok(longest < MAX_TASK, `a task took ${longest} ms`);
+  const limit = browser.browserType().name() === 'chromium' ? MAX_TASK : MAX_FRAME;
+  assert.ok(longest < limit, `a task took ${longest} ms`);
   assert.equal(await landfall.count(), FILES);
 
   await visitor.tab.getByRole('button', { name: 'Clear finished' }).click();
