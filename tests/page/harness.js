@@ -68,7 +68,7 @@ export function test(name, run) {
   if (!FIREFOX) testInBrowsers(name, run);
 }
 
-/** Slows what Firefox sends, which can't be done from inside: proxies by their origins. */
+/** Proxies by their origins, which slow what Firefox sends: its driver cannot. */
 const proxies = new Map();
 
 /** Runs `landfall` in a directory of its own until `stop`. */

@@ -19,7 +19,7 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// What has been examined. How much there is, a listing does not say.
+    /// The number of examined entries. A listing does not say how many there are.
     pub(crate) examined: Arc<AtomicU64>,
 }
 

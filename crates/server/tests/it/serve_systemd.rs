@@ -1,4 +1,4 @@
-//! What systemd is told over its socket for notifications.
+//! Notifications of systemd over its socket.
 
 use std::{fs, os::unix::net::UnixDatagram, path::Path};
 
@@ -26,7 +26,7 @@ fn start(dir: &Path, variables: &[(&str, &str)]) -> (Landfall, UnixDatagram) {
 
 fn next(socket: &UnixDatagram) -> String {
     let mut buffer = [0; 4096];
-    let count = socket.recv(&mut buffer).expect("systemd is told nothing");
+    let count = socket.recv(&mut buffer).expect("no notification");
     String::from_utf8(buffer[..count].to_vec()).unwrap()
 }
 
