@@ -19,7 +19,7 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// The number of examined entries. A listing does not say how many there are.
+    /// The number of examined entries. A listing has no total.
     pub(crate) examined: Arc<AtomicU64>,
 }
 
