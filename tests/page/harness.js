@@ -211,7 +211,7 @@ export class Visitor {
    * @param {object} [options] of the browser's context; `picker: true` keeps the picker that gives handles
    */
   static async open(browser, url, { picker = false, ...options } = {}) {
-    // Phones can't be imitated in Firefox.
+    // The driver cannot emulate phones in Firefox.
     if (FIREFOX) delete options.isMobile;
     const context = await browser.newContext({ acceptDownloads: true, ...options });
     // Its dialog can't be driven from outside; the plain input's can.

@@ -71,7 +71,7 @@ pub enum EventSelection {
     DeadOfRoute(String),
 }
 
-/// What a retry or deletion of events has changed.
+/// The result of a retry or deletion of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     /// The number of deliveries, one per event and route.
@@ -207,7 +207,7 @@ impl Events {
 
     /// Retries events at once, with as many attempts as new ones.
     ///
-    /// Returns what has changed: not what a server has claimed.
+    /// Deliveries that a server has claimed are not changed.
     pub async fn retry(&self, selection: &EventSelection) -> Result<Changed, OutboxError> {
         let mut transaction = self.database.write().await?;
         let now = transaction.now();
@@ -223,7 +223,7 @@ impl Events {
 
     /// Deletes events.
     ///
-    /// Returns what has changed: not what a server has claimed.
+    /// Deliveries that a server has claimed are not changed.
     pub async fn delete(&self, selection: &EventSelection) -> Result<Changed, OutboxError> {
         let delete = Statement::new(
             "DELETE FROM outbox_deliveries \

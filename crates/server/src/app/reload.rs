@@ -99,7 +99,7 @@ impl Reloader {
         Ok(changed)
     }
 
-    /// What has routes or tables cannot be turned on or off.
+    /// A reload neither adds nor removes routes and tables.
     #[cfg_attr(not(feature = "grants"), allow(unused, reason = "nothing has routes"))]
     fn check_unswitched(&self, new: &Settings, prepared: &Prepared) -> anyhow::Result<()> {
         let check = |name: &str, was_on: bool, is_on: bool| {

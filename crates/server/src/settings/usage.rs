@@ -36,7 +36,7 @@ pub(super) fn usage_problem(error: &clap::Error, command: &Command, args: &[Stri
     Problem::whole(sentence)
 }
 
-/// What to write instead of `word`, which is no command.
+/// Suggests the right spelling for `word`, which is not a command.
 fn command_tip(root: &Command, args: &[String], word: &str, is_suggested: bool) -> Option<String> {
     let at = args.iter().position(|arg| arg == word)?;
     let flag = at

@@ -62,7 +62,7 @@ fn systemd_is_told_of_the_start_each_reload_and_the_shutdown() {
     assert!(failed.contains("no-such-setting"), "{failed}");
     assert_eq!(failed.lines().count(), 2, "{failed}");
 
-    // It is told while requests still run.
+    // STOPPING=1 is sent while requests still run.
     server.signal(Signal::TERM);
     let stopping = "STOPPING=1\nSTATUS=Finishing running requests\n";
     assert_eq!(next(&socket), stopping);
