@@ -1,28 +1,12 @@
 // The page of an upload, actions on it and their lines in the log.
 
 import assert from 'node:assert/strict';
-import { after, before } from 'node:test';
 
-import { Application, KEY, MB, Operator, Upload, api, launch, start, test, testInBrowsers, until } from './harness.js';
+import { KEY, MB, Operator, Upload, api, startWithFailingHooks, test, testInBrowsers, until } from './harness.js';
 
 const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true };
 
-let browser;
-let landfall;
-let application;
-before(async () => {
-  browser = await launch();
-  application = await Application.start();
-  landfall = await start(
-    '-hooks-http', application.url, '-hooks-enabled-events', 'post-finish,post-terminate', '-hooks-http-retry', '0',
-    '-events-retry-for', '1s', '-expire-finished', '90d',
-  );
-});
-after(async () => {
-  await browser?.close();
-  await landfall?.stop();
-  await application?.stop();
-});
+const { browser, landfall, application } = await startWithFailingHooks('post-finish,post-terminate', '-expire-finished', '90d');
 
 /** The lines of an action in the log. */
 const audited = (action) => landfall.log.filter((line) => line.includes(` audit=${action} `) || line.includes(` audit="${action}" `));
@@ -93,7 +77,7 @@ test('the page of an upload has an address of its own', async () => {
   await operator.leave();
 });
 
-test('the received bytes of an open page become a chart', async () => {
+testInBrowsers('the received bytes of an open page become a chart', async () => {
   const upload = await Upload.create(landfall, 'growing.bin', 60 * MB);
   const stop = upload.flow(2 * MB);
   const operator = await Operator.open(browser, landfall);
@@ -110,7 +94,7 @@ test('the received bytes of an open page become a chart', async () => {
   await operator.leave();
 });
 
-test('events are shown and retried on the page of their upload', async () => {
+testInBrowsers('events are shown and retried on the page of their upload', async () => {
   application.isFailing = true;
   await Upload.whole(landfall, 'unheard.txt', 10);
   await until(async () => (await api(landfall, 'dead-letters')).body.events.some(({ filename }) => filename === 'unheard.txt'), 'a dead letter');
@@ -183,7 +167,7 @@ testInBrowsers('uploads are filtered by the day of their creation', async () => 
   await operator.leave();
 });
 
-test('throughput is shown for an hour, a day and a week, and by node', async () => {
+testInBrowsers('throughput is shown for an hour, a day and a week, and by node', async () => {
   await Upload.whole(landfall, 'measured.bin', MB);
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;

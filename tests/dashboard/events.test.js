@@ -1,28 +1,12 @@
 // Dead letters.
 
 import assert from 'node:assert/strict';
-import { after, before } from 'node:test';
 
-import { Application, Operator, Upload, launch, start, test, until } from './harness.js';
+import { Operator, Upload, startWithFailingHooks, testInBrowsers, until } from './harness.js';
 
-let browser;
-let landfall;
-let application;
-before(async () => {
-  browser = await launch();
-  application = await Application.start();
-  landfall = await start(
-    '-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0',
-    '-events-retry-for', '1s',
-  );
-});
-after(async () => {
-  await browser?.close();
-  await landfall?.stop();
-  await application?.stop();
-});
+const { browser, landfall, application } = await startWithFailingHooks('post-finish');
 
-test('dead letters are listed, retried and deleted', async () => {
+testInBrowsers('dead letters are listed, retried and deleted', async () => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#dead-none'), /All events were delivered/);

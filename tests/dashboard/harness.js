@@ -3,8 +3,9 @@
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
+import { after } from 'node:test';
 
-import { Landfall, Visitor, until } from '../page/harness.js';
+import { Landfall, Visitor, launch, until } from '../page/harness.js';
 
 export { Visitor, launch, test, testInBrowsers, until, violations } from '../page/harness.js';
 
@@ -16,6 +17,21 @@ const TUS = { 'Tus-Resumable': '1.0.0' };
 /** A server with a dashboard. */
 export function start(...flags) {
   return Landfall.start('-admin-key', KEY, '-node-name', 'harbour', ...flags);
+}
+
+/** A browser, and a server whose hooks for `events` go to an application that fails, until the tests of a file end. */
+export async function startWithFailingHooks(events, ...flags) {
+  const application = await Application.start();
+  const landfall = await start(
+    '-hooks-http', application.url, '-hooks-enabled-events', events, '-hooks-http-retry', '0', '-events-retry-for', '1s', ...flags,
+  );
+  const browser = await launch();
+  after(async () => {
+    await browser.close();
+    await landfall.stop();
+    await application.stop();
+  });
+  return { browser, landfall, application };
 }
 
 /** The API with the admin key. */

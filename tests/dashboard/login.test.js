@@ -52,7 +52,7 @@ testInBrowsers('log in and log out', async () => {
   await operator.leave();
 });
 
-test('the page shows the login form when the session has ended', async () => {
+testInBrowsers('the page shows the login form when the session has ended', async () => {
   const operator = await Operator.open(browser, landfall);
   await operator.visitor.context.clearCookies();
   await operator.tab.getByLabel('Admin key').waitFor();

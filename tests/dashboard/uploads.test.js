@@ -32,7 +32,7 @@ test('without uploads, the page explains how to start', () => withServer(async (
   await operator.leave();
 }));
 
-test('an upload is shown from creation to completion', () => withServer(async (landfall) => {
+testInBrowsers('an upload is shown from creation to completion', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#link'), /live/);
@@ -155,7 +155,7 @@ test('without the event stream, the page polls', () => withServer(async (landfal
   await operator.leave();
 }));
 
-test('the page reports an unreachable server and recovers', () => withServer(async (landfall) => {
+testInBrowsers('the page reports an unreachable server and recovers', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#link'), /live/);
