@@ -155,7 +155,7 @@ test('without the event stream, the page polls', () => withServer(async (landfal
   await operator.leave();
 }));
 
-testInBrowsers('the page reports an unreachable server and recovers', () => withServer(async (landfall) => {
+test('the page reports an unreachable server and recovers', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#link'), /live/);
