@@ -1,6 +1,6 @@
 //! Bytes of a connection before they are parsed as HTTP.
 
-use landfall_server::net::{HttpRejection, RequestHeadValidator};
+use landfall_http::{HttpRejection, RequestHeadValidator};
 
 const MAX_HEAD: usize = 512;
 

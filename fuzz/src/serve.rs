@@ -26,7 +26,7 @@ use landfall::{
     store::{Enumerate as _, MemoryStore, Read as _},
     upload::{Upload, UploadId},
 };
-use landfall_server::net::{Body, ConnectionLimits, Listener, NetStats, Shutdown, serve};
+use landfall_http::{Body, ConnectionLimits, Listener, NetStats, Shutdown, serve};
 
 /// The maximum time of an input, which has a few kilobytes.
 const TIMEOUT: Duration = Duration::from_secs(20);

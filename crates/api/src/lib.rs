@@ -12,6 +12,7 @@
 
 pub mod auth;
 mod body;
+mod cache;
 mod cors;
 mod problem;
 
@@ -26,6 +27,7 @@ use landfall::service::Peer;
 
 pub use self::{
     body::{check_json, json_object, media_type, read_body},
+    cache::ExpiringCache,
     cors::{CorsContext, CorsRules, request_id},
     problem::Problem,
 };

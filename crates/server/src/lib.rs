@@ -5,7 +5,6 @@
 //!
 //! - [`settings`] reads flags, variables and files into one [`Settings`](settings::Settings), and checks
 //!   them. A flag is declared once, in `settings/sections`: name, default, help, parser.
-//! - [`net`] serves HTTP/1 and HTTP/2 on sockets: limits, timeouts, shutdown. It knows no uploads.
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
 //! - [`command`] runs the command of the arguments.
 //! - `trace` sends spans to an OpenTelemetry collector (feature `otel`).
@@ -22,7 +21,6 @@ pub mod command;
 )]
 mod finding;
 pub mod log;
-pub mod net;
 pub mod page;
 mod progress;
 #[cfg(feature = "s3")]

@@ -8,7 +8,7 @@ use std::{
     fmt::{self, Write as _},
     io::Write as _,
     sync::OnceLock,
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
 use tracing::{Event, Subscriber, field::Visit};
@@ -84,21 +84,6 @@ pub fn say(text: impl fmt::Display) {
     };
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-}
-
-/// Lets a repeated message through once a minute.
-#[derive(Debug, Default)]
-pub(crate) struct LogThrottle(Option<Instant>);
-
-impl LogThrottle {
-    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
-        let is_recent = |last| now.duration_since(last) < Duration::from_secs(60);
-        let is_due = !self.0.is_some_and(is_recent);
-        if is_due {
-            self.0 = Some(now);
-        }
-        is_due
-    }
 }
 
 struct LogFormatter {

@@ -1,49 +1,51 @@
 //! API keys.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use http::request::Parts;
 use landfall_queue::{ApiKey, Principal, Queue, Token, TokenHash};
-use moka::future::Cache;
 
 use super::{AuthError, AuthMethod, bearer};
+use crate::ExpiringCache;
 
 /// The time for which keys are cached: a revoked key is rejected after this time.
 const CACHE_TTL: Duration = Duration::from_secs(5);
-
-const CACHE_CAPACITY: u64 = 10_000;
 
 /// Authenticates requests with `Authorization: Bearer lfk_…` by the [keys](Queue::key) of the
 /// queue.
 pub struct ApiKeys {
     queue: Queue,
-    cache: Cache<String, ApiKey>,
+    cache: ExpiringCache<String, Result<ApiKey, AuthError>>,
 }
 
 impl ApiKeys {
     /// Creates the method for the keys of a queue.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
-        let cache = Cache::builder().max_capacity(CACHE_CAPACITY);
-        let cache = cache.time_to_live(CACHE_TTL).build();
-        Self { queue, cache }
+        Self {
+            queue,
+            cache: ExpiringCache::new(),
+        }
     }
 
     /// Returns the key with this hash. Concurrent requests share one query.
-    async fn find(&self, hash: TokenHash) -> Result<ApiKey, Arc<AuthError>> {
+    async fn find(&self, hash: TokenHash) -> Result<ApiKey, AuthError> {
         let query = async {
             match self.queue.key(&hash).await {
-                Ok(Some(key)) => Ok(key),
-                Ok(None) => Err(AuthError::invalid_token("unknown API key", true)),
+                Ok(Some(key)) => (Ok(key), CACHE_TTL),
+                Ok(None) => {
+                    let unknown = AuthError::invalid_token("unknown API key", true);
+                    (Err(unknown), Duration::ZERO)
+                }
                 Err(error) => {
                     tracing::warn!(%error, "failed to read API keys");
-                    Err(AuthError::Unavailable)
+                    (Err(AuthError::Unavailable), Duration::ZERO)
                 }
             }
         };
         self.cache
-            .try_get_with(hash.as_str().to_owned(), query)
+            .get_or_load(&hash.as_str().to_owned(), query)
             .await
     }
 }
@@ -59,8 +61,7 @@ impl AuthMethod for ApiKeys {
         let Some(secret) = secret else {
             return Ok(None);
         };
-        let found = self.find(TokenHash::from_secret(secret)).await;
-        let key = found.map_err(|error| (*error).clone())?;
+        let key = self.find(TokenHash::from_secret(secret)).await?;
         if key.expires_at.is_some_and(|end| self.queue.now() >= end) {
             return Err(AuthError::invalid_token("API key expired", false));
         }

@@ -12,16 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{ops::compute::Op, sync::Cache};
+use quick_cache::sync::{EntryAction, EntryResult};
+
+use crate::cache::{BoundedCache, bounded};
 
 /// Failures that one source may cause in a burst.
 const BURST: u32 = 10;
 
 /// Time after which a further failure is allowed.
 const INTERVAL: Duration = Duration::from_secs(6);
-
-/// At the limit, the cache retains the sources with the most failures.
-const CACHE_CAPACITY: u64 = 10_000;
 
 /// Length of the prefix that identifies a secret.
 const PREFIX_CHARS: usize = 12;
@@ -36,7 +35,8 @@ pub struct FailedAttempts(Arc<Limiter>);
 
 struct Limiter {
     /// When the whole burst of a source is available again (GCRA's theoretical arrival time).
-    clear_at: Cache<Source, Instant>,
+    /// At the limit, sources with more than one failure are retained.
+    clear_at: BoundedCache<Source, Instant>,
     hasher: RandomState,
 }
 
@@ -93,17 +93,27 @@ impl FailedAttempts {
 impl Limiter {
     /// Counts a failure. Returns the time to wait, zero within the limit.
     fn add(&self, source: Source, now: Instant) -> Duration {
-        let mut wait = Duration::ZERO;
-        self.clear_at.entry(source).and_compute_with(|entry| {
-            let clear_at = entry.map_or(now, |entry| entry.into_value().max(now));
+        let add = |clear_at: &mut Instant| {
+            let from = now.max(*clear_at);
             // By then, all but one of the burst are used.
-            wait = (clear_at - now).saturating_sub(INTERVAL * (BURST - 1));
-            match wait.is_zero() {
-                true => Op::Put(clear_at + INTERVAL),
-                false => Op::Nop,
+            let wait = (from - now).saturating_sub(INTERVAL * (BURST - 1));
+            if wait.is_zero() {
+                *clear_at = from + INTERVAL;
             }
+            wait
+        };
+        let entry = self.clear_at.entry(&source, None, |_, clear_at| {
+            EntryAction::Retain(add(clear_at))
         });
-        wait
+        match entry {
+            EntryResult::Retained(wait) => wait,
+            EntryResult::Vacant(guard) => {
+                let _ = guard.insert(now + INTERVAL);
+                Duration::ZERO
+            }
+            // There is no timeout, and nothing is removed.
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -121,11 +131,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 impl Default for FailedAttempts {
     fn default() -> Self {
         Self(Arc::new(Limiter {
-            clear_at: Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                // By then, the whole burst is available again.
-                .time_to_live(INTERVAL * BURST)
-                .build(),
+            clear_at: bounded(),
             hasher: RandomState::new(),
         }))
     }
@@ -149,6 +155,7 @@ impl fmt::Debug for FailedAttempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::CACHE_CAPACITY;
 
     fn from(text: &str) -> FailedAttempt<'static> {
         FailedAttempt {
@@ -245,15 +252,11 @@ mod tests {
             };
             assert_eq!(attempts.record_at(&attempt, start), Ok(()));
         }
-        attempts.0.clear_at.run_pending_tasks();
-        let count = attempts.0.clear_at.entry_count();
-        assert!(count <= CACHE_CAPACITY, "{count}");
+        let count = attempts.0.clear_at.len();
+        assert!(count <= CACHE_CAPACITY + 100, "{count}");
         // A source with many failures is still counted.
         let worst = from("192.0.2.1");
-        let limited = (0..1000).any(|_| {
-            attempts.0.clear_at.run_pending_tasks();
-            attempts.record_at(&worst, start).is_err()
-        });
+        let limited = (0..=BURST).any(|_| attempts.record_at(&worst, start).is_err());
         assert!(limited);
     }
 }

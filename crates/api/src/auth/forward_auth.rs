@@ -1,11 +1,7 @@
 //! Forward auth: the application authenticates requests by their cookies or authorization, as with
 //! Traefik's `ForwardAuth` and nginx's `auth_request`.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,7 +9,6 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
 use landfall_queue::Principal;
-use moka::{Expiry, future::Cache, sync};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -22,11 +17,10 @@ use super::{
     AuthError, AuthMethod, ExternalOrigin, SettingsError, are_own, claims,
     failed_attempts::network, http_client::HttpClient,
 };
+use crate::cache::{BoundedCache, ExpiringCache, bounded};
 
 /// The time for which rejections are cached.
 const REJECTION_CACHE_TTL: Duration = Duration::from_secs(1);
-
-const CACHE_CAPACITY: u64 = 10_000;
 
 /// Maximum concurrent calls with credentials that the application has accepted before.
 const MAX_KNOWN_CALLS: usize = 32;
@@ -38,11 +32,8 @@ const MAX_UNKNOWN_CALLS: usize = 32;
 /// Maximum concurrent calls with other credentials per client address.
 const MAX_UNKNOWN_CALLS_PER_CLIENT: usize = 4;
 
-/// The time for which accepted credentials are remembered after their last use.
+/// The time for which credentials are remembered after the application accepted them.
 const KNOWN_TTL: Duration = Duration::from_secs(3600);
-
-/// The time for which the limit of a client address is kept after its last use; longer than any call.
-const CLIENT_TTL: Duration = Duration::from_secs(600);
 
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
@@ -105,7 +96,7 @@ impl ForwardAuthSettings {
     }
 }
 
-/// Authenticates requests by call the application.
+/// Authenticates requests by a call of the application.
 ///
 /// The application receives a GET request with `Cookie` and `Authorization`. It responds with 2xx
 /// and the subject, in JSON (`{"subject": "ann", "max_size": 1048576, …}`, see
@@ -118,7 +109,9 @@ pub struct ForwardAuth {
     timeout: Duration,
     external_origin: ExternalOrigin,
     /// Keyed by a salted hash of all headers, so that no credentials are in memory.
-    responses: Cache<[u8; 32], ForwardAuthResponse>,
+    responses: ExpiringCache<[u8; 32], Result<ForwardAuthResponse, ForwardAuthError>>,
+    /// Of accepted credentials.
+    time_to_live: Duration,
     salt: [u8; 32],
     calls: CallLimits,
 }
@@ -127,10 +120,10 @@ pub struct ForwardAuth {
 #[derive(Debug)]
 struct CallLimits {
     /// Salted hashes of credentials that the application has accepted.
-    known: sync::Cache<[u8; 32], ()>,
+    known: ExpiringCache<[u8; 32], ()>,
     known_calls: Semaphore,
     unknown_calls: Semaphore,
-    clients: sync::Cache<IpAddr, Arc<Semaphore>>,
+    clients: BoundedCache<IpAddr, Arc<Semaphore>>,
 }
 
 /// The response of the application: a principal or a rejection.
@@ -145,13 +138,12 @@ impl ForwardAuth {
     /// # Errors
     /// The URL is invalid.
     pub fn new(settings: ForwardAuthSettings) -> Result<Self, SettingsError> {
-        let responses = Cache::builder().max_capacity(CACHE_CAPACITY);
-        let expiry = CacheExpiry(settings.cache);
         Ok(Self {
             http: HttpClient::new(&settings.url)?,
             timeout: settings.timeout,
             external_origin: settings.external_origin,
-            responses: responses.expire_after(expiry).build(),
+            responses: ExpiringCache::new(),
+            time_to_live: settings.cache,
             salt: rand::random(),
             calls: CallLimits::new(),
         })
@@ -172,8 +164,8 @@ impl ForwardAuth {
         let late = |_| Err(format!("timed out after {:?}", self.timeout));
         let answer = read(&answer.unwrap_or_else(late)?)?;
         match &answer {
-            Ok(_) => self.calls.known.insert(credentials, ()),
-            Err(AuthError::Unauthenticated { .. }) => self.calls.known.invalidate(&credentials),
+            Ok(_) => self.calls.known.insert(credentials, (), KNOWN_TTL),
+            Err(AuthError::Unauthenticated { .. }) => self.calls.known.remove(&credentials),
             Err(_) => {}
         }
         Ok(answer)
@@ -228,13 +220,11 @@ impl ForwardAuth {
 
 impl CallLimits {
     fn new() -> Self {
-        let known = sync::Cache::builder().max_capacity(CACHE_CAPACITY);
-        let clients = sync::Cache::builder().max_capacity(CACHE_CAPACITY);
         Self {
-            known: known.time_to_idle(KNOWN_TTL).build(),
+            known: ExpiringCache::new(),
             known_calls: Semaphore::new(MAX_KNOWN_CALLS),
             unknown_calls: Semaphore::new(MAX_UNKNOWN_CALLS),
-            clients: clients.time_to_idle(CLIENT_TTL).build(),
+            clients: bounded(),
         }
     }
 
@@ -250,8 +240,8 @@ impl CallLimits {
         // Wait for the client's limit first, without holding a shared permit.
         let mut client_permit = None;
         if let Some(client) = client {
-            let limit = || Arc::new(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT));
-            let limit = self.clients.get_with(network(client), limit);
+            let limit = || Ok::<_, Infallible>(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT).into());
+            let Ok(limit) = self.clients.get_or_insert_with(&network(client), limit);
             client_permit = Some(limit.acquire_owned().await?);
         }
         Ok((self.unknown_calls.acquire().await?, client_permit))
@@ -272,10 +262,16 @@ impl AuthMethod for ForwardAuth {
         // The application may decide by any header.
         let key = self.hash(call.headers(), |_| true);
         let credentials = self.hash(call.headers(), |name| CREDENTIALS.contains(name));
-        let fetch = self.fetch(call, credentials, client);
-        let answer: Result<ForwardAuthResponse, Arc<ForwardAuthError>> =
-            self.responses.try_get_with(key, fetch).await;
-        match answer {
+        let fetch = async {
+            let response = self.fetch(call, credentials, client).await;
+            let time_to_live = match &response {
+                Ok(Ok(_)) => self.time_to_live,
+                Ok(Err(_)) => self.time_to_live.min(REJECTION_CACHE_TTL),
+                Err(_) => Duration::ZERO,
+            };
+            (response, time_to_live)
+        };
+        match self.responses.get_or_load(&key, fetch).await {
             Ok(Ok(mut principal)) => {
                 principal.by_cookie = forwarded.is_ambient();
                 Ok(Some(principal))
@@ -320,23 +316,6 @@ impl ForwardedCredentials {
         [&b"basic"[..], b"digest", b"negotiate", b"ntlm"]
             .iter()
             .any(|one| scheme.eq_ignore_ascii_case(one))
-    }
-}
-
-/// Cache expiry by response.
-struct CacheExpiry(Duration);
-
-impl Expiry<[u8; 32], ForwardAuthResponse> for CacheExpiry {
-    fn expire_after_create(
-        &self,
-        _key: &[u8; 32],
-        answer: &ForwardAuthResponse,
-        _now: Instant,
-    ) -> Option<Duration> {
-        Some(match answer {
-            Ok(_) => self.0,
-            Err(_) => self.0.min(REJECTION_CACHE_TTL),
-        })
     }
 }
 

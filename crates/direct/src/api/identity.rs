@@ -4,9 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::hook::UploadToken;
-use landfall_api::Problem;
+use landfall_api::{ExpiringCache, Problem};
 use landfall_queue::{Job, JobState, TokenHash};
-use moka::future::Cache;
 
 use super::{
     Api, ApiError, Call,
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{DirectError, Requester};
 
-pub(super) const CACHE_TTL: Duration = Duration::from_secs(5);
+const CACHE_TTL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -23,7 +22,7 @@ pub(super) enum Purpose {
     Use,
 }
 
-pub(super) type TokenCache = Cache<String, Job>;
+pub(super) type TokenCache = ExpiringCache<String, Job>;
 
 impl Api {
     /// Returns who opens an upload with these fields.
@@ -71,7 +70,7 @@ impl Api {
     ) -> Result<Job, ApiError> {
         let hash = TokenHash::from_secret(token);
         let found = match purpose {
-            Purpose::Use => self.tokens.get(hash.as_str()).await,
+            Purpose::Use => self.tokens.get(hash.as_str()),
             Purpose::Open => None,
         };
         if let Some(job) = found {
@@ -98,7 +97,7 @@ impl Api {
             authorize_open(&job, queue.now())?;
         } else if job.upload_id.is_some() && !job.state.is_terminal() {
             let key = hash.as_str().to_owned();
-            self.tokens.insert(key, job.clone()).await;
+            self.tokens.insert(key, job.clone(), CACHE_TTL);
         }
         Ok(job)
     }

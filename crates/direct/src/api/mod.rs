@@ -56,7 +56,7 @@ use self::{
     problem::{ApiFamily, ProblemContext},
     route::{MatchedRoute, Route},
 };
-use crate::{Direct, DirectError, cache::cache};
+use crate::{Direct, DirectError};
 
 /// In addition to those of tus.
 const CORS_RULES: CorsRules = CorsRules {
@@ -118,7 +118,7 @@ pub const PATH_PREFIXES: [&str; 3] = ["/api", "/s3", "/t"];
 pub fn service(settings: ApiSettings) -> Router {
     let api = Arc::new(Api {
         path: settings.path.trim_end_matches('/').to_owned(),
-        tokens: cache(identity::CACHE_TTL),
+        tokens: identity::TokenCache::new(),
         settings,
     });
     // `route` parses all paths: S3's ids may contain encoded slashes, and tokens must be removed

@@ -11,6 +11,9 @@ use tokio::time::sleep;
 use super::{Direct, MAX_ATTEMPTS, Requester, key};
 use crate::{DirectError, Record, Status, TransferMode};
 
+/// Another node may end the upload meanwhile.
+const CACHE_TTL: Duration = Duration::from_secs(5);
+
 impl Requester {
     pub(super) fn subject(&self) -> &str {
         match self {
@@ -55,13 +58,13 @@ impl Direct {
         multipart: Option<&str>,
     ) -> Result<Arc<Record>, DirectError> {
         let cache_key = cache_key(requester.subject(), key, multipart);
-        let record = match self.0.cache.get(&cache_key).await {
+        let record = match self.0.cache.get(&cache_key) {
             Some(record) => record,
             None => {
                 let record = Arc::new(self.lookup(requester, key, multipart).await?);
                 // Do not cache records in status `Creating`.
                 if record.status != Status::Creating {
-                    self.0.cache.insert(cache_key, record.clone()).await;
+                    self.0.cache.insert(cache_key, record.clone(), CACHE_TTL);
                 }
                 record
             }
@@ -156,11 +159,11 @@ impl Direct {
     /// Does nothing if the record was written since it was read; returns whether it wrote. Invalidates the cache.
     pub(super) async fn update(&self, record: &mut Record) -> Result<bool, DirectError> {
         let changed = self.0.repository.update(record).await;
-        self.invalidate(record).await;
+        self.invalidate(record);
         Ok(changed?)
     }
 
-    pub(super) async fn invalidate(&self, record: &Record) {
+    pub(super) fn invalidate(&self, record: &Record) {
         let Record {
             subject, object, ..
         } = record;
@@ -169,7 +172,7 @@ impl Direct {
         for key in keys.into_iter().flatten() {
             for multipart in [None, record.multipart.as_deref()] {
                 let cache_key = cache_key(subject, key, multipart);
-                self.0.cache.invalidate(&cache_key).await;
+                self.0.cache.remove(&cache_key);
             }
         }
     }

@@ -19,7 +19,6 @@ mod sweep;
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::PathAndQuery};
@@ -29,12 +28,12 @@ use landfall::{
     hook::{ClientResponse, RequestInfo},
     upload::UploadId,
 };
+use landfall_api::ExpiringCache;
 use landfall_queue::{Job, Principal, Queue, contains_secret};
 use landfall_s3::{Layout, client::TemporaryCredentials};
-use moka::future::Cache;
 use percent_encoding::percent_decode_str;
 
-use crate::{DirectError, DirectSettings, Record, Repository, TransferMode, cache::cache};
+use crate::{DirectError, DirectSettings, Record, Repository, TransferMode};
 
 pub(crate) use self::part_set::MAX_PARTS;
 
@@ -49,10 +48,6 @@ const COMPLETES: &str = "Completes";
 
 /// Others may change the record concurrently.
 const MAX_ATTEMPTS: usize = 3;
-
-/// Another node may end the upload meanwhile.
-const CACHE_TTL: Duration = Duration::from_secs(5);
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sender of a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -183,8 +178,8 @@ struct Inner {
     /// Set by [`Direct::set_handler`], since the handler refers to this.
     handler: OnceLock<Handler>,
     /// By subject, key and multipart upload.
-    cache: Cache<String, Arc<Record>>,
-    throttle: Cache<UploadId, ()>,
+    cache: ExpiringCache<String, Arc<Record>>,
+    throttle: ExpiringCache<UploadId, ()>,
 }
 
 impl Direct {
@@ -200,8 +195,8 @@ impl Direct {
             queue,
             repository,
             handler: OnceLock::new(),
-            cache: cache(CACHE_TTL),
-            throttle: cache(PROGRESS_INTERVAL),
+            cache: ExpiringCache::new(),
+            throttle: ExpiringCache::new(),
         }))
     }
 

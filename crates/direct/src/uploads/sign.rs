@@ -228,6 +228,7 @@ pub(super) fn require_open(record: &Record) -> Result<(), DirectError> {
     }
 }
 
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Direct {
@@ -246,10 +247,10 @@ impl Direct {
     pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
         require_open(record)?;
         let id = record.id();
-        if self.0.throttle.contains_key(id) {
+        if self.0.throttle.get(id).is_some() {
             return Ok(());
         }
-        self.0.throttle.insert(id.clone(), ()).await;
+        self.0.throttle.insert(id.clone(), (), PROGRESS_INTERVAL);
         if let Some(length) = record.upload.length {
             // The size is verified against S3 on completion.
             self.dispatcher()?
@@ -266,7 +267,7 @@ impl Direct {
         }
         let later = now + self.settings().check_interval;
         self.0.repository.touch(record.id(), now, later).await?;
-        self.invalidate(record).await;
+        self.invalidate(record);
         Ok(())
     }
 

@@ -38,6 +38,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, Limits, LocationStyle, SweepReason,
     service::{Cors, Forwarded},
 };
+use landfall_http::{ConnectionLimits, Listener, Shutdown, serve_uploads};
 use parking_lot::RwLock;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,7 +62,6 @@ use self::{
 };
 use crate::{
     log,
-    net::{self, Listener, Shutdown},
     progress::Progress,
     settings::{AllowOrigin, Loaded, Options, Settings},
 };
@@ -302,9 +302,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         stopping.started().await;
         systemd::notify_stopping();
     });
-    // Hooks and events of disconnected clients continue until they finish.
-    let drained = async { handler.shutdown().await };
-    let served = net::serve(listeners, app, limits, shutdown, stats, drained);
+    let served = serve_uploads(listeners, handler, Arc::new(app), limits, shutdown, stats);
     served.await.context("serving failed")?;
     stopping.await.context("serving failed")?;
     let flush = tokio::time::timeout(FLUSH_TIMEOUT, parts.close_database());
@@ -453,8 +451,8 @@ fn handler_config(
     Ok(config)
 }
 
-fn net_limits(settings: &Settings) -> net::ConnectionLimits {
-    let mut limits = net::ConnectionLimits::default();
+fn net_limits(settings: &Settings) -> ConnectionLimits {
+    let mut limits = ConnectionLimits::default();
     let network = settings.timeouts.network.unwrap_or_default();
     limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
     reload::set_address_limits(&limits.addresses, settings);

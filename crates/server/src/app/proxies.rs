@@ -5,13 +5,10 @@ use std::{
 };
 
 use http::HeaderMap;
+use landfall_http::{ClientAddress, LogThrottle};
 use parking_lot::Mutex;
 
-use crate::{
-    log::LogThrottle,
-    net::ClientAddress,
-    settings::{Urls, is_private},
-};
+use crate::settings::{Urls, is_private};
 
 const FORWARDED_HEADERS: [&str; 4] = [
     "x-forwarded-for",

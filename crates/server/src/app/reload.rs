@@ -11,8 +11,8 @@ use super::grants::Grants;
 use super::routes::App;
 use super::{AppParts, Prepared, systemd};
 use crate::log;
-use crate::net::{AddressLimits, Shutdown};
 use crate::settings::{self, Invocation, Loaded, Settings};
+use landfall_http::{AddressLimits, Shutdown};
 
 pub(super) fn set_address_limits(limits: &AddressLimits, settings: &Settings) {
     let settings = &settings.limits;

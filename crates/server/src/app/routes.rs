@@ -1,27 +1,12 @@
-use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body::Body;
-use http_body_util::{
-    BodyExt as _, Either, Full,
-    combinators::{MapErr, UnsyncBoxBody},
-};
-use hyper::ext::ReasonPhrase;
-use landfall::{
-    Handler,
-    service::{Peer, RequestBodyError, ResponseBody},
-    store::BoxError,
-};
+use http_body_util::{BodyExt as _, Full};
+use landfall::{Handler, service::Peer, store::BoxError};
+use landfall_http::{Body, NetStats, OtherBody, OtherResponse, Routes, Shutdown, ShutdownPhase};
 use parking_lot::RwLock;
-use tower_service::Service;
 
 #[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
@@ -30,31 +15,17 @@ use super::{AppParts, metrics, proxies::UntrustedProxies};
 use crate::trace;
 use crate::{
     asset::Asset,
-    net::{self, BodyError, ConnectionInfo, Endpoint, NetStats, Shutdown, ShutdownPhase},
     page::{self, PageSettings},
     settings::Settings,
 };
 
 const LOGO_URL: &str = "./_landfall/logo";
 
-type UploadBody = MapErr<net::Body, fn(BodyError) -> RequestBodyError>;
-pub(super) type AppBody = Either<ResponseBody, UnsyncBoxBody<Bytes, BoxError>>;
-
-fn upload_body(body: net::Body) -> UploadBody {
-    body.map_err(|error| match error {
-        BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
-        BodyError::Reset => RequestBodyError::Reset,
-        BodyError::ShuttingDown => RequestBodyError::ShuttingDown,
-        BodyError::Malformed(_) => RequestBodyError::Malformed,
-        _ => RequestBodyError::UnexpectedEnd,
-    })
-}
-
-fn other_body<B>(body: B) -> AppBody
+fn other_body<B>(body: B) -> OtherBody
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    Either::Right(body.map_err(Into::into).boxed_unsync())
+    body.map_err(Into::into).boxed_unsync()
 }
 
 #[derive(Debug)]
@@ -113,7 +84,7 @@ impl AppRoutes {
         matches!(path, "/healthz" | "/readyz") || self.metrics_path.as_deref() == Some(path)
     }
 
-    async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<AppBody> {
+    async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<OtherBody> {
         let path = parts.uri.path();
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             return not_found();
@@ -148,7 +119,7 @@ impl AppRoutes {
         }
     }
 
-    async fn readiness(&self) -> Response<AppBody> {
+    async fn readiness(&self) -> Response<OtherBody> {
         if self.shutdown.phase() > ShutdownPhase::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
@@ -191,84 +162,49 @@ fn greeting(settings: &Settings, handler: &Handler, has_logo: bool) -> Option<By
     settings.has_page().then(|| html().into())
 }
 
-impl Service<Request<net::Body>> for App {
-    type Response = Response<AppBody>;
-    type Error = Infallible;
-    type Future = AppFuture;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<net::Body>) -> Self::Future {
+impl Routes for App {
+    fn respond(&self, request: Request<Body>) -> Result<OtherResponse, Request<Body>> {
         #[cfg(feature = "otel")]
         if trace::is_on() && !self.routes.is_probe_path(request.uri().path()) {
             let mut request = request;
             let is_upload = self.routes.is_upload_path(request.uri().path());
             let base = is_upload.then_some(self.routes.base.as_str());
             let span = trace::request(&mut request, base);
-            let response = span.in_scope(|| self.dispatch(request));
-            return AppFuture::Other(Box::pin(trace::response(span, is_upload, response)));
+            let response = span.in_scope(|| {
+                self.route(request)
+                    .unwrap_or_else(|request| landfall_http::respond(&self.handler, request))
+            });
+            return Ok(Box::pin(trace::response(span, is_upload, response)));
         }
-        self.dispatch(request)
+        self.route(request)
     }
 }
 
 impl App {
-    fn dispatch(&mut self, mut request: Request<net::Body>) -> AppFuture {
-        if let Some(info) = request.extensions().get::<ConnectionInfo>() {
-            let address = match info.peer {
-                Endpoint::Tcp(address) => Some(address),
-                Endpoint::Unix => None,
-            };
-            if let Some(proxies) = &self.routes.proxies {
-                proxies.check(address, request.headers());
-            }
-            let tls = false;
-            request.extensions_mut().insert(Peer { address, tls });
+    fn route(&self, request: Request<Body>) -> Result<OtherResponse, Request<Body>> {
+        if let Some(proxies) = &self.routes.proxies
+            && let Some(peer) = request.extensions().get::<Peer>()
+        {
+            proxies.check(peer.address, request.headers());
         }
         #[cfg(feature = "grants")]
         if let Some(group) = self.routes.api.find(request.uri().path()).cloned() {
-            return AppFuture::Other(Box::pin(async move {
-                let response = group.respond(request).await;
-                Ok(response.map(other_body))
+            return Ok(Box::pin(async move {
+                group.respond(request).await.map(other_body)
             }));
         }
-        if !self.routes.is_upload_path(request.uri().path()) {
-            let (parts, _) = request.into_parts();
-            let (routes, handler) = (self.routes.clone(), self.handler.clone());
-            return AppFuture::Other(Box::pin(async move {
-                Ok(routes.respond(&parts, &handler).await)
-            }));
+        if self.routes.is_upload_path(request.uri().path()) {
+            return Err(request);
         }
-        AppFuture::Upload(self.handler.call(request.map(upload_body)))
+        let (parts, _) = request.into_parts();
+        let (routes, handler) = (self.routes.clone(), self.handler.clone());
+        Ok(Box::pin(
+            async move { routes.respond(&parts, &handler).await },
+        ))
     }
 }
 
-/// An enum, since an async block would box the handler's future again.
-pub(super) enum AppFuture {
-    Upload(<Handler as Service<Request<UploadBody>>>::Future),
-    Other(Pin<Box<dyn Future<Output = Result<Response<AppBody>, Infallible>> + Send>>),
-}
-
-impl Future for AppFuture {
-    type Output = Result<Response<AppBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Other(future) => future.as_mut().poll(cx),
-            Self::Upload(future) => future.as_mut().poll(cx).map_ok(|mut response| {
-                if response.status().as_u16() == 460 {
-                    let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
-                    response.extensions_mut().insert(phrase);
-                }
-                response.map(AppBody::Left)
-            }),
-        }
-    }
-}
-
-fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBody> {
+fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<OtherBody> {
     let mut response = Response::new(other_body(Full::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -279,16 +215,16 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBo
     response
 }
 
-fn not_found() -> Response<AppBody> {
+fn not_found() -> Response<OtherBody> {
     plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<AppBody> {
+fn plain(status: StatusCode, text: &'static str) -> Response<OtherBody> {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     respond(status, kind, Bytes::from_static(text.as_bytes()))
 }
 
-fn html_response(html: Bytes, policy: HeaderValue) -> Response<AppBody> {
+fn html_response(html: Bytes, policy: HeaderValue) -> Response<OtherBody> {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
     let mut response = respond(StatusCode::OK, kind, html);
     let headers = response.headers_mut();
@@ -314,7 +250,7 @@ fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
     HeaderValue::from_str(&extended).unwrap_or(own)
 }
 
-fn asset_response(asset: Asset, request_headers: &HeaderMap) -> Response<AppBody> {
+fn asset_response(asset: Asset, request_headers: &HeaderMap) -> Response<OtherBody> {
     let (status, headers, bytes) = asset.respond(request_headers);
     let mut response = Response::new(other_body(Full::from(bytes)));
     *response.status_mut() = status;

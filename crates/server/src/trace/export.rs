@@ -28,7 +28,7 @@ use opentelemetry_sdk::{
 use parking_lot::Mutex;
 use tokio::runtime::{self, Runtime};
 
-use crate::log::LogThrottle;
+use landfall_http::LogThrottle;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;

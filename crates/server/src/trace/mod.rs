@@ -7,9 +7,10 @@
 mod export;
 mod store;
 
-use std::{collections::HashMap, convert::Infallible, sync::OnceLock, time::Duration};
+use std::{collections::HashMap, sync::OnceLock, time::Duration};
 
 use http::{Request, Response, StatusCode, header};
+use landfall::service::Peer;
 use landfall_messages::{DeliveryError, HookResponse, Message, TraceContext};
 use opentelemetry::{
     Context,
@@ -26,7 +27,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 pub(crate) use self::store::store;
-use crate::{net::ConnectionInfo, settings::Settings};
+use crate::settings::Settings;
 
 const TARGET: &str = "landfall::trace";
 
@@ -124,8 +125,8 @@ pub(crate) fn request<B>(request: &mut Request<B>, base: Option<&str>) -> Span {
         None => method.to_owned(),
     };
     let agent = request.headers().get(header::USER_AGENT);
-    let client = request.extensions().get::<ConnectionInfo>();
-    let client = client.and_then(|info| info.peer.ip());
+    let client = request.extensions().get::<Peer>();
+    let client = client.and_then(|peer| Some(peer.address?.ip()));
     let span = tracing::info_span!(
         target: TARGET,
         "request",
@@ -155,9 +156,9 @@ pub(crate) fn request<B>(request: &mut Request<B>, base: Option<&str>) -> Span {
 pub(crate) async fn response<R>(
     span: Span,
     is_upload: bool,
-    response: impl Future<Output = Result<Response<R>, Infallible>>,
-) -> Result<Response<R>, Infallible> {
-    let Ok(response) = response.instrument(span.clone()).await;
+    response: impl Future<Output = Response<R>>,
+) -> Response<R> {
+    let response = response.instrument(span.clone()).await;
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
@@ -169,7 +170,7 @@ pub(crate) async fn response<R>(
     if let Some(id) = created.filter(|_| is_upload && status == StatusCode::CREATED) {
         span.record("landfall.upload.id", id);
     }
-    Ok(response)
+    response
 }
 
 /// Returns a span for the delivery of a message, and the message with the context of that span.

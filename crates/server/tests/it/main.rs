@@ -7,23 +7,9 @@ mod settings;
 #[cfg(target_os = "linux")]
 mod command_progress;
 
-mod net_harness;
-
-mod net_addresses;
-mod net_basics;
-mod net_child;
-mod net_differential;
-mod net_heads;
-mod net_http2;
-mod net_linger;
-mod net_listen;
-mod net_load;
-mod net_memory;
-mod net_shutdown;
-mod net_timers;
-
 mod serve_harness;
 
+mod serve_addresses;
 mod serve_chaos;
 mod serve_compat;
 mod serve_concat;

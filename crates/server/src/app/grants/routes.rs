@@ -4,6 +4,7 @@ use axum::{Router, body::Body};
 use http::{Request, Response};
 use landfall::{Handler, service::Cors};
 use landfall_grants::api::{self, ApiSettings, ApiStyle};
+use landfall_http::Shutdown;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower_service::Service as _;
@@ -14,7 +15,6 @@ use crate::app::direct;
 use crate::{
     admin::{Admin, AdminParts},
     app::{AppParts, state},
-    net::{self, Shutdown},
     settings::Settings,
 };
 
@@ -31,7 +31,10 @@ pub(in crate::app) struct RouteGroup {
 }
 
 impl RouteGroup {
-    pub(in crate::app) async fn respond(&self, request: Request<net::Body>) -> Response<Body> {
+    pub(in crate::app) async fn respond(
+        &self,
+        request: Request<landfall_http::Body>,
+    ) -> Response<Body> {
         let Ok(response) = self.router.clone().call(request.map(Body::new)).await;
         let status = response.status().as_u16();
         *self.responses.lock().entry(status).or_default() += 1;

@@ -21,7 +21,7 @@ use super::AppParts;
 use super::grants::ApiRoutes;
 #[cfg(feature = "s3")]
 use super::storage::StorageBackend;
-use crate::net::NetStats;
+use landfall_http::NetStats;
 
 /// A metric is `kind name = value, help;`. With `for row in rows` and a label, each row is a sample.
 macro_rules! metrics {

@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::net_harness::{Server, TIMEOUT};
+use crate::harness::{Server, TIMEOUT};
 
 fn piece() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(vec![

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::net_harness::{Server, get};
+use crate::harness::{Server, get};
 
 #[tokio::test]
 async fn many_requests_on_one_connection() {

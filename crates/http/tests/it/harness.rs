@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use landfall_server::net::{
+use landfall_http::{
     Body, BodyError, ConnectionInfo, ConnectionLimits, Listener, NetStats, Shutdown, serve,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

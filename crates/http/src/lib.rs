@@ -1,8 +1,10 @@
 //! HTTP server: accepts connections and calls a [`tower_service::Service`].
 //!
 //! [`serve`] accepts connections on any number of [`Listener`]s and speaks HTTP/1.1, HTTP/1.0 and,
-//! when [`ConnectionLimits::http2`] is on, HTTP/2 with prior knowledge on the same port. It does not
-//! depend on the uploads it serves. What it adds to hyper:
+//! when [`ConnectionLimits::http2`] is on, HTTP/2 with prior knowledge on the same port.
+//! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
+//! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
+//! What it adds to hyper:
 //!
 //! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
 //!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).
@@ -16,6 +18,7 @@
 //!
 //! A request passes `ServerIo` (socket, timeouts, validation), hyper and `ConnectionService` (checks of
 //! the head), then the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod addresses;
 mod body;
@@ -27,6 +30,7 @@ mod info;
 mod io;
 mod limits;
 mod listener;
+mod log_throttle;
 mod rejection;
 mod request_head;
 mod serve;
@@ -35,6 +39,7 @@ mod shutdown;
 mod stats;
 mod stream;
 mod timeouts;
+mod uploads;
 mod workers;
 
 pub use addresses::{AddressLimit, AddressLimits, ClientAddress};
@@ -42,9 +47,11 @@ pub use body::{Body, BodyError, ResponseBody};
 pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;
 pub use listener::Listener;
+pub use log_throttle::LogThrottle;
 pub use rejection::HttpRejection;
 pub use request_head::{RequestHeadValidator, ScannedHeads};
 pub use serve::serve;
 pub use service::HttpService;
 pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;
+pub use uploads::{OtherBody, OtherResponse, Routes, respond, serve_uploads};

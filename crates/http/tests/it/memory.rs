@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::net_harness::{Server, TIMEOUT, get};
+use crate::harness::{Server, TIMEOUT, get};
 
 /// Enough for hyper's buffer to grow well past its first size.
 const BURST: usize = 400_000;

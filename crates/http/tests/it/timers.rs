@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 
-use crate::net_harness::{Server, get};
+use crate::harness::{Server, get};
 
 const SHORT: Duration = Duration::from_millis(300);
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_server::net::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
+use landfall_http::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::net_harness::{Client, Probe, TIMEOUT, get};
+use crate::harness::{Client, Probe, TIMEOUT, get};
 
 /// Serves on these listeners while `body` runs.
 async fn serving<T>(listeners: Vec<Listener>, body: impl Future<Output = T>) -> T {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use landfall_server::net::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
+use landfall_http::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
 use tokio::sync::oneshot;
 
-use crate::net_harness::{Probe, Server, TIMEOUT, get};
+use crate::harness::{Probe, Server, TIMEOUT, get};
 
 #[tokio::test]
 async fn shutdown_waits_for_work_that_outlives_its_requests() {

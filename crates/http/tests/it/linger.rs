@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::net_harness::Server;
+use crate::harness::Server;
 
 const MIB: usize = 1 << 20;
 

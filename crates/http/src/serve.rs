@@ -11,12 +11,12 @@ use super::info::ConnectionInfo;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::listener::Listener;
+use super::log_throttle::LogThrottle;
 use super::service::HttpService;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::stats::NetStats;
 use super::timeouts::{ServerShared, run_sweeper};
 use super::workers::Workers;
-use crate::log::LogThrottle;
 
 const DROP_TIME: Duration = Duration::from_secs(1);
 

@@ -7,10 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_server::net::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
+use landfall_http::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::net_harness::{Client, Probe, TIMEOUT, get};
+use crate::harness::{Client, Probe, TIMEOUT, get};
 
 /// Serves until a signal or the end of standard input; does nothing unless it is the child.
 #[test]
@@ -62,12 +62,7 @@ impl Served {
     fn start(run: &mut Command, role: &str) -> Self {
         let mut process = run
             .arg(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "net_child::child",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(["--exact", "child::child", "--nocapture", "--test-threads=1"])
             .env("LANDFALL_TEST_CHILD", role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

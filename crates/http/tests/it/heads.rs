@@ -1,6 +1,6 @@
 //! Heads that must not reach the service: each gets a 4xx with a reason, and the connection ends.
 
-use crate::net_harness::{Server, get};
+use crate::harness::{Server, get};
 
 const HOST: &str = "Host: test\r\n";
 

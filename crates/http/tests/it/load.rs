@@ -1,6 +1,6 @@
 //! Many connections at once.
 
-use crate::net_harness::{Server, get};
+use crate::harness::{Server, get};
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

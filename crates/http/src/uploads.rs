@@ -1,0 +1,165 @@
+//! The service of an upload server: a handler of uploads, and the routes beside it.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{
+    BodyExt as _, Either,
+    combinators::{MapErr, UnsyncBoxBody},
+};
+use hyper::ext::ReasonPhrase;
+use landfall::{
+    Handler,
+    service::{Peer, RequestBodyError, ResponseBody},
+    store::BoxError,
+};
+use tower_service::Service;
+
+use crate::{
+    Body, BodyError, ConnectionInfo, ConnectionLimits, Endpoint, Listener, NetStats, Shutdown,
+    serve,
+};
+
+/// The body of a response that is not the handler's.
+pub type OtherBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A response that is not the handler's.
+pub type OtherResponse = Pin<Box<dyn Future<Output = Response<OtherBody>> + Send>>;
+
+/// Responds to the requests that do not belong to uploads.
+pub trait Routes: Send + Sync + 'static {
+    /// Responds to a request, or returns it: then the handler responds.
+    ///
+    /// # Errors
+    /// The request belongs to uploads.
+    fn respond(&self, request: Request<Body>) -> Result<OtherResponse, Request<Body>>;
+}
+
+/// Serves uploads on all `listeners`, as [`serve`] does.
+///
+/// It is no `async fn`, whose code would be compiled, and optimized, by the crate that calls it.
+///
+/// # Errors
+/// See [`serve`].
+pub fn serve_uploads(
+    listeners: Vec<Listener>,
+    handler: Handler,
+    routes: Arc<dyn Routes>,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+    stats: Arc<NetStats>,
+) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+    let service = UploadService {
+        handler: handler.clone(),
+        routes,
+    };
+    // Hooks and events of disconnected clients continue until they finish.
+    let drained = async move { handler.shutdown().await };
+    Box::pin(serve(listeners, service, limits, shutdown, stats, drained))
+}
+
+#[derive(Clone)]
+struct UploadService {
+    handler: Handler,
+    routes: Arc<dyn Routes>,
+}
+
+impl fmt::Debug for UploadService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UploadService")
+    }
+}
+
+impl Service<Request<Body>> for UploadService {
+    type Response = Response<Either<ResponseBody, OtherBody>>;
+    type Error = Infallible;
+    type Future = ServiceFuture;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> ServiceFuture {
+        if let Some(info) = request.extensions().get::<ConnectionInfo>() {
+            let address = match info.peer {
+                Endpoint::Tcp(address) => Some(address),
+                Endpoint::Unix => None,
+            };
+            let tls = false;
+            request.extensions_mut().insert(Peer { address, tls });
+        }
+        match self.routes.respond(request) {
+            Ok(response) => ServiceFuture::Other(response),
+            Err(request) => ServiceFuture::Upload(self.handler.call(request.map(upload_body))),
+        }
+    }
+}
+
+/// Lets the handler respond, in the types of [`Routes`].
+#[must_use]
+pub fn respond(handler: &Handler, request: Request<Body>) -> OtherResponse {
+    let response = handler.clone().call(request.map(upload_body));
+    Box::pin(async {
+        let Ok(mut response) = response.await;
+        add_reason(&mut response);
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    })
+}
+
+type UploadBody = MapErr<Body, fn(BodyError) -> RequestBodyError>;
+
+fn upload_body(body: Body) -> UploadBody {
+    body.map_err(BodyError::into)
+}
+
+impl From<BodyError> for RequestBodyError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Timeout | BodyError::TooSlow => Self::Timeout,
+            BodyError::Reset => Self::Reset,
+            BodyError::ShuttingDown => Self::ShuttingDown,
+            BodyError::Malformed(_) => Self::Malformed,
+            BodyError::UnexpectedEnd | BodyError::Connection(_) => Self::UnexpectedEnd,
+        }
+    }
+}
+
+/// An enum, since an async block would box the handler's future again.
+enum ServiceFuture {
+    Upload(<Handler as Service<Request<UploadBody>>>::Future),
+    Other(OtherResponse),
+}
+
+impl Future for ServiceFuture {
+    type Output = Result<Response<Either<ResponseBody, OtherBody>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Other(future) => future
+                .as_mut()
+                .poll(cx)
+                .map(|response| Ok(response.map(Either::Right))),
+            Self::Upload(future) => future.as_mut().poll(cx).map_ok(|mut response| {
+                add_reason(&mut response);
+                response.map(Either::Left)
+            }),
+        }
+    }
+}
+
+/// Sets the reason phrase of tus' status code for checksums, which has no standard one.
+fn add_reason<B>(response: &mut Response<B>) {
+    if response.status().as_u16() == 460 {
+        let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
+        response.extensions_mut().insert(phrase);
+    }
+}

@@ -1,0 +1,18 @@
+//! Tests of the server on real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+mod addresses;
+mod basics;
+mod child;
+mod differential;
+mod heads;
+mod http2;
+mod linger;
+mod listen;
+mod load;
+mod memory;
+mod shutdown;
+mod timers;
