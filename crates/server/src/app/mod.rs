@@ -23,6 +23,8 @@ mod migrate;
 mod open_files;
 mod proxies;
 mod reload;
+#[cfg(target_os = "linux")]
+mod resident;
 mod routes;
 mod state;
 #[cfg(feature = "grants")]
@@ -302,6 +304,8 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         stopping.started().await;
         systemd::notify_stopping();
     });
+    #[cfg(target_os = "linux")]
+    tokio::spawn(resident::unmap_startup_pages());
     let served = serve_uploads(listeners, handler, Arc::new(app), limits, shutdown, stats);
     served.await.context("serving failed")?;
     stopping.await.context("serving failed")?;
