@@ -54,4 +54,4 @@ pub use serve::serve;
 pub use service::HttpService;
 pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;
-pub use uploads::{OtherBody, OtherResponse, Routes, respond, serve_uploads};
+pub use uploads::{OtherBody, OtherResponse, Route, Routes, respond, serve_uploads};

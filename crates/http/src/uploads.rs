@@ -1,4 +1,4 @@
-//! The service of an upload server: a handler of uploads, and the routes beside it.
+//! The service of an upload server: the handler of uploads, and other routes.
 
 use std::{
     convert::Infallible,
@@ -36,12 +36,30 @@ pub type OtherBody = UnsyncBoxBody<Bytes, BoxError>;
 pub type OtherResponse = Pin<Box<dyn Future<Output = Response<OtherBody>> + Send>>;
 
 /// Responds to the requests that do not belong to uploads.
-pub trait Routes: Send + Sync + 'static {
-    /// Responds to a request, or returns it: then the handler responds.
-    ///
-    /// # Errors
-    /// The request belongs to uploads.
-    fn respond(&self, request: Request<Body>) -> Result<OtherResponse, Request<Body>>;
+pub trait Routes: fmt::Debug + Send + Sync + 'static {
+    /// Finds out who responds to a request.
+    fn route(&self, request: Request<Body>) -> Route;
+}
+
+/// The route of a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each request an allocation"
+)]
+pub enum Route {
+    /// The handler of uploads responds.
+    Uploads(Request<Body>),
+    /// This is the response.
+    Other(OtherResponse),
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uploads(_) => "Uploads",
+            Self::Other(_) => "Other",
+        })
+    }
 }
 
 /// Serves uploads on all `listeners`, as [`serve`] does.
@@ -67,16 +85,10 @@ pub fn serve_uploads(
     Box::pin(serve(listeners, service, limits, shutdown, stats, drained))
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct UploadService {
     handler: Handler,
     routes: Arc<dyn Routes>,
-}
-
-impl fmt::Debug for UploadService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UploadService")
-    }
 }
 
 impl Service<Request<Body>> for UploadService {
@@ -97,9 +109,11 @@ impl Service<Request<Body>> for UploadService {
             let tls = false;
             request.extensions_mut().insert(Peer { address, tls });
         }
-        match self.routes.respond(request) {
-            Ok(response) => ServiceFuture::Other(response),
-            Err(request) => ServiceFuture::Upload(self.handler.call(request.map(upload_body))),
+        match self.routes.route(request) {
+            Route::Other(response) => ServiceFuture::Other(response),
+            Route::Uploads(request) => {
+                ServiceFuture::Upload(self.handler.call(request.map(upload_body)))
+            }
         }
     }
 }
@@ -118,19 +132,13 @@ pub fn respond(handler: &Handler, request: Request<Body>) -> OtherResponse {
 type UploadBody = MapErr<Body, fn(BodyError) -> RequestBodyError>;
 
 fn upload_body(body: Body) -> UploadBody {
-    body.map_err(BodyError::into)
-}
-
-impl From<BodyError> for RequestBodyError {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::Timeout | BodyError::TooSlow => Self::Timeout,
-            BodyError::Reset => Self::Reset,
-            BodyError::ShuttingDown => Self::ShuttingDown,
-            BodyError::Malformed(_) => Self::Malformed,
-            BodyError::UnexpectedEnd | BodyError::Connection(_) => Self::UnexpectedEnd,
-        }
-    }
+    body.map_err(|error| match error {
+        BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
+        BodyError::Reset => RequestBodyError::Reset,
+        BodyError::ShuttingDown => RequestBodyError::ShuttingDown,
+        BodyError::Malformed(_) => RequestBodyError::Malformed,
+        _ => RequestBodyError::UnexpectedEnd,
+    })
 }
 
 /// An enum, since an async block would box the handler's future again.

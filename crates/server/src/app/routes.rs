@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use landfall::{Handler, service::Peer, store::BoxError};
-use landfall_http::{Body, NetStats, OtherBody, OtherResponse, Routes, Shutdown, ShutdownPhase};
+use landfall_http::{Body, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase};
 use parking_lot::RwLock;
 
 #[cfg(feature = "grants")]
@@ -163,25 +163,25 @@ fn greeting(settings: &Settings, handler: &Handler, has_logo: bool) -> Option<By
 }
 
 impl Routes for App {
-    fn respond(&self, request: Request<Body>) -> Result<OtherResponse, Request<Body>> {
+    fn route(&self, request: Request<Body>) -> Route {
         #[cfg(feature = "otel")]
         if trace::is_on() && !self.routes.is_probe_path(request.uri().path()) {
             let mut request = request;
             let is_upload = self.routes.is_upload_path(request.uri().path());
             let base = is_upload.then_some(self.routes.base.as_str());
             let span = trace::request(&mut request, base);
-            let response = span.in_scope(|| {
-                self.route(request)
-                    .unwrap_or_else(|request| landfall_http::respond(&self.handler, request))
+            let response = span.in_scope(|| match self.find(request) {
+                Route::Uploads(request) => landfall_http::respond(&self.handler, request),
+                Route::Other(response) => response,
             });
-            return Ok(Box::pin(trace::response(span, is_upload, response)));
+            return Route::Other(Box::pin(trace::response(span, is_upload, response)));
         }
-        self.route(request)
+        self.find(request)
     }
 }
 
 impl App {
-    fn route(&self, request: Request<Body>) -> Result<OtherResponse, Request<Body>> {
+    fn find(&self, request: Request<Body>) -> Route {
         if let Some(proxies) = &self.routes.proxies
             && let Some(peer) = request.extensions().get::<Peer>()
         {
@@ -189,16 +189,16 @@ impl App {
         }
         #[cfg(feature = "grants")]
         if let Some(group) = self.routes.api.find(request.uri().path()).cloned() {
-            return Ok(Box::pin(async move {
+            return Route::Other(Box::pin(async move {
                 group.respond(request).await.map(other_body)
             }));
         }
         if self.routes.is_upload_path(request.uri().path()) {
-            return Err(request);
+            return Route::Uploads(request);
         }
         let (parts, _) = request.into_parts();
         let (routes, handler) = (self.routes.clone(), self.handler.clone());
-        Ok(Box::pin(
+        Route::Other(Box::pin(
             async move { routes.respond(&parts, &handler).await },
         ))
     }
