@@ -12,8 +12,7 @@ use quick_cache::{UnitWeighter, sync};
 /// Maximum number of values in a cache. At the limit, values that are seldom used are evicted.
 pub(crate) const CACHE_CAPACITY: usize = 10_000;
 
-/// A cache of the type that this crate uses everywhere: bounded, and with hashes that clients cannot
-/// predict.
+/// A bounded cache whose hashes clients cannot predict.
 pub(crate) type BoundedCache<K, V> = sync::Cache<K, V, UnitWeighter, RandomState>;
 
 pub(crate) fn bounded<K: Hash + Eq, V: Clone>() -> BoundedCache<K, V> {
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cancelled_load_is_repeated_by_who_waits() {
+    async fn a_waiting_call_repeats_a_cancelled_load() {
         let cache = Arc::new(ExpiringCache::<u32, u32>::new());
         let stalled = tokio::spawn({
             let cache = cache.clone();

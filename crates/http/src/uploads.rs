@@ -37,7 +37,7 @@ pub type OtherResponse = Pin<Box<dyn Future<Output = Response<OtherBody>> + Send
 
 /// Responds to the requests that do not belong to uploads.
 pub trait Routes: fmt::Debug + Send + Sync + 'static {
-    /// Finds out who responds to a request.
+    /// Returns the route of a request.
     fn route(&self, request: Request<Body>) -> Route;
 }
 
@@ -47,9 +47,9 @@ pub trait Routes: fmt::Debug + Send + Sync + 'static {
     reason = "a box would cost each request an allocation"
 )]
 pub enum Route {
-    /// The handler of uploads responds.
+    /// To the handler of uploads.
     Uploads(Request<Body>),
-    /// This is the response.
+    /// To something else, which responds.
     Other(OtherResponse),
 }
 
