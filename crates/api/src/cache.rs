@@ -7,27 +7,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quick_cache::{UnitWeighter, sync};
+use quick_cache::{OptionsBuilder, UnitWeighter, sync};
 
 /// Maximum number of values in a cache. At the limit, values that are seldom used are evicted.
 pub(crate) const CACHE_CAPACITY: usize = 10_000;
+
+/// Parts with a lock each. The default depends on the machine, and other numbers round the capacity up.
+const SHARDS: usize = 16;
 
 /// A bounded cache whose hashes clients cannot predict.
 pub(crate) type BoundedCache<K, V> = sync::Cache<K, V, UnitWeighter, RandomState>;
 
 pub(crate) fn bounded<K: Hash + Eq, V: Clone>() -> BoundedCache<K, V> {
-    sync::Cache::with(
-        CACHE_CAPACITY,
-        CACHE_CAPACITY as u64,
-        UnitWeighter,
-        RandomState::new(),
-        sync::DefaultLifecycle::default(),
-    )
+    let options = OptionsBuilder::new()
+        .shards(SHARDS)
+        .estimated_items_capacity(CACHE_CAPACITY)
+        .weight_capacity(CACHE_CAPACITY as u64)
+        .build()
+        .expect("the capacity is set");
+    let (hasher, lifecycle) = (RandomState::new(), sync::DefaultLifecycle::default());
+    sync::Cache::with_options(options, UnitWeighter, hasher, lifecycle)
 }
 
 /// A cache of at most 10,000 values, each with its own expiry.
 ///
-/// Expired values are never returned. They stay in memory until they are replaced or evicted.
+/// Expired values stay in memory until they are replaced or evicted.
 pub struct ExpiringCache<K, V>(BoundedCache<K, Entry<V>>);
 
 #[derive(Clone)]
@@ -58,7 +62,7 @@ impl<K: Hash + Eq, V: Clone> ExpiringCache<K, V> {
         Self(bounded())
     }
 
-    /// Returns the value of a key.
+    /// Returns the value of a key, unless it has expired.
     #[must_use]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
@@ -85,7 +89,8 @@ impl<K: Hash + Eq, V: Clone> ExpiringCache<K, V> {
 
     /// Returns the value of a key, which `load` computes if there is none, with its time to live.
     ///
-    /// Concurrent calls with the same key share one `load`, whatever the time to live of its value.
+    /// Concurrent calls with the same key share one `load`, whatever the time to live of its value. A value
+    /// with no time to live is returned to them and not stored.
     ///
     /// Cancel safety: if the call that loads is cancelled, another one that waits loads.
     pub async fn get_or_load(&self, key: &K, load: impl Future<Output = (V, Duration)>) -> V
@@ -102,6 +107,9 @@ impl<K: Hash + Eq, V: Clone> ExpiringCache<K, V> {
                     let (value, time_to_live) = load.await;
                     // An error means that the key was removed or set meanwhile.
                     let _ = guard.insert(Entry::new(value.clone(), time_to_live));
+                    if time_to_live.is_zero() {
+                        self.0.remove_if(key, Entry::is_expired);
+                    }
                     return value;
                 }
             }
@@ -148,7 +156,7 @@ mod tests {
         for number in 0..50_000 {
             cache.insert(number, number, LONG);
         }
-        assert!(cache.0.len() <= CACHE_CAPACITY + 100, "{}", cache.0.len());
+        assert!(cache.0.len() <= CACHE_CAPACITY, "{}", cache.0.len());
         assert_eq!(cache.get(&49_999), Some(49_999));
     }
 
@@ -156,7 +164,6 @@ mod tests {
     async fn concurrent_calls_share_one_load() {
         let cache = Arc::new(ExpiringCache::<u32, u32>::new());
         let loads = Arc::new(AtomicU32::new(0));
-        // The second time, an expired value is there.
         for round in 1..=2 {
             let calls: Vec<_> = (0..20)
                 .map(|_| {
@@ -173,7 +180,22 @@ mod tests {
             for call in calls {
                 assert_eq!(call.await.unwrap(), round);
             }
+            assert_eq!(
+                cache.0.len(),
+                0,
+                "a value without a time to live is not stored"
+            );
         }
+    }
+
+    #[tokio::test]
+    async fn an_expired_value_is_loaded_again() {
+        let cache = ExpiringCache::<u32, u32>::new();
+        let short = Duration::from_millis(20);
+        assert_eq!(cache.get_or_load(&7, async { (1, short) }).await, 1);
+        tokio::time::sleep(short * 2).await;
+        assert_eq!(cache.get_or_load(&7, async { (2, LONG) }).await, 2);
+        assert_eq!(cache.get_or_load(&7, async { (3, LONG) }).await, 2);
     }
 
     #[tokio::test]

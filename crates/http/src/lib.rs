@@ -4,7 +4,7 @@
 //! when [`ConnectionLimits::http2`] is on, HTTP/2 with prior knowledge on the same port.
 //! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
 //! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
-//! What it adds to hyper:
+//! It adds to hyper:
 //!
 //! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
 //!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use landfall_http::{AddressLimits, Shutdown};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[cfg(feature = "grants")]
@@ -12,7 +13,6 @@ use super::routes::App;
 use super::{AppParts, Prepared, systemd};
 use crate::log;
 use crate::settings::{self, Invocation, Loaded, Settings};
-use landfall_http::{AddressLimits, Shutdown};
 
 pub(super) fn set_address_limits(limits: &AddressLimits, settings: &Settings) {
     let settings = &settings.limits;

@@ -14,7 +14,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// Unmaps the code and the constants of the program and its libraries, now and a second later.
 ///
 /// The start runs some of every part of the program, and the kernel maps 64 KiB around each page that it
-/// touches: most of the program. What a running server needs, the kernel maps again from its page cache.
+/// touches: most of the program. It maps the pages that a running server needs again, from its page cache.
 pub(super) async fn unmap_startup_pages() {
     for delay in [Duration::ZERO, SETTLED] {
         tokio::time::sleep(delay).await;

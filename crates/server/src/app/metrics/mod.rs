@@ -15,13 +15,13 @@ use std::{
 };
 
 use landfall::Stats;
+use landfall_http::NetStats;
 
 use super::AppParts;
 #[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
 #[cfg(feature = "s3")]
 use super::storage::StorageBackend;
-use landfall_http::NetStats;
 
 /// A metric is `kind name = value, help;`. With `for row in rows` and a label, each row is a sample.
 macro_rules! metrics {
