@@ -13,6 +13,7 @@ GIB = 1 << 30
 MIB = 1 << 20
 BROWSER_CHUNK = 2_000_000  # what tutorials for browser clients set
 LOAD_PATIENCE = 900  # seconds
+SETTLED = 2  # seconds after the first answer, when a server without work is idle
 
 
 class Mode:
@@ -184,8 +185,9 @@ def derive(result, mode):
 
 
 def start_once(server, root, pin=(None, None)):
-    """Starts and stops it; the seconds until its first answer."""
+    """Starts and stops it: the time until its first answer, and its memory when it is idle."""
     with Running(server, root, pin[0]) as running:
+        time.sleep(SETTLED)
         return {"start_ms": running.start_seconds * 1e3,
                 "idle_kib": proc.memory_kib(proc.tree(running.process.pid), "VmRSS")}
 

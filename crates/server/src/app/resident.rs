@@ -1,7 +1,7 @@
 //! Memory that only the start has used.
 #![expect(
     unsafe_code,
-    reason = "it more than halves the resident memory of an idle server: bench/run --modes start"
+    reason = "it takes two thirds off the resident memory of an idle server: bench/run --modes start"
 )]
 
 use std::{fs, io, ops::Range, ptr, time::Duration};
@@ -11,17 +11,15 @@ use rustix::mm::{Advice, madvise};
 /// The time after which tasks that the start has spawned are idle.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Unmaps the code and the constants of the program and its libraries, now and a second later.
+/// Unmaps the code and the constants of the program and its libraries, after a second.
 ///
 /// The start runs some of every part of the program, and the kernel maps 64 KiB around each page that it
 /// touches: most of the program. It maps the pages that a running server needs again, from its page cache.
 pub(super) async fn unmap_startup_pages() {
-    for delay in [Duration::ZERO, SETTLED] {
-        tokio::time::sleep(delay).await;
-        // Fails where /proc is missing.
-        if let Err(error) = unmap() {
-            tracing::debug!(%error, "failed to unmap pages of the start");
-        }
+    tokio::time::sleep(SETTLED).await;
+    // Fails where /proc is missing.
+    if let Err(error) = unmap() {
+        tracing::debug!(%error, "failed to unmap pages of the start");
     }
 }
 
