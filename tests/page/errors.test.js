@@ -308,7 +308,7 @@ test('a server that is killed and comes back gets the rest', async () => {
 test('the end of being offline ends the wait', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('offline.bin', 8 * MiB);
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB / 2);
   await visitor.choose(file);
   const row = visitor.row('offline.bin');
   await row.midway(0.1);

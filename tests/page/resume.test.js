@@ -146,7 +146,7 @@ test('without read permission, one click resumes', async () => {
     FileSystemFileHandle.prototype.requestPermission = async () => { leave = 'granted'; return leave; };
   });
   await visitor.tab.reload();
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB / 2);
   await visitor.tab.getByRole('button', { name: 'Choose files' }).click();
   const row = visitor.row('leave.bin');
   await row.midway(0.1);
@@ -181,7 +181,7 @@ test('after a reload paused uploads stay paused, waiting ones resume, finished o
   const small = await landfall.file('p0.bin', 10);
   await visitor.choose(small);
   await visitor.row('p0.bin').is('done');
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB);
   await visitor.choose(files);
   const [first, second, third, fourth] = names.map((name) => visitor.row(name));
   await fourth.is('queued');

@@ -130,7 +130,7 @@ test('progress, speed and time left are shown while it runs', async () => {
 test('pause stops sending, continue resumes at the stored offset', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('paused.bin', 12 * MiB);
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB);
   await visitor.choose(file);
   const row = visitor.row('paused.bin');
   await row.midway();
@@ -155,7 +155,7 @@ test('pause stops sending, continue resumes at the stored offset', async () => {
 testInBrowsers('the upload resumes automatically after a disconnect', async () => {
   const visitor = await Visitor.open(browser, landfall.demo);
   const file = await landfall.file('cut.bin', 12 * MiB);
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB);
   await visitor.choose(file);
   const row = visitor.row('cut.bin');
   await row.midway();
@@ -220,7 +220,7 @@ test('a cancelled creation leaves the list at once and nothing on the server', a
 
 test('files that wait for their turn can be paused and cancelled', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
-  await visitor.slow(2 * MiB);
+  await visitor.slow(MiB / 2);
   const names = ['q1.bin', 'q2.bin', 'q3.bin', 'q4.bin', 'q5.bin', 'q6.bin'];
   const files = await Promise.all(names.map((name) => landfall.file(name, 3 * MiB)));
   await visitor.choose(files);
