@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, VecDeque, hash_map, hash_map::RandomState},
+    collections::{HashMap, VecDeque, hash_map},
     fmt,
     hash::BuildHasher,
     sync::{
@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
-use crate::upload::UploadId;
+use crate::upload::{IdHasher, UploadId};
 
 const SHARDS: usize = 64;
 
@@ -154,8 +154,8 @@ impl Locker for MemoryLocker {
 }
 
 struct Table {
-    shards: [Mutex<HashMap<UploadId, LockEntry>>; SHARDS],
-    hasher: RandomState,
+    shards: [Mutex<HashMap<UploadId, LockEntry, IdHasher>>; SHARDS],
+    hasher: IdHasher,
     next_waiter: AtomicU64,
 }
 
@@ -175,14 +175,14 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
+            hasher: IdHasher::default(),
             next_waiter: AtomicU64::new(0),
         }
     }
 }
 
 impl Table {
-    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, LockEntry>> {
+    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, LockEntry, IdHasher>> {
         let hash = self.hasher.hash_one(id);
         // The upper bits: the map uses the lower ones.
         self.shards[(hash >> 32) as usize % SHARDS].lock()

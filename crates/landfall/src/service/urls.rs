@@ -147,7 +147,8 @@ impl UploadUrls {
                 let origin = self.origin(request);
                 let (scheme, prefix) = (origin.scheme, origin.prefix);
                 match origin.authority {
-                    Some(host) => format!("{scheme}://{host}{prefix}{base}{id}"),
+                    // One allocation, unlike `format!`.
+                    Some(host) => [scheme, "://", &host, prefix, &base, id].concat(),
                     None => format!("{prefix}{base}{id}"),
                 }
             }

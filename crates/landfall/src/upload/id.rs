@@ -23,6 +23,10 @@ const RESERVED: [&str; 4] = [".info", ".part", ".lock", ".stop"];
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadId(Arc<str>);
 
+/// Hashes ids in memory. Random for each map, and several times faster than the hash of the standard library,
+/// which each request would compute twenty times.
+pub(crate) type IdHasher = foldhash::quality::RandomState;
+
 /// A reason why a text is not an [`UploadId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -49,7 +53,7 @@ impl UploadId {
     /// cannot be guessed, so it may serve as the only credential of its upload.
     #[must_use]
     pub fn random() -> Self {
-        Self(hex::encode(rand::random::<[u8; 16]>()).into())
+        Self(format!("{:032x}", rand::random::<u128>()).into())
     }
 
     /// Parses an id.

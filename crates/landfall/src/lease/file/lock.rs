@@ -15,7 +15,10 @@ use nix::{
 
 use parking_lot::Mutex;
 
-use crate::lease::{YieldReason, YieldSignal};
+use crate::{
+    lease::{YieldReason, YieldSignal},
+    upload::IdHasher,
+};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -29,7 +32,7 @@ pub(super) struct LockFile {
     /// Locked during system calls, which are slow on network file systems. Lock it before `held`.
     open: Mutex<Option<OpenFile>>,
     /// Never locked during I/O.
-    held: Mutex<HashMap<u64, HeldByte>>,
+    held: Mutex<HashMap<u64, HeldByte, IdHasher>>,
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //! in approximate LRU order.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::HashMap,
     hash::BuildHasher,
     sync::{
         Arc,
@@ -20,7 +20,7 @@ use super::sys::FileVersion;
 use crate::{
     lease::Fence,
     store::{Result, StoreError, info::UploadInfo},
-    upload::{Upload, UploadId},
+    upload::{IdHasher, Upload, UploadId},
 };
 
 /// A power of two.
@@ -52,13 +52,13 @@ impl Record {
 
 #[derive(Debug, Default)]
 pub(super) struct UploadCache {
-    hasher: RandomState,
+    hasher: IdHasher,
     shards: [Mutex<Shard>; SHARDS],
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    entries: HashMap<UploadId, Arc<CachedUpload>>,
+    entries: HashMap<UploadId, Arc<CachedUpload>, IdHasher>,
     bytes: usize,
 }
 

@@ -76,7 +76,7 @@ impl Root {
 
     pub(super) fn absolute(&self, relative: &str) -> String {
         let slash = if self.path.ends_with('/') { "" } else { "/" };
-        format!("{}{slash}{relative}", self.path)
+        [&self.path, slash, relative].concat()
     }
 
     pub(super) fn parent<'a, 'p>(&'a self, relative: &'p str) -> io::Result<(Parent<'a>, &'p str)> {

@@ -4,6 +4,7 @@
 mod response;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     io,
     sync::Arc,
@@ -51,35 +52,35 @@ pub enum InvalidInfo {
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct InfoJson {
+struct InfoJson<'a> {
     #[serde(rename = "ID")]
-    id: String,
+    id: Cow<'a, str>,
     size: Option<i64>,
     #[serde(default)]
     size_is_deferred: bool,
     /// Always 0; tusd takes the offset from the data.
     #[serde(skip_deserializing)]
     offset: u64,
-    meta_data: Option<BTreeMap<String, String>>,
+    meta_data: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
     #[serde(default)]
     is_partial: bool,
     #[serde(default)]
     is_final: bool,
-    partial_uploads: Option<Vec<String>>,
-    storage: Option<BTreeMap<String, String>>,
+    partial_uploads: Option<Vec<Cow<'a, str>>>,
+    storage: Option<Cow<'a, BTreeMap<String, String>>>,
     /// Absent if tusd created the upload.
-    landfall: Option<LandfallInfo>,
+    landfall: Option<LandfallInfo<'a>>,
 }
 
 #[derive(Deserialize, Serialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
-struct LandfallInfo {
+struct LandfallInfo<'a> {
     /// `Upload-Metadata` as received, if `MetaData` does not lead to it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<String>,
+    metadata: Option<Cow<'a, str>>,
     /// `Upload-Concat` as received.
     #[serde(skip_serializing_if = "Option::is_none")]
-    concat: Option<String>,
+    concat: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     concatenated: Option<bool>,
     /// Nanoseconds since 1970, as `expires`.
@@ -89,20 +90,20 @@ struct LandfallInfo {
     expires: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_size: Option<u64>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    extensions: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_empty")]
+    labels: Cow<'a, BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "is_empty")]
+    extensions: Cow<'a, BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     completion: Option<CompletionState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<StoredResponse>,
     #[serde(rename = "ETag", skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
+    etag: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unverified_from: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    damaged: Option<String>,
+    damaged: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize, Serialize, Clone, Copy)]
@@ -131,7 +132,7 @@ impl UploadInfo {
     /// # Errors
     /// [`InvalidInfo`].
     pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, InvalidInfo> {
-        let info: InfoJson = serde_json::from_slice(json).map_err(|error| {
+        let info: InfoJson<'_> = serde_json::from_slice(json).map_err(|error| {
             if error.is_eof() {
                 InvalidInfo::Truncated
             } else {
@@ -151,7 +152,7 @@ impl UploadInfo {
         let landfall = info.landfall.unwrap_or_default();
         let mut concatenated_unknown = false;
         let kind = if info.is_final {
-            let parse = |part: &String| {
+            let parse = |part: &Cow<'_, str>| {
                 UploadId::new(part).map_err(|error| format!("its part {part:?}: {error}"))
             };
             let parts = info.partial_uploads.unwrap_or_default();
@@ -160,7 +161,7 @@ impl UploadInfo {
             concatenated_unknown = landfall.concatenated.is_none();
             UploadKind::Final {
                 parts,
-                header: landfall.concat.unwrap_or_default(),
+                header: landfall.concat.unwrap_or_default().into_owned(),
                 concatenated: landfall.concatenated.unwrap_or(false),
             }
         } else if info.is_partial {
@@ -168,19 +169,21 @@ impl UploadInfo {
         } else {
             UploadKind::Regular
         };
-        let mut metadata = Metadata::from_pairs(info.meta_data.unwrap_or_default());
+        let pairs = info.meta_data.unwrap_or_default().into_iter();
+        let mut metadata =
+            Metadata::from_pairs(pairs.map(|(key, value)| (key, value.into_owned())));
         if let Some(header) = &landfall.metadata {
             metadata = metadata.with_header(header);
         }
         let mut upload = Upload::new(id.clone(), length);
         upload.metadata = metadata;
         upload.kind = kind;
-        upload.storage = info.storage.unwrap_or_default();
+        upload.storage = info.storage.unwrap_or_default().into_owned();
         let time = |nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
         upload.created = landfall.created.and_then(time);
         upload.expires = landfall.expires.and_then(time);
         upload.max_size = landfall.max_size;
-        upload.labels = landfall.labels;
+        upload.labels = landfall.labels.into_owned();
         upload.completion = match landfall.completion {
             None => Completion::NotTracked,
             Some(CompletionState::Pending) => Completion::Pending,
@@ -189,15 +192,15 @@ impl UploadInfo {
                 Completion::Done(response.map(Arc::new))
             }
         };
-        upload.etag = landfall.etag;
+        upload.etag = landfall.etag.map(Cow::into_owned);
         upload.created_by_tusd = created_by_tusd;
         Ok(Self {
             upload,
-            stated_id: info.id,
+            stated_id: info.id.into_owned(),
             unverified_from: landfall.unverified_from,
-            damaged: landfall.damaged,
+            damaged: landfall.damaged.map(Cow::into_owned),
             concatenated_unknown,
-            extensions: landfall.extensions,
+            extensions: landfall.extensions.into_owned(),
         })
     }
 
@@ -209,10 +212,10 @@ impl UploadInfo {
         let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
         let metadata = pairs
             .iter()
-            .map(|(key, value)| ((*key).to_owned(), text(value)));
-        let parts = upload.parts().iter().map(UploadId::to_string);
+            .map(|(key, value)| (Cow::Borrowed(*key), text(value)));
+        let parts = upload.parts().iter().map(|part| part.as_str().into());
         let json = InfoJson {
-            id: upload.id.to_string(),
+            id: upload.id.as_str().into(),
             size: Some(upload.length.map_or(0, u64::cast_signed)),
             size_is_deferred: upload.length.is_none(),
             offset: 0,
@@ -220,14 +223,14 @@ impl UploadInfo {
             is_partial: upload.is_partial(),
             is_final: upload.is_final(),
             partial_uploads: upload.is_final().then(|| parts.collect()),
-            storage: Some(upload.storage.clone()),
+            storage: Some(Cow::Borrowed(&upload.storage)),
             landfall: Some(landfall_info(self, &pairs)),
         };
         go_json(&json)
     }
 }
 
-fn landfall_info(info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallInfo {
+fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallInfo<'a> {
     let upload = &info.upload;
     let header = Some(upload.metadata.header());
     let header = header.filter(|header| !header.is_empty() && !is_equivalent(header, pairs));
@@ -236,14 +239,16 @@ fn landfall_info(info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallIn
         UploadKind::Regular | UploadKind::Partial => None,
     };
     LandfallInfo {
-        metadata: header.map(str::to_owned),
-        concat: concat.filter(|header| !header.is_empty()).cloned(),
+        metadata: header.map(Cow::Borrowed),
+        concat: concat
+            .filter(|header| !header.is_empty())
+            .map(|header| header.as_str().into()),
         concatenated: upload.is_final().then(|| upload.is_concatenated()),
         created: upload.created.map(nanos),
         expires: upload.expires.map(nanos),
         max_size: upload.max_size,
-        labels: upload.labels.clone(),
-        extensions: info.extensions.clone(),
+        labels: Cow::Borrowed(&upload.labels),
+        extensions: Cow::Borrowed(&info.extensions),
         completion: match upload.completion {
             Completion::NotTracked => None,
             Completion::Pending => Some(CompletionState::Pending),
@@ -253,10 +258,14 @@ fn landfall_info(info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallIn
             .completion
             .response()
             .map(|one| StoredResponse::new(one)),
-        etag: upload.etag.clone(),
+        etag: upload.etag.as_deref().map(Cow::Borrowed),
         unverified_from: info.unverified_from,
-        damaged: info.damaged.clone(),
+        damaged: info.damaged.as_deref().map(Cow::Borrowed),
     }
+}
+
+fn is_empty(map: &BTreeMap<String, String>) -> bool {
+    map.is_empty()
 }
 
 fn nanos(time: SystemTime) -> u64 {
@@ -272,13 +281,16 @@ fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
 }
 
 /// Each byte that is not UTF-8 becomes U+FFFD, as in Go.
-fn text(value: &[u8]) -> String {
+fn text(value: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(value) {
+        return text.into();
+    }
     let mut text = String::new();
     for chunk in value.utf8_chunks() {
         text.push_str(chunk.valid());
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
-    text
+    text.into()
 }
 
 fn go_json(value: &impl Serialize) -> Vec<u8> {
@@ -298,6 +310,11 @@ impl Formatter for GoFormatter {
         fragment: &str,
     ) -> io::Result<()> {
         const ESCAPED: [char; 6] = ['<', '>', '&', '\u{2028}', '\u{2029}', '\u{fffd}'];
+        // Nearly all text has none of their first bytes. A fold compares many bytes at once.
+        let has_first = |found, b| found | matches!(b, b'<' | b'>' | b'&' | 0xe2 | 0xef);
+        if !fragment.bytes().fold(false, has_first) {
+            return out.write_all(fragment.as_bytes());
+        }
         for piece in fragment.split_inclusive(ESCAPED) {
             let plain = piece.trim_end_matches(ESCAPED);
             out.write_all(plain.as_bytes())?;
