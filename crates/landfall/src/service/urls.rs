@@ -297,6 +297,9 @@ fn same_host(own: &str, other: &str, scheme: &str) -> bool {
 
 /// `None` if the encoding is invalid or not UTF-8.
 fn unescape(escaped: &str) -> Option<Cow<'_, str>> {
+    if !escaped.contains('%') {
+        return Some(escaped.into());
+    }
     let is_escape = |after: &str| {
         let digits = after.as_bytes().first_chunk::<2>();
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
