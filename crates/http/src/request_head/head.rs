@@ -262,33 +262,28 @@ fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
 
 /// RFC 9110 section 5.6.2.
 fn is_token(byte: u8) -> bool {
-    static TOKEN: [bool; 256] = alphanumeric_and(b"!#$%&'*+-.^_`|~");
-    TOKEN[usize::from(byte)]
+    static TOKEN: [bool; 256] = set(b"!#$%&'*+-.^_`|~");
+    byte.is_ascii_alphanumeric() || TOKEN[usize::from(byte)]
 }
 
 /// RFC 3986 section 3.3, as every parser accepts it.
 fn is_plain_target(byte: u8) -> bool {
-    static TARGET: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=:@/?%[]");
-    TARGET[usize::from(byte)]
+    static TARGET: [bool; 256] = set(b"-._~!$&'()*+,;=:@/?%[]");
+    byte.is_ascii_alphanumeric() || TARGET[usize::from(byte)]
 }
 
 /// `uri-host [ ":" port ]`, RFC 3986 section 3.2.2.
 fn is_host(byte: u8) -> bool {
-    static HOST: [bool; 256] = alphanumeric_and(b"-._~!$&'()*+,;=:[]%");
-    HOST[usize::from(byte)]
+    static HOST: [bool; 256] = set(b"-._~!$&'()*+,;=:[]%");
+    byte.is_ascii_alphanumeric() || HOST[usize::from(byte)]
 }
 
-const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
+const fn set(bytes: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
     let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
+    while at < bytes.len() {
+        set[bytes[at] as usize] = true;
         at += 1;
     }
-    table
+    set
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
 use crate::upload::{IdHasher, UploadId};
 
-const SHARDS: usize = 64;
+const SHARDS: usize = 32;
 
 /// A locker with leases in memory, for a store that only this process writes to.
 ///
@@ -153,6 +153,7 @@ impl Locker for MemoryLocker {
     }
 }
 
+#[derive(Default)]
 struct Table {
     shards: [Mutex<HashMap<UploadId, LockEntry, IdHasher>>; SHARDS],
     hasher: IdHasher,
@@ -169,16 +170,6 @@ struct Waiter {
     offset: Option<u64>,
     signal: YieldSignal,
     granted: oneshot::Sender<LocalLease>,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: IdHasher::default(),
-            next_waiter: AtomicU64::new(0),
-        }
-    }
 }
 
 impl Table {

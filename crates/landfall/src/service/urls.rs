@@ -132,10 +132,8 @@ impl UploadUrls {
 
     pub(super) fn external_origin(&self, request: &Parts) -> (bool, Option<String>) {
         let origin = self.origin(request);
-        (
-            origin.scheme == "https",
-            origin.authority.map(Cow::into_owned),
-        )
+        let authority = origin.authority.map(Cow::into_owned);
+        (origin.scheme == "https", authority)
     }
 
     fn url(&self, request: &Parts, id: &str) -> String {
@@ -147,7 +145,6 @@ impl UploadUrls {
                 let origin = self.origin(request);
                 let (scheme, prefix) = (origin.scheme, origin.prefix);
                 match origin.authority {
-                    // One allocation, unlike `format!`.
                     Some(host) => [scheme, "://", &host, prefix, &base, id].concat(),
                     None => format!("{prefix}{base}{id}"),
                 }

@@ -404,11 +404,8 @@ impl Drop for LiveUploadGuard<'_> {
     fn drop(&mut self) {
         let (id, live) = (&self.live.upload.id, &self.live);
         let mut shard = self.set.shard(id);
-        if shard
-            .writers
-            .get(id)
-            .is_some_and(|other| Arc::ptr_eq(other, live))
-        {
+        let current = shard.writers.get(id);
+        if current.is_some_and(|current| Arc::ptr_eq(current, live)) {
             shard.writers.remove(id);
             let has_moved =
                 live.received.load(Ordering::Relaxed) > live.emitted.load(Ordering::Relaxed);

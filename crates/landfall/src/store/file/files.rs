@@ -217,11 +217,8 @@ impl Inner {
                 .map_err(|error| failed(id, "reading the size of the data", error))?;
             // Unverified bytes must not count: if they were written between the two stats, the
             // description changed just now.
-            let now = SystemTime::now();
-            let recent = now
-                .duration_since(data.modified())
-                .is_ok_and(|age| age < RECENT_CHANGE)
-                || data.modified() > now;
+            let age = SystemTime::now().duration_since(data.modified());
+            let recent = !age.is_ok_and(|age| age >= RECENT_CHANGE);
             if recent && self.stat(&info_path(id)).ok() != Some(info) {
                 continue;
             }
