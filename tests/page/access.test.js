@@ -103,7 +103,7 @@ testInBrowsers('everything can be done with the keyboard alone', async () => {
   });
 
   const file = await landfall.file('keys.bin', 10 * MiB);
-  // Slow enough to be under way still when the key has been pressed thirty times on a busy machine.
+  // The upload must not finish before thirty key presses on a busy machine.
   await visitor.slow(MiB / 4);
   await tabTo('Choose files');
   assert.ok(await seen(), 'the focus can’t be seen');
