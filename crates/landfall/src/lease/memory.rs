@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, VecDeque, hash_map},
+    collections::{HashMap, VecDeque, hash_map, hash_map::RandomState},
     fmt,
     hash::BuildHasher,
     sync::{
@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
-use crate::upload::{IdHasher, UploadId};
+use crate::upload::UploadId;
 
 const SHARDS: usize = 32;
 
@@ -155,8 +155,8 @@ impl Locker for MemoryLocker {
 
 #[derive(Default)]
 struct Table {
-    shards: [Mutex<HashMap<UploadId, LockEntry, IdHasher>>; SHARDS],
-    hasher: IdHasher,
+    shards: [Mutex<HashMap<UploadId, LockEntry>>; SHARDS],
+    hasher: RandomState,
     next_waiter: AtomicU64,
 }
 
@@ -173,7 +173,7 @@ struct Waiter {
 }
 
 impl Table {
-    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, LockEntry, IdHasher>> {
+    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, LockEntry>> {
         let hash = self.hasher.hash_one(id);
         // The upper bits: the map uses the lower ones.
         self.shards[(hash >> 32) as usize % SHARDS].lock()

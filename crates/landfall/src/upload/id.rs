@@ -23,9 +23,6 @@ const RESERVED: [&str; 4] = [".info", ".part", ".lock", ".stop"];
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadId(Arc<str>);
 
-/// Seeded at random, and faster than that of the standard library: a request hashes its id twenty times.
-pub(crate) type IdHasher = foldhash::quality::RandomState;
-
 /// A reason why a text is not an [`UploadId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -8,7 +8,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub(crate) use self::id::IdHasher;
 pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
 pub use landfall_protocol::Metadata;
 use sha2::{Digest as _, Sha256};

@@ -6,7 +6,7 @@ mod eviction;
 
 use std::{
     collections::HashMap,
-    hash::BuildHasher,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,7 +27,7 @@ use self::{
 use super::RequestContext;
 use crate::{
     hook::ClientResponse,
-    upload::{IdHasher, Upload, UploadId},
+    upload::{Upload, UploadId},
 };
 
 pub(super) const SHARDS: usize = 16;
@@ -39,7 +39,7 @@ const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Shard {
-    writers: HashMap<UploadId, Arc<LiveUpload>, IdHasher>,
+    writers: HashMap<UploadId, Arc<LiveUpload>>,
     ended: Ended,
 }
 
@@ -47,7 +47,7 @@ struct Shard {
 pub(super) struct LiveUploads {
     emits: bool,
     shards: [Mutex<Shard>; SHARDS],
-    hasher: IdHasher,
+    hasher: RandomState,
     last_scan: Mutex<Scan>,
 }
 
@@ -56,7 +56,7 @@ impl LiveUploads {
         Self {
             emits,
             shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: IdHasher::default(),
+            hasher: RandomState::new(),
             last_scan: Mutex::default(),
         }
     }

@@ -15,10 +15,7 @@ use nix::{
 
 use parking_lot::Mutex;
 
-use crate::{
-    lease::{YieldReason, YieldSignal},
-    upload::IdHasher,
-};
+use crate::lease::{YieldReason, YieldSignal};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -32,7 +29,7 @@ pub(super) struct LockFile {
     /// Locked during system calls, which are slow on network file systems. Lock it before `held`.
     open: Mutex<Option<OpenFile>>,
     /// Never locked during I/O.
-    held: Mutex<HashMap<u64, HeldByte, IdHasher>>,
+    held: Mutex<HashMap<u64, HeldByte>>,
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //! in approximate LRU order.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
     sync::{
         Arc,
@@ -20,7 +20,7 @@ use super::sys::FileVersion;
 use crate::{
     lease::Fence,
     store::{Result, StoreError, info::UploadInfo},
-    upload::{IdHasher, Upload, UploadId},
+    upload::{Upload, UploadId},
 };
 
 /// A power of two.
@@ -52,13 +52,13 @@ impl Record {
 
 #[derive(Debug, Default)]
 pub(super) struct UploadCache {
-    hasher: IdHasher,
+    hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    entries: HashMap<UploadId, Arc<CachedUpload>, IdHasher>,
+    entries: HashMap<UploadId, Arc<CachedUpload>>,
     bytes: usize,
 }
 
