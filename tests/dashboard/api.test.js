@@ -71,7 +71,7 @@ test('the data of the screenshots match the schemas', () => {
 
 test('responses match the schemas exactly', async () => {
   const running = await Upload.create(landfall, 'running.bin', 20 * MB);
-  const stop = running.flow(2 * MB);
+  const stop = running.flow(MB / 4);
   const done = await Upload.whole(landfall, 'done.bin', MB);
   const { uploads } = await until(async () => {
     const list = await request('GET', 'uploads?state=progress,completed', 200);

@@ -14,10 +14,12 @@ const audited = (action) => landfall.log.filter((line) => line.includes(` audit=
 test('an upload without a client reads as waiting in every place', async () => {
   const upload = await Upload.create(landfall, 'pause.bin', 8 * MB);
   upload.send(2 * MB);
+  const stop = upload.flow(10);
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(operator.live('pause.bin'), /Receiving/);
   await operator.says(operator.row('pause.bin'), /Receiving/);
+  stop();
   upload.request.destroy();
   for (const place of [operator.live('pause.bin'), operator.row('pause.bin')]) {
     await operator.says(place, /Waiting for the client/);
@@ -30,8 +32,10 @@ test('an upload without a client reads as waiting in every place', async () => {
   // A silent connection is no transfer either.
   const silent = await Upload.create(landfall, 'silent.bin', 8 * MB);
   silent.send(MB);
+  const stopSilent = silent.flow(10);
   await tab.goBack();
   await operator.says(operator.live('silent.bin'), /Receiving/);
+  stopSilent();
   await operator.says(operator.live('silent.bin'), /Waiting for the client/);
   silent.request.destroy();
   await operator.leave();
@@ -79,7 +83,7 @@ test('the page of an upload has an address of its own', async () => {
 
 testInBrowsers('the received bytes of an open page become a chart', async () => {
   const upload = await Upload.create(landfall, 'growing.bin', 60 * MB);
-  const stop = upload.flow(2 * MB);
+  const stop = upload.flow(MB / 2);
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.openDetail('growing.bin');

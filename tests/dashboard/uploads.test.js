@@ -40,7 +40,7 @@ testInBrowsers('an upload is shown from creation to completion', () => withServe
   const entry = operator.live('voyage.mp4');
   await operator.says(entry, /Waiting for the client/);
   await operator.says(operator.row('voyage.mp4'), /Waiting for the client/);
-  const stop = upload.flow(4 * MB);
+  const stop = upload.flow(MB);
   const figures = entry.locator('.figures');
   await operator.says(figures, /^\d+ % · [\d.]+ MB of 40 MB · [\d.]+ MB\/s · \d+ s left$/);
   await operator.says(entry, /Receiving.*\n? *on harbour/s);
