@@ -39,6 +39,8 @@ ON_S3 = {
 ON_HOOKS = ("landfall", "tusd", "node")
 # Those whose settings crowds are measured with.
 ON_CROWDS = ("landfall",)
+# Those that stop at one layer of Landfall, from the outermost to the innermost.
+ON_LAYERS = ("landfall", "bare-hyper", "bare-httparse", "bare-memory")
 # Who gives leave to upload: the path is one that is there.
 ON_GRANTS = {
     "landfall": ("/files/", "tus"),
@@ -50,6 +52,7 @@ ON_DIRECT = {
     "companion": ("/s3/params", "signer"),
 }
 TITLES = {"landfall": "Landfall", "bare-loop": "bare loop (recv + write)", "node": "@tus/server",
+          "bare-hyper": "hyper + file", "bare-httparse": "httparse + file", "bare-memory": "httparse",
           "nginx": "nginx PUT", "fastapi": "by hand (FastAPI)", "companion": "@uppy/companion"}
 TITLES_ON_S3 = {"landfall": "Landfall", "landfall-redis": "Landfall, leases in Redis",
                 "node": "@tus/s3-store", "aws": "aws s3 cp", "rclone": "rclone copyto"}

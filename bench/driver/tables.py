@@ -91,6 +91,8 @@ def section(run):
         return "direct"
     if any(mode.startswith("crowd-") for mode in run["modes"]):
         return "crowds"
+    if "bare-memory" in run["servers"]:
+        return "layers"
     return "disk" if "sync" in run else "s3" if "behind" in run else "peers"
 
 
