@@ -39,8 +39,6 @@ ON_S3 = {
 ON_HOOKS = ("landfall", "tusd", "node")
 # Those whose settings crowds are measured with.
 ON_CROWDS = ("landfall",)
-# Those that stop at one layer of Landfall, from the outermost to the innermost.
-ON_LAYERS = ("landfall", "bare-hyper", "bare-httparse", "bare-memory")
 # Who gives leave to upload: the path is one that is there.
 ON_GRANTS = {
     "landfall": ("/files/", "tus"),
@@ -79,6 +77,14 @@ class Server:
         one.title = TITLES_ON_S3.get(name, name)
         one.script = os.path.join(BENCH, "peers", "s3", f"{name}.sh")
         one.no_files = name.startswith("landfall")
+        return one
+
+    @classmethod
+    def on_layer(cls, name, environment):
+        """Landfall, or a server with only its lower layers: bare-hyper, bare-httparse or bare-memory."""
+        one = cls(name, *BUILT_IN["landfall"], dict(environment, LAYER=name.removeprefix("bare-")))
+        if name != "landfall":
+            one.script = os.path.join(BENCH, "peers", "layer.sh")
         return one
 
     @classmethod

@@ -89,7 +89,7 @@ class Tables(unittest.TestCase):
     def test_the_places_of_all_sections_are_in_the_docs(self):
         with open(os.path.join(os.path.dirname(BENCH), "docs", "benchmarks.md")) as file:
             docs = file.read()
-        for section in ("peers", "disk", "s3", "hooks"):
+        for section in ("peers", "layers", "disk", "s3", "hooks"):
             self.assertIn(f"<!-- measured: {section} -->", docs)
 
 

@@ -1,13 +1,13 @@
-//! Servers that stop at one layer of Landfall: the benchmark compares them with it and with each other.
+//! Servers with only the lower layers of Landfall: the benchmark compares them with it and with each other.
 //!
 //! ```text
-//! layers httparse PORT memory     a connection loop on tokio and httparse, bodies in memory
+//! layers memory PORT FOLDER       a connection loop on tokio and httparse, bodies in memory
 //! layers httparse PORT FOLDER     the same, each body in a file
 //! layers hyper PORT FOLDER        hyper instead of the loop
 //! ```
 //!
-//! Each processor has a thread with its own runtime, as in Landfall. They speak as much tus as the load
-//! generator needs, and check nothing.
+//! Each processor has a thread with its own runtime, as in Landfall. They implement the part of tus that the
+//! load generator uses, and check nothing.
 
 mod on_httparse;
 mod on_hyper;
@@ -20,11 +20,11 @@ use tokio::{net::TcpStream, runtime};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [layer, port, place] = arguments.as_slice() else {
-        eprintln!("usage: layers httparse|hyper PORT FOLDER|memory");
+    let [layer, port, folder] = arguments.as_slice() else {
+        eprintln!("usage: layers memory|httparse|hyper PORT FOLDER");
         return ExitCode::FAILURE;
     };
-    match serve(layer, port, place) {
+    match serve(layer, port, Path::new(folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("layers: {error}");
@@ -34,17 +34,14 @@ fn main() -> ExitCode {
 }
 
 /// Serves on a port of 127.0.0.1 until it is killed.
-fn serve(layer: &str, port: &str, place: &str) -> io::Result<()> {
+fn serve(layer: &str, port: &str, folder: &Path) -> io::Result<()> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
-    let is_hyper = match layer {
-        "hyper" => true,
-        "httparse" => false,
-        _ => return Err(invalid("the layer is httparse or hyper")),
-    };
     let port: u16 = port.parse().map_err(|_| invalid("the port is no number"))?;
-    let store = Arc::new(match place {
+    let is_hyper = layer == "hyper";
+    let store = Arc::new(match layer {
         "memory" => Store::memory(),
-        folder => Store::folder(Path::new(folder))?,
+        "httparse" | "hyper" => Store::folder(folder)?,
+        _ => return Err(invalid("the layer is memory, httparse or hyper")),
     });
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     let workers = (0..thread::available_parallelism()?.get())

@@ -1,10 +1,11 @@
-//! A connection loop of its own: httparse, one buffer, one write for each response.
+//! A connection loop on httparse: one buffer, one write for each response.
 
 use std::{
     io::{self, ErrorKind},
     str,
 };
 
+use hyper::Method;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -22,17 +23,8 @@ struct Head {
     id: String,
     length: u64,
     offset: u64,
-    /// Where the body begins.
+    /// Length of the head.
     end: usize,
-}
-
-#[derive(PartialEq)]
-enum Method {
-    Options,
-    Head,
-    Get,
-    Post,
-    Patch,
 }
 
 /// `None` while the head is incomplete.
@@ -43,14 +35,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
     let httparse::Status::Complete(end) = request.parse(bytes).map_err(malformed)? else {
         return Ok(None);
     };
-    let method = match request.method {
-        Some("OPTIONS") => Method::Options,
-        Some("HEAD") => Method::Head,
-        Some("GET") => Method::Get,
-        Some("POST") => Method::Post,
-        Some("PATCH") => Method::Patch,
-        _ => return Err(ErrorKind::Unsupported.into()),
-    };
+    let method = request.method.unwrap_or_default();
     let path = request.path.unwrap_or_default();
     let number = |name: &str| {
         let field = request
@@ -61,7 +46,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Head>> {
         value.and_then(|value| value.parse().ok()).unwrap_or(0)
     };
     Ok(Some(Head {
-        method,
+        method: method.parse().map_err(io::Error::other)?,
         id: path.rsplit('/').next().unwrap_or_default().into(),
         length: number("content-length"),
         offset: number("upload-offset"),
@@ -83,25 +68,25 @@ pub(crate) async fn connection(mut stream: TcpStream, store: &Store) -> io::Resu
                 count => filled += count,
             }
         };
-        let early = usize::try_from(head.length).map_or(filled, |length| head.end + length);
-        let used = early.min(filled);
+        let used = usize::try_from(head.length)
+            .map_or(filled, |length| filled.min(head.end.saturating_add(length)));
         let response = match head.method {
-            Method::Options => {
+            Method::OPTIONS => {
                 "204 No Content\r\nTus-Extension: creation,creation-with-upload\r\n\r\n".into()
             }
-            Method::Head => {
+            Method::HEAD => {
                 let offset = store.offset(&head.id)?;
                 format!("200 OK\r\nUpload-Offset: {offset}\r\nCache-Control: no-store\r\n\r\n")
             }
-            Method::Get => {
+            Method::GET => {
                 let body = store.read(&head.id)?;
                 let start = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                 stream.write_all(start.as_bytes()).await?;
                 stream.write_all(&body).await?;
                 String::new()
             }
-            Method::Post | Method::Patch => {
-                let is_new = head.method == Method::Post;
+            Method::POST | Method::PATCH => {
+                let is_new = head.method == Method::POST;
                 let mut append = if is_new {
                     store.create()?
                 } else {
@@ -121,6 +106,7 @@ pub(crate) async fn connection(mut stream: TcpStream, store: &Store) -> io::Resu
                     format!("204 No Content\r\nUpload-Offset: {offset}\r\n\r\n")
                 }
             }
+            _ => return Err(ErrorKind::Unsupported.into()),
         };
         buffer.copy_within(used..filled, 0);
         filled -= used;

@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::store::Store;
+use crate::store::{Append, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -55,13 +55,14 @@ async fn respond(request: Request<Incoming>, store: &Store) -> Result<Response<F
             response.headers_mut().insert("location", location);
             offset = Some(end);
         }
-        _ => {
+        Method::PATCH => {
             let start = request.headers().get("upload-offset");
             let start = start.ok_or("no Upload-Offset")?.to_str()?.parse()?;
             let append = store.append(id, start)?;
             *response.status_mut() = StatusCode::NO_CONTENT;
             offset = Some(receive(request.into_body(), append, store).await?.1);
         }
+        _ => *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED,
     }
     if let Some(offset) = offset {
         let offset = HeaderValue::from(offset);
@@ -70,11 +71,7 @@ async fn respond(request: Request<Incoming>, store: &Store) -> Result<Response<F
     Ok(response)
 }
 
-async fn receive(
-    mut body: Incoming,
-    mut append: crate::store::Append,
-    store: &Store,
-) -> Result<(String, u64)> {
+async fn receive(mut body: Incoming, mut append: Append, store: &Store) -> Result<(String, u64)> {
     while let Some(frame) = body.frame().await {
         if let Some(bytes) = frame?.data_ref() {
             append.write(bytes)?;

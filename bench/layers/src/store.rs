@@ -1,4 +1,4 @@
-//! Uploads: in memory, or each in a file of its own.
+//! Uploads: in memory, or each in its own file.
 
 use std::{
     collections::HashMap,
@@ -69,7 +69,7 @@ impl Store {
         })
     }
 
-    /// A new upload.
+    /// Creates an upload.
     pub(crate) fn create(&self) -> io::Result<Append> {
         let id = self.next.fetch_add(1, Relaxed).to_string();
         let target = match &self.place {
@@ -83,7 +83,7 @@ impl Store {
         })
     }
 
-    /// An upload that goes on at `offset`.
+    /// Continues an upload at `offset`.
     pub(crate) fn append(&self, id: &str, offset: u64) -> io::Result<Append> {
         let target = match &self.place {
             Place::Memory(uploads) => {
@@ -109,7 +109,7 @@ impl Store {
         (append.id, append.offset)
     }
 
-    /// The bytes that an upload has.
+    /// Returns the length of what is stored.
     pub(crate) fn offset(&self, id: &str) -> io::Result<u64> {
         match &self.place {
             Place::Memory(uploads) => match lock(uploads).get(id) {
@@ -120,7 +120,7 @@ impl Store {
         }
     }
 
-    /// The content of an upload.
+    /// Returns the content.
     pub(crate) fn read(&self, id: &str) -> io::Result<Vec<u8>> {
         match &self.place {
             Place::Memory(uploads) => {

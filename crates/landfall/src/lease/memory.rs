@@ -1,7 +1,7 @@
 use std::{
-    collections::{HashMap, VecDeque, hash_map, hash_map::RandomState},
+    collections::{HashMap, VecDeque, hash_map},
     fmt,
-    hash::BuildHasher,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
