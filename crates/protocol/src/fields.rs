@@ -28,10 +28,11 @@ pub fn single_value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a str>, InvalidField> {
-    let Some(first) = headers.get(name) else {
+    let mut values = headers.get_all(name).iter();
+    let Some(first) = values.next() else {
         return Ok(None);
     };
-    if headers.get_all(name).iter().nth(1).is_some() {
+    if values.next().is_some() {
         return Err(InvalidField::Repeated);
     }
     let text = first.to_str().map_err(|_| InvalidField::NotText)?;

@@ -274,6 +274,6 @@ pub(super) fn value(text: &str) -> Result<HeaderValue, Error> {
 }
 
 pub(super) fn date(at: SystemTime) -> HeaderValue {
-    HeaderValue::from_str(&httpdate::fmt_http_date(at))
+    HeaderValue::try_from(httpdate::fmt_http_date(at))
         .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }

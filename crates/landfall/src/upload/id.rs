@@ -63,6 +63,10 @@ impl UploadId {
         if id.len() > MAX_ID_LEN {
             return Err(InvalidId::TooLong);
         }
+        // Every id of `random`.
+        if id.len() <= MAX_SEGMENT_LEN && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Ok(Self(id.into()));
+        }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~%!$'()*+,;=/:@".contains(c);
         if let Some(c) = id.chars().find(|&c| !allowed(c)) {
             return Err(InvalidId::Character(c));

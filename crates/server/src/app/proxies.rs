@@ -71,6 +71,9 @@ pub(super) fn client_address(
     peer: Option<IpAddr>,
 ) -> Option<IpAddr> {
     let mut nearest = peer.map(|peer| peer.to_canonical());
+    if !urls.trusts(nearest) {
+        return nearest;
+    }
     let lines = headers.get_all("x-forwarded-for").iter().rev();
     let lines = lines.map(|line| line.to_str().unwrap_or("?"));
     for hop in lines.flat_map(|line| line.rsplit(',')) {

@@ -82,8 +82,26 @@ pub(super) struct WriterState {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct CachedInfo {
-    pub(super) record: Option<(FileVersion, Arc<Record>)>,
+    pub(super) record: Option<(KnownInfo, Arc<Record>)>,
     pub(super) synced: Synced,
+}
+
+/// The `.info` that a cached record was decoded from.
+#[derive(Debug, Clone)]
+pub(super) enum KnownInfo {
+    /// An equal version is the same content.
+    Version(FileVersion),
+    /// Too young for its version to prove that.
+    Content(Box<[u8]>),
+}
+
+impl KnownInfo {
+    fn memory_size(&self) -> usize {
+        match self {
+            Self::Version(_) => 0,
+            Self::Content(json) => json.len(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -122,17 +140,17 @@ impl UploadCache {
     }
 
     /// Does nothing if entries in use leave no memory for it.
-    pub(super) fn insert_info(&self, id: &UploadId, version: FileVersion, record: &Arc<Record>) {
+    pub(super) fn insert_info(&self, id: &UploadId, info: KnownInfo, record: &Arc<Record>) {
         let mut shard = self.shard(id);
         let entry = shard.get_or_insert(id);
-        let bytes = record.upload.memory_size();
+        let bytes = record.upload.memory_size() + info.memory_size();
         if !shard.fits(&entry, bytes) {
             shard.evict(bytes);
         }
         let fits = shard.fits(&entry, bytes);
         let bytes = if fits { bytes } else { 0 };
         shard.bytes = shard.bytes - entry.bytes.swap(bytes, Ordering::Relaxed) + bytes;
-        entry.info.lock().record = fits.then(|| (version, Arc::clone(record)));
+        entry.info.lock().record = fits.then(|| (info, Arc::clone(record)));
     }
 
     #[cfg(test)]
@@ -342,7 +360,7 @@ mod tests {
         let size = record.upload.memory_size();
         assert!(size > 900_000, "as measured, not {size}");
         for n in 0..2000 {
-            cache.insert_info(&id(n), FileVersion::default(), &record);
+            cache.insert_info(&id(n), KnownInfo::Version(FileVersion::default()), &record);
             let newest = cache.get(&id(n)).unwrap();
             assert!(newest.info.lock().record.is_some(), "the newest is cached");
         }
@@ -357,7 +375,7 @@ mod tests {
         // Entries in use are not evicted, but they stay within the memory limit.
         let used: Vec<_> = (0..2000).map(|n| cache.get_or_insert(&id(n))).collect();
         for n in 0..2000 {
-            cache.insert_info(&id(n), FileVersion::default(), &record);
+            cache.insert_info(&id(n), KnownInfo::Version(FileVersion::default()), &record);
         }
         let with_record = |entry: &&Arc<CachedUpload>| entry.info.lock().record.is_some();
         let kept = used.iter().filter(with_record).count();

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{
     Durability, Inner,
-    cache::{CachedUpload, Record},
+    cache::{CachedUpload, KnownInfo, Record},
     paths::INFO,
     sys::{self, FileVersion},
 };
@@ -57,6 +57,8 @@ pub(super) struct CreatedFiles {
     pub(super) upload: Arc<Upload>,
     pub(super) data_path: String,
     pub(super) data: OwnedFd,
+    /// The content of the description.
+    pub(super) json: Vec<u8>,
     /// The names of the files may not be synced.
     pub(super) synced: Option<(u64, FileVersion)>,
 }
@@ -156,6 +158,7 @@ impl Inner {
             upload: Arc::new(upload),
             data_path,
             data,
+            json,
             synced,
         })
     }
@@ -276,11 +279,14 @@ impl Inner {
         let fail = |error| failed(id, "reading the description", error);
         let (dir, name) = self.root.parent(&path).map_err(fail)?;
         if let Some(entry) = entry {
-            let version = sys::stat(dir.as_fd(), name).map_err(fail)?;
-            if let Some((known, record)) = &entry.info.lock().record
-                && *known == version
+            let known = match &entry.info.lock().record {
+                Some((KnownInfo::Version(known), record)) => Some((*known, Arc::clone(record))),
+                _ => None,
+            };
+            if let Some((known, record)) = known
+                && sys::stat(dir.as_fd(), name).map_err(fail)? == known
             {
-                return Ok((Arc::clone(record), version));
+                return Ok((record, known));
             }
         }
         let file = sys::open_read(dir.as_fd(), name).map_err(fail)?;
@@ -294,12 +300,22 @@ impl Inner {
         let mut json = vec![0; usize::try_from(version.size).unwrap_or_default()];
         let len = sys::read_at(file.as_fd(), &mut json, 0).map_err(fail)?;
         json.truncate(len);
-        let record = Arc::new(self.interpret(id, &path, &json)?);
+        let known = entry.and_then(|entry| match &entry.info.lock().record {
+            Some((KnownInfo::Content(known), record)) if **known == *json => {
+                Some(Arc::clone(record))
+            }
+            _ => None,
+        });
+        let record = match known {
+            Some(record) => record,
+            None => Arc::new(self.interpret(id, &path, &json)?),
+        };
         let is_cacheable = SystemTime::now()
             .duration_since(version.changed())
             .is_ok_and(|age| age > CLOCK_GRANULARITY);
         if is_cacheable {
-            self.cache.insert_info(id, version, &record);
+            self.cache
+                .insert_info(id, KnownInfo::Version(version), &record);
         }
         Ok((record, version))
     }

@@ -61,7 +61,7 @@ use async_trait::async_trait;
 
 use self::{
     append::{FileAppend, OpenedFile},
-    cache::{CachedInfo, CachedUpload, Record, UploadCache, WriterState},
+    cache::{CachedInfo, CachedUpload, KnownInfo, Record, UploadCache, WriterState},
     enumerate::Listing,
     files::{FileState, failed},
     io_pool::{IoPool, StepKind},
@@ -216,13 +216,25 @@ impl FileStore {
         let id = upload.id.clone();
         let entry = inner.cache.get_or_insert(&id);
         let step = {
-            let (inner, entry) = (Arc::clone(&inner), Arc::clone(&entry));
+            let (inner, entry, id) = (Arc::clone(&inner), Arc::clone(&entry), id.clone());
             move |state: &mut WriterState| {
                 let epoch = fence
                     .map(|fence| state.start_epoch(&upload.id, fence))
                     .transpose()?;
-                let created = inner.create_files(upload)?;
+                let mut created = inner.create_files(upload)?;
                 *entry.info.lock() = CachedInfo::default();
+                // The first PATCH usually follows at once.
+                if fence.is_none() && created.data_path == id.as_str() {
+                    let known = KnownInfo::Content(std::mem::take(&mut created.json).into());
+                    let record = Record {
+                        upload: Arc::clone(&created.upload),
+                        unverified_from: None,
+                        damaged: None,
+                        concatenated_unknown: false,
+                        data_path: created.data_path.clone(),
+                    };
+                    inner.cache.insert_info(&id, known, &Arc::new(record));
+                }
                 Ok((created, epoch))
             }
         };

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use memchr::{memchr2, memchr3};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
@@ -310,10 +311,10 @@ impl Formatter for GoFormatter {
         fragment: &str,
     ) -> io::Result<()> {
         const ESCAPED: [char; 6] = ['<', '>', '&', '\u{2028}', '\u{2029}', '\u{fffd}'];
-        // Nearly all text has none of their first bytes. A fold compares many bytes at once.
-        let has_first = |found, b| found | matches!(b, b'<' | b'>' | b'&' | 0xe2 | 0xef);
-        if !fragment.bytes().fold(false, has_first) {
-            return out.write_all(fragment.as_bytes());
+        // Nearly all text has none of their first bytes.
+        let bytes = fragment.as_bytes();
+        if memchr3(b'<', b'>', b'&', bytes).is_none() && memchr2(0xe2, 0xef, bytes).is_none() {
+            return out.write_all(bytes);
         }
         for piece in fragment.split_inclusive(ESCAPED) {
             let plain = piece.trim_end_matches(ESCAPED);
