@@ -28,12 +28,14 @@ const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Protocols {
     http1: http1::Builder,
+    http1_large: http1::Builder,
     http2: Option<http2::Builder<StreamExecutor>>,
 }
 
 impl Protocols {
     pub(super) fn new(server: &Arc<ServerShared>) -> Self {
         let limits = &server.limits;
+        let largest_head = limits.max_head.max(8192);
         let mut http1 = http1::Builder::new();
         http1
             // A client may close its sending side and still wait for the response, and a disconnect must not
@@ -41,9 +43,11 @@ impl Protocols {
             .half_close(true)
             // The sweeper applies the timeout of heads.
             .header_read_timeout(None)
-            .max_buf_size(limits.read_buffer.max(8192).max(limits.max_head))
+            .max_buf_size(limits.read_buffer.max(largest_head))
             .max_header_size(limits.max_head)
             .pipeline_flush(false);
+        let mut http1_large = http1.clone();
+        http1_large.max_buf_size(limits.large_read_buffer.max(largest_head));
         let http2 = limits.http2.then(|| {
             let mut http2 = http2::Builder::new(StreamExecutor(server.clone()));
             http2
@@ -54,7 +58,11 @@ impl Protocols {
                 .max_frame_size(64 * 1024);
             http2
         });
-        Self { http1, http2 }
+        Self {
+            http1,
+            http1_large,
+            http2,
+        }
     }
 }
 
@@ -68,6 +76,7 @@ pub(super) struct Driver<S: HttpService> {
     shutdown_phase: ShutdownPhase,
     /// Set once the shutdown has started: the time that is left for the first request.
     first_request: Option<Pin<Box<Sleep>>>,
+    large_reads: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -102,6 +111,7 @@ impl<S: HttpService> Driver<S> {
             protocols,
             shutdown_phase: ShutdownPhase::Running,
             first_request: None,
+            large_reads: None,
             _permit: permit,
         };
         if has_http2 {
@@ -114,16 +124,44 @@ impl<S: HttpService> Driver<S> {
 
     /// Replaces hyper's HTTP/1 connection in order to release a grown read buffer.
     fn release_buffers(&mut self) {
-        let shared = &self.shared;
-        let receiving = shared.is_receiving()
-            && shared.activity.is_reading()
-            && shared.resumable.load(Relaxed)
-            && shared.handover.is_possible()
-            && self.shutdown_phase == ShutdownPhase::Running;
-        let idle = shared.activity.phase() == Phase::Idle && !shared.has_unread_body();
+        let receiving = self.is_resumable();
+        let idle = self.shared.activity.phase() == Phase::Idle && !self.shared.has_unread_body();
         if !receiving && !idle {
             return;
         }
+        self.large_reads = None;
+        if self.replace_connection(receiving) {
+            self.shared.activity.set_grown_buffer(false);
+            NetStats::add(&self.shared.server.stats.buffers_released, 1);
+        }
+    }
+
+    /// Replaces hyper's HTTP/1 connection in order to allow larger reads. Returns whether it did.
+    fn allow_large_reads(&mut self) -> bool {
+        let shared = &self.shared;
+        if !shared.wants_large_reads.load(Relaxed) || !self.is_resumable() {
+            return false;
+        }
+        shared.wants_large_reads.store(false, Relaxed);
+        let permit = shared.server.large_reads.clone().try_acquire_owned();
+        self.large_reads = permit.ok();
+        let enlarged = self.large_reads.is_some() && self.replace_connection(true);
+        NetStats::add(&self.shared.server.stats.buffers_enlarged, enlarged.into());
+        enlarged
+    }
+
+    /// Returns whether hyper waits for more of a body that another connection can continue.
+    fn is_resumable(&self) -> bool {
+        let shared = &self.shared;
+        shared.is_receiving()
+            && shared.activity.is_reading()
+            && shared.resumable.load(Relaxed)
+            && shared.handover.is_possible()
+            && self.shutdown_phase == ShutdownPhase::Running
+    }
+
+    fn replace_connection(&mut self, receiving: bool) -> bool {
+        let shared = &self.shared;
         match mem::replace(&mut self.state, State::Closed) {
             State::Http1(old) => {
                 if receiving {
@@ -134,18 +172,24 @@ impl<S: HttpService> Driver<S> {
                 // While hyper waits for more of a body, it has no unread bytes.
                 if receiving && !(parts.read_buf.is_empty() && io.resume_body()) {
                     shared.handover.abort();
-                    return;
+                    return false;
                 }
                 if !receiving {
                     io.unread(&parts.read_buf);
                 }
-                drop(parts.read_buf);
-                shared.activity.set_grown_buffer(false);
-                NetStats::add(&shared.server.stats.buffers_released, 1);
-                let (http1, io) = (&self.protocols.http1, TokioIo::new(io));
+                io.set_reads_large(self.large_reads.is_some());
+                let http1 = match self.large_reads {
+                    Some(_) => &self.protocols.http1_large,
+                    None => &self.protocols.http1,
+                };
+                let io = TokioIo::new(io);
                 self.state = State::Http1(http1.serve_connection(io, parts.service));
+                true
             }
-            other => self.state = other,
+            other => {
+                self.state = other;
+                false
+            }
         }
     }
 
@@ -223,6 +267,10 @@ impl<S: HttpService> Future for Driver<S> {
                             Pin::new(connection).graceful_shutdown();
                             continue;
                         }
+                        if me.allow_large_reads() {
+                            continue;
+                        }
+                        return Poll::Pending;
                     }
                     let refused = match ready!(outcome) {
                         Ok(()) => false,

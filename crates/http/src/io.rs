@@ -19,6 +19,9 @@ use super::timeouts::{Phase, READING, ServerShared, TimeoutAction, WRITING};
 
 const LARGE_READ: usize = 16 * 1024;
 
+/// Bytes left of a body for which larger reads are worth the memory.
+const LONG_BODY: u64 = 16 * 1024 * 1024;
+
 /// Memory of an unfinished head that is not counted.
 const SMALL_HEAD: usize = 8 * 1024;
 
@@ -74,6 +77,9 @@ pub(super) struct ServerIo {
     head_bytes: u64,
     ended: bool,
     waiting: u8,
+    /// The last read filled the buffer, and much of the body is left.
+    is_fast: bool,
+    reads_large: bool,
 }
 
 impl ServerIo {
@@ -88,6 +94,8 @@ impl ServerIo {
             head_bytes: 0,
             ended: false,
             waiting: 0,
+            is_fast: false,
+            reads_large: false,
         }
     }
 
@@ -98,6 +106,10 @@ impl ServerIo {
     /// The client closed its side, or its time is over.
     pub(super) fn must_close(&self) -> bool {
         self.ended || self.action() == Some(TimeoutAction::Close)
+    }
+
+    pub(super) fn set_reads_large(&mut self, reads_large: bool) {
+        self.reads_large = reads_large;
     }
 
     pub(super) fn unread(&mut self, bytes: &[u8]) {
@@ -209,6 +221,12 @@ impl ServerIo {
                 if n >= LARGE_READ {
                     self.shared.activity.set_grown_buffer(true);
                 }
+                let server = &self.shared.server;
+                if n >= server.limits.read_buffer && !self.reads_large {
+                    let left = self.validator.as_ref().and_then(|v| v.bytes_left());
+                    self.is_fast = left.is_some_and(|left| left >= LONG_BODY)
+                        && server.large_reads.available_permits() > 0;
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -285,6 +303,13 @@ impl AsyncRead for ServerIo {
             }
             if let Some(outcome) = me.stopped() {
                 return Poll::Ready(outcome);
+            }
+            if mem::take(&mut me.is_fast) {
+                // The driver can replace hyper's connection only while that waits for input.
+                me.shared.wants_large_reads.store(true, Relaxed);
+                me.set_waiting(READING, true);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let before = buf.filled().len();
             ready!(me.poll_fill(cx, buf))?;

@@ -41,6 +41,11 @@ pub struct ConnectionLimits {
     pub rate_window: Duration,
     /// Maximum bytes of one read, at least 8 KiB. A buffer grows only while reads fill it.
     pub read_buffer: usize,
+    /// Maximum bytes of one read of a long body that arrives fast, for at most `large_reads` connections;
+    /// no more than `read_buffer` disables it.
+    pub large_read_buffer: usize,
+    /// Maximum number of connections with a `large_read_buffer`.
+    pub large_reads: usize,
     /// Time without received bytes, in a body or between requests, until a grown buffer is released.
     pub release_after: Duration,
     /// True if HTTP/2 with prior knowledge is accepted besides HTTP/1.
@@ -71,6 +76,8 @@ impl Default for ConnectionLimits {
             min_rate: 16,
             rate_window: Duration::from_secs(60),
             read_buffer: 256 * 1024,
+            large_read_buffer: 1024 * 1024,
+            large_reads: 16,
             release_after: Duration::from_secs(2),
             http2: false,
             max_streams: 128,

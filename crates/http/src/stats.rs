@@ -38,6 +38,8 @@ pub struct NetStats {
     pub write_timeouts: AtomicU64,
     /// Times the read buffer of a silent connection was released.
     pub buffers_released: AtomicU64,
+    /// Times a connection got a larger read buffer for the rest of a long body.
+    pub buffers_enlarged: AtomicU64,
     /// Bytes received.
     pub bytes_in: AtomicU64,
     /// Bytes sent.

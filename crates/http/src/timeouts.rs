@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, Interval};
 
 use super::addresses::Addresses;
@@ -196,6 +196,8 @@ pub(super) struct ServerShared {
     pub(super) limits: ConnectionLimits,
     pub(super) addresses: Arc<Addresses>,
     pub(super) stats: Arc<NetStats>,
+    /// For connections with a large read buffer.
+    pub(super) large_reads: Arc<Semaphore>,
     registrations: Mutex<Registrations>,
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
@@ -210,7 +212,10 @@ struct Registrations {
 
 impl ServerShared {
     pub(super) fn new(limits: ConnectionLimits, stats: Arc<NetStats>) -> Self {
+        let has_large = limits.large_read_buffer > limits.read_buffer;
+        let large_reads = if has_large { limits.large_reads } else { 0 };
         Self {
+            large_reads: Arc::new(Semaphore::new(large_reads.min(Semaphore::MAX_PERMITS))),
             shutdown_phase: AtomicU8::new(ShutdownPhase::Running as u8),
             addresses: Arc::new(Addresses::new(limits.addresses.clone(), limits.workers)),
             limits,

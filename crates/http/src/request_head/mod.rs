@@ -99,6 +99,14 @@ impl RequestHeadValidator {
         }
     }
 
+    /// The bytes left of a body of known length.
+    pub(super) fn bytes_left(&self) -> Option<u64> {
+        match &self.state {
+            State::Sized(left) => Some(*left),
+            _ => None,
+        }
+    }
+
     pub(super) fn remainder(&self) -> Option<Remainder> {
         match &self.state {
             State::Sized(left) => Some(Remainder {

@@ -204,6 +204,7 @@ pub(crate) fn get(path: &str) -> String {
 ///
 /// * `/peer`: the two ends of the connection
 /// * `/sink`: reads the body; returns its length, its trailers, and how it ended
+/// * `/pattern`: slowly reads a body that must be the [`pattern`]; returns the length of the largest frame
 /// * `/refuse`: 413 without reading the body
 /// * `/late/MS`: answers after so many milliseconds
 /// * `/bytes/N`: a body of so many bytes
@@ -251,6 +252,7 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
             let (status, text) = sink(request.into_body()).await;
             plain(status, text)
         }
+        "/pattern" => plain(StatusCode::OK, check_pattern(request.into_body()).await),
         "/refuse" => plain(StatusCode::PAYLOAD_TOO_LARGE, "too much".into()),
         "/panic" => panic!("as asked"),
         _ => plain(StatusCode::OK, "hello".into()),
@@ -276,6 +278,27 @@ async fn sink(mut body: Body) -> (StatusCode, String) {
         }
     }
     (StatusCode::OK, format!("{total} complete{trailers}"))
+}
+
+/// Bytes that show their position.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    let words = (0..length.div_ceil(8) as u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    bytes.truncate(length);
+    bytes
+}
+
+async fn check_pattern(mut body: Body) -> String {
+    let (mut received, mut largest) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let data = frame.unwrap().into_data().unwrap();
+        largest = largest.max(data.len());
+        received.extend_from_slice(&data);
+        // Meanwhile the client fills the socket's buffer.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(received == pattern(received.len()), "other bytes");
+    format!("{} {largest}", received.len())
 }
 
 fn plain(status: StatusCode, text: String) -> Response<ProbeBody> {

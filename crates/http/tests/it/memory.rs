@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Server, TIMEOUT, get};
+use crate::harness::{Server, TIMEOUT, get, pattern};
 
 /// Enough for hyper's buffer to grow well past its first size.
 const BURST: usize = 400_000;
@@ -230,5 +230,36 @@ async fn a_shutdown_aborts_a_stalled_body_after_its_buffer_is_released() {
     server.shutdown.start();
     let answer = client.answer().await.unwrap();
     assert_eq!((answer.status, answer.text()), (503, "400000 ShuttingDown"));
+    server.stop().await;
+}
+
+/// A fast client gets a larger buffer while it sends a long body, as many as there may be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_bodies_are_read_with_larger_buffers() {
+    const LENGTH: usize = 32 * 1024 * 1024;
+    let server = Server::start(|limits| limits.large_reads = 1);
+    let enlarged = || server.stats.buffers_enlarged.load(Relaxed);
+    let body = pattern(LENGTH);
+    let head = format!("PUT /pattern HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let send = async || {
+        let mut client = server.connect().await;
+        client.send(&head).await;
+        client.send(&body).await;
+        let answer = client.answer().await.unwrap();
+        let (received, largest) = answer.text().split_once(' ').unwrap();
+        assert_eq!(received, LENGTH.to_string());
+        (client, largest.parse::<usize>().unwrap())
+    };
+    let (mut first, largest) = send().await;
+    assert_eq!(enlarged(), 1);
+    assert!(largest <= 1024 * 1024, "{largest}");
+    let (_second, largest) = send().await;
+    assert_eq!(enlarged(), 1);
+    assert!(largest <= 256 * 1024, "{largest}");
+    // The first is silent and gives its buffer back.
+    server.until_released(2).await;
+    let (_third, _) = send().await;
+    assert_eq!(enlarged(), 2);
+    assert_eq!(first.ask(get("/")).await.text(), "hello");
     server.stop().await;
 }

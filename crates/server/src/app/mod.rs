@@ -473,6 +473,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     if settings.s3.bucket.is_some() {
         // Data that was read and is not yet buffered counts besides --s3-memory.
         limits.read_buffer = 64 * 1024;
+        limits.large_read_buffer = 0;
     }
     limits
 }
