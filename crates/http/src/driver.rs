@@ -76,7 +76,7 @@ pub(super) struct Driver<S: HttpService> {
     shutdown_phase: ShutdownPhase,
     /// Set once the shutdown has started: the time that is left for the first request.
     first_request: Option<Pin<Box<Sleep>>>,
-    large_reads: Option<OwnedSemaphorePermit>,
+    reads_large: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -111,7 +111,7 @@ impl<S: HttpService> Driver<S> {
             protocols,
             shutdown_phase: ShutdownPhase::Running,
             first_request: None,
-            large_reads: None,
+            reads_large: false,
             _permit: permit,
         };
         if has_http2 {
@@ -129,7 +129,7 @@ impl<S: HttpService> Driver<S> {
         if !receiving && !idle {
             return;
         }
-        self.large_reads = None;
+        self.stop_large_reads();
         if self.replace_connection(receiving) {
             self.shared.activity.set_grown_buffer(false);
             NetStats::add(&self.shared.server.stats.buffers_released, 1);
@@ -143,11 +143,16 @@ impl<S: HttpService> Driver<S> {
             return false;
         }
         shared.wants_large_reads.store(false, Relaxed);
-        let permit = shared.server.large_reads.clone().try_acquire_owned();
-        self.large_reads = permit.ok();
-        let enlarged = self.large_reads.is_some() && self.replace_connection(true);
+        self.reads_large = shared.server.take_large_reads();
+        let enlarged = self.reads_large && self.replace_connection(true);
         NetStats::add(&self.shared.server.stats.buffers_enlarged, enlarged.into());
         enlarged
+    }
+
+    fn stop_large_reads(&mut self) {
+        if mem::take(&mut self.reads_large) {
+            self.shared.server.return_large_reads();
+        }
     }
 
     /// Returns whether hyper waits for more of a body that another connection can continue.
@@ -177,10 +182,11 @@ impl<S: HttpService> Driver<S> {
                 if !receiving {
                     io.unread(&parts.read_buf);
                 }
-                io.set_reads_large(self.large_reads.is_some());
-                let http1 = match self.large_reads {
-                    Some(_) => &self.protocols.http1_large,
-                    None => &self.protocols.http1,
+                io.set_reads_large(self.reads_large);
+                let http1 = if self.reads_large {
+                    &self.protocols.http1_large
+                } else {
+                    &self.protocols.http1
                 };
                 let io = TokioIo::new(io);
                 self.state = State::Http1(http1.serve_connection(io, parts.service));
@@ -307,6 +313,7 @@ impl<S: HttpService> Future for Driver<S> {
 
 impl<S: HttpService> Drop for Driver<S> {
     fn drop(&mut self) {
+        self.stop_large_reads();
         self.shared.handover.abort();
         self.shared.activity.close();
         self.shared.server.stats.open.fetch_sub(1, Relaxed);

@@ -224,8 +224,8 @@ impl ServerIo {
                 let server = &self.shared.server;
                 if n >= server.limits.read_buffer && !self.reads_large {
                     let left = self.validator.as_ref().and_then(|v| v.bytes_left());
-                    self.is_fast = left.is_some_and(|left| left >= LONG_BODY)
-                        && server.large_reads.available_permits() > 0;
+                    self.is_fast =
+                        left.is_some_and(|left| left >= LONG_BODY) && server.has_large_reads();
                 }
             }
         }

@@ -9,12 +9,12 @@ use std::cmp::Reverse;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
 use super::addresses::Addresses;
@@ -196,8 +196,8 @@ pub(super) struct ServerShared {
     pub(super) limits: ConnectionLimits,
     pub(super) addresses: Arc<Addresses>,
     pub(super) stats: Arc<NetStats>,
-    /// For connections with a large read buffer.
-    pub(super) large_reads: Arc<Semaphore>,
+    /// How many more connections may have a large read buffer.
+    large_reads: AtomicUsize,
     registrations: Mutex<Registrations>,
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
@@ -213,9 +213,8 @@ struct Registrations {
 impl ServerShared {
     pub(super) fn new(limits: ConnectionLimits, stats: Arc<NetStats>) -> Self {
         let has_large = limits.large_read_buffer > limits.read_buffer;
-        let large_reads = if has_large { limits.large_reads } else { 0 };
         Self {
-            large_reads: Arc::new(Semaphore::new(large_reads.min(Semaphore::MAX_PERMITS))),
+            large_reads: AtomicUsize::new(if has_large { limits.large_reads } else { 0 }),
             shutdown_phase: AtomicU8::new(ShutdownPhase::Running as u8),
             addresses: Arc::new(Addresses::new(limits.addresses.clone(), limits.workers)),
             limits,
@@ -229,6 +228,21 @@ impl ServerShared {
     #[inline]
     pub(super) fn shutdown_phase(&self) -> ShutdownPhase {
         ShutdownPhase::from_u8(self.shutdown_phase.load(Acquire))
+    }
+
+    pub(super) fn has_large_reads(&self) -> bool {
+        self.large_reads.load(Relaxed) > 0
+    }
+
+    /// Returns whether there was one.
+    pub(super) fn take_large_reads(&self) -> bool {
+        self.large_reads
+            .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    }
+
+    pub(super) fn return_large_reads(&self) {
+        self.large_reads.fetch_add(1, Relaxed);
     }
 
     pub(super) fn advance(&self, shutdown_phase: ShutdownPhase) {
