@@ -301,6 +301,27 @@ async fn changes_by_another_process_are_seen() {
     ));
 }
 
+/// Its content is cached until the time of its last change proves more.
+#[tokio::test]
+async fn changes_right_after_the_creation_are_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let created = store.create(Upload::new(id("x"), Some(5))).await.unwrap();
+    let loaded = store.load(&id("x")).await.unwrap().upload;
+    assert_eq!(loaded, created);
+    let path = dir.path().join("x.info");
+    let json = fs::read_to_string(&path).unwrap();
+    for pause in [0, 0, 0, 200, 0, 0] {
+        for length in [7, 6, 5] {
+            let changed = json.replace(r#""Size":5,"#, &format!(r#""Size":{length},"#));
+            fs::write(&path, changed).unwrap();
+            let loaded = store.load(&id("x")).await.unwrap().upload;
+            assert_eq!(loaded.length, Some(length));
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+}
+
 #[tokio::test]
 async fn files_have_the_configured_permissions() {
     use std::os::unix::fs::PermissionsExt;
