@@ -276,7 +276,6 @@ impl<S: HttpService> Future for Driver<S> {
                         if me.allow_large_reads() {
                             continue;
                         }
-                        return Poll::Pending;
                     }
                     let refused = match ready!(outcome) {
                         Ok(()) => false,

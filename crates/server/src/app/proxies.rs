@@ -77,12 +77,12 @@ pub(super) fn client_address(
     let lines = headers.get_all("x-forwarded-for").iter().rev();
     let lines = lines.map(|line| line.to_str().unwrap_or("?"));
     for hop in lines.flat_map(|line| line.rsplit(',')) {
-        if !urls.trusts(nearest) {
-            break;
-        }
         match address(hop.trim()) {
             Some(address) => nearest = Some(address),
             None => break,
+        }
+        if !urls.trusts(nearest) {
+            break;
         }
     }
     nearest

@@ -216,7 +216,7 @@ impl FileStore {
         let id = upload.id.clone();
         let entry = inner.cache.get_or_insert(&id);
         let step = {
-            let (inner, entry, id) = (Arc::clone(&inner), Arc::clone(&entry), id.clone());
+            let (inner, entry) = (Arc::clone(&inner), Arc::clone(&entry));
             move |state: &mut WriterState| {
                 let epoch = fence
                     .map(|fence| state.start_epoch(&upload.id, fence))
@@ -224,6 +224,7 @@ impl FileStore {
                 let mut created = inner.create_files(upload)?;
                 *entry.info.lock() = CachedInfo::default();
                 // The first PATCH usually follows at once.
+                let id = &created.upload.id;
                 if fence.is_none() && created.data_path == id.as_str() {
                     let known = KnownInfo::Content(std::mem::take(&mut created.json).into());
                     let record = Record {
@@ -233,7 +234,7 @@ impl FileStore {
                         concatenated_unknown: false,
                         data_path: created.data_path.clone(),
                     };
-                    inner.cache.insert_info(&id, known, &Arc::new(record));
+                    inner.cache.insert_info(id, known, &Arc::new(record));
                 }
                 Ok((created, epoch))
             }
