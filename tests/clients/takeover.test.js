@@ -69,6 +69,7 @@ for (const [title, pause] of [
 
 test('a client without retries aborts, and continues', { timeout: TIMEOUT_MS }, async (t) => {
   const landfall = await Landfall.start(t)
+  const conflicts = []
   await everyRound(t, async (n, random) => {
     const data = bytes(24 * MIB, n)
     const options = { endpoint: landfall.endpoint, retryDelays: null }
@@ -78,13 +79,23 @@ test('a client without retries aborts, and continues', { timeout: TIMEOUT_MS }, 
     await sleep(15 * random())
     await first.upload.abort()
     // One that knows the URL alone, as after a reload.
-    const second = prepare(data, { ...options, uploadUrl: first.upload.url })
-    second.upload.start()
-    const url = await second.finished.catch((error) => {
-      throw new Error(`${error.message}: ${history(second.requests)}`)
+    const resume = async () => {
+      const { upload, requests, finished } = prepare(data, { ...options, uploadUrl: first.upload.url })
+      upload.start()
+      return finished.catch((error) => {
+        error.message += `: ${history(requests)}`
+        throw error
+      })
+    }
+    const url = await resume().catch((error) => {
+      // A paused machine may read the aborted request only after its successor: the user resumes once more.
+      if (![409, 423].includes(error.originalResponse?.getStatus())) throw error
+      conflicts.push(error.message)
+      return resume()
     })
     assert.equal(await landfall.sha256(url), sha256(data))
   })
+  assert.ok(conflicts.length <= 0.3 * ROUNDS, conflicts.join('\n'))
 })
 
 test('the connection is reset at 20 random places', { timeout: TIMEOUT_MS }, async (t) => {
