@@ -28,11 +28,13 @@ def modes(quick=False, disk=False):
     """All modes at full size, or small enough for a smoke test; fewer files where each is synced."""
     big, four, browser, peak = (GIB, 256 * MIB, 512 * MIB, 4 * GIB)
     small, heads, asked, slow, hold = 16_000, 48_000, 10_000, 1_000, 6
+    kept, idle = 4_000, 10
     if disk:
         small = 4_000
     if quick:
         big, four, browser, peak = (128 * MIB, 32 * MIB, 64 * MIB, 256 * MIB)
         small, heads, asked, slow, hold = 800, 1_600, 400, 100, 2
+        kept, idle = 100, 2
     return {mode.name: mode for mode in [
         Mode("big", f"{show_bytes(big)}, one connection", "stream", [1, big, big]),
         Mode("four", f"one PATCH of {show_bytes(four)} on each of 4 connections", "stream",
@@ -47,6 +49,8 @@ def modes(quick=False, disk=False):
              [16, heads, asked]),
         Mode("slow", f"{slow:,}, each a PATCH that gets one byte a second", "slow",
              [slow, hold]),
+        Mode("idle", f"{kept:,}, each kept open after one HEAD, {idle} seconds later (a server that has closed "
+             "them has no figure)", "idle", [kept, idle]),
         # What rustus does, holding the whole body, is the most that has room.
         Mode("peak", f"one PATCH of {show_bytes(peak)}, the most ever resident", "stream",
              [1, peak, peak], rounds=1, memory=peak * 9 // 4),
@@ -179,6 +183,9 @@ def derive(result, mode):
         result["mib_per_s"] = result["bytes"] / MIB / result["wall_s"]
     elif mode.work == "slow":
         result["kib_per_connection"] = result["resident_growth_kib"] / mode.arguments[0]
+    elif mode.work == "idle":
+        if result["operations"]:
+            result["kib_per_connection"] = result["resident_growth_kib"] / result["operations"]
     else:
         result["per_s"] = result["operations"] / result["wall_s"]
         result["cpu_us_each"] = result["cpu_s"] / result["operations"] * 1e6

@@ -27,6 +27,7 @@ FIGURES = [
     Figure("head", "cpu_us_each", "CPU µs each", "{:.1f}"),
     Figure("head", "p99_us", "p99 µs", "{:,.0f}"),
     Figure("slow", "kib_per_connection", "resident KiB each", "{:.1f}"),
+    Figure("idle", "kib_per_connection", "resident KiB each", "{:.1f}"),
     Figure("peak", "peak_kib", "peak MiB", "{:,.1f}", scale=1 / 1024),
     Figure("start", "start_ms", "ms to the first answer", "{:.1f}"),
     Figure("start", "idle_kib", "idle MiB resident", "{:.1f}", scale=1 / 1024),
@@ -67,7 +68,8 @@ FIGURES = [
 SHORT = {
     "big": "one big PATCH", "four": "four at once", "browser": "PATCHes of 2,000,000 bytes",
     "small": "small uploads", "small-patch": "small uploads, POST + PATCH", "head": "HEAD",
-    "slow": "slow connections", "peak": "peak memory", "start": "start", "size": "size",
+    "slow": "slow connections", "idle": "idle connections",
+    "peak": "peak memory", "start": "start", "size": "size",
     "s3-big": "one big PATCH", "s3-four": "four at once",
     "s3-browser": "PATCHes of 2,000,000 bytes", "s3-files": "local files",
     "hooks-create": "one creation after the other", "hooks-crowd": "creations, 16 at once",

@@ -223,6 +223,7 @@ TARGETS = [
     ("HEAD per second", "≥ 1.5 × rustus", "≥ 0.9 × nginx",
      against("head", "per_s", "rustus", 1.5, 0.9, "nginx")),
     ("KiB per slow connection", "≤ 29", "≤ 14", at_most("slow", "kib_per_connection", 29, 14)),
+    ("KiB per idle connection", "≤ 6", "≤ 3", at_most("idle", "kib_per_connection", 6, 3)),
     ("peak MiB, one 4 GiB upload", "≤ 32", None, at_most("peak", "peak_kib", 32)),
 ]
 HOOK_TARGETS = [

@@ -30,7 +30,7 @@ def run(lie, mode):
 
 class Lies(unittest.TestCase):
     def test_honest(self):
-        for mode in ("browser", "small", "small-patch", "head", "slow", "s3-browser",
+        for mode in ("browser", "small", "small-patch", "head", "slow", "idle", "s3-browser",
                      "hooks-create", "hooks-told", "hooks-start", "grants-ask-memory",
                      "grants-create-memory", "grants-small-memory", "grants-off",
                      "grants-listen", "direct-part", "direct-batch", "direct-form-memory",
@@ -49,6 +49,7 @@ class Lies(unittest.TestCase):
             ("offset", "head", "POST took offset 4097, 4096 bytes were sent"),
             ("head", "small", "HEAD says"),
             ("head", "head", "HEAD says 4095"),
+            ("head", "idle", "HEAD says"),
             ("byte", "browser", "check: reading back: wrong byte at offset 1000000"),
             ("byte", "small", "check: reading back: wrong byte"),
             ("byte", "head", "check: reading back: wrong byte at offset 2048"),

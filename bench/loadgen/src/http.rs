@@ -93,6 +93,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the server has not closed it, between requests.
+    pub(crate) fn is_open(&self) -> bool {
+        let peeked = self
+            .stream
+            .set_nonblocking(true)
+            .and_then(|()| self.stream.peek(&mut [0]));
+        let is_silent = peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        is_silent && self.stream.set_nonblocking(false).is_ok()
+    }
+
     /// The bare connection, of which no answer is read.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream

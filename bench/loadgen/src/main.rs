@@ -10,6 +10,7 @@
 //! loadgen creations ADDRESS PATH KIND CONNECTIONS COUNT
 //! loadgen head ADDRESS PATH KIND CONNECTIONS COUNT UPLOADS
 //! loadgen slow ADDRESS PATH KIND CONNECTIONS SECONDS
+//! loadgen idle ADDRESS PATH KIND CONNECTIONS SECONDS
 //! loadgen quiet|running|stalled|stalled-trailers|stalled-http2|greedy ADDRESS PATH KIND COUNT
 //! loadgen asks ADDRESS GRANTS KEY CONNECTIONS COUNT
 //! loadgen sign-part|sign-batch|sign-form|sign-put|multiparts ADDRESS KEY CONNECTIONS COUNT WARM
@@ -137,6 +138,10 @@ fn run(arguments: &[&str]) -> Result<(), Fault> {
                 ("slow", [seconds]) => {
                     let hold = Duration::from_secs(number(seconds)?);
                     work::slow(&target, connections, hold)
+                }
+                ("idle", [seconds]) => {
+                    let hold = Duration::from_secs(number(seconds)?);
+                    work::idle(&target, connections, hold)
                 }
                 _ => Err(format!("can't do {arguments:?}")),
             }

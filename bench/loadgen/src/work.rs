@@ -263,6 +263,45 @@ pub(crate) fn slow(target: &Target, connections: usize, hold: Duration) -> Resul
     report::say("verified")
 }
 
+/// Opens `connections`, sends one HEAD on each, and keeps them without a request for `hold`. The driver reads
+/// the server's memory before and after. What counts are the connections that the server has kept open: each
+/// is used once more.
+pub(crate) fn idle(target: &Target, connections: usize, hold: Duration) -> Result<(), Fault> {
+    let mut first = Connection::open(target.address)?;
+    let upload = target.whole(&mut first, || "idle".into(), 0, TRICKLE)?;
+    let head = |connection: &mut Connection| match target.kept(connection, &upload.path)? {
+        TRICKLE => Ok(()),
+        kept => Err(format!(
+            "HEAD says {kept} bytes are kept, {TRICKLE} were sent"
+        )),
+    };
+    head(&mut first)?;
+    report::pause("ready 1")?;
+    let (began, cpu) = (Instant::now(), report::own_cpu());
+    let mut open = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let mut connection = Connection::open(target.address)?;
+        let sent = Instant::now();
+        head(&mut connection)?;
+        open.push((connection, sent.elapsed()));
+    }
+    thread::sleep(hold);
+    open.retain(|(connection, _)| connection.is_open());
+    let mut figures = Figures {
+        wall: began.elapsed(),
+        latencies: open.iter().map(|(_, latency)| *latency).collect(),
+        client_cpu: report::own_cpu().saturating_sub(cpu),
+        one_request_each: target.one_request_each(),
+        ..Figures::default()
+    };
+    report::pause(&format!("done {}", figures.json()))?;
+
+    for (connection, _) in &mut open {
+        head(connection)?;
+    }
+    report::say("verified")
+}
+
 /// Uploads that aren't measured: pages touched, code compiled, caches warm. `length` bytes in
 /// requests of `step`, then `small` uploads of 4 KiB, each asked for once.
 fn warm_up(target: &Target, length: u64, step: u64, small: usize) -> Result<(), Fault> {

@@ -89,6 +89,8 @@ impl<S: HttpService> Unpin for Driver<S> {}
 )]
 enum State<S: HttpService> {
     New(Box<(ServerIo, S)>),
+    /// Before the first bytes, and between two requests, a silent client has no hyper connection and no buffer.
+    Waiting(Box<(ServerIo, S)>),
     Http1(Http1<S>),
     Http2(Pin<Box<Http2<S>>>),
     LingeringClose(Box<LingeringClose>),
@@ -114,11 +116,12 @@ impl<S: HttpService> Driver<S> {
             reads_large: false,
             _permit: permit,
         };
-        if has_http2 {
-            driver.state = State::New(Box::new((io, service)));
+        let new = Box::new((io, service));
+        driver.state = if has_http2 {
+            State::New(new)
         } else {
-            driver.start(io, service, false);
-        }
+            State::Waiting(new)
+        };
         driver
     }
 
@@ -130,10 +133,13 @@ impl<S: HttpService> Driver<S> {
             return;
         }
         self.stop_large_reads();
-        if self.replace_connection(receiving) {
-            self.shared.activity.set_grown_buffer(false);
-            NetStats::add(&self.shared.server.stats.buffers_released, 1);
+        if !self.replace_connection(receiving) {
+            return;
         }
+        let activity = &self.shared.activity;
+        activity.set_has_buffer(receiving);
+        activity.set_grown_buffer(false);
+        NetStats::add(&self.shared.server.stats.buffers_released, 1);
     }
 
     /// Replaces hyper's HTTP/1 connection in order to allow larger reads. Returns whether it did.
@@ -181,6 +187,9 @@ impl<S: HttpService> Driver<S> {
                 }
                 if !receiving {
                     io.unread(&parts.read_buf);
+                    io.set_reads_large(false);
+                    self.state = State::Waiting(Box::new((io, parts.service.service)));
+                    return true;
                 }
                 io.set_reads_large(self.reads_large);
                 let http1 = if self.reads_large {
@@ -208,6 +217,8 @@ impl<S: HttpService> Driver<S> {
                 }
                 State::Http1(connection) => Pin::new(connection).graceful_shutdown(),
                 State::Http2(connection) => connection.as_mut().graceful_shutdown(),
+                // It starts now; see `start`.
+                State::Waiting(_) => {}
                 State::New(_) | State::LingeringClose(_) | State::Closed => {}
             }
         }
@@ -221,6 +232,7 @@ impl<S: HttpService> Driver<S> {
             http2,
         };
         let io = TokioIo::new(io);
+        self.shared.activity.set_has_buffer(true);
         self.state = match &self.protocols.http2 {
             Some(builder) if http2 => State::Http2(Box::pin(builder.serve_connection(io, edge))),
             _ => State::Http1(self.protocols.http1.serve_connection(io, edge)),
@@ -260,6 +272,15 @@ impl<S: HttpService> Future for Driver<S> {
                     };
                     let (io, service) = *new;
                     me.start(io, service, http2);
+                }
+                State::Waiting(waiting) => {
+                    if me.shutdown_phase == ShutdownPhase::Running {
+                        ready!(waiting.0.poll_input(cx));
+                    }
+                    if let State::Waiting(waiting) = mem::replace(&mut me.state, State::Closed) {
+                        let (io, service) = *waiting;
+                        me.start(io, service, false);
+                    }
                 }
                 State::Http1(connection) => {
                     let outcome = Pin::new(&mut *connection).poll(cx);

@@ -130,6 +130,16 @@ impl ServerIo {
         self.set_waiting(READING | WRITING, false);
     }
 
+    /// Waits, without a buffer, for bytes or for a reason to stop.
+    pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.read_ahead.is_empty() || self.stopped().is_some() {
+            return Poll::Ready(());
+        }
+        let readable = either!(&self.stream, stream => stream.poll_read_ready(cx)).map(drop);
+        self.set_waiting(READING, readable.is_pending());
+        readable
+    }
+
     /// The bytes stay in the buffer.
     pub(super) fn poll_sniff(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {

@@ -68,6 +68,7 @@ pub(super) struct ConnectionActivity {
     requests: AtomicU32,
     closed: AtomicBool,
     has_grown_buffer: AtomicBool,
+    has_buffer: AtomicBool,
     socket: bool,
     waker: AtomicWaker,
 }
@@ -135,6 +136,14 @@ impl ConnectionActivity {
 
     pub(super) fn set_grown_buffer(&self, has_grown_buffer: bool) {
         self.has_grown_buffer.store(has_grown_buffer, Relaxed);
+    }
+
+    pub(super) fn set_has_buffer(&self, has_buffer: bool) {
+        self.has_buffer.store(has_buffer, Relaxed);
+    }
+
+    fn has_releasable_buffer(&self, phase: Phase) -> bool {
+        self.has_grown_buffer() || phase == Phase::Idle && self.has_buffer.load(Relaxed)
     }
 
     pub(super) fn is_reading(&self) -> bool {
@@ -474,7 +483,7 @@ impl TrackedConnection {
         };
         if action.is_none()
             && !self.release_requested
-            && self.activity.has_grown_buffer()
+            && self.activity.has_releasable_buffer(self.epoch.phase())
             && over(silent_since, limits.release_after)
         {
             self.release_requested = true;

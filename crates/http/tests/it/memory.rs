@@ -53,6 +53,31 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
     server.stop().await;
 }
 
+/// hyper's connection and its buffers are replaced by a wait for the next request.
+#[tokio::test]
+async fn an_idle_connection_holds_no_buffer_and_serves_the_next_request() {
+    let server = start();
+    let mut client = server.connect().await;
+    for n in 1..=3 {
+        client.send("GET / HT").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(
+            client.ask("TP/1.1\r\nHost: a\r\n\r\n").await.text(),
+            "hello"
+        );
+        server.until_released(n).await;
+    }
+    assert_eq!(client.ask("nonsense\r\n\r\n").await.status, 400);
+
+    let mut idle = server.connect().await;
+    assert_eq!(idle.ask(get("/")).await.text(), "hello");
+    server.until_released(4).await;
+    let (kept, _silent) = (server.connect().await, server.connect().await);
+    drop(kept);
+    server.stop().await;
+    assert!(idle.answer().await.is_none());
+}
+
 /// Many clients that send half of a large head.
 #[tokio::test]
 async fn unfinished_heads_share_a_bounded_memory() {
