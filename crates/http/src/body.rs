@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::connection::{ConnectionShared, HELD_BY_SERVICE, RequestGuard};
 use super::fair_queue::QueuedBody;
+use super::handover::Continuation;
 use super::shutdown::ShutdownPhase;
 use super::timeouts::{ConnectionActivity, Phase, PhaseEpoch, READING, TimeoutAction, WRITING};
 
@@ -257,8 +258,14 @@ impl http_body::Body for Body {
                     if let Kind::Http1 { shared, .. } = &self.kind
                         && let Some(replaced) = shared.handover.poll_body(cx)
                     {
-                        let (inner, skip) = ready!(replaced);
-                        (self.inner, self.skip) = (Some(inner), skip);
+                        match ready!(replaced) {
+                            Continuation::Data(data) => {
+                                return Poll::Ready(Some(Ok(Frame::data(data))));
+                            }
+                            Continuation::Rest(inner, skip) => {
+                                (self.inner, self.skip) = (Some(inner), skip);
+                            }
+                        }
                         continue;
                     }
                     return Poll::Ready(match ended {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
@@ -16,6 +17,7 @@ use super::connection::ConnectionShared;
 use super::io::ServerIo;
 use super::service::{ConnectionService, HttpService};
 use super::shutdown::ShutdownPhase;
+use super::slow_body::SlowBody;
 use super::stats::NetStats;
 use super::stream::StreamExecutor;
 use super::timeouts::{Phase, ServerShared, TimeoutAction};
@@ -92,6 +94,7 @@ enum State<S: HttpService> {
     /// Before the first bytes, and between two requests, a silent client has no hyper connection and no buffer.
     Waiting(Box<(ServerIo, S)>),
     Http1(Http1<S>),
+    SlowBody(Box<SlowBody<S>>),
     Http2(Pin<Box<Http2<S>>>),
     LingeringClose(Box<LingeringClose>),
     Closed,
@@ -125,21 +128,26 @@ impl<S: HttpService> Driver<S> {
         driver
     }
 
-    /// Replaces hyper's HTTP/1 connection in order to release a grown read buffer.
+    /// Removes hyper's HTTP/1 connection, and with it the read buffer.
     fn release_buffers(&mut self) {
-        let receiving = self.is_resumable();
-        let idle = self.shared.activity.phase() == Phase::Idle && !self.shared.has_unread_body();
-        if !receiving && !idle {
-            return;
+        let shared = &self.shared;
+        let released = if self.is_resumable() {
+            self.suspend().map(|slow| State::SlowBody(Box::new(slow)))
+        } else if shared.activity.phase() == Phase::Idle && !shared.has_unread_body() {
+            take_apart(&mut self.state).map(|(mut io, edge, unread)| {
+                io.unread(&unread);
+                io.set_reads_large(false);
+                State::Waiting(Box::new((io, edge.service)))
+            })
+        } else {
+            None
+        };
+        if let Some(state) = released {
+            self.state = state;
+            self.stop_large_reads();
+            self.shared.activity.set_has_buffer(false);
+            NetStats::add(&self.shared.server.stats.buffers_released, 1);
         }
-        self.stop_large_reads();
-        if !self.replace_connection(receiving) {
-            return;
-        }
-        let activity = &self.shared.activity;
-        activity.set_has_buffer(receiving);
-        activity.set_grown_buffer(false);
-        NetStats::add(&self.shared.server.stats.buffers_released, 1);
     }
 
     /// Replaces hyper's HTTP/1 connection in order to allow larger reads. Returns whether it did.
@@ -150,9 +158,14 @@ impl<S: HttpService> Driver<S> {
         }
         shared.wants_large_reads.store(false, Relaxed);
         self.reads_large = shared.server.take_large_reads();
-        let enlarged = self.reads_large && self.replace_connection(true);
-        NetStats::add(&self.shared.server.stats.buffers_enlarged, enlarged.into());
-        enlarged
+        if !self.reads_large {
+            return false;
+        }
+        if let Some(slow) = self.suspend() {
+            self.resume(slow);
+            NetStats::add(&self.shared.server.stats.buffers_enlarged, 1);
+        }
+        true
     }
 
     fn stop_large_reads(&mut self) {
@@ -171,41 +184,38 @@ impl<S: HttpService> Driver<S> {
             && self.shutdown_phase == ShutdownPhase::Running
     }
 
-    fn replace_connection(&mut self, receiving: bool) -> bool {
-        let shared = &self.shared;
-        match mem::replace(&mut self.state, State::Closed) {
-            State::Http1(old) => {
-                if receiving {
-                    shared.handover.start();
-                }
-                let parts = old.into_parts();
-                let mut io = parts.io.into_inner();
-                // While hyper waits for more of a body, it has no unread bytes.
-                if receiving && !(parts.read_buf.is_empty() && io.resume_body()) {
-                    shared.handover.abort();
-                    return false;
-                }
-                if !receiving {
-                    io.unread(&parts.read_buf);
-                    io.set_reads_large(false);
-                    self.state = State::Waiting(Box::new((io, parts.service.service)));
-                    return true;
-                }
-                io.set_reads_large(self.reads_large);
-                let http1 = if self.reads_large {
-                    &self.protocols.http1_large
-                } else {
-                    &self.protocols.http1
-                };
-                let io = TokioIo::new(io);
-                self.state = State::Http1(http1.serve_connection(io, parts.service));
-                true
-            }
-            other => {
-                self.state = other;
-                false
-            }
+    /// Takes a request that is being received from hyper. `None` closes the connection.
+    fn suspend(&mut self) -> Option<SlowBody<S>> {
+        let handover = &self.shared.handover;
+        handover.start();
+        let (io, edge, unread) = take_apart(&mut self.state)?;
+        let response = handover.take_response()?.downcast().ok()?;
+        // While hyper waits for more of a body, it has no unread bytes.
+        if !unread.is_empty() {
+            return None;
         }
+        Some(SlowBody { io, edge, response })
+    }
+
+    /// Continues a request on a new connection of hyper.
+    fn resume(&mut self, slow: SlowBody<S>) {
+        let SlowBody {
+            mut io,
+            edge,
+            response,
+        } = slow;
+        if !io.resume_body() {
+            return;
+        }
+        io.set_reads_large(self.reads_large);
+        self.shared.handover.keep_response(response);
+        self.shared.activity.set_has_buffer(true);
+        let http1 = if self.reads_large {
+            &self.protocols.http1_large
+        } else {
+            &self.protocols.http1
+        };
+        self.state = State::Http1(http1.serve_connection(TokioIo::new(io), edge));
     }
 
     fn enter_shutdown_phase(&mut self, phase: ShutdownPhase) {
@@ -217,7 +227,8 @@ impl<S: HttpService> Driver<S> {
                 }
                 State::Http1(connection) => Pin::new(connection).graceful_shutdown(),
                 State::Http2(connection) => connection.as_mut().graceful_shutdown(),
-                // It starts now; see `start`.
+                // hyper continues now: see `poll`.
+                State::SlowBody(_) => self.shared.handover.close_after_response(),
                 State::Waiting(_) => {}
                 State::New(_) | State::LingeringClose(_) | State::Closed => {}
             }
@@ -240,6 +251,22 @@ impl<S: HttpService> Driver<S> {
         if self.shutdown_phase > ShutdownPhase::Running {
             let phase = mem::replace(&mut self.shutdown_phase, ShutdownPhase::Running);
             self.enter_shutdown_phase(phase);
+        }
+    }
+}
+
+/// The socket, the service, and the bytes that hyper's HTTP/1 connection has not used.
+fn take_apart<S: HttpService>(
+    state: &mut State<S>,
+) -> Option<(ServerIo, ConnectionService<S>, Bytes)> {
+    match mem::replace(state, State::Closed) {
+        State::Http1(connection) => {
+            let parts = connection.into_parts();
+            Some((parts.io.into_inner(), parts.service, parts.read_buf))
+        }
+        other => {
+            *state = other;
+            None
         }
     }
 }
@@ -280,6 +307,14 @@ impl<S: HttpService> Future for Driver<S> {
                     if let State::Waiting(waiting) = mem::replace(&mut me.state, State::Closed) {
                         let (io, service) = *waiting;
                         me.start(io, service, false);
+                    }
+                }
+                State::SlowBody(slow) => {
+                    if me.shutdown_phase == ShutdownPhase::Running {
+                        ready!(slow.poll(cx, &me.shared.handover));
+                    }
+                    if let State::SlowBody(slow) = mem::replace(&mut me.state, State::Closed) {
+                        me.resume(*slow);
                     }
                 }
                 State::Http1(connection) => {

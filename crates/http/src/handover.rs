@@ -4,13 +4,14 @@
 //! The buffer cannot be released, but the connection can be replaced: a new one reads a short head that
 //! describes the rest of the body. The request continues: the future that answers it moves from the old
 //! connection to the new one, and its [`Body`](super::Body) continues with the new source of frames when
-//! the old one ends.
+//! the old one ends. In between, while the client sends little, the [driver](super::driver) reads the body.
 
 use std::any::Any;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT};
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
@@ -32,9 +33,18 @@ pub(super) struct Handover {
 #[derive(Debug, Default)]
 struct HandoverParts {
     response: Option<Box<dyn Any + Send>>,
+    /// Received between the two connections.
+    data: Option<Bytes>,
     body: Option<Incoming>,
     skip: usize,
     waker: Option<Waker>,
+}
+
+/// What follows the body of the old connection.
+pub(super) enum Continuation {
+    Data(Bytes),
+    /// The rest, and how many of its first bytes were received before.
+    Rest(Incoming, usize),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +93,11 @@ impl Handover {
         self.flags.load(Relaxed) & EXPECT_CONTINUE != 0
     }
 
+    /// The new connection closes after the response.
+    pub(super) fn close_after_response(&self) {
+        self.flags.fetch_or(CLOSE, Relaxed);
+    }
+
     pub(super) fn is_possible(&self) -> bool {
         self.flags.load(Relaxed) & (POSSIBLE | ACTIVE) == POSSIBLE
     }
@@ -105,9 +120,21 @@ impl Handover {
     }
 
     pub(super) fn replace_body(&self, incoming: Incoming) {
+        self.add(|parts| parts.body = Some(incoming));
+    }
+
+    pub(super) fn has_data(&self) -> bool {
+        self.parts.lock().data.is_some()
+    }
+
+    pub(super) fn set_data(&self, data: Bytes) {
+        self.add(|parts| parts.data = Some(data));
+    }
+
+    fn add(&self, add: impl FnOnce(&mut HandoverParts)) {
         let waker = {
             let mut parts = self.parts.lock();
-            parts.body = Some(incoming);
+            add(&mut parts);
             parts.waker.take()
         };
         if let Some(waker) = waker {
@@ -116,7 +143,7 @@ impl Handover {
     }
 
     /// `None` without a handover.
-    pub(super) fn poll_body(&self, cx: &Context<'_>) -> Option<Poll<(Incoming, usize)>> {
+    pub(super) fn poll_body(&self, cx: &Context<'_>) -> Option<Poll<Continuation>> {
         if !self.is_active() {
             return None;
         }
@@ -125,10 +152,14 @@ impl Handover {
         if !self.is_active() {
             return None;
         }
+        if let Some(data) = parts.data.take() {
+            return Some(Poll::Ready(Continuation::Data(data)));
+        }
         match parts.body.take() {
             Some(incoming) => {
                 self.flags.fetch_and(!ACTIVE, SeqCst);
-                Some(Poll::Ready((incoming, std::mem::take(&mut parts.skip))))
+                let skip = std::mem::take(&mut parts.skip);
+                Some(Poll::Ready(Continuation::Rest(incoming, skip)))
             }
             None => {
                 parts.waker = Some(cx.waker().clone());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -15,9 +16,7 @@ use super::connection::ConnectionShared;
 use super::rejection::HttpRejection;
 use super::request_head::{RequestHeadValidator, ScannedHeads, TOO_MANY_LARGE_HEADS};
 use super::shutdown::ShutdownPhase;
-use super::timeouts::{Phase, READING, ServerShared, TimeoutAction, WRITING};
-
-const LARGE_READ: usize = 16 * 1024;
+use super::timeouts::{Phase, READING, SLOW_READ, ServerShared, TimeoutAction, WRITING};
 
 /// Bytes left of a body for which larger reads are worth the memory.
 const LONG_BODY: u64 = 16 * 1024 * 1024;
@@ -80,6 +79,8 @@ pub(super) struct ServerIo {
     /// The last read filled the buffer, and much of the body is left.
     is_fast: bool,
     reads_large: bool,
+    /// Of the last read, for hyper.
+    error: Option<io::Error>,
 }
 
 impl ServerIo {
@@ -96,6 +97,7 @@ impl ServerIo {
             waiting: 0,
             is_fast: false,
             reads_large: false,
+            error: None,
         }
     }
 
@@ -138,6 +140,26 @@ impl ServerIo {
         let readable = either!(&self.stream, stream => stream.poll_read_ready(cx)).map(drop);
         self.set_waiting(READING, readable.is_pending());
         readable
+    }
+
+    /// Reads the next bytes of a body of known length, at most [`SLOW_READ`], but not the last one. `None` if
+    /// hyper must read: the end, another body, an error.
+    pub(super) fn poll_slow_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let validator = self.validator.as_ref();
+        let left = validator.and_then(RequestHeadValidator::bytes_left);
+        let Some(left) = left.filter(|left| *left > 1) else {
+            return self.poll_input(cx).map(|()| None);
+        };
+        if !self.read_ahead.is_empty() || self.stopped().is_some() {
+            return Poll::Ready(None);
+        }
+        let mut space = [MaybeUninit::uninit(); SLOW_READ];
+        let limit = (left - 1).min(SLOW_READ as u64) as usize;
+        let mut buf = ReadBuf::uninit(&mut space[..limit]);
+        let outcome = ready!(Pin::new(&mut *self).poll_read(cx, &mut buf));
+        self.error = outcome.err();
+        let bytes = buf.filled();
+        Poll::Ready((!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes)))
     }
 
     /// The bytes stay in the buffer.
@@ -228,9 +250,6 @@ impl ServerIo {
             0 => self.ended = true,
             n => {
                 self.shared.activity.add_read(n);
-                if n >= LARGE_READ {
-                    self.shared.activity.set_grown_buffer(true);
-                }
                 let server = &self.shared.server;
                 if n >= server.limits.read_buffer && !self.reads_large {
                     let left = self.validator.as_ref().and_then(|v| v.bytes_left());
@@ -313,6 +332,9 @@ impl AsyncRead for ServerIo {
             }
             if let Some(outcome) = me.stopped() {
                 return Poll::Ready(outcome);
+            }
+            if let Some(error) = me.error.take() {
+                return Poll::Ready(Err(error));
             }
             if mem::take(&mut me.is_fast) {
                 // The driver can replace hyper's connection only while that waits for input.

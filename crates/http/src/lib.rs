@@ -36,6 +36,7 @@ mod request_head;
 mod serve;
 mod service;
 mod shutdown;
+mod slow_body;
 mod stats;
 mod stream;
 mod timeouts;

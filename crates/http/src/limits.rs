@@ -46,7 +46,8 @@ pub struct ConnectionLimits {
     pub large_read_buffer: usize,
     /// Maximum number of connections with a `large_read_buffer`.
     pub large_reads: usize,
-    /// Time without received bytes, in a body or between requests, until a grown buffer is released.
+    /// Time until a connection releases its buffer that receives nothing between requests, or less than 4 KiB
+    /// of a body.
     pub release_after: Duration,
     /// True if HTTP/2 with prior knowledge is accepted besides HTTP/1.
     pub http2: bool,

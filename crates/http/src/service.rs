@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::addresses::AddressPermit;
 use super::body::{Body, OutgoingBody, ResponseBody};
-use super::connection::{ConnectionShared, MAX_DISCARDED_REST, RequestGuard};
+use super::connection::{ConnectionShared, HELD_BY_SERVICE, MAX_DISCARDED_REST, RequestGuard};
 use super::rejection::HttpRejection;
 use super::request_head::same_host;
 use super::stats::NetStats;
@@ -104,7 +104,13 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for ConnectionSe
         if let Some(response) = shared.handover.take_response()
             && let Ok(response) = response.downcast::<ResponseFuture<S>>()
         {
-            shared.handover.replace_body(request.into_body());
+            let body = request.into_body();
+            if shared.unread_bytes.load(Relaxed) == HELD_BY_SERVICE {
+                shared.handover.replace_body(body);
+            } else {
+                shared.handover.abort();
+                shared.abandon(body);
+            }
             return *response;
         }
         let number = shared.activity.add_request();
@@ -151,10 +157,6 @@ pub(super) struct ResponseFuture<S: HttpService> {
     state: State<S>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each request an allocation"
-)]
 enum State<S: HttpService> {
     Calling {
         service: S,
@@ -163,6 +165,7 @@ enum State<S: HttpService> {
     Running(S::Future),
     Rejected(HttpRejection),
     HandedOver,
+    Answered(Option<Response<OutgoingBody<S::Body>>>),
 }
 
 // Only the future would need pinning, and it is `Unpin`.
@@ -210,9 +213,26 @@ impl<S: HttpService> Future for ResponseFuture<S> {
                 }
                 // Dropped right after it is created.
                 State::HandedOver => return Poll::Pending,
+                State::Answered(response) => {
+                    let response = response
+                        .take()
+                        .expect("a future is not polled after its end");
+                    return Poll::Ready(Ok(response));
+                }
             };
             me.state = next;
         }
+    }
+}
+
+impl<S: HttpService> ResponseFuture<S> {
+    /// Waits until [`poll`](Future::poll) is ready.
+    pub(super) fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !matches!(self.state, State::Answered(_)) {
+            let Ok(response) = ready!(Pin::new(&mut *self).poll(cx));
+            self.state = State::Answered(Some(response));
+        }
+        Poll::Ready(())
     }
 }
 

@@ -56,6 +56,10 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 const MIN_RATE: f64 = 1024.0;
 const MAX_EVICTIONS: usize = 16;
 
+/// A client that sends less than this in [`ConnectionLimits::release_after`] sends little: the most that is
+/// then read at once.
+pub(super) const SLOW_READ: usize = 4 * 1024;
+
 #[derive(Debug, Default)]
 pub(super) struct ConnectionActivity {
     /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
@@ -67,7 +71,6 @@ pub(super) struct ConnectionActivity {
     written: AtomicU64,
     requests: AtomicU32,
     closed: AtomicBool,
-    has_grown_buffer: AtomicBool,
     has_buffer: AtomicBool,
     socket: bool,
     waker: AtomicWaker,
@@ -130,20 +133,12 @@ impl ConnectionActivity {
             .compare_exchange(release_requested, 0, Relaxed, Relaxed);
     }
 
-    pub(super) fn has_grown_buffer(&self) -> bool {
-        self.has_grown_buffer.load(Relaxed)
-    }
-
-    pub(super) fn set_grown_buffer(&self, has_grown_buffer: bool) {
-        self.has_grown_buffer.store(has_grown_buffer, Relaxed);
-    }
-
     pub(super) fn set_has_buffer(&self, has_buffer: bool) {
         self.has_buffer.store(has_buffer, Relaxed);
     }
 
-    fn has_releasable_buffer(&self, phase: Phase) -> bool {
-        self.has_grown_buffer() || phase == Phase::Idle && self.has_buffer.load(Relaxed)
+    fn has_buffer(&self) -> bool {
+        self.has_buffer.load(Relaxed)
     }
 
     pub(super) fn is_reading(&self) -> bool {
@@ -383,6 +378,9 @@ struct TrackedConnection {
     written: u64,
     written_at: Instant,
     requests: u32,
+    /// Since when less than [`SLOW_READ`] has been read, and `read` then.
+    slow_since: Instant,
+    slow_read: u64,
     /// Time waited for the client in this window of the minimum rate, and `read` at its start.
     waited: Duration,
     window_read: u64,
@@ -401,6 +399,8 @@ impl TrackedConnection {
             written: 0,
             written_at: now,
             requests: 0,
+            slow_since: now,
+            slow_read: 0,
             waited: Duration::ZERO,
             window_read: 0,
         }
@@ -423,12 +423,16 @@ impl TrackedConnection {
             self.release_requested = false;
             self.evicted &= !matches!(epoch.phase(), Phase::Head | Phase::Idle);
             self.read_at = now;
+            (self.slow_since, self.slow_read) = (now, read);
             self.waited = Duration::ZERO;
             self.window_read = read;
         }
         if delta.read > 0 || waiting & READING == 0 {
             self.read_at = now;
             self.release_requested = false;
+        }
+        if waiting & READING == 0 || read - self.slow_read >= SLOW_READ as u64 {
+            (self.slow_since, self.slow_read) = (now, read);
         }
         if delta.written > 0 || waiting & WRITING == 0 {
             self.written_at = now;
@@ -478,12 +482,12 @@ impl TrackedConnection {
         });
         let silent_since = match self.epoch.phase() {
             Phase::Idle => self.since,
-            Phase::Body => self.read_at,
+            Phase::Body => self.slow_since,
             _ => now,
         };
         if action.is_none()
             && !self.release_requested
-            && self.activity.has_releasable_buffer(self.epoch.phase())
+            && self.activity.has_buffer()
             && over(silent_since, limits.release_after)
         {
             self.release_requested = true;

@@ -243,6 +243,22 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
             text: None,
         });
     }
+    if let Some(enough) = number("/until/") {
+        let (mut body, mut total) = (request.into_body(), 0);
+        while total < enough {
+            let frame = body.frame().await.unwrap().unwrap();
+            total += frame.into_data().unwrap().len() as u64;
+        }
+        return plain(StatusCode::OK, "enough".into());
+    }
+    if let Some(ms) = number("/impatient/") {
+        let (mut body, mut total) = (request.into_body(), 0);
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(ms);
+        while let Ok(frame) = tokio::time::timeout_at(deadline, body.frame()).await {
+            total += frame.unwrap().unwrap().into_data().unwrap().len();
+        }
+        return plain(StatusCode::OK, format!("{total} late"));
+    }
     match path.as_str() {
         "/peer" => {
             let info = request.extensions().get::<ConnectionInfo>().unwrap();

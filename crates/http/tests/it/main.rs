@@ -15,4 +15,5 @@ mod listen;
 mod load;
 mod memory;
 mod shutdown;
+mod slow;
 mod timers;

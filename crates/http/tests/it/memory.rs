@@ -13,7 +13,7 @@ const BURST: usize = 400_000;
 
 impl Server {
     /// Waits until so many buffers have been released.
-    async fn until_released(&self, count: u64) {
+    pub(crate) async fn until_released(&self, count: u64) {
         let begin = Instant::now();
         while self.stats.buffers_released.load(Relaxed) < count {
             assert!(begin.elapsed() < TIMEOUT, "no buffer was released");
