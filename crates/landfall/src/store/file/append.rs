@@ -183,7 +183,7 @@ impl FileAppend {
         if known.info.is_none() {
             return self
                 .inner
-                .sync_upload(&self.upload.id, &self.opened.data_path)
+                .sync_upload(&self.upload.id, &self.opened.data_path, self.offset)
                 .await;
         }
         let (ino, safe, offset) = (
@@ -196,7 +196,12 @@ impl FileAppend {
         }
         let data = Arc::clone(&self.opened.data);
         let sync = move || Ok(sys::sync_data(data.as_fd()));
-        match self.inner.io.run(StepKind::Sync, sync).await? {
+        match self
+            .inner
+            .io
+            .run(StepKind::Sync(offset - safe), sync)
+            .await?
+        {
             Ok(()) => {
                 self.entry.info.lock().synced.add(ino, offset);
                 Ok(())
@@ -206,7 +211,7 @@ impl FileAppend {
                 let truncate =
                     move |_: &Inner, _: &CachedUpload| Ok(sys::truncate(data.as_fd(), safe));
                 if let Err(error) = self
-                    .run_step(StepKind::Sync, truncate)
+                    .run_step(StepKind::Waiting, truncate)
                     .await?
                     .map(|()| self.offset = safe)
                 {

@@ -92,7 +92,7 @@ impl Concatenate for FileStore {
             sum += part.size;
         }
         if inner.options.durability != Durability::None {
-            inner.sync_upload(id, &data_path).await?;
+            inner.sync_upload(id, &data_path, u64::MAX).await?;
         }
         Ok(sum)
     }

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::store::{Result, StoreError};
 
+/// A larger sync never runs in the task.
+const SMALL_SYNC: u64 = 256 * 1024;
 const MAX_CONCURRENT_STEPS: usize = 64;
 /// High, because a journal commits waiting syncs together.
 const MAX_CONCURRENT_SYNCS: usize = 64;
@@ -23,20 +25,22 @@ pub(crate) enum StepKind {
     Short(usize),
     /// Is known to wait for the disk.
     Waiting,
-    Sync,
+    /// Syncs about so many bytes.
+    Sync(u64),
     /// Copies, preallocates, removes a large file, or lists.
     Long,
 }
 
 impl StepKind {
     pub(super) fn short_or_sync(syncs: bool) -> Self {
-        if syncs { Self::Sync } else { Self::Short(0) }
+        if syncs { Self::Sync(0) } else { Self::Short(0) }
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct IoPool {
     latency: Arc<LatencyTracker>,
+    sync_latency: Arc<LatencyTracker>,
     always_on_threads: bool,
     short: Arc<Semaphore>,
     syncs: Arc<Semaphore>,
@@ -48,6 +52,7 @@ impl IoPool {
         Self {
             always_on_threads,
             latency: Arc::new(LatencyTracker::new(Instant::now())),
+            sync_latency: Arc::new(LatencyTracker::for_syncs(Instant::now())),
             short: Arc::new(Semaphore::new(MAX_CONCURRENT_STEPS)),
             syncs: Arc::new(Semaphore::new(MAX_CONCURRENT_SYNCS)),
             long: Arc::new(Semaphore::new(MAX_CONCURRENT_LONG)),
@@ -60,13 +65,11 @@ impl IoPool {
         kind: StepKind,
         step: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        if let StepKind::Short(bytes) = kind
-            && self.runs_inline()
-        {
-            return self.measure(bytes, step);
+        if self.is_inline(kind) {
+            return self.measure(kind, step);
         }
         let this = self.clone();
-        on_pool(self.limit(kind), move || this.run_on_thread(kind, step)).await
+        on_pool(self.limit(kind), move || this.measure(kind, step)).await
     }
 
     pub(super) async fn run_locked<T: Send + 'static>(
@@ -76,16 +79,15 @@ impl IoPool {
         step: impl FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         // The lock may be held during I/O of another task, so never wait for it in the task.
-        if let StepKind::Short(bytes) = kind
-            && self.runs_inline()
+        if self.is_inline(kind)
             && let Some(mut state) = entry.state.try_lock()
         {
-            return self.measure(bytes, || step(&mut state));
+            return self.measure(kind, || step(&mut state));
         }
         let (this, entry) = (self.clone(), Arc::clone(entry));
         on_pool(self.limit(kind), move || {
             let mut state = entry.state.lock();
-            this.run_on_thread(kind, || step(&mut state))
+            this.measure(kind, || step(&mut state))
         })
         .await
     }
@@ -93,15 +95,8 @@ impl IoPool {
     fn limit(&self, kind: StepKind) -> &Arc<Semaphore> {
         match kind {
             StepKind::Short(_) | StepKind::Waiting => &self.short,
-            StepKind::Sync => &self.syncs,
+            StepKind::Sync(_) => &self.syncs,
             StepKind::Long => &self.long,
-        }
-    }
-
-    fn run_on_thread<T>(&self, kind: StepKind, step: impl FnOnce() -> T) -> T {
-        match kind {
-            StepKind::Short(bytes) => self.measure(bytes, step),
-            StepKind::Waiting | StepKind::Sync | StepKind::Long => step(),
         }
     }
 
@@ -110,7 +105,7 @@ impl IoPool {
     pub(crate) fn spawn_detached(&self, step: impl FnOnce() + Send + 'static) {
         let runtime = tokio::runtime::Handle::try_current();
         let Some(runtime) = runtime.ok().filter(|_| !self.runs_inline()) else {
-            return self.measure(0, step);
+            return self.measure(StepKind::Short(0), step);
         };
         let this = self.clone();
         runtime.spawn(async move {
@@ -127,13 +122,28 @@ impl IoPool {
         !self.always_on_threads && self.latency.runs_inline()
     }
 
-    fn measure<T>(&self, bytes: usize, step: impl FnOnce() -> T) -> T {
-        let before = self.latency.should_check_waits().then(sys::thread_waits);
+    fn is_inline(&self, kind: StepKind) -> bool {
+        match kind {
+            StepKind::Short(_) => self.runs_inline(),
+            StepKind::Sync(bytes) => {
+                bytes <= SMALL_SYNC && !self.always_on_threads && self.sync_latency.runs_inline()
+            }
+            StepKind::Waiting | StepKind::Long => false,
+        }
+    }
+
+    fn measure<T>(&self, kind: StepKind, step: impl FnOnce() -> T) -> T {
+        let (latency, bytes) = match kind {
+            StepKind::Short(bytes) => (&self.latency, bytes),
+            StepKind::Sync(..=SMALL_SYNC) => (&self.sync_latency, 0),
+            StepKind::Sync(_) | StepKind::Waiting | StepKind::Long => return step(),
+        };
+        let before = latency.should_check_waits().then(sys::thread_waits);
         let started = Instant::now();
         let done = step();
         let ended = Instant::now();
         let has_waited = before.map(|before| before.is_none_or(|n| sys::thread_waits() != Some(n)));
-        self.latency.record(started, ended, bytes, has_waited);
+        latency.record(started, ended, bytes, has_waited);
         done
     }
 }

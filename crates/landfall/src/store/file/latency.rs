@@ -9,6 +9,9 @@
 //! slow if it takes [`STALL`]; otherwise the moving average decides, in which a sample counts at
 //! most [`MAX_SAMPLE`].
 //!
+//! Syncs have a tracker of their own, which starts on the pool: they run in the task only where they wait for
+//! no disk.
+//!
 //! A thread that was preempted on a busy machine must not look like a slow disk, because the pool would add
 //! to the load. So once steps are slow, the tracker also checks whether their thread waited, and counts
 //! their time only then. That costs two system calls per step, so it is not done while the steps are fast.
@@ -22,15 +25,30 @@ use std::{
 const NANOS_PER_BYTE: u64 = 1;
 const STALL: Duration = Duration::from_millis(100);
 const MAX_SAMPLE: Duration = Duration::from_millis(15);
-const SLOW_AVERAGE: Duration = Duration::from_millis(1);
-const FAST_AVERAGE: Duration = Duration::from_micros(250);
+/// Average durations at which steps move to the pool, and back.
+const STEPS: Limits = Limits {
+    slow: Duration::from_millis(1),
+    fast: Duration::from_micros(250),
+};
+/// A switch to another thread and back takes about as long.
+const SYNCS: Limits = Limits {
+    slow: Duration::from_micros(60),
+    fast: Duration::from_micros(20),
+};
 const MIN_POOL_DURATION: Duration = Duration::from_secs(2);
 /// The newest sample has the weight 1 / this.
 const AVERAGE_WINDOW: u64 = 16;
 
+#[derive(Debug)]
+struct Limits {
+    slow: Duration,
+    fast: Duration,
+}
+
 /// All methods may be called from any thread; a race may lose a sample.
 #[derive(Debug)]
 pub(super) struct LatencyTracker {
+    limits: Limits,
     start: Instant,
     average: AtomicU64,
     /// Nanoseconds after `start`; 0 while steps run in the task.
@@ -40,9 +58,19 @@ pub(super) struct LatencyTracker {
 impl LatencyTracker {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            limits: STEPS,
             start: now,
             average: AtomicU64::new(0),
             pool_until: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn for_syncs(now: Instant) -> Self {
+        Self {
+            limits: SYNCS,
+            start: now,
+            average: AtomicU64::new(nanos(SYNCS.slow)),
+            pool_until: AtomicU64::new(1),
         }
     }
 
@@ -51,7 +79,7 @@ impl LatencyTracker {
     }
 
     pub(super) fn should_check_waits(&self) -> bool {
-        self.average.load(Ordering::Relaxed) > nanos(FAST_AVERAGE) || !self.runs_inline()
+        self.average.load(Ordering::Relaxed) > nanos(self.limits.fast) || !self.runs_inline()
     }
 
     /// `has_waited` tells whether the thread waited, if that was checked.
@@ -72,13 +100,13 @@ impl LatencyTracker {
             (old * (AVERAGE_WINDOW - 1) + took.min(nanos(MAX_SAMPLE))) / AVERAGE_WINDOW;
         if has_waited.is_none() {
             // Without the check, the average cannot exceed the limit.
-            average = average.min(nanos(SLOW_AVERAGE));
+            average = average.min(nanos(self.limits.slow));
         }
         self.average.store(average, Ordering::Relaxed);
 
         let now = nanos(ended.saturating_duration_since(self.start));
         let slow =
-            average > nanos(SLOW_AVERAGE) || has_waited == Some(true) && took >= nanos(STALL);
+            average > nanos(self.limits.slow) || has_waited == Some(true) && took >= nanos(STALL);
         if slow {
             // Extends the time on the pool, too.
             let until = now + nanos(MIN_POOL_DURATION);
@@ -90,7 +118,7 @@ impl LatencyTracker {
             }
         } else {
             let until = self.pool_until.load(Ordering::Relaxed);
-            if until != 0 && now >= until && average < nanos(FAST_AVERAGE) {
+            if until != 0 && now >= until && average < nanos(self.limits.fast) {
                 self.pool_until.store(0, Ordering::Relaxed);
                 tracing::debug!("disk is fast again, moved I/O to the tasks");
             }
@@ -210,6 +238,29 @@ mod tests {
         }
         harness.step(20 * US, 0);
         assert!(harness.tracker.runs_inline());
+    }
+
+    #[test]
+    fn syncs_move_to_the_task_only_where_they_wait_for_no_disk() {
+        let start = Instant::now();
+        let harness = |now| Harness {
+            tracker: LatencyTracker::for_syncs(start),
+            now,
+        };
+        let mut disk = harness(start);
+        for _ in 0..10_000 {
+            disk.step(100 * US, 0);
+            assert!(!disk.tracker.runs_inline());
+        }
+        let mut memory = harness(start);
+        assert!(!memory.tracker.runs_inline());
+        for _ in 0..100 {
+            memory.step_with(5 * US, 0, false);
+        }
+        assert!(memory.tracker.runs_inline());
+        memory.step(5 * MS, 0);
+        memory.step(5 * MS, 0);
+        assert!(!memory.tracker.runs_inline());
     }
 
     #[test]

@@ -136,8 +136,8 @@ impl Default for FileOptions {
 
 /// A store of uploads as local files. Clones share everything.
 ///
-/// It needs a tokio runtime. I/O at page-cache speed runs in the calling task; syncs, copies and
-/// all I/O on a slow disk run on tokio's blocking pool, a bounded number at a time.
+/// It needs a tokio runtime. I/O at page-cache speed runs in the calling task; copies, syncs
+/// that wait for a disk, and all I/O on a slow disk run on tokio's blocking pool, a bounded number at a time.
 ///
 /// Several processes may use one directory at the same time if they use its [locker](Store::locker).
 #[derive(Debug, Clone)]
@@ -247,7 +247,7 @@ impl FileStore {
                 let (this, id) = (Arc::clone(&inner), id.clone());
                 // The creation is not acknowledged, so no client can resume it.
                 let remove = move || this.remove(&id, &data_path);
-                inner.io.run(StepKind::Sync, remove).await?;
+                inner.io.run(StepKind::Waiting, remove).await?;
                 return Err(error);
             }
             let synced = &mut entry.info.lock().synced;
@@ -377,7 +377,7 @@ impl Store for FileStore {
                     inner.truncate_unverified(&id, &entry, &opened.data, from)
                 }
             };
-            inner.io.run_locked(&entry, StepKind::Sync, step).await?;
+            inner.io.run_locked(&entry, StepKind::Waiting, step).await?;
         };
         inner.sync_if_required(id, &file_state).await?;
         let snapshot = file_state.snapshot();

@@ -69,7 +69,7 @@ impl SyncGroup {
         }
         let this = self.started.fetch_add(1, Ordering::AcqRel) + 1;
         // The step returns the error as a value, so that it is recorded before it is reported.
-        match io.run(StepKind::Sync, move || Ok(sync())).await? {
+        match io.run(StepKind::Sync(0), move || Ok(sync())).await? {
             Ok(()) => {
                 outcome.done = this;
                 Ok(())
@@ -128,16 +128,18 @@ impl Inner {
         Ok(())
     }
 
+    /// `bytes`: about how many of the data are not synced.
     pub(super) async fn sync_upload(
         self: &Arc<Self>,
         id: &UploadId,
         data_path: &str,
+        bytes: u64,
     ) -> Result<()> {
         let entry = self.cache.get_or_insert(id);
         let (this, name, path) = (Arc::clone(self), id.clone(), data_path.to_owned());
         let (data, info) = self
             .io
-            .run(StepKind::Sync, move || {
+            .run(StepKind::Sync(bytes), move || {
                 let fail = |error| failed(&name, "syncing", error);
                 let (file, data) = this.open_data(&name, &path)?;
                 sys::sync_data(file.as_fd()).map_err(|error| {
@@ -197,7 +199,8 @@ impl Inner {
             }
         };
         if needed && !(is_old(&state.data) && is_old(&state.info)) {
-            self.sync_upload(id, &state.record.data_path).await?;
+            self.sync_upload(id, &state.record.data_path, state.offset)
+                .await?;
         }
         Ok(())
     }
