@@ -79,6 +79,7 @@ impl Engine {
     ) -> Result<(u64, ClientResponse), Error> {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
+        let _starting = self.live.start(id);
         let body = &mut PeekedBody::new(body);
         let lease = self.lease_for_append(id, &request, body).await?;
         let store = self.composer.store();

@@ -151,13 +151,7 @@ async fn until(what: &AtomicUsize, count: usize) {
 /// the offset of the response, like a client.
 async fn dropped_and_continued(drop_request: impl AsyncFn(&Site, &SlowStore, &str)) {
     let dir = tempfile::tempdir().unwrap();
-    let store = SlowStore {
-        inner: FileStore::open(dir.path(), FileOptions::default()).unwrap(),
-        disk: Arc::new(Semaphore::new(0)),
-        gate: Arc::default(),
-        writing: Arc::default(),
-        resuming: Arc::default(),
-    };
+    let store = slow_store(&dir);
     let site = Site::start(Config::new(Composer::join(store.clone())), Some(dir)).await;
     let path = site.create(LENGTH as u64).await;
     drop_request(&site, &store, &path).await;
@@ -184,6 +178,37 @@ async fn dropped_and_continued(drop_request: impl AsyncFn(&Site, &SlowStore, &st
         site.bytes(&path).await == bytes,
         "not the bytes that were sent"
     );
+}
+
+/// Its client may have disconnected: all that it sent is received before HEAD reports the offset.
+#[tokio::test]
+async fn head_waits_for_a_request_that_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = slow_store(&dir);
+    store.disk.add_permits(10);
+    let site = Site::start(Config::new(Composer::join(store.clone())), Some(dir)).await;
+    let path = site.create(100).await;
+    let gate = store.gate.lock().await;
+    let patch = site.patching(&path, 0).body("0123456789").send();
+    let head = async {
+        until(&store.resuming, 1).await;
+        tokio::join!(site.offset(&path), async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(gate);
+        })
+    };
+    let (reply, (offset, ())) = tokio::join!(patch, head);
+    assert_eq!((reply.status, offset), (204, 10));
+}
+
+fn slow_store(dir: &tempfile::TempDir) -> SlowStore {
+    SlowStore {
+        inner: FileStore::open(dir.path(), FileOptions::default()).unwrap(),
+        disk: Arc::new(Semaphore::new(0)),
+        gate: Arc::default(),
+        writing: Arc::default(),
+        resuming: Arc::default(),
+    }
 }
 
 fn patch(site: &Site, path: &str) -> Request<Full<Bytes>> {

@@ -5,7 +5,7 @@ mod ended;
 mod eviction;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc,
@@ -17,7 +17,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use self::{
@@ -40,6 +40,8 @@ const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Shard {
     writers: HashMap<UploadId, Arc<LiveUpload>>,
+    /// Uploads of requests that are about to become writers.
+    starting: HashSet<UploadId>,
     ended: Ended,
 }
 
@@ -47,6 +49,7 @@ struct Shard {
 pub(super) struct LiveUploads {
     emits: bool,
     shards: [Mutex<Shard>; SHARDS],
+    started: Notify,
     hasher: RandomState,
     last_scan: Mutex<Scan>,
 }
@@ -56,6 +59,7 @@ impl LiveUploads {
         Self {
             emits,
             shards: std::array::from_fn(|_| Mutex::default()),
+            started: Notify::new(),
             hasher: RandomState::new(),
             last_scan: Mutex::default(),
         }
@@ -67,6 +71,31 @@ impl LiveUploads {
         self.shards[(hash >> 60) as usize % SHARDS].lock()
     }
 
+    /// Until the request [enters](Self::enter) or drops the guard, [`wait_until_started`](Self::wait_until_started)
+    /// waits for it.
+    pub(super) fn start<'a>(&'a self, id: &'a UploadId) -> StartingGuard<'a> {
+        self.shard(id).starting.insert(id.clone());
+        StartingGuard { set: self, id }
+    }
+
+    /// Waits until the request that is about to write the upload does, at most [`STABLE_TIMEOUT`]: it may have
+    /// bytes in flight.
+    pub(super) async fn wait_until_started(&self, id: &UploadId) {
+        let is_starting = || self.shard(id).starting.contains(id);
+        if !is_starting() {
+            return;
+        }
+        let deadline = Instant::now() + STABLE_TIMEOUT;
+        loop {
+            let started = self.started.notified();
+            tokio::pin!(started);
+            started.as_mut().enable();
+            if !is_starting() || timeout_at(deadline, started).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Adds an upload until the guard is dropped. The request has its lease, so there is no other entry.
     pub(super) fn enter(
         &self,
@@ -76,6 +105,7 @@ impl LiveUploads {
         context: &RequestContext,
     ) -> LiveUploadGuard<'_> {
         let mut shard = self.shard(&upload.id);
+        let was_starting = shard.starting.remove(&upload.id);
         let ended = shard.ended.remove(&upload.id);
         let emitted = ended.map_or(offset, |ended| ended.emitted.load(Ordering::Relaxed));
         let live = Arc::new(LiveUpload {
@@ -93,6 +123,9 @@ impl LiveUploads {
         });
         shard.writers.insert(live.upload.id.clone(), live.clone());
         drop(shard);
+        if was_starting {
+            self.started.notify_waiters();
+        }
         LiveUploadGuard { set: self, live }
     }
 
@@ -382,6 +415,21 @@ impl LiveUpload {
                 return result;
             }
             let _ = timeout(left.min(POLL_INTERVAL), changed).await;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct StartingGuard<'a> {
+    set: &'a LiveUploads,
+    id: &'a UploadId,
+}
+
+impl Drop for StartingGuard<'_> {
+    fn drop(&mut self) {
+        let was_starting = self.set.shard(self.id).starting.remove(self.id);
+        if was_starting {
+            self.set.started.notify_waiters();
         }
     }
 }

@@ -9,8 +9,8 @@
 //! slow if it takes [`STALL`]; otherwise the moving average decides, in which a sample counts at
 //! most [`MAX_SAMPLE`].
 //!
-//! Syncs have a tracker of their own, which starts on the pool: they run in the task only where they wait for
-//! no disk.
+//! Syncs have a separate tracker, which starts on the pool: they run in the task only where they wait for no
+//! disk.
 //!
 //! A thread that was preempted on a busy machine must not look like a slow disk, because the pool would add
 //! to the load. So once steps are slow, the tracker also checks whether their thread waited, and counts
