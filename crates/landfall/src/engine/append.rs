@@ -79,9 +79,9 @@ impl Engine {
     ) -> Result<(u64, ClientResponse), Error> {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
-        let _starting = self.live.start(id);
+        let (starting, is_live) = self.live.start(id);
         let body = &mut PeekedBody::new(body);
-        let lease = self.lease_for_append(id, &request, body).await?;
+        let lease = self.lease_for_append(id, &request, body, is_live).await?;
         let store = self.composer.store();
         let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
         if self.has_expired(&snapshot) {
@@ -129,7 +129,9 @@ impl Engine {
                     bounds.remaining,
                     body_stream,
                 )
-                .await?;
+                .await;
+            starting.disarm();
+            let received = received?;
             offset = received.offset;
             *expires = self.expiry(&upload, offset, SystemTime::now());
             interruption = received.interruption;
@@ -166,11 +168,10 @@ impl Engine {
         id: &UploadId,
         request: &AppendRequest,
         body: &mut PeekedBody<'_, B>,
+        is_live: bool,
     ) -> Result<Lease, Error> {
         let at = request.head.offset;
-        if self.live.get(id).is_none()
-            && let Some(lease) = self.free_lease(id).await?
-        {
+        if !is_live && let Some(lease) = self.free_lease(id).await? {
             return Ok(lease);
         }
         let live = self.live.get(id);

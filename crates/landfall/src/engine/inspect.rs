@@ -44,8 +44,7 @@ impl Engine {
     /// The offset is then likely still valid when the client resumes: see
     /// [`LiveUpload::wait_until_stable`](super::live::LiveUpload::wait_until_stable).
     pub(crate) async fn wait_for_stable_offset(&self, id: &UploadId) {
-        self.live.wait_until_started(id).await;
-        if let Some(live) = self.live.get(id) {
+        if let Some(live) = self.live.get_started(id).await {
             live.wait_until_stable().await;
         }
     }

@@ -5,7 +5,7 @@ mod ended;
 mod eviction;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc,
@@ -41,8 +41,15 @@ const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 struct Shard {
     writers: HashMap<UploadId, Arc<LiveUpload>>,
     /// Uploads of requests that are about to become writers.
-    starting: HashSet<UploadId>,
+    starting: Vec<UploadId>,
     ended: Ended,
+}
+
+impl Shard {
+    fn remove_starting(&mut self, id: &UploadId) -> bool {
+        let at = self.starting.iter().position(|starting| starting == id);
+        at.map(|at| self.starting.swap_remove(at)).is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -71,27 +78,37 @@ impl LiveUploads {
         self.shards[(hash >> 60) as usize % SHARDS].lock()
     }
 
-    /// Until the request [enters](Self::enter) or drops the guard, [`wait_until_started`](Self::wait_until_started)
-    /// waits for it.
-    pub(super) fn start<'a>(&'a self, id: &'a UploadId) -> StartingGuard<'a> {
-        self.shard(id).starting.insert(id.clone());
-        StartingGuard { set: self, id }
+    /// The request is about to write the upload. Until it [enters](Self::enter) or drops the guard,
+    /// [`get_started`](Self::get_started) waits for it. Also returns whether another request writes.
+    pub(super) fn start<'a>(&'a self, id: &'a UploadId) -> (StartingGuard<'a>, bool) {
+        let mut shard = self.shard(id);
+        shard.starting.push(id.clone());
+        let is_live = shard.writers.contains_key(id);
+        drop(shard);
+        let set = Some(self);
+        (StartingGuard { set, id }, is_live)
     }
 
-    /// Waits until the request that is about to write the upload does, at most [`STABLE_TIMEOUT`]: it may have
-    /// bytes in flight.
-    pub(super) async fn wait_until_started(&self, id: &UploadId) {
-        let is_starting = || self.shard(id).starting.contains(id);
-        if !is_starting() {
-            return;
+    /// The request that writes the upload, or is about to, which may have bytes in flight; waits at most
+    /// [`STABLE_TIMEOUT`].
+    pub(super) async fn get_started(&self, id: &UploadId) -> Option<Arc<LiveUpload>> {
+        let get = || {
+            let shard = self.shard(id);
+            let live = shard.writers.get(id).cloned();
+            let is_starting = live.is_none() && shard.starting.contains(id);
+            (live, is_starting)
+        };
+        if let (live, false) = get() {
+            return live;
         }
         let deadline = Instant::now() + STABLE_TIMEOUT;
         loop {
             let started = self.started.notified();
             tokio::pin!(started);
             started.as_mut().enable();
-            if !is_starting() || timeout_at(deadline, started).await.is_err() {
-                return;
+            match get() {
+                (live, false) => return live,
+                (_, true) => timeout_at(deadline, started).await.ok()?,
             }
         }
     }
@@ -105,7 +122,7 @@ impl LiveUploads {
         context: &RequestContext,
     ) -> LiveUploadGuard<'_> {
         let mut shard = self.shard(&upload.id);
-        let was_starting = shard.starting.remove(&upload.id);
+        let was_starting = shard.remove_starting(&upload.id);
         let ended = shard.ended.remove(&upload.id);
         let emitted = ended.map_or(offset, |ended| ended.emitted.load(Ordering::Relaxed));
         let live = Arc::new(LiveUpload {
@@ -421,15 +438,23 @@ impl LiveUpload {
 
 #[derive(Debug)]
 pub(super) struct StartingGuard<'a> {
-    set: &'a LiveUploads,
+    set: Option<&'a LiveUploads>,
     id: &'a UploadId,
+}
+
+impl StartingGuard<'_> {
+    /// The request has [entered](LiveUploads::enter).
+    pub(super) fn disarm(mut self) {
+        self.set = None;
+    }
 }
 
 impl Drop for StartingGuard<'_> {
     fn drop(&mut self) {
-        let was_starting = self.set.shard(self.id).starting.remove(self.id);
-        if was_starting {
-            self.set.started.notify_waiters();
+        if let Some(set) = self.set
+            && set.shard(self.id).remove_starting(self.id)
+        {
+            set.started.notify_waiters();
         }
     }
 }
