@@ -28,7 +28,7 @@ async function setUp(t, args = []) {
   await page.goto(`${app.origin}/`)
   await page.getByLabel('Name').fill('ann')
   await page.getByRole('button', { name: 'Sign in' }).click()
-  await page.getByText('Signed in as ann').waitFor()
+  await page.getByText('Signed in as ann').waitFor({ timeout: 60_000 })
   const [cookie] = await page.context().cookies(app.origin)
   const session = `${cookie.name}=${cookie.value}`
   const ann = new Caller(landfall.endpoint, { Cookie: session, 'X-Requested-With': 'test' })
