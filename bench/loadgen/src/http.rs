@@ -93,7 +93,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the server has not closed it, between requests.
+    /// Whether the server keeps it open. To be called between requests.
     pub(crate) fn is_open(&self) -> bool {
         let peeked = self
             .stream

@@ -109,23 +109,21 @@ impl<S: HttpService> Driver<S> {
         permit: OwnedSemaphorePermit,
     ) -> Self {
         NetStats::add(&shared.server.stats.open, 1);
-        let has_http2 = protocols.http2.is_some();
-        let mut driver = Self {
-            state: State::Closed,
+        let waiting = Box::new((io, service));
+        let state = if protocols.http2.is_some() {
+            State::New(waiting)
+        } else {
+            State::Waiting(waiting)
+        };
+        Self {
+            state,
             shared,
             protocols,
             shutdown_phase: ShutdownPhase::Running,
             first_request: None,
             reads_large: false,
             _permit: permit,
-        };
-        let new = Box::new((io, service));
-        driver.state = if has_http2 {
-            State::New(new)
-        } else {
-            State::Waiting(new)
-        };
-        driver
+        }
     }
 
     /// Removes hyper's HTTP/1 connection, and with it the read buffer.
@@ -199,23 +197,19 @@ impl<S: HttpService> Driver<S> {
 
     /// Continues a request on a new connection of hyper.
     fn resume(&mut self, slow: SlowBody<S>) {
-        let SlowBody {
-            mut io,
-            edge,
-            response,
-        } = slow;
+        let mut io = slow.io;
         if !io.resume_body() {
             return;
         }
         io.set_reads_large(self.reads_large);
-        self.shared.handover.keep_response(response);
+        self.shared.handover.keep_response(slow.response);
         self.shared.activity.set_has_buffer(true);
         let http1 = if self.reads_large {
             &self.protocols.http1_large
         } else {
             &self.protocols.http1
         };
-        self.state = State::Http1(http1.serve_connection(TokioIo::new(io), edge));
+        self.state = State::Http1(http1.serve_connection(TokioIo::new(io), slow.edge));
     }
 
     fn enter_shutdown_phase(&mut self, phase: ShutdownPhase) {
@@ -229,8 +223,7 @@ impl<S: HttpService> Driver<S> {
                 State::Http2(connection) => connection.as_mut().graceful_shutdown(),
                 // hyper continues now: see `poll`.
                 State::SlowBody(_) => self.shared.handover.close_after_response(),
-                State::Waiting(_) => {}
-                State::New(_) | State::LingeringClose(_) | State::Closed => {}
+                State::New(_) | State::Waiting(_) | State::LingeringClose(_) | State::Closed => {}
             }
         }
         self.shutdown_phase = phase;

@@ -40,7 +40,7 @@ struct HandoverParts {
     waker: Option<Waker>,
 }
 
-/// What follows the body of the old connection.
+/// The next part of a body after the old connection has ended.
 pub(super) enum Continuation {
     Data(Bytes),
     /// The rest, and how many of its first bytes were received before.

@@ -79,7 +79,7 @@ impl Engine {
     ) -> Result<(u64, ClientResponse), Error> {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
-        let (starting, is_live) = self.live.start(id);
+        let (mut starting, is_live) = self.live.start(id);
         let body = &mut PeekedBody::new(body);
         let lease = self.lease_for_append(id, &request, body, is_live).await?;
         let store = self.composer.store();
@@ -149,8 +149,8 @@ impl Engine {
                 .interrupted(context, &upload, offset, lease, interruption)
                 .await);
         }
-        // Hooks may take long; other transfers can use the permit meanwhile.
-        drop(permit);
+        // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
+        drop((starting, permit));
         let mut reply = ClientResponse::default();
         if upload.is_complete_at(offset) {
             reply = self

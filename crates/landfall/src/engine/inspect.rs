@@ -42,11 +42,9 @@ impl Engine {
     }
 
     /// The offset is then likely still valid when the client resumes: see
-    /// [`LiveUpload::wait_until_stable`](super::live::LiveUpload::wait_until_stable).
+    /// [`LiveUploads::wait_until_stable`](super::live::LiveUploads::wait_until_stable).
     pub(crate) async fn wait_for_stable_offset(&self, id: &UploadId) {
-        if let Some(live) = self.live.get_started(id).await {
-            live.wait_until_stable().await;
-        }
+        self.live.wait_until_stable(id).await;
     }
 
     pub(super) async fn stored(&self, id: &UploadId) -> Result<Option<Snapshot>, StoreError> {

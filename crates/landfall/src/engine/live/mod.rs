@@ -78,8 +78,8 @@ impl LiveUploads {
         self.shards[(hash >> 60) as usize % SHARDS].lock()
     }
 
-    /// The request is about to write the upload. Until it [enters](Self::enter) or drops the guard,
-    /// [`get_started`](Self::get_started) waits for it. Also returns whether another request writes.
+    /// The request is about to write the upload: [`wait_until_stable`](Self::wait_until_stable) waits until it
+    /// [enters](Self::enter) or drops the guard. Also returns whether another one writes.
     pub(super) fn start<'a>(&'a self, id: &'a UploadId) -> (StartingGuard<'a>, bool) {
         let mut shard = self.shard(id);
         shard.starting.push(id.clone());
@@ -89,26 +89,21 @@ impl LiveUploads {
         (StartingGuard { set, id }, is_live)
     }
 
-    /// The request that writes the upload, or is about to, which may have bytes in flight; waits at most
-    /// [`STABLE_TIMEOUT`].
-    pub(super) async fn get_started(&self, id: &UploadId) -> Option<Arc<LiveUpload>> {
-        let get = || {
-            let shard = self.shard(id);
-            let live = shard.writers.get(id).cloned();
-            let is_starting = live.is_none() && shard.starting.contains(id);
-            (live, is_starting)
-        };
-        if let (live, false) = get() {
-            return live;
-        }
-        let deadline = Instant::now() + STABLE_TIMEOUT;
+    /// Waits for the request that writes the upload, or is about to: see [`LiveUpload::wait_until_stable`].
+    pub(super) async fn wait_until_stable(&self, id: &UploadId) {
+        let since = Instant::now();
         loop {
+            // Created before the check, so that no notification is missed.
             let started = self.started.notified();
-            tokio::pin!(started);
-            started.as_mut().enable();
-            match get() {
-                (live, false) => return live,
-                (_, true) => timeout_at(deadline, started).await.ok()?,
+            let (live, is_starting) = {
+                let shard = self.shard(id);
+                (shard.writers.get(id).cloned(), shard.starting.contains(id))
+            };
+            if let Some(live) = live {
+                return live.wait_until_stable(since).await;
+            }
+            if !is_starting || timeout_at(since + STABLE_TIMEOUT, started).await.is_err() {
+                return;
             }
         }
     }
@@ -347,16 +342,18 @@ impl LiveUpload {
     }
 
     pub(super) async fn wait_end(&self) {
-        self.poll_writer(|writer, is_late| (writer.has_ended || is_late).then_some(()))
-            .await;
+        self.poll_writer(Instant::now(), |writer, is_late| {
+            (writer.has_ended || is_late).then_some(())
+        })
+        .await;
     }
 
     /// Waits until [`offset`](Self::offset) is likely still valid at the client's next request.
     ///
     /// A client that aborts a request leaves bytes in flight, so the writer must have ended or be idle.
-    /// A writer that keeps receiving is not disturbed; the wait ends after [`STABLE_TIMEOUT`].
-    pub(super) async fn wait_until_stable(&self) {
-        self.poll_writer(|writer, is_late| {
+    /// A writer that keeps receiving is not disturbed; the wait ends [`STABLE_TIMEOUT`] after `since`.
+    async fn wait_until_stable(&self, since: Instant) {
+        self.poll_writer(since, |writer, is_late| {
             if writer.has_ended || is_late {
                 return Some(());
             }
@@ -378,7 +375,7 @@ impl LiveUpload {
     /// # Errors
     /// The upload's published offset, if the request cannot continue.
     pub(super) async fn take_over(&self, at: u64) -> Result<(), u64> {
-        self.poll_writer(|writer, is_late| {
+        self.poll_writer(Instant::now(), |writer, is_late| {
             if writer.has_ended {
                 return Some(Ok(()));
             }
@@ -420,14 +417,17 @@ impl LiveUpload {
         self.requested.notify_waiters();
     }
 
-    /// The second argument of `check` is true after the timeout.
-    async fn poll_writer<T>(&self, check: impl Fn(&mut WriterState, bool) -> Option<T>) -> T {
-        let started = Instant::now();
+    /// The second argument of `check` is true [`STABLE_TIMEOUT`] after `since`.
+    async fn poll_writer<T>(
+        &self,
+        since: Instant,
+        check: impl Fn(&mut WriterState, bool) -> Option<T>,
+    ) -> T {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let left = STABLE_TIMEOUT.saturating_sub(started.elapsed());
+            let left = STABLE_TIMEOUT.saturating_sub(since.elapsed());
             if let Some(result) = check(&mut self.writer.lock(), left.is_zero()) {
                 return result;
             }
@@ -444,7 +444,7 @@ pub(super) struct StartingGuard<'a> {
 
 impl StartingGuard<'_> {
     /// The request has [entered](LiveUploads::enter).
-    pub(super) fn disarm(mut self) {
+    pub(super) fn disarm(&mut self) {
         self.set = None;
     }
 }

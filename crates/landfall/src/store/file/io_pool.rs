@@ -25,7 +25,7 @@ pub(crate) enum StepKind {
     Short(usize),
     /// Is known to wait for the disk.
     Waiting,
-    /// Syncs about so many bytes.
+    /// Syncs about this many bytes.
     Sync(u64),
     /// Copies, preallocates, removes a large file, or lists.
     Long,

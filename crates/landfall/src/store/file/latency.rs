@@ -27,11 +27,13 @@ const STALL: Duration = Duration::from_millis(100);
 const MAX_SAMPLE: Duration = Duration::from_millis(15);
 /// Average durations at which steps move to the pool, and back.
 const STEPS: Limits = Limits {
+    steps: "reads and writes",
     slow: Duration::from_millis(1),
     fast: Duration::from_micros(250),
 };
 /// A switch to another thread and back takes about as long.
 const SYNCS: Limits = Limits {
+    steps: "syncs",
     slow: Duration::from_micros(60),
     fast: Duration::from_micros(20),
 };
@@ -41,6 +43,7 @@ const AVERAGE_WINDOW: u64 = 16;
 
 #[derive(Debug)]
 struct Limits {
+    steps: &'static str,
     slow: Duration,
     fast: Duration,
 }
@@ -68,9 +71,9 @@ impl LatencyTracker {
     pub(super) fn for_syncs(now: Instant) -> Self {
         Self {
             limits: SYNCS,
-            start: now,
             average: AtomicU64::new(nanos(SYNCS.slow)),
             pool_until: AtomicU64::new(1),
+            ..Self::new(now)
         }
     }
 
@@ -107,11 +110,13 @@ impl LatencyTracker {
         let now = nanos(ended.saturating_duration_since(self.start));
         let slow =
             average > nanos(self.limits.slow) || has_waited == Some(true) && took >= nanos(STALL);
+        let steps = self.limits.steps;
         if slow {
             // Extends the time on the pool, too.
             let until = now + nanos(MIN_POOL_DURATION);
             if self.pool_until.swap(until, Ordering::Relaxed) == 0 {
                 tracing::debug!(
+                    steps,
                     step_ms = took / 1_000_000,
                     "disk is slow, moved I/O to the blocking pool"
                 );
@@ -120,7 +125,7 @@ impl LatencyTracker {
             let until = self.pool_until.load(Ordering::Relaxed);
             if until != 0 && now >= until && average < nanos(self.limits.fast) {
                 self.pool_until.store(0, Ordering::Relaxed);
-                tracing::debug!("disk is fast again, moved I/O to the tasks");
+                tracing::debug!(steps, "disk is fast, moved I/O to the tasks");
             }
         }
     }
