@@ -23,12 +23,13 @@ after(async () => {
   await landfall?.stop();
 });
 
-/** Starts an upload slowly and waits until it is running. */
+/** Starts an upload slowly, waits until it is running, and makes it so slow that it does not end by itself. */
 async function begin(visitor, file, rate) {
   await visitor.slow(rate);
   await visitor.choose(file);
   const row = visitor.row(path.basename(file));
   await row.midway(0.1);
+  await visitor.slow(MiB / 16);
   return row;
 }
 

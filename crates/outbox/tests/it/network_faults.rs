@@ -18,6 +18,8 @@ async fn network_faults_lose_no_event() {
     let (proxy, url) = FaultProxy::to_server_of(&database);
     let mut settings = OutboxSettings::new(Database::Postgres(url));
     settings.retry.min_backoff = Duration::from_millis(10);
+    // A transaction with maintenance takes many round trips, of 200 ms each, and an event may wait for one.
+    settings.write_timeout = Duration::from_secs(10);
     let harness = Harness::start(settings).await;
     let mut prepared: Option<Event> = None;
     let mut emitted = Vec::new();
