@@ -2,6 +2,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+use landfall_protocol::rufh::InteropVersions;
+
 use crate::{
     BoxError, Composer,
     event::EventSink,
@@ -145,6 +147,8 @@ pub struct Config {
     pub disable_unfinished_download: bool,
     /// Drops malformed pairs of `Upload-Metadata`, like tusd, instead of rejecting them with 400.
     pub lenient_metadata: bool,
+    /// The accepted versions of the IETF draft "Resumable Uploads for HTTP", beside tus 1.0.0.
+    pub interop_versions: InteropVersions,
     /// Rejects DELETE with 405 and does not advertise `termination`.
     ///
     /// Uploads are still removed when they expire, or when a hook stops or denies them.
@@ -186,6 +190,7 @@ impl Config {
             disable_download: false,
             disable_unfinished_download: false,
             lenient_metadata: false,
+            interop_versions: InteropVersions::default(),
             disable_termination: false,
             disable_concatenation: false,
             hooks: Vec::new(),

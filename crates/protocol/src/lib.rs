@@ -1,6 +1,6 @@
 //! Resumable upload protocols without I/O.
 //!
-//! Parses the heads of tus 1.0.0 requests with pure functions and plain types: no sockets, bodies,
+//! Parses the heads of requests of tus 1.0.0 and of the IETF draft ([`rufh`]) with pure functions and plain types: no sockets, bodies,
 //! clock or stores. A server passes method and headers, and gets an [`Operation`] or a [`Problem`];
 //! clients can use the same types.
 //!
@@ -17,6 +17,7 @@ pub mod headers;
 mod metadata;
 mod operation;
 mod problem;
+pub mod rufh;
 
 pub use self::{
     checksum::{Algorithm, Checksum, Hasher, InvalidChecksum},
@@ -24,8 +25,8 @@ pub use self::{
     fields::{InvalidField, parse_size, single_value},
     metadata::{InvalidMetadata, Metadata, MetadataSyntax},
     operation::{
-        Append, ChecksumPlacement, Create, DeclaredLength, Extensions, Operation, Target,
-        effective_method, has_offset_octet_stream, require_version,
+        Append, ChecksumPlacement, Create, DeclaredEnd, DeclaredLength, Extensions, Operation,
+        Target, effective_method, has_offset_octet_stream, require_version,
     },
     problem::{Problem, ProblemKind},
 };

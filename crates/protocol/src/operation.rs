@@ -140,12 +140,16 @@ pub fn require_version(operation: Operation, headers: &HeaderMap) -> Result<(), 
 /// (E-5). False if the header occurs twice.
 #[must_use]
 pub fn has_offset_octet_stream(headers: &HeaderMap) -> bool {
+    has_media_type(headers, headers::OFFSET_OCTET_STREAM)
+}
+
+pub(crate) fn has_media_type(headers: &HeaderMap, media_type: &str) -> bool {
     let Ok(Some(value)) = single_value(headers, &header::CONTENT_TYPE) else {
         return false;
     };
     let essence = value.split(';').next().unwrap_or_default();
     let essence = essence.trim_matches([' ', '\t']);
-    essence.eq_ignore_ascii_case(headers::OFFSET_OCTET_STREAM)
+    essence.eq_ignore_ascii_case(media_type)
 }
 
 /// The upload length that a creation declares.
@@ -157,6 +161,17 @@ pub enum DeclaredLength {
     Deferred,
     /// None: the length of a final upload is the sum of its parts.
     SumOfParts,
+}
+
+/// The request with whose content an upload is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeclaredEnd {
+    /// The one with the last bytes of the length.
+    AtLength,
+    /// This one.
+    WithContent,
+    /// A later one, even if all bytes of the length are stored before.
+    Later,
 }
 
 /// The place of the body's checksum.
@@ -238,6 +253,8 @@ pub struct Create {
     pub with_upload: bool,
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
+    /// The end of the upload.
+    pub end: DeclaredEnd,
 }
 
 impl Create {
@@ -304,6 +321,7 @@ impl Create {
             concat,
             with_upload,
             checksum,
+            end: DeclaredEnd::AtLength,
         })
     }
 }
@@ -317,6 +335,8 @@ pub struct Append {
     pub length: Option<u64>,
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
+    /// The end of the upload.
+    pub end: DeclaredEnd,
 }
 
 impl Append {
@@ -339,13 +359,17 @@ impl Append {
             offset,
             length,
             checksum: ChecksumPlacement::parse(headers)?,
+            end: DeclaredEnd::AtLength,
         })
     }
 }
 
 /// The lenient syntax uses the first of several fields, and skips only the pairs that are not ASCII, as
 /// tusd does.
-fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadata, Problem> {
+pub(crate) fn parse_metadata(
+    headers: &HeaderMap,
+    syntax: MetadataSyntax,
+) -> Result<Metadata, Problem> {
     let invalid = |error: &dyn std::fmt::Display| ProblemKind::InvalidMetadata.with_detail(error);
     let text = match syntax {
         MetadataSyntax::Strict => single_value(headers, &headers::UPLOAD_METADATA)

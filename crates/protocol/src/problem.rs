@@ -53,6 +53,13 @@ problem_kinds! {
     InvalidChecksum => 400, "ERR_INVALID_CHECKSUM", "invalid Upload-Checksum header";
     UnsupportedChecksum => 400, "ERR_UNSUPPORTED_CHECKSUM_ALGORITHM",
         "unsupported checksum algorithm";
+    InvalidInteropVersion => 400, "ERR_INVALID_INTEROP_VERSION",
+        "invalid Upload-Draft-Interop-Version header";
+    InvalidUploadComplete => 400, "ERR_INVALID_UPLOAD_COMPLETE",
+        "missing or invalid Upload-Complete header";
+    InconsistentUploadLength => 400, "ERR_INCONSISTENT_UPLOAD_LENGTH",
+        "inconsistent upload length values";
+    InvalidDigest => 400, "ERR_INVALID_DIGEST", "invalid Content-Digest header";
     ChecksumMismatch => 460, "ERR_CHECKSUM_MISMATCH", "checksum mismatch";
     Stopped => 400, "ERR_UPLOAD_STOPPED", "upload has been stopped by server";
     Rejected => 400, "ERR_UPLOAD_REJECTED", "upload creation has been rejected by server";

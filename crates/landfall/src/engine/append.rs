@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use landfall_protocol::{Append as Head, ProblemKind};
+use landfall_protocol::{Append as Head, DeclaredEnd, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
@@ -37,6 +37,8 @@ struct AppendBounds {
     declared_length: Option<u64>,
     length: Option<u64>,
     remaining: u64,
+    /// True if the upload waits for its end, and this content is it.
+    ends: bool,
 }
 
 impl Engine {
@@ -47,7 +49,10 @@ impl Engine {
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
-    ) -> (Option<SystemTime>, Result<(u64, ClientResponse), Error>) {
+    ) -> (
+        Option<SystemTime>,
+        Result<(Arc<Upload>, u64, ClientResponse), Error>,
+    ) {
         let mut expires = None;
         let appended = self
             .append_body(context, id, request, body, &mut expires)
@@ -76,7 +81,7 @@ impl Engine {
         request: AppendRequest,
         body: &mut B,
         expires: &mut Option<SystemTime>,
-    ) -> Result<(u64, ClientResponse), Error> {
+    ) -> Result<(Arc<Upload>, u64, ClientResponse), Error> {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
         let (mut starting, is_live) = self.live.start(id);
@@ -94,23 +99,25 @@ impl Engine {
         if append.offset() != offset {
             return Err(ProblemKind::Locked.into());
         }
-        let bounds = self.check_append(&upload, offset, &request)?;
+        let mut bounds = self.check_append(&upload, offset, &request)?;
         let AppendRequest {
             head,
             content_length,
         } = request;
-        let is_verified = head.checksum.is_present();
+        let (end, is_verified) = (head.end, head.checksum.is_present());
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
-        if let Some(length) = bounds.declared_length.filter(|_| !declares_late) {
-            upload = self.declare_length(&upload, length, &lease).await?;
+        if !declares_late {
+            upload = self.declare(upload, &bounds, end, &lease).await?;
         }
         if !was_complete && upload.completion == Completion::NotTracked && self.tracks_completion()
         {
             upload = self.track_completion(upload, &lease).await?;
         }
-        if !was_complete && let Some(end) = can_complete(bounds.length, offset, content_length) {
-            let completed = [(EventKind::Completed, end)];
+        let reached = can_complete(bounds.length, offset, content_length);
+        if !was_complete && let Some(length) = reached.filter(|_| !upload.awaits_end || bounds.ends)
+        {
+            let completed = [(EventKind::Completed, length)];
             self.prepare_kinds(&completed, &upload, context).await?;
         }
         let mut interruption = None;
@@ -138,16 +145,23 @@ impl Engine {
         }
         let is_wrong = matches!(interruption, Some(Interruption::Checksum(_)))
             || (is_verified && interruption.is_some());
-        if let Some(length) = bounds
-            .declared_length
-            .filter(|_| declares_late && !is_wrong)
-        {
-            upload = self.declare_length(&upload, length, &lease).await?;
+        let is_cut = interruption.is_some() && end == DeclaredEnd::WithContent;
+        if declares_late && !is_wrong && !is_cut {
+            bounds.ends &= bounds.length == Some(offset);
+            upload = self.declare(upload, &bounds, end, &lease).await?;
         }
         if let Some(interruption) = interruption {
             return Err(self
                 .interrupted(context, &upload, offset, lease, interruption)
                 .await);
+        }
+        if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
+            if upload.length.is_some() {
+                return Err(ProblemKind::InconsistentUploadLength
+                    .with_detail("the content ends before the length of the upload")
+                    .into());
+            }
+            upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
         }
         // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
         drop((starting, permit));
@@ -158,7 +172,7 @@ impl Engine {
                 .await?;
         }
         *expires = self.expiry(&upload, offset, SystemTime::now());
-        Ok((offset, reply))
+        Ok((upload, offset, reply))
     }
 
     /// The holder is interrupted only if the append fits the upload's known state and its client sends
@@ -226,11 +240,27 @@ impl Engine {
         if request.head.offset != offset {
             return Err(Error::Offset(offset));
         }
+        if request.head.end == DeclaredEnd::Later && upload.is_complete_at(offset) {
+            return Err(ProblemKind::InvalidUploadComplete
+                .with_detail("the upload is complete")
+                .into());
+        }
         let body_length = request.content_length.unwrap_or_default();
-        let declared_length = match request.head.length {
-            Some(length) => {
-                self.check_length(upload, length, offset.saturating_add(body_length))?
-            }
+        let body_end = offset.saturating_add(body_length);
+        let is_last = request.head.end == DeclaredEnd::WithContent;
+        let whole = (is_last && request.content_length.is_some()).then_some(body_end);
+        let stated = request.head.length;
+        let known = stated.or(upload.length);
+        if let (Some(whole), Some(known)) = (whole, known)
+            && whole != known
+        {
+            let detail = format!("the upload has {known} bytes, and its content ends at {whole}");
+            return Err(ProblemKind::InconsistentUploadLength
+                .with_detail(detail)
+                .into());
+        }
+        let declared_length = match stated.or(whole) {
+            Some(length) => self.check_length(upload, length, body_end)?,
             None => None,
         };
         let length = declared_length.or(upload.length);
@@ -238,10 +268,17 @@ impl Engine {
         if body_length > remaining {
             return Err(ProblemKind::SizeExceeded.into());
         }
+        let reaches_end = can_complete(length, offset, request.content_length).is_some();
+        let ends = match request.head.end {
+            DeclaredEnd::AtLength => reaches_end,
+            DeclaredEnd::WithContent => true,
+            DeclaredEnd::Later => false,
+        };
         Ok(AppendBounds {
             declared_length,
             length,
             remaining,
+            ends: ends && upload.awaits_end,
         })
     }
 
@@ -258,7 +295,7 @@ impl Engine {
         Ok(upload)
     }
 
-    pub(super) fn max_size(&self, upload: &Upload) -> Option<u64> {
+    pub(crate) fn max_size(&self, upload: &Upload) -> Option<u64> {
         smaller(upload.max_size, self.config.limits.max_size)
     }
 
@@ -293,6 +330,42 @@ impl Engine {
                 .into());
         }
         Ok(Some(length))
+    }
+
+    /// Records the length and the end that a request has declared.
+    async fn declare(
+        &self,
+        mut upload: Arc<Upload>,
+        bounds: &AppendBounds,
+        end: DeclaredEnd,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        if let Some(length) = bounds.declared_length {
+            upload = self.declare_length(&upload, length, lease).await?;
+        }
+        let awaits_end = match end {
+            DeclaredEnd::Later => upload.awaits_end || bounds.declared_length.is_some(),
+            _ => upload.awaits_end && !bounds.ends,
+        };
+        if awaits_end != upload.awaits_end {
+            Arc::make_mut(&mut upload).awaits_end = awaits_end;
+            let store = self.composer.store();
+            Self::while_held(lease, store.save(&upload, lease.fence())).await?;
+        }
+        Ok(upload)
+    }
+
+    /// The length of an upload is the offset at which its last content has ended.
+    pub(super) async fn declare_reached(
+        &self,
+        context: &RequestContext,
+        upload: &Upload,
+        offset: u64,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        let completed = [(EventKind::Completed, offset)];
+        self.prepare_kinds(&completed, upload, context).await?;
+        self.declare_length(upload, offset, lease).await
     }
 
     async fn declare_length(

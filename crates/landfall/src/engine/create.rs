@@ -1,6 +1,6 @@
 use std::{future::Future, sync::Arc, time::SystemTime};
 
-use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
+use landfall_protocol::{Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind};
 
 use super::{
     Engine, Error, InspectOutcome, RequestContext, add, receive::BodyStream, transfer::Interruption,
@@ -74,6 +74,7 @@ impl Engine {
             DeclaredLength::Deferred | DeclaredLength::SumOfParts => None,
         };
         let mut upload = Upload::new(UploadId::random(), length);
+        upload.awaits_end = head.end == DeclaredEnd::Later && length.is_some();
         upload.metadata = head.metadata;
         upload.created = Some(SystemTime::now());
         if self.tracks_completion() {
@@ -119,7 +120,7 @@ impl Engine {
         } else {
             None
         };
-        let end = can_complete(upload.length, 0, body_length);
+        let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
         self.prepare_creation(context, &upload, end).await?;
         let Some(permit) = permit else {
             let engine = self.clone();
@@ -155,7 +156,7 @@ impl Engine {
             drop(key);
             Ok((upload, (append, lease)))
         };
-        let (upload, (append, lease)) = self.emit_created(context, create).await?;
+        let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
         let remaining = self.remaining(&upload, upload.length, 0);
         let body_stream = BodyStream {
             body,
@@ -189,6 +190,9 @@ impl Engine {
             }
         }
         drop(permit);
+        if head.end == DeclaredEnd::WithContent && upload.length.is_none() {
+            upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
+        }
         if upload.is_complete_at(offset) {
             reply.merge(self.finish(context, upload.clone(), lease, true).await?);
         }

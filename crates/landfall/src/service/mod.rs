@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod operations;
 pub(crate) mod range;
 mod response;
+mod rufh;
 mod stats;
 mod urls;
 
@@ -25,10 +26,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use landfall_protocol::{
     Extensions, MetadataSyntax, Operation, Problem, ProblemKind, TUS_VERSION, Target,
-    effective_method, headers,
+    effective_method, headers, rufh::DraftRequest,
 };
 
 use self::{response::Rejection, stats::RequestCounters, urls::UploadUrls};
@@ -408,9 +409,22 @@ impl Handler {
     ) -> Response<ResponseBody> {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let inner = &*self.0;
-        let operation = method
-            .map_or_else(|| effective_method(&parts.method, &parts.headers), Ok)
-            .and_then(|method| Operation::parse(&method, target, inner.extensions));
+        let draft = DraftRequest::detect(
+            method.as_ref().unwrap_or(&parts.method),
+            target,
+            &parts.headers,
+            &inner.engine.config.interop_versions,
+        );
+        let operation = match (method, draft) {
+            (Some(method), _) => Ok(method),
+            (None, Some(_)) => Ok(parts.method.clone()),
+            (None, None) => effective_method(&parts.method, &parts.headers),
+        };
+        let operation = operation.and_then(|method| match draft {
+            Some(draft) => draft.operation(&method, target, inner.extensions),
+            None => Operation::parse(&method, target, inner.extensions),
+        });
+        let parsed = operation.as_ref().ok().copied();
         inner
             .counters
             .count_request(operation.as_ref().ok(), &parts.method);
@@ -435,7 +449,7 @@ impl Handler {
                 Ok(self.capabilities())
             }
             (_, Ok(operation)) => {
-                self.operate(parts, body.as_mut(), operation, id.clone(), token)
+                self.operate(parts, body.as_mut(), operation, id.clone(), token, draft)
                     .await
             }
         };
@@ -446,8 +460,19 @@ impl Handler {
             Err(rejection) => {
                 let error = &rejection.error;
                 response::log(error, parts, id);
-                let http_response =
-                    response::reject(&rejection, target, inner.extensions, wants_head);
+                let http_response = match draft {
+                    None => response::reject(&rejection, target, inner.extensions, wants_head),
+                    Some(draft) => rufh::reject(
+                        &rejection,
+                        draft,
+                        parsed,
+                        target,
+                        inner.extensions,
+                        inner.engine.config.limits.max_size,
+                        DraftRequest::offset(&parts.headers),
+                    )
+                    .into_response(),
+                };
                 inner
                     .counters
                     .count_error(http_response.status(), error.problem().code());
@@ -458,16 +483,24 @@ impl Handler {
         if parts.method == Method::HEAD {
             *http_response.body_mut() = ResponseBody::empty();
         } else if wants_head {
+            *http_response.body_mut() = ResponseBody::empty();
             http_response
                 .headers_mut()
                 .insert(header::CONTENT_LENGTH, 0.into());
         }
+        let has_no_content = http_response.status() == StatusCode::NO_CONTENT;
         let reply = http_response.headers_mut();
-        for (name, text) in [
-            (headers::TUS_RESUMABLE, TUS_VERSION),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ] {
-            reply.insert(name, HeaderValue::from_static(text));
+        if has_no_content {
+            reply.remove(header::CONTENT_LENGTH);
+        }
+        let nosniff = HeaderValue::from_static("nosniff");
+        reply.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        match draft {
+            Some(draft) => rufh::set_version(draft, reply),
+            None => {
+                let version = HeaderValue::from_static(TUS_VERSION);
+                reply.insert(headers::TUS_RESUMABLE, version);
+            }
         }
         if let Some(cors) = &inner.cors {
             let origin = parts.headers.get(header::ORIGIN);

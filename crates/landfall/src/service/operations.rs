@@ -1,29 +1,34 @@
 //! The HTTP operations: from a parsed head to the engine, and back to a response.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
     parse_size, require_version,
+    rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT},
 };
 
 use super::{
     Handler, download,
     response::{self, Rejection, ResponseContent, ResponseDraft},
+    rufh::{self, UploadState},
 };
 use crate::{
     engine::{AppendRequest, CreateRequest, Error, RequestContext},
+    event::TerminationReason,
     hook::{Intent, RequestInfo, UploadToken},
     request_body::RequestBody,
-    upload::{UploadId, UploadKind},
+    upload::{Upload, UploadId, UploadKind},
 };
 
 struct RequestHead<'a> {
     parts: &'a Parts,
     context: RequestContext,
     content_length: Option<u64>,
+    /// `None` for a request of tus.
+    draft: Option<DraftRequest>,
 }
 
 impl Handler {
@@ -34,8 +39,11 @@ impl Handler {
         operation: Operation,
         id: Option<Result<UploadId, Problem>>,
         token: Option<UploadToken>,
+        draft: Option<DraftRequest>,
     ) -> Result<ResponseDraft, Rejection> {
-        require_version(operation, &parts.headers)?;
+        if draft.is_none() {
+            require_version(operation, &parts.headers)?;
+        }
         let engine = &self.0.engine;
         let head = RequestHead {
             parts,
@@ -43,6 +51,7 @@ impl Handler {
                 .needs_request_info()
                 .then(|| Arc::new(RequestInfo::from_parts(parts, token))),
             content_length: content_length(parts, body.as_ref().get_ref())?,
+            draft,
         };
         let id = match (operation, id) {
             (Operation::Create, _) => return Ok(self.handle_create(head, &mut body).await?),
@@ -86,6 +95,13 @@ impl Handler {
         if let Some(max) = &inner.max_size {
             draft.set(headers::TUS_MAX_SIZE, max.clone());
         }
+        let config = &inner.engine.config;
+        if !config.interop_versions.is_off() {
+            let limits = rufh::limits(config.limits.max_size, None);
+            if let Ok(value) = limits.to_field(InteropVersion::NEWEST).try_into() {
+                draft.set(UPLOAD_LIMIT, value);
+            }
+        }
         draft
     }
 
@@ -96,12 +112,12 @@ impl Handler {
     ) -> Result<ResponseDraft, Error> {
         let inner = &*self.0;
         let engine = &inner.engine;
-        let create = Create::parse(
-            &head.parts.headers,
-            inner.extensions,
-            engine.config.limits.max_size,
-            inner.metadata_syntax,
-        )?;
+        let (fields, max_size) = (&head.parts.headers, engine.config.limits.max_size);
+        let syntax = inner.metadata_syntax;
+        let create = match head.draft {
+            Some(draft) => draft.create(fields, head.content_length, max_size, syntax)?,
+            None => Create::parse(fields, inner.extensions, max_size, syntax)?,
+        };
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
                 .iter()
@@ -124,9 +140,18 @@ impl Handler {
             url = location,
             "UploadCreated"
         );
-        draft.expires(created.expires);
-        if let Some(offset) = created.offset {
-            draft.set(headers::UPLOAD_OFFSET, offset.into());
+        let offset = created.offset.unwrap_or_default();
+        match head.draft {
+            Some(request) => {
+                let state = self.state(&created.upload, offset, created.expires);
+                state.apply_to(&mut draft, request);
+            }
+            None => {
+                draft.expires(created.expires);
+                if created.offset.is_some() {
+                    draft.set(headers::UPLOAD_OFFSET, offset.into());
+                }
+            }
         }
         draft.apply(created.reply);
         draft.close_after = created.existed;
@@ -141,7 +166,12 @@ impl Handler {
         body: &mut Pin<&mut B>,
     ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
-        let append = match Append::parse(&head.parts.headers) {
+        let fields = &head.parts.headers;
+        let parsed = match head.draft {
+            Some(draft) => draft.append(fields),
+            None => Append::parse(fields),
+        };
+        let append = match parsed {
             Ok(append) => append,
             // Errors of the upload precede errors of the request (E-4).
             Err(problem) => {
@@ -154,6 +184,7 @@ impl Handler {
                         problem.into()
                     },
                     expires: inspected.expires,
+                    offset: inspected.offset,
                 });
             }
         };
@@ -162,12 +193,92 @@ impl Handler {
             content_length: head.content_length,
         };
         let (expires, appended) = engine.append(&head.context, id, request, body).await;
-        let (offset, reply) = appended.map_err(|error| Rejection { error, expires })?;
+        let appended = match (appended, head.draft) {
+            (Err(error), Some(draft)) => {
+                // Boxed because it is rare: the largest branch sets the size of every request's future.
+                return Err(Box::pin(self.reject_append(&head, draft, id, error)).await);
+            }
+            (appended, _) => appended.map_err(|error| Rejection {
+                error,
+                expires,
+                offset: None,
+            })?,
+        };
+        let (upload, offset, reply) = appended;
         let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
-        draft.expires(expires);
-        draft.set(headers::UPLOAD_OFFSET, offset.into());
+        match head.draft {
+            Some(request) => {
+                let state = self.state(&upload, offset, expires);
+                draft.status = rufh::append_status(request, state.is_complete);
+                state.apply_to(&mut draft, request);
+                if state.is_complete {
+                    let location = self.0.urls.location(head.parts, id);
+                    draft.set(header::LOCATION, response::value(&location)?);
+                }
+            }
+            None => {
+                draft.expires(expires);
+                draft.set(headers::UPLOAD_OFFSET, offset.into());
+            }
+        }
         draft.apply(reply);
         Ok(draft)
+    }
+
+    /// Content beyond the length ends an incomplete upload (IETF draft, section 4.1.3).
+    async fn reject_append(
+        &self,
+        head: &RequestHead<'_>,
+        draft: DraftRequest,
+        id: &UploadId,
+        error: Error,
+    ) -> Rejection {
+        let engine = &self.0.engine;
+        let kind = error.problem().kind;
+        let ends = [
+            ProblemKind::Rejected,
+            ProblemKind::Stopped,
+            ProblemKind::NotFound,
+        ];
+        if ends.contains(&kind) || kind == ProblemKind::Interrupted {
+            return error.into();
+        }
+        let Ok(found) = engine.inspect(&head.context, id).await else {
+            return error.into();
+        };
+        let is_complete = found.is_complete();
+        let mut rejection = Rejection {
+            error,
+            expires: found.expires,
+            offset: found.offset,
+        };
+        if kind != ProblemKind::SizeExceeded {
+            return rejection;
+        }
+        let Some(length) = found.upload.length else {
+            rejection.error = ProblemKind::MaxSizeExceeded.into();
+            return rejection;
+        };
+        let detail = format!("the upload has {length} bytes, and the content goes on after them");
+        rejection.error = ProblemKind::InconsistentUploadLength
+            .with_detail(detail)
+            .into();
+        if !is_complete && draft.version().ends_beyond_length() {
+            rejection.offset = None;
+            let reason = TerminationReason::Client;
+            if let Err(error) = engine.remove_by_id(&head.context, id, reason).await {
+                rejection.error = error;
+            }
+        }
+        rejection
+    }
+
+    fn state(&self, upload: &Upload, offset: u64, expires: Option<SystemTime>) -> UploadState {
+        UploadState {
+            offset,
+            is_complete: upload.is_complete_at(offset),
+            limits: rufh::limits(self.0.engine.max_size(upload), expires),
+        }
     }
 
     async fn handle_inspect(
@@ -179,6 +290,16 @@ impl Handler {
         engine.wait_for_stable_offset(id).await;
         let inspected = engine.inspect(&head.context, id).await?;
         let upload = &inspected.upload;
+        if let Some(request) = head.draft {
+            let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
+            let offset = inspected.offset.unwrap_or_default();
+            let state = self.state(upload, offset, inspected.expires);
+            state.apply_to(&mut draft, request);
+            if let Some(length) = upload.length {
+                draft.set(headers::UPLOAD_LENGTH, length.into());
+            }
+            return Ok(draft);
+        }
         let mut draft = ResponseDraft::new(StatusCode::OK);
         draft.outcome = ResponseContent::Head {
             length: upload.length,

@@ -10,13 +10,13 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
 };
 use http_body::Body;
-use landfall_protocol::{Extensions, Operation, ProblemKind, TUS_VERSION, Target, headers};
+use landfall_protocol::{Extensions, Operation, ProblemKind, TUS_VERSION, Target, headers, rufh};
 
 use super::ResponseBody;
 use crate::{engine::Error, hook::ClientResponse, store::StoreError, upload::UploadId};
 
 /// Headers that hooks cannot set: those of the protocol, of message framing, and of caching.
-const RESERVED_HEADERS: [HeaderName; 22] = [
+const RESERVED_HEADERS: [HeaderName; 26] = [
     headers::TUS_RESUMABLE,
     headers::TUS_VERSION,
     headers::TUS_EXTENSION,
@@ -29,6 +29,10 @@ const RESERVED_HEADERS: [HeaderName; 22] = [
     headers::UPLOAD_EXPIRES,
     headers::UPLOAD_CHECKSUM,
     headers::UPLOAD_CONCAT,
+    rufh::INTEROP_VERSION,
+    rufh::UPLOAD_COMPLETE,
+    rufh::UPLOAD_INCOMPLETE,
+    rufh::UPLOAD_LIMIT,
     header::LOCATION,
     header::CACHE_CONTROL,
     header::X_CONTENT_TYPE_OPTIONS,
@@ -44,6 +48,8 @@ const RESERVED_HEADERS: [HeaderName; 22] = [
 pub(super) struct Rejection {
     pub(super) error: Error,
     pub(super) expires: Option<SystemTime>,
+    /// The offset of the upload, where it is known.
+    pub(super) offset: Option<u64>,
 }
 
 impl<E: Into<Error>> From<E> for Rejection {
@@ -51,6 +57,7 @@ impl<E: Into<Error>> From<E> for Rejection {
         Self {
             error: error.into(),
             expires: None,
+            offset: None,
         }
     }
 }
@@ -62,7 +69,7 @@ pub(super) enum ResponseContent {
 }
 
 pub(super) struct ResponseDraft {
-    status: StatusCode,
+    pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) outcome: ResponseContent,
     /// True if caches may store it: only a finished file is immutable.

@@ -46,6 +46,9 @@ pub struct Upload {
     pub id: UploadId,
     /// The length in bytes; `None` while deferred. Never changes once known.
     pub length: Option<u64>,
+    /// True if all bytes of the length do not complete it yet: its client still has to send `Upload-Complete`
+    /// (IETF draft, section 4.1.2).
+    pub awaits_end: bool,
     /// The metadata of the client, or of a hook.
     pub metadata: Metadata,
     /// The role in a concatenation.
@@ -115,6 +118,7 @@ impl Upload {
         Self {
             id,
             length,
+            awaits_end: false,
             metadata: Metadata::default(),
             kind: UploadKind::Regular,
             storage: BTreeMap::new(),
@@ -181,7 +185,7 @@ impl Upload {
     /// Returns whether the upload is complete with `offset` bytes.
     #[must_use]
     pub fn is_complete_at(&self, offset: u64) -> bool {
-        self.length == Some(offset) && self.is_concatenated()
+        self.length == Some(offset) && !self.awaits_end && self.is_concatenated()
     }
 
     /// Returns whether this is a partial upload. Clients send them without the metadata of the

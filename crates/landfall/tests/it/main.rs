@@ -18,5 +18,6 @@ mod progress;
 mod rejected;
 mod requirements;
 mod resolve;
+mod rufh;
 mod shutdown;
 mod single_handlers;

@@ -2,8 +2,8 @@
 
 use http::Method;
 use landfall_protocol::{
-    Append, ChecksumPlacement, Extensions, Operation, Problem, ProblemKind, TUS_VERSION, Target,
-    effective_method, require_version,
+    Append, ChecksumPlacement, DeclaredEnd, Extensions, Operation, Problem, ProblemKind,
+    TUS_VERSION, Target, effective_method, require_version,
 };
 
 use crate::{ALL, NONE, headers, kind};
@@ -356,7 +356,8 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
             Ok(Append {
                 offset: 7,
                 length: None,
-                checksum: ChecksumPlacement::None
+                checksum: ChecksumPlacement::None,
+                end: DeclaredEnd::AtLength,
             }),
             "{good:?}"
         );

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{
-    Algorithm, Append, Checksum, ChecksumPlacement, Concat, Create, DeclaredLength, Metadata,
-    MetadataSyntax, headers as names, parse_size,
+    Algorithm, Append, Checksum, ChecksumPlacement, Concat, Create, DeclaredEnd, DeclaredLength,
+    Metadata, MetadataSyntax, headers as names, parse_size,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -136,7 +136,7 @@ proptest! {
             set(&mut headers, names::UPLOAD_LENGTH, &length.to_string());
         }
         print_announced(&mut headers, &checksum);
-        prop_assert_eq!(Append::parse(&headers), Ok(Append { offset, length, checksum }));
+        prop_assert_eq!(Append::parse(&headers), Ok(Append { offset, length, checksum, end: DeclaredEnd::AtLength }));
     }
 
     #[test]
@@ -173,7 +173,7 @@ proptest! {
         }
         print_announced(&mut headers, &announced);
         let checksum = if with_upload { announced } else { ChecksumPlacement::None };
-        let expected = Create { declared, metadata, concat, with_upload, checksum };
+        let expected = Create { declared, metadata, concat, with_upload, checksum, end: DeclaredEnd::AtLength };
         prop_assert_eq!(Create::parse(&headers, ALL, None, MetadataSyntax::Strict), Ok(expected));
     }
 

@@ -13,12 +13,15 @@ pub(super) fn setting_arg(setting: &Setting) -> Arg {
         help.push_str(&format!(" Older name: --{}.", alias.name));
     }
     let (summary, _) = setting.help.split_once(". ").unwrap_or((setting.help, ""));
-    let arg = value_arg(setting.name, setting.kind).help(summary.trim_end_matches('.'));
-    let arg = arg.long_help(help);
-    match setting.default {
-        "" | "false" => arg,
-        default => arg.default_value(default),
+    let mut summary = summary.trim_end_matches('.').to_owned();
+    // In the texts alone: with clap's defaults, each start would parse all of them.
+    if !matches!(setting.default, "" | "false") {
+        summary.push_str(&format!(" [default: {}]", setting.default));
+        help.push_str(&format!("\n\n[default: {}]", setting.default));
     }
+    value_arg(setting.name, setting.kind)
+        .help(summary)
+        .long_help(help)
 }
 
 pub(super) fn value_arg(name: &'static str, kind: Kind) -> Arg {

@@ -7,8 +7,7 @@ use std::ffi::OsString;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, Id, value_parser};
 use clap_complete::Shell;
 use landfall_outbox::{EventSelection, EventState, Query};
 
@@ -128,9 +127,12 @@ fn selected(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
 }
 
 fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<Problem>) {
+    let names: HashSet<_> = matches.ids().map(Id::as_str).collect();
+    // The --max-size of keys add is no text.
     let given = |name: &str| {
-        get::<String>(matches, name)
-            .filter(|_| matches.value_source(name) == Some(ValueSource::CommandLine))
+        names
+            .get(name)
+            .and_then(|name| get::<String>(matches, name))
     };
     for setting in settings() {
         for alias in setting.aliases {
@@ -499,6 +501,11 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
         command = command.after_help(SEE_LONG_HELP);
     }
     let config = "Read settings from this TOML file, or that of LANDFALL_CONFIG";
+    // The --max-size of keys add limits the key, not the server.
+    let own: HashSet<_> = command
+        .get_arguments()
+        .map(|arg| arg.get_id().clone())
+        .collect();
     let help = Arg::new("help")
         .short('h')
         .long("help")
@@ -517,9 +524,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
             for alias in setting.aliases {
                 command = command.arg(value_arg(alias.name, setting.kind).hide(true));
             }
-            // The --max-size of keys add limits the key, not the server.
-            let is_it = |arg: &Arg| arg.get_id() == setting.name;
-            if command.get_arguments().any(is_it) {
+            if own.contains(setting.name) {
                 continue;
             }
             let heading = if short { "Common flags" } else { section.title };

@@ -91,6 +91,8 @@ struct LandfallInfo<'a> {
     expires: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_size: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    awaits_end: bool,
     #[serde(skip_serializing_if = "is_empty")]
     labels: Cow<'a, BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "is_empty")]
@@ -184,6 +186,7 @@ impl UploadInfo {
         upload.created = landfall.created.and_then(time);
         upload.expires = landfall.expires.and_then(time);
         upload.max_size = landfall.max_size;
+        upload.awaits_end = landfall.awaits_end;
         upload.labels = landfall.labels.into_owned();
         upload.completion = match landfall.completion {
             None => Completion::NotTracked,
@@ -248,6 +251,7 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
         created: upload.created.map(nanos),
         expires: upload.expires.map(nanos),
         max_size: upload.max_size,
+        awaits_end: upload.awaits_end,
         labels: Cow::Borrowed(&upload.labels),
         extensions: Cow::Borrowed(&info.extensions),
         completion: match upload.completion {

@@ -1,0 +1,140 @@
+//! Responses of the IETF draft "Resumable Uploads for HTTP".
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, StatusCode, header};
+use landfall_protocol::{
+    Extensions, Operation, ProblemKind, Target, headers,
+    rufh::{
+        ACCEPT_PATCH, DraftRequest, INTEROP_VERSION, PARTIAL_UPLOAD, UPLOAD_LIMIT, UploadLimits,
+    },
+};
+use serde_json::json;
+
+use super::{
+    ResponseBody,
+    response::{Rejection, ResponseContent, ResponseDraft},
+};
+use crate::engine::Error;
+
+const PROBLEM_TYPES: &str = "https://iana.org/assignments/http-problem-types#";
+
+/// The state of an upload after a request.
+pub(super) struct UploadState {
+    pub(super) offset: u64,
+    pub(super) is_complete: bool,
+    pub(super) limits: UploadLimits,
+}
+
+impl UploadState {
+    pub(super) fn apply_to(&self, draft: &mut ResponseDraft, request: DraftRequest) {
+        draft.set(headers::UPLOAD_OFFSET, self.offset.into());
+        let (name, value) = request.complete_field(self.is_complete);
+        draft.set(name, value);
+        set_limits(draft, self.limits, request);
+    }
+}
+
+pub(super) fn limits(max_size: Option<u64>, expires: Option<SystemTime>) -> UploadLimits {
+    let left = |at: SystemTime| {
+        at.duration_since(SystemTime::now())
+            .unwrap_or(Duration::ZERO)
+    };
+    UploadLimits {
+        max_size,
+        max_age: expires.map(left),
+    }
+}
+
+pub(super) fn set_limits(draft: &mut ResponseDraft, limits: UploadLimits, request: DraftRequest) {
+    if let Ok(value) = HeaderValue::try_from(limits.to_field(request.version())) {
+        draft.set(UPLOAD_LIMIT, value);
+    }
+}
+
+/// The status of an append (section 4.4.2).
+pub(super) fn append_status(request: DraftRequest, is_complete: bool) -> StatusCode {
+    match request.version().completes_at_length() == is_complete {
+        true => StatusCode::NO_CONTENT,
+        false => StatusCode::CREATED,
+    }
+}
+
+/// The response to a failed request: a problem (RFC 9457), with `Upload-Complete: ?1` only if it is useless
+/// to try again.
+pub(super) fn reject(
+    rejection: &Rejection,
+    request: DraftRequest,
+    operation: Option<Operation>,
+    target: Target,
+    offered: Extensions,
+    max_size: Option<u64>,
+    provided_offset: Option<u64>,
+) -> ResponseDraft {
+    let error = &rejection.error;
+    let problem = error.problem();
+    let is_creation = operation == Some(Operation::Create);
+    let (status, is_final) = match problem.kind {
+        // The older of two requests. The newer one decides the offset (section 4.6).
+        ProblemKind::Interrupted => (409, false),
+        ProblemKind::Locked => (503, false),
+        ProblemKind::ChecksumMismatch => (400, false),
+        ProblemKind::SizeExceeded if is_creation => (413, true),
+        ProblemKind::Rejected | ProblemKind::Stopped => (problem.status(), true),
+        ProblemKind::MaxSizeExceeded | ProblemKind::Forbidden => (problem.status(), is_creation),
+        _ => (problem.status(), false),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut draft = ResponseDraft::new(status);
+    let (_, code, message) = problem.kind.describe();
+    let mut body = json!({ "title": message, "status": status.as_u16(), "code": code });
+    if let Some(detail) = &problem.detail {
+        body["detail"] = json!(detail);
+    }
+    if let Some(seconds) = problem.kind.retry_after() {
+        draft.set(header::RETRY_AFTER, seconds.into());
+    }
+    if let Some(offset) = rejection.offset {
+        draft.set(headers::UPLOAD_OFFSET, offset.into());
+    }
+    match (problem.kind, error) {
+        (_, Error::Offset(stored)) => {
+            draft.set(headers::UPLOAD_OFFSET, (*stored).into());
+            body["type"] = json!(format!("{PROBLEM_TYPES}mismatching-upload-offset"));
+            body["expected-offset"] = json!(stored);
+            body["provided-offset"] = json!(provided_offset);
+        }
+        (ProblemKind::InconsistentUploadLength | ProblemKind::InvalidUploadLength, _) => {
+            body["type"] = json!(format!("{PROBLEM_TYPES}inconsistent-upload-length"));
+        }
+        (ProblemKind::MaxSizeExceeded | ProblemKind::SizeExceeded, _) => {
+            set_limits(&mut draft, limits(max_size, rejection.expires), request);
+        }
+        (ProblemKind::InvalidContentType, _) => {
+            draft.set(ACCEPT_PATCH, HeaderValue::from_static(PARTIAL_UPLOAD));
+        }
+        (ProblemKind::MethodNotAllowed, _) => {
+            let allow = Operation::allow(target, offered);
+            draft.set(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        _ => {}
+    }
+    draft.set(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    draft.outcome = ResponseContent::Body(ResponseBody::full(body.to_string()));
+    if let Error::Rejected(_, reply) = error {
+        draft.apply((**reply).clone());
+    }
+    let (name, value) = request.complete_field(is_final);
+    draft.set(name, value);
+    draft
+}
+
+/// Names the version of the request in its response.
+pub(super) fn set_version(request: DraftRequest, reply: &mut http::HeaderMap) {
+    if let Some(version) = request.named() {
+        reply.insert(INTEROP_VERSION, u16::from(version.number()).into());
+    }
+}
