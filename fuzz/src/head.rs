@@ -31,7 +31,7 @@ pub(crate) fn headers(data: &[u8]) -> HeaderMap {
 }
 
 /// A rejection is a 4xx (or 501) with one line.
-fn check_rejection(problem: &Problem, statuses: &[u16]) {
+pub(crate) fn check_rejection(problem: &Problem, statuses: &[u16]) {
     assert!(statuses.contains(&problem.status()), "{problem:?}");
     let body = problem.to_string();
     assert!(body.starts_with(problem.code()));

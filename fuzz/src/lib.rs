@@ -9,6 +9,7 @@
 mod authentication;
 mod connection;
 mod direct;
+mod draft;
 mod head;
 mod hook_response;
 mod s3_response;
@@ -23,6 +24,7 @@ pub use self::{
     authentication::authentication,
     connection::connection,
     direct::{direct_request, s3_event},
+    draft::draft_request,
     head::{append, create, request, trailers},
     hook_response::hook_response,
     s3_response::s3_response,

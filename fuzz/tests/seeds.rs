@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 25] = [
+const TARGETS: [(&str, Property); 26] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("authentication", landfall_fuzz::authentication),
@@ -15,6 +15,7 @@ const TARGETS: [(&str, Property); 25] = [
     ("connection", landfall_fuzz::connection),
     ("create", landfall_fuzz::create),
     ("direct_request", landfall_fuzz::direct_request),
+    ("draft_request", landfall_fuzz::draft_request),
     ("fields", landfall_fuzz::fields),
     ("hook_response", landfall_fuzz::hook_response),
     ("hook_transport", landfall_fuzz::hook_transport),

@@ -147,7 +147,7 @@ pub struct Config {
     pub disable_unfinished_download: bool,
     /// Drops malformed pairs of `Upload-Metadata`, like tusd, instead of rejecting them with 400.
     pub lenient_metadata: bool,
-    /// The accepted versions of the IETF draft "Resumable Uploads for HTTP", beside tus 1.0.0.
+    /// The accepted versions of the IETF draft "Resumable Uploads for HTTP", in addition to tus 1.0.0.
     pub interop_versions: InteropVersions,
     /// Rejects DELETE with 405 and does not advertise `termination`.
     ///

@@ -45,6 +45,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[doc(no_inline)]
 pub use {async_trait::async_trait, bytes, http};
 
+#[doc(no_inline)]
+pub use landfall_protocol::rufh::{InteropVersion, InteropVersions, InvalidInteropVersion};
+
 pub use self::{
     compose::Composer,
     config::{Config, ConfigError, Lifetimes, Limits, LocationStyle},

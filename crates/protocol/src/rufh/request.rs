@@ -15,7 +15,7 @@ use crate::{
     operation::{has_media_type, parse_metadata},
 };
 
-/// A request of the draft: by which version it is read and answered.
+/// A request of the draft, and the version of the draft that it follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DraftRequest {
     version: InteropVersion,
@@ -71,7 +71,7 @@ impl DraftRequest {
         Some(request)
     }
 
-    /// Returns the version by which the request is read.
+    /// Returns the version whose rules apply to the request.
     #[must_use]
     pub const fn version(self) -> InteropVersion {
         self.version
@@ -247,7 +247,7 @@ fn checksum(headers: &HeaderMap) -> Result<ChecksumPlacement, Problem> {
     Ok(digest.map_or(ChecksumPlacement::None, ChecksumPlacement::Header))
 }
 
-/// Returns `Upload-Metadata`, which tus-js-client sends, with what the fields of the representation say
+/// Returns `Upload-Metadata`, which tus-js-client sends, completed by the fields of the representation
 ///
 fn representation(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadata, Problem> {
     let text = |name| {

@@ -522,7 +522,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
         let is_used = section.subcommands.contains(&subcommand);
         for setting in section.settings() {
             for alias in setting.aliases {
-                command = command.arg(value_arg(alias.name, setting.kind).hide(true));
+                command = command.arg(value_arg(alias.name, alias.kind).hide(true));
             }
             if own.contains(setting.name) {
                 continue;

@@ -68,10 +68,6 @@ static GROUPS: &[(&str, &str)] = &[
         "TLS is not supported yet; terminate TLS in a reverse proxy, and see --behind-proxy",
     ),
     (
-        "enable-experimental-protocol=false",
-        "the IETF drafts are not supported yet, only tus 1.0.0",
-    ),
-    (
         "expose-pprof=false pprof-path=/debug/pprof/ pprof-block-profile-rate=0 \
          pprof-mutex-profile-rate=0 cpuprofile",
         "Go's profiler is not available; see the metrics at /metrics",

@@ -70,6 +70,7 @@ pub fn all() -> Vec<Check<Subject>> {
             append::a_dropped_write_has_ended_before_the_next_append,
             save::a_saved_description_replaces_the_old_one,
             save::saving_leaves_bytes_alone,
+            save::an_upload_that_awaits_its_end_is_unfinished,
             save::a_description_is_never_a_mixture,
             save::a_dropped_save_leaves_the_old_description_or_the_new,
             fences::an_older_append_cannot_write,

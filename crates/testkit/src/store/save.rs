@@ -34,6 +34,7 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
 
     upload.length = Some(12);
     upload.kind = kind(true);
+    upload.awaits_end = true;
     upload.metadata = Metadata::from_pairs([("both", "2"), ("new", "ü")]);
     upload.expires = Some(UNIX_EPOCH + Duration::from_secs(3_000_000_000));
     upload.completion = Completion::Done(None);
@@ -42,6 +43,7 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
 
     upload.metadata = Metadata::default();
     upload.expires = None;
+    upload.awaits_end = false;
     store.save(&upload, Fence(1)).await.expect("save");
     assert_eq!(*described(store, &upload.id).await, upload);
 }
@@ -58,6 +60,25 @@ pub(super) async fn saving_leaves_bytes_alone(store: &Subject) {
     append(store, &upload, Fence(3), &bytes.slice(3000..)).await;
     expect(store, &changed, &bytes).await;
     assert_eq!(*described(store, &upload.id).await, changed);
+}
+
+pub(super) async fn an_upload_that_awaits_its_end_is_unfinished(store: &Subject) {
+    let bytes = test_data::bytes(1, 5000);
+    let mut upload = Upload::new(UploadId::random(), Some(5000));
+    upload.awaits_end = true;
+    let upload = store.create(upload).await.expect("create");
+    append(store, &upload, Fence(1), &bytes).await;
+    let loaded = store.load(&upload.id).await.expect("load");
+    assert_eq!((loaded.offset, loaded.is_complete()), (5000, false));
+    let (snapshot, mut tail) = store.resume(&upload.id, Fence(2)).await.expect("resume");
+    assert!(!snapshot.is_complete());
+    let mut ended = Upload::clone(&snapshot.upload);
+    ended.awaits_end = false;
+    store.save(&ended, Fence(2)).await.expect("save");
+    assert_eq!(tail.commit().await.expect("commit"), 5000);
+    finish_if_able(store, &ended, Fence(2)).await;
+    assert!(store.load(&upload.id).await.expect("load").is_complete());
+    expect(store, &ended, &bytes).await;
 }
 
 pub(super) async fn a_description_is_never_a_mixture(store: &Subject) {

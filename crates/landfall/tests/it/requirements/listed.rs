@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+/// Of the names of tests of a requirement.
+const PREFIXES: [&str; 3] = ["t_", "e_", "r_"];
+
 fn sources(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -20,13 +23,14 @@ fn documented_and_existing_tests_are_the_same() {
     let mut code = String::new();
     for folder in [
         "crates/landfall/tests/it/requirements",
+        "crates/landfall/tests/it/rufh",
         "crates/protocol/tests/it",
     ] {
         sources(&root.join(folder), &mut code);
     }
     let named: BTreeSet<&str> = document
         .split('`')
-        .filter(|word| word.starts_with("t_") || word.starts_with("e_"))
+        .filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
         .collect();
     assert!(named.len() > 100, "{} tests are named", named.len());
     for name in &named {
@@ -36,7 +40,7 @@ fn documented_and_existing_tests_are_the_same() {
         );
     }
     for name in code.split("fn ").filter_map(|rest| rest.split("()").next()) {
-        if name.starts_with("t_") || name.starts_with("e_") {
+        if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             assert!(named.contains(name), "{name} is not in the document");
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use landfall::{InteropVersions, InvalidInteropVersion};
 
 use super::table::group;
 use crate::settings::types::{AllowOrigin, Durability, LogFormat, LogLevel};
@@ -12,6 +13,16 @@ use crate::settings::{address, value};
 
 fn unchanged(text: &str) -> value::Parsed<String> {
     Ok(text.to_owned())
+}
+
+/// tusd's switch for the drafts.
+fn experimental(text: &str) -> value::Parsed<String> {
+    value::boolean(text).map(|is_on| if is_on { "on" } else { "off" }.to_owned())
+}
+
+fn interop_versions(text: &str) -> value::Parsed<InteropVersions> {
+    text.parse()
+        .map_err(|error: InvalidInteropVersion| error.to_string())
 }
 
 fn milliseconds(text: &str) -> value::Parsed<String> {
@@ -107,6 +118,10 @@ group! {
         => "Reject DELETE on uploads.";
     disable_concatenation: bool = value::boolean, "disable-concatenation", Switch, "false"
         => "Reject concatenation, which parallel uploads use (Upload-Concat).";
+    interop_versions: InteropVersions = interop_versions, "rufh", List("VERSIONS"), "on";
+        alias Switch "enable-experimental-protocol" by experimental
+        => "Interop versions of the IETF draft Resumable Uploads for HTTP that are accepted in addition to tus \
+            1.0.0: on (all known versions), off, or a list such as 6,10.";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
             use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
@@ -141,7 +156,7 @@ group! {
     /// Settings of file storage.
     pub struct Storage at storage;
     upload_dir: PathBuf = value::some_path,
-        "upload-dir", Text("DIR"), "./data", Common; alias "dir" by unchanged
+        "upload-dir", Text("DIR"), "./data", Common; alias Text("DIR") "dir" by unchanged
         => "Directory of uploads, unless --s3-bucket is set. Created if missing.";
     dir_perms: u32 = |v| value::permissions(v, 0o300), "dir-perms", Mode, "775"
         => "Permissions of new directories in octal; umask applies.";
@@ -226,7 +241,7 @@ group! {
     /// Timeouts.
     pub struct Timeouts at timeouts;
     network: Option<Duration> = value::duration_or_none,
-        "network-timeout", Time, "60s"; alias "timeout" by milliseconds
+        "network-timeout", Time, "60s"; alias Time "timeout" by milliseconds
         => "Close a connection after this time without progress; 0 never does.";
     shutdown: Duration = value::duration, "shutdown-timeout", Time, "10s"
         => "Time for running requests to finish after SIGTERM or SIGINT; 0 aborts them at once. \

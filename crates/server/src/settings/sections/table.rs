@@ -74,6 +74,7 @@ pub(in crate::settings) enum Property {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::settings) struct FlagAlias {
     pub(in crate::settings) name: &'static str,
+    pub(in crate::settings) kind: Kind,
     pub(in crate::settings) translate: fn(&str) -> Parsed<String>,
 }
 
@@ -136,7 +137,7 @@ pub(super) fn assign<T>(
 
 /// Declares a struct of settings, at a field of [`Settings`], and their [`Setting`]s.
 ///
-/// A setting is `field: type = parser, name, kind, default, properties; alias "name" by translator =>
+/// A setting is `field: type = parser, name, kind, default, properties; alias kind "name" by translator =>
 /// help;`. The help is also the documentation of the field. Fields that are groups follow `with`.
 macro_rules! group {
     (
@@ -146,7 +147,7 @@ macro_rules! group {
         $(
             $field:ident: $type:ty = $parse:expr,
             $name:literal, $kind:ident $(($placeholder:literal))?, $default:literal
-            $(, $property:ident)* $(; alias $alias:literal by $translate:ident)?
+            $(, $property:ident)* $(; alias $alias_kind:ident $(($alias_placeholder:literal))? $alias:literal by $translate:ident)?
             => $help:literal;
         )*
     ) => {
@@ -165,7 +166,11 @@ macro_rules! group {
                     name: $name,
                     kind: Kind::$kind $(($placeholder))?,
                     default: $default,
-                    aliases: &[$(FlagAlias { name: $alias, translate: $translate })?],
+                    aliases: &[$(FlagAlias {
+                        name: $alias,
+                        kind: Kind::$alias_kind $(($alias_placeholder))?,
+                        translate: $translate,
+                    })?],
                     properties: &[$(Property::$property),*],
                     help: $help,
                     set: |settings, text| assign(&mut Self::of(settings).$field, text, $parse),
