@@ -26,6 +26,16 @@ pub const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires")
 pub const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 /// `Upload-Concat`.
 pub const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
+/// `Upload-Draft-Interop-Version`.
+pub const INTEROP_VERSION: HeaderName = HeaderName::from_static("upload-draft-interop-version");
+/// `Upload-Complete`.
+pub const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
+/// `Upload-Incomplete`, the opposite of `Upload-Complete` in version 3.
+pub const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomplete");
+/// `Accept-Patch` (RFC 5789).
+pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+/// `Upload-Limit`.
+pub const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
 /// `X-HTTP-Method-Override`.
 pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 /// `X-Request-ID`.
@@ -33,3 +43,6 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The media type of upload data (tus 1.0.0, PATCH).
 pub const OFFSET_OCTET_STREAM: &str = "application/offset+octet-stream";
+
+/// The media type of upload data (IETF draft, section 4.4).
+pub const PARTIAL_UPLOAD: &str = "application/partial-upload";

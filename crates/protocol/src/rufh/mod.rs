@@ -18,18 +18,6 @@ pub use self::{
     version::{InteropVersion, InteropVersions, InvalidInteropVersion},
 };
 
-use http::HeaderName;
-
-/// `Upload-Draft-Interop-Version`.
-pub const INTEROP_VERSION: HeaderName = HeaderName::from_static("upload-draft-interop-version");
-/// `Upload-Complete`.
-pub const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
-/// `Upload-Incomplete`, the opposite of `Upload-Complete` in version 3.
-pub const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomplete");
-/// `Accept-Patch` (RFC 5789).
-pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
-/// `Upload-Limit`.
-pub const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
-
-/// The media type of upload data (section 4.4).
-pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
+pub use crate::headers::{
+    ACCEPT_PATCH, INTEROP_VERSION, PARTIAL_UPLOAD, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LIMIT,
+};
