@@ -87,6 +87,7 @@ const TABLE: &[Row] = &[
     ("disable-unfinished-download", ALONE, SWITCH),
     ("disable-termination", ALONE, SWITCH),
     ("disable-concatenation", ALONE, SWITCH),
+    ("rufh", ALONE, &["", "nonsense", "2", "256", "6,x", "on,6"]),
     ("compat", ALONE, WORD),
     ("disable-cors", ALONE, SWITCH),
     (

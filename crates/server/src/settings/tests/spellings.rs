@@ -23,6 +23,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("max-size", "2GiB"),
     ("disable-download", "true"),
     ("disable-unfinished-download", "true"),
+    ("rufh", "6,10"),
     ("compat", "tusd"),
     ("disable-termination", "true"),
     ("disable-concatenation", "true"),
