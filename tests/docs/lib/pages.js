@@ -157,7 +157,10 @@ export const COMMANDS = {
     ['scripts/release', checked(CHECKOUT, 0)],
     ['landfall config check', checked(ROOT)],
   ],
-  'docs/protocol.md': [['LOCATION=', run(/^upload-offset: 11\r?$/im)]],
+  'docs/protocol.md': [
+    ['LOCATION=', run(/^upload-offset: 11\r?$/im)],
+    ['LOCATION=', run(/^upload-complete: \?1\r?$/im)],
+  ],
   'docs/operations.md': [
     ['landfall sweep', run()],
     ['landfall events', checked(PACKAGE, 4)],
