@@ -22,6 +22,8 @@ ROUNDS, AGREE = 8, 0.005
 SMALL, LARGE = 5000, 200_000  # bytes of a body
 RECENT = 2.1  # seconds after which the store takes an upload for unchanged
 LIMIT = 0.03
+# How many reads a large body takes depends on how it arrives: 10.2 to 11.3 calls on a busy machine.
+LIMITS = {("patch", "system calls"): 0.1}
 
 ALLOCATORS = re.compile(r"\b__rust_(alloc|alloc_zeroed|realloc)$")
 # Waiting and waking depend on time, these do not.
@@ -203,6 +205,7 @@ def differences(baseline, measured, skip=()):
     for kind, counts in baseline.items():
         for name, before in counts.items():
             now = measured[kind][name]
-            if name not in skip and abs(now / before - 1) > LIMIT:
+            limit = LIMITS.get((kind, name), LIMIT)
+            if name not in skip and abs(now / before - 1) > limit:
                 lines.append(f"{KINDS[kind]}: {name} {before:,.10g} before, {now:,.10g} now")
     return lines
