@@ -1,7 +1,7 @@
 //! Resumable upload protocols without I/O.
 //!
-//! Parses the heads of requests of tus 1.0.0 and of the IETF draft ([`rufh`]) with pure functions and plain types: no sockets, bodies,
-//! clock or stores. A server passes method and headers, and gets an [`Operation`] or a [`Problem`];
+//! Parses the heads of requests of tus 1.0.0 and of the IETF draft ([`rufh`]) with pure functions and
+//! plain types: no sockets, bodies, clock or stores. A server passes method and headers, and gets an [`Operation`] or a [`Problem`];
 //! clients can use the same types.
 //!
 //! `T-…` are requirements of the protocol, `E-…` interpretations where the specification is

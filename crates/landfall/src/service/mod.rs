@@ -460,8 +460,8 @@ impl Handler {
             Err(rejection) => {
                 let error = &rejection.error;
                 response::log(error, parts, id);
-                let http_response = match draft {
-                    None => response::reject(&rejection, target, inner.extensions, wants_head),
+                let rejected = match draft {
+                    None => response::reject(&rejection, target, inner.extensions),
                     Some(draft) => rufh::reject(
                         &rejection,
                         draft,
@@ -470,9 +470,9 @@ impl Handler {
                         inner.extensions,
                         inner.engine.config.limits.max_size,
                         DraftRequest::offset(&parts.headers),
-                    )
-                    .into_response(),
+                    ),
                 };
+                let http_response = rejected.into_response();
                 inner
                     .counters
                     .count_error(http_response.status(), error.problem().code());
@@ -484,15 +484,12 @@ impl Handler {
             *http_response.body_mut() = ResponseBody::empty();
         } else if wants_head {
             *http_response.body_mut() = ResponseBody::empty();
-            http_response
-                .headers_mut()
-                .insert(header::CONTENT_LENGTH, 0.into());
+            if http_response.status() != StatusCode::NO_CONTENT {
+                let headers = http_response.headers_mut();
+                headers.insert(header::CONTENT_LENGTH, 0.into());
+            }
         }
-        let has_no_content = http_response.status() == StatusCode::NO_CONTENT;
         let reply = http_response.headers_mut();
-        if has_no_content {
-            reply.remove(header::CONTENT_LENGTH);
-        }
         let nosniff = HeaderValue::from_static("nosniff");
         reply.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         match draft {

@@ -20,7 +20,7 @@ use crate::{
     event::TerminationReason,
     hook::{Intent, RequestInfo, UploadToken},
     request_body::RequestBody,
-    upload::{Upload, UploadId, UploadKind},
+    upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
 struct RequestHead<'a> {
@@ -235,18 +235,16 @@ impl Handler {
     ) -> Rejection {
         let engine = &self.0.engine;
         let kind = error.problem().kind;
-        let ends = [
-            ProblemKind::Rejected,
-            ProblemKind::Stopped,
-            ProblemKind::NotFound,
-        ];
-        if ends.contains(&kind) || kind == ProblemKind::Interrupted {
+        if matches!(
+            kind,
+            ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::NotFound
+        ) || kind == ProblemKind::Interrupted
+        {
             return error.into();
         }
         let Ok(found) = engine.inspect(&head.context, id).await else {
             return error.into();
         };
-        let is_complete = found.is_complete();
         let mut rejection = Rejection {
             error,
             expires: found.expires,
@@ -263,10 +261,12 @@ impl Handler {
         rejection.error = ProblemKind::InconsistentUploadLength
             .with_detail(detail)
             .into();
-        if !is_complete && draft.version().ends_beyond_length() {
+        if !found.is_complete() && draft.version().ends_beyond_length() {
             rejection.offset = None;
-            let reason = TerminationReason::Client;
-            if let Err(error) = engine.remove_by_id(&head.context, id, reason).await {
+            let unfinished = |snapshot: &Snapshot| !snapshot.is_complete();
+            let removed =
+                engine.remove_if(&head.context, id, TerminationReason::Client, unfinished);
+            if let Err(error) = removed.await {
                 rejection.error = error;
             }
         }

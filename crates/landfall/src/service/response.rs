@@ -141,12 +141,7 @@ impl ResponseDraft {
 }
 
 /// Applies a hook's response, too.
-pub(super) fn reject(
-    rejection: &Rejection,
-    target: Target,
-    offered: Extensions,
-    wants_head: bool,
-) -> Response<ResponseBody> {
+pub(super) fn reject(rejection: &Rejection, target: Target, offered: Extensions) -> ResponseDraft {
     let error = &rejection.error;
     let problem = error.problem();
     let status =
@@ -180,11 +175,7 @@ pub(super) fn reject(
     if let Error::Rejected(_, reply) = error {
         draft.apply((**reply).clone());
     }
-    let mut response = draft.into_response();
-    if wants_head {
-        *response.body_mut() = ResponseBody::empty();
-    }
-    response
+    draft
 }
 
 pub(super) fn not_found() -> Response<ResponseBody> {

@@ -1,5 +1,4 @@
-//! The heads of "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload), a second protocol for
-//! the same uploads.
+//! The heads of "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload).
 //!
 //! Each revision of the draft that changed the protocol has an interop version, which requests name. One
 //! parser serves all of them; [`InteropVersion`] has the differences. `R-…` are requirements of the draft,
