@@ -31,7 +31,8 @@ const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Protocols {
     http1: http1::Builder,
     http1_large: http1::Builder,
-    http2: Option<http2::Builder<StreamExecutor>>,
+    http2: http2::Builder<StreamExecutor>,
+    prior_knowledge: bool,
 }
 
 impl Protocols {
@@ -50,20 +51,18 @@ impl Protocols {
             .pipeline_flush(false);
         let mut http1_large = http1.clone();
         http1_large.max_buf_size(limits.large_read_buffer.max(largest_head));
-        let http2 = limits.http2.then(|| {
-            let mut http2 = http2::Builder::new(StreamExecutor(server.clone()));
-            http2
-                .max_concurrent_streams(limits.max_streams)
-                .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(2 << 20)
-                .max_frame_size(64 * 1024);
-            http2
-        });
+        let mut http2 = http2::Builder::new(StreamExecutor(server.clone()));
+        http2
+            .max_concurrent_streams(limits.max_streams)
+            .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(2 << 20)
+            .max_frame_size(64 * 1024);
         Self {
             http1,
             http1_large,
             http2,
+            prior_knowledge: limits.http2,
         }
     }
 }
@@ -90,6 +89,7 @@ impl<S: HttpService> Unpin for Driver<S> {}
     reason = "nearly every connection is HTTP/1: a box would only add an allocation to each"
 )]
 enum State<S: HttpService> {
+    Handshake(Box<(ServerIo, S)>),
     New(Box<(ServerIo, S)>),
     /// Before the first bytes, and between two requests, a silent client has no hyper connection and no buffer.
     Waiting(Box<(ServerIo, S)>),
@@ -110,7 +110,9 @@ impl<S: HttpService> Driver<S> {
     ) -> Self {
         NetStats::add(&shared.server.stats.open, 1);
         let waiting = Box::new((io, service));
-        let state = if protocols.http2.is_some() {
+        let state = if waiting.0.has_handshake() {
+            State::Handshake(waiting)
+        } else if protocols.prior_knowledge {
             State::New(waiting)
         } else {
             State::Waiting(waiting)
@@ -223,7 +225,11 @@ impl<S: HttpService> Driver<S> {
                 State::Http2(connection) => connection.as_mut().graceful_shutdown(),
                 // hyper continues now: see `poll`.
                 State::SlowBody(_) => self.shared.handover.close_after_response(),
-                State::New(_) | State::Waiting(_) | State::LingeringClose(_) | State::Closed => {}
+                State::Handshake(_)
+                | State::New(_)
+                | State::Waiting(_)
+                | State::LingeringClose(_)
+                | State::Closed => {}
             }
         }
         self.shutdown_phase = phase;
@@ -237,9 +243,9 @@ impl<S: HttpService> Driver<S> {
         };
         let io = TokioIo::new(io);
         self.shared.activity.set_has_buffer(true);
-        self.state = match &self.protocols.http2 {
-            Some(builder) if http2 => State::Http2(Box::pin(builder.serve_connection(io, edge))),
-            _ => State::Http1(self.protocols.http1.serve_connection(io, edge)),
+        self.state = match http2 {
+            true => State::Http2(Box::pin(self.protocols.http2.serve_connection(io, edge))),
+            false => State::Http1(self.protocols.http1.serve_connection(io, edge)),
         };
         if self.shutdown_phase > ShutdownPhase::Running {
             let phase = mem::replace(&mut self.shutdown_phase, ShutdownPhase::Running);
@@ -283,6 +289,21 @@ impl<S: HttpService> Future for Driver<S> {
         }
         loop {
             match &mut me.state {
+                State::Handshake(handshake) => {
+                    let Some(http2) = ready!(handshake.0.poll_handshake(cx)) else {
+                        return Poll::Ready(());
+                    };
+                    let State::Handshake(waiting) = mem::replace(&mut me.state, State::Closed)
+                    else {
+                        return Poll::Ready(());
+                    };
+                    if http2 {
+                        let (io, service) = *waiting;
+                        me.start(io, service, true);
+                    } else {
+                        me.state = State::Waiting(waiting);
+                    }
+                }
                 State::New(new) => {
                     let Ok(http2) = ready!(new.0.poll_sniff(cx)) else {
                         return Poll::Ready(());

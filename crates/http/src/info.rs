@@ -36,6 +36,8 @@ pub struct ConnectionInfo {
     pub peer: Endpoint,
     /// This server's end.
     pub local: Endpoint,
+    /// True if the connection is encrypted.
+    pub tls: bool,
 }
 
 /// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -16,7 +17,9 @@ use super::connection::ConnectionShared;
 use super::rejection::HttpRejection;
 use super::request_head::{RequestHeadValidator, ScannedHeads, TOO_MANY_LARGE_HEADS};
 use super::shutdown::ShutdownPhase;
+use super::stats::NetStats;
 use super::timeouts::{Phase, READING, SLOW_READ, ServerShared, TimeoutAction, WRITING};
+use super::tls::TlsStream;
 
 /// Bytes left of a body for which larger reads are worth the memory.
 const LONG_BODY: u64 = 16 * 1024 * 1024;
@@ -30,28 +33,27 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
     Unix(UnixStream),
 }
 
+/// An accepted socket that is in no runtime.
 #[derive(Debug)]
 pub(super) enum DetachedSocket {
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, Option<Arc<ServerConfig>>),
     Unix(std::os::unix::net::UnixStream),
-}
-
-impl Socket {
-    pub(super) fn detach(self) -> io::Result<DetachedSocket> {
-        Ok(match self {
-            Self::Tcp(stream) => DetachedSocket::Tcp(stream.into_std()?),
-            Self::Unix(stream) => DetachedSocket::Unix(stream.into_std()?),
-        })
-    }
 }
 
 impl DetachedSocket {
     pub(super) fn attach(self) -> io::Result<Socket> {
         Ok(match self {
-            Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream)?),
+            Self::Tcp(stream, tls) => {
+                let stream = TcpStream::from_std(stream)?;
+                match tls {
+                    Some(config) => Socket::Tls(Box::new(TlsStream::new(stream, config)?)),
+                    None => Socket::Tcp(stream),
+                }
+            }
             Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
         })
     }
@@ -61,6 +63,7 @@ macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
             Socket::Tcp($inner) => $call,
+            Socket::Tls($inner) => $call,
             Socket::Unix($inner) => $call,
         }
     };
@@ -162,6 +165,37 @@ impl ServerIo {
         Poll::Ready((!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes)))
     }
 
+    pub(super) fn has_handshake(&self) -> bool {
+        matches!(self.stream, Socket::Tls(_))
+    }
+
+    /// Returns whether the client chose HTTP/2; an error has been logged.
+    pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>> {
+        let Socket::Tls(stream) = &mut self.stream else {
+            return Poll::Ready(Some(false));
+        };
+        if self.shared.activity.action().is_some() {
+            return Poll::Ready(None);
+        }
+        let outcome = stream.poll_handshake(cx);
+        self.set_waiting(READING, outcome.is_pending());
+        let stats = &self.shared.server.stats;
+        Poll::Ready(match ready!(outcome) {
+            Ok(http2) => {
+                NetStats::add(&stats.tls_handshakes, 1);
+                if http2 {
+                    self.validator = None;
+                }
+                Some(http2)
+            }
+            Err(error) => {
+                NetStats::add(&stats.tls_errors, 1);
+                tracing::debug!(%error, peer = %self.shared.info.peer, "TLS handshake failed");
+                None
+            }
+        })
+    }
+
     /// The bytes stay in the buffer.
     pub(super) fn poll_sniff(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
@@ -229,7 +263,7 @@ impl ServerIo {
     }
 
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(&mut self.stream, stream => Pin::new(stream).poll_shutdown(cx))
+        either!(&mut self.stream, stream => Pin::new(&mut *stream).poll_shutdown(cx))
     }
 
     fn copy_read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
@@ -433,7 +467,12 @@ impl AsyncWrite for ServerIo {
     }
 
     /// hyper flushes when it has nothing left to write: the response has been sent.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Socket::Tls(stream) = &mut self.stream {
+            let outcome = Pin::new(stream).poll_flush(cx);
+            self.set_waiting(WRITING, outcome.is_pending());
+            ready!(outcome)?;
+        }
         let activity = &self.shared.activity;
         if self.validator.is_some() && activity.phase() == Phase::Finishing {
             activity.enter(Phase::Idle);

@@ -1,7 +1,8 @@
 //! HTTP server: accepts connections and calls a [`tower_service::Service`].
 //!
-//! [`serve`] accepts connections on any number of [`Listener`]s and speaks HTTP/1.1, HTTP/1.0 and,
-//! when [`ConnectionLimits::http2`] is on, HTTP/2 with prior knowledge on the same port.
+//! [`serve`] accepts connections on any number of [`Listener`]s, with or without [`Tls`], and speaks
+//! HTTP/1.1, HTTP/1.0 and HTTP/2: over TLS if the client chooses it (ALPN), and else, when
+//! [`ConnectionLimits::http2`] is on, with prior knowledge on the same port.
 //! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
 //! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
 //! It adds to hyper:
@@ -40,6 +41,7 @@ mod slow_body;
 mod stats;
 mod stream;
 mod timeouts;
+mod tls;
 mod uploads;
 mod workers;
 
@@ -55,4 +57,5 @@ pub use serve::serve;
 pub use service::HttpService;
 pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;
+pub use tls::{CertificateFiles, Tls, TlsConfig, TlsError, TlsFiles, TlsMode};
 pub use uploads::{OtherBody, OtherResponse, Route, Routes, respond, serve_uploads};

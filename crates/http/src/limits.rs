@@ -49,7 +49,7 @@ pub struct ConnectionLimits {
     /// Time until a connection releases its buffer that receives nothing between requests, or less than 4 KiB
     /// of a body.
     pub release_after: Duration,
-    /// True if HTTP/2 with prior knowledge is accepted besides HTTP/1.
+    /// True if HTTP/2 with prior knowledge is accepted besides HTTP/1 without TLS.
     pub http2: bool,
     /// Maximum number of concurrent streams of one HTTP/2 connection.
     pub max_streams: u32,

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::info::{Endpoint, plain};
-use super::io::Socket;
+use super::info::{ConnectionInfo, Endpoint, plain};
+use super::io::DetachedSocket;
+use super::tls::Tls;
 
 /// The kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -23,7 +24,7 @@ pub struct Listener(ListenerKind);
 
 #[derive(Debug)]
 enum ListenerKind {
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<Tls>),
     Unix {
         listener: UnixListener,
         _file: Option<SocketFile>,
@@ -105,7 +106,7 @@ impl Listener {
             if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
                 tcp.set_nonblocking(true)?;
                 socket2::SockRef::from(&tcp).set_tcp_nodelay(true)?;
-                listeners.push(Self(ListenerKind::Tcp(TcpListener::from_std(tcp)?)));
+                listeners.push(Self(ListenerKind::Tcp(TcpListener::from_std(tcp)?, None)));
             } else if let Some(unix) = passed.take_unix_listener(index).map_err(not_usable)? {
                 unix.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(unix)?;
@@ -118,26 +119,50 @@ impl Listener {
         Ok(listeners)
     }
 
+    /// Serves TLS on a TCP listener. On a UNIX socket it has no effect.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        if let ListenerKind::Tcp(_, config) = &mut self.0 {
+            *config = Some(tls);
+        }
+        self
+    }
+
+    /// Returns whether it serves TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        matches!(self.0, ListenerKind::Tcp(_, Some(_)))
+    }
+
     /// Returns the address of a TCP listener with its actual port; `None` for a UNIX socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
-            ListenerKind::Tcp(listener) => listener.local_addr().ok(),
+            ListenerKind::Tcp(listener, _) => listener.local_addr().ok(),
             ListenerKind::Unix { .. } => None,
         }
     }
 
     /// Cancel safe: no connection is lost when the future is dropped.
-    pub(super) async fn accept(&self) -> io::Result<(Socket, Endpoint, Endpoint)> {
+    pub(super) async fn accept(&self) -> io::Result<(DetachedSocket, ConnectionInfo)> {
         match &self.0 {
-            ListenerKind::Tcp(listener) => {
+            ListenerKind::Tcp(listener, tls) => {
                 let (stream, peer) = listener.accept().await?;
-                let local = stream.local_addr()?;
-                let ends = (Endpoint::Tcp(plain(peer)), Endpoint::Tcp(plain(local)));
-                Ok((Socket::Tcp(stream), ends.0, ends.1))
+                let info = ConnectionInfo {
+                    peer: Endpoint::Tcp(plain(peer)),
+                    local: Endpoint::Tcp(plain(stream.local_addr()?)),
+                    tls: tls.is_some(),
+                };
+                let config = tls.as_ref().map(Tls::server_config);
+                Ok((DetachedSocket::Tcp(stream.into_std()?, config), info))
             }
             ListenerKind::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::Unix(stream), Endpoint::Unix, Endpoint::Unix))
+                let info = ConnectionInfo {
+                    peer: Endpoint::Unix,
+                    local: Endpoint::Unix,
+                    tls: false,
+                };
+                Ok((DetachedSocket::Unix(stream.into_std()?), info))
             }
         }
     }
@@ -155,7 +180,7 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
-    Ok(Listener(ListenerKind::Tcp(listener)))
+    Ok(Listener(ListenerKind::Tcp(listener, None)))
 }
 
 fn no_ipv6(error: &io::Error) -> bool {

@@ -7,7 +7,6 @@ use tokio::sync::Semaphore;
 use super::addresses::Admission;
 use super::connection::ConnectionShared;
 use super::driver::{Driver, Protocols};
-use super::info::ConnectionInfo;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::listener::Listener;
@@ -22,7 +21,7 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 
 /// Serves HTTP on all `listeners` until the `shutdown` has finished.
 ///
-/// Each request has a [`ConnectionInfo`] in its extensions. `service` is cloned for each request and
+/// Each request has a [`ConnectionInfo`](super::ConnectionInfo) in its extensions. `service` is cloned for each request and
 /// polled for readiness before each call. A panic in it ends only the connection that it happened on.
 ///
 /// After [`Shutdown::start`] the listeners are closed, and running requests have the grace time to
@@ -131,7 +130,7 @@ impl<S: HttpService> Acceptor<S> {
                     permit
                 }
             };
-            let (socket, peer, local) = match self.listener.accept().await {
+            let (socket, info) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     NetStats::add(&stats.accept_errors, 1);
@@ -149,7 +148,7 @@ impl<S: HttpService> Acceptor<S> {
             };
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
-            let (address_permit, over_limit) = match self.server.addresses.connect(peer.ip()) {
+            let (address_permit, over_limit) = match self.server.addresses.connect(info.peer.ip()) {
                 Admission::Allowed(address_permit) => (address_permit, false),
                 Admission::OverLimit(address_permit) => (Some(address_permit), true),
                 Admission::Dropped => {
@@ -157,17 +156,9 @@ impl<S: HttpService> Acceptor<S> {
                     continue;
                 }
             };
-            let info = ConnectionInfo { peer, local };
             let shared =
                 ConnectionShared::new(self.server.clone(), info, address_permit, over_limit);
             let (service, protocols) = (self.service.clone(), self.protocols.clone());
-            let socket = match socket.detach() {
-                Ok(socket) => socket,
-                Err(error) => {
-                    tracing::debug!(%error, "connection ended");
-                    continue;
-                }
-            };
             self.workers.spawn(async move {
                 match socket.attach() {
                     Ok(socket) => {

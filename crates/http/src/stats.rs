@@ -14,6 +14,10 @@ pub struct NetStats {
     pub limit_reached: AtomicU64,
     /// Connections of silent or slow clients closed at the connection limit to make room.
     pub evicted: AtomicU64,
+    /// TLS handshakes that succeeded.
+    pub tls_handshakes: AtomicU64,
+    /// TLS handshakes that failed.
+    pub tls_errors: AtomicU64,
     /// Requests handed to the service.
     pub requests: AtomicU64,
     /// Requests rejected before they reached the service.

@@ -106,7 +106,7 @@ impl Service<Request<Body>> for UploadService {
                 Endpoint::Tcp(address) => Some(address),
                 Endpoint::Unix => None,
             };
-            let tls = false;
+            let tls = info.tls;
             request.extensions_mut().insert(Peer { address, tls });
         }
         match self.routes.route(request) {

@@ -37,11 +37,18 @@ impl Server {
     }
 
     pub(crate) fn with_grace(grace: Duration, change: impl FnOnce(&mut ConnectionLimits)) -> Self {
+        Self::on(Listener::tcp("127.0.0.1", 0).unwrap(), grace, change)
+    }
+
+    pub(crate) fn on(
+        listener: Listener,
+        grace: Duration,
+        change: impl FnOnce(&mut ConnectionLimits),
+    ) -> Self {
         let mut limits = ConnectionLimits::default();
         // Brings the counts up to date four times a second.
         limits.linger_idle = Duration::from_secs(1);
         change(&mut limits);
-        let listener = Listener::tcp("127.0.0.1", 0).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new(grace).with_response_timeout(Duration::from_secs(2));
         let stats = Arc::new(NetStats::default());

@@ -17,3 +17,4 @@ mod memory;
 mod shutdown;
 mod slow;
 mod timers;
+mod tls;

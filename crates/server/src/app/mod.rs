@@ -32,6 +32,7 @@ mod status;
 mod storage;
 mod systemd;
 mod terminal;
+mod tls;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
@@ -40,7 +41,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, Limits, LocationStyle, SweepReason,
     service::{Cors, Forwarded},
 };
-use landfall_http::{ConnectionLimits, Listener, Shutdown, serve_uploads};
+use landfall_http::{ConnectionLimits, Listener, Shutdown, Tls, TlsConfig, serve_uploads};
 use parking_lot::RwLock;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,6 +78,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
 #[derive(Default)]
 struct Prepared {
     hook_routes: Vec<HookRoute>,
+    tls: Option<TlsConfig>,
     #[cfg(feature = "grants")]
     admin_key: Option<crate::settings::Secret>,
     #[cfg(feature = "grants")]
@@ -93,6 +95,7 @@ impl Prepared {
         let settings = &loaded.settings;
         Ok(Self {
             hook_routes: hook_routes(settings)?,
+            tls: tls::load(&settings.tls)?,
             #[cfg(feature = "grants")]
             admin_key: grants::admin_key(settings)?,
             #[cfg(feature = "grants")]
@@ -243,14 +246,15 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let open_files = open_files::raise_limit();
-    let (prepared, settings) = (prepared?, loaded.settings.clone());
+    let (mut prepared, settings) = (prepared?, loaded.settings.clone());
+    let tls = prepared.tls.take().map(Tls::new);
     let database = SharedDatabase::default();
     let (parts, handler) = AppParts::open(&settings, database, Some(prepared)).await?;
     let parts = Arc::new(parts);
     if settings.stores_state() {
         state::warn_about_location(&settings);
     }
-    let (listeners, listening) = open_listeners(&settings)?;
+    let (listeners, listening) = open_listeners(&settings, tls.as_ref())?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
     let on_signals = shutdown.clone().on_signals();
@@ -261,7 +265,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         grants.run(&handler).await?;
         grants.warn(&settings).await;
     }
-    let routes = AppRoutes::new(&settings, &handler, parts.clone(), shutdown.clone())?;
+    let routes = AppRoutes::new(&settings, &handler, parts.clone(), shutdown.clone(), tls.clone())?;
     let stats = routes.stats.clone();
     let app = App {
         handler: handler.clone(),
@@ -295,7 +299,11 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         parts: parts.clone(),
         app: app.clone(),
         address_limits: limits.addresses.clone(),
+        tls: tls.clone(),
     };
+    if let Some(tls) = tls {
+        tokio::spawn(tls::reload_changed_files(tls));
+    }
     systemd::notify_ready("Serving uploads");
     systemd::run_watchdog();
     tokio::spawn(reloader.run(hangups, shutdown.clone()));
@@ -479,7 +487,22 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits
 }
 
-fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> {
+fn open_listeners(
+    settings: &Settings,
+    tls: Option<&Tls>,
+) -> anyhow::Result<(Vec<Listener>, String)> {
+    let (mut listeners, listening) = open_sockets(settings)?;
+    if let Some(tls) = tls {
+        let with_tls = |listener: Listener| listener.with_tls(tls.clone());
+        listeners = listeners.into_iter().map(with_tls).collect();
+        if let Some(port) = settings.tls.redirect_http {
+            listeners.push(open_tcp(&settings.listen.host, port, "--redirect-http")?);
+        }
+    }
+    Ok((listeners, listening))
+}
+
+fn open_sockets(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> {
     let inherited = Listener::from_systemd().context("cannot use the sockets of systemd")?;
     if !inherited.is_empty() {
         let sockets = count_sockets(inherited.len());
@@ -493,22 +516,27 @@ fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)
         let line = format!("Using {shown} as socket to listen.");
         return Ok((vec![listener], line));
     }
-    let address = format!("{}:{}", listen.host, listen.port);
-    let listener = Listener::tcp(&listen.host, listen.port).map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program has the port; choose one with --port",
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with --port"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "this machine does not have the address; choose one with --host"
-            }
-            _ => return anyhow::anyhow!("cannot listen on {address}: {error}"),
-        };
-        anyhow::anyhow!("cannot listen on {address}: {hint}")
-    })?;
-    let line = format!("Using {address} as address to listen.");
+    let listener = open_tcp(&listen.host, listen.port, "--port")?;
+    let line = format!("Using {}:{} as address to listen.", listen.host, listen.port);
     Ok((vec![listener], line))
+}
+
+fn open_tcp(host: &str, port: u16, flag: &str) -> anyhow::Result<Listener> {
+    Listener::tcp(host, port).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("another program has the port; choose one with {flag}")
+            }
+            io::ErrorKind::PermissionDenied => format!(
+                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with {flag}"
+            ),
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have the address; choose one with --host".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        anyhow::anyhow!("cannot listen on {host}:{port}: {hint}")
+    })
 }
 
 fn count_sockets(count: usize) -> String {
@@ -548,21 +576,27 @@ fn log_startup(
         log::say(format_args!("Using {path} as the metrics path."));
     }
     log::say(connection_limit);
-    for address in listeners.iter().filter_map(Listener::local_addr) {
+    let scheme = if settings.tls.is_on() { "https" } else { "http" };
+    let redirects = |listener: &&Listener| settings.tls.is_on() && !listener.has_tls();
+    if let Some(address) = listeners.iter().find(redirects).and_then(Listener::local_addr) {
+        log::say(format_args!("Redirecting http://{address} to HTTPS."));
+    }
+    let listeners = listeners.iter().filter(|listener| !redirects(listener));
+    for address in listeners.filter_map(Listener::local_addr) {
         let host = match address.ip().is_unspecified() {
             true => format!("localhost:{}", address.port()),
             false => address.to_string(),
         };
         if settings.has_page() {
-            log::say(format_args!("Upload page: http://{host}/"));
+            log::say(format_args!("Upload page: {scheme}://{host}/"));
         }
         if cfg!(feature = "grants") && settings.admin.is_on() {
             log::say(format_args!(
-                "Dashboard: http://{host}{}/",
+                "Dashboard: {scheme}://{host}{}/",
                 settings.admin.path
             ));
         }
-        let url = format!("http://{address}{base}");
+        let url = format!("{scheme}://{address}{base}");
         log::say(format_args!("You can now upload files to: {url}"));
     }
 }

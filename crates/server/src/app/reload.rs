@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use landfall_http::{AddressLimits, Shutdown};
+use landfall_http::{AddressLimits, Shutdown, Tls};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[cfg(feature = "grants")]
@@ -42,6 +42,7 @@ pub(super) struct Reloader {
     pub(super) parts: Arc<AppParts>,
     pub(super) app: App,
     pub(super) address_limits: AddressLimits,
+    pub(super) tls: Option<Tls>,
 }
 
 impl Reloader {
@@ -86,6 +87,9 @@ impl Reloader {
         if let (Some(direct), Some(secret)) = (&self.parts.direct, &prepared.notifications_secret) {
             direct.set_notifications_secret(secret);
         }
+        if let (Some(tls), Some(config)) = (&self.tls, prepared.tls) {
+            tls.replace(config);
+        }
         self.parts.hooks.replace_transports(&prepared.hook_routes);
         set_address_limits(&self.address_limits, &loaded.settings);
         let allow_origin = loaded.settings.cors.allow_origin.clone();
@@ -100,12 +104,13 @@ impl Reloader {
     }
 
     /// A reload neither adds nor removes routes and tables.
-    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "nothing has routes"))]
+    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "only TLS can be turned on"))]
     fn check_unswitched(&self, new: &Settings, prepared: &Prepared) -> anyhow::Result<()> {
         let check = |name: &str, was_on: bool, is_on: bool| {
             anyhow::ensure!(was_on == is_on, "turning {name} on or off needs a restart");
             Ok(())
         };
+        check("TLS", self.tls.is_some(), prepared.tls.is_some())?;
         #[cfg(feature = "grants")]
         {
             let grants = self.parts.grants.as_ref();

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use landfall::{Handler, service::Peer, store::BoxError};
-use landfall_http::{Body, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase};
+use landfall_http::{Body, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase, Tls};
 use parking_lot::RwLock;
 
 #[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
-use super::{AppParts, metrics, proxies::UntrustedProxies};
+use super::{AppParts, metrics, proxies::UntrustedProxies, tls::HttpsRedirect};
 #[cfg(feature = "otel")]
 use crate::trace;
 use crate::{
@@ -39,6 +39,8 @@ pub(super) struct AppRoutes {
     pub(super) stats: Arc<NetStats>,
     shutdown: Shutdown,
     proxies: Option<UntrustedProxies>,
+    redirect: Option<HttpsRedirect>,
+    tls: Option<Tls>,
     #[cfg(feature = "grants")]
     api: ApiRoutes,
 }
@@ -49,6 +51,7 @@ impl AppRoutes {
         handler: &Handler,
         parts: Arc<AppParts>,
         shutdown: Shutdown,
+        tls: Option<Tls>,
     ) -> anyhow::Result<Self> {
         let base = settings.urls.base_path.clone();
         let monitoring = &settings.monitoring;
@@ -70,6 +73,8 @@ impl AppRoutes {
             stats: Arc::default(),
             shutdown,
             proxies: UntrustedProxies::new(&settings.urls),
+            redirect: HttpsRedirect::new(settings),
+            tls,
         })
     }
 
@@ -94,6 +99,7 @@ impl AppRoutes {
                 &handler.stats(),
                 &self.stats,
                 &self.parts,
+                self.tls.as_ref(),
                 #[cfg(feature = "grants")]
                 &self.api,
             )
@@ -182,6 +188,10 @@ impl Routes for App {
 
 impl App {
     fn find(&self, request: Request<Body>) -> Route {
+        let redirect = self.routes.redirect.as_ref();
+        if let Some(response) = redirect.and_then(|redirect| redirect.respond(&request)) {
+            return Route::Other(Box::pin(async { response }));
+        }
         if let Some(proxies) = &self.routes.proxies
             && let Some(peer) = request.extensions().get::<Peer>()
         {
@@ -219,7 +229,7 @@ fn not_found() -> Response<OtherBody> {
     plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<OtherBody> {
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<OtherBody> {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     respond(status, kind, Bytes::from_static(text.as_bytes()))
 }

@@ -64,10 +64,6 @@ static GROUPS: &[(&str, &str)] = &[
         "Azure storage is not supported yet",
     ),
     (
-        "tls-certificate tls-key tls-mode=tls12",
-        "TLS is not supported yet; terminate TLS in a reverse proxy, and see --behind-proxy",
-    ),
-    (
         "expose-pprof=false pprof-path=/debug/pprof/ pprof-block-profile-rate=0 \
          pprof-mutex-profile-rate=0 cpuprofile",
         "Go's profiler is not available; see the metrics at /metrics",
@@ -91,7 +87,7 @@ mod tests {
         let pprof = unsupported("expose-pprof").unwrap();
         assert!(pprof.kind() == Kind::Switch && pprof.is_default("F"));
         assert!(!pprof.is_default("true") && !pprof.is_default("maybe"));
-        assert!(unsupported("tls-mode").unwrap().is_default("tls12"));
+        assert!(unsupported("pprof-path").unwrap().is_default("/debug/pprof/"));
     }
 
     #[test]

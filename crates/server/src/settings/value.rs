@@ -305,6 +305,10 @@ pub(super) fn path_or_none(text: &str) -> Parsed<Option<PathBuf>> {
     or_none(text, path)
 }
 
+pub(super) fn paths(text: &str) -> Parsed<Vec<PathBuf>> {
+    list(text).map(path).collect()
+}
+
 pub(super) fn image(text: &str) -> Parsed<PathBuf> {
     let path = some_path(text)?;
     match crate::asset::image_type(&path) {

@@ -12,10 +12,11 @@ mod s3;
 use std::{
     fmt::{Display, Write as _},
     sync::atomic::Ordering::Relaxed,
+    time::SystemTime,
 };
 
 use landfall::Stats;
-use landfall_http::NetStats;
+use landfall_http::{NetStats, Tls};
 
 use super::AppParts;
 #[cfg(feature = "grants")]
@@ -44,6 +45,7 @@ pub(super) async fn render(
     stats: &Stats,
     net: &NetStats,
     parts: &AppParts,
+    tls: Option<&Tls>,
     #[cfg(feature = "grants")] api: &ApiRoutes,
 ) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
@@ -92,6 +94,17 @@ pub(super) async fn render(
         gauge landfall_uploads_live = stats.live_uploads, "Uploads being received.";
         gauge landfall_orphans = stats.reported_orphans,
             "Files or objects with content that belong to no upload, as of the last sweep.";
+    }
+    if let Some(tls) = tls {
+        let expires = tls.config().expires().duration_since(SystemTime::UNIX_EPOCH);
+        metrics! { page;
+            gauge landfall_tls_certificate_expires_timestamp_seconds = expires.map_or(0, |time| time.as_secs()),
+                "When the first TLS certificate expires, in seconds since 1970.";
+            counter landfall_tls_handshakes_total = net.tls_handshakes.load(Relaxed),
+                "TLS handshakes.";
+            counter landfall_tls_handshake_errors_total = net.tls_errors.load(Relaxed),
+                "TLS handshakes that failed.";
+        }
     }
     let name = "landfall_timeouts_total";
     page.family(name, "counter", "Connections ended by a timeout.");

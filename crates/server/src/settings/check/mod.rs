@@ -4,6 +4,7 @@ mod direct;
 mod grants;
 mod hooks;
 mod s3;
+mod tls;
 
 use super::layers::Layers;
 use super::problem::Problem;
@@ -156,6 +157,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     direct::check(settings, findings);
     grants::check_paths(settings, findings);
     check_cors(settings, findings);
+    tls::check(settings, findings);
 
     let has_socket = settings.listen.unix_sock.is_some();
     findings.without_effect_if(has_socket, &["host", "port"], "with --unix-sock");

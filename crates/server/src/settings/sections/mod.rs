@@ -10,6 +10,7 @@ mod s3;
 mod server;
 mod state;
 pub(super) mod table;
+mod tls;
 mod transports;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use self::hooks::*;
 pub use self::s3::*;
 pub use self::server::*;
 pub use self::state::*;
+pub use self::tls::*;
 use self::table::{Section, Setting, Subcommand};
 use super::types::LogLevel;
 
@@ -54,6 +56,8 @@ macro_rules! groups {
 groups! {
     /// Addresses to listen on.
     listen: Listen,
+    /// TLS.
+    tls: Tls,
     /// Upload URLs and proxies.
     urls: Urls,
     /// Protocol features.
@@ -161,6 +165,7 @@ macro_rules! sections {
 
 pub(super) static SECTIONS: &[Section] = sections! {
     "Listening", [Serve, Health] => Listen;
+    "TLS", [Serve, Health] => Tls;
     "URLs and proxies", [Serve] => Urls;
     "Protocol", [Serve] => Protocol;
     "CORS", [Serve] => Cors;

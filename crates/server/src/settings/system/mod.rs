@@ -119,6 +119,9 @@ impl SystemChecks<'_> {
         }
         self.resolve("host", Some(listen.host.clone()), true);
         self.check("port", |_| hosts::check_port(listen.port));
+        if let Some(port) = settings.tls.redirect_http {
+            self.check("redirect-http", |_| hosts::check_port(port));
+        }
     }
 
     fn check_storage(&mut self, settings: &Settings) {
@@ -179,7 +182,16 @@ impl SystemChecks<'_> {
         let grpc = &hooks.grpc;
         let (server, client) = (&grpc.server_certificate, &grpc.client_certificate);
         let secret = &settings.direct.notifications_secret_file;
+        for (name, files) in [
+            ("tls-certificate", &settings.tls.certificates),
+            ("tls-key", &settings.tls.keys),
+        ] {
+            for file in files {
+                self.check(name, |_| files::readable(file));
+            }
+        }
         for (name, file) in [
+            ("tls-client-ca", &settings.tls.client_authorities),
             ("hooks-wasm", &hooks.wasm.file),
             ("hooks-grpc-server-tls-certificate", server),
             ("hooks-grpc-client-tls-certificate", client),

@@ -1,0 +1,65 @@
+//! TLS of a listener, by rustls.
+//!
+//! There is no early data (0-RTT): a replayed request would repeat its effect (RFC 8470).
+
+mod config;
+mod stream;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::ServerConfig;
+
+pub use config::{CertificateFiles, TlsConfig, TlsError, TlsFiles, TlsMode};
+pub(super) use stream::TlsStream;
+
+/// TLS of one or more [`Listener`](super::Listener)s. Clones share their configuration.
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<RwLock<TlsConfig>>);
+
+impl Tls {
+    /// TLS with this configuration.
+    #[must_use]
+    pub fn new(config: TlsConfig) -> Self {
+        Self(Arc::new(RwLock::new(config)))
+    }
+
+    /// Sets the configuration of later connections. Sessions of earlier ones can still be resumed, unless
+    /// clients need certificates.
+    pub fn replace(&self, mut config: TlsConfig) {
+        let mut current = self.0.write();
+        config.keep_sessions_of(&current);
+        *current = config;
+    }
+
+    /// Reads the files of the configuration again if one of them has changed, and returns whether. Blocks.
+    ///
+    /// # Errors
+    /// See [`TlsConfig::load`]. The configuration stays as it was, and the same files are not read again.
+    pub fn reload_changed_files(&self) -> Result<bool, TlsError> {
+        let current = self.config();
+        let Some(changed) = current.changed_files() else {
+            return Ok(false);
+        };
+        match current.load_again() {
+            Ok(config) => {
+                self.replace(config);
+                Ok(true)
+            }
+            Err(error) => {
+                self.0.write().set_read_files(changed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the current configuration.
+    #[must_use]
+    pub fn config(&self) -> TlsConfig {
+        self.0.read().clone()
+    }
+
+    pub(super) fn server_config(&self) -> Arc<ServerConfig> {
+        self.0.read().server.clone()
+    }
+}

@@ -1,0 +1,110 @@
+//! Certificates: at start, and when their files are replaced.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use http::{HeaderValue, Request, Response, StatusCode, header, uri::Authority};
+use landfall_http::{ConnectionInfo, OtherBody, Tls, TlsConfig};
+
+use super::routes::plain;
+use crate::settings::{self, Settings};
+
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A certificate that is not renewed by then will likely expire.
+const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// `None` without TLS.
+pub(super) fn load(settings: &settings::Tls) -> anyhow::Result<Option<TlsConfig>> {
+    let config = settings.files().map(|files| TlsConfig::load(files, settings.mode));
+    let config = config.transpose().context("TLS")?;
+    if let Some(config) = &config {
+        warn_about_expiry(config);
+    }
+    Ok(config)
+}
+
+/// A file that cannot be used leaves the current certificates in force.
+pub(super) async fn reload_changed_files(tls: Tls) {
+    loop {
+        tokio::time::sleep(RELOAD_INTERVAL).await;
+        let reloaded = tokio::task::spawn_blocking({
+            let tls = tls.clone();
+            move || tls.reload_changed_files()
+        });
+        match reloaded.await {
+            Ok(Ok(true)) => {
+                tracing::info!("certificates reloaded");
+                warn_about_expiry(&tls.config());
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "certificates not reloaded; the earlier ones stay in force");
+            }
+            Ok(Ok(false)) | Err(_) => {}
+        }
+    }
+}
+
+/// `--redirect-http`.
+#[derive(Debug)]
+pub(super) struct HttpsRedirect {
+    /// Of `--public-url`; without it, the host of the request and this server's port.
+    public: Option<String>,
+    port: u16,
+}
+
+impl HttpsRedirect {
+    pub(super) fn new(settings: &Settings) -> Option<Self> {
+        let public = settings.urls.public_url.as_deref();
+        let public = public.and_then(|url| url.strip_prefix("https://"));
+        let public = public.map(|rest| rest.split('/').next().unwrap_or(rest).to_owned());
+        settings.tls.redirect_http.map(|_| Self {
+            public,
+            port: settings.listen.port,
+        })
+    }
+
+    /// Returns the response to a request without TLS.
+    pub(super) fn respond<B>(&self, request: &Request<B>) -> Option<Response<OtherBody>> {
+        let info = request.extensions().get::<ConnectionInfo>()?;
+        if info.tls {
+            return None;
+        }
+        let location = self.authority(request).and_then(|authority| {
+            let path = request.uri().path_and_query();
+            let path = path.map_or("/", |path| path.as_str());
+            HeaderValue::try_from(format!("https://{authority}{path}")).ok()
+        });
+        let Some(location) = location else {
+            return Some(plain(StatusCode::BAD_REQUEST, "the Host header is not valid\n"));
+        };
+        let mut response = plain(StatusCode::PERMANENT_REDIRECT, "use https://\n");
+        response.headers_mut().insert(header::LOCATION, location);
+        Some(response)
+    }
+
+    fn authority<B>(&self, request: &Request<B>) -> Option<String> {
+        if let Some(public) = &self.public {
+            return Some(public.clone());
+        }
+        let host = request.headers().get(header::HOST);
+        let host = match host {
+            Some(host) => host.to_str().ok()?.parse::<Authority>().ok()?,
+            None => request.uri().authority()?.clone(),
+        };
+        Some(match self.port {
+            443 => host.host().to_owned(),
+            port => format!("{}:{port}", host.host()),
+        })
+    }
+}
+
+fn warn_about_expiry(config: &TlsConfig) {
+    let (expires, now) = (config.expires(), SystemTime::now());
+    let date = httpdate::fmt_http_date(expires);
+    match expires.duration_since(now) {
+        Err(_) => tracing::warn!(date, "a TLS certificate has expired"),
+        Ok(left) if left < EXPIRES_SOON => tracing::warn!(date, "a TLS certificate expires soon"),
+        Ok(_) => {}
+    }
+}

@@ -1,0 +1,34 @@
+use super::Findings;
+use crate::settings::sections::Settings;
+
+pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
+    let tls = &settings.tls;
+    let names = ["tls-certificate", "tls-key"];
+    if settings.listen.unix_sock.is_some() {
+        let reason = "with --unix-sock: terminate TLS in the proxy";
+        findings.without_effect(&findings.given("tls-"), reason);
+        findings.without_effect(&["redirect-http"], "with --unix-sock");
+    } else if tls.certificates.len() != tls.keys.len() {
+        let missing = usize::from(tls.certificates.len() > tls.keys.len());
+        let (given, missing) = (names[1 - missing], names[missing]);
+        let counts = (tls.certificates.len(), tls.keys.len());
+        findings.problem(
+            given,
+            match counts {
+                (0, _) | (_, 0) => format!("requires --{missing}"),
+                (chains, keys) => format!(
+                    "needs one key for each certificate; there are {chains} certificates and {keys} keys"
+                ),
+            },
+        );
+    } else if tls.is_on() {
+        let reason = "conflicts with --tls-certificate, with which clients choose HTTP/2 by ALPN";
+        findings.problem_if(settings.listen.h2c, "enable-h2c", reason);
+        let port = settings.listen.port;
+        let reason = "is the port of HTTPS (--port); choose another one";
+        findings.problem_if(tls.redirect_http == Some(port), "redirect-http", reason);
+    } else {
+        let names = ["tls-mode", "tls-client-ca", "redirect-http"];
+        findings.without_effect(&names, "without --tls-certificate");
+    }
+}

@@ -1,0 +1,51 @@
+use std::path::PathBuf;
+
+use landfall_http::{CertificateFiles, TlsFiles, TlsMode};
+
+use super::table::group;
+use crate::settings::value;
+
+const MODES: &[(&str, TlsMode)] = &[
+    ("tls12", TlsMode::Tls12),
+    ("tls12-strong", TlsMode::Tls12Strong),
+    ("tls13", TlsMode::Tls13),
+];
+
+group! {
+    /// TLS.
+    pub struct Tls at tls;
+    certificates: Vec<PathBuf> = value::paths, "tls-certificate", List("FILES"), "", Protects, Reloads
+        => "Serve HTTPS with this certificate and its chain (PEM), and offer HTTP/2. Of several, \
+            comma-separated, the first is chosen that is valid for the host name that a client \
+            asks for (SNI). Replaced files are read within 10s.";
+    keys: Vec<PathBuf> = value::paths, "tls-key", List("FILES"), "", Protects, Reloads
+        => "Private keys (PEM, unencrypted) of --tls-certificate, in the same order.";
+    mode: TlsMode = |v| value::choice(v, MODES), "tls-mode", Text("tls12|tls12-strong|tls13"), "tls12"
+        => "Versions of TLS: 1.2 and 1.3 (tls12), 1.2 with 256-bit AES-GCM only (tls12-strong), or \
+            1.3 only (tls13).";
+    client_authorities: Option<PathBuf> = value::path_or_none,
+        "tls-client-ca", Text("FILE"), "", Protects, Reloads
+        => "Accept only clients with a certificate that an authority in this file (PEM) issued.";
+    redirect_http: Option<u16> = value::optional(value::port), "redirect-http", Number("PORT"), ""
+        => "Listen on this port, too, and redirect its requests to HTTPS.";
+}
+
+impl Tls {
+    /// Returns the files to read; `None` without TLS.
+    pub fn files(&self) -> Option<TlsFiles> {
+        let pairs = self.certificates.iter().zip(&self.keys);
+        let pairs = pairs.map(|(chain, key)| CertificateFiles {
+            chain: chain.clone(),
+            key: key.clone(),
+        });
+        self.is_on().then(|| TlsFiles {
+            certificates: pairs.collect(),
+            client_authorities: self.client_authorities.clone(),
+        })
+    }
+
+    /// Returns whether the server serves HTTPS.
+    pub fn is_on(&self) -> bool {
+        !self.certificates.is_empty()
+    }
+}
