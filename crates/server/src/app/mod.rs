@@ -62,6 +62,7 @@ use self::{
     routes::{App, AppRoutes},
     state::SharedDatabase,
     storage::Storage,
+    tls::HttpsRedirect,
 };
 use crate::{
     log,
@@ -265,7 +266,15 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         grants.run(&handler).await?;
         grants.warn(&settings).await;
     }
-    let routes = AppRoutes::new(&settings, &handler, parts.clone(), shutdown.clone(), tls.clone())?;
+    let redirect = HttpsRedirect::new(&settings, &listeners);
+    let routes = AppRoutes::new(
+        &settings,
+        &handler,
+        parts.clone(),
+        shutdown.clone(),
+        tls.clone(),
+        redirect,
+    )?;
     let stats = routes.stats.clone();
     let app = App {
         handler: handler.clone(),
@@ -517,7 +526,10 @@ fn open_sockets(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> 
         return Ok((vec![listener], line));
     }
     let listener = open_tcp(&listen.host, listen.port, "--port")?;
-    let line = format!("Using {}:{} as address to listen.", listen.host, listen.port);
+    let line = format!(
+        "Using {}:{} as address to listen.",
+        listen.host, listen.port
+    );
     Ok((vec![listener], line))
 }
 
@@ -576,9 +588,17 @@ fn log_startup(
         log::say(format_args!("Using {path} as the metrics path."));
     }
     log::say(connection_limit);
-    let scheme = if settings.tls.is_on() { "https" } else { "http" };
+    let scheme = if settings.tls.is_on() {
+        "https"
+    } else {
+        "http"
+    };
     let redirects = |listener: &&Listener| settings.tls.is_on() && !listener.has_tls();
-    if let Some(address) = listeners.iter().find(redirects).and_then(Listener::local_addr) {
+    if let Some(address) = listeners
+        .iter()
+        .find(redirects)
+        .and_then(Listener::local_addr)
+    {
         log::say(format_args!("Redirecting http://{address} to HTTPS."));
     }
     let listeners = listeners.iter().filter(|listener| !redirects(listener));

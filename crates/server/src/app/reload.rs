@@ -104,7 +104,10 @@ impl Reloader {
     }
 
     /// A reload neither adds nor removes routes and tables.
-    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "only TLS can be turned on"))]
+    #[cfg_attr(
+        not(feature = "grants"),
+        allow(unused, reason = "only TLS can be turned on")
+    )]
     fn check_unswitched(&self, new: &Settings, prepared: &Prepared) -> anyhow::Result<()> {
         let check = |name: &str, was_on: bool, is_on: bool| {
             anyhow::ensure!(was_on == is_on, "turning {name} on or off needs a restart");

@@ -52,6 +52,7 @@ impl AppRoutes {
         parts: Arc<AppParts>,
         shutdown: Shutdown,
         tls: Option<Tls>,
+        redirect: Option<HttpsRedirect>,
     ) -> anyhow::Result<Self> {
         let base = settings.urls.base_path.clone();
         let monitoring = &settings.monitoring;
@@ -73,7 +74,7 @@ impl AppRoutes {
             stats: Arc::default(),
             shutdown,
             proxies: UntrustedProxies::new(&settings.urls),
-            redirect: HttpsRedirect::new(settings),
+            redirect,
             tls,
         })
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use http::{HeaderValue, Request, Response, StatusCode, header, uri::Authority};
-use landfall_http::{ConnectionInfo, OtherBody, Tls, TlsConfig};
+use landfall_http::{ConnectionInfo, Listener, OtherBody, Tls, TlsConfig};
 
 use super::routes::plain;
 use crate::settings::{self, Settings};
@@ -16,7 +16,9 @@ const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// `None` without TLS.
 pub(super) fn load(settings: &settings::Tls) -> anyhow::Result<Option<TlsConfig>> {
-    let config = settings.files().map(|files| TlsConfig::load(files, settings.mode));
+    let config = settings
+        .files()
+        .map(|files| TlsConfig::load(files, settings.mode));
     let config = config.transpose().context("TLS")?;
     if let Some(config) = &config {
         warn_about_expiry(config);
@@ -54,13 +56,15 @@ pub(super) struct HttpsRedirect {
 }
 
 impl HttpsRedirect {
-    pub(super) fn new(settings: &Settings) -> Option<Self> {
+    pub(super) fn new(settings: &Settings, listeners: &[Listener]) -> Option<Self> {
         let public = settings.urls.public_url.as_deref();
         let public = public.and_then(|url| url.strip_prefix("https://"));
         let public = public.map(|rest| rest.split('/').next().unwrap_or(rest).to_owned());
+        let mut listeners = listeners.iter().filter(|listener| listener.has_tls());
+        let address = listeners.find_map(Listener::local_addr)?;
         settings.tls.redirect_http.map(|_| Self {
             public,
-            port: settings.listen.port,
+            port: address.port(),
         })
     }
 
@@ -76,7 +80,10 @@ impl HttpsRedirect {
             HeaderValue::try_from(format!("https://{authority}{path}")).ok()
         });
         let Some(location) = location else {
-            return Some(plain(StatusCode::BAD_REQUEST, "the Host header is not valid\n"));
+            return Some(plain(
+                StatusCode::BAD_REQUEST,
+                "the Host header is not valid\n",
+            ));
         };
         let mut response = plain(StatusCode::PERMANENT_REDIRECT, "use https://\n");
         response.headers_mut().insert(header::LOCATION, location);

@@ -87,7 +87,11 @@ mod tests {
         let pprof = unsupported("expose-pprof").unwrap();
         assert!(pprof.kind() == Kind::Switch && pprof.is_default("F"));
         assert!(!pprof.is_default("true") && !pprof.is_default("maybe"));
-        assert!(unsupported("pprof-path").unwrap().is_default("/debug/pprof/"));
+        assert!(
+            unsupported("pprof-path")
+                .unwrap()
+                .is_default("/debug/pprof/")
+        );
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod serve_start;
 mod serve_systemd;
 mod serve_takeover;
 mod serve_timeouts;
+mod serve_tls;
 mod serve_tusd_dirs;
 
 #[cfg(feature = "hooks-http")]

@@ -96,7 +96,10 @@ pub(super) async fn render(
             "Files or objects with content that belong to no upload, as of the last sweep.";
     }
     if let Some(tls) = tls {
-        let expires = tls.config().expires().duration_since(SystemTime::UNIX_EPOCH);
+        let expires = tls
+            .config()
+            .expires()
+            .duration_since(SystemTime::UNIX_EPOCH);
         metrics! { page;
             gauge landfall_tls_certificate_expires_timestamp_seconds = expires.map_or(0, |time| time.as_secs()),
                 "When the first TLS certificate expires, in seconds since 1970.";

@@ -23,8 +23,8 @@ pub use self::hooks::*;
 pub use self::s3::*;
 pub use self::server::*;
 pub use self::state::*;
-pub use self::tls::*;
 use self::table::{Section, Setting, Subcommand};
+pub use self::tls::*;
 use super::types::LogLevel;
 
 macro_rules! groups {

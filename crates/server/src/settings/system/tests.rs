@@ -35,6 +35,13 @@ async fn unusable_files_and_directories_are_rejected() {
     let table: &[(&str, &[&str], bool)] = &[
         ("upload-dir", &[], false),
         ("state-dir", &[], false),
+        ("tls-certificate", &["-tls-key=/dev/null"], true),
+        ("tls-key", &["-tls-certificate=/dev/null"], true),
+        (
+            "tls-client-ca",
+            &["-tls-certificate=/dev/null", "-tls-key=/dev/null"],
+            true,
+        ),
         #[cfg(feature = "hooks-wasm")]
         ("hooks-wasm", &[], true),
         #[cfg(feature = "hooks-grpc")]

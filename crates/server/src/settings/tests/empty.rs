@@ -95,8 +95,43 @@ fn empty_options_of_commands_are_rejected() {
 
 #[test]
 fn empty_unsupported_flags_are_rejected() {
-    // A server meant to use TLS must not start without it because a variable is unset.
-    let error = problem(&["-tls-certificate="]);
-    assert!(error.contains("TLS is not supported yet"), "{error}");
-    loaded(&["-tls-mode=tls12", "-expose-pprof=false"], &[]);
+    let error = problem(&["-gcs-bucket="]);
+    assert!(error.contains("not supported yet"), "{error}");
+    loaded(&["-pprof-path=/debug/pprof/", "-expose-pprof=false"], &[]);
+}
+
+/// A server meant to use TLS must not start without it because a variable is unset.
+#[test]
+fn tls_needs_a_certificate_and_a_key() {
+    for (args, expected) in [
+        (&["-tls-certificate="][..], "is empty"),
+        (
+            &["-tls-certificate=/c"],
+            "-tls-certificate: requires --tls-key",
+        ),
+        (&["-tls-key=/k"], "-tls-key: requires --tls-certificate"),
+        (
+            &["-tls-certificate=/c,/d", "-tls-key=/k"],
+            "there are 2 certificates and 1 keys",
+        ),
+        (
+            &["-tls-client-ca=/c"],
+            "no effect without --tls-certificate",
+        ),
+        (
+            &["-tls-certificate=/c", "-tls-key=/k", "-unix-sock=/s"],
+            "no effect with --unix-sock",
+        ),
+        (
+            &["-tls-certificate=/c", "-tls-key=/k", "-enable-h2c"],
+            "conflicts with --tls-certificate",
+        ),
+    ] {
+        let error = problems(args, &[]).join("\n");
+        assert!(error.contains(expected), "{error}");
+    }
+    loaded(
+        &["-tls-certificate=/c", "-tls-key=/k", "-redirect-http=80"],
+        &[],
+    );
 }

@@ -30,6 +30,7 @@ const JWT: &[&str] = &[
 const DIRECT: &[&str] = &["-direct", "-s3-bucket=b"];
 const STS: &[&str] = &["-direct", "-s3-bucket=b", "-direct-sts"];
 const TLS: &[&str] = &["-hooks-grpc=localhost:1", "-hooks-grpc-secure"];
+const HTTPS: &[&str] = &["-tls-certificate={file}", "-tls-key={file}"];
 const CLIENT_TLS: &[&str] = &[
     "-hooks-grpc=localhost:1",
     "-hooks-grpc-secure",
@@ -51,6 +52,14 @@ const URL: &[&str] = &["", "x", "http://", "://", "gopher://x", "http://a b/"];
 const PATH: &[&str] = &["", "x", "http://x/y", "/a//b", "/a/../b", "/a?b"];
 const DIR: &[&str] = &["", " ", "{file}", "{file}/x", "s3://b/x", "a\nb", "x\r"];
 const FILE: &[&str] = &["", " ", "{none}", "{dir}", "{file}/x", "s3://b/x", "x\r"];
+const FILES: &[&str] = &[
+    "",
+    " , ",
+    "{none}",
+    "{dir}",
+    "{file},{none}",
+    "{file},{file}",
+];
 const NAMES: &[&str] = &["a b", "a\nb"];
 const EVENTS: &[&str] = &["", " , ", "nonsense", "post-finish,nonsense"];
 const TOLD: &[&str] = &["", "nonsense", "pre-create"];
@@ -73,6 +82,15 @@ const TABLE: &[Row] = &[
         &["", "{file}", "{dir}", "{none}/s", "unix:///run/s", "x\r"],
     ),
     ("enable-h2c", ALONE, SWITCH),
+    ("tls-certificate", &["-tls-key={file}"], FILES),
+    ("tls-key", &["-tls-certificate={file}"], FILES),
+    ("tls-mode", HTTPS, WORD),
+    ("tls-client-ca", HTTPS, FILE),
+    (
+        "redirect-http",
+        HTTPS,
+        &["", "x", "-1", "65536", "1.5", "8080"],
+    ),
     ("base-path", ALONE, PATH),
     ("behind-proxy", ALONE, SWITCH),
     (

@@ -15,6 +15,11 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("port", "8070"),
     ("unix-sock", "/run/landfall.sock"),
     ("enable-h2c", "true"),
+    ("tls-certificate", "/etc/server.pem"),
+    ("tls-key", "/etc/server.key"),
+    ("tls-mode", "tls13"),
+    ("tls-client-ca", "/etc/clients.pem"),
+    ("redirect-http", "8000"),
     ("base-path", "/api/uploads/"),
     ("behind-proxy", "true"),
     ("trusted-proxies", "192.0.2.0/24,2001:db8::1"),
@@ -214,6 +219,9 @@ fn required_args(setting: &Setting) -> &'static [&'static str] {
     match setting.name {
         "direct" | "s3-endpoint" => &["-s3-bucket=uploads"],
         "cors-allow-credentials" => &["-cors-allow-origin=^https://app\\.example$"],
+        "tls-certificate" => &["-tls-key=/etc/c.key"],
+        "tls-key" => &["-tls-certificate=/etc/c.pem"],
+        "tls-client-ca" => &["-tls-certificate=/etc/c.pem", "-tls-key=/etc/c.key"],
         _ if !setting.has(Property::Protects) => &[],
         name if name.starts_with("s3-") => &["-s3-bucket=uploads"],
         name if name.starts_with("direct-") => &["-direct", "-s3-bucket=uploads"],
@@ -394,8 +402,19 @@ proptest! {
 fn report_is_an_equivalent_file() {
     // One of each conflicting pair.
     for skipped in [
-        ["public-url", "s3-transfer-acceleration"],
-        ["relative-location", "s3-transfer-acceleration"],
+        &[
+            "public-url",
+            "s3-transfer-acceleration",
+            "unix-sock",
+            "enable-h2c",
+        ][..],
+        &[
+            "relative-location",
+            "s3-transfer-acceleration",
+            "tls-certificate",
+            "tls-key",
+            "tls-client-ca",
+        ],
     ] {
         let is_shown = |name: &&str| !sections::setting(name).unwrap().has(Property::Secret);
         let without_secrets = |text: &str| {

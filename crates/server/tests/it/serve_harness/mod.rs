@@ -124,8 +124,8 @@ impl Landfall {
             .unwrap_or_else(|| panic!("it didn't start: {}", server.log()));
         let url = line.split_once(URL_LINE).unwrap().1;
         let authority = url
-            .strip_prefix("http://")
-            .and_then(|rest| rest.split('/').next());
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split('/').next());
         server.address = Some(authority.unwrap().parse().unwrap());
         (server, input)
     }

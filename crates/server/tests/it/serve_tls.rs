@@ -1,0 +1,189 @@
+//! HTTPS by the flags of tusd, the redirect from HTTP, and certificates that are replaced.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::process::Signal;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::serve_harness::{
+    Client, Landfall, MIB, Request, TIMEOUT, content, eventually, program, run,
+};
+
+type HttpsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
+
+/// Replaces `cert.pem` and `key.pem`.
+fn issue(dir: &Path) -> CertificateDer<'static> {
+    let names = ["landfall.test".to_owned()];
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), signing_key.serialize_pem()).unwrap();
+    cert.der().clone()
+}
+
+fn connect(
+    address: SocketAddr,
+    certificate: &CertificateDer<'static>,
+) -> std::io::Result<HttpsClient> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("landfall.test").unwrap();
+    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut tcp = TcpStream::connect(address)?;
+    tcp.set_read_timeout(Some(TIMEOUT))?;
+    tls.complete_io(&mut tcp)?;
+    Ok(Client::new(StreamOwned::new(tls, tcp)))
+}
+
+struct Https {
+    server: Landfall,
+    certificate: CertificateDer<'static>,
+    dir: tempfile::TempDir,
+}
+
+impl Https {
+    fn start(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let certificate = issue(dir.path());
+        let flag = |name: &str, file: &str| format!("-{name}={}", Self::path(&dir, file).display());
+        let files = [
+            flag("tls-certificate", "cert.pem"),
+            flag("tls-key", "key.pem"),
+        ];
+        let files = files.iter().map(String::as_str);
+        let args: Vec<_> = args.iter().copied().chain(files).collect();
+        Self {
+            server: Landfall::start(&args),
+            certificate,
+            dir,
+        }
+    }
+
+    fn path(dir: &tempfile::TempDir, file: &str) -> PathBuf {
+        dir.path().join(file)
+    }
+
+    fn client(&self) -> HttpsClient {
+        connect(self.server.address(), &self.certificate).unwrap()
+    }
+}
+
+#[test]
+fn uploads_are_created_and_resumed_over_https() {
+    let https = Https::start(&[]);
+    https.server.says("You can now upload files to: https://");
+    let bytes = content(1, MIB);
+    let mut client = https.client();
+    let created = client.ask(Request::post().with("Upload-Length", MIB));
+    let location = created.header("Location").unwrap();
+    assert!(
+        location.starts_with("https://landfall.test/files/"),
+        "{location}"
+    );
+    let path = created.created();
+    assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
+    let mut client = https.client();
+    client.resumes_to(&path, &bytes);
+    client.holds(&path, &bytes);
+
+    let port = https.server.address().port().to_string();
+    let key = format!("-tls-key={}", Https::path(&https.dir, "key.pem").display());
+    let certificate = Https::path(&https.dir, "cert.pem");
+    let certificate = format!("-tls-certificate={}", certificate.display());
+    let health = |args: &[&str]| run(program().arg("health").args(args));
+    let (code, output, error) = health(&["-host=127.0.0.1", "-port", &port, &key, &certificate]);
+    assert_eq!((code, &*output), (Some(0), "ok\n"), "{error}");
+    let metrics = client.ask(Request::get("/metrics")).text();
+    for name in [
+        "landfall_tls_handshakes_total 3",
+        "landfall_tls_certificate_expires",
+    ] {
+        assert!(metrics.contains(name), "{metrics}");
+    }
+    let https_port = https.server.address();
+    let plain = Client::connect(https_port).ask(Request::post().with("Upload-Length", 1));
+    assert_eq!(plain.status, 400);
+    assert!(plain.text().contains("https://"), "{}", plain.text());
+    https.server.stop();
+}
+
+#[test]
+fn http_is_redirected() {
+    // A free port: the next one that the system hands out may be another program's.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let https = Https::start(&[&format!("-redirect-http={port}")]);
+    let mut plain = Client::connect(([127, 0, 0, 1], port).into());
+    for request in [Request::get("/files/a?b=c"), Request::post()] {
+        let answer = plain.ask(request);
+        assert_eq!(answer.status, 308);
+        let location = answer.header("Location").unwrap().to_owned();
+        let own = format!(
+            "https://landfall.test:{}/files/",
+            https.server.address().port()
+        );
+        assert!(location.starts_with(&own), "{location}");
+    }
+    https.server.stop();
+}
+
+#[test]
+fn certificates_are_replaced_by_sighup_and_by_themselves() {
+    let mut https = Https::start(&[]);
+    let bytes = content(2, MIB);
+    let mut running = https.client();
+    let path = running.create(MIB);
+    running.begin(Request::patch(&path, 0), MIB);
+    running.send(&bytes[..1000]);
+    let is_in_force = |address, certificate: &CertificateDer<'static>| {
+        eventually("the certificate is not in force", || {
+            connect(address, certificate).is_ok()
+        });
+    };
+    https.certificate = issue(https.dir.path());
+    https.server.signal(Signal::HUP);
+    is_in_force(https.server.address(), &https.certificate);
+
+    // A key that is not of the certificate: the earlier ones stay in force.
+    fs::write(Https::path(&https.dir, "key.pem"), "no key").unwrap();
+    https.server.signal(Signal::HUP);
+    https.server.says("there is no private key");
+    https.client();
+
+    let renewed = issue(https.dir.path());
+    https.server.says("certificates reloaded");
+    is_in_force(https.server.address(), &renewed);
+    running.send(&bytes[1000..]);
+    assert_eq!(running.answer().status, 204);
+    https.server.stop();
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named_before_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    issue(dir.path());
+    fs::write(dir.path().join("key.pem"), "no key").unwrap();
+    let mut command = program();
+    command.arg("-port=0").arg("-upload-dir").arg(dir.path());
+    command
+        .arg("-tls-certificate")
+        .arg(dir.path().join("cert.pem"));
+    command.arg("-tls-key").arg(dir.path().join("key.pem"));
+    let (code, _, error) = run(&mut command);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("key.pem: there is no private key"),
+        "{error}"
+    );
+}
