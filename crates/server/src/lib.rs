@@ -23,6 +23,7 @@ mod finding;
 pub mod log;
 pub mod page;
 mod progress;
+pub mod proxy_doctor;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;
