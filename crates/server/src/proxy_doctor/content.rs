@@ -17,7 +17,7 @@ static ZEROS: [u8; PART] = [0; PART];
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 /// curl waits 1 s for `100 Continue`.
-const CONTINUE_TIMEOUT: Duration = Duration::from_secs(3);
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A rejection of the head arrives before most of the content is sent.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -42,15 +42,13 @@ pub(super) async fn run(doctor: &mut Doctor) {
 async fn streaming(doctor: &mut Doctor) -> Result<Finding, String> {
     const CHECK: &str = "request buffering";
     let part = PART as u64;
-    let upload = doctor.create(2 * part).await?;
-    let mut connection = doctor.client.connect(&upload).await?;
-    let request = doctor.patch(&upload, 0, &[]);
-    let mut exchange = connection.start(request, 2 * part).await?;
+    let (upload, mut exchange) = doctor.start_patch(2 * part, &[]).await?;
     let started = Instant::now();
     exchange.send(Bytes::from_static(&ZEROS)).await;
-    let mut stored = 0;
+    let (mut stored, mut is_ended) = (0, false);
     while stored < part && started.elapsed() < STREAM_TIMEOUT {
-        if exchange.has_ended(POLL_INTERVAL).await {
+        is_ended = exchange.has_ended(POLL_INTERVAL).await;
+        if is_ended {
             break;
         }
         let head = doctor.head(&upload).await?;
@@ -63,12 +61,11 @@ async fn streaming(doctor: &mut Doctor) -> Result<Finding, String> {
     let waited = seconds(started.elapsed());
     exchange.send(Bytes::from_static(&ZEROS)).await;
     let response = exchange.response().await;
+    if stored == 0 && is_ended {
+        let rejection = describe(&response?);
+        return Ok(Finding::fail(CHECK, rejection).advise(SIZE_ADVICE));
+    }
     if stored == 0 {
-        if let Ok(response) = &response
-            && !response.status().is_success()
-        {
-            return Ok(Finding::fail(CHECK, describe(response)).advise(SIZE_ADVICE));
-        }
         let text = format!(
             "the server has received none of {part} bytes after {waited}: the proxy holds bodies back, and \
              after an interruption they are lost"
@@ -92,11 +89,8 @@ async fn streaming(doctor: &mut Doctor) -> Result<Finding, String> {
 
 async fn expectation(doctor: &mut Doctor) -> Result<Finding, String> {
     const CHECK: &str = "Expect";
-    let part = PART as u64;
-    let upload = doctor.create(part).await?;
-    let mut connection = doctor.client.connect(&upload).await?;
-    let request = doctor.patch(&upload, 0, &[("Expect", "100-continue")]);
-    let mut exchange = connection.start(request, part).await?;
+    let fields = [("Expect", "100-continue")];
+    let (_, mut exchange) = doctor.start_patch(PART as u64, &fields).await?;
     let interim = timeout(CONTINUE_TIMEOUT, exchange.interim()).await;
     exchange.send(Bytes::from_static(&ZEROS)).await;
     let response = exchange.response().await?;
@@ -123,12 +117,10 @@ async fn size(doctor: &mut Doctor) -> Result<Finding, String> {
     const CHECK: &str = "body size";
     let size = doctor.options.size;
     let size = size.min(doctor.server.max_size.unwrap_or(size));
-    let upload = doctor.create(size).await?;
-    let mut connection = doctor.client.connect(&upload).await?;
-    let request = doctor.patch(&upload, 0, &[]);
-    let mut exchange = connection.start(request, size).await?;
+    let (_, mut exchange) = doctor.start_patch(size, &[]).await?;
+    let is_rejected = exchange.has_ended(REJECTION_TIMEOUT).await;
     let started = Instant::now();
-    let sent = match exchange.has_ended(REJECTION_TIMEOUT).await {
+    let sent = match is_rejected {
         true => 0,
         false => send_zeros(&mut exchange, size).await,
     };

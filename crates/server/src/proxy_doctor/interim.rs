@@ -18,12 +18,15 @@ use crate::finding::Finding;
 
 /// The version of Apple's clients, which other servers than Landfall accept, too.
 const INTEROP_VERSION: &str = "6";
+/// A version that was never in use, so a server rejects a creation that it does not know to be complete.
+const UNKNOWN_VERSION: &str = "1";
+const VERSION_FIELD: &str = "Upload-Draft-Interop-Version";
 const PART: usize = 16 * 1024;
 static ZEROS: [u8; PART] = [0; PART];
 
 const RESUMPTION_SUPPORTED: u16 = 104;
 /// The server sends it when it has created the upload.
-const INTERIM_TIMEOUT: Duration = Duration::from_secs(2);
+const INTERIM_TIMEOUT: Duration = Duration::from_secs(3);
 
 const INTERIM_ADVICE: &str = "turn off interim responses in the server, or use a proxy that passes them (nginx passes only 103)";
 
@@ -66,6 +69,10 @@ async fn create(doctor: &mut Doctor, connection: &mut Connection) {
             CHECK,
             "no 104 arrives: the server sends none, or the proxy drops it",
         ),
+        (Some((_, interim)), Ok(_)) if !interim.headers.contains_key(VERSION_FIELD) => {
+            let text = format!("104 arrives without {VERSION_FIELD}, and clients ignore it");
+            Finding::warn(CHECK, text).advise(creation::FIELDS_ADVICE)
+        }
         (Some((Arrival::InTime, _)), Ok(_)) => {
             Finding::ok(CHECK, "104 arrives before the final response")
         }
@@ -80,6 +87,9 @@ async fn create(doctor: &mut Doctor, connection: &mut Connection) {
     };
     doctor.report.add(finding);
     if let Ok(response) = result {
+        if response.status().is_success() && doctor.server.has_draft {
+            version(doctor).await;
+        }
         let finding = next_response(doctor, connection, &response).await;
         doctor.report.add(finding);
     }
@@ -92,7 +102,7 @@ async fn exchange(
 ) -> (Option<(Arrival, Interim)>, Result<Response, String>) {
     let length = (2 * PART).to_string();
     let fields = [
-        ("Upload-Draft-Interop-Version", INTEROP_VERSION),
+        (VERSION_FIELD, INTEROP_VERSION),
         ("Upload-Complete", "?1"),
         ("Upload-Length", length.as_str()),
         ("Content-Type", "application/octet-stream"),
@@ -104,10 +114,10 @@ async fn exchange(
         Err(error) => return (None, Err(error)),
     };
     exchange.send(Bytes::from_static(&ZEROS)).await;
-    let in_time = timeout(INTERIM_TIMEOUT, announcement(&mut exchange)).await;
+    let in_time = timeout(INTERIM_TIMEOUT, receive_announcement(&mut exchange)).await;
     exchange.send(Bytes::from_static(&ZEROS)).await;
     exchange.has_ended(doctor.client.timeout).await;
-    let late = timeout(Duration::ZERO, announcement(&mut exchange)).await;
+    let late = timeout(Duration::ZERO, receive_announcement(&mut exchange)).await;
     let in_time = in_time
         .ok()
         .flatten()
@@ -116,7 +126,7 @@ async fn exchange(
     (in_time.or(late), exchange.response().await)
 }
 
-async fn announcement(exchange: &mut Exchange) -> Option<Interim> {
+async fn receive_announcement(exchange: &mut Exchange) -> Option<Interim> {
     loop {
         match exchange.interim().await {
             Some(interim) if interim.status.as_u16() != RESUMPTION_SUPPORTED => {}
@@ -157,6 +167,19 @@ fn draft(result: &Result<Response, String>, is_offered: bool) -> Finding {
         missing.join(", ")
     );
     Finding::warn(CHECK, text).advise(creation::FIELDS_ADVICE)
+}
+
+/// Reports a version that does not reach the server, which then accepts an unknown one.
+async fn version(doctor: &mut Doctor) {
+    let fields = [(VERSION_FIELD, UNKNOWN_VERSION), ("Upload-Complete", "?0")];
+    let sent = doctor.send(&Method::POST, &doctor.url, &fields, Bytes::new());
+    if let Ok(response) = sent.await
+        && doctor.record_location(&response).is_some()
+    {
+        let text = format!("{VERSION_FIELD} does not reach the server, or it accepts any version");
+        let finding = Finding::warn("IETF draft version", text);
+        doctor.report.add(finding.advise(creation::FIELDS_ADVICE));
+    }
 }
 
 /// Sends OPTIONS on the same connection, whose response no other request has.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use url::{Position, Url};
 
-use self::client::{Client, Response};
+use self::client::{Client, Exchange, Response};
 use crate::{
     finding::{Finding, Report},
     settings::{Loaded, ProxyOptions},
@@ -200,6 +200,18 @@ impl Doctor {
         ];
         fields.extend(more);
         self.request(&Method::PATCH, upload, &fields)
+    }
+
+    /// Creates an upload, and starts a PATCH of all its bytes.
+    async fn start_patch(
+        &mut self,
+        length: u64,
+        fields: &[(&str, &str)],
+    ) -> Result<(Url, Exchange), String> {
+        let upload = self.create(length).await?;
+        let mut connection = self.client.connect(&upload).await?;
+        let request = self.patch(&upload, 0, fields);
+        Ok((upload, connection.start(request, length).await?))
     }
 
     async fn head(&self, upload: &Url) -> Result<Response, String> {

@@ -12,7 +12,7 @@ const PART: usize = 16 * 1024;
 static ZEROS: [u8; PART] = [0; PART];
 const INTERVAL: Duration = Duration::from_secs(1);
 
-const PAUSE_ADVICE: &str = "raise the limits of inactivity above Landfall's --network-timeout (nginx: client_body_timeout, \
+const INACTIVITY_ADVICE: &str = "raise the limits of inactivity above Landfall's --network-timeout (nginx: client_body_timeout, \
      proxy_send_timeout; HAProxy: timeout client, timeout server; Caddy, Traefik: no read timeout)";
 
 const DURATION_ADVICE: &str = "remove the limit of whole requests (Traefik: readTimeout 0s; Caddy: no read_timeout and read_body; \
@@ -32,7 +32,7 @@ pub(super) async fn run(doctor: &mut Doctor, duration: Duration) {
         Ok::<_, String>(send_parts(exchange, intervals, INTERVAL).await)
     };
     let (paused, steady) = tokio::join!(paused, steady);
-    let result = paused.map(|sent| finding("pause", sent, duration, PAUSE_ADVICE));
+    let result = paused.map(|sent| finding("pause", sent, duration, INACTIVITY_ADVICE));
     doctor.report_result("pause", result);
     let result = steady.map(|sent| finding("duration", sent, duration, DURATION_ADVICE));
     doctor.report_result("duration", result);
@@ -40,10 +40,7 @@ pub(super) async fn run(doctor: &mut Doctor, duration: Duration) {
 
 async fn start(doctor: &mut Doctor, parts: u64) -> Result<Exchange, String> {
     let length = parts * PART as u64;
-    let upload = doctor.create(length).await?;
-    let mut connection = doctor.client.connect(&upload).await?;
-    let request = doctor.patch(&upload, 0, &[]);
-    let mut exchange = connection.start(request, length).await?;
+    let (_, mut exchange) = doctor.start_patch(length, &[]).await?;
     exchange.send(Bytes::from_static(&ZEROS)).await;
     Ok(exchange)
 }

@@ -426,7 +426,7 @@ fn proxy_doctor() -> Command {
 
 /// A slash at its end is kept: proxies may redirect without it.
 fn upload_url(text: &str) -> Result<String, String> {
-    address::http_url(text, "upload URL", "https://example.com/files/")?;
+    address::http_url(text, "public URL", "https://example.com/files/")?;
     Ok(text.to_owned())
 }
 

@@ -46,7 +46,7 @@ fn doctor_proxy_rejects_other_urls_and_fields() {
         ),
         (
             &["doctor", "proxy", "https://a:b@example.com/"],
-            "is not an upload URL",
+            "is not a public URL",
         ),
         (
             &["doctor", "proxy", "https://x.example/", "-header=secret"],
