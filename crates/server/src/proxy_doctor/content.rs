@@ -20,6 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(300);
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A rejection of the head arrives before most of the content is sent.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
+const SIZE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 const BUFFERING_ADVICE: &str = "pass bodies as they arrive (nginx: proxy_request_buffering off and proxy_http_version 1.1; HAProxy: \
      no option http-buffer-request; Caddy: no request_buffers; Traefik: no buffering middleware)";
@@ -125,6 +126,10 @@ async fn size(doctor: &mut Doctor) -> Result<Finding, String> {
         false => send_zeros(&mut exchange, size).await,
     };
     let shown = BinaryBytes(size);
+    if started.elapsed() > SIZE_TIMEOUT {
+        let text = format!("{sent} bytes within {}", seconds(SIZE_TIMEOUT));
+        return Ok(Finding::warn(CHECK, text).advise("set a smaller --size"));
+    }
     let text = match exchange.response().await {
         Ok(response) if response.status().is_success() => {
             let text = format!("{shown} pass in {}", seconds(started.elapsed()));
@@ -138,8 +143,8 @@ async fn size(doctor: &mut Doctor) -> Result<Finding, String> {
 
 /// Returns the number of bytes that were sent until the exchange ended or took no more.
 async fn send_zeros(exchange: &mut Exchange, size: u64) -> u64 {
-    let mut sent = 0;
-    while sent < size {
+    let (mut sent, started) = (0, Instant::now());
+    while sent < size && started.elapsed() <= SIZE_TIMEOUT {
         let part = usize::try_from(size - sent).unwrap_or(PART).min(PART);
         if exchange.has_ended(Duration::ZERO).await
             || !exchange.send(Bytes::from_static(&ZEROS[..part])).await

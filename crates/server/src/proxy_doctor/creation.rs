@@ -38,7 +38,10 @@ fn failure(check: &'static str, response: &Response) -> Finding {
         Finding::fail(check, text).advise(FIELDS_ADVICE)
     };
     match status.as_u16() {
-        201 => Finding::fail(check, "the response has no Location").advise(FIELDS_ADVICE),
+        201 => {
+            let text = "the response has no Location, and its upload remains";
+            Finding::fail(check, text).advise(FIELDS_ADVICE)
+        }
         412 if is_from_server(response) => lost("Tus-Resumable"),
         _ if error.contains("ERR_INVALID_UPLOAD_LENGTH") => lost("Upload-Length"),
         401 | 403 => {
