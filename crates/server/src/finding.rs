@@ -1,4 +1,6 @@
-use std::fmt;
+use std::{fmt, process::ExitCode};
+
+use crate::progress::Progress;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
@@ -84,6 +86,59 @@ impl fmt::Display for Finding {
             Some(remedy) => write!(f, "; {remedy}"),
             None => Ok(()),
         }
+    }
+}
+
+/// The findings of a `landfall doctor` command, printed as they are added, or in the end as JSON.
+pub(crate) struct Report {
+    findings: Vec<Finding>,
+    is_json: bool,
+    pub(crate) progress: Progress,
+}
+
+impl Report {
+    pub(crate) fn new(work: &'static str, is_json: bool) -> Self {
+        Self {
+            findings: Vec::new(),
+            is_json,
+            progress: Progress::new(work),
+        }
+    }
+
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    pub(crate) fn add(&mut self, finding: Finding) {
+        if !self.is_json {
+            self.progress.suspend(|| println!("{finding}"));
+        }
+        self.findings.push(finding);
+    }
+
+    /// Prints the verdict; the exit code is 1 if a check failed. `report` is the JSON
+    /// object to which the findings are added.
+    pub(crate) fn finish(&self, mut report: serde_json::Value) -> ExitCode {
+        let count = |severity| {
+            let has_severity = |finding: &&Finding| finding.severity == severity;
+            self.findings.iter().filter(has_severity).count()
+        };
+        let failed = count(Severity::Fail);
+        let verdict = match (failed, count(Severity::Warn)) {
+            (0, 0) => "no problems found".to_owned(),
+            (0, warned) => format!("uploads will work; {warned} to check"),
+            (failed, _) => format!("{failed} of {} checks failed", self.findings.len()),
+        };
+        if self.is_json {
+            let findings: Vec<_> = self.findings.iter().map(Finding::to_json).collect();
+            report["ok"] = (failed == 0).into();
+            report["verdict"] = verdict.into();
+            report["findings"] = findings.into();
+            println!("{report:#}");
+        } else {
+            println!("{verdict}");
+        }
+        ExitCode::from(u8::from(failed > 0))
     }
 }
 

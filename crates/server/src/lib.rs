@@ -6,6 +6,7 @@
 //! - [`settings`] reads flags, variables and files into one [`Settings`](settings::Settings), and checks
 //!   them. A flag is declared once, in `settings/sections`: name, default, help, parser.
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
+//! - [`proxy_doctor`] checks the proxies in front of a server, as a client.
 //! - [`command`] runs the command of the arguments.
 //! - `trace` sends spans to an OpenTelemetry collector (feature `otel`).
 //! - [`app`] connects them: it opens what the settings name, and routes requests. Start reading here.
@@ -23,6 +24,7 @@ mod finding;
 pub mod log;
 pub mod page;
 mod progress;
+pub mod proxy_doctor;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;

@@ -118,6 +118,7 @@ export const COMMANDS = {
     ['landfall events', checked('names no event', 3)],
     ['landfall --hooks-http https', serve()],
   ],
+  'docs/reverse-proxy.md': [['landfall doctor', checked(HOSTS)]],
   'docs/service.md': [['cp target', checked(ROOT)]],
   'docs/containers.md': [
     ['cargo build', checked(CONTAINER, 0)],

@@ -1,8 +1,8 @@
 //! Real services for tests.
 //!
 //! [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
-//! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`Proxy`] between a
-//! store and a service fails calls, and a [`FaultProxy`] breaks connections.
+//! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`ReverseProxy`] is
+//! nginx or HAProxy. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections.
 //!
 //! This is a separate, unpublished crate, because the tests of several crates need it.
 //!
@@ -34,6 +34,7 @@ mod process;
 pub mod proxy;
 mod rabbitmq;
 mod redis;
+mod reverse_proxy;
 mod s3s;
 
 pub use faults::{Fault, FaultProxy};
@@ -48,6 +49,7 @@ pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
+pub use reverse_proxy::ReverseProxy;
 pub use s3s::S3s;
 
 /// The address and credentials of an S3 service.

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
@@ -19,8 +20,8 @@ use super::problem::Problem;
 use super::sections::table::{Property, Subcommand};
 use super::sections::{SECTIONS, settings};
 use super::usage::usage_problem;
-use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
-use super::{grants, report, unsupported, value, version};
+use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options, ProxyOptions};
+use super::{address, grants, report, unsupported, value, version};
 
 #[derive(Debug)]
 pub(super) enum Cli {
@@ -81,6 +82,7 @@ pub(super) fn parse(
         }
         ["sweep"] => Subcommand::Sweep,
         ["doctor", "files"] => Subcommand::DoctorFiles,
+        ["doctor", "proxy"] => Subcommand::DoctorProxy,
         ["doctor", "s3"] => Subcommand::DoctorS3,
         ["s3", ..] => Subcommand::SetCors,
         ["events", ..] => Subcommand::Events,
@@ -99,7 +101,7 @@ pub(super) fn parse(
 
     let action = path.last().copied().unwrap_or_default();
     let mut seen = HashSet::new();
-    let mut origins = all(matches, "origin");
+    let mut origins: Vec<String> = all(matches, "origin");
     origins.retain(|origin| seen.insert(origin.clone()));
     Ok(Cli::Run(
         subcommand,
@@ -111,6 +113,7 @@ pub(super) fn parse(
             offline: get(matches, "offline").unwrap_or(false),
             changed: get(matches, "changed").unwrap_or(false),
             origins,
+            proxy: proxy_options(matches),
             events: events_command(action, matches),
             keys: keys_command(action, matches),
         }),
@@ -159,9 +162,19 @@ fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Op
     matches.try_get_one(name).ok().flatten().cloned()
 }
 
-fn all(matches: &ArgMatches, name: &str) -> Vec<String> {
+fn all<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<T> {
     let values = matches.try_get_many(name).ok().flatten();
     values.into_iter().flatten().cloned().collect()
+}
+
+fn proxy_options(matches: &ArgMatches) -> ProxyOptions {
+    ProxyOptions {
+        url: get(matches, "url").unwrap_or_default(),
+        headers: all(matches, "header"),
+        size: get(matches, "size").unwrap_or(64 << 20),
+        slow: get(matches, "slow").flatten(),
+        response_timeout: get(matches, "response-timeout").unwrap_or(Duration::from_secs(30)),
+    }
 }
 
 fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
@@ -349,7 +362,7 @@ fn parent(name: &'static str, about: &'static str) -> Command {
 }
 
 fn doctor() -> Command {
-    parent("doctor", "Diagnose the storage")
+    parent("doctor", "Diagnose the storage and proxies")
         .subcommands([
             Command::new("files")
                 .about("List damaged uploads in a directory")
@@ -359,6 +372,7 @@ fn doctor() -> Command {
                      time.",
                 )
                 .defer(|command| with_settings(command, Subcommand::DoctorFiles, false)),
+            proxy_doctor(),
             Command::new("s3")
                 .about("Check a bucket and the uploads in it")
                 .long_about(
@@ -376,6 +390,44 @@ fn doctor() -> Command {
                 )
                 .defer(|command| with_settings(command, Subcommand::DoctorS3, false)),
         ])
+}
+
+fn proxy_doctor() -> Command {
+    let header = "Field of all requests, such as 'Authorization: Bearer …'; repeatable";
+    let size = "Size of the largest request body [default: 64MiB]";
+    let slow = "Also send bodies that pause, or last, this long, such as 5m";
+    let wait = "Longest wait for a connection or a response [default: 30s]";
+    Command::new("proxy")
+        .about("Check the proxies in front of a server")
+        .long_about(
+            "Uploads to a public URL as a client does, and checks that all proxies on the path pass \
+             uploads: methods and header fields, Location, large bodies that are not buffered, interim \
+             responses. Removes its uploads. Names the directives of nginx, HAProxy, Caddy and Traefik \
+             to change. Exits with code 1 if a requirement is missing.",
+        )
+        .args([
+            Arg::new("url")
+                .value_name("URL")
+                .required(true)
+                .help("URL to which clients send uploads, such as https://example.com/files/")
+                .value_parser(upload_url),
+            parsed("header", "FIELD", header, address::header_field).action(ArgAction::Append),
+            switch("json", "Print the findings as JSON"),
+            parsed("response-timeout", "TIME", wait, value::some_duration),
+            parsed("size", "SIZE", size, value::size),
+            parsed("slow", "TIME", slow, value::duration_or_none),
+        ])
+        .after_long_help(
+            "Examples:\n  landfall doctor proxy https://example.com/files/\n  landfall doctor proxy \
+             https://example.com/files/ --header 'Authorization: Bearer abc' --slow 5m",
+        )
+        .defer(|command| with_settings(command, Subcommand::DoctorProxy, false))
+}
+
+/// A slash at its end is kept: proxies may redirect without it.
+fn upload_url(text: &str) -> Result<String, String> {
+    address::http_url(text, "public URL", "https://example.com/files/")?;
+    Ok(text.to_owned())
 }
 
 fn set_cors() -> Command {

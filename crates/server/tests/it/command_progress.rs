@@ -135,3 +135,15 @@ fn a_bucket_that_answers_late_shows_progress() {
     assert!(shown.contains("checking the bucket ("), "{shown:?}");
     assert!(printed.contains("checks failed"), "{printed}");
 }
+
+#[test]
+fn a_proxy_that_does_not_respond_shows_progress() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/files/", listener.local_addr().unwrap());
+    let mut command = program();
+    let arguments = ["doctor", "proxy", &url, "--response-timeout", "2s"];
+    let command = command.args(arguments).env("TERM", "xterm");
+    let (printed, shown) = run_on_terminal(command, Duration::ZERO);
+    assert!(shown.contains("checking the proxy ("), "{shown:?}");
+    assert!(printed.contains("checks failed"), "{printed}");
+}

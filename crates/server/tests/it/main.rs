@@ -9,6 +9,8 @@ mod command_progress;
 
 mod serve_harness;
 
+mod proxy_doctor;
+
 mod serve_addresses;
 mod serve_chaos;
 mod serve_compat;

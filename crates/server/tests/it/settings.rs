@@ -38,6 +38,7 @@ fn help_matches_the_golden_files() {
         (&["--help"], "help.txt"),
         (&["sweep", "--help"], "help-sweep.txt"),
         (&["doctor", "files", "--help"], "help-doctor-files.txt"),
+        (&["doctor", "proxy", "--help"], "help-doctor-proxy.txt"),
         (&["doctor", "s3", "--help"], "help-doctor.txt"),
         (&["s3", "set-cors", "--help"], "help-set-cors.txt"),
         (&["events", "list", "--help"], "help-events.txt"),

@@ -32,7 +32,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
         true => Severity::Fail,
         false => Severity::Warn,
     };
-    let started = doctor.findings.len();
+    let started = doctor.report.findings().len();
     if let Err(error) = &read {
         let text = format!("cannot read the rules: {}", diagnosis::error_line(error));
         let finding = Finding::info("CORS", text);
@@ -58,7 +58,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
         }
     }
     let is_problem = |one: &Finding| matches!(one.severity, Severity::Warn | Severity::Fail);
-    if doctor.findings[started..].iter().any(is_problem) {
+    if doctor.report.findings()[started..].iter().any(is_problem) {
         let finding = rules_to_set(doctor.bucket, read.ok(), origins);
         doctor.report(finding);
     }

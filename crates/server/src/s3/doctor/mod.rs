@@ -30,8 +30,7 @@ use landfall_s3::client::{Client, Condition, Error, ErrorKind, ObjectHeaders, Ob
 use super::{Diagnosis, diagnosis};
 use crate::{
     app,
-    finding::{Finding, Severity},
-    progress::Progress,
+    finding::{Finding, Report, Severity},
     settings::{Loaded, S3, Settings},
 };
 
@@ -48,8 +47,8 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
     let bucket = settings.s3.bucket.as_deref();
     let bucket = bucket.context("no bucket is named")?;
     let client = super::probe_client(&settings.s3)?;
-    let mut doctor = Doctor::new(settings, bucket, client, !json);
-    let progress = doctor.progress.clone();
+    let mut doctor = Doctor::new(settings, bucket, client, json);
+    let progress = doctor.report.progress.clone();
     let check = async {
         tokio::select! {
             () = run_checks(&mut doctor, &origins) => {}
@@ -60,28 +59,10 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
         doctor.clean_up().await;
     };
     progress.show_during(check).await;
-
-    let failed = doctor.count(Severity::Fail);
-    let warned = doctor.count(Severity::Warn);
-    let verdict = match (failed, warned) {
-        (0, 0) => "no problems found".to_owned(),
-        (0, warned) => format!("uploads will work; {warned} to check"),
-        (failed, _) => format!("{failed} of {} checks failed", doctor.findings.len()),
-    };
-    if json {
-        let findings: Vec<_> = doctor.findings.iter().map(Finding::to_json).collect();
-        let report = serde_json::json!({
-            "bucket": bucket,
-            "endpoint": settings.s3.endpoint,
-            "ok": failed == 0,
-            "verdict": verdict,
-            "findings": findings,
-        });
-        println!("{report:#}");
-    } else {
-        println!("{verdict}");
-    }
-    Ok(ExitCode::from(u8::from(failed > 0)))
+    Ok(doctor.report.finish(serde_json::json!({
+        "bucket": bucket,
+        "endpoint": settings.s3.endpoint,
+    })))
 }
 
 async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
@@ -115,8 +96,13 @@ async fn uploads(doctor: &mut Doctor<'_>) {
     };
     let mut findings = Vec::new();
     let collect = |finding| findings.push(finding);
-    let found =
-        app::find_damaged(enumerator, MAX_EXAMINED_UPLOADS, &doctor.progress, collect).await;
+    let found = app::find_damaged(
+        enumerator,
+        MAX_EXAMINED_UPLOADS,
+        &doctor.report.progress,
+        collect,
+    )
+    .await;
     for finding in findings {
         doctor.report(finding);
     }
@@ -130,16 +116,14 @@ struct Doctor<'a> {
     settings: &'a Settings,
     bucket: &'a str,
     client: Client,
-    findings: Vec<Finding>,
-    prints: bool,
-    progress: Progress,
+    report: Report,
     key_prefix: String,
     objects: Vec<ObjectRef>,
     multiparts: Vec<(ObjectRef, String)>,
 }
 
 impl<'a> Doctor<'a> {
-    fn new(settings: &'a Settings, bucket: &'a str, client: Client, prints: bool) -> Self {
+    fn new(settings: &'a Settings, bucket: &'a str, client: Client, is_json: bool) -> Self {
         let prefix = &settings.s3.object_prefix;
         let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
         let key_prefix = format!("{prefix}.landfall/doctor-{now:x}-{:x}", std::process::id());
@@ -147,9 +131,7 @@ impl<'a> Doctor<'a> {
             settings,
             bucket,
             client,
-            findings: Vec::new(),
-            prints,
-            progress: Progress::new("checking the bucket"),
+            report: Report::new("checking the bucket", is_json),
             key_prefix,
             objects: Vec::new(),
             multiparts: Vec::new(),
@@ -167,15 +149,7 @@ impl<'a> Doctor<'a> {
     }
 
     fn report(&mut self, finding: Finding) {
-        if self.prints {
-            self.progress.suspend(|| println!("{finding}"));
-        }
-        self.findings.push(finding);
-    }
-
-    fn count(&self, severity: Severity) -> usize {
-        let has_severity = |finding: &&Finding| finding.severity == severity;
-        self.findings.iter().filter(has_severity).count()
+        self.report.add(finding);
     }
 
     async fn call<T>(

@@ -13,6 +13,8 @@ pub enum Subcommand {
     Sweep,
     /// List damaged uploads in the upload directory.
     DoctorFiles,
+    /// Check the proxies in front of a server.
+    DoctorProxy,
     /// Check the bucket and the lease backend.
     DoctorS3,
     /// Set the bucket's CORS rules.
