@@ -59,7 +59,8 @@ problem_kinds! {
         "missing or invalid Upload-Complete header";
     InconsistentUploadLength => 400, "ERR_INCONSISTENT_UPLOAD_LENGTH",
         "inconsistent upload length values";
-    InvalidDigest => 400, "ERR_INVALID_DIGEST", "invalid Content-Digest header";
+    InvalidDigest => 400, "ERR_INVALID_DIGEST", "invalid Content-Digest or Repr-Digest header";
+    DigestMismatch => 400, "ERR_DIGEST_MISMATCH", "the upload does not match its Repr-Digest";
     ChecksumMismatch => 460, "ERR_CHECKSUM_MISMATCH", "checksum mismatch";
     Stopped => 400, "ERR_UPLOAD_STOPPED", "upload has been stopped by server";
     Rejected => 400, "ERR_UPLOAD_REJECTED", "upload creation has been rejected by server";

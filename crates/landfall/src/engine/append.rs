@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use landfall_protocol::{Append as Head, DeclaredEnd, ProblemKind};
+use landfall_protocol::{Append as Head, Checksum, DeclaredEnd, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
@@ -58,8 +58,10 @@ impl Engine {
             .append_body(context, id, request, body, &mut expires)
             .await;
         match appended.as_ref().map_err(|error| error.problem().kind) {
-            // The hook that denied or stopped the upload has removed it.
-            Err(ProblemKind::Rejected | ProblemKind::Stopped) => expires = None,
+            // The hook that denied or stopped the upload, or its digest, has removed it.
+            Err(ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch) => {
+                expires = None;
+            }
             // The live writer knows the upload, so this needs no call to the store.
             Err(_) if expires.is_none() => {
                 expires = self
@@ -105,14 +107,15 @@ impl Engine {
             content_length,
         } = request;
         let (end, is_verified) = (head.end, head.checksum.is_present());
+        if !was_complete {
+            upload = self
+                .prepare_completion(upload, head.repr_digest, &lease)
+                .await?;
+        }
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
         if !declares_late {
             upload = self.declare(upload, &bounds, end, &lease).await?;
-        }
-        if !was_complete && upload.completion == Completion::NotTracked && self.tracks_completion()
-        {
-            upload = self.track_completion(upload, &lease).await?;
         }
         let reached = can_complete(bounds.length, offset, content_length);
         if !was_complete && let Some(length) = reached.filter(|_| !upload.awaits_end || bounds.ends)
@@ -245,6 +248,13 @@ impl Engine {
                 .with_detail("the upload is complete")
                 .into());
         }
+        if let (Some(known), Some(stated)) = (&upload.repr_digest, &request.head.repr_digest)
+            && known != stated
+        {
+            return Err(ProblemKind::InvalidDigest
+                .with_detail("the upload has another Repr-Digest")
+                .into());
+        }
         let body_length = request.content_length.unwrap_or_default();
         let body_end = offset.saturating_add(body_length);
         let is_last = request.head.end == DeclaredEnd::WithContent;
@@ -282,17 +292,35 @@ impl Engine {
         })
     }
 
-    /// The completion of an upload that was created without hooks and sinks, or by tusd. A complete upload
-    /// without this record was complete before.
-    async fn track_completion(
+    /// Records the digest of the whole, and the completion of an upload that was created without hooks and
+    /// sinks, or by tusd. A complete upload without this record was complete before.
+    async fn prepare_completion(
         &self,
         mut upload: Arc<Upload>,
+        digest: Option<Checksum>,
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
-        Arc::make_mut(&mut upload).completion = Completion::Pending;
+        let digest = self
+            .verifiable(digest)
+            .filter(|_| upload.repr_digest.is_none());
+        let is_tracked = digest.is_some() || self.tracks_completion(&upload);
+        let is_untracked = upload.completion == Completion::NotTracked;
+        if digest.is_none() && !(is_tracked && is_untracked) {
+            return Ok(upload);
+        }
+        let changed = Arc::make_mut(&mut upload);
+        changed.repr_digest = digest.or(changed.repr_digest.take());
+        if is_untracked {
+            changed.completion = Completion::Pending;
+        }
         let store = self.composer.store();
         Self::while_held(lease, store.save(&upload, lease.fence())).await?;
         Ok(upload)
+    }
+
+    /// Ignores a digest that cannot be verified, because the bytes cannot be read.
+    pub(super) fn verifiable(&self, digest: Option<Checksum>) -> Option<Checksum> {
+        digest.filter(|_| self.composer.reader().is_some())
     }
 
     pub(crate) fn max_size(&self, upload: &Upload) -> Option<u64> {

@@ -75,9 +75,10 @@ impl Engine {
         };
         let mut upload = Upload::new(UploadId::random(), length);
         upload.awaits_end = head.end == DeclaredEnd::Later && length.is_some();
+        upload.repr_digest = self.verifiable(head.repr_digest);
         upload.metadata = head.metadata;
         upload.created = Some(SystemTime::now());
-        if self.tracks_completion() {
+        if self.tracks_completion(&upload) {
             upload.completion = Completion::Pending;
         }
         match head.concat {

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, HookCall, RequestContext, add, is_missing};
+use super::{Engine, Error, HookCall, RequestContext, add, is_missing, receive::matches_digest};
 use crate::{
     event::{EventKind, TerminationReason},
     hook::ClientResponse,
@@ -11,13 +11,14 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) fn tracks_completion(&self) -> bool {
-        self.hook_points.before_finish || self.event_kinds.completed
+    /// Hooks and sinks follow the completion, and the verification of a digest precedes it.
+    pub(super) fn tracks_completion(&self, upload: &Upload) -> bool {
+        self.hook_points.before_finish || self.event_kinds.completed || upload.repr_digest.is_some()
     }
 
     pub(super) fn is_finish_pending(&self, snapshot: &Snapshot) -> bool {
         let upload = &snapshot.upload;
-        snapshot.is_complete() && upload.completion.is_pending() && self.tracks_completion()
+        snapshot.is_complete() && upload.completion.is_pending() && self.tracks_completion(upload)
     }
 
     /// With hooks or sinks, this runs to completion even if the request is dropped. `fresh`: this request
@@ -35,11 +36,11 @@ impl Engine {
             Completion::Pending => true,
             Completion::Done(_) => false,
         };
-        let reply = if is_pending && self.tracks_completion() {
+        let reply = if is_pending && self.tracks_completion(&upload) {
             let (engine, context) = (self.clone(), context.clone());
             self.detached(async move {
                 let upload = engine.sync_completed(upload, &lease).await?;
-                engine.run_completion_hooks(&context, upload, &lease).await
+                engine.complete(&context, upload, &lease).await
             })
             .await?
         } else {
@@ -72,7 +73,8 @@ impl Engine {
         Ok(upload)
     }
 
-    async fn run_completion_hooks(
+    /// Verifies the digest of the whole, calls the hooks, and records and emits the completion.
+    async fn complete(
         &self,
         context: &RequestContext,
         upload: Arc<Upload>,
@@ -82,6 +84,12 @@ impl Engine {
         // The event may have been prepared for another request, or not at all.
         let completed = [(EventKind::Completed, offset)];
         self.prepare_kinds(&completed, &upload, context).await?;
+        if !self.matches_repr_digest(&upload, offset).await? {
+            add(&self.counters.checksum_mismatches, 1);
+            self.remove(context, &upload, offset, lease, TerminationReason::Client)
+                .await?;
+            return Err(ProblemKind::DigestMismatch.into());
+        }
         let snapshot = Snapshot {
             upload: upload.clone(),
             offset,
@@ -120,6 +128,16 @@ impl Engine {
             saved => saved?,
         }
         Ok(reply)
+    }
+
+    /// The bytes are read back: those of earlier requests may have been received by another process.
+    async fn matches_repr_digest(&self, upload: &Upload, length: u64) -> Result<bool, Error> {
+        let Some(digest) = &upload.repr_digest else {
+            return Ok(true);
+        };
+        let reader = self.composer.reader();
+        let reader = reader.ok_or(ProblemKind::NotImplemented)?;
+        matches_digest(reader, upload, 0..length, digest).await
     }
 
     /// [`ProblemKind::Locked`] while another request has the lease: its hooks may still deny the completion.

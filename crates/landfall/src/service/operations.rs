@@ -2,12 +2,12 @@
 
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
     parse_size, require_version,
-    rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT},
+    rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, wanted_digests, wanted_repr_digest},
 };
 
 use super::{
@@ -101,6 +101,10 @@ impl Handler {
             if let Ok(value) = limits.to_field(InteropVersion::NEWEST).try_into() {
                 draft.set(UPLOAD_LIMIT, value);
             }
+            if let Some(wanted) = wanted_digests() {
+                draft.set(headers::WANT_CONTENT_DIGEST, wanted.clone());
+                draft.set(headers::WANT_REPR_DIGEST, wanted);
+            }
         }
         draft
     }
@@ -145,6 +149,7 @@ impl Handler {
             Some(request) => {
                 let state = self.state(&created.upload, offset, created.expires);
                 state.apply_to(&mut draft, request);
+                set_repr_digest(&mut draft, fields, &created.upload, offset);
             }
             None => {
                 draft.expires(created.expires);
@@ -211,6 +216,7 @@ impl Handler {
                 let state = self.state(&upload, offset, expires);
                 draft.status = rufh::append_status(request, state.is_complete);
                 state.apply_to(&mut draft, request);
+                set_repr_digest(&mut draft, fields, &upload, offset);
                 if state.is_complete {
                     let location = self.0.urls.location(head.parts, id);
                     draft.set(header::LOCATION, response::value(&location)?);
@@ -295,6 +301,7 @@ impl Handler {
             let offset = inspected.offset.unwrap_or_default();
             let state = self.state(upload, offset, inspected.expires);
             state.apply_to(&mut draft, request);
+            set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
             if let Some(length) = upload.length {
                 draft.set(headers::UPLOAD_LENGTH, length.into());
             }
@@ -340,6 +347,16 @@ impl Handler {
             download::object_headers(&inspected, &mut draft.headers);
         }
         Ok(draft)
+    }
+}
+
+/// A client that wants the digest of a complete upload gets the one that was verified.
+fn set_repr_digest(draft: &mut ResponseDraft, fields: &HeaderMap, upload: &Upload, offset: u64) {
+    if let Some(digest) = &upload.repr_digest
+        && upload.is_complete_at(offset)
+        && let Some(value) = wanted_repr_digest(fields, digest)
+    {
+        draft.set(headers::REPR_DIGEST, value);
     }
 }
 

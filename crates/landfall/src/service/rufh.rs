@@ -80,7 +80,9 @@ pub(super) fn reject(
         ProblemKind::Locked => (503, false),
         ProblemKind::ChecksumMismatch => (400, false),
         ProblemKind::SizeExceeded if is_creation => (413, true),
-        ProblemKind::Rejected | ProblemKind::Stopped => (problem.status(), true),
+        ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch => {
+            (problem.status(), true)
+        }
         ProblemKind::MaxSizeExceeded | ProblemKind::Forbidden => (problem.status(), is_creation),
         _ => (problem.status(), false),
     };

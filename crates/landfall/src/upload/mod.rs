@@ -9,7 +9,7 @@ use std::{
 };
 
 pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
-pub use landfall_protocol::Metadata;
+pub use landfall_protocol::{Checksum, Metadata};
 use sha2::{Digest as _, Sha256};
 
 use crate::hook::response::ClientResponse;
@@ -49,6 +49,8 @@ pub struct Upload {
     /// True if all bytes of the length do not complete it yet: its client still has to send `Upload-Complete`
     /// (IETF draft, section 4.1.2).
     pub awaits_end: bool,
+    /// The digest of the whole content, which is verified at completion (`Repr-Digest`, RFC 9530).
+    pub repr_digest: Option<Checksum>,
     /// The metadata of the client, or of a hook.
     pub metadata: Metadata,
     /// The role in a concatenation.
@@ -119,6 +121,7 @@ impl Upload {
             id,
             length,
             awaits_end: false,
+            repr_digest: None,
             metadata: Metadata::default(),
             kind: UploadKind::Regular,
             storage: BTreeMap::new(),
@@ -180,6 +183,7 @@ impl Upload {
             + kind
             + response
             + self.etag.as_ref().map_or(0, String::len)
+            + self.repr_digest.as_ref().map_or(0, |one| one.digest.len())
     }
 
     /// Returns whether the upload is complete with `offset` bytes.

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::{
     INTEROP_VERSION, InteropVersion, InteropVersions, PARTIAL_UPLOAD, UPLOAD_COMPLETE,
     UPLOAD_INCOMPLETE,
-    digest::content_digest,
+    digest::{content_digest, repr_digest},
     disposition::file_name,
     field::{Field, boolean, integer},
 };
@@ -152,6 +152,7 @@ impl DraftRequest {
             concat: None,
             with_upload: true,
             checksum: checksum(headers)?,
+            repr_digest: repr_digest(headers)?,
             end: self.end(is_last),
         })
     }
@@ -183,6 +184,7 @@ impl DraftRequest {
             offset,
             length: integer(headers, &names::UPLOAD_LENGTH).valid(),
             checksum: checksum(headers)?,
+            repr_digest: repr_digest(headers)?,
             end: self.end(is_last),
         })
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
 use self::response::StoredResponse;
-use crate::upload::{Completion, Metadata, Upload, UploadId, UploadKind};
+use crate::upload::{Checksum, Completion, Metadata, Upload, UploadId, UploadKind};
 
 /// Maximum length of an `.info`, in bytes; far above the limits of headers.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -93,6 +93,9 @@ struct LandfallInfo<'a> {
     max_size: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     awaits_end: bool,
+    /// An algorithm and the digest in Base64, as in `Upload-Checksum`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repr_digest: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "is_empty")]
     labels: Cow<'a, BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "is_empty")]
@@ -187,6 +190,10 @@ impl UploadInfo {
         upload.expires = landfall.expires.and_then(time);
         upload.max_size = landfall.max_size;
         upload.awaits_end = landfall.awaits_end;
+        let digest = landfall.repr_digest.map(|text| Checksum::parse(&text));
+        upload.repr_digest = digest
+            .transpose()
+            .map_err(|error| InvalidInfo::Malformed(format!("its ReprDigest: {error}")))?;
         upload.labels = landfall.labels.into_owned();
         upload.completion = match landfall.completion {
             None => Completion::NotTracked,
@@ -252,6 +259,10 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
         expires: upload.expires.map(nanos),
         max_size: upload.max_size,
         awaits_end: upload.awaits_end,
+        repr_digest: upload
+            .repr_digest
+            .as_ref()
+            .map(|digest| digest.to_string().into()),
         labels: Cow::Borrowed(&upload.labels),
         extensions: Cow::Borrowed(&info.extensions),
         completion: match upload.completion {
@@ -497,6 +508,7 @@ mod tests {
             created in proptest::option::of(any::<u64>()),
             max_size in proptest::option::of(any::<u64>()),
             completion in 0..3,
+            repr_digest in proptest::option::of(any::<[u8; 20]>()),
             labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
             unverified_from in proptest::option::of(any::<u64>()),
             kind in 0..3,
@@ -523,6 +535,10 @@ mod tests {
                 _ => Completion::Done(None),
             };
             upload.labels = labels;
+            upload.repr_digest = repr_digest.map(|digest| Checksum {
+                algorithm: landfall_protocol::Algorithm::SHA1,
+                digest: digest.to_vec(),
+            });
             let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
             info.extensions = extensions;

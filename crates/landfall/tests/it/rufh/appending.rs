@@ -137,35 +137,3 @@ async fn r_15_r_16_lengths_never_change() {
     })
     .await;
 }
-
-#[tokio::test]
-async fn r_104_content_digests_are_verified() {
-    with_defaults(async |site| {
-        const HELLO: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
-        for version in [6, NEWEST] {
-            let path = creation(site, version, false)
-                .body("")
-                .send()
-                .await
-                .expect(201)
-                .location();
-            let sent = append(site, version, &path, 0, false).with("Content-Digest", HELLO);
-            let reply = sent.clone().body("hallo").send().await.expect(400);
-            assert_problem(&reply, None);
-            assert_complete(&reply, version, false);
-            assert_eq!(reply.number("upload-offset"), 0);
-            sent.body("hello").send().await;
-            let reply = head(site, version, &path).await.expect(204);
-            assert_eq!(reply.number("upload-offset"), 5);
-            let sent = append(site, version, &path, 5, true);
-            let sent = sent.with("Content-Digest", "md5=:AAAA:, x=1").body("!");
-            sent.send().await;
-            assert_eq!(site.bytes(&path).await, "hello!");
-        }
-        let sent = creation(site, NEWEST, true).with("Content-Digest", "sha-256=:AAAA:");
-        sent.body("hello").send().await.expect(400);
-        let sent = creation(site, NEWEST, true).with("Content-Digest", HELLO);
-        sent.body("hallo").send().await.expect(400);
-    })
-    .await;
-}

@@ -15,9 +15,9 @@ use crate::harness::Site;
 
 /// Denies creations of `denied` bytes, and completions that it is set to deny.
 #[derive(Debug, Clone, Default)]
-struct Gate {
-    denies_end: bool,
-    finished: Arc<Mutex<Vec<u64>>>,
+pub(super) struct Gate {
+    pub(super) denies_end: bool,
+    pub(super) finished: Arc<Mutex<Vec<u64>>>,
 }
 
 #[async_trait]
@@ -51,7 +51,7 @@ impl Hook for Gate {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Events(Arc<Mutex<Vec<(EventKind, u64)>>>);
+pub(super) struct Events(pub(super) Arc<Mutex<Vec<(EventKind, u64)>>>);
 
 #[async_trait]
 impl EventSink for Events {
@@ -70,7 +70,7 @@ impl EventSink for Events {
     }
 }
 
-fn with_gate(gate: &Gate, events: &Events) -> impl Fn(&mut Config) {
+pub(super) fn with_gate(gate: &Gate, events: &Events) -> impl Fn(&mut Config) {
     let (gate, events) = (gate.clone(), events.clone());
     move |config| *config = config.clone().hook(gate.clone()).sink(events.clone())
 }

@@ -3,6 +3,7 @@
 
 mod appending;
 mod creation;
+mod digests;
 mod ends;
 mod fields;
 mod hooks;
@@ -33,6 +34,12 @@ fn complete(version: u32, is_complete: bool) -> (&'static str, &'static str) {
 
 fn creation(site: &Site, version: u32, is_complete: bool) -> TestRequest {
     request(site, version, "POST", "/files/").with_all(&[complete(version, is_complete)])
+}
+
+/// Creates an upload with its first bytes; its path.
+async fn create(site: &Site, version: u32, data: &str) -> String {
+    let sent = creation(site, version, false).body(data);
+    sent.send().await.expect(201).location()
 }
 
 fn append(site: &Site, version: u32, path: &str, offset: u64, is_complete: bool) -> TestRequest {
