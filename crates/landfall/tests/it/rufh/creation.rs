@@ -1,8 +1,8 @@
 //! Creation (section 4.2).
 
 use super::{
-    NEWEST, VERSIONS, append, assert_complete, assert_problem, complete, creation, everywhere,
-    head, request, with_defaults,
+    NEWEST, VERSIONS, append, assert_complete, assert_problem, complete, create, create_of,
+    creation, everywhere, head, request, with_defaults,
 };
 
 #[tokio::test]
@@ -82,8 +82,7 @@ async fn r_51_r_10_r_11_parts_complete_an_upload_with_upload_complete_alone() {
 async fn old_versions_complete_at_the_known_length() {
     with_defaults(async |site| {
         for version in 3..=6 {
-            let sent = creation(site, version, false).with("Upload-Length", "10");
-            let path = sent.body("").send().await.expect(201).location();
+            let path = create_of(site, version, 10, "").await;
             let sent = append(site, version, &path, 0, false).body("hello");
             let reply = sent.send().await.expect(201);
             assert_complete(&reply, version, false);
@@ -169,12 +168,7 @@ async fn r_32_rejections_by_a_limit_name_the_limits() {
         let reply = sent.send().await.expect(413);
         assert_eq!(reply.header("upload-limit"), Some("min-size=0, max-size=4"));
         assert_eq!(site.uploads().await, 0);
-        let path = creation(site, NEWEST, false)
-            .body("hel")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "hel").await;
         let reply = append(site, NEWEST, &path, 3, true)
             .body("lo")
             .send()

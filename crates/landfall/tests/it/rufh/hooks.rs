@@ -10,7 +10,7 @@ use landfall::{
     upload::{Snapshot, Upload},
 };
 
-use super::{NEWEST, append, assert_complete, creation, everywhere, head};
+use super::{NEWEST, append, assert_complete, create, creation, everywhere, head};
 use crate::harness::Site;
 
 /// Denies creations of `denied` bytes, and completions that it is set to deny.
@@ -140,12 +140,7 @@ async fn denials_are_final() {
             (reply.header("location"), reply.body.as_str()),
             (None, "not thirteen")
         );
-        let path = creation(site, NEWEST, false)
-            .body("hello")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "hello").await;
         let reply = append(site, NEWEST, &path, 5, true)
             .body("")
             .send()

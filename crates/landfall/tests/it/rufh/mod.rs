@@ -42,6 +42,12 @@ async fn create(site: &Site, version: u32, data: &str) -> String {
     sent.send().await.expect(201).location()
 }
 
+/// Creates an upload of a known length with its first bytes; its path.
+async fn create_of(site: &Site, version: u32, length: u64, data: &str) -> String {
+    let sent = creation(site, version, false).with("Upload-Length", &length.to_string());
+    sent.body(data).send().await.expect(201).location()
+}
+
 fn append(site: &Site, version: u32, path: &str, offset: u64, is_complete: bool) -> TestRequest {
     let request = request(site, version, "PATCH", path);
     let request = if version < 6 {
