@@ -1,5 +1,5 @@
-//! The IETF draft "Resumable Uploads for HTTP" over real sockets, on every store. `docs/protocol.md` lists
-//! its requirements (`R-…`).
+//! The IETF draft "Resumable Uploads for HTTP" over real sockets, HTTP/1.1 and HTTP/2, on every store.
+//! `docs/protocol.md` lists its requirements (`R-…`).
 
 mod appending;
 mod creation;
@@ -9,12 +9,23 @@ mod fields;
 mod hooks;
 mod inspecting;
 mod together;
+mod urlsession;
 
-use crate::harness::{DATA, Site, TestRequest, TestResponse, everywhere, with_defaults};
+use landfall::Config;
+
+use crate::harness::{self, DATA, Site, TestRequest, TestResponse};
 
 const PARTIAL: &str = "application/partial-upload";
 const NEWEST: u32 = 10;
 const VERSIONS: std::ops::RangeInclusive<u32> = 3..=NEWEST;
+
+async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
+    harness::over_each_version(change, test).await;
+}
+
+async fn with_defaults(test: impl AsyncFn(&Site)) {
+    everywhere(|_| {}, test).await;
+}
 
 /// A request of the draft, with its version.
 fn request(site: &Site, version: u32, method: &str, path: &str) -> TestRequest {
