@@ -254,7 +254,7 @@ pub struct Create {
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
     /// The digest of the whole upload: `Repr-Digest` of the IETF draft.
-    pub repr_digest: Option<Checksum>,
+    pub repr_digest: Option<Box<Checksum>>,
     /// The end of the upload.
     pub end: DeclaredEnd,
 }
@@ -339,7 +339,7 @@ pub struct Append {
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
     /// The digest of the whole upload: `Repr-Digest` of the IETF draft.
-    pub repr_digest: Option<Checksum>,
+    pub repr_digest: Option<Box<Checksum>>,
     /// The end of the upload.
     pub end: DeclaredEnd,
 }

@@ -31,6 +31,8 @@ const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 pub(crate) struct AppendRequest {
     pub(crate) head: Head,
     pub(crate) content_length: Option<u64>,
+    /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
+    pub(crate) max_content: u64,
 }
 
 struct AppendBounds {
@@ -91,9 +93,7 @@ impl Engine {
         let lease = self.lease_for_append(id, &request, body, is_live).await?;
         let store = self.composer.store();
         let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
-        if self.has_expired(&snapshot) {
-            return Err(ProblemKind::Gone.into());
-        }
+        self.check_usable(&snapshot)?;
         *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
@@ -105,12 +105,12 @@ impl Engine {
         let AppendRequest {
             head,
             content_length,
+            max_content,
         } = request;
         let (end, is_verified) = (head.end, head.checksum.is_present());
-        if !was_complete {
-            upload = self
-                .prepare_completion(upload, head.repr_digest, &lease)
-                .await?;
+        if !was_complete && self.must_prepare_completion(&upload, &head) {
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            upload = Box::pin(self.prepare_completion(upload, head.repr_digest, &lease)).await?;
         }
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
@@ -136,12 +136,13 @@ impl Engine {
                     &upload,
                     append,
                     &lease,
-                    bounds.remaining,
+                    bounds.remaining.min(max_content),
                     body_stream,
                 )
                 .await;
             starting.disarm();
-            let received = received?;
+            let mut received = received?;
+            received.limit_content(max_content, bounds.remaining);
             offset = received.offset;
             *expires = self.expiry(&upload, offset, SystemTime::now());
             interruption = received.interruption;
@@ -292,25 +293,23 @@ impl Engine {
         })
     }
 
+    fn must_prepare_completion(&self, upload: &Upload, head: &Head) -> bool {
+        let states_digest = head.repr_digest.is_some() && upload.repr_digest.is_none();
+        let is_untracked = upload.completion == Completion::NotTracked;
+        states_digest || (is_untracked && self.tracks_completion(upload))
+    }
+
     /// Records the digest of the whole, and the completion of an upload that was created without hooks and
     /// sinks, or by tusd. A complete upload without this record was complete before.
     async fn prepare_completion(
         &self,
         mut upload: Arc<Upload>,
-        digest: Option<Checksum>,
+        digest: Option<Box<Checksum>>,
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
-        let digest = self
-            .verifiable(digest)
-            .filter(|_| upload.repr_digest.is_none());
-        let is_tracked = digest.is_some() || self.tracks_completion(&upload);
-        let is_untracked = upload.completion == Completion::NotTracked;
-        if digest.is_none() && !(is_tracked && is_untracked) {
-            return Ok(upload);
-        }
         let changed = Arc::make_mut(&mut upload);
-        changed.repr_digest = digest.or(changed.repr_digest.take());
-        if is_untracked {
+        changed.repr_digest = changed.repr_digest.take().or(self.verifiable(digest));
+        if changed.completion == Completion::NotTracked && self.tracks_completion(changed) {
             changed.completion = Completion::Pending;
         }
         let store = self.composer.store();
@@ -319,7 +318,7 @@ impl Engine {
     }
 
     /// Ignores a digest that cannot be verified, because the bytes cannot be read.
-    pub(super) fn verifiable(&self, digest: Option<Checksum>) -> Option<Checksum> {
+    pub(super) fn verifiable(&self, digest: Option<Box<Checksum>>) -> Option<Box<Checksum>> {
         digest.filter(|_| self.composer.reader().is_some())
     }
 

@@ -28,6 +28,15 @@ pub(super) struct Received {
     pub(super) interruption: Option<Interruption>,
 }
 
+impl Received {
+    /// Distinguishes the limit of one request from that of the upload, which has `remaining` bytes left.
+    pub(super) fn limit_content(&mut self, max_content: u64, remaining: u64) {
+        if max_content < remaining && matches!(self.interruption, Some(Interruption::Overrun)) {
+            self.interruption = Some(Interruption::TooLarge);
+        }
+    }
+}
+
 impl Engine {
     /// The bytes written before an error of the store still count.
     pub(super) async fn receive<B: RequestBody + Unpin>(
@@ -225,6 +234,7 @@ impl Engine {
     ) -> Error {
         match interruption {
             Interruption::Overrun => ProblemKind::SizeExceeded.into(),
+            Interruption::TooLarge => ProblemKind::AppendTooLarge.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);
                 tracing::debug!(%id, offset, "UploadInterrupted");

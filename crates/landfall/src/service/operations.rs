@@ -7,7 +7,10 @@ use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
     parse_size, require_version,
-    rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, wanted_digests, wanted_repr_digest},
+    rufh::{
+        DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests,
+        wanted_repr_digest,
+    },
 };
 
 use super::{
@@ -16,6 +19,7 @@ use super::{
     rufh::{self, UploadState},
 };
 use crate::{
+    config::Limits,
     engine::{AppendRequest, CreateRequest, Error, RequestContext},
     event::TerminationReason,
     hook::{Intent, RequestInfo, UploadToken},
@@ -83,7 +87,7 @@ impl Handler {
         })
     }
 
-    pub(super) fn capabilities(&self) -> ResponseDraft {
+    pub(super) fn capabilities(&self, request: Option<DraftRequest>) -> ResponseDraft {
         let mut draft = ResponseDraft::new(StatusCode::OK);
         let inner = &*self.0;
         draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
@@ -97,8 +101,10 @@ impl Handler {
         }
         let config = &inner.engine.config;
         if !config.interop_versions.is_off() {
-            let limits = rufh::limits(config.limits.max_size, None);
-            if let Ok(value) = limits.to_field(InteropVersion::NEWEST).try_into() {
+            let mut limits = rufh::limits(&config.limits, None);
+            limits.max_age = config.lifetimes.unfinished;
+            let version = request.map_or(InteropVersion::NEWEST, DraftRequest::version);
+            if let Ok(value) = limits.to_field(version).try_into() {
                 draft.set(UPLOAD_LIMIT, value);
             }
             if let Some(wanted) = wanted_digests() {
@@ -116,11 +122,14 @@ impl Handler {
     ) -> Result<ResponseDraft, Error> {
         let inner = &*self.0;
         let engine = &inner.engine;
-        let (fields, max_size) = (&head.parts.headers, engine.config.limits.max_size);
+        let (fields, limits) = (&head.parts.headers, &engine.config.limits);
         let syntax = inner.metadata_syntax;
         let create = match head.draft {
-            Some(draft) => draft.create(fields, head.content_length, max_size, syntax)?,
-            None => Create::parse(fields, inner.extensions, max_size, syntax)?,
+            Some(draft) => {
+                let limits = rufh::limits(limits, None);
+                draft.create(fields, head.content_length, &limits, syntax)?
+            }
+            None => Create::parse(fields, inner.extensions, limits.max_size, syntax)?,
         };
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
@@ -129,11 +138,13 @@ impl Handler {
                 .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
-        let request = CreateRequest {
+        // Boxed because the future stores it to the end.
+        let request = Box::new(CreateRequest {
             head: create,
             parts: ids,
             content_length: head.content_length,
-        };
+            max_content: max_content(head.draft, limits),
+        });
         let created = engine.create(&head.context, request, body).await?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
@@ -172,8 +183,9 @@ impl Handler {
     ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
         let fields = &head.parts.headers;
+        let limits = &engine.config.limits;
         let parsed = match head.draft {
-            Some(draft) => draft.append(fields),
+            Some(draft) => draft.append(fields, head.content_length, &rufh::limits(limits, None)),
             None => Append::parse(fields),
         };
         let append = match parsed {
@@ -196,6 +208,7 @@ impl Handler {
         let request = AppendRequest {
             head: append,
             content_length: head.content_length,
+            max_content: max_content(head.draft, limits),
         };
         let (expires, appended) = engine.append(&head.context, id, request, body).await;
         let appended = match (appended, head.draft) {
@@ -283,7 +296,10 @@ impl Handler {
         UploadState {
             offset,
             is_complete: upload.is_complete_at(offset),
-            limits: rufh::limits(self.0.engine.max_size(upload), expires),
+            limits: UploadLimits {
+                max_size: self.0.engine.max_size(upload),
+                ..rufh::limits(&self.0.engine.config.limits, expires)
+            },
         }
     }
 
@@ -348,6 +364,11 @@ impl Handler {
         }
         Ok(draft)
     }
+}
+
+/// Only clients of the draft learn the limit.
+fn max_content(draft: Option<DraftRequest>, limits: &Limits) -> u64 {
+    draft.and(limits.max_append_size).unwrap_or(u64::MAX)
 }
 
 /// A client that wants the digest of a complete upload gets the one that was verified.

@@ -25,8 +25,8 @@ pub(super) fn content_digest(headers: &HeaderMap) -> Result<Option<Checksum>, Pr
 }
 
 /// Returns the digest of the whole upload.
-pub(super) fn repr_digest(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
-    digest(headers, &REPR_DIGEST)
+pub(super) fn repr_digest(headers: &HeaderMap) -> Result<Option<Box<Checksum>>, Problem> {
+    Ok(digest(headers, &REPR_DIGEST)?.map(Box::new))
 }
 
 /// Returns the value of `Repr-Digest` if the request's `Want-Repr-Digest` accepts the algorithm of this

@@ -35,8 +35,9 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     upload.length = Some(12);
     upload.kind = kind(true);
     upload.awaits_end = true;
-    upload.repr_digest =
-        Some(Checksum::parse("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=").expect("digest"));
+    upload.repr_digest = Some(Box::new(
+        Checksum::parse("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=").expect("digest"),
+    ));
     upload.metadata = Metadata::from_pairs([("both", "2"), ("new", "ü")]);
     upload.expires = Some(UNIX_EPOCH + Duration::from_secs(3_000_000_000));
     upload.completion = Completion::Done(None);

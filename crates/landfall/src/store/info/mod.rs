@@ -117,6 +117,7 @@ struct LandfallInfo<'a> {
 enum CompletionState {
     Pending,
     Done,
+    Denied,
 }
 
 impl UploadInfo {
@@ -190,7 +191,9 @@ impl UploadInfo {
         upload.expires = landfall.expires.and_then(time);
         upload.max_size = landfall.max_size;
         upload.awaits_end = landfall.awaits_end;
-        let digest = landfall.repr_digest.map(|text| Checksum::parse(&text));
+        let digest = landfall
+            .repr_digest
+            .map(|text| Checksum::parse(&text).map(Box::new));
         upload.repr_digest = digest
             .transpose()
             .map_err(|error| InvalidInfo::Malformed(format!("its ReprDigest: {error}")))?;
@@ -201,6 +204,10 @@ impl UploadInfo {
             Some(CompletionState::Done) => {
                 let response = landfall.response.map(StoredResponse::into_response);
                 Completion::Done(response.map(Arc::new))
+            }
+            Some(CompletionState::Denied) => {
+                let response = landfall.response.map(StoredResponse::into_response);
+                Completion::Denied(Arc::new(response.unwrap_or_default()))
             }
         };
         upload.etag = landfall.etag.map(Cow::into_owned);
@@ -269,6 +276,7 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
             Completion::NotTracked => None,
             Completion::Pending => Some(CompletionState::Pending),
             Completion::Done(_) => Some(CompletionState::Done),
+            Completion::Denied(_) => Some(CompletionState::Denied),
         },
         response: upload
             .completion
@@ -507,7 +515,7 @@ mod tests {
             expires in proptest::option::of(any::<u64>()),
             created in proptest::option::of(any::<u64>()),
             max_size in proptest::option::of(any::<u64>()),
-            completion in 0..3,
+            completion in 0..4,
             repr_digest in proptest::option::of(any::<[u8; 20]>()),
             labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
             unverified_from in proptest::option::of(any::<u64>()),
@@ -532,13 +540,14 @@ mod tests {
             upload.completion = match completion {
                 0 => Completion::NotTracked,
                 1 => Completion::Pending,
-                _ => Completion::Done(None),
+                2 => Completion::Done(None),
+                _ => Completion::Denied(Arc::new(ClientResponse::text(422, "no"))),
             };
             upload.labels = labels;
-            upload.repr_digest = repr_digest.map(|digest| Checksum {
+            upload.repr_digest = repr_digest.map(|digest| Box::new(Checksum {
                 algorithm: landfall_protocol::Algorithm::SHA1,
                 digest: digest.to_vec(),
-            });
+            }));
             let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
             info.extensions = extensions;
