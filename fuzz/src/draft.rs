@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use landfall_protocol::{
     ChecksumPlacement, DeclaredEnd, DeclaredLength, Metadata, MetadataSyntax, Target,
     headers as names,
-    rufh::{DraftRequest, INTEROP_VERSION, InteropVersions},
+    rufh::{DraftRequest, INTEROP_VERSION, InteropVersions, UploadLimits},
 };
 
 use crate::head::{check_rejection, headers};
@@ -38,18 +38,30 @@ pub fn draft_request(data: &[u8]) {
     if target == Target::Collection {
         create(request, &sent, content_length);
     } else {
-        append(request, &sent);
+        append(request, &sent, content_length);
     }
 }
 
+const MAX_SIZE: u64 = 1000;
+const LIMITS: UploadLimits = UploadLimits {
+    max_size: Some(MAX_SIZE),
+    max_append_size: Some(100),
+    min_append_size: Some(10),
+    max_age: None,
+};
+
+fn check_content(content_length: Option<u64>, may_be_small: bool) {
+    assert!(content_length.is_none_or(|n| n <= 100 && (n >= 10 || may_be_small)));
+}
+
 fn create(request: DraftRequest, sent: &HeaderMap, content_length: Option<u64>) {
-    const MAX_SIZE: u64 = 1000;
-    let parsed = request.create(sent, content_length, Some(MAX_SIZE), MetadataSyntax::Strict);
+    let parsed = request.create(sent, content_length, &LIMITS, MetadataSyntax::Strict);
     let create = match parsed {
         Ok(create) => create,
         Err(problem) => return check_rejection(&problem, &[400, 413]),
     };
     let ends = create.end == DeclaredEnd::WithContent;
+    check_content(content_length, ends || content_length == Some(0));
     match create.declared {
         DeclaredLength::Known(length) => {
             assert!(length <= MAX_SIZE);
@@ -64,11 +76,12 @@ fn create(request: DraftRequest, sent: &HeaderMap, content_length: Option<u64>) 
     assert!(create.checksum != ChecksumPlacement::Trailer);
 }
 
-fn append(request: DraftRequest, sent: &HeaderMap) {
-    let append = match request.append(sent) {
+fn append(request: DraftRequest, sent: &HeaderMap, content_length: Option<u64>) {
+    let append = match request.append(sent, content_length, &LIMITS) {
         Ok(append) => append,
-        Err(problem) => return check_rejection(&problem, &[400, 415]),
+        Err(problem) => return check_rejection(&problem, &[400, 413, 415]),
     };
+    check_content(content_length, append.end == DeclaredEnd::WithContent);
     assert!(append.offset < 1_000_000_000_000_000);
     // Printed plainly, the fields have the same meaning.
     let mut printed = sent.clone();
@@ -81,5 +94,8 @@ fn append(request: DraftRequest, sent: &HeaderMap) {
         let (name, value) = request.complete_field(true);
         printed.insert(name, value);
     }
-    assert_eq!(request.append(&printed), Ok(append));
+    assert_eq!(
+        request.append(&printed, content_length, &LIMITS),
+        Ok(append)
+    );
 }

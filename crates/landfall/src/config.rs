@@ -39,6 +39,14 @@ pub enum ConfigError {
         "CORS allows credentials for every origin; name the origins, or do not allow credentials"
     )]
     CredentialsForAnyOrigin,
+    /// [`Limits::min_append_size`] exceeds [`Limits::max_append_size`] or [`Limits::max_size`].
+    #[error("the minimum content of one request, {min} bytes, exceeds the maximum, {max} bytes")]
+    AppendSizes {
+        /// The minimum.
+        min: u64,
+        /// The maximum.
+        max: u64,
+    },
 }
 
 /// The format of the `Location` of a new upload.
@@ -78,6 +86,14 @@ pub struct Lifetimes {
 pub struct Limits {
     /// Maximum size of an upload, in bytes; `None` is unlimited.
     pub max_size: Option<u64>,
+    /// Maximum content of one request, in bytes, reported to clients of the IETF draft (`max-append-size`).
+    ///
+    /// For servers behind proxies that limit bodies. A larger request gets 413, and what it has sent before
+    /// stays. Clients of tus have their own setting for the size of their requests, and are not limited.
+    pub max_append_size: Option<u64>,
+    /// Minimum content of one request of the IETF draft, in bytes (`min-append-size`), except the last one of
+    /// an upload and an empty creation. A smaller request gets 400.
+    pub min_append_size: Option<u64>,
     /// Maximum concurrent transfers.
     ///
     /// When the limit is reached, a transfer whose client has been silent (for at least two seconds) or
@@ -95,6 +111,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_size: None,
+            max_append_size: None,
+            min_append_size: None,
             max_transfers: 10_000,
             max_buffered_bytes: 256 << 20,
             max_concatenations: 4,

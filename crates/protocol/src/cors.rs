@@ -8,13 +8,13 @@ pub const ALLOW_HEADERS: &str = "Authorization, Origin, X-Requested-With, X-Requ
     X-HTTP-Method-Override, Content-Type, Upload-Length, Upload-Offset, Tus-Resumable, \
     Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Incomplete, Upload-Complete, \
     Upload-Draft-Interop-Version, Upload-Checksum, Upload-Token, Content-Disposition, \
-    Content-Digest";
+    Content-Digest, Repr-Digest, Want-Repr-Digest";
 
 /// `Access-Control-Expose-Headers` on all other responses.
 pub const EXPOSE_HEADERS: &str = "Upload-Offset, Location, Upload-Length, Tus-Version, \
     Tus-Resumable, Tus-Max-Size, Tus-Extension, Upload-Metadata, Upload-Defer-Length, \
     Upload-Concat, Upload-Incomplete, Upload-Complete, Upload-Draft-Interop-Version, Upload-Limit, \
-    Tus-Checksum-Algorithm, Upload-Expires, X-Request-ID, Retry-After";
+    Repr-Digest, Tus-Checksum-Algorithm, Upload-Expires, X-Request-ID, Retry-After";
 
 /// `Access-Control-Max-Age`, in seconds.
 pub const MAX_AGE: &str = "86400";

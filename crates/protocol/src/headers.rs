@@ -36,6 +36,14 @@ pub const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomp
 pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// `Upload-Limit`.
 pub const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
+/// `Content-Digest` (RFC 9530), of the content of one message.
+pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// `Repr-Digest` (RFC 9530), of the whole upload.
+pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+/// `Want-Content-Digest` (RFC 9530).
+pub const WANT_CONTENT_DIGEST: HeaderName = HeaderName::from_static("want-content-digest");
+/// `Want-Repr-Digest` (RFC 9530).
+pub const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
 /// `X-HTTP-Method-Override`.
 pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 /// `X-Request-ID`.

@@ -253,6 +253,8 @@ pub struct Create {
     pub with_upload: bool,
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
+    /// The digest of the whole upload: `Repr-Digest` of the IETF draft.
+    pub repr_digest: Option<Box<Checksum>>,
     /// The end of the upload.
     pub end: DeclaredEnd,
 }
@@ -321,6 +323,7 @@ impl Create {
             concat,
             with_upload,
             checksum,
+            repr_digest: None,
             end: DeclaredEnd::AtLength,
         })
     }
@@ -335,6 +338,8 @@ pub struct Append {
     pub length: Option<u64>,
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
+    /// The digest of the whole upload: `Repr-Digest` of the IETF draft.
+    pub repr_digest: Option<Box<Checksum>>,
     /// The end of the upload.
     pub end: DeclaredEnd,
 }
@@ -359,6 +364,7 @@ impl Append {
             offset,
             length,
             checksum: ChecksumPlacement::parse(headers)?,
+            repr_digest: None,
             end: DeclaredEnd::AtLength,
         })
     }

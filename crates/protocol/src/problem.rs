@@ -27,6 +27,8 @@ problem_kinds! {
     UnsupportedVersion => 412, "ERR_UNSUPPORTED_VERSION",
         "missing, invalid or unsupported Tus-Resumable header";
     MaxSizeExceeded => 413, "ERR_MAX_SIZE_EXCEEDED", "maximum size exceeded";
+    AppendTooLarge => 413, "ERR_APPEND_TOO_LARGE", "the content of the request is too large";
+    AppendTooSmall => 400, "ERR_APPEND_TOO_SMALL", "the content of the request is too small";
     InvalidContentType => 415, "ERR_INVALID_CONTENT_TYPE", "missing or invalid Content-Type header";
     ContentEncoding => 415, "ERR_UNSUPPORTED_CONTENT_ENCODING", "Content-Encoding is not supported";
     InvalidUploadLength => 400, "ERR_INVALID_UPLOAD_LENGTH",
@@ -59,7 +61,8 @@ problem_kinds! {
         "missing or invalid Upload-Complete header";
     InconsistentUploadLength => 400, "ERR_INCONSISTENT_UPLOAD_LENGTH",
         "inconsistent upload length values";
-    InvalidDigest => 400, "ERR_INVALID_DIGEST", "invalid Content-Digest header";
+    InvalidDigest => 400, "ERR_INVALID_DIGEST", "invalid Content-Digest or Repr-Digest header";
+    DigestMismatch => 400, "ERR_DIGEST_MISMATCH", "the upload does not match its Repr-Digest";
     ChecksumMismatch => 460, "ERR_CHECKSUM_MISMATCH", "checksum mismatch";
     Stopped => 400, "ERR_UPLOAD_STOPPED", "upload has been stopped by server";
     Rejected => 400, "ERR_UPLOAD_REJECTED", "upload creation has been rejected by server";

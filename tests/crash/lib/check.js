@@ -14,6 +14,8 @@ export async function checkUploads(landfall, uploads) {
     // An upload that is being terminated or created is in either state.
     if (upload.state === 'ending' || status === 423) continue
     if (state === 'gone') {
+      // A rejection is repeated.
+      if (upload.isRejected(status)) continue
       assert.equal(status, 404, `${upload.url} was removed, and is back`)
       continue
     }

@@ -35,7 +35,7 @@ export class Upload {
     if (offset === this.length && !isDeferred) this.state = 'complete'
   }
 
-  /** Returns whether a status means that the application rejected it; later requests find nothing. */
+  /** Returns whether a status means that the application rejected it; later requests get the same, or find nothing. */
   isRejected(status) {
     return this.fate === 'rejected' && this.furthest === this.length && (status === 422 || status === 404)
   }

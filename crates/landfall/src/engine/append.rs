@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use landfall_protocol::{Append as Head, DeclaredEnd, ProblemKind};
+use landfall_protocol::{Append as Head, Checksum, DeclaredEnd, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
@@ -31,6 +31,8 @@ const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 pub(crate) struct AppendRequest {
     pub(crate) head: Head,
     pub(crate) content_length: Option<u64>,
+    /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
+    pub(crate) max_content: u64,
 }
 
 struct AppendBounds {
@@ -58,8 +60,10 @@ impl Engine {
             .append_body(context, id, request, body, &mut expires)
             .await;
         match appended.as_ref().map_err(|error| error.problem().kind) {
-            // The hook that denied or stopped the upload has removed it.
-            Err(ProblemKind::Rejected | ProblemKind::Stopped) => expires = None,
+            // The hook that denied or stopped the upload, or its digest, has removed it.
+            Err(ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch) => {
+                expires = None;
+            }
             // The live writer knows the upload, so this needs no call to the store.
             Err(_) if expires.is_none() => {
                 expires = self
@@ -89,9 +93,7 @@ impl Engine {
         let lease = self.lease_for_append(id, &request, body, is_live).await?;
         let store = self.composer.store();
         let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
-        if self.has_expired(&snapshot) {
-            return Err(ProblemKind::Gone.into());
-        }
+        self.check_usable(&snapshot)?;
         *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
@@ -103,16 +105,17 @@ impl Engine {
         let AppendRequest {
             head,
             content_length,
+            max_content,
         } = request;
         let (end, is_verified) = (head.end, head.checksum.is_present());
+        if !was_complete && self.must_prepare_completion(&upload, &head) {
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            upload = Box::pin(self.prepare_completion(upload, head.repr_digest, &lease)).await?;
+        }
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
         if !declares_late {
             upload = self.declare(upload, &bounds, end, &lease).await?;
-        }
-        if !was_complete && upload.completion == Completion::NotTracked && self.tracks_completion()
-        {
-            upload = self.track_completion(upload, &lease).await?;
         }
         let reached = can_complete(bounds.length, offset, content_length);
         if !was_complete && let Some(length) = reached.filter(|_| !upload.awaits_end || bounds.ends)
@@ -133,12 +136,13 @@ impl Engine {
                     &upload,
                     append,
                     &lease,
-                    bounds.remaining,
+                    bounds.remaining.min(max_content),
                     body_stream,
                 )
                 .await;
             starting.disarm();
-            let received = received?;
+            let mut received = received?;
+            received.limit_content(max_content, bounds.remaining);
             offset = received.offset;
             *expires = self.expiry(&upload, offset, SystemTime::now());
             interruption = received.interruption;
@@ -245,6 +249,13 @@ impl Engine {
                 .with_detail("the upload is complete")
                 .into());
         }
+        if let (Some(known), Some(stated)) = (&upload.repr_digest, &request.head.repr_digest)
+            && known != stated
+        {
+            return Err(ProblemKind::InvalidDigest
+                .with_detail("the upload has another Repr-Digest")
+                .into());
+        }
         let body_length = request.content_length.unwrap_or_default();
         let body_end = offset.saturating_add(body_length);
         let is_last = request.head.end == DeclaredEnd::WithContent;
@@ -282,17 +293,33 @@ impl Engine {
         })
     }
 
-    /// The completion of an upload that was created without hooks and sinks, or by tusd. A complete upload
-    /// without this record was complete before.
-    async fn track_completion(
+    fn must_prepare_completion(&self, upload: &Upload, head: &Head) -> bool {
+        let states_digest = head.repr_digest.is_some() && upload.repr_digest.is_none();
+        let is_untracked = upload.completion == Completion::NotTracked;
+        states_digest || (is_untracked && self.tracks_completion(upload))
+    }
+
+    /// Records the digest of the whole, and the completion of an upload that was created without hooks and
+    /// sinks, or by tusd. A complete upload without this record was complete before.
+    async fn prepare_completion(
         &self,
         mut upload: Arc<Upload>,
+        digest: Option<Box<Checksum>>,
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
-        Arc::make_mut(&mut upload).completion = Completion::Pending;
+        let changed = Arc::make_mut(&mut upload);
+        changed.repr_digest = changed.repr_digest.take().or(self.verifiable(digest));
+        if changed.completion == Completion::NotTracked && self.tracks_completion(changed) {
+            changed.completion = Completion::Pending;
+        }
         let store = self.composer.store();
         Self::while_held(lease, store.save(&upload, lease.fence())).await?;
         Ok(upload)
+    }
+
+    /// Ignores a digest that cannot be verified, because the bytes cannot be read.
+    pub(super) fn verifiable(&self, digest: Option<Box<Checksum>>) -> Option<Box<Checksum>> {
+        digest.filter(|_| self.composer.reader().is_some())
     }
 
     pub(crate) fn max_size(&self, upload: &Upload) -> Option<u64> {

@@ -19,6 +19,8 @@ pub(crate) struct CreateRequest {
     pub(crate) head: Head,
     pub(crate) parts: Vec<UploadId>,
     pub(crate) content_length: Option<u64>,
+    /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
+    pub(crate) max_content: u64,
 }
 
 #[derive(Debug)]
@@ -59,36 +61,33 @@ impl Engine {
     pub(crate) async fn create<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
-        request: CreateRequest,
+        request: Box<CreateRequest>,
         body: &mut B,
     ) -> Result<Created, Error> {
-        let CreateRequest {
-            head,
-            parts,
-            content_length,
-        } = request;
+        let (content_length, max_content) = (request.content_length, request.max_content);
         let _in_flight = self.enter_transfer()?;
         self.check_access(context, Intent::Create, None).await?;
-        let length = match head.declared {
+        let length = match request.head.declared {
             DeclaredLength::Known(length) => Some(length),
             DeclaredLength::Deferred | DeclaredLength::SumOfParts => None,
         };
         let mut upload = Upload::new(UploadId::random(), length);
-        upload.awaits_end = head.end == DeclaredEnd::Later && length.is_some();
-        upload.metadata = head.metadata;
+        upload.awaits_end = request.head.end == DeclaredEnd::Later && length.is_some();
+        upload.repr_digest = self.verifiable(request.head.repr_digest);
+        upload.metadata = request.head.metadata;
         upload.created = Some(SystemTime::now());
-        if self.tracks_completion() {
+        if self.tracks_completion(&upload) {
             upload.completion = Completion::Pending;
         }
-        match head.concat {
+        match request.head.concat {
             None => {}
             Some(Concat::Partial) => upload.kind = UploadKind::Partial,
             Some(Concat::Final { header, .. }) => {
-                if head.with_upload && content_length != Some(0) {
+                if request.head.with_upload && content_length != Some(0) {
                     return Err(ProblemKind::ModifyFinal.into());
                 }
                 upload.kind = UploadKind::Final {
-                    parts,
+                    parts: request.parts,
                     header,
                     concatenated: false,
                 };
@@ -96,14 +95,17 @@ impl Engine {
                 return Box::pin(self.create_final(context, upload)).await;
             }
         }
-        let with_upload = head.with_upload;
+        let with_upload = request.head.with_upload;
+        // Clients of tus get the URL with the response, those of the draft may know it before.
+        let is_draft = request.head.end == DeclaredEnd::WithContent;
         if with_upload
             && content_length.is_some_and(|n| n > self.remaining(&upload, upload.length, 0))
         {
             return Err(ProblemKind::SizeExceeded.into());
         }
         // A body without bytes needs no transfer: the result is the same as of a plain creation.
-        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_present());
+        let is_transfer =
+            with_upload && (content_length != Some(0) || request.head.checksum.is_present());
         if is_transfer {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);
@@ -135,7 +137,8 @@ impl Engine {
             let (upload, ()) = self.emit_created(context, create).await?;
             if upload.is_complete_at(0) {
                 let lease = self.lease(&upload.id).await?;
-                reply.merge(self.finish(context, upload.clone(), lease, true).await?);
+                let finished = self.finish_as(context, upload.clone(), lease, true, is_draft);
+                reply.merge(finished.await?);
             }
             let expires = self.expiry(&upload, 0, now);
             return Ok(Created {
@@ -161,15 +164,17 @@ impl Engine {
         let body_stream = BodyStream {
             body,
             content_length,
-            checksum: head.checksum,
+            checksum: request.head.checksum,
         };
-        let received = match self
-            .receive(context, &upload, append, &lease, remaining, body_stream)
+        let most = remaining.min(max_content);
+        let mut received = match self
+            .receive(context, &upload, append, &lease, most, body_stream)
             .await
         {
             Ok(received) => received,
             Err(error) => return Err(self.roll_back_creation(context, upload, lease, error).await),
         };
+        received.limit_content(max_content, remaining);
         let offset = received.offset;
         match received.interruption {
             None => {}
@@ -177,6 +182,7 @@ impl Engine {
             // The bytes of an interrupted connection are kept until the upload expires (E-21).
             Some(
                 interruption @ (Interruption::Overrun
+                | Interruption::TooLarge
                 | Interruption::Checksum(_)
                 | Interruption::Evicted),
             ) => {
@@ -190,11 +196,12 @@ impl Engine {
             }
         }
         drop(permit);
-        if head.end == DeclaredEnd::WithContent && upload.length.is_none() {
+        if request.head.end == DeclaredEnd::WithContent && upload.length.is_none() {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
         }
         if upload.is_complete_at(offset) {
-            reply.merge(self.finish(context, upload.clone(), lease, true).await?);
+            let finished = self.finish_as(context, upload.clone(), lease, true, is_draft);
+            reply.merge(finished.await?);
         }
         let expires = self.expiry(&upload, offset, SystemTime::now());
         Ok(Created {
@@ -257,7 +264,11 @@ impl Engine {
         if let Some(id) = key.stored_id().await? {
             match Box::pin(self.inspect(&None, &id)).await {
                 Ok(found) => return Ok(KeyState::Exists(found)),
-                Err(error) if error.problem().kind == ProblemKind::NotFound => {}
+                Err(error)
+                    if matches!(
+                        error.problem().kind,
+                        ProblemKind::NotFound | ProblemKind::Rejected
+                    ) => {}
                 // A crash during creation leaves a damaged upload, which cannot be resumed.
                 Err(Error::Store(StoreError::Damaged { .. })) => {}
                 Err(error) => return Err(error),

@@ -147,7 +147,7 @@ impl Engine {
         let Some(lease) = self.free_lease(id).await? else {
             return Ok(Resolution::Busy);
         };
-        let found = match self.composer.store().load(id).await {
+        let found = match self.load_present(id).await {
             Ok(snapshot) => Some(snapshot).filter(|found| found.upload.created == created),
             Err(StoreError::NotFound(_)) => None,
             Err(error) => return Err(error.into()),

@@ -2,44 +2,61 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, HookCall, RequestContext, add, is_missing};
+use super::{Engine, Error, HookCall, RequestContext, add, is_missing, receive::matches_digest};
 use crate::{
     event::{EventKind, TerminationReason},
     hook::ClientResponse,
     lease::Lease,
-    upload::{Completion, Snapshot, Upload, UploadId, UploadKind},
+    upload::{Checksum, Completion, Snapshot, Upload, UploadId, UploadKind},
 };
 
 impl Engine {
-    pub(super) fn tracks_completion(&self) -> bool {
-        self.hook_points.before_finish || self.event_kinds.completed
+    /// Hooks and sinks follow the completion, and the verification of a digest precedes it.
+    pub(super) fn tracks_completion(&self, upload: &Upload) -> bool {
+        self.hook_points.before_finish || self.event_kinds.completed || upload.repr_digest.is_some()
     }
 
     pub(super) fn is_finish_pending(&self, snapshot: &Snapshot) -> bool {
         let upload = &snapshot.upload;
-        snapshot.is_complete() && upload.completion.is_pending() && self.tracks_completion()
+        snapshot.is_complete() && upload.completion.is_pending() && self.tracks_completion(upload)
     }
 
     /// With hooks or sinks, this runs to completion even if the request is dropped. `fresh`: this request
     /// stored the last byte.
-    pub(super) async fn finish(
+    ///
+    /// Not an `async fn`: its future would store the arguments twice.
+    pub(super) fn finish(
         self: &Arc<Self>,
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: Lease,
         fresh: bool,
+    ) -> impl Future<Output = Result<ClientResponse, Error>> + Send {
+        self.finish_as(context, upload, lease, fresh, true)
+    }
+
+    /// `keeps_denial`: the client can ask for the upload after a denial, because it knows the URL.
+    pub(super) async fn finish_as(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        upload: Arc<Upload>,
+        lease: Lease,
+        fresh: bool,
+        keeps_denial: bool,
     ) -> Result<ClientResponse, Error> {
         let finished = upload.clone();
         let is_pending = match upload.completion {
             Completion::NotTracked => fresh,
             Completion::Pending => true,
-            Completion::Done(_) => false,
+            Completion::Done(_) | Completion::Denied(_) => false,
         };
-        let reply = if is_pending && self.tracks_completion() {
+        let reply = if is_pending && self.tracks_completion(&upload) {
             let (engine, context) = (self.clone(), context.clone());
             self.detached(async move {
                 let upload = engine.sync_completed(upload, &lease).await?;
-                engine.run_completion_hooks(&context, upload, &lease).await
+                engine
+                    .complete(&context, upload, &lease, keeps_denial)
+                    .await
             })
             .await?
         } else {
@@ -72,16 +89,27 @@ impl Engine {
         Ok(upload)
     }
 
-    async fn run_completion_hooks(
+    /// Verifies the digest of the whole, calls the hooks, and records and emits the completion.
+    async fn complete(
         &self,
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: &Lease,
+        keeps_denial: bool,
     ) -> Result<ClientResponse, Error> {
         let offset = upload.length.unwrap_or_default();
         // The event may have been prepared for another request, or not at all.
         let completed = [(EventKind::Completed, offset)];
         self.prepare_kinds(&completed, &upload, context).await?;
+        // Boxed because it is rare: the largest branch sets the size of every request's future.
+        if let Some(digest) = &upload.repr_digest
+            && !Box::pin(self.matches_digest(&upload, offset, digest)).await?
+        {
+            add(&self.counters.checksum_mismatches, 1);
+            self.remove(context, &upload, offset, lease, TerminationReason::Client)
+                .await?;
+            return Err(ProblemKind::DigestMismatch.into());
+        }
         let snapshot = Snapshot {
             upload: upload.clone(),
             offset,
@@ -89,10 +117,13 @@ impl Engine {
         };
         let reply = match self.call_all(context, HookCall::Finish(&snapshot)).await {
             Ok(reply) => reply,
-            Err(refused @ Error::Rejected(ProblemKind::Rejected, _)) => {
+            Err(Error::Rejected(ProblemKind::Rejected, response)) => {
                 self.remove(context, &upload, offset, lease, TerminationReason::Hook)
                     .await?;
-                return Err(refused);
+                if keeps_denial {
+                    Box::pin(self.record_denial(&upload, &response, lease)).await;
+                }
+                return Err(Error::Rejected(ProblemKind::Rejected, response));
             }
             Err(error) => return Err(error),
         };
@@ -120,6 +151,36 @@ impl Engine {
             saved => saved?,
         }
         Ok(reply)
+    }
+
+    /// A client that missed the response asks again: an upload without bytes takes the place of the removed
+    /// one, for as long as unfinished uploads are retained.
+    async fn record_denial(&self, upload: &Upload, response: &ClientResponse, lease: &Lease) {
+        let mut denied = Upload::new(upload.id.clone(), upload.length);
+        denied.metadata = upload.metadata.clone();
+        denied.labels = upload.labels.clone();
+        denied.created = upload.created;
+        denied.expires = upload.expires;
+        denied.completion = Completion::Denied(Arc::new(response.clone()));
+        if self.expiry(&denied, 0, SystemTime::now()).is_none() {
+            return;
+        }
+        let created = self.composer.store().create(denied);
+        if let Err(error) = Self::while_held(lease, created).await {
+            tracing::warn!(id = %upload.id, %error, "failed to record the denial of an upload");
+        }
+    }
+
+    /// The bytes are read back: those of earlier requests may have been received by another process.
+    async fn matches_digest(
+        &self,
+        upload: &Upload,
+        length: u64,
+        digest: &Checksum,
+    ) -> Result<bool, Error> {
+        let reader = self.composer.reader();
+        let reader = reader.ok_or(ProblemKind::NotImplemented)?;
+        matches_digest(reader, upload, 0..length, digest).await
     }
 
     /// [`ProblemKind::Locked`] while another request has the lease: its hooks may still deny the completion.

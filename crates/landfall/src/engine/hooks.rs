@@ -118,8 +118,12 @@ impl Engine {
         upload: &mut Upload,
     ) -> Result<(ClientResponse, Option<Arc<dyn IdempotencyKey>>), Error> {
         let mut key = None;
+        let drawn = upload.id.clone();
         let call = HookCall::Create(upload, &mut key);
         let reply = self.call_all(context, call).await?;
+        if upload.id != drawn {
+            Box::pin(self.remove_denied(&upload.id)).await?;
+        }
         if let (Some(length), Some(max)) = (upload.length, upload.max_size)
             && length > max
         {

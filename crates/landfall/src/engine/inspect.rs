@@ -33,9 +33,12 @@ impl Engine {
                 modified: found.modified,
             })),
             Err(error) => match error.problem().kind {
-                ProblemKind::NotFound => Ok(None),
+                ProblemKind::NotFound | ProblemKind::Rejected => Ok(None),
                 // Expired, missing a part, or being completed: the upload exists.
-                ProblemKind::Gone | ProblemKind::Locked => Ok(self.stored(id).await?),
+                ProblemKind::Gone | ProblemKind::Locked => {
+                    let stored = self.stored(id).await?;
+                    Ok(stored.filter(|found| !found.upload.completion.is_denied()))
+                }
                 _ => Err(error),
             },
         }

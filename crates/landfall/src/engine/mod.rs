@@ -54,7 +54,7 @@ use crate::{
     hook::{HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
     store::StoreError,
-    upload::{Snapshot, Upload, UploadId, UploadKind},
+    upload::{Completion, Snapshot, Upload, UploadId, UploadKind},
 };
 use landfall_protocol::ProblemKind;
 
@@ -174,8 +174,29 @@ impl Engine {
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot, Error> {
         let snapshot = self.composer.store().load(id).await?;
-        if self.has_expired(&snapshot) {
+        self.check_usable(&snapshot)?;
+        Ok(snapshot)
+    }
+
+    /// A client that asks for a denied upload gets the response of the hook that denied it.
+    fn check_usable(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        if self.has_expired(snapshot) {
             return Err(ProblemKind::Gone.into());
+        }
+        match &snapshot.upload.completion {
+            Completion::Denied(response) => {
+                let response = Box::new((**response).clone());
+                Err(Error::Rejected(ProblemKind::Rejected, response))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Only clients see that an upload was denied: for all others it is removed.
+    async fn load_present(&self, id: &UploadId) -> Result<Snapshot, StoreError> {
+        let snapshot = self.composer.store().load(id).await?;
+        if snapshot.upload.completion.is_denied() {
+            return Err(StoreError::NotFound(id.clone()));
         }
         Ok(snapshot)
     }

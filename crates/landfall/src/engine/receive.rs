@@ -13,7 +13,7 @@ use crate::{
     event::TerminationReason,
     lease::Lease,
     request_body::RequestBody,
-    store::Append,
+    store::{Append, Read},
     upload::{Upload, UploadId},
 };
 
@@ -26,6 +26,15 @@ pub(super) struct BodyStream<'a, B> {
 pub(super) struct Received {
     pub(super) offset: u64,
     pub(super) interruption: Option<Interruption>,
+}
+
+impl Received {
+    /// Distinguishes the limit of one request from that of the upload, which has `remaining` bytes left.
+    pub(super) fn limit_content(&mut self, max_content: u64, remaining: u64) {
+        if max_content < remaining && matches!(self.interruption, Some(Interruption::Overrun)) {
+            self.interruption = Some(Interruption::TooLarge);
+        }
+    }
 }
 
 impl Engine {
@@ -214,13 +223,7 @@ impl Engine {
         let Some(reader) = reader.filter(|reader| reader.reads_unfinished()) else {
             return Ok(None);
         };
-        let mut hasher = stated.algorithm.hasher();
-        let mut bytes = reader.read(upload, range).await?;
-        while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut bytes).poll_next(cx)).await
-        {
-            hasher.update(&chunk?);
-        }
-        Ok(Some(hasher.digest(stated.digest.len()) == stated.digest))
+        Ok(Some(matches_digest(reader, upload, range, stated).await?))
     }
 
     pub(super) fn interruption_error(
@@ -231,6 +234,7 @@ impl Engine {
     ) -> Error {
         match interruption {
             Interruption::Overrun => ProblemKind::SizeExceeded.into(),
+            Interruption::TooLarge => ProblemKind::AppendTooLarge.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);
                 tracing::debug!(%id, offset, "UploadInterrupted");
@@ -272,4 +276,21 @@ impl Engine {
         }
         self.interruption_error(&upload.id, offset, interruption)
     }
+}
+
+/// Reads stored bytes, and returns whether they have this digest.
+pub(super) async fn matches_digest(
+    reader: &dyn Read,
+    upload: &Upload,
+    range: Range<u64>,
+    stated: &Checksum,
+) -> Result<bool, Error> {
+    let mut hasher = stated.algorithm.hasher();
+    let mut bytes = reader.read(upload, range).await?;
+    while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut bytes).poll_next(cx)).await {
+        hasher.update(&chunk?);
+        // A store in memory always has more, and hashing takes long.
+        tokio::task::yield_now().await;
+    }
+    Ok(hasher.digest(stated.digest.len()) == stated.digest)
 }

@@ -62,7 +62,7 @@ impl Engine {
 
     /// Only the id of a damaged upload is known.
     async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
-        match self.composer.store().load(id).await {
+        match self.load_present(id).await {
             Err(StoreError::Damaged { .. }) => Ok(Snapshot {
                 upload: Arc::new(Upload::new(id.clone(), None)),
                 offset: 0,
@@ -122,6 +122,11 @@ impl Engine {
         let Some(terminator) = self.composer.terminator() else {
             return Err(ProblemKind::NotImplemented.into());
         };
+        if upload.completion.is_denied() {
+            // Its removal was emitted when it was denied.
+            Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
+            return Ok(());
+        }
         let event = removal(why, upload, offset, context);
         let kind = event.kind;
         if self.event_kinds.contains(kind) {
@@ -139,20 +144,32 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes the remains of an upload whose removal was interrupted, or whose data the application
-    /// moved away. Returns whether there were any.
+    /// Removes the remains of an upload whose removal was interrupted, that was denied, or whose data the
+    /// application moved away. Returns whether there were any.
     pub(crate) async fn remove_remains(&self, id: &UploadId) -> Result<bool, Error> {
         let Some(terminator) = self.composer.terminator() else {
             return Ok(false);
         };
         let lease = self.lease(id).await?;
-        match self.composer.store().load(id).await {
-            Err(StoreError::NotFound(_)) => {}
+        let remains = match self.composer.store().load(id).await {
+            Err(StoreError::NotFound(_)) => Arc::new(Upload::new(id.clone(), None)),
+            Ok(found) if found.upload.completion.is_denied() => found.upload,
             // Created since.
             _ => return Ok(false),
-        }
-        let remains = Upload::new(id.clone(), None);
+        };
         Self::while_held(&lease, terminator.terminate(&remains, lease.fence())).await
+    }
+
+    /// An upload may have the id of one that was denied before.
+    pub(super) async fn remove_denied(&self, id: &UploadId) -> Result<(), Error> {
+        let can_deny = self.hook_points.before_finish;
+        if can_deny
+            && let Ok(found) = self.composer.store().load(id).await
+            && found.upload.completion.is_denied()
+        {
+            self.remove_remains(id).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn silent_for(&self, id: &UploadId) -> Option<Duration> {
@@ -199,7 +216,7 @@ impl Engine {
             live.wait_end().await;
         }
         let lease = self.lease(id).await?;
-        let snapshot = match self.composer.store().load(id).await {
+        let snapshot = match self.load_present(id).await {
             Err(StoreError::NotFound(_)) => return Ok(()),
             loaded => loaded?,
         };

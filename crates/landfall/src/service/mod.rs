@@ -32,7 +32,7 @@ use landfall_protocol::{
     effective_method, headers, rufh::DraftRequest,
 };
 
-use self::{response::Rejection, stats::RequestCounters, urls::UploadUrls};
+use self::{response::Rejection, rufh::FailedRequest, stats::RequestCounters, urls::UploadUrls};
 pub use crate::{
     engine::{RequestBodyError, Stats},
     request_body::RequestBody,
@@ -99,6 +99,14 @@ impl Handler {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         if config.cors.as_ref().is_some_and(Cors::shares_credentials) {
             return Err(ConfigError::CredentialsForAnyOrigin);
+        }
+        let limits = &config.limits;
+        let maximums = [limits.max_append_size, limits.max_size];
+        if let (Some(min), Some(max)) =
+            (limits.min_append_size, maximums.into_iter().flatten().min())
+            && min > max
+        {
+            return Err(ConfigError::AppendSizes { min, max });
         }
         let store = &config.store;
         let extensions = Extensions {
@@ -331,6 +339,29 @@ impl Handler {
     ///
     /// The method decides, or for POST the header `X-HTTP-Method-Override`: a route for GET only downloads.
     /// Browsers need OPTIONS on both.
+    ///
+    /// Clients of the IETF draft create uploads at any URL. Here the route of `PUT /photos/NAME` passes its
+    /// requests on, and the upload gets the id `NAME`:
+    ///
+    /// ```
+    /// use landfall::{Config, Handler, store::MemoryStore, upload::UploadId};
+    /// use landfall::hook::{ClientResponse, CreateDecision};
+    ///
+    /// let config = Config::new(MemoryStore::new()).before_create(|request, _upload| async move {
+    ///     let name = request.uri.path().trim_start_matches("/photos/");
+    ///     Ok(match UploadId::new(name) {
+    ///         Ok(id) => CreateDecision::allow().id(id),
+    ///         Err(error) => CreateDecision::deny(ClientResponse::text(400, error.to_string())),
+    ///     })
+    /// });
+    /// let uploads = Handler::new(config)?;
+    /// # async fn route<B: landfall::service::RequestBody>(uploads: Handler, request: http::Request<B>) {
+    /// let response = uploads.handle_at(None, request).await;
+    /// # }
+    /// # Ok::<(), landfall::ConfigError>(())
+    /// ```
+    ///
+    /// An id that exists is 409. The client resumes at the URL in `Location`, which is below the base path.
     pub async fn handle_at<B: RequestBody>(
         &self,
         id: Option<&str>,
@@ -446,7 +477,7 @@ impl Handler {
             (_, Err(problem)) => Err(problem.into()),
             (_, Ok(Operation::Options)) => {
                 is_preflight = true;
-                Ok(self.capabilities())
+                Ok(self.capabilities(draft))
             }
             (_, Ok(operation)) => {
                 self.operate(parts, body.as_mut(), operation, id.clone(), token, draft)
@@ -462,15 +493,16 @@ impl Handler {
                 response::log(error, parts, id);
                 let rejected = match draft {
                     None => response::reject(&rejection, target, inner.extensions),
-                    Some(draft) => rufh::reject(
-                        &rejection,
-                        draft,
-                        parsed,
-                        target,
-                        inner.extensions,
-                        inner.engine.config.limits.max_size,
-                        DraftRequest::offset(&parts.headers),
-                    ),
+                    Some(draft) => {
+                        let failed = FailedRequest {
+                            draft,
+                            operation: parsed,
+                            target,
+                            headers: &parts.headers,
+                        };
+                        let limits = rufh::limits(&inner.engine.config.limits, rejection.expires);
+                        rufh::reject(&rejection, &failed, inner.extensions, limits)
+                    }
                 };
                 let http_response = rejected.into_response();
                 inner

@@ -2,12 +2,15 @@
 
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
     parse_size, require_version,
-    rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT},
+    rufh::{
+        DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests,
+        wanted_repr_digest,
+    },
 };
 
 use super::{
@@ -16,6 +19,7 @@ use super::{
     rufh::{self, UploadState},
 };
 use crate::{
+    config::Limits,
     engine::{AppendRequest, CreateRequest, Error, RequestContext},
     event::TerminationReason,
     hook::{Intent, RequestInfo, UploadToken},
@@ -83,7 +87,7 @@ impl Handler {
         })
     }
 
-    pub(super) fn capabilities(&self) -> ResponseDraft {
+    pub(super) fn capabilities(&self, request: Option<DraftRequest>) -> ResponseDraft {
         let mut draft = ResponseDraft::new(StatusCode::OK);
         let inner = &*self.0;
         draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
@@ -97,9 +101,15 @@ impl Handler {
         }
         let config = &inner.engine.config;
         if !config.interop_versions.is_off() {
-            let limits = rufh::limits(config.limits.max_size, None);
-            if let Ok(value) = limits.to_field(InteropVersion::NEWEST).try_into() {
+            let mut limits = rufh::limits(&config.limits, None);
+            limits.max_age = config.lifetimes.unfinished;
+            let version = request.map_or(InteropVersion::NEWEST, DraftRequest::version);
+            if let Ok(value) = limits.to_field(version).try_into() {
                 draft.set(UPLOAD_LIMIT, value);
+            }
+            if let Some(wanted) = wanted_digests() {
+                draft.set(headers::WANT_CONTENT_DIGEST, wanted.clone());
+                draft.set(headers::WANT_REPR_DIGEST, wanted);
             }
         }
         draft
@@ -112,11 +122,14 @@ impl Handler {
     ) -> Result<ResponseDraft, Error> {
         let inner = &*self.0;
         let engine = &inner.engine;
-        let (fields, max_size) = (&head.parts.headers, engine.config.limits.max_size);
+        let (fields, limits) = (&head.parts.headers, &engine.config.limits);
         let syntax = inner.metadata_syntax;
         let create = match head.draft {
-            Some(draft) => draft.create(fields, head.content_length, max_size, syntax)?,
-            None => Create::parse(fields, inner.extensions, max_size, syntax)?,
+            Some(draft) => {
+                let limits = rufh::limits(limits, None);
+                draft.create(fields, head.content_length, &limits, syntax)?
+            }
+            None => Create::parse(fields, inner.extensions, limits.max_size, syntax)?,
         };
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
@@ -125,11 +138,13 @@ impl Handler {
                 .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
-        let request = CreateRequest {
+        // Boxed because the future stores it to the end.
+        let request = Box::new(CreateRequest {
             head: create,
             parts: ids,
             content_length: head.content_length,
-        };
+            max_content: max_content(head.draft, limits),
+        });
         let created = engine.create(&head.context, request, body).await?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
@@ -145,6 +160,7 @@ impl Handler {
             Some(request) => {
                 let state = self.state(&created.upload, offset, created.expires);
                 state.apply_to(&mut draft, request);
+                set_repr_digest(&mut draft, fields, &created.upload, offset);
             }
             None => {
                 draft.expires(created.expires);
@@ -167,8 +183,9 @@ impl Handler {
     ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
         let fields = &head.parts.headers;
+        let limits = &engine.config.limits;
         let parsed = match head.draft {
-            Some(draft) => draft.append(fields),
+            Some(draft) => draft.append(fields, head.content_length, &rufh::limits(limits, None)),
             None => Append::parse(fields),
         };
         let append = match parsed {
@@ -191,6 +208,7 @@ impl Handler {
         let request = AppendRequest {
             head: append,
             content_length: head.content_length,
+            max_content: max_content(head.draft, limits),
         };
         let (expires, appended) = engine.append(&head.context, id, request, body).await;
         let appended = match (appended, head.draft) {
@@ -211,6 +229,7 @@ impl Handler {
                 let state = self.state(&upload, offset, expires);
                 draft.status = rufh::append_status(request, state.is_complete);
                 state.apply_to(&mut draft, request);
+                set_repr_digest(&mut draft, fields, &upload, offset);
                 if state.is_complete {
                     let location = self.0.urls.location(head.parts, id);
                     draft.set(header::LOCATION, response::value(&location)?);
@@ -277,7 +296,10 @@ impl Handler {
         UploadState {
             offset,
             is_complete: upload.is_complete_at(offset),
-            limits: rufh::limits(self.0.engine.max_size(upload), expires),
+            limits: UploadLimits {
+                max_size: self.0.engine.max_size(upload),
+                ..rufh::limits(&self.0.engine.config.limits, expires)
+            },
         }
     }
 
@@ -295,6 +317,7 @@ impl Handler {
             let offset = inspected.offset.unwrap_or_default();
             let state = self.state(upload, offset, inspected.expires);
             state.apply_to(&mut draft, request);
+            set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
             if let Some(length) = upload.length {
                 draft.set(headers::UPLOAD_LENGTH, length.into());
             }
@@ -340,6 +363,21 @@ impl Handler {
             download::object_headers(&inspected, &mut draft.headers);
         }
         Ok(draft)
+    }
+}
+
+/// Only clients of the draft learn the limit.
+fn max_content(draft: Option<DraftRequest>, limits: &Limits) -> u64 {
+    draft.and(limits.max_append_size).unwrap_or(u64::MAX)
+}
+
+/// A client that wants the digest of a complete upload gets the one that was verified.
+fn set_repr_digest(draft: &mut ResponseDraft, fields: &HeaderMap, upload: &Upload, offset: u64) {
+    if let Some(digest) = &upload.repr_digest
+        && upload.is_complete_at(offset)
+        && let Some(value) = wanted_repr_digest(fields, digest)
+    {
+        draft.set(headers::REPR_DIGEST, value);
     }
 }
 

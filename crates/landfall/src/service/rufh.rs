@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_protocol::{
     Extensions, Operation, ProblemKind, Target, headers,
     rufh::{
@@ -15,7 +15,7 @@ use super::{
     ResponseBody,
     response::{Rejection, ResponseContent, ResponseDraft},
 };
-use crate::engine::Error;
+use crate::{config::Limits, engine::Error};
 
 const PROBLEM_TYPES: &str = "https://iana.org/assignments/http-problem-types#";
 
@@ -35,13 +35,15 @@ impl UploadState {
     }
 }
 
-pub(super) fn limits(max_size: Option<u64>, expires: Option<SystemTime>) -> UploadLimits {
+pub(super) fn limits(limits: &Limits, expires: Option<SystemTime>) -> UploadLimits {
     let left = |at: SystemTime| {
         at.duration_since(SystemTime::now())
             .unwrap_or(Duration::ZERO)
     };
     UploadLimits {
-        max_size,
+        max_size: limits.max_size,
+        max_append_size: limits.max_append_size,
+        min_append_size: limits.min_append_size,
         max_age: expires.map(left),
     }
 }
@@ -60,17 +62,29 @@ pub(super) fn append_status(request: DraftRequest, is_complete: bool) -> StatusC
     }
 }
 
+/// A request that failed.
+pub(super) struct FailedRequest<'a> {
+    pub(super) draft: DraftRequest,
+    /// `None` if the method is not offered.
+    pub(super) operation: Option<Operation>,
+    pub(super) target: Target,
+    pub(super) headers: &'a HeaderMap,
+}
+
 /// The response to a failed request: a problem (RFC 9457), with `Upload-Complete: ?1` only if it is useless
 /// to try again.
 pub(super) fn reject(
     rejection: &Rejection,
-    request: DraftRequest,
-    operation: Option<Operation>,
-    target: Target,
+    failed: &FailedRequest<'_>,
     offered: Extensions,
-    max_size: Option<u64>,
-    provided_offset: Option<u64>,
+    limits: UploadLimits,
 ) -> ResponseDraft {
+    let FailedRequest {
+        draft: request,
+        operation,
+        target,
+        headers: fields,
+    } = *failed;
     let error = &rejection.error;
     let problem = error.problem();
     let is_creation = operation == Some(Operation::Create);
@@ -80,7 +94,9 @@ pub(super) fn reject(
         ProblemKind::Locked => (503, false),
         ProblemKind::ChecksumMismatch => (400, false),
         ProblemKind::SizeExceeded if is_creation => (413, true),
-        ProblemKind::Rejected | ProblemKind::Stopped => (problem.status(), true),
+        ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch => {
+            (problem.status(), true)
+        }
         ProblemKind::MaxSizeExceeded | ProblemKind::Forbidden => (problem.status(), is_creation),
         _ => (problem.status(), false),
     };
@@ -102,14 +118,18 @@ pub(super) fn reject(
             draft.set(headers::UPLOAD_OFFSET, (*stored).into());
             body["type"] = json!(format!("{PROBLEM_TYPES}mismatching-upload-offset"));
             body["expected-offset"] = json!(stored);
-            body["provided-offset"] = json!(provided_offset);
+            body["provided-offset"] = json!(DraftRequest::offset(fields));
         }
         (ProblemKind::InconsistentUploadLength | ProblemKind::InvalidUploadLength, _) => {
             body["type"] = json!(format!("{PROBLEM_TYPES}inconsistent-upload-length"));
         }
-        (ProblemKind::MaxSizeExceeded | ProblemKind::SizeExceeded, _) => {
-            set_limits(&mut draft, limits(max_size, rejection.expires), request);
-        }
+        (
+            ProblemKind::MaxSizeExceeded
+            | ProblemKind::SizeExceeded
+            | ProblemKind::AppendTooLarge
+            | ProblemKind::AppendTooSmall,
+            _,
+        ) => set_limits(&mut draft, limits, request),
         (ProblemKind::InvalidContentType, _) => {
             draft.set(ACCEPT_PATCH, HeaderValue::from_static(PARTIAL_UPLOAD));
         }
@@ -133,7 +153,7 @@ pub(super) fn reject(
 }
 
 /// Names the version of the request in its response.
-pub(super) fn set_version(request: DraftRequest, reply: &mut http::HeaderMap) {
+pub(super) fn set_version(request: DraftRequest, reply: &mut HeaderMap) {
     if let Some(version) = request.named() {
         reply.insert(INTEROP_VERSION, u16::from(version.number()).into());
     }

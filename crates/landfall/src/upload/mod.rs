@@ -9,7 +9,7 @@ use std::{
 };
 
 pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
-pub use landfall_protocol::Metadata;
+pub use landfall_protocol::{Checksum, Metadata};
 use sha2::{Digest as _, Sha256};
 
 use crate::hook::response::ClientResponse;
@@ -49,6 +49,8 @@ pub struct Upload {
     /// True if all bytes of the length do not complete it yet: its client still has to send `Upload-Complete`
     /// (IETF draft, section 4.1.2).
     pub awaits_end: bool,
+    /// The digest of the whole content, which is verified at completion (`Repr-Digest`, RFC 9530).
+    pub repr_digest: Option<Box<Checksum>>,
     /// The metadata of the client, or of a hook.
     pub metadata: Metadata,
     /// The role in a concatenation.
@@ -86,6 +88,8 @@ pub enum Completion {
     /// All bytes are stored and the hooks accepted the upload. Contains their response, which is
     /// sent again when the client repeats its last request.
     Done(Option<Arc<ClientResponse>>),
+    /// The hooks denied the upload. Its bytes are removed, and the response is sent again when the client asks.
+    Denied(Arc<ClientResponse>),
 }
 
 impl Completion {
@@ -106,8 +110,15 @@ impl Completion {
     pub fn response(&self) -> Option<&Arc<ClientResponse>> {
         match self {
             Self::Done(response) => response.as_ref(),
+            Self::Denied(response) => Some(response),
             Self::NotTracked | Self::Pending => None,
         }
+    }
+
+    /// Returns whether the hooks denied the upload.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied(_))
     }
 }
 
@@ -119,6 +130,7 @@ impl Upload {
             id,
             length,
             awaits_end: false,
+            repr_digest: None,
             metadata: Metadata::default(),
             kind: UploadKind::Regular,
             storage: BTreeMap::new(),
@@ -180,12 +192,19 @@ impl Upload {
             + kind
             + response
             + self.etag.as_ref().map_or(0, String::len)
+            + self
+                .repr_digest
+                .as_ref()
+                .map_or(0, |one| size_of_val(&**one) + one.digest.len())
     }
 
     /// Returns whether the upload is complete with `offset` bytes.
     #[must_use]
     pub fn is_complete_at(&self, offset: u64) -> bool {
-        self.length == Some(offset) && !self.awaits_end && self.is_concatenated()
+        self.length == Some(offset)
+            && !self.awaits_end
+            && self.is_concatenated()
+            && !self.completion.is_denied()
     }
 
     /// Returns whether this is a partial upload. Clients send them without the metadata of the

@@ -1,8 +1,11 @@
 //! A server on a free port, and a client with full control of the bytes it sends.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -33,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) handler: Handler,
     pub(crate) parts: Composer,
+    /// True if requests are sent over HTTP/2, but for those that are [opened](TestRequest::open).
+    pub(crate) uses_http2: bool,
     server: JoinHandle<()>,
     dir: Option<TempDir>,
 }
@@ -45,15 +50,27 @@ impl Drop for Site {
 
 /// Runs a test against a server on each store.
 pub(crate) async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
+    on_each_store(false, change, test).await;
+}
+
+/// [`everywhere`], over HTTP/1.1 and over HTTP/2 without negotiation.
+pub(crate) async fn over_each_version(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
+    for uses_http2 in [false, true] {
+        on_each_store(uses_http2, &change, &test).await;
+    }
+}
+
+async fn on_each_store(uses_http2: bool, change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
     let memory = Composer::join(MemoryStore::new());
     let dir = tempfile::tempdir().unwrap();
     let files = Composer::join(FileStore::open(dir.path(), FileOptions::default()).unwrap());
     for (name, parts, dir) in [("memory", memory, None), ("files", files, Some(dir))] {
         // Shown when the test fails.
-        println!("store: {name}");
+        println!("store: {name}, HTTP/2: {uses_http2}");
         let mut config = Config::new(parts);
         change(&mut config);
-        let site = Site::start(config, dir).await;
+        let mut site = Site::start(config, dir).await;
+        site.uses_http2 = uses_http2;
         tokio::time::timeout(TIMEOUT, test(&site))
             .await
             .expect("the test hangs");
@@ -70,7 +87,9 @@ impl Site {
     pub(crate) async fn sharing_store(other: &Self, change: impl Fn(&mut Config)) -> Self {
         let mut config = Config::new(other.parts.clone());
         change(&mut config);
-        Self::start(config, None).await
+        let mut site = Self::start(config, None).await;
+        site.uses_http2 = other.uses_http2;
+        site
     }
 
     pub(crate) async fn start(config: Config, dir: Option<TempDir>) -> Self {
@@ -83,6 +102,7 @@ impl Site {
             address,
             handler,
             parts,
+            uses_http2: false,
             server,
             dir,
         }
@@ -101,10 +121,12 @@ impl Site {
         ];
         TestRequest {
             address: self.address,
+            uses_http2: self.uses_http2,
             method: method.into(),
             path: path.into(),
             headers,
             body: Vec::new(),
+            chunks: None,
         }
     }
 
@@ -207,7 +229,16 @@ async fn serve(listener: TcpListener, handler: Handler) {
     while let Ok((stream, _)) = listener.accept().await {
         let handler = handler.clone();
         connections.spawn(async move {
-            let service = hyper::service::service_fn(move |request| handler.clone().call(request));
+            let service = hyper::service::service_fn(move |request: http::Request<_>| {
+                let mut handler = handler.clone();
+                async move {
+                    // A route of the application.
+                    if request.uri().path().starts_with("/photos/") {
+                        return Ok(handler.handle_at(None, request).await);
+                    }
+                    handler.call(request).await
+                }
+            });
             // An error here is a disconnected client, which some tests intend.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -220,10 +251,13 @@ async fn serve(listener: TcpListener, handler: Handler) {
 #[derive(Clone)]
 pub(crate) struct TestRequest {
     address: SocketAddr,
+    uses_http2: bool,
     method: String,
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// The data and the trailers of a body without a length.
+    chunks: Option<(Vec<String>, HeaderMap)>,
 }
 
 impl TestRequest {
@@ -263,10 +297,19 @@ impl TestRequest {
             ask.body.extend(format!("{name}: {value}\r\n").bytes());
         }
         ask.body.extend(b"\r\n");
+        let field = |(name, value): &(&str, &str)| {
+            let name: HeaderName = name.parse().unwrap();
+            (name, HeaderValue::from_str(value).unwrap())
+        };
+        let chunks = chunks.iter().map(ToString::to_string).collect();
+        ask.chunks = Some((chunks, trailers.iter().map(field).collect()));
         ask
     }
 
     pub(crate) async fn send(self) -> TestResponse {
+        if self.uses_http2 {
+            return self.send_over_http2().await;
+        }
         let body = self.body.clone();
         let mut open = self.open().await;
         // A server that has answered already need not read the rest.
@@ -274,7 +317,46 @@ impl TestRequest {
         open.reply().await
     }
 
-    /// Sends the head alone.
+    async fn send_over_http2(self) -> TestResponse {
+        let stream = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+        let (mut sender, connection) = handshake.await.unwrap();
+        let connection = tokio::spawn(connection);
+        let uri = format!("http://{}{}", self.address, self.path);
+        let mut request = http::Request::builder().method(&*self.method).uri(uri);
+        for (name, value) in &self.headers {
+            // Fields of the connection.
+            if !matches!(&*name.to_ascii_lowercase(), "host" | "transfer-encoding") {
+                request = request.header(name, value);
+            }
+        }
+        let body = match self.chunks {
+            Some((chunks, trailers)) => {
+                let chunks = chunks
+                    .into_iter()
+                    .map(|chunk| Frame::data(Bytes::from(chunk)));
+                let trailers = (!trailers.is_empty()).then(|| Frame::trailers(trailers));
+                let frames = chunks.chain(trailers).map(Ok::<_, Infallible>);
+                StreamBody::new(futures_util::stream::iter(frames)).boxed()
+            }
+            None => Full::new(Bytes::from(self.body)).boxed(),
+        };
+        let response = sender
+            .send_request(request.body(body).unwrap())
+            .await
+            .unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        connection.abort();
+        TestResponse {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+            continued: false,
+        }
+    }
+
+    /// Sends the head alone, over HTTP/1.1.
     pub(crate) async fn open(self) -> Open {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);

@@ -67,6 +67,15 @@ pub(super) fn write_integers(members: impl IntoIterator<Item = (&'static str, u6
     dictionary.serialize().unwrap_or_default()
 }
 
+/// Writes a dictionary of one byte sequence.
+pub(super) fn write_bytes(key: &'static str, bytes: &[u8]) -> String {
+    let mut dictionary = Dictionary::new();
+    if let Ok(key) = sfv::Key::try_from(key.to_owned()) {
+        dictionary.insert(key, Item::new(bytes.to_vec()).into());
+    }
+    dictionary.serialize().unwrap_or_default()
+}
+
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let mut lines = headers.get_all(name).iter();
     let mut text = lines.next()?.as_bytes().to_vec();

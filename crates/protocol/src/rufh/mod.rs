@@ -12,6 +12,7 @@ mod request;
 mod version;
 
 pub use self::{
+    digest::{wanted_digests, wanted_repr_digest},
     limits::UploadLimits,
     request::DraftRequest,
     version::{InteropVersion, InteropVersions, InvalidInteropVersion},

@@ -4,8 +4,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{
     INTEROP_VERSION, InteropVersion, InteropVersions, PARTIAL_UPLOAD, UPLOAD_COMPLETE,
-    UPLOAD_INCOMPLETE,
-    digest::content_digest,
+    UPLOAD_INCOMPLETE, UploadLimits,
+    digest::{content_digest, repr_digest},
     disposition::file_name,
     field::{Field, boolean, integer},
 };
@@ -104,12 +104,12 @@ impl DraftRequest {
     ///
     /// # Errors
     /// 400 for lengths that contradict each other, a part of an upload by a version that is not accepted,
-    /// metadata that is too long and invalid digests; 413 above `max_size`.
+    /// metadata that is too long and invalid digests; 413 and 400 for sizes outside `limits`.
     pub fn create(
         self,
         headers: &HeaderMap,
         content_length: Option<u64>,
-        max_size: Option<u64>,
+        limits: &UploadLimits,
         syntax: MetadataSyntax,
     ) -> Result<Create, Problem> {
         let is_last = self.complete(headers)?.valid().unwrap_or(true);
@@ -141,10 +141,13 @@ impl DraftRequest {
             }
             (stated, whole) => stated.or(whole),
         };
-        if let (Some(length), Some(max)) = (length.max(content_length), max_size)
+        if let (Some(length), Some(max)) = (length.max(content_length), limits.max_size)
             && length > max
         {
             return Err(ProblemKind::MaxSizeExceeded.into());
+        }
+        if let Some(size) = content_length {
+            limits.check_append(size, is_last || size == 0)?;
         }
         Ok(Create {
             declared: length.map_or(DeclaredLength::Deferred, DeclaredLength::Known),
@@ -152,6 +155,7 @@ impl DraftRequest {
             concat: None,
             with_upload: true,
             checksum: checksum(headers)?,
+            repr_digest: repr_digest(headers)?,
             end: self.end(is_last),
         })
     }
@@ -159,8 +163,14 @@ impl DraftRequest {
     /// Parses the head of an append (section 4.4).
     ///
     /// # Errors
-    /// 415 for the wrong `Content-Type`, 400 for fields that are missing or malformed.
-    pub fn append(self, headers: &HeaderMap) -> Result<Append, Problem> {
+    /// 415 for the wrong `Content-Type`, 400 for fields that are missing or malformed, 413 and 400 for content
+    /// outside `limits`.
+    pub fn append(
+        self,
+        headers: &HeaderMap,
+        content_length: Option<u64>,
+        limits: &UploadLimits,
+    ) -> Result<Append, Problem> {
         if has_media_type(headers, names::OFFSET_OCTET_STREAM)
             || self.version.requires_partial_upload() && !has_media_type(headers, PARTIAL_UPLOAD)
         {
@@ -179,10 +189,14 @@ impl DraftRequest {
                     .with_detail("send ?1 with the last bytes, otherwise ?0"));
             }
         };
+        if let Some(size) = content_length {
+            limits.check_append(size, is_last)?;
+        }
         Ok(Append {
             offset,
             length: integer(headers, &names::UPLOAD_LENGTH).valid(),
             checksum: checksum(headers)?,
+            repr_digest: repr_digest(headers)?,
             end: self.end(is_last),
         })
     }

@@ -357,6 +357,7 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
                 offset: 7,
                 length: None,
                 checksum: ChecksumPlacement::None,
+                repr_digest: None,
                 end: DeclaredEnd::AtLength,
             }),
             "{good:?}"

@@ -136,7 +136,7 @@ proptest! {
             set(&mut headers, names::UPLOAD_LENGTH, &length.to_string());
         }
         print_announced(&mut headers, &checksum);
-        prop_assert_eq!(Append::parse(&headers), Ok(Append { offset, length, checksum, end: DeclaredEnd::AtLength }));
+        prop_assert_eq!(Append::parse(&headers), Ok(Append { offset, length, checksum, repr_digest: None, end: DeclaredEnd::AtLength }));
     }
 
     #[test]
@@ -173,7 +173,7 @@ proptest! {
         }
         print_announced(&mut headers, &announced);
         let checksum = if with_upload { announced } else { ChecksumPlacement::None };
-        let expected = Create { declared, metadata, concat, with_upload, checksum, end: DeclaredEnd::AtLength };
+        let expected = Create { declared, metadata, concat, with_upload, checksum, repr_digest: None, end: DeclaredEnd::AtLength };
         prop_assert_eq!(Create::parse(&headers, ALL, None, MetadataSyntax::Strict), Ok(expected));
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use landfall::{
     lease::Fence,
-    upload::{Completion, Metadata, Upload, UploadId, UploadKind},
+    upload::{Checksum, Completion, Metadata, Upload, UploadId, UploadKind},
 };
 
 use super::{
@@ -35,6 +35,9 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     upload.length = Some(12);
     upload.kind = kind(true);
     upload.awaits_end = true;
+    upload.repr_digest = Some(Box::new(
+        Checksum::parse("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=").expect("digest"),
+    ));
     upload.metadata = Metadata::from_pairs([("both", "2"), ("new", "ü")]);
     upload.expires = Some(UNIX_EPOCH + Duration::from_secs(3_000_000_000));
     upload.completion = Completion::Done(None);
@@ -44,6 +47,7 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     upload.metadata = Metadata::default();
     upload.expires = None;
     upload.awaits_end = false;
+    upload.repr_digest = None;
     store.save(&upload, Fence(1)).await.expect("save");
     assert_eq!(*described(store, &upload.id).await, upload);
 }

@@ -157,7 +157,7 @@ impl Engine {
     }
 
     async fn load_part(&self, id: &UploadId) -> Result<Snapshot, Error> {
-        match self.composer.store().load(id).await {
+        match self.load_present(id).await {
             // A part was removed: this upload can never be concatenated (E-47).
             Err(error) if is_missing(&error) => Err(ProblemKind::Gone.into()),
             part => Ok(part?),

@@ -41,6 +41,8 @@ const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) enum Interruption {
     /// The body is longer than the upload accepts; the bytes that fit are stored.
     Overrun,
+    /// The body is longer than one request may be; the bytes that fit are stored.
+    TooLarge,
     Yielded,
     Lost,
     Stopped(ClientResponse),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
 use self::response::StoredResponse;
-use crate::upload::{Completion, Metadata, Upload, UploadId, UploadKind};
+use crate::upload::{Checksum, Completion, Metadata, Upload, UploadId, UploadKind};
 
 /// Maximum length of an `.info`, in bytes; far above the limits of headers.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -93,6 +93,9 @@ struct LandfallInfo<'a> {
     max_size: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     awaits_end: bool,
+    /// An algorithm and the digest in Base64, as in `Upload-Checksum`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repr_digest: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "is_empty")]
     labels: Cow<'a, BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "is_empty")]
@@ -114,6 +117,7 @@ struct LandfallInfo<'a> {
 enum CompletionState {
     Pending,
     Done,
+    Denied,
 }
 
 impl UploadInfo {
@@ -187,6 +191,12 @@ impl UploadInfo {
         upload.expires = landfall.expires.and_then(time);
         upload.max_size = landfall.max_size;
         upload.awaits_end = landfall.awaits_end;
+        let digest = landfall
+            .repr_digest
+            .map(|text| Checksum::parse(&text).map(Box::new));
+        upload.repr_digest = digest
+            .transpose()
+            .map_err(|error| InvalidInfo::Malformed(format!("its ReprDigest: {error}")))?;
         upload.labels = landfall.labels.into_owned();
         upload.completion = match landfall.completion {
             None => Completion::NotTracked,
@@ -194,6 +204,10 @@ impl UploadInfo {
             Some(CompletionState::Done) => {
                 let response = landfall.response.map(StoredResponse::into_response);
                 Completion::Done(response.map(Arc::new))
+            }
+            Some(CompletionState::Denied) => {
+                let response = landfall.response.map(StoredResponse::into_response);
+                Completion::Denied(Arc::new(response.unwrap_or_default()))
             }
         };
         upload.etag = landfall.etag.map(Cow::into_owned);
@@ -252,12 +266,17 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
         expires: upload.expires.map(nanos),
         max_size: upload.max_size,
         awaits_end: upload.awaits_end,
+        repr_digest: upload
+            .repr_digest
+            .as_ref()
+            .map(|digest| digest.to_string().into()),
         labels: Cow::Borrowed(&upload.labels),
         extensions: Cow::Borrowed(&info.extensions),
         completion: match upload.completion {
             Completion::NotTracked => None,
             Completion::Pending => Some(CompletionState::Pending),
             Completion::Done(_) => Some(CompletionState::Done),
+            Completion::Denied(_) => Some(CompletionState::Denied),
         },
         response: upload
             .completion
@@ -496,7 +515,8 @@ mod tests {
             expires in proptest::option::of(any::<u64>()),
             created in proptest::option::of(any::<u64>()),
             max_size in proptest::option::of(any::<u64>()),
-            completion in 0..3,
+            completion in 0..4,
+            repr_digest in proptest::option::of(any::<[u8; 20]>()),
             labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
             unverified_from in proptest::option::of(any::<u64>()),
             kind in 0..3,
@@ -520,9 +540,14 @@ mod tests {
             upload.completion = match completion {
                 0 => Completion::NotTracked,
                 1 => Completion::Pending,
-                _ => Completion::Done(None),
+                2 => Completion::Done(None),
+                _ => Completion::Denied(Arc::new(ClientResponse::text(422, "no"))),
             };
             upload.labels = labels;
+            upload.repr_digest = repr_digest.map(|digest| Box::new(Checksum {
+                algorithm: landfall_protocol::Algorithm::SHA1,
+                digest: digest.to_vec(),
+            }));
             let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
             info.extensions = extensions;

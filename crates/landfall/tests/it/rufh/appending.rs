@@ -1,19 +1,14 @@
 //! Appending (section 4.4).
 
 use super::{
-    DATA, NEWEST, PARTIAL, append, assert_complete, assert_problem, complete, creation, head,
-    request, with_defaults,
+    DATA, NEWEST, PARTIAL, append, assert_complete, assert_problem, complete, create, create_of,
+    head, request, with_defaults,
 };
 
 #[tokio::test]
 async fn r_73_r_74_another_offset_is_a_conflict() {
     with_defaults(async |site| {
-        let path = creation(site, NEWEST, false)
-            .body("hello")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "hello").await;
         for offset in [0, 4, 6, 1000] {
             let sent = append(site, NEWEST, &path, offset, true).body("world");
             let reply = sent.send().await.expect(409);
@@ -31,8 +26,7 @@ async fn r_73_r_74_another_offset_is_a_conflict() {
 async fn r_70_data_has_the_media_type_of_the_draft() {
     with_defaults(async |site| {
         for version in 3..=NEWEST {
-            let sent = creation(site, version, false).with("Upload-Length", "9");
-            let path = sent.body("").send().await.expect(201).location();
+            let path = create_of(site, version, 9, "").await;
             for media_type in [Some("text/plain"), Some(DATA), None] {
                 let sent = request(site, version, "PATCH", &path).with("Upload-Offset", "0");
                 let sent = sent.with_all(&[complete(version, true)]);
@@ -49,8 +43,7 @@ async fn r_70_data_has_the_media_type_of_the_draft() {
                 assert_eq!(reply.number("upload-offset"), 0);
             }
         }
-        let sent = creation(site, 5, false).with("Upload-Length", "5");
-        let path = sent.body("").send().await.expect(201).location();
+        let path = create_of(site, 5, 5, "").await;
         let sent = append(site, 5, &path, 0, true).with("Content-Type", "image/png");
         sent.body("hello").send().await.expect(204);
         let reply = site
@@ -70,12 +63,7 @@ async fn r_70_data_has_the_media_type_of_the_draft() {
 async fn r_71_r_72_malformed_fields_change_nothing() {
     with_defaults(async |site| {
         for version in 3..=NEWEST {
-            let path = creation(site, version, false)
-                .body("hello")
-                .send()
-                .await
-                .expect(201)
-                .location();
+            let path = create(site, version, "hello").await;
             for offset in [
                 None,
                 Some("+5"),
@@ -115,17 +103,11 @@ async fn r_71_r_72_malformed_fields_change_nothing() {
 #[tokio::test]
 async fn r_15_r_16_lengths_never_change() {
     with_defaults(async |site| {
-        let sent = creation(site, NEWEST, false).with("Upload-Length", "10");
-        let path = sent.body("").send().await.expect(201).location();
+        let path = create_of(site, NEWEST, 10, "").await;
         let sent = append(site, NEWEST, &path, 0, false).with("Upload-Length", "11");
         let reply = sent.body("hello").send().await.expect(400);
         assert_problem(&reply, Some("inconsistent-upload-length"));
-        let path = creation(site, NEWEST, false)
-            .body("")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "").await;
         let sent = append(site, NEWEST, &path, 0, false).with("Upload-Length", "5");
         let reply = sent.body("hello").send().await.expect(204);
         assert_complete(&reply, NEWEST, false);
@@ -134,38 +116,6 @@ async fn r_15_r_16_lengths_never_change() {
         assert_eq!(reply.number("upload-length"), 5);
         let sent = append(site, NEWEST, &path, 5, true).body("");
         assert_complete(&sent.send().await.expect(201), NEWEST, true);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn r_104_content_digests_are_verified() {
-    with_defaults(async |site| {
-        const HELLO: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
-        for version in [6, NEWEST] {
-            let path = creation(site, version, false)
-                .body("")
-                .send()
-                .await
-                .expect(201)
-                .location();
-            let sent = append(site, version, &path, 0, false).with("Content-Digest", HELLO);
-            let reply = sent.clone().body("hallo").send().await.expect(400);
-            assert_problem(&reply, None);
-            assert_complete(&reply, version, false);
-            assert_eq!(reply.number("upload-offset"), 0);
-            sent.body("hello").send().await;
-            let reply = head(site, version, &path).await.expect(204);
-            assert_eq!(reply.number("upload-offset"), 5);
-            let sent = append(site, version, &path, 5, true);
-            let sent = sent.with("Content-Digest", "md5=:AAAA:, x=1").body("!");
-            sent.send().await;
-            assert_eq!(site.bytes(&path).await, "hello!");
-        }
-        let sent = creation(site, NEWEST, true).with("Content-Digest", "sha-256=:AAAA:");
-        sent.body("hello").send().await.expect(400);
-        let sent = creation(site, NEWEST, true).with("Content-Digest", HELLO);
-        sent.body("hallo").send().await.expect(400);
     })
     .await;
 }

@@ -1,8 +1,13 @@
 //! Creation (section 4.2).
 
+use landfall::{
+    hook::{ClientResponse, CreateDecision},
+    upload::UploadId,
+};
+
 use super::{
-    NEWEST, VERSIONS, append, assert_complete, assert_problem, complete, creation, everywhere,
-    head, request, with_defaults,
+    NEWEST, VERSIONS, append, assert_complete, assert_problem, complete, create, create_of,
+    creation, everywhere, head, request, with_defaults,
 };
 
 #[tokio::test]
@@ -82,8 +87,7 @@ async fn r_51_r_10_r_11_parts_complete_an_upload_with_upload_complete_alone() {
 async fn old_versions_complete_at_the_known_length() {
     with_defaults(async |site| {
         for version in 3..=6 {
-            let sent = creation(site, version, false).with("Upload-Length", "10");
-            let path = sent.body("").send().await.expect(201).location();
+            let path = create_of(site, version, 10, "").await;
             let sent = append(site, version, &path, 0, false).body("hello");
             let reply = sent.send().await.expect(201);
             assert_complete(&reply, version, false);
@@ -169,12 +173,7 @@ async fn r_32_rejections_by_a_limit_name_the_limits() {
         let reply = sent.send().await.expect(413);
         assert_eq!(reply.header("upload-limit"), Some("min-size=0, max-size=4"));
         assert_eq!(site.uploads().await, 0);
-        let path = creation(site, NEWEST, false)
-            .body("hel")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "hel").await;
         let reply = append(site, NEWEST, &path, 3, true)
             .body("lo")
             .send()
@@ -231,6 +230,50 @@ async fn unknown_versions_get_whole_uploads_only() {
             None,
             "sent twice"
         );
+    })
+    .await;
+}
+
+/// The harness passes requests for `/photos/…` to the handler, as a route of the application.
+#[tokio::test]
+async fn r_40_uploads_are_created_at_urls_of_the_application() {
+    let named = |config: &mut landfall::Config| {
+        *config = config.clone().before_create(|request, _| async move {
+            let name = request.uri.path().trim_start_matches('/');
+            Ok(match UploadId::new(name) {
+                Ok(id) => CreateDecision::allow().id(id),
+                Err(error) => CreateDecision::deny(ClientResponse::text(400, error.to_string())),
+            })
+        });
+    };
+    everywhere(named, async |site| {
+        for (method, path) in [("PUT", "/photos/a.jpg"), ("POST", "/photos/2026/b.jpg")] {
+            let sent = request(site, NEWEST, method, path).with_all(&[complete(NEWEST, false)]);
+            let reply = sent.clone().body("hello").send().await.expect(201);
+            assert_complete(&reply, NEWEST, false);
+            let location = reply.location();
+            assert_eq!(location, format!("/files{path}"));
+            let reply = append(site, NEWEST, &location, 5, true)
+                .body("world")
+                .send();
+            assert_complete(&reply.await.expect(201), NEWEST, true);
+            assert_eq!(site.bytes(&location).await, "helloworld");
+            let reply = sent.body("again").send().await.expect(409);
+            assert_eq!(assert_problem(&reply, None)["code"], "ERR_UPLOAD_EXISTS");
+        }
+        let sent = request(site, NEWEST, "PUT", "/photos/c.jpg");
+        let sent = sent.with_all(&[complete(NEWEST, true)]).body("whole");
+        assert_complete(&sent.send().await.expect(201), NEWEST, true);
+        let reply = request(site, NEWEST, "OPTIONS", "/photos/d.jpg")
+            .send()
+            .await;
+        assert_eq!(reply.header("upload-limit"), Some("min-size=0"));
+        // Without a valid Upload-Complete it is a request of tus, which has no PUT.
+        let sent = site.request("PUT", "/photos/d.jpg").body("plain");
+        sent.send().await.expect(405);
+        // Below the base path, the URL is that of an upload.
+        let sent = request(site, NEWEST, "PUT", "/files/d.jpg").with_all(&[complete(NEWEST, true)]);
+        sent.body("whole").send().await.expect(405);
     })
     .await;
 }

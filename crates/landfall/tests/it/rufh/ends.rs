@@ -1,18 +1,14 @@
 //! Interrupted requests, content beyond the length, and cancellation.
 
 use super::{
-    NEWEST, append, assert_complete, assert_problem, creation, head, request, with_defaults,
+    NEWEST, append, assert_complete, assert_problem, create, create_of, creation, head, request,
+    with_defaults,
 };
 
 #[tokio::test]
 async fn r_56_r_57_received_bytes_of_a_cut_request_are_kept() {
     with_defaults(async |site| {
-        let path = creation(site, NEWEST, false)
-            .body("")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "").await;
         for (at, chunked) in [(0, false), (5, true)] {
             let sent = append(site, NEWEST, &path, at, true);
             let sent = match chunked {
@@ -52,8 +48,7 @@ async fn r_19_content_beyond_the_length_ends_the_upload() {
     with_defaults(async |site| {
         for version in 7..=NEWEST {
             for chunked in [false, true] {
-                let sent = creation(site, version, false).with("Upload-Length", "5");
-                let path = sent.body("").send().await.expect(201).location();
+                let path = create_of(site, version, 5, "").await;
                 let sent = append(site, version, &path, 0, false);
                 let sent = match chunked {
                     true => sent.chunked(&["hello!"], &[]),
@@ -65,8 +60,7 @@ async fn r_19_content_beyond_the_length_ends_the_upload() {
                 head(site, version, &path).await.expect(404);
             }
         }
-        let sent = creation(site, 6, false).with("Upload-Length", "5");
-        let path = sent.body("").send().await.expect(201).location();
+        let path = create_of(site, 6, 5, "").await;
         append(site, 6, &path, 0, false)
             .body("hello!")
             .send()
@@ -81,8 +75,7 @@ async fn r_19_content_beyond_the_length_ends_the_upload() {
 async fn r_16_the_last_content_reaches_the_length() {
     with_defaults(async |site| {
         for chunked in [false, true] {
-            let sent = creation(site, NEWEST, false).with("Upload-Length", "10");
-            let path = sent.body("").send().await.expect(201).location();
+            let path = create_of(site, NEWEST, 10, "").await;
             let sent = append(site, NEWEST, &path, 0, true);
             let sent = match chunked {
                 true => sent.chunked(&["hello"], &[]),
@@ -135,12 +128,7 @@ async fn r_12_r_79_complete_uploads_take_no_data_and_repeat_the_response() {
 async fn r_84_r_85_cancelled_uploads_are_removed() {
     with_defaults(async |site| {
         for version in 3..=NEWEST {
-            let path = creation(site, version, false)
-                .body("hello")
-                .send()
-                .await
-                .expect(201)
-                .location();
+            let path = create(site, version, "hello").await;
             request(site, version, "DELETE", &path)
                 .send()
                 .await
@@ -162,12 +150,7 @@ async fn r_84_r_85_cancelled_uploads_are_removed() {
 #[tokio::test]
 async fn r_91_a_new_append_ends_the_older_one() {
     with_defaults(async |site| {
-        let path = creation(site, NEWEST, false)
-            .body("")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "").await;
         let sent = append(site, NEWEST, &path, 0, false).with("Content-Length", "100");
         let mut older = sent.open().await;
         older.write("hello").await;

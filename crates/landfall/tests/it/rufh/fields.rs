@@ -1,6 +1,8 @@
 //! Which protocol a request speaks.
 
-use super::{DATA, NEWEST, PARTIAL, append, assert_complete, creation, everywhere, with_defaults};
+use super::{
+    DATA, NEWEST, PARTIAL, append, assert_complete, create, creation, everywhere, with_defaults,
+};
 
 #[tokio::test]
 async fn r_5_creations_without_a_valid_upload_complete_are_of_tus() {
@@ -85,12 +87,7 @@ async fn versions_can_be_chosen_and_turned_off() {
     let chosen = |config: &mut landfall::Config| config.interop_versions = "6,11".parse().unwrap();
     everywhere(chosen, async |site| {
         for version in [6, 11] {
-            let path = creation(site, version, false)
-                .body("hel")
-                .send()
-                .await
-                .expect(201)
-                .location();
+            let path = create(site, version, "hel").await;
             append(site, version, &path, 3, true)
                 .body("lo")
                 .send()
@@ -114,12 +111,7 @@ async fn versions_can_be_chosen_and_turned_off() {
 #[tokio::test]
 async fn the_media_type_of_the_draft_is_a_sign_of_it() {
     with_defaults(async |site| {
-        let path = creation(site, NEWEST, false)
-            .body("")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "").await;
         let sent = site.request("PATCH", &path).without("Tus-Resumable");
         let sent = sent
             .with("Content-Type", PARTIAL)

@@ -1,23 +1,27 @@
 //! Hooks and events of uploads by the draft.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use http::{HeaderName, HeaderValue};
 use landfall::{
     BoxError, Config,
     event::{Event, EventKind, EventKinds, EventSink},
     hook::{ClientResponse, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
-    upload::{Snapshot, Upload},
+    upload::{Snapshot, Upload, UploadId},
 };
 
-use super::{NEWEST, append, assert_complete, creation, everywhere, head};
-use crate::harness::Site;
+use super::{NEWEST, append, assert_complete, create, creation, everywhere, head, request};
+use crate::harness::{Site, TestResponse, id};
 
 /// Denies creations of `denied` bytes, and completions that it is set to deny.
 #[derive(Debug, Clone, Default)]
-struct Gate {
-    denies_end: bool,
-    finished: Arc<Mutex<Vec<u64>>>,
+pub(super) struct Gate {
+    pub(super) denies_end: bool,
+    pub(super) finished: Arc<Mutex<Vec<u64>>>,
 }
 
 #[async_trait]
@@ -44,14 +48,17 @@ impl Hook for Gate {
     async fn before_finish(&self, _: &RequestInfo, done: &Snapshot) -> Result<Decision, BoxError> {
         self.finished.lock().unwrap().push(done.offset);
         Ok(match self.denies_end {
-            true => Decision::Deny(ClientResponse::text(422, "not this one")),
+            true => Decision::Deny(ClientResponse::text(422, "not this one").header(
+                HeaderName::from_static("x-reason"),
+                HeaderValue::from_static("a virus"),
+            )),
             false => Decision::Allow(ClientResponse::text(200, "thank you")),
         })
     }
 }
 
 #[derive(Debug, Clone, Default)]
-struct Events(Arc<Mutex<Vec<(EventKind, u64)>>>);
+pub(super) struct Events(pub(super) Arc<Mutex<Vec<(EventKind, u64)>>>);
 
 #[async_trait]
 impl EventSink for Events {
@@ -59,6 +66,8 @@ impl EventSink for Events {
         EventKinds {
             created: true,
             completed: true,
+            terminated: true,
+            expired: true,
             ..EventKinds::NONE
         }
     }
@@ -70,7 +79,7 @@ impl EventSink for Events {
     }
 }
 
-fn with_gate(gate: &Gate, events: &Events) -> impl Fn(&mut Config) {
+pub(super) fn with_gate(gate: &Gate, events: &Events) -> impl Fn(&mut Config) {
     let (gate, events) = (gate.clone(), events.clone());
     move |config| *config = config.clone().hook(gate.clone()).sink(events.clone())
 }
@@ -140,12 +149,7 @@ async fn denials_are_final() {
             (reply.header("location"), reply.body.as_str()),
             (None, "not thirteen")
         );
-        let path = creation(site, NEWEST, false)
-            .body("hello")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "hello").await;
         let reply = append(site, NEWEST, &path, 5, true)
             .body("")
             .send()
@@ -157,4 +161,104 @@ async fn denials_are_final() {
         assert_eq!(site.uploads().await, 0);
     })
     .await;
+}
+
+fn denying(config: &mut Config, gate: &Gate, events: &Events) {
+    with_gate(gate, events)(config);
+    config.lifetimes.unfinished = Some(Duration::from_secs(3600));
+}
+
+#[tokio::test]
+async fn r_97_a_denial_is_repeated_to_a_client_that_missed_it() {
+    let gate = Gate {
+        denies_end: true,
+        ..Gate::default()
+    };
+    let events = Events::default();
+    let change = |config: &mut Config| denying(config, &gate, &events);
+    everywhere(change, async |site| {
+        let by_tus = site.create(5).await;
+        let reply = site.patch(&by_tus, 0, "hello").await;
+        assert_denied(&reply, "not this one");
+        let by_draft = create(site, NEWEST, "hello").await;
+        let sent = append(site, NEWEST, &by_draft, 5, true).body("");
+        let reply = sent.clone().send().await;
+        assert_denied(&reply, "not this one");
+        assert_complete(&reply, NEWEST, true);
+        for (number, path) in [by_tus, by_draft].into_iter().enumerate() {
+            // Also after a restart.
+            let again = &Site::sharing_store(site, change).await;
+            for site in [site, again] {
+                let reply = append(site, NEWEST, &path, 5, true).body("").send().await;
+                assert_denied(&reply, "not this one");
+                assert_complete(&reply, NEWEST, true);
+                for method in ["HEAD", "GET"] {
+                    let reply = request(site, NEWEST, method, &path).send().await;
+                    assert_denied(&reply, "");
+                    assert_complete(&reply, NEWEST, true);
+                }
+                assert_denied(&site.patch(&path, 0, "hello").await, "not this one");
+                assert_denied(&site.head(&path).await, "");
+                let reply = site.request("GET", &path).send().await;
+                assert_denied(&reply, "not this one");
+                // For all others it is removed.
+                assert!(site.handler.get(&id(&path)).await.unwrap().is_none());
+                site.delete(&path).await.expect(404);
+            }
+            let stored = site.parts.store().load(&id(&path)).await.unwrap();
+            assert_eq!(stored.offset, 0);
+            if number == 0 {
+                assert!(site.handler.remove(&id(&path)).await.unwrap());
+            } else {
+                let ended = Site::sharing_store(site, |config| {
+                    denying(config, &gate, &events);
+                    config.lifetimes.unfinished = Some(Duration::ZERO);
+                });
+                let sweeper = ended.await.handler.sweeper();
+                // The lifetime ends with a whole second.
+                while sweeper.run(|_| {}).await.unwrap().removed == 0 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            site.head(&path).await.expect(404);
+        }
+        assert_eq!(site.uploads().await, 0);
+        assert_eq!(std::mem::take(&mut *gate.finished.lock().unwrap()), [5, 5]);
+        let expected = [(EventKind::Created, 0), (EventKind::Terminated, 5)];
+        let emitted = std::mem::take(&mut *events.0.lock().unwrap());
+        assert_eq!(emitted, [expected, expected].concat());
+    })
+    .await;
+}
+
+/// An application that names uploads itself can use the name of a denied one.
+#[tokio::test]
+async fn the_id_of_a_denied_upload_can_be_used_again() {
+    let gate = Gate {
+        denies_end: true,
+        ..Gate::default()
+    };
+    let change = |config: &mut Config| {
+        denying(config, &gate, &Events::default());
+        *config = config.clone().before_create(|_, _| async {
+            Ok(CreateDecision::allow().id(UploadId::new("report").unwrap()))
+        });
+    };
+    everywhere(change, async |site| {
+        for data in ["hello", "world"] {
+            let reply = creation(site, NEWEST, true).body(data).send().await;
+            assert_denied(&reply, "not this one");
+            assert_denied(&head(site, NEWEST, "/files/report").await, "");
+        }
+        let path = create(site, NEWEST, "hello").await;
+        let reply = head(site, NEWEST, &path).await.expect(204);
+        assert_eq!(reply.number("upload-offset"), 5);
+    })
+    .await;
+}
+
+#[track_caller]
+fn assert_denied(reply: &TestResponse, body: &str) {
+    let found = (reply.status, reply.header("x-reason"), &*reply.body);
+    assert_eq!(found, (422, Some("a virus"), body), "{reply:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    NEWEST, VERSIONS, assert_complete, creation, everywhere, head, request, with_defaults,
+    NEWEST, VERSIONS, assert_complete, create_of, everywhere, head, request, with_defaults,
 };
 
 #[tokio::test]
@@ -14,8 +14,7 @@ async fn r_60_r_62_r_66_head_and_get_return_the_state() {
     };
     everywhere(expiring, async |site| {
         for version in VERSIONS {
-            let sent = creation(site, version, false).with("Upload-Length", "10");
-            let path = sent.body("hello").send().await.expect(201).location();
+            let path = create_of(site, version, 10, "hello").await;
             for method in ["HEAD", "GET"] {
                 let reply = request(site, version, method, &path)
                     .send()

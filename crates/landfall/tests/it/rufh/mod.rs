@@ -1,19 +1,32 @@
-//! The IETF draft "Resumable Uploads for HTTP" over real sockets, on every store. `docs/protocol.md` lists
-//! its requirements (`R-…`).
+//! The IETF draft "Resumable Uploads for HTTP" over real sockets, HTTP/1.1 and HTTP/2, on every store.
+//! `docs/protocol.md` lists its requirements (`R-…`).
 
 mod appending;
 mod creation;
+mod digests;
 mod ends;
 mod fields;
 mod hooks;
 mod inspecting;
+mod limits;
 mod together;
+mod urlsession;
 
-use crate::harness::{DATA, Site, TestRequest, TestResponse, everywhere, with_defaults};
+use landfall::Config;
+
+use crate::harness::{self, DATA, Site, TestRequest, TestResponse};
 
 const PARTIAL: &str = "application/partial-upload";
 const NEWEST: u32 = 10;
 const VERSIONS: std::ops::RangeInclusive<u32> = 3..=NEWEST;
+
+async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
+    harness::over_each_version(change, test).await;
+}
+
+async fn with_defaults(test: impl AsyncFn(&Site)) {
+    everywhere(|_| {}, test).await;
+}
 
 /// A request of the draft, with its version.
 fn request(site: &Site, version: u32, method: &str, path: &str) -> TestRequest {
@@ -33,6 +46,18 @@ fn complete(version: u32, is_complete: bool) -> (&'static str, &'static str) {
 
 fn creation(site: &Site, version: u32, is_complete: bool) -> TestRequest {
     request(site, version, "POST", "/files/").with_all(&[complete(version, is_complete)])
+}
+
+/// Creates an upload with its first bytes; its path.
+async fn create(site: &Site, version: u32, data: &str) -> String {
+    let sent = creation(site, version, false).body(data);
+    sent.send().await.expect(201).location()
+}
+
+/// Creates an upload of a known length with its first bytes; its path.
+async fn create_of(site: &Site, version: u32, length: u64, data: &str) -> String {
+    let sent = creation(site, version, false).with("Upload-Length", &length.to_string());
+    sent.body(data).send().await.expect(201).location()
 }
 
 fn append(site: &Site, version: u32, path: &str, offset: u64, is_complete: bool) -> TestRequest {

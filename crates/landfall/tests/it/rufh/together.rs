@@ -1,6 +1,6 @@
 //! tus 1.0.0 and the draft on the same upload.
 
-use super::{NEWEST, append, assert_complete, creation, head, with_defaults};
+use super::{NEWEST, append, assert_complete, create, create_of, head, with_defaults};
 
 #[tokio::test]
 async fn uploads_of_tus_are_completed_by_the_draft() {
@@ -33,8 +33,7 @@ async fn uploads_of_tus_are_completed_by_the_draft() {
 async fn uploads_of_the_draft_are_completed_by_tus() {
     with_defaults(async |site| {
         for chunked in [false, true] {
-            let sent = creation(site, NEWEST, false).with("Upload-Length", "10");
-            let path = sent.body("hel").send().await.expect(201).location();
+            let path = create_of(site, NEWEST, 10, "hel").await;
             let reply = site.head(&path).await.expect(200);
             assert_eq!(reply.number("upload-length"), 10);
             let patch = |offset, data| {
@@ -51,12 +50,7 @@ async fn uploads_of_the_draft_are_completed_by_tus() {
             let reply = head(site, NEWEST, &path).await.expect(204);
             assert_complete(&reply, NEWEST, true);
         }
-        let path = creation(site, NEWEST, false)
-            .body("hello")
-            .send()
-            .await
-            .expect(201)
-            .location();
+        let path = create(site, NEWEST, "hello").await;
         let reply = site.head(&path).await.expect(200);
         assert_eq!(reply.header("upload-defer-length"), Some("1"));
         let sent = site.patching(&path, 5).with("Upload-Length", "10");
@@ -69,8 +63,7 @@ async fn uploads_of_the_draft_are_completed_by_tus() {
 #[tokio::test]
 async fn the_end_is_not_forgotten_over_a_restart() {
     with_defaults(async |site| {
-        let sent = creation(site, NEWEST, false).with("Upload-Length", "5");
-        let path = sent.body("hello").send().await.expect(201).location();
+        let path = create_of(site, NEWEST, 5, "hello").await;
         let again = crate::harness::Site::sharing_store(site, |_| {}).await;
         assert_complete(
             &head(&again, NEWEST, &path).await.expect(204),

@@ -122,6 +122,9 @@ group! {
         alias Switch "enable-experimental-protocol" by experimental
         => "Interop versions of the IETF draft Resumable Uploads for HTTP that are accepted in addition to tus \
             1.0.0: on (all known versions), off, or a list such as 6,10.";
+    max_append_size: Option<u64> = value::size_or_none, "max-append-size", Size, "0"
+        => "Maximum content of one request of the IETF draft, for servers behind proxies that limit bodies. \
+            Larger requests get 413, and clients learn the limit; 0 is unlimited.";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
             use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \

@@ -106,6 +106,7 @@ const TABLE: &[Row] = &[
     ("disable-termination", ALONE, SWITCH),
     ("disable-concatenation", ALONE, SWITCH),
     ("rufh", ALONE, &["", "nonsense", "2", "256", "6,x", "on,6"]),
+    ("max-append-size", ALONE, SIZE),
     ("compat", ALONE, WORD),
     ("disable-cors", ALONE, SWITCH),
     (

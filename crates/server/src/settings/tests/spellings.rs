@@ -29,6 +29,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("disable-download", "true"),
     ("disable-unfinished-download", "true"),
     ("rufh", "6,10"),
+    ("max-append-size", "100MiB"),
     ("compat", "tusd"),
     ("disable-termination", "true"),
     ("disable-concatenation", "true"),
