@@ -12,8 +12,10 @@ use landfall_protocol::{Append as Head, DeclaredEnd, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
-    Engine, Error, RequestContext, create::can_complete, receive::BodyStream,
-    transfer::Interruption,
+    Engine, Error, RequestContext,
+    create::can_complete,
+    receive::BodyStream,
+    transfer::{BoxedObserver, Interruption},
 };
 use crate::{
     BoxError,
@@ -27,10 +29,10 @@ use crate::{
 const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
-#[derive(Debug)]
-pub(crate) struct AppendRequest {
+pub(crate) struct AppendRequest<'a> {
     pub(crate) head: Head,
     pub(crate) content_length: Option<u64>,
+    pub(crate) observer: Option<&'a BoxedObserver<'a>>,
 }
 
 struct AppendBounds {
@@ -47,7 +49,7 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-        request: AppendRequest,
+        request: AppendRequest<'_>,
         body: &mut B,
     ) -> (
         Option<SystemTime>,
@@ -78,7 +80,7 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-        request: AppendRequest,
+        request: AppendRequest<'_>,
         body: &mut B,
         expires: &mut Option<SystemTime>,
     ) -> Result<(Arc<Upload>, u64, ClientResponse), Error> {
@@ -103,6 +105,7 @@ impl Engine {
         let AppendRequest {
             head,
             content_length,
+            observer,
         } = request;
         let (end, is_verified) = (head.end, head.checksum.is_present());
         // With a checksum, the length is declared only after the bytes are verified.
@@ -126,6 +129,7 @@ impl Engine {
                 body,
                 content_length,
                 checksum: head.checksum,
+                observer,
             };
             let received = self
                 .receive(
@@ -180,7 +184,7 @@ impl Engine {
     async fn lease_for_append<B: RequestBody + Unpin>(
         &self,
         id: &UploadId,
-        request: &AppendRequest,
+        request: &AppendRequest<'_>,
         body: &mut PeekedBody<'_, B>,
         is_live: bool,
     ) -> Result<Lease, Error> {
@@ -232,7 +236,7 @@ impl Engine {
         &self,
         upload: &Upload,
         offset: u64,
-        request: &AppendRequest,
+        request: &AppendRequest<'_>,
     ) -> Result<AppendBounds, Error> {
         if upload.is_final() {
             return Err(ProblemKind::ModifyFinal.into());

@@ -1,9 +1,13 @@
-use std::{future::Future, sync::Arc, time::SystemTime};
+use std::{future::Future, mem, sync::Arc, time::SystemTime};
 
-use landfall_protocol::{Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind};
+use landfall_protocol::{
+    ChecksumPlacement, Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind,
+};
 
 use super::{
-    Engine, Error, InspectOutcome, RequestContext, add, receive::BodyStream, transfer::Interruption,
+    Engine, Error, InspectOutcome, RequestContext, add,
+    receive::BodyStream,
+    transfer::{BoxedObserver, Interruption},
 };
 use crate::{
     event::{EventKind, TerminationReason},
@@ -14,11 +18,11 @@ use crate::{
     upload::{Completion, Upload, UploadId, UploadKind},
 };
 
-#[derive(Debug)]
-pub(crate) struct CreateRequest {
+pub(crate) struct CreateRequest<'a> {
     pub(crate) head: Head,
     pub(crate) parts: Vec<UploadId>,
     pub(crate) content_length: Option<u64>,
+    pub(crate) observer: Option<&'a BoxedObserver<'a>>,
 }
 
 #[derive(Debug)]
@@ -59,14 +63,11 @@ impl Engine {
     pub(crate) async fn create<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
-        request: CreateRequest,
+        // By reference, since the futures would store it twice.
+        request: &mut CreateRequest<'_>,
         body: &mut B,
     ) -> Result<Created, Error> {
-        let CreateRequest {
-            head,
-            parts,
-            content_length,
-        } = request;
+        let (head, content_length) = (&mut request.head, request.content_length);
         let _in_flight = self.enter_transfer()?;
         self.check_access(context, Intent::Create, None).await?;
         let length = match head.declared {
@@ -75,12 +76,12 @@ impl Engine {
         };
         let mut upload = Upload::new(UploadId::random(), length);
         upload.awaits_end = head.end == DeclaredEnd::Later && length.is_some();
-        upload.metadata = head.metadata;
+        upload.metadata = mem::take(&mut head.metadata);
         upload.created = Some(SystemTime::now());
         if self.tracks_completion() {
             upload.completion = Completion::Pending;
         }
-        match head.concat {
+        match head.concat.take() {
             None => {}
             Some(Concat::Partial) => upload.kind = UploadKind::Partial,
             Some(Concat::Final { header, .. }) => {
@@ -88,7 +89,7 @@ impl Engine {
                     return Err(ProblemKind::ModifyFinal.into());
                 }
                 upload.kind = UploadKind::Final {
-                    parts,
+                    parts: mem::take(&mut request.parts),
                     header,
                     concatenated: false,
                 };
@@ -157,11 +158,15 @@ impl Engine {
             Ok((upload, (append, lease)))
         };
         let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
+        if let Some(observer) = request.observer {
+            observer.created(&upload);
+        }
         let remaining = self.remaining(&upload, upload.length, 0);
         let body_stream = BodyStream {
             body,
             content_length,
-            checksum: head.checksum,
+            checksum: mem::replace(&mut head.checksum, ChecksumPlacement::None),
+            observer: request.observer,
         };
         let received = match self
             .receive(context, &upload, append, &lease, remaining, body_stream)
@@ -173,7 +178,7 @@ impl Engine {
         let offset = received.offset;
         match received.interruption {
             None => {}
-            // The client never learns the URL of a rejected creation, so nothing may remain of it (E-22).
+            // Nothing may remain of a rejected creation, whose URL most clients never learn (E-22).
             // The bytes of an interrupted connection are kept until the upload expires (E-21).
             Some(
                 interruption @ (Interruption::Overrun

@@ -12,6 +12,7 @@ use landfall_protocol::{
 
 use super::{
     Handler, download,
+    interim::InterimProgress,
     response::{self, Rejection, ResponseContent, ResponseDraft},
     rufh::{self, UploadState},
 };
@@ -125,12 +126,14 @@ impl Handler {
                 .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
-        let request = CreateRequest {
+        let interim = InterimProgress::observer(self, head.parts, head.draft, 0);
+        let mut request = CreateRequest {
             head: create,
             parts: ids,
             content_length: head.content_length,
+            observer: interim.as_ref(),
         };
-        let created = engine.create(&head.context, request, body).await?;
+        let created = engine.create(&head.context, &mut request, body).await?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
         tracing::debug!(
@@ -188,9 +191,11 @@ impl Handler {
                 });
             }
         };
+        let interim = InterimProgress::observer(self, head.parts, head.draft, append.offset);
         let request = AppendRequest {
             head: append,
             content_length: head.content_length,
+            observer: interim.as_ref(),
         };
         let (expires, appended) = engine.append(&head.context, id, request, body).await;
         let appended = match (appended, head.draft) {

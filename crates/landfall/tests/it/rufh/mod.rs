@@ -7,6 +7,7 @@ mod ends;
 mod fields;
 mod hooks;
 mod inspecting;
+mod interim;
 mod together;
 
 use crate::harness::{DATA, Site, TestRequest, TestResponse, everywhere, with_defaults};
