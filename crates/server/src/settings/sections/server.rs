@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use landfall::{InteropVersions, InvalidInteropVersion};
+use landfall::{InterimResponses, InteropVersions, InvalidInteropVersion};
 
 use super::table::group;
 use crate::settings::types::{AllowOrigin, Durability, LogFormat, LogLevel};
@@ -35,6 +35,12 @@ fn milliseconds(text: &str) -> value::Parsed<String> {
 }
 
 const COMPAT: &[(&str, bool)] = &[("strict", false), ("tusd", true)];
+
+const INTERIM_RESPONSES: &[(&str, InterimResponses)] = &[
+    ("auto", InterimResponses::Auto),
+    ("on", InterimResponses::On),
+    ("off", InterimResponses::Off),
+];
 
 const DURABILITY: &[(&str, Durability)] = &[
     ("none", Durability::None),
@@ -122,6 +128,11 @@ group! {
         alias Switch "enable-experimental-protocol" by experimental
         => "Interop versions of the IETF draft Resumable Uploads for HTTP that are accepted in addition to tus \
             1.0.0: on (all known versions), off, or a list such as 6,10.";
+    interim_responses: InterimResponses = |v| value::choice(v, INTERIM_RESPONSES),
+        "rufh-104", Text("auto|on|off"), "auto"
+        => "Interim responses of the IETF draft, 104 (Upload Resumption Supported), over HTTP/1.1. auto: not with \
+            --behind-proxy, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies \
+            such as nginx take them for the final response.";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
             use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \

@@ -24,6 +24,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("disable-download", "true"),
     ("disable-unfinished-download", "true"),
     ("rufh", "6,10"),
+    ("rufh-104", "on"),
     ("compat", "tusd"),
     ("disable-termination", "true"),
     ("disable-concatenation", "true"),
