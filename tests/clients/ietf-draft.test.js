@@ -3,7 +3,9 @@
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
+import http from 'node:http'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
@@ -111,7 +113,8 @@ test('curl sends a file in one request, and its rest in another', { timeout: 60_
   const source = await sourceFile(t, 3 * MIB + 1)
   const curl = async (...args) => {
     const { stdout } = await run('curl', ['-sS', '-i', ...args])
-    return stdout.replaceAll('\r', '').replace(/^HTTP\/1\.1 100 Continue\n\n/, '')
+    // Without interim responses.
+    return stdout.replaceAll('\r', '').replace(/^(HTTP\/1\.1 1\d\d .*\n(.+\n)*\n)+/, '')
   }
   const version = ['-H', 'Upload-Draft-Interop-Version: 10']
   const answer = await curl('-X', 'PUT', '--data-binary', `@${source.path}`, ...version, '-H', 'Upload-Complete: ?1', landfall.endpoint)
@@ -126,4 +129,87 @@ test('curl sends a file in one request, and its rest in another', { timeout: 60_
   await curl('-X', 'PATCH', '-d', 'world', ...type, ...version, '-H', 'Upload-Offset: 6', '-H', 'Upload-Complete: ?1', path)
   assert.deepEqual(await stateOf(path), [11, '?1', 11])
   assert.equal(await landfall.sha256(path), sha256(Buffer.from('hello world')))
+})
+
+/** Starts a request of the draft without its body, and collects its interim responses. */
+function begin(url, { method = 'POST', length, headers = {} }) {
+  const request = http.request(url, {
+    method,
+    headers: {
+      'Upload-Draft-Interop-Version': '10',
+      'Upload-Complete': '?1',
+      'Content-Length': String(length),
+      ...headers,
+    },
+  })
+  const interim = []
+  request.on('information', (response) => interim.push(response))
+  const response = once(request, 'response').then(async ([response]) => {
+    response.resume()
+    await once(response, 'end')
+    return response
+  })
+  response.catch(() => {})
+  request.flushHeaders()
+  return { request, interim, response }
+}
+
+test('interim responses name a new upload before its content, and its offset later', { timeout: 60_000 }, async (t) => {
+  const landfall = await Landfall.start(t)
+  const data = bytes(20 * MIB)
+  const { request, interim, response } = begin(landfall.endpoint, { length: data.length })
+  await until(() => interim.length === 1)
+  const [{ statusCode, statusMessage, headers }] = interim
+  assert.deepEqual([statusCode, statusMessage], [104, 'Upload Resumption Supported'])
+  assert.equal(headers['upload-draft-interop-version'], '10')
+  assert.equal(headers['upload-limit'], 'min-size=0')
+  const url = headers.location
+  assert.deepEqual(await stateOf(url), [0, '?0', data.length])
+
+  request.write(data.subarray(0, 9 * MIB))
+  await until(async () => (await stateOf(url))[0] === 9 * MIB)
+  // Each byte is an occasion to report.
+  let sent = 9 * MIB
+  await until(() => {
+    request.write(data.subarray(sent, ++sent))
+    return interim.length === 2
+  })
+  assert.equal(interim[1].headers.location, url)
+  const offset = Number(interim[1].headers['upload-offset'])
+  assert.ok(offset > 9 * MIB && offset <= sent, String(offset))
+  request.destroy()
+
+  // The rest of the cut upload.
+  await until(async () => (await stateOf(url))[0] >= offset)
+  const [start] = await stateOf(url)
+  const rest = begin(url, {
+    method: 'PATCH',
+    length: data.length - start,
+    headers: { 'Upload-Offset': String(start), 'Content-Type': 'application/partial-upload' },
+  })
+  rest.request.end(data.subarray(start))
+  assert.equal((await rest.response).statusCode, 201)
+  assert.ok(rest.interim.every(({ headers }) => headers.location === undefined))
+  assert.equal(await landfall.sha256(url), sha256(data))
+  await assert.rejects(response)
+})
+
+test('interim responses are sent by --rufh-104', { timeout: 60_000 }, async (t) => {
+  const forwarded = { 'X-Forwarded-For': '192.0.2.1' }
+  for (const [args, headers, count] of [
+    [[], {}, 1],
+    [[], forwarded, 0],
+    [['-behind-proxy'], {}, 0],
+    [['-rufh-104', 'on', '-behind-proxy'], forwarded, 1],
+    [['-rufh-104', 'off'], {}, 0],
+  ]) {
+    const landfall = await Landfall.start(t, { args })
+    for (let round = 0; round < 3; round++) {
+      const { request, interim, response } = begin(landfall.endpoint, { length: 5, headers })
+      request.end('hello')
+      const { statusCode, headers: fields } = await response
+      assert.equal(statusCode, 201)
+      assert.deepEqual(interim.map((one) => one.headers.location), Array(count).fill(fields.location))
+    }
+  }
 })

@@ -166,6 +166,14 @@ impl Body {
         }
     }
 
+    /// The HTTP/1 connection that receives this body.
+    pub(super) fn http1_connection(&self) -> Option<&Arc<ConnectionShared>> {
+        match &self.kind {
+            Kind::Http1 { shared, .. } => Some(shared),
+            Kind::Ended | Kind::Http2 { .. } => None,
+        }
+    }
+
     fn end(&mut self) {
         self.queued = None;
         match std::mem::replace(&mut self.kind, Kind::Ended) {

@@ -1,7 +1,7 @@
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use http::Request;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::addresses::{AddressPermit, TOO_MANY_CONNECTIONS};
 use super::handover::Handover;
 use super::info::ConnectionInfo;
+use super::interim::InterimQueue;
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
 use super::timeouts::{ConnectionActivity, Phase, ServerShared};
@@ -38,6 +39,8 @@ pub(super) struct ConnectionShared {
     abandoned: Mutex<Option<Incoming>>,
     pub(super) address_limited: AtomicBool,
     pub(super) handover: Handover,
+    /// Created by the first request that may send interim responses.
+    pub(super) interim: OnceLock<Box<InterimQueue>>,
 }
 
 impl ConnectionShared {
@@ -62,6 +65,7 @@ impl ConnectionShared {
             abandoned: Mutex::default(),
             address_limited: AtomicBool::new(false),
             handover: Handover::default(),
+            interim: OnceLock::new(),
         })
     }
 
@@ -135,6 +139,11 @@ impl ConnectionShared {
                 .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
         }
         Ok(())
+    }
+
+    pub(super) fn has_announcement(&self) -> bool {
+        let queue = self.interim.get();
+        queue.is_some_and(|queue| queue.has_announcement())
     }
 
     pub(super) fn has_streams(&self) -> bool {

@@ -427,6 +427,14 @@ impl ServerIo {
         }
     }
 
+    fn poll_interim(&mut self, cx: &mut Context<'_>, starts: bool) -> Poll<io::Result<()>> {
+        let Self { stream, shared, .. } = self;
+        let Some(queue) = shared.interim.get() else {
+            return Poll::Ready(Ok(()));
+        };
+        either!(stream, stream => queue.poll_write(cx, Pin::new(stream), &shared.activity, starts))
+    }
+
     fn count_written(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.set_waiting(WRITING, outcome.is_pending());
         if let Poll::Ready(Ok(n)) = outcome {
@@ -443,7 +451,12 @@ impl AsyncWrite for ServerIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.write_stopped()?;
-        let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_write(cx, bytes));
+        let outcome = match self.poll_interim(cx, false) {
+            Poll::Ready(Ok(())) => {
+                either!(&mut self.stream, stream => Pin::new(stream).poll_write(cx, bytes))
+            }
+            unfinished => unfinished.map_ok(|()| 0),
+        };
         self.count_written(outcome)
     }
 
@@ -457,8 +470,12 @@ impl AsyncWrite for ServerIo {
             return self.poll_write(cx, slice);
         }
         self.write_stopped()?;
-        let outcome =
-            either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(cx, slices));
+        let outcome = match self.poll_interim(cx, false) {
+            Poll::Ready(Ok(())) => {
+                either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+            }
+            unfinished => unfinished.map_ok(|()| 0),
+        };
         self.count_written(outcome)
     }
 
@@ -468,6 +485,8 @@ impl AsyncWrite for ServerIo {
 
     /// hyper flushes when it has nothing left to write: the response has been sent.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nothing waits for interim responses. hyper meets an error at its next read or write.
+        let _ = self.poll_interim(cx, true);
         if let Socket::Tls(stream) = &mut self.stream {
             let outcome = Pin::new(stream).poll_flush(cx);
             self.set_waiting(WRITING, outcome.is_pending());

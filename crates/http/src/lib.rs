@@ -14,6 +14,7 @@
 //!   hyper parses it, because hyper leaves no trace of some ambiguous heads.
 //! * **Lingering close**: a response sent before the end of a request body reaches the client instead
 //!   of being destroyed by a TCP reset.
+//! * **Interim responses** (`interim`): a service can send them with [`interim_sender`].
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
 //!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
@@ -28,6 +29,7 @@ mod driver;
 mod fair_queue;
 mod handover;
 mod info;
+mod interim;
 mod io;
 mod limits;
 mod listener;
@@ -48,6 +50,7 @@ mod workers;
 pub use addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use body::{Body, BodyError, ResponseBody};
 pub use info::{ConnectionInfo, Endpoint};
+pub use interim::interim_sender;
 pub use limits::ConnectionLimits;
 pub use listener::Listener;
 pub use log_throttle::LogThrottle;

@@ -163,6 +163,8 @@ enum State<S: HttpService> {
         request: Option<Request<Body>>,
     },
     Running(S::Future),
+    /// hyper flushes once before it gets the response, so that an interim response can leave.
+    Announcing(Option<Response<S::Body>>),
     Rejected(HttpRejection),
     HandedOver,
     Answered(Option<Response<OutgoingBody<S::Body>>>),
@@ -200,6 +202,18 @@ impl<S: HttpService> Future for ResponseFuture<S> {
                 }
                 State::Running(future) => {
                     let Ok(response) = ready!(Pin::new(future).poll(cx));
+                    let guard = me.guard.as_ref();
+                    if guard.is_some_and(|guard| guard.shared.has_announcement()) {
+                        me.state = State::Announcing(Some(response));
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(Ok(finish_response(response, take_guard(&mut me.guard))));
+                }
+                State::Announcing(response) => {
+                    let response = response
+                        .take()
+                        .expect("a future is not polled after its end");
                     return Poll::Ready(Ok(finish_response(response, take_guard(&mut me.guard))));
                 }
                 State::Rejected(rejection) => {
@@ -243,6 +257,9 @@ fn take_guard(guard: &mut Option<RequestGuard>) -> RequestGuard {
 fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Response<OutgoingBody<B>> {
     if !guard.http2 {
         guard.shared.responded.store(true, Relaxed);
+        if let Some(queue) = guard.shared.interim.get() {
+            queue.close();
+        }
         if guard.shared.unread_bytes.load(Relaxed) > MAX_DISCARDED_REST {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);

@@ -1,7 +1,10 @@
 //! A request whose client sends little: it has no hyper connection and no buffer, and continues as
 //! [handed over](super::handover).
 
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite as _;
 
 use super::handover::Handover;
 use super::io::ServerIo;
@@ -21,6 +24,8 @@ impl<S: HttpService> SlowBody<S> {
             if self.response.poll_answered(cx).is_ready() || handover.has_data() {
                 return Poll::Ready(());
             }
+            // Interim responses. hyper meets an error when it continues.
+            let _ = Pin::new(&mut self.io).poll_flush(cx);
             let Some(data) = ready!(self.io.poll_slow_body(cx)) else {
                 return Poll::Ready(());
             };

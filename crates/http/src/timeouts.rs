@@ -165,6 +165,14 @@ impl ConnectionActivity {
         self.requests.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
+    pub(super) fn request_number(&self) -> u32 {
+        self.requests.load(Relaxed)
+    }
+
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
     pub(super) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }

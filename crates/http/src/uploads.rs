@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body_util::{
     BodyExt as _, Either,
     combinators::{MapErr, UnsyncBoxBody},
@@ -26,8 +26,11 @@ use tower_service::Service;
 
 use crate::{
     Body, BodyError, ConnectionInfo, ConnectionLimits, Endpoint, Listener, NetStats, Shutdown,
-    serve,
+    interim_sender, serve,
 };
+
+/// Clients without it get no interim responses.
+const INTEROP_VERSION: HeaderName = HeaderName::from_static("upload-draft-interop-version");
 
 /// The body of a response that is not the handler's.
 pub type OtherBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -108,6 +111,11 @@ impl Service<Request<Body>> for UploadService {
             };
             let tls = info.tls;
             request.extensions_mut().insert(Peer { address, tls });
+        }
+        if request.headers().contains_key(INTEROP_VERSION)
+            && let Some(sender) = interim_sender(&request)
+        {
+            request.extensions_mut().insert(sender);
         }
         match self.routes.route(request) {
             Route::Other(response) => ServiceFuture::Other(response),

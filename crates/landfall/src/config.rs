@@ -61,6 +61,26 @@ pub enum LocationStyle {
     Prefix(String),
 }
 
+/// When clients of the IETF draft get interim responses, 104 (Upload Resumption Supported).
+///
+/// They name the upload while its bytes are received, so a client can resume it if it loses the connection
+/// within its first request. They need a server with an
+/// [`InterimSender`](crate::service::InterimSender), and a request of HTTP/1.1 that names an accepted interop
+/// version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InterimResponses {
+    /// Not if a proxy is expected or seen: [`Config::forwarded`] is not [`Forwarded::Ignore`], or the request
+    /// has `Via`, `Forwarded` or `X-Forwarded-*`.
+    ///
+    /// Proxies such as nginx take a 104 for the final response.
+    #[default]
+    Auto,
+    /// Also through proxies.
+    On,
+    /// Never.
+    Off,
+}
+
 /// The time for which uploads are retained; `None` is forever.
 ///
 /// An expired upload returns 410. Its bytes are removed by a [`Sweeper`](crate::Sweeper), which the
@@ -167,6 +187,8 @@ pub struct Config {
     pub lenient_metadata: bool,
     /// The accepted versions of the IETF draft "Resumable Uploads for HTTP", in addition to tus 1.0.0.
     pub interop_versions: InteropVersions,
+    /// Interim responses of the IETF draft.
+    pub interim_responses: InterimResponses,
     /// Rejects DELETE with 405 and does not advertise `termination`.
     ///
     /// Uploads are still removed when they expire, or when a hook stops or denies them.
@@ -209,6 +231,7 @@ impl Config {
             disable_unfinished_download: false,
             lenient_metadata: false,
             interop_versions: InteropVersions::default(),
+            interim_responses: InterimResponses::default(),
             disable_termination: false,
             disable_concatenation: false,
             hooks: Vec::new(),

@@ -50,7 +50,7 @@ pub use landfall_protocol::rufh::{InteropVersion, InteropVersions, InvalidIntero
 
 pub use self::{
     compose::Composer,
-    config::{Config, ConfigError, Lifetimes, Limits, LocationStyle},
+    config::{Config, ConfigError, InterimResponses, Lifetimes, Limits, LocationStyle},
     engine::{Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
     service::{Handler, Stats},
 };

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use landfall_http::{
-    Body, BodyError, ConnectionInfo, ConnectionLimits, Listener, NetStats, Shutdown, serve,
+    Body, BodyError, ConnectionInfo, ConnectionLimits, Listener, NetStats, Shutdown,
+    interim_sender, serve,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -215,6 +216,7 @@ pub(crate) fn get(path: &str) -> String {
 /// * `/refuse`: 413 without reading the body
 /// * `/late/MS`: answers after so many milliseconds
 /// * `/bytes/N`: a body of so many bytes
+/// * `/interim/MODE`: sends interim responses, see [`interim`]
 /// * `/panic`: panics
 /// * else: `hello`
 #[derive(Clone)]
@@ -266,6 +268,9 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
         }
         return plain(StatusCode::OK, format!("{total} late"));
     }
+    if let Some(mode) = path.strip_prefix("/interim/") {
+        return interim(mode, request).await;
+    }
     match path.as_str() {
         "/peer" => {
             let info = request.extensions().get::<ConnectionInfo>().unwrap();
@@ -280,6 +285,58 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
         "/panic" => panic!("as asked"),
         _ => plain(StatusCode::OK, "hello".into()),
     }
+}
+
+/// How often [`interim`] has sent all of `flood`.
+pub(crate) static FLOODS: AtomicU64 = AtomicU64::new(0);
+
+/// Sends a 104 with `Location`, and others with growing `Upload-Offset`: `frames` after each frame of the body,
+/// `ticks` from another task, `flood` many large ones before it reads the body. Returns the length of the
+/// body and whether interim responses can be sent. Tries to send more after its response.
+async fn interim(mode: &str, request: Request<Body>) -> Response<ProbeBody> {
+    let sender = interim_sender(&request);
+    let can_send = sender.is_some();
+    let send = move |name: &'static str, value: String| {
+        if let Some(sender) = &sender {
+            let response = Response::builder().status(104).header(name, value);
+            sender.send(response.body(()).unwrap());
+        }
+    };
+    send("location", "/a".into());
+    if mode == "flood" {
+        for n in 1..=2_000 {
+            send("upload-offset", format!("{n}{}", " x".repeat(4_000)));
+            tokio::task::yield_now().await;
+        }
+        FLOODS.fetch_add(1, Relaxed);
+    }
+    let send = Arc::new(send);
+    let ticking = (mode == "ticks").then(|| {
+        let send = send.clone();
+        tokio::spawn(async move {
+            for n in 1.. {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                send("upload-offset", n.to_string());
+            }
+        })
+    });
+    let (mut body, mut total) = (request.into_body(), 0);
+    while let Some(frame) = body.frame().await {
+        total += frame.unwrap().into_data().unwrap().len();
+        if mode == "frames" {
+            send("upload-offset", total.to_string());
+        }
+    }
+    if let Some(ticking) = ticking {
+        ticking.abort();
+    }
+    tokio::spawn(async move {
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            send("too-late", "1".into());
+        }
+    });
+    plain(StatusCode::OK, format!("{total} {can_send}"))
 }
 
 async fn sink(mut body: Body) -> (StatusCode, String) {

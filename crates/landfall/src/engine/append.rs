@@ -12,8 +12,10 @@ use landfall_protocol::{Append as Head, Checksum, DeclaredEnd, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
-    Engine, Error, RequestContext, create::can_complete, receive::BodyStream,
-    transfer::Interruption,
+    Engine, Error, RequestContext,
+    create::can_complete,
+    receive::BodyStream,
+    transfer::{BoxedObserver, Interruption},
 };
 use crate::{
     BoxError,
@@ -27,12 +29,12 @@ use crate::{
 const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
-#[derive(Debug)]
-pub(crate) struct AppendRequest {
+pub(crate) struct AppendRequest<'a> {
     pub(crate) head: Head,
     pub(crate) content_length: Option<u64>,
     /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
     pub(crate) max_content: u64,
+    pub(crate) observer: Option<&'a BoxedObserver<'a>>,
 }
 
 struct AppendBounds {
@@ -49,7 +51,7 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-        request: AppendRequest,
+        request: AppendRequest<'_>,
         body: &mut B,
     ) -> (
         Option<SystemTime>,
@@ -82,7 +84,7 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-        request: AppendRequest,
+        request: AppendRequest<'_>,
         body: &mut B,
         expires: &mut Option<SystemTime>,
     ) -> Result<(Arc<Upload>, u64, ClientResponse), Error> {
@@ -106,6 +108,7 @@ impl Engine {
             head,
             content_length,
             max_content,
+            observer,
         } = request;
         let (end, is_verified) = (head.end, head.checksum.is_present());
         if !was_complete && self.must_prepare_completion(&upload, &head) {
@@ -129,6 +132,7 @@ impl Engine {
                 body,
                 content_length,
                 checksum: head.checksum,
+                observer,
             };
             let received = self
                 .receive(
@@ -184,7 +188,7 @@ impl Engine {
     async fn lease_for_append<B: RequestBody + Unpin>(
         &self,
         id: &UploadId,
-        request: &AppendRequest,
+        request: &AppendRequest<'_>,
         body: &mut PeekedBody<'_, B>,
         is_live: bool,
     ) -> Result<Lease, Error> {
@@ -236,7 +240,7 @@ impl Engine {
         &self,
         upload: &Upload,
         offset: u64,
-        request: &AppendRequest,
+        request: &AppendRequest<'_>,
     ) -> Result<AppendBounds, Error> {
         if upload.is_final() {
             return Err(ProblemKind::ModifyFinal.into());

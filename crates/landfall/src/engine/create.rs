@@ -1,9 +1,13 @@
-use std::{future::Future, sync::Arc, time::SystemTime};
+use std::{future::Future, mem, sync::Arc, time::SystemTime};
 
-use landfall_protocol::{Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind};
+use landfall_protocol::{
+    ChecksumPlacement, Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind,
+};
 
 use super::{
-    Engine, Error, InspectOutcome, RequestContext, add, receive::BodyStream, transfer::Interruption,
+    Engine, Error, InspectOutcome, RequestContext, add,
+    receive::BodyStream,
+    transfer::{BoxedObserver, Interruption},
 };
 use crate::{
     event::{EventKind, TerminationReason},
@@ -14,13 +18,13 @@ use crate::{
     upload::{Completion, Upload, UploadId, UploadKind},
 };
 
-#[derive(Debug)]
-pub(crate) struct CreateRequest {
+pub(crate) struct CreateRequest<'a> {
     pub(crate) head: Head,
     pub(crate) parts: Vec<UploadId>,
     pub(crate) content_length: Option<u64>,
     /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
     pub(crate) max_content: u64,
+    pub(crate) observer: Option<&'a BoxedObserver<'a>>,
 }
 
 #[derive(Debug)]
@@ -61,33 +65,35 @@ impl Engine {
     pub(crate) async fn create<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
-        request: Box<CreateRequest>,
+        // By reference, since the futures would store it twice.
+        request: &mut CreateRequest<'_>,
         body: &mut B,
     ) -> Result<Created, Error> {
         let (content_length, max_content) = (request.content_length, request.max_content);
+        let head = &mut request.head;
         let _in_flight = self.enter_transfer()?;
         self.check_access(context, Intent::Create, None).await?;
-        let length = match request.head.declared {
+        let length = match head.declared {
             DeclaredLength::Known(length) => Some(length),
             DeclaredLength::Deferred | DeclaredLength::SumOfParts => None,
         };
         let mut upload = Upload::new(UploadId::random(), length);
-        upload.awaits_end = request.head.end == DeclaredEnd::Later && length.is_some();
-        upload.repr_digest = self.verifiable(request.head.repr_digest);
-        upload.metadata = request.head.metadata;
+        upload.awaits_end = head.end == DeclaredEnd::Later && length.is_some();
+        upload.repr_digest = self.verifiable(head.repr_digest.take());
+        upload.metadata = mem::take(&mut head.metadata);
         upload.created = Some(SystemTime::now());
         if self.tracks_completion(&upload) {
             upload.completion = Completion::Pending;
         }
-        match request.head.concat {
+        match head.concat.take() {
             None => {}
             Some(Concat::Partial) => upload.kind = UploadKind::Partial,
             Some(Concat::Final { header, .. }) => {
-                if request.head.with_upload && content_length != Some(0) {
+                if head.with_upload && content_length != Some(0) {
                     return Err(ProblemKind::ModifyFinal.into());
                 }
                 upload.kind = UploadKind::Final {
-                    parts: request.parts,
+                    parts: mem::take(&mut request.parts),
                     header,
                     concatenated: false,
                 };
@@ -95,17 +101,16 @@ impl Engine {
                 return Box::pin(self.create_final(context, upload)).await;
             }
         }
-        let with_upload = request.head.with_upload;
+        let with_upload = head.with_upload;
         // Clients of tus get the URL with the response, those of the draft may know it before.
-        let is_draft = request.head.end == DeclaredEnd::WithContent;
+        let is_draft = head.end == DeclaredEnd::WithContent;
         if with_upload
             && content_length.is_some_and(|n| n > self.remaining(&upload, upload.length, 0))
         {
             return Err(ProblemKind::SizeExceeded.into());
         }
         // A body without bytes needs no transfer: the result is the same as of a plain creation.
-        let is_transfer =
-            with_upload && (content_length != Some(0) || request.head.checksum.is_present());
+        let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_present());
         if is_transfer {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);
@@ -160,11 +165,15 @@ impl Engine {
             Ok((upload, (append, lease)))
         };
         let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
+        if let Some(observer) = request.observer {
+            observer.created(&upload);
+        }
         let remaining = self.remaining(&upload, upload.length, 0);
         let body_stream = BodyStream {
             body,
             content_length,
-            checksum: request.head.checksum,
+            checksum: mem::replace(&mut head.checksum, ChecksumPlacement::None),
+            observer: request.observer,
         };
         let most = remaining.min(max_content);
         let mut received = match self
@@ -178,7 +187,7 @@ impl Engine {
         let offset = received.offset;
         match received.interruption {
             None => {}
-            // The client never learns the URL of a rejected creation, so nothing may remain of it (E-22).
+            // Nothing may remain of a rejected creation, whose URL most clients never learn (E-22).
             // The bytes of an interrupted connection are kept until the upload expires (E-21).
             Some(
                 interruption @ (Interruption::Overrun
@@ -196,7 +205,7 @@ impl Engine {
             }
         }
         drop(permit);
-        if request.head.end == DeclaredEnd::WithContent && upload.length.is_none() {
+        if head.end == DeclaredEnd::WithContent && upload.length.is_none() {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
         }
         if upload.is_complete_at(offset) {

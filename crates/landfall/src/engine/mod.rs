@@ -39,6 +39,7 @@ pub(crate) use self::{
     events::Reservations,
     hooks::HookCall,
     inspect::InspectOutcome,
+    transfer::{BoxedObserver, TransferObserver},
 };
 pub use self::{
     body_error::RequestBodyError,

@@ -6,7 +6,7 @@ use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
 use super::{
     Engine, Error, RequestContext, add,
     live::{LiveUpload, Visibility},
-    transfer::{Interruption, Transfer, TransferReport},
+    transfer::{BoxedObserver, Interruption, Transfer, TransferReport},
     verifier::Verifier,
 };
 use crate::{
@@ -21,6 +21,7 @@ pub(super) struct BodyStream<'a, B> {
     pub(super) body: &'a mut B,
     pub(super) content_length: Option<u64>,
     pub(super) checksum: ChecksumPlacement,
+    pub(super) observer: Option<&'a BoxedObserver<'a>>,
 }
 
 pub(super) struct Received {
@@ -71,6 +72,7 @@ impl Engine {
                 body_length: body_stream.content_length,
                 timeout: self.config.body_timeout,
                 publish: visibility == Visibility::Immediate,
+                observer: body_stream.observer,
                 verifier: Verifier::new(&body_stream.checksum),
                 is_staged: false,
             };

@@ -10,6 +10,7 @@ pub(crate) mod forwarded;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod interim;
 mod operations;
 pub(crate) mod range;
 mod response;
@@ -42,6 +43,7 @@ pub use self::{
     body::ResponseBody,
     cors::{Cors, InvalidHeaderList},
     forwarded::{Forwarded, Peer},
+    interim::InterimSender,
 };
 use crate::{
     BoxError,
@@ -59,7 +61,8 @@ use crate::{
 ///
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
 /// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
-/// address is also taken from axum's `ConnectInfo<SocketAddr>`.
+/// address is also taken from axum's `ConnectInfo<SocketAddr>`. A server that can send interim responses
+/// provides an [`InterimSender`].
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 

@@ -15,6 +15,7 @@ use landfall_protocol::{
 
 use super::{
     Handler, download,
+    interim::InterimProgress,
     response::{self, Rejection, ResponseContent, ResponseDraft},
     rufh::{self, UploadState},
 };
@@ -138,14 +139,15 @@ impl Handler {
                 .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
-        // Boxed because the future stores it to the end.
-        let request = Box::new(CreateRequest {
+        let interim = InterimProgress::observer(self, head.parts, head.draft, 0);
+        let mut request = CreateRequest {
             head: create,
             parts: ids,
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
-        });
-        let created = engine.create(&head.context, request, body).await?;
+            observer: interim.as_ref(),
+        };
+        let created = engine.create(&head.context, &mut request, body).await?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
         tracing::debug!(
@@ -205,10 +207,12 @@ impl Handler {
                 });
             }
         };
+        let interim = InterimProgress::observer(self, head.parts, head.draft, append.offset);
         let request = AppendRequest {
             head: append,
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
+            observer: interim.as_ref(),
         };
         let (expires, appended) = engine.append(&head.context, id, request, body).await;
         let appended = match (appended, head.draft) {
@@ -296,10 +300,19 @@ impl Handler {
         UploadState {
             offset,
             is_complete: upload.is_complete_at(offset),
-            limits: UploadLimits {
-                max_size: self.0.engine.max_size(upload),
-                ..rufh::limits(&self.0.engine.config.limits, expires)
-            },
+            limits: self.upload_limits(upload, expires),
+        }
+    }
+
+    pub(super) fn upload_limits(
+        &self,
+        upload: &Upload,
+        expires: Option<SystemTime>,
+    ) -> UploadLimits {
+        let engine = &self.0.engine;
+        UploadLimits {
+            max_size: engine.max_size(upload),
+            ..rufh::limits(&engine.config.limits, expires)
         }
     }
 

@@ -56,6 +56,18 @@ impl InteropVersion {
         self.0 >= 7
     }
 
+    /// Returns whether interim responses report the offset.
+    #[must_use]
+    pub const fn reports_progress(self) -> bool {
+        self.0 >= 5
+    }
+
+    /// Returns whether all interim responses to a creation have `Location`, and not the first alone.
+    #[must_use]
+    pub const fn repeats_location(self) -> bool {
+        self.0 >= 8
+    }
+
     /// Returns whether the limit of an upload's lifetime is `expires`, and not `max-age`.
     #[must_use]
     pub const fn names_expires(self) -> bool {

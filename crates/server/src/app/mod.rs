@@ -431,6 +431,7 @@ fn handler_config(
     config.disable_download = protocol.disable_download;
     config.disable_unfinished_download = protocol.disable_unfinished_download;
     config.interop_versions = protocol.interop_versions.clone();
+    config.interim_responses = protocol.interim_responses;
     config.lenient_metadata = protocol.lenient_metadata;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;

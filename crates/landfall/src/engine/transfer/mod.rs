@@ -32,7 +32,20 @@ use crate::{
     lease::{YieldReason, YieldSignal},
     request_body::RequestBody,
     store::Append,
+    upload::Upload,
 };
+
+/// A box, so that references to it are small: futures have several.
+pub(crate) type BoxedObserver<'a> = Box<dyn TransferObserver + 'a>;
+
+/// Follows what a request has stored, before its response.
+pub(crate) trait TransferObserver: Send + Sync {
+    /// The upload of a creation exists, and its content has not been read.
+    fn created(&self, upload: &Upload);
+
+    /// The bytes before `offset` are stored, and HEAD reports them.
+    fn stored(&self, offset: u64);
+}
 
 /// The time for which unverified bytes wait in memory for the rest of their body.
 const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,6 +75,7 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) body_length: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) publish: bool,
+    pub(super) observer: Option<&'a BoxedObserver<'a>>,
     pub(super) verifier: Verifier,
     pub(super) is_staged: bool,
 }
@@ -274,6 +288,9 @@ impl<'m> Transfer<'_, 'm> {
             && let Some(offset) = self.append.readable()
         {
             self.live.publish(offset);
+            if let Some(observer) = self.observer {
+                observer.stored(offset);
+            }
         }
         // Unverified bytes do not count yet.
         self.live.end_write(self.append.offset(), !self.is_staged);

@@ -8,6 +8,7 @@ mod ends;
 mod fields;
 mod hooks;
 mod inspecting;
+mod interim;
 mod limits;
 mod together;
 mod urlsession;

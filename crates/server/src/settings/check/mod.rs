@@ -175,6 +175,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     let disabled = settings.protocol.disable_download;
     let reason = "with --disable-download";
     findings.without_effect_if(disabled, &["disable-unfinished-download"], reason);
+    let is_off = settings.protocol.interop_versions.is_off();
+    findings.without_effect_if(is_off, &["rufh-104"], "with --rufh off");
     let monitoring = &settings.monitoring;
     let lacks_traces = monitoring.otlp_endpoint.is_some() && !cfg!(feature = "otel");
     let reason = not_compiled_in("--otlp-endpoint", "otel");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use landfall::{InteropVersions, InvalidInteropVersion};
+use landfall::{InterimResponses, InteropVersions, InvalidInteropVersion};
 
 use super::table::group;
 use crate::settings::types::{AllowOrigin, Durability, LogFormat, LogLevel};
@@ -35,6 +35,12 @@ fn milliseconds(text: &str) -> value::Parsed<String> {
 }
 
 const COMPAT: &[(&str, bool)] = &[("strict", false), ("tusd", true)];
+
+const INTERIM_RESPONSES: &[(&str, InterimResponses)] = &[
+    ("auto", InterimResponses::Auto),
+    ("on", InterimResponses::On),
+    ("off", InterimResponses::Off),
+];
 
 const DURABILITY: &[(&str, Durability)] = &[
     ("none", Durability::None),
@@ -125,6 +131,11 @@ group! {
     max_append_size: Option<u64> = value::size_or_none, "max-append-size", Size, "0"
         => "Maximum content of one request of the IETF draft, for servers behind proxies that limit bodies. \
             Larger requests get 413, and clients learn the limit; 0 is unlimited.";
+    interim_responses: InterimResponses = |v| value::choice(v, INTERIM_RESPONSES),
+        "rufh-104", Text("auto|on|off"), "auto"
+        => "Interim responses of the IETF draft, 104 (Upload Resumption Supported), over HTTP/1.1. auto: not with \
+            --behind-proxy, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies \
+            such as nginx take them for the final response.";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
             use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \

@@ -107,6 +107,7 @@ const TABLE: &[Row] = &[
     ("disable-concatenation", ALONE, SWITCH),
     ("rufh", ALONE, &["", "nonsense", "2", "256", "6,x", "on,6"]),
     ("max-append-size", ALONE, SIZE),
+    ("rufh-104", ALONE, WORD),
     ("compat", ALONE, WORD),
     ("disable-cors", ALONE, SWITCH),
     (
@@ -627,6 +628,7 @@ fn settings_disabled_by_another_one_are_reported() {
             "disable-unfinished-download",
             "-disable-download --disable-unfinished-download",
         ),
+        ("rufh-104", "-rufh=off --rufh-104=on"),
         ("metrics-path", "-expose-metrics=false --metrics-path=/m"),
         ("min-rate", "-network-timeout=0 --min-rate=99"),
         ("cors-allow-origin", "-disable-cors --cors-allow-origin=x"),

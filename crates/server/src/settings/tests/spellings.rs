@@ -30,6 +30,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("disable-unfinished-download", "true"),
     ("rufh", "6,10"),
     ("max-append-size", "100MiB"),
+    ("rufh-104", "on"),
     ("compat", "tusd"),
     ("disable-termination", "true"),
     ("disable-concatenation", "true"),
