@@ -40,7 +40,7 @@ pub(super) struct ConnectionShared {
     pub(super) address_limited: AtomicBool,
     pub(super) handover: Handover,
     /// Created by the first request that may send interim responses.
-    pub(super) interim: OnceLock<Box<InterimQueue>>,
+    pub(super) interim: OnceLock<Arc<InterimQueue>>,
 }
 
 impl ConnectionShared {

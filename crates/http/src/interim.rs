@@ -1,6 +1,6 @@
 //! Interim responses (1xx) of HTTP/1.1, which hyper's server cannot send.
 //!
-//! They are written to the socket where hyper flushes it: hyper then has no bytes of its own left to write.
+//! They are written to the socket where hyper flushes it: hyper then has written all of its bytes.
 //! The service runs in the connection's task, and hyper flushes after it has polled the service. A service that
 //! responds at once is polled again after that, so that its client gets the announcement. A client that
 //! does not read costs no more memory than two responses: one that it has received in part, which must be
@@ -14,43 +14,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response, Version, header};
+use http::{Response, header};
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 
-use super::body::Body;
-use super::connection::ConnectionShared;
 use super::timeouts::ConnectionActivity;
-
-/// Returns a sender of interim responses to a request.
-///
-/// `None` unless the request is of HTTP/1.1 and has content: without any, the final response is due at once,
-/// and hyper cannot send interim responses in HTTP/2.
-#[must_use]
-pub fn interim_sender(request: &Request<Body>) -> Option<Arc<dyn InterimSender>> {
-    if request.version() != Version::HTTP_11 {
-        return None;
-    }
-    let shared = request.body().http1_connection()?.clone();
-    let number = shared.activity.request_number();
-    let queue = shared.interim.get_or_init(Box::default);
-    queue.0.lock().open_for = Some(number);
-    Some(Arc::new(ConnectionInterim { shared, number }))
-}
 
 #[derive(Debug)]
 struct ConnectionInterim {
-    shared: Arc<ConnectionShared>,
+    queue: Arc<InterimQueue>,
+    activity: Arc<ConnectionActivity>,
     number: u32,
 }
 
 impl InterimSender for ConnectionInterim {
     fn send(&self, response: Response<()>) {
-        let queue = self.shared.interim.get();
-        if queue.is_some_and(|queue| queue.push(self.number, &response)) {
+        if self.queue.push(self.number, &response) {
             // Also for a call from another task.
-            self.shared.activity.wake();
+            self.activity.wake();
         }
     }
 }
@@ -75,6 +57,20 @@ struct WaitingResponse {
 }
 
 impl InterimQueue {
+    /// Returns a sender for the current request.
+    pub(super) fn open(
+        self: Arc<Self>,
+        activity: Arc<ConnectionActivity>,
+    ) -> Arc<dyn InterimSender> {
+        let number = activity.request_number();
+        self.0.lock().open_for = Some(number);
+        Arc::new(ConnectionInterim {
+            queue: self,
+            activity,
+            number,
+        })
+    }
+
     /// Returns whether there is something to write.
     fn push(&self, request: u32, response: &Response<()>) -> bool {
         let mut state = self.0.lock();

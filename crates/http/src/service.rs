@@ -10,9 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use landfall::service::InterimSender;
 use tower_service::Service;
 
 use super::addresses::AddressPermit;
@@ -44,6 +45,20 @@ where
     S::Future: Send + Unpin + 'static,
 {
     type Body = B;
+}
+
+/// Returns a sender of interim responses to a request.
+///
+/// `None` unless the request is of HTTP/1.1 and has content: without any, the final response is due at once,
+/// and hyper cannot send interim responses in HTTP/2.
+#[must_use]
+pub fn interim_sender(request: &Request<Body>) -> Option<Arc<dyn InterimSender>> {
+    if request.version() != Version::HTTP_11 {
+        return None;
+    }
+    let shared = request.body().http1_connection()?;
+    let queue = shared.interim.get_or_init(Arc::default);
+    Some(queue.clone().open(shared.activity.clone()))
 }
 
 #[derive(Debug)]

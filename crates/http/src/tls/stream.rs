@@ -84,7 +84,7 @@ impl TlsStream {
         }
     }
 
-    /// Waits for bytes, of which some may be no plaintext.
+    /// Waits for bytes; they may contain no plaintext.
     pub(in super::super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.rest.is_empty() && !self.ended {
             true => self.tcp.poll_read_ready(cx),

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use landfall::{Handler, service::Peer, store::BoxError};
-use landfall_http::{Body, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase, Tls};
+use landfall_http::{
+    Body, ConnectionInfo, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase, Tls,
+};
 use parking_lot::RwLock;
 
 #[cfg(feature = "grants")]
@@ -189,8 +191,11 @@ impl Routes for App {
 
 impl App {
     fn find(&self, request: Request<Body>) -> Route {
-        let redirect = self.routes.redirect.as_ref();
-        if let Some(response) = redirect.and_then(|redirect| redirect.respond(&request)) {
+        if let Some(redirect) = &self.routes.redirect
+            && let Some(info) = request.extensions().get::<ConnectionInfo>()
+            && !info.tls
+        {
+            let response = redirect_to(redirect.location(&request));
             return Route::Other(Box::pin(async { response }));
         }
         if let Some(proxies) = &self.routes.proxies
@@ -230,9 +235,18 @@ fn not_found() -> Response<OtherBody> {
     plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<OtherBody> {
+fn plain(status: StatusCode, text: &'static str) -> Response<OtherBody> {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     respond(status, kind, Bytes::from_static(text.as_bytes()))
+}
+
+fn redirect_to(location: Option<HeaderValue>) -> Response<OtherBody> {
+    let Some(location) = location else {
+        return plain(StatusCode::BAD_REQUEST, "the Host header is not valid\n");
+    };
+    let mut response = plain(StatusCode::PERMANENT_REDIRECT, "use https://\n");
+    response.headers_mut().insert(header::LOCATION, location);
+    response
 }
 
 fn html_response(html: Bytes, policy: HeaderValue) -> Response<OtherBody> {

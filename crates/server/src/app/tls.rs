@@ -3,10 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use http::{HeaderValue, Request, Response, StatusCode, header, uri::Authority};
-use landfall_http::{ConnectionInfo, Listener, OtherBody, Tls, TlsConfig};
+use http::{HeaderValue, Request, header, uri::Authority};
+use landfall_http::{Listener, Tls, TlsConfig};
 
-use super::routes::plain;
 use crate::settings::{self, Settings};
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,26 +67,11 @@ impl HttpsRedirect {
         })
     }
 
-    /// Returns the response to a request without TLS.
-    pub(super) fn respond<B>(&self, request: &Request<B>) -> Option<Response<OtherBody>> {
-        let info = request.extensions().get::<ConnectionInfo>()?;
-        if info.tls {
-            return None;
-        }
-        let location = self.authority(request).and_then(|authority| {
-            let path = request.uri().path_and_query();
-            let path = path.map_or("/", |path| path.as_str());
-            HeaderValue::try_from(format!("https://{authority}{path}")).ok()
-        });
-        let Some(location) = location else {
-            return Some(plain(
-                StatusCode::BAD_REQUEST,
-                "the Host header is not valid\n",
-            ));
-        };
-        let mut response = plain(StatusCode::PERMANENT_REDIRECT, "use https://\n");
-        response.headers_mut().insert(header::LOCATION, location);
-        Some(response)
+    /// Returns the URL of the request with https, or `None` if it has no valid host.
+    pub(super) fn location<B>(&self, request: &Request<B>) -> Option<HeaderValue> {
+        let path = request.uri().path_and_query();
+        let path = path.map_or("/", |path| path.as_str());
+        HeaderValue::try_from(format!("https://{}{path}", self.authority(request)?)).ok()
     }
 
     fn authority<B>(&self, request: &Request<B>) -> Option<String> {

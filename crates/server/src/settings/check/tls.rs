@@ -22,7 +22,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             },
         );
     } else if tls.is_on() {
-        let reason = "conflicts with --tls-certificate, with which clients choose HTTP/2 by ALPN";
+        let reason = "conflicts with --tls-certificate: over TLS, clients choose HTTP/2 by ALPN";
         findings.problem_if(settings.listen.h2c, "enable-h2c", reason);
         let port = settings.listen.port;
         let reason = "is the port of HTTPS (--port); choose another one";
