@@ -10,6 +10,7 @@ use landfall_protocol::{Metadata, ProblemKind};
 
 use super::{
     body::ResponseBody,
+    operations::set_repr_digest,
     range::{Precondition, RangeRequest},
     response::{ResponseContent, ResponseDraft, date, value},
 };
@@ -92,6 +93,7 @@ pub(super) async fn handle(
             return Ok(draft);
         }
     };
+    set_repr_digest(&mut draft, headers, &inspected.upload, length);
     let size = range.end - range.start;
     let bytes = reader.read(&inspected.upload, range).await?;
     draft.outcome = ResponseContent::Body(ResponseBody::stream(bytes, size, engine.clone()));

@@ -374,6 +374,8 @@ impl Handler {
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {
             download::object_headers(&inspected, &mut draft.headers);
+            let offset = inspected.offset.unwrap_or_default();
+            set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
         }
         Ok(draft)
     }
@@ -385,7 +387,12 @@ fn max_content(draft: Option<DraftRequest>, limits: &Limits) -> u64 {
 }
 
 /// A client that wants the digest of a complete upload gets the one that was verified.
-fn set_repr_digest(draft: &mut ResponseDraft, fields: &HeaderMap, upload: &Upload, offset: u64) {
+pub(super) fn set_repr_digest(
+    draft: &mut ResponseDraft,
+    fields: &HeaderMap,
+    upload: &Upload,
+    offset: u64,
+) {
     if let Some(digest) = &upload.repr_digest
         && upload.is_complete_at(offset)
         && let Some(value) = wanted_repr_digest(fields, digest)

@@ -4,6 +4,7 @@
 mod client;
 mod crashes;
 mod damaged;
+mod denials;
 mod etag;
 mod faults;
 mod idempotency;

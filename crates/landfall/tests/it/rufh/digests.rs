@@ -181,6 +181,12 @@ async fn r_103_wanted_digests_are_returned_where_they_are_known() {
             let reply = sent.with_all(&[WANT]).send().await.expect(204);
             assert_eq!(reply.header("repr-digest"), Some(HELLO));
         }
+        // The file itself, and the upload as clients of tus see it.
+        for method in ["HEAD", "GET"] {
+            let sent = site.request(method, &path).with_all(&[WANT]);
+            let reply = sent.with("Range", "bytes=1-2").send().await;
+            assert_eq!(reply.header("repr-digest"), Some(HELLO));
+        }
         let sent = append(site, NEWEST, &path, 5, true).with_all(&[WANT]);
         let reply = sent.body("").send().await.expect(201);
         assert_eq!(reply.header("repr-digest"), Some(HELLO));
