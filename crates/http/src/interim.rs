@@ -1,6 +1,6 @@
 //! Interim responses (1xx) of HTTP/1.1, which hyper's server cannot send.
 //!
-//! They are written to the socket where hyper flushes it: hyper then has written all of its bytes.
+//! They are written to the socket where hyper flushes it: hyper then has nothing left to write.
 //! The service runs in the connection's task, and hyper flushes after it has polled the service. A service that
 //! responds at once is polled again after that, so that its client gets the announcement. A client that
 //! does not read costs no more memory than two responses: one that it has received in part, which must be

@@ -1,8 +1,14 @@
 //! Interim responses arrive whole, in order, and before the final response of their request.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use http::Request;
+use landfall::{Config, Handler, store::MemoryStore};
+use landfall_http::{
+    Body, ConnectionLimits, Listener, NetStats, Route, Routes, Shutdown, serve_uploads,
+};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -164,4 +170,89 @@ async fn a_client_that_does_not_read_gets_whole_responses_later() {
     );
     assert_eq!(client.ask(get("/")).await.text(), "hello");
     server.stop().await;
+}
+
+#[derive(Debug)]
+struct UploadsOnly;
+
+impl Routes for UploadsOnly {
+    fn route(&self, request: Request<Body>) -> Route {
+        Route::Uploads(request)
+    }
+}
+
+#[tokio::test]
+async fn a_running_upload_is_announced_and_resumed_elsewhere() {
+    let listener = Listener::tcp("127.0.0.1", 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let handler = Handler::new(Config::new(MemoryStore::new())).unwrap();
+    let shutdown = Shutdown::new(Duration::from_secs(5));
+    let server = tokio::spawn(serve_uploads(
+        vec![listener],
+        handler,
+        Arc::new(UploadsOnly),
+        ConnectionLimits::default(),
+        shutdown.clone(),
+        Arc::new(NetStats::default()),
+    ));
+    let connect = async || Client::new(TcpStream::connect(address).await.unwrap());
+    let version = "Host: a\r\nUpload-Draft-Interop-Version: 10\r\n";
+
+    let mut first = connect().await;
+    let creation = format!(
+        "POST /files/ HTTP/1.1\r\n{version}Upload-Complete: ?1\r\nContent-Length: 10\r\n\r\n"
+    );
+    first.send(&creation).await;
+    let announcement = first.answer().await.unwrap();
+    assert_eq!(announcement.status, 104);
+    assert_eq!(
+        announcement.header("upload-draft-interop-version"),
+        Some("10")
+    );
+    let location = announcement.header("location").unwrap();
+    let path = location.strip_prefix("http://a").unwrap();
+    first.send("hello").await;
+
+    let mut second = connect().await;
+    let start = Instant::now();
+    loop {
+        second
+            .send(format!("HEAD {path} HTTP/1.1\r\n{version}\r\n"))
+            .await;
+        let state = second.answer_to("HEAD").await.unwrap();
+        assert_eq!(state.status, 204);
+        if state.header("upload-offset") == Some("5") {
+            break;
+        }
+        assert!(start.elapsed() < TIMEOUT);
+    }
+    let append = format!(
+        "PATCH {path} HTTP/1.1\r\n{version}Upload-Complete: ?1\r\nUpload-Offset: 5\r\n\
+         Content-Type: application/partial-upload\r\nContent-Length: 5\r\n\r\nworld"
+    );
+    let last = second.ask(append).await;
+    assert_eq!(
+        (last.status, last.header("location")),
+        (201, Some(location))
+    );
+
+    // Everything at once, on the same connection.
+    for _ in 0..2 {
+        second.send(format!("{creation}helloworld")).await;
+        let announcement = second.answer().await.unwrap();
+        assert_eq!(announcement.status, 104);
+        let last = second.answer().await.unwrap();
+        assert_eq!(last.status, 201);
+        assert_eq!(last.header("location"), announcement.header("location"));
+    }
+    // A request of tus.
+    let tus = creation.replacen(
+        "Host",
+        "Tus-Resumable: 1.0.0\r\nUpload-Length: 10\r\nHost",
+        1,
+    );
+    assert_eq!(second.ask(tus + "helloworld").await.status, 201);
+    drop((first, second));
+    shutdown.start();
+    server.await.unwrap().unwrap();
 }
