@@ -10,9 +10,9 @@ use landfall_protocol::{Metadata, ProblemKind};
 
 use super::{
     body::ResponseBody,
-    operations::set_repr_digest,
     range::{Precondition, RangeRequest},
     response::{ResponseContent, ResponseDraft, date, value},
+    rufh::set_repr_digest,
 };
 use crate::{
     engine::{Engine, Error, InspectOutcome, RequestContext},

@@ -7,10 +7,7 @@ use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
     parse_size, require_version,
-    rufh::{
-        DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests,
-        wanted_repr_digest,
-    },
+    rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
 };
 
 use super::{
@@ -162,7 +159,7 @@ impl Handler {
             Some(request) => {
                 let state = self.state(&created.upload, offset, created.expires);
                 state.apply_to(&mut draft, request);
-                set_repr_digest(&mut draft, fields, &created.upload, offset);
+                rufh::set_repr_digest(&mut draft, fields, &created.upload, offset);
             }
             None => {
                 draft.expires(created.expires);
@@ -233,7 +230,7 @@ impl Handler {
                 let state = self.state(&upload, offset, expires);
                 draft.status = rufh::append_status(request, state.is_complete);
                 state.apply_to(&mut draft, request);
-                set_repr_digest(&mut draft, fields, &upload, offset);
+                rufh::set_repr_digest(&mut draft, fields, &upload, offset);
                 if state.is_complete {
                     let location = self.0.urls.location(head.parts, id);
                     draft.set(header::LOCATION, response::value(&location)?);
@@ -330,7 +327,7 @@ impl Handler {
             let offset = inspected.offset.unwrap_or_default();
             let state = self.state(upload, offset, inspected.expires);
             state.apply_to(&mut draft, request);
-            set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
+            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
             if let Some(length) = upload.length {
                 draft.set(headers::UPLOAD_LENGTH, length.into());
             }
@@ -375,7 +372,7 @@ impl Handler {
         if self.0.extensions.download && inspected.is_complete() {
             download::object_headers(&inspected, &mut draft.headers);
             let offset = inspected.offset.unwrap_or_default();
-            set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
+            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
         }
         Ok(draft)
     }
@@ -384,21 +381,6 @@ impl Handler {
 /// Only clients of the draft learn the limit.
 fn max_content(draft: Option<DraftRequest>, limits: &Limits) -> u64 {
     draft.and(limits.max_append_size).unwrap_or(u64::MAX)
-}
-
-/// A client that wants the digest of a complete upload gets the one that was verified.
-pub(super) fn set_repr_digest(
-    draft: &mut ResponseDraft,
-    fields: &HeaderMap,
-    upload: &Upload,
-    offset: u64,
-) {
-    if let Some(digest) = &upload.repr_digest
-        && upload.is_complete_at(offset)
-        && let Some(value) = wanted_repr_digest(fields, digest)
-    {
-        draft.set(headers::REPR_DIGEST, value);
-    }
 }
 
 fn content_length(parts: &Parts, body: &impl Body) -> Result<Option<u64>, Problem> {

@@ -7,6 +7,7 @@ use landfall_protocol::{
     Extensions, Operation, ProblemKind, Target, headers,
     rufh::{
         ACCEPT_PATCH, DraftRequest, INTEROP_VERSION, PARTIAL_UPLOAD, UPLOAD_LIMIT, UploadLimits,
+        wanted_repr_digest,
     },
 };
 use serde_json::json;
@@ -15,7 +16,7 @@ use super::{
     ResponseBody,
     response::{Rejection, ResponseContent, ResponseDraft},
 };
-use crate::{config::Limits, engine::Error};
+use crate::{config::Limits, engine::Error, upload::Upload};
 
 const PROBLEM_TYPES: &str = "https://iana.org/assignments/http-problem-types#";
 
@@ -51,6 +52,21 @@ pub(super) fn limits(limits: &Limits, expires: Option<SystemTime>) -> UploadLimi
 pub(super) fn set_limits(draft: &mut ResponseDraft, limits: UploadLimits, request: DraftRequest) {
     if let Ok(value) = HeaderValue::try_from(limits.to_field(request.version())) {
         draft.set(UPLOAD_LIMIT, value);
+    }
+}
+
+/// A client that wants the digest of a complete upload gets the one that was verified.
+pub(super) fn set_repr_digest(
+    draft: &mut ResponseDraft,
+    fields: &HeaderMap,
+    upload: &Upload,
+    offset: u64,
+) {
+    if let Some(digest) = &upload.repr_digest
+        && upload.is_complete_at(offset)
+        && let Some(value) = wanted_repr_digest(fields, digest)
+    {
+        draft.set(headers::REPR_DIGEST, value);
     }
 }
 
