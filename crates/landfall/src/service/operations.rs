@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
