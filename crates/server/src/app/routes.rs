@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt as _, Full};
 use landfall::{Handler, service::Peer, store::BoxError};
 use landfall_http::{
-    Body, ConnectionInfo, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase, Tls,
+    Body, ConnectionInfo, Endpoint, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase,
+    Tls,
 };
 use parking_lot::RwLock;
 
@@ -194,6 +195,7 @@ impl App {
         if let Some(redirect) = &self.routes.redirect
             && let Some(info) = request.extensions().get::<ConnectionInfo>()
             && !info.tls
+            && info.peer != Endpoint::Unix
         {
             let response = redirect_to(redirect.location(&request));
             return Route::Other(Box::pin(async { response }));

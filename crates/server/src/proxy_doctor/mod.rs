@@ -11,11 +11,12 @@ mod interim;
 mod methods;
 mod slow;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use tokio::sync::Mutex;
 use url::{Position, Url};
 
 use self::client::{Client, Exchange, Response};
@@ -40,18 +41,28 @@ pub async fn run(loaded: Loaded, options: ProxyOptions, json: bool) -> anyhow::R
         server: Server::default(),
         overridden: Vec::new(),
         uploads: Vec::new(),
+        creating: Arc::default(),
         url,
         options,
     };
     let progress = doctor.report.progress.clone();
+    let creating = doctor.creating.clone();
     let check = async {
-        tokio::select! {
-            result = run_checks(&mut doctor) => if let Err(finding) = result {
-                doctor.report.add(finding);
-            },
+        let mut checks = Box::pin(run_checks(&mut doctor));
+        let result = tokio::select! {
+            result = &mut checks => result,
             _ = tokio::signal::ctrl_c() => {
                 progress.suspend(|| eprintln!("landfall: interrupted; cleaning up"));
+                // An upload whose URL has not arrived could not be removed.
+                tokio::select! {
+                    result = &mut checks => result,
+                    _ = creating.lock() => Ok(()),
+                }
             }
+        };
+        drop(checks);
+        if let Err(finding) = result {
+            doctor.report.add(finding);
         }
         doctor.clean_up().await;
     };
@@ -95,6 +106,8 @@ struct Doctor {
     /// Methods that only pass as POST with `X-HTTP-Method-Override`.
     overridden: Vec<Method>,
     uploads: Vec<Url>,
+    /// Locked while an upload is created.
+    creating: Arc<Mutex<()>>,
 }
 
 impl Doctor {
@@ -138,6 +151,8 @@ impl Doctor {
 
     /// Creates an upload for a check.
     async fn create(&mut self, length: u64) -> Result<Url, String> {
+        let creating = self.creating.clone();
+        let _creating = creating.lock().await;
         let response = self.request_creation(length).await?;
         self.record_location(&response).ok_or_else(|| {
             let refusal = describe(&response);

@@ -87,6 +87,7 @@ impl Client<'_> {
             200 => {}
             // Rejected or deleted, and the response was lost.
             404 | 410 if self.intention != Intention::Accepted => return Ok(()),
+            422 if self.intention == Intention::Rejected => return Ok(()),
             status => return Err(format!("HEAD: {status}")),
         }
         let offset = usize::try_from(head.offset()).unwrap();
