@@ -45,7 +45,16 @@ impl ModelRun {
         let (replies, ()) = tokio::join!(join_all(requests), reopen);
         gate.quiet().await;
         let mut least = start;
-        for reply in replies {
+        let appends = followers
+            .iter()
+            .any(|follower| matches!(follower, Follower::Append { .. }));
+        for (follower, reply) in followers.iter().zip(replies) {
+            // While the hook decides on a completion, HEAD is rejected.
+            let is_pending =
+                appends && reply.status == 423 && matches!(follower, Follower::Inspect);
+            if is_pending {
+                continue;
+            }
             self.has_failed(&reply)?;
             if reply.is_success() {
                 least = least.max(reply.number("upload-offset").expect("an offset"));
