@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
+use http_body::Body as _;
 use http_body_util::{
     BodyExt as _, Either,
     combinators::{MapErr, UnsyncBoxBody},
@@ -112,7 +113,9 @@ impl Service<Request<Body>> for UploadService {
             let tls = info.tls;
             request.extensions_mut().insert(Peer { address, tls });
         }
-        if request.headers().contains_key(INTEROP_VERSION)
+        // A request without content, such as HEAD, has no interim responses.
+        if !request.body().is_end_stream()
+            && request.headers().contains_key(INTEROP_VERSION)
             && let Some(sender) = interim_sender(&request)
         {
             request.extensions_mut().insert(sender);
