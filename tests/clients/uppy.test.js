@@ -73,7 +73,13 @@ test('Uppy: a caption given in the Dashboard arrives as metadata', { timeout: 12
   const sources = [await sourceFile(t, 1000, { name: 'lake.png' })]
   await add(page, sources)
   await page.locator('.uppy-Dashboard-Item-action--edit').click()
-  await page.getByLabel('Caption').fill('Sunset, 21:14 – “gold”')
+  const caption = page.getByLabel('Caption')
+  // The form is drawn again when the thumbnail is ready.
+  await until(async () => {
+    await caption.fill('Sunset, 21:14 – “gold”')
+    await page.waitForTimeout(200)
+    return (await caption.inputValue()) === 'Sunset, 21:14 – “gold”'
+  })
   await page.getByRole('button', { name: 'Save changes' }).click()
   await startUpload(page)
   const urls = await arrived(page, sources)
