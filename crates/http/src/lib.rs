@@ -2,7 +2,8 @@
 //!
 //! [`serve`] accepts connections on any number of [`Listener`]s, with or without [`Tls`], and speaks
 //! HTTP/1.1, HTTP/1.0 and HTTP/2: over TLS if the client chooses it (ALPN), and else, when
-//! [`ConnectionLimits::http2`] is on, with prior knowledge on the same port.
+//! [`ConnectionLimits::http2`] is on, with prior knowledge on the same port. HTTP/3 has a listener of its own
+//! ([`Listener::http3`]).
 //! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
 //! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
 //! It adds to hyper:
@@ -28,6 +29,7 @@ mod connection;
 mod driver;
 mod fair_queue;
 mod handover;
+mod http3;
 mod info;
 mod interim;
 mod io;
