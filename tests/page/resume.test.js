@@ -231,6 +231,8 @@ test('only one tab works on an upload; the other resumes it when the first is cl
   // Chromium's limit of the rate ends with the tab, and the rest could arrive before the request is aborted.
   if (!visitor.proxy) await visitor.offline();
   await visitor.tab.close();
+  // The proxy would slow this tab, too.
+  await second.slow();
   await row.is('done');
   assert.equal(second.sent('POST').length, 0);
   assert.ok(Number(second.sent('PATCH')[0].headers['upload-offset']) > 0);
