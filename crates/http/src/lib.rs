@@ -2,7 +2,7 @@
 //!
 //! [`serve`] accepts connections on any number of [`Listener`]s, with or without [`Tls`], and speaks
 //! HTTP/1.1, HTTP/1.0 and HTTP/2: over TLS if the client chooses it (ALPN), and else, when
-//! [`ConnectionLimits::http2`] is on, with prior knowledge on the same port. HTTP/3 has a listener of its own
+//! [`ConnectionLimits::http2`] is on, with prior knowledge on the same port. HTTP/3 has another listener
 //! ([`Listener::http3`]).
 //! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
 //! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
@@ -25,6 +25,7 @@
 
 mod addresses;
 mod body;
+mod body_error;
 mod connection;
 mod driver;
 mod fair_queue;
@@ -50,7 +51,8 @@ mod uploads;
 mod workers;
 
 pub use addresses::{AddressLimit, AddressLimits, ClientAddress};
-pub use body::{Body, BodyError, ResponseBody};
+pub use body::{Body, ResponseBody};
+pub use body_error::BodyError;
 pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;
 pub use listener::Listener;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::http3::QuicListener;
+use super::http3::listener::{QuicListener, no_ipv6_only};
 use super::info::{ConnectionInfo, Endpoint, plain};
 use super::io::DetachedSocket;
 use super::tls::Tls;
@@ -152,10 +152,13 @@ impl Listener {
         self
     }
 
-    /// Returns whether it serves TLS.
+    /// Returns whether it serves TLS, which HTTP/3 does always.
     #[must_use]
     pub fn has_tls(&self) -> bool {
-        matches!(self.0, ListenerKind::Tcp(_, Some(_)))
+        matches!(
+            self.0,
+            ListenerKind::Tcp(_, Some(_)) | ListenerKind::Quic(_)
+        )
     }
 
     /// Returns the address of a TCP or UDP listener with its actual port; `None` for a UNIX socket.
@@ -180,7 +183,7 @@ impl Listener {
                 let config = tls.as_ref().map(Tls::server_config);
                 Ok((DetachedSocket::Tcp(stream.into_std()?, config), info))
             }
-            // Its connections have no socket of their own: see `http3`.
+            // Its connections share one socket: see `http3`.
             ListenerKind::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
             ListenerKind::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -206,14 +209,6 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
     Ok(Listener(ListenerKind::Tcp(listener, None)))
-}
-
-/// All addresses are those of both IP versions.
-pub(super) fn no_ipv6_only(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
-    match address.ip() == Ipv6Addr::UNSPECIFIED {
-        true => socket.set_only_v6(false),
-        false => Ok(()),
-    }
 }
 
 fn no_ipv6(error: &io::Error) -> bool {

@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use h3::error::Code;
 use hyper::rt::Executor as _;
-use quinn::{Incoming, ServerConfig, VarInt};
+use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::content::ReceiveWindow;
 use super::exchange::serve_request;
 use super::quic::QuicConnection;
-use super::transport;
+use super::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
 use crate::addresses::Admission;
 use crate::connection::ConnectionShared;
 use crate::info::{ConnectionInfo, Endpoint, plain};
+use crate::limits::ConnectionLimits;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::NetStats;
@@ -32,6 +32,12 @@ const MAX_HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// Frames besides the head of a request have some space, too.
 const EXTRA_HEAD: u64 = 1024;
+
+/// Bytes of all responses of a connection that are kept until the client confirms them.
+const SEND_WINDOW: u64 = 1 << 20;
+
+/// Control streams and those of QPACK, and some of unknown types.
+const UNIDIRECTIONAL_STREAMS: u32 = 8;
 
 /// What all connections of a listener have in common.
 pub(crate) struct ConnectionContext<S> {
@@ -210,4 +216,27 @@ fn pending_unless(is_ready: bool) -> Poll<()> {
     } else {
         Poll::Pending
     }
+}
+
+/// Limits of one connection.
+fn transport(limits: &ConnectionLimits) -> TransportConfig {
+    let integer = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(limits.max_streams.into())
+        .max_concurrent_uni_streams(UNIDIRECTIONAL_STREAMS.into())
+        .stream_receive_window(integer(LARGE_WINDOW))
+        .receive_window(integer(WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(idle_timeout(limits));
+    transport
+}
+
+/// A client that has vanished sends nothing; one that is alive confirms packets, and has the other timeouts.
+fn idle_timeout(limits: &ConnectionLimits) -> Option<IdleTimeout> {
+    let times = [limits.idle_timeout, limits.body_timeout];
+    let longest = times.into_iter().max()?;
+    let is_limited = times.iter().all(|time| !time.is_zero());
+    IdleTimeout::try_from(longest).ok().filter(|_| is_limited)
 }

@@ -2,24 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use h3::error::StreamError;
-use h3::server::RequestStream;
 use http_body::{Body, Frame, SizeHint};
-use quinn::VarInt;
 
-use super::exchange::Exchange;
-use super::quic::RecvStream;
-use super::{LARGE_WINDOW, WINDOW};
-use crate::body::BodyError;
+use super::interim::{Exchange, Receiving};
+use super::window::{ReceiveWindow, WINDOW};
+use crate::body_error::BodyError;
 use crate::stats::NetStats;
-use crate::timeouts::ServerShared;
-
-/// What arrives of a request.
-pub(super) type Receiving = RequestStream<RecvStream, Bytes>;
 
 /// The content of a request of HTTP/3.
 pub(crate) struct Http3Content {
@@ -186,35 +178,5 @@ fn body_error(error: StreamError) -> BodyError {
         }
         StreamError::StreamError { reason, .. } => BodyError::Malformed(reason),
         _ => BodyError::UnexpectedEnd,
-    }
-}
-
-/// The flow-control window of a connection, which is large only while few long bodies arrive fast.
-pub(super) struct ReceiveWindow {
-    pub(super) connection: quinn::Connection,
-    pub(super) server: Arc<ServerShared>,
-    pub(super) is_large: AtomicBool,
-}
-
-impl ReceiveWindow {
-    /// Returns whether the caller has to restore it.
-    fn enlarge(&self) -> bool {
-        if self.is_large.load(Relaxed) || !self.server.take_large_reads() {
-            return false;
-        }
-        self.is_large.store(true, Relaxed);
-        self.set(LARGE_WINDOW);
-        true
-    }
-
-    fn restore(&self) {
-        self.set(WINDOW);
-        self.is_large.store(false, Relaxed);
-        self.server.return_large_reads();
-    }
-
-    fn set(&self, bytes: u64) {
-        let window = VarInt::from_u64(bytes).unwrap_or(VarInt::MAX);
-        self.connection.set_receive_window(window);
     }
 }

@@ -5,7 +5,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
@@ -13,12 +12,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use landfall::service::InterimSender;
-use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::content::{Http3Content, ReceiveWindow, Receiving};
+use super::content::Http3Content;
+use super::interim::Exchange;
 use super::quic::{QuicConnection, SendStream};
+use super::window::ReceiveWindow;
 use crate::body::{OutgoingBody, RequestContent, ResponseBody};
 use crate::info::{Endpoint, plain};
 use crate::service::{ConnectionService, HttpService};
@@ -28,68 +27,6 @@ type Sending = RequestStream<SendStream, Bytes>;
 
 /// Both halves of a stream.
 type Halves = RequestStream<super::quic::RequestStream, Bytes>;
-
-/// What the content of a request and its response have in common.
-#[derive(Default)]
-pub(crate) struct Exchange {
-    state: Mutex<ExchangeState>,
-    waker: AtomicWaker,
-}
-
-#[derive(Default)]
-struct ExchangeState {
-    /// The rest of the content, which the service does not read.
-    unread: Option<Receiving>,
-    interim: Option<Response<()>>,
-    /// No interim response may follow.
-    is_final: bool,
-}
-
-impl std::fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exchange").finish_non_exhaustive()
-    }
-}
-
-impl InterimSender for Exchange {
-    fn send(&self, response: Response<()>) {
-        let mut state = self.state.lock();
-        let may_replace =
-            has_location(&response) || !state.interim.as_ref().is_some_and(has_location);
-        if response.status().is_informational() && may_replace && !state.is_final {
-            state.interim = Some(response);
-            self.waker.wake();
-        }
-    }
-}
-
-impl Exchange {
-    pub(super) fn abandon(&self, receiving: Receiving) {
-        self.state.lock().unread = Some(receiving);
-    }
-
-    fn poll_interim(&self, cx: &Context<'_>) -> Option<Response<()>> {
-        self.waker.register(cx.waker());
-        self.state.lock().interim.take()
-    }
-
-    /// Returns the interim response that must not be lost.
-    fn close(&self) -> Option<Response<()>> {
-        let mut state = self.state.lock();
-        state.is_final = true;
-        state.interim.take().filter(has_location)
-    }
-
-    fn refuse_rest(&self) {
-        if let Some(mut receiving) = self.state.lock().unread.take() {
-            receiving.stop_sending(Code::H3_NO_ERROR);
-        }
-    }
-}
-
-fn has_location(response: &Response<()>) -> bool {
-    response.headers().contains_key(http::header::LOCATION)
-}
 
 /// Receives a request, lets the service respond, and sends the response.
 pub(super) async fn serve_request<S: HttpService>(

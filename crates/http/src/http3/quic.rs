@@ -325,7 +325,7 @@ impl quic::RecvStream for RecvStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        // The future has no state of its own, so it can be dropped while it is pending.
+        // The future keeps nothing between polls, so it can be dropped while it is pending.
         let read = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
         let chunk = ready!(read).map_err(read_error)?;
         let chunk = chunk.map(|chunk| chunk.bytes);
