@@ -1,6 +1,5 @@
 //! Bodies: of requests, as the service reads them, and of responses, as hyper sends them.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,89 +8,15 @@ use bytes::{Buf, Bytes};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use landfall::service::InterimSender;
 
+use super::body_error::BodyError;
 use super::connection::{ConnectionShared, HELD_BY_SERVICE, RequestGuard};
 use super::fair_queue::QueuedBody;
 use super::handover::Continuation;
+use super::http3::content::Http3Content;
 use super::shutdown::ShutdownPhase;
 use super::timeouts::{ConnectionActivity, Phase, PhaseEpoch, READING, TimeoutAction, WRITING};
-
-/// The reason why a request body ended early.
-///
-/// The data before it is valid, and the service should store it. A response can still be sent, and the
-/// connection closes with it. After [`Reset`](Self::Reset) the response may not arrive.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BodyError {
-    /// No byte arrived within [`ConnectionLimits::body_timeout`](super::ConnectionLimits::body_timeout).
-    #[error("no byte of the request body came for too long")]
-    Timeout,
-    /// The body was slower than [`ConnectionLimits::min_rate`](super::ConnectionLimits::min_rate).
-    #[error("the request body came too slowly")]
-    TooSlow,
-    /// The client reset the connection or, in HTTP/2, the stream.
-    #[error("the client reset the connection")]
-    Reset,
-    /// The client closed its side before the end of the body.
-    #[error("the request body ended before it was complete")]
-    UnexpectedEnd,
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-    /// The framing of the body is invalid: a chunk size, the end of a chunk, or a trailer.
-    #[error("the request body is malformed: {0}")]
-    Malformed(String),
-    /// Another error of the connection.
-    #[error("the connection failed")]
-    Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl BodyError {
-    fn from_hyper(error: hyper::Error) -> Self {
-        let Some(io) =
-            std::error::Error::source(&error).and_then(|s| s.downcast_ref::<io::Error>())
-        else {
-            return if error.is_incomplete_message() {
-                Self::UnexpectedEnd
-            } else {
-                // The rest are HTTP/2 stream errors and lost connections.
-                Self::Reset
-            };
-        };
-        if let Some(reason) = io.get_ref().and_then(|inner| inner.downcast_ref()) {
-            return match reason {
-                AbortReason::Timeout => Self::Timeout,
-                AbortReason::TooSlow => Self::TooSlow,
-                AbortReason::ShuttingDown => Self::ShuttingDown,
-            };
-        }
-        match io.kind() {
-            io::ErrorKind::UnexpectedEof => Self::UnexpectedEnd,
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-                Self::Malformed(io.to_string())
-            }
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Reset,
-            _ => Self::Connection(Box::new(error)),
-        }
-    }
-}
-
-/// hyper passes it on, as an I/O error, to the reader of the body.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("stopped by the server")]
-pub(super) enum AbortReason {
-    Timeout,
-    TooSlow,
-    ShuttingDown,
-}
-
-impl From<AbortReason> for io::Error {
-    fn from(reason: AbortReason) -> Self {
-        Self::other(reason)
-    }
-}
 
 /// The body of a response.
 pub trait ResponseBody:
@@ -115,11 +40,50 @@ where
 #[derive(Debug)]
 pub struct Body {
     /// `None` once the connection has taken the rest of it.
-    inner: Option<Incoming>,
+    inner: Option<RequestContent>,
     kind: Kind,
     /// Received before a handover.
     skip: usize,
     queued: Option<Box<QueuedBody>>,
+}
+
+/// The content of a request, as its connection receives it.
+#[derive(Debug)]
+pub(super) enum RequestContent {
+    Hyper(Incoming),
+    Http3(Box<Http3Content>),
+}
+
+impl http_body::Body for RequestContent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Hyper(incoming) => {
+                let frame = Pin::new(incoming).poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::from_hyper)))
+            }
+            Self::Http3(content) => Pin::new(&mut **content).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(incoming) => incoming.is_end_stream(),
+            Self::Http3(content) => content.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(incoming) => incoming.size_hint(),
+            Self::Http3(content) => content.size_hint(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -130,7 +94,8 @@ enum Kind {
         shared: Arc<ConnectionShared>,
         epoch: PhaseEpoch,
     },
-    Http2 {
+    /// HTTP/2 or HTTP/3.
+    Stream {
         shared: Arc<ConnectionShared>,
         activity: Arc<ConnectionActivity>,
     },
@@ -138,21 +103,21 @@ enum Kind {
 
 impl Body {
     pub(super) fn new(
-        inner: Incoming,
+        inner: RequestContent,
         shared: &Arc<ConnectionShared>,
-        http2: bool,
+        is_multiplexed: bool,
         queued: Option<Box<QueuedBody>>,
     ) -> Self {
         let shared = shared.clone();
         let kind = if inner.is_end_stream() {
             shared.set_unread_bytes(0);
-            if !http2 {
+            if !is_multiplexed {
                 shared.activity.enter(Phase::Handling);
             }
             Kind::Ended
-        } else if http2 {
+        } else if is_multiplexed {
             let activity = shared.server.track_new(Phase::Body, false);
-            Kind::Http2 { shared, activity }
+            Kind::Stream { shared, activity }
         } else {
             shared.set_unread_bytes(HELD_BY_SERVICE);
             let epoch = shared.activity.enter(Phase::Body);
@@ -170,7 +135,16 @@ impl Body {
     pub(super) fn http1_connection(&self) -> Option<&Arc<ConnectionShared>> {
         match &self.kind {
             Kind::Http1 { shared, .. } => Some(shared),
-            Kind::Ended | Kind::Http2 { .. } => None,
+            Kind::Ended | Kind::Stream { .. } => None,
+        }
+    }
+
+    pub(super) fn http3_interim_sender(&self) -> Option<Arc<dyn InterimSender>> {
+        match (&self.kind, &self.inner) {
+            (Kind::Stream { .. }, Some(RequestContent::Http3(content))) => {
+                Some(content.exchange().clone())
+            }
+            _ => None,
         }
     }
 
@@ -182,13 +156,13 @@ impl Body {
                 shared.set_unread_bytes(0);
                 shared.activity.enter_from(epoch, Phase::Handling);
             }
-            Kind::Http2 { activity, .. } => activity.close(),
+            Kind::Stream { activity, .. } => activity.close(),
         }
     }
 
-    /// The connection must not fail with an error of an HTTP/2 body.
+    /// The connection must not fail with an error of one of its streams.
     fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
-        let Kind::Http2 { shared, activity } = &self.kind else {
+        let Kind::Stream { shared, activity } = &self.kind else {
             return None;
         };
         activity.register(cx.waker());
@@ -219,12 +193,12 @@ impl http_body::Body for Body {
             && queued.poll_turn(cx).is_pending()
         {
             // The server does not wait for the client now.
-            if let Kind::Http2 { activity, .. } = &self.kind {
+            if let Kind::Stream { activity, .. } = &self.kind {
                 activity.set_waiting(0);
             }
             return Poll::Pending;
         }
-        let is_http2 = matches!(self.kind, Kind::Http2 { .. });
+        let is_stream = matches!(self.kind, Kind::Stream { .. });
         loop {
             let Some(inner) = &mut self.inner else {
                 return Poll::Ready(None);
@@ -232,15 +206,15 @@ impl http_body::Body for Body {
             let frame = Pin::new(inner).poll_frame(cx);
             if let Some(queued) = &mut self.queued {
                 match &frame {
-                    // HTTP/2 may have more frames buffered, and the service may wait for its store before it
+                    // A stream may have more frames buffered, and the service may wait for its store before it
                     // polls again. Release the turn meanwhile.
-                    Poll::Ready(Some(Ok(frame))) if !is_http2 => {
+                    Poll::Ready(Some(Ok(frame))) if !is_stream => {
                         queued.receive(frame.data_ref().map_or(0, Bytes::len));
                     }
                     _ => queued.release(),
                 }
             }
-            if let Kind::Http2 { activity, .. } = &self.kind {
+            if let Kind::Stream { activity, .. } = &self.kind {
                 activity.set_waiting(if frame.is_pending() { READING } else { 0 });
                 if let Poll::Ready(Some(Ok(frame))) = &frame {
                     activity.add_read(frame.data_ref().map_or(0, Bytes::len));
@@ -271,13 +245,14 @@ impl http_body::Body for Body {
                                 return Poll::Ready(Some(Ok(Frame::data(data))));
                             }
                             Continuation::Rest(inner, skip) => {
-                                (self.inner, self.skip) = (Some(inner), skip);
+                                (self.inner, self.skip) =
+                                    (Some(RequestContent::Hyper(inner)), skip);
                             }
                         }
                         continue;
                     }
                     return Poll::Ready(match ended {
-                        Some(Err(error)) => Some(Err(BodyError::from_hyper(error))),
+                        Some(Err(error)) => Some(Err(error)),
                         _ => {
                             self.end();
                             None
@@ -289,7 +264,9 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.inner
+            .as_ref()
+            .is_none_or(RequestContent::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -305,11 +282,11 @@ impl Drop for Body {
         match &self.kind {
             Kind::Ended => {}
             Kind::Http1 { shared, .. } => {
-                if let Some(inner) = self.inner.take() {
+                if let Some(RequestContent::Hyper(inner)) = self.inner.take() {
                     shared.abandon(inner);
                 }
             }
-            Kind::Http2 { activity, .. } => activity.close(),
+            Kind::Stream { activity, .. } => activity.close(),
         }
     }
 }

@@ -154,18 +154,19 @@ impl ConnectionShared {
 #[derive(Debug)]
 pub(super) struct RequestGuard {
     pub(super) shared: Arc<ConnectionShared>,
-    pub(super) http2: bool,
+    /// True if streams share the connection: HTTP/2 and HTTP/3.
+    pub(super) is_multiplexed: bool,
     pub(super) address_permit: Option<AddressPermit>,
 }
 
 impl RequestGuard {
-    pub(super) fn new(shared: Arc<ConnectionShared>, http2: bool) -> Self {
-        if http2 && shared.streams.fetch_add(1, AcqRel) == 0 {
+    pub(super) fn new(shared: Arc<ConnectionShared>, is_multiplexed: bool) -> Self {
+        if is_multiplexed && shared.streams.fetch_add(1, AcqRel) == 0 {
             shared.activity.enter(Phase::Handling);
         }
         Self {
             shared,
-            http2,
+            is_multiplexed,
             address_permit: None,
         }
     }
@@ -173,7 +174,7 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        if !self.http2 {
+        if !self.is_multiplexed {
             self.shared.activity.enter(Phase::Finishing);
         } else if self.shared.streams.fetch_sub(1, AcqRel) == 1 {
             self.shared.activity.enter(Phase::Idle);

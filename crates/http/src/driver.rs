@@ -239,7 +239,7 @@ impl<S: HttpService> Driver<S> {
         let edge = ConnectionService {
             service,
             shared: self.shared.clone(),
-            http2,
+            is_multiplexed: http2,
         };
         let io = TokioIo::new(io);
         self.shared.activity.set_has_buffer(true);

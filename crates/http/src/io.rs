@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::body::AbortReason;
+use super::body_error::AbortReason;
 use super::connection::ConnectionShared;
 use super::rejection::HttpRejection;
 use super::request_head::{RequestHeadValidator, ScannedHeads, TOO_MANY_LARGE_HEADS};

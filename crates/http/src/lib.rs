@@ -2,7 +2,8 @@
 //!
 //! [`serve`] accepts connections on any number of [`Listener`]s, with or without [`Tls`], and speaks
 //! HTTP/1.1, HTTP/1.0 and HTTP/2: over TLS if the client chooses it (ALPN), and else, when
-//! [`ConnectionLimits::http2`] is on, with prior knowledge on the same port.
+//! [`ConnectionLimits::http2`] is on, with prior knowledge on the same port. HTTP/3 has another listener
+//! ([`Listener::http3`]).
 //! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
 //! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
 //! It adds to hyper:
@@ -24,10 +25,12 @@
 
 mod addresses;
 mod body;
+mod body_error;
 mod connection;
 mod driver;
 mod fair_queue;
 mod handover;
+mod http3;
 mod info;
 mod interim;
 mod io;
@@ -48,7 +51,8 @@ mod uploads;
 mod workers;
 
 pub use addresses::{AddressLimit, AddressLimits, ClientAddress};
-pub use body::{Body, BodyError, ResponseBody};
+pub use body::{Body, ResponseBody};
+pub use body_error::BodyError;
 pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;
 pub use listener::Listener;

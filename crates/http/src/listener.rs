@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::http3::listener::{QuicListener, no_ipv6_only};
 use super::info::{ConnectionInfo, Endpoint, plain};
 use super::io::DetachedSocket;
 use super::tls::Tls;
@@ -25,6 +26,7 @@ pub struct Listener(ListenerKind);
 #[derive(Debug)]
 enum ListenerKind {
     Tcp(TcpListener, Option<Tls>),
+    Quic(QuicListener),
     Unix {
         listener: UnixListener,
         _file: Option<SocketFile>,
@@ -119,6 +121,28 @@ impl Listener {
         Ok(listeners)
     }
 
+    /// Listens on a UDP port for HTTP/3, usually that of a TCP listener with TLS, whose responses then offer it
+    /// (`Alt-Svc`).
+    ///
+    /// # Errors
+    /// The system rejects the address, or `tls` excludes TLS 1.3.
+    pub fn http3(address: SocketAddr, tls: Tls) -> io::Result<Self> {
+        QuicListener::bind(address, tls).map(|quic| Self(ListenerKind::Quic(quic)))
+    }
+
+    /// Returns whether it serves HTTP/3.
+    #[must_use]
+    pub fn is_http3(&self) -> bool {
+        matches!(self.0, ListenerKind::Quic(_))
+    }
+
+    pub(super) fn quic(&self) -> Option<&QuicListener> {
+        match &self.0 {
+            ListenerKind::Quic(quic) => Some(quic),
+            _ => None,
+        }
+    }
+
     /// Serves TLS on a TCP listener. On a UNIX socket it has no effect.
     #[must_use]
     pub fn with_tls(mut self, tls: Tls) -> Self {
@@ -128,16 +152,20 @@ impl Listener {
         self
     }
 
-    /// Returns whether it serves TLS.
+    /// Returns whether it serves TLS, which HTTP/3 does always.
     #[must_use]
     pub fn has_tls(&self) -> bool {
-        matches!(self.0, ListenerKind::Tcp(_, Some(_)))
+        matches!(
+            self.0,
+            ListenerKind::Tcp(_, Some(_)) | ListenerKind::Quic(_)
+        )
     }
 
-    /// Returns the address of a TCP listener with its actual port; `None` for a UNIX socket.
+    /// Returns the address of a TCP or UDP listener with its actual port; `None` for a UNIX socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
             ListenerKind::Tcp(listener, _) => listener.local_addr().ok(),
+            ListenerKind::Quic(quic) => quic.endpoint.local_addr().ok(),
             ListenerKind::Unix { .. } => None,
         }
     }
@@ -155,6 +183,8 @@ impl Listener {
                 let config = tls.as_ref().map(Tls::server_config);
                 Ok((DetachedSocket::Tcp(stream.into_std()?, config), info))
             }
+            // Its connections share one socket: see `http3`.
+            ListenerKind::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
             ListenerKind::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let info = ConnectionInfo {
@@ -171,9 +201,7 @@ impl Listener {
 fn listen(address: SocketAddr) -> io::Result<Listener> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    if address.ip() == Ipv6Addr::UNSPECIFIED {
-        socket.set_only_v6(false)?;
-    }
+    no_ipv6_only(&socket, address)?;
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it, which saves a system call per connection.
     socket.set_tcp_nodelay(true)?;

@@ -2,11 +2,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::addresses::Admission;
 use super::connection::ConnectionShared;
 use super::driver::{Driver, Protocols};
+use super::http3::connection::{ConnectionContext, serve_connection};
+use super::http3::listener::QuicListener;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::listener::Listener;
@@ -55,6 +57,12 @@ pub async fn serve(
     let workers = Arc::new(Workers::start(limits.workers)?);
     let server = Arc::new(ServerShared::new(limits, stats));
     let protocols = Arc::new(Protocols::new(&server));
+
+    let quic = listeners.iter().find_map(Listener::quic);
+    if let Some(alt_svc) = quic.and_then(QuicListener::alt_svc) {
+        // Set once.
+        let _ = server.alt_svc.set(alt_svc);
+    }
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(run_sweeper(server.clone()));
@@ -109,26 +117,49 @@ struct Acceptor<S> {
 }
 
 impl<S: HttpService> Acceptor<S> {
+    async fn run_http3(self) {
+        let mut full = LogThrottle::default();
+        let Some((quic, local)) = self.listener.quic().zip(self.listener.local_addr()) else {
+            return;
+        };
+        while let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await {
+            let Some(incoming) = quic.endpoint.accept().await else {
+                return;
+            };
+            NetStats::add(&self.server.stats.accepted, 1);
+            let is_busy = self.permits.available_permits() < self.server.limits.max_connections / 2;
+            if is_busy && incoming.may_retry() && !incoming.remote_address_validated() {
+                // A client that gives a false address gets nothing else.
+                if incoming.retry().is_err() {
+                    tracing::debug!("QUIC retry not sent");
+                }
+                continue;
+            }
+            let Some(crypto) = quic.tls.quic_config() else {
+                incoming.refuse();
+                continue;
+            };
+            let context = ConnectionContext {
+                service: self.service.clone(),
+                server: self.server.clone(),
+                local,
+            };
+            self.workers
+                .spawn(serve_connection(incoming, crypto, context, permit));
+        }
+    }
+
     async fn run(self) {
+        if self.listener.quic().is_some() {
+            return self.run_http3().await;
+        }
         let mut full = LogThrottle::default();
         let mut failing = LogThrottle::default();
         let mut pause = Duration::ZERO;
         let stats = self.server.stats.clone();
         loop {
-            let permit = match self.permits.clone().try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_) => {
-                    NetStats::add(&stats.limit_reached, 1);
-                    if full.is_due(Instant::now()) {
-                        let limit = self.server.limits.max_connections;
-                        tracing::warn!(limit, "connection limit reached, further clients wait");
-                    }
-                    let vacancy = self.permits.clone().acquire_owned();
-                    let Ok(permit) = self.server.wait_for(vacancy).await else {
-                        return;
-                    };
-                    permit
-                }
+            let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await else {
+                return;
             };
             let (socket, info) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
@@ -170,6 +201,23 @@ impl<S: HttpService> Acceptor<S> {
             });
         }
     }
+}
+
+/// Waits until there may be another connection. `None` if there will be none.
+async fn vacancy(
+    permits: &Arc<Semaphore>,
+    server: &ServerShared,
+    full: &mut LogThrottle,
+) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = permits.clone().try_acquire_owned() {
+        return Some(permit);
+    }
+    NetStats::add(&server.stats.limit_reached, 1);
+    if full.is_due(Instant::now()) {
+        let limit = server.limits.max_connections;
+        tracing::warn!(limit, "connection limit reached, further clients wait");
+    }
+    server.wait_for(permits.clone().acquire_owned()).await.ok()
 }
 
 fn is_connection_error(error: &io::Error) -> bool {

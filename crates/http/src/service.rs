@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST};
+use http::header::{ALT_SVC, CONNECTION, EXPECT, HOST};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -17,8 +17,9 @@ use landfall::service::InterimSender;
 use tower_service::Service;
 
 use super::addresses::AddressPermit;
-use super::body::{Body, OutgoingBody, ResponseBody};
+use super::body::{Body, OutgoingBody, RequestContent, ResponseBody};
 use super::connection::{ConnectionShared, HELD_BY_SERVICE, MAX_DISCARDED_REST, RequestGuard};
+use super::info::ConnectionInfo;
 use super::rejection::HttpRejection;
 use super::request_head::same_host;
 use super::stats::NetStats;
@@ -49,10 +50,13 @@ where
 
 /// Returns a sender of interim responses to a request.
 ///
-/// `None` unless the request is of HTTP/1.1 and has content: without any, the final response is due at once,
-/// and hyper cannot send interim responses in HTTP/2.
+/// `None` unless the request is of HTTP/1.1 or HTTP/3 and has content: without any, the final response is due
+/// at once, and hyper cannot send interim responses in HTTP/2.
 #[must_use]
 pub fn interim_sender(request: &Request<Body>) -> Option<Arc<dyn InterimSender>> {
+    if let Some(sender) = request.body().http3_interim_sender() {
+        return Some(sender);
+    }
     if request.version() != Version::HTTP_11 {
         return None;
     }
@@ -61,17 +65,17 @@ pub fn interim_sender(request: &Request<Body>) -> Option<Arc<dyn InterimSender>>
     Some(queue.clone().open(shared.activity.clone()))
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ConnectionService<S> {
     pub(super) service: S,
     pub(super) shared: Arc<ConnectionShared>,
-    pub(super) http2: bool,
+    pub(super) is_multiplexed: bool,
 }
 
 impl<S> ConnectionService<S> {
-    fn check(&self, number: u32, head: &Request<Incoming>) -> Option<HttpRejection> {
-        if self.http2 {
-            return check_http2(head);
+    fn check(&self, number: u32, head: &Request<RequestContent>) -> Option<HttpRejection> {
+        if self.is_multiplexed {
+            return check_stream(head);
         }
         // The validator makes this impossible, so it would be a bug; see `request_head`.
         let ahead = self.shared.heads.load(Relaxed).wrapping_sub(number);
@@ -81,8 +85,8 @@ impl<S> ConnectionService<S> {
     }
 }
 
-/// hyper omits these checks of [`super::request_head`] in HTTP/2.
-fn check_http2(head: &Request<Incoming>) -> Option<HttpRejection> {
+/// hyper and h3 omit these checks of [`super::request_head`] in HTTP/2 and HTTP/3.
+fn check_stream(head: &Request<RequestContent>) -> Option<HttpRejection> {
     let mut hosts = head.headers().get_all(HOST).iter();
     let host = hosts.next();
     let reason = match (head.uri().authority(), host) {
@@ -101,7 +105,7 @@ fn check_http2(head: &Request<Incoming>) -> Option<HttpRejection> {
     Some(HttpRejection::bad(reason))
 }
 
-fn check_expectation(head: &Request<Incoming>) -> Option<HttpRejection> {
+fn check_expectation(head: &Request<RequestContent>) -> Option<HttpRejection> {
     let expect = head.headers().get(EXPECT)?;
     (!expect.as_bytes().eq_ignore_ascii_case(b"100-continue")).then_some(HttpRejection {
         status: StatusCode::EXPECTATION_FAILED,
@@ -128,10 +132,22 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for ConnectionSe
             }
             return *response;
         }
+        self.start(request.map(RequestContent::Hyper), shared.info)
+    }
+}
+
+impl<S: HttpService> ConnectionService<S> {
+    /// Calls the service with a request whose connection is `info`.
+    pub(super) fn start(
+        &self,
+        request: Request<RequestContent>,
+        info: ConnectionInfo,
+    ) -> ResponseFuture<S> {
+        let shared = &self.shared;
         let number = shared.activity.add_request();
         let rejection = self.check(number, &request);
-        let mut guard = RequestGuard::new(shared.clone(), self.http2);
-        if !self.http2 && !request.body().is_end_stream() {
+        let mut guard = RequestGuard::new(shared.clone(), self.is_multiplexed);
+        if !self.is_multiplexed && !request.body().is_end_stream() {
             shared.responded.store(false, Relaxed);
             shared.handover.record(&request);
         }
@@ -149,12 +165,12 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for ConnectionSe
         };
         let permit = guard.address_permit.as_ref();
         let queued = permit.and_then(AddressPermit::enqueue);
-        let mut request = request.map(|body| Body::new(body, shared, self.http2, queued));
+        let mut request = request.map(|body| Body::new(body, shared, self.is_multiplexed, queued));
         let state = if let Some(rejection) = rejection {
             // Dropping the request records how much of its body is left.
             State::Rejected(rejection)
         } else {
-            request.extensions_mut().insert(shared.info);
+            request.extensions_mut().insert(info);
             State::Calling {
                 service: self.service.clone(),
                 request: Some(request),
@@ -234,7 +250,7 @@ impl<S: HttpService> Future for ResponseFuture<S> {
                 State::Rejected(rejection) => {
                     let guard = take_guard(&mut me.guard);
                     let mut response = rejection.response();
-                    if guard.http2 {
+                    if guard.is_multiplexed {
                         response.headers_mut().remove(CONNECTION);
                     }
                     let response = response.map(|text: Bytes| OutgoingBody::rejection(text, guard));
@@ -270,7 +286,7 @@ fn take_guard(guard: &mut Option<RequestGuard>) -> RequestGuard {
 }
 
 fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Response<OutgoingBody<B>> {
-    if !guard.http2 {
+    if !guard.is_multiplexed {
         guard.shared.responded.store(true, Relaxed);
         if let Some(queue) = guard.shared.interim.get() {
             queue.close();
@@ -280,6 +296,15 @@ fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Respons
             response.headers_mut().insert(CONNECTION, close);
         }
     }
-    let stream = if guard.http2 { stream::current() } else { None };
+    if guard.shared.info.tls
+        && let Some(alt_svc) = guard.shared.server.alt_svc.get()
+    {
+        response.headers_mut().insert(ALT_SVC, alt_svc.clone());
+    }
+    let stream = if guard.is_multiplexed {
+        stream::current()
+    } else {
+        None
+    };
     response.map(|body| OutgoingBody::service(body, guard, stream))
 }

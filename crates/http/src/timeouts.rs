@@ -7,12 +7,13 @@
 
 use std::cmp::Reverse;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
@@ -214,6 +215,8 @@ pub(super) struct ServerShared {
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
     wakeup: Notify,
+    /// Offers HTTP/3 to clients of TLS (RFC 7838).
+    pub(super) alt_svc: OnceLock<HeaderValue>,
 }
 
 #[derive(Debug, Default)]
@@ -234,6 +237,7 @@ impl ServerShared {
             registrations: Mutex::default(),
             waiting: Arc::default(),
             wakeup: Notify::new(),
+            alt_svc: OnceLock::new(),
         }
     }
 

@@ -120,7 +120,10 @@ export const COMMANDS = {
   ],
   'docs/reverse-proxy.md': [['landfall doctor', checked(HOSTS)]],
   'docs/service.md': [['cp target', checked(ROOT)]],
-  'docs/tls.md': [['landfall --port', checked('needs root and certificates')]],
+  'docs/tls.md': [
+    ['landfall --port', checked('needs root and certificates')],
+    ['landfall --port', checked('needs root and certificates')],
+  ],
   'docs/containers.md': [
     ['cargo build', checked(CONTAINER, 0)],
     ['docker compose', checked(CONTAINER, 0)],

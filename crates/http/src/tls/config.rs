@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use quinn::crypto::rustls::QuicServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -116,6 +117,7 @@ impl TlsError {
 #[derive(Clone)]
 pub struct TlsConfig {
     pub(super) server: Arc<ServerConfig>,
+    pub(super) quic: Option<Arc<QuicServerConfig>>,
     files: TlsFiles,
     mode: TlsMode,
     read_files: Vec<FileVersion>,
@@ -166,8 +168,10 @@ impl TlsConfig {
         let mut server = builder.with_cert_resolver(Arc::new(CertificatesByName(certificates)));
         server.ticketer = ring::Ticketer::new().map_err(|error| TlsError::new(first, error))?;
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let quic = quic(&server);
         Ok(Self {
             server: Arc::new(server),
+            quic,
             files,
             mode,
             read_files,
@@ -199,9 +203,18 @@ impl TlsConfig {
         let authorities = [&self.files, &earlier.files].map(|files| &files.client_authorities);
         if authorities == [&None, &None] {
             let ticketer = earlier.server.ticketer.clone();
-            Arc::make_mut(&mut self.server).ticketer = ticketer;
+            let server = Arc::make_mut(&mut self.server);
+            server.ticketer = ticketer;
+            self.quic = quic(server);
         }
     }
+}
+
+/// The same for HTTP/3, unless TLS 1.3 is excluded.
+fn quic(server: &ServerConfig) -> Option<Arc<QuicServerConfig>> {
+    let mut server = server.clone();
+    server.alpn_protocols = vec![b"h3".to_vec()];
+    QuicServerConfig::try_from(server).ok().map(Arc::new)
 }
 
 fn certified_key(

@@ -59,6 +59,12 @@ impl Tls {
         self.0.read().clone()
     }
 
+    /// Returns the configuration of QUIC, or `None` without TLS 1.3.
+    pub(super) fn quic_config(&self) -> Option<Arc<dyn quinn::crypto::ServerConfig>> {
+        let config = self.0.read().quic.clone()?;
+        Some(config)
+    }
+
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {
         self.0.read().server.clone()
     }

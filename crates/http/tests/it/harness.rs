@@ -46,15 +46,24 @@ impl Server {
         grace: Duration,
         change: impl FnOnce(&mut ConnectionLimits),
     ) -> Self {
+        Self::on_all(vec![listener], grace, change)
+    }
+
+    /// Its address is that of the first listener.
+    pub(crate) fn on_all(
+        listeners: Vec<Listener>,
+        grace: Duration,
+        change: impl FnOnce(&mut ConnectionLimits),
+    ) -> Self {
         let mut limits = ConnectionLimits::default();
         // Brings the counts up to date four times a second.
         limits.linger_idle = Duration::from_secs(1);
         change(&mut limits);
-        let address = listener.local_addr().unwrap();
+        let address = listeners[0].local_addr().unwrap();
         let shutdown = Shutdown::new(grace).with_response_timeout(Duration::from_secs(2));
         let stats = Arc::new(NetStats::default());
         let task = tokio::spawn(serve(
-            vec![listener],
+            listeners,
             Probe,
             limits,
             shutdown.clone(),

@@ -10,6 +10,7 @@ mod child;
 mod differential;
 mod heads;
 mod http2;
+mod http3;
 mod interim;
 mod linger;
 mod listen;

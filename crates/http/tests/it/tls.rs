@@ -24,13 +24,13 @@ use tokio_rustls::client::TlsStream;
 use crate::harness::{Client, Server, get, pattern};
 
 /// Issues certificates, whose files are in a directory.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -44,7 +44,7 @@ impl Authority {
     }
 
     /// Replaces the files `NAME.pem` and `NAME.key`.
-    fn issue(&self, name: &str) -> CertificateFiles {
+    pub(crate) fn issue(&self, name: &str) -> CertificateFiles {
         let params = CertificateParams::new([name.to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -57,14 +57,14 @@ impl Authority {
         files
     }
 
-    fn files(&self, names: &[&str]) -> TlsFiles {
+    pub(crate) fn files(&self, names: &[&str]) -> TlsFiles {
         TlsFiles {
             certificates: names.iter().map(|name| self.issue(name)).collect(),
             client_authorities: None,
         }
     }
 
-    fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         self.builder(versions).with_no_client_auth()
     }
 
@@ -89,7 +89,7 @@ fn start(tls: &Tls, change: impl FnOnce(&mut ConnectionLimits)) -> Server {
     Server::on(listener, Duration::from_secs(5), change)
 }
 
-fn load(files: TlsFiles) -> Tls {
+pub(crate) fn load(files: TlsFiles) -> Tls {
     Tls::new(TlsConfig::load(files, TlsMode::Tls12).unwrap())
 }
 
@@ -103,7 +103,7 @@ async fn handshake(
     TlsConnector::from(config.into()).connect(name, tcp).await
 }
 
-async fn connect(server: &Server, config: ClientConfig) -> Client<TlsStream<TcpStream>> {
+pub(crate) async fn connect(server: &Server, config: ClientConfig) -> Client<TlsStream<TcpStream>> {
     Client::new(handshake(server, config, "a.example").await.unwrap())
 }
 

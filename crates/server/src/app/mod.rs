@@ -34,7 +34,7 @@ mod systemd;
 mod terminal;
 mod tls;
 
-use std::{io, process::ExitCode, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
@@ -506,6 +506,12 @@ fn open_listeners(
     if let Some(tls) = tls {
         let with_tls = |listener: Listener| listener.with_tls(tls.clone());
         listeners = listeners.into_iter().map(with_tls).collect();
+        if settings.tls.http3 {
+            let addresses = listeners.iter().filter_map(Listener::local_addr);
+            for address in addresses.collect::<Vec<_>>() {
+                listeners.push(open_http3(address, tls)?);
+            }
+        }
         if let Some(port) = settings.tls.redirect_http {
             listeners.push(open_tcp(&settings.listen.host, port, "--redirect-http")?);
         }
@@ -533,6 +539,11 @@ fn open_sockets(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> 
         listen.host, listen.port
     );
     Ok((vec![listener], line))
+}
+
+fn open_http3(address: SocketAddr, tls: &Tls) -> anyhow::Result<Listener> {
+    Listener::http3(address, tls.clone())
+        .with_context(|| format!("--http3: cannot listen on the UDP port {address}"))
 }
 
 fn open_tcp(host: &str, port: u16, flag: &str) -> anyhow::Result<Listener> {
@@ -603,7 +614,13 @@ fn log_startup(
     {
         log::say(format_args!("Redirecting http://{address} to HTTPS."));
     }
-    let listeners = listeners.iter().filter(|listener| !redirects(listener));
+    let http3 = listeners.iter().filter(|listener| listener.is_http3());
+    for address in http3.filter_map(Listener::local_addr) {
+        log::say(format_args!("Serving HTTP/3 on {address}."));
+    }
+    let listeners = listeners
+        .iter()
+        .filter(|listener| !redirects(listener) && !listener.is_http3());
     for address in listeners.filter_map(Listener::local_addr) {
         let host = match address.ip().is_unspecified() {
             true => format!("localhost:{}", address.port()),

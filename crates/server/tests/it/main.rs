@@ -24,6 +24,7 @@ mod serve_expiry;
 mod serve_failing_disk;
 mod serve_framing;
 mod serve_full_disk;
+mod serve_http3;
 mod serve_limits;
 mod serve_listen;
 mod serve_memory;

@@ -45,14 +45,14 @@ fn connect(
     Ok(Client::new(StreamOwned::new(tls, tcp)))
 }
 
-struct Https {
-    server: Landfall,
-    certificate: CertificateDer<'static>,
+pub(crate) struct Https {
+    pub(crate) server: Landfall,
+    pub(crate) certificate: CertificateDer<'static>,
     dir: tempfile::TempDir,
 }
 
 impl Https {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let certificate = issue(dir.path());
         let flag = |name: &str, file: &str| format!("-{name}={}", Self::path(&dir, file).display());
@@ -73,7 +73,7 @@ impl Https {
         dir.path().join(file)
     }
 
-    fn client(&self) -> HttpsClient {
+    pub(crate) fn client(&self) -> HttpsClient {
         connect(self.server.address(), &self.certificate).unwrap()
     }
 }

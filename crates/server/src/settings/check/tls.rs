@@ -1,3 +1,5 @@
+use landfall_http::TlsMode;
+
 use super::Findings;
 use crate::settings::sections::Settings;
 
@@ -7,7 +9,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if settings.listen.unix_sock.is_some() {
         let reason = "with --unix-sock: terminate TLS in the proxy";
         findings.without_effect(&findings.given("tls-"), reason);
-        findings.without_effect(&["redirect-http"], "with --unix-sock");
+        findings.without_effect(&["redirect-http", "http3"], "with --unix-sock");
     } else if tls.certificates.len() != tls.keys.len() {
         let missing = usize::from(tls.certificates.len() > tls.keys.len());
         let (given, missing) = (names[1 - missing], names[missing]);
@@ -27,8 +29,11 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         let port = settings.listen.port;
         let reason = "is the port of HTTPS (--port); choose another one";
         findings.problem_if(tls.redirect_http == Some(port), "redirect-http", reason);
+        let has_no_tls_1_3 = tls.http3 && tls.mode == TlsMode::Tls12Strong;
+        let reason = "needs TLS 1.3, which --tls-mode=tls12-strong excludes";
+        findings.problem_if(has_no_tls_1_3, "http3", reason);
     } else {
-        let names = ["tls-mode", "tls-client-ca", "redirect-http"];
+        let names = ["tls-mode", "tls-client-ca", "redirect-http", "http3"];
         findings.without_effect(&names, "without --tls-certificate");
     }
 }

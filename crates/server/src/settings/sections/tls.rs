@@ -28,6 +28,8 @@ group! {
         => "Accept only clients with a certificate that an authority in this file (PEM) issued.";
     redirect_http: Option<u16> = value::optional(value::port), "redirect-http", Number("PORT"), ""
         => "Listen on this port, too, and redirect its requests to HTTPS.";
+    http3: bool = value::boolean, "http3", Switch, "false"
+        => "Serve HTTP/3, too, on the UDP port with the number of --port, and offer it to HTTPS clients (Alt-Svc).";
 }
 
 impl Tls {

@@ -126,6 +126,16 @@ fn tls_needs_a_certificate_and_a_key() {
             &["-tls-certificate=/c", "-tls-key=/k", "-enable-h2c"],
             "conflicts with --tls-certificate",
         ),
+        (
+            &[
+                "-tls-certificate=/c",
+                "-tls-key=/k",
+                "-http3",
+                "-tls-mode=tls12-strong",
+            ],
+            "-http3: needs TLS 1.3",
+        ),
+        (&["-http3"], "no effect without --tls-certificate"),
     ] {
         let error = problems(args, &[]).join("\n");
         assert!(error.contains(expected), "{error}");

@@ -91,6 +91,7 @@ const TABLE: &[Row] = &[
         HTTPS,
         &["", "x", "-1", "65536", "1.5", "8080"],
     ),
+    ("http3", HTTPS, SWITCH),
     ("base-path", ALONE, PATH),
     ("behind-proxy", ALONE, SWITCH),
     (

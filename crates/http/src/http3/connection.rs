@@ -1,0 +1,242 @@
+//! A connection of HTTP/3.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use h3::error::Code;
+use hyper::rt::Executor as _;
+use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::exchange::serve_request;
+use super::quic::QuicConnection;
+use super::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
+use crate::addresses::Admission;
+use crate::connection::ConnectionShared;
+use crate::info::{ConnectionInfo, Endpoint, plain};
+use crate::limits::ConnectionLimits;
+use crate::service::{ConnectionService, HttpService};
+use crate::shutdown::ShutdownPhase;
+use crate::stats::NetStats;
+use crate::stream::StreamExecutor;
+use crate::timeouts::{ServerShared, TimeoutAction};
+
+/// Longer than any handshake that succeeds, for servers without a timeout of heads.
+const MAX_HANDSHAKE: Duration = Duration::from_secs(60);
+
+/// Frames besides the head of a request have some space, too.
+const EXTRA_HEAD: u64 = 1024;
+
+/// Bytes of all responses of a connection that are kept until the client confirms them.
+const SEND_WINDOW: u64 = 1 << 20;
+
+/// Control streams and those of QPACK, and some of unknown types.
+const UNIDIRECTIONAL_STREAMS: u32 = 8;
+
+/// What all connections of a listener have in common.
+pub(crate) struct ConnectionContext<S> {
+    pub(crate) service: S,
+    pub(crate) server: Arc<ServerShared>,
+    pub(crate) local: std::net::SocketAddr,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve_connection<S: HttpService>(
+    incoming: Incoming,
+    crypto: Arc<dyn quinn::crypto::ServerConfig>,
+    context: ConnectionContext<S>,
+    permit: OwnedSemaphorePermit,
+) {
+    let server = &context.server;
+    let stats = &server.stats;
+    let mut config = ServerConfig::with_crypto(crypto);
+    config.transport_config(Arc::new(transport(&server.limits)));
+    let time = match server.limits.header_timeout {
+        Duration::ZERO => MAX_HANDSHAKE,
+        time => time,
+    };
+    let handshake = async { incoming.accept_with(Arc::new(config))?.await };
+    let connection = match timeout(time, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            NetStats::add(&stats.tls_errors, 1);
+            tracing::debug!(%error, "QUIC handshake failed");
+            return;
+        }
+        Err(_) => {
+            NetStats::add(&stats.header_timeouts, 1);
+            return;
+        }
+    };
+    NetStats::add(&stats.tls_handshakes, 1);
+    let info = ConnectionInfo {
+        peer: Endpoint::Tcp(plain(connection.remote_address())),
+        local: Endpoint::Tcp(plain(context.local)),
+        tls: true,
+    };
+    // Only now is it certain that the address is the client's.
+    let (address_permit, over_limit) = match server.addresses.connect(info.peer.ip()) {
+        Admission::Allowed(address_permit) => (address_permit, false),
+        Admission::OverLimit(address_permit) => (Some(address_permit), true),
+        Admission::Dropped => {
+            NetStats::add(&stats.address_connections, 1);
+            close(&connection, Code::H3_EXCESSIVE_LOAD);
+            return;
+        }
+    };
+    let shared = ConnectionShared::new(server.clone(), info, address_permit, over_limit);
+    NetStats::add(&stats.open, 1);
+    let _open = OpenConnection(shared.clone());
+    let requests = Requests {
+        connection: connection.clone(),
+        service: ConnectionService {
+            service: context.service.clone(),
+            shared: shared.clone(),
+            is_multiplexed: true,
+        },
+        permit: Arc::new(permit),
+    };
+    let supervised = Supervised {
+        requests: Box::pin(requests.serve()),
+        shared,
+    };
+    supervised.await;
+    close(&connection, Code::H3_NO_ERROR);
+}
+
+fn close(connection: &quinn::Connection, code: Code) {
+    let code = VarInt::from_u64(code.value()).unwrap_or(VarInt::MAX);
+    connection.close(code, b"");
+}
+
+struct OpenConnection(Arc<ConnectionShared>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.activity.close();
+        self.0.server.stats.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Ends with a timeout, and with the last phase of the shutdown.
+struct Supervised<F> {
+    requests: Pin<Box<F>>,
+    shared: Arc<ConnectionShared>,
+}
+
+impl<F: Future<Output = ()>> Future for Supervised<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.activity.register(cx.waker());
+        let is_closing = self.shared.server.shutdown_phase() == ShutdownPhase::Closing;
+        if is_closing || self.shared.activity.action() == Some(TimeoutAction::Close) {
+            return Poll::Ready(());
+        }
+        self.requests.as_mut().poll(cx)
+    }
+}
+
+struct Requests<S> {
+    connection: quinn::Connection,
+    service: ConnectionService<S>,
+    /// Held by each request, too.
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl<S: HttpService> Requests<S> {
+    async fn serve(self) {
+        let shared = &self.service.shared;
+        let server = &shared.server;
+        let max_head = server.limits.max_head as u64;
+        let quic = QuicConnection::new(self.connection.clone(), max_head + EXTRA_HEAD);
+        let mut builder = h3::server::builder();
+        builder.max_field_section_size(max_head).send_grease(false);
+        let mut http3 = match builder.build(quic).await {
+            Ok(http3) => http3,
+            Err(error) => return tracing::debug!(%error, "connection ended"),
+        };
+        let window = Arc::new(ReceiveWindow {
+            connection: self.connection.clone(),
+            server: server.clone(),
+            is_large: AtomicBool::new(false),
+        });
+        // A client may reset streams and open others before the service has noticed.
+        let max = server.limits.max_streams.max(1) as usize;
+        let permits = Arc::new(Semaphore::new(max));
+        let executor = StreamExecutor(server.clone());
+        let mut goes_away = false;
+        loop {
+            let must_go_away = || !goes_away && server.shutdown_phase() > ShutdownPhase::Running;
+            let is_done = || goes_away && Arc::strong_count(&self.permit) == 1;
+            let next = async {
+                // The semaphore is never closed.
+                let permit = permits.clone().acquire_owned().await;
+                (http3.accept().await, permit)
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = poll_fn(|_| pending_unless(must_go_away())) => None,
+                () = poll_fn(|_| pending_unless(is_done())) => return,
+                accepted = next => Some(accepted),
+            };
+            let Some((accepted, stream_permit)) = accepted else {
+                goes_away = true;
+                if http3.shutdown(0).await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let resolver = match accepted {
+                Ok(Some(resolver)) => resolver,
+                Ok(None) => return,
+                Err(error) => return tracing::debug!(%error, "connection ended"),
+            };
+            let request = serve_request(resolver, self.service.clone(), window.clone());
+            let (permit, shared) = (self.permit.clone(), shared.clone());
+            executor.execute(async move {
+                request.await;
+                drop((stream_permit, permit));
+                // It may have been the last one before the connection goes away.
+                shared.activity.wake();
+            });
+        }
+    }
+}
+
+fn pending_unless(is_ready: bool) -> Poll<()> {
+    if is_ready {
+        Poll::Ready(())
+    } else {
+        Poll::Pending
+    }
+}
+
+/// Limits of one connection.
+fn transport(limits: &ConnectionLimits) -> TransportConfig {
+    let integer = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(limits.max_streams.into())
+        .max_concurrent_uni_streams(UNIDIRECTIONAL_STREAMS.into())
+        .stream_receive_window(integer(LARGE_WINDOW))
+        .receive_window(integer(WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(idle_timeout(limits));
+    transport
+}
+
+/// A client that has vanished sends nothing; one that is alive confirms packets, and has the other timeouts.
+fn idle_timeout(limits: &ConnectionLimits) -> Option<IdleTimeout> {
+    let times = [limits.idle_timeout, limits.body_timeout];
+    let longest = times.into_iter().max()?;
+    let is_limited = times.iter().all(|time| !time.is_zero());
+    IdleTimeout::try_from(longest).ok().filter(|_| is_limited)
+}

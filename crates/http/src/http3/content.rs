@@ -1,0 +1,182 @@
+//! The content of a request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use h3::error::StreamError;
+use http_body::{Body, Frame, SizeHint};
+
+use super::interim::{Exchange, Receiving};
+use super::window::{ReceiveWindow, WINDOW};
+use crate::body_error::BodyError;
+use crate::stats::NetStats;
+
+/// The content of a request of HTTP/3.
+pub(crate) struct Http3Content {
+    /// `None` after the end.
+    receiving: Option<Receiving>,
+    /// Received before the request was passed on.
+    first: Option<Bytes>,
+    has_data_ended: bool,
+    /// What is missing of `Content-Length`.
+    missing: Option<u64>,
+    received: u64,
+    exchange: Arc<Exchange>,
+    window: Arc<ReceiveWindow>,
+    has_large_window: bool,
+}
+
+impl std::fmt::Debug for Http3Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http3Content")
+            .field("missing", &self.missing)
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Http3Content {
+    pub(super) fn new(
+        receiving: Receiving,
+        content_length: Option<u64>,
+        exchange: Arc<Exchange>,
+        window: Arc<ReceiveWindow>,
+    ) -> Self {
+        Self {
+            receiving: Some(receiving),
+            first: None,
+            has_data_ended: false,
+            missing: content_length,
+            received: 0,
+            exchange,
+            window,
+            has_large_window: false,
+        }
+    }
+
+    /// Most requests without content have ended when their head arrives.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        if let Poll::Ready(first) = self.poll_data(cx)? {
+            self.first = first;
+        }
+        if self.first.is_none() && self.has_data_ended && self.poll_trailers(cx)?.is_ready() {
+            self.receiving = None;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let Some(receiving) = self.receiving.as_mut().filter(|_| !self.has_data_ended) else {
+            return Poll::Ready(Ok(None));
+        };
+        let data = ready!(receiving.poll_recv_data(cx)).map_err(body_error)?;
+        // The buffer is one `Bytes`, which is not copied.
+        let data = data.map(|mut data| data.copy_to_bytes(data.remaining()));
+        let Some(data) = data else {
+            self.has_data_ended = true;
+            return Poll::Ready(match self.missing {
+                Some(1..) => Err(BodyError::UnexpectedEnd),
+                _ => Ok(None),
+            });
+        };
+        let len = data.len() as u64;
+        if let Some(missing) = &mut self.missing {
+            *missing = missing.checked_sub(len).ok_or_else(|| {
+                BodyError::Malformed("the content is longer than its Content-Length".to_owned())
+            })?;
+        }
+        self.received += len;
+        NetStats::add(&self.window.server.stats.bytes_in, len);
+        if self.received > WINDOW && !self.has_large_window {
+            self.has_large_window = self.window.enlarge();
+        }
+        Poll::Ready(Ok(Some(data)))
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<http::HeaderMap>, BodyError>> {
+        let Some(receiving) = &mut self.receiving else {
+            return Poll::Ready(Ok(None));
+        };
+        receiving.poll_recv_trailers(cx).map_err(body_error)
+    }
+
+    fn end(&mut self) {
+        self.receiving = None;
+        self.restore_window();
+    }
+
+    fn restore_window(&mut self) {
+        if std::mem::take(&mut self.has_large_window) {
+            self.window.restore();
+        }
+    }
+}
+
+impl Body for Http3Content {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if self.receiving.is_none() {
+            return Poll::Ready(None);
+        }
+        let frame = match ready!(self.poll_data(cx)) {
+            Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            Ok(None) => ready!(self.poll_trailers(cx)).transpose(),
+            Err(error) => Some(Err(error)),
+        };
+        self.end();
+        Poll::Ready(frame.map(|frame| frame.map(Frame::trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.receiving.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, Bytes::len) as u64;
+        match (&self.receiving, self.missing) {
+            (None, _) => SizeHint::with_exact(0),
+            (Some(_), Some(missing)) => SizeHint::with_exact(first + missing),
+            (Some(_), None) => SizeHint::default(),
+        }
+    }
+}
+
+/// The rest is refused after the response (RFC 9114 section 4.1).
+impl Drop for Http3Content {
+    fn drop(&mut self) {
+        self.restore_window();
+        if let Some(receiving) = self.receiving.take() {
+            self.exchange.abandon(receiving);
+        }
+    }
+}
+
+fn body_error(error: StreamError) -> BodyError {
+    match error {
+        StreamError::RemoteTerminate { .. } | StreamError::ConnectionError { .. } => {
+            BodyError::Reset
+        }
+        StreamError::HeaderTooBig { .. } => {
+            BodyError::Malformed("the trailers are too long".to_owned())
+        }
+        StreamError::StreamError { reason, .. } => BodyError::Malformed(reason),
+        _ => BodyError::UnexpectedEnd,
+    }
+}

@@ -1,0 +1,137 @@
+//! The frames of a stream (RFC 9114 section 7.1), checked before h3 buffers them.
+//!
+//! h3 passes on the content of DATA frames as it arrives, but buffers every other frame whole, whatever its
+//! length, and takes the end of the stream within a DATA frame for the end of the content.
+
+const DATA: u64 = 0;
+
+/// The longest type and the longest length, of 8 bytes each.
+const MAX_HEADER: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct FrameCheck {
+    header: [u8; MAX_HEADER],
+    header_len: usize,
+    /// Bytes of the current frame's payload that have not arrived.
+    rest: u64,
+    max_len: u64,
+}
+
+/// A frame that h3 would buffer is longer than the maximum.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a frame is too long")]
+pub(super) struct FrameTooLong;
+
+impl FrameCheck {
+    /// `max_len` does not apply to DATA frames.
+    pub(super) fn new(max_len: u64) -> Self {
+        Self {
+            header: [0; MAX_HEADER],
+            header_len: 0,
+            rest: 0,
+            max_len,
+        }
+    }
+
+    /// Follows the frames in the next bytes of the stream.
+    pub(super) fn receive(&mut self, mut bytes: &[u8]) -> Result<(), FrameTooLong> {
+        while let Some((first, others)) = bytes.split_first() {
+            if self.rest > 0 {
+                let skipped = self.rest.min(bytes.len() as u64);
+                self.rest -= skipped;
+                bytes = &bytes[skipped as usize..];
+                continue;
+            }
+            self.header[self.header_len] = *first;
+            self.header_len += 1;
+            bytes = others;
+            if let Some((kind, len)) = parse_header(&self.header[..self.header_len]) {
+                if kind != DATA && len > self.max_len {
+                    return Err(FrameTooLong);
+                }
+                (self.header_len, self.rest) = (0, len);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the stream may end here.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.header_len == 0 && self.rest == 0
+    }
+}
+
+/// Returns the type and the length of a frame, once both have arrived.
+fn parse_header(bytes: &[u8]) -> Option<(u64, u64)> {
+    let (kind, bytes) = parse_integer(bytes)?;
+    let (len, _) = parse_integer(bytes)?;
+    Some((kind, len))
+}
+
+/// A variable-length integer (RFC 9000 section 16), and what follows it.
+fn parse_integer(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let first = *bytes.first()?;
+    let (integer, rest) = bytes.split_at_checked(1 << (first >> 6))?;
+    let first = u64::from(first & 0x3f);
+    let value = integer[1..]
+        .iter()
+        .fold(first, |value, byte| value << 8 | u64::from(*byte));
+    Some((value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// With the type's integer in `1 << kind_len` bytes, and the length's in `1 << len_len`.
+    fn encode(kind: u64, kind_len: u8, len: u64, len_len: u8) -> Vec<u8> {
+        let integer = |value: u64, log: u8| {
+            let bytes = value.to_be_bytes();
+            let mut bytes = bytes[8 - (1 << log)..].to_vec();
+            bytes[0] |= log << 6;
+            bytes
+        };
+        [integer(kind, kind_len), integer(len, len_len)].concat()
+    }
+
+    #[test]
+    fn only_data_frames_may_be_long() {
+        for kind in [0x1, 0x4, 0x21, 0x3f] {
+            let mut check = FrameCheck::new(1000);
+            assert_eq!(check.receive(&encode(kind, 0, 1000, 1)), Ok(()));
+            let mut check = FrameCheck::new(1000);
+            assert_eq!(check.receive(&encode(kind, 1, 1001, 3)), Err(FrameTooLong));
+        }
+        let mut check = FrameCheck::new(1000);
+        assert_eq!(check.receive(&encode(DATA, 3, 1 << 40, 3)), Ok(()));
+        assert!(!check.is_between_frames());
+    }
+
+    proptest! {
+        #[test]
+        fn frames_end_where_their_lengths_say(
+            frames in prop::collection::vec((0_u64..60, 0..4_u8, 0_u64..60, 0..4_u8), 0..8),
+            cuts in prop::collection::vec(0_usize..600, 0..8),
+        ) {
+            let mut bytes = Vec::new();
+            let mut ends = vec![0];
+            for (kind, kind_len, len, len_len) in frames {
+                bytes.extend(encode(kind, kind_len, len, len_len));
+                bytes.extend(vec![0xff; len as usize]);
+                ends.push(bytes.len());
+            }
+            let mut check = FrameCheck::new(60);
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut <= bytes.len()).collect();
+            cuts.push(bytes.len());
+            cuts.sort_unstable();
+            let mut at = 0;
+            for cut in cuts {
+                prop_assert_eq!(check.receive(&bytes[at..cut]), Ok(()));
+                at = cut;
+                prop_assert_eq!(check.is_between_frames(), ends.contains(&at), "{}", at);
+            }
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! h3's interface to QUIC, on quinn.
+//!
+//! In place of h3-quinn, which buffers a frame of any length and panics when a stream is stopped that is
+//! being read.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use h3::error::Code;
+use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+
+use super::frames::FrameCheck;
+
+/// Bytes that a client may send on one of its unidirectional streams: settings, priorities, and the tables
+/// of QPACK, which are not used.
+const MAX_CONTROL_BYTES: u64 = 1 << 20;
+
+type Pending<T> = Option<Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send>>>;
+
+fn poll_pending<T, F>(
+    pending: &mut Pending<T>,
+    cx: &mut Context<'_>,
+    start: impl FnOnce() -> F,
+) -> Poll<Result<T, ConnectionErrorIncoming>>
+where
+    F: Future<Output = Result<T, ConnectionError>> + Send + 'static,
+{
+    let future = pending.get_or_insert_with(|| Box::pin(start()));
+    let done = ready!(future.as_mut().poll(cx));
+    *pending = None;
+    Poll::Ready(done.map_err(connection_error))
+}
+
+pub(super) struct QuicConnection {
+    connection: quinn::Connection,
+    max_head: u64,
+    requests: Pending<(quinn::SendStream, quinn::RecvStream)>,
+    receiving: Pending<quinn::RecvStream>,
+    opening: Opening,
+}
+
+impl QuicConnection {
+    pub(super) fn new(connection: quinn::Connection, max_head: u64) -> Self {
+        Self {
+            opening: Opening::new(connection.clone()),
+            connection,
+            max_head,
+            requests: None,
+            receiving: None,
+        }
+    }
+}
+
+impl quic::Connection<Bytes> for QuicConnection {
+    type RecvStream = RecvStream;
+    type OpenStreams = Opening;
+
+    fn poll_accept_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
+        let connection = &self.connection;
+        let accept = || {
+            let connection = connection.clone();
+            async move { connection.accept_uni().await }
+        };
+        let stream = ready!(poll_pending(&mut self.receiving, cx, accept))?;
+        Poll::Ready(Ok(RecvStream {
+            stream,
+            limit: Limit::Total(MAX_CONTROL_BYTES),
+        }))
+    }
+
+    fn poll_accept_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
+        let connection = &self.connection;
+        let accept = || {
+            let connection = connection.clone();
+            async move { connection.accept_bi().await }
+        };
+        let (send, stream) = ready!(poll_pending(&mut self.requests, cx, accept))?;
+        let limit = Limit::Frames(FrameCheck::new(self.max_head));
+        Poll::Ready(Ok(RequestStream {
+            send: SendStream::new(send),
+            receive: RecvStream { stream, limit },
+        }))
+    }
+
+    fn opener(&self) -> Opening {
+        Opening::new(self.connection.clone())
+    }
+}
+
+impl quic::OpenStreams<Bytes> for QuicConnection {
+    type BidiStream = RequestStream;
+    type SendStream = SendStream;
+
+    fn poll_open_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
+        self.opening.poll_open_bidi(cx)
+    }
+
+    fn poll_open_send(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+        self.opening.poll_open_send(cx)
+    }
+
+    fn close(&mut self, code: Code, reason: &[u8]) {
+        self.opening.close(code, reason);
+    }
+}
+
+/// Opens the control streams of the server.
+pub(super) struct Opening {
+    connection: quinn::Connection,
+    sending: Pending<quinn::SendStream>,
+}
+
+impl Opening {
+    fn new(connection: quinn::Connection) -> Self {
+        Self {
+            connection,
+            sending: None,
+        }
+    }
+}
+
+impl quic::OpenStreams<Bytes> for Opening {
+    type BidiStream = RequestStream;
+    type SendStream = SendStream;
+
+    fn poll_open_bidi(
+        &mut self,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
+        let reason = "a server opens no requests".into();
+        Poll::Ready(Err(StreamErrorIncoming::Unknown(reason)))
+    }
+
+    fn poll_open_send(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+        let connection = &self.connection;
+        let open = || {
+            let connection = connection.clone();
+            async move { connection.open_uni().await }
+        };
+        let opened = ready!(poll_pending(&mut self.sending, cx, open));
+        Poll::Ready(opened.map(SendStream::new).map_err(|connection_error| {
+            StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
+        }))
+    }
+
+    fn close(&mut self, code: Code, reason: &[u8]) {
+        self.connection.close(integer(code.value()), reason);
+    }
+}
+
+pub(super) struct RequestStream {
+    send: SendStream,
+    receive: RecvStream,
+}
+
+impl quic::BidiStream<Bytes> for RequestStream {
+    type SendStream = SendStream;
+    type RecvStream = RecvStream;
+
+    fn split(self) -> (SendStream, RecvStream) {
+        (self.send, self.receive)
+    }
+}
+
+impl quic::SendStream<Bytes> for RequestStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.send.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_finish(cx)
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.send.reset(code);
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.send.send_id()
+    }
+}
+
+impl quic::RecvStream for RequestStream {
+    type Buf = Bytes;
+
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        self.receive.poll_data(cx)
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        self.receive.stop_sending(code);
+    }
+
+    fn recv_id(&self) -> StreamId {
+        self.receive.recv_id()
+    }
+}
+
+pub(super) struct SendStream {
+    stream: quinn::SendStream,
+    writing: Option<WriteBuf<Bytes>>,
+}
+
+impl SendStream {
+    fn new(stream: quinn::SendStream) -> Self {
+        Self {
+            stream,
+            writing: None,
+        }
+    }
+}
+
+impl quic::SendStream<Bytes> for SendStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        if let Some(data) = &mut self.writing {
+            while data.has_remaining() {
+                let written = Pin::new(&mut self.stream).poll_write(cx, data.chunk());
+                let written = ready!(written).map_err(write_error)?;
+                data.advance(written);
+            }
+        }
+        self.writing = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        if self.writing.is_some() {
+            let reason = "the previous frame is not written".into();
+            return Err(StreamErrorIncoming::Unknown(reason));
+        }
+        self.writing = Some(data.into());
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        ready!(self.poll_ready(cx))?;
+        let finished = self.stream.finish();
+        Poll::Ready(finished.map_err(|error| StreamErrorIncoming::Unknown(error.into())))
+    }
+
+    fn reset(&mut self, code: u64) {
+        // A stream that has ended needs no reset.
+        let _ = self.stream.reset(integer(code));
+    }
+
+    fn send_id(&self) -> StreamId {
+        stream_id(self.stream.id())
+    }
+}
+
+pub(super) struct RecvStream {
+    stream: quinn::RecvStream,
+    limit: Limit,
+}
+
+enum Limit {
+    /// Of a request.
+    Frames(FrameCheck),
+    /// How many more bytes a stream without a request may have.
+    Total(u64),
+}
+
+impl RecvStream {
+    fn check(&mut self, chunk: Option<&[u8]>) -> Result<(), StreamErrorIncoming> {
+        match (&mut self.limit, chunk) {
+            (Limit::Frames(frames), Some(bytes)) => frames.receive(bytes).map_err(|error| {
+                self.stop(Code::H3_EXCESSIVE_LOAD);
+                StreamErrorIncoming::Unknown(error.into())
+            }),
+            (Limit::Frames(frames), None) if !frames.is_between_frames() => {
+                let reason = "the stream ends within a frame".into();
+                Err(StreamErrorIncoming::Unknown(reason))
+            }
+            (Limit::Total(left), Some(bytes)) => match left.checked_sub(bytes.len() as u64) {
+                Some(less) => {
+                    *left = less;
+                    Ok(())
+                }
+                None => Err(StreamErrorIncoming::ConnectionErrorIncoming {
+                    connection_error: ConnectionErrorIncoming::InternalError(
+                        "a control stream is too long".to_owned(),
+                    ),
+                }),
+            },
+            (_, None) => Ok(()),
+        }
+    }
+
+    fn stop(&mut self, code: Code) {
+        // A stream that has ended needs no stop.
+        let _ = self.stream.stop(integer(code.value()));
+    }
+}
+
+impl quic::RecvStream for RecvStream {
+    type Buf = Bytes;
+
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        // The future keeps nothing between polls, so it can be dropped while it is pending.
+        let read = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
+        let chunk = ready!(read).map_err(read_error)?;
+        let chunk = chunk.map(|chunk| chunk.bytes);
+        self.check(chunk.as_deref())?;
+        Poll::Ready(Ok(chunk))
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        // A stream that has ended needs no stop.
+        let _ = self.stream.stop(integer(code));
+    }
+
+    fn recv_id(&self) -> StreamId {
+        stream_id(self.stream.id())
+    }
+}
+
+fn integer(value: u64) -> VarInt {
+    VarInt::from_u64(value).unwrap_or(VarInt::MAX)
+}
+
+/// Both are integers below 2^62.
+fn stream_id(id: quinn::StreamId) -> StreamId {
+    let id = u64::from(VarInt::from(id));
+    StreamId::try_from(id).expect("an id of QUIC is one of HTTP/3")
+}
+
+fn connection_error(error: ConnectionError) -> ConnectionErrorIncoming {
+    match error {
+        ConnectionError::ApplicationClosed(close) => ConnectionErrorIncoming::ApplicationClose {
+            error_code: close.error_code.into_inner(),
+        },
+        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
+    }
+}
+
+fn stream_connection_error(error: ConnectionError) -> StreamErrorIncoming {
+    StreamErrorIncoming::ConnectionErrorIncoming {
+        connection_error: connection_error(error),
+    }
+}
+
+fn read_error(error: ReadError) -> StreamErrorIncoming {
+    match error {
+        ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated {
+            error_code: code.into_inner(),
+        },
+        ReadError::ConnectionLost(error) => stream_connection_error(error),
+        error => StreamErrorIncoming::Unknown(error.into()),
+    }
+}
+
+fn write_error(error: WriteError) -> StreamErrorIncoming {
+    match error {
+        WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated {
+            error_code: code.into_inner(),
+        },
+        WriteError::ConnectionLost(error) => stream_connection_error(error),
+        error => StreamErrorIncoming::Unknown(error.into()),
+    }
+}
