@@ -85,7 +85,7 @@ async fn respond<S: HttpService>(
     let sent = response
         .send::<S>(answer, is_head, &shared.server.stats)
         .await;
-    exchange.refuse_rest();
+    exchange.refuse_rest().await;
     sent
 }
 

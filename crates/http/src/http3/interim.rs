@@ -1,16 +1,21 @@
 //! What the content of a request and its response have in common: interim responses, and the unread rest.
 
 use std::task::Context;
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use h3::error::Code;
 use h3::server::RequestStream;
 use http::{Response, header};
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::quic::RecvStream;
+use crate::connection::MAX_DISCARDED_REST;
+
+const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// What arrives of a request.
 pub(super) type Receiving = RequestStream<RecvStream, Bytes>;
@@ -66,8 +71,20 @@ impl Exchange {
         state.interim.take().filter(has_location)
     }
 
-    pub(super) fn refuse_rest(&self) {
-        if let Some(mut receiving) = self.state.lock().unread.take() {
+    /// After the response. The end of a stream may come only now, and some clients take a refusal for a failure
+    /// of the request: a small rest is discarded.
+    pub(super) async fn refuse_rest(&self) {
+        let Some(mut receiving) = self.state.lock().unread.take() else {
+            return;
+        };
+        let mut left = MAX_DISCARDED_REST;
+        let discard = async {
+            while let Ok(Some(data)) = receiving.recv_data().await {
+                left = left.checked_sub(data.remaining() as u64)?;
+            }
+            Some(())
+        };
+        if !matches!(timeout(DISCARD_TIME, discard).await, Ok(Some(()))) {
             receiving.stop_sending(Code::H3_NO_ERROR);
         }
     }
