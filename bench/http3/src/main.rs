@@ -1,0 +1,136 @@
+//! Uploads to a server of HTTP/3: `http3 ADDRESS PATH CERTIFICATE COUNT BYTES CONCURRENCY` sends COUNT uploads of BYTES each
+//! over one connection, CONCURRENCY at a time: the creation without content, and all of it in one PATCH if
+//! BYTES is more than 1 MiB, or else the creation with content. The certificate is DER, for `localhost`.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+use h3::client::SendRequest;
+use h3_quinn::OpenStreams;
+use http::{Method, Request, Response};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Endpoint, TransportConfig, VarInt};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+const CHUNK: usize = 256 * 1024;
+const SMALL: usize = 1 << 20;
+/// Bytes in transit, as curl has them.
+const WINDOW: u32 = 16 << 20;
+
+fn main() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> Result<(), Failure> {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let [address, path, certificate, count, bytes, concurrency] = &given[..] else {
+        return Err("http3 ADDRESS PATH CERTIFICATE COUNT BYTES CONCURRENCY".into());
+    };
+    let (count, bytes) = (count.parse()?, bytes.parse()?);
+    let connection = connect(address.parse()?, std::fs::read(certificate)?).await?;
+    let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(connection)).await?;
+    let driving = tokio::spawn(async move { driver.wait_idle().await });
+    let sent = Arc::new(AtomicUsize::new(0));
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..concurrency.parse()? {
+        let (sent, sender, path) = (sent.clone(), sender.clone(), path.clone());
+        workers.spawn(async move {
+            while sent.fetch_add(1, Relaxed) < count {
+                upload(sender.clone(), &path, bytes).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    while let Some(done) = workers.join_next().await {
+        done??;
+    }
+    drop(sender);
+    driving.abort();
+    Ok(())
+}
+
+async fn connect(address: SocketAddr, certificate: Vec<u8>) -> Result<quinn::Connection, Failure> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.into())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut transport = TransportConfig::default();
+    transport
+        .send_window(WINDOW.into())
+        .receive_window(VarInt::from_u32(WINDOW));
+    config.transport_config(Arc::new(transport));
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+    Ok(endpoint.connect_with(config, address, "localhost")?.await?)
+}
+
+async fn upload(
+    sender: SendRequest<OpenStreams, Bytes>,
+    path: &str,
+    bytes: usize,
+) -> Result<(), Failure> {
+    let length = bytes.to_string();
+    let create = |uri: String| {
+        Request::builder()
+            .method(Method::POST)
+            .uri(uri)
+            .header("tus-resumable", "1.0.0")
+            .header("upload-length", &length)
+    };
+    let url = |path: &str| format!("https://localhost{path}");
+    let content = ("content-type", "application/offset+octet-stream");
+    if bytes <= SMALL {
+        let request = create(url(path)).header(content.0, content.1);
+        let response = ask(sender, request.body(())?, bytes).await?;
+        return expect(&response, 201);
+    }
+    let created = ask(sender.clone(), create(url(path)).body(())?, 0).await?;
+    expect(&created, 201)?;
+    let location = created.headers().get("location").ok_or("no Location")?;
+    let location = location.to_str()?;
+    let at = location.find(path).ok_or("another Location")?;
+    let request = Request::builder()
+        .method(Method::PATCH)
+        .uri(url(&location[at..]))
+        .header("tus-resumable", "1.0.0")
+        .header("upload-offset", "0")
+        .header(content.0, content.1);
+    let response = ask(sender, request.body(())?, bytes).await?;
+    expect(&response, 204)
+}
+
+fn expect(response: &Response<()>, status: u16) -> Result<(), Failure> {
+    match response.status().as_u16() == status {
+        true => Ok(()),
+        false => Err(format!("{response:?}").into()),
+    }
+}
+
+async fn ask(
+    mut sender: SendRequest<OpenStreams, Bytes>,
+    request: Request<()>,
+    mut bytes: usize,
+) -> Result<Response<()>, Failure> {
+    let chunk = Bytes::from(vec![0; CHUNK.min(bytes)]);
+    let mut stream = sender.send_request(request).await?;
+    while bytes > 0 {
+        let part = chunk.slice(..chunk.len().min(bytes));
+        bytes -= part.len();
+        stream.send_data(part).await?;
+    }
+    stream.finish().await?;
+    let response = stream.recv_response().await?;
+    while stream.recv_data().await?.is_some() {}
+    Ok(response)
+}
