@@ -15,6 +15,7 @@ mod linger;
 mod listen;
 mod load;
 mod memory;
+mod proxy_protocol;
 mod shutdown;
 mod slow;
 mod timers;

@@ -24,13 +24,13 @@ use tokio_rustls::client::TlsStream;
 use crate::harness::{Client, Server, get, pattern};
 
 /// Issues certificates, whose files are in a directory.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -57,14 +57,14 @@ impl Authority {
         files
     }
 
-    fn files(&self, names: &[&str]) -> TlsFiles {
+    pub(crate) fn files(&self, names: &[&str]) -> TlsFiles {
         TlsFiles {
             certificates: names.iter().map(|name| self.issue(name)).collect(),
             client_authorities: None,
         }
     }
 
-    fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         self.builder(versions).with_no_client_auth()
     }
 
@@ -82,14 +82,14 @@ impl Authority {
     }
 }
 
-const ALL: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+pub(crate) const ALL: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
 fn start(tls: &Tls, change: impl FnOnce(&mut ConnectionLimits)) -> Server {
     let listener = Listener::tcp("127.0.0.1", 0).unwrap().with_tls(tls.clone());
     Server::on(listener, Duration::from_secs(5), change)
 }
 
-fn load(files: TlsFiles) -> Tls {
+pub(crate) fn load(files: TlsFiles) -> Tls {
     Tls::new(TlsConfig::load(files, TlsMode::Tls12).unwrap())
 }
 
@@ -99,6 +99,14 @@ async fn handshake(
     name: &'static str,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(server.address).await.unwrap();
+    wrap(tcp, config, name).await
+}
+
+pub(crate) async fn wrap(
+    tcp: TcpStream,
+    config: impl Into<Arc<ClientConfig>>,
+    name: &'static str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(name).unwrap();
     TlsConnector::from(config.into()).connect(name, tcp).await
 }

@@ -139,6 +139,28 @@ fn http_is_redirected() {
 }
 
 #[test]
+fn proxy_headers_precede_tls_and_redirects() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let https = Https::start(&[&format!("-redirect-http={port}"), "-proxy-protocol"]);
+    let mut plain = Client::connect(([127, 0, 0, 1], port).into());
+    plain.send("PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n");
+    assert_eq!(plain.ask(Request::get("/files/a")).status, 308);
+
+    let flag = |name: &str, file| format!("-{name}={}", Https::path(&https.dir, file).display());
+    let key = flag("tls-key", "key.pem");
+    let certificate = flag("tls-certificate", "cert.pem");
+    let port = https.server.address().port().to_string();
+    let args = ["-host=127.0.0.1", "-port", &port, &key, &certificate];
+    let health = |more: &[&str]| run(program().arg("health").args(args).args(more));
+    let (code, output, error) = health(&["-proxy-protocol"]);
+    assert_eq!((code, &*output), (Some(0), "ok\n"), "{error}");
+    assert_eq!(health(&[]).0, Some(1));
+    https.server.stop();
+}
+
+#[test]
 fn certificates_are_replaced_by_sighup_and_by_themselves() {
     let mut https = Https::start(&[]);
     let bytes = content(2, MIB);

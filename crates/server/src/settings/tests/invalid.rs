@@ -98,6 +98,7 @@ const TABLE: &[Row] = &[
         &["-behind-proxy"],
         &["proxy", "10.0.0.0/33", "*"],
     ),
+    ("proxy-protocol", ALONE, SWITCH),
     ("public-url", ALONE, URL),
     ("relative-location", ALONE, SWITCH),
     ("max-size", ALONE, SIZE),
@@ -620,6 +621,9 @@ fn settings_disabled_by_another_one_are_reported() {
             "-unix-sock=/s --max-uploads-per-address=3",
         ),
         ("behind-proxy", "-behind-proxy --trusted-proxies="),
+        ("proxy-protocol", "-proxy-protocol --unix-sock=/s"),
+        ("proxy-protocol", "-proxy-protocol --trusted-proxies="),
+        ("proxy-protocol", "-proxy-protocol --compat=tusd"),
         (
             "public-url",
             "-public-url=https://x/files/ --relative-location",

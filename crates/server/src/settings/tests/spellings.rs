@@ -23,6 +23,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("base-path", "/api/uploads/"),
     ("behind-proxy", "true"),
     ("trusted-proxies", "192.0.2.0/24,2001:db8::1"),
+    ("proxy-protocol", "true"),
     ("public-url", "https://uploads.example.com/files/"),
     ("relative-location", "true"),
     ("max-size", "2GiB"),
@@ -416,6 +417,7 @@ fn report_is_an_equivalent_file() {
             "tls-certificate",
             "tls-key",
             "tls-client-ca",
+            "proxy-protocol",
         ],
     ] {
         let is_shown = |name: &&str| !sections::setting(name).unwrap().has(Property::Secret);
