@@ -149,6 +149,28 @@ async fn requests_and_long_bodies_pass_in_both_versions() {
     }
 }
 
+#[tokio::test]
+async fn only_responses_over_tls_demand_it() {
+    let authority = Authority::new();
+    let tls = load(authority.files(&["a.example"]));
+    let hsts = |limits: &mut ConnectionLimits| {
+        limits.hsts = Some(http::HeaderValue::from_static("max-age=60"));
+    };
+    let server = start(&tls, hsts);
+    let mut client = connect(&server, authority.client(ALL)).await;
+    for path in ["/", "/refuse"] {
+        let answer = client.ask(get(path)).await;
+        let value = answer.header("strict-transport-security");
+        assert_eq!(value, Some("max-age=60"), "{path}");
+    }
+    server.stop().await;
+
+    let server = Server::start(hsts);
+    let answer = server.connect().await.ask(get("/")).await;
+    assert_eq!(answer.header("strict-transport-security"), None);
+    server.stop().await;
+}
+
 /// The connection of a slow body is taken from hyper and given back, with plaintext that TLS has in its
 /// buffer.
 #[tokio::test]

@@ -494,6 +494,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.min_rate = settings.limits.min_rate.unwrap_or_default();
     limits.rate_window = network;
     limits.http2 = settings.listen.h2c;
+    limits.hsts = settings.tls.hsts.map(tls::hsts);
     #[cfg(feature = "s3")]
     if settings.s3.bucket.is_some() {
         // Data that was read and is not yet buffered counts besides --s3-memory.

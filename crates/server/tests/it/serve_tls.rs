@@ -123,7 +123,7 @@ fn http_is_redirected() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let https = Https::start(&[&format!("-redirect-http={port}")]);
+    let https = Https::start(&[&format!("-redirect-http={port}"), "-hsts=365d"]);
     let mut plain = Client::connect(([127, 0, 0, 1], port).into());
     for request in [Request::get("/files/a?b=c"), Request::post()] {
         let answer = plain.ask(request);
@@ -134,6 +134,17 @@ fn http_is_redirected() {
             https.server.address().port()
         );
         assert!(location.starts_with(&own), "{location}");
+        assert_eq!(answer.header("Strict-Transport-Security"), None);
+    }
+    let mut client = https.client();
+    for request in [
+        Request::get("/"),
+        Request::post().with("Upload-Length", 1),
+        Request::get("/files/"),
+    ] {
+        let answer = client.ask(request);
+        let value = answer.header("Strict-Transport-Security");
+        assert_eq!(value, Some("max-age=31536000"), "{answer:?}");
     }
     https.server.stop();
 }

@@ -7,7 +7,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if settings.listen.unix_sock.is_some() {
         let reason = "with --unix-sock: terminate TLS in the proxy";
         findings.without_effect(&findings.given("tls-"), reason);
-        findings.without_effect(&["redirect-http"], "with --unix-sock");
+        findings.without_effect(&["redirect-http", "hsts"], "with --unix-sock");
     } else if tls.certificates.len() != tls.keys.len() {
         let missing = usize::from(tls.certificates.len() > tls.keys.len());
         let (given, missing) = (names[1 - missing], names[missing]);
@@ -28,7 +28,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         let reason = "is the port of HTTPS (--port); choose another one";
         findings.problem_if(tls.redirect_http == Some(port), "redirect-http", reason);
     } else {
-        let names = ["tls-mode", "tls-client-ca", "redirect-http"];
+        let names = ["tls-mode", "tls-client-ca", "redirect-http", "hsts"];
         findings.without_effect(&names, "without --tls-certificate");
     }
 }

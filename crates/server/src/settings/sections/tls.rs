@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use landfall_http::{CertificateFiles, TlsFiles, TlsMode};
 
@@ -28,6 +29,9 @@ group! {
         => "Accept only clients with a certificate that an authority in this file (PEM) issued.";
     redirect_http: Option<u16> = value::optional(value::port), "redirect-http", Number("PORT"), ""
         => "Listen on this port, too, and redirect its requests to HTTPS.";
+    hsts: Option<Duration> = value::duration_or_none, "hsts", Time, "0", Protects
+        => "Time for which browsers use HTTPS only for this host (Strict-Transport-Security), such as 365d. 0 \
+            does not tell them so.";
 }
 
 impl Tls {

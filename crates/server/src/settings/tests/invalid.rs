@@ -91,6 +91,7 @@ const TABLE: &[Row] = &[
         HTTPS,
         &["", "x", "-1", "65536", "1.5", "8080"],
     ),
+    ("hsts", HTTPS, SPAN_OR_NONE),
     ("base-path", ALONE, PATH),
     ("behind-proxy", ALONE, SWITCH),
     (
@@ -621,6 +622,8 @@ fn settings_disabled_by_another_one_are_reported() {
             "-unix-sock=/s --max-uploads-per-address=3",
         ),
         ("behind-proxy", "-behind-proxy --trusted-proxies="),
+        ("hsts", "-hsts=1h"),
+        ("hsts", "-hsts=1h --unix-sock=/s"),
         ("proxy-protocol", "-proxy-protocol --unix-sock=/s"),
         ("proxy-protocol", "-proxy-protocol --trusted-proxies="),
         ("proxy-protocol", "-proxy-protocol --compat=tusd"),
