@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -9,9 +10,9 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
-use super::addresses::{AddressPermit, TOO_MANY_CONNECTIONS};
+use super::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
 use super::handover::Handover;
-use super::info::ConnectionInfo;
+use super::info::{ConnectionInfo, Endpoint};
 use super::interim::InterimQueue;
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
@@ -44,15 +45,45 @@ pub(super) struct ConnectionShared {
 }
 
 impl ConnectionShared {
-    pub(super) fn new(
-        server: Arc<ServerShared>,
+    /// `None` if the connection is to be closed at once.
+    pub(super) fn admit(server: &Arc<ServerShared>, info: ConnectionInfo) -> Option<Arc<Self>> {
+        let admission = server.addresses.connect(info.peer.ip());
+        Self::new(server, None, info, admission)
+    }
+
+    /// Proxies are not limited.
+    pub(super) fn admit_proxy(
+        server: &Arc<ServerShared>,
         info: ConnectionInfo,
-        address_permit: Option<AddressPermit>,
-        over_limit: bool,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            activity: server.track_new(Phase::Head, true),
-            server,
+    ) -> Option<Arc<Self>> {
+        Self::new(server, None, info, Admission::Allowed(None))
+    }
+
+    /// Replaces the address of a proxy with that of its client.
+    pub(super) fn admit_client(&self, client: SocketAddr) -> Option<Arc<Self>> {
+        let peer = Endpoint::Tcp(client);
+        let info = ConnectionInfo { peer, ..self.info };
+        let admission = self.server.addresses.connect(peer.ip());
+        Self::new(&self.server, Some(self.activity.clone()), info, admission)
+    }
+
+    fn new(
+        server: &Arc<ServerShared>,
+        activity: Option<Arc<ConnectionActivity>>,
+        info: ConnectionInfo,
+        admission: Admission,
+    ) -> Option<Arc<Self>> {
+        let (address_permit, over_limit) = match admission {
+            Admission::Allowed(address_permit) => (address_permit, false),
+            Admission::OverLimit(address_permit) => (Some(address_permit), true),
+            Admission::Dropped => {
+                NetStats::add(&server.stats.address_connections, 1);
+                return None;
+            }
+        };
+        Some(Arc::new(Self {
+            activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
+            server: server.clone(),
             info,
             _permit: address_permit,
             over_limit,
@@ -66,7 +97,7 @@ impl ConnectionShared {
             address_limited: AtomicBool::new(false),
             handover: Handover::default(),
             interim: OnceLock::new(),
-        })
+        }))
     }
 
     pub(super) fn set_heads(&self, heads: u32) {

@@ -15,6 +15,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::connection::ConnectionShared;
 use super::io::ServerIo;
+use super::proxy_protocol::ProxyHeader;
 use super::service::{ConnectionService, HttpService};
 use super::shutdown::ShutdownPhase;
 use super::slow_body::SlowBody;
@@ -89,6 +90,7 @@ impl<S: HttpService> Unpin for Driver<S> {}
     reason = "nearly every connection is HTTP/1: a box would only add an allocation to each"
 )]
 enum State<S: HttpService> {
+    ProxyHeader(Box<(ServerIo, S, ProxyHeader)>),
     Handshake(Box<(ServerIo, S)>),
     New(Box<(ServerIo, S)>),
     /// Before the first bytes, and between two requests, a silent client has no hyper connection and no buffer.
@@ -107,18 +109,14 @@ impl<S: HttpService> Driver<S> {
         service: S,
         protocols: Arc<Protocols>,
         permit: OwnedSemaphorePermit,
+        is_proxied: bool,
     ) -> Self {
         NetStats::add(&shared.server.stats.open, 1);
-        let waiting = Box::new((io, service));
-        let state = if waiting.0.has_handshake() {
-            State::Handshake(waiting)
-        } else if protocols.prior_knowledge {
-            State::New(waiting)
-        } else {
-            State::Waiting(waiting)
-        };
         Self {
-            state,
+            state: match is_proxied {
+                true => State::ProxyHeader(Box::new((io, service, ProxyHeader::default()))),
+                false => State::first(io, service, &protocols),
+            },
             shared,
             protocols,
             shutdown_phase: ShutdownPhase::Running,
@@ -225,7 +223,8 @@ impl<S: HttpService> Driver<S> {
                 State::Http2(connection) => connection.as_mut().graceful_shutdown(),
                 // hyper continues now: see `poll`.
                 State::SlowBody(_) => self.shared.handover.close_after_response(),
-                State::Handshake(_)
+                State::ProxyHeader(_)
+                | State::Handshake(_)
                 | State::New(_)
                 | State::Waiting(_)
                 | State::LingeringClose(_)
@@ -250,6 +249,19 @@ impl<S: HttpService> Driver<S> {
         if self.shutdown_phase > ShutdownPhase::Running {
             let phase = mem::replace(&mut self.shutdown_phase, ShutdownPhase::Running);
             self.enter_shutdown_phase(phase);
+        }
+    }
+}
+
+impl<S: HttpService> State<S> {
+    fn first(io: ServerIo, service: S, protocols: &Protocols) -> Self {
+        let waiting = Box::new((io, service));
+        if waiting.0.has_handshake() {
+            Self::Handshake(waiting)
+        } else if protocols.prior_knowledge {
+            Self::New(waiting)
+        } else {
+            Self::Waiting(waiting)
         }
     }
 }
@@ -289,6 +301,25 @@ impl<S: HttpService> Future for Driver<S> {
         }
         loop {
             match &mut me.state {
+                State::ProxyHeader(proxied) => {
+                    let (io, _, header) = &mut **proxied;
+                    let Ok(client) = ready!(io.poll_proxy_header(cx, header)) else {
+                        return Poll::Ready(());
+                    };
+                    let State::ProxyHeader(proxied) = mem::replace(&mut me.state, State::Closed)
+                    else {
+                        return Poll::Ready(());
+                    };
+                    let (mut io, service, _) = *proxied;
+                    if let Some(client) = client {
+                        let Some(shared) = me.shared.admit_client(client) else {
+                            return Poll::Ready(());
+                        };
+                        me.shared = shared;
+                        io.set_shared(me.shared.clone());
+                    }
+                    me.state = State::first(io, service, &me.protocols);
+                }
                 State::Handshake(handshake) => {
                     let Some(http2) = ready!(handshake.0.poll_handshake(cx)) else {
                         return Poll::Ready(());

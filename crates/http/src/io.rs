@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::body_error::AbortReason;
 use super::connection::ConnectionShared;
+use super::proxy_protocol::ProxyHeader;
 use super::rejection::HttpRejection;
 use super::request_head::{RequestHeadValidator, ScannedHeads, TOO_MANY_LARGE_HEADS};
 use super::shutdown::ShutdownPhase;
@@ -163,6 +165,37 @@ impl ServerIo {
         self.error = outcome.err();
         let bytes = buf.filled();
         Poll::Ready((!bytes.is_empty()).then(|| Bytes::copy_from_slice(bytes)))
+    }
+
+    /// Replaces the state of a proxy's connection with that of its client.
+    pub(super) fn set_shared(&mut self, shared: Arc<ConnectionShared>) {
+        self.shared = shared;
+    }
+
+    /// See [`ProxyHeader::poll_read`]. An error has been logged.
+    pub(super) fn poll_proxy_header(
+        &mut self,
+        cx: &mut Context<'_>,
+        header: &mut ProxyHeader,
+    ) -> Poll<io::Result<Option<SocketAddr>>> {
+        if self.shared.activity.action().is_some() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let outcome = match &mut self.stream {
+            Socket::Tcp(tcp) => header.poll_read(tcp, cx),
+            Socket::Tls(tls) => header.poll_read(tls.tcp(), cx),
+            Socket::Unix(_) => Poll::Ready(Ok(None)),
+        };
+        self.set_waiting(READING, outcome.is_pending());
+        let outcome = ready!(outcome);
+        if let Err(error) = &outcome
+            && !header.is_empty()
+        {
+            self.shared
+                .server
+                .reject_proxy(self.shared.info.peer, error);
+        }
+        Poll::Ready(outcome)
     }
 
     pub(super) fn has_handshake(&self) -> bool {

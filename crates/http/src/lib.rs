@@ -11,6 +11,7 @@
 //! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
 //!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).
 //! * **Limits per client address** (`addresses`), so that one client cannot exhaust the server.
+//! * **The PROXY protocol** (`proxy_protocol`), in which trusted TCP proxies name their clients.
 //! * **Protection against request smuggling** (`request_head`): each HTTP/1 head is validated before
 //!   hyper parses it, because hyper leaves no trace of some ambiguous heads.
 //! * **Lingering close**: a response sent before the end of a request body reaches the client instead
@@ -37,6 +38,7 @@ mod io;
 mod limits;
 mod listener;
 mod log_throttle;
+mod proxy_protocol;
 mod rejection;
 mod request_head;
 mod serve;
@@ -57,6 +59,7 @@ pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;
 pub use listener::Listener;
 pub use log_throttle::LogThrottle;
+pub use proxy_protocol::TrustedProxies;
 pub use rejection::HttpRejection;
 pub use request_head::{RequestHeadValidator, ScannedHeads};
 pub use serve::serve;

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::addresses::AddressLimits;
 
 /// A timeout may fire two of these late: the last byte and the expiry are each noticed at a tick.
@@ -60,6 +62,8 @@ pub struct ConnectionLimits {
     pub linger_total: Duration,
     /// Lingering close: maximum bytes to discard.
     pub linger_bytes: u64,
+    /// `Strict-Transport-Security` in responses over TLS, unless the service sets it (RFC 6797).
+    pub hsts: Option<HeaderValue>,
 }
 
 impl Default for ConnectionLimits {
@@ -85,6 +89,7 @@ impl Default for ConnectionLimits {
             linger_idle: Duration::from_secs(5),
             linger_total: Duration::from_secs(30),
             linger_bytes: 256 * 1024 * 1024,
+            hsts: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::http3::listener::{QuicListener, no_ipv6_only};
 use super::info::{ConnectionInfo, Endpoint, plain};
 use super::io::DetachedSocket;
+use super::proxy_protocol::TrustedProxies;
 use super::tls::Tls;
 
 /// The kernel limits it to `net.core.somaxconn`.
@@ -25,7 +26,11 @@ pub struct Listener(ListenerKind);
 
 #[derive(Debug)]
 enum ListenerKind {
-    Tcp(TcpListener, Option<Tls>),
+    Tcp {
+        listener: TcpListener,
+        tls: Option<Tls>,
+        proxies: Option<TrustedProxies>,
+    },
     Quic(QuicListener),
     Unix {
         listener: UnixListener,
@@ -108,7 +113,7 @@ impl Listener {
             if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
                 tcp.set_nonblocking(true)?;
                 socket2::SockRef::from(&tcp).set_tcp_nodelay(true)?;
-                listeners.push(Self(ListenerKind::Tcp(TcpListener::from_std(tcp)?, None)));
+                listeners.push(Self::from_tcp(TcpListener::from_std(tcp)?));
             } else if let Some(unix) = passed.take_unix_listener(index).map_err(not_usable)? {
                 unix.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(unix)?;
@@ -146,10 +151,28 @@ impl Listener {
     /// Serves TLS on a TCP listener. On a UNIX socket it has no effect.
     #[must_use]
     pub fn with_tls(mut self, tls: Tls) -> Self {
-        if let ListenerKind::Tcp(_, config) = &mut self.0 {
-            *config = Some(tls);
+        if let ListenerKind::Tcp { tls: own, .. } = &mut self.0 {
+            *own = Some(tls);
         }
         self
+    }
+
+    /// Requires a PROXY header, version 1 or 2, at the start of each connection to a TCP listener, and closes those
+    /// of other peers. The address in the header becomes that of the peer. On a UNIX socket it has no effect.
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, trusted: TrustedProxies) -> Self {
+        if let ListenerKind::Tcp { proxies, .. } = &mut self.0 {
+            *proxies = Some(trusted);
+        }
+        self
+    }
+
+    fn from_tcp(listener: TcpListener) -> Self {
+        Self(ListenerKind::Tcp {
+            listener,
+            tls: None,
+            proxies: None,
+        })
     }
 
     /// Returns whether it serves TLS, which HTTP/3 does always.
@@ -157,23 +180,30 @@ impl Listener {
     pub fn has_tls(&self) -> bool {
         matches!(
             self.0,
-            ListenerKind::Tcp(_, Some(_)) | ListenerKind::Quic(_)
+            ListenerKind::Tcp { tls: Some(_), .. } | ListenerKind::Quic(_)
         )
     }
 
     /// Returns the address of a TCP or UDP listener with its actual port; `None` for a UNIX socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
-            ListenerKind::Tcp(listener, _) => listener.local_addr().ok(),
+            ListenerKind::Tcp { listener, .. } => listener.local_addr().ok(),
             ListenerKind::Quic(quic) => quic.endpoint.local_addr().ok(),
             ListenerKind::Unix { .. } => None,
+        }
+    }
+
+    pub(super) fn trusted_proxies(&self) -> Option<&TrustedProxies> {
+        match &self.0 {
+            ListenerKind::Tcp { proxies, .. } => proxies.as_ref(),
+            ListenerKind::Unix { .. } | ListenerKind::Quic(_) => None,
         }
     }
 
     /// Cancel safe: no connection is lost when the future is dropped.
     pub(super) async fn accept(&self) -> io::Result<(DetachedSocket, ConnectionInfo)> {
         match &self.0 {
-            ListenerKind::Tcp(listener, tls) => {
+            ListenerKind::Tcp { listener, tls, .. } => {
                 let (stream, peer) = listener.accept().await?;
                 let info = ConnectionInfo {
                     peer: Endpoint::Tcp(plain(peer)),
@@ -207,8 +237,7 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    Ok(Listener(ListenerKind::Tcp(listener, None)))
+    Ok(Listener::from_tcp(TcpListener::from_std(socket.into())?))
 }
 
 fn no_ipv6(error: &io::Error) -> bool {

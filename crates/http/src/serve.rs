@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::addresses::Admission;
 use super::connection::ConnectionShared;
 use super::driver::{Driver, Protocols};
 use super::http3::connection::{ConnectionContext, serve_connection};
@@ -179,22 +178,28 @@ impl<S: HttpService> Acceptor<S> {
             };
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
-            let (address_permit, over_limit) = match self.server.addresses.connect(info.peer.ip()) {
-                Admission::Allowed(address_permit) => (address_permit, false),
-                Admission::OverLimit(address_permit) => (Some(address_permit), true),
-                Admission::Dropped => {
-                    NetStats::add(&stats.address_connections, 1);
-                    continue;
+            let proxies = self.listener.trusted_proxies();
+            let admitted = match proxies {
+                None => ConnectionShared::admit(&self.server, info),
+                Some(proxies) if info.peer.ip().is_some_and(&*proxies.0) => {
+                    ConnectionShared::admit_proxy(&self.server, info)
+                }
+                Some(_) => {
+                    let reason = "the address is not that of a trusted proxy";
+                    self.server.reject_proxy(info.peer, &reason);
+                    None
                 }
             };
-            let shared =
-                ConnectionShared::new(self.server.clone(), info, address_permit, over_limit);
+            let Some(shared) = admitted else {
+                continue;
+            };
+            let is_proxied = proxies.is_some();
             let (service, protocols) = (self.service.clone(), self.protocols.clone());
             self.workers.spawn(async move {
                 match socket.attach() {
                     Ok(socket) => {
                         let io = ServerIo::new(socket, shared.clone());
-                        Driver::new(io, shared, service, protocols, permit).await;
+                        Driver::new(io, shared, service, protocols, permit, is_proxied).await;
                     }
                     Err(error) => tracing::debug!(%error, "connection ended"),
                 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{ALT_SVC, CONNECTION, EXPECT, HOST};
+use http::header::{ALT_SVC, CONNECTION, EXPECT, HOST, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -286,6 +286,12 @@ fn take_guard(guard: &mut Option<RequestGuard>) -> RequestGuard {
 }
 
 fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Response<OutgoingBody<B>> {
+    if let Some(hsts) = &guard.shared.server.limits.hsts
+        && guard.shared.info.tls
+    {
+        let field = response.headers_mut().entry(STRICT_TRANSPORT_SECURITY);
+        field.or_insert_with(|| hsts.clone());
+    }
     if !guard.is_multiplexed {
         guard.shared.responded.store(true, Relaxed);
         if let Some(queue) = guard.shared.interim.get() {

@@ -14,6 +14,8 @@ pub struct NetStats {
     pub limit_reached: AtomicU64,
     /// Connections of silent or slow clients closed at the connection limit to make room.
     pub evicted: AtomicU64,
+    /// Connections closed because their PROXY header was not valid or not from a trusted proxy.
+    pub proxy_errors: AtomicU64,
     /// TLS handshakes that succeeded.
     pub tls_handshakes: AtomicU64,
     /// TLS handshakes that failed.

@@ -6,6 +6,7 @@
 //! no clock read and no timer, and a thousand idle connections cost a thousand loads per tick.
 
 use std::cmp::Reverse;
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
@@ -19,7 +20,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
 use super::addresses::Addresses;
+use super::info::Endpoint;
 use super::limits::ConnectionLimits;
+use super::log_throttle::LogThrottle;
 use super::shutdown::ShutdownPhase;
 use super::stats::NetStats;
 
@@ -211,6 +214,7 @@ pub(super) struct ServerShared {
     pub(super) stats: Arc<NetStats>,
     /// How many more connections may have a large read buffer.
     large_reads: AtomicUsize,
+    rejected_proxies: Mutex<LogThrottle>,
     registrations: Mutex<Registrations>,
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
@@ -234,6 +238,7 @@ impl ServerShared {
             addresses: Arc::new(Addresses::new(limits.addresses.clone(), limits.workers)),
             limits,
             stats,
+            rejected_proxies: Mutex::default(),
             registrations: Mutex::default(),
             waiting: Arc::default(),
             wakeup: Notify::new(),
@@ -264,6 +269,15 @@ impl ServerShared {
     pub(super) fn advance(&self, shutdown_phase: ShutdownPhase) {
         self.shutdown_phase.fetch_max(shutdown_phase as u8, AcqRel);
         self.wakeup.notify_one();
+    }
+
+    /// Records that a connection is closed for its PROXY header.
+    pub(super) fn reject_proxy(&self, peer: Endpoint, reason: &dyn Display) {
+        NetStats::add(&self.stats.proxy_errors, 1);
+        let now = std::time::Instant::now();
+        if self.rejected_proxies.lock().is_due(now) {
+            tracing::warn!(%peer, %reason, "closed a connection without a trusted PROXY header");
+        }
     }
 
     pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {

@@ -17,7 +17,6 @@ use tokio::time::timeout;
 use super::exchange::serve_request;
 use super::quic::QuicConnection;
 use super::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
-use crate::addresses::Admission;
 use crate::connection::ConnectionShared;
 use crate::info::{ConnectionInfo, Endpoint, plain};
 use crate::limits::ConnectionLimits;
@@ -81,16 +80,9 @@ pub(crate) async fn serve_connection<S: HttpService>(
         tls: true,
     };
     // Only now is it certain that the address is the client's.
-    let (address_permit, over_limit) = match server.addresses.connect(info.peer.ip()) {
-        Admission::Allowed(address_permit) => (address_permit, false),
-        Admission::OverLimit(address_permit) => (Some(address_permit), true),
-        Admission::Dropped => {
-            NetStats::add(&stats.address_connections, 1);
-            close(&connection, Code::H3_EXCESSIVE_LOAD);
-            return;
-        }
+    let Some(shared) = ConnectionShared::admit(server, info) else {
+        return close(&connection, Code::H3_EXCESSIVE_LOAD);
     };
-    let shared = ConnectionShared::new(server.clone(), info, address_permit, over_limit);
     NetStats::add(&stats.open, 1);
     let _open = OpenConnection(shared.clone());
     let requests = Requests {

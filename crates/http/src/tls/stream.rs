@@ -50,6 +50,10 @@ impl TlsStream {
         })
     }
 
+    pub(in super::super) fn tcp(&mut self) -> &mut TcpStream {
+        &mut self.tcp
+    }
+
     /// Returns whether the client chose HTTP/2.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod linger;
 mod listen;
 mod load;
 mod memory;
+mod proxy_protocol;
 mod shutdown;
 mod slow;
 mod timers;

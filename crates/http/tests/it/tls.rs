@@ -82,7 +82,7 @@ impl Authority {
     }
 }
 
-const ALL: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+pub(crate) const ALL: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
 fn start(tls: &Tls, change: impl FnOnce(&mut ConnectionLimits)) -> Server {
     let listener = Listener::tcp("127.0.0.1", 0).unwrap().with_tls(tls.clone());
@@ -99,6 +99,14 @@ async fn handshake(
     name: &'static str,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(server.address).await.unwrap();
+    wrap(tcp, config, name).await
+}
+
+pub(crate) async fn wrap(
+    tcp: TcpStream,
+    config: impl Into<Arc<ClientConfig>>,
+    name: &'static str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(name).unwrap();
     TlsConnector::from(config.into()).connect(name, tcp).await
 }
@@ -139,6 +147,28 @@ async fn requests_and_long_bodies_pass_in_both_versions() {
         assert_eq!(server.stats.tls_handshakes.load(Relaxed), 1);
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn only_responses_over_tls_demand_it() {
+    let authority = Authority::new();
+    let tls = load(authority.files(&["a.example"]));
+    let hsts = |limits: &mut ConnectionLimits| {
+        limits.hsts = Some(http::HeaderValue::from_static("max-age=60"));
+    };
+    let server = start(&tls, hsts);
+    let mut client = connect(&server, authority.client(ALL)).await;
+    for path in ["/", "/refuse"] {
+        let answer = client.ask(get(path)).await;
+        let value = answer.header("strict-transport-security");
+        assert_eq!(value, Some("max-age=60"), "{path}");
+    }
+    server.stop().await;
+
+    let server = Server::start(hsts);
+    let answer = server.connect().await.ask(get("/")).await;
+    assert_eq!(answer.header("strict-transport-security"), None);
+    server.stop().await;
 }
 
 /// The connection of a slow body is taken from hyper and given back, with plaintext that TLS has in its

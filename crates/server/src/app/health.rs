@@ -22,6 +22,9 @@ use crate::settings::Loaded;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE: u64 = 4096;
 
+/// A header of the PROXY protocol of a client without a proxy (LOCAL).
+const PROXY_HEADER: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 /// `landfall health`: requests `/healthz`, or with `ready` `/readyz`, of the server with these settings.
 ///
 /// # Errors
@@ -48,11 +51,17 @@ pub async fn health(loaded: Loaded, ready: bool) -> anyhow::Result<ExitCode> {
             let (place, port) = (format!("{host}:{}", listen.port), listen.port);
             let host = host.trim_matches(['[', ']']).to_owned();
             let is_tls = loaded.settings.tls.is_on();
+            let is_proxied = listen.proxy_protocol;
             thread::spawn(move || {
                 let stream = TcpStream::connect((host.as_str(), port));
-                sender.send(stream.and_then(|stream| match is_tls {
-                    true => request(own_tls(stream, host)?, path),
-                    false => request(stream, path),
+                sender.send(stream.and_then(|mut stream| {
+                    if is_proxied {
+                        stream.write_all(PROXY_HEADER)?;
+                    }
+                    match is_tls {
+                        true => request(own_tls(stream, host)?, path),
+                        false => request(stream, path),
+                    }
                 }))
             });
             place

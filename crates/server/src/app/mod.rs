@@ -38,10 +38,12 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
-    Composer, Config, Handler, Lifetimes, Limits, LocationStyle, SweepReason,
+    Composer, Config, Handler, InterimResponses, Lifetimes, Limits, LocationStyle, SweepReason,
     service::{Cors, Forwarded},
 };
-use landfall_http::{ConnectionLimits, Listener, Shutdown, Tls, TlsConfig, serve_uploads};
+use landfall_http::{
+    ConnectionLimits, Listener, Shutdown, Tls, TlsConfig, TrustedProxies, serve_uploads,
+};
 use parking_lot::RwLock;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -431,7 +433,10 @@ fn handler_config(
     config.disable_download = protocol.disable_download;
     config.disable_unfinished_download = protocol.disable_unfinished_download;
     config.interop_versions = protocol.interop_versions.clone();
-    config.interim_responses = protocol.interim_responses;
+    config.interim_responses = match protocol.interim_responses {
+        InterimResponses::Auto if settings.listen.proxy_protocol => InterimResponses::Off,
+        interim_responses => interim_responses,
+    };
     config.lenient_metadata = protocol.lenient_metadata;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;
@@ -480,7 +485,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     let network = settings.timeouts.network.unwrap_or_default();
     limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
     reload::set_address_limits(&limits.addresses, settings);
-    limits.addresses.client = proxies::limit_address(&settings.urls);
+    limits.addresses.client = proxies::limit_address(settings);
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;
     limits.idle_timeout = network;
@@ -489,6 +494,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.min_rate = settings.limits.min_rate.unwrap_or_default();
     limits.rate_window = network;
     limits.http2 = settings.listen.h2c;
+    limits.hsts = settings.tls.hsts.map(tls::hsts);
     #[cfg(feature = "s3")]
     if settings.s3.bucket.is_some() {
         // Data that was read and is not yet buffered counts besides --s3-memory.
@@ -515,6 +521,12 @@ fn open_listeners(
         if let Some(port) = settings.tls.redirect_http {
             listeners.push(open_tcp(&settings.listen.host, port, "--redirect-http")?);
         }
+    }
+    if settings.listen.proxy_protocol {
+        let urls = settings.urls.clone();
+        let trusted = TrustedProxies(Arc::new(move |peer| urls.is_trusted_proxy(peer)));
+        let with_header = |listener: Listener| listener.with_proxy_protocol(trusted.clone());
+        listeners = listeners.into_iter().map(with_header).collect();
     }
     Ok((listeners, listening))
 }

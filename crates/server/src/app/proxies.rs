@@ -8,7 +8,7 @@ use http::HeaderMap;
 use landfall_http::{ClientAddress, LogThrottle};
 use parking_lot::Mutex;
 
-use crate::settings::{Urls, is_private};
+use crate::settings::{Settings, Urls, is_private};
 
 const FORWARDED_HEADERS: [&str; 4] = [
     "x-forwarded-for",
@@ -54,11 +54,12 @@ impl UntrustedProxies {
 }
 
 /// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limited.
-pub(super) fn limit_address(urls: &Urls) -> ClientAddress {
-    let urls = urls.clone();
+pub(super) fn limit_address(settings: &Settings) -> ClientAddress {
+    let (urls, proxy_protocol) = (settings.urls.clone(), settings.listen.proxy_protocol);
     ClientAddress(Arc::new(move |headers, peer| {
         let address = client_address(&urls, headers, peer)?;
-        let exempt = address.is_loopback() || urls.trusts(Some(address));
+        let is_proxy = proxy_protocol && urls.is_trusted_proxy(address);
+        let exempt = address.is_loopback() || is_proxy || urls.trusts(Some(address));
         (!exempt).then_some(address)
     }))
 }
@@ -183,7 +184,11 @@ mod tests {
     #[test]
     fn proxies_and_this_machine_are_not_counted() {
         let counted = |behind, peer: &str| {
-            (limit_address(&urls(behind)).0)(&HeaderMap::new(), Some(peer.parse().unwrap()))
+            let settings = Settings {
+                urls: urls(behind),
+                ..Settings::default()
+            };
+            (limit_address(&settings).0)(&HeaderMap::new(), Some(peer.parse().unwrap()))
         };
         for exempt in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(counted(false, exempt), None);

@@ -25,6 +25,12 @@ pub(super) fn load(settings: &settings::Tls) -> anyhow::Result<Option<TlsConfig>
     Ok(config)
 }
 
+/// The value of `Strict-Transport-Security`.
+pub(super) fn hsts(max_age: Duration) -> HeaderValue {
+    let value = HeaderValue::try_from(format!("max-age={}", max_age.as_secs()));
+    value.expect("digits are valid in a header")
+}
+
 /// A file that cannot be used leaves the current certificates in force.
 pub(super) async fn reload_changed_files(tls: Tls) {
     loop {

@@ -356,6 +356,11 @@ fn conflicting_settings_are_problems() {
     assert!(problem(&["-base-path=/metrics"]).starts_with("--base-path: "));
     assert!(problem(&["-base-path=/readyz/"]).contains("health checks"));
     loaded(&["-metrics-path=/files", "-expose-metrics=false"], &[]);
+    let hint = "write --trusted-proxies";
+    assert!(problem(&["-proxy-protocol", "-trusted-proxies="]).contains(hint));
+    assert!(problem(&["-proxy-protocol", "-compat=tusd"]).contains(hint));
+    loaded(&["-proxy-protocol", "-trusted-proxies=0.0.0.0/0"], &[]);
+    loaded(&["-proxy-protocol"], &[]);
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod serve_memory;
 #[cfg(target_os = "linux")]
 mod serve_open_files;
 mod serve_proxies;
+mod serve_proxy_protocol;
 mod serve_reason;
 mod serve_reload;
 mod serve_shutdown;

@@ -123,7 +123,7 @@ fn http_is_redirected() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let https = Https::start(&[&format!("-redirect-http={port}")]);
+    let https = Https::start(&[&format!("-redirect-http={port}"), "-hsts=365d"]);
     let mut plain = Client::connect(([127, 0, 0, 1], port).into());
     for request in [Request::get("/files/a?b=c"), Request::post()] {
         let answer = plain.ask(request);
@@ -134,7 +134,40 @@ fn http_is_redirected() {
             https.server.address().port()
         );
         assert!(location.starts_with(&own), "{location}");
+        assert_eq!(answer.header("Strict-Transport-Security"), None);
     }
+    let mut client = https.client();
+    for request in [
+        Request::get("/"),
+        Request::post().with("Upload-Length", 1),
+        Request::get("/files/"),
+    ] {
+        let answer = client.ask(request);
+        let value = answer.header("Strict-Transport-Security");
+        assert_eq!(value, Some("max-age=31536000"), "{answer:?}");
+    }
+    https.server.stop();
+}
+
+#[test]
+fn proxy_headers_precede_tls_and_redirects() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let https = Https::start(&[&format!("-redirect-http={port}"), "-proxy-protocol"]);
+    let mut plain = Client::connect(([127, 0, 0, 1], port).into());
+    plain.send("PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n");
+    assert_eq!(plain.ask(Request::get("/files/a")).status, 308);
+
+    let flag = |name: &str, file| format!("-{name}={}", Https::path(&https.dir, file).display());
+    let key = flag("tls-key", "key.pem");
+    let certificate = flag("tls-certificate", "cert.pem");
+    let port = https.server.address().port().to_string();
+    let args = ["-host=127.0.0.1", "-port", &port, &key, &certificate];
+    let health = |more: &[&str]| run(program().arg("health").args(args).args(more));
+    let (code, output, error) = health(&["-proxy-protocol"]);
+    assert_eq!((code, &*output), (Some(0), "ok\n"), "{error}");
+    assert_eq!(health(&[]).0, Some(1));
     https.server.stop();
 }
 

@@ -349,7 +349,9 @@ fn config_check_prints_the_settings_in_force() {
     assert_eq!(output.status.code(), Some(0));
     let error = text(&output.stderr);
     assert!(
-        error == "landfall: warning: --trusted-proxies: has no effect without --behind-proxy\n",
+        error
+            == "landfall: warning: --trusted-proxies: has no effect without --behind-proxy \
+             or --proxy-protocol\n",
         "{error}"
     );
     let report = text(&output.stdout);

@@ -90,6 +90,8 @@ pub(super) async fn render(
             "Requests rejected because they were not valid HTTP.";
         counter landfall_network_bytes_in_total = net.bytes_in.load(Relaxed), "Bytes received.";
         counter landfall_network_bytes_out_total = net.bytes_out.load(Relaxed), "Bytes sent.";
+        counter landfall_proxy_header_errors_total = net.proxy_errors.load(Relaxed),
+            "Connections closed because their PROXY header was not valid or not from a trusted proxy.";
         gauge tusd_connections_open = net.open.load(Relaxed), "Open connections.";
         gauge landfall_uploads_live = stats.live_uploads, "Uploads being received.";
         gauge landfall_orphans = stats.reported_orphans,

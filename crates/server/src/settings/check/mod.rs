@@ -163,10 +163,24 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     findings.without_effect_if(has_socket, &["host", "port"], "with --unix-sock");
     let urls = &settings.urls;
     let has_proxy = urls.behind_proxy;
-    findings.without_effect_if(!has_proxy, &["trusted-proxies"], "without --behind-proxy");
+    let expects_proxy = has_proxy || settings.listen.proxy_protocol;
+    let reason = "without --behind-proxy or --proxy-protocol";
+    findings.without_effect_if(!expects_proxy, &["trusted-proxies"], reason);
     let trusts_none = has_proxy && urls.trusted_proxies.is_empty() && !has_socket;
     let reason = "with an empty --trusted-proxies: no proxy is trusted";
     findings.without_effect_if(trusts_none, &["behind-proxy"], reason);
+    if has_socket {
+        findings.without_effect(&["proxy-protocol"], "with --unix-sock");
+    } else if settings.listen.proxy_protocol {
+        let reason = "requires the addresses of your proxies; write --trusted-proxies 192.0.2.10";
+        let trusts_all = urls
+            .trusted_proxies
+            .iter()
+            .any(|range| range.prefix_len() == 0);
+        let is_default = !findings.is_given("trusted-proxies");
+        let is_unset = urls.trusted_proxies.is_empty() || (trusts_all && is_default);
+        findings.problem_if(is_unset, "proxy-protocol", reason);
+    }
     let reason = "with --unix-sock: its connections have no address";
     findings.without_effect_if(has_socket, &["max-connections-per-address"], reason);
     let names = ["max-requests-per-address", "max-uploads-per-address"];

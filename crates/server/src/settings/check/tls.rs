@@ -9,7 +9,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if settings.listen.unix_sock.is_some() {
         let reason = "with --unix-sock: terminate TLS in the proxy";
         findings.without_effect(&findings.given("tls-"), reason);
-        findings.without_effect(&["redirect-http", "http3"], "with --unix-sock");
+        findings.without_effect(&["redirect-http", "http3", "hsts"], "with --unix-sock");
     } else if tls.certificates.len() != tls.keys.len() {
         let missing = usize::from(tls.certificates.len() > tls.keys.len());
         let (given, missing) = (names[1 - missing], names[missing]);
@@ -32,8 +32,16 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         let has_no_tls_1_3 = tls.http3 && tls.mode == TlsMode::Tls12Strong;
         let reason = "needs TLS 1.3, which --tls-mode=tls12-strong excludes";
         findings.problem_if(has_no_tls_1_3, "http3", reason);
+        let reason = "conflicts with --proxy-protocol: TCP proxies do not forward UDP";
+        findings.problem_if(tls.http3 && settings.listen.proxy_protocol, "http3", reason);
     } else {
-        let names = ["tls-mode", "tls-client-ca", "redirect-http", "http3"];
+        let names = [
+            "tls-mode",
+            "tls-client-ca",
+            "redirect-http",
+            "http3",
+            "hsts",
+        ];
         findings.without_effect(&names, "without --tls-certificate");
     }
 }

@@ -70,6 +70,10 @@ group! {
             precedence.";
     h2c: bool = value::boolean, "enable-h2c", Switch, "false"
         => "Accept HTTP/2 without TLS from clients with prior knowledge, in addition to HTTP/1.1.";
+    proxy_protocol: bool = value::boolean, "proxy-protocol", Switch, "false", Protects
+        => "Require a header of the PROXY protocol (version 1 or 2) at the start of each TCP \
+            connection, for TCP load balancers. Only --trusted-proxies can connect, and the address \
+            in the header is that of the client.";
 }
 
 group! {
@@ -82,7 +86,7 @@ group! {
             from Forwarded, X-Forwarded-Proto and X-Forwarded-Host of --trusted-proxies.";
     trusted_proxies: Vec<IpNet> = address::networks,
         "trusted-proxies", List("NETWORKS"), "loopback", MayBeEmpty
-        => "Proxies that --behind-proxy trusts, comma-separated: IP addresses, networks such as \
+        => "Proxies that --behind-proxy and --proxy-protocol trust, comma-separated: IP addresses, networks such as \
             10.0.0.0/8, loopback (this machine), or private (this machine and all private \
             networks, whose hosts can then forge client addresses). Peers on a UNIX socket are \
             always trusted.";
@@ -100,13 +104,15 @@ impl Urls {
     /// `None` is a peer on a UNIX socket: it is on this machine, so it is trusted whenever a proxy is
     /// expected.
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
-        self.behind_proxy
-            && peer.is_none_or(|peer| {
-                // A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d.
-                let peer = peer.to_canonical();
-                let mut trusted = self.trusted_proxies.iter();
-                trusted.any(|range| range.contains(&peer))
-            })
+        self.behind_proxy && peer.is_none_or(|peer| self.is_trusted_proxy(peer))
+    }
+
+    /// Returns whether `peer` is in `--trusted-proxies`.
+    pub fn is_trusted_proxy(&self, peer: IpAddr) -> bool {
+        // A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d.
+        let peer = peer.to_canonical();
+        let mut trusted = self.trusted_proxies.iter();
+        trusted.any(|range| range.contains(&peer))
     }
 }
 
@@ -134,7 +140,7 @@ group! {
     interim_responses: InterimResponses = |v| value::choice(v, INTERIM_RESPONSES),
         "rufh-104", Text("auto|on|off"), "auto"
         => "Interim responses of the IETF draft, 104 (Upload Resumption Supported), over HTTP/1.1. auto: not with \
-            --behind-proxy, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies \
+            --behind-proxy or --proxy-protocol, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies \
             such as nginx take them for the final response.";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \

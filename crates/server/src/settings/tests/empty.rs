@@ -135,6 +135,17 @@ fn tls_needs_a_certificate_and_a_key() {
             ],
             "-http3: needs TLS 1.3",
         ),
+        (
+            &[
+                "-tls-certificate=/c",
+                "-tls-key=/k",
+                "-http3",
+                "-proxy-protocol",
+                "-behind-proxy",
+                "-trusted-proxies=192.0.2.1",
+            ],
+            "-http3: conflicts with --proxy-protocol",
+        ),
         (&["-http3"], "no effect without --tls-certificate"),
     ] {
         let error = problems(args, &[]).join("\n");

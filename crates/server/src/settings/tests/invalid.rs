@@ -92,6 +92,7 @@ const TABLE: &[Row] = &[
         &["", "x", "-1", "65536", "1.5", "8080"],
     ),
     ("http3", HTTPS, SWITCH),
+    ("hsts", HTTPS, SPAN_OR_NONE),
     ("base-path", ALONE, PATH),
     ("behind-proxy", ALONE, SWITCH),
     (
@@ -99,6 +100,7 @@ const TABLE: &[Row] = &[
         &["-behind-proxy"],
         &["proxy", "10.0.0.0/33", "*"],
     ),
+    ("proxy-protocol", ALONE, SWITCH),
     ("public-url", ALONE, URL),
     ("relative-location", ALONE, SWITCH),
     ("max-size", ALONE, SIZE),
@@ -621,6 +623,11 @@ fn settings_disabled_by_another_one_are_reported() {
             "-unix-sock=/s --max-uploads-per-address=3",
         ),
         ("behind-proxy", "-behind-proxy --trusted-proxies="),
+        ("hsts", "-hsts=1h"),
+        ("hsts", "-hsts=1h --unix-sock=/s"),
+        ("proxy-protocol", "-proxy-protocol --unix-sock=/s"),
+        ("proxy-protocol", "-proxy-protocol --trusted-proxies="),
+        ("proxy-protocol", "-proxy-protocol --compat=tusd"),
         (
             "public-url",
             "-public-url=https://x/files/ --relative-location",

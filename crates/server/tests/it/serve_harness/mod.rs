@@ -233,11 +233,16 @@ impl Landfall {
 
     /// Returns a sample of its metrics; 0 if it is missing.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let page = self.client().ask(Request::get("/metrics")).text();
-        page.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-            .map_or(0.0, |value| value.parse().unwrap())
+        metric(&mut self.client(), name)
     }
+}
+
+/// See [`Landfall::metric`].
+pub(crate) fn metric(client: &mut Client, name: &str) -> f64 {
+    let page = client.ask(Request::get("/metrics")).text();
+    page.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .map_or(0.0, |value| value.parse().unwrap())
 }
 
 impl Drop for Landfall {

@@ -1,0 +1,121 @@
+//! The PROXY protocol, versions 1 and 2: the header in which a TCP proxy names its client.
+//!
+//! It is peeked at first, so that what follows stays in the socket for TLS or HTTP.
+
+use std::fmt;
+use std::io::{self, ErrorKind::InvalidData, ErrorKind::UnexpectedEof};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use memchr::memchr;
+use proxy_header::{ParseConfig, Protocol};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::info::plain;
+
+const SIGNATURE_V1: &[u8] = b"PROXY ";
+const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Signature, command, family and length.
+const FIXED_LEN_V2: usize = 16;
+const LOCAL_COMMAND_V2: u8 = 0x20;
+
+const MAX_LEN_V1: usize = 107;
+const MAX_LEN_V2: usize = 536;
+
+/// The addresses of proxies whose PROXY headers are trusted; for [`Listener::with_proxy_protocol`](super::Listener::with_proxy_protocol).
+#[derive(Clone)]
+pub struct TrustedProxies(pub Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl fmt::Debug for TrustedProxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrustedProxies(…)")
+    }
+}
+
+/// The part of a header that has been received.
+#[derive(Debug, Default)]
+pub(super) struct ProxyHeader(Vec<u8>);
+
+impl ProxyHeader {
+    /// Returns the address of the client; `None` if the proxy speaks for itself or does not know it.
+    ///
+    /// # Errors
+    /// The header is invalid, or the connection ended.
+    pub(super) fn poll_read(
+        &mut self,
+        tcp: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<SocketAddr>>> {
+        loop {
+            let before = self.0.len();
+            let mut space = [0; MAX_LEN_V2];
+            let mut peeked = ReadBuf::new(&mut space[before..]);
+            ready!(tcp.poll_peek(cx, &mut peeked))?;
+            if peeked.filled().is_empty() {
+                return Poll::Ready(Err(UnexpectedEof.into()));
+            }
+            self.0.extend_from_slice(peeked.filled());
+            let len = header_len(&self.0)?;
+            let end = len.unwrap_or(self.0.len());
+            let mut taken = ReadBuf::new(&mut space[before..end]);
+            let outcome = Pin::new(&mut *tcp).poll_read(cx, &mut taken);
+            self.0.truncate(before + taken.filled().len());
+            ready!(outcome)?;
+            if len == Some(self.0.len()) {
+                return Poll::Ready(parse(&self.0));
+            }
+        }
+    }
+
+    /// Such as for a health check of a TCP load balancer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn invalid(reason: &'static str) -> io::Error {
+    io::Error::new(InvalidData, reason)
+}
+
+/// Returns the length of the header at the start of `bytes`; `None` if more bytes are needed.
+fn header_len(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let starts_with = |signature: &[u8]| {
+        let both = bytes.iter().zip(signature);
+        both.into_iter().all(|(byte, expected)| byte == expected)
+    };
+    let (len, max) = if starts_with(SIGNATURE_V1) {
+        (memchr(b'\n', bytes).map(|at| at + 1), MAX_LEN_V1)
+    } else if starts_with(SIGNATURE_V2) {
+        let len = bytes.get(FIXED_LEN_V2 - 2..FIXED_LEN_V2);
+        let len = len.map(|len| FIXED_LEN_V2 + usize::from(u16::from_be_bytes([len[0], len[1]])));
+        (len, MAX_LEN_V2)
+    } else {
+        return Err(invalid("there is no PROXY header"));
+    };
+    if len.unwrap_or(bytes.len()) > max {
+        return Err(invalid("the PROXY header is too long"));
+    }
+    Ok(len.filter(|len| *len <= bytes.len()))
+}
+
+fn parse(header: &[u8]) -> io::Result<Option<SocketAddr>> {
+    // Its addresses are to be ignored, whatever they are.
+    let is_local = header.get(SIGNATURE_V2.len()) == Some(&LOCAL_COMMAND_V2);
+    if is_local && header.starts_with(SIGNATURE_V2) {
+        return Ok(None);
+    }
+    let malformed = || invalid("the PROXY header is malformed");
+    let parsed = proxy_header::ProxyHeader::parse(header, ParseConfig::default());
+    let (parsed, len) = parsed.map_err(|_| malformed())?;
+    match parsed.proxied_address() {
+        _ if len != header.len() => Err(malformed()),
+        Some(address) if address.protocol != Protocol::Stream => {
+            Err(invalid("the PROXY header is not for TCP"))
+        }
+        address => Ok(address.map(|address| plain(address.source))),
+    }
+}
