@@ -119,3 +119,58 @@ fn parse(header: &[u8]) -> io::Result<Option<SocketAddr>> {
         address => Ok(address.map(|address| plain(address.source))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proxy_header::{ProxiedAddress, ProxyHeader};
+
+    use super::*;
+
+    /// Random bytes, mostly after the beginning of a header.
+    fn input() -> impl Strategy<Value = Vec<u8>> {
+        let begin = prop_oneof![
+            Just(b"".to_vec()),
+            Just(b"PROXY TCP4 192.0.2.7 ".to_vec()),
+            Just(b"PROXY UNKNOWN".to_vec()),
+            Just([SIGNATURE_V2, b"\x21\x11"].concat()),
+            Just([SIGNATURE_V2, b"\x20\x00\x00"].concat()),
+            Just([SIGNATURE_V2, b"\x21\x21\x00\x24"].concat()),
+        ];
+        let byte = prop_oneof![
+            any::<u8>(),
+            proptest::sample::select(&b" .:\r\n\0\x011"[..])
+        ];
+        let rest = proptest::collection::vec(byte, 0..600);
+        (begin, rest).prop_map(|(begin, rest)| [begin, rest].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_does_not_depend_on_the_reads(bytes in input(), cut in any::<prop::sample::Index>()) {
+            let at_once = header_len(&bytes);
+            match header_len(&bytes[..cut.index(bytes.len() + 1)]) {
+                Ok(None) => {}
+                Ok(len) => prop_assert_eq!(at_once.unwrap(), len),
+                Err(_) => prop_assert!(at_once.is_err()),
+            }
+            if let Ok(Some(len)) = header_len(&bytes) {
+                prop_assert!(len <= MAX_LEN_V2.min(bytes.len()));
+                let _ = parse(&bytes[..len]);
+            }
+        }
+
+        #[test]
+        fn addresses_are_those_of_the_header(ip in any::<IpAddr>(), port in any::<u16>()) {
+            let client = SocketAddr::new(ip, port);
+            let header = ProxyHeader::with_address(ProxiedAddress::stream(client, client));
+            let (mut v1, mut v2) = (Vec::new(), Vec::new());
+            header.encode_v1(&mut v1).unwrap();
+            header.encode_v2(&mut v2).unwrap();
+            for header in [v1, v2] {
+                prop_assert_eq!(header_len(&header).unwrap(), Some(header.len()));
+                prop_assert_eq!(parse(&header).unwrap(), Some(plain(client)));
+            }
+        }
+    }
+}

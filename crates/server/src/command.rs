@@ -27,6 +27,7 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         Subcommand::Sweep => block_on(app::sweep(loaded, options.dry_run)),
         Subcommand::DoctorFiles => block_on(app::doctor_files(loaded)),
         Subcommand::DoctorProxy => block_on(proxy_doctor::run(loaded, options.proxy, options.json)),
+        Subcommand::DoctorTls => app::doctor_tls(&loaded, options.json),
         #[cfg(feature = "s3")]
         Subcommand::DoctorS3 => block_on(s3::doctor::run(loaded, options.json, options.origins)),
         #[cfg(feature = "s3")]

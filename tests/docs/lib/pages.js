@@ -118,7 +118,10 @@ export const COMMANDS = {
     ['landfall events', checked('names no event', 3)],
     ['landfall --hooks-http https', serve()],
   ],
-  'docs/reverse-proxy.md': [['landfall doctor', checked(HOSTS)]],
+  'docs/reverse-proxy.md': [
+    ['landfall --proxy-protocol', checked('needs certificates')],
+    ['landfall doctor', checked(HOSTS)],
+  ],
   'docs/service.md': [['cp target', checked(ROOT)]],
   'docs/tls.md': [
     ['landfall --port', checked('needs root and certificates')],

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
 /// The versions of TLS and the ciphers that a server accepts, as tusd names them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,59 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// The private key of the certificate, unencrypted, in PEM.
     pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// Reads the certificate, and checks that the key belongs to it. Blocks.
+    ///
+    /// # Errors
+    /// See [`TlsConfig::load`].
+    pub fn inspect(&self) -> Result<CertificateSummary, TlsError> {
+        let (_, summary) = certified_key(self, &ring::default_provider())?;
+        Ok(summary)
+    }
+}
+
+/// What a certificate is valid for, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificateSummary {
+    /// Host names and IP addresses (subject alternative names).
+    pub names: Vec<String>,
+    /// When its validity starts.
+    pub starts: SystemTime,
+    /// When it expires.
+    pub expires: SystemTime,
+}
+
+impl CertificateSummary {
+    fn new(certificate: &X509Certificate<'_>) -> Self {
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        let validity = certificate.validity();
+        Self {
+            names: names.filter_map(server_name).collect(),
+            starts: system_time(validity.not_before),
+            expires: system_time(validity.not_after),
+        }
+    }
+}
+
+fn server_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+            address.ok().map(|address| address.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn system_time(time: ASN1Time) -> SystemTime {
+    let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 /// The files that [`TlsConfig::load`] reads.
@@ -145,7 +199,10 @@ impl TlsConfig {
             .collect::<Result<Vec<_>, _>>()?;
         let first = files.certificates.first().map(|pair| &*pair.chain);
         let first = first.unwrap_or(Path::new(""));
-        let expires = certificates.iter().map(|(_, expires)| *expires).min();
+        let expires = certificates
+            .iter()
+            .map(|(_, summary)| summary.expires)
+            .min();
         let expires = expires.ok_or_else(|| TlsError::new(first, "there is no certificate"))?;
         let certificates = certificates.into_iter().map(|(key, _)| key).collect();
 
@@ -220,7 +277,7 @@ fn quic(server: &ServerConfig) -> Option<Arc<QuicServerConfig>> {
 fn certified_key(
     files: &CertificateFiles,
     provider: &CryptoProvider,
-) -> Result<(Arc<CertifiedKey>, SystemTime), TlsError> {
+) -> Result<(Arc<CertifiedKey>, CertificateSummary), TlsError> {
     let chain = read_certificates(&files.chain)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| TlsError::new(&files.key, pem_reason(error, "there is no private key")))?;
@@ -231,8 +288,7 @@ fn certified_key(
         .transpose()
         .map_err(|error| in_chain(&error))?
         .ok_or_else(|| in_chain(&"there is no certificate"))?;
-    let expires = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    let expires = SystemTime::UNIX_EPOCH + Duration::from_secs(expires);
+    let summary = CertificateSummary::new(&parsed);
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             let chain = files.chain.display();
@@ -240,7 +296,7 @@ fn certified_key(
         }
         error => TlsError::new(&files.key, error),
     })?;
-    Ok((Arc::new(key), expires))
+    Ok((Arc::new(key), summary))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 
-pub use config::{CertificateFiles, TlsConfig, TlsError, TlsFiles, TlsMode};
+pub use config::{CertificateFiles, CertificateSummary, TlsConfig, TlsError, TlsFiles, TlsMode};
 pub(super) use stream::TlsStream;
 
 /// TLS of one or more [`Listener`](super::Listener)s. Clones share their configuration.

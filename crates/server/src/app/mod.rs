@@ -56,7 +56,9 @@ pub use self::keys_command::keys;
 pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
 #[cfg(feature = "grants")]
 use self::{cached_probe::CachedProbe, grants::Grants};
-pub use self::{doctor::doctor_files, events_command::events, health::health, migrate::migrate};
+pub use self::{
+    doctor::doctor_files, events_command::events, health::health, migrate::migrate, tls::doctor_tls,
+};
 use self::{
     hooks::{HookRoute, Hooks, hook_routes},
     open_files::ConnectionLimit,

@@ -1,17 +1,81 @@
 //! Certificates: at start, and when their files are replaced.
 
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use http::{HeaderValue, Request, header, uri::Authority};
-use landfall_http::{Listener, Tls, TlsConfig};
+use landfall_http::{CertificateFiles, CertificateSummary, Listener, Tls, TlsConfig};
 
-use crate::settings::{self, Settings};
+use crate::{
+    finding::{Finding, Report},
+    settings::{self, Loaded, Settings},
+};
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A certificate that is not renewed by then will likely expire.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// `landfall doctor tls` warns earlier than the log, since it may run once a week.
+const RENEWAL_IS_DUE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// `landfall doctor tls`: checks certificates, keys and authorities of clients.
+pub fn doctor_tls(loaded: &Loaded, is_json: bool) -> ExitCode {
+    loaded.print_warnings();
+    let mut report = Report::new("checking certificates", is_json);
+    let tls = &loaded.settings.tls;
+    if let Some(files) = tls.files() {
+        for certificate in &files.certificates {
+            report.add(check_certificate(certificate, SystemTime::now()));
+        }
+        if let Some(authorities) = files.client_authorities.clone() {
+            let shown = authorities.display().to_string();
+            let check = "client authorities";
+            report.add(match TlsConfig::load(files, tls.mode) {
+                Err(error) if error.path == authorities => Finding::fail(check, error.to_string()),
+                Err(_) => Finding::info(
+                    check,
+                    format!("{shown} is checked once certificates are valid"),
+                ),
+                Ok(_) => Finding::ok(check, shown),
+            });
+        }
+    }
+    report.finish(serde_json::json!({}))
+}
+
+fn check_certificate(files: &CertificateFiles, now: SystemTime) -> Finding {
+    let check = "certificate";
+    let CertificateSummary {
+        names,
+        starts,
+        expires,
+        ..
+    } = match files.inspect() {
+        Ok(summary) => summary,
+        Err(error) => return Finding::fail(check, error.to_string()),
+    };
+    let names = match names.is_empty() {
+        true => "no name".to_owned(),
+        false => names.join(", "),
+    };
+    let date = httpdate::fmt_http_date;
+    let text = format!("{}: {names}", files.chain.display());
+    match expires.duration_since(now) {
+        Err(_) => {
+            Finding::fail(check, format!("{text}; expired {}", date(expires))).advise("renew it")
+        }
+        Ok(_) if starts > now => {
+            let text = format!("{text}; not valid before {}", date(starts));
+            Finding::fail(check, text).advise("check the clock of this machine")
+        }
+        Ok(left) if left < RENEWAL_IS_DUE => {
+            Finding::warn(check, format!("{text}; expires {}", date(expires))).advise("renew it")
+        }
+        Ok(_) => Finding::ok(check, format!("{text}; expires {}", date(expires))),
+    }
+}
 
 /// `None` without TLS.
 pub(super) fn load(settings: &settings::Tls) -> anyhow::Result<Option<TlsConfig>> {

@@ -84,6 +84,7 @@ pub(super) fn parse(
         ["doctor", "files"] => Subcommand::DoctorFiles,
         ["doctor", "proxy"] => Subcommand::DoctorProxy,
         ["doctor", "s3"] => Subcommand::DoctorS3,
+        ["doctor", "tls"] => Subcommand::DoctorTls,
         ["s3", ..] => Subcommand::SetCors,
         ["events", ..] => Subcommand::Events,
         ["keys", ..] => Subcommand::Keys,
@@ -362,7 +363,7 @@ fn parent(name: &'static str, about: &'static str) -> Command {
 }
 
 fn doctor() -> Command {
-    parent("doctor", "Diagnose the storage and proxies")
+    parent("doctor", "Diagnose the storage, proxies and certificates")
         .subcommands([
             Command::new("files")
                 .about("List damaged uploads in a directory")
@@ -389,6 +390,15 @@ fn doctor() -> Command {
                     "Example:\n  landfall doctor s3 --s3-bucket uploads --s3-endpoint http://localhost:3900",
                 )
                 .defer(|command| with_settings(command, Subcommand::DoctorS3, false)),
+            Command::new("tls")
+                .about("Check the certificates of a server")
+                .long_about(
+                    "Reads the certificates, keys and authorities of clients, and reports those that \
+                     cannot be used, have expired, or expire within 14 days. Exits with code 1 if \
+                     clients cannot connect.",
+                )
+                .arg(switch("json", "Print the findings as JSON"))
+                .defer(|command| with_settings(command, Subcommand::DoctorTls, false)),
         ])
 }
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustix::process::Signal;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -115,6 +116,105 @@ fn uploads_are_created_and_resumed_over_https() {
     assert_eq!(plain.status, 400);
     assert!(plain.text().contains("https://"), "{}", plain.text());
     https.server.stop();
+}
+
+/// Issues `NAME.pem` and `NAME.key`, valid for these days from now.
+fn issue_for(dir: &Path, name: &str, (starts, ends): (i64, i64)) {
+    let at = |days: i64| {
+        let span = Duration::from_secs(days.unsigned_abs() * 24 * 3600);
+        match days < 0 {
+            true => SystemTime::now() - span,
+            false => SystemTime::now() + span,
+        }
+    };
+    let names = [format!("{name}.example"), "192.0.2.1".to_owned()];
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_before = at(starts).into();
+    params.not_after = at(ends).into();
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
+    fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+#[test]
+fn doctor_tls_reports_what_cannot_be_used_and_what_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, days) in [
+        ("good", (-1, 90)),
+        ("soon", (-1, 13)),
+        ("old", (-9, -1)),
+        ("early", (2, 90)),
+    ] {
+        issue_for(dir.path(), name, days);
+    }
+    let doctor = |pairs: &[(&str, &str)], more: &[&str]| {
+        let list = |files: Vec<String>| files.join(",");
+        let certificates = list(
+            pairs
+                .iter()
+                .map(|(name, _)| format!("{name}.pem"))
+                .collect(),
+        );
+        let keys = list(
+            pairs
+                .iter()
+                .map(|(_, name)| format!("{name}.key"))
+                .collect(),
+        );
+        let mut command = program();
+        command.current_dir(dir.path()).args(["doctor", "tls"]);
+        command.args(["-tls-certificate", &certificates, "-tls-key", &keys]);
+        let (code, output, error) = run(command.args(more));
+        assert_eq!(error, "", "{output}");
+        (code, output)
+    };
+    let (code, output) = doctor(
+        &[("good", "good"), ("soon", "soon")],
+        &["-tls-client-ca=old.pem"],
+    );
+    assert_eq!(code, Some(0), "{output}");
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), 4, "{output}");
+    for (line, begin) in [
+        (
+            lines[0],
+            "ok    certificate            good.pem: good.example, 192.0.2.1; expires ",
+        ),
+        (
+            lines[1],
+            "warn  certificate            soon.pem: soon.example, 192.0.2.1; expires ",
+        ),
+        (lines[2], "ok    client authorities     old.pem"),
+        (lines[3], "uploads will work; 1 to check"),
+    ] {
+        assert!(line.starts_with(begin), "{output}");
+    }
+    for (pair, reason) in [
+        (("old", "old"), "old.pem: old.example, 192.0.2.1; expired "),
+        (
+            ("early", "early"),
+            "early.pem: early.example, 192.0.2.1; not valid before ",
+        ),
+        (
+            ("good", "soon"),
+            "soon.key: not the private key of good.pem",
+        ),
+        (("none", "good"), "none.pem: there is no such file"),
+    ] {
+        let (code, output) = doctor(&[pair], &[]);
+        assert_eq!(code, Some(1), "{output}");
+        assert!(
+            output.starts_with("FAIL  certificate ") && output.contains(reason),
+            "{output}"
+        );
+    }
+    let (code, output) = doctor(&[("good", "good")], &["-tls-client-ca=good.key", "-json"]);
+    assert_eq!(code, Some(1), "{output}");
+    let report: serde_json::Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["findings"][1]["check"], "client authorities");
+    assert_eq!(report["findings"][1]["severity"], "fail");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn help_matches_the_golden_files() {
         (&["doctor", "files", "--help"], "help-doctor-files.txt"),
         (&["doctor", "proxy", "--help"], "help-doctor-proxy.txt"),
         (&["doctor", "s3", "--help"], "help-doctor.txt"),
+        (&["doctor", "tls", "--help"], "help-doctor-tls.txt"),
         (&["s3", "set-cors", "--help"], "help-set-cors.txt"),
         (&["events", "list", "--help"], "help-events.txt"),
         (&["keys", "add", "--help"], "help-keys.txt"),

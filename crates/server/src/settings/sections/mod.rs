@@ -165,7 +165,7 @@ macro_rules! sections {
 
 pub(super) static SECTIONS: &[Section] = sections! {
     "Listening", [Serve, Health] => Listen;
-    "TLS", [Serve, Health] => Tls;
+    "TLS", [Serve, Health, DoctorTls] => Tls;
     "URLs and proxies", [Serve] => Urls;
     "Protocol", [Serve] => Protocol;
     "CORS", [Serve] => Cors;

@@ -15,6 +15,8 @@ pub enum Subcommand {
     DoctorFiles,
     /// Check the proxies in front of a server.
     DoctorProxy,
+    /// Check the certificates of the server.
+    DoctorTls,
     /// Check the bucket and the lease backend.
     DoctorS3,
     /// Set the bucket's CORS rules.

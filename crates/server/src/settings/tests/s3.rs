@@ -63,6 +63,7 @@ fn conflicting_settings_are_problems() {
         ),
         (&["-lease=file"], "--lease: "),
         (&["doctor", "s3"], "doctor s3 requires a bucket"),
+        (&["doctor", "tls"], "doctor tls requires a certificate"),
         (&["doctor"], "'landfall doctor' requires a subcommand"),
         (
             &["doctor", "files", "-s3-bucket=b"],
