@@ -1,4 +1,4 @@
-//! Flow control of what a client sends.
+//! Flow control of the bytes that a client sends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
