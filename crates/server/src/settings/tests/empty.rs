@@ -146,7 +146,6 @@ fn tls_needs_a_certificate_and_a_key() {
             ],
             "-http3: conflicts with --proxy-protocol",
         ),
-        (&["-http3"], "no effect without --tls-certificate"),
     ] {
         let error = problems(args, &[]).join("\n");
         assert!(error.contains(expected), "{error}");

@@ -20,6 +20,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("tls-mode", "tls13"),
     ("tls-client-ca", "/etc/clients.pem"),
     ("redirect-http", "8000"),
+    ("http3", "true"),
     ("hsts", "365d"),
     ("base-path", "/api/uploads/"),
     ("behind-proxy", "true"),
