@@ -412,6 +412,7 @@ fn report_is_an_equivalent_file() {
             "s3-transfer-acceleration",
             "unix-sock",
             "enable-h2c",
+            "http3",
         ][..],
         &[
             "relative-location",
