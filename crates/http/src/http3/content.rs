@@ -17,8 +17,8 @@ use crate::stats::NetStats;
 pub(crate) struct Http3Content {
     /// `None` after the end.
     receiving: Option<Receiving>,
-    /// Received before the request was passed on.
-    first: Option<Bytes>,
+    /// Polled before the request was passed on.
+    first: Option<Result<Frame<Bytes>, BodyError>>,
     has_data_ended: bool,
     /// What is missing of `Content-Length`.
     missing: Option<u64>,
@@ -57,14 +57,23 @@ impl Http3Content {
     }
 
     /// Most requests without content have ended when their head arrives.
-    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        if let Poll::Ready(first) = self.poll_data(cx)? {
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(first) = self.poll_rest(cx) {
             self.first = first;
         }
-        if self.first.is_none() && self.has_data_ended && self.poll_trailers(cx)?.is_ready() {
-            self.receiving = None;
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.receiving.is_none() {
+            return Poll::Ready(None);
         }
-        Ok(())
+        let frame = match ready!(self.poll_data(cx)) {
+            Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            Ok(None) => ready!(self.poll_trailers(cx)).transpose(),
+            Err(error) => Some(Err(error)),
+        };
+        self.end();
+        Poll::Ready(frame.map(|frame| frame.map(Frame::trailers)))
     }
 
     pub(crate) fn exchange(&self) -> &Arc<Exchange> {
@@ -129,27 +138,19 @@ impl Body for Http3Content {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => self.poll_rest(cx),
         }
-        if self.receiving.is_none() {
-            return Poll::Ready(None);
-        }
-        let frame = match ready!(self.poll_data(cx)) {
-            Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-            Ok(None) => ready!(self.poll_trailers(cx)).transpose(),
-            Err(error) => Some(Err(error)),
-        };
-        self.end();
-        Poll::Ready(frame.map(|frame| frame.map(Frame::trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.receiving.is_none()
+        self.receiving.is_none() && self.first.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().map_or(0, Bytes::len) as u64;
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
+        let first = first.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
         match (&self.receiving, self.missing) {
             (None, _) => SizeHint::with_exact(0),
             (Some(_), Some(missing)) => SizeHint::with_exact(first + missing),

@@ -69,12 +69,7 @@ async fn respond<S: HttpService>(
         sending: Some(sending),
         interim: None,
     };
-    let first = poll_fn(|cx| Poll::Ready(content.poll_first(cx)));
-    if let Err(error) = first.await {
-        // It has no content that a service could use.
-        tracing::debug!(%error, "stream ended");
-        return Ok(());
-    }
+    poll_fn(|cx| Poll::Ready(content.poll_first(cx))).await;
     let is_head = head.method() == Method::HEAD;
     let shared = service.shared.clone();
     let request = head.map(|()| RequestContent::Http3(Box::new(content)));

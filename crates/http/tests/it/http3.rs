@@ -204,12 +204,14 @@ async fn content_agrees_with_its_length() {
         ("3", "hello", "0 Malformed"),
     ] {
         let fields = [("content-length", length)];
-        let mut exchange = client.begin(Method::PUT, "/sink", &fields).await;
-        // The service waits for the rest, so the first frame is not the whole.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        exchange.send_data(sent.into()).await.unwrap();
-        exchange.finish().await.unwrap();
-        assert_eq!(answer(&mut exchange).await.text(), expected);
+        // With the head, and after the service has begun to wait for it.
+        for pause in [0, 20] {
+            let mut exchange = client.begin(Method::PUT, "/sink", &fields).await;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            exchange.send_data(sent.into()).await.unwrap();
+            exchange.finish().await.unwrap();
+            assert_eq!(answer(&mut exchange).await.text(), expected);
+        }
     }
     drop(client);
     http3.server.stop().await;
