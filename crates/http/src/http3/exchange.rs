@@ -69,7 +69,11 @@ async fn respond<S: HttpService>(
         sending: Some(sending),
         interim: None,
     };
-    poll_fn(|cx| Poll::Ready(content.poll_first(cx))).await;
+    poll_fn(|cx| {
+        content.poll_first(cx);
+        Poll::Ready(())
+    })
+    .await;
     let is_head = head.method() == Method::HEAD;
     let shared = service.shared.clone();
     let request = head.map(|()| RequestContent::Http3(Box::new(content)));
