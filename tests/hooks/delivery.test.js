@@ -201,8 +201,8 @@ test('signatures are valid Standard Webhooks', { timeout: 60_000 }, async (t) =>
 })
 
 test('a slow pre-create delays no other request', { timeout: 120_000 }, async (t) => {
-  // Longer than all other requests together on a busy machine.
-  const DELAY = 15_000
+  // Longer than all other requests together on a busy machine, and shorter than --hooks-http-timeout.
+  const DELAY = 10_000
   const isSlow = (delivery) => uploadOf(delivery).MetaData.filename === 'slow'
   const receiver = await Receiver.start(t, async (delivery) => {
     if (isSlow(delivery)) await sleep(DELAY)
