@@ -18,7 +18,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 const CHUNK: usize = 256 * 1024;
 const SMALL: usize = 1 << 20;
-/// Bytes in transit, as curl has them.
+/// Bytes that may be in transit.
 const WINDOW: u32 = 16 << 20;
 
 fn main() -> Result<(), Failure> {

@@ -75,7 +75,7 @@ impl CertificateFiles {
     }
 }
 
-/// What a certificate is valid for, and when.
+/// The names and the validity of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateSummary {

@@ -116,7 +116,7 @@ async fn headers_name_the_client() {
     server.stop().await;
 }
 
-/// Waits until the server has read all that was sent, so that what follows is a read of its own.
+/// Waits until the server has read everything that was sent, so that the next bytes arrive in another read.
 async fn until_read(client: &Client<TcpStream>, server: SocketAddr) {
     let own = client.stream.local_addr().unwrap();
     let row = |from: SocketAddr, to: SocketAddr| {

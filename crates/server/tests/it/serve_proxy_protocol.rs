@@ -66,7 +66,7 @@ fn the_client_is_limited_and_not_the_proxy() {
     let server = Landfall::start(&["-proxy-protocol", "-max-connections-per-address=1"]);
     let proxy = haproxy(&server, "send-proxy-v2");
     let mut client = through(&proxy);
-    // Until the connection is closed by which the test waited for the proxy.
+    // The connection that the test opened to wait for the proxy closes first.
     eventually("the address has too many connections", || {
         let answer = client.try_ask(Request::get("/healthz"));
         let is_free = matches!(answer, Ok(Some(answer)) if answer.status == 200);

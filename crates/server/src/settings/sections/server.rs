@@ -139,7 +139,7 @@ group! {
             Larger requests get 413, and clients learn the limit; 0 is unlimited.";
     interim_responses: InterimResponses = |v| value::choice(v, INTERIM_RESPONSES),
         "rufh-104", Text("auto|on|off"), "auto"
-        => "Interim responses of the IETF draft, 104 (Upload Resumption Supported), over HTTP/1.1. auto: not with \
+        => "Interim responses of the IETF draft, 104 (Upload Resumption Supported), over HTTP/1.1 and HTTP/3. auto: not with \
             --behind-proxy or --proxy-protocol, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies \
             such as nginx take them for the final response.";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"

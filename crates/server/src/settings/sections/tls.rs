@@ -32,8 +32,8 @@ group! {
     http3: bool = value::boolean, "http3", Switch, "false"
         => "Serve HTTP/3, too, on the UDP port with the number of --port, and offer it to HTTPS clients (Alt-Svc).";
     hsts: Option<Duration> = value::duration_or_none, "hsts", Time, "0", Protects
-        => "Time for which browsers use HTTPS only for this host (Strict-Transport-Security), such as 365d. 0 \
-            does not tell them so.";
+        => "Time for which browsers use HTTPS only for this host (Strict-Transport-Security), such as 365d. 0: \
+            the header is not sent.";
 }
 
 impl Tls {
