@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::ConnectionShared;
 use super::driver::{Driver, Protocols};
-use super::http3::connection::{ConnectionContext, serve_connection};
+use super::http3::connection::{ConnectionContext, serve_connection, transport};
 use super::http3::listener::QuicListener;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
@@ -121,11 +121,12 @@ impl<S: HttpService> Acceptor<S> {
         let Some((quic, local)) = self.listener.quic().zip(self.listener.local_addr()) else {
             return;
         };
+        let mut config = quic.config.clone();
+        config.transport_config(Arc::new(transport(&self.server.limits)));
         while let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await {
             let Some(incoming) = quic.endpoint.accept().await else {
                 return;
             };
-            NetStats::add(&self.server.stats.accepted, 1);
             let is_busy = self.permits.available_permits() < self.server.limits.max_connections / 2;
             if is_busy && incoming.may_retry() && !incoming.remote_address_validated() {
                 // A client that gives a false address gets nothing else.
@@ -138,13 +139,16 @@ impl<S: HttpService> Acceptor<S> {
                 incoming.refuse();
                 continue;
             };
+            NetStats::add(&self.server.stats.accepted, 1);
+            let mut config = config.clone();
+            config.crypto = crypto;
             let context = ConnectionContext {
                 service: self.service.clone(),
                 server: self.server.clone(),
                 local,
             };
             self.workers
-                .spawn(serve_connection(incoming, crypto, context, permit));
+                .spawn(serve_connection(incoming, config.into(), context, permit));
         }
     }
 

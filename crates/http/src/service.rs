@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{ALT_SVC, CONNECTION, EXPECT, HOST, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use landfall::service::InterimSender;
@@ -24,6 +24,7 @@ use super::rejection::HttpRejection;
 use super::request_head::same_host;
 use super::stats::NetStats;
 use super::stream;
+use super::timeouts::ServerShared;
 
 /// The service that [`serve`](super::serve) calls.
 pub trait HttpService:
@@ -286,11 +287,8 @@ fn take_guard(guard: &mut Option<RequestGuard>) -> RequestGuard {
 }
 
 fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Response<OutgoingBody<B>> {
-    if let Some(hsts) = &guard.shared.server.limits.hsts
-        && guard.shared.info.tls
-    {
-        let field = response.headers_mut().entry(STRICT_TRANSPORT_SECURITY);
-        field.or_insert_with(|| hsts.clone());
+    if guard.shared.info.tls {
+        add_tls_fields(response.headers_mut(), &guard.shared.server);
     }
     if !guard.is_multiplexed {
         guard.shared.responded.store(true, Relaxed);
@@ -302,15 +300,20 @@ fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Respons
             response.headers_mut().insert(CONNECTION, close);
         }
     }
-    if guard.shared.info.tls
-        && let Some(alt_svc) = guard.shared.server.alt_svc.get()
-    {
-        response.headers_mut().insert(ALT_SVC, alt_svc.clone());
-    }
     let stream = if guard.is_multiplexed {
         stream::current()
     } else {
         None
     };
     response.map(|body| OutgoingBody::service(body, guard, stream))
+}
+
+fn add_tls_fields(fields: &mut HeaderMap, server: &ServerShared) {
+    if let Some(hsts) = &server.limits.hsts {
+        let field = fields.entry(STRICT_TRANSPORT_SECURITY);
+        field.or_insert_with(|| hsts.clone());
+    }
+    if let Some(alt_svc) = server.alt_svc.get() {
+        fields.insert(ALT_SVC, alt_svc.clone());
+    }
 }

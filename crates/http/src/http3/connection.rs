@@ -38,7 +38,7 @@ const SEND_WINDOW: u64 = 1 << 20;
 /// Control streams and those of QPACK, and some of unknown types.
 const UNIDIRECTIONAL_STREAMS: u32 = 8;
 
-/// What all connections of a listener have in common.
+/// What a connection is served with.
 pub(crate) struct ConnectionContext<S> {
     pub(crate) service: S,
     pub(crate) server: Arc<ServerShared>,
@@ -48,19 +48,17 @@ pub(crate) struct ConnectionContext<S> {
 /// Serves a connection until it ends.
 pub(crate) async fn serve_connection<S: HttpService>(
     incoming: Incoming,
-    crypto: Arc<dyn quinn::crypto::ServerConfig>,
+    config: Arc<ServerConfig>,
     context: ConnectionContext<S>,
     permit: OwnedSemaphorePermit,
 ) {
     let server = &context.server;
     let stats = &server.stats;
-    let mut config = ServerConfig::with_crypto(crypto);
-    config.transport_config(Arc::new(transport(&server.limits)));
     let time = match server.limits.header_timeout {
         Duration::ZERO => MAX_HANDSHAKE,
         time => time,
     };
-    let handshake = async { incoming.accept_with(Arc::new(config))?.await };
+    let handshake = async { incoming.accept_with(config)?.await };
     let connection = match timeout(time, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -211,7 +209,7 @@ fn pending_unless(is_ready: bool) -> Poll<()> {
 }
 
 /// Limits of one connection.
-fn transport(limits: &ConnectionLimits) -> TransportConfig {
+pub(crate) fn transport(limits: &ConnectionLimits) -> TransportConfig {
     let integer = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
     let mut transport = TransportConfig::default();
     transport

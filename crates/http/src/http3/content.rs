@@ -20,7 +20,7 @@ pub(crate) struct Http3Content {
     /// Polled before the request was passed on.
     first: Option<Result<Frame<Bytes>, BodyError>>,
     has_data_ended: bool,
-    /// What is missing of `Content-Length`.
+    /// Bytes of `Content-Length` that have not arrived.
     missing: Option<u64>,
     received: u64,
     exchange: Arc<Exchange>,
@@ -64,12 +64,14 @@ impl Http3Content {
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.receiving.is_none() {
-            return Poll::Ready(None);
-        }
         let frame = match ready!(self.poll_data(cx)) {
             Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-            Ok(None) => ready!(self.poll_trailers(cx)).transpose(),
+            Ok(None) => match &mut self.receiving {
+                Some(receiving) => ready!(receiving.poll_recv_trailers(cx))
+                    .map_err(body_error)
+                    .transpose(),
+                None => None,
+            },
             Err(error) => Some(Err(error)),
         };
         self.end();
@@ -80,6 +82,7 @@ impl Http3Content {
         &self.exchange
     }
 
+    /// `None` after the data, and after the end.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
         let Some(receiving) = self.receiving.as_mut().filter(|_| !self.has_data_ended) else {
             return Poll::Ready(Ok(None));
@@ -106,16 +109,6 @@ impl Http3Content {
             self.has_large_window = self.window.enlarge();
         }
         Poll::Ready(Ok(Some(data)))
-    }
-
-    fn poll_trailers(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<http::HeaderMap>, BodyError>> {
-        let Some(receiving) = &mut self.receiving else {
-            return Poll::Ready(Ok(None));
-        };
-        receiving.poll_recv_trailers(cx).map_err(body_error)
     }
 
     fn end(&mut self) {

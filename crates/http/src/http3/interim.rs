@@ -1,4 +1,4 @@
-//! What the content of a request and its response have in common: interim responses, and the unread rest.
+//! The state that the content of a request and its response share: interim responses, and the unread rest.
 
 use std::task::Context;
 use std::time::Duration;

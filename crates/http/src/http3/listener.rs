@@ -26,13 +26,15 @@ const ALT_SVC_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct QuicListener {
     pub(crate) endpoint: Endpoint,
     pub(crate) tls: Tls,
+    /// With the key of the tokens that `endpoint` accepts.
+    pub(crate) config: ServerConfig,
 }
 
 impl QuicListener {
     /// # Errors
     /// The system rejects the address, or `tls` has no TLS 1.3.
     pub(crate) fn bind(address: SocketAddr, tls: Tls) -> io::Result<Self> {
-        let config = tls.quic_config().ok_or_else(|| {
+        let crypto = tls.quic_config().ok_or_else(|| {
             let reason = "HTTP/3 requires TLS 1.3";
             io::Error::new(io::ErrorKind::InvalidInput, reason)
         })?;
@@ -43,18 +45,22 @@ impl QuicListener {
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
         socket.bind(&address.into())?;
-        let mut server = ServerConfig::with_crypto(config);
-        server
+        let mut config = ServerConfig::with_crypto(crypto);
+        config
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size_total(MAX_INCOMING_BYTES);
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(
             EndpointConfig::default(),
-            Some(server),
+            Some(config.clone()),
             socket.into(),
             runtime,
         )?;
-        Ok(Self { endpoint, tls })
+        Ok(Self {
+            endpoint,
+            tls,
+            config,
+        })
     }
 
     /// Returns the value of `Alt-Svc` (RFC 7838) for responses over TCP.

@@ -10,7 +10,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use h3::error::Code;
-use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
+use h3::quic::{
+    self, ConnectionErrorIncoming, RecvStream as _, StreamErrorIncoming, StreamId, WriteBuf,
+};
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 use super::frames::FrameCheck;
@@ -24,15 +26,16 @@ type Pending<T> = Option<Pin<Box<dyn Future<Output = Result<T, ConnectionError>>
 fn poll_pending<T, F>(
     pending: &mut Pending<T>,
     cx: &mut Context<'_>,
-    start: impl FnOnce() -> F,
-) -> Poll<Result<T, ConnectionErrorIncoming>>
+    connection: &quinn::Connection,
+    start: impl FnOnce(quinn::Connection) -> F,
+) -> Poll<Result<T, ConnectionError>>
 where
     F: Future<Output = Result<T, ConnectionError>> + Send + 'static,
 {
-    let future = pending.get_or_insert_with(|| Box::pin(start()));
+    let future = pending.get_or_insert_with(|| Box::pin(start(connection.clone())));
     let done = ready!(future.as_mut().poll(cx));
     *pending = None;
-    Poll::Ready(done.map_err(connection_error))
+    Poll::Ready(done)
 }
 
 pub(super) struct QuicConnection {
@@ -63,12 +66,9 @@ impl quic::Connection<Bytes> for QuicConnection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        let connection = &self.connection;
-        let accept = || {
-            let connection = connection.clone();
-            async move { connection.accept_uni().await }
-        };
-        let stream = ready!(poll_pending(&mut self.receiving, cx, accept))?;
+        let accept = |connection: quinn::Connection| async move { connection.accept_uni().await };
+        let accepted = poll_pending(&mut self.receiving, cx, &self.connection, accept);
+        let stream = ready!(accepted).map_err(connection_error)?;
         Poll::Ready(Ok(RecvStream {
             stream,
             limit: Limit::Total(MAX_CONTROL_BYTES),
@@ -79,12 +79,9 @@ impl quic::Connection<Bytes> for QuicConnection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
-        let connection = &self.connection;
-        let accept = || {
-            let connection = connection.clone();
-            async move { connection.accept_bi().await }
-        };
-        let (send, stream) = ready!(poll_pending(&mut self.requests, cx, accept))?;
+        let accept = |connection: quinn::Connection| async move { connection.accept_bi().await };
+        let accepted = poll_pending(&mut self.requests, cx, &self.connection, accept);
+        let (send, stream) = ready!(accepted).map_err(connection_error)?;
         let limit = Limit::Frames(FrameCheck::new(self.max_head));
         Poll::Ready(Ok(RequestStream {
             send: SendStream::new(send),
@@ -151,15 +148,10 @@ impl quic::OpenStreams<Bytes> for Opening {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
-        let connection = &self.connection;
-        let open = || {
-            let connection = connection.clone();
-            async move { connection.open_uni().await }
-        };
-        let opened = ready!(poll_pending(&mut self.sending, cx, open));
-        Poll::Ready(opened.map(SendStream::new).map_err(|connection_error| {
-            StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
-        }))
+        let open = |connection: quinn::Connection| async move { connection.open_uni().await };
+        let opened = poll_pending(&mut self.sending, cx, &self.connection, open);
+        let opened = ready!(opened).map_err(stream_connection_error);
+        Poll::Ready(opened.map(SendStream::new))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -290,7 +282,7 @@ impl RecvStream {
     fn check(&mut self, chunk: Option<&[u8]>) -> Result<(), StreamErrorIncoming> {
         match (&mut self.limit, chunk) {
             (Limit::Frames(frames), Some(bytes)) => frames.receive(bytes).map_err(|error| {
-                self.stop(Code::H3_EXCESSIVE_LOAD);
+                self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
                 StreamErrorIncoming::Unknown(error.into())
             }),
             (Limit::Frames(frames), None) if !frames.is_between_frames() => {
@@ -310,11 +302,6 @@ impl RecvStream {
             },
             (_, None) => Ok(()),
         }
-    }
-
-    fn stop(&mut self, code: Code) {
-        // A stream that has ended needs no stop.
-        let _ = self.stream.stop(integer(code.value()));
     }
 }
 

@@ -23,12 +23,16 @@ pub(super) struct ReceiveWindow {
 impl ReceiveWindow {
     /// Returns whether the caller has to restore it.
     pub(super) fn enlarge(&self) -> bool {
-        if self.is_large.load(Relaxed) || !self.server.take_large_reads() {
+        if self.is_large.swap(true, Relaxed) {
             return false;
         }
-        self.is_large.store(true, Relaxed);
-        self.set(LARGE_WINDOW);
-        true
+        let is_enlarged = self.server.take_large_reads();
+        if is_enlarged {
+            self.set(LARGE_WINDOW);
+        } else {
+            self.is_large.store(false, Relaxed);
+        }
+        is_enlarged
     }
 
     pub(super) fn restore(&self) {
