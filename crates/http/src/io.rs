@@ -216,6 +216,9 @@ impl ServerIo {
         Poll::Ready(match ready!(outcome) {
             Ok(http2) => {
                 NetStats::add(&stats.tls_handshakes, 1);
+                if let Some(certificate) = stream.client_certificate() {
+                    let _ = self.shared.client_certificate.set(certificate);
+                }
                 if http2 {
                     self.validator = None;
                 }

@@ -2,6 +2,7 @@
 //!
 //! There is no early data (0-RTT): a replayed request would repeat its effect (RFC 8470).
 
+mod client_certificate;
 mod config;
 mod stream;
 
@@ -10,7 +11,10 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 
-pub use config::{CertificateFiles, CertificateSummary, TlsConfig, TlsError, TlsFiles, TlsMode};
+pub use client_certificate::ClientCertificate;
+pub use config::{
+    CertificateFiles, CertificateSummary, ClientAuth, TlsConfig, TlsError, TlsFiles, TlsMode,
+};
 pub(super) use stream::TlsStream;
 
 /// TLS of one or more [`Listener`](super::Listener)s. Clones share their configuration.

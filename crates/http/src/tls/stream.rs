@@ -13,6 +13,8 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::ClientCertificate;
+
 /// Largest read of the socket.
 const MAX_READ: usize = 256 * 1024;
 
@@ -86,6 +88,12 @@ impl TlsStream {
                 return Poll::Ready(Err(error));
             }
         }
+    }
+
+    /// Returns the certificate of a client whose handshake has ended.
+    pub(in super::super) fn client_certificate(&self) -> Option<ClientCertificate> {
+        let chain = self.tls.peer_certificates()?;
+        chain.first().map(ClientCertificate::new)
     }
 
     /// Waits for bytes; they may contain no plaintext.

@@ -34,10 +34,14 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.problem_if(has_no_tls_1_3, "http3", reason);
         let reason = "conflicts with --proxy-protocol: TCP proxies do not forward UDP";
         findings.problem_if(tls.http3 && settings.listen.proxy_protocol, "http3", reason);
+        let is_unset = tls.client_authorities.is_none();
+        let reason = "without --tls-client-ca";
+        findings.without_effect_if(is_unset, &["tls-client-auth"], reason);
     } else {
         let names = [
             "tls-mode",
             "tls-client-ca",
+            "tls-client-auth",
             "redirect-http",
             "http3",
             "hsts",

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use landfall_http::{CertificateFiles, TlsFiles, TlsMode};
+use landfall_http::{CertificateFiles, ClientAuth, TlsFiles, TlsMode};
 
 use super::table::group;
 use crate::settings::value;
@@ -10,6 +10,10 @@ const MODES: &[(&str, TlsMode)] = &[
     ("tls12", TlsMode::Tls12),
     ("tls12-strong", TlsMode::Tls12Strong),
     ("tls13", TlsMode::Tls13),
+];
+const CLIENT_AUTH: &[(&str, ClientAuth)] = &[
+    ("required", ClientAuth::Required),
+    ("optional", ClientAuth::Optional),
 ];
 
 group! {
@@ -27,6 +31,9 @@ group! {
     client_authorities: Option<PathBuf> = value::path_or_none,
         "tls-client-ca", Text("FILE"), "", Protects, Reloads
         => "Accept only clients with a certificate that an authority in this file (PEM) issued.";
+    client_auth: ClientAuth = |v| value::choice(v, CLIENT_AUTH),
+        "tls-client-auth", Text("required|optional"), "required", Protects, Reloads
+        => "Whether clients need a certificate of --tls-client-ca. With optional, clients without one are accepted, too.";
     redirect_http: Option<u16> = value::optional(value::port), "redirect-http", Number("PORT"), ""
         => "Listen on this port, too, and redirect its requests to HTTPS.";
     http3: bool = value::boolean, "http3", Switch, "false"
@@ -47,6 +54,7 @@ impl Tls {
         self.is_on().then(|| TlsFiles {
             certificates: pairs.collect(),
             client_authorities: self.client_authorities.clone(),
+            client_auth: self.client_auth,
         })
     }
 
