@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{EventKind, TerminationReason},
-    hook::{ClientResponse, IdempotencyKey, Intent},
+    hook::{ClientResponse, IdempotencyError, IdempotencyKey, Intent},
     lease::Lease,
     request_body::RequestBody,
     store::StoreError,
@@ -116,11 +116,10 @@ impl Engine {
             drop(self.transfer_permit().await?);
         }
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let key = match self.start_idempotent(key).await? {
+        let key = match self.assign_id(&mut upload, key).await? {
             KeyState::New(key) => key,
             KeyState::Exists(found) => return Ok(Created::existing(found, reply)),
         };
-        self.assign_id(&mut upload, key.as_ref()).await?;
         let body_length = if is_transfer { content_length } else { Some(0) };
         let permit = if is_transfer {
             Some(self.transfer_permit().await?)
@@ -259,43 +258,60 @@ impl Engine {
         Ok(created)
     }
 
-    pub(super) async fn start_idempotent(
+    /// Finds the upload of an earlier creation with the same key, or assigns the id of a new one.
+    pub(super) async fn assign_id(
         self: &Arc<Self>,
+        upload: &mut Upload,
         key: Option<Arc<dyn IdempotencyKey>>,
     ) -> Result<KeyState, Error> {
         let Some(key) = key else {
+            self.composer.store().assign_id(upload).await?;
             return Ok(KeyState::New(None));
         };
         let lease = match key.key() {
             Some(lock) => Some(self.lease(lock).await?),
             None => None,
         };
-        if let Some(id) = key.stored_id().await? {
-            match Box::pin(self.inspect(&None, &id)).await {
-                Ok(found) => return Ok(KeyState::Exists(found)),
-                Err(error)
-                    if matches!(
-                        error.problem().kind,
-                        ProblemKind::NotFound | ProblemKind::Rejected
-                    ) => {}
-                // A crash during creation leaves a damaged upload, which cannot be resumed.
-                Err(Error::Store(StoreError::Damaged { .. })) => {}
-                Err(error) => return Err(error),
+        let stored = key.stored_id().await?;
+        if let Some(found) = Box::pin(self.inspect_stored(stored)).await? {
+            return Ok(KeyState::Exists(found));
+        }
+        self.composer.store().assign_id(upload).await?;
+        let stored = key.store_id(upload).await?;
+        if stored.is_some() {
+            if let Some(found) = Box::pin(self.inspect_stored(stored)).await? {
+                return Ok(KeyState::Exists(found));
+            }
+            if let Some(other) = key.store_id(upload).await? {
+                let reason = format!("the upload {other} was created with this key meanwhile");
+                return Err(IdempotencyError::Failed(reason.into()).into());
             }
         }
         Ok(KeyState::New(Some(IdempotentCreate { key, _lease: lease })))
     }
 
-    pub(super) async fn assign_id(
-        &self,
-        upload: &mut Upload,
-        idempotent: Option<&IdempotentCreate>,
-    ) -> Result<(), Error> {
-        self.composer.store().assign_id(upload).await?;
-        if let Some(idempotent) = idempotent {
-            idempotent.key.store_id(upload).await?;
+    /// Returns `None` if its creation failed.
+    async fn inspect_stored(
+        self: &Arc<Self>,
+        stored: Option<UploadId>,
+    ) -> Result<Option<InspectOutcome>, Error> {
+        let Some(id) = stored else {
+            return Ok(None);
+        };
+        match self.inspect(&None, &id).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error)
+                if matches!(
+                    error.problem().kind,
+                    ProblemKind::NotFound | ProblemKind::Rejected
+                ) =>
+            {
+                Ok(None)
+            }
+            // A crash during creation leaves a damaged upload, which cannot be resumed.
+            Err(Error::Store(StoreError::Damaged { .. })) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     async fn roll_back_creation(

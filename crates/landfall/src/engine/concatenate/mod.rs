@@ -48,11 +48,10 @@ impl Engine {
         }
         upload.length = sum;
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let key = match self.start_idempotent(key).await? {
+        let key = match self.assign_id(&mut upload, key).await? {
             KeyState::New(key) => key,
             KeyState::Exists(found) => return Ok(Created::existing(found, reply)),
         };
-        self.assign_id(&mut upload, key.as_ref()).await?;
         let missing = parts.get(known.complete);
         let admission = match missing {
             Some(_) => None,
