@@ -38,14 +38,9 @@ pub(crate) struct Created {
     pub(crate) existed: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct IdempotentCreate {
-    key: Arc<dyn IdempotencyKey>,
-    _lease: Option<Lease>,
-}
-
-pub(super) enum KeyState {
-    New(Option<IdempotentCreate>),
+pub(super) enum Assigned {
+    /// With the lease of the key: while it is held, requests with the same key wait.
+    New(Option<Lease>),
     Exists(InspectOutcome),
 }
 
@@ -116,9 +111,9 @@ impl Engine {
             drop(self.transfer_permit().await?);
         }
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let key = match self.assign_id(&mut upload, key).await? {
-            KeyState::New(key) => key,
-            KeyState::Exists(found) => return Ok(Created::existing(found, reply)),
+        let key_lease = match self.assign_id(&mut upload, key).await? {
+            Assigned::New(lease) => lease,
+            Assigned::Exists(found) => return Ok(Created::existing(found, reply)),
         };
         let body_length = if is_transfer { content_length } else { Some(0) };
         let permit = if is_transfer {
@@ -133,7 +128,7 @@ impl Engine {
             let create = async move {
                 let upload = engine.composer.store().create(upload).await?;
                 // From here on, requests with the same idempotency key get the offset of this upload.
-                drop(key);
+                drop(key_lease);
                 Ok((upload, ()))
             };
             // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
@@ -160,7 +155,7 @@ impl Engine {
             let store = engine.composer.store();
             let created = store.create_append(upload, lease.fence());
             let (upload, append) = Self::while_held(&lease, created).await?;
-            drop(key);
+            drop(key_lease);
             Ok((upload, (append, lease)))
         };
         let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
@@ -263,10 +258,10 @@ impl Engine {
         self: &Arc<Self>,
         upload: &mut Upload,
         key: Option<Arc<dyn IdempotencyKey>>,
-    ) -> Result<KeyState, Error> {
+    ) -> Result<Assigned, Error> {
         let Some(key) = key else {
             self.composer.store().assign_id(upload).await?;
-            return Ok(KeyState::New(None));
+            return Ok(Assigned::New(None));
         };
         let lease = match key.key() {
             Some(lock) => Some(self.lease(lock).await?),
@@ -274,20 +269,20 @@ impl Engine {
         };
         let stored = key.stored_id().await?;
         if let Some(found) = Box::pin(self.inspect_stored(stored)).await? {
-            return Ok(KeyState::Exists(found));
+            return Ok(Assigned::Exists(found));
         }
         self.composer.store().assign_id(upload).await?;
         let stored = key.store_id(upload).await?;
         if stored.is_some() {
             if let Some(found) = Box::pin(self.inspect_stored(stored)).await? {
-                return Ok(KeyState::Exists(found));
+                return Ok(Assigned::Exists(found));
             }
             if let Some(other) = key.store_id(upload).await? {
                 let reason = format!("the upload {other} was created with this key meanwhile");
                 return Err(IdempotencyError::Failed(reason.into()).into());
             }
         }
-        Ok(KeyState::New(Some(IdempotentCreate { key, _lease: lease })))
+        Ok(Assigned::New(lease))
     }
 
     /// Returns `None` if its creation failed.
