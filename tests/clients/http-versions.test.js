@@ -95,13 +95,14 @@ for (const flag of ['--http1.1', '--http2']) {
     const landfall = await Landfall.start(t, { args })
     const source = await sourceFile(t, 12 * MIB + 1)
     const { stdout } = await promisify(execFile)('curl', [
-      '-sS', '-i', flag, '--cacert', certificate, '-T', source.path, '-X', 'POST',
+      '-sS', '-i', flag, '--cacert', certificate, '--data-binary', `@${source.path}`,
       '-H', 'Upload-Draft-Interop-Version: 10', '-H', 'Upload-Complete: ?1', landfall.endpoint,
     ])
     const statuses = [...stdout.matchAll(/^HTTP\/(\S+) (\d+)/gm)].map(([, version, status]) => [version, status])
     const expected = flag === '--http2' ? '2' : '1.1'
     assert.ok(statuses.every(([version]) => version === expected), stdout)
-    assert.deepEqual([statuses[0][1], statuses.at(-1)[1]], ['104', '201'])
+    assert.equal(statuses.at(-1)[1], '201')
+    assert.ok(statuses.some(([, status]) => status === '104'), stdout)
     const locations = [...stdout.matchAll(/^location: (\S+)/gim)].map(([, location]) => location)
     assert.equal(new Set(locations).size, 1)
     assert.equal(await landfall.sha256(locations[0]), source.sha256)
