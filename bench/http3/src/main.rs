@@ -1,6 +1,7 @@
 //! Uploads to a server of HTTP/3: `http3 ADDRESS PATH CERTIFICATE COUNT BYTES CONCURRENCY` sends COUNT uploads of BYTES each
 //! over one connection, CONCURRENCY at a time: the creation without content, and all of it in one PATCH if
 //! BYTES is more than 1 MiB, or else the creation with content. The certificate is DER, for `localhost`.
+//! HTTP3_CONGESTION=bbr in the environment replaces cubic.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use h3::client::SendRequest;
 use h3_quinn::OpenStreams;
 use http::{Method, Request, Response};
+use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, TransportConfig, VarInt};
 
@@ -70,8 +72,11 @@ async fn connect(address: SocketAddr, certificate: Vec<u8>) -> Result<quinn::Con
     transport
         .send_window(WINDOW.into())
         .receive_window(VarInt::from_u32(WINDOW));
+    if std::env::var_os("HTTP3_CONGESTION").is_some_and(|name| name == "bbr") {
+        transport.congestion_controller_factory(Arc::new(BbrConfig::default()));
+    }
     config.transport_config(Arc::new(transport));
-    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+    let endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into())?;
     Ok(endpoint.connect_with(config, address, "localhost")?.await?)
 }
 
