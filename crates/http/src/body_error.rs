@@ -40,7 +40,7 @@ impl BodyError {
             return if error.is_incomplete_message() {
                 Self::UnexpectedEnd
             } else {
-                // The rest are HTTP/2 stream errors and lost connections.
+                // The rest are lost connections.
                 Self::Reset
             };
         };

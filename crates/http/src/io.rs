@@ -1,4 +1,4 @@
-//! The socket below hyper: counts bytes, applies timeouts and validates heads.
+//! The socket below hyper and h2: counts bytes, applies timeouts and validates heads.
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
@@ -523,7 +523,7 @@ impl AsyncWrite for ServerIo {
         true
     }
 
-    /// hyper flushes when it has nothing left to write: the response has been sent.
+    /// hyper and h2 flush when they have nothing left to write: the response has been sent.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Nothing waits for interim responses. hyper meets an error at its next read or write.
         let _ = self.poll_interim(cx, true);
@@ -533,7 +533,9 @@ impl AsyncWrite for ServerIo {
             ready!(outcome)?;
         }
         let activity = &self.shared.activity;
-        if self.validator.is_some() && activity.phase() == Phase::Finishing {
+        if self.validator.is_none() {
+            self.shared.flushes.fetch_add(1, Relaxed);
+        } else if activity.phase() == Phase::Finishing {
             activity.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))
