@@ -18,6 +18,10 @@ use crate::timeouts::ConnectionActivity;
 /// The most that is passed to h2 at once.
 const MAX_PIECE: usize = 64 * 1024;
 
+/// Interim responses of a stream are not limited by flow control. More than 100 (Continue) and the announcement of
+/// an upload wait until the socket has been flushed.
+const MAX_UNFLUSHED: usize = 2;
+
 pub(super) struct Receiving(pub(super) RecvStream);
 
 impl ReceiveHalf for Receiving {
@@ -58,9 +62,8 @@ pub(super) struct Sending {
     response: SendResponse<Bytes>,
     /// After the head.
     body: Option<SendStream<Bytes>>,
-    /// Interim responses are not limited by flow control: how often the socket had been flushed when the last one
-    /// was sent.
-    interim_at: Option<u32>,
+    /// Interim responses since the socket was flushed for the last time, and how often that was before.
+    unflushed: (usize, u32),
     shared: Arc<ConnectionShared>,
     activity: Option<Arc<ConnectionActivity>>,
 }
@@ -70,7 +73,7 @@ impl Sending {
         Self {
             response,
             body: None,
-            interim_at: None,
+            unflushed: (0, 0),
             shared,
             activity: task::current(),
         }
@@ -108,12 +111,16 @@ impl Sending {
 impl SendHalf for Sending {
     type Error = h2::Error;
 
-    fn is_flushed(&self) -> bool {
-        self.interim_at != Some(self.shared.flushes.load(Relaxed))
+    fn can_send_interim(&self) -> bool {
+        let (count, flushes) = self.unflushed;
+        count < MAX_UNFLUSHED || flushes != self.shared.flushes.load(Relaxed)
     }
 
     async fn send_interim(&mut self, head: Response<()>) -> Result<(), h2::Error> {
-        self.interim_at = Some(self.shared.flushes.load(Relaxed));
+        let flushes = self.shared.flushes.load(Relaxed);
+        let (count, before) = self.unflushed;
+        let count = if flushes == before { count + 1 } else { 1 };
+        self.unflushed = (count, flushes);
         self.response.send_informational(head)
     }
 

@@ -96,7 +96,7 @@ impl SendHalf for Sending {
     type Error = StreamError;
 
     /// What is written waits for flow control, so there is one interim response at most.
-    fn is_flushed(&self) -> bool {
+    fn can_send_interim(&self) -> bool {
         true
     }
 

@@ -42,8 +42,8 @@ pub(super) trait ReceiveHalf: Send + 'static {
 pub(super) trait SendHalf: Send + Sized {
     type Error: Display + Send;
 
-    /// Returns whether the client receives what is sent: if it does not, interim responses wait for a newer one.
-    fn is_flushed(&self) -> bool;
+    /// Returns whether an interim response can be sent now: if not, it waits, and a newer one may replace it.
+    fn can_send_interim(&self) -> bool;
 
     fn send_interim(
         &mut self,

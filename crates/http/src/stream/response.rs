@@ -71,7 +71,7 @@ impl<'a, T: SendHalf + 'a> PendingResponse<'a, T> {
                 self.interim = None;
                 self.sending = Some(sent?);
             }
-            let Some(sending) = self.sending.take_if(|sending| sending.is_flushed()) else {
+            let Some(sending) = self.sending.take_if(|sending| sending.can_send_interim()) else {
                 return Poll::Ready(Ok(()));
             };
             let Some(response) = self.exchange.take_interim() else {

@@ -14,7 +14,7 @@ pub(crate) const WINDOW: u32 = 2 << 20;
 /// limits their number.
 pub(crate) const LARGE_WINDOW: u32 = 16 << 20;
 
-/// A body is fast if so many bytes as the window has arrive in this time: a longer round trip is rare.
+/// A body is fast if as many bytes as the window has arrive in this time: a longer round trip is rare.
 const FAST: Duration = Duration::from_secs(2);
 
 /// The flow-control window of a connection, which is large only while few long bodies arrive fast.
