@@ -18,7 +18,7 @@ use crate::limits::ConnectionLimits;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stream::response::respond;
-use crate::stream::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
+use crate::stream::window::{ReceiveWindow, WINDOW};
 use crate::stream::{StreamContent, task};
 
 /// Bytes of one request that a client may send before the service reads them. Two streams that are not
@@ -55,7 +55,6 @@ pub(crate) async fn serve_connection<S: HttpService>(
         connection: builder.handshake(io).await?,
         window: Arc::new(AtomicU32::new(WINDOW)),
         current_window: WINDOW,
-        has_large_streams: false,
         goes_away: false,
     };
     let (wanted, activity) = (http2.window.clone(), service.shared.activity.clone());
@@ -97,8 +96,6 @@ struct Http2 {
     /// What it is to be, set by any stream.
     window: Arc<AtomicU32>,
     current_window: u32,
-    /// Streams may use the large window of the connection.
-    has_large_streams: bool,
     goes_away: bool,
 }
 
@@ -123,21 +120,18 @@ impl Http2 {
 
     fn set_window(&mut self) {
         let wanted = self.window.load(Relaxed);
-        if wanted == LARGE_WINDOW && !self.has_large_streams {
-            // Fails while the client has not confirmed the first settings; the window of the connection stays, too.
-            if self
-                .connection
-                .set_initial_window_size(LARGE_WINDOW)
-                .is_err()
-            {
-                return;
-            }
-            // Stays: clients need not cope with windows that shrink below zero.
-            self.has_large_streams = true;
+        if wanted == self.current_window {
+            return;
         }
-        if wanted != self.current_window {
-            self.current_window = wanted;
+        let of_streams = if wanted == WINDOW {
+            STREAM_WINDOW
+        } else {
+            wanted
+        };
+        // Fails while the client has not confirmed earlier settings, and is tried again when it has.
+        if self.connection.set_initial_window_size(of_streams).is_ok() {
             self.connection.set_target_window_size(wanted);
+            self.current_window = wanted;
         }
     }
 }

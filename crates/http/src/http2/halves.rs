@@ -47,6 +47,11 @@ impl ReceiveHalf for Receiving {
         self.0.is_end_stream()
     }
 
+    /// h2 discards what arrives, up to the window of the stream.
+    fn ignore(self: Box<Self>) -> Option<Box<dyn ReceiveHalf>> {
+        None
+    }
+
     /// h2 sends RST_STREAM with NO_ERROR when both halves are dropped after the response.
     fn refuse(self: Box<Self>) {}
 }

@@ -85,6 +85,10 @@ impl ReceiveHalf for Receiving {
         false
     }
 
+    fn ignore(self: Box<Self>) -> Option<Box<dyn ReceiveHalf>> {
+        Some(self)
+    }
+
     fn refuse(mut self: Box<Self>) {
         self.0.stop_sending(Code::H3_NO_ERROR);
     }

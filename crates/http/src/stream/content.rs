@@ -155,7 +155,7 @@ impl Body for StreamContent {
 impl Drop for StreamContent {
     fn drop(&mut self) {
         if let Some(receiving) = self.receiving.take() {
-            self.exchange.abandon(receiving.half);
+            self.exchange.abandon(receiving.half, self.missing);
         }
     }
 }

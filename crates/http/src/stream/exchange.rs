@@ -52,8 +52,14 @@ impl InterimSender for Exchange {
 }
 
 impl Exchange {
-    pub(super) fn abandon(&self, receiving: Box<dyn ReceiveHalf>) {
-        self.state.lock().unread = Some(receiving);
+    /// Leaves the rest of the content, whose length is `rest` if it is known.
+    pub(super) fn abandon(&self, receiving: Box<dyn ReceiveHalf>, rest: Option<u64>) {
+        let is_long = rest.is_some_and(|rest| rest > MAX_DISCARDED_REST);
+        let unread = match is_long {
+            true => receiving.ignore(),
+            false => Some(receiving),
+        };
+        self.state.lock().unread = unread;
     }
 
     /// Sends a 100 (Continue), unless the response comes first.

@@ -34,6 +34,9 @@ pub(super) trait ReceiveHalf: Send + 'static {
     /// Returns whether it is known that nothing follows.
     fn has_ended(&self) -> bool;
 
+    /// Discards a long rest before the response, or returns itself if the client would take that for an error.
+    fn ignore(self: Box<Self>) -> Option<Box<dyn ReceiveHalf>>;
+
     /// Tells the client, after the response, that the rest is not needed. This is not an error.
     fn refuse(self: Box<Self>);
 }

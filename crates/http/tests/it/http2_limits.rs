@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use crate::harness::FLOODS;
 use crate::http2_frames::{
-    ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS,
-    Http2Server, NO_ERROR, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, encode, field, head,
+    ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY,
+    HEADERS, Http2Server, NO_ERROR, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, encode, field, head,
 };
 
 const WHOLE: u8 = END_STREAM | END_HEADERS;
@@ -207,35 +207,90 @@ async fn unread_content_is_limited() {
     http2.server.stop().await;
 }
 
+/// A service that is slow to reject uploads does not stop the other requests of a connection.
+#[tokio::test]
+async fn a_long_rest_is_discarded_while_the_service_runs() {
+    let http2 = Http2Server::start(false, |_| {});
+    let mut client = http2.connect().await;
+    for stream in [1, 3] {
+        let long = [head("/late/5000"), field(0, "content-length", "9000000")].concat();
+        client.send(HEADERS, END_HEADERS, stream, &long).await;
+    }
+    http2.server.until_requests(2).await;
+    for stream in [1, 3] {
+        for _ in 0..64 {
+            client.send(DATA, 0, stream, &[1; 16_384]).await;
+        }
+    }
+    client.send(HEADERS, END_HEADERS, 5, &head("/sink")).await;
+    client.send(DATA, END_STREAM, 5, b"hello").await;
+    let start = Instant::now();
+    assert_eq!(client.next(DATA).await.payload, b"5 complete");
+    assert!(start.elapsed() < Duration::from_secs(4));
+    drop(client);
+    http2.server.shutdown.start();
+}
+
+/// What a client may send, and has sent.
+struct Windows {
+    /// Of the connection and of stream 1.
+    left: [i64; 2],
+    /// Of new streams.
+    initial: i64,
+}
+
+impl Windows {
+    fn receive(&mut self, frame: &Frame) {
+        if frame.kind == WINDOW_UPDATE {
+            self.left[frame.stream as usize] += i64::from(frame.number());
+        } else if frame.kind == SETTINGS
+            && frame.flags & ACK == 0
+            && let Some(initial) = frame.setting(4)
+        {
+            self.left[1] += i64::from(initial) - self.initial;
+            self.initial = initial.into();
+        }
+    }
+}
+
 /// A path of 100 ms and 1 Gb/s needs 12 MiB.
 #[tokio::test]
-async fn a_long_fast_body_gets_a_large_window() {
+async fn a_long_fast_body_has_a_large_window() {
     let http2 = Http2Server::start(false, |limits| limits.large_reads = 1);
     let mut client = http2.connect().await;
     client.send(HEADERS, END_HEADERS, 1, &head("/sink")).await;
-    let (mut windows, mut largest) = ([65_535_i64, 1 << 20], 0);
-    let mut stream_window = 1 << 20;
-    for _ in 0..1000 {
-        while windows.iter().all(|window| *window >= 16_384) {
+    let initial = 1 << 20;
+    let mut windows = Windows {
+        left: [65_535, initial],
+        initial,
+    };
+    let mut sent = 0;
+    while windows.initial != 16 << 20 || windows.left[0] < 12 << 20 {
+        while windows.left.iter().all(|window| *window >= 16_384) {
             client.send(DATA, 0, 1, &[1; 16_384]).await;
-            windows = windows.map(|window| window - 16_384);
+            windows.left = windows.left.map(|window| window - 16_384);
+            sent += 16_384;
         }
-        let frame = client.frame().await.unwrap();
-        if frame.kind == WINDOW_UPDATE {
-            windows[frame.stream as usize] += i64::from(frame.number());
-        } else if frame.kind == SETTINGS && frame.flags & ACK == 0 {
-            if let Some(window) = frame.setting(4) {
-                windows[1] += i64::from(window) - stream_window;
-                stream_window = window.into();
-            }
-        }
-        largest = largest.max(windows[0]);
-        if stream_window == 16 << 20 && largest > 12 << 20 {
-            drop(client);
-            return http2.server.stop().await;
-        }
+        windows.receive(&client.frame().await.unwrap());
+        assert!(sent < 64 << 20, "{:?}", windows.left);
     }
-    panic!("{largest} {stream_window}");
+    client.send(DATA, END_STREAM, 1, b"").await;
+    // Then another body may have it.
+    let text = loop {
+        let frame = client.frame().await.unwrap();
+        windows.receive(&frame);
+        if frame.kind == DATA {
+            break String::from_utf8(frame.payload).unwrap();
+        }
+    };
+    assert_eq!(text, format!("{sent} complete"));
+    while windows.initial != initial {
+        windows.receive(&client.frame().await.unwrap());
+    }
+    client.send(HEADERS, WHOLE, 3, &head("/")).await;
+    assert_eq!(client.next(DATA).await.payload, b"hello");
+    drop(client);
+    http2.server.stop().await;
 }
 
 #[tokio::test]
