@@ -31,10 +31,7 @@ fn issue(dir: &Path) -> CertificateDer<'static> {
 }
 
 /// With a certificate of the client and its key (PEM).
-fn client_config(
-    certificate: &CertificateDer<'static>,
-    own: Option<(&str, &str)>,
-) -> ClientConfig {
+fn client_config(certificate: &CertificateDer<'static>, own: Option<(&str, &str)>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
