@@ -86,6 +86,8 @@ pub(super) struct ServerIo {
     reads_large: bool,
     /// Of the last read, for hyper.
     error: Option<io::Error>,
+    /// Bytes that HTTP/2 has read without a pause.
+    burst: usize,
 }
 
 impl ServerIo {
@@ -103,6 +105,7 @@ impl ServerIo {
             is_fast: false,
             reads_large: false,
             error: None,
+            burst: 0,
         }
     }
 
@@ -417,9 +420,20 @@ impl AsyncRead for ServerIo {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            if me.burst >= me.shared.server.limits.read_buffer {
+                // h2 would read as much as the window allows before any stream is served.
+                me.burst = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let before = buf.filled().len();
-            ready!(me.poll_fill(cx, buf))?;
+            let outcome = me.poll_fill(cx, buf)?;
+            if outcome.is_pending() {
+                me.burst = 0;
+                return Poll::Pending;
+            }
             let Some(validator) = &mut me.validator else {
+                me.burst += buf.filled().len() - before;
                 return Poll::Ready(Ok(()));
             };
             if me.ended {

@@ -123,10 +123,9 @@ impl Http2 {
         if wanted == self.current_window {
             return;
         }
-        let of_streams = if wanted == WINDOW {
-            STREAM_WINDOW
-        } else {
-            wanted
+        let of_streams = match wanted {
+            WINDOW => STREAM_WINDOW,
+            large => large,
         };
         // Fails while the client has not confirmed earlier settings, and is tried again when it has.
         if self.connection.set_initial_window_size(of_streams).is_ok() {
