@@ -99,22 +99,22 @@ impl Receiving {
         cx: &mut Context<'_>,
         missing: &mut Option<u64>,
     ) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
-        while !self.has_data_ended {
-            let Some(data) = ready!(self.half.poll_data(cx))? else {
-                self.has_data_ended = true;
-                if missing.is_some_and(|missing| missing > 0) {
-                    return Poll::Ready(Err(BodyError::UnexpectedEnd));
+        if !self.has_data_ended {
+            if let Some(data) = ready!(self.half.poll_data(cx))? {
+                let len = data.len() as u64;
+                if let Some(missing) = missing {
+                    *missing = missing.checked_sub(len).ok_or_else(|| {
+                        let reason = "the content is longer than its Content-Length";
+                        BodyError::Malformed(reason.to_owned())
+                    })?;
                 }
-                break;
-            };
-            let len = data.len() as u64;
-            if let Some(missing) = missing {
-                *missing = missing.checked_sub(len).ok_or_else(|| {
-                    BodyError::Malformed("the content is longer than its Content-Length".to_owned())
-                })?;
+                self.window.receive(len);
+                return Poll::Ready(Ok(Some(Frame::data(data))));
             }
-            self.window.receive(len);
-            return Poll::Ready(Ok(Some(Frame::data(data))));
+            self.has_data_ended = true;
+            if missing.is_some_and(|missing| missing > 0) {
+                return Poll::Ready(Err(BodyError::UnexpectedEnd));
+            }
         }
         let trailers = ready!(self.half.poll_trailers(cx))?;
         Poll::Ready(Ok(trailers.map(Frame::trailers)))
