@@ -1,6 +1,6 @@
 //! A connection of HTTP/2.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -80,10 +80,12 @@ pub(crate) async fn serve_connection<S: HttpService>(
         let Some((request, sending)) = accepted.await? else {
             return Ok(());
         };
-        let request = serve_request(request, sending, service.clone(), window.clone());
+        let served = serve_request(request, sending, &service, &window);
         let permit = permit.clone();
         task::spawn(&server, async move {
-            request.await;
+            if let Err(error) = served.await {
+                tracing::debug!(%error, "stream ended");
+            }
             drop((stream_permit, permit));
         });
     }
@@ -135,18 +137,15 @@ impl Http2 {
     }
 }
 
-async fn serve_request<S: HttpService>(
+fn serve_request<S: HttpService>(
     request: Request<RecvStream>,
     sending: SendResponse<Bytes>,
-    service: ConnectionService<S>,
-    window: Arc<ReceiveWindow>,
-) {
+    service: &ConnectionService<S>,
+    window: &Arc<ReceiveWindow>,
+) -> impl Future<Output = Result<(), h2::Error>> + Send + use<S> {
     let (parts, receiving) = request.into_parts();
     let head = Request::from_parts(parts, ());
-    let content = StreamContent::new(Receiving(receiving), &head, Arc::default(), &window);
+    let content = StreamContent::new(Receiving(receiving), &head, Arc::default(), window);
     let sending = Sending::new(sending, service.shared.clone());
-    let info = service.shared.info;
-    if let Err(error) = respond(head, content, sending, service, info).await {
-        tracing::debug!(%error, "stream ended");
-    }
+    respond(head, content, sending, service, service.shared.info)
 }

@@ -70,6 +70,7 @@ pub(super) struct Sending {
     /// Interim responses since the socket was flushed for the last time, and how often that was before.
     unflushed: (usize, u32),
     shared: Arc<ConnectionShared>,
+    /// Of the stream, after the head.
     activity: Option<Arc<ConnectionActivity>>,
 }
 
@@ -80,7 +81,7 @@ impl Sending {
             body: None,
             unflushed: (0, 0),
             shared,
-            activity: task::current(),
+            activity: None,
         }
     }
 
@@ -131,6 +132,7 @@ impl SendHalf for Sending {
 
     async fn send_head(&mut self, head: Response<()>, is_end: bool) -> Result<(), h2::Error> {
         self.body = Some(self.response.send_response(head, is_end)?);
+        self.activity = task::current();
         Ok(())
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn serve_request<S: HttpService>(
         ..service.shared.info
     };
     let sending = Sending(sending, stats);
-    if let Err(error) = respond(head, content, sending, service, info).await {
+    if let Err(error) = respond(head, content, sending, &service, info).await {
         tracing::debug!(%error, "stream ended");
     }
 }

@@ -24,30 +24,34 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
 ];
 
 /// Lets the service respond to a request, sends the response, and refuses the rest of the content.
-pub(crate) async fn respond<S: HttpService, T: SendHalf>(
+///
+/// All but the waiting is done before the future is created, which is kept for each silent request.
+pub(crate) fn respond<S: HttpService, T: SendHalf>(
     head: Request<()>,
     content: StreamContent,
     sending: T,
-    service: ConnectionService<S>,
+    service: &ConnectionService<S>,
     info: ConnectionInfo,
-) -> Result<(), T::Error> {
+) -> impl Future<Output = Result<(), T::Error>> + Send + use<S, T> {
     let exchange = content.exchange().clone();
     let is_head = head.method() == Method::HEAD;
     let request = head.map(|()| RequestContent::Stream(Box::new(content)));
-    let mut response = PendingResponse {
-        exchange: &exchange,
-        sending: Some(sending),
-        interim: None,
-    };
-    let called = service.start(request, info);
-    drop(service);
-    let Ok(answer) = response.wait_for(called).await?;
-    let mut sending = CutUnlessFinished(response.sending);
-    let sent = send_response(&mut sending, answer, is_head).await;
-    // HTTP/2 has one reset for both halves.
-    drop(sending);
-    exchange.refuse_rest().await;
-    sent
+    // On the heap: it would be a part of several futures.
+    let called = Box::pin(service.start(request, info));
+    async move {
+        let mut response = PendingResponse {
+            exchange: &exchange,
+            sending: Some(sending),
+            interim: None,
+        };
+        let Ok(answer) = response.wait_for(called).await?;
+        let mut sending = CutUnlessFinished(response.sending);
+        let sent = send_response(&mut sending, answer, is_head).await;
+        // HTTP/2 has one reset for both halves.
+        drop(sending);
+        exchange.refuse_rest().await;
+        sent
+    }
 }
 
 /// Sends interim responses while the service runs.
