@@ -14,8 +14,8 @@ use super::body_error::BodyError;
 use super::connection::{ConnectionShared, HELD_BY_SERVICE, RequestGuard};
 use super::fair_queue::QueuedBody;
 use super::handover::Continuation;
-use super::http3::content::Http3Content;
 use super::shutdown::ShutdownPhase;
+use super::stream::StreamContent;
 use super::timeouts::{ConnectionActivity, Phase, PhaseEpoch, READING, TimeoutAction, WRITING};
 
 /// The body of a response.
@@ -50,8 +50,10 @@ pub struct Body {
 /// The content of a request, as its connection receives it.
 #[derive(Debug)]
 pub(super) enum RequestContent {
+    /// HTTP/1.
     Hyper(Incoming),
-    Http3(Box<Http3Content>),
+    /// HTTP/2 or HTTP/3.
+    Stream(Box<StreamContent>),
 }
 
 impl http_body::Body for RequestContent {
@@ -67,21 +69,21 @@ impl http_body::Body for RequestContent {
                 let frame = Pin::new(incoming).poll_frame(cx);
                 frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::from_hyper)))
             }
-            Self::Http3(content) => Pin::new(&mut **content).poll_frame(cx),
+            Self::Stream(content) => Pin::new(&mut **content).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(incoming) => incoming.is_end_stream(),
-            Self::Http3(content) => content.is_end_stream(),
+            Self::Stream(content) => content.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(incoming) => incoming.size_hint(),
-            Self::Http3(content) => content.size_hint(),
+            Self::Stream(content) => content.size_hint(),
         }
     }
 }
@@ -139,9 +141,9 @@ impl Body {
         }
     }
 
-    pub(super) fn http3_interim_sender(&self) -> Option<Arc<dyn InterimSender>> {
+    pub(super) fn stream_interim_sender(&self) -> Option<Arc<dyn InterimSender>> {
         match (&self.kind, &self.inner) {
-            (Kind::Stream { .. }, Some(RequestContent::Http3(content))) => {
+            (Kind::Stream { .. }, Some(RequestContent::Stream(content))) => {
                 Some(content.exchange().clone())
             }
             _ => None,
@@ -337,7 +339,7 @@ impl<B: ResponseBody> http_body::Body for OutgoingBody<B> {
         let me = self.project();
         let frame = me.inner.poll_frame(cx);
         if let Some(stream) = me.stream {
-            // hyper polls again when the client's window has space.
+            // Polled again when the client's window has space.
             stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
             if let Poll::Ready(Some(Ok(frame))) = &frame {
                 stream.add_written(frame.data_ref().map_or(0, Bytes::len));

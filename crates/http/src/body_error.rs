@@ -15,7 +15,7 @@ pub enum BodyError {
     /// The body was slower than [`ConnectionLimits::min_rate`](super::ConnectionLimits::min_rate).
     #[error("the request body came too slowly")]
     TooSlow,
-    /// The client reset the connection or, in HTTP/2, the stream.
+    /// The client reset the connection or, in HTTP/2 and HTTP/3, the stream.
     #[error("the client reset the connection")]
     Reset,
     /// The client closed its side before the end of the body.
@@ -40,7 +40,7 @@ impl BodyError {
             return if error.is_incomplete_message() {
                 Self::UnexpectedEnd
             } else {
-                // The rest are HTTP/2 stream errors and lost connections.
+                // The rest are lost connections.
                 Self::Reset
             };
         };

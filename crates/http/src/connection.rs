@@ -39,6 +39,8 @@ pub(super) struct ConnectionShared {
     pub(super) wants_large_reads: AtomicBool,
     streams: AtomicU32,
     abandoned: Mutex<Option<Incoming>>,
+    /// HTTP/2: how often the socket has been flushed.
+    pub(super) flushes: AtomicU32,
     pub(super) address_limited: AtomicBool,
     pub(super) handover: Handover,
     /// Created by the first request that may send interim responses.
@@ -97,6 +99,7 @@ impl ConnectionShared {
             wants_large_reads: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             abandoned: Mutex::default(),
+            flushes: AtomicU32::new(0),
             address_limited: AtomicBool::new(false),
             handover: Handover::default(),
             interim: OnceLock::new(),

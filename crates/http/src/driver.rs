@@ -7,21 +7,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::connection::ConnectionShared;
+use super::http2;
 use super::io::ServerIo;
+use super::limits::ConnectionLimits;
 use super::proxy_protocol::ProxyHeader;
 use super::service::{ConnectionService, HttpService};
 use super::shutdown::ShutdownPhase;
 use super::slow_body::SlowBody;
 use super::stats::NetStats;
-use super::stream::StreamExecutor;
-use super::timeouts::{Phase, ServerShared, TimeoutAction};
+use super::timeouts::{Phase, TimeoutAction};
 
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
@@ -32,13 +33,12 @@ const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Protocols {
     http1: http1::Builder,
     http1_large: http1::Builder,
-    http2: http2::Builder<StreamExecutor>,
+    http2: h2::server::Builder,
     prior_knowledge: bool,
 }
 
 impl Protocols {
-    pub(super) fn new(server: &Arc<ServerShared>) -> Self {
-        let limits = &server.limits;
+    pub(super) fn new(limits: &ConnectionLimits) -> Self {
         let largest_head = limits.max_head.max(8192);
         let mut http1 = http1::Builder::new();
         http1
@@ -52,24 +52,17 @@ impl Protocols {
             .pipeline_flush(false);
         let mut http1_large = http1.clone();
         http1_large.max_buf_size(limits.large_read_buffer.max(largest_head));
-        let mut http2 = http2::Builder::new(StreamExecutor(server.clone()));
-        http2
-            .max_concurrent_streams(limits.max_streams)
-            .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(2 << 20)
-            .max_frame_size(64 * 1024);
         Self {
             http1,
             http1_large,
-            http2,
+            http2: http2::builder(limits),
             prior_knowledge: limits.http2,
         }
     }
 }
 
 type Http1<S> = http1::Connection<TokioIo<ServerIo>, ConnectionService<S>>;
-type Http2<S> = http2::Connection<TokioIo<ServerIo>, ConnectionService<S>, StreamExecutor>;
+type Http2 = Pin<Box<dyn Future<Output = Result<(), h2::Error>> + Send>>;
 
 pub(super) struct Driver<S: HttpService> {
     state: State<S>,
@@ -79,7 +72,7 @@ pub(super) struct Driver<S: HttpService> {
     /// Set once the shutdown has started: the time that is left for the first request.
     first_request: Option<Pin<Box<Sleep>>>,
     reads_large: bool,
-    _permit: OwnedSemaphorePermit,
+    permit: Arc<OwnedSemaphorePermit>,
 }
 
 // No field is pinned in place.
@@ -97,7 +90,7 @@ enum State<S: HttpService> {
     Waiting(Box<(ServerIo, S)>),
     Http1(Http1<S>),
     SlowBody(Box<SlowBody<S>>),
-    Http2(Pin<Box<Http2<S>>>),
+    Http2(Http2),
     LingeringClose(Box<LingeringClose>),
     Closed,
 }
@@ -122,7 +115,7 @@ impl<S: HttpService> Driver<S> {
             shutdown_phase: ShutdownPhase::Running,
             first_request: None,
             reads_large: false,
-            _permit: permit,
+            permit: Arc::new(permit),
         }
     }
 
@@ -220,10 +213,11 @@ impl<S: HttpService> Driver<S> {
                     self.first_request = Some(Box::pin(sleep(FIRST_REQUEST_TIME)));
                 }
                 State::Http1(connection) => Pin::new(connection).graceful_shutdown(),
-                State::Http2(connection) => connection.as_mut().graceful_shutdown(),
                 // hyper continues now: see `poll`.
                 State::SlowBody(_) => self.shared.handover.close_after_response(),
-                State::ProxyHeader(_)
+                // Reads the phase itself.
+                State::Http2(_)
+                | State::ProxyHeader(_)
                 | State::Handshake(_)
                 | State::New(_)
                 | State::Waiting(_)
@@ -240,11 +234,17 @@ impl<S: HttpService> Driver<S> {
             shared: self.shared.clone(),
             is_multiplexed: http2,
         };
-        let io = TokioIo::new(io);
         self.shared.activity.set_has_buffer(true);
-        self.state = match http2 {
-            true => State::Http2(Box::pin(self.protocols.http2.serve_connection(io, edge))),
-            false => State::Http1(self.protocols.http1.serve_connection(io, edge)),
+        self.state = if http2 {
+            let builder = self.protocols.http2.clone();
+            let served = http2::serve_connection(builder, io, edge, self.permit.clone());
+            State::Http2(Box::pin(served))
+        } else {
+            State::Http1(
+                self.protocols
+                    .http1
+                    .serve_connection(TokioIo::new(io), edge),
+            )
         };
         if self.shutdown_phase > ShutdownPhase::Running {
             let phase = mem::replace(&mut self.shutdown_phase, ShutdownPhase::Running);

@@ -1,4 +1,4 @@
-//! The socket below hyper: counts bytes, applies timeouts and validates heads.
+//! The socket below hyper and h2: counts bytes, applies timeouts and validates heads.
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
@@ -86,6 +86,8 @@ pub(super) struct ServerIo {
     reads_large: bool,
     /// Of the last read, for hyper.
     error: Option<io::Error>,
+    /// Bytes that HTTP/2 has read without a pause.
+    burst: usize,
 }
 
 impl ServerIo {
@@ -103,6 +105,7 @@ impl ServerIo {
             is_fast: false,
             reads_large: false,
             error: None,
+            burst: 0,
         }
     }
 
@@ -417,9 +420,20 @@ impl AsyncRead for ServerIo {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            if me.burst >= me.shared.server.limits.read_buffer {
+                // h2 would read as much as the window allows before any stream is served.
+                me.burst = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let before = buf.filled().len();
-            ready!(me.poll_fill(cx, buf))?;
+            let outcome = me.poll_fill(cx, buf)?;
+            if outcome.is_pending() {
+                me.burst = 0;
+                return Poll::Pending;
+            }
             let Some(validator) = &mut me.validator else {
+                me.burst += buf.filled().len() - before;
                 return Poll::Ready(Ok(()));
             };
             if me.ended {
@@ -523,7 +537,7 @@ impl AsyncWrite for ServerIo {
         true
     }
 
-    /// hyper flushes when it has nothing left to write: the response has been sent.
+    /// hyper and h2 flush when they have nothing left to write: the response has been sent.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Nothing waits for interim responses. hyper meets an error at its next read or write.
         let _ = self.poll_interim(cx, true);
@@ -533,7 +547,9 @@ impl AsyncWrite for ServerIo {
             ready!(outcome)?;
         }
         let activity = &self.shared.activity;
-        if self.validator.is_some() && activity.phase() == Phase::Finishing {
+        if self.validator.is_none() {
+            self.shared.flushes.fetch_add(1, Relaxed);
+        } else if activity.phase() == Phase::Finishing {
             activity.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))

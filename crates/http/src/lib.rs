@@ -20,8 +20,8 @@
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
 //!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
-//! A request passes `ServerIo` (socket, timeouts, validation), hyper and `ConnectionService` (checks of
-//! the head), then the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
+//! A request passes `ServerIo` (socket, timeouts, validation), hyper or h2 (`http2`, `stream`) and
+//! `ConnectionService` (checks of the head), then the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod addresses;
@@ -31,6 +31,7 @@ mod connection;
 mod driver;
 mod fair_queue;
 mod handover;
+mod http2;
 mod http3;
 mod info;
 mod interim;

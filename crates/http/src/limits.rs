@@ -53,7 +53,8 @@ pub struct ConnectionLimits {
     pub release_after: Duration,
     /// True if HTTP/2 with prior knowledge is accepted besides HTTP/1 without TLS.
     pub http2: bool,
-    /// Maximum number of concurrent streams of one HTTP/2 connection.
+    /// Maximum number of concurrent requests of one connection of HTTP/2 or HTTP/3, also of those that the client has
+    /// reset while the service runs.
     pub max_streams: u32,
     /// Lingering close: maximum time since the client's last byte. Bytes that arrive after an early response
     /// are discarded.

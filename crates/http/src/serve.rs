@@ -55,7 +55,7 @@ pub async fn serve(
     let permits = Arc::new(Semaphore::new(max as usize));
     let workers = Arc::new(Workers::start(limits.workers)?);
     let server = Arc::new(ServerShared::new(limits, stats));
-    let protocols = Arc::new(Protocols::new(&server));
+    let protocols = Arc::new(Protocols::new(&server.limits));
 
     let quic = listeners.iter().find_map(Listener::quic);
     if let Some(alt_svc) = quic.and_then(QuicListener::alt_svc) {

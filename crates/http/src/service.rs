@@ -23,7 +23,7 @@ use super::info::ConnectionInfo;
 use super::rejection::HttpRejection;
 use super::request_head::same_host;
 use super::stats::NetStats;
-use super::stream;
+use super::stream::task;
 use super::timeouts::ServerShared;
 
 /// The service that [`serve`](super::serve) calls.
@@ -51,11 +51,10 @@ where
 
 /// Returns a sender of interim responses to a request.
 ///
-/// `None` unless the request is of HTTP/1.1 or HTTP/3 and has content: without any, the final response is due
-/// at once, and hyper cannot send interim responses in HTTP/2.
+/// `None` for HTTP/1.0, and for a request without content: its final response is due at once.
 #[must_use]
 pub fn interim_sender(request: &Request<Body>) -> Option<Arc<dyn InterimSender>> {
-    if let Some(sender) = request.body().http3_interim_sender() {
+    if let Some(sender) = request.body().stream_interim_sender() {
         return Some(sender);
     }
     if request.version() != Version::HTTP_11 {
@@ -86,7 +85,7 @@ impl<S> ConnectionService<S> {
     }
 }
 
-/// hyper and h3 omit these checks of [`super::request_head`] in HTTP/2 and HTTP/3.
+/// h2 and h3 omit these checks of [`super::request_head`].
 fn check_stream(head: &Request<RequestContent>) -> Option<HttpRejection> {
     let mut hosts = head.headers().get_all(HOST).iter();
     let host = hosts.next();
@@ -304,7 +303,7 @@ fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Respons
         }
     }
     let stream = if guard.is_multiplexed {
-        stream::current()
+        task::current()
     } else {
         None
     };

@@ -26,7 +26,7 @@ use super::log_throttle::LogThrottle;
 use super::shutdown::ShutdownPhase;
 use super::stats::NetStats;
 
-/// In HTTP/2, the phase of a stream's body.
+/// In HTTP/2 and HTTP/3, also the phase of a stream's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {

@@ -65,8 +65,7 @@ pub enum LocationStyle {
 ///
 /// They name the upload while its bytes are received, so a client can resume it if it loses the connection
 /// within its first request. They need a server with an
-/// [`InterimSender`](crate::service::InterimSender), and a request of HTTP/1.1 that names an accepted interop
-/// version.
+/// [`InterimSender`](crate::service::InterimSender), and a request that names an accepted interop version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InterimResponses {
     /// Not if a proxy is expected or seen: [`Config::forwarded`] is not [`Forwarded::Ignore`], or the request

@@ -3,13 +3,11 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h3::error::Code;
-use hyper::rt::Executor as _;
 use quinn::rustls::pki_types::CertificateDer;
 use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,14 +15,14 @@ use tokio::time::timeout;
 
 use super::exchange::serve_request;
 use super::quic::QuicConnection;
-use super::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
 use crate::connection::ConnectionShared;
 use crate::info::{ConnectionInfo, Endpoint, plain};
 use crate::limits::ConnectionLimits;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::NetStats;
-use crate::stream::StreamExecutor;
+use crate::stream::task;
+use crate::stream::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
 use crate::timeouts::{ServerShared, TimeoutAction};
 use crate::tls::ClientCertificate;
 
@@ -161,15 +159,12 @@ impl<S: HttpService> Requests<S> {
             Ok(http3) => http3,
             Err(error) => return tracing::debug!(%error, "connection ended"),
         };
-        let window = Arc::new(ReceiveWindow {
-            connection: self.connection.clone(),
-            server: server.clone(),
-            is_large: AtomicBool::new(false),
-        });
+        let quic = self.connection.clone();
+        let set_window = move |bytes: u32| quic.set_receive_window(bytes.into());
+        let window = Arc::new(ReceiveWindow::new(server.clone(), set_window));
         // A client may reset streams and open others before the service has noticed.
         let max = server.limits.max_streams.max(1) as usize;
         let permits = Arc::new(Semaphore::new(max));
-        let executor = StreamExecutor(server.clone());
         let mut goes_away = false;
         loop {
             let must_go_away = || !goes_away && server.shutdown_phase() > ShutdownPhase::Running;
@@ -197,9 +192,10 @@ impl<S: HttpService> Requests<S> {
                 Ok(None) => return,
                 Err(error) => return tracing::debug!(%error, "connection ended"),
             };
-            let request = serve_request(resolver, self.service.clone(), window.clone());
+            let quic = self.connection.clone();
+            let request = serve_request(resolver, self.service.clone(), quic, window.clone());
             let (permit, shared) = (self.permit.clone(), shared.clone());
-            executor.execute(async move {
+            task::spawn(server, async move {
                 request.await;
                 drop((stream_permit, permit));
                 // It may have been the last one before the connection goes away.
@@ -219,13 +215,12 @@ fn pending_unless(is_ready: bool) -> Poll<()> {
 
 /// Limits of one connection.
 pub(crate) fn transport(limits: &ConnectionLimits) -> TransportConfig {
-    let integer = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(limits.max_streams.into())
         .max_concurrent_uni_streams(UNIDIRECTIONAL_STREAMS.into())
-        .stream_receive_window(integer(LARGE_WINDOW))
-        .receive_window(integer(WINDOW))
+        .stream_receive_window(LARGE_WINDOW.into())
+        .receive_window(WINDOW.into())
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(idle_timeout(limits));

@@ -1,222 +1,158 @@
 //! A request and its response, on one stream.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
-use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, Method, Request, Response};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Response};
 use tokio::time::timeout;
 
-use super::content::Http3Content;
-use super::interim::Exchange;
-use super::quic::{QuicConnection, SendStream};
-use super::window::ReceiveWindow;
-use crate::body::{OutgoingBody, RequestContent, ResponseBody};
-use crate::info::{Endpoint, plain};
+use super::quic::{self, QuicConnection};
+use crate::body_error::BodyError;
+use crate::info::{ConnectionInfo, Endpoint, plain};
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
-
-type Sending = RequestStream<SendStream, Bytes>;
-
-/// Both halves of a stream.
-type Halves = RequestStream<super::quic::RequestStream, Bytes>;
+use crate::stream::response::respond;
+use crate::stream::window::ReceiveWindow;
+use crate::stream::{ReceiveHalf, SendHalf, StreamContent};
 
 /// Receives a request, lets the service respond, and sends the response.
 pub(super) async fn serve_request<S: HttpService>(
     resolver: RequestResolver<QuicConnection, Bytes>,
     service: ConnectionService<S>,
+    connection: quinn::Connection,
     window: Arc<ReceiveWindow>,
 ) {
-    let limit = service.shared.server.limits.header_timeout;
+    let server = &service.shared.server;
+    let limit = server.limits.header_timeout;
     let resolved = match limit.is_zero() {
         true => resolver.resolve_request().await,
         false => match timeout(limit, resolver.resolve_request()).await {
             Ok(resolved) => resolved,
             Err(_) => {
-                NetStats::add(&service.shared.server.stats.header_timeouts, 1);
+                NetStats::add(&server.stats.header_timeouts, 1);
                 return;
             }
         },
     };
-    let served = match resolved {
-        Ok((head, stream)) => respond(head, stream, service, window).await,
-        Err(error) => Err(error),
+    let (head, stream) = match resolved {
+        Ok(resolved) => resolved,
+        Err(error) => return tracing::debug!(%error, "stream ended"),
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, "stream ended");
-    }
-}
-
-async fn respond<S: HttpService>(
-    head: Request<()>,
-    stream: Halves,
-    service: ConnectionService<S>,
-    window: Arc<ReceiveWindow>,
-) -> Result<(), StreamError> {
     let (sending, receiving) = stream.split();
-    let exchange = Arc::new(Exchange::default());
-    let length = content_length(head.headers());
-    let mut content = Http3Content::new(receiving, length, exchange.clone(), window.clone());
-    let mut response = PendingResponse {
-        exchange: &exchange,
-        sending: Some(sending),
-        interim: None,
-    };
+    let (stats, peer) = (server.stats.clone(), connection.remote_address());
+    let receiving = Receiving(receiving, stats.clone());
+    let mut content = StreamContent::new(receiving, &head, Arc::default(), &window);
     poll_fn(|cx| {
         content.poll_first(cx);
         Poll::Ready(())
     })
     .await;
-    let is_head = head.method() == Method::HEAD;
-    let shared = service.shared.clone();
-    let request = head.map(|()| RequestContent::Http3(Box::new(content)));
-    let mut info = shared.info;
-    info.peer = Endpoint::Tcp(plain(window.connection.remote_address()));
-    let called = service.start(request, info);
-    let Ok(answer) = response.wait_for(called).await?;
-    let sent = response
-        .send::<S>(answer, is_head, &shared.server.stats)
-        .await;
-    exchange.refuse_rest().await;
-    sent
-}
-
-/// Sends interim responses while the service runs, then the final one.
-struct PendingResponse<'a> {
-    exchange: &'a Exchange,
-    /// `None` while an interim response is written, and after an error.
-    sending: Option<Sending>,
-    /// It must be written whole before anything else.
-    interim: Option<InterimWrite>,
-}
-
-type InterimWrite = Pin<Box<dyn Future<Output = Result<Sending, StreamError>> + Send>>;
-
-impl PendingResponse<'_> {
-    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        loop {
-            if let Some(interim) = &mut self.interim {
-                let sent = ready!(interim.as_mut().poll(cx));
-                self.interim = None;
-                self.sending = Some(sent?);
-            }
-            let Some(response) = self.exchange.poll_interim(cx) else {
-                return Poll::Ready(Ok(()));
-            };
-            let Some(sending) = self.sending.take() else {
-                return Poll::Ready(Ok(()));
-            };
-            self.interim = Some(Box::pin(send_head(sending, response)));
-        }
-    }
-
-    async fn wait_for<R>(&mut self, called: impl Future<Output = R>) -> Result<R, StreamError> {
-        let mut called = pin!(called);
-        let answer = poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = self.poll_interim(cx) {
-                // The service need not stop: the client may still resume.
-                tracing::debug!(%error, "interim response not sent");
-            }
-            called.as_mut().poll(cx)
-        });
-        let answer = answer.await;
-        let announcement = self.exchange.close();
-        poll_fn(|cx| self.poll_interim(cx)).await?;
-        if let Some(announcement) = announcement
-            && let Some(sending) = self.sending.take()
-        {
-            self.sending = Some(send_head(sending, announcement).await?);
-        }
-        Ok(answer)
-    }
-
-    async fn send<S: HttpService>(
-        self,
-        response: Response<OutgoingBody<S::Body>>,
-        is_head: bool,
-        stats: &NetStats,
-    ) -> Result<(), StreamError> {
-        let mut sending = CutUnlessFinished(self.sending);
-        send_response(&mut sending, response, is_head, stats).await
-    }
-}
-
-async fn send_head(mut sending: Sending, head: Response<()>) -> Result<Sending, StreamError> {
-    sending.send_response(head).await?;
-    Ok(sending)
-}
-
-/// A response that is not finished must not look complete to its client.
-struct CutUnlessFinished(Option<Sending>);
-
-impl Drop for CutUnlessFinished {
-    fn drop(&mut self) {
-        if let Some(sending) = &mut self.0 {
-            sending.stop_stream(Code::H3_REQUEST_CANCELLED);
-        }
-    }
-}
-
-async fn send_response<B: ResponseBody>(
-    guarded: &mut CutUnlessFinished,
-    response: Response<OutgoingBody<B>>,
-    is_head: bool,
-    stats: &NetStats,
-) -> Result<(), StreamError> {
-    let Some(sending) = &mut guarded.0 else {
-        return Ok(());
+    let info = ConnectionInfo {
+        peer: Endpoint::Tcp(plain(peer)),
+        ..service.shared.info
     };
-    let (mut parts, body) = response.into_parts();
-    parts.headers.remove(CONNECTION);
-    if let Some(length) = body.size_hint().exact()
-        && !is_head
-        && !parts.headers.contains_key(CONTENT_LENGTH)
-        && !matches!(parts.status.as_u16(), 100..200 | 204 | 304)
-    {
-        parts.headers.insert(CONTENT_LENGTH, length.into());
+    let sending = Sending(sending, stats);
+    if let Err(error) = respond(head, content, sending, &service, info).await {
+        tracing::debug!(%error, "stream ended");
     }
-    sending
-        .send_response(Response::from_parts(parts, ()))
-        .await?;
-    let mut body = pin!(body);
-    while let Some(frame) = body.as_mut().frame().await {
-        if is_head {
-            break;
-        }
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(error) => {
-                tracing::debug!(%error, "response ended");
-                return Ok(());
-            }
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                NetStats::add(&stats.bytes_out, data.len() as u64);
-                sending.send_data(data).await?;
-            }
-            Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    sending.send_trailers(trailers).await?;
-                }
-            }
-        }
-    }
-    sending.finish().await?;
-    guarded.0 = None;
-    Ok(())
 }
 
-/// Anything that is not one number is for the service to reject.
-fn content_length(fields: &HeaderMap) -> Option<u64> {
-    let mut values = fields.get_all(CONTENT_LENGTH).iter();
-    let value = values.next()?.to_str().ok()?;
-    value.parse().ok().filter(|_| values.next().is_none())
+struct Receiving(RequestStream<quic::RecvStream, Bytes>, Arc<NetStats>);
+
+impl ReceiveHalf for Receiving {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let data = ready!(self.0.poll_recv_data(cx)).map_err(body_error)?;
+        Poll::Ready(Ok(data.map(|mut data| {
+            let len = data.remaining();
+            NetStats::add(&self.1.bytes_in, len as u64);
+            // The buffer is one `Bytes`, which is not copied.
+            data.copy_to_bytes(len)
+        })))
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+        self.0.poll_recv_trailers(cx).map_err(body_error)
+    }
+
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    fn ignore(self: Box<Self>) -> Option<Box<dyn ReceiveHalf>> {
+        Some(self)
+    }
+
+    fn refuse(mut self: Box<Self>) {
+        self.0.stop_sending(Code::H3_NO_ERROR);
+    }
+}
+
+struct Sending(RequestStream<quic::SendStream, Bytes>, Arc<NetStats>);
+
+impl SendHalf for Sending {
+    type Error = StreamError;
+
+    /// What is written waits for flow control, so there is one interim response at most.
+    fn can_send_interim(&self) -> bool {
+        true
+    }
+
+    async fn send_interim(&mut self, head: Response<()>) -> Result<(), StreamError> {
+        self.0.send_response(head).await
+    }
+
+    async fn send_head(&mut self, head: Response<()>, is_end: bool) -> Result<(), StreamError> {
+        self.0.send_response(head).await?;
+        self.finish_if(is_end).await
+    }
+
+    async fn send_data(&mut self, data: Bytes, is_end: bool) -> Result<(), StreamError> {
+        if !data.is_empty() {
+            NetStats::add(&self.1.bytes_out, data.len() as u64);
+            self.0.send_data(data).await?;
+        }
+        self.finish_if(is_end).await
+    }
+
+    async fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), StreamError> {
+        self.0.send_trailers(trailers).await?;
+        self.finish_if(true).await
+    }
+
+    fn poll_cancelled(&mut self, _: &mut Context<'_>) -> Poll<StreamError> {
+        Poll::Pending
+    }
+
+    fn cut(&mut self) {
+        self.0.stop_stream(Code::H3_REQUEST_CANCELLED);
+    }
+}
+
+impl Sending {
+    async fn finish_if(&mut self, is_end: bool) -> Result<(), StreamError> {
+        match is_end {
+            true => self.0.finish().await,
+            false => Ok(()),
+        }
+    }
+}
+
+fn body_error(error: StreamError) -> BodyError {
+    match error {
+        StreamError::RemoteTerminate { .. } | StreamError::ConnectionError { .. } => {
+            BodyError::Reset
+        }
+        StreamError::HeaderTooBig { .. } => {
+            BodyError::Malformed("the trailers are too long".to_owned())
+        }
+        StreamError::StreamError { reason, .. } => BodyError::Malformed(reason),
+        _ => BodyError::UnexpectedEnd,
+    }
 }

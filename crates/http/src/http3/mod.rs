@@ -8,10 +8,7 @@
 //! the length of frames (`frames`), requests at once and the time of their heads (`connection`).
 
 pub(super) mod connection;
-pub(super) mod content;
 mod exchange;
 mod frames;
-mod interim;
 pub(super) mod listener;
 mod quic;
-mod window;

@@ -268,6 +268,21 @@ async fn interim_responses_leave_while_the_body_is_received() {
     http3.server.stop().await;
 }
 
+/// RFC 9110 section 10.1.1.
+#[tokio::test]
+async fn a_client_that_expects_100_gets_it() {
+    let http3 = Http3Server::start(|_| {});
+    let mut client = http3.connect().await;
+    let fields = [("expect", "100-continue")];
+    let mut exchange = client.begin(Method::PUT, "/sink", &fields).await;
+    assert_eq!(head(&mut exchange).await.status(), StatusCode::CONTINUE);
+    exchange.send_data("hello".into()).await.unwrap();
+    exchange.finish().await.unwrap();
+    assert_eq!(answer(&mut exchange).await.text(), "5 complete");
+    drop((exchange, client));
+    http3.server.stop().await;
+}
+
 #[tokio::test]
 async fn an_early_response_arrives_and_the_rest_is_refused() {
     let http3 = Http3Server::start(|_| {});

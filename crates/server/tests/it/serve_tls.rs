@@ -31,19 +31,8 @@ fn issue(dir: &Path) -> CertificateDer<'static> {
     cert.der().clone()
 }
 
-fn connect(
-    address: SocketAddr,
-    certificate: &CertificateDer<'static>,
-) -> std::io::Result<HttpsClient> {
-    connect_with(address, certificate, None)
-}
-
 /// With a certificate of the client and its key (PEM).
-fn connect_with(
-    address: SocketAddr,
-    certificate: &CertificateDer<'static>,
-    own: Option<(&str, &str)>,
-) -> std::io::Result<HttpsClient> {
+fn client_config(certificate: &CertificateDer<'static>, own: Option<(&str, &str)>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -51,16 +40,31 @@ fn connect_with(
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let config = match own {
+    match own {
         None => config.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             config.with_client_auth_cert(chain, key).unwrap()
         }
-    };
+    }
+}
+
+fn connect(
+    address: SocketAddr,
+    certificate: &CertificateDer<'static>,
+) -> std::io::Result<HttpsClient> {
+    connect_with(address, certificate, None)
+}
+
+fn connect_with(
+    address: SocketAddr,
+    certificate: &CertificateDer<'static>,
+    own: Option<(&str, &str)>,
+) -> std::io::Result<HttpsClient> {
     let name = ServerName::try_from("landfall.test").unwrap();
-    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let config = Arc::new(client_config(certificate, own));
+    let mut tls = ClientConnection::new(config, name).unwrap();
     let mut tcp = TcpStream::connect(address)?;
     tcp.set_read_timeout(Some(TIMEOUT))?;
     tls.complete_io(&mut tcp)?;
@@ -69,7 +73,7 @@ fn connect_with(
 
 pub(crate) struct Https {
     pub(crate) server: Landfall,
-    pub(crate) certificate: CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
     dir: tempfile::TempDir,
 }
 
@@ -93,6 +97,13 @@ impl Https {
 
     fn path(dir: &tempfile::TempDir, file: &str) -> PathBuf {
         dir.path().join(file)
+    }
+
+    /// Of a client that speaks this protocol.
+    pub(crate) fn client_config(&self, alpn: &[u8]) -> ClientConfig {
+        let mut config = client_config(&self.certificate, None);
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config
     }
 
     pub(crate) fn client(&self) -> HttpsClient {

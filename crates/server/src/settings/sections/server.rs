@@ -139,9 +139,9 @@ group! {
             Larger requests get 413, and clients learn the limit; 0 is unlimited.";
     interim_responses: InterimResponses = |v| value::choice(v, INTERIM_RESPONSES),
         "rufh-104", Text("auto|on|off"), "auto"
-        => "Interim responses of the IETF draft, 104 (Upload Resumption Supported), over HTTP/1.1 and HTTP/3. auto: not with \
-            --behind-proxy or --proxy-protocol, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies \
-            such as nginx take them for the final response.";
+        => "Interim responses of the IETF draft, 104 (Upload Resumption Supported). auto: not with --behind-proxy or \
+            --proxy-protocol, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies such as nginx take \
+            them for the final response.";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
             use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \

@@ -1,24 +1,19 @@
 //! The state that the content of a request and its response share: interim responses, and the unread rest.
 
-use std::task::Context;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use bytes::{Buf as _, Bytes};
-use h3::error::Code;
-use h3::server::RequestStream;
-use http::{Response, header};
+use http::{Response, StatusCode, header};
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::quic::RecvStream;
+use super::ReceiveHalf;
 use crate::connection::MAX_DISCARDED_REST;
 
 const DISCARD_TIME: Duration = Duration::from_secs(1);
-
-/// What arrives of a request.
-pub(super) type Receiving = RequestStream<RecvStream, Bytes>;
 
 /// A request and its response, on one stream.
 #[derive(Default)]
@@ -30,7 +25,9 @@ pub(crate) struct Exchange {
 #[derive(Default)]
 struct ExchangeState {
     /// The rest of the content, which the service does not read.
-    unread: Option<Receiving>,
+    unread: Option<Box<dyn ReceiveHalf>>,
+    /// 100 (Continue) is due.
+    continues: bool,
     interim: Option<Response<()>>,
     /// No interim response may follow.
     is_final: bool,
@@ -55,13 +52,35 @@ impl InterimSender for Exchange {
 }
 
 impl Exchange {
-    pub(super) fn abandon(&self, receiving: Receiving) {
-        self.state.lock().unread = Some(receiving);
+    /// Leaves the rest of the content, whose length is `rest` if it is known.
+    pub(super) fn abandon(&self, receiving: Box<dyn ReceiveHalf>, rest: Option<u64>) {
+        let is_long = rest.is_some_and(|rest| rest > MAX_DISCARDED_REST);
+        let unread = match is_long {
+            true => receiving.ignore(),
+            false => Some(receiving),
+        };
+        self.state.lock().unread = unread;
     }
 
-    pub(super) fn poll_interim(&self, cx: &Context<'_>) -> Option<Response<()>> {
+    /// Sends a 100 (Continue), unless the response comes first.
+    pub(super) fn send_continue(&self) {
+        self.state.lock().continues = true;
+        self.waker.wake();
+    }
+
+    /// To be called before [`take_interim`](Self::take_interim).
+    pub(super) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
-        self.state.lock().interim.take()
+    }
+
+    pub(super) fn take_interim(&self) -> Option<Response<()>> {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.continues) && !state.is_final {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::CONTINUE;
+            return Some(response);
+        }
+        state.interim.take()
     }
 
     /// Returns the interim response that must not be lost.
@@ -78,14 +97,17 @@ impl Exchange {
             return;
         };
         let mut left = MAX_DISCARDED_REST;
-        let discard = async {
-            while let Ok(Some(data)) = receiving.recv_data().await {
-                left = left.checked_sub(data.remaining() as u64)?;
+        let discard = poll_fn(|cx| {
+            while let Ok(Some(data)) = ready!(receiving.poll_data(cx)) {
+                match left.checked_sub(data.len() as u64) {
+                    Some(less) => left = less,
+                    None => return Poll::Ready(false),
+                }
             }
-            Some(())
-        };
-        if !matches!(timeout(DISCARD_TIME, discard).await, Ok(Some(()))) {
-            receiving.stop_sending(Code::H3_NO_ERROR);
+            Poll::Ready(true)
+        });
+        if !matches!(timeout(DISCARD_TIME, discard).await, Ok(true)) {
+            receiving.refuse();
         }
     }
 }

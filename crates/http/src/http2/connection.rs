@@ -1,0 +1,151 @@
+//! A connection of HTTP/2.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, Connection, SendResponse};
+use http::Request;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::halves::{Receiving, Sending};
+use crate::io::ServerIo;
+use crate::limits::ConnectionLimits;
+use crate::service::{ConnectionService, HttpService};
+use crate::shutdown::ShutdownPhase;
+use crate::stream::response::respond;
+use crate::stream::window::{ReceiveWindow, WINDOW};
+use crate::stream::{StreamContent, task};
+
+/// Bytes of one request that a client may send before the service reads them. Two streams that are not
+/// read stop the connection.
+const STREAM_WINDOW: u32 = WINDOW / 2;
+
+/// Bytes of a response that wait for the socket.
+const SEND_BUFFER: usize = 128 * 1024;
+
+const MAX_FRAME: u32 = 64 * 1024;
+
+/// Limits of one connection.
+pub(crate) fn builder(limits: &ConnectionLimits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+/// Serves a connection until it ends. Each request holds the `permit`, too.
+pub(crate) async fn serve_connection<S: HttpService>(
+    builder: Builder,
+    io: ServerIo,
+    service: ConnectionService<S>,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Result<(), h2::Error> {
+    let server = service.shared.server.clone();
+    let mut http2 = Http2 {
+        connection: builder.handshake(io).await?,
+        window: Arc::new(AtomicU32::new(WINDOW)),
+        current_window: WINDOW,
+        goes_away: false,
+    };
+    let (wanted, activity) = (http2.window.clone(), service.shared.activity.clone());
+    let window = ReceiveWindow::new(server.clone(), move |bytes| {
+        wanted.store(bytes, Relaxed);
+        activity.wake();
+    });
+    let window = Arc::new(window);
+    // A client may reset streams and open others while the service still runs.
+    let permits = Arc::new(Semaphore::new(server.limits.max_streams.max(1) as usize));
+    loop {
+        let mut permitted = pin!(permits.clone().acquire_owned());
+        let mut stream_permit = None;
+        let accepted = poll_fn(|cx| {
+            if stream_permit.is_none()
+                && let Poll::Ready(acquired) = permitted.as_mut().poll(cx)
+            {
+                // The semaphore is never closed.
+                stream_permit = acquired.ok();
+            }
+            http2.poll_accept(cx, server.shutdown_phase(), stream_permit.is_some())
+        });
+        let Some((request, sending)) = accepted.await? else {
+            return Ok(());
+        };
+        let served = serve_request(request, sending, &service, &window);
+        let permit = permit.clone();
+        task::spawn(&server, async move {
+            if let Err(error) = served.await {
+                tracing::debug!(%error, "stream ended");
+            }
+            drop((stream_permit, permit));
+        });
+    }
+}
+
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
+struct Http2 {
+    connection: Connection<ServerIo, Bytes>,
+    /// What it is to be, set by any stream.
+    window: Arc<AtomicU32>,
+    current_window: u32,
+    goes_away: bool,
+}
+
+impl Http2 {
+    /// `None` at the end of the connection. Otherwise a request, if it `may_accept` one.
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        phase: ShutdownPhase,
+        may_accept: bool,
+    ) -> Poll<Result<Option<Accepted>, h2::Error>> {
+        if !self.goes_away && phase > ShutdownPhase::Running {
+            self.goes_away = true;
+            self.connection.graceful_shutdown();
+        }
+        self.set_window();
+        if may_accept {
+            return Poll::Ready(ready!(self.connection.poll_accept(cx)).transpose());
+        }
+        self.connection.poll_closed(cx).map_ok(|()| None)
+    }
+
+    fn set_window(&mut self) {
+        let wanted = self.window.load(Relaxed);
+        if wanted == self.current_window {
+            return;
+        }
+        let of_streams = match wanted {
+            WINDOW => STREAM_WINDOW,
+            large => large,
+        };
+        // Fails while the client has not confirmed earlier settings, and is tried again when it has.
+        if self.connection.set_initial_window_size(of_streams).is_ok() {
+            self.connection.set_target_window_size(wanted);
+            self.current_window = wanted;
+        }
+    }
+}
+
+fn serve_request<S: HttpService>(
+    request: Request<RecvStream>,
+    sending: SendResponse<Bytes>,
+    service: &ConnectionService<S>,
+    window: &Arc<ReceiveWindow>,
+) -> impl Future<Output = Result<(), h2::Error>> + Send + use<S> {
+    let (parts, receiving) = request.into_parts();
+    let head = Request::from_parts(parts, ());
+    let content = StreamContent::new(Receiving(receiving), &head, Arc::default(), window);
+    let sending = Sending::new(sending, service.shared.clone());
+    respond(head, content, sending, service, service.shared.info)
+}

@@ -1,0 +1,174 @@
+//! The halves of a stream.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Response};
+
+use crate::body_error::BodyError;
+use crate::connection::ConnectionShared;
+use crate::stream::{ReceiveHalf, SendHalf, task};
+use crate::timeouts::ConnectionActivity;
+
+/// The most that is passed to h2 at once.
+const MAX_PIECE: usize = 64 * 1024;
+
+/// Interim responses of a stream are not limited by flow control. More than 100 (Continue) and the announcement of
+/// an upload wait until the socket has been flushed.
+const MAX_UNFLUSHED: usize = 2;
+
+pub(super) struct Receiving(pub(super) RecvStream);
+
+impl ReceiveHalf for Receiving {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let data = match ready!(self.0.poll_data(cx)) {
+            Some(Ok(data)) => data,
+            Some(Err(error)) => return Poll::Ready(Err(body_error(&error))),
+            None => return Poll::Ready(Ok(None)),
+        };
+        // Fails only for more than has arrived.
+        let _ = self.0.flow_control().release_capacity(data.len());
+        Poll::Ready(Ok(Some(data)))
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+        self.0.poll_trailers(cx).map_err(|error| body_error(&error))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    /// h2 discards what arrives, up to the window of the stream.
+    fn ignore(self: Box<Self>) -> Option<Box<dyn ReceiveHalf>> {
+        None
+    }
+
+    /// h2 sends RST_STREAM with NO_ERROR when both halves are dropped after the response.
+    fn refuse(self: Box<Self>) {}
+}
+
+fn body_error(error: &h2::Error) -> BodyError {
+    match error.is_library() && error.is_reset() {
+        true => BodyError::Malformed(error.to_string()),
+        false => BodyError::Reset,
+    }
+}
+
+pub(super) struct Sending {
+    response: SendResponse<Bytes>,
+    /// After the head.
+    body: Option<SendStream<Bytes>>,
+    /// Interim responses since the socket was flushed for the last time, and how often that was before.
+    unflushed: (usize, u32),
+    shared: Arc<ConnectionShared>,
+    /// Of the stream, after the head.
+    activity: Option<Arc<ConnectionActivity>>,
+}
+
+impl Sending {
+    pub(super) fn new(response: SendResponse<Bytes>, shared: Arc<ConnectionShared>) -> Self {
+        Self {
+            response,
+            body: None,
+            unflushed: (0, 0),
+            shared,
+            activity: None,
+        }
+    }
+
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Bytes,
+        is_end: bool,
+    ) -> Poll<Result<(), h2::Error>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(Ok(()));
+        };
+        while !data.is_empty() {
+            // Not more than the client takes now, so that the sweeper notices one that takes nothing.
+            body.reserve_capacity(data.len().min(MAX_PIECE));
+            let capacity = match body.capacity() {
+                0 => match ready!(body.poll_capacity(cx)) {
+                    Some(capacity) => capacity?,
+                    None => return Poll::Ready(Err(Reason::CANCEL.into())),
+                },
+                capacity => capacity,
+            };
+            let piece = data.split_to(capacity.min(data.len()));
+            if let Some(activity) = &self.activity {
+                activity.add_written(piece.len());
+            }
+            body.send_data(piece, is_end && data.is_empty())?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl SendHalf for Sending {
+    type Error = h2::Error;
+
+    fn can_send_interim(&self) -> bool {
+        let (count, flushes) = self.unflushed;
+        count < MAX_UNFLUSHED || flushes != self.shared.flushes.load(Relaxed)
+    }
+
+    async fn send_interim(&mut self, head: Response<()>) -> Result<(), h2::Error> {
+        let flushes = self.shared.flushes.load(Relaxed);
+        let (count, before) = self.unflushed;
+        let count = if flushes == before { count + 1 } else { 1 };
+        self.unflushed = (count, flushes);
+        self.response.send_informational(head)
+    }
+
+    async fn send_head(&mut self, head: Response<()>, is_end: bool) -> Result<(), h2::Error> {
+        self.body = Some(self.response.send_response(head, is_end)?);
+        self.activity = task::current();
+        Ok(())
+    }
+
+    async fn send_data(&mut self, mut data: Bytes, is_end: bool) -> Result<(), h2::Error> {
+        if data.is_empty()
+            && is_end
+            && let Some(body) = &mut self.body
+        {
+            return body.send_data(data, true);
+        }
+        poll_fn(|cx| {
+            if let Poll::Ready(error) = self.poll_cancelled(cx) {
+                return Poll::Ready(Err(error));
+            }
+            self.poll_piece(cx, &mut data, is_end)
+        })
+        .await
+    }
+
+    async fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
+        match &mut self.body {
+            Some(body) => body.send_trailers(trailers),
+            None => Ok(()),
+        }
+    }
+
+    fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<h2::Error> {
+        match &mut self.body {
+            Some(body) => body
+                .poll_reset(cx)
+                .map(|reset| reset.map_or_else(|error| error, h2::Error::from)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn cut(&mut self) {
+        self.response.send_reset(Reason::INTERNAL_ERROR);
+    }
+}

@@ -1,0 +1,168 @@
+//! The content of a request on a stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{HeaderMap, Request};
+use http_body::{Body, Frame, SizeHint};
+
+use super::window::{ReceiveWindow, WindowUse};
+use super::{Exchange, ReceiveHalf};
+use crate::body_error::BodyError;
+
+type ContentFrame = Result<Frame<Bytes>, BodyError>;
+
+/// The content of a request of HTTP/2 or HTTP/3.
+pub(crate) struct StreamContent {
+    /// `None` after the end.
+    receiving: Option<Receiving>,
+    /// Polled before the request was passed on.
+    first: Option<ContentFrame>,
+    /// Bytes of `Content-Length` that have not arrived.
+    missing: Option<u64>,
+    /// The client waits for 100 (Continue).
+    expects_continue: bool,
+    exchange: Arc<Exchange>,
+}
+
+struct Receiving {
+    half: Box<dyn ReceiveHalf>,
+    has_data_ended: bool,
+    window: WindowUse,
+}
+
+impl std::fmt::Debug for StreamContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamContent")
+            .field("missing", &self.missing)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StreamContent {
+    pub(crate) fn new(
+        half: impl ReceiveHalf,
+        head: &Request<()>,
+        exchange: Arc<Exchange>,
+        window: &Arc<ReceiveWindow>,
+    ) -> Self {
+        let receiving = (!half.has_ended()).then(|| Receiving {
+            half: Box::new(half),
+            has_data_ended: false,
+            window: WindowUse::new(window.clone()),
+        });
+        let expectation = head.headers().get(EXPECT).map(|value| value.as_bytes());
+        Self {
+            receiving,
+            first: None,
+            missing: content_length(head.headers()),
+            expects_continue: expectation
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")),
+            exchange,
+        }
+    }
+
+    /// Of a protocol in which the end may arrive after the head: most requests without content have ended when
+    /// their head arrives.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(first) = self.poll_rest(cx) {
+            self.first = first;
+        }
+    }
+
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<ContentFrame>> {
+        let Some(receiving) = &mut self.receiving else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(receiving.poll_frame(cx, &mut self.missing)).transpose();
+        let is_last = match &frame {
+            Some(Ok(frame)) => frame.is_trailers() || receiving.half.has_ended(),
+            _ => true,
+        };
+        if is_last {
+            self.receiving = None;
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl Receiving {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        missing: &mut Option<u64>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+        if !self.has_data_ended {
+            if let Some(data) = ready!(self.half.poll_data(cx))? {
+                let len = data.len() as u64;
+                if let Some(missing) = missing {
+                    *missing = missing.checked_sub(len).ok_or_else(|| {
+                        let reason = "the content is longer than its Content-Length";
+                        BodyError::Malformed(reason.to_owned())
+                    })?;
+                }
+                self.window.receive(len);
+                return Poll::Ready(Ok(Some(Frame::data(data))));
+            }
+            self.has_data_ended = true;
+            if missing.is_some_and(|missing| missing > 0) {
+                return Poll::Ready(Err(BodyError::UnexpectedEnd));
+            }
+        }
+        let trailers = ready!(self.half.poll_trailers(cx))?;
+        Poll::Ready(Ok(trailers.map(Frame::trailers)))
+    }
+}
+
+impl Body for StreamContent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ContentFrame>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        let frame = self.poll_rest(cx);
+        if std::mem::take(&mut self.expects_continue) && frame.is_pending() {
+            self.exchange.send_continue();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.receiving.is_none() && self.first.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
+        let first = first.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
+        match (&self.receiving, self.missing) {
+            (None, _) => SizeHint::with_exact(first),
+            (Some(_), Some(missing)) => SizeHint::with_exact(first + missing),
+            (Some(_), None) => SizeHint::default(),
+        }
+    }
+}
+
+/// The rest is refused after the response (RFC 9113 section 8.1, RFC 9114 section 4.1).
+impl Drop for StreamContent {
+    fn drop(&mut self) {
+        if let Some(receiving) = self.receiving.take() {
+            self.exchange.abandon(receiving.half, self.missing);
+        }
+    }
+}
+
+/// Anything that is not one number is for the service to reject.
+fn content_length(fields: &HeaderMap) -> Option<u64> {
+    let mut values = fields.get_all(CONTENT_LENGTH).iter();
+    let value = values.next()?.to_str().ok()?;
+    value.parse().ok().filter(|_| values.next().is_none())
+}
