@@ -66,5 +66,8 @@ pub use serve::serve;
 pub use service::{HttpService, interim_sender};
 pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;
-pub use tls::{CertificateFiles, CertificateSummary, Tls, TlsConfig, TlsError, TlsFiles, TlsMode};
+pub use tls::{
+    CertificateFiles, CertificateSummary, ChallengeCertificate, ChallengeCertificates, Tls,
+    TlsConfig, TlsError, TlsFiles, TlsMode,
+};
 pub use uploads::{OtherBody, OtherResponse, Route, Routes, respond, serve_uploads};

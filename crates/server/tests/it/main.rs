@@ -11,6 +11,8 @@ mod serve_harness;
 
 mod proxy_doctor;
 
+#[cfg(feature = "acme")]
+mod serve_acme;
 mod serve_addresses;
 mod serve_chaos;
 mod serve_compat;

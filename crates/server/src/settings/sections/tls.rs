@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use landfall_http::{CertificateFiles, TlsFiles, TlsMode};
 
+use super::Acme;
 use super::table::group;
 use crate::settings::value;
 
@@ -14,7 +15,10 @@ const MODES: &[(&str, TlsMode)] = &[
 
 group! {
     /// TLS.
-    pub struct Tls at tls;
+    pub struct Tls at tls, with {
+        /// Certificates from an ACME authority.
+        acme: Acme,
+    };
     certificates: Vec<PathBuf> = value::paths, "tls-certificate", List("FILES"), "", Protects, Reloads
         => "Serve HTTPS with this certificate and its chain (PEM), and offer HTTP/2. Of several, \
             comma-separated, the first is chosen that is valid for the host name that a client \
@@ -37,14 +41,14 @@ group! {
 }
 
 impl Tls {
-    /// Returns the files to read; `None` without TLS.
+    /// Returns the files to read; `None` without TLS, and if an ACME authority issues the certificate.
     pub fn files(&self) -> Option<TlsFiles> {
         let pairs = self.certificates.iter().zip(&self.keys);
         let pairs = pairs.map(|(chain, key)| CertificateFiles {
             chain: chain.clone(),
             key: key.clone(),
         });
-        self.is_on().then(|| TlsFiles {
+        (!self.certificates.is_empty()).then(|| TlsFiles {
             certificates: pairs.collect(),
             client_authorities: self.client_authorities.clone(),
         })
@@ -52,6 +56,6 @@ impl Tls {
 
     /// Returns whether the server serves HTTPS.
     pub fn is_on(&self) -> bool {
-        !self.certificates.is_empty()
+        !self.certificates.is_empty() || self.acme.is_on()
     }
 }
