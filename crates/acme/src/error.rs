@@ -67,7 +67,7 @@ impl From<ProtocolError> for OrderError {
     }
 }
 
-/// Details first; they say what to do.
+/// Details first: they are more useful than the type.
 pub(crate) fn problem_text(problem: &instant_acme::Problem) -> String {
     let parts = problem.subproblems.iter().map(ToString::to_string);
     let detail = problem.detail.clone().into_iter().chain(parts);

@@ -50,7 +50,11 @@ impl Pebble {
         dns.wait_for(dns_management);
         let (mut process, [port, management]) =
             Process::start("Pebble", StopSignal::Kill, |_, [port, management]| {
-                configure(folder.path(), [port, management, http_port, tls_port], validity);
+                configure(
+                    folder.path(),
+                    [port, management, http_port, tls_port],
+                    validity,
+                );
                 pebble(folder.path(), dns_port)
             });
         process.wait_for(management);

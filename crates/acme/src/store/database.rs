@@ -43,7 +43,7 @@ impl DatabaseStore {
         }
     }
 
-    async fn put(&self, column: &str, value: &str) -> Result<(), StoreError> {
+    async fn update(&self, column: &str, value: &str) -> Result<(), StoreError> {
         let statement = format!("UPDATE acme_certificates SET {column} = $1 WHERE id = $2");
         let statement = Statement::new(statement).with(value).with(&*self.id);
         self.execute(statement).await
@@ -91,17 +91,17 @@ impl CertificateStore for DatabaseStore {
     }
 
     async fn put_account(&self, account: &str) -> Result<(), StoreError> {
-        self.put("account", account).await
+        self.update("account", account).await
     }
 
     async fn put_certificate(&self, certificate: &str) -> Result<(), StoreError> {
-        self.put("certificate", certificate).await
+        self.update("certificate", certificate).await
     }
 
     async fn put_challenges(&self, challenges: &[Challenge]) -> Result<(), StoreError> {
         let text = serde_json::to_string(challenges);
         let text = text.map_err(|error| DatabaseError::InvalidRow(error.to_string()))?;
-        self.put("challenges", &text).await
+        self.update("challenges", &text).await
     }
 
     fn is_shared(&self) -> bool {

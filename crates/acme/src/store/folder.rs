@@ -48,7 +48,7 @@ impl FolderStore {
         done.unwrap_or_else(|error| Err(failed(&self.dir)(io::Error::other(error))))
     }
 
-    async fn put(&self, name: &'static str, text: &str) -> Result<(), StoreError> {
+    async fn replace(&self, name: &'static str, text: &str) -> Result<(), StoreError> {
         let text = text.to_owned();
         self.blocking(move |dir| replace(dir, name, &text)).await
     }
@@ -85,11 +85,11 @@ impl CertificateStore for FolderStore {
     }
 
     async fn put_account(&self, account: &str) -> Result<(), StoreError> {
-        self.put(ACCOUNT, account).await
+        self.replace(ACCOUNT, account).await
     }
 
     async fn put_certificate(&self, certificate: &str) -> Result<(), StoreError> {
-        self.put(CERTIFICATE, certificate).await
+        self.replace(CERTIFICATE, certificate).await
     }
 
     /// One process answers, the one with the port.
@@ -141,7 +141,7 @@ fn read(path: &Path) -> Result<Option<String>, StoreError> {
 
 fn replace(dir: &Path, name: &str, text: &str) -> Result<(), StoreError> {
     create_dir(dir)?;
-    // One process writes: with a shared store, each has a folder of its own.
+    // One process writes: with a shared store, each has its own folder.
     let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
     let write = || {
         let mut file = private().truncate(true).open(&new)?;
