@@ -88,7 +88,9 @@ class Client:
 
 def run(program, wrapper, kind, root, begin, end):
     """Starts the program, warms it up, and makes REQUESTS requests between `begin(pid)` and `end(pid)`."""
-    with Service("counts", root) as service:
+    # On one processor, so with one worker: Callgrind executes one thread at a time, and a worker that waits for
+    # another one looks to the store like one that waits for a slow disk.
+    with Service("counts", root, str(min(os.sched_getaffinity(0)))) as service:
         port, data = free_port(), os.path.join(service.folder, "data")
         command = [*wrapper, program, "-host", "127.0.0.1", "-port", str(port), "-upload-dir", data,
                    "--durability", "none", "--log-level", "error"]

@@ -210,6 +210,29 @@ impl Connections {
         }
     }
 
+    /// Reads a few rows that an index finds, from any runtime and for at most ten seconds.
+    ///
+    /// On SQLite this runs in the calling task: switches to another thread and back cost more than the read.
+    ///
+    /// # Errors
+    /// As [`run_in_time`](Self::run_in_time).
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn look_up(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+        match &self.pools {
+            Pools::Sqlite(file) => timeout(TIMEOUT, file.look_up(statement))
+                .await
+                .unwrap_or(Err(DatabaseError::Timeout(TIMEOUT))),
+            #[cfg(feature = "postgres")]
+            Pools::Postgres(_) => {
+                let this = self.clone();
+                self.run_in_time(async move { this.read(statement).await })
+                    .await
+            }
+        }
+    }
+
     /// Opens a connection that receives PostgreSQL notifications.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! SQLite in a file.
 //!
 //! Statements of a transaction run on the task that calls them: a switch to another thread and back
-//! costs more than most of them. What may wait runs on a blocking thread: opening, waiting for
-//! another process's transaction, commits and reads.
+//! costs more than most of them. So do reads of a few rows by an index. What may wait or is long runs on a blocking
+//! thread: opening, waiting for another process's transaction, commits and other reads.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -69,11 +69,20 @@ impl File {
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         self.check()?;
         let session = self.readers.acquire().await?;
-        let (session, rows) = session
-            .run(move |connection| fetch(connection, &statement))
-            .await?;
-        session.reuse();
-        Ok(rows)
+        session.read(statement).await
+    }
+
+    /// Does not leave the calling task.
+    pub(crate) async fn look_up(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+        self.check()?;
+        let session = self.readers.acquire().await?;
+        match fetch(&session.connection, &statement) {
+            Err(error) if is_busy(&error) => session.read(statement).await,
+            rows => {
+                session.reuse();
+                Ok(rows?)
+            }
+        }
     }
 
     /// Writes to a deleted file would be lost.
@@ -159,9 +168,9 @@ impl Pool {
                  PRAGMA foreign_keys = ON; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
                  PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY"
             ))?;
-            // See `Session::begin`.
-            connection.busy_timeout(Duration::ZERO)?;
         }
+        // A task must not wait for a lock: see `Session::run_patiently`.
+        connection.busy_timeout(Duration::ZERO)?;
         Ok(connection)
     }
 
@@ -190,16 +199,21 @@ impl Session {
         // Not deferred: upgrading a read transaction to a write can fail.
         const BEGIN: &str = "BEGIN IMMEDIATE";
         match simple(&self.connection, BEGIN) {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                let wait = |connection: &Connection| {
-                    connection.busy_timeout(BUSY_TIMEOUT)?;
-                    simple(connection, BEGIN)?;
-                    connection.busy_timeout(Duration::ZERO)
-                };
-                Ok(self.run(wait).await?.0)
+            Err(error) if is_busy(&error) => {
+                let (session, ()) = self
+                    .run_patiently(|connection| simple(connection, BEGIN))
+                    .await?;
+                Ok(session)
             }
             done => Ok(done.map(|()| self)?),
         }
+    }
+
+    async fn read(self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+        let read = move |connection: &Connection| fetch(connection, &statement);
+        let (session, rows) = self.run_patiently(read).await?;
+        session.reuse();
+        Ok(rows)
     }
 
     pub(crate) fn execute(&self, statement: &Statement) -> Result<u64, DatabaseError> {
@@ -219,6 +233,20 @@ impl Session {
         let (session, ()) = self.run(|connection| simple(connection, sql)).await?;
         session.reuse();
         Ok(())
+    }
+
+    /// Runs work on a blocking thread, where it waits for locks of other processes.
+    async fn run_patiently<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<(Self, T), DatabaseError> {
+        self.run(|connection| {
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            let done = work(connection)?;
+            connection.busy_timeout(Duration::ZERO)?;
+            Ok(done)
+        })
+        .await
     }
 
     /// Runs work on a blocking thread. After an error the connection is closed.
@@ -241,6 +269,10 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work)
         .await
         .map_err(|_| DatabaseError::Closed)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 fn simple(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

@@ -17,6 +17,7 @@ use super::interim::InterimQueue;
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
 use super::timeouts::{ConnectionActivity, Phase, ServerShared};
+use super::tls::ClientCertificate;
 
 /// A larger rest of an unread body, or one of unknown size, ends the connection (`Connection: close`).
 pub(super) const MAX_DISCARDED_REST: u64 = 64 * 1024;
@@ -42,6 +43,8 @@ pub(super) struct ConnectionShared {
     pub(super) handover: Handover,
     /// Created by the first request that may send interim responses.
     pub(super) interim: OnceLock<Arc<InterimQueue>>,
+    /// Set by the TLS handshake.
+    pub(super) client_certificate: OnceLock<ClientCertificate>,
 }
 
 impl ConnectionShared {
@@ -97,6 +100,7 @@ impl ConnectionShared {
             address_limited: AtomicBool::new(false),
             handover: Handover::default(),
             interim: OnceLock::new(),
+            client_certificate: OnceLock::new(),
         }))
     }
 

@@ -211,11 +211,18 @@ impl ServerIo {
             return Poll::Ready(None);
         }
         let outcome = stream.poll_handshake(cx);
+        let certificate = match outcome {
+            Poll::Ready(Ok(_)) => stream.client_certificate(),
+            _ => None,
+        };
         self.set_waiting(READING, outcome.is_pending());
         let stats = &self.shared.server.stats;
         Poll::Ready(match ready!(outcome) {
             Ok(http2) => {
                 NetStats::add(&stats.tls_handshakes, 1);
+                if let Some(certificate) = certificate {
+                    let _ = self.shared.client_certificate.set(certificate);
+                }
                 if http2 == Some(true) {
                     self.validator = None;
                 }

@@ -172,6 +172,9 @@ impl<S: HttpService> ConnectionService<S> {
             State::Rejected(rejection)
         } else {
             request.extensions_mut().insert(info);
+            if let Some(certificate) = shared.client_certificate.get() {
+                request.extensions_mut().insert(certificate.clone());
+            }
             State::Calling {
                 service: self.service.clone(),
                 request: Some(request),

@@ -4,14 +4,14 @@ use crate::GrantLimits;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Principal {
-    /// Its name: that of its API key, the subject of its JWT, or the application's name for it.
+    /// Its name: that of its API key or its certificate, the subject of its JWT, or the application's name for it.
     pub subject: String,
     /// Its own limits, in addition to those of the server.
     pub limits: GrantLimits,
     /// True if it may list and cancel the uploads of all subjects.
     pub is_admin: bool,
-    /// True if the request has only credentials that browsers send automatically, such as cookies
-    /// or a stored password.
+    /// True if the request has only credentials that browsers send automatically, such as cookies,
+    /// a stored password or a certificate.
     pub by_cookie: bool,
 }
 

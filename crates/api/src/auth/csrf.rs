@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{ExternalOrigin, SettingsError};
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Headers that only scripts can set.
 const FETCH_HEADERS: [HeaderName; 3] = [

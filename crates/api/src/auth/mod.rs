@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod claims;
+mod client_certificates;
 mod csrf;
 mod external_origin;
 mod failed_attempts;
@@ -36,6 +37,7 @@ pub mod fuzzing {
 
 pub use self::{
     api_keys::ApiKeys,
+    client_certificates::ClientCertificates,
     csrf::{CsrfPolicy, is_cross_site},
     external_origin::ExternalOrigin,
     failed_attempts::{FailedAttempt, FailedAttempts},

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use h3::error::Code;
 use hyper::rt::Executor as _;
+use quinn::rustls::pki_types::CertificateDer;
 use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -25,6 +26,7 @@ use crate::shutdown::ShutdownPhase;
 use crate::stats::NetStats;
 use crate::stream::StreamExecutor;
 use crate::timeouts::{ServerShared, TimeoutAction};
+use crate::tls::ClientCertificate;
 
 /// Longer than any handshake that succeeds, for servers without a timeout of heads.
 const MAX_HANDSHAKE: Duration = Duration::from_secs(60);
@@ -81,6 +83,13 @@ pub(crate) async fn serve_connection<S: HttpService>(
     let Some(shared) = ConnectionShared::admit(server, info) else {
         return close(&connection, Code::H3_EXCESSIVE_LOAD);
     };
+    let chain = connection.peer_identity();
+    let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    if let Some(certificate) = chain.as_ref().and_then(|chain| chain.first()) {
+        let _ = shared
+            .client_certificate
+            .set(ClientCertificate::new(certificate));
+    }
     NetStats::add(&stats.open, 1);
     let _open = OpenConnection(shared.clone());
     let requests = Requests {

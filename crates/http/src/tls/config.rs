@@ -58,8 +58,20 @@ pub struct TlsFiles {
     /// The first one that is valid for the name that a client asks for is used; the first one of all for
     /// other names, and for none.
     pub certificates: Vec<CertificateFiles>,
-    /// Authorities (PEM) of client certificates, without which no client is accepted.
+    /// Authorities (PEM) of client certificates. With `None`, clients are not asked for one.
     pub client_authorities: Option<PathBuf>,
+    /// Whether clients need a certificate of one of `client_authorities`.
+    pub client_auth: ClientAuth,
+}
+
+/// Whether clients need a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Clients without a valid certificate are rejected.
+    #[default]
+    Required,
+    /// Clients may have none, but an invalid certificate is rejected.
+    Optional,
 }
 
 impl TlsFiles {
@@ -183,7 +195,10 @@ impl TlsConfig {
                     added.map_err(|error| TlsError::new(path, error))?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-                let verifier = verifier.build();
+                let verifier = match files.client_auth {
+                    ClientAuth::Required => verifier.build(),
+                    ClientAuth::Optional => verifier.allow_unauthenticated().build(),
+                };
                 builder.with_client_cert_verifier(verifier.map_err(|e| TlsError::new(path, e))?)
             }
         };

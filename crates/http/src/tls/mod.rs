@@ -4,6 +4,7 @@
 
 mod certificate;
 mod challenge;
+mod client_certificate;
 mod config;
 mod stream;
 
@@ -14,7 +15,8 @@ use rustls::ServerConfig;
 
 pub use certificate::{CertificateFiles, CertificateSummary};
 pub use challenge::{ChallengeCertificate, ChallengeCertificates};
-pub use config::{TlsConfig, TlsError, TlsFiles, TlsMode};
+pub use client_certificate::ClientCertificate;
+pub use config::{ClientAuth, TlsConfig, TlsError, TlsFiles, TlsMode};
 pub(super) use stream::TlsStream;
 
 /// TLS of one or more [`Listener`](super::Listener)s. Clones share their configuration.

@@ -13,7 +13,7 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::challenge;
+use super::{ClientCertificate, challenge};
 
 /// Largest read of the socket.
 const MAX_READ: usize = 256 * 1024;
@@ -94,6 +94,12 @@ impl TlsStream {
                 return Poll::Ready(Err(error));
             }
         }
+    }
+
+    /// Returns the certificate of a client whose handshake has ended.
+    pub(in super::super) fn client_certificate(&self) -> Option<ClientCertificate> {
+        let chain = self.tls.peer_certificates()?;
+        chain.first().map(ClientCertificate::new)
     }
 
     /// Waits for bytes; they may contain no plaintext.

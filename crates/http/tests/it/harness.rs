@@ -14,8 +14,8 @@ use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use landfall_http::{
-    Body, BodyError, ConnectionInfo, ConnectionLimits, Listener, NetStats, Shutdown,
-    interim_sender, serve,
+    Body, BodyError, ClientCertificate, ConnectionInfo, ConnectionLimits, Listener, NetStats,
+    Shutdown, interim_sender, serve,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -222,6 +222,7 @@ pub(crate) fn get(path: &str) -> String {
 /// * `/peer`: the two ends of the connection
 /// * `/sink`: reads the body; returns its length, its trailers, and how it ended
 /// * `/pattern`: slowly reads a body that must be the [`pattern`]; returns the length of the largest frame
+/// * `/certificate`: answers with the name of the client's certificate
 /// * `/refuse`: 413 without reading the body
 /// * `/late/MS`: answers after so many milliseconds
 /// * `/bytes/N`: a body of so many bytes
@@ -284,6 +285,13 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
         "/peer" => {
             let info = request.extensions().get::<ConnectionInfo>().unwrap();
             plain(StatusCode::OK, format!("{} {}", info.peer, info.local))
+        }
+        "/certificate" => {
+            let certificate = request.extensions().get::<ClientCertificate>();
+            plain(
+                StatusCode::OK,
+                format!("{:?}", certificate.map(ClientCertificate::name)),
+            )
         }
         "/sink" => {
             let (status, text) = sink(request.into_body()).await;

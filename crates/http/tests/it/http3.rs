@@ -10,7 +10,7 @@ use h3::client::{RequestStream, SendRequest};
 use h3::error::Code;
 use h3_quinn::{BidiStream, OpenStreams};
 use http::{HeaderMap, Method, Request, StatusCode};
-use landfall_http::{ConnectionLimits, Listener, Tls, TlsConfig, TlsMode};
+use landfall_http::{ClientAuth, ConnectionLimits, Listener, Tls, TlsConfig, TlsFiles, TlsMode};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, VarInt};
 use rustls::version::TLS13;
@@ -35,7 +35,17 @@ impl Http3Server {
 
     fn with_grace(grace: Duration, change: impl FnOnce(&mut ConnectionLimits)) -> Self {
         let authority = Authority::new();
-        let tls = load(authority.files(&["a.example"]));
+        let files = authority.files(&["a.example"]);
+        Self::with_files(authority, files, grace, change)
+    }
+
+    fn with_files(
+        authority: Authority,
+        files: TlsFiles,
+        grace: Duration,
+        change: impl FnOnce(&mut ConnectionLimits),
+    ) -> Self {
+        let tls = load(files);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = Listener::http3(any, tls.clone()).unwrap();
         Self {
@@ -46,7 +56,10 @@ impl Http3Server {
     }
 
     fn endpoint(&self) -> Endpoint {
-        let mut tls = self.authority.client(&[&TLS13]);
+        self.endpoint_with(self.authority.client(&[&TLS13]))
+    }
+
+    fn endpoint_with(&self, mut tls: rustls::ClientConfig) -> Endpoint {
         tls.alpn_protocols = vec![b"h3".to_vec()];
         let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let crypto = QuicClientConfig::try_from(tls).unwrap();
@@ -634,4 +647,25 @@ async fn tls_1_3_is_required() {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let error = Listener::http3(any, Tls::new(config)).unwrap_err();
     assert_eq!(error.to_string(), "HTTP/3 requires TLS 1.3");
+}
+
+#[tokio::test]
+async fn certificates_of_clients_have_a_name() {
+    let authority = Authority::new();
+    let mut files = authority.files(&["a.example"]);
+    files.client_authorities = Some(authority.path("ca.pem"));
+    files.client_auth = ClientAuth::Optional;
+    let server = Http3Server::with_files(authority, files, Duration::from_secs(5), |_| {});
+    let mut anonymous = server.connect().await;
+    assert_eq!(anonymous.get("/certificate").await.text(), "None");
+    let certificate = server.authority.issue("client.example");
+    let config = server.authority.client_with(&[&TLS13], &certificate);
+    let endpoint = server.endpoint_with(config);
+    let connecting = endpoint
+        .connect(server.server.address, "a.example")
+        .unwrap();
+    let mut client = Client::new(connecting.await.unwrap()).await;
+    let name = client.get("/certificate").await;
+    assert_eq!(name.text(), r#"Some(Some("rcgen self signed cert"))"#);
+    server.server.stop().await;
 }

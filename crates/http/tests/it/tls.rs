@@ -9,9 +9,12 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use landfall_http::{
-    CertificateFiles, ConnectionLimits, Listener, Tls, TlsConfig, TlsFiles, TlsMode,
+    CertificateFiles, ClientAuth, ConnectionLimits, Listener, Tls, TlsConfig, TlsFiles, TlsMode,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    SanType,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
@@ -39,13 +42,16 @@ impl Authority {
         Self { issuer, dir }
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
     }
 
     /// Replaces the files `NAME.pem` and `NAME.key`.
     pub(crate) fn issue(&self, name: &str) -> CertificateFiles {
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        self.issue_with(name, CertificateParams::new([name.to_owned()]).unwrap())
+    }
+
+    fn issue_with(&self, name: &str, params: CertificateParams) -> CertificateFiles {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let files = CertificateFiles {
@@ -61,11 +67,23 @@ impl Authority {
         TlsFiles {
             certificates: names.iter().map(|name| self.issue(name)).collect(),
             client_authorities: None,
+            client_auth: ClientAuth::Required,
         }
     }
 
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         self.builder(versions).with_no_client_auth()
+    }
+
+    pub(crate) fn client_with(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        certificate: &CertificateFiles,
+    ) -> ClientConfig {
+        let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
+        let chain = vec![read(&certificate.chain)];
+        let builder = self.builder(versions);
+        builder.with_client_auth_cert(chain, key).unwrap()
     }
 
     fn builder(
@@ -319,15 +337,8 @@ async fn clients_need_certificates_of_the_authority() {
     let mut files = authority.files(&["a.example"]);
     files.client_authorities = Some(authority.path("ca.pem"));
     let server = start(&load(files), |_| {});
-    let with_certificate = |issuer: &Authority| {
-        let files = issuer.issue("client.example");
-        let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
-        let chain = vec![read(&files.chain)];
-        authority
-            .builder(ALL)
-            .with_client_auth_cert(chain, key)
-            .unwrap()
-    };
+    let with_certificate =
+        |issuer: &Authority| authority.client_with(ALL, &issuer.issue("client.example"));
     let mut client = connect(&server, with_certificate(&authority)).await;
     assert_eq!(client.ask(get("/")).await.text(), "hello");
     for config in [authority.client(ALL), with_certificate(&other)] {
@@ -337,6 +348,65 @@ async fn clients_need_certificates_of_the_authority() {
         assert!(client.closed().await);
     }
     assert_eq!(server.stats.tls_errors.load(Relaxed), 2);
+    server.stop().await;
+}
+
+/// A certificate with this common name and these alternative names.
+fn client_certificate(
+    authority: &Authority,
+    common_name: Option<&str>,
+    names: &[SanType],
+) -> CertificateFiles {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(name) = common_name {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    params.subject_alt_names = names.to_vec();
+    authority.issue_with("client", params)
+}
+
+#[tokio::test]
+async fn optional_certificates_of_clients_are_verified_and_have_a_name() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let mut files = authority.files(&["a.example"]);
+    files.client_authorities = Some(authority.path("ca.pem"));
+    files.client_auth = ClientAuth::Optional;
+    let server = start(&load(files), |_| {});
+    let name = async |config: Arc<ClientConfig>| {
+        let mut client = connect(&server, config).await;
+        client.ask(get("/certificate")).await.text().to_owned()
+    };
+    assert_eq!(name(authority.client(ALL).into()).await, "None");
+    let uri = SanType::URI("spiffe://example/backend".try_into().unwrap());
+    let host = SanType::DnsName("backend.example".try_into().unwrap());
+    for (common_name, names, expected) in [
+        (
+            Some("backend"),
+            &[uri.clone()][..],
+            r#"Some(Some("backend"))"#,
+        ),
+        (
+            None,
+            &[uri][..],
+            r#"Some(Some("spiffe://example/backend"))"#,
+        ),
+        (Some(""), &[host][..], r#"Some(Some("backend.example"))"#),
+        (None, &[], "Some(None)"),
+    ] {
+        let files = client_certificate(&authority, common_name, names);
+        for version in ALL {
+            let config = Arc::new(authority.client_with(&[version], &files));
+            // The second connection resumes the session of the first one.
+            for _ in 0..2 {
+                assert_eq!(name(config.clone()).await, expected, "{version:?}");
+            }
+        }
+    }
+    let foreign = client_certificate(&other, Some("backend"), &[]);
+    let mut client = connect(&server, authority.client_with(ALL, &foreign)).await;
+    client.stream.write_all(get("/").as_bytes()).await.ok();
+    assert!(client.closed().await);
     server.stop().await;
 }
 
@@ -417,6 +487,7 @@ fn files_that_cannot_be_used_are_named() {
                 key: key.to_owned(),
             }],
             client_authorities: None,
+            client_auth: ClientAuth::Required,
         };
         TlsConfig::load(files, TlsMode::Tls12)
             .unwrap_err()
@@ -437,6 +508,7 @@ fn files_that_cannot_be_used_are_named() {
     let files = TlsFiles {
         certificates: vec![a],
         client_authorities: Some(empty),
+        client_auth: ClientAuth::Required,
     };
     let error = TlsConfig::load(files, TlsMode::Tls12).unwrap_err();
     assert!(error.path.ends_with("empty.pem"), "{error}");

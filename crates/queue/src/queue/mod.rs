@@ -337,8 +337,8 @@ impl Queue {
     }
 
     async fn fetch_record(&self, statement: Statement) -> Result<Option<Record>, QueueError> {
-        self.read(|shared| async move { read::record(&shared, statement).await })
-            .await
+        self.check_open()?;
+        read::record(&self.0.shared, statement).await
     }
 
     async fn rows(&self, statement: Statement) -> Result<Vec<Row>, QueueError> {
@@ -353,10 +353,15 @@ impl Queue {
     where
         F: Future<Output = Result<T, QueueError>> + Send + 'static,
     {
-        if *self.0.closing.borrow() {
-            return Err(QueueError::Closed);
-        }
+        self.check_open()?;
         let shared = &self.0.shared;
         shared.database.run_in_time(read(shared.clone())).await
+    }
+
+    fn check_open(&self) -> Result<(), QueueError> {
+        match *self.0.closing.borrow() {
+            true => Err(QueueError::Closed),
+            false => Ok(()),
+        }
     }
 }

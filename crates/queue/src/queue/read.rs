@@ -3,7 +3,9 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use landfall::upload::UploadId;
-use landfall_database::{Statement, from_unix_millis, parts, replace_nul, unix_millis, unsigned};
+use landfall_database::{
+    Row, Statement, from_unix_millis, parts, replace_nul, unix_millis, unsigned,
+};
 
 use super::{
     MINUTE, Queue, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, ThroughputQuery,
@@ -20,17 +22,23 @@ pub(super) async fn records(
     statement: Statement,
 ) -> Result<Vec<Record>, QueueError> {
     let rows = shared.database.read(statement).await?;
-    let read = |row| shared.unreadable_jobs.skip(row, Record::read(row));
-    let mut records: Vec<_> = rows.iter().filter_map(read).collect();
-    shared.reports.show(&mut records);
-    Ok(records)
+    Ok(read_records(shared, &rows))
 }
 
+/// The statement finds at most one row, by an index.
 pub(super) async fn record(
     shared: &Shared,
     statement: Statement,
 ) -> Result<Option<Record>, QueueError> {
-    Ok(records(shared, statement).await?.into_iter().next())
+    let rows = shared.database.look_up(statement).await?;
+    Ok(read_records(shared, &rows).pop())
+}
+
+fn read_records(shared: &Shared, rows: &[Row]) -> Vec<Record> {
+    let read = |row| shared.unreadable_jobs.skip(row, Record::read(row));
+    let mut records: Vec<_> = rows.iter().filter_map(read).collect();
+    shared.reports.show(&mut records);
+    records
 }
 
 fn jobs_where(condition: &str) -> Statement {

@@ -41,14 +41,12 @@ pub(super) async fn open(
     acme.context("--acme-domain").map(Some)
 }
 
-/// Only the redirect listens without TLS, and an authority has no client certificate.
+/// Only the redirect listens without TLS.
 fn methods(tls: &settings::Tls) -> Vec<ChallengeMethod> {
     let http = tls.redirect_http.map(|_| ChallengeMethod::Http01);
-    let over_tls = match tls.client_authorities {
-        None => Some(ChallengeMethod::TlsAlpn01),
-        Some(_) => None,
-    };
-    http.into_iter().chain(over_tls).collect()
+    let has_tls = !tls.needs_client_certificate();
+    let tls = has_tls.then_some(ChallengeMethod::TlsAlpn01);
+    http.into_iter().chain(tls).collect()
 }
 
 /// Returns the response to a validation of a name, which must not be redirected.

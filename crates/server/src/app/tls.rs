@@ -13,7 +13,7 @@ use landfall_http::{ChallengeCertificates, Shutdown, TlsFiles};
 
 use crate::{
     finding::{Finding, Report},
-    settings::{Loaded, Settings},
+    settings::{self, Loaded, Settings},
 };
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -28,13 +28,13 @@ const RENEWAL_IS_DUE: Duration = Duration::from_secs(14 * 24 * 3600);
 pub fn doctor_tls(loaded: &Loaded, is_json: bool) -> ExitCode {
     loaded.print_warnings();
     let mut report = Report::new("checking certificates", is_json);
-    let (settings, tls) = (&loaded.settings, &loaded.settings.tls);
-    if tls.acme.is_on() {
-        report.add(check_obtained(settings, SystemTime::now()));
-    }
-    if let Some(files) = tls.files() {
+    let (settings, tls, now) = (&loaded.settings, &loaded.settings.tls, SystemTime::now());
+    if let Some(files) = settings.tls_files() {
         for certificate in &files.certificates {
-            report.add(check_certificate(certificate, SystemTime::now()));
+            report.add(match tls.acme.is_on() {
+                true => check_obtained(certificate, &tls.acme.domains, now),
+                false => check_certificate(certificate, now),
+            });
         }
         if let Some(authorities) = files.client_authorities.clone() {
             let shown = authorities.display().to_string();
@@ -53,13 +53,12 @@ pub fn doctor_tls(loaded: &Loaded, is_json: bool) -> ExitCode {
 }
 
 /// The certificate of `--acme-domain`, as of the last time that this machine's server had it.
-fn check_obtained(settings: &Settings, now: SystemTime) -> Finding {
-    let (acme, files) = (&settings.tls.acme, settings.acme_files());
+fn check_obtained(files: &CertificateFiles, domains: &[String], now: SystemTime) -> Finding {
     let file = files.chain.display();
     match files.chain.try_exists() {
         Ok(true) => {}
         Ok(false) => {
-            let text = format!("{file}: not obtained yet for {}", acme.domains.join(", "));
+            let text = format!("{file}: not obtained yet for {}", domains.join(", "));
             return Finding::warn("certificate", text)
                 .advise("start the server with these settings, and read its log if it runs");
         }
@@ -70,7 +69,7 @@ fn check_obtained(settings: &Settings, now: SystemTime) -> Finding {
     }
     let names = files.inspect().map(|summary| summary.names);
     let missing = names.map(|names| {
-        let mut wanted = acme.domains.iter();
+        let mut wanted = domains.iter();
         wanted
             .find(|name| !names.iter().any(|known| known.eq_ignore_ascii_case(name)))
             .cloned()
@@ -78,7 +77,7 @@ fn check_obtained(settings: &Settings, now: SystemTime) -> Finding {
     match missing {
         Ok(Some(name)) => Finding::warn("certificate", format!("{file}: not for {name}"))
             .advise("the server orders another one; read its log if it runs"),
-        _ => check_certificate(&files, now),
+        _ => check_certificate(files, now),
     }
 }
 
@@ -120,11 +119,13 @@ pub(super) fn load(
     #[cfg(feature = "acme")] challenges: ChallengeCertificates,
 ) -> anyhow::Result<Option<TlsConfig>> {
     let tls = &settings.tls;
+    let files = settings.tls_files();
     #[cfg(feature = "acme")]
     if tls.acme.is_on() {
-        return load_obtained(settings, challenges).map(Some);
+        let config = files.map(|files| load_obtained(files, tls, challenges));
+        return config.transpose();
     }
-    let config = tls.files().map(|files| TlsConfig::load(files, tls.mode));
+    let config = files.map(|files| TlsConfig::load(files, tls.mode));
     let config = config.transpose().context("TLS")?;
     if let Some(config) = &config {
         warn_about_expiry(config);
@@ -135,14 +136,16 @@ pub(super) fn load(
 /// The server starts without a certificate, so that the authority can validate the names.
 #[cfg(feature = "acme")]
 fn load_obtained(
-    settings: &Settings,
+    files: TlsFiles,
+    tls: &settings::Tls,
     challenges: ChallengeCertificates,
 ) -> anyhow::Result<TlsConfig> {
-    let (tls, certificate) = (&settings.tls, settings.acme_files());
-    let exists = certificate.chain.exists();
     let names = tls.acme.domains.join(",");
-    if let Err(error) = certificate.inspect() {
-        match exists {
+    for certificate in &files.certificates {
+        let Err(error) = certificate.inspect() else {
+            continue;
+        };
+        match certificate.chain.exists() {
             true => tracing::error!(%error, names, "the stored certificate cannot be used"),
             false => tracing::warn!(
                 names,
@@ -150,10 +153,6 @@ fn load_obtained(
             ),
         }
     }
-    let files = TlsFiles {
-        certificates: vec![certificate],
-        client_authorities: tls.client_authorities.clone(),
-    };
     let config = TlsConfig::load_obtained(files, tls.mode, challenges).context("TLS")?;
     warn_about_expiry(&config);
     Ok(config)

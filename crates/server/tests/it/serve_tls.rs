@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DistinguishedName, DnType,
+    IsCa, KeyPair, generate_simple_self_signed,
+};
 use rustix::process::Signal;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::serve_harness::{
@@ -30,14 +34,30 @@ fn connect(
     address: SocketAddr,
     certificate: &CertificateDer<'static>,
 ) -> std::io::Result<HttpsClient> {
+    connect_with(address, certificate, None)
+}
+
+/// With a certificate of the client and its key (PEM).
+fn connect_with(
+    address: SocketAddr,
+    certificate: &CertificateDer<'static>,
+    own: Option<(&str, &str)>,
+) -> std::io::Result<HttpsClient> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            config.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
     let name = ServerName::try_from("landfall.test").unwrap();
     let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut tcp = TcpStream::connect(address)?;
@@ -319,4 +339,49 @@ fn a_certificate_that_cannot_be_used_is_named_before_the_start() {
         error.contains("key.pem: there is no private key"),
         "{error}"
     );
+}
+
+#[test]
+fn client_certificates_authenticate_for_grants() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let file = dir.path().join("clients.pem");
+    fs::write(&file, authority.pem()).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "backend");
+    let key = KeyPair::generate().unwrap();
+    let own = params.signed_by(&key, &authority).unwrap();
+    let (own, key) = (own.pem(), key.serialize_pem());
+
+    let https = Https::start(&[
+        "-grants",
+        "-grants-client-certificates",
+        "-tls-client-auth=optional",
+        &format!("-tls-client-ca={}", file.display()),
+    ]);
+    https.server.says("client certificates (--tls-client-ca)");
+    let grant = || {
+        let body = br#"{"id": "1", "filename": "a", "filesize": 10}"#;
+        Request::new("POST", "/uploadjobs")
+            .with("Content-Type", "application/json")
+            .body(body)
+    };
+    assert_eq!(https.client().ask(grant()).status, 401);
+    let address = https.server.address();
+    let mut backend = connect_with(address, &https.certificate, Some((&own, &key))).unwrap();
+    let granted = backend.ask(grant());
+    assert_eq!(granted.status, 201, "{}", granted.text());
+    assert!(
+        granted.text().contains(r#""subject":"backend""#),
+        "{}",
+        granted.text()
+    );
+    let foreign = backend.ask(grant().with("Origin", "https://evil.example"));
+    assert_eq!(foreign.status, 403, "{}", foreign.text());
+    https.server.stop();
 }

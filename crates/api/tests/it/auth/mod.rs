@@ -1,6 +1,7 @@
 //! Authentication, with generated tokens and local servers.
 
 mod authenticator;
+mod client_certificates;
 mod fake_server;
 mod forward_auth;
 mod jwt;

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use http::request::Parts;
 use landfall::Handler;
 use landfall_api::auth::{
-    ApiKeys, AuthMethod, Authenticator, CsrfPolicy, ExternalOrigin, ForwardAuth,
-    ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
+    ApiKeys, AuthMethod, Authenticator, ClientCertificates, CsrfPolicy, ExternalOrigin,
+    ForwardAuth, ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
 };
+use landfall_http::ClientCertificate;
 
 use super::Grants;
 use crate::settings::{self, Settings};
@@ -28,6 +30,10 @@ pub(super) fn authenticator(
             ExternalOrigin::new(move |request| handler.external_origin(request));
         let application = ForwardAuth::new(forward_auth).context("--grants-forward-auth-url")?;
         methods.push(Arc::new(application));
+    }
+    if configured.client_certificates {
+        let name = |request: &Parts| request.extensions.get::<ClientCertificate>()?.name();
+        methods.push(Arc::new(ClientCertificates::new(name)));
     }
     let handler = handler.clone();
     let cross_site = CsrfPolicy::new()
@@ -84,5 +90,7 @@ pub(super) fn describe_methods(settings: &Settings) -> Vec<String> {
     }));
     let url = grants.forward_auth.url.as_ref();
     methods.extend(url.map(|url| format!("forward auth ('{}')", url.redacted_url())));
+    let certificates = "client certificates (--tls-client-ca)".to_owned();
+    methods.extend(grants.client_certificates.then_some(certificates));
     methods
 }

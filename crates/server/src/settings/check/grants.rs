@@ -47,6 +47,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             "grants-jwt-algorithms",
             "requires the shared key in a file, but --grants-jwt-keys is a URL; no token would be accepted",
         );
+        let reason = "requires --tls-client-ca";
+        let has_none = settings.tls.client_authorities.is_none();
+        let is_on = grants.client_certificates;
+        findings.problem_if(is_on && has_none, "grants-client-certificates", reason);
         let (disabled, names) = (settings.cors.disable, ["grants-allowed-origins"]);
         findings.without_effect_if(disabled, &names, "with --disable-cors");
         let reason = "without --grants-forward-auth-url";

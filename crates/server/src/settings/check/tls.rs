@@ -42,10 +42,14 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.problem_if(has_no_tls_1_3, "http3", reason);
         let reason = "conflicts with --proxy-protocol: TCP proxies do not forward UDP";
         findings.problem_if(tls.http3 && settings.listen.proxy_protocol, "http3", reason);
+        let is_unset = tls.client_authorities.is_none();
+        let reason = "without --tls-client-ca";
+        findings.without_effect_if(is_unset, &["tls-client-auth"], reason);
     } else {
         let names = [
             "tls-mode",
             "tls-client-ca",
+            "tls-client-auth",
             "redirect-http",
             "http3",
             "hsts",
@@ -68,6 +72,6 @@ fn check_acme(settings: &Settings, findings: &mut Findings<'_>) {
     findings.problem_if(has_files, "acme-domain", reason);
     let reason = "requires --redirect-http 80 with --tls-client-ca: the authority has no client certificate, so \
                   it cannot check the names over TLS";
-    let is_unreachable = tls.client_authorities.is_some() && tls.redirect_http.is_none();
+    let is_unreachable = tls.needs_client_certificate() && tls.redirect_http.is_none();
     findings.problem_if(is_unreachable, "acme-domain", reason);
 }

@@ -35,6 +35,9 @@ group! {
         => "Restart quotas after this time, such as 24h (at midnight UTC); 0 never does.";
     enforce_type: bool = value::boolean, "grants-enforce-type", Switch, "false", Protects
         => "Reject uploads that declare another media type than was granted.";
+    client_certificates: bool = value::boolean, "grants-client-certificates", Switch, "false"
+        => "Authenticate by client certificates (--tls-client-ca): the subject is the common name, or else the first \
+            URI, e-mail address or host name of the certificate.";
     allowed_origins: Vec<String> = grants::origins,
         "grants-allowed-origins", List("ORIGINS"), "", MayBeEmpty
         => "Other origins whose pages may send requests with cookies and read responses, \

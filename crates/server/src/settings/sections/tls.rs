@@ -1,16 +1,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use landfall_http::{CertificateFiles, TlsFiles, TlsMode};
+use landfall_http::{CertificateFiles, ClientAuth, TlsFiles, TlsMode};
 
-use super::Acme;
 use super::table::group;
+use super::{Acme, Settings};
 use crate::settings::value;
 
 const MODES: &[(&str, TlsMode)] = &[
     ("tls12", TlsMode::Tls12),
     ("tls12-strong", TlsMode::Tls12Strong),
     ("tls13", TlsMode::Tls13),
+];
+const CLIENT_AUTH: &[(&str, ClientAuth)] = &[
+    ("required", ClientAuth::Required),
+    ("optional", ClientAuth::Optional),
 ];
 
 group! {
@@ -31,6 +35,9 @@ group! {
     client_authorities: Option<PathBuf> = value::path_or_none,
         "tls-client-ca", Text("FILE"), "", Protects, Reloads
         => "Accept only clients with a certificate that an authority in this file (PEM) issued.";
+    client_auth: ClientAuth = |v| value::choice(v, CLIENT_AUTH),
+        "tls-client-auth", Text("required|optional"), "required", Protects, Reloads
+        => "Whether clients need a certificate of --tls-client-ca. With optional, clients without one are accepted, too.";
     redirect_http: Option<u16> = value::optional(value::port), "redirect-http", Number("PORT"), ""
         => "Listen on this port, too, and redirect its requests to HTTPS.";
     http3: bool = value::boolean, "http3", Switch, "false"
@@ -41,21 +48,33 @@ group! {
 }
 
 impl Tls {
-    /// Returns the files to read; `None` without TLS, and if an ACME authority issues the certificate.
-    pub fn files(&self) -> Option<TlsFiles> {
-        let pairs = self.certificates.iter().zip(&self.keys);
+    /// Returns whether the server serves HTTPS.
+    pub fn is_on(&self) -> bool {
+        !self.certificates.is_empty() || self.acme.is_on()
+    }
+
+    /// Returns whether clients without a certificate, such as an authority that validates names, are rejected.
+    pub fn needs_client_certificate(&self) -> bool {
+        self.client_authorities.is_some() && self.client_auth == ClientAuth::Required
+    }
+}
+
+impl Settings {
+    /// Returns the files to read; `None` without TLS.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        let tls = &self.tls;
+        let pairs = tls.certificates.iter().zip(&tls.keys);
         let pairs = pairs.map(|(chain, key)| CertificateFiles {
             chain: chain.clone(),
             key: key.clone(),
         });
-        (!self.certificates.is_empty()).then(|| TlsFiles {
-            certificates: pairs.collect(),
-            client_authorities: self.client_authorities.clone(),
+        tls.is_on().then(|| TlsFiles {
+            certificates: match tls.acme.is_on() {
+                true => vec![self.acme_files()],
+                false => pairs.collect(),
+            },
+            client_authorities: tls.client_authorities.clone(),
+            client_auth: tls.client_auth,
         })
-    }
-
-    /// Returns whether the server serves HTTPS.
-    pub fn is_on(&self) -> bool {
-        !self.certificates.is_empty() || self.acme.is_on()
     }
 }

@@ -119,6 +119,18 @@ fn tls_needs_a_certificate_and_a_key() {
             "no effect without --tls-certificate",
         ),
         (
+            &[
+                "-tls-certificate=/c",
+                "-tls-key=/k",
+                "-tls-client-auth=optional",
+            ],
+            "no effect without --tls-client-ca",
+        ),
+        (
+            &["-grants", "-grants-client-certificates"],
+            "requires --tls-client-ca",
+        ),
+        (
             &["-tls-certificate=/c", "-tls-key=/k", "-unix-sock=/s"],
             "no effect with --unix-sock",
         ),

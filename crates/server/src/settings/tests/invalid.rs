@@ -91,6 +91,15 @@ const TABLE: &[Row] = &[
     ("tls-mode", HTTPS, WORD),
     ("tls-client-ca", HTTPS, FILE),
     (
+        "tls-client-auth",
+        &[
+            "-tls-certificate={file}",
+            "-tls-key={file}",
+            "-tls-client-ca={file}",
+        ],
+        WORD,
+    ),
+    (
         "redirect-http",
         HTTPS,
         &["", "x", "-1", "65536", "1.5", "8080"],
@@ -375,6 +384,16 @@ const TABLE: &[Row] = &[
     ("grants-quota", GRANTS, SIZE),
     ("grants-quota-period", GRANTS, SPAN_OR_NONE),
     ("grants-enforce-type", GRANTS, SWITCH),
+    (
+        "grants-client-certificates",
+        &[
+            "-grants",
+            "-tls-certificate={file}",
+            "-tls-key={file}",
+            "-tls-client-ca={file}",
+        ],
+        SWITCH,
+    ),
     (
         "grants-jwt-keys",
         JWT,
