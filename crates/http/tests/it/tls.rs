@@ -129,7 +129,10 @@ pub(crate) async fn wrap(
     TlsConnector::from(config.into()).connect(name, tcp).await
 }
 
-pub(crate) async fn connect(server: &Server, config: ClientConfig) -> Client<TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    server: &Server,
+    config: impl Into<Arc<ClientConfig>>,
+) -> Client<TlsStream<TcpStream>> {
     Client::new(handshake(server, config, "a.example").await.unwrap())
 }
 
