@@ -75,6 +75,18 @@ impl Pebble {
         format!("https://localhost:{}/dir", self.port)
     }
 
+    /// The port of the directory.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The certificate and the key (PEM) of the directory, for a proxy on `localhost`.
+    #[must_use]
+    pub fn server_files(&self) -> [PathBuf; 2] {
+        ["server.pem", "server.key"].map(|name| self.folder.path().join(name))
+    }
+
     /// The authority (PEM) of the directory's own certificate.
     #[must_use]
     pub fn authority(&self) -> PathBuf {

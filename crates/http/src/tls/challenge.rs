@@ -51,9 +51,11 @@ impl ChallengeCertificates {
         {
             let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
             let chain = vec![CertificateDer::from(certificate)];
-            let key = CertifiedKey::from_der(chain, key, &provider);
+            let key = provider.key_provider.load_private_key(key);
             let key = key.map_err(|error| format!("{name}: {error}"))?;
-            by_name.insert(name.to_ascii_lowercase(), Arc::new(key));
+            // Not compared with the certificate, whose critical extension rustls does not know.
+            let certified = CertifiedKey::new(chain, key);
+            by_name.insert(name.to_ascii_lowercase(), Arc::new(certified));
         }
         *self.0.write() = by_name;
         Ok(())

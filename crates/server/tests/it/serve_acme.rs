@@ -20,14 +20,14 @@ use crate::serve_harness::{
 type HttpsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
 
 /// In seconds.
-const YEAR: u32 = 365 * 24 * 3600;
+pub(crate) const YEAR: u32 = 365 * 24 * 3600;
 
 /// Longer than the interval at which servers look for a new certificate.
-const SETTLED: Duration = Duration::from_secs(3);
+pub(crate) const SETTLED: Duration = Duration::from_secs(3);
 
 /// The ports of a server.
 #[derive(Clone, Copy)]
-struct Ports {
+pub(crate) struct Ports {
     http: u16,
     https: u16,
 }
@@ -38,7 +38,7 @@ impl Ports {
         Self { http, https }
     }
 
-    fn https(self) -> SocketAddr {
+    pub(crate) fn https(self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.https).into()
     }
 
@@ -48,25 +48,28 @@ impl Ports {
 }
 
 /// An authority and the settings of a server.
-struct Site {
-    pebble: Pebble,
-    ports: Ports,
+pub(crate) struct Site {
+    pub(crate) pebble: Pebble,
+    pub(crate) directory: String,
+    pub(crate) ports: Ports,
     dir: tempfile::TempDir,
 }
 
 impl Site {
     /// Certificates are valid for some seconds.
-    fn new(validity: u32) -> Self {
+    pub(crate) fn new(validity: u32) -> Self {
         let ports = Ports::new();
+        let pebble = Pebble::start(ports.http, ports.https, validity);
         Self {
-            pebble: Pebble::start(ports.http, ports.https, validity),
+            directory: pebble.directory(),
+            pebble,
             ports,
             dir: tempfile::tempdir().unwrap(),
         }
     }
 
     /// Starts a server with HTTP, for HTTP-01.
-    fn start(&self, args: &[&str]) -> Landfall {
+    pub(crate) fn start(&self, args: &[&str]) -> Landfall {
         let redirect = format!("-redirect-http={}", self.ports.http);
         let args: Vec<_> = args.iter().copied().chain([&*redirect]).collect();
         self.start_with(self.ports, self.dir.path(), "landfall.test", &args)
@@ -87,7 +90,7 @@ impl Site {
     fn flags(&self, names: &str) -> [String; 3] {
         [
             format!("-acme-domain={names}"),
-            format!("-acme-directory={}", self.pebble.directory()),
+            format!("-acme-directory={}", self.directory),
             format!("-acme-ca={}", self.pebble.authority().display()),
         ]
     }
@@ -100,7 +103,7 @@ impl Site {
     }
 
     /// The authority of all certificates, until Pebble is restarted.
-    fn roots(&self) -> Vec<CertificateDer<'static>> {
+    pub(crate) fn roots(&self) -> Vec<CertificateDer<'static>> {
         let own = CertificateDer::from_pem_file(self.pebble.authority()).unwrap();
         let management = (Ipv4Addr::LOCALHOST, self.pebble.management_port()).into();
         let (mut client, _) = connect(management, "localhost", &[own]).unwrap();
@@ -112,7 +115,7 @@ impl Site {
 }
 
 /// Returns the server's certificate, too.
-fn connect(
+pub(crate) fn connect(
     address: SocketAddr,
     name: &'static str,
     roots: &[CertificateDer<'static>],
@@ -156,7 +159,7 @@ fn http_01_obtains_a_certificate() {
 
     let server = site.start(&[]);
     server.says("no certificate yet; TLS handshakes fail until one is obtained");
-    server.says("method=\"HTTP-01\"");
+    server.says("method=HTTP-01");
     server.says("certificate in use");
     let (mut client, _) = connect(site.ports.https(), "landfall.test", &site.roots()).unwrap();
     let bytes = content(1, MIB);
@@ -200,13 +203,20 @@ fn http_01_obtains_a_certificate() {
 fn tls_alpn_01_obtains_a_certificate_without_a_plain_port() {
     let site = Site::new(YEAR);
     let names = "landfall.test,uploads.landfall.test";
-    let server = site.start_with(site.ports, site.dir.path(), names, &[]);
-    server.says("method=\"TLS-ALPN-01\"");
+    let server = site.start_with(site.ports, site.dir.path(), names, &["-http3"]);
+    server.says("method=TLS-ALPN-01");
     server.says("certificate in use");
+    let roots = site.roots();
     for name in ["landfall.test", "uploads.landfall.test"] {
-        let (mut client, _) = connect(site.ports.https(), name, &site.roots()).unwrap();
+        let (mut client, _) = connect(site.ports.https(), name, &roots).unwrap();
         assert_eq!(client.ask(Request::get("/healthz")).status, 200);
     }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let endpoint = crate::serve_http3::endpoint(&roots[0]);
+        let connection = endpoint.connect(site.ports.https(), "landfall.test");
+        connection.unwrap().await.unwrap();
+    });
     server.stop();
 }
 
@@ -217,7 +227,7 @@ fn another_challenge_type_is_tried() {
     site.ports.http = free_port();
     let server = site.start(&[]);
     server.says("HTTP-01 of landfall.test failed");
-    server.says("method=\"TLS-ALPN-01\"");
+    server.says("method=TLS-ALPN-01");
     server.says("certificate in use");
     connect(site.ports.https(), "landfall.test", &site.roots()).unwrap();
     server.stop();
@@ -355,7 +365,7 @@ fn processes_with_one_state_directory_order_once() {
     let (ports, dir) = (Ports::new(), tempfile::tempdir().unwrap());
     let state = format!("-state-dir={}", site.dir.path().join(".landfall").display());
     let second = site.start_with(ports, dir.path(), "landfall.test", &[&state]);
-    for (server, ports) in [(&first, site.ports), (&second, ports)] {
+    for ports in [site.ports, ports] {
         let roots = site.roots();
         eventually("there is no certificate", || {
             connect(ports.https(), "landfall.test", &roots).is_ok()

@@ -24,7 +24,7 @@ struct Client {
     quic: quinn::Connection,
 }
 
-fn endpoint(certificate: &CertificateDer<'static>) -> Endpoint {
+pub(crate) fn endpoint(certificate: &CertificateDer<'static>) -> Endpoint {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
