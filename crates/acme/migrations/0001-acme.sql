@@ -2,7 +2,7 @@
 CREATE TABLE acme_certificates (
     id TEXT PRIMARY KEY,
     account TEXT,
-    -- Key and chain in PEM.
+    -- Chain and key in PEM.
     certificate TEXT,
     -- Those that all nodes answer now, as JSON.
     challenges TEXT NOT NULL,

@@ -63,7 +63,7 @@ impl Orders<'_> {
         Ok(account)
     }
 
-    /// Obtains a certificate, and returns its key and chain in PEM.
+    /// Obtains a certificate, and returns its chain and key in PEM.
     pub(crate) async fn order(
         &self,
         stored: &Stored,
@@ -95,7 +95,8 @@ impl Orders<'_> {
         validated?;
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&POLL).await?;
-        Ok(key + &chain)
+        // The key last, so that a torn file is not usable.
+        Ok(format!("{}\n{key}", chain.trim_end()))
     }
 
     async fn validate(&self, order: &mut Order, method: ChallengeMethod) -> Result<(), OrderError> {

@@ -15,7 +15,7 @@ const LOCK: &str = "lock";
 
 /// A folder of one ACME directory, which processes of one machine may share.
 ///
-/// Files are replaced atomically, and only their owner can read them. Key and chain are in one file, so that
+/// Files are replaced atomically, and only their owner can read them. Chain and key are in one file, so that
 /// they always belong together.
 #[derive(Clone, Debug)]
 pub struct FolderStore {

@@ -18,7 +18,7 @@ pub use crate::error::StoreError;
 pub struct Stored {
     /// The account's URL and key, as JSON.
     pub account: Option<String>,
-    /// Key and chain in PEM.
+    /// Chain and key in PEM.
     pub certificate: Option<String>,
     /// Challenges that are answered now.
     pub challenges: Vec<Challenge>,
