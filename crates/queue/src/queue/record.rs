@@ -9,17 +9,20 @@ use landfall_database::{
 use super::{JobEnd, MINUTE, QueueError};
 use crate::{Job, JobEvent, JobEventKind, JobId, JobState};
 
-/// As they are read and written. The first [`FIXED`] never change.
+/// As they are read and written. The first [`FIXED`] never change, the last [`BINDING`] only when an upload is bound.
 pub(super) const COLUMNS: &str = "number, subject, request_id, filename, filename_key, filetype, \
      request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, \
-     state, reason, size, upload_offset, rate, rate_measured_at, upload_id, upload_fingerprint, \
-     node, prepared_end, reserved_bytes, etag, started_at, updated_at, updated_minute, ended_at";
-const TYPES: [&str; 28] = [
+     state, reason, size, upload_offset, rate, rate_measured_at, node, prepared_end, \
+     reserved_bytes, etag, started_at, updated_at, updated_minute, ended_at, \
+     upload_id, upload_fingerprint";
+const TYPES: [&str; FIXED + CHANGING] = [
     "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT",
     "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
-    "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+    "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
 ];
 const FIXED: usize = 12;
+const CHANGING: usize = 16;
+const BINDING: usize = 2;
 /// In bytes; index entries of PostgreSQL are limited to 2704 bytes.
 pub(super) const MAX_ID_LEN: usize = 1024;
 const FILENAME_KEY_CHARS: usize = 128;
@@ -97,10 +100,9 @@ impl Record {
         })
     }
 
-    fn values(&self) -> [Value; 28] {
+    fn fixed_values(&self) -> [Value; FIXED] {
         let job = &self.job;
         let filename_key = job.filename.as_deref().map(filename_key);
-        let moment = |at: Option<SystemTime>| Value::from(at.map(unix_millis));
         [
             job.id.0.into(),
             text(job.subject.as_deref()),
@@ -114,14 +116,19 @@ impl Record {
             self.quota_period.into(),
             unix_millis(job.created_at).into(),
             unix_millis(job.expires_at).into(),
+        ]
+    }
+
+    fn changing_values(&self) -> [Value; CHANGING] {
+        let job = &self.job;
+        let moment = |at: Option<SystemTime>| Value::from(at.map(unix_millis));
+        [
             state_number(job.state).into(),
             text(job.reason.as_deref()),
             number(job.size),
             signed(job.offset).into(),
             signed(job.rate).into(),
             self.rate_measured_at.into(),
-            text(job.upload_id.as_deref()),
-            text(self.upload_fingerprint.as_deref()),
             text(job.node.as_deref()),
             self.prepared_end.as_ref().and_then(format_end).into(),
             signed(self.reserved_bytes).into(),
@@ -130,29 +137,51 @@ impl Record {
             unix_millis(job.updated_at).into(),
             (unix_millis(job.updated_at) / MINUTE).into(),
             moment(job.ended_at),
+            text(job.upload_id.as_deref()),
+            text(self.upload_fingerprint.as_deref()),
         ]
     }
 }
 
 pub(super) fn insert(records: &[&Record]) -> Statement {
     let head = format!("INSERT INTO queue_jobs ({COLUMNS}) SELECT * FROM");
-    let rows = records.iter().map(|record| record.values());
+    let rows = records.iter().map(|record| {
+        let mut values = record.fixed_values().into_iter();
+        let mut changing = record.changing_values().into_iter();
+        std::array::from_fn(|_| {
+            values
+                .next()
+                .or_else(|| changing.next())
+                .unwrap_or(Value::NullText)
+        })
+    });
     Statement::from_rows(&head, rows, TYPES, "")
 }
 
+/// Updates the jobs whose uploads were bound.
+pub(super) fn update_bound(records: &[&Record]) -> Statement {
+    update_columns::<{ 1 + CHANGING }>(records)
+}
+
+/// Updates other jobs. Setting an indexed column rewrites the index, even with the same value.
 pub(super) fn update(records: &[&Record]) -> Statement {
-    let columns = COLUMNS.split(", ").skip(FIXED).enumerate();
+    update_columns::<{ 1 + CHANGING - BINDING }>(records)
+}
+
+/// `N` - 1 columns, by their number.
+fn update_columns<const N: usize>(records: &[&Record]) -> Statement {
+    let columns = COLUMNS.split(", ").skip(FIXED).take(N - 1).enumerate();
     let changes: Vec<_> = columns
         .map(|(at, column)| format!("{column} = v.column{}", at + 2))
         .collect();
     let head = format!("UPDATE queue_jobs SET {} FROM", changes.join(", "));
-    let mut types = ["BIGINT"; 17];
+    let mut types = ["BIGINT"; N];
     for (changing, of_column) in types[1..].iter_mut().zip(&TYPES[FIXED..]) {
         *changing = of_column;
     }
     let rows = records.iter().map(|record| {
-        let mut changing = record.values().into_iter().skip(FIXED);
-        std::array::from_fn::<_, 17, _>(|at| match at {
+        let mut changing = record.changing_values().into_iter();
+        std::array::from_fn::<_, N, _>(|at| match at {
             0 => record.job.id.0.into(),
             _ => changing.next().unwrap_or(Value::NullText),
         })

@@ -8,7 +8,7 @@ use super::{
     MINUTE, QueueError,
     numbers::{self, Sequence},
     record::{self, number, text},
-    unit_of_work::{NewEvent, Part, UnitOfWork, Usage},
+    unit_of_work::{LoadedJob, NewEvent, Part, UnitOfWork, Usage},
 };
 use crate::{Job, JobEventKind};
 
@@ -16,15 +16,24 @@ const MAX_TOKENS: i64 = 5;
 
 impl UnitOfWork<'_> {
     pub(super) async fn save(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
-        let (new, old): (Vec<_>, Vec<_>) = self
-            .jobs
-            .values()
-            .filter(|loaded| loaded.loaded_as.is_none() || loaded.is_changed)
-            .partition(|loaded| loaded.loaded_as.is_none());
-        let new: Vec<_> = new.iter().map(|loaded| &loaded.record).collect();
-        let old: Vec<_> = old.iter().map(|loaded| &loaded.record).collect();
+        let (mut new, mut bound, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for loaded in self.jobs.values() {
+            match loaded {
+                LoadedJob {
+                    loaded_as: None, ..
+                } => new.push(&loaded.record),
+                LoadedJob { is_bound: true, .. } => bound.push(&loaded.record),
+                LoadedJob {
+                    is_changed: true, ..
+                } => others.push(&loaded.record),
+                _ => {}
+            }
+        }
         transaction.execute_parts(&new, record::insert).await?;
-        transaction.execute_parts(&old, record::update).await?;
+        transaction
+            .execute_parts(&bound, record::update_bound)
+            .await?;
+        transaction.execute_parts(&others, record::update).await?;
         self.save_tokens(transaction).await?;
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;

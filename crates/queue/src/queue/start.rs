@@ -36,11 +36,9 @@ impl UnitOfWork<'_> {
             if let Some(length) = start.length {
                 self.set_size(number, length);
             }
-            let Some(record) = self.change(number) else {
+            if !self.bind(number, &start.upload, &start.fingerprint) {
                 return StartOutcome::NotFound;
-            };
-            record.job.upload_id = Some(start.upload.to_string());
-            record.upload_fingerprint = Some(start.fingerprint.clone());
+            }
         }
         self.mark_started(number);
         self.extra_statements.extend(start.extra_statement.clone());

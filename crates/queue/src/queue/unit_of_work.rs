@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use landfall::upload::UploadId;
 use landfall_database::{Statement, from_unix_millis, signed};
 
 use super::{
@@ -58,6 +59,8 @@ pub(super) struct LoadedJob {
     /// `None` for a new job.
     pub(super) loaded_as: Option<(JobState, u64)>,
     pub(super) is_changed: bool,
+    /// To another upload than it was loaded with.
+    pub(super) is_bound: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +162,7 @@ impl<'a> UnitOfWork<'a> {
             record,
             loaded_as,
             is_changed: false,
+            is_bound: false,
         });
     }
 
@@ -172,6 +176,19 @@ impl<'a> UnitOfWork<'a> {
         loaded.is_changed = true;
         loaded.record.job.updated_at = now;
         Some(&mut loaded.record)
+    }
+
+    /// Returns whether there is such a job.
+    pub(super) fn bind(&mut self, number: i64, upload: &UploadId, fingerprint: &str) -> bool {
+        let Some(record) = self.change(number) else {
+            return false;
+        };
+        record.job.upload_id = Some(upload.to_string());
+        record.upload_fingerprint = Some(fingerprint.to_owned());
+        if let Some(loaded) = self.jobs.get_mut(&number) {
+            loaded.is_bound = true;
+        }
+        true
     }
 
     pub(super) fn add(&mut self, mut record: Record) -> Job {

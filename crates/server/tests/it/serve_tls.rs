@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use crate::grants_harness::add_key;
 use crate::serve_harness::{
     Client, Landfall, MIB, Request, TIMEOUT, content, eventually, program, run,
 };
@@ -376,10 +377,13 @@ fn client_certificates_authenticate_for_grants() {
     let mut backend = connect_with(address, &https.certificate, Some((&own, &key))).unwrap();
     let granted = backend.ask(grant());
     assert_eq!(granted.status, 201, "{}", granted.text());
+    let key = add_key(https.server.dir(), &["backend", "--subject=backend"]);
+    let list = Request::get("/uploadjobs").with("Authorization", format!("Bearer {key}"));
+    let jobs = https.client().ask(list);
     assert!(
-        granted.text().contains(r#""subject":"backend""#),
+        jobs.text().contains(r#""request_id":"1""#),
         "{}",
-        granted.text()
+        jobs.text()
     );
     let foreign = backend.ask(grant().with("Origin", "https://evil.example"));
     assert_eq!(foreign.status, 403, "{}", foreign.text());
