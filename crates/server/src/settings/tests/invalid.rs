@@ -108,7 +108,7 @@ const TABLE: &[Row] = &[
     ("hsts", HTTPS, SPAN_OR_NONE),
     (
         "acme-domain",
-        &["-acme-directory=https://localhost/dir"],
+        ALONE,
         &[
             "",
             " , ",

@@ -443,6 +443,7 @@ fn report_is_an_equivalent_file() {
             "tls-key",
             "tls-client-ca",
             "tls-client-auth",
+            "grants-client-certificates",
             "hsts",
             "acme-domain",
             "proxy-protocol",
