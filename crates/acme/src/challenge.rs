@@ -19,17 +19,17 @@ pub enum ChallengeMethod {
 }
 
 impl ChallengeMethod {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Http01 => "HTTP-01",
-            Self::TlsAlpn01 => "TLS-ALPN-01",
-        }
-    }
-
     pub(crate) const fn port(self) -> u16 {
         match self {
             Self::Http01 => 80,
             Self::TlsAlpn01 => 443,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "HTTP-01",
+            Self::TlsAlpn01 => "TLS-ALPN-01",
         }
     }
 }

@@ -92,6 +92,9 @@ impl HttpClient for Client {
             ) {
                 *client.retry_at.lock() = retry_at(&parts.headers, SystemTime::now());
             }
+            if is_foreign_error(parts.status, &parts.headers) {
+                return Err(format!("it responded {}", parts.status));
+            }
             let body = Box::new(body);
             Ok(BytesResponse { parts, body })
         };
@@ -104,6 +107,14 @@ impl HttpClient for Client {
             })
         })
     }
+}
+
+/// Of a proxy or load balancer: ACME errors are problem documents (RFC 8555 section 6.7).
+fn is_foreign_error(status: StatusCode, headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let is_problem =
+        kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
+    (status.is_client_error() || status.is_server_error()) && !is_problem
 }
 
 /// The last cause, such as "connection refused".
@@ -124,6 +135,20 @@ fn retry_at(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_a_proxy_are_not_parsed() {
+        let is_foreign = |status, kind: &'static str| {
+            let kind = [(header::CONTENT_TYPE, kind.parse().unwrap())];
+            is_foreign_error(status, &HeaderMap::from_iter(kind))
+        };
+        assert!(is_foreign(StatusCode::BAD_GATEWAY, "text/html"));
+        assert!(!is_foreign(
+            StatusCode::BAD_REQUEST,
+            "application/problem+json"
+        ));
+        assert!(!is_foreign(StatusCode::OK, "application/json"));
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use landfall_http::Tls;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 pub use self::challenge::{Challenge, ChallengeMethod, Challenges};
 use self::client::Client;
@@ -32,6 +32,9 @@ use self::store::POLL_INTERVAL;
 pub use self::store::{
     CertificateStore, DatabaseStore, FolderStore, OrderLease, StoreError, Stored, migrate,
 };
+
+/// How often a process tries to replace the one with the lease, which may have stopped.
+const ACQUIRE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// An unreachable database is logged this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
@@ -121,17 +124,23 @@ impl Acme {
     /// Dropped, the lease is released; an order that has started is lost.
     pub async fn run(self, tls: Tls) {
         let mut renewal = Renewal::new(&self, &tls);
-        let mut logged: Option<tokio::time::Instant> = None;
+        let (mut acquired, mut logged) = (None, None);
+        let is_over = |time: Option<Instant>, span| time.is_none_or(|time| time.elapsed() >= span);
         loop {
-            let outcome = match self.store.acquire().await {
+            let mut lease = Ok(None);
+            if is_over(acquired, ACQUIRE_INTERVAL) {
+                acquired = Some(Instant::now());
+                lease = self.store.acquire().await;
+            }
+            let outcome = match lease {
                 Ok(Some(lease)) => renewal.lead(&*lease).await,
                 Ok(None) => renewal.follow().await,
                 Err(error) => Err(error),
             };
             if let Err(error) = outcome
-                && logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL)
+                && is_over(logged, LOG_INTERVAL)
             {
-                logged = Some(tokio::time::Instant::now());
+                logged = Some(Instant::now());
                 tracing::error!(%error, "certificates cannot be renewed; the earlier one stays in force");
             }
             sleep(POLL_INTERVAL).await;

@@ -91,7 +91,9 @@ impl Orders<'_> {
         }
         let mut order = order?;
         let validated = self.validate(&mut order, method).await;
-        self.publish(&[]).await?;
+        if let Err(error) = self.publish(&[]).await {
+            tracing::warn!(%error, "failed to remove ACME challenges; the next order replaces them");
+        }
         validated?;
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&POLL).await?;

@@ -220,6 +220,8 @@ impl<'a> Renewal<'a> {
         let orders = self.orders();
         let order = orders.order(stored, &settings.names, method, replaces);
         let ordered = timeout(ORDER_TIMEOUT, order).await;
+        // One that timed out has not removed its own.
+        let _ = self.acme.challenges.replace(&[]);
         let ordered = match ordered.unwrap_or(Err(OrderError::Timeout)) {
             Ok(pem) => self.store(&pem).await,
             Err(error) => Err(error),

@@ -1,7 +1,10 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use landfall_database::{Connections, DatabaseError, Migration, RowLease, RowLeases, Statement};
+
+use tokio::sync::OnceCell;
 
 use super::{CertificateStore, OrderLease, StoreError, Stored};
 use crate::challenge::Challenge;
@@ -30,6 +33,7 @@ pub struct DatabaseStore {
     connections: Connections,
     leases: RowLeases,
     id: String,
+    has_row: Arc<OnceCell<()>>,
 }
 
 impl DatabaseStore {
@@ -40,7 +44,16 @@ impl DatabaseStore {
             leases: RowLeases::new(connections.clone(), "acme_certificates", LEASE_TTL),
             connections,
             id: directory.to_owned(),
+            has_row: Arc::default(),
         }
+    }
+
+    async fn create_row(&self) -> Result<(), StoreError> {
+        migrate(&self.connections).await?;
+        let insert = "INSERT INTO acme_certificates (id, challenges, lease_expires_at) \
+                      VALUES ($1, '[]', 0) ON CONFLICT (id) DO NOTHING";
+        let insert = Statement::new(insert).with(&*self.id);
+        self.execute(insert).await
     }
 
     async fn update(&self, column: &str, value: &str) -> Result<(), StoreError> {
@@ -61,11 +74,7 @@ impl DatabaseStore {
 impl CertificateStore for DatabaseStore {
     async fn acquire(&self) -> Result<Option<Box<dyn OrderLease>>, StoreError> {
         // The database may have been unavailable at the start.
-        migrate(&self.connections).await?;
-        let insert = "INSERT INTO acme_certificates (id, challenges, lease_expires_at) \
-                      VALUES ($1, '[]', 0) ON CONFLICT (id) DO NOTHING";
-        let insert = Statement::new(insert).with(&*self.id);
-        self.execute(insert).await?;
+        self.has_row.get_or_try_init(|| self.create_row()).await?;
         let lease = self.leases.acquire(&self.id).await?;
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn OrderLease>))
     }

@@ -120,14 +120,25 @@ pub(crate) fn connect(
     name: &'static str,
     roots: &[CertificateDer<'static>],
 ) -> std::io::Result<(HttpsClient, CertificateDer<'static>)> {
+    connect_with(address, name, roots, &["http/1.1"])
+}
+
+fn connect_with(
+    address: SocketAddr,
+    name: &'static str,
+    roots: &[CertificateDer<'static>],
+    protocols: &[&str],
+) -> std::io::Result<(HttpsClient, CertificateDer<'static>)> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(roots.iter().cloned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(store)
         .with_no_client_auth();
+    let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+    config.alpn_protocols = protocols.collect();
     let name = ServerName::try_from(name).unwrap();
     let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut tcp = TcpStream::connect(address)?;
@@ -211,6 +222,9 @@ fn tls_alpn_01_obtains_a_certificate_without_a_plain_port() {
         let (mut client, _) = connect(site.ports.https(), name, &roots).unwrap();
         assert_eq!(client.ask(Request::get("/healthz")).status, 200);
     }
+    // Only while a name is validated.
+    let validation = connect_with(site.ports.https(), "landfall.test", &roots, &["acme-tls/1"]);
+    assert!(validation.is_err());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let endpoint = crate::serve_http3::endpoint(&roots[0]);
@@ -243,7 +257,7 @@ fn renewal_leaves_uploads_alone() {
     let bytes = content(2, MIB);
     let path = running.create(MIB);
     running.begin(Request::patch(&path, 0), MIB);
-    running.send(&bytes[..1000]);
+    let mut sent = 0;
     let end = std::time::Instant::now() + TIMEOUT;
     loop {
         let (_, current) = connect(site.ports.https(), "landfall.test", &roots).unwrap();
@@ -251,11 +265,14 @@ fn renewal_leaves_uploads_alone() {
             break;
         }
         assert!(std::time::Instant::now() < end, "{}", server.log());
-        running.send(&[]);
+        running.send(&bytes[sent..sent + 100]);
+        sent += 100;
         thread::sleep(Duration::from_millis(100));
     }
-    running.send(&bytes[1000..]);
+    running.send(&bytes[sent..]);
     assert_eq!(running.answer().status, 204);
+    let (mut client, _) = connect(site.ports.https(), "landfall.test", &roots).unwrap();
+    client.holds(&path, &bytes);
     server.stop();
 }
 
