@@ -36,7 +36,7 @@ impl ChallengeMethod {
 
 /// A challenge that is answered now, by all nodes.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
-pub struct Challenge {
+pub(crate) struct Challenge {
     pub(crate) name: String,
     pub(crate) token: String,
     /// The response: the token and the hash of the account's key.

@@ -5,7 +5,7 @@ use crate::challenge::ChallengeMethod;
 
 /// An error of the store of accounts and certificates.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {

@@ -25,13 +25,11 @@ use std::time::{Duration, SystemTime};
 use landfall_http::Tls;
 use tokio::time::{Instant, sleep};
 
-pub use self::challenge::{Challenge, ChallengeMethod, Challenges};
+pub use self::challenge::{ChallengeMethod, Challenges};
 use self::client::Client;
 use self::renewal::Renewal;
-use self::store::POLL_INTERVAL;
-pub use self::store::{
-    CertificateStore, DatabaseStore, FolderStore, OrderLease, StoreError, Stored, migrate,
-};
+use self::store::{CertificateStore, POLL_INTERVAL};
+pub use self::store::{DatabaseStore, FolderStore, migrate};
 
 /// How often a process tries to replace the one with the lease, which may have stopped.
 const ACQUIRE_INTERVAL: Duration = Duration::from_secs(10);

@@ -11,17 +11,17 @@ use async_trait::async_trait;
 pub use self::database::{DatabaseStore, migrate};
 pub use self::folder::FolderStore;
 use crate::challenge::Challenge;
-pub use crate::error::StoreError;
+pub(crate) use crate::error::StoreError;
 
 /// The stored values.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// The account's URL and key, as JSON.
-    pub account: Option<String>,
+    pub(crate) account: Option<String>,
     /// Chain and key in PEM.
-    pub certificate: Option<String>,
+    pub(crate) certificate: Option<String>,
     /// Challenges that are answered now.
-    pub challenges: Vec<Challenge>,
+    pub(crate) challenges: Vec<Challenge>,
 }
 
 impl fmt::Debug for Stored {
@@ -31,7 +31,7 @@ impl fmt::Debug for Stored {
 }
 
 /// The exclusive right to order certificates; it ends when dropped.
-pub trait OrderLease: fmt::Debug + Send + Sync {
+pub(crate) trait OrderLease: fmt::Debug + Send + Sync {
     /// Returns whether no other process can have acquired it.
     fn is_held(&self) -> bool;
 }
@@ -41,7 +41,7 @@ pub trait OrderLease: fmt::Debug + Send + Sync {
 /// # Errors
 /// All methods fail if the storage fails.
 #[async_trait]
-pub trait CertificateStore: fmt::Debug + Send + Sync {
+pub(crate) trait CertificateStore: fmt::Debug + Send + Sync {
     /// Acquires the lease; `None` if another process has it.
     async fn acquire(&self) -> Result<Option<Box<dyn OrderLease>>, StoreError>;
 

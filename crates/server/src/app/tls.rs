@@ -13,7 +13,7 @@ use landfall_http::{ChallengeCertificates, Shutdown, TlsFiles};
 
 use crate::{
     finding::{Finding, Report},
-    settings::{self, Loaded, Settings},
+    settings::{Loaded, Settings},
 };
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -137,7 +137,7 @@ pub(super) fn load(
 #[cfg(feature = "acme")]
 fn load_obtained(
     files: TlsFiles,
-    tls: &settings::Tls,
+    tls: &crate::settings::Tls,
     challenges: ChallengeCertificates,
 ) -> anyhow::Result<TlsConfig> {
     let names = tls.acme.domains.join(",");
