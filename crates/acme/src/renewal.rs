@@ -25,6 +25,9 @@ pub(crate) struct Renewal<'a> {
     /// The index of the challenge type that succeeded last, or is next.
     method: usize,
     retry_at: Option<Instant>,
+    /// Orders that succeeded, each within a day after another.
+    recent_orders: u32,
+    last_order: Option<Instant>,
     suggestion: Option<Suggestion>,
     was_damaged: bool,
 }
@@ -46,6 +49,8 @@ impl<'a> Renewal<'a> {
             failures: 0,
             method: 0,
             retry_at: None,
+            recent_orders: 0,
+            last_order: None,
             suggestion: None,
             was_damaged: false,
         }
@@ -209,14 +214,11 @@ impl<'a> Renewal<'a> {
         let method = self.method();
         let is_renewal = self.tls.config().expires().is_some();
         tracing::info!(names, method = method.name(), "ordering a certificate");
-        // Only an authority with renewal information knows the field.
-        let has_suggestion = self
-            .suggestion
-            .as_ref()
-            .is_some_and(|found| found.at.is_some());
-        let replaces = replaced
-            .and_then(|found| found.id)
-            .filter(|_| has_suggestion);
+        // Only an authority with renewal information knows the field, and it may be why an order failed.
+        let mut suggestions = self.suggestion.iter();
+        let can_replace = self.failures == 0 && suggestions.any(|found| found.at.is_some());
+        let replaces = replaced.and_then(|found| found.id);
+        let replaces = replaces.filter(|_| can_replace);
         let orders = self.orders();
         let order = orders.order(stored, &settings.names, method, replaces);
         let ordered = timeout(ORDER_TIMEOUT, order).await;
@@ -227,8 +229,17 @@ impl<'a> Renewal<'a> {
             Err(error) => Err(error),
         };
         let Err(error) = ordered else {
-            (self.failures, self.retry_at) = (0, None);
             AcmeStats::record(&self.acme.stats.last_success);
+            let now = Instant::now();
+            let last = self.last_order.replace(now);
+            let is_recent = last.is_some_and(|last| now - last < schedule::RECENT);
+            self.recent_orders = if is_recent {
+                self.recent_orders.saturating_add(1)
+            } else {
+                1
+            };
+            self.failures = 0;
+            self.retry_at = Some(now + schedule::pause(self.recent_orders));
             return Ok(());
         };
         AcmeStats::record(&self.acme.stats.last_failure);

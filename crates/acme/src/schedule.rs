@@ -58,6 +58,19 @@ pub(crate) fn retry_delay(
     }
 }
 
+/// The time in which several orders are suspicious.
+pub(crate) const RECENT: Duration = Duration::from_secs(24 * 3600);
+
+/// The time until the next order may start, after some that succeeded within [`RECENT`].
+///
+/// A clock that is wrong by a year, or an authority that always suggests a renewal, would use up rate limits.
+pub(crate) fn pause(recent_orders: u32) -> Duration {
+    match recent_orders.saturating_sub(2) {
+        0 => Duration::ZERO,
+        surplus => backoff(surplus, None, 0.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +107,12 @@ mod tests {
         assert_eq!([12, 40, u32::MAX].map(seconds), [86_400; 3]);
         assert_eq!(backoff(1, None, 1.0).as_secs(), 75);
         assert_eq!(backoff(40, None, 1.0), DAY);
+    }
+
+    #[test]
+    fn certificates_that_are_due_at_once_do_not_use_up_rate_limits() {
+        let seconds = [0, 1, 2, 3, 4, 20].map(|orders| pause(orders).as_secs());
+        assert_eq!(seconds, [0, 0, 0, 60, 120, 86_400]);
     }
 
     #[test]
