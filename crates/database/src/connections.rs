@@ -219,9 +219,9 @@ impl Connections {
     ///
     /// # Cancel safety
     /// May be dropped.
-    pub async fn look_up(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+    pub async fn read_by_index(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         match &self.pools {
-            Pools::Sqlite(file) => timeout(TIMEOUT, file.look_up(statement))
+            Pools::Sqlite(file) => timeout(TIMEOUT, file.read_by_index(statement))
                 .await
                 .unwrap_or(Err(DatabaseError::Timeout(TIMEOUT))),
             #[cfg(feature = "postgres")]

@@ -20,7 +20,10 @@ function executable() {
   return path
 }
 
-/** Starts a browser that ends with test `t`; `args` are further flags of Chromium's. */
+/**
+ * Starts a browser that ends with test `t`; `args` are further flags of Chromium's, without which it has no
+ * HTTP/3.
+ */
 export async function openBrowser(t, args = []) {
   const browser = await chromium.launch({
     executablePath: executable(),
@@ -29,7 +32,7 @@ export async function openBrowser(t, args = []) {
       '--headless',
       '--no-sandbox',
       '--disable-gpu',
-      '--disable-quic',
+      ...(args.includes('--enable-quic') ? [] : ['--disable-quic']),
       '--no-first-run',
       '--disable-background-networking',
       '--disable-component-update',
@@ -43,7 +46,8 @@ export async function openBrowser(t, args = []) {
 
 /**
  * A page of its own context that reports to test `t` what goes wrong inside.
- * `preflights` collects the CORS preflight requests that Chromium makes.
+ * `preflights` collects the CORS preflight requests that Chromium makes, `responses` the URL and version of HTTP
+ * (`http/1.1`, `h2`, `h3`) of each response.
  */
 export async function openPage(t, browser) {
   const context = await browser.newContext()
@@ -55,7 +59,11 @@ export async function openPage(t, browser) {
   session.on('Network.requestWillBeSent', ({ request }) => {
     if (request.headers['Access-Control-Request-Method']) preflights.push(request)
   })
-  return { page, preflights }
+  const responses = []
+  session.on('Network.responseReceived', ({ response }) => {
+    responses.push({ url: response.url, version: response.protocol })
+  })
+  return { page, preflights, responses }
 }
 
 /**

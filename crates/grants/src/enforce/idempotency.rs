@@ -18,7 +18,9 @@ pub(super) struct GrantKey {
     digest: String,
     is_part: bool,
     key: Option<UploadId>,
-    /// As read before the creation.
+    /// The job had an upload before this creation had the lease.
+    was_bound: bool,
+    /// As read with the lease.
     noted: Mutex<Option<UploadId>>,
 }
 
@@ -31,7 +33,20 @@ impl GrantKey {
             digest,
             is_part: upload.kind == UploadKind::Partial,
             key: UploadId::new(&format!("grant-{}", job.id)).ok(),
+            was_bound: job.upload_id.is_some(),
             noted: Mutex::default(),
+        }
+    }
+
+    async fn read_bound(&self) -> Result<Option<UploadId>, IdempotencyError> {
+        let bound = self.queue.bound_upload(self.job).await.map_err(failed)?;
+        match bound {
+            Some((_, digest)) if digest != self.digest => Err(lost(TokenRejection::Differs)),
+            Some((upload, _)) => {
+                *self.noted.lock() = Some(upload.clone());
+                Ok(Some(upload))
+            }
+            None => Ok(None),
         }
     }
 }
@@ -43,37 +58,36 @@ impl IdempotencyKey for GrantKey {
     }
 
     async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
-        if self.is_part {
-            // A grant covers several partial uploads, which cannot be distinguished.
-            return Ok(None);
-        }
-        let bound = self.queue.bound_upload(self.job).await.map_err(failed)?;
-        match bound {
-            Some((_, digest)) if digest != self.digest => Err(lost(TokenRejection::Differs)),
-            Some((upload, _)) => {
-                let mut noted = self.noted.lock();
-                *noted = Some(upload.clone());
-                Ok(Some(upload))
-            }
-            None => Ok(None),
+        // A grant covers several partial uploads, which cannot be distinguished. A job without an upload most
+        // likely still has none, and `store_id` notices if it has.
+        match self.is_part || !self.was_bound {
+            true => Ok(None),
+            false => self.read_bound().await,
         }
     }
 
-    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError> {
+        let noted = self.noted.lock().clone();
+        let has_read = self.was_bound || noted.is_some();
         let start = if self.is_part {
             StartRequest::part(upload.id.clone(), upload.length)
         } else {
-            let noted = self.noted.lock();
-            StartRequest::new(upload.id.clone(), upload.length, &*self.digest)
-                .replacing(noted.clone())
+            StartRequest::new(upload.id.clone(), upload.length, &*self.digest).replacing(noted)
         };
         let granted = self.granted;
-        match self.queue.start(self.job, start).await.map_err(failed)? {
-            StartOutcome::Bound => Ok(()),
+        let outcome = self.queue.start(self.job, start).await.map_err(failed)?;
+        let is_bound = matches!(outcome, StartOutcome::Bound);
+        if !is_bound
+            && !has_read
+            && !self.is_part
+            && let Some(other) = self.read_bound().await?
+        {
+            return Ok(Some(other));
+        }
+        match outcome {
+            StartOutcome::Bound => Ok(None),
             // The lease that serializes creations was lost; a retry finds the other upload.
-            StartOutcome::Other(other) => Err(IdempotencyError::Failed(
-                format!("the upload {other} was created under this grant meanwhile").into(),
-            )),
+            StartOutcome::Other(other) => Ok(Some(other)),
             StartOutcome::Expired => Err(lost(TokenRejection::TooLate)),
             StartOutcome::Ended(state) => Err(lost(TokenRejection::ended(state))),
             StartOutcome::Conflict => Err(lost(TokenRejection::Differs)),
@@ -97,7 +111,7 @@ impl IdempotencyKey for TrackedUploadKey {
         Ok(None)
     }
 
-    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError> {
         match self.0.track(upload).await {
             Ok(job) => {
                 upload.labels.insert(labels::JOB.into(), job.to_string());
@@ -105,7 +119,7 @@ impl IdempotencyKey for TrackedUploadKey {
             // Tracking is optional and must not prevent an upload.
             Err(error) => tracing::warn!(id = %upload.id, %error, "failed to track upload"),
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -58,7 +58,7 @@ pub struct TlsFiles {
     /// The first one that is valid for the name that a client asks for is used; the first one of all for
     /// other names, and for none.
     pub certificates: Vec<CertificateFiles>,
-    /// Authorities (PEM) of client certificates. With `None`, clients are not asked for one.
+    /// Authorities (PEM) of client certificates. With `None`, clients need and send none.
     pub client_authorities: Option<PathBuf>,
     /// Whether clients need a certificate of one of `client_authorities`.
     pub client_auth: ClientAuth,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{EventKind, TerminationReason},
-    hook::{ClientResponse, IdempotencyKey, Intent},
+    hook::{ClientResponse, IdempotencyError, IdempotencyKey, Intent},
     lease::Lease,
     request_body::RequestBody,
     store::StoreError,
@@ -38,14 +38,9 @@ pub(crate) struct Created {
     pub(crate) existed: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct IdempotentCreate {
-    key: Arc<dyn IdempotencyKey>,
-    _lease: Option<Lease>,
-}
-
-pub(super) enum KeyState {
-    New(Option<IdempotentCreate>),
+pub(super) enum Assigned {
+    /// With the lease of the key: while it is held, requests with the same key wait.
+    New(Option<Lease>),
     Exists(InspectOutcome),
 }
 
@@ -116,11 +111,10 @@ impl Engine {
             drop(self.transfer_permit().await?);
         }
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let key = match self.start_idempotent(key).await? {
-            KeyState::New(key) => key,
-            KeyState::Exists(found) => return Ok(Created::existing(found, reply)),
+        let key_lease = match self.assign_id(&mut upload, key).await? {
+            Assigned::New(lease) => lease,
+            Assigned::Exists(found) => return Ok(Created::existing(found, reply)),
         };
-        self.assign_id(&mut upload, key.as_ref()).await?;
         let body_length = if is_transfer { content_length } else { Some(0) };
         let permit = if is_transfer {
             Some(self.transfer_permit().await?)
@@ -134,7 +128,7 @@ impl Engine {
             let create = async move {
                 let upload = engine.composer.store().create(upload).await?;
                 // From here on, requests with the same idempotency key get the offset of this upload.
-                drop(key);
+                drop(key_lease);
                 Ok((upload, ()))
             };
             // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
@@ -161,7 +155,7 @@ impl Engine {
             let store = engine.composer.store();
             let created = store.create_append(upload, lease.fence());
             let (upload, append) = Self::while_held(&lease, created).await?;
-            drop(key);
+            drop(key_lease);
             Ok((upload, (append, lease)))
         };
         let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
@@ -259,43 +253,60 @@ impl Engine {
         Ok(created)
     }
 
-    pub(super) async fn start_idempotent(
+    /// Finds the upload of an earlier creation with the same key, or assigns the id of a new one.
+    pub(super) async fn assign_id(
         self: &Arc<Self>,
+        upload: &mut Upload,
         key: Option<Arc<dyn IdempotencyKey>>,
-    ) -> Result<KeyState, Error> {
+    ) -> Result<Assigned, Error> {
         let Some(key) = key else {
-            return Ok(KeyState::New(None));
+            self.composer.store().assign_id(upload).await?;
+            return Ok(Assigned::New(None));
         };
         let lease = match key.key() {
             Some(lock) => Some(self.lease(lock).await?),
             None => None,
         };
-        if let Some(id) = key.stored_id().await? {
-            match Box::pin(self.inspect(&None, &id)).await {
-                Ok(found) => return Ok(KeyState::Exists(found)),
-                Err(error)
-                    if matches!(
-                        error.problem().kind,
-                        ProblemKind::NotFound | ProblemKind::Rejected
-                    ) => {}
-                // A crash during creation leaves a damaged upload, which cannot be resumed.
-                Err(Error::Store(StoreError::Damaged { .. })) => {}
-                Err(error) => return Err(error),
+        let stored = key.stored_id().await?;
+        if let Some(found) = Box::pin(self.inspect_stored(stored)).await? {
+            return Ok(Assigned::Exists(found));
+        }
+        self.composer.store().assign_id(upload).await?;
+        let stored = key.store_id(upload).await?;
+        if stored.is_some() {
+            if let Some(found) = Box::pin(self.inspect_stored(stored)).await? {
+                return Ok(Assigned::Exists(found));
+            }
+            if let Some(other) = key.store_id(upload).await? {
+                let reason = format!("the upload {other} was created with this key meanwhile");
+                return Err(IdempotencyError::Failed(reason.into()).into());
             }
         }
-        Ok(KeyState::New(Some(IdempotentCreate { key, _lease: lease })))
+        Ok(Assigned::New(lease))
     }
 
-    pub(super) async fn assign_id(
-        &self,
-        upload: &mut Upload,
-        idempotent: Option<&IdempotentCreate>,
-    ) -> Result<(), Error> {
-        self.composer.store().assign_id(upload).await?;
-        if let Some(idempotent) = idempotent {
-            idempotent.key.store_id(upload).await?;
+    /// Returns `None` if its creation failed.
+    async fn inspect_stored(
+        self: &Arc<Self>,
+        stored: Option<UploadId>,
+    ) -> Result<Option<InspectOutcome>, Error> {
+        let Some(id) = stored else {
+            return Ok(None);
+        };
+        match self.inspect(&None, &id).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error)
+                if matches!(
+                    error.problem().kind,
+                    ProblemKind::NotFound | ProblemKind::Rejected
+                ) =>
+            {
+                Ok(None)
+            }
+            // A crash during creation leaves a damaged upload, which cannot be resumed.
+            Err(Error::Store(StoreError::Damaged { .. })) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     async fn roll_back_creation(

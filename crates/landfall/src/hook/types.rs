@@ -173,13 +173,15 @@ pub trait IdempotencyKey: fmt::Debug + Send + Sync + 'static {
     /// The creation fails.
     async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError>;
 
-    /// Stores the upload that will be created, replacing an earlier one.
+    /// Stores the upload that will be created, replacing one that [`stored_id`](Self::stored_id) returned.
     ///
-    /// Its id is final; labels may be added.
+    /// Its id is final; labels may be added. Returns `None`, or another upload that is stored for this key: then
+    /// nothing changes, and that upload is handled as if `stored_id` had returned it. An implementation that
+    /// expects none can thus return `None` from `stored_id` without looking.
     ///
     /// # Errors
     /// The creation fails.
-    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError>;
+    async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError>;
 }
 
 /// An error of an idempotency key; the creation fails.

@@ -1,5 +1,6 @@
 //! Idempotency keys, upload tokens, and removals.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -24,14 +25,24 @@ struct One {
     key: UploadId,
     noted: Noted,
     lost: bool,
+    /// Whether `stored_id` looks; otherwise `store_id` finds the other upload.
+    looks: bool,
+    /// By this creation.
+    found: Arc<AtomicBool>,
 }
 
 impl One {
     fn new() -> Self {
+        Self::with(true)
+    }
+
+    fn with(looks: bool) -> Self {
         Self {
             key: UploadId::new("one").unwrap(),
             noted: Noted::default(),
             lost: false,
+            looks,
+            found: Arc::default(),
         }
     }
 }
@@ -43,20 +54,25 @@ impl IdempotencyKey for One {
     }
 
     async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
-        Ok(self.noted.lock().unwrap().clone())
+        let noted = self.noted.lock().unwrap().clone();
+        Ok(noted.filter(|_| self.looks))
     }
 
-    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError> {
         if self.lost {
             return Err(IdempotencyError::lost(ClientResponse::text(
                 410, "too late",
             )));
         }
+        let noted = self.noted.lock().unwrap().clone();
+        if !self.looks && noted.is_some() && !self.found.swap(true, Relaxed) {
+            return Ok(noted);
+        }
         // Long enough for others to come in between, if they could.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         upload.labels.insert("noted".into(), "yes".into());
         *self.noted.lock().unwrap() = Some(upload.id.clone());
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -85,7 +101,10 @@ impl Hook for Claims {
     ) -> Result<CreateDecision, BoxError> {
         self.seen.lock().unwrap().push(request.clone());
         let mut creation = CreateDecision::allow();
-        creation.idempotency = Some(Arc::new(self.claim.clone()));
+        creation.idempotency = Some(Arc::new(One {
+            found: Arc::default(),
+            ..self.claim.clone()
+        }));
         creation.length = self.length;
         Ok(creation)
     }
@@ -110,96 +129,104 @@ fn claims(config: &mut Config, claim: &One, length: Option<u64>) -> Arc<Mutex<Ve
 
 #[tokio::test]
 async fn ten_at_once_make_one_upload() {
-    everywhere(
-        |config| {
-            claims(config, &One::new(), None);
-        },
-        async |site| {
-            let all = (0..10).map(|_| {
-                let ask = site.request("POST", "/files/").with("Upload-Length", "5");
-                tokio::spawn(async move { ask.send().await.expect(201).location() })
-            });
-            let mut paths = Vec::new();
-            for one in all.collect::<Vec<_>>() {
-                paths.push(one.await.unwrap());
-            }
-            paths.dedup();
-            assert_eq!(paths.len(), 1, "{paths:?}");
-            assert_eq!(site.uploads().await, 1);
-            let found = site.parts.store().load(&id(&paths[0])).await.unwrap();
-            assert_eq!(found.upload.labels["noted"], "yes");
-        },
-    )
-    .await;
+    for looks in [true, false] {
+        everywhere(
+            |config| {
+                claims(config, &One::with(looks), None);
+            },
+            async |site| {
+                let all = (0..10).map(|_| {
+                    let ask = site.request("POST", "/files/").with("Upload-Length", "5");
+                    tokio::spawn(async move { ask.send().await.expect(201).location() })
+                });
+                let mut paths = Vec::new();
+                for one in all.collect::<Vec<_>>() {
+                    paths.push(one.await.unwrap());
+                }
+                paths.dedup();
+                assert_eq!(paths.len(), 1, "{paths:?}");
+                assert_eq!(site.uploads().await, 1);
+                let found = site.parts.store().load(&id(&paths[0])).await.unwrap();
+                assert_eq!(found.upload.labels["noted"], "yes");
+            },
+        )
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn a_creation_that_was_killed_halfway_is_made_anew() {
-    everywhere(
-        |config| {
-            claims(config, &One::new(), None);
-        },
-        async |site| {
-            let Some(dir) = site.dir() else { return };
-            let first = site.create(5).await;
-            // As a process leaves it that is killed before it has written the description.
-            std::fs::write(dir.join(format!("{}.info", id(&first))), "").unwrap();
-            let second = site.create(5).await;
-            assert_ne!(second, first);
-            assert_eq!(site.create(5).await, second);
-        },
-    )
-    .await;
+    for looks in [true, false] {
+        everywhere(
+            |config| {
+                claims(config, &One::with(looks), None);
+            },
+            async |site| {
+                let Some(dir) = site.dir() else { return };
+                let first = site.create(5).await;
+                // As a process leaves it that is killed before it has written the description.
+                std::fs::write(dir.join(format!("{}.info", id(&first))), "").unwrap();
+                let second = site.create(5).await;
+                assert_ne!(second, first);
+                assert_eq!(site.create(5).await, second);
+            },
+        )
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_given_again_with_the_offset() {
-    everywhere(
-        |config| {
-            claims(config, &One::new(), None);
-        },
-        async |site| {
-            let creation = [("Upload-Length", "11"), ("Content-Type", DATA)];
-            let first = site
-                .request("POST", "/files/")
-                .with_all(&creation)
-                .body("hello")
-                .send();
-            let first = first.await.expect(201);
-            assert_eq!(first.header("upload-offset"), Some("5"));
-            let path = first.location();
-            site.patch(&path, 5, " wo").await.expect(204);
-            // Its body is not read.
-            let again = site
-                .request("POST", "/files/")
-                .with_all(&creation)
-                .body("HELLO")
-                .send();
-            let again = again.await.expect(201);
-            assert_eq!(again.header("upload-offset"), Some("8"));
-            assert_eq!(again.location(), path);
-            site.patch(&path, 8, "rld").await.expect(204);
-            assert_eq!(site.bytes(&path).await, "hello world");
-        },
-    )
-    .await;
+    for looks in [true, false] {
+        everywhere(
+            |config| {
+                claims(config, &One::with(looks), None);
+            },
+            async |site| {
+                let creation = [("Upload-Length", "11"), ("Content-Type", DATA)];
+                let first = site
+                    .request("POST", "/files/")
+                    .with_all(&creation)
+                    .body("hello")
+                    .send();
+                let first = first.await.expect(201);
+                assert_eq!(first.header("upload-offset"), Some("5"));
+                let path = first.location();
+                site.patch(&path, 5, " wo").await.expect(204);
+                // Its body is not read.
+                let again = site
+                    .request("POST", "/files/")
+                    .with_all(&creation)
+                    .body("HELLO")
+                    .send();
+                let again = again.await.expect(201);
+                assert_eq!(again.header("upload-offset"), Some("8"));
+                assert_eq!(again.location(), path);
+                site.patch(&path, 8, "rld").await.expect(204);
+                assert_eq!(site.bytes(&path).await, "hello world");
+            },
+        )
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn a_stored_id_without_an_upload_is_created() {
-    everywhere(
-        |config| {
-            let claim = One::new();
-            *claim.noted.lock().unwrap() = Some(UploadId::new("never-made").unwrap());
-            claims(config, &claim, None);
-        },
-        async |site| {
-            let path = site.create(5).await;
-            assert_ne!(id(&path).as_str(), "never-made");
-            assert_eq!(site.create(5).await, path);
-        },
-    )
-    .await;
+    for looks in [true, false] {
+        everywhere(
+            |config| {
+                let claim = One::with(looks);
+                *claim.noted.lock().unwrap() = Some(UploadId::new("never-made").unwrap());
+                claims(config, &claim, None);
+            },
+            async |site| {
+                let path = site.create(5).await;
+                assert_ne!(id(&path).as_str(), "never-made");
+                assert_eq!(site.create(5).await, path);
+            },
+        )
+        .await;
+    }
 }
 
 #[tokio::test]

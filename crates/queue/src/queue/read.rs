@@ -30,7 +30,7 @@ pub(super) async fn record(
     shared: &Shared,
     statement: Statement,
 ) -> Result<Option<Record>, QueueError> {
-    let rows = shared.database.look_up(statement).await?;
+    let rows = shared.database.read_by_index(statement).await?;
     Ok(read_records(shared, &rows).pop())
 }
 

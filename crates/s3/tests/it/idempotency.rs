@@ -33,9 +33,9 @@ impl IdempotencyKey for One {
         Ok(self.noted.lock().unwrap().clone())
     }
 
-    async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
+    async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError> {
         *self.noted.lock().unwrap() = Some(upload.id.clone());
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) use self::state::FinalUploads;
 use self::state::PartsProgress;
 use super::{
     Engine, Error, RequestContext,
-    create::{Created, KeyState},
+    create::{Assigned, Created},
 };
 use crate::{
     event::TerminationReason,
@@ -48,11 +48,10 @@ impl Engine {
         }
         upload.length = sum;
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let key = match self.start_idempotent(key).await? {
-            KeyState::New(key) => key,
-            KeyState::Exists(found) => return Ok(Created::existing(found, reply)),
+        let key_lease = match self.assign_id(&mut upload, key).await? {
+            Assigned::New(lease) => lease,
+            Assigned::Exists(found) => return Ok(Created::existing(found, reply)),
         };
-        self.assign_id(&mut upload, key.as_ref()).await?;
         let missing = parts.get(known.complete);
         let admission = match missing {
             Some(_) => None,
@@ -67,7 +66,7 @@ impl Engine {
         let engine = self.clone();
         let create = async move {
             let upload = engine.composer.store().create(upload).await?;
-            drop(key);
+            drop(key_lease);
             Ok((upload, lease))
         };
         let (mut upload, lease) = self.emit_created(context, create).await?;
