@@ -73,7 +73,10 @@ impl File {
     }
 
     /// Does not leave the calling task.
-    pub(crate) async fn read_by_index(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+    pub(crate) async fn read_by_index(
+        &self,
+        statement: Statement,
+    ) -> Result<Vec<Row>, DatabaseError> {
         self.check()?;
         let session = self.readers.acquire().await?;
         match fetch(&session.connection, &statement) {

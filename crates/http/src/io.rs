@@ -205,7 +205,7 @@ impl ServerIo {
         matches!(self.stream, Socket::Tls(_))
     }
 
-    /// Returns whether the client chose HTTP/2; an error has been logged.
+    /// Returns whether the client chose HTTP/2; `None` if there is no more to do. An error has been logged.
     pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Option<bool>> {
         let Socket::Tls(stream) = &mut self.stream else {
             return Poll::Ready(Some(false));
@@ -226,10 +226,10 @@ impl ServerIo {
                 if let Some(certificate) = certificate {
                     let _ = self.shared.client_certificate.set(certificate);
                 }
-                if http2 {
+                if http2 == Some(true) {
                     self.validator = None;
                 }
-                Some(http2)
+                http2
             }
             Err(error) => {
                 NetStats::add(&stats.tls_errors, 1);

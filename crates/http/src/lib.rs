@@ -68,7 +68,7 @@ pub use service::{HttpService, interim_sender};
 pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;
 pub use tls::{
-    CertificateFiles, CertificateSummary, ClientAuth, ClientCertificate, Tls, TlsConfig, TlsError,
-    TlsFiles, TlsMode,
+    CertificateFiles, CertificateSummary, ChallengeCertificate, ChallengeCertificates, ClientAuth,
+    ClientCertificate, Tls, TlsConfig, TlsError, TlsFiles, TlsMode,
 };
 pub use uploads::{OtherBody, OtherResponse, Route, Routes, respond, serve_uploads};

@@ -125,6 +125,7 @@ export const COMMANDS = {
   'docs/service.md': [['cp target', checked(ROOT)]],
   'docs/tls.md': [
     ['landfall --port', checked('needs root and certificates')],
+    ['landfall --port', checked('needs root and a name on the Internet')],
     ['landfall --port', checked('needs root and certificates')],
   ],
   'docs/containers.md': [

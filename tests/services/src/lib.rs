@@ -2,7 +2,7 @@
 //!
 //! [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
 //! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`ReverseProxy`] is
-//! nginx or HAProxy. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections.
+//! nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections.
 //!
 //! This is a separate, unpublished crate, because the tests of several crates need it.
 //!
@@ -26,6 +26,7 @@ mod grpcio;
 mod kafka;
 mod moto;
 mod nats;
+mod pebble;
 mod pgbouncer;
 mod plain_http;
 mod ports;
@@ -43,6 +44,7 @@ pub use grpcio::Grpcio;
 pub use kafka::{Kafka, Record};
 pub use moto::Moto;
 pub use nats::Nats;
+pub use pebble::Pebble;
 pub use pgbouncer::PgBouncer;
 pub use ports::free_port;
 pub use postgres::Postgres;

@@ -2,6 +2,8 @@
 //!
 //! There is no early data (0-RTT): a replayed request would repeat its effect (RFC 8470).
 
+mod certificate;
+mod challenge;
 mod client_certificate;
 mod config;
 mod stream;
@@ -11,10 +13,10 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 
+pub use certificate::{CertificateFiles, CertificateSummary};
+pub use challenge::{ChallengeCertificate, ChallengeCertificates};
 pub use client_certificate::ClientCertificate;
-pub use config::{
-    CertificateFiles, CertificateSummary, ClientAuth, TlsConfig, TlsError, TlsFiles, TlsMode,
-};
+pub use config::{ClientAuth, TlsConfig, TlsError, TlsFiles, TlsMode};
 pub(super) use stream::TlsStream;
 
 /// TLS of one or more [`Listener`](super::Listener)s. Clones share their configuration.
@@ -32,7 +34,7 @@ impl Tls {
     /// clients need certificates.
     pub fn replace(&self, mut config: TlsConfig) {
         let mut current = self.0.write();
-        config.keep_sessions_of(&current);
+        config.continue_from(&current);
         *current = config;
     }
 

@@ -13,7 +13,7 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::ClientCertificate;
+use super::{ClientCertificate, challenge};
 
 /// Largest read of the socket.
 const MAX_READ: usize = 256 * 1024;
@@ -56,18 +56,24 @@ impl TlsStream {
         &mut self.tcp
     }
 
-    /// Returns whether the client chose HTTP/2.
+    /// Returns whether the client chose HTTP/2; `None` after a validation of ACME, which ends here.
     ///
     /// # Errors
     /// The client speaks no TLS, has no version or cipher in common, or closed the connection.
     pub(in super::super) fn poll_handshake(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<bool>> {
+    ) -> Poll<io::Result<Option<bool>>> {
         loop {
             ready!(self.poll_send(cx))?;
             if !self.tls.is_handshaking() {
-                return Poll::Ready(Ok(self.tls.alpn_protocol() == Some(b"h2")));
+                let protocol = self.tls.alpn_protocol();
+                if protocol == Some(challenge::PROTOCOL) {
+                    self.tls.send_close_notify();
+                    let _ = self.poll_send(cx);
+                    return Poll::Ready(Ok(None));
+                }
+                return Poll::Ready(Ok(Some(protocol == Some(b"h2"))));
             }
             let mut space = [const { std::mem::MaybeUninit::uninit() }; MIN_READ];
             let mut buf = ReadBuf::uninit(&mut space);

@@ -11,7 +11,7 @@ use crate::{
     settings::{Loaded, Settings},
 };
 
-/// Migrates the tables of events, and those of grants, direct uploads and leases if they are used.
+/// Migrates the tables of events, and those of grants, direct uploads, certificates and leases if they are used.
 ///
 /// # Errors
 /// The database cannot be used, or its tables were created by another program.
@@ -35,6 +35,10 @@ async fn migrate_tables(settings: &Settings, place: &str) -> anyhow::Result<()> 
         landfall_queue::migrate(&connections).await?;
         #[cfg(feature = "direct")]
         landfall_direct::migrate(&connections).await?;
+        #[cfg(feature = "acme")]
+        if connections.is_postgres() {
+            landfall_acme::migrate(&connections).await?;
+        }
         Ok::<_, landfall_database::DatabaseError>(())
     };
     let migrated = migrated.await;

@@ -1,5 +1,7 @@
 //! The application: assembles a server from checked settings.
 
+#[cfg(feature = "acme")]
+mod acme;
 #[cfg(feature = "s3")]
 mod bucket;
 mod cached_probe;
@@ -84,6 +86,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
 struct Prepared {
     hook_routes: Vec<HookRoute>,
     tls: Option<TlsConfig>,
+    #[cfg(feature = "acme")]
+    challenges: landfall_acme::Challenges,
     #[cfg(feature = "grants")]
     admin_key: Option<crate::settings::Secret>,
     #[cfg(feature = "grants")]
@@ -98,9 +102,16 @@ impl Prepared {
     async fn new(loaded: &mut Loaded, running: Option<&Settings>) -> anyhow::Result<Self> {
         loaded.check_system().await?;
         let settings = &loaded.settings;
+        #[cfg(feature = "acme")]
+        let challenges = landfall_acme::Challenges::default();
         Ok(Self {
             hook_routes: hook_routes(settings)?,
-            tls: tls::load(&settings.tls)?,
+            #[cfg(feature = "acme")]
+            tls: tls::load(settings, challenges.certificates())?,
+            #[cfg(feature = "acme")]
+            challenges,
+            #[cfg(not(feature = "acme"))]
+            tls: tls::load(settings)?,
             #[cfg(feature = "grants")]
             admin_key: grants::admin_key(settings)?,
             #[cfg(feature = "grants")]
@@ -253,12 +264,16 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let open_files = open_files::raise_limit();
     let (mut prepared, settings) = (prepared?, loaded.settings.clone());
     let tls = prepared.tls.take().map(Tls::new);
+    #[cfg(feature = "acme")]
+    let challenges = std::mem::take(&mut prepared.challenges);
     let database = SharedDatabase::default();
     let (parts, handler) = AppParts::open(&settings, database, Some(prepared)).await?;
     let parts = Arc::new(parts);
     if settings.stores_state() {
         state::warn_about_location(&settings);
     }
+    #[cfg(feature = "acme")]
+    let acme = acme::open(&settings, challenges, &parts.database).await?;
     let (listeners, listening) = open_listeners(&settings, tls.as_ref())?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
@@ -278,6 +293,8 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         shutdown.clone(),
         tls.clone(),
         redirect,
+        #[cfg(feature = "acme")]
+        acme.clone(),
     )?;
     let stats = routes.stats.clone();
     let app = App {
@@ -315,6 +332,9 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tls: tls.clone(),
     };
     if let Some(tls) = tls {
+        #[cfg(feature = "acme")]
+        tokio::spawn(tls::maintain(tls, acme, shutdown.clone()));
+        #[cfg(not(feature = "acme"))]
         tokio::spawn(tls::reload_changed_files(tls));
     }
     systemd::notify_ready("Serving uploads");
@@ -608,6 +628,8 @@ fn log_startup(
     }
     let extensions = handler.extensions();
     log::say(format!("Supported tus extensions: {extensions}"));
+    #[cfg(feature = "acme")]
+    acme::log_startup(&settings.tls.acme);
     log::say(listening);
     log::say(format_args!("Using {base} as the base path."));
     if settings.monitoring.expose_metrics {

@@ -44,6 +44,8 @@ pub(super) struct AppRoutes {
     proxies: Option<UntrustedProxies>,
     redirect: Option<HttpsRedirect>,
     tls: Option<Tls>,
+    #[cfg(feature = "acme")]
+    acme: Option<landfall_acme::Acme>,
     #[cfg(feature = "grants")]
     api: ApiRoutes,
 }
@@ -56,6 +58,7 @@ impl AppRoutes {
         shutdown: Shutdown,
         tls: Option<Tls>,
         redirect: Option<HttpsRedirect>,
+        #[cfg(feature = "acme")] acme: Option<landfall_acme::Acme>,
     ) -> anyhow::Result<Self> {
         let base = settings.urls.base_path.clone();
         let monitoring = &settings.monitoring;
@@ -79,6 +82,8 @@ impl AppRoutes {
             proxies: UntrustedProxies::new(&settings.urls),
             redirect,
             tls,
+            #[cfg(feature = "acme")]
+            acme,
         })
     }
 
@@ -104,6 +109,8 @@ impl AppRoutes {
                 &self.stats,
                 &self.parts,
                 self.tls.as_ref(),
+                #[cfg(feature = "acme")]
+                self.acme.as_ref(),
                 #[cfg(feature = "grants")]
                 &self.api,
             )
@@ -192,6 +199,12 @@ impl Routes for App {
 
 impl App {
     fn find(&self, request: Request<Body>) -> Route {
+        #[cfg(feature = "acme")]
+        if let Some(acme) = &self.routes.acme
+            && let Some(response) = super::acme::respond(acme, &request)
+        {
+            return Route::Other(Box::pin(async { response }));
+        }
         if let Some(redirect) = &self.routes.redirect
             && let Some(info) = request.extensions().get::<ConnectionInfo>()
             && !info.tls
@@ -233,7 +246,13 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<Other
     response
 }
 
-fn not_found() -> Response<OtherBody> {
+#[cfg(feature = "acme")]
+pub(super) fn challenge_response(text: String) -> Response<OtherBody> {
+    let kind = HeaderValue::from_static("application/octet-stream");
+    respond(StatusCode::OK, kind, text.into())
+}
+
+pub(super) fn not_found() -> Response<OtherBody> {
     plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 

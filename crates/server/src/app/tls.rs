@@ -5,11 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use http::{HeaderValue, Request, header, uri::Authority};
+#[cfg(feature = "acme")]
+use landfall_acme::Acme;
 use landfall_http::{CertificateFiles, CertificateSummary, Listener, Tls, TlsConfig};
+#[cfg(feature = "acme")]
+use landfall_http::{ChallengeCertificates, Shutdown, TlsFiles};
 
 use crate::{
     finding::{Finding, Report},
-    settings::{self, Loaded, Settings},
+    settings::{Loaded, Settings},
 };
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,10 +28,13 @@ const RENEWAL_IS_DUE: Duration = Duration::from_secs(14 * 24 * 3600);
 pub fn doctor_tls(loaded: &Loaded, is_json: bool) -> ExitCode {
     loaded.print_warnings();
     let mut report = Report::new("checking certificates", is_json);
-    let tls = &loaded.settings.tls;
-    if let Some(files) = tls.files() {
+    let (settings, tls, now) = (&loaded.settings, &loaded.settings.tls, SystemTime::now());
+    if let Some(files) = settings.tls_files() {
         for certificate in &files.certificates {
-            report.add(check_certificate(certificate, SystemTime::now()));
+            report.add(match tls.acme.is_on() {
+                true => check_obtained(certificate, &tls.acme.domains, now),
+                false => check_certificate(certificate, now),
+            });
         }
         if let Some(authorities) = files.client_authorities.clone() {
             let shown = authorities.display().to_string();
@@ -43,6 +50,35 @@ pub fn doctor_tls(loaded: &Loaded, is_json: bool) -> ExitCode {
         }
     }
     report.finish(serde_json::json!({}))
+}
+
+/// The certificate of `--acme-domain`, as of the last time that this machine's server had it.
+fn check_obtained(files: &CertificateFiles, domains: &[String], now: SystemTime) -> Finding {
+    let file = files.chain.display();
+    match files.chain.try_exists() {
+        Ok(true) => {}
+        Ok(false) => {
+            let text = format!("{file}: not obtained yet for {}", domains.join(", "));
+            return Finding::warn("certificate", text)
+                .advise("start the server with these settings, and read its log if it runs");
+        }
+        Err(error) => {
+            let text = format!("{file} cannot be read: {error}");
+            return Finding::fail("certificate", text).advise("run this as the user of the server");
+        }
+    }
+    let names = files.inspect().map(|summary| summary.names);
+    let missing = names.map(|names| {
+        let mut wanted = domains.iter();
+        wanted
+            .find(|name| !names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+            .cloned()
+    });
+    match missing {
+        Ok(Some(name)) => Finding::warn("certificate", format!("{file}: not for {name}"))
+            .advise("the server orders another one; read its log if it runs"),
+        _ => check_certificate(files, now),
+    }
 }
 
 fn check_certificate(files: &CertificateFiles, now: SystemTime) -> Finding {
@@ -78,15 +114,61 @@ fn check_certificate(files: &CertificateFiles, now: SystemTime) -> Finding {
 }
 
 /// `None` without TLS.
-pub(super) fn load(settings: &settings::Tls) -> anyhow::Result<Option<TlsConfig>> {
-    let config = settings
-        .files()
-        .map(|files| TlsConfig::load(files, settings.mode));
+pub(super) fn load(
+    settings: &Settings,
+    #[cfg(feature = "acme")] challenges: ChallengeCertificates,
+) -> anyhow::Result<Option<TlsConfig>> {
+    let tls = &settings.tls;
+    let files = settings.tls_files();
+    #[cfg(feature = "acme")]
+    if tls.acme.is_on() {
+        let config = files.map(|files| load_obtained(files, tls, challenges));
+        return config.transpose();
+    }
+    let config = files.map(|files| TlsConfig::load(files, tls.mode));
     let config = config.transpose().context("TLS")?;
     if let Some(config) = &config {
         warn_about_expiry(config);
     }
     Ok(config)
+}
+
+/// The server starts without a certificate, so that the authority can validate the names.
+#[cfg(feature = "acme")]
+fn load_obtained(
+    files: TlsFiles,
+    tls: &crate::settings::Tls,
+    challenges: ChallengeCertificates,
+) -> anyhow::Result<TlsConfig> {
+    let names = tls.acme.domains.join(",");
+    for certificate in &files.certificates {
+        let Err(error) = certificate.inspect() else {
+            continue;
+        };
+        match certificate.chain.exists() {
+            true => tracing::error!(%error, names, "the stored certificate cannot be used"),
+            false => tracing::warn!(
+                names,
+                "no certificate yet; TLS handshakes fail until one is obtained"
+            ),
+        }
+    }
+    let config = TlsConfig::load_obtained(files, tls.mode, challenges).context("TLS")?;
+    warn_about_expiry(&config);
+    Ok(config)
+}
+
+/// Reads changed files, or obtains and renews the certificate until the server stops.
+#[cfg(feature = "acme")]
+pub(super) async fn maintain(tls: Tls, acme: Option<Acme>, shutdown: Shutdown) {
+    match acme {
+        None => reload_changed_files(tls).await,
+        // Another process may renew while this one finishes its uploads.
+        Some(acme) => tokio::select! {
+            () = acme.run(tls) => {}
+            () = shutdown.started() => {}
+        },
+    }
 }
 
 /// The value of `Strict-Transport-Security`.
@@ -161,7 +243,10 @@ impl HttpsRedirect {
 }
 
 fn warn_about_expiry(config: &TlsConfig) {
-    let (expires, now) = (config.expires(), SystemTime::now());
+    let Some(expires) = config.expires() else {
+        return;
+    };
+    let now = SystemTime::now();
     let date = httpdate::fmt_http_date(expires);
     match expires.duration_since(now) {
         Err(_) => tracing::warn!(date, "a TLS certificate has expired"),

@@ -13,6 +13,7 @@
 //! assert_eq!(loaded.settings.protocol.max_size, Some(2 << 30));
 //! ```
 
+mod acme;
 mod address;
 mod args;
 mod bucket;

@@ -11,6 +11,10 @@ mod serve_harness;
 
 mod proxy_doctor;
 
+#[cfg(feature = "acme")]
+mod serve_acme;
+#[cfg(all(feature = "acme", feature = "grants"))]
+mod serve_acme_renewal;
 mod serve_addresses;
 mod serve_chaos;
 mod serve_compat;

@@ -20,14 +20,19 @@ struct Client {
     quic: quinn::Connection,
 }
 
+/// Its connections use this configuration of TLS, whose ALPN is h3.
+pub(crate) fn endpoint(tls: rustls::ClientConfig) -> Endpoint {
+    let crypto = QuicClientConfig::try_from(tls).unwrap();
+    let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
+    endpoint
+}
+
 impl StreamClient for Client {
     type Exchange = RequestStream<BidiStream<Bytes>, Bytes>;
 
     async fn connect(https: &Https) -> Self {
-        let tls = https.client_config(b"h3");
-        let crypto = QuicClientConfig::try_from(tls).unwrap();
-        let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
+        let endpoint = endpoint(https.client_config(b"h3"));
         let quic = endpoint.connect(https.server.address(), "landfall.test");
         let quic = tokio::time::timeout(TIMEOUT, quic.unwrap())
             .await

@@ -50,6 +50,16 @@ fn client_config(certificate: &CertificateDer<'static>, own: Option<(&str, &str)
     }
 }
 
+/// Trusts this certificate.
+pub(crate) fn client_config_with(
+    certificate: &CertificateDer<'static>,
+    alpn: &[u8],
+) -> ClientConfig {
+    let mut config = client_config(certificate, None);
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config
+}
+
 fn connect(
     address: SocketAddr,
     certificate: &CertificateDer<'static>,
@@ -101,9 +111,7 @@ impl Https {
 
     /// Of a client that speaks this protocol.
     pub(crate) fn client_config(&self, alpn: &[u8]) -> ClientConfig {
-        let mut config = client_config(&self.certificate, None);
-        config.alpn_protocols = vec![alpn.to_vec()];
-        config
+        client_config_with(&self.certificate, alpn)
     }
 
     pub(crate) fn client(&self) -> HttpsClient {

@@ -46,6 +46,7 @@ pub(super) async fn render(
     net: &NetStats,
     parts: &AppParts,
     tls: Option<&Tls>,
+    #[cfg(feature = "acme")] acme: Option<&landfall_acme::Acme>,
     #[cfg(feature = "grants")] api: &ApiRoutes,
 ) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
@@ -98,17 +99,27 @@ pub(super) async fn render(
             "Files or objects with content that belong to no upload, as of the last sweep.";
     }
     if let Some(tls) = tls {
-        let expires = tls
-            .config()
-            .expires()
-            .duration_since(SystemTime::UNIX_EPOCH);
+        let expires = tls.config().expires().map(|time| {
+            time.duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default()
+        });
         metrics! { page;
             gauge landfall_tls_certificate_expires_timestamp_seconds = expires.map_or(0, |time| time.as_secs()),
-                "When the first TLS certificate expires, in seconds since 1970.";
+                "When the first TLS certificate expires, in seconds since 1970; 0 if there is none yet.";
             counter landfall_tls_handshakes_total = net.tls_handshakes.load(Relaxed),
                 "TLS handshakes.";
             counter landfall_tls_handshake_errors_total = net.tls_errors.load(Relaxed),
                 "TLS handshakes that failed.";
+        }
+    }
+    #[cfg(feature = "acme")]
+    if let Some(acme) = acme {
+        let stats = acme.stats();
+        metrics! { page;
+            gauge landfall_acme_last_success_timestamp_seconds = stats.last_success.load(Relaxed),
+                "When this process last obtained a certificate, in seconds since 1970; 0 if it has not.";
+            gauge landfall_acme_last_failure_timestamp_seconds = stats.last_failure.load(Relaxed),
+                "When this process last failed to obtain one, in seconds since 1970; 0 if it has not.";
         }
     }
     let name = "landfall_timeouts_total";

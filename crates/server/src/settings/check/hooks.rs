@@ -76,12 +76,14 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let has_progress = settings.has_queue() || hooks.used_names().contains(HookName::PostReceive);
     let reason = "without hooks that receive post-receive";
     findings.without_effect_if(!has_progress, &["progress-hooks-interval"], reason);
-    let stores_nothing = !settings.stores_state() && findings.is_for_server();
-    if database.is_some() {
+    let has_no_files = !settings.uses_state_dir() && findings.is_for_server();
+    if database.is_some() && !settings.tls.acme.is_on() {
         findings.without_effect(&["state-dir"], "with --database");
     } else {
-        findings.without_effect_if(stores_nothing, &["state-dir"], NOTHING_STORED);
+        findings.without_effect_if(has_no_files, &["state-dir"], NOTHING_STORED);
     }
+    let stores_nothing = !settings.stores_state() && findings.is_for_server();
+    let stores_nothing = stores_nothing && !settings.shares_certificates();
     let names = ["database", "node-name"];
     findings.without_effect_if(stores_nothing, &names, NOTHING_STORED);
     let is_v1 = hooks.command.dir.is_some() && hooks.command.format == Format::V1

@@ -138,7 +138,8 @@ pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> O
             "doctor s3 requires a bucket; write --s3-bucket NAME".to_owned()
         }
         Subcommand::DoctorTls if !settings.tls.is_on() => {
-            "doctor tls requires a certificate; write --tls-certificate FILE --tls-key FILE".to_owned()
+            "doctor tls requires a certificate; write --tls-certificate FILE --tls-key FILE, or --acme-domain NAME"
+                .to_owned()
         }
         Subcommand::SetCors if !has_bucket => {
             "s3 set-cors requires a bucket; write --s3-bucket NAME".to_owned()

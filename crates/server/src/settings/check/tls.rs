@@ -1,6 +1,6 @@
 use landfall_http::TlsMode;
 
-use super::Findings;
+use super::{Findings, not_compiled_in};
 use crate::settings::sections::Settings;
 
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
@@ -9,8 +9,12 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if settings.listen.unix_sock.is_some() {
         let reason = "with --unix-sock: terminate TLS in the proxy";
         findings.without_effect(&findings.given("tls-"), reason);
+        findings.without_effect(&findings.given("acme-"), reason);
         findings.without_effect(&["redirect-http", "http3", "hsts"], "with --unix-sock");
-    } else if tls.certificates.len() != tls.keys.len() {
+        return;
+    }
+    check_acme(settings, findings);
+    if tls.certificates.len() != tls.keys.len() {
         let missing = usize::from(tls.certificates.len() > tls.keys.len());
         let (given, missing) = (names[1 - missing], names[missing]);
         let counts = (tls.certificates.len(), tls.keys.len());
@@ -24,7 +28,11 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             },
         );
     } else if tls.is_on() {
-        let reason = "conflicts with --tls-certificate: over TLS, clients choose HTTP/2 by ALPN";
+        let source = match tls.acme.is_on() {
+            true => "acme-domain",
+            false => "tls-certificate",
+        };
+        let reason = format!("conflicts with --{source}: over TLS, clients choose HTTP/2 by ALPN");
         findings.problem_if(settings.listen.h2c, "enable-h2c", reason);
         let port = settings.listen.port;
         let reason = "is the port of HTTPS (--port); choose another one";
@@ -46,6 +54,24 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             "http3",
             "hsts",
         ];
-        findings.without_effect(&names, "without --tls-certificate");
+        findings.without_effect(&names, "without --tls-certificate or --acme-domain");
     }
+}
+
+fn check_acme(settings: &Settings, findings: &mut Findings<'_>) {
+    let tls = &settings.tls;
+    if !tls.acme.is_on() {
+        return findings.without_effect(&findings.given("acme-"), "without --acme-domain");
+    }
+    if !cfg!(feature = "acme") {
+        return findings.problem("acme-domain", not_compiled_in("ACME support", "acme"));
+    }
+    let reason = "conflicts with --tls-certificate: remove one of them; certificates come from files, or from \
+                  an authority";
+    let has_files = !tls.certificates.is_empty() || !tls.keys.is_empty();
+    findings.problem_if(has_files, "acme-domain", reason);
+    let reason = "requires --redirect-http 80 with --tls-client-ca: the authority has no client certificate, so \
+                  it cannot check the names over TLS";
+    let is_unreachable = tls.needs_client_certificate() && tls.redirect_http.is_none();
+    findings.problem_if(is_unreachable, "acme-domain", reason);
 }

@@ -3,6 +3,7 @@
 //! Command line, variables, file, `--help`, `landfall config check` and docs/configuration.md are
 //! generated from the table. A new setting is a field of a group.
 
+mod acme;
 mod direct;
 mod grants;
 mod hooks;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use landfall_messages::HookNames;
 
+pub use self::acme::*;
 pub use self::direct::*;
 pub use self::grants::*;
 pub use self::hooks::*;
@@ -25,7 +27,7 @@ pub use self::server::*;
 pub use self::state::*;
 use self::table::{Section, Setting, Subcommand};
 pub use self::tls::*;
-use super::types::LogLevel;
+use super::types::{Database, LogLevel};
 
 macro_rules! groups {
     ($($(#[$meta:meta])+ $field:ident: $group:ident,)+) => {
@@ -143,6 +145,16 @@ impl Settings {
     pub(crate) fn stores_state(&self) -> bool {
         self.has_queue() || self.has_outbox()
     }
+
+    /// The database, or files.
+    pub(crate) fn uses_state_dir(&self) -> bool {
+        self.stores_state() || self.tls.acme.is_on()
+    }
+
+    /// Certificates are in a database only if other nodes can share it.
+    pub(crate) fn shares_certificates(&self) -> bool {
+        self.tls.acme.is_on() && matches!(self.state.database, Some(Database::Postgres(_)))
+    }
 }
 
 pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
@@ -165,7 +177,7 @@ macro_rules! sections {
 
 pub(super) static SECTIONS: &[Section] = sections! {
     "Listening", [Serve, Health] => Listen;
-    "TLS", [Serve, Health, DoctorTls] => Tls;
+    "TLS", [Serve, Health, DoctorTls] => Tls, Acme;
     "URLs and proxies", [Serve] => Urls;
     "Protocol", [Serve] => Protocol;
     "CORS", [Serve] => Cors;
@@ -183,7 +195,7 @@ pub(super) static SECTIONS: &[Section] = sections! {
     "Grants: authentication", [Serve] => Jwt, ForwardAuth;
     "Direct uploads", [Serve, Sweep] => Direct, Sts;
     "Dashboard", [Serve] => Admin;
-    "State", [Serve, Sweep, Events, Keys, Migrate] => State;
+    "State", [Serve, Sweep, DoctorTls, Events, Keys, Migrate] => State;
     "Expiry", [Serve, Sweep] => Expiry;
     "Monitoring", [Serve] => Monitoring;
     "Logging", [Serve, Sweep] => Log;

@@ -19,7 +19,8 @@ group! {
             systemd, otherwise .landfall in the upload directory, or ~/.local/state/landfall with \
             a bucket.";
     database: Option<Database> = hooks::database, "database", Text("URL|FILE"), "", SecretInUrl
-        => "Database of the outbox, grants and the dashboard: a PostgreSQL URL, which several \
+        => "Database of the outbox, grants, the dashboard and, with PostgreSQL, of certificates of \
+            --acme-domain: a PostgreSQL URL, which several \
             nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
             file. Not set: landfall.db in the state directory.";
     node: Option<String> = grants::node, "node-name", Text("NAME"), ""

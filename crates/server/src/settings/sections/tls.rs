@@ -4,6 +4,7 @@ use std::time::Duration;
 use landfall_http::{CertificateFiles, ClientAuth, TlsFiles, TlsMode};
 
 use super::table::group;
+use super::{Acme, Settings};
 use crate::settings::value;
 
 const MODES: &[(&str, TlsMode)] = &[
@@ -18,7 +19,10 @@ const CLIENT_AUTH: &[(&str, ClientAuth)] = &[
 
 group! {
     /// TLS.
-    pub struct Tls at tls;
+    pub struct Tls at tls, with {
+        /// Certificates from an ACME authority.
+        acme: Acme,
+    };
     certificates: Vec<PathBuf> = value::paths, "tls-certificate", List("FILES"), "", Protects, Reloads
         => "Serve HTTPS with this certificate and its chain (PEM), and offer HTTP/2. Of several, \
             comma-separated, the first is chosen that is valid for the host name that a client \
@@ -44,22 +48,33 @@ group! {
 }
 
 impl Tls {
+    /// Returns whether the server serves HTTPS.
+    pub fn is_on(&self) -> bool {
+        !self.certificates.is_empty() || self.acme.is_on()
+    }
+
+    /// Returns whether clients without a certificate, such as an authority that validates names, are rejected.
+    pub fn needs_client_certificate(&self) -> bool {
+        self.client_authorities.is_some() && self.client_auth == ClientAuth::Required
+    }
+}
+
+impl Settings {
     /// Returns the files to read; `None` without TLS.
-    pub fn files(&self) -> Option<TlsFiles> {
-        let pairs = self.certificates.iter().zip(&self.keys);
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        let tls = &self.tls;
+        let pairs = tls.certificates.iter().zip(&tls.keys);
         let pairs = pairs.map(|(chain, key)| CertificateFiles {
             chain: chain.clone(),
             key: key.clone(),
         });
-        self.is_on().then(|| TlsFiles {
-            certificates: pairs.collect(),
-            client_authorities: self.client_authorities.clone(),
-            client_auth: self.client_auth,
+        tls.is_on().then(|| TlsFiles {
+            certificates: match tls.acme.is_on() {
+                true => vec![self.acme_files()],
+                false => pairs.collect(),
+            },
+            client_authorities: tls.client_authorities.clone(),
+            client_auth: tls.client_auth,
         })
-    }
-
-    /// Returns whether the server serves HTTPS.
-    pub fn is_on(&self) -> bool {
-        !self.certificates.is_empty()
     }
 }

@@ -97,10 +97,14 @@ pub(super) fn describe(settings: &Settings) -> String {
         line("upload directory", &settings.storage.upload_dir);
         line("leases", &own);
     }
+    if settings.tls.acme.is_on() {
+        line("certificates", &settings.acme_dir());
+    }
     match settings.database() {
-        _ if !settings.stores_state() => {
+        _ if !settings.uses_state_dir() => {
             lines.push_str("# state directory: none, because these settings store no state\n");
         }
+        _ if !settings.stores_state() => line("state directory", &settings.state_dir()),
         Database::Postgres(_) => lines.push_str("# state directory: none, with PostgreSQL\n"),
         Database::File(file) => {
             if settings.state.database.is_none() {

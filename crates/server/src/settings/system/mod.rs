@@ -152,6 +152,10 @@ impl SystemChecks<'_> {
         if let Some(dir) = &settings.state.dir {
             self.check_shared("state-dir", dir, files::writable_dir);
         }
+        if self.findings.is_for_server() && settings.tls.acme.is_on() {
+            let dir = settings.state_dir();
+            self.check("state-dir", |findings| check_state_dir(&dir, findings));
+        }
         match &settings.state.database {
             Some(Database::File(path)) => self.check_shared("database", path, files::database),
             Some(Database::Postgres(url)) => {
@@ -192,6 +196,7 @@ impl SystemChecks<'_> {
         }
         for (name, file) in [
             ("tls-client-ca", &settings.tls.client_authorities),
+            ("acme-ca", &settings.tls.acme.authorities),
             ("hooks-wasm", &hooks.wasm.file),
             ("hooks-grpc-server-tls-certificate", server),
             ("hooks-grpc-client-tls-certificate", client),
@@ -228,6 +233,9 @@ impl SystemChecks<'_> {
             let url = url.as_ref().filter(|_| is_direct);
             self.resolve(name, url.and_then(|url| host_of_url(url.reveal())), false);
         }
+        let acme = &settings.tls.acme;
+        let directory = acme.is_on().then(|| host_of_url(&acme.directory));
+        self.resolve("acme-directory", directory.flatten(), false);
         let target = hooks.grpc.target.as_deref();
         self.resolve("hooks-grpc", target.and_then(host_of_target), false);
         for broker in &brokers.kafka.brokers {

@@ -42,6 +42,15 @@ async fn unusable_files_and_directories_are_rejected() {
             &["-tls-certificate=/dev/null", "-tls-key=/dev/null"],
             true,
         ),
+        #[cfg(feature = "acme")]
+        (
+            "acme-ca",
+            &[
+                "-acme-domain=localhost",
+                "-acme-directory=https://localhost/",
+            ],
+            true,
+        ),
         #[cfg(feature = "hooks-wasm")]
         ("hooks-wasm", &[], true),
         #[cfg(feature = "hooks-grpc")]

@@ -158,6 +158,22 @@ fn tls_needs_a_certificate_and_a_key() {
             ],
             "-http3: conflicts with --proxy-protocol",
         ),
+        (
+            &[
+                "-acme-domain=a.example",
+                "-tls-certificate=/c",
+                "-tls-key=/k",
+            ],
+            "-acme-domain: conflicts with --tls-certificate",
+        ),
+        (
+            &["-acme-domain=a.example", "-tls-client-ca=/c"],
+            "-acme-domain: requires --redirect-http",
+        ),
+        (
+            &["-acme-domain=a.example", "-unix-sock=/s"],
+            "-acme-domain: has no effect with --unix-sock",
+        ),
     ] {
         let error = problems(args, &[]).join("\n");
         assert!(error.contains(expected), "{error}");

@@ -31,6 +31,10 @@ const DIRECT: &[&str] = &["-direct", "-s3-bucket=b"];
 const STS: &[&str] = &["-direct", "-s3-bucket=b", "-direct-sts"];
 const TLS: &[&str] = &["-hooks-grpc=localhost:1", "-hooks-grpc-secure"];
 const HTTPS: &[&str] = &["-tls-certificate={file}", "-tls-key={file}"];
+const ACME: &[&str] = &[
+    "-acme-domain=localhost",
+    "-acme-directory=https://localhost/dir",
+];
 const CLIENT_TLS: &[&str] = &[
     "-hooks-grpc=localhost:1",
     "-hooks-grpc-secure",
@@ -102,6 +106,29 @@ const TABLE: &[Row] = &[
     ),
     ("http3", HTTPS, SWITCH),
     ("hsts", HTTPS, SPAN_OR_NONE),
+    (
+        "acme-domain",
+        ALONE,
+        &[
+            "",
+            " , ",
+            "*.a.example",
+            "192.0.2.1",
+            "https://a.example",
+            "a..example",
+        ],
+    ),
+    (
+        "acme-email",
+        ACME,
+        &["", "x", "a b@a.example", "mailto:a@a.example"],
+    ),
+    (
+        "acme-directory",
+        &["-acme-domain=localhost"],
+        &["", "x", "https://", "://", "http://localhost/dir"],
+    ),
+    ("acme-ca", ACME, FILE),
     ("base-path", ALONE, PATH),
     ("behind-proxy", ALONE, SWITCH),
     (

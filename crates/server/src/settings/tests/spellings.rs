@@ -23,6 +23,10 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("redirect-http", "8000"),
     ("http3", "true"),
     ("hsts", "365d"),
+    ("acme-domain", "uploads.example.com,files.example.com"),
+    ("acme-email", "admin@example.com"),
+    ("acme-directory", "https://acme.example.com/directory"),
+    ("acme-ca", "/etc/acme.pem"),
     ("base-path", "/api/uploads/"),
     ("behind-proxy", "true"),
     ("trusted-proxies", "192.0.2.0/24,2001:db8::1"),
@@ -323,6 +327,7 @@ fn missing_feature(name: &str) -> Option<&'static str> {
             (!cfg!(feature = "grants")).then_some("grants")
         }
         "direct" => (!cfg!(feature = "direct")).then_some("direct"),
+        "acme-domain" => (!cfg!(feature = "acme")).then_some("acme"),
         _ => {
             let mut transports = Settings::default().hooks.transports().into_iter();
             transports.find(|one| one.setting == name)?.missing_feature
@@ -420,7 +425,17 @@ fn report_is_an_equivalent_file() {
             "unix-sock",
             "enable-h2c",
             "http3",
+            "acme-domain",
         ][..],
+        &[
+            "public-url",
+            "s3-transfer-acceleration",
+            "unix-sock",
+            "enable-h2c",
+            "http3",
+            "tls-certificate",
+            "tls-key",
+        ],
         &[
             "relative-location",
             "s3-transfer-acceleration",
@@ -428,7 +443,9 @@ fn report_is_an_equivalent_file() {
             "tls-key",
             "tls-client-ca",
             "tls-client-auth",
+            "grants-client-certificates",
             "hsts",
+            "acme-domain",
             "proxy-protocol",
         ],
     ] {

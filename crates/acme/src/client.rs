@@ -1,0 +1,167 @@
+//! Requests to the ACME directory: HTTPS only, with timeouts and a size limit.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use parking_lot::Mutex;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_RESPONSE: usize = 1024 * 1024;
+
+/// An HTTPS client of an ACME directory. Clones share connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    https: legacy::Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    /// Of the last response that asked to wait.
+    retry_at: Arc<Mutex<Option<SystemTime>>>,
+}
+
+impl Client {
+    /// Trusts the `authorities` in a file (PEM), or else those of the system.
+    pub(crate) fn new(authorities: Option<&Path>) -> Result<Self, String> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.enforce_http(false);
+        let builder = HttpsConnectorBuilder::new();
+        let builder = match authorities {
+            Some(path) => builder.with_tls_config(
+                trust(path).map_err(|reason| format!("{}: {reason}", path.display()))?,
+            ),
+            None => builder
+                .with_provider_and_native_roots(ring::default_provider())
+                .map_err(|error| format!("cannot read the authorities of the system: {error}"))?,
+        };
+        let connector = builder.https_only().enable_http1().wrap_connector(tcp);
+        Ok(Self {
+            https: legacy::Client::builder(TokioExecutor::new()).build(connector),
+            retry_at: Arc::default(),
+        })
+    }
+
+    /// Returns, once, how long the directory asked to wait.
+    pub(crate) fn take_retry_after(&self) -> Option<Duration> {
+        let at = self.retry_at.lock().take()?;
+        at.duration_since(SystemTime::now()).ok()
+    }
+}
+
+fn trust(path: &Path) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
+    for certificate in found {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl HttpClient for Client {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let host = request.uri().authority().map(ToString::to_string);
+        let host = host.unwrap_or_default();
+        let (client, response) = (self.clone(), self.https.request(request));
+        let exchange = async move {
+            let (parts, body) = response.await.map_err(|error| cause(&error))?.into_parts();
+            let body = Limited::new(body, MAX_RESPONSE).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            if matches!(
+                parts.status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            ) {
+                *client.retry_at.lock() = retry_at(&parts.headers, SystemTime::now());
+            }
+            if is_foreign_error(parts.status, &parts.headers) {
+                return Err(format!("it responded {}", parts.status));
+            }
+            let body = Box::new(body);
+            Ok(BytesResponse { parts, body })
+        };
+        Box::pin(async move {
+            let done = timeout(REQUEST_TIMEOUT, exchange).await;
+            let done = done.unwrap_or_else(|_| Err("no response in time".to_owned()));
+            done.map_err(|reason| {
+                let text = format!("cannot reach {host}: {reason}");
+                Error::Other(io::Error::other(text).into())
+            })
+        })
+    }
+}
+
+/// Of a proxy or load balancer: ACME errors are problem documents (RFC 8555 section 6.7).
+fn is_foreign_error(status: StatusCode, headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let is_problem =
+        kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
+    (status.is_client_error() || status.is_server_error()) && !is_problem
+}
+
+/// The last cause, such as "connection refused".
+fn cause(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Seconds or a date (RFC 9110 section 10.2.3).
+fn retry_at(headers: &HeaderMap, now: SystemTime) -> Option<SystemTime> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse::<u32>() {
+        Ok(seconds) => Some(now + Duration::from_secs(seconds.into())),
+        Err(_) => httpdate::parse_http_date(value).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_a_proxy_are_not_parsed() {
+        let is_foreign = |status, kind: &'static str| {
+            let kind = [(header::CONTENT_TYPE, kind.parse().unwrap())];
+            is_foreign_error(status, &HeaderMap::from_iter(kind))
+        };
+        assert!(is_foreign(StatusCode::BAD_GATEWAY, "text/html"));
+        assert!(!is_foreign(
+            StatusCode::BAD_REQUEST,
+            "application/problem+json"
+        ));
+        assert!(!is_foreign(StatusCode::OK, "application/json"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let parsed = |value: &str| {
+            let headers = [(header::RETRY_AFTER, value.parse().unwrap())];
+            let at = retry_at(&HeaderMap::from_iter(headers), now)?;
+            Some(at.duration_since(now).unwrap().as_secs())
+        };
+        assert_eq!(parsed("120"), Some(120));
+        let date = httpdate::fmt_http_date(now + Duration::from_secs(60));
+        assert_eq!(parsed(&date), Some(60));
+        assert_eq!(parsed("soon"), None);
+        assert_eq!(parsed("99999999999"), None);
+    }
+}

@@ -1,0 +1,89 @@
+use instant_acme::Error as ProtocolError;
+use landfall_database::DatabaseError;
+
+use crate::challenge::ChallengeMethod;
+
+/// An error of the store of accounts and certificates.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Why a certificate was not obtained.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    #[error(
+        "{} of {name} failed: {reason}; check that the DNS records of {name} lead to this server, and that \
+         its port {} can be reached",
+        method.name(), method.port()
+    )]
+    Validation {
+        name: String,
+        method: ChallengeMethod,
+        reason: String,
+    },
+    #[error("the authority offers no {} for {name}", method.name())]
+    NoChallenge {
+        name: String,
+        method: ChallengeMethod,
+    },
+    #[error("{0}")]
+    Protocol(String),
+    #[error("the authority did not finish the order in time")]
+    Timeout,
+    #[error("the certificate of the authority cannot be used: {0}")]
+    Certificate(String),
+    #[error("cannot store the account or the certificate: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl OrderError {
+    /// Another challenge type may succeed.
+    pub(crate) const fn is_validation(&self) -> bool {
+        matches!(self, Self::Validation { .. } | Self::NoChallenge { .. })
+    }
+}
+
+impl From<ProtocolError> for OrderError {
+    fn from(error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::Timeout(_) => Self::Timeout,
+            ProtocolError::Api(problem) => Self::Protocol(format!(
+                "the authority rejected the request: {}",
+                problem_text(&problem)
+            )),
+            error => Self::Protocol(error.to_string()),
+        }
+    }
+}
+
+/// Details first: they are more useful than the type.
+pub(crate) fn problem_text(problem: &instant_acme::Problem) -> String {
+    let parts = problem.subproblems.iter().map(ToString::to_string);
+    let detail = problem.detail.clone().into_iter().chain(parts);
+    let detail = detail.collect::<Vec<_>>().join("; ");
+    match &problem.r#type {
+        Some(kind) if detail.is_empty() => kind.clone(),
+        Some(kind) => format!("{detail} ({kind})"),
+        None => detail,
+    }
+}
+
+/// Returns whether the authority answered with a problem of this type.
+pub(crate) fn is_problem(error: &ProtocolError, kind: &str) -> bool {
+    let ProtocolError::Api(problem) = error else {
+        return false;
+    };
+    let found = problem.r#type.as_deref().unwrap_or_default();
+    found.strip_prefix("urn:ietf:params:acme:error:") == Some(kind)
+}

@@ -1,0 +1,191 @@
+//! One order: an account, an authorization for each name, and the certificate (RFC 8555 section 7).
+
+use std::time::Duration;
+
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+};
+
+use crate::challenge::{Challenge, ChallengeMethod, Challenges};
+use crate::client::Client;
+use crate::error::{OrderError, is_problem, problem_text};
+use crate::store::{CertificateStore, POLL_INTERVAL, Stored};
+
+/// For validations, and again for the certificate.
+const POLL: RetryPolicy = RetryPolicy::new()
+    .backoff(1.5)
+    .timeout(Duration::from_secs(120));
+
+/// The parts of an order that stay the same.
+#[derive(Debug)]
+pub(crate) struct Orders<'a> {
+    pub(crate) client: Client,
+    pub(crate) directory: &'a str,
+    pub(crate) contact: Option<&'a str>,
+    pub(crate) store: &'a dyn CertificateStore,
+    pub(crate) challenges: &'a Challenges,
+}
+
+impl Orders<'_> {
+    /// Returns the stored account, or creates one. That agrees to the authority's terms of service.
+    pub(crate) async fn account(&self, stored: &Stored) -> Result<Account, OrderError> {
+        let account = stored.account.as_deref();
+        match account.map(serde_json::from_str::<AccountCredentials>) {
+            Some(Ok(credentials)) => {
+                let builder = Account::builder_with_http(Box::new(self.client.clone()));
+                Ok(builder.from_credentials(credentials).await?)
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, "the stored ACME account is damaged; creating another one");
+                self.create_account().await
+            }
+            None => self.create_account().await,
+        }
+    }
+
+    async fn create_account(&self) -> Result<Account, OrderError> {
+        let contact = self.contact.map(|address| format!("mailto:{address}"));
+        let contact = contact.as_deref();
+        let account = NewAccount {
+            contact: contact.as_slice(),
+            terms_of_service_agreed: true,
+            only_return_existing: false,
+        };
+        let builder = Account::builder_with_http(Box::new(self.client.clone()));
+        let directory = self.directory.to_owned();
+        let (account, credentials) = builder.create(&account, directory, None).await?;
+        let text = serde_json::to_string(&credentials);
+        let text = text.map_err(|error| OrderError::Protocol(error.to_string()))?;
+        // Before it is used, so that it is not lost.
+        self.store.put_account(&text).await?;
+        tracing::info!(url = account.id(), "ACME account created");
+        Ok(account)
+    }
+
+    /// Obtains a certificate, and returns its chain and key in PEM.
+    pub(crate) async fn order(
+        &self,
+        stored: &Stored,
+        names: &[String],
+        method: ChallengeMethod,
+        replaces: Option<CertificateIdentifier<'static>>,
+    ) -> Result<String, OrderError> {
+        let identifiers: Vec<_> = names.iter().cloned().map(Identifier::Dns).collect();
+        let mut account = self.account(stored).await?;
+        let new = || NewOrder::new(&identifiers);
+        let mut order = match replaces {
+            Some(replaced) => account.new_order(&new().replaces(replaced)).await,
+            None => account.new_order(&new()).await,
+        };
+        if let Err(error) = &order {
+            if is_problem(error, "accountDoesNotExist") {
+                tracing::warn!(
+                    "the authority does not know the ACME account; creating another one"
+                );
+                account = self.create_account().await?;
+                order = account.new_order(&new()).await;
+            } else if is_problem(error, "alreadyReplaced") {
+                order = account.new_order(&new()).await;
+            }
+        }
+        let mut order = order?;
+        let validated = self.validate(&mut order, method).await;
+        if let Err(error) = self.publish(&[]).await {
+            tracing::warn!(%error, "failed to remove ACME challenges; the next order replaces them");
+        }
+        validated?;
+        let key = order.finalize().await?;
+        let chain = order.poll_certificate(&POLL).await?;
+        // The key last, so that a torn file is not usable.
+        Ok(format!("{}\n{key}", chain.trim_end()))
+    }
+
+    async fn validate(&self, order: &mut Order, method: ChallengeMethod) -> Result<(), OrderError> {
+        let challenges = pending_challenges(order, method).await?;
+        if challenges.is_empty() {
+            return Ok(());
+        }
+        self.publish(&challenges).await?;
+        if self.store.is_shared() {
+            // The authority may reach any node, and each has to have read them.
+            tokio::time::sleep(POLL_INTERVAL * 2).await;
+        }
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            if authorization.status == AuthorizationStatus::Pending
+                && let Some(mut challenge) = authorization.challenge(challenge_type(method))
+            {
+                challenge.set_ready().await?;
+            }
+        }
+        match order.poll_ready(&POLL).await {
+            Ok(OrderStatus::Invalid) => Err(failure(order, method).await?),
+            Ok(_) => Ok(()),
+            Err(instant_acme::Error::Api(problem)) => match failure(order, method).await {
+                Ok(failure @ OrderError::Validation { .. }) => Err(failure),
+                _ => Err(instant_acme::Error::Api(problem).into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn publish(&self, challenges: &[Challenge]) -> Result<(), OrderError> {
+        let replaced = self.challenges.replace(challenges);
+        replaced.map_err(OrderError::Protocol)?;
+        Ok(self.store.put_challenges(challenges).await?)
+    }
+}
+
+fn challenge_type(method: ChallengeMethod) -> ChallengeType {
+    match method {
+        ChallengeMethod::Http01 => ChallengeType::Http01,
+        ChallengeMethod::TlsAlpn01 => ChallengeType::TlsAlpn01,
+    }
+}
+
+/// Authorities remember validations for some time, so there may be none.
+async fn pending_challenges(
+    order: &mut Order,
+    method: ChallengeMethod,
+) -> Result<Vec<Challenge>, OrderError> {
+    let mut challenges = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
+        let name = authorization.identifier().to_string();
+        let Some(challenge) = authorization.challenge(challenge_type(method)) else {
+            return Err(OrderError::NoChallenge { name, method });
+        };
+        challenges.push(Challenge {
+            name,
+            token: challenge.token.clone(),
+            key_authorization: challenge.key_authorization().as_str().to_owned(),
+        });
+    }
+    Ok(challenges)
+}
+
+/// Finds the challenge that failed. The order itself only says that one has.
+async fn failure(order: &mut Order, method: ChallengeMethod) -> Result<OrderError, OrderError> {
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        let state = authorization.refresh().await?;
+        let mut problems = state.challenges.iter();
+        if let Some(problem) = problems.find_map(|challenge| challenge.error.as_ref()) {
+            return Ok(OrderError::Validation {
+                name: state.identifier().to_string(),
+                method,
+                reason: problem_text(problem),
+            });
+        }
+    }
+    Ok(OrderError::Protocol(
+        "the authority declared the order invalid without a reason".to_owned(),
+    ))
+}
