@@ -1,14 +1,18 @@
-//! External authentication: by JWT and by forward auth.
+//! External authentication: by JWT, by forward auth and by client certificates.
 
 use std::fs;
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    grants_harness::{Caller, json as parsed},
+    grants_harness::{Caller, add_key, json as parsed},
     hooks_endpoint::{Endpoint, unused_address},
     serve_harness::{Landfall, Request, eventually},
+    serve_tls::Https,
 };
 
 /// A key set with the key `0123456789abcdef0123456789abcdef`.
@@ -152,4 +156,51 @@ fn sighup_changes_keys_and_issuers_of_tokens() {
     fs::write(&file, KEYS.replace("MDEy", "MDEz")).unwrap();
     reload("\"settings reloaded\"", 2);
     assert_eq!(statuses(), [401, 401]);
+}
+
+#[test]
+fn client_certificates_authenticate_for_grants() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let file = dir.path().join("clients.pem");
+    fs::write(&file, authority.pem()).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "backend");
+    let key = KeyPair::generate().unwrap();
+    let own = params.signed_by(&key, &authority).unwrap();
+    let (own, key) = (own.pem(), key.serialize_pem());
+
+    let https = Https::start(&[
+        "-grants",
+        "-grants-client-certificates",
+        "-tls-client-auth=optional",
+        &format!("-tls-client-ca={}", file.display()),
+    ]);
+    https.server.says("client certificates (--tls-client-ca)");
+    let grant = || {
+        let body = br#"{"id": "1", "filename": "a", "filesize": 10}"#;
+        Request::new("POST", "/uploadjobs")
+            .with("Content-Type", "application/json")
+            .body(body)
+    };
+    assert_eq!(https.client().ask(grant()).status, 401);
+    let mut backend = https.client_with(&own, &key);
+    let granted = backend.ask(grant());
+    assert_eq!(granted.status, 201, "{}", granted.text());
+    let key = add_key(https.server.dir(), &["backend", "--subject=backend"]);
+    let list = Request::get("/uploadjobs").with("Authorization", format!("Bearer {key}"));
+    let jobs = https.client().ask(list);
+    assert!(
+        jobs.text().contains(r#""request_id":"1""#),
+        "{}",
+        jobs.text()
+    );
+    let foreign = backend.ask(grant().with("Origin", "https://evil.example"));
+    assert_eq!(foreign.status, 403, "{}", foreign.text());
+    https.server.stop();
 }

@@ -6,16 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DistinguishedName, DnType,
-    IsCa, KeyPair, generate_simple_self_signed,
-};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::grants_harness::add_key;
 use crate::serve_harness::{
     Client, Landfall, MIB, Request, TIMEOUT, content, eventually, program, run,
 };
@@ -112,6 +108,12 @@ impl Https {
     /// Of a client that speaks this protocol.
     pub(crate) fn client_config(&self, alpn: &[u8]) -> ClientConfig {
         client_config_with(&self.certificate, alpn)
+    }
+
+    /// A client with a certificate and its key (PEM).
+    pub(crate) fn client_with(&self, certificate: &str, key: &str) -> HttpsClient {
+        let own = Some((certificate, key));
+        connect_with(self.server.address(), &self.certificate, own).unwrap()
     }
 
     pub(crate) fn client(&self) -> HttpsClient {
@@ -359,52 +361,4 @@ fn a_certificate_that_cannot_be_used_is_named_before_the_start() {
         error.contains("key.pem: there is no private key"),
         "{error}"
     );
-}
-
-#[test]
-fn client_certificates_authenticate_for_grants() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let file = dir.path().join("clients.pem");
-    fs::write(&file, authority.pem()).unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "backend");
-    let key = KeyPair::generate().unwrap();
-    let own = params.signed_by(&key, &authority).unwrap();
-    let (own, key) = (own.pem(), key.serialize_pem());
-
-    let https = Https::start(&[
-        "-grants",
-        "-grants-client-certificates",
-        "-tls-client-auth=optional",
-        &format!("-tls-client-ca={}", file.display()),
-    ]);
-    https.server.says("client certificates (--tls-client-ca)");
-    let grant = || {
-        let body = br#"{"id": "1", "filename": "a", "filesize": 10}"#;
-        Request::new("POST", "/uploadjobs")
-            .with("Content-Type", "application/json")
-            .body(body)
-    };
-    assert_eq!(https.client().ask(grant()).status, 401);
-    let address = https.server.address();
-    let mut backend = connect_with(address, &https.certificate, Some((&own, &key))).unwrap();
-    let granted = backend.ask(grant());
-    assert_eq!(granted.status, 201, "{}", granted.text());
-    let key = add_key(https.server.dir(), &["backend", "--subject=backend"]);
-    let list = Request::get("/uploadjobs").with("Authorization", format!("Bearer {key}"));
-    let jobs = https.client().ask(list);
-    assert!(
-        jobs.text().contains(r#""request_id":"1""#),
-        "{}",
-        jobs.text()
-    );
-    let foreign = backend.ask(grant().with("Origin", "https://evil.example"));
-    assert_eq!(foreign.status, 403, "{}", foreign.text());
-    https.server.stop();
 }
