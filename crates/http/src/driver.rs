@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::server::conn::http1;
@@ -19,15 +18,13 @@ use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::proxy_protocol::ProxyHeader;
 use super::service::{ConnectionService, HttpService};
-use super::shutdown::ShutdownPhase;
+use super::shutdown::{FIRST_REQUEST_TIME, ShutdownPhase};
 use super::slow_body::SlowBody;
 use super::stats::NetStats;
 use super::timeouts::{Phase, TimeoutAction};
 
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
-
-const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Protocols {
@@ -212,17 +209,14 @@ impl<S: HttpService> Driver<S> {
                 State::Http1(_) if self.shared.heads.load(Relaxed) == 0 => {
                     self.first_request = Some(Box::pin(sleep(FIRST_REQUEST_TIME)));
                 }
+                State::ProxyHeader(_) | State::Handshake(_) | State::New(_) => {
+                    self.first_request = Some(Box::pin(sleep(FIRST_REQUEST_TIME)));
+                }
                 State::Http1(connection) => Pin::new(connection).graceful_shutdown(),
                 // hyper continues now: see `poll`.
                 State::SlowBody(_) => self.shared.handover.close_after_response(),
                 // Reads the phase itself.
-                State::Http2(_)
-                | State::ProxyHeader(_)
-                | State::Handshake(_)
-                | State::New(_)
-                | State::Waiting(_)
-                | State::LingeringClose(_)
-                | State::Closed => {}
+                State::Http2(_) | State::Waiting(_) | State::LingeringClose(_) | State::Closed => {}
             }
         }
         self.shutdown_phase = phase;
@@ -294,6 +288,14 @@ impl<S: HttpService> Future for Driver<S> {
                 return Poll::Ready(());
             }
             me.enter_shutdown_phase(phase);
+        }
+        if matches!(
+            me.state,
+            State::ProxyHeader(_) | State::Handshake(_) | State::New(_)
+        ) && let Some(wait) = &mut me.first_request
+            && wait.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(());
         }
         if me.shared.activity.action() == Some(TimeoutAction::ReleaseBuffers) {
             me.shared.activity.clear_release();

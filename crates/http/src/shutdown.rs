@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+/// The time for the first request of a connection, which may be in transit when the shutdown starts.
+pub(super) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+
 /// A phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]

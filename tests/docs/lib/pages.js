@@ -109,6 +109,7 @@ export const COMMANDS = {
     ['UPLOAD_URL=', run(/"state": ?"completed"/)],
     ['landfall keys add', run(/^lfk_.*\nlfk_[\s\S]*\bbackup\b/m)],
     ['landfall --require-grant --grants-forward', serve(needsToken)],
+    ['landfall --grants --grants-client', checked('needs root and certificates')],
     ['landfall --require-grant --hooks-http', serve(needsToken)],
     ['landfall --require-grant --behind-proxy', serve(needsToken)],
     ['landfall --require-grant --database', checked(HOSTS)],

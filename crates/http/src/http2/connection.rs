@@ -11,15 +11,17 @@ use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
 use http::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 
 use super::halves::{Receiving, Sending};
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
 use crate::service::{ConnectionService, HttpService};
-use crate::shutdown::ShutdownPhase;
+use crate::shutdown::{FIRST_REQUEST_TIME, ShutdownPhase};
 use crate::stream::response::respond;
 use crate::stream::window::{ReceiveWindow, WINDOW};
 use crate::stream::{StreamContent, task};
+use crate::timeouts::ServerShared;
 
 /// Bytes of one request that a client may send before the service reads them. Two streams that are not
 /// read stop the connection.
@@ -51,8 +53,11 @@ pub(crate) async fn serve_connection<S: HttpService>(
     permit: Arc<OwnedSemaphorePermit>,
 ) -> Result<(), h2::Error> {
     let server = service.shared.server.clone();
+    let Some(connection) = handshake(builder, io, &server).await? else {
+        return Ok(());
+    };
     let mut http2 = Http2 {
-        connection: builder.handshake(io).await?,
+        connection,
         window: Arc::new(AtomicU32::new(WINDOW)),
         current_window: WINDOW,
         goes_away: false,
@@ -89,6 +94,27 @@ pub(crate) async fn serve_connection<S: HttpService>(
             drop((stream_permit, permit));
         });
     }
+}
+
+/// Waits for the client's preface; `None` if the server shuts down. Browsers open connections in advance.
+async fn handshake(
+    builder: Builder,
+    io: ServerIo,
+    server: &ServerShared,
+) -> Result<Option<Connection<ServerIo, Bytes>>, h2::Error> {
+    let mut handshake = pin!(builder.handshake(io));
+    let mut first_request = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(connection) = handshake.as_mut().poll(cx) {
+            return Poll::Ready(connection.map(Some));
+        }
+        if server.shutdown_phase() == ShutdownPhase::Running {
+            return Poll::Pending;
+        }
+        let wait = first_request.get_or_insert_with(|| Box::pin(sleep(FIRST_REQUEST_TIME)));
+        wait.as_mut().poll(cx).map(|()| Ok(None))
+    })
+    .await
 }
 
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);

@@ -201,13 +201,18 @@ impl Http2Server {
     }
 
     pub(crate) async fn connect(&self) -> RawClient {
+        RawClient::new(self.connect_silently().await).await
+    }
+
+    /// Without the preface.
+    pub(crate) async fn connect_silently(&self) -> Box<dyn Stream> {
         let tcp = TcpStream::connect(self.server.address).await.unwrap();
         let Some(authority) = &self.authority else {
-            return RawClient::new(tcp).await;
+            return Box::new(tcp);
         };
         let mut config = authority.client(&[&TLS13]);
         config.alpn_protocols = vec![b"h2".to_vec()];
-        RawClient::new(wrap(tcp, config, "a.example").await.unwrap()).await
+        Box::new(wrap(tcp, config, "a.example").await.unwrap())
     }
 
     /// Other connections are served.

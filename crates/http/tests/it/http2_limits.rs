@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::FLOODS;
@@ -323,5 +324,24 @@ async fn a_shutdown_says_goodbye_and_lets_requests_finish() {
             ("hello late".into(), Some((3, NO_ERROR)))
         );
         http2.server.stop().await;
+    }
+}
+
+/// Such as one that a browser opens in advance.
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_silent_connection() {
+    for with_tls in [false, true] {
+        let http2 = Http2Server::start(with_tls, |_| {});
+        let _without_preface = http2.connect_silently().await;
+        // With TLS, without a handshake.
+        let _silent = TcpStream::connect(http2.server.address).await.unwrap();
+        http2.still_serves().await;
+        let begin = Instant::now();
+        http2.server.stop().await;
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "{with_tls}: {:?}",
+            begin.elapsed()
+        );
     }
 }
