@@ -30,7 +30,7 @@ impl CertificateFiles {
     /// Reads the certificate, and checks that the key belongs to it. Blocks.
     ///
     /// # Errors
-    /// See [`TlsConfig::load`].
+    /// See [`TlsConfig::load`](super::TlsConfig::load).
     pub fn inspect(&self) -> Result<CertificateSummary, TlsError> {
         let (_, summary) = certified_key(self, &ring::default_provider())?;
         Ok(summary)
