@@ -31,7 +31,7 @@ use self::renewal::Renewal;
 use self::store::{CertificateStore, POLL_INTERVAL};
 pub use self::store::{DatabaseStore, FolderStore, migrate};
 
-/// How often a process tries to replace the one with the lease, which may have stopped.
+/// The interval at which a process tries to acquire the lease: the one that has it may have stopped.
 const ACQUIRE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// An unreachable database is logged this often.

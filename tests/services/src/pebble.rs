@@ -1,4 +1,4 @@
-//! Pebble, the ACME authority of Let's Encrypt for tests, with a DNS server of its own.
+//! Pebble, the ACME authority of Let's Encrypt for tests, with its DNS server.
 
 use std::{
     fs,

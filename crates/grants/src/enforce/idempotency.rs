@@ -68,7 +68,7 @@ impl IdempotencyKey for GrantKey {
 
     async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError> {
         let noted = self.noted.lock().clone();
-        let has_read = self.was_bound || noted.is_some();
+        let is_unread = !self.is_part && !self.was_bound && noted.is_none();
         let start = if self.is_part {
             StartRequest::part(upload.id.clone(), upload.length)
         } else {
@@ -76,17 +76,15 @@ impl IdempotencyKey for GrantKey {
         };
         let granted = self.granted;
         let outcome = self.queue.start(self.job, start).await.map_err(failed)?;
-        let is_bound = matches!(outcome, StartOutcome::Bound);
-        if !is_bound
-            && !has_read
-            && !self.is_part
+        if is_unread
+            && outcome != StartOutcome::Bound
             && let Some(other) = self.read_bound().await?
         {
             return Ok(Some(other));
         }
         match outcome {
             StartOutcome::Bound => Ok(None),
-            // The lease that serializes creations was lost; a retry finds the other upload.
+            // The lease that serializes creations was lost.
             StartOutcome::Other(other) => Ok(Some(other)),
             StartOutcome::Expired => Err(lost(TokenRejection::TooLate)),
             StartOutcome::Ended(state) => Err(lost(TokenRejection::ended(state))),

@@ -121,7 +121,7 @@ type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 struct Http2 {
     connection: Connection<ServerIo, Bytes>,
-    /// What it is to be, set by any stream.
+    /// The requested size, set by any stream.
     window: Arc<AtomicU32>,
     current_window: u32,
     goes_away: bool,

@@ -99,7 +99,7 @@ struct Sending(RequestStream<quic::SendStream, Bytes>, Arc<NetStats>);
 impl SendHalf for Sending {
     type Error = StreamError;
 
-    /// What is written waits for flow control, so there is one interim response at most.
+    /// Each write waits for flow control, so at most one interim response is queued.
     fn can_send_interim(&self) -> bool {
         true
     }

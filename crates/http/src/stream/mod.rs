@@ -37,7 +37,7 @@ pub(super) trait ReceiveHalf: Send + 'static {
     /// Discards a long rest before the response, or returns itself if the client would take that for an error.
     fn ignore(self: Box<Self>) -> Option<Box<dyn ReceiveHalf>>;
 
-    /// Tells the client, after the response, that the rest is not needed. This is not an error.
+    /// Refuses the rest after the response, without an error.
     fn refuse(self: Box<Self>);
 }
 

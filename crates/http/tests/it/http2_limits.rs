@@ -171,7 +171,7 @@ async fn interim_responses_wait_for_the_client() {
     http2.server.stop().await;
 }
 
-/// What is not read stays within the window of its stream, and all of a connection within its window.
+/// Unread content is limited by the window of its stream, and that of all streams by the window of the connection.
 #[tokio::test]
 async fn unread_content_is_limited() {
     const STREAM: usize = 1 << 20;

@@ -76,6 +76,23 @@ impl Site {
         self.start_with(self.ports, self.dir.path(), "landfall.test", &args)
     }
 
+    /// Starts a server and waits for its certificate. Returns the authority's roots, a client and the certificate,
+    /// too.
+    fn start_certified(
+        &self,
+    ) -> (
+        Landfall,
+        Vec<CertificateDer<'static>>,
+        HttpsClient,
+        CertificateDer<'static>,
+    ) {
+        let server = self.start(&[]);
+        server.says("certificate in use");
+        let roots = self.roots();
+        let (client, first) = connect(self.ports.https(), "landfall.test", &roots).unwrap();
+        (server, roots, client, first)
+    }
+
     fn start_with(&self, ports: Ports, dir: &Path, names: &str, args: &[&str]) -> Landfall {
         let mut command = program();
         command.args([
@@ -251,10 +268,7 @@ fn another_challenge_type_is_tried() {
 #[test]
 fn renewal_leaves_uploads_alone() {
     let site = Site::new(10);
-    let server = site.start(&[]);
-    server.says("certificate in use");
-    let roots = site.roots();
-    let (mut running, first) = connect(site.ports.https(), "landfall.test", &roots).unwrap();
+    let (server, roots, mut running, first) = site.start_certified();
     let bytes = content(2, MIB);
     let path = running.create(MIB);
     running.begin(Request::patch(&path, 0), MIB);
@@ -280,10 +294,7 @@ fn renewal_leaves_uploads_alone() {
 #[test]
 fn a_restart_does_not_order_again_and_needs_no_authority() {
     let mut site = Site::new(YEAR);
-    let server = site.start(&[]);
-    server.says("certificate in use");
-    let roots = site.roots();
-    let (_, first) = connect(site.ports.https(), "landfall.test", &roots).unwrap();
+    let (server, roots, _, first) = site.start_certified();
     server.stop();
 
     let server = site.start(&[]);
@@ -318,10 +329,7 @@ fn a_restart_does_not_order_again_and_needs_no_authority() {
 #[test]
 fn a_name_that_leads_elsewhere_leaves_the_certificate_in_force() {
     let site = Site::new(YEAR);
-    let server = site.start(&[]);
-    server.says("certificate in use");
-    let roots = site.roots();
-    let (_, first) = connect(site.ports.https(), "landfall.test", &roots).unwrap();
+    let (server, roots, _, first) = site.start_certified();
     server.stop();
 
     site.pebble

@@ -27,7 +27,7 @@ use crate::serve_harness::eventually;
 struct RenewalInfo {
     pebble_port: u16,
     connector: TlsConnector,
-    /// The certificates that were asked for, and those that orders replaced.
+    /// The certificates whose renewal information was requested, and those that orders replaced.
     asked: Mutex<Vec<String>>,
     replaced: Mutex<Vec<String>>,
 }
