@@ -10,8 +10,8 @@ use crate::http2_frames::{
 use crate::http3::{Http3Server, answer};
 
 fn fields() -> Vec<(String, String)> {
-    let field = |n| (format!("x-field-{n:03}"), "x".repeat(110));
-    (0..150).map(field).collect()
+    let field = |n| (format!("x-field-{n:02}"), "x".repeat(194));
+    (0..80).map(field).collect()
 }
 
 #[tokio::test]
