@@ -12,7 +12,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, ConnectionError, Endpoint, VarInt};
 
 use crate::serve_harness::{MIB, TIMEOUT, content};
-use crate::serve_memory::resident_kib;
+use crate::serve_memory::{resident_kib, settles};
 use crate::serve_streams::{self, StreamClient, location};
 use crate::serve_tls::Https;
 
@@ -81,7 +81,11 @@ impl StreamClient for Client {
 }
 
 fn start() -> Https {
-    let https = Https::start(&["-http3"]);
+    start_with(&[])
+}
+
+fn start_with(args: &[&str]) -> Https {
+    let https = Https::start(&[&["-http3"], args].concat());
     https.server.says("Serving HTTP/3 on 127.0.0.1:");
     https
 }
@@ -151,6 +155,44 @@ async fn a_patch_continues_when_the_address_of_its_client_changes() {
     })
     .await
     .unwrap();
+}
+
+/// See `serve_memory` for HTTP/1.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_streams_release_memory() {
+    const CONNECTIONS: usize = 4;
+    const STREAMS: usize = 100;
+    let https = start_with(&["-durability=none", "-max-uploads-per-address=0"]);
+    let length = MIB.to_string();
+    let fields = [
+        ("tus-resumable", "1.0.0"),
+        ("upload-length", &*length),
+        ("content-type", "application/offset+octet-stream"),
+    ];
+    let mut client = Client::connect(&https).await;
+    let created = client.ask(Method::POST, "/files/", &fields, &[7; 1000]).await;
+    assert_eq!(created.status(), 201);
+    let idle = resident_kib(&https.server);
+    let mut stalled = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = Client::connect(&https).await;
+        for _ in 0..STREAMS {
+            let mut exchange = client.open(Method::POST, "/files/", &fields).await;
+            Client::send(&mut exchange, vec![7; 200_000].into(), false).await;
+            stalled.push(exchange);
+        }
+        // The connections end with their exchanges.
+        drop(client);
+    }
+    let https = tokio::task::spawn_blocking(move || {
+        // Debug builds have larger futures than what is released has; it would be 200 KiB and more.
+        let limit = (CONNECTIONS * STREAMS * 100) as u64;
+        settles(&https.server, idle, limit, "stalled");
+        drop(stalled);
+        settles(&https.server, idle, 30 * 1024, "left");
+        https
+    });
+    serve_streams::stop(https.await.unwrap()).await;
 }
 
 /// `LANDFALL_LONG=1` opens 100,000 streams.
