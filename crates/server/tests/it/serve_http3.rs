@@ -170,7 +170,9 @@ async fn stalled_streams_release_memory() {
         ("content-type", "application/offset+octet-stream"),
     ];
     let mut client = Client::connect(&https).await;
-    let created = client.ask(Method::POST, "/files/", &fields, &[7; 1000]).await;
+    let created = client
+        .ask(Method::POST, "/files/", &fields, &[7; 1000])
+        .await;
     assert_eq!(created.status(), 201);
     let idle = resident_kib(&https.server);
     let mut stalled = Vec::new();

@@ -227,7 +227,15 @@ impl<C: StreamClient> UrlSession<'_, C> {
         ];
         let path = self.path.clone();
         C::reset(self.client.open(Method::HEAD, &path, &fields).await);
-        let response = self.client.ask(Method::HEAD, &path, &fields, b"").await;
+        let response = loop {
+            let response = self.client.ask(Method::HEAD, &path, &fields, b"").await;
+            // The digest of the whole is being verified.
+            if response.status() != 503 {
+                break response;
+            }
+            assert_eq!(response.headers()["retry-after"], "1");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
         assert_eq!(response.status(), 204, "{response:?}");
         assert_eq!(response.headers()["cache-control"], "no-store");
         let offset = number(&response, "upload-offset") as usize;
