@@ -42,5 +42,7 @@ pub(crate) async fn hold(
     let input = || std::io::stdin().read_to_end(&mut Vec::new());
     tokio::task::spawn_blocking(input).await??;
     drop(open);
+    endpoint.close(0_u32.into(), b"");
+    endpoint.wait_idle().await;
     Ok(())
 }

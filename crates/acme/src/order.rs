@@ -127,7 +127,6 @@ impl Orders<'_> {
         }
     }
 
-    /// Replaces the challenges that all nodes answer.
     pub(crate) async fn publish(&self, challenges: &[Challenge]) -> Result<(), OrderError> {
         let replaced = self.challenges.replace(challenges);
         replaced.map_err(OrderError::Protocol)?;

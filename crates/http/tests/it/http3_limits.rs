@@ -154,7 +154,6 @@ async fn streams_without_a_request_end_the_connection() {
     let http3 = Http3Server::start(|_| {});
     let mut other = http3.connect().await;
     let quic = http3.quic().await;
-    // Some are streams of a client that has changed its mind.
     let mut client = Client::new(quic.clone()).await;
     let reset = async |count: usize| {
         for n in 0..count {

@@ -12,10 +12,8 @@ use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime as _, TokioRuntime
 
 use crate::http3::{Client, Http3Server};
 
-/// What the kernel has handed over at once.
 struct Received {
     bytes: usize,
-    /// The longest of its packets.
     packet: usize,
     first_byte: u8,
 }

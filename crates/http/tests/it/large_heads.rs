@@ -1,5 +1,4 @@
-//! Heads of 16 KiB in each version of HTTP, twice on a connection. Longer ones than the limit are in `heads`,
-//! `http2_limits` and `http3_limits`.
+//! Heads of 16 KiB in each version of HTTP, twice on a connection.
 
 use http::Method;
 

@@ -22,7 +22,6 @@ fn http3_with(authority: Authority, files: TlsFiles) -> Http3Server {
     Http3Server::with_files(authority, files, Duration::from_secs(5), |_| {})
 }
 
-/// The error of a client of QUIC.
 async fn rejected(http3: &Http3Server, config: ClientConfig, name: &str) -> String {
     let connecting = endpoint(config).connect(http3.server.address, name);
     let connection = tokio::time::timeout(TIMEOUT, connecting.unwrap()).await;
@@ -79,7 +78,6 @@ fn expired(authority: &Authority, name: &str) -> CertificateFiles {
     authority.issue_with(name, params)
 }
 
-/// The server uses what it has, and its clients name the reason.
 #[tokio::test]
 async fn an_expired_certificate_of_the_server_is_rejected_by_clients() {
     let authority = Authority::new();

@@ -157,7 +157,6 @@ async fn a_patch_continues_when_the_address_of_its_client_changes() {
     .unwrap();
 }
 
-/// See `serve_memory` for HTTP/1.1.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_streams_release_memory() {
     const CONNECTIONS: usize = 4;

@@ -175,7 +175,6 @@ struct UrlSession<'a, C> {
 }
 
 impl<C: StreamClient> UrlSession<'_, C> {
-    /// Sends the file from an offset up to `end`.
     async fn send(&mut self, method: Method, offset: usize, end: usize) -> C::Exchange {
         let (length, start) = ((FILE.len() - offset).to_string(), offset.to_string());
         let mut fields = vec![
