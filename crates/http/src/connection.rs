@@ -180,7 +180,6 @@ impl ConnectionShared {
         Ok(())
     }
 
-    /// Adds the fields of responses over TLS.
     pub(super) fn add_tls_fields(&self, fields: &mut HeaderMap) {
         if !self.info.tls {
             return;

@@ -40,7 +40,6 @@ impl HttpRejection {
         response
     }
 
-    /// Returns the bytes of the response, for a request that hyper does not get.
     pub(super) fn to_http1(self, shared: &ConnectionShared) -> Vec<u8> {
         let (mut parts, text) = self.response(shared).into_parts();
         parts.headers.insert(CONTENT_LENGTH, text.len().into());

@@ -37,8 +37,7 @@ const SEND_WINDOW: u64 = 1 << 20;
 /// Control streams and those of QPACK, and some of unknown types.
 const UNIDIRECTIONAL_STREAMS: u32 = 8;
 
-/// Streams of a connection that end before their request has arrived, such as those that are reset at once.
-/// Then the connection is closed (RFC 9114 section 10.5). Each of them costs as much as a small request.
+/// If more streams are reset before their request has arrived, the connection is closed (RFC 9114 section 10.5).
 const MAX_EMPTY_STREAMS: u32 = 1000;
 
 /// What a connection is served with.

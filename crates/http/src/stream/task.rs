@@ -29,8 +29,7 @@ pub(crate) fn spawn(server: &ServerShared, future: impl Future<Output = ()> + Se
     tokio::spawn(STREAM.scope(activity, supervised));
 }
 
-/// Runs a future until it ends or `must_end`, which is checked when the activity wakes it. Then the activity is
-/// closed.
+/// Runs a future until it ends or `must_end`, which is checked at each wakeup. Then closes the activity.
 pub(crate) fn supervise(
     activity: Arc<ConnectionActivity>,
     mut future: Pin<Box<impl Future<Output = ()>>>,
