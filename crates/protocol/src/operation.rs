@@ -257,6 +257,8 @@ pub struct Create {
     pub repr_digest: Option<Box<Checksum>>,
     /// The end of the upload.
     pub end: DeclaredEnd,
+    /// True if the request follows the IETF draft.
+    pub is_draft: bool,
 }
 
 impl Create {
@@ -325,6 +327,7 @@ impl Create {
             checksum,
             repr_digest: None,
             end: DeclaredEnd::AtLength,
+            is_draft: false,
         })
     }
 }

@@ -164,11 +164,6 @@ impl Engine {
                 .await);
         }
         if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
-            if upload.length.is_some() {
-                return Err(ProblemKind::InconsistentUploadLength
-                    .with_detail("the content ends before the length of the upload")
-                    .into());
-            }
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
         }
         // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
@@ -394,6 +389,11 @@ impl Engine {
         offset: u64,
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
+        if upload.length.is_some() {
+            return Err(ProblemKind::InconsistentUploadLength
+                .with_detail("the content ends before the length of the upload")
+                .into());
+        }
         let completed = [(EventKind::Completed, offset)];
         self.prepare_kinds(&completed, upload, context).await?;
         self.declare_length(upload, offset, lease).await

@@ -74,6 +74,7 @@ impl Engine {
         };
         let mut upload = Upload::new(UploadId::random(), length);
         upload.awaits_end = head.end == DeclaredEnd::Later && length.is_some();
+        upload.created_by_draft = head.is_draft;
         upload.repr_digest = self.verifiable(head.repr_digest.take());
         upload.metadata = mem::take(&mut head.metadata);
         upload.created = Some(SystemTime::now());
@@ -199,7 +200,7 @@ impl Engine {
             }
         }
         drop(permit);
-        if head.end == DeclaredEnd::WithContent && upload.length.is_none() {
+        if head.end == DeclaredEnd::WithContent && upload.length != Some(offset) {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
         }
         if upload.is_complete_at(offset) {

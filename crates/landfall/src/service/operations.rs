@@ -2,11 +2,11 @@
 
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
-    parse_size, require_version,
+    Algorithm, Append, Concat, Create, DeclaredLength, Operation, Problem, ProblemKind,
+    TUS_VERSION, headers, parse_size, require_version,
     rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
 };
 
@@ -43,10 +43,13 @@ impl Handler {
         token: Option<UploadToken>,
         draft: Option<DraftRequest>,
     ) -> Result<ResponseDraft, Rejection> {
-        if draft.is_none() {
-            require_version(operation, &parts.headers)?;
-        }
         let engine = &self.0.engine;
+        let is_unversioned = draft.is_none() && self.may_lack_version(operation, &parts.headers);
+        match draft {
+            Some(draft) => draft.check_fields(operation, &parts.headers)?,
+            None if is_unversioned => {}
+            None => require_version(operation, &parts.headers)?,
+        }
         let head = RequestHead {
             parts,
             context: engine
@@ -72,6 +75,13 @@ impl Handler {
         engine
             .check_access(&head.context, intent, Some(&id))
             .await?;
+        if is_unversioned {
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            let found = Box::pin(engine.inspect(&head.context, &id)).await?;
+            if !found.upload.created_by_draft {
+                return Err(ProblemKind::UnsupportedVersion.into());
+            }
+        }
         Ok(match intent {
             Intent::Write => self.handle_append(head, &id, &mut body).await?,
             Intent::Inspect => self.handle_inspect(head, &id).await?,
@@ -83,6 +93,13 @@ impl Handler {
             }
             _ => download::handle(engine, &head.context, &id, &parts.headers).await?,
         })
+    }
+
+    /// Clients of the draft need not name it when they cancel an upload: the upload decides.
+    fn may_lack_version(&self, operation: Operation, fields: &HeaderMap) -> bool {
+        operation == Operation::Terminate
+            && !fields.contains_key(headers::TUS_RESUMABLE)
+            && !self.0.engine.config.interop_versions.is_off()
     }
 
     pub(super) fn capabilities(&self, request: Option<DraftRequest>) -> ResponseDraft {
@@ -144,7 +161,15 @@ impl Handler {
             max_content: max_content(head.draft, limits),
             observer: interim.as_ref(),
         };
-        let created = engine.create(&head.context, &mut request, body).await?;
+        let created = engine.create(&head.context, &mut request, body).await;
+        let created = created.map_err(|error| match (head.draft, request.head.declared) {
+            (Some(_), DeclaredLength::Known(length))
+                if error.problem().kind == ProblemKind::SizeExceeded =>
+            {
+                beyond_length(length)
+            }
+            _ => error,
+        })?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
         tracing::debug!(
@@ -277,10 +302,7 @@ impl Handler {
             rejection.error = ProblemKind::MaxSizeExceeded.into();
             return rejection;
         };
-        let detail = format!("the upload has {length} bytes, and the content goes on after them");
-        rejection.error = ProblemKind::InconsistentUploadLength
-            .with_detail(detail)
-            .into();
+        rejection.error = beyond_length(length);
         if !found.is_complete() && draft.version().ends_beyond_length() {
             rejection.offset = None;
             let unfinished = |snapshot: &Snapshot| !snapshot.is_complete();
@@ -369,6 +391,11 @@ impl Handler {
             );
         }
         draft.expires(inspected.expires);
+        if upload.created_by_draft && !head.parts.headers.contains_key(headers::TUS_RESUMABLE) {
+            let offset = inspected.offset.unwrap_or_default();
+            let state = self.state(upload, offset, inspected.expires);
+            state.apply_to(&mut draft, DraftRequest::UNVERSIONED);
+        }
         if self.0.extensions.download && inspected.is_complete() {
             download::object_headers(&inspected, &mut draft.headers);
             let offset = inspected.offset.unwrap_or_default();
@@ -376,6 +403,12 @@ impl Handler {
         }
         Ok(draft)
     }
+}
+
+fn beyond_length(length: u64) -> Error {
+    let detail = format!("the upload has {length} bytes, and the content goes on after them");
+    let problem = ProblemKind::InconsistentUploadLength.with_detail(detail);
+    problem.into()
 }
 
 /// Only clients of the draft learn the limit.

@@ -49,6 +49,9 @@ pub struct Upload {
     /// True if all bytes of the length do not complete it yet: its client still has to send `Upload-Complete`
     /// (IETF draft, section 4.1.2).
     pub awaits_end: bool,
+    /// True if a request of the IETF draft created it. Later requests may then lack the fields by which the
+    /// protocol is recognized.
+    pub created_by_draft: bool,
     /// The digest of the whole content, which is verified at completion (`Repr-Digest`, RFC 9530).
     pub repr_digest: Option<Box<Checksum>>,
     /// The metadata of the client, or of a hook.
@@ -130,6 +133,7 @@ impl Upload {
             id,
             length,
             awaits_end: false,
+            created_by_draft: false,
             repr_digest: None,
             metadata: Metadata::default(),
             kind: UploadKind::Regular,

@@ -25,6 +25,13 @@ pub struct DraftRequest {
 }
 
 impl DraftRequest {
+    /// A request that names no version.
+    pub const UNVERSIONED: Self = Self {
+        version: InteropVersion::NEWEST,
+        named: None,
+        is_unknown: false,
+    };
+
     /// Returns `None` for a request of tus: `Tus-Resumable` prevails, because systems add the fields of the
     /// draft to requests of tus clients. A creation without a valid `Upload-Complete` is none of the
     /// draft's.
@@ -100,6 +107,26 @@ impl DraftRequest {
         }
     }
 
+    /// Checks that HEAD and DELETE have no fields of an upload, which versions up to 6 forbid and later ones
+    /// ignore (RE-6).
+    ///
+    /// # Errors
+    /// 400 with the field.
+    pub fn check_fields(self, operation: Operation, headers: &HeaderMap) -> Result<(), Problem> {
+        if !self.version.forbids_upload_fields()
+            || !matches!(operation, Operation::Inspect | Operation::Terminate)
+        {
+            return Ok(());
+        }
+        let forbidden = [names::UPLOAD_OFFSET, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE];
+        match forbidden.iter().find(|name| headers.contains_key(*name)) {
+            Some(name) => Err(ProblemKind::InvalidOffset.with_detail(format_args!(
+                "a request to {operation:?} must not have {name}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Parses the head of a creation (section 4.2).
     ///
     /// # Errors
@@ -157,6 +184,7 @@ impl DraftRequest {
             checksum: checksum(headers)?,
             repr_digest: repr_digest(headers)?,
             end: self.end(is_last),
+            is_draft: true,
         })
     }
 

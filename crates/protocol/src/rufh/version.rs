@@ -44,6 +44,12 @@ impl InteropVersion {
         self.0 >= 6
     }
 
+    /// Returns whether HEAD and DELETE must not have fields of an upload; later versions ignore them.
+    #[must_use]
+    pub const fn forbids_upload_fields(self) -> bool {
+        self.0 <= 6
+    }
+
     /// Returns whether an append must have `Upload-Complete`; before, its absence means the last data.
     #[must_use]
     pub const fn requires_complete(self) -> bool {

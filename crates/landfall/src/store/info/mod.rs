@@ -92,6 +92,8 @@ struct LandfallInfo<'a> {
     max_size: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     awaits_end: bool,
+    #[serde(rename = "Draft", skip_serializing_if = "std::ops::Not::not")]
+    created_by_draft: bool,
     /// An algorithm and the digest in Base64, as in `Upload-Checksum`.
     #[serde(skip_serializing_if = "Option::is_none")]
     repr_digest: Option<Cow<'a, str>>,
@@ -190,6 +192,7 @@ impl UploadInfo {
         upload.expires = landfall.expires.and_then(time);
         upload.max_size = landfall.max_size;
         upload.awaits_end = landfall.awaits_end;
+        upload.created_by_draft = landfall.created_by_draft;
         let digest = landfall
             .repr_digest
             .map(|text| Checksum::parse(&text).map(Box::new));
@@ -265,6 +268,7 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
         expires: upload.expires.map(nanos),
         max_size: upload.max_size,
         awaits_end: upload.awaits_end,
+        created_by_draft: upload.created_by_draft,
         repr_digest: upload
             .repr_digest
             .as_ref()

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Of the names of tests of a requirement.
-const PREFIXES: [&str; 3] = ["t_", "e_", "r_"];
+const PREFIXES: [&str; 4] = ["t_", "e_", "r_", "re_"];
 
 fn sources(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {

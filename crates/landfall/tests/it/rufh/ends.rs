@@ -174,3 +174,41 @@ async fn r_91_a_new_append_ends_the_older_one() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn r_16_a_creation_without_content_length_has_the_stated_length() {
+    with_defaults(async |site| {
+        for content in ["hell", "hello!"] {
+            let reply = creation(site, NEWEST, true)
+                .with("Upload-Length", "5")
+                .chunked(&[content], &[])
+                .send()
+                .await
+                .expect(400);
+            assert_problem(&reply, Some("inconsistent-upload-length"));
+            assert_complete(&reply, NEWEST, false);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn re_6_head_and_delete_have_no_fields_of_an_upload() {
+    with_defaults(async |site| {
+        for version in 3..=NEWEST {
+            let path = create_of(site, version, 5, "hel").await;
+            for (name, value) in [("Upload-Offset", "3"), ("Upload-Complete", "?0")] {
+                for method in ["HEAD", "DELETE"] {
+                    let sent = request(site, version, method, &path).with(name, value);
+                    match (version, method) {
+                        (..=6, _) => drop(sent.send().await.expect(400)),
+                        (_, "HEAD") => drop(sent.send().await.expect(204)),
+                        _ => {}
+                    }
+                }
+            }
+            head(site, version, &path).await.expect(204);
+        }
+    })
+    .await;
+}

@@ -80,3 +80,28 @@ async fn the_end_is_not_forgotten_over_a_restart() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn requests_without_a_sign_follow_the_protocol_that_created_the_upload() {
+    with_defaults(async |site| {
+        let plain = |method: &str, path: &str| {
+            let sent = site.request(method, path).without("Tus-Resumable");
+            sent.send()
+        };
+        let of_draft = create_of(site, NEWEST, 10, "hel").await;
+        let reply = plain("HEAD", &of_draft).await.expect(200);
+        assert_complete(&reply, NEWEST, false);
+        assert_eq!(reply.number("upload-offset"), 3);
+        assert!(reply.header("upload-limit").is_some());
+        plain("DELETE", &of_draft).await.expect(204);
+        plain("DELETE", &of_draft).await.expect(404);
+        head(site, NEWEST, &of_draft).await.expect(404);
+
+        let of_tus = site.create(10).await;
+        let reply = plain("HEAD", &of_tus).await.expect(200);
+        assert_eq!(reply.header("upload-complete"), None);
+        plain("DELETE", &of_tus).await.expect(412);
+        site.head(&of_tus).await.expect(200);
+    })
+    .await;
+}
