@@ -1,0 +1,50 @@
+//! Grants of uploads (`/uploadjobs`).
+
+use serde::{Deserialize, Serialize};
+
+/// A request for a grant.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GrantRequest {
+    /// The id of the request, unique per principal; the same id gets the same grant again.
+    pub id: String,
+    /// The name of the file.
+    pub filename: String,
+    /// Its size in bytes, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesize: Option<u64>,
+    /// Its media type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filetype: Option<String>,
+    /// `Some("url")` to create the upload at once and get its URL in place of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Other fields, which are stored with the job.
+    #[serde(flatten)]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A granted upload.
+#[derive(Debug, Clone, Deserialize)]
+#[non_exhaustive]
+pub struct Grant {
+    /// The id of the request.
+    pub request_id: String,
+    /// The upload token, unless the grant has an upload URL or is completed.
+    #[serde(default)]
+    pub upload_token: Option<String>,
+    /// The URL of the created upload, with the mode `url`.
+    #[serde(default)]
+    pub upload_url: Option<String>,
+    /// The URL where the upload is created.
+    pub location: String,
+    /// The granted name of the file.
+    pub filename: String,
+    /// The granted size in bytes.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// The state of the job, such as `received` or `completed`.
+    pub state: String,
+    /// The time until which the upload must be created (RFC 3339).
+    #[serde(default)]
+    pub expires_at: Option<String>,
+}
