@@ -1,0 +1,2 @@
+//! Tests.
+use landfall as _;
