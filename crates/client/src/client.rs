@@ -3,7 +3,6 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use landfall_protocol::{TUS_VERSION, headers};
 use url::Url;
 
 use crate::{
@@ -141,12 +140,8 @@ impl Client {
     pub async fn inspect(&self, url: impl AsRef<str>) -> Result<Status, Error> {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        let dialect = match self.0.protocol {
-            Protocol::Draft => Dialect::newest(),
-            Protocol::Auto | Protocol::Tus => Dialect::Tus,
-        };
         self.0
-            .retried(|| dialect.inspect(&session, url.clone()))
+            .in_dialects(async |dialect| dialect.inspect(&session, url.clone()).await)
             .await
     }
 
@@ -157,22 +152,8 @@ impl Client {
     pub async fn terminate(&self, url: impl AsRef<str>) -> Result<(), Error> {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        let request = Request::new(Method::DELETE, url);
-        let request = match self.0.protocol {
-            Protocol::Draft => request,
-            Protocol::Auto | Protocol::Tus => request.with(
-                headers::TUS_RESUMABLE,
-                HeaderValue::from_static(TUS_VERSION),
-            ),
-        };
         self.0
-            .retried(async || {
-                let response = session.send(request.clone()).await?;
-                match response.status.as_u16() {
-                    200..=299 | 404 | 410 => Ok(()),
-                    _ => Err(response.into_error().await),
-                }
-            })
+            .in_dialects(async |dialect| dialect.terminate(&session, url.clone()).await)
             .await
     }
 
@@ -219,6 +200,23 @@ impl Shared {
     fn session_of_call(&self, url: &Url) -> Session {
         let meter = Meter::new(None, None);
         self.session(url, HeaderMap::new(), Control::new(), meter)
+    }
+
+    /// Makes a call by the protocol of the client, or by each until one is not rejected.
+    async fn in_dialects<T>(
+        &self,
+        call: impl AsyncFn(Dialect) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let first = match self.protocol {
+            Protocol::Draft => Dialect::newest(),
+            Protocol::Auto | Protocol::Tus => Dialect::Tus,
+        };
+        match self.retried(async || call(first).await).await {
+            Err(Error::Rejected(_) | Error::Protocol(_)) if self.protocol == Protocol::Auto => {
+                self.retried(async || call(Dialect::newest()).await).await
+            }
+            other => other,
+        }
     }
 
     /// Repeats a call while its errors are transient.

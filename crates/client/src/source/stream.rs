@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, fmt, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     time::{Instant, timeout_at},
@@ -19,7 +20,8 @@ const MAX_FILL_DURATION: Duration = Duration::from_secs(1);
 
 /// A stream, and the bytes of it that may be sent again.
 pub(crate) struct StreamContent {
-    reader: Box<dyn AsyncRead + Send + Unpin>,
+    /// The lock is never contended: it makes the reader `Sync`.
+    reader: Mutex<Box<dyn AsyncRead + Send + Unpin>>,
     length: Option<u64>,
     /// The offset of the first held byte.
     start: u64,
@@ -44,7 +46,7 @@ impl fmt::Debug for StreamContent {
 impl StreamContent {
     pub(super) fn new(reader: Box<dyn AsyncRead + Send + Unpin>, length: Option<u64>) -> Self {
         Self {
-            reader,
+            reader: Mutex::new(reader),
             length,
             start: 0,
             blocks: VecDeque::new(),
@@ -149,7 +151,7 @@ impl StreamContent {
             self.flush();
             self.partial.reserve(READ_BYTES);
         }
-        match self.reader.read_buf(&mut self.partial).await {
+        match self.reader.get_mut().read_buf(&mut self.partial).await {
             Ok(0) => self.at_end = true,
             Ok(read) => self.held += read as u64,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -180,6 +180,18 @@ impl Dialect {
         matches!(self, Self::Draft(_)) && upload_complete(headers) == Some(true)
     }
 
+    /// Sends DELETE. An upload that is gone is no error.
+    ///
+    /// # Errors
+    /// Those of the response.
+    pub(crate) async fn terminate(self, session: &Session, url: Url) -> Result<(), Error> {
+        let response = session.send(self.request(Method::DELETE, url)).await?;
+        match response.status.as_u16() {
+            200..=299 | 404 | 410 => Ok(()),
+            _ => Err(response.into_error().await),
+        }
+    }
+
     /// Sends HEAD.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod transfer;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use landfall_protocol::{Algorithm, Metadata, rufh::UploadLimits};
 use url::Url;
@@ -250,7 +251,8 @@ impl Upload {
     /// # Cancel safety
     /// Cancel safe: another run resumes, if the source is a file and the client has a store of fingerprints.
     pub async fn run(self) -> Result<Completed, Error> {
-        Box::pin(run::run(self)).await
+        let run: BoxFuture<'_, _> = Box::pin(run::run(self));
+        run.await
     }
 }
 
