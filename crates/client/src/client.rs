@@ -1,20 +1,42 @@
 //! The client and its settings.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use url::Url;
 
 use crate::{
-    Capabilities, Download, Error, FingerprintStore, Grant, GrantRequest, RetryPolicy, Source,
-    Status, Upload,
+    Capabilities, Control, Download, Error, FingerprintStore, Grant, GrantRequest, RetryPolicy,
+    Source, Status, Upload, grant,
+    hosts::Hosts,
+    http::{Authentication, Request, Session, tls_config},
+    progress::Meter,
+    retry::Backoff,
+    upload::Dialect,
 };
+
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An error of a callback.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A client. Clones share connections, fingerprints and the limits learnt of each host.
 #[derive(Debug, Clone)]
-pub struct Client(Arc<()>);
+pub struct Client(Arc<Shared>);
+
+/// What clones of a client share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    http: reqwest::Client,
+    idle_timeout: Duration,
+    authentication: Option<Arc<Authentication>>,
+    headers: HeaderMap,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) protocol: Protocol,
+    pub(crate) fingerprints: Option<Arc<dyn FingerprintStore>>,
+    pub(crate) hosts: Hosts,
+}
 
 /// The protocol of uploads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,8 +63,31 @@ pub enum HttpVersion {
 }
 
 /// The settings of a [`Client`].
-#[derive(Debug, Default)]
-pub struct ClientBuilder {}
+#[derive(Default)]
+#[must_use]
+pub struct ClientBuilder {
+    headers: HeaderMap,
+    authentication: Option<Authentication>,
+    root_certificates: Vec<Vec<u8>>,
+    http_version: HttpVersion,
+    protocol: Protocol,
+    retry: RetryPolicy,
+    fingerprints: Option<Arc<dyn FingerprintStore>>,
+    idle_timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
+    http_client: Option<reqwest::Client>,
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers may have secrets.
+        f.debug_struct("ClientBuilder")
+            .field("http_version", &self.http_version)
+            .field("protocol", &self.protocol)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Client {
     /// Creates a client with default settings.
@@ -54,30 +99,28 @@ impl Client {
     }
 
     /// Returns the settings of a new client.
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
     /// Prepares an upload, which [`Upload::run`] starts. `endpoint` is the URL where uploads are created.
-    #[must_use]
     pub fn upload(&self, endpoint: impl AsRef<str>, source: Source) -> Upload {
-        let _ = (endpoint.as_ref(), source);
-        todo!()
+        Upload::new(self.0.clone(), endpoint.as_ref(), source)
     }
 
     /// Prepares an upload by a grant: to its upload URL if it has one, else with its token.
-    #[must_use]
     pub fn upload_granted(&self, grant: &Grant, source: Source) -> Upload {
-        let _ = (grant, source);
-        todo!()
+        let upload = self.upload(&grant.location, source);
+        match (&grant.upload_url, &grant.upload_token) {
+            (Some(url), _) => upload.url(url),
+            (None, Some(token)) => upload.token(token),
+            (None, None) => upload,
+        }
     }
 
     /// Prepares a download to a file, which [`Download::run`] starts.
-    #[must_use]
     pub fn download(&self, url: impl AsRef<str>, target: impl Into<PathBuf>) -> Download {
-        let (_, _): (_, PathBuf) = (url.as_ref(), target.into());
-        todo!()
+        Download::new(self.0.clone(), url.as_ref(), target.into())
     }
 
     /// Returns what a server supports (OPTIONS).
@@ -85,8 +128,9 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] if the server rejects the request, [`Error::GaveUp`] if it cannot be reached.
     pub async fn options(&self, endpoint: impl AsRef<str>) -> Result<Capabilities, Error> {
-        let _ = endpoint.as_ref();
-        todo!()
+        let endpoint = parse_url(endpoint.as_ref())?;
+        let session = self.0.session_of_call(&endpoint);
+        self.0.retried(|| capabilities(&session, &endpoint)).await
     }
 
     /// Returns the state of an upload (HEAD).
@@ -94,8 +138,11 @@ impl Client {
     /// # Errors
     /// [`Error::Gone`] if there is no such upload.
     pub async fn inspect(&self, url: impl AsRef<str>) -> Result<Status, Error> {
-        let _ = url.as_ref();
-        todo!()
+        let url = parse_url(url.as_ref())?;
+        let session = self.0.session_of_call(&url);
+        self.0
+            .in_dialects(async |dialect| dialect.inspect(&session, url.clone()).await)
+            .await
     }
 
     /// Removes an upload (DELETE; tus termination, cancellation of the draft). One that is gone is no error.
@@ -103,8 +150,11 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] if the server does not allow it.
     pub async fn terminate(&self, url: impl AsRef<str>) -> Result<(), Error> {
-        let _ = url.as_ref();
-        todo!()
+        let url = parse_url(url.as_ref())?;
+        let session = self.0.session_of_call(&url);
+        self.0
+            .in_dialects(async |dialect| dialect.terminate(&session, url.clone()).await)
+            .await
     }
 
     /// Requests a grant at the URL of `/uploadjobs`.
@@ -116,89 +166,169 @@ impl Client {
         jobs_url: impl AsRef<str>,
         request: &GrantRequest,
     ) -> Result<Grant, Error> {
-        let _ = (jobs_url.as_ref(), request);
-        todo!()
+        let url = parse_url(jobs_url.as_ref())?;
+        let session = self.0.session_of_call(&url);
+        self.0
+            .retried(|| grant::request(&session, &url, request))
+            .await
     }
+}
+
+impl Shared {
+    /// Returns the session of a transfer.
+    pub(crate) fn session(
+        &self,
+        endpoint: &Url,
+        headers: HeaderMap,
+        control: Control,
+        meter: Meter,
+    ) -> Session {
+        let mut all = self.headers.clone();
+        all.extend(headers);
+        Session::new(
+            self.http.clone(),
+            self.idle_timeout,
+            self.authentication.clone(),
+            all,
+            endpoint,
+            control,
+            Arc::new(meter),
+        )
+    }
+
+    /// Returns the session of one request.
+    fn session_of_call(&self, url: &Url) -> Session {
+        let meter = Meter::new(None, None);
+        self.session(url, HeaderMap::new(), Control::new(), meter)
+    }
+
+    /// Makes a call by the protocol of the client, or by each until one is not rejected.
+    async fn in_dialects<T>(
+        &self,
+        call: impl AsyncFn(Dialect) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let first = match self.protocol {
+            Protocol::Draft => Dialect::newest(),
+            Protocol::Auto | Protocol::Tus => Dialect::Tus,
+        };
+        match self.retried(async || call(first).await).await {
+            Err(Error::Rejected(_) | Error::Protocol(_)) if self.protocol == Protocol::Auto => {
+                self.retried(async || call(Dialect::newest()).await).await
+            }
+            other => other,
+        }
+    }
+
+    /// Repeats a call while its errors are transient.
+    pub(crate) async fn retried<T>(
+        &self,
+        call: impl AsyncFn() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut backoff = Backoff::new(self.retry.clone());
+        loop {
+            match call().await {
+                Ok(value) => return Ok(value),
+                Err(error) => tokio::time::sleep(backoff.failed(&mut Some(error))?.1).await,
+            }
+        }
+    }
+}
+
+/// Returns the response to OPTIONS.
+pub(crate) async fn capabilities(session: &Session, endpoint: &Url) -> Result<Capabilities, Error> {
+    let request = Request::new(Method::OPTIONS, endpoint.clone());
+    let mut response = session.send(request).await?;
+    if !response.status.is_success() {
+        return Err(response.into_error().await);
+    }
+    let found = Capabilities::parse(&response.headers);
+    // The connection is used again once the response is read.
+    response.read().await?;
+    Ok(found)
+}
+
+pub(crate) fn parse_url(text: &str) -> Result<Url, Error> {
+    let url = Url::parse(text).map_err(|error| error.to_string());
+    let url = url.and_then(|url| match (url.scheme(), url.has_host()) {
+        ("http" | "https", true) => Ok(url),
+        _ => Err("it must begin with http:// or https://".into()),
+    });
+    url.map_err(|reason| Error::Configuration(format!("the URL {text:?} is invalid: {reason}")))
 }
 
 impl ClientBuilder {
     /// Adds a header to each request to the host of the endpoint.
-    #[must_use]
-    pub fn header(self, name: HeaderName, value: HeaderValue) -> Self {
-        let _ = (name, value);
-        todo!()
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     /// Sets a callback that returns the value of `Authorization`.
     ///
     /// It is called before the first request with `None`, and with the rejected value when the server responds
-    /// 401; its value is used until then.
-    #[must_use]
-    pub fn authentication<F, A>(self, callback: F) -> Self
+    /// 401; its value is used until then. It is sent to the host of the endpoint alone.
+    pub fn authentication<F, A>(mut self, callback: F) -> Self
     where
         F: Fn(Option<HeaderValue>) -> A + Send + Sync + 'static,
         A: Future<Output = Result<HeaderValue, BoxError>> + Send + 'static,
     {
-        let _ = callback;
-        todo!()
+        let callback = Arc::new(move |rejected| {
+            let value: futures_util::future::BoxFuture<'static, _> = Box::pin(callback(rejected));
+            value
+        });
+        self.authentication = Some(Authentication::new(callback));
+        self
     }
 
     /// Adds trusted certificates in PEM to those of the system.
-    #[must_use]
-    pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
-        let _: Vec<u8> = pem.into();
-        todo!()
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates.push(pem.into());
+        self
     }
 
     /// Sets the version of HTTP.
-    #[must_use]
-    pub fn http_version(self, version: HttpVersion) -> Self {
-        let _ = version;
-        todo!()
+    pub fn http_version(mut self, version: HttpVersion) -> Self {
+        self.http_version = version;
+        self
     }
 
     /// Sets the protocol of uploads.
-    #[must_use]
-    pub fn protocol(self, protocol: Protocol) -> Self {
-        let _ = protocol;
-        todo!()
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
     }
 
     /// Sets when requests are repeated.
-    #[must_use]
-    pub fn retry(self, policy: RetryPolicy) -> Self {
-        let _ = policy;
-        todo!()
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
     }
 
-    /// Sets the store of fingerprints, by which uploads resume after a restart of the program.
-    #[must_use]
-    pub fn fingerprints(self, store: impl FingerprintStore + 'static) -> Self {
-        let _ = store;
-        todo!()
+    /// Sets the store of fingerprints, by which uploads of files resume after a restart of the program.
+    pub fn fingerprints(mut self, store: impl FingerprintStore + 'static) -> Self {
+        self.fingerprints = Some(Arc::new(store));
+        self
     }
 
     /// Sets the longest time without any byte sent or received in a request, 30 seconds by default.
-    #[must_use]
-    pub fn idle_timeout(self, timeout: Duration) -> Self {
-        let _ = timeout;
-        todo!()
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
+        self
     }
 
     /// Sets the longest time to open a connection, 10 seconds by default.
-    #[must_use]
-    pub fn connect_timeout(self, timeout: Duration) -> Self {
-        let _ = timeout;
-        todo!()
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
     }
 
     /// Sends requests with this client, in place of one built from the settings of TLS, HTTP version and timeouts.
     ///
-    /// A program that compiles reqwest with `http3` (which needs `--cfg reqwest_unstable`) can upload over HTTP/3.
-    #[must_use]
-    pub fn http_client(self, client: reqwest::Client) -> Self {
-        let _ = client;
-        todo!()
+    /// It should follow no redirects. A program that compiles reqwest with `http3` (which needs
+    /// `--cfg reqwest_unstable`) can upload over HTTP/3.
+    pub fn http_client(mut self, client: reqwest::Client) -> Self {
+        self.http_client = Some(client);
+        self
     }
 
     /// Creates the client.
@@ -206,6 +336,31 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Configuration`] if a certificate is invalid.
     pub fn build(self) -> Result<Client, Error> {
-        todo!()
+        let http = match self.http_client {
+            Some(client) => client,
+            None => {
+                let builder = reqwest::Client::builder()
+                    .tls_backend_preconfigured(tls_config(&self.root_certificates)?)
+                    .redirect(reqwest::redirect::Policy::none())
+                    .connect_timeout(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
+                let builder = match self.http_version {
+                    HttpVersion::Auto => builder,
+                    HttpVersion::Http1 => builder.http1_only(),
+                    HttpVersion::Http2 => builder.http2_prior_knowledge(),
+                };
+                let built = builder.build();
+                built.map_err(|error| Error::Configuration(error.to_string()))?
+            }
+        };
+        Ok(Client(Arc::new(Shared {
+            http,
+            idle_timeout: self.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+            authentication: self.authentication.map(Arc::new),
+            headers: self.headers,
+            retry: self.retry,
+            protocol: self.protocol,
+            fingerprints: self.fingerprints,
+            hosts: Hosts::default(),
+        })))
     }
 }

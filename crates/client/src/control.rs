@@ -4,16 +4,22 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::Error;
+
 /// Pauses, resumes or cancels a running transfer from another task.
 #[derive(Debug, Clone)]
 pub struct Control(Arc<watch::Sender<ControlState>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ControlState {
+enum ControlState {
     Running,
     Paused,
     Cancelled,
 }
+
+/// Why a future was dropped before it was ready.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
 
 impl Control {
     pub(crate) fn new() -> Self {
@@ -30,8 +36,8 @@ impl Control {
         self.change(ControlState::Running);
     }
 
-    /// Ends the transfer with [`Error::Cancelled`](crate::Error::Cancelled). The upload stays on the server and can
-    /// be resumed by another one; [`Client::terminate`](crate::Client::terminate) removes it.
+    /// Ends the transfer with [`Error::Cancelled`]. The upload stays on the server and can be resumed by another
+    /// run; [`Client::terminate`](crate::Client::terminate) removes it.
     pub fn cancel(&self) {
         self.change(ControlState::Cancelled);
     }
@@ -44,5 +50,31 @@ impl Control {
             }
             changes
         });
+    }
+
+    /// Runs a future until it is ready, or drops it when the transfer is paused or cancelled.
+    pub(crate) async fn guard<T>(&self, future: impl Future<Output = T>) -> Result<T, Interrupted> {
+        let mut changes = self.0.subscribe();
+        tokio::select! {
+            biased;
+            _ = changes.wait_for(|state| *state != ControlState::Running) => Err(Interrupted),
+            value = future => Ok(value),
+        }
+    }
+
+    /// Returns whether the transfer is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.0.borrow() == ControlState::Paused
+    }
+
+    /// Waits while the transfer is paused.
+    pub(crate) async fn until_running(&self) -> Result<(), Error> {
+        let mut changes = self.0.subscribe();
+        let state = changes.wait_for(|state| *state != ControlState::Paused);
+        // The sender cannot be dropped before this.
+        match state.await.map(|state| *state) {
+            Ok(ControlState::Running) => Ok(()),
+            _ => Err(Error::Cancelled),
+        }
     }
 }

@@ -100,6 +100,16 @@ impl Error {
         )
     }
 
+    /// Returns whether the request may succeed when it is repeated.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Connection(_) | Self::Unavailable(_))
+    }
+
+    /// Returns the time after which the request may be repeated, if the server named one.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.rejection()?.retry_after
+    }
+
     /// Returns the response that caused the error.
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {

@@ -1,6 +1,10 @@
 //! Grants of uploads (`/uploadjobs`).
 
+use http::Method;
 use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::{Error, http::Session};
 
 /// A request for a grant.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -47,4 +51,18 @@ pub struct Grant {
     /// The time until which the upload must be created (RFC 3339).
     #[serde(default)]
     pub expires_at: Option<String>,
+}
+
+/// Requests a grant. The request id makes it idempotent.
+pub(crate) async fn request(
+    session: &Session,
+    url: &Url,
+    request: &GrantRequest,
+) -> Result<Grant, Error> {
+    let mut response = session
+        .send_json(Method::POST, url.clone(), request)
+        .await?;
+    let body = response.read().await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Error::Protocol(format!("the grant cannot be read: {error}")))
 }

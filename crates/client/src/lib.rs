@@ -30,17 +30,22 @@
 mod capabilities;
 mod client;
 mod control;
+mod direct;
 mod download;
 mod error;
 mod event;
 mod fingerprint;
 mod grant;
+mod hosts;
+mod http;
+mod progress;
+mod rate_limit;
 mod retry;
 mod source;
 mod upload;
 
 pub use self::{
-    capabilities::{Capabilities, UploadLimits},
+    capabilities::Capabilities,
     client::{BoxError, Client, ClientBuilder, HttpVersion, Protocol},
     control::Control,
     download::{Download, Downloaded},
@@ -52,6 +57,6 @@ pub use self::{
     source::Source,
     upload::{ChunkSize, Completed, DirectMode, Status, Upload},
 };
-pub use http::{HeaderName, HeaderValue};
-pub use landfall_protocol::Algorithm;
+pub use ::http::{HeaderName, HeaderValue};
+pub use landfall_protocol::{Algorithm, Metadata, rufh::UploadLimits};
 pub use url::Url;

@@ -1,6 +1,8 @@
 //! Downloads by ranges.
 
-use crate::{Control, Error, Event};
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{Control, Error, Event, client::Shared};
 
 /// A download that was not started yet; [`Client::download`](crate::Client::download) creates it.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub struct Downloaded {
 }
 
 impl Download {
+    pub(crate) fn new(_: Arc<Shared>, _: &str, _: PathBuf) -> Self {
+        todo!()
+    }
     /// Sets how many ranges are received at a time; 1 by default.
     pub fn parallel(self, connections: usize) -> Self {
         let _ = connections;

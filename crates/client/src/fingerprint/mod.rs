@@ -1,0 +1,7 @@
+//! Fingerprints, by which an upload is found again after a restart.
+
+mod record;
+mod store;
+
+pub(crate) use self::record::{Found, PartRecord, Record, Recorder};
+pub use self::store::{FileFingerprints, FingerprintStore, MemoryFingerprints};
