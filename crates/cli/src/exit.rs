@@ -6,7 +6,7 @@ use landfall_client::Error;
 
 use crate::report::printable;
 
-/// The reason for which a command or a transfer failed, by what its user can do.
+/// The reason for which a command or a transfer failed, and so the action that is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FailureClass {
     /// The server cannot be reached or is not available; the same command resumes.

@@ -60,7 +60,7 @@ pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
     })
 }
 
-/// Runs the command of these arguments, the first of which is `upload` or `download`.
+/// Runs the command of these arguments, starting with `upload` or `download`.
 ///
 /// For programs that parse their other commands in another way. `program` is the name in help texts. Returns like
 /// [`run`].

@@ -38,7 +38,7 @@ pub(super) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
     }
 }
 
-/// Shortens a name to so many characters; the end is the part that differs.
+/// Shortens a name to at most `max` characters; the end is the part that differs.
 pub(super) fn shortened(name: &str, max: usize) -> String {
     let count = name.chars().count();
     match count <= max {

@@ -7,7 +7,7 @@ use std::{
 
 use super::text::{bytes_text, rate_text, short_duration};
 
-/// The samples of the last seconds, of which the rate is the mean.
+/// The rate is the mean over these samples of the last seconds.
 const MAX_SAMPLES: usize = 20;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -170,7 +170,7 @@ impl Transfer {
         ));
     }
 
-    /// Sets the position, of which `moved` bytes are new.
+    /// Sets the position; `moved` bytes are new.
     fn advance(&self, bytes: u64, moved: u64) {
         let mut state = self.0.state.lock();
         let mut totals = self.0.report.0.totals.lock();

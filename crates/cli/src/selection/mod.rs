@@ -20,7 +20,7 @@ pub(crate) struct SelectedFile {
     pub(crate) version: FileVersion,
 }
 
-/// The size and the time of the last change, by which a changed file is detected.
+/// The size and the time of the last change, to detect a changed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileVersion {
     pub(crate) length: u64,

@@ -1,0 +1,12 @@
+//! The program `landfall-cli`, with a server in this process.
+#![cfg(unix)]
+
+mod download;
+mod exit_codes;
+mod files;
+mod interrupt;
+mod output;
+mod program;
+mod server;
+mod unfinished;
+mod upload;
