@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use landfall_client::Progress;
 use parking_lot::Mutex;
 
 use super::{text::shortened, totals::Totals};
@@ -27,12 +28,26 @@ impl Bars {
         }
     }
 
-    /// Adds the bar of a file.
-    pub(super) fn add(&self, name: &str, length: Option<u64>) -> ProgressBar {
-        let bar = new_bar(name, length);
-        match &*self.total.lock() {
-            Some(total) => self.bars.insert_before(total, bar),
-            None => self.bars.add(bar),
+    /// Shows the progress of a file; adds its bar if it has none.
+    pub(super) fn show(
+        &self,
+        bar: &mut Option<ProgressBar>,
+        name: &str,
+        progress: &Progress,
+        text: String,
+    ) {
+        match bar {
+            Some(bar) => update(bar, progress.bytes, text),
+            None => {
+                let new = new_bar(name, progress.total);
+                update(&new, progress.bytes, text);
+                let new = match &*self.total.lock() {
+                    Some(total) => self.bars.insert_before(total, new),
+                    None => self.bars.add(new),
+                };
+                new.tick();
+                *bar = Some(new);
+            }
         }
     }
 
@@ -43,9 +58,14 @@ impl Bars {
 
     pub(super) fn show_total(&self, totals: &mut Totals) {
         let mut total = self.total.lock();
-        let bar = total.get_or_insert_with(|| self.bars.add(new_bar("total", totals.length)));
-        bar.set_position(totals.bytes);
-        bar.set_message(totals.text());
+        if let Some(bar) = &*total {
+            return update(bar, totals.bytes, totals.text());
+        }
+        let new = new_bar("total", totals.length);
+        update(&new, totals.bytes, totals.text());
+        let new = self.bars.add(new);
+        new.tick();
+        *total = Some(new);
     }
 
     /// Hides the bars while `print` runs.
@@ -60,6 +80,11 @@ impl Bars {
         // A failure to draw must not end the command.
         let _ = self.bars.clear();
     }
+}
+
+fn update(bar: &ProgressBar, bytes: u64, text: String) {
+    bar.set_message(text);
+    bar.set_position(bytes);
 }
 
 fn new_bar(name: &str, length: Option<u64>) -> ProgressBar {

@@ -71,11 +71,11 @@ pub(crate) enum Record<'a> {
         file: &'a str,
     },
     Unfinished {
-        file: Option<&'a str>,
+        file: &'a str,
         url: Option<&'a str>,
         endpoint: &'a str,
-        offset: u64,
-        length: Option<u64>,
+        offset: Option<u64>,
+        length: u64,
         /// In seconds.
         age: u64,
     },

@@ -11,7 +11,7 @@ pub(crate) fn print_error(text: &str) {
 
 /// Replaces control characters: a file name or a message of a server must not control the terminal.
 pub(crate) fn printable(text: &str) -> String {
-    let printable = |c: char| match c.is_control() && c != '\n' {
+    let printable = |c: char| match c.is_control() {
         true => '\u{fffd}',
         false => c,
     };
@@ -55,7 +55,10 @@ mod tests {
 
     #[test]
     fn texts_have_no_control_characters() {
-        assert_eq!(printable("a\x1b[2Jb\u{9b}\n"), "a\u{fffd}[2Jb\u{fffd}\n");
+        assert_eq!(
+            printable("a\x1b[2Jb\u{9b}\n"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}"
+        );
     }
 
     #[test]

@@ -138,16 +138,12 @@ impl Transfer {
         } else if let Some(bars) = &report.0.bars
             && self.0.started.elapsed() >= BAR_DELAY
         {
-            let bar = state
-                .bar
-                .get_or_insert_with(|| bars.add(file, progress.total));
             let mut text = bytes_text(progress.bytes, progress.total);
             text.push_str(&format!(", {}", rate_text(progress.rate)));
             if let Some(remaining) = progress.remaining.filter(|time| !time.is_zero()) {
                 text.push_str(&format!(", {} left", short_duration(remaining)));
             }
-            bar.set_position(progress.bytes);
-            bar.set_message(text);
+            bars.show(&mut state.bar, file, progress, text);
         }
         drop(state);
         report.show_totals();

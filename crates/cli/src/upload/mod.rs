@@ -38,7 +38,7 @@ pub(crate) async fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     }
     let client = builder.build()?;
     if is_set(matches, "list") {
-        return unfinished::list(&report, is_set(matches, "json"));
+        return unfinished::list(&client, &report, is_set(matches, "json")).await;
     }
     let abandoned: Vec<PathBuf> = all(matches, "abort");
     if !abandoned.is_empty() {

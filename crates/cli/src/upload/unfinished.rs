@@ -1,13 +1,14 @@
 //! Unfinished uploads: `--list` and `--abort`.
 
 use std::{
-    path::{Path, PathBuf, absolute},
+    path::{PathBuf, absolute},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
 
+use futures_util::{StreamExt as _, stream};
 use indicatif::HumanBytes;
-use landfall_client::{Client, FileFingerprints, FingerprintStore as _, StoredUpload};
+use landfall_client::{Client, FileFingerprints, FingerprintStore as _, StoredUpload, Url};
 
 use crate::{
     arguments::value,
@@ -16,28 +17,45 @@ use crate::{
     state,
 };
 
-/// Prints the unfinished uploads of this user, the oldest first.
-pub(super) fn list(report: &Report, is_json: bool) -> Result<ExitCode, Failure> {
+/// The longest time for which a server is asked for offsets.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_CONCURRENCY: usize = 8;
+
+/// Prints the unfinished uploads of this user, the oldest first, with the offsets of their servers.
+pub(super) async fn list(
+    client: &Client,
+    report: &Report,
+    is_json: bool,
+) -> Result<ExitCode, Failure> {
     let mut uploads = stored(&store()?)?;
     uploads.sort_by_key(|upload| upload.created);
-    for upload in &uploads {
+    let mut offsets = stream::iter(&uploads)
+        .map(|upload| async move { (upload, offset(client, upload).await) })
+        .buffered(MAX_CONCURRENCY);
+    while let Some((upload, offset)) = offsets.next().await {
         let age = SystemTime::now()
             .duration_since(upload.created)
             .unwrap_or_default();
-        let source = upload.source.as_deref().map(Path::to_string_lossy);
-        let url = upload.url.as_ref().or(upload.parts.first());
+        let file = upload.source.to_string_lossy();
+        let url = upload
+            .url
+            .as_ref()
+            .or(upload.parts.first())
+            .map(Url::as_str);
         report.record(&Record::Unfinished {
-            file: source.as_deref(),
-            url: url.map(|url| url.as_str()),
+            file: &file,
+            url,
             endpoint: &upload.endpoint,
-            offset: upload.offset,
+            offset,
             length: upload.length,
             age: age.as_secs(),
         });
         if !is_json {
-            let url = url.map_or(upload.endpoint.as_str(), |url| url.as_str());
-            let line = line(source.as_deref().unwrap_or("-"), url, upload, age);
-            crate::print(&format!("{line}\n"));
+            let url = url.unwrap_or(&upload.endpoint);
+            let offset = offset.map_or("unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
+            let (length, age) = (HumanBytes(upload.length), short_duration(age));
+            let file = printable(&file);
+            crate::print(&format!("{file}\t{url}\t{offset} of {length}\t{age} ago\n"));
         }
     }
     if uploads.is_empty() {
@@ -46,14 +64,16 @@ pub(super) fn list(report: &Report, is_json: bool) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(source: &str, url: &str, upload: &StoredUpload, age: Duration) -> String {
-    let offset = HumanBytes(upload.offset);
-    let length = match upload.length {
-        Some(length) => HumanBytes(length).to_string(),
-        None => "unknown".to_owned(),
+/// Returns the bytes that the server has; `None` if it cannot be reached or lacks credentials.
+async fn offset(client: &Client, upload: &StoredUpload) -> Option<u64> {
+    let sum = async {
+        let mut sum = 0;
+        for url in upload.url.iter().chain(&upload.parts) {
+            sum += client.inspect(url).await.ok()?.offset;
+        }
+        Some(sum)
     };
-    let age = short_duration(age);
-    printable(&format!("{source}\t{url}\t{offset} of {length}\t{age} ago"))
+    tokio::time::timeout(TIMEOUT, sum).await.ok().flatten()
 }
 
 /// Removes uploads from their servers, and their state.
@@ -72,7 +92,7 @@ pub(super) async fn abort(
             .iter()
             .filter(|upload| match &url {
                 Some(url) => upload.url.iter().chain(&upload.parts).any(|one| one == url),
-                None => path.is_some() && upload.source == path,
+                None => path.as_ref() == Some(&upload.source),
             })
             .collect();
         let mut urls: Vec<_> = matching

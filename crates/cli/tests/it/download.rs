@@ -61,8 +61,9 @@ fn an_interrupted_download_resumes() {
     let url = uploaded(&server, &home);
     for (signal, code) in [(Signal::SIGINT, Some(130)), (Signal::SIGKILL, None)] {
         let target = format!("{signal}.bin");
-        let mut running = home.start(&["download", &url, "-o", &target, "--limit", "4MiB"]);
-        running.wait_for_bytes(3 << 20);
+        let mut running = home.start(&["download", &url, "-o", &target, "--limit", "2MiB"]);
+        // The state is stored every two seconds.
+        running.wait_for_bytes(6 << 20);
         running.signal(signal);
         assert_eq!(running.wait().code(), code);
         assert!(!home.path().join(&target).exists());
