@@ -3,14 +3,18 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::io::AsyncWrite;
 use url::Url;
 
 use crate::{
     Capabilities, Control, Download, Error, FingerprintStore, Grant, GrantRequest, RetryPolicy,
-    Source, Status, Upload, grant,
+    Source, Status, Upload,
+    download::Target,
+    grant,
     hosts::Hosts,
     http::{Authentication, Request, Session, tls_config},
     progress::Meter,
+    rate_limit::RateLimiter,
     retry::Backoff,
     upload::Dialect,
 };
@@ -36,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) protocol: Protocol,
     pub(crate) fingerprints: Option<Arc<dyn FingerprintStore>>,
     pub(crate) hosts: Hosts,
+    pub(crate) limiter: Option<Arc<RateLimiter>>,
 }
 
 /// The protocol of uploads.
@@ -76,6 +81,8 @@ pub struct ClientBuilder {
     idle_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     http_client: Option<reqwest::Client>,
+    rate_limit: Option<u64>,
+    accepts_invalid_certificates: bool,
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -120,7 +127,20 @@ impl Client {
 
     /// Prepares a download to a file, which [`Download::run`] starts.
     pub fn download(&self, url: impl AsRef<str>, target: impl Into<PathBuf>) -> Download {
-        Download::new(self.0.clone(), url.as_ref(), target.into())
+        Download::new(self.0.clone(), url.as_ref(), Target::File(target.into()))
+    }
+
+    /// Prepares a download to a writer, which receives the bytes in order and once.
+    pub fn download_to(
+        &self,
+        url: impl AsRef<str>,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Download {
+        Download::new(
+            self.0.clone(),
+            url.as_ref(),
+            Target::Writer(Box::new(writer)),
+        )
     }
 
     /// Returns what a server supports (OPTIONS).
@@ -141,7 +161,7 @@ impl Client {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
         self.0
-            .in_dialects(async |dialect| dialect.inspect(&session, url.clone()).await)
+            .in_dialects(|dialect| dialect.inspect(&session, url.clone()))
             .await
     }
 
@@ -153,7 +173,7 @@ impl Client {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
         self.0
-            .in_dialects(async |dialect| dialect.terminate(&session, url.clone()).await)
+            .in_dialects(|dialect| dialect.terminate(&session, url.clone()))
             .await
     }
 
@@ -175,6 +195,13 @@ impl Client {
 }
 
 impl Shared {
+    /// Waits until bytes are within the rate limit of the client.
+    pub(crate) async fn limit(&self, bytes: usize) {
+        if let Some(limiter) = &self.limiter {
+            tokio::time::sleep(limiter.reserve(bytes)).await;
+        }
+    }
+
     /// Returns the session of a transfer.
     pub(crate) fn session(
         &self,
@@ -203,26 +230,26 @@ impl Shared {
     }
 
     /// Makes a call by the protocol of the client, or by each until one is not rejected.
-    async fn in_dialects<T>(
+    async fn in_dialects<T, F: Future<Output = Result<T, Error>>>(
         &self,
-        call: impl AsyncFn(Dialect) -> Result<T, Error>,
+        call: impl Fn(Dialect) -> F,
     ) -> Result<T, Error> {
         let first = match self.protocol {
             Protocol::Draft => Dialect::newest(),
             Protocol::Auto | Protocol::Tus => Dialect::Tus,
         };
-        match self.retried(async || call(first).await).await {
+        match self.retried(|| call(first)).await {
             Err(Error::Rejected(_) | Error::Protocol(_)) if self.protocol == Protocol::Auto => {
-                self.retried(async || call(Dialect::newest()).await).await
+                self.retried(|| call(Dialect::newest())).await
             }
             other => other,
         }
     }
 
     /// Repeats a call while its errors are transient.
-    pub(crate) async fn retried<T>(
+    async fn retried<T, F: Future<Output = Result<T, Error>>>(
         &self,
-        call: impl AsyncFn() -> Result<T, Error>,
+        call: impl Fn() -> F,
     ) -> Result<T, Error> {
         let mut backoff = Backoff::new(self.retry.clone());
         loop {
@@ -322,6 +349,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends and receives at most so many bytes per second, over all transfers of the client.
+    pub fn rate_limit(mut self, bytes_per_second: u64) -> Self {
+        self.rate_limit = Some(bytes_per_second);
+        self
+    }
+
+    /// Sets whether certificates of servers are not verified: anyone in the network can then read and change what is
+    /// sent. False by default.
+    pub fn accept_invalid_certificates(mut self, accept: bool) -> Self {
+        self.accepts_invalid_certificates = accept;
+        self
+    }
+
     /// Sends requests with this client, in place of one built from the settings of TLS, HTTP version and timeouts.
     ///
     /// It should follow no redirects. A program that compiles reqwest with `http3` (which needs
@@ -339,8 +379,10 @@ impl ClientBuilder {
         let http = match self.http_client {
             Some(client) => client,
             None => {
+                let accepts_invalid = self.accepts_invalid_certificates;
+                let tls = tls_config(&self.root_certificates, accepts_invalid)?;
                 let builder = reqwest::Client::builder()
-                    .tls_backend_preconfigured(tls_config(&self.root_certificates)?)
+                    .tls_backend_preconfigured(tls)
                     .redirect(reqwest::redirect::Policy::none())
                     .connect_timeout(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
                 let builder = match self.http_version {
@@ -361,6 +403,7 @@ impl ClientBuilder {
             protocol: self.protocol,
             fingerprints: self.fingerprints,
             hosts: Hosts::default(),
+            limiter: self.rate_limit.map(RateLimiter::new).map(Arc::new),
         })))
     }
 }

@@ -51,7 +51,7 @@ pub use self::{
     download::{Download, Downloaded},
     error::{Error, Rejection},
     event::{Event, Progress},
-    fingerprint::{FileFingerprints, FingerprintStore, MemoryFingerprints},
+    fingerprint::{FileFingerprints, FingerprintStore, MemoryFingerprints, StoredUpload},
     grant::{Grant, GrantRequest},
     retry::RetryPolicy,
     source::Source,

@@ -98,6 +98,16 @@ impl Meter {
         };
     }
 
+    /// Returns the acknowledged bytes.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Relaxed)
+    }
+
+    /// Sets the acknowledged bytes.
+    pub(crate) fn reset_acknowledged(&self, bytes: u64) {
+        self.acknowledged.store(bytes, Relaxed);
+    }
+
     pub(crate) fn emit_progress(&self) {
         let Some(callback) = &self.callback else {
             return;
@@ -158,6 +168,12 @@ impl RequestBytes {
     pub(crate) fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
         self.meter.transfer(bytes);
+    }
+
+    /// Removes bytes that are acknowledged.
+    pub(crate) fn settle(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Relaxed);
+        self.meter.end_request(bytes);
     }
 
     pub(crate) fn count(&self) -> u64 {

@@ -4,4 +4,7 @@ mod record;
 mod store;
 
 pub(crate) use self::record::{Found, PartRecord, Record, Recorder};
-pub use self::store::{FileFingerprints, FingerprintStore, MemoryFingerprints};
+pub use self::{
+    record::StoredUpload,
+    store::{FileFingerprints, FingerprintStore, MemoryFingerprints},
+};

@@ -1,6 +1,10 @@
 //! The record of one upload, and its checks.
 
-use std::sync::Arc;
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -22,6 +26,11 @@ pub(crate) struct Record {
     format: u32,
     /// `tus`, `draft` or `multipart`.
     pub(crate) protocol: String,
+    /// The path of the file and the endpoint, for lists.
+    source: PathBuf,
+    endpoint: String,
+    /// Seconds since 1970.
+    created: u64,
     pub(crate) file: FileState,
     sample: String,
     /// One part for each partial upload; one in all for others.
@@ -68,12 +77,57 @@ impl Record {
     }
 }
 
+/// An unfinished upload of a file, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredUpload {
+    /// The name of the record, for [`FingerprintStore::remove`].
+    pub name: String,
+    /// The path of the file.
+    pub source: PathBuf,
+    /// The URL where the upload was created.
+    pub endpoint: String,
+    /// The URL of the upload; `None` if it has parts or is a multipart upload.
+    pub url: Option<Url>,
+    /// The URLs of the partial uploads of a parallel upload.
+    pub parts: Vec<Url>,
+    /// The length in bytes.
+    pub length: u64,
+    /// The time of the creation.
+    pub created: SystemTime,
+}
+
 /// Keeps the record of a running upload.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     store: Arc<dyn FingerprintStore>,
     name: String,
     record: Mutex<Record>,
+}
+
+impl StoredUpload {
+    /// Reads a record; `None` if it is damaged.
+    pub(super) fn decode(name: String, text: &[u8]) -> Option<Self> {
+        let record = Record::decode(text)?;
+        let mut parts: Vec<Url> = record
+            .parts
+            .iter()
+            .filter_map(PartRecord::parsed_url)
+            .collect();
+        let url = match record.parts.len() {
+            1 => parts.pop(),
+            _ => None,
+        };
+        Some(Self {
+            name,
+            source: record.source,
+            endpoint: record.endpoint,
+            url,
+            parts,
+            length: record.file.length,
+            created: UNIX_EPOCH + Duration::from_secs(record.created),
+        })
+    }
 }
 
 /// What a store had of an upload.
@@ -93,14 +147,13 @@ impl Recorder {
     pub(crate) async fn open(
         store: Arc<dyn FingerprintStore>,
         file: &FileContent,
+        endpoint: &Url,
         identity: &[&[u8]],
         resume: bool,
     ) -> Result<(Self, Found), Error> {
         let mut hasher = Sha256::new();
-        for part in [file.path().as_os_str().as_encoded_bytes()]
-            .iter()
-            .chain(identity)
-        {
+        let path = file.path().as_os_str().as_encoded_bytes();
+        for part in [path, endpoint.as_str().as_bytes()].iter().chain(identity) {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
@@ -126,6 +179,9 @@ impl Recorder {
             Found::Nothing | Found::Changed => Record {
                 format: FORMAT,
                 protocol: String::new(),
+                source: file.path().to_owned(),
+                endpoint: endpoint.to_string(),
+                created: UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
                 file: file.state(),
                 sample: String::new(),
                 parts: Vec::new(),
@@ -214,6 +270,9 @@ mod tests {
         Record {
             format: FORMAT,
             protocol: "tus".into(),
+            source: "/tmp/ü".into(),
+            endpoint: "http://localhost/files/".into(),
+            created: 1,
             file: FileState {
                 length: 10,
                 modified: 7,

@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs, io,
-    path::PathBuf,
+    fmt, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
+
+use super::StoredUpload;
 
 /// A store of fingerprints. Each is a small record under a short name of hexadecimal digits.
 ///
@@ -62,6 +65,28 @@ impl FileFingerprints {
         let state = state.or_else(|| Some(std::env::home_dir()?.join(".local/state")))?;
         Some(Self::new(state.join("landfall/uploads")))
     }
+
+    /// Returns the unfinished uploads, the oldest first. Damaged records are skipped.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn list(&self) -> io::Result<Vec<StoredUpload>> {
+        let Some(entries) = none_if_missing(fs::read_dir(&self.directory))? else {
+            return Ok(Vec::new());
+        };
+        let mut uploads = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.ends_with(".tmp")) else {
+                continue;
+            };
+            if let Some(record) = self.get(name)? {
+                uploads.extend(StoredUpload::decode(name.to_owned(), &record));
+            }
+        }
+        uploads.sort_by_key(|upload| upload.created);
+        Ok(uploads)
+    }
 }
 
 impl FingerprintStore for FileFingerprints {
@@ -74,9 +99,9 @@ impl FingerprintStore for FileFingerprints {
         let count = COUNTER.fetch_add(1, Relaxed);
         let target = self.directory.join(name);
         let temporary = target.with_extension(format!("{}-{count}.tmp", std::process::id()));
-        if fs::write(&temporary, record).is_err() {
-            fs::create_dir_all(&self.directory)?;
-            fs::write(&temporary, record)?;
+        if write_private(&temporary, record).is_err() {
+            create_private(&self.directory)?;
+            write_private(&temporary, record)?;
         }
         fs::rename(&temporary, &target).inspect_err(|_| {
             // The first error is the one to report.
@@ -87,6 +112,23 @@ impl FingerprintStore for FileFingerprints {
     fn remove(&self, name: &str) -> io::Result<()> {
         none_if_missing(fs::remove_file(self.directory.join(name))).map(|_| ())
     }
+}
+
+/// Creates a file that only the user can read: the URL of an upload is a secret.
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text)
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 fn none_if_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {

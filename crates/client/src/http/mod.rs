@@ -129,10 +129,6 @@ impl Session {
         self.requests.load(Relaxed)
     }
 
-    pub(crate) fn idle_timeout(&self) -> Duration {
-        self.idle_timeout
-    }
-
     /// Sends a request without a body.
     ///
     /// # Errors

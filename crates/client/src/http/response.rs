@@ -13,6 +13,8 @@ use crate::{Error, Rejection};
 
 /// The most of a body that is read into memory.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The list of 10,000 parts has 1.5 MB.
+const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 const MAX_MESSAGE_CHARS: usize = 500;
 
 /// The head of a response, and its body.
@@ -53,11 +55,23 @@ impl Response {
     /// # Errors
     /// [`Error::Connection`].
     pub(crate) async fn read(&mut self) -> Result<Vec<u8>, Error> {
+        self.read_up_to(MAX_BODY_BYTES).await
+    }
+
+    /// Reads a list, at most 4 MiB.
+    ///
+    /// # Errors
+    /// [`Error::Connection`].
+    pub(crate) async fn read_all(&mut self) -> Result<Vec<u8>, Error> {
+        self.read_up_to(MAX_LIST_BYTES).await
+    }
+
+    async fn read_up_to(&mut self, max: usize) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             body.extend_from_slice(&chunk);
-            if body.len() > MAX_BODY_BYTES {
-                body.truncate(MAX_BODY_BYTES);
+            if body.len() > max {
+                body.truncate(max);
                 break;
             }
         }

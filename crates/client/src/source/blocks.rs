@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use super::FileContent;
 
-/// The size of reads. Larger blocks cost less per byte, until they no longer fit into the cache of the CPU.
-const MAX_BLOCK_BYTES: usize = 512 * 1024;
-/// Blocks that are kept to be read into again: one is read while another is sent.
-const MAX_SPARE_BLOCKS: usize = 3;
+/// The size of reads. The blocks that a connection takes at a time fit into the cache of the CPU.
+const MAX_BLOCK_BYTES: usize = 128 * 1024;
+/// Blocks that are kept to be read into again: as many as a connection takes at a time.
+const MAX_SPARE_BLOCKS: usize = 8;
 
 /// A reader of a range in blocks. A file is read one block ahead.
 #[derive(Debug)]
@@ -24,14 +24,21 @@ pub(crate) struct BlockReader(ReaderKind);
 #[derive(Debug)]
 enum ReaderKind {
     Blocks(VecDeque<Bytes>),
-    File {
-        file: FileContent,
-        offset: u64,
-        remaining: u64,
-        reading: Option<JoinHandle<io::Result<Bytes>>>,
-        /// Blocks that were sent, the oldest first. One that nobody else uses is read into again.
-        spare: VecDeque<Bytes>,
-    },
+    File(FileReader),
+}
+
+/// A reader of a range of a file.
+///
+/// What is in the page cache is read in the task: a hop to another thread costs more than the copy. Other blocks are read in the
+/// thread pool, the next one while one is sent.
+#[derive(Debug)]
+struct FileReader {
+    file: FileContent,
+    offset: u64,
+    remaining: u64,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// Blocks that were sent, the oldest first. One that nobody else uses is read into again.
+    spare: VecDeque<Bytes>,
 }
 
 impl BlockReader {
@@ -40,45 +47,20 @@ impl BlockReader {
     }
 
     pub(super) fn from_file(file: FileContent, offset: u64, length: u64) -> Self {
-        Self(ReaderKind::File {
+        Self(ReaderKind::File(FileReader {
             file,
             offset,
             remaining: length,
             reading: None,
             spare: VecDeque::with_capacity(MAX_SPARE_BLOCKS),
-        })
+        }))
     }
 
     /// Returns the next block; `None` at the end.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match &mut self.0 {
             ReaderKind::Blocks(blocks) => Poll::Ready(blocks.pop_front().map(Ok)),
-            ReaderKind::File {
-                file,
-                offset,
-                remaining,
-                reading,
-                spare,
-            } => {
-                start_reading(file, offset, remaining, reading, spare);
-                let Some(task) = reading else {
-                    return Poll::Ready(None);
-                };
-                let block = ready!(Pin::new(task).poll(cx));
-                *reading = None;
-                let block = match block.map_err(io::Error::other).flatten() {
-                    Ok(block) => block,
-                    Err(error) => {
-                        *remaining = 0;
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                };
-                start_reading(file, offset, remaining, reading, spare);
-                if *remaining > 0 && spare.len() < MAX_SPARE_BLOCKS {
-                    spare.push_back(block.clone());
-                }
-                Poll::Ready(Some(Ok(block)))
-            }
+            ReaderKind::File(reader) => reader.poll_next(cx),
         }
     }
 
@@ -99,31 +81,70 @@ pub(super) fn split(bytes: &Bytes, offset: u64, length: u64) -> VecDeque<Bytes> 
     blocks
 }
 
-fn start_reading(
-    file: &FileContent,
-    offset: &mut u64,
-    remaining: &mut u64,
-    reading: &mut Option<JoinHandle<io::Result<Bytes>>>,
-    spare: &mut VecDeque<Bytes>,
-) {
-    if *remaining == 0 || reading.is_some() {
-        return;
-    }
-    let size = usize::try_from(*remaining).map_or(MAX_BLOCK_BYTES, |n| n.min(MAX_BLOCK_BYTES));
-    let mut block = match spare.pop_front().map(Bytes::try_into_mut) {
-        Some(Ok(block)) if block.len() >= size => block,
-        Some(Err(used)) => {
-            spare.push_back(used);
-            BytesMut::zeroed(size)
+impl FileReader {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.reading.is_none() {
+            if self.remaining == 0 {
+                return Poll::Ready(None);
+            }
+            let mut block = self.take_block();
+            if self.file.read_cached(&mut block, self.offset) {
+                return Poll::Ready(Some(Ok(self.complete(block.freeze()))));
+            }
+            self.start(block);
         }
-        _ => BytesMut::zeroed(size),
-    };
-    block.truncate(size);
-    let (file, at) = (file.clone(), *offset);
-    *offset += size as u64;
-    *remaining -= size as u64;
-    *reading = Some(tokio::task::spawn_blocking(move || {
-        file.read_exact_at(&mut block, at)?;
-        Ok(block.freeze())
-    }));
+        let Some(task) = &mut self.reading else {
+            return Poll::Ready(None);
+        };
+        let block = ready!(Pin::new(task).poll(cx));
+        self.reading = None;
+        Poll::Ready(Some(match block.map_err(io::Error::other).flatten() {
+            Ok(block) => {
+                let block = self.complete(block);
+                if self.remaining > 0 {
+                    let next = self.take_block();
+                    self.start(next);
+                }
+                Ok(block)
+            }
+            Err(error) => {
+                self.remaining = 0;
+                Err(error)
+            }
+        }))
+    }
+
+    /// Returns a buffer for the next block.
+    fn take_block(&mut self) -> BytesMut {
+        let size = usize::try_from(self.remaining).unwrap_or(MAX_BLOCK_BYTES);
+        let size = size.min(MAX_BLOCK_BYTES);
+        let mut block = match self.spare.pop_front().map(Bytes::try_into_mut) {
+            Some(Ok(block)) if block.len() >= size => block,
+            Some(Err(used)) => {
+                self.spare.push_front(used);
+                BytesMut::zeroed(size)
+            }
+            _ => BytesMut::zeroed(size),
+        };
+        block.truncate(size);
+        block
+    }
+
+    /// Reads a block in the thread pool.
+    fn start(&mut self, mut block: BytesMut) {
+        let (file, offset) = (self.file.clone(), self.offset);
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            file.read_exact_at(&mut block, offset)?;
+            Ok(block.freeze())
+        }));
+    }
+
+    fn complete(&mut self, block: Bytes) -> Bytes {
+        self.offset += block.len() as u64;
+        self.remaining -= block.len() as u64;
+        if self.remaining > 0 && self.spare.len() < MAX_SPARE_BLOCKS {
+            self.spare.push_back(block.clone());
+        }
+        block
+    }
 }

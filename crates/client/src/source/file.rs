@@ -120,6 +120,23 @@ impl FileContent {
         .await
     }
 
+    /// Fills the buffer with the bytes at an offset if they are in the page cache; returns whether they were. Does not
+    /// wait for the disk.
+    pub(crate) fn read_cached(&self, buffer: &mut [u8], offset: u64) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::io::{ReadWriteFlags, preadv2};
+            let size = buffer.len();
+            let buffers = &mut [io::IoSliceMut::new(buffer)];
+            preadv2(&self.0.file, buffers, offset, ReadWriteFlags::NOWAIT) == Ok(size)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (buffer, offset);
+            false
+        }
+    }
+
     /// Fills the buffer with the bytes at an offset.
     pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let file = &self.0.file;

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct ChunkSender {
     pub(crate) session: Arc<Session>,
-    pub(crate) limiter: Option<Arc<RateLimiter>>,
+    pub(crate) limiters: Vec<Arc<RateLimiter>>,
     pub(crate) checksum: Option<Algorithm>,
     pub(crate) uses_trailer: bool,
 }
@@ -68,7 +68,7 @@ impl ChunkSender {
         let body = || {
             let body = ContentBody::new(range.reader(), length, bytes.clone());
             let trailer = trailer.map(ContentTrailer::new);
-            Some(body.limited(self.limiter.clone()).with_trailer(trailer))
+            Some(body.limited(&self.limiters).with_trailer(trailer))
         };
         let response = tokio::select! {
             biased;

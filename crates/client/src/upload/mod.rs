@@ -48,6 +48,7 @@ pub(crate) struct UploadSettings {
     pub(crate) restart: bool,
     pub(crate) url: Option<String>,
     pub(crate) direct: Option<DirectMode>,
+    pub(crate) creates_only: bool,
     /// The first invalid setting.
     pub(crate) invalid: Option<String>,
 }
@@ -241,6 +242,22 @@ impl Upload {
     #[must_use]
     pub fn control(&self) -> Control {
         self.control.clone()
+    }
+
+    /// Creates the upload, or finds the one of an earlier run, and sends no byte. A later [`Self::run`] with the same
+    /// file, endpoint and fingerprints continues it.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::Unsupported`] for direct uploads.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; an upload whose creation was interrupted may stay on the server until it expires.
+    pub async fn create(mut self) -> Result<Url, Error> {
+        if self.settings.direct.is_some() {
+            return Err(Error::Unsupported("creating a direct upload alone".into()));
+        }
+        self.settings.creates_only = true;
+        self.run().await.map(|created| created.url)
     }
 
     /// Uploads the source.

@@ -20,6 +20,7 @@ pub(super) fn plan(job: &Job, content: &Content, dialect: Dialect) -> Vec<PartRe
         && job.capabilities.has("concatenation")
         && job.settings.url.is_none()
         && !job.settings.deferred
+        && !job.settings.creates_only
         && !matches!(content, Content::Stream(_));
     let wanted = job.settings.parallel.clamp(1, MAX_PARTS) as u64;
     let count = match can_divide {

@@ -49,9 +49,13 @@ pub(super) async fn run(upload: Upload) -> Result<Completed, Error> {
     };
     let meter = Meter::new(callback, content.length());
     let session = Arc::new(client.session(&endpoint, settings.all_headers()?, control, meter));
+    let own_limiter = settings.rate_limit.map(RateLimiter::new).map(Arc::new);
     let sender = ChunkSender {
         session: session.clone(),
-        limiter: settings.rate_limit.map(RateLimiter::new).map(Arc::new),
+        limiters: own_limiter
+            .into_iter()
+            .chain(client.limiter.clone())
+            .collect(),
         checksum: settings.checksum,
         uses_trailer: settings.uses_trailer,
     };
@@ -132,7 +136,7 @@ async fn resumable(run: Run) -> Result<Completed, Error> {
         }
         parts => Box::pin(parallel::run(&mut job, content, parts)).await?,
     };
-    if let Some(recorder) = &job.recorder {
+    if let Some(recorder) = job.recorder.as_ref().filter(|_| !job.settings.creates_only) {
         recorder.remove().await?;
     }
     Ok(Completed {
@@ -222,13 +226,10 @@ pub(crate) async fn open_record(
     let pairs = settings.metadata.iter();
     let metadata = Metadata::from_pairs(pairs.map(|(key, value)| (key.as_str(), value.clone())));
     let token = settings.token.as_deref().unwrap_or_default();
-    let identity = [
-        endpoint.as_str().as_bytes(),
-        metadata.header().as_bytes(),
-        token.as_bytes(),
-    ];
+    let identity = [metadata.header().as_bytes(), token.as_bytes()];
     let resume = !settings.restart;
-    let (recorder, found) = Recorder::open(store.clone(), file, &identity, resume).await?;
+    let (recorder, found) =
+        Recorder::open(store.clone(), file, endpoint, &identity, resume).await?;
     let record = match found {
         Found::Record(record) if record.protocol == protocol => Some(*record),
         Found::Changed => {

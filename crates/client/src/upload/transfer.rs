@@ -189,6 +189,7 @@ impl Transfer {
             Dialect::Draft(_) => true,
         };
         let has_content = takes_content
+            && !self.job.settings.creates_only
             && !self.creates_empty
             && chunk.is_last
             && chunk.length <= MAX_SINGLE_REQUEST_BYTES
@@ -251,7 +252,7 @@ impl Transfer {
             ..accepted
         };
         let done = self.accept(&url, accepted)?;
-        if done.is_none() {
+        if done.is_none() || self.job.settings.creates_only {
             self.record(Some(&url)).await?;
         }
         Ok(done)
@@ -440,12 +441,14 @@ impl Transfer {
             Dialect::Tus => has_all,
             Dialect::Draft(_) => accepted.is_complete,
         };
-        Ok(is_complete.then(|| Transferred {
-            url: url.clone(),
-            length: length.unwrap_or(offset),
-            resumed_from: self.resumed_from,
-            response: std::mem::take(&mut self.response),
-        }))
+        Ok(
+            (is_complete || self.job.settings.creates_only).then(|| Transferred {
+                url: url.clone(),
+                length: length.unwrap_or(offset),
+                resumed_from: self.resumed_from,
+                response: std::mem::take(&mut self.response),
+            }),
+        )
     }
 
     fn set_end(&mut self, end: u64) {

@@ -2,6 +2,8 @@
 
 mod basics;
 mod cancelling;
+mod direct;
+mod downloads;
 mod errors;
 mod faults;
 mod parallel;

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Stall(u64),
     /// Requests are forwarded, and it is closed before the first byte of a response.
     LoseResponse,
+    /// It is closed after so many bytes of the server.
+    CutResponse(u64),
     /// It is refused.
     Refuse,
 }
@@ -73,7 +75,9 @@ async fn forward(client: TcpStream, server: SocketAddr, fault: Fault) -> std::io
     let (limit, resets) = match fault {
         Fault::Close(bytes) | Fault::Stall(bytes) => (bytes, false),
         Fault::Reset(bytes) => (bytes, true),
-        Fault::None | Fault::LoseResponse | Fault::Refuse => (u64::MAX, false),
+        Fault::None | Fault::LoseResponse | Fault::CutResponse(_) | Fault::Refuse => {
+            (u64::MAX, false)
+        }
     };
     let mut client = client;
     {
@@ -98,8 +102,13 @@ async fn forward(client: TcpStream, server: SocketAddr, fault: Fault) -> std::io
         };
         let receiving = async {
             let mut buffer = vec![0; 16 * 1024];
+            let mut forwarded = 0;
             loop {
                 let read = from_server.read(&mut buffer).await?;
+                forwarded += read as u64;
+                if matches!(fault, Fault::CutResponse(bytes) if forwarded > bytes) {
+                    return Ok(());
+                }
                 if read == 0 || matches!(fault, Fault::LoseResponse) {
                     return Ok::<(), std::io::Error>(());
                 }
