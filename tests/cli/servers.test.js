@@ -29,12 +29,16 @@ async function assertStored(home, url, digest, size) {
 
 for (const server of SERVERS) {
   describe(server.name, () => {
-    test('a file, with and without a checksum', async (t) => {
+    test('a file, whole, in pieces and with a checksum', async (t) => {
       const { home, endpoint, digest, data } = await prepare(t, server)
-      for (const flags of [[], ['--checksum', 'sha1'], ['--chunk-size', '5MiB']]) {
+      for (const flags of [[], ['--chunk-size', '5MiB'], ...(server.hasChecksum ? [['--checksum', 'sha1']] : [])]) {
         const { completed } = await run(home, ['upload', 'a.bin', endpoint, ...flags])
         await assertStored(home, completed.url, digest, data.length)
       }
+      if (server.hasChecksum) return
+      const { code, events } = await start(home, ['upload', 'a.bin', endpoint, '--checksum', 'sha1']).ended()
+      assert.equal(code, 1)
+      assert.match(events.find(({ event }) => event === 'failed').error, /^not supported by the server: checksums/)
     })
 
     test('parts, or one upload where the server cannot concatenate', async (t) => {

@@ -132,7 +132,8 @@ impl UploadContext {
                 upload = upload.metadata("filetype", media_type);
             }
         }
-        let transfer = self.report.transfer("-", length);
+        let name = self.options.name.as_deref().unwrap_or("standard input");
+        let transfer = self.report.transfer(name, length);
         let version = FileVersion {
             length: length.unwrap_or_default(),
             modified: None,
