@@ -4,7 +4,7 @@ use std::{error::Error as _, fmt, process::ExitCode};
 
 use landfall_client::Error;
 
-use crate::report::printable;
+use crate::text::printable;
 
 /// The reason for which a command or a transfer failed, and so the action that is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

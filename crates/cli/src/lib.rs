@@ -13,6 +13,7 @@ mod interrupt;
 mod report;
 mod selection;
 mod state;
+mod text;
 mod upload;
 
 use std::{
@@ -55,7 +56,7 @@ pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
         }
     };
     result.unwrap_or_else(|failure| {
-        report::print_error(&failure.to_string());
+        text::print_error(&failure.to_string());
         failure.class.exit_code()
     })
 }

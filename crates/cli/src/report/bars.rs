@@ -6,7 +6,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use landfall_client::Progress;
 use parking_lot::Mutex;
 
-use super::{text::shortened, totals::Totals};
+use super::totals::Totals;
+use crate::text::shortened;
 
 /// Redraws per second.
 const DRAW_RATE: u8 = 10;

@@ -2,7 +2,6 @@
 
 mod bars;
 mod record;
-mod text;
 mod totals;
 mod transfer;
 
@@ -16,12 +15,12 @@ use std::{
 use indicatif::HumanBytes;
 use parking_lot::Mutex;
 
-use self::{bars::Bars, text::rate_text, totals::Totals};
+use self::{bars::Bars, totals::Totals};
 pub(crate) use self::{
     record::Record,
-    text::{print_error, printable, short_duration},
     transfer::{Transfer, TransferSummary},
 };
+use crate::text::{print_error, print_message, rate_text, short_duration};
 
 /// The time between lines of progress in a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -99,7 +98,7 @@ impl Report {
     /// Prints a message to standard error, unless the output is quiet or JSON.
     pub(crate) fn message(&self, text: &str) {
         if matches!(self.0.format, OutputFormat::Bars | OutputFormat::Lines) {
-            self.suspend(|| eprint_line(&printable(text)));
+            self.suspend(|| print_message(text));
         }
     }
 
@@ -223,8 +222,4 @@ fn summary(bytes: u64, elapsed: Duration) -> String {
 /// A closed pipe does not end the transfers.
 fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
-}
-
-fn eprint_line(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::text::{bytes_text, rate_text, short_duration};
+use crate::text::{bytes_text, rate_text, short_duration};
 
 /// The rate is the mean over these samples of the last seconds.
 const MAX_SAMPLES: usize = 20;

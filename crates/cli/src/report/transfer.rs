@@ -9,11 +9,11 @@ use indicatif::ProgressBar;
 use landfall_client::{Event, Progress, Url};
 use parking_lot::Mutex;
 
-use super::{
-    OutputFormat, Record, Report,
+use super::{OutputFormat, Record, Report};
+use crate::{
+    exit::Failure,
     text::{bytes_text, printable, rate_text, short_duration},
 };
-use crate::exit::Failure;
 
 /// Transfers that are done earlier have no bar.
 const BAR_DELAY: Duration = Duration::from_millis(250);

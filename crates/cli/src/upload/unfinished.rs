@@ -13,11 +13,12 @@ use landfall_client::{Client, FileFingerprints, FingerprintStore as _, StoredUpl
 use crate::{
     arguments::value,
     exit::{Failure, FailureClass},
-    report::{Record, Report, printable, short_duration},
+    report::{Record, Report},
     state,
+    text::{printable, short_duration},
 };
 
-/// The longest time for which a server is asked for offsets.
+/// The longest time for a server to report its offsets.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONCURRENCY: usize = 8;
 

@@ -1,12 +1,21 @@
 //! Texts for people.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use indicatif::{HumanBytes, HumanDuration};
 
 /// Prints an error to standard error.
 pub(crate) fn print_error(text: &str) {
-    super::eprint_line(&format!("landfall: {}", printable(text)));
+    print_message(&format!("landfall: {text}"));
+}
+
+/// Prints a line to standard error.
+pub(crate) fn print_message(text: &str) {
+    // A closed pipe does not end the transfers.
+    let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
 /// Replaces control characters: a file name or a message of a server must not control the terminal.
@@ -26,12 +35,12 @@ pub(crate) fn short_duration(duration: Duration) -> String {
     }
 }
 
-pub(super) fn rate_text(bytes_per_second: f64) -> String {
+pub(crate) fn rate_text(bytes_per_second: f64) -> String {
     format!("{}/s", HumanBytes(bytes_per_second as u64))
 }
 
 /// `12 MiB of 1 GiB`
-pub(super) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
+pub(crate) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
     match length {
         Some(length) => format!("{} of {}", HumanBytes(bytes), HumanBytes(length)),
         None => HumanBytes(bytes).to_string(),
@@ -39,7 +48,7 @@ pub(super) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
 }
 
 /// Shortens a name to at most `max` characters; the end is the part that differs.
-pub(super) fn shortened(name: &str, max: usize) -> String {
+pub(crate) fn shortened(name: &str, max: usize) -> String {
     let count = name.chars().count();
     match count <= max {
         true => name.to_owned(),
