@@ -12,7 +12,7 @@ use sfv::{Dictionary, Item, ListEntry, Parser};
 
 use crate::http::number;
 
-/// What a server supports, by its response to OPTIONS.
+/// The features of a server, by its response to OPTIONS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {

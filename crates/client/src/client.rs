@@ -2,58 +2,27 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::AsyncWrite;
-use url::Url;
 
 use crate::{
-    Capabilities, Control, Download, Error, FingerprintStore, Grant, GrantRequest, RetryPolicy,
-    Source, Status, Upload,
+    BoxError, Capabilities, Download, Error, FingerprintStore, Grant, GrantRequest, Protocol,
+    RetryPolicy, Source, Status, Upload,
     download::Target,
     grant,
     hosts::Hosts,
-    http::{Authentication, Request, Session, tls_config},
-    progress::Meter,
+    http::{Authentication, tls_config},
     rate_limit::RateLimiter,
-    retry::Backoff,
+    shared::{Shared, capabilities, parse_url},
     upload::Dialect,
 };
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An error of a callback.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// A client. Clones share connections, fingerprints and the limits learnt of each host.
 #[derive(Debug, Clone)]
 pub struct Client(Arc<Shared>);
-
-/// What clones of a client share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    http: reqwest::Client,
-    idle_timeout: Duration,
-    authentication: Option<Arc<Authentication>>,
-    headers: HeaderMap,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) protocol: Protocol,
-    pub(crate) fingerprints: Option<Arc<dyn FingerprintStore>>,
-    pub(crate) hosts: Hosts,
-    pub(crate) limiter: Option<Arc<RateLimiter>>,
-}
-
-/// The protocol of uploads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// tus if the server has it, else the IETF draft.
-    #[default]
-    Auto,
-    /// tus 1.0.0.
-    Tus,
-    /// The IETF draft "Resumable Uploads for HTTP", the newest interop version that the server accepts.
-    Draft,
-}
 
 /// The version of HTTP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -160,8 +129,7 @@ impl Client {
     pub async fn inspect(&self, url: impl AsRef<str>) -> Result<Status, Error> {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        self.0
-            .in_dialects(|dialect| dialect.inspect(&session, url.clone()))
+        self.in_dialects(|dialect| dialect.inspect(&session, url.clone()))
             .await
     }
 
@@ -172,8 +140,7 @@ impl Client {
     pub async fn terminate(&self, url: impl AsRef<str>) -> Result<(), Error> {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        self.0
-            .in_dialects(|dialect| dialect.terminate(&session, url.clone()))
+        self.in_dialects(|dialect| dialect.terminate(&session, url.clone()))
             .await
     }
 
@@ -192,95 +159,23 @@ impl Client {
             .retried(|| grant::request(&session, &url, request))
             .await
     }
-}
-
-impl Shared {
-    /// Waits until bytes are within the rate limit of the client.
-    pub(crate) async fn limit(&self, bytes: usize) {
-        if let Some(limiter) = &self.limiter {
-            tokio::time::sleep(limiter.reserve(bytes)).await;
-        }
-    }
-
-    /// Returns the session of a transfer.
-    pub(crate) fn session(
-        &self,
-        endpoint: &Url,
-        headers: HeaderMap,
-        control: Control,
-        meter: Meter,
-    ) -> Session {
-        let mut all = self.headers.clone();
-        all.extend(headers);
-        Session::new(
-            self.http.clone(),
-            self.idle_timeout,
-            self.authentication.clone(),
-            all,
-            endpoint,
-            control,
-            Arc::new(meter),
-        )
-    }
-
-    /// Returns the session of one request.
-    fn session_of_call(&self, url: &Url) -> Session {
-        let meter = Meter::new(None, None);
-        self.session(url, HeaderMap::new(), Control::new(), meter)
-    }
 
     /// Makes a call by the protocol of the client, or by each until one is not rejected.
     async fn in_dialects<T, F: Future<Output = Result<T, Error>>>(
         &self,
         call: impl Fn(Dialect) -> F,
     ) -> Result<T, Error> {
-        let first = match self.protocol {
+        let first = match self.0.protocol {
             Protocol::Draft => Dialect::newest(),
             Protocol::Auto | Protocol::Tus => Dialect::Tus,
         };
-        match self.retried(|| call(first)).await {
-            Err(Error::Rejected(_) | Error::Protocol(_)) if self.protocol == Protocol::Auto => {
-                self.retried(|| call(Dialect::newest())).await
+        match self.0.retried(|| call(first)).await {
+            Err(Error::Rejected(_) | Error::Protocol(_)) if self.0.protocol == Protocol::Auto => {
+                self.0.retried(|| call(Dialect::newest())).await
             }
             other => other,
         }
     }
-
-    /// Repeats a call while its errors are transient.
-    async fn retried<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        call: impl Fn() -> F,
-    ) -> Result<T, Error> {
-        let mut backoff = Backoff::new(self.retry.clone());
-        loop {
-            match call().await {
-                Ok(value) => return Ok(value),
-                Err(error) => tokio::time::sleep(backoff.failed(&mut Some(error))?.1).await,
-            }
-        }
-    }
-}
-
-/// Returns the response to OPTIONS.
-pub(crate) async fn capabilities(session: &Session, endpoint: &Url) -> Result<Capabilities, Error> {
-    let request = Request::new(Method::OPTIONS, endpoint.clone());
-    let mut response = session.send(request).await?;
-    if !response.status.is_success() {
-        return Err(response.into_error().await);
-    }
-    let found = Capabilities::parse(&response.headers);
-    // The connection is used again once the response is read.
-    response.read().await?;
-    Ok(found)
-}
-
-pub(crate) fn parse_url(text: &str) -> Result<Url, Error> {
-    let url = Url::parse(text).map_err(|error| error.to_string());
-    let url = url.and_then(|url| match (url.scheme(), url.has_host()) {
-        ("http" | "https", true) => Ok(url),
-        _ => Err("it must begin with http:// or https://".into()),
-    });
-    url.map_err(|reason| Error::Configuration(format!("the URL {text:?} is invalid: {reason}")))
 }
 
 impl ClientBuilder {
@@ -331,7 +226,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the store of fingerprints, by which uploads of files resume after a restart of the program.
+    /// Sets the store of fingerprints: uploads of files then resume after a restart of the program.
     pub fn fingerprints(mut self, store: impl FingerprintStore + 'static) -> Self {
         self.fingerprints = Some(Arc::new(store));
         self
@@ -349,7 +244,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends and receives at most so many bytes per second, over all transfers of the client.
+    /// Limits the rate of all transfers of the client together, in bytes per second.
     pub fn rate_limit(mut self, bytes_per_second: u64) -> Self {
         self.rate_limit = Some(bytes_per_second);
         self

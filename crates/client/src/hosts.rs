@@ -1,4 +1,4 @@
-//! What was learnt of hosts: how much content one request may have.
+//! The limits learnt of hosts: the content that one request may have.
 
 use std::{
     collections::HashMap,

@@ -41,12 +41,14 @@ mod http;
 mod progress;
 mod rate_limit;
 mod retry;
+mod shared;
 mod source;
 mod upload;
+mod waits;
 
 pub use self::{
     capabilities::Capabilities,
-    client::{BoxError, Client, ClientBuilder, HttpVersion, Protocol},
+    client::{Client, ClientBuilder, HttpVersion},
     control::Control,
     download::{Download, Downloaded},
     error::{Error, Rejection},
@@ -54,6 +56,7 @@ pub use self::{
     fingerprint::{FileFingerprints, FingerprintStore, MemoryFingerprints, StoredUpload},
     grant::{Grant, GrantRequest},
     retry::RetryPolicy,
+    shared::{BoxError, Protocol},
     source::Source,
     upload::{ChunkSize, Completed, DirectMode, Status, Upload},
 };

@@ -171,7 +171,7 @@ impl RequestBytes {
     }
 
     /// Removes bytes that are acknowledged.
-    pub(crate) fn settle(&self, bytes: u64) {
+    pub(crate) fn acknowledge(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Relaxed);
         self.meter.end_request(bytes);
     }

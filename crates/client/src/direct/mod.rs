@@ -13,13 +13,13 @@ use crate::{
     Completed, DirectMode, Error,
     http::{Request, Session},
     retry::Backoff,
-    upload::Run,
+    upload::OpenedUpload,
 };
 
 /// Up to this size a file is sent by one request.
 const MAX_SINGLE_BYTES: u64 = 64 * 1024 * 1024;
 
-pub(crate) async fn run(mut run: Run, mode: DirectMode) -> Result<Completed, Error> {
+pub(crate) async fn run(mut run: OpenedUpload, mode: DirectMode) -> Result<Completed, Error> {
     let Some(length) = run
         .content
         .length()
@@ -98,8 +98,8 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
 }
 
 /// Sends prepared content by a signed PUT, and returns the entity tag.
-async fn put(
-    run: &Run,
+async fn send_content(
+    run: &OpenedUpload,
     request: Request,
     offset: u64,
     length: u64,

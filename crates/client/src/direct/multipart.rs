@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{get, post, put, retried, route};
+use super::{get, post, retried, route, send_content};
 use crate::{
     ChunkSize, Completed, Error, Event,
     fingerprint::{PartRecord, Recorder},
     http::{Request, Session},
     retry::Backoff,
     source::Content,
-    upload::{Run, UploadSettings, open_record},
+    upload::{OpenedUpload, UploadSettings, open_record},
 };
 
 /// Limits of S3.
@@ -77,7 +77,7 @@ impl Multipart {
     }
 }
 
-pub(super) async fn run(run: Run, length: u64) -> Result<Completed, Error> {
+pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Error> {
     let session = run.sender.session.clone();
     let backoff = || Backoff::new(run.client.retry.clone());
     let (client, settings) = (&run.client, &run.settings);
@@ -174,7 +174,7 @@ pub(super) async fn run(run: Run, length: u64) -> Result<Completed, Error> {
 }
 
 async fn create(
-    run: &Run,
+    run: &OpenedUpload,
     length: u64,
     recorder: Option<&Arc<Recorder>>,
 ) -> Result<Multipart, Error> {
@@ -212,7 +212,7 @@ async fn create(
 }
 
 async fn send_part(
-    run: &Run,
+    run: &OpenedUpload,
     upload: &Multipart,
     number: u64,
     offset: u64,
@@ -220,7 +220,7 @@ async fn send_part(
 ) -> Result<String, Error> {
     let session = &run.sender.session;
     let signed: SignedPart = get(session, &upload.url(&[&number.to_string()])?).await?;
-    let etag = put(run, Request::new(Method::PUT, signed.url), offset, length).await?;
+    let etag = send_content(run, Request::new(Method::PUT, signed.url), offset, length).await?;
     etag.ok_or_else(|| Error::Protocol(format!("the response to part {number} has no ETag")))
 }
 
@@ -233,7 +233,7 @@ fn part_size(settings: &UploadSettings, length: u64) -> u64 {
     wanted.max(length.div_ceil(MAX_PARTS))
 }
 
-/// Returns the metadata without the name and the type, which have fields of their own.
+/// Returns the metadata without the name and the type, which are other fields.
 pub(super) fn other_metadata(settings: &UploadSettings) -> Value {
     let pairs = settings.metadata.iter();
     let others = pairs.filter(|(key, _)| !matches!(key.as_str(), "filename" | "filetype"));

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{post, put, retried, route};
-use crate::{Completed, Error, http::Request, retry::Backoff, upload::Run};
+use super::{post, retried, route, send_content};
+use crate::{Completed, Error, http::Request, retry::Backoff, upload::OpenedUpload};
 
 #[derive(Deserialize)]
 struct SignedPut {
@@ -27,7 +27,7 @@ struct CompletedPut {
     message: String,
 }
 
-pub(super) async fn run(run: Run, length: u64) -> Result<Completed, Error> {
+pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Error> {
     let sign = route(&run.endpoint, "api/sign_s3")?;
     let complete = route(&run.endpoint, "api/complete_s3")?;
     let mut fields = described(&run);
@@ -55,7 +55,7 @@ pub(super) async fn run(run: Run, length: u64) -> Result<Completed, Error> {
         request
             .headers
             .insert(header::CONTENT_LENGTH, length.into());
-        match put(run, request, 0, length).await {
+        match send_content(run, request, 0, length).await {
             Ok(_) => Ok(signed.url),
             // The object exists: the response to an earlier attempt was lost.
             Err(Error::Rejected(rejection)) if rejection.status == 412 => Ok(signed.url),
@@ -78,7 +78,7 @@ pub(super) async fn run(run: Run, length: u64) -> Result<Completed, Error> {
 }
 
 /// Returns the fields that describe a file.
-fn described(run: &Run) -> Map<String, Value> {
+fn described(run: &OpenedUpload) -> Map<String, Value> {
     let settings = &run.settings;
     let mut fields = Map::new();
     let name = settings.metadata_text("filename").unwrap_or("file");

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::AsyncWrite;
 
-use crate::{Control, Error, Event, client::Shared, progress::EventCallback};
+use crate::{Control, Error, Event, progress::EventCallback, shared::Shared};
 
 /// A download that was not started yet; [`Client::download`](crate::Client::download) creates it.
 #[must_use = "a download does nothing until it is run"]
@@ -25,7 +25,7 @@ pub struct Download {
     control: Control,
 }
 
-/// Where the bytes go.
+/// The receiver of the bytes.
 pub(crate) enum Target {
     File(PathBuf),
     Writer(Box<dyn AsyncWrite + Send + Unpin>),

@@ -21,7 +21,7 @@ pub(super) struct RangeResponse {
     pub(super) start: u64,
     /// The size of the whole, if it is known.
     pub(super) total: Option<u64>,
-    /// The value of `If-Range` with which the rest can be requested; `None` if the server has no ranges.
+    /// The value of `If-Range` for the rest; `None` if the server has no ranges.
     pub(super) validator: Option<String>,
     pub(super) digest: Option<Checksum>,
 }

@@ -15,16 +15,16 @@ use super::{
 };
 use crate::{
     Error, Event,
-    client::{Shared, parse_url},
     http::Session,
     progress::{Meter, RequestBytes},
     retry::Backoff,
+    shared::{Shared, parse_url},
 };
 
 /// The first range of a parallel download, which shows the size.
 const FIRST_RANGE_BYTES: u64 = 1024 * 1024;
 const MAX_CONNECTIONS: usize = 64;
-/// How often a download starts anew because the file on the server changed.
+/// The number of times that a download starts anew because the file on the server changed.
 const MAX_RESTARTS: u32 = 3;
 
 pub(super) async fn run(download: Download) -> Result<Downloaded, Error> {
@@ -219,7 +219,7 @@ impl Job {
                 _ => match range.response.chunk().await {
                     Ok(chunk) => chunk,
                     Err(error) => {
-                        // What has arrived is not requested again.
+                        // Received bytes are not requested again.
                         self.flush(sink, cursor, &mut buffer, &bytes).await?;
                         return Err(error);
                     }
@@ -256,7 +256,7 @@ impl Job {
         let size = block.len() as u64;
         sink.write(cursor.number, block, cursor.offset).await?;
         cursor.offset += size;
-        bytes.settle(size);
+        bytes.acknowledge(size);
         self.session.meter.acknowledge(0, size);
         buffer.reserve(WRITE_BYTES);
         Ok(())
@@ -312,7 +312,7 @@ impl Job {
     ) -> Result<(), Error> {
         sink.write(buffer, &mut cursor.offset).await?;
         if cursor.offset > 0 && cursor.validator.is_none() {
-            // What was written cannot be taken back.
+            // Written bytes cannot be taken back.
             let reason = "the server has no ranges, so the download cannot continue";
             return Err(Error::Unsupported(reason.into()));
         }
@@ -342,7 +342,7 @@ impl Job {
                 bytes.add(chunk.len() as u64);
                 buffer.extend_from_slice(&chunk);
                 sink.write(buffer, &mut cursor.offset).await?;
-                bytes.settle(chunk.len() as u64);
+                bytes.acknowledge(chunk.len() as u64);
                 self.session.meter.acknowledge(0, chunk.len() as u64);
             }
         }

@@ -15,13 +15,13 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::{Error, source::blocking};
 
-/// How much is written at a time.
+/// The bytes that are written at a time.
 pub(super) const WRITE_BYTES: usize = 512 * 1024;
 /// Bytes and time after which the state is stored, so that another run can continue there.
 const STATE_BYTES: u64 = 16 * 1024 * 1024;
 const STATE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is known of a running download, as it is stored.
+/// The state of a running download, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) url: String,
@@ -47,7 +47,7 @@ impl FileSink {
     pub(super) async fn open(target: PathBuf, url: &str, restart: bool) -> Result<Self, Error> {
         let url = url.to_owned();
         let opened = blocking(move || {
-            let part = beside(&target, "part");
+            let part = with_suffix(&target, "part");
             let state = match restart {
                 true => None,
                 false => read_state(&target).filter(|state| state.url == url),
@@ -118,9 +118,9 @@ impl FileSink {
         let stored = blocking(move || {
             file.sync_data()?;
             let text = serde_json::to_vec(&state)?;
-            let temporary = beside(&target, "part-state.tmp");
+            let temporary = with_suffix(&target, "part-state.tmp");
             fs::write(&temporary, text)?;
-            fs::rename(temporary, beside(&target, "part-state"))
+            fs::rename(temporary, with_suffix(&target, "part-state"))
         });
         stored.await.map_err(Error::Target)
     }
@@ -149,8 +149,8 @@ impl FileSink {
         let (file, target) = (self.file.clone(), self.target.clone());
         let finished = blocking(move || {
             file.sync_data()?;
-            fs::rename(beside(&target, "part"), &target)?;
-            remove_if_exists(&beside(&target, "part-state"))
+            fs::rename(with_suffix(&target, "part"), &target)?;
+            remove_if_exists(&with_suffix(&target, "part-state"))
         });
         finished.await.map_err(Error::Target)
     }
@@ -159,8 +159,8 @@ impl FileSink {
     pub(super) async fn discard(&self) -> Result<(), Error> {
         let target = self.target.clone();
         let removed = blocking(move || {
-            remove_if_exists(&beside(&target, "part-state"))?;
-            remove_if_exists(&beside(&target, "part"))
+            remove_if_exists(&with_suffix(&target, "part-state"))?;
+            remove_if_exists(&with_suffix(&target, "part"))
         });
         removed.await.map_err(Error::Target)
     }
@@ -217,14 +217,14 @@ impl WriterSink {
 }
 
 fn read_state(target: &Path) -> Option<State> {
-    let text = fs::read(beside(target, "part-state")).ok()?;
+    let text = fs::read(with_suffix(target, "part-state")).ok()?;
     let state: State = serde_json::from_slice(&text).ok()?;
     let is_valid = |(first, end): &(u64, u64)| first <= end && *end <= state.length;
     state.missing.iter().all(is_valid).then_some(state)
 }
 
 /// Returns the path with another extension after its own.
-fn beside(target: &Path, extension: &str) -> PathBuf {
+fn with_suffix(target: &Path, extension: &str) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(".");
     name.push(extension);

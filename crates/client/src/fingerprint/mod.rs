@@ -1,9 +1,9 @@
-//! Fingerprints, by which an upload is found again after a restart.
+//! Fingerprints: records that find an upload again after a restart.
 
 mod record;
 mod store;
 
-pub(crate) use self::record::{Found, PartRecord, Record, Recorder};
+pub(crate) use self::record::{PartRecord, Record, Recorder, StoredRecord};
 pub use self::{
     record::StoredUpload,
     store::{FileFingerprints, FingerprintStore, MemoryFingerprints},

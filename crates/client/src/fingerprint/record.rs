@@ -130,8 +130,8 @@ impl StoredUpload {
     }
 }
 
-/// What a store had of an upload.
-pub(crate) enum Found {
+/// The record that a store had of an upload.
+pub(crate) enum StoredRecord {
     Nothing,
     /// The file is another one now.
     Changed,
@@ -150,7 +150,7 @@ impl Recorder {
         endpoint: &Url,
         identity: &[&[u8]],
         resume: bool,
-    ) -> Result<(Self, Found), Error> {
+    ) -> Result<(Self, StoredRecord), Error> {
         let mut hasher = Sha256::new();
         let path = file.path().as_os_str().as_encoded_bytes();
         for part in [path, endpoint.as_str().as_bytes()].iter().chain(identity) {
@@ -167,16 +167,16 @@ impl Recorder {
             false => None,
         };
         let found = match stored.as_deref().and_then(Record::decode) {
-            None => Found::Nothing,
-            Some(record) if record.file != file.state() => Found::Changed,
+            None => StoredRecord::Nothing,
+            Some(record) if record.file != file.state() => StoredRecord::Changed,
             Some(record) => match file.sample().await.map_err(Error::Source)? == record.sample {
-                true => Found::Record(Box::new(record)),
-                false => Found::Changed,
+                true => StoredRecord::Record(Box::new(record)),
+                false => StoredRecord::Changed,
             },
         };
         let record = match &found {
-            Found::Record(record) => (**record).clone(),
-            Found::Nothing | Found::Changed => Record {
+            StoredRecord::Record(record) => (**record).clone(),
+            StoredRecord::Nothing | StoredRecord::Changed => Record {
                 format: FORMAT,
                 protocol: String::new(),
                 source: file.path().to_owned(),

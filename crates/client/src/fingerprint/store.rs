@@ -1,4 +1,4 @@
-//! Where fingerprints are stored.
+//! Stores of fingerprints.
 
 use std::{
     collections::HashMap,

@@ -88,7 +88,7 @@ impl Request {
     }
 }
 
-/// What the requests of one transfer share.
+/// The state that the requests of one transfer share.
 #[derive(Debug)]
 pub(crate) struct Session {
     http: reqwest::Client,

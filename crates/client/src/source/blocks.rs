@@ -29,15 +29,15 @@ enum ReaderKind {
 
 /// A reader of a range of a file.
 ///
-/// What is in the page cache is read in the task: a hop to another thread costs more than the copy. Other blocks are read in the
-/// thread pool, the next one while one is sent.
+/// Blocks in the page cache are read in the task: a hop to another thread costs more than the copy. Others are read
+/// in the thread pool, the next one while one is sent.
 #[derive(Debug)]
 struct FileReader {
     file: FileContent,
     offset: u64,
     remaining: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    /// Blocks that were sent, the oldest first. One that nobody else uses is read into again.
+    /// Blocks that were sent, the oldest first. One that is not in use any more is read into again.
     spare: VecDeque<Bytes>,
 }
 

@@ -13,7 +13,7 @@ use crate::{
     source::Content,
 };
 
-/// What the requests with content of one upload share.
+/// The settings that the requests with content of one upload share.
 #[derive(Debug, Clone)]
 pub(crate) struct ChunkSender {
     pub(crate) session: Arc<Session>,

@@ -3,6 +3,7 @@
 mod chunk;
 mod dialect;
 mod parallel;
+mod recover;
 mod run;
 mod transfer;
 
@@ -16,9 +17,9 @@ use url::Url;
 pub(crate) use self::{
     chunk::ChunkSender,
     dialect::Dialect,
-    run::{Run, open_record},
+    run::{OpenedUpload, open_record},
 };
-use crate::{Control, Error, Event, Source, client::Shared, progress::EventCallback};
+use crate::{Control, Error, Event, Source, progress::EventCallback, shared::Shared};
 
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
 
@@ -70,7 +71,7 @@ pub enum ChunkSize {
     /// and those of streams have 8 MiB: the one cannot be resumed, the other is held in memory.
     #[default]
     Auto,
-    /// At most so many bytes.
+    /// At most this number of bytes.
     Fixed(u64),
 }
 
@@ -179,7 +180,7 @@ impl Upload {
         self
     }
 
-    /// Uploads so many parts at a time: partial uploads of tus (`concatenation`) if the server has them and the
+    /// Uploads this number of parts at a time: partial uploads of tus (`concatenation`) if the server has them and the
     /// source is no stream, or parts of a multipart upload; 1 by default.
     ///
     /// A part has at least 1 MiB.
@@ -206,7 +207,7 @@ impl Upload {
         self
     }
 
-    /// Sends at most so many bytes per second.
+    /// Limits the rate, in bytes per second.
     pub fn rate_limit(mut self, bytes_per_second: u64) -> Self {
         self.settings.rate_limit = Some(bytes_per_second);
         self

@@ -10,19 +10,18 @@ use super::{
     transfer::{Job, Transfer},
 };
 use crate::{
-    Capabilities, Error, Event, Protocol,
-    client::{self, Shared, parse_url},
-    direct,
-    fingerprint::{Found, PartRecord, Record, Recorder},
+    Capabilities, Error, Event, Protocol, direct,
+    fingerprint::{PartRecord, Record, Recorder, StoredRecord},
     http::Session,
     progress::Meter,
     rate_limit::RateLimiter,
     retry::Backoff,
+    shared::{Shared, capabilities, parse_url},
     source::Content,
 };
 
 /// An opened upload.
-pub(crate) struct Run {
+pub(crate) struct OpenedUpload {
     pub(crate) client: Arc<Shared>,
     pub(crate) settings: Arc<UploadSettings>,
     pub(crate) endpoint: Url,
@@ -59,7 +58,7 @@ pub(super) async fn run(upload: Upload) -> Result<Completed, Error> {
         checksum: settings.checksum,
         uses_trailer: settings.uses_trailer,
     };
-    let run = Run {
+    let run = OpenedUpload {
         client,
         settings: Arc::new(settings),
         endpoint,
@@ -74,8 +73,8 @@ pub(super) async fn run(upload: Upload) -> Result<Completed, Error> {
     Ok(completed)
 }
 
-async fn resumable(run: Run) -> Result<Completed, Error> {
-    let Run {
+async fn resumable(run: OpenedUpload) -> Result<Completed, Error> {
+    let OpenedUpload {
         client,
         settings,
         endpoint,
@@ -160,11 +159,7 @@ async fn discover(
     }
     let mut backoff = Backoff::new(client.retry.clone());
     loop {
-        let found = match session
-            .control
-            .guard(client::capabilities(session, endpoint))
-            .await
-        {
+        let found = match session.control.guard(capabilities(session, endpoint)).await {
             Ok(Ok(found)) if found.tus || found.draft.is_some() => Ok(found),
             Ok(Ok(_)) => Ok(Capabilities::assumed()),
             Ok(Err(error)) => Err(error),
@@ -231,14 +226,14 @@ pub(crate) async fn open_record(
     let (recorder, found) =
         Recorder::open(store.clone(), file, endpoint, &identity, resume).await?;
     let record = match found {
-        Found::Record(record) if record.protocol == protocol => Some(*record),
-        Found::Changed => {
+        StoredRecord::Record(record) if record.protocol == protocol => Some(*record),
+        StoredRecord::Changed => {
             session.meter.emit(|| Event::StartedAnew {
                 reason: "the file has changed since the earlier upload".into(),
             });
             None
         }
-        Found::Nothing | Found::Record(_) => None,
+        StoredRecord::Nothing | StoredRecord::Record(_) => None,
     };
     Ok((Some(Arc::new(recorder)), record))
 }

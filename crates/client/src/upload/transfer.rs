@@ -1,8 +1,7 @@
 //! One upload resource: creates it, appends to it, and recovers from failures.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use http::HeaderMap;
 use landfall_protocol::headers::UPLOAD_CONCAT;
 use url::Url;
 
@@ -11,7 +10,7 @@ use super::{
     dialect::{Accepted, AppendHead},
 };
 use crate::{
-    Capabilities, Error, Event, client::Shared, fingerprint::Recorder, retry::Backoff,
+    Capabilities, Error, Event, fingerprint::Recorder, retry::Backoff, shared::Shared,
     source::Content,
 };
 
@@ -19,10 +18,8 @@ use crate::{
 const MAX_SINGLE_REQUEST_BYTES: u64 = 1024 * 1024;
 /// The content of one request where a whole file cannot be sent.
 const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
-/// How often an upload that is gone is created anew.
-const MAX_RESTARTS: u32 = 3;
 
-/// What all resources of one upload share.
+/// The state that all resources of one upload share.
 #[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) client: Arc<Shared>,
@@ -35,40 +32,40 @@ pub(crate) struct Job {
 
 /// One upload resource, which receives a range of the source.
 pub(crate) struct Transfer {
-    job: Job,
-    content: Content,
+    pub(super) job: Job,
+    pub(super) content: Content,
     /// The range of the source; the end may be unknown.
-    start: u64,
-    end: Option<u64>,
-    dialect: Dialect,
+    pub(super) start: u64,
+    pub(super) end: Option<u64>,
+    pub(super) dialect: Dialect,
     /// The index in the record; partial uploads have one each.
-    part: usize,
-    is_partial: bool,
-    url: Option<Url>,
+    pub(super) part: usize,
+    pub(super) is_partial: bool,
+    pub(super) url: Option<Url>,
     /// True if the resource was created by an earlier run or by the caller.
-    is_resumed: bool,
+    pub(super) is_resumed: bool,
     /// The offset of the server; `None` if it has to be requested.
-    offset: Option<u64>,
+    pub(super) offset: Option<u64>,
     /// The last known offset, for the events.
-    acknowledged: u64,
+    pub(super) acknowledged: u64,
     /// True if the server knows the length.
-    is_length_declared: bool,
+    pub(super) is_length_declared: bool,
     /// True if the creation must not have content, since one that had failed.
-    creates_empty: bool,
-    failed_request: Option<FailedRequest>,
-    max_append_size: Option<u64>,
-    backoff: Backoff,
-    restarts: u32,
-    resumed_from: u64,
-    response: Vec<u8>,
+    pub(super) creates_empty: bool,
+    pub(super) failed_request: Option<FailedRequest>,
+    pub(super) max_append_size: Option<u64>,
+    pub(super) backoff: Backoff,
+    pub(super) restarts: u32,
+    pub(super) resumed_from: u64,
+    pub(super) response: Vec<u8>,
 }
 
 /// A request with content that failed.
 #[derive(Debug, Clone, Copy)]
-struct FailedRequest {
-    offset: u64,
-    length: u64,
-    sent: u64,
+pub(super) struct FailedRequest {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) sent: u64,
 }
 
 /// A resource that has all bytes.
@@ -258,30 +255,6 @@ impl Transfer {
         Ok(done)
     }
 
-    /// Tries an older version of the draft if the server does not accept this one.
-    fn creation_failed(
-        &mut self,
-        headers: HeaderMap,
-        error: Error,
-    ) -> Result<Option<Transferred>, Error> {
-        let status = error
-            .rejection()
-            .map_or(0, |rejection| rejection.status.as_u16());
-        let may_be_version = matches!(status, 400 | 412 | 415 | 501);
-        if may_be_version && !self.dialect.is_final(&headers) {
-            if let Some(older) = self.dialect.fallback(&headers) {
-                self.dialect = older;
-                self.creates_empty = false;
-                return Ok(None);
-            }
-        }
-        Err(match error {
-            // There is no upload yet that could be gone.
-            Error::Gone(rejection) => Error::Rejected(rejection),
-            other => other,
-        })
-    }
-
     async fn inspect(&mut self, url: Url) -> Result<Option<Transferred>, Error> {
         let session = self.job.sender.session.clone();
         let status = self.dialect.inspect(&session, url.clone()).await?;
@@ -311,28 +284,6 @@ impl Transfer {
             is_complete,
         };
         self.accept(&url, accepted)
-    }
-
-    /// Sends less in one request if the last one failed and nothing of it arrived.
-    fn reduce_chunk(&mut self, url: &Url, offset: u64) {
-        let Some(failed) = self.failed_request.take() else {
-            return;
-        };
-        if offset <= failed.offset && failed.sent > 0 {
-            self.reduce_to_half(url, failed.length.min(failed.sent), false);
-        }
-    }
-
-    fn reduce_to_half(&self, url: &Url, bytes: u64, is_rejected: bool) -> bool {
-        let reduced = self.job.client.hosts.reduce(url, bytes, is_rejected);
-        if let Some(bytes) = reduced {
-            self.job
-                .sender
-                .session
-                .meter
-                .emit(|| Event::ChunkSizeReduced { bytes });
-        }
-        reduced.is_some()
     }
 
     async fn append(&mut self, url: Url, offset: u64) -> Result<Option<Transferred>, Error> {
@@ -395,33 +346,6 @@ impl Transfer {
         Ok(None)
     }
 
-    async fn append_failed(
-        &mut self,
-        url: &Url,
-        length: u64,
-        response: crate::http::Response,
-    ) -> Result<Option<Transferred>, Error> {
-        let is_final = self.dialect.is_final(&response.headers);
-        let error = response.into_error().await;
-        let status = error
-            .rejection()
-            .map_or(0, |rejection| rejection.status.as_u16());
-        if status == 413 && !is_final && self.reduce_to_half(url, length, true) {
-            self.failed_request = None;
-            return Ok(None);
-        }
-        // A checksum that differs or an outdated offset says nothing about the size.
-        if matches!(status, 400..=499) && status != 408 {
-            self.failed_request = None;
-        }
-        Err(match error {
-            Error::Unavailable(rejection) | Error::Gone(rejection) if is_final => {
-                Error::Rejected(rejection)
-            }
-            other => other,
-        })
-    }
-
     /// Records the state that the server reports.
     fn accept(&mut self, url: &Url, accepted: Accepted) -> Result<Option<Transferred>, Error> {
         let offset = accepted.offset.unwrap_or_default();
@@ -460,7 +384,7 @@ impl Transfer {
         self.job.capabilities.has(extension)
     }
 
-    async fn record(&self, url: Option<&Url>) -> Result<(), Error> {
+    pub(super) async fn record(&self, url: Option<&Url>) -> Result<(), Error> {
         match (&self.job.recorder, &self.content) {
             (Some(recorder), Content::File(file)) => {
                 recorder
@@ -468,81 +392,6 @@ impl Transfer {
                     .await
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Waits until the next attempt.
-    ///
-    /// # Errors
-    /// The error, if there is none.
-    async fn recover(&mut self, error: Error) -> Result<(), Error> {
-        self.offset = None;
-        let session = self.job.sender.session.clone();
-        // Never appends a source to an upload of another one.
-        let is_other = matches!(error, Error::SourceChanged(_)) && self.url.is_some();
-        let is_gone = matches!(error, Error::Gone(_)) || is_other && self.is_resumed;
-        if is_gone && self.can_restart() {
-            self.restarts += 1;
-            self.url = None;
-            self.is_resumed = false;
-            session.meter.acknowledge(self.acknowledged, 0);
-            self.acknowledged = 0;
-            self.record(None).await?;
-            session.meter.emit(|| Event::StartedAnew {
-                reason: error.to_string(),
-            });
-            return Ok(());
-        }
-        let mut error = Some(error);
-        let (attempt, delay) = self.backoff.failed(&mut error)?;
-        let text = error.map(|error| error.to_string()).unwrap_or_default();
-        session.wait(attempt, delay, text).await
-    }
-
-    fn can_restart(&self) -> bool {
-        let has_start = match &self.content {
-            Content::Stream(stream) => stream.has_start(),
-            Content::Bytes(_) | Content::File(_) => true,
-        };
-        has_start && self.job.settings.url.is_none() && self.restarts < MAX_RESTARTS
-    }
-}
-
-impl crate::http::Session {
-    /// Waits while the transfer is paused.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`].
-    pub(crate) async fn wait_while_paused(&self) -> Result<(), Error> {
-        let is_paused = self.control.is_paused();
-        if is_paused {
-            self.meter.emit(|| Event::Paused);
-        }
-        self.control.until_running().await?;
-        if is_paused {
-            self.meter.emit(|| Event::Continued);
-        }
-        Ok(())
-    }
-
-    /// Waits before another attempt, or until the transfer is paused and continued.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`].
-    pub(crate) async fn wait(
-        &self,
-        attempt: u32,
-        delay: Duration,
-        error: String,
-    ) -> Result<(), Error> {
-        self.meter.emit(|| Event::Retrying {
-            attempt,
-            delay,
-            error,
-        });
-        match self.control.guard(tokio::time::sleep(delay)).await {
-            Ok(()) => Ok(()),
-            Err(_) => self.wait_while_paused().await,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The client against a server in this process, over connections that break.
 
+#![allow(clippy::unwrap_used)]
+
 mod basics;
 mod cancelling;
 mod direct;
