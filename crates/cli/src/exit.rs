@@ -110,7 +110,7 @@ fn advice(error: &Error, message: &str) -> Option<&'static str> {
             Some("run the same command again to resume")
         }
         Error::SourceChanged(_) => Some("upload it again when no program writes to it"),
-        Error::Gone(_) => Some("upload it anew, without --url"),
+        Error::Gone(_) => Some("check the URL"),
         Error::DigestMismatch => Some("download it again"),
         _ => None,
     }
