@@ -38,11 +38,11 @@ const DEFAULT_PARALLEL: usize = 4;
 pub(crate) fn command(program: &str) -> Command {
     Command::new("upload")
         .about("Upload files, folders or standard input, and resume after interruptions")
-        .override_usage(
-            "landfall upload [OPTIONS] FILE... URL\n       \
-             PROGRAM upload [OPTIONS] FILE --url UPLOAD\n       \
-             PROGRAM upload --list | --abort FILE|URL",
-        )
+        .override_usage(format!(
+            "{program} upload [OPTIONS] FILE... URL\n       \
+             {program} upload [OPTIONS] FILE --url UPLOAD\n       \
+             {program} upload --list | --abort FILE|URL"
+        ))
         .after_help(EXAMPLES.replace("PROGRAM", program))
         .arg(
             Arg::new("targets")
