@@ -34,6 +34,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 });
             let completed = upload.run().await?;
             println!("\n{path} is at {}", completed.url);
+            let (sent, length) = (completed.bytes_sent, completed.length);
+            eprintln!(
+                "{sent} bytes sent by {} requests, of {length}",
+                completed.requests
+            );
             Ok::<_, Error>(())
         })
         .buffer_unordered(CONCURRENT_FILES)

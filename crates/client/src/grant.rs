@@ -59,9 +59,12 @@ pub(crate) async fn request(
     url: &Url,
     request: &GrantRequest,
 ) -> Result<Grant, Error> {
-    let mut response = session
-        .send_json(Method::POST, url.clone(), request)
-        .await?;
+    let response = session.send_json(Method::POST, url.clone(), request).await;
+    let mut response = response.map_err(|error| match error {
+        // The id was used for another request.
+        Error::Unavailable(rejection) if rejection.status == 409 => Error::Rejected(rejection),
+        other => other,
+    })?;
     let body = response.read().await?;
     serde_json::from_slice(&body)
         .map_err(|error| Error::Protocol(format!("the grant cannot be read: {error}")))

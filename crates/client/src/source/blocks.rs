@@ -30,7 +30,7 @@ enum ReaderKind {
 /// A reader of a range of a file.
 ///
 /// Blocks in the page cache are read in the task: a hop to another thread costs more than the copy. Others are read
-/// in the thread pool, the next one while one is sent.
+/// in the thread pool; while one is sent, the next one is read, by the system or the pool.
 #[derive(Debug)]
 struct FileReader {
     file: FileContent,
@@ -101,7 +101,8 @@ impl FileReader {
         Poll::Ready(Some(match block.map_err(io::Error::other).flatten() {
             Ok(block) => {
                 let block = self.complete(block);
-                if self.remaining > 0 {
+                // Linux reads ahead, and the next block is probably cached.
+                if self.remaining > 0 && cfg!(not(target_os = "linux")) {
                     let next = self.take_block();
                     self.start(next);
                 }

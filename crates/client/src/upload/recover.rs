@@ -29,8 +29,9 @@ impl Transfer {
             return Ok(None);
         }
         Err(match error {
-            // There is no upload yet that could be gone.
+            // There is no upload yet that could be gone or have another offset.
             Error::Gone(rejection) => Error::Rejected(rejection),
+            Error::Unavailable(rejection) if status == 409 => Error::Rejected(rejection),
             other => other,
         })
     }

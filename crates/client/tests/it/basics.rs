@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfall_client::{Algorithm, ChunkSize, Error, Event, Protocol, Source};
+use landfall_client::{Algorithm, ChunkSize, Error, Event, HttpVersion, Protocol, Source};
 use parking_lot::Mutex;
 
 use crate::{builder, client, client_of, content, in_time, server::Server};
@@ -344,6 +344,24 @@ async fn credentials_are_renewed_and_stay_with_the_endpoint() {
         seen.header("authorization").is_some() || seen.header("x-secret").is_some()
     };
     assert!(!other.seen().iter().any(leaked));
+}
+
+#[tokio::test]
+async fn uploads_pass_over_http_2() {
+    let server = Server::start().await;
+    let client = builder().http_version(HttpVersion::Http2).build().unwrap();
+    let bytes = content(5_000_000);
+    let upload = client
+        .upload(server.endpoint(), Source::bytes(bytes.clone()))
+        .parallel(2)
+        .checksum_trailer(Algorithm::SHA1);
+    let completed = in_time(upload.run()).await.unwrap();
+    assert_eq!(server.bytes(&completed.url).await, bytes);
+    let seen = server.seen();
+    assert!(
+        seen.iter()
+            .all(|seen| seen.version == http::Version::HTTP_2 || seen.method == "GET")
+    );
 }
 
 #[tokio::test]

@@ -335,6 +335,12 @@ async fn a_grant_is_an_upload_with_its_token_or_to_its_url() {
     let post = seen.iter().find(|seen| seen.method == "POST").unwrap();
     assert_eq!(post.header("upload-token"), Some("lft_x"));
 
+    let used =
+        crate::server::Server::with(|_| {}, |_| Some(crate::server::response(409, &[]))).await;
+    let error = client().grant(used.endpoint(), &request).await.unwrap_err();
+    assert!(matches!(error, Error::Rejected(_)), "{error}");
+    assert_eq!(used.count("POST"), 1);
+
     let by_url = builder()
         .header("x-mode".parse().unwrap(), "url".parse().unwrap())
         .build()

@@ -14,7 +14,14 @@ async fn error_of(server: &Server, size: usize) -> Error {
 
 #[tokio::test]
 async fn rejections_name_the_reason_and_are_not_repeated() {
-    for (status, is_unauthorized) in [(400, false), (401, true), (403, true), (415, false)] {
+    for (status, is_unauthorized) in [
+        (400, false),
+        (401, true),
+        (403, true),
+        (404, false),
+        (409, false),
+        (415, false),
+    ] {
         let server = Server::with(
             |_| {},
             move |request| {

@@ -308,3 +308,57 @@ async fn an_upload_of_another_length_is_not_continued() {
     let error = in_time(upload.url(&url).run()).await.unwrap_err();
     assert!(matches!(error, Error::SourceChanged(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_created_upload_is_listed_and_continued() {
+    for protocol in [Protocol::Tus, Protocol::Draft] {
+        let site = Site::start().await;
+        let bytes = content(300_000);
+        let path = site.file(&bytes);
+        let upload = || {
+            let upload = site
+                .client(protocol)
+                .upload(site.server.endpoint(), Source::file(&path));
+            upload.parallel(3)
+        };
+        let url = in_time(upload().create()).await.unwrap();
+        assert_eq!(in_time(upload().create()).await.unwrap(), url);
+        assert_eq!(client().inspect(url.as_str()).await.unwrap().offset, 0);
+        let store = FileFingerprints::new(site.records());
+        let listed = store.list().unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].source, path.canonicalize().unwrap());
+        assert_eq!(listed[0].endpoint, site.server.endpoint());
+        assert_eq!(
+            (listed[0].url.as_ref(), listed[0].length),
+            (Some(&url), 300_000)
+        );
+        let completed = finish(upload()).await;
+        assert_eq!(completed.url, url);
+        assert_eq!(site.server.bytes(&url).await, bytes);
+        assert!(store.list().unwrap().is_empty());
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn records_are_private_and_another_upload_of_the_file_has_its_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::start().await;
+    let path = site.file(&content(3_000_000));
+    let mut urls = std::collections::HashSet::new();
+    for (name, token) in [("a", "1"), ("b", "1"), ("a", "2")] {
+        let upload = site
+            .client(Protocol::Tus)
+            .upload(site.server.endpoint(), Source::file(&path))
+            .metadata("filename", name)
+            .token(token);
+        urls.insert(in_time(upload.create()).await.unwrap());
+    }
+    assert_eq!((urls.len(), site.record_count()), (3, 3));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&site.records()), 0o700);
+    for entry in std::fs::read_dir(site.records()).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
+}

@@ -40,6 +40,7 @@ pub(crate) struct Server {
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) headers: HeaderMap,
+    pub(crate) version: http::Version,
 }
 
 impl Seen {
@@ -119,6 +120,7 @@ async fn serve(
                 seen.lock().push(Seen {
                     method: request.method().to_string(),
                     headers: request.headers().clone(),
+                    version: request.version(),
                 });
                 let rejected = gate(&request);
                 let handler = handler.clone();
