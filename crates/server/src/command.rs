@@ -15,11 +15,24 @@ use crate::{app, log, proxy_doctor};
 ///
 /// It is not `async`: rustc would then compile all that it awaits a second time, in the program.
 pub fn run() -> ExitCode {
+    #[cfg(feature = "client")]
+    if let Some(code) = run_client() {
+        return code;
+    }
     match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(loaded, options)) => run_command(*loaded, *options),
         Err(failure) => fail(&failure),
     }
+}
+
+/// Runs `upload` and `download`: flags and variables of the server are not theirs.
+#[cfg(feature = "client")]
+fn run_client() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let name = arguments.peek()?;
+    (name == "upload" || name == "download")
+        .then(|| landfall_cli::run_arguments("landfall", arguments))
 }
 
 fn run_command(loaded: Loaded, options: Options) -> ExitCode {

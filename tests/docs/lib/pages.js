@@ -151,6 +151,18 @@ export const COMMANDS = {
     ['landfall doctor files', run(/^no problems found/m)],
     meanwhile(resumeUpload),
   ],
+  'docs/upload.md': [
+    ['landfall upload video.mp4 https', checked(HOSTS)],
+    ['landfall upload --list', checked(HOSTS, 2)],
+    ['landfall upload photos/', checked(HOSTS)],
+    ['pg_dump', checked(HOSTS)],
+    ['URL=$(landfall', checked(HOSTS)],
+    ['landfall upload video.mp4 --bearer', checked(HOSTS, 3)],
+    ['landfall upload backup.tar --limit', checked(HOSTS, 2)],
+    ['landfall upload backup.tar --checksum', checked(HOSTS)],
+    ['UPLOAD=$(landfall', checked(HOSTS, 2)],
+    ['landfall download', checked(HOSTS)],
+  ],
   'docs/upgrade.md': [
     ['landfall config check', checked(PACKAGE)],
     ['apt-get', checked(ROOT, 0)],

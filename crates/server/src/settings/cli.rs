@@ -80,6 +80,12 @@ pub(super) fn parse(
             let shell = matches.get_one("shell").copied().unwrap_or(Shell::Bash);
             return Ok(Cli::Print(completions(shell)));
         }
+        ["upload" | "download"] => {
+            return Err(Problem::whole(format!(
+                "write {0} first, as in landfall {0} --help",
+                path[0]
+            )));
+        }
         ["sweep"] => Subcommand::Sweep,
         ["doctor", "files"] => Subcommand::DoctorFiles,
         ["doctor", "proxy"] => Subcommand::DoctorProxy,
@@ -352,6 +358,8 @@ pub(super) fn command(short: bool) -> Command {
                 )),
             Command::new("man").about("Print the man page").hide(true),
         ]);
+    #[cfg(feature = "client")]
+    let root = root.subcommands(landfall_cli::commands("landfall"));
     with_settings(root, Subcommand::Serve, short)
 }
 

@@ -7,3 +7,7 @@ pub mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../../../../docs/embedding.md")]
 pub mod embedding {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/client.md")]
+pub mod client {}

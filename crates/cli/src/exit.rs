@@ -1,0 +1,117 @@
+//! Classes of failures, and their exit codes.
+
+use std::{error::Error as _, fmt, process::ExitCode};
+
+use landfall_client::Error;
+
+use crate::text::printable;
+
+/// The reason for which a command or a transfer failed, and so the action that is possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FailureClass {
+    /// The server cannot be reached or is not available; the same command resumes.
+    Unreachable,
+    /// The server rejected it, or a file changed or cannot be read or written.
+    Failed,
+    /// The credentials are missing or not sufficient.
+    Unauthorized,
+    /// The arguments are invalid.
+    Usage,
+    /// The user interrupted it.
+    Interrupted,
+}
+
+impl FailureClass {
+    pub(crate) fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Unauthorized => 4,
+            Self::Interrupted => 130,
+        })
+    }
+
+    /// The name in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A failure, with a message for the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) class: FailureClass,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(class: FailureClass, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { class, message }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(FailureClass::Usage, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.message))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let class = match &error {
+            Error::Unauthorized(_) | Error::Authentication(_) => FailureClass::Unauthorized,
+            Error::Connection(_) | Error::Unavailable(_) | Error::GaveUp { .. } => {
+                FailureClass::Unreachable
+            }
+            Error::Cancelled => FailureClass::Interrupted,
+            Error::Configuration(_) => FailureClass::Usage,
+            _ => FailureClass::Failed,
+        };
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            cause = error.source();
+        }
+        if let Some(advice) = advice(&error, &message) {
+            message.push_str("; ");
+            message.push_str(advice);
+        }
+        Self { class, message }
+    }
+}
+
+fn advice(error: &Error, message: &str) -> Option<&'static str> {
+    let is_certificate = || message.contains("certificate") || message.contains("UnknownIssuer");
+    match error {
+        Error::Unauthorized(_) => {
+            Some("check --bearer, --token, --header or --cookie, and the permissions they have")
+        }
+        Error::Connection(_) | Error::GaveUp { .. } if is_certificate() => {
+            Some("trust the authority with --cacert FILE")
+        }
+        Error::Connection(_) | Error::Unavailable(_) | Error::GaveUp { .. } => {
+            Some("run the same command again to resume")
+        }
+        Error::SourceChanged(_) => Some("upload it again when no program writes to it"),
+        Error::Gone(_) => Some("check the URL"),
+        Error::DigestMismatch => Some("download it again"),
+        _ => None,
+    }
+}

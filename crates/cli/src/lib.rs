@@ -1,0 +1,97 @@
+//! The commands `upload` and `download`, on `landfall-client`.
+//!
+//! The program `landfall-cli` has only these commands, and the server's program `landfall` has them as well. A
+//! command selects files ([`selection`]), transfers several at a time ([`upload`], [`download`]), and reports to
+//! a terminal, a log or a program ([`report`]). URLs and JSON are printed to standard output, everything else to
+//! standard error.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod arguments;
+mod download;
+mod exit;
+mod interrupt;
+mod report;
+mod selection;
+mod state;
+mod text;
+mod upload;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{ArgMatches, Command};
+
+use self::exit::{Failure, FailureClass};
+
+/// Returns the commands `upload` and `download`, to be added to the command line of a program with this name.
+pub fn commands(program: &str) -> [Command; 2] {
+    [upload::command(program), download::command(program)]
+}
+
+/// Runs a command of [`commands`] with its matches, and returns the exit code of the process.
+///
+/// Exit codes: 0 all done; 1 a transfer failed; 2 invalid arguments; 3 the server cannot be reached, and the same
+/// command resumes; 4 not authorized; 130 interrupted. Blocks until the transfers have ended.
+pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
+    // One thread: sending is bound by the network, and reading has threads in the client.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Err(error) => Err(Failure::new(
+            FailureClass::Failed,
+            format!("failed to start the runtime: {error}"),
+        )),
+        Ok(runtime) => {
+            let result = match name {
+                "upload" => runtime.block_on(upload::run(matches)),
+                _ => runtime.block_on(download::run(matches)),
+            };
+            // A read of standard input may never return.
+            runtime.shutdown_background();
+            result
+        }
+    };
+    result.unwrap_or_else(|failure| {
+        text::print_error(&failure.to_string());
+        failure.class.exit_code()
+    })
+}
+
+/// Runs the command of these arguments, starting with `upload` or `download`.
+///
+/// For programs that parse their other commands in another way. `program` is the name in help texts. Returns like
+/// [`run`].
+pub fn run_arguments(
+    program: &'static str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> ExitCode {
+    let command = Command::new(program)
+        .no_binary_name(true)
+        .bin_name(program)
+        .max_term_width(100)
+        .subcommand_required(true)
+        .subcommands(commands(program));
+    match command.try_get_matches_from(arguments) {
+        Ok(matches) => match matches.subcommand() {
+            Some((name, matches)) => run(name, matches),
+            None => FailureClass::Usage.exit_code(),
+        },
+        Err(error) => {
+            // Help is printed to standard output, with code 0.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+/// Prints a text to standard output. A closed pipe, such as that of `head`, is no error.
+pub fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}

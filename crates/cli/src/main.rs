@@ -1,0 +1,87 @@
+//! The program `landfall-cli`: uploads and downloads, without a server.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+
+const NAME: &str = "landfall-cli";
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("version", _)) => landfall_cli::print(&version()),
+        Some(("completions", matches)) => completions(matches),
+        Some(("man", matches)) => man_page(matches),
+        Some((name, matches)) => landfall_cli::run(name, matches),
+        None => ExitCode::from(2),
+    }
+}
+
+fn command() -> Command {
+    Command::new(NAME)
+        .about(
+            "Uploads and downloads files, and resumes after interruptions (tus 1.0.0, IETF draft)",
+        )
+        .version(env!("CARGO_PKG_VERSION"))
+        .max_term_width(100)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommands(landfall_cli::commands(NAME))
+        .subcommands([
+            Command::new("completions")
+                .about("Print a shell completion script")
+                .arg(
+                    Arg::new("shell")
+                        .value_name("SHELL")
+                        .help("Shell, such as bash, zsh or fish")
+                        .required(true)
+                        .value_parser(value_parser!(Shell)),
+                ),
+            Command::new("man")
+                .about("Print a man page")
+                .arg(
+                    Arg::new("command").value_name("COMMAND").help(
+                        "Command of the page, such as upload; without it, that of the program",
+                    ),
+                )
+                .hide(true),
+            Command::new("version").about("Print the version"),
+        ])
+}
+
+fn version() -> String {
+    format!(
+        "Version: {}\nCommit: {}\nDate: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("LANDFALL_BUILD_COMMIT").unwrap_or("n/a"),
+        option_env!("LANDFALL_BUILD_DATE").unwrap_or("n/a"),
+    )
+}
+
+fn completions(matches: &ArgMatches) -> ExitCode {
+    let shell = matches.get_one("shell").copied().unwrap_or(Shell::Bash);
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), NAME, &mut script);
+    landfall_cli::print(&String::from_utf8_lossy(&script))
+}
+
+fn man_page(matches: &ArgMatches) -> ExitCode {
+    let mut root = command();
+    root.build();
+    let name = matches.get_one::<String>("command");
+    let page = match name {
+        None => Some(root),
+        Some(name) => root.find_subcommand(name).cloned(),
+    };
+    let Some(page) = page else {
+        let name = name.map_or("", String::as_str);
+        eprintln!("{NAME}: unknown command {name:?}; there are upload and download");
+        return ExitCode::from(2);
+    };
+    let mut text = Vec::new();
+    // Writing to a vector does not fail.
+    let _ = clap_mangen::Man::new(page).render(&mut text);
+    landfall_cli::print(&String::from_utf8_lossy(&text))
+}

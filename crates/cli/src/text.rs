@@ -1,0 +1,84 @@
+//! Texts for people.
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use indicatif::{HumanBytes, HumanDuration};
+
+/// Prints an error to standard error.
+pub(crate) fn print_error(text: &str) {
+    print_message(&format!("landfall: {text}"));
+}
+
+/// Prints a line to standard error.
+pub(crate) fn print_message(text: &str) {
+    // A closed pipe does not end the transfers.
+    let _ = writeln!(io::stderr(), "{}", printable(text));
+}
+
+/// Replaces control characters: a file name or a message of a server must not control the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let printable = |c: char| match c.is_control() {
+        true => '\u{fffd}',
+        false => c,
+    };
+    text.chars().map(printable).collect()
+}
+
+/// A duration with its largest unit, such as `5m`.
+pub(crate) fn short_duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        0..1_500 => format!("{:.1}s", duration.as_secs_f64()),
+        _ => format!("{:#}", HumanDuration(duration)),
+    }
+}
+
+pub(crate) fn rate_text(bytes_per_second: f64) -> String {
+    format!("{}/s", HumanBytes(bytes_per_second as u64))
+}
+
+/// `12 MiB of 1 GiB`
+pub(crate) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
+    match length {
+        Some(length) => format!("{} of {}", HumanBytes(bytes), HumanBytes(length)),
+        None => HumanBytes(bytes).to_string(),
+    }
+}
+
+/// Shortens a name to at most `max` characters; the end is the part that differs.
+pub(crate) fn shortened(name: &str, max: usize) -> String {
+    let count = name.chars().count();
+    match count <= max {
+        true => name.to_owned(),
+        false => std::iter::once('…')
+            .chain(name.chars().skip(count - max + 1))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_have_no_control_characters() {
+        assert_eq!(
+            printable("a\x1b[2Jb\u{9b}\n"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}"
+        );
+    }
+
+    #[test]
+    fn long_names_keep_their_end() {
+        assert_eq!(shortened("video.mp4", 9), "video.mp4");
+        assert_eq!(shortened("folder/vidéo.mp4", 9), "…idéo.mp4");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(short_duration(Duration::from_millis(120)), "0.1s");
+        assert_eq!(short_duration(Duration::from_secs(300)), "5m");
+    }
+}

@@ -1,0 +1,145 @@
+//! Unfinished uploads: `--list` and `--abort`.
+
+use std::{
+    path::{PathBuf, absolute},
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{StreamExt as _, stream};
+use indicatif::HumanBytes;
+use landfall_client::{Client, FileFingerprints, FingerprintStore as _, StoredUpload, Url};
+
+use crate::{
+    arguments::value,
+    exit::{Failure, FailureClass},
+    report::{Record, Report},
+    state,
+    text::{printable, short_duration},
+};
+
+/// The longest time for a server to report its offsets.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_CONCURRENCY: usize = 8;
+
+/// Prints the unfinished uploads of this user, the oldest first, with the offsets of their servers.
+pub(super) async fn list(
+    client: &Client,
+    report: &Report,
+    is_json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut uploads = stored(&store()?)?;
+    uploads.sort_by_key(|upload| upload.created);
+    let mut offsets = stream::iter(&uploads)
+        .map(|upload| async move { (upload, offset(client, upload).await) })
+        .buffered(MAX_CONCURRENCY);
+    while let Some((upload, offset)) = offsets.next().await {
+        let age = SystemTime::now()
+            .duration_since(upload.created)
+            .unwrap_or_default();
+        let file = upload.source.to_string_lossy();
+        let url = upload
+            .url
+            .as_ref()
+            .or(upload.parts.first())
+            .map(Url::as_str);
+        report.record(&Record::Unfinished {
+            file: &file,
+            url,
+            endpoint: &upload.endpoint,
+            offset,
+            length: upload.length,
+            age: age.as_secs(),
+        });
+        if !is_json {
+            let url = url.unwrap_or(&upload.endpoint);
+            let offset = offset.map_or("unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
+            let (length, age) = (HumanBytes(upload.length), short_duration(age));
+            let file = printable(&file);
+            crate::print(&format!("{file}\t{url}\t{offset} of {length}\t{age} ago\n"));
+        }
+    }
+    if uploads.is_empty() {
+        report.message("no unfinished uploads");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the bytes that the server has; `None` if it cannot be reached or lacks credentials.
+async fn offset(client: &Client, upload: &StoredUpload) -> Option<u64> {
+    let sum = async {
+        let mut sum = 0;
+        for url in upload.url.iter().chain(&upload.parts) {
+            sum += client.inspect(url).await.ok()?.offset;
+        }
+        Some(sum)
+    };
+    tokio::time::timeout(TIMEOUT, sum).await.ok().flatten()
+}
+
+/// Removes uploads from their servers, and their state.
+pub(super) async fn abort(
+    client: &Client,
+    report: &Report,
+    targets: &[PathBuf],
+) -> Result<ExitCode, Failure> {
+    let store = store()?;
+    let stored = stored(&store)?;
+    for target in targets {
+        let text = target.to_string_lossy();
+        let url = value::url(&text).ok();
+        let path = absolute(target).ok();
+        let matching: Vec<_> = stored
+            .iter()
+            .filter(|upload| match &url {
+                Some(url) => upload.url.iter().chain(&upload.parts).any(|one| one == url),
+                None => path.as_ref() == Some(&upload.source),
+            })
+            .collect();
+        let mut urls: Vec<_> = matching
+            .iter()
+            .flat_map(|upload| upload.parts.iter().chain(&upload.url))
+            .collect();
+        match &url {
+            // One of another machine or user.
+            Some(url) if matching.is_empty() => urls.push(url),
+            None if matching.is_empty() => {
+                return Err(Failure::new(
+                    FailureClass::Failed,
+                    format!("no unfinished upload of {text}; --list shows all"),
+                ));
+            }
+            _ => {}
+        }
+        urls.dedup();
+        for url in urls {
+            client.terminate(url).await?;
+            report.record(&Record::Terminated { url: url.as_str() });
+            report.message(&format!("removed {url}"));
+        }
+        for upload in matching {
+            store.remove(&upload.name).map_err(state_failure)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn store() -> Result<FileFingerprints, Failure> {
+    state::fingerprints().ok_or_else(|| {
+        Failure::new(
+            FailureClass::Failed,
+            "HOME is not set, so there is no state of uploads",
+        )
+    })
+}
+
+fn stored(store: &FileFingerprints) -> Result<Vec<StoredUpload>, Failure> {
+    store.list().map_err(state_failure)
+}
+
+fn state_failure(error: std::io::Error) -> Failure {
+    Failure::new(
+        FailureClass::Failed,
+        format!("failed to access the state of uploads: {error}"),
+    )
+}

@@ -1,0 +1,119 @@
+//! Parallel uploads by concatenation (tus).
+
+use futures_util::future::try_join_all;
+use http::HeaderValue;
+use landfall_protocol::headers::{UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH};
+
+use super::{
+    Dialect,
+    transfer::{Job, Transfer, Transferred},
+};
+use crate::{Error, Event, fingerprint::PartRecord, retry::Backoff, source::Content};
+
+const MIN_PART_BYTES: u64 = 1024 * 1024;
+const MAX_PARTS: usize = 64;
+
+/// Divides a source into the parts of a new upload: one, unless the settings, server and source allow more.
+pub(super) fn plan(job: &Job, content: &Content, dialect: Dialect) -> Vec<PartRecord> {
+    let length = content.length().unwrap_or_default();
+    let can_divide = dialect == Dialect::Tus
+        && job.capabilities.has("concatenation")
+        && job.settings.url.is_none()
+        && !job.settings.deferred
+        && !job.settings.creates_only
+        && !matches!(content, Content::Stream(_));
+    let wanted = job.settings.parallel.clamp(1, MAX_PARTS) as u64;
+    let count = match can_divide {
+        true => wanted.min(length / MIN_PART_BYTES).max(1),
+        false => 1,
+    };
+    let size = length / count;
+    (0..count)
+        .map(|number| PartRecord {
+            start: number * size,
+            length: match number + 1 == count {
+                true => length - number * size,
+                false => size,
+            },
+            url: None,
+        })
+        .collect()
+}
+
+/// Uploads the parts, and concatenates them.
+pub(super) async fn run(
+    job: &mut Job,
+    content: Content,
+    parts: &[PartRecord],
+) -> Result<Transferred, Error> {
+    let transfers = parts.iter().enumerate().map(|(number, part)| {
+        let content = content.try_clone();
+        let content = content.ok_or_else(|| Error::Unsupported("parts of a stream".into()));
+        let job = job.clone();
+        async move {
+            let transfer = Transfer::new(job, content?, Dialect::Tus)
+                .partial(number, part.start, part.length)
+                .resuming(part.parsed_url());
+            transfer.run().await
+        }
+    });
+    let transferred = try_join_all(transfers).await?;
+    let mut resumed_from = 0;
+    let mut urls = String::from("final;");
+    for (number, part) in transferred.iter().enumerate() {
+        resumed_from += part.resumed_from;
+        if number > 0 {
+            urls.push(' ');
+        }
+        urls.push_str(part.url.as_str());
+    }
+    let concat = HeaderValue::try_from(urls)
+        .map_err(|_| Error::Protocol("the URL of a partial upload is invalid".into()))?;
+    let session = job.sender.session.clone();
+    let mut backoff = Backoff::new(job.client.retry.clone());
+    loop {
+        let error = match session.control.guard(concatenate(job, &concat)).await {
+            Ok(Ok((url, response))) => {
+                return Ok(Transferred {
+                    url,
+                    length: parts.iter().map(|part| part.length).sum(),
+                    resumed_from,
+                    response,
+                });
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                session.wait_while_paused().await?;
+                continue;
+            }
+        };
+        if matches!(error, Error::Gone(_))
+            && let Some(recorder) = &job.recorder
+        {
+            // The next run starts anew.
+            recorder.remove().await?;
+        }
+        let mut error = Some(error);
+        let (attempt, delay) = backoff.failed(&mut error)?;
+        let text = error.map(|error| error.to_string()).unwrap_or_default();
+        session.wait(attempt, delay, text).await?;
+    }
+}
+
+/// Creates the final upload.
+async fn concatenate(job: &Job, concat: &HeaderValue) -> Result<(url::Url, Vec<u8>), Error> {
+    let request = Dialect::Tus.create(&job.endpoint, &job.settings, None, None)?;
+    let mut request = request.with(UPLOAD_CONCAT, concat.clone());
+    request.headers.remove(UPLOAD_DEFER_LENGTH);
+    let mut response = job.sender.session.send(request).await?;
+    if !response.status.is_success() {
+        return Err(response.into_error().await);
+    }
+    let url = response.location()?;
+    let body = response.read().await?;
+    job.sender
+        .session
+        .meter
+        .emit(|| Event::Created { url: url.clone() });
+    Ok((url, body))
+}
