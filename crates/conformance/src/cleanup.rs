@@ -1,0 +1,65 @@
+//! Removal of the uploads that the checks have made.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::capabilities::Capabilities;
+use crate::check::{Capability, Protocol};
+use crate::client::{Client, Request};
+
+const MAX_DURATION: Duration = Duration::from_secs(60);
+const MAX_CONCURRENCY: usize = 4;
+
+/// The uploads made so far.
+#[derive(Debug, Default)]
+pub(crate) struct Cleanup(Mutex<HashMap<Url, Protocol>>);
+
+/// What became of the uploads that the checks have made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CleanupResult {
+    /// Uploads that do not exist any more.
+    pub removed: usize,
+    /// Uploads that still exist, or may.
+    pub remaining: usize,
+}
+
+impl Cleanup {
+    pub(crate) fn record(&self, url: Url, protocol: Protocol) {
+        self.0.lock().insert(url, protocol);
+    }
+
+    /// Removes all uploads by DELETE, where the server supports it.
+    pub(crate) async fn run(&self, client: &Client, server: &Capabilities) -> CleanupResult {
+        let uploads: Vec<_> = self.0.lock().drain().collect();
+        let total = uploads.len();
+        let removals = stream::iter(uploads).map(|(url, protocol)| async move {
+            let request = match protocol {
+                Protocol::Tus if server.has(Capability::Termination) => {
+                    Request::new("DELETE", &url).field("Tus-Resumable", "1.0.0")
+                }
+                Protocol::Tus => return false,
+                Protocol::Draft => Request::new("DELETE", &url),
+            };
+            let response = client.send(&request).await;
+            response.is_ok_and(|response| matches!(response.status, 200..=299 | 404 | 410))
+        });
+        let mut removals = removals.buffer_unordered(MAX_CONCURRENCY);
+        let mut removed = 0;
+        let count = async {
+            while let Some(is_removed) = removals.next().await {
+                removed += usize::from(is_removed);
+            }
+        };
+        // What is left is reported as remaining.
+        let _ = timeout(MAX_DURATION, count).await;
+        CleanupResult {
+            removed,
+            remaining: total - removed,
+        }
+    }
+}
