@@ -1,0 +1,6 @@
+//! The checks are checked: a reference server passes them, and servers with one fault each are caught.
+
+mod command;
+mod mutants;
+mod reference;
+mod reports;
