@@ -24,7 +24,7 @@ pub struct Options {
     pub expected_protocols: BTreeSet<Protocol>,
     /// The protocols to check, instead of those that OPTIONS shows.
     pub protocols: Option<BTreeSet<Protocol>>,
-    /// Runs only checks whose names contain one of these texts; `*` stands for any characters.
+    /// Runs only checks whose names contain one of these texts; `*` matches any characters.
     pub only: Vec<String>,
     /// Adds checks with random interruptions and concurrency.
     pub chaos: bool,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_conformance::{Finding, Level, Options, Outcome, Report, run};
+use landfall_conformance::{CheckOutcome, Finding, Level, Options, Report, run};
 use tokio_util::sync::CancellationToken;
 
 use crate::reference::{Mutant, Reference};
@@ -24,8 +24,8 @@ pub(crate) async fn check(options: Options) -> Report {
         .unwrap()
 }
 
-fn describe(outcomes: &[&Outcome]) -> String {
-    let line = |outcome: &&Outcome| {
+fn describe(outcomes: &[&CheckOutcome]) -> String {
+    let line = |outcome: &&CheckOutcome| {
         let (id, result) = (outcome.check.id, &outcome.result);
         format!("{id}: {result:?}\n{}\n", outcome.transcript)
     };
@@ -49,7 +49,7 @@ async fn reference_passes_all_checks() {
         .filter(|outcome| outcome.result.is_err())
         .collect();
     // Only what waits for the end of an hour is skipped.
-    let is_expected = |outcome: &&Outcome| {
+    let is_expected = |outcome: &&CheckOutcome| {
         matches!(outcome.result, Err(Finding::Skipped(_)))
             && outcome.check.id.starts_with("tus/expiration/")
     };

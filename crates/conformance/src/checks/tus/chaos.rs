@@ -1,4 +1,4 @@
-//! Random interruptions and simultaneous requests, of which the seed decides. Runs only with `--chaos`.
+//! Random interruptions and simultaneous requests, reproducible by `--seed`. Runs only with `--chaos`.
 
 use std::time::Duration;
 
