@@ -28,6 +28,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Adds checks with random interruptions and concurrency.
     pub chaos: bool,
+    /// Compares the stored bytes by GET, where the server supports it.
+    pub downloads: bool,
     /// The seed of random values.
     pub seed: u64,
     /// Checks that run at the same time.
@@ -54,6 +56,7 @@ impl Options {
             protocols: None,
             only: Vec::new(),
             chaos: false,
+            downloads: true,
             seed: 0,
             concurrency: 4,
             timeout: Duration::from_secs(10),
