@@ -238,3 +238,22 @@ macro_rules! ensure {
     };
 }
 pub(crate) use ensure;
+
+/// Declares the table `CHECKS` of a file.
+///
+/// A row is `level "id", SECTION, "requirement" => function;`, with capabilities in brackets before the requirement,
+/// and arguments after the function's name.
+macro_rules! checks {
+    ($(
+        $level:ident $id:literal, $section:expr, $([$($need:ident),+],)?
+        $requirement:literal => $run:ident $(($($argument:expr),*))?;
+    )*) => {
+        pub(super) const CHECKS: &[$crate::check::Check] = &[$(
+            $crate::check::Check::$level($id, $section, $requirement, |context| {
+                Box::pin($run(context $($(, $argument)*)?))
+            })
+            $(.needs(&[$($crate::check::Capability::$need),+]))?
+        ),*];
+    };
+}
+pub(crate) use checks;
