@@ -45,7 +45,8 @@ impl Cleanup {
             },
             interop_version: request.value(INTEROP_VERSION).map(str::to_owned),
         };
-        self.0.lock().insert(url, owner);
+        // A later request may name no version.
+        self.0.lock().entry(url).or_insert(owner);
     }
 
     /// Removes all uploads by DELETE, where the server supports it.

@@ -3,7 +3,7 @@
 
 use super::draft_checks;
 use super::requests::{Draft, expect_no_104};
-use crate::check::{CheckResult, Finding, Protocol, ensure};
+use crate::check::{CheckResult, Finding, ensure};
 use crate::client::Request;
 use crate::context::UPLOAD_DATA;
 
@@ -20,29 +20,30 @@ draft_checks! {
         "HEAD by tus of an upload that the draft created reports its offset." => head_by_tus;
 }
 
-fn needs_tus(d: &Draft<'_>) -> CheckResult {
-    match d.context.server.protocols.contains(&Protocol::Tus) {
-        true => Ok(()),
-        false => Err(Finding::skipped("the server does not report tus")),
+async fn needs_tus(d: &Draft<'_>) -> CheckResult {
+    let response = d.send(Request::new("OPTIONS", d.context.endpoint())).await?;
+    match response.field("Tus-Version") {
+        Some(_) => Ok(()),
+        None => Err(Finding::skipped("the server does not speak tus")),
     }
 }
 
 /// A creation of tus with the fields of the draft.
-fn request(d: &Draft<'_>, length: usize) -> CheckResult<Request> {
-    needs_tus(d)?;
+async fn request(d: &Draft<'_>, length: usize) -> CheckResult<Request> {
+    needs_tus(d).await?;
     let request = d.dialect.name(d.context.post());
     Ok(d.dialect.flag(request, true).field("Upload-Length", length))
 }
 
 async fn creation(d: &Draft<'_>) -> CheckResult {
-    let url = d.created(request(d, 10)?).await?;
+    let url = d.created(request(d, 10).await?).await?;
     d.context.expect_offset(&url, 0).await?;
     d.context.append(&url, 0, &[0; 10]).await?;
     Ok(())
 }
 
 async fn append(d: &Draft<'_>) -> CheckResult {
-    let url = d.created(request(d, 10)?).await?;
+    let url = d.created(request(d, 10).await?).await?;
     let request = d
         .append(&url, 0, &[0; 5], true)
         .field("Tus-Resumable", "1.0.0");
@@ -54,13 +55,13 @@ async fn append(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn no_104(d: &Draft<'_>) -> CheckResult {
-    let response = d.send(request(d, 10)?).await?;
+    let response = d.send(request(d, 10).await?).await?;
     response.expect_success()?;
     expect_no_104(&response)
 }
 
 async fn head_by_tus(d: &Draft<'_>) -> CheckResult {
-    needs_tus(d)?;
+    needs_tus(d).await?;
     let url = d.create_with(&d.data(2)?, d.unit()).await?;
     let response = d.send(d.context.tus("HEAD", &url)).await?;
     if !response.is_success() {

@@ -194,7 +194,7 @@ async fn lost_final_response(d: &Draft<'_>) -> CheckResult {
     let connection = d.start(request, declared, &data).await?;
     sleep(SETTLE).await;
     connection.reset();
-    let response = d.send(d.request("HEAD", &url)).await?;
+    let response = d.inspect(&url).await?;
     if matches!(response.status, 404 | 410) {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use url::Url;
 
 use super::dialect::{Dialect, INTEROP_VERSION};
@@ -18,6 +19,9 @@ pub(super) const SETTLE: Duration = Duration::from_millis(150);
 
 /// The time in which a server has to send an interim response.
 pub(super) const INTERIM: Duration = Duration::from_secs(2);
+
+const HEAD_RETRIES: usize = 3;
+const HEAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The state of an upload, as HEAD reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,9 +200,22 @@ impl<'a> Draft<'a> {
         self.expect_state_if_there(url, data.len()).await
     }
 
+    /// Sends HEAD. A server that is not ready yet says so by 429 or 503, and gets some more attempts.
+    pub(super) async fn inspect(&self, url: &Url) -> CheckResult<Response> {
+        let mut response = self.send(self.request("HEAD", url)).await?;
+        for _ in 0..HEAD_RETRIES {
+            if !matches!(response.status, 429 | 503) {
+                break;
+            }
+            sleep(HEAD_RETRY_DELAY).await;
+            response = self.send(self.request("HEAD", url)).await?;
+        }
+        Ok(response)
+    }
+
     /// Sends HEAD, which has to succeed.
     pub(super) async fn head(&self, url: &Url) -> CheckResult<Response> {
-        let response = self.send(self.request("HEAD", url)).await?;
+        let response = self.inspect(url).await?;
         response.expect_success()?;
         Ok(response)
     }
@@ -245,7 +262,7 @@ impl<'a> Draft<'a> {
 
     /// Fails if the upload is there and not complete. Servers may remove complete uploads.
     pub(super) async fn expect_state_if_there(&self, url: &Url, length: usize) -> CheckResult {
-        let response = self.send(self.request("HEAD", url)).await?;
+        let response = self.inspect(url).await?;
         if matches!(response.status, 404 | 410) {
             return Ok(());
         }
@@ -268,8 +285,7 @@ impl<'a> Draft<'a> {
 
     /// Fails unless the upload does not exist, or not any more.
     pub(super) async fn expect_gone(&self, url: &Url, statuses: &[u16]) -> CheckResult {
-        let response = self.send(self.request("HEAD", url)).await?;
-        response.expect(statuses)?;
+        self.inspect(url).await?.expect(statuses)?;
         Ok(())
     }
 
