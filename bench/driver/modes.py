@@ -151,17 +151,20 @@ def run_once(server, mode, loadgen, root, pin=(None, None), keep=False, behind=N
             resident = proc.memory_kib(pids, "VmRSS")
             store.begin(pids, made)
             began, busy, cpu = time.time(), proc.machine_busy_seconds(), proc.cpu_seconds(pids)
+            ticks = proc.ticks(pids)
             client.go()
             result = json.loads(client.wait("done"))
             store.settle(made + result["operations"])
             pids = proc.tree(running.process.pid)
             cpu = proc.cpu_seconds(pids) - cpu
+            in_kernel = proc.kernel_share(ticks, proc.ticks(pids))
             figures, beside = store.end(pids)
             busy, lasted = proc.machine_busy_seconds() - busy, time.time() - began
             known = cpu + beside + result["client_cpu_s"]
             result.update(
                 figures,
                 cpu_s=round(cpu, 6),
+                kernel_share=in_kernel,
                 peak_kib=proc.memory_kib(pids, "VmHWM"),
                 resident_kib=resident,
                 resident_growth_kib=proc.memory_kib(pids, "VmRSS") - resident,
@@ -189,6 +192,8 @@ def derive(result, mode):
     else:
         result["per_s"] = result["operations"] / result["wall_s"]
         result["cpu_us_each"] = result["cpu_s"] / result["operations"] * 1e6
+        if result.get("kernel_share") is not None:
+            result["kernel_us_each"] = result["cpu_us_each"] * result["kernel_share"]
 
 
 def start_once(server, root, pin=(None, None)):

@@ -35,15 +35,37 @@ def cpu_seconds(pids):
     return total
 
 
+def kernel_share(before, after):
+    """The share of processor time in the kernel between two results of `ticks`; None if it is too short to tell."""
+    user, kernel = (now - then for then, now in zip(before, after))
+    return kernel / (user + kernel) if user + kernel > 0 else None
+
+
+def ticks(pids):
+    """Processor time in user mode and in the kernel, in ticks."""
+    user = kernel = 0
+    for pid in pids:
+        try:
+            fields = stat(pid)
+        except OSError:
+            continue  # ended meanwhile
+        user, kernel = user + int(fields[11]), kernel + int(fields[12])
+    return user, kernel
+
+
+def stat(pid):
+    """The fields of /proc/PID/stat after the name, which is in parentheses and may hold anything."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()
+
+
 def ended_cpu_seconds(pid):
     """Processor time of the children of a process that have ended and that it waited for."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            # The name, in parentheses, may hold anything.
-            fields = file.read().rpartition(")")[2].split()
+        fields = stat(pid)
     except OSError:
         return 0.0
-    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[13]) + int(fields[14])) / TICK
 
 
 def memory_kib(pids, field):

@@ -12,12 +12,14 @@ from driver import proc, servers, tables, targets  # noqa: E402
 def result(landfall=None, missing=(), faults=()):
     """A side-by-side result in which Landfall meets every target, unless changed."""
     medians = {
-        "bare-loop": {"big": 0.5, "browser": 0.4, "small": (60000, 500), "head": 100000},
-        "rustus": {"big": 1.1, "browser": 0.54, "small": (16000, 2400), "head": 40000},
-        "node": {"big": 1.6, "browser": 2.4, "small": (2000, 20000), "head": 6000},
-        "nginx": {"big": 0.9, "browser": 0.9, "small": (26000, 1200), "head": 80000},
-        "landfall": {"big": 0.47, "browser": 0.46, "small": (36000, 1300), "head": 75000,
-                     "slow": 13.0, "idle": 2.0, "peak": 20.0} | (landfall or {}),
+        "bare-loop": {"big": 0.5, "four": 0.5, "browser": 0.4, "small": (60000, 500), "head": 100000},
+        "rustus": {"big": 1.1, "four": 1.1, "browser": 0.54, "small": (14000, 2400), "small-patch": 7000,
+                   "head": 40000},
+        "node": {"big": 1.6, "four": 1.6, "browser": 2.4, "small": (2000, 20000), "small-patch": 1000, "head": 6000},
+        "nginx": {"big": 0.9, "four": 0.9, "browser": 0.9, "small": (26000, 1200), "small-patch": 20000,
+                  "head": 85000},
+        "landfall": {"big": 0.28, "four": 0.3, "browser": 0.28, "small": (36000, 900), "small-patch": 17000,
+                     "head": 84000, "slow": 7.0, "idle": 2.0, "peak": 9.0, "start": 6.0} | (landfall or {}),
     }
     rows = []
     for name, modes in medians.items():
@@ -26,16 +28,16 @@ def result(landfall=None, missing=(), faults=()):
         for mode, value in modes.items():
             for share in (0.9, 1.0, 7.0):  # the median is 1.0, the mean is not
                 row = {"server": name, "mode": mode, "one_request_each": True}
-                if mode in ("big", "browser"):
+                if mode in ("big", "four", "browser"):
                     row["cpu_s_per_gib"] = value * share
                 elif mode == "small":
                     row["per_s"], row["p99_us"] = (one * share for one in value)
-                elif mode == "head":
+                elif mode in ("small-patch", "head"):
                     row["per_s"] = value * share
                 elif mode in ("slow", "idle"):
                     row["kib_per_connection"] = value * share
                 else:
-                    row["peak_kib"] = value * share * 1024
+                    row["idle_kib" if mode == "start" else "peak_kib"] = value * share * 1024
                 rows.append(row)
     described = {name: {"title": servers.TITLES.get(name, name), "version": f"{name} 1"}
                  for name in ("landfall", "bare-loop", "rustus", "node", "nginx")}
@@ -59,47 +61,45 @@ class Targets(unittest.TestCase):
     def test_all_met(self):
         met, _, good = verdicts(result())
         self.assertTrue(good)
-        self.assertEqual(met, {
-            "one big PATCH, CPU-s per GiB": "yes, and the aim",
-            "2,000,000-byte PATCHes, CPU-s per GiB": "yes, and the aim",
-            "small uploads per second": "yes, and the aim",
-            "small uploads, p99 µs": "yes",
-            "HEAD per second": "yes, and the aim",
-            "KiB per slow connection": "yes, and the aim",
-            "KiB per idle connection": "yes, and the aim",
-            "peak MiB, one 4 GiB upload": "yes",
-        })
+        peers = ["2,000,000-byte PATCHes, beside peers", "small uploads, p99 µs, beside peers"]
+        self.assertEqual({name for name, met in met.items() if met == "yes"}, set(peers))
+        self.assertEqual({met for name, met in met.items() if name not in peers}, {"yes, and the aim"})
 
     def test_each_can_be_missed(self):
         for change, work in [
-            ({"big": 0.56}, "one big PATCH, CPU-s per GiB"),
-            ({"browser": 0.55}, "2,000,000-byte PATCHes, CPU-s per GiB"),
-            ({"small": (27000, 1300)}, "small uploads per second"),
-            ({"small": (36000, 2500)}, "small uploads, p99 µs"),
-            ({"head": 59000}, "HEAD per second"),
-            ({"slow": 29.5}, "KiB per slow connection"),
-            ({"idle": 6.5}, "KiB per idle connection"),
-            ({"peak": 33}, "peak MiB, one 4 GiB upload"),
+            ({"big": 0.43}, ["one big PATCH, CPU-s per GiB"]),
+            ({"four": 0.48}, ["four at once, CPU-s per GiB"]),
+            ({"browser": 0.39}, ["2,000,000-byte PATCHes, CPU-s per GiB"]),
+            ({"browser": 0.55}, ["2,000,000-byte PATCHes, CPU-s per GiB", "2,000,000-byte PATCHes, beside peers"]),
+            ({"small": (34000, 900)}, ["small uploads per second"]),
+            ({"small": (36000, 1300)}, ["small uploads, p99 µs"]),
+            ({"small": (36000, 2500)}, ["small uploads, p99 µs", "small uploads, p99 µs, beside peers"]),
+            ({"small-patch": 16000}, ["POST + PATCH, uploads per second"]),
+            ({"head": 79000}, ["HEAD per second"]),
+            ({"slow": 14.5}, ["KiB per slow connection"]),
+            ({"idle": 6.5}, ["KiB per idle connection"]),
+            ({"peak": 13}, ["peak MiB, one 4 GiB upload"]),
+            ({"start": 9.5}, ["idle MiB"]),
         ]:
             with self.subTest(work=work):
                 met, _, good = verdicts(result(change))
                 self.assertFalse(good)
-                self.assertEqual([name for name, met in met.items() if met == "no"], [work])
+                self.assertEqual([name for name, met in met.items() if met == "no"], work)
 
     def test_aim_apart_from_must(self):
-        met, text, good = verdicts(result({"big": 0.52, "head": 70000}))
+        met, text, good = verdicts(result({"big": 0.42, "head": 80750}))
         self.assertTrue(good)
         self.assertEqual(met["one big PATCH, CPU-s per GiB"], "yes, not the aim")
-        self.assertEqual(met["HEAD per second"], "yes, not the aim")
-        self.assertIn("1.04 × bare loop", text["one big PATCH, CPU-s per GiB"])
-        self.assertIn("0.88 × nginx", text["HEAD per second"])
+        self.assertEqual(met["HEAD per second"], "yes, and the aim")
+        self.assertIn("0.84 × bare loop", text["one big PATCH, CPU-s per GiB"])
+        self.assertIn("0.95 × nginx", text["HEAD per second"])
 
     def test_without_rustus_it_is_not_met(self):
         met, text, good = verdicts(result(missing=["rustus"]))
         self.assertFalse(good)
         self.assertEqual(met["small uploads per second"], "no")
         self.assertIn("not measured", text["small uploads per second"])
-        self.assertIn("missing: rustus", text["small uploads, p99 µs"])
+        self.assertIn("missing: rustus", text["small uploads, p99 µs, beside peers"])
 
     def test_a_fault_is_no_measurement(self):
         fault = {"server": "landfall", "mode": "slow", "reason": "cut"}
@@ -112,14 +112,14 @@ class Targets(unittest.TestCase):
 class Tables(unittest.TestCase):
     def test_medians_and_ratios(self):
         text = tables.peers(result())
-        self.assertIn("| one big PATCH: CPU-s per GiB | 0.470 | 0.500 | 1.100 |", text)
-        self.assertIn("| one big PATCH: CPU-s per GiB ↓ | 0.94 | 0.43 |", text)
-        self.assertIn("| HEAD: per second ↑ | 0.75 | 1.88 |", text)
+        self.assertIn("| one big PATCH: CPU-s per GiB | 0.280 | 0.500 | 1.100 |", text)
+        self.assertIn("| one big PATCH: CPU-s per GiB ↓ | 0.56 | 0.25 |", text)
+        self.assertIn("| HEAD: per second ↑ | 0.84 | 2.10 |", text)
 
     def test_missing_and_failed_are_said(self):
         fault = {"server": "node", "mode": "big", "reason": "PATCH answered 500"}
         text = tables.peers(result(missing=["rustus"], faults=[fault]))
-        self.assertIn("| 0.470 | 0.500 | missing | failed |", text)
+        self.assertIn("| 0.280 | 0.500 | missing | failed |", text)
         self.assertIn("- rustus: **missing** (no network)", text)
         self.assertIn("- node, big: PATCH answered 500", text)
 
@@ -131,6 +131,14 @@ class Processes(unittest.TestCase):
         while time.process_time() < until:
             pass
         self.assertAlmostEqual(proc.cpu_seconds([os.getpid()]) - used, 0.05, delta=0.02)
+
+    def test_share_in_the_kernel(self):
+        before = proc.ticks([os.getpid()])
+        self.assertIsNone(proc.kernel_share(before, before))
+        until = time.process_time() + 0.3
+        while time.process_time() < until:
+            sum(range(10_000))
+        self.assertLess(proc.kernel_share(before, proc.ticks([os.getpid()])), 0.5)
 
     def test_tree_has_children(self):
         child = os.fork()

@@ -259,7 +259,7 @@ pub async fn run(matches: &ArgMatches, mut stdout: impl Write) -> io::Result<Sta
     };
     let mut text = Text::new(&mut stdout, matches.get_flag("quiet"));
     let mut written = Ok(());
-    let observe = |outcome: &runner::Outcome| {
+    let observe = |outcome: &runner::CheckOutcome| {
         if written.is_ok() {
             written = text.line(outcome);
         }

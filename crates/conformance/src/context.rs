@@ -82,10 +82,17 @@ impl Context {
         }
     }
 
-    /// Adds the pairs of `--metadata` to a value of `Upload-Metadata`.
+    /// Adds the pairs of `--metadata` to a value of `Upload-Metadata`, except those with a key that it has.
     pub(crate) fn metadata(&self, value: &str) -> String {
+        let has = |key: &str| {
+            let pairs = value.split(',');
+            pairs
+                .into_iter()
+                .any(|pair| pair.split(' ').next() == Some(key))
+        };
         let given = self.options.metadata.iter();
         let mut pairs: Vec<_> = given
+            .filter(|(key, _)| !has(key))
             .map(|(key, value)| format!("{key} {}", STANDARD.encode(value)))
             .collect();
         pairs.extend((!value.is_empty()).then(|| value.to_owned()));

@@ -26,4 +26,4 @@ pub use self::cleanup::CleanupResult;
 pub use self::client::ClientError;
 pub use self::context::Context;
 pub use self::options::{InteropVersion, Options};
-pub use self::runner::{Outcome, Report, run};
+pub use self::runner::{CheckOutcome, Report, run};

@@ -38,7 +38,7 @@ pub struct Options {
     pub protocols: Option<BTreeSet<Protocol>>,
     /// The version of the IETF draft.
     pub interop_version: InteropVersion,
-    /// Runs only checks whose names contain one of these texts; `*` stands for any characters.
+    /// Runs only checks whose names contain one of these texts; `*` matches any characters.
     pub only: Vec<String>,
     /// Adds checks with random interruptions and concurrency.
     pub chaos: bool,

@@ -19,7 +19,7 @@ const CHAOS_FACTOR: u32 = 10;
 
 /// The result of one check.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct CheckOutcome {
     /// The group of the check.
     pub group: &'static Group,
     /// The check.
@@ -40,7 +40,7 @@ pub struct Report {
     /// The capabilities that the server reported.
     pub server: Capabilities,
     /// In the order of the table.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CheckOutcome>,
     /// What became of the uploads.
     pub cleanup: CleanupResult,
     /// The seed of random values.
@@ -59,7 +59,7 @@ pub struct Report {
 pub async fn run(
     options: Options,
     stop: &CancellationToken,
-    mut observe: impl FnMut(&Outcome),
+    mut observe: impl FnMut(&CheckOutcome),
 ) -> Result<Report, ClientError> {
     let options = Arc::new(options);
     let cleanup = Arc::new(Cleanup::default());
@@ -134,7 +134,11 @@ async fn discover(client: &Client, options: &Options) -> Result<Capabilities, Cl
     Ok(server)
 }
 
-async fn run_check(group: &'static Group, context: Context, stop: &CancellationToken) -> Outcome {
+async fn run_check(
+    group: &'static Group,
+    context: Context,
+    stop: &CancellationToken,
+) -> CheckOutcome {
     let started = Instant::now();
     let limit = match group.is_chaos {
         true => context.options.check_timeout.saturating_mul(CHAOS_FACTOR),
@@ -150,7 +154,7 @@ async fn run_check(group: &'static Group, context: Context, stop: &CancellationT
         () = stop.cancelled() => Err(Finding::Error("the run was stopped".to_owned())),
         result = run => result,
     };
-    Outcome {
+    CheckOutcome {
         group,
         check: context.check,
         transcript: match &result {

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
 };
 
 use base64::{
@@ -115,8 +115,9 @@ impl Metadata {
             return Ok(Self::default());
         }
         let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
-        // A set instead of a linear search: a long header may have many thousands of keys.
-        let mut keys = HashSet::new();
+        // A set instead of a linear search: a long header may have many thousands of keys. A tree is
+        // cheaper than hashing for the few that are usual.
+        let mut keys = BTreeSet::new();
         for element in header.split(',') {
             let mut fields = element.split([' ', '\t']).filter(|word| !word.is_empty());
             let key = fields.next().ok_or(InvalidMetadata::EmptyElement)?;
@@ -148,7 +149,7 @@ impl Metadata {
         V: Into<Vec<u8>>,
     {
         let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for (key, value) in given {
             let (key, value) = (key.into(), value.into());
             if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic() && b != b',') {
@@ -237,7 +238,8 @@ fn is_text_of(stored: &[u8], value: &[u8]) -> bool {
 }
 
 fn encode(pairs: &[(String, Vec<u8>)]) -> String {
-    let mut header = String::new();
+    let len = |(key, value): &(String, Vec<u8>)| key.len() + value.len() / 3 * 4 + 6;
+    let mut header = String::with_capacity(pairs.iter().map(len).sum());
     for (key, value) in pairs {
         if !header.is_empty() {
             header.push(',');

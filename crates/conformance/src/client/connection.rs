@@ -40,12 +40,18 @@ impl Connection {
         }
     }
 
-    /// Sends the head of a request.
-    pub(crate) async fn send_head(&mut self, request: &Request) -> Result<(), ClientError> {
+    /// Records a request, and returns its head.
+    fn start(&mut self, request: &Request) -> Vec<u8> {
         let given = self.client.given_fields(&request.url);
         let head = request.head(given);
         self.client.transcript().push(request.transcript(given));
         self.pending.push_back(request.clone());
+        head
+    }
+
+    /// Sends the head of a request.
+    pub(crate) async fn send_head(&mut self, request: &Request) -> Result<(), ClientError> {
+        let head = self.start(request);
         self.write(&head).await
     }
 
@@ -62,10 +68,10 @@ impl Connection {
 
     /// Sends a request and returns the response. The response may come before the request is sent.
     pub(crate) async fn send(&mut self, request: &Request) -> Result<Response, ClientError> {
-        let sent = self.send_head(request).await;
-        let body = request.encoded_body();
-        let mut sent = sent.map(|()| ());
-        for piece in body.chunks(WRITE_BYTES) {
+        let mut bytes = self.start(request);
+        bytes.extend(request.encoded_body());
+        let mut sent = Ok(());
+        for piece in bytes.chunks(WRITE_BYTES) {
             if sent.is_err() || self.has_response() {
                 break;
             }
@@ -295,12 +301,6 @@ impl Connection {
                 Err(_) => return Err(ClientError::Malformed("the trailers of the response")),
             }
         }
-    }
-
-    /// Returns whether the server closes the connection within this time.
-    pub(crate) async fn is_closed_within(&mut self, limit: Duration) -> bool {
-        let closed = async { while self.read_more().await.is_ok() {} };
-        timeout(limit, closed).await.is_ok()
     }
 
     /// Closes the sending half: no more data comes, but responses can be read.

@@ -24,13 +24,13 @@ pub fn badge(report: &Report) -> String {
     };
     let counts = report.counts(Level::Must);
     let total = counts.passed + counts.violations();
-    let has_skipped = report
+    let has_failures = report
         .outcomes
         .iter()
         .any(|outcome| matches!(outcome.result, Err(Finding::Failed(_))));
     let (text, color) = match (counts.violations(), total) {
         (_, 0) => ("not checked".to_owned(), "#9f9f9f"),
-        (0, _) if !has_skipped => (format!("{total} of {total} MUST"), "#2e7d32"),
+        (0, _) if !has_failures => (format!("{total} of {total} MUST"), "#2e7d32"),
         (0, _) => (format!("{total} of {total} MUST"), "#558b2f"),
         _ => (format!("{} of {total} MUST", counts.passed), "#c62828"),
     };

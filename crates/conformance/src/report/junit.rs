@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Counts, message};
 use crate::check::{Finding, Level};
-use crate::runner::{Outcome, Report};
+use crate::runner::{CheckOutcome, Report};
 
 /// Returns the report as JUnit XML.
 ///
@@ -36,7 +36,7 @@ pub fn junit(report: &Report) -> String {
     xml
 }
 
-fn case(xml: &mut String, outcome: &Outcome) {
+fn case(xml: &mut String, outcome: &CheckOutcome) {
     let (group, name) = (escaped(outcome.group.title), escaped(outcome.check.id));
     let seconds = outcome.duration.as_secs_f64();
     let _ = write!(

@@ -11,7 +11,7 @@ pub use self::junit::junit;
 pub use self::text::Text;
 
 use crate::check::{Finding, Level};
-use crate::runner::{Outcome, Report};
+use crate::runner::{CheckOutcome, Report};
 
 /// The number of results of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -28,7 +28,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts results.
-    pub fn new<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Self {
+    pub fn new<'a>(outcomes: impl IntoIterator<Item = &'a CheckOutcome>) -> Self {
         let mut counts = Self::default();
         for outcome in outcomes {
             match &outcome.result {
@@ -52,7 +52,7 @@ impl Report {
     /// Counts the results of the checks of a level.
     #[must_use]
     pub fn counts(&self, level: Level) -> Counts {
-        let of_level = |outcome: &&Outcome| outcome.check.level == level;
+        let of_level = |outcome: &&CheckOutcome| outcome.check.level == level;
         Counts::new(self.outcomes.iter().filter(of_level))
     }
 
@@ -64,7 +64,7 @@ impl Report {
 }
 
 /// Returns the word for a result.
-const fn word(outcome: &Outcome) -> &'static str {
+const fn word(outcome: &CheckOutcome) -> &'static str {
     match outcome.result {
         Ok(()) => "passed",
         Err(Finding::Failed(_)) => "failed",
@@ -73,7 +73,7 @@ const fn word(outcome: &Outcome) -> &'static str {
     }
 }
 
-fn message(outcome: &Outcome) -> Option<&str> {
+fn message(outcome: &CheckOutcome) -> Option<&str> {
     match &outcome.result {
         Ok(()) => None,
         Err(Finding::Failed(text) | Finding::Skipped(text) | Finding::Error(text)) => Some(text),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{Counts, message, word};
 use crate::check::{Finding, Level};
-use crate::runner::{Outcome, Report};
+use crate::runner::{CheckOutcome, Report};
 
 /// Writes a line for each result as it arrives, and the details of failures at the end.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl<W: Write> Text<W> {
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn line(&mut self, outcome: &Outcome) -> io::Result<()> {
+    pub fn line(&mut self, outcome: &CheckOutcome) -> io::Result<()> {
         if self.is_quiet {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl<W: Write> Text<W> {
         Ok(())
     }
 
-    fn details(&mut self, outcome: &Outcome) -> io::Result<()> {
+    fn details(&mut self, outcome: &CheckOutcome) -> io::Result<()> {
         let check = outcome.check;
         let output = &mut self.output;
         writeln!(output, "\n{} {} {}", word(outcome), check.level, check.id)?;

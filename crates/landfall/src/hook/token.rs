@@ -2,9 +2,10 @@ use std::{borrow::Cow, fmt};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{Metadata, headers};
+use memchr::memmem;
 
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
-/// Metadata keys of the token. Applications often use the first for other purposes.
+/// Metadata keys of the token. Applications often use the first for other purposes. Both contain `token`.
 const KEYS: [&str; 2] = ["token", "upload_token"];
 const REQUEST_ID: &str = "upload_request_id";
 
@@ -61,6 +62,8 @@ fn extract_bearer(headers: &mut HeaderMap) -> Option<String> {
 
 fn extract_metadata(headers: &mut HeaderMap) -> Option<String> {
     let value = headers.get(headers::UPLOAD_METADATA)?;
+    // Nearly all metadata has no token, and is parsed only once, later.
+    memmem::find(value.as_bytes(), KEYS[0].as_bytes())?;
     // Malformed metadata is rejected later.
     let metadata = Metadata::from_header(value.to_str().ok()?).ok()?;
     let names_request = metadata.get(REQUEST_ID).is_some();

@@ -264,7 +264,7 @@ async fn cut_data_is_discarded(c: &Context) -> CheckResult {
     connection.send_head(&request).await?;
     connection.write(&data[..500]).await?;
     connection.close();
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(
         offset == 0,
         "the offset is {offset}, but no data could be verified"

@@ -147,7 +147,7 @@ async fn cut(c: &Context) -> CheckResult {
         .await?;
     connection.write(&chunk(&test_data(500))).await?;
     connection.close();
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(
         offset == 0,
         "the offset is {offset}, but no data could be verified"

@@ -268,12 +268,12 @@ async fn metadata_is_not_copied(c: &Context) -> CheckResult {
 async fn final_metadata(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
     let request = post_final(c, &list(&[&part]));
-    let request = request.set("Upload-Metadata", c.metadata("name d2hvbGU="));
+    let request = request.set("Upload-Metadata", c.metadata("label d2hvbGU="));
     let url = c.created(request).await?;
     let head = c.head(&url).await?;
     let returned = head.required("Upload-Metadata")?;
     ensure!(
-        returned.contains("name d2hvbGU="),
+        returned.contains("label d2hvbGU="),
         "Upload-Metadata is {returned:?}"
     );
     Ok(())

@@ -43,7 +43,7 @@ async fn race(c: &Context, length: usize) -> CheckResult<(url::Url, Vec<u16>)> {
 
 async fn bytes_once(c: &Context) -> CheckResult {
     let (url, _) = race(c, 1000).await?;
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(offset == 1000, "the offset is {offset}, not 1000");
     Ok(())
 }
@@ -51,7 +51,7 @@ async fn bytes_once(c: &Context) -> CheckResult {
 async fn not_mixed(c: &Context) -> CheckResult {
     let (url, _) = race(c, 200_000).await?;
     // A writer that was replaced leaves its bytes; the rest is not a matter of this check.
-    if c.settled_offset(&url).await? < 200_000 {
+    if c.final_offset(&url).await? < 200_000 {
         return Ok(());
     }
     let Some(data) = c.download(&url).await? else {

@@ -102,7 +102,7 @@ async fn invalid_chunk_size(c: &Context) -> CheckResult {
         ensure!(!response.is_success(), "the status is {}", response.status);
     }
     drop(connection);
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(offset <= 5, "the offset is {offset}");
     Ok(())
 }

@@ -14,7 +14,7 @@ const PATCH: &str = "Core Protocol, PATCH";
 const LENGTH: usize = 256 << 10;
 const SENT: usize = 100_000;
 /// Until the server has most likely read what was sent.
-const PAUSE: Duration = Duration::from_millis(300);
+const READ_DELAY: Duration = Duration::from_millis(300);
 
 checks! {
     should "tus/interruption/close-keeps-data", PATCH,
@@ -82,7 +82,7 @@ async fn start(c: &Context, url: &Url, offset: usize, sent: usize) -> CheckResul
     let content = Content::Declared((LENGTH - offset) as u64);
     connection.send_head(&request.content(content)).await?;
     connection.write(&data[offset..offset + sent]).await?;
-    sleep(PAUSE).await;
+    sleep(READ_DELAY).await;
     Ok(connection)
 }
 
@@ -94,7 +94,7 @@ async fn create(c: &Context) -> CheckResult<Url> {
 async fn keeps(c: &Context, kind: End) -> CheckResult {
     let url = create(c).await?;
     end(start(c, &url, 0, SENT).await?, kind).await?;
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(offset > 0, "none of {SENT} bytes was stored");
     Ok(())
 }
@@ -104,14 +104,14 @@ async fn start_chunked(c: &Context, url: &Url) -> CheckResult<Connection> {
     let request = c.patch(url, 0, b"").content(Content::DeclaredChunked);
     connection.send_head(&request).await?;
     connection.write(&chunk(&test_data(SENT))).await?;
-    sleep(PAUSE).await;
+    sleep(READ_DELAY).await;
     Ok(connection)
 }
 
 async fn chunked_keeps_data(c: &Context) -> CheckResult {
     let url = create(c).await?;
     end(start_chunked(c, &url).await?, End::Close).await?;
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(offset > 0, "none of {SENT} bytes was stored");
     Ok(())
 }
@@ -119,7 +119,7 @@ async fn chunked_keeps_data(c: &Context) -> CheckResult {
 async fn not_above_the_data(c: &Context) -> CheckResult {
     let url = create(c).await?;
     end(start(c, &url, 0, SENT).await?, End::Close).await?;
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(
         offset <= SENT as u64,
         "the offset is {offset}, but {SENT} bytes were sent"
@@ -154,7 +154,7 @@ async fn resume_after_cut_chunk(c: &Context) -> CheckResult {
 async fn cut_before_the_body(c: &Context) -> CheckResult {
     let url = create(c).await?;
     end(start(c, &url, 0, 0).await?, End::Close).await?;
-    let offset = c.settled_offset(&url).await?;
+    let offset = c.final_offset(&url).await?;
     ensure!(offset == 0, "the offset is {offset}, but no byte was sent");
     expect_complete(c, &url).await
 }
@@ -167,7 +167,7 @@ async fn cut_in_the_head(c: &Context) -> CheckResult {
         .write(format!("DELETE {path} HTTP/1.1\r\nTus-Resumable: 1.0.0\r\n").as_bytes())
         .await?;
     connection.close();
-    sleep(PAUSE).await;
+    sleep(READ_DELAY).await;
     c.expect_offset(&url, 0).await
 }
 
@@ -190,7 +190,7 @@ async fn several_interruptions(c: &Context) -> CheckResult {
         End::Close,
         End::Reset,
     ] {
-        let offset = usize::try_from(c.settled_offset(&url).await?).unwrap_or(LENGTH);
+        let offset = usize::try_from(c.final_offset(&url).await?).unwrap_or(LENGTH);
         ensure!(
             offset <= LENGTH,
             "the offset is {offset}, the length {LENGTH}"

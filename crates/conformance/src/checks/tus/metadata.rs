@@ -37,8 +37,8 @@ checks! {
         "Keys are unique: a duplicate is rejected." => rejected("a YQ==,a Yg==");
     may "tus/metadata/invalid-base64-is-rejected", METADATA,
         "Values are Base64: another text is rejected." => rejected("filename !!!!");
-    may "tus/metadata/empty-key-is-rejected", METADATA,
-        "Keys are not empty." => rejected(" d29ybGQ=");
+    may "tus/metadata/empty-pair-is-rejected", METADATA,
+        "Keys are not empty." => rejected("a YQ==,,b Yg==");
     may "tus/metadata/surplus-value-is-rejected", METADATA,
         "A pair has one value." => rejected("filename d29y bGQ=");
     should "tus/metadata/values-cannot-add-fields", METADATA,
@@ -145,8 +145,8 @@ async fn values_cannot_add_fields(c: &Context) -> CheckResult {
 }
 
 async fn separate(c: &Context) -> CheckResult {
-    let (first, first_sent) = with_metadata(c, "name Zmlyc3Q=").await?;
-    let (second, second_sent) = with_metadata(c, "name c2Vjb25k").await?;
+    let (first, first_sent) = with_metadata(c, "label Zmlyc3Q=").await?;
+    let (second, second_sent) = with_metadata(c, "label c2Vjb25k").await?;
     expect_metadata(c, &first, &first_sent).await?;
     expect_metadata(c, &second, &second_sent).await
 }

@@ -1,5 +1,6 @@
 //! Checks of tus 1.0.0.
 
+mod chaos;
 mod checksum;
 mod checksum_trailer;
 mod concatenation;
@@ -83,6 +84,10 @@ pub(super) const GROUPS: &[Group] = &[
         concatenation_unfinished::CHECKS,
     ),
     group("HTTP, downloads and CORS", CREATION, http::CHECKS),
+    Group {
+        is_chaos: true,
+        ..group("Chaos", CREATION, chaos::CHECKS)
+    },
 ];
 
 const fn group(

@@ -22,7 +22,7 @@ pub(super) const fn is_temporary(status: u16) -> bool {
 
 impl Context {
     /// Returns the offset once it has stopped changing.
-    pub(super) async fn settled_offset(&self, url: &Url) -> CheckResult<u64> {
+    pub(super) async fn final_offset(&self, url: &Url) -> CheckResult<u64> {
         let deadline = Instant::now() + MAX_RECOVERY;
         let (mut last, mut same) = (None, 0);
         loop {

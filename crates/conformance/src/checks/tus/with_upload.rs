@@ -124,13 +124,13 @@ async fn has_tus_resumable(c: &Context) -> CheckResult {
 }
 
 async fn data_and_metadata(c: &Context) -> CheckResult {
-    let sent = c.metadata("name Zmlyc3Q=");
+    let sent = c.metadata("label Zmlyc3Q=");
     let request = with_data(c, b"hello", 5).set("Upload-Metadata", sent);
     let url = c.created(request).await?;
     let head = c.head(&url).await?;
     let returned = head.required("Upload-Metadata")?;
     ensure!(
-        returned.contains("name Zmlyc3Q="),
+        returned.contains("label Zmlyc3Q="),
         "Upload-Metadata is {returned:?}"
     );
     Ok(())

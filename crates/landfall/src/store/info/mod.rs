@@ -11,7 +11,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use memchr::{memchr2, memchr3};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
@@ -335,9 +334,9 @@ impl Formatter for GoFormatter {
     ) -> io::Result<()> {
         const ESCAPED: [char; 6] = ['<', '>', '&', '\u{2028}', '\u{2029}', '\u{fffd}'];
         // Nearly all text has none of their first bytes.
-        let bytes = fragment.as_bytes();
-        if memchr3(b'<', b'>', b'&', bytes).is_none() && memchr2(0xe2, 0xef, bytes).is_none() {
-            return out.write_all(bytes);
+        let is_first = |byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2 | 0xef);
+        if !fragment.bytes().any(is_first) {
+            return out.write_all(fragment.as_bytes());
         }
         for piece in fragment.split_inclusive(ESCAPED) {
             let plain = piece.trim_end_matches(ESCAPED);
