@@ -21,7 +21,9 @@ draft_checks! {
 }
 
 async fn needs_tus(d: &Draft<'_>) -> CheckResult {
-    let response = d.send(Request::new("OPTIONS", d.context.endpoint())).await?;
+    let response = d
+        .send(Request::new("OPTIONS", d.context.endpoint()))
+        .await?;
     match response.field("Tus-Version") {
         Some(_) => Ok(()),
         None => Err(Finding::skipped("the server does not speak tus")),

@@ -46,10 +46,12 @@ async fn cancel(d: &Draft<'_>) -> CheckResult<(Url, Response)> {
 
 async fn cancelled(d: &Draft<'_>) -> CheckResult<Url> {
     let (url, response) = cancel(d).await?;
-    match response.status {
-        200..=299 => Ok(url),
-        405 | 501 => Err(Finding::skipped("the server does not support DELETE")),
-        status => Err(Finding::failed(format!("the status of DELETE is {status}"))),
+    match response.is_success() {
+        true => Ok(url),
+        false => Err(Finding::skipped(format!(
+            "the status of DELETE is {}",
+            response.status
+        ))),
     }
 }
 

@@ -26,7 +26,14 @@ impl Request {
     /// Returns the value of an Item without its parameters.
     fn item(&self, name: &str) -> Option<String> {
         let value = self.field(name)?;
-        Some(value.split(';').next().unwrap_or_default().trim().to_owned())
+        Some(
+            value
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        )
     }
 
     pub(super) fn boolean(&self, name: &str) -> Option<bool> {
@@ -39,14 +46,18 @@ impl Request {
 
     pub(super) fn integer(&self, name: &str) -> Option<u64> {
         let value = self.item(name)?;
-        let is_integer = (1..=15).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
+        let is_integer =
+            (1..=15).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
         value.parse().ok().filter(|_| is_integer)
     }
 
     pub(super) fn content_length(&self) -> Option<u64> {
         match self.is_chunked() {
             true => None,
-            false => Some(self.field("content-length").map_or(0, |length| length.parse().unwrap())),
+            false => Some(
+                self.field("content-length")
+                    .map_or(0, |length| length.parse().unwrap()),
+            ),
         }
     }
 
@@ -161,7 +172,10 @@ impl Connection {
                 Rest::End => return Ok(None),
                 Rest::Bytes(rest) | Rest::Chunks(Some(rest)) if rest > 0 && available > 0 => {
                     let size = rest.min(available);
-                    let piece = self.received.drain(..usize::try_from(size).unwrap()).collect();
+                    let piece = self
+                        .received
+                        .drain(..usize::try_from(size).unwrap())
+                        .collect();
                     self.rest = match self.rest {
                         Rest::Bytes(_) if rest == size => Rest::End,
                         Rest::Bytes(_) => Rest::Bytes(rest - size),
@@ -177,7 +191,9 @@ impl Connection {
                     let parsed = httparse::parse_chunk_size(&self.received);
                     match parsed.map_err(|_| io::ErrorKind::InvalidData)? {
                         // The end of a body without trailers.
-                        httparse::Status::Complete((start, 0)) if self.received.len() >= start + 2 => {
+                        httparse::Status::Complete((start, 0))
+                            if self.received.len() >= start + 2 =>
+                        {
                             self.received.drain(..start + 2);
                             self.rest = Rest::End;
                         }

@@ -6,6 +6,7 @@ mod reference;
 
 use std::collections::BTreeSet;
 
+use futures_util::{StreamExt as _, stream};
 use landfall_conformance::{Finding, Options, Protocol, Report, run};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,9 @@ async fn check(sizes: Sizes, mutant: Option<Mutant>, only: &[&str]) -> Report {
     options.protocols = Some(BTreeSet::from([Protocol::Draft]));
     options.only = only.iter().map(|&id| id.to_owned()).collect();
     options.concurrency = 16;
-    run(options, &CancellationToken::new(), |_| {}).await.unwrap()
+    run(options, &CancellationToken::new(), |_| {})
+        .await
+        .unwrap()
 }
 
 /// Fails with the transcripts of checks that failed, or were skipped for a reason that does not hold.
@@ -66,10 +69,16 @@ async fn a_server_with_limits_passes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_is_found_by_its_check() {
-    for (mutant, id) in Mutant::ALL {
+    let results = stream::iter(Mutant::ALL).map(async |(mutant, id)| {
         let report = check(LIMITED, Some(*mutant), &[id]).await;
-        let outcome = report.outcomes.iter().find(|outcome| outcome.check.id == *id);
-        let result = &outcome.expect(id).result;
+        let outcome = report
+            .outcomes
+            .iter()
+            .find(|outcome| outcome.check.id == *id);
+        (mutant, id, outcome.expect(id).result.clone())
+    });
+    let mut results = results.buffered(8);
+    while let Some((mutant, id, result)) = results.next().await {
         assert!(
             matches!(result, Err(Finding::Failed(_))),
             "{mutant:?}: {id} is {result:?}"

@@ -95,11 +95,7 @@ impl Server {
         }
     }
 
-    async fn handle(
-        &self,
-        request: &Request,
-        connection: &mut Connection,
-    ) -> io::Result<Response> {
+    async fn handle(&self, request: &Request, connection: &mut Connection) -> io::Result<Response> {
         let is_collection = request.path == "/files/";
         match (request.method.as_str(), is_collection) {
             ("OPTIONS", _) => Ok(self.options()),
@@ -112,7 +108,11 @@ impl Server {
     }
 
     fn limits(&self, age: Duration) -> String {
-        let Sizes { max_size, max_append, min_append } = self.sizes;
+        let Sizes {
+            max_size,
+            max_append,
+            min_append,
+        } = self.sizes;
         let mut limits = format!("min-size=0, max-age={}", LIFETIME - age.as_secs());
         let sizes = [
             ("max-size", max_size),
@@ -147,7 +147,11 @@ impl Server {
     /// Checks the size of the content of one request.
     fn check_append(&self, size: Option<u64>, is_last: bool) -> Result<(), Response> {
         let Some(size) = size else { return Ok(()) };
-        let Sizes { max_append, min_append, .. } = self.sizes;
+        let Sizes {
+            max_append,
+            min_append,
+            ..
+        } = self.sizes;
         let is_exempt = (is_last && !self.has(Mutant::SmallLastContentIsRejected)) || size == 0;
         let status = match () {
             () if max_append > 0 && size > max_append => 413,
@@ -160,7 +164,9 @@ impl Server {
 
     async fn create(&self, request: &Request, connection: &mut Connection) -> io::Result<Response> {
         let version = request.field(VERSION);
-        let named = request.integer(VERSION).filter(|version| (8..=10).contains(version));
+        let named = request
+            .integer(VERSION)
+            .filter(|version| (8..=10).contains(version));
         let is_last = request.boolean("upload-complete");
         let is_unknown = version.is_some() && named.is_none();
         let Some(is_last) = is_last.filter(|is_last| !is_unknown || !is_last) else {
@@ -185,7 +191,9 @@ impl Server {
         let size = request.content_length();
         let whole = size.filter(|_| is_last);
         let length = declared.or(whole);
-        if whole.is_some_and(|whole| Some(whole) != length) || length.is_some_and(|l| size > Some(l)) {
+        if whole.is_some_and(|whole| Some(whole) != length)
+            || length.is_some_and(|l| size > Some(l))
+        {
             return Ok(inconsistent());
         }
         if let (Some(length), max @ 1..) = (length, self.sizes.max_size)
@@ -212,14 +220,22 @@ impl Server {
             newest: watch::Sender::new(0),
         });
         let path = upload.path.clone();
-        self.uploads.lock().unwrap().insert(path.clone(), Arc::clone(&upload));
+        self.uploads
+            .lock()
+            .unwrap()
+            .insert(path.clone(), Arc::clone(&upload));
         let announced = named.is_some() || self.has(Mutant::InterimForEveryClient);
         if announced && !request.is_http_1_0 && size != Some(0) {
             let interim = self.interim(request).field("Location", &path);
             let interim = interim.field("Upload-Limit", self.limits(Duration::ZERO));
             connection.interim(&interim).await?;
         }
-        let content = Content { upload, offset: 0, is_last, is_creation: true };
+        let content = Content {
+            upload,
+            offset: 0,
+            is_last,
+            is_creation: true,
+        };
         let response = self.receive(request, connection, content).await?;
         Ok(response)
     }
@@ -283,7 +299,9 @@ impl Server {
         }
         let mut offset = request.integer("upload-offset");
         if self.has(Mutant::DecimalOffsetIsAccepted) {
-            let number = request.field("upload-offset").and_then(|text| text.parse::<f64>().ok());
+            let number = request
+                .field("upload-offset")
+                .and_then(|text| text.parse::<f64>().ok());
             offset = number.map(|number| number as u64);
         }
         let (Some(offset), Some(is_last)) = (offset, request.boolean("upload-complete")) else {
@@ -292,7 +310,12 @@ impl Server {
         if let Err(response) = self.check_append(request.content_length(), is_last) {
             return Ok(response);
         }
-        let content = Content { upload, offset, is_last, is_creation: false };
+        let content = Content {
+            upload,
+            offset,
+            is_last,
+            is_creation: false,
+        };
         self.receive(request, connection, content).await
     }
 
@@ -309,7 +332,8 @@ impl Server {
             if self.has(Mutant::ConflictMembersAreSwapped) {
                 (expected, provided) = (provided, expected);
             }
-            let members = format!(", \"expected-offset\": {expected}, \"provided-offset\": {provided}");
+            let members =
+                format!(", \"expected-offset\": {expected}, \"provided-offset\": {provided}");
             let response = problem(409, &registered("mismatching-upload-offset"), &members);
             return Err(match self.has(Mutant::ConflictWithoutOffset) {
                 true => response,
@@ -355,7 +379,9 @@ impl Server {
             true => None,
             false => Some(upload.writer.lock().await),
         };
-        if !content.is_creation && let Err(response) = self.check_state(request, &content) {
+        if !content.is_creation
+            && let Err(response) = self.check_state(request, &content)
+        {
             return Ok(response);
         }
         if writer.is_none() {
@@ -455,7 +481,10 @@ impl Server {
                 return inconsistent();
             }
             state.length = Some(stored);
-            let digest = state.digest.clone().or_else(|| request.field("repr-digest"));
+            let digest = state
+                .digest
+                .clone()
+                .or_else(|| request.field("repr-digest"));
             if digest.is_some_and(|digest| contradicts(&digest, &state.data)) {
                 state.is_gone = true;
                 let response = problem(400, "about:blank", "").without("Upload-Complete");
