@@ -13,11 +13,19 @@ use crate::check::{Capability, Protocol};
 use crate::client::{Client, Request};
 
 const MAX_DURATION: Duration = Duration::from_secs(60);
+const INTEROP_VERSION: &str = "Upload-Draft-Interop-Version";
 const MAX_CONCURRENCY: usize = 4;
 
 /// The uploads made so far.
 #[derive(Debug, Default)]
-pub(crate) struct Cleanup(Mutex<HashMap<Url, Protocol>>);
+pub(crate) struct Cleanup(Mutex<HashMap<Url, Owner>>);
+
+/// The protocol of the request that made an upload.
+#[derive(Clone, Debug)]
+struct Owner {
+    protocol: Protocol,
+    interop_version: Option<String>,
+}
 
 /// What became of the uploads that the checks have made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,21 +37,35 @@ pub struct CleanupResult {
 }
 
 impl Cleanup {
-    pub(crate) fn record(&self, url: Url, protocol: Protocol) {
-        self.0.lock().insert(url, protocol);
+    pub(crate) fn record(&self, url: Url, request: &Request) {
+        let owner = Owner {
+            protocol: match request.has("Tus-Resumable") {
+                true => Protocol::Tus,
+                false => Protocol::Draft,
+            },
+            interop_version: request.value(INTEROP_VERSION).map(str::to_owned),
+        };
+        // A later request may name no version.
+        self.0.lock().entry(url).or_insert(owner);
     }
 
     /// Removes all uploads by DELETE, where the server supports it.
     pub(crate) async fn run(&self, client: &Client, server: &Capabilities) -> CleanupResult {
         let uploads: Vec<_> = self.0.lock().drain().collect();
         let total = uploads.len();
-        let removals = stream::iter(uploads).map(|(url, protocol)| async move {
-            let request = match protocol {
+        let removals = stream::iter(uploads).map(|(url, owner)| async move {
+            let request = match owner.protocol {
                 Protocol::Tus if server.has(Capability::Termination) => {
                     Request::new("DELETE", &url).field("Tus-Resumable", "1.0.0")
                 }
                 Protocol::Tus => return false,
-                Protocol::Draft => Request::new("DELETE", &url),
+                Protocol::Draft => {
+                    let request = Request::new("DELETE", &url);
+                    match owner.interop_version {
+                        Some(version) => request.field(INTEROP_VERSION, version),
+                        None => request,
+                    }
+                }
             };
             let response = client.send(&request).await;
             response.is_ok_and(|response| matches!(response.status, 200..=299 | 404 | 410))

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::check::{Capability, Protocol};
 use crate::checks;
-use crate::options::Options;
+use crate::options::{InteropVersion, Options};
 use crate::report::{self, Text};
 use crate::runner;
 
@@ -75,6 +75,13 @@ pub fn command() -> Command {
             text("protocol", "NAME", "tus, draft, all, or auto: the protocols that OPTIONS shows")
                 .default_value("auto")
                 .value_parser(["auto", "tus", "draft", "all"]),
+            text(
+                "interop-version",
+                "VERSION",
+                "The interop version of the IETF draft: a number, none, or the newest that the server accepts",
+            )
+            .default_value("newest")
+            .value_parser(interop_version),
             text("header", "FIELD", "A field of every request, such as 'Authorization: Bearer …'")
                 .action(ArgAction::Append)
                 .value_parser(header),
@@ -132,6 +139,17 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.trim().to_owned()))
 }
 
+fn interop_version(text: &str) -> Result<InteropVersion, String> {
+    match text {
+        "newest" => Ok(InteropVersion::Newest),
+        "none" => Ok(InteropVersion::Absent),
+        number => match number.parse() {
+            Ok(number @ 3..=99) => Ok(InteropVersion::Number(number)),
+            _ => Err("is not newest, none, or a number from 3 on".to_owned()),
+        },
+    }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("has no =: write key=value")?;
     let is_valid = |byte: u8| byte.is_ascii_graphic() && byte != b',';
@@ -182,6 +200,9 @@ fn options(matches: &ArgMatches, endpoint: Url) -> Options {
     options.metadata = values("metadata").cloned().collect();
     let only = matches.get_many::<String>("only").into_iter().flatten();
     options.only = only.cloned().collect();
+    if let Some(version) = matches.get_one("interop-version") {
+        options.interop_version = *version;
+    }
     options.chaos = matches.get_flag("chaos");
     options.downloads = !matches.get_flag("no-downloads");
     options.seed = matches

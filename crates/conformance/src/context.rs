@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::capabilities::Capabilities;
 use crate::check::{Check, CheckResult, Finding};
+use crate::checks::DraftCell;
 use crate::client::{Client, Connection, Content, Request, Response};
 use crate::options::Options;
 
@@ -17,6 +18,7 @@ pub struct Context {
     pub(crate) options: std::sync::Arc<Options>,
     pub(crate) server: std::sync::Arc<Capabilities>,
     pub(crate) client: Client,
+    pub(crate) draft: std::sync::Arc<DraftCell>,
     pub(crate) check: &'static Check,
 }
 
@@ -149,24 +151,7 @@ impl Context {
 
     /// Returns a URL like those of uploads, at which there is none.
     pub(crate) async fn unknown(&self) -> CheckResult<Url> {
-        let mut url = self.create(1).await?;
-        let unknown = |segment: &str| {
-            // The same length and alphabet, as far as one can guess them.
-            let segment = segment.chars().map(|character| match character {
-                '0'..='9' => '0',
-                'a'..='z' => 'a',
-                'A'..='Z' => 'A',
-                other => other,
-            });
-            segment.collect::<String>()
-        };
-        let path = url.path().to_owned();
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-        match url.query().map(unknown) {
-            Some(query) => url.set_query(Some(&query)),
-            None => url.set_path(&format!("{folder}/{}", unknown(name))),
-        }
-        Ok(url)
+        Ok(similar(&self.create(1).await?))
     }
 
     /// Sends HEAD, which has to succeed.
@@ -212,6 +197,28 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Returns a URL like that of an upload, at which there is none.
+pub(crate) fn similar(url: &Url) -> Url {
+    let mut url = url.clone();
+    let unknown = |segment: &str| {
+        // The same length and alphabet, as far as one can guess them.
+        let segment = segment.chars().map(|character| match character {
+            '0'..='9' => '0',
+            'a'..='z' => 'a',
+            'A'..='Z' => 'A',
+            other => other,
+        });
+        segment.collect::<String>()
+    };
+    let path = url.path().to_owned();
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+    match url.query().map(unknown) {
+        Some(query) => url.set_query(Some(&query)),
+        None => url.set_path(&format!("{folder}/{}", unknown(name))),
+    }
+    url
 }
 
 /// Returns bytes without a period that a chunk size could hide.

@@ -25,5 +25,5 @@ pub use self::checks::groups;
 pub use self::cleanup::CleanupResult;
 pub use self::client::ClientError;
 pub use self::context::Context;
-pub use self::options::Options;
+pub use self::options::{InteropVersion, Options};
 pub use self::runner::{CheckOutcome, Report, run};

@@ -7,6 +7,18 @@ use url::Url;
 
 use crate::check::{Capability, Protocol};
 
+/// The interop version of the IETF draft that the checks follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InteropVersion {
+    /// The newest one that the server accepts.
+    #[default]
+    Newest,
+    /// The value of `Upload-Draft-Interop-Version`.
+    Number(u8),
+    /// Requests without `Upload-Draft-Interop-Version`, by the rules of the newest version.
+    Absent,
+}
+
 /// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -24,6 +36,8 @@ pub struct Options {
     pub expected_protocols: BTreeSet<Protocol>,
     /// The protocols to check, instead of those that OPTIONS shows.
     pub protocols: Option<BTreeSet<Protocol>>,
+    /// The version of the IETF draft.
+    pub interop_version: InteropVersion,
     /// Runs only checks whose names contain one of these texts; `*` matches any characters.
     pub only: Vec<String>,
     /// Adds checks with random interruptions and concurrency.
@@ -54,6 +68,7 @@ impl Options {
             expected: BTreeSet::new(),
             expected_protocols: BTreeSet::new(),
             protocols: None,
+            interop_version: InteropVersion::Newest,
             only: Vec::new(),
             chaos: false,
             downloads: true,

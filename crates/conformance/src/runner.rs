@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capabilities::Capabilities;
 use crate::check::{Check, CheckResult, Finding, Group, Protocol};
-use crate::checks;
+use crate::checks::{self, DraftCell};
 use crate::cleanup::{Cleanup, CleanupResult};
 use crate::client::{Client, ClientError, Request};
 use crate::context::Context;
@@ -71,6 +71,7 @@ pub async fn run(
         Arc::clone(&cleanup),
     )?;
     let server = Arc::new(discover(&client, &options).await?);
+    let draft = Arc::new(DraftCell::default());
 
     let stop = stop.child_token();
     let selected = checks::selected(&options, &server);
@@ -79,6 +80,7 @@ pub async fn run(
             options: Arc::clone(&options),
             server: Arc::clone(&server),
             client: client.fresh(),
+            draft: Arc::clone(&draft),
             check,
         };
         let stop = stop.clone();
@@ -116,6 +118,13 @@ pub async fn run(
 async fn discover(client: &Client, options: &Options) -> Result<Capabilities, ClientError> {
     let request = Request::new("OPTIONS", &options.endpoint);
     let mut server = Capabilities::from_options(&client.send(&request).await?);
+    if !server.protocols.contains(&Protocol::Draft) {
+        // tusd shows the limits only to clients of a version that it accepts, of which 6 is the newest.
+        let request = request.field("Upload-Draft-Interop-Version", 6);
+        let limits = client.send(&request).await?;
+        let shown = Capabilities::from_options(&limits).protocols;
+        server.protocols.extend(shown);
+    }
     if let Some(protocols) = &options.protocols {
         server.protocols.clone_from(protocols);
         return Ok(server);

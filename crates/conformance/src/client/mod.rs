@@ -25,7 +25,7 @@ pub(crate) use self::connection::Connection;
 pub(crate) use self::request::{Content, Request, chunk};
 pub(crate) use self::response::Response;
 pub(crate) use self::transcript::Transcript;
-use crate::check::{Finding, Protocol};
+use crate::check::Finding;
 use crate::cleanup::Cleanup;
 
 /// Between attempts to reach a server that may be restarting.
@@ -142,11 +142,7 @@ impl Client {
     fn record(&self, request: &Request, response: &Response) {
         let is_created = matches!(response.status, 104 | 200..=299 | 400..=499);
         if let Some(url) = connection::location(request, response).filter(|_| is_created) {
-            let protocol = match request.has("Tus-Resumable") {
-                true => Protocol::Tus,
-                false => Protocol::Draft,
-            };
-            self.shared.cleanup.record(url, protocol);
+            self.shared.cleanup.record(url, request);
         }
     }
 

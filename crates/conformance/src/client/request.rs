@@ -24,6 +24,7 @@ pub(crate) struct Request {
     pub(crate) url: Url,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) content: Content,
+    is_http_1_0: bool,
 }
 
 impl Request {
@@ -33,6 +34,7 @@ impl Request {
             url: url.clone(),
             fields: Vec::new(),
             content: Content::None,
+            is_http_1_0: false,
         }
     }
 
@@ -64,6 +66,26 @@ impl Request {
         self
     }
 
+    /// Sends the request with HTTP/1.0.
+    pub(crate) const fn http_1_0(mut self) -> Self {
+        self.is_http_1_0 = true;
+        self
+    }
+
+    const fn version(&self) -> &'static str {
+        match self.is_http_1_0 {
+            true => "HTTP/1.0",
+            false => "HTTP/1.1",
+        }
+    }
+
+    /// Returns the first value of a field.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        let field = fields.find(|(other, _)| other.eq_ignore_ascii_case(name));
+        field.map(|(_, value)| value.as_str())
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.fields
             .iter()
@@ -79,7 +101,7 @@ impl Request {
 
     /// Returns the request line and the fields of the check, for reports.
     pub(super) fn transcript(&self, given: &[(String, String)]) -> String {
-        let mut text = format!("> {} {} HTTP/1.1\n", self.method, self.target());
+        let mut text = format!("> {} {} {}\n", self.method, self.target(), self.version());
         for (name, value) in self.fields.iter().chain(self.framing().as_ref()) {
             text.push_str(&format!("> {name}: {value}\n"));
         }
@@ -121,7 +143,7 @@ impl Request {
 
     /// Returns the head as it is sent.
     pub(super) fn head(&self, given: &[(String, String)]) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target());
+        let mut head = format!("{} {} {}\r\n", self.method, self.target(), self.version());
         if !self.has("Host") {
             head.push_str(&format!("Host: {}\r\n", authority(&self.url)));
         }

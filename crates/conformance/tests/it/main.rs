@@ -1,6 +1,7 @@
 //! The checks are checked: a reference server passes them, and servers with one fault each are caught.
 
 mod command;
+mod draft;
 mod mutants;
 mod reference;
 mod reports;
