@@ -279,7 +279,7 @@ pub async fn run(matches: &ArgMatches, mut stdout: impl Write) -> io::Result<Sta
     };
     written?;
     text.summary(&report)?;
-    let files: [(&str, fn(&runner::Report) -> String); 3] = [
+    let files: [(&str, Format); 3] = [
         ("json", report::json),
         ("junit", report::junit),
         ("badge", report::badge),
@@ -294,6 +294,8 @@ pub async fn run(matches: &ArgMatches, mut stdout: impl Write) -> io::Result<Sta
         false => Status::NotConformant,
     })
 }
+
+type Format = fn(&runner::Report) -> String;
 
 fn list(output: &mut impl Write) -> io::Result<()> {
     for group in checks::groups() {

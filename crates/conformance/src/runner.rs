@@ -171,12 +171,13 @@ async fn run_check(
 
 fn requirements(group: &Group, context: &Context) -> CheckResult {
     let needs = group.needs.iter().chain(context.check.needs);
-    for need in needs.filter(|need| !context.server.has(**need)) {
-        let text = format!("the server does not offer {}", need.name());
-        return Err(match context.options.expected.contains(need) {
-            true => Finding::Failed(text),
-            false => Finding::Skipped(text),
-        });
-    }
-    Ok(())
+    let mut missing = needs.filter(|need| !context.server.has(**need));
+    let Some(need) = missing.next() else {
+        return Ok(());
+    };
+    let text = format!("the server does not offer {}", need.name());
+    Err(match context.options.expected.contains(need) {
+        true => Finding::Failed(text),
+        false => Finding::Skipped(text),
+    })
 }

@@ -14,6 +14,7 @@ mod http;
 mod interruption;
 mod metadata;
 mod method_override;
+mod offset;
 mod options;
 mod patch;
 mod recovery;
@@ -30,6 +31,7 @@ pub(super) const GROUPS: &[Group] = &[
     group("Core: Tus-Resumable", CREATION, version::CHECKS),
     group("Core: HEAD", CREATION, head::CHECKS),
     group("Core: PATCH", CREATION, patch::CHECKS),
+    group("Core: Upload-Offset", CREATION, offset::CHECKS),
     group("Core: interruptions", CREATION, interruption::CHECKS),
     group("Core: concurrency", CREATION, concurrency::CHECKS),
     group(
