@@ -277,7 +277,8 @@ pub async fn run(matches: &ArgMatches, mut stdout: impl Write) -> io::Result<Sta
     };
     written?;
     text.summary(&report)?;
-    let files: [(&str, fn(&runner::Report) -> String); 3] = [
+    type Format = fn(&runner::Report) -> String;
+    let files: [(&str, Format); 3] = [
         ("json", report::json),
         ("junit", report::junit),
         ("badge", report::badge),
