@@ -99,6 +99,7 @@ pub fn command() -> Command {
             text("max-size", "BYTES", "The largest upload that the checks make [default: 16777216]")
                 .value_parser(value_parser!(u64)),
             switch("chaos", "Add checks with random interruptions and concurrent requests"),
+            switch("no-downloads", "Do not compare stored bytes by GET"),
             text("only", "PATTERN", "Run only checks whose names contain this; * for any characters")
                 .action(ArgAction::Append),
             text("seed", "NUMBER", "The seed of random values [default: random]")
@@ -203,6 +204,7 @@ fn options(matches: &ArgMatches, endpoint: Url) -> Options {
         options.interop_version = *version;
     }
     options.chaos = matches.get_flag("chaos");
+    options.downloads = !matches.get_flag("no-downloads");
     options.seed = matches
         .get_one("seed")
         .copied()

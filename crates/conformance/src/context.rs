@@ -176,6 +176,9 @@ impl Context {
 
     /// Downloads a complete upload, if the server offers that. Downloads are no part of tus.
     pub(crate) async fn download(&self, url: &Url) -> CheckResult<Option<Vec<u8>>> {
+        if !self.options.downloads {
+            return Ok(None);
+        }
         let response = self.send(self.tus("GET", url)).await?;
         Ok((response.status == 200).then_some(response.body))
     }

@@ -42,6 +42,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Adds checks with random interruptions and concurrency.
     pub chaos: bool,
+    /// Compares the stored bytes by GET, where the server supports it.
+    pub downloads: bool,
     /// The seed of random values.
     pub seed: u64,
     /// Checks that run at the same time.
@@ -69,6 +71,7 @@ impl Options {
             interop_version: InteropVersion::Newest,
             only: Vec::new(),
             chaos: false,
+            downloads: true,
             seed: 0,
             concurrency: 4,
             timeout: Duration::from_secs(10),

@@ -97,6 +97,9 @@ pub async fn run(
                 Some(outcome) => {
                     observe(&outcome);
                     outcomes.push(outcome);
+                    if client.has_lost_server() {
+                        stop.cancel();
+                    }
                 }
                 None => break,
             },

@@ -15,11 +15,36 @@ use crate::{app, log, proxy_doctor};
 ///
 /// It is not `async`: rustc would then compile all that it awaits a second time, in the program.
 pub fn run() -> ExitCode {
+    #[cfg(feature = "conformance")]
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|name| name == "conformance")
+    {
+        return conformance();
+    }
     match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(loaded, options)) => run_command(*loaded, *options),
         Err(failure) => fail(&failure),
     }
+}
+
+/// `landfall conformance`, whose arguments are no settings.
+#[cfg(feature = "conformance")]
+fn conformance() -> ExitCode {
+    let command = landfall_conformance::cli::command().bin_name("landfall conformance");
+    let matches = match command.try_get_matches_from(std::env::args_os().skip(1)) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // The exit code remains if the output is closed.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    block_on(async {
+        let status = landfall_conformance::cli::run(&matches, io::stdout()).await?;
+        Ok(ExitCode::from(status.code()))
+    })
 }
 
 fn run_command(loaded: Loaded, options: Options) -> ExitCode {

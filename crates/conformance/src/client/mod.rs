@@ -10,12 +10,13 @@ mod transcript;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
 use url::{Host, Url};
@@ -26,6 +27,9 @@ pub(crate) use self::response::Response;
 pub(crate) use self::transcript::Transcript;
 use crate::check::Finding;
 use crate::cleanup::Cleanup;
+
+/// Between attempts to reach a server that may be restarting.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// A reason why there is no response.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,8 @@ struct Shared {
     timeout: Duration,
     tls: Option<TlsConnector>,
     cleanup: Arc<Cleanup>,
+    /// The server was there, and could not be reached again.
+    is_lost: AtomicBool,
 }
 
 /// A client for the requests of one check. Clones share the transcript.
@@ -75,6 +81,8 @@ struct Shared {
 pub(crate) struct Client {
     shared: Arc<Shared>,
     transcript: Arc<Transcript>,
+    /// Waits for a server that restarts.
+    waits: bool,
 }
 
 impl Client {
@@ -93,17 +101,25 @@ impl Client {
                 timeout,
                 tls,
                 cleanup,
+                is_lost: AtomicBool::new(false),
             }),
             transcript: Arc::default(),
+            waits: false,
         })
     }
 
-    /// Returns a client with an empty transcript.
+    /// Returns a client with an empty transcript, which waits for the server if it restarts.
     pub(crate) fn fresh(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
             transcript: Arc::default(),
+            waits: true,
         }
+    }
+
+    /// Returns whether a check could not reach the server within the timeout.
+    pub(crate) fn has_lost_server(&self) -> bool {
+        self.shared.is_lost.load(Ordering::Relaxed)
     }
 
     pub(crate) fn transcript(&self) -> &Transcript {
@@ -133,7 +149,13 @@ impl Client {
     /// Opens a connection to the host of a URL.
     pub(crate) async fn connect(&self, url: &Url) -> Result<Connection, ClientError> {
         let stream = async {
-            let stream = open(url).await.map_err(ClientError::Connect)?;
+            let stream = loop {
+                match open(url).await {
+                    Ok(stream) => break stream,
+                    Err(_) if self.waits => sleep(RETRY_DELAY).await,
+                    Err(error) => return Err(ClientError::Connect(error)),
+                }
+            };
             match (&self.shared.tls, url.scheme()) {
                 (Some(tls), "https") => {
                     let host = url.host_str().unwrap_or_default();
@@ -147,8 +169,10 @@ impl Client {
             }
         };
         let stream = timeout(self.shared.timeout, stream).await;
-        let stream =
-            stream.unwrap_or_else(|_| Err(ClientError::Connect(io::ErrorKind::TimedOut.into())))?;
+        let stream = stream.unwrap_or_else(|_| {
+            self.shared.is_lost.store(self.waits, Ordering::Relaxed);
+            Err(ClientError::Connect(io::ErrorKind::TimedOut.into()))
+        })?;
         Ok(Connection::new(stream, self.clone()))
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use landfall_conformance::Level;
 use landfall_conformance::cli::{Status, command, run};
 
 use crate::reference::{Mutant, Reference};
@@ -136,4 +137,25 @@ async fn uploads_require_their_credentials_and_metadata() {
     assert_eq!(server.uploads(), 0);
     let (status, _) = call(&[url, "--only", "tus/metadata/is-returned"]).await;
     assert_eq!(status, Status::NotConformant);
+}
+
+#[test]
+fn documentation_counts_the_checks() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/conformance.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for group in landfall_conformance::groups() {
+        let count = |level| {
+            group
+                .checks
+                .iter()
+                .filter(|check| check.level == level)
+                .count()
+        };
+        let [must, should, may] = [Level::Must, Level::Should, Level::May].map(count);
+        let row = format!("| {} | {must} | {should} | {may} |", group.title);
+        assert!(
+            page.contains(&row),
+            "docs/conformance.md lacks the row {row}"
+        );
+    }
 }

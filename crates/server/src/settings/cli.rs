@@ -335,6 +335,8 @@ pub(super) fn command(short: bool) -> Command {
                         .defer(|command| with_settings(command, Subcommand::ConfigShow, false)),
                     Command::new("sample").about("Print a configuration file with all settings as comments"),
                 ]),
+            #[cfg(feature = "conformance")]
+            landfall_conformance::cli::command(),
             Command::new("version").about("Print the version"),
             Command::new("completions")
                 .about("Print a shell completion script")

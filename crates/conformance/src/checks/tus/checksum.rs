@@ -78,12 +78,9 @@ pub(super) fn value(name: &str, data: &[u8]) -> CheckResult<String> {
 }
 
 fn listed(c: &Context, name: &str) -> CheckResult {
-    match c
-        .server
-        .checksum_algorithms
-        .iter()
-        .any(|listed| listed == name)
-    {
+    let mut names = c.server.checksum_algorithms.iter();
+    // Every server with the extension supports sha1.
+    match name == "sha1" || names.any(|listed| listed == name) {
         true => Ok(()),
         false => Err(Finding::skipped(format!("the server does not list {name}"))),
     }

@@ -150,6 +150,9 @@ async fn errors_end(c: &Context) -> CheckResult {
 
 /// Returns the response to GET, if the server has downloads.
 async fn get(c: &Context, request: Request) -> CheckResult<Response> {
+    if !c.options.downloads {
+        return Err(Finding::skipped("downloads are not used"));
+    }
     let response = c.send(request).await?;
     match response.is_success() {
         true => Ok(response),

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use url::Url;
 
 use crate::check::{CheckResult, checks, ensure};
-use crate::context::{Context, test_data};
+use crate::context::Context;
 
 const METADATA: &str = "Creation, Headers, Upload-Metadata";
 
@@ -28,7 +28,7 @@ checks! {
     must "tus/metadata/after-data", METADATA,
         "HEAD returns the metadata also when data is stored." => after_data;
     should "tus/metadata/is-returned-exactly", METADATA,
-        "The value is that of the creation, byte for byte." => exactly("zebra eg==,alpha YQ==,m");
+        "The value is that of the creation, byte for byte." => exactly("zebra eg==,alpha YQ==,m bQ==");
     should "tus/metadata/key-with-punctuation", METADATA,
         "Keys are ASCII without spaces and commas: other characters are allowed." => returned("my-key_1.x/y dmFsdWU=");
     may "tus/metadata/absent-without-metadata", METADATA,
@@ -85,7 +85,7 @@ async fn bytes_are_returned(c: &Context, value: &[u8]) -> CheckResult {
 }
 
 async fn long_value(c: &Context) -> CheckResult {
-    bytes_are_returned(c, &test_data(2000)).await
+    bytes_are_returned(c, &[b'x'; 2000]).await
 }
 
 async fn after_data(c: &Context) -> CheckResult {
@@ -136,7 +136,8 @@ async fn values_cannot_add_fields(c: &Context) -> CheckResult {
     }
     let url = c.location(&response)?;
     c.append(&url, 0, b"hello").await?;
-    for method in ["HEAD", "GET"] {
+    let methods = ["HEAD", "GET"].into_iter();
+    for method in methods.take(1 + usize::from(c.options.downloads)) {
         c.send(c.tus(method, &url))
             .await?
             .expect_absent("X-Injected")?;
