@@ -119,7 +119,7 @@ async fn discover(client: &Client, options: &Options) -> Result<Capabilities, Cl
     let request = Request::new("OPTIONS", &options.endpoint);
     let mut server = Capabilities::from_options(&client.send(&request).await?);
     if !server.protocols.contains(&Protocol::Draft) {
-        // tusd shows the limits only to clients of a version that it accepts, of which 6 is the newest.
+        // tusd shows the limits only to clients of a version that it accepts. Its newest is 6.
         let request = request.field("Upload-Draft-Interop-Version", 6);
         let limits = client.send(&request).await?;
         let shown = Capabilities::from_options(&limits).protocols;
@@ -170,13 +170,12 @@ async fn run_check(
 }
 
 fn requirements(group: &Group, context: &Context) -> CheckResult {
-    let needs = group.needs.iter().chain(context.check.needs);
-    let mut missing = needs.filter(|need| !context.server.has(**need));
-    let Some(need) = missing.next() else {
+    let mut needs = group.needs.iter().chain(context.check.needs);
+    let Some(missing) = needs.find(|need| !context.server.has(**need)) else {
         return Ok(());
     };
-    let text = format!("the server does not offer {}", need.name());
-    Err(match context.options.expected.contains(need) {
+    let text = format!("the server does not offer {}", missing.name());
+    Err(match context.options.expected.contains(missing) {
         true => Finding::Failed(text),
         false => Finding::Skipped(text),
     })

@@ -80,7 +80,7 @@ async fn not_by_length(d: &Draft<'_>) -> CheckResult {
     let url = d.create_for(&data).await?;
     let response = d.part(&url, 0, &data).await?;
     if d.is_complete(&response)? == Some(true) {
-        // A server may complete an upload early, and says so.
+        // A server may complete an upload early, if its response states that.
         return Ok(());
     }
     d.expect_incomplete(&url).await?;

@@ -182,7 +182,7 @@ async fn head_during_an_append(d: &Draft<'_>) -> CheckResult {
 
 async fn head_during_a_creation(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let (_started, url) = d.announced(&data, d.unit(), true).await?;
+    let (_started, url) = d.create_announced(&data, d.unit(), true).await?;
     sleep(SETTLE).await;
     d.resume(&url, &data).await
 }

@@ -34,7 +34,7 @@ draft_checks! {
     should "draft/creation/empty-whole-is-complete", CREATION,
         "Empty content with Upload-Complete: ?1 is an empty upload, which is complete." => empty_whole;
     may "draft/creation/put", CREATION,
-        "An upload is created by PUT." => put;
+        "An upload is created by PUT." => by_put;
     may "draft/creation/put-of-a-whole", CREATION,
         "A whole upload is sent by PUT." => put_whole;
     should "draft/creation/content-types", CREATION,
@@ -166,7 +166,7 @@ async fn empty_whole(d: &Draft<'_>) -> CheckResult {
     d.expect_flag(&response, true)
 }
 
-async fn put(d: &Draft<'_>) -> CheckResult {
+async fn by_put(d: &Draft<'_>) -> CheckResult {
     let mut request = d.creation(b"", false);
     request.method = "PUT".to_owned();
     let url = d.created(request).await?;

@@ -19,7 +19,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(300);
 
 draft_checks! {
     should "draft/interim/announces-the-upload", CREATION,
-        "A 104 with Location announces the upload before its content is complete." => announces;
+        "A 104 with Location announces the upload before its content is complete." => is_announced;
     must "draft/interim/has-limits", CREATION, [8..],
         "The 104 with Location has Upload-Limit if there are limits." => has_limits;
     must "draft/interim/location-is-the-upload", CREATION,
@@ -48,12 +48,12 @@ draft_checks! {
         "HEAD and DELETE of an upload get no 104." => head_and_delete;
 }
 
-async fn announces(d: &Draft<'_>) -> CheckResult {
+async fn is_announced(d: &Draft<'_>) -> CheckResult {
     if d.dialect.named.is_none() {
         return Err(Finding::skipped("the requests name no version"));
     }
     let data = d.data(2)?;
-    match d.announced(&data, d.unit(), true).await {
+    match d.create_announced(&data, d.unit(), true).await {
         Err(Finding::Skipped(_)) => Err(Finding::failed(format!(
             "there is no 104 with Location within {INTERIM:?}"
         ))),
@@ -63,7 +63,7 @@ async fn announces(d: &Draft<'_>) -> CheckResult {
 
 async fn has_limits(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let (started, _) = d.announced(&data, d.unit(), true).await?;
+    let (started, _) = d.create_announced(&data, d.unit(), true).await?;
     let named = started
         .interim
         .iter()
@@ -78,7 +78,7 @@ async fn has_limits(d: &Draft<'_>) -> CheckResult {
 
 async fn location_is_the_upload(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let (started, url) = d.announced(&data, d.unit(), true).await?;
+    let (started, url) = d.create_announced(&data, d.unit(), true).await?;
     started.connection.close();
     let state = d.expect_incomplete(&url).await?;
     ensure!(
@@ -92,7 +92,7 @@ async fn location_is_the_upload(d: &Draft<'_>) -> CheckResult {
 
 async fn same_location(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let (mut started, url) = d.announced(&data, d.unit(), false).await?;
+    let (mut started, url) = d.create_announced(&data, d.unit(), false).await?;
     started.connection.write(&data[d.unit()..]).await?;
     let response = started.connection.response().await?;
     let last = d.context.location(&response)?;
@@ -125,10 +125,10 @@ async fn progress(connection: &mut Connection, content: &[u8]) -> CheckResult<Ve
     Ok(interim)
 }
 
-/// Starts a creation with much content, of which the last byte is not sent.
+/// Starts a creation with much content, and does not send its last byte.
 async fn creation_in_progress(d: &Draft<'_>) -> CheckResult<(Url, Connection, Vec<Response>)> {
     let data = d.sized(PROGRESS_BYTES)?;
-    let (mut started, url) = d.announced(&data, 0, true).await?;
+    let (mut started, url) = d.create_announced(&data, 0, true).await?;
     let content = &data[..data.len() - 1];
     let mut interim = started.interim;
     interim.extend(progress(&mut started.connection, content).await?);
@@ -202,7 +202,7 @@ async fn append_without_version(d: &Draft<'_>) -> CheckResult {
 
 async fn no_content_fields(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let (started, _) = d.announced(&data, d.unit(), true).await?;
+    let (started, _) = d.create_announced(&data, d.unit(), true).await?;
     for head in &started.interim {
         head.expect_absent("Content-Length")?;
         head.expect_absent("Transfer-Encoding")?;
@@ -222,7 +222,7 @@ async fn none_for_http_1_0(d: &Draft<'_>) -> CheckResult {
 
 async fn next_response(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let (mut started, url) = d.announced(&data, d.unit(), false).await?;
+    let (mut started, url) = d.create_announced(&data, d.unit(), false).await?;
     started.connection.write(&data[d.unit()..]).await?;
     let response = started.connection.response().await?;
     response.expect_success()?;

@@ -10,13 +10,13 @@ use crate::client::{Connection, Content, chunk};
 
 draft_checks! {
     must "draft/interruption/closed-append-can-be-resumed", OFFSET,
-        "After an append whose connection was closed, the upload is completed at the offset of HEAD." => resumable(Cut::Close, Framing::Length);
+        "After an append whose connection was closed, the upload is completed at the offset of HEAD." => resumable(Disconnect::Close, Framing::Length);
     must "draft/interruption/reset-append-can-be-resumed", OFFSET,
-        "After an append whose connection was reset, the upload is completed at the offset of HEAD." => resumable(Cut::Reset, Framing::Length);
+        "After an append whose connection was reset, the upload is completed at the offset of HEAD." => resumable(Disconnect::Reset, Framing::Length);
     must "draft/interruption/half-closed-append-can-be-resumed", OFFSET,
-        "After an append whose sending half was closed, the upload is completed at the offset of HEAD." => resumable(Cut::HalfClose, Framing::Length);
+        "After an append whose sending half was closed, the upload is completed at the offset of HEAD." => resumable(Disconnect::HalfClose, Framing::Length);
     must "draft/interruption/cut-chunks-can-be-resumed", OFFSET,
-        "After chunks without the last one, the upload is completed at the offset of HEAD." => resumable(Cut::Close, Framing::Chunks);
+        "After chunks without the last one, the upload is completed at the offset of HEAD." => resumable(Disconnect::Close, Framing::Chunks);
     must "draft/interruption/cut-append-does-not-complete", COMPLETENESS,
         "The last append does not complete the upload if its content is cut." => not_complete(Framing::Length);
     must "draft/interruption/cut-chunks-do-not-complete", COMPLETENESS,
@@ -28,9 +28,9 @@ draft_checks! {
     must "draft/interruption/offset-does-not-decrease", OFFSET,
         "The offset does not decrease from one interruption to the next." => does_not_decrease;
     must "draft/interruption/cut-creation-can-be-resumed", CREATION,
-        "After a creation that was cut, the upload is completed at the Location of the 104." => creation_resumable(Cut::Close);
+        "After a creation that was cut, the upload is completed at the Location of the 104." => creation_resumable(Disconnect::Close);
     must "draft/interruption/reset-creation-can-be-resumed", CREATION,
-        "After a creation that was reset, the upload is completed at the Location of the 104." => creation_resumable(Cut::Reset);
+        "After a creation that was reset, the upload is completed at the Location of the 104." => creation_resumable(Disconnect::Reset);
     must "draft/interruption/cut-creation-does-not-complete", COMPLETENESS,
         "A creation whose content is cut does not complete the upload." => creation_not_complete;
     should "draft/interruption/bytes-of-a-cut-creation-are-kept", CREATION,
@@ -42,7 +42,7 @@ draft_checks! {
 }
 
 #[derive(Clone, Copy)]
-enum Cut {
+enum Disconnect {
     Close,
     Reset,
     HalfClose,
@@ -54,12 +54,12 @@ enum Framing {
     Chunks,
 }
 
-async fn cut(connection: Connection, cut: Cut) {
+async fn cut(connection: Connection, cut: Disconnect) {
     let mut connection = connection;
     match cut {
-        Cut::Close => connection.close(),
-        Cut::Reset => connection.reset(),
-        Cut::HalfClose => {
+        Disconnect::Close => connection.close(),
+        Disconnect::Reset => connection.reset(),
+        Disconnect::HalfClose => {
             // An error means that the connection has ended already.
             let _ = connection.half_close().await;
             sleep(SETTLE).await;
@@ -68,7 +68,11 @@ async fn cut(connection: Connection, cut: Cut) {
 }
 
 /// Sends the last append of three units, whose first is stored, and cuts it after one more.
-async fn interrupted(d: &Draft<'_>, how: Cut, framing: Framing) -> CheckResult<(Url, Vec<u8>)> {
+async fn interrupted(
+    d: &Draft<'_>,
+    how: Disconnect,
+    framing: Framing,
+) -> CheckResult<(Url, Vec<u8>)> {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_with(&data, unit).await?;
     let request = d.append(&url, unit, b"", true);
@@ -98,14 +102,14 @@ async fn expect_range(d: &Draft<'_>, url: &Url, from: usize, to: usize) -> Check
     Ok(offset)
 }
 
-async fn resumable(d: &Draft<'_>, how: Cut, framing: Framing) -> CheckResult {
+async fn resumable(d: &Draft<'_>, how: Disconnect, framing: Framing) -> CheckResult {
     let (url, data) = interrupted(d, how, framing).await?;
     expect_range(d, &url, d.unit(), 2 * d.unit()).await?;
     d.resume(&url, &data).await
 }
 
 async fn not_complete(d: &Draft<'_>, framing: Framing) -> CheckResult {
-    let (url, _) = interrupted(d, Cut::Close, framing).await?;
+    let (url, _) = interrupted(d, Disconnect::Close, framing).await?;
     d.expect_incomplete(&url).await?;
     Ok(())
 }
@@ -124,7 +128,7 @@ async fn missing_last_chunk(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn bytes_are_kept(d: &Draft<'_>) -> CheckResult {
-    let (url, _) = interrupted(d, Cut::Close, Framing::Length).await?;
+    let (url, _) = interrupted(d, Disconnect::Close, Framing::Length).await?;
     let offset = expect_range(d, &url, d.unit(), 2 * d.unit()).await?;
     ensure!(offset > d.unit() as u64, "no byte of the append is kept");
     Ok(())
@@ -147,28 +151,28 @@ async fn does_not_decrease(d: &Draft<'_>) -> CheckResult {
     d.resume(&url, &data).await
 }
 
-async fn interrupted_creation(d: &Draft<'_>, how: Cut) -> CheckResult<(Url, Vec<u8>)> {
+async fn interrupted_creation(d: &Draft<'_>, how: Disconnect) -> CheckResult<(Url, Vec<u8>)> {
     let data = d.data(2)?;
-    let (started, url) = d.announced(&data, d.unit(), true).await?;
+    let (started, url) = d.create_announced(&data, d.unit(), true).await?;
     sleep(SETTLE).await;
     cut(started.connection, how).await;
     Ok((url, data))
 }
 
-async fn creation_resumable(d: &Draft<'_>, how: Cut) -> CheckResult {
+async fn creation_resumable(d: &Draft<'_>, how: Disconnect) -> CheckResult {
     let (url, data) = interrupted_creation(d, how).await?;
     expect_range(d, &url, 0, d.unit()).await?;
     d.resume(&url, &data).await
 }
 
 async fn creation_not_complete(d: &Draft<'_>) -> CheckResult {
-    let (url, _) = interrupted_creation(d, Cut::Close).await?;
+    let (url, _) = interrupted_creation(d, Disconnect::Close).await?;
     d.expect_incomplete(&url).await?;
     Ok(())
 }
 
 async fn creation_bytes_are_kept(d: &Draft<'_>) -> CheckResult {
-    let (url, _) = interrupted_creation(d, Cut::Close).await?;
+    let (url, _) = interrupted_creation(d, Disconnect::Close).await?;
     let offset = expect_range(d, &url, 0, d.unit()).await?;
     ensure!(offset > 0, "no byte of the creation is kept");
     Ok(())

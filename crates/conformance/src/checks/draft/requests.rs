@@ -34,7 +34,7 @@ pub(super) struct State {
 }
 
 /// A connection whose request is not complete.
-pub(super) struct Started {
+pub(super) struct PendingRequest {
     pub(super) connection: Connection,
     /// The interim responses so far.
     pub(super) interim: Vec<Response>,
@@ -200,7 +200,7 @@ impl<'a> Draft<'a> {
         self.expect_state_if_there(url, data.len()).await
     }
 
-    /// Sends HEAD. A server that is not ready yet says so by 429 or 503, and gets some more attempts.
+    /// Sends HEAD. A server that is not ready yet responds with 429 or 503, and gets some more attempts.
     pub(super) async fn inspect(&self, url: &Url) -> CheckResult<Response> {
         let mut response = self.send(self.request("HEAD", url)).await?;
         for _ in 0..HEAD_RETRIES {
@@ -303,14 +303,14 @@ impl<'a> Draft<'a> {
         Ok(connection)
     }
 
-    /// Starts a creation with the whole data, of which it sends the first bytes, and waits for a 104 with
+    /// Starts a creation with the whole data, sends its first bytes, and waits for a 104 with
     /// `Location`. Skips the check if there is none.
-    pub(super) async fn announced(
+    pub(super) async fn create_announced(
         &self,
         data: &[u8],
         sent: usize,
         is_last: bool,
-    ) -> CheckResult<(Started, Url)> {
+    ) -> CheckResult<(PendingRequest, Url)> {
         let request = self
             .creation(b"", is_last)
             .field("Upload-Length", data.len());
@@ -331,7 +331,7 @@ impl<'a> Draft<'a> {
             interim.push(head);
             if let Some(url) = url {
                 let url = url.map_err(|error| Finding::failed(format!("Location: {error}")))?;
-                let started = Started {
+                let started = PendingRequest {
                     connection,
                     interim,
                 };

@@ -50,7 +50,7 @@ async fn no_104(d: &Draft<'_>, version: Option<&str>) -> CheckResult {
 
 async fn has_the_version(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let (mut started, _) = d.announced(&data, d.unit(), true).await?;
+    let (mut started, _) = d.create_announced(&data, d.unit(), true).await?;
     started.connection.write(&data[d.unit()..]).await?;
     let response = started.connection.response().await?;
     let named = d.dialect.named.map(|version| version.to_string());

@@ -1,5 +1,6 @@
 //! The checks of the draft, tested on a reference server and its faults.
 
+mod content;
 mod http;
 mod mutant;
 mod reference;
