@@ -50,6 +50,10 @@ class Service:
         pid = self.process.pid
         return proc.cpu_seconds(proc.tree(pid)) + proc.ended_cpu_seconds(pid)
 
+    def memory_kib(self):
+        """Resident memory."""
+        return proc.memory_kib(proc.tree(self.process.pid), "VmRSS")
+
     def stop(self):
         """Kills it, since nothing of it is kept, and removes its folder."""
         if self.process:

@@ -2,9 +2,14 @@
 //! over one connection, CONCURRENCY at a time: the creation without content, and all of it in one PATCH if
 //! BYTES is more than 1 MiB, or else the creation with content. The certificate is DER, for `localhost`.
 //! HTTP3_CONGESTION=bbr in the environment replaces cubic.
+//!
+//! `http3 hold ADDRESS PATH CERTIFICATE CONNECTIONS STREAMS BYTES` opens CONNECTIONS, each with STREAMS uploads
+//! of 1 MiB, sends BYTES of each and then nothing. It prints `ready`, and ends with its input.
+
+mod hold;
 
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -32,16 +37,24 @@ fn main() -> Result<(), Failure> {
 
 async fn run() -> Result<(), Failure> {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let [address, path, certificate, count, bytes, concurrency] = &given[..] else {
-        return Err("http3 ADDRESS PATH CERTIFICATE COUNT BYTES CONCURRENCY".into());
+    let is_held = given.first().is_some_and(|first| first == "hold");
+    let [address, path, certificate, numbers @ ..] = &given[usize::from(is_held)..] else {
+        return Err("http3 [hold] ADDRESS PATH CERTIFICATE NUMBER NUMBER NUMBER".into());
     };
-    let (count, bytes) = (count.parse()?, bytes.parse()?);
-    let connection = connect(address.parse()?, std::fs::read(certificate)?).await?;
+    let (address, endpoint) = (address.parse()?, endpoint(certificate)?);
+    let numbers: Result<Vec<usize>, _> = numbers.iter().map(|number| number.parse()).collect();
+    let [count, bytes, concurrency] = numbers?[..] else {
+        return Err("three numbers are needed".into());
+    };
+    if is_held {
+        return hold::hold(&endpoint, address, path, [count, bytes, concurrency]).await;
+    }
+    let connection = endpoint.connect(address, "localhost")?.await?;
     let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(connection)).await?;
     let driving = tokio::spawn(async move { driver.wait_idle().await });
     let sent = Arc::new(AtomicUsize::new(0));
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..concurrency.parse()? {
+    for _ in 0..concurrency {
         let (sent, sender, path) = (sent.clone(), sender.clone(), path.clone());
         workers.spawn(async move {
             while sent.fetch_add(1, Relaxed) < count {
@@ -58,9 +71,9 @@ async fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn connect(address: SocketAddr, certificate: Vec<u8>) -> Result<quinn::Connection, Failure> {
+fn endpoint(certificate: &str) -> Result<Endpoint, Failure> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.into())?;
+    roots.add(std::fs::read(certificate)?.into())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -76,8 +89,9 @@ async fn connect(address: SocketAddr, certificate: Vec<u8>) -> Result<quinn::Con
         transport.congestion_controller_factory(Arc::new(BbrConfig::default()));
     }
     config.transport_config(Arc::new(transport));
-    let endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into())?;
-    Ok(endpoint.connect_with(config, address, "localhost")?.await?)
+    let mut endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into())?;
+    endpoint.set_default_client_config(config);
+    Ok(endpoint)
 }
 
 async fn upload(

@@ -14,10 +14,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use landfall_http::read_authorities;
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,9 +40,7 @@ impl Client {
         tcp.enforce_http(false);
         let builder = HttpsConnectorBuilder::new();
         let builder = match authorities {
-            Some(path) => builder.with_tls_config(
-                trust(path).map_err(|reason| format!("{}: {reason}", path.display()))?,
-            ),
+            Some(path) => builder.with_tls_config(trust(path)?),
             None => builder
                 .with_provider_and_native_roots(ring::default_provider())
                 .map_err(|error| format!("cannot read the authorities of the system: {error}"))?,
@@ -62,12 +60,7 @@ impl Client {
 }
 
 fn trust(path: &Path) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
-    for certificate in found {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
+    let roots = read_authorities(path).map_err(|error| error.to_string())?;
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;

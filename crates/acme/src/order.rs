@@ -63,7 +63,7 @@ impl Orders<'_> {
         Ok(account)
     }
 
-    /// Obtains a certificate, and returns its chain and key in PEM.
+    /// Obtains a certificate, and returns its chain and key in PEM. Its challenges remain.
     pub(crate) async fn order(
         &self,
         stored: &Stored,
@@ -90,11 +90,7 @@ impl Orders<'_> {
             }
         }
         let mut order = order?;
-        let validated = self.validate(&mut order, method).await;
-        if let Err(error) = self.publish(&[]).await {
-            tracing::warn!(%error, "failed to remove ACME challenges; the next order replaces them");
-        }
-        validated?;
+        self.validate(&mut order, method).await?;
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&POLL).await?;
         // The key last, so that a torn file is not usable.
@@ -131,7 +127,7 @@ impl Orders<'_> {
         }
     }
 
-    async fn publish(&self, challenges: &[Challenge]) -> Result<(), OrderError> {
+    pub(crate) async fn publish(&self, challenges: &[Challenge]) -> Result<(), OrderError> {
         let replaced = self.challenges.replace(challenges);
         replaced.map_err(OrderError::Protocol)?;
         Ok(self.store.put_challenges(challenges).await?)

@@ -222,8 +222,9 @@ impl<'a> Renewal<'a> {
         let orders = self.orders();
         let order = orders.order(stored, &settings.names, method, replaces);
         let ordered = timeout(ORDER_TIMEOUT, order).await;
-        // One that timed out has not removed its own.
-        let _ = self.acme.challenges.replace(&[]);
+        if let Err(error) = orders.publish(&[]).await {
+            tracing::warn!(%error, "failed to remove ACME challenges; the next order replaces them");
+        }
         let ordered = match ordered.unwrap_or(Err(OrderError::Timeout)) {
             Ok(pem) => self.store(&pem).await,
             Err(error) => Err(error),

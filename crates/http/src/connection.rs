@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use http::Request;
+use http::header::{ALT_SVC, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderMap, Request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -177,6 +178,19 @@ impl ConnectionShared {
                 .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
         }
         Ok(())
+    }
+
+    pub(super) fn add_tls_fields(&self, fields: &mut HeaderMap) {
+        if !self.info.tls {
+            return;
+        }
+        if let Some(hsts) = &self.server.limits.hsts {
+            let field = fields.entry(STRICT_TRANSPORT_SECURITY);
+            field.or_insert_with(|| hsts.clone());
+        }
+        if let Some(alt_svc) = self.server.alt_svc.get() {
+            fields.insert(ALT_SVC, alt_svc.clone());
+        }
     }
 
     pub(super) fn has_announcement(&self) -> bool {

@@ -69,6 +69,6 @@ pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;
 pub use tls::{
     CertificateFiles, CertificateSummary, ChallengeCertificate, ChallengeCertificates, ClientAuth,
-    ClientCertificate, Tls, TlsConfig, TlsError, TlsFiles, TlsMode,
+    ClientCertificate, Tls, TlsConfig, TlsError, TlsFiles, TlsMode, read_authorities,
 };
 pub use uploads::{OtherBody, OtherResponse, Route, Routes, respond, serve_uploads};

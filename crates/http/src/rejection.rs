@@ -1,6 +1,8 @@
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
+
+use super::connection::ConnectionShared;
 
 /// A response to a request that must not reach the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +21,7 @@ impl HttpRejection {
         }
     }
 
-    fn has_retry_after(self) -> bool {
-        matches!(
-            self.status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        )
-    }
-
-    pub(super) fn response(self) -> Response<Bytes> {
+    pub(super) fn response(self, shared: &ConnectionShared) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -34,24 +29,28 @@ impl HttpRejection {
         headers.insert(CONTENT_TYPE, fixed("text/plain; charset=utf-8"));
         // A cache must not serve this response to others.
         headers.insert(CACHE_CONTROL, fixed("no-store"));
-        if self.has_retry_after() {
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
             headers.insert(RETRY_AFTER, fixed("1"));
         }
         headers.insert(CONNECTION, fixed("close"));
+        shared.add_tls_fields(headers);
         response
     }
 
-    pub(super) fn to_http1(self) -> Vec<u8> {
-        let waits = self.has_retry_after();
-        let retry_after = if waits { "retry-after: 1\r\n" } else { "" };
-        format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
-             cache-control: no-store\r\n{retry_after}connection: close\r\n\r\n{}\n",
-            self.status.as_str(),
-            self.status.canonical_reason().unwrap_or_default(),
-            self.reason.len() + 1,
-            self.reason,
-        )
-        .into_bytes()
+    pub(super) fn to_http1(self, shared: &ConnectionShared) -> Vec<u8> {
+        let (mut parts, text) = self.response(shared).into_parts();
+        parts.headers.insert(CONTENT_LENGTH, text.len().into());
+        let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
+        for (name, value) in &parts.headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&text);
+        bytes
     }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{ALT_SVC, CONNECTION, EXPECT, HOST, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, EXPECT, HOST};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use landfall::service::InterimSender;
@@ -24,7 +24,6 @@ use super::rejection::HttpRejection;
 use super::request_head::same_host;
 use super::stats::NetStats;
 use super::stream::task;
-use super::timeouts::ServerShared;
 
 /// The service that [`serve`](super::serve) calls.
 pub trait HttpService:
@@ -252,7 +251,7 @@ impl<S: HttpService> Future for ResponseFuture<S> {
                 }
                 State::Rejected(rejection) => {
                     let guard = take_guard(&mut me.guard);
-                    let mut response = rejection.response();
+                    let mut response = rejection.response(&guard.shared);
                     if guard.is_multiplexed {
                         response.headers_mut().remove(CONNECTION);
                     }
@@ -289,9 +288,7 @@ fn take_guard(guard: &mut Option<RequestGuard>) -> RequestGuard {
 }
 
 fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Response<OutgoingBody<B>> {
-    if guard.shared.info.tls {
-        add_tls_fields(response.headers_mut(), &guard.shared.server);
-    }
+    guard.shared.add_tls_fields(response.headers_mut());
     if !guard.is_multiplexed {
         guard.shared.responded.store(true, Relaxed);
         if let Some(queue) = guard.shared.interim.get() {
@@ -308,14 +305,4 @@ fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Respons
         None
     };
     response.map(|body| OutgoingBody::service(body, guard, stream))
-}
-
-fn add_tls_fields(fields: &mut HeaderMap, server: &ServerShared) {
-    if let Some(hsts) = &server.limits.hsts {
-        let field = fields.entry(STRICT_TRANSPORT_SECURITY);
-        field.or_insert_with(|| hsts.clone());
-    }
-    if let Some(alt_svc) = server.alt_svc.get() {
-        fields.insert(ALT_SVC, alt_svc.clone());
-    }
 }

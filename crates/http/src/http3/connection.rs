@@ -1,10 +1,9 @@
 //! A connection of HTTP/3.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use h3::error::Code;
@@ -37,6 +36,9 @@ const SEND_WINDOW: u64 = 1 << 20;
 
 /// Control streams and those of QPACK, and some of unknown types.
 const UNIDIRECTIONAL_STREAMS: u32 = 8;
+
+/// If more streams are reset before their request has arrived, the connection is closed (RFC 9114 section 10.5).
+const MAX_EMPTY_STREAMS: u32 = 1000;
 
 /// What a connection is served with.
 pub(crate) struct ConnectionContext<S> {
@@ -99,11 +101,15 @@ pub(crate) async fn serve_connection<S: HttpService>(
         },
         permit: Arc::new(permit),
     };
-    let supervised = Supervised {
-        requests: Box::pin(requests.serve()),
-        shared,
-    };
-    supervised.await;
+    task::supervise(
+        shared.activity.clone(),
+        Box::pin(requests.serve()),
+        |activity| {
+            let is_closing = shared.server.shutdown_phase() == ShutdownPhase::Closing;
+            is_closing || activity.action() == Some(TimeoutAction::Close)
+        },
+    )
+    .await;
     close(&connection, Code::H3_NO_ERROR);
 }
 
@@ -116,27 +122,7 @@ struct OpenConnection(Arc<ConnectionShared>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.activity.close();
         self.0.server.stats.open.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Ends with a timeout, and with the last phase of the shutdown.
-struct Supervised<F> {
-    requests: Pin<Box<F>>,
-    shared: Arc<ConnectionShared>,
-}
-
-impl<F: Future<Output = ()>> Future for Supervised<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.activity.register(cx.waker());
-        let is_closing = self.shared.server.shutdown_phase() == ShutdownPhase::Closing;
-        if is_closing || self.shared.activity.action() == Some(TimeoutAction::Close) {
-            return Poll::Ready(());
-        }
-        self.requests.as_mut().poll(cx)
     }
 }
 
@@ -165,6 +151,7 @@ impl<S: HttpService> Requests<S> {
         // A client may reset streams and open others before the service has noticed.
         let max = server.limits.max_streams.max(1) as usize;
         let permits = Arc::new(Semaphore::new(max));
+        let empty_streams = Arc::new(AtomicU32::new(0));
         let mut goes_away = false;
         loop {
             let must_go_away = || !goes_away && server.shutdown_phase() > ShutdownPhase::Running;
@@ -193,10 +180,16 @@ impl<S: HttpService> Requests<S> {
                 Err(error) => return tracing::debug!(%error, "connection ended"),
             };
             let quic = self.connection.clone();
-            let request = serve_request(resolver, self.service.clone(), quic, window.clone());
+            let service = self.service.clone();
+            let request = serve_request(resolver, service, quic.clone(), window.clone());
             let (permit, shared) = (self.permit.clone(), shared.clone());
+            let empty_streams = empty_streams.clone();
             task::spawn(server, async move {
-                request.await;
+                if !request.await && empty_streams.fetch_add(1, Relaxed) == MAX_EMPTY_STREAMS {
+                    let peer = quic.remote_address();
+                    tracing::warn!(%peer, "closed a connection with too many reset requests");
+                    close(&quic, Code::H3_EXCESSIVE_LOAD);
+                }
                 drop((stream_permit, permit));
                 // It may have been the last one before the connection goes away.
                 shared.activity.wake();

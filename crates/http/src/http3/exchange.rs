@@ -19,13 +19,13 @@ use crate::stream::response::respond;
 use crate::stream::window::ReceiveWindow;
 use crate::stream::{ReceiveHalf, SendHalf, StreamContent};
 
-/// Receives a request, lets the service respond, and sends the response.
+/// Receives a request, lets the service respond, and sends the response. Returns whether there was a request.
 pub(super) async fn serve_request<S: HttpService>(
     resolver: RequestResolver<QuicConnection, Bytes>,
     service: ConnectionService<S>,
     connection: quinn::Connection,
     window: Arc<ReceiveWindow>,
-) {
+) -> bool {
     let server = &service.shared.server;
     let limit = server.limits.header_timeout;
     let resolved = match limit.is_zero() {
@@ -34,13 +34,16 @@ pub(super) async fn serve_request<S: HttpService>(
             Ok(resolved) => resolved,
             Err(_) => {
                 NetStats::add(&server.stats.header_timeouts, 1);
-                return;
+                return false;
             }
         },
     };
     let (head, stream) = match resolved {
         Ok(resolved) => resolved,
-        Err(error) => return tracing::debug!(%error, "stream ended"),
+        Err(error) => {
+            tracing::debug!(%error, "stream ended");
+            return false;
+        }
     };
     let (sending, receiving) = stream.split();
     let (stats, peer) = (server.stats.clone(), connection.remote_address());
@@ -59,6 +62,7 @@ pub(super) async fn serve_request<S: HttpService>(
     if let Err(error) = respond(head, content, sending, &service, info).await {
         tracing::debug!(%error, "stream ended");
     }
+    true
 }
 
 struct Receiving(RequestStream<quic::RecvStream, Bytes>, Arc<NetStats>);

@@ -111,6 +111,18 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_bytes_have_the_same_outcome_in_pieces(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            cut in 0_usize..200,
+        ) {
+            let (mut whole, mut pieces) = (FrameCheck::new(1000), FrameCheck::new(1000));
+            let (first, second) = bytes.split_at(cut.min(bytes.len()));
+            let received = pieces.receive(first).and_then(|()| pieces.receive(second));
+            prop_assert_eq!(whole.receive(&bytes), received);
+            prop_assert_eq!(whole.is_between_frames(), pieces.is_between_frames());
+        }
+
+        #[test]
         fn frames_end_where_their_lengths_say(
             frames in prop::collection::vec((0_u64..60, 0..4_u8, 0_u64..60, 0..4_u8), 0..8),
             cuts in prop::collection::vec(0_usize..600, 0..8),

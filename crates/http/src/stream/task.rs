@@ -5,10 +5,10 @@
 //! stream has a [`ConnectionActivity`], which its response updates, and its task ends when the sweeper requests
 //! it. The stream is then reset.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use crate::timeouts::{ConnectionActivity, Phase, ServerShared, TimeoutAction};
 
@@ -23,32 +23,32 @@ pub(crate) fn current() -> Option<Arc<ConnectionActivity>> {
 /// `ConnectionLimits::max_streams` limits their number.
 pub(crate) fn spawn(server: &ServerShared, future: impl Future<Output = ()> + Send + 'static) {
     let activity = server.track_new(Phase::Handling, false);
-    let task = StreamTask {
-        future: Box::pin(future),
-        activity: activity.clone(),
-    };
-    tokio::spawn(STREAM.scope(activity, task));
+    let supervised = supervise(activity.clone(), Box::pin(future), |activity| {
+        activity.action() == Some(TimeoutAction::ResponseStalled)
+    });
+    tokio::spawn(STREAM.scope(activity, supervised));
 }
 
-struct StreamTask<F> {
-    future: Pin<Box<F>>,
+/// Runs a future until it ends or `must_end`, which is checked at each wakeup. Then closes the activity.
+pub(crate) fn supervise(
     activity: Arc<ConnectionActivity>,
-}
-
-impl<F: Future<Output = ()>> Future for StreamTask<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.activity.register(cx.waker());
-        if self.activity.action() == Some(TimeoutAction::ResponseStalled) {
-            return Poll::Ready(());
+    mut future: Pin<Box<impl Future<Output = ()>>>,
+    must_end: impl Fn(&ConnectionActivity) -> bool,
+) -> impl Future<Output = ()> {
+    let activity = ClosedOnDrop(activity);
+    poll_fn(move |cx| {
+        activity.0.register(cx.waker());
+        match must_end(&activity.0) {
+            true => Poll::Ready(()),
+            false => future.as_mut().poll(cx),
         }
-        self.future.as_mut().poll(cx)
-    }
+    })
 }
 
-impl<F> Drop for StreamTask<F> {
+struct ClosedOnDrop(Arc<ConnectionActivity>);
+
+impl Drop for ClosedOnDrop {
     fn drop(&mut self) {
-        self.activity.close();
+        self.0.close();
     }
 }

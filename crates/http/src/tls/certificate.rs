@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -104,7 +105,20 @@ pub(super) fn certified_key(
     Ok((Arc::new(key), summary))
 }
 
-pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// Reads the certificates of authorities (PEM). Blocks.
+///
+/// # Errors
+/// The file cannot be read, has no certificate, or one that is not valid.
+pub fn read_authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| TlsError::new(path, error))?;
+    }
+    Ok(roots)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let none = "there is no certificate";
     let failed = |error| TlsError::new(path, pem_reason(error, none));
     let found = CertificateDer::pem_file_iter(path).map_err(failed)?;

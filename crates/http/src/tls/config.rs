@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{CipherSuite, ServerConfig, SupportedProtocolVersion, version};
 
-use super::certificate::{CertificateFiles, CertificateResolver, certified_key, read_certificates};
+use super::certificate::{CertificateFiles, CertificateResolver, certified_key, read_authorities};
 use super::challenge::{self, ChallengeCertificates};
 
 /// The versions of TLS and the ciphers that a server accepts, as tusd names them.
@@ -189,12 +189,8 @@ impl TlsConfig {
         let builder = match &files.client_authorities {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in read_certificates(path)? {
-                    let added = roots.add(certificate);
-                    added.map_err(|error| TlsError::new(path, error))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+                let roots = Arc::new(read_authorities(path)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
                 let verifier = match files.client_auth {
                     ClientAuth::Required => verifier.build(),
                     ClientAuth::Optional => verifier.allow_unauthenticated().build(),

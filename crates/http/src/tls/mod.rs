@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 
-pub use certificate::{CertificateFiles, CertificateSummary};
+pub use certificate::{CertificateFiles, CertificateSummary, read_authorities};
 pub use challenge::{ChallengeCertificate, ChallengeCertificates};
 pub use client_certificate::ClientCertificate;
 pub use config::{ClientAuth, TlsConfig, TlsError, TlsFiles, TlsMode};

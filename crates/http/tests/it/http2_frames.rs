@@ -76,7 +76,11 @@ pub(crate) fn field(index: u8, name: &str, value: &str) -> Vec<u8> {
         .iter()
         .filter(|text| index == 0 || *text != &name)
     {
-        bytes.push(u8::try_from(text.len()).unwrap());
+        // An integer with a prefix of 7 bits (RFC 7541 section 5.1), below 255.
+        match u8::try_from(text.len()).unwrap() {
+            length @ 0..127 => bytes.push(length),
+            length => bytes.extend([127, length - 127]),
+        }
         bytes.extend(text.as_bytes());
     }
     bytes

@@ -12,7 +12,7 @@ use h3_quinn::{BidiStream, OpenStreams};
 use http::{HeaderMap, Method, Request, StatusCode};
 use landfall_http::{ClientAuth, ConnectionLimits, Listener, Tls, TlsConfig, TlsFiles, TlsMode};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Endpoint, VarInt};
+use quinn::{ClientConfig, Endpoint};
 use rustls::version::TLS13;
 use tokio::time::timeout;
 
@@ -22,14 +22,14 @@ use crate::tls::{Authority, connect as connect_tls, load};
 type Sender = SendRequest<OpenStreams, Bytes>;
 type Exchange = RequestStream<BidiStream<Bytes>, Bytes>;
 
-struct Http3Server {
-    server: Server,
-    authority: Authority,
+pub(crate) struct Http3Server {
+    pub(crate) server: Server,
+    pub(crate) authority: Authority,
     tls: Tls,
 }
 
 impl Http3Server {
-    fn start(change: impl FnOnce(&mut ConnectionLimits)) -> Self {
+    pub(crate) fn start(change: impl FnOnce(&mut ConnectionLimits)) -> Self {
         Self::with_grace(Duration::from_secs(5), change)
     }
 
@@ -39,7 +39,7 @@ impl Http3Server {
         Self::with_files(authority, files, grace, change)
     }
 
-    fn with_files(
+    pub(crate) fn with_files(
         authority: Authority,
         files: TlsFiles,
         grace: Duration,
@@ -55,36 +55,44 @@ impl Http3Server {
         }
     }
 
-    fn endpoint(&self) -> Endpoint {
-        self.endpoint_with(self.authority.client(&[&TLS13]))
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        endpoint(self.client_config())
     }
 
-    fn endpoint_with(&self, mut tls: rustls::ClientConfig) -> Endpoint {
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        let mut tls = self.authority.client(&[&TLS13]);
         tls.alpn_protocols = vec![b"h3".to_vec()];
-        let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let crypto = QuicClientConfig::try_from(tls).unwrap();
-        endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
-        endpoint
+        quic_config(tls)
     }
 
-    async fn quic(&self) -> quinn::Connection {
+    pub(crate) async fn quic(&self) -> quinn::Connection {
         let endpoint = self.endpoint();
         let connecting = endpoint.connect(self.server.address, "a.example").unwrap();
         connecting.await.unwrap()
     }
 
-    async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client::new(self.quic().await).await
     }
 }
 
-struct Client {
+pub(crate) fn quic_config(tls: rustls::ClientConfig) -> ClientConfig {
+    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+}
+
+pub(crate) fn endpoint(config: ClientConfig) -> Endpoint {
+    let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    endpoint.set_default_client_config(config);
+    endpoint
+}
+
+pub(crate) struct Client {
     sender: Sender,
-    quic: quinn::Connection,
+    pub(crate) quic: quinn::Connection,
 }
 
 impl Client {
-    async fn new(quic: quinn::Connection) -> Self {
+    pub(crate) async fn new(quic: quinn::Connection) -> Self {
         let (mut driver, sender) = h3::client::new(h3_quinn::Connection::new(quic.clone()))
             .await
             .unwrap();
@@ -92,7 +100,12 @@ impl Client {
         Self { sender, quic }
     }
 
-    async fn begin(&mut self, method: Method, path: &str, fields: &[(&str, &str)]) -> Exchange {
+    pub(crate) async fn begin(
+        &mut self,
+        method: Method,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Exchange {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("https://a.example{path}"));
@@ -113,20 +126,20 @@ impl Client {
         answer(&mut exchange).await
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.ask(Method::GET, path, b"").await
     }
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
@@ -139,7 +152,7 @@ async fn head(exchange: &mut Exchange) -> http::Response<()> {
         .unwrap()
 }
 
-async fn answer(exchange: &mut Exchange) -> Answer {
+pub(crate) async fn answer(exchange: &mut Exchange) -> Answer {
     let (parts, ()) = head(exchange).await.into_parts();
     let mut body = Vec::new();
     while let Some(mut data) = timeout(TIMEOUT, exchange.recv_data())
@@ -441,144 +454,6 @@ async fn a_response_that_is_not_read_is_reset() {
     http3.server.stop().await;
 }
 
-/// h3 would buffer it whole.
-#[tokio::test]
-async fn long_frames_are_not_buffered() {
-    let http3 = Http3Server::start(|_| {});
-    let quic = http3.quic().await;
-    // A head of 1 GiB, and a frame of an unknown type before one.
-    for frame in [
-        &[0x01, 0xc0, 0, 0, 0, 0x40, 0, 0, 0][..],
-        &[0x21, 0xc0, 0, 0, 0, 0x40, 0, 0, 0],
-    ] {
-        let (mut sending, _receiving) = quic.open_bi().await.unwrap();
-        sending.write_all(frame).await.unwrap();
-        let stopped = timeout(TIMEOUT, sending.stopped())
-            .await
-            .expect("more may be sent");
-        let excessive = VarInt::from_u64(Code::H3_EXCESSIVE_LOAD.value()).unwrap();
-        assert_eq!(stopped.unwrap(), Some(excessive));
-    }
-    // A control stream that never ends its settings.
-    let mut control = quic.open_uni().await.unwrap();
-    let too_much = async {
-        control
-            .write_all(&[0, 0x04, 0xc0, 0, 0, 0, 0x40, 0, 0, 0])
-            .await?;
-        loop {
-            control.write_all(&[0; 100_000]).await?;
-        }
-        #[expect(unreachable_code, reason = "the type of the result")]
-        Ok::<(), quinn::WriteError>(())
-    };
-    let ended = timeout(TIMEOUT, too_much).await.expect("more may be sent");
-    assert!(ended.is_err());
-    assert_eq!(http3.connect().await.get("/").await.text(), "hello");
-    http3.server.stop().await;
-}
-
-/// The head of a PUT, with fields of QPACK's static table and literals.
-fn raw_head(authority: &str, path: &str) -> Vec<u8> {
-    // No dynamic table; :method PUT (21), :scheme https (23), :authority (0) and :path (1) with literals.
-    let mut block = vec![0, 0, 0xc0 | 21, 0xc0 | 23];
-    for (index, value) in [(0, authority), (1, path)] {
-        block.extend([0x50 | index, value.len() as u8]);
-        block.extend(value.as_bytes());
-    }
-    [&[1, block.len() as u8], &*block].concat()
-}
-
-/// h3 takes it for the end of the content.
-#[tokio::test]
-async fn the_end_of_a_stream_within_a_frame_is_no_end() {
-    let http3 = Http3Server::start(|_| {});
-    let mut client = http3.connect().await;
-    let (mut sending, mut receiving) = client.quic.open_bi().await.unwrap();
-    sending
-        .write_all(&raw_head("a.example", "/sink"))
-        .await
-        .unwrap();
-    // 5 of 9 bytes.
-    sending.write_all(&[0, 9]).await.unwrap();
-    sending.write_all(b"hello").await.unwrap();
-    http3.server.until_requests(1).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    sending.finish().unwrap();
-    let response = timeout(TIMEOUT, receiving.read_to_end(1000))
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(response.ends_with(b"5 UnexpectedEnd"), "{response:?}");
-    assert_eq!(client.get("/").await.text(), "hello");
-    drop(client);
-    http3.server.stop().await;
-}
-
-/// CVE-2023-44487: each stream is reset as soon as it is open.
-#[tokio::test]
-async fn reset_streams_still_count_while_the_service_runs() {
-    let http3 = Http3Server::start(|limits| limits.max_streams = 4);
-    let quic = http3.quic().await;
-    let opening = async {
-        for _ in 0..2000 {
-            let (mut sending, mut receiving) = quic.open_bi().await.unwrap();
-            sending
-                .write_all(&raw_head("a.example", "/late/100"))
-                .await
-                .unwrap();
-            sending.finish().unwrap();
-            receiving.stop(VarInt::from_u32(0x10c)).unwrap();
-        }
-    };
-    // Only some come through in this time.
-    drop(timeout(Duration::from_secs(1), opening).await);
-    let requests = http3.server.stats.requests.load(Relaxed);
-    assert!(requests <= 4 * 15, "{requests}");
-    quic.close(VarInt::from_u32(0x100), b"");
-    assert_eq!(http3.connect().await.get("/").await.text(), "hello");
-    http3.server.stop().await;
-}
-
-#[tokio::test]
-async fn heads_are_limited_and_checked() {
-    let http3 = Http3Server::start(|limits| limits.max_head = 2000);
-    let mut client = http3.connect().await;
-    let (mut sending, mut receiving) = client.quic.open_bi().await.unwrap();
-    sending
-        .write_all(&raw_head("user@a.example", "/"))
-        .await
-        .unwrap();
-    sending.finish().unwrap();
-    let response = timeout(TIMEOUT, receiving.read_to_end(1000)).await;
-    let response = response.unwrap().unwrap();
-    let text = b"the :authority is not a host name with optional port\n";
-    assert!(response.ends_with(text), "{response:?}");
-    let long = "x".repeat(1900);
-    let (mut sending, mut receiving) = client.quic.open_bi().await.unwrap();
-    // `:path` of 1900 bytes, and the rest of the head.
-    let mut block = vec![0, 0, 0xc0 | 21, 0xc0 | 23, 0x51, 0x7f, 0xed, 0x0d];
-    block.extend(long.as_bytes());
-    block.extend([0x50, 9]);
-    block.extend(b"a.example");
-    sending
-        .write_all(&[1, 0x40 | (block.len() >> 8) as u8, block.len() as u8])
-        .await
-        .unwrap();
-    sending.write_all(&block).await.unwrap();
-    sending.finish().unwrap();
-    let response = timeout(TIMEOUT, receiving.read_to_end(1000))
-        .await
-        .unwrap()
-        .unwrap();
-    // Only a HEADERS frame, with `:status` 431, which the table of QPACK does not have.
-    assert_eq!(response[..2], [1, response.len() as u8 - 2], "{response:?}");
-    assert_eq!(client.get("/").await.text(), "hello");
-    http3.server.until_requests(2).await;
-    assert_eq!(http3.server.stats.requests.load(Relaxed), 2);
-    drop(client);
-    http3.server.stop().await;
-}
-
 #[tokio::test]
 async fn a_shutdown_lets_requests_finish() {
     let http3 = Http3Server::start(|_| {});
@@ -674,8 +549,9 @@ async fn certificates_of_clients_have_a_name() {
     let mut anonymous = server.connect().await;
     assert_eq!(anonymous.get("/certificate").await.text(), "None");
     let certificate = server.authority.issue("client.example");
-    let config = server.authority.client_with(&[&TLS13], &certificate);
-    let endpoint = server.endpoint_with(config);
+    let mut config = server.authority.client_with(&[&TLS13], &certificate);
+    config.alpn_protocols = vec![b"h3".to_vec()];
+    let endpoint = endpoint(quic_config(config));
     let connecting = endpoint
         .connect(server.server.address, "a.example")
         .unwrap();

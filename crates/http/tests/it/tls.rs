@@ -51,7 +51,7 @@ impl Authority {
         self.issue_with(name, CertificateParams::new([name.to_owned()]).unwrap())
     }
 
-    fn issue_with(&self, name: &str, params: CertificateParams) -> CertificateFiles {
+    pub(crate) fn issue_with(&self, name: &str, params: CertificateParams) -> CertificateFiles {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let files = CertificateFiles {
@@ -102,7 +102,7 @@ impl Authority {
 
 pub(crate) const ALL: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
-fn start(tls: &Tls, change: impl FnOnce(&mut ConnectionLimits)) -> Server {
+pub(crate) fn start(tls: &Tls, change: impl FnOnce(&mut ConnectionLimits)) -> Server {
     let listener = Listener::tcp("127.0.0.1", 0).unwrap().with_tls(tls.clone());
     Server::on(listener, Duration::from_secs(5), change)
 }
@@ -111,7 +111,7 @@ pub(crate) fn load(files: TlsFiles) -> Tls {
     Tls::new(TlsConfig::load(files, TlsMode::Tls12).unwrap())
 }
 
-async fn handshake(
+pub(crate) async fn handshake(
     server: &Server,
     config: impl Into<Arc<ClientConfig>>,
     name: &'static str,
@@ -183,6 +183,17 @@ async fn only_responses_over_tls_demand_it() {
         let answer = client.ask(get(path)).await;
         let value = answer.header("strict-transport-security");
         assert_eq!(value, Some("max-age=60"), "{path}");
+    }
+    // Rejected before the service, by the validator and by a check of all versions.
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417),
+    ] {
+        let mut client = connect(&server, authority.client(ALL)).await;
+        let answer = client.ask(request).await;
+        assert_eq!(answer.status, status);
+        let value = answer.header("strict-transport-security");
+        assert_eq!(value, Some("max-age=60"), "{request}");
     }
     server.stop().await;
 

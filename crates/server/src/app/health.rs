@@ -32,6 +32,12 @@ const PROXY_HEADER: &[u8; 16] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 pub async fn health(loaded: Loaded, ready: bool) -> anyhow::Result<ExitCode> {
     let listen = &loaded.settings.listen;
     let path = if ready { "/readyz" } else { "/healthz" };
+    let needs_certificate = loaded.settings.tls.needs_client_certificate();
+    anyhow::ensure!(
+        listen.unix_sock.is_some() || !needs_certificate,
+        "--tls-client-ca accepts only clients with a certificate, and this command has none; request {path} with one \
+         (curl --cert FILE --key FILE), or set --tls-client-auth optional"
+    );
     let (sender, receiver) = mpsc::channel();
     let place = match listen.unix_sock.clone() {
         Some(socket) => {

@@ -71,6 +71,46 @@ fn a_granted_upload_is_created_and_completed() {
     server.stop();
 }
 
+/// The IETF draft creates and completes the same uploads as tus.
+#[test]
+fn a_granted_upload_of_the_draft_is_created_and_completed() {
+    let server = Landfall::start(&["-require-grant"]);
+    let key = add_key(server.dir(), &["app"]);
+    let app = Caller::new(&server, &key);
+    let ask = json!({"id": "1", "filename": "a.txt", "filesize": 3});
+    let (status, granted) = app.grant(&ask);
+    assert_eq!(status, 201);
+    let token = granted["upload_token"].as_str().unwrap();
+    let send = |token: &str, content: &str| {
+        let mut client = server.client();
+        client.send(format!(
+            "POST /files/ HTTP/1.1\r\nHost: landfall.test\r\nUpload-Draft-Interop-Version: 10\r\n\
+             Upload-Complete: ?1\r\nContent-Length: {}\r\n{token}\r\n{content}",
+            content.len()
+        ));
+        loop {
+            let answer = client.answer();
+            if answer.status != 104 {
+                return answer;
+            }
+        }
+    };
+    let token = format!("Upload-Token: {token}\r\n");
+    assert_eq!(send("", "abc").status, 401);
+    // Another size than that of the grant.
+    assert_eq!(send(&token, "abcd").status, 413);
+    assert_eq!(app.job("1")["state"], "received");
+    let answer = send(&token, "abc");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert_eq!(answer.header("Upload-Complete"), Some("?1"));
+    let job = app.job("1");
+    assert_eq!(
+        (&job["state"], &job["offset"]),
+        (&json!("completed"), &json!(3))
+    );
+    server.stop();
+}
+
 #[test]
 fn hooks_receive_the_job() {
     let hooks = crate::hooks_harness::with_hook("post-finish", "cat > \"$0.told\"; sleep 1");

@@ -103,6 +103,11 @@ async fn a_creation_of_the_draft_is_announced_and_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_by_urlsession_is_cut_at_every_byte() {
+    serve_streams::an_upload_by_urlsession_is_cut_at_every_byte::<Client>(Https::start(&[])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_right_after_random_resets_and_lost_connections() {
     serve_streams::bytes_are_right_after_random_cuts::<Client>(Https::start(&[])).await;
 }

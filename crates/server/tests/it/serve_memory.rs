@@ -9,7 +9,7 @@ use crate::serve_harness::{Landfall, MIB, Request, TIMEOUT};
 
 const CLIENTS: u64 = 300;
 
-fn resident_kib(server: &Landfall) -> u64 {
+pub(crate) fn resident_kib(server: &Landfall) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
@@ -17,7 +17,7 @@ fn resident_kib(server: &Landfall) -> u64 {
 }
 
 /// Waits until resident memory is at most `limit` KiB over `idle`.
-fn settles(server: &Landfall, idle: u64, limit: u64, what: &str) {
+pub(crate) fn settles(server: &Landfall, idle: u64, limit: u64, what: &str) {
     let end = Instant::now() + TIMEOUT / 3;
     loop {
         let more = resident_kib(server).saturating_sub(idle);

@@ -156,6 +156,132 @@ pub(crate) async fn a_creation_of_the_draft_is_announced_and_resumed<C: StreamCl
     .unwrap();
 }
 
+/// What Apple's URLSession uploads, and the fields that the application has given it, which all of its requests have.
+const FILE: &[u8] = b"helloworld";
+const FILE_FIELDS: [(&str, &str); 2] = [
+    ("content-type", "video/quicktime"),
+    (
+        "repr-digest",
+        "sha-256=:k2oYXKqiZrucvpgengXLeM1zKwsygOuURBK7b4+PB68=:",
+    ),
+];
+const URLSESSION: (&str, &str) = ("upload-draft-interop-version", "6");
+
+/// A client like Apple's URLSession: the whole file in one request, and after an interruption HEAD and one PATCH.
+struct UrlSession<'a, C> {
+    https: &'a Https,
+    client: C,
+    path: String,
+}
+
+impl<C: StreamClient> UrlSession<'_, C> {
+    async fn send(&mut self, method: Method, offset: usize, end: usize) -> C::Exchange {
+        let (length, start) = ((FILE.len() - offset).to_string(), offset.to_string());
+        let mut fields = vec![
+            URLSESSION,
+            ("upload-complete", "?1"),
+            ("content-length", &length),
+            FILE_FIELDS[1],
+        ];
+        let path = match method {
+            Method::PATCH => {
+                fields.push(("upload-offset", &start));
+                fields.push(("content-type", "application/partial-upload"));
+                self.path.clone()
+            }
+            _ => {
+                fields.push(FILE_FIELDS[0]);
+                "/files/".to_owned()
+            }
+        };
+        let mut exchange = self.client.open(method.clone(), &path, &fields).await;
+        if method != Method::PATCH {
+            let announced = C::head(&mut exchange).await;
+            assert_eq!(announced.status().as_u16(), 104);
+            assert_eq!(announced.headers()[URLSESSION.0], URLSESSION.1);
+            self.path = location(&announced);
+        }
+        let part = Bytes::from_static(&FILE[offset..end]);
+        C::send(&mut exchange, part, end == FILE.len()).await;
+        exchange
+    }
+
+    async fn cut(&mut self, exchange: C::Exchange, is_killed: bool) {
+        // Some bytes arrive before.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if is_killed {
+            self.client.kill();
+            self.client = C::connect(self.https).await;
+        }
+        C::reset(exchange);
+    }
+
+    /// The offset, by the second of two HEADs: the first one is cut, too.
+    async fn offset(&mut self) -> usize {
+        let fields = [
+            URLSESSION,
+            FILE_FIELDS[0],
+            FILE_FIELDS[1],
+            ("content-length", "0"),
+        ];
+        let path = self.path.clone();
+        C::reset(self.client.open(Method::HEAD, &path, &fields).await);
+        let response = loop {
+            let response = self.client.ask(Method::HEAD, &path, &fields, b"").await;
+            // The digest of the whole is being verified.
+            if response.status() != 503 {
+                break response;
+            }
+            assert_eq!(response.headers()["retry-after"], "1");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!(response.status(), 204, "{response:?}");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let offset = number(&response, "upload-offset") as usize;
+        let is_complete = response.headers()["upload-complete"] == "?1";
+        assert_eq!(is_complete, offset == FILE.len(), "{response:?}");
+        offset
+    }
+}
+
+/// The creation and then the PATCH are cut after each byte, the last one included, whose response is lost.
+pub(crate) async fn an_upload_by_urlsession_is_cut_at_every_byte<C: StreamClient>(https: Https) {
+    let mut paths = Vec::new();
+    for is_killed in [false, true] {
+        for first in 0..=FILE.len() {
+            for second in first..=FILE.len() {
+                let client = C::connect(&https).await;
+                let mut session = UrlSession {
+                    https: &https,
+                    client,
+                    path: String::new(),
+                };
+                let exchange = session.send(Method::POST, 0, first).await;
+                session.cut(exchange, is_killed).await;
+                let offset = session.offset().await;
+                assert!(offset <= first, "{offset} of {first}");
+                let exchange = session.send(Method::PATCH, offset, second).await;
+                session.cut(exchange, is_killed).await;
+                let offset = session.offset().await;
+                assert!(offset <= second, "{offset} of {second}");
+                let mut exchange = session.send(Method::PATCH, offset, FILE.len()).await;
+                let last = C::head(&mut exchange).await;
+                assert!(last.status().is_success(), "{last:?}");
+                assert_eq!(last.headers()["upload-complete"], "?1");
+                paths.push(session.path);
+            }
+        }
+    }
+    tokio::task::spawn_blocking(move || {
+        for path in paths {
+            https.client().holds(&path, FILE);
+        }
+        https.server.stop();
+    })
+    .await
+    .unwrap();
+}
+
 /// `LANDFALL_LONG=1` cuts 10,000 times.
 pub(crate) async fn bytes_are_right_after_random_cuts<C: StreamClient>(https: Https) {
     let cuts = match std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1") {

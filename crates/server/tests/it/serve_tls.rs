@@ -363,3 +363,32 @@ fn a_certificate_that_cannot_be_used_is_named_before_the_start() {
         "{error}"
     );
 }
+
+#[test]
+fn health_says_that_it_has_no_certificate_of_a_client() {
+    let dir = tempfile::tempdir().unwrap();
+    issue(dir.path());
+    let health = |more: &[&str]| {
+        let mut command = program();
+        command.args(["health", "-port=1"]).args(more);
+        for (flag, file) in [
+            ("-tls-certificate", "cert.pem"),
+            ("-tls-key", "key.pem"),
+            ("-tls-client-ca", "cert.pem"),
+        ] {
+            command.arg(flag).arg(dir.path().join(file));
+        }
+        run(&mut command)
+    };
+    let (code, _, error) = health(&[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("--tls-client-ca accepts only clients with a certificate"),
+        "{error}"
+    );
+    let (_, _, error) = health(&["-tls-client-auth=optional"]);
+    assert!(
+        error.contains("no response from 127.0.0.1:1: Connection refused"),
+        "{error}"
+    );
+}
