@@ -54,21 +54,25 @@ impl Cleanup {
         let uploads: Vec<_> = self.0.lock().drain().collect();
         let total = uploads.len();
         let removals = stream::iter(uploads).map(|(url, owner)| async move {
-            let request = match owner.protocol {
+            let requests = match owner.protocol {
                 Protocol::Tus if server.has(Capability::Termination) => {
-                    Request::new("DELETE", &url).field("Tus-Resumable", "1.0.0")
+                    vec![Request::new("DELETE", &url).field("Tus-Resumable", "1.0.0")]
                 }
-                Protocol::Tus => return false,
+                Protocol::Tus => Vec::new(),
                 Protocol::Draft => {
-                    let request = Request::new("DELETE", &url);
-                    match owner.interop_version {
-                        Some(version) => request.field(INTEROP_VERSION, version),
-                        None => request,
-                    }
+                    let plain = Request::new("DELETE", &url);
+                    // A server of both protocols may need a field to distinguish them.
+                    let version = owner.interop_version.unwrap_or_else(|| "10".to_owned());
+                    vec![plain.clone().field(INTEROP_VERSION, version), plain]
                 }
             };
-            let response = client.send(&request).await;
-            response.is_ok_and(|response| matches!(response.status, 200..=299 | 404 | 410))
+            for request in &requests {
+                let response = client.send(request).await;
+                if response.is_ok_and(|one| matches!(one.status, 200..=299 | 404 | 410)) {
+                    return true;
+                }
+            }
+            false
         });
         let mut removals = removals.buffer_unordered(MAX_CONCURRENCY);
         let mut removed = 0;

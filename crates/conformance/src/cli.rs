@@ -66,6 +66,7 @@ pub fn command() -> Command {
     Command::new("conformance")
         .about("Check a server against the specification of its protocol")
         .long_about(DETAILS)
+        .max_term_width(100)
         .args([
             Arg::new("url")
                 .value_name("URL")

@@ -56,7 +56,7 @@ impl<W: Write> Text<W> {
             }
         }
         let output = &mut self.output;
-        writeln!(output, "\n{}", report.endpoint)?;
+        writeln!(output, "\n{} (seed {})", report.endpoint, report.seed)?;
         for level in [Level::Must, Level::Should, Level::May] {
             let Counts {
                 passed,
