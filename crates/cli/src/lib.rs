@@ -1,4 +1,4 @@
-//! The commands `upload` and `download`, on `landfall-client`.
+//! The commands `upload` and `download`, on `landfall-client`, and `conformance`.
 //!
 //! The program `landfall-cli` has only these commands, and the server's program `landfall` has them as well. A
 //! command selects files ([`selection`]), transfers several at a time ([`upload`], [`download`]), and reports to
@@ -26,14 +26,21 @@ use clap::{ArgMatches, Command};
 
 use self::exit::{Failure, FailureClass};
 
-/// Returns the commands `upload` and `download`, to be added to the command line of a program with this name.
-pub fn commands(program: &str) -> [Command; 2] {
-    [upload::command(program), download::command(program)]
+/// The names of the commands.
+pub const NAMES: [&str; 3] = ["upload", "download", "conformance"];
+
+/// Returns the commands [`NAMES`], to be added to the command line of a program with this name.
+pub fn commands(program: &str) -> [Command; 3] {
+    [
+        upload::command(program),
+        download::command(program),
+        landfall_conformance::cli::command(),
+    ]
 }
 
 /// Runs a command of [`commands`] with its matches, and returns the exit code of the process.
 ///
-/// Exit codes: 0 all done; 1 a transfer failed; 2 invalid arguments; 3 the server cannot be reached, and the same
+/// Exit codes of transfers: 0 all done; 1 a transfer failed; 2 invalid arguments; 3 the server cannot be reached, and the same
 /// command resumes; 4 not authorized; 130 interrupted. Blocks until the transfers have ended.
 pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
     // One thread: sending is bound by the network, and reading has threads in the client.
@@ -48,6 +55,7 @@ pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
         Ok(runtime) => {
             let result = match name {
                 "upload" => runtime.block_on(upload::run(matches)),
+                "conformance" => runtime.block_on(check_conformance(matches)),
                 _ => runtime.block_on(download::run(matches)),
             };
             // A read of standard input may never return.
@@ -61,7 +69,17 @@ pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
     })
 }
 
-/// Runs the command of these arguments, starting with `upload` or `download`.
+async fn check_conformance(matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    match landfall_conformance::cli::run(matches, io::stdout()).await {
+        Ok(status) => Ok(ExitCode::from(status.code())),
+        Err(error) => Err(Failure::new(
+            FailureClass::Failed,
+            format!("failed to write the report: {error}"),
+        )),
+    }
+}
+
+/// Runs the command of these arguments, starting with its name.
 ///
 /// For programs that parse their other commands in another way. `program` is the name in help texts. Returns like
 /// [`run`].

@@ -1,4 +1,4 @@
-//! The program `landfall-cli`: uploads and downloads, without a server.
+//! The program `landfall-cli`: uploads, downloads and checks of servers, without a server.
 
 use std::process::ExitCode;
 
@@ -77,7 +77,8 @@ fn man_page(matches: &ArgMatches) -> ExitCode {
     };
     let Some(page) = page else {
         let name = name.map_or("", String::as_str);
-        eprintln!("{NAME}: unknown command {name:?}; there are upload and download");
+        let names = landfall_cli::NAMES.join(", ");
+        eprintln!("{NAME}: unknown command {name:?}; there are {names}");
         return ExitCode::from(2);
     };
     let mut text = Vec::new();

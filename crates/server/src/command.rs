@@ -26,12 +26,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Runs `upload` and `download`: flags and variables of the server are not theirs.
+/// Runs a command of a client: flags and variables of the server are not its own.
 #[cfg(feature = "client")]
 fn run_client() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1).peekable();
-    let name = arguments.peek()?;
-    (name == "upload" || name == "download")
+    let name = arguments.peek()?.to_str()?;
+    landfall_cli::NAMES
+        .contains(&name)
         .then(|| landfall_cli::run_arguments("landfall", arguments))
 }
 

@@ -191,6 +191,12 @@ export const COMMANDS = {
   ],
   'docs/storage.md': [['landfall --upload-dir', checked('two servers, in a directory of the system', 2)]],
   'docs/upload-page.md': [['landfall --page-title', checked('names a file of the reader')]],
+  'docs/conformance.md': [
+    meanwhile((terminals) => terminals.serve('landfall')),
+    ['landfall conformance http', run(/^  MUST +\d+ passed +0 failed +0 errors/m)],
+    ['landfall conformance https', checked(HOSTS)],
+    ['landfall conformance http', checked('is the first one for longer')],
+  ],
   'docs/fuzzing.md': [['cargo test', checked(CHECKOUT, 0)]],
 }
 

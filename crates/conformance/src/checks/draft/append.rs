@@ -1,0 +1,317 @@
+//! Appends: content, media type and requests that are rejected.
+
+use super::requests::{Draft, PARTIAL_UPLOAD, SETTLE, early_response};
+use super::{APPEND, TRANSFER_CODINGS, draft_checks};
+use crate::check::{CheckResult, Finding, ensure};
+use crate::client::{Content, chunk};
+
+const ACCEPT_PATCH: &str = "RFC 5789, 2.2 Error Handling";
+
+draft_checks! {
+    must "draft/append/part-succeeds", APPEND,
+        "The response to a part has a status 2xx: 201 up to version 6." => part_succeeds;
+    must "draft/append/part-advances-the-offset", APPEND,
+        "The offset grows by the bytes of the content." => advances;
+    must "draft/append/part-is-not-complete", APPEND, [7..=8],
+        "The response to a part has Upload-Complete: ?0." => part_is_not_complete;
+    should "draft/append/part-has-upload-complete", APPEND, [9..],
+        "The response to a part has Upload-Complete: ?0." => part_is_not_complete;
+    must "draft/append/part-has-the-offset", APPEND, [..=6],
+        "The response to a part has the new Upload-Offset, up to version 6." => part_has_the_offset;
+    must "draft/append/parts-add-up", APPEND,
+        "Several parts, one after the other, make the upload." => parts_add_up;
+    should "draft/append/one-connection", APPEND,
+        "Several appends can be sent over one connection." => one_connection;
+    must "draft/append/chunks", TRANSFER_CODINGS,
+        "Content in chunks counts without the transfer coding." => in_chunks;
+    should "draft/append/empty-part", APPEND,
+        "An append without content succeeds and changes nothing." => empty_part;
+    must "draft/append/expect-continue", "RFC 9110, 10.1.1 Expect",
+        "A request with Expect: 100-continue gets 100, or a final response." => expect_continue;
+    must "draft/append/no-success-before-the-content", APPEND,
+        "A part is acknowledged after all of its content is processed." => no_early_success(false);
+    may "draft/append/no-success-before-the-last-content", APPEND,
+        "The last content is acknowledged after all of it has arrived." => no_early_success(true);
+    must "draft/append/other-media-type-is-rejected", "6 Media Type application/partial-upload", [6..=6],
+        "An append with another Content-Type is rejected and stores nothing." => other_type("text/plain");
+    should "draft/append/text-is-rejected", "6 Media Type application/partial-upload", [7..],
+        "An append with another Content-Type is rejected and stores nothing." => other_type("text/plain");
+    should "draft/append/similar-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
+        "A type that only begins like application/partial-upload is rejected." => other_type("application/partial-uploads");
+    may "draft/append/missing-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
+        "An append without Content-Type is rejected and stores nothing." => missing_type;
+    should "draft/append/other-media-type-is-415", ACCEPT_PATCH, [6..],
+        "An append with another Content-Type is 415." => is_415;
+    should "draft/append/415-has-accept-patch", ACCEPT_PATCH, [6..],
+        "A response with 415 has Accept-Patch with application/partial-upload." => has_accept_patch;
+    should "draft/append/media-type-ignores-case", "RFC 9110, 8.3.1 Media Type", [6..],
+        "The case of the media type does not matter." => accepted_type("Application/Partial-Upload");
+    may "draft/append/media-type-with-parameters", "RFC 9110, 8.3.1 Media Type", [6..],
+        "Parameters of the media type do not matter." => accepted_type("application/partial-upload; a=b");
+    must "draft/append/unknown-upload-is-an-error", APPEND,
+        "An append to an upload that does not exist is an error: 404 up to version 6." => unknown_upload;
+    should "draft/append/missing-offset-is-rejected", APPEND,
+        "An append without Upload-Offset is rejected and changes nothing." => missing_offset;
+    should "draft/append/missing-upload-complete-does-not-complete", APPEND, [7..],
+        "An append without Upload-Complete does not complete the upload." => missing_complete;
+    may "draft/append/missing-upload-complete-is-400", APPEND, [7..],
+        "An append without Upload-Complete is 400." => missing_complete_is_400;
+    must "draft/append/missing-upload-complete-completes", APPEND, [4..=6],
+        "An append without Upload-Complete is the last, up to version 6." => missing_complete_completes;
+    must "draft/append/unknown-fields-are-ignored", "RFC 9110, 5.1 Field Names",
+        "Unknown fields are ignored." => unknown_fields;
+    should "draft/append/early-rejection-arrives", APPEND,
+        "The rejection of an append arrives although its content is still being sent." => early_rejection;
+}
+
+async fn part_succeeds(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let response = d.send(d.append(&url, 0, &data[..unit], false)).await?;
+    match d.dialect.version {
+        ..=6 => response.expect(&[201])?,
+        _ => response.expect_success()?,
+    };
+    Ok(())
+}
+
+async fn advances(d: &Draft<'_>) -> CheckResult {
+    let url = d.create_with(&d.data(2)?, d.unit()).await?;
+    d.expect_offset(&url, d.unit()).await
+}
+
+async fn part_is_not_complete(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let response = d.part(&url, 0, &data[..unit]).await?;
+    d.expect_flag(&response, false)
+}
+
+async fn part_has_the_offset(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let response = d.part(&url, 0, &data[..unit]).await?;
+    response.expect_number("Upload-Offset", unit as u64)?;
+    Ok(())
+}
+
+async fn parts_add_up(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(5)?, d.unit());
+    let url = d.create_for(&data).await?;
+    for offset in [0, unit, 2 * unit, 3 * unit] {
+        d.part(&url, offset, &data[offset..offset + unit]).await?;
+        d.expect_offset(&url, offset + unit).await?;
+    }
+    d.last(&url, 4 * unit, &data[4 * unit..]).await?;
+    d.expect_state_if_there(&url, data.len()).await
+}
+
+async fn one_connection(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(4)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let mut connection = d.context.connect(&url).await?;
+    for offset in [0, unit, 2 * unit] {
+        let request = d.append(&url, offset, &data[offset..offset + unit], false);
+        let response = connection.send(&request).await?;
+        response.expect_success()?;
+        let options = response.list("Connection");
+        if options
+            .iter()
+            .any(|option| option.eq_ignore_ascii_case("close"))
+        {
+            connection = d.context.connect(&url).await?;
+        }
+    }
+    d.resume(&url, &data).await
+}
+
+async fn in_chunks(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let pieces = data[..unit].chunks(unit.div_ceil(3)).map(<[u8]>::to_vec);
+    let content = Content::Chunked(pieces.collect(), Vec::new());
+    let request = d.append(&url, 0, b"", false).content(content);
+    d.send(request).await?.expect_success()?;
+    d.expect_offset(&url, unit).await?;
+    d.resume(&url, &data).await
+}
+
+async fn empty_part(d: &Draft<'_>) -> CheckResult {
+    if d.limits()
+        .get("min-append-size")
+        .is_some_and(|size| size > 0)
+    {
+        return Err(Finding::skipped("min-append-size is above 0"));
+    }
+    let url = d.create_with(&d.data(2)?, d.unit()).await?;
+    d.part(&url, d.unit(), b"").await?;
+    d.expect_offset(&url, d.unit()).await
+}
+
+async fn expect_continue(d: &Draft<'_>) -> CheckResult {
+    let data = d.data(2)?;
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, b"", true).field("Expect", "100-continue");
+    let declared = Content::Declared(data.len() as u64);
+    let mut connection = d.start(request, declared, b"").await?;
+    loop {
+        let limit = d.context.options.timeout;
+        match connection.interim_within(limit).await?.status {
+            100 => break,
+            101..=199 => {}
+            // A final response without 100 is allowed.
+            _ => return Ok(()),
+        }
+    }
+    connection.write(&data).await?;
+    connection.response().await?.expect_success()?;
+    d.expect_state_if_there(&url, data.len()).await
+}
+
+async fn no_early_success(d: &Draft<'_>, is_last: bool) -> CheckResult {
+    let (data, unit) = (d.data(3)?, d.unit());
+    let url = d.create(data.len()).await?;
+    let end = if is_last { data.len() } else { 2 * unit };
+    let request = d.append(&url, 0, b"", is_last);
+    let sent = chunk(&data[..unit]);
+    let mut connection = d.start(request, Content::DeclaredChunked, &sent).await?;
+    if let Some(response) = early_response(&mut connection, 3 * SETTLE).await {
+        ensure!(
+            !response.is_success(),
+            "the status is {} before all content is sent",
+            response.status
+        );
+        return Ok(());
+    }
+    let mut rest = chunk(&data[unit..end]);
+    rest.extend_from_slice(b"0\r\n\r\n");
+    connection.write(&rest).await?;
+    connection.response().await?.expect_success()?;
+    match is_last {
+        true => d.expect_state_if_there(&url, end).await,
+        false => d.expect_offset(&url, end).await,
+    }
+}
+
+async fn other_type(d: &Draft<'_>, content_type: &str) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let response = d.send(request.set("Content-Type", content_type)).await?;
+    response.expect_rejection()?;
+    d.expect_offset(&url, 0).await
+}
+
+async fn missing_type(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let response = d.send(request.without("Content-Type")).await?;
+    response.expect_rejection()?;
+    d.expect_offset(&url, 0).await
+}
+
+async fn is_415(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let request = request.set("Content-Type", "text/plain");
+    d.send(request).await?.expect(&[415])?;
+    Ok(())
+}
+
+async fn has_accept_patch(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let response = d.send(request.set("Content-Type", "text/plain")).await?;
+    if response.status != 415 {
+        return Err(Finding::skipped("the server does not respond with 415"));
+    }
+    let types = response.list("Accept-Patch");
+    let is_named = types
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(PARTIAL_UPLOAD));
+    ensure!(is_named, "Accept-Patch does not contain {PARTIAL_UPLOAD}");
+    Ok(())
+}
+
+async fn accepted_type(d: &Draft<'_>, content_type: &str) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let response = d.send(request.set("Content-Type", content_type)).await?;
+    response.expect_success()?;
+    d.expect_offset(&url, unit).await
+}
+
+async fn unknown_upload(d: &Draft<'_>) -> CheckResult {
+    let url = d.unknown().await?;
+    let data = d.data(2)?;
+    let response = d.send(d.append(&url, 0, &data, true)).await?;
+    match d.dialect.version {
+        ..=6 => response.expect(&[404])?,
+        _ => response.expect_rejection()?,
+    };
+    Ok(())
+}
+
+async fn missing_offset(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let response = d.send(request.without("Upload-Offset")).await?;
+    response.expect_rejection()?;
+    d.expect_offset(&url, 0).await
+}
+
+async fn missing_complete(d: &Draft<'_>) -> CheckResult {
+    let data = d.data(2)?;
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data, true);
+    d.send(request.without("Upload-Complete")).await?;
+    d.expect_incomplete(&url).await?;
+    Ok(())
+}
+
+async fn missing_complete_is_400(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let response = d.send(request.without("Upload-Complete")).await?;
+    response.expect(&[400])?;
+    d.expect_offset(&url, 0).await
+}
+
+async fn missing_complete_completes(d: &Draft<'_>) -> CheckResult {
+    let data = d.data(2)?;
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data, true);
+    let response = d.send(request.without("Upload-Complete")).await?;
+    response.expect_success()?;
+    d.expect_state_if_there(&url, data.len()).await
+}
+
+async fn unknown_fields(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_for(&data).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    let request = request
+        .field("Upload-Unknown", "?1")
+        .field("X-Unknown", "a");
+    d.send(request).await?.expect_success()?;
+    d.expect_offset(&url, unit).await
+}
+
+async fn early_rejection(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(3)?, d.unit());
+    let url = d.create_with(&data, unit).await?;
+    let request = d.append(&url, 0, b"", false);
+    let declared = Content::Declared(2 * unit as u64);
+    let mut connection = d.start(request, declared, &data[..1]).await?;
+    let limit = d.context.options.timeout;
+    let response = early_response(&mut connection, limit).await;
+    let missing = || Finding::failed("there is no response before the end of the content");
+    response.ok_or_else(missing)?.expect(&[409])?;
+    Ok(())
+}

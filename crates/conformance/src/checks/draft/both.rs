@@ -1,0 +1,81 @@
+//! Requests with the fields of tus and of the draft. Operating systems add the fields of the draft to requests of tus
+//! clients.
+
+use super::draft_checks;
+use super::requests::{Draft, expect_no_104};
+use crate::check::{CheckResult, Finding, ensure};
+use crate::client::Request;
+use crate::context::UPLOAD_DATA;
+
+const NO_SECTION: &str = "not specified: two protocols in one request";
+
+draft_checks! {
+    may "draft/both/tus-creation-with-fields-of-the-draft", NO_SECTION,
+        "A creation with Tus-Resumable is one of tus, though Upload-Complete is ?1." => creation;
+    may "draft/both/tus-append-with-fields-of-the-draft", NO_SECTION,
+        "A PATCH with Tus-Resumable is one of tus, though it has fields of the draft." => append;
+    may "draft/both/no-104", NO_SECTION,
+        "A request with Tus-Resumable gets no 104." => no_104;
+    may "draft/both/head-by-tus", NO_SECTION,
+        "HEAD by tus of an upload that the draft created reports its offset." => head_by_tus;
+}
+
+async fn needs_tus(d: &Draft<'_>) -> CheckResult {
+    let response = d
+        .send(Request::new("OPTIONS", d.context.endpoint()))
+        .await?;
+    match response.field("Tus-Version") {
+        Some(_) => Ok(()),
+        None => Err(Finding::skipped("the server does not speak tus")),
+    }
+}
+
+/// A creation of tus with the fields of the draft.
+async fn request(d: &Draft<'_>, length: usize) -> CheckResult<Request> {
+    needs_tus(d).await?;
+    let request = d.dialect.name(d.context.post());
+    Ok(d.dialect.flag(request, true).field("Upload-Length", length))
+}
+
+async fn creation(d: &Draft<'_>) -> CheckResult {
+    let url = d.created(request(d, 10).await?).await?;
+    d.context.expect_offset(&url, 0).await?;
+    d.context.append(&url, 0, &[0; 10]).await?;
+    Ok(())
+}
+
+async fn append(d: &Draft<'_>) -> CheckResult {
+    let url = d.created(request(d, 10).await?).await?;
+    let request = d
+        .append(&url, 0, &[0; 5], true)
+        .field("Tus-Resumable", "1.0.0");
+    let response = d.send(request.set("Content-Type", UPLOAD_DATA)).await?;
+    response
+        .expect_success()?
+        .expect_number("Upload-Offset", 5)?;
+    d.context.expect_offset(&url, 5).await
+}
+
+async fn no_104(d: &Draft<'_>) -> CheckResult {
+    let response = d.send(request(d, 10).await?).await?;
+    response.expect_success()?;
+    expect_no_104(&response)
+}
+
+async fn head_by_tus(d: &Draft<'_>) -> CheckResult {
+    needs_tus(d).await?;
+    let url = d.create_with(&d.data(2)?, d.unit()).await?;
+    let response = d.send(d.context.tus("HEAD", &url)).await?;
+    if !response.is_success() {
+        return Err(Finding::skipped(
+            "the server has uploads of one protocol each",
+        ));
+    }
+    let offset = response.number("Upload-Offset")?;
+    ensure!(
+        offset == d.unit() as u64,
+        "Upload-Offset is {offset}, not {}",
+        d.unit()
+    );
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Limits that the server reports: whether it enforces them, and accepts requests within them.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use url::Url;
+
+use super::fields::Limits;
+use super::requests::Draft;
+use super::{LIMITS, draft_checks};
+use crate::check::{CheckResult, Finding, ensure};
+use crate::client::{Content, Request, Response};
+
+/// The largest Integer of structured fields.
+const MAX_INTEGER: u64 = 999_999_999_999_999;
+
+draft_checks! {
+    must "draft/limits/upload-of-the-largest-size", LIMITS, [6..],
+        "An upload of exactly max-size bytes can be created." => largest_upload;
+    may "draft/limits/larger-upload-is-rejected", LIMITS, [6..],
+        "An upload above max-size is rejected." => larger_upload;
+    should "draft/limits/rejection-of-a-larger-upload-has-limits", LIMITS, [9..],
+        "The rejection of an upload above max-size has Upload-Limit." => larger_upload_has_limits;
+    may "draft/limits/larger-upload-of-unknown-length-is-rejected", LIMITS, [6..],
+        "An upload of unknown length does not exceed max-size." => larger_unknown;
+    must "draft/limits/content-of-the-largest-size", LIMITS, [6..],
+        "Content of exactly max-append-size bytes is accepted." => largest_content;
+    may "draft/limits/larger-content-is-rejected", LIMITS, [6..],
+        "Content above max-append-size is rejected." => larger_content;
+    should "draft/limits/rejection-of-larger-content-has-limits", LIMITS, [9..],
+        "The rejection of content above max-append-size has Upload-Limit." => larger_content_has_limits;
+    should "draft/limits/larger-content-does-not-end-the-upload", LIMITS, [6..],
+        "After content above max-append-size, the upload can be resumed." => resumable_after_larger_content;
+    must "draft/limits/content-of-the-smallest-size", LIMITS, [6..],
+        "Content of exactly min-append-size bytes is accepted." => smallest_content;
+    may "draft/limits/smaller-content-is-rejected", LIMITS, [6..],
+        "A part below min-append-size is rejected." => smaller_content;
+    should "draft/limits/rejection-of-smaller-content-has-limits", LIMITS, [9..],
+        "The rejection of a part below min-append-size has Upload-Limit." => smaller_content_has_limits;
+    must "draft/limits/last-content-may-be-smaller", LIMITS, [6..],
+        "min-append-size does not apply to the last content." => last_content_may_be_smaller;
+    must "draft/limits/creation-may-be-empty", LIMITS, [6..],
+        "min-append-size does not apply to a creation without content." => empty_creation;
+    should "draft/limits/lifetime-is-not-shortened", LIMITS, [7..],
+        "The end of max-age does not come earlier from one response to the next." => lifetime;
+    should "draft/limits/sizes-are-not-tightened", LIMITS, [8..],
+        "Limits of sizes do not become tighter while an upload is sent." => not_tightened;
+}
+
+async fn largest_upload(d: &Draft<'_>) -> CheckResult {
+    let max = d.limits().required("max-size")?;
+    let url = d
+        .created(d.creation(b"", false).field("Upload-Length", max))
+        .await?;
+    d.expect_offset(&url, 0).await
+}
+
+fn above_max_size(d: &Draft<'_>) -> CheckResult<Request> {
+    let max = d.limits().required("max-size")?;
+    if max >= MAX_INTEGER {
+        return Err(Finding::skipped("max-size is the largest Integer"));
+    }
+    Ok(d.creation(b"", false).field("Upload-Length", max + 1))
+}
+
+async fn larger_upload(d: &Draft<'_>) -> CheckResult {
+    d.send(above_max_size(d)?).await?.expect_rejection()?;
+    Ok(())
+}
+
+fn expect_limits(response: &Response) -> CheckResult {
+    if response.is_success() {
+        return Err(Finding::skipped("the server does not enforce the limit"));
+    }
+    let limits = Limits::parse(response)?;
+    ensure!(limits.is_some(), "the response has no Upload-Limit");
+    Ok(())
+}
+
+async fn larger_upload_has_limits(d: &Draft<'_>) -> CheckResult {
+    expect_limits(&d.send(above_max_size(d)?).await?)
+}
+
+async fn larger_unknown(d: &Draft<'_>) -> CheckResult {
+    let max = d.limits().required("max-size")?;
+    d.context.needs_size(max)?;
+    let most = d
+        .limits()
+        .get("max-append-size")
+        .unwrap_or(max + 1)
+        .min(max + 1);
+    let data = crate::context::test_data(usize::try_from(max + 1).unwrap_or(0));
+    let url = d.create_deferred().await?;
+    let mut offset = 0;
+    for piece in data.chunks(usize::try_from(most).unwrap_or(1)) {
+        let request = d.append(&url, offset, piece, offset + piece.len() == data.len());
+        let response = d.send(request).await?;
+        offset += piece.len();
+        if !response.is_success() {
+            response.expect_rejection()?;
+            return Ok(());
+        }
+    }
+    Err(Finding::failed(format!(
+        "{offset} bytes are accepted, and max-size is {max}"
+    )))
+}
+
+async fn largest_content(d: &Draft<'_>) -> CheckResult {
+    let data = d.sized(d.limits().required("max-append-size")?)?;
+    let url = d.create_deferred().await?;
+    d.last(&url, 0, &data).await?;
+    d.expect_state_if_there(&url, data.len()).await
+}
+
+/// Declares content above `max-append-size`, and sends none of it.
+async fn send_larger_content(d: &Draft<'_>) -> CheckResult<(Url, Response)> {
+    let max = d.limits().required("max-append-size")?;
+    let url = d.create_deferred().await?;
+    let request = d.append(&url, 0, b"", false);
+    let mut connection = d.start(request, Content::Declared(max + 1), b"").await?;
+    let response = connection.response().await;
+    let missing = |_| Finding::failed("there is no response to content above max-append-size");
+    Ok((url, response.map_err(missing)?))
+}
+
+async fn larger_content(d: &Draft<'_>) -> CheckResult {
+    send_larger_content(d).await?.1.expect_rejection()?;
+    Ok(())
+}
+
+async fn larger_content_has_limits(d: &Draft<'_>) -> CheckResult {
+    expect_limits(&send_larger_content(d).await?.1)
+}
+
+async fn resumable_after_larger_content(d: &Draft<'_>) -> CheckResult {
+    let data = d.data(2)?;
+    let (url, response) = send_larger_content(d).await?;
+    ensure!(
+        d.is_complete(&response)? != Some(true),
+        "the response states that the upload is over"
+    );
+    d.resume(&url, &data).await
+}
+
+/// Returns data for an upload of one part of `min-append-size`, and an end of one byte.
+fn around_min_append_size(d: &Draft<'_>) -> CheckResult<(Vec<u8>, usize)> {
+    let min = d.limits().required("min-append-size")?;
+    if min < 2 {
+        return Err(Finding::skipped(format!("min-append-size is {min}")));
+    }
+    let data = d.data(2)?;
+    Ok((data, usize::try_from(min).unwrap_or(usize::MAX)))
+}
+
+async fn smallest_content(d: &Draft<'_>) -> CheckResult {
+    let (data, min) = around_min_append_size(d)?;
+    let url = d.create(data.len()).await?;
+    d.part(&url, 0, &data[..min]).await?;
+    d.expect_offset(&url, min).await
+}
+
+async fn send_smaller_content(d: &Draft<'_>) -> CheckResult<Response> {
+    let (data, min) = around_min_append_size(d)?;
+    let url = d.create(data.len()).await?;
+    d.send(d.append(&url, 0, &data[..min - 1], false)).await
+}
+
+async fn smaller_content(d: &Draft<'_>) -> CheckResult {
+    send_smaller_content(d).await?.expect_rejection()?;
+    Ok(())
+}
+
+async fn smaller_content_has_limits(d: &Draft<'_>) -> CheckResult {
+    expect_limits(&send_smaller_content(d).await?)
+}
+
+async fn last_content_may_be_smaller(d: &Draft<'_>) -> CheckResult {
+    let (data, _) = around_min_append_size(d)?;
+    let end = data.len() - 1;
+    let url = d.create(data.len()).await?;
+    d.part(&url, 0, &data[..end]).await?;
+    d.last(&url, end, &data[end..]).await?;
+    d.expect_state_if_there(&url, data.len()).await
+}
+
+async fn empty_creation(d: &Draft<'_>) -> CheckResult {
+    let (data, _) = around_min_append_size(d)?;
+    let url = d.create(data.len()).await?;
+    d.expect_offset(&url, 0).await
+}
+
+async fn lifetime(d: &Draft<'_>) -> CheckResult {
+    d.limits().required("max-age")?;
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create(data.len()).await?;
+    let started = Instant::now();
+    let mut previous = None;
+    for step in 0..3 {
+        let limits = Limits::parse(&d.head(&url).await?)?;
+        // Seconds are rounded, on both sides.
+        let end = limits
+            .and_then(|limits| limits.lifetime())
+            .map(|seconds| started.elapsed() + Duration::from_secs(seconds.saturating_add(2)));
+        if let (Some(previous), Some(end)) = (previous, end) {
+            ensure!(end >= previous, "the end of max-age has become earlier");
+        }
+        previous = end.map(|end| end.saturating_sub(Duration::from_secs(2)));
+        if step == 0 {
+            d.part(&url, 0, &data[..unit]).await?;
+        }
+        sleep(Duration::from_millis(600)).await;
+    }
+    Ok(())
+}
+
+async fn not_tightened(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(3)?, d.unit());
+    let url = d.create(data.len()).await?;
+    let before = Limits::parse(&d.head(&url).await?)?.unwrap_or_default();
+    d.part(&url, 0, &data[..unit]).await?;
+    let after = Limits::parse(&d.head(&url).await?)?.unwrap_or_default();
+    for key in ["max-size", "max-append-size"] {
+        if let (Some(before), Some(after)) = (before.get(key), after.get(key)) {
+            ensure!(after >= before, "{key} was {before}, and is {after}");
+        }
+    }
+    for key in ["min-size", "min-append-size"] {
+        let (before, after) = (before.get(key), after.get(key));
+        ensure!(after <= before, "{key} was {before:?}, and is {after:?}");
+    }
+    Ok(())
+}

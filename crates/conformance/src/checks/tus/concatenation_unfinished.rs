@@ -1,0 +1,123 @@
+//! Concatenation of partial uploads that are not complete yet.
+
+use url::Url;
+
+use super::concatenation::{list, partial, post_final, post_partial};
+use crate::check::{CheckResult, checks, ensure};
+use crate::context::Context;
+
+const SECTION: &str = "Concatenation (concatenation-unfinished)";
+const HEADER: &str = "Concatenation, Headers, Upload-Concat";
+
+checks! {
+    must "tus/concatenation-unfinished/is-accepted", SECTION,
+        "A final upload of unfinished parts has the status 201." => is_accepted;
+    should "tus/concatenation-unfinished/no-offset-before", HEADER,
+        "HEAD has no Upload-Offset until the parts are concatenated." => no_offset_before;
+    must "tus/concatenation-unfinished/length-is-the-sum", HEADER,
+        "HEAD has Upload-Length if the lengths of all parts are known." => length_is_the_sum;
+    must "tus/concatenation-unfinished/has-upload-concat", HEADER,
+        "HEAD has Upload-Concat with the value of the creation." => has_concat;
+    must "tus/concatenation-unfinished/offset-afterwards", HEADER,
+        "Once all parts are complete, Upload-Offset is Upload-Length." => offset_afterwards;
+    must "tus/concatenation-unfinished/order-of-the-list", SECTION,
+        "Parts are concatenated in the order of the list, not of completion." => order_of_the_list;
+    must "tus/concatenation-unfinished/patch-is-403", SECTION,
+        "PATCH on a final upload is 403, also before concatenation." => patch_is_403;
+    should "tus/concatenation-unfinished/parts-take-data", SECTION,
+        "Parts of a final upload still take data." => parts_take_data;
+    should "tus/concatenation-unfinished/one-of-two-is-not-enough", HEADER,
+        "HEAD has no Upload-Offset while one part is unfinished." => one_of_two;
+    should "tus/concatenation-unfinished/length-of-unknown-parts", HEADER, [CreationDeferLength],
+        "HEAD has no Upload-Length while that of a part is unknown." => unknown_length;
+}
+
+/// A final upload of two parts of 5 bytes without data.
+async fn unfinished(c: &Context) -> CheckResult<(Url, [Url; 2])> {
+    let parts = [
+        c.created(post_partial(c, 5)).await?,
+        c.created(post_partial(c, 5)).await?,
+    ];
+    let url = c
+        .created(post_final(c, &list(&[&parts[0], &parts[1]])))
+        .await?;
+    Ok((url, parts))
+}
+
+async fn is_accepted(c: &Context) -> CheckResult {
+    let part = c.created(post_partial(c, 5)).await?;
+    c.send(post_final(c, &list(&[&part])))
+        .await?
+        .expect(&[201])?;
+    Ok(())
+}
+
+async fn no_offset_before(c: &Context) -> CheckResult {
+    let (url, _) = unfinished(c).await?;
+    c.head(&url).await?.expect_absent("Upload-Offset")?;
+    Ok(())
+}
+
+async fn length_is_the_sum(c: &Context) -> CheckResult {
+    let (url, _) = unfinished(c).await?;
+    c.head(&url).await?.expect_number("Upload-Length", 10)?;
+    Ok(())
+}
+
+async fn has_concat(c: &Context) -> CheckResult {
+    let (url, parts) = unfinished(c).await?;
+    let sent = list(&[&parts[0], &parts[1]]);
+    let head = c.head(&url).await?;
+    let value = head.required("Upload-Concat")?;
+    ensure!(value == sent, "Upload-Concat is {value:?}, not {sent:?}");
+    Ok(())
+}
+
+async fn offset_afterwards(c: &Context) -> CheckResult {
+    let (url, parts) = unfinished(c).await?;
+    c.append(&parts[0], 0, b"hello").await?;
+    c.append(&parts[1], 0, b"world").await?;
+    let head = c.concatenated(&url).await?;
+    head.expect_number("Upload-Offset", 10)?
+        .expect_number("Upload-Length", 10)?;
+    Ok(())
+}
+
+async fn order_of_the_list(c: &Context) -> CheckResult {
+    let (url, parts) = unfinished(c).await?;
+    c.append(&parts[1], 0, b"world").await?;
+    c.append(&parts[0], 0, b"hello").await?;
+    c.concatenated(&url).await?;
+    c.expect_bytes(&url, b"helloworld").await
+}
+
+async fn patch_is_403(c: &Context) -> CheckResult {
+    let (url, _) = unfinished(c).await?;
+    c.send(c.patch(&url, 0, b"x")).await?.expect(&[403])?;
+    Ok(())
+}
+
+async fn parts_take_data(c: &Context) -> CheckResult {
+    let (_, parts) = unfinished(c).await?;
+    c.append(&parts[0], 0, b"he").await?;
+    c.expect_offset(&parts[0], 2).await
+}
+
+async fn one_of_two(c: &Context) -> CheckResult {
+    let complete = partial(c, b"hello").await?;
+    let part = c.created(post_partial(c, 5)).await?;
+    let url = c.created(post_final(c, &list(&[&complete, &part]))).await?;
+    c.head(&url).await?.expect_absent("Upload-Offset")?;
+    Ok(())
+}
+
+async fn unknown_length(c: &Context) -> CheckResult {
+    let request = c.post().field("Upload-Defer-Length", 1);
+    let part = c.created(request.field("Upload-Concat", "partial")).await?;
+    let response = c.send(post_final(c, &list(&[&part]))).await?;
+    if response.is_success() {
+        let url = c.location(&response)?;
+        c.head(&url).await?.expect_absent("Upload-Length")?;
+    }
+    Ok(())
+}

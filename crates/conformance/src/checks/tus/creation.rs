@@ -1,0 +1,238 @@
+//! Creation: lengths, URLs and the maximum size.
+
+use std::collections::HashSet;
+
+use futures_util::future::try_join_all;
+
+use crate::check::{CheckResult, checks, ensure};
+use crate::client::{Content, Request};
+use crate::context::{Context, test_data};
+
+const POST: &str = "Creation, POST";
+const LENGTH: &str = "Core Protocol, Headers, Upload-Length";
+const MAX_SIZE: &str = "Creation, POST (Tus-Max-Size)";
+
+checks! {
+    must "tus/creation/succeeds-with-201", POST,
+        "The response to a successful creation has the status 201." => succeeds;
+    must "tus/creation/has-location", POST,
+        "The response has Location with the URL of the upload." => has_location;
+    must "tus/creation/location-is-usable", POST,
+        "Location, absolute or relative, leads to the upload." => location_is_usable;
+    must "tus/creation/offset-is-0", POST,
+        "A new upload has the offset 0." => offset_is_0;
+    must "tus/creation/length-is-kept", POST,
+        "The length of the upload is that of the creation." => length_is_kept;
+    must "tus/creation/uploads-are-different", POST,
+        "Each creation makes another upload." => uploads_are_different;
+    should "tus/creation/simultaneous-creations", POST,
+        "Simultaneous creations make different uploads." => simultaneous_creations;
+    should "tus/creation/does-not-redirect", POST,
+        "A creation is not redirected: clients would repeat it with GET." => does_not_redirect;
+    should "tus/creation/without-content-length", POST,
+        "A creation needs neither a body nor Content-Length." => without_content_length;
+    may "tus/creation/empty-chunked-body", POST,
+        "A creation may have an empty body in chunks." => empty_chunked_body;
+    may "tus/creation/other-content-type", POST,
+        "A Content-Type that is not that of upload data does not prevent a creation." => other_content_type;
+    may "tus/creation/length-0", POST,
+        "A creation with Upload-Length: 0 succeeds." => length_0;
+    must "tus/creation/length-0-is-complete", POST,
+        "An upload of 0 bytes has offset 0 and length 0." => length_0_is_complete;
+    should "tus/creation/missing-length-is-rejected", POST,
+        "A creation needs Upload-Length or Upload-Defer-Length." => missing_length;
+    must "tus/creation/negative-length-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: -1 is rejected." => malformed_length("-1");
+    should "tus/creation/text-length-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: a text is rejected." => malformed_length("abc");
+    should "tus/creation/empty-length-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: an empty value is rejected." => malformed_length("");
+    should "tus/creation/decimal-length-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: 5.5 is rejected." => malformed_length("5.5");
+    should "tus/creation/length-with-text-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: 5x is rejected." => malformed_length("5x");
+    should "tus/creation/signed-length-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: +5 is rejected." => malformed_length("+5");
+    should "tus/creation/exponent-length-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: 1e3 is rejected." => malformed_length("1e3");
+    should "tus/creation/hexadecimal-length-is-rejected", LENGTH,
+        "Upload-Length is a non-negative integer: 0x5 is rejected." => malformed_length("0x5");
+    should "tus/creation/huge-length-is-rejected", LENGTH,
+        "A length that does not fit in 64 bits is rejected." => malformed_length("18446744073709551617");
+    should "tus/creation/two-lengths-are-rejected", LENGTH,
+        "Two different Upload-Length are rejected." => two_lengths;
+    must "tus/creation/too-large-is-413", MAX_SIZE, [MaxSize],
+        "A length above Tus-Max-Size is 413." => too_large(1);
+    must "tus/creation/far-too-large-is-413", MAX_SIZE, [MaxSize],
+        "A length far above Tus-Max-Size is 413." => too_large(1 << 40);
+    should "tus/creation/too-large-has-no-location", MAX_SIZE, [MaxSize],
+        "The response 413 names no upload." => too_large_has_no_location;
+    should "tus/creation/largest-is-accepted", MAX_SIZE, [MaxSize],
+        "A length of Tus-Max-Size is accepted." => largest_is_accepted;
+    should "tus/creation/rejection-names-no-upload", POST,
+        "The response to a rejected creation has no Location." => rejection_names_no_upload;
+    must "tus/creation/uploads-are-independent", POST,
+        "Data of one upload does not appear in another." => uploads_are_independent;
+    should "tus/creation/no-upload-offset-unless-data", "Creation With Upload",
+        "Upload-Offset in the response to a creation without data is absent or 0." => no_offset_unless_data;
+}
+
+async fn succeeds(c: &Context) -> CheckResult {
+    let response = c.send(c.post().field("Upload-Length", 10)).await?;
+    response.expect(&[201])?;
+    Ok(())
+}
+
+async fn has_location(c: &Context) -> CheckResult {
+    let response = c.send(c.post().field("Upload-Length", 10)).await?;
+    let location = response.expect_success()?.required("Location")?;
+    ensure!(!location.is_empty(), "Location is empty");
+    Ok(())
+}
+
+async fn location_is_usable(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    c.append(&url, 0, b"hello").await?;
+    c.expect_offset(&url, 5).await
+}
+
+async fn offset_is_0(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    c.expect_offset(&url, 0).await
+}
+
+async fn length_is_kept(c: &Context) -> CheckResult {
+    for length in [1, 10, 12_345] {
+        let url = c.create(length).await?;
+        c.head(&url).await?.expect_number("Upload-Length", length)?;
+    }
+    Ok(())
+}
+
+async fn uploads_are_different(c: &Context) -> CheckResult {
+    let (first, second) = (c.create(10).await?, c.create(10).await?);
+    ensure!(first != second, "both uploads are at {first}");
+    Ok(())
+}
+
+async fn simultaneous_creations(c: &Context) -> CheckResult {
+    let urls = try_join_all((0..10).map(|_| c.create(10))).await?;
+    let different: HashSet<_> = urls.iter().collect();
+    ensure!(
+        different.len() == urls.len(),
+        "two uploads have the same URL"
+    );
+    Ok(())
+}
+
+async fn does_not_redirect(c: &Context) -> CheckResult {
+    let response = c.send(c.post().field("Upload-Length", 10)).await?;
+    ensure!(
+        !matches!(response.status, 300..=399),
+        "the status is {}",
+        response.status
+    );
+    Ok(())
+}
+
+async fn without_content_length(c: &Context) -> CheckResult {
+    let request = c.post().field("Upload-Length", 10).content(Content::None);
+    let url = c.created(request).await?;
+    c.expect_offset(&url, 0).await
+}
+
+async fn empty_chunked_body(c: &Context) -> CheckResult {
+    let content = Content::Chunked(Vec::new(), Vec::new());
+    let url = c
+        .created(c.post().field("Upload-Length", 10).content(content))
+        .await?;
+    c.expect_offset(&url, 0).await
+}
+
+async fn other_content_type(c: &Context) -> CheckResult {
+    let request = c.post().field("Upload-Length", 10);
+    let url = c
+        .created(request.field("Content-Type", "text/plain"))
+        .await?;
+    c.expect_offset(&url, 0).await
+}
+
+async fn length_0(c: &Context) -> CheckResult {
+    let response = c.send(c.post().field("Upload-Length", 0)).await?;
+    response.expect(&[201])?;
+    Ok(())
+}
+
+async fn length_0_is_complete(c: &Context) -> CheckResult {
+    let url = c.create(0).await?;
+    let head = c.head(&url).await?;
+    head.expect_number("Upload-Offset", 0)?
+        .expect_number("Upload-Length", 0)?;
+    Ok(())
+}
+
+async fn missing_length(c: &Context) -> CheckResult {
+    c.send(c.post()).await?.expect_rejection()?;
+    Ok(())
+}
+
+async fn malformed_length(c: &Context, value: &str) -> CheckResult {
+    let response = c.send(c.post().field("Upload-Length", value)).await?;
+    response.expect_rejection()?;
+    Ok(())
+}
+
+async fn two_lengths(c: &Context) -> CheckResult {
+    let request = c.post().field("Upload-Length", 5).field("Upload-Length", 6);
+    c.send(request).await?.expect_rejection()?;
+    Ok(())
+}
+
+fn above_the_limit(c: &Context, bytes: u64) -> Request {
+    let length = c.server.max_size.unwrap_or_default().saturating_add(bytes);
+    // Not every server reads numbers above 2^63 - 1.
+    c.post()
+        .field("Upload-Length", length.min(i64::MAX.unsigned_abs()))
+}
+
+async fn too_large(c: &Context, bytes: u64) -> CheckResult {
+    c.send(above_the_limit(c, bytes)).await?.expect(&[413])?;
+    Ok(())
+}
+
+async fn too_large_has_no_location(c: &Context) -> CheckResult {
+    let response = c.send(above_the_limit(c, 1)).await?;
+    response.expect_rejection()?.expect_absent("Location")?;
+    Ok(())
+}
+
+async fn largest_is_accepted(c: &Context) -> CheckResult {
+    let limit = c.server.max_size.unwrap_or_default();
+    c.needs_size(limit)?;
+    let url = c.create(limit).await?;
+    c.head(&url).await?.expect_number("Upload-Length", limit)?;
+    Ok(())
+}
+
+async fn rejection_names_no_upload(c: &Context) -> CheckResult {
+    let response = c.send(c.post()).await?;
+    response.expect_rejection()?.expect_absent("Location")?;
+    Ok(())
+}
+
+async fn uploads_are_independent(c: &Context) -> CheckResult {
+    let (first, second) = (c.create(10).await?, c.create(20).await?);
+    c.append(&first, 0, &test_data(10)).await?;
+    c.expect_offset(&second, 0).await?;
+    c.append(&second, 0, b"hello").await?;
+    c.expect_offset(&first, 10).await?;
+    c.expect_bytes(&first, &test_data(10)).await
+}
+
+async fn no_offset_unless_data(c: &Context) -> CheckResult {
+    let response = c.send(c.post().field("Upload-Length", 10)).await?;
+    if response.expect_success()?.field("Upload-Offset").is_some() {
+        response.expect_number("Upload-Offset", 0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! HEAD: the offset, the length, and uploads that do not exist.
+
+use futures_util::future::try_join_all;
+use url::Url;
+
+use crate::check::{CheckResult, checks, ensure};
+use crate::context::{Context, test_data};
+
+const HEAD: &str = "Core Protocol, HEAD";
+
+checks! {
+    should "tus/head/succeeds", HEAD,
+        "A successful response to HEAD has the status 200 or 204." => succeeds;
+    must "tus/head/offset-of-new-upload", HEAD,
+        "The response has Upload-Offset, even if the offset is 0." => offset_of_new_upload;
+    must "tus/head/offset-of-partial-data", HEAD,
+        "Upload-Offset is the number of bytes stored." => offset_of_partial_data;
+    must "tus/head/offset-of-complete-upload", HEAD,
+        "The response has Upload-Offset, even if the upload is complete." => offset_of_complete_upload;
+    must "tus/head/length", HEAD,
+        "The response has Upload-Length if the size of the upload is known." => length;
+    must "tus/head/length-of-complete-upload", HEAD,
+        "The response has Upload-Length if the size is known, also when the upload is complete." => length_of_complete_upload;
+    must "tus/head/no-store", HEAD,
+        "The response has Cache-Control: no-store." => no_store;
+    must "tus/head/no-store-of-complete-upload", HEAD,
+        "The response has Cache-Control: no-store, also when the upload is complete." => no_store_of_complete_upload;
+    should "tus/head/unknown-upload-is-not-found", HEAD,
+        "HEAD on an upload that does not exist is 404, 410 or 403." => unknown_is_not_found;
+    should "tus/head/unknown-upload-has-no-offset", HEAD,
+        "HEAD on an upload that does not exist has no Upload-Offset." => unknown_has_no_offset;
+    must "tus/head/changes-nothing", HEAD,
+        "HEAD does not change the upload." => changes_nothing;
+    should "tus/head/simultaneous-requests-agree", HEAD,
+        "Simultaneous requests get the same offset." => simultaneous_requests_agree;
+    must "tus/head/no-content", "RFC 9110, 9.3.2 HEAD",
+        "The response to HEAD has no content: the next response follows at once." => no_content;
+}
+
+async fn succeeds(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    let response = c.send(c.tus("HEAD", &url)).await?;
+    response.expect(&[200, 204])?;
+    Ok(())
+}
+
+async fn offset_of_new_upload(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    c.expect_offset(&url, 0).await
+}
+
+async fn offset_of_partial_data(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    c.append(&url, 0, &test_data(4)).await?;
+    c.expect_offset(&url, 4).await
+}
+
+async fn offset_of_complete_upload(c: &Context) -> CheckResult {
+    let url = c.complete(&test_data(10)).await?;
+    c.expect_offset(&url, 10).await
+}
+
+async fn length(c: &Context) -> CheckResult {
+    let url = c.create(12).await?;
+    c.head(&url).await?.expect_number("Upload-Length", 12)?;
+    Ok(())
+}
+
+async fn length_of_complete_upload(c: &Context) -> CheckResult {
+    let url = c.complete(&test_data(12)).await?;
+    c.head(&url).await?.expect_number("Upload-Length", 12)?;
+    Ok(())
+}
+
+async fn expect_no_store(c: &Context, url: &Url) -> CheckResult {
+    let directives = c.head(url).await?.list("Cache-Control");
+    let is_no_store = |directive: &String| directive.eq_ignore_ascii_case("no-store");
+    ensure!(
+        directives.iter().any(is_no_store),
+        "Cache-Control does not contain no-store"
+    );
+    Ok(())
+}
+
+async fn no_store(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    expect_no_store(c, &url).await
+}
+
+async fn no_store_of_complete_upload(c: &Context) -> CheckResult {
+    let url = c.complete(&test_data(3)).await?;
+    expect_no_store(c, &url).await
+}
+
+async fn unknown_is_not_found(c: &Context) -> CheckResult {
+    let url = c.unknown().await?;
+    let response = c.send(c.tus("HEAD", &url)).await?;
+    response.expect(&[404, 410, 403])?;
+    Ok(())
+}
+
+async fn unknown_has_no_offset(c: &Context) -> CheckResult {
+    let url = c.unknown().await?;
+    let response = c.send(c.tus("HEAD", &url)).await?;
+    response.expect_absent("Upload-Offset")?;
+    Ok(())
+}
+
+async fn changes_nothing(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    c.append(&url, 0, &test_data(3)).await?;
+    for _ in 0..5 {
+        c.expect_offset(&url, 3).await?;
+    }
+    c.append(&url, 3, &test_data(7)).await?;
+    c.expect_offset(&url, 10).await
+}
+
+async fn simultaneous_requests_agree(c: &Context) -> CheckResult {
+    let url = c.create(10).await?;
+    c.append(&url, 0, &test_data(6)).await?;
+    let offsets = try_join_all((0..8).map(|_| c.offset(&url))).await?;
+    ensure!(
+        offsets.iter().all(|offset| *offset == 6),
+        "the offsets are {offsets:?}, not all 6"
+    );
+    Ok(())
+}
+
+async fn no_content(c: &Context) -> CheckResult {
+    let url = c.complete(&test_data(10)).await?;
+    let mut connection = c.connect(&url).await?;
+    for _ in 0..2 {
+        let response = connection.send(&c.tus("HEAD", &url)).await?;
+        response.expect_success()?;
+        if response
+            .list("Connection")
+            .iter()
+            .any(|option| option.eq_ignore_ascii_case("close"))
+        {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Conformance checks for upload servers: tus 1.0.0 and the IETF draft "Resumable Uploads for HTTP".
+//!
+//! Each [`Check`] verifies one requirement of a specification over HTTP, and knows nothing else of the server. [`run`]
+//! runs the checks that [`Options`] select, and removes the uploads that they made. [`cli`] is the command line.
+//!
+//! - `check`: the types of the table. `checks`: the table, a file for each chapter of a specification.
+//! - `client`: an HTTP/1.1 client that can violate the protocol and end connections at any byte.
+//! - `context`: the requests that checks share.
+//! - `report`: text, JSON, JUnit and badge.
+
+mod capabilities;
+mod check;
+mod checks;
+mod cleanup;
+pub mod cli;
+mod client;
+mod context;
+mod options;
+pub mod report;
+mod runner;
+
+pub use self::capabilities::Capabilities;
+pub use self::check::{Capability, Check, CheckResult, Finding, Group, Level, Protocol};
+pub use self::checks::groups;
+pub use self::cleanup::CleanupResult;
+pub use self::client::ClientError;
+pub use self::context::Context;
+pub use self::options::{InteropVersion, Options};
+pub use self::runner::{CheckOutcome, Report, run};

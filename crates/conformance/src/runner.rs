@@ -1,0 +1,182 @@
+//! Runs the checks in their order, a few at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::capabilities::Capabilities;
+use crate::check::{Check, CheckResult, Finding, Group, Protocol};
+use crate::checks::{self, DraftCell};
+use crate::cleanup::{Cleanup, CleanupResult};
+use crate::client::{Client, ClientError, Request};
+use crate::context::Context;
+use crate::options::Options;
+
+const CHAOS_FACTOR: u32 = 10;
+
+/// The result of one check.
+#[derive(Clone, Debug)]
+pub struct CheckOutcome {
+    /// The group of the check.
+    pub group: &'static Group,
+    /// The check.
+    pub check: &'static Check,
+    /// Passed, or the reason why not.
+    pub result: CheckResult,
+    /// The heads sent and received, if it failed.
+    pub transcript: String,
+    /// The time that it took.
+    pub duration: Duration,
+}
+
+/// The results of all checks.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The URL that was checked.
+    pub endpoint: String,
+    /// The capabilities that the server reported.
+    pub server: Capabilities,
+    /// In the order of the table.
+    pub outcomes: Vec<CheckOutcome>,
+    /// What became of the uploads.
+    pub cleanup: CleanupResult,
+    /// The seed of random values.
+    pub seed: u64,
+}
+
+/// Runs the checks that the options select. `stop` ends the run early; uploads are removed also then.
+///
+/// `observe` receives each result, in the order of the table, as soon as it and those before it are there.
+///
+/// # Errors
+/// The server does not respond to OPTIONS.
+///
+/// # Cancel safety
+/// Dropping the future leaves uploads on the server; cancel `stop` instead.
+pub async fn run(
+    options: Options,
+    stop: &CancellationToken,
+    mut observe: impl FnMut(&CheckOutcome),
+) -> Result<Report, ClientError> {
+    let options = Arc::new(options);
+    let cleanup = Arc::new(Cleanup::default());
+    let given = options.headers.clone();
+    let client = Client::new(
+        &options.endpoint,
+        given,
+        options.timeout,
+        Arc::clone(&cleanup),
+    )?;
+    let server = Arc::new(discover(&client, &options).await?);
+    let draft = Arc::new(DraftCell::default());
+
+    let stop = stop.child_token();
+    let selected = checks::selected(&options, &server);
+    let results = stream::iter(selected).map(|(group, check)| {
+        let context = Context {
+            options: Arc::clone(&options),
+            server: Arc::clone(&server),
+            client: client.fresh(),
+            draft: Arc::clone(&draft),
+            check,
+        };
+        let stop = stop.clone();
+        async move { run_check(group, context, &stop).await }
+    });
+    let mut results = results.buffered(options.concurrency.max(1));
+    let end = tokio::time::sleep(options.run_timeout);
+    tokio::pin!(end);
+    let mut outcomes = Vec::new();
+    loop {
+        tokio::select! {
+            () = &mut end, if !stop.is_cancelled() => stop.cancel(),
+            outcome = results.next() => match outcome {
+                Some(outcome) => {
+                    observe(&outcome);
+                    outcomes.push(outcome);
+                    if client.has_lost_server() {
+                        stop.cancel();
+                    }
+                }
+                None => break,
+            },
+        }
+    }
+    drop(results);
+    Ok(Report {
+        endpoint: options.endpoint.to_string(),
+        cleanup: cleanup.run(&client, &server).await,
+        server: server.as_ref().clone(),
+        outcomes,
+        seed: options.seed,
+    })
+}
+
+async fn discover(client: &Client, options: &Options) -> Result<Capabilities, ClientError> {
+    let request = Request::new("OPTIONS", &options.endpoint);
+    let mut server = Capabilities::from_options(&client.send(&request).await?);
+    if !server.protocols.contains(&Protocol::Draft) {
+        // tusd shows the limits only to clients of a version that it accepts. Its newest is 6.
+        let request = request.field("Upload-Draft-Interop-Version", 6);
+        let limits = client.send(&request).await?;
+        let shown = Capabilities::from_options(&limits).protocols;
+        server.protocols.extend(shown);
+    }
+    if let Some(protocols) = &options.protocols {
+        server.protocols.clone_from(protocols);
+        return Ok(server);
+    }
+    server.protocols.extend(&options.expected_protocols);
+    if server.protocols.is_empty() {
+        // A server without a usable OPTIONS fails the checks of tus.
+        server.protocols.insert(Protocol::Tus);
+    }
+    Ok(server)
+}
+
+async fn run_check(
+    group: &'static Group,
+    context: Context,
+    stop: &CancellationToken,
+) -> CheckOutcome {
+    let started = Instant::now();
+    let limit = match group.is_chaos {
+        true => context.options.check_timeout.saturating_mul(CHAOS_FACTOR),
+        false => context.options.check_timeout,
+    };
+    let run = async {
+        requirements(group, &context)?;
+        let run = timeout(limit, (context.check.run)(&context)).await;
+        run.unwrap_or_else(|_| Err(Finding::Error(format!("not finished in {limit:?}"))))
+    };
+    let result = tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Finding::Error("the run was stopped".to_owned())),
+        result = run => result,
+    };
+    CheckOutcome {
+        group,
+        check: context.check,
+        transcript: match &result {
+            Err(Finding::Failed(_) | Finding::Error(_)) => context.client.transcript().text(),
+            _ => String::new(),
+        },
+        result,
+        duration: started.elapsed(),
+    }
+}
+
+fn requirements(group: &Group, context: &Context) -> CheckResult {
+    let mut needs = group.needs.iter().chain(context.check.needs);
+    let Some(missing) = needs.find(|need| !context.server.has(**need)) else {
+        return Ok(());
+    };
+    let text = format!("the server does not offer {}", missing.name());
+    Err(match context.options.expected.contains(missing) {
+        true => Finding::Failed(text),
+        false => Finding::Skipped(text),
+    })
+}

@@ -1,0 +1,160 @@
+//! Faults of the reference server, one at a time, and the checks that find them.
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mutant {
+    OptionsWithoutLimits,
+    LimitIsANumber,
+    InterimWithoutVersion,
+    InterimForEveryClient,
+    InterimWithContentLength,
+    InterimOnAppendHasLocation,
+    InterimOffsetIsAhead,
+    FinalLocationDiffers,
+    PartIsNotStored,
+    HeadWithoutOffset,
+    HeadCanBeCached,
+    HeadOfUnknownSucceeds,
+    OtherOffsetIsAccepted,
+    ConflictWithoutOffset,
+    ConflictMembersAreSwapped,
+    AnyMediaType,
+    DecimalOffsetIsAccepted,
+    MalformedLengthIsRejected,
+    CompletesAtTheLength,
+    CompletesWhenCut,
+    LosesBytesWhenCut,
+    LastWithoutFlag,
+    ExceedsTheLength,
+    ValidAfterExceedingTheLength,
+    ChunksCount,
+    SucceedsEarly,
+    DeleteKeepsTheUpload,
+    DeleteLeavesTheAppend,
+    WritesAtTheSameTime,
+    MaxSizeIsNotEnforced,
+    SmallLastContentIsRejected,
+    DigestIsThatOfNothing,
+}
+
+impl Mutant {
+    /// Each fault, with the check that finds it.
+    pub(super) const ALL: &[(Self, &str)] = &[
+        (Self::OptionsWithoutLimits, "draft/options/has-limits"),
+        (
+            Self::LimitIsANumber,
+            "draft/options/limits-are-a-dictionary",
+        ),
+        (
+            Self::InterimWithoutVersion,
+            "draft/versions/104-has-the-version",
+        ),
+        (
+            Self::InterimForEveryClient,
+            "draft/versions/no-104-without-version",
+        ),
+        (
+            Self::InterimWithContentLength,
+            "draft/interim/no-content-fields",
+        ),
+        (
+            Self::InterimOnAppendHasLocation,
+            "draft/interim/append-has-no-location",
+        ),
+        (
+            Self::InterimOffsetIsAhead,
+            "draft/interim/offsets-are-stored",
+        ),
+        (
+            Self::FinalLocationDiffers,
+            "draft/interim/final-response-has-the-same-location",
+        ),
+        (
+            Self::PartIsNotStored,
+            "draft/creation/part-stores-its-content",
+        ),
+        (
+            Self::HeadWithoutOffset,
+            "draft/retrieval/offset-of-a-new-upload",
+        ),
+        (Self::HeadCanBeCached, "draft/retrieval/no-store"),
+        (
+            Self::HeadOfUnknownSucceeds,
+            "draft/retrieval/unknown-upload-is-an-error",
+        ),
+        (
+            Self::OtherOffsetIsAccepted,
+            "draft/offsets/lower-offset-is-409",
+        ),
+        (
+            Self::ConflictWithoutOffset,
+            "draft/offsets/409-has-the-offset",
+        ),
+        (
+            Self::ConflictMembersAreSwapped,
+            "draft/problems/offset-mismatch-members",
+        ),
+        (Self::AnyMediaType, "draft/append/text-is-rejected"),
+        (
+            Self::DecimalOffsetIsAccepted,
+            "draft/syntax/offset-as-decimal-is-rejected",
+        ),
+        (
+            Self::MalformedLengthIsRejected,
+            "draft/syntax/length-as-text-is-ignored",
+        ),
+        (
+            Self::CompletesAtTheLength,
+            "draft/completion/length-does-not-complete",
+        ),
+        (
+            Self::CompletesWhenCut,
+            "draft/interruption/cut-append-does-not-complete",
+        ),
+        (
+            Self::LosesBytesWhenCut,
+            "draft/interruption/bytes-of-a-cut-append-are-kept",
+        ),
+        (
+            Self::LastWithoutFlag,
+            "draft/completion/last-append-is-complete",
+        ),
+        (
+            Self::ExceedsTheLength,
+            "draft/length/chunks-above-the-length-are-rejected",
+        ),
+        (
+            Self::ValidAfterExceedingTheLength,
+            "draft/length/content-above-the-length-ends-the-upload",
+        ),
+        (Self::ChunksCount, "draft/append/chunks"),
+        (
+            Self::SucceedsEarly,
+            "draft/append/no-success-before-the-content",
+        ),
+        (
+            Self::DeleteKeepsTheUpload,
+            "draft/cancellation/head-is-an-error",
+        ),
+        (
+            Self::DeleteLeavesTheAppend,
+            "draft/cancellation/ends-the-append",
+        ),
+        (
+            Self::WritesAtTheSameTime,
+            "draft/concurrency/two-appends-do-not-add-up",
+        ),
+        (
+            Self::MaxSizeIsNotEnforced,
+            "draft/limits/larger-upload-is-rejected",
+        ),
+        (
+            Self::SmallLastContentIsRejected,
+            "draft/limits/last-content-may-be-smaller",
+        ),
+        (
+            Self::DigestIsThatOfNothing,
+            "draft/digests/reported-digest-is-right",
+        ),
+    ];
+}
