@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::check::{Capability, Protocol};
 use crate::client::Response;
+use crate::requirement::{Capability, Protocol};
 
 /// What the server offers, according to its response to OPTIONS.
 #[derive(Clone, Debug, Default)]

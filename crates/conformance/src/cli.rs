@@ -9,10 +9,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::check::{Capability, Protocol};
 use crate::checks;
 use crate::options::{InteropVersion, Options};
 use crate::report::{self, Text};
+use crate::requirement::{Capability, Protocol};
 use crate::runner;
 
 /// The result of the command, which determines the exit code.

@@ -5,10 +5,10 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use url::Url;
 
 use crate::capabilities::Capabilities;
-use crate::check::{Check, CheckResult, Finding};
-use crate::checks::DraftCell;
 use crate::client::{Client, Connection, Content, Request, Response};
+use crate::dialect::DraftCell;
 use crate::options::Options;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 /// The media type of upload data (tus 1.0.0, PATCH).
 pub(crate) const UPLOAD_DATA: &str = "application/offset+octet-stream";
@@ -19,13 +19,13 @@ pub struct Context {
     pub(crate) server: std::sync::Arc<Capabilities>,
     pub(crate) client: Client,
     pub(crate) draft: std::sync::Arc<DraftCell>,
-    pub(crate) check: &'static Check,
+    pub(crate) check_id: &'static str,
 }
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
-            .field("check", &self.check.id)
+            .field("check", &self.check_id)
             .finish_non_exhaustive()
     }
 }
@@ -37,7 +37,7 @@ impl Context {
 
     /// Returns random values that depend on the seed and the check alone.
     pub(crate) fn random(&self) -> StdRng {
-        let bytes = self.check.id.bytes();
+        let bytes = self.check_id.bytes();
         let seed = bytes.fold(self.options.seed, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -187,7 +187,7 @@ impl Context {
     pub(crate) async fn expect_bytes(&self, url: &Url, expected: &[u8]) -> CheckResult {
         if let Some(bytes) = self.download(url).await? {
             let first = bytes.iter().zip(expected).position(|(a, b)| a != b);
-            crate::check::ensure!(
+            ensure!(
                 bytes == expected,
                 "the download has {} bytes, not the {} that were uploaded (first difference at byte {})",
                 bytes.len(),

@@ -4,6 +4,7 @@
 //! runs the checks that [`Options`] select, and removes the uploads that they made. [`cli`] is the command line.
 //!
 //! - `check`: the types of the table. `checks`: the table, a file for each chapter of a specification.
+//! - `dialect`: the interop version of the draft, detected once per run.
 //! - `client`: an HTTP/1.1 client that can violate the protocol and end connections at any byte.
 //! - `context`: the requests that checks share.
 //! - `report`: text, JSON, JUnit and badge.
@@ -15,15 +16,18 @@ mod cleanup;
 pub mod cli;
 mod client;
 mod context;
+mod dialect;
 mod options;
 pub mod report;
+mod requirement;
 mod runner;
 
 pub use self::capabilities::Capabilities;
-pub use self::check::{Capability, Check, CheckResult, Finding, Group, Level, Protocol};
+pub use self::check::{Check, Group};
 pub use self::checks::groups;
 pub use self::cleanup::CleanupResult;
 pub use self::client::ClientError;
 pub use self::context::Context;
 pub use self::options::{InteropVersion, Options};
+pub use self::requirement::{Capability, CheckResult, Finding, Level, Protocol};
 pub use self::runner::{CheckOutcome, Report, run};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::check::{Capability, Protocol};
+use crate::requirement::{Capability, Protocol};
 
 /// The interop version of the IETF draft that the checks follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

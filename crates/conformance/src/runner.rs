@@ -8,12 +8,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::capabilities::Capabilities;
-use crate::check::{Check, CheckResult, Finding, Group, Protocol};
-use crate::checks::{self, DraftCell};
-use crate::cleanup::{Cleanup, CleanupResult};
-use crate::client::{Client, ClientError, Request};
+use crate::check::{Check, Group};
+use crate::checks;
+use crate::cleanup::{CleanupResult, remove_created};
+use crate::client::{Client, ClientError, INTEROP_VERSION, Request};
 use crate::context::Context;
+use crate::dialect::DraftCell;
 use crate::options::Options;
+use crate::requirement::{CheckResult, Finding, Protocol};
 
 const CHAOS_FACTOR: u32 = 10;
 
@@ -62,14 +64,8 @@ pub async fn run(
     mut observe: impl FnMut(&CheckOutcome),
 ) -> Result<Report, ClientError> {
     let options = Arc::new(options);
-    let cleanup = Arc::new(Cleanup::default());
     let given = options.headers.clone();
-    let client = Client::new(
-        &options.endpoint,
-        given,
-        options.timeout,
-        Arc::clone(&cleanup),
-    )?;
+    let client = Client::new(&options.endpoint, given, options.timeout)?;
     let server = Arc::new(discover(&client, &options).await?);
     let draft = Arc::new(DraftCell::default());
 
@@ -81,10 +77,10 @@ pub async fn run(
             server: Arc::clone(&server),
             client: client.fresh(),
             draft: Arc::clone(&draft),
-            check,
+            check_id: check.id,
         };
         let stop = stop.clone();
-        async move { run_check(group, context, &stop).await }
+        async move { run_check(group, check, context, &stop).await }
     });
     let mut results = results.buffered(options.concurrency.max(1));
     let end = tokio::time::sleep(options.run_timeout);
@@ -108,7 +104,7 @@ pub async fn run(
     drop(results);
     Ok(Report {
         endpoint: options.endpoint.to_string(),
-        cleanup: cleanup.run(&client, &server).await,
+        cleanup: remove_created(&client, &server).await,
         server: server.as_ref().clone(),
         outcomes,
         seed: options.seed,
@@ -120,7 +116,7 @@ async fn discover(client: &Client, options: &Options) -> Result<Capabilities, Cl
     let mut server = Capabilities::from_options(&client.send(&request).await?);
     if !server.protocols.contains(&Protocol::Draft) {
         // tusd shows the limits only to clients of a version that it accepts. Its newest is 6.
-        let request = request.field("Upload-Draft-Interop-Version", 6);
+        let request = request.field(INTEROP_VERSION, 6);
         let limits = client.send(&request).await?;
         let shown = Capabilities::from_options(&limits).protocols;
         server.protocols.extend(shown);
@@ -139,6 +135,7 @@ async fn discover(client: &Client, options: &Options) -> Result<Capabilities, Cl
 
 async fn run_check(
     group: &'static Group,
+    check: &'static Check,
     context: Context,
     stop: &CancellationToken,
 ) -> CheckOutcome {
@@ -148,8 +145,8 @@ async fn run_check(
         false => context.options.check_timeout,
     };
     let run = async {
-        requirements(group, &context)?;
-        let run = timeout(limit, (context.check.run)(&context)).await;
+        requirements(group, check, &context)?;
+        let run = timeout(limit, (check.run)(&context)).await;
         run.unwrap_or_else(|_| Err(Finding::Error(format!("not finished in {limit:?}"))))
     };
     let result = tokio::select! {
@@ -159,7 +156,7 @@ async fn run_check(
     };
     CheckOutcome {
         group,
-        check: context.check,
+        check,
         transcript: match &result {
             Err(Finding::Failed(_) | Finding::Error(_)) => context.client.transcript().text(),
             _ => String::new(),
@@ -169,8 +166,8 @@ async fn run_check(
     }
 }
 
-fn requirements(group: &Group, context: &Context) -> CheckResult {
-    let mut needs = group.needs.iter().chain(context.check.needs);
+fn requirements(group: &Group, check: &Check, context: &Context) -> CheckResult {
+    let mut needs = group.needs.iter().chain(check.needs);
     let Some(missing) = needs.find(|need| !context.server.has(**need)) else {
         return Ok(());
     };

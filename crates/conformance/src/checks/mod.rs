@@ -3,7 +3,6 @@
 mod draft;
 mod tus;
 
-pub(crate) use self::draft::DraftCell;
 use crate::capabilities::Capabilities;
 use crate::check::{Check, Group};
 use crate::options::Options;

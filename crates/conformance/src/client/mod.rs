@@ -1,9 +1,10 @@
 //! An HTTP/1.1 client that can violate the protocol, and that sees every byte of the responses.
 //!
-//! Each check has a [`Client`] with its own [`Transcript`]. Uploads that appear in responses are recorded for
-//! [`Cleanup`], whatever becomes of the check.
+//! Each check has a [`Client`] with its own [`Transcript`]. Uploads that appear in responses are recorded in
+//! [`CreatedUploads`], whatever becomes of the check.
 
 mod connection;
+mod created;
 mod request;
 mod response;
 mod transcript;
@@ -22,11 +23,11 @@ use tokio_util::either::Either;
 use url::{Host, Url};
 
 pub(crate) use self::connection::Connection;
+pub(crate) use self::created::{CreatedUploads, INTEROP_VERSION};
 pub(crate) use self::request::{Content, Request, chunk};
 pub(crate) use self::response::Response;
 pub(crate) use self::transcript::Transcript;
-use crate::check::Finding;
-use crate::cleanup::Cleanup;
+use crate::requirement::Finding;
 
 /// Between attempts to reach a server that may be restarting.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -71,7 +72,7 @@ struct Shared {
     given: Vec<(String, String)>,
     timeout: Duration,
     tls: Option<TlsConnector>,
-    cleanup: Arc<Cleanup>,
+    created: CreatedUploads,
     /// The server was there, and could not be reached again.
     is_lost: AtomicBool,
 }
@@ -91,7 +92,6 @@ impl Client {
         endpoint: &Url,
         given: Vec<(String, String)>,
         timeout: Duration,
-        cleanup: Arc<Cleanup>,
     ) -> Result<Self, ClientError> {
         let tls = (endpoint.scheme() == "https").then(tls).transpose()?;
         Ok(Self {
@@ -100,7 +100,7 @@ impl Client {
                 given,
                 timeout,
                 tls,
-                cleanup,
+                created: CreatedUploads::default(),
                 is_lost: AtomicBool::new(false),
             }),
             transcript: Arc::default(),
@@ -126,6 +126,11 @@ impl Client {
         &self.transcript
     }
 
+    /// Returns the uploads that the clients of this run have created.
+    pub(crate) fn created(&self) -> &CreatedUploads {
+        &self.shared.created
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         self.shared.timeout
     }
@@ -142,7 +147,7 @@ impl Client {
     fn record(&self, request: &Request, response: &Response) {
         let is_created = matches!(response.status, 104 | 200..=299 | 400..=499);
         if let Some(url) = connection::location(request, response).filter(|_| is_created) {
-            self.shared.cleanup.record(url, request);
+            self.shared.created.record(url, request);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Responses, with the assertions of checks.
 
-use crate::check::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 /// A final or interim response.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::check::{Finding, Level, Protocol};
+use crate::requirement::{Finding, Level, Protocol};
 use crate::runner::Report;
 
 const LABEL: &str = "resumable uploads";

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Counts, message, word};
-use crate::check::Level;
+use crate::requirement::Level;
 use crate::runner::Report;
 
 #[derive(Serialize)]

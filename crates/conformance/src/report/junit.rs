@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Counts, message};
-use crate::check::{Finding, Level};
+use crate::requirement::{Finding, Level};
 use crate::runner::{CheckOutcome, Report};
 
 /// Returns the report as JUnit XML.

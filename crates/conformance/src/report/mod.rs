@@ -10,7 +10,7 @@ pub use self::json::json;
 pub use self::junit::junit;
 pub use self::text::Text;
 
-use crate::check::{Finding, Level};
+use crate::requirement::{Finding, Level};
 use crate::runner::{CheckOutcome, Report};
 
 /// The number of results of each kind.

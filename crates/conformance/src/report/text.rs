@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{Counts, message, word};
-use crate::check::{Finding, Level};
+use crate::requirement::{Finding, Level};
 use crate::runner::{CheckOutcome, Report};
 
 /// Writes a line for each result as it arrives, and the details of failures at the end.

@@ -2,65 +2,65 @@
 
 use super::requests::{Draft, PARTIAL_UPLOAD, SETTLE, early_response};
 use super::{APPEND, TRANSFER_CODINGS, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::{Content, chunk};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const ACCEPT_PATCH: &str = "RFC 5789, 2.2 Error Handling";
 
 draft_checks! {
-    must "draft/append/part-succeeds", APPEND,
+    Must "draft/append/part-succeeds", APPEND,
         "The response to a part has a status 2xx: 201 up to version 6." => part_succeeds;
-    must "draft/append/part-advances-the-offset", APPEND,
+    Must "draft/append/part-advances-the-offset", APPEND,
         "The offset grows by the bytes of the content." => advances;
-    must "draft/append/part-is-not-complete", APPEND, [7..=8],
+    Must "draft/append/part-is-not-complete", APPEND, [7..=8],
         "The response to a part has Upload-Complete: ?0." => part_is_not_complete;
-    should "draft/append/part-has-upload-complete", APPEND, [9..],
+    Should "draft/append/part-has-upload-complete", APPEND, [9..],
         "The response to a part has Upload-Complete: ?0." => part_is_not_complete;
-    must "draft/append/part-has-the-offset", APPEND, [..=6],
+    Must "draft/append/part-has-the-offset", APPEND, [..=6],
         "The response to a part has the new Upload-Offset, up to version 6." => part_has_the_offset;
-    must "draft/append/parts-add-up", APPEND,
+    Must "draft/append/parts-add-up", APPEND,
         "Several parts, one after the other, make the upload." => parts_add_up;
-    should "draft/append/one-connection", APPEND,
+    Should "draft/append/one-connection", APPEND,
         "Several appends can be sent over one connection." => one_connection;
-    must "draft/append/chunks", TRANSFER_CODINGS,
+    Must "draft/append/chunks", TRANSFER_CODINGS,
         "Content in chunks counts without the transfer coding." => in_chunks;
-    should "draft/append/empty-part", APPEND,
+    Should "draft/append/empty-part", APPEND,
         "An append without content succeeds and changes nothing." => empty_part;
-    must "draft/append/expect-continue", "RFC 9110, 10.1.1 Expect",
+    Must "draft/append/expect-continue", "RFC 9110, 10.1.1 Expect",
         "A request with Expect: 100-continue gets 100, or a final response." => expect_continue;
-    must "draft/append/no-success-before-the-content", APPEND,
+    Must "draft/append/no-success-before-the-content", APPEND,
         "A part is acknowledged after all of its content is processed." => no_early_success(false);
-    may "draft/append/no-success-before-the-last-content", APPEND,
+    May "draft/append/no-success-before-the-last-content", APPEND,
         "The last content is acknowledged after all of it has arrived." => no_early_success(true);
-    must "draft/append/other-media-type-is-rejected", "6 Media Type application/partial-upload", [6..=6],
+    Must "draft/append/other-media-type-is-rejected", "6 Media Type application/partial-upload", [6..=6],
         "An append with another Content-Type is rejected and stores nothing." => other_type("text/plain");
-    should "draft/append/text-is-rejected", "6 Media Type application/partial-upload", [7..],
+    Should "draft/append/text-is-rejected", "6 Media Type application/partial-upload", [7..],
         "An append with another Content-Type is rejected and stores nothing." => other_type("text/plain");
-    should "draft/append/similar-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
+    Should "draft/append/similar-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
         "A type that only begins like application/partial-upload is rejected." => other_type("application/partial-uploads");
-    may "draft/append/missing-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
+    May "draft/append/missing-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
         "An append without Content-Type is rejected and stores nothing." => missing_type;
-    should "draft/append/other-media-type-is-415", ACCEPT_PATCH, [6..],
+    Should "draft/append/other-media-type-is-415", ACCEPT_PATCH, [6..],
         "An append with another Content-Type is 415." => is_415;
-    should "draft/append/415-has-accept-patch", ACCEPT_PATCH, [6..],
+    Should "draft/append/415-has-accept-patch", ACCEPT_PATCH, [6..],
         "A response with 415 has Accept-Patch with application/partial-upload." => has_accept_patch;
-    should "draft/append/media-type-ignores-case", "RFC 9110, 8.3.1 Media Type", [6..],
+    Should "draft/append/media-type-ignores-case", "RFC 9110, 8.3.1 Media Type", [6..],
         "The case of the media type does not matter." => accepted_type("Application/Partial-Upload");
-    may "draft/append/media-type-with-parameters", "RFC 9110, 8.3.1 Media Type", [6..],
+    May "draft/append/media-type-with-parameters", "RFC 9110, 8.3.1 Media Type", [6..],
         "Parameters of the media type do not matter." => accepted_type("application/partial-upload; a=b");
-    must "draft/append/unknown-upload-is-an-error", APPEND,
+    Must "draft/append/unknown-upload-is-an-error", APPEND,
         "An append to an upload that does not exist is an error: 404 up to version 6." => unknown_upload;
-    should "draft/append/missing-offset-is-rejected", APPEND,
+    Should "draft/append/missing-offset-is-rejected", APPEND,
         "An append without Upload-Offset is rejected and changes nothing." => missing_offset;
-    should "draft/append/missing-upload-complete-does-not-complete", APPEND, [7..],
+    Should "draft/append/missing-upload-complete-does-not-complete", APPEND, [7..],
         "An append without Upload-Complete does not complete the upload." => missing_complete;
-    may "draft/append/missing-upload-complete-is-400", APPEND, [7..],
+    May "draft/append/missing-upload-complete-is-400", APPEND, [7..],
         "An append without Upload-Complete is 400." => missing_complete_is_400;
-    must "draft/append/missing-upload-complete-completes", APPEND, [4..=6],
+    Must "draft/append/missing-upload-complete-completes", APPEND, [4..=6],
         "An append without Upload-Complete is the last, up to version 6." => missing_complete_completes;
-    must "draft/append/unknown-fields-are-ignored", "RFC 9110, 5.1 Field Names",
+    Must "draft/append/unknown-fields-are-ignored", "RFC 9110, 5.1 Field Names",
         "Unknown fields are ignored." => unknown_fields;
-    should "draft/append/early-rejection-arrives", APPEND,
+    Should "draft/append/early-rejection-arrives", APPEND,
         "The rejection of an append arrives although its content is still being sent." => early_rejection;
 }
 

@@ -3,20 +3,20 @@
 
 use super::draft_checks;
 use super::requests::{Draft, expect_no_104};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::Request;
 use crate::context::UPLOAD_DATA;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const NO_SECTION: &str = "not specified: two protocols in one request";
 
 draft_checks! {
-    may "draft/both/tus-creation-with-fields-of-the-draft", NO_SECTION,
+    May "draft/both/tus-creation-with-fields-of-the-draft", NO_SECTION,
         "A creation with Tus-Resumable is one of tus, though Upload-Complete is ?1." => creation;
-    may "draft/both/tus-append-with-fields-of-the-draft", NO_SECTION,
+    May "draft/both/tus-append-with-fields-of-the-draft", NO_SECTION,
         "A PATCH with Tus-Resumable is one of tus, though it has fields of the draft." => append;
-    may "draft/both/no-104", NO_SECTION,
+    May "draft/both/no-104", NO_SECTION,
         "A request with Tus-Resumable gets no 104." => no_104;
-    may "draft/both/head-by-tus", NO_SECTION,
+    May "draft/both/head-by-tus", NO_SECTION,
         "HEAD by tus of an upload that the draft created reports its offset." => head_by_tus;
 }
 

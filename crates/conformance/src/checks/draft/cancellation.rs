@@ -5,35 +5,35 @@ use url::Url;
 
 use super::requests::{Draft, SETTLE};
 use super::{CANCELLATION, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::{Content, Response};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
-    must "draft/cancellation/is-204", CANCELLATION, [..=7],
+    Must "draft/cancellation/is-204", CANCELLATION, [..=7],
         "The response to DELETE has the status 204, up to version 7." => is_204;
-    should "draft/cancellation/succeeds", CANCELLATION, [8..],
+    Should "draft/cancellation/succeeds", CANCELLATION, [8..],
         "The response to DELETE has a status 2xx." => succeeds;
-    should "draft/cancellation/head-is-an-error", CANCELLATION,
+    Should "draft/cancellation/head-is-an-error", CANCELLATION,
         "HEAD of a cancelled upload is 404 or 410." => head_is_an_error;
-    should "draft/cancellation/append-is-an-error", CANCELLATION,
+    Should "draft/cancellation/append-is-an-error", CANCELLATION,
         "An append to a cancelled upload is 404 or 410." => append_is_an_error;
-    should "draft/cancellation/new-upload", CANCELLATION,
+    Should "draft/cancellation/new-upload", CANCELLATION,
         "An upload without any content can be cancelled." => new_upload;
-    may "draft/cancellation/twice", CANCELLATION,
+    May "draft/cancellation/twice", CANCELLATION,
         "DELETE of a cancelled upload is 404 or 410, or succeeds again." => twice;
-    may "draft/cancellation/complete-upload", CANCELLATION,
+    May "draft/cancellation/complete-upload", CANCELLATION,
         "DELETE of a complete upload succeeds, or is rejected." => complete_upload;
-    should "draft/cancellation/unknown-upload", CANCELLATION,
+    Should "draft/cancellation/unknown-upload", CANCELLATION,
         "DELETE of an upload that does not exist is 404 or 410." => unknown_upload;
-    should "draft/cancellation/no-redirect", CANCELLATION,
+    Should "draft/cancellation/no-redirect", CANCELLATION,
         "The response to DELETE is not 301, 302 or 303." => no_redirect;
-    must "draft/cancellation/during-an-append", CANCELLATION,
+    Must "draft/cancellation/during-an-append", CANCELLATION,
         "DELETE during an append is answered, and a success ends the upload." => during_an_append;
-    should "draft/cancellation/ends-the-append", CANCELLATION,
+    Should "draft/cancellation/ends-the-append", CANCELLATION,
         "DELETE ends an append to the same upload." => ends_the_append;
-    must "draft/cancellation/others-remain", CANCELLATION,
+    Must "draft/cancellation/others-remain", CANCELLATION,
         "DELETE of one upload does not change another." => others_remain;
-    must "draft/cancellation/fields-of-appends-are-rejected", CANCELLATION, [..=6],
+    Must "draft/cancellation/fields-of-appends-are-rejected", CANCELLATION, [..=6],
         "DELETE with Upload-Offset is 400, up to version 6." => fields_are_rejected;
 }
 

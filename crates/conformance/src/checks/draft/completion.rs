@@ -2,31 +2,31 @@
 
 use super::requests::Draft;
 use super::{APPEND, COMPLETENESS, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::Content;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
-    must "draft/completion/last-append-is-complete", APPEND,
+    Must "draft/completion/last-append-is-complete", APPEND,
         "The response to the last content has Upload-Complete: ?1." => last_is_complete;
-    must "draft/completion/last-append-without-content", APPEND,
+    Must "draft/completion/last-append-without-content", APPEND,
         "An append with Upload-Complete: ?1 and no content completes the upload, if all bytes are there." => without_content;
-    must "draft/completion/last-append-in-chunks", APPEND,
+    Must "draft/completion/last-append-in-chunks", APPEND,
         "The last content can be sent in chunks, without Content-Length." => last_in_chunks;
-    should "draft/completion/response-is-that-to-the-whole", APPEND, [7..],
+    Should "draft/completion/response-is-that-to-the-whole", APPEND, [7..],
         "The last append gets the status that the whole in one request gets." => as_in_one_request;
-    must "draft/completion/length-does-not-complete", COMPLETENESS, [7..],
+    Must "draft/completion/length-does-not-complete", COMPLETENESS, [7..],
         "Upload-Complete: ?0 with the last byte of the length does not complete the upload silently." => not_by_length;
-    must "draft/completion/whole-after-all-parts", COMPLETENESS,
+    Must "draft/completion/whole-after-all-parts", COMPLETENESS,
         "An upload whose parts have all bytes is completed by an append with Upload-Complete: ?1." => after_all_parts;
-    must "draft/completion/complete-upload-takes-no-data", COMPLETENESS,
+    Must "draft/completion/complete-upload-takes-no-data", COMPLETENESS,
         "Data after the end does not change a complete upload." => takes_no_data;
-    must "draft/completion/complete-upload-is-not-overwritten", COMPLETENESS,
+    Must "draft/completion/complete-upload-is-not-overwritten", COMPLETENESS,
         "Data at a lower offset does not change a complete upload." => not_overwritten;
-    may "draft/completion/last-request-repeated", APPEND, [9..],
+    May "draft/completion/last-request-repeated", APPEND, [9..],
         "An append without content at the end of a complete upload gets the final response again." => repeated;
-    should "draft/completion/empty-upload", COMPLETENESS,
+    Should "draft/completion/empty-upload", COMPLETENESS,
         "An upload of length 0 is completed by an append without content." => empty_upload;
-    should "draft/completion/part-of-a-complete-upload-is-rejected", COMPLETENESS, [4..],
+    Should "draft/completion/part-of-a-complete-upload-is-rejected", COMPLETENESS, [4..],
         "A part that is sent to a complete upload is rejected." => part_is_rejected;
 }
 

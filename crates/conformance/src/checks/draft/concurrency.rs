@@ -5,36 +5,36 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::sleep;
 
-use super::fields::integer;
 use super::requests::{Draft, SETTLE, end_of};
 use super::{CONCURRENCY, OFFSET, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::{Content, chunk};
+use crate::dialect::fields::integer;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
-    must "draft/concurrency/two-appends-do-not-add-up", CONCURRENCY,
+    Must "draft/concurrency/two-appends-do-not-add-up", CONCURRENCY,
         "Of simultaneous appends at one offset, the bytes are stored once." => two_appends(2);
-    must "draft/concurrency/many-appends-do-not-add-up", CONCURRENCY,
+    Must "draft/concurrency/many-appends-do-not-add-up", CONCURRENCY,
         "Of many simultaneous appends at one offset, the bytes are stored once." => two_appends(8);
-    must "draft/concurrency/last-appends", CONCURRENCY,
+    Must "draft/concurrency/last-appends", CONCURRENCY,
         "Of simultaneous last appends, one completes the upload with the right bytes." => last_appends;
-    must "draft/concurrency/offset-during-an-append-is-not-stale", OFFSET,
+    Must "draft/concurrency/offset-during-an-append-is-not-stale", OFFSET,
         "The offset that HEAD reports during an append is accepted by the next append." => offset_is_accepted(Framing::Length);
-    should "draft/concurrency/offset-during-chunks-is-not-stale", OFFSET,
+    Should "draft/concurrency/offset-during-chunks-is-not-stale", OFFSET,
         "The offset that HEAD reports during an append in chunks is accepted by the next append." => offset_is_accepted(Framing::Chunks);
-    should "draft/concurrency/append-ends-an-older-one", CONCURRENCY,
+    Should "draft/concurrency/append-ends-an-older-one", CONCURRENCY,
         "A new append ends an older one that hangs." => ends_an_older_one;
-    must "draft/concurrency/ended-append-is-not-successful", CONCURRENCY,
+    Must "draft/concurrency/ended-append-is-not-successful", CONCURRENCY,
         "An append that was ended by a newer one does not succeed." => ended_is_not_successful;
-    must "draft/concurrency/late-bytes-of-an-older-append-are-not-stored", CONCURRENCY,
+    Must "draft/concurrency/late-bytes-of-an-older-append-are-not-stored", CONCURRENCY,
         "Bytes of an older append that arrive after a newer one are not stored." => late_bytes;
-    should "draft/concurrency/head-is-answered-during-an-append", CONCURRENCY,
+    Should "draft/concurrency/head-is-answered-during-an-append", CONCURRENCY,
         "HEAD is answered during an append." => head_during_an_append;
-    must "draft/concurrency/head-during-a-creation", CONCURRENCY,
+    Must "draft/concurrency/head-during-a-creation", CONCURRENCY,
         "HEAD during the creation reports an offset at which the upload is completed." => head_during_a_creation;
-    must "draft/concurrency/uploads-are-independent", CONCURRENCY,
+    Must "draft/concurrency/uploads-are-independent", CONCURRENCY,
         "Simultaneous uploads do not change each other." => independent;
-    must "draft/concurrency/append-and-cancellation", CONCURRENCY,
+    Must "draft/concurrency/append-and-cancellation", CONCURRENCY,
         "Of a simultaneous append and DELETE, either result is consistent." => append_and_cancellation;
 }
 

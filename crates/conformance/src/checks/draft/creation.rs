@@ -1,61 +1,61 @@
 //! Creation: POST and PUT with a part or the whole of an upload.
 
-use super::fields::Limits;
 use super::requests::{Draft, SETTLE, early_response};
 use super::{CREATION, RETRIEVAL, SECURITY, TRANSFER_CODINGS, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::{Content, chunk};
+use crate::dialect::fields::Limits;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
-    must "draft/creation/part-has-location", CREATION,
+    Must "draft/creation/part-has-location", CREATION,
         "The response to a part has Location." => part_has_location;
-    should "draft/creation/part-is-201", CREATION,
+    Should "draft/creation/part-is-201", CREATION,
         "The response to a part has the status 201." => part_is_201;
-    should "draft/creation/part-is-not-complete", CREATION, [4..],
+    Should "draft/creation/part-is-not-complete", CREATION, [4..],
         "The response to a part has Upload-Complete: ?0." => part_is_not_complete;
-    must "draft/creation/part-has-limits", CREATION, [8..],
+    Must "draft/creation/part-has-limits", CREATION, [8..],
         "The response to a part has Upload-Limit if there are limits." => part_has_limits;
-    must "draft/creation/part-stores-its-content", CREATION,
+    Must "draft/creation/part-stores-its-content", CREATION,
         "The content of a part is stored: the offset is its size." => part_stores_its_content;
-    must "draft/creation/part-in-chunks-stores-its-content", TRANSFER_CODINGS,
+    Must "draft/creation/part-in-chunks-stores-its-content", TRANSFER_CODINGS,
         "Content in chunks counts without the transfer coding." => part_in_chunks;
-    must "draft/creation/location-is-the-upload", RETRIEVAL,
+    Must "draft/creation/location-is-the-upload", RETRIEVAL,
         "HEAD at the Location of a new upload succeeds." => location_is_the_upload;
-    should "draft/creation/locations-differ", SECURITY,
+    Should "draft/creation/locations-differ", SECURITY,
         "Each upload has a URL that no other has." => locations_differ;
-    should "draft/creation/location-is-hard-to-guess", SECURITY,
+    Should "draft/creation/location-is-hard-to-guess", SECURITY,
         "URLs of uploads created one after the other have more than one different character." => hard_to_guess;
-    must "draft/creation/later-parts-complete-it", CREATION,
+    Must "draft/creation/later-parts-complete-it", CREATION,
         "An upload whose creation had the first part is completed by appends." => later_parts;
-    should "draft/creation/whole-is-complete", CREATION,
+    Should "draft/creation/whole-is-complete", CREATION,
         "The response to the whole upload in one request has Upload-Complete: ?1." => whole_is_complete;
-    should "draft/creation/whole-in-chunks-is-complete", CREATION,
+    Should "draft/creation/whole-in-chunks-is-complete", CREATION,
         "The whole upload can be sent in chunks, without a length." => whole_in_chunks;
-    should "draft/creation/empty-whole-is-complete", CREATION,
+    Should "draft/creation/empty-whole-is-complete", CREATION,
         "Empty content with Upload-Complete: ?1 is an empty upload, which is complete." => empty_whole;
-    may "draft/creation/put", CREATION,
+    May "draft/creation/put", CREATION,
         "An upload is created by PUT." => by_put;
-    may "draft/creation/put-of-a-whole", CREATION,
+    May "draft/creation/put-of-a-whole", CREATION,
         "A whole upload is sent by PUT." => put_whole;
-    should "draft/creation/content-types", CREATION,
+    Should "draft/creation/content-types", CREATION,
         "Content-Type describes the whole representation, and may have any value." => content_types;
-    should "draft/creation/content-disposition", CREATION,
+    Should "draft/creation/content-disposition", CREATION,
         "Content-Disposition and Content-Language describe the whole representation." => content_disposition;
-    may "draft/creation/content-encoding", "8 Content Codings",
+    May "draft/creation/content-encoding", "8 Content Codings",
         "Content-Encoding is that of the whole; offsets count encoded bytes." => content_encoding;
-    must "draft/creation/unknown-fields-are-ignored", "RFC 9110, 5.1 Field Names",
+    Must "draft/creation/unknown-fields-are-ignored", "RFC 9110, 5.1 Field Names",
         "Unknown fields are ignored." => unknown_fields;
-    must "draft/creation/field-names-ignore-case", "RFC 9110, 5.1 Field Names",
+    Must "draft/creation/field-names-ignore-case", "RFC 9110, 5.1 Field Names",
         "The case of field names does not matter." => field_names_ignore_case;
-    must "draft/creation/expect-continue", "4.2 Upload Creation; RFC 9110, 10.1.1 Expect",
+    Must "draft/creation/expect-continue", "4.2 Upload Creation; RFC 9110, 10.1.1 Expect",
         "A request with Expect: 100-continue gets 100 or a final response; 104 is no substitute." => expect_continue;
-    must "draft/creation/no-success-before-the-content-of-a-part", CREATION,
+    Must "draft/creation/no-success-before-the-content-of-a-part", CREATION,
         "A part is acknowledged after all of its content is processed." => no_early_success(false);
-    may "draft/creation/no-success-before-the-content-of-a-whole", CREATION,
+    May "draft/creation/no-success-before-the-content-of-a-whole", CREATION,
         "A whole upload is acknowledged after all of its content has arrived." => no_early_success(true);
-    should "draft/creation/no-redirect", CREATION,
+    Should "draft/creation/no-redirect", CREATION,
         "The response to a part is not 301, 302 or 303." => no_redirect;
-    should "draft/creation/length-is-not-the-end", CREATION, [7..],
+    Should "draft/creation/length-is-not-the-end", CREATION, [7..],
         "A part that equals Upload-Length is not the end without Upload-Complete: ?1." => length_is_no_end;
 }
 

@@ -1,9 +1,9 @@
 //! Digests (RFC 9530), where the server verifies them.
 
 use super::draft_checks;
-use super::fields::{digest_field, expect_digest};
 use super::requests::Draft;
-use crate::check::{CheckResult, Finding, ensure};
+use crate::dialect::fields::{digest_field, expect_digest};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const CONTENT_DIGEST: &str = "RFC 9530, 2 The Content-Digest Field";
 const REPR_DIGEST: &str = "RFC 9530, 3 The Repr-Digest Field";
@@ -13,27 +13,27 @@ const PREFERENCE: &str = "RFC 9530, 4 Integrity Preference Fields";
 const UNKNOWN: &str = "unknown=:AAAA:";
 
 draft_checks! {
-    must "draft/digests/right-content-digest", CONTENT_DIGEST,
+    Must "draft/digests/right-content-digest", CONTENT_DIGEST,
         "An append with the right Content-Digest succeeds." => right_content_digest;
-    may "draft/digests/wrong-content-digest", CONTENT_DIGEST,
+    May "draft/digests/wrong-content-digest", CONTENT_DIGEST,
         "An append with a wrong Content-Digest is rejected, and the offset stays." => wrong_content_digest;
-    may "draft/digests/resumed-after-a-wrong-content-digest", CONTENT_DIGEST,
+    May "draft/digests/resumed-after-a-wrong-content-digest", CONTENT_DIGEST,
         "After a wrong Content-Digest, the right bytes can be sent." => resumed;
-    should "draft/digests/unknown-algorithm-of-content", CONTENT_DIGEST,
+    Should "draft/digests/unknown-algorithm-of-content", CONTENT_DIGEST,
         "A Content-Digest of an unknown algorithm alone is ignored." => unknown_content_algorithm;
-    must "draft/digests/right-repr-digest", REPR_DIGEST,
+    Must "draft/digests/right-repr-digest", REPR_DIGEST,
         "A whole upload with the right Repr-Digest succeeds." => right_repr_digest;
-    must "draft/digests/right-repr-digest-of-parts", REPR_DIGEST,
+    Must "draft/digests/right-repr-digest-of-parts", REPR_DIGEST,
         "An upload in parts whose creation had the right Repr-Digest succeeds." => right_repr_digest_of_parts;
-    may "draft/digests/wrong-repr-digest", REPR_DIGEST,
+    May "draft/digests/wrong-repr-digest", REPR_DIGEST,
         "A whole upload with a wrong Repr-Digest is rejected." => wrong_repr_digest;
-    may "draft/digests/wrong-repr-digest-of-parts", REPR_DIGEST,
+    May "draft/digests/wrong-repr-digest-of-parts", REPR_DIGEST,
         "The last append to an upload whose creation had a wrong Repr-Digest is rejected." => wrong_repr_digest_of_parts;
-    should "draft/digests/unknown-algorithm-of-whole", REPR_DIGEST,
+    Should "draft/digests/unknown-algorithm-of-whole", REPR_DIGEST,
         "A Repr-Digest of an unknown algorithm alone is ignored." => unknown_repr_algorithm;
-    may "draft/digests/wanted-digest", PREFERENCE,
+    May "draft/digests/wanted-digest", PREFERENCE,
         "A client that sends Want-Repr-Digest gets the Repr-Digest of the whole." => wanted;
-    must "draft/digests/reported-digest-is-right", REPR_DIGEST,
+    Must "draft/digests/reported-digest-is-right", REPR_DIGEST,
         "A Repr-Digest in the final response is that of the bytes that were sent." => reported_is_right;
 }
 

@@ -1,32 +1,31 @@
 //! OPTIONS: the limits of the server.
 
-use super::dialect::INTEROP_VERSION;
-use super::fields::Limits;
 use super::requests::{Draft, PARTIAL_UPLOAD};
 use super::{LIMITS, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
-use crate::client::Response;
+use crate::client::{INTEROP_VERSION, Response};
+use crate::dialect::fields::Limits;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
-    should "draft/options/succeeds", LIMITS, [6..],
+    Should "draft/options/succeeds", LIMITS, [6..],
         "OPTIONS on the resource that creates uploads succeeds." => succeeds;
-    must "draft/options/has-limits", LIMITS, [6..],
+    Must "draft/options/has-limits", LIMITS, [6..],
         "The response to OPTIONS has Upload-Limit." => has_limits;
-    must "draft/options/limits-are-a-dictionary", LIMITS, [6..],
+    Must "draft/options/limits-are-a-dictionary", LIMITS, [6..],
         "Upload-Limit is a Dictionary of Integers from 0 on, with min-size=0 if there is no limit." => are_a_dictionary;
-    should "draft/options/sizes-are-ordered", LIMITS, [6..],
+    Should "draft/options/sizes-are-ordered", LIMITS, [6..],
         "The smallest sizes of Upload-Limit are not above the largest." => sizes_are_ordered;
-    may "draft/options/lifetime-has-the-key-of-the-version", LIMITS, [6..],
+    May "draft/options/lifetime-has-the-key-of-the-version", LIMITS, [6..],
         "The lifetime is max-age from version 7 on, and expires before." => lifetime_key;
-    should "draft/options/repeats", LIMITS, [6..],
+    Should "draft/options/repeats", LIMITS, [6..],
         "OPTIONS reports the same sizes each time." => repeats;
-    should "draft/options/limits-of-uploads-are-not-tighter", LIMITS, [8..],
+    Should "draft/options/limits-of-uploads-are-not-tighter", LIMITS, [8..],
         "The limits of an upload are not tighter than those that OPTIONS reports." => not_tighter;
-    may "draft/options/without-version", LIMITS, [6..],
+    May "draft/options/without-version", LIMITS, [6..],
         "OPTIONS without an interop version reports the limits, too." => without_version;
-    may "draft/options/on-an-upload", LIMITS, [6..],
+    May "draft/options/on-an-upload", LIMITS, [6..],
         "OPTIONS on an upload succeeds." => on_an_upload;
-    may "draft/options/accept-patch", "RFC 5789, 3.1 The Accept-Patch Header", [6..],
+    May "draft/options/accept-patch", "RFC 5789, 3.1 The Accept-Patch Header", [6..],
         "OPTIONS on an upload names the media type of appends in Accept-Patch." => accept_patch;
 }
 

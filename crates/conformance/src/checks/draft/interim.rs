@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use url::Url;
 
-use super::fields::{Limits, integer};
 use super::requests::{Draft, INTERIM, expect_no_104};
 use super::{APPEND, CREATION, OFFSET, STATUS_104, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::{Connection, Content, Response};
+use crate::dialect::fields::{Limits, integer};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 /// A server that reports progress does so while this much content arrives.
 const PROGRESS_BYTES: u64 = 10 << 20;
@@ -18,33 +18,33 @@ const PROGRESS_PIECES: usize = 10;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(300);
 
 draft_checks! {
-    should "draft/interim/announces-the-upload", CREATION,
+    Should "draft/interim/announces-the-upload", CREATION,
         "A 104 with Location announces the upload before its content is complete." => is_announced;
-    must "draft/interim/has-limits", CREATION, [8..],
+    Must "draft/interim/has-limits", CREATION, [8..],
         "The 104 with Location has Upload-Limit if there are limits." => has_limits;
-    must "draft/interim/location-is-the-upload", CREATION,
+    Must "draft/interim/location-is-the-upload", CREATION,
         "HEAD succeeds at the Location of a 104 after the creation was interrupted." => location_is_the_upload;
-    must "draft/interim/final-response-has-the-same-location", CREATION,
+    Must "draft/interim/final-response-has-the-same-location", CREATION,
         "The final response to a part has the Location that the 104 had." => same_location;
-    must "draft/interim/all-of-a-creation-have-the-same-location", CREATION, [8..],
+    Must "draft/interim/all-of-a-creation-have-the-same-location", CREATION, [8..],
         "Each 104 of a creation has the same Location." => all_have_the_same_location;
-    must "draft/interim/offsets-are-stored", OFFSET, [5..],
+    Must "draft/interim/offsets-are-stored", OFFSET, [5..],
         "HEAD reports no lower offset than a 104 did." => offsets_are_stored;
-    must "draft/interim/offsets-do-not-decrease", OFFSET, [5..],
+    Must "draft/interim/offsets-do-not-decrease", OFFSET, [5..],
         "Offsets of one 104 after the other do not decrease, and do not exceed the bytes sent." => offsets_do_not_decrease;
-    must "draft/interim/append-has-no-location", APPEND, [5..],
+    Must "draft/interim/append-has-no-location", APPEND, [5..],
         "A 104 in response to an append has no Location." => append_has_no_location;
-    must "draft/interim/append-without-version-gets-none", STATUS_104,
+    Must "draft/interim/append-without-version-gets-none", STATUS_104,
         "An append without an interop version gets no 104." => append_without_version;
-    must "draft/interim/no-content-fields", "RFC 9110, 8.6 Content-Length; RFC 9112, 6.1 Transfer-Encoding",
+    Must "draft/interim/no-content-fields", "RFC 9110, 8.6 Content-Length; RFC 9112, 6.1 Transfer-Encoding",
         "A 104 has no Content-Length and no Transfer-Encoding." => no_content_fields;
-    must "draft/interim/none-for-http-1-0", "RFC 9110, 15.2 Informational 1xx",
+    Must "draft/interim/none-for-http-1-0", "RFC 9110, 15.2 Informational 1xx",
         "A client of HTTP/1.0 gets no interim response." => none_for_http_1_0;
-    must "draft/interim/next-response-follows", "RFC 9112, 9.3 Persistence",
+    Must "draft/interim/next-response-follows", "RFC 9112, 9.3 Persistence",
         "After a 104 and a final response, the next request on the connection gets its response." => next_response;
-    must "draft/interim/conventional-request-gets-none", STATUS_104,
+    Must "draft/interim/conventional-request-gets-none", STATUS_104,
         "A request without Upload-Complete gets no 104." => conventional_request;
-    must "draft/interim/head-and-delete-get-none", STATUS_104,
+    Must "draft/interim/head-and-delete-get-none", STATUS_104,
         "HEAD and DELETE of an upload get no 104." => head_and_delete;
 }
 

@@ -5,39 +5,39 @@ use url::Url;
 
 use super::requests::{Draft, SETTLE};
 use super::{APPEND, COMPLETENESS, CREATION, OFFSET, draft_checks};
-use crate::check::{CheckResult, ensure};
 use crate::client::{Connection, Content, chunk};
+use crate::requirement::{CheckResult, ensure};
 
 draft_checks! {
-    must "draft/interruption/closed-append-can-be-resumed", OFFSET,
+    Must "draft/interruption/closed-append-can-be-resumed", OFFSET,
         "After an append whose connection was closed, the upload is completed at the offset of HEAD." => resumable(Disconnect::Close, Framing::Length);
-    must "draft/interruption/reset-append-can-be-resumed", OFFSET,
+    Must "draft/interruption/reset-append-can-be-resumed", OFFSET,
         "After an append whose connection was reset, the upload is completed at the offset of HEAD." => resumable(Disconnect::Reset, Framing::Length);
-    must "draft/interruption/half-closed-append-can-be-resumed", OFFSET,
+    Must "draft/interruption/half-closed-append-can-be-resumed", OFFSET,
         "After an append whose sending half was closed, the upload is completed at the offset of HEAD." => resumable(Disconnect::HalfClose, Framing::Length);
-    must "draft/interruption/cut-chunks-can-be-resumed", OFFSET,
+    Must "draft/interruption/cut-chunks-can-be-resumed", OFFSET,
         "After chunks without the last one, the upload is completed at the offset of HEAD." => resumable(Disconnect::Close, Framing::Chunks);
-    must "draft/interruption/cut-append-does-not-complete", COMPLETENESS,
+    Must "draft/interruption/cut-append-does-not-complete", COMPLETENESS,
         "The last append does not complete the upload if its content is cut." => not_complete(Framing::Length);
-    must "draft/interruption/cut-chunks-do-not-complete", COMPLETENESS,
+    Must "draft/interruption/cut-chunks-do-not-complete", COMPLETENESS,
         "The last append does not complete the upload without the last chunk." => not_complete(Framing::Chunks);
-    must "draft/interruption/all-bytes-without-the-last-chunk-do-not-complete", COMPLETENESS,
+    Must "draft/interruption/all-bytes-without-the-last-chunk-do-not-complete", COMPLETENESS,
         "An append of unknown length does not complete the upload without the last chunk." => missing_last_chunk;
-    should "draft/interruption/bytes-of-a-cut-append-are-kept", APPEND,
+    Should "draft/interruption/bytes-of-a-cut-append-are-kept", APPEND,
         "Bytes of an append that was cut are kept." => bytes_are_kept;
-    must "draft/interruption/offset-does-not-decrease", OFFSET,
+    Must "draft/interruption/offset-does-not-decrease", OFFSET,
         "The offset does not decrease from one interruption to the next." => does_not_decrease;
-    must "draft/interruption/cut-creation-can-be-resumed", CREATION,
+    Must "draft/interruption/cut-creation-can-be-resumed", CREATION,
         "After a creation that was cut, the upload is completed at the Location of the 104." => creation_resumable(Disconnect::Close);
-    must "draft/interruption/reset-creation-can-be-resumed", CREATION,
+    Must "draft/interruption/reset-creation-can-be-resumed", CREATION,
         "After a creation that was reset, the upload is completed at the Location of the 104." => creation_resumable(Disconnect::Reset);
-    must "draft/interruption/cut-creation-does-not-complete", COMPLETENESS,
+    Must "draft/interruption/cut-creation-does-not-complete", COMPLETENESS,
         "A creation whose content is cut does not complete the upload." => creation_not_complete;
-    should "draft/interruption/bytes-of-a-cut-creation-are-kept", CREATION,
+    Should "draft/interruption/bytes-of-a-cut-creation-are-kept", CREATION,
         "Bytes of a creation that was cut are kept." => creation_bytes_are_kept;
-    must "draft/interruption/lost-response", OFFSET,
+    Must "draft/interruption/lost-response", OFFSET,
         "After an append whose response was lost, HEAD reports its bytes, and the upload can be completed." => lost_response;
-    must "draft/interruption/lost-final-response", COMPLETENESS,
+    Must "draft/interruption/lost-final-response", COMPLETENESS,
         "After the last append whose response was lost, the upload is complete, or can be completed." => lost_final_response;
 }
 

@@ -4,41 +4,41 @@ use url::Url;
 
 use super::requests::Draft;
 use super::{LENGTH, PROBLEMS, draft_checks};
-use crate::check::{CheckResult, ensure};
 use crate::client::{Content, Response};
+use crate::requirement::{CheckResult, ensure};
 
 draft_checks! {
-    must "draft/length/content-above-the-length-is-rejected", LENGTH, [6..],
+    Must "draft/length/content-above-the-length-is-rejected", LENGTH, [6..],
         "An append whose content would exceed the length is rejected." => above(Framing::Length);
-    must "draft/length/chunks-above-the-length-are-rejected", LENGTH, [6..],
+    Must "draft/length/chunks-above-the-length-are-rejected", LENGTH, [6..],
         "An append whose content exceeds the length is rejected, also without Content-Length." => above(Framing::Chunks);
-    must "draft/length/last-content-above-the-length-is-rejected", LENGTH, [6..],
+    Must "draft/length/last-content-above-the-length-is-rejected", LENGTH, [6..],
         "The last content cannot exceed the length." => last_above;
-    must "draft/length/offset-stays-within-the-length", LENGTH, [6..],
+    Must "draft/length/offset-stays-within-the-length", LENGTH, [6..],
         "The offset does not exceed the length, whatever is sent." => stays_within;
-    must "draft/length/content-above-the-length-ends-the-upload", LENGTH, [8..],
+    Must "draft/length/content-above-the-length-ends-the-upload", LENGTH, [8..],
         "An upload whose content exceeded the length is invalid: later requests are rejected." => ends_the_upload;
-    must "draft/length/creation-above-the-length-is-rejected", LENGTH, [6..],
+    Must "draft/length/creation-above-the-length-is-rejected", LENGTH, [6..],
         "A creation whose part is longer than Upload-Length is rejected." => creation_above;
-    may "draft/length/creation-of-another-length-is-rejected", LENGTH, [6..],
+    May "draft/length/creation-of-another-length-is-rejected", LENGTH, [6..],
         "A whole upload whose Content-Length differs from Upload-Length is 400." => creation_differs;
-    may "draft/length/creation-of-another-length-in-chunks-is-rejected", LENGTH, [6..],
+    May "draft/length/creation-of-another-length-in-chunks-is-rejected", LENGTH, [6..],
         "A whole upload in chunks that differs from Upload-Length is not successful." => creation_in_chunks_differs;
-    may "draft/length/last-content-below-the-length-is-rejected", LENGTH, [6..],
+    May "draft/length/last-content-below-the-length-is-rejected", LENGTH, [6..],
         "The last content has to reach the length." => last_below;
-    should "draft/length/does-not-change", LENGTH, [6..],
+    Should "draft/length/does-not-change", LENGTH, [6..],
         "An append with another Upload-Length does not change the length." => does_not_change;
-    may "draft/length/another-length-is-400", LENGTH, [6..],
+    May "draft/length/another-length-is-400", LENGTH, [6..],
         "An append with another Upload-Length is 400." => another_is_400;
-    must "draft/length/same-length-is-accepted", LENGTH, [6..],
+    Must "draft/length/same-length-is-accepted", LENGTH, [6..],
         "An append with the same Upload-Length succeeds." => same_is_accepted;
-    must "draft/length/becomes-known-by-an-append", LENGTH, [6..],
+    Must "draft/length/becomes-known-by-an-append", LENGTH, [6..],
         "Upload-Length of an append becomes the length; HEAD reports it, or need not from version 10 on." => known_by_append;
-    must "draft/length/holds-when-known-by-an-append", LENGTH, [8..],
+    Must "draft/length/holds-when-known-by-an-append", LENGTH, [8..],
         "A length that became known by an append limits the content." => holds;
-    must "draft/length/unknown-until-the-end", LENGTH, [6..],
+    Must "draft/length/unknown-until-the-end", LENGTH, [6..],
         "An upload of unknown length is completed by its last content." => unknown_until_the_end;
-    may "draft/length/problem-type", PROBLEMS, [6..],
+    May "draft/length/problem-type", PROBLEMS, [6..],
         "Lengths that disagree are a problem of the type inconsistent-upload-length." => problem_type;
 }
 

@@ -5,45 +5,45 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use url::Url;
 
-use super::fields::Limits;
 use super::requests::Draft;
 use super::{LIMITS, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::{Content, Request, Response};
+use crate::dialect::fields::Limits;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 /// The largest Integer of structured fields.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 
 draft_checks! {
-    must "draft/limits/upload-of-the-largest-size", LIMITS, [6..],
+    Must "draft/limits/upload-of-the-largest-size", LIMITS, [6..],
         "An upload of exactly max-size bytes can be created." => largest_upload;
-    may "draft/limits/larger-upload-is-rejected", LIMITS, [6..],
+    May "draft/limits/larger-upload-is-rejected", LIMITS, [6..],
         "An upload above max-size is rejected." => larger_upload;
-    should "draft/limits/rejection-of-a-larger-upload-has-limits", LIMITS, [9..],
+    Should "draft/limits/rejection-of-a-larger-upload-has-limits", LIMITS, [9..],
         "The rejection of an upload above max-size has Upload-Limit." => larger_upload_has_limits;
-    may "draft/limits/larger-upload-of-unknown-length-is-rejected", LIMITS, [6..],
+    May "draft/limits/larger-upload-of-unknown-length-is-rejected", LIMITS, [6..],
         "An upload of unknown length does not exceed max-size." => larger_unknown;
-    must "draft/limits/content-of-the-largest-size", LIMITS, [6..],
+    Must "draft/limits/content-of-the-largest-size", LIMITS, [6..],
         "Content of exactly max-append-size bytes is accepted." => largest_content;
-    may "draft/limits/larger-content-is-rejected", LIMITS, [6..],
+    May "draft/limits/larger-content-is-rejected", LIMITS, [6..],
         "Content above max-append-size is rejected." => larger_content;
-    should "draft/limits/rejection-of-larger-content-has-limits", LIMITS, [9..],
+    Should "draft/limits/rejection-of-larger-content-has-limits", LIMITS, [9..],
         "The rejection of content above max-append-size has Upload-Limit." => larger_content_has_limits;
-    should "draft/limits/larger-content-does-not-end-the-upload", LIMITS, [6..],
+    Should "draft/limits/larger-content-does-not-end-the-upload", LIMITS, [6..],
         "After content above max-append-size, the upload can be resumed." => resumable_after_larger_content;
-    must "draft/limits/content-of-the-smallest-size", LIMITS, [6..],
+    Must "draft/limits/content-of-the-smallest-size", LIMITS, [6..],
         "Content of exactly min-append-size bytes is accepted." => smallest_content;
-    may "draft/limits/smaller-content-is-rejected", LIMITS, [6..],
+    May "draft/limits/smaller-content-is-rejected", LIMITS, [6..],
         "A part below min-append-size is rejected." => smaller_content;
-    should "draft/limits/rejection-of-smaller-content-has-limits", LIMITS, [9..],
+    Should "draft/limits/rejection-of-smaller-content-has-limits", LIMITS, [9..],
         "The rejection of a part below min-append-size has Upload-Limit." => smaller_content_has_limits;
-    must "draft/limits/last-content-may-be-smaller", LIMITS, [6..],
+    Must "draft/limits/last-content-may-be-smaller", LIMITS, [6..],
         "min-append-size does not apply to the last content." => last_content_may_be_smaller;
-    must "draft/limits/creation-may-be-empty", LIMITS, [6..],
+    Must "draft/limits/creation-may-be-empty", LIMITS, [6..],
         "min-append-size does not apply to a creation without content." => empty_creation;
-    should "draft/limits/lifetime-is-not-shortened", LIMITS, [7..],
+    Should "draft/limits/lifetime-is-not-shortened", LIMITS, [7..],
         "The end of max-age does not come earlier from one response to the next." => lifetime;
-    should "draft/limits/sizes-are-not-tightened", LIMITS, [8..],
+    Should "draft/limits/sizes-are-not-tightened", LIMITS, [8..],
         "Limits of sizes do not become tighter while an upload is sent." => not_tightened;
 }
 

@@ -1,9 +1,6 @@
 //! Checks of the IETF draft "Resumable Uploads for HTTP".
 //!
-//! - `dialect`: the interop version, found once per run, and the limits of the server.
-//! - `requests`, `fields`: requests of that version, and the structured fields of responses.
-//!
-//! Sections are those of revision 12. Checks that only some interop versions require name these versions. Contents
+//! `requests` has the requests that they share. Sections are those of revision 12. Checks that only some interop versions require name these versions. Contents
 //! respect the limits that the server reports.
 
 mod append;
@@ -12,10 +9,8 @@ mod cancellation;
 mod completion;
 mod concurrency;
 mod creation;
-mod dialect;
 mod digests;
 mod discovery;
-mod fields;
 mod interim;
 mod interruption;
 mod length;
@@ -27,9 +22,9 @@ mod retrieval;
 mod syntax;
 mod versions;
 
-pub(crate) use self::dialect::DraftCell;
 use self::requests::Draft;
-use crate::check::{Check, Group, Protocol};
+use crate::check::{Check, Group};
+use crate::requirement::Protocol;
 
 pub(super) const GROUPS: &[Group] = &[
     group("Discovery", discovery::CHECKS),
@@ -79,7 +74,7 @@ const STRUCTURED_FIELDS: &str = "RFC 9651, 4.2 Parsing Structured Fields";
 
 /// Declares the table `CHECKS` of a file.
 ///
-/// A row is `level "id", SECTION, "requirement" => function;`, with the interop versions in brackets before the
+/// A row is `Level "id", SECTION, "requirement" => function;`, with the interop versions in brackets before the
 /// requirement if not all have it, and arguments after the function's name.
 macro_rules! draft_checks {
     ($(
@@ -87,13 +82,14 @@ macro_rules! draft_checks {
         $requirement:literal => $run:ident $(($($argument:expr),*))?;
     )*) => {
         pub(super) const CHECKS: &[$crate::check::Check] = &[$(
-            $crate::check::Check::$level($id, $section, $requirement, |context| {
-                Box::pin(async move {
+            $crate::check::Check::new(
+                $crate::requirement::Level::$level, $id, $section, $requirement, &[],
+                |context| Box::pin(async move {
                     let draft = $crate::checks::draft::Draft::new(context).await?;
                     $(draft.needs_version($versions)?;)?
                     $run(&draft $($(, $argument)*)?).await
-                })
-            })
+                }),
+            )
         ),*];
     };
 }

@@ -2,34 +2,34 @@
 
 use url::Url;
 
-use super::fields::integer;
 use super::requests::Draft;
 use super::{APPEND, OFFSET, draft_checks};
-use crate::check::{CheckResult, ensure};
 use crate::client::Response;
+use crate::dialect::fields::integer;
+use crate::requirement::{CheckResult, ensure};
 
 draft_checks! {
-    must "draft/offsets/lower-offset-is-409", APPEND,
+    Must "draft/offsets/lower-offset-is-409", APPEND,
         "An append at a lower offset than that of the upload is 409." => conflict(Sent::Start);
-    must "draft/offsets/slightly-lower-offset-is-409", APPEND,
+    Must "draft/offsets/slightly-lower-offset-is-409", APPEND,
         "An append one byte below the offset of the upload is 409." => conflict(Sent::Below);
-    must "draft/offsets/higher-offset-is-409", APPEND,
+    Must "draft/offsets/higher-offset-is-409", APPEND,
         "An append at a higher offset than that of the upload is 409." => conflict(Sent::Above);
-    must "draft/offsets/offset-at-the-length-is-409", APPEND,
+    Must "draft/offsets/offset-at-the-length-is-409", APPEND,
         "An append at the length of an upload that has fewer bytes is 409." => conflict(Sent::Length);
-    must "draft/offsets/409-has-the-offset", APPEND,
+    Must "draft/offsets/409-has-the-offset", APPEND,
         "A response with 409 has the Upload-Offset of the upload." => has_the_offset;
-    must "draft/offsets/409-is-not-complete", APPEND, [9..],
+    Must "draft/offsets/409-is-not-complete", APPEND, [9..],
         "A response with 409 has Upload-Complete: ?0." => is_not_complete;
-    must "draft/offsets/409-changes-nothing", OFFSET,
+    Must "draft/offsets/409-changes-nothing", OFFSET,
         "An append at another offset does not change the upload." => changes_nothing;
-    must "draft/offsets/last-append-at-another-offset-does-not-complete", OFFSET,
+    Must "draft/offsets/last-append-at-another-offset-does-not-complete", OFFSET,
         "The last append at another offset is 409, and does not complete the upload." => last_at_another;
-    must "draft/offsets/repeated-append-is-409", APPEND,
+    Must "draft/offsets/repeated-append-is-409", APPEND,
         "The same append again is 409: its bytes are stored already." => repeated;
-    must "draft/offsets/reported-offset-is-accepted", OFFSET,
+    Must "draft/offsets/reported-offset-is-accepted", OFFSET,
         "An append at the Upload-Offset of a 409 succeeds." => reported_is_accepted;
-    must "draft/offsets/empty-append-at-another-offset-is-409", APPEND,
+    Must "draft/offsets/empty-append-at-another-offset-is-409", APPEND,
         "An append without content at another offset is 409." => empty;
 }
 

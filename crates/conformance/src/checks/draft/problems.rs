@@ -4,26 +4,26 @@ use serde_json::Value;
 
 use super::requests::Draft;
 use super::{APPEND, PROBLEMS, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::Response;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const RFC_9457: &str = "RFC 9457, 3 The Problem Details JSON Object";
 const REGISTRY: &str = "https://iana.org/assignments/http-problem-types#";
 
 draft_checks! {
-    may "draft/problems/offset-mismatch-type", PROBLEMS, [6..],
+    May "draft/problems/offset-mismatch-type", PROBLEMS, [6..],
         "A response with 409 is a problem of the type mismatching-upload-offset." => mismatch_type;
-    should "draft/problems/offset-mismatch-members", PROBLEMS, [6..],
+    Should "draft/problems/offset-mismatch-members", PROBLEMS, [6..],
         "A problem of this type has expected-offset and provided-offset." => mismatch_members;
-    should "draft/problems/content-type", RFC_9457, [6..],
+    Should "draft/problems/content-type", RFC_9457, [6..],
         "A problem document has the media type application/problem+json." => content_type;
-    must "draft/problems/status-is-that-of-the-response", RFC_9457, [6..],
+    Must "draft/problems/status-is-that-of-the-response", RFC_9457, [6..],
         "The member status of a problem document is the status of the response." => status;
-    must "draft/problems/none-in-responses-to-head", "RFC 9110, 9.3.2 HEAD",
+    Must "draft/problems/none-in-responses-to-head", "RFC 9110, 9.3.2 HEAD",
         "An error in response to HEAD has no content: the next response follows at once." => none_for_head;
-    should "draft/problems/protocol-errors-are-not-complete", APPEND, [7..],
+    Should "draft/problems/protocol-errors-are-not-complete", APPEND, [7..],
         "A rejection that ends a request, not the upload, has no Upload-Complete: ?1." => not_complete;
-    should "draft/problems/final-responses-have-upload-complete", APPEND, [7..],
+    Should "draft/problems/final-responses-have-upload-complete", APPEND, [7..],
         "Rejections of appends have Upload-Complete." => have_upload_complete;
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use url::Url;
 
-use super::dialect::{Dialect, INTEROP_VERSION};
-use super::fields::{Limits, boolean, digest_field, expect_digest, integer};
-use crate::check::{CheckResult, Finding, ensure};
-use crate::client::{Connection, Content, Request, Response};
+use crate::client::{Connection, Content, INTEROP_VERSION, Request, Response};
 use crate::context::{Context, test_data};
+use crate::dialect::Dialect;
+use crate::dialect::fields::{Limits, boolean, digest_field, expect_digest, integer};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 /// The media type of the content of an append.
 pub(super) const PARTIAL_UPLOAD: &str = "application/partial-upload";
@@ -49,8 +49,8 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// Detects the version of the server, once per run.
     pub(super) async fn new(context: &'a Context) -> CheckResult<Self> {
-        let dialect = context.draft.get_or_init(|| Dialect::detect(context)).await;
-        match dialect {
+        let detect = || Dialect::detect(&context.client, &context.options);
+        match context.draft.get_or_init(detect).await {
             Ok(dialect) => Ok(Self { context, dialect }),
             Err(finding) => Err(finding.clone()),
         }

@@ -2,54 +2,54 @@
 
 use futures_util::future::try_join_all;
 
-use super::dialect::INTEROP_VERSION;
-use super::fields::Limits;
 use super::requests::{Draft, State};
 use super::{RETRIEVAL, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
+use crate::client::INTEROP_VERSION;
+use crate::dialect::fields::Limits;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
-    must "draft/retrieval/succeeds", RETRIEVAL,
+    Must "draft/retrieval/succeeds", RETRIEVAL,
         "HEAD of an upload succeeds: 204 up to version 4, 200 or 204 up to 6, any 2xx later." => succeeds;
-    must "draft/retrieval/offset-of-a-new-upload", RETRIEVAL,
+    Must "draft/retrieval/offset-of-a-new-upload", RETRIEVAL,
         "The response has Upload-Offset: 0 for an empty part." => offset_of_a_new_upload;
-    must "draft/retrieval/offset-of-a-part", RETRIEVAL,
+    Must "draft/retrieval/offset-of-a-part", RETRIEVAL,
         "Upload-Offset is the number of bytes stored." => offset_of_a_part;
-    must "draft/retrieval/offset-of-a-complete-upload", RETRIEVAL,
+    Must "draft/retrieval/offset-of-a-complete-upload", RETRIEVAL,
         "Upload-Offset of a complete upload is its length, unless it is removed." => offset_of_a_complete_upload;
-    must "draft/retrieval/part-is-not-complete", RETRIEVAL,
+    Must "draft/retrieval/part-is-not-complete", RETRIEVAL,
         "The response has Upload-Complete: ?0 before the last content; from version 10 on, the field is optional." => not_complete;
-    must "draft/retrieval/whole-is-complete", RETRIEVAL,
+    Must "draft/retrieval/whole-is-complete", RETRIEVAL,
         "The response has Upload-Complete: ?1 after the last content; from version 10 on, the field is optional." => complete;
-    must "draft/retrieval/has-length", RETRIEVAL, [6..],
+    Must "draft/retrieval/has-length", RETRIEVAL, [6..],
         "The response has Upload-Length if it is known; from version 10 on, the field is optional." => has_length;
-    must "draft/retrieval/has-length-of-a-whole", RETRIEVAL, [6..],
+    Must "draft/retrieval/has-length-of-a-whole", RETRIEVAL, [6..],
         "The length is known from the last content, too; from version 10 on, the field is optional." => has_length_of_a_whole;
-    must "draft/retrieval/unknown-length-is-absent", RETRIEVAL, [6..],
+    Must "draft/retrieval/unknown-length-is-absent", RETRIEVAL, [6..],
         "There is no Upload-Length before the length is known." => unknown_length;
-    must "draft/retrieval/has-limits", RETRIEVAL, [8..],
+    Must "draft/retrieval/has-limits", RETRIEVAL, [8..],
         "The response has Upload-Limit if there are limits." => has_limits;
-    should "draft/retrieval/no-store", RETRIEVAL,
+    Should "draft/retrieval/no-store", RETRIEVAL,
         "The response has Cache-Control: no-store." => no_store;
-    must "draft/retrieval/no-content", "RFC 9110, 9.3.2 HEAD",
+    Must "draft/retrieval/no-content", "RFC 9110, 9.3.2 HEAD",
         "The response to HEAD has no content: the next response follows at once." => no_content;
-    must "draft/retrieval/changes-nothing", RETRIEVAL,
+    Must "draft/retrieval/changes-nothing", RETRIEVAL,
         "HEAD does not change the upload." => changes_nothing;
-    should "draft/retrieval/simultaneous-requests-agree", RETRIEVAL,
+    Should "draft/retrieval/simultaneous-requests-agree", RETRIEVAL,
         "Simultaneous requests get the same offset." => simultaneous;
-    should "draft/retrieval/no-redirect", RETRIEVAL,
+    Should "draft/retrieval/no-redirect", RETRIEVAL,
         "The response to HEAD is not 301, 302 or 303." => no_redirect;
-    may "draft/retrieval/get", RETRIEVAL, [9..],
+    May "draft/retrieval/get", RETRIEVAL, [9..],
         "GET reports the same as HEAD." => get;
-    may "draft/retrieval/without-version", RETRIEVAL,
+    May "draft/retrieval/without-version", RETRIEVAL,
         "HEAD without an interop version reports the offset." => without_version;
-    must "draft/retrieval/unknown-upload-is-an-error", RETRIEVAL,
+    Must "draft/retrieval/unknown-upload-is-an-error", RETRIEVAL,
         "HEAD of an upload that does not exist is an error: 404 up to version 6." => unknown_is_an_error;
-    should "draft/retrieval/unknown-upload-is-404", RETRIEVAL,
+    Should "draft/retrieval/unknown-upload-is-404", RETRIEVAL,
         "HEAD of an upload that does not exist is 404 or 410." => unknown_is_404;
-    must "draft/retrieval/fields-of-appends-are-rejected", RETRIEVAL, [..=6],
+    Must "draft/retrieval/fields-of-appends-are-rejected", RETRIEVAL, [..=6],
         "HEAD with Upload-Offset or Upload-Complete is 400, up to version 6." => fields_are_rejected;
-    may "draft/retrieval/fields-of-appends-are-ignored", RETRIEVAL, [7..],
+    May "draft/retrieval/fields-of-appends-are-ignored", RETRIEVAL, [7..],
         "HEAD with Upload-Offset and Upload-Complete succeeds, from version 7 on." => fields_are_ignored;
 }
 

@@ -2,52 +2,52 @@
 
 use super::requests::{Draft, expect_no_104};
 use super::{STRUCTURED_FIELDS, draft_checks};
-use crate::check::{CheckResult, ensure};
+use crate::requirement::{CheckResult, ensure};
 
 draft_checks! {
-    must "draft/syntax/complete-with-parameters", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/complete-with-parameters", STRUCTURED_FIELDS, [4..],
         "Unknown parameters of Upload-Complete are ignored." => complete_with_parameters;
-    must "draft/syntax/length-with-zeros", STRUCTURED_FIELDS, [6..],
+    Must "draft/syntax/length-with-zeros", STRUCTURED_FIELDS, [6..],
         "Upload-Length is an Integer, which may begin with zeros." => length_in_form("00");
-    must "draft/syntax/length-with-parameters", STRUCTURED_FIELDS, [6..],
+    Must "draft/syntax/length-with-parameters", STRUCTURED_FIELDS, [6..],
         "Unknown parameters of Upload-Length are ignored." => length_with_parameters;
-    must "draft/syntax/offset-with-zeros", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/offset-with-zeros", STRUCTURED_FIELDS, [4..],
         "Upload-Offset is an Integer, which may begin with zeros." => offset_in_form("00", "");
-    must "draft/syntax/offset-with-parameters", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/offset-with-parameters", STRUCTURED_FIELDS, [4..],
         "Unknown parameters of Upload-Offset are ignored." => offset_in_form("", ";a=b");
-    must "draft/syntax/length-as-text-is-ignored", STRUCTURED_FIELDS, [6..],
+    Must "draft/syntax/length-as-text-is-ignored", STRUCTURED_FIELDS, [6..],
         "Upload-Length that is no Integer is ignored." => malformed_length("abc");
-    must "draft/syntax/length-as-decimal-is-ignored", STRUCTURED_FIELDS, [6..],
+    Must "draft/syntax/length-as-decimal-is-ignored", STRUCTURED_FIELDS, [6..],
         "Upload-Length that is a Decimal is ignored." => malformed_length("1000.0");
-    must "draft/syntax/length-as-string-is-ignored", STRUCTURED_FIELDS, [6..],
+    Must "draft/syntax/length-as-string-is-ignored", STRUCTURED_FIELDS, [6..],
         "Upload-Length that is a String is ignored." => malformed_length("\"1000\"");
-    must "draft/syntax/length-of-16-digits-is-ignored", STRUCTURED_FIELDS, [6..],
+    Must "draft/syntax/length-of-16-digits-is-ignored", STRUCTURED_FIELDS, [6..],
         "Upload-Length with 16 digits is no Integer, and is ignored." => malformed_length("1000000000000000");
-    must "draft/syntax/complete-as-1-is-ignored", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/complete-as-1-is-ignored", STRUCTURED_FIELDS, [4..],
         "A creation with Upload-Complete: 1 is a conventional request, without 104." => conventional("1");
-    must "draft/syntax/complete-as-token-is-ignored", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/complete-as-token-is-ignored", STRUCTURED_FIELDS, [4..],
         "A creation with Upload-Complete: true is a conventional request, without 104." => conventional("true");
-    must "draft/syntax/complete-as-list-is-ignored", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/complete-as-list-is-ignored", STRUCTURED_FIELDS, [4..],
         "A creation with Upload-Complete: ?1, ?1 is a conventional request, without 104." => conventional("?1, ?1");
-    must "draft/syntax/complete-out-of-range-is-ignored", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/complete-out-of-range-is-ignored", STRUCTURED_FIELDS, [4..],
         "A creation with Upload-Complete: ?2 is a conventional request, without 104." => conventional("?2");
-    must "draft/syntax/malformed-complete-does-not-complete", STRUCTURED_FIELDS, [7..],
+    Must "draft/syntax/malformed-complete-does-not-complete", STRUCTURED_FIELDS, [7..],
         "An append whose Upload-Complete is malformed does not complete the upload." => malformed_complete("1");
-    must "draft/syntax/token-complete-does-not-complete", STRUCTURED_FIELDS, [7..],
+    Must "draft/syntax/token-complete-does-not-complete", STRUCTURED_FIELDS, [7..],
         "An append whose Upload-Complete is a Token does not complete the upload." => malformed_complete("true");
-    must "draft/syntax/offset-as-text-is-rejected", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/offset-as-text-is-rejected", STRUCTURED_FIELDS, [4..],
         "An append whose Upload-Offset is no Integer is one without an offset: it is rejected." => malformed_offset("abc");
-    must "draft/syntax/offset-as-decimal-is-rejected", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/offset-as-decimal-is-rejected", STRUCTURED_FIELDS, [4..],
         "An append whose Upload-Offset is a Decimal is one without an offset: it is rejected." => decimal_offset;
-    must "draft/syntax/offset-with-sign-is-rejected", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/offset-with-sign-is-rejected", STRUCTURED_FIELDS, [4..],
         "An append whose Upload-Offset has a plus sign is one without an offset: it is rejected." => signed_offset;
-    must "draft/syntax/offset-as-string-is-rejected", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/offset-as-string-is-rejected", STRUCTURED_FIELDS, [4..],
         "An append whose Upload-Offset is a String is one without an offset: it is rejected." => string_offset;
-    must "draft/syntax/offset-as-list-is-rejected", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/offset-as-list-is-rejected", STRUCTURED_FIELDS, [4..],
         "An append with two equal offsets is one without an offset: it is rejected." => list_of_offsets;
-    must "draft/syntax/two-offset-lines-are-rejected", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/two-offset-lines-are-rejected", STRUCTURED_FIELDS, [4..],
         "Two lines of Upload-Offset are a list, not an Integer: the append is rejected." => two_offset_lines;
-    must "draft/syntax/negative-offset-is-rejected", STRUCTURED_FIELDS, [4..],
+    Must "draft/syntax/negative-offset-is-rejected", STRUCTURED_FIELDS, [4..],
         "An append with a negative Upload-Offset is rejected." => malformed_offset("-1");
 }
 

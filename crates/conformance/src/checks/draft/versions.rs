@@ -1,44 +1,45 @@
 //! The interop versions of the draft.
 
-use super::dialect::{Dialect, INTEROP_VERSION};
 use super::requests::{Draft, expect_no_104};
 use super::{CREATION, VERSIONS, draft_checks};
-use crate::check::{CheckResult, Finding, ensure};
+use crate::client::INTEROP_VERSION;
+use crate::dialect::Dialect;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
-    must "draft/versions/no-104-without-version", VERSIONS,
+    Must "draft/versions/no-104-without-version", VERSIONS,
         "A client that names no interop version gets no 104." => no_104(None);
-    must "draft/versions/no-104-for-an-unknown-version", VERSIONS,
+    Must "draft/versions/no-104-for-an-unknown-version", VERSIONS,
         "A client of another interop version gets no 104." => no_104(Some("99"));
-    must "draft/versions/no-104-for-a-malformed-version", VERSIONS,
+    Must "draft/versions/no-104-for-a-malformed-version", VERSIONS,
         "A client whose interop version is not an Integer gets no 104." => no_104(Some("abc"));
-    must "draft/versions/no-104-for-a-string", VERSIONS,
+    Must "draft/versions/no-104-for-a-string", VERSIONS,
         "A client whose interop version is a String gets no 104." => no_104(Some("\"6\""));
-    must "draft/versions/no-104-for-two-versions", VERSIONS,
+    Must "draft/versions/no-104-for-two-versions", VERSIONS,
         "A client whose interop version is a list gets no 104." => no_104(Some("6, 10"));
-    must "draft/versions/104-has-the-version", VERSIONS,
+    Must "draft/versions/104-has-the-version", VERSIONS,
         "Each 104 has the interop version of the request." => has_the_version;
-    should "draft/versions/part-of-an-unknown-version-is-no-whole", CREATION,
+    Should "draft/versions/part-of-an-unknown-version-is-no-whole", CREATION,
         "A part in an unknown interop version is rejected, or creates an upload that can be resumed." => part_is_no_whole;
-    may "draft/versions/no-version-is-accepted", VERSIONS,
+    May "draft/versions/no-version-is-accepted", VERSIONS,
         "An upload can be created and completed without an interop version." => accepted(None);
-    may "draft/versions/3-is-accepted", VERSIONS,
+    May "draft/versions/3-is-accepted", VERSIONS,
         "Version 3: an upload can be created, resumed and completed." => accepted(Some(3));
-    may "draft/versions/4-is-accepted", VERSIONS,
+    May "draft/versions/4-is-accepted", VERSIONS,
         "Version 4: an upload can be created, resumed and completed." => accepted(Some(4));
-    may "draft/versions/5-is-accepted", VERSIONS,
+    May "draft/versions/5-is-accepted", VERSIONS,
         "Version 5: an upload can be created, resumed and completed." => accepted(Some(5));
-    may "draft/versions/6-is-accepted", VERSIONS,
+    May "draft/versions/6-is-accepted", VERSIONS,
         "Version 6: an upload can be created, resumed and completed." => accepted(Some(6));
-    may "draft/versions/7-is-accepted", VERSIONS,
+    May "draft/versions/7-is-accepted", VERSIONS,
         "Version 7: an upload can be created, resumed and completed." => accepted(Some(7));
-    may "draft/versions/8-is-accepted", VERSIONS,
+    May "draft/versions/8-is-accepted", VERSIONS,
         "Version 8: an upload can be created, resumed and completed." => accepted(Some(8));
-    may "draft/versions/9-is-accepted", VERSIONS,
+    May "draft/versions/9-is-accepted", VERSIONS,
         "Version 9: an upload can be created, resumed and completed." => accepted(Some(9));
-    may "draft/versions/10-is-accepted", VERSIONS,
+    May "draft/versions/10-is-accepted", VERSIONS,
         "Version 10: an upload can be created, resumed and completed." => accepted(Some(10));
-    may "draft/versions/responses-have-the-version", VERSIONS,
+    May "draft/versions/responses-have-the-version", VERSIONS,
         "Final responses have the interop version of the request." => responses_have_the_version;
 }
 
@@ -86,8 +87,9 @@ async fn part_is_no_whole(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn accepted(d: &Draft<'_>, version: Option<u8>) -> CheckResult {
-    let dialect = Dialect::new(version).with_limits(d.context).await?;
-    if !dialect.is_accepted(d.context).await? {
+    let (client, endpoint) = (&d.context.client, d.context.endpoint());
+    let dialect = Dialect::new(version).with_limits(client, endpoint).await?;
+    if !dialect.is_accepted(client, endpoint).await? {
         return Err(Finding::skipped("the server does not accept this version"));
     }
     let d = Draft {

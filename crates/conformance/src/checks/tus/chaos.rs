@@ -9,9 +9,9 @@ use tokio::time::sleep;
 use url::Url;
 
 use super::recovery::is_temporary;
-use crate::check::{CheckResult, checks, ensure};
 use crate::client::{Connection, Content, chunk};
 use crate::context::{Context, UPLOAD_DATA, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const CHAOS: &str = "Core Protocol, PATCH and HEAD";
 const LENGTH: usize = 512 << 10;
@@ -19,33 +19,33 @@ const LENGTH: usize = 512 << 10;
 const ROUNDS: usize = 60;
 
 checks! {
-    must "tus/chaos/closed-connections", CHAOS,
+    Must "tus/chaos/closed-connections", CHAOS,
         "An upload that was interrupted by closed connections at random bytes is right." => interrupted(&[Fault::Close]);
-    must "tus/chaos/reset-connections", CHAOS,
+    Must "tus/chaos/reset-connections", CHAOS,
         "An upload that was interrupted by reset connections at random bytes is right." => interrupted(&[Fault::Reset]);
-    must "tus/chaos/half-closed-connections", CHAOS,
+    Must "tus/chaos/half-closed-connections", CHAOS,
         "An upload that was interrupted by half-closed connections is right." => interrupted(&[Fault::HalfClose]);
-    must "tus/chaos/stalled-connections", CHAOS,
+    Must "tus/chaos/stalled-connections", CHAOS,
         "An upload whose connections stall while others continue is right." => interrupted(&[Fault::Stall, Fault::Close]);
-    must "tus/chaos/cut-chunks", CHAOS,
+    Must "tus/chaos/cut-chunks", CHAOS,
         "An upload whose chunks end at random bytes is right." => interrupted(&[Fault::CutChunk]);
-    must "tus/chaos/mixed-faults", CHAOS,
+    Must "tus/chaos/mixed-faults", CHAOS,
         "An upload with interruptions of all kinds is right." => interrupted(Fault::ALL);
-    must "tus/chaos/many-uploads", CHAOS,
+    Must "tus/chaos/many-uploads", CHAOS,
         "Simultaneous uploads with interruptions of all kinds are right." => many_uploads;
-    must "tus/chaos/simultaneous-writers", CHAOS,
+    Must "tus/chaos/simultaneous-writers", CHAOS,
         "An upload that several clients continue at the same time is right." => simultaneous_writers;
-    must "tus/chaos/duplicate-requests", CHAOS,
+    Must "tus/chaos/duplicate-requests", CHAOS,
         "An upload whose requests are all sent twice is right." => duplicate_requests;
-    must "tus/chaos/head-storm", CHAOS,
+    Must "tus/chaos/head-storm", CHAOS,
         "During hundreds of HEAD requests, the offset never goes back, and the upload becomes right." => head_storm;
-    should "tus/chaos/interrupted-creations", "Creation, POST",
+    Should "tus/chaos/interrupted-creations", "Creation, POST",
         "After a hundred interrupted creations, the server still accepts uploads." => interrupted_creations;
-    should "tus/chaos/random-bytes", "RFC 9112, 2.2 Message Parsing",
+    Should "tus/chaos/random-bytes", "RFC 9112, 2.2 Message Parsing",
         "After connections with random bytes, the server still accepts uploads." => random_bytes;
-    should "tus/chaos/terminations", "Termination, DELETE", [Termination],
+    Should "tus/chaos/terminations", "Termination, DELETE", [Termination],
         "An upload that is removed at a random moment of a PATCH stays removed." => terminations;
-    must "tus/chaos/interrupted-checksums", "Checksum", [Checksum],
+    Must "tus/chaos/interrupted-checksums", "Checksum", [Checksum],
         "An upload whose requests with checksums are interrupted or damaged is right." => interrupted_checksums;
 }
 

@@ -4,65 +4,65 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use landfall_protocol::Algorithm;
 use url::Url;
 
-use crate::check::{CheckResult, Finding, checks, ensure};
 use crate::client::Content;
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const SECTION: &str = "Checksum";
 const HEADER: &str = "Checksum, Headers, Upload-Checksum";
 
 checks! {
-    must "tus/checksum/sha1", SECTION, "Data whose SHA-1 checksum is right is accepted." => right("sha1");
-    must "tus/checksum/sha1-mismatch", SECTION,
+    Must "tus/checksum/sha1", SECTION, "Data whose SHA-1 checksum is right is accepted." => right("sha1");
+    Must "tus/checksum/sha1-mismatch", SECTION,
         "Data whose SHA-1 checksum is wrong is discarded: the offset stays." => wrong("sha1");
-    must "tus/checksum/md5", SECTION, "If listed: data whose MD5 checksum is right is accepted." => right("md5");
-    must "tus/checksum/md5-mismatch", SECTION, "If listed: a wrong MD5 checksum discards the data." => wrong("md5");
-    must "tus/checksum/sha256", SECTION, "If listed: data whose SHA-256 checksum is right is accepted." => right("sha256");
-    must "tus/checksum/sha256-mismatch", SECTION, "If listed: a wrong SHA-256 checksum discards the data." => wrong("sha256");
-    must "tus/checksum/sha512", SECTION, "If listed: data whose SHA-512 checksum is right is accepted." => right("sha512");
-    must "tus/checksum/sha512-mismatch", SECTION, "If listed: a wrong SHA-512 checksum discards the data." => wrong("sha512");
-    must "tus/checksum/crc32", SECTION, "If listed: data whose CRC-32 checksum is right is accepted." => right("crc32");
-    must "tus/checksum/crc32-mismatch", SECTION, "If listed: a wrong CRC-32 checksum discards the data." => wrong("crc32");
-    may "tus/checksum/match-is-204", SECTION, "The status of a match is 204." => status_of_match;
-    may "tus/checksum/mismatch-is-460", SECTION, "The status of a mismatch is 460." => status_of_mismatch;
-    may "tus/checksum/unknown-algorithm-is-400", SECTION,
+    Must "tus/checksum/md5", SECTION, "If listed: data whose MD5 checksum is right is accepted." => right("md5");
+    Must "tus/checksum/md5-mismatch", SECTION, "If listed: a wrong MD5 checksum discards the data." => wrong("md5");
+    Must "tus/checksum/sha256", SECTION, "If listed: data whose SHA-256 checksum is right is accepted." => right("sha256");
+    Must "tus/checksum/sha256-mismatch", SECTION, "If listed: a wrong SHA-256 checksum discards the data." => wrong("sha256");
+    Must "tus/checksum/sha512", SECTION, "If listed: data whose SHA-512 checksum is right is accepted." => right("sha512");
+    Must "tus/checksum/sha512-mismatch", SECTION, "If listed: a wrong SHA-512 checksum discards the data." => wrong("sha512");
+    Must "tus/checksum/crc32", SECTION, "If listed: data whose CRC-32 checksum is right is accepted." => right("crc32");
+    Must "tus/checksum/crc32-mismatch", SECTION, "If listed: a wrong CRC-32 checksum discards the data." => wrong("crc32");
+    May "tus/checksum/match-is-204", SECTION, "The status of a match is 204." => status_of_match;
+    May "tus/checksum/mismatch-is-460", SECTION, "The status of a mismatch is 460." => status_of_mismatch;
+    May "tus/checksum/unknown-algorithm-is-400", SECTION,
         "The status of an algorithm that is not supported is 400." => status_of_unknown;
-    must "tus/checksum/unknown-algorithm-discards", SECTION,
+    Must "tus/checksum/unknown-algorithm-discards", SECTION,
         "With an algorithm that is not supported, the data is discarded." => discards("unknown Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
-    should "tus/checksum/upper-case-algorithm-is-unknown", SECTION,
+    Should "tus/checksum/upper-case-algorithm-is-unknown", SECTION,
         "Names of algorithms have no upper-case letters: SHA1 is unknown." => discards("SHA1 qvTGHdzF6KLavt4PO0gs2a6pQ00=");
-    should "tus/checksum/without-a-digest-is-rejected", HEADER,
+    Should "tus/checksum/without-a-digest-is-rejected", HEADER,
         "The value is a name, a space and a digest: a name alone is rejected." => discards("sha1");
-    should "tus/checksum/invalid-base64-is-rejected", HEADER,
+    Should "tus/checksum/invalid-base64-is-rejected", HEADER,
         "The digest is Base64: another text is rejected." => discards("sha1 !!!!");
-    should "tus/checksum/short-digest-is-rejected", HEADER,
+    Should "tus/checksum/short-digest-is-rejected", HEADER,
         "A digest of too few bytes is rejected." => discards("sha1 qvTGHdw=");
-    should "tus/checksum/hexadecimal-digest-is-rejected", HEADER,
+    Should "tus/checksum/hexadecimal-digest-is-rejected", HEADER,
         "A hexadecimal digest is rejected." => discards("sha1 aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d");
-    should "tus/checksum/empty-value-is-rejected", HEADER,
+    Should "tus/checksum/empty-value-is-rejected", HEADER,
         "An empty value is rejected." => discards("");
-    must "tus/checksum/is-optional", SECTION, "Requests without Upload-Checksum are accepted." => is_optional;
-    must "tus/checksum/is-of-one-request", SECTION,
+    Must "tus/checksum/is-optional", SECTION, "Requests without Upload-Checksum are accepted." => is_optional;
+    Must "tus/checksum/is-of-one-request", SECTION,
         "The checksum is that of the body of this request alone." => is_of_one_request;
-    must "tus/checksum/mismatch-can-be-repeated", SECTION,
+    Must "tus/checksum/mismatch-can-be-repeated", SECTION,
         "After a mismatch, the same data with the right checksum is accepted." => mismatch_can_be_repeated;
-    must "tus/checksum/mismatch-of-later-data", SECTION,
+    Must "tus/checksum/mismatch-of-later-data", SECTION,
         "A mismatch discards the data of this request, and no earlier data." => mismatch_of_later_data;
-    must "tus/checksum/mismatch-of-the-last-data", SECTION,
+    Must "tus/checksum/mismatch-of-the-last-data", SECTION,
         "A mismatch of the last data does not complete the upload." => mismatch_of_the_last_data;
-    must "tus/checksum/large-mismatch", SECTION,
+    Must "tus/checksum/large-mismatch", SECTION,
         "A mismatch of a mebibyte discards all of it." => large_mismatch;
-    must "tus/checksum/large-match", SECTION, "A match of a mebibyte keeps all of it." => large_match;
-    should "tus/checksum/empty-body", SECTION, "The checksum of an empty body is verified." => empty_body;
-    must "tus/checksum/chunked-mismatch", SECTION,
+    Must "tus/checksum/large-match", SECTION, "A match of a mebibyte keeps all of it." => large_match;
+    Should "tus/checksum/empty-body", SECTION, "The checksum of an empty body is verified." => empty_body;
+    Must "tus/checksum/chunked-mismatch", SECTION,
         "The checksum of a body in chunks is verified." => chunked_mismatch;
-    must "tus/checksum/chunked-match", SECTION,
+    Must "tus/checksum/chunked-match", SECTION,
         "A body in chunks whose checksum is right is accepted." => chunked_match;
-    must "tus/checksum/conflict-comes-first", "Core Protocol, PATCH",
+    Must "tus/checksum/conflict-comes-first", "Core Protocol, PATCH",
         "PATCH at another offset is 409, also with a right checksum." => conflict_comes_first;
-    should "tus/checksum/cut-data-is-discarded", SECTION,
+    Should "tus/checksum/cut-data-is-discarded", SECTION,
         "Data of an interrupted request cannot be verified, and does not count." => cut_data_is_discarded;
-    should "tus/checksum/two-checksums-are-rejected", HEADER,
+    Should "tus/checksum/two-checksums-are-rejected", HEADER,
         "Two different checksums are rejected." => two_checksums;
 }
 

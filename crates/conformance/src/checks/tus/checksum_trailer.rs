@@ -3,40 +3,40 @@
 use url::Url;
 
 use super::checksum::value;
-use crate::check::{CheckResult, checks, ensure};
 use crate::client::{Content, Response, chunk};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const SECTION: &str = "Checksum (checksum-trailer)";
 
 checks! {
-    must "tus/checksum-trailer/match", SECTION,
+    Must "tus/checksum-trailer/match", SECTION,
         "Data whose checksum in the trailer is right is accepted." => matching("Upload-Checksum");
-    must "tus/checksum-trailer/field-name-ignores-case", SECTION,
+    Must "tus/checksum-trailer/field-name-ignores-case", SECTION,
         "The case of the trailer's name does not matter." => matching("upload-checksum");
-    must "tus/checksum-trailer/mismatch", SECTION,
+    Must "tus/checksum-trailer/mismatch", SECTION,
         "Data whose checksum in the trailer is wrong is discarded: the offset stays." => mismatch(5);
-    must "tus/checksum-trailer/large-mismatch", SECTION,
+    Must "tus/checksum-trailer/large-mismatch", SECTION,
         "A mismatch of 256 KiB discards all of it." => mismatch(256 << 10);
-    may "tus/checksum-trailer/mismatch-is-460", SECTION,
+    May "tus/checksum-trailer/mismatch-is-460", SECTION,
         "The status of a mismatch is 460." => status_of_mismatch;
-    must "tus/checksum-trailer/unknown-algorithm-discards", SECTION,
+    Must "tus/checksum-trailer/unknown-algorithm-discards", SECTION,
         "With an algorithm that is not supported, the data is discarded." => discards("unknown AAAA");
-    should "tus/checksum-trailer/malformed-discards", SECTION,
+    Should "tus/checksum-trailer/malformed-discards", SECTION,
         "With a malformed value, the data is discarded." => discards("sha1 !!!!");
-    may "tus/checksum-trailer/unknown-algorithm-is-400", SECTION,
+    May "tus/checksum-trailer/unknown-algorithm-is-400", SECTION,
         "The status of an algorithm that is not supported is 400." => status_of_unknown;
-    must "tus/checksum-trailer/mismatch-can-be-repeated", SECTION,
+    Must "tus/checksum-trailer/mismatch-can-be-repeated", SECTION,
         "After a mismatch, the same data with the right checksum is accepted." => can_be_repeated;
-    must "tus/checksum-trailer/mismatch-keeps-earlier-data", SECTION,
+    Must "tus/checksum-trailer/mismatch-keeps-earlier-data", SECTION,
         "A mismatch discards the data of this request, and no earlier data." => keeps_earlier_data;
-    should "tus/checksum-trailer/without-announcement", SECTION,
+    Should "tus/checksum-trailer/without-announcement", SECTION,
         "A wrong checksum discards the data also without the field Trailer." => without_announcement;
-    may "tus/checksum-trailer/missing-trailer-is-rejected", SECTION,
+    May "tus/checksum-trailer/missing-trailer-is-rejected", SECTION,
         "A request that announces the trailer and lacks it is rejected." => missing;
-    should "tus/checksum-trailer/cut-data-is-discarded", SECTION,
+    Should "tus/checksum-trailer/cut-data-is-discarded", SECTION,
         "Data of an interrupted request cannot be verified, and does not count." => cut;
-    may "tus/checksum-trailer/header-and-trailer-disagree", SECTION,
+    May "tus/checksum-trailer/header-and-trailer-disagree", SECTION,
         "Different checksums in header and trailer discard the data." => disagree;
 }
 

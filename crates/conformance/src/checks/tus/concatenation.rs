@@ -2,83 +2,83 @@
 
 use url::Url;
 
-use crate::check::{Capability, CheckResult, checks, ensure};
 use crate::client::Request;
 use crate::context::{Context, test_data};
+use crate::requirement::{Capability, CheckResult, ensure};
 
 const SECTION: &str = "Concatenation";
 const HEADER: &str = "Concatenation, Headers, Upload-Concat";
 
 checks! {
-    must "tus/concatenation/partial-upload-is-created", HEADER,
+    Must "tus/concatenation/partial-upload-is-created", HEADER,
         "A creation with Upload-Concat: partial has the status 201." => partial_is_created;
-    must "tus/concatenation/partial-upload-has-upload-concat", HEADER,
+    Must "tus/concatenation/partial-upload-has-upload-concat", HEADER,
         "HEAD on a partial upload has Upload-Concat: partial." => partial_has_concat;
-    must "tus/concatenation/partial-upload-has-offset", HEADER,
+    Must "tus/concatenation/partial-upload-has-offset", HEADER,
         "HEAD on a partial upload has Upload-Offset." => partial_has_offset;
-    must "tus/concatenation/partial-upload-has-length", HEADER,
+    Must "tus/concatenation/partial-upload-has-length", HEADER,
         "HEAD on a partial upload has Upload-Length." => partial_has_length;
-    must "tus/concatenation/final-upload-is-created", SECTION,
+    Must "tus/concatenation/final-upload-is-created", SECTION,
         "A creation with Upload-Concat: final;… has the status 201." => final_is_created;
-    must "tus/concatenation/final-upload-has-location", SECTION,
+    Must "tus/concatenation/final-upload-has-location", SECTION,
         "The response to a final upload has Location." => final_has_location;
-    must "tus/concatenation/length-is-the-sum", SECTION,
+    Must "tus/concatenation/length-is-the-sum", SECTION,
         "The length of the final upload is the sum of the lengths of its parts." => length_is_the_sum;
-    must "tus/concatenation/offset-is-the-length", HEADER,
+    Must "tus/concatenation/offset-is-the-length", HEADER,
         "After concatenation, Upload-Offset is Upload-Length." => offset_is_the_length;
-    must "tus/concatenation/final-upload-has-upload-concat", HEADER,
+    Must "tus/concatenation/final-upload-has-upload-concat", HEADER,
         "HEAD on a final upload has Upload-Concat with the value of the creation." => final_has_concat;
-    must "tus/concatenation/order-of-the-list", SECTION,
+    Must "tus/concatenation/order-of-the-list", SECTION,
         "Parts are concatenated in the order of the list." => order_of_the_list;
-    must "tus/concatenation/single-part", SECTION,
+    Must "tus/concatenation/single-part", SECTION,
         "A final upload may have one part." => sizes(&[5]);
-    must "tus/concatenation/many-parts", SECTION,
+    Must "tus/concatenation/many-parts", SECTION,
         "A final upload may have many parts." => sizes(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-    should "tus/concatenation/empty-part", SECTION,
+    Should "tus/concatenation/empty-part", SECTION,
         "A part may have no bytes." => sizes(&[3, 0, 4]);
-    should "tus/concatenation/large-parts", SECTION,
+    Should "tus/concatenation/large-parts", SECTION,
         "Parts of 512 KiB are concatenated." => sizes(&[512 << 10, 512 << 10]);
-    must "tus/concatenation/absolute-urls", HEADER,
+    Must "tus/concatenation/absolute-urls", HEADER,
         "Parts may be listed with absolute URLs." => with_urls(Form::Absolute);
-    must "tus/concatenation/relative-urls", HEADER,
+    Must "tus/concatenation/relative-urls", HEADER,
         "Parts may be listed with relative URLs: here with absolute paths." => with_urls(Form::Path);
-    must "tus/concatenation/patch-on-final-upload-is-403", SECTION,
+    Must "tus/concatenation/patch-on-final-upload-is-403", SECTION,
         "PATCH on a final upload is 403." => patch_on_final;
-    must "tus/concatenation/patch-on-final-upload-changes-nothing", SECTION,
+    Must "tus/concatenation/patch-on-final-upload-changes-nothing", SECTION,
         "PATCH on a final upload modifies neither it nor its parts." => patch_changes_nothing;
-    must "tus/concatenation/metadata-is-not-copied", SECTION,
+    Must "tus/concatenation/metadata-is-not-copied", SECTION,
         "Metadata of parts is not that of the final upload." => metadata_is_not_copied;
-    must "tus/concatenation/final-upload-has-its-metadata", "Creation, Headers, Upload-Metadata",
+    Must "tus/concatenation/final-upload-has-its-metadata", "Creation, Headers, Upload-Metadata",
         "HEAD on a final upload returns the metadata of its creation." => final_metadata;
-    may "tus/concatenation/part-in-two-uploads", SECTION,
+    May "tus/concatenation/part-in-two-uploads", SECTION,
         "A part may be used in several final uploads." => part_in_two_uploads;
-    may "tus/concatenation/part-twice-in-one-upload", SECTION,
+    May "tus/concatenation/part-twice-in-one-upload", SECTION,
         "A part may be listed twice." => part_twice;
-    may "tus/concatenation/parts-can-be-removed", SECTION, [Termination],
+    May "tus/concatenation/parts-can-be-removed", SECTION, [Termination],
         "Removing the parts does not change the final upload." => parts_can_be_removed;
-    must "tus/concatenation/final-upload-can-be-removed", "Termination, DELETE", [Termination],
+    Must "tus/concatenation/final-upload-can-be-removed", "Termination, DELETE", [Termination],
         "DELETE on a final upload has the status 204." => final_can_be_removed;
-    must "tus/concatenation/unfinished-needs-the-extension", SECTION,
+    Must "tus/concatenation/unfinished-needs-the-extension", SECTION,
         "A final upload of unfinished parts is accepted only with concatenation-unfinished." => unfinished_needs_extension;
-    should "tus/concatenation/unknown-part-is-rejected", SECTION,
+    Should "tus/concatenation/unknown-part-is-rejected", SECTION,
         "A final upload of an upload that does not exist is rejected." => unknown_part;
-    should "tus/concatenation/other-host-is-rejected", SECTION,
+    Should "tus/concatenation/other-host-is-rejected", SECTION,
         "A final upload of a resource of another host is rejected." => other_host;
-    should "tus/concatenation/empty-list-is-rejected", HEADER,
+    Should "tus/concatenation/empty-list-is-rejected", HEADER,
         "A final upload without parts is rejected." => malformed("final;");
-    should "tus/concatenation/missing-list-is-rejected", HEADER,
+    Should "tus/concatenation/missing-list-is-rejected", HEADER,
         "Upload-Concat: final without a list is rejected." => malformed("final");
-    should "tus/concatenation/unknown-value-is-rejected", HEADER,
+    Should "tus/concatenation/unknown-value-is-rejected", HEADER,
         "The values are partial and final: others are rejected." => malformed("whole");
-    may "tus/concatenation/regular-upload-is-no-part", SECTION,
+    May "tus/concatenation/regular-upload-is-no-part", SECTION,
         "A final upload of an upload that is not partial is rejected." => regular_upload;
-    may "tus/concatenation/length-of-final-upload-is-not-taken", SECTION,
+    May "tus/concatenation/length-of-final-upload-is-not-taken", SECTION,
         "Clients do not send Upload-Length: the length stays the sum." => length_is_not_taken;
-    should "tus/concatenation/partial-needs-a-length", "Creation, POST",
+    Should "tus/concatenation/partial-needs-a-length", "Creation, POST",
         "A partial upload needs a length, like any other." => partial_needs_length;
-    should "tus/concatenation/sum-above-the-maximum", "Creation, POST (Tus-Max-Size)", [MaxSize],
+    Should "tus/concatenation/sum-above-the-maximum", "Creation, POST (Tus-Max-Size)", [MaxSize],
         "A sum above Tus-Max-Size is rejected." => sum_above_the_maximum;
-    should "tus/concatenation/parts-stay-usable", SECTION,
+    Should "tus/concatenation/parts-stay-usable", SECTION,
         "A rejected final upload does not change its parts." => parts_stay_usable;
 }
 

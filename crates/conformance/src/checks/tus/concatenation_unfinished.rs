@@ -3,32 +3,32 @@
 use url::Url;
 
 use super::concatenation::{list, partial, post_final, post_partial};
-use crate::check::{CheckResult, checks, ensure};
 use crate::context::Context;
+use crate::requirement::{CheckResult, ensure};
 
 const SECTION: &str = "Concatenation (concatenation-unfinished)";
 const HEADER: &str = "Concatenation, Headers, Upload-Concat";
 
 checks! {
-    must "tus/concatenation-unfinished/is-accepted", SECTION,
+    Must "tus/concatenation-unfinished/is-accepted", SECTION,
         "A final upload of unfinished parts has the status 201." => is_accepted;
-    should "tus/concatenation-unfinished/no-offset-before", HEADER,
+    Should "tus/concatenation-unfinished/no-offset-before", HEADER,
         "HEAD has no Upload-Offset until the parts are concatenated." => no_offset_before;
-    must "tus/concatenation-unfinished/length-is-the-sum", HEADER,
+    Must "tus/concatenation-unfinished/length-is-the-sum", HEADER,
         "HEAD has Upload-Length if the lengths of all parts are known." => length_is_the_sum;
-    must "tus/concatenation-unfinished/has-upload-concat", HEADER,
+    Must "tus/concatenation-unfinished/has-upload-concat", HEADER,
         "HEAD has Upload-Concat with the value of the creation." => has_concat;
-    must "tus/concatenation-unfinished/offset-afterwards", HEADER,
+    Must "tus/concatenation-unfinished/offset-afterwards", HEADER,
         "Once all parts are complete, Upload-Offset is Upload-Length." => offset_afterwards;
-    must "tus/concatenation-unfinished/order-of-the-list", SECTION,
+    Must "tus/concatenation-unfinished/order-of-the-list", SECTION,
         "Parts are concatenated in the order of the list, not of completion." => order_of_the_list;
-    must "tus/concatenation-unfinished/patch-is-403", SECTION,
+    Must "tus/concatenation-unfinished/patch-is-403", SECTION,
         "PATCH on a final upload is 403, also before concatenation." => patch_is_403;
-    should "tus/concatenation-unfinished/parts-take-data", SECTION,
+    Should "tus/concatenation-unfinished/parts-take-data", SECTION,
         "Parts of a final upload still take data." => parts_take_data;
-    should "tus/concatenation-unfinished/one-of-two-is-not-enough", HEADER,
+    Should "tus/concatenation-unfinished/one-of-two-is-not-enough", HEADER,
         "HEAD has no Upload-Offset while one part is unfinished." => one_of_two;
-    should "tus/concatenation-unfinished/length-of-unknown-parts", HEADER, [CreationDeferLength],
+    Should "tus/concatenation-unfinished/length-of-unknown-parts", HEADER, [CreationDeferLength],
         "HEAD has no Upload-Length while that of a part is unknown." => unknown_length;
 }
 

@@ -2,26 +2,26 @@
 
 use futures_util::future::{join_all, try_join};
 
-use crate::check::{CheckResult, Finding, checks, ensure};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const PATCH: &str = "Core Protocol, PATCH";
 const WRITERS: u8 = 6;
 
 checks! {
-    must "tus/concurrency/offset-counts-bytes-once", PATCH,
+    Must "tus/concurrency/offset-counts-bytes-once", PATCH,
         "Of simultaneous PATCH requests at one offset, the bytes of one are added." => bytes_once;
-    must "tus/concurrency/data-is-of-one-request", PATCH,
+    Must "tus/concurrency/data-is-of-one-request", PATCH,
         "Simultaneous PATCH requests do not mix their bytes." => not_mixed;
-    should "tus/concurrency/losers-are-rejected", PATCH,
+    Should "tus/concurrency/losers-are-rejected", PATCH,
         "Of simultaneous PATCH requests with different data, one succeeds and the others are rejected." => losers_are_rejected;
-    should "tus/concurrency/no-server-errors", PATCH,
+    Should "tus/concurrency/no-server-errors", PATCH,
         "Simultaneous requests are no errors of the server: none is 5xx other than 503." => no_server_errors;
-    must "tus/concurrency/uploads-do-not-interfere", PATCH,
+    Must "tus/concurrency/uploads-do-not-interfere", PATCH,
         "Simultaneous PATCH requests for different uploads all succeed." => different_uploads;
-    must "tus/concurrency/head-never-goes-back", "Core Protocol, HEAD",
+    Must "tus/concurrency/head-never-goes-back", "Core Protocol, HEAD",
         "HEAD during appends never reports a lower offset than before." => head_never_goes_back;
-    should "tus/concurrency/simultaneous-deletes", "Termination, DELETE", [Termination],
+    Should "tus/concurrency/simultaneous-deletes", "Termination, DELETE", [Termination],
         "Of simultaneous DELETE requests, one is 204 and the others are 204, 404, 410 or 423." => deletes;
 }
 

@@ -4,76 +4,76 @@ use std::collections::HashSet;
 
 use futures_util::future::try_join_all;
 
-use crate::check::{CheckResult, checks, ensure};
 use crate::client::{Content, Request};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const POST: &str = "Creation, POST";
 const LENGTH: &str = "Core Protocol, Headers, Upload-Length";
 const MAX_SIZE: &str = "Creation, POST (Tus-Max-Size)";
 
 checks! {
-    must "tus/creation/succeeds-with-201", POST,
+    Must "tus/creation/succeeds-with-201", POST,
         "The response to a successful creation has the status 201." => succeeds;
-    must "tus/creation/has-location", POST,
+    Must "tus/creation/has-location", POST,
         "The response has Location with the URL of the upload." => has_location;
-    must "tus/creation/location-is-usable", POST,
+    Must "tus/creation/location-is-usable", POST,
         "Location, absolute or relative, leads to the upload." => location_is_usable;
-    must "tus/creation/offset-is-0", POST,
+    Must "tus/creation/offset-is-0", POST,
         "A new upload has the offset 0." => offset_is_0;
-    must "tus/creation/length-is-kept", POST,
+    Must "tus/creation/length-is-kept", POST,
         "The length of the upload is that of the creation." => length_is_kept;
-    must "tus/creation/uploads-are-different", POST,
+    Must "tus/creation/uploads-are-different", POST,
         "Each creation makes another upload." => uploads_are_different;
-    should "tus/creation/simultaneous-creations", POST,
+    Should "tus/creation/simultaneous-creations", POST,
         "Simultaneous creations make different uploads." => simultaneous_creations;
-    should "tus/creation/does-not-redirect", POST,
+    Should "tus/creation/does-not-redirect", POST,
         "A creation is not redirected: clients would repeat it with GET." => does_not_redirect;
-    should "tus/creation/without-content-length", POST,
+    Should "tus/creation/without-content-length", POST,
         "A creation needs neither a body nor Content-Length." => without_content_length;
-    may "tus/creation/empty-chunked-body", POST,
+    May "tus/creation/empty-chunked-body", POST,
         "A creation may have an empty body in chunks." => empty_chunked_body;
-    may "tus/creation/other-content-type", POST,
+    May "tus/creation/other-content-type", POST,
         "A Content-Type that is not that of upload data does not prevent a creation." => other_content_type;
-    may "tus/creation/length-0", POST,
+    May "tus/creation/length-0", POST,
         "A creation with Upload-Length: 0 succeeds." => length_0;
-    must "tus/creation/length-0-is-complete", POST,
+    Must "tus/creation/length-0-is-complete", POST,
         "An upload of 0 bytes has offset 0 and length 0." => length_0_is_complete;
-    should "tus/creation/missing-length-is-rejected", POST,
+    Should "tus/creation/missing-length-is-rejected", POST,
         "A creation needs Upload-Length or Upload-Defer-Length." => missing_length;
-    must "tus/creation/negative-length-is-rejected", LENGTH,
+    Must "tus/creation/negative-length-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: -1 is rejected." => malformed_length("-1");
-    should "tus/creation/text-length-is-rejected", LENGTH,
+    Should "tus/creation/text-length-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: a text is rejected." => malformed_length("abc");
-    should "tus/creation/empty-length-is-rejected", LENGTH,
+    Should "tus/creation/empty-length-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: an empty value is rejected." => malformed_length("");
-    should "tus/creation/decimal-length-is-rejected", LENGTH,
+    Should "tus/creation/decimal-length-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: 5.5 is rejected." => malformed_length("5.5");
-    should "tus/creation/length-with-text-is-rejected", LENGTH,
+    Should "tus/creation/length-with-text-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: 5x is rejected." => malformed_length("5x");
-    should "tus/creation/signed-length-is-rejected", LENGTH,
+    Should "tus/creation/signed-length-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: +5 is rejected." => malformed_length("+5");
-    should "tus/creation/exponent-length-is-rejected", LENGTH,
+    Should "tus/creation/exponent-length-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: 1e3 is rejected." => malformed_length("1e3");
-    should "tus/creation/hexadecimal-length-is-rejected", LENGTH,
+    Should "tus/creation/hexadecimal-length-is-rejected", LENGTH,
         "Upload-Length is a non-negative integer: 0x5 is rejected." => malformed_length("0x5");
-    should "tus/creation/huge-length-is-rejected", LENGTH,
+    Should "tus/creation/huge-length-is-rejected", LENGTH,
         "A length that does not fit in 64 bits is rejected." => malformed_length("18446744073709551617");
-    should "tus/creation/two-lengths-are-rejected", LENGTH,
+    Should "tus/creation/two-lengths-are-rejected", LENGTH,
         "Two different Upload-Length are rejected." => two_lengths;
-    must "tus/creation/too-large-is-413", MAX_SIZE, [MaxSize],
+    Must "tus/creation/too-large-is-413", MAX_SIZE, [MaxSize],
         "A length above Tus-Max-Size is 413." => too_large(1);
-    must "tus/creation/far-too-large-is-413", MAX_SIZE, [MaxSize],
+    Must "tus/creation/far-too-large-is-413", MAX_SIZE, [MaxSize],
         "A length far above Tus-Max-Size is 413." => too_large(1 << 40);
-    should "tus/creation/too-large-has-no-location", MAX_SIZE, [MaxSize],
+    Should "tus/creation/too-large-has-no-location", MAX_SIZE, [MaxSize],
         "The response 413 names no upload." => too_large_has_no_location;
-    should "tus/creation/largest-is-accepted", MAX_SIZE, [MaxSize],
+    Should "tus/creation/largest-is-accepted", MAX_SIZE, [MaxSize],
         "A length of Tus-Max-Size is accepted." => largest_is_accepted;
-    should "tus/creation/rejection-names-no-upload", POST,
+    Should "tus/creation/rejection-names-no-upload", POST,
         "The response to a rejected creation has no Location." => rejection_names_no_upload;
-    must "tus/creation/uploads-are-independent", POST,
+    Must "tus/creation/uploads-are-independent", POST,
         "Data of one upload does not appear in another." => uploads_are_independent;
-    should "tus/creation/no-upload-offset-unless-data", "Creation With Upload",
+    Should "tus/creation/no-upload-offset-unless-data", "Creation With Upload",
         "Upload-Offset in the response to a creation without data is absent or 0." => no_offset_unless_data;
 }
 

@@ -2,58 +2,58 @@
 
 use url::Url;
 
-use crate::check::{CheckResult, checks, ensure};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const HEADER: &str = "Creation, Headers, Upload-Defer-Length";
 const POST: &str = "Creation, POST";
 
 checks! {
-    must "tus/creation-defer-length/succeeds-with-201", POST,
+    Must "tus/creation-defer-length/succeeds-with-201", POST,
         "A creation with Upload-Defer-Length: 1 has the status 201." => succeeds;
-    must "tus/creation-defer-length/head-has-defer-length", HEADER,
+    Must "tus/creation-defer-length/head-has-defer-length", HEADER,
         "HEAD has Upload-Defer-Length: 1 while the length is unknown." => head_has_defer_length;
-    must "tus/creation-defer-length/head-has-no-length", HEADER,
+    Must "tus/creation-defer-length/head-has-no-length", HEADER,
         "HEAD has no Upload-Length while the length is unknown." => head_has_no_length;
-    must "tus/creation-defer-length/data-before-the-length", HEADER,
+    Must "tus/creation-defer-length/data-before-the-length", HEADER,
         "Data can be sent while the length is unknown, and HEAD still has Upload-Defer-Length: 1." => data_before_the_length;
-    should "tus/creation-defer-length/0-is-400", HEADER,
+    Should "tus/creation-defer-length/0-is-400", HEADER,
         "Upload-Defer-Length: 0 is 400." => invalid("0");
-    should "tus/creation-defer-length/2-is-400", HEADER,
+    Should "tus/creation-defer-length/2-is-400", HEADER,
         "Upload-Defer-Length: 2 is 400." => invalid("2");
-    should "tus/creation-defer-length/true-is-400", HEADER,
+    Should "tus/creation-defer-length/true-is-400", HEADER,
         "Upload-Defer-Length: true is 400." => invalid("true");
-    should "tus/creation-defer-length/empty-is-400", HEADER,
+    Should "tus/creation-defer-length/empty-is-400", HEADER,
         "An empty Upload-Defer-Length is 400." => invalid("");
-    should "tus/creation-defer-length/with-length-is-rejected", POST,
+    Should "tus/creation-defer-length/with-length-is-rejected", POST,
         "A creation has either Upload-Length or Upload-Defer-Length." => with_length;
-    must "tus/creation-defer-length/first-patch-sets-the-length", POST,
+    Must "tus/creation-defer-length/first-patch-sets-the-length", POST,
         "Upload-Length in the first PATCH sets the length." => sets_the_length(0);
-    must "tus/creation-defer-length/later-patch-sets-the-length", POST,
+    Must "tus/creation-defer-length/later-patch-sets-the-length", POST,
         "Upload-Length in a later PATCH sets the length." => sets_the_length(4);
-    must "tus/creation-defer-length/known-length-has-no-defer-length", HEADER,
+    Must "tus/creation-defer-length/known-length-has-no-defer-length", HEADER,
         "HEAD has no Upload-Defer-Length once the length is known." => known_length;
-    should "tus/creation-defer-length/patch-without-data-sets-the-length", POST,
+    Should "tus/creation-defer-length/patch-without-data-sets-the-length", POST,
         "Upload-Length in a PATCH without data sets the length." => without_data;
-    should "tus/creation-defer-length/last-patch-completes", POST,
+    Should "tus/creation-defer-length/last-patch-completes", POST,
         "The PATCH with the last bytes may be the one with Upload-Length." => last_patch_completes;
-    must "tus/creation-defer-length/length-does-not-grow", HEADER,
+    Must "tus/creation-defer-length/length-does-not-grow", HEADER,
         "The length, once set, does not change: a larger one is not taken." => length_does_not_change(20);
-    must "tus/creation-defer-length/length-does-not-shrink", HEADER,
+    Must "tus/creation-defer-length/length-does-not-shrink", HEADER,
         "The length, once set, does not change: a smaller one is not taken." => length_does_not_change(6);
-    may "tus/creation-defer-length/same-length-again", HEADER,
+    May "tus/creation-defer-length/same-length-again", HEADER,
         "The same length again is accepted: clients repeat an interrupted request." => same_length_again;
-    should "tus/creation-defer-length/length-below-the-offset", POST,
+    Should "tus/creation-defer-length/length-below-the-offset", POST,
         "A length below the offset is rejected." => length_below_the_offset;
-    should "tus/creation-defer-length/length-below-the-body", POST,
+    Should "tus/creation-defer-length/length-below-the-body", POST,
         "The offset does not exceed the length that the request declares." => length_below_the_body;
-    should "tus/creation-defer-length/malformed-length-is-rejected", "Core Protocol, Headers, Upload-Length",
+    Should "tus/creation-defer-length/malformed-length-is-rejected", "Core Protocol, Headers, Upload-Length",
         "A malformed Upload-Length is rejected, and the length stays unknown." => malformed_length;
-    should "tus/creation-defer-length/length-0", POST,
+    Should "tus/creation-defer-length/length-0", POST,
         "A deferred length may turn out to be 0." => length_0;
-    should "tus/creation-defer-length/above-the-maximum", "Creation, POST (Tus-Max-Size)", [MaxSize],
+    Should "tus/creation-defer-length/above-the-maximum", "Creation, POST (Tus-Max-Size)", [MaxSize],
         "A late length above Tus-Max-Size is 413." => above_the_maximum;
-    should "tus/creation-defer-length/conflict-sets-no-length", "Core Protocol, PATCH",
+    Should "tus/creation-defer-length/conflict-sets-no-length", "Core Protocol, PATCH",
         "PATCH at another offset does not modify the upload: it sets no length." => conflict_sets_no_length;
 }
 

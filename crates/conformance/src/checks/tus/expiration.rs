@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use url::Url;
 
-use crate::check::{CheckResult, Finding, checks, ensure};
 use crate::client::Response;
 use crate::context::Context;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const HEADER: &str = "Expiration, Headers, Upload-Expires";
 const EXPIRATION: &str = "Expiration";
@@ -16,25 +16,25 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 const TOLERANCE: Duration = Duration::from_secs(2);
 
 checks! {
-    must "tus/expiration/patch-has-upload-expires", HEADER,
+    Must "tus/expiration/patch-has-upload-expires", HEADER,
         "Every response to PATCH has Upload-Expires if the upload is going to expire." => patch_has_expires;
-    must "tus/expiration/each-patch-has-upload-expires", HEADER,
+    Must "tus/expiration/each-patch-has-upload-expires", HEADER,
         "Also later responses to PATCH have Upload-Expires." => each_patch_has_expires;
-    should "tus/expiration/creation-has-upload-expires", HEADER,
+    Should "tus/expiration/creation-has-upload-expires", HEADER,
         "The response to a creation has Upload-Expires if the time is known." => creation_has_expires;
-    must "tus/expiration/is-an-http-date", HEADER,
+    Must "tus/expiration/is-an-http-date", HEADER,
         "Upload-Expires is a date as in RFC 9110." => is_an_http_date;
-    should "tus/expiration/is-in-the-preferred-format", "RFC 9110, 5.6.7 Date/Time Formats",
+    Should "tus/expiration/is-in-the-preferred-format", "RFC 9110, 5.6.7 Date/Time Formats",
         "The date has the format of RFC 9110 that senders must generate." => is_in_the_preferred_format;
-    should "tus/expiration/is-in-the-future", HEADER,
+    Should "tus/expiration/is-in-the-future", HEADER,
         "An upload that was just created expires in the future." => is_in_the_future;
-    should "tus/expiration/expired-upload-is-gone", EXPIRATION,
+    Should "tus/expiration/expired-upload-is-gone", EXPIRATION,
         "HEAD on an expired upload is 404 or 410." => expired("HEAD");
-    should "tus/expiration/patch-on-expired-upload-is-gone", EXPIRATION,
+    Should "tus/expiration/patch-on-expired-upload-is-gone", EXPIRATION,
         "PATCH on an expired upload is 404 or 410." => expired("PATCH");
-    may "tus/expiration/head-has-upload-expires", HEADER,
+    May "tus/expiration/head-has-upload-expires", HEADER,
         "HEAD reports the expiration, too." => head_has_expires;
-    may "tus/expiration/does-not-move-back", HEADER,
+    May "tus/expiration/does-not-move-back", HEADER,
         "The expiration does not come earlier because data arrives." => does_not_move_back;
 }
 

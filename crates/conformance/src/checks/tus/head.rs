@@ -3,37 +3,37 @@
 use futures_util::future::try_join_all;
 use url::Url;
 
-use crate::check::{CheckResult, checks, ensure};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const HEAD: &str = "Core Protocol, HEAD";
 
 checks! {
-    should "tus/head/succeeds", HEAD,
+    Should "tus/head/succeeds", HEAD,
         "A successful response to HEAD has the status 200 or 204." => succeeds;
-    must "tus/head/offset-of-new-upload", HEAD,
+    Must "tus/head/offset-of-new-upload", HEAD,
         "The response has Upload-Offset, even if the offset is 0." => offset_of_new_upload;
-    must "tus/head/offset-of-partial-data", HEAD,
+    Must "tus/head/offset-of-partial-data", HEAD,
         "Upload-Offset is the number of bytes stored." => offset_of_partial_data;
-    must "tus/head/offset-of-complete-upload", HEAD,
+    Must "tus/head/offset-of-complete-upload", HEAD,
         "The response has Upload-Offset, even if the upload is complete." => offset_of_complete_upload;
-    must "tus/head/length", HEAD,
+    Must "tus/head/length", HEAD,
         "The response has Upload-Length if the size of the upload is known." => length;
-    must "tus/head/length-of-complete-upload", HEAD,
+    Must "tus/head/length-of-complete-upload", HEAD,
         "The response has Upload-Length if the size is known, also when the upload is complete." => length_of_complete_upload;
-    must "tus/head/no-store", HEAD,
+    Must "tus/head/no-store", HEAD,
         "The response has Cache-Control: no-store." => no_store;
-    must "tus/head/no-store-of-complete-upload", HEAD,
+    Must "tus/head/no-store-of-complete-upload", HEAD,
         "The response has Cache-Control: no-store, also when the upload is complete." => no_store_of_complete_upload;
-    should "tus/head/unknown-upload-is-not-found", HEAD,
+    Should "tus/head/unknown-upload-is-not-found", HEAD,
         "HEAD on an upload that does not exist is 404, 410 or 403." => unknown_is_not_found;
-    should "tus/head/unknown-upload-has-no-offset", HEAD,
+    Should "tus/head/unknown-upload-has-no-offset", HEAD,
         "HEAD on an upload that does not exist has no Upload-Offset." => unknown_has_no_offset;
-    must "tus/head/changes-nothing", HEAD,
+    Must "tus/head/changes-nothing", HEAD,
         "HEAD does not change the upload." => changes_nothing;
-    should "tus/head/simultaneous-requests-agree", HEAD,
+    Should "tus/head/simultaneous-requests-agree", HEAD,
         "Simultaneous requests get the same offset." => simultaneous_requests_agree;
-    must "tus/head/no-content", "RFC 9110, 9.3.2 HEAD",
+    Must "tus/head/no-content", "RFC 9110, 9.3.2 HEAD",
         "The response to HEAD has no content: the next response follows at once." => no_content;
 }
 

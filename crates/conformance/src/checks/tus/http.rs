@@ -1,49 +1,49 @@
 //! What HTTP requires where clients of tus depend on it, downloads and CORS.
 
-use crate::check::{CheckResult, Finding, checks, ensure};
 use crate::client::{Content, Request, Response};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const DOWNLOAD: &str = "Not part of tus: downloads";
 const CORS: &str = "Fetch Standard, CORS protocol";
 const ORIGIN: &str = "https://client.example";
 
 checks! {
-    may "tus/http/unknown-method", "RFC 9110, 9.1 Methods",
+    May "tus/http/unknown-method", "RFC 9110, 9.1 Methods",
         "A method that the server does not know is 405 or 501." => unknown_method;
-    should "tus/http/several-creations-on-a-connection", "RFC 9112, 9.3 Persistence",
+    Should "tus/http/several-creations-on-a-connection", "RFC 9112, 9.3 Persistence",
         "Several creations can be sent over one connection." => several_creations;
-    must "tus/http/conflicting-lengths-store-nothing", "RFC 9112, 6.3 Message Body Length",
+    Must "tus/http/conflicting-lengths-store-nothing", "RFC 9112, 6.3 Message Body Length",
         "A request with two different Content-Length is invalid." => conflicting_lengths;
-    must "tus/http/invalid-chunk-size-stores-nothing-more", "RFC 9112, 7.1 Chunked Transfer Coding",
+    Must "tus/http/invalid-chunk-size-stores-nothing-more", "RFC 9112, 7.1 Chunked Transfer Coding",
         "A body with an invalid chunk size does not complete an upload." => invalid_chunk_size;
-    must "tus/http/missing-host-is-400", "RFC 9112, 3.2 Request Target",
+    Must "tus/http/missing-host-is-400", "RFC 9112, 3.2 Request Target",
         "A request without Host is 400." => missing_host;
-    may "tus/http/absolute-form", "RFC 9112, 3.2.2 absolute-form",
+    May "tus/http/absolute-form", "RFC 9112, 3.2.2 absolute-form",
         "A request target in absolute form is accepted." => absolute_form;
-    should "tus/http/errors-end", "RFC 9112, 6 Message Body",
+    Should "tus/http/errors-end", "RFC 9112, 6 Message Body",
         "The response to a rejected PATCH is complete, so that a connection can be used again." => errors_end;
 
-    may "tus/download/complete-upload", DOWNLOAD,
+    May "tus/download/complete-upload", DOWNLOAD,
         "GET returns the bytes of a complete upload." => download(1000);
-    may "tus/download/empty-upload", DOWNLOAD, "GET returns no bytes for an upload of 0 bytes." => download(0);
-    may "tus/download/content-length", DOWNLOAD, "A download has Content-Length." => download_length;
-    may "tus/download/range", "RFC 9110, 14 Range Requests",
+    May "tus/download/empty-upload", DOWNLOAD, "GET returns no bytes for an upload of 0 bytes." => download(0);
+    May "tus/download/content-length", DOWNLOAD, "A download has Content-Length." => download_length;
+    May "tus/download/range", "RFC 9110, 14 Range Requests",
         "A range of a download is 206 with these bytes, or 200 with all." => range;
-    may "tus/download/no-active-content", DOWNLOAD,
+    May "tus/download/no-active-content", DOWNLOAD,
         "HTML of a client is not displayed: it has Content-Disposition: attachment, another type, or a sandbox." => no_active_content;
-    may "tus/download/nosniff", DOWNLOAD,
+    May "tus/download/nosniff", DOWNLOAD,
         "A download has X-Content-Type-Options: nosniff." => nosniff;
 
-    may "tus/cors/preflight", CORS,
+    May "tus/cors/preflight", CORS,
         "A preflight request for PATCH succeeds and allows its method and fields." => preflight;
-    may "tus/cors/creation-allows-origin", CORS,
+    May "tus/cors/creation-allows-origin", CORS,
         "A creation with Origin has Access-Control-Allow-Origin." => creation_allows_origin;
-    may "tus/cors/creation-exposes-location", CORS,
+    May "tus/cors/creation-exposes-location", CORS,
         "The response to a creation exposes Location." => exposes("Location");
-    may "tus/cors/exposes-offset", CORS, "Responses expose Upload-Offset." => exposes("Upload-Offset");
-    may "tus/cors/exposes-length", CORS, "Responses expose Upload-Length." => exposes("Upload-Length");
-    may "tus/cors/errors-allow-origin", CORS,
+    May "tus/cors/exposes-offset", CORS, "Responses expose Upload-Offset." => exposes("Upload-Offset");
+    May "tus/cors/exposes-length", CORS, "Responses expose Upload-Length." => exposes("Upload-Length");
+    May "tus/cors/errors-allow-origin", CORS,
         "Errors have Access-Control-Allow-Origin, too: otherwise pages cannot see their status." => errors_allow_origin;
 }
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use url::Url;
 
-use crate::check::checks;
-use crate::check::{CheckResult, ensure};
 use crate::client::{Connection, Content, chunk};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const PATCH: &str = "Core Protocol, PATCH";
 const LENGTH: usize = 256 << 10;
@@ -17,39 +16,39 @@ const SENT: usize = 100_000;
 const READ_DELAY: Duration = Duration::from_millis(300);
 
 checks! {
-    should "tus/interruption/close-keeps-data", PATCH,
+    Should "tus/interruption/close-keeps-data", PATCH,
         "The server stores as much of the received data as possible if the connection is closed." => keeps(End::Close);
-    should "tus/interruption/half-close-keeps-data", PATCH,
+    Should "tus/interruption/half-close-keeps-data", PATCH,
         "The server stores as much of the received data as possible if the sending side is closed." => keeps(End::HalfClose);
-    may "tus/interruption/reset-keeps-data", PATCH,
+    May "tus/interruption/reset-keeps-data", PATCH,
         "The server stores received data also if the connection is reset." => keeps(End::Reset);
-    should "tus/interruption/chunked-keeps-data", PATCH,
+    Should "tus/interruption/chunked-keeps-data", PATCH,
         "The server stores as much of the received data as possible of a body in chunks." => chunked_keeps_data;
-    must "tus/interruption/offset-is-not-above-the-data", "Core Protocol, Headers, Upload-Offset",
+    Must "tus/interruption/offset-is-not-above-the-data", "Core Protocol, Headers, Upload-Offset",
         "After an interruption, the offset is not above the bytes that were sent." => not_above_the_data;
-    must "tus/interruption/resume-after-close", PATCH,
+    Must "tus/interruption/resume-after-close", PATCH,
         "After a closed connection, HEAD and PATCH complete the upload with the right bytes." => resume_after(End::Close);
-    must "tus/interruption/resume-after-reset", PATCH,
+    Must "tus/interruption/resume-after-reset", PATCH,
         "After a reset connection, HEAD and PATCH complete the upload with the right bytes." => resume_after(End::Reset);
-    must "tus/interruption/resume-after-half-close", PATCH,
+    Must "tus/interruption/resume-after-half-close", PATCH,
         "After a half-closed connection, HEAD and PATCH complete the upload with the right bytes." => resume_after(End::HalfClose);
-    must "tus/interruption/resume-after-cut-chunk", PATCH,
+    Must "tus/interruption/resume-after-cut-chunk", PATCH,
         "A chunk that ends early leaves an upload that can be completed." => resume_after_cut_chunk;
-    must "tus/interruption/cut-before-the-body", PATCH,
+    Must "tus/interruption/cut-before-the-body", PATCH,
         "A connection that ends before the body leaves the offset as it was." => cut_before_the_body;
-    must "tus/interruption/cut-in-the-head", "RFC 9112, 8 Handling Incomplete Messages",
+    Must "tus/interruption/cut-in-the-head", "RFC 9112, 8 Handling Incomplete Messages",
         "A request whose head is incomplete has no effect." => cut_in_the_head;
-    must "tus/interruption/cut-chunked-is-not-complete", "RFC 9112, 8 Handling Incomplete Messages",
+    Must "tus/interruption/cut-chunked-is-not-complete", "RFC 9112, 8 Handling Incomplete Messages",
         "A body in chunks without the last chunk is not complete: the length stays." => cut_chunked_is_not_complete;
-    must "tus/interruption/several-interruptions", PATCH,
+    Must "tus/interruption/several-interruptions", PATCH,
         "An upload that was interrupted five times has the right bytes." => several_interruptions;
-    should "tus/interruption/stalled-request-can-be-replaced", PATCH,
+    Should "tus/interruption/stalled-request-can-be-replaced", PATCH,
         "While a request is stalled, another connection can complete the upload." => stalled_can_be_replaced;
-    must "tus/interruption/stalled-request-adds-nothing", PATCH,
+    Must "tus/interruption/stalled-request-adds-nothing", PATCH,
         "A stalled request that was replaced cannot change the upload any more." => stalled_adds_nothing;
-    should "tus/interruption/slow-data", PATCH,
+    Should "tus/interruption/slow-data", PATCH,
         "A body that arrives in small pieces with pauses is accepted." => slow_data;
-    should "tus/interruption/head-during-patch", "Core Protocol, HEAD",
+    Should "tus/interruption/head-during-patch", "Core Protocol, HEAD",
         "HEAD during a PATCH reports an offset that is not above the bytes that were sent." => head_during_patch;
 }
 

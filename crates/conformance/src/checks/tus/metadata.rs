@@ -3,47 +3,47 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use url::Url;
 
-use crate::check::{CheckResult, checks, ensure};
 use crate::context::Context;
+use crate::requirement::{CheckResult, ensure};
 
 const METADATA: &str = "Creation, Headers, Upload-Metadata";
 
 checks! {
-    must "tus/metadata/is-returned", METADATA,
+    Must "tus/metadata/is-returned", METADATA,
         "HEAD returns Upload-Metadata with the value of the creation." => returned("filename d29ybGQudHh0");
-    must "tus/metadata/several-pairs", METADATA,
+    Must "tus/metadata/several-pairs", METADATA,
         "HEAD returns all pairs." => returned("filename d29ybGQudHh0,filetype dGV4dC9wbGFpbg==,x eA==");
-    must "tus/metadata/key-without-value", METADATA,
+    Must "tus/metadata/key-without-value", METADATA,
         "A key may have no value, and no space after it." => returned("filename d29ybGQudHh0,is_confidential");
-    must "tus/metadata/only-a-key", METADATA,
+    Must "tus/metadata/only-a-key", METADATA,
         "A single key without a value is valid." => returned("is_confidential");
-    should "tus/metadata/empty-value-after-a-space", METADATA,
+    Should "tus/metadata/empty-value-after-a-space", METADATA,
         "A key with an empty value may have its space, which tus-js-client sends." => returned("empty ,filename d29ybGQudHh0");
-    must "tus/metadata/non-ascii-value", METADATA,
+    Must "tus/metadata/non-ascii-value", METADATA,
         "Values may be any bytes, such as UTF-8." => bytes_are_returned("Grüße, 世界.txt".as_bytes());
-    must "tus/metadata/binary-value", METADATA,
+    Must "tus/metadata/binary-value", METADATA,
         "Values may be any bytes, also zeros and ends of lines." => bytes_are_returned(&[0, 13, 10, 127, 128, 255]);
-    should "tus/metadata/long-value", METADATA,
+    Should "tus/metadata/long-value", METADATA,
         "A value of 2000 bytes is accepted." => long_value;
-    must "tus/metadata/after-data", METADATA,
+    Must "tus/metadata/after-data", METADATA,
         "HEAD returns the metadata also when data is stored." => after_data;
-    should "tus/metadata/is-returned-exactly", METADATA,
+    Should "tus/metadata/is-returned-exactly", METADATA,
         "The value is that of the creation, byte for byte." => exactly("zebra eg==,alpha YQ==,m bQ==");
-    should "tus/metadata/key-with-punctuation", METADATA,
+    Should "tus/metadata/key-with-punctuation", METADATA,
         "Keys are ASCII without spaces and commas: other characters are allowed." => returned("my-key_1.x/y dmFsdWU=");
-    may "tus/metadata/absent-without-metadata", METADATA,
+    May "tus/metadata/absent-without-metadata", METADATA,
         "HEAD has no Upload-Metadata if the creation had none." => absent;
-    may "tus/metadata/duplicate-key-is-rejected", METADATA,
+    May "tus/metadata/duplicate-key-is-rejected", METADATA,
         "Keys are unique: a duplicate is rejected." => rejected("a YQ==,a Yg==");
-    may "tus/metadata/invalid-base64-is-rejected", METADATA,
+    May "tus/metadata/invalid-base64-is-rejected", METADATA,
         "Values are Base64: another text is rejected." => rejected("filename !!!!");
-    may "tus/metadata/empty-pair-is-rejected", METADATA,
+    May "tus/metadata/empty-pair-is-rejected", METADATA,
         "Keys are not empty." => rejected("a YQ==,,b Yg==");
-    may "tus/metadata/surplus-value-is-rejected", METADATA,
+    May "tus/metadata/surplus-value-is-rejected", METADATA,
         "A pair has one value." => rejected("filename d29y bGQ=");
-    should "tus/metadata/values-cannot-add-fields", METADATA,
+    Should "tus/metadata/values-cannot-add-fields", METADATA,
         "The server sanitizes values that it uses in response fields." => values_cannot_add_fields;
-    should "tus/metadata/uploads-have-their-own", METADATA,
+    Should "tus/metadata/uploads-have-their-own", METADATA,
         "Each upload has the metadata of its creation." => separate;
 }
 

@@ -1,24 +1,24 @@
 //! `X-HTTP-Method-Override`.
 
-use crate::check::{CheckResult, checks};
 use crate::context::Context;
+use crate::requirement::CheckResult;
 
 const OVERRIDE: &str = "Core Protocol, Headers, X-HTTP-Method-Override";
 
 checks! {
-    must "tus/method-override/post-as-patch", OVERRIDE,
+    Must "tus/method-override/post-as-patch", OVERRIDE,
         "A POST with X-HTTP-Method-Override: PATCH is a PATCH." => as_patch("POST");
-    must "tus/method-override/post-as-head", OVERRIDE,
+    Must "tus/method-override/post-as-head", OVERRIDE,
         "A POST with X-HTTP-Method-Override: HEAD is a HEAD." => post_as_head;
-    must "tus/method-override/post-as-delete", OVERRIDE, [Termination],
+    Must "tus/method-override/post-as-delete", OVERRIDE, [Termination],
         "A POST with X-HTTP-Method-Override: DELETE is a DELETE." => as_delete("POST");
-    should "tus/method-override/put-as-patch", OVERRIDE,
+    Should "tus/method-override/put-as-patch", OVERRIDE,
         "The method of the request is ignored: a PUT can be a PATCH." => as_patch("PUT");
-    may "tus/method-override/get-as-delete", OVERRIDE, [Termination],
+    May "tus/method-override/get-as-delete", OVERRIDE, [Termination],
         "The method of the request is ignored, also if it is a safe one." => as_delete("GET");
-    must "tus/method-override/same-method", OVERRIDE,
+    Must "tus/method-override/same-method", OVERRIDE,
         "An override with the method of the request changes nothing." => as_patch("PATCH");
-    must "tus/method-override/offset-is-checked", OVERRIDE,
+    Must "tus/method-override/offset-is-checked", OVERRIDE,
         "An overridden PATCH obeys the rules of PATCH: another offset is 409." => offset_is_checked;
 }
 

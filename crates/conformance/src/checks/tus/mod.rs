@@ -1,5 +1,24 @@
 //! Checks of tus 1.0.0.
 
+/// Declares the table `CHECKS` of a file.
+///
+/// A row is `Level "id", SECTION, "requirement" => function;`, with capabilities in brackets before the requirement,
+/// and arguments after the function's name.
+macro_rules! checks {
+    ($(
+        $level:ident $id:literal, $section:expr, $([$($need:ident),+],)?
+        $requirement:literal => $run:ident $(($($argument:expr),*))?;
+    )*) => {
+        pub(super) const CHECKS: &[$crate::check::Check] = &[$(
+            $crate::check::Check::new(
+                $crate::requirement::Level::$level, $id, $section, $requirement,
+                &[$($($crate::requirement::Capability::$need),+)?],
+                |context| Box::pin($run(context $($(, $argument)*)?)),
+            )
+        ),*];
+    };
+}
+
 mod chaos;
 mod checksum;
 mod checksum_trailer;
@@ -22,7 +41,8 @@ mod termination;
 mod version;
 mod with_upload;
 
-use crate::check::{Capability, Check, Group, Protocol};
+use crate::check::{Check, Group};
+use crate::requirement::{Capability, Protocol};
 
 const CREATION: &[Capability] = &[Capability::Creation];
 

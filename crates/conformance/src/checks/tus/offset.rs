@@ -2,58 +2,58 @@
 
 use url::Url;
 
-use crate::check::{CheckResult, checks, ensure};
 use crate::client::Request;
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const PATCH: &str = "Core Protocol, PATCH";
 const OFFSET: &str = "Core Protocol, Headers, Upload-Offset";
 
 checks! {
-    must "tus/patch/lower-offset-is-409", PATCH,
+    Must "tus/patch/lower-offset-is-409", PATCH,
         "PATCH at a lower offset than that of the upload is 409." => conflict(4, 0);
-    must "tus/patch/slightly-lower-offset-is-409", PATCH,
+    Must "tus/patch/slightly-lower-offset-is-409", PATCH,
         "PATCH one byte below the offset of the upload is 409." => conflict(4, 3);
-    must "tus/patch/higher-offset-is-409", PATCH,
+    Must "tus/patch/higher-offset-is-409", PATCH,
         "PATCH at a higher offset than that of the upload is 409." => conflict(4, 5);
-    must "tus/patch/offset-at-the-end-is-409", PATCH,
+    Must "tus/patch/offset-at-the-end-is-409", PATCH,
         "PATCH at the length of an unfinished upload is 409." => conflict(4, 10);
-    must "tus/patch/offset-beyond-the-end-is-rejected", PATCH,
+    Must "tus/patch/offset-beyond-the-end-is-rejected", PATCH,
         "PATCH beyond the length of the upload is rejected." => beyond_the_end;
-    must "tus/patch/conflict-changes-nothing", PATCH,
+    Must "tus/patch/conflict-changes-nothing", PATCH,
         "A request with another offset does not modify the upload." => conflict_changes_nothing;
-    must "tus/patch/complete-upload-with-lower-offset-is-409", PATCH,
+    Must "tus/patch/complete-upload-with-lower-offset-is-409", PATCH,
         "PATCH at offset 0 of a complete upload is 409." => complete_conflict;
-    must "tus/patch/complete-upload-keeps-its-bytes", PATCH,
+    Must "tus/patch/complete-upload-keeps-its-bytes", PATCH,
         "A rejected PATCH does not modify a complete upload." => complete_keeps_its_bytes;
-    should "tus/patch/repeated-patch-is-409", PATCH,
+    Should "tus/patch/repeated-patch-is-409", PATCH,
         "The same PATCH again is 409: its bytes are stored already." => repeated;
 
-    must "tus/patch/missing-offset-is-rejected", OFFSET,
+    Must "tus/patch/missing-offset-is-rejected", OFFSET,
         "PATCH without Upload-Offset is rejected and changes nothing." => missing_offset;
-    must "tus/patch/negative-offset-is-rejected", OFFSET,
+    Must "tus/patch/negative-offset-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: -1 is rejected." => malformed_offset("-1");
-    must "tus/patch/text-offset-is-rejected", OFFSET,
+    Must "tus/patch/text-offset-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: a text is rejected." => malformed_offset("abc");
-    must "tus/patch/empty-offset-is-rejected", OFFSET,
+    Must "tus/patch/empty-offset-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: an empty value is rejected." => malformed_offset("");
-    must "tus/patch/huge-offset-is-rejected", OFFSET,
+    Must "tus/patch/huge-offset-is-rejected", OFFSET,
         "An offset that does not fit in 64 bits is rejected." => malformed_offset("18446744073709551617");
-    should "tus/patch/offset-with-text-is-rejected", OFFSET,
+    Should "tus/patch/offset-with-text-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: 3x is rejected." => malformed_offset("3x");
-    should "tus/patch/decimal-offset-is-rejected", OFFSET,
+    Should "tus/patch/decimal-offset-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: 3.0 is rejected." => malformed_offset("3.0");
-    should "tus/patch/signed-offset-is-rejected", OFFSET,
+    Should "tus/patch/signed-offset-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: +3 is rejected." => malformed_offset("+3");
-    should "tus/patch/exponent-offset-is-rejected", OFFSET,
+    Should "tus/patch/exponent-offset-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: 3e0 is rejected." => malformed_offset("3e0");
-    should "tus/patch/hexadecimal-offset-is-rejected", OFFSET,
+    Should "tus/patch/hexadecimal-offset-is-rejected", OFFSET,
         "Upload-Offset is a non-negative integer: 0x3 is rejected." => malformed_offset("0x3");
-    should "tus/patch/list-of-offsets-is-rejected", OFFSET,
+    Should "tus/patch/list-of-offsets-is-rejected", OFFSET,
         "Upload-Offset is one integer: 3, 3 is rejected." => malformed_offset("3, 3");
-    should "tus/patch/two-offsets-are-rejected", OFFSET,
+    Should "tus/patch/two-offsets-are-rejected", OFFSET,
         "Two Upload-Offset are rejected." => two_offsets;
-    may "tus/patch/malformed-offset-is-not-409", OFFSET,
+    May "tus/patch/malformed-offset-is-not-409", OFFSET,
         "A malformed offset is not 409, which clients repeat." => malformed_is_not_409;
 }
 

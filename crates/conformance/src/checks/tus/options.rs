@@ -1,8 +1,8 @@
 //! OPTIONS, and the fields that describe the server.
 
-use crate::check::{Capability, CheckResult, checks, ensure};
 use crate::client::{Request, Response};
 use crate::context::Context;
+use crate::requirement::{Capability, CheckResult, ensure};
 
 const OPTIONS: &str = "Core Protocol, OPTIONS";
 const VERSION: &str = "Core Protocol, Headers, Tus-Version";
@@ -12,47 +12,47 @@ const MAX_SIZE: &str = "Core Protocol, Headers, Tus-Max-Size";
 const CHECKSUM: &str = "Checksum, Headers, Tus-Checksum-Algorithm";
 
 checks! {
-    must "tus/options/succeeds", OPTIONS,
+    Must "tus/options/succeeds", OPTIONS,
         "A successful response to OPTIONS has the status 200 or 204." => succeeds;
-    must "tus/options/has-version", OPTIONS,
+    Must "tus/options/has-version", OPTIONS,
         "A successful response to OPTIONS has Tus-Version, which contains 1.0.0." => has_version;
-    must "tus/options/version-is-a-list", VERSION,
+    Must "tus/options/version-is-a-list", VERSION,
         "Tus-Version is a list of versions, separated by commas." => version_is_a_list;
-    must "tus/options/ignores-the-clients-version", RESUMABLE,
+    Must "tus/options/ignores-the-clients-version", RESUMABLE,
         "The server ignores Tus-Resumable in an OPTIONS request." => ignores_version("9.9.9");
-    must "tus/options/ignores-a-malformed-version", RESUMABLE,
+    Must "tus/options/ignores-a-malformed-version", RESUMABLE,
         "The server ignores Tus-Resumable in an OPTIONS request, also a malformed one." => ignores_version("?");
-    must "tus/options/accepts-the-supported-version", RESUMABLE,
+    Must "tus/options/accepts-the-supported-version", RESUMABLE,
         "OPTIONS with Tus-Resumable: 1.0.0 succeeds." => ignores_version("1.0.0");
-    must "tus/options/has-tus-resumable", RESUMABLE,
+    Must "tus/options/has-tus-resumable", RESUMABLE,
         "The response to OPTIONS has Tus-Resumable: 1.0.0." => has_tus_resumable;
-    must "tus/options/extensions-are-a-list", EXTENSION,
+    Must "tus/options/extensions-are-a-list", EXTENSION,
         "Tus-Extension is a list separated by commas; it is absent if there are no extensions." => extensions_are_a_list;
-    should "tus/options/extensions-are-listed-once", EXTENSION,
+    Should "tus/options/extensions-are-listed-once", EXTENSION,
         "No extension is listed twice." => extensions_are_listed_once;
-    must "tus/options/creation-with-upload-has-creation", "Creation With Upload",
+    Must "tus/options/creation-with-upload-has-creation", "Creation With Upload",
         "A server that offers creation-with-upload offers creation." => implies(Capability::CreationWithUpload, Capability::Creation);
-    should "tus/options/creation-defer-length-has-creation", "Creation, POST",
+    Should "tus/options/creation-defer-length-has-creation", "Creation, POST",
         "A server that offers creation-defer-length offers creation." => implies(Capability::CreationDeferLength, Capability::Creation);
-    should "tus/options/checksum-trailer-has-checksum", "Checksum",
+    Should "tus/options/checksum-trailer-has-checksum", "Checksum",
         "A server that offers checksum-trailer offers checksum." => implies(Capability::ChecksumTrailer, Capability::Checksum);
-    should "tus/options/concatenation-unfinished-has-concatenation", "Concatenation",
+    Should "tus/options/concatenation-unfinished-has-concatenation", "Concatenation",
         "A server that offers concatenation-unfinished offers concatenation." => implies(Capability::ConcatenationUnfinished, Capability::Concatenation);
-    should "tus/options/creation-is-offered", "Creation",
+    Should "tus/options/creation-is-offered", "Creation",
         "Servers implement the extension creation." => creation_is_offered;
-    must "tus/options/max-size-is-a-number", MAX_SIZE,
+    Must "tus/options/max-size-is-a-number", MAX_SIZE,
         "Tus-Max-Size is a non-negative integer." => max_size_is_a_number;
-    must "tus/options/checksum-algorithms-are-listed", CHECKSUM, [Checksum],
+    Must "tus/options/checksum-algorithms-are-listed", CHECKSUM, [Checksum],
         "The response has Tus-Checksum-Algorithm, a list separated by commas." => algorithms_are_listed;
-    must "tus/options/checksum-algorithms-include-sha1", "Checksum", [Checksum],
+    Must "tus/options/checksum-algorithms-include-sha1", "Checksum", [Checksum],
         "The server supports at least the algorithm sha1." => algorithms_include_sha1;
-    must "tus/options/checksum-algorithms-are-lower-case", CHECKSUM, [Checksum],
+    Must "tus/options/checksum-algorithms-are-lower-case", CHECKSUM, [Checksum],
         "Names of algorithms are ASCII without upper-case letters." => algorithms_are_lower_case;
-    may "tus/options/checksum-algorithms-only-with-the-extension", CHECKSUM,
+    May "tus/options/checksum-algorithms-only-with-the-extension", CHECKSUM,
         "Tus-Checksum-Algorithm is sent only with the extension checksum." => algorithms_only_with_extension;
-    may "tus/options/upload-url", OPTIONS, [Creation],
+    May "tus/options/upload-url", OPTIONS, [Creation],
         "OPTIONS on an upload succeeds like that on the endpoint." => upload_url;
-    should "tus/options/repeats", OPTIONS,
+    Should "tus/options/repeats", OPTIONS,
         "OPTIONS reports the same each time." => repeats;
 }
 

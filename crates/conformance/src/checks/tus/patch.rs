@@ -3,83 +3,83 @@
 use url::Url;
 
 use super::offset::at_offset;
-use crate::check::{CheckResult, checks, ensure};
 use crate::client::{Content, Request};
 use crate::context::{Context, UPLOAD_DATA, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const PATCH: &str = "Core Protocol, PATCH";
 const LENGTH: &str = "Core Protocol, Headers, Upload-Length";
 const CHUNKED: &str = "RFC 9112, 7.1 Chunked Transfer Coding";
 
 checks! {
-    must "tus/patch/succeeds-with-204", PATCH,
+    Must "tus/patch/succeeds-with-204", PATCH,
         "The response to a successful PATCH has the status 204." => succeeds;
-    must "tus/patch/returns-the-new-offset", PATCH,
+    Must "tus/patch/returns-the-new-offset", PATCH,
         "The response has Upload-Offset with the new offset." => returns_the_new_offset;
-    must "tus/patch/second-patch-returns-the-sum", PATCH,
+    Must "tus/patch/second-patch-returns-the-sum", PATCH,
         "The new offset is the old one plus the bytes of this request." => second_patch_returns_the_sum;
-    should "tus/patch/appends-add-up", PATCH,
+    Should "tus/patch/appends-add-up", PATCH,
         "The server accepts PATCH requests and stores their bytes at the offset." => appends_add_up;
-    should "tus/patch/stores-the-bytes", PATCH,
+    Should "tus/patch/stores-the-bytes", PATCH,
         "The upload has the bytes that were sent, as far as a download shows them." => stores_the_bytes(1000);
-    should "tus/patch/stores-a-mebibyte", PATCH,
+    Should "tus/patch/stores-a-mebibyte", PATCH,
         "The upload has the bytes that were sent, as far as a download shows them." => stores_the_bytes(1 << 20);
-    should "tus/patch/stores-all-byte-values", PATCH,
+    Should "tus/patch/stores-all-byte-values", PATCH,
         "Bytes of all values are stored unchanged." => stores_all_byte_values;
-    should "tus/patch/single-bytes", PATCH,
+    Should "tus/patch/single-bytes", PATCH,
         "An upload can be sent in requests of one byte." => single_bytes;
-    should "tus/patch/keep-alive", PATCH,
+    Should "tus/patch/keep-alive", PATCH,
         "Several requests can be sent over one connection." => keep_alive;
-    may "tus/patch/pipelined", "RFC 9112, 9.3.2 Pipelining",
+    May "tus/patch/pipelined", "RFC 9112, 9.3.2 Pipelining",
         "Requests that were sent before the responses are processed in order." => pipelined;
 
-    should "tus/patch/other-content-type-is-415", PATCH,
+    Should "tus/patch/other-content-type-is-415", PATCH,
         "PATCH with another Content-Type is 415." => wrong_type("text/plain");
-    should "tus/patch/octet-stream-is-415", PATCH,
+    Should "tus/patch/octet-stream-is-415", PATCH,
         "PATCH with application/octet-stream is 415." => wrong_type("application/octet-stream");
-    should "tus/patch/similar-content-type-is-415", PATCH,
+    Should "tus/patch/similar-content-type-is-415", PATCH,
         "PATCH with a type that only begins like the right one is 415." => wrong_type("application/offset+octet-streams");
-    should "tus/patch/form-content-type-is-415", PATCH,
+    Should "tus/patch/form-content-type-is-415", PATCH,
         "PATCH with the type of a form is 415." => wrong_type("application/x-www-form-urlencoded");
-    should "tus/patch/missing-content-type-is-415", PATCH,
+    Should "tus/patch/missing-content-type-is-415", PATCH,
         "PATCH without Content-Type is 415." => missing_type;
-    should "tus/patch/wrong-content-type-stores-nothing", PATCH,
+    Should "tus/patch/wrong-content-type-stores-nothing", PATCH,
         "A request that is rejected for its Content-Type changes nothing." => wrong_type_stores_nothing;
-    should "tus/patch/content-type-ignores-case", "RFC 9110, 8.3.1 Media Type",
+    Should "tus/patch/content-type-ignores-case", "RFC 9110, 8.3.1 Media Type",
         "The case of the media type does not matter." => accepted_type("Application/Offset+Octet-Stream");
-    may "tus/patch/content-type-with-parameters", "RFC 9110, 8.3.1 Media Type",
+    May "tus/patch/content-type-with-parameters", "RFC 9110, 8.3.1 Media Type",
         "Parameters of the media type do not matter." => accepted_type("application/offset+octet-stream; charset=utf-8");
 
-    should "tus/patch/unknown-upload-is-404", PATCH,
+    Should "tus/patch/unknown-upload-is-404", PATCH,
         "PATCH on an upload that does not exist is 404." => unknown_upload;
-    may "tus/patch/empty-patch", PATCH,
+    May "tus/patch/empty-patch", PATCH,
         "PATCH without bytes at the right offset succeeds and changes nothing." => empty_patch;
-    may "tus/patch/empty-patch-of-a-complete-upload", PATCH,
+    May "tus/patch/empty-patch-of-a-complete-upload", PATCH,
         "PATCH without bytes at the end of a complete upload succeeds." => empty_patch_of_a_complete_upload;
-    should "tus/patch/too-long-is-rejected", LENGTH,
+    Should "tus/patch/too-long-is-rejected", LENGTH,
         "The length is the size of the whole upload: a longer body is rejected." => too_long;
-    should "tus/patch/offset-stays-below-the-length", LENGTH,
+    Should "tus/patch/offset-stays-below-the-length", LENGTH,
         "The offset does not exceed the length, whatever is sent." => offset_stays_below_the_length;
-    should "tus/patch/too-long-in-chunks", LENGTH,
+    Should "tus/patch/too-long-in-chunks", LENGTH,
         "The offset does not exceed the length, also without Content-Length." => too_long_in_chunks;
-    should "tus/patch/too-long-after-the-end", LENGTH,
+    Should "tus/patch/too-long-after-the-end", LENGTH,
         "Bytes after the end of a complete upload are rejected." => too_long_after_the_end;
 
-    must "tus/patch/chunked", CHUNKED,
+    Must "tus/patch/chunked", CHUNKED,
         "A body in chunks, without Content-Length, is accepted." => chunked(&[1000]);
-    must "tus/patch/many-chunks", CHUNKED,
+    Must "tus/patch/many-chunks", CHUNKED,
         "The sizes of chunks do not matter." => chunked(&[1, 2, 3, 500, 7, 400, 87]);
-    should "tus/patch/expect-continue", "RFC 9110, 10.1.1 Expect",
+    Should "tus/patch/expect-continue", "RFC 9110, 10.1.1 Expect",
         "A request with Expect: 100-continue gets 100, or a final response." => expect_continue;
-    may "tus/patch/expect-continue-with-an-error", "RFC 9110, 10.1.1 Expect",
+    May "tus/patch/expect-continue-with-an-error", "RFC 9110, 10.1.1 Expect",
         "A request with Expect: 100-continue and a wrong offset gets 409 without 100." => expect_continue_with_an_error;
-    should "tus/patch/early-rejection-arrives", PATCH,
+    Should "tus/patch/early-rejection-arrives", PATCH,
         "The response 409 arrives although the body is still being sent." => early_rejection_arrives;
-    must "tus/patch/header-names-ignore-case", "RFC 9110, 5.1 Field Names",
+    Must "tus/patch/header-names-ignore-case", "RFC 9110, 5.1 Field Names",
         "The case of field names does not matter." => header_names_ignore_case;
-    must "tus/patch/blanks-around-values", "RFC 9112, 5 Field Syntax",
+    Must "tus/patch/blanks-around-values", "RFC 9112, 5 Field Syntax",
         "Blanks around field values do not matter." => blanks_around_values;
-    may "tus/patch/content-encoding", "RFC 9110, 8.4 Content-Encoding",
+    May "tus/patch/content-encoding", "RFC 9110, 8.4 Content-Encoding",
         "Data with Content-Encoding is stored as it is sent, or rejected: never decoded." => content_encoding;
 }
 

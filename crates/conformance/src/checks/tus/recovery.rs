@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-use crate::check::{CheckResult, Finding};
 use crate::client::Response;
 use crate::context::Context;
+use crate::requirement::{CheckResult, Finding};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Longer than the lock timeouts of known servers.

@@ -4,39 +4,39 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::check::{CheckResult, checks, ensure};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const SECTION: &str = "Termination, DELETE";
 
 checks! {
-    must "tus/termination/succeeds-with-204", SECTION,
+    Must "tus/termination/succeeds-with-204", SECTION,
         "DELETE on an unfinished upload has the status 204." => unfinished(4);
-    must "tus/termination/new-upload", SECTION,
+    Must "tus/termination/new-upload", SECTION,
         "DELETE on an upload without data has the status 204." => unfinished(0);
-    must "tus/termination/complete-upload", SECTION,
+    Must "tus/termination/complete-upload", SECTION,
         "DELETE on a complete upload has the status 204." => complete;
-    must "tus/termination/deferred-length", SECTION, [CreationDeferLength],
+    Must "tus/termination/deferred-length", SECTION, [CreationDeferLength],
         "DELETE on an upload of unknown length has the status 204." => deferred_length;
-    must "tus/termination/partial-upload", SECTION, [Concatenation],
+    Must "tus/termination/partial-upload", SECTION, [Concatenation],
         "DELETE on a partial upload has the status 204." => partial_upload;
-    should "tus/termination/head-is-not-found", SECTION,
+    Should "tus/termination/head-is-not-found", SECTION,
         "After DELETE, HEAD is 404 or 410." => afterwards("HEAD");
-    should "tus/termination/patch-is-not-found", SECTION,
+    Should "tus/termination/patch-is-not-found", SECTION,
         "After DELETE, PATCH is 404 or 410." => afterwards("PATCH");
-    should "tus/termination/second-delete-is-not-found", SECTION,
+    Should "tus/termination/second-delete-is-not-found", SECTION,
         "After DELETE, another DELETE is 404 or 410." => afterwards("DELETE");
-    should "tus/termination/complete-upload-is-not-found", SECTION,
+    Should "tus/termination/complete-upload-is-not-found", SECTION,
         "After DELETE on a complete upload, HEAD is 404 or 410." => complete_is_not_found;
-    should "tus/termination/download-is-not-found", SECTION,
+    Should "tus/termination/download-is-not-found", SECTION,
         "After DELETE, GET does not return the data." => download_is_not_found;
-    should "tus/termination/head-has-no-offset", "Core Protocol, HEAD",
+    Should "tus/termination/head-has-no-offset", "Core Protocol, HEAD",
         "After DELETE, HEAD has no Upload-Offset." => head_has_no_offset;
-    should "tus/termination/unknown-upload-is-not-found", SECTION,
+    Should "tus/termination/unknown-upload-is-not-found", SECTION,
         "DELETE on an upload that does not exist is 404 or 410." => unknown_upload;
-    must "tus/termination/other-uploads-stay", SECTION,
+    Must "tus/termination/other-uploads-stay", SECTION,
         "DELETE on one upload does not change another." => other_uploads_stay;
-    should "tus/termination/during-a-patch", SECTION,
+    Should "tus/termination/during-a-patch", SECTION,
         "DELETE during a PATCH removes the upload, or is 423 until the PATCH has ended." => during_a_patch;
 }
 

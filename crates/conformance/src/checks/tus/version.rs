@@ -2,68 +2,68 @@
 
 use url::Url;
 
-use crate::check::{CheckResult, Finding, checks, ensure};
 use crate::client::{Request, Response};
 use crate::context::{Context, test_data};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const RESUMABLE: &str = "Core Protocol, Headers, Tus-Resumable";
 const VERSION: &str = "Core Protocol, Headers, Tus-Version";
 
 checks! {
-    must "tus/version/creation-has-tus-resumable", RESUMABLE,
+    Must "tus/version/creation-has-tus-resumable", RESUMABLE,
         "The response to a creation has Tus-Resumable." => after_creation;
-    must "tus/version/head-has-tus-resumable", RESUMABLE,
+    Must "tus/version/head-has-tus-resumable", RESUMABLE,
         "The response to HEAD has Tus-Resumable." => after("HEAD");
-    must "tus/version/patch-has-tus-resumable", RESUMABLE,
+    Must "tus/version/patch-has-tus-resumable", RESUMABLE,
         "The response to PATCH has Tus-Resumable." => after("PATCH");
-    must "tus/version/delete-has-tus-resumable", RESUMABLE, [Termination],
+    Must "tus/version/delete-has-tus-resumable", RESUMABLE, [Termination],
         "The response to DELETE has Tus-Resumable." => after("DELETE");
-    must "tus/version/not-found-has-tus-resumable", RESUMABLE,
+    Must "tus/version/not-found-has-tus-resumable", RESUMABLE,
         "The response to HEAD on an unknown upload has Tus-Resumable." => after_unknown("HEAD");
-    must "tus/version/patch-not-found-has-tus-resumable", RESUMABLE,
+    Must "tus/version/patch-not-found-has-tus-resumable", RESUMABLE,
         "The response to PATCH on an unknown upload has Tus-Resumable." => after_unknown("PATCH");
-    must "tus/version/conflict-has-tus-resumable", RESUMABLE,
+    Must "tus/version/conflict-has-tus-resumable", RESUMABLE,
         "The response to PATCH at another offset has Tus-Resumable." => after_conflict;
-    must "tus/version/wrong-type-has-tus-resumable", RESUMABLE,
+    Must "tus/version/wrong-type-has-tus-resumable", RESUMABLE,
         "The response to PATCH with another Content-Type has Tus-Resumable." => after_wrong_type;
-    must "tus/version/invalid-creation-has-tus-resumable", RESUMABLE,
+    Must "tus/version/invalid-creation-has-tus-resumable", RESUMABLE,
         "The response to a creation without a length has Tus-Resumable." => after_invalid_creation;
-    must "tus/version/unsupported-version-has-tus-resumable", RESUMABLE,
+    Must "tus/version/unsupported-version-has-tus-resumable", RESUMABLE,
         "The response to another version has Tus-Resumable." => after_unsupported;
-    must "tus/version/too-large-has-tus-resumable", RESUMABLE, [MaxSize],
+    Must "tus/version/too-large-has-tus-resumable", RESUMABLE, [MaxSize],
         "The response to a creation above the maximum has Tus-Resumable." => after_too_large;
 
-    must "tus/version/unsupported-creation-is-412", RESUMABLE,
+    Must "tus/version/unsupported-creation-is-412", RESUMABLE,
         "A creation with a version that is not supported is 412." => unsupported("POST");
-    must "tus/version/unsupported-head-is-412", RESUMABLE,
+    Must "tus/version/unsupported-head-is-412", RESUMABLE,
         "HEAD with a version that is not supported is 412." => unsupported("HEAD");
-    must "tus/version/unsupported-patch-is-412", RESUMABLE,
+    Must "tus/version/unsupported-patch-is-412", RESUMABLE,
         "PATCH with a version that is not supported is 412." => unsupported("PATCH");
-    must "tus/version/unsupported-delete-is-412", RESUMABLE, [Termination],
+    Must "tus/version/unsupported-delete-is-412", RESUMABLE, [Termination],
         "DELETE with a version that is not supported is 412." => unsupported("DELETE");
-    must "tus/version/older-version-is-412", RESUMABLE,
+    Must "tus/version/older-version-is-412", RESUMABLE,
         "A creation with the version 0.2.2 is 412." => unsupported_creation("0.2.2");
-    must "tus/version/newer-patch-version-is-412", RESUMABLE,
+    Must "tus/version/newer-patch-version-is-412", RESUMABLE,
         "A creation with the version 1.0.1 is 412, if the server does not list it." => unsupported_creation("1.0.1");
-    must "tus/version/malformed-version-is-412", RESUMABLE,
+    Must "tus/version/malformed-version-is-412", RESUMABLE,
         "A creation with a text that is no version is 412." => unsupported_creation("latest");
-    must "tus/version/creation-412-has-tus-version", VERSION,
+    Must "tus/version/creation-412-has-tus-version", VERSION,
         "The response 412 to a creation has Tus-Version." => has_versions("POST");
-    must "tus/version/head-412-has-tus-version", VERSION,
+    Must "tus/version/head-412-has-tus-version", VERSION,
         "The response 412 to HEAD has Tus-Version." => has_versions("HEAD");
-    must "tus/version/patch-412-has-tus-version", VERSION,
+    Must "tus/version/patch-412-has-tus-version", VERSION,
         "The response 412 to PATCH has Tus-Version." => has_versions("PATCH");
-    must "tus/version/delete-412-has-tus-version", VERSION, [Termination],
+    Must "tus/version/delete-412-has-tus-version", VERSION, [Termination],
         "The response 412 to DELETE has Tus-Version." => has_versions("DELETE");
-    must "tus/version/unsupported-creation-makes-nothing", RESUMABLE,
+    Must "tus/version/unsupported-creation-makes-nothing", RESUMABLE,
         "The server does not process a creation with another version." => creates_nothing;
-    must "tus/version/unsupported-patch-stores-nothing", RESUMABLE,
+    Must "tus/version/unsupported-patch-stores-nothing", RESUMABLE,
         "The server does not process PATCH with another version." => stores_nothing;
-    must "tus/version/unsupported-delete-removes-nothing", RESUMABLE, [Termination],
+    Must "tus/version/unsupported-delete-removes-nothing", RESUMABLE, [Termination],
         "The server does not process DELETE with another version." => removes_nothing;
-    may "tus/version/creation-without-version-is-rejected", RESUMABLE,
+    May "tus/version/creation-without-version-is-rejected", RESUMABLE,
         "A creation without Tus-Resumable is rejected: clients must send it." => creation_without_version;
-    may "tus/version/patch-without-version-is-rejected", RESUMABLE,
+    May "tus/version/patch-without-version-is-rejected", RESUMABLE,
         "PATCH without Tus-Resumable is rejected: clients must send it." => patch_without_version;
 }
 

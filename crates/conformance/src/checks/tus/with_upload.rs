@@ -1,55 +1,55 @@
 //! Creation with upload.
 
-use crate::check::{CheckResult, checks, ensure};
 use crate::client::{Content, Request};
 use crate::context::{Context, UPLOAD_DATA, test_data};
+use crate::requirement::{CheckResult, ensure};
 
 const SECTION: &str = "Creation With Upload";
 
 checks! {
-    must "tus/creation-with-upload/succeeds-with-201", SECTION,
+    Must "tus/creation-with-upload/succeeds-with-201", SECTION,
         "A creation with data has the status 201." => succeeds;
-    must "tus/creation-with-upload/returns-the-offset", SECTION,
+    Must "tus/creation-with-upload/returns-the-offset", SECTION,
         "The response has Upload-Offset with the number of accepted bytes." => returns_the_offset;
-    must "tus/creation-with-upload/offset-is-that-of-head", SECTION,
+    Must "tus/creation-with-upload/offset-is-that-of-head", SECTION,
         "The accepted bytes are those that HEAD reports." => offset_is_that_of_head;
-    should "tus/creation-with-upload/accepts-the-whole", SECTION,
+    Should "tus/creation-with-upload/accepts-the-whole", SECTION,
         "The server accepts as many bytes as possible: here all of them." => accepts(100, 100);
-    should "tus/creation-with-upload/accepts-a-part", SECTION,
+    Should "tus/creation-with-upload/accepts-a-part", SECTION,
         "The server accepts as many bytes as possible: here the beginning." => accepts(40, 100);
-    should "tus/creation-with-upload/accepts-a-mebibyte", SECTION,
+    Should "tus/creation-with-upload/accepts-a-mebibyte", SECTION,
         "The server accepts as many bytes as possible: here a mebibyte." => accepts(1 << 20, 1 << 20);
-    must "tus/creation-with-upload/continues-with-patch", SECTION,
+    Must "tus/creation-with-upload/continues-with-patch", SECTION,
         "An upload whose first bytes came with the creation is continued by PATCH." => continues_with_patch;
-    must "tus/creation-with-upload/has-location", SECTION,
+    Must "tus/creation-with-upload/has-location", SECTION,
         "The response has Location." => has_location;
-    must "tus/creation-with-upload/has-tus-resumable", "Core Protocol, Headers, Tus-Resumable",
+    Must "tus/creation-with-upload/has-tus-resumable", "Core Protocol, Headers, Tus-Resumable",
         "The response has Tus-Resumable." => has_tus_resumable;
-    must "tus/creation-with-upload/data-and-metadata", SECTION,
+    Must "tus/creation-with-upload/data-and-metadata", SECTION,
         "The metadata of the creation is kept." => data_and_metadata;
-    should "tus/creation-with-upload/other-type-is-no-data", SECTION,
+    Should "tus/creation-with-upload/other-type-is-no-data", SECTION,
         "A body with another Content-Type is no upload data." => other_type_is_no_data;
-    may "tus/creation-with-upload/empty-body", SECTION,
+    May "tus/creation-with-upload/empty-body", SECTION,
         "A creation with the Content-Type of data and an empty body reports the offset 0." => empty_body;
-    should "tus/creation-with-upload/chunked", SECTION,
+    Should "tus/creation-with-upload/chunked", SECTION,
         "The body may be in chunks." => chunked;
-    should "tus/creation-with-upload/too-long-is-rejected", SECTION,
+    Should "tus/creation-with-upload/too-long-is-rejected", SECTION,
         "A body longer than Upload-Length is rejected, or no byte beyond it is accepted." => too_long;
-    should "tus/creation-with-upload/expect-continue", SECTION,
+    Should "tus/creation-with-upload/expect-continue", SECTION,
         "Clients send Expect: 100-continue: the server responds with 100 or finally." => expect_continue;
-    should "tus/creation-with-upload/expect-continue-with-an-error", SECTION,
+    Should "tus/creation-with-upload/expect-continue-with-an-error", SECTION,
         "A creation without a length and with Expect: 100-continue is rejected before the body." => expect_continue_with_an_error;
-    should "tus/creation-with-upload/cut-body-keeps-the-server-usable", SECTION,
+    Should "tus/creation-with-upload/cut-body-keeps-the-server-usable", SECTION,
         "After an interrupted creation, the next one succeeds." => cut_body;
-    should "tus/creation-with-upload/deferred-length", SECTION, [CreationDeferLength],
+    Should "tus/creation-with-upload/deferred-length", SECTION, [CreationDeferLength],
         "Data may come with a creation whose length is deferred." => deferred_length;
-    should "tus/creation-with-upload/checksum", "Checksum", [Checksum],
+    Should "tus/creation-with-upload/checksum", "Checksum", [Checksum],
         "A checksum of the body is verified: the right one is accepted." => checksum(true);
-    should "tus/creation-with-upload/wrong-checksum", "Checksum", [Checksum],
+    Should "tus/creation-with-upload/wrong-checksum", "Checksum", [Checksum],
         "A checksum of the body is verified: with a wrong one no byte is accepted." => checksum(false);
-    should "tus/creation-with-upload/partial", "Concatenation", [Concatenation],
+    Should "tus/creation-with-upload/partial", "Concatenation", [Concatenation],
         "A partial upload may be created with data." => partial;
-    must "tus/creation-with-upload/unsupported-version-makes-nothing", "Core Protocol, Headers, Tus-Resumable",
+    Must "tus/creation-with-upload/unsupported-version-makes-nothing", "Core Protocol, Headers, Tus-Resumable",
         "A creation with data and another version is not processed." => unsupported_version;
 }
 

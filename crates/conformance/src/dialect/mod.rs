@@ -1,17 +1,17 @@
-//! The interop version that the checks follow, and the limits of the server.
+//! The interop version of the IETF draft that the checks follow, and the limits of the server.
+
+pub(crate) mod fields;
 
 use tokio::sync::OnceCell;
+use url::Url;
 
-use super::fields::Limits;
-use crate::check::{CheckResult, Finding};
-use crate::client::Request;
-use crate::context::Context;
-use crate::options::InteropVersion;
-
-pub(super) const INTEROP_VERSION: &str = "Upload-Draft-Interop-Version";
+use self::fields::Limits;
+use crate::client::{Client, INTEROP_VERSION, Request};
+use crate::options::{InteropVersion, Options};
+use crate::requirement::{CheckResult, Finding};
 
 /// The newest version whose rules are known.
-pub(super) const NEWEST: u8 = 10;
+pub(crate) const NEWEST: u8 = 10;
 const OLDEST: u8 = 3;
 
 /// Contents have about this size, in bytes, unless limits require others.
@@ -24,16 +24,16 @@ pub(crate) type DraftCell = OnceCell<CheckResult<Dialect>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Dialect {
     /// The version whose rules apply.
-    pub(super) version: u8,
+    pub(crate) version: u8,
     /// The version that requests name.
-    pub(super) named: Option<u8>,
+    pub(crate) named: Option<u8>,
     /// The limits that OPTIONS reports.
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl Dialect {
     /// Returns a dialect without limits.
-    pub(super) fn new(named: Option<u8>) -> Self {
+    pub(crate) fn new(named: Option<u8>) -> Self {
         Self {
             version: named.unwrap_or(NEWEST),
             named,
@@ -42,16 +42,18 @@ impl Dialect {
     }
 
     /// Returns the dialect that the options select, or the newest that creates an upload.
-    pub(super) async fn detect(context: &Context) -> CheckResult<Self> {
-        let candidates: Vec<_> = match context.options.interop_version {
+    pub(crate) async fn detect(client: &Client, options: &Options) -> CheckResult<Self> {
+        let candidates: Vec<_> = match options.interop_version {
             InteropVersion::Number(version) => vec![Some(version)],
             InteropVersion::Absent => vec![None],
             InteropVersion::Newest => (OLDEST..=NEWEST).rev().map(Some).chain([None]).collect(),
         };
-        let is_chosen = context.options.interop_version != InteropVersion::Newest;
+        let is_chosen = options.interop_version != InteropVersion::Newest;
         for named in candidates {
-            let dialect = Self::new(named).with_limits(context).await?;
-            if is_chosen || dialect.is_accepted(context).await? {
+            let dialect = Self::new(named)
+                .with_limits(client, &options.endpoint)
+                .await?;
+            if is_chosen || dialect.is_accepted(client, &options.endpoint).await? {
                 return Ok(dialect);
             }
         }
@@ -60,25 +62,29 @@ impl Dialect {
         ))
     }
 
-    pub(super) async fn with_limits(mut self, context: &Context) -> CheckResult<Self> {
-        let request = self.name(Request::new("OPTIONS", context.endpoint()));
-        let response = context.send(request).await?;
+    pub(crate) async fn with_limits(
+        mut self,
+        client: &Client,
+        endpoint: &Url,
+    ) -> CheckResult<Self> {
+        let request = self.name(Request::new("OPTIONS", endpoint));
+        let response = client.send(&request).await?;
         // A malformed field is ignored, as clients do; the checks of OPTIONS report it.
         self.limits = Limits::parse(&response).ok().flatten().unwrap_or_default();
         Ok(self)
     }
 
     /// Creates an empty part of an upload.
-    pub(super) async fn is_accepted(&self, context: &Context) -> CheckResult<bool> {
-        let request = self.name(Request::new("POST", context.endpoint()));
+    pub(crate) async fn is_accepted(&self, client: &Client, endpoint: &Url) -> CheckResult<bool> {
+        let request = self.name(Request::new("POST", endpoint));
         let request = self.flag(request, false).body([]);
         let request = request.field("Upload-Length", 2 * self.unit());
-        let response = context.send(request).await?;
+        let response = client.send(&request).await?;
         Ok(response.is_success() && response.field("Location").is_some())
     }
 
     /// Adds the version to a request.
-    pub(super) fn name(&self, request: Request) -> Request {
+    pub(crate) fn name(&self, request: Request) -> Request {
         match self.named {
             Some(version) => request.field(INTEROP_VERSION, version),
             None => request,
@@ -86,7 +92,7 @@ impl Dialect {
     }
 
     /// The field that states whether content is the last.
-    pub(super) const fn flag_name(&self) -> &'static str {
+    pub(crate) const fn flag_name(&self) -> &'static str {
         match self.version {
             ..=3 => "Upload-Incomplete",
             _ => "Upload-Complete",
@@ -94,7 +100,7 @@ impl Dialect {
     }
 
     /// Adds the statement whether the content is the last of the upload.
-    pub(super) fn flag(&self, request: Request, is_last: bool) -> Request {
+    pub(crate) fn flag(&self, request: Request, is_last: bool) -> Request {
         let value = match is_last == (self.version > 3) {
             true => "?1",
             false => "?0",
@@ -103,7 +109,7 @@ impl Dialect {
     }
 
     /// Returns the size of contents, within the limits: uploads are made of two or more of them.
-    pub(super) fn unit(&self) -> u64 {
+    pub(crate) fn unit(&self) -> u64 {
         let limit = |key| self.limits.get(key).unwrap_or_default();
         let small = match self.limits.get("max-append-size") {
             Some(max) => UNIT.min(max / 4).max(1),

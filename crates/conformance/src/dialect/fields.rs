@@ -6,8 +6,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use landfall_protocol::Algorithm;
 use sfv::{BareItem, Dictionary, FieldType, Item, ListEntry, Parser};
 
-use crate::check::{CheckResult, Finding, ensure};
 use crate::client::Response;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 /// Parses all lines of a field; `None` if it is absent.
 fn parsed<T: FieldType>(response: &Response, name: &str) -> CheckResult<Option<T>> {
@@ -21,7 +21,7 @@ fn parsed<T: FieldType>(response: &Response, name: &str) -> CheckResult<Option<T
 }
 
 /// Returns the value of an Integer that is not negative.
-pub(super) fn integer(response: &Response, name: &str) -> CheckResult<Option<u64>> {
+pub(crate) fn integer(response: &Response, name: &str) -> CheckResult<Option<u64>> {
     let Some(item) = parsed::<Item>(response, name)? else {
         return Ok(None);
     };
@@ -35,7 +35,7 @@ pub(super) fn integer(response: &Response, name: &str) -> CheckResult<Option<u64
 }
 
 /// Returns the value of a Boolean.
-pub(super) fn boolean(response: &Response, name: &str) -> CheckResult<Option<bool>> {
+pub(crate) fn boolean(response: &Response, name: &str) -> CheckResult<Option<bool>> {
     let Some(item) = parsed::<Item>(response, name)? else {
         return Ok(None);
     };
@@ -45,7 +45,7 @@ pub(super) fn boolean(response: &Response, name: &str) -> CheckResult<Option<boo
 }
 
 /// The keys of `Upload-Limit` that the draft defines.
-pub(super) const LIMIT_KEYS: [&str; 6] = [
+pub(crate) const LIMIT_KEYS: [&str; 6] = [
     "max-size",
     "min-size",
     "max-append-size",
@@ -56,11 +56,11 @@ pub(super) const LIMIT_KEYS: [&str; 6] = [
 
 /// The limits of `Upload-Limit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Limits(BTreeMap<String, u64>);
+pub(crate) struct Limits(BTreeMap<String, u64>);
 
 impl Limits {
     /// Returns the limits that the draft defines; `None` if the field is absent.
-    pub(super) fn parse(response: &Response) -> CheckResult<Option<Self>> {
+    pub(crate) fn parse(response: &Response) -> CheckResult<Option<Self>> {
         let Some(members) = parsed::<Dictionary>(response, "Upload-Limit")? else {
             return Ok(None);
         };
@@ -83,31 +83,31 @@ impl Limits {
         Ok(Some(Self(limits)))
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<u64> {
+    pub(crate) fn get(&self, key: &str) -> Option<u64> {
         self.0.get(key).copied()
     }
 
     /// Returns a limit, or skips the check.
-    pub(super) fn required(&self, key: &str) -> CheckResult<u64> {
+    pub(crate) fn required(&self, key: &str) -> CheckResult<u64> {
         let missing = || Finding::skipped(format!("the server reports no {key}"));
         self.get(key).ok_or_else(missing)
     }
 
     /// Returns whether there is a limit apart from `min-size=0`, which states that there is none.
-    pub(super) fn limits_anything(&self) -> bool {
+    pub(crate) fn limits_anything(&self) -> bool {
         self.0
             .iter()
             .any(|(key, number)| key != "min-size" || *number > 0)
     }
 
     /// Returns the remaining lifetime in seconds.
-    pub(super) fn lifetime(&self) -> Option<u64> {
+    pub(crate) fn lifetime(&self) -> Option<u64> {
         self.get("max-age").or_else(|| self.get("expires"))
     }
 }
 
 /// Returns the value of `Repr-Digest` or `Content-Digest` for these bytes (RFC 9530).
-pub(super) fn digest_field(data: &[u8]) -> CheckResult<String> {
+pub(crate) fn digest_field(data: &[u8]) -> CheckResult<String> {
     Ok(format!("sha-256=:{}:", STANDARD.encode(sha256(data)?)))
 }
 
@@ -120,7 +120,7 @@ fn sha256(data: &[u8]) -> CheckResult<Vec<u8>> {
 }
 
 /// Fails if the response has a digest of the representation that differs. Returns whether it has one.
-pub(super) fn expect_digest(response: &Response, data: &[u8]) -> CheckResult<bool> {
+pub(crate) fn expect_digest(response: &Response, data: &[u8]) -> CheckResult<bool> {
     let Some(members) = parsed::<Dictionary>(response, "Repr-Digest")? else {
         return Ok(false);
     };
