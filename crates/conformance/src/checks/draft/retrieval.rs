@@ -1,10 +1,11 @@
 //! Offset retrieval: HEAD and GET.
 
 use futures_util::future::try_join_all;
+use url::Url;
 
 use super::requests::{Draft, State};
 use super::{RETRIEVAL, draft_checks};
-use crate::client::INTEROP_VERSION;
+use crate::client::{INTEROP_VERSION, Response};
 use crate::dialect::fields::Limits;
 use crate::requirement::{CheckResult, Finding, ensure};
 
@@ -167,21 +168,26 @@ async fn no_store(d: &Draft<'_>) -> CheckResult {
     Ok(())
 }
 
-async fn no_content(d: &Draft<'_>) -> CheckResult {
-    let url = d.create(d.data(2)?.len()).await?;
-    let mut connection = d.context.connect(&url).await?;
+/// Sends HEAD twice on one connection: content of the first response would be taken for the second one.
+pub(super) async fn inspect_twice(
+    d: &Draft<'_>,
+    url: &Url,
+    expect: fn(&Response) -> CheckResult<&Response>,
+) -> CheckResult {
+    let mut connection = d.context.connect(url).await?;
     for _ in 0..2 {
-        let response = connection.send(&d.request("HEAD", &url)).await?;
-        response.expect_success()?;
-        let options = response.list("Connection");
-        if options
-            .iter()
-            .any(|option| option.eq_ignore_ascii_case("close"))
-        {
+        let response = connection.send(&d.request("HEAD", url)).await?;
+        expect(&response)?;
+        if response.is_closing() {
             break;
         }
     }
     Ok(())
+}
+
+async fn no_content(d: &Draft<'_>) -> CheckResult {
+    let url = d.create(d.data(2)?.len()).await?;
+    inspect_twice(d, &url, Response::expect_success).await
 }
 
 async fn changes_nothing(d: &Draft<'_>) -> CheckResult {

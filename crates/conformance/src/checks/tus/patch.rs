@@ -153,11 +153,7 @@ async fn keep_alive(c: &Context) -> CheckResult {
         let response = connection.send(&request).await?;
         response.expect_success()?;
         response.expect_number("Upload-Offset", (index as u64 + 1) * 10)?;
-        if response
-            .list("Connection")
-            .iter()
-            .any(|option| option.eq_ignore_ascii_case("close"))
-        {
+        if response.is_closing() {
             connection = c.connect(&url).await?;
         }
     }
