@@ -98,7 +98,7 @@ async fn offset_of_a_complete_upload(d: &Draft<'_>) -> CheckResult {
 }
 
 /// Fails unless a field that is optional from version 10 on has this value.
-fn expect<T: PartialEq + std::fmt::Debug>(
+pub(super) fn expect_optional<T: PartialEq + std::fmt::Debug>(
     d: &Draft<'_>,
     name: &str,
     value: Option<T>,
@@ -115,18 +115,18 @@ fn expect<T: PartialEq + std::fmt::Debug>(
 async fn not_complete(d: &Draft<'_>) -> CheckResult {
     let url = d.create_with(&d.data(2)?, d.unit()).await?;
     let flag = d.state(&url).await?.is_complete;
-    expect(d, "completeness", flag, false)
+    expect_optional(d, "completeness", flag, false)
 }
 
 async fn complete(d: &Draft<'_>) -> CheckResult {
     let (state, _) = state_of_complete(d).await?;
-    expect(d, "completeness", state.is_complete, true)
+    expect_optional(d, "completeness", state.is_complete, true)
 }
 
 async fn has_length(d: &Draft<'_>) -> CheckResult {
     let size = d.data(2)?.len();
     let url = d.create(size).await?;
-    expect(d, "Upload-Length", d.state(&url).await?.length, size as u64)
+    expect_optional(d, "Upload-Length", d.state(&url).await?.length, size as u64)
 }
 
 async fn has_length_of_a_whole(d: &Draft<'_>) -> CheckResult {
@@ -138,7 +138,7 @@ async fn has_length_of_a_whole(d: &Draft<'_>) -> CheckResult {
         return Err(Finding::skipped("the server removes complete uploads"));
     }
     let length = d.state_of(&response)?.length;
-    expect(d, "Upload-Length", length, data.len() as u64)
+    expect_optional(d, "Upload-Length", length, data.len() as u64)
 }
 
 async fn unknown_length(d: &Draft<'_>) -> CheckResult {
