@@ -89,7 +89,7 @@ impl From<Error> for Failure {
             }
             cause = error.source();
         }
-        if let Some(advice) = advice(&error, &message) {
+        if let Some(advice) = advice(&error) {
             message.push_str("; ");
             message.push_str(advice);
         }
@@ -97,15 +97,12 @@ impl From<Error> for Failure {
     }
 }
 
-fn advice(error: &Error, message: &str) -> Option<&'static str> {
-    let is_certificate = || message.contains("certificate") || message.contains("UnknownIssuer");
+fn advice(error: &Error) -> Option<&'static str> {
     match error {
         Error::Unauthorized(_) => {
             Some("check --bearer, --token, --header or --cookie, and the permissions they have")
         }
-        Error::Connection(_) | Error::GaveUp { .. } if is_certificate() => {
-            Some("trust the authority with --cacert FILE")
-        }
+        Error::Certificate(_) => Some("trust its authority with --cacert FILE"),
         Error::Connection(_) | Error::Unavailable(_) | Error::GaveUp { .. } => {
             Some("run the same command again to resume")
         }

@@ -275,7 +275,10 @@ impl ClientBuilder {
             Some(client) => client,
             None => {
                 let accepts_invalid = self.accepts_invalid_certificates;
-                let tls = tls_config(&self.root_certificates, accepts_invalid)?;
+                let mut tls = tls_config(&self.root_certificates, accepts_invalid)?;
+                if self.http_version == HttpVersion::Http2 {
+                    tls.alpn_protocols = vec![b"h2".to_vec()];
+                }
                 let builder = reqwest::Client::builder()
                     .tls_backend_preconfigured(tls)
                     .redirect(reqwest::redirect::Policy::none())

@@ -34,6 +34,9 @@ pub enum Error {
     /// The connection failed, or the server is overloaded or restarting.
     #[error("the connection failed: {0}")]
     Connection(#[source] BoxError),
+    /// The certificate of the server is not trusted or not valid. Repeating the request does not help.
+    #[error("the server's certificate was rejected: {0}")]
+    Certificate(String),
     /// The server cannot process the request now (5xx, 423, 429 and others).
     #[error("the server is unavailable: {0}")]
     Unavailable(Box<Rejection>),

@@ -446,7 +446,7 @@ impl LingeringClose {
         let linger = refused || rejection.is_some() || shared.has_unread_body();
         let answer = rejection
             .filter(|_| quiet)
-            .map(|rejection| rejection.to_http1(shared));
+            .map(|rejection| rejection.to_http1(|fields| shared.add_tls_fields(fields)));
         let mut budget = shared.server.limits.linger_bytes;
         if shared.is_address_limited() {
             budget = budget.min(LIMITED_LINGER_BYTES);

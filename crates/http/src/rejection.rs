@@ -1,8 +1,6 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
-
-use super::connection::ConnectionShared;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 /// A response to a request that must not reach the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +19,8 @@ impl HttpRejection {
         }
     }
 
-    pub(super) fn response(self, shared: &ConnectionShared) -> Response<Bytes> {
+    /// `add_fields` adds those of the connection.
+    pub(super) fn response(self, add_fields: impl FnOnce(&mut HeaderMap)) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -36,12 +35,12 @@ impl HttpRejection {
             headers.insert(RETRY_AFTER, fixed("1"));
         }
         headers.insert(CONNECTION, fixed("close"));
-        shared.add_tls_fields(headers);
+        add_fields(headers);
         response
     }
 
-    pub(super) fn to_http1(self, shared: &ConnectionShared) -> Vec<u8> {
-        let (mut parts, text) = self.response(shared).into_parts();
+    pub(super) fn to_http1(self, add_fields: impl FnOnce(&mut HeaderMap)) -> Vec<u8> {
+        let (mut parts, text) = self.response(add_fields).into_parts();
         parts.headers.insert(CONTENT_LENGTH, text.len().into());
         let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
         for (name, value) in &parts.headers {

@@ -251,7 +251,8 @@ impl<S: HttpService> Future for ResponseFuture<S> {
                 }
                 State::Rejected(rejection) => {
                     let guard = take_guard(&mut me.guard);
-                    let mut response = rejection.response(&guard.shared);
+                    let mut response =
+                        rejection.response(|fields| guard.shared.add_tls_fields(fields));
                     if guard.is_multiplexed {
                         response.headers_mut().remove(CONNECTION);
                     }

@@ -32,6 +32,7 @@ export async function startServer(t, server) {
   t.after(() => rm(folder, { recursive: true, force: true }))
   const [port] = await freePorts(1)
   const [program, ...args] = await command(server.name, port, folder)
+  args.push(...(server.args ?? []))
   if (!existsSync(program) && program.includes('/')) {
     throw new Error(`${program} is not installed; run: scripts/install-test-deps cli`)
   }

@@ -80,6 +80,7 @@ export const COMMANDS = {
     ['landfall --require-grant', serve(needsToken)],
     ['landfall --s3-bucket my-bucket --direct', serve(signs)],
     ['landfall --s3-bucket my-bucket --lease', checked(HOSTS)],
+    ['landfall upload video.mp4 photos/', checked(HOSTS)],
   ],
   'docs/quick-start.md': [
     ['git clone', serve()],

@@ -5,7 +5,7 @@ mod response;
 mod tls;
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -252,9 +252,28 @@ pub(crate) fn timeout_error(timeout: Duration) -> Error {
 pub(crate) fn connection_error(error: reqwest::Error) -> Error {
     let first: &(dyn std::error::Error + 'static) = &error;
     let chain = std::iter::successors(Some(first), |error| error.source());
+    if let Some(reason) = chain.clone().find_map(certificate_error) {
+        return Error::Certificate(reason);
+    }
     let mut causes: Vec<String> = chain.map(ToString::to_string).collect();
     causes.dedup();
     Error::Connection(causes.join(": ").into())
+}
+
+/// Returns the reason if a certificate was rejected.
+fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    // An I/O error of the stream contains that of TLS, and does not name it as its source.
+    let inner = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let tls = match inner {
+        Some(inner) => inner.downcast_ref::<rustls::Error>(),
+        None => error.downcast_ref::<rustls::Error>(),
+    };
+    match tls? {
+        rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
+        _ => None,
+    }
 }
 
 /// Returns where a request continues. Only requests that change nothing follow a redirect that may change the method.

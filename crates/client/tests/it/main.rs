@@ -13,6 +13,7 @@ mod proxy;
 mod resuming;
 mod server;
 mod streams;
+mod tls;
 
 use std::time::Duration;
 
