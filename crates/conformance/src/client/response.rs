@@ -32,6 +32,14 @@ impl Response {
         members.map(|member| member.trim().to_owned()).collect()
     }
 
+    /// Returns whether the server closes the connection after this response.
+    pub(crate) fn is_closing(&self) -> bool {
+        let options = self.list("Connection");
+        options
+            .iter()
+            .any(|option| option.eq_ignore_ascii_case("close"))
+    }
+
     pub(crate) const fn is_success(&self) -> bool {
         matches!(self.status, 200..=299)
     }

@@ -1,8 +1,11 @@
 //! Appends: content, media type and requests that are rejected.
 
-use super::requests::{Draft, PARTIAL_UPLOAD, SETTLE, early_response};
+use url::Url;
+
+use super::creation::send_in_chunks;
+use super::requests::{Draft, PARTIAL_UPLOAD, early_response};
 use super::{APPEND, TRANSFER_CODINGS, draft_checks};
-use crate::client::{Content, chunk};
+use crate::client::{Content, Request};
 use crate::requirement::{CheckResult, Finding, ensure};
 
 const ACCEPT_PATCH: &str = "RFC 5789, 2.2 Error Handling";
@@ -39,7 +42,7 @@ draft_checks! {
     Should "draft/append/similar-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
         "A type that only begins like application/partial-upload is rejected." => other_type("application/partial-uploads");
     May "draft/append/missing-media-type-is-rejected", "6 Media Type application/partial-upload", [6..],
-        "An append without Content-Type is rejected and stores nothing." => missing_type;
+        "An append without Content-Type is rejected and stores nothing." => missing("Content-Type");
     Should "draft/append/other-media-type-is-415", ACCEPT_PATCH, [6..],
         "An append with another Content-Type is 415." => is_415;
     Should "draft/append/415-has-accept-patch", ACCEPT_PATCH, [6..],
@@ -51,7 +54,7 @@ draft_checks! {
     Must "draft/append/unknown-upload-is-an-error", APPEND,
         "An append to an upload that does not exist is an error: 404 up to version 6." => unknown_upload;
     Should "draft/append/missing-offset-is-rejected", APPEND,
-        "An append without Upload-Offset is rejected and changes nothing." => missing_offset;
+        "An append without Upload-Offset is rejected and changes nothing." => missing("Upload-Offset");
     Should "draft/append/missing-upload-complete-does-not-complete", APPEND, [7..],
         "An append without Upload-Complete does not complete the upload." => missing_complete;
     May "draft/append/missing-upload-complete-is-400", APPEND, [7..],
@@ -64,10 +67,16 @@ draft_checks! {
         "The rejection of an append arrives although its content is still being sent." => early_rejection;
 }
 
-async fn part_succeeds(d: &Draft<'_>) -> CheckResult {
+/// Creates an upload of two units, and returns its URL and the append of the first one.
+pub(super) async fn first_part(d: &Draft<'_>) -> CheckResult<(Url, Request)> {
     let (data, unit) = (d.data(2)?, d.unit());
     let url = d.create_for(&data).await?;
-    let response = d.send(d.append(&url, 0, &data[..unit], false)).await?;
+    let request = d.append(&url, 0, &data[..unit], false);
+    Ok((url, request))
+}
+
+async fn part_succeeds(d: &Draft<'_>) -> CheckResult {
+    let response = d.send(first_part(d).await?.1).await?;
     match d.dialect.version {
         ..=6 => response.expect(&[201])?,
         _ => response.expect_success()?,
@@ -114,11 +123,7 @@ async fn one_connection(d: &Draft<'_>) -> CheckResult {
         let request = d.append(&url, offset, &data[offset..offset + unit], false);
         let response = connection.send(&request).await?;
         response.expect_success()?;
-        let options = response.list("Connection");
-        if options
-            .iter()
-            .any(|option| option.eq_ignore_ascii_case("close"))
-        {
+        if response.is_closing() {
             connection = d.context.connect(&url).await?;
         }
     }
@@ -173,20 +178,9 @@ async fn no_early_success(d: &Draft<'_>, is_last: bool) -> CheckResult {
     let url = d.create(data.len()).await?;
     let end = if is_last { data.len() } else { 2 * unit };
     let request = d.append(&url, 0, b"", is_last);
-    let sent = chunk(&data[..unit]);
-    let mut connection = d.start(request, Content::DeclaredChunked, &sent).await?;
-    if let Some(response) = early_response(&mut connection, 3 * SETTLE).await {
-        ensure!(
-            !response.is_success(),
-            "the status is {} before all content is sent",
-            response.status
-        );
+    if !send_in_chunks(d, request, &data[..end]).await? {
         return Ok(());
     }
-    let mut rest = chunk(&data[unit..end]);
-    rest.extend_from_slice(b"0\r\n\r\n");
-    connection.write(&rest).await?;
-    connection.response().await?.expect_success()?;
     match is_last {
         true => d.expect_state_if_there(&url, end).await,
         false => d.expect_offset(&url, end).await,
@@ -194,36 +188,28 @@ async fn no_early_success(d: &Draft<'_>, is_last: bool) -> CheckResult {
 }
 
 async fn other_type(d: &Draft<'_>, content_type: &str) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
+    let (url, request) = first_part(d).await?;
     let response = d.send(request.set("Content-Type", content_type)).await?;
     response.expect_rejection()?;
     d.expect_offset(&url, 0).await
 }
 
-async fn missing_type(d: &Draft<'_>) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
-    let response = d.send(request.without("Content-Type")).await?;
+async fn missing(d: &Draft<'_>, field: &str) -> CheckResult {
+    let (url, request) = first_part(d).await?;
+    let response = d.send(request.without(field)).await?;
     response.expect_rejection()?;
     d.expect_offset(&url, 0).await
 }
 
 async fn is_415(d: &Draft<'_>) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
+    let (_, request) = first_part(d).await?;
     let request = request.set("Content-Type", "text/plain");
     d.send(request).await?.expect(&[415])?;
     Ok(())
 }
 
 async fn has_accept_patch(d: &Draft<'_>) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
+    let (_, request) = first_part(d).await?;
     let response = d.send(request.set("Content-Type", "text/plain")).await?;
     if response.status != 415 {
         return Err(Finding::skipped("the server does not respond with 415"));
@@ -237,12 +223,10 @@ async fn has_accept_patch(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn accepted_type(d: &Draft<'_>, content_type: &str) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
+    let (url, request) = first_part(d).await?;
     let response = d.send(request.set("Content-Type", content_type)).await?;
     response.expect_success()?;
-    d.expect_offset(&url, unit).await
+    d.expect_offset(&url, d.unit()).await
 }
 
 async fn unknown_upload(d: &Draft<'_>) -> CheckResult {
@@ -256,15 +240,6 @@ async fn unknown_upload(d: &Draft<'_>) -> CheckResult {
     Ok(())
 }
 
-async fn missing_offset(d: &Draft<'_>) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
-    let response = d.send(request.without("Upload-Offset")).await?;
-    response.expect_rejection()?;
-    d.expect_offset(&url, 0).await
-}
-
 async fn missing_complete(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let url = d.create_for(&data).await?;
@@ -275,9 +250,7 @@ async fn missing_complete(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn missing_complete_is_400(d: &Draft<'_>) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
+    let (url, request) = first_part(d).await?;
     let response = d.send(request.without("Upload-Complete")).await?;
     response.expect(&[400])?;
     d.expect_offset(&url, 0).await
@@ -293,14 +266,12 @@ async fn missing_complete_completes(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn unknown_fields(d: &Draft<'_>) -> CheckResult {
-    let (data, unit) = (d.data(2)?, d.unit());
-    let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, &data[..unit], false);
+    let (url, request) = first_part(d).await?;
     let request = request
         .field("Upload-Unknown", "?1")
         .field("X-Unknown", "a");
     d.send(request).await?.expect_success()?;
-    d.expect_offset(&url, unit).await
+    d.expect_offset(&url, d.unit()).await
 }
 
 async fn early_rejection(d: &Draft<'_>) -> CheckResult {

@@ -1,11 +1,11 @@
 //! Cancellation: DELETE.
 
-use tokio::time::sleep;
 use url::Url;
 
-use super::requests::{Draft, SETTLE};
+use super::concurrency::start_append;
+use super::requests::Draft;
 use super::{CANCELLATION, draft_checks};
-use crate::client::{Content, Response};
+use crate::client::Response;
 use crate::requirement::{CheckResult, Finding, ensure};
 
 draft_checks! {
@@ -117,10 +117,7 @@ async fn no_redirect(d: &Draft<'_>) -> CheckResult {
 async fn during_an_append(d: &Draft<'_>) -> CheckResult {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", true);
-    let declared = Content::Declared(data.len() as u64);
-    let connection = d.start(request, declared, &data[..unit]).await?;
-    sleep(SETTLE).await;
+    let connection = start_append(d, &url, &data, unit, true).await?;
     let response = d.send(d.request("DELETE", &url)).await?;
     connection.close();
     match response.is_success() {
@@ -133,10 +130,7 @@ async fn during_an_append(d: &Draft<'_>) -> CheckResult {
 async fn ends_the_append(d: &Draft<'_>) -> CheckResult {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", true);
-    let declared = Content::Declared(data.len() as u64);
-    let mut connection = d.start(request, declared, &data[..unit]).await?;
-    sleep(SETTLE).await;
+    let mut connection = start_append(d, &url, &data, unit, true).await?;
     d.send(d.request("DELETE", &url)).await?.expect_success()?;
     let limit = d.context.options.timeout;
     let ended = tokio::time::timeout(limit, super::requests::end_of(&mut connection)).await;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::sleep;
+use url::Url;
 
 use super::requests::{Draft, SETTLE, end_of};
 use super::{CONCURRENCY, OFFSET, draft_checks};
-use crate::client::{Content, chunk};
+use crate::client::{Connection, Content, chunk};
 use crate::dialect::fields::integer;
 use crate::requirement::{CheckResult, Finding, ensure};
 
@@ -78,6 +79,21 @@ async fn last_appends(d: &Draft<'_>) -> CheckResult {
     }
 }
 
+/// Starts an append at offset 0, sends some bytes of its content, and lets the server process them.
+pub(super) async fn start_append(
+    d: &Draft<'_>,
+    url: &Url,
+    content: &[u8],
+    sent: usize,
+    is_last: bool,
+) -> CheckResult<Connection> {
+    let request = d.append(url, 0, b"", is_last);
+    let declared = Content::Declared(content.len() as u64);
+    let connection = d.start(request, declared, &content[..sent]).await?;
+    sleep(SETTLE).await;
+    Ok(connection)
+}
+
 #[derive(Clone, Copy)]
 enum Framing {
     Length,
@@ -101,10 +117,7 @@ async fn offset_is_accepted(d: &Draft<'_>, framing: Framing) -> CheckResult {
 async fn ends_an_older_one(d: &Draft<'_>) -> CheckResult {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", true);
-    let declared = Content::Declared(data.len() as u64);
-    let mut older = d.start(request, declared, &data[..unit]).await?;
-    sleep(SETTLE).await;
+    let mut older = start_append(d, &url, &data, unit, true).await?;
     d.resume(&url, &data).await?;
     let ended = tokio::time::timeout(d.context.options.timeout, end_of(&mut older)).await;
     let response = ended.map_err(|_| Finding::failed("the older append does not end"))?;
@@ -118,10 +131,7 @@ async fn ends_an_older_one(d: &Draft<'_>) -> CheckResult {
 async fn ended_is_not_successful(d: &Draft<'_>) -> CheckResult {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", false);
-    let declared = Content::Declared(2 * unit as u64);
-    let mut older = d.start(request, declared, &data[..unit]).await?;
-    sleep(SETTLE).await;
+    let mut older = start_append(d, &url, &data[..2 * unit], unit, false).await?;
     d.resume(&url, &data).await?;
     // It may fail because the server has closed the connection.
     let _ = older.write(&data[unit..2 * unit]).await;
@@ -168,10 +178,7 @@ async fn late_bytes(d: &Draft<'_>) -> CheckResult {
 async fn head_during_an_append(d: &Draft<'_>) -> CheckResult {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", true);
-    let declared = Content::Declared(data.len() as u64);
-    let _older = d.start(request, declared, &data[..unit]).await?;
-    sleep(SETTLE).await;
+    let _older = start_append(d, &url, &data, unit, true).await?;
     let offset = d.expect_incomplete(&url).await?.offset;
     ensure!(
         offset <= unit as u64,

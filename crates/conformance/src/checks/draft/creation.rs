@@ -2,7 +2,7 @@
 
 use super::requests::{Draft, SETTLE, early_response};
 use super::{CREATION, RETRIEVAL, SECURITY, TRANSFER_CODINGS, draft_checks};
-use crate::client::{Content, chunk};
+use crate::client::{Content, Request, chunk};
 use crate::dialect::fields::Limits;
 use crate::requirement::{CheckResult, Finding, ensure};
 
@@ -276,21 +276,32 @@ async fn no_early_success(d: &Draft<'_>, is_last: bool) -> CheckResult {
         true => request,
         false => request.field("Upload-Length", data.len()),
     };
-    let sent = chunk(&data[..d.unit()]);
-    let mut connection = d.start(request, Content::DeclaredChunked, &sent).await?;
+    send_in_chunks(d, request, &data[..size]).await?;
+    Ok(())
+}
+
+/// Sends content in two chunks. Returns whether the request succeeds, which it may not do before the second one.
+pub(super) async fn send_in_chunks(
+    d: &Draft<'_>,
+    request: Request,
+    content: &[u8],
+) -> CheckResult<bool> {
+    let (first, second) = content.split_at(d.unit());
+    let first = chunk(first);
+    let mut connection = d.start(request, Content::DeclaredChunked, &first).await?;
     if let Some(response) = early_response(&mut connection, 3 * SETTLE).await {
         ensure!(
             !response.is_success(),
             "the status is {} before all content is sent",
             response.status
         );
-        return Ok(());
+        return Ok(false);
     }
-    let mut rest = chunk(&data[d.unit()..size]);
+    let mut rest = chunk(second);
     rest.extend_from_slice(b"0\r\n\r\n");
     connection.write(&rest).await?;
     connection.response().await?.expect_success()?;
-    Ok(())
+    Ok(true)
 }
 
 async fn no_redirect(d: &Draft<'_>) -> CheckResult {

@@ -226,11 +226,7 @@ async fn next_response(d: &Draft<'_>) -> CheckResult {
     started.connection.write(&data[d.unit()..]).await?;
     let response = started.connection.response().await?;
     response.expect_success()?;
-    if response
-        .list("Connection")
-        .iter()
-        .any(|option| option.eq_ignore_ascii_case("close"))
-    {
+    if response.is_closing() {
         return Err(Finding::skipped("the server closes the connection"));
     }
     let response = started.connection.send(&d.request("HEAD", &url)).await?;

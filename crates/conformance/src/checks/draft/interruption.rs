@@ -3,6 +3,7 @@
 use tokio::time::sleep;
 use url::Url;
 
+use super::concurrency::start_append;
 use super::requests::{Draft, SETTLE};
 use super::{APPEND, COMPLETENESS, CREATION, OFFSET, draft_checks};
 use crate::client::{Connection, Content, chunk};
@@ -181,10 +182,7 @@ async fn creation_bytes_are_kept(d: &Draft<'_>) -> CheckResult {
 async fn lost_response(d: &Draft<'_>) -> CheckResult {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", false);
-    let declared = Content::Declared(unit as u64);
-    let connection = d.start(request, declared, &data[..unit]).await?;
-    sleep(SETTLE).await;
+    let connection = start_append(d, &url, &data[..unit], unit, false).await?;
     connection.reset();
     d.expect_offset(&url, unit).await?;
     d.resume(&url, &data).await
@@ -193,10 +191,7 @@ async fn lost_response(d: &Draft<'_>) -> CheckResult {
 async fn lost_final_response(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", true);
-    let declared = Content::Declared(data.len() as u64);
-    let connection = d.start(request, declared, &data).await?;
-    sleep(SETTLE).await;
+    let connection = start_append(d, &url, &data, data.len(), true).await?;
     connection.reset();
     let response = d.inspect(&url).await?;
     if matches!(response.status, 404 | 410) {

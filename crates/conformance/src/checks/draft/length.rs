@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::requests::Draft;
+use super::retrieval::expect_optional;
 use super::{LENGTH, PROBLEMS, draft_checks};
 use crate::client::{Content, Response};
 use crate::requirement::{CheckResult, ensure};
@@ -194,13 +195,8 @@ async fn learned(d: &Draft<'_>) -> CheckResult<(Url, Vec<u8>)> {
 
 async fn known_by_append(d: &Draft<'_>) -> CheckResult {
     let (url, _) = learned(d).await?;
-    let (length, expected) = (d.state(&url).await?.length, 2 * d.unit() as u64);
-    let is_right = match length {
-        Some(length) => length == expected,
-        None => d.dialect.version >= 10,
-    };
-    ensure!(is_right, "Upload-Length is {length:?}, not {expected}");
-    Ok(())
+    let length = d.state(&url).await?.length;
+    expect_optional(d, "Upload-Length", length, 2 * d.unit() as u64)
 }
 
 async fn holds(d: &Draft<'_>) -> CheckResult {

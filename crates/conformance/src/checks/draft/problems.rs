@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::requests::Draft;
+use super::retrieval::inspect_twice;
 use super::{APPEND, PROBLEMS, draft_checks};
 use crate::client::Response;
 use crate::requirement::{CheckResult, Finding, ensure};
@@ -114,19 +115,7 @@ async fn status(d: &Draft<'_>) -> CheckResult {
 
 async fn none_for_head(d: &Draft<'_>) -> CheckResult {
     let url = d.unknown().await?;
-    let mut connection = d.context.connect(&url).await?;
-    for _ in 0..2 {
-        let response = connection.send(&d.request("HEAD", &url)).await?;
-        response.expect_rejection()?;
-        let options = response.list("Connection");
-        if options
-            .iter()
-            .any(|option| option.eq_ignore_ascii_case("close"))
-        {
-            break;
-        }
-    }
-    Ok(())
+    inspect_twice(d, &url, Response::expect_rejection).await
 }
 
 async fn not_complete(d: &Draft<'_>) -> CheckResult {

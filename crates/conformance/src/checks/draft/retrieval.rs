@@ -1,10 +1,11 @@
 //! Offset retrieval: HEAD and GET.
 
 use futures_util::future::try_join_all;
+use url::Url;
 
 use super::requests::{Draft, State};
 use super::{RETRIEVAL, draft_checks};
-use crate::client::INTEROP_VERSION;
+use crate::client::{INTEROP_VERSION, Response};
 use crate::dialect::fields::Limits;
 use crate::requirement::{CheckResult, Finding, ensure};
 
@@ -97,7 +98,7 @@ async fn offset_of_a_complete_upload(d: &Draft<'_>) -> CheckResult {
 }
 
 /// Fails unless a field that is optional from version 10 on has this value.
-fn expect<T: PartialEq + std::fmt::Debug>(
+pub(super) fn expect_optional<T: PartialEq + std::fmt::Debug>(
     d: &Draft<'_>,
     name: &str,
     value: Option<T>,
@@ -114,18 +115,18 @@ fn expect<T: PartialEq + std::fmt::Debug>(
 async fn not_complete(d: &Draft<'_>) -> CheckResult {
     let url = d.create_with(&d.data(2)?, d.unit()).await?;
     let flag = d.state(&url).await?.is_complete;
-    expect(d, "completeness", flag, false)
+    expect_optional(d, "completeness", flag, false)
 }
 
 async fn complete(d: &Draft<'_>) -> CheckResult {
     let (state, _) = state_of_complete(d).await?;
-    expect(d, "completeness", state.is_complete, true)
+    expect_optional(d, "completeness", state.is_complete, true)
 }
 
 async fn has_length(d: &Draft<'_>) -> CheckResult {
     let size = d.data(2)?.len();
     let url = d.create(size).await?;
-    expect(d, "Upload-Length", d.state(&url).await?.length, size as u64)
+    expect_optional(d, "Upload-Length", d.state(&url).await?.length, size as u64)
 }
 
 async fn has_length_of_a_whole(d: &Draft<'_>) -> CheckResult {
@@ -137,7 +138,7 @@ async fn has_length_of_a_whole(d: &Draft<'_>) -> CheckResult {
         return Err(Finding::skipped("the server removes complete uploads"));
     }
     let length = d.state_of(&response)?.length;
-    expect(d, "Upload-Length", length, data.len() as u64)
+    expect_optional(d, "Upload-Length", length, data.len() as u64)
 }
 
 async fn unknown_length(d: &Draft<'_>) -> CheckResult {
@@ -167,21 +168,26 @@ async fn no_store(d: &Draft<'_>) -> CheckResult {
     Ok(())
 }
 
-async fn no_content(d: &Draft<'_>) -> CheckResult {
-    let url = d.create(d.data(2)?.len()).await?;
-    let mut connection = d.context.connect(&url).await?;
+/// Sends HEAD twice on one connection: content of the first response would be taken for the second one.
+pub(super) async fn inspect_twice(
+    d: &Draft<'_>,
+    url: &Url,
+    expect: fn(&Response) -> CheckResult<&Response>,
+) -> CheckResult {
+    let mut connection = d.context.connect(url).await?;
     for _ in 0..2 {
-        let response = connection.send(&d.request("HEAD", &url)).await?;
-        response.expect_success()?;
-        let options = response.list("Connection");
-        if options
-            .iter()
-            .any(|option| option.eq_ignore_ascii_case("close"))
-        {
+        let response = connection.send(&d.request("HEAD", url)).await?;
+        expect(&response)?;
+        if response.is_closing() {
             break;
         }
     }
     Ok(())
+}
+
+async fn no_content(d: &Draft<'_>) -> CheckResult {
+    let url = d.create(d.data(2)?.len()).await?;
+    inspect_twice(d, &url, Response::expect_success).await
 }
 
 async fn changes_nothing(d: &Draft<'_>) -> CheckResult {

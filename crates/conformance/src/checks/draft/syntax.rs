@@ -1,6 +1,7 @@
 //! The structured fields of requests: valid values in unusual forms, and malformed values.
 
 use super::requests::{Draft, expect_no_104};
+use super::retrieval::expect_optional;
 use super::{STRUCTURED_FIELDS, draft_checks};
 use crate::requirement::{CheckResult, ensure};
 
@@ -76,13 +77,7 @@ async fn length(d: &Draft<'_>, value: impl FnOnce(usize) -> String) -> CheckResu
     let request = d.creation(b"", false).field("Upload-Length", value(size));
     let url = d.created(request).await?;
     let length = d.state(&url).await?.length;
-    // Responses to HEAD need no length from version 10 on.
-    let is_right = match length {
-        Some(length) => length == size as u64,
-        None => d.dialect.version >= 10,
-    };
-    ensure!(is_right, "Upload-Length is {length:?}, not {size}");
-    Ok(())
+    expect_optional(d, "Upload-Length", length, size as u64)
 }
 
 async fn offset_in_form(d: &Draft<'_>, before: &str, after: &str) -> CheckResult {

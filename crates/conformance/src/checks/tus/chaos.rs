@@ -76,6 +76,7 @@ struct Observed<'a> {
     url: Url,
     data: Vec<u8>,
     acknowledged: u64,
+    rounds: usize,
     stalled: Option<Connection>,
 }
 
@@ -87,6 +88,7 @@ impl<'a> Observed<'a> {
             url: c.create(LENGTH as u64).await?,
             data: test_data(LENGTH),
             acknowledged: 0,
+            rounds: ROUNDS,
             stalled: None,
         })
     }
@@ -110,6 +112,19 @@ impl<'a> Observed<'a> {
         );
         self.acknowledged = offset;
         Ok(usize::try_from(offset).ok())
+    }
+
+    /// Returns the offset for one more round; none after the last one, or if the upload is complete.
+    async fn next_offset(&mut self) -> CheckResult<Option<usize>> {
+        while self.rounds > 0 {
+            self.rounds -= 1;
+            match self.offset().await? {
+                None => {}
+                Some(LENGTH) => break,
+                offset => return Ok(offset),
+            }
+        }
+        Ok(None)
     }
 
     /// Sends a part of the rest, and ends the request with a fault.
@@ -152,15 +167,9 @@ impl<'a> Observed<'a> {
 
 async fn with_faults(c: &Context, faults: &[Fault], mut random: StdRng) -> CheckResult {
     let mut upload = Observed::create(c).await?;
-    for _ in 0..ROUNDS {
-        match upload.offset().await? {
-            None => {}
-            Some(LENGTH) => break,
-            Some(offset) => {
-                let fault = faults[random.random_range(0..faults.len())];
-                upload.interrupt(offset, fault, &mut random).await?;
-            }
-        }
+    while let Some(offset) = upload.next_offset().await? {
+        let fault = faults[random.random_range(0..faults.len())];
+        upload.interrupt(offset, fault, &mut random).await?;
     }
     upload.finish().await
 }
@@ -179,14 +188,8 @@ async fn many_uploads(c: &Context) -> CheckResult {
 async fn simultaneous_writers(c: &Context) -> CheckResult {
     let mut random = c.random();
     let mut upload = Observed::create(c).await?;
-    for _ in 0..ROUNDS {
-        let Some(offset) = upload.offset().await? else {
-            continue;
-        };
+    while let Some(offset) = upload.next_offset().await? {
         let rest = &upload.data[offset..];
-        if rest.is_empty() {
-            break;
-        }
         let writers: Vec<_> = (0..4)
             .map(|_| {
                 let length = random.random_range(1..=rest.len().min(LENGTH / 20));
@@ -207,14 +210,8 @@ async fn simultaneous_writers(c: &Context) -> CheckResult {
 
 async fn duplicate_requests(c: &Context) -> CheckResult {
     let mut upload = Observed::create(c).await?;
-    for _ in 0..ROUNDS {
-        let Some(offset) = upload.offset().await? else {
-            continue;
-        };
+    while let Some(offset) = upload.next_offset().await? {
         let rest = &upload.data[offset..];
-        if rest.is_empty() {
-            break;
-        }
         let piece = &rest[..rest.len().min(LENGTH / 30)];
         let request = c.patch(&upload.url, offset as u64, piece);
         let both = [c.client.send(&request), c.client.send(&request)];
@@ -308,14 +305,8 @@ async fn terminations(c: &Context) -> CheckResult {
 async fn interrupted_checksums(c: &Context) -> CheckResult {
     let mut random = c.random();
     let mut upload = Observed::create(c).await?;
-    for _ in 0..ROUNDS {
-        let Some(offset) = upload.offset().await? else {
-            continue;
-        };
+    while let Some(offset) = upload.next_offset().await? {
         let rest = &upload.data[offset..];
-        if rest.is_empty() {
-            break;
-        }
         let piece = &rest[..rest.len().min(LENGTH / 30)];
         let checksum = super::checksum::value("sha1", piece)?;
         let request = c.patch(&upload.url, offset as u64, piece);

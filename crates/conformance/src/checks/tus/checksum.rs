@@ -261,7 +261,12 @@ async fn cut_data_is_discarded(c: &Context) -> CheckResult {
     connection.send_head(&request).await?;
     connection.write(&data[..500]).await?;
     connection.close();
-    let offset = c.final_offset(&url).await?;
+    expect_nothing_stored(c, &url).await
+}
+
+/// Fails unless the offset stays 0 after an interrupted request.
+pub(super) async fn expect_nothing_stored(c: &Context, url: &Url) -> CheckResult {
+    let offset = c.final_offset(url).await?;
     ensure!(
         offset == 0,
         "the offset is {offset}, but no data could be verified"

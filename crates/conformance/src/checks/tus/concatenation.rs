@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use super::metadata::expect_pair;
 use crate::client::Request;
 use crate::context::{Context, test_data};
 use crate::requirement::{Capability, CheckResult, ensure};
@@ -270,13 +271,7 @@ async fn final_metadata(c: &Context) -> CheckResult {
     let request = post_final(c, &list(&[&part]));
     let request = request.set("Upload-Metadata", c.metadata("label d2hvbGU="));
     let url = c.created(request).await?;
-    let head = c.head(&url).await?;
-    let returned = head.required("Upload-Metadata")?;
-    ensure!(
-        returned.contains("label d2hvbGU="),
-        "Upload-Metadata is {returned:?}"
-    );
-    Ok(())
+    expect_pair(c, &url, "label d2hvbGU=").await
 }
 
 async fn part_in_two_uploads(c: &Context) -> CheckResult {

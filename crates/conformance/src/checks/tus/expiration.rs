@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use url::Url;
 
+use super::termination::expect_gone;
 use crate::client::Response;
 use crate::context::Context;
 use crate::requirement::{CheckResult, Finding, ensure};
@@ -126,12 +127,7 @@ async fn expired(c: &Context, method: &str) -> CheckResult {
         )));
     }
     tokio::time::sleep(wait).await;
-    let request = match method {
-        "PATCH" => c.patch(&url, 5, b"x"),
-        _ => c.tus(method, &url),
-    };
-    c.send(request).await?.expect(&[404, 410])?;
-    Ok(())
+    expect_gone(c, method, &url, 5).await
 }
 
 async fn head_has_expires(c: &Context) -> CheckResult {

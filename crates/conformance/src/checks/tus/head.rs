@@ -133,11 +133,7 @@ async fn no_content(c: &Context) -> CheckResult {
     for _ in 0..2 {
         let response = connection.send(&c.tus("HEAD", &url)).await?;
         response.expect_success()?;
-        if response
-            .list("Connection")
-            .iter()
-            .any(|option| option.eq_ignore_ascii_case("close"))
-        {
+        if response.is_closing() {
             break;
         }
     }

@@ -53,13 +53,6 @@ async fn unknown_method(c: &Context) -> CheckResult {
     Ok(())
 }
 
-fn is_closing(response: &Response) -> bool {
-    response
-        .list("Connection")
-        .iter()
-        .any(|option| option.eq_ignore_ascii_case("close"))
-}
-
 async fn several_creations(c: &Context) -> CheckResult {
     let mut connection = c.connect(c.endpoint()).await?;
     for length in 1..6 {
@@ -67,7 +60,7 @@ async fn several_creations(c: &Context) -> CheckResult {
             .send(&c.post().field("Upload-Length", length))
             .await?;
         c.location(&response)?;
-        if is_closing(&response) {
+        if response.is_closing() {
             connection = c.connect(c.endpoint()).await?;
         }
     }
@@ -139,7 +132,7 @@ async fn errors_end(c: &Context) -> CheckResult {
     let mut connection = c.connect(&url).await?;
     let response = connection.send(&c.patch(&url, 5, b"hello")).await?;
     response.expect_rejection()?;
-    if !is_closing(&response) {
+    if !response.is_closing() {
         let response = connection.send(&c.patch(&url, 0, b"hello")).await?;
         response
             .expect_success()?

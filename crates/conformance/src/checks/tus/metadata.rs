@@ -75,6 +75,14 @@ async fn expect_metadata(c: &Context, url: &Url, sent: &str) -> CheckResult {
     Ok(())
 }
 
+/// Fails unless HEAD returns this pair, among others.
+pub(super) async fn expect_pair(c: &Context, url: &Url, pair: &str) -> CheckResult {
+    let head = c.head(url).await?;
+    let returned = head.required("Upload-Metadata")?;
+    ensure!(returned.contains(pair), "Upload-Metadata is {returned:?}");
+    Ok(())
+}
+
 async fn returned(c: &Context, value: &str) -> CheckResult {
     let (url, sent) = with_metadata(c, value).await?;
     expect_metadata(c, &url, &sent).await

@@ -73,9 +73,14 @@ async fn partial_upload(c: &Context) -> CheckResult {
 async fn afterwards(c: &Context, method: &str) -> CheckResult {
     let url = c.create(10).await?;
     delete(c, &url).await?;
+    expect_gone(c, method, &url, 0).await
+}
+
+/// Fails unless a request to the upload gets 404 or 410.
+pub(super) async fn expect_gone(c: &Context, method: &str, url: &Url, offset: u64) -> CheckResult {
     let request = match method {
-        "PATCH" => c.patch(&url, 0, b"hello"),
-        _ => c.tus(method, &url),
+        "PATCH" => c.patch(url, offset, b"hello"),
+        _ => c.tus(method, url),
     };
     c.send(request).await?.expect(&[404, 410])?;
     Ok(())

@@ -1,5 +1,6 @@
 //! Creation with upload.
 
+use super::metadata::expect_pair;
 use crate::client::{Content, Request};
 use crate::context::{Context, UPLOAD_DATA, test_data};
 use crate::requirement::{CheckResult, ensure};
@@ -127,13 +128,7 @@ async fn data_and_metadata(c: &Context) -> CheckResult {
     let sent = c.metadata("label Zmlyc3Q=");
     let request = with_data(c, b"hello", 5).set("Upload-Metadata", sent);
     let url = c.created(request).await?;
-    let head = c.head(&url).await?;
-    let returned = head.required("Upload-Metadata")?;
-    ensure!(
-        returned.contains("label Zmlyc3Q="),
-        "Upload-Metadata is {returned:?}"
-    );
-    Ok(())
+    expect_pair(c, &url, "label Zmlyc3Q=").await
 }
 
 async fn other_type_is_no_data(c: &Context) -> CheckResult {
