@@ -61,7 +61,7 @@ class Targets(unittest.TestCase):
     def test_all_met(self):
         met, _, good = verdicts(result())
         self.assertTrue(good)
-        peers = ["2,000,000-byte PATCHes, beside peers", "small uploads, p99 µs, beside peers"]
+        peers = ["2,000,000-byte PATCHes, and peers", "small uploads, p99 µs, and peers"]
         self.assertEqual({name for name, met in met.items() if met == "yes"}, set(peers))
         self.assertEqual({met for name, met in met.items() if name not in peers}, {"yes, and the aim"})
 
@@ -70,10 +70,10 @@ class Targets(unittest.TestCase):
             ({"big": 0.43}, ["one big PATCH, CPU-s per GiB"]),
             ({"four": 0.48}, ["four at once, CPU-s per GiB"]),
             ({"browser": 0.39}, ["2,000,000-byte PATCHes, CPU-s per GiB"]),
-            ({"browser": 0.55}, ["2,000,000-byte PATCHes, CPU-s per GiB", "2,000,000-byte PATCHes, beside peers"]),
+            ({"browser": 0.55}, ["2,000,000-byte PATCHes, CPU-s per GiB", "2,000,000-byte PATCHes, and peers"]),
             ({"small": (34000, 900)}, ["small uploads per second"]),
             ({"small": (36000, 1300)}, ["small uploads, p99 µs"]),
-            ({"small": (36000, 2500)}, ["small uploads, p99 µs", "small uploads, p99 µs, beside peers"]),
+            ({"small": (36000, 2500)}, ["small uploads, p99 µs", "small uploads, p99 µs, and peers"]),
             ({"small-patch": 16000}, ["POST + PATCH, uploads per second"]),
             ({"head": 79000}, ["HEAD per second"]),
             ({"slow": 14.5}, ["KiB per slow connection"]),
@@ -99,7 +99,7 @@ class Targets(unittest.TestCase):
         self.assertFalse(good)
         self.assertEqual(met["small uploads per second"], "no")
         self.assertIn("not measured", text["small uploads per second"])
-        self.assertIn("missing: rustus", text["small uploads, p99 µs, beside peers"])
+        self.assertIn("missing: rustus", text["small uploads, p99 µs, and peers"])
 
     def test_a_fault_is_no_measurement(self):
         fault = {"server": "landfall", "mode": "slow", "reason": "cut"}

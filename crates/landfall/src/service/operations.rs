@@ -44,7 +44,7 @@ impl Handler {
         draft: Option<DraftRequest>,
     ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
-        let is_unversioned = draft.is_none() && self.may_lack_version(operation, &parts.headers);
+        let is_unversioned = draft.is_none() && self.can_lack_version(operation, &parts.headers);
         match draft {
             Some(draft) => draft.check_fields(operation, &parts.headers)?,
             None if is_unversioned => {}
@@ -96,7 +96,7 @@ impl Handler {
     }
 
     /// Clients of the draft need not name it when they cancel an upload: the upload decides.
-    fn may_lack_version(&self, operation: Operation, fields: &HeaderMap) -> bool {
+    fn can_lack_version(&self, operation: Operation, fields: &HeaderMap) -> bool {
         operation == Operation::Terminate
             && !fields.contains_key(headers::TUS_RESUMABLE)
             && !self.0.engine.config.interop_versions.is_off()

@@ -49,8 +49,8 @@ pub struct Upload {
     /// True if all bytes of the length do not complete it yet: its client still has to send `Upload-Complete`
     /// (IETF draft, section 4.1.2).
     pub awaits_end: bool,
-    /// True if a request of the IETF draft created it. Later requests may then lack the fields by which the
-    /// protocol is recognized.
+    /// True if a request of the IETF draft created it. Later requests may then lack the fields that name the
+    /// protocol.
     pub created_by_draft: bool,
     /// The digest of the whole content, which is verified at completion (`Repr-Digest`, RFC 9530).
     pub repr_digest: Option<Box<Checksum>>,

@@ -173,7 +173,10 @@ proptest! {
         }
         print_announced(&mut headers, &announced);
         let checksum = if with_upload { announced } else { ChecksumPlacement::None };
-        let expected = Create { declared, metadata, concat, with_upload, checksum, repr_digest: None, end: DeclaredEnd::AtLength };
+        let expected = Create {
+            declared, metadata, concat, with_upload, checksum,
+            repr_digest: None, end: DeclaredEnd::AtLength, is_draft: false,
+        };
         prop_assert_eq!(Create::parse(&headers, ALL, None, MetadataSyntax::Strict), Ok(expected));
     }
 
