@@ -15,6 +15,7 @@ const run = promisify(execFile)
 const DELIBERATE = [
   'draft/concurrency/offset-during-chunks-is-not-stale',
   'draft/options/accept-patch',
+  'draft/retrieval/get',
   'tus/concatenation/part-twice-in-one-upload',
   'tus/method-override/get-as-delete',
   'tus/method-override/put-as-patch',

@@ -304,6 +304,7 @@ pub(super) fn command(short: bool) -> Command {
             events(),
             keys(),
             Command::new("migrate")
+                .hide(short)
                 .about("Migrate the database to this version")
                 .long_about(
                     "Brings the tables of the database to the version of this program, as the server \
@@ -341,8 +342,9 @@ pub(super) fn command(short: bool) -> Command {
                         .defer(|command| with_settings(command, Subcommand::ConfigShow, false)),
                     Command::new("sample").about("Print a configuration file with all settings as comments"),
                 ]),
-            Command::new("version").about("Print the version"),
+            Command::new("version").about("Print the version").hide(short),
             Command::new("completions")
+                .hide(short)
                 .about("Print a shell completion script")
                 .arg(
                     Arg::new("shell")
