@@ -1,8 +1,8 @@
 //! The commands `upload` and `download`, on `landfall-client`, and `conformance`.
 //!
 //! The program `landfall-cli` has only these commands, and the server's program `landfall` has them as well. A
-//! command selects files ([`selection`]), transfers several at a time ([`upload`], [`download`]), and reports to
-//! a terminal, a log or a program ([`report`]). URLs and JSON are printed to standard output, everything else to
+//! command selects files (`selection`), transfers several at a time (`upload`, `download`), and reports to
+//! a terminal, a log or a program (`report`). URLs and JSON are printed to standard output, everything else to
 //! standard error.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
