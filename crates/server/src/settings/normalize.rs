@@ -62,6 +62,17 @@ pub(super) fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
     positional
 }
 
+/// Returns whether a command is one of a client: it parses its flags itself, and has its own documentation.
+pub(super) fn is_client(command: &Command) -> bool {
+    #[cfg(feature = "client")]
+    return landfall_cli::NAMES.contains(&command.get_name());
+    #[cfg(not(feature = "client"))]
+    {
+        let _ = command;
+        false
+    }
+}
+
 pub(super) fn split_flag(arg: &str) -> Option<(&str, Option<&str>)> {
     let bare = arg.strip_prefix('-').filter(|bare| !bare.is_empty())?;
     let bare = bare.strip_prefix('-').unwrap_or(bare);
@@ -86,7 +97,7 @@ pub(super) fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
         Some(arg) if arg.is_require_equals_set() => Some(FlagKind::Switch),
         Some(_) => Some(FlagKind::Value),
         None => {
-            let mut commands = command.get_subcommands();
+            let mut commands = command.get_subcommands().filter(|one| !is_client(one));
             commands.find_map(|command| find_flag(command, name))
         }
     }

@@ -2,6 +2,7 @@
 
 use clap::Command;
 
+use super::normalize::is_client;
 use super::sections::SECTIONS;
 use super::sections::table::Setting;
 use super::{cli, unsupported};
@@ -23,7 +24,8 @@ pub fn reference() -> String {
     text.push_str("| all | `--config FILE` | Read settings from this TOML file, or that of `LANDFALL_CONFIG` |\n");
     text.push_str("| all | `-h`, `--help` | Print the common flags, or all flags |\n");
     text.push_str("| all | `--version` | Print the version |\n");
-    for command in cli::command(false).get_subcommands() {
+    let command = cli::command(false);
+    for command in command.get_subcommands().filter(|one| !is_client(one)) {
         command_rows(command, "landfall", &mut text);
     }
     text.push_str("\n### Unsupported tusd flags\n\n");
