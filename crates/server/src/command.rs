@@ -26,11 +26,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Runs a command of a client: flags and variables of the server are not its own.
+/// Runs a command of a client, or prints its help: flags and variables of the server are not its own.
 #[cfg(feature = "client")]
 fn run_client() -> Option<ExitCode> {
-    let mut arguments = std::env::args_os().skip(1).peekable();
-    let name = arguments.peek()?.to_str()?;
+    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.len() == 2 && arguments[0] == "help" {
+        arguments = vec![arguments.swap_remove(1), "--help".into()];
+    }
+    let name = arguments.first()?.to_str()?;
     landfall_cli::NAMES
         .contains(&name)
         .then(|| landfall_cli::run_arguments("landfall", arguments))

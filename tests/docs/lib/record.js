@@ -55,7 +55,7 @@ export async function check({ args, env }, files = {}) {
     assert.equal(checked.code, 0, `landfall ${args.join(' ')}\n${checked.stderr}`)
     return
   }
-  const commands = [...(await landfall(['-h'])).stdout.matchAll(/^ {2}(\w+) {2,}/gm)].map(([, name]) => name)
+  const commands = [...(await landfall(['--help'])).stdout.matchAll(/^ {2}(\w+) {2,}/gm)].map(([, name]) => name)
   assert.ok(commands.includes(words[0]), `landfall ${words.join(' ')} is no command`)
   let help
   for (let count = words.length; count > 0 && help === undefined; count -= 1) {

@@ -261,16 +261,15 @@ pub(crate) fn connection_error(error: reqwest::Error) -> Error {
 }
 
 /// Returns the reason if a certificate was rejected.
-fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    // An I/O error of the stream contains that of TLS, and does not name it as its source.
-    let inner = error
+fn certificate_error(mut error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    // I/O errors contain that of TLS, several deep, and do not name it as their source.
+    while let Some(inner) = error
         .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref);
-    let tls = match inner {
-        Some(inner) => inner.downcast_ref::<rustls::Error>(),
-        None => error.downcast_ref::<rustls::Error>(),
-    };
-    match tls? {
+        .and_then(io::Error::get_ref)
+    {
+        error = inner;
+    }
+    match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
         _ => None,
     }

@@ -80,12 +80,22 @@ impl Response {
 
     /// Returns `Location`, resolved against the URL of the request.
     ///
+    /// Behind a proxy that terminates TLS, a server may name its URLs `http://`: on the same host and port they are
+    /// requested over TLS, too.
+    ///
     /// # Errors
     /// [`Error::Protocol`] if there is none.
     pub(crate) fn location(&self) -> Result<Url, Error> {
         let value = self.headers.get(header::LOCATION);
         let value = value.and_then(|value| value.to_str().ok());
-        let url = value.and_then(|value| self.url.join(value).ok());
+        let mut url = value.and_then(|value| self.url.join(value).ok());
+        if let Some(url) = &mut url
+            && (self.url.scheme(), url.scheme()) == ("https", "http")
+            && (self.url.host(), self.url.port()) == (url.host(), url.port())
+        {
+            // Cannot fail: both schemes have a host.
+            let _ = url.set_scheme("https");
+        }
         url.filter(|url| matches!(url.scheme(), "http" | "https"))
             .ok_or_else(|| Error::Protocol(format!("{} has no valid Location", self.status)))
     }

@@ -89,6 +89,8 @@ async fn each_version_of_http_works_over_tls() {
         let upload = client.upload(&proxy.endpoint, Source::bytes(bytes.clone()));
         let completed = in_time(upload.run()).await.unwrap();
         assert_eq!(completed.length, 3_000_000);
+        // The server does not know of TLS, and names its URLs http://.
+        assert_eq!(completed.url.scheme(), "https");
         let versions: Vec<_> = server.seen().iter().map(|one| one.version).collect();
         assert!(
             versions.iter().all(|version| *version == used),

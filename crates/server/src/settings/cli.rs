@@ -15,7 +15,7 @@ use landfall_outbox::{EventSelection, EventState, Query};
 use super::args::{key_name, origin, parsed, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
-use super::normalize::normalize;
+use super::normalize::{is_client, normalize};
 use super::problem::Problem;
 use super::sections::table::{Property, Subcommand};
 use super::sections::{SECTIONS, settings};
@@ -80,10 +80,9 @@ pub(super) fn parse(
             let shell = matches.get_one("shell").copied().unwrap_or(Shell::Bash);
             return Ok(Cli::Print(completions(shell)));
         }
-        ["upload" | "download"] => {
+        [name] if is_client(name) => {
             return Err(Problem::whole(format!(
-                "write {0} first, as in landfall {0} --help",
-                path[0]
+                "write {name} first, as in landfall {name} --help"
             )));
         }
         ["sweep"] => Subcommand::Sweep,

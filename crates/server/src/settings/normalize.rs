@@ -63,9 +63,9 @@ pub(super) fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
 }
 
 /// Returns whether a command is one of a client: it parses its flags itself, and has its own documentation.
-pub(super) fn is_client(command: &Command) -> bool {
+pub(super) fn is_client(command: &str) -> bool {
     #[cfg(feature = "client")]
-    return landfall_cli::NAMES.contains(&command.get_name());
+    return landfall_cli::NAMES.contains(&command);
     #[cfg(not(feature = "client"))]
     {
         let _ = command;
@@ -97,7 +97,9 @@ pub(super) fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
         Some(arg) if arg.is_require_equals_set() => Some(FlagKind::Switch),
         Some(_) => Some(FlagKind::Value),
         None => {
-            let mut commands = command.get_subcommands().filter(|one| !is_client(one));
+            let mut commands = command
+                .get_subcommands()
+                .filter(|one| !is_client(one.get_name()));
             commands.find_map(|command| find_flag(command, name))
         }
     }
