@@ -10,7 +10,7 @@ use instant_acme::{
 use crate::challenge::{Challenge, ChallengeMethod, Challenges};
 use crate::client::Client;
 use crate::error::{OrderError, is_problem, problem_text};
-use crate::store::{CertificateStore, POLL_INTERVAL, Stored};
+use crate::store::{OrderLease, POLL_INTERVAL, Stored, Value};
 
 /// For validations, and again for the certificate.
 const POLL: RetryPolicy = RetryPolicy::new()
@@ -23,7 +23,9 @@ pub(crate) struct Orders<'a> {
     pub(crate) client: Client,
     pub(crate) directory: &'a str,
     pub(crate) contact: Option<&'a str>,
-    pub(crate) store: &'a dyn CertificateStore,
+    pub(crate) lease: &'a dyn OrderLease,
+    /// Whether other nodes answer challenges, too.
+    pub(crate) is_shared: bool,
     pub(crate) challenges: &'a Challenges,
 }
 
@@ -36,8 +38,9 @@ impl Orders<'_> {
                 let builder = Account::builder_with_http(Box::new(self.client.clone()));
                 Ok(builder.from_credentials(credentials).await?)
             }
-            Some(Err(error)) => {
-                tracing::error!(%error, "the stored ACME account is damaged; creating another one");
+            // The error might quote the key.
+            Some(Err(_)) => {
+                tracing::error!("the stored ACME account is damaged; creating another one");
                 self.create_account().await
             }
             None => self.create_account().await,
@@ -58,7 +61,7 @@ impl Orders<'_> {
         let text = serde_json::to_string(&credentials);
         let text = text.map_err(|error| OrderError::Protocol(error.to_string()))?;
         // Before it is used, so that it is not lost.
-        self.store.put_account(&text).await?;
+        self.lease.store(Value::Account(&text)).await?;
         tracing::info!(url = account.id(), "ACME account created");
         Ok(account)
     }
@@ -103,7 +106,7 @@ impl Orders<'_> {
             return Ok(());
         }
         self.publish(&challenges).await?;
-        if self.store.is_shared() {
+        if self.is_shared {
             // The authority may reach any node, and each has to have read them.
             tokio::time::sleep(POLL_INTERVAL * 2).await;
         }
@@ -130,7 +133,7 @@ impl Orders<'_> {
     pub(crate) async fn publish(&self, challenges: &[Challenge]) -> Result<(), OrderError> {
         let replaced = self.challenges.replace(challenges);
         replaced.map_err(OrderError::Protocol)?;
-        Ok(self.store.put_challenges(challenges).await?)
+        Ok(self.lease.store(Value::Challenges(challenges)).await?)
     }
 }
 

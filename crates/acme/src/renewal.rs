@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use landfall_database::DatabaseError;
 use landfall_http::Tls;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -11,7 +10,7 @@ use crate::challenge::ChallengeMethod;
 use crate::error::OrderError;
 use crate::order::Orders;
 use crate::schedule;
-use crate::store::{CertificateStore as _, OrderLease, POLL_INTERVAL, StoreError, Stored};
+use crate::store::{CertificateStore as _, OrderLease, POLL_INTERVAL, StoreError, Stored, Value};
 use crate::{Acme, AcmeStats};
 
 /// Longer than all requests and polls of an order.
@@ -67,16 +66,26 @@ impl<'a> Renewal<'a> {
 
     /// Orders certificates when they are due, until the lease is lost.
     pub(crate) async fn lead(&mut self, lease: &dyn OrderLease) -> Result<(), StoreError> {
-        // Of a process that died.
-        self.acme.store.put_challenges(&[]).await?;
+        let acme = self.acme;
+        let orders = Orders {
+            client: acme.client.clone(),
+            directory: &acme.settings.directory,
+            contact: acme.settings.contact.as_deref(),
+            lease,
+            is_shared: acme.store.is_shared(),
+            challenges: &acme.challenges,
+        };
+        // Of a process that died. The write also rejects those of earlier leases.
+        lease.store(Value::Challenges(&[])).await?;
         while lease.is_held() {
-            let stored = self.acme.store.get().await?;
+            let mut stored = acme.store.get().await?;
+            self.restore(&mut stored, lease).await?;
             self.use_certificate(&stored).await?;
             let may_try = self.retry_at.is_none_or(|at| at <= Instant::now());
             if may_try {
                 let certificate = self.certificate().await;
-                if self.is_due(&stored, certificate.as_ref()).await && lease.is_held() {
-                    self.order(&stored, certificate).await?;
+                if self.is_due(&orders, &stored, certificate.as_ref()).await && lease.is_held() {
+                    self.order(&orders, &stored, certificate).await?;
                 }
             }
             sleep(POLL_INTERVAL).await;
@@ -84,16 +93,50 @@ impl<'a> Renewal<'a> {
         Ok(())
     }
 
-    /// Copies the certificate from a shared store, and gives a new one to the server.
+    /// Copies account and certificate to a shared store that has none.
+    ///
+    /// The service may have lost its data, or this server was the only node until now.
+    async fn restore(
+        &mut self,
+        stored: &mut Stored,
+        lease: &dyn OrderLease,
+    ) -> Result<(), StoreError> {
+        let is_complete = stored.account.is_some() && stored.certificate.is_some();
+        if is_complete || !self.acme.store.is_shared() {
+            return Ok(());
+        }
+        let own = self.acme.folder.get().await?;
+        if let (None, Some(account)) = (&stored.account, own.account) {
+            lease.store(Value::Account(&account)).await?;
+            stored.account = Some(account);
+        }
+        if let (None, Some(pem)) = (&stored.certificate, own.certificate)
+            // Other nodes may have a better one than an expired one.
+            && let Some(found) = self.certificate().await
+            && found.is_for(&self.acme.settings.names, SystemTime::now())
+        {
+            lease.store(Value::Certificate(&pem)).await?;
+            stored.certificate = Some(pem);
+        }
+        Ok(())
+    }
+
+    /// Copies account and certificate from a shared store, and gives a new certificate to the server.
     async fn use_certificate(&mut self, stored: &Stored) -> Result<(), StoreError> {
         let folder = &self.acme.folder;
-        if self.acme.store.is_shared()
-            && let Some(shared) = &stored.certificate
-            && folder.get().await?.certificate.as_ref() != Some(shared)
-        {
-            certificate::check(shared, &[])
-                .map_err(|reason| DatabaseError::InvalidRow(format!("certificate: {reason}")))?;
-            folder.put_certificate(shared).await?;
+        if self.acme.store.is_shared() {
+            let own = folder.get().await?;
+            if let Some(account) = &stored.account
+                && own.account.as_ref() != Some(account)
+            {
+                folder.store(Value::Account(account)).await?;
+            }
+            if let Some(pem) = &stored.certificate
+                && own.certificate.as_ref() != Some(pem)
+            {
+                certificate::check(pem, &[]).map_err(StoreError::Certificate)?;
+                folder.store(Value::Certificate(pem)).await?;
+            }
         }
         let tls = self.tls.clone();
         let reloaded = tokio::task::spawn_blocking(move || tls.reload_changed_files()).await;
@@ -129,7 +172,12 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    async fn is_due(&mut self, stored: &Stored, certificate: Option<&Certificate>) -> bool {
+    async fn is_due(
+        &mut self,
+        orders: &Orders<'_>,
+        stored: &Stored,
+        certificate: Option<&Certificate>,
+    ) -> bool {
         let now = SystemTime::now();
         let names = &self.acme.settings.names;
         let Some(certificate) = certificate.filter(|found| found.is_for(names, now)) else {
@@ -137,7 +185,8 @@ impl<'a> Renewal<'a> {
         };
         let summary = &certificate.summary;
         let default = schedule::default_renewal(summary.starts, summary.expires);
-        self.ask_authority(stored, certificate, default).await;
+        self.ask_authority(orders, stored, certificate, default)
+            .await;
         let suggested = self.suggestion.as_ref().and_then(|found| found.at);
         suggested.unwrap_or(default) <= now
     }
@@ -145,6 +194,7 @@ impl<'a> Renewal<'a> {
     /// Requests the renewal time (ARI, RFC 9773) of a certificate, at the intervals that the authority names.
     async fn ask_authority(
         &mut self,
+        orders: &Orders<'_>,
         stored: &Stored,
         certificate: &Certificate,
         default: SystemTime,
@@ -162,7 +212,7 @@ impl<'a> Renewal<'a> {
             ask_again: Instant::now() + schedule::RENEWAL_INFO_RETRY,
             random,
         };
-        match self.window(stored, certificate).await {
+        match window(orders, stored, certificate).await {
             Ok(Some(([start, end], retry_after))) => {
                 suggestion.at = Some(schedule::suggested_renewal(start, end, random));
                 let interval = schedule::renewal_info_interval(retry_after);
@@ -180,32 +230,9 @@ impl<'a> Renewal<'a> {
         self.suggestion = Some(suggestion);
     }
 
-    /// `None` if the authority or the certificate has no renewal information.
-    async fn window(
-        &self,
-        stored: &Stored,
-        certificate: &Certificate,
-    ) -> Result<Option<([SystemTime; 2], Duration)>, OrderError> {
-        let Some(id) = &certificate.id else {
-            return Ok(None);
-        };
-        let account = self.orders().account(stored).await?;
-        match account.renewal_info(id).await {
-            Ok((info, retry_after)) => {
-                let window = &info.suggested_window;
-                let window = [window.start, window.end].map(|time| {
-                    let seconds = u64::try_from(time.unix_timestamp()).unwrap_or(0);
-                    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-                });
-                Ok(Some((window, retry_after)))
-            }
-            Err(instant_acme::Error::Unsupported(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     async fn order(
         &mut self,
+        orders: &Orders<'_>,
         stored: &Stored,
         replaced: Option<Certificate>,
     ) -> Result<(), StoreError> {
@@ -219,14 +246,13 @@ impl<'a> Renewal<'a> {
         let can_replace = self.failures == 0 && suggestions.any(|found| found.at.is_some());
         let replaces = replaced.and_then(|found| found.id);
         let replaces = replaces.filter(|_| can_replace);
-        let orders = self.orders();
         let order = orders.order(stored, &settings.names, method, replaces);
         let ordered = timeout(ORDER_TIMEOUT, order).await;
         if let Err(error) = orders.publish(&[]).await {
             tracing::warn!(%error, "failed to remove ACME challenges; the next order replaces them");
         }
         let ordered = match ordered.unwrap_or(Err(OrderError::Timeout)) {
-            Ok(pem) => self.store(&pem).await,
+            Ok(pem) => self.store(&pem, orders.lease).await,
             Err(error) => Err(error),
         };
         let Err(error) = ordered else {
@@ -272,9 +298,9 @@ impl<'a> Renewal<'a> {
     }
 
     /// Stores a certificate that a server can use, and gives it to this one.
-    async fn store(&mut self, pem: &str) -> Result<(), OrderError> {
+    async fn store(&mut self, pem: &str, lease: &dyn OrderLease) -> Result<(), OrderError> {
         certificate::check(pem, &self.acme.settings.names).map_err(OrderError::Certificate)?;
-        self.acme.store.put_certificate(pem).await?;
+        lease.store(Value::Certificate(pem)).await?;
         self.was_damaged = false;
         let stored = Stored {
             certificate: Some(pem.to_owned()),
@@ -288,15 +314,28 @@ impl<'a> Renewal<'a> {
         let method = methods.get(self.method % methods.len().max(1));
         method.copied().unwrap_or(ChallengeMethod::TlsAlpn01)
     }
+}
 
-    fn orders(&self) -> Orders<'_> {
-        let acme = self.acme;
-        Orders {
-            client: acme.client.clone(),
-            directory: &acme.settings.directory,
-            contact: acme.settings.contact.as_deref(),
-            store: &*acme.store,
-            challenges: &acme.challenges,
+/// `None` if the authority or the certificate has no renewal information.
+async fn window(
+    orders: &Orders<'_>,
+    stored: &Stored,
+    certificate: &Certificate,
+) -> Result<Option<([SystemTime; 2], Duration)>, OrderError> {
+    let Some(id) = &certificate.id else {
+        return Ok(None);
+    };
+    let account = orders.account(stored).await?;
+    match account.renewal_info(id).await {
+        Ok((info, retry_after)) => {
+            let window = &info.suggested_window;
+            let window = [window.start, window.end].map(|time| {
+                let seconds = u64::try_from(time.unix_timestamp()).unwrap_or(0);
+                SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+            });
+            Ok(Some((window, retry_after)))
         }
+        Err(instant_acme::Error::Unsupported(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

@@ -113,6 +113,12 @@ impl RowLease {
         until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// Returns the owner, for statements that require that no other one has the lease.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.inner.owner
+    }
+
     /// Releases the lease and returns when others can acquire it; a drop releases it in the
     /// background.
     ///

@@ -27,6 +27,7 @@ mod locker;
 mod renewer;
 mod scripts;
 mod settings;
+mod values;
 
 pub use self::{
     connection::ConnectionError,

@@ -6,8 +6,7 @@ use landfall_database::{Connections, DatabaseError, Migration, RowLease, RowLeas
 
 use tokio::sync::OnceCell;
 
-use super::{CertificateStore, OrderLease, StoreError, Stored};
-use crate::challenge::Challenge;
+use super::{CertificateStore, OrderLease, StoreError, Stored, Value};
 
 const TABLES: &str = "acme";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
@@ -27,9 +26,8 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
     database.migrate(TABLES, MIGRATIONS).await
 }
 
-/// A database that several nodes share: one orders, all use the certificate and answer challenges.
 #[derive(Clone, Debug)]
-pub struct DatabaseStore {
+pub(super) struct DatabaseStore {
     connections: Connections,
     leases: RowLeases,
     id: String,
@@ -37,9 +35,7 @@ pub struct DatabaseStore {
 }
 
 impl DatabaseStore {
-    /// Opens the store of an ACME directory.
-    #[must_use]
-    pub fn new(connections: Connections, directory: &str) -> Self {
+    pub(super) fn new(connections: Connections, directory: &str) -> Self {
         Self {
             leases: RowLeases::new(connections.clone(), "acme_certificates", LEASE_TTL),
             connections,
@@ -53,20 +49,13 @@ impl DatabaseStore {
         let insert = "INSERT INTO acme_certificates (id, challenges, lease_expires_at) \
                       VALUES ($1, '[]', 0) ON CONFLICT (id) DO NOTHING";
         let insert = Statement::new(insert).with(&*self.id);
-        self.execute(insert).await
+        self.execute(insert).await.map(drop)
     }
 
-    async fn update(&self, column: &str, value: &str) -> Result<(), StoreError> {
-        let statement = format!("UPDATE acme_certificates SET {column} = $1 WHERE id = $2");
-        let statement = Statement::new(statement).with(value).with(&*self.id);
-        self.execute(statement).await
-    }
-
-    async fn execute(&self, statement: Statement) -> Result<(), StoreError> {
+    async fn execute(&self, statement: Statement) -> Result<u64, StoreError> {
         let connections = self.connections.clone();
         let execute = async move { connections.execute(statement).await };
-        self.connections.run_in_time(execute).await.map(drop)?;
-        Ok(())
+        Ok(self.connections.run_in_time(execute).await?)
     }
 }
 
@@ -76,6 +65,8 @@ impl CertificateStore for DatabaseStore {
         // The database may have been unavailable at the start.
         self.has_row.get_or_try_init(|| self.create_row()).await?;
         let lease = self.leases.acquire(&self.id).await?;
+        let store = self.clone();
+        let lease = lease.map(|lease| DatabaseLease { store, lease });
         Ok(lease.map(|lease| Box::new(lease) as Box<dyn OrderLease>))
     }
 
@@ -98,28 +89,40 @@ impl CertificateStore for DatabaseStore {
             challenges,
         })
     }
-
-    async fn put_account(&self, account: &str) -> Result<(), StoreError> {
-        self.update("account", account).await
-    }
-
-    async fn put_certificate(&self, certificate: &str) -> Result<(), StoreError> {
-        self.update("certificate", certificate).await
-    }
-
-    async fn put_challenges(&self, challenges: &[Challenge]) -> Result<(), StoreError> {
-        let text = serde_json::to_string(challenges);
-        let text = text.map_err(|error| DatabaseError::InvalidRow(error.to_string()))?;
-        self.update("challenges", &text).await
-    }
-
-    fn is_shared(&self) -> bool {
-        true
-    }
 }
 
-impl OrderLease for RowLease {
+#[derive(Debug)]
+struct DatabaseLease {
+    store: DatabaseStore,
+    lease: RowLease,
+}
+
+#[async_trait]
+impl OrderLease for DatabaseLease {
     fn is_held(&self) -> bool {
-        Self::is_held(self)
+        self.lease.is_held()
+    }
+
+    async fn store(&self, value: Value<'_>) -> Result<(), StoreError> {
+        let (column, text) = match value {
+            Value::Account(text) => ("account", text.to_owned()),
+            Value::Certificate(text) => ("certificate", text.to_owned()),
+            Value::Challenges(challenges) => {
+                let text = serde_json::to_string(challenges);
+                let text = text.map_err(|error| DatabaseError::InvalidRow(error.to_string()))?;
+                ("challenges", text)
+            }
+        };
+        let statement = format!(
+            "UPDATE acme_certificates SET {column} = $1 WHERE id = $2 AND lease_owner = $3"
+        );
+        let statement = Statement::new(statement)
+            .with(text)
+            .with(&*self.store.id)
+            .with(self.lease.owner());
+        match self.store.execute(statement).await? {
+            0 => Err(StoreError::LeaseLost),
+            _ => Ok(()),
+        }
     }
 }

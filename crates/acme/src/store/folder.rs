@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use landfall_http::CertificateFiles;
 
-use super::{CertificateStore, OrderLease, StoreError, Stored};
-use crate::challenge::Challenge;
+use super::{CertificateStore, OrderLease, StoreError, Stored, Value};
 
 const ACCOUNT: &str = "account.json";
 const CERTIFICATE: &str = "certificate.pem";
@@ -48,8 +47,13 @@ impl FolderStore {
         done.unwrap_or_else(|error| Err(failed(&self.dir)(io::Error::other(error))))
     }
 
-    async fn replace(&self, name: &'static str, text: &str) -> Result<(), StoreError> {
-        let text = text.to_owned();
+    /// Challenges are not stored: one process answers them, the one with the port.
+    pub(crate) async fn store(&self, value: Value<'_>) -> Result<(), StoreError> {
+        let (name, text) = match value {
+            Value::Account(text) => (ACCOUNT, text.to_owned()),
+            Value::Certificate(text) => (CERTIFICATE, text.to_owned()),
+            Value::Challenges(_) => return Ok(()),
+        };
         self.blocking(move |dir| replace(dir, name, &text)).await
     }
 }
@@ -57,15 +61,17 @@ impl FolderStore {
 #[async_trait]
 impl CertificateStore for FolderStore {
     async fn acquire(&self) -> Result<Option<Box<dyn OrderLease>>, StoreError> {
+        let folder = self.clone();
         self.blocking(|dir| {
             create_dir(dir)?;
             let path = dir.join(LOCK);
             let file = private().truncate(false).open(&path);
             let file = file.map_err(failed(&path))?;
             match file.try_lock() {
-                Ok(()) => Ok(Some(
-                    Box::new(FileLease { _file: file }) as Box<dyn OrderLease>
-                )),
+                Ok(()) => Ok(Some(Box::new(FileLease {
+                    folder,
+                    _file: file,
+                }) as Box<dyn OrderLease>)),
                 Err(TryLockError::WouldBlock) => Ok(None),
                 Err(TryLockError::Error(error)) => Err(failed(&path)(error)),
             }
@@ -84,19 +90,6 @@ impl CertificateStore for FolderStore {
         .await
     }
 
-    async fn put_account(&self, account: &str) -> Result<(), StoreError> {
-        self.replace(ACCOUNT, account).await
-    }
-
-    async fn put_certificate(&self, certificate: &str) -> Result<(), StoreError> {
-        self.replace(CERTIFICATE, certificate).await
-    }
-
-    /// One process answers, the one with the port.
-    async fn put_challenges(&self, _challenges: &[Challenge]) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn is_shared(&self) -> bool {
         false
     }
@@ -105,12 +98,18 @@ impl CertificateStore for FolderStore {
 /// The lock of the file ends with the process.
 #[derive(Debug)]
 struct FileLease {
+    folder: FolderStore,
     _file: File,
 }
 
+#[async_trait]
 impl OrderLease for FileLease {
     fn is_held(&self) -> bool {
         true
+    }
+
+    async fn store(&self, value: Value<'_>) -> Result<(), StoreError> {
+        self.folder.store(value).await
     }
 }
 
@@ -168,9 +167,9 @@ mod tests {
         // A crash left a longer one.
         create_dir(&folder).unwrap();
         fs::write(folder.join("certificate.pem.new"), "damaged, and longer").unwrap();
-        store.put_account("account").await.unwrap();
-        store.put_certificate("first").await.unwrap();
-        store.put_certificate("second").await.unwrap();
+        store.store(Value::Account("account")).await.unwrap();
+        store.store(Value::Certificate("first")).await.unwrap();
+        store.store(Value::Certificate("second")).await.unwrap();
         let stored = store.get().await.unwrap();
         assert_eq!(stored.account.as_deref(), Some("account"));
         assert_eq!(stored.certificate.as_deref(), Some("second"));
@@ -181,14 +180,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_process_has_the_lease() {
+    async fn conformance() {
         let dir = tempfile::tempdir().unwrap();
         let [one, other] = [(); 2].map(|()| FolderStore::new(dir.path().to_owned()));
-        let lease = one.acquire().await.unwrap().unwrap();
-        assert!(lease.is_held());
-        assert!(other.acquire().await.unwrap().is_none());
-        drop(lease);
-        assert!(other.acquire().await.unwrap().is_some());
+        super::super::conformance::check_stores([&one, &other]).await;
     }
 
     #[tokio::test]
@@ -196,7 +191,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = FolderStore::new(file.clone()).put_account("x").await;
+        let error = FolderStore::new(file.clone())
+            .store(Value::Account("x"))
+            .await;
         let error = error.unwrap_err().to_string();
         assert!(error.starts_with(&file.display().to_string()), "{error}");
     }

@@ -109,6 +109,11 @@ impl SharedLeases {
         Ok(Self::new(Locker::Bucket(locker)))
     }
 
+    #[cfg(all(feature = "acme", feature = "s3"))]
+    pub(super) fn of_bucket(locker: BucketLocker) -> Arc<Self> {
+        Arc::new(Self::new(Locker::Bucket(locker)))
+    }
+
     fn new(locker: Locker) -> Self {
         Self {
             locker,

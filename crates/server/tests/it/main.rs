@@ -13,6 +13,8 @@ mod proxy_doctor;
 
 #[cfg(feature = "acme")]
 mod serve_acme;
+#[cfg(all(feature = "acme", feature = "redis", feature = "s3"))]
+mod serve_acme_nodes;
 #[cfg(all(feature = "acme", feature = "grants"))]
 mod serve_acme_renewal;
 mod serve_addresses;

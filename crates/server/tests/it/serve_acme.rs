@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let [http, https] = [(); 2].map(|()| free_port());
         Self { http, https }
     }
@@ -95,13 +96,20 @@ impl Site {
 
     fn start_with(&self, ports: Ports, dir: &Path, names: &str, args: &[&str]) -> Landfall {
         let mut command = program();
-        command.args([
-            "-host=127.0.0.1",
-            "-port",
-            &ports.https.to_string(),
-            "-upload-dir",
-        ]);
-        command.arg(dir).args(self.flags(names)).args(args);
+        command.arg("-upload-dir").arg(dir).args(args);
+        self.spawn(command, ports, dir, names)
+    }
+
+    /// Starts a server of another command.
+    pub(crate) fn spawn(
+        &self,
+        mut command: Command,
+        ports: Ports,
+        dir: &Path,
+        names: &str,
+    ) -> Landfall {
+        command.args(["-host=127.0.0.1", "-port", &ports.https.to_string()]);
+        command.args(self.flags(names));
         Landfall::spawn(command, dir)
     }
 

@@ -14,7 +14,8 @@ group! {
         => "Obtain and renew a certificate for these host names, comma-separated, from Let's Encrypt \
             or the authority of --acme-directory, and serve HTTPS with it. This agrees to the \
             authority's terms of service. The names must lead to this server, on port 443 or, \
-            with --redirect-http, on port 80.";
+            with --redirect-http, on port 80. Nodes share the certificate and its private key in \
+            PostgreSQL (--database), or where their leases are: in Redis or the bucket (--lease).";
     email: Option<String> = acme::email, "acme-email", Text("ADDRESS"), ""
         => "E-mail address for the account at the authority, for messages about certificates.";
     directory: String = acme::directory, "acme-directory", Text("URL"),
@@ -35,10 +36,10 @@ impl Acme {
 }
 
 impl Settings {
-    /// Returns the directory of accounts and certificates of the authority.
+    /// Returns the name of the authority in paths and keys.
     ///
     /// Each has its own, so that certificates of a staging authority are not used after a change.
-    pub(crate) fn acme_dir(&self) -> PathBuf {
+    pub(crate) fn acme_directory_name(&self) -> String {
         let url = self.tls.acme.directory.trim_start_matches("https://");
         let plain = |c: char| {
             if c.is_ascii_alphanumeric() || c == '.' {
@@ -47,8 +48,14 @@ impl Settings {
                 '-'
             }
         };
-        let name: String = url.chars().map(plain).collect();
-        self.state_dir().join("acme").join(name)
+        url.chars().map(plain).collect()
+    }
+
+    /// Returns the directory of accounts and certificates of the authority.
+    pub(crate) fn acme_dir(&self) -> PathBuf {
+        self.state_dir()
+            .join("acme")
+            .join(self.acme_directory_name())
     }
 
     /// Returns the file of the obtained certificate: key and chain are in one.
