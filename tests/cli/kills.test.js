@@ -14,14 +14,14 @@ import { start } from './lib/program.js'
 
 const KILLS = process.env.LANDFALL_LONG ? 200 : 15
 /** The mean number of bytes between two kills. */
-const BYTES_PER_KILL = 6 * MIB
+const BYTES_PER_KILL = 8 * MIB
 const SIZE = KILLS * BYTES_PER_KILL
 /**
  * The part of the file that may be sent twice. A killed server loses the bytes in its socket's buffer, so this holds
  * for a client that is slower than the server. Without a limit of the rate, buffers of the loopback hold several MiB.
  */
 const MAX_SENT_TWICE = 0.02
-const RATE = process.env.LANDFALL_KILLS_RATE ?? '24MiB'
+const RATE = process.env.LANDFALL_KILLS_RATE ?? '12MiB'
 
 /** A file of `SIZE` bytes in the folder `home`, with its digest. */
 async function prepare(t) {

@@ -85,7 +85,7 @@ impl FileContent {
     }
 
     /// Fails if the size or the time of the last change differs from that at the start.
-    pub(crate) async fn check_unchanged(&self) -> Result<(), Error> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
         // Takes less time than a hop to another thread: the metadata of an open file is in memory.
         let metadata = self.0.file.metadata().map_err(Error::Source)?;
         let now = FileState::from_metadata(&metadata);
