@@ -40,7 +40,10 @@ async function prepare(t) {
   return { home, digest: hash.digest('hex'), landfall, proxy, args }
 }
 
-/** Waits for a random number of bytes and a random time. The last bytes are left, so that the upload lasts until the last kill. */
+/**
+ * Waits for a random number of bytes and a random time. The last bytes are left, so that the upload lasts until the
+ * last kill.
+ */
 async function untilRandomMoment(random, proxy, kills) {
   const left = Math.max(0, SIZE - BYTES_PER_KILL - proxy.passed)
   const wanted = (random() * 2 * left) / (KILLS - kills)
