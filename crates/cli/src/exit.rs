@@ -70,7 +70,15 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let class = match &error {
+        let advice = advice(&error);
+        Self::with_advice(&error, advice)
+    }
+}
+
+impl Failure {
+    /// Creates a failure that tells the user what to do.
+    pub(crate) fn with_advice(error: &Error, advice: Option<&str>) -> Self {
+        let class = match error {
             Error::Unauthorized(_) | Error::Authentication(_) => FailureClass::Unauthorized,
             Error::Connection(_) | Error::Unavailable(_) | Error::GaveUp { .. } => {
                 FailureClass::Unreachable
@@ -89,7 +97,7 @@ impl From<Error> for Failure {
             }
             cause = error.source();
         }
-        if let Some(advice) = advice(&error) {
+        if let Some(advice) = advice {
             message.push_str("; ");
             message.push_str(advice);
         }

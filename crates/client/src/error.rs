@@ -108,6 +108,14 @@ impl Error {
         matches!(self, Self::Connection(_) | Self::Unavailable(_))
     }
 
+    /// Creates the error of a failed read of the source.
+    pub(crate) fn from_source(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::SourceChanged("it became shorter".into());
+        }
+        error.downcast().unwrap_or_else(Self::Source)
+    }
+
     /// Returns the time after which the request may be repeated, if the server named one.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         self.rejection()?.retry_after

@@ -197,7 +197,16 @@ impl UploadContext {
         }
         let status = error.rejection().map(|rejection| rejection.status.as_u16());
         let has_response = status.is_some();
-        let failure = Failure::from(error);
+        let failure = match &error {
+            Error::Rejected(_) if matches!(status, Some(404 | 405 | 501)) => Failure::with_advice(
+                &error,
+                Some("check the URL: the server creates no uploads there"),
+            ),
+            Error::SourceChanged(_) if self.has_stream.get() => {
+                Failure::with_advice(&error, Some("check --size"))
+            }
+            _ => Failure::from(error),
+        };
         // Each further file would take all attempts, too.
         if status == Some(UNAUTHORIZED)
             || failure.class == FailureClass::Unreachable && !has_response

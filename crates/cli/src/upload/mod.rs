@@ -100,6 +100,9 @@ async fn upload_files(context: &UploadContext, paths: &[PathBuf]) -> Result<Exit
         )));
     }
     let report = &context.report;
+    if selected == 0 {
+        report.message("nothing to upload: the folders have no files");
+    }
     report.expect(
         selected,
         Some(files.iter().map(|file| file.version.length).sum()),

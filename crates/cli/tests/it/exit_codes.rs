@@ -118,3 +118,31 @@ fn a_file_that_is_too_large_ends_with_1() {
         "{finished:?}"
     );
 }
+
+#[test]
+fn a_url_that_creates_no_uploads_is_reported() {
+    let (server, home) = (Server::start(), Home::new());
+    home.file("a.txt", 10, 1);
+    let url = server.endpoint().replace("/files/", "/wrong/");
+    let finished = home.run(&["upload", "a.txt", &url]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .contains("check the URL: the server creates no uploads there"),
+        "{finished:?}"
+    );
+}
+
+#[test]
+fn a_wrong_size_of_standard_input_is_reported() {
+    let (server, home) = (Server::start(), Home::new());
+    let finished = home.run(&["upload", "-", &server.endpoint(), "--size", "30"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .contains("the stream ended at 0 of 30 bytes; check --size"),
+        "{finished:?}"
+    );
+}

@@ -90,3 +90,15 @@ fn files_that_cannot_be_read_fail_and_others_are_uploaded() {
     assert_eq!(home.lines(&arguments).len(), 4);
     assert_eq!(server.uploads(), 8);
 }
+
+#[test]
+fn an_empty_folder_is_reported() {
+    let (server, home) = (Server::start(), Home::new());
+    std::fs::create_dir(home.path().join("album")).unwrap();
+    let finished = home.run(&["upload", "album", &server.endpoint()]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(
+        finished.stderr.contains("nothing to upload"),
+        "{finished:?}"
+    );
+}

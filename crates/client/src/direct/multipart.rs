@@ -150,7 +150,7 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     done.extend(sent);
     done.sort_unstable();
     if let Content::File(file) = &run.content {
-        file.check_unchanged().await?;
+        file.check_unchanged()?;
     }
     let parts: Vec<Value> = done
         .into_iter()

@@ -147,12 +147,9 @@ impl ContentBody {
     }
 
     fn fail(&mut self, error: io::Error) -> io::Error {
-        let failure = match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::SourceChanged("it became shorter".into()),
-            _ => Error::Source(io::Error::new(error.kind(), error.to_string())),
-        };
-        *self.failure.lock() = Some(failure);
-        error
+        let copy = io::Error::new(error.kind(), error.to_string());
+        *self.failure.lock() = Some(Error::from_source(error));
+        copy
     }
 }
 

@@ -30,7 +30,8 @@ enum ReaderKind {
 /// A reader of a range of a file.
 ///
 /// Blocks in the page cache are read in the task: a hop to another thread costs more than the copy. Others are read
-/// in the thread pool; while one is sent, the next one is read, by the system or the pool.
+/// in the thread pool; while one is sent, the next one is read, by the system or the pool. The last block is withheld
+/// if the file has changed, so that no upload is complete with bytes of two versions.
 #[derive(Debug)]
 struct FileReader {
     file: FileContent,
@@ -89,7 +90,7 @@ impl FileReader {
             }
             let mut block = self.take_block();
             if self.file.read_cached(&mut block, self.offset) {
-                return Poll::Ready(Some(Ok(self.complete(block.freeze()))));
+                return Poll::Ready(Some(self.complete(block.freeze())));
             }
             self.start(block);
         }
@@ -106,7 +107,7 @@ impl FileReader {
                     let next = self.take_block();
                     self.start(next);
                 }
-                Ok(block)
+                block
             }
             Err(error) => {
                 self.remaining = 0;
@@ -140,12 +141,15 @@ impl FileReader {
         }));
     }
 
-    fn complete(&mut self, block: Bytes) -> Bytes {
+    fn complete(&mut self, block: Bytes) -> io::Result<Bytes> {
         self.offset += block.len() as u64;
         self.remaining -= block.len() as u64;
         if self.remaining > 0 && self.spare.len() < MAX_SPARE_BLOCKS {
             self.spare.push_back(block.clone());
         }
-        block
+        if self.remaining == 0 {
+            self.file.check_unchanged().map_err(io::Error::other)?;
+        }
+        Ok(block)
     }
 }

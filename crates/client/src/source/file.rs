@@ -28,6 +28,9 @@ struct OpenFile {
     file: File,
     path: PathBuf,
     state: FileState,
+    /// True on tmpfs, which does not know `RWF_NOWAIT` and does not wait for a disk.
+    #[cfg(target_os = "linux")]
+    is_in_memory: bool,
 }
 
 /// The size and the time of the last change of a file.
@@ -70,7 +73,13 @@ impl FileContent {
             }
             let path = path.canonicalize()?;
             let state = FileState::from_metadata(&metadata);
-            Ok(Ok(Self(Arc::new(OpenFile { file, path, state }))))
+            Ok(Ok(Self(Arc::new(OpenFile {
+                #[cfg(target_os = "linux")]
+                is_in_memory: is_in_memory(&file),
+                file,
+                path,
+                state,
+            }))))
         })
         .await
     }
@@ -85,7 +94,7 @@ impl FileContent {
     }
 
     /// Fails if the size or the time of the last change differs from that at the start.
-    pub(crate) async fn check_unchanged(&self) -> Result<(), Error> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
         // Takes less time than a hop to another thread: the metadata of an open file is in memory.
         let metadata = self.0.file.metadata().map_err(Error::Source)?;
         let now = FileState::from_metadata(&metadata);
@@ -126,6 +135,9 @@ impl FileContent {
         #[cfg(target_os = "linux")]
         {
             use rustix::io::{ReadWriteFlags, preadv2};
+            if self.0.is_in_memory {
+                return self.read_exact_at(buffer, offset).is_ok();
+            }
             let size = buffer.len();
             let buffers = &mut [io::IoSliceMut::new(buffer)];
             preadv2(&self.0.file, buffers, offset, ReadWriteFlags::NOWAIT) == Ok(size)
@@ -158,6 +170,12 @@ impl FileContent {
             Ok(())
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_in_memory(file: &File) -> bool {
+    const TMPFS_MAGIC: i128 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|stat| i128::from(stat.f_type) == TMPFS_MAGIC)
 }
 
 /// Runs a file operation in the thread pool.
@@ -196,6 +214,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn files_in_memory_are_read_without_another_thread() {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        std::fs::write(file.path(), b"content").unwrap();
+        let opened = FileContent::open(file.path().into()).await.unwrap();
+        let mut buffer = [0; 4];
+        assert!(opened.unwrap().read_cached(&mut buffer, 3));
+        assert_eq!(&buffer, b"tent");
+    }
 
     #[test]
     fn samples_are_inside_the_file_and_have_both_ends() {

@@ -132,7 +132,7 @@ impl Content {
             Self::Stream(stream) => stream.prepare(offset, max).await,
             Self::Bytes(_) | Self::File(_) => {
                 if let Self::File(file) = self {
-                    file.check_unchanged().await?;
+                    file.check_unchanged()?;
                 }
                 let end = end.or_else(|| self.length()).unwrap_or(offset);
                 let rest = end.saturating_sub(offset);

@@ -26,7 +26,7 @@ impl ChunkSender {
     /// Returns the checksum of a range, to be sent in the head.
     ///
     /// # Errors
-    /// [`Error::Source`].
+    /// [`Error::Source`], [`Error::SourceChanged`].
     pub(crate) async fn head_checksum(
         &self,
         content: &Content,
@@ -39,7 +39,7 @@ impl ChunkSender {
         let mut hasher = algorithm.hasher();
         let mut reader = content.range(offset, length).reader();
         while let Some(block) = reader.next().await {
-            hasher.update(&block.map_err(Error::Source)?);
+            hasher.update(&block.map_err(Error::from_source)?);
         }
         Ok(Some(checksum(algorithm, hasher)))
     }

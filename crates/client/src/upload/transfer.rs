@@ -188,6 +188,8 @@ impl Transfer {
         let has_content = takes_content
             && !self.job.settings.creates_only
             && !self.creates_empty
+            // A lost connection must not cost a whole part.
+            && !self.is_partial
             && chunk.is_last
             && chunk.length <= MAX_SINGLE_REQUEST_BYTES
             && length.is_some_and(|length| length > 0 || self.dialect != Dialect::Tus);

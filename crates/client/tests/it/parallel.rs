@@ -32,6 +32,16 @@ async fn parts_are_uploaded_and_concatenated() {
 }
 
 #[tokio::test]
+async fn parts_are_created_without_content_so_that_they_can_resume() {
+    let server = Server::start().await;
+    let bytes = content(4 << 20);
+    let upload = client().upload(server.endpoint(), Source::bytes(bytes.clone()));
+    let completed = in_time(upload.parallel(4).run()).await.unwrap();
+    assert_eq!(server.bytes(&completed.url).await, bytes);
+    assert_eq!(server.count("PATCH"), 4);
+}
+
+#[tokio::test]
 async fn parts_resume_each_at_its_offset() {
     let server = Server::start().await;
     let proxy = Proxy::start(server.address, |_| Fault::Reset(400_000)).await;

@@ -174,6 +174,38 @@ async fn a_file_that_changes_during_the_upload_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_written_to_during_its_only_request_is_an_error() {
+    let site = Site::start().await;
+    let path = site.file(&content(4_000_000));
+    touch(&path, 1000);
+    let changed = path.clone();
+    let upload = site
+        .client(Protocol::Tus)
+        .upload(site.server.endpoint(), Source::file(&path))
+        .rate_limit(8_000_000)
+        .on_event(move |event| {
+            if let Event::Progress(progress) = event
+                && (1..4_000_000).contains(&progress.bytes)
+            {
+                // The size stays, and these bytes have been sent.
+                touch(&changed, 2000);
+            }
+        });
+    let error = in_time(upload.run()).await.unwrap_err();
+    assert!(matches!(error, Error::SourceChanged(_)), "{error}");
+    // The last bytes were not sent, so the upload is not complete, and the next run starts anew.
+    let seen = site.server.seen();
+    assert_eq!(seen.iter().filter(|seen| seen.method == "PATCH").count(), 1);
+    let completed = finish(
+        site.client(Protocol::Tus)
+            .upload(site.server.endpoint(), Source::file(&path)),
+    )
+    .await;
+    assert_eq!(completed.resumed_from, 0);
+    assert_eq!(site.server.count("POST"), 2);
+}
+
+#[tokio::test]
 async fn torn_records_are_ignored() {
     let site = Site::start().await;
     let bytes = content(10_000_000);
