@@ -24,7 +24,7 @@ pub(crate) struct Orders<'a> {
     pub(crate) directory: &'a str,
     pub(crate) contact: Option<&'a str>,
     pub(crate) lease: &'a dyn OrderLease,
-    /// Whether other nodes answer challenges, too.
+    /// True if other nodes answer challenges, too.
     pub(crate) is_shared: bool,
     pub(crate) challenges: &'a Challenges,
 }

@@ -76,7 +76,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Creates a failure that tells the user what to do.
+    /// Creates a failure with advice for the user.
     pub(crate) fn with_advice(error: &Error, advice: Option<&str>) -> Self {
         let class = match error {
             Error::Unauthorized(_) | Error::Authentication(_) => FailureClass::Unauthorized,

@@ -14,7 +14,7 @@ const run = promisify(execFile)
 const PEERS = fileURLToPath(new URL('../../../bench/peers', import.meta.url))
 const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'landfall-bench')
 
-/** Names of the servers, with what each has. */
+/** The servers, with the features of each. */
 export const SERVERS = [
   { name: 'landfall', path: '/files/', hasChecksum: true, hasConcatenation: true, hasDownloads: true },
   // GET ends its process now and then, with ERR_INVALID_STATE.

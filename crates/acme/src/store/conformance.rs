@@ -18,7 +18,7 @@ pub async fn check(stores: [&SharedStore; 2]) {
     check_stores(stores.map(|store| &*store.0)).await;
 }
 
-/// Checks that the holder of an old lease cannot replace what a new one has stored.
+/// Checks that the holder of an old lease cannot replace the values of a new one.
 ///
 /// `expire` ends the lease of the first node, which does not notice, so that the second one can acquire it.
 ///

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::SharedStore;
 
-    /// Whether a call stores, and whether its response arrives.
+    /// The fault of one call of `replace`.
     #[derive(Clone, Copy, Debug, Default, PartialEq)]
     enum Fault {
         #[default]
