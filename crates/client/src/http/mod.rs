@@ -15,6 +15,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use rustls::InvalidMessage;
 use tokio::sync::Mutex;
 use url::{Origin, Url};
 
@@ -252,16 +253,22 @@ pub(crate) fn timeout_error(timeout: Duration) -> Error {
 pub(crate) fn connection_error(error: reqwest::Error) -> Error {
     let first: &(dyn std::error::Error + 'static) = &error;
     let chain = std::iter::successors(Some(first), |error| error.source());
-    if let Some(reason) = chain.clone().find_map(certificate_error) {
-        return Error::Certificate(reason);
+    match chain.clone().find_map(tls_error) {
+        Some(rustls::Error::InvalidCertificate(reason)) => {
+            return Error::Certificate(reason.to_string());
+        }
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            let reason = "it does not use TLS on this port; write http:// instead of https://";
+            return Error::Protocol(reason.into());
+        }
+        _ => {}
     }
     let mut causes: Vec<String> = chain.map(ToString::to_string).collect();
     causes.dedup();
     Error::Connection(causes.join(": ").into())
 }
 
-/// Returns the reason if a certificate was rejected.
-fn certificate_error(mut error: &(dyn std::error::Error + 'static)) -> Option<String> {
+fn tls_error<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     // I/O errors contain that of TLS, several deep, and do not name it as their source.
     while let Some(inner) = error
         .downcast_ref::<io::Error>()
@@ -269,10 +276,7 @@ fn certificate_error(mut error: &(dyn std::error::Error + 'static)) -> Option<St
     {
         error = inner;
     }
-    match error.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(reason) => Some(reason.to_string()),
-        _ => None,
-    }
+    error.downcast_ref()
 }
 
 /// Returns where a request continues. Only requests that change nothing follow a redirect that may change the method.

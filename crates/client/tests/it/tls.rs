@@ -11,7 +11,7 @@ use std::{
 use landfall_client::{Client, Error, HttpVersion, Source};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -97,6 +97,29 @@ async fn each_version_of_http_works_over_tls() {
             "{versions:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_an_error_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!(
+        "https://localhost:{}/",
+        listener.local_addr().unwrap().port()
+    );
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        stream
+    });
+    let upload = Client::builder().build().unwrap();
+    let upload = upload.upload(&endpoint, Source::bytes(content(10)));
+    let error = in_time(upload.run()).await.unwrap_err();
+    assert!(error.to_string().contains("write http://"), "{error}");
+    assert!(!error.is_retryable());
+    drop(server);
 }
 
 #[tokio::test]

@@ -230,6 +230,7 @@ impl RequestHeadValidator {
             match end_of_head(bytes, 0) {
                 Some(end) => (check(bytes, end, self.max_head)?, &bytes[end..]),
                 None if bytes.len() > self.max_head => return Err(TOO_LARGE),
+                None if bytes.starts_with(TLS_HANDSHAKE) => return Err(IS_TLS),
                 None => {
                     self.keep(bytes);
                     return Ok(None);
@@ -262,6 +263,13 @@ impl RequestHeadValidator {
         Ok(Some(rest))
     }
 }
+
+/// The first byte of a TLS connection (RFC 8446, section 5.1), which no head has.
+const TLS_HANDSHAKE: &[u8] = &[22];
+
+/// Without it, the client would wait until the time for its head is over.
+const IS_TLS: HttpRejection =
+    HttpRejection::bad("this port does not use TLS; write http:// instead of https://");
 
 /// Rejects a large head when unfinished heads use all memory allowed for them.
 pub(super) const TOO_MANY_LARGE_HEADS: HttpRejection = HttpRejection {

@@ -1,5 +1,5 @@
 //! Follows streams of requests, cut into reads in all ways. Rejections are tested over sockets
-//! (`tests/it/net_heads.rs`).
+//! (`tests/it/heads.rs`).
 
 use proptest::prelude::*;
 

@@ -89,6 +89,9 @@ refuses! {
     chunked_in_http_1_0:
         format!("POST /sink HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n")
         => 400 "HTTP/1.0 has no Transfer-Encoding";
+    a_tls_handshake:
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+        => 400 "write http:// instead of https://";
     a_folded_header:
         format!("GET / HTTP/1.1\r\n{HOST}X-A: b\r\n c\r\n\r\n")
         => 400 "folded";
