@@ -102,8 +102,13 @@ impl Scripts {
     }
 
     pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let leases = [&self.acquire, &self.renew, &self.release];
-        for script in leases.into_iter().chain([&self.enter, &self.replace]) {
+        for script in [
+            &self.acquire,
+            &self.renew,
+            &self.release,
+            &self.enter,
+            &self.replace,
+        ] {
             let _: String = script.load_async(connection).await?;
         }
         Ok(())

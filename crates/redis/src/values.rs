@@ -1,3 +1,5 @@
+//! Values that nodes share, replaced by compare-and-swap.
+
 use crate::{connection::ConnectionError, locker::RedisLocker};
 
 /// Values that nodes share, below the prefix of the leases.

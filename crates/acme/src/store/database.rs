@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use landfall_database::{Connections, DatabaseError, Migration, RowLease, RowLeases, Statement};
-
 use tokio::sync::OnceCell;
 
 use super::{CertificateStore, OrderLease, StoreError, Stored, Value};
