@@ -52,6 +52,10 @@ pub(super) async fn handle(
     headers: &HeaderMap,
 ) -> Result<ResponseDraft, Error> {
     let inspected = engine.inspect(context, id).await?;
+    if inspected.upload.moved_to.is_some() {
+        let reason = "the application has moved the file";
+        return Err(ProblemKind::Gone.with_detail(reason).into());
+    }
     let Some(reader) = engine.composer.reader() else {
         return Err(ProblemKind::MethodNotAllowed.into());
     };

@@ -11,6 +11,7 @@ pub(crate) mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 mod interim;
+mod lingering;
 mod operations;
 pub(crate) mod range;
 mod response;
@@ -44,6 +45,7 @@ pub use self::{
     cors::{Cors, InvalidHeaderList},
     forwarded::{Forwarded, Peer},
     interim::InterimSender,
+    lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
 };
 use crate::{
     BoxError,
@@ -119,6 +121,8 @@ impl Handler {
             expiration: config.lifetimes.unfinished.is_some(),
             download: store.reader().is_some() && !config.disable_download,
         };
+        let engine = Arc::new(Engine::new(&config));
+        engine.start_redelivery();
         Ok(Self(Arc::new(Inner {
             extension_list: HeaderValue::from_str(&extensions.list())
                 .unwrap_or(HeaderValue::from_static("creation")),
@@ -130,7 +134,7 @@ impl Handler {
                 MetadataSyntax::Strict
             },
             urls: UploadUrls::new(&config)?,
-            engine: Arc::new(Engine::new(&config)),
+            engine,
             cors: config.cors,
             counters: RequestCounters::default(),
         })))
@@ -443,6 +447,7 @@ impl Handler {
     ) -> Response<ResponseBody> {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let inner = &*self.0;
+        inner.engine.start_redelivery();
         let draft = DraftRequest::detect(
             method.as_ref().unwrap_or(&parts.method),
             target,
