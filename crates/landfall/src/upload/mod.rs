@@ -88,6 +88,7 @@ pub struct Upload {
 
 /// The state of an upload's completion hooks and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completion {
     /// No hook or sink tracks the completion.
     #[default]

@@ -135,7 +135,7 @@ async fn another_upload_may_take_the_place_of_a_moved_file() {
     };
     for (n, name) in ["first", "second", "first"].into_iter().enumerate() {
         let created = store
-            .create_append(described(name), Fence(n as u64 + 1))
+            .create_append(described(name), Fence(10 * n as u64 + 1))
             .await;
         let (upload, mut append) = created.unwrap();
         append
