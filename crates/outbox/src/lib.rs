@@ -54,7 +54,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    event::{Event, EventKind, EventKinds, EventSink},
+    event::{Acknowledgement, Event, EventKind, EventKinds, EventSink},
 };
 use landfall_database::{Connections, DatabaseError, Durability, Migration, Statement, millis};
 use landfall_messages::{HookName, Route};
@@ -330,6 +330,11 @@ impl Outbox {
 impl EventSink for Outbox {
     fn event_kinds(&self) -> EventKinds {
         self.shared.wants
+    }
+
+    /// Prepared events are stored, and resolved after a start.
+    fn acknowledgement(&self) -> Acknowledgement {
+        Acknowledgement::NotNeeded
     }
 
     async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {

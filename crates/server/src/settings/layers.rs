@@ -49,9 +49,13 @@ impl RawValue {
 
 /// Defaults of tusd that differ, for `--compat tusd`.
 const TUSD: &[(&str, &str)] = &[
+    ("disable-checksum", "true"),
     ("events-retry-for", "1ms"),
     ("expire-unfinished", "0"),
     ("hooks-http-format", "v2"),
+    ("max-connections-per-address", "0"),
+    ("max-requests-per-address", "0"),
+    ("max-uploads-per-address", "0"),
     ("s3-part-size", "50MiB"),
     ("trusted-proxies", "0.0.0.0/0,::/0"),
     ("verbose", "true"),
