@@ -529,7 +529,7 @@ impl Handler {
                 let name = id.map(UploadId::as_str);
                 inner.counters.warn_of_rejection(&problem, name);
                 let rejected = match draft {
-                    None => response::reject(&rejection, target, inner.extensions),
+                    None => response::reject(&rejection, parsed, target, inner.extensions),
                     Some(draft) => {
                         let failed = FailedRequest {
                             draft,

@@ -150,8 +150,10 @@ group! {
             Upload-Metadata are ignored, content with Content-Encoding is stored as it is, final uploads may \
             consist of any uploads, and empty flags are ignored. The defaults are tusd's: no limits per address, \
             --disable-checksum, --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
-            --hooks-http-format v2, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried \
-            once (--events-retry-for 1ms). Settings that are given take precedence.";
+            --hooks-event-headers all, --hooks-http-follow-redirects, --hooks-dir-timeout 24h, \
+            --hooks-grpc-timeout 0, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried as \
+            briefly as by tusd (--events-retry-for 15s) and do not wait for failed ones (--events-max-hold 0). \
+            Settings that are given take precedence.";
 }
 
 group! {
