@@ -61,7 +61,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    event::{Event, EventKind, EventKinds, EventSink},
+    event::{Acknowledgement, Event, EventKind, EventKinds, EventSink},
 };
 use landfall_database::{Connections, DatabaseError, Durability, Migration, Statement, millis};
 use landfall_messages::{EventHeaders, HookName, RedactedHeaders, Route};
@@ -380,6 +380,11 @@ impl Outbox {
 impl EventSink for Outbox {
     fn event_kinds(&self) -> EventKinds {
         self.shared.wants
+    }
+
+    /// Prepared events are stored, and resolved after a start.
+    fn acknowledgement(&self) -> Acknowledgement {
+        Acknowledgement::NotNeeded
     }
 
     async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {

@@ -94,11 +94,11 @@ impl BlockingHooks {
             }
             Err(failure) if failure.client_visible => Ok(HookResponse {
                 failed: true,
-                // tusd's wording.
-                client_response: ClientResponse::text(
-                    500,
-                    format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n"),
-                ),
+                // tusd's wording. The hook has set no status, so that the upload's state decides.
+                client_response: ClientResponse {
+                    status: None,
+                    ..ClientResponse::text(500, format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n"))
+                },
                 ..HookResponse::default()
             }),
             Err(failure) => Err(failure.into()),
@@ -293,7 +293,8 @@ mod tests {
             panic!("expected a failure");
         };
         let body = "ERR_INTERNAL_SERVER_ERROR: unexpected return code 1: too late\n";
-        assert_eq!(reply, ClientResponse::text(500, body));
+        assert_eq!(reply.status, None, "the request and the upload decide");
+        assert_eq!(reply.body.as_deref(), Some(body.as_bytes()));
         let open = BlockingHooks::new(Arc::new(VisibleError), names, FailureMode::Allow);
         assert_eq!(access(&open).await.unwrap(), Decision::allow());
     }

@@ -462,6 +462,7 @@ fn handler_config(
     config.lenient_metadata = protocol.lenient_metadata;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;
+    config.disable_checksum = protocol.disable_checksum;
     config.base_path = urls.base_path.clone();
     config.location = match &urls.public_url {
         Some(prefix) => LocationStyle::Prefix(prefix.clone()),
@@ -508,6 +509,8 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
     reload::set_address_limits(&limits.addresses, settings);
     limits.addresses.client = proxies::limit_address(settings);
+    let has_proxies = settings.urls.behind_proxy || settings.listen.proxy_protocol;
+    limits.both_lengths = !has_proxies;
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;
     limits.idle_timeout = network;

@@ -49,6 +49,7 @@ impl RawValue {
 
 /// Defaults of tusd that differ, for `--compat tusd`.
 const TUSD: &[(&str, &str)] = &[
+    ("disable-checksum", "true"),
     ("events-max-hold", "0"),
     ("events-retry-for", "15s"),
     ("expire-unfinished", "0"),
@@ -56,6 +57,9 @@ const TUSD: &[(&str, &str)] = &[
     ("hooks-event-headers", "all"),
     ("hooks-grpc-timeout", "0"),
     ("hooks-http-follow-redirects", "true"),
+    ("max-connections-per-address", "0"),
+    ("max-requests-per-address", "0"),
+    ("max-uploads-per-address", "0"),
     ("s3-part-size", "50MiB"),
     ("trusted-proxies", "0.0.0.0/0,::/0"),
     ("verbose", "true"),

@@ -66,6 +66,9 @@ impl Engine {
         self.check_access(context, Intent::Concatenate, Some(id))
             .await?;
         let part = self.load(id).await?;
+        if part.upload.moved_to.is_some() {
+            return Err(ProblemKind::Gone.into());
+        }
         if part.upload.kind != UploadKind::Partial {
             return Err(ProblemKind::InvalidConcat
                 .with_detail(format_args!("{id} was not created as a partial upload"))
@@ -101,8 +104,7 @@ impl Engine {
                 .await?;
         }
         if let Some(part) = parts.get(known.complete) {
-            let id = &upload.id;
-            self.final_uploads.insert(id, part.clone(), known);
+            self.final_uploads.insert(upload, part.clone(), known);
         }
         if let (Some(sum), Some(max)) = (known.sum_of(parts), self.max_size(upload))
             && sum > max

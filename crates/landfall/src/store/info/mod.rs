@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
 use self::response::StoredResponse;
-use crate::upload::{Checksum, Completion, Metadata, Upload, UploadId, UploadKind};
+use crate::upload::{Checksum, Completion, Digest, Metadata, Upload, UploadId, UploadKind};
 
 /// Maximum length of an `.info`, in bytes; far above the limits of headers.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -105,8 +105,17 @@ struct LandfallInfo<'a> {
     completion: Option<CompletionState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<StoredResponse>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unacknowledged: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_to: Option<Cow<'a, str>>,
     #[serde(rename = "ETag", skip_serializing_if = "Option::is_none")]
     etag: Option<Cow<'a, str>>,
+    /// In hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    creation_digest: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    final_upload: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unverified_from: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,7 +221,18 @@ impl UploadInfo {
                 Completion::Denied(Arc::new(response.unwrap_or_default()))
             }
         };
+        upload.unacknowledged = landfall.unacknowledged;
+        upload.moved_to = landfall.moved_to.map(Cow::into_owned);
         upload.etag = landfall.etag.map(Cow::into_owned);
+        // Without them, a repeated creation is a new one.
+        upload.creation_digest = landfall.creation_digest.and_then(|text| {
+            let mut digest = Digest::default();
+            hex::decode_to_slice(&*text, &mut digest).ok()?;
+            Some(digest)
+        });
+        upload.final_upload = landfall
+            .final_upload
+            .and_then(|id| UploadId::new(&id).ok());
         upload.created_by_tusd = created_by_tusd;
         Ok(Self {
             upload,
@@ -285,7 +305,13 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
             .completion
             .response()
             .map(|one| StoredResponse::new(one)),
+        unacknowledged: upload.unacknowledged,
+        moved_to: upload.moved_to.as_deref().map(Cow::Borrowed),
         etag: upload.etag.as_deref().map(Cow::Borrowed),
+        creation_digest: upload
+            .creation_digest
+            .map(|digest| hex::encode(digest).into()),
+        final_upload: upload.final_upload.as_ref().map(|id| id.as_str().into()),
         unverified_from: info.unverified_from,
         damaged: info.damaged.as_deref().map(Cow::Borrowed),
     }
@@ -546,6 +572,8 @@ mod tests {
                 2 => Completion::Done(None),
                 _ => Completion::Denied(Arc::new(ClientResponse::text(422, "no"))),
             };
+            upload.unacknowledged = completion == 2;
+            upload.moved_to = (kind == 0).then(|| "/srv/\u{e9}".to_owned());
             upload.labels = labels;
             upload.repr_digest = repr_digest.map(|digest| Box::new(Checksum {
                 algorithm: landfall_protocol::Algorithm::SHA1,
