@@ -45,6 +45,8 @@ pub(in crate::app) struct InstrumentedTransport {
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
     last_delivery: Mutex<Option<Result<(), String>>>,
+    /// Why the last [check](Transport::check) failed.
+    check_error: Mutex<Option<String>>,
 }
 
 impl InstrumentedTransport {
@@ -57,6 +59,7 @@ impl InstrumentedTransport {
             counters: Default::default(),
             in_flight: AtomicU64::new(0),
             last_delivery: Mutex::default(),
+            check_error: Mutex::default(),
         }
     }
 
@@ -65,9 +68,11 @@ impl InstrumentedTransport {
         *self.transport.write() = other.transport.read().clone();
     }
 
-    #[cfg_attr(not(feature = "grants"), allow(dead_code))]
+    /// Returns why the last call or check failed.
     pub(in crate::app) fn last_error(&self) -> Option<String> {
-        self.last_delivery.lock().clone()?.err()
+        let check = || self.check_error.lock().clone();
+        let last = self.last_delivery.lock().clone();
+        last.and_then(Result::err).or_else(check)
     }
 
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
@@ -113,7 +118,9 @@ impl Transport for InstrumentedTransport {
 
     async fn check(&self) -> Result<(), DeliveryError> {
         let current = self.transport.read().clone();
-        current.check().await
+        let checked = current.check().await;
+        *self.check_error.lock() = checked.as_ref().err().map(|error| error_chain(error));
+        checked
     }
 }
 
@@ -146,6 +153,7 @@ impl InstrumentedTransport {
                     "HookInvocationFinish"
                 );
                 *self.last_delivery.lock() = Some(Ok(()));
+                *self.check_error.lock() = None;
                 if reaction.stop_upload && message.hook == HookName::PostReceive {
                     tracing::info!(id, transport, event_id, "HookStopUpload");
                 }

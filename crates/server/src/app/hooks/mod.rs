@@ -20,12 +20,15 @@ use super::{
     state::{self, SharedDatabase},
 };
 use crate::{
+    condition::{ConditionKind, Conditions},
     log,
     settings::{self, Settings},
 };
 
 /// In the directory of the database.
 const KEY_FILE: &str = "events.key";
+/// Age of a pending event from which its receiver counts as behind.
+const MAX_DELAY: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(super) struct HookRoute {
@@ -43,7 +46,7 @@ pub(crate) struct Hooks {
     progress: Option<ProgressNotifier>,
     creations: Creations,
     outbox: Option<(Outbox, String)>,
-    reachable: CachedProbe<bool>,
+    reachable: CachedProbe<Option<String>>,
 }
 
 impl Hooks {
@@ -158,15 +161,32 @@ impl Hooks {
     }
 
     /// Why uploads cannot be accepted. An unreachable application is no reason: its events stay in the outbox.
-    pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let outbox = self.outbox()?;
-        if outbox.is_full() {
-            return Some("too many undelivered events, see landfall events list --pending\n");
+    /// Checks whether events can be stored.
+    pub(super) async fn check(&self, conditions: &Conditions) {
+        let Some((outbox, database)) = &self.outbox else {
+            return;
+        };
+        let full = outbox.is_full().then_some("");
+        conditions.set(ConditionKind::OutboxFull, "", full);
+        let error = self.reachable.error(async || outbox.check().await).await;
+        conditions.set(ConditionKind::OutboxUnavailable, database, error);
+    }
+
+    /// Checks whether receivers accept their events and calls, from what is known without asking them.
+    pub(super) fn check_receivers(&self, conditions: &Conditions) {
+        for route in &self.routes {
+            let (name, error) = (route.transport.name(), route.transport.last_error());
+            conditions.set(ConditionKind::HookFailing, name, error);
         }
-        let message = "failed to reach the outbox database";
-        let texts = (message, "the outbox database is unreachable\n");
-        let probe = async || outbox.check().await;
-        self.reachable.error(texts, probe).await
+        for route in self.outbox_stats().iter().flat_map(|stats| &stats.routes) {
+            let waits = (route.oldest > MAX_DELAY).then(|| {
+                let minutes = route.oldest.as_secs() / 60;
+                format!("{}, the oldest for {minutes} minutes", route.pending)
+            });
+            conditions.set(ConditionKind::EventsWaiting, &route.name, waits);
+            let dead = Some(route.dead).filter(|dead| *dead > 0);
+            conditions.set(ConditionKind::DeadLetters, &route.name, dead);
+        }
     }
 
     pub(crate) fn outbox_stats(&self) -> Option<OutboxStats> {
