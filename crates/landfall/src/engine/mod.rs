@@ -34,7 +34,7 @@ use tokio::{
 pub(crate) use self::{
     append::AppendRequest,
     counters::{Counters, add, get},
-    create::CreateRequest,
+    create::{CreateRequest, Created},
     error::Error,
     events::Reservations,
     hooks::HookCall,
