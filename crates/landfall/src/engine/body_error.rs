@@ -1,11 +1,13 @@
 use std::io;
 
+use http_body_util::LengthLimitError;
 use landfall_protocol::ProblemKind;
 
 /// Why a request's body ended too early.
 ///
-/// An HTTP server that knows the reason puts this into its body's error or its sources. All other
-/// errors are classified by the I/O error that caused them.
+/// An HTTP server or a middleware that knows the reason puts this into its body's error or its sources. The
+/// limits of axum and tower-http are recognized ([`LengthLimitError`]). All other errors are classified by
+/// the I/O error that caused them; one without is [`Failed`](Self::Failed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestBodyError {
@@ -24,6 +26,12 @@ pub enum RequestBodyError {
     /// The body was malformed, for example a broken chunk size.
     #[error("the body's framing is broken")]
     Malformed,
+    /// A middleware limits bodies, and this one is longer. The bytes received before are kept.
+    #[error("the body is longer than the server accepts")]
+    TooLarge,
+    /// The body failed for another reason, such as the time limit of a middleware: the client resumes.
+    #[error("the body failed")]
+    Failed,
 }
 
 impl RequestBodyError {
@@ -31,29 +39,32 @@ impl RequestBodyError {
     #[must_use]
     pub fn classify(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Self {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        let mut by_kind = Self::Failed;
         while let Some(error) = next {
             if let Some(fault) = error.downcast_ref::<Self>() {
                 return *fault;
             }
-            if let Some(io) = error.downcast_ref::<io::Error>() {
-                // An I/O error exposes its inner error by `get_ref`, not by `source`.
-                if let Some(fault) = io.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
-                    return *fault;
-                }
-                match io.kind() {
+            if error.is::<LengthLimitError>() {
+                return Self::TooLarge;
+            }
+            let Some(io) = error.downcast_ref::<io::Error>() else {
+                next = error.source();
+                continue;
+            };
+            if matches!(by_kind, Self::Failed | Self::UnexpectedEnd) {
+                by_kind = match io.kind() {
                     io::ErrorKind::ConnectionReset
                     | io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::BrokenPipe => return Self::Reset,
-                    io::ErrorKind::TimedOut => return Self::Timeout,
-                    io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                        return Self::Malformed;
-                    }
-                    _ => {}
-                }
+                    | io::ErrorKind::BrokenPipe => Self::Reset,
+                    io::ErrorKind::TimedOut => Self::Timeout,
+                    io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::Malformed,
+                    _ => Self::UnexpectedEnd,
+                };
             }
-            next = error.source();
+            // An I/O error exposes its inner error by `get_ref`, not by `source`.
+            next = io.get_ref().map(|inner| inner as _);
         }
-        Self::UnexpectedEnd
+        by_kind
     }
 }
 
@@ -64,6 +75,8 @@ impl From<RequestBodyError> for ProblemKind {
             RequestBodyError::Reset => Self::ConnectionReset,
             RequestBodyError::Timeout => Self::ReadTimeout,
             RequestBodyError::ShuttingDown => Self::ShuttingDown,
+            RequestBodyError::TooLarge => Self::AppendTooLarge,
+            RequestBodyError::Failed => Self::Unavailable,
         }
     }
 }
@@ -86,5 +99,18 @@ mod tests {
             RequestBodyError::classify(&other),
             RequestBodyError::UnexpectedEnd
         );
+    }
+
+    #[test]
+    fn errors_of_middlewares_are_no_ends_of_connections() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("it took too long")]
+        struct TooLong;
+
+        let failed = RequestBodyError::classify(&TooLong);
+        assert_eq!(failed, RequestBodyError::Failed);
+        assert_eq!(ProblemKind::from(failed).describe().0, 503);
+        let inner = io::Error::new(io::ErrorKind::BrokenPipe, TooLong);
+        assert_eq!(RequestBodyError::classify(&inner), RequestBodyError::Reset);
     }
 }

@@ -8,10 +8,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Engine, Error, RequestContext};
+use super::{Engine, Error, Receipt, RequestContext, acknowledgement::acknowledges};
 use crate::{
-    event::{Event, EventKind, EventSink, Reservation, TerminationReason},
-    store::StoreError,
+    event::{Acknowledgement, Event, EventKind, EventSink, Reservation, TerminationReason},
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -68,25 +67,24 @@ impl Engine {
 
     /// Called right before the effect: the event can then be emitted in any case.
     pub(crate) async fn reserve(&self, kind: EventKind) -> Result<Reservations, Error> {
-        let mut reservations = Reservations::default();
-        if self.event_kinds.contains(kind) {
-            for sink in self.interested(kind) {
-                let reservation = sink.reserve().await.map_err(Error::Sink)?;
-                reservations.0.push(reservation);
-            }
-        }
-        Ok(reservations)
+        reserve_in(self.receivers(kind, false)).await
+    }
+
+    /// For an event that is emitted again.
+    pub(super) async fn reserve_again(&self, kind: EventKind) -> Result<Reservations, Error> {
+        reserve_in(self.receivers(kind, true)).await
     }
 
     /// No sink gets the event before every sink has recorded it: a sink that reports events must not be
     /// ahead of one that stores state. If a sink fails to record it, it is emitted later.
     pub(super) async fn emit(&self, reservations: Reservations, event: Event) {
-        let Err(error) = record(self.interested(event.kind), &event).await else {
-            return emit_recorded(self.interested(event.kind), reservations, event).await;
+        let (kind, again) = (event.kind, event.redelivered);
+        let Err(error) = record(self.receivers(kind, again), &event).await else {
+            return emit_recorded(self.receivers(kind, again), reservations, event).await;
         };
-        let (id, kind) = (event.upload.id.clone(), event.kind);
+        let id = event.upload.id.clone();
         tracing::error!(%id, ?kind, %error, "failed to record event, retrying");
-        let sinks: Vec<_> = self.interested(kind).cloned().collect();
+        let sinks: Vec<_> = self.receivers(kind, again).cloned().collect();
         let is_detached =
             self.try_detach(&Handle::current(), emit_later(sinks, reservations, event));
         if !is_detached {
@@ -108,9 +106,12 @@ impl Engine {
         }
     }
 
-    fn interested(&self, kind: EventKind) -> impl Iterator<Item = &Arc<dyn EventSink>> {
+    /// `again`: only those that have not acknowledged it, as far as known.
+    fn receivers(&self, kind: EventKind, again: bool) -> impl Iterator<Item = &Arc<dyn EventSink>> {
         let sinks = self.config.sinks.iter();
-        sinks.filter(move |sink| sink.event_kinds().contains(kind))
+        sinks.filter(move |sink| {
+            sink.event_kinds().contains(kind) && (!again || acknowledges(&***sink))
+        })
     }
 
     pub(crate) async fn emit_removed(
@@ -147,11 +148,10 @@ impl Engine {
         let Some(lease) = self.free_lease(id).await? else {
             return Ok(Resolution::Busy);
         };
-        let found = match self.load_present(id).await {
-            Ok(snapshot) => Some(snapshot).filter(|found| found.upload.created == created),
-            Err(StoreError::NotFound(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
+        // That of a moved file is still known to have happened.
+        let found = self.stored(id).await?.filter(|found| {
+            found.upload.created == created && !found.upload.completion.is_denied()
+        });
         Ok(match (kind, found) {
             (EventKind::Created, Some(found)) => Resolution::Happened(Some(found)),
             (EventKind::Terminated | EventKind::Expired, None) => Resolution::Happened(None),
@@ -181,7 +181,7 @@ impl Engine {
             None => (Arc::new(Upload::new(id.clone(), None)), 0),
         };
         let event = Event::new(kind, upload, offset, None);
-        record(self.interested(kind), &event).await
+        record(self.receivers(kind, false), &event).await
     }
 }
 
@@ -196,6 +196,17 @@ pub(super) fn removal(
     let mut event = Event::new(kind, upload.clone(), offset, context.clone());
     event.reason = reason;
     event
+}
+
+async fn reserve_in(
+    sinks: impl Iterator<Item = &Arc<dyn EventSink>>,
+) -> Result<Reservations, Error> {
+    let mut reservations = Reservations::default();
+    for sink in sinks {
+        let reservation = sink.reserve().await.map_err(Error::Sink)?;
+        reservations.0.push(reservation);
+    }
+    Ok(reservations)
 }
 
 async fn record(
@@ -214,10 +225,22 @@ async fn emit_recorded(
     event: Event,
 ) {
     let mut reservations = reservations.0.into_iter();
+    let receipt = event.receipt.as_ref();
     for sink in sinks {
+        let acknowledgement = sink.acknowledgement();
+        let receipt = receipt.filter(|_| acknowledgement != Acknowledgement::NotNeeded);
+        let receipt = receipt.map(Receipt::of_another_sink);
+        let mut event = event.clone();
+        event.receipt = receipt.clone();
         match reservations.next().flatten() {
-            Some(reservation) => reservation.emit(event.clone()),
-            None => sink.emit(event.clone()).await,
+            Some(reservation) => reservation.emit(event),
+            None => sink.emit(event).await,
+        }
+        if let Some(receipt) = receipt
+            && acknowledgement == Acknowledgement::OnEmit
+            && let Err(error) = receipt.acknowledge().await
+        {
+            tracing::warn!(%error, "failed to record that a completion was emitted");
         }
     }
 }

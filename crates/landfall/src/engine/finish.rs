@@ -6,7 +6,7 @@ use super::{
     Engine, Error, HookCall, RequestContext, Reservations, add, is_missing, receive::matches_digest,
 };
 use crate::{
-    event::{EventKind, TerminationReason},
+    event::{Event, EventKind, TerminationReason},
     hook::ClientResponse,
     lease::Lease,
     upload::{Checksum, Completion, Snapshot, Upload, UploadId, UploadKind},
@@ -184,7 +184,7 @@ impl Engine {
     }
 
     async fn record_completion(
-        &self,
+        self: &Arc<Self>,
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: &Lease,
@@ -195,21 +195,31 @@ impl Engine {
         let mut recorded = (*upload).clone();
         recorded.completion =
             Completion::Done((!reply.is_empty()).then(|| Arc::new(reply.clone())));
-        let recorded = Arc::new(recorded);
-        let store = self.composer.store();
-        let saved = Self::while_held(lease, store.save(&recorded, lease.fence())).await;
+        recorded.unacknowledged = self.acknowledgements.are_required();
+        let mut recorded = Arc::new(recorded);
         // Emit after saving, because a receiver may move the file. If the result of saving is unknown,
         // emit anyway: duplicates are allowed.
-        self.emit_kind(
-            reservations,
-            EventKind::Completed,
-            &recorded,
-            offset,
-            context,
-        )
-        .await;
-        match saved {
-            // The hook has moved the finished file away.
+        let saved = self.save_completed(&recorded, lease).await;
+        if self.event_kinds.completed {
+            let kind = EventKind::Completed;
+            let event = Event::new(kind, recorded.clone(), offset, context.clone());
+            if !recorded.unacknowledged {
+                self.emit(reservations, event).await;
+            } else if self.emit_acknowledged(reservations, event).await && saved.is_ok() {
+                Arc::make_mut(&mut recorded).unacknowledged = false;
+                if let Err(error) = self.save_completed(&recorded, lease).await {
+                    let id = &recorded.id;
+                    tracing::warn!(%id, %error, "failed to record that a completion was emitted");
+                }
+            }
+        }
+        saved
+    }
+
+    async fn save_completed(&self, upload: &Upload, lease: &Lease) -> Result<(), Error> {
+        let saved = self.composer.store().save(upload, lease.fence());
+        match Self::while_held(lease, saved).await {
+            // A hook or a sink has moved the finished file away.
             Err(Error::Store(error)) if is_missing(&error) => Ok(()),
             saved => saved,
         }

@@ -27,6 +27,7 @@ impl InspectOutcome {
 impl Engine {
     pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
         match self.inspect(&None, id).await {
+            Ok(found) if found.upload.is_description_only() => Ok(None),
             Ok(found) => Ok(Some(Snapshot {
                 offset: found.offset.unwrap_or_default(),
                 upload: found.upload,
@@ -37,7 +38,7 @@ impl Engine {
                 // Expired, missing a part, or being completed: the upload exists.
                 ProblemKind::Gone | ProblemKind::Locked => {
                     let stored = self.stored(id).await?;
-                    Ok(stored.filter(|found| !found.upload.completion.is_denied()))
+                    Ok(stored.filter(|found| !found.upload.is_description_only()))
                 }
                 _ => Err(error),
             },

@@ -2,6 +2,7 @@
 //!
 //! One file per operation. Every change to an upload holds its lease ([`Engine::lease`]).
 
+mod acknowledgement;
 mod append;
 mod body_error;
 mod concatenate;
@@ -31,7 +32,12 @@ use tokio::{
     time::timeout,
 };
 
+use self::{
+    acknowledgement::Acknowledgements, concatenate::FinalUploads, in_flight::InFlight,
+    live::LiveUploads, transfer::Memory,
+};
 pub(crate) use self::{
+    acknowledgement::Receipt,
     append::AppendRequest,
     counters::{Counters, add, get},
     create::{CreateRequest, Created},
@@ -47,7 +53,6 @@ pub use self::{
     events::Resolution,
     sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
 };
-use self::{concatenate::FinalUploads, in_flight::InFlight, live::LiveUploads, transfer::Memory};
 use crate::{
     Composer, Config,
     event::EventKinds,
@@ -60,6 +65,8 @@ use crate::{
 use landfall_protocol::ProblemKind;
 
 const MAX_EFFECTS: usize = 4096;
+/// For how long a client may ask for an upload whose file was moved away, if unfinished uploads do not expire.
+const MOVED_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The request that causes an operation; `None` if no hook or sink needs it.
@@ -72,6 +79,7 @@ pub(crate) struct Engine {
     pub(crate) serves_unfinished: bool,
     hook_points: HookPoints,
     event_kinds: EventKinds,
+    acknowledgements: Acknowledgements,
     live: LiveUploads,
     emits_progress: Arc<AtomicBool>,
     final_uploads: Arc<FinalUploads>,
@@ -101,6 +109,7 @@ impl Engine {
             serves_unfinished: !config.disable_unfinished_download && !hook_points.before_finish,
             hook_points,
             event_kinds,
+            acknowledgements: Acknowledgements::new(&config.sinks),
             live: LiveUploads::new(event_kinds.progress),
             emits_progress: Arc::default(),
             final_uploads: Arc::new(FinalUploads::new(limits.max_concatenations)),
@@ -193,10 +202,10 @@ impl Engine {
         }
     }
 
-    /// Only clients see that an upload was denied: for all others it is removed.
+    /// Only clients see that an upload was denied or moved away: for all others it is removed.
     async fn load_present(&self, id: &UploadId) -> Result<Snapshot, StoreError> {
         let snapshot = self.composer.store().load(id).await?;
-        if snapshot.upload.completion.is_denied() {
+        if snapshot.upload.is_description_only() {
             return Err(StoreError::NotFound(id.clone()));
         }
         Ok(snapshot)
@@ -221,7 +230,10 @@ impl Engine {
     ) -> Option<SystemTime> {
         // A partial upload is unfinished until it is part of a final one.
         let is_finished = upload.is_complete_at(offset) && upload.kind != UploadKind::Partial;
-        let at = if is_finished {
+        let at = if upload.moved_to.is_some() {
+            let lifetime = self.config.lifetimes.unfinished;
+            modified.checked_add(lifetime.unwrap_or(MOVED_LIFETIME))
+        } else if is_finished {
             modified.checked_add(self.config.lifetimes.finished?)
         } else if upload.expires.is_some() {
             upload.expires

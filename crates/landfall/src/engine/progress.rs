@@ -76,7 +76,7 @@ async fn run(engine: Weak<Engine>, interval: Duration, running: RunningGuard) {
     drop(running);
     // An upload that started between the last scan and this point has seen the task running.
     if let Some(engine) = engine.upgrade()
-        && engine.live.len() > 0
+        && engine.live.has_recent()
     {
         engine.start_progress();
     }

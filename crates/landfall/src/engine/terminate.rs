@@ -122,8 +122,8 @@ impl Engine {
         let Some(terminator) = self.composer.terminator() else {
             return Err(ProblemKind::NotImplemented.into());
         };
-        if upload.completion.is_denied() {
-            // Its removal was emitted when it was denied.
+        if upload.is_description_only() {
+            // The upload has ended before.
             Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
             return Ok(());
         }
@@ -156,7 +156,7 @@ impl Engine {
         let lease = self.lease(id).await?;
         let remains = match self.composer.store().load(id).await {
             Err(StoreError::NotFound(_)) => Arc::new(Upload::new(id.clone(), None)),
-            Ok(found) if found.upload.completion.is_denied() => found.upload,
+            Ok(found) if found.upload.is_description_only() => found.upload,
             // Created since.
             _ => return Ok(false),
         };

@@ -6,7 +6,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Event, EventKinds, EventSink, Reservation};
+use super::{Acknowledgement, Event, EventKinds, EventSink, Reservation};
 use crate::BoxError;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,10 +18,27 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// seconds](ChannelSink::timeout) they fail with 503, without effect. A stream must therefore be polled;
 /// after it is dropped, events are discarded. Progress events are dropped while the stream is full.
 ///
-/// The stream is in memory: its contents are lost when the process dies, and so is the event of an
-/// effect in progress. After a restart, only a completion that was not recorded is emitted again. For
-/// at-least-once delivery use a sink that stores [prepared](EventSink::prepare) events, such as the outbox
-/// of `landfall-hooks`.
+/// Each [`EventKind::Completed`](super::EventKind::Completed) must be [acknowledged](Event::acknowledge) when the
+/// application has handled it. Those that were not when the process ended are emitted again after the next start
+/// ([`Acknowledgement`](super::Acknowledgement)): none is lost in a crash, and one may arrive twice.
+///
+/// Events of other kinds are lost when the process dies. For at-least-once delivery of all kinds use a sink that
+/// stores [prepared](EventSink::prepare) events, such as `landfall-outbox`.
+///
+/// ```no_run
+/// # async fn run(store: landfall::store::file::FileStore) -> Result<(), Box<dyn std::error::Error>> {
+/// use landfall::{Config, Handler, event::{self, EventKinds}};
+///
+/// let kinds = EventKinds { completed: true, ..EventKinds::NONE };
+/// let (sink, mut events) = event::channel(kinds, 64);
+/// let uploads = Handler::new(Config::new(store.clone()).sink(sink))?;
+/// while let Some(event) = events.next().await {
+///     let id = &event.upload.id;
+///     store.take(id, format!("library/{}", id.as_str())).await?;
+///     event.acknowledge().await?;
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use]
 pub fn channel(kinds: EventKinds, capacity: usize) -> (ChannelSink, EventStream) {
     let (sender, receiver) = mpsc::channel(capacity.max(1));
@@ -29,6 +46,7 @@ pub fn channel(kinds: EventKinds, capacity: usize) -> (ChannelSink, EventStream)
         kinds,
         sender,
         timeout: TIMEOUT,
+        acknowledgement: Acknowledgement::Explicit,
     };
     (sink, EventStream(receiver))
 }
@@ -39,9 +57,17 @@ pub struct ChannelSink {
     kinds: EventKinds,
     sender: mpsc::Sender<Event>,
     timeout: Duration,
+    acknowledgement: Acknowledgement,
 }
 
 impl ChannelSink {
+    /// Expects no acknowledgements: completions of a process that dies are lost. For displays and statistics.
+    #[must_use]
+    pub fn without_acknowledgement(mut self) -> Self {
+        self.acknowledgement = Acknowledgement::NotNeeded;
+        self
+    }
+
     /// Sets how long a request waits for capacity before it fails with 503.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -54,6 +80,10 @@ impl ChannelSink {
 impl EventSink for ChannelSink {
     fn event_kinds(&self) -> EventKinds {
         self.kinds
+    }
+
+    fn acknowledgement(&self) -> Acknowledgement {
+        self.acknowledgement
     }
 
     async fn reserve(&self) -> Result<Option<Reservation>, BoxError> {

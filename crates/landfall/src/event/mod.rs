@@ -16,6 +16,7 @@ use async_trait::async_trait;
 pub use self::channel::{ChannelSink, EventStream, channel};
 use crate::{
     BoxError,
+    engine::Receipt,
     hook::{ClientResponse, RequestInfo},
     upload::Upload,
 };
@@ -126,7 +127,10 @@ pub struct Event {
     pub request: Option<Arc<RequestInfo>>,
     /// The reason of a [`EventKind::Terminated`], if known.
     pub reason: Option<TerminationReason>,
+    /// True if it is emitted again after a start, because a sink had not acknowledged it.
+    pub redelivered: bool,
     pub(crate) stop_handle: Option<StopHandle>,
+    pub(crate) receipt: Option<Receipt>,
 }
 
 impl Event {
@@ -146,7 +150,9 @@ impl Event {
             offset,
             request,
             reason: None,
+            redelivered: false,
             stop_handle: None,
+            receipt: None,
         }
     }
 
@@ -159,6 +165,24 @@ impl Event {
         match self.kind {
             EventKind::Progress => self.upload.event_id(&format!("progress {}", self.sequence)),
             kind => self.upload.event_id(kind.as_str()),
+        }
+    }
+
+    /// Acknowledges a [`EventKind::Completed`]: it is not emitted again after a start.
+    ///
+    /// Call it when the application has done everything that follows the completion. Clones of the event share
+    /// the acknowledgement. No effect on other events, or if the sink
+    /// [does not acknowledge](Acknowledgement).
+    ///
+    /// # Errors
+    /// Those of the store and the locker: the event is emitted again after a start. The call may be repeated.
+    ///
+    /// # Cancel safety
+    /// If dropped, the event may be emitted again after a start.
+    pub async fn acknowledge(&self) -> Result<(), BoxError> {
+        match &self.receipt {
+            Some(receipt) => Ok(receipt.acknowledge().await?),
+            None => Ok(()),
         }
     }
 
@@ -194,14 +218,39 @@ impl fmt::Debug for Reservation {
     }
 }
 
+/// When a sink has acknowledged a [`EventKind::Completed`].
+///
+/// An upload whose completion a sink has not acknowledged is recorded as such. Each handler lists the uploads
+/// of its store once, in the background, when it is created (without a tokio runtime: with its first request),
+/// and emits what was not acknowledged again, in any order. An event may thus arrive twice, with the same
+/// [id](Event::id).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Acknowledgement {
+    /// Never: the sink stores prepared events and resolves them itself, or may miss events. This saves a write
+    /// per upload.
+    NotNeeded,
+    /// When [`emit`](EventSink::emit) returns, or the [`Reservation`] does.
+    #[default]
+    OnEmit,
+    /// When [`Event::acknowledge`] is called.
+    Explicit,
+}
+
 /// A receiver of events.
 ///
-/// For at-least-once delivery, a sink stores [prepared](Self::prepare) events, deletes them when they
+/// [Completions](EventKind::Completed) are emitted at least once: see [`Acknowledgement`]. For at-least-once
+/// delivery of all kinds, a sink stores [prepared](Self::prepare) events, deletes them when they
 /// are [emitted](Self::emit), and [resolves](crate::Handler::resolve) the rest after a crash.
 #[async_trait]
 pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// Returns the kinds of events it receives. Read once, when the handler is created.
     fn event_kinds(&self) -> EventKinds;
+
+    /// Returns when it has acknowledged a completion.
+    fn acknowledgement(&self) -> Acknowledgement {
+        Acknowledgement::default()
+    }
 
     /// Prepares events of one upload: they are emitted if their effects happen.
     ///

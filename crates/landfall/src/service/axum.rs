@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{Request, Uri};
 
-use super::{Handler, Peer};
+use super::{Handler, LingeringCloseLayer, Peer};
 
 impl Handler {
     /// Returns a router that serves uploads at the base path, for `merge` or `nest`.
@@ -18,10 +18,11 @@ impl Handler {
         let router = Router::new()
             .route_service(base, self.clone())
             .route_service(&format!("{base}{{*id}}"), self.clone());
-        match base.trim_end_matches('/') {
+        let router = match base.trim_end_matches('/') {
             "" => router,
             bare => router.route_service(bare, self.clone()),
-        }
+        };
+        router.layer(LingeringCloseLayer::default())
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 mod interim;
+mod lingering;
 mod operations;
 pub(crate) mod range;
 mod response;
@@ -27,7 +28,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use landfall_protocol::{
     Extensions, MetadataSyntax, Operation, Problem, ProblemKind, TUS_VERSION, Target,
     effective_method, headers, rufh::DraftRequest,
@@ -44,6 +45,7 @@ pub use self::{
     cors::{Cors, InvalidHeaderList},
     forwarded::{Forwarded, Peer},
     interim::InterimSender,
+    lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
 };
 use crate::{
     BoxError,
@@ -117,8 +119,11 @@ impl Handler {
             concatenation: store.concatenator().is_some() && !config.disable_concatenation,
             defer_length: store.length_deferrer().is_some(),
             expiration: config.lifetimes.unfinished.is_some(),
+            checksum: !config.disable_checksum,
             download: store.reader().is_some() && !config.disable_download,
         };
+        let engine = Arc::new(Engine::new(&config));
+        engine.start_redelivery();
         Ok(Self(Arc::new(Inner {
             extension_list: HeaderValue::from_str(&extensions.list())
                 .unwrap_or(HeaderValue::from_static("creation")),
@@ -130,7 +135,7 @@ impl Handler {
                 MetadataSyntax::Strict
             },
             urls: UploadUrls::new(&config)?,
-            engine: Arc::new(Engine::new(&config)),
+            engine,
             cors: config.cors,
             counters: RequestCounters::default(),
         })))
@@ -329,6 +334,14 @@ impl Handler {
         self.0.counters.snapshot(&self.0.engine)
     }
 
+    /// Adds the CORS headers of a response that this handler did not make: without them, a page that may use
+    /// the uploads sees a network error instead of the response.
+    pub fn add_cors_fields(&self, request: &HeaderMap, response: &mut HeaderMap) {
+        if let Some(cors) = &self.0.cors {
+            cors.apply_to(request, false, response);
+        }
+    }
+
     /// Handles any request below the base path.
     pub async fn handle<B: RequestBody>(&self, mut request: Request<B>) -> Response<ResponseBody> {
         let Some(id) = self.route(&mut request) else {
@@ -443,6 +456,7 @@ impl Handler {
     ) -> Response<ResponseBody> {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let inner = &*self.0;
+        inner.engine.start_redelivery();
         let draft = DraftRequest::detect(
             method.as_ref().unwrap_or(&parts.method),
             target,
@@ -535,9 +549,7 @@ impl Handler {
             }
         }
         if let Some(cors) = &inner.cors {
-            let origin = parts.headers.get(header::ORIGIN);
-            let admitted = origin.filter(|_| cors.allows(&parts.headers));
-            cors.apply(admitted, is_preflight, reply);
+            cors.apply_to(&parts.headers, is_preflight, reply);
         }
         if close_after && !body.is_end_stream() {
             response::close_after(parts, body, reply).await;

@@ -73,6 +73,12 @@ pub struct Upload {
     pub expires: Option<SystemTime>,
     /// The state of its completion hooks and events.
     pub completion: Completion,
+    /// True while the completion is [done](Completion::Done) and its event not
+    /// [acknowledged](crate::event::Acknowledgement) by every sink.
+    pub unacknowledged: bool,
+    /// The path to which the application moved the file. Only this description is left, which tells the client
+    /// that the upload is complete.
+    pub moved_to: Option<String>,
     /// The entity tag of the stored object, received at completion. `None` if the backend has none.
     pub etag: Option<String>,
     /// Boxed because few uploads have one, and the futures of requests store uploads several times.
@@ -95,6 +101,7 @@ pub(crate) struct Repetition {
 
 /// The state of an upload's completion hooks and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completion {
     /// No hook or sink tracks the completion.
     #[default]
@@ -156,6 +163,8 @@ impl Upload {
             created: None,
             expires: None,
             completion: Completion::NotTracked,
+            unacknowledged: false,
+            moved_to: None,
             etag: None,
             repetition: None,
             created_by_tusd: false,
@@ -261,6 +270,7 @@ impl Upload {
                 .repetition
                 .as_ref()
                 .map_or(0, |one| size_of_val(&**one) + MAX_ID_LEN)
+            + self.moved_to.as_ref().map_or(0, String::len)
             + self
                 .repr_digest
                 .as_ref()
@@ -274,6 +284,12 @@ impl Upload {
             && !self.awaits_end
             && self.is_concatenated()
             && !self.completion.is_denied()
+    }
+
+    /// Returns whether the upload is known to its client alone: a hook denied it, or the application moved its
+    /// file away.
+    pub(crate) fn is_description_only(&self) -> bool {
+        self.completion.is_denied() || self.moved_to.is_some()
     }
 
     /// Returns whether this is a partial upload. Clients send them without the metadata of the

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    event::{Event, EventKind, EventKinds, EventSink, TerminationReason},
+    event::{Acknowledgement, Event, EventKind, EventKinds, EventSink, TerminationReason},
     upload::Upload,
 };
 
@@ -82,6 +82,11 @@ fn end(event: &Event) -> Option<JobEnd> {
 impl EventSink for JobTracker {
     fn event_kinds(&self) -> EventKinds {
         EventKinds::ALL
+    }
+
+    /// What was not recorded is reconciled after a start.
+    fn acknowledgement(&self) -> Acknowledgement {
+        Acknowledgement::NotNeeded
     }
 
     async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {

@@ -32,6 +32,10 @@ impl Ended {
         Some(live)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.uploads.is_empty()
+    }
+
     pub(super) fn take(&mut self) -> impl Iterator<Item = Arc<LiveUpload>> + use<> {
         let ended = std::mem::take(self);
         ended.uploads.into_values().map(|(live, _)| live)

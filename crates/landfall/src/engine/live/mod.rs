@@ -152,6 +152,14 @@ impl LiveUploads {
             .sum()
     }
 
+    /// Returns whether an upload has progress to emit, or may have.
+    pub(super) fn has_recent(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let shard = shard.lock();
+            !shard.writers.is_empty() || !shard.ended.is_empty()
+        })
+    }
+
     pub(super) fn shut_down(&self) {
         for shard in &self.shards {
             for live in shard.lock().writers.values() {

@@ -223,9 +223,15 @@ impl<'m> Transfer<'_, 'm> {
                 TransferEvent::End => break Ok(trailers),
                 TransferEvent::Interrupt(interrupt) => interrupted = Some(interrupt),
                 TransferEvent::Failed(error) => {
-                    break Err(Interruption::Connection(RequestBodyError::classify(
-                        &*error,
-                    )));
+                    break Err(match RequestBodyError::classify(&*error) {
+                        RequestBodyError::TooLarge => Interruption::TooLarge,
+                        fault => {
+                            if fault == RequestBodyError::Failed {
+                                tracing::info!(%error, "the body of a request failed");
+                            }
+                            Interruption::Connection(fault)
+                        }
+                    });
                 }
             }
             match interrupted {

@@ -15,6 +15,7 @@ use super::{
     cache::{CachedUpload, KnownInfo, Record},
     paths::INFO,
     sys::{self, FileVersion},
+    take::is_moved,
 };
 use crate::{
     store::{
@@ -43,6 +44,17 @@ pub(super) struct FileState {
 }
 
 impl FileState {
+    /// Only the description is left.
+    pub(super) fn moved(record: Arc<Record>, info: FileVersion) -> Self {
+        let offset = record.upload.length.unwrap_or_default();
+        Self {
+            record,
+            info,
+            data: info,
+            offset,
+        }
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             upload: Arc::clone(&self.record.upload),
@@ -107,6 +119,7 @@ impl Inner {
     /// description. At a path chosen by a hook the description is created first, because only it
     /// links the bytes to the upload.
     pub(super) fn create_files(&self, mut upload: Upload) -> Result<CreatedFiles> {
+        self.check_place()?;
         let id = upload.id.clone();
         let mut segments = id.as_str().split('/');
         if segments.any(|segment| segment.len() > MAX_SEGMENT_LEN) {
@@ -129,19 +142,28 @@ impl Inner {
         let upload = described.upload;
 
         let is_default = data_path == id.as_str();
-        let files = if is_default {
-            self.create_file(&data_path, None).and_then(|data| {
-                self.create_file(&info, Some(&json))
-                    .map(|info| (data, info))
-                    .inspect_err(|_| self.remove_created(&data_path))
-            })
-        } else {
-            self.create_file(&info, Some(&json)).and_then(|file| {
-                self.create_file(&data_path, None)
-                    .map(|data| (data, file))
-                    .inspect_err(|_| self.remove_created(&info))
-            })
+        let create = || {
+            if is_default {
+                self.create_file(&data_path, None).and_then(|data| {
+                    self.create_file(&info, Some(&json))
+                        .map(|info| (data, info))
+                        .inspect_err(|_| self.remove_created(&data_path))
+                })
+            } else {
+                self.create_file(&info, Some(&json)).and_then(|file| {
+                    self.create_file(&data_path, None)
+                        .map(|data| (data, file))
+                        .inspect_err(|_| self.remove_created(&info))
+                })
+            }
         };
+        let mut files = create();
+        if let Err(error) = &files
+            && error.kind() == io::ErrorKind::AlreadyExists
+            && self.remove_moved(&id)?
+        {
+            files = create();
+        }
         let (data, file) = files.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => StoreError::AlreadyExists(id.clone()),
             _ if is_missing(&error) => StoreError::InvalidPath(format!(
@@ -212,9 +234,13 @@ impl Inner {
 
     /// Two stat calls if the description is cached and unchanged.
     pub(super) fn inspect(&self, id: &UploadId) -> Result<FileState> {
+        self.check_place()?;
         let entry = self.cache.get(id);
         for _ in 0..16 {
             let (record, info) = self.record(id, entry.as_deref())?;
+            if is_moved(&record) {
+                return Ok(FileState::moved(record, info));
+            }
             let data = self
                 .stat(&record.data_path)
                 .map_err(|error| failed(id, "reading the size of the data", error))?;
@@ -431,6 +457,9 @@ impl Inner {
     pub(super) fn release(&self, id: &UploadId) -> Result<()> {
         let entry = self.cache.get_or_insert(id);
         let (record, _) = self.record(id, Some(&entry))?;
+        if is_moved(&record) {
+            return Ok(());
+        }
         let (data, version) = self.open_data(id, &record.data_path)?;
         if version.allocated > version.size.next_multiple_of(ALLOCATION_SLACK) {
             sys::truncate(data.as_fd(), version.size)

@@ -59,14 +59,16 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::paths::DirectoryError;
 use self::{
     append::{FileAppend, OpenedFile},
     cache::{CachedInfo, CachedUpload, KnownInfo, Record, UploadCache, WriterState},
     enumerate::Listing,
-    files::{FileState, failed},
+    files::{FileState, failed, info_path},
     io_pool::{IoPool, StepKind},
     paths::Root,
     sync::DirectorySyncs,
+    take::{MovedAppend, is_moved},
 };
 use super::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError, Terminate};
 use crate::{
@@ -202,6 +204,17 @@ impl FileStore {
         self.0.root.path()
     }
 
+    /// Checks whether the directory is still at its path.
+    ///
+    /// The store checks it itself, at most 50 ms before it creates, resumes, reads or completes an
+    /// upload, which then fail with [`StoreError::Unavailable`] and this error as its source.
+    ///
+    /// # Errors
+    /// The directory is missing, or another one is at its path.
+    pub fn check_directory(&self) -> std::result::Result<(), DirectoryError> {
+        self.0.root.check_place()
+    }
+
     #[cfg(test)]
     pub(crate) fn file_locker(&self) -> &FileLocker {
         &self.0.locker
@@ -289,9 +302,18 @@ impl FileStore {
 }
 
 impl Inner {
+    fn check_place(&self) -> Result<()> {
+        let checked = self.root.check_place();
+        checked.map_err(|error| StoreError::Unavailable(error.into()))
+    }
+
     fn data_path(&self, id: &UploadId) -> Result<String> {
         let entry = self.cache.get(id);
-        Ok(self.record(id, entry.as_deref())?.0.data_path.clone())
+        let (record, _) = self.record(id, entry.as_deref())?;
+        if is_moved(&record) {
+            return Err(StoreError::NotFound(id.clone()));
+        }
+        Ok(record.data_path.clone())
     }
 
     async fn inspect_synced(self: &Arc<Self>, id: &UploadId) -> Result<FileState> {
@@ -309,9 +331,13 @@ impl Inner {
         entry: &CachedUpload,
         state: &mut WriterState,
         fence: Fence,
-    ) -> Result<(FileState, OpenedFile)> {
+    ) -> Result<(FileState, Option<OpenedFile>)> {
+        self.check_place()?;
         state.check_fence(id, fence)?;
         let (record, info) = self.record(id, Some(entry))?;
+        if is_moved(&record) {
+            return Ok((FileState::moved(record, info), None));
+        }
         let (data, version) = self.open_data(id, &record.data_path)?;
         let file_state = self.check_state(id, record, info, version)?;
         let opened = OpenedFile {
@@ -322,7 +348,7 @@ impl Inner {
             // Before the truncation of unverified bytes: no earlier writer may write after it.
             epoch: state.start_epoch(id, fence)?,
         };
-        Ok((file_state, opened))
+        Ok((file_state, Some(opened)))
     }
 
     fn truncate_unverified(
@@ -367,6 +393,11 @@ impl Store for FileStore {
                 .io
                 .run_locked(&entry, StepKind::Short(0), step)
                 .await?;
+            let Some(opened) = opened else {
+                let (id, offset) = (id.clone(), file_state.offset);
+                let append = MovedAppend { id, offset };
+                return Ok((file_state.snapshot(), Box::new(append)));
+            };
             let Some(from) = file_state.record.unverified_from else {
                 break (file_state, opened);
             };
@@ -404,7 +435,12 @@ impl Store for FileStore {
         let new = upload.clone();
         self.change(&upload.id, fence, move |record| {
             let storage = record.upload.storage.clone();
-            record.upload = Arc::new(Upload { storage, ..new });
+            let moved_to = record.upload.moved_to.clone();
+            record.upload = Arc::new(Upload {
+                storage,
+                moved_to,
+                ..new
+            });
             record.concatenated_unknown = false;
             Ok(())
         })
@@ -438,7 +474,12 @@ impl Terminate for FileStore {
                 // Earlier writers must not write any more.
                 state.start_epoch(&id, fence)?;
                 // The stored description may be newer than the caller's.
-                let data_path = inner.data_path(&id).unwrap_or(fallback);
+                let data_path = match inner.record(&id, Some(&entry)) {
+                    // Its data path may belong to another upload.
+                    Ok((record, _)) if is_moved(&record) => info_path(&id),
+                    Ok((record, _)) => record.data_path.clone(),
+                    Err(_) => fallback,
+                };
                 let removed = inner.remove(&id, &data_path)?;
                 *entry.info.lock() = CachedInfo::default();
                 Ok((data_path, removed))
@@ -467,6 +508,8 @@ impl Finish for FileStore {
             let (inner, id) = (Arc::clone(inner), id.clone());
             move |state: &mut WriterState| {
                 state.check_fence(&id, fence)?;
+                // Its event names the path of the file.
+                inner.check_place()?;
                 if reserved { inner.release(&id) } else { Ok(()) }
             }
         };

@@ -107,6 +107,10 @@ struct LandfallInfo<'a> {
     completion: Option<CompletionState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<StoredResponse>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unacknowledged: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_to: Option<Cow<'a, str>>,
     #[serde(rename = "ETag", skip_serializing_if = "Option::is_none")]
     etag: Option<Cow<'a, str>>,
     /// In hexadecimal.
@@ -219,6 +223,8 @@ impl UploadInfo {
                 Completion::Denied(Arc::new(response.unwrap_or_default()))
             }
         };
+        upload.unacknowledged = landfall.unacknowledged;
+        upload.moved_to = landfall.moved_to.map(Cow::into_owned);
         upload.etag = landfall.etag.map(Cow::into_owned);
         // Without them, a repeated creation is a new one.
         let repetition = Repetition {
@@ -303,6 +309,8 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
             .completion
             .response()
             .map(|one| StoredResponse::new(one)),
+        unacknowledged: upload.unacknowledged,
+        moved_to: upload.moved_to.as_deref().map(Cow::Borrowed),
         etag: upload.etag.as_deref().map(Cow::Borrowed),
         creation_digest: upload
             .creation_digest()
@@ -568,6 +576,8 @@ mod tests {
                 2 => Completion::Done(None),
                 _ => Completion::Denied(Arc::new(ClientResponse::text(422, "no"))),
             };
+            upload.unacknowledged = completion == 2;
+            upload.moved_to = (kind == 0).then(|| "/srv/\u{e9}".to_owned());
             upload.labels = labels;
             upload.repr_digest = repr_digest.map(|digest| Box::new(Checksum {
                 algorithm: landfall_protocol::Algorithm::SHA1,

@@ -1,0 +1,8 @@
+//! The programs of `src/`, killed, cut and repeated.
+
+mod composer;
+mod crashes;
+mod layers;
+mod manifests;
+mod program;
+mod taken;
