@@ -24,7 +24,7 @@ use crate::{
 
 /// Uploads examined between two pauses.
 const PAGE: usize = 1000;
-const PAUSE: Duration = Duration::from_millis(1);
+const PAGE_DELAY: Duration = Duration::from_millis(1);
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// Each walk lists the whole store.
 const MAX_BACKOFF: Duration = Duration::from_secs(3600);
@@ -258,7 +258,7 @@ async fn redeliver_all(engine: Weak<Engine>) {
             }
         }
         match (&cursor, has_failed) {
-            (Some(_), _) => sleep(PAUSE).await,
+            (Some(_), _) => sleep(PAGE_DELAY).await,
             (None, false) => return,
             (None, true) => {
                 has_failed = false;
