@@ -56,6 +56,7 @@ fn extensions(bits: u8) -> Extensions {
         defer_length: bits & 4 != 0,
         expiration: bits & 8 != 0,
         download: bits & 16 != 0,
+        checksum: bits & 32 != 0,
     }
 }
 
@@ -130,7 +131,7 @@ pub fn create(data: &[u8]) {
 /// The head of an append.
 pub fn append(data: &[u8]) {
     let sent = headers(data);
-    let append = match Append::parse(&sent) {
+    let append = match Append::parse(&sent, extensions(u8::MAX)) {
         Ok(append) => append,
         Err(problem) => return check_rejection(&problem, &[400, 415]),
     };
@@ -154,12 +155,12 @@ pub fn append(data: &[u8]) {
         put(names::UPLOAD_LENGTH, length.to_string());
     }
     put_checksum(&append.checksum, &mut put);
-    assert_eq!(Append::parse(&printed), Ok(append));
+    assert_eq!(Append::parse(&printed, extensions(u8::MAX)), Ok(append));
 }
 
 fn put_checksum(checksum: &ChecksumPlacement, put: &mut impl FnMut(HeaderName, String)) {
     match checksum {
-        ChecksumPlacement::None => {}
+        ChecksumPlacement::None | ChecksumPlacement::Ignored => {}
         ChecksumPlacement::Header(checksum) => put(names::UPLOAD_CHECKSUM, checksum.to_string()),
         ChecksumPlacement::Trailer => put(header::TRAILER, "Upload-Checksum".into()),
     }
@@ -180,7 +181,7 @@ pub fn trailers(data: &[u8]) {
     let Ok(Append {
         checksum: placement,
         ..
-    }) = Append::parse(&head)
+    }) = Append::parse(&head, extensions(u8::MAX))
     else {
         return;
     };

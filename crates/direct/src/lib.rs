@@ -28,7 +28,7 @@ pub use self::{
     repository::{Repository, migrate},
     settings::{CLIENT_KEY_PREFIX, DirectSettings, DirectStats, SmallFiles, StsSettings},
     uploads::{
-        CompletedUpload, Direct, OpenRequest, PrefixCredentials, Requester, SignedOperation,
-        SignedPut, SweepReport,
+        CompletedUpload, Direct, OpenRequest, PrefixCredentials, Requester, SentHeaders,
+        SignedOperation, SignedPut, SweepReport,
     },
 };

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use parking_lot::Mutex;
 
 use super::fair_queue::{AddressQueue, QueuedBody};
+use super::log_throttle::LogThrottle;
 use super::rejection::HttpRejection;
 
 const SHARDS: usize = 16;
@@ -20,12 +21,12 @@ const MAX_PER_SHARD: usize = 8192;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AddressLimits {
-    /// Maximum number of open connections. Up to twice as many are answered with 429; further ones are closed
+    /// Maximum number of open connections. Up to twice as many get 503, and HEAD 423,; further ones are closed
     /// at once.
     pub connections: AddressLimit,
-    /// Average requests per second, also the burst size. Further requests are answered with 429.
+    /// Average requests per second, also the burst size. Further requests get 503, and HEAD 423.
     pub requests: AddressLimit,
-    /// Maximum number of concurrent requests with a body. Further requests are answered with 429.
+    /// Maximum number of concurrent requests with a body. Further requests get 503, and HEAD 423.
     ///
     /// While several addresses send, the bodies of one address are read in turns.
     pub uploads: AddressLimit,
@@ -120,7 +121,23 @@ pub(super) struct Addresses {
     workers: usize,
     senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
+    /// Of connections, requests and uploads.
+    warned: [Mutex<LogThrottle>; 3],
 }
+
+#[derive(Clone, Copy, Debug)]
+enum LimitKind {
+    Connections,
+    Requests,
+    Uploads,
+}
+
+/// Of the program, by [`LimitKind`].
+const SETTINGS: [&str; 3] = [
+    "--max-connections-per-address",
+    "--max-requests-per-address",
+    "--max-uploads-per-address",
+];
 
 #[derive(Debug)]
 pub(super) enum Admission {
@@ -136,6 +153,24 @@ impl Addresses {
             workers,
             senders: Arc::default(),
             shards: Default::default(),
+            warned: Default::default(),
+        }
+    }
+
+    /// Names the address, which may be that of a proxy, and what to change.
+    fn warn(&self, kind: LimitKind, limit: u32, headers: &HeaderMap, peer: Option<IpAddr>) {
+        let Some(address) = (self.limits.client.0)(headers, peer) else {
+            return;
+        };
+        if self.warned[kind as usize].lock().is_due(Instant::now()) {
+            let (address, setting) = (address.to_canonical(), SETTINGS[kind as usize]);
+            tracing::warn!(
+                %address,
+                limit,
+                setting,
+                "limit per client address reached, further requests are told to wait: raise the setting, or add \
+                 the address to --trusted-proxies if it is a proxy of yours"
+            );
         }
     }
 
@@ -155,6 +190,9 @@ impl Addresses {
             kind: PermitKind::Connection,
             queue: None,
         };
+        if count.is_some_and(|(count, dropped)| dropped || count > limit) {
+            self.warn(LimitKind::Connections, limit, &HeaderMap::new(), peer);
+        }
         match count {
             None => Admission::Allowed(None),
             Some((_, true)) => Admission::Dropped,
@@ -183,7 +221,10 @@ impl Addresses {
             admitted
         });
         match admitted {
-            Some(false) => Err(TOO_MANY_REQUESTS),
+            Some(false) => {
+                self.warn(LimitKind::Requests, limit, headers, peer);
+                Err(TOO_MANY_REQUESTS)
+            }
             _ => Ok(()),
         }
     }
@@ -209,7 +250,10 @@ impl Addresses {
         });
         match admitted {
             None => Ok(None),
-            Some(None) => Err(TOO_MANY_UPLOADS),
+            Some(None) => {
+                self.warn(LimitKind::Uploads, limit, headers, peer);
+                Err(TOO_MANY_UPLOADS)
+            }
             Some(queue) => Ok(Some(AddressPermit {
                 addresses: Arc::clone(self),
                 key,
@@ -288,17 +332,11 @@ impl Drop for AddressPermit {
     }
 }
 
-const fn too_many(reason: &'static str) -> HttpRejection {
-    HttpRejection {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        reason,
-    }
-}
-
 pub(super) const TOO_MANY_CONNECTIONS: HttpRejection =
-    too_many("too many connections are open from this address");
-const TOO_MANY_REQUESTS: HttpRejection = too_many("too many requests from this address");
-const TOO_MANY_UPLOADS: HttpRejection = too_many("too many concurrent uploads from this address");
+    HttpRejection::busy("too many connections are open from this address");
+const TOO_MANY_REQUESTS: HttpRejection = HttpRejection::busy("too many requests from this address");
+const TOO_MANY_UPLOADS: HttpRejection =
+    HttpRejection::busy("too many concurrent uploads from this address");
 
 #[cfg(test)]
 mod tests {

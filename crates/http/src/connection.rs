@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use http::header::{ALT_SVC, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderMap, Request};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderMap, Method, Request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use super::handover::Handover;
 use super::info::{ConnectionInfo, Endpoint};
 use super::interim::InterimQueue;
 use super::rejection::HttpRejection;
+use super::request_head::{LARGE_HEAD, TOO_MANY_LARGE_HEADS};
 use super::stats::NetStats;
 use super::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::tls::ClientCertificate;
@@ -38,11 +39,13 @@ pub(super) struct ConnectionShared {
     pub(super) responded: AtomicBool,
     pub(super) resumable: AtomicBool,
     pub(super) wants_large_reads: AtomicBool,
+    pub(super) wants_large_head: AtomicBool,
     streams: AtomicU32,
     abandoned: Mutex<Option<Incoming>>,
     /// HTTP/2: how often the socket has been flushed.
     pub(super) flushes: AtomicU32,
     pub(super) address_limited: AtomicBool,
+    pub(super) must_close: AtomicBool,
     pub(super) handover: Handover,
     /// Created by the first request that may send interim responses.
     pub(super) interim: OnceLock<Arc<InterimQueue>>,
@@ -98,14 +101,23 @@ impl ConnectionShared {
             responded: AtomicBool::new(false),
             resumable: AtomicBool::new(false),
             wants_large_reads: AtomicBool::new(false),
+            wants_large_head: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             abandoned: Mutex::default(),
             flushes: AtomicU32::new(0),
             address_limited: AtomicBool::new(false),
+            must_close: AtomicBool::new(false),
             handover: Handover::default(),
             interim: OnceLock::new(),
             client_certificate: OnceLock::new(),
         }))
+    }
+
+    /// After the response to a request with both lengths.
+    pub(super) fn set_must_close(&self, must_close: bool) {
+        if must_close {
+            self.must_close.store(true, Relaxed);
+        }
     }
 
     pub(super) fn set_heads(&self, heads: u32) {
@@ -164,6 +176,10 @@ impl ConnectionShared {
         address_permit: &mut Option<AddressPermit>,
     ) -> Result<(), HttpRejection> {
         let stats = &self.server.stats;
+        if is_preflight(request) {
+            // A page that cannot ask sees a network error instead of the reason.
+            return Ok(());
+        }
         if self.over_limit {
             NetStats::add(&stats.address_connections, 1);
             return Err(TOO_MANY_CONNECTIONS);
@@ -178,6 +194,12 @@ impl ConnectionShared {
                 .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
         }
         Ok(())
+    }
+
+    /// For a response of this layer to a request with these fields.
+    pub(super) fn add_fields(&self, request: &HeaderMap, fields: &mut HeaderMap) {
+        (self.server.limits.rejection_fields.0)(request, fields);
+        self.add_tls_fields(fields);
     }
 
     pub(super) fn add_tls_fields(&self, fields: &mut HeaderMap) {
@@ -203,12 +225,23 @@ impl ConnectionShared {
     }
 }
 
+fn is_preflight<B: http_body::Body>(request: &Request<B>) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(ORIGIN)
+        && request
+            .headers()
+            .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && request.body().is_end_stream()
+}
+
 #[derive(Debug)]
 pub(super) struct RequestGuard {
     pub(super) shared: Arc<ConnectionShared>,
     /// True if streams share the connection: HTTP/2 and HTTP/3.
     pub(super) is_multiplexed: bool,
     pub(super) address_permit: Option<AddressPermit>,
+    /// Of a large head, of a stream.
+    head_bytes: u64,
 }
 
 impl RequestGuard {
@@ -220,12 +253,35 @@ impl RequestGuard {
             shared,
             is_multiplexed,
             address_permit: None,
+            head_bytes: 0,
+        }
+    }
+
+    /// Counts the memory of a stream's head while the request runs, as that of a connection of HTTP/1 is.
+    pub(super) fn count_head<B>(&mut self, request: &Request<B>) -> Result<(), HttpRejection> {
+        let fields = request.headers().iter();
+        let bytes: usize = fields
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        if bytes <= LARGE_HEAD {
+            return Ok(());
+        }
+        let ServerShared { stats, limits, .. } = &*self.shared.server;
+        self.head_bytes = bytes as u64;
+        let before = stats.head_bytes.fetch_add(self.head_bytes, Relaxed);
+        match before + self.head_bytes > limits.head_memory {
+            true => Err(TOO_MANY_LARGE_HEADS),
+            false => Ok(()),
         }
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
+        if self.head_bytes > 0 {
+            let head_bytes = &self.shared.server.stats.head_bytes;
+            head_bytes.fetch_sub(self.head_bytes, Relaxed);
+        }
         if !self.is_multiplexed {
             self.shared.activity.enter(Phase::Finishing);
         } else if self.shared.streams.fetch_sub(1, AcqRel) == 1 {

@@ -17,6 +17,7 @@ use super::http2;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::proxy_protocol::ProxyHeader;
+use super::request_head::LARGE_HEAD;
 use super::service::{ConnectionService, HttpService};
 use super::shutdown::{FIRST_REQUEST_TIME, ShutdownPhase};
 use super::slow_body::SlowBody;
@@ -37,14 +38,17 @@ pub(super) struct Protocols {
 impl Protocols {
     pub(super) fn new(limits: &ConnectionLimits) -> Self {
         let largest_head = limits.max_head.max(8192);
+        let small_head = largest_head.min(LARGE_HEAD);
         let mut http1 = http1::Builder::new();
         http1
             // A client may close its sending side and still wait for the response, and a disconnect must not
             // cancel a running request.
             .half_close(true)
+            // As other servers: scripts compare names exactly.
+            .title_case_headers(true)
             // The sweeper applies the timeout of heads.
             .header_read_timeout(None)
-            .max_buf_size(limits.read_buffer.max(largest_head))
+            .max_buf_size(limits.read_buffer.max(small_head))
             .max_header_size(limits.max_head)
             .pipeline_flush(false);
         let mut http1_large = http1.clone();
@@ -153,6 +157,21 @@ impl<S: HttpService> Driver<S> {
             self.resume(slow);
             NetStats::add(&self.shared.server.stats.buffers_enlarged, 1);
         }
+        true
+    }
+
+    /// Replaces hyper's HTTP/1 connection by one whose buffer can hold a large head. Returns whether it did.
+    fn allow_large_head(&mut self) -> bool {
+        if !self.shared.wants_large_head.swap(false, Relaxed) {
+            return false;
+        }
+        let Some((mut io, edge, unread)) = take_apart(&mut self.state) else {
+            return false;
+        };
+        io.unread(&unread);
+        io.set_holds_large_head();
+        let http1 = &self.protocols.http1_large;
+        self.state = State::Http1(http1.serve_connection(TokioIo::new(io), edge));
         true
     }
 
@@ -376,7 +395,7 @@ impl<S: HttpService> Future for Driver<S> {
                             Pin::new(connection).graceful_shutdown();
                             continue;
                         }
-                        if me.allow_large_reads() {
+                        if me.allow_large_reads() || me.allow_large_head() {
                             continue;
                         }
                     }
@@ -439,14 +458,15 @@ impl LingeringClose {
         io.stop_waiting();
         // After a partial response, a second one would be taken for its rest.
         let quiet = matches!(shared.activity.phase(), Phase::Head | Phase::Idle);
-        let rejection = io.rejection();
+        let rejection = io.take_rejection();
         if rejection.is_some() {
             NetStats::add(&shared.server.stats.rejected, 1);
         }
         let linger = refused || rejection.is_some() || shared.has_unread_body();
-        let answer = rejection
-            .filter(|_| quiet)
-            .map(|rejection| rejection.to_http1(|fields| shared.add_tls_fields(fields)));
+        let answer = rejection.filter(|_| quiet).map(|rejected| {
+            let (rejection, request) = *rejected;
+            rejection.to_http1(|fields| shared.add_fields(&request, fields))
+        });
         let mut budget = shared.server.limits.linger_bytes;
         if shared.is_address_limited() {
             budget = budget.min(LIMITED_LINGER_BYTES);

@@ -19,6 +19,7 @@ use landfall::service::InterimSender;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 
+use super::rejection::write_fields;
 use super::timeouts::ConnectionActivity;
 
 #[derive(Debug)]
@@ -136,12 +137,7 @@ fn encode(response: &Response<()>) -> Bytes {
         _ => status.canonical_reason().unwrap_or_default(),
     };
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
-    for (name, value) in response.headers() {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            head.extend_from_slice(part);
-        }
-    }
-    head.extend_from_slice(b"\r\n");
+    write_fields(&mut head, response.headers());
     head.into()
 }
 
@@ -221,7 +217,7 @@ mod tests {
         stream.takes = vec![100];
         assert!(write(&queue, &mut stream, true));
         let head = |offset| {
-            format!("HTTP/1.1 104 Upload Resumption Supported\r\nupload-offset: {offset}\r\n\r\n")
+            format!("HTTP/1.1 104 Upload Resumption Supported\r\nUpload-Offset: {offset}\r\n\r\n")
         };
         assert_eq!(String::from_utf8(stream.taken).unwrap(), head(2) + &head(4));
     }
@@ -237,7 +233,7 @@ mod tests {
             taken: Vec::new(),
         };
         assert!(write(&queue, &mut stream, true));
-        assert!(stream.taken.ends_with(b"location: /b\r\n\r\n"));
+        assert!(stream.taken.ends_with(b"Location: /b\r\n\r\n"));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::ORIGIN;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -77,13 +79,17 @@ pub(super) struct ServerIo {
     shared: Arc<ConnectionShared>,
     validator: Option<RequestHeadValidator>,
     read_ahead: Vec<u8>,
-    rejection: Option<HttpRejection>,
+    /// With the fields of the request that matter for the response.
+    rejection: Option<Box<(HttpRejection, HeaderMap)>>,
     head_bytes: u64,
     ended: bool,
     waiting: u8,
     /// The last read filled the buffer, and much of the body is left.
     is_fast: bool,
     reads_large: bool,
+    /// A head is coming that is larger than hyper's buffer.
+    has_large_head: bool,
+    holds_large_head: bool,
     /// Of the last read, for hyper.
     error: Option<io::Error>,
     /// Bytes that HTTP/2 has read without a pause.
@@ -92,7 +98,9 @@ pub(super) struct ServerIo {
 
 impl ServerIo {
     pub(super) fn new(stream: Socket, shared: Arc<ConnectionShared>) -> Self {
-        let validator = Some(RequestHeadValidator::new(shared.server.limits.max_head));
+        let limits = &shared.server.limits;
+        let validator = RequestHeadValidator::new(limits.max_head);
+        let validator = Some(validator.accept_both_lengths(limits.both_lengths));
         Self {
             stream,
             shared,
@@ -104,13 +112,15 @@ impl ServerIo {
             waiting: 0,
             is_fast: false,
             reads_large: false,
+            has_large_head: false,
+            holds_large_head: false,
             error: None,
             burst: 0,
         }
     }
 
-    pub(super) fn rejection(&self) -> Option<HttpRejection> {
-        self.rejection
+    pub(super) fn take_rejection(&mut self) -> Option<Box<(HttpRejection, HeaderMap)>> {
+        self.rejection.take()
     }
 
     /// The client closed its side, or its time is over.
@@ -120,6 +130,11 @@ impl ServerIo {
 
     pub(super) fn set_reads_large(&mut self, reads_large: bool) {
         self.reads_large = reads_large;
+        self.holds_large_head = reads_large;
+    }
+
+    pub(super) fn set_holds_large_head(&mut self) {
+        self.holds_large_head = true;
     }
 
     pub(super) fn unread(&mut self, bytes: &[u8]) {
@@ -265,18 +280,26 @@ impl ServerIo {
         match validator.scan(&bytes) {
             Ok(passed) => {
                 self.shared.set_heads(validator.heads());
+                self.shared.set_must_close(validator.must_close());
                 bytes.truncate(passed.forward_len);
                 self.read_ahead = bytes;
             }
-            Err(rejection) => self.reject(rejection),
+            Err(rejection) => self.reject(rejection, &bytes),
         }
     }
 
-    fn reject(&mut self, rejection: HttpRejection) {
-        self.rejection = Some(rejection);
+    /// `bytes` were read last.
+    fn reject(&mut self, mut rejection: HttpRejection, bytes: &[u8]) {
+        let mut fields = HeaderMap::new();
         if let Some(validator) = &mut self.validator {
+            let (is_head, origin) = validator.rejected_request(bytes);
+            if is_head {
+                rejection = rejection.for_head();
+            }
+            fields.extend(origin.map(|origin| (ORIGIN, origin)));
             validator.clear();
         }
+        self.rejection = Some(Box::new((rejection, fields)));
         self.count_head();
     }
 
@@ -316,6 +339,14 @@ impl ServerIo {
         if self.read_ahead.is_empty() {
             self.read_ahead = Vec::new();
         }
+    }
+
+    /// False while the request before it runs.
+    fn needs_space_for_head(&self) -> bool {
+        self.has_large_head
+            && !self.holds_large_head
+            && self.rejection.is_none()
+            && matches!(self.shared.activity.phase(), Phase::Head | Phase::Idle)
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -402,6 +433,12 @@ impl AsyncRead for ServerIo {
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
         loop {
+            if me.needs_space_for_head() {
+                // The driver replaces hyper's connection, which has seen no byte of it.
+                me.shared.wants_large_head.store(true, Relaxed);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             // First, since it may be the head for a handed-over request.
             if !me.read_ahead.is_empty() {
                 me.copy_read_ahead(buf);
@@ -449,6 +486,8 @@ impl AsyncRead for ServerIo {
                     forward_len,
                 }) => {
                     me.shared.set_heads(validator.heads());
+                    me.shared.set_must_close(validator.must_close());
+                    me.has_large_head = validator.take_large();
                     if !buffered.is_empty() {
                         me.read_ahead = buffered;
                         me.read_ahead.extend_from_slice(&bytes[..forward_len]);
@@ -457,14 +496,14 @@ impl AsyncRead for ServerIo {
                         buf.set_filled(before + forward_len);
                     }
                     if !me.count_head() {
-                        me.reject(TOO_MANY_LARGE_HEADS);
+                        me.reject(TOO_MANY_LARGE_HEADS, &[]);
                     } else if me.read_ahead.is_empty() && forward_len > 0 {
                         return Poll::Ready(Ok(()));
                     }
                 }
                 Err(rejection) => {
                     // hyper sees it as if the client had closed its side.
-                    me.reject(rejection);
+                    me.reject(rejection, bytes);
                     buf.set_filled(before);
                     return Poll::Ready(Ok(()));
                 }

@@ -61,7 +61,7 @@ pub use limits::ConnectionLimits;
 pub use listener::Listener;
 pub use log_throttle::LogThrottle;
 pub use proxy_protocol::TrustedProxies;
-pub use rejection::HttpRejection;
+pub use rejection::{HttpRejection, RejectionFields};
 pub use request_head::{RequestHeadValidator, ScannedHeads};
 pub use serve::serve;
 pub use service::{HttpService, interim_sender};

@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::addresses::AddressLimits;
+use super::rejection::RejectionFields;
 
 /// A timeout may fire two of these late: the last byte and the expiry are each noticed at a tick.
 const MAX_TICK: Duration = Duration::from_millis(200);
@@ -21,9 +22,16 @@ pub struct ConnectionLimits {
     pub max_connections: usize,
     /// Limits per client address.
     pub addresses: AddressLimits,
-    /// Maximum bytes of a request line with its headers, and of the trailers of a chunked body.
+    /// Fields of this layer's own responses.
+    pub rejection_fields: RejectionFields,
+    /// Maximum bytes of a request line with its headers, and of the trailers of a chunked body. Streams of
+    /// HTTP/2 and HTTP/3 have at most 256 KiB: a connection has many of them.
     pub max_head: usize,
-    /// Maximum memory of all unfinished heads above 8 KiB, in bytes; further ones are rejected with 503.
+    /// True if HTTP/1.1 requests may have `Content-Length` and chunks: chunks decide, and the connection closes
+    /// after the response (RFC 9112 section 6.3). A proxy may have decided otherwise, so not behind one.
+    pub both_lengths: bool,
+    /// Maximum memory of all unfinished heads above 8 KiB, and of requests whose head is above 64 KiB, in bytes;
+    /// further ones are rejected with 503.
     pub head_memory: u64,
     /// Time to receive a head, from its first byte or from `accept`; then the connection is closed.
     pub header_timeout: Duration,
@@ -73,7 +81,9 @@ impl Default for ConnectionLimits {
             workers: 0,
             max_connections: 10_000,
             addresses: AddressLimits::default(),
-            max_head: 64 * 1024,
+            rejection_fields: RejectionFields::default(),
+            max_head: 1024 * 1024,
+            both_lengths: false,
             head_memory: 64 * 1024 * 1024,
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
@@ -96,6 +106,10 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    pub(super) fn max_stream_head(&self) -> u32 {
+        self.max_head.min(256 * 1024) as u32
+    }
+
     pub(super) fn tick(&self) -> Duration {
         let timers = [
             self.header_timeout,

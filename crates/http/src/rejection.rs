@@ -1,6 +1,25 @@
+use std::fmt;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+/// Adds the fields that every response to a request needs, such as those of CORS, given the request's fields.
+#[derive(Clone)]
+pub struct RejectionFields(pub Arc<dyn Fn(&HeaderMap, &mut HeaderMap) + Send + Sync>);
+
+impl Default for RejectionFields {
+    fn default() -> Self {
+        Self(Arc::new(|_, _| {}))
+    }
+}
+
+impl fmt::Debug for RejectionFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RejectionFields(…)")
+    }
+}
 
 /// A response to a request that must not reach the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +38,22 @@ impl HttpRejection {
         }
     }
 
+    /// For what passes soon. Clients of tus repeat a request after 503; a 429 is final for them.
+    pub(super) const fn busy(reason: &'static str) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            reason,
+        }
+    }
+
+    /// After any other error of HEAD, clients of tus send the file from its start.
+    pub(super) fn for_head(mut self) -> Self {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            self.status = StatusCode::LOCKED;
+        }
+        self
+    }
+
     /// `add_fields` adds those of the connection.
     pub(super) fn response(self, add_fields: impl FnOnce(&mut HeaderMap)) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
@@ -30,7 +65,7 @@ impl HttpRejection {
         headers.insert(CACHE_CONTROL, fixed("no-store"));
         if matches!(
             self.status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::LOCKED
         ) {
             headers.insert(RETRY_AFTER, fixed("1"));
         }
@@ -43,13 +78,27 @@ impl HttpRejection {
         let (mut parts, text) = self.response(add_fields).into_parts();
         parts.headers.insert(CONTENT_LENGTH, text.len().into());
         let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
-        for (name, value) in &parts.headers {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                bytes.extend_from_slice(part);
-            }
-        }
-        bytes.extend_from_slice(b"\r\n");
+        write_fields(&mut bytes, &parts.headers);
         bytes.extend_from_slice(&text);
         bytes
     }
+}
+
+/// Writes fields and the empty line, with names in title case like those of hyper: scripts compare them so.
+pub(super) fn write_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        let mut is_first = true;
+        for byte in name.as_str().bytes() {
+            head.push(if is_first {
+                byte.to_ascii_uppercase()
+            } else {
+                byte
+            });
+            is_first = byte == b'-';
+        }
+        for part in [b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
 }

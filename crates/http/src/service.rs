@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use landfall::service::InterimSender;
@@ -131,7 +131,12 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for ConnectionSe
             }
             return *response;
         }
-        self.start(request.map(RequestContent::Hyper), shared.info)
+        let mut request = request.map(RequestContent::Hyper);
+        if shared.must_close.load(Relaxed) && request.headers().contains_key(TRANSFER_ENCODING) {
+            // hyper keeps a length that precedes it.
+            request.headers_mut().remove(CONTENT_LENGTH);
+        }
+        self.start(request, shared.info)
     }
 }
 
@@ -144,8 +149,11 @@ impl<S: HttpService> ConnectionService<S> {
     ) -> ResponseFuture<S> {
         let shared = &self.shared;
         let number = shared.activity.add_request();
-        let rejection = self.check(number, &request);
         let mut guard = RequestGuard::new(shared.clone(), self.is_multiplexed);
+        let rejection = self.check(number, &request).or_else(|| {
+            let counts = self.is_multiplexed;
+            counts.then(|| guard.count_head(&request).err()).flatten()
+        });
         if !self.is_multiplexed && !request.body().is_end_stream() {
             shared.responded.store(false, Relaxed);
             shared.handover.record(&request);
@@ -167,7 +175,7 @@ impl<S: HttpService> ConnectionService<S> {
         let mut request = request.map(|body| Body::new(body, shared, self.is_multiplexed, queued));
         let state = if let Some(rejection) = rejection {
             // Dropping the request records how much of its body is left.
-            State::Rejected(rejection)
+            State::Rejected(Some(Box::new(self.reject(rejection, &request))))
         } else {
             request.extensions_mut().insert(info);
             if let Some(certificate) = shared.client_certificate.get() {
@@ -185,6 +193,21 @@ impl<S: HttpService> ConnectionService<S> {
     }
 }
 
+impl<S> ConnectionService<S> {
+    fn reject<B>(&self, rejection: HttpRejection, request: &Request<B>) -> Response<Bytes> {
+        let rejection = match *request.method() {
+            Method::HEAD => rejection.for_head(),
+            _ => rejection,
+        };
+        let add_fields = |fields: &mut _| self.shared.add_fields(request.headers(), fields);
+        let mut response = rejection.response(add_fields);
+        if self.is_multiplexed {
+            response.headers_mut().remove(CONNECTION);
+        }
+        response
+    }
+}
+
 pub(super) struct ResponseFuture<S: HttpService> {
     guard: Option<RequestGuard>,
     state: State<S>,
@@ -198,7 +221,7 @@ enum State<S: HttpService> {
     Running(S::Future),
     /// hyper flushes once before it gets the response, so that an interim response can leave.
     Announcing(Option<Response<S::Body>>),
-    Rejected(HttpRejection),
+    Rejected(Option<Box<Response<Bytes>>>),
     HandedOver,
     Answered(Option<Response<OutgoingBody<S::Body>>>),
 }
@@ -249,14 +272,12 @@ impl<S: HttpService> Future for ResponseFuture<S> {
                         .expect("a future is not polled after its end");
                     return Poll::Ready(Ok(finish_response(response, take_guard(&mut me.guard))));
                 }
-                State::Rejected(rejection) => {
+                State::Rejected(response) => {
                     let guard = take_guard(&mut me.guard);
-                    let mut response =
-                        rejection.response(|fields| guard.shared.add_tls_fields(fields));
-                    if guard.is_multiplexed {
-                        response.headers_mut().remove(CONNECTION);
-                    }
-                    let response = response.map(|text: Bytes| OutgoingBody::rejection(text, guard));
+                    let response = response
+                        .take()
+                        .expect("a future is not polled after its end");
+                    let response = response.map(|text| OutgoingBody::rejection(text, guard));
                     return Poll::Ready(Ok(response));
                 }
                 // Dropped right after it is created.
@@ -295,7 +316,9 @@ fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Respons
         if let Some(queue) = guard.shared.interim.get() {
             queue.close();
         }
-        if guard.shared.unread_bytes.load(Relaxed) > MAX_DISCARDED_REST {
+        if guard.shared.unread_bytes.load(Relaxed) > MAX_DISCARDED_REST
+            || guard.shared.must_close.load(Relaxed)
+        {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }

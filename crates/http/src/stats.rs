@@ -30,7 +30,8 @@ pub struct NetStats {
     pub address_requests: AtomicU64,
     /// Requests rejected because their address had too many uploads.
     pub address_uploads: AtomicU64,
-    /// Current memory of unfinished heads larger than 8 KiB, in bytes.
+    /// Current memory of unfinished heads larger than 8 KiB, and of requests whose head is larger than 64 KiB, in
+    /// bytes.
     pub head_bytes: AtomicU64,
     /// Connections closed because a head took too long.
     pub header_timeouts: AtomicU64,

@@ -26,8 +26,8 @@ use landfall::{
 use tower_service::Service;
 
 use crate::{
-    Body, BodyError, ConnectionInfo, ConnectionLimits, Endpoint, Listener, NetStats, Shutdown,
-    interim_sender, serve,
+    Body, BodyError, ConnectionInfo, ConnectionLimits, Endpoint, Listener, NetStats,
+    RejectionFields, Shutdown, interim_sender, serve,
 };
 
 /// Clients without it get no interim responses.
@@ -76,10 +76,14 @@ pub fn serve_uploads(
     listeners: Vec<Listener>,
     handler: Handler,
     routes: Arc<dyn Routes>,
-    limits: ConnectionLimits,
+    mut limits: ConnectionLimits,
     shutdown: Shutdown,
     stats: Arc<NetStats>,
 ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
+    let cors = handler.clone();
+    limits.rejection_fields = RejectionFields(Arc::new(move |request, fields| {
+        cors.add_cors_fields(request, fields)
+    }));
     let service = UploadService {
         handler: handler.clone(),
         routes,

@@ -194,6 +194,10 @@ pub struct Config {
     pub disable_termination: bool,
     /// Rejects `Upload-Concat` with 400 and does not advertise `concatenation`.
     pub disable_concatenation: bool,
+    /// Ignores `Upload-Checksum` and does not advertise `checksum`, for clients that send wrong ones.
+    ///
+    /// The digests of the IETF draft are still verified.
+    pub disable_checksum: bool,
     /// Hooks, called in this order before an effect.
     pub hooks: Vec<Arc<dyn Hook>>,
     /// Sinks, which receive events after an effect.
@@ -233,6 +237,7 @@ impl Config {
             interim_responses: InterimResponses::default(),
             disable_termination: false,
             disable_concatenation: false,
+            disable_checksum: false,
             hooks: Vec::new(),
             sinks: Vec::new(),
             external_uploads: None,

@@ -27,6 +27,8 @@ pub struct Extensions {
     pub concatenation: bool,
     pub defer_length: bool,
     pub expiration: bool,
+    /// Without it, `Upload-Checksum` is ignored.
+    pub checksum: bool,
     /// GET on uploads, which tus leaves to the server.
     pub download: bool,
 }
@@ -44,7 +46,7 @@ impl Extensions {
             ),
             (self.defer_length, ",creation-defer-length"),
             (self.expiration, ",expiration"),
-            (true, ",checksum,checksum-trailer"),
+            (self.checksum, ",checksum,checksum-trailer"),
         ] {
             if offered {
                 list.push_str(name);
@@ -183,16 +185,21 @@ pub enum ChecksumPlacement {
     Header(Checksum),
     /// In the trailers, announced by `Trailer` (T-TRL-2).
     Trailer,
+    /// Anywhere: checksums are not offered.
+    Ignored,
 }
 
 impl ChecksumPlacement {
-    /// Returns whether the head declares a checksum.
+    /// Returns whether the head declares a checksum to verify.
     #[must_use]
     pub fn is_present(&self) -> bool {
-        *self != Self::None
+        matches!(self, Self::Header(_) | Self::Trailer)
     }
 
-    fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
+    fn parse(headers: &HeaderMap, offered: Extensions) -> Result<Self, Problem> {
+        if !offered.checksum {
+            return Ok(Self::Ignored);
+        }
         if let Some(checksum) = checksum(headers)? {
             return Ok(Self::Header(checksum));
         }
@@ -211,6 +218,7 @@ impl ChecksumPlacement {
     /// 400 if it is malformed, differs from the head's, or an announced trailer is missing.
     pub fn with_trailers(self, trailers: Option<&HeaderMap>) -> Result<Option<Checksum>, Problem> {
         let trailer = match trailers {
+            _ if self == Self::Ignored => return Ok(None),
             Some(trailers) => checksum(trailers)?,
             None => None,
         };
@@ -315,7 +323,7 @@ impl Create {
             reject_content_encoding(headers)?;
         }
         let checksum = if with_upload {
-            ChecksumPlacement::parse(headers)?
+            ChecksumPlacement::parse(headers, offered)?
         } else {
             ChecksumPlacement::None
         };
@@ -352,7 +360,7 @@ impl Append {
     ///
     /// # Errors
     /// 415 for the wrong `Content-Type` (T-CORE-21), 400 for malformed values.
-    pub fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub fn parse(headers: &HeaderMap, offered: Extensions) -> Result<Self, Problem> {
         if !has_offset_octet_stream(headers) {
             return Err(ProblemKind::InvalidContentType
                 .with_detail(format_args!("send {}", headers::OFFSET_OCTET_STREAM)));
@@ -366,7 +374,7 @@ impl Append {
         Ok(Self {
             offset,
             length,
-            checksum: ChecksumPlacement::parse(headers)?,
+            checksum: ChecksumPlacement::parse(headers, offered)?,
             repr_digest: None,
             end: DeclaredEnd::AtLength,
         })

@@ -33,7 +33,13 @@ function put({ signed_request: url, file_type: type, headers }, file, progress) 
 
 /** Uploads a file and gives its public address. */
 export async function upload(file, progress) {
-  const signed = await ask('/api/sign_s3', { file_name: file.name, file_type: file.type, file_size: file.size })
+  const signed = await ask('/api/sign_s3', {
+    file_name: file.name,
+    file_type: file.type,
+    file_size: file.size,
+    // With them the bucket takes the file once.
+    send_headers: true,
+  })
   await put(signed, file, progress)
   // Without this Landfall would find out a few seconds later.
   const { location } = await ask('/api/complete_s3', { url: signed.url })

@@ -40,6 +40,7 @@ async function upload(file) {
   const signed = await post('/api/sign_s3', {
     file_name: file.name,
     file_type: file.type,
+    ...(settings.plain ? {} : { send_headers: true }),
     ...(settings.size === undefined ? {} : { file_size: settings.size }),
   })
   await put(signed.signed_request, settings.type ?? signed.file_type, file, signed.headers)

@@ -1,6 +1,6 @@
 //! Real services for tests.
 //!
-//! [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
+//! [`Ceph`], [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
 //! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`ReverseProxy`] is
 //! nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections.
 //!
@@ -19,6 +19,7 @@
     reason = "a test fails by panicking, and so does everything in here"
 )]
 
+mod ceph;
 mod faults;
 mod folder;
 mod garage;
@@ -38,6 +39,7 @@ mod redis;
 mod reverse_proxy;
 mod s3s;
 
+pub use ceph::Ceph;
 pub use faults::{Fault, FaultProxy};
 pub use garage::Garage;
 pub use grpcio::Grpcio;

@@ -27,6 +27,8 @@ pub(crate) enum StopSignal {
     Kill,
     /// SIGQUIT, for a service with child processes; as abrupt.
     Quit,
+    /// SIGTERM, for a script, which cannot trap SIGQUIT in the background.
+    Terminate,
 }
 
 /// A service and its folder. Both are gone after the drop, or when this process ends.
@@ -76,6 +78,7 @@ impl Process {
             .arg(match ending {
                 StopSignal::Kill => "KILL",
                 StopSignal::Quit => "QUIT",
+                StopSignal::Terminate => "TERM",
             })
             .arg(service.get_program())
             .args(service.get_args())

@@ -32,6 +32,7 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     let complete = route(&run.endpoint, "api/complete_s3")?;
     let mut fields = described(&run);
     fields.insert("file_size".into(), length.into());
+    fields.insert("send_headers".into(), true.into());
     let fields = Value::Object(fields);
     let (run, session) = (&run, &run.sender.session);
     let backoff = || Backoff::new(run.client.retry.clone());

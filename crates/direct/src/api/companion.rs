@@ -15,7 +15,9 @@ use super::{
     identity::Purpose,
     json,
 };
-use crate::{DirectError, OpenRequest, Record, Requester, SignedPut, SmallFiles, TransferMode};
+use crate::{
+    DirectError, OpenRequest, Record, Requester, SentHeaders, SignedPut, SmallFiles, TransferMode,
+};
 
 #[derive(Serialize)]
 struct Parameters<'a> {
@@ -59,7 +61,7 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
         SmallFiles::Put => {
             let put = api
                 .direct()
-                .presign_put(&record, settings.url_lifetime, true);
+                .presign_put(&record, settings.url_lifetime, SentHeaders::All);
             let put = put.await?;
             Ok(json(&Parameters {
                 method: "PUT",
@@ -124,12 +126,15 @@ struct SignedResponse<'a> {
 }
 
 pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
-    let fields = api.object(call, MAX_BODY).await?;
+    let mut fields = api.object(call, MAX_BODY).await?;
+    let sent = fields::sent_headers(&mut fields)?;
     let mut file = fields::sign_s3(fields)?;
     let requester = api.opener(call, &mut file).await?;
-    let record = open(api, call, &requester, file.open_request(TransferMode::Put)).await?;
+    let mut asked = file.open_request(TransferMode::Put);
+    asked.headers = sent;
+    let record = open(api, call, &requester, asked).await?;
     let lifetime = api.direct().settings().put_lifetime;
-    let put = api.direct().presign_put(&record, lifetime, true).await?;
+    let put = api.direct().presign_put(&record, lifetime, sent).await?;
     let mut headers = script_headers(&put.headers);
     headers.remove(header::CONTENT_TYPE.as_str());
     Ok(json(&SignedResponse {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::problem;
-use crate::{OpenRequest, TransferMode};
+use crate::{OpenRequest, SentHeaders, TransferMode};
 
 /// Characters.
 const MAX_NAME_LEN: usize = 1024;
@@ -202,6 +202,18 @@ pub(super) fn normalize_name(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_whitespace() { '_' } else { c })
         .collect()
+}
+
+/// Clients send `Content-Type` alone, unless they say that they send the headers of the response.
+pub(super) fn sent_headers(fields: &mut Map<String, Value>) -> Result<SentHeaders, Problem> {
+    match fields.remove("send_headers") {
+        None | Some(Value::Null | Value::Bool(false)) => Ok(SentHeaders::ContentType),
+        Some(Value::Bool(true)) => Ok(SentHeaders::All),
+        Some(_) => {
+            let why = "send_headers must be true or false";
+            Err(problem::field("send_headers", why))
+        }
+    }
 }
 
 pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileFields, Problem> {

@@ -15,7 +15,7 @@ use super::{
     identity::Purpose,
     json, problem,
 };
-use crate::{Record, Requester, SignedOperation, SmallFiles, TransferMode};
+use crate::{Record, Requester, SentHeaders, SignedOperation, SmallFiles, TransferMode};
 
 #[derive(Default, Serialize)]
 struct Presigned<'a> {
@@ -87,7 +87,13 @@ async fn whole(
         _ => TransferMode::Put,
     };
     let key = file.name.clone();
-    let record = open(api, call, requester, request_at_key(file, mode, &key)).await?;
+    let sent = match knows_type {
+        true => SentHeaders::All,
+        false => SentHeaders::Unknown,
+    };
+    let mut asked = request_at_key(file, mode, &key);
+    asked.headers = sent;
+    let record = open(api, call, requester, asked).await?;
     if mode == TransferMode::Post {
         let form = api.direct().sign_post(&record).await?;
         return Ok(json(&Presigned {
@@ -97,7 +103,7 @@ async fn whole(
             ..Presigned::default()
         }));
     }
-    let put = api.direct().presign_put(&record, lifetime, knows_type);
+    let put = api.direct().presign_put(&record, lifetime, sent);
     let put = put.await?;
     Ok(json(&Presigned {
         url: &put.url,

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
 use landfall_queue::{
-    GrantOutcome, Job, JobEnd, NewJob, StartOutcome, StartRequest, tracking::labels,
+    GrantOutcome, Job, JobEnd, JobState, NewJob, StartOutcome, StartRequest, tracking::labels,
 };
-use landfall_s3::client::ErrorKind;
 
 use super::{Direct, authorize::Authorization, decide::first_interval, object_headers};
 use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT};
@@ -183,6 +182,22 @@ impl Direct {
         Ok(())
     }
 
+    /// Deletes a job whose upload was denied before it was opened; returns whether there was one.
+    pub(super) async fn delete_denied_job(
+        &self,
+        subject: &str,
+        request_id: &str,
+    ) -> Result<bool, DirectError> {
+        let job = self.queue().by_request(subject, request_id).await?;
+        let Some(job) = job.filter(|job| job.state == JobState::Failed) else {
+            return Ok(false);
+        };
+        match self.queue().bound_upload(job.id).await? {
+            Some(_) => Ok(false),
+            None => Ok(self.queue().delete_ended(job.id).await?),
+        }
+    }
+
     /// Ends the job unless the client can retry: after a transient error, or with a token.
     pub(super) async fn on_denied(&self, authorization: &Authorization, error: &DirectError) {
         let is_transient = authorization.can_retry && is_transient(error);
@@ -233,8 +248,9 @@ pub(super) fn is_transient(error: &DirectError) -> bool {
         DirectError::Hook(declined) => {
             declined.cause.is_some() || declined.status.is_server_error()
         }
-        DirectError::S3(error) => matches!(error.kind(), ErrorKind::Unavailable { .. }),
-        DirectError::Queue(_)
+        // The bucket may be full, or its policy wrong: the operator can mend that.
+        DirectError::S3(_)
+        | DirectError::Queue(_)
         | DirectError::Database(_)
         | DirectError::Locked
         | DirectError::Internal(_) => true,

@@ -45,6 +45,10 @@ const TYPES: &str = "Types";
 const PARTS: &str = "Parts";
 /// Set once the client has a signature to complete the upload in S3.
 const COMPLETES: &str = "Completes";
+/// Set if a PUT may be signed without a condition, and can then be repeated.
+const UNCONDITIONAL: &str = "Unconditional";
+/// Set if nobody has stated a type, so that the client of a PUT may send any or none.
+const ANY_TYPE: &str = "AnyType";
 
 /// Others may change the record concurrently.
 const MAX_ATTEMPTS: usize = 3;
@@ -58,12 +62,28 @@ pub enum Requester {
     Token(Box<Job>),
 }
 
+/// The headers that the client of a presigned PUT sends, so that they can be signed.
+///
+/// Services reject a request that lacks a signed header. All clients send `Content-Length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SentHeaders {
+    /// None, or a `Content-Type` that is not known yet.
+    Unknown,
+    /// `Content-Type` alone, as in the response.
+    ContentType,
+    /// All headers of the response.
+    #[default]
+    All,
+}
+
 /// A request to open an upload.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct OpenRequest {
     /// The transfer mode.
     pub mode: TransferMode,
+    /// What the client will send with a PUT.
+    pub headers: SentHeaders,
     /// The file's name.
     pub filename: String,
     /// The file's type.
@@ -84,6 +104,7 @@ impl OpenRequest {
     pub fn new(mode: TransferMode, filename: impl Into<String>) -> Self {
         Self {
             mode,
+            headers: SentHeaders::default(),
             filename: filename.into(),
             filetype: None,
             size: None,

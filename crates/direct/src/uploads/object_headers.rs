@@ -10,6 +10,7 @@ use landfall::{
 };
 use landfall_s3::{Layout, client::ObjectHeaders};
 
+use super::SentHeaders;
 use crate::DirectError;
 
 /// S3's limit for names and values together, in bytes.
@@ -49,6 +50,25 @@ fn encoded(text: &str) -> String {
     }
 }
 
+/// Fails if the object needs headers, for example for encryption, that the client of a PUT does not send.
+pub(super) fn check_sent(object: &ObjectHeaders, sent: SentHeaders) -> Result<(), DirectError> {
+    let mut names = object.pairs().map(|(name, _)| name);
+    match names.find(|name| *name != "content-type" && !QUERY_HEADERS.contains(name)) {
+        Some(unsent) if sent != SentHeaders::All => {
+            let why = format!(
+                "objects are configured with the header {unsent}, which this client does not send: \
+                 request the signature with \"send_headers\": true (/api/sign_s3) or with the \
+                 contentType (/s3/presign), and send the headers of the response"
+            );
+            Err(DirectError::invalid("send_headers", why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Signed as query parameters, which the client need not know.
+const QUERY_HEADERS: [&str; 2] = ["x-amz-acl", "x-amz-tagging"];
+
 pub(super) type Query<'a> = Vec<(String, &'a str)>;
 
 /// Returns the query parameters, and the headers that cannot be query parameters and that the client must
@@ -65,7 +85,7 @@ pub(super) fn put_headers(
     let mut headers = HeaderMap::new();
     for (name, value) in object.pairs() {
         match name {
-            "x-amz-acl" | "x-amz-tagging" => query.push((name.to_owned(), value)),
+            _ if QUERY_HEADERS.contains(&name) => query.push((name.to_owned(), value)),
             "content-type" if !pin_type => {}
             _ => {
                 let value = HeaderValue::from_str(value).map_err(|_| {

@@ -13,11 +13,11 @@ use landfall_queue::{Job, NewJob, tracking::labels};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
-    Direct, OpenRequest, REPLACES, Requester, TYPES,
+    ANY_TYPE, Direct, OpenRequest, REPLACES, Requester, TYPES, UNCONDITIONAL,
     authorize::Authorization,
     create::{OpenOutcome, is_transient},
     decide::first_interval,
-    key, request_info,
+    key, object_headers, request_info,
     spec::{UploadSpec, check_mode},
 };
 use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT, settings::count};
@@ -28,7 +28,8 @@ impl Direct {
     ///
     /// For [`TransferMode::Multipart`] it also creates the multipart upload. A repeated request
     /// with the same [`OpenRequest::request_id`], grant or [`OpenRequest::key`] and equal
-    /// parameters returns the upload that was opened before.
+    /// parameters returns the upload that was opened before. A denied request may be repeated with
+    /// the same id, and other parameters.
     ///
     /// # Errors
     /// Any [`DirectError`] except those about received bytes. A rejected upload leaves nothing
@@ -42,7 +43,18 @@ impl Direct {
         asked: OpenRequest,
         request: &mut Parts,
     ) -> Result<Arc<Record>, DirectError> {
-        let opened = self.open_or_find(requester, asked, request).await;
+        let repeated = match requester {
+            Requester::Principal(caller) => asked.request_id.clone().map(|id| (caller, id)),
+            Requester::Token(_) => None,
+        };
+        let again = repeated.as_ref().map(|_| asked.clone());
+        let mut opened = self.open_or_find(requester, asked, request).await;
+        if let (Err(DirectError::Conflict { .. }), Some((caller, id)), Some(again)) =
+            (&opened, repeated, again)
+            && self.delete_denied_job(&caller.subject, &id).await?
+        {
+            opened = self.open_or_find(requester, again, request).await;
+        }
         match &opened {
             Ok((_, true)) => count(&self.settings().stats.opened),
             Ok((_, false)) => {}
@@ -73,7 +85,8 @@ impl Direct {
                 if dispatcher.has_creation_hooks() || spec.key.is_some() {
                     self.grant(new, types, &spec).await?
                 } else {
-                    match self.open_with_job(&dispatcher, &info, &spec, new).await? {
+                    let opened = self.open_with_job(&dispatcher, &info, &spec, new, &types);
+                    match opened.await? {
                         OpenOutcome::Opened(record) => return Ok((record, true)),
                         OpenOutcome::Existing(authorization) => authorization,
                     }
@@ -113,9 +126,11 @@ impl Direct {
         info: &Arc<RequestInfo>,
         spec: &UploadSpec,
         new: NewJob,
+        types: &[String],
     ) -> Result<OpenOutcome, DirectError> {
         let job = new.draft(self.queue().now());
-        let record = self.draft(dispatcher, info, spec, &job, false, &[]).await?;
+        let record = self.draft(dispatcher, info, spec, &job, false, types);
+        let record = record.await?;
         let authorization = Authorization::new(Box::new(job), true, spec);
         // As in `open_or_find`.
         let (this, dispatcher, info) = (self.clone(), dispatcher.clone(), info.clone());
@@ -167,6 +182,18 @@ impl Direct {
             ("Key", &*object.key),
         ] {
             upload.storage.insert(name.into(), value.into());
+        }
+        if spec.mode == TransferMode::Put {
+            let headers = object_headers::for_upload(layout, &upload);
+            object_headers::check_sent(&headers, spec.headers)?;
+        }
+        if spec.is_unconditional() {
+            upload.storage.insert(UNCONDITIONAL.into(), "1".into());
+        }
+        // The operator or a hook may have set another type than the guessed one.
+        let is_guessed = layout.headers(&upload).content_type.as_ref() == Some(&spec.filetype);
+        if types.is_empty() && is_guessed && spec.is_untyped_put(job, by_token) {
+            upload.storage.insert(ANY_TYPE.into(), "1".into());
         }
         self.record_existing_object(&mut upload, &object).await?;
         let mut record = Record::new(upload, job.id, subject, spec.mode, object, now);

@@ -8,8 +8,8 @@ use landfall_s3::client::{ObjectRef, Part, PostPolicy};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
-    COMPLETES, Direct, MAX_ATTEMPTS, REPLACES, SignedOperation, SignedPut, decide::first_delay,
-    key::has_unique_key, object_headers, part_set::MAX_PARTS,
+    ANY_TYPE, COMPLETES, Direct, MAX_ATTEMPTS, REPLACES, SentHeaders, SignedOperation, SignedPut,
+    UNCONDITIONAL, decide::first_delay, key::has_unique_key, object_headers, part_set::MAX_PARTS,
 };
 use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, settings::count};
 
@@ -23,23 +23,27 @@ const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 impl Direct {
-    /// Presigns the PUT of an upload. The type, the size if known, and other headers are signed.
-    ///
-    /// Without `pin_type` the type is not signed: with Uppy's `signRequest`, clients send an
-    /// unknown type.
+    /// Presigns the PUT of an upload. The size is signed if it is known, of other headers those that
+    /// the client sends.
     ///
     /// # Errors
-    /// The upload has another mode or is not open, or there are no credentials.
+    /// The upload has another mode or is not open, there are no credentials, or the object needs
+    /// headers that the client does not send.
     pub async fn presign_put(
         &self,
         record: &Record,
         lifetime: Duration,
-        pin_type: bool,
+        sent: SentHeaders,
     ) -> Result<SignedPut, DirectError> {
         require_mode(record, &[TransferMode::Put])?;
         let object = object_headers::for_upload(&self.0.layout, &record.upload);
-        // Clients that do not know the type do not know the other headers either.
-        let only_once = pin_type && self.is_written_once(record);
+        object_headers::check_sent(&object, sent)?;
+        let pin_type = match sent {
+            SentHeaders::Unknown => false,
+            SentHeaders::ContentType => !record.upload.storage.contains_key(ANY_TYPE),
+            SentHeaders::All => true,
+        };
+        let only_once = sent == SentHeaders::All && self.is_written_once(record);
         let (query, headers) = object_headers::put_headers(&object, pin_type, only_once)?;
         let query = as_pairs(&query);
         let mut signed = headers.clone();
@@ -64,7 +68,10 @@ impl Direct {
         match record.mode {
             TransferMode::Post => true,
             // At a client key another PUT may have been signed without the condition.
-            TransferMode::Put => !self.is_written_once(record) || !has_unique_key(record),
+            TransferMode::Put => {
+                let is_conditional = !record.upload.storage.contains_key(UNCONDITIONAL);
+                !is_conditional || !self.is_written_once(record) || !has_unique_key(record)
+            }
             TransferMode::Multipart | TransferMode::SignedMultipart => false,
         }
     }

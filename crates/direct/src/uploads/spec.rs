@@ -11,7 +11,7 @@ use landfall_queue::{
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{OpenRequest, key, object_headers};
+use super::{OpenRequest, SentHeaders, key, object_headers};
 use crate::{DirectError, TransferMode, record::MAX_SINGLE_PUT};
 
 const MAX_REQUEST_ID_LEN: usize = 255;
@@ -30,6 +30,7 @@ const RESERVED_KEYS: [&str; 6] = [
 #[derive(Debug)]
 pub(super) struct UploadSpec {
     pub(super) mode: TransferMode,
+    pub(super) headers: SentHeaders,
     pub(super) filename: String,
     pub(super) filetype: String,
     has_explicit_type: bool,
@@ -61,6 +62,7 @@ impl UploadSpec {
         let key = wanted.map(|wanted| key::client_key(client_key_prefix, wanted));
         Ok(Self {
             mode: asked.mode,
+            headers: asked.headers,
             has_explicit_type: !stated.is_empty(),
             filename,
             filetype,
@@ -71,10 +73,26 @@ impl UploadSpec {
         })
     }
 
+    /// True if its PUT is signed without a condition.
+    pub(super) fn is_unconditional(&self) -> bool {
+        self.mode == TransferMode::Put && self.headers != SentHeaders::All
+    }
+
+    /// True if neither the client nor a grant states the type of a PUT.
+    pub(super) fn is_untyped_put(&self, job: &Job, was_granted: bool) -> bool {
+        let was_typed = was_granted && job.filetype.is_some();
+        self.mode == TransferMode::Put && !self.has_explicit_type && !was_typed
+    }
+
     /// 32 hexadecimal digits: equal for equal requests.
     pub(super) fn fingerprint(&self) -> String {
+        let condition = if self.is_unconditional() {
+            " without a condition"
+        } else {
+            ""
+        };
         let parts = (
-            format!("{:?}", self.mode),
+            format!("{:?}{condition}", self.mode),
             &self.filename,
             &self.filetype,
             self.size,

@@ -37,7 +37,7 @@ pub(crate) fn builder(limits: &ConnectionLimits) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.max_streams)
-        .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
+        .max_header_list_size(limits.max_stream_head())
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(MAX_FRAME)

@@ -137,7 +137,7 @@ impl<S: HttpService> Requests<S> {
     async fn serve(self) {
         let shared = &self.service.shared;
         let server = &shared.server;
-        let max_head = server.limits.max_head as u64;
+        let max_head = u64::from(server.limits.max_stream_head());
         let quic = QuicConnection::new(self.connection.clone(), max_head + EXTRA_HEAD);
         let mut builder = h3::server::builder();
         builder.max_field_section_size(max_head).send_grease(false);

@@ -7,11 +7,18 @@ use super::super::rejection::HttpRejection;
 
 const MAX_HEADERS: usize = 100;
 
+#[derive(Debug)]
+pub(super) struct HeadRules {
+    pub(super) max_head: usize,
+    /// Chunks decide about a request with a length, too; the service closes the connection after it.
+    pub(super) both_lengths: bool,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     None,
     Sized(u64),
-    Chunked,
+    Chunked { with_length: bool },
 }
 
 pub(super) const TOO_LARGE: HttpRejection = HttpRejection {
@@ -33,8 +40,8 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-pub(super) fn check(bytes: &[u8], end: usize, max_head: usize) -> Result<Framing, HttpRejection> {
-    if end > max_head {
+pub(super) fn check(bytes: &[u8], end: usize, rules: &HeadRules) -> Result<Framing, HttpRejection> {
+    if end > rules.max_head {
         return Err(TOO_LARGE);
     }
     let mut lines = HeaderLines {
@@ -94,11 +101,13 @@ pub(super) fn check(bytes: &[u8], end: usize, max_head: usize) -> Result<Framing
     }
     request.check_host(host)?;
     match (chunked, length) {
-        (true, Some(_)) => Err(HttpRejection::bad(
+        (true, Some(_)) if !rules.both_lengths => Err(HttpRejection::bad(
             "the request has both Transfer-Encoding and Content-Length",
         )),
-        (true, None) if request.old => Err(HttpRejection::bad("HTTP/1.0 has no Transfer-Encoding")),
-        (true, None) => Ok(Framing::Chunked),
+        (true, _) if request.old => Err(HttpRejection::bad("HTTP/1.0 has no Transfer-Encoding")),
+        (true, length) => Ok(Framing::Chunked {
+            with_length: length.is_some(),
+        }),
         (false, Some(length)) => Ok(Framing::Sized(length)),
         (false, None) => Ok(Framing::None),
     }

@@ -13,11 +13,11 @@
 mod chunk;
 mod head;
 
-use http::StatusCode;
+use http::HeaderValue;
 
 use self::chunk::{Chunk, skip};
 pub(super) use self::head::same_host;
-use self::head::{Framing, TOO_LARGE, check, end_of_head};
+use self::head::{Framing, HeadRules, TOO_LARGE, check, end_of_head};
 use super::handover::Remainder;
 use super::rejection::HttpRejection;
 
@@ -32,7 +32,12 @@ pub struct RequestHeadValidator {
     /// The start of an incomplete head or trailers; otherwise without an allocation.
     partial: Vec<u8>,
     heads: u32,
-    max_head: usize,
+    /// A head had both lengths.
+    must_close: bool,
+    /// The length of the last complete head, if it is large: its request holds it.
+    held: usize,
+    is_large: bool,
+    rules: HeadRules,
 }
 
 #[derive(Debug)]
@@ -61,8 +66,24 @@ impl RequestHeadValidator {
             state: State::Head,
             partial: Vec::new(),
             heads: 0,
-            max_head,
+            must_close: false,
+            held: 0,
+            is_large: false,
+            rules: HeadRules {
+                max_head,
+                both_lengths: false,
+            },
         }
+    }
+
+    /// Accepts `Content-Length` together with chunks, which then decide (RFC 9112 section 6.3).
+    ///
+    /// The connection must be closed after the response. Not for connections of proxies, which may have
+    /// decided otherwise.
+    #[must_use]
+    pub fn accept_both_lengths(mut self, accepts: bool) -> Self {
+        self.rules.both_lengths = accepts;
+        self
     }
 
     /// Returns the number of complete heads, wrapping.
@@ -70,11 +91,41 @@ impl RequestHeadValidator {
         self.heads
     }
 
+    pub(super) fn must_close(&self) -> bool {
+        self.must_close
+    }
+
+    /// Returns the memory of an incomplete head, and of a large one whose request may be running.
     pub(super) fn memory(&self) -> usize {
-        self.partial.capacity()
+        self.partial.capacity() + self.held
+    }
+
+    /// Returns whether the head that was scanned last, and is not forwarded yet, is large.
+    pub(super) fn take_large(&mut self) -> bool {
+        std::mem::take(&mut self.is_large)
+    }
+
+    /// Returns whether the method of the head that is rejected is HEAD, and its `Origin`, given the `bytes`
+    /// that were scanned last.
+    pub(super) fn rejected_request(&self, bytes: &[u8]) -> (bool, Option<HeaderValue>) {
+        let head = match self.partial.is_empty() {
+            true => bytes,
+            false => &self.partial,
+        };
+        const NAME: &[u8] = b"origin:";
+        let mut lines = head.split(|byte| *byte == b'\n');
+        let origin = lines.find_map(|line| {
+            let (name, value) = line.split_at_checked(NAME.len())?;
+            let value = name
+                .eq_ignore_ascii_case(NAME)
+                .then(|| value.trim_ascii())?;
+            HeaderValue::from_bytes(value).ok()
+        });
+        (head.starts_with(b"HEAD "), origin)
     }
 
     pub(super) fn clear(&mut self) {
+        self.held = 0;
         self.partial = Vec::new();
     }
 
@@ -82,7 +133,7 @@ impl RequestHeadValidator {
     fn keep(&mut self, bytes: &[u8]) {
         let (len, needed) = (self.partial.len(), self.partial.len() + bytes.len());
         if needed > self.partial.capacity() {
-            let doubled = needed.next_power_of_two().min(self.max_head + 4);
+            let doubled = needed.next_power_of_two().min(self.rules.max_head + 4);
             self.partial.reserve_exact(doubled.max(needed) - len);
         }
         self.partial.extend_from_slice(bytes);
@@ -158,7 +209,7 @@ impl RequestHeadValidator {
                 State::Chunked(chunk) => match chunk.step(bytes) {
                     Some((Chunk::End, rest)) => {
                         let length = self.partial.len() + (all.len() - rest.len() - trailers);
-                        self.state = if length > self.max_head {
+                        self.state = if length > self.rules.max_head {
                             State::Broken
                         } else {
                             State::Head
@@ -193,7 +244,7 @@ impl RequestHeadValidator {
             && chunk.is_among_trailers()
         {
             let begun = &all[trailers..];
-            if self.partial.len() + begun.len() > self.max_head {
+            if self.partial.len() + begun.len() > self.rules.max_head {
                 // hyper has the same limit and ends the body with an error.
                 self.state = State::Broken;
                 self.release(buffered);
@@ -217,6 +268,7 @@ impl RequestHeadValidator {
         buffered: &mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>, HttpRejection> {
         let mut bytes = bytes;
+        self.held = 0;
         if self.partial == b"\r" && bytes.starts_with(b"\n") {
             self.partial = Vec::new();
             bytes = &bytes[1..];
@@ -228,40 +280,59 @@ impl RequestHeadValidator {
                 bytes = rest;
             }
             match end_of_head(bytes, 0) {
-                Some(end) => (check(bytes, end, self.max_head)?, &bytes[end..]),
-                None if bytes.len() > self.max_head => return Err(TOO_LARGE),
+                Some(end) => {
+                    self.held = large(end);
+                    (check(bytes, end, &self.rules)?, &bytes[end..])
+                }
+                None if bytes.len() > self.rules.max_head => return Err(TOO_LARGE),
                 None if bytes.starts_with(TLS_HANDSHAKE) => return Err(IS_TLS),
                 None => {
                     self.keep(bytes);
+                    self.is_large = self.partial.len() > LARGE_HEAD;
                     return Ok(None);
                 }
             }
         } else {
             // A few bytes above the limit suffice to detect that it is exceeded.
-            let remaining = self.max_head.saturating_sub(had) + 4;
+            let remaining = self.rules.max_head.saturating_sub(had) + 4;
             self.keep(&bytes[..bytes.len().min(remaining)]);
             match end_of_head(&self.partial, had.saturating_sub(3)) {
                 Some(end) => {
-                    let framing = check(&self.partial, end, self.max_head)?;
+                    let framing = check(&self.partial, end, &self.rules)?;
                     self.partial.truncate(had);
+                    self.held = large(end);
+                    self.is_large = self.held > 0;
                     *buffered = std::mem::take(&mut self.partial);
                     (framing, &bytes[end - had..])
                 }
-                None if self.partial.len() > self.max_head => return Err(TOO_LARGE),
-                None => return Ok(None),
+                None if self.partial.len() > self.rules.max_head => return Err(TOO_LARGE),
+                None => {
+                    self.is_large = self.partial.len() > LARGE_HEAD;
+                    return Ok(None);
+                }
             }
         };
         self.heads = self.heads.wrapping_add(1);
         self.state = match framing {
             Framing::None | Framing::Sized(0) => State::Head,
             Framing::Sized(length) => State::Sized(length),
-            Framing::Chunked => State::Chunked(Chunk::Size {
-                size: 0,
-                digits: false,
-            }),
+            Framing::Chunked { with_length } => {
+                self.must_close |= with_length;
+                State::Chunked(Chunk::Size {
+                    size: 0,
+                    digits: false,
+                })
+            }
         };
         Ok(Some(rest))
     }
+}
+
+/// The buffer of every connection can hold smaller ones.
+pub(super) const LARGE_HEAD: usize = 64 * 1024;
+
+fn large(length: usize) -> usize {
+    if length > LARGE_HEAD { length } else { 0 }
 }
 
 /// The first byte of a TLS connection (RFC 8446, section 5.1), which no head has.
@@ -272,10 +343,9 @@ const IS_TLS: HttpRejection =
     HttpRejection::bad("this port does not use TLS; write http:// instead of https://");
 
 /// Rejects a large head when unfinished heads use all memory allowed for them.
-pub(super) const TOO_MANY_LARGE_HEADS: HttpRejection = HttpRejection {
-    status: StatusCode::SERVICE_UNAVAILABLE,
-    reason: "too many clients are sending large request headers; try again in a moment",
-};
+pub(super) const TOO_MANY_LARGE_HEADS: HttpRejection = HttpRejection::busy(
+    "too many clients are sending large request headers; try again in a moment",
+);
 
 #[cfg(test)]
 mod tests;

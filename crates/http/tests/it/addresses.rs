@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use landfall_http::ClientAddress;
+use landfall_http::{ClientAddress, ConnectionLimits, RejectionFields};
 
 use crate::harness::{Server, get};
 
@@ -23,7 +23,7 @@ async fn connections_over_the_limit_of_an_address_are_rejected() {
     let answer = over.ask(get("/")).await;
     assert_eq!(
         (answer.status, answer.header("retry-after")),
-        (429, Some("1"))
+        (503, Some("1"))
     );
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(over.closed().await);
@@ -55,4 +55,68 @@ async fn futures_connect(
         clients.push(server.connect().await);
     }
     clients
+}
+
+/// Every request is over the limit, and a response says which origin asked.
+fn no_request(limits: &mut ConnectionLimits) {
+    limits.addresses.requests.set(1);
+    limits.addresses.client = ClientAddress(std::sync::Arc::new(|_, peer| peer));
+    limits.rejection_fields = RejectionFields(std::sync::Arc::new(|request, fields| {
+        if let Some(origin) = request.get("origin") {
+            fields.insert("access-control-allow-origin", origin.clone());
+        }
+    }));
+}
+
+/// For clients of tus, other errors of HEAD mean that the upload is gone.
+#[tokio::test]
+async fn clients_of_tus_are_told_to_wait() {
+    let server = Server::start(no_request);
+    assert_eq!(server.connect().await.ask(get("/")).await.status, 200);
+    for (method, status) in [("GET", 503), ("HEAD", 423), ("PATCH", 503), ("POST", 503)] {
+        let mut statuses = Vec::new();
+        // One request a second passes.
+        for _ in 0..2 {
+            let mut client = server.connect().await;
+            client.send(get("/").replace("GET", method)).await;
+            let answer = client.answer_to(method).await.unwrap();
+            assert!(answer.status == 200 || answer.header("retry-after") == Some("1"));
+            statuses.push(answer.status);
+        }
+        assert!(statuses.contains(&status), "{method}: {statuses:?}");
+        assert!(
+            statuses.iter().all(|s| [status, 200].contains(s)),
+            "{method}: {statuses:?}"
+        );
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_can_read_every_rejection_and_ask_before_a_request() {
+    let server = Server::start(|limits| {
+        no_request(limits);
+        limits.max_head = 8192;
+    });
+    let origin = "Origin: https://a.example\r\n";
+    let preflight = format!(
+        "OPTIONS / HTTP/1.1\r\nHost: a\r\n{origin}Access-Control-Request-Method: PATCH\r\n\r\n"
+    );
+    let mut client = server.connect().await;
+    for _ in 0..5 {
+        assert_eq!(client.ask(&preflight).await.text(), "hello");
+    }
+    let request = |more: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{origin}{more}\r\n");
+    let long = format!("X: {}\r\n", "x".repeat(10_000));
+    for (more, status) in [("", 503), ("X : y\r\n", 400), (&long, 431)] {
+        let mut statuses = Vec::new();
+        for _ in 0..2 {
+            let answer = server.connect().await.ask(request(more)).await;
+            let allowed = answer.header("access-control-allow-origin");
+            assert_eq!(allowed.is_some(), answer.status != 200, "{answer:?}");
+            statuses.push(answer.status);
+        }
+        assert!(statuses.contains(&status), "{statuses:?}");
+    }
+    server.stop().await;
 }

@@ -64,3 +64,64 @@ async fn http_3_has_long_heads() {
     drop(client);
     http3.server.stop().await;
 }
+
+/// The list of parts of a final upload.
+#[tokio::test]
+async fn http_1_1_has_heads_of_a_mebibyte_between_small_ones() {
+    let long = |bytes: usize| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "x".repeat(bytes)
+        )
+    };
+    for read_buffer in [64, 256] {
+        let server = Server::start(|limits| limits.read_buffer = read_buffer * 1024);
+        let mut client = server.connect().await;
+        for bytes in [70_000, 10, 1_000_000, 300_000, 65_500, 10, 1_000_000] {
+            let answer = client.ask(long(bytes)).await;
+            assert_eq!((answer.status, answer.text()), (200, "hello"), "{bytes}");
+        }
+        // After a body, in the same packets.
+        let body = format!(
+            "PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello{}",
+            long(900_000)
+        );
+        assert_eq!(client.ask(body).await.text(), "5 complete");
+        assert_eq!(client.answer().await.unwrap().text(), "hello");
+        let answer = client.ask(long(1 << 20)).await;
+        assert_eq!(answer.status, 431);
+        server.stop().await;
+    }
+}
+
+/// As long as the request runs.
+#[tokio::test]
+async fn large_heads_of_running_requests_share_the_memory() {
+    let server = Server::start(|limits| limits.head_memory = 700_000);
+    let begin = |bytes: usize| {
+        format!(
+            "PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX: {}\r\n\r\nhell",
+            "x".repeat(bytes)
+        )
+    };
+    let mut first = server.connect().await;
+    first.send(begin(300_000)).await;
+    server.until_requests(1).await;
+    let mut second = server.connect().await;
+    assert_eq!(second.ask(begin(300_000)).await.status, 503);
+    let mut small = server.connect().await;
+    assert_eq!(small.ask(get("/")).await.text(), "hello");
+    assert_eq!(first.ask("o").await.text(), "5 complete");
+    drop(first);
+    let mut third = server.connect().await;
+    loop {
+        third.send(begin(300_000)).await;
+        third.send("o").await;
+        match third.answer().await.unwrap().status {
+            200 => break,
+            _ => third = server.connect().await,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    server.stop().await;
+}

@@ -6,6 +6,7 @@ mod harness;
 
 mod addresses;
 mod basics;
+mod both_lengths;
 mod child;
 mod differential;
 mod heads;

@@ -81,7 +81,10 @@ async fn an_idle_connection_holds_no_buffer_and_serves_the_next_request() {
 /// Many clients that send half of a large head.
 #[tokio::test]
 async fn unfinished_heads_share_a_bounded_memory() {
-    let server = Server::start(|limits| limits.head_memory = 150_000);
+    let server = Server::start(|limits| {
+        limits.head_memory = 150_000;
+        limits.max_head = 64 * 1024;
+    });
     let counted = async |bytes: std::ops::RangeInclusive<u64>| {
         let begin = Instant::now();
         while !bytes.contains(&server.stats.head_bytes.load(Relaxed)) {

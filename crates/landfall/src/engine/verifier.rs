@@ -9,7 +9,7 @@ impl Verifier {
     pub(super) fn new(announced: &ChecksumPlacement) -> Self {
         let hasher = |algorithm: Algorithm| (algorithm, algorithm.hasher());
         Self(match announced {
-            ChecksumPlacement::None => Vec::new(),
+            ChecksumPlacement::None | ChecksumPlacement::Ignored => Vec::new(),
             ChecksumPlacement::Header(checksum) => vec![hasher(checksum.algorithm)],
             // The algorithm of a trailer is known only at the end.
             ChecksumPlacement::Trailer => Algorithm::ALL.iter().copied().map(hasher).collect(),

@@ -135,8 +135,9 @@ pub enum Decision {
     Allow(ClientResponse),
     /// Reject the request. The default status is that of the protocol's error.
     Deny(ClientResponse),
-    /// Fail without a decision, by default with 500. Nothing has happened, and the hook is called again with
-    /// the client's next request.
+    /// Fail without a decision. The hook is called again with the client's next request. Nothing has happened,
+    /// and the default status is 500; at completion, all bytes are stored, and it is 423, which clients repeat.
+    /// A creation whose client has not learned the URL is removed.
     Fail(ClientResponse),
 }
 

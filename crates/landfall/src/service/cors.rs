@@ -93,6 +93,12 @@ impl Cors {
         }
     }
 
+    pub(super) fn apply_to(&self, request: &HeaderMap, preflight: bool, reply: &mut HeaderMap) {
+        let origin = request.get(header::ORIGIN);
+        let origin = origin.filter(|_| self.allows(request));
+        self.apply(origin, preflight, reply);
+    }
+
     /// Adds CORS headers to the response for an [allowed](Self::allows) `origin`.
     ///
     /// The response to a `preflight` lists what may be sent; others list what scripts may read. `Vary:

@@ -23,6 +23,12 @@ use crate::{
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// Defense in depth: if a browser displays it nonetheless, no scripts, no plugins, an opaque origin. The document
+/// that a browser makes for a video, sound or image loads the file itself and has styles of its own.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'",
+);
+
 /// None of these can contain a script. Everything else is offered as an attachment.
 const INLINE: &[&str] = &[
     "text/plain",
@@ -137,11 +143,7 @@ pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap
     if let Ok(etag) = HeaderValue::from_str(&etag(inspected)) {
         headers.insert(header::ETAG, etag);
     }
-    // Defense in depth: if a browser displays it nonetheless, no scripts, no plugins, an opaque origin.
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("sandbox; default-src 'none'"),
-    );
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
 }
 
 /// Id, creation time and length, because stored bytes never change. A hook may reuse an id, hence the

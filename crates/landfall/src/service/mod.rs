@@ -28,7 +28,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use landfall_protocol::{
     Extensions, MetadataSyntax, Operation, Problem, ProblemKind, TUS_VERSION, Target,
     effective_method, headers, rufh::DraftRequest,
@@ -119,6 +119,7 @@ impl Handler {
             concatenation: store.concatenator().is_some() && !config.disable_concatenation,
             defer_length: store.length_deferrer().is_some(),
             expiration: config.lifetimes.unfinished.is_some(),
+            checksum: !config.disable_checksum,
             download: store.reader().is_some() && !config.disable_download,
         };
         let engine = Arc::new(Engine::new(&config));
@@ -333,6 +334,14 @@ impl Handler {
         self.0.counters.snapshot(&self.0.engine)
     }
 
+    /// Adds the CORS headers of a response that this handler did not make: without them, a page that may use
+    /// the uploads sees a network error instead of the response.
+    pub fn add_cors_fields(&self, request: &HeaderMap, response: &mut HeaderMap) {
+        if let Some(cors) = &self.0.cors {
+            cors.apply_to(request, false, response);
+        }
+    }
+
     /// Handles any request below the base path.
     pub async fn handle<B: RequestBody>(&self, mut request: Request<B>) -> Response<ResponseBody> {
         let Some(id) = self.route(&mut request) else {
@@ -500,7 +509,7 @@ impl Handler {
                 let error = &rejection.error;
                 response::log(error, parts, id);
                 let rejected = match draft {
-                    None => response::reject(&rejection, target, inner.extensions),
+                    None => response::reject(&rejection, parsed, target, inner.extensions),
                     Some(draft) => {
                         let failed = FailedRequest {
                             draft,
@@ -540,9 +549,7 @@ impl Handler {
             }
         }
         if let Some(cors) = &inner.cors {
-            let origin = parts.headers.get(header::ORIGIN);
-            let admitted = origin.filter(|_| cors.allows(&parts.headers));
-            cors.apply(admitted, is_preflight, reply);
+            cors.apply_to(&parts.headers, is_preflight, reply);
         }
         if close_after && !body.is_end_stream() {
             response::close_after(parts, body, reply).await;

@@ -107,10 +107,10 @@ impl Handler {
         let inner = &*self.0;
         draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
         draft.set(headers::TUS_EXTENSION, inner.extension_list.clone());
-        draft.set(
-            headers::TUS_CHECKSUM_ALGORITHM,
-            HeaderValue::from_static(Algorithm::LIST),
-        );
+        if inner.extensions.checksum {
+            let algorithms = HeaderValue::from_static(Algorithm::LIST);
+            draft.set(headers::TUS_CHECKSUM_ALGORITHM, algorithms);
+        }
         if let Some(max) = &inner.max_size {
             draft.set(headers::TUS_MAX_SIZE, max.clone());
         }
@@ -210,7 +210,7 @@ impl Handler {
         let limits = &engine.config.limits;
         let parsed = match head.draft {
             Some(draft) => draft.append(fields, head.content_length, &rufh::limits(limits, None)),
-            None => Append::parse(fields),
+            None => Append::parse(fields, self.0.extensions),
         };
         let append = match parsed {
             Ok(append) => append,

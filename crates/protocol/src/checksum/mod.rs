@@ -29,6 +29,16 @@ pub enum InvalidChecksum {
     /// An unsupported algorithm.
     #[error("the algorithm {0:?} is not one of {list}", list = Algorithm::LIST)]
     Algorithm(String),
+    /// The digest is written in hexadecimal, with or without Base64 around it.
+    #[error(
+        "the digest of {algorithm} is in hexadecimal; send the Base64 of its {bytes} bytes instead"
+    )]
+    Hexadecimal {
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// The number of bytes of the digest.
+        bytes: usize,
+    },
     /// The digest has the wrong number of bytes for its algorithm.
     #[error("a digest of {algorithm} cannot have {bytes} bytes")]
     Length {
@@ -51,16 +61,28 @@ impl Checksum {
         }
         let algorithm =
             Algorithm::by_name(name).ok_or_else(|| InvalidChecksum::Algorithm(name.into()))?;
+        let text = digest.as_bytes();
         let digest = STANDARD
             .decode(digest)
             .map_err(|_| InvalidChecksum::Syntax)?;
-        if !algorithm.takes_length(digest.len()) {
-            return Err(InvalidChecksum::Length {
-                algorithm,
-                bytes: digest.len(),
-            });
+        if algorithm.takes_length(digest.len()) {
+            return Ok(Self { algorithm, digest });
         }
-        Ok(Self { algorithm, digest })
+        // Several clients do this, and their users would look for damage of the file.
+        let is_hexadecimal = |text: &[u8]| {
+            algorithm.takes_length(text.len() / 2) && text.iter().all(u8::is_ascii_hexdigit)
+        };
+        let bytes = digest.len();
+        let hexadecimal = [&digest, text]
+            .into_iter()
+            .find(|text| is_hexadecimal(text));
+        Err(match hexadecimal {
+            Some(text) => InvalidChecksum::Hexadecimal {
+                algorithm,
+                bytes: text.len() / 2,
+            },
+            None => InvalidChecksum::Length { algorithm, bytes },
+        })
     }
 }
 
@@ -103,5 +125,16 @@ mod tests {
             Checksum::parse("sha1 AAAA"),
             Err(InvalidChecksum::Length { .. })
         ));
+    }
+
+    #[test]
+    fn a_hexadecimal_digest_is_named_as_such() {
+        let hexadecimal = "2aae6c35c94fcfb415dbe95f408b9ce91ee846ed";
+        for sent in [STANDARD.encode(hexadecimal), hexadecimal.to_uppercase()] {
+            let error = Checksum::parse(&format!("sha1 {sent}")).unwrap_err();
+            let text =
+                "the digest of sha1 is in hexadecimal; send the Base64 of its 20 bytes instead";
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

@@ -5,7 +5,7 @@ use landfall_protocol::{
     Algorithm, Append, Checksum, ChecksumPlacement, InvalidChecksum, Problem, ProblemKind,
 };
 
-use crate::{headers, kind};
+use crate::{ALL, NONE, headers, kind};
 
 const SHA1: &str = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
 const OTHER: &str = "sha1 2jmj7l5rSw0yVb/vlWAYkK/YBwk=";
@@ -16,7 +16,7 @@ fn placement<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacemen
         ("upload-offset", "0"),
     ]);
     head.extend(headers(sent));
-    Append::parse(&head).map(|append| append.checksum)
+    Append::parse(&head, ALL).map(|append| append.checksum)
 }
 
 #[test]
@@ -133,6 +133,20 @@ fn t_sum_2_checksum_is_optional() {
         ChecksumPlacement::None.with_trailers(Some(&headers([("x", "y")]))),
         Ok(None)
     );
+}
+
+#[test]
+fn checksums_are_ignored_where_not_offered() {
+    let head = headers([
+        ("content-type", "application/offset+octet-stream"),
+        ("upload-offset", "0"),
+        ("upload-checksum", "nonsense"),
+        ("trailer", "Upload-Checksum"),
+    ]);
+    let placement = Append::parse(&head, NONE).unwrap().checksum;
+    assert!(!placement.is_present());
+    let trailers = headers([("upload-checksum", "nonsense")]);
+    assert_eq!(placement.with_trailers(Some(&trailers)), Ok(None));
 }
 
 #[test]

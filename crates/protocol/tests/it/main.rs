@@ -19,15 +19,17 @@ const ALL: Extensions = Extensions {
     concatenation: true,
     defer_length: true,
     expiration: true,
+    checksum: true,
     download: true,
 };
 
-/// Only creation and checksums.
+/// Only creation.
 const NONE: Extensions = Extensions {
     termination: false,
     concatenation: false,
     defer_length: false,
     expiration: false,
+    checksum: false,
     download: false,
 };
 

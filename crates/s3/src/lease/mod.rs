@@ -35,7 +35,7 @@ use self::{
     table::LeaseTable,
 };
 pub use self::{
-    records::{BucketLockerError, supports_conditional_writes},
+    records::{BucketLockerError, supports_conditional_writes, supports_write_once},
     sweep::LeaseSweepSummary,
 };
 use crate::client::Client;

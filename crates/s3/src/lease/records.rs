@@ -157,34 +157,65 @@ pub async fn supports_conditional_writes(
     bucket: &str,
     prefix: &str,
 ) -> Result<bool> {
-    let key = format!("{prefix}.landfall/probes/{:016x}", rand::random::<u64>());
-    let object_ref = ObjectRef::new(bucket, key);
-    let result = probe_conditional_writes(client, &object_ref).await;
-    let removed = client.delete_object(&object_ref).await;
-    let honored = result?;
-    removed?;
-    Ok(honored)
-}
-
-async fn probe_conditional_writes(client: &Client, object_ref: &ObjectRef) -> Result<bool> {
-    let write =
-        async |text: &str, condition| put_record(client, object_ref, text.into(), condition).await;
-    let refused = |result: Result<String>| match result {
-        Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(true),
-        result => result.map(|_| false),
-    };
-    let attempt = async || -> Result<bool> {
+    probe(client, bucket, prefix, async |object_ref| {
+        let write = async |text: &str, condition| {
+            put_record(client, object_ref, text.into(), condition).await
+        };
         let first = write("first", Condition::IfAbsent).await?;
         let second = write("second", Condition::IfMatch(first.clone())).await?;
-        let over_any = refused(write("third", Condition::IfAbsent).await)?;
-        let over_old = refused(write("fourth", Condition::IfMatch(first)).await)?;
+        let over_any = is_refused(write("third", Condition::IfAbsent).await)?;
+        let over_old = is_refused(write("fourth", Condition::IfMatch(first)).await)?;
         let is_there = client.head_object(object_ref).await?.etag == second;
         Ok(over_any && over_old && is_there)
-    };
-    match attempt().await {
-        Err(error) if *error.kind() == ErrorKind::NotImplemented => Ok(false),
-        result => result,
+    })
+    .await
+}
+
+/// Checks that the service honors `If-None-Match: *` on writes, so that objects can be written once.
+///
+/// Ceph honors this, though no `If-Match` with an entity tag in quotes. Like
+/// [`supports_conditional_writes`] otherwise.
+///
+/// # Errors
+/// Any error of these calls.
+///
+/// # Cancel safety
+/// The object may remain.
+pub async fn supports_write_once(client: &Client, bucket: &str, prefix: &str) -> Result<bool> {
+    probe(client, bucket, prefix, async |object_ref| {
+        let write = async |text: &str| {
+            put_record(client, object_ref, text.into(), Condition::IfAbsent).await
+        };
+        let first = write("first").await?;
+        let over_any = is_refused(write("second").await)?;
+        Ok(over_any && client.head_object(object_ref).await?.etag == first)
+    })
+    .await
+}
+
+fn is_refused(result: Result<String>) -> Result<bool> {
+    match result {
+        Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(true),
+        result => result.map(|_| false),
     }
+}
+
+async fn probe(
+    client: &Client,
+    bucket: &str,
+    prefix: &str,
+    attempt: impl AsyncFnOnce(&ObjectRef) -> Result<bool>,
+) -> Result<bool> {
+    let key = format!("{prefix}.landfall/probes/{:016x}", rand::random::<u64>());
+    let object_ref = ObjectRef::new(bucket, key);
+    let result = attempt(&object_ref).await;
+    let removed = client.delete_object(&object_ref).await;
+    let honored = match result {
+        Err(error) if *error.kind() == ErrorKind::NotImplemented => false,
+        result => result?,
+    };
+    removed?;
+    Ok(honored)
 }
 
 #[derive(Debug, thiserror::Error)]

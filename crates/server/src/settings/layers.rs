@@ -49,9 +49,17 @@ impl RawValue {
 
 /// Defaults of tusd that differ, for `--compat tusd`.
 const TUSD: &[(&str, &str)] = &[
-    ("events-retry-for", "1ms"),
+    ("disable-checksum", "true"),
+    ("events-max-hold", "0"),
+    ("events-retry-for", "15s"),
     ("expire-unfinished", "0"),
-    ("hooks-http-format", "v2"),
+    ("hooks-dir-timeout", "24h"),
+    ("hooks-event-headers", "all"),
+    ("hooks-grpc-timeout", "0"),
+    ("hooks-http-follow-redirects", "true"),
+    ("max-connections-per-address", "0"),
+    ("max-requests-per-address", "0"),
+    ("max-uploads-per-address", "0"),
     ("s3-part-size", "50MiB"),
     ("trusted-proxies", "0.0.0.0/0,::/0"),
     ("verbose", "true"),

@@ -30,13 +30,26 @@ fn requests_and_uploads_of_one_forwarded_address_are_limited() {
     let answer = server.client().ask(patch("192.0.2.1"));
     assert_eq!(
         (answer.status, answer.header("Retry-After")),
-        (429, Some("1"))
+        (503, Some("1"))
     );
     assert_eq!(
         server.metric("landfall_address_uploads_rejected_total"),
         1.0
     );
     assert_eq!(server.client().ask(patch("192.0.2.2")).status, 204);
+    let line = server.says("limit per client address reached");
+    assert!(
+        line.contains("address=192.0.2.1 limit=2 setting=--max-uploads-per-address"),
+        "{line}"
+    );
+    // The page of the upload can read it, and may ask before it.
+    let origin = "https://app.example";
+    let answer = server
+        .client()
+        .ask(patch("192.0.2.1").with("Origin", origin));
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("Access-Control-Allow-Origin"), Some(origin));
+    assert_eq!(answer.header("Vary"), Some("Origin"));
     drop(running);
 
     let head = || from(Request::new("HEAD", &path), "192.0.2.3");
@@ -47,8 +60,37 @@ fn requests_and_uploads_of_one_forwarded_address_are_limited() {
         statuses[..20].iter().all(|status| *status == 200),
         "{statuses:?}"
     );
-    assert!(statuses.contains(&429), "{statuses:?}");
+    assert!(statuses.contains(&423), "{statuses:?}");
     let other = from(Request::new("HEAD", &path), "192.0.2.4");
     assert_eq!(server.client().ask(other).status, 200);
     assert!(server.metric("landfall_address_requests_rejected_total") >= 1.0);
+}
+
+#[test]
+fn no_address_is_limited_with_the_defaults_of_tusd() {
+    let server = Landfall::start(&["-compat=tusd", "-behind-proxy"]);
+    let mut statuses = std::collections::BTreeMap::<_, u32>::new();
+    let mut client = server.client();
+    for _ in 0..1200 {
+        let answer = client.ask(from(Request::new("HEAD", "/files/unknown"), "192.0.2.1"));
+        *statuses.entry(answer.status).or_default() += 1;
+    }
+    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [(404, 1200)]);
+}
+
+/// A rejection before the request is understood.
+#[test]
+fn pages_of_allowed_origins_can_read_why_a_head_is_rejected() {
+    let server = Landfall::start(&["-cors-allow-origin=^https://app.example$"]);
+    for (origin, allowed) in [
+        ("https://app.example", Some("https://app.example")),
+        ("https://other.example", None),
+    ] {
+        let request = Request::post()
+            .with("Origin", origin)
+            .with("X", "y".repeat(2 << 20));
+        let answer = server.client().ask(request);
+        assert_eq!(answer.status, 431);
+        assert_eq!(answer.header("Access-Control-Allow-Origin"), allowed);
+    }
 }

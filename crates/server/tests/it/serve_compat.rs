@@ -1,6 +1,6 @@
-//! `--compat tusd`: lenient metadata.
+//! What clients send that only tusd accepts: with `--compat tusd`, and what others get.
 
-use crate::serve_harness::{Landfall, path_of};
+use crate::serve_harness::{Landfall, Request, base64, path_of};
 
 /// Creates an upload with these header lines; returns the status and the metadata of HEAD.
 fn create(server: &Landfall, lines: &str) -> (u16, Option<String>) {
@@ -46,4 +46,111 @@ fn malformed_metadata_is_rejected_or_dropped_as_by_tusd() {
     // The bounds stay.
     let long = format!("Upload-Metadata: a {}\r\n", "YWFh".repeat(5000));
     assert_eq!(create(&lenient, &long).0, 400);
+}
+
+/// Its checksum is that of the whole file, in hexadecimal, and it sends it with each part.
+#[test]
+fn tus_php_uploads_where_checksums_are_ignored() {
+    let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let checksum = format!("sha256 {}", base64(sha256.as_bytes()));
+    let part = |path: &str, offset: u64, bytes: &[u8]| {
+        Request::patch(path, offset)
+            .with("Upload-Checksum", &checksum)
+            .body(bytes)
+    };
+    for args in [&["-compat=tusd"][..], &["-disable-checksum"]] {
+        let server = Landfall::start(args);
+        let mut client = server.client();
+        let options = client.ask(Request::new("OPTIONS", "/files/"));
+        assert!(
+            !options
+                .header("Tus-Extension")
+                .unwrap()
+                .contains("checksum")
+        );
+        assert_eq!(options.header("Tus-Checksum-Algorithm"), None);
+        let path = client.create(5);
+        assert_eq!(client.ask(part(&path, 0, b"hel")).status, 204, "{args:?}");
+        assert_eq!(client.ask(part(&path, 3, b"lo")).status, 204, "{args:?}");
+        client.holds(&path, b"hello");
+    }
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    let path = client.create(5);
+    let answer = client.ask(part(&path, 0, b"hel"));
+    answer.refuses(400, "ERR_INVALID_CHECKSUM");
+    let advice = "the digest of sha256 is in hexadecimal; send the Base64 of its 32 bytes instead";
+    assert!(answer.text().contains(advice), "{}", answer.text());
+}
+
+/// curl with both headers, as tusc.sh calls it.
+#[test]
+fn both_lengths_are_accepted_where_no_proxy_is_trusted() {
+    let patch = |path: &str| {
+        format!(
+            "PATCH {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n\
+             Content-Type: application/offset+octet-stream\r\nContent-Length: 5\r\n\
+             Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        )
+    };
+    for args in [&["-compat=tusd"][..], &[]] {
+        let server = Landfall::start(args);
+        let mut client = server.client();
+        let path = client.create(5);
+        client.send(patch(&path));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.offset()), (204, 5));
+        assert_eq!(answer.header("Connection"), Some("close"));
+        client.is_closed();
+        server.client().holds(&path, b"hello");
+    }
+    let server = Landfall::start(&["-behind-proxy"]);
+    let mut client = server.client();
+    let path = client.create(5);
+    client.send(patch(&path));
+    assert_eq!(client.answer().status, 400);
+    assert_eq!(server.client().offset(&path), 0);
+}
+
+/// Shell scripts cut the URL out with the name in this case.
+#[test]
+fn names_are_in_title_case_on_http_1_1() {
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    client.send(
+        "POST /files/ HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 5\r\n\r\n",
+    );
+    let created = client.answer();
+    let path = path_of(created.header("Location").unwrap());
+    let head = client.ask(Request::new("HEAD", &path));
+    let rejected = client.ask(Request::new("HEAD", &path).with("Content-Length", "x"));
+    for (answer, names) in [
+        (created, ["Location", "Tus-Resumable", "Content-Length"]),
+        (head, ["Upload-Offset", "Upload-Length", "Cache-Control"]),
+        (rejected, ["Content-Type", "Content-Length", "Connection"]),
+    ] {
+        for name in names {
+            let has = answer.headers.iter().any(|(found, _)| found == name);
+            assert!(has, "{name}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_final_upload_has_thousands_of_parts_with_absolute_urls() {
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    let part = |client: &mut crate::serve_harness::Client| {
+        let request = Request::post()
+            .with("Upload-Length", 0)
+            .with("Upload-Concat", "partial");
+        let url = client.ask(request).header("Location").unwrap().to_owned();
+        assert!(url.starts_with("http://"), "{url}");
+        url
+    };
+    let urls: Vec<_> = (0..2000).map(|_| part(&mut client)).collect();
+    let concat = format!("final;{}", urls.join(" "));
+    assert!(concat.len() > 100_000);
+    let request = Request::post().with("Upload-Concat", &concat);
+    assert_eq!(client.ask(request).status, 201);
 }

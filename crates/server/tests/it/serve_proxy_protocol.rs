@@ -77,7 +77,7 @@ fn the_client_is_limited_and_not_the_proxy() {
     });
     let path = client.create(5);
     let answer = through(&proxy).ask(Request::new("HEAD", &path));
-    assert_eq!(answer.status, 429);
+    assert_eq!(answer.status, 423);
     let mut local = Client::connect(server.address());
     local.send("PROXY UNKNOWN\r\n");
     assert_eq!(local.head(&path).status, 200);

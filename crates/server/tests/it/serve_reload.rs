@@ -85,7 +85,7 @@ fn sighup_applies_hooks_the_log_level_and_limits_while_an_upload_runs() {
         .map(|_| configured.server.client().ask(head()).status)
         .collect();
     assert!(
-        statuses.contains(&200) && statuses.contains(&429),
+        statuses.contains(&200) && statuses.contains(&423),
         "{statuses:?}"
     );
     configured.server.says("level=DEBUG");
@@ -99,7 +99,7 @@ fn sighup_applies_hooks_the_log_level_and_limits_while_an_upload_runs() {
     let statuses: Vec<_> = (0..30)
         .map(|_| configured.server.client().ask(head()).status)
         .collect();
-    assert!(!statuses.contains(&429), "{statuses:?}");
+    assert!(!statuses.contains(&423), "{statuses:?}");
 }
 
 #[test]

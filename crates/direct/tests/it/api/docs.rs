@@ -17,7 +17,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quick_start_works() {
-    let harness = Harness::start().await;
+    let harness = Harness::strict().await;
     let shown: Vec<Value> = blocks("json")
         .into_iter()
         .map(|text| serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")))

@@ -69,6 +69,19 @@ impl Harness {
         Self::with(Service::Garage, |_| {}, |_| {}).await
     }
 
+    /// Starts with a service that verifies signatures and honors conditions, like Amazon's.
+    pub(crate) async fn strict() -> Self {
+        Self::strict_with(|_| {}).await
+    }
+
+    pub(crate) async fn strict_with(change: impl FnOnce(&mut DirectSettings)) -> Self {
+        let honors = |settings: &mut DirectSettings| {
+            settings.objects.conditional_writes = true;
+            change(settings);
+        };
+        Self::with(Service::Ceph, honors, |_| {}).await
+    }
+
     pub(crate) async fn with(
         service: Service,
         uploads: impl FnOnce(&mut DirectSettings),

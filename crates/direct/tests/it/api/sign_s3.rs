@@ -1,9 +1,10 @@
 //! `POST /api/sign_s3`, followed by a PUT.
 
+use landfall_direct::DirectSettings;
 use landfall_queue::JobState;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::harness::{Harness, put};
+use super::harness::{Harness, Reply, put};
 use crate::uploads::harness::{Service, on_both};
 
 on_both!(a_signed_put_is_completed);
@@ -71,10 +72,7 @@ async fn a_signed_put_is_completed(service: Service) {
 #[tokio::test(flavor = "multi_thread")]
 async fn signed_headers_are_enforced() {
     let harness = Harness::start().await;
-    let sign = async |body: serde_json::Value| {
-        let signed = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
-        signed.expect(200)
-    };
+    let sign = async |body: Value| signed(&harness, body).await;
     // A missing type is guessed by the name.
     for (name, kind) in [
         ("a.PNG", "image/png"),
@@ -94,6 +92,132 @@ async fn signed_headers_are_enforced() {
     assert_eq!(longer.status, 403, "{longer:?}");
     let right = put(&url, &[("content-type", "text/plain")], b"hello").await;
     assert_eq!(right.status, 200, "{right:?}");
+}
+
+async fn signed(harness: &Harness, body: Value) -> Reply {
+    let signed = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    signed.expect(200)
+}
+
+/// A client that sends `Content-Type` and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_sent_headers_are_signed() {
+    let harness = Harness::strict().await;
+    for (name, kind, wanted) in [
+        ("My File.PDF", "application/pdf", "application/pdf"),
+        (" two  blanks & ü.TXT ", "", "text/plain"),
+        ("without-an-extension", "", "application/octet-stream"),
+    ] {
+        let body = json!({"file_name": name, "file_type": kind});
+        let signed = signed(&harness, body).await;
+        assert_eq!(signed.names(), ["file_type", "signed_request", "url"]);
+        assert_eq!(signed.text_of("file_type"), wanted);
+        let url = signed.text_of("signed_request");
+        let sent = put(&url, &[("content-type", wanted)], b"hello").await;
+        assert_eq!(sent.status, 200, "{name}: {sent:?}");
+        let named = json!({"url": signed.text_of("url")});
+        let done = harness.ann("POST", "/api/complete_s3").json(&named);
+        assert_eq!(done.send().await.expect(200).json["size"], 5);
+    }
+}
+
+/// Browsers send the type of a `File`, or none, if the page sets none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_nobody_states_is_not_signed() {
+    let harness = Harness::strict().await;
+    for stated in [json!(""), json!(null), json!("null")] {
+        let body = json!({"file_name": "a.txt", "file_type": stated});
+        let url = signed(&harness, body).await.text_of("signed_request");
+        for headers in [&[][..], &[("content-type", "text/x-other")]] {
+            let sent = put(&url, headers, b"hello").await;
+            assert_eq!(sent.status, 200, "{headers:?}: {sent:?}");
+        }
+    }
+    // Stated by the client, or by a grant.
+    let token = harness
+        .grant(|job| job.filetype = Some("image/png".into()))
+        .await;
+    for body in [
+        json!({"file_name": "a.png", "file_type": "image/png"}),
+        json!({"file_name": "holiday.mp4", "upload_token": token.reveal()}),
+        json!({"file_name": "a.png", "send_headers": true}),
+    ] {
+        let signed = signed(&harness, body.clone()).await;
+        assert_eq!(signed.text_of("file_type"), "image/png");
+        let url = signed.text_of("signed_request");
+        let other = put(&url, &[("content-type", "text/html")], b"hello").await;
+        assert_eq!(other.status, 403, "{body}: {other:?}");
+    }
+    // Restricted by the rules, or chosen by the operator.
+    let image = |settings: &mut DirectSettings| {
+        settings.objects.headers.content_type = Some("image/webp".into());
+    };
+    let harness = Harness::strict_with(image).await;
+    let signed = signed(&harness, json!({"file_name": "a.png"})).await;
+    assert_eq!(signed.text_of("file_type"), "image/webp");
+    let other = put(&signed.text_of("signed_request"), &[], b"hello").await;
+    assert_eq!(other.status, 403, "{other:?}");
+}
+
+/// A client that sends the headers of the response can have its object protected.
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_are_signed_for_clients_that_send_them() {
+    let harness = Harness::strict().await;
+    let body = json!({
+        "file_name": "a.txt", "file_type": "text/plain", "send_headers": true, "request_id": "r1"
+    });
+    let once = signed(&harness, body).await;
+    assert_eq!(once.json["headers"], json!({"if-none-match": "*"}));
+    let url = once.text_of("signed_request");
+    let kind = ("content-type", "text/plain");
+    let without = put(&url, &[kind], b"hello").await;
+    assert_eq!(without.status, 403, "{without:?}");
+    let headers = [kind, ("if-none-match", "*")];
+    assert_eq!(put(&url, &headers, b"hello").await.status, 200);
+    assert_eq!(put(&url, &headers, b"virus").await.status, 412);
+
+    // A signature without the condition for the same object would undo this.
+    for send in [json!(null), json!(false)] {
+        let body = json!({
+            "file_name": "a.txt", "file_type": "text/plain", "send_headers": send, "request_id": "r1"
+        });
+        let reply = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+        reply.api_error(409, None, "with this id");
+    }
+    let body = json!({"file_name": "a.txt", "send_headers": "yes"});
+    let reply = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    reply.api_error(400, Some("send_headers"), "true or false");
+}
+
+/// Encryption is not dropped because a client does not know of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_need_headers_are_not_signed_without_them() {
+    let needs = |settings: &mut DirectSettings| {
+        settings.objects.headers.cache_control = Some("max-age=60".into());
+        settings.objects.headers.tagging = Some("a=1".into());
+    };
+    let harness = Harness::strict_with(needs).await;
+    let mut body = json!({"file_name": "a.txt", "file_type": "text/plain", "request_id": "r1"});
+    let ask = async |body: &Value| harness.ann("POST", "/api/sign_s3").json(body).send().await;
+    for _ in 0..2 {
+        let reply = ask(&body).await;
+        reply.api_error(400, Some("send_headers"), "cache-control");
+    }
+    let presigned = json!({"method": "PUT", "key": "a.txt"});
+    let reply = harness.ann("POST", "/s3/presign").json(&presigned);
+    reply.send().await.companion(400, "cache-control");
+    // Mended, with the same id.
+    body["send_headers"] = true.into();
+    let signed = ask(&body).await.expect(200);
+    let headers = json!({"cache-control": "max-age=60", "if-none-match": "*"});
+    assert_eq!(signed.json["headers"], headers);
+    let headers = [
+        ("content-type", "text/plain"),
+        ("cache-control", "max-age=60"),
+        ("if-none-match", "*"),
+    ];
+    let sent = put(&signed.text_of("signed_request"), &headers, b"hello").await;
+    assert_eq!(sent.status, 200, "{sent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

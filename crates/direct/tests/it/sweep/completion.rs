@@ -7,7 +7,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 use landfall_database::DatabaseError;
-use landfall_direct::{OpenRequest, Record, Requester, Status, TransferMode};
+use landfall_direct::{OpenRequest, Record, Requester, SentHeaders, Status, TransferMode};
 use landfall_queue::{GrantOutcome, JobState, NewJob, Principal, StartOutcome, StartRequest};
 use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
 
@@ -92,7 +92,7 @@ async fn late_objects_are_removed(service: Service) {
     for record in &records {
         let put = node
             .direct
-            .presign_put(record, Duration::from_secs(3600), true)
+            .presign_put(record, Duration::from_secs(3600), SentHeaders::All)
             .await;
         signed.push(put.unwrap());
     }
@@ -138,7 +138,7 @@ async fn too_large_uploads_are_removed(service: Service) {
         .await;
     let put = node
         .direct
-        .presign_put(&unknown, Duration::from_secs(60), true)
+        .presign_put(&unknown, Duration::from_secs(60), SentHeaders::All)
         .await;
     let put = put.unwrap();
     let sent = send(http::Method::PUT, &put.url, &put.headers, &b"hello"[..]).await;

@@ -21,7 +21,7 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_database::{Clock, Database, Statement};
-use landfall_direct::{OpenRequest, Status, TransferMode};
+use landfall_direct::{OpenRequest, SentHeaders, Status, TransferMode};
 use landfall_queue::{JobId, JobState};
 use landfall_test_services::Access;
 use tokio::sync::watch;
@@ -132,7 +132,7 @@ async fn work(node: Arc<Node>, one: usize) {
         if record.mode == TransferMode::Put {
             let put = node
                 .direct
-                .presign_put(&record, Duration::from_secs(60), true)
+                .presign_put(&record, Duration::from_secs(60), SentHeaders::All)
                 .await;
             let put = put.unwrap();
             send(Method::PUT, &put.url, &put.headers, &b"0123456789"[..]).await;

@@ -7,7 +7,7 @@ use landfall::{
     event::EventKind::{self, Completed, Created},
     hook::Decision,
 };
-use landfall_direct::{Record, Status, TransferMode};
+use landfall_direct::{Record, SentHeaders, Status, TransferMode};
 use landfall_queue::{JobState, Scope};
 use landfall_test_services::Proxy;
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ on_both!(
 async fn put(node: &Node, record: &Record) {
     let put = node
         .direct
-        .presign_put(record, Duration::from_secs(600), true)
+        .presign_put(record, Duration::from_secs(600), SentHeaders::All)
         .await;
     let put = put.unwrap();
     let sent = send(Method::PUT, &put.url, &put.headers, &b"hello"[..]).await;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, header};
 use landfall::event::EventKind;
 use landfall_direct::{
-    Direct, DirectError, OpenRequest, Requester, SignedOperation, Status, StsSettings, TransferMode,
+    Direct, DirectError, OpenRequest, Requester, SentHeaders, SignedOperation, Status, StsSettings,
+    TransferMode,
 };
 use landfall_queue::Principal;
 use landfall_s3::client::{
@@ -57,7 +58,7 @@ async fn a_put_at_a_client_key(service: Service) {
     assert!(is_conflict(&other.unwrap_err()));
     let put = harness
         .direct
-        .presign_put(&record, LONG, false)
+        .presign_put(&record, LONG, SentHeaders::Unknown)
         .await
         .unwrap();
     assert!(put.headers.is_empty(), "{:?}", put.headers);
@@ -270,7 +271,7 @@ async fn objects_of_other_types_are_removed(service: Service) {
             .unwrap();
         let put = harness
             .direct
-            .presign_put(&record, LONG, false)
+            .presign_put(&record, LONG, SentHeaders::Unknown)
             .await
             .unwrap();
         let mut headers = HeaderMap::new();

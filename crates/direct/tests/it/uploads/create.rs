@@ -202,11 +202,22 @@ async fn hooks_can_deny_or_fail() {
         .unwrap();
     assert_eq!(job.state, JobState::Failed);
     assert!(job.reason.unwrap().contains("not that"));
-    assert!(is_gone(
-        &harness.open(&alice, asked.clone()).await.unwrap_err()
-    ));
+    // Asked again, the hook decides again; the second request may differ.
+    harness.hook.next("create", refuse("still not that"));
+    let error = harness.open(&alice, asked.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("still"), "{error}");
+    asked.filename = "b".into();
+    let record = harness.open(&alice, asked.clone()).await.unwrap();
+    assert_eq!(harness.used("alice").await, 10);
+    let again = harness.open(&alice, asked.clone()).await.unwrap();
+    assert_eq!(again.id(), record.id());
+    // What was opened and cancelled stays so.
+    harness.cancel(&record).await.unwrap();
+    let error = harness.open(&alice, asked.clone()).await.unwrap_err();
+    assert!(is_gone(&error), "{error}");
 
     // After a failure of the hook, the client can retry.
+    asked.filename = "a".into();
     asked.request_id = Some("2".into());
     harness.hook.next("create", Err("nobody at runtime".into()));
     let later = Ok(Decision::Fail(ClientResponse::text(503, "later")));

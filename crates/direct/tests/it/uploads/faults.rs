@@ -16,6 +16,7 @@ use super::harness::{Harness, LONG, MIB, Script, Service, alice, on_both, patter
 on_both!(
     an_interrupted_completion_is_repeated,
     an_interrupted_creation_is_cleaned_up,
+    a_creation_that_s3_denies_can_be_repeated,
     an_interrupted_removal_is_repeated,
 );
 
@@ -123,6 +124,27 @@ async fn an_interrupted_creation_is_cleaned_up(service: Service) {
             let next = harness.open(&alice(), asked).await.unwrap();
             assert_eq!((next.job, next.status), (record.job, Status::Open));
         }
+    }
+}
+
+/// The bucket's policy is mended.
+async fn a_creation_that_s3_denies_can_be_repeated(service: Service) {
+    for hook in [Script::default(), Script::silent()] {
+        let proxy = Proxy::start(&service.access());
+        let harness = behind_with(&proxy, service, hook).await;
+        let denied = Fault::Answer {
+            status: 403,
+            code: "AccessDenied",
+        };
+        proxy.inject(Rule::on(Operation::CreateMultipartUpload).times(2), denied);
+        let mut asked = OpenRequest::new(TransferMode::Multipart, "a");
+        asked.request_id = Some("7".into());
+        for _ in 0..2 {
+            let error = harness.open(&alice(), asked.clone()).await.unwrap_err();
+            assert!(matches!(error, DirectError::S3(_)), "{error}");
+        }
+        let record = harness.open(&alice(), asked).await.unwrap();
+        assert_eq!(record.status, Status::Open);
     }
 }
 

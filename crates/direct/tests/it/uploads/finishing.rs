@@ -7,11 +7,13 @@ use landfall::{
     event::EventKind,
     hook::{ClientResponse, Decision},
 };
-use landfall_direct::{DirectError, DirectSettings, Status, TransferMode};
+use landfall_direct::{
+    DirectError, DirectSettings, OpenRequest, SentHeaders, Status, TransferMode,
+};
 use landfall_queue::JobState;
 
 use super::harness::{
-    Harness, MIB, Service, is_conflict, is_gone, on_both, pattern, post, refuse, send,
+    Harness, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, post, refuse, send,
 };
 
 on_both!(
@@ -170,6 +172,39 @@ async fn a_replaced_file_is_checked_again(service: Service) {
     assert_eq!(harness.hook.asked().len(), 3);
 }
 
+/// A PUT without a condition can be sent again, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_replaced_by_an_unconditional_put_is_checked_again() {
+    let honors = |settings: &mut DirectSettings| settings.objects.conditional_writes = true;
+    let harness = Arc::new(Harness::with(Service::Ceph, honors).await);
+    let mut asked = OpenRequest::new(TransferMode::Put, "a.txt");
+    asked.headers = SentHeaders::ContentType;
+    let record = harness.open(&alice(), asked).await.unwrap();
+    let lifetime = Duration::from_secs(60);
+    let put = harness
+        .direct
+        .presign_put(&record, lifetime, SentHeaders::ContentType);
+    let put = put.await.unwrap();
+    let send_file = async |body: &'static str| {
+        assert_eq!(send(Method::PUT, &put.url, &put.headers, body).await.0, 200);
+    };
+    send_file("clean").await;
+    let pause = harness.hook.pause();
+    let check = {
+        let (harness, record) = (harness.clone(), record.clone());
+        tokio::spawn(async move { harness.check(&record).await })
+    };
+    pause.called.notified().await;
+    send_file("virus").await;
+    pause.answer.notify_one();
+    let error = check.await.unwrap().unwrap_err();
+    assert!(is_conflict(&error), "{error}");
+    assert_eq!(harness.emitted(&record), [CREATED]);
+    let etag = harness.head(&record).await.unwrap().etag;
+    assert_eq!(harness.check(&record).await.unwrap().etag, etag);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
+}
+
 /// A signed PUT writes once if the service honors conditions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_put_does_not_replace_a_file() {
@@ -179,7 +214,7 @@ async fn a_signed_put_does_not_replace_a_file() {
     let lifetime = Duration::from_secs(60);
     let put = harness
         .direct
-        .presign_put(&record, lifetime, true)
+        .presign_put(&record, lifetime, SentHeaders::All)
         .await
         .unwrap();
     assert_eq!(put.headers[header::IF_NONE_MATCH], "*");
@@ -195,7 +230,7 @@ async fn a_signed_put_does_not_replace_a_file() {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     let put = harness
         .direct
-        .presign_put(&record, lifetime, false)
+        .presign_put(&record, lifetime, SentHeaders::Unknown)
         .await
         .unwrap();
     assert!(put.headers.is_empty(), "{:?}", put.headers);
@@ -204,7 +239,7 @@ async fn a_signed_put_does_not_replace_a_file() {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     let put = harness
         .direct
-        .presign_put(&record, lifetime, true)
+        .presign_put(&record, lifetime, SentHeaders::All)
         .await
         .unwrap();
     assert!(!put.headers.contains_key(header::IF_NONE_MATCH));
@@ -218,7 +253,7 @@ async fn the_condition_is_signed() {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     let put = harness
         .direct
-        .presign_put(&record, Duration::from_secs(60), true)
+        .presign_put(&record, Duration::from_secs(60), SentHeaders::All)
         .await;
     let put = put.unwrap();
     let mut without = put.headers.clone();

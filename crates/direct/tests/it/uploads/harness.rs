@@ -19,14 +19,14 @@ use landfall::{
 use landfall_database::{Database, Durability};
 use landfall_direct::{
     CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
-    Requester, TransferMode,
+    Requester, SentHeaders, TransferMode,
 };
 use landfall_grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_queue::{
     GrantOutcome, Job, NewJob, Principal, Queue, QueueSettings, Scope, Token, tracking::JobTracker,
 };
 use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
-use landfall_test_services::{Access, Garage, Moto};
+use landfall_test_services::{Access, Ceph, Garage, Moto};
 use landfall_testkit::record::RecordingSink;
 use tempfile::TempDir;
 
@@ -56,6 +56,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
+    Ceph,
     Garage,
     Moto,
 }
@@ -63,6 +64,7 @@ pub(crate) enum Service {
 impl Service {
     pub(crate) fn access(self) -> Access {
         match self {
+            Self::Ceph => Ceph::shared().access(),
             Self::Garage => Garage::shared().access(),
             Self::Moto => Moto::shared().access(),
         }
@@ -70,6 +72,7 @@ impl Service {
 
     pub(crate) fn bucket(self) -> String {
         match self {
+            Self::Ceph => Ceph::shared().bucket("direct"),
             Self::Garage => Garage::shared().bucket("direct"),
             Self::Moto => Moto::shared().bucket("direct"),
         }
@@ -290,7 +293,7 @@ impl Harness {
         let lifetime = Duration::from_secs(60);
         let put = self
             .direct
-            .presign_put(record, lifetime, true)
+            .presign_put(record, lifetime, SentHeaders::All)
             .await
             .unwrap();
         let (status, _, body) = send(Method::PUT, &put.url, &put.headers, bytes).await;

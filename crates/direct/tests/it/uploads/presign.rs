@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method};
 use landfall::event::EventKind;
-use landfall_direct::{DirectError, OpenRequest, Status, TransferMode};
+use landfall_direct::{DirectError, OpenRequest, SentHeaders, Status, TransferMode};
 use landfall_queue::{JobEventKind, JobState, Scope};
 
 use super::harness::{
@@ -72,7 +72,7 @@ async fn files_are_sent_by_presigned_put(service: Service) {
     assert_eq!(harness.hook.asked(), ["create a file.bin", "finish 5"]);
     let late = harness
         .direct
-        .presign_put(&done.record, LONG, true)
+        .presign_put(&done.record, LONG, SentHeaders::All)
         .await
         .unwrap_err();
     assert!(is_conflict(&late), "{late}");
@@ -312,7 +312,7 @@ async fn metadata_and_headers_reach_the_object(service: Service) {
             TransferMode::Put => {
                 let put = harness
                     .direct
-                    .presign_put(&record, LONG, true)
+                    .presign_put(&record, LONG, SentHeaders::All)
                     .await
                     .unwrap();
                 assert_eq!(put.headers["cache-control"], "max-age=60");
@@ -366,7 +366,7 @@ async fn urls_of_objects(service: Service) {
     assert!(location.ends_with("/%C3%A4%20b%3F.bin"), "{location}");
     let put = harness
         .direct
-        .presign_put(&record, LONG, true)
+        .presign_put(&record, LONG, SentHeaders::All)
         .await
         .unwrap();
     for url in [

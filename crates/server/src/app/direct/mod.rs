@@ -9,7 +9,7 @@ use landfall_direct::{
     api::{self, ApiSettings},
 };
 use landfall_queue::TokenHash;
-use landfall_s3::{S3Options, lease::supports_conditional_writes};
+use landfall_s3::{S3Options, lease::supports_write_once};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -138,7 +138,7 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
         return true;
     }
     let detected =
-        supports_conditional_writes(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
+        supports_write_once(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
     detected.unwrap_or_else(|error| {
         tracing::warn!(
             %error,

@@ -130,6 +130,9 @@ group! {
         => "Reject DELETE on uploads.";
     disable_concatenation: bool = value::boolean, "disable-concatenation", Switch, "false"
         => "Reject concatenation, which parallel uploads use (Upload-Concat).";
+    disable_checksum: bool = value::boolean, "disable-checksum", Switch, "false"
+        => "Ignore Upload-Checksum, for clients that send wrong ones, such as tus-php: damage on the way is then \
+            noticed by nobody.";
     interop_versions: InteropVersions = interop_versions, "rufh", List("VERSIONS"), "on";
         alias Switch "enable-experimental-protocol" by experimental
         => "Interop versions of the IETF draft Resumable Uploads for HTTP that are accepted in addition to tus \
@@ -145,8 +148,10 @@ group! {
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
             use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
-            --hooks-http-format v2, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried \
-            once (--events-retry-for 1ms). Settings that are given take precedence.";
+            --hooks-event-headers all, --hooks-http-follow-redirects, --hooks-dir-timeout 24h, \
+            --hooks-grpc-timeout 0, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried as \
+            briefly as by tusd (--events-retry-for 15s) and do not wait for failed ones (--events-max-hold 0). \
+            Settings that are given take precedence.";
 }
 
 group! {
@@ -278,22 +283,24 @@ group! {
     max_connections: usize = value::count, "max-connections", Number("COUNT"), "10000"
         => "Maximum open connections; more wait.";
     max_connections_per_address: u32 = value::number,
-        "max-connections-per-address", Number("COUNT"), "512", Reloads
+        "max-connections-per-address", Number("COUNT"), "2048", Reloads
         => "Maximum open connections per client address (IPv6: per /64); 0 is unlimited. More get \
-            a 429 response; past twice the limit they are closed. Loopback addresses, UNIX sockets \
+            a 503 response with Retry-After; past twice the limit they are closed. Loopback addresses, UNIX sockets \
             and trusted proxies are not counted.";
     max_requests_per_address: u32 = value::number,
         "max-requests-per-address", Number("COUNT"), "1000", Reloads
-        => "Maximum average requests per second and client address; 0 is unlimited. More get a 429 \
+        => "Maximum average requests per second and client address; 0 is unlimited. More get a 503 \
             response with Retry-After. Behind trusted proxies, the forwarded address counts.";
-    max_uploads_per_address: u32 = value::number, "max-uploads-per-address", Number("COUNT"), "128", Reloads
+    max_uploads_per_address: u32 = value::number, "max-uploads-per-address", Number("COUNT"), "1024", Reloads
         => "Maximum concurrent requests with a body per client address; 0 is unlimited. More get a \
-            429 response with Retry-After. Behind trusted proxies, the forwarded address counts.";
+            503 response with Retry-After, after which clients try again; one fast upload needs up to 256KiB of memory. \
+            Behind trusted proxies, the forwarded address counts.";
     header_timeout: Duration = value::some_duration, "header-timeout", Time, "15s"
         => "Maximum time for the head of a request to arrive.";
     max_header_size: usize = |v| value::size_within(v, 8 << 10, 1 << 20),
-        "max-header-size", Size, "64KiB"
-        => "Maximum size of a request's head, from 8KiB to 1MiB.";
+        "max-header-size", Size, "1MiB"
+        => "Maximum size of a request's head, from 8KiB to 1MiB (over HTTP/2 and HTTP/3 at most 256KiB). 1MiB suffices \
+            for the final upload of 10,000 parts with URLs of 100 bytes. All heads above 64KiB together have 64MiB.";
     min_rate: Option<u64> = value::size_or_none, "min-rate", Size, "16", Protects
         => "Minimum bytes per second of a request body, averaged over --network-timeout; 0 is no \
             minimum.";
