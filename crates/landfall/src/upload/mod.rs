@@ -189,7 +189,9 @@ impl Upload {
         let metadata: BTreeMap<&str, &[u8]> = self.metadata.iter().collect();
         let [storage, labels] = [&self.storage, &self.labels].map(|map| {
             let pairs = map.iter();
-            pairs.map(|(key, value)| (&**key, value.as_bytes())).collect()
+            pairs
+                .map(|(key, value)| (&**key, value.as_bytes()))
+                .collect()
         });
         for map in [metadata, storage, labels] {
             add(&(map.len() as u64).to_be_bytes());

@@ -30,6 +30,12 @@ pub(super) struct FirstPart {
     lease: Lease,
 }
 
+impl FirstPart {
+    pub(super) fn is_moved(&self) -> bool {
+        self.upload.moved_to.is_some()
+    }
+}
+
 impl Engine {
     /// The parts are complete.
     pub(super) async fn find_repeated(
@@ -75,7 +81,10 @@ impl Engine {
         wanted: &Upload,
         missing: &UploadId,
     ) -> Result<Option<InspectOutcome>, Error> {
-        for id in self.final_uploads.waiting_with(missing, wanted.creation_digest) {
+        for id in self
+            .final_uploads
+            .waiting_with(missing, wanted.creation_digest)
+        {
             if let Some(found) = self.stored(&id).await?
                 && self.is_repetition(context, wanted, &found.upload).await?
             {

@@ -230,9 +230,7 @@ impl UploadInfo {
             hex::decode_to_slice(&*text, &mut digest).ok()?;
             Some(digest)
         });
-        upload.final_upload = landfall
-            .final_upload
-            .and_then(|id| UploadId::new(&id).ok());
+        upload.final_upload = landfall.final_upload.and_then(|id| UploadId::new(&id).ok());
         upload.created_by_tusd = created_by_tusd;
         Ok(Self {
             upload,
