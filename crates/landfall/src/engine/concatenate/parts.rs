@@ -66,9 +66,6 @@ impl Engine {
         self.check_access(context, Intent::Concatenate, Some(id))
             .await?;
         let part = self.load(id).await?;
-        if part.upload.moved_to.is_some() {
-            return Err(ProblemKind::Gone.into());
-        }
         if part.upload.kind != UploadKind::Partial {
             return Err(ProblemKind::InvalidConcat
                 .with_detail(format_args!("{id} was not created as a partial upload"))

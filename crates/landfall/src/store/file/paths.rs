@@ -102,7 +102,9 @@ impl Root {
     /// Fails if the directory is not at its path; one system call every 50 ms at most, unless it failed.
     pub(super) fn check_place(&self) -> Result<(), DirectoryError> {
         let known = *self.place.lock();
-        let is_recent = known.checked.is_some_and(|at| at.elapsed() < PLACE_INTERVAL);
+        let is_recent = known
+            .checked
+            .is_some_and(|at| at.elapsed() < PLACE_INTERVAL);
         if is_recent && known.error.is_none() {
             return Ok(());
         }
@@ -122,7 +124,9 @@ impl Root {
             }
             Err(error) => {
                 let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-                missing.contains(&error.kind()).then_some(DirectoryError::Missing)
+                missing
+                    .contains(&error.kind())
+                    .then_some(DirectoryError::Missing)
             }
         }
     }
