@@ -49,6 +49,7 @@ impl RawValue {
 
 /// Defaults of tusd that differ, for `--compat tusd`.
 const TUSD: &[(&str, &str)] = &[
+    ("data-dirs", "/"),
     ("disable-checksum", "true"),
     ("events-retry-for", "1ms"),
     ("expire-unfinished", "0"),
