@@ -1,6 +1,8 @@
-//! The table of errors: status, code and message of each kind.
+//! The table of errors: status, code and message of each kind, and what a client reads from the status.
 
 use std::{borrow::Cow, fmt};
+
+use crate::Operation;
 
 macro_rules! problem_kinds {
     ($($kind:ident => $status:literal, $code:literal, $message:literal;)*) => {
@@ -12,7 +14,10 @@ macro_rules! problem_kinds {
         }
 
         impl ProblemKind {
-            /// Returns status code, error code and message.
+            /// All kinds, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// Returns status code, error code and message. [`Self::response_status`] is what a client gets.
             #[must_use]
             pub const fn describe(self) -> (u16, &'static str, &'static str) {
                 match self {
@@ -40,6 +45,8 @@ problem_kinds! {
     NotFound => 404, "ERR_UPLOAD_NOT_FOUND", "upload not found";
     Gone => 410, "ERR_UPLOAD_GONE", "upload has expired or was removed";
     Locked => 423, "ERR_UPLOAD_LOCKED", "file currently locked";
+    CompletionPending => 423, "ERR_COMPLETION_PENDING",
+        "the application has not decided on the upload yet, try again later";
     MismatchedOffset => 409, "ERR_MISMATCHED_OFFSET", "mismatched offset";
     SizeExceeded => 413, "ERR_UPLOAD_SIZE_EXCEEDED", "upload's size exceeded";
     NotImplemented => 501, "ERR_NOT_IMPLEMENTED", "feature not implemented";
@@ -85,18 +92,57 @@ problem_kinds! {
         "too many uploads are in progress, try again later";
     StorageFull => 507, "ERR_STORAGE_FULL", "no space is left for this upload, try again later";
     Unavailable => 503, "ERR_STORAGE_UNAVAILABLE", "storage is unavailable, try again later";
+    Damaged => 500, "ERR_UPLOAD_DAMAGED", "the stored upload is damaged";
     Internal => 500, "ERR_INTERNAL_SERVER_ERROR", "internal server error";
 }
 
+/// For the statuses of hooks.
+const RETRY_AFTER: u64 = 5;
+
 impl ProblemKind {
-    /// Returns the seconds for `Retry-After`, where a retry makes sense.
+    /// Returns the seconds for `Retry-After`. `None` means that the same request never succeeds.
     #[must_use]
     pub const fn retry_after(self) -> Option<u64> {
         match self {
-            Self::Locked | Self::Interrupted => Some(1),
-            Self::ShuttingDown | Self::TooManyUploads | Self::Unavailable => Some(5),
+            Self::Locked
+            | Self::CompletionPending
+            | Self::Interrupted
+            | Self::ReadTimeout
+            | Self::ConnectionReset => Some(1),
+            Self::ShuttingDown | Self::TooManyUploads | Self::Unavailable | Self::Internal => {
+                Some(5)
+            }
             Self::StorageFull => Some(60),
             _ => None,
+        }
+    }
+
+    /// Returns the status of the response to a request of tus, and the seconds for `Retry-After`. `chosen` is
+    /// the status that a hook set.
+    ///
+    /// Clients wait after 423 to a HEAD. Any other error tells them that the upload is lost, and they send the
+    /// file from its first byte: so all that passes is 423 there. The responses to other methods keep their
+    /// status, because clients repeat a request after 5xx and 423.
+    #[must_use]
+    pub const fn response_status(
+        self,
+        operation: Option<Operation>,
+        chosen: Option<u16>,
+    ) -> (u16, Option<u64>) {
+        let (status, retry_after) = match chosen {
+            // A hook that denies an upload does so for good, whatever its status.
+            Some(status @ (408 | 425 | 429 | 500..=599)) if !matches!(self, Self::Rejected) => {
+                match self.retry_after() {
+                    None => (status, Some(RETRY_AFTER)),
+                    known => (status, known),
+                }
+            }
+            Some(status) => (status, None),
+            None => (self.describe().0, self.retry_after()),
+        };
+        match (operation, retry_after) {
+            (Some(Operation::Inspect), Some(_)) => (423, retry_after),
+            _ => (status, retry_after),
         }
     }
 

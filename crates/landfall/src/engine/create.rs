@@ -15,7 +15,7 @@ use crate::{
     lease::Lease,
     request_body::RequestBody,
     store::StoreError,
-    upload::{Completion, Upload, UploadId, UploadKind},
+    upload::{Completion, Digest, Upload, UploadId, UploadKind},
 };
 
 pub(crate) struct CreateRequest<'a> {
@@ -45,7 +45,10 @@ pub(super) enum Assigned {
 }
 
 impl Created {
-    pub(super) fn existing(found: InspectOutcome, reply: ClientResponse) -> Self {
+    pub(super) fn existing(found: InspectOutcome, mut reply: ClientResponse) -> Self {
+        if let Some(stored) = found.upload.completion.response() {
+            reply.merge((**stored).clone());
+        }
         Self {
             offset: found.offset,
             expires: found.expires,
@@ -98,8 +101,6 @@ impl Engine {
             }
         }
         let with_upload = head.with_upload;
-        // Clients of tus get the URL with the response, those of the draft may know it before.
-        let is_draft = head.end == DeclaredEnd::WithContent;
         if with_upload
             && content_length.is_some_and(|n| n > self.remaining(&upload, upload.length, 0))
         {
@@ -111,7 +112,16 @@ impl Engine {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);
         }
+        let drawn = upload.id.clone();
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
+        let is_chosen = upload.id != drawn;
+        // Clients of tus get the URL with the response. Those of the draft may have made it, or learn it before.
+        let names_upload = is_chosen && upload.created_by_draft;
+        // A client of the draft takes a 2xx for the storage of its content.
+        let repeats = is_chosen && !upload.created_by_draft;
+        if repeats {
+            upload.creation_digest = Some(upload.digest_of_creation());
+        }
         let key_lease = match self.assign_id(&mut upload, key).await? {
             Assigned::New(lease) => lease,
             Assigned::Exists(found) => return Ok(Created::existing(found, reply)),
@@ -124,6 +134,7 @@ impl Engine {
         };
         let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
         self.prepare_creation(context, &upload, end).await?;
+        let digest = upload.creation_digest;
         let Some(permit) = permit else {
             let engine = self.clone();
             let create = async move {
@@ -134,10 +145,13 @@ impl Engine {
             };
             // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
             let now = SystemTime::now();
-            let (upload, ()) = self.emit_created(context, create).await?;
+            let (upload, ()) = match self.emit_created(context, create).await {
+                Ok(created) => created,
+                Err(error) => return Box::pin(self.repeated_creation(error, digest, reply)).await,
+            };
             if upload.is_complete_at(0) {
                 let lease = self.lease(&upload.id).await?;
-                let finished = self.finish_as(context, upload.clone(), lease, true, is_draft);
+                let finished = self.finish_as(context, upload.clone(), lease, true, names_upload);
                 reply.merge(finished.await?);
             }
             let expires = self.expiry(&upload, 0, now);
@@ -150,7 +164,10 @@ impl Engine {
             });
         };
 
-        let lease = self.lease(&upload.id).await?;
+        let lease = match self.lease_of_new(&upload, repeats).await {
+            Ok(lease) => lease,
+            Err(error) => return Box::pin(self.repeated_creation(error, digest, reply)).await,
+        };
         let engine = self.clone();
         let create = async move {
             let store = engine.composer.store();
@@ -159,7 +176,10 @@ impl Engine {
             drop(key_lease);
             Ok((upload, (append, lease)))
         };
-        let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
+        let (mut upload, (append, lease)) = match self.emit_created(context, create).await {
+            Ok(created) => created,
+            Err(error) => return Box::pin(self.repeated_creation(error, digest, reply)).await,
+        };
         if let Some(observer) = request.observer {
             observer.created(&upload);
         }
@@ -204,7 +224,8 @@ impl Engine {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
         }
         if upload.is_complete_at(offset) {
-            let finished = self.finish_as(context, upload.clone(), lease, true, is_draft);
+            let knows_url = request.observer.is_some() || names_upload;
+            let finished = self.finish_as(context, upload.clone(), lease, true, knows_url);
             reply.merge(finished.await?);
         }
         let expires = self.expiry(&upload, offset, SystemTime::now());
@@ -215,6 +236,42 @@ impl Engine {
             reply,
             existed: false,
         })
+    }
+
+    /// The id that a hook chose may be that of an upload whose client is sending: it is not interrupted.
+    async fn lease_of_new(&self, upload: &Upload, is_chosen: bool) -> Result<Lease, Error> {
+        if !is_chosen {
+            return self.lease(&upload.id).await;
+        }
+        let free = self.free_lease(&upload.id).await?;
+        free.ok_or_else(|| StoreError::AlreadyExists(upload.id.clone()).into())
+    }
+
+    /// A client that missed the response creates its upload again, and the hook chooses the same id: it gets the
+    /// response again, while nothing has been appended. Later, the bytes may be those of another client.
+    async fn repeated_creation(
+        self: &Arc<Self>,
+        error: Error,
+        digest: Option<Digest>,
+        reply: ClientResponse,
+    ) -> Result<Created, Error> {
+        let Error::Store(StoreError::AlreadyExists(id)) = &error else {
+            return Err(error);
+        };
+        let Some(found) = self.stored(id).await? else {
+            return Err(error);
+        };
+        if digest.is_none() || found.upload.creation_digest != digest || found.offset > 0 {
+            return Err(error);
+        }
+        if self.free_lease(id).await?.is_none() {
+            return Err(ProblemKind::Locked.into());
+        }
+        match Box::pin(self.inspect(&None, id)).await {
+            Ok(found) if found.offset == Some(0) => Ok(Created::existing(found, reply)),
+            Err(other) if other.problem().kind != ProblemKind::Gone => Err(other),
+            _ => Err(error),
+        }
     }
 
     /// The completion, too, if the creation may complete the upload, at `end`.
@@ -310,7 +367,7 @@ impl Engine {
         }
     }
 
-    async fn roll_back_creation(
+    pub(super) async fn roll_back_creation(
         self: &Arc<Self>,
         context: &RequestContext,
         upload: Arc<Upload>,

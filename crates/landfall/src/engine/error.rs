@@ -21,6 +21,9 @@ pub(crate) enum Error {
     Lease(#[from] LeaseError),
     #[error("hook: {0}")]
     Hook(#[source] BoxError),
+    /// All bytes are stored, and a hook has not decided on the completion.
+    #[error("hook: {0}")]
+    Undecided(#[source] BoxError),
     #[error("events: {0}")]
     Sink(#[source] BoxError),
     #[error("idempotency key: {0}")]
@@ -64,13 +67,23 @@ impl Error {
                 // Another writer has the upload: the client resumes at that writer's offset.
                 StoreError::LeaseLost(_) => ProblemKind::Locked.into(),
                 StoreError::Unavailable { .. } => ProblemKind::Unavailable.into(),
+                StoreError::Damaged { .. } => ProblemKind::Damaged.into(),
                 _ => ProblemKind::Internal.into(),
             },
             Self::Lease(LeaseError::Locked) => ProblemKind::Locked.into(),
             Self::Lease(_) | Self::Sink(_) | Self::Idempotency(_) => {
                 ProblemKind::Unavailable.into()
             }
+            Self::Undecided(_) => ProblemKind::CompletionPending.into(),
             Self::Hook(_) | Self::Task(_) => ProblemKind::Internal.into(),
+        }
+    }
+
+    /// The response of the hook that denied the request, or failed.
+    pub(crate) fn hook_response(&self) -> Option<&ClientResponse> {
+        match self {
+            Self::Rejected(_, response) => Some(response),
+            _ => None,
         }
     }
 
@@ -87,7 +100,11 @@ impl Error {
                     | StoreError::LeaseLost(_)
             ),
             Self::Lease(error) => !matches!(error, LeaseError::Locked),
-            Self::Hook(_) | Self::Sink(_) | Self::Idempotency(_) | Self::Task(_) => true,
+            Self::Hook(_)
+            | Self::Undecided(_)
+            | Self::Sink(_)
+            | Self::Idempotency(_)
+            | Self::Task(_) => true,
         }
     }
 }

@@ -2,7 +2,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, HookCall, RequestContext, add, is_missing, receive::matches_digest};
+use super::{
+    Engine, Error, HookCall, RequestContext, Reservations, add, is_missing, receive::matches_digest,
+};
 use crate::{
     event::{Event, EventKind, TerminationReason},
     hook::ClientResponse,
@@ -35,14 +37,15 @@ impl Engine {
         self.finish_as(context, upload, lease, fresh, true)
     }
 
-    /// `keeps_denial`: the client can ask for the upload after a denial, because it knows the URL.
+    /// `knows_url`: the client can ask for the upload again. Otherwise nothing of it remains if this fails: its
+    /// client would create another one, and both would complete.
     pub(super) async fn finish_as(
         self: &Arc<Self>,
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: Lease,
         fresh: bool,
-        keeps_denial: bool,
+        knows_url: bool,
     ) -> Result<ClientResponse, Error> {
         let finished = upload.clone();
         let is_pending = match upload.completion {
@@ -53,16 +56,25 @@ impl Engine {
         let reply = if is_pending && self.tracks_completion(&upload) {
             let (engine, context) = (self.clone(), context.clone());
             self.detached(async move {
-                let upload = engine.sync_completed(upload, &lease).await?;
+                let decided = engine.decide(&context, upload, &lease, knows_url).await;
+                let (upload, reply, reservations) = decided?;
                 engine
-                    .complete(&context, upload, &lease, keeps_denial)
-                    .await
+                    .record_completion(&context, upload, &lease, &reply, reservations)
+                    .await?;
+                Ok(reply)
             })
             .await?
-        } else {
+        } else if knows_url {
             let upload = self.sync_completed(upload, &lease).await?;
             let stored = upload.completion.response();
             stored.map_or_else(ClientResponse::default, |stored| (**stored).clone())
+        } else {
+            let synced = self.sync_completed(upload.clone(), &lease).await;
+            if let Err(error) = synced {
+                let error = self.roll_back_creation(context, upload, lease, error);
+                return Err(Box::pin(error).await);
+            }
+            ClientResponse::default()
         };
         if fresh {
             add(&self.counters.finished, 1);
@@ -89,24 +101,66 @@ impl Engine {
         Ok(upload)
     }
 
-    /// Verifies the digest of the whole, calls the hooks, and records and emits the completion.
-    async fn complete(
-        self: &Arc<Self>,
+    /// A failure leaves the decision to the client's next request, or removes an upload that no request can name.
+    async fn decide(
+        &self,
         context: &RequestContext,
         upload: Arc<Upload>,
+        lease: &Lease,
+        knows_url: bool,
+    ) -> Result<(Arc<Upload>, ClientResponse, Reservations), Error> {
+        let decision = async {
+            let upload = self.sync_completed(upload.clone(), lease).await?;
+            let reply = self
+                .call_pre_finish(context, &upload, lease, knows_url)
+                .await?;
+            // After the hooks, which may take long: other uploads need the capacity meanwhile.
+            let reservations = self.reserve(EventKind::Completed).await?;
+            Ok((upload, reply, reservations))
+        };
+        let error = match decision.await {
+            Err(error) => error,
+            decided => return decided,
+        };
+        Err(match error {
+            // Denied, and removed.
+            Error::Rejected(ProblemKind::Rejected, _) => error,
+            Error::Problem(ref problem) if problem.kind == ProblemKind::DigestMismatch => error,
+            error if !knows_url => {
+                let offset = upload.length.unwrap_or_default();
+                let why = TerminationReason::RolledBack;
+                let removed = self.remove(context, &upload, offset, lease, why).await;
+                if let Err(left) = removed {
+                    tracing::warn!(id = %upload.id, error = %left, "failed to roll back creation");
+                }
+                error
+            }
+            Error::Hook(cause) => Error::Undecided(cause),
+            Error::Rejected(ProblemKind::Internal, response) => {
+                Error::Rejected(ProblemKind::CompletionPending, response)
+            }
+            error => error,
+        })
+    }
+
+    /// Verifies the digest of the whole, and calls the hooks.
+    async fn call_pre_finish(
+        &self,
+        context: &RequestContext,
+        upload: &Arc<Upload>,
         lease: &Lease,
         keeps_denial: bool,
     ) -> Result<ClientResponse, Error> {
         let offset = upload.length.unwrap_or_default();
         // The event may have been prepared for another request, or not at all.
         let completed = [(EventKind::Completed, offset)];
-        self.prepare_kinds(&completed, &upload, context).await?;
+        self.prepare_kinds(&completed, upload, context).await?;
         // Boxed because it is rare: the largest branch sets the size of every request's future.
         if let Some(digest) = &upload.repr_digest
             && !Box::pin(self.matches_digest(&upload, offset, digest)).await?
         {
             add(&self.counters.checksum_mismatches, 1);
-            self.remove(context, &upload, offset, lease, TerminationReason::Client)
+            self.remove(context, upload, offset, lease, TerminationReason::Client)
                 .await?;
             return Err(ProblemKind::DigestMismatch.into());
         }
@@ -115,20 +169,28 @@ impl Engine {
             offset,
             modified: SystemTime::now(),
         };
-        let reply = match self.call_all(context, HookCall::Finish(&snapshot)).await {
-            Ok(reply) => reply,
+        match self.call_all(context, HookCall::Finish(&snapshot)).await {
             Err(Error::Rejected(ProblemKind::Rejected, response)) => {
-                self.remove(context, &upload, offset, lease, TerminationReason::Hook)
+                self.remove(context, upload, offset, lease, TerminationReason::Hook)
                     .await?;
                 if keeps_denial {
-                    Box::pin(self.record_denial(&upload, &response, lease)).await;
+                    Box::pin(self.record_denial(upload, &response, lease)).await;
                 }
-                return Err(Error::Rejected(ProblemKind::Rejected, response));
+                Err(Error::Rejected(ProblemKind::Rejected, response))
             }
-            Err(error) => return Err(error),
-        };
-        // Reserve after the hooks, which may take long: other uploads need the capacity meanwhile.
-        let reservations = self.reserve(EventKind::Completed).await?;
+            decided => decided,
+        }
+    }
+
+    async fn record_completion(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        upload: Arc<Upload>,
+        lease: &Lease,
+        reply: &ClientResponse,
+        reservations: Reservations,
+    ) -> Result<(), Error> {
+        let offset = upload.length.unwrap_or_default();
         let mut recorded = (*upload).clone();
         recorded.completion =
             Completion::Done((!reply.is_empty()).then(|| Arc::new(reply.clone())));
@@ -150,8 +212,7 @@ impl Engine {
                 }
             }
         }
-        saved?;
-        Ok(reply)
+        saved
     }
 
     async fn save_completed(&self, upload: &Upload, lease: &Lease) -> Result<(), Error> {

@@ -135,6 +135,9 @@ impl Engine {
         let reservations = self.reserve(kind).await?;
         Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
         self.final_uploads.remove(&upload.id);
+        if why != Some(TerminationReason::Application) {
+            self.final_uploads.forget_finished(&upload.id);
+        }
         if upload.kind == UploadKind::Partial {
             self.final_uploads.invalidate_progress();
         }

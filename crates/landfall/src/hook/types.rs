@@ -18,7 +18,8 @@ pub struct RequestInfo {
     pub method: Method,
     /// The request target on the wire, also if routers of axum (feature `axum`) have stripped a part.
     pub uri: Uri,
-    /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown.
+    /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown. A text, because hooks and logs
+    /// get what tusd writes there, which is not always an address.
     pub remote: String,
     /// The headers.
     pub headers: HeaderMap,
@@ -134,8 +135,9 @@ pub enum Decision {
     Allow(ClientResponse),
     /// Reject the request. The default status is that of the protocol's error.
     Deny(ClientResponse),
-    /// Fail without a decision, by default with 500. Nothing has happened, and the hook is called again with
-    /// the client's next request.
+    /// Fail without a decision. The hook is called again with the client's next request. Nothing has happened,
+    /// and the default status is 500; at completion, all bytes are stored, and it is 423, which clients repeat.
+    /// A creation whose client has not learned the URL is removed.
     Fail(ClientResponse),
 }
 
@@ -144,6 +146,12 @@ impl Decision {
     #[must_use]
     pub fn allow() -> Self {
         Self::Allow(ClientResponse::default())
+    }
+
+    /// Rejects the request, as [`CreateDecision::deny`] does a creation.
+    #[must_use]
+    pub fn deny(reply: ClientResponse) -> Self {
+        Self::Deny(reply)
     }
 }
 

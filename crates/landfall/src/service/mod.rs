@@ -509,7 +509,7 @@ impl Handler {
                 let error = &rejection.error;
                 response::log(error, parts, id);
                 let rejected = match draft {
-                    None => response::reject(&rejection, target, inner.extensions),
+                    None => response::reject(&rejection, parsed, target, inner.extensions),
                     Some(draft) => {
                         let failed = FailedRequest {
                             draft,

@@ -140,20 +140,20 @@ impl ResponseDraft {
     }
 }
 
-/// Applies a hook's response, too.
-pub(super) fn reject(rejection: &Rejection, target: Target, offered: Extensions) -> ResponseDraft {
+/// Applies a hook's response, too. The status is that of [`ProblemKind::response_status`].
+pub(super) fn reject(
+    rejection: &Rejection,
+    operation: Option<Operation>,
+    target: Target,
+    offered: Extensions,
+) -> ResponseDraft {
     let error = &rejection.error;
     let problem = error.problem();
-    let status =
-        StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut draft = ResponseDraft::new(status);
+    let mut draft = ResponseDraft::new(StatusCode::INTERNAL_SERVER_ERROR);
     draft.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    if let Some(seconds) = problem.kind.retry_after() {
-        draft.set(header::RETRY_AFTER, seconds.into());
-    }
     draft.expires(rejection.expires);
     let mut text = problem.to_string();
     match (problem.kind, error) {
@@ -172,9 +172,16 @@ pub(super) fn reject(rejection: &Rejection, target: Target, offered: Extensions)
         _ => {}
     }
     draft.outcome = ResponseContent::Body(ResponseBody::full(text));
-    if let Error::Rejected(_, reply) = error {
-        draft.apply((**reply).clone());
+    let chosen = error.hook_response().and_then(|reply| reply.status);
+    let chosen = chosen.map(|status| status.as_u16());
+    let (status, retry_after) = problem.kind.response_status(operation, chosen);
+    if let Some(seconds) = retry_after {
+        draft.set(header::RETRY_AFTER, seconds.into());
     }
+    if let Some(reply) = error.hook_response() {
+        draft.apply(reply.clone());
+    }
+    draft.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     draft
 }
 
@@ -212,6 +219,9 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
         }
         source = cause.source();
     }
+    if !tracing::dispatcher::has_been_set() {
+        print_once(&causes);
+    }
     tracing::error!(
         id = id.map_or("", UploadId::as_str),
         requestId = request_id(parts),
@@ -220,6 +230,17 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
         error = causes,
         "InternalServerError"
     );
+}
+
+/// Without a subscriber, the cause of a 500 would appear nowhere.
+fn print_once(causes: &str) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        eprintln!(
+            "landfall: a request failed: {causes}\nlandfall: further failures are not printed; install a \
+             subscriber of `tracing` to log them, for example tracing_subscriber::fmt::init()"
+        );
+    });
 }
 
 pub(super) fn request_id(parts: &Parts) -> &str {

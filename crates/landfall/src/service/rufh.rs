@@ -107,7 +107,7 @@ pub(super) fn reject(
     let (status, is_final) = match problem.kind {
         // The older of two requests. The newer one decides the offset (section 4.6).
         ProblemKind::Interrupted => (409, false),
-        ProblemKind::Locked => (503, false),
+        ProblemKind::Locked | ProblemKind::CompletionPending => (503, false),
         ProblemKind::ChecksumMismatch => (400, false),
         ProblemKind::SizeExceeded if is_creation => (413, true),
         ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch => {
@@ -160,8 +160,8 @@ pub(super) fn reject(
         HeaderValue::from_static("application/problem+json"),
     );
     draft.outcome = ResponseContent::Body(ResponseBody::full(body.to_string()));
-    if let Error::Rejected(_, reply) = error {
-        draft.apply((**reply).clone());
+    if let Some(reply) = error.hook_response() {
+        draft.apply(reply.clone());
     }
     let (name, value) = request.complete_field(is_final);
     draft.set(name, value);

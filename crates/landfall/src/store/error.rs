@@ -11,7 +11,7 @@ pub enum StoreError {
     /// The upload does not exist.
     #[error("upload {0} does not exist")]
     NotFound(UploadId),
-    /// The id is taken.
+    /// The id is taken, by the upload with this id; it differs if ids contain more than the requested one.
     #[error("upload {0} exists already")]
     AlreadyExists(UploadId),
     /// A hook requested an invalid path, for example outside of the store's directory.

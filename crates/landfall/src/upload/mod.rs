@@ -81,13 +81,21 @@ pub struct Upload {
     pub moved_to: Option<String>,
     /// The entity tag of the stored object, received at completion. `None` if the backend has none.
     pub etag: Option<String>,
+    /// The digest of its creation, where the same request may come again for the same upload: of a final upload,
+    /// and where a hook chose the id.
+    pub(crate) creation_digest: Option<Digest>,
+    /// The final upload that was created last from this partial one as its first part.
+    pub(crate) final_upload: Option<UploadId>,
     /// True if another program (tusd) created it. Its lifetime then starts at the start of this
     /// process at the earliest, so that taking over a directory removes nothing at once.
     pub created_by_tusd: bool,
 }
 
+pub(crate) type Digest = [u8; 16];
+
 /// The state of an upload's completion hooks and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completion {
     /// No hook or sink tracks the completion.
     #[default]
@@ -152,8 +160,47 @@ impl Upload {
             unacknowledged: false,
             moved_to: None,
             etag: None,
+            creation_digest: None,
+            final_upload: None,
             created_by_tusd: false,
         }
+    }
+
+    /// Computes the digest of what a creation asks for, after the changes of hooks: equal ones may be the same
+    /// request, repeated by a client that got no response. The time of expiry differs between repetitions.
+    pub(crate) fn digest_of_creation(&self) -> Digest {
+        let mut hash = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        for number in [self.length, self.max_size] {
+            add(format!("{number:?}").as_bytes());
+        }
+        let role: &[u8] = match &self.kind {
+            UploadKind::Regular => b"regular",
+            UploadKind::Partial => b"partial",
+            UploadKind::Final { header, .. } => header.as_bytes(),
+        };
+        add(role);
+        let parts = self.parts();
+        add(&(parts.len() as u64).to_be_bytes());
+        parts.iter().for_each(|part| add(part.as_str().as_bytes()));
+        let metadata: BTreeMap<&str, &[u8]> = self.metadata.iter().collect();
+        let [storage, labels] = [&self.storage, &self.labels].map(|map| {
+            let pairs = map.iter();
+            pairs.map(|(key, value)| (&**key, value.as_bytes())).collect()
+        });
+        for map in [metadata, storage, labels] {
+            add(&(map.len() as u64).to_be_bytes());
+            for (key, value) in map {
+                add(key.as_bytes());
+                add(value);
+            }
+        }
+        let mut digest = Digest::default();
+        digest.copy_from_slice(&hash.finalize()[..size_of::<Digest>()]);
+        digest
     }
 
     /// Returns the deterministic id of an event of this upload: 32 hexadecimal digits, different
@@ -205,6 +252,7 @@ impl Upload {
             + response
             + self.etag.as_ref().map_or(0, String::len)
             + self.moved_to.as_ref().map_or(0, String::len)
+            + self.final_upload.as_ref().map_or(0, |id| id.as_str().len())
             + self
                 .repr_digest
                 .as_ref()

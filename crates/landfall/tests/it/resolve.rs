@@ -140,7 +140,7 @@ async fn prepared_events_are_resolved() {
             };
 
             // All bytes are stored, but no event was emitted: resolving does that.
-            site.patch(&path, 0, "hello").await.expect(500);
+            site.patch(&path, 0, "hello").await.expect(423);
             let kinds = || sink.kinds(&id(&path));
             assert_eq!(kinds(), [EventKind::Created]);
             let settled = site.handler.resolve(

@@ -16,8 +16,8 @@ use landfall::{
 
 use self::cache::{Cache, CacheKey};
 use crate::{
-    HookName, HookNames, HookResponse, JobData, Message, MessageId, RequestData, Transport,
-    UploadData,
+    Creations, HookName, HookNames, HookResponse, JobData, Message, MessageId, RequestData,
+    Transport, UploadData,
 };
 
 /// The treatment of requests whose blocking hook fails.
@@ -36,6 +36,7 @@ pub struct BlockingHooks {
     transport: Arc<dyn Transport>,
     names: HookNames,
     failure_mode: FailureMode,
+    creations: Creations,
     cache: Cache,
 }
 
@@ -46,8 +47,16 @@ impl BlockingHooks {
             transport,
             names,
             failure_mode,
+            creations: Creations::default(),
             cache: Cache::default(),
         }
+    }
+
+    /// Lets `pre-finish` wait for these creations.
+    #[must_use]
+    pub fn after(mut self, creations: Creations) -> Self {
+        self.creations = creations;
+        self
     }
 
     /// Calls `pre-grant` before a grant is issued, if [`HookName::PreGrant`] is enabled.
@@ -85,11 +94,11 @@ impl BlockingHooks {
             }
             Err(failure) if failure.client_visible => Ok(HookResponse {
                 failed: true,
-                // tusd's wording.
-                client_response: ClientResponse::text(
-                    500,
-                    format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n"),
-                ),
+                // tusd's wording. The hook has set no status, so that the upload's state decides.
+                client_response: ClientResponse {
+                    status: None,
+                    ..ClientResponse::text(500, format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n"))
+                },
                 ..HookResponse::default()
             }),
             Err(failure) => Err(failure.into()),
@@ -124,6 +133,10 @@ impl Hook for BlockingHooks {
         snapshot: &Snapshot,
     ) -> Result<Decision, BoxError> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
+        let created = self
+            .creations
+            .wait_attempted(self.transport.name(), upload.id.as_str());
+        created.await;
         // A repeated call has the same id, so that receivers can detect it.
         let id = MessageId::with_id(upload.event_id("finish"));
         let message = Message::blocking(HookName::PreFinish, request, upload, offset, id);
@@ -280,7 +293,8 @@ mod tests {
             panic!("expected a failure");
         };
         let body = "ERR_INTERNAL_SERVER_ERROR: unexpected return code 1: too late\n";
-        assert_eq!(reply, ClientResponse::text(500, body));
+        assert_eq!(reply.status, None, "the request and the upload decide");
+        assert_eq!(reply.body.as_deref(), Some(body.as_bytes()));
         let open = BlockingHooks::new(Arc::new(VisibleError), names, FailureMode::Allow);
         assert_eq!(access(&open).await.unwrap(), Decision::allow());
     }

@@ -1,9 +1,9 @@
 //! The table of errors.
 
-use landfall_protocol::{Problem, ProblemKind};
+use landfall_protocol::{Operation, Problem, ProblemKind};
 
 /// Each kind with its status, and with its code if tusd has it.
-const TABLE: [(ProblemKind, u16, &str); 42] = {
+const TABLE: [(ProblemKind, u16, &str); 44] = {
     use ProblemKind::*;
     [
         (UnsupportedVersion, 412, "ERR_UNSUPPORTED_VERSION"),
@@ -18,6 +18,7 @@ const TABLE: [(ProblemKind, u16, &str); 42] = {
         (NotFound, 404, "ERR_UPLOAD_NOT_FOUND"),
         (Gone, 410, "ERR_UPLOAD_GONE"),
         (Locked, 423, "ERR_UPLOAD_LOCKED"), // E-37
+        (CompletionPending, 423, "ERR_COMPLETION_PENDING"),
         (MismatchedOffset, 409, "ERR_MISMATCHED_OFFSET"),
         (SizeExceeded, 413, "ERR_UPLOAD_SIZE_EXCEEDED"), // E-9
         (NotImplemented, 501, "ERR_NOT_IMPLEMENTED"),
@@ -55,6 +56,7 @@ const TABLE: [(ProblemKind, u16, &str); 42] = {
         (TooManyUploads, 503, "ERR_TOO_MANY_UPLOADS"),
         (StorageFull, 507, "ERR_STORAGE_FULL"),
         (Unavailable, 503, "ERR_STORAGE_UNAVAILABLE"),
+        (Damaged, 500, "ERR_UPLOAD_DAMAGED"),
         (Internal, 500, "ERR_INTERNAL_SERVER_ERROR"),
     ]
 };
@@ -84,9 +86,42 @@ fn e_57_bodies_are_code_message_and_detail() {
 }
 
 #[test]
-fn e_37_e_58_retryable_errors_have_retry_after() {
-    for (kind, status, _) in TABLE {
-        let worth_waiting = matches!(status, 423 | 503 | 507);
-        assert_eq!(kind.retry_after().is_some(), worth_waiting, "{kind:?}");
+fn e_37_e_58_what_passes_is_423_on_head_and_retried_on_other_methods() {
+    use Operation::{Append, Create, Download, Inspect, Terminate};
+    for kind in ProblemKind::ALL {
+        let (usual, ..) = kind.describe();
+        let (on_head, retry_after) = kind.response_status(Some(Inspect), None);
+        assert_eq!(retry_after, kind.retry_after());
+        match retry_after {
+            Some(_) => assert_eq!(on_head, 423, "{kind:?} tells clients that the upload is lost"),
+            None => assert!(on_head != 423, "{kind:?} lets clients wait in vain"),
+        }
+        for operation in [Create, Append, Terminate, Download] {
+            let (status, after) = kind.response_status(Some(operation), None);
+            assert_eq!((status, after), (usual, retry_after));
+            // tus-js-client and tus-java-client repeat requests after these only.
+            let is_repeated = matches!(status, 423 | 500..=599);
+            assert!(is_repeated || after.is_none(), "{kind:?} is final for clients");
+        }
+    }
+}
+
+#[test]
+fn statuses_of_hooks_follow_the_same_rule() {
+    let of = |kind: ProblemKind, operation, chosen| kind.response_status(Some(operation), chosen);
+    for kind in [ProblemKind::Forbidden, ProblemKind::Internal] {
+        for passes in [408, 425, 429, 500, 503] {
+            let (status, after) = of(kind, Operation::Inspect, Some(passes));
+            assert!(status == 423 && after.is_some(), "{passes}");
+            let (status, after) = of(kind, Operation::Append, Some(passes));
+            assert!(status == passes && after.is_some(), "{passes}");
+        }
+        let denied = of(ProblemKind::Rejected, Operation::Inspect, Some(503));
+        assert_eq!(denied, (503, None), "the upload is removed");
+        for last in [400, 401, 403, 404, 410, 422] {
+            for operation in [Operation::Inspect, Operation::Append, Operation::Create] {
+                assert_eq!(of(kind, operation, Some(last)), (last, None));
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Inner,
-    description::StoredInfo,
+    description::{InfoContent, StoredInfo},
     failed,
     layout::{self, BUCKET, KEY, MULTIPART},
     part_plan::{PartPlan, Segment},
@@ -98,7 +98,7 @@ impl Inner {
                 if let Some(multipart) = &multipart {
                     let _ = self.client.abort_multipart(&object_ref, multipart).await;
                 }
-                return Err(error);
+                return Err(self.name_existing(error, object_id).await);
             }
         };
         let stored = StoredInfo {
@@ -121,6 +121,16 @@ impl Inner {
         drop(cached);
         session.touch(0);
         Ok(session)
+    }
+
+    /// The object may belong to an upload with another multipart upload in its id.
+    async fn name_existing(&self, error: StoreError, object_id: &str) -> StoreError {
+        if let StoreError::AlreadyExists(_) = &error
+            && let Ok(InfoContent::Read(existing)) = self.load_info(object_id).await
+        {
+            return StoreError::AlreadyExists(existing.upload.id);
+        }
+        error
     }
 
     async fn write_info(

@@ -2,6 +2,7 @@
 
 mod background;
 mod parts;
+mod repeated;
 mod state;
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
@@ -10,7 +11,7 @@ use landfall_protocol::ProblemKind;
 use tracing::Instrument as _;
 
 pub(super) use self::state::FinalUploads;
-use self::state::PartsProgress;
+use self::{repeated::Repeated, state::PartsProgress};
 use super::{
     Engine, Error, RequestContext,
     create::{Assigned, Created},
@@ -48,11 +49,28 @@ impl Engine {
         }
         upload.length = sum;
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
+        upload.creation_digest = Some(upload.digest_of_creation());
+        let missing = parts.get(known.complete);
+        let first = match missing {
+            Some(missing) => {
+                if let Some(found) = self.find_waiting(context, &upload, missing).await? {
+                    return Ok(Created::existing(found, reply));
+                }
+                None
+            }
+            None => match self.find_repeated(context, &upload).await? {
+                Repeated::Answered(found) => return Ok(Created::existing(found, reply)),
+                Repeated::New(first) => Some(first),
+            },
+        };
         let key_lease = match self.assign_id(&mut upload, key).await? {
             Assigned::New(lease) => lease,
+            Assigned::Exists(found) if found.offset.is_none() && missing.is_none() => {
+                let found = self.wait_for_completion(context, found.upload).await?;
+                return Ok(Created::existing(found, reply));
+            }
             Assigned::Exists(found) => return Ok(Created::existing(found, reply)),
         };
-        let missing = parts.get(known.complete);
         let admission = match missing {
             Some(_) => None,
             None => {
@@ -63,10 +81,13 @@ impl Engine {
         let end = admission.as_ref().map(|_| sum.unwrap_or_default());
         self.prepare_creation(context, &upload, end).await?;
         let lease = self.lease(&upload.id).await?;
+        if let Some(first) = &first {
+            self.record_final(first, &upload.id).await?;
+        }
         let engine = self.clone();
         let create = async move {
             let upload = engine.composer.store().create(upload).await?;
-            drop(key_lease);
+            drop((key_lease, first));
             Ok((upload, lease))
         };
         let (mut upload, lease) = self.emit_created(context, create).await?;
@@ -78,7 +99,10 @@ impl Engine {
                 match engine.concatenate(created.clone(), &lease).await {
                     Ok(upload) => {
                         admission.end();
-                        let reply = engine.finish(&context, upload.clone(), lease, true).await?;
+                        let finished =
+                            engine.finish_as(&context, upload.clone(), lease, true, false);
+                        let reply = finished.await?;
+                        engine.final_uploads.record_finished(&upload, &reply);
                         Ok((upload, reply))
                     }
                     Err(error) => {
@@ -100,7 +124,7 @@ impl Engine {
             upload = concatenated;
             reply.merge(more);
         } else if let Some(part) = missing {
-            self.final_uploads.insert(&upload.id, part.clone(), known);
+            self.final_uploads.insert(&upload, part.clone(), known);
             drop(lease);
             // The part may have been completed between its load and the insertion.
             if self.load(part).await.is_ok_and(|part| part.is_complete()) {

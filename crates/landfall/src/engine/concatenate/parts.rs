@@ -104,8 +104,7 @@ impl Engine {
                 .await?;
         }
         if let Some(part) = parts.get(known.complete) {
-            let id = &upload.id;
-            self.final_uploads.insert(id, part.clone(), known);
+            self.final_uploads.insert(upload, part.clone(), known);
         }
         if let (Some(sum), Some(max)) = (known.sum_of(parts), self.max_size(upload))
             && sum > max

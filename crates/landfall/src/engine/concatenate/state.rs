@@ -1,7 +1,7 @@
 //! In-memory state of final uploads that are not concatenated yet: a bounded cache.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,12 +9,16 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::upload::UploadId;
+use crate::{
+    hook::ClientResponse,
+    upload::{Completion, Digest, Upload, UploadId},
+};
 
 /// Others are concatenated by the next HEAD or the sweeper.
 const MAX_PENDING: usize = 10_000;
 const MAX_ADMITTED: usize = 256;
 const MAX_FAILED: usize = 1000;
+const MAX_FINISHED: usize = 1000;
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
@@ -30,6 +34,7 @@ pub(super) struct PartsProgress {
 struct Pending {
     part: UploadId,
     progress: PartsProgress,
+    digest: Option<Digest>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +43,8 @@ struct State {
     by_part: HashMap<UploadId, HashSet<UploadId>>,
     running: HashSet<UploadId>,
     failed: HashMap<UploadId, Failure>,
+    /// The last ones, oldest first.
+    finished: VecDeque<Arc<Upload>>,
     removals: u64,
 }
 
@@ -64,13 +71,18 @@ impl FinalUploads {
         }
     }
 
-    pub(super) fn insert(&self, id: &UploadId, part: UploadId, progress: PartsProgress) {
+    pub(super) fn insert(&self, upload: &Upload, part: UploadId, progress: PartsProgress) {
+        let id = &upload.id;
         let mut state = self.state.lock();
         state.remove_pending(id);
         if state.pending.len() < MAX_PENDING {
             let finals = state.by_part.entry(part.clone()).or_default();
             finals.insert(id.clone());
-            let pending = Pending { part, progress };
+            let pending = Pending {
+                part,
+                progress,
+                digest: upload.creation_digest,
+            };
             state.pending.insert(id.clone(), pending);
         }
     }
@@ -96,6 +108,41 @@ impl FinalUploads {
         let state = self.state.lock();
         let finals = state.by_part.get(part);
         finals.map_or_else(Vec::new, |finals| finals.iter().cloned().collect())
+    }
+
+    /// Returns those that wait for a part, and were created by equal requests.
+    pub(super) fn waiting_with(&self, part: &UploadId, digest: Option<Digest>) -> Vec<UploadId> {
+        let state = self.state.lock();
+        let is_equal = |id: &&UploadId| {
+            let pending = state.pending.get(*id);
+            pending.is_some_and(|pending| pending.digest == digest)
+        };
+        let finals = state.by_part.get(part).into_iter().flatten();
+        finals.filter(is_equal).cloned().collect()
+    }
+
+    /// Remembers what the response to its creation needs: the application may take the file away.
+    pub(super) fn record_finished(&self, upload: &Upload, reply: &ClientResponse) {
+        let mut finished = Upload::new(upload.id.clone(), upload.length);
+        finished.creation_digest = upload.creation_digest;
+        let reply = (!reply.is_empty()).then(|| Arc::new(reply.clone()));
+        finished.completion = Completion::Done(reply);
+        let mut state = self.state.lock();
+        if state.finished.len() >= MAX_FINISHED {
+            state.finished.pop_front();
+        }
+        state.finished.push_back(Arc::new(finished));
+    }
+
+    pub(in crate::engine) fn forget_finished(&self, id: &UploadId) {
+        let mut state = self.state.lock();
+        state.finished.retain(|upload| upload.id != *id);
+    }
+
+    pub(super) fn finished(&self, id: &UploadId) -> Option<Arc<Upload>> {
+        let state = self.state.lock();
+        let mut finished = state.finished.iter();
+        finished.find(|upload| upload.id == *id).cloned()
     }
 
     pub(super) fn is_busy(&self, id: &UploadId) -> bool {
@@ -199,7 +246,8 @@ mod tests {
     fn the_number_of_pending_finals_is_bounded_and_removal_makes_room() {
         let finals = FinalUploads::new(4);
         let insert = |name: String, part: &str| {
-            finals.insert(&id(name), id(part), PartsProgress::default());
+            let upload = Upload::new(id(name), None);
+            finals.insert(&upload, id(part), PartsProgress::default());
         };
         for n in 0..MAX_PENDING + 10 {
             insert(

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
 use self::response::StoredResponse;
-use crate::upload::{Checksum, Completion, Metadata, Upload, UploadId, UploadKind};
+use crate::upload::{Checksum, Completion, Digest, Metadata, Upload, UploadId, UploadKind};
 
 /// Maximum length of an `.info`, in bytes; far above the limits of headers.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -111,6 +111,11 @@ struct LandfallInfo<'a> {
     moved_to: Option<Cow<'a, str>>,
     #[serde(rename = "ETag", skip_serializing_if = "Option::is_none")]
     etag: Option<Cow<'a, str>>,
+    /// In hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    creation_digest: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    final_upload: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unverified_from: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +224,15 @@ impl UploadInfo {
         upload.unacknowledged = landfall.unacknowledged;
         upload.moved_to = landfall.moved_to.map(Cow::into_owned);
         upload.etag = landfall.etag.map(Cow::into_owned);
+        // Without them, a repeated creation is a new one.
+        upload.creation_digest = landfall.creation_digest.and_then(|text| {
+            let mut digest = Digest::default();
+            hex::decode_to_slice(&*text, &mut digest).ok()?;
+            Some(digest)
+        });
+        upload.final_upload = landfall
+            .final_upload
+            .and_then(|id| UploadId::new(&id).ok());
         upload.created_by_tusd = created_by_tusd;
         Ok(Self {
             upload,
@@ -294,6 +308,10 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
         unacknowledged: upload.unacknowledged,
         moved_to: upload.moved_to.as_deref().map(Cow::Borrowed),
         etag: upload.etag.as_deref().map(Cow::Borrowed),
+        creation_digest: upload
+            .creation_digest
+            .map(|digest| hex::encode(digest).into()),
+        final_upload: upload.final_upload.as_ref().map(|id| id.as_str().into()),
         unverified_from: info.unverified_from,
         damaged: info.damaged.as_deref().map(Cow::Borrowed),
     }

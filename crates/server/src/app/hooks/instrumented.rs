@@ -7,7 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport, error_chain};
+use landfall_messages::{
+    DeliveryError, EventHeaders, HookName, HookResponse, Message, Transport, error_chain,
+};
 use parking_lot::{Mutex, RwLock};
 
 #[cfg(feature = "otel")]
@@ -38,6 +40,7 @@ impl HookCounters {
 #[derive(Debug)]
 pub(in crate::app) struct InstrumentedTransport {
     name: String,
+    headers: EventHeaders,
     transport: RwLock<Arc<dyn Transport>>,
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
@@ -47,9 +50,11 @@ pub(in crate::app) struct InstrumentedTransport {
 }
 
 impl InstrumentedTransport {
-    pub(super) fn new(transport: impl Transport) -> Self {
+    /// These headers are sent with events, see [`Transport::event_headers`].
+    pub(super) fn new(transport: impl Transport, headers: EventHeaders) -> Self {
         Self {
             name: transport.name().to_owned(),
+            headers,
             transport: RwLock::new(Arc::new(transport)),
             counters: Default::default(),
             in_flight: AtomicU64::new(0),
@@ -105,6 +110,10 @@ impl Transport for InstrumentedTransport {
             return trace::run(&span, self.deliver_counted(&message)).await;
         }
         self.deliver_counted(message).await
+    }
+
+    fn event_headers(&self) -> EventHeaders {
+        self.headers.clone()
     }
 
     async fn check(&self) -> Result<(), DeliveryError> {
@@ -196,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_delivery_is_counted() {
-        let transport = InstrumentedTransport::new(Flapping::default());
+        let transport = InstrumentedTransport::new(Flapping::default(), EventHeaders::default());
         let message = Message {
             id: "m".to_owned(),
             sequence: 1,
