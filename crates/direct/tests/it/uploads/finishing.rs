@@ -13,10 +13,10 @@ use landfall_direct::{
 use landfall_queue::JobState;
 
 use super::harness::{
-    Harness, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, post, refuse, send,
+    Harness, MIB, Service, alice, is_conflict, is_gone, on_each, pattern, post, refuse, send,
 };
 
-on_both!(
+on_each!(
     concurrent_completions_complete_once,
     a_hook_can_deny_the_completion,
     an_upload_stays_open_if_a_hook_fails,

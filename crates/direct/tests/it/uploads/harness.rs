@@ -32,9 +32,15 @@ use tempfile::TempDir;
 
 pub(crate) use super::script::{Script, refuse};
 
-/// Runs a test on both services.
-macro_rules! on_both {
+/// Runs a test on each service.
+macro_rules! on_each {
     ($($name:ident),* $(,)?) => {
+        mod ceph {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::uploads::harness::Service::Ceph).await;
+            })*
+        }
         mod garage {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
@@ -49,7 +55,7 @@ macro_rules! on_both {
         }
     };
 }
-pub(crate) use on_both;
+pub(crate) use on_each;
 
 pub(crate) const MIB: usize = 1 << 20;
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -6,11 +6,11 @@ use landfall_direct::{DirectError, OpenRequest, SentHeaders, Status, TransferMod
 use landfall_queue::{JobEventKind, JobState, Scope};
 
 use super::harness::{
-    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, post, requester,
+    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_each, pattern, post, requester,
     send, texts,
 };
 
-on_both!(
+on_each!(
     files_are_sent_by_presigned_put,
     files_are_sent_by_form,
     files_are_sent_in_parts,
