@@ -32,27 +32,25 @@ use tempfile::TempDir;
 
 pub(crate) use super::script::{Script, refuse};
 
-/// Runs a test on each service.
+/// Runs tests on one service.
+macro_rules! on {
+    ($module:ident, $service:ident: $($name:ident),* $(,)?) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::uploads::harness::Service::$service).await;
+            })*
+        }
+    };
+}
+pub(crate) use on;
+
+/// Runs tests on each service.
 macro_rules! on_each {
     ($($name:ident),* $(,)?) => {
-        mod ceph {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name($crate::uploads::harness::Service::Ceph).await;
-            })*
-        }
-        mod garage {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name($crate::uploads::harness::Service::Garage).await;
-            })*
-        }
-        mod moto {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name($crate::uploads::harness::Service::Moto).await;
-            })*
-        }
+        $crate::uploads::harness::on!(ceph, Ceph: $($name),*);
+        $crate::uploads::harness::on!(garage, Garage: $($name),*);
+        $crate::uploads::harness::on!(moto, Moto: $($name),*);
     };
 }
 pub(crate) use on_each;

@@ -345,7 +345,12 @@ async fn metadata_and_headers_reach_the_object(service: Service) {
             .client
             .presign(Method::HEAD, &record.object, &[], &none, LONG);
         let (_, headers, _) = send(Method::HEAD, &url.await.unwrap(), &none, "").await;
-        assert_eq!(headers["cache-control"], "max-age=60", "{mode:?}");
+        // Ceph ignores the field of a form.
+        let stored = (service, mode) != (Service::Ceph, TransferMode::Post);
+        let wanted = stored.then_some("max-age=60");
+        let cache_control = headers.get("cache-control");
+        let cache_control = cache_control.map(|value| value.to_str().unwrap());
+        assert_eq!(cache_control, wanted, "{mode:?}");
     }
 }
 
