@@ -15,7 +15,7 @@ testInBrowsers('dead letters are listed, retried and deleted', async () => {
   await until(async () => (await events.count()) === 4, 'four dead letters');
   await operator.says(events.filter({ hasText: 'one.txt' }), /post-finish of one\.txt.*500.*http · [\d,]+ attempts? · dead since/s);
   await operator.says(tab.locator('#dead-count'), /^4$/);
-  await operator.says(tab.locator('#unhealthy'), /Unhealthy/);
+  await operator.says(tab.locator('#conditions'), /Unhealthy/);
   await operator.says(tab.locator('#health-status'), /^Unhealthy: hooks, undelivered events$/);
 
   // Record announcements, which may be replaced before they are checked.
@@ -35,7 +35,7 @@ testInBrowsers('dead letters are listed, retried and deleted', async () => {
   await until(async () => (await events.count()) === 3, 'it to go from the list');
   // The receiver works again, but three events were never delivered.
   await operator.says(tab.locator('#health-status'), /^Unhealthy: undelivered events$/);
-  await operator.says(tab.locator('#unhealthy'), /Dead letters, which were not delivered: 3\./);
+  await operator.says(tab.locator('#conditions'), /Dead letters, which were not delivered: 3\./);
 
   await tab.getByRole('button', { name: 'Delete post-finish of two.txt' }).click();
   const dialog = tab.getByRole('dialog', { name: 'Delete permanently?' });

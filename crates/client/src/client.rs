@@ -47,6 +47,7 @@ pub struct ClientBuilder {
     protocol: Protocol,
     retry: RetryPolicy,
     fingerprints: Option<Arc<dyn FingerprintStore>>,
+    forgets_finished: bool,
     idle_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     http_client: Option<reqwest::Client>,
@@ -227,8 +228,17 @@ impl ClientBuilder {
     }
 
     /// Sets the store of fingerprints: uploads of files then resume after a restart of the program.
+    ///
+    /// Uploads to tus servers and those of the IETF draft are remembered for a month when they are complete: another
+    /// upload of the same unchanged file asks the server for the upload, and sends nothing if it is there.
     pub fn fingerprints(mut self, store: impl FingerprintStore + 'static) -> Self {
         self.fingerprints = Some(Arc::new(store));
+        self
+    }
+
+    /// Removes the record of an upload when it is complete: the next upload of the same file sends it again.
+    pub fn forget_finished(mut self) -> Self {
+        self.forgets_finished = true;
         self
     }
 
@@ -300,6 +310,7 @@ impl ClientBuilder {
             retry: self.retry,
             protocol: self.protocol,
             fingerprints: self.fingerprints,
+            forgets_finished: self.forgets_finished,
             hosts: Hosts::default(),
             limiter: self.rate_limit.map(RateLimiter::new).map(Arc::new),
         })))

@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) retry: RetryPolicy,
     pub(crate) protocol: Protocol,
     pub(crate) fingerprints: Option<Arc<dyn FingerprintStore>>,
+    pub(crate) forgets_finished: bool,
     pub(crate) hosts: Hosts,
     pub(crate) limiter: Option<Arc<RateLimiter>>,
 }

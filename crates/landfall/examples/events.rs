@@ -28,6 +28,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             if kind == EventKind::Progress && name.ends_with(".exe") {
                 event.stop(ClientResponse::text(415, "programs are not allowed\n"));
             }
+            // A completion is emitted again after a start until it is acknowledged.
+            if let Err(error) = event.acknowledge().await {
+                eprintln!("{}: {error}", upload.id);
+            }
         }
     });
 

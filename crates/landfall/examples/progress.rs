@@ -43,6 +43,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = args.next().unwrap_or_else(|| "./data".into());
 
     let (sink, mut events) = event::channel(EventKinds::ALL, 1024);
+    // A display may miss events.
+    let sink = sink.without_acknowledgement();
     let uploads = Handler::new(Config::new(FileStore::new(dir)?).sink(sink))?;
     let sender = Sender::new(256);
     let listeners = sender.clone();

@@ -95,6 +95,12 @@ impl<S: Store> From<S> for Composer {
     }
 }
 
+impl From<Arc<dyn Store>> for Composer {
+    fn from(store: Arc<dyn Store>) -> Self {
+        Self::join_shared(store)
+    }
+}
+
 impl Composer {
     /// Sets the locker.
     #[must_use]

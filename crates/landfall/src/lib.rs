@@ -48,9 +48,10 @@ pub use {async_trait::async_trait, bytes, http};
 #[doc(no_inline)]
 pub use landfall_protocol::rufh::{InteropVersion, InteropVersions, InvalidInteropVersion};
 
+#[doc(inline)]
+pub use self::service::{Handler, Stats};
 pub use self::{
     compose::Composer,
     config::{Config, ConfigError, InterimResponses, Lifetimes, Limits, LocationStyle},
     engine::{Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
-    service::{Handler, Stats},
 };

@@ -10,13 +10,14 @@
 //! progress, best effort: newer progress replaces progress that waits. All other events go through
 //! `landfall-outbox`, which stores them and delivers them at least once.
 //!
-//! Events are stored, retried for days and published to brokers. They carry only the request
-//! headers in [`EventHeaders`]; blocking hooks receive all.
+//! Events are stored, retried for days and published to brokers. They carry a built-in list of request
+//! headers, and to a transport those that it names ([`EventHeaders`]); blocking hooks carry all.
 //!
 //! Start reading at `message/mod.rs` and `transport.rs`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod blocking;
+mod creations;
 mod message;
 mod progress_notifier;
 mod response;
@@ -24,9 +25,10 @@ mod transport;
 
 pub use self::{
     blocking::{BlockingHooks, FailureMode},
+    creations::Creations,
     message::{
-        EventHeaders, HookName, HookNames, JobData, Message, MessageId, RequestData, TraceContext,
-        UnknownName, UploadData, rfc3339,
+        EventHeaders, HookName, HookNames, JobData, Message, MessageId, RedactedHeaders,
+        RequestData, TraceContext, UnknownName, UploadData, contains_secret, rfc3339,
     },
     progress_notifier::{ProgressNotifier, ProgressStats, Route},
     response::{HookResponse, InvalidUploadId, UploadChanges},

@@ -7,7 +7,7 @@ use landfall::event::{Event, EventKind, EventKinds, EventSink};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{EventHeaders, HookName, HookNames, Message, Transport};
+use crate::{Creations, HookName, HookNames, Message, Transport};
 
 /// Further progress is dropped. With the calls of the outbox these are fewer than a transport's limit, so
 /// that a slow receiver leaves capacity for blocking hooks.
@@ -32,7 +32,7 @@ pub struct ProgressNotifier(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     routes: Vec<Route>,
-    headers: EventHeaders,
+    creations: Creations,
     calls: Mutex<HashMap<(usize, String), PendingNotification>>,
     stats: Mutex<ProgressStats>,
 }
@@ -56,12 +56,12 @@ pub struct ProgressStats {
 }
 
 impl ProgressNotifier {
-    /// Creates a notifier for the routes that receive [`HookName::PostReceive`], with these request headers.
-    pub fn new(routes: Vec<Route>, headers: EventHeaders) -> Self {
+    /// Creates a notifier for the routes that receive [`HookName::PostReceive`], which waits for `creations`.
+    pub fn new(routes: Vec<Route>, creations: Creations) -> Self {
         let wanting = |route: &Route| route.names.contains(HookName::PostReceive);
         Self(Arc::new(Inner {
             routes: routes.into_iter().filter(wanting).collect(),
-            headers,
+            creations,
             calls: Mutex::default(),
             stats: Mutex::default(),
         }))
@@ -155,9 +155,18 @@ struct NotifyTask {
 impl NotifyTask {
     async fn run(mut self, mut event: Event) {
         let transport = self.inner.routes[self.key.0].transport.clone();
+        let headers = transport.event_headers();
+        let creations = &self.inner.creations;
+        creations
+            .wait_attempted(transport.name(), &self.key.1)
+            .await;
+        // Newer progress may have arrived meanwhile.
+        if let Some(newer) = self.newer() {
+            event = newer;
+        }
         loop {
-            let message = Message::event(&event, &self.inner.headers);
-            match transport.deliver(&message).await {
+            let message = Message::event(&event, &headers);
+            match transport.deliver(&message.naming(&headers)).await {
                 Ok(response) => {
                     self.inner.stats.lock().delivered += 1;
                     if response.stop_upload {
@@ -176,6 +185,10 @@ impl NotifyTask {
                 None => return,
             }
         }
+    }
+
+    fn newer(&self) -> Option<Event> {
+        self.inner.calls.lock().get_mut(&self.key)?.next.take()
     }
 
     /// Ends the task atomically if no progress arrived during the call.

@@ -3,7 +3,7 @@ use std::{error::Error, fmt, time::Duration};
 use async_trait::async_trait;
 use landfall::BoxError;
 
-use crate::{HookResponse, Message};
+use crate::{EventHeaders, HookResponse, Message};
 
 /// A connection to the application that delivers messages and returns responses.
 ///
@@ -28,6 +28,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Can be dropped; it is then unknown whether the application received the message.
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError>;
+
+    /// Returns the request headers that this transport receives with events, besides the built-in list.
+    ///
+    /// They may be credentials, so a transport names those that its settings name. They do not change.
+    fn event_headers(&self) -> EventHeaders {
+        EventHeaders::default()
+    }
 
     /// Checks whether the application can be reached, for health pages.
     async fn check(&self) -> Result<(), DeliveryError> {

@@ -161,7 +161,7 @@ impl BatchTransaction<'_> {
         }
         for (_, event, _) in &unknown {
             self.effects.unreserved.rows += 1;
-            self.effects.unreserved.bytes += event.json.len();
+            self.effects.unreserved.bytes += event.bytes;
         }
         let emitted = known.iter().chain(&unknown).filter(|(_, _, row)| {
             !row.owner.is_empty() && stored.contains(&(row.event.to_owned(), row.route.to_owned()))
@@ -186,7 +186,7 @@ impl BatchTransaction<'_> {
                 event: event.id.clone(),
                 key: event.key.clone(),
                 message: event.message.clone(),
-                bytes: event.json.len(),
+                bytes: event.bytes,
                 attempts: 0,
                 first_failed_at: None,
             };
@@ -312,8 +312,14 @@ impl BatchTransaction<'_> {
         for row in rows {
             let (event, key) = (row.text("event_id")?, row.text("ordering_key")?);
             let json = row.text("message")?;
+            let headers = row.opt_text("headers")?;
             let message = match serde_json::from_str::<Message>(&json) {
-                Ok(message) => message,
+                Ok(mut message) => {
+                    if let Some(headers) = &headers {
+                        message.request.redacted = shared.decrypt(headers, [&event, &name]);
+                    }
+                    message
+                }
                 Err(error) => {
                     self.mark_malformed(&event, &name, &error).await?;
                     self.effects.dead_lettered.push(route);
@@ -325,7 +331,7 @@ impl BatchTransaction<'_> {
             claimed.push(ClaimedEvent {
                 event: event.into(),
                 key: key.into(),
-                bytes: json.len(),
+                bytes: json.len() + headers.map_or(0, |headers| headers.len()),
                 attempts: row.number("attempts")?,
                 first_failed_at: row.opt_number("first_failed_at")?,
                 message: Arc::new(message),
@@ -395,9 +401,18 @@ pub(super) fn rows<'a>(
     wanted
         .filter(|(_, route)| route.names.contains(event.message.hook))
         .map(|(at, route)| {
+            let name = route.transport.name();
+            let headers = event.message.request.redacted.of(&shared.headers[at]);
+            let encrypt = || {
+                shared
+                    .settings
+                    .header_key
+                    .encrypt(&headers, [&event.id, name])
+            };
             let row = NewRow {
                 event: &event.id,
-                route: route.transport.name(),
+                route: name,
+                headers: (!headers.is_empty()).then(encrypt).flatten(),
                 key: &event.key,
                 sequence: event.sequence,
                 hook: event.message.hook.as_str(),

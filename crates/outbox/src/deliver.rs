@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall::Handler;
-use landfall_messages::{DeliveryError, error_chain};
+use landfall_messages::{DeliveryError, HookName, error_chain};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -93,7 +93,9 @@ impl Outbox {
     async fn deliver(self, route: usize, event: ClaimedEvent) {
         let shared = &self.shared;
         let transport = &shared.routes[route].transport;
-        if let Some(progress) = &shared.settings.progress {
+        let is_creation = event.message.hook == HookName::PostCreate;
+        // Progress waits for the creation.
+        if let Some(progress) = shared.settings.progress.as_ref().filter(|_| !is_creation) {
             let idle = progress.wait_idle(&event.key);
             if timeout(PROGRESS_TIMEOUT, idle).await.is_err() {
                 tracing::warn!(
@@ -103,7 +105,14 @@ impl Outbox {
             }
         }
         let limit = shared.settings.delivery_timeout;
-        let delivered = timeout(limit, transport.deliver(&event.message)).await;
+        let message = event.message.naming(&shared.headers[route]);
+        let delivered = timeout(limit, transport.deliver(&message)).await;
+        if is_creation {
+            shared
+                .settings
+                .creations
+                .attempted(transport.name(), &event.key);
+        }
         let (error, retry_after, is_permanent) = match delivered {
             Ok(Ok(_)) => {
                 shared.counters.lock().stats.routes[route].delivered += 1;

@@ -16,6 +16,8 @@ pub(super) struct OutboxEvent {
     pub(super) sequence: i64,
     pub(super) message: Arc<Message>,
     pub(super) json: Arc<str>,
+    /// Stored for each route, with its encrypted headers.
+    pub(super) bytes: usize,
 }
 
 impl OutboxEvent {
@@ -24,11 +26,20 @@ impl OutboxEvent {
     }
 
     pub(super) fn from_message(message: Message) -> Result<Self, serde_json::Error> {
+        let json = serde_json::to_string(&message)?;
+        let redacted = &message.request.redacted;
+        let headers = if redacted.is_empty() {
+            0
+        } else {
+            // In base64.
+            serde_json::to_string(redacted)?.len() * 4 / 3 + 80
+        };
         Ok(Self {
             id: message.id.as_str().into(),
             key: message.ordering_key().into(),
             sequence: i64::try_from(message.sequence).unwrap_or(i64::MAX),
-            json: serde_json::to_string(&message)?.into(),
+            bytes: json.len() + headers,
+            json: json.into(),
             message: Arc::new(message),
         })
     }

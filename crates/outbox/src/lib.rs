@@ -7,8 +7,8 @@
 //!
 //! Delivery is at least once: duplicates have the same [id](landfall::event::Event::id). Deliveries
 //! with the same ordering key (an upload or a job) stay in order: each waits until the previous one
-//! is delivered or is a dead letter. A failing event holds later ones for at most a minute, unless
-//! the order is strict. Uploads do not wait for each other. While a receiver is down, a circuit
+//! is delivered or is a dead letter. A failing event holds later ones for a few seconds, unless the
+//! order is strict. Uploads do not wait for each other. While a receiver is down, a circuit
 //! breaker allows one attempt at a time; when it is back, events that failed meanwhile count as
 //! new.
 //!
@@ -17,6 +17,9 @@
 //! node, and leave prepared events of a live one alone. A node that was evicted by mistake notices
 //! that its id is gone, takes a new id and continues with the rows in the database. It emits its
 //! events whether or not another node has resolved them: duplicates are possible, loss is not.
+//!
+//! The headers that a transport names may be credentials. They are in a column of their own, encrypted
+//! with a [`HeaderKey`], which is emptied when the event becomes a dead letter.
 //!
 //! One writer task executes what all requests prepare, emit and have delivered, in one transaction
 //! per batch. Triggers count rows and bytes, so that no count reads the table. A batch that fails
@@ -34,6 +37,7 @@ mod commit;
 mod deliver;
 mod event;
 mod failed;
+mod header_key;
 mod maintenance;
 mod node;
 mod publish;
@@ -47,7 +51,10 @@ mod writer;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -57,7 +64,7 @@ use landfall::{
     event::{Acknowledgement, Event, EventKind, EventKinds, EventSink},
 };
 use landfall_database::{Connections, DatabaseError, Durability, Migration, Statement, millis};
-use landfall_messages::{HookName, Route};
+use landfall_messages::{EventHeaders, HookName, RedactedHeaders, Route};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -66,6 +73,7 @@ use tokio::{
 
 pub use self::{
     admin::{Changed, EventSelection, EventState, Events, Query, SortOrder, StoredEvent},
+    header_key::HeaderKey,
     settings::{CircuitBreaker, OutboxError, OutboxSettings, RetryPolicy},
     stats::{OutboxStats, RouteStats},
 };
@@ -73,6 +81,7 @@ use self::{
     batch::{Command, PrepareCommand, Size},
     breaker::Breaker,
     event::{ImpliedEvent, OutboxEvent},
+    header_key::CannotDecrypt,
     maintenance::NodeLease,
     node::Node,
     queues::DeliveryQueues,
@@ -85,10 +94,16 @@ use self::{
 const COMMAND_QUEUE_SIZE: usize = 2048;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const TABLE_SET: &str = "outbox";
-const MIGRATIONS: &[Migration] = &[Migration::expand(
-    include_str!("../migrations/0001-outbox.sqlite.sql"),
-    include_str!("../migrations/0001-outbox.postgres.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::expand(
+        include_str!("../migrations/0001-outbox.sqlite.sql"),
+        include_str!("../migrations/0001-outbox.postgres.sql"),
+    ),
+    Migration::expand(
+        include_str!("../migrations/0002-headers.sqlite.sql"),
+        include_str!("../migrations/0002-headers.postgres.sql"),
+    ),
+];
 
 /// Stores events until they are delivered. Cheap to clone; all clones are one outbox.
 ///
@@ -129,6 +144,11 @@ type PreparedEvents = HashMap<Arc<str>, (Instant, HookName)>;
 struct Shared {
     settings: OutboxSettings,
     routes: Vec<Route>,
+    /// What each of them names, and what any does.
+    headers: Vec<EventHeaders>,
+    named_headers: EventHeaders,
+    /// A warning was logged.
+    cannot_decrypt: AtomicBool,
     wants: EventKinds,
     database: Connections,
     queues: DeliveryQueues,
@@ -154,7 +174,7 @@ impl Shared {
 
     fn event_size(&self, event: &OutboxEvent) -> Size {
         let rows = self.row_count(event.message.hook);
-        let bytes = rows.saturating_mul(event.json.len());
+        let bytes = rows.saturating_mul(event.bytes);
         Size { rows, bytes }
     }
 
@@ -165,6 +185,29 @@ impl Shared {
             counters.stats.rejected_requests += 1;
         }
         reserved
+    }
+
+    /// A route that is down does not delay the upload.
+    fn add_creation(&self, upload: &str) {
+        for (route, breaker) in self.routes.iter().zip(&self.breakers) {
+            if route.names.contains(HookName::PostCreate) && !breaker.is_down() {
+                self.settings.creations.add(route.transport.name(), upload);
+            }
+        }
+    }
+
+    /// Without the key, the event is delivered without these headers.
+    fn decrypt(&self, headers: &str, delivery: [&str; 2]) -> RedactedHeaders {
+        let decrypted = self.settings.header_key.decrypt(headers, delivery);
+        decrypted.unwrap_or_else(|CannotDecrypt| {
+            if !self.cannot_decrypt.swap(true, Relaxed) {
+                tracing::warn!(
+                    "cannot decrypt the forwarded headers of stored events, which have another key: \
+                     delivering these events without them"
+                );
+            }
+            RedactedHeaders::default()
+        })
     }
 
     /// There is no limit while the route is down.
@@ -209,7 +252,14 @@ impl Outbox {
         let breakers = routes.iter().map(breaker).collect();
         let names = routes.iter().map(|route| route.transport.name());
         let counters = Counters::new(&settings, names);
+        let headers = routes.iter().map(|route| route.transport.event_headers());
+        let headers: Vec<_> = headers.collect();
+        let named_headers = headers.iter();
+        let named_headers = named_headers.fold(EventHeaders::default(), |all, one| all.union(one));
         let shared = Arc::new(Shared {
+            headers,
+            named_headers,
+            cannot_decrypt: AtomicBool::new(false),
             wants,
             queues: DeliveryQueues::new(routes.len()),
             breakers,
@@ -280,7 +330,7 @@ impl Outbox {
         let is_creation = events.iter().any(|event| event.kind == EventKind::Created);
         let is_wanted = |event: &&Event| shared.wants.contains(event.kind);
         let new = events.iter().filter(is_wanted);
-        let new = new.map(|event| OutboxEvent::new(event, &settings.headers));
+        let new = new.map(|event| OutboxEvent::new(event, &shared.named_headers));
         let mut new = new.collect::<Result<Vec<_>, _>>()?;
         {
             let prepared = shared.prepared.lock();
@@ -346,7 +396,7 @@ impl EventSink for Outbox {
             return;
         }
         let id = event.id();
-        let outbox_event = match OutboxEvent::new(&event, &self.shared.settings.headers) {
+        let outbox_event = match OutboxEvent::new(&event, &self.shared.named_headers) {
             Ok(outbox_event) => outbox_event,
             Err(error) => {
                 tracing::error!(id, %error, "failed to serialize an event");
@@ -357,6 +407,9 @@ impl EventSink for Outbox {
             && matches!(event.kind, EventKind::Terminated | EventKind::Expired)
         {
             progress.discard(event.upload.id.as_str());
+        }
+        if event.kind == EventKind::Created {
+            self.shared.add_creation(event.upload.id.as_str());
         }
         let implied = ImpliedEvent::by(std::slice::from_ref(&event));
         let event = outbox_event;

@@ -23,6 +23,7 @@ impl Outbox {
     pub(super) async fn resolve_due(&self, handler: Handler) {
         loop {
             self.abandon_stale().await;
+            self.shared.settings.creations.remove_old();
             let resolved = match self.resolve_batch(&handler).await {
                 Ok(resolved) => resolved,
                 Err(error) => {

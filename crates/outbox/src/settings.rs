@@ -1,7 +1,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use landfall_database::{Clock, Connections, Database, DatabaseError};
-use landfall_messages::{EventHeaders, ProgressNotifier};
+use landfall_messages::{Creations, ProgressNotifier};
+
+use super::header_key::HeaderKey;
 
 /// Settings of an [`Outbox`](super::Outbox).
 #[derive(Debug, Clone)]
@@ -26,8 +28,7 @@ pub struct OutboxSettings {
     /// A failing event holds later events of its ordering key until it is delivered or dead, and not only for
     /// [`max_hold`](Self::max_hold). `false` by default.
     pub strict_order: bool,
-    /// The time after its first failed attempt for which an event holds later ones; a minute by
-    /// default.
+    /// The time after its first failed attempt for which an event holds later ones; 3 s by default.
     pub max_hold: Duration,
     /// When a route counts as down, and how it is then tried.
     pub circuit_breaker: CircuitBreaker,
@@ -49,8 +50,10 @@ pub struct OutboxSettings {
     pub presence_dir: Option<PathBuf>,
     /// The notifier for progress, so that no event overtakes a running call for its upload.
     pub progress: Option<ProgressNotifier>,
-    /// The request headers that events carry. Transports can forward no other header with an event.
-    pub headers: EventHeaders,
+    /// The creations whose events were not attempted yet, for which progress and hooks wait.
+    pub creations: Creations,
+    /// Encrypts the headers that transports name; a random key by default, which ends with this process.
+    pub header_key: HeaderKey,
     /// The clock, for tests; the database's by default.
     pub clock: Option<Clock>,
 }
@@ -144,7 +147,7 @@ impl OutboxSettings {
             delivery_timeout: Duration::from_secs(15 * 60),
             retry: RetryPolicy::default(),
             strict_order: false,
-            max_hold: Duration::from_secs(60),
+            max_hold: Duration::from_secs(3),
             circuit_breaker: CircuitBreaker::default(),
             dead_letter_retention: Duration::from_secs(30 * 24 * 3600),
             resolve_after: Duration::from_secs(60),
@@ -152,7 +155,8 @@ impl OutboxSettings {
             write_timeout: Duration::from_secs(5),
             presence_dir,
             progress: None,
-            headers: EventHeaders::default(),
+            creations: Creations::default(),
+            header_key: HeaderKey::random(),
             clock: None,
         }
     }

@@ -29,10 +29,12 @@ mod queue;
 mod token;
 pub mod tracking;
 
+pub use landfall_messages::contains_secret;
+
 pub use self::{
     job::{Job, JobEvent, JobEventKind, JobId, JobState},
     limits::{GrantLimits, InvalidRate, RateLimit, is_type_pattern},
     principal::{Principal, is_subject},
     queue::*,
-    token::{Token, TokenHash, contains_secret, is_secret},
+    token::{Token, TokenHash, is_secret},
 };

@@ -83,11 +83,6 @@ pub fn is_secret(text: &str) -> bool {
     text.starts_with(Token::KEY_PREFIX) || text.starts_with(UploadToken::PREFIX)
 }
 
-/// Returns whether a text may contain an API key or upload token of Landfall.
-pub fn contains_secret(text: &str) -> bool {
-    text.contains(Token::KEY_PREFIX) || text.contains(UploadToken::PREFIX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

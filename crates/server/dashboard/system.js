@@ -9,6 +9,7 @@ const part = (id) => document.getElementById(id);
 
 const COMPONENTS = {
   store: 'Store', disk: 'Disk', leases: 'Leases', database: 'Database', hooks: 'Hooks', events: 'Undelivered events',
+  limits: 'Limits',
 };
 
 let wasHealthy = null;
@@ -36,7 +37,7 @@ function totals({ jobs, receiving, rate: received, completed_bytes: stored }) {
   setText(part('sum-why'), `${number(sum('failed'))} failed, ${number(sum('cancelled'))} cancelled, ${number(sum('expired'))} expired`);
 }
 
-function health({ health: checks, now }) {
+function health({ health: checks, conditions, now }) {
   const unhealthy = checks.filter(({ healthy }) => !healthy);
   const statusBadge = part('health-status');
   const isHealthy = unhealthy.length === 0;
@@ -49,24 +50,40 @@ function health({ health: checks, now }) {
   wasHealthy = isHealthy;
   setText(part('checked'), `Checked on ${moment(now)}`);
   setText(part('health-sum'), `${number(checks.length - unhealthy.length)} of ${count(checks.length, 'check')} passed`);
-  render(part('unhealthy'), unhealthy, () => unhealthy.map(checkItem));
+  render(part('conditions'), conditions, () => conditions.map(conditionItem));
   const healthy = checks.filter((check) => check.healthy);
   render(part('health'), healthy, () => healthy.map(checkItem));
 }
 
-function checkItem(check) {
+function checkItem({ component, name, message }) {
+  return healthItem(true, `${COMPONENTS[component]}: ${name}`, 'Healthy', [message]);
+}
+
+/** A condition of the server: what is wrong, since when, and what to do. */
+function conditionItem({ component, subject, effect, text, detail, remedy, since, count: times }) {
+  const name = [COMPONENTS[component], ...(subject ? [subject] : [])].join(': ');
+  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+  const happened = effect === 'occurrence' ? `${count(times, 'time')} since ` : 'Since ';
+  const lines = [sentence(detail ? `${text}: ${detail}` : text), [happened, timeElement(since), `. ${sentence(remedy)}`]];
+  return healthItem(false, name, effect === 'occurrence' ? 'Notice' : 'Unhealthy', lines);
+}
+
+function healthItem(isHealthy, name, state, lines) {
   const item = document.createElement('li');
-  item.dataset.healthy = check.healthy;
+  item.dataset.healthy = isHealthy;
   const text = document.createElement('div');
-  const name = document.createElement('strong');
-  name.textContent = `${COMPONENTS[check.component]}: ${check.name}`;
-  const description = document.createElement('p');
-  description.textContent = check.message;
-  text.append(name, description);
-  const state = document.createElement('span');
-  state.className = 'badge';
-  state.textContent = check.healthy ? 'Healthy' : 'Unhealthy';
-  item.append(text, state);
+  const title = document.createElement('strong');
+  title.textContent = name;
+  text.append(title);
+  for (const line of lines) {
+    const description = document.createElement('p');
+    description.append(...[line].flat());
+    text.append(description);
+  }
+  const badge = document.createElement('span');
+  badge.className = 'badge';
+  badge.textContent = state;
+  item.append(text, badge);
   return item;
 }
 

@@ -16,6 +16,7 @@ mod admin;
 pub mod app;
 pub mod asset;
 pub mod command;
+mod condition;
 #[cfg_attr(
     not(feature = "s3"),
     allow(dead_code, reason = "only the doctor of S3 uses all of it")

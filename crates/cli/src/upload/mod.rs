@@ -33,7 +33,7 @@ pub(crate) async fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let report = report(matches, "uploaded");
     let mut builder = client(matches)?.protocol(arguments::protocol(matches));
     match state::fingerprints() {
-        Some(store) => builder = builder.fingerprints(store),
+        Some(store) => builder = builder.fingerprints(store).forget_finished(),
         None => report.message("HOME is not set, so another run cannot resume these uploads"),
     }
     let client = builder.build()?;

@@ -38,6 +38,9 @@ pub(crate) struct Record {
     /// The key of the object, of a multipart upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
+    /// True if all bytes are stored: the file is not sent again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) finished: bool,
 }
 
 /// A range of the file and the upload that receives it.
@@ -59,7 +62,7 @@ impl Record {
     }
 
     /// Returns a record; `None` if it is torn, damaged or of another format.
-    fn decode(text: &[u8]) -> Option<Self> {
+    pub(super) fn decode(text: &[u8]) -> Option<Self> {
         let (digest, rest) = text.split_at_checked(DIGEST_CHARS)?;
         let json = rest.strip_prefix(b"\n")?;
         if hex(&Sha256::digest(json)).as_bytes() != digest {
@@ -106,9 +109,9 @@ pub(crate) struct Recorder {
 }
 
 impl StoredUpload {
-    /// Reads a record; `None` if it is damaged.
+    /// Reads a record; `None` if it is damaged, or of a finished upload.
     pub(super) fn decode(name: String, text: &[u8]) -> Option<Self> {
-        let record = Record::decode(text)?;
+        let record = Record::decode(text).filter(|record| !record.finished)?;
         let mut parts: Vec<Url> = record
             .parts
             .iter()
@@ -186,6 +189,7 @@ impl Recorder {
                 sample: String::new(),
                 parts: Vec::new(),
                 key: None,
+                finished: false,
             },
         };
         let recorder = Self {
@@ -203,6 +207,23 @@ impl Recorder {
         record.parts = parts;
     }
 
+    /// Stores the URL of the finished upload, so that another run sends nothing.
+    ///
+    /// # Errors
+    /// [`Error::Fingerprints`], [`Error::Source`].
+    pub(crate) async fn finish(&self, url: &Url, file: &FileContent) -> Result<(), Error> {
+        {
+            let mut record = self.record.lock();
+            let length = record.file.length;
+            record.parts = vec![PartRecord {
+                start: 0,
+                length,
+                url: None,
+            }];
+        }
+        self.store(0, Some(url.as_str()), file, true).await
+    }
+
     /// Stores the URL of a part; `None` if it is gone. No byte is sent before.
     ///
     /// # Errors
@@ -213,12 +234,23 @@ impl Recorder {
         url: Option<&str>,
         file: &FileContent,
     ) -> Result<(), Error> {
+        self.store(part, url, file, false).await
+    }
+
+    async fn store(
+        &self,
+        part: usize,
+        url: Option<&str>,
+        file: &FileContent,
+        finished: bool,
+    ) -> Result<(), Error> {
         if self.record.lock().sample.is_empty() {
             let sample = file.sample().await.map_err(Error::Source)?;
             self.record.lock().sample = sample;
         }
         let text = {
             let mut record = self.record.lock();
+            record.finished = finished;
             if let Some(part) = record.parts.get_mut(part) {
                 part.url = url.map(str::to_owned);
             }
@@ -280,6 +312,7 @@ mod tests {
             sample: "00".into(),
             parts: vec![part(0, 4), part(4, 6)],
             key: None,
+            finished: false,
         }
     }
 

@@ -6,11 +6,17 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 
-use super::StoredUpload;
+use super::{Record, StoredUpload};
+
+/// Records are cleaned up with each of so many that are stored.
+const CLEANUP_INTERVAL: u64 = 1000;
+/// For how long it is remembered that a file was uploaded.
+const FINISHED_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A store of fingerprints. Each is a small record under a short name of hexadecimal digits.
 ///
@@ -66,6 +72,25 @@ impl FileFingerprints {
         Some(Self::new(state.join("landfall/uploads")))
     }
 
+    /// Removes records of uploads that finished long ago.
+    fn remove_old(&self) -> io::Result<()> {
+        let Some(entries) = none_if_missing(fs::read_dir(&self.directory))? else {
+            return Ok(());
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let age = modified.ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > FINISHED_LIFETIME)
+                && let Some(record) = none_if_missing(fs::read(&path))?
+                && Record::decode(&record).is_some_and(|record| record.finished)
+            {
+                none_if_missing(fs::remove_file(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the unfinished uploads, the oldest first. Damaged records are skipped.
     ///
     /// # Errors
@@ -97,6 +122,9 @@ impl FingerprintStore for FileFingerprints {
     fn set(&self, name: &str, record: &[u8]) -> io::Result<()> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let count = COUNTER.fetch_add(1, Relaxed);
+        if count % CLEANUP_INTERVAL == 0 {
+            self.remove_old()?;
+        }
         let target = self.directory.join(name);
         let temporary = target.with_extension(format!("{}-{count}.tmp", std::process::id()));
         if write_private(&temporary, record).is_err() {

@@ -121,6 +121,10 @@ async fn resumable(run: OpenedUpload) -> Result<Completed, Error> {
             parts
         }
     };
+    let file = match &content {
+        Content::File(file) => Some(file.clone()),
+        _ => None,
+    };
     let transferred = match parts.as_slice() {
         [] | [_] => {
             let recorded = parts.first().and_then(PartRecord::parsed_url);
@@ -135,8 +139,11 @@ async fn resumable(run: OpenedUpload) -> Result<Completed, Error> {
         }
         parts => Box::pin(parallel::run(&mut job, content, parts)).await?,
     };
-    if let Some(recorder) = job.recorder.as_ref().filter(|_| !job.settings.creates_only) {
-        recorder.remove().await?;
+    if let (Some(recorder), Some(file), false) = (&job.recorder, &file, job.settings.creates_only) {
+        match job.client.forgets_finished {
+            true => recorder.remove().await?,
+            false => recorder.finish(&transferred.url, file).await?,
+        }
     }
     Ok(Completed {
         url: transferred.url,

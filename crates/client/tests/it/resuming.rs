@@ -53,6 +53,10 @@ impl Site {
             .unwrap()
     }
 
+    fn unfinished(&self) -> Vec<landfall_client::StoredUpload> {
+        FileFingerprints::new(self.records()).list().unwrap()
+    }
+
     fn record_count(&self) -> usize {
         std::fs::read_dir(self.records()).map_or(0, Iterator::count)
     }
@@ -106,7 +110,43 @@ async fn another_run_continues_where_the_first_stopped() {
             assert_eq!(site.server.bytes(&completed.url).await, bytes);
             let is_divided = parts > 1 && protocol == Protocol::Tus;
             assert_eq!(site.server.count("POST") - created, usize::from(is_divided));
-            assert_eq!(site.record_count(), 0);
+            assert!(site.unfinished().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_finished_file_is_not_sent_again() {
+    // One request, several, and parts.
+    for (length, parts) in [(9, 1), (3_000_000, 1), (3_000_000, 3)] {
+        for protocol in [Protocol::Tus, Protocol::Draft] {
+            let site = Site::start().await;
+            let bytes = content(length);
+            let path = site.file(&bytes);
+            let upload = |client: Client| {
+                let upload = client.upload(site.server.endpoint(), Source::file(&path));
+                upload.metadata("filename", "a").parallel(parts)
+            };
+            let first = finish(upload(site.client(protocol))).await;
+            assert_eq!(first.bytes_sent, length as u64);
+            let created = site.server.count("POST");
+            for _ in 0..2 {
+                let again = finish(upload(site.client(protocol))).await;
+                assert_eq!((again.bytes_sent, &again.url), (0, &first.url));
+                assert_eq!(again.length, length as u64);
+            }
+            assert_eq!(site.server.count("POST"), created);
+            assert!(site.unfinished().is_empty());
+
+            // It was removed, the file has changed, or the user wants it.
+            site.server.remove(&first.url).await;
+            let again = finish(upload(site.client(protocol))).await;
+            assert_eq!(again.bytes_sent, length as u64);
+            touch(&path, 1000);
+            let changed = finish(upload(site.client(protocol))).await;
+            assert_eq!(changed.bytes_sent, length as u64);
+            let wanted = finish(upload(site.client(protocol)).resume(false)).await;
+            assert_eq!(wanted.bytes_sent, length as u64);
         }
     }
 }
@@ -252,6 +292,7 @@ async fn an_upload_that_is_gone_is_started_anew() {
             let upload = site
                 .client(Protocol::Tus)
                 .upload(&endpoint, Source::file(&path));
+            let upload = upload.metadata("parts", parts.to_string());
             upload.parallel(parts)
         };
         let first = upload(parts).on_event(move |event| {

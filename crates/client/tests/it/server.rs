@@ -94,14 +94,28 @@ impl Server {
 
     /// Returns the bytes of an upload, fetched without the proxy.
     pub(crate) async fn bytes(&self, url: &url::Url) -> Bytes {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!("GET {} HTTP/1.0\r\nHost: test\r\n\r\n", url.path());
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut response = Vec::new();
-        stream.read_to_end(&mut response).await.unwrap();
+        let response = self.request("GET", url).await;
         assert!(response.starts_with(b"HTTP/1.0 200"));
         let end = response.windows(4).position(|four| four == b"\r\n\r\n");
         Bytes::from(response).slice(end.unwrap() + 4..)
+    }
+
+    pub(crate) async fn remove(&self, url: &url::Url) {
+        assert!(
+            self.request("DELETE", url)
+                .await
+                .starts_with(b"HTTP/1.0 204")
+        );
+    }
+
+    async fn request(&self, method: &str, url: &url::Url) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let fields = "Host: test\r\nTus-Resumable: 1.0.0\r\n\r\n";
+        let head = format!("{method} {} HTTP/1.0\r\n{fields}", url.path());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.unwrap();
+        response
     }
 }
 

@@ -7,12 +7,13 @@
 //! and `TRACESTATE`. It inherits all variables of this
 //! process but `LANDFALL_…`, which may contain secrets.
 //!
-//! Standard output is the response, and standard error is that of this process. An event without a
+//! Standard output until the command exits is the response, and standard error is that of this process. An event without a
 //! program is ignored. If the directory is missing, every call fails.
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod orphans;
 mod process;
 
 use std::{
@@ -30,6 +31,7 @@ use landfall::hook::ClientResponse;
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::orphans::reap_orphans;
 use self::process::{Output, Process};
 use crate::{
     SettingsError,
@@ -45,7 +47,8 @@ pub struct CommandSettings {
     /// The format: tusd 2 ([`Format::V2`], default) or 1 ([`Format::V1`]); [`Format::Auto`] sends both and
     /// parses responses of tusd 2.
     pub format: Format,
-    /// Timeout of a command, after which it and its children are terminated; 10 minutes by default.
+    /// Timeout of a command, after which it and its children are terminated; 10 minutes by default. Children
+    /// that outlive their command continue.
     pub timeout: Duration,
     /// Maximum concurrent processes; 32 by default. Events use at most three quarters, so that slow events do
     /// not delay blocking hooks.
@@ -129,7 +132,9 @@ impl Command {
             Err(error) => return Err(spawn_error(&file, error)),
         };
         let input = format::body(self.settings.format, message);
-        let output = process.wait(input, self.settings.timeout, permit).await;
+        let children = self.limits.children.clone();
+        let output = process.wait(input, self.settings.timeout, permit, children);
+        let output = output.await;
         output.map(Some).map_err(|error| {
             let text = format!("the hook {} {error}", message.hook);
             DeliveryError::with_source(text, error)
@@ -232,6 +237,8 @@ impl Transport for Command {
 struct ProcessLimits {
     all: Arc<Semaphore>,
     events: Arc<Semaphore>,
+    /// Those that outlive their command and keep its output open.
+    children: Arc<Semaphore>,
 }
 
 type ProcessPermit = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
@@ -243,6 +250,7 @@ impl ProcessLimits {
         Self {
             all: Arc::new(Semaphore::new(max_processes)),
             events: Arc::new(Semaphore::new(events)),
+            children: Arc::new(Semaphore::new(max_processes)),
         }
     }
 

@@ -5,16 +5,22 @@ use std::{
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::{
+    io::ioctl_fionread,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStdin, ChildStdout, Command},
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::{sleep, timeout},
 };
+
+use super::orphans::WaitedFor;
 
 /// Further output is read and dropped, so that the command continues.
 pub(super) const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
@@ -43,11 +49,12 @@ pub(super) enum OutputError {
     Shutdown,
 }
 
-/// The command has its own process group. Dropping this kills the group.
+/// The command has its own process group. Dropping this kills the group, if the command still runs.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
     stdout: Option<ChildStdout>,
+    _waited_for: WaitedFor,
 }
 
 impl Process {
@@ -59,10 +66,13 @@ impl Process {
             .process_group(0);
         let mut attempts = MAX_BUSY_ATTEMPTS;
         loop {
-            match command.spawn() {
-                Ok(mut child) => {
-                    let stdout = child.stdout.take();
-                    return Ok(Self { child, stdout });
+            match WaitedFor::spawn(command) {
+                Ok((mut child, waited_for)) => {
+                    return Ok(Self {
+                        stdout: child.stdout.take(),
+                        child,
+                        _waited_for: waited_for,
+                    });
                 }
                 // The file is being replaced, or another thread forked while it was open.
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && attempts > 0 => {
@@ -74,30 +84,37 @@ impl Process {
         }
     }
 
-    /// `permit` is dropped when no process of the group is left. Dropping the future terminates the command
-    /// and its children.
+    /// `permit` is dropped when the command has exited, or no process of a terminated group is left. Children
+    /// that keep the output open get one of `children` until they close it, or lose it. Dropping the future
+    /// terminates the command and its children.
     pub(super) async fn wait(
         self,
         input: Vec<u8>,
         limit: Duration,
         permit: impl Send + 'static,
+        children: Arc<Semaphore>,
     ) -> Result<Output, OutputError> {
         let (result, outcome) = oneshot::channel();
         // A separate task, because termination may take longer than the caller waits. The permits
         // limit the number of tasks.
         tokio::spawn(async move {
-            self.supervise(input, limit, result).await;
+            let stdout = self.supervise(input, limit, result).await;
             drop(permit);
+            if let (Some(mut stdout), Ok(_permit)) = (stdout, children.try_acquire()) {
+                let mut dropped = tokio::io::sink();
+                let _ = timeout(limit, tokio::io::copy(&mut stdout, &mut dropped)).await;
+            }
         });
         outcome.await.unwrap_or(Err(OutputError::Shutdown))
     }
 
+    /// Returns the output if children of a command that has exited keep it open.
     async fn supervise(
         mut self,
         input: Vec<u8>,
         limit: Duration,
         mut result: oneshot::Sender<Result<Output, OutputError>>,
-    ) {
+    ) -> Option<ChildStdout> {
         let outcome = tokio::select! {
             outcome = self.work(&input) => outcome.map_err(OutputError::Io),
             () = sleep(limit) => Err(OutputError::Timeout(limit)),
@@ -109,22 +126,32 @@ impl Process {
         if !is_over {
             self.end().await;
         }
+        self.stdout.take()
     }
 
-    /// Reads the output until the command and its children close it.
+    /// Reads the output until the command exits. Its children may keep the output open.
     async fn work(&mut self, input: &[u8]) -> io::Result<Output> {
         let stdin = self.child.stdin.take();
         let (child, stdout) = (&mut self.child, &mut self.stdout);
         let run = async {
-            let (stdout, is_truncated) = match stdout {
-                Some(stdout) => read(stdout).await?,
-                None => (Vec::new(), false),
+            let mut read = Captured::default();
+            let status = loop {
+                tokio::select! {
+                    status = child.wait() => break status?,
+                    is_open = read.some(stdout) => {
+                        if !is_open? {
+                            *stdout = None;
+                        }
+                    }
+                }
             };
-            let status = child.wait().await?;
+            if let Some(stdout) = stdout {
+                read.rest(stdout)?;
+            }
             Ok(Output {
                 status,
-                stdout,
-                is_truncated,
+                stdout: read.output,
+                is_truncated: read.is_truncated,
             })
         };
         tokio::select! {
@@ -173,13 +200,45 @@ async fn write_input(stdin: Option<ChildStdin>, input: &[u8]) -> Infallible {
     std::future::pending().await
 }
 
-/// Returns whether output was dropped.
-async fn read(stdout: &mut ChildStdout) -> io::Result<(Vec<u8>, bool)> {
-    let mut output = Vec::new();
-    let limit = MAX_OUTPUT_BYTES as u64;
-    stdout.take(limit).read_to_end(&mut output).await?;
-    let rest = tokio::io::copy(stdout, &mut tokio::io::sink()).await?;
-    Ok((output, rest > 0))
+#[derive(Debug, Default)]
+struct Captured {
+    output: Vec<u8>,
+    is_truncated: bool,
+}
+
+impl Captured {
+    /// Returns whether more may follow. Never returns without an output. Cancel safe.
+    async fn some(&mut self, stdout: &mut Option<ChildStdout>) -> io::Result<bool> {
+        let Some(stdout) = stdout else {
+            return std::future::pending().await;
+        };
+        let mut chunk = [0; 8192];
+        let length = stdout.read(&mut chunk).await?;
+        self.add(&chunk[..length]);
+        Ok(length > 0)
+    }
+
+    /// Reads what was written until now, which is complete although the runtime may not know of it yet.
+    fn rest(&mut self, stdout: &ChildStdout) -> io::Result<()> {
+        let mut left = ioctl_fionread(stdout)?;
+        let mut chunk = [0; 8192];
+        while left > 0 {
+            let most = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
+            let length = rustix::io::read(stdout, &mut chunk[..most])?;
+            if length == 0 {
+                break;
+            }
+            self.add(&chunk[..length]);
+            left = left.saturating_sub(length as u64);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, more: &[u8]) {
+        let kept = more.len().min(MAX_OUTPUT_BYTES - self.output.len());
+        self.output.extend_from_slice(&more[..kept]);
+        self.is_truncated |= kept < more.len();
+    }
 }
 
 /// Does not reap the child.

@@ -469,7 +469,7 @@ prop_compose! {
             uri,
             remote,
             headers,
-            redacted: BTreeMap::new(),
+            redacted: landfall_messages::RedactedHeaders::default(),
         };
         message
     }

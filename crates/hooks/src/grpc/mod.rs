@@ -18,7 +18,7 @@ mod translate;
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use landfall_messages::{DeliveryError, HookResponse, Message, Transport};
+use landfall_messages::{DeliveryError, EventHeaders, HookResponse, Message, Transport};
 use tokio::{sync::Semaphore, time};
 use tonic::{Code, Request, Status};
 
@@ -48,6 +48,7 @@ pub struct Grpc {
     client: HookHandlerClient<H2Channel>,
     connector: Connector,
     forward: ForwardedHeaders,
+    event_headers: EventHeaders,
     calls: Semaphore,
     attempts: u32,
     backoff: Duration,
@@ -72,6 +73,7 @@ impl Grpc {
             client,
             connector,
             forward: ForwardedHeaders::new(&settings.forward_headers),
+            event_headers: EventHeaders::default().with(&settings.forward_headers),
             calls: Semaphore::new(settings.max_concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             attempts: settings.attempts.max(1),
             backoff: settings.backoff,
@@ -136,6 +138,10 @@ impl Transport for Grpc {
                 Err(status) => return Err(failure(status)),
             }
         }
+    }
+
+    fn event_headers(&self) -> EventHeaders {
+        self.event_headers.clone()
     }
 
     async fn check(&self) -> Result<(), DeliveryError> {

@@ -24,6 +24,8 @@ pub(super) struct ResponseClassifier {
     pub(super) format: Format,
     pub(super) limit: usize,
     pub(super) stop_code: Option<u16>,
+    /// A 4xx to `pre-finish` does not remove the upload.
+    pub(super) keeps_uploads: bool,
 }
 
 impl ResponseClassifier {
@@ -112,7 +114,36 @@ impl ResponseClassifier {
         if !is_permanent(status) {
             return Err(unexpected(raw));
         }
-        Ok(rejection(hook, raw))
+        Ok(self.rejection(hook, raw))
+    }
+
+    /// Converts a 4xx to a rejection. A version 2 response in the body applies.
+    ///
+    /// Otherwise the client gets the status, the body and, if harmless, its Content-Type.
+    fn rejection(&self, hook: HookName, raw: &RawResponse) -> HookResponse {
+        let mut response = explicit_rejection(hook, raw).unwrap_or_else(|| HookResponse {
+            client_response: plain_reply(raw),
+            ..HookResponse::default()
+        });
+        response.client_response.status.get_or_insert(raw.status);
+        match hook {
+            HookName::PreTerminate => response.reject_termination = true,
+            HookName::PreAccess => response.reject_access = true,
+            // A rejected completion removes the upload. These statuses concern the call alone, such as
+            // after a change at the endpoint, so they fail it instead.
+            HookName::PreFinish
+                if !response.reject_upload
+                    && (self.keeps_uploads
+                        || matches!(
+                            raw.status.as_u16(),
+                            401 | 404 | 405 | 407 | 413..=415 | 431
+                        )) =>
+            {
+                response.failed = true;
+            }
+            _ => response.reject_upload = true,
+        }
+        response
     }
 
     fn too_large(&self) -> DeliveryError {
@@ -129,31 +160,6 @@ fn progress_or_failure(hook: HookName, raw: &RawResponse) -> Result<HookResponse
         return Ok(HookResponse::default());
     }
     Err(unexpected(raw))
-}
-
-/// Converts a 4xx to a rejection. A version 2 response in the body applies.
-///
-/// Otherwise the client gets the status, the body and, if harmless, its Content-Type.
-fn rejection(hook: HookName, raw: &RawResponse) -> HookResponse {
-    let mut response = explicit_rejection(hook, raw).unwrap_or_else(|| HookResponse {
-        client_response: plain_reply(raw),
-        ..HookResponse::default()
-    });
-    response.client_response.status.get_or_insert(raw.status);
-    match hook {
-        HookName::PreTerminate => response.reject_termination = true,
-        HookName::PreAccess => response.reject_access = true,
-        // A rejected completion removes the upload. These statuses concern the call alone, such as
-        // after a change at the endpoint, so they fail it instead.
-        HookName::PreFinish
-            if !response.reject_upload
-                && matches!(raw.status.as_u16(), 401 | 404 | 405 | 407 | 413..=415 | 431) =>
-        {
-            response.failed = true;
-        }
-        _ => response.reject_upload = true,
-    }
-    response
 }
 
 fn explicit_rejection(hook: HookName, raw: &RawResponse) -> Option<HookResponse> {

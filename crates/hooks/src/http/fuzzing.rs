@@ -21,6 +21,7 @@ pub fn response(
         format,
         limit: 4096,
         stop_code: Some(418),
+        keeps_uploads: false,
     };
     let body = Body { bytes, is_complete };
     let raw = RawResponse {

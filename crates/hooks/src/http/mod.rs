@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, Response, StatusCode};
 use hyper::body::Incoming;
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
+use landfall_messages::{DeliveryError, EventHeaders, HookName, HookResponse, Message, Transport};
 use tokio::{sync::Semaphore, time};
 
 use self::{
@@ -60,7 +60,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Each request has the headers of [Standard Webhooks](https://www.standardwebhooks.com):
 /// `webhook-id` ([`Message::id`]), `webhook-timestamp` and, with a [`Secret`], `webhook-signature`.
-/// It also has `Landfall-Sequence` ([`Message::sequence`]) and, except in version 2, `Hook-Name`.
+/// It also has `Landfall-Sequence` ([`Message::sequence`]) and `Hook-Name`.
 #[derive(Debug)]
 pub struct Http {
     settings: HttpSettings,
@@ -131,6 +131,7 @@ impl Http {
                     Format::V2 | Format::Auto => settings.size_limit,
                 },
                 stop_code: settings.stop_code,
+                keeps_uploads: settings.keeps_uploads,
             },
             calls: Semaphore::new(settings.max_concurrency.min(Semaphore::MAX_PERMITS)),
             endpoint,
@@ -253,6 +254,10 @@ impl Transport for Http {
             let text = format!("the hook endpoint did not respond within {limit:?}{before}");
             Err(DeliveryError::new(text))
         })
+    }
+
+    fn event_headers(&self) -> EventHeaders {
+        EventHeaders::default().with(&self.settings.forward_headers)
     }
 
     async fn check(&self) -> Result<(), DeliveryError> {

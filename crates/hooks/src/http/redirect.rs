@@ -11,10 +11,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{Http, settings::sign};
-use crate::{
-    SettingsError,
-    format::{self, Format},
-};
+use crate::{SettingsError, format};
 
 const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
 const SEQUENCE: HeaderName = HeaderName::from_static("landfall-sequence");
@@ -155,10 +152,8 @@ impl Hop {
             let json = HeaderValue::from_static("application/json");
             headers.insert(header::CONTENT_TYPE, json);
         }
-        if http.settings.format != Format::V2 {
-            let name = HeaderValue::from_static(message.hook.as_str());
-            headers.insert(HOOK_NAME, name);
-        }
+        let name = HeaderValue::from_static(message.hook.as_str());
+        headers.insert(HOOK_NAME, name);
         headers.insert(SEQUENCE, message.sequence.into());
         for (name, value) in message.trace_headers() {
             if let Ok(value) = HeaderValue::from_str(value) {

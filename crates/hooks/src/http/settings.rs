@@ -43,6 +43,9 @@ pub struct HttpSettings {
     ///
     /// Ignored with [`Format::V2`].
     pub stop_code: Option<u16>,
+    /// In [`Format::Auto`], a 4xx to `pre-finish` reaches the client but does not remove the upload, as in tusd.
+    /// Off by default.
+    pub keeps_uploads: bool,
     /// The proxies; from the environment by default.
     pub proxies: Proxies,
 }
@@ -65,6 +68,7 @@ impl HttpSettings {
             redirect_allow: Vec::new(),
             max_concurrency: 64,
             stop_code: None,
+            keeps_uploads: false,
             proxies: Proxies::from_env(),
         }
     }

@@ -167,7 +167,7 @@ fn request(hook: HookName) -> RequestData {
             .chain(texts(usual))
             .map(|(name, value)| (name, vec![value]))
             .collect(),
-        redacted: BTreeMap::new(),
+        redacted: landfall_messages::RedactedHeaders::default(),
     }
 }
 

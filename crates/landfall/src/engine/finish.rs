@@ -71,7 +71,8 @@ impl Engine {
         } else {
             let synced = self.sync_completed(upload.clone(), &lease).await;
             if let Err(error) = synced {
-                return Err(self.roll_back_creation(context, upload, lease, error).await);
+                let error = self.roll_back_creation(context, upload, lease, error);
+                return Err(Box::pin(error).await);
             }
             ClientResponse::default()
         };

@@ -37,6 +37,7 @@ pub enum SweepReason {
 
 /// An entry that is removed or reported.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SweepEntry {
     /// The upload, if the entry is one.
     pub id: Option<UploadId>,
@@ -64,6 +65,7 @@ impl SweepEntry {
 
 /// The result of a sweep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SweepSummary {
     /// Entries examined.
     pub examined: u64,

@@ -106,7 +106,7 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// Called when all bytes are stored, before the completion is acknowledged.
     ///
     /// Also called for [partial](Upload::is_partial) uploads. A denial removes the upload, so that a client
-    /// that retries does not find it complete (E-62). Called once per completion: the response of an
+    /// that retries does not find it complete. Called once per completion: the response of an
     /// allowing decision is stored, and repeated when the client repeats its last request.
     ///
     /// # Errors

@@ -18,7 +18,8 @@ pub struct RequestInfo {
     pub method: Method,
     /// The request target on the wire, also if routers of axum (feature `axum`) have stripped a part.
     pub uri: Uri,
-    /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown.
+    /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown. A text, because hooks and logs
+    /// get what tusd writes there, which is not always an address.
     pub remote: String,
     /// The headers.
     pub headers: HeaderMap,
@@ -145,6 +146,12 @@ impl Decision {
     #[must_use]
     pub fn allow() -> Self {
         Self::Allow(ClientResponse::default())
+    }
+
+    /// Rejects the request, as [`CreateDecision::deny`] does a creation.
+    #[must_use]
+    pub fn deny(reply: ClientResponse) -> Self {
+        Self::Deny(reply)
     }
 }
 

@@ -29,6 +29,10 @@ use crate::upload::UploadId;
 
 /// A lock service for uploads.
 ///
+/// Waiters get a lease in the order in which they came, and the holder of a lease with waiters is asked to yield
+/// ([`YieldSignal::request`]). The simplest way to write one is to wrap a [`MemoryLocker`], which does both for the
+/// requests of a process, and to acquire the lease of the other service while its lease is held.
+///
 /// The [`Fence`] of a lease must be greater than that of every earlier lease of the upload, also
 /// after a restart: the store may remember the newest one permanently.
 #[async_trait]

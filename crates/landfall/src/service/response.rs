@@ -219,6 +219,9 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
         }
         source = cause.source();
     }
+    if !tracing::dispatcher::has_been_set() {
+        print_once(&causes);
+    }
     tracing::error!(
         id = id.map_or("", UploadId::as_str),
         requestId = request_id(parts),
@@ -227,6 +230,17 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
         error = causes,
         "InternalServerError"
     );
+}
+
+/// Without a subscriber, the cause of a 500 would appear nowhere.
+fn print_once(causes: &str) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        eprintln!(
+            "landfall: a request failed: {causes}\nlandfall: further failures are not printed; install a \
+             subscriber of `tracing` to log them, for example tracing_subscriber::fmt::init()"
+        );
+    });
 }
 
 pub(super) fn request_id(parts: &Parts) -> &str {

@@ -95,6 +95,7 @@ pub(crate) type Digest = [u8; 16];
 
 /// The state of an upload's completion hooks and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Completion {
     /// No hook or sink tracks the completion.
     #[default]

@@ -270,3 +270,102 @@ async fn an_event_is_emitted_once_it_is_recorded() {
     let twice = timeout(Duration::from_secs(3600), events.next()).await;
     assert!(twice.is_err(), "emitted twice");
 }
+
+/// Completes an upload in a store.
+async fn complete(handler: &Handler) -> UploadId {
+    let response = handler.handle(post(5, "hello")).await;
+    assert_eq!(response.status(), 201);
+    let location = response.headers()["location"].to_str().unwrap();
+    UploadId::new(location.rsplit('/').next().unwrap()).unwrap()
+}
+
+const COMPLETED: EventKinds = EventKinds {
+    completed: true,
+    ..EventKinds::NONE
+};
+
+fn listening(store: &MemoryStore, capacity: usize) -> (Handler, EventStream) {
+    let (sink, events) = channel(COMPLETED, capacity);
+    let sink = sink.timeout(Duration::from_millis(50));
+    let handler = Handler::new(Config::new(store.clone()).sink(sink));
+    (handler.unwrap(), events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completion_is_emitted_after_each_start_until_it_is_acknowledged() {
+    let store = MemoryStore::new();
+    let (handler, mut events) = listening(&store, 16);
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        ids.insert(complete(&handler).await);
+    }
+    let first = events.next().await.unwrap();
+    assert!(!first.redelivered);
+    first.acknowledge().await.unwrap();
+    first.clone().acknowledge().await.unwrap();
+    ids.remove(&first.upload.id);
+    drop((handler, events, first));
+
+    // More than fit into the stream.
+    for _ in 0..2 {
+        let (handler, mut events) = listening(&store, 2);
+        let mut found = std::collections::BTreeSet::new();
+        while found.len() < ids.len() {
+            let event = timeout(Duration::from_secs(600), events.next()).await;
+            let event = event.expect("a completion is lost").unwrap();
+            assert!(event.redelivered && event.kind == EventKind::Completed);
+            assert_eq!(event.offset, 5);
+            assert!(found.insert(event.upload.id.clone()), "emitted twice");
+        }
+        assert_eq!(found, ids);
+        drop(handler);
+    }
+    let (handler, mut events) = listening(&store, 16);
+    for _ in 0..ids.len() {
+        events.next().await.unwrap().acknowledge().await.unwrap();
+    }
+    drop((handler, events));
+    let (_handler, mut events) = listening(&store, 16);
+    let again = timeout(Duration::from_secs(3600), events.next()).await;
+    assert!(again.is_err(), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_sink_acknowledges() {
+    let store = MemoryStore::new();
+    let sinks = |config: Config| {
+        let (one, events) = channel(COMPLETED, 16);
+        let (other, others) = channel(COMPLETED, 16);
+        let (display, seen) = channel(EventKinds::ALL, 16);
+        let display = display.without_acknowledgement();
+        let config = config.sink(one).sink(other).sink(display);
+        (Handler::new(config).unwrap(), events, others, seen)
+    };
+    let (handler, mut events, mut others, mut seen) = sinks(Config::new(store.clone()));
+    complete(&handler).await;
+    events.next().await.unwrap().acknowledge().await.unwrap();
+    let missed = others.next().await.unwrap();
+    assert!(drain(&mut seen).await.contains(&EventKind::Completed));
+    drop((missed, handler, events, others));
+
+    let (_handler, mut events, mut others, mut seen) = sinks(Config::new(store.clone()));
+    others.next().await.unwrap().acknowledge().await.unwrap();
+    // The other sink may get it twice, one that does not acknowledge does not.
+    let twice = events.next().await.unwrap();
+    assert!(drain(&mut seen).await.is_empty());
+    twice.acknowledge().await.unwrap();
+    let (_handler, mut events, ..) = sinks(Config::new(store));
+    assert!(drain(&mut events).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_upload_is_acknowledged() {
+    let store = MemoryStore::new();
+    let (handler, mut events) = listening(&store, 16);
+    let id = complete(&handler).await;
+    let event = events.next().await.unwrap();
+    assert!(handler.remove(&id).await.unwrap());
+    event.acknowledge().await.unwrap();
+    let (_handler, mut events) = listening(&store, 16);
+    assert!(drain(&mut events).await.is_empty());
+}

@@ -189,6 +189,31 @@ fn axum_carries_uploads_below_a_path_and_shuts_down() {
 }
 
 #[test]
+fn finished_files_are_moved() {
+    let mut example = Example::start("finished");
+    let path = example.create("", b"01234");
+    let rest = "Content-Type: application/offset+octet-stream\r\nUpload-Offset: 5\r\n";
+    assert_eq!(example.send("PATCH", &path, rest, b"56789").0, 204);
+    let id = path.strip_prefix("/files/").unwrap();
+    assert_eq!(example.line(), format!("finished {id}"));
+    let file = std::fs::read(example.dir.path().join("finished").join(id));
+    assert_eq!(file.unwrap(), b"0123456789");
+    assert_eq!(example.send("HEAD", &path, "", b"").0, 200);
+    assert_eq!(example.send("GET", &path, "", b"").0, 410);
+}
+
+#[test]
+fn a_sink_gets_completions_and_one_origin_is_allowed() {
+    let example = Example::start("sink");
+    let path = example.carries_an_upload("Origin: https://app.example.org\r\n");
+    let id = path.strip_prefix("/files/").unwrap();
+    let journal = std::fs::read_to_string(example.dir.path().join("completed"));
+    assert_eq!(journal.unwrap(), format!("{id}\n"));
+    let other = "Origin: https://other.example.org\r\n";
+    assert_eq!(example.send("HEAD", &path, other, b"").0, 403);
+}
+
+#[test]
 fn own_parts_carry_uploads() {
     for name in ["store", "locker"] {
         let example = Example::start(name);

@@ -110,6 +110,31 @@ async fn a_stop_after_the_last_byte_changes_nothing() {
     assert_eq!(site.bytes(&path).await, "hello");
 }
 
+/// Within one interval, whether it was answered or cut.
+#[tokio::test]
+async fn a_request_that_ends_without_completing_has_its_progress() {
+    for is_cut in [false, true] {
+        let (site, mut events) = site().await;
+        let path = site.create(10).await;
+        if is_cut {
+            let mut open = site
+                .patching(&path, 0)
+                .with("Content-Length", "10")
+                .open()
+                .await;
+            open.write("hello").await;
+        } else {
+            site.patch(&path, 0, "hello").await.expect(204);
+        }
+        while let Some(event) = next(&mut events).await {
+            if event.kind == EventKind::Progress {
+                assert_eq!(event.offset, 5);
+                break;
+            }
+        }
+    }
+}
+
 async fn next(events: &mut EventStream) -> Option<Event> {
     let event = timeout(Duration::from_secs(5), events.next()).await;
     event.expect("no event comes")

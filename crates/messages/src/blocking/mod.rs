@@ -16,8 +16,8 @@ use landfall::{
 
 use self::cache::{Cache, CacheKey};
 use crate::{
-    HookName, HookNames, HookResponse, JobData, Message, MessageId, RequestData, Transport,
-    UploadData,
+    Creations, HookName, HookNames, HookResponse, JobData, Message, MessageId, RequestData,
+    Transport, UploadData,
 };
 
 /// The treatment of requests whose blocking hook fails.
@@ -36,6 +36,7 @@ pub struct BlockingHooks {
     transport: Arc<dyn Transport>,
     names: HookNames,
     failure_mode: FailureMode,
+    creations: Creations,
     cache: Cache,
 }
 
@@ -46,8 +47,16 @@ impl BlockingHooks {
             transport,
             names,
             failure_mode,
+            creations: Creations::default(),
             cache: Cache::default(),
         }
+    }
+
+    /// Lets `pre-finish` wait for these creations.
+    #[must_use]
+    pub fn after(mut self, creations: Creations) -> Self {
+        self.creations = creations;
+        self
     }
 
     /// Calls `pre-grant` before a grant is issued, if [`HookName::PreGrant`] is enabled.
@@ -124,6 +133,10 @@ impl Hook for BlockingHooks {
         snapshot: &Snapshot,
     ) -> Result<Decision, BoxError> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
+        let created = self
+            .creations
+            .wait_attempted(self.transport.name(), upload.id.as_str());
+        created.await;
         // A repeated call has the same id, so that receivers can detect it.
         let id = MessageId::with_id(upload.event_id("finish"));
         let message = Message::blocking(HookName::PreFinish, request, upload, offset, id);

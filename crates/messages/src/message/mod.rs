@@ -1,15 +1,12 @@
 //! Messages: blocking hook calls and events, independent of the transport.
 
+mod headers;
 mod intent;
 mod job;
 mod names;
 pub mod rfc3339;
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
-};
+use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
 use landfall::{
     event::{Event, EventKind, next_sequence},
@@ -18,7 +15,9 @@ use landfall::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::headers::canonical;
 pub use self::{
+    headers::{EventHeaders, RedactedHeaders, contains_secret},
     job::JobData,
     names::{HookName, HookNames, UnknownName},
 };
@@ -105,72 +104,10 @@ pub struct RequestData {
     ///
     /// Each byte that is not valid UTF-8 becomes U+FFFD.
     pub headers: BTreeMap<String, Vec<String>>,
-    /// Headers that are neither serialized nor stored. Transports can still forward them.
+    /// Headers that are neither serialized nor shown. Transports can still forward them, and one that
+    /// [names](crate::Transport::event_headers) them gets them with events.
     #[serde(skip)]
-    pub redacted: BTreeMap<String, Vec<String>>,
-}
-
-/// None of these is a credential.
-const BUILT_IN_HEADERS: [&str; 18] = [
-    "Content-Length",
-    "Content-Type",
-    "Host",
-    "Origin",
-    "Traceparent",
-    "Tus-Resumable",
-    "Upload-Checksum",
-    "Upload-Complete",
-    "Upload-Concat",
-    "Upload-Defer-Length",
-    "Upload-Draft-Interop-Version",
-    "Upload-Length",
-    "Upload-Offset",
-    "User-Agent",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Http-Method-Override",
-    "X-Request-Id",
-];
-
-/// Credentials, and the metadata, which events already contain.
-const EXCLUDED_HEADERS: [&str; 4] = [
-    "Authorization",
-    "Cookie",
-    "Proxy-Authorization",
-    "Upload-Metadata",
-];
-
-/// Clients choose these values, and each event is stored once per route.
-const MAX_VALUE_LEN: usize = 256;
-
-/// The allow-list of request headers in events (`post-…`).
-///
-/// Blocking hooks receive all headers. Events are stored, retried for days and published to brokers,
-/// so they carry only a built-in list and what the operator adds. `Authorization`, `Cookie`,
-/// `Proxy-Authorization` and `Upload-Metadata` cannot be added.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventHeaders {
-    /// In Go's spelling.
-    added: BTreeSet<String>,
-}
-
-impl EventHeaders {
-    /// Allows these headers too, by their names in any spelling.
-    #[must_use]
-    pub fn with<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        let names = names
-            .into_iter()
-            .map(|name| canonical(name.as_ref().trim()));
-        self.added
-            .extend(names.filter(|name| !EXCLUDED_HEADERS.contains(&name.as_str())));
-        self
-    }
-
-    /// The name is in Go's spelling.
-    fn allows(&self, name: &str, value: &str) -> bool {
-        self.added.contains(name)
-            || (BUILT_IN_HEADERS.contains(&name) && value.len() <= MAX_VALUE_LEN)
-    }
+    pub redacted: RedactedHeaders,
 }
 
 impl UploadData {
@@ -200,14 +137,16 @@ impl UploadData {
 }
 
 impl RequestData {
-    /// Returns the data of a request, with all headers.
+    /// Returns the data of a request, with all headers except those with an API key or upload token of
+    /// Landfall.
     pub fn new(request: &RequestInfo) -> Self {
         let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in &request.headers {
-            headers
-                .entry(canonical(name.as_str()))
-                .or_default()
-                .push(text(value.as_bytes()));
+            let value = text(value.as_bytes());
+            if !contains_secret(&value) {
+                let values = headers.entry(canonical(name.as_str()));
+                values.or_default().push(value);
+            }
         }
         // HTTP/2 has `:authority` instead.
         if let Some(authority) = request.uri.authority() {
@@ -221,21 +160,30 @@ impl RequestData {
             uri: target.map_or_else(String::new, |target| target.as_str().to_owned()),
             remote: request.remote.clone(),
             headers,
-            redacted: BTreeMap::new(),
+            redacted: RedactedHeaders::default(),
         }
     }
 
-    /// Returns the data of a request, with the headers that events may carry.
-    pub fn for_event(request: &RequestInfo, allowed: &EventHeaders) -> Self {
-        Self::new(request).with_headers_of(allowed)
+    /// Returns the data of a request for events: headers outside the built-in list are
+    /// [redacted](Self::redacted) if they are named, and omitted otherwise.
+    pub fn for_event(request: &RequestInfo, named: &EventHeaders) -> Self {
+        Self::new(request).with_headers_of(named)
     }
 
-    fn with_headers_of(mut self, allowed: &EventHeaders) -> Self {
-        self.redacted.clear();
-        self.headers.retain(|name, values| {
-            values.retain(|value| allowed.allows(name, value));
-            !values.is_empty()
-        });
+    fn with_headers_of(mut self, named: &EventHeaders) -> Self {
+        let given = std::mem::take(&mut self.headers);
+        self.redacted = RedactedHeaders::default();
+        for (name, mut values) in given {
+            let is_public = |value: &String| headers::is_public(&name, value);
+            if named.names(&name) && !values.iter().all(is_public) {
+                self.redacted.0.insert(name, values);
+                continue;
+            }
+            values.retain(is_public);
+            if !values.is_empty() {
+                self.headers.insert(name, values);
+            }
+        }
         self
     }
 
@@ -244,7 +192,7 @@ impl RequestData {
     pub fn redact(mut self, names: &[&str]) -> Self {
         for name in names {
             if let Some((name, values)) = self.headers.remove_entry(&canonical(name)) {
-                self.redacted.insert(name, values);
+                self.redacted.0.insert(name, values);
             }
         }
         self
@@ -259,7 +207,7 @@ impl RequestData {
     pub fn values(&self, name: &str) -> &[String] {
         let name = canonical(name);
         let values = self.headers.get(&name);
-        let values = values.or_else(|| self.redacted.get(&name));
+        let values = values.or_else(|| self.redacted.0.get(&name));
         values.map_or(&[], Vec::as_slice)
     }
 }
@@ -322,8 +270,8 @@ impl Message {
         }
     }
 
-    /// Creates the message of an event, with the request headers that events may carry.
-    pub fn event(event: &Event, allowed: &EventHeaders) -> Self {
+    /// Creates the message of an event, with the request headers of the built-in list and those that are named.
+    pub fn event(event: &Event, named: &EventHeaders) -> Self {
         let id = MessageId {
             id: event.id(),
             sequence: event.sequence,
@@ -333,7 +281,7 @@ impl Message {
         Self {
             trace: request.and_then(|request| request.extensions.get().cloned()),
             request: request.map_or_else(RequestData::default, |request| {
-                RequestData::for_event(request, allowed)
+                RequestData::for_event(request, named)
             }),
             ..Self::new(HookName::from_kind(event.kind), event.at, upload, id)
         }
@@ -351,6 +299,17 @@ impl Message {
             job: Some(job),
             ..Self::new(hook, at, upload, id)
         }
+    }
+
+    /// Returns the message of an event for a transport, with the redacted headers that it names alone.
+    pub fn naming(&self, named: &EventHeaders) -> Cow<'_, Self> {
+        if self.request.redacted.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut message = self.clone();
+        let redacted = std::mem::take(&mut message.request.redacted);
+        message.request.headers.extend(redacted.of(named).0);
+        Cow::Owned(message)
     }
 
     /// Returns the message for a redirect to another origin, without sensitive headers.
@@ -426,19 +385,4 @@ fn text(bytes: &[u8]) -> String {
         out.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     out
-}
-
-/// Go's canonical spelling: each word capitalized.
-fn canonical(name: &str) -> String {
-    let mut upper = true;
-    let spell = |c: char| {
-        let spelled = if upper {
-            c.to_ascii_uppercase()
-        } else {
-            c.to_ascii_lowercase()
-        };
-        upper = c == '-';
-        spelled
-    };
-    name.chars().map(spell).collect()
 }

@@ -63,7 +63,8 @@ pub(crate) fn record_failures(failed: &[Failed<'_>], me: &str, now: i64) -> Stat
         "UPDATE outbox_deliveries SET state = v.column3, owner_node = '', due_at = v.column4, \
          attempts = v.column5, last_error = v.column6, \
          first_failed_at = COALESCE(outbox_deliveries.first_failed_at, CAST($1 AS BIGINT)), \
-         dead_at = CASE v.column3 WHEN 2 THEN CAST($1 AS BIGINT) END FROM",
+         dead_at = CASE v.column3 WHEN 2 THEN CAST($1 AS BIGINT) END, \
+         headers = CASE v.column3 WHEN 2 THEN NULL ELSE outbox_deliveries.headers END FROM",
     )
     .with(now)
     .with(me)
@@ -79,7 +80,7 @@ pub(crate) fn record_failures(failed: &[Failed<'_>], me: &str, now: i64) -> Stat
 pub(crate) fn mark_dead(event: &str, route: &str, error: &str, now: i64) -> Statement {
     Statement::new(
         "UPDATE outbox_deliveries SET state = 2, owner_node = '', dead_at = $1, due_at = $1, \
-         last_error = $2 WHERE event_id = $3 AND route = $4",
+         headers = NULL, last_error = $2 WHERE event_id = $3 AND route = $4",
     )
     .with(now)
     .with(replace_nul(error))
@@ -119,7 +120,7 @@ pub(crate) fn purge_dead(then: i64) -> Statement {
 pub(crate) fn mark_unrouted(route: &str, then: i64, now: i64) -> [Statement; 2] {
     ["IS NULL", "IS NOT NULL"].map(|failed| {
         Statement::new(format!(
-            "UPDATE outbox_deliveries SET state = 2, dead_at = $1, due_at = $1, \
+            "UPDATE outbox_deliveries SET state = 2, dead_at = $1, due_at = $1, headers = NULL, \
              last_error = 'no server has this route' \
              WHERE state = 1 AND owner_node = '' AND first_failed_at {failed} AND route = $2 \
              AND due_at < $3"

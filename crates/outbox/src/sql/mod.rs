@@ -33,10 +33,12 @@ pub(super) struct NewRow<'a> {
     pub(super) hook: &'static str,
     pub(super) owner: String,
     pub(super) message: &'a str,
+    /// Encrypted.
+    pub(super) headers: Option<String>,
 }
 
 impl NewRow<'_> {
-    fn values(&self, state: i64, now: i64) -> [Value; 10] {
+    fn values(&self, state: i64, now: i64) -> [Value; 11] {
         [
             self.event.into(),
             self.route.into(),
@@ -47,7 +49,8 @@ impl NewRow<'_> {
             self.owner.as_str().into(),
             now.into(),
             self.message.into(),
-            length(self.message).into(),
+            (length(self.message) + self.headers.as_deref().map_or(0, length)).into(),
+            self.headers.clone().into(),
         ]
     }
 }
@@ -58,11 +61,11 @@ pub(super) fn length(message: &str) -> i64 {
 
 const INSERT: &str = "INSERT INTO outbox_deliveries \
     (event_id, route, ordering_key, sequence, event_name, state, owner_node, due_at, message, bytes, \
-    created_at, attempts) \
+    headers, created_at, attempts) \
     SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, \
-    column10, column8, 0 FROM";
-const COLUMNS: [&str; 10] = [
-    "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT",
+    column10, column11, column8, 0 FROM";
+const COLUMNS: [&str; 11] = [
+    "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT",
 ];
 
 fn insert(rows: &[NewRow<'_>], state: i64, now: i64, on_conflict: &str) -> Statement {
@@ -82,7 +85,8 @@ pub(super) fn prepare(rows: &[NewRow<'_>], now: i64) -> Statement {
 pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
     let update = "UPDATE SET state = 1, \
          sequence = excluded.sequence, owner_node = excluded.owner_node, due_at = excluded.due_at, \
-         created_at = excluded.created_at, message = excluded.message, bytes = excluded.bytes \
+         created_at = excluded.created_at, message = excluded.message, bytes = excluded.bytes, \
+         headers = excluded.headers \
          WHERE outbox_deliveries.state = 0 RETURNING event_id, route";
     insert(rows, PENDING, now, update)
 }
@@ -96,7 +100,8 @@ pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
 pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
     Statement::from_rows(
         "UPDATE outbox_deliveries SET state = 1, sequence = v.column4, owner_node = v.column7, \
-         due_at = v.column8, created_at = v.column8, message = v.column9, bytes = v.column10 FROM",
+         due_at = v.column8, created_at = v.column8, message = v.column9, bytes = v.column10, \
+         headers = v.column11 FROM",
         rows.iter().map(|row| row.values(PENDING, now)),
         COLUMNS,
         "WHERE outbox_deliveries.event_id = v.column1 \

@@ -18,7 +18,7 @@ use landfall::{
 };
 use landfall_database::Database;
 use landfall_messages::{
-    DeliveryError, HookName, HookNames, HookResponse, Message, Route, Transport,
+    DeliveryError, EventHeaders, HookName, HookNames, HookResponse, Message, Route, Transport,
 };
 use landfall_outbox::{Outbox, OutboxSettings};
 use tempfile::TempDir;
@@ -38,6 +38,8 @@ pub(crate) struct Receiver {
     pub(crate) fails_each: AtomicUsize,
     /// The duration of a call.
     pub(crate) pause: Mutex<Duration>,
+    /// What it names.
+    pub(crate) headers: Mutex<EventHeaders>,
     calls: AtomicUsize,
 }
 
@@ -79,6 +81,10 @@ pub(crate) struct TestTransport(pub(crate) &'static str, pub(crate) Arc<Receiver
 impl Transport for TestTransport {
     fn name(&self) -> &str {
         self.0
+    }
+
+    fn event_headers(&self) -> EventHeaders {
+        self.1.headers.lock().unwrap().clone()
     }
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {

@@ -5,19 +5,20 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use landfall::{
     Composer, Config, Handler,
     event::{Event, EventKind, EventSink},
+    hook::{Hook, RequestInfo},
     store::MemoryStore,
-    upload::Upload,
+    upload::{Snapshot, Upload},
 };
 use landfall_messages::{
-    DeliveryError, EventHeaders, HookName, HookNames, HookResponse, Message, ProgressNotifier,
-    Route, Transport,
+    BlockingHooks, Creations, DeliveryError, FailureMode, HookName, HookNames, HookResponse,
+    Message, ProgressNotifier, Route, Transport,
 };
 use landfall_outbox::Outbox;
 use tokio::sync::Semaphore;
@@ -68,7 +69,7 @@ fn gate() -> (Arc<Gate>, ProgressNotifier) {
     };
     (
         gate,
-        ProgressNotifier::new(vec![route], EventHeaders::default()),
+        ProgressNotifier::new(vec![route], Creations::default()),
     )
 }
 
@@ -178,4 +179,99 @@ async fn events_do_not_overtake_progress() {
     assert_eq!(*gate.calls.lock().unwrap(), [1, 2, 3]);
     outbox.close().await;
     running.await.unwrap();
+}
+
+/// Receives `post-create` when it is opened.
+#[derive(Debug)]
+struct SlowCreation {
+    open: Semaphore,
+    began: Mutex<Vec<HookName>>,
+    ended: Mutex<Vec<HookName>>,
+    fails: bool,
+}
+
+#[async_trait]
+impl Transport for SlowCreation {
+    fn name(&self) -> &str {
+        "http"
+    }
+
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        self.began.lock().unwrap().push(message.hook);
+        if message.hook == HookName::PostCreate {
+            self.open.acquire().await.unwrap().forget();
+        }
+        self.ended.lock().unwrap().push(message.hook);
+        match self.fails && message.hook == HookName::PostCreate {
+            true => Err(DeliveryError::new("500")),
+            false => Ok(HookResponse::default()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_overtakes_the_first_attempt_of_the_creation() {
+    for fails in [false, true] {
+        let transport = Arc::new(SlowCreation {
+            open: Semaphore::new(0),
+            began: Mutex::default(),
+            ended: Mutex::default(),
+            fails,
+        });
+        let creations = Creations::default();
+        let database = TestDatabase::sqlite();
+        let mut settings = database.settings();
+        settings.creations = creations.clone();
+        // Later attempts take no part.
+        settings.retry.min_backoff = Duration::from_secs(3600);
+        let names = HookNames::from_names(&HookName::ALL);
+        let route = || Route {
+            transport: transport.clone(),
+            names: HookNames::DEFAULT,
+        };
+        let progress_sink = ProgressNotifier::new(vec![route()], creations.clone());
+        settings.progress = Some(progress_sink.clone());
+        let outbox = Outbox::open(settings, vec![route()]).await.unwrap();
+        let hooks = BlockingHooks::new(transport.clone(), names, FailureMode::Deny);
+        let hooks = hooks.after(creations);
+        let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
+        let running = tokio::spawn(outbox.clone().run(handler));
+
+        let upload = upload();
+        outbox.emit(event(EventKind::Created, &upload)).await;
+        progress_sink.emit_progress(progress(&upload, 1));
+        progress_sink.emit_progress(progress(&upload, 2));
+        let snapshot = |upload: Arc<Upload>| Snapshot {
+            upload,
+            offset: 2,
+            modified: SystemTime::now(),
+        };
+        let (snapshot, other) = (snapshot(upload.clone()), snapshot(self::upload()));
+        let request = RequestInfo::default();
+        let finish = hooks.before_finish(&request, &snapshot);
+        tokio::pin!(finish);
+        // Another upload has nothing to wait for, which shows that the first one waits.
+        tokio::select! {
+            biased;
+            _ = &mut finish => panic!("it did not wait"),
+            decided = hooks.before_finish(&request, &other) => drop(decided.unwrap()),
+        }
+        until(|| {
+            transport
+                .began
+                .lock()
+                .unwrap()
+                .contains(&HookName::PostCreate)
+        })
+        .await;
+        assert_eq!(*transport.ended.lock().unwrap(), [HookName::PreFinish]);
+        transport.open.add_permits(9);
+        finish.await.unwrap();
+        progress_sink.wait_idle(upload.id.as_str()).await;
+        let ended = transport.ended.lock().unwrap().clone();
+        assert_eq!(ended[1], HookName::PostCreate, "{ended:?}");
+        assert_eq!(ended.len(), 4, "{ended:?}");
+        outbox.close().await;
+        running.await.unwrap();
+    }
 }

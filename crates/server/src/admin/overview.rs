@@ -13,6 +13,8 @@ use landfall_queue::{JobState, Query as JobQuery, Scope, Throughput, ThroughputQ
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::condition::Condition;
+
 use super::{
     Admin, invalid,
     job_json::{is_receiving, time},
@@ -58,6 +60,7 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Value>, 
         "active_uploads": parts.handler.stats().live_uploads,
         "storage": parts.app.storage.capacity(),
         "health": health,
+        "conditions": parts.app.conditions.list().iter().map(Condition::to_json).collect::<Value>(),
         "outbox": parts.app.hooks.outbox_stats().map(outbox_json),
     })))
 }

@@ -14,7 +14,7 @@ pub(super) struct Bucket {
     pub(super) store: S3Store,
     pub(super) name: String,
     pub(super) description: String,
-    reachable: CachedProbe<bool>,
+    reachable: CachedProbe<Option<String>>,
     prober: Client,
 }
 
@@ -66,10 +66,9 @@ impl Bucket {
         Ok((bucket, composer))
     }
 
-    pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let texts = ("failed to reach the bucket", "the bucket is unreachable\n");
+    pub(super) async fn health_error(&self) -> Option<String> {
         let probe = async || s3::is_reachable(&self.prober, &self.name).await;
-        self.reachable.error(texts, probe).await
+        self.reachable.error(probe).await
     }
 }
 

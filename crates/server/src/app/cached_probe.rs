@@ -29,21 +29,20 @@ impl<T: Clone> CachedProbe<T> {
     }
 }
 
-impl CachedProbe<bool> {
-    /// Returns `unavailable` if the probe fails, which is logged with `message`.
+impl CachedProbe<Option<String>> {
+    /// Returns why the probe fails.
     pub(super) async fn error<T, E: Display>(
         &self,
-        (message, unavailable): (&'static str, &'static str),
         probe: impl AsyncFnOnce() -> Result<T, E>,
-    ) -> Option<&'static str> {
-        let is_healthy = self.get(async || {
-            let result = tokio::time::timeout(PROBE_TIMEOUT, probe()).await;
-            if let Ok(Err(error)) = &result {
-                tracing::warn!(%error, "{message}");
+    ) -> Option<String> {
+        self.get(async || {
+            match tokio::time::timeout(PROBE_TIMEOUT, probe()).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("it does not respond".to_owned()),
             }
-            matches!(result, Ok(Ok(_)))
-        });
-        (!is_healthy.await).then_some(unavailable)
+        })
+        .await
     }
 }
 
@@ -58,7 +57,7 @@ mod tests {
         let cached = CachedProbe::default();
         let probes = AtomicU32::new(0);
         let check = || {
-            cached.error(("failed", "unavailable"), async || {
+            cached.error(async || {
                 probes.fetch_add(1, Relaxed);
                 tokio::task::yield_now().await;
                 Ok::<_, &str>(())

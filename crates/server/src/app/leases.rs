@@ -18,21 +18,10 @@ use crate::settings::Leases;
 /// Within this time, a new lease continues the fencing tokens of a released one.
 pub(super) const LEASE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-#[cfg(feature = "redis")]
-const REDIS_ERRORS: (&str, &str) = (
-    "failed to reach Redis",
-    "the lease backend Redis is unreachable\n",
-);
-#[cfg(feature = "postgres")]
-const POSTGRES_ERRORS: (&str, &str) = (
-    "failed to acquire a lease in PostgreSQL",
-    "the lease backend PostgreSQL is unavailable\n",
-);
-
 #[derive(Debug)]
 pub(super) struct SharedLeases {
     locker: Locker,
-    reachable: CachedProbe<bool>,
+    reachable: CachedProbe<Option<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -125,7 +114,6 @@ impl SharedLeases {
         with_locker!(self, locker => composer.with_locker(locker.clone()))
     }
 
-    #[cfg(feature = "grants")]
     pub(super) const fn name(&self) -> &'static str {
         match self.locker {
             #[cfg(feature = "redis")]
@@ -141,23 +129,17 @@ impl SharedLeases {
         with_locker!(self, locker => locker.stats())
     }
 
-    pub(super) async fn health_error(&self) -> Option<&'static str> {
+    pub(super) async fn health_error(&self) -> Option<String> {
         type Probe<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
-        let (texts, probe): (_, Probe<'_>) = match self.locker {
+        let probe: Probe<'_> = match self.locker {
             #[cfg(feature = "redis")]
-            Locker::Redis(ref locker) => (
-                REDIS_ERRORS,
-                Box::pin(async { Ok(locker.check().await.map(drop)?) }),
-            ),
+            Locker::Redis(ref locker) => Box::pin(async { Ok(locker.check().await.map(drop)?) }),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(ref locker) => (
-                POSTGRES_ERRORS,
-                Box::pin(async { Ok(locker.check().await?) }),
-            ),
+            Locker::Postgres(ref locker) => Box::pin(async { Ok(locker.check().await?) }),
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => return None,
         };
-        self.reachable.error(texts, async || probe.await).await
+        self.reachable.error(async || probe.await).await
     }
 
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {

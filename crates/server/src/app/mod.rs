@@ -36,7 +36,13 @@ mod systemd;
 mod terminal;
 mod tls;
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use landfall::{
@@ -44,11 +50,14 @@ use landfall::{
     service::{Cors, Forwarded},
 };
 use landfall_http::{
-    ConnectionLimits, Listener, Shutdown, Tls, TlsConfig, TrustedProxies, serve_uploads,
+    ConnectionLimits, Listener, NetStats, Shutdown, Tls, TlsConfig, TrustedProxies, serve_uploads,
 };
 use parking_lot::RwLock;
 use rustix::process::Signal;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::MissedTickBehavior,
+};
 
 #[cfg(feature = "direct")]
 use self::direct::Direct;
@@ -71,6 +80,7 @@ use self::{
     tls::HttpsRedirect,
 };
 use crate::{
+    condition::{ConditionKind, Conditions},
     log,
     progress::Progress,
     settings::{AllowOrigin, Loaded, Options, Settings},
@@ -80,6 +90,9 @@ use crate::{
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// A replaced upload directory is logged within this time, although no request notices it.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Hooks, keys and secrets, which need no store, database or port.
 #[derive(Default)]
@@ -135,6 +148,7 @@ pub(crate) struct AppParts {
     database: SharedDatabase,
     #[cfg(feature = "grants")]
     health: CachedProbe<Vec<serde_json::Value>>,
+    pub(crate) conditions: Conditions,
 }
 
 impl AppParts {
@@ -186,22 +200,50 @@ impl AppParts {
             database,
             #[cfg(feature = "grants")]
             health: CachedProbe::default(),
+            conditions: Conditions::default(),
         };
+        let (kind, exposed) = (ConditionKind::StateDirectoryExposed, parts.database.exposed());
+        parts.conditions.set(kind, "", exposed);
         Ok((parts, handler))
     }
 
-    async fn health_error(&self) -> Option<&'static str> {
-        if let Some(error) = self.storage.health_error().await {
-            return Some(error);
-        }
-        if let Some(error) = self.hooks.health_error().await {
-            return Some(error);
-        }
+    /// Checks what uploads need; probes of other machines are cached for a few seconds.
+    async fn check_readiness(&self) {
+        self.storage.check(&self.conditions).await;
+        self.hooks.check(&self.conditions).await;
         #[cfg(feature = "grants")]
         if let Some(grants) = &self.grants {
-            return grants.health_error().await;
+            grants.check(&self.conditions).await;
         }
-        None
+    }
+
+    /// Notices conditions although no one asks: from counters, and from the upload directory.
+    async fn watch_conditions(self: Arc<Self>, net: Arc<NetStats>) {
+        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let limited = || {
+            let counters = [
+                &net.address_connections,
+                &net.address_requests,
+                &net.address_uploads,
+            ];
+            counters.into_iter().map(|one| one.load(Relaxed)).sum::<u64>()
+        };
+        let mut seen = limited();
+        loop {
+            ticks.tick().await;
+            let parts = self.clone();
+            // Not in this task, since a network file system may hang.
+            let check = move || parts.storage.check_directory(&parts.conditions);
+            let _ = tokio::task::spawn_blocking(check).await;
+            self.hooks.check_receivers(&self.conditions);
+            let now = limited();
+            if now > seen {
+                let rejected = format!("{} requests or connections were rejected", now - seen);
+                self.conditions.raise(ConditionKind::AddressLimit, "", rejected);
+                seen = now;
+            }
+        }
     }
 
     /// Stops background tasks, flushes pending writes to the database, and closes it.
@@ -318,6 +360,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     parts.hooks.run(&handler);
+    tokio::spawn(parts.clone().watch_conditions(stats.clone()));
     #[cfg(feature = "direct")]
     if let Some(direct) = &parts.direct {
         direct.run();

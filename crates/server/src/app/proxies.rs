@@ -1,14 +1,15 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
 };
 
 use http::HeaderMap;
-use landfall_http::{ClientAddress, LogThrottle};
-use parking_lot::Mutex;
+use landfall_http::ClientAddress;
 
-use crate::settings::{Settings, Urls, is_private};
+use crate::{
+    condition::{ConditionKind, Conditions},
+    settings::{Settings, Urls, is_private},
+};
 
 const FORWARDED_HEADERS: [&str; 4] = [
     "x-forwarded-for",
@@ -20,14 +21,14 @@ const FORWARDED_HEADERS: [&str; 4] = [
 #[derive(Debug)]
 pub(super) struct UntrustedProxies {
     urls: Urls,
-    warned: Mutex<LogThrottle>,
+    conditions: Conditions,
 }
 
 impl UntrustedProxies {
-    pub(super) fn new(urls: &Urls) -> Option<Self> {
+    pub(super) fn new(urls: &Urls, conditions: &Conditions) -> Option<Self> {
         urls.behind_proxy.then(|| Self {
             urls: urls.clone(),
-            warned: Mutex::default(),
+            conditions: conditions.clone(),
         })
     }
 
@@ -35,12 +36,9 @@ impl UntrustedProxies {
         let Some(address) = peer.map(|peer| peer.ip().to_canonical()) else {
             return;
         };
-        if self.is_untrusted_proxy(address, headers) && self.warned.lock().is_due(Instant::now()) {
-            tracing::warn!(
-                peer = %address,
-                "ignored forwarded headers from an untrusted proxy: add the address to --trusted-proxies if \
-                 the proxy is yours"
-            );
+        if self.is_untrusted_proxy(address, headers) {
+            let detail = format_args!("from {address}");
+            self.conditions.raise(ConditionKind::ForwardedIgnored, "", detail);
         }
     }
 
@@ -99,14 +97,12 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::settings::{Invocation, read};
 
     fn proxies(args: &[&str]) -> Option<UntrustedProxies> {
         match read(args.iter().map(Into::into), []) {
-            Ok(Invocation::Run(loaded, _)) => UntrustedProxies::new(&loaded.settings.urls),
+            Ok(Invocation::Run(loaded, _)) => UntrustedProxies::new(&loaded.settings.urls, &Conditions::default()),
             other => panic!("{other:?}"),
         }
     }
@@ -128,16 +124,6 @@ mod tests {
         for peer in ["127.0.0.1", "::1", "8.8.8.8", "2001:db8::1"] {
             assert!(!shows(peer, "x-forwarded-for"), "{peer}");
         }
-    }
-
-    #[test]
-    fn a_warning_comes_once_a_minute() {
-        let proxies = proxies(&["-behind-proxy"]).unwrap();
-        let start = Instant::now();
-        let is_due = |now| proxies.warned.lock().is_due(now);
-        assert!(is_due(start));
-        assert!(!is_due(start + Duration::from_secs(59)));
-        assert!(is_due(start + Duration::from_secs(60)));
     }
 
     fn urls(behind_proxy: bool) -> Urls {

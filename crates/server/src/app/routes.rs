@@ -18,11 +18,14 @@ use super::{AppParts, metrics, proxies::UntrustedProxies, tls::HttpsRedirect};
 use crate::trace;
 use crate::{
     asset::Asset,
+    condition::Effect,
     page::{self, PageSettings},
     settings::Settings,
 };
 
 const LOGO_URL: &str = "./_landfall/logo";
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 fn other_body<B>(body: B) -> OtherBody
 where
@@ -76,10 +79,10 @@ impl AppRoutes {
             logo,
             #[cfg(feature = "grants")]
             api: ApiRoutes::new(settings, &parts, handler, &shutdown)?,
+            proxies: UntrustedProxies::new(&settings.urls, &parts.conditions),
             parts,
             stats: Arc::default(),
             shutdown,
-            proxies: UntrustedProxies::new(&settings.urls),
             redirect,
             tls,
             #[cfg(feature = "acme")]
@@ -140,10 +143,19 @@ impl AppRoutes {
         if self.shutdown.phase() > ShutdownPhase::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
-        match self.parts.health_error().await {
-            None => plain(StatusCode::OK, "ready\n"),
-            Some(error) => plain(StatusCode::SERVICE_UNAVAILABLE, error),
-        }
+        self.parts.check_readiness().await;
+        // The list is sorted: those that prevent uploads are first.
+        let conditions = self.parts.conditions.list();
+        let is_ready = !conditions.iter().any(|one| one.kind.effect() == Effect::NotReady);
+        let mut lines: Vec<&str> = conditions.iter().map(|one| one.kind.text()).collect();
+        lines.dedup();
+        let (status, start) = match is_ready {
+            true => (StatusCode::OK, "ready\n"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, ""),
+        };
+        let lines = lines.iter().flat_map(|line| [*line, "\n"]);
+        let text: String = [start].into_iter().chain(lines).collect();
+        respond(status, PLAIN, text.into())
     }
 }
 
@@ -257,8 +269,7 @@ pub(super) fn not_found() -> Response<OtherBody> {
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<OtherBody> {
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    respond(status, kind, Bytes::from_static(text.as_bytes()))
+    respond(status, PLAIN, Bytes::from_static(text.as_bytes()))
 }
 
 fn redirect_to(location: Option<HeaderValue>) -> Response<OtherBody> {

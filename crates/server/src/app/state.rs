@@ -2,6 +2,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use landfall_database::{Connections, Database, Durability as DatabaseDurability};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::settings::{self, Durability, LeaseKind, Settings};
@@ -64,6 +65,8 @@ pub(super) fn warn_about_location(settings: &Settings) {
 pub(super) struct SharedDatabase {
     connections: OnceCell<Connections>,
     is_tool: bool,
+    /// Who else can replace the file, if anyone.
+    exposed: Mutex<Option<String>>,
 }
 
 impl SharedDatabase {
@@ -91,7 +94,8 @@ impl SharedDatabase {
         let open = async || {
             let (database, name) = named_database(settings);
             if settings.state.database.is_none() {
-                settings::check_private(&settings.state_dir()).map_err(anyhow::Error::msg)?;
+                let exposed = settings::secure(&settings.state_dir());
+                *self.exposed.lock() = exposed.map_err(anyhow::Error::msg)?;
             }
             let connections = database.open(durability).await;
             let failure = || format!("cannot store {purpose} in {name}");
@@ -103,6 +107,10 @@ impl SharedDatabase {
         };
         let connections = self.connections.get_or_try_init(open).await?;
         Ok(connections.share())
+    }
+
+    pub(super) fn exposed(&self) -> Option<String> {
+        self.exposed.lock().clone()
     }
 
     pub(super) async fn close(&self) {

@@ -1,5 +1,4 @@
 use std::{
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -8,19 +7,21 @@ use anyhow::Context as _;
 use landfall::{
     Composer,
     lease::{Intervals, MemoryLocker},
-    store::file::{FileOptions, FileStore},
+    store::file::{DirectoryError, FileOptions, FileStore},
 };
-use rustix::fs::Access;
-#[cfg(feature = "grants")]
-use rustix::fs::StatVfs;
+use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
 
 #[cfg(feature = "s3")]
 use super::bucket::Bucket;
 use super::leases::SharedLeases;
-use crate::settings::{self, LeaseKind, Settings};
+use crate::{
+    condition::{ConditionKind, Conditions},
+    settings::{self, LeaseKind, Settings},
+};
+
+const MIN_FREE_PERCENT: u128 = 5;
 
 /// The location and capacity of the storage in bytes, as the dashboard shows them.
-#[cfg(feature = "grants")]
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct StorageCapacity {
     pub(super) location: String,
@@ -116,22 +117,25 @@ impl Storage {
         }
     }
 
-    pub(super) async fn health_error(&self) -> Option<&'static str> {
-        match self.lease_error().await {
-            None => self.store_error().await,
-            some => some,
+    /// Checks leases and store; probes of other machines are cached for a few seconds.
+    pub(super) async fn check(&self, conditions: &Conditions) {
+        if let Some(leases) = &self.leases {
+            let error = leases.health_error().await;
+            conditions.set(ConditionKind::LeasesUnavailable, leases.name(), error);
         }
+        #[cfg(feature = "s3")]
+        if let StorageBackend::Bucket(bucket) = &self.backend {
+            let error = bucket.health_error().await;
+            conditions.set(ConditionKind::BucketUnreachable, &bucket.name, error);
+        }
+        self.check_directory(conditions);
     }
 
-    pub(super) async fn lease_error(&self) -> Option<&'static str> {
-        self.leases.as_ref()?.health_error().await
-    }
-
-    pub(super) async fn store_error(&self) -> Option<&'static str> {
-        match &self.backend {
-            StorageBackend::Directory(directory) => directory.check_identity(),
-            #[cfg(feature = "s3")]
-            StorageBackend::Bucket(bucket) => bucket.health_error().await,
+    /// Checks the upload directory, with two system calls.
+    pub(super) fn check_directory(&self, conditions: &Conditions) {
+        #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
+        if let StorageBackend::Directory(directory) = &self.backend {
+            directory.check(conditions);
         }
     }
 
@@ -166,10 +170,8 @@ impl Storage {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    identity: Option<Identity>,
+    store: Arc<FileStore>,
 }
-
-type Identity = (u64, u64);
 
 impl Directory {
     fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
@@ -190,41 +192,61 @@ impl Directory {
         let path = store.dir().to_owned();
         check_writable(&path)?;
         settings::refuse_link(&settings.own_dir()).map_err(anyhow::Error::msg)?;
-        let identity = identity(&path);
-        let directory = Self { path, identity };
-        Ok((directory, Composer::join_shared(Arc::new(store))))
+        let store = Arc::new(store);
+        let directory = Self {
+            path,
+            store: store.clone(),
+        };
+        Ok((directory, Composer::join_shared(store)))
     }
 
-    #[cfg(feature = "grants")]
     fn capacity(&self) -> StorageCapacity {
+        StorageCapacity::new(&self.path, rustix::fs::statvfs(&self.path).ok().as_ref())
+    }
+
+    fn check(&self, conditions: &Conditions) {
+        use ConditionKind::*;
+        let shown = self.path.display();
+        let error = self.store.check_directory().err();
+        for (kind, of_kind) in [
+            (UploadDirectoryMissing, DirectoryError::Missing),
+            (UploadDirectoryReplaced, DirectoryError::Replaced),
+        ] {
+            let is_so = error == Some(of_kind);
+            conditions.set(kind, "", is_so.then_some(&shown));
+        }
+        if error.is_some() {
+            return;
+        }
         let system = rustix::fs::statvfs(&self.path).ok();
+        let read_only = |system: &StatVfs| system.f_flag.contains(StatVfsMountFlags::RDONLY);
+        let is_read_only = system.as_ref().is_some_and(read_only);
+        conditions.set(UploadDirectoryReadOnly, "", is_read_only.then_some(&shown));
+        let percent = StorageCapacity::new(&self.path, system.as_ref()).free_percent();
+        let low = percent.filter(|percent| *percent < MIN_FREE_PERCENT);
+        conditions.set(DiskAlmostFull, "", low.map(|percent| format!("{percent} % of {shown}")));
+    }
+}
+
+impl StorageCapacity {
+    fn new(path: &Path, system: Option<&StatVfs>) -> Self {
         let bytes = |blocks: fn(&StatVfs) -> u64| {
-            let system = system.as_ref()?;
+            let system = system?;
             Some(blocks(system).saturating_mul(system.f_frsize))
         };
-        StorageCapacity {
-            location: self.path.display().to_string(),
+        Self {
+            location: path.display().to_string(),
             // Excludes the blocks reserved for root.
             capacity: bytes(|system| system.f_blocks - system.f_bfree + system.f_bavail),
             free: bytes(|system| system.f_bavail),
         }
     }
 
-    /// When another disk is mounted there, or unmounted, uploads would continue in the old directory.
-    fn check_identity(&self) -> Option<&'static str> {
-        match identity(&self.path) {
-            None => Some("the upload directory is missing\n"),
-            found if found != self.identity => {
-                Some("the upload directory was replaced: mount the original one, or restart\n")
-            }
-            Some(_) => None,
-        }
+    pub(super) fn free_percent(&self) -> Option<u128> {
+        let (capacity, free) = (self.capacity?, self.free?);
+        // Some file systems do not know their size.
+        (capacity > 0).then(|| u128::from(free) * 100 / u128::from(capacity))
     }
-}
-
-fn identity(dir: &Path) -> Option<Identity> {
-    let found = std::fs::metadata(dir).ok()?;
-    found.is_dir().then(|| (found.dev(), found.ino()))
 }
 
 /// Fails at startup, rather than for every upload.

@@ -5,7 +5,7 @@ use landfall_messages::{HookName, HookNames};
 
 use super::address::host_of_target;
 use super::problem::nearest_of;
-use super::types::{Database, Secret, redacted_url};
+use super::types::{Database, HeaderKey, Secret, redacted_url};
 use super::value::{
     Parsed, choice, count, duration, integer, is_plain, list, number, one_of, or_none, path, valid,
 };
@@ -194,6 +194,13 @@ pub(super) fn concurrency(text: &str) -> Parsed<usize> {
         count if count > 65_535 => Err(format!("{text} is too large; the maximum is 65535")),
         count => Ok(count),
     }
+}
+
+pub(super) fn header_key(text: &str) -> Parsed<Option<HeaderKey>> {
+    or_none(text, |text| match text {
+        "memory" => Ok(HeaderKey::Memory),
+        file => path(file).map(HeaderKey::File),
+    })
 }
 
 pub(super) fn database(text: &str) -> Parsed<Option<Database>> {

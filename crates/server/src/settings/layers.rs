@@ -50,9 +50,13 @@ impl RawValue {
 /// Defaults of tusd that differ, for `--compat tusd`.
 const TUSD: &[(&str, &str)] = &[
     ("disable-checksum", "true"),
-    ("events-retry-for", "1ms"),
+    ("events-max-hold", "0"),
+    ("events-retry-for", "15s"),
     ("expire-unfinished", "0"),
-    ("hooks-http-format", "v2"),
+    ("hooks-dir-timeout", "24h"),
+    ("hooks-event-headers", "all"),
+    ("hooks-grpc-timeout", "0"),
+    ("hooks-http-follow-redirects", "true"),
     ("max-connections-per-address", "0"),
     ("max-requests-per-address", "0"),
     ("max-uploads-per-address", "0"),

@@ -50,7 +50,7 @@ pub use problem::{Failure, Problem};
 pub use reference::reference;
 pub use sections::table::Subcommand;
 pub use sections::*;
-pub(crate) use system::{check_private, refuse_link};
+pub(crate) use system::{refuse_link, secure};
 pub use types::*;
 
 use cli::Cli;

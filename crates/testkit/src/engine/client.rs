@@ -8,7 +8,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header::HeaderName};
 use http_body::{Body, Frame};
-use landfall::{Handler, service::RequestBodyError, upload::UploadId};
+use landfall::{
+    Handler,
+    service::RequestBodyError,
+    upload::{Metadata, UploadId},
+};
 use tokio::sync::mpsc;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
@@ -126,6 +130,67 @@ fn content(length: u64) -> [(HeaderName, String); 2] {
 
 async fn post(handler: &Handler, fields: &[(HeaderName, String)], bytes: Bytes) -> Response {
     send(handler, Method::POST, "/files/", fields, body(bytes)).await
+}
+
+/// A creation that can be sent again.
+#[derive(Debug, Clone)]
+pub(crate) struct Creation {
+    pub(crate) length: u64,
+    concat: Option<String>,
+    metadata: Vec<(&'static str, String)>,
+    content: Bytes,
+}
+
+impl Creation {
+    pub(crate) fn of(length: u64) -> Self {
+        Self {
+            length,
+            concat: None,
+            metadata: Vec::new(),
+            content: Bytes::new(),
+        }
+    }
+
+    pub(crate) fn joining(parts: &[UploadId]) -> Self {
+        let parts: Vec<_> = parts.iter().map(|part| format!("/files/{part}")).collect();
+        Self::of(0).concat(&format!("final;{}", parts.join(" ")))
+    }
+
+    pub(crate) fn concat(mut self, value: &str) -> Self {
+        self.concat = Some(value.to_owned());
+        self
+    }
+
+    pub(crate) fn meta(mut self, key: &'static str, value: &str) -> Self {
+        self.metadata.push((key, value.to_owned()));
+        self
+    }
+
+    /// For a hook that takes the id from the metadata.
+    pub(crate) fn id(self, id: &str) -> Self {
+        self.meta("id", id)
+    }
+
+    pub(crate) fn content(mut self, bytes: Bytes) -> Self {
+        self.content = bytes;
+        self
+    }
+
+    pub(crate) async fn send(&self, handler: &Handler) -> Response {
+        const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
+        let pairs = self.metadata.iter().map(|(key, value)| (*key, value.as_bytes()));
+        let metadata = Metadata::from_pairs(pairs);
+        let mut fields = vec![(METADATA, metadata.header().to_owned())];
+        match &self.concat {
+            Some(concat) if concat.starts_with("final") => {}
+            _ => fields.push((LENGTH, self.length.to_string())),
+        }
+        fields.extend(self.concat.clone().map(|concat| (CONCAT, concat)));
+        if !self.content.is_empty() {
+            fields.extend(content(self.content.len() as u64));
+        }
+        post(handler, &fields, self.content.clone()).await
+    }
 }
 
 pub(crate) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Response {

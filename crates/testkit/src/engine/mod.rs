@@ -8,6 +8,7 @@ mod completion;
 mod deferred;
 mod dropped;
 mod finals;
+mod second_times;
 mod takeover;
 
 use landfall::{Config, Handler, LocationStyle, upload::UploadId};
@@ -45,14 +46,20 @@ pub fn all() -> Vec<Check<Subject>> {
     checks! {
         |_: &Subject| true =>
             takeover::a_new_client_resumes_at_the_stopped_writers_offset,
-            completion::readers_wait_while_a_hook_decides_about_completion;
+            completion::readers_wait_while_a_hook_decides_about_completion,
+            second_times::a_creation_with_the_id_of_the_application_is_answered_again,
+            second_times::an_append_is_answered_again_or_its_offset_is_known,
+            second_times::a_completion_is_decided_when_the_application_is_back;
         |config: &Subject| config.store.terminator().is_some() =>
             completion::a_denied_completion_leaves_nothing,
+            second_times::a_removed_upload_stays_removed,
+            second_times::a_creation_whose_completion_fails_leaves_nothing,
             dropped::a_dropped_request_cuts_no_effect_from_its_event;
         |config: &Subject| config.store.concatenator().is_some() =>
             finals::the_length_of_a_final_upload_is_stored_at_its_creation,
             finals::a_final_upload_is_inspected_while_it_is_concatenated,
-            finals::a_concatenated_upload_has_the_fields_of_a_complete_one;
+            finals::a_concatenated_upload_has_the_fields_of_a_complete_one,
+            second_times::a_final_upload_is_answered_again;
         |config: &Subject| config.store.length_deferrer().is_some() =>
             deferred::a_late_length_leads_to_the_fields_of_an_early_one;
     }

@@ -24,6 +24,7 @@ fn classify(
         format,
         limit: 5120,
         stop_code: Some(418),
+        keeps_uploads: false,
     };
     classifier.classify(hook, &raw(status, kind, body))
 }
@@ -144,6 +145,7 @@ fn login_page_is_a_failure() {
             format,
             limit: 5120,
             stop_code: None,
+            keeps_uploads: false,
         };
         let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
         assert!(
@@ -270,6 +272,30 @@ fn ambiguous_statuses_do_not_remove_an_upload() {
 }
 
 #[test]
+fn no_status_removes_an_upload_that_is_kept() {
+    let classifier = ResponseClassifier {
+        format: Format::Auto,
+        limit: 5120,
+        stop_code: None,
+        keeps_uploads: true,
+    };
+    for status in [400, 401, 403, 404, 422] {
+        let raw = raw(status, "text/plain", "no");
+        let response = classifier.classify(HookName::PreFinish, &raw).unwrap();
+        assert!(response.failed && !response.reject_upload, "{status}");
+        let reply = &response.client_response;
+        assert_eq!(reply.status.unwrap().as_u16(), status);
+        assert_eq!(reply.body.as_deref(), Some(&b"no"[..]));
+        // There is no upload yet.
+        let response = classifier.classify(HookName::PreCreate, &raw).unwrap();
+        assert!(response.reject_upload && !response.failed, "{status}");
+    }
+    let stated = raw(422, JSON, r#"{"RejectUpload":true}"#);
+    let response = classifier.classify(HookName::PreFinish, &stated).unwrap();
+    assert!(response.reject_upload);
+}
+
+#[test]
 fn auto_honors_retry_after() {
     for status in [408, 425, 429, 503] {
         let mut raw = raw(status, "", "later");
@@ -279,6 +305,7 @@ fn auto_honors_retry_after() {
             format: Format::Auto,
             limit: 5120,
             stop_code: None,
+            keeps_uploads: false,
         };
         let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
         assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
@@ -336,6 +363,7 @@ fn bodies_above_the_limit() {
             format,
             limit: 2,
             stop_code: None,
+            keeps_uploads: false,
         };
         classifier.classify(HookName::PreCreate, raw)
     };

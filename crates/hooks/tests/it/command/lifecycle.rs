@@ -88,6 +88,37 @@ async fn background_processes_survive_their_command() {
 }
 
 #[tokio::test]
+async fn children_that_keep_the_output_open_do_not_delay_the_response() {
+    let hooks = Hooks::sh(
+        HookName::PreCreate,
+        r#"(while [ ! -e go ]; do sleep 0.05; done; echo later; touch done) &
+printf '%9000s{"RejectUpload":true}'"#,
+    );
+    let response = hooks.deliver(HookName::PreCreate).await.unwrap();
+    assert!(response.reject_upload);
+    assert!(!hooks.path("done").exists());
+    // It can still write.
+    fs::write(hooks.path("go"), "").unwrap();
+    eventually("the rest is done", || hooks.path("done").exists()).await;
+}
+
+#[tokio::test]
+async fn children_that_keep_the_output_open_do_not_use_up_the_processes() {
+    let hooks = Hooks::sh(
+        HookName::PreCreate,
+        "echo $$ >>pids; (while [ ! -e go ]; do sleep 0.05; done) &",
+    );
+    let mut settings = hooks.settings();
+    settings.max_processes = 2;
+    let command = Command::new(settings).unwrap();
+    for _ in 0..6 {
+        let response = command.deliver(&message(HookName::PreCreate)).await;
+        assert_eq!(response.unwrap(), HookResponse::default());
+    }
+    fs::write(hooks.path("go"), "").unwrap();
+}
+
+#[tokio::test]
 async fn concurrent_processes_are_limited() {
     let hooks = Hooks::sh(
         HookName::PreCreate,

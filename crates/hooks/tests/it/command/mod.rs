@@ -2,6 +2,7 @@
 
 mod input;
 mod lifecycle;
+mod orphans;
 mod responses;
 
 use std::{

@@ -92,6 +92,7 @@ struct Walk<'a> {
 
 impl Inner {
     fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        self.check_place()?;
         let mut walk = Walk {
             inner: self,
             page: Page::default(),
@@ -291,6 +292,7 @@ impl Inner {
     }
 
     fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        self.check_place()?;
         let fail = |error| StoreError::io(format!("removing {}", orphan.name), error);
         // It may have become part of an upload since it was listed.
         if !self.orphan(&orphan.name).is_some_and(|now| now.removable) {

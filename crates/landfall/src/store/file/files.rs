@@ -119,6 +119,7 @@ impl Inner {
     /// description. At a path chosen by a hook the description is created first, because only it
     /// links the bytes to the upload.
     pub(super) fn create_files(&self, mut upload: Upload) -> Result<CreatedFiles> {
+        self.check_place()?;
         let id = upload.id.clone();
         let mut segments = id.as_str().split('/');
         if segments.any(|segment| segment.len() > MAX_SEGMENT_LEN) {
@@ -233,6 +234,7 @@ impl Inner {
 
     /// Two stat calls if the description is cached and unchanged.
     pub(super) fn inspect(&self, id: &UploadId) -> Result<FileState> {
+        self.check_place()?;
         let entry = self.cache.get(id);
         for _ in 0..16 {
             let (record, info) = self.record(id, entry.as_deref())?;

@@ -59,6 +59,7 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::paths::DirectoryError;
 use self::{
     append::{FileAppend, OpenedFile},
     cache::{CachedInfo, CachedUpload, KnownInfo, Record, UploadCache, WriterState},
@@ -203,6 +204,17 @@ impl FileStore {
         self.0.root.path()
     }
 
+    /// Checks whether the directory is still at its path.
+    ///
+    /// The store checks it itself, at most 50 ms before it creates, resumes, reads or completes an
+    /// upload, which then fail with [`StoreError::Unavailable`] and this error as its source.
+    ///
+    /// # Errors
+    /// The directory is missing, or another one is at its path.
+    pub fn check_directory(&self) -> std::result::Result<(), DirectoryError> {
+        self.0.root.check_place()
+    }
+
     #[cfg(test)]
     pub(crate) fn file_locker(&self) -> &FileLocker {
         &self.0.locker
@@ -290,6 +302,11 @@ impl FileStore {
 }
 
 impl Inner {
+    fn check_place(&self) -> Result<()> {
+        let checked = self.root.check_place();
+        checked.map_err(|error| StoreError::Unavailable(error.into()))
+    }
+
     fn data_path(&self, id: &UploadId) -> Result<String> {
         let entry = self.cache.get(id);
         let (record, _) = self.record(id, entry.as_deref())?;
@@ -315,6 +332,7 @@ impl Inner {
         state: &mut WriterState,
         fence: Fence,
     ) -> Result<(FileState, Option<OpenedFile>)> {
+        self.check_place()?;
         state.check_fence(id, fence)?;
         let (record, info) = self.record(id, Some(entry))?;
         if is_moved(&record) {
@@ -490,6 +508,8 @@ impl Finish for FileStore {
             let (inner, id) = (Arc::clone(inner), id.clone());
             move |state: &mut WriterState| {
                 state.check_fence(&id, fence)?;
+                // Its event names the path of the file.
+                inner.check_place()?;
                 if reserved { inner.release(&id) } else { Ok(()) }
             }
         };

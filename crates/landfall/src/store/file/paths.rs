@@ -8,7 +8,10 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::sys;
 use crate::upload::UploadId;
@@ -20,11 +23,36 @@ const RESERVED_SUFFIXES: [&str; 3] = [INFO, ".lock", ".stop"];
 /// temporary suffixes.
 const MAX_NAME_LEN: usize = 230;
 
+/// The maximum age of a check of the directory's place.
+const PLACE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why the directory of a [`FileStore`](super::FileStore) cannot be used at present.
+///
+/// Nothing is created, written or removed meanwhile: files would be stored where no one looks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// There is no directory at its path. Back there, it is used again.
+    #[error("the upload directory is missing")]
+    Missing,
+    /// Another directory is at its path: it was created anew, or a file system was mounted over it.
+    #[error("the upload directory was replaced")]
+    Replaced,
+}
+
 #[derive(Debug)]
 pub(super) struct Root {
     handle: OwnedFd,
     path: String,
     real: PathBuf,
+    place: Mutex<Place>,
+}
+
+/// The last check of the directory's place.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    checked: Option<Instant>,
+    error: Option<DirectoryError>,
 }
 
 #[derive(Debug)]
@@ -63,7 +91,40 @@ impl Root {
         } else {
             path
         };
-        Ok(Self { handle, path, real })
+        Ok(Self {
+            handle,
+            path,
+            real,
+            place: Mutex::default(),
+        })
+    }
+
+    /// Fails if the directory is not at its path; one system call every 50 ms at most, unless it failed.
+    pub(super) fn check_place(&self) -> Result<(), DirectoryError> {
+        let known = *self.place.lock();
+        let is_recent = known.checked.is_some_and(|at| at.elapsed() < PLACE_INTERVAL);
+        if is_recent && known.error.is_none() {
+            return Ok(());
+        }
+        // Not under the lock, since a network file system may hang.
+        let error = self.place_error();
+        let checked = Some(Instant::now());
+        *self.place.lock() = Place { checked, error };
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Any other error than a missing directory says nothing about its place.
+    fn place_error(&self) -> Option<DirectoryError> {
+        match sys::directory_at(&self.path) {
+            Ok(found) => {
+                let is_same = found.is_some() && found == sys::directory_of(self.handle()).ok();
+                (!is_same).then_some(DirectoryError::Replaced)
+            }
+            Err(error) => {
+                let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+                missing.contains(&error.kind()).then_some(DirectoryError::Missing)
+            }
+        }
     }
 
     pub(super) fn handle(&self) -> BorrowedFd<'_> {
@@ -245,6 +306,29 @@ mod tests {
         assert_eq!(relative(Some("/etc/passwd"), Some("/old/abc.info")), None);
         assert_eq!(relative(Some("/old/../x"), Some("/old/abc.info")), None);
         assert_eq!(relative(None, None), None);
+    }
+
+    #[test]
+    fn a_directory_is_used_only_at_its_path() {
+        let (dir, root) = root();
+        let (here, away) = (dir.path().join("data"), dir.path().join("away"));
+        root.check_place().unwrap();
+        let recent = Instant::now();
+        std::fs::rename(&here, &away).unwrap();
+        std::fs::create_dir(&here).unwrap();
+        // A check may be as old as the interval, and no older.
+        if let Some(rest) = PLACE_INTERVAL.checked_sub(recent.elapsed()) {
+            std::thread::sleep(rest);
+        }
+        assert_eq!(root.check_place(), Err(DirectoryError::Replaced));
+        std::fs::remove_dir(&here).unwrap();
+        assert_eq!(root.check_place(), Err(DirectoryError::Missing));
+        std::fs::write(&here, "").unwrap();
+        assert_eq!(root.check_place(), Err(DirectoryError::Replaced));
+        std::fs::remove_file(&here).unwrap();
+        std::fs::rename(&away, &here).unwrap();
+        // Back at its place, it is used at once.
+        root.check_place().unwrap();
     }
 
     #[test]

@@ -96,6 +96,23 @@ fn time((seconds, nanos): (i64, u32)) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// Returns device and inode of the directory at a path, `None` for anything else.
+pub(super) fn directory_at(path: &str) -> io::Result<Option<(u64, u64)>> {
+    let stat = retry_on_intr(|| fs::stat(path))?;
+    let is_dir = FileType::from_raw_mode(stat.st_mode as _) == FileType::Directory;
+    Ok(is_dir.then(|| device_and_inode(&stat)))
+}
+
+pub(super) fn directory_of(dir: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    Ok(device_and_inode(&fs::fstat(dir)?))
+}
+
+// The types of these fields differ between systems, so some casts are redundant.
+#[allow(clippy::unnecessary_cast)]
+fn device_and_inode(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
 /// `"."` is `dir` itself.
 pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -53,6 +53,7 @@ fn row(event: &str) -> NewRow<'_> {
         hook: "post-finish",
         owner: "me".to_owned(),
         message: "{}",
+        headers: None,
     }
 }
 

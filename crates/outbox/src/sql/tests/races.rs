@@ -22,6 +22,7 @@ fn row<'a>(event: &'a str, sequence: i64, owner: &str) -> NewRow<'a> {
         hook: "post-finish",
         owner: owner.to_owned(),
         message: "{}",
+        headers: None,
     }
 }
 

@@ -16,6 +16,7 @@ use landfall_http::{Body, ConnectionInfo, OtherBody};
 use super::storage::StorageBackend;
 use super::{routes, state::SharedDatabase, storage::Storage};
 use crate::{
+    condition::ConditionKind,
     log,
     settings::{self, LeaseKind, Settings},
 };
@@ -35,7 +36,12 @@ pub(super) async fn open(
     if !acme.is_on() {
         return Ok(None);
     }
-    settings::check_private(&settings.state_dir()).map_err(anyhow::Error::msg)?;
+    // Private keys are not stored where others can read them, and a certificate can be had elsewhere.
+    let exposed = settings::secure(&settings.state_dir()).map_err(anyhow::Error::msg)?;
+    if let Some(reason) = exposed {
+        let remedy = ConditionKind::StateDirectoryExposed.remedy();
+        anyhow::bail!("--acme-domain stores private keys, but {reason}: {remedy}");
+    }
     let shared = open_shared(settings, database, storage).await?;
     let folder = FolderStore::new(settings.acme_dir());
     let settings = AcmeSettings {

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     admin::AdminKey,
+    condition::{ConditionKind, Conditions},
     log,
     settings::{self, Secret, Settings},
 };
@@ -53,7 +54,7 @@ pub(crate) struct Grants {
     client: ClientAddress,
     maintenance: Mutex<JoinSet<()>>,
     maintenance_stats: Arc<MaintenanceStats>,
-    reachable: CachedProbe<bool>,
+    reachable: CachedProbe<Option<String>>,
     api: Arc<ApiStats>,
 }
 
@@ -144,11 +145,10 @@ impl Grants {
         self.queue.close().await;
     }
 
-    pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let message = "failed to check the database of grants";
-        let texts = (message, "the grants database cannot be used\n");
-        let probe = async || self.queue.check().await;
-        self.reachable.error(texts, probe).await
+    /// Checks whether grants can be stored.
+    pub(super) async fn check(&self, conditions: &Conditions) {
+        let error = self.reachable.error(async || self.queue.check().await).await;
+        conditions.set(ConditionKind::GrantsUnavailable, &self.database_name, error);
     }
 
     pub(super) fn log_startup(&self, settings: &Settings) {

@@ -7,7 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport, error_chain};
+use landfall_messages::{
+    DeliveryError, EventHeaders, HookName, HookResponse, Message, Transport, error_chain,
+};
 use parking_lot::{Mutex, RwLock};
 
 #[cfg(feature = "otel")]
@@ -38,20 +40,26 @@ impl HookCounters {
 #[derive(Debug)]
 pub(in crate::app) struct InstrumentedTransport {
     name: String,
+    headers: EventHeaders,
     transport: RwLock<Arc<dyn Transport>>,
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
     last_delivery: Mutex<Option<Result<(), String>>>,
+    /// Why the last [check](Transport::check) failed.
+    check_error: Mutex<Option<String>>,
 }
 
 impl InstrumentedTransport {
-    pub(super) fn new(transport: impl Transport) -> Self {
+    /// These headers are sent with events, see [`Transport::event_headers`].
+    pub(super) fn new(transport: impl Transport, headers: EventHeaders) -> Self {
         Self {
             name: transport.name().to_owned(),
+            headers,
             transport: RwLock::new(Arc::new(transport)),
             counters: Default::default(),
             in_flight: AtomicU64::new(0),
             last_delivery: Mutex::default(),
+            check_error: Mutex::default(),
         }
     }
 
@@ -60,9 +68,11 @@ impl InstrumentedTransport {
         *self.transport.write() = other.transport.read().clone();
     }
 
-    #[cfg_attr(not(feature = "grants"), allow(dead_code))]
+    /// Returns why the last call or check failed.
     pub(in crate::app) fn last_error(&self) -> Option<String> {
-        self.last_delivery.lock().clone()?.err()
+        let check = || self.check_error.lock().clone();
+        let last = self.last_delivery.lock().clone();
+        last.and_then(Result::err).or_else(check)
     }
 
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
@@ -102,9 +112,15 @@ impl Transport for InstrumentedTransport {
         self.deliver_counted(message).await
     }
 
+    fn event_headers(&self) -> EventHeaders {
+        self.headers.clone()
+    }
+
     async fn check(&self) -> Result<(), DeliveryError> {
         let current = self.transport.read().clone();
-        current.check().await
+        let checked = current.check().await;
+        *self.check_error.lock() = checked.as_ref().err().map(|error| error_chain(error));
+        checked
     }
 }
 
@@ -137,6 +153,7 @@ impl InstrumentedTransport {
                     "HookInvocationFinish"
                 );
                 *self.last_delivery.lock() = Some(Ok(()));
+                *self.check_error.lock() = None;
                 if reaction.stop_upload && message.hook == HookName::PostReceive {
                     tracing::info!(id, transport, event_id, "HookStopUpload");
                 }
@@ -188,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_delivery_is_counted() {
-        let transport = InstrumentedTransport::new(Flapping::default());
+        let transport = InstrumentedTransport::new(Flapping::default(), EventHeaders::default());
         let message = Message {
             id: "m".to_owned(),
             sequence: 1,

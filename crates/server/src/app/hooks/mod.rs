@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use landfall::{Config, Handler};
 use landfall_database::Database;
 use landfall_messages::{
-    BlockingHooks, EventHeaders, HookName, HookNames, ProgressNotifier, Route, Transport as _,
+    BlockingHooks, Creations, HookName, HookNames, ProgressNotifier, Route, Transport as _,
 };
-use landfall_outbox::{Outbox, OutboxSettings, OutboxStats};
+use landfall_outbox::{HeaderKey, Outbox, OutboxSettings, OutboxStats};
 
 pub(super) use self::{
     instrumented::{BOUNDS_MS, HookCounters, InstrumentedTransport},
@@ -20,9 +20,15 @@ use super::{
     state::{self, SharedDatabase},
 };
 use crate::{
+    condition::{ConditionKind, Conditions},
     log,
     settings::{self, Settings},
 };
+
+/// In the directory of the database.
+const KEY_FILE: &str = "events.key";
+/// Age of a pending event from which its receiver counts as behind.
+const MAX_DELAY: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 pub(super) struct HookRoute {
@@ -38,8 +44,9 @@ pub(crate) struct Hooks {
     settings: settings::Hooks,
     /// Progress is sent directly; all other events go through the outbox, whose database has a name.
     progress: Option<ProgressNotifier>,
+    creations: Creations,
     outbox: Option<(Outbox, String)>,
-    reachable: CachedProbe<bool>,
+    reachable: CachedProbe<Option<String>>,
 }
 
 impl Hooks {
@@ -56,9 +63,10 @@ impl Hooks {
             let routes = routes.iter().map(route);
             routes.filter(|route| !route.names.is_empty()).collect()
         };
+        let creations = Creations::default();
         let progress = routes_for(HookNames::from_names(&[HookName::PostReceive]));
-        let progress = (!progress.is_empty())
-            .then(|| ProgressNotifier::new(progress, event_headers(&settings.hooks)));
+        let progress =
+            (!progress.is_empty()).then(|| ProgressNotifier::new(progress, creations.clone()));
         let stored = routes_for(settings.stored_names());
         // Without stored events, no database is opened.
         let mut outbox = None;
@@ -66,6 +74,10 @@ impl Hooks {
             let (config, name) = state::named_database(settings);
             let mut wanted = outbox_settings(settings, config, progress.clone());
             wanted.connections = Some(database.connect(settings, "events").await?);
+            wanted.creations = creations.clone();
+            if let Some(key) = header_key(settings, &stored)? {
+                wanted.header_key = key;
+            }
             let opened = Outbox::open(wanted, stored).await;
             let opened = opened.with_context(|| format!("cannot store events in {name}"))?;
             outbox = Some((opened, name));
@@ -74,6 +86,7 @@ impl Hooks {
             routes,
             settings: settings.hooks.clone(),
             progress,
+            creations,
             outbox,
             reachable: CachedProbe::default(),
         })
@@ -124,7 +137,9 @@ impl Hooks {
     }
 
     fn blocking_hooks(&self, route: &HookRoute, names: HookNames) -> Arc<BlockingHooks> {
-        BlockingHooks::new(route.transport.clone(), names, self.settings.failure_mode).into()
+        let mode = self.settings.failure_mode;
+        let hooks = BlockingHooks::new(route.transport.clone(), names, mode);
+        hooks.after(self.creations.clone()).into()
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
@@ -132,6 +147,8 @@ impl Hooks {
     }
 
     pub(super) fn run(&self, handler: &Handler) {
+        // Of commands, and of what else runs in a container whose first process this is.
+        tokio::spawn(landfall_hooks::command::reap_orphans());
         if let Some(outbox) = self.outbox() {
             tokio::spawn(outbox.clone().run(handler.clone()));
         }
@@ -144,15 +161,32 @@ impl Hooks {
     }
 
     /// Why uploads cannot be accepted. An unreachable application is no reason: its events stay in the outbox.
-    pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let outbox = self.outbox()?;
-        if outbox.is_full() {
-            return Some("too many undelivered events, see landfall events list --pending\n");
+    /// Checks whether events can be stored.
+    pub(super) async fn check(&self, conditions: &Conditions) {
+        let Some((outbox, database)) = &self.outbox else {
+            return;
+        };
+        let full = outbox.is_full().then_some("");
+        conditions.set(ConditionKind::OutboxFull, "", full);
+        let error = self.reachable.error(async || outbox.check().await).await;
+        conditions.set(ConditionKind::OutboxUnavailable, database, error);
+    }
+
+    /// Checks whether receivers accept their events and calls, from what is known without asking them.
+    pub(super) fn check_receivers(&self, conditions: &Conditions) {
+        for route in &self.routes {
+            let (name, error) = (route.transport.name(), route.transport.last_error());
+            conditions.set(ConditionKind::HookFailing, name, error);
         }
-        let message = "failed to reach the outbox database";
-        let texts = (message, "the outbox database is unreachable\n");
-        let probe = async || outbox.check().await;
-        self.reachable.error(texts, probe).await
+        for route in self.outbox_stats().iter().flat_map(|stats| &stats.routes) {
+            let waits = (route.oldest > MAX_DELAY).then(|| {
+                let minutes = route.oldest.as_secs() / 60;
+                format!("{}, the oldest for {minutes} minutes", route.pending)
+            });
+            conditions.set(ConditionKind::EventsWaiting, &route.name, waits);
+            let dead = Some(route.dead).filter(|dead| *dead > 0);
+            conditions.set(ConditionKind::DeadLetters, &route.name, dead);
+        }
     }
 
     pub(crate) fn outbox_stats(&self) -> Option<OutboxStats> {
@@ -207,18 +241,35 @@ fn outbox_settings(
     outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
     outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);
     outbox.strict_order = from.strict_order;
+    outbox.max_hold = from.max_hold;
     outbox.retry.retry_for = from.retry_for;
     outbox.dead_letter_retention = from.dead_letter_retention;
     outbox.progress = progress;
-    outbox.headers = event_headers(&settings.hooks);
     // Commands may run longer than other deliveries.
     let longest = settings.hooks.command.timeout + Duration::from_secs(60);
     outbox.delivery_timeout = outbox.delivery_timeout.max(longest);
     outbox
 }
 
-fn event_headers(hooks: &settings::Hooks) -> EventHeaders {
-    EventHeaders::default()
-        .with(&hooks.http.forward_headers)
-        .with(&hooks.grpc.forward_headers)
+/// `None` for a key in memory, also if no transport names headers.
+fn header_key(settings: &Settings, routes: &[Route]) -> anyhow::Result<Option<HeaderKey>> {
+    let is_named = |route: &Route| !route.transport.event_headers().is_empty();
+    if !routes.iter().any(is_named) {
+        return Ok(None);
+    }
+    let file = match (&settings.hooks.outbox.header_key, settings.database()) {
+        (Some(settings::HeaderKey::Memory), _) => return Ok(None),
+        (Some(settings::HeaderKey::File(file)), _) => file.clone(),
+        (None, settings::Database::File(file)) => file.with_file_name(KEY_FILE),
+        (None, settings::Database::Postgres(_)) => {
+            tracing::warn!(
+                "forwarded request headers are missing in events that another node delivers, or this one \
+                 after a restart: set --events-header-key to a file that all nodes have"
+            );
+            return Ok(None);
+        }
+    };
+    let key = HeaderKey::open(&file);
+    let key = key.with_context(|| format!("--events-header-key {}", file.display()))?;
+    Ok(Some(key))
 }

@@ -7,10 +7,13 @@ use anyhow::Context as _;
 ))]
 use landfall_hooks::broker::{self, DEFAULT_SOURCE};
 use landfall_hooks::command::{Command, CommandSettings};
-use landfall_messages::Transport;
+use landfall_messages::{EventHeaders, Transport};
 
 use super::{HookRoute, InstrumentedTransport};
 use crate::settings::{Hooks, Settings};
+
+/// The transports of tusd, which sends all headers.
+const ALL_HEADERS: [&str; 3] = ["hooks-dir", "hooks-http", "hooks-grpc"];
 
 pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<HookRoute>> {
     let hooks = &settings.hooks;
@@ -23,7 +26,7 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
     #[cfg(feature = "hooks-http")]
     if let Some(url) = &hooks.http.url {
         let line = format!("Using '{}' as the endpoint for hooks", url.redacted_url());
-        routes.push(route(hooks, "hooks-http", http(hooks, url), line)?);
+        routes.push(route(hooks, "hooks-http", http(settings, url), line)?);
     }
     #[cfg(feature = "hooks-grpc")]
     if let Some(target) = &hooks.grpc.target {
@@ -101,8 +104,14 @@ fn route<T: Transport>(
     let mut known = hooks.transports().into_iter();
     let known = known.find(|one| one.setting == setting);
     let known = known.with_context(|| format!("unknown transport {setting}"))?;
+    let has_all = hooks.all_event_headers && ALL_HEADERS.contains(&setting);
+    let headers = if has_all {
+        EventHeaders::all()
+    } else {
+        transport.event_headers()
+    };
     Ok(HookRoute {
-        transport: InstrumentedTransport::new(transport).into(),
+        transport: InstrumentedTransport::new(transport, headers).into(),
         names: known.names,
         own_events: known.events.is_some(),
         line,
@@ -130,11 +139,12 @@ fn command(hooks: &Hooks, dir: &std::path::Path) -> anyhow::Result<Command> {
 
 #[cfg(feature = "hooks-http")]
 fn http(
-    hooks: &Hooks,
+    all: &Settings,
     url: &crate::settings::Secret,
 ) -> anyhow::Result<landfall_hooks::http::Http> {
     use landfall_hooks::http::{Http, HttpSettings, Secret};
 
+    let hooks = &all.hooks;
     let hooks_http = &hooks.http;
     let mut settings = HttpSettings::new(url.reveal());
     settings.format = hooks_http.format;
@@ -152,6 +162,7 @@ fn http(
     settings.redirect_allow = hooks_http.redirect_allow.clone();
     settings.max_concurrency = hooks_http.max_concurrency;
     settings.stop_code = hooks.stop_code;
+    settings.keeps_uploads = all.protocol.lenient_metadata;
     Ok(Http::new(settings)?)
 }
 

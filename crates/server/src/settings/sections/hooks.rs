@@ -6,10 +6,16 @@ use landfall_hooks::format::Format;
 use landfall_messages::{FailureMode, HookName, HookNames};
 
 use super::table::group;
-use crate::settings::{address, hooks, types::Secret, value};
+use crate::settings::{
+    address, hooks,
+    types::{HeaderKey, Secret},
+    value,
+};
 
 const FAILURE_MODES: &[(&str, FailureMode)] =
     &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
+
+const EVENT_HEADERS: &[(&str, bool)] = &[("named", false), ("all", true)];
 
 const NATS_SCHEMES: &[&str] = &["nats", "tls", "ws", "wss"];
 const REDIS_SCHEMES: &[&str] = &["redis", "rediss"];
@@ -39,6 +45,10 @@ group! {
             UploadExpired. Empty: tusd's seven.";
     progress_interval: Duration = value::some_duration, "progress-hooks-interval", Time, "1s"
         => "Interval of post-receive events while data of an upload arrives.";
+    all_event_headers: bool = |v| value::choice(v, EVENT_HEADERS),
+        "hooks-event-headers", Text("named|all"), "named"
+        => "Request headers in events besides the usual ones: those that a transport's own setting names, or \
+            all for command, HTTP and gRPC hooks, as in tusd. Blocking hooks always have all.";
     failure_mode: FailureMode = |v| value::choice(v, FAILURE_MODES),
         "hooks-failure-mode", Text("deny|allow"), "deny", Protects
         => "When a blocking hook is unreachable: deny the request with 500, or allow it.";
@@ -74,7 +84,8 @@ group! {
             that works with code for either (auto).";
     forward_headers: Vec<String> = address::header_names,
         "hooks-http-forward-headers", List("HEADERS"), "", MayBeEmpty
-        => "Headers of the client's request to forward, comma-separated.";
+        => "Headers of the client's request to forward with every hook and event, comma-separated. \
+            Stored events have them encrypted, see --events-header-key.";
     attempts: usize = value::number, "hooks-http-retry", Number("COUNT"), "3", Reloads
         => "Total attempts for a blocking hook after a timeout or 5xx response; at least 1.";
     backoff: Duration = hooks::backoff, "hooks-http-backoff", Time, "1s", Reloads
@@ -129,7 +140,8 @@ group! {
         => "PEM file with the key of the client certificate.";
     forward_headers: Vec<String> = address::header_names,
         "hooks-grpc-forward-headers", List("HEADERS"), "", MayBeEmpty
-        => "Headers of the client's request to forward as metadata, comma-separated.";
+        => "Headers of the client's request to forward as metadata with every hook and event, \
+            comma-separated. Stored events have them encrypted, see --events-header-key.";
 }
 
 group! {
@@ -221,9 +233,15 @@ group! {
         => "Maximum number of stored events. At the limit, new uploads get a 503 response.";
     max_bytes: u64 = |v| value::size_within(v, 1, u64::MAX), "events-max-bytes", Size, "1GiB"
         => "Maximum bytes of stored events. At the limit, new uploads get a 503 response.";
+    header_key: Option<HeaderKey> = hooks::header_key, "events-header-key", Text("FILE|memory"), ""
+        => "Key that encrypts the forwarded request headers of stored events: a file with 32 bytes in base64, \
+            which is created if missing, or memory for one that ends with the process. Nodes that share a \
+            database need the same file. Not set: a file next to the database, or memory with PostgreSQL.";
+    max_hold: Duration = value::duration, "events-max-hold", Time, "3s"
+        => "Time after its first failed attempt for which an event holds later events of its upload.";
     strict_order: bool = value::boolean, "events-strict-order", Switch, "false"
         => "Keep strict ordering: a failed event blocks later events of its upload until it is \
-            delivered or becomes a dead letter, instead of for one minute.";
+            delivered or becomes a dead letter, instead of for --events-max-hold.";
     retry_for: Duration = value::some_duration, "events-retry-for", Time, "168h"
         => "Retry a failed delivery for this long, with at least 20 attempts if they fit, then \
             move it to the dead letters (see landfall events).";

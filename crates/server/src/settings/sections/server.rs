@@ -148,8 +148,10 @@ group! {
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
         => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
             use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
-            --hooks-http-format v2, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried \
-            once (--events-retry-for 1ms). Settings that are given take precedence.";
+            --hooks-event-headers all, --hooks-http-follow-redirects, --hooks-dir-timeout 24h, \
+            --hooks-grpc-timeout 0, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried as \
+            briefly as by tusd (--events-retry-for 15s) and do not wait for failed ones (--events-max-hold 0). \
+            Settings that are given take precedence.";
 }
 
 group! {

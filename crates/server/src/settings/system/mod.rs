@@ -1,7 +1,7 @@
 //! Checks of the system: files and directories exist and can be used, and host names resolve.
 //!
-//! The checks create nothing, open nothing for writing, and connect to nothing, so that
-//! `landfall config check` can run while the server does.
+//! The checks open nothing for writing and connect to nothing, so that `landfall config check` can run
+//! while the server does. Only a start creates something: the state directory.
 
 mod directories;
 mod files;
@@ -11,7 +11,7 @@ mod tests;
 
 use std::path::Path;
 
-pub(crate) use directories::{check_private, refuse_link};
+pub(crate) use directories::{refuse_link, secure};
 use landfall_messages::HookNames;
 
 use super::address::{host_of_target, host_of_url};
@@ -257,13 +257,18 @@ impl SystemChecks<'_> {
 }
 
 fn check_state_dir(dir: &Path, findings: &mut Findings<'_>) -> Result<(), String> {
-    match directories::belongs_to_service(dir) {
-        Some(reason) if findings.is_only_check() => {
-            findings.warning("state-dir", reason);
-            Ok(())
-        }
-        _ => directories::check_private(dir),
+    let warning = match findings.is_only_check() {
+        // Whether it is exposed is a condition of the running server.
+        false => secure(dir).map(|_| None)?,
+        true => match directories::belongs_to_service(dir) {
+            None => directories::check_private(dir)?,
+            other => other,
+        },
+    };
+    if let Some(reason) = warning {
+        findings.warning("state-dir", reason);
     }
+    Ok(())
 }
 
 /// A missing program is skipped, as in tusd, which allows all requests it would decide about: that causes

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use landfall_hooks::format::Format;
+
 use super::*;
 
 /// Every flag of tusd 2.10 with its default.
@@ -16,7 +18,14 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
     assert_eq!(settings.log.level, LogLevel::Debug);
     assert_eq!(settings.expiry.unfinished, None);
     assert_eq!(settings.s3.part_size, 50 << 20);
-    assert_eq!(settings.hooks.outbox.retry_for, Duration::from_millis(1));
+    let hooks = &settings.hooks;
+    assert_eq!(hooks.outbox.retry_for, Duration::from_secs(15));
+    assert_eq!(hooks.outbox.max_hold, Duration::ZERO);
+    assert!(hooks.all_event_headers && hooks.http.follow_redirects);
+    // Receivers of both versions find what they look for.
+    assert_eq!(hooks.http.format, Format::Auto);
+    assert_eq!(hooks.command.timeout, Duration::from_secs(24 * 3600));
+    assert_eq!(hooks.grpc.timeout, None);
     assert!(settings.urls.trusts(Some("203.0.113.7".parse().unwrap())));
     assert!(found.to_toml(false).contains("# --compat tusd\n"));
     let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];

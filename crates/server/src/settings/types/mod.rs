@@ -61,6 +61,15 @@ pub enum LeaseKind {
     Postgres(Secret),
 }
 
+/// The place of the key that encrypts request headers of stored events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderKey {
+    /// This process.
+    Memory,
+    /// A file.
+    File(PathBuf),
+}
+
 /// A database.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Database {

@@ -3,5 +3,6 @@
 mod composer;
 mod crashes;
 mod layers;
+mod manifests;
 mod program;
 mod taken;
