@@ -49,7 +49,7 @@ fn invalid(detail: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
-/// Checks that a request has JSON, or does not say what it has.
+/// Checks that a request has JSON, or names no media type.
 ///
 /// # Errors
 /// It has another media type, such as that of a form or of text, which pages of other sites can send.
