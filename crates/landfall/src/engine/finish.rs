@@ -57,8 +57,9 @@ impl Engine {
         let reply = if is_pending && self.tracks_completion(&upload) {
             let (engine, context) = (self.clone(), context.clone());
             self.detached(async move {
-                let decided = engine.decide(&context, upload, &lease, knows_url).await;
-                let (upload, reply, reservations) = decided?;
+                // Boxed because the future of every request contains this one.
+                let decided = Box::pin(engine.decide(&context, upload, &lease, knows_url));
+                let (upload, reply, reservations) = decided.await?;
                 engine
                     .record_completion(&context, upload, &lease, &reply, reservations)
                     .await?;

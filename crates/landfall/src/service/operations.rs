@@ -19,10 +19,11 @@ use super::{
 use crate::{
     REQUEST_LOG,
     config::Limits,
-    engine::{AppendRequest, CreateRequest, Error, RequestContext},
+    engine::{AppendRequest, CreateRequest, Created, Error, RequestContext},
     event::TerminationReason,
     hook::{Intent, RequestInfo, UploadToken},
     request_body::RequestBody,
+    store::StoreError,
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
@@ -161,8 +162,25 @@ impl Handler {
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
             observer: interim.as_ref(),
+            repeated: None,
         };
-        let created = engine.create(&head.context, &mut request, body).await;
+        let id = match engine.create(&head.context, &mut request, body).await {
+            Err(Error::Store(StoreError::AlreadyExists(id))) => id,
+            created => return self.respond_to_creation(&head, &request, created),
+        };
+        let repeated = request.repeated.take();
+        // Boxed because it is rare: the largest branch sets the size of every request's future.
+        let created = Box::pin(engine.repeat_creation(id, repeated)).await;
+        self.respond_to_creation(&head, &request, created)
+    }
+
+    fn respond_to_creation(
+        &self,
+        head: &RequestHead<'_>,
+        request: &CreateRequest<'_>,
+        created: Result<Created, Error>,
+    ) -> Result<ResponseDraft, Error> {
+        let (inner, fields) = (&*self.0, &head.parts.headers);
         let created = created.map_err(|error| match (head.draft, request.head.declared) {
             (Some(_), DeclaredLength::Known(length))
                 if error.problem().kind == ProblemKind::SizeExceeded =>

@@ -49,6 +49,7 @@ impl RawValue {
 
 /// Defaults of tusd that differ, for `--compat tusd`.
 const TUSD: &[(&str, &str)] = &[
+    ("data-dirs", "/"),
     ("disable-checksum", "true"),
     ("events-max-hold", "0"),
     ("events-retry-for", "15s"),

@@ -66,9 +66,6 @@ impl Engine {
         self.check_access(context, Intent::Concatenate, Some(id))
             .await?;
         let part = self.load(id).await?;
-        if part.upload.moved_to.is_some() {
-            return Err(ProblemKind::Gone.into());
-        }
         let is_lenient = self.config.lenient && part.upload.kind == UploadKind::Regular;
         if part.upload.kind != UploadKind::Partial && !is_lenient {
             return Err(ProblemKind::InvalidConcat
