@@ -143,6 +143,7 @@ const TABLE: &[Row] = &[
     ("disable-download", ALONE, SWITCH),
     ("disable-unfinished-download", ALONE, SWITCH),
     ("disable-termination", ALONE, SWITCH),
+    ("disable-checksum", ALONE, SWITCH),
     ("disable-concatenation", ALONE, SWITCH),
     ("rufh", ALONE, &["", "nonsense", "2", "256", "6,x", "on,6"]),
     ("max-append-size", ALONE, SIZE),

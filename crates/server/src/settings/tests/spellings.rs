@@ -41,6 +41,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("rufh-104", "on"),
     ("compat", "tusd"),
     ("disable-termination", "true"),
+    ("disable-checksum", "true"),
     ("disable-concatenation", "true"),
     ("disable-cors", "true"),
     ("cors-allow-origin", r#"^https://[a-z"\\]+\.example$"#),
