@@ -6,6 +6,7 @@ use super::{
     Engine, Error, HookCall, RequestContext, Reservations, add, is_missing, receive::matches_digest,
 };
 use crate::{
+    REQUEST_LOG,
     event::{Event, EventKind, TerminationReason},
     hook::ClientResponse,
     lease::Lease,
@@ -79,9 +80,9 @@ impl Engine {
         };
         if fresh {
             add(&self.counters.finished, 1);
-            tracing::debug!(id = %finished.id, size = finished.length, "UploadFinished");
+            tracing::debug!(target: REQUEST_LOG, id = %finished.id, size = finished.length, "UploadFinished");
         }
-        if finished.kind == UploadKind::Partial {
+        if finished.kind == UploadKind::Partial || self.config.lenient {
             self.advance_finals_of(&finished.id);
         }
         Ok(reply)

@@ -17,6 +17,7 @@ use super::{
     rufh::{self, UploadState},
 };
 use crate::{
+    REQUEST_LOG,
     config::Limits,
     engine::{AppendRequest, CreateRequest, Created, Error, RequestContext},
     event::TerminationReason,
@@ -139,7 +140,7 @@ impl Handler {
         let inner = &*self.0;
         let engine = &inner.engine;
         let (fields, limits) = (&head.parts.headers, &engine.config.limits);
-        let syntax = inner.metadata_syntax;
+        let syntax = inner.syntax;
         let create = match head.draft {
             Some(draft) => {
                 let limits = rufh::limits(limits, None);
@@ -191,6 +192,7 @@ impl Handler {
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
         tracing::debug!(
+            target: REQUEST_LOG,
             id = %created.upload.id,
             requestId = response::request_id(head.parts),
             size = created.upload.length,
@@ -228,7 +230,7 @@ impl Handler {
         let limits = &engine.config.limits;
         let parsed = match head.draft {
             Some(draft) => draft.append(fields, head.content_length, &rufh::limits(limits, None)),
-            None => Append::parse(fields, self.0.extensions),
+            None => Append::parse(fields, self.0.extensions, self.0.syntax),
         };
         let append = match parsed {
             Ok(append) => append,

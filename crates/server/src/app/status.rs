@@ -72,7 +72,12 @@ impl AppParts {
             let name = route.transport.name();
             checks.push(check("hooks", name, Some(name), state));
         }
-        for route in self.hooks.outbox_stats().iter().flat_map(|stats| &stats.routes) {
+        for route in self
+            .hooks
+            .outbox_stats()
+            .iter()
+            .flat_map(|stats| &stats.routes)
+        {
             let name = &route.name;
             checks.push(check("events", name, Some(name), "No event is late."));
         }

@@ -60,6 +60,8 @@ impl Engine {
             }
             None => match self.find_repeated(context, &upload).await? {
                 Repeated::Answered(found) => return Ok(Created::existing(found, reply)),
+                // Its bytes are in another final upload, whose file was moved away.
+                Repeated::New(first) if first.is_moved() => return Err(ProblemKind::Gone.into()),
                 Repeated::New(first) => Some(first),
             },
         };

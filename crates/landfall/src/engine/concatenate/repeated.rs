@@ -30,6 +30,12 @@ pub(super) struct FirstPart {
     lease: Lease,
 }
 
+impl FirstPart {
+    pub(super) fn is_moved(&self) -> bool {
+        self.upload.moved_to.is_some()
+    }
+}
+
 impl Engine {
     /// The parts are complete.
     pub(super) async fn find_repeated(
