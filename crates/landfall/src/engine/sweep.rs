@@ -285,6 +285,17 @@ impl Sweeper {
             let gone = self.remove_damaged(&damaged).await;
             summarize(summary, &entry, gone, report);
         }
+        for unserved in page.unserved {
+            self.count(summary);
+            summary.reported += 1;
+            report(&SweepEntry {
+                id: None,
+                name: unserved.name,
+                size: 0,
+                modified: SystemTime::UNIX_EPOCH,
+                why: SweepReason::Reported("stored where the store does not go"),
+            });
+        }
         for orphan in page.orphans {
             self.count(summary);
             let mut entry = SweepEntry {

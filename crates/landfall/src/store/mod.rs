@@ -373,6 +373,8 @@ pub struct Page {
     pub orphans: Vec<Orphan>,
     /// Uploads that cannot be loaded because their stored state is inconsistent.
     pub damaged: Vec<Damaged>,
+    /// Uploads, or directories of them, that are stored where the store does not go. Never removed.
+    pub unserved: Vec<Unserved>,
     /// The position of the next page; `None` after the last.
     pub next: Option<Cursor>,
     /// The earliest due time of the uploads that [`page_due`](Enumerate::page_due) skipped.
@@ -430,6 +432,27 @@ pub struct Orphan {
     /// True if it may be removed. False for anything with bytes of an upload, because applications remove
     /// descriptions of completed uploads and keep the bytes. Such an orphan is only reported.
     pub removable: bool,
+}
+
+/// An upload, or a directory of uploads, that is stored where the store does not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unserved {
+    /// The name in the store.
+    pub name: String,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+impl Unserved {
+    /// Describes an entry that is not served.
+    #[must_use]
+    pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            reason: reason.into(),
+        }
+    }
 }
 
 impl Orphan {

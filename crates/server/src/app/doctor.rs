@@ -1,11 +1,15 @@
 use std::{process::ExitCode, sync::atomic::Ordering};
 
 use landfall::{
-    store::{Enumerate, Page, StoreError, file::FileStore},
+    store::{
+        Enumerate, Page, StoreError,
+        file::{FileOptions, FileStore},
+    },
     upload::UploadId,
 };
 
 use crate::{
+    condition::ConditionKind,
     finding::{Finding, Severity},
     progress::Progress,
     settings::Loaded,
@@ -25,7 +29,11 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let dir = &loaded.settings.storage.upload_dir;
     let shown = dir.display();
     anyhow::ensure!(dir.is_dir(), "there is no upload directory {shown}");
-    let store = FileStore::new(dir)?;
+    let mut options = FileOptions::default();
+    options
+        .data_dirs
+        .clone_from(&loaded.settings.storage.data_dirs);
+    let store = FileStore::open(dir, options)?;
     let mut warnings = 0;
     let progress = Progress::new("checking uploads");
     let find = find_damaged(&store, u64::MAX, &progress, |finding| {
@@ -49,7 +57,8 @@ pub(crate) async fn find_damaged(
     let (mut examined, mut damaged, mut cursor) = (0, 0, None);
     loop {
         let page = enumerator.page(cursor, PAGE_SIZE).await?;
-        examined += (page.uploads.len() + page.damaged.len() + page.orphans.len()) as u64;
+        let unloaded = page.damaged.len() + page.orphans.len() + page.unserved.len();
+        examined += (page.uploads.len() + unloaded) as u64;
         progress.examined.store(examined, Ordering::Relaxed);
         for finding in findings(&page) {
             damaged += 1;
@@ -64,7 +73,7 @@ pub(crate) async fn find_damaged(
     }
     let part = if cursor.is_some() { ", not all" } else { "" };
     let (severity, result) = match damaged {
-        0 => (Severity::Ok, "none is damaged".to_owned()),
+        0 => (Severity::Ok, "all are served".to_owned()),
         damaged => (Severity::Note, format!("{damaged} to check")),
     };
     let text = format!("{examined} examined{part}; {result}");
@@ -89,5 +98,9 @@ fn findings(page: &Page) -> Vec<Finding> {
         let text = format!("{name}: {reason}{owner}, {size} bytes; never removed");
         Finding::info("orphan", text)
     });
-    damaged.chain(kept).collect()
+    let unserved = page.unserved.iter().map(|unserved| {
+        let detail = format!("{}: {}", unserved.name, unserved.reason);
+        Finding::of_condition("upload not served", ConditionKind::UploadNotServed, &detail)
+    });
+    damaged.chain(kept).chain(unserved).collect()
 }

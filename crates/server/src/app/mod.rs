@@ -509,7 +509,7 @@ fn handler_config(
         InterimResponses::Auto if settings.listen.proxy_protocol => InterimResponses::Off,
         interim_responses => interim_responses,
     };
-    config.lenient_metadata = protocol.lenient_metadata;
+    config.lenient = protocol.compat_tusd;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;
     config.disable_checksum = protocol.disable_checksum;

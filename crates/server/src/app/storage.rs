@@ -1,6 +1,9 @@
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use anyhow::Context as _;
@@ -171,6 +174,8 @@ impl Storage {
 pub(super) struct Directory {
     path: PathBuf,
     store: Arc<FileStore>,
+    /// Requests for files that are not served, as of the last check.
+    unserved: AtomicU64,
 }
 
 impl Directory {
@@ -181,6 +186,7 @@ impl Directory {
         options.dir_mode = storage.dir_perms;
         options.file_mode = storage.file_perms;
         options.preallocate = storage.preallocate;
+        options.data_dirs.clone_from(&storage.data_dirs);
         options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
         options.lease_intervals = Intervals {
             holder: storage.lease_holder_poll,
@@ -196,6 +202,7 @@ impl Directory {
         let directory = Self {
             path,
             store: store.clone(),
+            unserved: AtomicU64::new(0),
         };
         Ok((directory, Composer::join_shared(store)))
     }
@@ -206,6 +213,10 @@ impl Directory {
 
     fn check(&self, conditions: &Conditions) {
         use ConditionKind::*;
+        let (unserved, last) = self.store.unserved();
+        if self.unserved.swap(unserved, Relaxed) < unserved {
+            conditions.raise(UploadNotServed, "", last);
+        }
         let shown = self.path.display();
         let error = self.store.check_directory().err();
         for (kind, of_kind) in [

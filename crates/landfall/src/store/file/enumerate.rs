@@ -22,11 +22,11 @@ use super::{
     FileStore, Inner,
     files::{info_path, is_missing, temporary_of},
     io_pool::StepKind,
-    paths::INFO,
+    paths::{INFO, NotServed},
     sys::{self, FileVersion},
 };
 use crate::{
-    store::{Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError},
+    store::{Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError, Unserved},
     upload::UploadId,
 };
 
@@ -54,7 +54,17 @@ struct Names {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     name: String,
-    is_dir: bool,
+    kind: NameKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum NameKind {
+    File,
+    Directory,
+    /// A link in place of a description.
+    LinkedInfo,
+    /// A link to a directory, which may contain uploads.
+    LinkedDirectory,
 }
 
 /// Hashes of the data paths that are not at the id's default path. A file there is no orphan, although
@@ -270,7 +280,7 @@ impl Inner {
         while let Some(dir) = dirs.pop() {
             self.for_each_name(&dir, |name| {
                 let path = join(&dir, &name.name);
-                if name.is_dir {
+                if name.kind == NameKind::Directory {
                     dirs.push(path);
                 } else if let Some(id) = path
                     .strip_suffix(INFO)
@@ -281,7 +291,9 @@ impl Inner {
                             referenced.add(&record.data_path)
                         }
                         Ok(_) | Err(StoreError::NotFound(_)) => {}
-                        Err(StoreError::Damaged { .. }) => referenced.incomplete = true,
+                        Err(StoreError::Damaged { .. } | StoreError::Unavailable(_)) => {
+                            referenced.incomplete = true;
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -301,7 +313,7 @@ impl Inner {
         self.unlink(&orphan.name).map_err(fail).map(drop)
     }
 
-    /// Regular files and directories, no links, and no hidden files except temporary ones.
+    /// Regular files and directories, links that may belong to uploads, and no hidden files except temporary ones.
     fn for_each_name(&self, dir: &str, mut each: impl FnMut(Name) -> Result<()>) -> Result<()> {
         let fail = |error| StoreError::io(format!("listing the directory {dir:?}"), error);
         let handle = match dir {
@@ -312,7 +324,7 @@ impl Inner {
             Err(error) if is_missing(&error) && !dir.is_empty() => return Ok(()),
             handle => handle.map_err(fail)?,
         };
-        for entry in Dir::new(handle).map_err(|error| fail(error.into()))? {
+        for entry in Dir::read_from(&handle).map_err(|error| fail(error.into()))? {
             let entry = entry.map_err(|error| fail(error.into()))?;
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
@@ -325,27 +337,30 @@ impl Inner {
                 },
                 kind => kind,
             };
-            let is_dir = kind == FileType::Directory;
-            let hidden = name.starts_with('.') && (is_dir || temporary_of(name).is_none());
-            if hidden || !(is_dir || kind == FileType::RegularFile) {
+            let kind = match kind {
+                FileType::Directory => NameKind::Directory,
+                FileType::RegularFile => NameKind::File,
+                FileType::Symlink if name.ends_with(INFO) => NameKind::LinkedInfo,
+                FileType::Symlink if sys::leads_to_directory(handle.as_fd(), name) => {
+                    NameKind::LinkedDirectory
+                }
+                _ => continue,
+            };
+            let is_temporary = kind == NameKind::File && temporary_of(name).is_some();
+            if name.starts_with('.') && !is_temporary {
                 continue;
             }
             each(Name {
                 name: name.to_owned(),
-                is_dir,
+                kind,
             })?;
         }
         Ok(())
     }
 
     fn stat_kind(&self, path: &str) -> Option<FileType> {
-        let version = self.stat(path).ok()?;
-        let is_dir = || self.root.directory(path).is_ok();
-        if version.is_file {
-            Some(FileType::RegularFile)
-        } else {
-            is_dir().then_some(FileType::Directory)
-        }
+        let (dir, name) = self.root.parent(path).ok()?;
+        sys::kind(dir.as_fd(), name).ok()
     }
 
     /// Also returns whether these are all.
@@ -402,11 +417,15 @@ impl Walk<'_> {
             let last = names.last().map(|name| name.name.clone());
             for name in names {
                 let path = join(dir, &name.name);
-                if name.is_dir {
-                    if !self.directory(&path, None)? {
-                        return Ok(false);
+                let goes_on = match name.kind {
+                    NameKind::Directory => self.directory(&path, None)?,
+                    NameKind::File | NameKind::LinkedInfo => self.file(path),
+                    NameKind::LinkedDirectory => {
+                        self.linked_directory(path);
+                        true
                     }
-                } else if !self.file(path) {
+                };
+                if !goes_on {
                     return Ok(false);
                 }
             }
@@ -417,10 +436,22 @@ impl Walk<'_> {
         }
     }
 
+    /// Its uploads may be served, and are not listed: nothing below a link is removed.
+    fn linked_directory(&mut self, path: String) {
+        if let Err(error) = self.inner.root.directory(&path)
+            && let Some(unserved) = NotServed::of(&error)
+        {
+            self.page
+                .unserved
+                .push(Unserved::new(path, unserved.reason));
+        }
+    }
+
     /// False if the page is full and the file belongs to the next one.
     fn file(&mut self, path: String) -> bool {
         let page = &self.page;
-        let listed = page.uploads.len() + page.orphans.len() + page.damaged.len();
+        let found = page.uploads.len() + page.orphans.len();
+        let listed = found + page.damaged.len() + page.unserved.len();
         if listed >= self.limit || self.stats_left == 0 {
             return false;
         }
@@ -429,7 +460,7 @@ impl Walk<'_> {
             .strip_suffix(INFO)
             .filter(|_| !path.starts_with('.') && !path.contains("/."))
             .and_then(|id| UploadId::new(id).ok());
-        let inspected = upload.map(|id| (self.inner.inspect(&id), id));
+        let inspected = upload.map(|id| (self.inner.inspect_files(&id), id));
         match inspected {
             Some((Ok(state), _)) => self.page.uploads.push(state.snapshot()),
             Some((Err(StoreError::Damaged { .. }), id)) if self.inner.is_own_description(&id) => {
@@ -437,6 +468,10 @@ impl Walk<'_> {
             }
             None | Some((Err(StoreError::NotFound(_) | StoreError::Damaged { .. }), _)) => {
                 self.page.orphans.extend(self.inner.orphan(&path));
+            }
+            Some((Err(StoreError::Unavailable(error)), id)) if error.is::<NotServed>() => {
+                let unserved = Unserved::new(id.as_str(), error.to_string());
+                self.page.unserved.push(unserved);
             }
             Some((Err(error), id)) => {
                 tracing::warn!(upload = %id, %error, "failed to list an upload");

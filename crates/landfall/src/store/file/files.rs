@@ -2,7 +2,7 @@
 //! [`IoPool`](super::io_pool::IoPool) decides where they run.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::{
     Durability, Inner,
     cache::{CachedUpload, KnownInfo, Record},
-    paths::INFO,
+    paths::{INFO, NotServed, is_link_error},
     sys::{self, FileVersion},
     take::is_moved,
 };
@@ -109,6 +109,8 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
 pub(super) fn failed(id: &UploadId, action: &str, error: io::Error) -> StoreError {
     if is_missing(&error) {
         StoreError::NotFound(id.clone())
+    } else if let Some(unserved) = NotServed::of(&error) {
+        StoreError::Unavailable(unserved.clone().into())
     } else {
         StoreError::io(format!("{action} of upload {id}"), error)
     }
@@ -166,6 +168,10 @@ impl Inner {
         }
         let (data, file) = files.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => StoreError::AlreadyExists(id.clone()),
+            _ if NotServed::of(&error).is_some() => {
+                self.count_unserved(&id, &error);
+                StoreError::InvalidPath(error.to_string())
+            }
             _ if is_missing(&error) => StoreError::InvalidPath(format!(
                 "{data_path:?} contains a name that is not a directory or is too long"
             )),
@@ -235,6 +241,23 @@ impl Inner {
     /// Two stat calls if the description is cached and unchanged.
     pub(super) fn inspect(&self, id: &UploadId) -> Result<FileState> {
         self.check_place()?;
+        let inspected = self.inspect_files(id);
+        if let Err(StoreError::Unavailable(error)) = &inspected
+            && let Some(unserved) = error.downcast_ref::<NotServed>()
+        {
+            self.count_unserved(id, unserved);
+        }
+        inspected
+    }
+
+    fn count_unserved(&self, id: &UploadId, unserved: impl fmt::Display) {
+        let (count, last) = &mut *self.unserved.lock();
+        *count += 1;
+        *last = format!("upload {id}: {unserved}");
+    }
+
+    /// Counts no request.
+    pub(super) fn inspect_files(&self, id: &UploadId) -> Result<FileState> {
         let entry = self.cache.get(id);
         for _ in 0..16 {
             let (record, info) = self.record(id, entry.as_deref())?;
@@ -290,9 +313,15 @@ impl Inner {
         })
     }
 
+    /// Of the file that a link leads to, if it is in a data directory.
     pub(super) fn stat(&self, path: &str) -> io::Result<FileVersion> {
         let (dir, name) = self.root.parent(path)?;
-        sys::stat(dir.as_fd(), name)
+        let version = sys::stat(dir.as_fd(), name)?;
+        if !version.is_link {
+            return Ok(version);
+        }
+        let (dir, name) = self.root.follow(dir.as_fd(), name)?;
+        sys::stat(dir.as_fd(), &name)
     }
 
     /// Uses the cache if the file is unchanged.
@@ -315,8 +344,8 @@ impl Inner {
                 return Ok((record, known));
             }
         }
-        let file = sys::open_read(dir.as_fd(), name).map_err(fail)?;
-        let version = sys::stat_open(file.as_fd()).map_err(fail)?;
+        let opened = self.open_in(dir.as_fd(), name, sys::open_read);
+        let (file, version) = opened.map_err(fail)?;
         if !version.is_file || version.size > info::MAX_LEN {
             return Err(StoreError::damaged(
                 id,
@@ -367,9 +396,14 @@ impl Inner {
         let stored = |key| upload.storage.get(key).map(String::as_str);
         let data_path = self
             .root
-            .data_path_of(id, stored("Path"), stored("InfoPath"))
-            .filter(|data_path| data_path == id.as_str() || self.stat(data_path).is_ok())
-            .unwrap_or_else(|| id.as_str().to_owned());
+            .data_path_of(id, stored("Path"), stored("InfoPath"));
+        let data_path = match data_path {
+            Some(path) if path != id.as_str() && upload.moved_to.is_none() => {
+                self.existing_path(id, path)?
+            }
+            Some(path) => path,
+            None => id.as_str().to_owned(),
+        };
         upload.storage = self.storage(&data_path, info);
         Ok(Record {
             upload: Arc::new(upload),
@@ -380,13 +414,47 @@ impl Inner {
         })
     }
 
+    /// Returns the path, or the id if the data is there instead: the application moved it back. A missing
+    /// file elsewhere is not deleted, because its directory may not be mounted.
+    fn existing_path(&self, id: &UploadId, path: String) -> Result<String> {
+        let Err(error) = self.stat(&path) else {
+            return Ok(path);
+        };
+        let fail = |error| failed(id, "reading the size of the data", error);
+        let is_outside = path.starts_with('/');
+        match self.stat(id.as_str()) {
+            Err(missing) if is_outside && is_missing(&missing) && is_missing(&error) => {
+                Err(fail(NotServed::missing(&path)))
+            }
+            Err(missing) if is_missing(&missing) && NotServed::of(&error).is_some() => {
+                Err(fail(error))
+            }
+            _ => Ok(id.as_str().to_owned()),
+        }
+    }
+
     pub(super) fn open_versioned(
         &self,
         data_path: &str,
-        open: impl FnOnce(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
+        open: impl Fn(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
     ) -> io::Result<(OwnedFd, FileVersion)> {
         let (dir, name) = self.root.parent(data_path)?;
-        let file = open(dir.as_fd(), name)?;
+        self.open_in(dir.as_fd(), name, open)
+    }
+
+    fn open_in(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &str,
+        open: impl Fn(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
+    ) -> io::Result<(OwnedFd, FileVersion)> {
+        let file = match open(dir, name) {
+            Err(error) if is_link_error(&error) => {
+                let (dir, name) = self.root.follow(dir, name)?;
+                open(dir.as_fd(), &name)?
+            }
+            opened => opened?,
+        };
         let version = sys::stat_open(file.as_fd())?;
         Ok((file, version))
     }

@@ -52,12 +52,13 @@ mod crash_tests;
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 pub use self::paths::DirectoryError;
 use self::{
@@ -118,6 +119,13 @@ pub struct FileOptions {
     ///
     /// A younger file may belong to an upload that is being created.
     pub orphan_age: Duration,
+    /// Directories besides that of the store in which files may be. Default: none.
+    ///
+    /// Symbolic links in the store's directory, and paths that hooks request or a description names, may
+    /// lead into them; `/` allows all. Elsewhere links are not followed, and their uploads are
+    /// [unavailable](StoreError::Unavailable) and never removed. Termination removes a link, not the file that it
+    /// leads to, and a linked directory is not [listed](crate::store::Enumerate::page).
+    pub data_dirs: Vec<PathBuf>,
     /// Polling intervals of the [locker](Store::locker) for requests of other processes.
     pub lease_intervals: Intervals,
 }
@@ -131,6 +139,7 @@ impl Default for FileOptions {
             preallocate: false,
             always_on_threads: false,
             orphan_age: Duration::from_secs(60),
+            data_dirs: Vec::new(),
             lease_intervals: Intervals::default(),
         }
     }
@@ -154,6 +163,7 @@ struct Inner {
     io: IoPool,
     dirs: DirectorySyncs,
     listing: Listing,
+    unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
 }
 
@@ -178,7 +188,7 @@ impl FileStore {
                 error,
             )
         };
-        let root = Root::open(dir, options.dir_mode).map_err(fail)?;
+        let root = Root::open(dir, options.dir_mode, &options.data_dirs).map_err(fail)?;
         let reserves = options.preallocate && !sys::in_memory(root.handle());
         let io = IoPool::new(options.always_on_threads);
         let locker = Arc::new(FileLocker::with_io_pool(
@@ -194,6 +204,7 @@ impl FileStore {
             io,
             dirs: DirectorySyncs::default(),
             listing: Listing::default(),
+            unserved: Mutex::default(),
             locker,
         })))
     }
@@ -213,6 +224,13 @@ impl FileStore {
     /// The directory is missing, or another one is at its path.
     pub fn check_directory(&self) -> std::result::Result<(), DirectoryError> {
         self.0.root.check_place()
+    }
+
+    /// Returns how many requests were for files outside the store's directory and
+    /// [`data_dirs`](FileOptions::data_dirs), and a description of the last.
+    #[must_use]
+    pub fn unserved(&self) -> (u64, String) {
+        self.0.unserved.lock().clone()
     }
 
     #[cfg(test)]

@@ -3,6 +3,10 @@
 //! Files are opened relative to a handle of their directory, and no link below the store's
 //! directory is followed. So neither an id, nor a path requested by a hook, nor a planted link can
 //! lead outside. The store's directory itself may be a link.
+//!
+//! With [`data_dirs`](super::FileOptions::data_dirs), links and absolute paths may lead into these
+//! directories, too. The directory that a link leads to is opened, and used only if the kernel says that it is
+//! in one of them: a path is never checked before it is opened.
 
 use std::{
     io,
@@ -40,11 +44,39 @@ pub enum DirectoryError {
     Replaced,
 }
 
+/// An upload is stored where this store does not go: its files are kept and not served.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{path} is not served: {reason}")]
+pub(super) struct NotServed {
+    pub(super) path: String,
+    pub(super) reason: &'static str,
+}
+
+impl NotServed {
+    fn error(path: &str, reason: &'static str) -> io::Error {
+        let path = path.to_owned();
+        io::Error::other(Self { path, reason })
+    }
+
+    pub(super) fn missing(path: &str) -> io::Error {
+        Self::error(path, DANGLING)
+    }
+
+    pub(super) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+const LINK: &str = "a symbolic link, which is not followed";
+const DANGLING: &str = "it leads to a missing file or directory";
+const OUTSIDE: &str = "it is outside the upload directory";
+
 #[derive(Debug)]
 pub(super) struct Root {
     handle: OwnedFd,
     path: String,
     real: PathBuf,
+    data_dirs: Vec<PathBuf>,
     place: Mutex<Place>,
 }
 
@@ -71,7 +103,7 @@ impl AsFd for Parent<'_> {
 }
 
 impl Root {
-    pub(super) fn open(path: &Path, mode: u32) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, mode: u32, data_dirs: &[PathBuf]) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let path = std::path::absolute(path)?;
         std::fs::DirBuilder::new()
@@ -95,6 +127,10 @@ impl Root {
             handle,
             path,
             real,
+            data_dirs: data_dirs
+                .iter()
+                .map(std::path::absolute)
+                .collect::<io::Result<_>>()?,
             place: Mutex::default(),
         })
     }
@@ -139,76 +175,200 @@ impl Root {
         Path::new(&self.path)
     }
 
+    /// A path in another directory is absolute already.
     pub(super) fn absolute(&self, relative: &str) -> String {
+        if relative.starts_with('/') {
+            return relative.to_owned();
+        }
         let slash = if self.path.ends_with('/') { "" } else { "/" };
         [&self.path, slash, relative].concat()
     }
 
-    pub(super) fn parent<'a, 'p>(&'a self, relative: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
-        match relative.rsplit_once('/') {
-            None => Ok((Parent::Root(self.handle()), relative)),
-            Some((above, name)) => Ok((Parent::Below(self.directory(above)?), name)),
+    pub(super) fn parent<'a, 'p>(&'a self, path: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
+        match path.rsplit_once('/') {
+            None => Ok((Parent::Root(self.handle()), path)),
+            Some((above, name)) => Ok((Parent::Below(self.directory(above_of(above))?), name)),
         }
     }
 
     pub(super) fn make_parent<'a, 'p>(
         &'a self,
-        relative: &'p str,
+        path: &'p str,
         mode: u32,
     ) -> io::Result<(Parent<'a>, &'p str)> {
-        match self.parent(relative) {
+        match self.parent(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
         }
+        if let (Some((above, name)), true) = (path.rsplit_once('/'), path.starts_with('/')) {
+            return Ok((Parent::Below(self.make_outside(above, mode)?), name));
+        }
         let mut parent = Parent::Root(self.handle());
-        let mut rest = relative;
+        let mut rest = path;
         while let Some((segment, below)) = rest.split_once('/') {
-            let next = match sys::open_dir(parent.as_fd(), segment) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match sys::make_dir(parent.as_fd(), segment, mode) {
-                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                            return Err(error);
-                        }
-                        _ => sys::open_dir(parent.as_fd(), segment)?,
-                    }
-                }
-                opened => opened?,
-            };
-            parent = Parent::Below(next);
+            parent = Parent::Below(self.enter_or_make(parent.as_fd(), segment, mode)?);
             rest = below;
         }
         Ok((parent, rest))
     }
 
-    pub(super) fn directory(&self, relative: &str) -> io::Result<OwnedFd> {
-        sys::open_dir_beneath(self.handle(), relative).unwrap_or_else(|| self.walk(relative))
+    fn enter_or_make(&self, dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {
+        match self.enter(dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            entered => return entered,
+        }
+        match sys::make_dir(dir, name, mode) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.enter(dir, name),
+        }
+    }
+
+    /// A path that starts with `/` is outside.
+    pub(super) fn directory(&self, path: &str) -> io::Result<OwnedFd> {
+        if path.starts_with('/') {
+            return self.outside(rustix::fs::CWD, path);
+        }
+        match sys::open_dir_beneath(self.handle(), path) {
+            Some(Err(error)) if is_link_error(&error) => self.walk(path),
+            Some(opened) => opened,
+            None => self.walk(path),
+        }
     }
 
     fn walk(&self, relative: &str) -> io::Result<OwnedFd> {
         let mut segments = relative.split('/');
-        let mut handle = sys::open_dir(self.handle(), segments.next().unwrap_or(relative))?;
+        let mut handle = self.enter(self.handle(), segments.next().unwrap_or(relative))?;
         for segment in segments {
-            handle = sys::open_dir(handle.as_fd(), segment)?;
+            handle = self.enter(handle.as_fd(), segment)?;
         }
         Ok(handle)
     }
 
-    pub(super) fn resolve_requested(&self, path: &str) -> Result<String, String> {
-        let relative = self
-            .strip_root(path)
-            .or_else(|| (!path.starts_with('/')).then_some(path))
-            .ok_or_else(|| format!("{path:?} is outside the upload directory"))?;
-        if is_valid_path(relative) {
-            Ok(relative.into())
-        } else {
-            Err(format!(
-                "{path:?} must consist of plain names that do not start with a dot and do not \
-                 end with .info, .lock or .stop"
-            ))
+    fn enter(&self, dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+        match sys::open_dir(dir, name) {
+            Err(error) => match sys::stat(dir, name) {
+                Ok(found) if found.is_link => self.outside(dir, name),
+                _ => Err(error),
+            },
+            opened => opened,
         }
     }
 
-    /// `None` if the paths in the `.info` are invalid here.
+    /// Opens a directory by following links, if it is in one of the data directories.
+    fn outside(&self, dir: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+        let reason = if path.starts_with('/') { OUTSIDE } else { LINK };
+        if self.data_dirs.is_empty() {
+            return Err(NotServed::error(path, reason));
+        }
+        let place = sys::open_place(dir, path).map_err(|error| match error.kind() {
+            // A missing directory below `path` may be created, one that a link names may not.
+            io::ErrorKind::NotFound if reason == LINK => NotServed::error(path, DANGLING),
+            _ => error,
+        })?;
+        self.check_data_dir(place.as_fd(), path)?;
+        // Of the same directory, for reading.
+        sys::open_dir(place.as_fd(), ".")
+    }
+
+    fn make_outside(&self, path: &str, mode: u32) -> io::Result<OwnedFd> {
+        let path = above_of(path);
+        match (self.outside(rustix::fs::CWD, path), path.rsplit_once('/')) {
+            (Err(error), Some((above, name)))
+                if error.kind() == io::ErrorKind::NotFound && !name.is_empty() =>
+            {
+                let parent = self.make_outside(above, mode)?;
+                self.enter_or_make(parent.as_fd(), name, mode)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    /// Returns the directory and the name of the file that a link leads to.
+    pub(super) fn follow(&self, dir: BorrowedFd<'_>, name: &str) -> io::Result<(OwnedFd, String)> {
+        if self.data_dirs.is_empty() {
+            return Err(NotServed::error(name, LINK));
+        }
+        let place = sys::open_place(dir, name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NotServed::error(name, DANGLING),
+            _ => error,
+        })?;
+        let real = self.check_data_dir(place.as_fd(), name)?;
+        let (Some(above), Some(target)) = (
+            real.parent().and_then(Path::to_str),
+            real.file_name().and_then(|target| target.to_str()),
+        ) else {
+            return Err(NotServed::error(name, OUTSIDE));
+        };
+        let dir = sys::open_place(rustix::fs::CWD, above)?;
+        if sys::real_path(dir.as_fd())?.to_str() != Some(above) {
+            return Err(NotServed::error(name, OUTSIDE));
+        }
+        Ok((dir, target.to_owned()))
+    }
+
+    fn check_data_dir(&self, place: BorrowedFd<'_>, path: &str) -> io::Result<PathBuf> {
+        let real = sys::real_path(place)?;
+        match self.is_data_dir(&real) {
+            true => Ok(real),
+            false => Err(NotServed::error(path, OUTSIDE)),
+        }
+    }
+
+    /// Hidden names in the directory of the store are those of the server, such as its database.
+    fn is_data_dir(&self, real: &Path) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        if let Ok(inside) = real.strip_prefix(&self.real) {
+            return !inside.iter().any(|name| name.as_bytes().starts_with(b"."));
+        }
+        // It may be mounted later than this store is opened.
+        self.data_dirs.iter().any(|dir| {
+            real.starts_with(dir) || dir.canonicalize().is_ok_and(|dir| real.starts_with(dir))
+        })
+    }
+
+    /// Whether names in a directory belong to the store, so that they can be synced.
+    pub(super) fn owns(&self, dir: &str) -> bool {
+        !dir.starts_with('/') || self.is_data_dir(Path::new(dir))
+    }
+
+    pub(super) fn resolve_requested(&self, path: &str) -> Result<String, String> {
+        let clean = (!self.data_dirs.is_empty())
+            .then(|| self.clean(path))
+            .flatten();
+        let path = clean.as_deref().unwrap_or(path);
+        let relative = self
+            .strip_root(path)
+            .or_else(|| (!path.starts_with('/')).then_some(path));
+        match relative {
+            Some(relative) if is_valid_path(relative) => Ok(relative.into()),
+            Some(_) => Err(format!(
+                "{path:?} must consist of plain names that do not start with a dot and do not \
+                 end with .info, .lock or .stop"
+            )),
+            None if clean.is_some() => Ok(path.into()),
+            None => Err(format!("{path:?} is outside the upload directory")),
+        }
+    }
+
+    /// Makes a path absolute and resolves `..` in its text, as tusd does.
+    fn clean(&self, path: &str) -> Option<String> {
+        let is_file = !path.is_empty() && path.len() <= 4096 && !path.ends_with('/');
+        if !is_file || path.contains('\0') {
+            return None;
+        }
+        let absolute = self.absolute(path);
+        let mut names = Vec::new();
+        for name in absolute.split('/') {
+            match name {
+                "" | "." => {}
+                ".." => drop(names.pop()),
+                name => names.push(name),
+            }
+        }
+        (!names.is_empty()).then(|| ["/", &names.join("/")].concat())
+    }
+
+    /// `None` if the paths in the `.info` are invalid here. A path outside is absolute.
     pub(super) fn data_path_of(
         &self,
         id: &UploadId,
@@ -221,8 +381,16 @@ impl Root {
             let old = info?.strip_suffix(INFO)?.strip_suffix(id.as_str())?;
             path.strip_prefix(old)
         });
-        let relative = relative.or_else(|| (!path.starts_with('/')).then_some(path))?;
-        is_valid_path(relative).then(|| relative.into())
+        let relative = relative.or_else(|| (!path.starts_with('/')).then_some(path));
+        if let Some(relative) = relative {
+            return is_valid_path(relative).then(|| relative.into());
+        }
+        // At the usual path in a directory that was moved.
+        let is_usual = path
+            .strip_suffix(id.as_str())
+            .is_some_and(|dir| dir.ends_with('/'));
+        let is_usable = path.len() <= 4096 && !path.contains('\0');
+        (!is_usual && is_usable).then(|| path.to_owned())
     }
 
     fn strip_root<'p>(&self, path: &'p str) -> Option<&'p str> {
@@ -232,6 +400,15 @@ impl Root {
         }
         after(&self.path).or_else(|| after(self.real.to_str()?))
     }
+}
+
+/// Of `/name`.
+fn above_of(dir: &str) -> &str {
+    if dir.is_empty() { "/" } else { dir }
+}
+
+pub(super) fn is_link_error(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 pub(super) fn is_valid_path(relative: &str) -> bool {
@@ -252,7 +429,7 @@ mod tests {
 
     fn root() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
-        let root = Root::open(&dir.path().join("data"), 0o775).unwrap();
+        let root = Root::open(&dir.path().join("data"), 0o775, &[]).unwrap();
         (dir, root)
     }
 
@@ -307,9 +484,15 @@ mod tests {
         );
         assert_eq!(relative(Some("s/f.bin"), None).as_deref(), Some("s/f.bin"));
         assert_eq!(relative(Some("/old/abc"), None), None);
-        assert_eq!(relative(Some("/etc/passwd"), Some("/old/abc.info")), None);
         assert_eq!(relative(Some("/old/../x"), Some("/old/abc.info")), None);
         assert_eq!(relative(None, None), None);
+        // Outside: it may be opened only in a data directory.
+        let outside = relative(Some("/etc/passwd"), Some("/old/abc.info")).unwrap();
+        assert_eq!(outside, "/etc/passwd");
+        for dir in ["/etc", "/"] {
+            let error = root.directory(dir).unwrap_err();
+            assert!(NotServed::of(&error).is_some(), "{error}");
+        }
     }
 
     #[test]
@@ -353,5 +536,65 @@ mod tests {
         }
         assert!(root.make_parent("link/new/file", 0o775).is_err());
         assert!(!outside.join("new").exists());
+    }
+
+    #[test]
+    fn links_lead_into_data_directories_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, secret) = (dir.path().join("archive"), dir.path().join("secret"));
+        for dir in [archive.join("deep"), secret.clone()] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let data = dir.path().join("data");
+        let root = Root::open(&data, 0o775, std::slice::from_ref(&archive)).unwrap();
+        std::fs::create_dir_all(data.join(".landfall")).unwrap();
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, data.join(name)).unwrap();
+        link(&archive, "archive");
+        link(&secret, "secret");
+        link(&archive.join("none"), "dangling");
+        link(&data.join(".landfall"), "own");
+        // Out of the archive again.
+        std::os::unix::fs::symlink(&secret, archive.join("secret")).unwrap();
+        std::fs::write(archive.join("file"), "x").unwrap();
+        std::fs::write(secret.join("file"), "x").unwrap();
+        link(&archive.join("file"), "good");
+        link(&secret.join("file"), "bad");
+        let absolute = |dir: &Path, name: &str| dir.join(name).to_str().unwrap().to_owned();
+        for open in [Root::directory, Root::walk] {
+            open(&root, "archive").unwrap();
+            open(&root, "archive/deep").unwrap();
+            for bad in ["secret", "archive/secret", "dangling", "own"] {
+                let error = open(&root, bad).unwrap_err();
+                assert!(NotServed::of(&error).is_some(), "{bad}: {error}");
+            }
+        }
+        root.directory(&absolute(&archive, "deep")).unwrap();
+        for bad in [
+            absolute(&archive, "secret"),
+            absolute(&secret, ""),
+            "/".into(),
+        ] {
+            let error = root.directory(&bad).unwrap_err();
+            assert!(NotServed::of(&error).is_some(), "{bad}: {error}");
+        }
+        let (target, name) = root.follow(root.handle(), "good").unwrap();
+        assert_eq!(sys::stat(target.as_fd(), &name).unwrap().size, 1);
+        assert!(NotServed::of(&root.follow(root.handle(), "bad").unwrap_err()).is_some());
+        // Directories are created below a data directory, and nowhere else.
+        root.make_parent("archive/new/file", 0o775).unwrap();
+        root.make_parent(&absolute(&archive, "a/b/file"), 0o775)
+            .unwrap();
+        assert!(archive.join("new").is_dir() && archive.join("a/b").is_dir());
+        root.make_parent(&absolute(&secret, "new/file"), 0o775)
+            .unwrap_err();
+        assert!(!secret.join("new").exists());
+        // As tusd resolves them.
+        let resolve = |path: &str| root.resolve_requested(path);
+        assert_eq!(resolve("a/../b").unwrap(), "b");
+        assert_eq!(resolve("../archive/x").unwrap(), absolute(&archive, "x"));
+        assert_eq!(resolve(&absolute(&data, "./x")).unwrap(), "x");
+        for bad in ["", "/", "..", ".hidden", "a/x.info", "x/"] {
+            assert!(resolve(bad).is_err(), "{bad}: {:?}", resolve(bad));
+        }
     }
 }

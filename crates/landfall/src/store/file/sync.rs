@@ -118,7 +118,8 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 
 impl Inner {
     pub(super) async fn sync_names(self: &Arc<Self>, id: &UploadId, data_path: &str) -> Result<()> {
-        let mut dirs: Vec<&str> = ancestors(id.as_str()).chain(ancestors(data_path)).collect();
+        let dirs = ancestors(id.as_str()).chain(ancestors(data_path));
+        let mut dirs: Vec<&str> = dirs.filter(|dir| self.root.owns(dir)).collect();
         // Longest first, so that a name is synced before those of its parents. Correctness does not
         // depend on it: nothing is acknowledged in between.
         dirs.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
@@ -148,9 +149,8 @@ impl Inner {
                     fail(error)
                 })?;
                 let path = info_path(&name);
-                let (dir, base) = this.root.parent(&path).map_err(fail)?;
-                let file = sys::open_read(dir.as_fd(), base).map_err(fail)?;
-                let info = sys::stat_open(file.as_fd()).map_err(fail)?;
+                let opened = this.open_versioned(&path, sys::open_read);
+                let (file, info) = opened.map_err(fail)?;
                 sys::sync_data(file.as_fd()).map_err(fail)?;
                 Ok((data, info))
             })

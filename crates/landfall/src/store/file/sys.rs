@@ -1,14 +1,15 @@
 //! Thin wrappers around the system calls of the file store.
 //!
 //! Names are always single names in an open directory, and a link in the last component is never
-//! followed, so no call can reach outside the store. Interrupted calls are repeated. In test builds
+//! followed, so no call can reach outside the store; only [`open_place`] follows links, and opens nothing for
+//! reading or writing. Interrupted calls are repeated. In test builds
 //! every change is recorded in `crash_tests::journal`: the power-loss tests replay it, and the
 //! crash tests kill the process at an entry.
 
 use std::{
     io::{self, IoSlice},
     os::fd::{BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -57,6 +58,7 @@ pub(super) struct FileVersion {
     modified: (i64, u32),
     changed: (i64, u32),
     pub(super) is_file: bool,
+    pub(super) is_link: bool,
     pub(super) allocated: u64,
 }
 
@@ -71,6 +73,7 @@ impl FileVersion {
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
             is_file: FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile,
+            is_link: FileType::from_raw_mode(stat.st_mode as _) == FileType::Symlink,
             allocated: u64::try_from(stat.st_blocks).unwrap_or_default() * 512,
         }
     }
@@ -121,6 +124,36 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     })?)
 }
 
+/// Opens a file or directory by following all links, for nothing but to learn where it is.
+pub(super) fn open_place(dir: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| {
+        fs::openat(dir, path, flags, Mode::empty())
+    })?)
+}
+
+/// Returns the path of an open file, which contains no link.
+#[cfg(target_os = "linux")]
+pub(super) fn real_path(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(target_vendor = "apple")]
+pub(super) fn real_path(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let path = fs::getpath(file)?.into_bytes();
+    Ok(std::ffi::OsString::from_vec(path).into())
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+pub(super) fn real_path(_: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Makes one call, without leaving `dir` or following links. `None` where the system has no such call.
 #[cfg(target_os = "linux")]
 pub(super) fn open_dir_beneath(dir: BorrowedFd<'_>, path: &str) -> Option<io::Result<OwnedFd>> {
@@ -169,6 +202,17 @@ fn open(dir: BorrowedFd<'_>, name: &str, access: OFlags) -> io::Result<OwnedFd> 
     Ok(retry_on_intr(|| {
         fs::openat(dir, name, flags, Mode::empty())
     })?)
+}
+
+pub(super) fn kind(dir: BorrowedFd<'_>, name: &str) -> io::Result<FileType> {
+    let stat = retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
+    Ok(FileType::from_raw_mode(stat.st_mode as _))
+}
+
+/// Opens nothing.
+pub(super) fn leads_to_directory(dir: BorrowedFd<'_>, name: &str) -> bool {
+    let found = retry_on_intr(|| fs::statat(dir, name, AtFlags::empty()));
+    found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode as _) == FileType::Directory)
 }
 
 pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<FileVersion> {

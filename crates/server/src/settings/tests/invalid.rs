@@ -143,6 +143,7 @@ const TABLE: &[Row] = &[
     ("disable-download", ALONE, SWITCH),
     ("disable-unfinished-download", ALONE, SWITCH),
     ("disable-termination", ALONE, SWITCH),
+    ("disable-checksum", ALONE, SWITCH),
     ("disable-concatenation", ALONE, SWITCH),
     ("rufh", ALONE, &["", "nonsense", "2", "256", "6,x", "on,6"]),
     ("max-append-size", ALONE, SIZE),
@@ -242,6 +243,7 @@ const TABLE: &[Row] = &[
         &["nonsense", "post-finish,nonsense"],
     ),
     ("progress-hooks-interval", HOOKS, NONZERO_SPAN),
+    ("hooks-event-headers", HOOKS, WORD),
     ("hooks-failure-mode", HOOKS, WORD),
     (
         "hooks-stop-code",
@@ -359,6 +361,12 @@ const TABLE: &[Row] = &[
         HOOKS,
         &["", "x", "-1", "5M", "1.5", "16777216TiB", "0"],
     ),
+    (
+        "events-header-key",
+        HOOKS,
+        &["https://a.example/key", "a\nb"],
+    ),
+    ("events-max-hold", HOOKS, SPAN),
     ("events-strict-order", HOOKS, SWITCH),
     ("events-retry-for", HOOKS, NONZERO_SPAN),
     ("events-dead-letter-retention", HOOKS, NONZERO_SPAN),
