@@ -361,7 +361,11 @@ const TABLE: &[Row] = &[
         HOOKS,
         &["", "x", "-1", "5M", "1.5", "16777216TiB", "0"],
     ),
-    ("events-header-key", HOOKS, &["https://a.example/key", "a\nb"]),
+    (
+        "events-header-key",
+        HOOKS,
+        &["https://a.example/key", "a\nb"],
+    ),
     ("events-max-hold", HOOKS, SPAN),
     ("events-strict-order", HOOKS, SWITCH),
     ("events-retry-for", HOOKS, NONZERO_SPAN),
