@@ -240,7 +240,7 @@ impl AppParts {
             let now = limited();
             if now > seen {
                 let rejected = format!("{} requests or connections were rejected", now - seen);
-                self.conditions.raise(ConditionKind::AddressLimit, "", rejected);
+                self.conditions.record(ConditionKind::AddressLimit, "", rejected);
                 seen = now;
             }
         }
