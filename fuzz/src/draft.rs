@@ -2,8 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Method};
 use landfall_protocol::{
-    ChecksumPlacement, DeclaredEnd, DeclaredLength, Metadata, MetadataSyntax, Target,
-    headers as names,
+    ChecksumPlacement, DeclaredEnd, DeclaredLength, Metadata, Syntax, Target, headers as names,
     rufh::{DraftRequest, INTEROP_VERSION, InteropVersions, UploadLimits},
 };
 
@@ -55,7 +54,7 @@ fn check_content(content_length: Option<u64>, may_be_small: bool) {
 }
 
 fn create(request: DraftRequest, sent: &HeaderMap, content_length: Option<u64>) {
-    let parsed = request.create(sent, content_length, &LIMITS, MetadataSyntax::Strict);
+    let parsed = request.create(sent, content_length, &LIMITS, Syntax::Strict);
     let create = match parsed {
         Ok(create) => create,
         Err(problem) => return check_rejection(&problem, &[400, 413]),

@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use landfall_protocol::{
-    Append, ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, MetadataSyntax,
-    Operation, Problem, ProblemKind, Target, effective_method, has_offset_octet_stream,
-    headers as names, require_version,
+    Append, ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, Operation, Problem,
+    ProblemKind, Syntax, Target, effective_method, has_offset_octet_stream, headers as names,
+    require_version,
 };
 
 /// Returns the input as text, if it is UTF-8.
@@ -69,7 +69,7 @@ pub fn create(data: &[u8]) {
     let offered = extensions(bits);
     let max_size = (bits & 128 != 0).then_some(1000);
     let sent = headers(rest);
-    let create = match Create::parse(&sent, offered, max_size, MetadataSyntax::Strict) {
+    let create = match Create::parse(&sent, offered, max_size, Syntax::Strict) {
         Ok(create) => create,
         Err(problem) => return check_rejection(&problem, &[400, 413, 415, 501]),
     };
@@ -123,7 +123,7 @@ pub fn create(data: &[u8]) {
     }
     put_checksum(&create.checksum, &mut put);
     assert_eq!(
-        Create::parse(&printed, offered, max_size, MetadataSyntax::Strict),
+        Create::parse(&printed, offered, max_size, Syntax::Strict),
         Ok(create)
     );
 }
@@ -131,7 +131,7 @@ pub fn create(data: &[u8]) {
 /// The head of an append.
 pub fn append(data: &[u8]) {
     let sent = headers(data);
-    let append = match Append::parse(&sent, extensions(u8::MAX)) {
+    let append = match Append::parse(&sent, extensions(u8::MAX), Syntax::Strict) {
         Ok(append) => append,
         Err(problem) => return check_rejection(&problem, &[400, 415]),
     };
@@ -155,7 +155,10 @@ pub fn append(data: &[u8]) {
         put(names::UPLOAD_LENGTH, length.to_string());
     }
     put_checksum(&append.checksum, &mut put);
-    assert_eq!(Append::parse(&printed, extensions(u8::MAX)), Ok(append));
+    assert_eq!(
+        Append::parse(&printed, extensions(u8::MAX), Syntax::Strict),
+        Ok(append)
+    );
 }
 
 fn put_checksum(checksum: &ChecksumPlacement, put: &mut impl FnMut(HeaderName, String)) {
@@ -181,7 +184,7 @@ pub fn trailers(data: &[u8]) {
     let Ok(Append {
         checksum: placement,
         ..
-    }) = Append::parse(&head, extensions(u8::MAX))
+    }) = Append::parse(&head, extensions(u8::MAX), Syntax::Strict)
     else {
         return;
     };

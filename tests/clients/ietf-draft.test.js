@@ -119,11 +119,11 @@ test('curl sends a file in one request, and its rest in another', { timeout: 60_
   const version = ['-H', 'Upload-Draft-Interop-Version: 10']
   const answer = await curl('-X', 'PUT', '--data-binary', `@${source.path}`, ...version, '-H', 'Upload-Complete: ?1', landfall.endpoint)
   assert.match(answer, /^HTTP\/1\.1 201 /)
-  const url = /^location: (\S+)$/m.exec(answer)[1]
+  const url = /^location: (\S+)$/im.exec(answer)[1]
   assert.equal(await landfall.sha256(url), source.sha256)
 
   const begun = await curl('-d', 'hello ', ...version, '-H', 'Upload-Complete: ?0', landfall.endpoint)
-  const path = /^location: (\S+)$/m.exec(begun)[1]
+  const path = /^location: (\S+)$/im.exec(begun)[1]
   assert.deepEqual(await stateOf(path), [6, '?0', Number.NaN])
   const type = ['-H', 'Content-Type: application/partial-upload']
   await curl('-X', 'PATCH', '-d', 'world', ...type, ...version, '-H', 'Upload-Offset: 6', '-H', 'Upload-Complete: ?1', path)

@@ -62,7 +62,7 @@ for (const [n, durability] of runs.entries()) {
       args: [
         '-durability', durability,
         '-hooks-http', receiver.url, '-hooks-enabled-events', HOOKS, '-sweep-interval', '200ms',
-        '-hooks-http-retry', '20', '-hooks-http-backoff', '20ms',
+        '-hooks-http-retry', '20', '-hooks-http-backoff', '20ms', '-events-max-hold', '1m',
       ],
     })
     const uploads = []

@@ -6,7 +6,7 @@ import { sha256, sourceFile } from '../clients/lib/source.js'
 import { until } from '../clients/lib/tus.js'
 import { add, startUpload } from '../clients/lib/uppy.js'
 import { object } from '../nodes/lib/bucket.js'
-import { startMoto } from '../nodes/lib/services.js'
+import { startCeph } from './lib/ceph.js'
 import { CLIENTS, openClient, succeeded } from './lib/clients.js'
 import { addCaller, startDirect, startWorld } from './lib/setup.js'
 
@@ -49,7 +49,7 @@ test('fields: the form of a POST policy', TIMEOUT, async (t) => {
 })
 
 test('headers: a PUT that writes once', TIMEOUT, async (t) => {
-  const world = await startWorld(t, startMoto)
+  const world = await startWorld(t, startCeph)
   const put = ['-direct-small-files', 'put']
   const landfall = await startDirect(t, world, put)
   const { signed, sent, source } = await send(t, world, landfall, 'once')

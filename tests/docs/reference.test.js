@@ -1,6 +1,7 @@
 // The tables of the documentation are those of the program.
 
 import assert from 'node:assert/strict'
+import { readdir } from 'node:fs/promises'
 import { test } from 'node:test'
 import { Landfall } from '../clients/lib/landfall.js'
 import { run } from '../hooks/lib/programs.js'
@@ -95,5 +96,52 @@ test('every flag of tusd is documented as the program treats it', { timeout: 60_
     assert.equal(ours === 'same', defaults.get(name) === inMiB(theirs), `${flag} has a default of its own`)
     const isWithout = /without effect/.test((await landfall('help', name)).stdout)
     assert.equal(/without effect/.test(why), isWithout, flag)
+  }
+})
+
+/** What the pages call unsupported, by the flag of tusd for it. */
+const UNSUPPORTED = {
+  'Google Cloud Storage': 'gcs-',
+  Azure: 'azure-',
+  'Go plugins': 'hooks-plugin',
+  pprof: 'pprof',
+}
+
+test('what the page calls unsupported is refused, and nothing else is', async () => {
+  const text = await read('docs/tusd-differences.md')
+  const [sentence] = text.split('## Not supported\n\n')[1].split('.')
+  const named = sentence.split(/, | and /)
+  assert.deepEqual(named.toSorted(), Object.keys(UNSUPPORTED).toSorted())
+  const refused = (await rows('docs/tusd-differences.md', '## Flags')).filter(([, , ours]) => ours === 'refused')
+  const flags = refused.map(([flag]) => code(flag).slice(2))
+  assert.ok(flags.length >= 13)
+  for (const flag of flags) {
+    assert.ok(named.some((name) => flag.includes(UNSUPPORTED[name])), `${flag} is refused, and the page does not say so`)
+  }
+  for (const name of named) assert.ok(flags.some((flag) => flag.includes(UNSUPPORTED[name])), name)
+})
+
+/** Sentences that say that something is missing, and the setting that provides it. */
+const MISSING = [
+  ['tls-certificate', /TLS \(put a|TLS is not supported|serves plain HTTP[:;,]/i],
+  ['rufh', /(no|not) support\w* (for )?the IETF|IETF drafts?,? (is|are) not supported/i],
+  ['http3', /HTTP\/3 is not supported/i],
+  ['enable-h2c', /HTTP\/2 is not supported/i],
+  ['s3-bucket', /\bS3 is not supported/i],
+]
+
+test('no page says that something is missing for which there is a setting', async () => {
+  const shown = JSON.parse((await landfall('config', 'show', '--json')).stdout)
+  const names = new Set(shown.map(({ name }) => name))
+  const pages = (await readdir(new URL('../../docs', import.meta.url))).filter((name) => name.endsWith('.md'))
+  assert.ok(pages.length > 20)
+  for (const page of pages) {
+    // A table of another server's features is not about this one.
+    const lines = (await read(`docs/${page}`)).split('\n').filter((line) => !/^\||tusd serves plain HTTP/.test(line))
+    for (const [name, pattern] of MISSING) {
+      assert.ok(names.has(name), name)
+      const found = lines.find((line) => pattern.test(line))
+      assert.equal(found, undefined, `${page}, though there is --${name}`)
+    }
   }
 })

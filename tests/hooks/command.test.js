@@ -1,12 +1,13 @@
 // Command hooks in sh and Python, also together with other transports.
 
 import assert from 'node:assert/strict'
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Landfall } from '../clients/lib/landfall.js'
 import { tempDir } from '../clients/lib/source.js'
 import { until } from '../clients/lib/tus.js'
+import { freePort, serve } from './lib/programs.js'
 import { Receiver } from './lib/receiver.js'
 import { TUS, create, head } from './lib/start.js'
 
@@ -111,4 +112,64 @@ esac
   await until(() => receiver.of('post-finish').length === 1)
   const [{ message }] = receiver.of('post-finish')
   assert.deepEqual(message.Event.Upload.Labels, { a: '1', b: '2' })
+})
+
+test('several transports: headers in events are for those that name them', { timeout: 60_000 }, async (t) => {
+  const save = '#!/bin/sh\ncat >"$LANDFALL_HOOK.json.new"; mv "$LANDFALL_HOOK.json.new" "$LANDFALL_HOOK.json"\n'
+  const receiver = await Receiver.start(t)
+  const sent = { Authorization: 'Bearer s3cret', 'X-Tenant': 'seven' }
+  for (const [more, expected] of [[[], undefined], [['--compat', 'tusd'], sent.Authorization]]) {
+    receiver.deliveries.length = 0
+    const dir = await hooks(t, { 'post-create': save, 'post-finish': save })
+    const landfall = await Landfall.start(t, {
+      args: [
+        '--hooks-dir', dir, '--hooks-http', receiver.url, '--hooks-http-forward-headers', 'authorization,X-Tenant',
+        '--hooks-enabled-events', 'post-create,post-finish', ...more,
+      ],
+    })
+    await create(landfall.endpoint, Buffer.from('x'), { headers: sent })
+    await until(() => receiver.of('post-finish').length === 1)
+    for (const { headers: forwarded, message } of receiver.deliveries) {
+      assert.equal(forwarded.authorization, sent.Authorization)
+      assert.equal(forwarded['x-tenant'], 'seven')
+      assert.deepEqual(message.HTTPRequest.Header['X-Tenant'], ['seven'])
+      assert.deepEqual(message.Event.HTTPRequest.Header.Authorization, [sent.Authorization])
+    }
+    for (const event of ['post-create', 'post-finish']) {
+      const saved = () => readFile(join(dir, `${event}.json`), 'utf8').catch(() => '')
+      await until(async () => (await saved()) !== '')
+      const { Header } = JSON.parse(await saved()).Event.HTTPRequest
+      assert.equal(Header.Authorization?.[0], expected, event)
+    }
+  }
+})
+
+test('command: the first process of a container waits for what commands leave behind', { timeout: 60_000 }, async (t) => {
+  const dir = await hooks(t, {
+    'post-finish': `#!/bin/sh
+sh -c 'while [ ! -e go ]; do sleep 0.05; done; exit 3' >/dev/null &
+echo $! >child
+`,
+  })
+  const uploads = await tempDir(t)
+  const port = await freePort()
+  const args = ['-port', String(port), '-upload-dir', uploads, '-hooks-dir', dir, '-hooks-enabled-events', 'post-finish']
+  const namespaces = ['--user', '--map-root-user', '--pid', '--fork', '--mount-proc', '--kill-child']
+  const program = [process.env.LANDFALL_BIN, ...args]
+  await serve(t, port, 'unshare', [...namespaces, ...program], {
+    env: { PATH: process.env.PATH, LANDFALL_HOST: '127.0.0.1' },
+  })
+  await create(`http://127.0.0.1:${port}/files/`, Buffer.from('x'))
+  const text = (file) => readFile(file, 'utf8').catch(() => '')
+  await until(async () => (await text(join(dir, 'child'))).endsWith('\n'))
+  // Its number outside of the namespace is found by its number inside.
+  const inside = (await text(join(dir, 'child'))).trim()
+  const processes = async () => {
+    const all = (await readdir('/proc')).filter((name) => /^[0-9]+$/.test(name))
+    const states = await Promise.all(all.map((name) => text(`/proc/${name}/status`)))
+    return states.filter((state) => new RegExp(`^NSpid:.*\\t${inside}$`, 'm').test(state) && /^Name:\tsh$/m.test(state))
+  }
+  assert.equal((await processes()).length, 1)
+  await writeFile(join(dir, 'go'), '')
+  await until(async () => (await processes()).length === 0)
 })

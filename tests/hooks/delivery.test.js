@@ -13,13 +13,15 @@ import { uploadManySmall } from './lib/fast.js'
 import { flapping } from './lib/flapping.js'
 import { assertDistinct, assertDeliveries, byUpload, uploadOf } from './lib/ledger.js'
 import { python, run } from './lib/programs.js'
-import { Receiver } from './lib/receiver.js'
+import { Receiver, raw } from './lib/receiver.js'
 import { TUS, append, create, head, withHttpHooks } from './lib/start.js'
 
 const VERIFY = fileURLToPath(new URL('receivers/verify.py', import.meta.url))
 // On a slow machine no upload would complete before the next kill.
 const MAX_KILLS = 15
 const EVENTS = 'post-create,post-finish,post-terminate'
+// An event that fails holds later ones for longer than its failures last.
+const IN_ORDER = ['--events-max-hold', '1m']
 
 /** Waits until `isDone`, and nothing was received for two seconds; at most `ms`. */
 async function untilQuiet(receiver, isDone, ms) {
@@ -36,7 +38,7 @@ function arrivedAtLeast(receiver, hook, count) {
 
 test('a receiver that fails half of the time gets 10,000 events', { timeout: 240_000 }, async (t) => {
   const receiver = await Receiver.start(t, flapping(randomNumbers(t)))
-  const landfall = await withHttpHooks(t, receiver.url, EVENTS)
+  const landfall = await withHttpHooks(t, receiver.url, EVENTS, IN_ORDER)
   const began = performance.now()
   const uploads = await uploadManySmall(landfall.endpoint, 4_000, { removes: (n) => n % 2 === 0 })
   const uploaded = performance.now()
@@ -104,7 +106,7 @@ async function remove(url) {
 test('repeated kill -9: events arrive at least once and in order', { timeout: 180_000 }, async (t) => {
   const random = randomNumbers(t)
   const receiver = await Receiver.start(t, flapping(random))
-  const landfall = await withHttpHooks(t, receiver.url, EVENTS)
+  const landfall = await withHttpHooks(t, receiver.url, EVENTS, IN_ORDER)
   const proxy = await FaultProxy.start(t, landfall)
   proxy.bytesPerSecond = 2 * MIB
 
@@ -163,7 +165,7 @@ test('repeated kill -9: events arrive at least once and in order', { timeout: 18
 
 test('a receiver gets all events after an outage', { timeout: 60_000 }, async (t) => {
   const receiver = await Receiver.start(t)
-  const landfall = await withHttpHooks(t, receiver.url, EVENTS)
+  const landfall = await withHttpHooks(t, receiver.url, EVENTS, IN_ORDER)
   await receiver.close()
   const uploads = await uploadManySmall(landfall.endpoint, 50)
   await sleep(1_500)
@@ -223,4 +225,28 @@ test('a slow pre-create delays no other request', { timeout: 120_000 }, async (t
   assert.ok(others < DELAY, `the others took ${others} ms`)
   for (const { status } of await Promise.all(slow)) assert.equal(status, 201)
   assert.ok(performance.now() - began >= DELAY - 50)
+})
+
+test('a receiver that fails post-create gets post-finish soon', { timeout: 120_000 }, async (t) => {
+  for (const more of [[], ['--compat', 'tusd']]) {
+    const receiver = await Receiver.start(t, ({ hook }) => (hook === 'post-create' ? raw(500) : undefined))
+    const landfall = await withHttpHooks(t, receiver.url, EVENTS, more)
+    await create(landfall.endpoint, Buffer.from('x'))
+    await until(() => receiver.of('post-finish').length === 1, 25_000)
+    assert.equal(receiver.deliveries[0].hook, 'post-create')
+  }
+})
+
+test('post-create is answered before pre-finish is asked', { timeout: 60_000 }, async (t) => {
+  const order = []
+  const receiver = await Receiver.start(t, async ({ hook }) => {
+    if (hook === 'post-create') await sleep(300)
+    order.push(hook)
+  })
+  const landfall = await withHttpHooks(t, receiver.url, `${EVENTS},pre-create,pre-finish`)
+  for (let n = 0; n < 5; n += 1) {
+    await create(landfall.endpoint, Buffer.from('x'))
+    await until(() => order.length === 4)
+    assert.deepEqual(order.splice(0), ['pre-create', 'post-create', 'pre-finish', 'post-finish'])
+  }
 })

@@ -49,12 +49,13 @@ fn invalid(detail: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
-/// Checks that a request has JSON.
+/// Checks that a request has JSON, or names no media type.
 ///
 /// # Errors
-/// It has another media type.
+/// It has another media type, such as that of a form or of text, which pages of other sites can send.
 pub fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
     match media_type(headers).as_deref() {
+        None => Ok(()),
         Some(json) if json == "application/json" || json.ends_with("+json") => Ok(()),
         _ => {
             let detail = "unsupported media type; send JSON with Content-Type: application/json";

@@ -54,5 +54,6 @@ async fn process(store: &FileStore, folder: &Path, event: &Event) -> Result<(), 
             .await?;
         println!("finished {}", upload.id);
     }
-    event.acknowledge().await
+    event.acknowledge().await?;
+    Ok(())
 }

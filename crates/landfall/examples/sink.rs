@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use axum::Router;
 use landfall::{
-    Config, Handler, async_trait,
+    BoxError, Config, Handler, async_trait,
     event::{Acknowledgement, Event, EventKinds, EventSink},
     service::Cors,
     store::file::FileStore,
@@ -35,7 +35,7 @@ impl EventSink for Journal {
             .open(&self.0);
         let line = format!("{}\n", event.upload.id);
         let written = match file.and_then(|mut file| file.write_all(line.as_bytes())) {
-            Ok(()) => event.acknowledge().await,
+            Ok(()) => event.acknowledge().await.map_err(BoxError::from),
             Err(error) => Err(error.into()),
         };
         if let Err(error) = written {

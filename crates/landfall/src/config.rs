@@ -182,8 +182,10 @@ pub struct Config {
     /// This always applies if a hook uses [`before_finish`](crate::hook::Hook::before_finish): files that
     /// the hook has not accepted are not served.
     pub disable_unfinished_download: bool,
-    /// Drops malformed pairs of `Upload-Metadata`, like tusd, instead of rejecting them with 400.
-    pub lenient_metadata: bool,
+    /// Accepts what tusd accepts: malformed pairs of `Upload-Metadata` are dropped, content with
+    /// `Content-Encoding` is stored as it is, numbers may have a plus sign, and final uploads may consist of
+    /// uploads that were not created as partial ones.
+    pub lenient: bool,
     /// The accepted versions of the IETF draft "Resumable Uploads for HTTP", in addition to tus 1.0.0.
     pub interop_versions: InteropVersions,
     /// Interim responses of the IETF draft.
@@ -232,7 +234,7 @@ impl Config {
             lifetimes: Lifetimes::default(),
             disable_download: false,
             disable_unfinished_download: false,
-            lenient_metadata: false,
+            lenient: false,
             interop_versions: InteropVersions::default(),
             interim_responses: InterimResponses::default(),
             disable_termination: false,

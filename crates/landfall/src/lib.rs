@@ -39,6 +39,10 @@ pub mod service;
 pub mod store;
 pub mod upload;
 
+/// The target of the log events of requests, which have tusd's names and fields: `RequestIncoming`,
+/// `UploadCreated`, `ChunkWriteStart`, `ResponseOutgoing` and so on, at level DEBUG.
+pub const REQUEST_LOG: &str = "landfall::request";
+
 /// A boxed error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

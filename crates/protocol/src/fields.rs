@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::Syntax;
+
 /// A reason why a field is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -53,9 +55,18 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidField> {
     }
 }
 
-/// The field may occur only once.
-pub(crate) fn size(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, InvalidField> {
-    single_value(headers, name)?.map(parse_size).transpose()
+/// The field may occur only once. tusd accepts a sign.
+pub(crate) fn size(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    syntax: Syntax,
+) -> Result<Option<u64>, InvalidField> {
+    let text = single_value(headers, name)?;
+    let unsigned = |text: &'_ str| match text.strip_prefix('+') {
+        Some(rest) if syntax == Syntax::Lenient => parse_size(rest),
+        _ => parse_size(text),
+    };
+    text.map(unsigned).transpose()
 }
 
 #[cfg(test)]
@@ -82,7 +93,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(single_value(&headers, &name), Ok(None));
         headers.append(&name, HeaderValue::from_static(" 5\t"));
-        assert_eq!(size(&headers, &name), Ok(Some(5)));
+        assert_eq!(size(&headers, &name, Syntax::Strict), Ok(Some(5)));
+        headers.insert(&name, HeaderValue::from_static("+5"));
+        let signed = size(&headers, &name, Syntax::Strict);
+        assert_eq!(signed, Err(InvalidField::NotANumber));
+        assert_eq!(size(&headers, &name, Syntax::Lenient), Ok(Some(5)));
         headers.append(&name, HeaderValue::from_static("5"));
         assert_eq!(single_value(&headers, &name), Err(InvalidField::Repeated));
     }

@@ -23,7 +23,7 @@ pub use self::{
     checksum::{Algorithm, Checksum, Hasher, InvalidChecksum},
     concat::{Concat, InvalidConcat},
     fields::{InvalidField, parse_size, single_value},
-    metadata::{InvalidMetadata, Metadata, MetadataSyntax},
+    metadata::{InvalidMetadata, Metadata, Syntax},
     operation::{
         Append, ChecksumPlacement, Create, DeclaredEnd, DeclaredLength, Extensions, Operation,
         Target, effective_method, has_offset_octet_stream, require_version,

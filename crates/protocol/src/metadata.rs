@@ -55,13 +55,14 @@ pub enum InvalidMetadata {
     TooManyPairs(usize),
 }
 
-/// The strictness of parsing clients' metadata.
+/// The strictness of parsing what clients send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MetadataSyntax {
-    /// Rejects malformed pairs, so that clients notice.
+pub enum Syntax {
+    /// Rejects what is malformed, so that clients notice.
     #[default]
     Strict,
-    /// Skips malformed pairs, and uses the last value of a duplicate key, as tusd does.
+    /// As tusd: skips malformed pairs of metadata, uses the last value of a duplicate key, and accepts a sign of
+    /// numbers, and content with `Content-Encoding`, which is stored as it is.
     Lenient,
 }
 
@@ -77,7 +78,7 @@ impl Metadata {
     ///
     /// # Errors
     /// [`InvalidMetadata`].
-    pub fn from_client(header: &str, syntax: MetadataSyntax) -> Result<Self, InvalidMetadata> {
+    pub fn from_client(header: &str, syntax: Syntax) -> Result<Self, InvalidMetadata> {
         if header.len() > Self::MAX_BYTES {
             return Err(InvalidMetadata::TooLong(header.len()));
         }
@@ -86,7 +87,7 @@ impl Metadata {
             return Err(InvalidMetadata::TooManyPairs(pairs));
         }
         match (Self::from_header(header), syntax) {
-            (Err(_), MetadataSyntax::Lenient) => Ok(Self::from_valid_pairs(header)),
+            (Err(_), Syntax::Lenient) => Ok(Self::from_valid_pairs(header)),
             (parsed, _) => parsed,
         }
     }
@@ -302,7 +303,7 @@ mod tests {
             let pairs: Vec<_> = (0..n).map(|i| format!("k{i} YQ==")).collect();
             pairs.join(",")
         };
-        let parse = |header: &str| Metadata::from_client(header, MetadataSyntax::Strict);
+        let parse = |header: &str| Metadata::from_client(header, Syntax::Strict);
         assert_eq!(parse(&header(128)).unwrap().iter().len(), 128);
         let error = parse(&header(129)).unwrap_err();
         assert_eq!(error, InvalidMetadata::TooManyPairs(129));
@@ -317,7 +318,7 @@ mod tests {
 
     #[test]
     fn lenient_syntax_keeps_the_pairs_that_tusd_keeps() {
-        let parse = |header: &str| Metadata::from_client(header, MetadataSyntax::Lenient).unwrap();
+        let parse = |header: &str| Metadata::from_client(header, Syntax::Lenient).unwrap();
         for (sent, stored) in [
             ("a YQ==,b ?,c YQ", "a YQ=="),
             ("a YQ== YQ==,,b eA==,", "b eA=="),

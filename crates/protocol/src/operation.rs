@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, Method, header};
 
 use crate::{
-    Checksum, Concat, InvalidChecksum, Metadata, MetadataSyntax, Problem, ProblemKind, TUS_VERSION,
+    Checksum, Concat, InvalidChecksum, Metadata, Problem, ProblemKind, Syntax, TUS_VERSION,
     fields::{single_value, size},
     headers,
 };
@@ -278,7 +278,7 @@ impl Create {
         headers: &HeaderMap,
         offered: Extensions,
         max_size: Option<u64>,
-        syntax: MetadataSyntax,
+        syntax: Syntax,
     ) -> Result<Self, Problem> {
         let concat = single_value(headers, &headers::UPLOAD_CONCAT)
             .map_err(|e| ProblemKind::InvalidConcat.with_detail(e))?
@@ -289,7 +289,7 @@ impl Create {
                 Concat::parse(value).map_err(|e| ProblemKind::InvalidConcat.with_detail(e))
             })
             .transpose()?;
-        let length = size(headers, &headers::UPLOAD_LENGTH)
+        let length = size(headers, &headers::UPLOAD_LENGTH, syntax)
             .map_err(|e| ProblemKind::InvalidUploadLength.with_detail(e))?;
         let deferred = match single_value(headers, &headers::UPLOAD_DEFER_LENGTH) {
             Ok(None) => false,
@@ -300,10 +300,8 @@ impl Create {
         let declared = match (length, deferred) {
             (Some(_), true) => return Err(ProblemKind::AmbiguousLength.into()),
             (Some(length), false) => DeclaredLength::Known(length),
-            (None, true) if is_final => {
-                return Err(ProblemKind::InvalidDeferLength
-                    .with_detail("the length of a final upload is the sum of its parts"));
-            }
+            // Of a final upload, it says nothing.
+            (None, true) if is_final => DeclaredLength::SumOfParts,
             (None, true) if !offered.defer_length => return Err(ProblemKind::NotImplemented.into()),
             (None, true) => DeclaredLength::Deferred,
             (None, false) if is_final => DeclaredLength::SumOfParts,
@@ -320,7 +318,7 @@ impl Create {
         let metadata = parse_metadata(headers, syntax)?;
         let with_upload = has_offset_octet_stream(headers);
         if with_upload {
-            reject_content_encoding(headers)?;
+            reject_content_encoding(headers, syntax)?;
         }
         let checksum = if with_upload {
             ChecksumPlacement::parse(headers, offered)?
@@ -360,16 +358,20 @@ impl Append {
     ///
     /// # Errors
     /// 415 for the wrong `Content-Type` (T-CORE-21), 400 for malformed values.
-    pub fn parse(headers: &HeaderMap, offered: Extensions) -> Result<Self, Problem> {
+    pub fn parse(
+        headers: &HeaderMap,
+        offered: Extensions,
+        syntax: Syntax,
+    ) -> Result<Self, Problem> {
         if !has_offset_octet_stream(headers) {
             return Err(ProblemKind::InvalidContentType
                 .with_detail(format_args!("send {}", headers::OFFSET_OCTET_STREAM)));
         }
-        reject_content_encoding(headers)?;
-        let offset = size(headers, &headers::UPLOAD_OFFSET)
+        reject_content_encoding(headers, syntax)?;
+        let offset = size(headers, &headers::UPLOAD_OFFSET, syntax)
             .map_err(|e| ProblemKind::InvalidOffset.with_detail(e))?
             .ok_or(ProblemKind::InvalidOffset)?;
-        let length = size(headers, &headers::UPLOAD_LENGTH)
+        let length = size(headers, &headers::UPLOAD_LENGTH, syntax)
             .map_err(|e| ProblemKind::InvalidUploadLength.with_detail(e))?;
         Ok(Self {
             offset,
@@ -383,16 +385,13 @@ impl Append {
 
 /// The lenient syntax uses the first of several fields, and skips only the pairs that are not ASCII, as
 /// tusd does.
-pub(crate) fn parse_metadata(
-    headers: &HeaderMap,
-    syntax: MetadataSyntax,
-) -> Result<Metadata, Problem> {
+pub(crate) fn parse_metadata(headers: &HeaderMap, syntax: Syntax) -> Result<Metadata, Problem> {
     let invalid = |error: &dyn std::fmt::Display| ProblemKind::InvalidMetadata.with_detail(error);
     let text = match syntax {
-        MetadataSyntax::Strict => single_value(headers, &headers::UPLOAD_METADATA)
+        Syntax::Strict => single_value(headers, &headers::UPLOAD_METADATA)
             .map_err(|error| invalid(&error))?
             .map(Cow::Borrowed),
-        MetadataSyntax::Lenient => headers
+        Syntax::Lenient => headers
             .get(headers::UPLOAD_METADATA)
             .map(|value| String::from_utf8_lossy(value.as_bytes())),
     };
@@ -403,7 +402,10 @@ pub(crate) fn parse_metadata(
 }
 
 /// Encoded data would be stored without decoding (E-54).
-fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+fn reject_content_encoding(headers: &HeaderMap, syntax: Syntax) -> Result<(), Problem> {
+    if syntax == Syntax::Lenient {
+        return Ok(());
+    }
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());

@@ -64,7 +64,7 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
                 print_error(&format!("landfall: cannot send traces: {error:#}"));
                 return ExitCode::FAILURE;
             }
-            log::init(&settings.log, settings.s3.log_api_calls);
+            log::init(settings);
             block_on(app::serve(loaded))
         }
     }

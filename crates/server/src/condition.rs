@@ -331,11 +331,17 @@ mod tests {
             conditions.raise(ConditionKind::AddressLimit, "", detail);
         }
         let list = conditions.list();
-        let shown = |one: &Condition| (one.kind, one.subject.clone(), one.detail.clone(), one.count);
+        let shown =
+            |one: &Condition| (one.kind, one.subject.clone(), one.detail.clone(), one.count);
         assert_eq!(
             list.iter().map(shown).collect::<Vec<_>>(),
             [
-                (ConditionKind::UploadDirectoryMissing, String::new(), "/srv".into(), 1),
+                (
+                    ConditionKind::UploadDirectoryMissing,
+                    String::new(),
+                    "/srv".into(),
+                    1
+                ),
                 (ConditionKind::DeadLetters, "http".into(), "2".into(), 1),
                 (ConditionKind::AddressLimit, String::new(), "b".into(), 2),
             ]
@@ -358,6 +364,9 @@ mod tests {
     fn a_finding_has_the_words_of_the_condition() {
         let finding = Finding::of_condition("disk", ConditionKind::DiskAlmostFull, "4 %");
         assert_eq!(finding.text, "less than 5 % of the disk is free: 4 %");
-        assert_eq!(finding.remedy.as_deref(), Some(ConditionKind::DiskAlmostFull.remedy()));
+        assert_eq!(
+            finding.remedy.as_deref(),
+            Some(ConditionKind::DiskAlmostFull.remedy())
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-use tracing::{Event, Subscriber, field::Visit};
+use tracing::{Event, Level, Subscriber, field::Visit};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
@@ -22,22 +22,27 @@ use tracing_subscriber::{
     Layer as _, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
-use crate::settings::{Log, LogFormat};
+use landfall::REQUEST_LOG;
+
+use crate::settings::{LogFormat, LogLevel, Settings};
 
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 static RELOAD: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
-/// Initializes logging, once; with `s3_calls`, every S3 call is logged at any level.
-pub fn init(settings: &Log, s3_calls: bool) {
-    let _ = FORMAT.set(settings.format);
-    let json = settings.format == LogFormat::Json;
+/// Initializes logging, once.
+pub fn init(settings: &Settings) {
+    let _ = FORMAT.set(settings.log.format);
+    let formatter = LogFormatter {
+        json: settings.log.format == LogFormat::Json,
+        as_tusd: settings.protocol.compat_tusd,
+    };
     #[cfg(feature = "otel")]
     if let Some(spans) = crate::trace::layer() {
-        let (filter, handle) = reload::Layer::new(filter(settings, s3_calls));
+        let (filter, handle) = reload::Layer::new(filter(settings));
         let _ = RELOAD.set(Box::new(move |filter| drop(handle.reload(filter))));
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stdout)
-            .event_format(LogFormatter { json })
+            .event_format(formatter)
             // Of this layer alone: the level of the log does not matter to spans.
             .with_filter(filter);
         let _ = tracing_subscriber::registry()
@@ -48,8 +53,8 @@ pub fn init(settings: &Log, s3_calls: bool) {
     }
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stdout)
-        .event_format(LogFormatter { json })
-        .with_env_filter(filter(settings, s3_calls))
+        .event_format(formatter)
+        .with_env_filter(filter(settings))
         .with_filter_reloading();
     let handle = log.reload_handle();
     let _ = RELOAD.set(Box::new(move |filter| {
@@ -60,16 +65,23 @@ pub fn init(settings: &Log, s3_calls: bool) {
 }
 
 /// Changes the level of a running log.
-pub(crate) fn reload(settings: &Log, s3_calls: bool) {
+pub(crate) fn reload(settings: &Settings) {
     if let Some(reload) = RELOAD.get() {
-        reload(filter(settings, s3_calls));
+        reload(filter(settings));
     }
 }
 
-fn filter(settings: &Log, s3_calls: bool) -> EnvFilter {
-    let calls = s3_calls.then_some(",landfall_s3::client=debug");
-    let (level, calls) = (settings.level, calls.unwrap_or_default());
-    EnvFilter::new(format!("{level:?},hyper=warn,h2=warn,sqlx=warn{calls}"))
+/// With `--s3-log-api-calls`, every S3 call is logged at any level. tusd logs requests without `--verbose`, too.
+fn filter(settings: &Settings) -> EnvFilter {
+    let level = settings.log.level;
+    let mut filter = format!("{level:?},hyper=warn,h2=warn,sqlx=warn");
+    if settings.s3.log_api_calls {
+        filter += ",landfall_s3::client=debug";
+    }
+    if settings.protocol.compat_tusd && level >= LogLevel::Info {
+        filter += &format!(",{REQUEST_LOG}=debug");
+    }
+    EnvFilter::new(filter)
 }
 
 /// Prints a start-up or shutdown line at any log level.
@@ -88,6 +100,8 @@ pub fn say(text: impl fmt::Display) {
 
 struct LogFormatter {
     json: bool,
+    /// Requests have tusd's level.
+    as_tusd: bool,
 }
 
 impl<S, N> FormatEvent<S, N> for LogFormatter
@@ -102,7 +116,11 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let now = LogTime(SystemTime::now());
-        let level = event.metadata().level();
+        let metadata = event.metadata();
+        let level = match metadata.target() {
+            REQUEST_LOG if self.as_tusd => &Level::INFO,
+            _ => metadata.level(),
+        };
         let mut fields = Fields {
             json: self.json,
             message: String::new(),

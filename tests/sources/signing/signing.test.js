@@ -4,11 +4,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, request as ask } from 'node:http'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { openBrowser, openPage } from '../../clients/lib/browser.js'
 import { Landfall } from '../../clients/lib/landfall.js'
-import { MIB, sha256, sourceFile } from '../../clients/lib/source.js'
+import { MIB, sha256, sourceFile, tempDir } from '../../clients/lib/source.js'
 import { until } from '../../clients/lib/tus.js'
 import { startCeph } from '../../direct/lib/ceph.js'
 import { setCors } from '../../direct/lib/setup.js'
@@ -53,6 +54,7 @@ test('an application whose browsers put files into a bucket', { timeout: 240_000
     args: [
       '-direct',
       '-behind-proxy',
+      ...['-database', join(await tempDir(t), 'landfall.db')],
       ...['-s3-bucket', place.bucket],
       ...['-s3-endpoint', place.endpoint],
       ...['-grants-forward-auth-url', `http://127.0.0.1:${port}/auth`],

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{Record, StoredUpload};
 
-/// Records are cleaned up with each of so many that are stored.
+/// The number of stored records after which old ones are removed.
 const CLEANUP_INTERVAL: u64 = 1000;
 /// For how long it is remembered that a file was uploaded.
 const FINISHED_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -84,7 +84,7 @@ impl FileFields {
             _ => None,
         };
         let stated = extract_token(&mut metadata, token);
-        let request_id = text(&mut fields, "request_id")?;
+        let request_id = request_id(&mut fields)?;
         Ok(Self {
             name,
             kind,
@@ -114,6 +114,18 @@ pub(super) fn text(
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(problem::field(name, format!("the {name} must be a text"))),
+    }
+}
+
+/// Takes a request id out of a request; counters and times are numbers.
+pub(super) fn request_id(fields: &mut Map<String, Value>) -> Result<Option<String>, Problem> {
+    const FIELD: &str = "request_id";
+    match fields.get(FIELD).and_then(Value::as_u64) {
+        Some(number) => {
+            fields.remove(FIELD);
+            Ok(Some(number.to_string()))
+        }
+        None => text(fields, FIELD),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
 use landfall_queue::{
-    GrantOutcome, Job, JobEnd, JobState, NewJob, StartOutcome, StartRequest, tracking::labels,
+    GrantOutcome, Job, JobEnd, NewJob, StartOutcome, StartRequest, tracking::labels,
 };
 
 use super::{Direct, authorize::Authorization, decide::first_interval, object_headers};
@@ -180,22 +180,6 @@ impl Direct {
             self.update(&mut record).await?;
         }
         Ok(())
-    }
-
-    /// Deletes a job whose upload was denied before it was opened; returns whether there was one.
-    pub(super) async fn delete_denied_job(
-        &self,
-        subject: &str,
-        request_id: &str,
-    ) -> Result<bool, DirectError> {
-        let job = self.queue().by_request(subject, request_id).await?;
-        let Some(job) = job.filter(|job| job.state == JobState::Failed) else {
-            return Ok(false);
-        };
-        match self.queue().bound_upload(job.id).await? {
-            Some(_) => Ok(false),
-            None => Ok(self.queue().delete_ended(job.id).await?),
-        }
     }
 
     /// Ends the job unless the client can retry: after a transient error, or with a token.

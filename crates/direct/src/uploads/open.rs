@@ -51,7 +51,7 @@ impl Direct {
         let mut opened = self.open_or_find(requester, asked, request).await;
         if let (Err(DirectError::Conflict { .. }), Some((caller, id)), Some(again)) =
             (&opened, repeated, again)
-            && self.delete_denied_job(&caller.subject, &id).await?
+            && self.queue().delete_denied(&caller.subject, &id).await?
         {
             opened = self.open_or_find(requester, again, request).await;
         }

@@ -5,10 +5,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, req
 use http_body_util::{BodyExt as _, Empty, Limited};
 use landfall::{service::ResponseBody, upload::Metadata};
 use landfall_api::Problem;
-use landfall_queue::{Job, Token, tracking};
+use landfall_queue::{
+    Job, JobEnd, Token,
+    tracking::{self, CancelError},
+};
 use serde_json::Value;
 
-use super::{Api, fault, not_found};
+use super::{Api, ApiSettings, fault, not_found};
 
 const MAX_MESSAGE_BYTES: usize = 4096;
 
@@ -48,8 +51,8 @@ pub(super) async fn create(
     }
 }
 
-/// A retry would repeat the rejection. After a temporary error the job stays, and a request with the same
-/// id finds it.
+/// After a temporary error the job stays, and a request with the same id finds it. Otherwise it ends,
+/// and such a request creates another one.
 async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
     let status = reply.status();
     let retry_after = reply.headers().get(header::RETRY_AFTER).cloned();
@@ -61,8 +64,7 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
     if status.is_client_error() && !may_pass {
         let settings = &api.settings;
         let reason = format!("its upload was rejected: {message}");
-        if let Err(error) = tracking::cancel(&settings.queue, &settings.handler, job, &reason).await
-        {
+        if let Err(error) = end(settings, job, reason).await {
             tracing::error!(job = %job.id, %error, "failed to release quota reservation");
         }
     }
@@ -71,6 +73,16 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
         Some(wait) => problem.with_header(header::RETRY_AFTER, wait),
         None => problem,
     }
+}
+
+async fn end(settings: &ApiSettings, job: &Job, reason: String) -> Result<(), CancelError> {
+    let queue = &settings.queue;
+    if queue.bound_upload(job.id).await?.is_none() {
+        queue.finish(job.id, JobEnd::Failed(reason)).await?;
+    } else {
+        tracking::cancel(queue, &settings.handler, job, &reason).await?;
+    }
+    Ok(())
 }
 
 fn request(api: &Api, parts: &Parts, job: &Job, token: &Token) -> Request<Empty<Bytes>> {

@@ -40,8 +40,18 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
     let (asked, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
     let new = apply_policies(api, &principal, asked, parts).await?;
     let queue = &api.settings.queue;
-    let granted = queue.grant(new).await;
-    let (was_given, mut job, token) = match granted.map_err(fault(parts))? {
+    let (subject, id) = (new.subject.clone(), new.request_id.clone());
+    let mut granted = queue.grant(new.clone()).await.map_err(fault(parts))?;
+    if let GrantOutcome::Existing(job, _) | GrantOutcome::Conflict(job) = &granted
+        && job.state == JobState::Failed
+        && queue
+            .delete_denied(&subject, &id)
+            .await
+            .map_err(fault(parts))?
+    {
+        granted = queue.grant(new).await.map_err(fault(parts))?;
+    }
+    let (was_given, mut job, token) = match granted {
         GrantOutcome::Created(job, token) => (false, job, Some(token)),
         GrantOutcome::Existing(job, token) => (true, job, token),
         GrantOutcome::Conflict(_) => {

@@ -99,7 +99,11 @@ fn drop_secrets(fields: &mut Map<String, Value>) {
 }
 
 fn id(value: Option<Value>) -> Result<String, Cow<'static, str>> {
-    let id = required(value, "id")?;
+    let id = match value {
+        // Counters, and the time in milliseconds.
+        Some(Value::Number(number)) if number.is_u64() => number.to_string(),
+        value => required(value, "id")?,
+    };
     let is_visible = |c: char| !c.is_control() && !c.is_whitespace();
     if id.chars().count() > MAX_ID || !id.chars().all(is_visible) {
         return Err(format!("the id must have 1 to {MAX_ID} visible characters").into());
@@ -113,11 +117,10 @@ fn id(value: Option<Value>) -> Result<String, Cow<'static, str>> {
 
 fn filename(value: Option<Value>) -> Result<String, Cow<'static, str>> {
     let name = required(value, "filename")?;
-    if name.chars().count() > MAX_FILENAME || name.contains(char::is_control) {
-        return Err(format!(
-            "the filename must have 1 to {MAX_FILENAME} characters, none of them a control character"
-        )
-        .into());
+    // Real files have such names, as macOS' `Icon\r`.
+    let name = name.replace(char::is_control, "");
+    if !(1..=MAX_FILENAME).contains(&name.chars().count()) {
+        return Err(format!("the filename must have 1 to {MAX_FILENAME} characters").into());
     }
     Ok(name)
 }
@@ -165,7 +168,8 @@ fn integer(number: f64) -> Option<u64> {
 fn filetype(value: Option<Value>) -> Result<Option<String>, Cow<'static, str>> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        // Scripts write unknown types like this.
+        Some(Value::String(text)) if matches!(&*text, "" | "null" | "undefined") => Ok(None),
         // Reject lists: browsers use the last type, but limits compare the first.
         Some(Value::String(text))
             if text.chars().count() <= MAX_FILETYPE && MediaType::parse(&text).is_some() =>
@@ -239,6 +243,11 @@ mod tests {
         for good in ["a", "cjp0", "ü/ö?#", &"x".repeat(255)] {
             assert!(id(Some(good.into())).is_ok(), "{good}");
         }
+        let now = 1_795_197_600_250_u64;
+        assert_eq!(id(Some(now.into())).unwrap(), now.to_string());
+        for bad in [json!(-1), json!(1.5), json!(true), json!([1]), json!(null)] {
+            assert!(id(Some(bad.clone())).is_err(), "{bad}");
+        }
         for bad in [
             "",
             " ",
@@ -255,7 +264,10 @@ mod tests {
         for good in ["a b.txt", "../etc/passwd", "C:\\x", &"ü".repeat(1024)] {
             assert_eq!(filename(Some(good.into())).unwrap(), good);
         }
-        for bad in ["", "a\0b", "a\r\nb", &"x".repeat(1025)] {
+        for (odd, clean) in [("Icon\r", "Icon"), ("a\0\r\nb", "ab")] {
+            assert_eq!(filename(Some(odd.into())).unwrap(), clean);
+        }
+        for bad in ["", "\n", &"x".repeat(1025)] {
             assert!(filename(Some(bad.into())).is_err(), "{bad:?}");
         }
     }
@@ -278,6 +290,9 @@ mod tests {
     fn a_file_has_one_media_type() {
         for good in ["image/png", "text/plain; charset=utf-8", "a/b+c"] {
             assert_eq!(filetype(Some(good.into())).unwrap().as_deref(), Some(good));
+        }
+        for none in [json!(null), json!(""), json!("null"), json!("undefined")] {
+            assert_eq!(filetype(Some(none)).unwrap(), None);
         }
         for bad in [
             "text/plain;,text/html",

@@ -148,6 +148,7 @@ pub fn service(settings: ApiSettings) -> Router {
         cancelling: Arc::new(Semaphore::new(MAX_CANCELLATIONS)),
         settings,
     });
+    let one = get(list::one).delete(cancel::cancel);
     let cors = middleware::from_fn_with_state(api.clone(), cors::middleware);
     let jobs = get(list::list).post(grant::grant);
     let mut router = Router::new().route(&format!("{path}/"), jobs.clone());
@@ -157,10 +158,8 @@ pub fn service(settings: ApiSettings) -> Router {
     }
     router
         .route(&format!("{path}/events"), get(events::listen))
-        .route(
-            &format!("{path}/{{request_id}}"),
-            get(list::one).delete(cancel::cancel),
-        )
+        .route(&format!("{path}/{{request_id}}"), one.clone())
+        .route(&format!("{path}/{{request_id}}/"), one)
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
         })

@@ -287,7 +287,7 @@ fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, SettingsError> {
         };
         let header = HeaderName::try_from(name).map_err(invalid)?;
         if redirect::is_reserved(&header) {
-            tracing::warn!(%header, "this header is not forwarded to hooks");
+            tracing::warn!(%header, "this header is in the body of hooks only, and not forwarded as a header");
         } else if !headers.contains(&header) {
             headers.push(header);
         }

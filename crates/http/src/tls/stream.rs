@@ -22,8 +22,8 @@ const MAX_READ: usize = 256 * 1024;
 const MIN_READ: usize = 4 * 1024;
 
 const PLAIN_HTTP: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
-    content-length: 45\r\nconnection: close\r\n\r\nThis port needs TLS: use a URL with https://.";
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 45\r\nConnection: close\r\n\r\nThis port needs TLS: use a URL with https://.";
 
 thread_local! {
     /// Ciphertext within a call.

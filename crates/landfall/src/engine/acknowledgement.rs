@@ -24,9 +24,10 @@ use crate::{
 
 /// Uploads examined between two pauses.
 const PAGE: usize = 1000;
-const PAUSE: Duration = Duration::from_millis(1);
+const PAGE_DELAY: Duration = Duration::from_millis(1);
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// Each walk lists the whole store.
+const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(super) struct Acknowledgements {
@@ -201,7 +202,14 @@ impl Engine {
         if !found.upload.unacknowledged || self.acknowledgements.emitted.lock().contains(id) {
             return Ok(());
         }
-        let reservations = self.reserve_again(EventKind::Completed).await?;
+        let reservations = loop {
+            match self.reserve_again(EventKind::Completed).await {
+                Ok(reservations) => break reservations,
+                Err(error) if self.in_flight.is_shutting_down() => return Err(error),
+                // The sink is full: the application is busy with earlier ones.
+                Err(_) => sleep(MIN_BACKOFF).await,
+            }
+        };
         // It may have been acknowledged since it was listed.
         let Some(found) = self.unacknowledged(id, created).await? else {
             return Ok(());
@@ -250,7 +258,7 @@ async fn redeliver_all(engine: Weak<Engine>) {
             }
         }
         match (&cursor, has_failed) {
-            (Some(_), _) => sleep(PAUSE).await,
+            (Some(_), _) => sleep(PAGE_DELAY).await,
             (None, false) => return,
             (None, true) => {
                 has_failed = false;

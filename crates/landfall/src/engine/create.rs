@@ -25,6 +25,15 @@ pub(crate) struct CreateRequest<'a> {
     /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
     pub(crate) max_content: u64,
     pub(crate) observer: Option<&'a BoxedObserver<'a>>,
+    /// Set if a hook chose the id of the upload, and it may exist.
+    pub(crate) repeated: Option<Box<RepeatedCreate>>,
+}
+
+/// What an existing upload must have been created by, and what the hooks add to its response.
+#[derive(Debug)]
+pub(crate) struct RepeatedCreate {
+    digest: Digest,
+    reply: ClientResponse,
 }
 
 #[derive(Debug)]
@@ -60,6 +69,7 @@ impl Created {
 }
 
 impl Engine {
+    /// If this fails because the upload exists, it may be that of this request: see [`Self::repeat_creation`].
     pub(crate) async fn create<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -112,15 +122,16 @@ impl Engine {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);
         }
-        let drawn = upload.id.clone();
-        let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let is_chosen = upload.id != drawn;
+        let (mut reply, key, is_chosen) = self.call_pre_create(context, &mut upload).await?;
         // Clients of tus get the URL with the response. Those of the draft may have made it, or learn it before.
         let names_upload = is_chosen && upload.created_by_draft;
-        // A client of the draft takes a 2xx for the storage of its content.
-        let repeats = is_chosen && !upload.created_by_draft;
-        if repeats {
-            upload.creation_digest = Some(upload.digest_of_creation());
+        // Those take a 2xx for the storage of their content.
+        if is_chosen && !names_upload {
+            upload.record_creation_digest();
+            request.repeated = upload.creation_digest().map(|digest| {
+                let reply = reply.clone();
+                Box::new(RepeatedCreate { digest, reply })
+            });
         }
         let key_lease = match self.assign_id(&mut upload, key).await? {
             Assigned::New(lease) => lease,
@@ -134,7 +145,6 @@ impl Engine {
         };
         let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
         self.prepare_creation(context, &upload, end).await?;
-        let digest = upload.creation_digest;
         let Some(permit) = permit else {
             let engine = self.clone();
             let create = async move {
@@ -145,10 +155,7 @@ impl Engine {
             };
             // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
             let now = SystemTime::now();
-            let (upload, ()) = match self.emit_created(context, create).await {
-                Ok(created) => created,
-                Err(error) => return Box::pin(self.repeated_creation(error, digest, reply)).await,
-            };
+            let (upload, ()) = self.emit_created(context, create).await?;
             if upload.is_complete_at(0) {
                 let lease = self.lease(&upload.id).await?;
                 let finished = self.finish_as(context, upload.clone(), lease, true, names_upload);
@@ -164,10 +171,7 @@ impl Engine {
             });
         };
 
-        let lease = match self.lease_of_new(&upload, repeats).await {
-            Ok(lease) => lease,
-            Err(error) => return Box::pin(self.repeated_creation(error, digest, reply)).await,
-        };
+        let lease = self.lease_of_new(&upload).await?;
         let engine = self.clone();
         let create = async move {
             let store = engine.composer.store();
@@ -176,10 +180,7 @@ impl Engine {
             drop(key_lease);
             Ok((upload, (append, lease)))
         };
-        let (mut upload, (append, lease)) = match self.emit_created(context, create).await {
-            Ok(created) => created,
-            Err(error) => return Box::pin(self.repeated_creation(error, digest, reply)).await,
-        };
+        let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
         if let Some(observer) = request.observer {
             observer.created(&upload);
         }
@@ -239,8 +240,8 @@ impl Engine {
     }
 
     /// The id that a hook chose may be that of an upload whose client is sending: it is not interrupted.
-    async fn lease_of_new(&self, upload: &Upload, is_chosen: bool) -> Result<Lease, Error> {
-        if !is_chosen {
+    async fn lease_of_new(&self, upload: &Upload) -> Result<Lease, Error> {
+        if upload.creation_digest().is_none() {
             return self.lease(&upload.id).await;
         }
         let free = self.free_lease(&upload.id).await?;
@@ -249,28 +250,25 @@ impl Engine {
 
     /// A client that missed the response creates its upload again, and the hook chooses the same id: it gets the
     /// response again, while nothing has been appended. Later, the bytes may be those of another client.
-    async fn repeated_creation(
+    pub(crate) async fn repeat_creation(
         self: &Arc<Self>,
-        error: Error,
-        digest: Option<Digest>,
-        reply: ClientResponse,
+        id: UploadId,
+        repeated: Option<Box<RepeatedCreate>>,
     ) -> Result<Created, Error> {
-        let Error::Store(StoreError::AlreadyExists(id)) = &error else {
-            return Err(error);
+        let exists = Err(StoreError::AlreadyExists(id.clone()).into());
+        let (Some(repeated), Some(found)) = (repeated, self.stored(&id).await?) else {
+            return exists;
         };
-        let Some(found) = self.stored(id).await? else {
-            return Err(error);
-        };
-        if digest.is_none() || found.upload.creation_digest != digest || found.offset > 0 {
-            return Err(error);
+        if found.upload.creation_digest() != Some(repeated.digest) || found.offset > 0 {
+            return exists;
         }
-        if self.free_lease(id).await?.is_none() {
+        if self.free_lease(&id).await?.is_none() {
             return Err(ProblemKind::Locked.into());
         }
-        match Box::pin(self.inspect(&None, id)).await {
-            Ok(found) if found.offset == Some(0) => Ok(Created::existing(found, reply)),
-            Err(other) if other.problem().kind != ProblemKind::Gone => Err(other),
-            _ => Err(error),
+        match self.inspect(&None, &id).await {
+            Ok(found) if found.offset == Some(0) => Ok(Created::existing(found, repeated.reply)),
+            Err(error) if error.problem().kind != ProblemKind::Gone => Err(error),
+            _ => exists,
         }
     }
 

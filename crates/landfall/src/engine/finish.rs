@@ -6,6 +6,7 @@ use super::{
     Engine, Error, HookCall, RequestContext, Reservations, add, is_missing, receive::matches_digest,
 };
 use crate::{
+    REQUEST_LOG,
     event::{Event, EventKind, TerminationReason},
     hook::ClientResponse,
     lease::Lease,
@@ -56,8 +57,9 @@ impl Engine {
         let reply = if is_pending && self.tracks_completion(&upload) {
             let (engine, context) = (self.clone(), context.clone());
             self.detached(async move {
-                let decided = engine.decide(&context, upload, &lease, knows_url).await;
-                let (upload, reply, reservations) = decided?;
+                // Boxed because the future of every request contains this one.
+                let decided = Box::pin(engine.decide(&context, upload, &lease, knows_url));
+                let (upload, reply, reservations) = decided.await?;
                 engine
                     .record_completion(&context, upload, &lease, &reply, reservations)
                     .await?;
@@ -78,9 +80,9 @@ impl Engine {
         };
         if fresh {
             add(&self.counters.finished, 1);
-            tracing::debug!(id = %finished.id, size = finished.length, "UploadFinished");
+            tracing::debug!(target: REQUEST_LOG, id = %finished.id, size = finished.length, "UploadFinished");
         }
-        if finished.kind == UploadKind::Partial {
+        if finished.kind == UploadKind::Partial || self.config.lenient {
             self.advance_finals_of(&finished.id);
         }
         Ok(reply)

@@ -111,17 +111,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Applies the changes that hooks make, and returns the idempotency key that a hook set.
+    /// Applies the changes that hooks make, and returns the idempotency key that a hook set, and whether a hook
+    /// chose the id.
     pub(crate) async fn call_pre_create(
         &self,
         context: &RequestContext,
         upload: &mut Upload,
-    ) -> Result<(ClientResponse, Option<Arc<dyn IdempotencyKey>>), Error> {
+    ) -> Result<(ClientResponse, Option<Arc<dyn IdempotencyKey>>, bool), Error> {
         let mut key = None;
         let drawn = upload.id.clone();
         let call = HookCall::Create(upload, &mut key);
         let reply = self.call_all(context, call).await?;
-        if upload.id != drawn {
+        let is_chosen = upload.id != drawn;
+        if is_chosen {
             Box::pin(self.remove_denied(&upload.id)).await?;
         }
         if let (Some(length), Some(max)) = (upload.length, upload.max_size)
@@ -131,7 +133,7 @@ impl Engine {
                 .with_detail(format_args!("this upload may have at most {max} bytes"))
                 .into());
         }
-        Ok((reply, key))
+        Ok((reply, key, is_chosen))
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) use self::{
     acknowledgement::Receipt,
     append::AppendRequest,
     counters::{Counters, add, get},
-    create::CreateRequest,
+    create::{CreateRequest, Created},
     error::Error,
     events::Reservations,
     hooks::HookCall,

@@ -10,6 +10,7 @@ use super::{
     verifier::Verifier,
 };
 use crate::{
+    REQUEST_LOG,
     event::TerminationReason,
     lease::Lease,
     request_body::RequestBody,
@@ -62,6 +63,7 @@ impl Engine {
             live.shut_down();
         }
         self.start_progress();
+        tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = remaining, offset = start, "ChunkWriteStart");
         let work = async {
             let transfer = Transfer {
                 append: &mut *append,
@@ -168,6 +170,8 @@ impl Engine {
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
         live.receive(offset);
+        let written = offset.saturating_sub(start);
+        tracing::debug!(target: REQUEST_LOG, id = %upload.id, bytesWritten = written, "ChunkWriteComplete");
         if self.event_kinds.progress && upload.is_complete_at(offset) {
             // The last progress event precedes the completion event.
             self.emit_progress(live);
@@ -239,7 +243,7 @@ impl Engine {
             Interruption::TooLarge => ProblemKind::AppendTooLarge.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);
-                tracing::debug!(%id, offset, "UploadInterrupted");
+                tracing::debug!(target: REQUEST_LOG, %id, offset, "UploadInterrupted");
                 ProblemKind::Interrupted.into()
             }
             Interruption::Lost => ProblemKind::Unavailable.into(),

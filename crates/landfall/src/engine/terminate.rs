@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::{Engine, Error, HookCall, RequestContext, add, events::removal};
 use crate::{
+    REQUEST_LOG,
     event::TerminationReason,
     hook::ClientResponse,
     lease::Lease,
@@ -97,7 +98,7 @@ impl Engine {
         self.erase(context, upload, offset, lease, Some(why))
             .await?;
         add(&self.counters.terminated, 1);
-        tracing::debug!(id = %upload.id, offset, "UploadTerminated");
+        tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
         Ok(())
     }
 

@@ -179,9 +179,9 @@ impl Event {
     ///
     /// # Cancel safety
     /// If dropped, the event may be emitted again after a start.
-    pub async fn acknowledge(&self) -> Result<(), BoxError> {
+    pub async fn acknowledge(&self) -> Result<(), AcknowledgeError> {
         match &self.receipt {
-            Some(receipt) => Ok(receipt.acknowledge().await?),
+            Some(receipt) => receipt.acknowledge().await.map_err(AcknowledgeError),
             None => Ok(()),
         }
     }
@@ -196,6 +196,11 @@ impl Event {
         }
     }
 }
+
+/// An acknowledgement that could not be recorded: the store or the locker is away. It may be repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to record the acknowledgement of a completion: {0}")]
+pub struct AcknowledgeError(#[source] crate::engine::Error);
 
 /// Reserved capacity for one event in an [`EventSink`].
 pub struct Reservation(Box<dyn FnOnce(Event) + Send>);
@@ -223,7 +228,9 @@ impl fmt::Debug for Reservation {
 /// An upload whose completion a sink has not acknowledged is recorded as such. Each handler lists the uploads
 /// of its store once, in the background, when it is created (without a tokio runtime: with its first request),
 /// and emits what was not acknowledged again, in any order. An event may thus arrive twice, with the same
-/// [id](Event::id).
+/// [id](Event::id): also if processes share a store, and one starts while another is busy with the event.
+///
+/// A store that cannot [list](crate::store::Enumerate) uploads has no second emission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Acknowledgement {

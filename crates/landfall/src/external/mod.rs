@@ -119,7 +119,7 @@ impl HookDispatcher {
         upload: &mut Upload,
     ) -> Result<ClientResponse, HookError> {
         let context = Some(request.clone());
-        let (reply, _) = self.0.call_pre_create(&context, upload).await?;
+        let (reply, ..) = self.0.call_pre_create(&context, upload).await?;
         Ok(reply)
     }
 

@@ -5,15 +5,15 @@ use landfall_protocol::{Metadata, headers};
 use memchr::memmem;
 
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
-/// Metadata keys of the token. Applications often use the first for other purposes. Both contain `token`.
+/// Metadata keys of the token. Both contain `token`.
 const KEYS: [&str; 2] = ["token", "upload_token"];
-const REQUEST_ID: &str = "upload_request_id";
 
 /// A secret that authorizes the creation of an upload.
 ///
 /// A client sends it in the header `Upload-Token`, as `Authorization: Bearer lft_…`, or in the metadata
 /// as `upload_token` or `token`. It is removed from the request first, so that hooks, events, stored
-/// uploads, responses and logs never contain it.
+/// uploads, responses and logs never contain it. Other values of these names stay: they are tokens of
+/// the application, which its own hooks check.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UploadToken(String);
 
@@ -32,9 +32,7 @@ impl UploadToken {
     /// The dedicated header takes precedence, then the metadata, then the bearer token.
     #[must_use]
     pub fn extract(headers: &mut HeaderMap) -> Option<Self> {
-        let own = headers
-            .remove(UPLOAD_TOKEN)
-            .and_then(|value| value.to_str().ok().map(|text| text.trim().to_owned()));
+        let own = extract_own(headers);
         let bearer = extract_bearer(headers);
         let stated = extract_metadata(headers);
         own.or(stated).or(bearer).map(Self)
@@ -47,7 +45,15 @@ impl fmt::Debug for UploadToken {
     }
 }
 
-/// Takes only tokens with the prefix of grants; others belong to the application.
+fn extract_own(headers: &mut HeaderMap) -> Option<String> {
+    let token = headers.get(UPLOAD_TOKEN)?.to_str().ok()?.trim();
+    let token = token
+        .starts_with(UploadToken::PREFIX)
+        .then(|| token.to_owned())?;
+    headers.remove(UPLOAD_TOKEN);
+    Some(token)
+}
+
 fn extract_bearer(headers: &mut HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -66,12 +72,9 @@ fn extract_metadata(headers: &mut HeaderMap) -> Option<String> {
     memmem::find(value.as_bytes(), KEYS[0].as_bytes())?;
     // Malformed metadata is rejected later.
     let metadata = Metadata::from_header(value.to_str().ok()?).ok()?;
-    let names_request = metadata.get(REQUEST_ID).is_some();
     let has_prefix = |value: Cow<'_, str>| value.starts_with(UploadToken::PREFIX);
-    let is_token = |key: &str| {
-        key == KEYS[1]
-            || (key == KEYS[0] && (names_request || metadata.get_text(key).is_some_and(has_prefix)))
-    };
+    let is_token =
+        |key: &str| KEYS.contains(&key) && metadata.get_text(key).is_some_and(has_prefix);
     let token = KEYS
         .iter()
         .rev()
@@ -131,15 +134,15 @@ mod tests {
             assert!(headers.is_empty(), "{headers:?}");
         }
         let all = [
-            ("upload-token", "one"),
+            ("upload-token", "lft_one"),
             ("authorization", "Bearer lft_two"),
             (
                 "upload-metadata",
-                "token=lft_three,upload_token=four,filename=a",
+                "token=lft_three,upload_token=lft_four,filename=a",
             ),
         ];
         let (token, headers) = taken(&all);
-        assert_eq!(token.as_deref(), Some("one"));
+        assert_eq!(token.as_deref(), Some("lft_one"));
         assert_eq!(headers.len(), 1);
         assert_eq!(
             metadata(&headers),
@@ -153,15 +156,20 @@ mod tests {
             ("authorization", "Bearer eyJ"),
             ("authorization", "Basic lft_x"),
             ("upload-metadata", "token=csrf,filename=a"),
+            // Of a queue of the application's own.
+            ("upload-metadata", "token=other,upload_request_id=7"),
+            ("upload-metadata", "upload_token=other"),
+            ("upload-token", "other"),
         ] {
             let (token, headers) = taken(&[pair]);
             assert_eq!(token, None, "{pair:?}");
             assert_eq!(headers.len(), 1);
         }
-        // With the id of a grant, `token` is an upload token.
-        let (token, headers) = taken(&[("upload-metadata", "token=other,upload_request_id=7")]);
-        assert_eq!(token.as_deref(), Some("other"));
-        let rest = Metadata::from_pairs([("upload_request_id", "7")]);
+        // One of a grant is taken out of such metadata.
+        let both = "token=other,upload_token=lft_x,upload_request_id=7";
+        let (token, headers) = taken(&[("upload-metadata", both)]);
+        assert_eq!(token.as_deref(), Some("lft_x"));
+        let rest = Metadata::from_pairs([("token", "other"), ("upload_request_id", "7")]);
         assert_eq!(metadata(&headers), Some(rest));
     }
 }

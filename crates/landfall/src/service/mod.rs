@@ -30,8 +30,8 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use landfall_protocol::{
-    Extensions, MetadataSyntax, Operation, Problem, ProblemKind, TUS_VERSION, Target,
-    effective_method, headers, rufh::DraftRequest,
+    Extensions, Operation, Problem, ProblemKind, Syntax, TUS_VERSION, Target, effective_method,
+    headers, rufh::DraftRequest,
 };
 
 use self::{response::Rejection, rufh::FailedRequest, stats::RequestCounters, urls::UploadUrls};
@@ -48,7 +48,7 @@ pub use self::{
     lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
 };
 use crate::{
-    BoxError,
+    BoxError, REQUEST_LOG,
     config::{Config, ConfigError},
     engine::{Engine, Error, Resolution, Sweeper},
     event::{EventKind, TerminationReason},
@@ -76,7 +76,7 @@ struct Inner {
     extensions: Extensions,
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
-    metadata_syntax: MetadataSyntax,
+    syntax: Syntax,
     counters: RequestCounters,
 }
 
@@ -129,10 +129,10 @@ impl Handler {
                 .unwrap_or(HeaderValue::from_static("creation")),
             max_size: config.limits.max_size.map(HeaderValue::from),
             extensions,
-            metadata_syntax: if config.lenient_metadata {
-                MetadataSyntax::Lenient
+            syntax: if config.lenient {
+                Syntax::Lenient
             } else {
-                MetadataSyntax::Strict
+                Syntax::Strict
             },
             urls: UploadUrls::new(&config)?,
             engine,
@@ -476,6 +476,18 @@ impl Handler {
         inner
             .counters
             .count_request(operation.as_ref().ok(), &parts.method);
+        let path = match &id {
+            None => "",
+            Some(Ok(id)) => id.as_str(),
+            Some(Err(_)) => parts.uri.path(),
+        };
+        tracing::debug!(
+            target: REQUEST_LOG,
+            method = %parts.method,
+            path,
+            requestId = response::request_id(parts),
+            "RequestIncoming"
+        );
         // The token must not be logged, stored or forwarded from here on.
         let token = UploadToken::extract(&mut parts.headers);
         if !body.is_end_stream() {
@@ -503,11 +515,19 @@ impl Handler {
         };
         let close_after = result.as_ref().map_or(true, |draft| draft.close_after);
         let id = id.as_ref().and_then(|id| id.as_ref().ok());
+        let is_logged = tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG);
+        let error_text = match &result {
+            Err(rejection) if is_logged => rejection.error.problem().to_string(),
+            _ => String::new(),
+        };
         let mut http_response = match result {
             Ok(draft) => draft.into_response(),
             Err(rejection) => {
                 let error = &rejection.error;
                 response::log(error, parts, id);
+                let problem = error.problem();
+                let name = id.map(UploadId::as_str);
+                inner.counters.warn_of_rejection(&problem, name);
                 let rejected = match draft {
                     None => response::reject(&rejection, parsed, target, inner.extensions),
                     Some(draft) => {
@@ -555,10 +575,13 @@ impl Handler {
             response::close_after(parts, body, reply).await;
         }
         tracing::debug!(
+            target: REQUEST_LOG,
             method = %parts.method,
-            path = parts.uri.path(),
+            path = id.map_or("", UploadId::as_str),
             requestId = response::request_id(parts),
+            id = id.map(UploadId::as_str),
             status = http_response.status().as_u16(),
+            body = error_text.trim_end(),
             "ResponseOutgoing"
         );
         http_response

@@ -17,11 +17,13 @@ use super::{
     rufh::{self, UploadState},
 };
 use crate::{
+    REQUEST_LOG,
     config::Limits,
-    engine::{AppendRequest, CreateRequest, Error, RequestContext},
+    engine::{AppendRequest, CreateRequest, Created, Error, RequestContext},
     event::TerminationReason,
     hook::{Intent, RequestInfo, UploadToken},
     request_body::RequestBody,
+    store::StoreError,
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
@@ -138,7 +140,7 @@ impl Handler {
         let inner = &*self.0;
         let engine = &inner.engine;
         let (fields, limits) = (&head.parts.headers, &engine.config.limits);
-        let syntax = inner.metadata_syntax;
+        let syntax = inner.syntax;
         let create = match head.draft {
             Some(draft) => {
                 let limits = rufh::limits(limits, None);
@@ -160,8 +162,25 @@ impl Handler {
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
             observer: interim.as_ref(),
+            repeated: None,
         };
-        let created = engine.create(&head.context, &mut request, body).await;
+        let id = match engine.create(&head.context, &mut request, body).await {
+            Err(Error::Store(StoreError::AlreadyExists(id))) => id,
+            created => return self.respond_to_creation(&head, &request, created),
+        };
+        let repeated = request.repeated.take();
+        // Boxed because it is rare: the largest branch sets the size of every request's future.
+        let created = Box::pin(engine.repeat_creation(id, repeated)).await;
+        self.respond_to_creation(&head, &request, created)
+    }
+
+    fn respond_to_creation(
+        &self,
+        head: &RequestHead<'_>,
+        request: &CreateRequest<'_>,
+        created: Result<Created, Error>,
+    ) -> Result<ResponseDraft, Error> {
+        let (inner, fields) = (&*self.0, &head.parts.headers);
         let created = created.map_err(|error| match (head.draft, request.head.declared) {
             (Some(_), DeclaredLength::Known(length))
                 if error.problem().kind == ProblemKind::SizeExceeded =>
@@ -173,6 +192,7 @@ impl Handler {
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
         tracing::debug!(
+            target: REQUEST_LOG,
             id = %created.upload.id,
             requestId = response::request_id(head.parts),
             size = created.upload.length,
@@ -210,7 +230,7 @@ impl Handler {
         let limits = &engine.config.limits;
         let parsed = match head.draft {
             Some(draft) => draft.append(fields, head.content_length, &rufh::limits(limits, None)),
-            None => Append::parse(fields, self.0.extensions),
+            None => Append::parse(fields, self.0.extensions, self.0.syntax),
         };
         let append = match parsed {
             Ok(append) => append,

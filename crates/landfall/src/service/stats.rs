@@ -1,10 +1,11 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use http::{Method, StatusCode};
-use landfall_protocol::Operation;
+use landfall_protocol::{Operation, Problem, ProblemKind};
 use parking_lot::Mutex;
 
 use crate::engine::{Engine, Stats, get};
@@ -15,6 +16,20 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"]
 pub(super) struct RequestCounters {
     requests: [AtomicU64; METHODS.len()],
     errors: Mutex<BTreeMap<(u16, &'static str), u64>>,
+    warned: Mutex<Option<Instant>>,
+}
+
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Returns the setting that accepts what was rejected. Users of a client cannot change what it sends.
+fn lenient_setting(kind: ProblemKind) -> Option<&'static str> {
+    match kind {
+        ProblemKind::InvalidChecksum | ProblemKind::UnsupportedChecksum => {
+            Some("--disable-checksum")
+        }
+        ProblemKind::InvalidMetadata | ProblemKind::ContentEncoding => Some("--compat tusd"),
+        _ => None,
+    }
 }
 
 impl RequestCounters {
@@ -36,6 +51,25 @@ impl RequestCounters {
     pub(super) fn count_error(&self, status: StatusCode, code: &'static str) {
         let mut errors = self.errors.lock();
         *errors.entry((status.as_u16(), code)).or_default() += 1;
+    }
+
+    /// Tells the operator, once a minute.
+    pub(super) fn warn_of_rejection(&self, problem: &Problem, id: Option<&str>) {
+        let Some(setting) = lenient_setting(problem.kind) else {
+            return;
+        };
+        let now = Instant::now();
+        let mut warned = self.warned.lock();
+        if warned.is_some_and(|last| now.duration_since(last) < WARNING_INTERVAL) {
+            return;
+        }
+        *warned = Some(now);
+        tracing::warn!(
+            id,
+            error = problem.to_string().trim_end(),
+            setting,
+            "rejected what a client sends; the setting accepts it, as tusd does"
+        );
     }
 
     pub(super) fn snapshot(&self, engine: &Engine) -> Stats {

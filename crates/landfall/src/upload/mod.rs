@@ -81,17 +81,23 @@ pub struct Upload {
     pub moved_to: Option<String>,
     /// The entity tag of the stored object, received at completion. `None` if the backend has none.
     pub etag: Option<String>,
-    /// The digest of its creation, where the same request may come again for the same upload: of a final upload,
-    /// and where a hook chose the id.
-    pub(crate) creation_digest: Option<Digest>,
-    /// The final upload that was created last from this partial one as its first part.
-    pub(crate) final_upload: Option<UploadId>,
+    /// Boxed because few uploads have one, and the futures of requests store uploads several times.
+    pub(crate) repetition: Option<Box<Repetition>>,
     /// True if another program (tusd) created it. Its lifetime then starts at the start of this
     /// process at the earliest, so that taking over a directory removes nothing at once.
     pub created_by_tusd: bool,
 }
 
 pub(crate) type Digest = [u8; 16];
+
+/// By what a creation that comes again is recognized.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Repetition {
+    /// The digest of the creation, of final uploads and where a hook chose the id.
+    pub(crate) creation_digest: Option<Digest>,
+    /// The final upload that was created last from this partial one as its first part.
+    pub(crate) final_upload: Option<UploadId>,
+}
 
 /// The state of an upload's completion hooks and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -160,15 +166,22 @@ impl Upload {
             unacknowledged: false,
             moved_to: None,
             etag: None,
-            creation_digest: None,
-            final_upload: None,
+            repetition: None,
             created_by_tusd: false,
         }
     }
 
+    pub(crate) fn creation_digest(&self) -> Option<Digest> {
+        self.repetition.as_ref()?.creation_digest
+    }
+
+    pub(crate) fn final_upload(&self) -> Option<&UploadId> {
+        self.repetition.as_ref()?.final_upload.as_ref()
+    }
+
     /// Computes the digest of what a creation asks for, after the changes of hooks: equal ones may be the same
     /// request, repeated by a client that got no response. The time of expiry differs between repetitions.
-    pub(crate) fn digest_of_creation(&self) -> Digest {
+    pub(crate) fn record_creation_digest(&mut self) {
         let mut hash = Sha256::new();
         let mut add = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_be_bytes());
@@ -189,7 +202,9 @@ impl Upload {
         let metadata: BTreeMap<&str, &[u8]> = self.metadata.iter().collect();
         let [storage, labels] = [&self.storage, &self.labels].map(|map| {
             let pairs = map.iter();
-            pairs.map(|(key, value)| (&**key, value.as_bytes())).collect()
+            pairs
+                .map(|(key, value)| (&**key, value.as_bytes()))
+                .collect()
         });
         for map in [metadata, storage, labels] {
             add(&(map.len() as u64).to_be_bytes());
@@ -200,7 +215,7 @@ impl Upload {
         }
         let mut digest = Digest::default();
         digest.copy_from_slice(&hash.finalize()[..size_of::<Digest>()]);
-        digest
+        self.repetition.get_or_insert_default().creation_digest = Some(digest);
     }
 
     /// Returns the deterministic id of an event of this upload: 32 hexadecimal digits, different
@@ -251,8 +266,11 @@ impl Upload {
             + kind
             + response
             + self.etag.as_ref().map_or(0, String::len)
+            + self
+                .repetition
+                .as_ref()
+                .map_or(0, |one| size_of_val(&**one) + MAX_ID_LEN)
             + self.moved_to.as_ref().map_or(0, String::len)
-            + self.final_upload.as_ref().map_or(0, |id| id.as_str().len())
             + self
                 .repr_digest
                 .as_ref()

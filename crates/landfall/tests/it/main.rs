@@ -21,3 +21,4 @@ mod resolve;
 mod rufh;
 mod shutdown;
 mod single_handlers;
+mod temporary;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Append, ChecksumPlacement, Create, DeclaredEnd, DeclaredLength, Extensions, Metadata,
-    MetadataSyntax, Operation, Problem, ProblemKind, Target, headers as names,
+    Operation, Problem, ProblemKind, Syntax, Target, headers as names,
     operation::{has_media_type, parse_metadata},
 };
 
@@ -137,7 +137,7 @@ impl DraftRequest {
         headers: &HeaderMap,
         content_length: Option<u64>,
         limits: &UploadLimits,
-        syntax: MetadataSyntax,
+        syntax: Syntax,
     ) -> Result<Create, Problem> {
         let is_last = self.complete(headers)?.valid().unwrap_or(true);
         if self.is_unknown && !is_last {
@@ -291,7 +291,7 @@ fn checksum(headers: &HeaderMap) -> Result<ChecksumPlacement, Problem> {
 
 /// Returns `Upload-Metadata`, which tus-js-client sends, completed by the fields of the representation
 ///
-fn representation(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadata, Problem> {
+fn representation(headers: &HeaderMap, syntax: Syntax) -> Result<Metadata, Problem> {
     let text = |name| {
         let value: &HeaderValue = headers.get(name)?;
         Some(String::from_utf8_lossy(value.as_bytes()).trim().to_owned())

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use landfall_protocol::{
-    Algorithm, Append, Checksum, ChecksumPlacement, InvalidChecksum, Problem, ProblemKind,
+    Algorithm, Append, Checksum, ChecksumPlacement, InvalidChecksum, Problem, ProblemKind, Syntax,
 };
 
 use crate::{ALL, NONE, headers, kind};
@@ -16,7 +16,7 @@ fn placement<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacemen
         ("upload-offset", "0"),
     ]);
     head.extend(headers(sent));
-    Append::parse(&head, ALL).map(|append| append.checksum)
+    Append::parse(&head, ALL, Syntax::Strict).map(|append| append.checksum)
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn checksums_are_ignored_where_not_offered() {
         ("upload-checksum", "nonsense"),
         ("trailer", "Upload-Checksum"),
     ]);
-    let placement = Append::parse(&head, NONE).unwrap().checksum;
+    let placement = Append::parse(&head, NONE, Syntax::Strict).unwrap().checksum;
     assert!(!placement.is_present());
     let trailers = headers([("upload-checksum", "nonsense")]);
     assert_eq!(placement.with_trailers(Some(&trailers)), Ok(None));

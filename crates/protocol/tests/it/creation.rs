@@ -2,7 +2,7 @@
 
 use landfall_protocol::{
     ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, InvalidMetadata, Metadata,
-    MetadataSyntax, ProblemKind,
+    ProblemKind, Syntax,
 };
 
 use crate::{ALL, headers, kind};
@@ -12,12 +12,12 @@ const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-st
 #[test]
 fn t_cre_4_e_10_length_is_declared_exactly_once() {
     let both = headers([("upload-length", "5"), ("upload-defer-length", "1")]);
-    let problem = Create::parse(&both, ALL, None, MetadataSyntax::Strict).unwrap_err();
+    let problem = Create::parse(&both, ALL, None, Syntax::Strict).unwrap_err();
     assert_eq!(
         (problem.status(), problem.kind),
         (400, ProblemKind::AmbiguousLength)
     );
-    let neither = Create::parse(&headers([]), ALL, None, MetadataSyntax::Strict).unwrap_err();
+    let neither = Create::parse(&headers([]), ALL, None, Syntax::Strict).unwrap_err();
     assert_eq!(
         (neither.status(), neither.kind),
         (400, ProblemKind::InvalidUploadLength)
@@ -39,7 +39,7 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
             &headers([("upload-length", sent)]),
             ALL,
             None,
-            MetadataSyntax::Strict,
+            Syntax::Strict,
         )
         .unwrap();
         assert_eq!(create.declared, DeclaredLength::Known(read));
@@ -58,13 +58,13 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
             &headers([("upload-length", bad)]),
             ALL,
             None,
-            MetadataSyntax::Strict,
+            Syntax::Strict,
         ));
         assert_eq!(refused, ProblemKind::InvalidUploadLength, "{bad:?}");
     }
     let twice = headers([("upload-length", "5"), ("upload-length", "6")]);
     assert_eq!(
-        kind(Create::parse(&twice, ALL, None, MetadataSyntax::Strict)),
+        kind(Create::parse(&twice, ALL, None, Syntax::Strict)),
         ProblemKind::InvalidUploadLength
     );
 }
@@ -75,7 +75,7 @@ fn t_cre_5_e_18_length_0_is_valid() {
         &headers([("upload-length", "0")]),
         ALL,
         Some(10),
-        MetadataSyntax::Strict,
+        Syntax::Strict,
     )
     .unwrap();
     assert_eq!(create.declared, DeclaredLength::Known(0));
@@ -88,7 +88,7 @@ fn t_cre_6_lengths_over_the_max_size_are_rejected() {
             &headers([("upload-length", length)]),
             ALL,
             Some(1000),
-            MetadataSyntax::Strict,
+            Syntax::Strict,
         )
     };
     assert_eq!(
@@ -102,7 +102,7 @@ fn t_cre_6_lengths_over_the_max_size_are_rejected() {
     );
     let bound = headers([("upload-length", "1")]);
     assert_eq!(
-        kind(Create::parse(&bound, ALL, Some(0), MetadataSyntax::Strict)),
+        kind(Create::parse(&bound, ALL, Some(0), Syntax::Strict)),
         ProblemKind::MaxSizeExceeded
     );
 }
@@ -114,7 +114,7 @@ fn t_def_2_t_def_3_only_1_defers() {
             &headers([("upload-defer-length", sent)]),
             ALL,
             None,
-            MetadataSyntax::Strict,
+            Syntax::Strict,
         )
     };
     assert_eq!(deferred("1").unwrap().declared, DeclaredLength::Deferred);
@@ -128,13 +128,13 @@ fn t_def_2_t_def_3_only_1_defers() {
     }
     let twice = headers([("upload-defer-length", "1"), ("upload-defer-length", "1")]);
     assert_eq!(
-        kind(Create::parse(&twice, ALL, None, MetadataSyntax::Strict)),
+        kind(Create::parse(&twice, ALL, None, Syntax::Strict)),
         ProblemKind::InvalidDeferLength
     );
     // An invalid value is an error even with a length.
     let both = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
     assert_eq!(
-        kind(Create::parse(&both, ALL, None, MetadataSyntax::Strict)),
+        kind(Create::parse(&both, ALL, None, Syntax::Strict)),
         ProblemKind::InvalidDeferLength
     );
 }
@@ -149,7 +149,7 @@ fn t_def_1_deferred_length_is_rejected_where_not_offered() {
         &headers([("upload-defer-length", "1")]),
         offered,
         None,
-        MetadataSyntax::Strict,
+        Syntax::Strict,
     )
     .unwrap_err();
     assert_eq!(
@@ -165,7 +165,7 @@ fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
             &headers([("upload-length", "5"), ("content-type", content_type)]),
             ALL,
             None,
-            MetadataSyntax::Strict,
+            Syntax::Strict,
         )
         .unwrap()
     };
@@ -187,7 +187,7 @@ fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
         &headers([("upload-length", "5")]),
         ALL,
         None,
-        MetadataSyntax::Strict,
+        Syntax::Strict,
     )
     .unwrap();
     assert!(!none.with_upload);
@@ -197,7 +197,7 @@ fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
 fn e_23_checksum_on_post_is_verified_for_upload_data() {
     const SUM: (&str, &str) = ("upload-checksum", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, SUM]);
-    let create = Create::parse(&with, ALL, None, MetadataSyntax::Strict).unwrap();
+    let create = Create::parse(&with, ALL, None, Syntax::Strict).unwrap();
     assert!(matches!(create.checksum, ChecksumPlacement::Header(_)));
     let bad = headers([
         ("upload-length", "5"),
@@ -205,12 +205,12 @@ fn e_23_checksum_on_post_is_verified_for_upload_data() {
         ("upload-checksum", "sha1 x"),
     ]);
     assert_eq!(
-        kind(Create::parse(&bad, ALL, None, MetadataSyntax::Strict)),
+        kind(Create::parse(&bad, ALL, None, Syntax::Strict)),
         ProblemKind::InvalidChecksum
     );
     let without = headers([("upload-length", "5"), ("upload-checksum", "sha1 x")]);
     assert_eq!(
-        Create::parse(&without, ALL, None, MetadataSyntax::Strict)
+        Create::parse(&without, ALL, None, Syntax::Strict)
             .unwrap()
             .checksum,
         ChecksumPlacement::None
@@ -222,7 +222,7 @@ fn e_54_encoded_bodies_are_rejected_only_for_upload_data() {
     let encoding = ("content-encoding", "gzip");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, encoding]);
     assert_eq!(
-        kind(Create::parse(&with, ALL, None, MetadataSyntax::Strict)),
+        kind(Create::parse(&with, ALL, None, Syntax::Strict)),
         ProblemKind::ContentEncoding
     );
     let without = headers([
@@ -230,7 +230,7 @@ fn e_54_encoded_bodies_are_rejected_only_for_upload_data() {
         ("content-type", "text/plain"),
         encoding,
     ]);
-    assert!(Create::parse(&without, ALL, None, MetadataSyntax::Strict).is_ok());
+    assert!(Create::parse(&without, ALL, None, Syntax::Strict).is_ok());
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn t_cre_10_t_cre_11_metadata_is_a_list_of_pairs() {
         &headers([("upload-length", "5"), ("upload-metadata", sent)]),
         ALL,
         None,
-        MetadataSyntax::Strict,
+        Syntax::Strict,
     )
     .unwrap();
     let pairs: Vec<_> = create.metadata.iter().collect();
@@ -298,7 +298,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_is_rejected() {
     }
     for bad in ["a YQ==,a YQ==", "na\u{ef}ve YQ==", "a ?"] {
         let sent = headers([("upload-length", "5"), ("upload-metadata", bad)]);
-        let problem = Create::parse(&sent, ALL, None, MetadataSyntax::Strict).unwrap_err();
+        let problem = Create::parse(&sent, ALL, None, Syntax::Strict).unwrap_err();
         assert_eq!(
             (problem.status(), problem.kind),
             (400, ProblemKind::InvalidMetadata),
@@ -311,7 +311,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_is_rejected() {
         ("upload-metadata", "b"),
     ]);
     assert_eq!(
-        kind(Create::parse(&twice, ALL, None, MetadataSyntax::Strict)),
+        kind(Create::parse(&twice, ALL, None, Syntax::Strict)),
         ProblemKind::InvalidMetadata
     );
 }
@@ -360,7 +360,7 @@ fn t_cat_2_partial_upload_needs_a_length() {
         &headers([partial, ("upload-length", "5")]),
         ALL,
         None,
-        MetadataSyntax::Strict,
+        Syntax::Strict,
     )
     .unwrap();
     assert_eq!(
@@ -369,7 +369,7 @@ fn t_cat_2_partial_upload_needs_a_length() {
     );
     let deferred = headers([partial, ("upload-defer-length", "1")]);
     assert_eq!(
-        Create::parse(&deferred, ALL, None, MetadataSyntax::Strict)
+        Create::parse(&deferred, ALL, None, Syntax::Strict)
             .unwrap()
             .declared,
         DeclaredLength::Deferred
@@ -379,7 +379,7 @@ fn t_cat_2_partial_upload_needs_a_length() {
             &headers([partial]),
             ALL,
             None,
-            MetadataSyntax::Strict
+            Syntax::Strict
         )),
         ProblemKind::InvalidUploadLength
     );

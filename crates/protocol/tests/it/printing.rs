@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{
     Algorithm, Append, Checksum, ChecksumPlacement, Concat, Create, DeclaredEnd, DeclaredLength,
-    Metadata, MetadataSyntax, headers as names, parse_size,
+    Metadata, Syntax, headers as names, parse_size,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -136,7 +136,7 @@ proptest! {
             set(&mut headers, names::UPLOAD_LENGTH, &length.to_string());
         }
         print_announced(&mut headers, &checksum);
-        prop_assert_eq!(Append::parse(&headers, ALL), Ok(Append { offset, length, checksum, repr_digest: None, end: DeclaredEnd::AtLength }));
+        prop_assert_eq!(Append::parse(&headers, ALL, Syntax::Strict), Ok(Append { offset, length, checksum, repr_digest: None, end: DeclaredEnd::AtLength }));
     }
 
     #[test]
@@ -177,7 +177,7 @@ proptest! {
             declared, metadata, concat, with_upload, checksum,
             repr_digest: None, end: DeclaredEnd::AtLength, is_draft: false,
         };
-        prop_assert_eq!(Create::parse(&headers, ALL, None, MetadataSyntax::Strict), Ok(expected));
+        prop_assert_eq!(Create::parse(&headers, ALL, None, Syntax::Strict), Ok(expected));
     }
 
     /// For any text, a rejection is a 4xx (501 for an extension that is not offered) with one clean
@@ -195,8 +195,8 @@ proptest! {
             headers.append(HeaderName::from_static(NAMES[name]), value);
         }
         let refusals = [
-            Create::parse(&headers, ALL, Some(100), MetadataSyntax::Strict).err(),
-            Append::parse(&headers, ALL).err(),
+            Create::parse(&headers, ALL, Some(100), Syntax::Strict).err(),
+            Append::parse(&headers, ALL, Syntax::Strict).err(),
         ];
         for problem in refusals.into_iter().flatten() {
             prop_assert!((400..500).contains(&problem.status()), "{problem:?}");

@@ -93,7 +93,10 @@ fn e_37_e_58_what_passes_is_423_on_head_and_retried_on_other_methods() {
         let (on_head, retry_after) = kind.response_status(Some(Inspect), None);
         assert_eq!(retry_after, kind.retry_after());
         match retry_after {
-            Some(_) => assert_eq!(on_head, 423, "{kind:?} tells clients that the upload is lost"),
+            Some(_) => assert_eq!(
+                on_head, 423,
+                "{kind:?} tells clients that the upload is lost"
+            ),
             None => assert!(on_head != 423, "{kind:?} lets clients wait in vain"),
         }
         for operation in [Create, Append, Terminate, Download] {
@@ -101,7 +104,10 @@ fn e_37_e_58_what_passes_is_423_on_head_and_retried_on_other_methods() {
             assert_eq!((status, after), (usual, retry_after));
             // tus-js-client and tus-java-client repeat requests after these only.
             let is_repeated = matches!(status, 423 | 500..=599);
-            assert!(is_repeated || after.is_none(), "{kind:?} is final for clients");
+            assert!(
+                is_repeated || after.is_none(),
+                "{kind:?} is final for clients"
+            );
         }
     }
 }

@@ -127,6 +127,19 @@ impl Queue {
         let removed = async move { remove_jobs(&shared, statement.with(job.0)).await };
         Ok(self.0.shared.database.run(removed).await? > 0)
     }
+
+    /// Deletes a job that failed before it had an upload, so that a mended request can have its
+    /// request id; returns whether there was one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn delete_denied(&self, subject: &str, request_id: &str) -> Result<bool, QueueError> {
+        let job = self.by_request(subject, request_id).await?;
+        match job.filter(|job| job.state == JobState::Failed && job.upload_id.is_none()) {
+            Some(job) => self.delete_ended(job.id).await,
+            None => Ok(false),
+        }
+    }
 }
 
 /// Returns the number of deleted jobs.

@@ -88,6 +88,17 @@ fn one_line(message: String) -> String {
     line
 }
 
+/// Of the multipart upload alone: the copy of a part also has a source.
+fn names_multipart(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::UploadPart
+            | Operation::ListParts
+            | Operation::CompleteMultipartUpload
+            | Operation::AbortMultipartUpload
+    )
+}
+
 fn classify(
     operation: Operation,
     status: StatusCode,
@@ -98,6 +109,8 @@ fn classify(
     let unavailable = ErrorKind::Unavailable { retry_after: None };
     if let Some(code) = code {
         match code {
+            // Ceph says this of multipart uploads that have ended.
+            "NoSuchKey" if names_multipart(operation) => return ErrorKind::NoSuchUpload,
             "NoSuchKey" => return ErrorKind::NoSuchKey,
             "NoSuchUpload" => return ErrorKind::NoSuchUpload,
             "NoSuchBucket" => return ErrorKind::NoSuchBucket,
@@ -162,10 +175,7 @@ fn classify(
             | Operation::HeadObject
             | Operation::DeleteObject
             | Operation::UploadPartCopy => ErrorKind::NoSuchKey,
-            Operation::UploadPart
-            | Operation::ListParts
-            | Operation::CompleteMultipartUpload
-            | Operation::AbortMultipartUpload => ErrorKind::NoSuchUpload,
+            _ if names_multipart(operation) => ErrorKind::NoSuchUpload,
             Operation::HeadBucket
             | Operation::PutObject
             | Operation::CreateMultipartUpload
@@ -237,7 +247,6 @@ mod tests {
     fn error_codes_are_classified() {
         let unavailable = ErrorKind::Unavailable { retry_after: None };
         for (status, code, kind, retry) in [
-            (404, "NoSuchKey", ErrorKind::NoSuchKey, RetryAction::None),
             (
                 404,
                 "NoSuchUpload",
@@ -345,6 +354,23 @@ mod tests {
         ] {
             let (error, action) = coded(status, code);
             assert_eq!((error.kind(), action), (&kind, retry), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_missing_key_of_a_multipart_upload_is_a_missing_upload() {
+        let body = "<Error><Code>NoSuchKey</Code></Error>";
+        for (operation, wanted) in [
+            (Operation::UploadPart, ErrorKind::NoSuchUpload),
+            (Operation::ListParts, ErrorKind::NoSuchUpload),
+            (Operation::CompleteMultipartUpload, ErrorKind::NoSuchUpload),
+            (Operation::AbortMultipartUpload, ErrorKind::NoSuchUpload),
+            // The source.
+            (Operation::UploadPartCopy, ErrorKind::NoSuchKey),
+            (Operation::GetObject, ErrorKind::NoSuchKey),
+        ] {
+            let (error, _) = error_response(operation, 404, &[], body);
+            assert_eq!(*error.kind(), wanted, "{operation:?}");
         }
     }
 

@@ -205,7 +205,7 @@ impl Inner {
             let page = match self.client.list_parts(object_ref, multipart, after).await {
                 Ok(page) => page,
                 Err(error) => match error.kind() {
-                    ErrorKind::NoSuchUpload | ErrorKind::NoSuchKey => return Ok(None),
+                    ErrorKind::NoSuchUpload => return Ok(None),
                     _ => return Err(failed(id, "listing the parts", error)),
                 },
             };

@@ -35,13 +35,13 @@ impl CachedProbe<Option<String>> {
         &self,
         probe: impl AsyncFnOnce() -> Result<T, E>,
     ) -> Option<String> {
-        self.get(async || {
-            match tokio::time::timeout(PROBE_TIMEOUT, probe()).await {
+        self.get(
+            async || match tokio::time::timeout(PROBE_TIMEOUT, probe()).await {
                 Ok(Ok(_)) => None,
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some("it does not respond".to_owned()),
-            }
-        })
+            },
+        )
         .await
     }
 }

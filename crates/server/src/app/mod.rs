@@ -202,7 +202,10 @@ impl AppParts {
             health: CachedProbe::default(),
             conditions: Conditions::default(),
         };
-        let (kind, exposed) = (ConditionKind::StateDirectoryExposed, parts.database.exposed());
+        let (kind, exposed) = (
+            ConditionKind::StateDirectoryExposed,
+            parts.database.exposed(),
+        );
         parts.conditions.set(kind, "", exposed);
         Ok((parts, handler))
     }
@@ -227,7 +230,10 @@ impl AppParts {
                 &net.address_requests,
                 &net.address_uploads,
             ];
-            counters.into_iter().map(|one| one.load(Relaxed)).sum::<u64>()
+            counters
+                .into_iter()
+                .map(|one| one.load(Relaxed))
+                .sum::<u64>()
         };
         let mut seen = limited();
         loop {
@@ -240,7 +246,8 @@ impl AppParts {
             let now = limited();
             if now > seen {
                 let rejected = format!("{} requests or connections were rejected", now - seen);
-                self.conditions.record(ConditionKind::AddressLimit, "", rejected);
+                self.conditions
+                    .record(ConditionKind::AddressLimit, "", rejected);
                 seen = now;
             }
         }
@@ -502,7 +509,7 @@ fn handler_config(
         InterimResponses::Auto if settings.listen.proxy_protocol => InterimResponses::Off,
         interim_responses => interim_responses,
     };
-    config.lenient_metadata = protocol.lenient_metadata;
+    config.lenient = protocol.compat_tusd;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;
     config.disable_checksum = protocol.disable_checksum;

@@ -38,7 +38,8 @@ impl UntrustedProxies {
         };
         if self.is_untrusted_proxy(address, headers) {
             let detail = format_args!("from {address}");
-            self.conditions.raise(ConditionKind::ForwardedIgnored, "", detail);
+            self.conditions
+                .raise(ConditionKind::ForwardedIgnored, "", detail);
         }
     }
 
@@ -102,7 +103,9 @@ mod tests {
 
     fn proxies(args: &[&str]) -> Option<UntrustedProxies> {
         match read(args.iter().map(Into::into), []) {
-            Ok(Invocation::Run(loaded, _)) => UntrustedProxies::new(&loaded.settings.urls, &Conditions::default()),
+            Ok(Invocation::Run(loaded, _)) => {
+                UntrustedProxies::new(&loaded.settings.urls, &Conditions::default())
+            }
             other => panic!("{other:?}"),
         }
     }

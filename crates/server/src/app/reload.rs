@@ -95,7 +95,7 @@ impl Reloader {
         let allow_origin = loaded.settings.cors.allow_origin.clone();
         *self.parts.allow_origin.write() = allow_origin;
         self.app.set_greeting(&loaded.settings);
-        log::reload(&loaded.settings.log, loaded.settings.s3.log_api_calls);
+        log::reload(&loaded.settings);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

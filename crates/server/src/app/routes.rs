@@ -146,7 +146,9 @@ impl AppRoutes {
         self.parts.check_readiness().await;
         // The list is sorted: those that prevent uploads are first.
         let conditions = self.parts.conditions.list();
-        let is_ready = !conditions.iter().any(|one| one.kind.effect() == Effect::NotReady);
+        let is_ready = !conditions
+            .iter()
+            .any(|one| one.kind.effect() == Effect::NotReady);
         let mut lines: Vec<&str> = conditions.iter().map(|one| one.kind.text()).collect();
         lines.dedup();
         let (status, start) = match is_ready {

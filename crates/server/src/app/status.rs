@@ -39,6 +39,7 @@ impl AppParts {
         });
         let ask = join_all(ask);
         tokio::join!(self.check_readiness(), ask);
+        // The check of the receivers may have ended last.
         self.hooks.check_receivers(&self.conditions);
 
         let conditions = self.conditions.list();
@@ -72,7 +73,12 @@ impl AppParts {
             let name = route.transport.name();
             checks.push(check("hooks", name, Some(name), state));
         }
-        for route in self.hooks.outbox_stats().iter().flat_map(|stats| &stats.routes) {
+        for route in self
+            .hooks
+            .outbox_stats()
+            .iter()
+            .flat_map(|stats| &stats.routes)
+        {
             let name = &route.name;
             checks.push(check("events", name, Some(name), "No event is late."));
         }

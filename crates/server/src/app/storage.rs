@@ -235,7 +235,11 @@ impl Directory {
         conditions.set(UploadDirectoryReadOnly, "", is_read_only.then_some(&shown));
         let percent = StorageCapacity::new(&self.path, system.as_ref()).free_percent();
         let low = percent.filter(|percent| *percent < MIN_FREE_PERCENT);
-        conditions.set(DiskAlmostFull, "", low.map(|percent| format!("{percent} % of {shown}")));
+        conditions.set(
+            DiskAlmostFull,
+            "",
+            low.map(|percent| format!("{percent} % of {shown}")),
+        );
     }
 }
 

@@ -157,8 +157,10 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
             layers.add(setting, text, Source::Flag(setting.name));
         }
     }
+    let is_compat = layers.is_compat();
     for flag in unsupported::all() {
-        if given(flag.name).is_some_and(|text| !flag.is_default(&text)) {
+        let is_harmless = |text: &str| flag.is_default(text) || is_compat && text.is_empty();
+        if given(flag.name).is_some_and(|text| !is_harmless(&text)) {
             problems.push(Problem::new(format!("--{}", flag.name), flag.reason));
         }
     }

@@ -7,7 +7,7 @@ use std::mem::discriminant;
 use super::problem::Problem;
 use super::sections::Settings;
 use super::sections::settings;
-use super::sections::table::{Property, Setting};
+use super::sections::table::{Kind, Property, Setting};
 use super::types::Secret;
 
 /// A later kind overrides an earlier one.
@@ -88,11 +88,32 @@ impl Layers {
         given.is_some_and(|given| matches!(given.source, Source::Variable(_)))
     }
 
-    /// Sets the defaults of tusd where `--compat tusd` is given.
-    pub(super) fn apply_presets(&mut self) {
-        let compat = self.get("compat");
-        if compat.is_none_or(|given| given.text() != "tusd") {
+    pub(super) fn is_compat(&self) -> bool {
+        self.get("compat")
+            .is_some_and(|given| given.text() == "tusd")
+    }
+
+    /// Sets the defaults of tusd where `--compat tusd` is given. tusd also takes an empty text of a flag as none.
+    pub(super) fn apply_presets(&mut self, warnings: &mut Vec<String>) {
+        if !self.is_compat() {
             return;
+        }
+        for setting in settings() {
+            let is_text = matches!(setting.kind, Kind::Text(_) | Kind::List(_));
+            let is_ignored = |given: &RawValue| {
+                is_text
+                    && matches!(given.source, Source::Flag(_))
+                    && setting.lacks_value(given.text())
+                    // Of the working directory, tusd thinks.
+                    && setting.name != "upload-dir"
+            };
+            if let Some(given) = self.get(setting.name).filter(|given| is_ignored(given)) {
+                warnings.push(format!(
+                    "{}: is empty, so it is ignored, as by tusd",
+                    given.source
+                ));
+                self.given.remove(setting.name);
+            }
         }
         for (name, text) in TUSD {
             self.given.entry(name).or_insert_with(|| RawValue {

@@ -227,7 +227,7 @@ pub fn read(
     if let Some(config) = options.config.take().or(config) {
         file::read(&config, &mut layers, &mut problems);
     }
-    layers.apply_presets();
+    layers.apply_presets(&mut warnings);
     let mut settings = layers.parse(&mut problems);
     // Rules between settings assume that each setting is valid.
     if problems.is_empty() {

@@ -105,7 +105,7 @@ fn defaults_are_stable() {
     assert_eq!(defaults.expiry.finished, None);
     assert_eq!(defaults.log.level, LogLevel::Info);
     assert_eq!(defaults.timeouts.network, Some(Duration::from_secs(60)));
-    assert_eq!(defaults.limits.max_header_size, 65_536);
+    assert_eq!(defaults.limits.max_header_size, 1 << 20);
     assert_eq!(defaults.limits.max_buffered_bytes, 256 << 20);
     assert_eq!(loaded(&[], &[]).settings, defaults);
 }

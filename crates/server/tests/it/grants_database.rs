@@ -9,18 +9,15 @@ use std::{
 use landfall_test_services::{Fault, FaultProxy, Postgres};
 use serde_json::json;
 
-#[cfg(feature = "postgres")]
-use crate::serve_harness::{program, run};
 use crate::{
     grants_harness::{Caller, add_key},
-    serve_harness::{Landfall, Request, eventually},
+    serve_harness::{Landfall, Request, eventually, program, run},
 };
 
 fn readiness(server: &Landfall) -> u16 {
     server.client().ask(Request::get("/readyz")).status
 }
 
-#[cfg(feature = "postgres")]
 pub(crate) fn add_key_in(database: &str) -> String {
     let mut command = program();
     let (code, key, told) = run(command.args(["keys", "add", "app", "-database", database]));
@@ -28,12 +25,10 @@ pub(crate) fn add_key_in(database: &str) -> String {
     key.trim_end().to_owned()
 }
 
-#[cfg(feature = "postgres")]
 fn server(database: &str) -> Landfall {
     Landfall::start(&["-grants", "-database", database])
 }
 
-#[cfg(feature = "postgres")]
 fn grant(server: &Landfall, key: &str, id: &str) -> u16 {
     let ask = json!({"id": id, "filename": "a.bin", "filesize": 3});
     Caller::new(server, key).grant(&ask).0
@@ -80,16 +75,40 @@ fn an_older_server_works_until_tables_are_contracted() {
     }
 }
 
+fn migrate(database: &str) {
+    let mut command = program();
+    let (code, said, error) = run(command.args(["migrate", "-database", database]));
+    assert_eq!(code, Some(0), "{error}");
+    assert!(said.contains("are up to date"), "{said}");
+}
+
+/// Before the first start, between starts, and while a server runs.
+fn migrate_again_and_again(database: &str) {
+    migrate(database);
+    migrate(database);
+    let key = add_key_in(database);
+    let one = server(database);
+    assert_eq!(grant(&one, &key, "1"), 201);
+    migrate(database);
+    assert_eq!((grant(&one, &key, "1"), readiness(&one)), (200, 200));
+    one.stop();
+    migrate(database);
+    let two = server(database);
+    assert_eq!((grant(&two, &key, "1"), grant(&two, &key, "2")), (200, 201));
+    two.stop();
+}
+
+#[test]
+fn a_file_is_migrated_by_command() {
+    let dir = tempfile::tempdir().unwrap();
+    migrate_again_and_again(dir.path().join("landfall.db").to_str().unwrap());
+}
+
 #[cfg(feature = "postgres")]
 #[test]
 fn tables_are_migrated_by_command() {
     let database = Postgres::shared().database("migrate");
-    for _ in 0..2 {
-        let mut command = program();
-        let (code, said, error) = run(command.args(["migrate", "-database", &database]));
-        assert_eq!(code, Some(0), "{error}");
-        assert!(said.contains("are up to date"), "{said}");
-    }
+    migrate_again_and_again(&database);
     let tables = Postgres::shared().query(
         &database,
         "SELECT name FROM landfall_migrations ORDER BY name",

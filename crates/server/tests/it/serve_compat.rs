@@ -81,6 +81,19 @@ fn tus_php_uploads_where_checksums_are_ignored() {
     answer.refuses(400, "ERR_INVALID_CHECKSUM");
     let advice = "the digest of sha256 is in hexadecimal; send the Base64 of its 32 bytes instead";
     assert!(answer.text().contains(advice), "{}", answer.text());
+    // The operator can do something about it.
+    let line = server.says("rejected what a client sends");
+    assert!(line.contains("level=WARN"), "{line}");
+    assert!(
+        line.contains(advice) && line.contains("setting=--disable-checksum"),
+        "{line}"
+    );
+    assert_eq!(client.ask(part(&path, 0, b"hel")).status, 400);
+    let lines = server.lines();
+    let told = lines
+        .iter()
+        .filter(|line| line.contains("rejected what a client sends"));
+    assert_eq!(told.count(), 1);
 }
 
 /// curl with both headers, as tusc.sh calls it.
@@ -153,4 +166,74 @@ fn a_final_upload_has_thousands_of_parts_with_absolute_urls() {
     assert!(concat.len() > 100_000);
     let request = Request::post().with("Upload-Concat", &concat);
     assert_eq!(client.ask(request).status, 201);
+}
+
+#[test]
+fn what_the_protocol_forbids_and_tusd_takes_is_accepted() {
+    let (strict, lenient) = (Landfall::start(&[]), Landfall::start(&["-compat=tusd"]));
+    for (server, signed, encoded, regular) in [(&strict, 400, 415, 400), (&lenient, 201, 204, 201)]
+    {
+        let mut client = server.client();
+        let request = Request::post().with("Upload-Length", "+5");
+        assert_eq!(client.ask(request).status, signed);
+        let path = client.create(5);
+        let gzip = Request::patch(&path, 0).with("Content-Encoding", "gzip");
+        assert_eq!(client.ask(gzip.body(b"hello")).status, encoded);
+        // It is no encoding.
+        let other = client.create(5);
+        let identity = Request::patch(&other, 0).with("Content-Encoding", "identity");
+        assert_eq!(client.ask(identity.body(b"world")).status, 204);
+        let parts = [client.upload(b"hello"), other].join(" ");
+        let concat = Request::post().with("Upload-Concat", format!("final;{parts}"));
+        let joined = client.ask(concat.with("Upload-Defer-Length", 1));
+        assert_eq!(joined.status, regular);
+        if regular == 201 {
+            client.holds(&path, b"hello");
+            client.holds(&path_of(joined.header("Location").unwrap()), b"helloworld");
+        }
+    }
+    // It waits for them, as for partial uploads.
+    let mut client = lenient.client();
+    let (first, second) = (client.create(5), client.upload(b"world"));
+    let concat = format!("final;{first} {second}");
+    let joined = client.ask(Request::post().with("Upload-Concat", concat));
+    assert_eq!(joined.status, 201);
+    assert_eq!(client.patch(&first, 0, b"hello").status, 204);
+    let path = path_of(joined.header("Location").unwrap());
+    crate::serve_harness::eventually("the final upload is not complete", || {
+        client.head(&path).header("Upload-Offset") == Some("10")
+    });
+    client.holds(&path, b"helloworld");
+}
+
+/// People search for these lines.
+#[test]
+fn requests_are_logged_as_by_tusd() {
+    for args in [&["-compat=tusd"][..], &["-compat=tusd", "-verbose=false"]] {
+        let server = Landfall::start(args);
+        let mut client = server.client();
+        let path = client.create(10);
+        let id = path.rsplit('/').next().unwrap();
+        assert_eq!(client.patch(&path, 0, b"hello").status, 204);
+        assert_eq!(client.patch(&path, 0, b"hello").status, 409);
+        assert_eq!(client.patch(&path, 5, b"world").status, 204);
+        assert_eq!(client.ask(Request::new("DELETE", &path)).status, 204);
+        for line in [
+            "level=INFO event=RequestIncoming method=POST path=\"\" requestId=\"\"".to_owned(),
+            format!("level=INFO event=UploadCreated id={id} "),
+            format!("level=INFO event=RequestIncoming method=PATCH path={id} requestId=\"\""),
+            format!("level=INFO event=ChunkWriteStart id={id} maxSize=10 offset=0"),
+            format!("level=INFO event=ChunkWriteComplete id={id} bytesWritten=5"),
+            format!(
+                "level=INFO event=ResponseOutgoing method=PATCH path={id} requestId=\"\" id={id} status=204 body=\"\""
+            ),
+            format!(
+                "level=INFO event=ResponseOutgoing method=PATCH path={id} requestId=\"\" id={id} status=409 body=\"ERR_MISMATCHED_OFFSET: mismatched offset\""
+            ),
+            format!("level=INFO event=UploadFinished id={id} size=10"),
+            format!("level=INFO event=UploadTerminated id={id}"),
+        ] {
+            server.says(&line);
+        }
+    }
 }

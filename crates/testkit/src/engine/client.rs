@@ -178,7 +178,10 @@ impl Creation {
 
     pub(crate) async fn send(&self, handler: &Handler) -> Response {
         const METADATA: HeaderName = HeaderName::from_static("upload-metadata");
-        let pairs = self.metadata.iter().map(|(key, value)| (*key, value.as_bytes()));
+        let pairs = self
+            .metadata
+            .iter()
+            .map(|(key, value)| (*key, value.as_bytes()));
         let metadata = Metadata::from_pairs(pairs);
         let mut fields = vec![(METADATA, metadata.header().to_owned())];
         match &self.concat {

@@ -183,7 +183,10 @@ pub(super) async fn an_append_is_answered_again_or_its_offset_is_known(config: &
     let mut site = Site::new(config);
     let id = client::create_empty(&site.handlers[0], LENGTH).await;
     let half = LENGTH / 2;
-    let (first, rest) = (bytes(1).slice(..half as usize), bytes(1).slice(half as usize..));
+    let (first, rest) = (
+        bytes(1).slice(..half as usize),
+        bytes(1).slice(half as usize..),
+    );
     for (offset, part) in [(0, first), (half, rest)] {
         let body = client::body(part.clone());
         let appended = client::append(&site.handlers[0], &id, offset, half, body).await;

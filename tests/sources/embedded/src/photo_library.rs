@@ -51,5 +51,6 @@ async fn add(store: &FileStore, dir: &std::path::Path, event: &Event) -> Result 
             .open(dir.join("catalog"))?;
         catalog.write_all(format!("{id}\n").as_bytes())?;
     }
-    event.acknowledge().await
+    event.acknowledge().await?;
+    Ok(())
 }

@@ -5,9 +5,9 @@ use landfall_queue::JobState;
 use serde_json::{Value, json};
 
 use super::harness::{Harness, Reply, encoded, post_form, put};
-use crate::uploads::harness::{MIB, Service, on_both, pattern};
+use crate::uploads::harness::{MIB, Service, on_each, pattern};
 
-on_both!(
+on_each!(
     small_files_are_sent_by_a_form,
     multipart_uploads_are_completed
 );

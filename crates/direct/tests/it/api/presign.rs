@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::harness::{Harness, Reply, TestRequest, post_form, put};
-use crate::uploads::harness::{Service, on_both};
+use crate::uploads::harness::{Service, on_each};
 
-on_both!(clients_can_create_and_complete_multipart_uploads);
+on_each!(clients_can_create_and_complete_multipart_uploads);
 
 async fn presign(harness: &Harness, body: Value) -> Reply {
     harness.ann("POST", "/s3/presign").json(&body).send().await

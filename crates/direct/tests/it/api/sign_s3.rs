@@ -5,9 +5,9 @@ use landfall_queue::JobState;
 use serde_json::{Value, json};
 
 use super::harness::{Harness, Reply, put};
-use crate::uploads::harness::{Service, on_both};
+use crate::uploads::harness::{Service, on_each};
 
-on_both!(a_signed_put_is_completed);
+on_each!(a_signed_put_is_completed);
 
 async fn a_signed_put_is_completed(service: Service) {
     let harness = Harness::with(service, |_| {}, |_| {}).await;
@@ -159,6 +159,65 @@ async fn a_type_that_nobody_states_is_not_signed() {
     assert_eq!(other.status, 403, "{other:?}");
 }
 
+/// What programs send, and expect to be understood.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_read_leniently() {
+    let harness = Harness::strict().await;
+    let path = "/api/sign_s3";
+    let body = json!({
+        "file_name": "a.txt", "file_type": null, "file_size": "5", "metadata": null,
+        "request_id": 17, "lastModified": 1_795_197_600_250_u64, "user": {"id": 7},
+    });
+    let mut urls = Vec::new();
+    for (path, kind) in [
+        (path, Some("application/json; charset=utf-8")),
+        ("/api/sign_s3/", Some("application/json;charset=UTF-8")),
+        ("//api/sign_s3", None),
+    ] {
+        let mut request = harness.ann("POST", path).body(body.to_string());
+        if let Some(kind) = kind {
+            request = request.with("content-type", kind);
+        }
+        urls.push(request.send().await.expect(200).text_of("url"));
+    }
+    urls.dedup();
+    assert_eq!(urls.len(), 1, "{urls:?}");
+    assert_eq!(harness.job("17").await.size, Some(5));
+    let named = json!({"request_id": 17});
+    let early = harness.ann("POST", "/api/complete_s3").json(&named);
+    early
+        .send()
+        .await
+        .api_error(409, None, "has not arrived yet");
+}
+
+/// Keys with these are signed, sent and found.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_may_have_any_characters() {
+    let harness = Harness::strict().await;
+    for name in [
+        "100% + #1 & more?.txt",
+        "it's \"quoted\" <b>.txt",
+        "Übergrößen – 日本語 👍.txt",
+        "semi;colon=equals,comma@at!.txt",
+        "..hidden...txt",
+        "C:\\fakepath\\photo.txt",
+        "tilde~^`|{}[].txt",
+        "Icon\r.txt",
+    ] {
+        let body = json!({"file_name": name, "file_type": "text/plain"});
+        let signed = signed(&harness, body).await;
+        let kind = [("content-type", "text/plain")];
+        let sent = put(&signed.text_of("signed_request"), &kind, b"hello").await;
+        assert_eq!(sent.status, 200, "{name}: {sent:?}");
+        let named = json!({"url": signed.text_of("url")});
+        let done = harness.ann("POST", "/api/complete_s3").json(&named);
+        let done = done.send().await.expect(200);
+        let object = harness.object(&done.text_of("key")).await;
+        assert_eq!(object.as_deref(), Some(&b"hello"[..]), "{name}");
+    }
+}
+
 /// A client that sends the headers of the response can have its object protected.
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_are_signed_for_clients_that_send_them() {
@@ -297,11 +356,13 @@ async fn errors_name_the_invalid_field() {
         sign(&body).await.api_error(400, Some(field), words);
     }
     let request = || harness.ann("POST", "/api/sign_s3");
-    request()
-        .body("{}")
-        .send()
-        .await
-        .api_error(415, None, "Content-Type");
+    for foreign in [
+        "text/plain;charset=UTF-8",
+        "application/x-www-form-urlencoded",
+    ] {
+        let request = request().with("content-type", foreign).body("{}");
+        request.send().await.api_error(415, None, "Content-Type");
+    }
     let request = || request().with("content-type", "application/json");
     request()
         .body("{")

@@ -14,10 +14,10 @@ use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
 use super::harness::{AFTER_IDLE_TIMEOUT, MAX_CHECK_DELAY, Node, World};
 use crate::{
     repository::harness::TestDatabase,
-    uploads::harness::{Service, on_both, send},
+    uploads::harness::{Service, on_each, send},
 };
 
-on_both!(
+on_each!(
     inactive_uploads_expire,
     late_objects_are_removed,
     too_large_uploads_are_removed,

@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use super::harness::{MAX_CHECK_DELAY, Node, World, sweep};
 use crate::{
     repository::harness::{TestDatabase, until},
-    uploads::harness::{Service, on_both, post, send},
+    uploads::harness::{Service, on_each, post, send},
 };
 
 const NOTHING: [EventKind; 0] = [];
 
-on_both!(
+on_each!(
     unreported_completions_are_found,
     notifications_trigger_completion,
     progress_is_emitted,

@@ -14,12 +14,12 @@ use landfall_s3::client::{
 };
 
 use super::harness::{
-    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, requester, send,
+    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_each, pattern, requester, send,
     settings,
 };
 use crate::{repository::harness::TestDatabase as Database, sweep::harness::World};
 
-on_both!(
+on_each!(
     a_put_at_a_client_key,
     clients_can_create_and_complete_multipart_uploads,
     the_completion_of_too_large_uploads_is_not_signed,

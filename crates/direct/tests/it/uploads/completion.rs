@@ -8,9 +8,9 @@ use landfall_direct::{DirectError, Record, Status, TransferMode};
 use landfall_queue::{JobState, tracking};
 use landfall_s3::client::{Condition, Payload};
 
-use super::harness::{Harness, Service, long_ago, on_both, refuse};
+use super::harness::{Harness, Service, long_ago, on_each, refuse};
 
-on_both!(
+on_each!(
     clients_can_cancel_uploads,
     applications_can_remove_uploads,
     prepared_events_are_resolved,

@@ -10,10 +10,10 @@ use landfall_direct::{DirectError, DirectSettings, OpenRequest, Requester, Statu
 use landfall_queue::{GrantLimits, JobEnd, JobState, LimitExceeded, Principal};
 
 use super::harness::{
-    Harness, Script, Service, alice, is_conflict, is_gone, on_both, parts, refuse, requester, texts,
+    Harness, Script, Service, alice, is_conflict, is_gone, on_each, parts, refuse, requester, texts,
 };
 
-on_both!(
+on_each!(
     hooks_can_change_bucket_and_key,
     earlier_objects_are_not_taken_for_the_upload,
     multipart_uploads_have_their_type,

@@ -11,9 +11,9 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use super::harness::{Harness, LONG, MIB, Script, Service, alice, on_both, pattern, settings};
+use super::harness::{Harness, LONG, MIB, Script, Service, alice, on_each, pattern, settings};
 
-on_both!(
+on_each!(
     an_interrupted_completion_is_repeated,
     an_interrupted_creation_is_cleaned_up,
     a_creation_that_s3_denies_can_be_repeated,

@@ -13,17 +13,20 @@ use landfall_direct::{
 use landfall_queue::JobState;
 
 use super::harness::{
-    Harness, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, post, refuse, send,
+    Harness, MIB, Service, alice, is_conflict, is_gone, on, on_each, pattern, post, refuse, send,
 };
 
-on_both!(
+on_each!(
     concurrent_completions_complete_once,
     a_hook_can_deny_the_completion,
     an_upload_stays_open_if_a_hook_fails,
     completion_continues_without_the_client,
-    a_subset_of_the_parts_can_be_completed,
     a_replaced_file_is_checked_again,
 );
+
+// Ceph wants all parts.
+on!(garage_selects, Garage: a_subset_of_the_parts_can_be_completed);
+on!(moto_selects, Moto: a_subset_of_the_parts_can_be_completed);
 
 const CREATED: EventKind = EventKind::Created;
 const COMPLETED: EventKind = EventKind::Completed;

@@ -32,24 +32,28 @@ use tempfile::TempDir;
 
 pub(crate) use super::script::{Script, refuse};
 
-/// Runs a test on both services.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod garage {
+/// Runs tests on one service.
+macro_rules! on {
+    ($module:ident, $service:ident: $($name:ident),* $(,)?) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name($crate::uploads::harness::Service::Garage).await;
-            })*
-        }
-        mod moto {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name($crate::uploads::harness::Service::Moto).await;
+                super::$name($crate::uploads::harness::Service::$service).await;
             })*
         }
     };
 }
-pub(crate) use on_both;
+pub(crate) use on;
+
+/// Runs tests on each service.
+macro_rules! on_each {
+    ($($name:ident),* $(,)?) => {
+        $crate::uploads::harness::on!(ceph, Ceph: $($name),*);
+        $crate::uploads::harness::on!(garage, Garage: $($name),*);
+        $crate::uploads::harness::on!(moto, Moto: $($name),*);
+    };
+}
+pub(crate) use on_each;
 
 pub(crate) const MIB: usize = 1 << 20;
 const HOUR: Duration = Duration::from_secs(60 * 60);

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use landfall::event::EventKind;
 use landfall_database::Database;
-use landfall_direct::{OpenRequest, Status, TransferMode};
+use landfall_direct::{OpenRequest, SentHeaders, Status, TransferMode};
 use landfall_queue::JobState;
 use landfall_test_services::Postgres;
 
-use super::harness::{Harness, MIB, Service, alice, is_gone, pattern};
+use super::harness::{Harness, LONG, MIB, Service, alice, is_gone, pattern, send};
 
 /// Creates both nodes.
 async fn nodes() -> (Arc<Harness>, Arc<Harness>) {
@@ -48,6 +49,38 @@ async fn uploads_can_be_completed_on_another_node() {
     assert_eq!(emitted.count(), 1);
     let asked = one.hook.asked().len() + other.hook.asked().len();
     assert_eq!(asked, 2, "once at the beginning, once at the end");
+}
+
+/// Or on the same one after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signature_can_be_requested_again_on_another_node() {
+    let (one, other) = nodes().await;
+    let mut asked = OpenRequest::new(TransferMode::Put, "a");
+    asked.headers = SentHeaders::ContentType;
+    asked.request_id = Some("7".into());
+    let record = one.open(&alice(), asked.clone()).await.unwrap();
+    let there = other.open(&alice(), asked.clone()).await.unwrap();
+    assert_eq!(
+        (there.id(), &there.object, &there.upload),
+        (record.id(), &record.object, &record.upload)
+    );
+    let sign = async |node: &Harness, record| {
+        let put = node
+            .direct
+            .presign_put(record, LONG, SentHeaders::ContentType);
+        put.await.unwrap()
+    };
+    let signed = [sign(&one, &record).await, sign(&other, &there).await];
+    for put in &signed {
+        // Nobody has stated a type.
+        assert!(put.headers.is_empty(), "{put:?}");
+        let sent = send(Method::PUT, &put.url, &put.headers, "hello").await;
+        assert_eq!(sent.0, 200);
+    }
+    let done = other.check(&there).await.unwrap();
+    assert_eq!(one.check(&record).await.unwrap().etag, done.etag);
+    let again = one.open(&alice(), asked).await.unwrap();
+    assert_eq!((again.id(), again.status), (record.id(), Status::Completed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,11 +6,11 @@ use landfall_direct::{DirectError, OpenRequest, SentHeaders, Status, TransferMod
 use landfall_queue::{JobEventKind, JobState, Scope};
 
 use super::harness::{
-    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, post, requester,
+    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_each, pattern, post, requester,
     send, texts,
 };
 
-on_both!(
+on_each!(
     files_are_sent_by_presigned_put,
     files_are_sent_by_form,
     files_are_sent_in_parts,
@@ -345,7 +345,12 @@ async fn metadata_and_headers_reach_the_object(service: Service) {
             .client
             .presign(Method::HEAD, &record.object, &[], &none, LONG);
         let (_, headers, _) = send(Method::HEAD, &url.await.unwrap(), &none, "").await;
-        assert_eq!(headers["cache-control"], "max-age=60", "{mode:?}");
+        // Ceph ignores the field of a form.
+        let stored = (service, mode) != (Service::Ceph, TransferMode::Post);
+        let wanted = stored.then_some("max-age=60");
+        let cache_control = headers.get("cache-control");
+        let cache_control = cache_control.map(|value| value.to_str().unwrap());
+        assert_eq!(cache_control, wanted, "{mode:?}");
     }
 }
 

@@ -17,7 +17,7 @@ use landfall_queue::{
 };
 use serde_json::{Value, json};
 
-use super::harness::{clock, everywhere, with_defaults};
+use super::harness::{Site, clock, everywhere, with_defaults};
 
 fn file(id: &str) -> Value {
     json!({"id": id, "filename": "holiday.mp4", "filesize": 5, "filetype": "video/mp4"})
@@ -114,6 +114,30 @@ async fn asked_again_it_is_the_same_grant() {
 }
 
 #[tokio::test]
+async fn after_a_restart_it_is_the_same_grant() {
+    with_defaults(async |site| {
+        let first = site.grant("ann", file("one")).await;
+        let again = async || Site::start(site.database.clone(), None, &|_| {}).await;
+        let second = again().await;
+        let reply = second.post("ann", file("one")).await.expect(200);
+        assert_eq!(reply.json["state"], "received");
+        let path = second.create(&first, 5).await;
+        // The response was lost.
+        assert_eq!(second.create(&first, 5).await, path);
+        second.append(&path, 0, "hello").await.expect(204);
+        second
+            .until("ann", "one", "state", json!("completed"))
+            .await;
+        second.queue.close().await;
+        let third = again().await;
+        let reply = third.post("ann", file("one")).await.expect(200);
+        assert_eq!(reply.json["state"], "completed");
+        third.queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn ten_at_once_make_one_job() {
     with_defaults(async |site| {
         let asked = (0..10).map(|_| site.post("ann", file("one")));
@@ -160,7 +184,7 @@ async fn everything_wrong_is_said_at_once() {
         let reply = reply.problem(422, "the id is required (and 1 more error)");
         assert_eq!(reply.wrong_fields(), ["filename", "id"]);
         let nonsense = json!({
-            "id": 1, "filename": ["x"], "filesize": -1, "filetype": {}, "mode": "x",
+            "id": true, "filename": ["x"], "filesize": -1, "filetype": {}, "mode": "x",
             "more": "x".repeat(20_000),
         });
         let reply = site.post("ann", nonsense).await.expect(422);
@@ -179,7 +203,10 @@ async fn bodies_that_are_none() {
         json("{").send().await.problem(400, "not valid JSON");
         json("[]").send().await.problem(400, "object");
         json("").send().await.problem(400, "not valid JSON");
-        post("{}").send().await.problem(415, "application/json");
+        // Nothing is said of the body, and it is JSON.
+        post("{}").send().await.problem(422, "");
+        let text = post("{}").with("content-type", "text/plain;charset=UTF-8");
+        text.send().await.problem(415, "application/json");
         let form =
             post("id=1&filename=a").with("content-type", "application/x-www-form-urlencoded");
         form.send().await.problem(415, "application/json");

@@ -144,12 +144,16 @@ async fn what_is_refused_isnt_kept() {
         let reply = site.post("ann", file("1", "refused")).await;
         reply.problem(403, "we don't want it");
         let row = site.row("ann", "1").await;
-        assert_eq!(row["state"], "cancelled");
+        assert_eq!(row["state"], "failed");
         let reason = row["reason"].as_str().unwrap();
         assert!(reason.contains("we don't want it"), "{reason}");
-        site.post("ann", file("1", "refused"))
-            .await
-            .problem(410, "cancelled");
+        // Asked again, the hook decides again, and about what is mended.
+        let again = site.post("ann", file("1", "refused")).await;
+        again.problem(403, "we don't want it");
+        let mended = site.post("ann", file("1", "wanted")).await.expect(201);
+        assert_eq!(mended.json["state"], "started");
+        let lost = site.post("ann", file("1", "wanted")).await.expect(200);
+        assert_eq!(lost.json["upload_url"], mended.json["upload_url"]);
         // An unexpected hook response is an error.
         let status = site.post("ann", file("2", "odd")).await.status;
         assert!(

@@ -48,8 +48,8 @@ impl Engine {
                 .into());
         }
         upload.length = sum;
-        let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        upload.creation_digest = Some(upload.digest_of_creation());
+        let (mut reply, key, _) = self.call_pre_create(context, &mut upload).await?;
+        upload.record_creation_digest();
         let missing = parts.get(known.complete);
         let first = match missing {
             Some(missing) => {
@@ -60,6 +60,8 @@ impl Engine {
             }
             None => match self.find_repeated(context, &upload).await? {
                 Repeated::Answered(found) => return Ok(Created::existing(found, reply)),
+                // Its bytes are in another final upload, whose file was moved away.
+                Repeated::New(first) if first.is_moved() => return Err(ProblemKind::Gone.into()),
                 Repeated::New(first) => Some(first),
             },
         };

@@ -66,10 +66,8 @@ impl Engine {
         self.check_access(context, Intent::Concatenate, Some(id))
             .await?;
         let part = self.load(id).await?;
-        if part.upload.moved_to.is_some() {
-            return Err(ProblemKind::Gone.into());
-        }
-        if part.upload.kind != UploadKind::Partial {
+        let is_lenient = self.config.lenient && part.upload.kind == UploadKind::Regular;
+        if part.upload.kind != UploadKind::Partial && !is_lenient {
             return Err(ProblemKind::InvalidConcat
                 .with_detail(format_args!("{id} was not created as a partial upload"))
                 .into());

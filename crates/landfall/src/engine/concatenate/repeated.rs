@@ -30,6 +30,12 @@ pub(super) struct FirstPart {
     lease: Lease,
 }
 
+impl FirstPart {
+    pub(super) fn is_moved(&self) -> bool {
+        self.upload.moved_to.is_some()
+    }
+}
+
 impl Engine {
     /// The parts are complete.
     pub(super) async fn find_repeated(
@@ -42,7 +48,7 @@ impl Engine {
         };
         let lease = self.lease(first).await?;
         let upload = self.load(first).await?.upload;
-        if let Some(earlier) = &upload.final_upload {
+        if let Some(earlier) = upload.final_upload() {
             if let Some(finished) = self.final_uploads.finished(earlier)
                 && self.is_repetition(context, wanted, &finished).await?
             {
@@ -63,7 +69,7 @@ impl Engine {
     /// Before the final upload exists: if its creation fails, no upload has this id.
     pub(super) async fn record_final(&self, first: &FirstPart, id: &UploadId) -> Result<(), Error> {
         let mut part = (*first.upload).clone();
-        part.final_upload = Some(id.clone());
+        part.repetition.get_or_insert_default().final_upload = Some(id.clone());
         let store = self.composer.store();
         Self::while_held(&first.lease, store.save(&part, first.lease.fence())).await
     }
@@ -75,7 +81,10 @@ impl Engine {
         wanted: &Upload,
         missing: &UploadId,
     ) -> Result<Option<InspectOutcome>, Error> {
-        for id in self.final_uploads.waiting_with(missing, wanted.creation_digest) {
+        for id in self
+            .final_uploads
+            .waiting_with(missing, wanted.creation_digest())
+        {
             if let Some(found) = self.stored(&id).await?
                 && self.is_repetition(context, wanted, &found.upload).await?
             {
@@ -92,8 +101,8 @@ impl Engine {
         wanted: &Upload,
         existing: &Upload,
     ) -> Result<bool, Error> {
-        if existing.creation_digest.is_none()
-            || existing.creation_digest != wanted.creation_digest
+        if existing.creation_digest().is_none()
+            || existing.creation_digest() != wanted.creation_digest()
             || existing.completion.is_denied()
         {
             return Ok(false);

@@ -81,7 +81,7 @@ impl FinalUploads {
             let pending = Pending {
                 part,
                 progress,
-                digest: upload.creation_digest,
+                digest: upload.creation_digest(),
             };
             state.pending.insert(id.clone(), pending);
         }
@@ -124,7 +124,7 @@ impl FinalUploads {
     /// Remembers what the response to its creation needs: the application may take the file away.
     pub(super) fn record_finished(&self, upload: &Upload, reply: &ClientResponse) {
         let mut finished = Upload::new(upload.id.clone(), upload.length);
-        finished.creation_digest = upload.creation_digest;
+        finished.repetition.clone_from(&upload.repetition);
         let reply = (!reply.is_empty()).then(|| Arc::new(reply.clone()));
         finished.completion = Completion::Done(reply);
         let mut state = self.state.lock();

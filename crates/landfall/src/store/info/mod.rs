@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 
 use self::response::StoredResponse;
-use crate::upload::{Checksum, Completion, Digest, Metadata, Upload, UploadId, UploadKind};
+use crate::upload::{
+    Checksum, Completion, Digest, Metadata, Repetition, Upload, UploadId, UploadKind,
+};
 
 /// Maximum length of an `.info`, in bytes; far above the limits of headers.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
@@ -225,14 +227,16 @@ impl UploadInfo {
         upload.moved_to = landfall.moved_to.map(Cow::into_owned);
         upload.etag = landfall.etag.map(Cow::into_owned);
         // Without them, a repeated creation is a new one.
-        upload.creation_digest = landfall.creation_digest.and_then(|text| {
-            let mut digest = Digest::default();
-            hex::decode_to_slice(&*text, &mut digest).ok()?;
-            Some(digest)
-        });
-        upload.final_upload = landfall
-            .final_upload
-            .and_then(|id| UploadId::new(&id).ok());
+        let repetition = Repetition {
+            creation_digest: landfall.creation_digest.and_then(|text| {
+                let mut digest = Digest::default();
+                hex::decode_to_slice(&*text, &mut digest).ok()?;
+                Some(digest)
+            }),
+            final_upload: landfall.final_upload.and_then(|id| UploadId::new(&id).ok()),
+        };
+        let is_used = repetition != Repetition::default();
+        upload.repetition = is_used.then(|| Box::new(repetition));
         upload.created_by_tusd = created_by_tusd;
         Ok(Self {
             upload,
@@ -309,9 +313,9 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
         moved_to: upload.moved_to.as_deref().map(Cow::Borrowed),
         etag: upload.etag.as_deref().map(Cow::Borrowed),
         creation_digest: upload
-            .creation_digest
+            .creation_digest()
             .map(|digest| hex::encode(digest).into()),
-        final_upload: upload.final_upload.as_ref().map(|id| id.as_str().into()),
+        final_upload: upload.final_upload().map(|id| id.as_str().into()),
         unverified_from: info.unverified_from,
         damaged: info.damaged.as_deref().map(Cow::Borrowed),
     }

@@ -8,8 +8,9 @@ use landfall::{
 };
 use landfall_s3::lease::{
     BucketLocker, BucketLockerError, BucketSettings, supports_conditional_writes,
+    supports_write_once,
 };
-use landfall_test_services::{Garage, Moto};
+use landfall_test_services::{Ceph, Garage, Moto};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{LONG, acquire, bucket::NodeTransport, on, quick};
@@ -39,6 +40,28 @@ async fn conditional_writes_are_detected() {
     assert!(!honored.unwrap());
     let error = supports_conditional_writes(&client(&moto.access()), "no-such-bucket", "").await;
     assert!(error.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writing_once_is_detected() {
+    for (access, bucket, wanted) in [
+        (Ceph::shared().access(), Ceph::shared().bucket("once"), true),
+        (Moto::shared().access(), Moto::shared().bucket("once"), true),
+        (
+            Garage::shared().access(),
+            Garage::shared().bucket("once"),
+            false,
+        ),
+    ] {
+        let honored = supports_write_once(&client(&access), &bucket, "up/").await;
+        assert_eq!(honored.unwrap(), wanted, "{}", access.endpoint);
+    }
+    let client = client(&Moto::shared().access());
+    assert!(
+        supports_write_once(&client, "no-such-bucket", "")
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

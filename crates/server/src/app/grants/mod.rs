@@ -147,7 +147,10 @@ impl Grants {
 
     /// Checks whether grants can be stored.
     pub(super) async fn check(&self, conditions: &Conditions) {
-        let error = self.reachable.error(async || self.queue.check().await).await;
+        let error = self
+            .reachable
+            .error(async || self.queue.check().await)
+            .await;
         conditions.set(ConditionKind::GrantsUnavailable, &self.database_name, error);
     }
 

@@ -162,7 +162,7 @@ fn http(
     settings.redirect_allow = hooks_http.redirect_allow.clone();
     settings.max_concurrency = hooks_http.max_concurrency;
     settings.stop_code = hooks.stop_code;
-    settings.keeps_uploads = all.protocol.lenient_metadata;
+    settings.keeps_uploads = all.protocol.compat_tusd;
     Ok(Http::new(settings)?)
 }
 

@@ -36,7 +36,7 @@ group! {
             the size, or put, for services without forms.";
     overwrite: bool = value::boolean, "direct-overwrite", Switch, "false"
         => "Let a presigned PUT replace its object while it is valid. Otherwise If-None-Match is \
-            signed where the service supports conditional writes, and clients must send the \
+            signed where the service supports conditional writes, for clients that send the \
             headers of the response.";
     put_lifetime: Duration = bucket::url_lifetime, "direct-put-lifetime", Time, "60s"
         => "Lifetime of a PUT signed by /api/sign_s3, from 1s to 7d; it must start within this \

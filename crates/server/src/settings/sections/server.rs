@@ -145,9 +145,11 @@ group! {
         => "Interim responses of the IETF draft, 104 (Upload Resumption Supported). auto: not with --behind-proxy or \
             --proxy-protocol, and not in response to requests with Via, Forwarded or X-Forwarded-*, since proxies such as nginx take \
             them for the final response.";
-    lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
-        => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
-            use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
+    compat_tusd: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
+        => "tusd: accept what clients and command lines of tusd send, and log requests as it does. Malformed pairs of \
+            Upload-Metadata are ignored, content with Content-Encoding is stored as it is, final uploads may \
+            consist of any uploads, and empty flags are ignored. The defaults are tusd's: no limits per address, \
+            --disable-checksum, --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
             --hooks-event-headers all, --hooks-http-follow-redirects, --hooks-dir-timeout 24h, \
             --hooks-grpc-timeout 0, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried as \
             briefly as by tusd (--events-retry-for 15s) and do not wait for failed ones (--events-max-hold 0). \
@@ -159,7 +161,7 @@ group! {
     pub struct Cors at cors;
     disable: bool = value::boolean, "disable-cors", Switch, "false"
         => "Ignore the Origin header, and send no CORS headers.";
-    allow_origin: AllowOrigin = AllowOrigin::new, "cors-allow-origin", Text("REGEX"), ".*", Reloads
+    allow_origin: AllowOrigin = AllowOrigin::new, "cors-allow-origin", Text("REGEX"), ".*", Reloads, FailsAtStart
         => "Regular expression for allowed origins. It matches anywhere in the origin; write ^ and \
             $ to match all of it.";
     allow_credentials: bool = value::boolean, "cors-allow-credentials", Switch, "false"

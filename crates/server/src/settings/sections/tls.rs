@@ -29,7 +29,7 @@ group! {
             asks for (SNI). Replaced files are read within 10s.";
     keys: Vec<PathBuf> = value::paths, "tls-key", List("FILES"), "", Protects, Reloads
         => "Private keys (PEM, unencrypted) of --tls-certificate, in the same order.";
-    mode: TlsMode = |v| value::choice(v, MODES), "tls-mode", Text("tls12|tls12-strong|tls13"), "tls12"
+    mode: TlsMode = |v| value::choice(v, MODES), "tls-mode", Text("tls12|tls12-strong|tls13"), "tls12", FailsAtStart
         => "Versions of TLS: 1.2 and 1.3 (tls12), 1.2 with 256-bit AES-GCM only (tls12-strong), or \
             1.3 only (tls13).";
     client_authorities: Option<PathBuf> = value::path_or_none,

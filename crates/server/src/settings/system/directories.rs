@@ -24,7 +24,11 @@ impl Identity {
         let others = rustix::process::getgroups().unwrap_or_default();
         Self {
             user: rustix::process::geteuid().as_raw(),
-            groups: [own].into_iter().chain(others).map(|group| group.as_raw()).collect(),
+            groups: [own]
+                .into_iter()
+                .chain(others)
+                .map(|group| group.as_raw())
+                .collect(),
         }
     }
 
@@ -35,12 +39,18 @@ impl Identity {
         let is_shared = mode & WRITABLE_BY_GROUP != 0 && self.groups.contains(&found.gid());
         let (owner, group) = (found.uid(), found.gid());
         if mode & WRITABLE_BY_ALL != 0 {
-            Some(format!("can be written by all users of this machine (mode {mode:04o})"))
+            Some(format!(
+                "can be written by all users of this machine (mode {mode:04o})"
+            ))
         } else if mode & WRITABLE_BY_GROUP != 0 && !is_shared {
-            Some(format!("can be written by the users of group {group} (mode {mode:04o})"))
+            Some(format!(
+                "can be written by the users of group {group} (mode {mode:04o})"
+            ))
         } else if owner != self.user && owner != 0 && !is_shared {
             let user = self.user;
-            Some(format!("belongs to user {owner}, but this runs as user {user}"))
+            Some(format!(
+                "belongs to user {owner}, but this runs as user {user}"
+            ))
         } else {
             None
         }
@@ -59,9 +69,8 @@ pub(crate) fn secure(dir: &Path) -> Result<Option<String>, String> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     created.map_err(|error| format!("cannot create the state directory {shown}: {error}"))?;
     let identity = Identity::of_process();
-    let exposure = || -> Result<_, String> {
-        Ok(inspect(dir)?.and_then(|found| identity.exposure(&found)))
-    };
+    let exposure =
+        || -> Result<_, String> { Ok(inspect(dir)?.and_then(|found| identity.exposure(&found))) };
     let Some(mut reason) = exposure()? else {
         return Ok(None);
     };
@@ -113,7 +122,9 @@ pub(super) fn check_private(dir: &Path) -> Result<Option<String>, String> {
         return Ok(Some(format!("{reason}; {}", kind.remedy())));
     }
     match found.uid() == identity.user {
-        true => Ok(Some(format!("{reason}; the server corrects that when it starts"))),
+        true => Ok(Some(format!(
+            "{reason}; the server corrects that when it starts"
+        ))),
         false => Err(format!("{reason}: {REMEDY}")),
     }
 }
@@ -187,7 +198,9 @@ pub(super) fn written_by_others(path: &Path) -> Option<String> {
         false => format!("run chmod {bits} on it if they should not"),
     };
     let shown = path.display();
-    Some(format!("{shown} can be written by all {who} (mode {mode:04o}); {remedy}"))
+    Some(format!(
+        "{shown} can be written by all {who} (mode {mode:04o}); {remedy}"
+    ))
 }
 
 pub(super) fn describe(settings: &Settings) -> String {
@@ -265,13 +278,22 @@ mod tests {
         let mode = || std::fs::metadata(&folder).unwrap().mode() & 0o7777;
         assert_eq!(mode(), 0o700);
         let own_group = [0o770, 0o2770];
-        for (before, after) in [(0o755, 0o755), (0o757, 0o755), (0o777, 0o755), (0o1777, 0o1755)]
-            .into_iter()
-            .chain(own_group.map(|mode| (mode, mode)))
+        for (before, after) in [
+            (0o755, 0o755),
+            (0o757, 0o755),
+            (0o777, 0o755),
+            (0o1777, 0o1755),
+        ]
+        .into_iter()
+        .chain(own_group.map(|mode| (mode, mode)))
         {
             set_mode(&folder, before);
             let warning = check_private(&folder).unwrap();
-            assert_eq!(warning.is_some(), before != after, "{before:o}: {warning:?}");
+            assert_eq!(
+                warning.is_some(),
+                before != after,
+                "{before:o}: {warning:?}"
+            );
             assert!(warning.unwrap_or_default().contains(match before == after {
                 true => "",
                 false => "the server corrects that when it starts",
@@ -296,14 +318,26 @@ mod tests {
             (same, 0o707, "by all users of this machine (mode 0707)"),
             (member.clone(), 0o2770, ""),
             (member.clone(), 0o777, "by all users"),
-            (member, 0o755, if owner == 0 { "" } else { "belongs to user" }),
+            (
+                member,
+                0o755,
+                if owner == 0 { "" } else { "belongs to user" },
+            ),
             (stranger.clone(), 0o775, "by the users of group"),
-            (stranger, 0o755, if owner == 0 { "" } else { "belongs to user" }),
+            (
+                stranger,
+                0o755,
+                if owner == 0 { "" } else { "belongs to user" },
+            ),
         ] {
             set_mode(dir.path(), mode);
             let found = std::fs::metadata(dir.path()).unwrap();
             let exposure = Identity { user, groups }.exposure(&found);
-            assert_eq!(exposure.is_some(), !expected.is_empty(), "{mode:o}: {exposure:?}");
+            assert_eq!(
+                exposure.is_some(),
+                !expected.is_empty(),
+                "{mode:o}: {exposure:?}"
+            );
             assert!(exposure.unwrap_or_default().contains(expected));
         }
     }

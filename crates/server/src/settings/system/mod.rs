@@ -64,7 +64,8 @@ impl Loaded {
             && problems.is_empty()
             && let Some(reason) = describe_unserved(&self.settings).await
         {
-            let mut findings = Findings::new(&self.layers, subcommand, &mut problems, &mut self.warnings);
+            let mut findings =
+                Findings::new(&self.layers, subcommand, &mut problems, &mut self.warnings);
             findings.warning("upload-dir", reason);
         }
         match problems.is_empty() {
@@ -162,6 +163,16 @@ impl SystemChecks<'_> {
             None => {
                 let dir = &settings.storage.upload_dir;
                 self.check_shared("upload-dir", dir, files::writable_dir);
+                for dir in &settings.storage.data_dirs {
+                    self.check("data-dirs", |findings| {
+                        if !files::is_dir(dir)? {
+                            let shown = dir.display();
+                            let reason = format!("{shown} does not exist; it may be mounted later");
+                            findings.warning("data-dirs", reason);
+                        }
+                        Ok(())
+                    });
+                }
                 self.check_shared("upload-dir", &settings.own_dir(), |dir| {
                     directories::refuse_link(dir)?;
                     files::own_dir(dir)

@@ -14,7 +14,7 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
     let found = loaded(&["-compat", "tusd", "-behind-proxy"], &[]);
     assert_eq!(found.warnings, Vec::<String>::new());
     let settings = &found.settings;
-    assert!(settings.protocol.lenient_metadata && settings.log.verbose);
+    assert!(settings.protocol.compat_tusd && settings.log.verbose);
     assert_eq!(settings.log.level, LogLevel::Debug);
     assert_eq!(settings.expiry.unfinished, None);
     assert_eq!(settings.s3.part_size, 50 << 20);
@@ -27,6 +27,14 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
     assert_eq!(hooks.command.timeout, Duration::from_secs(24 * 3600));
     assert_eq!(hooks.grpc.timeout, None);
     assert!(settings.urls.trusts(Some("203.0.113.7".parse().unwrap())));
+    assert!(settings.protocol.disable_checksum);
+    let limits = &settings.limits;
+    let per_address = [
+        limits.max_connections_per_address,
+        limits.max_requests_per_address,
+        limits.max_uploads_per_address,
+    ];
+    assert_eq!(per_address, [0; 3]);
     assert!(found.to_toml(false).contains("# --compat tusd\n"));
     let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];
     let found = loaded(&["-compat=tusd", "-verbose=false"], &given);
@@ -51,6 +59,42 @@ fn command_lines_of_tusd_are_accepted() {
             .chain(line.split_whitespace())
             .collect();
         assert_eq!(loaded(&args, &[]).warnings, Vec::<String>::new(), "{line}");
+    }
+}
+
+/// Otherwise, an unset variable of a script would turn hooks, TLS or the bucket off, and nobody would notice.
+#[test]
+fn compat_tusd_ignores_empty_flags_and_says_so() {
+    for name in [
+        "hooks-http",
+        "s3-bucket",
+        "tls-certificate",
+        "unix-sock",
+        "log-format",
+        "gcs-bucket",
+    ] {
+        let flag = format!("-{name}=");
+        assert!(run(&[&flag], &[]).is_err(), "{name}");
+        let found = loaded(&["-compat=tusd", &flag], &[]);
+        let is_setting = sections::setting(name).is_some();
+        let warning = format!("--{name}: is empty, so it is ignored, as by tusd");
+        let expected = if is_setting {
+            vec![warning]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(found.warnings, expected);
+        let plain = loaded(&["-compat=tusd"], &[]);
+        assert_eq!(found.settings, plain.settings, "{name}");
+    }
+    // tusd rejects these, too.
+    for flag in [
+        "-port=",
+        "-max-size=",
+        "-network-timeout=",
+        "-behind-proxy=",
+    ] {
+        assert!(run(&["-compat=tusd", flag], &[]).is_err(), "{flag}");
     }
 }
 

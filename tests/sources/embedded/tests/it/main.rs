@@ -2,6 +2,7 @@
 
 mod composer;
 mod crashes;
+mod failures;
 mod layers;
 mod manifests;
 mod program;

@@ -12,6 +12,7 @@ pub(crate) struct Program {
     child: Child,
     pub(crate) out: BufReader<ChildStdout>,
     pub(crate) address: String,
+    stderr: PathBuf,
 }
 
 pub(crate) struct Answer {
@@ -46,6 +47,7 @@ impl Program {
             .args([name, "0"])
             .arg(dir)
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(dir.join("stderr")).unwrap())
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -60,7 +62,12 @@ impl Program {
             child,
             out,
             address,
+            stderr: dir.join("stderr"),
         }
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
     /// kill -9.
@@ -115,6 +122,9 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.stderr());
+        }
     }
 }
 

@@ -64,6 +64,15 @@ fn a_file_sent_in_parallel_is_moved_with_its_parts() {
     assert_eq!(std::fs::read_to_string(photo).unwrap(), "hello world");
     assert_eq!(count(&dir.path().join("library")), 1);
     program.head(&path).expect(200);
+    // The client that missed the answer, before and after a restart.
+    assert_eq!(program.send(&concat, b"").expect(201).path(), path);
+    program.kill();
+    let program = Program::start("photo_library", dir.path());
+    assert_eq!(program.send(&concat, b"").expect(201).path(), path);
+    // Another file of these parts cannot be made any more.
+    let other = format!("POST /files/\nUpload-Concat: final;{}", parts[0]);
+    program.send(&other, b"").expect(410);
+    assert_eq!(count(&dir.path().join("library")), 1);
     for part in &parts {
         let data = dir.path().join("uploads").join(id_of(part));
         wait_until("the part keeps its bytes", || !data.exists());
