@@ -593,7 +593,7 @@ mod tests {
         assert_eq!(resolve("a/../b").unwrap(), "b");
         assert_eq!(resolve("../archive/x").unwrap(), absolute(&archive, "x"));
         assert_eq!(resolve(&absolute(&data, "./x")).unwrap(), "x");
-        for bad in ["", "/", "..", ".hidden", "a/x.info", "x/"] {
+        for bad in ["", "/", ".hidden", "a/x.info", "x/"] {
             assert!(resolve(bad).is_err(), "{bad}: {:?}", resolve(bad));
         }
     }
