@@ -122,7 +122,7 @@ test('recipe: scan with ClamAV', { timeout: 60_000 }, async (t) => {
   assert.match(refused.text, /contains a virus/)
   assert.equal((await landfall.allInfos()).length, 1, 'the infected upload is removed')
 
-  // A file that clamd cannot scan is neither accepted nor lost.
+  // A file that clamd cannot scan is not accepted: nothing remains of a creation, and other uploads wait.
   const large = await create(landfall.endpoint, Buffer.alloc(2 * 1024 * 1024))
   assert.equal(large.status, 500)
   assert.doesNotMatch(large.text, /clamd/, 'no internal details reach the client')

@@ -159,7 +159,7 @@ impl Engine {
         self.prepare_kinds(&completed, upload, context).await?;
         // Boxed because it is rare: the largest branch sets the size of every request's future.
         if let Some(digest) = &upload.repr_digest
-            && !Box::pin(self.matches_digest(&upload, offset, digest)).await?
+            && !Box::pin(self.matches_digest(upload, offset, digest)).await?
         {
             add(&self.counters.checksum_mismatches, 1);
             self.remove(context, upload, offset, lease, TerminationReason::Client)
