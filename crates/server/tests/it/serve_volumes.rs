@@ -259,6 +259,23 @@ fn a_server_starts_again_on_a_file_system_without_permissions() {
             errors.contains("state directory") && errors.contains("umask"),
             "{errors}"
         );
+        #[cfg(feature = "acme")]
+        {
+            // A private key that others can read is worse than no server.
+            let mut command = service.command();
+            service.add_args(&mut command, at.path());
+            command.args([
+                "-acme-domain=localhost",
+                "-acme-directory=https://127.0.0.1:9/",
+            ]);
+            let (code, _, errors) = run(&mut command);
+            assert_eq!(code, Some(1), "{errors}");
+            let wanted = "--acme-domain stores private keys, but the state directory";
+            assert!(
+                errors.contains(wanted) && errors.contains("--state-dir"),
+                "{errors}"
+            );
+        }
         // A private directory elsewhere ends the condition.
         let state = volume();
         let mut command = service.command();
