@@ -122,14 +122,14 @@ test('recipe: scan with ClamAV', { timeout: 60_000 }, async (t) => {
   assert.match(refused.text, /contains a virus/)
   assert.equal((await landfall.allInfos()).length, 1, 'the infected upload is removed')
 
-  // A file that clamd cannot scan is neither accepted nor lost.
+  // A file that clamd cannot scan is not accepted: nothing remains of a creation, and other uploads wait.
   const large = await create(landfall.endpoint, Buffer.alloc(2 * 1024 * 1024))
   assert.equal(large.status, 500)
   assert.doesNotMatch(large.text, /clamd/, 'no internal details reach the client')
 
   await clamd.close()
   const begun = await create(landfall.endpoint, Buffer.from('half '), { length: 10 })
-  assert.equal((await append(begun.url, 5, Buffer.from('whole'))).status, 500)
+  assert.equal((await append(begun.url, 5, Buffer.from('whole'))).status, 423)
   await startClamd(t, path)
   assert.equal((await append(begun.url, 10, Buffer.alloc(0))).status, 204)
   assert.equal(await readFile(landfall.pathOf(begun.url), 'utf8'), 'half whole')

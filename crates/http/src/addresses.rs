@@ -168,7 +168,7 @@ impl Addresses {
                 %address,
                 limit,
                 setting,
-                "limit per client address reached, further requests are told to wait: raise the setting, or add \
+                "limit per client address reached, further requests get 503: raise the setting, or add \
                  the address to --trusted-proxies if it is a proxy of yours"
             );
         }

@@ -57,5 +57,5 @@ pub use self::service::{Handler, Stats};
 pub use self::{
     compose::Composer,
     config::{Config, ConfigError, InterimResponses, Lifetimes, Limits, LocationStyle},
-    engine::{Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
+    engine::{HandlerError, Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
 };

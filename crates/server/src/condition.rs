@@ -198,6 +198,15 @@ impl Conditions {
     /// Adds the condition, or counts it again. It is logged at once, and then at most once a minute; one that
     /// only degrades, when its detail changes.
     pub(crate) fn raise(&self, kind: ConditionKind, subject: &str, detail: impl Display) {
+        self.add(kind, subject, detail.to_string(), true);
+    }
+
+    /// Like [`raise`](Self::raise), for a condition that is logged where it is noticed.
+    pub(crate) fn record(&self, kind: ConditionKind, subject: &str, detail: impl Display) {
+        self.add(kind, subject, detail.to_string(), false);
+    }
+
+    fn add(&self, kind: ConditionKind, subject: &str, detail: String, logs: bool) {
         let now = Instant::now();
         let mut entries = self.0.lock();
         let of_kind = entries.keys().filter(|(other, _)| *other == kind).count();
@@ -221,7 +230,7 @@ impl Conditions {
             entry.is_over = false;
             (entry.condition.since, entry.condition.count) = (SystemTime::now(), 0);
         }
-        let (effect, detail) = (kind.effect(), detail.to_string());
+        let effect = kind.effect();
         let is_news = entry.condition.count == 0 || entry.condition.detail != detail;
         entry.condition.detail = detail;
         if effect == Effect::Occurrence || entry.condition.count == 0 {
@@ -229,7 +238,7 @@ impl Conditions {
         }
         entry.last = now;
         // One that lasts for weeks fills no log.
-        if (is_news || effect != Effect::Degraded) && entry.logged.is_due(now) {
+        if logs && (is_news || effect != Effect::Degraded) && entry.logged.is_due(now) {
             log(&entry.condition);
         }
     }

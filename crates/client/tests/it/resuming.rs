@@ -288,7 +288,7 @@ async fn an_upload_that_is_gone_is_started_anew() {
     for parts in [1, 3] {
         let urls = Arc::new(parking_lot::Mutex::new(Vec::new()));
         let created = urls.clone();
-        let upload = |parts| {
+        let upload = |parts: usize| {
             let upload = site
                 .client(Protocol::Tus)
                 .upload(&endpoint, Source::file(&path));

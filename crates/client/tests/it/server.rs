@@ -94,7 +94,7 @@ impl Server {
 
     /// Returns the bytes of an upload, fetched without the proxy.
     pub(crate) async fn bytes(&self, url: &url::Url) -> Bytes {
-        let response = self.request("GET", url).await;
+        let response = self.request("GET", url, "").await;
         assert!(response.starts_with(b"HTTP/1.0 200"));
         let end = response.windows(4).position(|four| four == b"\r\n\r\n");
         Bytes::from(response).slice(end.unwrap() + 4..)
@@ -102,16 +102,16 @@ impl Server {
 
     pub(crate) async fn remove(&self, url: &url::Url) {
         assert!(
-            self.request("DELETE", url)
+            self.request("DELETE", url, "Tus-Resumable: 1.0.0\r\n")
                 .await
                 .starts_with(b"HTTP/1.0 204")
         );
     }
 
-    async fn request(&self, method: &str, url: &url::Url) -> Vec<u8> {
+    async fn request(&self, method: &str, url: &url::Url, fields: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let fields = "Host: test\r\nTus-Resumable: 1.0.0\r\n\r\n";
-        let head = format!("{method} {} HTTP/1.0\r\n{fields}", url.path());
+        let path = url.path();
+        let head = format!("{method} {path} HTTP/1.0\r\nHost: test\r\n{fields}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut response = Vec::new();
         stream.read_to_end(&mut response).await.unwrap();

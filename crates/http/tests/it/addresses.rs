@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use http::Method;
 use landfall_http::{ClientAddress, ConnectionLimits, RejectionFields};
 
 use crate::harness::{Server, get};
+use crate::http3::{Http3Server, answer};
 
 #[tokio::test]
 async fn connections_over_the_limit_of_an_address_are_rejected() {
@@ -119,4 +121,25 @@ async fn pages_can_read_every_rejection_and_ask_before_a_request() {
         assert!(statuses.contains(&status), "{statuses:?}");
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn clients_of_http_3_are_told_to_wait_too() {
+    let http3 = Http3Server::start(no_request);
+    let mut client = http3.connect().await;
+    let origin = [("origin", "https://a.example")];
+    let mut statuses = Vec::new();
+    for method in [Method::HEAD, Method::HEAD, Method::GET, Method::GET] {
+        let mut exchange = client.begin(method, "/", &origin).await;
+        exchange.finish().await.unwrap();
+        let answer = answer(&mut exchange).await;
+        let allowed = answer.headers.get("access-control-allow-origin");
+        assert_eq!(allowed.is_some(), answer.status != 200, "{}", answer.status);
+        statuses.push(answer.status.as_u16());
+    }
+    // One request a second passes.
+    assert!(statuses[..2].contains(&423), "{statuses:?}");
+    assert!(statuses[2..].contains(&503), "{statuses:?}");
+    drop(client);
+    http3.server.stop().await;
 }

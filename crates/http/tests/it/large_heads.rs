@@ -125,3 +125,26 @@ async fn large_heads_of_running_requests_share_the_memory() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn large_heads_of_streams_share_the_memory() {
+    let http3 = Http3Server::start(|limits| limits.head_memory = 150_000);
+    let mut client = http3.connect().await;
+    let value = "x".repeat(100_000);
+    let large = [("x-field", value.as_str())];
+    let mut first = client.begin(Method::PUT, "/sink", &large).await;
+    http3.server.until_requests(1).await;
+    let mut second = client.begin(Method::GET, "/", &large).await;
+    second.finish().await.unwrap();
+    assert_eq!(answer(&mut second).await.status, 503);
+    let mut small = client.begin(Method::GET, "/", &[]).await;
+    small.finish().await.unwrap();
+    assert_eq!(answer(&mut small).await.text(), "hello");
+    first.finish().await.unwrap();
+    assert_eq!(answer(&mut first).await.text(), "0 complete");
+    let mut third = client.begin(Method::GET, "/", &large).await;
+    third.finish().await.unwrap();
+    assert_eq!(answer(&mut third).await.text(), "hello");
+    drop(client);
+    http3.server.stop().await;
+}

@@ -50,6 +50,7 @@ pub(crate) use self::{
 pub use self::{
     body_error::RequestBodyError,
     counters::Stats,
+    error::HandlerError,
     events::Resolution,
     sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
 };

@@ -287,7 +287,6 @@ impl Sweeper {
         }
         for unserved in page.unserved {
             self.count(summary);
-            summary.reported += 1;
             report(&SweepEntry {
                 id: None,
                 name: unserved.name,

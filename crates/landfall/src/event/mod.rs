@@ -16,7 +16,7 @@ use async_trait::async_trait;
 pub use self::channel::{ChannelSink, EventStream, channel};
 use crate::{
     BoxError,
-    engine::Receipt,
+    engine::{HandlerError, Receipt},
     hook::{ClientResponse, RequestInfo},
     upload::Upload,
 };
@@ -179,9 +179,9 @@ impl Event {
     ///
     /// # Cancel safety
     /// If dropped, the event may be emitted again after a start.
-    pub async fn acknowledge(&self) -> Result<(), AcknowledgeError> {
+    pub async fn acknowledge(&self) -> Result<(), HandlerError> {
         match &self.receipt {
-            Some(receipt) => receipt.acknowledge().await.map_err(AcknowledgeError),
+            Some(receipt) => Ok(receipt.acknowledge().await?),
             None => Ok(()),
         }
     }
@@ -196,11 +196,6 @@ impl Event {
         }
     }
 }
-
-/// An acknowledgement that could not be recorded: the store or the locker is away. It may be repeated.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to record the acknowledgement of a completion: {0}")]
-pub struct AcknowledgeError(#[source] crate::engine::Error);
 
 /// Reserved capacity for one event in an [`EventSink`].
 pub struct Reservation(Box<dyn FnOnce(Event) + Send>);

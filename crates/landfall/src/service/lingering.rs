@@ -185,3 +185,116 @@ async fn discard<B: Body<Data = Bytes>>(mut rest: Pin<Box<B>>, limits: Lingering
         left = left.saturating_sub(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::{Ready, ready},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        },
+    };
+
+    use tokio::time::{Instant, sleep};
+    use tower_layer::Layer as _;
+    use tower_service::Service as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Client {
+        sent: Arc<AtomicU64>,
+        is_silent: bool,
+        is_dropped: Arc<AtomicBool>,
+    }
+
+    struct EndlessBody(Client);
+
+    impl Body for EndlessBody {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.0.is_silent {
+                return Poll::Pending;
+            }
+            self.0.sent.fetch_add(1000, SeqCst);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 1000])))))
+        }
+    }
+
+    impl Drop for EndlessBody {
+        fn drop(&mut self) {
+            self.0.is_dropped.store(true, SeqCst);
+        }
+    }
+
+    struct Reject;
+
+    impl tower_service::Service<Request<LingeringBody<EndlessBody>>> for Reject {
+        type Response = ();
+        type Error = Infallible;
+        type Future = Ready<Result<(), Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<LingeringBody<EndlessBody>>) -> Self::Future {
+            ready(Ok(()))
+        }
+    }
+
+    /// Returns for how long the body is read.
+    async fn rejected(client: &Client, change: impl FnOnce(&mut Request<EndlessBody>)) -> Duration {
+        let limits = LingeringLimits {
+            bytes: 10_000,
+            ..LingeringLimits::default()
+        };
+        let mut request = Request::new(EndlessBody(client.clone()));
+        change(&mut request);
+        let mut service = LingeringCloseLayer::new(limits).layer(Reject);
+        let Ok(()) = service.call(request).await;
+        let started = Instant::now();
+        while !client.is_dropped.load(SeqCst) {
+            sleep(Duration::from_millis(100)).await;
+        }
+        started.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_is_read_within_limits() {
+        let client = Client::default();
+        rejected(&client, |_| {}).await;
+        assert_eq!(client.sent.load(SeqCst), 10_000);
+        let silent = Client {
+            is_silent: true,
+            ..Client::default()
+        };
+        let read_for = rejected(&silent, |_| {}).await;
+        let idle = LingeringLimits::default().idle;
+        assert!(
+            (idle..idle + Duration::from_secs(1)).contains(&read_for),
+            "{read_for:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_read_from_clients_that_wait_and_streams_of_http_2() {
+        let client = Client::default();
+        let continues = "100-continue".parse().unwrap();
+        let read_for = rejected(&client, |request| {
+            request.headers_mut().insert(header::EXPECT, continues);
+        });
+        assert_eq!(read_for.await, Duration::ZERO);
+        let client = Client::default();
+        let read_for = rejected(&client, |request| *request.version_mut() = Version::HTTP_2);
+        assert_eq!(read_for.await, Duration::ZERO);
+        assert_eq!(client.sent.load(SeqCst), 0);
+    }
+}

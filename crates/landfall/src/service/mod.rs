@@ -48,9 +48,9 @@ pub use self::{
     lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
 };
 use crate::{
-    BoxError, REQUEST_LOG,
+    REQUEST_LOG,
     config::{Config, ConfigError},
-    engine::{Engine, Error, Resolution, Sweeper},
+    engine::{Engine, Error, HandlerError, Resolution, Sweeper},
     event::{EventKind, TerminationReason},
     external::HookDispatcher,
     hook::{ClientResponse, Decision, UploadToken},
@@ -207,9 +207,9 @@ impl Handler {
     ///
     /// # Cancel safety
     /// If dropped, the upload may exist or not; repeat the call.
-    pub async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
+    pub async fn remove(&self, id: &UploadId) -> Result<bool, HandlerError> {
         if let Some(registry) = self.0.engine.registry_of(id) {
-            return registry.remove(id).await;
+            return registry.remove(id).await.map_err(HandlerError::Other);
         }
         match self
             .0
@@ -234,9 +234,9 @@ impl Handler {
     ///
     /// # Cancel safety
     /// May be dropped.
-    pub async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+    pub async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, HandlerError> {
         if let Some(registry) = self.0.engine.registry_of(id) {
-            return registry.get(id).await;
+            return registry.get(id).await.map_err(HandlerError::Other);
         }
         Ok(self.0.engine.get(id).await?)
     }
@@ -252,7 +252,7 @@ impl Handler {
     ///
     /// # Cancel safety
     /// If dropped, the upload may exist or not; repeat the call.
-    pub async fn terminate_by_id(&self, id: &UploadId) -> Result<Decision, BoxError> {
+    pub async fn terminate_by_id(&self, id: &UploadId) -> Result<Decision, HandlerError> {
         match self.0.engine.terminate(&None, id).await {
             Ok(reply) => Ok(Decision::Allow(reply)),
             Err(Error::Rejected(_, reply)) => Ok(Decision::Deny(*reply)),
@@ -312,10 +312,13 @@ impl Handler {
         kind: EventKind,
         id: &UploadId,
         created: Option<SystemTime>,
-    ) -> Result<Resolution, BoxError> {
+    ) -> Result<Resolution, HandlerError> {
         let engine = &self.0.engine;
         let outcome = match self.0.engine.registry_of(id) {
-            Some(registry) => registry.resolve(kind, id, created).await?,
+            Some(registry) => {
+                let resolved = registry.resolve(kind, id, created).await;
+                resolved.map_err(HandlerError::Other)?
+            }
             None => engine.resolve(kind, id, created).await?,
         };
         engine.record_resolved(kind, id, &outcome).await?;

@@ -88,7 +88,7 @@ async fn inspect(handler: &Handler, stale: StaleJob) -> (StaleJob, Result<StoreS
                 let is_whole = job.upload_id.as_deref() == Some(id.as_str());
                 state = store_state(job, found, is_whole, state);
             }
-            Err(error) => failed = Some(error),
+            Err(error) => failed = Some(error.into()),
         }
     }
     (stale, failed.map_or(Ok(state), Err))

@@ -30,7 +30,9 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let shown = dir.display();
     anyhow::ensure!(dir.is_dir(), "there is no upload directory {shown}");
     let mut options = FileOptions::default();
-    options.data_dirs.clone_from(&loaded.settings.storage.data_dirs);
+    options
+        .data_dirs
+        .clone_from(&loaded.settings.storage.data_dirs);
     let store = FileStore::open(dir, options)?;
     let mut warnings = 0;
     let progress = Progress::new("checking uploads");

@@ -247,7 +247,7 @@ impl AppParts {
             if now > seen {
                 let rejected = format!("{} requests or connections were rejected", now - seen);
                 self.conditions
-                    .raise(ConditionKind::AddressLimit, "", rejected);
+                    .record(ConditionKind::AddressLimit, "", rejected);
                 seen = now;
             }
         }

@@ -39,6 +39,7 @@ impl AppParts {
         });
         let ask = join_all(ask);
         tokio::join!(self.check_readiness(), ask);
+        // The check of the receivers may have ended last.
         self.hooks.check_receivers(&self.conditions);
 
         let conditions = self.conditions.list();

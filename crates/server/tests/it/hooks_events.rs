@@ -128,6 +128,13 @@ fn dead_letters_are_listed_retried_and_deleted() {
     let dead = || server.metric("landfall_dead_letters{transport=\"http\"}");
     let path = server.client().upload(b"hello");
     eventually("it isn't put aside", || dead() == 1.0);
+    for condition in ["dead-letters", "hook-failing"] {
+        let line = server.says(&format!("condition={condition}"));
+        assert!(
+            line.contains("level=WARN") && line.contains("subject=http"),
+            "{line}"
+        );
+    }
 
     let (code, table, told) = events(&dir, &["list"]);
     assert_eq!((code, told.as_str()), (Some(0), ""));
@@ -265,6 +272,11 @@ fn a_full_outbox_rejects_new_uploads() {
     let paths: Vec<String> = (0..3).map(|_| client.create(5)).collect();
     let refused = client.ask(Request::post().with("Upload-Length", 5));
     assert_eq!(refused.status, 503, "{}", refused.text());
+    let line = server.says("condition=outbox-full");
+    assert!(
+        line.contains("level=ERROR") && line.contains("landfall events list"),
+        "{line}"
+    );
     let ready = client.ask(Request::get("/readyz"));
     assert_eq!(ready.status, 503);
     assert!(

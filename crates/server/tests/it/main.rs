@@ -49,6 +49,7 @@ mod serve_takeover;
 mod serve_timeouts;
 mod serve_tls;
 mod serve_tusd_dirs;
+mod serve_volumes;
 
 #[cfg(feature = "hooks-http")]
 mod hooks_endpoint;

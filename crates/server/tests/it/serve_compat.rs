@@ -1,4 +1,4 @@
-//! What clients send that only tusd accepts: with `--compat tusd`, and what others get.
+//! Requests that only tusd accepts, with `--compat tusd` and without.
 
 use crate::serve_harness::{Landfall, Request, base64, path_of};
 

@@ -11,7 +11,7 @@ fn smuggled(path: &str) -> String {
 
 #[test]
 fn smuggled_requests_are_not_executed() {
-    let server = Landfall::start(&[]);
+    let server = Landfall::start(&["-behind-proxy"]);
     let victim = server.client().upload(b"precious");
     let target = server.client().create(1000);
     let inner = smuggled(&victim);

@@ -200,11 +200,11 @@ impl<'a> Draft<'a> {
         self.expect_state_if_there(url, data.len()).await
     }
 
-    /// Sends HEAD. A server that is not ready yet responds with 429 or 503, and gets some more attempts.
+    /// Sends HEAD. A server that is not ready yet responds with 423, 429 or 503, and gets some more attempts.
     pub(super) async fn inspect(&self, url: &Url) -> CheckResult<Response> {
         let mut response = self.send(self.request("HEAD", url)).await?;
         for _ in 0..HEAD_RETRIES {
-            if !matches!(response.status, 429 | 503) {
+            if !matches!(response.status, 423 | 429 | 503) {
                 break;
             }
             sleep(HEAD_RETRY_DELAY).await;

@@ -441,7 +441,9 @@ impl Walk<'_> {
         if let Err(error) = self.inner.root.directory(&path)
             && let Some(unserved) = NotServed::of(&error)
         {
-            self.page.unserved.push(Unserved::new(path, unserved.reason));
+            self.page
+                .unserved
+                .push(Unserved::new(path, unserved.reason));
         }
     }
 

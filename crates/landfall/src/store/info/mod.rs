@@ -578,6 +578,11 @@ mod tests {
             };
             upload.unacknowledged = completion == 2;
             upload.moved_to = (kind == 0).then(|| "/srv/\u{e9}".to_owned());
+            let repetition = Repetition {
+                creation_digest: (kind > 0).then_some([7; 16]),
+                final_upload: (kind == 1).then(|| id("a/f")),
+            };
+            upload.repetition = (kind > 0).then(|| Box::new(repetition));
             upload.labels = labels;
             upload.repr_digest = repr_digest.map(|digest| Box::new(Checksum {
                 algorithm: landfall_protocol::Algorithm::SHA1,

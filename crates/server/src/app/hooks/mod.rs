@@ -147,7 +147,7 @@ impl Hooks {
     }
 
     pub(super) fn run(&self, handler: &Handler) {
-        // Of commands, and of what else runs in a container whose first process this is.
+        // As the first process of a container, of any other process in it, too.
         tokio::spawn(landfall_hooks::command::reap_orphans());
         if let Some(outbox) = self.outbox() {
             tokio::spawn(outbox.clone().run(handler.clone()));
@@ -163,17 +163,18 @@ impl Hooks {
     /// Why uploads cannot be accepted. An unreachable application is no reason: its events stay in the outbox.
     /// Checks whether events can be stored.
     pub(super) async fn check(&self, conditions: &Conditions) {
+        self.check_receivers(conditions);
         let Some((outbox, database)) = &self.outbox else {
             return;
         };
-        let full = outbox.is_full().then_some("");
-        conditions.set(ConditionKind::OutboxFull, "", full);
         let error = self.reachable.error(async || outbox.check().await).await;
         conditions.set(ConditionKind::OutboxUnavailable, database, error);
     }
 
     /// Checks whether receivers accept their events and calls, from what is known without asking them.
     pub(super) fn check_receivers(&self, conditions: &Conditions) {
+        let is_full = self.outbox().is_some_and(Outbox::is_full);
+        conditions.set(ConditionKind::OutboxFull, "", is_full.then_some(""));
         for route in &self.routes {
             let (name, error) = (route.transport.name(), route.transport.last_error());
             conditions.set(ConditionKind::HookFailing, name, error);

@@ -50,7 +50,11 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if is_enabled {
         check_names(settings, findings);
     } else {
-        let names = ["hooks-enabled-events", "hooks-failure-mode"];
+        let names = [
+            "hooks-enabled-events",
+            "hooks-event-headers",
+            "hooks-failure-mode",
+        ];
         findings.without_effect(&names, "without hooks");
         findings.without_effect(&findings.given("events-"), "without hooks");
     }

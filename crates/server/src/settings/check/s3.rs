@@ -3,6 +3,7 @@ use crate::settings::types::LeaseKind;
 
 const FILE_SETTINGS: &[&str] = &[
     "upload-dir",
+    "data-dirs",
     "dir-perms",
     "file-perms",
     "durability",

@@ -131,8 +131,8 @@ group! {
     disable_concatenation: bool = value::boolean, "disable-concatenation", Switch, "false"
         => "Reject concatenation, which parallel uploads use (Upload-Concat).";
     disable_checksum: bool = value::boolean, "disable-checksum", Switch, "false"
-        => "Ignore Upload-Checksum, for clients that send wrong ones, such as tus-php: damage on the way is then \
-            noticed by nobody.";
+        => "Ignore Upload-Checksum, for clients that send wrong ones, such as tus-php. Damage in transit is then \
+            not detected.";
     interop_versions: InteropVersions = interop_versions, "rufh", List("VERSIONS"), "on";
         alias Switch "enable-experimental-protocol" by experimental
         => "Interop versions of the IETF draft Resumable Uploads for HTTP that are accepted in addition to tus \

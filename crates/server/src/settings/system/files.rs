@@ -47,6 +47,14 @@ pub(super) fn own_dir(path: &Path) -> Result<(), String> {
     inspect(path)?.map_or(Ok(()), |_| writable_dir(path))
 }
 
+/// False if it is missing.
+pub(super) fn is_dir(path: &Path) -> Result<bool, String> {
+    let Some(found) = inspect(path)? else {
+        return Ok(false);
+    };
+    require_dir(path, &found).map(|()| true)
+}
+
 pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = inspect(path)?.ok_or_else(|| {

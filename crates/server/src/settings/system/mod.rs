@@ -12,6 +12,10 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use directories::{refuse_link, secure};
+use landfall::store::{
+    Enumerate as _,
+    file::{FileOptions, FileStore},
+};
 use landfall_messages::HookNames;
 
 use super::address::{host_of_target, host_of_url};
@@ -20,6 +24,8 @@ use super::sections::SECTIONS;
 use super::sections::Settings;
 use super::types::{Database, JwtKeys, LeaseKind};
 use super::{Failure, Loaded, Subcommand};
+
+const MAX_EXAMINED: usize = 1000;
 
 impl Loaded {
     /// Returns the server's directories with owners and modes, as TOML comments.
@@ -54,11 +60,39 @@ impl Loaded {
         checks.check_files(&self.settings);
         checks.check_optional_hosts(&self.settings);
         checks.finish().await;
+        if subcommand == Subcommand::ConfigCheck
+            && problems.is_empty()
+            && let Some(reason) = describe_unserved(&self.settings).await
+        {
+            let mut findings =
+                Findings::new(&self.layers, subcommand, &mut problems, &mut self.warnings);
+            findings.warning("upload-dir", reason);
+        }
         match problems.is_empty() {
             true => Ok(()),
             false => Err(Failure { problems }),
         }
     }
+}
+
+/// Of the first entries of the upload directory; `landfall doctor files` examines all.
+async fn describe_unserved(settings: &Settings) -> Option<String> {
+    let storage = &settings.storage;
+    if settings.s3.bucket.is_some() || !storage.upload_dir.is_dir() {
+        return None;
+    }
+    let mut options = FileOptions::default();
+    options.data_dirs.clone_from(&storage.data_dirs);
+    let store = FileStore::open(&storage.upload_dir, options).ok()?;
+    let unserved = store.page(None, MAX_EXAMINED).await.ok()?.unserved;
+    let first = unserved.first()?;
+    Some(format!(
+        "{} uploads or directories are not served, such as {} ({}): name their directories with --data-dirs; \
+         landfall doctor files lists all",
+        unserved.len(),
+        first.name,
+        first.reason
+    ))
 }
 
 fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
@@ -129,6 +163,16 @@ impl SystemChecks<'_> {
             None => {
                 let dir = &settings.storage.upload_dir;
                 self.check_shared("upload-dir", dir, files::writable_dir);
+                for dir in &settings.storage.data_dirs {
+                    self.check("data-dirs", |findings| {
+                        if !files::is_dir(dir)? {
+                            let shown = dir.display();
+                            let reason = format!("{shown} does not exist; it may be mounted later");
+                            findings.warning("data-dirs", reason);
+                        }
+                        Ok(())
+                    });
+                }
                 self.check_shared("upload-dir", &settings.own_dir(), |dir| {
                     directories::refuse_link(dir)?;
                     files::own_dir(dir)

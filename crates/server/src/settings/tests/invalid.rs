@@ -172,6 +172,11 @@ const TABLE: &[Row] = &[
     ("cors-expose-headers", ALONE, NAMES),
     ("cors-max-age", ALONE, &["", "x", "-1", "1.5", "500ms"]),
     ("upload-dir", ALONE, DIR),
+    (
+        "data-dirs",
+        ALONE,
+        &["{file}", "/srv,{file}", "s3://b/x", "a\nb", "x\r"],
+    ),
     ("dir-perms", ALONE, &["", "x", "8", "rwx", "077", "77777"]),
     ("file-perms", ALONE, &["", "x", "8", "444", "77777"]),
     ("durability", ALONE, WORD),
@@ -361,7 +366,11 @@ const TABLE: &[Row] = &[
         HOOKS,
         &["", "x", "-1", "5M", "1.5", "16777216TiB", "0"],
     ),
-    ("events-header-key", HOOKS, &["https://a.example/key", "a\nb"]),
+    (
+        "events-header-key",
+        HOOKS,
+        &["https://a.example/key", "a\nb"],
+    ),
     ("events-max-hold", HOOKS, SPAN),
     ("events-strict-order", HOOKS, SWITCH),
     ("events-retry-for", HOOKS, NONZERO_SPAN),
@@ -696,6 +705,7 @@ fn settings_disabled_by_another_one_are_reported() {
             "-disable-cors --grants --grants-allowed-origins=https://x",
         ),
         ("upload-dir", "-s3-bucket=b --upload-dir=/x"),
+        ("data-dirs", "-s3-bucket=b --data-dirs=/x"),
         ("dir-perms", "-s3-bucket=b --dir-perms=700"),
         ("durability", "-s3-bucket=b --durability=none"),
         (

@@ -51,6 +51,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("cors-expose-headers", "X-Three"),
     ("cors-max-age", "600"),
     ("upload-dir", "/srv/uploads"),
+    ("data-dirs", "/mnt/a,/mnt/b"),
     ("dir-perms", "0750"),
     ("file-perms", "640"),
     ("durability", "every"),

@@ -62,7 +62,7 @@ fn command_lines_of_tusd_are_accepted() {
     }
 }
 
-/// Otherwise, an unset variable of a script would turn hooks, TLS or the bucket off, and nobody would notice.
+/// Otherwise, an unset variable of a script would turn hooks, TLS or the bucket off without a word.
 #[test]
 fn compat_tusd_ignores_empty_flags_and_says_so() {
     for name in [
