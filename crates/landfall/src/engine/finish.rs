@@ -56,23 +56,23 @@ impl Engine {
         };
         let reply = if is_pending && self.tracks_completion(&upload) {
             let (engine, context) = (self.clone(), context.clone());
-            self.detached(async move {
-                // Boxed because the future of every request contains this one.
-                let decided = Box::pin(engine.decide(&context, upload, &lease, knows_url));
+            // Boxed because the future of every request contains this one.
+            let completing = Box::pin(async move {
+                let decided = engine.decide(&context, upload, &lease, knows_url);
                 let (upload, reply, reservations) = decided.await?;
                 engine
                     .record_completion(&context, upload, &lease, &reply, reservations)
                     .await?;
                 Ok(reply)
-            })
-            .await?
+            });
+            self.detached(completing).await?
         } else if knows_url {
             let upload = self.sync_completed(upload, &lease).await?;
             let stored = upload.completion.response();
             stored.map_or_else(ClientResponse::default, |stored| (**stored).clone())
         } else {
-            let synced = self.sync_completed(upload.clone(), &lease).await;
-            if let Err(error) = synced {
+            let synced = Box::pin(self.sync_completed(upload.clone(), &lease));
+            if let Err(error) = synced.await {
                 let error = self.roll_back_creation(context, upload, lease, error);
                 return Err(Box::pin(error).await);
             }
