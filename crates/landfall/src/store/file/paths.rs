@@ -77,12 +77,12 @@ pub(super) struct Root {
     path: String,
     real: PathBuf,
     data_dirs: Vec<PathBuf>,
-    place: Mutex<Place>,
+    place: Mutex<PlaceCheck>,
 }
 
 /// The last check of the directory's place.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct PlaceCheck {
     checked: Option<Instant>,
     error: Option<DirectoryError>,
 }
@@ -147,7 +147,7 @@ impl Root {
         // Not under the lock, since a network file system may hang.
         let error = self.place_error();
         let checked = Some(Instant::now());
-        *self.place.lock() = Place { checked, error };
+        *self.place.lock() = PlaceCheck { checked, error };
         error.map_or(Ok(()), Err)
     }
 
