@@ -67,7 +67,7 @@ test('gRPC: a server in Python rejects, changes and receives events', { timeout:
   assert.equal(upload.storage.Path, landfall.pathOf(made.url))
   assert.deepEqual(upload.labels, { team: 'red' })
   assert.match(finish.event.id, /^[0-9a-f]{32}$/)
-  // What is forwarded, is with every event.
+  // Forwarded headers come with every event.
   assert.equal(finish.metadata.authorization, 'Bearer abc')
   assert.equal(finish.event.httpRequest.header.Authorization, 'Bearer abc')
 })

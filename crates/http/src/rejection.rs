@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 /// Adds the fields that every response to a request needs, such as those of CORS, given the request's fields.
 #[derive(Clone)]
-pub struct RejectionFields(pub Arc<dyn Fn(&HeaderMap, &mut HeaderMap) + Send + Sync>);
+pub struct RejectionFields(pub Arc<AddFields>);
+
+type AddFields = dyn Fn(&HeaderMap, &mut HeaderMap) + Send + Sync;
 
 impl Default for RejectionFields {
     fn default() -> Self {

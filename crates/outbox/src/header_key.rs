@@ -134,7 +134,7 @@ fn create(file: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(&new)
         .and_then(|mut opened| {
-            writeln!(opened, "{}", STANDARD.encode(&*key))?;
+            writeln!(opened, "{}", STANDARD.encode(*key))?;
             opened.sync_all()
         });
     let linked = written.and_then(|()| match fs::hard_link(&new, file) {

@@ -18,7 +18,7 @@
 //! that its id is gone, takes a new id and continues with the rows in the database. It emits its
 //! events whether or not another node has resolved them: duplicates are possible, loss is not.
 //!
-//! The headers that a transport names may be credentials. They are in a column of their own, encrypted
+//! The headers that a transport names may be credentials. They are in a separate column, encrypted
 //! with a [`HeaderKey`], which is emptied when the event becomes a dead letter.
 //!
 //! One writer task executes what all requests prepare, emit and have delivered, in one transaction

@@ -122,7 +122,7 @@ impl FingerprintStore for FileFingerprints {
     fn set(&self, name: &str, record: &[u8]) -> io::Result<()> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let count = COUNTER.fetch_add(1, Relaxed);
-        if count % CLEANUP_INTERVAL == 0 {
+        if count.is_multiple_of(CLEANUP_INTERVAL) {
             self.remove_old()?;
         }
         let target = self.directory.join(name);

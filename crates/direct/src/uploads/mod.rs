@@ -47,7 +47,7 @@ const PARTS: &str = "Parts";
 const COMPLETES: &str = "Completes";
 /// Set if a PUT may be signed without a condition, and can then be repeated.
 const UNCONDITIONAL: &str = "Unconditional";
-/// Set if nobody has stated a type, so that the client of a PUT may send any or none.
+/// Set if no type was stated, so that the client of a PUT may send any or none.
 const ANY_TYPE: &str = "AnyType";
 
 /// Others may change the record concurrently.

@@ -218,7 +218,7 @@ impl Captured {
         Ok(length > 0)
     }
 
-    /// Reads what was written until now, which is complete although the runtime may not know of it yet.
+    /// Reads the bytes written until now, which are complete although the runtime may not know of it yet.
     fn rest(&mut self, stdout: &ChildStdout) -> io::Result<()> {
         let mut left = ioctl_fionread(stdout)?;
         let mut chunk = [0; 8192];

@@ -53,7 +53,7 @@ impl RequestCounters {
         *errors.entry((status.as_u16(), code)).or_default() += 1;
     }
 
-    /// Tells the operator, once a minute.
+    /// Warns the operator, once a minute.
     pub(super) fn warn_of_rejection(&self, problem: &Problem, id: Option<&str>) {
         let Some(setting) = lenient_setting(problem.kind) else {
             return;

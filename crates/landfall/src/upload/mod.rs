@@ -4,6 +4,7 @@ mod id;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -78,7 +79,7 @@ pub struct Upload {
     pub unacknowledged: bool,
     /// The path to which the application moved the file. Only this description is left, which tells the client
     /// that the upload is complete.
-    pub moved_to: Option<String>,
+    pub moved_to: Option<Box<PathBuf>>,
     /// The entity tag of the stored object, received at completion. `None` if the backend has none.
     pub etag: Option<String>,
     /// Boxed because few uploads have one, and the futures of requests store uploads several times.
@@ -270,7 +271,10 @@ impl Upload {
                 .repetition
                 .as_ref()
                 .map_or(0, |one| size_of_val(&**one) + MAX_ID_LEN)
-            + self.moved_to.as_ref().map_or(0, String::len)
+            + self
+                .moved_to
+                .as_ref()
+                .map_or(0, |path| path.as_os_str().len())
             + self
                 .repr_digest
                 .as_ref()

@@ -1,4 +1,4 @@
-//! Which headers of a request events carry, and to whom.
+//! The headers of a request that events carry, by their transport.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -38,7 +38,7 @@ pub(crate) struct Receiver {
     pub(crate) fails_each: AtomicUsize,
     /// The duration of a call.
     pub(crate) pause: Mutex<Duration>,
-    /// What it names.
+    /// The headers that it names.
     pub(crate) headers: Mutex<EventHeaders>,
     calls: AtomicUsize,
 }

@@ -223,7 +223,11 @@ async fn left_behind(database: &TestDatabase, key: &HeaderKey) -> Arc<Receiver> 
     .await;
     let event = || Event::new(EventKind::Created, upload(), 0, Some(request()));
     let event = event();
-    harness.outbox.prepare(&[event.clone()]).await.unwrap();
+    harness
+        .outbox
+        .prepare(std::slice::from_ref(&event))
+        .await
+        .unwrap();
     harness.outbox.emit(event).await;
     harness.close().await;
     receiver
@@ -267,7 +271,11 @@ async fn a_dead_letter_has_none() {
         let parts = Composer::join(MemoryStore::new());
         let harness = Harness::start_with(settings, receiver(CREDENTIALS), parts).await;
         let event = Event::new(EventKind::Created, upload(), 0, Some(request()));
-        harness.outbox.prepare(&[event.clone()]).await.unwrap();
+        harness
+            .outbox
+            .prepare(std::slice::from_ref(&event))
+            .await
+            .unwrap();
         assert!(stored(&database).await[0].1.is_some());
         harness.outbox.emit(event).await;
         let events = harness.outbox.events();

@@ -87,7 +87,7 @@ pub async fn cancel(
             .await
             .map_err(|cause| CancelError::Remove {
                 id: id.to_string(),
-                cause,
+                cause: cause.into(),
             })?;
     }
     Ok(ended)

@@ -73,7 +73,7 @@ pub(crate) async fn find_damaged(
     }
     let part = if cursor.is_some() { ", not all" } else { "" };
     let (severity, result) = match damaged {
-        0 => (Severity::Ok, "all are served".to_owned()),
+        0 => (Severity::Ok, "none is damaged".to_owned()),
         damaged => (Severity::Note, format!("{damaged} to check")),
     };
     let text = format!("{examined} examined{part}; {result}");

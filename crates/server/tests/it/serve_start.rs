@@ -487,7 +487,11 @@ fn readiness_follows_the_upload_directory_and_health_does_not() {
     let (dir, away) = (parent.path().join("up"), parent.path().join("away"));
     let server = Landfall::on(&dir, &[]);
     let mut client = server.client();
-    let mut probe = |path| client.ask(Request::get(path)).status;
+    let mut probe = |path| {
+        // The check of the directory may be that old.
+        std::thread::sleep(Duration::from_millis(50));
+        client.ask(Request::get(path)).status
+    };
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 200));
     std::fs::rename(&dir, &away).unwrap();
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 503));

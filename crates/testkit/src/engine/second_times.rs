@@ -206,7 +206,7 @@ pub(super) async fn an_append_is_answered_again_or_its_offset_is_known(config: &
         let again = again.expect(204);
         assert_eq!(again.headers["x-decision"], "kept");
     }
-    assert_eq!(*site.completed(), *std::slice::from_ref(&id));
+    assert_eq!(site.completed(), std::slice::from_ref(&id));
     assert_content(&site.config, &site.handlers[1], &id, &bytes(1)).await;
 }
 
@@ -281,7 +281,7 @@ pub(super) async fn a_completion_is_decided_when_the_application_is_back(config:
     for handler in &site.handlers {
         assert_eq!(client::offset(handler, &id).await, Some(LENGTH));
     }
-    assert_eq!(*site.completed(), *std::slice::from_ref(&id));
+    assert_eq!(site.completed(), std::slice::from_ref(&id));
     assert_content(&site.config, &site.handlers[1], &id, &bytes(1)).await;
 }
 

@@ -11,14 +11,17 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use super::harness::{Harness, LONG, MIB, Script, Service, alice, on_each, pattern, settings};
+use super::harness::{Harness, LONG, MIB, Script, Service, alice, on, on_each, pattern, settings};
 
 on_each!(
-    an_interrupted_completion_is_repeated,
     an_interrupted_creation_is_cleaned_up,
     a_creation_that_s3_denies_can_be_repeated,
     an_interrupted_removal_is_repeated,
 );
+
+// Ceph wants all parts.
+on!(garage_selects, Garage: an_interrupted_completion_is_repeated);
+on!(moto_selects, Moto: an_interrupted_completion_is_repeated);
 
 /// Creates a harness whose connection to S3 goes through a proxy, without retries.
 async fn behind(proxy: &Proxy, service: Service) -> Harness {

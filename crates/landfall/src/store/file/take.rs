@@ -92,10 +92,11 @@ impl Inner {
         if !snapshot.is_complete() {
             return Err(self.take_error(id, to, "it is incomplete".into()));
         }
-        let moved_to = to.to_string_lossy().into_owned();
         match &record.upload.moved_to {
-            Some(before) if is_whole && *before != moved_to => {
-                return Err(self.take_error(id, to, format!("it was moved to {before}")));
+            // The description contains a text.
+            Some(before) if is_whole && before.to_string_lossy() != to.to_string_lossy() => {
+                let reason = format!("it was moved to {}", before.display());
+                return Err(self.take_error(id, to, reason));
             }
             Some(_) => {
                 if is_whole {
@@ -129,7 +130,7 @@ impl Inner {
         }
         self.change(id, entry, |record| {
             let upload = Arc::make_mut(&mut record.upload);
-            upload.moved_to = Some(moved_to);
+            upload.moved_to = Some(Box::new(to.to_owned()));
             if !upload.completion.is_done() {
                 upload.completion = Completion::Done(None);
             }

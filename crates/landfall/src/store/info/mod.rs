@@ -224,7 +224,9 @@ impl UploadInfo {
             }
         };
         upload.unacknowledged = landfall.unacknowledged;
-        upload.moved_to = landfall.moved_to.map(Cow::into_owned);
+        upload.moved_to = landfall
+            .moved_to
+            .map(|path| Box::new(path.into_owned().into()));
         upload.etag = landfall.etag.map(Cow::into_owned);
         // Without them, a repeated creation is a new one.
         let repetition = Repetition {
@@ -310,7 +312,7 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
             .response()
             .map(|one| StoredResponse::new(one)),
         unacknowledged: upload.unacknowledged,
-        moved_to: upload.moved_to.as_deref().map(Cow::Borrowed),
+        moved_to: upload.moved_to.as_ref().map(|path| path.to_string_lossy()),
         etag: upload.etag.as_deref().map(Cow::Borrowed),
         creation_digest: upload
             .creation_digest()
@@ -577,7 +579,7 @@ mod tests {
                 _ => Completion::Denied(Arc::new(ClientResponse::text(422, "no"))),
             };
             upload.unacknowledged = completion == 2;
-            upload.moved_to = (kind == 0).then(|| "/srv/\u{e9}".to_owned());
+            upload.moved_to = (kind == 0).then(|| Box::new("/srv/\u{e9}".into()));
             let repetition = Repetition {
                 creation_digest: (kind > 0).then_some([7; 16]),
                 final_upload: (kind == 1).then(|| id("a/f")),

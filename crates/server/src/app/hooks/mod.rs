@@ -147,7 +147,7 @@ impl Hooks {
     }
 
     pub(super) fn run(&self, handler: &Handler) {
-        // Of commands, and of what else runs in a container whose first process this is.
+        // As the first process of a container, of any other process in it, too.
         tokio::spawn(landfall_hooks::command::reap_orphans());
         if let Some(outbox) = self.outbox() {
             tokio::spawn(outbox.clone().run(handler.clone()));

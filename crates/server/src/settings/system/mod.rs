@@ -303,7 +303,9 @@ impl SystemChecks<'_> {
 fn check_state_dir(dir: &Path, findings: &mut Findings<'_>) -> Result<(), String> {
     let warning = match findings.is_only_check() {
         // Whether it is exposed is a condition of the running server.
-        false => secure(dir).map(|_| None)?,
+        false if dir.exists() => secure(dir).map(|_| None)?,
+        // It is created when it is used, unless another check fails.
+        false => None,
         true => match directories::belongs_to_service(dir) {
             None => directories::check_private(dir)?,
             other => other,

@@ -1,5 +1,7 @@
 //! The programs of `src/`, killed, cut and repeated.
 
+#![allow(clippy::unwrap_used)]
+
 mod composer;
 mod crashes;
 mod failures;
