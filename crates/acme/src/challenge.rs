@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// How an authority validates a host name.
+/// The method of an authority that validates a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChallengeMethod {
     /// A response on port 80 (RFC 8555 section 8.3).

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::client::Response;
 use crate::requirement::{Capability, Protocol};
 
-/// What the server offers, according to its response to OPTIONS.
+/// The capabilities of the server, according to its response to OPTIONS.
 #[derive(Clone, Debug, Default)]
 pub struct Capabilities {
     /// The protocols that it speaks.

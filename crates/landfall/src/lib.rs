@@ -29,6 +29,7 @@
 mod compose;
 mod config;
 mod engine;
+mod error;
 pub mod event;
 pub mod external;
 pub mod hook;
@@ -57,5 +58,6 @@ pub use self::service::{Handler, Stats};
 pub use self::{
     compose::Composer,
     config::{Config, ConfigError, InterimResponses, Lifetimes, Limits, LocationStyle},
-    engine::{HandlerError, Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
+    engine::{Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
+    error::HandlerError,
 };

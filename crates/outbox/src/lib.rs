@@ -144,7 +144,7 @@ type PreparedEvents = HashMap<Arc<str>, (Instant, HookName)>;
 struct Shared {
     settings: OutboxSettings,
     routes: Vec<Route>,
-    /// What each of them names, and what any does.
+    /// The headers that each of them names, and that any of them names.
     headers: Vec<EventHeaders>,
     named_headers: EventHeaders,
     /// A warning was logged.

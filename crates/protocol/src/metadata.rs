@@ -58,7 +58,7 @@ pub enum InvalidMetadata {
 /// The strictness of parsing what clients send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Syntax {
-    /// Rejects what is malformed, so that clients notice.
+    /// Rejects malformed pairs, so that clients notice.
     #[default]
     Strict,
     /// As tusd: skips malformed pairs of metadata, uses the last value of a duplicate key, and accepts a sign of

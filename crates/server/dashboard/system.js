@@ -59,7 +59,7 @@ function checkItem({ component, name, message }) {
   return healthItem(true, `${COMPONENTS[component]}: ${name}`, 'Healthy', [message]);
 }
 
-/** A condition of the server: what is wrong, since when, and what to do. */
+/** A condition of the server: the problem, since when, and what to do. */
 function conditionItem({ component, subject, effect, text, detail, remedy, since, count: times }) {
   const name = [COMPONENTS[component], ...(subject ? [subject] : [])].join(': ');
   const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;

@@ -2,7 +2,7 @@
 //!
 //! Code that notices a condition raises it, and clears it when it is over; a limit that was met is over
 //! when it is not met for some minutes. The log, `/readyz`, the dashboard and `landfall doctor` show
-//! this list and no texts of their own. `/readyz` is public, so the texts name no file, client or
+//! this list and no own texts. `/readyz` is public, so the texts name no file, client or
 //! upload: the detail does, which only the log and the dashboard show.
 
 use std::{
@@ -22,7 +22,7 @@ const OCCURRENCE_LIFETIME: Duration = Duration::from_secs(600);
 /// Of one kind; subjects are names of receivers and the like, which settings bound.
 const MAX_SUBJECTS: usize = 64;
 
-/// What a condition prevents.
+/// The effect of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// No upload can be accepted: `/readyz` responds with 503.
@@ -68,7 +68,7 @@ macro_rules! conditions {
                 match self { $(Self::$kind => Effect::$effect,)+ }
             }
 
-            /// Returns what is wrong.
+            /// Returns the problem.
             pub(crate) fn text(self) -> &'static str {
                 match self { $(Self::$kind => $text,)+ }
             }
@@ -140,10 +140,10 @@ pub(crate) struct Condition {
     pub(crate) kind: ConditionKind,
     /// Which of several receivers or backends; may be empty.
     pub(crate) subject: String,
-    /// What exactly; may be empty. Not for the public.
+    /// The exact cause; may be empty. Not for the public.
     pub(crate) detail: String,
     pub(crate) since: SystemTime,
-    /// How often it occurred; 1 for one that lasts.
+    /// The number of occurrences; 1 for one that lasts.
     pub(crate) count: u64,
 }
 

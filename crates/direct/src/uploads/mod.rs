@@ -82,7 +82,7 @@ pub enum SentHeaders {
 pub struct OpenRequest {
     /// The transfer mode.
     pub mode: TransferMode,
-    /// What the client will send with a PUT.
+    /// The headers that the client sends with a PUT.
     pub headers: SentHeaders,
     /// The file's name.
     pub filename: String,

@@ -1,5 +1,5 @@
 //! Completions at least once: an upload is recorded as unacknowledged until every sink has acknowledged its
-//! completion, and what a process left unacknowledged is emitted again after a start.
+//! completion, and completions that a process left unacknowledged are emitted again after a start.
 
 use std::{
     collections::HashSet,
@@ -11,13 +11,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
 use landfall_protocol::ProblemKind;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::sleep};
 
 use super::{Engine, Error, is_missing};
 use crate::{
-    event::{Acknowledgement, Event, EventKind, EventSink},
+    error::HandlerError,
+    event::{Acknowledgement, Event, EventKind, EventSink, Receipt},
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
 };
@@ -56,9 +58,8 @@ pub(super) fn acknowledges(sink: &dyn EventSink) -> bool {
     sink.event_kinds().completed && sink.acknowledgement() != Acknowledgement::NotNeeded
 }
 
-/// The acknowledgement of one sink.
 #[derive(Clone)]
-pub(crate) struct Receipt {
+struct SinkReceipt {
     emitted: Arc<Emitted>,
     is_acknowledged: Arc<AtomicBool>,
 }
@@ -78,13 +79,13 @@ impl Drop for Emitted {
     }
 }
 
-impl fmt::Debug for Receipt {
+impl fmt::Debug for SinkReceipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Receipt")
+        f.write_str("SinkReceipt")
     }
 }
 
-impl Receipt {
+impl SinkReceipt {
     fn new(engine: &Arc<Engine>, upload: &Upload) -> Self {
         let acknowledgements = &engine.acknowledgements;
         acknowledgements.emitted.lock().insert(upload.id.clone());
@@ -99,31 +100,34 @@ impl Receipt {
         }
     }
 
-    /// Returns the receipt of another sink of the same event.
-    pub(super) fn of_another_sink(&self) -> Self {
-        Self {
-            emitted: self.emitted.clone(),
-            is_acknowledged: Arc::default(),
-        }
-    }
-
     /// Returns whether this was the last acknowledgement. Its caller records it.
     fn count(&self) -> bool {
         let is_first = !self.is_acknowledged.swap(true, SeqCst);
         is_first && self.emitted.remaining.fetch_sub(1, SeqCst) == 1
     }
+}
 
-    /// May be repeated after an error.
-    pub(crate) async fn acknowledge(&self) -> Result<(), Error> {
+#[async_trait]
+impl Receipt for SinkReceipt {
+    fn of_another_sink(&self) -> Arc<dyn Receipt> {
+        Arc::new(Self {
+            emitted: self.emitted.clone(),
+            is_acknowledged: Arc::default(),
+        })
+    }
+
+    async fn acknowledge(&self) -> Result<(), HandlerError> {
         self.count();
-        let emitted = &*self.emitted;
-        if emitted.remaining.load(SeqCst) > 0 {
+        let Emitted {
+            engine,
+            id,
+            created,
+            remaining,
+        } = &*self.emitted;
+        if remaining.load(SeqCst) > 0 {
             return Ok(());
         }
-        emitted
-            .engine
-            .record_acknowledged(&emitted.id, emitted.created)
-            .await
+        Ok(engine.record_acknowledged(id, *created).await?)
     }
 }
 
@@ -135,7 +139,7 @@ impl Engine {
         reservations: super::Reservations,
         mut event: Event,
     ) -> bool {
-        let receipt = Receipt::new(self, &event.upload);
+        let receipt = SinkReceipt::new(self, &event.upload);
         event.receipt = Some(receipt.of_another_sink());
         self.emit(reservations, event).await;
         receipt.count()

@@ -29,7 +29,7 @@ pub(crate) struct CreateRequest<'a> {
     pub(crate) repeated: Option<Box<RepeatedCreate>>,
 }
 
-/// What an existing upload must have been created by, and what the hooks add to its response.
+/// The creation that an existing upload must match, and the response of the hooks.
 #[derive(Debug)]
 pub(crate) struct RepeatedCreate {
     digest: Digest,

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Engine, Error, Receipt, RequestContext, acknowledgement::acknowledges};
+use super::{Engine, Error, RequestContext, acknowledgement::acknowledges};
 use crate::{
     event::{Acknowledgement, Event, EventKind, EventSink, Reservation, TerminationReason},
     upload::{Snapshot, Upload, UploadId},
@@ -148,7 +148,7 @@ impl Engine {
         let Some(lease) = self.free_lease(id).await? else {
             return Ok(Resolution::Busy);
         };
-        // That of a moved file is still known to have happened.
+        // The description of a moved file still proves that it happened.
         let found = self.stored(id).await?.filter(|found| {
             found.upload.created == created && !found.upload.completion.is_denied()
         });
@@ -229,7 +229,7 @@ async fn emit_recorded(
     for sink in sinks {
         let acknowledgement = sink.acknowledgement();
         let receipt = receipt.filter(|_| acknowledgement != Acknowledgement::NotNeeded);
-        let receipt = receipt.map(Receipt::of_another_sink);
+        let receipt = receipt.map(|receipt| receipt.of_another_sink());
         let mut event = event.clone();
         event.receipt = receipt.clone();
         match reservations.next().flatten() {

@@ -37,7 +37,6 @@ use self::{
     live::LiveUploads, transfer::Memory,
 };
 pub(crate) use self::{
-    acknowledgement::Receipt,
     append::AppendRequest,
     counters::{Counters, add, get},
     create::{CreateRequest, Created},
@@ -50,7 +49,6 @@ pub(crate) use self::{
 pub use self::{
     body_error::RequestBodyError,
     counters::Stats,
-    error::HandlerError,
     events::Resolution,
     sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
 };

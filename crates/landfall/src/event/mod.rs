@@ -16,10 +16,20 @@ use async_trait::async_trait;
 pub use self::channel::{ChannelSink, EventStream, channel};
 use crate::{
     BoxError,
-    engine::{HandlerError, Receipt},
+    error::HandlerError,
     hook::{ClientResponse, RequestInfo},
     upload::Upload,
 };
+
+/// The acknowledgement of one sink.
+#[async_trait]
+pub(crate) trait Receipt: fmt::Debug + Send + Sync {
+    /// Returns the receipt of another sink of the same event.
+    fn of_another_sink(&self) -> Arc<dyn Receipt>;
+
+    /// May be repeated after an error.
+    async fn acknowledge(&self) -> Result<(), HandlerError>;
+}
 
 #[derive(Clone)]
 pub(crate) struct StopHandle(pub(crate) Arc<dyn Fn(ClientResponse) + Send + Sync>);
@@ -130,7 +140,7 @@ pub struct Event {
     /// True if it is emitted again after a start, because a sink had not acknowledged it.
     pub redelivered: bool,
     pub(crate) stop_handle: Option<StopHandle>,
-    pub(crate) receipt: Option<Receipt>,
+    pub(crate) receipt: Option<Arc<dyn Receipt>>,
 }
 
 impl Event {
@@ -181,7 +191,7 @@ impl Event {
     /// If dropped, the event may be emitted again after a start.
     pub async fn acknowledge(&self) -> Result<(), HandlerError> {
         match &self.receipt {
-            Some(receipt) => Ok(receipt.acknowledge().await?),
+            Some(receipt) => receipt.acknowledge().await,
             None => Ok(()),
         }
     }
@@ -222,7 +232,7 @@ impl fmt::Debug for Reservation {
 ///
 /// An upload whose completion a sink has not acknowledged is recorded as such. Each handler lists the uploads
 /// of its store once, in the background, when it is created (without a tokio runtime: with its first request),
-/// and emits what was not acknowledged again, in any order. An event may thus arrive twice, with the same
+/// and emits unacknowledged completions again, in any order. An event may thus arrive twice, with the same
 /// [id](Event::id): also if processes share a store, and one starts while another is busy with the event.
 ///
 /// A store that cannot [list](crate::store::Enumerate) uploads has no second emission.

@@ -24,7 +24,7 @@ use crate::{
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Defense in depth: if a browser displays it nonetheless, no scripts, no plugins, an opaque origin. The document
-/// that a browser makes for a video, sound or image loads the file itself and has styles of its own.
+/// that a browser makes for a video, sound or image loads the file itself and has its own styles.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'",
 );

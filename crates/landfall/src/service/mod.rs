@@ -50,7 +50,8 @@ pub use self::{
 use crate::{
     REQUEST_LOG,
     config::{Config, ConfigError},
-    engine::{Engine, Error, HandlerError, Resolution, Sweeper},
+    engine::{Engine, Error, Resolution, Sweeper},
+    error::HandlerError,
     event::{EventKind, TerminationReason},
     external::HookDispatcher,
     hook::{ClientResponse, Decision, UploadToken},

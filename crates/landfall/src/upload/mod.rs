@@ -91,7 +91,7 @@ pub struct Upload {
 
 pub(crate) type Digest = [u8; 16];
 
-/// By what a creation that comes again is recognized.
+/// Recognizes a creation that comes again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Repetition {
     /// The digest of the creation, of final uploads and where a hook chose the id.
@@ -180,7 +180,7 @@ impl Upload {
         self.repetition.as_ref()?.final_upload.as_ref()
     }
 
-    /// Computes the digest of what a creation asks for, after the changes of hooks: equal ones may be the same
+    /// Computes the digest of a creation, after the changes of hooks: equal ones may be the same
     /// request, repeated by a client that got no response. The time of expiry differs between repetitions.
     pub(crate) fn record_creation_digest(&mut self) {
         let mut hash = Sha256::new();

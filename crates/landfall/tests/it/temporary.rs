@@ -1,4 +1,4 @@
-//! What passes is told so that clients wait: 423 on HEAD, and otherwise a status that they repeat a request after.
+//! Temporary errors have a status after which clients wait: 423 on HEAD, and otherwise a status that they repeat a request after.
 
 use std::{
     sync::{
@@ -114,7 +114,7 @@ async fn an_access_hook_that_cannot_decide_loses_no_upload() {
     .await;
 }
 
-/// Hook, sink and locker of which each can be away.
+/// A hook, a sink and a locker; each can be away.
 #[derive(Debug, Clone)]
 struct Backend {
     hook: Arc<AtomicBool>,

@@ -84,7 +84,7 @@ impl EventSink for JobTracker {
         EventKinds::ALL
     }
 
-    /// What was not recorded is reconciled after a start.
+    /// A change that was not recorded is reconciled after a start.
     fn acknowledgement(&self) -> Acknowledgement {
         Acknowledgement::NotNeeded
     }

@@ -65,7 +65,7 @@ pub(super) fn warn_about_location(settings: &Settings) {
 pub(super) struct SharedDatabase {
     connections: OnceCell<Connections>,
     is_tool: bool,
-    /// Who else can replace the file, if anyone.
+    /// The other users who can replace the file.
     exposed: Mutex<Option<String>>,
 }
 

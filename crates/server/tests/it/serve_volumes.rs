@@ -320,7 +320,7 @@ fn a_state_directory_of_others_is_rejected_where_the_file_system_has_permissions
             "{errors}"
         );
     }
-    // What the message says works.
+    // The advice of the message works.
     let dir = state.join(format!("landfall-{}", std::process::id()));
     for _ in 0..2 {
         let mut command = service.command();

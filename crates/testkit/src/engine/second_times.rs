@@ -159,7 +159,7 @@ pub(super) async fn a_creation_with_the_id_of_the_application_is_answered_again(
         }
         let with_content = creation.clone().content(bytes(1));
         if creation.length > 0 {
-            // What the client sent with it counts from the next request on.
+            // Bytes that the client sent with it count from the next request on.
             let again = with_content.send(&site.handlers[0]).await.expect(201);
             assert_eq!((again.id(), again.number("upload-offset")), (id, Some(0)));
         }

@@ -49,7 +49,7 @@ checks! {
         "An upload whose requests with checksums are interrupted or damaged is right." => interrupted_checksums;
 }
 
-/// How a request ends before its body does.
+/// The end of a request before that of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Close,

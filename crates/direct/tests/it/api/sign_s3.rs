@@ -159,7 +159,7 @@ async fn a_type_that_nobody_states_is_not_signed() {
     assert_eq!(other.status, 403, "{other:?}");
 }
 
-/// What programs send, and expect to be understood.
+/// Requests as programs send them.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_read_leniently() {
     let harness = Harness::strict().await;

@@ -211,7 +211,7 @@ async fn hooks_can_deny_or_fail() {
     assert_eq!(harness.used("alice").await, 10);
     let again = harness.open(&alice, asked.clone()).await.unwrap();
     assert_eq!(again.id(), record.id());
-    // What was opened and cancelled stays so.
+    // An upload that was opened and cancelled stays so.
     harness.cancel(&record).await.unwrap();
     let error = harness.open(&alice, asked.clone()).await.unwrap_err();
     assert!(is_gone(&error), "{error}");

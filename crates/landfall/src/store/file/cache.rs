@@ -42,6 +42,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// The application has moved the file away: only the description is left.
+    pub(super) fn is_moved(&self) -> bool {
+        self.upload.moved_to.is_some()
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut info = UploadInfo::new(Upload::clone(&self.upload));
         info.unverified_from = self.unverified_from;

@@ -15,7 +15,6 @@ use super::{
     cache::{CachedUpload, KnownInfo, Record},
     paths::{INFO, NotServed, is_link_error},
     sys::{self, FileVersion},
-    take::is_moved,
 };
 use crate::{
     store::{
@@ -261,7 +260,7 @@ impl Inner {
         let entry = self.cache.get(id);
         for _ in 0..16 {
             let (record, info) = self.record(id, entry.as_deref())?;
-            if is_moved(&record) {
+            if record.is_moved() {
                 return Ok(FileState::moved(record, info));
             }
             let data = self
@@ -525,7 +524,7 @@ impl Inner {
     pub(super) fn release(&self, id: &UploadId) -> Result<()> {
         let entry = self.cache.get_or_insert(id);
         let (record, _) = self.record(id, Some(&entry))?;
-        if is_moved(&record) {
+        if record.is_moved() {
             return Ok(());
         }
         let (data, version) = self.open_data(id, &record.data_path)?;

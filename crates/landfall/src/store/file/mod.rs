@@ -69,7 +69,7 @@ use self::{
     io_pool::{IoPool, StepKind},
     paths::Root,
     sync::DirectorySyncs,
-    take::{MovedAppend, is_moved},
+    take::MovedAppend,
 };
 use super::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError, Terminate};
 use crate::{
@@ -328,7 +328,7 @@ impl Inner {
     fn data_path(&self, id: &UploadId) -> Result<String> {
         let entry = self.cache.get(id);
         let (record, _) = self.record(id, entry.as_deref())?;
-        if is_moved(&record) {
+        if record.is_moved() {
             return Err(StoreError::NotFound(id.clone()));
         }
         Ok(record.data_path.clone())
@@ -353,7 +353,7 @@ impl Inner {
         self.check_place()?;
         state.check_fence(id, fence)?;
         let (record, info) = self.record(id, Some(entry))?;
-        if is_moved(&record) {
+        if record.is_moved() {
             return Ok((FileState::moved(record, info), None));
         }
         let (data, version) = self.open_data(id, &record.data_path)?;
@@ -494,7 +494,7 @@ impl Terminate for FileStore {
                 // The stored description may be newer than the caller's.
                 let data_path = match inner.record(&id, Some(&entry)) {
                     // Its data path may belong to another upload.
-                    Ok((record, _)) if is_moved(&record) => info_path(&id),
+                    Ok((record, _)) if record.is_moved() => info_path(&id),
                     Ok((record, _)) => record.data_path.clone(),
                     Err(_) => fallback,
                 };

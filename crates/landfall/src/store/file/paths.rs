@@ -326,7 +326,7 @@ impl Root {
         })
     }
 
-    /// Whether names in a directory belong to the store, so that they can be synced.
+    /// True if names in a directory belong to the store, so that they can be synced.
     pub(super) fn owns(&self, dir: &str) -> bool {
         !dir.starts_with('/') || self.is_data_dir(Path::new(dir))
     }

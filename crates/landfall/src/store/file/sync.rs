@@ -23,7 +23,6 @@ use super::{
     files::{FileState, failed, info_path},
     io_pool::{IoPool, StepKind},
     sys,
-    take::is_moved,
 };
 use crate::{
     store::{Result, StoreError},
@@ -199,7 +198,7 @@ impl Inner {
                 synced.bytes_of(state.data.ino) < state.offset || synced.info != Some(state.info)
             }
         };
-        if needed && !is_moved(&state.record) && !(is_old(&state.data) && is_old(&state.info)) {
+        if needed && !state.record.is_moved() && !(is_old(&state.data) && is_old(&state.info)) {
             self.sync_upload(id, &state.record.data_path, state.offset)
                 .await?;
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Durability, FileStore, Inner,
-    cache::{CachedInfo, CachedUpload, Record, WriterState},
+    cache::{CachedInfo, CachedUpload, WriterState},
     files::info_path,
     io_pool::StepKind,
     sys,
@@ -169,7 +169,7 @@ impl Inner {
     /// An upload may get the id of one whose file was moved away, unless its completion is to be emitted again.
     pub(super) fn remove_moved(&self, id: &UploadId) -> Result<bool> {
         match self.record(id, None) {
-            Ok((record, _)) if is_moved(&record) && !record.upload.unacknowledged => {
+            Ok((record, _)) if record.is_moved() && !record.upload.unacknowledged => {
                 self.remove(id, &info_path(id))
             }
             _ => Ok(false),
@@ -202,10 +202,6 @@ impl Inner {
 }
 
 /// The data path of such a record may belong to another upload by now.
-pub(super) fn is_moved(record: &Record) -> bool {
-    record.upload.moved_to.is_some()
-}
-
 /// An upload whose file was moved away: it is complete and takes no bytes.
 #[derive(Debug)]
 pub(super) struct MovedAppend {

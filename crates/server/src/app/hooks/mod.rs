@@ -171,7 +171,7 @@ impl Hooks {
         conditions.set(ConditionKind::OutboxUnavailable, database, error);
     }
 
-    /// Checks whether receivers accept their events and calls, from what is known without asking them.
+    /// Checks whether receivers accept their events and calls, without asking them.
     pub(super) fn check_receivers(&self, conditions: &Conditions) {
         let is_full = self.outbox().is_some_and(Outbox::is_full);
         conditions.set(ConditionKind::OutboxFull, "", is_full.then_some(""));

@@ -308,7 +308,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let found = std::fs::metadata(dir.path()).unwrap();
         let (owner, group) = (found.uid(), found.gid());
-        // The user and groups of the process, the mode, and what is wrong.
+        // The user and groups of the process, the mode, and the problem.
         let stranger = (owner + 1, vec![group + 1]);
         let member = (owner + 1, vec![group + 1, group]);
         let same = (owner, vec![group + 1]);

@@ -302,7 +302,7 @@ impl SystemChecks<'_> {
 
 fn check_state_dir(dir: &Path, findings: &mut Findings<'_>) -> Result<(), String> {
     let warning = match findings.is_only_check() {
-        // Whether it is exposed is a condition of the running server.
+        // Its exposure is a condition of the running server.
         false if dir.exists() => secure(dir).map(|_| None)?,
         // It is created when it is used, unless another check fails.
         false => None,
