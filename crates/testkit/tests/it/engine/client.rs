@@ -1,6 +1,14 @@
 //! A tus client that talks to a handler directly.
 
-use std::{collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -192,6 +200,8 @@ async fn reply(response: Response<ResponseBody>) -> TestResponse {
     }
 }
 
+static CREATIONS: AtomicU64 = AtomicU64::new(0);
+
 pub(super) async fn create(
     handler: &Handler,
     length: Option<u64>,
@@ -207,6 +217,12 @@ pub(super) async fn create(
     };
     if let Some(concat) = concat {
         headers.insert("upload-concat", concat.parse().unwrap());
+        // An equal final upload would be a repetition, which is answered with the first one.
+        let number = CREATIONS.fetch_add(1, Relaxed);
+        headers.insert(
+            "upload-metadata",
+            format!("request-{number}").parse().unwrap(),
+        );
     }
     match body {
         Some(sent) => {
