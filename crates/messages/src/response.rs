@@ -27,6 +27,8 @@ pub struct HookResponse {
     pub cache_for: Option<Duration>,
     /// The hook failed. The client gets `client_response`, or 500, and the operation does not run.
     pub failed: bool,
+    /// Why the receiver's response was ignored, where it has no effect and is invalid.
+    pub ignored: Option<String>,
 }
 
 /// Changes to an upload before it is created.

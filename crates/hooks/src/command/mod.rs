@@ -194,10 +194,10 @@ fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryErr
     };
     match response {
         // The response has no effect here and the command succeeded: do not run it again.
-        Err(failure) if !hook.is_blocking() && hook != HookName::PostReceive => {
-            tracing::warn!(%hook, error = %failure, "ignored invalid output of a hook");
-            Ok(HookResponse::default())
-        }
+        Err(failure) if !hook.is_blocking() && hook != HookName::PostReceive => Ok(HookResponse {
+            ignored: Some(format!("{hook}: {failure}")),
+            ..HookResponse::default()
+        }),
         response => response,
     }
 }

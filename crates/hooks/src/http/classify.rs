@@ -49,10 +49,10 @@ impl ResponseClassifier {
         let may_stop = hook.is_blocking() || hook == HookName::PostReceive;
         match response {
             // The response to this event has no effect, and after a 2xx a retry would get the same.
-            Err(failure) if raw.status.is_success() && !may_stop => {
-                tracing::warn!(%hook, error = %failure, "ignored an invalid response to an event");
-                Ok(HookResponse::default())
-            }
+            Err(failure) if raw.status.is_success() && !may_stop => Ok(HookResponse {
+                ignored: Some(format!("{hook}: {failure}")),
+                ..HookResponse::default()
+            }),
             response => response,
         }
     }

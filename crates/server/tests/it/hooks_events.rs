@@ -362,3 +362,29 @@ fn a_sweep_emits_events() {
     assert_eq!(told[0].upload(), id_of(&path));
     server.stop();
 }
+
+/// The event is delivered: a retry would get the same response.
+#[test]
+fn an_ignored_response_is_a_condition() {
+    let endpoint = Endpoint::answering(|_| (200, "thanks".to_owned()));
+    let url = endpoint.url();
+    let server = Landfall::start(&[
+        "-hooks-http",
+        &url,
+        "-hooks-http-format=v2",
+        "-hooks-enabled-events=post-finish",
+    ]);
+    server.client().upload(b"hello");
+    let line = server.says("condition=hook-ignored");
+    for part in [
+        "level=WARN",
+        "subject=http",
+        "post-finish: failed to parse hook response",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert_eq!(
+        server.metric("landfall_dead_letters{transport=\"http\"}"),
+        0.0
+    );
+}

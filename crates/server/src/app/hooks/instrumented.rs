@@ -45,6 +45,8 @@ pub(in crate::app) struct InstrumentedTransport {
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
     last_delivery: Mutex<Option<Result<(), String>>>,
+    /// The last response that was ignored since it was asked for.
+    ignored: Mutex<Option<String>>,
     /// Why the last [check](Transport::check) failed.
     check_error: Mutex<Option<String>>,
 }
@@ -59,6 +61,7 @@ impl InstrumentedTransport {
             counters: Default::default(),
             in_flight: AtomicU64::new(0),
             last_delivery: Mutex::default(),
+            ignored: Mutex::default(),
             check_error: Mutex::default(),
         }
     }
@@ -73,6 +76,11 @@ impl InstrumentedTransport {
         let check = || self.check_error.lock().clone();
         let last = self.last_delivery.lock().clone();
         last.and_then(Result::err).or_else(check)
+    }
+
+    /// Returns why the last invalid response was ignored, once.
+    pub(in crate::app) fn take_ignored(&self) -> Option<String> {
+        self.ignored.lock().take()
     }
 
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
@@ -154,6 +162,9 @@ impl InstrumentedTransport {
                 );
                 *self.last_delivery.lock() = Some(Ok(()));
                 *self.check_error.lock() = None;
+                if reaction.ignored.is_some() {
+                    self.ignored.lock().clone_from(&reaction.ignored);
+                }
                 if reaction.stop_upload && message.hook == HookName::PostReceive {
                     tracing::info!(id, transport, event_id, "HookStopUpload");
                 }

@@ -160,8 +160,8 @@ impl Hooks {
         }
     }
 
-    /// Why uploads cannot be accepted. An unreachable application is no reason: its events stay in the outbox.
-    /// Checks whether events can be stored.
+    /// Checks whether events can be stored. An unreachable application does not prevent uploads: its events stay
+    /// in the outbox.
     pub(super) async fn check(&self, conditions: &Conditions) {
         self.check_receivers(conditions);
         let Some((outbox, database)) = &self.outbox else {
@@ -178,6 +178,9 @@ impl Hooks {
         for route in &self.routes {
             let (name, error) = (route.transport.name(), route.transport.last_error());
             conditions.set(ConditionKind::HookFailing, name, error);
+            if let Some(response) = route.transport.take_ignored() {
+                conditions.raise(ConditionKind::HookIgnored, name, response);
+            }
         }
         for route in self.outbox_stats().iter().flat_map(|stats| &stats.routes) {
             let waits = (route.oldest > MAX_DELAY).then(|| {
