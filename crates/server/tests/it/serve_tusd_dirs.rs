@@ -376,7 +376,7 @@ fn other_files_are_not_found_and_damaged_descriptions_are_not_disclosed() {
     assert_eq!(fs::read(outside.path()).unwrap(), b"abc");
 
     let answer = client.ask(Request::get("/files/broken"));
-    answer.refuses(500, "ERR_INTERNAL_SERVER_ERROR");
+    answer.refuses(500, "ERR_UPLOAD_DAMAGED");
     let text = answer.text();
     assert!(!text.contains("three") && !text.contains('/'), "{text}");
     // The log names the upload and the cause.
