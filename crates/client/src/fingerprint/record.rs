@@ -106,6 +106,8 @@ pub(crate) struct Recorder {
     store: Arc<dyn FingerprintStore>,
     name: String,
     record: Mutex<Record>,
+    /// Parts are recorded at once: an older text must not replace a newer one.
+    writes: tokio::sync::Mutex<()>,
 }
 
 impl StoredUpload {
@@ -196,6 +198,7 @@ impl Recorder {
             store,
             name,
             record: Mutex::new(record),
+            writes: tokio::sync::Mutex::default(),
         };
         Ok((recorder, found))
     }
@@ -248,6 +251,7 @@ impl Recorder {
             let sample = file.sample().await.map_err(Error::Source)?;
             self.record.lock().sample = sample;
         }
+        let _write = self.writes.lock().await;
         let text = {
             let mut record = self.record.lock();
             record.finished = finished;
@@ -275,6 +279,7 @@ impl Recorder {
         if std::mem::take(&mut self.record.lock().sample).is_empty() {
             return Ok(());
         }
+        let _write = self.writes.lock().await;
         let (store, name) = (self.store.clone(), self.name.clone());
         blocking(move || store.remove(&name))
             .await

@@ -236,11 +236,6 @@ impl Transfer {
             true => url.unwrap_or(endpoint),
             false => url?,
         };
-        self.job
-            .sender
-            .session
-            .meter
-            .emit(|| Event::Created { url: url.clone() });
         self.is_length_declared = length.is_some();
         self.url = Some(url.clone());
         let accepted = Accepted {
@@ -254,6 +249,12 @@ impl Transfer {
         if done.is_none() || self.job.settings.creates_only {
             self.record(Some(&url)).await?;
         }
+        // After that: a program that ends now resumes the upload.
+        self.job
+            .sender
+            .session
+            .meter
+            .emit(|| Event::Created { url });
         Ok(done)
     }
 

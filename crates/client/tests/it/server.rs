@@ -100,6 +100,16 @@ impl Server {
         Bytes::from(response).slice(end.unwrap() + 4..)
     }
 
+    /// Returns the offset of an upload, also of one that is receiving bytes.
+    pub(crate) async fn offset(&self, url: &url::Url) -> u64 {
+        let response = self.request("HEAD", url, "Tus-Resumable: 1.0.0\r\n").await;
+        let head = String::from_utf8(response).unwrap().to_lowercase();
+        let offset = head
+            .lines()
+            .find_map(|line| line.strip_prefix("upload-offset: "));
+        offset.expect("an offset").parse().unwrap()
+    }
+
     pub(crate) async fn remove(&self, url: &url::Url) {
         assert!(
             self.request("DELETE", url, "Tus-Resumable: 1.0.0\r\n")
