@@ -190,7 +190,10 @@ export const COMMANDS = {
     ['landfall keys', checked(PACKAGE, 4)],
     ['export AWS', checked(ACCOUNT, 2)],
   ],
-  'docs/storage.md': [['landfall --upload-dir', checked('two servers, in a directory of the system', 2)]],
+  'docs/storage.md': [
+    ['landfall --upload-dir', checked('two servers, in a directory of the system', 2)],
+    ['landfall --upload-dir /var/lib/landfall --data-dirs', checked('in directories of the system')],
+  ],
   'docs/upload-page.md': [['landfall --page-title', checked('names a file of the reader')]],
   'docs/conformance.md': [
     meanwhile((terminals) => terminals.serve('landfall')),

@@ -47,8 +47,8 @@ group! {
         => "Interval of post-receive events while data of an upload arrives.";
     all_event_headers: bool = |v| value::choice(v, EVENT_HEADERS),
         "hooks-event-headers", Text("named|all"), "named"
-        => "Request headers in events besides the usual ones: those that a transport's own setting names, or \
-            all for command, HTTP and gRPC hooks, as in tusd. Blocking hooks always have all.";
+        => "Further request headers in events: those that a transport's own setting names, or all, as in tusd. \
+            Brokers never get all. Blocking hooks always have all.";
     failure_mode: FailureMode = |v| value::choice(v, FAILURE_MODES),
         "hooks-failure-mode", Text("deny|allow"), "deny", Protects
         => "When a blocking hook is unreachable: deny the request with 500, or allow it.";
@@ -234,8 +234,8 @@ group! {
     max_bytes: u64 = |v| value::size_within(v, 1, u64::MAX), "events-max-bytes", Size, "1GiB"
         => "Maximum bytes of stored events. At the limit, new uploads get a 503 response.";
     header_key: Option<HeaderKey> = hooks::header_key, "events-header-key", Text("FILE|memory"), ""
-        => "Key that encrypts the forwarded request headers of stored events: a file with 32 bytes in base64, \
-            which is created if missing, or memory for one that ends with the process. Nodes that share a \
+        => "File with the key that encrypts forwarded request headers of stored events, or memory for one that \
+            ends with the process. 32 bytes in base64; a missing file is created. Nodes that share a \
             database need the same file. Not set: a file next to the database, or memory with PostgreSQL.";
     max_hold: Duration = value::duration, "events-max-hold", Time, "3s"
         => "Time after its first failed attempt for which an event holds later events of its upload.";

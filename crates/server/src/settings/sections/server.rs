@@ -186,8 +186,8 @@ group! {
         "upload-dir", Text("DIR"), "./data", Common; alias Text("DIR") "dir" by unchanged
         => "Directory of uploads, unless --s3-bucket is set. Created if missing.";
     data_dirs: Vec<PathBuf> = value::paths, "data-dirs", List("DIRS"), ""
-        => "Further directories in which files of uploads may be: symbolic links in the upload \
-            directory and paths that hooks choose may lead into them. / allows all, as tusd does.";
+        => "Further directories for files of uploads. Symbolic links in the upload directory and paths that \
+            hooks choose may lead into them; / allows all, as tusd does.";
     dir_perms: u32 = |v| value::permissions(v, 0o300), "dir-perms", Mode, "775"
         => "Permissions of new directories in octal; umask applies.";
     file_perms: u32 = |v| value::permissions(v, 0o600), "file-perms", Mode, "664"
