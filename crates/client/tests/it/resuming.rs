@@ -78,7 +78,8 @@ async fn interrupt(server: &Server, upload: Upload, uploads: usize) {
         let ended = tokio::time::timeout(Duration::from_millis(5), &mut run).await;
         assert!(ended.is_err(), "the upload ended: {ended:?}");
         stored = 0;
-        for url in urls.lock().clone() {
+        let known = urls.lock().clone();
+        for url in known {
             stored += server.offset(&url).await;
         }
     }

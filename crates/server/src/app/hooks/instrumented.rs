@@ -45,7 +45,7 @@ pub(in crate::app) struct InstrumentedTransport {
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
     last_delivery: Mutex<Option<Result<(), String>>>,
-    /// The last response that was ignored since it was asked for.
+    /// The last response that was ignored, until it is taken.
     ignored: Mutex<Option<String>>,
     /// Why the last [check](Transport::check) failed.
     check_error: Mutex<Option<String>>,
