@@ -58,8 +58,10 @@ pub(super) fn acknowledges(sink: &dyn EventSink) -> bool {
     sink.event_kinds().completed && sink.acknowledgement() != Acknowledgement::NotNeeded
 }
 
+/// While one exists, this process does not redeliver the completion: it is created before the upload is recorded
+/// as unacknowledged, and dropped after it is recorded as acknowledged.
 #[derive(Clone)]
-struct SinkReceipt {
+pub(super) struct SinkReceipt {
     emitted: Arc<Emitted>,
     is_acknowledged: Arc<AtomicBool>,
 }
@@ -86,7 +88,7 @@ impl fmt::Debug for SinkReceipt {
 }
 
 impl SinkReceipt {
-    fn new(engine: &Arc<Engine>, upload: &Upload) -> Self {
+    pub(super) fn new(engine: &Arc<Engine>, upload: &Upload) -> Self {
         let acknowledgements = &engine.acknowledgements;
         acknowledgements.emitted.lock().insert(upload.id.clone());
         Self {
@@ -138,8 +140,8 @@ impl Engine {
         self: &Arc<Self>,
         reservations: super::Reservations,
         mut event: Event,
+        receipt: &SinkReceipt,
     ) -> bool {
-        let receipt = SinkReceipt::new(self, &event.upload);
         event.receipt = Some(receipt.of_another_sink());
         self.emit(reservations, event).await;
         receipt.count()
@@ -219,9 +221,10 @@ impl Engine {
             return Ok(());
         };
         tracing::info!(%id, "the completion was not acknowledged, emitting it again");
+        let receipt = SinkReceipt::new(self, &found.upload);
         let mut event = Event::new(EventKind::Completed, found.upload, found.offset, None);
         event.redelivered = true;
-        if self.emit_acknowledged(reservations, event).await {
+        if self.emit_acknowledged(reservations, event, &receipt).await {
             self.record_acknowledged(id, created).await?;
         }
         Ok(())

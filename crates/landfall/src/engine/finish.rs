@@ -3,7 +3,8 @@ use std::{sync::Arc, time::SystemTime};
 use landfall_protocol::ProblemKind;
 
 use super::{
-    Engine, Error, HookCall, RequestContext, Reservations, add, is_missing, receive::matches_digest,
+    Engine, Error, HookCall, RequestContext, Reservations, acknowledgement::SinkReceipt, add,
+    is_missing, receive::matches_digest,
 };
 use crate::{
     REQUEST_LOG,
@@ -198,15 +199,23 @@ impl Engine {
             Completion::Done((!reply.is_empty()).then(|| Arc::new(reply.clone())));
         recorded.unacknowledged = self.acknowledgements.are_required();
         let mut recorded = Arc::new(recorded);
+        let receipt = recorded
+            .unacknowledged
+            .then(|| SinkReceipt::new(self, &recorded));
         // Emit after saving, because a receiver may move the file. If the result of saving is unknown,
         // emit anyway: duplicates are allowed.
         let saved = self.save_completed(&recorded, lease).await;
         if self.event_kinds.completed {
             let kind = EventKind::Completed;
             let event = Event::new(kind, recorded.clone(), offset, context.clone());
-            if !recorded.unacknowledged {
-                self.emit(reservations, event).await;
-            } else if self.emit_acknowledged(reservations, event).await && saved.is_ok() {
+            let is_acknowledged = match &receipt {
+                None => {
+                    self.emit(reservations, event).await;
+                    false
+                }
+                Some(receipt) => self.emit_acknowledged(reservations, event, receipt).await,
+            };
+            if is_acknowledged && saved.is_ok() {
                 Arc::make_mut(&mut recorded).unacknowledged = false;
                 if let Err(error) = self.save_completed(&recorded, lease).await {
                     let id = &recorded.id;

@@ -106,7 +106,7 @@ printf '%9000s{"RejectUpload":true}'"#,
 async fn children_that_keep_the_output_open_do_not_use_up_the_processes() {
     let hooks = Hooks::sh(
         HookName::PreCreate,
-        "echo $$ >>pids; (while [ ! -e go ]; do sleep 0.05; done) &",
+        "(while [ ! -e go ]; do sleep 0.05; done; echo >>ended) &",
     );
     let mut settings = hooks.settings();
     settings.max_processes = 2;
@@ -116,6 +116,11 @@ async fn children_that_keep_the_output_open_do_not_use_up_the_processes() {
         assert_eq!(response.unwrap(), HookResponse::default());
     }
     fs::write(hooks.path("go"), "").unwrap();
+    // They run until they see it, also when their directory is gone.
+    eventually("all children have ended", || {
+        fs::read(hooks.path("ended")).is_ok_and(|ended| ended.len() == 6)
+    })
+    .await;
 }
 
 #[tokio::test]

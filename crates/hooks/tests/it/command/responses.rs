@@ -8,6 +8,14 @@ fn default(answer: Result<HookResponse, DeliveryError>) {
     assert_eq!(answer.unwrap(), HookResponse::default());
 }
 
+/// Returns why the output was ignored.
+fn ignored(answer: Result<HookResponse, DeliveryError>) -> String {
+    let mut response = answer.unwrap();
+    let why = response.ignored.take();
+    default(Ok(response));
+    why.unwrap()
+}
+
 fn sentence(answer: Result<HookResponse, DeliveryError>) -> String {
     answer.unwrap_err().message
 }
@@ -146,10 +154,11 @@ async fn invalid_output_fails_blocking_hooks() {
     }
     // The command succeeded: do not run it again for its output.
     for lines in ["echo moved", binary] {
-        default(
-            Hooks::sh(HookName::PostFinish, lines)
-                .deliver(HookName::PostFinish)
-                .await,
+        let hooks = Hooks::sh(HookName::PostFinish, lines);
+        let why = ignored(hooks.deliver(HookName::PostFinish).await);
+        assert!(
+            why.starts_with("post-finish: failed to parse hook response: "),
+            "{why}"
         );
     }
 }
@@ -166,7 +175,8 @@ async fn oversized_output_is_a_failure_but_the_command_finishes() {
         "the response of the hook pre-create is larger than 1048576 bytes"
     );
     fs::remove_file(hooks.path("done")).unwrap();
-    default(hooks.deliver(HookName::PostFinish).await);
+    let why = ignored(hooks.deliver(HookName::PostFinish).await);
+    assert!(why.ends_with("is larger than 1048576 bytes"), "{why}");
     assert!(hooks.path("done").exists());
 }
 

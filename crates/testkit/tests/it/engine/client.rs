@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -289,6 +290,19 @@ pub(super) fn append_and_hang(
 
 pub(super) async fn inspect(handler: &Handler, id: &UploadId) -> TestResponse {
     send(handler, request(Method::HEAD, &format!("/files/{id}"))).await
+}
+
+/// Waits while the upload is locked, as clients do: another request or a redelivery may complete it.
+pub(super) async fn inspect_unlocked(handler: &Handler, id: &UploadId) -> TestResponse {
+    let mut reply = inspect(handler, id).await;
+    for _ in 0..2000 {
+        if reply.status != 423 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        reply = inspect(handler, id).await;
+    }
+    reply
 }
 
 pub(super) async fn terminate(handler: &Handler, id: &UploadId) -> TestResponse {

@@ -56,7 +56,7 @@ impl ModelRun {
             return self.check_upload(known).await;
         }
         self.calm();
-        let reply = client::inspect(&self.handler, &known.id).await;
+        let reply = client::inspect_unlocked(&self.handler, &known.id).await;
         prop_assert_eq!(reply.status, 200, "{} is gone", known);
         let offset = reply.number("upload-offset").expect("an offset");
         prop_assert!(

@@ -174,7 +174,8 @@ impl ModelRun {
         if self.has_failed(&reply)? {
             self.calm();
             // All or nothing: the next look tells which.
-            if client::inspect(&self.handler, &known.id).await.status == 404 {
+            let reply = client::inspect_unlocked(&self.handler, &known.id).await;
+            if reply.status == 404 {
                 let _ = self.model.remove(known.name);
             }
         } else {
