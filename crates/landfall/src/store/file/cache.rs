@@ -42,7 +42,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The application has moved the file away: only the description is left.
+    /// The application has moved the file away: only the description is left, and its data path may belong to
+    /// another upload by now.
     pub(super) fn is_moved(&self) -> bool {
         self.upload.moved_to.is_some()
     }

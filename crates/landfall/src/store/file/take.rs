@@ -201,7 +201,6 @@ impl Inner {
     }
 }
 
-/// The data path of such a record may belong to another upload by now.
 /// An upload whose file was moved away: it is complete and takes no bytes.
 #[derive(Debug)]
 pub(super) struct MovedAppend {
