@@ -65,7 +65,8 @@ testInBrowsers('a thousand files neither block the page nor fill it', async () =
   const overall = visitor.tab.locator('#overall');
   await until(async () => /^\d+ of 1,000 files uploaded/.test(await overall.textContent()), 'the list');
   assert.ok(await rows.count() < 60, `${await rows.count()} rows are in the document`);
-  assert.equal(await rows.first().getAttribute('aria-setsize'), String(FILES));
+  // The rows follow in the next frame.
+  await until(async () => (await rows.first().getAttribute('aria-setsize')) === String(FILES), 'the size of the list');
 
   // Scrolling shows the rows in between and the last one.
   for (const share of [0.5, 1]) {
