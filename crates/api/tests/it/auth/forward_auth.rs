@@ -279,7 +279,10 @@ async fn answers_that_are_not_understood_are_failures() {
         ("text/html", page.into()),
         ("text/plain", format!("Warning: x\n{BODY}").into()),
         ("text/plain", wide),
-        ("application/json", BODY.replace("10}", "10,\"max_size\":20}").into()),
+        (
+            "application/json",
+            BODY.replace("10}", "10,\"max_size\":20}").into(),
+        ),
     ];
     bodies.extend((1..BODY.len()).map(|end| ("application/json", BODY[..end].into())));
     for (kind, body) in bodies {
@@ -303,8 +306,17 @@ async fn answers_that_are_not_understood_are_failures() {
     let found = with_cookie(&application, "two=1").await;
     assert_eq!(found, Err(AuthError::Unavailable));
     // Other pages say nothing.
-    there.now(|_| answer(200, &[("remote-user", "ann")], "<html><style>a{}</style></html>"));
-    assert_eq!(with_cookie(&application, "page=1").await.unwrap().subject, "ann");
+    there.now(|_| {
+        answer(
+            200,
+            &[("remote-user", "ann")],
+            "<html><style>a{}</style></html>",
+        )
+    });
+    assert_eq!(
+        with_cookie(&application, "page=1").await.unwrap().subject,
+        "ann"
+    );
     there.now(|_| answer(200, &[], format!("\u{feff}{BODY}")));
     let marked = with_cookie(&application, "marked=1").await.unwrap();
     assert_eq!(marked.limits.max_size, Some(10));

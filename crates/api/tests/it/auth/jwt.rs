@@ -197,7 +197,8 @@ async fn names_that_come_twice_are_refused() {
     let header = r#"{"alg":"EdDSA"}"#;
     let known = async |header: &str, claims: &str| {
         let signed = format!("{}.{}", spelled(header), spelled(claims));
-        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &signer.key, signer.algorithm);
+        let signature =
+            jsonwebtoken::crypto::sign(signed.as_bytes(), &signer.key, signer.algorithm);
         known(&jwt, &format!("{signed}.{}", signature.unwrap())).await
     };
     assert!(known(header, &good).await.is_ok());
