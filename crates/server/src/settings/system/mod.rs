@@ -20,8 +20,7 @@ use landfall_messages::HookNames;
 
 use super::address::{host_of_target, host_of_url};
 use super::check::Findings;
-use super::sections::SECTIONS;
-use super::sections::Settings;
+use super::sections::{Settings, is_used_by};
 use super::types::{Database, JwtKeys, LeaseKind};
 use super::{Failure, Loaded, Subcommand};
 
@@ -93,13 +92,6 @@ async fn describe_unserved(settings: &Settings) -> Option<String> {
         first.name,
         first.reason
     ))
-}
-
-fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
-    SECTIONS.iter().any(|section| {
-        section.subcommands.contains(&subcommand)
-            && section.settings().any(|known| known.name == name)
-    })
 }
 
 struct SystemChecks<'a> {
