@@ -105,6 +105,14 @@ for (const [title, values, kind] of [
   })
 }
 
+test('an ingress is trusted by its network, and none by default', async (t) => {
+  const { config } = await render(t, {})
+  assert.doesNotMatch(await accepts(t, config, {}), /^trusted-proxies = .*private/m)
+  const { code, stderr } = await helm(t, 'template', { ingress: { enabled: true } })
+  assert.equal(code, 1)
+  assert.match(stderr, /ingress\.enabled needs settings\.trusted-proxies/)
+})
+
 test('values reach the manifests', async (t) => {
   const { kinds, config } = await render(t, ALL)
   const settings = await accepts(t, config, {})
