@@ -108,9 +108,11 @@ for (const [title, values, kind] of [
 test('an ingress is trusted by its network, and none by default', async (t) => {
   const { config } = await render(t, {})
   assert.doesNotMatch(await accepts(t, config, {}), /^trusted-proxies = .*private/m)
-  const { code, stderr } = await helm(t, 'template', { ingress: { enabled: true } })
-  assert.equal(code, 1)
-  assert.match(stderr, /ingress\.enabled needs settings\.trusted-proxies/)
+  for (const [settings, isTold] of [[{}, true], [{ 'trusted-proxies': ['10.1.0.0/16'] }, false]]) {
+    const { code, stdout, stderr } = await helm(t, 'install', { ingress: { enabled: true }, settings })
+    assert.equal(code, 0, stderr)
+    assert.equal(stdout.includes('The ingress is not trusted yet'), isTold)
+  }
 })
 
 test('values reach the manifests', async (t) => {

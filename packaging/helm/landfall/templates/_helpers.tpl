@@ -36,9 +36,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else -}}
   {{- $settings = merge $settings (dict "upload-dir" "/srv/tusd-data/data") -}}
 {{- end -}}
-{{- if and .Values.ingress.enabled (get $settings "behind-proxy") (not (get $settings "trusted-proxies")) -}}
-  {{- fail "ingress.enabled needs settings.trusted-proxies: the networks of the ingress controller's pods, such as [10.1.0.0/16]" -}}
-{{- end -}}
 {{- range $name, $value := $settings }}
 {{ $name }} = {{ toJson $value }}
 {{- end }}
