@@ -251,6 +251,30 @@ async fn truncated_response_is_a_failure() {
     assert!(grpc.deliver(&message()).await.is_err());
 }
 
+/// gRPC's libraries in other languages fail, too.
+#[tokio::test]
+async fn a_response_without_a_status_is_a_failure() {
+    for trailers in [None, Some(("x-other", "1")), Some(("grpc-status", "0"))] {
+        let target = rude(move |mut answer| {
+            let head = http::Response::builder().header("content-type", "application/grpc");
+            let mut body = answer.send_response(head.body(()).unwrap(), false).unwrap();
+            // A whole message: the default response.
+            let whole = Bytes::from_static(&[0, 0, 0, 0, 0]);
+            body.send_data(whole, trailers.is_none()).unwrap();
+            if let Some((name, value)) = trailers {
+                let value = http::HeaderValue::from_static(value);
+                let trailers = [(http::HeaderName::from_static(name), value)];
+                body.send_trailers(trailers.into_iter().collect()).unwrap();
+            }
+        })
+        .await;
+        let grpc = Grpc::new(settings(target)).unwrap();
+        let outcome = grpc.deliver(&message()).await;
+        let is_complete = trailers == Some(("grpc-status", "0"));
+        assert_eq!(outcome.is_ok(), is_complete, "{trailers:?}: {outcome:?}");
+    }
+}
+
 #[tokio::test]
 async fn http_error_of_a_proxy_is_a_failure() {
     for (status, code) in [
