@@ -216,7 +216,7 @@ impl Server {
                     Err(reason) => drop(health.outage.send_replace(Some(reason))),
                 }
                 sleep(MIN_PROBE_DELAY).await;
-                // Late: nobody waits.
+                // Late: no call waits.
                 let _ = timeout(delay, health.wake.notified()).await;
                 delay = (delay * 2).min(MAX_PROBE_DELAY);
             }

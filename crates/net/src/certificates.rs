@@ -35,13 +35,13 @@ pub fn system_certificates() -> io::Result<RootCertStore> {
 /// # Errors
 /// The file cannot be read, or has none.
 pub fn certificates_in(path: &Path) -> io::Result<RootCertStore> {
+    let read = CertificateDer::pem_file_iter(path).map_err(io::Error::other)?;
+    let read: Vec<_> = read.collect::<Result<_, _>>().map_err(io::Error::other)?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(io::Error::other)? {
-        let certificate = certificate.map_err(io::Error::other)?;
-        roots.add(certificate).map_err(io::Error::other)?;
-    }
+    // A bundle of many may have some that rustls does not take.
+    roots.add_parsable_certificates(read);
     match roots.is_empty() {
-        true => Err(io::Error::other("no certificate in PEM found")),
+        true => Err(io::Error::other("it has no valid certificate in PEM")),
         false => Ok(roots),
     }
 }
@@ -55,4 +55,30 @@ pub fn client_config(roots: RootCertStore) -> io::Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn files_have_one_certificate_or_many() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("ca.pem");
+        let issue = || {
+            let issued = rcgen::generate_simple_self_signed(["a.test".to_owned()]);
+            issued.expect("issued").cert.pem()
+        };
+        // The second one is base64, but no certificate.
+        let other = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
+        fs::write(&path, issue() + other + &issue()).expect("written");
+        assert_eq!(certificates_in(&path).expect("read").len(), 2);
+        for wrong in ["", "no PEM", other] {
+            fs::write(&path, wrong).expect("written");
+            certificates_in(&path).expect_err(wrong);
+        }
+        certificates_in(&dir.path().join("nothing")).expect_err("missing");
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::Uri;
@@ -22,6 +23,9 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::Proxies;
+
+/// Of the proxy. Clients limit whole requests.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -53,6 +57,7 @@ impl<T> ProxyConnector<T> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
         Self {
             proxies,

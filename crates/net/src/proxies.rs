@@ -8,7 +8,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 /// The proxies for requests.
 ///
 /// `localhost`, loopback and link-local addresses use none: behind the last ones are the metadata
-/// services of this machine, which answer nobody else.
+/// services of this machine, which no proxy reaches.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies(Option<Arc<Matcher>>);
 

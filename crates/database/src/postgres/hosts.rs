@@ -1,5 +1,5 @@
-//! The servers of a URL, with what libpq accepts and sqlx does not: several hosts, and a user
-//! before none.
+//! The servers of a URL. Like libpq and unlike sqlx, it may have several hosts, or a user and no
+//! host.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 /// Of one server, so that a silent one delays the next little.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The servers, of which those after the first are used while it is down or read-only.
+/// The servers in order. A later one is used while the earlier ones are down or read-only.
 #[derive(Debug)]
 pub(super) struct Hosts(Vec<PgConnectOptions>);
 

@@ -2,7 +2,7 @@
 //! variables, web identity, the profile, the container's endpoint, the instance's metadata service.
 //!
 //! The first source that is configured decides: if it fails, the others are not tried, which may
-//! have credentials that nobody meant.
+//! have credentials for something else.
 //!
 //! It is our own, after trying two libraries. `aws-config` without the S3 SDK knows every source
 //! but files in place of variables, and adds 26 packages, among them three SDKs. `reqsign-aws-core`
@@ -10,15 +10,18 @@
 //! an empty variable for a key; without it there are 13 packages less. Errors of both name neither
 //! the profile's file nor the command to run.
 
-use std::{process::Stdio, time::Duration};
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Method, Request, Uri, header};
 use landfall::BoxError;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use tokio::{process::Command, time::timeout};
 
 use super::{
@@ -26,49 +29,29 @@ use super::{
     credentials::{Credentials, ProvideCredentials},
     encode::Query,
     environment::variable,
-    http_send::{HttpSend, Payload, collect},
+    http_send::HttpSend,
     listing,
     profile::{self, ProfileSource, Role, SharedFiles},
+    provider_context::{ProviderContext, ProviderResult, Variables, parse, quoted, read_text},
     sign::Signer,
     sso,
     sts::Partition,
     xml,
 };
 
-/// Timeout of a request to a token or metadata service.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
-
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
-
-const MAX_BYTES: usize = 1024 * 1024;
-
-/// The most of a service's or program's words in an error.
-const MAX_QUOTE: usize = 300;
 
 const CONTAINER: &str = "http://169.254.170.2";
 const INSTANCE: &str = "http://169.254.169.254";
 const INSTANCE_IPV6: &str = "http://[fd00:ec2::254]";
 const INSTANCE_TOKEN: &str = "x-aws-ec2-metadata-token";
 
-/// A sentence for the log.
-type Found<T> = Result<T, String>;
-
-type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
+#[derive(Debug)]
 pub(super) struct CredentialChain {
     /// Instead of all other sources.
     profile: Option<String>,
-    http: Arc<dyn HttpSend>,
+    context: ProviderContext,
     region: String,
-    variables: Variables,
-}
-
-impl std::fmt::Debug for CredentialChain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CredentialChain")
-            .field("profile", &self.profile)
-            .finish_non_exhaustive()
-    }
 }
 
 #[async_trait]
@@ -91,17 +74,16 @@ impl CredentialChain {
     ) -> Self {
         Self {
             profile,
-            http,
+            context: ProviderContext { http, variables },
             region: region.to_owned(),
-            variables,
         }
     }
 
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
-        (self.variables)(name)
+    fn variable(&self, name: &str) -> Option<String> {
+        self.context.variable(name)
     }
 
-    async fn find(&self) -> Found<Credentials> {
+    async fn find(&self) -> ProviderResult<Credentials> {
         if let Some(profile) = &self.profile {
             let found = self.from_profile(profile, true).await?;
             return found.ok_or_else(|| format!("the profile {profile:?} has no credentials"));
@@ -146,7 +128,7 @@ impl CredentialChain {
         ))
     }
 
-    fn from_environment(&self) -> Found<Option<Credentials>> {
+    fn from_environment(&self) -> ProviderResult<Option<Credentials>> {
         const NAMES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
         let [id, secret] = NAMES;
         let (set, missing) = match NAMES.map(|name| self.variable(name)) {
@@ -162,12 +144,22 @@ impl CredentialChain {
         Err(format!("{set} is set, but not {missing}"))
     }
 
-    async fn from_profile(&self, profile: &str, must_exist: bool) -> Found<Option<Credentials>> {
+    async fn from_profile(
+        &self,
+        profile: &str,
+        must_exist: bool,
+    ) -> ProviderResult<Option<Credentials>> {
         // Small files, read when credentials expire.
-        let files = SharedFiles::read(&*self.variables)?;
-        if !must_exist && !files.has(profile) {
-            return Ok(None);
-        }
+        let files = match SharedFiles::read(&*self.context.variables) {
+            Ok(files) if must_exist || files.has(profile) => files,
+            Ok(_) => return Ok(None),
+            // Such as the home of another user, where AWS's tools go on, too.
+            Err(error) if !must_exist => {
+                tracing::warn!("{error}; S3 credentials are looked for elsewhere");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let Some(source) = files.source(profile)? else {
             return Ok(None);
         };
@@ -175,12 +167,12 @@ impl CredentialChain {
         self.load(&source).await.map(Some).map_err(failed)
     }
 
-    fn load<'a>(&'a self, source: &'a ProfileSource) -> BoxFuture<'a, Found<Credentials>> {
+    fn load<'a>(&'a self, source: &'a ProfileSource) -> BoxFuture<'a, ProviderResult<Credentials>> {
         async move {
             match source {
                 ProfileSource::Keys(keys) => Ok(keys.clone()),
                 ProfileSource::Process(command) => process(command).await,
-                ProfileSource::Sso(sso) => sso::credentials(self, sso).await,
+                ProfileSource::Sso(sso) => sso::credentials(&self.context, sso).await,
                 ProfileSource::WebIdentity { role, token_file } => {
                     self.web_identity(role, token_file).await
                 }
@@ -200,7 +192,7 @@ impl CredentialChain {
         .boxed()
     }
 
-    async fn web_identity(&self, role: &Role, token_file: &str) -> Found<Credentials> {
+    async fn web_identity(&self, role: &Role, token_file: &str) -> ProviderResult<Credentials> {
         let token = read_text(token_file)?;
         let token = [("WebIdentityToken", &*token)];
         self.assume(role, None, "AssumeRoleWithWebIdentity", &token)
@@ -214,7 +206,7 @@ impl CredentialChain {
         keys: Option<&Credentials>,
         action: &str,
         more: &[(&str, &str)],
-    ) -> Found<Credentials> {
+    ) -> ProviderResult<Credentials> {
         let region = role.region.as_deref().unwrap_or(&self.region);
         let suffix = Partition::from_region(region).dns_suffix;
         let endpoint = self.variable("AWS_ENDPOINT_URL_STS");
@@ -256,12 +248,12 @@ impl CredentialChain {
                 .map_err(|_| "the credentials contain characters that HTTP cannot send")?;
         }
         let failed = |error: String| format!("{action} of {}: {error}", role.arn);
-        let (status, body) = self.send(request).await.map_err(failed)?;
+        let (status, body) = self.context.send(request).await.map_err(failed)?;
         if !status.is_success() {
-            let said = xml::problem(&body).unwrap_or_default();
+            let problem = xml::problem(&body).unwrap_or_default();
             let (code, message) = (
-                said.code.unwrap_or_default(),
-                said.message.unwrap_or_default(),
+                problem.code.unwrap_or_default(),
+                problem.message.unwrap_or_default(),
             );
             return Err(failed(format!(
                 "{status} {code} {}",
@@ -285,7 +277,7 @@ impl CredentialChain {
     }
 
     /// ECS, and Pod Identity of EKS.
-    async fn container(&self) -> Found<Credentials> {
+    async fn container(&self) -> ProviderResult<Credentials> {
         let relative = self.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
         let url = match relative {
             Some(path) => format!("{CONTAINER}{path}"),
@@ -294,7 +286,7 @@ impl CredentialChain {
             )?,
         };
         let uri: Uri = url.parse().map_err(|_| format!("{url:?} is not a URL"))?;
-        if !may_get_token(&uri) {
+        if !is_token_endpoint(&uri) {
             return Err(format!(
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI is {url:?}: it must be https, or a loopback address \
                  or one of ECS or EKS, since the token is sent there"
@@ -309,12 +301,12 @@ impl CredentialChain {
             request = request.header(header::AUTHORIZATION, token);
         }
         let failed = |error: String| format!("the container's endpoint {url}: {error}");
-        let fetched: Found<KeysJson> = self.json(request).await;
+        let fetched: ProviderResult<KeysJson> = self.context.json(request).await;
         Ok(fetched.map_err(failed)?.into())
     }
 
     /// IMDSv2.
-    async fn instance(&self) -> Found<Credentials> {
+    async fn instance(&self) -> ProviderResult<Credentials> {
         let ipv6 = self.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
         let default = match ipv6 {
             Some(mode) if mode.eq_ignore_ascii_case("ipv6") => INSTANCE_IPV6,
@@ -326,9 +318,10 @@ impl CredentialChain {
         let fetch = async {
             let token = Request::put(format!("{base}/latest/api/token"))
                 .header(format!("{INSTANCE_TOKEN}-ttl-seconds"), "21600");
-            let token = self.text(token).await?;
+            let token = self.context.text(token).await?;
             let path = format!("{base}/latest/meta-data/iam/security-credentials/");
             let roles = self
+                .context
                 .text(Request::get(&path).header(INSTANCE_TOKEN, &token))
                 .await?;
             let role = roles.lines().next().unwrap_or_default().trim();
@@ -336,45 +329,9 @@ impl CredentialChain {
                 return Err("the instance has no role".to_owned());
             }
             let keys = Request::get(format!("{path}{role}")).header(INSTANCE_TOKEN, &token);
-            self.json::<KeysJson>(keys).await
+            self.context.json::<KeysJson>(keys).await
         };
         Ok(fetch.await.map_err(failed)?.into())
-    }
-
-    pub(super) async fn json<T: DeserializeOwned>(
-        &self,
-        request: http::request::Builder,
-    ) -> Found<T> {
-        parse(&self.body(request, Bytes::new()).await?)
-    }
-
-    async fn text(&self, request: http::request::Builder) -> Found<String> {
-        let body = self.body(request, Bytes::new()).await?;
-        let text = String::from_utf8(body.into()).map_err(|error| error.to_string())?;
-        Ok(text.trim().to_owned())
-    }
-
-    /// Returns the body of a response of 2xx.
-    pub(super) async fn body(&self, request: http::request::Builder, body: Bytes) -> Found<Bytes> {
-        let request = request.body(body).map_err(|error| error.to_string())?;
-        let (status, body) = self.send(request).await?;
-        match status.is_success() {
-            true => Ok(body),
-            false => Err(format!("{status} {}", quoted(&body)).trim_end().to_owned()),
-        }
-    }
-
-    async fn send(&self, request: Request<Bytes>) -> Found<(StatusCode, Bytes)> {
-        let request = request.map(|body| Payload::from(body).body());
-        let exchange = async {
-            let (head, body) = self.http.send(request).await?.into_parts();
-            let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
-            Ok::<_, BoxError>((head.status, body))
-        };
-        match timeout(HTTP_TIMEOUT, exchange).await {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no response within {HTTP_TIMEOUT:?}")),
-        }
     }
 }
 
@@ -401,20 +358,8 @@ impl From<KeysJson> for Credentials {
     }
 }
 
-/// Parses JSON that contains secrets, which errors do not repeat.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Found<T> {
-    serde_json::from_slice(body).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let kind = match error.classify() {
-            serde_json::error::Category::Data => "JSON without the expected fields",
-            _ => "no JSON",
-        };
-        format!("it returned {kind} (line {line}, column {column})")
-    })
-}
-
 /// Runs a program by the shell, as AWS's SDK for Go does, so that quotes and variables work.
-async fn process(command: &str) -> Found<Credentials> {
+async fn process(command: &str) -> ProviderResult<Credentials> {
     let failed = |error: String| format!("credential_process: {error}");
     let output = Command::new("sh")
         .args(["-c", command])
@@ -425,22 +370,16 @@ async fn process(command: &str) -> Found<Credentials> {
     let output = output.map_err(|_| failed(format!("no end within {PROCESS_TIMEOUT:?}")))?;
     let output = output.map_err(|error| failed(format!("cannot run sh: {error}")))?;
     if !output.status.success() {
-        let said = quoted(&output.stderr);
-        return Err(failed(format!("{}: {said}", output.status)));
+        let reason = quoted(&output.stderr);
+        return Err(failed(format!("{}: {reason}", output.status)));
     }
     parse::<KeysJson>(&output.stdout)
         .map(Into::into)
         .map_err(failed)
 }
 
-pub(super) fn read_text(path: &str) -> Found<String> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| format!("cannot read {path}: {error}"))?;
-    Ok(text.trim().to_owned())
-}
-
 /// As AWS's tools decide it.
-fn may_get_token(uri: &Uri) -> bool {
+fn is_token_endpoint(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_loopback = |ip: std::net::IpAddr| ip.is_loopback();
     uri.scheme_str() == Some("https")
@@ -452,13 +391,6 @@ fn may_get_token(uri: &Uri) -> bool {
         ]
         .contains(&host)
         || host.parse().is_ok_and(is_loopback)
-}
-
-/// The start of what a service or program said, in one line.
-pub(super) fn quoted(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    let words: Vec<_> = said.split_whitespace().collect();
-    words.join(" ").chars().take(MAX_QUOTE).collect()
 }
 
 #[cfg(test)]

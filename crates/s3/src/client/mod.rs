@@ -25,6 +25,7 @@ mod object;
 mod objects;
 mod presign;
 mod profile;
+mod provider_context;
 mod region;
 mod request;
 mod response;

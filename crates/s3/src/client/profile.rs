@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{credentials::Credentials, region::Environment};
+use super::{credentials::Credentials, environment::Environment};
 
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -47,7 +47,7 @@ impl SharedFile {
 fn sections(text: &str) -> HashMap<String, Section> {
     let mut sections: HashMap<String, Section> = HashMap::new();
     let mut current = None;
-    // A setting without a value, such as `s3 =`, has indented ones of its own.
+    // A setting without a value, such as `s3 =`, is followed by indented ones.
     let mut is_nested = false;
     for raw in text.lines() {
         let line = without_comment(raw.trim());
@@ -56,8 +56,8 @@ fn sections(text: &str) -> HashMap<String, Section> {
         }
         if let Some(section) = line.strip_prefix('[') {
             let name = section.split(']').next().unwrap_or_default();
-            let words: Vec<_> = name.split_whitespace().collect();
-            let name = words.join(" ").replace(['"', '\''], "");
+            let parts: Vec<_> = name.split_whitespace().collect();
+            let name = parts.join(" ").replace(['"', '\''], "");
             sections.entry(name.clone()).or_default();
             (current, is_nested) = (Some(name), false);
             continue;
@@ -505,7 +505,7 @@ aws_access_key_id = AKID
 
     #[test]
     fn mistakes_name_profile_file_and_remedy() {
-        for (profile, words) in [
+        for (profile, parts) in [
             (
                 "usr1",
                 &["\"usr1\"", "/c/config", "/c/credentials", "user1, user2"][..],
@@ -524,8 +524,8 @@ aws_access_key_id = AKID
             ("ring-a", &["source_profile", "own"]),
         ] {
             let error = files().source(profile).expect_err("a mistake");
-            for word in words {
-                assert!(error.contains(word), "{profile}: {error}");
+            for part in parts {
+                assert!(error.contains(part), "{profile}: {error}");
             }
         }
     }

@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 
 use super::{
     Client,
+    environment::Environment,
     profile::{self, SharedFiles},
     settings::SettingsError,
 };
@@ -19,8 +20,6 @@ impl Client {
         self.inner.regions.get(bucket).to_string()
     }
 }
-
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 pub(super) fn resolve(
     set: Option<&str>,

@@ -19,10 +19,10 @@ use serde_json::{Map, Value, json};
 use sha1::{Digest as _, Sha1};
 
 use super::{
-    credential_chain::{CredentialChain, parse, read_text},
     credentials::Credentials,
     encode::Query,
     profile::{Sso, home},
+    provider_context::{ProviderContext, parse, read_text},
     sts::Partition,
 };
 
@@ -56,17 +56,20 @@ struct RoleKeysJson {
 /// Returns the credentials of a role for a login.
 ///
 /// # Errors
-/// A sentence that says what to run.
-pub(super) async fn credentials(chain: &CredentialChain, sso: &Sso) -> Result<Credentials, String> {
+/// A sentence with the command to run.
+pub(super) async fn credentials(
+    context: &ProviderContext,
+    sso: &Sso,
+) -> Result<Credentials, String> {
     let advise = |error: String| format!("{error}: run {}", sso.login);
-    let token = access_token(chain, sso).await.map_err(advise)?;
+    let token = access_token(context, sso).await.map_err(advise)?;
     let mut query = Query::new();
     query.push("account_id", &sso.account);
     query.push("role_name", &sso.role);
-    let base = endpoint(chain, "AWS_ENDPOINT_URL_SSO", "portal.sso", &sso.region);
+    let base = endpoint(context, "AWS_ENDPOINT_URL_SSO", "portal.sso", &sso.region);
     let url = format!("{base}/federation/credentials?{}", query.canonical());
     let request = Request::get(url).header("x-amz-sso_bearer_token", token);
-    let keys: Result<RoleKeys, _> = chain.json(request).await;
+    let keys: Result<RoleKeys, _> = context.json(request).await;
     let keys = keys.map_err(|error| {
         let (role, account) = (&sso.role, &sso.account);
         advise(format!("the role {role} of the account {account}: {error}"))
@@ -80,16 +83,16 @@ pub(super) async fn credentials(chain: &CredentialChain, sso: &Sso) -> Result<Cr
     })
 }
 
-fn endpoint(chain: &CredentialChain, variable: &str, host: &str, region: &str) -> String {
+fn endpoint(context: &ProviderContext, variable: &str, host: &str, region: &str) -> String {
     let suffix = Partition::from_region(region).dns_suffix;
-    let set = chain.variable(variable);
+    let set = context.variable(variable);
     let url = set.unwrap_or_else(|| format!("https://{host}.{region}.{suffix}"));
     url.trim_end_matches('/').to_owned()
 }
 
-async fn access_token(chain: &CredentialChain, sso: &Sso) -> Result<String, String> {
+async fn access_token(context: &ProviderContext, sso: &Sso) -> Result<String, String> {
     let name = hex::encode(Sha1::digest(&sso.cache_key));
-    let folder = home(&|name: &str| chain.variable(name)).join(".aws/sso/cache");
+    let folder = home(&|name: &str| context.variable(name)).join(".aws/sso/cache");
     let path = folder.join(name).with_extension("json");
     let shown = path.display().to_string();
     let cached = read_text(&shown).map_err(|error| format!("no login ({error})"))?;
@@ -110,10 +113,10 @@ async fn access_token(chain: &CredentialChain, sso: &Sso) -> Result<String, Stri
         "refreshToken": get("refreshToken"),
         "grantType": "refresh_token",
     });
-    let base = endpoint(chain, "AWS_ENDPOINT_URL_SSO_OIDC", "oidc", &sso.region);
+    let base = endpoint(context, "AWS_ENDPOINT_URL_SSO_OIDC", "oidc", &sso.region);
     let request =
         Request::post(format!("{base}/token")).header(header::CONTENT_TYPE, "application/json");
-    let renewed = chain.body(request, Bytes::from(body.to_string())).await;
+    let renewed = context.body(request, Bytes::from(body.to_string())).await;
     let renewed = renewed.and_then(|body| parse::<Renewed>(&body));
     let renewed = renewed.map_err(|error| format!("the login in {shown} has expired ({error})"))?;
     let expires = Timestamp::now() + Duration::from_secs(renewed.expires_in.into());

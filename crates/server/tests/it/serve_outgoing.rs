@@ -1,16 +1,20 @@
 //! What goes out over HTTP goes through the proxy that the environment names.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, TcpListener},
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::Command,
     sync::{Arc, Mutex},
     thread,
 };
 
-use crate::serve_harness::{Landfall, Request, eventually, program, run};
+use crate::{
+    serve_harness::{Landfall, Request, eventually, program, run},
+    serve_tls::Https,
+};
 
-/// A proxy that notes request lines and credentials, and reaches nothing.
+/// A proxy that notes request lines and credentials. It tunnels to one address, or reaches nothing.
 struct Proxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -18,6 +22,10 @@ struct Proxy {
 
 impl Proxy {
     fn start() -> Self {
+        Self::tunneling(None)
+    }
+
+    fn tunneling(target: Option<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -27,10 +35,16 @@ impl Proxy {
                 let mut head = String::new();
                 let mut reader = BufReader::new(&stream);
                 while reader.read_line(&mut head).is_ok_and(|read| read > 2) {}
+                let is_tunnel = head.starts_with("CONNECT");
                 seen.lock().unwrap().push(head);
-                let answer =
-                    "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                let _ = (&stream).write_all(answer.as_bytes());
+                match target.filter(|_| is_tunnel) {
+                    Some(target) => tunnel(stream, target),
+                    None => {
+                        let answer = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\
+                                      Connection: close\r\n\r\n";
+                        let _ = (&stream).write_all(answer.as_bytes());
+                    }
+                }
             }
         });
         Self { address, heads }
@@ -65,6 +79,21 @@ impl Proxy {
             head.is_some_and(|head| head.to_lowercase().contains(credentials))
         });
     }
+}
+
+fn tunnel(client: TcpStream, target: SocketAddr) {
+    let server = TcpStream::connect(target).unwrap();
+    (&client)
+        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        .unwrap();
+    let copy = |mut from: TcpStream, mut to: TcpStream| {
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    };
+    copy(client.try_clone().unwrap(), server.try_clone().unwrap());
+    copy(server, client);
 }
 
 /// Starts a server with the proxy and creates an upload, which calls hooks.
@@ -168,20 +197,37 @@ fn s3_uses_the_proxy_unless_no_proxy_names_its_host() {
 
 #[cfg(feature = "s3")]
 #[test]
-fn a_private_authority_is_trusted_by_its_bundle() {
-    let proxy = Proxy::start();
-    let mut command = proxy.of(program());
-    command.args([
-        "-port=0",
-        "-s3-bucket=bucket",
-        "-s3-endpoint=https://s3.invalid",
-    ]);
-    let (status, _, told) = run(command.env("AWS_CA_BUNDLE", "/nonexistent/ca.pem"));
-    assert_eq!(status, Some(1), "{told}");
-    assert!(
-        told.contains("AWS_CA_BUNDLE: cannot read \"/nonexistent/ca.pem\""),
-        "{told}"
-    );
+fn a_private_authority_is_trusted_if_a_variable_names_it() {
+    let service = Https::start(&[]);
+    let proxy = Proxy::tunneling(Some(service.server.address()));
+    let file = service.certificate_file();
+    let told = |variables: &[(&str, &Path)]| {
+        let mut command = proxy.of(program());
+        command
+            .env_remove("SSL_CERT_FILE")
+            .env_remove("AWS_CA_BUNDLE");
+        command.args([
+            "-port=0",
+            "-s3-bucket=bucket",
+            "-s3-endpoint=https://landfall.test",
+        ]);
+        let (status, _, told) = run(command.envs(variables.iter().copied()));
+        assert_eq!(status, Some(1), "{told}");
+        told
+    };
+    let unknown = "UnknownIssuer";
+    let nothing = told(&[]);
+    assert!(nothing.contains(unknown), "{nothing}");
+    proxy.sees("CONNECT landfall.test:443 HTTP/1.1");
+    for variable in ["AWS_CA_BUNDLE", "SSL_CERT_FILE"] {
+        // It is no S3 service, but it was asked.
+        let trusted = told(&[(variable, &file)]);
+        assert!(!trusted.contains(unknown), "{variable}: {trusted}");
+        assert!(trusted.contains("404"), "{variable}: {trusted}");
+    }
+    let missing = told(&[("AWS_CA_BUNDLE", Path::new("/nonexistent/ca.pem"))]);
+    let reason = "AWS_CA_BUNDLE: cannot read \"/nonexistent/ca.pem\"";
+    assert!(missing.contains(reason), "{missing}");
 }
 
 #[cfg(feature = "client")]

@@ -10,12 +10,12 @@ use crate::client::{
 };
 
 /// A home directory and the variables of a process.
-struct Home {
+struct TestProcess {
     dir: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
-impl Home {
+impl TestProcess {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(dir.path().join(".aws/sso/cache")).expect("made");
@@ -77,9 +77,9 @@ impl Home {
 }
 
 #[track_caller]
-fn says(error: &str, words: &[&str]) {
-    for word in words {
-        assert!(error.contains(word), "no {word:?} in {error}");
+fn says(error: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(error.contains(part), "no {part:?} in {error}");
     }
 }
 
@@ -114,7 +114,7 @@ const KEYS_FILE: &str = "[default]\naws_access_key_id = DEFAULT\naws_secret_acce
 
 #[tokio::test]
 async fn variables_come_before_the_profile_and_empty_ones_are_not_set() {
-    let home = Home::new().file(".aws/credentials", KEYS_FILE);
+    let home = TestProcess::new().file(".aws/credentials", KEYS_FILE);
     assert_eq!(home.id().await, "DEFAULT");
     let home = home.set("AWS_PROFILE", "work");
     assert_eq!(home.find().await.session_token.as_deref(), Some("t"));
@@ -136,7 +136,7 @@ async fn variables_come_before_the_profile_and_empty_ones_are_not_set() {
 
 #[tokio::test]
 async fn a_mistyped_profile_is_named_and_nothing_else_is_used() {
-    let home = Home::new()
+    let home = TestProcess::new()
         .file(".aws/credentials", KEYS_FILE)
         .set("AWS_PROFILE", "wrok")
         .set("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/");
@@ -153,8 +153,19 @@ async fn a_mistyped_profile_is_named_and_nothing_else_is_used() {
 }
 
 #[tokio::test]
+async fn files_that_cannot_be_read_are_an_error_if_a_profile_is_named() {
+    let endpoint = Script::start([keys("ECS")]).await;
+    let home = TestProcess::new();
+    fs::create_dir(home.path(".aws/config")).expect("a directory in its place");
+    let home = home.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.endpoint());
+    assert_eq!(home.id().await, "ECS");
+    let home = home.set("AWS_PROFILE", "work");
+    says(&home.error().await, &["cannot read", ".aws/config"]);
+}
+
+#[tokio::test]
 async fn files_may_be_elsewhere() {
-    let home = Home::new()
+    let home = TestProcess::new()
         .file("my-config", "[profile a]\ncredential_process = none\n")
         .file("my-keys", KEYS_FILE);
     let (config, keys) = (home.text("my-config"), home.text("my-keys"));
@@ -166,7 +177,7 @@ async fn files_may_be_elsewhere() {
 
 #[tokio::test]
 async fn programs_get_their_arguments_as_in_a_shell() {
-    let home = Home::new();
+    let home = TestProcess::new();
     let tool = home.path("a tool");
     let script = r#"#!/bin/sh
 [ "$#" = 3 ] && [ "$2" = "two words" ] && [ "$3" = '"quoted"' ] || { echo "got $*" >&2; exit 3; }
@@ -213,7 +224,7 @@ async fn a_role_is_assumed_with_the_keys_of_its_source_profile() {
     let config = "[profile admin]\nrole_arn = arn:aws:iam::123456789012:role/admin\n\
         source_profile = work\nexternal_id = x/1\nrole_session_name = me\nduration_seconds = 900\n\
         region = eu-central-1\n";
-    let home = Home::new()
+    let home = TestProcess::new()
         .file(".aws/credentials", KEYS_FILE)
         .file(".aws/config", config)
         .set("AWS_PROFILE", "admin")
@@ -261,7 +272,7 @@ async fn a_role_is_assumed_with_the_keys_of_its_source_profile() {
 async fn a_web_identity_assumes_a_role_without_keys() {
     let action = "AssumeRoleWithWebIdentity";
     let sts = Script::start([assumed(action, "WEB"), assumed(action, "PROFILE")]).await;
-    let home = Home::new()
+    let home = TestProcess::new()
         .file(".aws/credentials", KEYS_FILE)
         .file("token", "the.web.token\n")
         .set("AWS_ENDPOINT_URL_STS", sts.endpoint());
@@ -318,7 +329,7 @@ fn role_keys(id: &str) -> Step {
 }
 
 /// Named by SHA-1 of `my-sso`, as in the AWS tools.
-fn login_file(home: &Home) -> String {
+fn login_file(home: &TestProcess) -> String {
     home.text(".aws/sso/cache/0ad374308c5a4e22f723adf10145eafad7c4031c.json")
 }
 
@@ -333,7 +344,7 @@ async fn a_login_gives_the_credentials_of_its_role() {
         ),
     ])
     .await;
-    let home = Home::new()
+    let home = TestProcess::new()
         .file(".aws/config", SSO)
         .set("AWS_PROFILE", "dev")
         .set("AWS_ENDPOINT_URL_SSO", portal.endpoint());
@@ -370,7 +381,7 @@ async fn an_expired_login_is_renewed_and_stored() {
     ])
     .await;
     let portal = Script::start([role_keys("SSO")]).await;
-    let home = Home::new()
+    let home = TestProcess::new()
         .file(".aws/config", SSO)
         .set("AWS_PROFILE", "dev")
         .set("AWS_ENDPOINT_URL_SSO", portal.endpoint())
@@ -425,7 +436,7 @@ async fn containers_ask_their_endpoint_with_the_token() {
         ),
     ])
     .await;
-    let home = Home::new().file("token", "pod-token\n").set(
+    let home = TestProcess::new().file("token", "pod-token\n").set(
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         format!("{}/v1/credentials?a=b", endpoint.endpoint()),
     );
@@ -469,7 +480,7 @@ async fn instances_are_asked_with_a_session_token() {
         response("404 Not Found", &[], ""),
     ])
     .await;
-    let home = Home::new()
+    let home = TestProcess::new()
         .set("AWS_EC2_METADATA_DISABLED", "false")
         .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.endpoint());
     assert_eq!(home.id().await, "IMDS");
@@ -498,7 +509,7 @@ async fn instances_are_asked_with_a_session_token() {
 #[tokio::test]
 async fn a_silent_metadata_service_times_out() {
     let service = Script::start([Step::Silence]).await;
-    let home = Home::new()
+    let home = TestProcess::new()
         .set("AWS_EC2_METADATA_DISABLED", "")
         .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.endpoint());
     let chain = home.chain(None);
@@ -511,7 +522,7 @@ async fn a_silent_metadata_service_times_out() {
 async fn a_role_may_come_from_the_environment() {
     let sts = Script::start([assumed("AssumeRole", "ROLE")]).await;
     let config = "[default]\nrole_arn = arn:aws:iam::1:role/r\ncredential_source = Environment\n";
-    let home = Home::new()
+    let home = TestProcess::new()
         .file(".aws/config", config)
         .set("AWS_ENDPOINT_URL_STS", sts.endpoint());
     says(&home.error().await, &["\"default\"", "AWS_ACCESS_KEY_ID"]);
