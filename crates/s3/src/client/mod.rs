@@ -40,7 +40,10 @@ mod xml;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use http::HeaderValue;
 use tokio_util::task::TaskTracker;
@@ -79,6 +82,10 @@ struct Inner {
     http: Arc<dyn HttpSend>,
     user_agent: HeaderValue,
     stats: Stats,
+    /// With `Content-MD5`, which a bucket with default retention (Object Lock) requires.
+    sends_digests: AtomicBool,
+    /// The service compares `If-Match` of a write with the entity tag without quotes (Ceph).
+    unquoted_if_match: AtomicBool,
 }
 
 impl Client {
@@ -120,6 +127,8 @@ impl Client {
                 http,
                 user_agent,
                 stats,
+                sends_digests: AtomicBool::new(false),
+                unquoted_if_match: AtomicBool::new(false),
             }),
             writes: None,
         })
@@ -135,6 +144,17 @@ impl Client {
             inner: Arc::clone(&self.inner),
             writes: Some(writes.clone()),
         }
+    }
+
+    /// Decides whether the entity tags of conditional writes are sent without quotes, also by clones.
+    pub(crate) fn set_unquoted_if_match(&self, unquoted: bool) {
+        self.inner
+            .unquoted_if_match
+            .store(unquoted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uses_unquoted_if_match(&self) -> bool {
+        self.inner.unquoted_if_match.load(Ordering::Relaxed)
     }
 
     /// Returns the counters of this client and its clones.

@@ -70,6 +70,14 @@ impl Diagnosis {
                 format!("the credentials lack a permission on {bucket:?}"),
                 needed.as_str(),
             ),
+            ErrorKind::StorageFull => (
+                format!("{service} is full, or a quota of the account or bucket is reached"),
+                "raise the quota, or delete objects",
+            ),
+            ErrorKind::AccountDisabled => (
+                format!("the account at {service} is closed or suspended"),
+                "settle it with the operator of the service",
+            ),
             ErrorKind::NotImplemented => (
                 format!("{service} does not support this"),
                 "use another service, or do without it",

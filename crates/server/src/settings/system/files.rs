@@ -124,6 +124,21 @@ fn is_sqlite(path: &Path) -> io::Result<bool> {
     Ok(start.is_empty() || start == MAGIC)
 }
 
+/// Returns whether all users of this machine can read a file. A group is one that an administrator chose.
+///
+/// Docker and Kubernetes mount secrets in `/run/secrets` for all users of the container, which has one.
+pub(super) fn is_public(path: &Path) -> bool {
+    const READ: u32 = 0o004;
+    const ENTER: u32 = 0o001;
+    let has =
+        |path: &Path, bit| matches!(inspect(path), Ok(Some(found)) if found.mode() & bit != 0);
+    let Ok(path) = std::fs::canonicalize(path) else {
+        return false;
+    };
+    let mut above = path.ancestors().skip(1);
+    !path.starts_with("/run/secrets") && has(&path, READ) && above.all(|dir| has(dir, ENTER))
+}
+
 fn require_dir(path: &Path, found: &Metadata) -> Result<(), String> {
     match found.is_dir() {
         true => Ok(()),

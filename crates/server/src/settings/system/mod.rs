@@ -9,7 +9,7 @@ mod hosts;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use directories::{refuse_link, secure};
 use landfall::store::{
@@ -21,12 +21,16 @@ use landfall_net::Proxies;
 
 use super::address::{host_of_target, host_of_url, hosts_of_url};
 use super::check::Findings;
-use super::sections::SECTIONS;
-use super::sections::Settings;
-use super::types::{Database, JwtKeys, LeaseKind};
+use super::layers::{Layers, Source};
+use super::report;
+use super::sections::{Settings, is_used_by, setting};
+use super::types::{Database, HeaderKey, JwtKeys, LeaseKind};
 use super::{Failure, Loaded, Subcommand};
 
 const MAX_EXAMINED: usize = 1000;
+
+/// `EnvironmentFile` of packaging/landfall.service.
+const SERVICE_ENVIRONMENT: &str = "/etc/default/landfall";
 
 impl Loaded {
     /// Returns the server's directories with owners and modes, as TOML comments.
@@ -60,6 +64,7 @@ impl Loaded {
         checks.check_storage(&self.settings);
         checks.check_state(&self.settings);
         checks.check_files(&self.settings);
+        checks.check_secrets(&self.settings, secret_sources(&self.layers));
         checks.check_optional_hosts(&self.settings);
         checks.finish().await;
         if subcommand == Subcommand::ConfigCheck
@@ -97,11 +102,34 @@ async fn describe_unserved(settings: &Settings) -> Option<String> {
     ))
 }
 
-fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
-    SECTIONS.iter().any(|section| {
-        section.subcommands.contains(&subcommand)
-            && section.settings().any(|known| known.name == name)
-    })
+/// A setting with a secret, and the file that has it.
+type SecretSource = (&'static str, PathBuf);
+
+/// Returns the files that secret settings come from: a configuration file, those of `…_FILE` variables, and
+/// the file of variables of our service.
+fn secret_sources(layers: &Layers) -> Vec<SecretSource> {
+    let environment = std::fs::read_to_string(SERVICE_ENVIRONMENT).unwrap_or_default();
+    let file_of = |source: &Source| match source {
+        Source::File { file, .. } => Some(PathBuf::from(file)),
+        Source::Variable(name)
+            if environment
+                .lines()
+                .any(|line| line.trim_start().starts_with(&**name)) =>
+        {
+            Some(SERVICE_ENVIRONMENT.into())
+        }
+        Source::Variable(name) if name.ends_with("_FILE") => {
+            std::env::var_os(name).map(PathBuf::from)
+        }
+        _ => None,
+    };
+    let given = layers
+        .names()
+        .filter_map(|name| setting(name).zip(layers.get(name)));
+    let secret = given.filter(|(setting, given)| report::is_secret(setting, given.text()));
+    secret
+        .filter_map(|(setting, given)| Some((setting.name, file_of(&given.source)?)))
+        .collect()
 }
 
 struct SystemChecks<'a> {
@@ -273,6 +301,47 @@ impl SystemChecks<'_> {
         ] {
             if let Some(file) = file {
                 self.check(name, |_| files::readable(file));
+            }
+        }
+    }
+
+    /// Warns of secrets in files that all users of this machine can read.
+    fn check_secrets(&mut self, settings: &Settings, sources: Vec<SecretSource>) {
+        let mut files: Vec<SecretSource> = Vec::new();
+        for file in &settings.tls.keys {
+            files.push(("tls-key", file.clone()));
+        }
+        let header_key = match &settings.hooks.outbox.header_key {
+            Some(HeaderKey::File(file)) => Some(file.clone()),
+            _ => None,
+        };
+        let database = match &settings.state.database {
+            Some(Database::File(file)) => Some(file.clone()),
+            _ => None,
+        };
+        let (admin, direct) = (
+            &settings.admin.key_file,
+            &settings.direct.notifications_secret_file,
+        );
+        for (name, file) in [
+            ("hooks-grpc-client-tls-key", &settings.hooks.grpc.client_key),
+            ("admin-key-file", admin),
+            ("direct-notifications-secret-file", direct),
+            ("events-header-key", &header_key),
+            ("database", &database),
+        ] {
+            files.extend(file.iter().map(|file| (name, file.clone())));
+        }
+        files.retain(|(name, _)| is_used_by(name, self.findings.subcommand));
+        let mut reported = Vec::new();
+        for (name, file) in files.into_iter().chain(sources) {
+            if files::is_public(&file) && !reported.contains(&file) {
+                let shown = file.display();
+                let remedy = format!("chgrp it to the server's group and run chmod 640 {shown}");
+                let reason =
+                    format!("all users of this machine can read the secret in {shown}; {remedy}");
+                self.findings.warning(name, reason);
+                reported.push(file);
             }
         }
     }
