@@ -29,7 +29,8 @@ use crate::{
     format::{self, Format},
 };
 
-pub use self::settings::{HttpSettings, Proxies, Secret};
+pub use self::settings::{HttpSettings, Secret};
+pub use landfall_net::Proxies;
 
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;

@@ -17,8 +17,9 @@ use landfall::store::{
     file::{FileOptions, FileStore},
 };
 use landfall_messages::HookNames;
+use landfall_net::Proxies;
 
-use super::address::{host_of_target, host_of_url};
+use super::address::{host_of_target, host_of_url, hosts_of_url};
 use super::check::Findings;
 use super::layers::{Layers, Source};
 use super::report;
@@ -55,6 +56,7 @@ impl Loaded {
             findings,
             failed: Vec::new(),
             lookups: Vec::new(),
+            proxies: Proxies::from_env(),
         };
         if !has_systemd_sockets {
             checks.check_listen(&self.settings);
@@ -135,6 +137,7 @@ struct SystemChecks<'a> {
     /// Only the first problem of a setting is reported: others often follow from it.
     failed: Vec<&'static str>,
     lookups: Vec<(&'static str, bool, hosts::Lookup)>,
+    proxies: Proxies,
 }
 
 impl SystemChecks<'_> {
@@ -174,6 +177,23 @@ impl SystemChecks<'_> {
         }
     }
 
+    /// Of several hosts, some may be down for good.
+    fn resolve_any(&mut self, name: &'static str, url: &str) {
+        let hosts = hosts_of_url(url);
+        let is_required = hosts.len() == 1;
+        for host in hosts {
+            self.resolve(name, Some(host), is_required);
+        }
+    }
+
+    /// A proxy resolves names.
+    fn resolve_url(&mut self, name: &'static str, url: &str, is_required: bool) {
+        let is_proxied = |uri| self.proxies.for_uri(&uri).is_some();
+        if !url.parse().is_ok_and(is_proxied) {
+            self.resolve(name, host_of_url(url), is_required);
+        }
+    }
+
     fn check_listen(&mut self, settings: &Settings) {
         let listen = &settings.listen;
         if let Some(path) = &listen.unix_sock {
@@ -207,16 +227,17 @@ impl SystemChecks<'_> {
                 });
             }
             Some(bucket) => {
-                let endpoint = settings.s3.endpoint.as_deref().and_then(host_of_url);
-                let host = endpoint.map(|host| match settings.s3.path_style {
-                    Some(false) => format!("{bucket}.{host}"),
-                    _ => host,
-                });
-                self.resolve("s3-endpoint", host, true);
+                if let Some(endpoint) = &settings.s3.endpoint {
+                    let url = match settings.s3.path_style {
+                        Some(false) => endpoint.replacen("://", &format!("://{bucket}."), 1),
+                        _ => endpoint.clone(),
+                    };
+                    self.resolve_url("s3-endpoint", &url, true);
+                }
             }
         }
         if let LeaseKind::Redis(url) | LeaseKind::Postgres(url) = &settings.leases.kind {
-            self.resolve("lease", host_of_url(url.reveal()), true);
+            self.resolve_any("lease", url.reveal());
         }
     }
 
@@ -234,7 +255,7 @@ impl SystemChecks<'_> {
         match &settings.state.database {
             Some(Database::File(path)) => self.check_shared("database", path, files::database),
             Some(Database::Postgres(url)) => {
-                self.resolve("database", host_of_url(url.reveal()), true);
+                self.resolve_any("database", url.reveal());
             }
             // Other commands check the directory when they open the database.
             None if self.findings.is_for_server() && settings.stores_state() => {
@@ -336,24 +357,30 @@ impl SystemChecks<'_> {
             Some(JwtKeys::Url(url)) => Some(url.clone()),
             _ => None,
         };
-        let is_direct = !hosts::has_http_proxy();
-        let forward_auth = &grants.forward_auth.url;
-        for (name, url, is_direct) in [
-            ("hooks-http", &hooks.http.url, is_direct),
-            ("hooks-nats", &brokers.nats.url, true),
-            ("hooks-amqp", &brokers.amqp.url, true),
-            ("hooks-redis", &brokers.redis.url, true),
-            ("grants-forward-auth-url", forward_auth, is_direct),
-            ("grants-jwt-keys", &jwt_url, is_direct),
+        // Proxies are for http:// and https:// only.
+        for (name, url) in [
+            ("hooks-http", &hooks.http.url),
+            ("hooks-nats", &brokers.nats.url),
+            ("hooks-amqp", &brokers.amqp.url),
+            ("hooks-redis", &brokers.redis.url),
+            ("grants-forward-auth-url", &grants.forward_auth.url),
+            ("grants-jwt-keys", &jwt_url),
         ] {
-            let url = url.as_ref().filter(|_| is_direct);
-            self.resolve(name, url.and_then(|url| host_of_url(url.reveal())), false);
+            if let Some(url) = url {
+                self.resolve_url(name, url.reveal(), false);
+            }
         }
-        let acme = &settings.tls.acme;
-        let directory = acme.is_on().then(|| host_of_url(&acme.directory));
-        self.resolve("acme-directory", directory.flatten(), false);
-        let target = hooks.grpc.target.as_deref();
-        self.resolve("hooks-grpc", target.and_then(host_of_target), false);
+        if settings.tls.acme.is_on() {
+            self.resolve_url("acme-directory", &settings.tls.acme.directory, false);
+        }
+        if let Some(host) = hooks.grpc.target.as_deref().and_then(host_of_target) {
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host
+            };
+            self.resolve_url("hooks-grpc", &format!("https://{host}"), false);
+        }
         for broker in &brokers.kafka.brokers {
             self.resolve("hooks-kafka", host_of_target(broker), false);
         }
