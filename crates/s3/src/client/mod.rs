@@ -9,6 +9,7 @@
 
 mod address;
 mod body;
+mod credential_cache;
 mod credential_chain;
 mod credentials;
 mod encode;
@@ -23,11 +24,14 @@ mod multipart;
 mod object;
 mod objects;
 mod presign;
+mod profile;
+mod provider_context;
 mod region;
 mod request;
 mod response;
 mod settings;
 mod sign;
+mod sso;
 mod stats;
 mod sts;
 mod transport;
@@ -45,7 +49,7 @@ use http::HeaderValue;
 use tokio_util::task::TaskTracker;
 
 use self::environment::{check_files, variable};
-use self::{address::Address, credential_chain::CredentialCache, region::Regions, transport::Pool};
+use self::{address::Address, credential_cache::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
     credentials::{CredentialSource, Credentials, ProvideCredentials, TemporaryCredentials},
@@ -59,6 +63,7 @@ pub use self::{
     settings::{ClientSettings, SettingsError},
     stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
     sts::{Partition, TokenRequest},
+    transport::root_certificates,
 };
 
 /// A client of one S3 service. Clones share connections, credentials and counters.

@@ -203,7 +203,11 @@ pub(super) fn cors_configuration(rules: &[CorsRule]) -> String {
 
 #[derive(Deserialize)]
 struct TokenXml {
-    #[serde(rename = "GetFederationTokenResult", alias = "AssumeRoleResult")]
+    #[serde(
+        rename = "GetFederationTokenResult",
+        alias = "AssumeRoleResult",
+        alias = "AssumeRoleWithWebIdentityResult"
+    )]
     result: TokenResultXml,
 }
 
