@@ -39,6 +39,7 @@ mod tests;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use landfall::store::RecentlyUsed;
 use tokio_util::task::TaskTracker;
 
 use self::environment::{check_files, variable};
@@ -74,6 +75,7 @@ struct Inner {
     http: Arc<dyn HttpSend>,
     user_agent: HeaderValue,
     stats: Stats,
+    idle_objects: RecentlyUsed<body::OpenObject>,
 }
 
 impl Client {
@@ -115,6 +117,7 @@ impl Client {
                 http,
                 user_agent,
                 stats,
+                idle_objects: body::idle_objects(),
             }),
             writes: None,
         })
