@@ -16,9 +16,7 @@ const DELIBERATE = [
   'draft/concurrency/offset-during-chunks-is-not-stale',
   'draft/options/accept-patch',
   'draft/retrieval/get',
-  'tus/concatenation/part-twice-in-one-upload',
   'tus/method-override/get-as-delete',
-  'tus/method-override/put-as-patch',
 ]
 
 /** Checks the program at `endpoint`; returns the report. */

@@ -5,12 +5,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::checks;
 use crate::options::{InteropVersion, Options};
+use crate::profile::{PROFILES, Profile};
 use crate::report::{self, Text};
 use crate::requirement::{Capability, Protocol};
 use crate::runner;
@@ -46,7 +48,7 @@ Checks a server of tus 1.0.0 or of the IETF draft Resumable Uploads for HTTP aga
 specification, over HTTP alone. URL is the address at which uploads are created. The checks make uploads, and remove \
 them afterwards where the server supports termination.
 
-Exit codes: 0 if every MUST passed, 1 if one failed, 2 for wrong arguments, 3 if the server cannot be reached.";
+Exit codes: 0 if every MUST passed or differs by a documented choice of --profile, 1 if one failed, 2 for wrong arguments, 3 if the server cannot be reached.";
 
 /// Returns the command `conformance`.
 #[must_use]
@@ -83,6 +85,8 @@ pub fn command() -> Command {
             )
             .default_value("newest")
             .value_parser(interop_version),
+            text("profile", "NAME", "Documented choices that are no failures: those of landfall or tusd")
+                .value_parser(PossibleValuesParser::new(PROFILES.iter().map(|profile| profile.name))),
             text("header", "FIELD", "A field of every request, such as 'Authorization: Bearer …'")
                 .action(ArgAction::Append)
                 .value_parser(header),
@@ -204,6 +208,8 @@ fn options(matches: &ArgMatches, endpoint: Url) -> Options {
     if let Some(version) = matches.get_one("interop-version") {
         options.interop_version = *version;
     }
+    let profile = matches.get_one::<String>("profile");
+    options.profile = profile.and_then(|name| Profile::by_name(name));
     options.chaos = matches.get_flag("chaos");
     options.downloads = !matches.get_flag("no-downloads");
     options.seed = matches

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::profile::Profile;
 use crate::requirement::{Capability, Protocol};
 
 /// The interop version of the IETF draft that the checks follow.
@@ -38,6 +39,8 @@ pub struct Options {
     pub protocols: Option<BTreeSet<Protocol>>,
     /// The version of the IETF draft.
     pub interop_version: InteropVersion,
+    /// The documented choices of the server.
+    pub profile: Option<&'static Profile>,
     /// Runs only checks whose names contain one of these texts; `*` matches any characters.
     pub only: Vec<String>,
     /// Adds checks with random interruptions and concurrency.
@@ -69,6 +72,7 @@ impl Options {
             expected_protocols: BTreeSet::new(),
             protocols: None,
             interop_version: InteropVersion::Newest,
+            profile: None,
             only: Vec::new(),
             chaos: false,
             downloads: true,

@@ -154,6 +154,14 @@ async fn run_check(
         () = stop.cancelled() => Err(Finding::Error("the run was stopped".to_owned())),
         result = run => result,
     };
+    let profile = context.options.profile;
+    let reason = profile.and_then(|profile| profile.reason(check.id));
+    let result = match (result, reason) {
+        (Err(Finding::Failed(text)), Some(reason)) => {
+            Err(Finding::Documented(format!("{text}; {reason}")))
+        }
+        (result, _) => result,
+    };
     CheckOutcome {
         group,
         check,
