@@ -119,11 +119,32 @@ impl Garage {
             secret_key: text("secretAccessKey"),
             ..self.access()
         };
+        self.allow(
+            &self.bucket_info(bucket)["id"],
+            &access.access_key,
+            rights.iter().copied(),
+        );
+        access
+    }
+
+    /// Limits the size of a bucket to `bytes`.
+    ///
+    /// # Panics
+    ///
+    /// When Garage refuses.
+    pub fn set_max_size(&self, bucket: &str, bytes: u64) {
+        let id = self.bucket_info(bucket)["id"].clone();
+        let path = format!("UpdateBucket?id={}", id.as_str().unwrap());
+        self.admin(
+            &path,
+            &json!({ "quotas": { "maxSize": bytes, "maxObjects": null } }),
+        );
+    }
+
+    fn bucket_info(&self, bucket: &str) -> Value {
         let path = format!("/v2/GetBucketInfo?globalAlias={bucket}");
         let info = plain_http::must(&self.admin, "GET", &path, &[("Authorization", TOKEN)], "");
-        let info: Value = serde_json::from_str(&info).unwrap();
-        self.allow(&info["id"], &access.access_key, rights.iter().copied());
-        access
+        serde_json::from_str(&info).unwrap()
     }
 
     /// The id of the process that ends Garage when this one is gone.

@@ -69,4 +69,23 @@ impl Moto {
         plain_http::must(self.access.authority(), "PUT", &format!("/{name}"), &[], "");
         name
     }
+
+    /// Makes a new bucket that retains every object for a day (Object Lock), and gives its name.
+    ///
+    /// # Panics
+    ///
+    /// When moto refuses.
+    #[must_use]
+    pub fn bucket_with_retention(&self, stem: &str) -> String {
+        let name = fresh_name(stem);
+        let locked = [("x-amz-bucket-object-lock-enabled", "true")];
+        let authority = self.access.authority();
+        plain_http::must(authority, "PUT", &format!("/{name}"), &locked, "");
+        let rule = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule>\
+            <DefaultRetention><Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule>\
+            </ObjectLockConfiguration>";
+        let path = format!("/{name}?object-lock");
+        plain_http::must(authority, "PUT", &path, &[], rule);
+        name
+    }
 }

@@ -43,6 +43,9 @@ impl Client {
         match &condition {
             Condition::None => {}
             Condition::IfAbsent => request = request.header("if-none-match", "*")?,
+            Condition::IfMatch(etag) if self.uses_unquoted_if_match() => {
+                request = request.header("if-match", etag.trim_matches('"'))?;
+            }
             Condition::IfMatch(etag) => request = request.header("if-match", etag)?,
         }
         let mut request = request.payload(payload.clone());

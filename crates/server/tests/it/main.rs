@@ -37,6 +37,7 @@ mod serve_listen;
 mod serve_memory;
 #[cfg(target_os = "linux")]
 mod serve_open_files;
+mod serve_outgoing;
 mod serve_proxies;
 mod serve_proxy_protocol;
 mod serve_reason;

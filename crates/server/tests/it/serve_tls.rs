@@ -105,6 +105,11 @@ impl Https {
         dir.path().join(file)
     }
 
+    /// The certificate (PEM) of `landfall.test`.
+    pub(crate) fn certificate_file(&self) -> PathBuf {
+        Self::path(&self.dir, "cert.pem")
+    }
+
     /// Of a client that speaks this protocol.
     pub(crate) fn client_config(&self, alpn: &[u8]) -> ClientConfig {
         client_config_with(&self.certificate, alpn)

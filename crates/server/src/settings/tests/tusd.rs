@@ -62,6 +62,77 @@ fn command_lines_of_tusd_are_accepted() {
     }
 }
 
+/// tusd's flags end at the first word.
+#[test]
+fn compat_tusd_ignores_words_after_the_flags_and_says_so() {
+    for (args, dropped) in [
+        (&["-compat=tusd", "-port=8070", "word"][..], "word"),
+        (
+            &[
+                "-compat",
+                "tusd",
+                "-port",
+                "8070",
+                "word",
+                "-no-such-flag",
+                "serve",
+            ],
+            "word -no-such-flag serve",
+        ),
+        (
+            &["-compat=tusd", "-port=8070", "--", "-port=9"],
+            "-- -port=9",
+        ),
+        (&["-compat=tusd", "-port=8070", "-", "x"], "- x"),
+    ] {
+        let found = loaded(args, &[]);
+        assert_eq!(found.settings.listen.port, 8070);
+        let reason = "ignored as by tusd, because a word ends the flags";
+        assert_eq!(found.warnings, [format!("{reason}: {dropped:?}")]);
+        let strict: Vec<_> = args
+            .iter()
+            .filter(|arg| !arg.contains("tusd"))
+            .copied()
+            .collect();
+        let strict: Vec<_> = strict.into_iter().filter(|arg| *arg != "-compat").collect();
+        assert_eq!(run(&strict, &[]).unwrap_err().exit_code(), 2, "{strict:?}");
+    }
+    // A command is none.
+    let found = loaded(&["sweep", "-compat=tusd"], &[]);
+    assert_eq!(found.subcommand, Subcommand::Sweep);
+    assert!(run(&["sweep", "word", "-compat=tusd"], &[]).is_err());
+    // The value of a switch may follow it.
+    let found = loaded(
+        &["-compat=tusd", "-expose-metrics", "false", "-port=8070"],
+        &[],
+    );
+    assert_eq!(
+        (found.settings.listen.port, found.warnings.len()),
+        (8070, 0)
+    );
+}
+
+#[test]
+fn compat_tusd_has_the_exit_codes_of_tusd() {
+    for (args, code, strict) in [
+        (&["-no-such-flag"][..], 2, 2),
+        (&["-max-size=x"], 2, 2),
+        (&["-network-timeout=2x"], 2, 2),
+        (&["-behind-proxy=maybe"], 2, 2),
+        (&["-tls-mode=ssl"], 1, 1),
+        (&["-log-format=yaml"], 1, 2),
+        (&["-gcs-bucket=b"], 1, 2),
+        (&["-enable-h2c", "-tls-certificate=c", "-tls-key=k"], 1, 2),
+    ] {
+        assert_eq!(run(args, &[]).unwrap_err().exit_code(), strict, "{args:?}");
+        let args: Vec<_> = ["-compat=tusd"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        assert_eq!(run(&args, &[]).unwrap_err().exit_code(), code, "{args:?}");
+    }
+}
+
 /// Otherwise, an unset variable of a script would turn hooks, TLS or the bucket off without a word.
 #[test]
 fn compat_tusd_ignores_empty_flags_and_says_so() {
