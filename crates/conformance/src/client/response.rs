@@ -97,6 +97,15 @@ impl Response {
         Ok(self)
     }
 
+    /// Fails if a 104 was sent before the response.
+    pub(crate) fn expect_no_104(&self) -> CheckResult {
+        ensure!(
+            self.interim.iter().all(|interim| interim.status != 104),
+            "there is a 104"
+        );
+        Ok(())
+    }
+
     /// Fails if the field is there.
     pub(crate) fn expect_absent(&self, name: &str) -> CheckResult<&Self> {
         if let Some(value) = self.field(name) {

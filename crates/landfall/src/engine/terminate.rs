@@ -40,23 +40,8 @@ impl Engine {
         id: &UploadId,
         why: TerminationReason,
     ) -> Result<(), Error> {
-        self.remove_if(context, id, why, |_| true).await
-    }
-
-    /// The condition is checked under the lease, so no other request can change the upload before its removal.
-    pub(crate) async fn remove_if(
-        self: &Arc<Self>,
-        context: &RequestContext,
-        id: &UploadId,
-        why: TerminationReason,
-        condition: impl FnOnce(&Snapshot) -> bool + Send,
-    ) -> Result<(), Error> {
         let lease = self.lease(id).await?;
-        let snapshot = self.load_removable(id).await?;
-        if !condition(&snapshot) {
-            return Ok(());
-        }
-        let Snapshot { upload, offset, .. } = snapshot;
+        let Snapshot { upload, offset, .. } = self.load_removable(id).await?;
         self.remove_detached(context, upload, offset, lease, why)
             .await
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use rustix::fs::Access;
+use rustix::{fs::Access, io::Errno};
 
 /// Without the final NUL.
 const MAX_SOCKET_PATH_LEN: usize = 107;
@@ -163,9 +163,12 @@ pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
 
 fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<(), String> {
     rustix::fs::access(path, access).map_err(|error| {
+        let shown = path.display();
+        if error == Errno::ROFS {
+            return format!("the file system of {shown} is read-only; mount a volume there, or name a directory on one");
+        }
         format!(
-            "{} (owner {}:{}, mode {:o}): user {} may not {what} it: {}",
-            path.display(),
+            "{shown} (owner {}:{}, mode {:o}): user {} may not {what} it: {}",
             found.uid(),
             found.gid(),
             found.mode() & 0o7777,

@@ -248,6 +248,9 @@ impl SystemChecks<'_> {
         if self.findings.is_for_server() && settings.tls.acme.is_on() {
             let dir = settings.state_dir();
             self.check("state-dir", |findings| check_state_dir(&dir, findings));
+            if !settings.shares_certificates() {
+                self.check_shared("state-dir", &dir, files::writable_dir);
+            }
         }
         match &settings.state.database {
             Some(Database::File(path)) => self.check_shared("database", path, files::database),
