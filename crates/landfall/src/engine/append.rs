@@ -98,11 +98,12 @@ impl Engine {
         self.check_usable(&snapshot)?;
         *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
-        let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
         // The bytes must be written at the offset that was checked.
-        if append.offset() != offset {
+        if append.offset() != snapshot.offset {
             return Err(ProblemKind::Locked.into());
         }
+        let finished_at = was_complete.then(|| snapshot.stated_offset());
+        let (mut upload, mut offset) = (snapshot.upload, finished_at.unwrap_or(snapshot.offset));
         let mut bounds = self.check_append(&upload, offset, &request)?;
         let AppendRequest {
             head,
@@ -147,7 +148,7 @@ impl Engine {
             starting.disarm();
             let mut received = received?;
             received.limit_content(max_content, bounds.remaining);
-            offset = received.offset;
+            offset = finished_at.unwrap_or(received.offset);
             *expires = self.expiry(&upload, offset, SystemTime::now());
             interruption = received.interruption;
         }

@@ -65,9 +65,10 @@ pub(super) async fn handle(
     let Some(reader) = engine.composer.reader() else {
         return Err(ProblemKind::MethodNotAllowed.into());
     };
-    let Some(length) = inspected.offset else {
+    if inspected.offset.is_none() {
         return Err(ProblemKind::IncompleteUpload.into());
-    };
+    }
+    let length = inspected.stored;
     if !(inspected.is_complete() || engine.serves_unfinished && reader.reads_unfinished()) {
         return Err(ProblemKind::IncompleteUpload.into());
     }
@@ -158,7 +159,7 @@ fn etag(inspected: &InspectOutcome) -> String {
         "\"{}-{:x}-{:x}\"",
         inspected.upload.id,
         created.as_micros(),
-        inspected.offset.unwrap_or_default()
+        inspected.stored
     )
 }
 

@@ -441,8 +441,7 @@ async fn sweep_once(
     };
     let (parts, handler) = AppParts::open(&settings, SharedDatabase::for_tool(), prepared).await?;
     parts.hooks.run(&handler);
-    // An operator starts this explicitly, and can do a dry run first.
-    let sweeper = handler.sweeper().age_tusd_uploads_by_last_change();
+    let sweeper = handler.sweeper();
     let sweeper = sweeper.count_examined(progress.examined.clone());
     let mut sweeper = sweeper.orphan_age(settings.expiry.orphan_age());
     if dry_run {
@@ -454,7 +453,6 @@ async fn sweep_once(
             let (verb, why) = match doomed.why {
                 SweepReason::UnfinishedExpired => (verb, "unfinished and expired"),
                 SweepReason::FinishedExpired => (verb, "finished and expired"),
-                SweepReason::DamagedExpired => (verb, "damaged and expired"),
                 SweepReason::Orphan(why) => (verb, why),
                 SweepReason::Reported(why) => ("never removes", why),
             };
