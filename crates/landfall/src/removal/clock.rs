@@ -17,6 +17,12 @@ const MAX_DOUBT: Duration = Duration::from_secs(24 * 3600);
 pub struct AgreedTime(SystemTime);
 
 impl AgreedTime {
+    /// Returns the time.
+    #[must_use]
+    pub fn time(self) -> SystemTime {
+        self.0
+    }
+
     /// Returns whether `due` has come.
     #[must_use]
     pub fn has_reached(self, due: SystemTime) -> bool {
@@ -97,6 +103,27 @@ impl RemovalClock {
     #[must_use]
     pub fn new() -> Self {
         Self::with_source(read)
+    }
+
+    /// Returns a clock with another wall clock, such as that of a database.
+    #[must_use]
+    pub fn with_wall(wall: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self::with_source(move || Reading {
+            wall: wall(),
+            monotonic: monotonic(),
+        })
+    }
+
+    /// Returns a clock that believes the wall clock, for tests that set it.
+    #[must_use]
+    pub fn believing(wall: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self::with_source(move || {
+            let wall = wall();
+            Reading {
+                wall,
+                monotonic: wall.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            }
+        })
     }
 
     /// Returns a clock with other sources, for tests.
