@@ -221,7 +221,7 @@ impl AppParts {
     }
 
     /// Notices conditions although no one asks: from counters, and from the upload directory.
-    async fn watch_conditions(self: Arc<Self>, net: Arc<NetStats>) {
+    async fn watch_conditions(self: Arc<Self>, net: Arc<NetStats>, handler: Handler) {
         let mut ticks = tokio::time::interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let limited = || {
@@ -243,6 +243,10 @@ impl AppParts {
             let check = move || parts.storage.check_directory(&parts.conditions);
             let _ = tokio::task::spawn_blocking(check).await;
             self.hooks.check_receivers(&self.conditions);
+            let damaged = handler.stats().damaged_uploads;
+            let detail = (damaged > 0).then(|| format!("{damaged} as of the last sweep"));
+            self.conditions
+                .set(ConditionKind::DamagedUploads, "", detail);
             let now = limited();
             if now > seen {
                 let rejected = format!("{} requests or connections were rejected", now - seen);
@@ -367,7 +371,11 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     parts.hooks.run(&handler);
-    tokio::spawn(parts.clone().watch_conditions(stats.clone()));
+    tokio::spawn(
+        parts
+            .clone()
+            .watch_conditions(stats.clone(), handler.clone()),
+    );
     #[cfg(feature = "direct")]
     if let Some(direct) = &parts.direct {
         direct.run();
