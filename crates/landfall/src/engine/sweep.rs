@@ -477,6 +477,15 @@ fn summarize(
             report(entry);
         }
         Ok(false) => summary.skipped += 1,
+        // What is at its place is not its own.
+        Err(Error::Store(StoreError::Damaged { .. })) => {
+            summary.damaged += 1;
+            let why = SweepReason::Reported(DAMAGED);
+            report(&SweepEntry {
+                why,
+                ..entry.clone()
+            });
+        }
         Err(error) => {
             summary.failed += 1;
             tracing::error!(name = entry.name, %error, "failed to remove expired entry");

@@ -12,7 +12,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, SweepReason,
     lease::Fence,
     store::{Store, StoreError},
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
@@ -207,4 +207,54 @@ async fn info_object_of_another_program_is_reported_and_kept() {
     let terminator = store.capabilities().terminator.unwrap();
     assert!(terminator.terminate(&named, Fence(5)).await.unwrap());
     assert_eq!(keys(&client, &options).await, ["up/empty.info", "up/notes"]);
+}
+
+/// An application may do with a finished object what it likes: nothing is removed, and nothing unfinished takes
+/// an object along that is not its own.
+#[tokio::test]
+async fn an_object_that_an_application_replaced_is_kept() {
+    let garage = Garage::shared();
+    let client = client(&garage.access());
+    let options = options(&garage.bucket("replaced"));
+    let store = open(&client, &options);
+    let mut objects = Vec::new();
+    for length in [3000, 6 << 20] {
+        for is_recorded in [false, true] {
+            let upload = create(&store, length as u64).await;
+            append(&store, &upload.id, 1, &pattern(3, length)).await;
+            finish(&store, &upload, 1).await;
+            if is_recorded {
+                let mut done = (*store.load(&upload.id).await.unwrap().upload).clone();
+                done.completion = Completion::Done(None);
+                store.save(&done, Fence(1)).await.unwrap();
+            }
+            let object = upload.id.as_str().split('+').next().unwrap().to_owned();
+            put_object(&client, &object_ref(&options, &object), b"optimized").await;
+            objects.push((upload.id.clone(), object, is_recorded));
+        }
+    }
+    let unfinished = create(&store, 3000).await;
+    append(&store, &unfinished.id, 1, &pattern(3, 1000)).await;
+    let object = unfinished.id.as_str().split('+').next().unwrap().to_owned();
+    put_object(
+        &client,
+        &object_ref(&options, &object),
+        b"of another program",
+    )
+    .await;
+
+    let before = keys(&client, &options).await;
+    let restarted = open(&client, &options);
+    for (_, why) in sweep(&restarted).await {
+        assert!(matches!(why, SweepReason::Reported(_)), "{why:?}");
+    }
+    assert_eq!(keys(&client, &options).await, before);
+    for (id, _, is_recorded) in objects {
+        let loaded = restarted.load(&id).await;
+        if is_recorded {
+            let loaded = loaded.unwrap();
+            assert!(loaded.is_complete(), "{loaded:?}");
+            assert_eq!(loaded.offset, 9, "what is there is served");
+        }
+    }
 }
