@@ -183,8 +183,8 @@ pub struct Config {
     /// the hook has not accepted are not served.
     pub disable_unfinished_download: bool,
     /// Accepts what tusd accepts: malformed pairs of `Upload-Metadata` are dropped, content with
-    /// `Content-Encoding` is stored as it is, numbers may have a plus sign, and final uploads may consist of
-    /// uploads that were not created as partial ones.
+    /// `Content-Encoding` is stored as it is, numbers may have a plus sign, final uploads may consist of
+    /// uploads that were not created as partial ones, and of trusted headers `Forwarded` takes precedence.
     pub lenient: bool,
     /// The accepted versions of the IETF draft "Resumable Uploads for HTTP", in addition to tus 1.0.0.
     pub interop_versions: InteropVersions,

@@ -98,21 +98,25 @@ impl Operation {
     }
 }
 
-/// Returns the effective method: `X-HTTP-Method-Override` on POST (T-CORE-11), as in tusd.
+/// Returns the effective method: `X-HTTP-Method-Override` on a method that is not safe (T-CORE-11).
 ///
-/// On other methods the header is ignored (E-39). Proxies cache and filter by the original method,
-/// so a GET must not act as a DELETE or be answered as OPTIONS.
+/// On safe methods the header is ignored (E-39). Proxies and browsers cache, repeat and prefetch them, so a
+/// GET must not act as a DELETE or be answered as OPTIONS, and a preflight must stay one.
 ///
 /// # Errors
 /// 400 if the header is not a method of tus.
 pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, Problem> {
-    if *method != Method::POST || !headers.contains_key(headers::METHOD_OVERRIDE) {
+    let is_unsafe = matches!(
+        *method,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+    );
+    if !is_unsafe || !headers.contains_key(headers::METHOD_OVERRIDE) {
         return Ok(method.clone());
     }
     let named = single_value(headers, &headers::METHOD_OVERRIDE)
         .map_err(|e| ProblemKind::InvalidMethod.with_detail(e))?
         .unwrap_or_default();
-    const KNOWN: [&str; 7] = ["POST", "HEAD", "PATCH", "DELETE", "GET", "OPTIONS", "PUT"];
+    const KNOWN: [&str; 6] = ["POST", "HEAD", "PATCH", "DELETE", "GET", "OPTIONS"];
     match named.parse() {
         Ok(method) if KNOWN.contains(&named) => Ok(method),
         _ => Err(ProblemKind::InvalidMethod.with_detail(format_args!(
@@ -351,6 +355,9 @@ pub struct Append {
     pub repr_digest: Option<Box<Checksum>>,
     /// The end of the upload.
     pub end: DeclaredEnd,
+    /// True if content beyond the length ends the upload (IETF draft, section 4.1.3). Otherwise the request
+    /// is rejected, and changes nothing.
+    pub ends_beyond_length: bool,
 }
 
 impl Append {
@@ -379,6 +386,7 @@ impl Append {
             checksum: ChecksumPlacement::parse(headers, offered)?,
             repr_digest: None,
             end: DeclaredEnd::AtLength,
+            ends_beyond_length: false,
         })
     }
 }

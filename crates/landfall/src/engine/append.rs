@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     BoxError,
-    event::EventKind,
+    event::{EventKind, TerminationReason},
     hook::ClientResponse,
     lease::Lease,
     request_body::RequestBody,
@@ -61,11 +61,8 @@ impl Engine {
         let appended = self
             .append_body(context, id, request, body, &mut expires)
             .await;
-        match appended.as_ref().map_err(|error| error.problem().kind) {
-            // The hook that denied or stopped the upload, or its digest, has removed it.
-            Err(ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch) => {
-                expires = None;
-            }
+        match &appended {
+            Err(error) if error.has_removed() => expires = None,
             // The live writer knows the upload, so this needs no call to the store.
             Err(_) if expires.is_none() => {
                 expires = self
@@ -104,7 +101,16 @@ impl Engine {
         }
         let finished_at = was_complete.then(|| snapshot.stated_offset());
         let (mut upload, mut offset) = (snapshot.upload, finished_at.unwrap_or(snapshot.offset));
-        let mut bounds = self.check_append(&upload, offset, &request)?;
+        let ends_beyond_length = request.head.ends_beyond_length;
+        let mut bounds = match self.check_append(&upload, offset, &request) {
+            Ok(bounds) => bounds,
+            Err(error) if !ends_beyond_length => return Err(error),
+            Err(error) => {
+                drop(append);
+                let rejected = self.end_beyond_length(context, upload, offset, lease, error);
+                return Err(Box::pin(rejected).await);
+            }
+        };
         let AppendRequest {
             head,
             content_length,
@@ -132,6 +138,7 @@ impl Engine {
             let body_stream = BodyStream {
                 body,
                 content_length,
+                max_content,
                 checksum: head.checksum,
                 observer,
             };
@@ -141,23 +148,36 @@ impl Engine {
                     &upload,
                     append,
                     &lease,
-                    bounds.remaining.min(max_content),
+                    bounds.remaining,
                     body_stream,
                 )
                 .await;
             starting.disarm();
-            let mut received = received?;
-            received.limit_content(max_content, bounds.remaining);
+            let received = received?;
             offset = finished_at.unwrap_or(received.offset);
             *expires = self.expiry(&upload, offset, SystemTime::now());
             interruption = received.interruption;
         }
-        let is_wrong = matches!(interruption, Some(Interruption::Checksum(_)))
+        let is_overrun = matches!(interruption, Some(Interruption::Overrun));
+        let is_wrong = is_overrun
+            || matches!(interruption, Some(Interruption::Checksum(_)))
             || (is_verified && interruption.is_some());
         let is_cut = interruption.is_some() && end == DeclaredEnd::WithContent;
         if declares_late && !is_wrong && !is_cut {
             bounds.ends &= bounds.length == Some(offset);
             upload = self.declare(upload, &bounds, end, &lease).await?;
+        }
+        if is_overrun {
+            let length = bounds.length;
+            let error = Error::BeyondLength {
+                length,
+                is_removed: false,
+            };
+            if !ends_beyond_length {
+                return Err(error);
+            }
+            let rejected = self.end_beyond_length(context, upload, offset, lease, error);
+            return Err(Box::pin(rejected).await);
         }
         if let Some(interruption) = interruption {
             return Err(self
@@ -179,6 +199,47 @@ impl Engine {
         Ok((upload, offset, reply))
     }
 
+    /// Content beyond the length ends an incomplete upload (IETF draft, section 4.1.3).
+    async fn end_beyond_length(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        upload: Arc<Upload>,
+        offset: u64,
+        lease: Lease,
+        error: Error,
+    ) -> Error {
+        let length = match error {
+            Error::BeyondLength { length, .. } if length.is_some() => length,
+            error => return error,
+        };
+        if upload.is_complete_at(offset) || self.composer.terminator().is_none() {
+            return error;
+        }
+        let why = TerminationReason::Client;
+        let removed = self.remove_detached(context, upload, offset, lease, why);
+        match removed.await {
+            Ok(()) => Error::BeyondLength {
+                length,
+                is_removed: true,
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// Checks an append before its lease. Content that ends the upload is checked under the lease alone: a
+    /// request at another offset must not end it.
+    fn precheck_append(
+        &self,
+        upload: &Upload,
+        offset: u64,
+        request: &AppendRequest<'_>,
+    ) -> Result<(), Error> {
+        match self.check_append(upload, offset, request) {
+            Err(Error::BeyondLength { .. }) if request.head.ends_beyond_length => Ok(()),
+            checked => checked.map(drop),
+        }
+    }
+
     /// The holder is interrupted only if the append fits the upload's known state and its client sends
     /// data: a late request of a disconnected client interrupts nothing.
     async fn lease_for_append<B: RequestBody + Unpin>(
@@ -195,13 +256,11 @@ impl Engine {
         let live = self.live.get(id);
         match &live {
             Some(live) if at < live.offset() => return Err(Error::Offset(live.offset())),
-            Some(live) => {
-                self.check_append(&live.upload, at, request)?;
-            }
+            Some(live) => self.precheck_append(&live.upload, at, request)?,
             None => {
                 // Another process has the lease, or a request that is not writing at the moment.
                 let snapshot = self.load(id).await?;
-                self.check_append(&snapshot.upload, at.max(snapshot.offset), request)?;
+                self.precheck_append(&snapshot.upload, at.max(snapshot.offset), request)?;
             }
         }
         if request.content_length != Some(0)
@@ -262,6 +321,19 @@ impl Engine {
         let whole = (is_last && request.content_length.is_some()).then_some(body_end);
         let stated = request.head.length;
         let known = stated.or(upload.length);
+        // A length that the request states itself, too, if such content ends the upload.
+        let bound = upload
+            .length
+            .or(stated.filter(|_| request.head.ends_beyond_length));
+        if let Some(length) = bound
+            && stated.is_none_or(|stated| stated == length)
+            && (offset..body_end).contains(&length)
+        {
+            return Err(Error::BeyondLength {
+                length: Some(length),
+                is_removed: false,
+            });
+        }
         if let (Some(whole), Some(known)) = (whole, known)
             && whole != known
         {
@@ -277,7 +349,10 @@ impl Engine {
         let length = declared_length.or(upload.length);
         let remaining = self.remaining(upload, length, offset);
         if body_length > remaining {
-            return Err(ProblemKind::SizeExceeded.into());
+            return Err(Error::BeyondLength {
+                length,
+                is_removed: false,
+            });
         }
         let reaches_end = can_complete(length, offset, request.content_length).is_some();
         let ends = match request.head.end {

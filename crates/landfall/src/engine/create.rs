@@ -114,7 +114,10 @@ impl Engine {
         if with_upload
             && content_length.is_some_and(|n| n > self.remaining(&upload, upload.length, 0))
         {
-            return Err(ProblemKind::SizeExceeded.into());
+            return Err(Error::BeyondLength {
+                length: upload.length,
+                is_removed: true,
+            });
         }
         // A body without bytes needs no transfer: the result is the same as of a plain creation.
         let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_present());
@@ -188,18 +191,17 @@ impl Engine {
         let body_stream = BodyStream {
             body,
             content_length,
+            max_content,
             checksum: mem::replace(&mut head.checksum, ChecksumPlacement::None),
             observer: request.observer,
         };
-        let most = remaining.min(max_content);
-        let mut received = match self
-            .receive(context, &upload, append, &lease, most, body_stream)
+        let received = match self
+            .receive(context, &upload, append, &lease, remaining, body_stream)
             .await
         {
             Ok(received) => received,
             Err(error) => return Err(self.roll_back_creation(context, upload, lease, error).await),
         };
-        received.limit_content(max_content, remaining);
         let offset = received.offset;
         match received.interruption {
             None => {}
@@ -211,7 +213,13 @@ impl Engine {
                 | Interruption::Checksum(_)
                 | Interruption::Evicted),
             ) => {
-                let error = self.interruption_error(&upload.id, offset, interruption);
+                let error = match interruption {
+                    Interruption::Overrun => Error::BeyondLength {
+                        length: upload.length,
+                        is_removed: true,
+                    },
+                    other => self.interruption_error(&upload.id, offset, other),
+                };
                 return Err(self.roll_back_creation(context, upload, lease, error).await);
             }
             Some(interruption) => {

@@ -14,6 +14,13 @@ pub(crate) enum Error {
     Problem(#[from] Problem),
     #[error("mismatched offset, the upload has {0} bytes")]
     Offset(u64),
+    /// The content goes on after the length of the upload, or after its maximum if the length is unknown.
+    #[error("the content goes on after the length of the upload")]
+    BeyondLength {
+        length: Option<u64>,
+        /// Nothing of the upload is left; otherwise the request has changed nothing.
+        is_removed: bool,
+    },
     #[error("denied by a hook")]
     Rejected(ProblemKind, Box<ClientResponse>),
     #[error("store: {0}")]
@@ -64,9 +71,13 @@ impl Error {
         match self {
             Self::Problem(problem) => problem.clone(),
             Self::Offset(_) => ProblemKind::MismatchedOffset.into(),
+            Self::BeyondLength { .. } => ProblemKind::SizeExceeded.into(),
             Self::Rejected(fault, _) => (*fault).into(),
             Self::Store(error) => match error {
                 StoreError::NotFound(_) => ProblemKind::NotFound.into(),
+                StoreError::Gone(_) => {
+                    ProblemKind::Gone.with_detail("the storage no longer has its bytes")
+                }
                 StoreError::AlreadyExists(_) => ProblemKind::AlreadyExists.into(),
                 StoreError::InvalidMetadata(reason) => {
                     ProblemKind::InvalidMetadata.with_detail(reason)
@@ -78,6 +89,9 @@ impl Error {
                 // Another writer has the upload: the client resumes at that writer's offset.
                 StoreError::LeaseLost(_) => ProblemKind::Locked.into(),
                 StoreError::Unavailable { .. } => ProblemKind::Unavailable.into(),
+                StoreError::Refused { reason, .. } => {
+                    ProblemKind::StorageRefused.with_detail(reason)
+                }
                 StoreError::Damaged { .. } => ProblemKind::Damaged.into(),
                 _ => ProblemKind::Internal.into(),
             },
@@ -98,13 +112,25 @@ impl Error {
         }
     }
 
+    /// Returns whether the failed request has removed its upload.
+    pub(crate) fn has_removed(&self) -> bool {
+        match self {
+            Self::BeyondLength { is_removed, .. } => *is_removed,
+            error => matches!(
+                error.problem().kind,
+                ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch
+            ),
+        }
+    }
+
     pub(crate) fn is_ours(&self) -> bool {
         match self {
             Self::Problem(problem) => problem.kind == ProblemKind::Internal,
-            Self::Offset(_) | Self::Rejected(..) => false,
+            Self::Offset(_) | Self::BeyondLength { .. } | Self::Rejected(..) => false,
             Self::Store(error) => !matches!(
                 error,
                 StoreError::NotFound(_)
+                    | StoreError::Gone(_)
                     | StoreError::AlreadyExists(_)
                     | StoreError::InvalidMetadata(_)
                     | StoreError::TooLarge { .. }

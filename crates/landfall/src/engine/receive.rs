@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct BodyStream<'a, B> {
     pub(super) body: &'a mut B,
     pub(super) content_length: Option<u64>,
+    /// The maximum content of the request; `u64::MAX` is unlimited.
+    pub(super) max_content: u64,
     pub(super) checksum: ChecksumPlacement,
     pub(super) observer: Option<&'a BoxedObserver<'a>>,
 }
@@ -28,15 +30,6 @@ pub(super) struct BodyStream<'a, B> {
 pub(super) struct Received {
     pub(super) offset: u64,
     pub(super) interruption: Option<Interruption>,
-}
-
-impl Received {
-    /// Distinguishes the limit of one request from that of the upload, which has `remaining` bytes left.
-    pub(super) fn limit_content(&mut self, max_content: u64, remaining: u64) {
-        if max_content < remaining && matches!(self.interruption, Some(Interruption::Overrun)) {
-            self.interruption = Some(Interruption::TooLarge);
-        }
-    }
 }
 
 impl Engine {
@@ -51,6 +44,7 @@ impl Engine {
         body_stream: BodyStream<'_, B>,
     ) -> Result<Received, Error> {
         let start = append.offset();
+        let limit = remaining.min(body_stream.max_content);
         let visibility = if body_stream.checksum.is_present() {
             Visibility::Verified
         } else if body_stream.content_length.is_some() {
@@ -63,14 +57,16 @@ impl Engine {
             live.shut_down();
         }
         self.start_progress();
-        tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = remaining, offset = start, "ChunkWriteStart");
+        tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = limit, offset = start, "ChunkWriteStart");
         let work = async {
             let transfer = Transfer {
                 append: &mut *append,
                 live: &live,
                 signal: lease.signal(),
                 memory: &self.memory,
-                remaining,
+                remaining: limit,
+                limits_request: limit < remaining,
+                holds_last: visibility == Visibility::AtEnd,
                 body_length: body_stream.content_length,
                 timeout: self.config.body_timeout,
                 publish: visibility == Visibility::Immediate,
@@ -163,6 +159,12 @@ impl Engine {
             // Bytes that could not be verified do not count (T-SUM-7, E-26).
             Some(Interruption::Checksum(_)) => append.discard_unverified().await?,
             Some(_) if is_staged => append.discard_unverified().await?,
+            // A rejected request changes nothing, unless another process has seen its bytes.
+            Some(Interruption::Overrun)
+                if visibility == Visibility::AtEnd && live.offset() == start =>
+            {
+                append.discard_unverified().await?;
+            }
             Some(_) => {}
         }
         drop(unwritten);
@@ -239,7 +241,10 @@ impl Engine {
         interruption: Interruption,
     ) -> Error {
         match interruption {
-            Interruption::Overrun => ProblemKind::SizeExceeded.into(),
+            Interruption::Overrun => Error::BeyondLength {
+                length: None,
+                is_removed: false,
+            },
             Interruption::TooLarge => ProblemKind::AppendTooLarge.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);

@@ -421,7 +421,10 @@ impl Sweeper {
         let Some(lease) = self.engine.free_lease(id).await? else {
             return Ok(false);
         };
-        let current = self.engine.composer.store().load(id).await?;
+        let current = match self.engine.composer.store().load(id).await {
+            Err(StoreError::Gone(remains)) => *remains,
+            current => current?,
+        };
         let can_remove = self.dry_run || self.engine.composer.terminator().is_some();
         let due = self.expiry(&current);
         let Ok(permission) = removal::removable(&current, due, self.clock.clock.now()) else {

@@ -6,7 +6,7 @@ use std::{
 use landfall_protocol::ProblemKind;
 use tokio::runtime::Handle;
 
-use super::{Engine, Error, HookCall, RequestContext, add, events};
+use super::{Engine, Error, HookCall, RequestContext, add, events, is_missing};
 use crate::{
     REQUEST_LOG,
     event::TerminationReason,
@@ -46,23 +46,8 @@ impl Engine {
         id: &UploadId,
         why: TerminationReason,
     ) -> Result<(), Error> {
-        self.remove_if(context, id, why, |_| true).await
-    }
-
-    /// The condition is checked under the lease, so no other request can change the upload before its removal.
-    pub(crate) async fn remove_if(
-        self: &Arc<Self>,
-        context: &RequestContext,
-        id: &UploadId,
-        why: TerminationReason,
-        condition: impl FnOnce(&Snapshot) -> bool + Send,
-    ) -> Result<(), Error> {
         let lease = self.lease(id).await?;
-        let snapshot = self.load_removable(id).await?;
-        if !condition(&snapshot) {
-            return Ok(());
-        }
-        let Snapshot { upload, offset, .. } = snapshot;
+        let Snapshot { upload, offset, .. } = self.load_removable(id).await?;
         self.remove_detached(context, upload, offset, lease, why)
             .await
     }
@@ -70,6 +55,7 @@ impl Engine {
     /// Only the id of a damaged upload is known.
     async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
         match self.load_present(id).await {
+            Err(StoreError::Gone(remains)) => Ok(*remains),
             Err(StoreError::Damaged { .. }) => Ok(Snapshot {
                 upload: Arc::new(Upload::new(id.clone(), None)),
                 offset: 0,
@@ -178,7 +164,7 @@ impl Engine {
         };
         let lease = self.lease(id).await?;
         let remains = match self.composer.store().load(id).await {
-            Err(StoreError::NotFound(_)) => Arc::new(Upload::new(id.clone(), None)),
+            Err(error) if is_missing(&error) => Arc::new(Upload::new(id.clone(), None)),
             Ok(found) if found.upload.is_description_only() => found.upload,
             // Created since.
             _ => return Ok(false),
@@ -243,7 +229,7 @@ impl Engine {
         }
         let lease = self.lease(id).await?;
         let snapshot = match self.load_present(id).await {
-            Err(StoreError::NotFound(_)) => return Ok(()),
+            Err(error) if is_missing(&error) => return Ok(()),
             loaded => loaded?,
         };
         // A stop after the last byte has no effect.

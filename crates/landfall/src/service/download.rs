@@ -58,6 +58,16 @@ pub(super) async fn handle(
     headers: &HeaderMap,
 ) -> Result<ResponseDraft, Error> {
     let inspected = engine.inspect(context, id).await?;
+    let mut draft = serve(engine, &inspected, headers).await?;
+    draft.created_by_draft = inspected.upload.created_by_draft;
+    Ok(draft)
+}
+
+async fn serve(
+    engine: &Arc<Engine>,
+    inspected: &InspectOutcome,
+    headers: &HeaderMap,
+) -> Result<ResponseDraft, Error> {
     if inspected.upload.moved_to.is_some() {
         let reason = "the application has moved the file";
         return Err(ProblemKind::Gone.with_detail(reason).into());
@@ -73,14 +83,14 @@ pub(super) async fn handle(
         return Err(ProblemKind::IncompleteUpload.into());
     }
     if inspected.is_complete()
-        && let Some(url) = redirect(reader, &inspected).await?
+        && let Some(url) = redirect(reader, inspected).await?
     {
         let mut draft = ResponseDraft::new(StatusCode::TEMPORARY_REDIRECT);
         draft.set(header::LOCATION, value(&url)?);
         return Ok(draft);
     }
-    let etag = etag(&inspected);
-    let with_headers = |status| cached_headers(engine, status, &inspected);
+    let etag = etag(inspected);
+    let with_headers = |status| cached_headers(engine, status, inspected);
     let wanted = match Precondition::evaluate(headers, &etag, inspected.modified) {
         Precondition::Failed => return Ok(with_headers(StatusCode::PRECONDITION_FAILED)),
         Precondition::NotModified => return Ok(with_headers(StatusCode::NOT_MODIFIED)),

@@ -90,8 +90,9 @@ pub(super) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// The first of several values counts, which was set nearest to the client.
-    pub(super) fn apply_forwarded(&mut self, headers: &'a HeaderMap) {
+    /// The first of several values counts, which was set nearest to the client. With `prefers_standard`,
+    /// `Forwarded` takes precedence, as in tusd.
+    pub(super) fn apply_forwarded(&mut self, headers: &'a HeaderMap, prefers_standard: bool) {
         let first = |name: HeaderName| {
             headers
                 .get(name)
@@ -103,7 +104,7 @@ impl<'a> Origin<'a> {
         let mut proto = first(X_FORWARDED_PROTO);
         // Common proxies set `X-Forwarded-*` and forward the client's `Forwarded` unchanged.
         let is_set = host.is_some() || proto.is_some() || headers.contains_key(X_FORWARDED_FOR);
-        if let Some(element) = first(header::FORWARDED).filter(|_| !is_set) {
+        if let Some(element) = first(header::FORWARDED).filter(|_| prefers_standard || !is_set) {
             for pair in element.split(';') {
                 let Some((name, value)) = pair.split_once('=') else {
                     continue;

@@ -357,7 +357,8 @@ impl Handler {
 
     /// Handles any request on the creation URL (`None`) or on an upload, for custom routes.
     ///
-    /// The method decides, or for POST the header `X-HTTP-Method-Override`: a route for GET only downloads.
+    /// The method decides, or for one that is not safe the header `X-HTTP-Method-Override`: a route for GET only
+    /// downloads.
     /// Browsers need OPTIONS on both.
     ///
     /// Clients of the IETF draft create uploads at any URL. Here the route of `PUT /photos/NAME` passes its
@@ -518,6 +519,8 @@ impl Handler {
             }
         };
         let close_after = result.as_ref().map_or(true, |draft| draft.close_after);
+        let names_tus = !result.as_ref().is_ok_and(|draft| draft.created_by_draft)
+            || !self.names_no_protocol(&parts.headers);
         let id = id.as_ref().and_then(|id| id.as_ref().ok());
         let is_logged = tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG);
         let error_text = match &result {
@@ -529,7 +532,7 @@ impl Handler {
             Err(rejection) => {
                 let error = &rejection.error;
                 response::log(error, parts, id);
-                let problem = error.problem();
+                let problem = draft.map_or_else(|| error.problem(), |_| rufh::problem(error));
                 let name = id.map(UploadId::as_str);
                 inner.counters.warn_of_rejection(&problem, name);
                 let rejected = match draft {
@@ -567,6 +570,7 @@ impl Handler {
         reply.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         match draft {
             Some(draft) => rufh::set_version(draft, reply),
+            None if !names_tus => {}
             None => {
                 let version = HeaderValue::from_static(TUS_VERSION);
                 reply.insert(headers::TUS_RESUMABLE, version);

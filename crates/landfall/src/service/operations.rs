@@ -5,8 +5,8 @@ use std::{pin::Pin, sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Algorithm, Append, Concat, Create, DeclaredLength, Operation, Problem, ProblemKind,
-    TUS_VERSION, headers, parse_size, require_version,
+    Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
+    parse_size, require_version,
     rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
 };
 
@@ -20,11 +20,10 @@ use crate::{
     REQUEST_LOG,
     config::Limits,
     engine::{AppendRequest, CreateRequest, Created, Error, RequestContext},
-    event::TerminationReason,
     hook::{Intent, RequestInfo, UploadToken},
     request_body::RequestBody,
     store::StoreError,
-    upload::{Snapshot, Upload, UploadId, UploadKind},
+    upload::{Upload, UploadId, UploadKind},
 };
 
 struct RequestHead<'a> {
@@ -46,7 +45,9 @@ impl Handler {
         draft: Option<DraftRequest>,
     ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
-        let is_unversioned = draft.is_none() && self.can_lack_version(operation, &parts.headers);
+        let is_unversioned = operation == Operation::Terminate
+            && draft.is_none()
+            && self.names_no_protocol(&parts.headers);
         match draft {
             Some(draft) => draft.check_fields(operation, &parts.headers)?,
             None if is_unversioned => {}
@@ -91,16 +92,17 @@ impl Handler {
                 let reply = engine.terminate(&head.context, &id).await?;
                 let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
                 draft.apply(reply);
+                draft.created_by_draft = is_unversioned;
                 draft
             }
             _ => download::handle(engine, &head.context, &id, &parts.headers).await?,
         })
     }
 
-    /// Clients of the draft need not name it when they cancel an upload: the upload decides.
-    fn can_lack_version(&self, operation: Operation, fields: &HeaderMap) -> bool {
-        operation == Operation::Terminate
-            && !fields.contains_key(headers::TUS_RESUMABLE)
+    /// Clients of the draft need not name it when they inspect or cancel an upload: the protocol that created
+    /// the upload decides.
+    pub(super) fn names_no_protocol(&self, fields: &HeaderMap) -> bool {
+        !fields.contains_key(headers::TUS_RESUMABLE)
             && !self.0.engine.config.interop_versions.is_off()
     }
 
@@ -166,29 +168,21 @@ impl Handler {
         };
         let id = match engine.create(&head.context, &mut request, body).await {
             Err(Error::Store(StoreError::AlreadyExists(id))) => id,
-            created => return self.respond_to_creation(&head, &request, created),
+            created => return self.respond_to_creation(&head, created),
         };
         let repeated = request.repeated.take();
         // Boxed because it is rare: the largest branch sets the size of every request's future.
         let created = Box::pin(engine.repeat_creation(id, repeated)).await;
-        self.respond_to_creation(&head, &request, created)
+        self.respond_to_creation(&head, created)
     }
 
     fn respond_to_creation(
         &self,
         head: &RequestHead<'_>,
-        request: &CreateRequest<'_>,
         created: Result<Created, Error>,
     ) -> Result<ResponseDraft, Error> {
         let (inner, fields) = (&*self.0, &head.parts.headers);
-        let created = created.map_err(|error| match (head.draft, request.head.declared) {
-            (Some(_), DeclaredLength::Known(length))
-                if error.problem().kind == ProblemKind::SizeExceeded =>
-            {
-                beyond_length(length)
-            }
-            _ => error,
-        })?;
+        let created = created?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
         let location = inner.urls.location(head.parts, &created.upload.id);
         tracing::debug!(
@@ -201,6 +195,8 @@ impl Handler {
         );
         let offset = created.offset.unwrap_or_default();
         match head.draft {
+            // An ordinary request.
+            Some(request) if request.is_unknown() => {}
             Some(request) => {
                 let state = self.state(&created.upload, offset, created.expires);
                 state.apply_to(&mut draft, request);
@@ -258,9 +254,9 @@ impl Handler {
         };
         let (expires, appended) = engine.append(&head.context, id, request, body).await;
         let appended = match (appended, head.draft) {
-            (Err(error), Some(draft)) => {
+            (Err(error), Some(_)) => {
                 // Boxed because it is rare: the largest branch sets the size of every request's future.
-                return Err(Box::pin(self.reject_append(&head, draft, id, error)).await);
+                return Err(Box::pin(self.reject_append(&head, id, error)).await);
             }
             (appended, _) => appended.map_err(|error| Rejection {
                 error,
@@ -290,49 +286,25 @@ impl Handler {
         Ok(draft)
     }
 
-    /// Content beyond the length ends an incomplete upload (IETF draft, section 4.1.3).
+    /// Clients of the draft learn the offset at which they can resume.
     async fn reject_append(
         &self,
         head: &RequestHead<'_>,
-        draft: DraftRequest,
         id: &UploadId,
         error: Error,
     ) -> Rejection {
-        let engine = &self.0.engine;
         let kind = error.problem().kind;
-        if matches!(
-            kind,
-            ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::NotFound
-        ) || kind == ProblemKind::Interrupted
-        {
+        if error.has_removed() || matches!(kind, ProblemKind::NotFound | ProblemKind::Interrupted) {
             return error.into();
         }
-        let Ok(found) = engine.inspect(&head.context, id).await else {
-            return error.into();
-        };
-        let mut rejection = Rejection {
-            error,
-            expires: found.expires,
-            offset: found.offset,
-        };
-        if kind != ProblemKind::SizeExceeded {
-            return rejection;
+        match self.0.engine.inspect(&head.context, id).await {
+            Ok(found) => Rejection {
+                error,
+                expires: found.expires,
+                offset: found.offset,
+            },
+            Err(_) => error.into(),
         }
-        let Some(length) = found.upload.length else {
-            rejection.error = ProblemKind::MaxSizeExceeded.into();
-            return rejection;
-        };
-        rejection.error = beyond_length(length);
-        if !found.is_complete() && draft.version().ends_beyond_length() {
-            rejection.offset = None;
-            let unfinished = |snapshot: &Snapshot| !snapshot.is_complete();
-            let removed =
-                engine.remove_if(&head.context, id, TerminationReason::Client, unfinished);
-            if let Err(error) = removed.await {
-                rejection.error = error;
-            }
-        }
-        rejection
     }
 
     fn state(&self, upload: &Upload, offset: u64, expires: Option<SystemTime>) -> UploadState {
@@ -364,8 +336,18 @@ impl Handler {
         engine.wait_for_stable_offset(id).await;
         let inspected = engine.inspect(&head.context, id).await?;
         let upload = &inspected.upload;
-        if let Some(request) = head.draft {
+        let follows_draft = upload.created_by_draft && self.names_no_protocol(&head.parts.headers);
+        let unnamed = follows_draft.then_some(DraftRequest::UNVERSIONED);
+        if let Some(request) = head.draft.or(unnamed) {
             let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
+            draft.created_by_draft = follows_draft;
+            // Of a client that knows no protocol, and GET would return the file.
+            if head.draft.is_none() && self.0.extensions.download && inspected.is_complete() {
+                let length = upload.length;
+                draft.status = StatusCode::OK;
+                draft.outcome = ResponseContent::Head { length };
+                download::object_headers(&inspected, &mut draft.headers);
+            }
             let offset = inspected.offset.unwrap_or_default();
             let state = self.state(upload, offset, inspected.expires);
             state.apply_to(&mut draft, request);
@@ -374,6 +356,10 @@ impl Handler {
                 draft.set(headers::UPLOAD_LENGTH, length.into());
             }
             return Ok(draft);
+        }
+        // For tus, all bytes would mean complete, but the completion has not begun.
+        if upload.awaits_end && upload.length.is_some() && upload.length == inspected.offset {
+            return Err(ProblemKind::CompletionPending.into());
         }
         let mut draft = ResponseDraft::new(StatusCode::OK);
         draft.outcome = ResponseContent::Head {
@@ -411,23 +397,12 @@ impl Handler {
             );
         }
         draft.expires(inspected.expires);
-        if upload.created_by_draft && !head.parts.headers.contains_key(headers::TUS_RESUMABLE) {
-            let offset = inspected.offset.unwrap_or_default();
-            let state = self.state(upload, offset, inspected.expires);
-            state.apply_to(&mut draft, DraftRequest::UNVERSIONED);
-        }
         if self.0.extensions.download && inspected.is_complete() {
             download::object_headers(&inspected, &mut draft.headers);
             rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, inspected.stored);
         }
         Ok(draft)
     }
-}
-
-fn beyond_length(length: u64) -> Error {
-    let detail = format!("the upload has {length} bytes, and the content goes on after them");
-    let problem = ProblemKind::InconsistentUploadLength.with_detail(detail);
-    problem.into()
 }
 
 /// Only clients of the draft learn the limit.

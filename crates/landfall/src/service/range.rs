@@ -82,10 +82,12 @@ impl Precondition {
         } else if date(header::IF_MODIFIED_SINCE).is_some_and(|since| !is_newer(since)) {
             return Self::NotModified;
         }
+        // Section 13.1.5: the strong comparison, and the very date.
         let range = match text(header::IF_RANGE) {
             None => true,
             Some(value) if value.starts_with('"') => value == etag,
-            Some(value) => httpdate::parse_http_date(value).is_ok_and(|date| !is_newer(date)),
+            Some(value) => httpdate::parse_http_date(value)
+                .is_ok_and(|date| date <= modified && !is_newer(date)),
         };
         Self::Proceed { range }
     }
@@ -151,5 +153,9 @@ mod tests {
         assert_eq!(check("if-range", "W/\"e\""), full);
         assert_eq!(check("if-range", &same), proceed);
         assert_eq!(check("if-range", &before), full);
+        for seconds in [1, 10, 86_400] {
+            let later = httpdate::fmt_http_date(at + Duration::from_secs(seconds));
+            assert_eq!(check("if-range", &later), full, "{later}");
+        }
     }
 }

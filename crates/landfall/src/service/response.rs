@@ -75,6 +75,8 @@ pub(super) struct ResponseDraft {
     /// True if caches may store it: only a finished file is immutable.
     pub(super) is_cacheable: bool,
     pub(super) close_after: bool,
+    /// True if a request of the IETF draft created the upload.
+    pub(super) created_by_draft: bool,
 }
 
 impl ResponseDraft {
@@ -85,6 +87,7 @@ impl ResponseDraft {
             outcome: ResponseContent::Empty,
             is_cacheable: false,
             close_after: false,
+            created_by_draft: false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_protocol::{
-    Extensions, Operation, ProblemKind, Target, headers,
+    Extensions, Operation, Problem, ProblemKind, Target, headers,
     rufh::{
         ACCEPT_PATCH, DraftRequest, INTEROP_VERSION, PARTIAL_UPLOAD, UPLOAD_LIMIT, UploadLimits,
         wanted_repr_digest,
@@ -88,6 +88,20 @@ pub(super) struct FailedRequest<'a> {
     pub(super) headers: &'a HeaderMap,
 }
 
+/// The problem of an error, which tus may name differently.
+pub(super) fn problem(error: &Error) -> Problem {
+    match error {
+        Error::BeyondLength {
+            length: Some(length),
+            ..
+        } => ProblemKind::InconsistentUploadLength.with_detail(format_args!(
+            "the upload has {length} bytes, and the content goes on after them"
+        )),
+        Error::BeyondLength { length: None, .. } => ProblemKind::MaxSizeExceeded.into(),
+        error => error.problem(),
+    }
+}
+
 /// The response to a failed request: a problem (RFC 9457), with `Upload-Complete: ?1` only if it is useless
 /// to try again.
 pub(super) fn reject(
@@ -103,14 +117,15 @@ pub(super) fn reject(
         headers: fields,
     } = *failed;
     let error = &rejection.error;
-    let problem = error.problem();
+    let problem = problem(error);
     let is_creation = operation == Some(Operation::Create);
     let (status, is_final) = match problem.kind {
         // The older of two requests. The newer one decides the offset (section 4.6).
         ProblemKind::Interrupted => (409, false),
         ProblemKind::Locked | ProblemKind::CompletionPending => (503, false),
         ProblemKind::ChecksumMismatch => (400, false),
-        ProblemKind::SizeExceeded if is_creation => (413, true),
+        // Whether the upload has ended: of a creation, nothing is left.
+        ProblemKind::InconsistentUploadLength => (400, error.has_removed()),
         ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch => {
             (problem.status(), true)
         }
@@ -142,7 +157,6 @@ pub(super) fn reject(
         }
         (
             ProblemKind::MaxSizeExceeded
-            | ProblemKind::SizeExceeded
             | ProblemKind::AppendTooLarge
             | ProblemKind::AppendTooSmall,
             _,
@@ -164,8 +178,10 @@ pub(super) fn reject(
     if let Some(reply) = error.hook_response() {
         draft.apply(reply.clone());
     }
-    let (name, value) = request.complete_field(is_final);
-    draft.set(name, value);
+    if !(is_creation && request.is_unknown()) {
+        let (name, value) = request.complete_field(is_final);
+        draft.set(name, value);
+    }
     draft
 }
 

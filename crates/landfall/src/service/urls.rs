@@ -24,6 +24,7 @@ pub struct UploadUrls {
     pub(super) base: String,
     style: LocationStyle,
     forwarded: Forwarded,
+    prefers_standard: bool,
     warned: std::sync::Once,
 }
 
@@ -71,6 +72,7 @@ impl UploadUrls {
             base,
             style,
             forwarded: config.forwarded.clone(),
+            prefers_standard: config.lenient,
             warned: std::sync::Once::new(),
         })
     }
@@ -224,7 +226,7 @@ impl UploadUrls {
             prefix: "",
         };
         if self.forwarded.trusts(peer) {
-            origin.apply_forwarded(&request.headers);
+            origin.apply_forwarded(&request.headers, self.prefers_standard);
         } else if matches!(self.forwarded, Forwarded::Ignore)
             && self.style == LocationStyle::Absolute
             && has_forwarded_headers(&request.headers)
@@ -461,6 +463,11 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         assert_eq!(located(&trusting, &both), "https://out/files/a");
+        let lenient = urls(|c| (c.forwarded, c.lenient) = (Forwarded::Trust, true));
+        assert_eq!(located(&lenient, &both), "http://evil/files/a");
+        assert_eq!(located(&lenient, &both[1..]), "https://out/files/a");
+        let partly = [("forwarded", "host=o"), both[1], both[2]];
+        assert_eq!(located(&lenient, &partly), "https://o/files/a");
         let only_for = [
             ("host", "h"),
             ("forwarded", "host=evil"),

@@ -78,6 +78,13 @@ impl DraftRequest {
         Some(request)
     }
 
+    /// Returns whether the request names a version that the server does not accept. A creation is then an
+    /// ordinary request, whose response has no fields of the draft.
+    #[must_use]
+    pub const fn is_unknown(self) -> bool {
+        self.is_unknown
+    }
+
     /// Returns the version whose rules apply to the request.
     #[must_use]
     pub const fn version(self) -> InteropVersion {
@@ -148,23 +155,25 @@ impl DraftRequest {
         if Self::offset(headers).is_some_and(|offset| offset != 0) {
             return Err(ProblemKind::InvalidOffset.with_detail("a creation begins at 0"));
         }
-        if headers
-            .get(names::UPLOAD_CONCAT)
-            .is_some_and(|value| value.as_bytes() != b"partial")
-        {
+        // Ignored, a part would be a file, and a final upload an empty one.
+        if headers.contains_key(names::UPLOAD_CONCAT) {
             return Err(ProblemKind::InvalidConcat
-                .with_detail("final uploads are created with tus 1.0.0 only"));
+                .with_detail("partial and final uploads are created with tus 1.0.0 only"));
         }
         let stated = integer(headers, &names::UPLOAD_LENGTH).valid();
+        // tus-js-client sends it where the length is not known.
+        if stated.is_some() && headers.contains_key(names::UPLOAD_DEFER_LENGTH) {
+            return Err(ProblemKind::AmbiguousLength.into());
+        }
         let whole = content_length.filter(|_| is_last);
+        // Longer content is rejected like content whose length is not known before.
         let length = match (stated, whole) {
-            (Some(stated), Some(whole)) if stated != whole => {
-                return Err(inconsistent(format_args!(
-                    "Upload-Length is {stated}, and the content has {whole} bytes"
-                )));
-            }
-            (Some(stated), _) if content_length.is_some_and(|content| content > stated) => {
-                return Err(inconsistent("the content is longer than Upload-Length"));
+            (Some(stated), Some(whole)) if whole < stated => {
+                return Err(
+                    ProblemKind::InconsistentUploadLength.with_detail(format_args!(
+                        "Upload-Length is {stated}, and the content has {whole} bytes"
+                    )),
+                );
             }
             (stated, whole) => stated.or(whole),
         };
@@ -226,6 +235,7 @@ impl DraftRequest {
             checksum: checksum(headers)?,
             repr_digest: repr_digest(headers)?,
             end: self.end(is_last),
+            ends_beyond_length: self.version.ends_beyond_length(),
         })
     }
 
@@ -278,10 +288,6 @@ impl DraftRequest {
             _ => complete,
         })
     }
-}
-
-fn inconsistent(detail: impl std::fmt::Display) -> Problem {
-    ProblemKind::InconsistentUploadLength.with_detail(detail)
 }
 
 fn checksum(headers: &HeaderMap) -> Result<ChecksumPlacement, Problem> {

@@ -212,21 +212,20 @@ fn t_core_8_extensions_are_a_comma_separated_list() {
 }
 
 #[test]
-fn t_core_11_e_39_method_override_applies_to_post() {
-    for named in ["POST", "PATCH", "DELETE", "HEAD", "GET"] {
-        let sent = headers([("x-http-method-override", named)]);
-        let effective = effective_method(&Method::POST, &sent).unwrap();
-        assert_eq!(effective.as_str(), named);
+fn t_core_11_e_39_method_override_applies_to_methods_that_are_not_safe() {
+    for real in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+        for named in ["POST", "PATCH", "DELETE", "HEAD", "GET", "OPTIONS"] {
+            let sent = headers([("x-http-method-override", named)]);
+            let effective = effective_method(&real, &sent).unwrap();
+            assert_eq!(effective.as_str(), named);
+        }
+        assert_eq!(effective_method(&real, &headers([])), Ok(real));
     }
-    assert_eq!(
-        effective_method(&Method::POST, &headers([])),
-        Ok(Method::POST)
-    );
 }
 
 #[test]
-fn e_39_no_other_method_is_overridden() {
-    for real in ["OPTIONS", "GET", "HEAD", "PUT", "PATCH", "DELETE"] {
+fn e_39_safe_methods_are_not_overridden() {
+    for real in ["OPTIONS", "GET", "HEAD", "TRACE", "PROPFIND"] {
         let real = Method::from_bytes(real.as_bytes()).unwrap();
         for named in ["DELETE", "OPTIONS", "brew"] {
             let sent = headers([("x-http-method-override", named)]);
@@ -245,6 +244,7 @@ fn e_39_override_names_are_upper_case_and_known() {
         "CONNECT",
         "PATCH, DELETE",
         "BREW",
+        "PUT",
     ] {
         let sent = headers([("x-http-method-override", bad)]);
         assert_eq!(

@@ -52,8 +52,9 @@ impl Enumerate for S3Store {
         self.0.claim_sweep(interval).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()> {
-        self.0.remove_orphan(orphan, permission).await
+    /// Nothing proves that what belongs to no description is ours.
+    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -170,14 +171,10 @@ impl Inner {
             return Ok(ListedEntry::Nothing);
         }
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
-            let (id, data, is_own) = match self.load_info(name).await? {
+            let id = match self.load_info(name).await? {
                 InfoContent::Missing => return Ok(ListedEntry::Nothing),
-                InfoContent::Read(info) => {
-                    let data = self.layout.stored_object(name, &info.upload.storage);
-                    let is_own = !info.upload.created_by_tusd;
-                    (info.upload.id, data, is_own)
-                }
-                InfoContent::Unreadable(Some(id)) => (id, self.layout.data(name), false),
+                InfoContent::Read(info) => info.upload.id,
+                InfoContent::Unreadable(Some(id)) => id,
                 // It may belong to another program.
                 InfoContent::Unreadable(None) => {
                     let why = "a description that cannot be read";
@@ -186,20 +183,10 @@ impl Inner {
             };
             return match self.load_for_listing(&id).await {
                 Ok(snapshot) => Ok(ListedEntry::Upload(Box::new(snapshot))),
-                Err(StoreError::NotFound(_)) => match self.has_object(&id, &data).await? {
-                    // Another program has replaced it.
-                    true => {
-                        let why = "the description of an object of another length";
-                        Ok(orphan(Some(id), why, Leftover::Unproven))
-                    }
-                    false => {
-                        let leftover = match is_own {
-                            true => Leftover::Description,
-                            false => Leftover::Unproven,
-                        };
-                        Ok(orphan(Some(id), "a description without bytes", leftover))
-                    }
-                },
+                // Removed since it was listed.
+                Err(StoreError::NotFound(_)) => Ok(ListedEntry::Nothing),
+                // It expires as what its description says.
+                Err(StoreError::Gone(remains)) => Ok(ListedEntry::Upload(remains)),
                 Err(StoreError::Damaged { what, .. }) => Ok(ListedEntry::Damaged(Damaged {
                     id,
                     size: 0,
@@ -317,25 +304,5 @@ impl Inner {
             // It may name any.
             InfoContent::Unreadable(_) => true,
         })
-    }
-
-    async fn remove_orphan(&self, orphan: &Orphan, _: Removable) -> Result<()> {
-        // Check again: an upload may have been created since.
-        let Some(name) = self.layout.object_of(&orphan.name, INFO) else {
-            return Ok(());
-        };
-        let InfoContent::Read(info) = self.load_info(name).await? else {
-            return Ok(());
-        };
-        let id = &info.upload.id;
-        let data = self.layout.stored_object(name, &info.upload.storage);
-        let found = self.load_for_listing(id).await;
-        let is_gone = matches!(found, Err(StoreError::NotFound(_)));
-        if info.upload.created_by_tusd || !is_gone || self.has_object(id, &data).await? {
-            return Ok(());
-        }
-        let object_ref = ObjectRef::new(&self.layout.bucket, &orphan.name);
-        let deleted = self.client.delete_object(&object_ref).await;
-        deleted.map_err(listing_error)
     }
 }

@@ -24,7 +24,11 @@ impl Terminate for S3Store {
     /// An unfinished upload has no object: what is at its key is another program's.
     async fn expire(&self, upload: &Upload, fence: Fence, _: Removable) -> Result<bool> {
         let id = &upload.id;
-        if !self.load(id).await?.is_complete() {
+        let is_complete = match self.load(id).await {
+            Err(StoreError::Gone(_)) => false,
+            loaded => loaded?.is_complete(),
+        };
+        if !is_complete {
             let InfoLookup::Read(stored) = self.0.find_info(id).await? else {
                 return Ok(false);
             };

@@ -15,7 +15,7 @@ use landfall_outbox::{EventSelection, EventState, Query};
 use super::args::{key_name, origin, parsed, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
-use super::normalize::{is_client, normalize};
+use super::normalize::{is_client, normalize, split_flag};
 use super::problem::Problem;
 use super::sections::table::{Property, Subcommand};
 use super::sections::{SECTIONS, settings};
@@ -48,6 +48,7 @@ pub(super) fn parse(
     args: impl IntoIterator<Item = OsString>,
     layers: &mut Layers,
     problems: &mut Vec<Problem>,
+    warnings: &mut Vec<String>,
 ) -> Result<Cli, Problem> {
     let invalid = |arg: OsString| Problem::new(arg.to_string_lossy(), "is not valid UTF-8");
     let args = args.into_iter();
@@ -56,7 +57,13 @@ pub(super) fn parse(
     let is_short = args.iter().any(|arg| arg == "-h") || args == ["help"];
     let mut command = command(is_short);
     let given = args;
-    let mut args = normalize(&command, given.clone());
+    let (mut args, dropped) = normalize(&command, given.clone(), names_tusd(&given));
+    if !dropped.is_empty() {
+        let dropped = dropped.join(" ");
+        warnings.push(format!(
+            "ignored as by tusd, because a word ends the flags: {dropped:?}"
+        ));
+    }
     if let Some((_, topic)) = args.split_first().filter(|(first, _)| *first == "help") {
         match help::find(&command, topic)? {
             Help::Text(text) => return Ok(Cli::Print(text)),
@@ -126,6 +133,22 @@ pub(super) fn parse(
     ))
 }
 
+/// Returns whether the arguments have `--compat tusd`, which also decides how they are read.
+fn names_tusd(args: &[String]) -> bool {
+    let mut args = args.iter().peekable();
+    while let Some(arg) = args.next() {
+        let value = match split_flag(arg) {
+            Some(("compat", Some(value))) => Some(value),
+            Some(("compat", None)) => args.peek().map(|next| next.as_str()),
+            _ => None,
+        };
+        if value == Some("tusd") {
+            return true;
+        }
+    }
+    false
+}
+
 fn selected(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
     let (mut path, mut inner) = (Vec::new(), matches);
     while let Some((name, matches)) = inner.subcommand() {
@@ -161,7 +184,12 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
     for flag in unsupported::all() {
         let is_harmless = |text: &str| flag.is_default(text) || is_compat && text.is_empty();
         if given(flag.name).is_some_and(|text| !is_harmless(&text)) {
-            problems.push(Problem::new(format!("--{}", flag.name), flag.reason));
+            let problem = Problem::new(format!("--{}", flag.name), flag.reason);
+            problems.push(if is_compat {
+                problem.at_start()
+            } else {
+                problem
+            });
         }
     }
 }

@@ -59,6 +59,7 @@ const TUSD: &[(&str, &str)] = &[
     ("hooks-grpc-timeout", "0"),
     ("hooks-http-follow-redirects", "true"),
     ("max-connections-per-address", "0"),
+    ("max-downloads-per-address", "0"),
     ("max-requests-per-address", "0"),
     ("max-uploads-per-address", "0"),
     ("s3-part-size", "50MiB"),
@@ -150,10 +151,15 @@ impl Layers {
             };
             if let Err(reason) = result {
                 let problem = Problem::new(source, reason);
-                problems.push(match setting.has(Property::FailsAtStart) {
-                    true => problem.at_start(),
-                    false => problem,
-                });
+                // tusd takes any text as such a flag.
+                let is_text = matches!(setting.kind, Kind::Text(_) | Kind::List(_));
+                let fails_at_start = self.is_compat() && is_text;
+                problems.push(
+                    match fails_at_start || setting.has(Property::FailsAtStart) {
+                        true => problem.at_start(),
+                        false => problem,
+                    },
+                );
             }
         }
         parsed.apply_implied();

@@ -215,20 +215,22 @@ pub fn read(
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
 
-    let (subcommand, mut options) = match cli::parse(args, &mut layers, &mut problems) {
-        Ok(Cli::Print(text)) => return Ok(Invocation::Print(text)),
-        Ok(Cli::Run(subcommand, options)) => (subcommand, options),
-        Err(problem) => {
-            let problems = vec![problem];
-            return Err(Failure { problems });
-        }
-    };
+    let (subcommand, mut options) =
+        match cli::parse(args, &mut layers, &mut problems, &mut warnings) {
+            Ok(Cli::Print(text)) => return Ok(Invocation::Print(text)),
+            Ok(Cli::Run(subcommand, options)) => (subcommand, options),
+            Err(problem) => {
+                let problems = vec![problem];
+                return Err(Failure { problems });
+            }
+        };
     let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);
     if let Some(config) = options.config.take().or(config) {
         file::read(&config, &mut layers, &mut problems);
     }
     layers.apply_presets(&mut warnings);
     let mut settings = layers.parse(&mut problems);
+    let can_parse = problems.is_empty();
     // Rules between settings assume that each setting is valid.
     if problems.is_empty() {
         problems.extend(check::check_subcommand(subcommand, &settings));
@@ -238,6 +240,10 @@ pub fn read(
         check::check(&mut settings, &mut findings);
     }
     if !problems.is_empty() {
+        // tusd has rules at its start alone.
+        if can_parse && layers.is_compat() {
+            problems = problems.into_iter().map(Problem::at_start).collect();
+        }
         return Err(Failure { problems });
     }
     let loaded = Loaded {

@@ -7,10 +7,23 @@ use super::value;
 /// tusd's users write flags with one dash and before or after a command. In addition, a switch may have
 /// its value as the next argument. `--help` and an unknown flag come first, so that clap reports them
 /// and not what follows from them.
-pub(super) fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
+///
+/// With `as_tusd`, a word that is no command ends the flags: it and what follows is returned apart.
+pub(super) fn normalize(
+    command: &Command,
+    args: Vec<String>,
+    as_tusd: bool,
+) -> (Vec<String>, Vec<String>) {
     let (mut positional, mut first, mut flags) = (Vec::new(), Vec::new(), Vec::new());
+    let mut dropped = Vec::new();
     let mut args = args.into_iter().peekable();
     while let Some(arg) = args.next() {
+        let is_word = || split_flag(&arg).is_none() && command.find_subcommand(&arg).is_none();
+        if as_tusd && positional.is_empty() && (arg == "--" || is_word()) {
+            dropped.push(arg);
+            dropped.extend(args);
+            break;
+        }
         if arg == "--" {
             flags.push(arg);
             flags.extend(args);
@@ -59,7 +72,7 @@ pub(super) fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
     }
     positional.extend(first);
     positional.extend(flags);
-    positional
+    (positional, dropped)
 }
 
 /// Returns whether a command is one of a client: it parses its flags itself, and has its own documentation.

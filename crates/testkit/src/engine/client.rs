@@ -249,6 +249,19 @@ pub(crate) async fn append_declaring(
     send(handler, Method::PATCH, &path, &fields, body).await
 }
 
+/// Without `Content-Length`.
+pub(crate) async fn append_unsized(
+    handler: &Handler,
+    id: &UploadId,
+    offset: u64,
+    body: SentBody,
+) -> Response {
+    let [content_type, _] = content(0);
+    let fields = [(OFFSET, offset.to_string()), content_type];
+    let path = format!("/files/{id}");
+    send(handler, Method::PATCH, &path, &fields, body).await
+}
+
 pub(crate) async fn head(handler: &Handler, id: &UploadId) -> Response {
     without_body(handler, Method::HEAD, id).await
 }

@@ -3,6 +3,7 @@
 //! The suites of the parts check the documentation of their traits. This one checks what clients
 //! see of the parts together: takeovers, completion, dropped requests, final uploads.
 
+mod beyond_length;
 pub(crate) mod client;
 mod completion;
 mod deferred;
@@ -45,6 +46,7 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
 pub fn all() -> Vec<Check<Subject>> {
     checks! {
         |_: &Subject| true =>
+            beyond_length::content_beyond_the_length_changes_nothing,
             takeover::a_new_client_resumes_at_the_stopped_writers_offset,
             completion::readers_wait_while_a_hook_decides_about_completion,
             second_times::a_creation_with_the_id_of_the_application_is_answered_again,

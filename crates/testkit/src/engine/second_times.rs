@@ -252,6 +252,16 @@ pub(super) async fn a_final_upload_is_answered_again(config: &Config) {
     for other in others {
         assert_ne!(other.send(&site.handlers[0]).await.expect(201).id(), id);
     }
+    // A part that is named again.
+    let again = [first, second, first].map(Clone::clone);
+    let again = Creation::joining(&again);
+    let id = again.send(&site.handlers[0]).await.expect(201).id();
+    site.restart().await;
+    for handler in &site.handlers {
+        assert_eq!(again.send(handler).await.expect(201).id(), id);
+    }
+    let whole = [bytes(0), bytes(1), bytes(0)].concat();
+    assert_content(&site.config, &site.handlers[1], &id, &whole).await;
     // One that waits for its parts.
     let open = client::create_partial(&site.handlers[0], LENGTH).await;
     let waiting = Creation::joining(&[first.clone(), open]);

@@ -68,6 +68,8 @@ enum Mutation {
     ForgetConcatenated,
     /// A late length is returned and not stored.
     ForgetLateLength,
+    /// Discarded bytes stay.
+    KeepDiscarded,
     /// `load` waits while a concatenation runs.
     LoadWaits,
 }
@@ -141,6 +143,9 @@ impl Store for Mutant {
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
         let (snapshot, inner) = self.inner.resume(id, fence).await?;
+        if self.is(Mutation::KeepDiscarded) {
+            return Ok((snapshot, Box::new(HoardingAppend(inner))));
+        }
         if !self.is(Mutation::CommitInMemory) {
             return Ok((snapshot, inner));
         }
@@ -272,6 +277,41 @@ impl Append for LossyAppend {
     }
 }
 
+/// Keeps bytes that it has to discard.
+#[derive(Debug)]
+struct HoardingAppend(Box<dyn Append>);
+
+#[async_trait]
+impl Append for HoardingAppend {
+    fn offset(&self) -> u64 {
+        self.0.offset()
+    }
+
+    fn readable(&self) -> Option<u64> {
+        self.0.readable()
+    }
+
+    async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
+        self.0.write(chunks).await
+    }
+
+    async fn commit(&mut self) -> Result<u64> {
+        self.0.commit().await
+    }
+
+    async fn begin_unverified(&mut self) -> Result<()> {
+        self.0.begin_unverified().await
+    }
+
+    async fn accept_unverified(&mut self) -> Result<()> {
+        self.0.accept_unverified().await
+    }
+
+    async fn discard_unverified(&mut self) -> Result<()> {
+        self.0.accept_unverified().await
+    }
+}
+
 /// A locker whose leases are kept until their holders are done.
 #[derive(Debug)]
 struct DeafLocker(MemoryLocker);
@@ -359,6 +399,10 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
         (
             Mutation::ForgetLateLength,
             Some("a_late_length_leads_to_the_fields_of_an_early_one"),
+        ),
+        (
+            Mutation::KeepDiscarded,
+            Some("content_beyond_the_length_changes_nothing"),
         ),
         (
             Mutation::LoadWaits,

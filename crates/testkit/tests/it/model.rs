@@ -1,6 +1,6 @@
 //! A reference model of an upload server, to compare implementations with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A server without network, disk or failures.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +62,8 @@ pub(crate) enum Refusal {
     Final,
     /// A part of a final upload isn't a partial upload.
     NotPartial,
+    /// A final upload is more than four times as large as its parts, each counted once.
+    Repeated,
     /// The offset isn't the upload's.
     Offset,
     /// The length was known already, or is too small.
@@ -89,21 +91,22 @@ impl ModelUpload {
         if body.stated.is_some_and(|stated| stated > room) {
             return Err(Refusal::Size);
         }
-        let fits = room.min(body.bytes.len() as u64) as usize;
-        let overrun = fits < body.bytes.len();
-        let is_whole = !overrun && !body.cut;
+        // Such a request changes nothing, whenever it is known.
+        if body.bytes.len() as u64 > room {
+            return Err(Refusal::Size);
+        }
+        let is_whole = !body.cut;
         // Bytes with a declared checksum count only if it is correct. Without a declaration, the bytes before
         // a broken connection count.
         let is_told = body.late && body.stated.is_some();
         let is_known = body.checksum.is_some() && !is_told && (is_whole || !body.late);
         if !is_known || is_whole && body.checksum == Some(true) {
-            self.bytes.extend_from_slice(&body.bytes[..fits]);
+            self.bytes.extend_from_slice(body.bytes);
         }
-        match (overrun, body.cut, body.checksum) {
-            (true, ..) => Err(Refusal::Size),
-            (_, true, _) => Err(Refusal::Cut),
-            (.., Some(_)) if is_told => Err(Refusal::LateChecksum),
-            (.., Some(false)) => Err(Refusal::Checksum),
+        match (body.cut, body.checksum) {
+            (true, _) => Err(Refusal::Cut),
+            (_, Some(_)) if is_told => Err(Refusal::LateChecksum),
+            (_, Some(false)) => Err(Refusal::Checksum),
             _ => Ok(self.bytes.len() as u64),
         }
     }
@@ -142,7 +145,7 @@ impl Model {
     /// POST: joins partial uploads, now or as soon as they are complete.
     ///
     /// # Errors
-    /// [`Refusal::Missing`], [`Refusal::NotPartial`].
+    /// [`Refusal::Missing`], [`Refusal::NotPartial`], [`Refusal::Repeated`].
     pub(crate) fn concatenate(&mut self, parts: Vec<u32>) -> Result<u32, Refusal> {
         let mut length = Some(0);
         for name in &parts {
@@ -152,6 +155,9 @@ impl Model {
             }
             length = length.zip(part.length).map(|(sum, length)| sum + length);
         }
+        if self.repeats_parts(&parts) {
+            return Err(Refusal::Repeated);
+        }
         let (joined, bytes) = (false, Vec::new());
         let role = Role::Final { parts, joined };
         let name = self.keep(ModelUpload {
@@ -160,6 +166,15 @@ impl Model {
             role,
         });
         self.inspect(name).map(|_| name)
+    }
+
+    /// Returns false while the length of a part is not known.
+    fn repeats_parts(&self, parts: &[u32]) -> bool {
+        let length = |name: &u32| self.uploads.get(name)?.length;
+        let lengths: Option<Vec<u64>> = parts.iter().map(length).collect();
+        let distinct: BTreeSet<u32> = parts.iter().copied().collect();
+        let distinct: u64 = distinct.iter().filter_map(length).sum();
+        lengths.is_some_and(|lengths| lengths.iter().sum::<u64>() > 4 * distinct)
     }
 
     fn keep(&mut self, upload: ModelUpload) -> u32 {
@@ -196,9 +211,11 @@ impl Model {
             _ => {}
         }
         let appended = upload.append(body);
-        // A request that is refused for its checksum is as if it had not been, its length included.
+        // A request that is refused for its checksum or size is as if it had not been, its length included.
         let is_verified = body.checksum.is_some() && !body.late;
-        if matches!(appended, Err(Refusal::Checksum)) || (is_verified && appended.is_err()) {
+        if matches!(appended, Err(Refusal::Checksum | Refusal::Size))
+            || (is_verified && appended.is_err())
+        {
             upload.length = length;
         }
         appended
@@ -207,7 +224,7 @@ impl Model {
     /// HEAD: the offset, which a final upload that waits for its parts doesn't have.
     ///
     /// # Errors
-    /// [`Refusal::Missing`], [`Refusal::Gone`].
+    /// [`Refusal::Missing`], [`Refusal::Gone`], [`Refusal::Repeated`].
     pub(crate) fn inspect(&mut self, name: u32) -> Result<Option<u64>, Refusal> {
         let upload = self.uploads.get(&name).ok_or(Refusal::Missing)?;
         let Role::Final {
@@ -217,6 +234,9 @@ impl Model {
         else {
             return Ok(Some(upload.bytes.len() as u64));
         };
+        if self.repeats_parts(parts) {
+            return Err(Refusal::Repeated);
+        }
         let mut bytes = Vec::new();
         for part in parts {
             let part = self.uploads.get(part).ok_or(Refusal::Gone)?;
@@ -289,6 +309,14 @@ mod tests {
             model.append(name, 3, None, body(b"lo!")),
             Err(Refusal::Size)
         );
+        let unsized_body = Body {
+            stated: None,
+            ..body(b"lo!")
+        };
+        assert_eq!(
+            model.append(name, 3, None, unsized_body),
+            Err(Refusal::Size)
+        );
         assert_eq!(model.append(name, 3, None, body(b"lo")), Ok(5));
         assert!(model.get(name).unwrap().is_complete());
         assert_eq!(model.remove(name), Ok(()));
@@ -338,6 +366,12 @@ mod tests {
         assert_eq!(model.inspect(joined), Ok(Some(5)));
         model.remove(a).unwrap();
         assert_eq!(model.get(joined).unwrap().bytes, b"abcab");
+        assert_eq!(model.concatenate(vec![b; 5]), Err(Refusal::Repeated));
+        let (c, _) = model.create(None, Role::Partial, None).unwrap();
+        let joined = model.concatenate(vec![c; 5]).unwrap();
+        assert_eq!(model.inspect(joined), Ok(None));
+        assert_eq!(model.append(c, 0, Some(1), body(b"c")), Ok(1));
+        assert_eq!(model.inspect(joined), Err(Refusal::Repeated));
         let (whole, _) = model.create(Some(0), Role::Whole, None).unwrap();
         assert_eq!(model.concatenate(vec![whole]), Err(Refusal::NotPartial));
     }

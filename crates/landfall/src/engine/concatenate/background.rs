@@ -22,7 +22,7 @@ impl Engine {
         if upload.length.is_none() || !self.final_uploads.is_busy(&upload.id) {
             let known = self.check_parts(&upload).await?;
             if upload.length.is_none()
-                && let Some(sum) = known.sum_of(parts)
+                && let Some(sum) = known.sum_of(parts, None)?
             {
                 snapshot.upload = self.record_sum(&upload, sum).await?;
             }
@@ -99,6 +99,7 @@ impl Engine {
                         | ProblemKind::NotFound
                         | ProblemKind::Gone
                         | ProblemKind::NotFinished
+                        | ProblemKind::InvalidConcat
                         | ProblemKind::Rejected
                         | ProblemKind::MaxSizeExceeded
                 ) {

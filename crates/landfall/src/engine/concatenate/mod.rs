@@ -5,22 +5,18 @@ mod parts;
 mod repeated;
 mod state;
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 use tracing::Instrument as _;
 
 pub(super) use self::state::FinalUploads;
-use self::{repeated::Repeated, state::PartsProgress};
+use self::{parts::first_occurrences, repeated::Repeated, state::PartsProgress};
 use super::{
     Engine, Error, RequestContext,
     create::{Assigned, Created},
 };
-use crate::{
-    event::TerminationReason,
-    lease::Lease,
-    upload::{Upload, UploadId},
-};
+use crate::{event::TerminationReason, lease::Lease, upload::Upload};
 
 impl Engine {
     pub(super) async fn create_final(
@@ -29,14 +25,8 @@ impl Engine {
         mut upload: Upload,
     ) -> Result<Created, Error> {
         let parts = upload.parts().to_vec();
-        reject_duplicates(&parts)?;
         let known = self.admit_parts(context, &parts).await?;
-        let sum = known.sum_of(&parts);
-        if let (Some(sum), Some(max)) = (sum, self.config.limits.max_size)
-            && sum > max
-        {
-            return Err(ProblemKind::MaxSizeExceeded.into());
-        }
+        let sum = known.sum_of(&parts, self.config.limits.max_size)?;
         // A client must not send the length; if it does, it must match (E-43).
         if let (Some(stated), Some(sum)) = (upload.length, sum)
             && stated != sum
@@ -155,11 +145,12 @@ impl Engine {
         let turn = self.final_uploads.turns.acquire().await;
         let _turn = turn.map_err(|_| ProblemKind::Unavailable)?;
         let parts = self.load_complete_parts(&upload).await?;
-        let lengths = parts.iter().map(|part| part.length.unwrap_or_default());
-        let expected = lengths.fold(0, u64::saturating_add);
-        if self.max_size(&upload).is_some_and(|max| expected > max) {
-            return Err(ProblemKind::MaxSizeExceeded.into());
+        let mut known = PartsProgress::default();
+        let firsts = first_occurrences(upload.parts());
+        for (at, (part, is_first)) in parts.iter().zip(firsts).enumerate() {
+            known.measure(at, part.length, is_first)?;
         }
+        known.sum_of(upload.parts(), self.max_size(&upload))?;
         let concatenated = concatenator.concatenate(&upload, &parts, lease.fence());
         let sum = Self::while_held(lease, concatenated).await?;
         let mut concatenated = (*upload).clone();
@@ -168,16 +159,5 @@ impl Engine {
         let store = self.composer.store();
         Self::while_held(lease, store.save(&concatenated, lease.fence())).await?;
         Ok(Arc::new(concatenated))
-    }
-}
-
-/// Rejects repeated parts: a small request could fill the disk with them.
-fn reject_duplicates(parts: &[UploadId]) -> Result<(), Error> {
-    let mut seen = HashSet::with_capacity(parts.len());
-    match parts.iter().find(|part| !seen.insert(*part)) {
-        None => Ok(()),
-        Some(part) => Err(ProblemKind::InvalidConcat
-            .with_detail(format_args!("{part} is named twice"))
-            .into()),
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
 use landfall_protocol::ProblemKind;
@@ -11,27 +11,64 @@ use crate::{
 };
 
 const MAX_LOADS: usize = 16;
+/// A final upload may be as many times as large as its parts, each counted once: a small request that names a
+/// part again and again must not fill the storage.
+const MAX_REPETITION: u64 = 4;
+
+/// Returns for each part whether it is not named before.
+pub(super) fn first_occurrences(parts: &[UploadId]) -> Vec<bool> {
+    let mut seen = HashSet::with_capacity(parts.len());
+    parts.iter().map(|part| seen.insert(part)).collect()
+}
 
 impl PartsProgress {
-    pub(super) fn sum_of(&self, parts: &[UploadId]) -> Option<u64> {
-        (self.measured == parts.len()).then_some(self.sum)
+    /// Returns the length of the final upload, if the lengths of all parts are known.
+    pub(super) fn sum_of(
+        &self,
+        parts: &[UploadId],
+        max: Option<u64>,
+    ) -> Result<Option<u64>, Error> {
+        if self.measured < parts.len() {
+            return Ok(None);
+        }
+        if max.is_some_and(|max| self.sum > max) {
+            return Err(ProblemKind::MaxSizeExceeded.into());
+        }
+        if self.sum > self.distinct.saturating_mul(MAX_REPETITION) {
+            let (sum, distinct) = (self.sum, self.distinct);
+            return Err(ProblemKind::InvalidConcat
+                .with_detail(format_args!(
+                    "parts are named again too often: {sum} bytes of {distinct}, at most \
+                     {MAX_REPETITION} times as many"
+                ))
+                .into());
+        }
+        Ok(Some(self.sum))
     }
 
     /// Returns whether all lengths up to `at` are known.
-    fn measure(&mut self, at: usize, part: &Snapshot) -> Result<bool, Error> {
+    pub(super) fn measure(
+        &mut self,
+        at: usize,
+        length: Option<u64>,
+        is_first: bool,
+    ) -> Result<bool, Error> {
         if at == self.measured
-            && let Some(length) = part.upload.length
+            && let Some(length) = length
         {
             let sum = self.sum.checked_add(length);
             self.sum = sum.ok_or(ProblemKind::MaxSizeExceeded)?;
+            if is_first {
+                self.distinct += length;
+            }
             self.measured += 1;
         }
         Ok(at < self.measured)
     }
 
     /// Counts part number `at` if it and all before it are complete; returns whether they are.
-    fn count(&mut self, at: usize, part: &Snapshot) -> Result<bool, Error> {
-        self.measure(at, part)?;
+    fn count(&mut self, at: usize, part: &Snapshot, is_first: bool) -> Result<bool, Error> {
+        self.measure(at, part.upload.length, is_first)?;
         if at == self.complete && part.has_exact_length() {
             self.complete += 1;
         }
@@ -46,13 +83,14 @@ impl Engine {
         context: &RequestContext,
         parts: &[UploadId],
     ) -> Result<PartsProgress, Error> {
+        let firsts = first_occurrences(parts);
         let mut known = PartsProgress::default();
         let mut loads = stream::iter(0..parts.len())
             .map(|at| self.admit_part(context, &parts[at]))
             .buffered(MAX_LOADS);
         let mut at = 0;
         while let Some(part) = loads.next().await {
-            known.count(at, &part?)?;
+            known.count(at, &part?, firsts[at])?;
             at += 1;
         }
         Ok(known)
@@ -89,8 +127,8 @@ impl Engine {
     async fn count_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
         let parts = upload.parts();
         let mut known = self.final_uploads.progress(&upload.id);
-        let start = known.complete;
-        self.scan_parts(parts, start, |at, part| known.count(at, part))
+        let (start, firsts) = (known.complete, first_occurrences(parts));
+        self.scan_parts(parts, start, |at, part| known.count(at, part, firsts[at]))
             .await?;
         if known.complete == parts.len() {
             // Parts counted as complete before may have been removed since.
@@ -98,17 +136,15 @@ impl Engine {
         }
         if upload.length.is_none() {
             let start = known.measured;
-            self.scan_parts(parts, start, |at, part| known.measure(at, part))
-                .await?;
+            self.scan_parts(parts, start, |at, part| {
+                known.measure(at, part.upload.length, firsts[at])
+            })
+            .await?;
         }
         if let Some(part) = parts.get(known.complete) {
             self.final_uploads.insert(upload, part.clone(), known);
         }
-        if let (Some(sum), Some(max)) = (known.sum_of(parts), self.max_size(upload))
-            && sum > max
-        {
-            return Err(ProblemKind::MaxSizeExceeded.into());
-        }
+        known.sum_of(parts, self.max_size(upload))?;
         Ok(known)
     }
 

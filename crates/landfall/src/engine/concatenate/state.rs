@@ -27,6 +27,8 @@ pub(super) struct PartsProgress {
     pub(super) complete: usize,
     pub(super) measured: usize,
     pub(super) sum: u64,
+    /// The sum of the lengths of the parts, each counted once.
+    pub(super) distinct: u64,
     removals: u64,
 }
 

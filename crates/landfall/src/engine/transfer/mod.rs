@@ -52,7 +52,7 @@ const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) enum Interruption {
-    /// The body is longer than the upload accepts; the bytes that fit are stored.
+    /// The body is longer than the upload accepts. Bytes that were not published are discarded.
     Overrun,
     /// The body is longer than one request may be; the bytes that fit are stored.
     TooLarge,
@@ -72,6 +72,11 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) signal: &'a YieldSignal,
     pub(super) memory: &'m Memory,
     pub(super) remaining: u64,
+    /// True if `remaining` limits the request, and not the upload.
+    pub(super) limits_request: bool,
+    /// True if the byte that completes the upload is written only after the end of the body: more data would
+    /// revoke it, and nobody may see it before, even after a crash.
+    pub(super) holds_last: bool,
     pub(super) body_length: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) publish: bool,
@@ -126,12 +131,13 @@ impl<'m> Transfer<'_, 'm> {
         let (live, signal) = (self.live, self.signal);
         let max_bytes = self.append.write_size().min(BATCH_BYTES);
         let mut trailers = None;
+        let mut last = None;
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
         let mut answered = 0;
         let mut interrupts = pin!(interrupt(signal, live, answered));
         let mut timer = pin!(None);
 
-        Ok(loop {
+        let outcome = loop {
             let requested = signal.state();
             if requested > answered {
                 // Unpublished bytes do not prove that the request is outdated.
@@ -196,10 +202,17 @@ impl<'m> Transfer<'_, 'm> {
                             interrupt = interrupts.as_mut() => Some(interrupt),
                         };
                     }
-                    batch.push(data);
                     if is_overrun {
-                        break Err(Interruption::Overrun);
+                        batch.push(data);
+                        break Err(match self.limits_request {
+                            true => Interruption::TooLarge,
+                            false => Interruption::Overrun,
+                        });
                     }
+                    if self.remaining == 0 && self.holds_last && !self.limits_request {
+                        last = data.split_off(data.len() - 1).first().copied();
+                    }
+                    batch.push(data);
                 }
                 TransferEvent::Flush
                     if self.verifier.is_on() && !self.is_staged && batch.can_pack() =>
@@ -246,7 +259,13 @@ impl<'m> Transfer<'_, 'm> {
                 Some(Interrupt::Lease(_)) => {}
                 Some(other) => break Err(other.interruption()),
             }
-        })
+        };
+        if let Some(last) = last
+            && !matches!(outcome, Err(Interruption::Overrun))
+        {
+            batch.push(Bytes::copy_from_slice(&[last]));
+        }
+        Ok(outcome)
     }
 
     fn pack_limit(&self) -> usize {

@@ -42,6 +42,7 @@ mod enumerate;
 mod files;
 pub(crate) mod io_pool;
 mod latency;
+mod open_reads;
 mod paths;
 mod read;
 mod sync;
@@ -72,7 +73,9 @@ use self::{
     sync::DirectorySyncs,
     take::MovedAppend,
 };
-use super::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError, Terminate};
+use super::{
+    Append, Capabilities, DeferLength, Finish, RecentlyUsed, Result, Store, StoreError, Terminate,
+};
 use crate::{
     lease::{Fence, FileLocker, Intervals, Locker},
     removal::ClockMemory,
@@ -165,6 +168,7 @@ struct Inner {
     io: IoPool,
     dirs: DirectorySyncs,
     listing: Listing,
+    idle_files: RecentlyUsed<OwnedFd>,
     unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
     /// What the directory showed of the time before this process.
@@ -209,6 +213,7 @@ impl FileStore {
             io,
             dirs: DirectorySyncs::default(),
             listing: Listing::default(),
+            idle_files: open_reads::idle_files(),
             unserved: Mutex::default(),
             locker,
             clock,

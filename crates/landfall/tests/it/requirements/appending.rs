@@ -1,6 +1,7 @@
 //! PATCH.
 
 use super::{DATA, with_defaults};
+use crate::harness::id;
 
 #[tokio::test]
 async fn t_core_1_t_core_19_t_core_25_t_core_26_appends_add_up() {
@@ -218,20 +219,68 @@ async fn e_8_e_9_too_long_body_is_rejected() {
             .await
             .refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
         assert_eq!(site.offset(&path).await, 5);
-        // Detected in the body: nothing beyond the length is stored, and the rejected request
-        // completes nothing.
-        let reply = site
-            .patching(&path, 5)
-            .chunked(&["wor", "ld", "!"], &[])
-            .send()
-            .await;
-        reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
+        // Detected in the body: likewise, and nothing completes later.
+        let checksum = ("Upload-Checksum", "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+        for fields in [&[][..], &[checksum], &[("Trailer", "Upload-Checksum")]] {
+            let sent = site.patching(&path, 5).with_all(fields);
+            let reply = sent.chunked(&["wor", "ld", "!"], &[]).send().await;
+            reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
+            assert_eq!(site.offset(&path).await, 5);
+        }
         assert_eq!(site.handler.stats().finished, 0);
-        let offset = site.offset(&path).await;
-        assert!((5..=10).contains(&offset), "{offset}");
-        let rest = &"helloworld"[usize::try_from(offset).unwrap()..];
-        site.patch(&path, offset, rest).await.expect(204);
+        site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(site.bytes(&path).await, "helloworld");
+        // A length that the rejected request states does not count, either.
+        let path = site.create_with(&[("Upload-Defer-Length", "1")]).await;
+        let sent = site.patching(&path, 0).with("Upload-Length", "5");
+        let reply = sent.chunked(&["hel", "lo", "!"], &[]).send().await;
+        reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
+        let reply = site.head(&path).await.expect(200);
+        assert_eq!(reply.number("upload-offset"), 0);
+        assert_eq!(reply.header("upload-defer-length"), Some("1"));
+        // Of a rejected creation nothing is left (E-22).
+        let before = site.uploads().await;
+        let sent = site.request("POST", "/files/").with("Upload-Length", "5");
+        let sent = sent.with("Content-Type", DATA);
+        for sent in [
+            sent.clone().body("hello!"),
+            sent.chunked(&["hel", "lo!"], &[]),
+        ] {
+            let reply = sent.send().await;
+            reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
+        }
+        assert_eq!(site.uploads().await, before);
+    })
+    .await;
+}
+
+/// The byte that would complete the upload is not stored before the body has ended: a crash, or another
+/// server, must not see a complete upload of a request that is then rejected.
+#[tokio::test]
+async fn e_8_an_upload_is_not_complete_before_its_body_has_ended() {
+    with_defaults(async |site| {
+        for is_rejected in [true, false] {
+            let path = site.create(10).await;
+            site.patch(&path, 0, "hello").await.expect(204);
+            let sent = site.patching(&path, 5).with("Transfer-Encoding", "chunked");
+            let mut open = sent.open().await;
+            open.write("5\r\nworld\r\n").await;
+            let stored = async || site.parts.store().load(&id(&path)).await.unwrap().offset;
+            while stored().await < 9 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            assert_eq!(stored().await, 9);
+            if is_rejected {
+                open.write("1\r\n!\r\n").await;
+                open.reply().await.expect(413);
+                assert_eq!(site.offset(&path).await, 5);
+                continue;
+            }
+            open.write("0\r\n\r\n").await;
+            let reply = open.reply().await.expect(204);
+            assert_eq!(reply.number("upload-offset"), 10);
+            assert_eq!(site.bytes(&path).await, "helloworld");
+        }
     })
     .await;
 }

@@ -5,7 +5,8 @@ use landfall::event::{EventKind, EventKinds, channel};
 use super::{DATA, Site, everywhere, with_defaults};
 use crate::harness::id;
 
-async fn join(site: &Site, parts: &[&str]) -> String {
+async fn join(site: &Site, parts: &[impl AsRef<str>]) -> String {
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     let list = format!("final;{}", parts.join(" "));
     site.create_with(&[("Upload-Concat", &list)]).await
 }
@@ -32,27 +33,87 @@ async fn t_cat_4_t_cat_7_t_cat_16_t_cat_18_parts_are_concatenated_in_order() {
 }
 
 #[tokio::test]
-async fn t_cat_13_t_cat_12_part_may_be_reused_but_not_within_one_list() {
+async fn t_cat_13_t_cat_12_part_may_be_reused_within_limits() {
     with_defaults(async |site| {
         let (a, b) = (site.partial("ab").await, site.partial("c").await);
         let first = join(site, &[&a, &b]).await;
         assert_eq!(site.bytes(&first).await, "abc");
         let again = join(site, &[&b, &a]).await;
         assert_eq!(site.bytes(&again).await, "cab");
+        let relative = a.strip_prefix("/files/").unwrap();
+        let twice = join(site, &[&a, &b, relative, &b]).await;
+        assert_eq!(site.bytes(&twice).await, "abcabc");
+        let most = join(site, &[&a; 4]).await;
+        assert_eq!(site.bytes(&most).await, "abababab");
         // Otherwise a short header could fill the disk.
         let count = site.uploads().await;
-        let relative = a.strip_prefix("/files/").unwrap();
-        for list in [
-            format!("final;{a} {b} {a}"),
-            format!("final;{a} {relative}"),
+        for parts in [
+            vec![&a; 5],
+            vec![&a, &a, &a, &b, &a, &a, &a],
+            vec![&b; 1000],
         ] {
+            let list: Vec<&str> = parts.into_iter().map(String::as_str).collect();
+            let list = format!("final;{}", list.join(" "));
             let reply = site.post(&[("Upload-Concat", &list)]).await;
             let reply = reply.refused(400, "ERR_INVALID_CONCAT");
-            assert!(reply.body.contains("twice"), "{}", reply.body);
+            assert!(reply.body.contains("at most 4 times"), "{}", reply.body);
         }
         assert_eq!(site.uploads().await, count);
         // The parts stay as they are.
         assert_eq!(site.offset(&a).await, 2);
+        let empty = site.partial("").await;
+        let whole = join(site, &[&empty; 10]).await;
+        assert_eq!(site.offset(&whole).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t_cat_13_e_44_repeated_parts_count_for_the_max_size() {
+    everywhere(
+        |config| config.limits.max_size = Some(9),
+        async |site| {
+            let part = site.partial("abc").await;
+            assert_eq!(
+                site.bytes(&join(site, &[&part; 3]).await).await,
+                "abcabcabc"
+            );
+            let list = format!("final;{part} {part} {part} {part}");
+            let reply = site.post(&[("Upload-Concat", &list)]).await;
+            reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
+        },
+    )
+    .await;
+}
+
+/// The lengths of parts become known after the creation of the final upload.
+#[tokio::test]
+async fn t_cat_13_e_41_repeated_parts_that_wait_are_limited_when_they_are_known() {
+    with_defaults(async |site| {
+        for (count, status) in [(4, 200), (5, 400)] {
+            let defer = [("Upload-Concat", "partial"), ("Upload-Defer-Length", "1")];
+            let part = site.create_with(&defer).await;
+            let joined = join(site, &vec![&*part; count]).await;
+            site.head(&joined).await.expect(200);
+            let sent = site.patching(&part, 0).with("Upload-Length", "5");
+            sent.body("hel").send().await.expect(204);
+            site.head(&joined).await.expect(status);
+            site.patch(&part, 3, "lo").await.expect(204);
+            loop {
+                let reply = site.head(&joined).await.expect(status);
+                if status == 400 || reply.header("upload-offset").is_some() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            if status == 200 {
+                assert_eq!(site.bytes(&joined).await, "hello".repeat(count));
+                continue;
+            }
+            let stored = site.parts.store().load(&id(&joined)).await.unwrap();
+            assert_eq!(stored.offset, 0);
+            site.delete(&joined).await.expect(204);
+        }
     })
     .await;
 }

@@ -248,7 +248,7 @@ async fn e_1_version_is_optional_only_on_head_and_get() {
 }
 
 #[tokio::test]
-async fn t_core_11_e_39_method_override_applies_only_to_post() {
+async fn t_core_11_e_39_method_override_applies_to_methods_that_are_not_safe() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let over = |real: &str, named| {
@@ -268,11 +268,35 @@ async fn t_core_11_e_39_method_override_applies_only_to_post() {
             let reply = over("HEAD", named).send().await.expect(200);
             assert_eq!(reply.number("upload-offset"), 10, "{named}");
         }
-        over("PUT", "DELETE").send().await.expect(405);
-        let reply = over("POST", "HEAD").send().await.expect(200);
-        assert_eq!(reply.number("upload-offset"), 10);
-        over("POST", "DELETE").send().await.expect(204);
-        site.head(&path).await.expect(404);
+        for real in ["POST", "PUT", "PATCH", "DELETE"] {
+            let reply = over(real, "HEAD").send().await.expect(200);
+            assert_eq!(reply.number("upload-offset"), 10, "{real}");
+            for named in ["PUT", "BREW", "patch", ""] {
+                let reply = over(real, named).send().await;
+                reply.refused(400, "ERR_INVALID_METHOD");
+            }
+            let created = site.create(5).await;
+            let sent = site.request(real, &created);
+            let sent = sent.with("X-HTTP-Method-Override", "PATCH");
+            let sent = sent
+                .with("Content-Type", super::DATA)
+                .with("Upload-Offset", "0");
+            sent.body("hello").send().await.expect(204);
+            assert_eq!(site.bytes(&created).await, "hello", "{real}");
+            let sent = site.request(real, &created);
+            let sent = sent.with("X-HTTP-Method-Override", "DELETE");
+            sent.clone()
+                .without("Tus-Resumable")
+                .send()
+                .await
+                .expect(412);
+            sent.send().await.expect(204);
+            site.head(&created).await.expect(404);
+            let sent = site.request(real, "/files/").with("Upload-Length", "5");
+            let sent = sent.with("X-HTTP-Method-Override", "POST");
+            sent.send().await.expect(201);
+        }
+        assert_eq!(site.offset(&path).await, 10);
     })
     .await;
 }

@@ -1,8 +1,10 @@
 //! Interrupted requests, content beyond the length, and cancellation.
 
+use landfall::Config;
+
 use super::{
-    NEWEST, append, assert_complete, assert_problem, create, create_of, creation, head, request,
-    with_defaults,
+    Finishing, NEWEST, VERSIONS, append, assert_complete, assert_problem, create, create_of,
+    creation, everywhere, head, request, with_defaults,
 };
 
 #[tokio::test]
@@ -43,30 +45,92 @@ async fn r_56_r_57_received_bytes_of_a_cut_request_are_kept() {
     .await;
 }
 
+/// The response says whether the upload has ended.
 #[tokio::test]
 async fn r_19_content_beyond_the_length_ends_the_upload() {
-    with_defaults(async |site| {
-        for version in 7..=NEWEST {
-            for chunked in [false, true] {
-                let path = create_of(site, version, 5, "").await;
-                let sent = append(site, version, &path, 0, false);
-                let sent = match chunked {
-                    true => sent.chunked(&["hello!"], &[]),
-                    false => sent.body("hello!"),
+    const DIGEST: &str = "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:";
+    let hook = Finishing::default();
+    let added = hook.clone();
+    let change = move |config: &mut Config| *config = config.clone().hook(added.clone());
+    everywhere(change, async |site| {
+        for version in VERSIONS {
+            for case in 0..16 {
+                let [is_last, is_chunked, has_digest, is_stated] =
+                    [1, 2, 4, 8].map(|bit| case & bit != 0);
+                let path = match is_stated {
+                    true => create(site, version, "he").await,
+                    false => create_of(site, version, 5, "he").await,
+                };
+                let mut sent = append(site, version, &path, 2, is_last);
+                if has_digest {
+                    sent = sent.with("Content-Digest", DIGEST);
+                }
+                if is_stated {
+                    sent = sent.with("Upload-Length", "5");
+                }
+                let sent = match is_chunked {
+                    true => sent.chunked(&["l", "lo", "!"], &[]),
+                    false => sent.body("llo!"),
                 };
                 let reply = sent.send().await.expect(400);
+                println!("version {version}, case {case}: {reply:?}");
                 assert_problem(&reply, Some("inconsistent-upload-length"));
+                if version >= 7 {
+                    assert_complete(&reply, version, true);
+                    assert_eq!(reply.header("upload-offset"), None);
+                    head(site, version, &path).await.expect(404);
+                    continue;
+                }
                 assert_complete(&reply, version, false);
-                head(site, version, &path).await.expect(404);
+                assert_eq!(reply.number("upload-offset"), 2);
+                let reply = head(site, version, &path).await.expect(204);
+                assert_complete(&reply, version, false);
+                assert_eq!(reply.number("upload-offset"), 2);
+                let stated = reply.header("upload-length");
+                assert_eq!(stated, (!is_stated).then_some("5"));
+                request(site, version, "DELETE", &path)
+                    .send()
+                    .await
+                    .expect(204);
             }
         }
-        let path = create_of(site, 6, 5, "").await;
-        append(site, 6, &path, 0, false)
-            .body("hello!")
-            .send()
-            .await
-            .expect(400);
-        head(site, 6, &path).await.expect(204);
+        assert_eq!(site.uploads().await, 0);
+        assert_eq!(hook.calls(), 0);
+    })
+    .await;
+}
+
+/// A request at another offset, or to a complete upload, ends nothing.
+#[tokio::test]
+async fn content_beyond_the_length_ends_no_other_upload() {
+    with_defaults(async |site| {
+        let path = create_of(site, NEWEST, 10, "").await;
+        let sent = append(site, NEWEST, &path, 0, false).with("Content-Length", "9");
+        let mut running = sent.open().await;
+        running.write("hello").await;
+        while head(site, NEWEST, &path).await.number("upload-offset") != 5 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for offset in [0, 4, 6, 9] {
+            let sent = append(site, NEWEST, &path, offset, true).body("hello, world!");
+            let reply = sent.send().await.expect(409);
+            assert_complete(&reply, NEWEST, false);
+        }
+        running.write("worl").await;
+        running.reply().await.expect(204);
+        let sent = append(site, NEWEST, &path, 9, true).body("d");
+        sent.send().await.expect(201);
+        for is_chunked in [false, true] {
+            let sent = append(site, NEWEST, &path, 10, true);
+            let sent = match is_chunked {
+                true => sent.chunked(&["!"], &[]),
+                false => sent.body("!"),
+            };
+            let reply = sent.send().await.expect(400);
+            assert_complete(&reply, NEWEST, false);
+            assert_eq!(reply.number("upload-offset"), 10);
+        }
+        assert_eq!(site.bytes(&path).await, "helloworld");
     })
     .await;
 }
@@ -176,18 +240,29 @@ async fn r_91_a_new_append_ends_the_older_one() {
 }
 
 #[tokio::test]
-async fn r_16_a_creation_without_content_length_has_the_stated_length() {
+async fn r_16_a_creation_has_the_stated_length() {
     with_defaults(async |site| {
-        for content in ["hell", "hello!"] {
-            let reply = creation(site, NEWEST, true)
-                .with("Upload-Length", "5")
-                .chunked(&[content], &[])
-                .send()
-                .await
-                .expect(400);
-            assert_problem(&reply, Some("inconsistent-upload-length"));
-            assert_complete(&reply, NEWEST, false);
+        for version in VERSIONS {
+            for is_chunked in [true, false] {
+                for is_last in [true, false] {
+                    let sent = creation(site, version, is_last).with("Upload-Length", "5");
+                    let sent = match is_chunked {
+                        true => sent.chunked(&["hel", "lo!"], &[]),
+                        false => sent.body("hello!"),
+                    };
+                    let reply = sent.send().await.expect(400);
+                    assert_problem(&reply, Some("inconsistent-upload-length"));
+                    // Nothing is left that a client could resume.
+                    assert_complete(&reply, version, true);
+                    assert_eq!(reply.header("location"), None);
+                }
+            }
         }
+        assert_eq!(site.uploads().await, 0);
+        let sent = creation(site, NEWEST, true).with("Upload-Length", "5");
+        let reply = sent.chunked(&["hell"], &[]).send().await.expect(400);
+        assert_problem(&reply, Some("inconsistent-upload-length"));
+        assert_complete(&reply, NEWEST, false);
     })
     .await;
 }

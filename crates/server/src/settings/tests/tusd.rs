@@ -33,8 +33,9 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
         limits.max_connections_per_address,
         limits.max_requests_per_address,
         limits.max_uploads_per_address,
+        limits.max_downloads_per_address,
     ];
-    assert_eq!(per_address, [0; 3]);
+    assert_eq!(per_address, [0; 4]);
     assert!(found.to_toml(false).contains("# --compat tusd\n"));
     let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];
     let found = loaded(&["-compat=tusd", "-verbose=false"], &given);
@@ -59,6 +60,77 @@ fn command_lines_of_tusd_are_accepted() {
             .chain(line.split_whitespace())
             .collect();
         assert_eq!(loaded(&args, &[]).warnings, Vec::<String>::new(), "{line}");
+    }
+}
+
+/// tusd's flags end at the first word.
+#[test]
+fn compat_tusd_ignores_words_after_the_flags_and_says_so() {
+    for (args, dropped) in [
+        (&["-compat=tusd", "-port=8070", "word"][..], "word"),
+        (
+            &[
+                "-compat",
+                "tusd",
+                "-port",
+                "8070",
+                "word",
+                "-no-such-flag",
+                "serve",
+            ],
+            "word -no-such-flag serve",
+        ),
+        (
+            &["-compat=tusd", "-port=8070", "--", "-port=9"],
+            "-- -port=9",
+        ),
+        (&["-compat=tusd", "-port=8070", "-", "x"], "- x"),
+    ] {
+        let found = loaded(args, &[]);
+        assert_eq!(found.settings.listen.port, 8070);
+        let reason = "ignored as by tusd, because a word ends the flags";
+        assert_eq!(found.warnings, [format!("{reason}: {dropped:?}")]);
+        let strict: Vec<_> = args
+            .iter()
+            .filter(|arg| !arg.contains("tusd"))
+            .copied()
+            .collect();
+        let strict: Vec<_> = strict.into_iter().filter(|arg| *arg != "-compat").collect();
+        assert_eq!(run(&strict, &[]).unwrap_err().exit_code(), 2, "{strict:?}");
+    }
+    // A command is none.
+    let found = loaded(&["sweep", "-compat=tusd"], &[]);
+    assert_eq!(found.subcommand, Subcommand::Sweep);
+    assert!(run(&["sweep", "word", "-compat=tusd"], &[]).is_err());
+    // The value of a switch may follow it.
+    let found = loaded(
+        &["-compat=tusd", "-expose-metrics", "false", "-port=8070"],
+        &[],
+    );
+    assert_eq!(
+        (found.settings.listen.port, found.warnings.len()),
+        (8070, 0)
+    );
+}
+
+#[test]
+fn compat_tusd_has_the_exit_codes_of_tusd() {
+    for (args, code, strict) in [
+        (&["-no-such-flag"][..], 2, 2),
+        (&["-max-size=x"], 2, 2),
+        (&["-network-timeout=2x"], 2, 2),
+        (&["-behind-proxy=maybe"], 2, 2),
+        (&["-tls-mode=ssl"], 1, 1),
+        (&["-log-format=yaml"], 1, 2),
+        (&["-gcs-bucket=b"], 1, 2),
+        (&["-enable-h2c", "-tls-certificate=c", "-tls-key=k"], 1, 2),
+    ] {
+        assert_eq!(run(args, &[]).unwrap_err().exit_code(), strict, "{args:?}");
+        let args: Vec<_> = ["-compat=tusd"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        assert_eq!(run(&args, &[]).unwrap_err().exit_code(), code, "{args:?}");
     }
 }
 

@@ -193,7 +193,7 @@ pub(super) fn any() -> impl Strategy<Value = Op> {
         2 => (target.clone(), proptest::num::u8::ANY)
             .prop_map(|(target, sent)| Op::Vanish { target, sent }),
         2 => (target.clone(), body()).prop_map(|(target, body)| Op::Race { target, body }),
-        3 => proptest::collection::vec(target.clone(), 0..4)
+        3 => proptest::collection::vec(target.clone(), 0..7)
             .prop_map(|parts| Op::Concatenate { parts }),
         3 => (target.clone(), proptest::num::u8::ANY, proptest::collection::vec(follower(), 1..4))
             .prop_map(|(target, sent, followers)| Op::Block { target, sent, followers }),

@@ -110,7 +110,11 @@ fn status_of(refusal: Refusal) -> u16 {
         Refusal::Offset => 409,
         Refusal::Size => 413,
         Refusal::Checksum => 460,
-        Refusal::NotPartial | Refusal::Length | Refusal::Cut | Refusal::LateChecksum => 400,
+        Refusal::NotPartial
+        | Refusal::Repeated
+        | Refusal::Length
+        | Refusal::Cut
+        | Refusal::LateChecksum => 400,
     }
 }
 

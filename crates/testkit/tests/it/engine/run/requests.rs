@@ -148,11 +148,6 @@ impl ModelRun {
             prop_assert_eq!(reply.status, 400, "a final upload without parts");
             return Ok(());
         }
-        let names: BTreeSet<_> = picked.iter().map(|part| part.name).collect();
-        if names.len() < picked.len() {
-            prop_assert_eq!(reply.status, 400, "a part is named twice");
-            return Ok(());
-        }
         match self
             .model
             .concatenate(picked.iter().map(|part| part.name).collect())
