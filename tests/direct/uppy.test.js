@@ -3,6 +3,7 @@
 
 import { test } from 'node:test'
 import { startMoto } from '../nodes/lib/services.js'
+import { startCeph } from './lib/ceph.js'
 import { CLIENTS } from './lib/clients.js'
 import { flows } from './lib/flows.js'
 import { startDirect, startWorld } from './lib/setup.js'
@@ -32,5 +33,16 @@ test('on moto', async (t) => {
     const { small, inParts } = flows(world, landfall, client)
     await t.test(`${client.name}: a small file`, TIMEOUT, small)
     await t.test(`${client.name}: 60 MiB in parts, two of which fail`, TIMEOUT, inParts)
+  }
+})
+
+test('on Ceph', async (t) => {
+  const world = await startWorld(t, startCeph)
+  const landfall = await startDirect(t, world)
+  for (const client of CLIENTS.filter(({ page }) => page === 'uppy/6/')) {
+    const { small, inParts, removed } = flows(world, landfall, client)
+    await t.test(`${client.name}: a small file`, TIMEOUT, small)
+    await t.test(`${client.name}: 60 MiB in parts, two of which fail`, TIMEOUT, inParts)
+    await t.test(`${client.name}: removed in the middle`, TIMEOUT, removed)
   }
 })

@@ -24,6 +24,27 @@ for (const name of FILES) {
   })
 }
 
+/** All private networks are those of every other container, too. */
+test('no manifest trusts more than one proxy or network of proxies', async () => {
+  const trusted = []
+  for (const name of FILES) {
+    const [, workload] = await manifests(name)
+    for (const { env = [] } of workload.spec.template.spec.containers) {
+      trusted.push(...env.filter((one) => one.name === 'LANDFALL_TRUSTED_PROXIES').map((one) => one.value))
+    }
+  }
+  const compose = parse(await packaged('compose/nodes.yaml'), { merge: true })
+  const { caddy, ...others } = compose.services
+  const address = caddy.networks.proxy.ipv4_address
+  for (const { image, environment, networks } of Object.values(others)) {
+    if (image !== 'landfall') continue
+    assert.ok(networks.includes('proxy'))
+    assert.equal(environment.LANDFALL_TRUSTED_PROXIES, address)
+  }
+  assert.equal(compose.networks.proxy.ipam.config[0].subnet, address.replace(/\d+$/, '0/24'))
+  assert.deepEqual(trusted, [])
+})
+
 test('an invalid manifest is found', async () => {
   const [service] = await manifests('files')
   service.spec.ports[0].port = 'eighty'

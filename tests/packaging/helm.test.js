@@ -105,6 +105,16 @@ for (const [title, values, kind] of [
   })
 }
 
+test('an ingress is trusted by its network, and none by default', async (t) => {
+  const { config } = await render(t, {})
+  assert.doesNotMatch(await accepts(t, config, {}), /^trusted-proxies = .*private/m)
+  for (const [settings, isTold] of [[{}, true], [{ 'trusted-proxies': ['10.1.0.0/16'] }, false]]) {
+    const { code, stdout, stderr } = await helm(t, 'install', { ingress: { enabled: true }, settings })
+    assert.equal(code, 0, stderr)
+    assert.equal(stdout.includes('The ingress is not trusted yet'), isTold)
+  }
+})
+
 test('values reach the manifests', async (t) => {
   const { kinds, config } = await render(t, ALL)
   const settings = await accepts(t, config, {})

@@ -15,9 +15,8 @@ use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use landfall_http::read_authorities;
+use landfall_net::{Proxies, ProxyConnector, client_config, system_certificates};
 use parking_lot::Mutex;
-use rustls::ClientConfig;
-use rustls::crypto::ring;
 use tokio::time::timeout;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +26,7 @@ const MAX_RESPONSE: usize = 1024 * 1024;
 /// An HTTPS client of an ACME directory. Clones share connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    https: legacy::Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    https: legacy::Client<HttpsConnector<ProxyConnector<HttpConnector>>, BodyWrapper<Bytes>>,
     /// Of the last response that asked to wait.
     retry_at: Arc<Mutex<Option<SystemTime>>>,
 }
@@ -38,13 +37,14 @@ impl Client {
         let mut tcp = HttpConnector::new();
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.enforce_http(false);
-        let builder = HttpsConnectorBuilder::new();
-        let builder = match authorities {
-            Some(path) => builder.with_tls_config(trust(path)?),
-            None => builder
-                .with_provider_and_native_roots(ring::default_provider())
+        let roots = match authorities {
+            Some(path) => read_authorities(path).map_err(|error| error.to_string())?,
+            None => system_certificates()
                 .map_err(|error| format!("cannot read the authorities of the system: {error}"))?,
         };
+        let tls = client_config(roots).map_err(|error| error.to_string())?;
+        let tcp = ProxyConnector::new(&tls, Proxies::from_env(), tcp);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
         let connector = builder.https_only().enable_http1().wrap_connector(tcp);
         Ok(Self {
             https: legacy::Client::builder(TokioExecutor::new()).build(connector),
@@ -57,14 +57,6 @@ impl Client {
         let at = self.retry_at.lock().take()?;
         at.duration_since(SystemTime::now()).ok()
     }
-}
-
-fn trust(path: &Path) -> Result<ClientConfig, String> {
-    let roots = read_authorities(path).map_err(|error| error.to_string())?;
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl HttpClient for Client {

@@ -1,6 +1,6 @@
 //! Classes of failures, and their exit codes.
 
-use std::{error::Error as _, fmt, process::ExitCode};
+use std::{error::Error as _, fmt, io::ErrorKind, process::ExitCode};
 
 use landfall_client::Error;
 
@@ -116,6 +116,9 @@ fn advice(error: &Error) -> Option<&'static str> {
         }
         Error::SourceChanged(_) => Some("upload it again when no program writes to it"),
         Error::Gone(_) => Some("check the URL"),
+        Error::Target(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Some("name another file with -o; the received bytes are kept")
+        }
         Error::DigestMismatch => Some("download it again"),
         _ => None,
     }

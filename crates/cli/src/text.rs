@@ -20,11 +20,29 @@ pub(crate) fn print_message(text: &str) {
 
 /// Replaces control characters: a file name or a message of a server must not control the terminal.
 pub(crate) fn printable(text: &str) -> String {
-    let printable = |c: char| match c.is_control() {
+    let printable = |c: char| match is_control(c) {
         true => '\u{fffd}',
         false => c,
     };
     text.chars().map(printable).collect()
+}
+
+/// Returns whether a character changes how a terminal shows others: a control character, or a direction mark.
+pub(crate) fn is_control(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes the characters in strings of JSON that control a terminal.
+pub(crate) fn printable_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_control(c) {
+            true => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => text.push(c),
+        }
+    }
+    text
 }
 
 /// A duration with its largest unit, such as `5m`.
@@ -68,6 +86,12 @@ mod tests {
             printable("a\x1b[2Jb\u{9b}\n"),
             "a\u{fffd}[2Jb\u{fffd}\u{fffd}"
         );
+        assert_eq!(printable("gpj\u{202e}.exe"), "gpj\u{fffd}.exe");
+        let json = serde_json::to_string("\u{9b}2J\u{7f}ä\u{202e}\n").unwrap();
+        let shown = printable_json(&json);
+        assert_eq!(shown, "\"\\u009b2J\\u007fä\\u202e\\n\"");
+        let read: String = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, "\u{9b}2J\u{7f}ä\u{202e}\n");
     }
 
     #[test]

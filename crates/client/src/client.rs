@@ -141,8 +141,11 @@ impl Client {
     pub async fn terminate(&self, url: impl AsRef<str>) -> Result<(), Error> {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        self.in_dialects(|dialect| dialect.terminate(&session, url.clone()))
-            .await
+        let terminated = self.in_dialects(|dialect| dialect.terminate(&session, url.clone()));
+        match terminated.await {
+            Err(Error::Gone(_)) => Ok(()),
+            other => other,
+        }
     }
 
     /// Requests a grant at the URL of `/uploadjobs`.
@@ -171,7 +174,9 @@ impl Client {
             Protocol::Auto | Protocol::Tus => Dialect::Tus,
         };
         match self.0.retried(|| call(first)).await {
-            Err(Error::Rejected(_) | Error::Protocol(_)) if self.0.protocol == Protocol::Auto => {
+            Err(Error::Rejected(_) | Error::Protocol(_) | Error::Gone(_))
+                if self.0.protocol == Protocol::Auto =>
+            {
                 self.0.retried(|| call(Dialect::newest())).await
             }
             other => other,

@@ -69,9 +69,14 @@ impl Backoff {
         }
     }
 
+    /// Returns whether the offset is larger than all before.
+    pub(crate) fn is_progress(&self, offset: u64) -> bool {
+        self.best.is_none_or(|best| offset > best)
+    }
+
     /// Records the offset of the server. One that is larger than all before is progress.
     pub(crate) fn reached(&mut self, offset: u64) {
-        if self.best.is_none_or(|best| offset > best) {
+        if self.is_progress(offset) {
             self.best = Some(offset);
             self.attempts = 0;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, Event, http::Session};
+use crate::{Error, Event, http::Session, retry::Backoff};
 
 impl Session {
     /// Waits while the transfer is paused.
@@ -39,6 +39,31 @@ impl Session {
         match self.control.guard(tokio::time::sleep(delay)).await {
             Ok(()) => Ok(()),
             Err(_) => self.wait_while_paused().await,
+        }
+    }
+
+    /// Repeats a call while its errors are transient, also over pauses.
+    ///
+    /// # Errors
+    /// The error of the call, [`Error::GaveUp`] and [`Error::Cancelled`].
+    pub(crate) async fn retried<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        mut backoff: Backoff,
+        call: impl Fn() -> F,
+    ) -> Result<T, Error> {
+        loop {
+            let error = match self.control.guard(call()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    self.wait_while_paused().await?;
+                    continue;
+                }
+            };
+            let mut error = Some(error);
+            let (attempt, delay) = backoff.failed(&mut error)?;
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            self.wait(attempt, delay, text).await?;
         }
     }
 }

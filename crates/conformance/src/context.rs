@@ -13,6 +13,12 @@ use crate::requirement::{CheckResult, Finding, ensure};
 /// The media type of upload data (tus 1.0.0, PATCH).
 pub(crate) const UPLOAD_DATA: &str = "application/offset+octet-stream";
 
+/// 1000 times the letter a, compressed by gzip.
+pub(crate) const GZIP: &[u8] = &[
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0x4b, 0x4c, 0x1c, 0x05, 0xa3, 0x60,
+    0x14, 0x0c, 0x77, 0x00, 0x00, 0x03, 0xda, 0x38, 0x9a, 0xe8, 0x03, 0x00, 0x00,
+];
+
 /// The means of one run of a check.
 pub struct Context {
     pub(crate) options: std::sync::Arc<Options>,

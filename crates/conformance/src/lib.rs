@@ -5,7 +5,8 @@
 //!
 //! - `check`: the types of the table. `checks`: the table, a file for each chapter of a specification.
 //! - `dialect`: the interop version of the draft, detected once per run.
-//! - `client`: an HTTP/1.1 client that can violate the protocol and end connections at any byte.
+//! - `profile`: documented choices of servers.
+//! - `client`: a client of HTTP/1.1, 2 and 3 that can violate the protocol and end connections at any byte.
 //! - `context`: the requests that checks share.
 //! - `report`: text, JSON, JUnit and badge.
 
@@ -18,6 +19,7 @@ mod client;
 mod context;
 mod dialect;
 mod options;
+mod profile;
 pub mod report;
 mod requirement;
 mod runner;
@@ -28,6 +30,7 @@ pub use self::checks::groups;
 pub use self::cleanup::CleanupResult;
 pub use self::client::ClientError;
 pub use self::context::Context;
-pub use self::options::{InteropVersion, Options};
+pub use self::options::{HttpVersion, InteropVersion, Options};
+pub use self::profile::{PROFILES, Profile};
 pub use self::requirement::{Capability, CheckResult, Finding, Level, Protocol};
 pub use self::runner::{CheckOutcome, Report, run};

@@ -123,6 +123,9 @@ pub enum Finding {
     /// The server violates the requirement.
     #[error("{0}")]
     Failed(String),
+    /// The server violates the requirement, and its makers have documented that; the reason is in the text.
+    #[error("{0}")]
+    Documented(String),
     /// The check does not apply to this server.
     #[error("{0}")]
     Skipped(String),

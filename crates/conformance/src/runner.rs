@@ -65,7 +65,12 @@ pub async fn run(
 ) -> Result<Report, ClientError> {
     let options = Arc::new(options);
     let given = options.headers.clone();
-    let client = Client::new(&options.endpoint, given, options.timeout)?;
+    let client = Client::new(
+        &options.endpoint,
+        given,
+        options.timeout,
+        options.http_version,
+    )?;
     let server = Arc::new(discover(&client, &options).await?);
     let draft = Arc::new(DraftCell::default());
 
@@ -153,6 +158,14 @@ async fn run_check(
         biased;
         () = stop.cancelled() => Err(Finding::Error("the run was stopped".to_owned())),
         result = run => result,
+    };
+    let profile = context.options.profile;
+    let reason = profile.and_then(|profile| profile.reason(check.id));
+    let result = match (result, reason) {
+        (Err(Finding::Failed(text)), Some(reason)) => {
+            Err(Finding::Documented(format!("{text}; {reason}")))
+        }
+        (result, _) => result,
     };
     CheckOutcome {
         group,

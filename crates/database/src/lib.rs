@@ -44,6 +44,8 @@ pub enum Database {
     /// share it. Network file systems are not supported.
     Sqlite(PathBuf),
     /// `postgres://user:password@host/name`, with libpq's parameters (`sslmode`, …).
+    ///
+    /// Of several hosts (`host1:5432,host2:5432`), the first is used that can write.
     #[cfg(feature = "postgres")]
     Postgres(String),
 }
@@ -145,6 +147,9 @@ pub enum DatabaseError {
         /// The cause, as far as it is known.
         reason: String,
     },
+    /// The database is known to be down. It is tried in the background.
+    #[error("the database is down: {0}")]
+    Down(String),
     // The errors below are not a `#[source]` as well: the message would be printed twice.
     /// A statement or the file of SQLite failed.
     #[error("database error: {0}")]

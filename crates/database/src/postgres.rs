@@ -1,4 +1,8 @@
 //! PostgreSQL connections with time limits on every call, so that network faults cannot block them.
+//!
+//! While the server is known to be down, calls fail at once, and one task tries to connect.
+
+mod hosts;
 
 use std::{
     sync::Arc,
@@ -9,11 +13,15 @@ use parking_lot::Mutex;
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgListener, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::time::{error::Elapsed, timeout};
+use tokio::{
+    sync::{Notify, OnceCell, watch},
+    time::{error::Elapsed, sleep, timeout},
+};
 
+use self::hosts::Hosts;
 use crate::{Clock, Connections, DatabaseError, Durability, Row, Statement, Value, row::RowOf};
 
 /// Per process.
@@ -31,18 +39,48 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// A listener that received nothing for this long tests its connection.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const LISTENER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two attempts to connect to a server that is down, with and without calls that wait.
+const MIN_PROBE_DELAY: Duration = Duration::from_millis(100);
+const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
+/// How long a call waits for such an attempt.
+const PROBE_PATIENCE: Duration = Duration::from_millis(300);
+/// The server is a standby, or became one.
+const READ_ONLY: &str = "25006";
 
-/// The time of the last network or server failure. Older connections are tested before use.
-#[derive(Debug, Clone, Default)]
-struct Health(Arc<Mutex<Option<Instant>>>);
+#[derive(Debug, Default)]
+struct Health {
+    /// The last network or server failure. Older connections are tested before use.
+    failed_at: Mutex<Option<Instant>>,
+    /// The last change of the server. Older connections are not used.
+    moved_at: Mutex<Option<Instant>>,
+    /// Why the server is down, sent with each attempt of the task that looks for one.
+    outage: watch::Sender<Option<String>>,
+    /// A call waits for that task.
+    wake: Notify,
+}
 
 impl Health {
     fn failed(&self) {
-        *self.0.lock() = Some(Instant::now());
+        *self.failed_at.lock() = Some(Instant::now());
     }
 
     fn failed_within(&self, age: Duration) -> bool {
-        self.0.lock().is_some_and(|at| at.elapsed() <= age)
+        self.failed_at.lock().is_some_and(|at| at.elapsed() <= age)
+    }
+
+    fn moved_within(&self, age: Duration) -> bool {
+        self.moved_at.lock().is_some_and(|at| at.elapsed() <= age)
+    }
+
+    /// Returns why the server is down, after an attempt if it was.
+    async fn outage(&self) -> Option<String> {
+        let mut outage = self.outage.subscribe();
+        if outage.borrow_and_update().is_some() {
+            self.wake.notify_one();
+            // Late: it is still down.
+            let _ = timeout(PROBE_PATIENCE, outage.changed()).await;
+        }
+        outage.borrow().clone()
     }
 }
 
@@ -50,7 +88,10 @@ impl Health {
 pub(crate) struct Server {
     pub(crate) pool: PgPool,
     begin: Arc<str>,
-    health: Health,
+    health: Arc<Health>,
+    hosts: Arc<Hosts>,
+    /// Whether one of several hosts was chosen.
+    chosen: Arc<OnceCell<()>>,
     /// False behind PgBouncer in transaction mode, which `statement-cache-capacity=0` in the URL indicates.
     is_persistent: bool,
 }
@@ -89,9 +130,8 @@ impl Server {
         durability: Durability,
         pool: PgPoolOptions,
     ) -> Result<Self, sqlx::Error> {
-        // PgBouncer rejects this parameter, and no value here is a float.
-        let options = url.parse::<PgConnectOptions>()?.extra_float_digits(None);
-        let health = Health::default();
+        let hosts = Hosts::parse(url)?;
+        let health = Arc::<Health>::default();
         let tested = health.clone();
         let pool = pool
             .max_lifetime(MAX_LIFETIME)
@@ -99,8 +139,12 @@ impl Server {
             // It costs a round trip for each statement; testing idle connections is enough.
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
+                let has_moved = tested.moved_within(meta.age);
                 let is_suspect = meta.idle_for >= TEST_AFTER || tested.failed_within(meta.age);
                 Box::pin(async move {
+                    if has_moved {
+                        return Ok(false);
+                    }
                     if is_suspect {
                         let ping = timeout(TEST_TIMEOUT, connection.ping()).await;
                         ping.map_err(|_| sqlx::Error::PoolTimedOut)??;
@@ -108,7 +152,7 @@ impl Server {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(options);
+            .connect_lazy_with(hosts.first());
         let commit = match durability {
             Durability::PowerLoss => "on",
             Durability::ProcessCrash => "off",
@@ -125,18 +169,58 @@ impl Server {
             pool,
             begin: begin.into(),
             health,
+            hosts: Arc::new(hosts),
+            chosen: Arc::default(),
             is_persistent: !url.contains("statement-cache-capacity=0"),
         })
     }
 
     async fn acquire(&self) -> Result<Session, DatabaseError> {
+        if let Some(reason) = self.health.outage().await {
+            return Err(DatabaseError::Down(reason));
+        }
+        if self.hosts.are_several() {
+            let choose = || choose(&self.pool, &self.hosts, &self.health);
+            let choose = self.chosen.get_or_try_init(choose);
+            if let Err(reason) = Box::pin(choose).await {
+                self.begin_outage(&reason);
+                return Err(DatabaseError::Down(reason));
+            }
+        }
         let acquired = Box::pin(self.pool.acquire()).await;
-        let connection = acquired.inspect_err(|_| self.health.failed())?;
+        let connection = acquired.inspect_err(|error| {
+            self.health.failed();
+            if matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) {
+                self.begin_outage(&error.to_string());
+            }
+        })?;
         Ok(Session {
             connection: Some(connection),
-            health: self.health.clone(),
-            is_persistent: self.is_persistent,
+            server: self.clone(),
         })
+    }
+
+    /// Makes calls fail at once until a task has found a server.
+    fn begin_outage(&self, reason: &str) {
+        let known = self.health.outage.send_replace(Some(reason.to_owned()));
+        if known.is_some() {
+            return;
+        }
+        let (pool, hosts, health) = (self.pool.clone(), self.hosts.clone(), self.health.clone());
+        let users = Arc::downgrade(&self.chosen);
+        tokio::spawn(async move {
+            let mut delay = MIN_PROBE_DELAY;
+            while users.strong_count() > 0 && !pool.is_closed() {
+                match choose(&pool, &hosts, &health).await {
+                    Ok(()) => return,
+                    Err(reason) => drop(health.outage.send_replace(Some(reason))),
+                }
+                sleep(MIN_PROBE_DELAY).await;
+                // Late: no call waits.
+                let _ = timeout(delay, health.wake.notified()).await;
+                delay = (delay * 2).min(MAX_PROBE_DELAY);
+            }
+        });
     }
 
     /// Starts a transaction and sets the clock.
@@ -174,14 +258,23 @@ impl Server {
     }
 }
 
+/// Makes new connections those to a server that accepts them.
+async fn choose(pool: &PgPool, hosts: &Hosts, health: &Health) -> Result<(), String> {
+    pool.set_connect_options(hosts.find().await?);
+    if hosts.are_several() {
+        *health.moved_at.lock() = Some(Instant::now());
+    }
+    drop(health.outage.send_replace(None));
+    Ok(())
+}
+
 /// Dropped before [`reuse`](Self::reuse), its connection is closed at once: it may be inside a transaction, or
 /// wait for a server that does not respond.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// `None` after a failure of anything but a statement.
     connection: Option<PoolConnection<Postgres>>,
-    health: Health,
-    is_persistent: bool,
+    server: Server,
 }
 
 impl Drop for Session {
@@ -230,14 +323,14 @@ impl Session {
     }
 
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
-        let query = bind(statement).persistent(self.is_persistent);
+        let query = bind(statement).persistent(self.server.is_persistent);
         let done = Box::pin(query.execute(self.connection()?));
         let done = timeout(STATEMENT_TIMEOUT, done).await;
         Ok(self.checked(done, STATEMENT_TIMEOUT)?.rows_affected())
     }
 
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        let query = bind(statement).persistent(self.is_persistent);
+        let query = bind(statement).persistent(self.server.is_persistent);
         let done = Box::pin(query.fetch_all(self.connection()?));
         let done = timeout(STATEMENT_TIMEOUT, done).await;
         let rows = self.checked(done, STATEMENT_TIMEOUT)?;
@@ -253,11 +346,18 @@ impl Session {
     ) -> Result<T, DatabaseError> {
         let error = match done {
             Ok(Ok(done)) => return Ok(done),
+            Ok(Err(sqlx::Error::Database(error)))
+                if error.code().as_deref() == Some(READ_ONLY)
+                    && self.server.hosts.are_several() =>
+            {
+                self.server.begin_outage(error.message());
+                sqlx::Error::Database(error).into()
+            }
             Ok(Err(error @ sqlx::Error::Database(_))) => return Err(error.into()),
             Ok(Err(error)) => error.into(),
             Err(_) => DatabaseError::Timeout(limit),
         };
-        self.health.failed();
+        self.server.health.failed();
         self.close();
         Err(error)
     }

@@ -320,7 +320,11 @@ async fn connections_recover_from_network_faults() {
         }
         proxy.set(Fault::None);
         let start = Instant::now();
-        write("again").await.unwrap();
+        // While it is known to be down, calls fail at once.
+        while let Err(error) = write("again").await {
+            assert!(matches!(error, DatabaseError::Down(_)), "{fault:?} {error}");
+            assert!(start.elapsed() < Duration::from_secs(5), "{fault:?}");
+        }
         open.read(Statement::new("SELECT 1")).await.unwrap();
         assert!(start.elapsed() < Duration::from_secs(5), "{fault:?}");
         written.push("again".to_owned());
@@ -334,4 +338,99 @@ async fn connections_recover_from_network_faults() {
     found.sort_unstable();
     written.sort_unstable();
     assert_eq!(found, written);
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_outage_is_answered_at_once() {
+    use std::time::{Duration, Instant};
+
+    use landfall_test_services::Postgres;
+
+    let mut postgres = Postgres::start(false);
+    let database = Database::Postgres(postgres.database("outage"));
+    let open = database.open(Durability::PowerLoss).await.unwrap();
+    let read = || open.read(Statement::new("SELECT 1"));
+    read().await.unwrap();
+    postgres.stop();
+    // The connection breaks, then the pool finds no server.
+    while !matches!(read().await, Err(DatabaseError::Down(_))) {}
+    let start = Instant::now();
+    let calls = (0..20).map(|_| read());
+    for result in futures_util::future::join_all(calls).await {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("refused"), "{error}");
+    }
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    postgres.restart();
+    let start = Instant::now();
+    while let Err(error) = read().await {
+        assert!(start.elapsed() < Duration::from_secs(10), "{error}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_hosts_one_that_writes_is_used() {
+    use std::time::{Duration, Instant};
+
+    use landfall_test_services::{Postgres, free_port};
+
+    let (first, second) = (Postgres::start(false), Postgres::start(false));
+    let hosts = [&first, &second].map(|server| {
+        let url = server.url();
+        let (_, rest) = url.split_once('@').unwrap();
+        rest.split_once('/').unwrap().0.to_owned()
+    });
+    let (nobody, hosts) = (free_port(), hosts.join(","));
+    let url = format!(
+        "postgres://landfall@127.0.0.1:{nobody},{hosts}/postgres?target_session_attrs=read-write"
+    );
+    let open = Database::Postgres(url)
+        .open(Durability::PowerLoss)
+        .await
+        .unwrap();
+    let port = async || {
+        let row = Statement::new("SELECT CAST(inet_server_port() AS BIGINT) AS port");
+        open.read(row)
+            .await
+            .map(|rows| rows[0].number("port").unwrap())
+    };
+    let ports = [&first, &second].map(|server| {
+        let url = server.url();
+        url.rsplit_once(':')
+            .unwrap()
+            .1
+            .split_once('/')
+            .unwrap()
+            .0
+            .parse::<i64>()
+            .unwrap()
+    });
+    assert_eq!(port().await.unwrap(), ports[0]);
+    let waits_for = async |wanted: i64| {
+        let start = Instant::now();
+        while port().await.ok() != Some(wanted) {
+            assert!(start.elapsed() < Duration::from_secs(30), "not on {wanted}");
+        }
+    };
+    // It becomes read-only, as a primary that another one replaced.
+    let read_only = "ALTER SYSTEM SET default_transaction_read_only = on";
+    first.query(&first.url(), read_only);
+    first.query(&first.url(), "SELECT pg_reload_conf()");
+    let start = Instant::now();
+    let write = Statement::new("CREATE TABLE IF NOT EXISTS moved (a INT)");
+    loop {
+        let done = open.execute(write.clone()).await;
+        if done.is_ok() && port().await.ok() == Some(ports[1]) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{done:?}");
+    }
+    let writable = "ALTER SYSTEM RESET default_transaction_read_only";
+    first.query(&first.url(), writable);
+    first.query(&first.url(), "SELECT pg_reload_conf()");
+    drop(second);
+    waits_for(ports[0]).await;
 }

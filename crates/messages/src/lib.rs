@@ -21,6 +21,7 @@ mod creations;
 mod message;
 mod progress_notifier;
 mod response;
+mod response_json;
 mod transport;
 
 pub use self::{
@@ -32,5 +33,6 @@ pub use self::{
     },
     progress_notifier::{ProgressNotifier, ProgressStats, Route},
     response::{HookResponse, InvalidUploadId, UploadChanges},
+    response_json::{UnknownResponse, require_identity, response_json, without_mark},
     transport::{DeliveryError, Transport, error_chain},
 };

@@ -8,6 +8,8 @@ use landfall::{
     upload::{InvalidId, Metadata, UploadId},
 };
 
+use crate::HookName;
+
 /// The response of a hook. The default allows the operation and changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookResponse {
@@ -27,7 +29,8 @@ pub struct HookResponse {
     pub cache_for: Option<Duration>,
     /// The hook failed. The client gets `client_response`, or 500, and the operation does not run.
     pub failed: bool,
-    /// Why the receiver's response was ignored, where it has no effect and is invalid.
+    /// What of the receiver's response was ignored: unknown fields, or all of it, where it has no effect
+    /// and is invalid.
     pub ignored: Option<String>,
 }
 
@@ -51,6 +54,52 @@ pub struct UploadChanges {
 }
 
 impl HookResponse {
+    /// Describes what of the response to this hook has no effect, for the log.
+    pub fn ignored_in(&self, hook: HookName) -> Option<String> {
+        use HookName::{PostReceive, PreAccess, PreCreate, PreFinish, PreGrant, PreTerminate};
+        let is = |names: &[HookName]| names.contains(&hook);
+        let UploadChanges {
+            id,
+            metadata,
+            storage,
+            labels,
+            expires,
+            max_size,
+            content_types,
+        } = &self.changes;
+        let restricts = max_size.is_some() || !content_types.is_empty() || metadata.is_some();
+        let others = id.is_some() || !storage.is_empty() || !labels.is_empty() || expires.is_some();
+        let blocking = [PreCreate, PreFinish, PreTerminate, PreAccess, PreGrant];
+        let fields = [
+            (
+                self.client_response != ClientResponse::default()
+                    && !is(&blocking)
+                    && !(self.stop_upload && hook == PostReceive),
+                "HTTPResponse",
+            ),
+            (
+                self.reject_upload && !is(&[PreCreate, PreFinish, PreGrant, PreAccess]),
+                "RejectUpload",
+            ),
+            (
+                self.reject_termination && !is(&[PreTerminate, PreAccess]),
+                "RejectTermination",
+            ),
+            (self.reject_access && hook != PreAccess, "RejectAccess"),
+            (self.stop_upload && hook != PostReceive, "StopUpload"),
+            (self.cache_for.is_some() && hook != PreAccess, "CacheFor"),
+            (
+                restricts && !is(&[PreCreate, PreGrant]) || others && hook != PreCreate,
+                "ChangeFileInfo",
+            ),
+        ];
+        let fields = fields.iter().filter(|(is_ignored, _)| *is_ignored);
+        let fields: Vec<_> = fields.map(|(_, name)| *name).collect();
+        let fields = (!fields.is_empty()).then(|| format!("{} has no effect", fields.join(", ")));
+        let parts: Vec<_> = self.ignored.iter().cloned().chain(fields).collect();
+        (!parts.is_empty()).then(|| format!("{hook}: {}", parts.join("; ")))
+    }
+
     /// Converts the response to `pre-create` into a decision.
     ///
     /// # Errors
@@ -89,4 +138,42 @@ impl HookResponse {
 pub struct InvalidUploadId {
     id: String,
     source: InvalidId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_without_effect_are_named() {
+        let mut response = HookResponse {
+            reject_upload: true,
+            stop_upload: true,
+            ..HookResponse::default()
+        };
+        response.changes.labels.insert("a".into(), "1".into());
+        let ignored = |response: &HookResponse, hook| response.ignored_in(hook);
+        for (hook, text) in [
+            (HookName::PreCreate, "pre-create: StopUpload has no effect"),
+            (
+                HookName::PreTerminate,
+                "pre-terminate: RejectUpload, StopUpload, ChangeFileInfo has no effect",
+            ),
+            (
+                HookName::PreGrant,
+                "pre-grant: StopUpload, ChangeFileInfo has no effect",
+            ),
+            (
+                HookName::PostReceive,
+                "post-receive: RejectUpload, ChangeFileInfo has no effect",
+            ),
+        ] {
+            assert_eq!(ignored(&response, hook).unwrap(), text);
+        }
+        response = HookResponse::default();
+        assert_eq!(ignored(&response, HookName::PostFinish), None);
+        response.ignored = Some("unknown field a".into());
+        let text = ignored(&response, HookName::PostFinish).unwrap();
+        assert_eq!(text, "post-finish: unknown field a");
+    }
 }

@@ -91,6 +91,7 @@ problem_kinds! {
     TooManyUploads => 503, "ERR_TOO_MANY_UPLOADS",
         "too many uploads are in progress, try again later";
     StorageFull => 507, "ERR_STORAGE_FULL", "no space is left for this upload, try again later";
+    StorageRefused => 403, "ERR_STORAGE_REFUSED", "the storage refuses this";
     Unavailable => 503, "ERR_STORAGE_UNAVAILABLE", "storage is unavailable, try again later";
     Damaged => 500, "ERR_UPLOAD_DAMAGED", "the stored upload is damaged";
     Internal => 500, "ERR_INTERNAL_SERVER_ERROR", "internal server error";
@@ -112,7 +113,7 @@ impl ProblemKind {
             Self::ShuttingDown | Self::TooManyUploads | Self::Unavailable | Self::Internal => {
                 Some(5)
             }
-            Self::StorageFull => Some(60),
+            Self::StorageFull | Self::StorageRefused => Some(60),
             _ => None,
         }
     }

@@ -67,7 +67,7 @@ pub struct S3Options {
     pub headers: ObjectHeaders,
     /// The service honors `If-Match` and `If-None-Match` on writes.
     ///
-    /// See [`lease::supports_conditional_writes`](crate::lease::supports_conditional_writes).
+    /// See [`lease::probe_conditional_writes`](crate::lease::probe_conditional_writes).
     pub conditional_writes: bool,
     /// Other processes write to the same bucket and prefix.
     ///
@@ -118,6 +118,11 @@ impl S3Options {
         let wrong = |what: &str| Err(InvalidOptions(what.to_owned()));
         if self.bucket.is_empty() {
             return wrong("the bucket name is empty");
+        }
+        if crate::store::has_dot_segment(&self.object_prefix) {
+            return wrong(
+                "object_prefix contains the segment . or .., which HTTP clients resolve: leave it out",
+            );
         }
         if self.min_part == 0 || self.part_size < self.min_part {
             return wrong("part_size must be at least min_part, and min_part at least 1");

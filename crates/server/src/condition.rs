@@ -126,12 +126,12 @@ conditions! {
         "an upload is not served, because its path leads outside the upload directory",
         "name its directory with --data-dirs; landfall doctor files lists all of them";
     HookIgnored: "hook-ignored", "hooks", Occurrence,
-        "a response to an event was ignored, because it is invalid",
-        "let the receiver send an empty body or a JSON object, see docs/hooks.md";
+        "a response of a hook, or a part of it, was ignored",
+        "let the receiver send an empty body, or a JSON object with the fields that this hook has, see docs/hooks.md";
     AddressLimit: "address-limit", "limits", Occurrence,
         "a client address met its limit",
-        "raise --max-connections-per-address, --max-uploads-per-address or --max-requests-per-address, or name \
-         the proxy with --trusted-proxies";
+        "raise the setting of the log line (--max-connections-per-address, --max-uploads-per-address, \
+         --max-downloads-per-address or --max-requests-per-address), or name the proxy with --trusted-proxies";
     ForwardedIgnored: "forwarded-ignored", "limits", Occurrence,
         "ignored forwarded headers from an untrusted proxy",
         "add the address to --trusted-proxies if the proxy is yours";

@@ -6,6 +6,9 @@ import { find, freePorts, Service } from '../../nodes/lib/services.js'
 
 const SCRIPT = fileURLToPath(new URL('../../services/src/ceph.sh', import.meta.url))
 
+/** The role that the key may assume, for temporary credentials. */
+export const ROLE = 'arn:aws:iam:::role/uploads'
+
 /** Starts Ceph with one bucket until test `t` ends; returns its address and key. */
 export async function startCeph(t) {
   find('radosgw', '/usr/bin')

@@ -48,6 +48,8 @@ rgw enable lc threads = false
 rgw enable quota threads = false
 rgw data = $dir/run
 rgw dns name =
+rgw sts key = abcdefghijklmnop
+rgw s3 auth use sts = true
 END
 
 children=
@@ -76,4 +78,14 @@ run ceph-osd --mkfs -i 0 --osd-uuid $osd --no-mon-config
 start ceph-osd -f -i 0
 run radosgw-admin --no-mon-config user create --uid=tests --display-name=tests \
   --access-key="$key" --secret-key="$secret"
+# For temporary credentials: a role that the user may assume.
+policy() {
+  printf '{"Version":"2012-10-17","Statement":[{"Effect":"Allow",%s}]}' "$1"
+}
+run radosgw-admin --no-mon-config role create --role-name=uploads --path=/ --assume-role-policy-doc="$(
+  policy '"Principal":{"AWS":["arn:aws:iam:::user/tests"]},"Action":["sts:AssumeRole"]'
+)"
+run radosgw-admin --no-mon-config role-policy put --role-name=uploads --policy-name=all --policy-doc="$(
+  policy '"Action":["s3:*"],"Resource":["arn:aws:s3:::*"]'
+)"
 run radosgw -f --no-mon-config

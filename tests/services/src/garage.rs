@@ -1,6 +1,6 @@
 //! Garage: an S3 service that others wrote and run in production.
 
-use std::{fs, process::Command, sync::OnceLock};
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
@@ -23,14 +23,9 @@ pub struct Garage {
     admin: String,
 }
 
-impl Garage {
-    /// The one that all tests of this process share.
-    #[must_use]
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Garage> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
+s3_service!(Garage);
 
+impl Garage {
     /// Starts a separate server, which takes a fifth of a second.
     ///
     /// # Panics
@@ -84,12 +79,6 @@ impl Garage {
         }
     }
 
-    /// Its endpoint and key.
-    #[must_use]
-    pub fn access(&self) -> Access {
-        self.access.clone()
-    }
-
     /// Makes a new bucket, on which the key has every right, and gives its name, which begins
     /// with `stem`.
     ///
@@ -119,11 +108,32 @@ impl Garage {
             secret_key: text("secretAccessKey"),
             ..self.access()
         };
+        self.allow(
+            &self.bucket_info(bucket)["id"],
+            &access.access_key,
+            rights.iter().copied(),
+        );
+        access
+    }
+
+    /// Limits the size of a bucket to `bytes`.
+    ///
+    /// # Panics
+    ///
+    /// When Garage refuses.
+    pub fn set_max_size(&self, bucket: &str, bytes: u64) {
+        let id = self.bucket_info(bucket)["id"].clone();
+        let path = format!("UpdateBucket?id={}", id.as_str().unwrap());
+        self.admin(
+            &path,
+            &json!({ "quotas": { "maxSize": bytes, "maxObjects": null } }),
+        );
+    }
+
+    fn bucket_info(&self, bucket: &str) -> Value {
         let path = format!("/v2/GetBucketInfo?globalAlias={bucket}");
         let info = plain_http::must(&self.admin, "GET", &path, &[("Authorization", TOKEN)], "");
-        let info: Value = serde_json::from_str(&info).unwrap();
-        self.allow(&info["id"], &access.access_key, rights.iter().copied());
-        access
+        serde_json::from_str(&info).unwrap()
     }
 
     /// The id of the process that ends Garage when this one is gone.

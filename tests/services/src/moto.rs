@@ -1,7 +1,7 @@
 //! moto: an S3 server that is strict where Garage is lenient: minimum part size, conditional writes,
 //! metadata of multipart uploads. It does not check signatures.
 
-use std::{process::Command, sync::OnceLock};
+use std::process::Command;
 
 use crate::{
     Access, fresh_name, plain_http,
@@ -15,14 +15,9 @@ pub struct Moto {
     _process: Process,
 }
 
-impl Moto {
-    /// The one that all tests of this process share.
-    #[must_use]
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Moto> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
+s3_service!(Moto);
 
+impl Moto {
     /// Starts a separate server, which takes about two seconds.
     ///
     /// # Panics
@@ -52,12 +47,6 @@ impl Moto {
         }
     }
 
-    /// Its endpoint, and a key, though it takes any.
-    #[must_use]
-    pub fn access(&self) -> Access {
-        self.access.clone()
-    }
-
     /// Makes a new bucket and gives its name, which begins with `stem`.
     ///
     /// # Panics
@@ -67,6 +56,25 @@ impl Moto {
     pub fn bucket(&self, stem: &str) -> String {
         let name = fresh_name(stem);
         plain_http::must(self.access.authority(), "PUT", &format!("/{name}"), &[], "");
+        name
+    }
+
+    /// Makes a new bucket that retains every object for a day (Object Lock), and gives its name.
+    ///
+    /// # Panics
+    ///
+    /// When moto refuses.
+    #[must_use]
+    pub fn bucket_with_retention(&self, stem: &str) -> String {
+        let name = fresh_name(stem);
+        let locked = [("x-amz-bucket-object-lock-enabled", "true")];
+        let authority = self.access.authority();
+        plain_http::must(authority, "PUT", &format!("/{name}"), &locked, "");
+        let rule = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule>\
+            <DefaultRetention><Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule>\
+            </ObjectLockConfiguration>";
+        let path = format!("/{name}?object-lock");
+        plain_http::must(authority, "PUT", &path, &[], rule);
         name
     }
 }

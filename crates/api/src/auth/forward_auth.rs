@@ -8,14 +8,17 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
+use landfall_messages::{UnknownResponse, response_json};
 use landfall_queue::Principal;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
-    AuthError, AuthMethod, ExternalOrigin, SettingsError, are_own, claims,
-    failed_attempts::network, http_client::HttpClient,
+    AuthError, AuthMethod, ExternalOrigin, SettingsError, are_own,
+    claims::{self, UniqueObject},
+    failed_attempts::network,
+    http_client::HttpClient,
 };
 use crate::cache::{BoundedCache, ExpiringCache, bounded};
 
@@ -341,12 +344,15 @@ pub(super) fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, Forw
 }
 
 fn known(answer: &Response<Bytes>) -> Result<Principal, ForwardAuthError> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let mut fields = fields(answer)?;
     let stated = match fields.get("subject") {
         Some(value) => claims::subject(value),
         None => SUBJECT
             .iter()
-            .find_map(|name| answer.headers().get(name))
+            .find(|name| answer.headers().contains_key(*name))
+            .map(|name| answer.headers().get_all(name).iter())
+            // Two subjects are none.
+            .and_then(|mut values| values.next().filter(|_| values.next().is_none()))
             .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
             .and_then(|text| claims::subject(&text.into())),
     };
@@ -358,6 +364,30 @@ fn known(answer: &Response<Bytes>) -> Result<Principal, ForwardAuthError> {
     claims::limits(fields.into(), &mut principal)
         .map_err(|what| format!("invalid limits: {what}"))?;
     Ok(principal)
+}
+
+/// Returns the fields of a JSON response. Text and pages have none, where a header has the subject.
+///
+/// A response that may have limits, but does not parse, is an error: without them, it would allow more.
+fn fields(answer: &Response<Bytes>) -> Result<Map<String, Value>, ForwardAuthError> {
+    let body = answer.body();
+    match response_json(answer.status(), answer.headers(), body) {
+        Ok(None) => Ok(Map::new()),
+        Ok(Some([])) => Ok(Map::new()),
+        Ok(Some(json)) => match serde_json::from_slice::<UniqueObject>(json) {
+            Ok(fields) => Ok(fields.0),
+            Err(error) => Err(format!("the response is not a JSON object: {error}")),
+        },
+        Err(UnknownResponse::NotText) if is_page(body) => Ok(Map::new()),
+        Err(error) => Err(format!("the response is not understood: {error}")),
+    }
+}
+
+/// Returns whether this is an HTML page, without a field of ours in it.
+fn is_page(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    let is_named = |name: &&str| text.contains(&format!("\"{name}\""));
+    text.trim_start().starts_with('<') && !LIMITS.iter().chain(&["subject"]).any(is_named)
 }
 
 /// Returns the reason of a rejection: `message` in JSON, or plain text.

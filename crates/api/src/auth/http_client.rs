@@ -5,14 +5,14 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use landfall::runtime::PerRuntime;
 use landfall_messages::error_chain;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use landfall_net::{Connector, Proxies};
+use rustls::RootCertStore;
 use tokio::time::timeout;
 use url::Url;
 
@@ -24,12 +24,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum idle connections per host and runtime.
 const MAX_IDLE_PER_HOST: usize = 8;
 
-type Connections = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+type Connections = legacy::Client<Connector, Empty<Bytes>>;
 
 /// Sends requests to one URL, without following redirects.
 pub(super) struct HttpClient {
     url: Uri,
-    connector: HttpsConnector<HttpConnector>,
+    connector: Connector,
+    proxies: Proxies,
     by_runtime: PerRuntime<Connections>,
 }
 
@@ -51,22 +52,19 @@ impl HttpClient {
             return Err(wrong());
         }
         let uri = Uri::try_from(parsed.as_str()).map_err(|_| wrong())?;
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if parsed.scheme() == "https" {
-            builder
-                .with_provider_and_native_roots(ring::default_provider())
-                .map_err(|error| no_roots(&error))?
-        } else {
-            let config = ClientConfig::builder_with_provider(ring::default_provider().into())
-                .with_safe_default_protocol_versions()
-                .map_err(|error| no_roots(&error))?
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth();
-            builder.with_tls_config(config)
+        let roots = match landfall_net::system_certificates() {
+            Ok(roots) => roots,
+            Err(error) if parsed.scheme() == "https" => return Err(no_roots(&error)),
+            Err(_) => RootCertStore::empty(),
         };
+        let tls = landfall_net::client_config(roots).map_err(|error| no_roots(&error))?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        let proxies = Proxies::from_env();
         Ok(Self {
             url: uri,
-            connector: builder.https_or_http().enable_http1().build(),
+            connector: landfall_net::connector(&tls, proxies.clone(), tcp),
+            proxies,
             by_runtime: PerRuntime::default(),
         })
     }
@@ -79,6 +77,7 @@ impl HttpClient {
         duration: Duration,
     ) -> Result<Response<Bytes>, String> {
         *request.uri_mut() = self.url.clone();
+        self.proxies.authorize(&mut request);
         let exchange = async {
             let sent = self.connections().request(request.map(|()| Empty::new()));
             let response = sent.await.map_err(|error| error_chain(&error))?;

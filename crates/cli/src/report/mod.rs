@@ -20,7 +20,7 @@ pub(crate) use self::{
     record::Record,
     transfer::{Transfer, TransferSummary},
 };
-use crate::text::{print_error, print_message, rate_text, short_duration};
+use crate::text::{print_error, print_message, printable_json, rate_text, short_duration};
 
 /// The time between lines of progress in a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -114,7 +114,7 @@ impl Report {
         if self.0.format == OutputFormat::Json
             && let Ok(line) = serde_json::to_string(record)
         {
-            print_line(&line);
+            print_line(&printable_json(&line));
         }
     }
 

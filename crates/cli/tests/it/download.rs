@@ -43,6 +43,92 @@ fn a_download_has_the_name_of_the_upload_and_replaces_no_other_file() {
     assert!(fs::read(home.path().join("a.bin")).unwrap() == bytes(SIZE, 1));
 }
 
+/// Uploads a small file with this name, and returns its URL.
+fn named(server: &Server, home: &Home, name: &str) -> String {
+    home.file("source", 100, 1);
+    let name = format!("--name={name}");
+    let endpoint = server.endpoint();
+    home.lines(&["upload", "source", &endpoint, &name, "--no-resume"])
+        .remove(0)
+}
+
+#[test]
+fn names_of_uploaders_do_no_harm() {
+    let (server, home) = (Server::start(), Home::new());
+    for (name, file) in [
+        ("-", "_"),
+        ("-rf", "_rf"),
+        ("a\u{1b}[2J\u{9b}b", "a_[2J_b"),
+        ("gpj\u{202e}.exe", "gpj_.exe"),
+        ("../../b.bin", "b.bin"),
+        (".profile", "_profile"),
+    ] {
+        let url = named(&server, &home, name);
+        let (code, events) = home.events(&["download", &url]);
+        assert_eq!(code, Some(0), "{name:?} {events:?}");
+        assert!(
+            fs::read(home.path().join(file)).unwrap() == bytes(100, 1),
+            "{name:?}"
+        );
+        fs::remove_file(home.path().join(file)).unwrap();
+        // Nothing of it is on standard output, which may be a terminal.
+        let finished = home.run(&["download", &url]);
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(0), ""));
+        assert!(
+            !finished.stderr.trim_end().contains(char::is_control),
+            "{finished:?}"
+        );
+        let again = home.run(&["download", &url]);
+        assert_eq!(again.code, Some(2), "{again:?}");
+        assert!(
+            !again.stderr.trim_end().contains(char::is_control),
+            "{again:?}"
+        );
+    }
+    let long = "ä".repeat(125) + ".jpeg";
+    let url = named(&server, &home, &long);
+    home.lines(&["download", &url]);
+    let cut = "ä".repeat(117) + ".jpeg";
+    assert!(fs::read(home.path().join(cut)).unwrap() == bytes(100, 1));
+}
+
+#[test]
+fn files_of_the_user_are_neither_followed_nor_replaced() {
+    let (server, home) = (Server::start(), Home::new());
+    let url = uploaded(&server, &home);
+    fs::remove_file(home.path().join("a.bin")).unwrap();
+    let victim = home.path().join("victim");
+    fs::write(&victim, "of the user").unwrap();
+    std::os::unix::fs::symlink(&victim, home.path().join("a.bin.part")).unwrap();
+    fs::write(home.path().join("a.bin.part-state"), "of the user").unwrap();
+    home.lines(&["download", &url]);
+    assert!(fs::read(home.path().join("a.bin")).unwrap() == bytes(SIZE, 1));
+    for name in ["victim", "a.bin.part", "a.bin.part-state"] {
+        let text = fs::read_to_string(home.path().join(name)).unwrap();
+        assert_eq!(text, "of the user", "{name}");
+    }
+    // A link that leads nowhere is a file, too.
+    fs::remove_file(home.path().join("a.bin")).unwrap();
+    std::os::unix::fs::symlink("nowhere", home.path().join("a.bin")).unwrap();
+    let finished = home.run(&["download", &url]);
+    assert_eq!(finished.code, Some(2), "{finished:?}");
+    assert!(!home.path().join("nowhere").exists());
+}
+
+#[test]
+fn a_pipe_that_is_named_receives_the_bytes() {
+    let (server, home) = (Server::start(), Home::new());
+    let url = uploaded(&server, &home);
+    let pipe = home.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let path = pipe.clone();
+    let reader = std::thread::spawn(move || fs::read(path).unwrap());
+    home.lines(&["download", &url, "-o", "pipe"]);
+    assert!(reader.join().unwrap() == bytes(SIZE, 1));
+    assert!(!pipe.metadata().unwrap().is_file());
+}
+
 #[test]
 fn standard_output_gets_the_bytes_in_order() {
     let (server, home) = (Server::start(), Home::new());

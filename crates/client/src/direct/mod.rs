@@ -12,7 +12,6 @@ use url::Url;
 use crate::{
     Completed, DirectMode, Error,
     http::{Request, Session},
-    retry::Backoff,
     upload::OpenedUpload,
 };
 
@@ -49,28 +48,6 @@ pub(crate) async fn run(mut run: OpenedUpload, mode: DirectMode) -> Result<Compl
 fn route(endpoint: &Url, path: &str) -> Result<Url, Error> {
     let url = endpoint.join(path);
     url.map_err(|error| Error::Configuration(format!("the endpoint is invalid: {error}")))
-}
-
-/// Repeats a call while its errors are transient, also over pauses.
-async fn retried<T, F: Future<Output = Result<T, Error>>>(
-    session: &Session,
-    mut backoff: Backoff,
-    call: impl Fn() -> F,
-) -> Result<T, Error> {
-    loop {
-        let error = match session.control.guard(call()).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                session.wait_while_paused().await?;
-                continue;
-            }
-        };
-        let mut error = Some(error);
-        let (attempt, delay) = backoff.failed(&mut error)?;
-        let text = error.map(|error| error.to_string()).unwrap_or_default();
-        session.wait(attempt, delay, text).await?;
-    }
 }
 
 /// Sends JSON, and returns the JSON of the response.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{get, post, retried, route, send_content};
+use super::{get, post, route, send_content};
 use crate::{
     ChunkSize, Completed, Error, Event,
     fingerprint::{PartRecord, Recorder},
@@ -98,7 +98,7 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     });
     let mut existing = None;
     if let Some(upload) = recorded {
-        match retried(&session, backoff(), || upload.parts(&session)).await {
+        match session.retried(backoff(), || upload.parts(&session)).await {
             Ok(parts) => existing = Some((upload, parts)),
             Err(error @ (Error::Gone(_) | Error::Rejected(_))) => {
                 let reason = error.to_string();
@@ -140,7 +140,7 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
         .map(|(number, offset, bytes)| async move {
             let backoff = Backoff::new(run.client.retry.clone());
             let send = || send_part(run, upload, number, offset, bytes);
-            let etag = retried(session, backoff, send).await?;
+            let etag = session.retried(backoff, send).await?;
             session.meter.acknowledge(0, bytes);
             Ok::<_, Error>((number, etag))
         })
@@ -158,8 +158,9 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
         .collect();
     let url = upload.url(&["complete"])?;
     let parts = json!({ "parts": parts });
-    let completed: CompletedMultipart =
-        retried(session, backoff(), || post(session, &url, &parts)).await?;
+    let completed: CompletedMultipart = session
+        .retried(backoff(), || post(session, &url, &parts))
+        .await?;
     if let Some(recorder) = recorder {
         recorder.remove().await?;
     }
@@ -191,7 +192,9 @@ async fn create(
     }
     let url = route(&run.endpoint, "s3/multipart")?;
     let backoff = Backoff::new(run.client.retry.clone());
-    let created: Created = retried(session, backoff, || post(session, &url, &fields)).await?;
+    let created: Created = session
+        .retried(backoff, || post(session, &url, &fields))
+        .await?;
     if let (Some(recorder), Content::File(file)) = (recorder, &run.content) {
         let part = PartRecord {
             start: 0,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{post, retried, route, send_content};
+use super::{post, route, send_content};
 use crate::{Completed, Error, http::Request, retry::Backoff, upload::OpenedUpload};
 
 #[derive(Deserialize)]
@@ -38,36 +38,44 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     let backoff = || Backoff::new(run.client.retry.clone());
     // A signature is used once: each attempt gets another one for the same object.
     let (sign, fields) = (&sign, &fields);
-    let url = retried(session, backoff(), || async move {
-        let signed: SignedPut = post(session, sign, fields).await?;
-        let mut request = Request::new(Method::PUT, signed.signed_request);
-        let pairs = signed.headers.iter();
-        let own = [("content-type", signed.file_type.as_str())];
-        for (name, value) in own
-            .into_iter()
-            .chain(pairs.map(|(n, v)| (n.as_str(), v.as_str())))
-        {
-            let invalid =
-                || Error::Protocol(format!("the header {name} of the signature is invalid"));
-            let name: HeaderName = name.parse().map_err(|_| invalid())?;
-            let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
-            request.headers.insert(name, value);
-        }
-        request
-            .headers
-            .insert(header::CONTENT_LENGTH, length.into());
-        match send_content(run, request, 0, length).await {
-            Ok(_) => Ok(signed.url),
-            // The object exists: the response to an earlier attempt was lost.
-            Err(Error::Rejected(rejection)) if rejection.status == 412 => Ok(signed.url),
-            Err(error) => Err(error),
-        }
-    })
-    .await?;
+    let url = session
+        .retried(backoff(), || async move {
+            let signed: SignedPut = post(session, sign, fields).await?;
+            let mut request = Request::new(Method::PUT, signed.signed_request);
+            let pairs = signed.headers.iter();
+            let own = [("content-type", signed.file_type.as_str())];
+            for (name, value) in own
+                .into_iter()
+                .chain(pairs.map(|(n, v)| (n.as_str(), v.as_str())))
+            {
+                let invalid =
+                    || Error::Protocol(format!("the header {name} of the signature is invalid"));
+                let name: HeaderName = name.parse().map_err(|_| invalid())?;
+                let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
+                request.headers.insert(name, value);
+            }
+            request
+                .headers
+                .insert(header::CONTENT_LENGTH, length.into());
+            match send_content(run, request, 0, length).await {
+                Ok(_) => Ok(signed.url),
+                // The object exists: the response to an earlier attempt was lost.
+                Err(Error::Rejected(rejection)) if rejection.status == 412 => Ok(signed.url),
+                Err(error) => Err(error),
+            }
+        })
+        .await?;
     session.meter.acknowledge(0, length);
     let reference = json!({ "url": url });
-    let done: CompletedPut =
-        retried(session, backoff(), || post(session, &complete, &reference)).await?;
+    let done: CompletedPut = session
+        .retried(backoff(), || post(session, &complete, &reference))
+        .await?;
+    if done.size != length {
+        return Err(Error::Protocol(format!(
+            "the object has {} bytes, the source {length}",
+            done.size
+        )));
+    }
     Ok(Completed {
         url: done.location,
         length: done.size,

@@ -21,6 +21,7 @@ pub struct Download {
     headers: HeaderMap,
     parallel: usize,
     restart: bool,
+    replaces: bool,
     callback: Option<EventCallback>,
     control: Control,
 }
@@ -61,6 +62,7 @@ impl Download {
             headers: HeaderMap::new(),
             parallel: 1,
             restart: false,
+            replaces: true,
             callback: None,
             control: Control::new(),
         }
@@ -84,6 +86,12 @@ impl Download {
         self
     }
 
+    /// Sets whether an existing file at the target is replaced; true by default.
+    pub fn replace(mut self, replace: bool) -> Self {
+        self.replaces = replace;
+        self
+    }
+
     /// Sets the callback for events. It must not block.
     pub fn on_event(mut self, callback: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.callback = Some(Arc::new(callback));
@@ -98,12 +106,14 @@ impl Download {
 
     /// Downloads the file.
     ///
-    /// The bytes are written to a file next to the target (`.part`), which replaces the target when it is complete.
-    /// A file on the server that changes meanwhile is received anew (`If-Range`).
+    /// The bytes are written to a file next to the target (`.part`, or a similar name that no other file has), which
+    /// replaces the target when it is complete. No other file is written or removed. A file on the server that
+    /// changes meanwhile is received anew (`If-Range`).
     ///
     /// # Errors
-    /// [`Error::Gone`] if there is no such file, [`Error::Target`] if it cannot be written,
-    /// [`Error::DigestMismatch`], and those of connections.
+    /// [`Error::Gone`] if there is no such file, [`Error::Target`] if it cannot be written, or exists and
+    /// [`Self::replace`] is false, [`Error::DigestMismatch`], [`Error::Unsupported`] if the server sends the file
+    /// compressed, without any length, or unfinished, and those of connections.
     ///
     /// # Cancel safety
     /// Cancel safe: the next download to the same file resumes.

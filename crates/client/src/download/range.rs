@@ -3,8 +3,8 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use landfall_protocol::{
-    Algorithm, Checksum,
-    headers::{REPR_DIGEST, WANT_REPR_DIGEST},
+    Algorithm, Checksum, TUS_VERSION,
+    headers::{self, REPR_DIGEST, WANT_REPR_DIGEST},
 };
 use url::Url;
 
@@ -24,6 +24,8 @@ pub(super) struct RangeResponse {
     /// The value of `If-Range` for the rest; `None` if the server has no ranges.
     pub(super) validator: Option<String>,
     pub(super) digest: Option<Checksum>,
+    /// True if the response has a range of the file, and not the whole.
+    pub(super) is_partial: bool,
 }
 
 /// Requests the bytes from `start` to before `end`.
@@ -60,6 +62,12 @@ pub(super) async fn request(
     }
     let response = session.send(request).await?;
     let fields = &response.headers;
+    if response.status.is_success()
+        && let Some(coding) = coding(fields)
+    {
+        let what = format!("the file as it is: the response has Content-Encoding: {coding}");
+        return Err(Error::Unsupported(what));
+    }
     let digest = repr_digest(fields);
     let found = |start, total, validator| (start, total, validator, digest);
     let (start, total, validator, digest) = match response.status {
@@ -70,6 +78,8 @@ pub(super) async fn request(
         StatusCode::OK if start == 0 && validator.is_none() => {
             found(0, number(fields, &header::CONTENT_LENGTH), None)
         }
+        // tusd's response for an upload without bytes.
+        StatusCode::NO_CONTENT if start == 0 && validator.is_none() => found(0, None, None),
         StatusCode::OK => {
             return Err(Error::SourceChanged(
                 "the file on the server changed".into(),
@@ -85,12 +95,89 @@ pub(super) async fn request(
         _ => return Err(response.into_error().await),
     };
     Ok(RangeResponse {
+        is_partial: response.status == StatusCode::PARTIAL_CONTENT,
         response,
         start,
         total,
         validator,
         digest,
     })
+}
+
+/// Requests the first bytes, and the length of the file if the response alone does not show that it is the whole.
+///
+/// # Errors
+/// As [`request`], and [`Error::Unsupported`] if a part of the file cannot be distinguished from the whole.
+pub(super) async fn request_first(
+    session: &Session,
+    url: &Url,
+    end: Option<u64>,
+) -> Result<RangeResponse, Error> {
+    let mut first = request(session, url, 0, end, None).await?;
+    let response = &first.response;
+    // Servers of tus send what an unfinished upload has.
+    if first.total.is_some() && !response.headers.contains_key(headers::TUS_RESUMABLE) {
+        return Ok(first);
+    }
+    match (expected_length(session, url).await?, first.total) {
+        (Some(expected), Some(total)) if expected != total => Err(Error::Protocol(format!(
+            "the file has {expected} bytes by HEAD, and {total} by GET"
+        ))),
+        (Some(expected), _) => {
+            first.total = Some(expected);
+            Ok(first)
+        }
+        (None, Some(_)) => Ok(first),
+        (None, None) if first.digest.is_some() && !first.is_partial => Ok(first),
+        (None, None) if response.has_end() && !first.is_partial => Ok(first),
+        (None, None) => Err(Error::Unsupported(
+            "the length of the file, without which a cut file looks complete".into(),
+        )),
+    }
+}
+
+/// Returns the length of the file by HEAD, if it says one.
+async fn expected_length(session: &Session, url: &Url) -> Result<Option<u64>, Error> {
+    let request = Request::new(Method::HEAD, url.clone())
+        .with(
+            headers::TUS_RESUMABLE,
+            HeaderValue::from_static(TUS_VERSION),
+        )
+        .with(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    let response = session.send(request).await?;
+    let fields = &response.headers;
+    if !response.status.is_success() || coding(fields).is_some() {
+        return Ok(None);
+    }
+    let length = number(fields, &headers::UPLOAD_LENGTH);
+    match (response.offset(), length) {
+        (Some(offset), Some(length)) if offset < length => Err(Error::Unsupported(format!(
+            "the download of an unfinished upload: it has {offset} of {length} bytes"
+        ))),
+        (Some(offset), None) if fields.contains_key(headers::UPLOAD_DEFER_LENGTH) => {
+            Err(Error::Unsupported(format!(
+                "the download of an unfinished upload: it has {offset} bytes, and no length yet"
+            )))
+        }
+        (Some(_), length) => Ok(length),
+        (None, _) if response.status == StatusCode::OK => {
+            Ok(number(fields, &header::CONTENT_LENGTH))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+/// Returns the codings of the content, if it has any.
+fn coding(fields: &HeaderMap) -> Option<String> {
+    let values = fields.get_all(header::CONTENT_ENCODING).iter();
+    let codings: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .filter(|value| !matches!(value.trim(), "" | "identity"))
+        .collect();
+    (!codings.is_empty()).then(|| codings.join(", "))
 }
 
 /// Returns the first byte and the size of the whole.

@@ -35,6 +35,7 @@ pub(super) async fn run(download: Download) -> Result<Downloaded, Error> {
         headers,
         parallel,
         restart,
+        replaces,
         callback,
         control,
     } = download;
@@ -50,14 +51,13 @@ pub(super) async fn run(download: Download) -> Result<Downloaded, Error> {
     let (length, verified) = match target {
         Target::Writer(writer) => job.to_writer(writer).await?,
         Target::File(path) => {
-            let mut restart = restart;
+            let sink = FileSink::open(path, replaces, job.url.as_str(), restart).await?;
             let mut restarts = 0;
             loop {
-                let sink = FileSink::open(path.clone(), job.url.as_str(), restart).await?;
                 match job.to_file(&sink, parallel.clamp(1, MAX_CONNECTIONS)).await {
                     Err(Error::SourceChanged(reason)) if restarts < MAX_RESTARTS => {
                         restarts += 1;
-                        restart = true;
+                        sink.restart();
                         session.meter.emit(|| Event::StartedAnew { reason });
                     }
                     other => break other?,
@@ -137,7 +137,17 @@ impl Job {
         parallel: usize,
         mut cursor: Cursor,
     ) -> Result<Option<State>, Error> {
-        let first = range::request(&self.session, &self.url, 0, cursor.end, None).await?;
+        let request = |end| range::request_first(&self.session, &self.url, end);
+        let mut first = request(cursor.end).await?;
+        if first.is_partial
+            && first.validator.is_none()
+            && first.total > cursor.end
+            && cursor.end.is_some()
+        {
+            // Ranges cannot be put together: one response has to have all bytes.
+            cursor.end = None;
+            first = request(None).await?;
+        }
         self.digest.lock().clone_from(&first.digest);
         if let Some(total) = first.total {
             self.session.meter.set_total(total);
@@ -158,6 +168,7 @@ impl Job {
             _ => {
                 // The response is the whole.
                 cursor.end = first.total;
+                cursor.is_whole = true;
                 None
             }
         };
@@ -183,7 +194,10 @@ impl Job {
                 let (start, end) = (cursor.offset, cursor.end);
                 let response = range::request(&self.session, &self.url, start, end, validator);
                 let response = response.await?;
-                if response.total != cursor.total || response.start != start {
+                let is_other = response
+                    .total
+                    .is_some_and(|total| Some(total) != cursor.total);
+                if is_other || response.start != start {
                     return Err(Error::SourceChanged(
                         "the file on the server changed".into(),
                     ));
@@ -215,7 +229,7 @@ impl Job {
                 .end
                 .map(|end| end - cursor.offset - buffer.len() as u64);
             let chunk = match rest {
-                Some(0) => None,
+                Some(0) if !cursor.is_whole => None,
                 _ => match range.response.chunk().await {
                     Ok(chunk) => chunk,
                     Err(error) => {
@@ -226,6 +240,9 @@ impl Job {
                 },
             };
             let Some(mut chunk) = chunk else { break };
+            if cursor.is_whole && rest.is_some_and(|rest| chunk.len() as u64 > rest) {
+                return Err(too_long(cursor.end));
+            }
             let rest = rest.and_then(|rest| usize::try_from(rest).ok());
             chunk.truncate(rest.unwrap_or(chunk.len()));
             self.client.limit(chunk.len()).await;
@@ -319,9 +336,11 @@ impl Job {
         if cursor.offset > 0 && cursor.total == Some(cursor.offset) {
             return Ok(());
         }
-        let validator = cursor.validator.as_deref().filter(|_| cursor.offset > 0);
-        let range = range::request(&self.session, &self.url, cursor.offset, None, validator);
-        let mut range = range.await?;
+        let validator = cursor.validator.as_deref();
+        let mut range = match cursor.offset {
+            0 => range::request_first(&self.session, &self.url, None).await?,
+            offset => range::request(&self.session, &self.url, offset, None, validator).await?,
+        };
         if cursor.offset == 0 {
             cursor.validator.clone_from(&range.validator);
             cursor.total = range.total;
@@ -330,7 +349,7 @@ impl Job {
             if let Some(total) = range.total {
                 self.session.meter.set_total(total);
             }
-        } else if range.total != cursor.total {
+        } else if range.total.is_some_and(|total| Some(total) != cursor.total) {
             return Err(Error::SourceChanged(
                 "the file on the server changed".into(),
             ));
@@ -338,6 +357,10 @@ impl Job {
         let bytes = RequestBytes::new(self.session.meter.clone());
         if range.total != Some(0) {
             while let Some(chunk) = range.response.chunk().await? {
+                let end = cursor.offset + chunk.len() as u64;
+                if cursor.total.is_some_and(|total| end > total) {
+                    return Err(too_long(cursor.total));
+                }
                 self.client.limit(chunk.len()).await;
                 bytes.add(chunk.len() as u64);
                 buffer.extend_from_slice(&chunk);
@@ -377,6 +400,8 @@ struct Cursor {
     end: Option<u64>,
     validator: Option<String>,
     total: Option<u64>,
+    /// True if one response has all bytes, and nothing else.
+    is_whole: bool,
 }
 
 impl Cursor {
@@ -387,8 +412,16 @@ impl Cursor {
             end,
             validator: None,
             total: None,
+            is_whole: false,
         }
     }
+}
+
+fn too_long(length: Option<u64>) -> Error {
+    let length = length.unwrap_or_default();
+    Error::Protocol(format!(
+        "the response has more than the {length} bytes of the file"
+    ))
 }
 
 /// Divides the bytes between two offsets into ranges.

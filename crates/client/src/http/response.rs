@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, Version, header};
 use landfall_protocol::{headers, parse_size, single_value};
 use serde::Deserialize;
 use url::Url;
@@ -37,6 +37,13 @@ impl Response {
             idle_timeout,
             body: response,
         }
+    }
+
+    /// Returns whether the end of the body is marked, so that a cut one is an error also without a length.
+    pub(crate) fn has_end(&self) -> bool {
+        self.body.version() > Version::HTTP_11
+            || self.headers.contains_key(header::TRANSFER_ENCODING)
+            || self.headers.contains_key(header::CONTENT_LENGTH)
     }
 
     /// Returns the next bytes of the body; `None` at its end.

@@ -162,15 +162,25 @@ impl Dialect {
         }
     }
 
-    /// Returns the state after a successful creation or append that ends at `end`.
-    pub(crate) fn accepted(self, response: &Response, is_last: bool) -> Accepted {
-        let is_complete = match self {
-            Self::Tus => false,
-            // Servers of version 6 send no flag.
-            Self::Draft(_) => is_last && upload_complete(&response.headers) != Some(false),
+    /// Returns the state after a successful creation or append. `end` is the end of the upload if the content was the
+    /// last. A creation without any field of the draft is a conventional request, which stores its content.
+    pub(crate) fn accepted(
+        self,
+        response: &Response,
+        end: Option<u64>,
+        is_creation: bool,
+    ) -> Accepted {
+        let offset = response.offset();
+        let is_complete = match (self, upload_complete(&response.headers)) {
+            (Self::Tus, _) => false,
+            (Self::Draft(_), Some(flag)) => flag,
+            // Servers of version 6 send no flag, but the offset.
+            (Self::Draft(_), None) => {
+                end.is_some() && offset.or(end.filter(|_| is_creation)) == end
+            }
         };
         Accepted {
-            offset: response.offset(),
+            offset,
             is_complete,
         }
     }
@@ -180,15 +190,15 @@ impl Dialect {
         matches!(self, Self::Draft(_)) && upload_complete(headers) == Some(true)
     }
 
-    /// Sends DELETE. An upload that is gone is no error.
+    /// Sends DELETE.
     ///
     /// # Errors
     /// Those of the response.
     pub(crate) async fn terminate(self, session: &Session, url: Url) -> Result<(), Error> {
         let response = session.send(self.request(Method::DELETE, url)).await?;
-        match response.status.as_u16() {
-            200..=299 | 404 | 410 => Ok(()),
-            _ => Err(response.into_error().await),
+        match response.status.is_success() {
+            true => Ok(()),
+            false => Err(response.into_error().await),
         }
     }
 

@@ -3,6 +3,7 @@
 use futures_util::future::try_join_all;
 use http::HeaderValue;
 use landfall_protocol::headers::{UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH};
+use url::Url;
 
 use super::{
     Dialect,
@@ -69,39 +70,30 @@ pub(super) async fn run(
     }
     let concat = HeaderValue::try_from(urls)
         .map_err(|_| Error::Protocol("the URL of a partial upload is invalid".into()))?;
+    let length = parts.iter().map(|part| part.length).sum();
     let session = job.sender.session.clone();
-    let mut backoff = Backoff::new(job.client.retry.clone());
-    loop {
-        let error = match session.control.guard(concatenate(job, &concat)).await {
-            Ok(Ok((url, response))) => {
-                return Ok(Transferred {
-                    url,
-                    length: parts.iter().map(|part| part.length).sum(),
-                    resumed_from,
-                    response,
-                });
-            }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                session.wait_while_paused().await?;
-                continue;
-            }
-        };
-        if matches!(error, Error::Gone(_))
-            && let Some(recorder) = &job.recorder
-        {
-            // The next run starts anew.
-            recorder.remove().await?;
-        }
-        let mut error = Some(error);
-        let (attempt, delay) = backoff.failed(&mut error)?;
-        let text = error.map(|error| error.to_string()).unwrap_or_default();
-        session.wait(attempt, delay, text).await?;
+    let backoff = || Backoff::new(job.client.retry.clone());
+    let created = session
+        .retried(backoff(), || concatenate(job, &concat))
+        .await;
+    if let (Err(Error::Gone(_)), Some(recorder)) = (&created, &job.recorder) {
+        // The next run starts anew.
+        recorder.remove().await?;
     }
+    let (url, response) = created?;
+    session
+        .retried(backoff(), || expect_joined(job, &url, length))
+        .await?;
+    Ok(Transferred {
+        url,
+        length,
+        resumed_from,
+        response,
+    })
 }
 
 /// Creates the final upload.
-async fn concatenate(job: &Job, concat: &HeaderValue) -> Result<(url::Url, Vec<u8>), Error> {
+async fn concatenate(job: &Job, concat: &HeaderValue) -> Result<(Url, Vec<u8>), Error> {
     let request = Dialect::Tus.create(&job.endpoint, &job.settings, None, None)?;
     let mut request = request.with(UPLOAD_CONCAT, concat.clone());
     request.headers.remove(UPLOAD_DEFER_LENGTH);
@@ -116,4 +108,24 @@ async fn concatenate(job: &Job, concat: &HeaderValue) -> Result<(url::Url, Vec<u
         .meter
         .emit(|| Event::Created { url: url.clone() });
     Ok((url, body))
+}
+
+/// Verifies that the final upload has the bytes of all parts. A server may join them later.
+async fn expect_joined(job: &Job, url: &Url, length: u64) -> Result<(), Error> {
+    let status = match Dialect::Tus.inspect(&job.sender.session, url.clone()).await {
+        Ok(status) => status,
+        // Before the parts are joined, there is no Upload-Offset.
+        Err(Error::Protocol(reason)) => return Err(Error::Connection(reason.into())),
+        Err(error) => return Err(error),
+    };
+    match status.length {
+        Some(other) if other != length => Err(Error::Protocol(format!(
+            "the final upload has a length of {other} bytes, its parts of {length}"
+        ))),
+        _ if status.offset < length => {
+            let text = format!("the final upload has {} of {length} bytes", status.offset);
+            Err(Error::Connection(text.into()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -101,6 +101,7 @@ impl Transfer {
             self.is_resumed = false;
             session.meter.acknowledge(self.acknowledged, 0);
             self.acknowledged = 0;
+            self.forget_sent();
             self.record(None).await?;
             session.meter.emit(|| Event::StartedAnew {
                 reason: error.to_string(),

@@ -164,33 +164,19 @@ async fn discover(
     if let Some(found) = client.hosts.capabilities(endpoint) {
         return Ok(found);
     }
-    let mut backoff = Backoff::new(client.retry.clone());
-    loop {
-        let found = match session.control.guard(capabilities(session, endpoint)).await {
-            Ok(Ok(found)) if found.tus || found.draft.is_some() => Ok(found),
-            Ok(Ok(_)) => Ok(Capabilities::assumed()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                session.wait_while_paused().await?;
-                continue;
+    let backoff = Backoff::new(client.retry.clone());
+    let found = session.retried(backoff, || async move {
+        match capabilities(session, endpoint).await {
+            Ok(found) if found.tus || found.draft.is_some() => Ok(found),
+            Ok(_) | Err(Error::Rejected(_) | Error::Gone(_) | Error::Unauthorized(_)) => {
+                Ok(Capabilities::assumed())
             }
-        };
-        let found = match found {
-            Ok(found) => found,
-            Err(Error::Rejected(_) | Error::Gone(_) | Error::Unauthorized(_)) => {
-                Capabilities::assumed()
-            }
-            Err(error) => {
-                let mut error = Some(error);
-                let (attempt, delay) = backoff.failed(&mut error)?;
-                let text = error.map(|error| error.to_string()).unwrap_or_default();
-                session.wait(attempt, delay, text).await?;
-                continue;
-            }
-        };
-        client.hosts.set_capabilities(endpoint, found.clone());
-        return Ok(found);
-    }
+            Err(error) => Err(error),
+        }
+    });
+    let found = found.await?;
+    client.hosts.set_capabilities(endpoint, found.clone());
+    Ok(found)
 }
 
 fn choose_checksum(

@@ -48,6 +48,10 @@ pub(crate) struct Transfer {
     pub(super) offset: Option<u64>,
     /// The last known offset, for the events.
     pub(super) acknowledged: u64,
+    /// The end of the bytes that were sent in this run or stored before: no server can have more.
+    sent_end: u64,
+    /// True after an append whose response does not say the offset.
+    expects_progress: bool,
     /// True if the server knows the length.
     pub(super) is_length_declared: bool,
     /// True if the creation must not have content, since one that had failed.
@@ -97,6 +101,8 @@ impl Transfer {
             is_resumed: false,
             offset: None,
             acknowledged: 0,
+            sent_end: 0,
+            expects_progress: false,
             is_length_declared: false,
             creates_empty: false,
             failed_request: None,
@@ -217,19 +223,22 @@ impl Transfer {
             let value = http::HeaderValue::from_static("partial");
             request.headers.insert(UPLOAD_CONCAT, value);
         }
-        let response = match has_content {
+        let (response, sent) = match has_content {
             true => {
                 let (sender, content) = (&self.job.sender, &mut self.content);
-                sender.send(request, content, self.start, sent, 0).await.0
+                sender.send(request, content, self.start, sent, 0).await
             }
-            false => self.job.sender.session.send(request).await,
+            false => (self.job.sender.session.send(request).await, 0),
         };
+        self.sent_end = self.sent_end.max(sent);
         let mut response = response?;
         if !response.status.is_success() {
             return self.creation_failed(response.headers.clone(), response.into_error().await);
         }
         let url = response.location();
-        let accepted = self.dialect.accepted(&response, has_content);
+        let accepted =
+            self.dialect
+                .accepted(&response, self.length().filter(|_| has_content), true);
         self.response = response.read().await?;
         // A complete upload of the draft may have no URL.
         let url = match accepted.is_complete {
@@ -273,6 +282,7 @@ impl Transfer {
             self.max_append_size = Some(max);
         }
         if std::mem::take(&mut self.is_resumed) {
+            self.sent_end = status.offset;
             self.resumed_from = status.offset;
             let offset = status.offset;
             session.meter.emit(|| Event::Resumed {
@@ -286,7 +296,12 @@ impl Transfer {
             offset: Some(status.offset),
             is_complete,
         };
-        self.accept(&url, accepted)
+        let has_progress = self.backoff.is_progress(status.offset);
+        let done = self.accept(&url, accepted)?;
+        match std::mem::take(&mut self.expects_progress) && !has_progress && done.is_none() {
+            true => Err(no_progress(status.offset)),
+            false => Ok(done),
+        }
     }
 
     async fn append(&mut self, url: Url, offset: u64) -> Result<Option<Transferred>, Error> {
@@ -314,10 +329,14 @@ impl Transfer {
         };
         let request = self.dialect.append(&url, &head);
         let read_ahead = max.saturating_mul(2);
+        let sent_before = self.sent_end;
+        // Stays if the request is dropped.
+        self.sent_end = sent_before.max(offset + chunk.length);
         let (sender, content) = (&self.job.sender, &mut self.content);
         let (response, sent) = sender
             .send(request, content, at, chunk.length, read_ahead)
             .await;
+        self.sent_end = sent_before.max(offset + sent);
         // Stays if the request fails.
         self.failed_request = Some(FailedRequest {
             offset,
@@ -332,31 +351,53 @@ impl Transfer {
         self.failed_request = None;
         self.job.client.hosts.succeeded(&url, chunk.length);
         self.is_length_declared |= needs_length;
-        let accepted = self.dialect.accepted(&response, chunk.is_last);
+        let accepted =
+            self.dialect
+                .accepted(&response, self.length().filter(|_| chunk.is_last), false);
         if let Some(stored) = accepted.offset
-            && (stored < offset || stored > offset + chunk.length)
+            && stored < offset
         {
             return Err(Error::Protocol(format!(
-                "Upload-Offset is {stored} after {} bytes at {offset}",
-                chunk.length
+                "Upload-Offset is {stored} after {sent} bytes at {offset}"
             )));
         }
         self.response = response.read().await?;
         if accepted.is_complete || accepted.offset.is_some() {
-            let offset = accepted.offset.or(Some(offset + chunk.length));
-            return self.accept(&url, Accepted { offset, ..accepted });
+            let stored = accepted.offset.unwrap_or(offset + sent);
+            let accepted = Accepted {
+                offset: Some(stored),
+                ..accepted
+            };
+            let done = self.accept(&url, accepted)?;
+            return match done.is_none() && stored == offset {
+                true => Err(no_progress(offset)),
+                false => Ok(done),
+            };
         }
+        self.expects_progress = true;
         Ok(None)
     }
 
     /// Records the state that the server reports.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if it cannot be: bytes that were never sent, or an upload that is over without all bytes.
     fn accept(&mut self, url: &Url, accepted: Accepted) -> Result<Option<Transferred>, Error> {
         let offset = accepted.offset.unwrap_or_default();
         let length = self.length();
-        if length.is_some_and(|length| offset > length) {
+        if offset > self.sent_end.min(length.unwrap_or(u64::MAX)) {
             return Err(Error::Protocol(format!(
-                "Upload-Offset is {offset}, beyond the length of the upload"
+                "Upload-Offset is {offset}, and the client has sent {} bytes",
+                self.sent_end
             )));
+        }
+        if accepted.is_complete && length != Some(offset) {
+            return Err(Error::Protocol(match length {
+                Some(length) => format!(
+                    "the upload is complete at {offset} of {length} bytes, so the rest is lost"
+                ),
+                None => format!("the upload is complete at {offset} bytes, before its end"),
+            }));
         }
         let meter = &self.job.sender.session.meter;
         meter.acknowledge(self.acknowledged, offset);
@@ -378,6 +419,12 @@ impl Transfer {
         )
     }
 
+    /// Begins a new resource, which has nothing of the earlier one.
+    pub(super) fn forget_sent(&mut self) {
+        self.sent_end = 0;
+        self.expects_progress = false;
+    }
+
     fn set_end(&mut self, end: u64) {
         self.end = Some(end);
         self.job.sender.session.meter.set_total(end);
@@ -397,4 +444,10 @@ impl Transfer {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the error of a success without effect, which counts as a failed attempt.
+fn no_progress(offset: u64) -> Error {
+    let text = format!("the server accepts the content, and Upload-Offset stays {offset}");
+    Error::Connection(text.into())
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod acknowledged;
 mod basics;
 mod cancelling;
 mod direct;

@@ -23,15 +23,17 @@ pub fn badge(report: &Report) -> String {
         _ => LABEL,
     };
     let counts = report.counts(Level::Must);
-    let total = counts.passed + counts.violations();
-    let has_failures = report
-        .outcomes
-        .iter()
-        .any(|outcome| matches!(outcome.result, Err(Finding::Failed(_))));
+    let total = counts.passed + counts.violations() + counts.documented;
+    let has_failures = report.outcomes.iter().any(|outcome| {
+        matches!(
+            outcome.result,
+            Err(Finding::Failed(_) | Finding::Documented(_))
+        )
+    });
     let (text, color) = match (counts.violations(), total) {
         (_, 0) => ("not checked".to_owned(), "#9f9f9f"),
-        (0, _) if !has_failures => (format!("{total} of {total} MUST"), "#2e7d32"),
-        (0, _) => (format!("{total} of {total} MUST"), "#558b2f"),
+        (0, _) if !has_failures => (format!("{} of {total} MUST", counts.passed), "#2e7d32"),
+        (0, _) => (format!("{} of {total} MUST", counts.passed), "#558b2f"),
         _ => (format!("{} of {total} MUST", counts.passed), "#c62828"),
     };
     svg(label, &text, color)

@@ -49,7 +49,7 @@ fn case(xml: &mut String, outcome: &CheckOutcome) {
     };
     let level = outcome.check.level;
     let element = match (&outcome.result, level) {
-        (Err(Finding::Skipped(_)), _) => "skipped",
+        (Err(Finding::Skipped(_) | Finding::Documented(_)), _) => "skipped",
         (Err(Finding::Error(_)), Level::Must) => "error",
         (_, Level::Must) => "failure",
         _ => "skipped",

@@ -20,6 +20,8 @@ pub struct Counts {
     pub passed: usize,
     /// Checks whose requirement the server violates.
     pub failed: usize,
+    /// Checks whose requirement the server violates by a documented choice (`--profile`).
+    pub documented: usize,
     /// Checks that do not apply.
     pub skipped: usize,
     /// Checks that could not be carried out.
@@ -34,6 +36,7 @@ impl Counts {
             match &outcome.result {
                 Ok(()) => counts.passed += 1,
                 Err(Finding::Failed(_)) => counts.failed += 1,
+                Err(Finding::Documented(_)) => counts.documented += 1,
                 Err(Finding::Skipped(_)) => counts.skipped += 1,
                 Err(Finding::Error(_)) => counts.errors += 1,
             }
@@ -56,7 +59,7 @@ impl Report {
         Counts::new(self.outcomes.iter().filter(of_level))
     }
 
-    /// Returns whether every check of a MUST passed or does not apply.
+    /// Returns whether every check of a MUST passed, does not apply, or fails by a documented choice.
     #[must_use]
     pub fn is_conformant(&self) -> bool {
         self.counts(Level::Must).violations() == 0
@@ -68,6 +71,7 @@ const fn word(outcome: &CheckOutcome) -> &'static str {
     match outcome.result {
         Ok(()) => "passed",
         Err(Finding::Failed(_)) => "failed",
+        Err(Finding::Documented(_)) => "documented",
         Err(Finding::Skipped(_)) => "skipped",
         Err(Finding::Error(_)) => "error",
     }
@@ -76,6 +80,11 @@ const fn word(outcome: &CheckOutcome) -> &'static str {
 fn message(outcome: &CheckOutcome) -> Option<&str> {
     match &outcome.result {
         Ok(()) => None,
-        Err(Finding::Failed(text) | Finding::Skipped(text) | Finding::Error(text)) => Some(text),
+        Err(
+            Finding::Failed(text)
+            | Finding::Documented(text)
+            | Finding::Skipped(text)
+            | Finding::Error(text),
+        ) => Some(text),
     }
 }

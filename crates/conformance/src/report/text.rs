@@ -38,9 +38,11 @@ impl<W: Write> Text<W> {
             writeln!(self.output, "\n{protocol}, {}", self.group)?;
         }
         let (level, id) = (outcome.check.level, outcome.check.id);
-        write!(self.output, "  {:7} {level:6} {id}", word(outcome))?;
+        write!(self.output, "  {:10} {level:6} {id}", word(outcome))?;
         match &outcome.result {
-            Err(Finding::Skipped(reason)) => writeln!(self.output, " ({reason})"),
+            Err(Finding::Skipped(reason) | Finding::Documented(reason)) => {
+                writeln!(self.output, " ({reason})")
+            }
             _ => writeln!(self.output),
         }
     }
@@ -51,6 +53,12 @@ impl<W: Write> Text<W> {
     /// The output cannot be written.
     pub fn summary(&mut self, report: &Report) -> io::Result<()> {
         for outcome in &report.outcomes {
+            if self.is_quiet
+                && let Err(Finding::Documented(reason)) = &outcome.result
+            {
+                let (level, id) = (outcome.check.level, outcome.check.id);
+                writeln!(self.output, "documented choice: {level} {id} ({reason})")?;
+            }
             if let Err(Finding::Failed(_) | Finding::Error(_)) = outcome.result {
                 self.details(outcome)?;
             }
@@ -61,12 +69,14 @@ impl<W: Write> Text<W> {
             let Counts {
                 passed,
                 failed,
+                documented,
                 skipped,
                 errors,
             } = report.counts(level);
             writeln!(
                 output,
-                "  {level:6} {passed:4} passed {failed:4} failed {errors:4} errors {skipped:4} skipped"
+                "  {level:6} {passed:4} passed {failed:4} failed {errors:4} errors {skipped:4} skipped \
+                 {documented:4} documented choices"
             )?;
         }
         if report.cleanup.remaining > 0 {

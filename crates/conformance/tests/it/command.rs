@@ -34,7 +34,7 @@ async fn exit_codes() {
     let (status, output) = call(&[lenient.url.as_str(), "--only", "tus/patch/*-is-415"]).await;
     assert_eq!(status.code(), 0, "{output}");
     assert!(
-        output.contains("failed  SHOULD tus/patch/octet-stream-is-415"),
+        output.contains("failed     SHOULD tus/patch/octet-stream-is-415"),
         "{output}"
     );
 
@@ -55,6 +55,26 @@ async fn exit_codes() {
             "{args:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn documented_choices_are_no_failures_with_their_profile() {
+    let server = Reference::start(Some(Mutant::OverrideOfPostAlone), HOUR).await;
+    let url = server.url.as_str();
+    let arguments = [url, "--only", "tus/method-override/put-as-patch"];
+    let (status, output) = call(&arguments).await;
+    assert_eq!(status.code(), 1, "{output}");
+    let (status, output) = call(&[&arguments[..], &["--profile", "tusd"]].concat()).await;
+    assert_eq!(status.code(), 0, "{output}");
+    let line = "documented MUST   tus/method-override/put-as-patch (the status is 405";
+    assert!(output.contains(line), "{output}");
+    assert!(output.contains("   1 documented choices"), "{output}");
+    // Those of another server are failures.
+    let (status, output) = call(&[&arguments[..], &["--profile", "landfall"]].concat()).await;
+    assert_eq!(status.code(), 1, "{output}");
+    let unknown = ["conformance", url, "--profile", "of-nobody"];
+    let error = command().try_get_matches_from(unknown).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
 }
 
 #[tokio::test]

@@ -155,6 +155,23 @@ const MUTANTS: &[(Mutant, &str)] = &[
         Mutant::OverrideIsIgnored,
         "tus/method-override/post-as-patch",
     ),
+    (
+        Mutant::OverrideOfPostAlone,
+        "tus/method-override/put-as-patch",
+    ),
+    (
+        Mutant::OverrideOfPostAlone,
+        "tus/method-override/delete-as-patch",
+    ),
+    (
+        Mutant::GzipIsDecoded,
+        "tus/patch/content-encoding-is-not-decoded",
+    ),
+    (Mutant::InterimForTus, "tus/http/no-104"),
+    (
+        Mutant::MaxSizeIsNotReported,
+        "tus/options/max-size-is-reported",
+    ),
     (Mutant::CreationIs200, "tus/creation/succeeds-with-201"),
     (Mutant::CreationWithoutLocation, "tus/creation/has-location"),
     (

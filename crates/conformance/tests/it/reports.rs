@@ -26,7 +26,7 @@ async fn reports_name_the_failure_with_its_requests() {
     let text = String::from_utf8(text).unwrap();
     for expected in [
         "tus 1.0.0, Creation",
-        "failed  MUST   tus/creation/succeeds-with-201",
+        "failed     MUST   tus/creation/succeeds-with-201",
         "(tus 1.0.0, Creation, POST)",
         "the status is 200, not 201",
         "> POST /files/ HTTP/1.1",

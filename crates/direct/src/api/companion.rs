@@ -39,7 +39,9 @@ impl Serialize for Fields<'_> {
 
 pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let uri = call.parts.uri.clone();
-    let mut file = FileFields::from_query(Query::new(uri.query()))?;
+    let query = Query::new(uri.query());
+    call.explicit_token = query.token();
+    let mut file = FileFields::from_query(query)?;
     let requester = api.opener(call, &mut file).await?;
     let settings = api.direct().settings();
     let mode = match settings.small_files {
@@ -76,7 +78,7 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
 
 /// With the field names of Companion and of the newest client.
 pub(super) async fn credentials(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
-    let requester = api.requester(&mut call.parts, None, Purpose::Use).await?;
+    let requester = api.requester(call, None, Purpose::Use).await?;
     if api.direct().settings().sts.is_none() {
         return Err(off().into());
     }

@@ -169,7 +169,24 @@ pub(super) fn content_type(
     }
 }
 
+/// Returns the token in the fields of a request, whatever else is wrong with them.
+pub(super) fn token_of(fields: &Map<String, Value>) -> Option<ExplicitToken> {
+    let metadata = fields.get("metadata").and_then(Value::as_object);
+    let mut metadata = metadata.cloned().map(texts).unwrap_or_default();
+    let own = fields.get(UPLOAD_TOKEN).and_then(Value::as_str);
+    extract_token(&mut metadata, own.map(str::to_owned))
+}
+
 /// Other values than texts are serialized, `null` is omitted.
+fn texts(fields: Map<String, Value>) -> BTreeMap<String, String> {
+    let texts = fields.into_iter().filter_map(|(name, value)| match value {
+        Value::Null => None,
+        Value::String(text) => Some((name, text)),
+        other => Some((name, other.to_string())),
+    });
+    texts.collect()
+}
+
 fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
     let fields = match value {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
@@ -179,12 +196,7 @@ fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
             return Err(problem::field("metadata", why));
         }
     };
-    let texts = fields.into_iter().filter_map(|(name, value)| match value {
-        Value::Null => None,
-        Value::String(text) => Some((name, text)),
-        other => Some((name, other.to_string())),
-    });
-    let metadata = texts.collect();
+    let metadata = texts(fields);
     check_size(&metadata)?;
     Ok(metadata)
 }
@@ -325,6 +337,13 @@ impl<'a> Query<'a> {
                 Err(problem::field(name, why))
             }
         }
+    }
+
+    /// Returns the token, whatever else is wrong with the query.
+    pub(super) fn token(self) -> Option<ExplicitToken> {
+        let own = self.single(UPLOAD_TOKEN).ok().flatten();
+        let mut metadata = self.metadata().unwrap_or_default();
+        extract_token(&mut metadata, own.map(Cow::into_owned))
     }
 
     /// The last of equal names counts, nested ones are ignored.

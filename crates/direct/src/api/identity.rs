@@ -32,12 +32,25 @@ impl Api {
         file: &mut FileFields,
     ) -> Result<Requester, ApiError> {
         let token = file.explicit_token.take();
-        self.requester(&mut call.parts, token, Purpose::Open).await
+        self.requester(call, token, Purpose::Open).await
     }
 
     /// Removes the token from the request. A token in a header takes precedence over one with the file's
     /// fields.
     pub(super) async fn requester(
+        &self,
+        call: &mut Call,
+        explicit_token: Option<ExplicitToken>,
+        purpose: Purpose,
+    ) -> Result<Requester, ApiError> {
+        let requester = self
+            .identify(&mut call.parts, explicit_token, purpose)
+            .await;
+        call.is_identified = requester.is_ok();
+        requester
+    }
+
+    async fn identify(
         &self,
         parts: &mut Parts,
         explicit_token: Option<ExplicitToken>,

@@ -51,8 +51,8 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use self::{
-    fields::Query,
-    identity::TokenCache,
+    fields::{ExplicitToken, Query},
+    identity::{Purpose, TokenCache},
     problem::{ApiFamily, ProblemContext},
     route::{MatchedRoute, Route},
 };
@@ -142,6 +142,9 @@ struct Call {
     parts: Parts,
     body: Body,
     upload: Option<UploadId>,
+    is_identified: bool,
+    /// From the body or the query, if they could be read.
+    explicit_token: Option<ExplicitToken>,
 }
 
 enum ApiError {
@@ -207,11 +210,12 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         (true, Some(response)) => Ok(response),
         (true, None) => match located.map(|located| located.route(&parts.method)) {
             Some(Ok(route)) => {
-                let upload = None;
                 let mut call = Call {
                     parts,
                     body,
-                    upload,
+                    upload: None,
+                    is_identified: false,
+                    explicit_token: None,
                 };
                 let result = run(&api, route, &mut call).await;
                 result.map_err(|error| call.problem(error))
@@ -230,6 +234,25 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
 }
 
 async fn run(api: &Api, route: Route<'_>, call: &mut Call) -> Result<Response, ApiError> {
+    let has_requester = route != Route::Notifications;
+    match respond(api, route, call).await {
+        // Only known requesters learn about errors in their fields.
+        Err(ApiError::Problem(problem))
+            if has_requester && !call.is_identified && is_about_fields(&problem) =>
+        {
+            let token = call.explicit_token.take();
+            api.requester(call, token, Purpose::Use).await?;
+            Err(problem.into())
+        }
+        result => result,
+    }
+}
+
+fn is_about_fields(problem: &Problem) -> bool {
+    matches!(problem.status().as_u16(), 400 | 413 | 415)
+}
+
+async fn respond(api: &Api, route: Route<'_>, call: &mut Call) -> Result<Response, ApiError> {
     match route {
         Route::Part(id, number) => multipart::part(api, call, &id, number).await,
         Route::SignPut => Box::pin(companion::sign(api, call)).await,
@@ -262,7 +285,9 @@ impl Api {
         limit: usize,
     ) -> Result<Map<String, Value>, Problem> {
         check_json(&call.parts.headers)?;
-        json_object(&self.read(call, limit).await?)
+        let fields = json_object(&self.read(call, limit).await?)?;
+        call.explicit_token = fields::token_of(&fields);
+        Ok(fields)
     }
 }
 

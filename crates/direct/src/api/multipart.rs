@@ -58,7 +58,7 @@ fn client_key(name: &str) -> Option<String> {
 async fn find(api: &Api, call: &mut Call, id: &str) -> Result<Arc<Record>, ApiError> {
     let uri = call.parts.uri.clone();
     let key = key(Query::new(uri.query()))?;
-    let requester = api.requester(&mut call.parts, None, Purpose::Use).await?;
+    let requester = api.requester(call, None, Purpose::Use).await?;
     let record = api.direct().find(&requester, &key, Some(id)).await?;
     call.upload = Some(record.id().clone());
     Ok(record)

@@ -51,7 +51,7 @@ pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiE
         _ => Purpose::Open,
     };
     let requester = api
-        .requester(&mut call.parts, file.explicit_token.take(), purpose)
+        .requester(call, file.explicit_token.take(), purpose)
         .await?;
     match target {
         PresignTarget::File { knows_type } => {

@@ -149,21 +149,34 @@ impl ProblemContext<'_> {
                 self.log(error, "storage denied access");
                 Problem::new(StatusCode::FORBIDDEN, "the storage denies access")
             }
-            _ => match error.code() {
-                Some("InvalidPart" | "InvalidPartOrder" | "InvalidPartNumber") => Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "the storage does not have these parts in this order",
-                ),
-                Some("EntityTooLarge") => Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "the file exceeds the size limit of the storage",
-                ),
-                _ => {
-                    self.log(error, "storage error");
-                    let why = "storage error; see the server's log";
-                    Problem::new(StatusCode::BAD_GATEWAY, why)
-                }
-            },
+            ErrorKind::AccountDisabled => {
+                self.log(error, "storage account is closed or suspended");
+                let why = "the server's storage account is closed or suspended";
+                Problem::new(StatusCode::FORBIDDEN, why)
+            }
+            ErrorKind::Archived => {
+                let why = "the file is archived and must be restored in the storage first";
+                Problem::new(StatusCode::FORBIDDEN, why)
+            }
+            ErrorKind::StorageFull => {
+                self.log(error, "storage is full");
+                let why = "no space is left in the storage, or a quota is reached";
+                let problem = Problem::new(StatusCode::INSUFFICIENT_STORAGE, why);
+                problem.retry_after(Duration::from_secs(60))
+            }
+            ErrorKind::InvalidPart => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "the storage does not have these parts in this order",
+            ),
+            ErrorKind::EntityTooLarge => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the file exceeds the size limit of the storage",
+            ),
+            _ => {
+                self.log(error, "storage error");
+                let why = "storage error; see the server's log";
+                Problem::new(StatusCode::BAD_GATEWAY, why)
+            }
         }
     }
 

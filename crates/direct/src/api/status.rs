@@ -49,9 +49,7 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
         token,
         request_id: None,
     });
-    let requester = api
-        .requester(&mut call.parts, explicit_token, Purpose::Use)
-        .await?;
+    let requester = api.requester(call, explicit_token, Purpose::Use).await?;
     let direct = api.direct();
     let found = match (key, url, request_id, &requester) {
         (Some(key), ..) => direct.find(&requester, &key, None).await,

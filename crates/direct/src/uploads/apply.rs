@@ -271,8 +271,10 @@ impl Direct {
 }
 
 fn rejects_parts(error: &client::Error) -> bool {
-    *error.kind() == ErrorKind::EntityTooSmall
-        || matches!(error.code(), Some("InvalidPart" | "InvalidPartOrder"))
+    matches!(
+        error.kind(),
+        ErrorKind::EntityTooSmall | ErrorKind::InvalidPart
+    )
 }
 
 fn completed_upload(upload: &Upload, size: u64, etag: Option<&str>) -> Arc<Upload> {

@@ -6,10 +6,10 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use landfall::{service::ResponseBody, upload::Metadata};
 use landfall_api::Problem;
 use landfall_queue::{
-    Job, JobEnd, Token,
+    Job, JobEnd, NewJob, Token,
     tracking::{self, CancelError},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Api, ApiSettings, fault, not_found};
 
@@ -105,7 +105,11 @@ fn request(api: &Api, parts: &Parts, job: &Job, token: &Token) -> Request<Empty<
         Some(size) => set(headers, "upload-length", &size.to_string()),
         None => set(headers, "upload-defer-length", "1"),
     }
-    let metadata = metadata(job);
+    let metadata = metadata(
+        job.filename.as_deref(),
+        job.filetype.as_deref(),
+        &job.metadata,
+    );
     if !metadata.is_empty() {
         set(headers, "upload-metadata", metadata.header());
     }
@@ -128,8 +132,23 @@ fn endpoint(api: &Api, parts: &Parts) -> Uri {
     Uri::from_parts(uri).unwrap_or_default()
 }
 
+/// Rejects a job whose upload could not be created, before it takes a place in the queue.
+pub(super) fn check_metadata(new: &NewJob) -> Result<(), Problem> {
+    let metadata = metadata(Some(&new.filename), new.filetype.as_deref(), &new.metadata);
+    let (bytes, pairs) = (metadata.header().len(), metadata.iter().len());
+    if bytes <= Metadata::MAX_BYTES && pairs <= Metadata::MAX_PAIRS {
+        return Ok(());
+    }
+    let why = format!(
+        "as Upload-Metadata, the fields have {bytes} bytes and {pairs} pairs; the maximum is {} bytes and {} pairs",
+        Metadata::MAX_BYTES,
+        Metadata::MAX_PAIRS
+    );
+    Err(Problem::field("metadata", why))
+}
+
 /// Strings only, and deterministic, so that a repeated creation has the same fingerprint.
-fn metadata(job: &Job) -> Metadata {
+fn metadata(filename: Option<&str>, filetype: Option<&str>, more: &Map<String, Value>) -> Metadata {
     const RESERVED_KEYS: [&str; 5] = [
         "filename",
         "filetype",
@@ -137,10 +156,10 @@ fn metadata(job: &Job) -> Metadata {
         "upload_token",
         "upload_request_id",
     ];
-    let known = [("filename", &job.filename), ("filetype", &job.filetype)];
+    let known = [("filename", filename), ("filetype", filetype)];
     let known = known.into_iter();
-    let known = known.filter_map(|(key, value)| Some((key, value.as_deref()?)));
-    let more = job.metadata.iter().filter_map(|(key, value)| match value {
+    let known = known.filter_map(|(key, value)| Some((key, value?)));
+    let more = more.iter().filter_map(|(key, value)| match value {
         Value::String(text) if !RESERVED_KEYS.contains(&&**key) => Some((&**key, &**text)),
         _ => None,
     });

@@ -39,6 +39,9 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
     let body = read_body(body, most, time).await?;
     let (asked, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
     let new = apply_policies(api, &principal, asked, parts).await?;
+    if mode == ResponseMode::Url {
+        create::check_metadata(&new)?;
+    }
     let queue = &api.settings.queue;
     let (subject, id) = (new.subject.clone(), new.request_id.clone());
     let mut granted = queue.grant(new.clone()).await.map_err(fault(parts))?;

@@ -19,7 +19,7 @@ use rskafka::{
     },
     record::Record,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::ClientConfig;
 use tokio::sync::Mutex;
 
 use super::{
@@ -144,18 +144,9 @@ pub fn transport(settings: KafkaSettings) -> Result<impl Transport, SettingsErro
 }
 
 fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let text = "TLS for Kafka: this system has no certificate authorities";
-        return Err(SettingsError(text.into()));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SettingsError(format!("TLS for Kafka: {error}")))?;
-    let config = config.with_root_certificates(roots);
-    Ok(Arc::new(config.with_no_client_auth()))
+    let config = landfall_net::system_certificates().and_then(landfall_net::client_config);
+    let config = config.map_err(|error| SettingsError(format!("TLS for Kafka: {error}")))?;
+    Ok(Arc::new(config))
 }
 
 struct Connection {

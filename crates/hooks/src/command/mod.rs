@@ -195,7 +195,7 @@ fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryErr
     match response {
         // The response has no effect here and the command succeeded: do not run it again.
         Err(failure) if !hook.is_blocking() && hook != HookName::PostReceive => Ok(HookResponse {
-            ignored: Some(format!("{hook}: {failure}")),
+            ignored: Some(failure.to_string()),
             ..HookResponse::default()
         }),
         response => response,

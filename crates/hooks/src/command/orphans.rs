@@ -38,7 +38,8 @@ impl Drop for WaitedFor {
 /// Waits for orphans that have exited, again and again, if this is the first process of a container or another
 /// reaper of orphans; otherwise it returns.
 ///
-/// Only command hooks may start processes in this program: the exit codes of others would be lost.
+/// An orphan is found by two looks in a row. The processes of other parts of the program, such as one that
+/// prints credentials, are waited for as soon as they exit, and by the second look they are gone.
 ///
 /// # Cancel safety
 /// Can be dropped.
@@ -46,8 +47,9 @@ pub async fn reap_orphans() {
     if !is_reaper() {
         return;
     }
+    let mut exited = BTreeSet::new();
     loop {
-        reap();
+        exited = reap(&exited);
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -63,15 +65,17 @@ fn is_reaper() -> bool {
     getpid().is_init()
 }
 
-fn reap() {
+/// Waits for those that had exited at the last look, and returns those that have exited since.
+fn reap(exited_before: &BTreeSet<i32>) -> BTreeSet<i32> {
     // None of the commands is started or forgotten meanwhile.
     let commands = COMMANDS.lock();
-    let exited = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    if !matches!(waitid(WaitId::All, exited), Ok(Some(_))) {
-        return;
+    let mut exited = BTreeSet::new();
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if !matches!(waitid(WaitId::All, options), Ok(Some(_))) {
+        return exited;
     }
     let Ok(entries) = fs::read_dir("/proc") else {
-        return;
+        return exited;
     };
     let parent = getpid();
     for entry in entries.flatten() {
@@ -84,10 +88,15 @@ fn reap() {
         };
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         if let Some(orphan) = Pid::from_raw(id).filter(|_| is_zombie_of(&stat, parent)) {
-            // An error means that it is gone.
-            let _ = waitpid(Some(orphan), WaitOptions::NOHANG);
+            if exited_before.contains(&id) {
+                // An error means that it is gone.
+                let _ = waitpid(Some(orphan), WaitOptions::NOHANG);
+            } else {
+                exited.insert(id);
+            }
         }
     }
+    exited
 }
 
 /// `stat` is `PID (NAME) STATE PARENT …`, and the name may contain anything.
@@ -102,6 +111,25 @@ fn is_zombie_of(stat: &str, parent: Pid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A process that another part of the program waits for, such as one that prints credentials.
+    #[test]
+    fn a_process_that_has_just_exited_is_left_to_its_parent() {
+        let exited = || {
+            let child = std::process::Command::new("true").spawn().unwrap();
+            let id = i32::try_from(child.id()).unwrap();
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(Pid::from_raw(id).unwrap()), options).unwrap();
+            (child, id)
+        };
+        let (mut child, id) = exited();
+        assert!(reap(&BTreeSet::new()).contains(&id));
+        assert!(child.wait().unwrap().success());
+        // Nobody has waited for this one by the second look.
+        let (mut orphan, id) = exited();
+        assert!(!reap(&BTreeSet::from([id])).contains(&id));
+        assert!(orphan.wait().is_err());
+    }
 
     #[test]
     fn zombies_are_found_by_their_parent() {

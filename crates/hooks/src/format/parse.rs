@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use landfall_messages::{HookResponse, UploadChanges};
+use landfall_messages::{HookResponse, UploadChanges, without_mark};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -38,14 +38,15 @@ pub enum ParseError {
 
 /// Parses a response: tusd 2's fields and Landfall's.
 ///
-/// Keys match in any case and unknown keys are ignored. `null`, zero, `false` and empty text mean
-/// that a field is not set. Of two values for one key, the later one applies.
+/// Keys match in any case, and a byte order mark is skipped. `null`, zero, `false` and empty text mean
+/// that a field is not set. Of two values for one key, the later one applies, but a rejection stays.
+/// Unknown keys with a value are ignored and named in [`HookResponse::ignored`].
 ///
 /// # Errors
 /// The text is not a JSON object, or a field has an invalid value.
 pub fn parse_response(json: &[u8]) -> Result<HookResponse, ParseError> {
     // Go replaces invalid UTF-8, too. Outside of strings it remains an error.
-    let json = String::from_utf8_lossy(json);
+    let json = String::from_utf8_lossy(without_mark(json));
     let json: &RawValue = serde_json::from_str(&json)?;
     let object: Option<Object<'_>> =
         serde_json::from_str(json.get()).map_err(|_| ParseError::NotObject)?;
@@ -54,13 +55,13 @@ pub fn parse_response(json: &[u8]) -> Result<HookResponse, ParseError> {
         let field = Field { path: key, json };
         match field.path.to_ascii_lowercase().as_str() {
             "httpresponse" => http_response(&mut response, &field)?,
-            "changefileinfo" => changes(&mut response.changes, &field)?,
+            "changefileinfo" => changes(&mut response, &field)?,
             "rejectupload" => field.bool(&mut response.reject_upload)?,
             "rejecttermination" => field.bool(&mut response.reject_termination)?,
             "rejectaccess" => field.bool(&mut response.reject_access)?,
             "stopupload" => field.bool(&mut response.stop_upload)?,
             "cachefor" => response.cache_for = field.span()?,
-            _ => {}
+            _ => field.ignore(&mut response.ignored),
         }
     }
     Ok(response)
@@ -84,13 +85,14 @@ fn http_response(response: &mut HookResponse, object: &Field<'_>) -> Result<(), 
                     reply.headers.insert(name, value);
                 }
             }
-            _ => {}
+            _ => field.ignore(&mut response.ignored),
         }
     }
     Ok(())
 }
 
-fn changes(changes: &mut UploadChanges, object: &Field<'_>) -> Result<(), ParseError> {
+fn changes(response: &mut HookResponse, object: &Field<'_>) -> Result<(), ParseError> {
+    let changes: &mut UploadChanges = &mut response.changes;
     for (key, field) in object.fields()? {
         match key.as_str() {
             "id" => {
@@ -107,7 +109,7 @@ fn changes(changes: &mut UploadChanges, object: &Field<'_>) -> Result<(), ParseE
             "expires" => changes.expires = field.time()?,
             "maxsize" => changes.max_size = field.size()?,
             "contenttypes" => changes.content_types = field.list()?,
-            _ => {}
+            _ => field.ignore(&mut response.ignored),
         }
     }
     Ok(())
@@ -141,8 +143,30 @@ impl<'a> Field<'a> {
     }
 
     fn bool(&self, into: &mut bool) -> Result<(), ParseError> {
-        *into = self.parse("true or false")?.unwrap_or(*into);
+        *into |= self.parse("true or false")?.unwrap_or(false);
         Ok(())
+    }
+
+    /// Names an unknown field that has a value.
+    fn ignore(&self, ignored: &mut Option<String>) {
+        /// For the log.
+        const MAX_LEN: usize = 200;
+        if matches!(
+            self.json.get(),
+            "null" | "false" | "0" | "\"\"" | "{}" | "[]"
+        ) {
+            return;
+        }
+        let names = ignored.get_or_insert_default();
+        if names.len() < MAX_LEN {
+            let name: String = self.path.chars().take(MAX_LEN / 2).collect();
+            let before = if names.is_empty() {
+                "unknown field"
+            } else {
+                ","
+            };
+            names.push_str(&format!("{before} {}", name.escape_debug()));
+        }
     }
 
     fn text(&self) -> Result<Option<String>, ParseError> {

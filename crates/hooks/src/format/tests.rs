@@ -277,7 +277,7 @@ fn unset_fields_change_nothing() {
             "MaxSize":0,"ContentTypes":[]},"CacheFor":"0s"}"#,
         r#"{"ChangeFileInfo":{"ID":null,"Storage":{},"Labels":null,"Expires":null,"MaxSize":null,
             "ContentTypes":null},"CacheFor":0}"#,
-        r#"{"Unknown":[1,{"RejectUpload":true},1e300],"ok":true}"#,
+        r#"{"Unknown":[],"ok":false,"HTTPResponse":{"Headers":{}}}"#,
     ] {
         assert_eq!(read(json), HookResponse::default(), "{json}");
     }
@@ -298,7 +298,36 @@ fn keys_match_in_any_case_and_the_last_value_applies() {
     assert_eq!(response.client_response.headers["x-a"], "2");
     let metadata = response.changes.metadata.unwrap();
     assert_eq!((metadata["A"].as_str(), metadata["a"].as_str()), ("1", ""));
-    assert!(!read(r#"{"RejectUpload":true,"rejectupload":false}"#).reject_upload);
+    assert!(read(r#"{"RejectUpload":true,"rejectupload":false}"#).reject_upload);
+}
+
+#[test]
+fn unknown_fields_are_named() {
+    let response = read(
+        r#"{"Unknown":[1,{"RejectUpload":true},1e300],"ok":true,"HTTPResponse":{"Headers":{"A":"1"}},
+            "ChangeFileInfo":{"Path":"a"}}"#,
+    );
+    let ignored = "unknown field Unknown, ok, HTTPResponse.Headers, ChangeFileInfo.Path";
+    assert_eq!(response.ignored.as_deref(), Some(ignored));
+    assert_eq!(
+        HookResponse {
+            ignored: None,
+            ..response
+        },
+        HookResponse::default()
+    );
+    let many: Vec<_> = (0..10_000).map(|n| format!("\"\\u001b{n}\":1")).collect();
+    let ignored = read(&format!("{{{}}}", many.join(","))).ignored.unwrap();
+    assert!(
+        ignored.len() < 500 && !ignored.contains('\u{1b}'),
+        "{ignored}"
+    );
+}
+
+#[test]
+fn byte_order_mark_is_skipped() {
+    assert!(read("\u{feff}{\"RejectUpload\":true}").reject_upload);
+    assert!(parse_response(b"\xff\xfe{\0}\0").is_err());
 }
 
 #[test]

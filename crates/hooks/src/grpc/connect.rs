@@ -17,8 +17,9 @@ use hyper_util::{
     rt::TokioIo,
 };
 use landfall::BoxError;
+use landfall_net::ProxyConnector;
 use rustls::{
-    ClientConfig,
+    ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
@@ -44,7 +45,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) target: Arc<Target>,
-    tcp: HttpConnector,
+    tcp: ProxyConnector<HttpConnector>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -59,6 +60,10 @@ impl Connector {
         tcp.set_keepalive_retries(Some(KEEP_ALIVE_PROBES));
         #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        let roots = landfall_net::system_certificates().unwrap_or_else(|_| RootCertStore::empty());
+        let to_proxy = landfall_net::client_config(roots)
+            .map_err(|error| SettingsError(format!("TLS for gRPC: {error}")))?;
+        let tcp = ProxyConnector::new(&to_proxy, settings.proxies.clone(), tcp);
         let tls = if target.secure {
             let name = ServerName::try_from(target.host().to_owned()).map_err(|_| {
                 let reason = "the host is not a valid name for a certificate";
@@ -83,8 +88,8 @@ impl Connector {
             match self.target.socket() {
                 Some(path) => self.secured(UnixStream::connect(path).await?).await,
                 None => {
-                    let socket = self.tcp.clone().call(self.target.origin()).await?;
-                    self.secured(socket.into_inner()).await
+                    let socket = self.tcp.clone().call(self.target.tunneled()).await?;
+                    self.secured(TokioIo::new(socket)).await
                 }
             }
         });
@@ -252,7 +257,15 @@ impl Target {
     }
 
     pub(super) fn origin(&self) -> Uri {
-        let scheme = if self.secure { "https" } else { "http" };
+        self.uri(if self.secure { "https" } else { "http" })
+    }
+
+    /// A proxy that reads requests cannot pass on gRPC.
+    fn tunneled(&self) -> Uri {
+        self.uri("https")
+    }
+
+    fn uri(&self, scheme: &str) -> Uri {
         Uri::builder()
             .scheme(scheme)
             .authority(self.authority.clone())

@@ -31,6 +31,7 @@ use self::{
 
 pub use self::settings::GrpcSettings;
 use crate::SettingsError;
+pub use landfall_net::Proxies;
 
 /// The default of gRPC servers.
 const MAX_MESSAGE_SIZE: usize = 4 << 20;

@@ -1,5 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
+use landfall_net::Proxies;
+
 /// Settings of [`Grpc`](super::Grpc).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -27,6 +29,9 @@ pub struct GrpcSettings {
     pub forward_headers: Vec<String>,
     /// Maximum concurrent calls (64); 0 means 1.
     pub max_concurrency: usize,
+    /// The proxies; from the environment by default. As in other gRPC clients, it is always the one
+    /// for `https`, which tunnels the connection.
+    pub proxies: Proxies,
 }
 
 impl GrpcSettings {
@@ -44,6 +49,7 @@ impl GrpcSettings {
             client_key: None,
             forward_headers: Vec::new(),
             max_concurrency: 64,
+            proxies: Proxies::from_env(),
         }
     }
 }

@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use landfall::hook::ClientResponse;
-use landfall_messages::{DeliveryError, HookName, HookResponse};
+use landfall_messages::{
+    DeliveryError, HookName, HookResponse, UnknownResponse, require_identity, response_json,
+};
 
 use super::redirect::redirect_location;
 use crate::format::{Format, ParseError, parse_response};
@@ -50,7 +52,7 @@ impl ResponseClassifier {
         match response {
             // The response to this event has no effect, and after a 2xx a retry would get the same.
             Err(failure) if raw.status.is_success() && !may_stop => Ok(HookResponse {
-                ignored: Some(format!("{hook}: {failure}")),
+                ignored: (!raw.body.bytes.is_empty()).then(|| failure.to_string()),
                 ..HookResponse::default()
             }),
             response => response,
@@ -64,6 +66,7 @@ impl ResponseClassifier {
         if !raw.body.is_complete {
             return Err(self.too_large());
         }
+        require_identity(&raw.headers).map_err(unknown)?;
         if content_type_essence(&raw.headers) != "application/json" {
             let found = text_of(raw.headers.get(header::CONTENT_TYPE));
             let text = "the hook endpoint must respond with the Content-Type application/json";
@@ -93,25 +96,22 @@ impl ResponseClassifier {
     }
 
     fn auto(&self, hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
-        let (status, body) = (raw.status, &raw.body);
+        let status = raw.status;
         if status.is_success() {
-            let is_object = body.bytes.trim_ascii_start().first() == Some(&b'{');
-            if !is_object {
-                return Ok(HookResponse::default());
-            }
-            if !body.is_complete {
+            if !raw.body.is_complete {
                 return Err(self.too_large());
             }
-            return match parse_response(&body.bytes) {
-                Ok(response) => Ok(response),
-                Err(ParseError::NotJson(_) | ParseError::NotObject) => Ok(HookResponse::default()),
-                Err(error) => Err(unparsable(error, raw)),
+            let json = response_json(status, &raw.headers, &raw.body.bytes).map_err(unknown)?;
+            return match json {
+                Some(json) => parse_response(json).map_err(|error| unparsable(error, raw)),
+                None => Ok(HookResponse::default()),
             };
         }
         if !status.is_client_error() || !hook.is_blocking() {
             return progress_or_failure(hook, raw);
         }
-        if !is_permanent(status) {
+        // The client is to slow down, not to try again at once.
+        if !is_permanent(status) && status != StatusCode::TOO_MANY_REQUESTS {
             return Err(unexpected(raw));
         }
         Ok(self.rejection(hook, raw))
@@ -136,7 +136,7 @@ impl ResponseClassifier {
                     && (self.keeps_uploads
                         || matches!(
                             raw.status.as_u16(),
-                            401 | 404 | 405 | 407 | 413..=415 | 431
+                            401 | 404 | 405 | 407 | 413..=415 | 429 | 431
                         )) =>
             {
                 response.failed = true;
@@ -176,8 +176,11 @@ fn explicit_rejection(hook: HookName, raw: &RawResponse) -> Option<HookResponse>
 fn plain_reply(raw: &RawResponse) -> ClientResponse {
     let Body { bytes, is_complete } = &raw.body;
     let mut reply = ClientResponse::default();
-    if !is_complete {
-        tracing::warn!(status = %raw.status, "the body of a rejection is too large to forward");
+    if let Some(delay) = raw.headers.get(header::RETRY_AFTER) {
+        reply.headers.insert(header::RETRY_AFTER, delay.clone());
+    }
+    if !is_complete || require_identity(&raw.headers).is_err() {
+        tracing::warn!(status = %raw.status, "the body of a rejection is cut, encoded or too large to forward");
     } else if !bytes.is_empty() {
         reply.body = Some(Bytes::clone(bytes));
         let essence = content_type_essence(&raw.headers);
@@ -208,6 +211,14 @@ pub(super) fn unexpected(raw: &RawResponse) -> DeliveryError {
 fn is_permanent(status: StatusCode) -> bool {
     let is_temporary = matches!(status.as_u16(), 408 | 425 | 429);
     status.is_client_error() && !is_temporary
+}
+
+fn unknown(error: UnknownResponse) -> DeliveryError {
+    let text = format!(
+        "the response of the hook endpoint is not understood: {error}; allow with an empty response, {{}} or \
+         plain text, or by the status alone with --hooks-http-format v1"
+    );
+    DeliveryError::with_source(text, error)
 }
 
 fn unparsable(error: ParseError, raw: &RawResponse) -> DeliveryError {

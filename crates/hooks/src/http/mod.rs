@@ -29,7 +29,8 @@ use crate::{
     format::{self, Format},
 };
 
-pub use self::settings::{HttpSettings, Proxies, Secret};
+pub use self::settings::{HttpSettings, Secret};
+pub use landfall_net::Proxies;
 
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;
@@ -47,9 +48,10 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// The meaning of a response depends on the format:
 ///
-/// - [`Format::Auto`]: 2xx allows; a JSON object in the body is parsed as a version 2 response. 4xx
-///   rejects, and the client gets the status and body; a version 2 response with `RejectUpload` in
-///   the body applies instead. 408, 425 and 429 are failures.
+/// - [`Format::Auto`]: 2xx with an empty body or plain text allows; JSON is parsed as a version 2
+///   response, and everything else is a failure ([`response_json`](landfall_messages::response_json)).
+///   4xx rejects, and the client gets the status and body; a version 2 response with `RejectUpload` in
+///   the body applies instead. 408 and 425 are failures.
 /// - [`Format::V2`]: 2xx with a JSON object and its Content-Type is the response, everything else
 ///   is a failure. For events other than progress, any 2xx is enough.
 /// - [`Format::V1`]: a status below 400 allows, whatever the body. The client of a blocking hook
@@ -214,15 +216,23 @@ impl Http {
         let is_ignored =
             self.classifier.format == Format::V1 && head.status < StatusCode::BAD_REQUEST;
         let body = if is_ignored {
-            // Only the status counts.
-            let _ = time::timeout(DRAIN_TIMEOUT, reading).await;
-            Body::default()
+            // Only the status counts, unless the sender dies.
+            let drained = time::timeout(DRAIN_TIMEOUT, reading).await;
+            drained.unwrap_or(Ok(Body::default()))
         } else {
-            let what = "failed to read the hook endpoint's response";
-            reading.await.map_err(|error| AttemptError {
-                failure: DeliveryError::caused_by(what, error),
+            reading.await
+        };
+        // These statuses deny without a body, too.
+        let is_denied = self.classifier.format != Format::V2 && head.status.is_client_error();
+        let body = match body {
+            Err(_) if is_denied => Body::default(),
+            body => body.map_err(|error| AttemptError {
+                failure: DeliveryError::caused_by(
+                    "failed to read the hook endpoint's response",
+                    error,
+                ),
                 may_retry: true,
-            })?
+            })?,
         };
         Ok(RawResponse {
             status: head.status,

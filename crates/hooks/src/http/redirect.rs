@@ -23,12 +23,14 @@ const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("landfall/", env!("CARGO_PKG_VERSION")));
 
 /// Headers that are not forwarded: those of the connection, of the body and Landfall's own.
-static RESERVED: [HeaderName; 18] = [
+static RESERVED: [HeaderName; 19] = [
     HOOK_NAME,
     SEQUENCE,
     WEBHOOK_ID,
     WEBHOOK_TIMESTAMP,
     WEBHOOK_SIGNATURE,
+    // Encoded responses are not decoded.
+    header::ACCEPT_ENCODING,
     header::CONNECTION,
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,

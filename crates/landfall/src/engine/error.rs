@@ -82,6 +82,9 @@ impl Error {
             Self::Rejected(fault, _) => (*fault).into(),
             Self::Store(error) => match error {
                 StoreError::NotFound(_) => ProblemKind::NotFound.into(),
+                StoreError::Gone(_) => {
+                    ProblemKind::Gone.with_detail("the storage no longer has its bytes")
+                }
                 StoreError::AlreadyExists(_) => ProblemKind::AlreadyExists.into(),
                 StoreError::InvalidMetadata(reason) => {
                     ProblemKind::InvalidMetadata.with_detail(reason)
@@ -93,6 +96,9 @@ impl Error {
                 // Another writer has the upload: the client resumes at that writer's offset.
                 StoreError::LeaseLost(_) => ProblemKind::Locked.into(),
                 StoreError::Unavailable { .. } => ProblemKind::Unavailable.into(),
+                StoreError::Refused { reason, .. } => {
+                    ProblemKind::StorageRefused.with_detail(reason)
+                }
                 StoreError::Damaged { .. } => ProblemKind::Damaged.into(),
                 _ => ProblemKind::Internal.into(),
             },
@@ -131,6 +137,7 @@ impl Error {
             Self::Store(error) => !matches!(
                 error,
                 StoreError::NotFound(_)
+                    | StoreError::Gone(_)
                     | StoreError::AlreadyExists(_)
                     | StoreError::InvalidMetadata(_)
                     | StoreError::TooLarge { .. }

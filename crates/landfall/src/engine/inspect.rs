@@ -2,7 +2,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext};
+use super::{Engine, Error, RequestContext, is_missing};
 use crate::{
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
@@ -53,7 +53,7 @@ impl Engine {
 
     pub(super) async fn stored(&self, id: &UploadId) -> Result<Option<Snapshot>, StoreError> {
         match self.composer.store().load(id).await {
-            Err(StoreError::NotFound(_)) => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             found => found.map(Some),
         }
     }

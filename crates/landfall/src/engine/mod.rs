@@ -262,5 +262,5 @@ fn whole_second(at: SystemTime) -> Option<SystemTime> {
 }
 
 fn is_missing(error: &StoreError) -> bool {
-    matches!(error, StoreError::NotFound(_))
+    matches!(error, StoreError::NotFound(_) | StoreError::Gone(_))
 }

@@ -333,7 +333,10 @@ impl Sweeper {
         let Some(lease) = self.engine.free_lease(id).await? else {
             return Ok(false);
         };
-        let current = self.engine.composer.store().load(id).await?;
+        let current = match self.engine.composer.store().load(id).await {
+            Err(StoreError::Gone(remains)) => *remains,
+            current => current?,
+        };
         let can_remove = self.dry_run || self.engine.composer.terminator().is_some();
         if !can_remove || !is_past(self.expiry(&current)) {
             return Ok(false);
@@ -362,7 +365,7 @@ impl Sweeper {
         match engine.composer.store().load(&damaged.id).await {
             Err(StoreError::Damaged { .. }) => {}
             // Repaired or removed since the listing.
-            Ok(_) | Err(StoreError::NotFound(_)) => return Ok(false),
+            Ok(_) | Err(StoreError::NotFound(_) | StoreError::Gone(_)) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
         let snapshot = Snapshot {

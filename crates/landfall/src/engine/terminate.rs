@@ -6,7 +6,7 @@ use std::{
 use landfall_protocol::ProblemKind;
 use tokio::runtime::Handle;
 
-use super::{Engine, Error, HookCall, RequestContext, add, events::removal};
+use super::{Engine, Error, HookCall, RequestContext, add, events::removal, is_missing};
 use crate::{
     REQUEST_LOG,
     event::TerminationReason,
@@ -49,6 +49,7 @@ impl Engine {
     /// Only the id of a damaged upload is known.
     async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
         match self.load_present(id).await {
+            Err(StoreError::Gone(remains)) => Ok(*remains),
             Err(StoreError::Damaged { .. }) => Ok(Snapshot {
                 upload: Arc::new(Upload::new(id.clone(), None)),
                 offset: 0,
@@ -141,7 +142,7 @@ impl Engine {
         };
         let lease = self.lease(id).await?;
         let remains = match self.composer.store().load(id).await {
-            Err(StoreError::NotFound(_)) => Arc::new(Upload::new(id.clone(), None)),
+            Err(error) if is_missing(&error) => Arc::new(Upload::new(id.clone(), None)),
             Ok(found) if found.upload.is_description_only() => found.upload,
             // Created since.
             _ => return Ok(false),
@@ -206,7 +207,7 @@ impl Engine {
         }
         let lease = self.lease(id).await?;
         let snapshot = match self.load_present(id).await {
-            Err(StoreError::NotFound(_)) => return Ok(()),
+            Err(error) if is_missing(&error) => return Ok(()),
             loaded => loaded?,
         };
         // A stop after the last byte has no effect.

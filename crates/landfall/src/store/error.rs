@@ -2,7 +2,10 @@
 
 use std::io;
 
-use crate::{BoxError, upload::UploadId};
+use crate::{
+    BoxError,
+    upload::{Snapshot, UploadId},
+};
 
 /// An error of a store.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +14,12 @@ pub enum StoreError {
     /// The upload does not exist.
     #[error("upload {0} does not exist")]
     NotFound(UploadId),
+    /// Only remains of the upload are stored: its bytes were removed, by an interrupted removal or by the
+    /// service that stores them. A removal removes the remains.
+    ///
+    /// The upload is as its description says, with offset 0.
+    #[error("the bytes of upload {} are gone", .0.upload.id)]
+    Gone(Box<Snapshot>),
     /// The id is taken, by the upload with this id; it differs if ids contain more than the requested one.
     #[error("upload {0} exists already")]
     AlreadyExists(UploadId),
@@ -43,6 +52,14 @@ pub enum StoreError {
     /// The store is temporarily unavailable; a retry may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] BoxError),
+    /// The service that stores the uploads refuses this until its operator changes something.
+    #[error("{reason}: {source}")]
+    Refused {
+        /// The reason, which clients see.
+        reason: &'static str,
+        /// The cause, for the log.
+        source: BoxError,
+    },
     /// Any other error.
     #[error("{action}: {source}")]
     Other {
@@ -60,6 +77,15 @@ impl StoreError {
         Self::Damaged {
             id: id.clone(),
             what: what.into(),
+        }
+    }
+
+    /// Wraps the cause of a refusal.
+    #[must_use]
+    pub fn refused(reason: &'static str, source: impl Into<BoxError>) -> Self {
+        Self::Refused {
+            reason,
+            source: source.into(),
         }
     }
 

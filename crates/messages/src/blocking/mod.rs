@@ -172,7 +172,10 @@ impl Hook for BlockingHooks {
         let message = Message::access(request, access, MessageId::random());
         let response = self.call(message).await?;
         let ttl = response.cache_for.filter(|_| !response.failed);
-        let decision = response.into_decision(|response| response.reject_access);
+        // No other rejection can be meant.
+        let decision = response.into_decision(|response| {
+            response.reject_access || response.reject_upload || response.reject_termination
+        });
         if let Some(ttl) = ttl.filter(|ttl| !ttl.is_zero()) {
             self.cache
                 .insert(key, decision.clone(), ttl, Instant::now());

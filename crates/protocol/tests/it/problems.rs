@@ -55,6 +55,7 @@ const TABLE: [(ProblemKind, u16, &str); 44] = {
         (RangeNotSatisfiable, 416, "ERR_RANGE_NOT_SATISFIABLE"),
         (TooManyUploads, 503, "ERR_TOO_MANY_UPLOADS"),
         (StorageFull, 507, "ERR_STORAGE_FULL"),
+        (StorageRefused, 403, "ERR_STORAGE_REFUSED"),
         (Unavailable, 503, "ERR_STORAGE_UNAVAILABLE"),
         (Damaged, 500, "ERR_UPLOAD_DAMAGED"),
         (Internal, 500, "ERR_INTERNAL_SERVER_ERROR"),

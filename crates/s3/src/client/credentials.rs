@@ -45,15 +45,17 @@ impl fmt::Debug for Credentials {
 pub enum CredentialSource {
     /// The default chain of the AWS tools.
     ///
-    /// In this order: the environment, the shared files (`~/.aws/config`, `~/.aws/credentials`, the
-    /// profile of `AWS_PROFILE`), SSO, web identity, a credential process, the container endpoint,
-    /// the instance metadata service.
+    /// In this order: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, web identity
+    /// (`AWS_WEB_IDENTITY_TOKEN_FILE`), the profile of `AWS_PROFILE` or else `default` in
+    /// `~/.aws/config` and `~/.aws/credentials`, the container endpoint, the instance metadata
+    /// service. A profile has keys, a role (`source_profile`, `credential_source` or
+    /// `web_identity_token_file`), a login (`sso_session`) or a `credential_process`.
     ///
-    /// A profile that assumes a role of another one (`source_profile`) is not supported; use a
-    /// `credential_process`.
+    /// A variable that is empty is not set. The first source that is configured decides: if it fails,
+    /// no other is tried.
     #[default]
     Standard,
-    /// The default chain, with this profile instead of `AWS_PROFILE`.
+    /// This profile, and no other source.
     Profile(String),
     /// Fixed credentials.
     Static(Credentials),

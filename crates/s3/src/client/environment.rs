@@ -13,6 +13,9 @@ const IN_FILES: [&str; 4] = [
     "AWS_REGION",
 ];
 
+/// Returns the value of a variable.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 const MAX_SIZE: u64 = 64 * 1024;
 
 /// Returns a variable that is not empty.

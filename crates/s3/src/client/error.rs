@@ -56,6 +56,12 @@ pub enum ErrorKind {
     PreconditionFailed,
     /// The credentials are valid but do not have this permission.
     AccessDenied,
+    /// The account is closed, suspended or not signed up.
+    AccountDisabled,
+    /// The object is in an archive, from which it must be restored before it can be read.
+    Archived,
+    /// No space is left, or a quota is reached.
+    StorageFull,
     /// The credentials are missing, unknown, expired or wrong.
     BadCredentials,
     /// The clock of this machine differs too much from the service's.
@@ -64,7 +70,9 @@ pub enum ErrorKind {
     WrongRegion,
     /// A part other than the last is smaller than the service's minimum.
     EntityTooSmall,
-    /// A part to complete is missing or has another entity tag.
+    /// The object or part is larger than the service permits.
+    EntityTooLarge,
+    /// A part to complete is missing, has another entity tag, or is out of order.
     InvalidPart,
     /// The range is outside of the object.
     InvalidRange,

@@ -25,7 +25,7 @@ pub fn parts(body: &[u8], after: u32) -> Option<PartsPage> {
 
 /// Parses the response to `ListMultipartUploads`.
 pub fn multiparts(body: &[u8]) -> Option<MultipartUploadsPage> {
-    xml::multiparts(body).ok()
+    Some(xml::multiparts(body).ok()?.0)
 }
 
 /// Parses the response to `ListObjectsV2`.

@@ -9,6 +9,7 @@
 
 mod address;
 mod body;
+mod credential_cache;
 mod credential_chain;
 mod credentials;
 mod encode;
@@ -23,11 +24,14 @@ mod multipart;
 mod object;
 mod objects;
 mod presign;
+mod profile;
+mod provider_context;
 mod region;
 mod request;
 mod response;
 mod settings;
 mod sign;
+mod sso;
 mod stats;
 mod sts;
 mod transport;
@@ -36,13 +40,17 @@ mod xml;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use http::HeaderValue;
+use landfall::store::RecentlyUsed;
 use tokio_util::task::TaskTracker;
 
 use self::environment::{check_files, variable};
-use self::{address::Address, credential_chain::CredentialCache, region::Regions, transport::Pool};
+use self::{address::Address, credential_cache::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
     credentials::{CredentialSource, Credentials, ProvideCredentials, TemporaryCredentials},
@@ -56,6 +64,7 @@ pub use self::{
     settings::{ClientSettings, SettingsError},
     stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
     sts::{Partition, TokenRequest},
+    transport::root_certificates,
 };
 
 /// A client of one S3 service. Clones share connections, credentials and counters.
@@ -74,6 +83,11 @@ struct Inner {
     http: Arc<dyn HttpSend>,
     user_agent: HeaderValue,
     stats: Stats,
+    idle_objects: RecentlyUsed<body::OpenObject>,
+    /// With `Content-MD5`, which a bucket with default retention (Object Lock) requires.
+    sends_digests: AtomicBool,
+    /// The service compares `If-Match` of a write with the entity tag without quotes (Ceph).
+    unquoted_if_match: AtomicBool,
 }
 
 impl Client {
@@ -115,6 +129,9 @@ impl Client {
                 http,
                 user_agent,
                 stats,
+                idle_objects: body::idle_objects(),
+                sends_digests: AtomicBool::new(false),
+                unquoted_if_match: AtomicBool::new(false),
             }),
             writes: None,
         })
@@ -130,6 +147,17 @@ impl Client {
             inner: Arc::clone(&self.inner),
             writes: Some(writes.clone()),
         }
+    }
+
+    /// Decides whether the entity tags of conditional writes are sent without quotes, also by clones.
+    pub(crate) fn set_unquoted_if_match(&self, unquoted: bool) {
+        self.inner
+            .unquoted_if_match
+            .store(unquoted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uses_unquoted_if_match(&self) -> bool {
+        self.inner.unquoted_if_match.load(Ordering::Relaxed)
     }
 
     /// Returns the counters of this client and its clones.

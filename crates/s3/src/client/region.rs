@@ -1,10 +1,15 @@
 //! Region lookup: settings, environment, shared configuration file, and the service's redirects.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 
-use super::{Client, settings::SettingsError};
+use super::{
+    Client,
+    environment::Environment,
+    profile::{self, SharedFiles},
+    settings::SettingsError,
+};
 
 pub(super) const DEFAULT: &str = "us-east-1";
 
@@ -15,8 +20,6 @@ impl Client {
         self.inner.regions.get(bucket).to_string()
     }
 }
-
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 pub(super) fn resolve(
     set: Option<&str>,
@@ -42,31 +45,11 @@ fn is_name(region: &str) -> bool {
 }
 
 fn from_profile(profile: Option<&str>, environment: Environment<'_>) -> Option<String> {
-    let path = match environment("AWS_CONFIG_FILE") {
-        Some(path) => PathBuf::from(path),
-        None => PathBuf::from(environment("HOME")?).join(".aws/config"),
-    };
-    let text = std::fs::read_to_string(path).ok()?;
-    let profile = profile.map(str::to_owned);
-    let profile = profile.or_else(|| environment("AWS_PROFILE"));
-    region_of(&text, profile.as_deref().unwrap_or("default"))
-}
-
-fn region_of(config: &str, profile: &str) -> Option<String> {
-    let mut inside = false;
-    for line in config.lines().map(str::trim) {
-        if let Some(section) = line.strip_prefix('[') {
-            let section = section.split(']').next().unwrap_or_default().trim();
-            let named = section.strip_prefix("profile ").map(str::trim);
-            inside = named == Some(profile) || (profile == "default" && section == "default");
-        } else if inside
-            && let Some((name, value)) = line.split_once('=')
-            && name.trim() == "region"
-        {
-            return Some(value.trim().to_owned()).filter(|value| !value.is_empty());
-        }
-    }
-    None
+    let named = profile.map(str::to_owned);
+    let named = named.or_else(|| environment("AWS_PROFILE"));
+    // Of files that cannot be read, the credentials tell.
+    let files = SharedFiles::read(environment).ok()?;
+    files.region(named.as_deref().unwrap_or(profile::DEFAULT))
 }
 
 #[derive(Debug)]

@@ -1,12 +1,18 @@
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
     header::{CONTENT_LENGTH, HOST, USER_AGENT},
     response::Parts,
 };
 use landfall::BoxError;
+use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -25,6 +31,7 @@ use super::{
     xml,
 };
 
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -187,7 +194,7 @@ impl Inner {
         let bytes = request.payload.len() + request.timeout_bytes.unwrap_or_default();
         let policy = RetryPolicy::new(&self.settings, bytes);
         let mut attempt = 1;
-        let (mut in_doubt, mut renewed, mut moved) = (false, false, false);
+        let (mut in_doubt, mut renewed, mut moved, mut digested) = (false, false, false, false);
         let result = loop {
             let sent = request.payload.len();
             self.stats.count(operation, |stats| stats.bytes_out += sent);
@@ -204,6 +211,18 @@ impl Inner {
                     in_doubt = true;
                     attempt += 1;
                     policy.next_delay(attempt - 1, retry_after)
+                }
+                RetryAction::AddDigest => {
+                    let again = takes_digest(operation) && !digested;
+                    digested = true;
+                    if again && !self.sends_digests.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            bucket = request.bucket,
+                            "the bucket retains objects (Object Lock) and takes only writes with a \
+                             digest; sending Content-MD5"
+                        );
+                    }
+                    again.then_some(Duration::ZERO)
                 }
                 RetryAction::RefreshCredentials => {
                     let rejected = failed.credentials.filter(|_| !renewed);
@@ -322,6 +341,12 @@ impl Inner {
         });
         let query = request.query.canonical();
         let mut headers = request.headers.clone();
+        if takes_digest(request.operation) && self.sends_digests.load(Ordering::Relaxed) {
+            let mut md5 = Md5::new();
+            request.payload.chunks().for_each(|chunk| md5.update(chunk));
+            let digest = STANDARD.encode(md5.finalize());
+            headers.insert(CONTENT_MD5, HeaderValue::try_from(digest)?);
+        }
         headers.insert(HOST, target.host_header()?);
         if let Some(credentials) = credentials {
             let now = (self.settings.clock)();
@@ -362,6 +387,10 @@ impl Inner {
             }
         }
     }
+}
+
+fn takes_digest(operation: Operation) -> bool {
+    matches!(operation, Operation::PutObject | Operation::UploadPart)
 }
 
 async fn before<T>(

@@ -17,6 +17,8 @@ use super::{
 pub(super) enum RetryAction {
     None,
     Backoff(Option<Duration>),
+    /// The bucket takes only writes with a digest: it retains objects by default (Object Lock).
+    AddDigest,
     RefreshCredentials,
     ChangeRegion(String),
 }
@@ -41,6 +43,9 @@ pub(super) fn parse_error(
         &region,
     );
     let delay = retry_after(&head.headers);
+    let wants_digest = head.status == StatusCode::BAD_REQUEST
+        && (code.as_deref() == Some("MissingContentMD5")
+            || message.as_deref().is_some_and(requires_digest));
     let retry = match &mut kind {
         ErrorKind::Unavailable { retry_after } => {
             *retry_after = delay;
@@ -62,6 +67,7 @@ pub(super) fn parse_error(
             message = skew(&head.headers).or(message);
             RetryAction::None
         }
+        _ if wants_digest => RetryAction::AddDigest,
         _ => RetryAction::None,
     };
     let request_id = problem.request_id.or_else(|| header("x-amz-request-id"));
@@ -86,6 +92,12 @@ fn one_line(message: String) -> String {
         line.push('…');
     }
     line
+}
+
+/// AWS, MinIO and moto name the header in the message, each with another code.
+fn requires_digest(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("content-md5") && message.contains("required")
 }
 
 /// Of the multipart upload alone: the copy of a part also has a source.
@@ -121,8 +133,20 @@ fn classify(
             "AccessDenied" if message.is_some_and(is_credential_error) => {
                 return ErrorKind::BadCredentials;
             }
-            "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
-                return ErrorKind::AccessDenied;
+            "AccessDenied" if message.is_some_and(is_quota_error) => {
+                return ErrorKind::StorageFull;
+            }
+            "AccessDenied" => return ErrorKind::AccessDenied,
+            "AccountProblem" | "AllAccessDisabled" | "NotSignedUp" | "UserSuspended" => {
+                return ErrorKind::AccountDisabled;
+            }
+            "InvalidObjectState" => return ErrorKind::Archived,
+            "QuotaExceeded" | "InsufficientStorage" | "StorageFull" => {
+                return ErrorKind::StorageFull;
+            }
+            // MinIO's codes.
+            "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => {
+                return ErrorKind::StorageFull;
             }
             "RequestTimeTooSkewed" => return ErrorKind::ClockSkew,
             // Garage's message.
@@ -141,10 +165,12 @@ fn classify(
             | "TokenRefreshRequired"
             | "InvalidSecurity"
             | "MissingSecurityHeader"
-            | "AuthorizationHeaderMalformed"
-            | "NotSignedUp" => return ErrorKind::BadCredentials,
+            | "AuthorizationHeaderMalformed" => return ErrorKind::BadCredentials,
             "EntityTooSmall" => return ErrorKind::EntityTooSmall,
-            "InvalidPart" => return ErrorKind::InvalidPart,
+            "EntityTooLarge" => return ErrorKind::EntityTooLarge,
+            "InvalidPart" | "InvalidPartOrder" | "InvalidPartNumber" => {
+                return ErrorKind::InvalidPart;
+            }
             "InvalidRange" => return ErrorKind::InvalidRange,
             "NotImplemented" | "MethodNotAllowed" => return ErrorKind::NotImplemented,
             "RequestTimeout"
@@ -185,7 +211,9 @@ fn classify(
         },
         405 | 501 => ErrorKind::NotImplemented,
         412 => ErrorKind::PreconditionFailed,
+        413 => ErrorKind::EntityTooLarge,
         416 => ErrorKind::InvalidRange,
+        507 => ErrorKind::StorageFull,
         408 | 429 | 500 | 502..=599 => unavailable,
         _ => ErrorKind::Other,
     }
@@ -194,6 +222,12 @@ fn classify(
 /// Garage's messages for an unknown key and a wrong signature.
 fn is_credential_error(message: &str) -> bool {
     message.contains("No such key:") || message.contains("Invalid signature")
+}
+
+/// Garage and Backblaze have no code for it.
+fn is_quota_error(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("quota is reached") || message.contains("storage cap exceeded")
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -350,7 +384,56 @@ mod tests {
                 ErrorKind::InvalidPart,
                 RetryAction::None,
             ),
+            (
+                400,
+                "InvalidPartOrder",
+                ErrorKind::InvalidPart,
+                RetryAction::None,
+            ),
+            (
+                400,
+                "EntityTooLarge",
+                ErrorKind::EntityTooLarge,
+                RetryAction::None,
+            ),
+            (
+                403,
+                "QuotaExceeded",
+                ErrorKind::StorageFull,
+                RetryAction::None,
+            ),
+            (
+                507,
+                "XMinioStorageFull",
+                ErrorKind::StorageFull,
+                RetryAction::None,
+            ),
+            (507, "Whatever", ErrorKind::StorageFull, RetryAction::None),
+            (
+                403,
+                "AccountProblem",
+                ErrorKind::AccountDisabled,
+                RetryAction::None,
+            ),
+            (
+                403,
+                "UserSuspended",
+                ErrorKind::AccountDisabled,
+                RetryAction::None,
+            ),
+            (
+                403,
+                "InvalidObjectState",
+                ErrorKind::Archived,
+                RetryAction::None,
+            ),
             (400, "BadDigest", ErrorKind::Other, RetryAction::None),
+            (
+                400,
+                "MissingContentMD5",
+                ErrorKind::Other,
+                RetryAction::AddDigest,
+            ),
         ] {
             let (error, action) = coded(status, code);
             assert_eq!((error.kind(), action), (&kind, retry), "{status} {code}");
@@ -386,7 +469,7 @@ mod tests {
         );
         assert_eq!(kind(Operation::HeadBucket, 403), ErrorKind::AccessDenied);
         assert_eq!(kind(Operation::GetObject, 416), ErrorKind::InvalidRange);
-        for status in [408, 429, 500, 502, 503, 504, 507, 599] {
+        for status in [408, 429, 500, 502, 503, 504, 599] {
             let kind = kind(Operation::PutObject, status);
             assert_eq!(
                 kind,
@@ -486,12 +569,50 @@ mod tests {
                 "Forbidden: Operation is not allowed",
                 ErrorKind::AccessDenied,
             ),
+            (
+                403,
+                "AccessDenied",
+                "Forbidden: Bucket size quota is reached, maximum total size for bucket: 9",
+                ErrorKind::StorageFull,
+            ),
         ] {
             let body = format!(
                 "<Error><Code>{code}</Code><Message>{message}</Message><Region>garage</Region></Error>"
             );
             let (error, _) = error_response(Operation::PutObject, status, &[], &body);
             assert_eq!(*error.kind(), kind, "{message}");
+        }
+    }
+
+    /// AWS, MinIO, moto.
+    #[test]
+    fn a_bucket_that_takes_only_writes_with_a_digest_is_recognized() {
+        for (code, message, wanted) in [
+            (
+                "InvalidRequest",
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests \
+                 with Object Lock parameters",
+                RetryAction::AddDigest,
+            ),
+            (
+                "MissingContentMD5",
+                "Missing required header for this request: Content-Md5.",
+                RetryAction::AddDigest,
+            ),
+            (
+                "MissingUploadObjectWithObjectLockHeaders",
+                "Content-MD5 or x-amz-sdk-checksum-algorithm header required to upload an object",
+                RetryAction::AddDigest,
+            ),
+            (
+                "InvalidDigest",
+                "The Content-MD5 you specified is not valid.",
+                RetryAction::None,
+            ),
+        ] {
+            let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+            let (_, retry) = error_response(Operation::PutObject, 400, &[], &body);
+            assert_eq!(retry, wanted, "{code}");
         }
     }
 

@@ -3,15 +3,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use landfall::{BoxError, runtime::PerRuntime};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use landfall_net::{Connector, Proxies};
+use rustls::RootCertStore;
 
 use super::{
+    environment::variable,
     http_send::{HttpSend, PayloadBody, ResponseBody},
     settings::{ClientSettings, SettingsError},
 };
@@ -19,11 +20,12 @@ use super::{
 /// Shorter than the idle timeout of services, to avoid requests on connections that they close.
 const IDLE: Duration = Duration::from_secs(15);
 
-type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
+type Connections = legacy::Client<Connector, PayloadBody>;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    connector: HttpsConnector<HttpConnector>,
+    connector: Connector,
+    proxies: Proxies,
     idle_connections: usize,
     by_runtime: PerRuntime<Connections>,
 }
@@ -35,16 +37,12 @@ impl Pool {
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         tcp.enforce_http(false);
-        let provider = ring::default_provider();
-        let builder = HttpsConnectorBuilder::new();
-        let builder = match builder.with_provider_and_native_roots(provider.clone()) {
-            Ok(builder) => builder,
-            Err(error) if secure => return Err(SettingsError::Certificates(error)),
-            Err(_) => HttpsConnectorBuilder::new().with_tls_config(without_roots(provider)?),
-        };
-        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
+        let tls = landfall_net::client_config(root_certificates(secure)?)
+            .map_err(SettingsError::Certificates)?;
+        let proxies = Proxies::from_env();
         Ok(Self {
-            connector,
+            connector: landfall_net::connector(&tls, proxies.clone(), tcp),
+            proxies,
             idle_connections: settings.idle_connections,
             by_runtime: PerRuntime::default(),
         })
@@ -61,21 +59,35 @@ impl Pool {
     }
 }
 
-fn without_roots(provider: rustls::crypto::CryptoProvider) -> Result<ClientConfig, SettingsError> {
-    let builder = ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SettingsError::Certificates(std::io::Error::other(error)))?;
-    Ok(builder
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth())
+/// Returns the certificates of `AWS_CA_BUNDLE` alone, as in the AWS tools, or else the system's.
+///
+/// # Errors
+/// The file cannot be read, or there is no certificate and they `are_needed`.
+pub fn root_certificates(are_needed: bool) -> Result<RootCertStore, SettingsError> {
+    const BUNDLE: &str = "AWS_CA_BUNDLE";
+    if let Some(path) = variable(BUNDLE) {
+        return landfall_net::certificates_in(path.as_ref()).map_err(|source| {
+            SettingsError::File {
+                variable: BUNDLE.to_owned(),
+                path,
+                source,
+            }
+        });
+    }
+    match landfall_net::system_certificates() {
+        Ok(roots) => Ok(roots),
+        Err(error) if are_needed => Err(SettingsError::Certificates(error)),
+        Err(_) => Ok(RootCertStore::empty()),
+    }
 }
 
 #[async_trait]
 impl HttpSend for Pool {
     async fn send(
         &self,
-        request: Request<PayloadBody>,
+        mut request: Request<PayloadBody>,
     ) -> Result<Response<ResponseBody>, BoxError> {
+        self.proxies.authorize(&mut request);
         let response = self.connections().request(request).await;
         let response = response.map_err(error_chain)?;
         Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))

@@ -155,7 +155,8 @@ pub(super) fn parts(body: &[u8], after: u32) -> Result<PartsPage> {
     Ok(PartsPage { parts, next })
 }
 
-pub(super) fn multiparts(body: &[u8]) -> Result<MultipartUploadsPage> {
+/// Also returns whether the service says that it has encoded the keys.
+pub(super) fn multiparts(body: &[u8]) -> Result<(MultipartUploadsPage, bool)> {
     let page = PageXml::parse(body)?;
     let last = page.upload.last();
     let marker = match page.next_key_marker.clone() {
@@ -165,8 +166,9 @@ pub(super) fn multiparts(body: &[u8]) -> Result<MultipartUploadsPage> {
         _ => last.map(|last| (last.key.clone(), last.upload_id.clone())),
     };
     let next = page.next(marker)?;
+    let is_encoded = page.encoding_type.is_some();
     let uploads = page.upload;
-    Ok(MultipartUploadsPage { uploads, next })
+    Ok((MultipartUploadsPage { uploads, next }, is_encoded))
 }
 
 pub(super) fn objects(body: &[u8]) -> Result<ObjectsPage> {
@@ -201,7 +203,11 @@ pub(super) fn cors_configuration(rules: &[CorsRule]) -> String {
 
 #[derive(Deserialize)]
 struct TokenXml {
-    #[serde(rename = "GetFederationTokenResult", alias = "AssumeRoleResult")]
+    #[serde(
+        rename = "GetFederationTokenResult",
+        alias = "AssumeRoleResult",
+        alias = "AssumeRoleWithWebIdentityResult"
+    )]
     result: TokenResultXml,
 }
 

@@ -35,7 +35,7 @@ use self::{
     table::LeaseTable,
 };
 pub use self::{
-    records::{BucketLockerError, supports_conditional_writes, supports_write_once},
+    records::{BucketLockerError, ConditionalWrites, keeps_prefix, probe_conditional_writes},
     sweep::LeaseSweepSummary,
 };
 use crate::client::Client;
@@ -75,7 +75,7 @@ impl Default for BucketSettings {
 /// A locker with leases in the bucket, for nodes that share no other service.
 ///
 /// The service must honor conditional writes (`If-None-Match: *`, `If-Match`);
-/// [`supports_conditional_writes`] checks this. Otherwise leases are not exclusive, and only
+/// [`probe_conditional_writes`] checks this. Otherwise leases are not exclusive, and only
 /// fencing tokens protect an upload from two writers.
 ///
 /// Within a node, leases are those of a [`MemoryLocker`]. In the bucket, each upload has a lease
@@ -114,10 +114,10 @@ impl Default for BucketSettings {
 /// use std::time::Duration;
 /// use landfall::{lease::Locker, upload::UploadId};
 /// use landfall_s3::client::{Client, ClientSettings};
-/// use landfall_s3::lease::{BucketLocker, BucketSettings, supports_conditional_writes};
+/// use landfall_s3::lease::{BucketLocker, BucketSettings, probe_conditional_writes};
 ///
 /// let client = Client::new(ClientSettings::default())?;
-/// assert!(supports_conditional_writes(&client, "my-bucket", "").await?);
+/// assert!(probe_conditional_writes(&client, "my-bucket", "").await?.all());
 /// let locker = BucketLocker::new(client, "my-bucket", "", BucketSettings::default())?;
 /// let lease = locker.acquire(&UploadId::random(), Duration::from_secs(20)).await?;
 /// drop(lease);

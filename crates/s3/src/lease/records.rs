@@ -140,55 +140,92 @@ async fn put_record(
         .await
 }
 
-/// Checks that the service honors conditional writes, which a [`BucketLocker`] requires.
+/// The conditions of writes that a service honors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConditionalWrites {
+    /// `If-None-Match: *`: an object can be written once.
+    pub if_absent: bool,
+    /// `If-Match`: an object can be replaced unless it has changed.
+    pub if_match: bool,
+}
+
+impl ConditionalWrites {
+    /// Returns whether both are honored, as a [`BucketLocker`] requires.
+    ///
+    /// [`BucketLocker`]: super::BucketLocker
+    #[must_use]
+    pub const fn all(self) -> bool {
+        self.if_absent && self.if_match
+    }
+}
+
+/// Finds out which conditions the service honors on writes, each by its own probe.
 ///
-/// AWS, moto, MinIO and R2 honor `If-None-Match: *` and `If-Match` on writes; Garage ignores them.
-/// The check writes and deletes an object below `PREFIX.landfall/probes/`.
+/// AWS, moto, MinIO and R2 honor both. Ceph and DigitalOcean compare `If-Match` with the entity tag
+/// without quotes: `client` and its clones send it like that from then on. Garage ignores both.
+/// The probes write and delete objects below `PREFIX.landfall/probes/`.
 ///
 /// # Errors
 /// Any error of these calls.
 ///
 /// # Cancel safety
-/// The object may remain.
-///
-/// [`BucketLocker`]: super::BucketLocker
-pub async fn supports_conditional_writes(
+/// The objects may remain.
+pub async fn probe_conditional_writes(
     client: &Client,
     bucket: &str,
     prefix: &str,
-) -> Result<bool> {
-    probe(client, bucket, prefix, async |object_ref| {
-        let write = async |text: &str, condition| {
-            put_record(client, object_ref, text.into(), condition).await
+) -> Result<ConditionalWrites> {
+    let write = async |object_ref: &ObjectRef, text: &str, condition| {
+        put_record(client, object_ref, text.into(), condition).await
+    };
+    let if_absent = probe(client, bucket, prefix, async |object_ref| {
+        let first = write(object_ref, "first", Condition::IfAbsent).await?;
+        let refused = is_refused(write(object_ref, "second", Condition::IfAbsent).await)?;
+        Ok(refused && client.head_object(object_ref).await?.etag == first)
+    });
+    let if_absent = if_absent.await?;
+    let if_match = probe(client, bucket, prefix, async |object_ref| {
+        let first = write(object_ref, "first", Condition::None).await?;
+        let over = || Condition::IfMatch(first.clone());
+        let mut second = write(object_ref, "second", over()).await;
+        if matches!(&second, Err(error) if *error.kind() == ErrorKind::PreconditionFailed) {
+            client.set_unquoted_if_match(true);
+            second = write(object_ref, "second", over()).await;
+            if second.is_err() {
+                client.set_unquoted_if_match(false);
+            }
+        }
+        let second = match second {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => return Ok(false),
+            second => second?,
         };
-        let first = write("first", Condition::IfAbsent).await?;
-        let second = write("second", Condition::IfMatch(first.clone())).await?;
-        let over_any = is_refused(write("third", Condition::IfAbsent).await)?;
-        let over_old = is_refused(write("fourth", Condition::IfMatch(first)).await)?;
-        let is_there = client.head_object(object_ref).await?.etag == second;
-        Ok(over_any && over_old && is_there)
+        let refused = is_refused(write(object_ref, "third", over()).await)?;
+        Ok(refused && client.head_object(object_ref).await?.etag == second)
+    });
+    Ok(ConditionalWrites {
+        if_absent,
+        if_match: if_match.await?,
     })
-    .await
 }
 
-/// Checks that the service honors `If-None-Match: *` on writes, so that objects can be written once.
+/// Checks that the service keeps the keys below a prefix as they are. Garage removes a slash at their
+/// beginning, so that it lists nothing with such a prefix.
 ///
-/// Ceph honors this, though no `If-Match` with an entity tag in quotes. Like
-/// [`supports_conditional_writes`] otherwise.
+/// Writes, lists and deletes an object below `PREFIX.landfall/probes/`.
 ///
 /// # Errors
 /// Any error of these calls.
 ///
 /// # Cancel safety
 /// The object may remain.
-pub async fn supports_write_once(client: &Client, bucket: &str, prefix: &str) -> Result<bool> {
+pub async fn keeps_prefix(client: &Client, bucket: &str, prefix: &str) -> Result<bool> {
     probe(client, bucket, prefix, async |object_ref| {
-        let write = async |text: &str| {
-            put_record(client, object_ref, text.into(), Condition::IfAbsent).await
-        };
-        let first = write("first").await?;
-        let over_any = is_refused(write("second").await)?;
-        Ok(over_any && client.head_object(object_ref).await?.etag == first)
+        let none = Condition::None;
+        put_record(client, object_ref, "probe".into(), none).await?;
+        let listed = client
+            .list_objects(bucket, &object_ref.key, None, 1)
+            .await?;
+        Ok(listed.objects.iter().any(|one| one.key == object_ref.key))
     })
     .await
 }

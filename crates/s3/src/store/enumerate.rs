@@ -183,9 +183,10 @@ impl Inner {
             };
             return match self.load_for_listing(&id).await {
                 Ok(snapshot) => Ok(ListedEntry::Upload(Box::new(snapshot))),
-                Err(StoreError::NotFound(_)) => {
-                    Ok(orphan(Some(id), "a description without bytes", true))
-                }
+                // Removed since it was listed.
+                Err(StoreError::NotFound(_)) => Ok(ListedEntry::Nothing),
+                // It expires as what its description says.
+                Err(StoreError::Gone(remains)) => Ok(ListedEntry::Upload(remains)),
                 Err(StoreError::Damaged { .. }) => {
                     let why = "the damaged description of an object";
                     let damaged = self.damaged(id.clone(), &data, modified).await?;
@@ -318,17 +319,10 @@ impl Inner {
             return aborted.await.map_err(listing_error);
         }
         // Check again: an upload may have been created since.
-        if let Some(name) = self.layout.object_of(&orphan.name, INFO) {
-            let InfoContent::Read(info) = self.load_info(name).await? else {
-                return Ok(());
-            };
-            let found = self.load_for_listing(&info.upload.id).await;
-            if !matches!(found, Err(StoreError::NotFound(_))) {
-                return Ok(());
-            }
-        } else if let Some(name) = self.layout.object_of(&orphan.name, PART)
-            && !matches!(self.load_info(name).await?, InfoContent::Missing)
-        {
+        let Some(name) = self.layout.object_of(&orphan.name, PART) else {
+            return Ok(());
+        };
+        if !matches!(self.load_info(name).await?, InfoContent::Missing) {
             return Ok(());
         }
         let object_ref = ObjectRef::new(&self.layout.bucket, &orphan.name);

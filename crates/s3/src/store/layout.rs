@@ -114,10 +114,12 @@ impl Layout {
         if below.is_some_and(|below| below.starts_with(RESERVED_PREFIX)) {
             return wrong("begins with .landfall/, which is reserved");
         }
-        if key.starts_with('/') || key.ends_with('/') || key.chars().any(char::is_control) {
+        // The operator may have chosen a prefix that begins with a slash, as in tusd.
+        let chosen = key.strip_prefix(&self.prefix).unwrap_or(&key);
+        if chosen.starts_with('/') || key.ends_with('/') || key.chars().any(char::is_control) {
             return wrong("begins or ends with a slash, or contains control characters");
         }
-        if key.split('/').any(|segment| matches!(segment, "." | "..")) {
+        if has_dot_segment(&key) {
             return wrong("contains the segment . or .., which HTTP clients resolve");
         }
         Ok(ObjectRef::new(bucket, key))
@@ -173,7 +175,9 @@ impl Layout {
     pub(super) fn headers_with_owner(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers(upload);
         let remaining = MAX_METADATA_BYTES - OWNER.len() - upload.id.as_str().len().min(MAX_ID_LEN);
-        headers.metadata = user_metadata(&upload.metadata, remaining, ascii);
+        let metadata = &mut headers.metadata;
+        *metadata = user_metadata(&upload.metadata, remaining, ascii);
+        metadata.retain(|name, _| name.replace('_', "-") != OWNER);
         headers.metadata.insert(OWNER.into(), upload.id.to_string());
         headers
     }
@@ -188,6 +192,10 @@ impl Layout {
     }
 }
 
+pub(crate) fn has_dot_segment(key: &str) -> bool {
+    key.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
 pub(super) fn split(id: &UploadId) -> Option<(&str, &str)> {
     let (object, multipart) = id.as_str().rsplit_once('+')?;
     (!object.is_empty() && !multipart.is_empty()).then_some((object, multipart))
@@ -200,7 +208,8 @@ pub(super) fn is_random(object_id: &str) -> bool {
 
 /// Returns the user metadata of an object, in order, as far as it fits into `remaining` bytes.
 ///
-/// Names that are no valid header names are left out. `encode` makes a header value of a text.
+/// Names that are no valid header names are left out, and so is the second of two names that differ only in
+/// case or by `-` and `_`. `encode` makes a header value of a text.
 pub fn user_metadata(
     metadata: &Metadata,
     mut remaining: usize,
@@ -215,7 +224,9 @@ pub fn user_metadata(
         let value = encode(&String::from_utf8_lossy(value));
         let name = name.to_ascii_lowercase();
         let size = name.len() + value.len();
-        if size <= remaining && !pairs.contains_key(&name) {
+        // Ceph takes `-` and `_` for the same, and the signature is then wrong.
+        let same = |other: &String| other.replace('_', "-") == name.replace('_', "-");
+        if size <= remaining && !pairs.keys().any(same) {
             remaining -= size;
             pairs.insert(name, value);
         }
@@ -223,10 +234,10 @@ pub fn user_metadata(
     pairs
 }
 
-/// tusd replaces other characters, too.
+/// tusd replaces other characters, too, except for tabs. Ceph signs these as spaces.
 fn ascii(text: &str) -> String {
-    let is_ascii = |c| matches!(c, '\t' | ' '..='~');
-    let text = text.replace(|c| !is_ascii(c), "?");
+    let text = text.replace('\t', " ");
+    let text = text.replace(|c| !matches!(c, ' '..='~'), "?");
     text.trim().to_owned()
 }
 
@@ -373,6 +384,39 @@ mod tests {
         let pairs = user_metadata(&metadata, 2048, ascii);
         assert_eq!(pairs.len(), 1);
         assert_eq!(pairs["filename"], "Z?rich?.pdf");
+    }
+
+    #[test]
+    fn metadata_can_be_signed_on_every_service() {
+        let metadata = Metadata::from_pairs([
+            ("a-b", "1\t2"),
+            ("a_b", "second"),
+            ("landfall_upload", "of a client"),
+        ]);
+        let pairs = user_metadata(&metadata, 2048, ascii);
+        assert_eq!(pairs["a-b"], "1 2");
+        assert!(!pairs.contains_key("a_b"), "{pairs:?}");
+        let mut of_client = upload(&[("Landfall_Upload", "x")]);
+        of_client.metadata = metadata;
+        let owned = layout(None).headers_with_owner(&of_client).metadata;
+        assert_eq!(owned[OWNER], "abc");
+        assert!(!owned.contains_key("landfall_upload"), "{owned:?}");
+    }
+
+    #[test]
+    fn a_prefix_may_begin_with_a_slash() {
+        for prefix in ["/uploads", "/", "a//b"] {
+            let mut options = S3Options::new("b");
+            options.object_prefix = prefix.into();
+            let key = Layout::new(&options).object_ref(&upload(&[]), UNIX_EPOCH);
+            let slash = if prefix.ends_with('/') { "" } else { "/" };
+            assert_eq!(key.unwrap().key, format!("{prefix}{slash}abc"));
+        }
+        let of_client = layout(Some("{filename}")).object_ref(&upload(&[]), UNIX_EPOCH);
+        assert_eq!(of_client.unwrap().key, "in/_");
+        layout(Some("/{id}"))
+            .object_ref(&upload(&[]), UNIX_EPOCH)
+            .unwrap_err();
     }
 
     /// S3 rejects objects with more than 2,048 bytes of user metadata, the owner included.

@@ -64,8 +64,8 @@ use crate::{
     client::{Client, Error, ErrorKind, Payload},
 };
 
-pub(crate) use self::layout::check_template;
 pub use self::layout::{Layout, user_metadata};
+pub(crate) use self::layout::{check_template, has_dot_segment};
 
 /// A store of uploads in a bucket, in tusd's layout. Clones share one store.
 ///
@@ -466,15 +466,26 @@ const IDLE_AFTER: Duration = Duration::from_millis(250);
 
 /// Converts an error of `action` on an upload.
 ///
-/// Errors that an operator has to fix (credentials, permissions, the bucket) do not concern this
-/// upload: the client may retry.
+/// Errors that an operator has to fix (credentials, the bucket) do not concern this upload: the client may
+/// retry.
 pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::NoSuchKey => StoreError::NotFound(id.clone()),
         ErrorKind::PreconditionFailed => StoreError::LeaseLost(id.clone()),
+        ErrorKind::StorageFull => StoreError::Full(error.into()),
+        ErrorKind::AccessDenied => StoreError::refused(
+            "the server may not do this in its storage; its operator has to permit it",
+            error,
+        ),
+        ErrorKind::AccountDisabled => {
+            StoreError::refused("the server's storage account is closed or suspended", error)
+        }
+        ErrorKind::Archived => StoreError::refused(
+            "the file is archived and must be restored in the storage before it can be read",
+            error,
+        ),
         ErrorKind::Unavailable { .. }
         | ErrorKind::NoSuchBucket
-        | ErrorKind::AccessDenied
         | ErrorKind::BadCredentials
         | ErrorKind::ClockSkew
         | ErrorKind::WrongRegion => StoreError::Unavailable(error.into()),

@@ -1,8 +1,11 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use landfall::{
     store::{Result, StoreError, info::UploadInfo},
-    upload::{UploadId, UploadKind},
+    upload::{Snapshot, UploadId, UploadKind},
 };
 use tokio_util::task::TaskTracker;
 
@@ -88,6 +91,14 @@ impl RemoteState {
 
     pub(super) fn offset(&self) -> u64 {
         self.counted.offset + self.incomplete_part_bytes
+    }
+
+    fn remains(self) -> Snapshot {
+        Snapshot {
+            upload: Arc::new(self.info.upload),
+            offset: 0,
+            modified: self.modified,
+        }
     }
 
     fn limit(&self) -> u64 {
@@ -177,7 +188,7 @@ impl Inner {
                     remote.set_complete(&head);
                 } else if had_multipart && !remote.info.upload.is_final() {
                     // Aborted, by an interrupted termination or by a lifecycle rule.
-                    return Err(StoreError::NotFound(id));
+                    return Err(StoreError::Gone(Box::new(remote.remains())));
                 }
             }
         }

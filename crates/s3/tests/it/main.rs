@@ -12,6 +12,8 @@ mod layout;
 mod lease_loss;
 mod leases;
 mod nodes;
+mod refusals;
+mod remains;
 mod requests;
 mod sizes;
 mod stale;

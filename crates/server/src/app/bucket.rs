@@ -1,6 +1,6 @@
 use anyhow::{Context as _, bail};
 use landfall::Composer;
-use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
+use landfall_s3::{S3Options, S3Store, UploadIds, client::Client, lease::keeps_prefix};
 
 use super::cached_probe::CachedProbe;
 use crate::{
@@ -25,6 +25,15 @@ impl Bucket {
             Ok(found) => found,
             Err(diagnosis) => bail!("{diagnosis}"),
         };
+        let prefix = &settings.s3.object_prefix;
+        if found != BucketProbe::NoListing && s3::is_odd_prefix(prefix) {
+            let is_kept = keeps_prefix(&prober, name, prefix).await;
+            anyhow::ensure!(
+                is_kept.context("cannot check --s3-object-prefix")?,
+                "the service changes keys that begin with --s3-object-prefix {prefix}, so that expired uploads \
+                 are not found: leave out the slash at its beginning"
+            );
+        }
         if found == BucketProbe::NoListing {
             tracing::warn!(
                 bucket = name,

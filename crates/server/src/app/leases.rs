@@ -9,7 +9,7 @@ use landfall_redis::{RedisLocker, RedisSettings};
 #[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
-    lease::{BucketLocker, BucketSettings, supports_conditional_writes},
+    lease::{BucketLocker, BucketSettings, probe_conditional_writes},
 };
 
 use super::cached_probe::CachedProbe;
@@ -81,10 +81,10 @@ impl SharedLeases {
         prefix: &str,
         settings: &Leases,
     ) -> anyhow::Result<Self> {
-        let is_supported = supports_conditional_writes(client, bucket, prefix).await;
-        let is_supported = is_supported.context("cannot store leases in the bucket")?;
+        let honored = probe_conditional_writes(client, bucket, prefix).await;
+        let honored = honored.context("cannot store leases in the bucket")?;
         anyhow::ensure!(
-            is_supported,
+            honored.all(),
             "cannot store leases in this bucket, because its service ignores conditional writes: use \
              --lease redis://… or --lease postgres://…, or a single node with --lease memory"
         );

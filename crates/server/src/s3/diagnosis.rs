@@ -26,11 +26,24 @@ impl Diagnosis {
                 format!("the bucket {bucket:?} does not exist at {service}"),
                 "create it, or correct --s3-bucket or --s3-endpoint",
             ),
-            ErrorKind::BadCredentials if error.status().is_none() => (
-                "no credentials found".to_owned(),
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the \
-                 machine a role",
-            ),
+            ErrorKind::BadCredentials if error.status().is_none() => {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                match cause.filter(|cause| !cause.starts_with("no credentials found")) {
+                    // It names the profile, its file and what to run.
+                    Some(cause) => {
+                        return Self {
+                            problem: "the credentials cannot be loaded".to_owned(),
+                            fix: cause,
+                            response: error.operation().to_owned(),
+                        };
+                    }
+                    None => (
+                        "no credentials found".to_owned(),
+                        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the \
+                         machine a role",
+                    ),
+                }
+            }
             ErrorKind::BadCredentials if details.contains("SignatureDoesNotMatch") => (
                 format!("{service} rejects the signature"),
                 "correct AWS_SECRET_ACCESS_KEY; if it is right, a proxy in between changes the \
@@ -56,6 +69,14 @@ impl Diagnosis {
             ErrorKind::AccessDenied => (
                 format!("the credentials lack a permission on {bucket:?}"),
                 needed.as_str(),
+            ),
+            ErrorKind::StorageFull => (
+                format!("{service} is full, or a quota of the account or bucket is reached"),
+                "raise the quota, or delete objects",
+            ),
+            ErrorKind::AccountDisabled => (
+                format!("the account at {service} is closed or suspended"),
+                "settle it with the operator of the service",
             ),
             ErrorKind::NotImplemented => (
                 format!("{service} does not support this"),

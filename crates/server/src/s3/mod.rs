@@ -97,6 +97,11 @@ fn escape(text: &str) -> String {
     text.bytes().map(escape).collect()
 }
 
+/// Some services change keys with such a prefix.
+pub(crate) fn is_odd_prefix(prefix: &str) -> bool {
+    prefix.starts_with('/') || prefix.contains("//")
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketProbe {
     Bucket,

@@ -38,6 +38,17 @@ pub(super) fn host_of_url(url: &str) -> Option<String> {
     host_of_authority(rest.split(['/', '?', '#']).next()?)
 }
 
+/// Returns the hosts of a database's URL, which may have several.
+pub(super) fn hosts_of_url(url: &str) -> Vec<String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Vec::new();
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let hosts = authority.rsplit('@').next().unwrap_or_default().split(',');
+    let urls = hosts.map(|host| format!("{scheme}://{host}"));
+    urls.filter_map(|url| host_of_url(&url)).collect()
+}
+
 pub(super) fn host_of_target(target: &str) -> Option<String> {
     if target.starts_with("unix:") {
         return None;
@@ -306,6 +317,16 @@ mod tests {
             ("postgres:///db?host=/run", None),
         ] {
             assert_eq!(host_of_url(url).as_deref(), host, "{url}");
+        }
+        for (url, hosts) in [
+            (
+                "postgres://u:p,q@a:1,b,[::1]:2/d,e?x",
+                &["a", "b", "::1"][..],
+            ),
+            ("postgres://u@/d?host=/run", &[]),
+            ("redis+unix:///run/x", &[]),
+        ] {
+            assert_eq!(hosts_of_url(url), hosts, "{url}");
         }
         for (target, host) in [
             ("h:50051", Some("h")),

@@ -26,6 +26,14 @@ pub(super) fn bucket(text: &str) -> Parsed<String> {
 
 pub(super) fn object_prefix(text: &str) -> Parsed<String> {
     let mut prefix = printable(text, 512, "a key prefix")?;
+    if prefix
+        .split('/')
+        .any(|segment| matches!(segment, "." | ".."))
+    {
+        return Err(format!(
+            "{text:?} contains the segment . or .., which HTTP clients resolve; leave it out"
+        ));
+    }
     if !prefix.is_empty() && !prefix.ends_with('/') {
         prefix.push('/');
     }
@@ -225,7 +233,10 @@ mod tests {
         assert_eq!(object_prefix("").as_deref(), Ok(""));
         assert_eq!(object_prefix("a/b").as_deref(), Ok("a/b/"));
         assert_eq!(object_prefix("a/").as_deref(), Ok("a/"));
-        object_prefix("a\nb").unwrap_err();
+        assert_eq!(object_prefix("/a//b").as_deref(), Ok("/a//b/"));
+        for prefix in ["a\nb", "..", "a/../b", "./a"] {
+            object_prefix(prefix).unwrap_err();
+        }
     }
 
     #[test]

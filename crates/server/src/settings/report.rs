@@ -89,6 +89,11 @@ fn redacted(setting: &Setting, text: &str) -> Option<String> {
     url.filter(|url| url != text)
 }
 
+/// Returns whether this text of a setting is secret, or contains a secret.
+pub(super) fn is_secret(setting: &Setting, text: &str) -> bool {
+    setting.has(Property::Secret) || redacted(setting, text).is_some()
+}
+
 pub(super) fn json(layers: &Layers, only_changed: bool) -> Value {
     let settings = SECTIONS.iter().flat_map(|section| section.settings());
     let settings = settings.filter(|setting| !only_changed || is_changed(layers, setting));

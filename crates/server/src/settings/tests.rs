@@ -390,6 +390,62 @@ fn settings_without_effect_cause_a_warning() {
     );
 }
 
+/// In a container, secrets are variables, which every command gets, and features are arguments of the server.
+#[test]
+fn other_commands_only_warn_of_the_servers_settings() {
+    for variables in [
+        &[(
+            "LANDFALL_HOOKS_HTTP_SECRET",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        )][..],
+        &[(
+            "LANDFALL_DIRECT_NOTIFICATIONS_SECRET",
+            "hunter2hunter2hunter2hunter2hunter2",
+        )],
+        &[("LANDFALL_GRANTS_JWT_KEYS", "https://id.example/keys")],
+        &[("LANDFALL_GRANTS_FORWARD_AUTH_URL", "http://app/me?key=1")],
+        &[
+            ("LANDFALL_GRANTS_QUOTA", "1GiB"),
+            ("LANDFALL_GRANTS_MAX_SIZE", "1GiB"),
+        ],
+        &[
+            ("LANDFALL_HOOKS_FAILURE_MODE", "allow"),
+            ("LANDFALL_HOOKS_HTTP_EVENTS", "pre-create"),
+        ],
+        &[("LANDFALL_HOOKS_GRPC_CLIENT_TLS_KEY", "/run/secrets/key")],
+        &[("LANDFALL_TLS_CLIENT_CA", "/run/secrets/ca")],
+        &[("LANDFALL_S3_SSE_KMS_KEY_ID", "key")],
+        &[("LANDFALL_DATABASE", "postgres://a:b@db/landfall")],
+        &[("LANDFALL_DIRECT", "true")],
+        &[
+            ("LANDFALL_ADMIN_KEY", "hunter2hunter2hunter2hunter2"),
+            ("LANDFALL_ADMIN_KEY_FILE", "/x"),
+        ],
+    ] {
+        for command in [
+            &["health"][..],
+            &["sweep"],
+            &["events", "list"],
+            &["keys", "list"],
+            &["doctor", "files"],
+            &["migrate"],
+        ] {
+            loaded(command, variables);
+        }
+    }
+    let key = [("LANDFALL_TLS_KEY", "/run/secrets/key")];
+    let warnings = loaded(&["health"], &key).warnings;
+    assert_eq!(warnings, ["LANDFALL_TLS_KEY: requires --tls-certificate"]);
+    // These would work on other uploads than those of the server.
+    let bucket = [("LANDFALL_S3_ENDPOINT", "http://s3")];
+    assert!(problems(&["sweep"], &bucket)[0].contains("without --s3-bucket"));
+    // The server itself, and its check, refuse them.
+    for command in [&[][..], &["config", "check"]] {
+        let problems = problems(command, &key);
+        assert_eq!(problems, ["LANDFALL_TLS_KEY: requires --tls-certificate"]);
+    }
+}
+
 #[test]
 fn verbose_raises_the_log_level() {
     let level = |args: &[&str]| loaded(args, &[]).settings.log.level;

@@ -9,12 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use landfall_http::LogThrottle;
+use landfall_net::{Connector, Proxies};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
@@ -179,14 +179,18 @@ impl SpanExporter for CountingExporter {
 #[derive(Debug)]
 struct Sender {
     runtime: Runtime,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
+    proxies: Proxies,
     timeout: Duration,
 }
 
 impl Sender {
     fn new() -> anyhow::Result<Self> {
-        let connector = HttpsConnectorBuilder::new().with_native_roots()?;
-        let connector = connector.https_or_http().enable_http1().build();
+        let tls = landfall_net::client_config(landfall_net::system_certificates()?)?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        let proxies = Proxies::from_env();
+        let connector = landfall_net::connector(&tls, proxies.clone(), tcp);
         let timeout = variable("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
             .or_else(|| variable("OTEL_EXPORTER_OTLP_TIMEOUT"))
             .and_then(|millis| millis.parse().ok());
@@ -195,6 +199,7 @@ impl Sender {
                 .enable_all()
                 .build()?,
             client: Client::builder(TokioExecutor::new()).build(connector),
+            proxies,
             timeout: timeout.map_or(TIMEOUT, Duration::from_millis),
         })
     }
@@ -202,7 +207,8 @@ impl Sender {
 
 #[async_trait]
 impl HttpClient for Sender {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        self.proxies.authorize(&mut request);
         let send = async {
             let response = self.client.request(request.map(Full::new)).await?;
             let (head, body) = response.into_parts();

@@ -37,11 +37,13 @@ mod serve_listen;
 mod serve_memory;
 #[cfg(target_os = "linux")]
 mod serve_open_files;
+mod serve_outgoing;
 mod serve_proxies;
 mod serve_proxy_protocol;
 mod serve_reason;
 mod serve_reload;
 mod serve_shutdown;
+mod serve_stalled;
 mod serve_start;
 mod serve_streams;
 mod serve_systemd;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use landfall_test_services::{Garage, Redis};
+use landfall_test_services::{Garage, Moto, Redis};
 
 use crate::{
     s3_harness::{Bucket, keyless},
@@ -40,6 +40,9 @@ fn mark<'a>(findings: &'a Findings, check: &str) -> &'a str {
         other => panic!("{check}: {other:?} in {findings:#?}"),
     }
 }
+
+/// Without a warning.
+const DIRECT: [&str; 3] = ["-direct", "-grants-max-size", "1GB"];
 
 const PERMISSIONS: &[&str] = &[
     "put object",
@@ -88,8 +91,85 @@ fn differences_between_services_are_reported() {
     assert!(told(&moto, "short parts").starts_with("are rejected"));
     assert!(told(&garage, "empty parts").starts_with("are rejected"));
     assert!(told(&garage, "short part copies").starts_with("are rejected"));
-    assert!(told(&garage, "conditional writes").starts_with("If-None-Match is ignored"));
-    assert!(told(&moto, "conditional writes").starts_with("work"));
+    assert!(
+        told(&garage, "conditional writes")
+            .starts_with("If-None-Match is ignored, If-Match is ignored")
+    );
+    for bucket in [&moto, &Bucket::on_ceph()] {
+        let conditions = told(bucket, "conditional writes");
+        assert!(
+            conditions.starts_with("If-None-Match works, If-Match works"),
+            "{conditions}"
+        );
+    }
+}
+
+/// Nothing that works is reported as a failure, on any service.
+#[test]
+fn pages_of_an_origin_may_use_a_working_bucket() {
+    let origin = ["--origin", "https://app.example"];
+    for bucket in Bucket::on_each() {
+        let (code, said, told) = run(bucket.command(&["s3", "set-cors"]).args(origin));
+        assert_eq!(code, Some(0), "{said}\n{told}");
+        let command = &mut bucket.command(&["doctor", "s3"]);
+        let (code, found) = doctor(command.args(origin).args(DIRECT));
+        assert_eq!(code, 0, "{found:#?}");
+        assert_eq!(mark(&found, "presigned PUT"), "ok", "{found:#?}");
+        assert!(!found.contains_key("clean-up"), "{found:#?}");
+    }
+}
+
+#[test]
+fn old_versions_and_retention_are_reported() {
+    let moto = Moto::shared();
+    let bucket = Bucket::new(moto.access(), moto.bucket_with_retention("retained"));
+    let (code, found) = doctor(&mut bucket.command(&["doctor", "s3"]));
+    assert_eq!(code, 0, "{found:#?}");
+    let (versions, lock) = (&found["versions"][0], &found["object lock"][0]);
+    assert!(
+        versions.0 == "warn" && versions.1.contains("NoncurrentVersionExpiration"),
+        "{versions:?}"
+    );
+    assert!(
+        lock.0 == "warn" && lock.1.contains("with a digest"),
+        "{lock:?}"
+    );
+    let (code, found) = doctor(bucket.command(&["doctor", "s3"]).args(DIRECT));
+    assert_eq!(
+        (code, mark(&found, "object lock")),
+        (1, "FAIL"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_prefix_that_the_service_changes_is_refused() {
+    let prefix = ["-s3-object-prefix", "/uploads"];
+    let garage = Bucket::on_garage();
+    let (code, found) = doctor(garage.command(&["doctor", "s3"]).args(prefix));
+    assert_eq!((code, mark(&found, "prefix")), (1, "FAIL"), "{found:#?}");
+    let mut command = garage.command(&["serve", "-host", "127.0.0.1", "-port", "0"]);
+    let (code, _, told) = run(command.args(prefix));
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("leave out the slash"), "{told}");
+
+    let ceph = Bucket::on_ceph();
+    let (code, found) = doctor(ceph.command(&["doctor", "s3"]).args(prefix));
+    assert_eq!(
+        (code, found.contains_key("prefix")),
+        (0, false),
+        "{found:#?}"
+    );
+    let server = ceph.server(&prefix);
+    let mut client = server.client();
+    let path = client.upload(b"hello");
+    client.holds(&path, b"hello");
+    let keys: Vec<_> = ceph.keys().into_keys().collect();
+    assert!(
+        keys.iter().all(|key| key.starts_with("/uploads/")),
+        "{keys:?}"
+    );
+    server.stop();
 }
 
 #[test]

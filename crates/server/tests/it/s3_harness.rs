@@ -12,7 +12,7 @@ use landfall_s3::client::{
     Client, ClientSettings, Condition, CredentialSource, Credentials, ErrorKind, ObjectHead,
     ObjectHeaders, ObjectRef, Payload, Result,
 };
-use landfall_test_services::{Access, Garage, Moto};
+use landfall_test_services::{Access, Ceph, Garage, Moto};
 use tokio::runtime::Runtime;
 
 use crate::serve_harness::{Landfall, program};
@@ -36,9 +36,14 @@ impl Bucket {
         Self::new(moto.access(), moto.bucket("server"))
     }
 
+    pub(crate) fn on_ceph() -> Self {
+        let ceph = Ceph::shared();
+        Self::new(ceph.access(), ceph.bucket("server"))
+    }
+
     /// One on each service.
-    pub(crate) fn on_each() -> [Self; 2] {
-        [Self::on_garage(), Self::on_moto()]
+    pub(crate) fn on_each() -> [Self; 3] {
+        [Self::on_garage(), Self::on_moto(), Self::on_ceph()]
     }
 
     pub(crate) fn new(access: Access, name: String) -> Self {

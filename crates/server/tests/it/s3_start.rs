@@ -10,7 +10,7 @@ use landfall_test_services::{Garage, Redis};
 
 use crate::{
     s3_harness::{Bucket, keyless},
-    serve_harness::{Request, TIMEOUT, eventually},
+    serve_harness::{Landfall, Request, TIMEOUT, eventually},
 };
 
 /// Starts a server that must fail, and returns its error.
@@ -92,6 +92,64 @@ fn wrong_credentials_are_reported() {
     let unreadable = refusal(unreadable.env("AWS_SECRET_ACCESS_KEY_FILE", "/nonexistent"));
     let reason = "AWS_SECRET_ACCESS_KEY_FILE: cannot read \"/nonexistent\": No such file";
     assert!(unreadable.contains(reason), "{unreadable}");
+}
+
+#[test]
+fn credentials_are_those_that_are_meant() {
+    let bucket = Bucket::on_garage();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (id, secret) = (&bucket.access.access_key, &bucket.access.secret_key);
+    let command = || {
+        let mut command = keyless(&["-port=0", "-host=127.0.0.1", "-s3-bucket", &bucket.name]);
+        command.args([
+            "-s3-endpoint",
+            &bucket.access.endpoint,
+            "-s3-region",
+            &bucket.access.region,
+        ]);
+        command
+    };
+    let starts = |mut command: Command| {
+        command.env("HOME", dir.path());
+        let server = Landfall::spawn(command, dir.path());
+        server.client().create(5);
+        server.stop();
+    };
+    // Secrets of containers.
+    let mut files = command();
+    files.env("AWS_ACCESS_KEY_ID_FILE", file("id", id));
+    files.env(
+        "AWS_SECRET_ACCESS_KEY_FILE",
+        file("secret", &format!("{secret}\n")),
+    );
+    starts(files);
+    // A variable of a manifest that was left empty.
+    let profile = format!("[work]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
+    let mut empty = command();
+    empty.env("AWS_SHARED_CREDENTIALS_FILE", file("credentials", &profile));
+    empty.envs([
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_PROFILE", "work"),
+    ]);
+    starts(empty);
+    let mut mistyped = command();
+    mistyped.env(
+        "AWS_SHARED_CREDENTIALS_FILE",
+        dir.path().join("credentials"),
+    );
+    let told = refusal(mistyped.env("AWS_PROFILE", "wrok"));
+    assert!(told.contains("the profile \"wrok\" is not in "), "{told}");
+    assert!(told.contains("there are work"), "{told}");
+    assert!(
+        told.contains(&*dir.path().join("credentials").to_string_lossy()),
+        "{told}"
+    );
 }
 
 #[test]

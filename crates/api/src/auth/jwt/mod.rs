@@ -202,7 +202,13 @@ impl Verifier {
     ) -> Result<Map<String, Value>, jsonwebtoken::errors::Error> {
         let mut validation = self.validation.clone();
         validation.algorithms = vec![algorithm];
-        Ok(decode(token, &key.secret, &validation)?.claims)
+        let token = decode::<claims::UniqueObject>(token, &key.secret, &validation)?;
+        let claims = token.claims.0;
+        // RFC 7519, section 4.1.1: one string. The library accepts a list if one fits.
+        match claims.get("iss") {
+            None | Some(Value::String(_)) => Ok(claims),
+            Some(_) => Err(ErrorKind::InvalidIssuer.into()),
+        }
     }
 }
 

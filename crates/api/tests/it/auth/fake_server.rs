@@ -120,7 +120,7 @@ impl Drop for Counted {
 pub fn answer(status: u16, headers: &[(&'static str, &str)], body: impl Into<Body>) -> Response {
     let mut answer = (StatusCode::from_u16(status).unwrap(), body.into()).into_response();
     for (name, value) in headers {
-        answer.headers_mut().insert(*name, value.parse().unwrap());
+        answer.headers_mut().append(*name, value.parse().unwrap());
     }
     answer
 }

@@ -263,6 +263,65 @@ async fn subjects_and_limits() {
     assert!(there.seen().iter().all(|seen| seen.uri.path() == "/there"));
 }
 
+/// Its limits would be lost.
+#[tokio::test]
+async fn answers_that_are_not_understood_are_failures() {
+    const BODY: &str = "{\"subject\": \"ann\", \"max_size\": 10}";
+    let there = FakeServer::start(sessions).await;
+    let application = application(&there);
+    let mut number = 0;
+    let page = format!("<br />\n<b>Warning</b>: no such index\n{BODY}");
+    let wide: Vec<u8> = BODY.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let mut bodies: Vec<(&str, Vec<u8>)> = vec![
+        ("application/json", "[1]".into()),
+        ("application/json", "\"ann\"".into()),
+        ("application/json", "ann".into()),
+        ("text/html", page.into()),
+        ("text/plain", format!("Warning: x\n{BODY}").into()),
+        ("text/plain", wide),
+        (
+            "application/json",
+            BODY.replace("10}", "10,\"max_size\":20}").into(),
+        ),
+    ];
+    bodies.extend((1..BODY.len()).map(|end| ("application/json", BODY[..end].into())));
+    for (kind, body) in bodies {
+        number += 1;
+        let shown = String::from_utf8_lossy(&body).into_owned();
+        there.now(move |_| {
+            let headers = [("remote-user", "ann"), ("content-type", kind)];
+            answer(200, &headers, body.clone())
+        });
+        let found = with_cookie(&application, &format!("n={number}")).await;
+        assert_eq!(found, Err(AuthError::Unavailable), "{kind} {shown:?}");
+    }
+    there.now(|_| {
+        let headers = [("remote-user", "ann"), ("content-encoding", "gzip")];
+        answer(200, &headers, b"\x1f\x8b".to_vec())
+    });
+    let found = with_cookie(&application, "encoded=1").await;
+    assert_eq!(found, Err(AuthError::Unavailable));
+    // Two users at once.
+    there.now(|_| answer(200, &[("remote-user", "ann"), ("remote-user", "bob")], ""));
+    let found = with_cookie(&application, "two=1").await;
+    assert_eq!(found, Err(AuthError::Unavailable));
+    // Other pages say nothing.
+    there.now(|_| {
+        answer(
+            200,
+            &[("remote-user", "ann")],
+            "<html><style>a{}</style></html>",
+        )
+    });
+    assert_eq!(
+        with_cookie(&application, "page=1").await.unwrap().subject,
+        "ann"
+    );
+    there.now(|_| answer(200, &[], format!("\u{feff}{BODY}")));
+    let marked = with_cookie(&application, "marked=1").await.unwrap();
+    assert_eq!(marked.limits.max_size, Some(10));
+}
+
 #[tokio::test]
 async fn answers_are_remembered_for_a_while() {
     let there = FakeServer::start(sessions).await;

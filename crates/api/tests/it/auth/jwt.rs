@@ -158,6 +158,12 @@ async fn claims_of_time_issuer_and_audience() {
         (json!({"iss": "https://id.example/"}), "invalid issuer"),
         (json!({"iss": null}), "missing claim exp, iss or aud"),
         (json!({"iss": 7}), "missing claim exp, iss or aud"),
+        (json!({"iss": ["https://id.example"]}), "invalid issuer"),
+        (
+            json!({"iss": ["https://id.example", "https://evil.example"]}),
+            "invalid issuer",
+        ),
+        (json!({"aud": ["web", "else"]}), "invalid audience"),
         (json!({"aud": "web"}), "invalid audience"),
         (json!({"aud": []}), "invalid audience"),
         (json!({"aud": null}), "missing claim exp, iss or aud"),
@@ -174,6 +180,52 @@ async fn claims_of_time_issuer_and_audience() {
             (reason.to_owned(), false),
             "{wrong}"
         );
+    }
+}
+
+/// The last of two values applies to one parser, the first to another.
+#[tokio::test]
+async fn names_that_come_twice_are_refused() {
+    let signer = Signer::ed25519();
+    let jwt = jwt_with(&signer.pem, |settings| {
+        settings.issuers = vec!["https://id.example".into()];
+        settings.audiences = vec!["uploads".into()];
+    })
+    .await;
+    let good = with(json!({"iss": "https://id.example", "aud": "uploads"})).to_string();
+    let twice = |more: &str| format!("{},{more}}}", good.strip_suffix('}').unwrap());
+    let header = r#"{"alg":"EdDSA"}"#;
+    let known = async |header: &str, claims: &str| {
+        let signed = format!("{}.{}", spelled(header), spelled(claims));
+        let signature =
+            jsonwebtoken::crypto::sign(signed.as_bytes(), &signer.key, signer.algorithm);
+        known(&jwt, &format!("{signed}.{}", signature.unwrap())).await
+    };
+    assert!(known(header, &good).await.is_ok());
+    for more in [
+        r#""sub":"admin""#,
+        r#""sub":"ann""#,
+        r#""iss":"https://id.example""#,
+        r#""iss":"https://evil.example""#,
+        r#""aud":"web""#,
+        r#""aud":"uploads""#,
+        r#""exp":99999999999"#,
+        r#""\u0065xp":99999999999"#,
+        r#""nbf":0,"nbf":1"#,
+        r#""landfall":{"admin":false},"landfall":{"admin":true}"#,
+        r#""landfall":{"admin":false,"admin":true}"#,
+    ] {
+        assert!(known(header, &twice(more)).await.is_err(), "{more}");
+    }
+    for header in [
+        r#"{"alg":"none","alg":"EdDSA"}"#,
+        r#"{"alg":"EdDSA","alg":"EdDSA"}"#,
+        r#"{"alg":"EdDSA","kid":"a","kid":"b"}"#,
+        r#"{"alg":"EdDSA","crit":["exp"]}"#,
+        r#"{"alg":"EdDSA","crit":[]}"#,
+        r#"{"alg":"EdDSA","crit":null,"crit":["b64"],"b64":false}"#,
+    ] {
+        assert!(known(header, &good).await.is_err(), "{header}");
     }
 }
 

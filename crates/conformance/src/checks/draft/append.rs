@@ -4,10 +4,12 @@ use url::Url;
 
 use super::creation::send_in_chunks;
 use super::requests::{Draft, PARTIAL_UPLOAD, early_response};
-use super::{APPEND, TRANSFER_CODINGS, draft_checks};
+use super::{APPEND, COMPLETENESS, TRANSFER_CODINGS, draft_checks};
 use crate::client::{Content, Request};
+use crate::context::GZIP;
 use crate::requirement::{CheckResult, Finding, ensure};
 
+const CONTENT_CODINGS: &str = "8 Content Codings";
 const ACCEPT_PATCH: &str = "RFC 5789, 2.2 Error Handling";
 
 draft_checks! {
@@ -29,6 +31,8 @@ draft_checks! {
         "Content in chunks counts without the transfer coding." => in_chunks;
     Should "draft/append/empty-part", APPEND,
         "An append without content succeeds and changes nothing." => empty_part;
+    Must "draft/append/content-encoding-is-not-decoded", CONTENT_CODINGS,
+        "The offset counts bytes as they are sent, also if they are compressed." => not_decoded;
     Must "draft/append/expect-continue", "RFC 9110, 10.1.1 Expect",
         "A request with Expect: 100-continue gets 100, or a final response." => expect_continue;
     Must "draft/append/no-success-before-the-content", APPEND,
@@ -55,7 +59,7 @@ draft_checks! {
         "An append to an upload that does not exist is an error: 404 up to version 6." => unknown_upload;
     Should "draft/append/missing-offset-is-rejected", APPEND,
         "An append without Upload-Offset is rejected and changes nothing." => missing("Upload-Offset");
-    Should "draft/append/missing-upload-complete-does-not-complete", APPEND, [7..],
+    Must "draft/append/missing-upload-complete-does-not-complete", COMPLETENESS, [7..],
         "An append without Upload-Complete does not complete the upload." => missing_complete;
     May "draft/append/missing-upload-complete-is-400", APPEND, [7..],
         "An append without Upload-Complete is 400." => missing_complete_is_400;
@@ -128,6 +132,30 @@ async fn one_connection(d: &Draft<'_>) -> CheckResult {
         }
     }
     d.resume(&url, &data).await
+}
+
+async fn not_decoded(d: &Draft<'_>) -> CheckResult {
+    let size = GZIP.len();
+    let limit = |key| d.limits().get(key);
+    if limit("min-append-size").is_some_and(|min| min > size as u64) {
+        return Err(Finding::skipped(
+            "needs smaller contents than min-append-size",
+        ));
+    }
+    // The coding is that of the whole, and named at its creation.
+    for at_creation in [true, false] {
+        let creation = d.creation(if at_creation { GZIP } else { b"" }, false);
+        let created = d.send(creation.field("Content-Encoding", "gzip")).await?;
+        if !created.is_success() {
+            return Err(Finding::skipped("the server takes no encoded content"));
+        }
+        let url = d.context.location(&created)?;
+        if !at_creation {
+            d.part(&url, 0, GZIP).await?;
+        }
+        d.expect_offset(&url, size).await?;
+    }
+    Ok(())
 }
 
 async fn in_chunks(d: &Draft<'_>) -> CheckResult {

@@ -1,9 +1,11 @@
 //! Requests with the fields of tus and of the draft. Operating systems add the fields of the draft to requests of tus
 //! clients.
 
-use super::draft_checks;
-use super::requests::{Draft, expect_no_104};
-use crate::client::Request;
+use super::requests::Draft;
+use super::{LENGTH, draft_checks};
+use url::Url;
+
+use crate::client::{Request, Response};
 use crate::context::UPLOAD_DATA;
 use crate::requirement::{CheckResult, Finding, ensure};
 
@@ -16,6 +18,12 @@ draft_checks! {
         "A PATCH with Tus-Resumable is one of tus, though it has fields of the draft." => append;
     May "draft/both/no-104", NO_SECTION,
         "A request with Tus-Resumable gets no 104." => no_104;
+    Must "draft/both/tus-upload-keeps-its-length", LENGTH,
+        "The last content of the draft does not complete an upload of tus before its length." => keeps_its_length;
+    Must "draft/both/tus-upload-completed-by-the-draft", "tus 1.0.0, Core Protocol, HEAD",
+        "An upload of tus that the draft has completed has the offset of its length for tus." => completed_by_draft;
+    May "draft/both/draft-upload-completed-by-tus", NO_SECTION,
+        "An upload of the draft is complete for both when tus has sent its last byte." => completed_by_tus;
     May "draft/both/head-by-tus", NO_SECTION,
         "HEAD by tus of an upload that the draft created reports its offset." => head_by_tus;
 }
@@ -59,7 +67,7 @@ async fn append(d: &Draft<'_>) -> CheckResult {
 async fn no_104(d: &Draft<'_>) -> CheckResult {
     let response = d.send(request(d, 10).await?).await?;
     response.expect_success()?;
-    expect_no_104(&response)
+    response.expect_no_104()
 }
 
 async fn head_by_tus(d: &Draft<'_>) -> CheckResult {
@@ -78,4 +86,65 @@ async fn head_by_tus(d: &Draft<'_>) -> CheckResult {
         d.unit()
     );
     Ok(())
+}
+
+/// Sends the last content of the draft to an upload of tus, or skips the check if the server has uploads of one
+/// protocol each.
+async fn complete_by_draft(
+    d: &Draft<'_>,
+    length: usize,
+    data: &[u8],
+) -> CheckResult<(Url, Response)> {
+    needs_tus(d).await?;
+    let url = d.context.create(length as u64).await?;
+    if !d.send(d.request("HEAD", &url)).await?.is_success() {
+        return Err(Finding::skipped(
+            "the server has uploads of one protocol each",
+        ));
+    }
+    let response = d.send(d.append(&url, 0, data, true)).await?;
+    Ok((url, response))
+}
+
+async fn keeps_its_length(d: &Draft<'_>) -> CheckResult {
+    let data = d.data(2)?;
+    let (url, response) = complete_by_draft(d, data.len(), &data[..d.unit()]).await?;
+    ensure!(
+        !response.is_success(),
+        "the status is {} for a part of the length",
+        response.status
+    );
+    let head = d.send(d.context.tus("HEAD", &url)).await?;
+    if head.is_success() {
+        head.expect_number("Upload-Length", data.len() as u64)?;
+        d.expect_incomplete(&url).await?;
+    }
+    Ok(())
+}
+
+async fn completed_by_draft(d: &Draft<'_>) -> CheckResult {
+    let data = d.data(2)?;
+    let (url, response) = complete_by_draft(d, data.len(), &data).await?;
+    if !response.is_success() {
+        return Err(Finding::skipped(
+            "the server has uploads of one protocol each",
+        ));
+    }
+    d.context.expect_offset(&url, data.len() as u64).await?;
+    d.expect_state_if_there(&url, data.len()).await
+}
+
+async fn completed_by_tus(d: &Draft<'_>) -> CheckResult {
+    needs_tus(d).await?;
+    let (data, unit) = (d.data(2)?, d.unit());
+    let url = d.create_with(&data, unit).await?;
+    let rest = d.context.patch(&url, unit as u64, &data[unit..]);
+    let response = d.send(rest).await?;
+    if !response.is_success() {
+        return Err(Finding::skipped(
+            "the server has uploads of one protocol each",
+        ));
+    }
+    response.expect_number("Upload-Offset", data.len() as u64)?;
+    d.expect_state_if_there(&url, data.len()).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use url::Url;
 
-use super::requests::{Draft, INTERIM, expect_no_104};
+use super::requests::{Draft, INTERIM, SETTLE};
 use super::{APPEND, CREATION, OFFSET, STATUS_104, draft_checks};
 use crate::client::{Connection, Content, Response};
 use crate::dialect::fields::{Limits, integer};
@@ -42,6 +42,8 @@ draft_checks! {
         "A client of HTTP/1.0 gets no interim response." => none_for_http_1_0;
     Must "draft/interim/next-response-follows", "RFC 9112, 9.3 Persistence",
         "After a 104 and a final response, the next request on the connection gets its response." => next_response;
+    Must "draft/interim/none-after-the-final-response", "RFC 9110, 15.2 Informational 1xx",
+        "Interim responses come before the final response, and none after it." => none_after_the_final_response;
     Must "draft/interim/conventional-request-gets-none", STATUS_104,
         "A request without Upload-Complete gets no 104." => conventional_request;
     Must "draft/interim/head-and-delete-get-none", STATUS_104,
@@ -197,7 +199,7 @@ async fn append_without_version(d: &Draft<'_>) -> CheckResult {
     let data = d.sized(PROGRESS_BYTES)?;
     let url = d.create(data.len()).await?;
     let request = d.append(&url, 0, &data, true);
-    expect_no_104(&d.send(d.with_version(request, None)).await?)
+    d.send(d.with_version(request, None)).await?.expect_no_104()
 }
 
 async fn no_content_fields(d: &Draft<'_>) -> CheckResult {
@@ -240,15 +242,31 @@ async fn next_response(d: &Draft<'_>) -> CheckResult {
     Ok(())
 }
 
+async fn none_after_the_final_response(d: &Draft<'_>) -> CheckResult {
+    let data = d.data(2)?;
+    let url = d.create(data.len()).await?;
+    for request in [d.creation(&data, true), d.append(&url, 0, &data, true)] {
+        let mut connection = d.context.connect(&request.url).await?;
+        connection.send(&request).await?.expect_success()?;
+        if let Ok(head) = connection.interim_within(SETTLE).await {
+            let status = head.status;
+            return Err(Finding::failed(format!(
+                "there is a {status} after the final response"
+            )));
+        }
+    }
+    Ok(())
+}
+
 async fn conventional_request(d: &Draft<'_>) -> CheckResult {
     let request = d.creation(&d.data(2)?, true).without(d.dialect.flag_name());
-    expect_no_104(&d.send(request).await?)
+    d.send(request).await?.expect_no_104()
 }
 
 async fn head_and_delete(d: &Draft<'_>) -> CheckResult {
     let url = d.create(d.data(2)?.len()).await?;
     for method in ["HEAD", "DELETE"] {
-        expect_no_104(&d.send(d.request(method, &url)).await?)?;
+        d.send(d.request(method, &url)).await?.expect_no_104()?;
     }
     Ok(())
 }

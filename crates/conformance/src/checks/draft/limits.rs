@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use url::Url;
 
 use super::requests::Draft;
-use super::{LIMITS, draft_checks};
+use super::{CREATION, LIMITS, draft_checks};
 use crate::client::{Content, Request, Response};
 use crate::dialect::fields::Limits;
 use crate::requirement::{CheckResult, Finding, ensure};
@@ -41,6 +41,10 @@ draft_checks! {
         "min-append-size does not apply to the last content." => last_content_may_be_smaller;
     Must "draft/limits/creation-may-be-empty", LIMITS, [6..],
         "min-append-size does not apply to a creation without content." => empty_creation;
+    Must "draft/limits/limits-of-contents-are-reported", CREATION, [8..],
+        "Contents that the Upload-Limit of an upload allows are not rejected for their size." => contents_within_limits;
+    Should "draft/limits/limit-of-the-size-is-reported", LIMITS, [9..],
+        "A server that rejects an upload for its size reports max-size." => size_limit_is_reported;
     Should "draft/limits/lifetime-is-not-shortened", LIMITS, [7..],
         "The end of max-age does not come earlier from one response to the next." => lifetime;
     Should "draft/limits/sizes-are-not-tightened", LIMITS, [8..],
@@ -188,6 +192,46 @@ async fn empty_creation(d: &Draft<'_>) -> CheckResult {
     let (data, _) = around_min_append_size(d)?;
     let url = d.create(data.len()).await?;
     d.expect_offset(&url, 0).await
+}
+
+/// The content of one request of a client that knows no limit.
+const UNLIMITED_CONTENT: u64 = 1 << 20;
+
+async fn contents_within_limits(d: &Draft<'_>) -> CheckResult {
+    d.context.needs_size(2 * UNLIMITED_CONTENT)?;
+    let response = d.send(d.creation(b"", false)).await?;
+    let url = d.context.location(&response)?;
+    let limits = Limits::parse(&response)?.unwrap_or_default();
+    let largest = ["max-size", "max-append-size"].map(|key| limits.get(key).unwrap_or(u64::MAX));
+    let least = limits.get("min-append-size").unwrap_or_default().max(1);
+    let most = UNLIMITED_CONTENT.min(largest[0] / 2).min(largest[1]);
+    let mut offset = 0;
+    for size in [least, most] {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let data = crate::context::test_data(size);
+        let response = d.send(d.append(&url, offset, &data, false)).await?;
+        ensure!(
+            response.is_success(),
+            "{size} bytes are {}, but the Upload-Limit of the upload allows them",
+            response.status
+        );
+        offset += size;
+    }
+    Ok(())
+}
+
+async fn size_limit_is_reported(d: &Draft<'_>) -> CheckResult {
+    let request = d.creation(b"", false).field("Upload-Length", MAX_INTEGER);
+    let response = d.send(request).await?;
+    if response.status != 413 {
+        return Err(Finding::skipped("the server has no limit of the size"));
+    }
+    let rejection = Limits::parse(&response)?.unwrap_or_default();
+    ensure!(
+        rejection.get("max-size").is_some() && d.limits().get("max-size").is_some(),
+        "the creation is 413, but no max-size is reported by it and by OPTIONS"
+    );
+    Ok(())
 }
 
 async fn lifetime(d: &Draft<'_>) -> CheckResult {

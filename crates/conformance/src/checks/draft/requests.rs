@@ -357,13 +357,6 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Fails if a 104 was sent before the response.
-pub(super) fn expect_no_104(response: &Response) -> CheckResult {
-    let is_104 = |interim: &Response| interim.status == 104;
-    ensure!(!response.interim.iter().any(is_104), "there is a 104");
-    Ok(())
-}
-
 /// Returns the final response if it comes in this time, although the request is not complete.
 pub(super) async fn early_response(
     connection: &mut Connection,

@@ -1,6 +1,6 @@
 //! The structured fields of requests: valid values in unusual forms, and malformed values.
 
-use super::requests::{Draft, expect_no_104};
+use super::requests::Draft;
 use super::retrieval::expect_optional;
 use super::{STRUCTURED_FIELDS, draft_checks};
 use crate::requirement::{CheckResult, ensure};
@@ -104,7 +104,7 @@ async fn malformed_length(d: &Draft<'_>, value: &str) -> CheckResult {
 
 async fn conventional(d: &Draft<'_>, value: &str) -> CheckResult {
     let request = d.creation(&d.data(2)?, true).set("Upload-Complete", value);
-    expect_no_104(&d.send(request).await?)
+    d.send(request).await?.expect_no_104()
 }
 
 async fn malformed_complete(d: &Draft<'_>, value: &str) -> CheckResult {

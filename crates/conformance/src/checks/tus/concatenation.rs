@@ -52,9 +52,9 @@ checks! {
     Must "tus/concatenation/final-upload-has-its-metadata", "Creation, Headers, Upload-Metadata",
         "HEAD on a final upload returns the metadata of its creation." => final_metadata;
     May "tus/concatenation/part-in-two-uploads", SECTION,
-        "A part may be used in several final uploads." => part_in_two_uploads;
+        "Partial uploads may be used multiple times: in several final uploads." => part_in_two_uploads;
     May "tus/concatenation/part-twice-in-one-upload", SECTION,
-        "A part may be listed twice." => part_twice;
+        "Partial uploads may be used multiple times: twice in one final upload." => part_twice;
     May "tus/concatenation/parts-can-be-removed", SECTION, [Termination],
         "Removing the parts does not change the final upload." => parts_can_be_removed;
     Must "tus/concatenation/final-upload-can-be-removed", "Termination, DELETE", [Termination],

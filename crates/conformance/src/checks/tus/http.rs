@@ -1,7 +1,7 @@
 //! What HTTP requires where clients of tus depend on it, downloads and CORS.
 
 use crate::client::{Content, Request, Response};
-use crate::context::{Context, test_data};
+use crate::context::{Context, UPLOAD_DATA, test_data};
 use crate::requirement::{CheckResult, Finding, ensure};
 
 const DOWNLOAD: &str = "Not part of tus: downloads";
@@ -23,6 +23,9 @@ checks! {
         "A request target in absolute form is accepted." => absolute_form;
     Should "tus/http/errors-end", "RFC 9112, 6 Message Body",
         "The response to a rejected PATCH is complete, so that a connection can be used again." => errors_end;
+
+    Must "tus/http/no-104", "Resumable Uploads for HTTP, Appendix B",
+        "Requests of tus name no interop version, and get no 104." => no_104;
 
     May "tus/download/complete-upload", DOWNLOAD,
         "GET returns the bytes of a complete upload." => download(1000);
@@ -139,6 +142,18 @@ async fn errors_end(c: &Context) -> CheckResult {
             .expect_number("Upload-Offset", 5)?;
     }
     Ok(())
+}
+
+async fn no_104(c: &Context) -> CheckResult {
+    let data = test_data(1000);
+    let creation = c.post().field("Upload-Length", 2000);
+    // Where the extension is not offered, the content is ignored.
+    let creation = creation.field("Content-Type", UPLOAD_DATA).body(&data[..]);
+    let response = c.send(creation).await?;
+    response.expect_no_104()?;
+    let url = c.create(2000).await?;
+    c.send(c.patch(&url, 0, &data)).await?.expect_no_104()?;
+    c.send(c.tus("HEAD", &url)).await?.expect_no_104()
 }
 
 /// Returns the response to GET, if the server has downloads.

@@ -12,9 +12,13 @@ checks! {
         "A POST with X-HTTP-Method-Override: HEAD is a HEAD." => post_as_head;
     Must "tus/method-override/post-as-delete", OVERRIDE, [Termination],
         "A POST with X-HTTP-Method-Override: DELETE is a DELETE." => as_delete("POST");
-    Should "tus/method-override/put-as-patch", OVERRIDE,
+    Must "tus/method-override/put-as-patch", OVERRIDE,
         "The method of the request is ignored: a PUT can be a PATCH." => as_patch("PUT");
-    May "tus/method-override/get-as-delete", OVERRIDE, [Termination],
+    Must "tus/method-override/put-as-delete", OVERRIDE, [Termination],
+        "The method of the request is ignored: a PUT can be a DELETE." => as_delete("PUT");
+    Must "tus/method-override/delete-as-patch", OVERRIDE,
+        "The method of the request is ignored: a DELETE can be a PATCH, and removes nothing." => as_patch("DELETE");
+    Must "tus/method-override/get-as-delete", OVERRIDE, [Termination],
         "The method of the request is ignored, also if it is a safe one." => as_delete("GET");
     Must "tus/method-override/same-method", OVERRIDE,
         "An override with the method of the request changes nothing." => as_patch("PATCH");

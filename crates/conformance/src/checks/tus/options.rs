@@ -2,7 +2,7 @@
 
 use crate::client::{Request, Response};
 use crate::context::Context;
-use crate::requirement::{Capability, CheckResult, ensure};
+use crate::requirement::{Capability, CheckResult, Finding, ensure};
 
 const OPTIONS: &str = "Core Protocol, OPTIONS";
 const VERSION: &str = "Core Protocol, Headers, Tus-Version";
@@ -40,6 +40,8 @@ checks! {
         "A server that offers concatenation-unfinished offers concatenation." => implies(Capability::ConcatenationUnfinished, Capability::Concatenation);
     Should "tus/options/creation-is-offered", "Creation",
         "Servers implement the extension creation." => contains("Tus-Extension", "creation");
+    Should "tus/options/max-size-is-reported", MAX_SIZE,
+        "A server that rejects uploads for their size reports Tus-Max-Size." => max_size_is_reported;
     Must "tus/options/max-size-is-a-number", MAX_SIZE,
         "Tus-Max-Size is a non-negative integer." => max_size_is_a_number;
     Must "tus/options/checksum-algorithms-are-listed", CHECKSUM, [Checksum],
@@ -190,5 +192,18 @@ async fn repeats(c: &Context) -> CheckResult {
             "{name} has changed"
         );
     }
+    Ok(())
+}
+
+async fn max_size_is_reported(c: &Context) -> CheckResult {
+    if !c.server.has(Capability::Creation) {
+        return Err(Finding::skipped("the server does not offer creation"));
+    }
+    // Larger than any storage, and still an integer in all languages.
+    let response = c.send(c.post().field("Upload-Length", 1_u64 << 52)).await?;
+    ensure!(
+        response.status != 413 || options(c).await?.field("Tus-Max-Size").is_some(),
+        "a creation is 413, but the response to OPTIONS has no Tus-Max-Size"
+    );
     Ok(())
 }

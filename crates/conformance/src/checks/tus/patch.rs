@@ -4,7 +4,7 @@ use url::Url;
 
 use super::offset::at_offset;
 use crate::client::{Content, Request};
-use crate::context::{Context, UPLOAD_DATA, test_data};
+use crate::context::{Context, GZIP, UPLOAD_DATA, test_data};
 use crate::requirement::{CheckResult, ensure};
 
 const PATCH: &str = "Core Protocol, PATCH";
@@ -30,6 +30,8 @@ checks! {
         "An upload can be sent in requests of one byte." => single_bytes;
     Should "tus/patch/keep-alive", PATCH,
         "Several requests can be sent over one connection." => keep_alive;
+    Must "tus/patch/content-encoding-is-not-decoded", "Core Protocol, PATCH; RFC 9110, 8.4 Content-Encoding",
+        "The new offset counts the bytes of the request, also if they are compressed." => not_decoded;
     May "tus/patch/pipelined", "RFC 9112, 9.3.2 Pipelining",
         "Requests that were sent before the responses are processed in order." => pipelined;
 
@@ -337,4 +339,17 @@ async fn content_encoding(c: &Context) -> CheckResult {
         c.expect_bytes(&url, GZIP).await?;
     }
     Ok(())
+}
+
+async fn not_decoded(c: &Context) -> CheckResult {
+    // Room for the decoded bytes.
+    let url = c.create(2000).await?;
+    let request = c.patch(&url, 0, GZIP).field("Content-Encoding", "gzip");
+    let response = c.send(request).await?;
+    let mut stored = 0;
+    if response.is_success() {
+        stored = GZIP.len() as u64;
+        response.expect_number("Upload-Offset", stored)?;
+    }
+    c.expect_offset(&url, stored).await
 }

@@ -48,7 +48,9 @@ impl Server {
             return Err(inconsistent());
         }
         let length = state.length.or(declared);
-        if let (Some(length), false) = (length, self.has(Mutant::ExceedsTheLength)) {
+        let is_ignored = self.has(Mutant::ExceedsTheLength)
+            || state.is_of_tus && self.has(Mutant::LengthOfTusIsIgnored);
+        if let (Some(length), false) = (length, is_ignored) {
             if end.is_some_and(|end| end > length) {
                 state.is_gone = !self.has(Mutant::ValidAfterExceedingTheLength);
                 return Err(inconsistent());
@@ -168,10 +170,17 @@ impl Server {
         if self.has(Mutant::PartIsNotStored) && content.is_creation && !content.is_last {
             state.data.clear();
         }
+        if self.has(Mutant::GzipIsDecoded) && request.field("content-encoding").is_some() {
+            // Such content ends with the size of what it contains.
+            if let Some(size) = state.data.last_chunk().copied().map(u32::from_le_bytes) {
+                state.data = vec![b'a'; usize::try_from(size).unwrap()];
+            }
+        }
         let stored = state.data.len() as u64;
         if content.is_last {
             if state.length.is_some_and(|length| length != stored)
                 && !self.has(Mutant::ExceedsTheLength)
+                && !self.has(Mutant::LengthOfTusIsIgnored)
             {
                 return inconsistent();
             }

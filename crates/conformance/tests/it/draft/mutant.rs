@@ -35,6 +35,15 @@ pub(super) enum Mutant {
     MaxSizeIsNotEnforced,
     SmallLastContentIsRejected,
     DigestIsThatOfNothing,
+    InterimAfterTheResponse,
+    GzipIsDecoded,
+    FragmentOfUnknownVersionIsWhole,
+    MissingFlagCompletes,
+    AppendLimitIsNotReported,
+    SizeLimitIsNotReported,
+    LengthOfTusIsIgnored,
+    CompletionIsUnknownToTus,
+    TusDoesNotComplete,
 }
 
 impl Mutant {
@@ -151,6 +160,42 @@ impl Mutant {
         (
             Self::SmallLastContentIsRejected,
             "draft/limits/last-content-may-be-smaller",
+        ),
+        (
+            Self::InterimAfterTheResponse,
+            "draft/interim/none-after-the-final-response",
+        ),
+        (
+            Self::GzipIsDecoded,
+            "draft/append/content-encoding-is-not-decoded",
+        ),
+        (
+            Self::FragmentOfUnknownVersionIsWhole,
+            "draft/versions/part-of-an-unknown-version-is-no-whole",
+        ),
+        (
+            Self::MissingFlagCompletes,
+            "draft/append/missing-upload-complete-does-not-complete",
+        ),
+        (
+            Self::AppendLimitIsNotReported,
+            "draft/limits/limits-of-contents-are-reported",
+        ),
+        (
+            Self::SizeLimitIsNotReported,
+            "draft/limits/limit-of-the-size-is-reported",
+        ),
+        (
+            Self::LengthOfTusIsIgnored,
+            "draft/both/tus-upload-keeps-its-length",
+        ),
+        (
+            Self::CompletionIsUnknownToTus,
+            "draft/both/tus-upload-completed-by-the-draft",
+        ),
+        (
+            Self::TusDoesNotComplete,
+            "draft/both/draft-upload-completed-by-tus",
         ),
         (
             Self::DigestIsThatOfNothing,

@@ -31,6 +31,7 @@ pub(super) struct State {
     pub(super) is_gone: bool,
     pub(super) digest: Option<String>,
     pub(super) created: Instant,
+    pub(super) is_of_tus: bool,
 }
 
 pub(super) struct Upload {
@@ -89,10 +90,16 @@ impl Server {
             if !connection.respond(response).await? {
                 return Ok(());
             }
+            if self.has(Mutant::InterimAfterTheResponse) {
+                connection.interim(&self.interim(&request)).await?;
+            }
         }
     }
 
     async fn handle(&self, request: &Request, connection: &mut Connection) -> io::Result<Response> {
+        if request.field("tus-resumable").is_some() && request.method != "OPTIONS" {
+            return self.tus(request, connection).await;
+        }
         let is_collection = request.path == "/files/";
         match (request.method.as_str(), is_collection) {
             ("OPTIONS", _) => Ok(self.options()),
@@ -116,14 +123,19 @@ impl Server {
             ("max-append-size", max_append),
             ("min-append-size", min_append),
         ];
-        for (key, size) in sizes.iter().filter(|(_, size)| *size > 0) {
+        let is_hidden = |key| key == "max-size" && self.has(Mutant::SizeLimitIsNotReported);
+        let sizes = sizes.iter().filter(|(key, _)| !is_hidden(*key));
+        for (key, size) in sizes.filter(|(_, size)| *size > 0) {
             limits.push_str(&format!(", {key}={size}"));
         }
         limits
     }
 
     fn options(&self) -> Response {
-        let response = Response::new(200).field("Accept-Patch", PARTIAL_UPLOAD);
+        let response = Response::new(200)
+            .field("Accept-Patch", PARTIAL_UPLOAD)
+            .field("Tus-Version", "1.0.0")
+            .field("Tus-Extension", "creation,termination");
         match self.mutant {
             Some(Mutant::OptionsWithoutLimits) => response,
             Some(Mutant::LimitIsANumber) => response.field("Upload-Limit", 107_374_182_400_u64),
@@ -131,7 +143,7 @@ impl Server {
         }
     }
 
-    fn find(&self, path: &str) -> Option<Arc<Upload>> {
+    pub(super) fn find(&self, path: &str) -> Option<Arc<Upload>> {
         let upload = self.uploads.lock().unwrap().get(path).map(Arc::clone)?;
         let is_gone = upload.state.lock().unwrap().is_gone;
         (!is_gone).then_some(upload)
@@ -152,6 +164,7 @@ impl Server {
         let is_exempt = (is_last && !self.has(Mutant::SmallLastContentIsRejected)) || size == 0;
         let status = match () {
             () if max_append > 0 && size > max_append => 413,
+            () if size > 1000 && self.has(Mutant::AppendLimitIsNotReported) => 413,
             () if size < min_append && !is_exempt => 400,
             () => return Ok(()),
         };
@@ -175,6 +188,10 @@ impl Server {
                 None => response,
             });
         };
+        if is_unknown && self.has(Mutant::FragmentOfUnknownVersionIsWhole) {
+            while connection.content().await?.is_some() {}
+            return Ok(Response::new(201));
+        }
         if is_unknown {
             return Ok(problem(400, "about:blank", ""));
         }
@@ -203,24 +220,8 @@ impl Server {
         if let Err(response) = self.check_append(size, is_last) {
             return Ok(response);
         }
-        let upload = Arc::new(Upload {
-            path: format!("/files/{:032x}", rand::random::<u128>()),
-            state: StateMutex::new(State {
-                data: Vec::new(),
-                length,
-                is_complete: false,
-                is_gone: false,
-                digest: request.field("repr-digest"),
-                created: Instant::now(),
-            }),
-            writer: Mutex::new(()),
-            newest: watch::Sender::new(0),
-        });
+        let upload = self.add(length, request.field("repr-digest"), false);
         let path = upload.path.clone();
-        self.uploads
-            .lock()
-            .unwrap()
-            .insert(path.clone(), Arc::clone(&upload));
         let announced = named.is_some() || self.has(Mutant::InterimForEveryClient);
         if announced && !request.is_http_1_0 && size != Some(0) {
             let interim = self.interim(request).field("Location", &path);
@@ -235,6 +236,32 @@ impl Server {
         };
         let response = self.receive(request, connection, content).await?;
         Ok(response)
+    }
+
+    /// Adds an upload without data.
+    pub(super) fn add(
+        &self,
+        length: Option<u64>,
+        digest: Option<String>,
+        is_of_tus: bool,
+    ) -> Arc<Upload> {
+        let upload = Arc::new(Upload {
+            path: format!("/files/{:032x}", rand::random::<u128>()),
+            state: StateMutex::new(State {
+                data: Vec::new(),
+                length,
+                is_complete: false,
+                is_gone: false,
+                digest,
+                created: Instant::now(),
+                is_of_tus,
+            }),
+            writer: Mutex::new(()),
+            newest: watch::Sender::new(0),
+        });
+        let mut uploads = self.uploads.lock().unwrap();
+        uploads.insert(upload.path.clone(), Arc::clone(&upload));
+        upload
     }
 
     pub(super) fn interim(&self, request: &Request) -> Response {
@@ -301,7 +328,10 @@ impl Server {
                 .and_then(|text| text.parse::<f64>().ok());
             offset = number.map(|number| number as u64);
         }
-        let (Some(offset), Some(is_last)) = (offset, request.boolean("upload-complete")) else {
+        let has_flag = request.field("upload-complete").is_some();
+        let assumed = (!has_flag && self.has(Mutant::MissingFlagCompletes)).then_some(true);
+        let is_last = request.boolean("upload-complete").or(assumed);
+        let (Some(offset), Some(is_last)) = (offset, is_last) else {
             return Ok(problem(400, "about:blank", ""));
         };
         if let Err(response) = self.check_append(request.content_length(), is_last) {

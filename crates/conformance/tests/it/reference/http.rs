@@ -218,6 +218,12 @@ impl Http {
         }
     }
 
+    /// Sends a 104, which clients of tus do not know.
+    pub(crate) async fn announce(&mut self) -> io::Result<()> {
+        let head = b"HTTP/1.1 104 Upload Resumption Supported\r\n\r\n";
+        self.stream.write_all(head).await
+    }
+
     /// Sends a response, and then reads the rest of the request. False if the connection ends.
     pub(crate) async fn reply(&mut self, reply: &Reply, is_head: bool) -> io::Result<bool> {
         // The client of a request that is rejected early sends no body.

@@ -116,6 +116,9 @@ async fn serve(mut http: Http, state: Arc<State>) {
             return;
         };
         let reply = common_fields(&state, &head, reply);
+        if state.is(Mutant::InterimForTus) && method == "PATCH" && http.announce().await.is_err() {
+            return;
+        }
         let is_head = head.method == "HEAD" || method == "HEAD";
         match http.reply(&reply, head.method == "HEAD").await {
             Ok(true) if !is_head || reply.body.is_empty() => {}
@@ -126,6 +129,9 @@ async fn serve(mut http: Http, state: Arc<State>) {
 
 fn method(state: &State, head: &Head) -> String {
     match head.field("X-HTTP-Method-Override") {
+        Some(_) if state.is(Mutant::OverrideOfPostAlone) && head.method != "POST" => {
+            head.method.clone()
+        }
         Some(method) if !state.is(Mutant::OverrideIsIgnored) => method.to_owned(),
         _ => head.method.clone(),
     }
@@ -192,7 +198,6 @@ fn options(state: &State, head: &Head) -> Reply {
     let reply = Reply::new(204)
         .with("Tus-Extension", EXTENSIONS)
         .with("Tus-Checksum-Algorithm", checksum::NAMES)
-        .with("Tus-Max-Size", MAX_SIZE)
         .with(
             "Access-Control-Allow-Methods",
             "POST, HEAD, PATCH, DELETE, GET",
@@ -201,6 +206,10 @@ fn options(state: &State, head: &Head) -> Reply {
             "Access-Control-Allow-Headers",
             "Tus-Resumable, Upload-Offset, Content-Type",
         );
+    let reply = match state.is(Mutant::MaxSizeIsNotReported) {
+        true => reply,
+        false => reply.with("Tus-Max-Size", MAX_SIZE),
+    };
     match state.is(Mutant::OptionsWithoutVersion) {
         true => reply,
         false => reply.with("Tus-Version", "1.0.0"),

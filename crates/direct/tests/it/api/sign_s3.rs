@@ -394,6 +394,40 @@ async fn errors_name_the_invalid_field() {
         .send()
         .await
         .expect(401);
+    let wrong = || {
+        let request = harness.request("POST", "/api/sign_s3");
+        request.with("authorization", "Bearer lfk_wrong")
+    };
+    wrong().json(&json!({})).send().await.expect(401);
+    for (kind, body) in [
+        ("application/json", "{"),
+        ("application/json", "[]"),
+        ("text/plain", "{}"),
+    ] {
+        let request = wrong().with("content-type", kind).body(body);
+        request.send().await.expect(401);
+    }
+    // Nor without any, on each route.
+    for (method, path) in [
+        ("POST", "/api/sign_s3"),
+        ("POST", "/api/complete_s3"),
+        ("POST", "/api/progress_s3"),
+        ("GET", "/s3/params"),
+        ("POST", "/s3/multipart"),
+        ("POST", "/s3/presign"),
+        ("GET", "/s3/multipart/id"),
+        ("GET", "/s3/multipart/id/x"),
+        ("GET", "/s3/multipart/id/batch"),
+        ("POST", "/s3/multipart/id/complete"),
+        ("DELETE", "/s3/multipart/id"),
+    ] {
+        let mut request = harness.request(method, path);
+        if method == "POST" {
+            request = request.json(&json!({}));
+        }
+        let reply = request.send().await;
+        assert_eq!(reply.status, 401, "{method} {path}: {reply:?}");
+    }
     for body in [json!({}), json!({"key": 7}), json!({"key": "uploads/none"})] {
         let status = if body["key"].is_string() { 404 } else { 400 };
         let reply = harness

@@ -101,6 +101,37 @@ async fn the_url_is_all_one_needs() {
     .await;
 }
 
+/// Base64 makes a third more of them than a grant accepts.
+#[tokio::test]
+async fn fields_that_an_upload_cannot_have_are_rejected_before_there_is_a_job() {
+    everywhere_looking(async |site| {
+        let with = |id: &str, fields: Value| {
+            let mut file = file(id, "a.txt");
+            let all = file.as_object_mut().unwrap();
+            all.extend(fields.as_object().unwrap().clone());
+            file
+        };
+        let many: serde_json::Map<_, _> =
+            (0..128).map(|n| (format!("key{n}"), json!("1"))).collect();
+        for (id, fields, limit) in [
+            ("long", json!({"note": "x".repeat(13_000)}), "16384"),
+            ("many", json!(many), "128"),
+        ] {
+            let reply = site.post("ann", with(id, fields.clone())).await.expect(422);
+            assert!(reply.json.to_string().contains(limit), "{}", reply.json);
+            // The id is free for a request that fits, and with a token it needs no room.
+            site.post("ann", with(id, json!({}))).await.expect(201);
+            let token = format!("{id}-token");
+            let mut other = with(&token, fields);
+            other["mode"] = json!("token");
+            site.post("ann", other).await.expect(201);
+        }
+        let fits = json!({"note": "x".repeat(12_000)});
+        site.post("ann", with("fits", fits)).await.expect(201);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn asked_again_it_is_the_same_url() {
     everywhere_looking(async |site| {

@@ -15,18 +15,21 @@ fn raw(status: u16, kind: &str, body: &str) -> RawResponse {
     }
 }
 
+fn classifier(format: Format) -> ResponseClassifier {
+    ResponseClassifier {
+        format,
+        limit: 5120,
+        stop_code: Some(418),
+        keeps_uploads: false,
+    }
+}
+
 fn classify(
     format: Format,
     hook: HookName,
     (status, kind, body): (u16, &str, &str),
 ) -> Result<HookResponse, DeliveryError> {
-    let classifier = ResponseClassifier {
-        format,
-        limit: 5120,
-        stop_code: Some(418),
-        keeps_uploads: false,
-    };
-    classifier.classify(hook, &raw(status, kind, body))
+    classifier(format).classify(hook, &raw(status, kind, body))
 }
 
 fn rejections(response: &HookResponse) -> [bool; 4] {
@@ -157,35 +160,171 @@ fn login_page_is_a_failure() {
 
 #[test]
 fn auto_allows_what_either_version_allows() {
-    let classify = |kind, body| classify(Format::Auto, HookName::PreCreate, (200, kind, body));
-    for (kind, body) in [
-        ("", ""),
-        ("text/plain", "ok"),
-        (JSON, "{}"),
-        (JSON, "null"),
-        (JSON, "[1]"),
-        (JSON, "\"ok\""),
-        ("text/html", "{not json"),
-        (JSON, r#"{"message":"hook received"}"#),
+    let classify = |status, kind, body| {
+        let sent = (status, kind, body);
+        classify(Format::Auto, HookName::PreCreate, sent)
+    };
+    for (status, kind, body) in [
+        (200, "", ""),
+        (200, "text/html; charset=UTF-8", ""),
+        (200, "text/plain", " \r\n"),
+        (200, "text/plain", "ok"),
+        (200, "text/html", "OK\n"),
+        (200, "", "accepted, 3 files"),
+        (204, "", ""),
+        // Rails' `head :no_content`.
+        (204, JSON, ""),
+        (200, JSON, "{}"),
+        (200, "text/html", " \r\n{}"),
+        // FastAPI's response of a function that returns nothing.
+        (200, JSON, "null"),
     ] {
-        assert_eq!(
-            classify(kind, body).unwrap(),
-            HookResponse::default(),
-            "{body}"
-        );
+        let response = classify(status, kind, body).unwrap();
+        assert_eq!(response, HookResponse::default(), "{kind} {body}");
     }
-    assert!(
-        classify("", " {\"rejectUpload\":true}")
-            .unwrap()
-            .reject_upload
-    );
-    let failure = classify(JSON, r#"{"RejectUpload":"yes"}"#).unwrap_err();
-    assert!(
-        failure
-            .message
-            .contains("RejectUpload in the response must be"),
-        "{failure}"
-    );
+    // Rails' `head :ok` and Express' `res.json()`.
+    let mut empty = raw(200, JSON, "");
+    empty
+        .headers
+        .insert(header::CONTENT_LENGTH, "0".parse().unwrap());
+    let response = classifier(Format::Auto)
+        .classify(HookName::PreCreate, &empty)
+        .unwrap();
+    assert_eq!(response, HookResponse::default());
+    for (kind, body) in [
+        ("", " {\"rejectUpload\":true}"),
+        ("text/html", "\u{feff}\r\n{\"RejectUpload\":true}"),
+        (JSON, "\u{feff}{\"RejectUpload\":true}\n"),
+    ] {
+        assert!(classify(200, kind, body).unwrap().reject_upload, "{body}");
+    }
+    let failure = classify(200, JSON, r#"{"RejectUpload":"yes"}"#).unwrap_err();
+    let why = "RejectUpload in the response must be";
+    assert!(failure.message.contains(why), "{failure}");
+}
+
+const DENIAL: &str = r#"{"RejectUpload":true,"HTTPResponse":{"StatusCode":403,"Body":"no"}}"#;
+
+fn utf_16(text: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    text.encode_utf16().flat_map(unit).collect()
+}
+
+/// The bytes of `DENIAL`, compressed by `gzip -n`.
+const GZIP: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xabV\x0aJ\xcdJM.\x09-\xc8\xc9OLQ\xb2\x2a)*M\xd5Q\xf2\x08\x09\x09\x08J-.\xc8\xcf+N\x05\x0a";
+
+#[test]
+fn responses_that_are_not_understood_are_failures() {
+    use HookName::{PostReceive, PreAccess, PreCreate, PreFinish, PreGrant, PreTerminate};
+    let page = format!("<br />\n<b>Warning</b>: Undefined index in hook.php\n{DENIAL}");
+    let mut bodies: Vec<(&str, Vec<u8>)> = vec![
+        (JSON, Vec::new()),
+        (JSON, b"[1]".into()),
+        (JSON, b"\"ok\"".into()),
+        (JSON, b"true".into()),
+        (JSON, b"false".into()),
+        (JSON, b"NaN".into()),
+        (JSON, b"ok".into()),
+        ("text/json", b"denied".into()),
+        ("application/problem+json", b"denied".into()),
+        ("", b"[1]".into()),
+        ("text/html", b"{not json".into()),
+        ("text/plain", b"{'RejectUpload': True}".into()),
+        (JSON, br#"{"RejectUpload":NaN}"#.into()),
+        (JSON, br#"{"RejectUpload":true} "#.repeat(2)),
+        ("text/html", page.clone().into()),
+        (
+            "text/html",
+            format!("\nWarning: no such key\n{DENIAL}").into(),
+        ),
+        ("text/html", page[..page.len() - DENIAL.len() + 1].into()),
+        // The hook died before it could deny, or a proxy sent its login page.
+        ("text/html", b"<br />\n<b>Fatal error</b>: no".into()),
+        (
+            "text/html",
+            b"\n <!DOCTYPE html><title>Sign in</title>".into(),
+        ),
+        ("", GZIP.into()),
+    ];
+    for (mark, unit) in [
+        ("\u{feff}", u16::to_le_bytes as fn(u16) -> _),
+        ("", u16::to_be_bytes),
+    ] {
+        bodies.push(("", utf_16(&format!("{mark}{DENIAL}"), unit)));
+        bodies.push((JSON, utf_16(&format!("{mark}{DENIAL}"), unit)));
+    }
+    for kind in ["", "text/plain", "text/html; charset=utf-8", JSON] {
+        bodies.extend((1..DENIAL.len()).map(|end| (kind, DENIAL[..end].into())));
+        let marked = format!("\u{feff}{DENIAL}");
+        bodies.extend((4..marked.len()).map(|end| (kind, marked.as_bytes()[..end].into())));
+    }
+    for (kind, body) in bodies {
+        let mut raw = raw(200, kind, "");
+        raw.body.bytes = body.into();
+        for (hook, format) in [
+            (PreCreate, Format::Auto),
+            (PreFinish, Format::Auto),
+            (PreAccess, Format::Auto),
+            (PreTerminate, Format::Auto),
+            (PreGrant, Format::Auto),
+            (PostReceive, Format::Auto),
+            (PreCreate, Format::V2),
+        ] {
+            let outcome = classifier(format).classify(hook, &raw);
+            let body = String::from_utf8_lossy(&raw.body.bytes);
+            assert!(outcome.is_err(), "{format:?} {hook} {kind:?} {body:?}");
+        }
+    }
+}
+
+#[test]
+fn encoded_responses_are_failures() {
+    for (format, body) in [
+        (Format::Auto, GZIP),
+        (Format::V2, GZIP),
+        (Format::Auto, b"{}"),
+        (Format::V2, b"{}"),
+        (Format::Auto, b""),
+    ] {
+        for (coding, is_understood) in [
+            ("gzip", false),
+            ("br", false),
+            ("identity, gzip", false),
+            ("Identity", body == b"{}"),
+        ] {
+            let mut raw = raw(200, JSON, "");
+            raw.headers
+                .insert(header::CONTENT_ENCODING, coding.parse().unwrap());
+            raw.body.bytes = Bytes::from_static(body);
+            let outcome = classifier(format).classify(HookName::PreCreate, &raw);
+            assert_eq!(
+                outcome.is_ok(),
+                is_understood,
+                "{format:?} {coding}: {outcome:?}"
+            );
+        }
+    }
+}
+
+/// A client that is told to slow down gets this status, as with tusd 1; the upload stays.
+#[test]
+fn auto_forwards_429() {
+    use HookName::{PreAccess, PreCreate, PreFinish, PreTerminate};
+    for (hook, flags) in [
+        (PreCreate, [true, false, false, false]),
+        (PreFinish, [false, false, false, true]),
+        (PreTerminate, [false, true, false, false]),
+        (PreAccess, [false, false, true, false]),
+    ] {
+        let mut raw = raw(429, "text/plain", "slow down");
+        raw.headers
+            .insert(header::RETRY_AFTER, "7".parse().unwrap());
+        let response = classifier(Format::Auto).classify(hook, &raw).unwrap();
+        assert_eq!(rejections(&response), flags, "{hook}");
+        let reply = response.client_response;
+        assert_eq!(reply.status.unwrap(), 429);
+        assert_eq!(reply.body.unwrap(), "slow down");
+        assert_eq!(reply.headers[header::RETRY_AFTER], "7");
+    }
 }
 
 #[test]
@@ -297,7 +436,7 @@ fn no_status_removes_an_upload_that_is_kept() {
 
 #[test]
 fn auto_honors_retry_after() {
-    for status in [408, 425, 429, 503] {
+    for status in [408, 425, 503] {
         let mut raw = raw(status, "", "later");
         raw.headers
             .insert(header::RETRY_AFTER, "7".parse().unwrap());
@@ -344,8 +483,14 @@ fn accepted_events_are_not_retried_after_an_invalid_response() {
         (Format::V2, (200, "text/plain", "ok")),
         (Format::Auto, (200, JSON, r#"{"StopUpload":"no"}"#)),
     ] {
+        let response = classify(format, PostFinish, sent).unwrap();
+        assert_eq!(response.ignored.is_some(), !sent.2.is_empty(), "{sent:?}");
+        let ignored = None;
         assert_eq!(
-            classify(format, PostFinish, sent).unwrap(),
+            HookResponse {
+                ignored,
+                ..response
+            },
             HookResponse::default()
         );
         assert!(classify(format, PostReceive, sent).is_err());
@@ -378,13 +523,11 @@ fn bodies_above_the_limit() {
     let rejection = classify(Format::Auto, &raw).unwrap();
     assert!(rejection.reject_upload);
     assert_eq!(rejection.client_response.body, None);
-    // This is not an object, so a version 1 receiver sent it, and version 1 has no limit.
+    // A denial may follow a warning that fills the limit.
     raw.status = StatusCode::OK;
+    raw.headers.clear();
     raw.body.bytes = Bytes::from_static(b"ok");
-    assert_eq!(
-        classify(Format::Auto, &raw).unwrap(),
-        HookResponse::default()
-    );
+    assert!(classify(Format::Auto, &raw).is_err());
 }
 
 #[test]

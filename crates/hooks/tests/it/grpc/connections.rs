@@ -3,10 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use landfall_hooks::grpc::Grpc;
+use landfall_hooks::grpc::{Grpc, Proxies};
 use landfall_messages::Transport;
 use landfall_test_services::free_port;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+    time,
+};
 use tonic::Status;
 
 use super::{generated::HookResponse, message, server::Server, settings};
@@ -30,6 +36,39 @@ async fn calls_share_one_connection() {
     assert!(calls.join_all().await.into_iter().all(|stopped| stopped));
     assert_eq!(server.calls().len(), 100);
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_tunnels_the_connection() {
+    let server = Server::answering(stop()).await;
+    let target = ("127.0.0.1", server.port);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap().to_string();
+    let (seen, head) = oneshot::channel();
+    let tunnel = tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let (mut client, mut head) = (BufReader::new(client), String::new());
+        while client.read_line(&mut head).await.unwrap() > 2 {}
+        seen.send(head).unwrap();
+        let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
+        client.write_all(answer).await.unwrap();
+        let mut server = TcpStream::connect(target).await.unwrap();
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    });
+    let mut settings = settings("grpc.invalid:50051");
+    settings.proxies = Proxies::new("", &format!("user:word@{proxy}"), "");
+    let grpc = Grpc::new(settings).unwrap();
+    assert!(grpc.deliver(&message()).await.unwrap().stop_upload);
+    let head = head.await.unwrap().to_lowercase();
+    assert!(
+        head.starts_with("connect grpc.invalid:50051 http/1.1"),
+        "{head}"
+    );
+    assert!(
+        head.contains("proxy-authorization: basic dxnlcjp3b3jk"),
+        "{head}"
+    );
+    tunnel.abort();
 }
 
 #[tokio::test]
@@ -249,6 +288,30 @@ async fn truncated_response_is_a_failure() {
     .await;
     let grpc = Grpc::new(settings(target)).unwrap();
     assert!(grpc.deliver(&message()).await.is_err());
+}
+
+/// gRPC's libraries in other languages fail, too.
+#[tokio::test]
+async fn a_response_without_a_status_is_a_failure() {
+    for trailers in [None, Some(("x-other", "1")), Some(("grpc-status", "0"))] {
+        let target = rude(move |mut answer| {
+            let head = http::Response::builder().header("content-type", "application/grpc");
+            let mut body = answer.send_response(head.body(()).unwrap(), false).unwrap();
+            // A whole message: the default response.
+            let whole = Bytes::from_static(&[0, 0, 0, 0, 0]);
+            body.send_data(whole, trailers.is_none()).unwrap();
+            if let Some((name, value)) = trailers {
+                let value = http::HeaderValue::from_static(value);
+                let trailers = [(http::HeaderName::from_static(name), value)];
+                body.send_trailers(trailers.into_iter().collect()).unwrap();
+            }
+        })
+        .await;
+        let grpc = Grpc::new(settings(target)).unwrap();
+        let outcome = grpc.deliver(&message()).await;
+        let is_complete = trailers == Some(("grpc-status", "0"));
+        assert_eq!(outcome.is_ok(), is_complete, "{trailers:?}: {outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -216,6 +216,53 @@ async fn truncated_body_is_a_failure() {
     assert_eq!(receiver.seen().len(), 3);
 }
 
+/// With a length, in chunks, or reset; tusd 1 reads the body, too.
+#[tokio::test]
+async fn a_sender_that_dies_has_not_allowed() {
+    for head in ["Content-Length: 22", "Transfer-Encoding: chunked"] {
+        for (kind, start) in [
+            ("text/plain", ""),
+            ("text/plain", "2\r\nok"),
+            ("application/json", "15\r\n{}"),
+        ] {
+            let cut = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{head}\r\n\r\n{start}");
+            let receiver = Receiver::start(move |_, _| Act::SayAndClose(cut.clone())).await;
+            for format in [Format::Auto, Format::V2, Format::V1] {
+                for hook in [
+                    HookName::PreCreate,
+                    HookName::PreFinish,
+                    HookName::PreAccess,
+                ] {
+                    let mut settings = settings(receiver.url("/"));
+                    (settings.format, settings.attempts) = (format, 1);
+                    let outcome = Http::new(settings).unwrap().deliver(&sample(hook)).await;
+                    let failure = outcome.unwrap_err();
+                    let what = "failed to read the hook endpoint's response";
+                    assert!(failure.message.contains(what), "{failure}");
+                }
+            }
+        }
+    }
+}
+
+/// With `--hooks-failure-mode allow`, a failure would let the client in.
+#[tokio::test]
+async fn a_denial_by_status_needs_no_body() {
+    let cut = "HTTP/1.1 403 Forbidden\r\nContent-Length: 22\r\n\r\n{";
+    let receiver = Receiver::start(move |_, _| Act::SayAndClose(cut.to_owned())).await;
+    for (format, is_rejection) in [(Format::Auto, true), (Format::V1, false)] {
+        let mut settings = settings(receiver.url("/"));
+        settings.format = format;
+        let http = Http::new(settings).unwrap();
+        let response = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
+        assert_eq!(
+            (response.reject_upload, response.failed),
+            (is_rejection, !is_rejection)
+        );
+        assert_eq!(response.client_response.status.unwrap(), 403);
+    }
+}
+
 #[tokio::test]
 async fn responses_in_any_framing_are_read() {
     const BODY: &str = r#"{"RejectUpload":true}"#;
@@ -257,7 +304,7 @@ async fn responses_in_any_framing_are_read() {
 
 #[tokio::test]
 async fn responses_above_the_limit_are_not_read() {
-    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(5120));
+    let large = format!(r#"{{{}"RejectUpload":true}}"#, " ".repeat(5120));
     let receiver = Receiver::start(move |_, _| json(&large)).await;
     for format in [Format::Auto, Format::V2] {
         let mut settings = settings(receiver.url("/"));
@@ -276,10 +323,8 @@ async fn responses_above_the_limit_are_not_read() {
     let mut settings = settings(receiver.url("/"));
     settings.size_limit = 6000;
     let http = Http::new(settings).unwrap();
-    assert_eq!(
-        http.deliver(&sample(HookName::PreCreate)).await.unwrap(),
-        HookResponse::default()
-    );
+    let response = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
+    assert!(response.reject_upload);
 }
 
 #[tokio::test]

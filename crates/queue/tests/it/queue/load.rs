@@ -53,8 +53,11 @@ async fn fill(place: &Place) {
         "ANALYZE queue_jobs".to_owned(),
         format!("SELECT setval('queue_job_number', {JOBS})"),
     ];
-    let finish = finish.into_iter().filter(|_| connections.is_postgres());
-    for sql in fill.into_iter().chain(finish) {
+    // These statements take longer than those of a server may.
+    let begin = ["SET LOCAL statement_timeout = 0".to_owned()];
+    let [begin, finish] =
+        [&begin[..], &finish].map(|sql| sql.iter().filter(|_| connections.is_postgres()));
+    for sql in begin.chain(&fill).chain(finish).cloned() {
         transaction.execute(Statement::new(sql)).await.unwrap();
     }
     transaction.commit().await.unwrap();

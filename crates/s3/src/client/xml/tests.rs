@@ -156,7 +156,7 @@ fn a_page_of_multipart_uploads() {
           <Initiator><ID>arn</ID></Initiator><Owner><ID>75</ID></Owner>
           <Initiated>2010-11-10T20:48:33.000Z</Initiated></Upload>
         </ListMultipartUploadsResult>"#;
-    let page = multiparts(body).expect("a page");
+    let (page, _) = multiparts(body).expect("a page");
     assert_eq!(
         page.next,
         Some(("my+m x é".to_owned(), "Yx+%20".to_owned())),
@@ -175,13 +175,13 @@ fn a_page_of_multipart_uploads() {
 #[test]
 fn keys_are_not_decoded_without_encoding_type() {
     let body = b"<R><Upload><Key>a%20b+c</Key><UploadId>1</UploadId></Upload></R>";
-    let page = multiparts(body).expect("a page");
+    let (page, _) = multiparts(body).expect("a page");
     assert_eq!(page.uploads[0].key, "a%20b+c");
     assert_eq!(page.next, None);
     let truncated = b"<R><IsTruncated>true</IsTruncated>\
         <Upload><Key>k</Key><UploadId>1</UploadId></Upload></R>";
     assert_eq!(
-        multiparts(truncated).expect("a page").next,
+        multiparts(truncated).expect("a page").0.next,
         Some(("k".to_owned(), "1".to_owned())),
         "without markers the last one is the marker"
     );

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use landfall_s3::client::{Condition, CorsRule, ObjectHeaders, Payload};
 
-use super::{Bucket, on_both};
+use super::{Bucket, on_each};
 
-on_both!(
+on_each!(
     objects_are_listed_page_by_page,
     cors_rules_are_set_and_read,
     head_bucket_succeeds

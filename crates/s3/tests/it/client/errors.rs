@@ -9,10 +9,10 @@ use landfall_s3::client::{
 };
 use landfall_test_services::Access;
 
-use super::{Bucket, on_both};
+use super::{Bucket, on_each};
 use crate::support;
 
-on_both!(a_missing_bucket);
+on_each!(a_missing_bucket);
 
 async fn put_object(
     client: &Client,

@@ -8,10 +8,10 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use super::{Bucket, on_both};
+use super::{Bucket, on_each};
 use crate::support::{MIB, assert_same, client, pattern, pieces};
 
-on_both!(each_call_survives_each_fault, permanent_fault_is_reported);
+on_each!(each_call_survives_each_fault, permanent_fault_is_reported);
 
 const FAULTS: [Fault; 8] = [
     Fault::INTERNAL_ERROR,

@@ -12,7 +12,7 @@ mod raw_http;
 mod sts;
 
 use landfall_s3::client::{Client, CredentialSource, Credentials, ObjectRef};
-use landfall_test_services::{Access, Garage, Moto, S3s};
+use landfall_test_services::{Access, Ceph, Garage, Moto, S3s};
 
 use crate::support;
 
@@ -30,6 +30,10 @@ impl Bucket {
 
     fn moto() -> Self {
         Self::new(Moto::shared().access(), Moto::shared().bucket("client"))
+    }
+
+    fn ceph() -> Self {
+        Self::new(Ceph::shared().access(), Ceph::shared().bucket("client"))
     }
 
     fn s3s() -> Self {
@@ -71,19 +75,21 @@ macro_rules! on {
 }
 use on;
 
-/// Runs each test on both services.
-macro_rules! on_both {
+/// Runs each test on the services.
+macro_rules! on_each {
     ($($test:ident),* $(,)?) => {
         crate::client::on!(on_garage, garage: $($test),*);
         crate::client::on!(on_moto, moto: $($test),*);
+        crate::client::on!(on_ceph, ceph: $($test),*);
     };
 }
-use on_both;
+use on_each;
 
 /// Runs each test on the services that verify signatures; moto does not.
 macro_rules! where_verified {
     ($($test:ident),* $(,)?) => {
         crate::client::on!(garage_verifies, garage: $($test),*);
+        crate::client::on!(ceph_verifies, ceph: $($test),*);
         crate::client::on!(s3s_verifies, s3s: $($test),*);
     };
 }

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use landfall_s3::client::{ErrorKind, ObjectHeaders, ObjectRef, Payload};
 
-use super::{Bucket, on_both};
+use super::{Bucket, on, on_each};
 use crate::support::{MIB, assert_same, pattern, pieces};
 
-on_both!(
+on_each!(
     completed_parts_become_an_object,
     complete_is_idempotent,
     aborted_upload_no_longer_exists,
@@ -147,7 +147,19 @@ async fn aborted_upload_no_longer_exists(bucket: Bucket) {
 }
 
 async fn parts_are_copied(bucket: Bucket) {
-    let source = bucket.object_ref("a source+ü/%");
+    copy_parts(bucket, "a source+ü/").await;
+}
+
+// Ceph 16 decodes the source twice.
+on!(of_odd_key_on_garage, garage: parts_of_an_odd_key_are_copied);
+on!(of_odd_key_on_moto, moto: parts_of_an_odd_key_are_copied);
+
+async fn parts_of_an_odd_key_are_copied(bucket: Bucket) {
+    copy_parts(bucket, "a source+ü/%").await;
+}
+
+async fn copy_parts(bucket: Bucket, source: &str) {
+    let source = bucket.object_ref(source);
     let bytes = pattern(4, 11 * MIB);
     let payload = Payload::from(bytes.clone());
     let object = ObjectHeaders::default();

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use landfall_s3::client::{Condition, ErrorKind, ObjectHeaders, Operation, Payload};
 
-use super::{Bucket, on_both};
+use super::{Bucket, on_each};
 use crate::support::{MIB, assert_same, pattern, pieces};
 
-on_both!(
+on_each!(
     put_and_read_object_with_headers,
     missing_object_is_reported,
     ranges,

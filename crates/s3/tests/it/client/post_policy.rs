@@ -9,10 +9,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use landfall_s3::client::{Client, ErrorKind, ObjectRef, PostPolicy};
 
-use super::{Bucket, on_both, raw_http::post, where_verified};
+use super::{Bucket, on_each, raw_http::post, where_verified};
 use crate::support;
 
-on_both!(post_form_writes_object);
+on_each!(post_form_writes_object);
 where_verified!(
     post_form_outside_policy_is_rejected,
     expired_post_form_is_rejected

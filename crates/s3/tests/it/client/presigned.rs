@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_s3::client::{Client, ObjectHeaders};
 
-use super::{Bucket, on_both, raw_http::send, where_verified};
+use super::{Bucket, on_each, raw_http::send, where_verified};
 use crate::support;
 
-on_both!(objects_are_written_and_read, a_part_is_uploaded);
+on_each!(objects_are_written_and_read, a_part_is_uploaded);
 where_verified!(
     only_the_signed_request_is_accepted,
     presigned_part_accepts_only_its_number,

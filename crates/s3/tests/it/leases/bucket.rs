@@ -32,6 +32,7 @@ struct Object {
 pub(crate) struct Bucket {
     objects: Mutex<BTreeMap<String, Object>>,
     calls: Mutex<BTreeMap<String, u64>>,
+    rejected_header: Mutex<Option<&'static str>>,
 }
 
 /// The transport of one node.
@@ -91,6 +92,11 @@ impl NodeTransport {
             .collect()
     }
 
+    /// Answers requests with this header by 501 from now on.
+    pub(crate) fn reject_header(&self, name: &'static str) {
+        *self.bucket.rejected_header.lock().unwrap() = Some(name);
+    }
+
     /// Makes all objects older.
     pub(crate) fn age(&self, by: Duration) {
         for object in self.bucket.objects.lock().unwrap().values_mut() {
@@ -148,6 +154,10 @@ impl Bucket {
         };
         let mut calls = self.calls.lock().unwrap();
         *calls.entry(format!("{name} {of}")).or_default() += 1;
+        let rejected = *self.rejected_header.lock().unwrap();
+        if rejected.is_some_and(|name| head.headers.contains_key(name)) {
+            return refuse(StatusCode::NOT_IMPLEMENTED, "NotImplemented");
+        }
         let there = objects.get(&key);
         match name {
             "list" => list(&objects, head.uri.query().unwrap_or_default()),

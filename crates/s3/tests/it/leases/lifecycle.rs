@@ -7,8 +7,7 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_s3::lease::{
-    BucketLocker, BucketLockerError, BucketSettings, supports_conditional_writes,
-    supports_write_once,
+    BucketLocker, BucketLockerError, BucketSettings, ConditionalWrites, probe_conditional_writes,
 };
 use landfall_test_services::{Ceph, Garage, Moto};
 use tokio::{task::JoinSet, time::sleep};
@@ -19,49 +18,42 @@ use crate::support::client;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn conditional_writes_are_detected() {
+async fn each_condition_of_writes_is_detected() {
     let transport = NodeTransport::new();
-    assert!(
-        supports_conditional_writes(&transport.client(), "b", "up/")
-            .await
-            .unwrap()
-    );
+    let honored = probe_conditional_writes(&transport.client(), "b", "up/").await;
+    assert!(honored.unwrap().all());
     assert!(transport.keys().is_empty(), "{:?}", transport.keys());
-    let moto = Moto::shared();
-    let bucket = moto.bucket("conditional");
-    assert!(
-        supports_conditional_writes(&client(&moto.access()), &bucket, "")
-            .await
-            .unwrap()
-    );
-    let garage = Garage::shared();
-    let bucket = garage.bucket("conditional");
-    let honored = supports_conditional_writes(&client(&garage.access()), &bucket, "").await;
-    assert!(!honored.unwrap());
-    let error = supports_conditional_writes(&client(&moto.access()), "no-such-bucket", "").await;
-    assert!(error.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn writing_once_is_detected() {
+    let (ceph, moto, garage) = (Ceph::shared(), Moto::shared(), Garage::shared());
     for (access, bucket, wanted) in [
-        (Ceph::shared().access(), Ceph::shared().bucket("once"), true),
-        (Moto::shared().access(), Moto::shared().bucket("once"), true),
-        (
-            Garage::shared().access(),
-            Garage::shared().bucket("once"),
-            false,
-        ),
+        (ceph.access(), ceph.bucket("conditional"), true),
+        (moto.access(), moto.bucket("conditional"), true),
+        (garage.access(), garage.bucket("conditional"), false),
     ] {
-        let honored = supports_write_once(&client(&access), &bucket, "up/").await;
+        let honored = probe_conditional_writes(&client(&access), &bucket, "").await;
+        let wanted = ConditionalWrites {
+            if_absent: wanted,
+            if_match: wanted,
+        };
         assert_eq!(honored.unwrap(), wanted, "{}", access.endpoint);
     }
-    let client = client(&Moto::shared().access());
-    assert!(
-        supports_write_once(&client, "no-such-bucket", "")
-            .await
-            .is_err()
-    );
+    let client = client(&moto.access());
+    let honored = probe_conditional_writes(&client, "no-such-bucket", "").await;
+    assert!(honored.is_err());
+}
+
+/// A service with `If-None-Match` alone, and one with `If-Match` alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_condition_does_not_hide_the_other() {
+    for header in ["if-none-match", "if-match"] {
+        let transport = NodeTransport::new();
+        transport.reject_header(header);
+        let honored = probe_conditional_writes(&transport.client(), "b", "").await;
+        let wanted = ConditionalWrites {
+            if_absent: header != "if-none-match",
+            if_match: header != "if-match",
+        };
+        assert_eq!(honored.unwrap(), wanted, "{header}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

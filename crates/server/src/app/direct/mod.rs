@@ -9,7 +9,7 @@ use landfall_direct::{
     api::{self, ApiSettings},
 };
 use landfall_queue::TokenHash;
-use landfall_s3::{S3Options, lease::supports_write_once};
+use landfall_s3::{S3Options, lease::probe_conditional_writes};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -137,16 +137,18 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
     if matches!(settings.leases.kind, LeaseKind::Store) {
         return true;
     }
-    let detected =
-        supports_write_once(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
-    detected.unwrap_or_else(|error| {
-        tracing::warn!(
-            %error,
-            "failed to detect conditional writes, signed PUTs may replace their objects; \
-             see landfall doctor s3"
-        );
-        false
-    })
+    let prefix = &settings.s3.object_prefix;
+    let honored = probe_conditional_writes(&bucket.client, &bucket.name, prefix).await;
+    honored
+        .map(|honored| honored.if_absent)
+        .unwrap_or_else(|error| {
+            tracing::warn!(
+                %error,
+                "failed to detect conditional writes, signed PUTs may replace their objects; \
+                 see landfall doctor s3"
+            );
+            false
+        })
 }
 
 pub(super) fn api_paths(settings: &Settings) -> Vec<String> {

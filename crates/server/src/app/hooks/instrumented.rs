@@ -45,7 +45,7 @@ pub(in crate::app) struct InstrumentedTransport {
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
     last_delivery: Mutex<Option<Result<(), String>>>,
-    /// The last response that was ignored, until it is taken.
+    /// What was ignored of the last response of which something was, until it is taken.
     ignored: Mutex<Option<String>>,
     /// Why the last [check](Transport::check) failed.
     check_error: Mutex<Option<String>>,
@@ -78,7 +78,7 @@ impl InstrumentedTransport {
         last.and_then(Result::err).or_else(check)
     }
 
-    /// Returns why the last invalid response was ignored, once.
+    /// Returns what was ignored of a response, once.
     pub(in crate::app) fn take_ignored(&self) -> Option<String> {
         self.ignored.lock().take()
     }
@@ -162,8 +162,8 @@ impl InstrumentedTransport {
                 );
                 *self.last_delivery.lock() = Some(Ok(()));
                 *self.check_error.lock() = None;
-                if reaction.ignored.is_some() {
-                    self.ignored.lock().clone_from(&reaction.ignored);
+                if let Some(ignored) = reaction.ignored_in(message.hook) {
+                    *self.ignored.lock() = Some(ignored);
                 }
                 if reaction.stop_upload && message.hook == HookName::PostReceive {
                     tracing::info!(id, transport, event_id, "HookStopUpload");

@@ -1,5 +1,8 @@
 use bytes::Bytes;
-use landfall_s3::client::{Condition, Error, ErrorKind, ObjectHeaders, Payload};
+use landfall_s3::{
+    client::{Error, ErrorKind, Payload},
+    lease::probe_conditional_writes,
+};
 
 use super::{Doctor, Finding};
 use crate::{s3::diagnosis, settings::LeaseKind};
@@ -56,36 +59,26 @@ async fn accepted<T>(call: impl Future<Output = Result<T, Error>>) -> Result<boo
     }
 }
 
-/// Leases in the bucket require them.
+/// Leases in the bucket require both, and direct uploads that are written once the first.
 async fn conditions(doctor: &mut Doctor<'_>) {
-    let client = doctor.client.clone();
-    let object = doctor.object("condition");
-    let none = ObjectHeaders::default();
-    let put = |text: &'static str, condition| {
-        let payload = Payload::from(Bytes::from_static(text.as_bytes()));
-        client.put_object(&object, payload, &none, condition)
-    };
-    let examined: Result<&str, Error> = async {
-        let first = put("1", Condition::IfAbsent).await?;
-        if !condition_failed(put("2", Condition::IfAbsent).await)? {
-            return Ok("If-None-Match is ignored");
-        }
-        let second = put("3", Condition::IfMatch(first.clone())).await?;
-        if !condition_failed(put("4", Condition::IfMatch(first)).await)? {
-            return Ok("If-Match is ignored");
-        }
-        put("5", Condition::IfMatch(second)).await?;
-        Ok("")
-    }
-    .await;
+    let prefix = &doctor.s3().object_prefix;
+    let honored = probe_conditional_writes(&doctor.client, doctor.bucket, prefix).await;
     let needed = matches!(doctor.settings.leases.kind, LeaseKind::Store);
-    let (works, text) = match &examined {
-        Ok("") => (true, "work, so leases can be stored in the bucket".into()),
-        Ok(what) => (false, (*what).to_owned()),
-        Err(error) => (false, diagnosis::error_line(error)),
+    let (works, text) = match honored {
+        Ok(honored) => {
+            let word = |honored| if honored { "works" } else { "is ignored" };
+            let text = format!(
+                "If-None-Match {}, If-Match {}",
+                word(honored.if_absent),
+                word(honored.if_match)
+            );
+            (honored.all(), text)
+        }
+        Err(error) => (false, diagnosis::error_line(&error)),
     };
     let finding = match (works, needed) {
-        (true, _) => Finding::ok("conditional writes", text),
+        (true, _) => Finding::ok("conditional writes", text)
+            .advise("leases can be stored in the bucket (--lease store)"),
         (false, true) => Finding::fail("conditional writes", text).advise(
             "--lease store cannot work here: use --lease redis://… or --lease postgres://…, or a \
              single node with --lease memory",
@@ -95,14 +88,6 @@ async fn conditions(doctor: &mut Doctor<'_>) {
         ),
     };
     doctor.report(finding);
-}
-
-fn condition_failed(result: Result<String, Error>) -> Result<bool, Error> {
-    match result {
-        Ok(_) => Ok(false),
-        Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(true),
-        Err(error) => Err(error),
-    }
 }
 
 /// Parts below 5 MiB that are not the last.

@@ -227,6 +227,8 @@ async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity
     let request = Request::builder().method(Method::PUT);
     let request = request.header(header::ORIGIN, origin);
     let request = request.header(header::CONTENT_TYPE, content_type);
+    // As browsers do with an empty file; Ceph requires it.
+    let request = request.header(header::CONTENT_LENGTH, 0);
     let response = match send(doctor, &object, (Method::PUT, headers), request).await {
         Ok(response) => response,
         Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),

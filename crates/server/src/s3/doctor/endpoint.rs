@@ -5,6 +5,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Uri, header};
+use landfall_net::Proxies;
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{Doctor, Finding, Severity, milliseconds, web};
@@ -108,6 +109,12 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Finding> {
     let host = uri.host().unwrap_or_default();
     let is_plain = uri.scheme_str() == Some("http");
     let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
+    if let Some(proxy) = Proxies::from_env().for_uri(uri) {
+        // It resolves the name; whether it connects is seen by the first request.
+        let text = format!("{host}:{port} through the proxy {}", proxy.uri());
+        doctor.report(Finding::ok("connection", text));
+        return Ok(());
+    }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let started = Instant::now();
     let resolved = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((bare, port))).await;
@@ -167,8 +174,8 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Finding> {
         Ok(response) => response,
         Err(error) => {
             let advice = if tls {
-                "if the certificate is from a private authority, add that to this machine's trusted ones; \
-                 if the service has no TLS, use http:// in --s3-endpoint"
+                "if the certificate is from a private authority, name its file in AWS_CA_BUNDLE, or add it \
+                 to this machine's trusted ones; if the service has no TLS, use http:// in --s3-endpoint"
             } else {
                 "if the service requires TLS, use https:// in --s3-endpoint"
             };

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode};
 use landfall_s3::client::ObjectRef;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{Doctor, Finding, web};
 
@@ -18,6 +18,8 @@ struct Rule {
     status: String,
     #[serde(default)]
     abort_incomplete_multipart_upload: Option<Abort>,
+    #[serde(default)]
+    noncurrent_version_expiration: Option<NoncurrentExpiration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -26,41 +28,127 @@ struct Abort {
     days_after_initiation: u64,
 }
 
-fn days(xml: &str) -> Result<Option<u64>, String> {
-    let lifecycle: Lifecycle = quick_xml::de::from_str(xml).map_err(|error| error.to_string())?;
-    let rules = lifecycle.rules.iter();
-    let enabled = rules.filter(|rule| rule.status == "Enabled");
-    let aborts = enabled.filter_map(|rule| rule.abort_incomplete_multipart_upload.as_ref());
-    Ok(aborts.map(|abort| abort.days_after_initiation).min())
+#[derive(Debug, Deserialize)]
+struct NoncurrentExpiration {
+    #[serde(rename = "NoncurrentDays")]
+    days: u64,
 }
 
-/// The bucket must abort multipart uploads, and not too early.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Versioning {
+    status: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ObjectLock {
+    rule: Option<Retention>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Retention {
+    #[expect(dead_code, reason = "a rule without a default retention is malformed")]
+    default_retention: serde::de::IgnoredAny,
+}
+
+/// The days after which multipart uploads are aborted, and old versions are removed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Days {
+    abort: Option<u64>,
+    old_versions: Option<u64>,
+}
+
+fn parse<T: DeserializeOwned>(xml: &str) -> Result<T, String> {
+    quick_xml::de::from_str(xml).map_err(|error| format!("cannot parse the rules: {error}"))
+}
+
+fn days(xml: &str) -> Result<Days, String> {
+    let lifecycle: Lifecycle = parse(xml)?;
+    let rules = lifecycle.rules.iter();
+    let enabled = rules.filter(|rule| rule.status == "Enabled");
+    let aborts = enabled.clone();
+    let aborts = aborts.filter_map(|rule| rule.abort_incomplete_multipart_upload.as_ref());
+    let expirations = enabled.filter_map(|rule| rule.noncurrent_version_expiration.as_ref());
+    Ok(Days {
+        abort: aborts.map(|abort| abort.days_after_initiation).min(),
+        old_versions: expirations.map(|expiration| expiration.days).min(),
+    })
+}
+
+/// The bucket must abort multipart uploads, and not too early, and should keep no old versions.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
+    let keep = doctor.settings.expiry.unfinished;
+    let lifecycle = configuration(doctor, "lifecycle").await;
+    let lifecycle = lifecycle.and_then(|xml| xml.as_deref().map_or(Ok(Days::default()), days));
+    doctor.report(match &lifecycle {
+        Ok(days) => evaluate(days.abort, keep),
+        Err(error) => Finding::info("lifecycle", error.clone()),
+    });
+    // Many services have neither versions nor Object Lock, nor answers about them.
+    let versioning = configuration(doctor, "versioning").await;
+    let versioning = versioning.ok().flatten();
+    let versioning = versioning.and_then(|xml| parse::<Versioning>(&xml).ok());
+    if versioning.is_some_and(|one| one.status.as_deref() == Some("Enabled")) {
+        let days = lifecycle.ok().and_then(|days| days.old_versions);
+        doctor.report(evaluate_versions(days));
+    }
+    let lock = configuration(doctor, "object-lock").await.ok().flatten();
+    let lock = lock.and_then(|xml| parse::<ObjectLock>(&xml).ok());
+    if lock.is_some_and(|lock| lock.rule.is_some()) {
+        let finding = retention(doctor.settings.direct.enabled);
+        doctor.report(finding);
+    }
+}
+
+/// A part of the bucket's configuration; `None` if there is none.
+async fn configuration(doctor: &Doctor<'_>, name: &str) -> Result<Option<String>, String> {
     let object = ObjectRef::new(doctor.bucket, "");
     let none = HeaderMap::new();
-    let query = [("lifecycle", "")];
-    let signed = doctor.presign(Method::GET, &object, &query, &none).await;
-    let Some(Ok(request)) = signed.ok().map(|url| Request::get(url).body(())) else {
-        return;
-    };
-    let keep = doctor.settings.expiry.unfinished;
-    let finding = match web::send(request).await {
-        Ok(response) if response.status() == StatusCode::OK => {
-            match days(&String::from_utf8_lossy(response.body())) {
-                Ok(days) => evaluate(days, keep),
-                Err(error) => {
-                    Finding::info("lifecycle", format!("cannot parse the rules: {error}"))
-                }
-            }
+    let query = [(name, "")];
+    let signed = doctor.presign(Method::GET, &object, &query, &none);
+    let url = signed.await.map_err(|error| error.to_string())?;
+    let request = Request::get(url).body(());
+    let response = web::send(request.map_err(|error| error.to_string())?).await?;
+    match response.status() {
+        StatusCode::OK => Ok(Some(String::from_utf8_lossy(response.body()).into_owned())),
+        StatusCode::NOT_FOUND => Ok(None),
+        status => Err(format!("cannot read the rules ({status})")),
+    }
+}
+
+fn evaluate_versions(days: Option<u64>) -> Finding {
+    const CHECK: &str = "versions";
+    match days {
+        Some(days) => {
+            let text = format!("the bucket removes old versions after {days} days");
+            Finding::ok(CHECK, text)
         }
-        Ok(response) if response.status() == StatusCode::NOT_FOUND => evaluate(None, keep),
-        Ok(response) => {
-            let text = format!("cannot read the rules ({})", response.status());
-            Finding::info("lifecycle", text)
-        }
-        Err(error) => Finding::info("lifecycle", error),
-    };
-    doctor.report(finding);
+        None => Finding::warn(
+            CHECK,
+            "the bucket keeps all old versions: of .part and .info, which are written again with each request, \
+             and of removed uploads",
+        )
+        .advise(
+            "add a lifecycle rule that removes old versions (NoncurrentVersionExpiration, 1 day), or suspend \
+             versioning",
+        ),
+    }
+}
+
+fn retention(is_direct: bool) -> Finding {
+    const CHECK: &str = "object lock";
+    let text = "the bucket retains every object, also .part, .info and removed uploads, until their retention \
+                ends; each write is sent with a digest";
+    match is_direct {
+        true => Finding::fail(CHECK, text).advise(
+            "direct uploads do not work here, since browsers send no digest: use a bucket without default \
+             retention for --direct",
+        ),
+        false => Finding::warn(CHECK, text)
+            .advise("if that is not wanted, use a bucket without default retention"),
+    }
 }
 
 fn evaluate(days: Option<u64>, keep: Option<Duration>) -> Finding {
@@ -113,11 +201,18 @@ mod tests {
                 "<?xml version=\"1.0\"?><LifecycleConfiguration>{rules}</LifecycleConfiguration>"
             )
         };
-        assert_eq!(days(&xml("")), Ok(None));
+        assert_eq!(days(&xml("")), Ok(Days::default()));
         let rules = rule("Enabled", 9) + &rule("Disabled", 1) + &rule("Enabled", 8);
-        assert_eq!(days(&xml(&rules)), Ok(Some(8)));
+        let wanted = Days {
+            abort: Some(8),
+            old_versions: None,
+        };
+        assert_eq!(days(&xml(&rules)), Ok(wanted));
         let other = "<Rule><Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>";
-        assert_eq!(days(&xml(other)), Ok(None));
+        assert_eq!(days(&xml(other)), Ok(Days::default()));
+        let versions = "<Rule><Status>Enabled</Status><NoncurrentVersionExpiration>\
+            <NoncurrentDays>2</NoncurrentDays></NoncurrentVersionExpiration></Rule>";
+        assert_eq!(days(&xml(versions)).unwrap().old_versions, Some(2));
         days("{}").unwrap_err();
     }
 

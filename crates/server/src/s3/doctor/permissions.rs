@@ -1,8 +1,11 @@
 use bytes::Bytes;
-use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Payload};
+use landfall_s3::{
+    client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Payload},
+    lease::keeps_prefix,
+};
 
 use super::{Doctor, Finding};
-use crate::s3::{Diagnosis, object_headers};
+use crate::s3::{Diagnosis, is_odd_prefix, object_headers};
 
 const PART: usize = 5 << 20;
 
@@ -17,6 +20,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
         doctor.objects.clear();
         return false;
     }
+    prefix(doctor).await;
     let content = Bytes::from(vec![b'L'; PART]);
     let source = doctor.object("source");
     if let Err(error) = doctor.write(&source, content.clone()).await {
@@ -31,6 +35,18 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
         missing_object(doctor, &source).await;
     }
     true
+}
+
+async fn prefix(doctor: &mut Doctor<'_>) {
+    let prefix = &doctor.s3().object_prefix;
+    if !is_odd_prefix(prefix) {
+        return;
+    }
+    if let Ok(false) = keeps_prefix(&doctor.client, doctor.bucket, prefix).await {
+        let text = format!("the service changes keys that begin with {prefix}");
+        let advice = "leave out the slash at the beginning of --s3-object-prefix";
+        doctor.report(Finding::fail("prefix", text).advise(advice));
+    }
 }
 
 async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {

@@ -9,10 +9,13 @@ mod tls;
 use super::layers::Layers;
 use super::problem::Problem;
 use super::sections::Settings;
-use super::sections::setting;
 use super::sections::table::{Property, Subcommand};
+use super::sections::{is_used_by, setting};
 
 const BUILT_IN_PAGES: &[&str] = &["/healthz", "/readyz"];
+
+/// Select the uploads and the database that a command works on.
+const TARGETS: [&str; 4] = ["s3-bucket", "s3-endpoint", "lease", "database"];
 
 /// Origins that no configuration intends: an expression that matches one of them matches any.
 const FOREIGN_ORIGINS: [&str; 3] = [
@@ -85,8 +88,16 @@ impl<'a> Findings<'a> {
         self.layers.explicit(name).is_some()
     }
 
+    /// An error, or a warning if a command other than the server can work.
+    ///
+    /// Such a command may have only a part of the server's settings: in a container, secrets are variables,
+    /// which it gets, too, and features are arguments of the server.
     pub(super) fn problem(&mut self, name: &str, reason: impl std::fmt::Display) {
-        self.problems.push(Problem::new(self.place(name), reason));
+        let is_target = TARGETS.contains(&name) && is_used_by(name, self.subcommand);
+        match self.is_for_server() || is_target {
+            true => self.problems.push(Problem::new(self.place(name), reason)),
+            false => self.warning(name, reason),
+        }
     }
 
     /// The exit code is then 1.
@@ -100,8 +111,8 @@ impl<'a> Findings<'a> {
         self.warnings.push(format!("{place}: {reason}"));
     }
 
-    /// An error if a setting limits or protects, because a user relies on it, and otherwise a warning.
-    /// Defaults are not reported.
+    /// An error of the server if a setting limits or protects, because a user relies on it, and otherwise a
+    /// warning. Defaults are not reported.
     pub(super) fn without_effect(&mut self, names: &[&str], reason: &str) {
         for name in names {
             let (Some(given), Some(setting)) = (self.layers.explicit(name), setting(name)) else {
@@ -187,7 +198,11 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     }
     let reason = "with --unix-sock: its connections have no address";
     findings.without_effect_if(has_socket, &["max-connections-per-address"], reason);
-    let names = ["max-requests-per-address", "max-uploads-per-address"];
+    let names = [
+        "max-requests-per-address",
+        "max-uploads-per-address",
+        "max-downloads-per-address",
+    ];
     let reason = "with --unix-sock and without --behind-proxy";
     findings.without_effect_if(has_socket && !has_proxy, &names, reason);
     let disabled = settings.protocol.disable_download;

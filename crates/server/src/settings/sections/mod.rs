@@ -165,6 +165,13 @@ pub(super) fn setting(name: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.name == name)
 }
 
+pub(super) fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
+    SECTIONS.iter().any(|section| {
+        section.subcommands.contains(&subcommand)
+            && section.settings().any(|known| known.name == name)
+    })
+}
+
 macro_rules! sections {
     ($($title:literal, [$($subcommand:ident),*] => $($group:ident),+;)*) => {
         &[$(Section {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use rustix::fs::Access;
+use rustix::{fs::Access, io::Errno};
 
 /// Without the final NUL.
 const MAX_SOCKET_PATH_LEN: usize = 107;
@@ -124,6 +124,21 @@ fn is_sqlite(path: &Path) -> io::Result<bool> {
     Ok(start.is_empty() || start == MAGIC)
 }
 
+/// Returns whether all users of this machine can read a file. A group is one that an administrator chose.
+///
+/// Docker and Kubernetes mount secrets in `/run/secrets` for all users of the container, which has one.
+pub(super) fn is_public(path: &Path) -> bool {
+    const READ: u32 = 0o004;
+    const ENTER: u32 = 0o001;
+    let has =
+        |path: &Path, bit| matches!(inspect(path), Ok(Some(found)) if found.mode() & bit != 0);
+    let Ok(path) = std::fs::canonicalize(path) else {
+        return false;
+    };
+    let mut above = path.ancestors().skip(1);
+    !path.starts_with("/run/secrets") && has(&path, READ) && above.all(|dir| has(dir, ENTER))
+}
+
 fn require_dir(path: &Path, found: &Metadata) -> Result<(), String> {
     match found.is_dir() {
         true => Ok(()),
@@ -148,9 +163,12 @@ pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
 
 fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<(), String> {
     rustix::fs::access(path, access).map_err(|error| {
+        let shown = path.display();
+        if error == Errno::ROFS {
+            return format!("the file system of {shown} is read-only; mount a volume there, or name a directory on one");
+        }
         format!(
-            "{} (owner {}:{}, mode {:o}): user {} may not {what} it: {}",
-            path.display(),
+            "{shown} (owner {}:{}, mode {:o}): user {} may not {what} it: {}",
             found.uid(),
             found.gid(),
             found.mode() & 0o7777,

@@ -60,13 +60,6 @@ fn can_bind_all(status: &str) -> bool {
     })
 }
 
-/// The proxy resolves names.
-pub(super) fn has_http_proxy() -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty());
-    let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"];
-    names.into_iter().any(is_set)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

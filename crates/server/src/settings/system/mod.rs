@@ -9,7 +9,7 @@ mod hosts;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use directories::{refuse_link, secure};
 use landfall::store::{
@@ -17,15 +17,20 @@ use landfall::store::{
     file::{FileOptions, FileStore},
 };
 use landfall_messages::HookNames;
+use landfall_net::Proxies;
 
-use super::address::{host_of_target, host_of_url};
+use super::address::{host_of_target, host_of_url, hosts_of_url};
 use super::check::Findings;
-use super::sections::SECTIONS;
-use super::sections::Settings;
-use super::types::{Database, JwtKeys, LeaseKind};
+use super::layers::{Layers, Source};
+use super::report;
+use super::sections::{Settings, is_used_by, setting};
+use super::types::{Database, HeaderKey, JwtKeys, LeaseKind};
 use super::{Failure, Loaded, Subcommand};
 
 const MAX_EXAMINED: usize = 1000;
+
+/// `EnvironmentFile` of packaging/landfall.service.
+const SERVICE_ENVIRONMENT: &str = "/etc/default/landfall";
 
 impl Loaded {
     /// Returns the server's directories with owners and modes, as TOML comments.
@@ -51,6 +56,7 @@ impl Loaded {
             findings,
             failed: Vec::new(),
             lookups: Vec::new(),
+            proxies: Proxies::from_env(),
         };
         if !has_systemd_sockets {
             checks.check_listen(&self.settings);
@@ -58,6 +64,7 @@ impl Loaded {
         checks.check_storage(&self.settings);
         checks.check_state(&self.settings);
         checks.check_files(&self.settings);
+        checks.check_secrets(&self.settings, secret_sources(&self.layers));
         checks.check_optional_hosts(&self.settings);
         checks.finish().await;
         if subcommand == Subcommand::ConfigCheck
@@ -95,11 +102,34 @@ async fn describe_unserved(settings: &Settings) -> Option<String> {
     ))
 }
 
-fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
-    SECTIONS.iter().any(|section| {
-        section.subcommands.contains(&subcommand)
-            && section.settings().any(|known| known.name == name)
-    })
+/// A setting with a secret, and the file that has it.
+type SecretSource = (&'static str, PathBuf);
+
+/// Returns the files that secret settings come from: a configuration file, those of `…_FILE` variables, and
+/// the file of variables of our service.
+fn secret_sources(layers: &Layers) -> Vec<SecretSource> {
+    let environment = std::fs::read_to_string(SERVICE_ENVIRONMENT).unwrap_or_default();
+    let file_of = |source: &Source| match source {
+        Source::File { file, .. } => Some(PathBuf::from(file)),
+        Source::Variable(name)
+            if environment
+                .lines()
+                .any(|line| line.trim_start().starts_with(&**name)) =>
+        {
+            Some(SERVICE_ENVIRONMENT.into())
+        }
+        Source::Variable(name) if name.ends_with("_FILE") => {
+            std::env::var_os(name).map(PathBuf::from)
+        }
+        _ => None,
+    };
+    let given = layers
+        .names()
+        .filter_map(|name| setting(name).zip(layers.get(name)));
+    let secret = given.filter(|(setting, given)| report::is_secret(setting, given.text()));
+    secret
+        .filter_map(|(setting, given)| Some((setting.name, file_of(&given.source)?)))
+        .collect()
 }
 
 struct SystemChecks<'a> {
@@ -107,6 +137,7 @@ struct SystemChecks<'a> {
     /// Only the first problem of a setting is reported: others often follow from it.
     failed: Vec<&'static str>,
     lookups: Vec<(&'static str, bool, hosts::Lookup)>,
+    proxies: Proxies,
 }
 
 impl SystemChecks<'_> {
@@ -146,6 +177,23 @@ impl SystemChecks<'_> {
         }
     }
 
+    /// Of several hosts, some may be down for good.
+    fn resolve_any(&mut self, name: &'static str, url: &str) {
+        let hosts = hosts_of_url(url);
+        let is_required = hosts.len() == 1;
+        for host in hosts {
+            self.resolve(name, Some(host), is_required);
+        }
+    }
+
+    /// A proxy resolves names.
+    fn resolve_url(&mut self, name: &'static str, url: &str, is_required: bool) {
+        let is_proxied = |uri| self.proxies.for_uri(&uri).is_some();
+        if !url.parse().is_ok_and(is_proxied) {
+            self.resolve(name, host_of_url(url), is_required);
+        }
+    }
+
     fn check_listen(&mut self, settings: &Settings) {
         let listen = &settings.listen;
         if let Some(path) = &listen.unix_sock {
@@ -179,16 +227,17 @@ impl SystemChecks<'_> {
                 });
             }
             Some(bucket) => {
-                let endpoint = settings.s3.endpoint.as_deref().and_then(host_of_url);
-                let host = endpoint.map(|host| match settings.s3.path_style {
-                    Some(false) => format!("{bucket}.{host}"),
-                    _ => host,
-                });
-                self.resolve("s3-endpoint", host, true);
+                if let Some(endpoint) = &settings.s3.endpoint {
+                    let url = match settings.s3.path_style {
+                        Some(false) => endpoint.replacen("://", &format!("://{bucket}."), 1),
+                        _ => endpoint.clone(),
+                    };
+                    self.resolve_url("s3-endpoint", &url, true);
+                }
             }
         }
         if let LeaseKind::Redis(url) | LeaseKind::Postgres(url) = &settings.leases.kind {
-            self.resolve("lease", host_of_url(url.reveal()), true);
+            self.resolve_any("lease", url.reveal());
         }
     }
 
@@ -199,11 +248,14 @@ impl SystemChecks<'_> {
         if self.findings.is_for_server() && settings.tls.acme.is_on() {
             let dir = settings.state_dir();
             self.check("state-dir", |findings| check_state_dir(&dir, findings));
+            if !settings.shares_certificates() {
+                self.check_shared("state-dir", &dir, files::writable_dir);
+            }
         }
         match &settings.state.database {
             Some(Database::File(path)) => self.check_shared("database", path, files::database),
             Some(Database::Postgres(url)) => {
-                self.resolve("database", host_of_url(url.reveal()), true);
+                self.resolve_any("database", url.reveal());
             }
             // Other commands check the directory when they open the database.
             None if self.findings.is_for_server() && settings.stores_state() => {
@@ -256,6 +308,47 @@ impl SystemChecks<'_> {
         }
     }
 
+    /// Warns of secrets in files that all users of this machine can read.
+    fn check_secrets(&mut self, settings: &Settings, sources: Vec<SecretSource>) {
+        let mut files: Vec<SecretSource> = Vec::new();
+        for file in &settings.tls.keys {
+            files.push(("tls-key", file.clone()));
+        }
+        let header_key = match &settings.hooks.outbox.header_key {
+            Some(HeaderKey::File(file)) => Some(file.clone()),
+            _ => None,
+        };
+        let database = match &settings.state.database {
+            Some(Database::File(file)) => Some(file.clone()),
+            _ => None,
+        };
+        let (admin, direct) = (
+            &settings.admin.key_file,
+            &settings.direct.notifications_secret_file,
+        );
+        for (name, file) in [
+            ("hooks-grpc-client-tls-key", &settings.hooks.grpc.client_key),
+            ("admin-key-file", admin),
+            ("direct-notifications-secret-file", direct),
+            ("events-header-key", &header_key),
+            ("database", &database),
+        ] {
+            files.extend(file.iter().map(|file| (name, file.clone())));
+        }
+        files.retain(|(name, _)| is_used_by(name, self.findings.subcommand));
+        let mut reported = Vec::new();
+        for (name, file) in files.into_iter().chain(sources) {
+            if files::is_public(&file) && !reported.contains(&file) {
+                let shown = file.display();
+                let remedy = format!("chgrp it to the server's group and run chmod 640 {shown}");
+                let reason =
+                    format!("all users of this machine can read the secret in {shown}; {remedy}");
+                self.findings.warning(name, reason);
+                reported.push(file);
+            }
+        }
+    }
+
     /// An application or broker that starts later, in a container, does not resolve yet.
     fn check_optional_hosts(&mut self, settings: &Settings) {
         let (hooks, grants) = (&settings.hooks, &settings.grants);
@@ -264,24 +357,30 @@ impl SystemChecks<'_> {
             Some(JwtKeys::Url(url)) => Some(url.clone()),
             _ => None,
         };
-        let is_direct = !hosts::has_http_proxy();
-        let forward_auth = &grants.forward_auth.url;
-        for (name, url, is_direct) in [
-            ("hooks-http", &hooks.http.url, is_direct),
-            ("hooks-nats", &brokers.nats.url, true),
-            ("hooks-amqp", &brokers.amqp.url, true),
-            ("hooks-redis", &brokers.redis.url, true),
-            ("grants-forward-auth-url", forward_auth, is_direct),
-            ("grants-jwt-keys", &jwt_url, is_direct),
+        // Proxies are for http:// and https:// only.
+        for (name, url) in [
+            ("hooks-http", &hooks.http.url),
+            ("hooks-nats", &brokers.nats.url),
+            ("hooks-amqp", &brokers.amqp.url),
+            ("hooks-redis", &brokers.redis.url),
+            ("grants-forward-auth-url", &grants.forward_auth.url),
+            ("grants-jwt-keys", &jwt_url),
         ] {
-            let url = url.as_ref().filter(|_| is_direct);
-            self.resolve(name, url.and_then(|url| host_of_url(url.reveal())), false);
+            if let Some(url) = url {
+                self.resolve_url(name, url.reveal(), false);
+            }
         }
-        let acme = &settings.tls.acme;
-        let directory = acme.is_on().then(|| host_of_url(&acme.directory));
-        self.resolve("acme-directory", directory.flatten(), false);
-        let target = hooks.grpc.target.as_deref();
-        self.resolve("hooks-grpc", target.and_then(host_of_target), false);
+        if settings.tls.acme.is_on() {
+            self.resolve_url("acme-directory", &settings.tls.acme.directory, false);
+        }
+        if let Some(host) = hooks.grpc.target.as_deref().and_then(host_of_target) {
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host
+            };
+            self.resolve_url("hooks-grpc", &format!("https://{host}"), false);
+        }
         for broker in &brokers.kafka.brokers {
             self.resolve("hooks-kafka", host_of_target(broker), false);
         }

@@ -228,6 +228,67 @@ async fn sockets_need_a_writable_directory() {
 }
 
 #[tokio::test]
+async fn secrets_that_all_users_can_read_cause_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let chmod = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(dir.path(), 0o755);
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let config = file(
+        "landfall.toml",
+        "database = \"postgres://a:secret@localhost/a\"\nadmin-key = \"hunter2hunter2hunter2\"\n",
+    );
+    let plain = file(
+        "plain.toml",
+        "database = \"postgres://localhost/a\"\nmax-size = 5\n",
+    );
+    let key = file("key.pem", "");
+    let open = [
+        "--tls-certificate",
+        "/dev/null",
+        "--tls-key",
+        key.to_str().unwrap(),
+    ];
+    let upload_dir = dir.path().to_str().unwrap();
+    let warned = async |config: &std::path::Path, more: &[&str]| {
+        let config = config.to_str().unwrap();
+        let (_, warnings) =
+            found(&[&["--upload-dir", upload_dir, "--config", config], more].concat()).await;
+        let warnings = warnings.into_iter();
+        warnings
+            .filter(|one| one.contains("all users of this machine can read"))
+            .collect::<Vec<_>>()
+    };
+    // Groups are legitimate: Kubernetes gives volumes to one.
+    for (mode, above, expected) in [
+        (0o644, 0o755, 1),
+        (0o664, 0o755, 1),
+        (0o640, 0o755, 0),
+        (0o660, 0o755, 0),
+        (0o644, 0o750, 0),
+    ] {
+        chmod(&config, mode);
+        chmod(&key, mode);
+        chmod(dir.path(), above);
+        let warnings = warned(&config, &[]).await;
+        assert_eq!(warnings.len(), expected, "{mode:o}: {warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .all(|one| one.contains("landfall.toml; ") && !one.contains("hunter2")),
+            "{warnings:?}"
+        );
+        assert_eq!(warned(&plain, &open).await.len(), expected, "{mode:o}");
+        assert_eq!(warned(&plain, &[]).await.len(), 0);
+    }
+}
+
+#[tokio::test]
 async fn hosts_must_resolve_now_or_later() {
     // The label is too long, which is known without a name server.
     let nosuch = &format!("{}.invalid", "x".repeat(64));
