@@ -130,8 +130,8 @@ conditions! {
         "let the receiver send an empty body, or a JSON object with the fields that this hook has, see docs/hooks.md";
     AddressLimit: "address-limit", "limits", Occurrence,
         "a client address met its limit",
-        "raise --max-connections-per-address, --max-uploads-per-address or --max-requests-per-address, or name \
-         the proxy with --trusted-proxies";
+        "raise the setting of the log line (--max-connections-per-address, --max-uploads-per-address, \
+         --max-downloads-per-address or --max-requests-per-address), or name the proxy with --trusted-proxies";
     ForwardedIgnored: "forwarded-ignored", "limits", Occurrence,
         "ignored forwarded headers from an untrusted proxy",
         "add the address to --trusted-proxies if the proxy is yours";

@@ -12,6 +12,7 @@ mod error;
 pub mod file;
 pub mod info;
 mod memory;
+mod recently_used;
 
 use std::{
     fmt,
@@ -27,7 +28,7 @@ use futures_core::Stream;
 
 pub use crate::BoxError;
 
-pub use self::{error::StoreError, memory::MemoryStore};
+pub use self::{error::StoreError, memory::MemoryStore, recently_used::RecentlyUsed};
 use crate::{
     lease::Fence,
     upload::{Snapshot, Upload, UploadId},

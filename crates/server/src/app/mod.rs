@@ -229,6 +229,7 @@ impl AppParts {
                 &net.address_connections,
                 &net.address_requests,
                 &net.address_uploads,
+                &net.address_downloads,
             ];
             counters
                 .into_iter()
@@ -538,7 +539,7 @@ fn handler_config(
     config.limits = Limits {
         max_size: protocol.max_size,
         max_append_size: protocol.max_append_size,
-        max_transfers: settings.limits.max_uploads_in_flight,
+        max_transfers: open_files::max_transfers(settings.limits.max_uploads_in_flight),
         max_buffered_bytes: usize::try_from(settings.limits.max_buffered_bytes)
             .unwrap_or(usize::MAX),
         ..Limits::default()

@@ -182,6 +182,15 @@ fn auto_allows_what_either_version_allows() {
         let response = classify(status, kind, body).unwrap();
         assert_eq!(response, HookResponse::default(), "{kind} {body}");
     }
+    // Rails' `head :ok` and Express' `res.json()`.
+    let mut empty = raw(200, JSON, "");
+    empty
+        .headers
+        .insert(header::CONTENT_LENGTH, "0".parse().unwrap());
+    let response = classifier(Format::Auto)
+        .classify(HookName::PreCreate, &empty)
+        .unwrap();
+    assert_eq!(response, HookResponse::default());
     for (kind, body) in [
         ("", " {\"rejectUpload\":true}"),
         ("text/html", "\u{feff}\r\n{\"RejectUpload\":true}"),

@@ -41,6 +41,7 @@ mod enumerate;
 mod files;
 pub(crate) mod io_pool;
 mod latency;
+mod open_reads;
 mod paths;
 mod read;
 mod sync;
@@ -71,7 +72,9 @@ use self::{
     sync::DirectorySyncs,
     take::MovedAppend,
 };
-use super::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError, Terminate};
+use super::{
+    Append, Capabilities, DeferLength, Finish, RecentlyUsed, Result, Store, StoreError, Terminate,
+};
 use crate::{
     lease::{Fence, FileLocker, Intervals, Locker},
     upload::{Snapshot, Upload, UploadId},
@@ -163,6 +166,7 @@ struct Inner {
     io: IoPool,
     dirs: DirectorySyncs,
     listing: Listing,
+    idle_files: RecentlyUsed<OwnedFd>,
     unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
 }
@@ -204,6 +208,7 @@ impl FileStore {
             io,
             dirs: DirectorySyncs::default(),
             listing: Listing::default(),
+            idle_files: open_reads::idle_files(),
             unserved: Mutex::default(),
             locker,
         })))

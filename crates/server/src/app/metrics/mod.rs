@@ -87,6 +87,8 @@ pub(super) async fn render(
             "Requests rejected by the rate limit per client address.";
         counter landfall_address_uploads_rejected_total = net.address_uploads.load(Relaxed),
             "Uploads rejected by the limit per client address.";
+        counter landfall_address_downloads_rejected_total = net.address_downloads.load(Relaxed),
+            "Downloads rejected by the limit per client address.";
         counter landfall_invalid_requests_total = net.rejected.load(Relaxed),
             "Requests rejected because they were not valid HTTP.";
         counter landfall_network_bytes_in_total = net.bytes_in.load(Relaxed), "Bytes received.";
