@@ -8,8 +8,7 @@ use h2::{Reason, RecvStream, SendStream, client};
 use http::HeaderMap;
 
 use super::http1::{MAX_BODY_BYTES, Stream};
-use super::streams::{response, stream_error};
-use super::{ClientError, Response};
+use super::{ClientError, Response, stream_error};
 
 const WINDOW_BYTES: u32 = 1 << 20;
 
@@ -105,7 +104,7 @@ impl Receiver {
             self.body = body;
             self.response = None;
         }
-        Ok(response(&head))
+        Ok(Response::from(&head))
     }
 
     pub(super) async fn body(&mut self) -> Result<Vec<u8>, ClientError> {

@@ -13,8 +13,7 @@ use tokio::net::lookup_host;
 use url::Url;
 
 use super::http1::{MAX_BODY_BYTES, is_interim};
-use super::streams::{response, stream_error};
-use super::{ClientError, Response, tls_error};
+use super::{ClientError, Response, stream_error, tls_error};
 
 pub(super) struct Opener {
     requests: SendRequest<h3_quinn::OpenStreams, Bytes>,
@@ -98,7 +97,7 @@ impl Receiver {
             return std::future::pending().await;
         }
         let head = self.0.recv_response().await.map_err(stream_error)?;
-        let head = response(&head.into_parts().0);
+        let head = Response::from(&head.into_parts().0);
         self.1 = !is_interim(head.status);
         Ok(head)
     }

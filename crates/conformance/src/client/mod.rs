@@ -250,6 +250,10 @@ fn tls_error(error: impl ToString) -> ClientError {
     ClientError::Tls(error.to_string())
 }
 
+fn stream_error(error: impl std::error::Error) -> ClientError {
+    ClientError::Read(io::Error::other(error.to_string()))
+}
+
 /// Returns the configuration of TLS, which offers one version of HTTP.
 fn tls(version: HttpVersion) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();

@@ -3,7 +3,6 @@
 //! Checks write content as over HTTP/1.1: chunks that they encode are decoded here, since these versions have frames.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -384,23 +383,6 @@ fn head(request: &Request, given: &[(String, String)]) -> Result<http::Request<(
     *head.uri_mut() = uri;
     *head.headers_mut() = map(fields.map(|(name, value)| (name.as_str(), value.as_bytes())))?;
     Ok(head)
-}
-
-/// Returns the head of a response in the form of the checks.
-pub(super) fn response(head: &http::response::Parts) -> Response {
-    let fields = head.headers.iter().map(|(name, value)| {
-        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        (name.as_str().to_owned(), value)
-    });
-    Response {
-        status: head.status.as_u16(),
-        fields: fields.collect(),
-        ..Response::default()
-    }
-}
-
-pub(super) fn stream_error(error: impl std::error::Error) -> ClientError {
-    ClientError::Read(io::Error::other(error.to_string()))
 }
 
 impl Opener {
