@@ -98,11 +98,12 @@ impl Engine {
         self.check_usable(&snapshot)?;
         *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
-        let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
         // The bytes must be written at the offset that was checked.
-        if append.offset() != offset {
+        if append.offset() != snapshot.offset {
             return Err(ProblemKind::Locked.into());
         }
+        let finished_at = was_complete.then(|| snapshot.stated_offset());
+        let (mut upload, mut offset) = (snapshot.upload, finished_at.unwrap_or(snapshot.offset));
         let mut bounds = match self.check_append(&upload, offset, request) {
             Ok(bounds) => bounds,
             Err(error) if !request.head.ends_beyond_length => return Err(error),
@@ -155,7 +156,7 @@ impl Engine {
                 .await;
             starting.disarm();
             let received = received?;
-            offset = received.offset;
+            offset = finished_at.unwrap_or(received.offset);
             *expires = self.expiry(&upload, offset, SystemTime::now());
             interruption = received.interruption;
         }

@@ -63,6 +63,7 @@ pub(super) fn set_repr_digest(
     offset: u64,
 ) {
     if let Some(digest) = &upload.repr_digest
+        && upload.length == Some(offset)
         && upload.is_complete_at(offset)
         && let Some(value) = wanted_repr_digest(fields, digest)
     {
