@@ -30,6 +30,8 @@ pub struct AddressLimits {
     ///
     /// While several addresses send, the bodies of one address are read in turns.
     pub uploads: AddressLimit,
+    /// Maximum number of concurrent GET requests, whose responses may be long. Further requests get 503.
+    pub downloads: AddressLimit,
     /// Finds the address that a request is counted for.
     pub client: ClientAddress,
 }
@@ -101,6 +103,7 @@ impl AddressKey {
 struct AddressUsage {
     connections: u32,
     uploads: u32,
+    downloads: u32,
     /// Token bucket, as of `refilled`.
     tokens: f64,
     refilled: Instant,
@@ -111,6 +114,7 @@ impl AddressUsage {
     fn is_idle(&self, now: Instant) -> bool {
         self.connections == 0
             && self.uploads == 0
+            && self.downloads == 0
             && now.duration_since(self.refilled).as_secs() >= 1
     }
 }
@@ -121,8 +125,8 @@ pub(super) struct Addresses {
     workers: usize,
     senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
-    /// Of connections, requests and uploads.
-    warned: [Mutex<LogThrottle>; 3],
+    /// By [`LimitKind`].
+    warned: [Mutex<LogThrottle>; 4],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,13 +134,15 @@ enum LimitKind {
     Connections,
     Requests,
     Uploads,
+    Downloads,
 }
 
 /// Of the program, by [`LimitKind`].
-const SETTINGS: [&str; 3] = [
+const SETTINGS: [&str; 4] = [
     "--max-connections-per-address",
     "--max-requests-per-address",
     "--max-uploads-per-address",
+    "--max-downloads-per-address",
 ];
 
 #[derive(Debug)]
@@ -263,6 +269,35 @@ impl Addresses {
         }
     }
 
+    pub(super) fn download(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Option<AddressPermit>, HttpRejection> {
+        let limit = self.limits.downloads.get();
+        let Some(key) = self.key(limit, headers, peer) else {
+            return Ok(None);
+        };
+        let admitted = self.update(key, |entry| {
+            let is_admitted = entry.downloads < limit;
+            entry.downloads += u32::from(is_admitted);
+            is_admitted
+        });
+        match admitted {
+            None => Ok(None),
+            Some(false) => {
+                self.warn(LimitKind::Downloads, limit, headers, peer);
+                Err(TOO_MANY_DOWNLOADS)
+            }
+            Some(true) => Ok(Some(AddressPermit {
+                addresses: Arc::clone(self),
+                key,
+                kind: PermitKind::Download,
+                queue: None,
+            })),
+        }
+    }
+
     fn queue(&self, entry: &mut AddressUsage) -> Arc<AddressQueue> {
         let new = || AddressQueue::new(self.workers, self.senders.clone()).into();
         Arc::clone(entry.queue.get_or_insert_with(new))
@@ -287,6 +322,7 @@ impl Addresses {
         Some(change(shard.entry(key).or_insert_with(|| AddressUsage {
             connections: 0,
             uploads: 0,
+            downloads: 0,
             tokens: f64::from(self.limits.requests.get()),
             refilled: Instant::now(),
             queue: None,
@@ -313,6 +349,7 @@ impl AddressPermit {
 enum PermitKind {
     Connection,
     Upload,
+    Download,
 }
 
 impl Drop for AddressPermit {
@@ -321,6 +358,7 @@ impl Drop for AddressPermit {
         if let Some(entry) = shard.get_mut(&self.key) {
             match self.kind {
                 PermitKind::Connection => entry.connections = entry.connections.saturating_sub(1),
+                PermitKind::Download => entry.downloads = entry.downloads.saturating_sub(1),
                 PermitKind::Upload => {
                     entry.uploads = entry.uploads.saturating_sub(1);
                     if entry.uploads == 0 {
@@ -337,6 +375,8 @@ pub(super) const TOO_MANY_CONNECTIONS: HttpRejection =
 const TOO_MANY_REQUESTS: HttpRejection = HttpRejection::busy("too many requests from this address");
 const TOO_MANY_UPLOADS: HttpRejection =
     HttpRejection::busy("too many concurrent uploads from this address");
+const TOO_MANY_DOWNLOADS: HttpRejection =
+    HttpRejection::busy("too many concurrent downloads from this address");
 
 #[cfg(test)]
 mod tests {

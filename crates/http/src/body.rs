@@ -254,7 +254,13 @@ impl http_body::Body for Body {
                         continue;
                     }
                     return Poll::Ready(match ended {
-                        Some(Err(error)) => Some(Err(error)),
+                        Some(Err(error)) => {
+                            if let Kind::Http1 { shared, .. } = &self.kind {
+                                // The next request cannot be found, or the time of this one is over.
+                                shared.set_must_close(true);
+                            }
+                            Some(Err(error))
+                        }
                         _ => {
                             self.end();
                             None
@@ -311,6 +317,8 @@ impl<B> OutgoingBody<B> {
     ) -> Self {
         if let Some(stream) = &stream {
             stream.set_waiting(WRITING);
+        } else {
+            guard.shared.forget_unsent();
         }
         Self {
             inner: Either::Left(body),
@@ -337,13 +345,18 @@ impl<B: ResponseBody> http_body::Body for OutgoingBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let me = self.project();
+        let is_http1 = !me.guard.is_multiplexed;
+        if is_http1 && me.guard.shared.must_send_first() {
+            return Poll::Pending;
+        }
         let frame = me.inner.poll_frame(cx);
         if let Some(stream) = me.stream {
             // Polled again when the client's window has space.
             stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
-            if let Poll::Ready(Some(Ok(frame))) = &frame {
-                stream.add_written(frame.data_ref().map_or(0, Bytes::len));
-            }
+        } else if is_http1 && let Poll::Ready(Some(Ok(frame))) = &frame {
+            me.guard
+                .shared
+                .add_unsent(frame.data_ref().map_or(0, Bytes::len));
         }
         frame
     }

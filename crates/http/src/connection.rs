@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -42,6 +42,9 @@ pub(super) struct ConnectionShared {
     pub(super) wants_large_head: AtomicBool,
     streams: AtomicU32,
     abandoned: Mutex<Option<Incoming>>,
+    /// HTTP/1: bytes of the response that hyper has not written, which would take more than the client does.
+    unsent: AtomicUsize,
+    awaits_sent: AtomicBool,
     /// HTTP/2: how often the socket has been flushed.
     pub(super) flushes: AtomicU32,
     pub(super) address_limited: AtomicBool,
@@ -104,6 +107,8 @@ impl ConnectionShared {
             wants_large_head: AtomicBool::new(false),
             streams: AtomicU32::new(0),
             abandoned: Mutex::default(),
+            unsent: AtomicUsize::new(0),
+            awaits_sent: AtomicBool::new(false),
             flushes: AtomicU32::new(0),
             address_limited: AtomicBool::new(false),
             must_close: AtomicBool::new(false),
@@ -113,7 +118,7 @@ impl ConnectionShared {
         }))
     }
 
-    /// After the response to a request with both lengths.
+    /// After the response to a request with both lengths, or to one whose body has failed.
     pub(super) fn set_must_close(&self, must_close: bool) {
         if must_close {
             self.must_close.store(true, Relaxed);
@@ -192,6 +197,10 @@ impl ConnectionShared {
             *address_permit = addresses
                 .upload(request.headers(), peer)
                 .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
+        } else if request.method() == Method::GET {
+            *address_permit = addresses
+                .download(request.headers(), peer)
+                .inspect_err(|_| NetStats::add(&stats.address_downloads, 1))?;
         }
         Ok(())
     }
@@ -213,6 +222,36 @@ impl ConnectionShared {
         if let Some(alt_svc) = self.server.alt_svc.get() {
             fields.insert(ALT_SVC, alt_svc.clone());
         }
+    }
+
+    /// hyper drops what exceeds the length of a response.
+    pub(super) fn forget_unsent(&self) {
+        self.unsent.store(0, Relaxed);
+    }
+
+    pub(super) fn add_unsent(&self, bytes: usize) {
+        self.unsent
+            .store(self.unsent.load(Relaxed) + bytes, Relaxed);
+    }
+
+    /// Returns whether the response waits until hyper has written what it has of it.
+    pub(super) fn must_send_first(&self) -> bool {
+        let must_wait = self.unsent.load(Relaxed) > 0;
+        if must_wait {
+            self.awaits_sent.store(true, Relaxed);
+        }
+        must_wait
+    }
+
+    /// The head of the response and its framing are in `written`, too. Returns whether the response continues.
+    pub(super) fn sent(&self, written: usize) -> bool {
+        let unsent = self.unsent.load(Relaxed).saturating_sub(written);
+        self.unsent.store(unsent, Relaxed);
+        let continues = unsent == 0 && self.awaits_sent.load(Relaxed);
+        if continues {
+            self.awaits_sent.store(false, Relaxed);
+        }
+        continues
     }
 
     pub(super) fn has_announcement(&self) -> bool {

@@ -528,10 +528,17 @@ impl ServerIo {
         either!(stream, stream => queue.poll_write(cx, Pin::new(stream), &shared.activity, starts))
     }
 
-    fn count_written(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn count_written(
+        &mut self,
+        cx: &Context<'_>,
+        outcome: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         self.set_waiting(WRITING, outcome.is_pending());
         if let Poll::Ready(Ok(n)) = outcome {
             self.shared.activity.add_written(n);
+            if self.shared.sent(n) {
+                cx.waker().wake_by_ref();
+            }
         }
         outcome
     }
@@ -550,7 +557,7 @@ impl AsyncWrite for ServerIo {
             }
             unfinished => unfinished.map_ok(|()| 0),
         };
-        self.count_written(outcome)
+        self.count_written(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -569,7 +576,7 @@ impl AsyncWrite for ServerIo {
             }
             unfinished => unfinished.map_ok(|()| 0),
         };
-        self.count_written(outcome)
+        self.count_written(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

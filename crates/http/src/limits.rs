@@ -42,10 +42,11 @@ pub struct ConnectionLimits {
     pub body_timeout: Duration,
     /// Maximum time in which the client reads no byte of a response; then the connection is closed.
     pub write_timeout: Duration,
-    /// Minimum bytes per second of a body, averaged over each `rate_window`; 0 disables it.
+    /// Minimum bytes per second of a body, averaged over each `rate_window`, and of a response, averaged over each
+    /// `write_timeout`; 0 disables it.
     ///
-    /// Only time in which the service waits for the client counts. A slower body ends with
-    /// [`BodyError::TooSlow`](super::BodyError::TooSlow).
+    /// Only time in which the server waits for the client counts. A slower body ends with
+    /// [`BodyError::TooSlow`](super::BodyError::TooSlow), a response as after `write_timeout`.
     pub min_rate: u64,
     /// Averaging window of `min_rate`.
     pub rate_window: Duration,

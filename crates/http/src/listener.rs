@@ -17,6 +17,10 @@ use super::tls::Tls;
 /// The kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Bytes of responses that the kernel keeps for each connection, besides those in transit.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT: u32 = 256 * 1024;
+
 /// A bound socket from which [`serve`](super::serve) accepts connections.
 ///
 /// Must be created inside a Tokio runtime. The file of a UNIX socket is removed when its listener is
@@ -235,6 +239,9 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it, which saves a system call per connection.
     socket.set_tcp_nodelay(true)?;
+    // Also inherited. Best effort: without it the kernel keeps some megabytes for a client that takes nothing.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(MAX_UNSENT);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(Listener::from_tcp(TcpListener::from_std(socket.into())?))

@@ -127,9 +127,9 @@ impl<S: HttpService> Acceptor<S> {
             let Some(incoming) = quic.endpoint.accept().await else {
                 return;
             };
-            let is_busy = self.permits.available_permits() < self.server.limits.max_connections / 2;
-            if is_busy && incoming.may_retry() && !incoming.remote_address_validated() {
-                // A client that gives a false address gets nothing else.
+            if incoming.may_retry() && !incoming.remote_address_validated() {
+                // A client that gives a false address gets nothing else. quinn would send such an address up to
+                // one packet more than three times the received bytes (RFC 9000 section 8.1).
                 if incoming.retry().is_err() {
                     tracing::debug!("QUIC retry not sent");
                 }

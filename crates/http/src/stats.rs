@@ -30,6 +30,8 @@ pub struct NetStats {
     pub address_requests: AtomicU64,
     /// Requests rejected because their address had too many uploads.
     pub address_uploads: AtomicU64,
+    /// Requests rejected because their address had too many downloads.
+    pub address_downloads: AtomicU64,
     /// Current memory of unfinished heads larger than 8 KiB, and of requests whose head is larger than 64 KiB, in
     /// bytes.
     pub head_bytes: AtomicU64,
@@ -39,7 +41,7 @@ pub struct NetStats {
     pub idle_timeouts: AtomicU64,
     /// Bodies aborted because no byte arrived in time.
     pub body_timeouts: AtomicU64,
-    /// Bodies aborted because they were below the minimum rate.
+    /// Bodies and responses aborted because they were below the minimum rate.
     pub too_slow: AtomicU64,
     /// Connections closed because the client read no byte of a response in time.
     pub write_timeouts: AtomicU64,

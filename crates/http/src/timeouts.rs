@@ -407,9 +407,42 @@ struct TrackedConnection {
     /// Since when less than [`SLOW_READ`] has been read, and `read` then.
     slow_since: Instant,
     slow_read: u64,
-    /// Time waited for the client in this window of the minimum rate, and `read` at its start.
+    received: RateWindow,
+    sent: RateWindow,
+}
+
+/// A window of the minimum rate of one direction.
+#[derive(Clone, Copy)]
+struct RateWindow {
+    /// Time waited for the client.
     waited: Duration,
-    window_read: u64,
+    /// Bytes before it.
+    start: u64,
+}
+
+impl RateWindow {
+    fn new(start: u64) -> Self {
+        let waited = Duration::ZERO;
+        Self { waited, start }
+    }
+
+    fn rate(&self, bytes: u64) -> f64 {
+        (bytes - self.start) as f64 / self.waited.as_secs_f64()
+    }
+
+    /// Returns whether a window has ended in which the client was below the minimum.
+    fn too_slow(&mut self, bytes: u64, waited: Duration, window: Duration, min_rate: u64) -> bool {
+        if min_rate == 0 || window.is_zero() {
+            return false;
+        }
+        self.waited += waited;
+        if self.waited < window {
+            return false;
+        }
+        let rate = self.rate(bytes);
+        *self = Self::new(bytes);
+        rate < min_rate as f64
+    }
 }
 
 impl TrackedConnection {
@@ -427,8 +460,8 @@ impl TrackedConnection {
             requests: 0,
             slow_since: now,
             slow_read: 0,
-            waited: Duration::ZERO,
-            window_read: 0,
+            received: RateWindow::new(0),
+            sent: RateWindow::new(0),
         }
     }
 
@@ -450,8 +483,8 @@ impl TrackedConnection {
             self.evicted &= !matches!(epoch.phase(), Phase::Head | Phase::Idle);
             self.read_at = now;
             (self.slow_since, self.slow_read) = (now, read);
-            self.waited = Duration::ZERO;
-            self.window_read = read;
+            self.received = RateWindow::new(read);
+            self.sent = RateWindow::new(written);
         }
         if delta.read > 0 || waiting & READING == 0 {
             self.read_at = now;
@@ -490,7 +523,7 @@ impl TrackedConnection {
             Phase::Body if over(self.read_at, limits.body_timeout) => {
                 Some((TimeoutAction::BodyStalled, &stats.body_timeouts))
             }
-            Phase::Body if self.too_slow(passed, waiting, limits) => {
+            Phase::Body if self.receives_too_slowly(passed, waiting, limits) => {
                 Some((TimeoutAction::BodyTooSlow, &stats.too_slow))
             }
             Phase::Lingering
@@ -502,9 +535,12 @@ impl TrackedConnection {
             }
             _ => None,
         };
-        let action = action.or_else(|| {
-            over(self.written_at, limits.write_timeout)
-                .then_some((TimeoutAction::ResponseStalled, &stats.write_timeouts))
+        let is_stuck = over(self.written_at, limits.write_timeout);
+        let is_slow = self.takes_too_slowly(passed, waiting, limits);
+        let action = action.or_else(|| match (is_stuck, is_slow) {
+            (true, _) => Some((TimeoutAction::ResponseStalled, &stats.write_timeouts)),
+            (_, true) => Some((TimeoutAction::ResponseStalled, &stats.too_slow)),
+            _ => None,
         });
         let silent_since = match self.epoch.phase() {
             Phase::Idle => self.since,
@@ -544,23 +580,41 @@ impl TrackedConnection {
         if silence >= SILENT_AFTER {
             return Some(silence);
         }
-        let rate = (self.read - self.window_read) as f64 / self.waited.as_secs_f64();
-        (self.waited >= SILENT_AFTER && rate < MIN_RATE).then_some(Duration::ZERO)
+        let is_slow =
+            self.received.waited >= SILENT_AFTER && self.received.rate(self.read) < MIN_RATE;
+        is_slow.then_some(Duration::ZERO)
     }
 
-    fn too_slow(&mut self, passed: Duration, waiting: u8, limits: &ConnectionLimits) -> bool {
-        if limits.min_rate == 0 || limits.rate_window.is_zero() {
-            return false;
-        }
-        if waiting & READING != 0 {
-            self.waited += passed;
-        }
-        if self.waited < limits.rate_window {
-            return false;
-        }
-        let rate = (self.read - self.window_read) as f64 / self.waited.as_secs_f64();
-        self.waited = Duration::ZERO;
-        self.window_read = self.read;
-        rate < limits.min_rate as f64
+    fn receives_too_slowly(
+        &mut self,
+        passed: Duration,
+        waiting: u8,
+        limits: &ConnectionLimits,
+    ) -> bool {
+        let waited = if waiting & READING != 0 {
+            passed
+        } else {
+            Duration::ZERO
+        };
+        let window = limits.rate_window;
+        self.received
+            .too_slow(self.read, waited, window, limits.min_rate)
+    }
+
+    /// Many clients confirm what they take in large steps, so the window is as long as they may take nothing.
+    fn takes_too_slowly(
+        &mut self,
+        passed: Duration,
+        waiting: u8,
+        limits: &ConnectionLimits,
+    ) -> bool {
+        let waited = if waiting & WRITING != 0 {
+            passed
+        } else {
+            Duration::ZERO
+        };
+        let window = limits.write_timeout;
+        self.sent
+            .too_slow(self.written, waited, window, limits.min_rate)
     }
 }

@@ -113,6 +113,9 @@ conditions! {
         "other users of this machine can read or replace the server's state",
         "name a directory on a file system with permissions with --state-dir, or mount this one with a \
          umask of 077 for the server's user";
+    DamagedUploads: "damaged-uploads", "store", Degraded,
+        "descriptions of uploads cannot be read, or contradict what is stored",
+        "landfall doctor files lists them; they are kept until they are mended or removed with DELETE";
     HookFailing: "hook-failing", "hooks", Degraded,
         "the last call of a hook failed",
         "see HookInvocationError in the log, and the log of the receiver";
@@ -130,8 +133,8 @@ conditions! {
         "let the receiver send an empty body, or a JSON object with the fields that this hook has, see docs/hooks.md";
     AddressLimit: "address-limit", "limits", Occurrence,
         "a client address met its limit",
-        "raise --max-connections-per-address, --max-uploads-per-address or --max-requests-per-address, or name \
-         the proxy with --trusted-proxies";
+        "raise the setting of the log line (--max-connections-per-address, --max-uploads-per-address, \
+         --max-downloads-per-address or --max-requests-per-address), or name the proxy with --trusted-proxies";
     ForwardedIgnored: "forwarded-ignored", "limits", Occurrence,
         "ignored forwarded headers from an untrusted proxy",
         "add the address to --trusted-proxies if the proxy is yours";

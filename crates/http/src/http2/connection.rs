@@ -27,8 +27,8 @@ use crate::timeouts::ServerShared;
 /// read stop the connection.
 const STREAM_WINDOW: u32 = WINDOW / 2;
 
-/// Bytes of a response that wait for the socket.
-const SEND_BUFFER: usize = 128 * 1024;
+/// Bytes of a response that wait for the socket, besides the frame of which they are a part.
+const SEND_BUFFER: usize = 32 * 1024;
 
 const MAX_FRAME: u32 = 64 * 1024;
 

@@ -13,10 +13,9 @@ use http::{HeaderMap, Response};
 use crate::body_error::BodyError;
 use crate::connection::ConnectionShared;
 use crate::stream::{ReceiveHalf, SendHalf, task};
-use crate::timeouts::ConnectionActivity;
 
 /// The most that is passed to h2 at once.
-const MAX_PIECE: usize = 64 * 1024;
+const MAX_PIECE: usize = 32 * 1024;
 
 /// Interim responses of a stream are not limited by flow control. More than 100 (Continue) and the announcement of
 /// an upload wait until the socket has been flushed.
@@ -70,8 +69,6 @@ pub(super) struct Sending {
     /// Interim responses since the socket was flushed for the last time, and how often that was before.
     unflushed: (usize, u32),
     shared: Arc<ConnectionShared>,
-    /// Of the stream, after the head.
-    activity: Option<Arc<ConnectionActivity>>,
 }
 
 impl Sending {
@@ -81,7 +78,6 @@ impl Sending {
             body: None,
             unflushed: (0, 0),
             shared,
-            activity: None,
         }
     }
 
@@ -105,9 +101,7 @@ impl Sending {
                 capacity => capacity,
             };
             let piece = data.split_to(capacity.min(data.len()));
-            if let Some(activity) = &self.activity {
-                activity.add_written(piece.len());
-            }
+            task::count_written(piece.len());
             body.send_data(piece, is_end && data.is_empty())?;
         }
         Poll::Ready(Ok(()))
@@ -132,7 +126,6 @@ impl SendHalf for Sending {
 
     async fn send_head(&mut self, head: Response<()>, is_end: bool) -> Result<(), h2::Error> {
         self.body = Some(self.response.send_response(head, is_end)?);
-        self.activity = task::current();
         Ok(())
     }
 

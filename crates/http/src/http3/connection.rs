@@ -12,7 +12,7 @@ use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::exchange::serve_request;
+use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
 use crate::connection::ConnectionShared;
 use crate::info::{ConnectionInfo, Endpoint, plain};
@@ -30,9 +30,6 @@ const MAX_HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// Frames besides the head of a request have some space, too.
 const EXTRA_HEAD: u64 = 1024;
-
-/// Bytes of all responses of a connection that are kept until the client confirms them.
-const SEND_WINDOW: u64 = 1 << 20;
 
 /// Control streams and those of QPACK, and some of unknown types.
 const UNIDIRECTIONAL_STREAMS: u32 = 8;

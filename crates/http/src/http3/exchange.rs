@@ -19,6 +19,11 @@ use crate::stream::response::respond;
 use crate::stream::window::ReceiveWindow;
 use crate::stream::{ReceiveHalf, SendHalf, StreamContent};
 
+/// Bytes of all responses of a connection that are kept until the client confirms them: at first, and the most
+/// while it takes many.
+pub(super) const SEND_WINDOW: u64 = 32 << 10;
+const MAX_SEND_WINDOW: u64 = 1 << 20;
+
 /// Receives a request, lets the service respond, and sends the response. Returns whether there was a request.
 pub(super) async fn serve_request<S: HttpService>(
     resolver: RequestResolver<QuicConnection, Bytes>,
@@ -58,7 +63,11 @@ pub(super) async fn serve_request<S: HttpService>(
         peer: Endpoint::Tcp(plain(peer)),
         ..service.shared.info
     };
-    let sending = Sending(sending, stats);
+    let sending = Sending {
+        stream: sending,
+        connection,
+        stats,
+    };
     if let Err(error) = respond(head, content, sending, &service, info).await {
         tracing::debug!(%error, "stream ended");
     }
@@ -98,7 +107,11 @@ impl ReceiveHalf for Receiving {
     }
 }
 
-struct Sending(RequestStream<quic::SendStream, Bytes>, Arc<NetStats>);
+struct Sending {
+    stream: RequestStream<quic::SendStream, Bytes>,
+    connection: quinn::Connection,
+    stats: Arc<NetStats>,
+}
 
 impl SendHalf for Sending {
     type Error = StreamError;
@@ -109,24 +122,25 @@ impl SendHalf for Sending {
     }
 
     async fn send_interim(&mut self, head: Response<()>) -> Result<(), StreamError> {
-        self.0.send_response(head).await
+        self.stream.send_response(head).await
     }
 
     async fn send_head(&mut self, head: Response<()>, is_end: bool) -> Result<(), StreamError> {
-        self.0.send_response(head).await?;
+        self.stream.send_response(head).await?;
         self.finish_if(is_end).await
     }
 
     async fn send_data(&mut self, data: Bytes, is_end: bool) -> Result<(), StreamError> {
         if !data.is_empty() {
-            NetStats::add(&self.1.bytes_out, data.len() as u64);
-            self.0.send_data(data).await?;
+            NetStats::add(&self.stats.bytes_out, data.len() as u64);
+            adjust_send_window(&self.connection);
+            self.stream.send_data(data).await?;
         }
         self.finish_if(is_end).await
     }
 
     async fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), StreamError> {
-        self.0.send_trailers(trailers).await?;
+        self.stream.send_trailers(trailers).await?;
         self.finish_if(true).await
     }
 
@@ -135,14 +149,14 @@ impl SendHalf for Sending {
     }
 
     fn cut(&mut self) {
-        self.0.stop_stream(Code::H3_REQUEST_CANCELLED);
+        self.stream.stop_stream(Code::H3_REQUEST_CANCELLED);
     }
 }
 
 impl Sending {
     async fn finish_if(&mut self, is_end: bool) -> Result<(), StreamError> {
         match is_end {
-            true => self.0.finish().await,
+            true => self.stream.finish().await,
             false => Ok(()),
         }
     }
@@ -159,4 +173,10 @@ fn body_error(error: StreamError) -> BodyError {
         StreamError::StreamError { reason, .. } => BodyError::Malformed(reason),
         _ => BodyError::UnexpectedEnd,
     }
+}
+
+/// Lets a connection keep what the client takes in two round trips.
+fn adjust_send_window(connection: &quinn::Connection) {
+    let taken = connection.stats().path.cwnd;
+    connection.set_send_window((2 * taken).clamp(SEND_WINDOW, MAX_SEND_WINDOW));
 }

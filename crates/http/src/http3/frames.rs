@@ -1,7 +1,13 @@
 //! The frames of a stream (RFC 9114 section 7.1), checked before h3 buffers them.
 //!
 //! h3 passes on the content of DATA frames as it arrives, but buffers every other frame whole, whatever its
-//! length, and takes the end of the stream within a DATA frame for the end of the content.
+//! length, and takes the end of the stream within a DATA frame for the end of the content. An empty DATA frame
+//! is to it the end of the content, too, and the frames after it are an error of the connection, so it does not get
+//! them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
 
 const DATA: u64 = 0;
 
@@ -33,31 +39,63 @@ impl FrameCheck {
         }
     }
 
-    /// Follows the frames in the next bytes of the stream.
-    pub(super) fn receive(&mut self, mut bytes: &[u8]) -> Result<(), FrameTooLong> {
-        while let Some((first, others)) = bytes.split_first() {
+    /// Follows the frames in the next bytes of the stream, and passes them on without empty DATA frames. The start of
+    /// a header follows with the rest of it.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &Bytes,
+        passed: &mut VecDeque<Bytes>,
+    ) -> Result<(), FrameTooLong> {
+        // What is passed on next begins there.
+        let (mut start, mut at) = (0, 0);
+        while at < bytes.len() {
             if self.rest > 0 {
-                let skipped = self.rest.min(bytes.len() as u64);
+                let skipped = self.rest.min((bytes.len() - at) as u64);
                 self.rest -= skipped;
-                bytes = &bytes[skipped as usize..];
+                at += skipped as usize;
                 continue;
             }
-            self.header[self.header_len] = *first;
+            self.header[self.header_len] = bytes[at];
             self.header_len += 1;
-            bytes = others;
-            if let Some((kind, len)) = parse_header(&self.header[..self.header_len]) {
-                if kind != DATA && len > self.max_len {
-                    return Err(FrameTooLong);
-                }
-                (self.header_len, self.rest) = (0, len);
+            at += 1;
+            let header = &self.header[..self.header_len];
+            let Some((kind, len)) = parse_header(header) else {
+                continue;
+            };
+            if kind != DATA && len > self.max_len {
+                return Err(FrameTooLong);
             }
+            let is_empty = (kind, len) == (DATA, 0);
+            match at.checked_sub(header.len()) {
+                Some(begin) if is_empty => {
+                    pass(passed, bytes.slice(start..begin));
+                    start = at;
+                }
+                Some(_) => {}
+                // It began in earlier bytes, which were not passed on.
+                None => {
+                    if !is_empty {
+                        pass(passed, Bytes::copy_from_slice(header));
+                    }
+                    start = at;
+                }
+            }
+            (self.header_len, self.rest) = (0, len);
         }
+        let end = at.saturating_sub(self.header_len).max(start);
+        pass(passed, bytes.slice(start..end));
         Ok(())
     }
 
     /// Returns whether the stream may end here.
     pub(super) fn is_between_frames(&self) -> bool {
         self.header_len == 0 && self.rest == 0
+    }
+}
+
+fn pass(passed: &mut VecDeque<Bytes>, bytes: Bytes) {
+    if !bytes.is_empty() {
+        passed.push_back(bytes);
     }
 }
 
@@ -96,54 +134,79 @@ mod tests {
         [integer(kind, kind_len), integer(len, len_len)].concat()
     }
 
+    fn receive(check: &mut FrameCheck, bytes: &[u8]) -> Result<Vec<u8>, FrameTooLong> {
+        let mut passed = VecDeque::new();
+        check.receive(&Bytes::copy_from_slice(bytes), &mut passed)?;
+        Ok(passed.into_iter().flatten().collect())
+    }
+
     #[test]
     fn only_data_frames_may_be_long() {
         for kind in [0x1, 0x4, 0x21, 0x3f] {
             let mut check = FrameCheck::new(1000);
-            assert_eq!(check.receive(&encode(kind, 0, 1000, 1)), Ok(()));
+            let header = encode(kind, 0, 1000, 1);
+            assert_eq!(receive(&mut check, &header), Ok(header));
             let mut check = FrameCheck::new(1000);
-            assert_eq!(check.receive(&encode(kind, 1, 1001, 3)), Err(FrameTooLong));
+            let header = encode(kind, 1, 1001, 3);
+            assert_eq!(receive(&mut check, &header), Err(FrameTooLong));
         }
         let mut check = FrameCheck::new(1000);
-        assert_eq!(check.receive(&encode(DATA, 3, 1 << 40, 3)), Ok(()));
+        let header = encode(DATA, 3, 1 << 40, 3);
+        assert_eq!(receive(&mut check, &header), Ok(header));
         assert!(!check.is_between_frames());
     }
 
     proptest! {
         #[test]
         fn any_bytes_have_the_same_outcome_in_pieces(
-            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            bytes in prop::collection::vec(prop_oneof![Just(0_u8), any::<u8>()], 0..200),
             cut in 0_usize..200,
         ) {
             let (mut whole, mut pieces) = (FrameCheck::new(1000), FrameCheck::new(1000));
             let (first, second) = bytes.split_at(cut.min(bytes.len()));
-            let received = pieces.receive(first).and_then(|()| pieces.receive(second));
-            prop_assert_eq!(whole.receive(&bytes), received);
+            let received = receive(&mut pieces, first).and_then(|mut passed| {
+                passed.extend(receive(&mut pieces, second)?);
+                Ok(passed)
+            });
+            prop_assert_eq!(receive(&mut whole, &bytes), received);
             prop_assert_eq!(whole.is_between_frames(), pieces.is_between_frames());
         }
 
+        /// All but the empty DATA frames are passed on, wherever the bytes are cut.
         #[test]
         fn frames_end_where_their_lengths_say(
             frames in prop::collection::vec((0_u64..60, 0..4_u8, 0_u64..60, 0..4_u8), 0..8),
+            empty in prop::collection::vec((0..9_usize, 0..4_u8, 0..4_u8), 0..8),
             cuts in prop::collection::vec(0_usize..600, 0..8),
         ) {
-            let mut bytes = Vec::new();
+            let (mut bytes, mut expected) = (Vec::new(), Vec::<u8>::new());
             let mut ends = vec![0];
-            for (kind, kind_len, len, len_len) in frames {
-                bytes.extend(encode(kind, kind_len, len, len_len));
-                bytes.extend(vec![0xff; len as usize]);
+            for n in 0..=frames.len() {
+                for (_, kind_len, len_len) in empty.iter().filter(|(at, ..)| *at == n) {
+                    bytes.extend(encode(DATA, *kind_len, 0, *len_len));
+                    ends.push(bytes.len());
+                }
+                let Some((kind, kind_len, len, len_len)) = frames.get(n).copied() else {
+                    break;
+                };
+                let frame = [encode(kind, kind_len, len, len_len), vec![0xff; len as usize]].concat();
+                if (kind, len) != (DATA, 0) {
+                    expected.extend(&frame);
+                }
+                bytes.extend(frame);
                 ends.push(bytes.len());
             }
             let mut check = FrameCheck::new(60);
             let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut <= bytes.len()).collect();
             cuts.push(bytes.len());
             cuts.sort_unstable();
-            let mut at = 0;
+            let (mut at, mut passed) = (0, Vec::new());
             for cut in cuts {
-                prop_assert_eq!(check.receive(&bytes[at..cut]), Ok(()));
+                passed.extend(receive(&mut check, &bytes[at..cut]).unwrap());
                 at = cut;
                 prop_assert_eq!(check.is_between_frames(), ends.contains(&at), "{}", at);
             }
+            prop_assert_eq!(passed, expected);
         }
     }
 }

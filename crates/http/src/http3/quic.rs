@@ -3,6 +3,7 @@
 //! In place of h3-quinn, which buffers a frame of any length and panics when a stream is stopped that is
 //! being read.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,10 +17,14 @@ use h3::quic::{
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 use super::frames::FrameCheck;
+use crate::stream::task;
 
 /// Bytes that a client may send on one of its unidirectional streams: settings, priorities, and the tables
 /// of QPACK, which are not used.
 const MAX_CONTROL_BYTES: u64 = 1 << 20;
+
+/// Reads without content for h3, after which other tasks have their turn.
+const MAX_EMPTY_READS: usize = 32;
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send>>>;
 
@@ -69,10 +74,8 @@ impl quic::Connection<Bytes> for QuicConnection {
         let accept = |connection: quinn::Connection| async move { connection.accept_uni().await };
         let accepted = poll_pending(&mut self.receiving, cx, &self.connection, accept);
         let stream = ready!(accepted).map_err(connection_error)?;
-        Poll::Ready(Ok(RecvStream {
-            stream,
-            limit: Limit::Total(MAX_CONTROL_BYTES),
-        }))
+        let limit = Limit::Total(MAX_CONTROL_BYTES);
+        Poll::Ready(Ok(RecvStream::new(stream, limit)))
     }
 
     fn poll_accept_bidi(
@@ -85,7 +88,7 @@ impl quic::Connection<Bytes> for QuicConnection {
         let limit = Limit::Frames(FrameCheck::new(self.max_head));
         Poll::Ready(Ok(RequestStream {
             send: SendStream::new(send),
-            receive: RecvStream { stream, limit },
+            receive: RecvStream::new(stream, limit),
         }))
     }
 
@@ -234,6 +237,7 @@ impl quic::SendStream<Bytes> for SendStream {
             while data.has_remaining() {
                 let written = Pin::new(&mut self.stream).poll_write(cx, data.chunk());
                 let written = ready!(written).map_err(write_error)?;
+                task::count_written(written);
                 data.advance(written);
             }
         }
@@ -269,6 +273,8 @@ impl quic::SendStream<Bytes> for SendStream {
 pub(super) struct RecvStream {
     stream: quinn::RecvStream,
     limit: Limit,
+    /// Received and checked.
+    checked: VecDeque<Bytes>,
 }
 
 enum Limit {
@@ -279,12 +285,23 @@ enum Limit {
 }
 
 impl RecvStream {
-    fn check(&mut self, chunk: Option<&[u8]>) -> Result<(), StreamErrorIncoming> {
+    fn new(stream: quinn::RecvStream, limit: Limit) -> Self {
+        Self {
+            stream,
+            limit,
+            checked: VecDeque::new(),
+        }
+    }
+
+    fn check(&mut self, chunk: Option<Bytes>) -> Result<(), StreamErrorIncoming> {
         match (&mut self.limit, chunk) {
-            (Limit::Frames(frames), Some(bytes)) => frames.receive(bytes).map_err(|error| {
-                self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
-                StreamErrorIncoming::Unknown(error.into())
-            }),
+            (Limit::Frames(frames), Some(bytes)) => {
+                let received = frames.receive(&bytes, &mut self.checked);
+                received.map_err(|error| {
+                    self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
+                    StreamErrorIncoming::Unknown(error.into())
+                })
+            }
             (Limit::Frames(frames), None) if !frames.is_between_frames() => {
                 let reason = "the stream ends within a frame".into();
                 Err(StreamErrorIncoming::Unknown(reason))
@@ -292,6 +309,7 @@ impl RecvStream {
             (Limit::Total(left), Some(bytes)) => match left.checked_sub(bytes.len() as u64) {
                 Some(less) => {
                     *left = less;
+                    self.checked.push_back(bytes);
                     Ok(())
                 }
                 None => Err(StreamErrorIncoming::ConnectionErrorIncoming {
@@ -312,12 +330,21 @@ impl quic::RecvStream for RecvStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        // The future keeps nothing between polls, so it can be dropped while it is pending.
-        let read = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
-        let chunk = ready!(read).map_err(read_error)?;
-        let chunk = chunk.map(|chunk| chunk.bytes);
-        self.check(chunk.as_deref())?;
-        Poll::Ready(Ok(chunk))
+        for _ in 0..MAX_EMPTY_READS {
+            if let Some(bytes) = self.checked.pop_front() {
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            // The future keeps nothing between polls, so it can be dropped while it is pending.
+            let read = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
+            let chunk = ready!(read).map_err(read_error)?;
+            let is_end = chunk.is_none();
+            self.check(chunk.map(|chunk| chunk.bytes))?;
+            if is_end {
+                return Poll::Ready(Ok(None));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn stop_sending(&mut self, code: u64) {

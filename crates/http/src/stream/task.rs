@@ -20,6 +20,11 @@ pub(crate) fn current() -> Option<Arc<ConnectionActivity>> {
     STREAM.try_with(Arc::clone).ok()
 }
 
+/// Counts bytes of the response that the client takes. Does nothing in other tasks.
+pub(crate) fn count_written(bytes: usize) {
+    let _ = STREAM.try_with(|activity| activity.add_written(bytes));
+}
+
 /// `ConnectionLimits::max_streams` limits their number.
 pub(crate) fn spawn(server: &ServerShared, future: impl Future<Output = ()> + Send + 'static) {
     let activity = server.track_new(Phase::Handling, false);

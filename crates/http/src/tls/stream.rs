@@ -21,6 +21,9 @@ const MAX_READ: usize = 256 * 1024;
 /// Smallest one, which may leave plaintext for the next call.
 const MIN_READ: usize = 4 * 1024;
 
+/// Encrypted bytes that a client has not taken.
+const MAX_UNSENT: usize = 32 * 1024;
+
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 45\r\nConnection: close\r\n\r\nThis port needs TLS: use a URL with https://.";
@@ -43,9 +46,11 @@ pub(in super::super) struct TlsStream {
 
 impl TlsStream {
     pub(in super::super) fn new(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
+        tls.set_buffer_limit(Some(MAX_UNSENT));
         Ok(Self {
             tcp,
-            tls: ServerConnection::new(config).map_err(io::Error::other)?,
+            tls,
             rest: Vec::new(),
             is_new: true,
             ended: false,

@@ -48,6 +48,43 @@ async fn connections_over_the_limit_of_an_address_are_rejected() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn downloads_of_an_address_are_limited_while_they_are_sent() {
+    let server = Server::start(|limits| {
+        limits.addresses.downloads.set(2);
+        limits.addresses.client = ClientAddress(std::sync::Arc::new(|_, peer| peer));
+    });
+    let mut reading = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.send(get("/bytes/100000000")).await;
+        reading.push(client);
+    }
+    server.until_requests(2).await;
+    let answer = server.connect().await.ask(get("/")).await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(
+        answer.text(),
+        "too many concurrent downloads from this address\n"
+    );
+    assert_eq!(server.stats.address_downloads.load(Relaxed), 1);
+    // Uploads and other requests have their own limits.
+    let put = "PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(server.connect().await.ask(put).await.text(), "5 complete");
+    reading.pop();
+    let begin = std::time::Instant::now();
+    while server.connect().await.ask(get("/")).await.status != 200 {
+        assert!(begin.elapsed() < crate::harness::TIMEOUT, "still limited");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(reading);
+    server.stop().await;
+}
+
 async fn futures_connect(
     server: &Server,
     count: usize,

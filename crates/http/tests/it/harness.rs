@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -226,6 +226,7 @@ pub(crate) fn get(path: &str) -> String {
 /// * `/refuse`: 413 without reading the body
 /// * `/late/MS`: answers after so many milliseconds
 /// * `/bytes/N`: a body of so many bytes
+/// * `/counted/N`: the same, and [`KEPT`] has those that exist
 /// * `/interim/MODE`: sends interim responses, see [`interim`]
 /// * `/panic`: panics
 /// * else: `hello`
@@ -260,6 +261,14 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
         return Response::new(ProbeBody {
             left: n,
             text: None,
+            is_counted: false,
+        });
+    }
+    if let Some(n) = number("/counted/") {
+        return Response::new(ProbeBody {
+            left: n,
+            text: None,
+            is_counted: true,
         });
     }
     if let Some(enough) = number("/until/") {
@@ -402,6 +411,7 @@ fn plain(status: StatusCode, text: String) -> Response<ProbeBody> {
     let body = ProbeBody {
         left: text.len() as u64,
         text: Some(text.into()),
+        is_counted: false,
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -412,6 +422,35 @@ fn plain(status: StatusCode, text: String) -> Response<ProbeBody> {
 pub(crate) struct ProbeBody {
     left: u64,
     text: Option<Bytes>,
+    is_counted: bool,
+}
+
+/// Bytes of counted frames that the server keeps, and the most that it has kept.
+pub(crate) static KEPT: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static MOST_KEPT: AtomicUsize = AtomicUsize::new(0);
+
+const COUNTED: usize = 32 * 1024;
+
+struct CountedFrame([u8; COUNTED]);
+
+impl CountedFrame {
+    fn new() -> Self {
+        let kept = KEPT.fetch_add(COUNTED, Relaxed) + COUNTED;
+        MOST_KEPT.fetch_max(kept, Relaxed);
+        Self([b'x'; COUNTED])
+    }
+}
+
+impl AsRef<[u8]> for CountedFrame {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for CountedFrame {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(COUNTED, Relaxed);
+    }
 }
 
 impl http_body::Body for ProbeBody {
@@ -427,9 +466,10 @@ impl http_body::Body for ProbeBody {
         }
         let data = match self.text.take() {
             Some(text) => text,
+            None if self.is_counted => Bytes::from_owner(CountedFrame::new()),
             None => Bytes::from(vec![b'x'; self.left.min(65_536) as usize]),
         };
-        self.left -= data.len() as u64;
+        self.left = self.left.saturating_sub(data.len() as u64);
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 

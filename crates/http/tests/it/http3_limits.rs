@@ -83,6 +83,36 @@ async fn the_end_of_a_stream_within_a_frame_is_no_end() {
     http3.server.stop().await;
 }
 
+/// RFC 9114 section 7.2.1 allows them.
+#[tokio::test]
+async fn empty_data_frames_are_skipped() {
+    let http3 = Http3Server::start(|_| {});
+    let mut client = http3.connect().await;
+    // The length of an empty frame in one, two and eight bytes.
+    let empty = [&[0, 0][..], &[0, 0x40, 0], &[0, 0xc0, 0, 0, 0, 0, 0, 0, 0]];
+    let hello = [0, 5, b'h', b'e', b'l', b'l', b'o'];
+    for empty in empty {
+        for single_bytes in [false, true] {
+            let (mut sending, mut receiving) = client.quic.open_bi().await.unwrap();
+            let head = raw_head("a.example", "/sink");
+            let frames = [&head, empty, &hello, empty, empty, &hello, empty].concat();
+            let pieces = if single_bytes { 1 } else { frames.len() };
+            for piece in frames.chunks(pieces) {
+                sending.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            sending.finish().unwrap();
+            let response = timeout(TIMEOUT, receiving.read_to_end(1000)).await;
+            let response = response.unwrap().unwrap();
+            assert!(response.ends_with(b"10 complete"), "{response:?}");
+        }
+    }
+    // Other streams continue.
+    assert_eq!(client.get("/").await.text(), "hello");
+    drop(client);
+    http3.server.stop().await;
+}
+
 /// CVE-2023-44487: each stream is reset as soon as it is open.
 #[tokio::test]
 async fn reset_streams_still_count_while_the_service_runs() {

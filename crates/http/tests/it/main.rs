@@ -26,6 +26,7 @@ mod memory;
 mod proxy_protocol;
 mod shutdown;
 mod slow;
+mod stalled;
 mod timers;
 mod tls;
 mod tls_handshakes;

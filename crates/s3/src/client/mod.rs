@@ -46,6 +46,7 @@ use std::sync::{
 };
 
 use http::HeaderValue;
+use landfall::store::RecentlyUsed;
 use tokio_util::task::TaskTracker;
 
 use self::environment::{check_files, variable};
@@ -82,6 +83,7 @@ struct Inner {
     http: Arc<dyn HttpSend>,
     user_agent: HeaderValue,
     stats: Stats,
+    idle_objects: RecentlyUsed<body::OpenObject>,
     /// With `Content-MD5`, which a bucket with default retention (Object Lock) requires.
     sends_digests: AtomicBool,
     /// The service compares `If-Match` of a write with the entity tag without quotes (Ceph).
@@ -127,6 +129,7 @@ impl Client {
                 http,
                 user_agent,
                 stats,
+                idle_objects: body::idle_objects(),
                 sends_digests: AtomicBool::new(false),
                 unquoted_if_match: AtomicBool::new(false),
             }),

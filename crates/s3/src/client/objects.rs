@@ -11,7 +11,7 @@ use md5::{Digest, Md5};
 use super::{
     Client, Condition, CorsRule, Inner, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage,
     Payload,
-    body::ObjectReader,
+    body::{ObjectReader, OpenObject},
     error::{ErrorKind, Result},
     http_send::ResponseBody,
     request::S3Request,
@@ -80,7 +80,7 @@ impl Client {
             object: object.clone(),
             etag: head.etag.clone(),
             left: range.clone(),
-            body,
+            key: self.inner.idle_objects.put(OpenObject::new(body)),
             attempt: 0,
         };
         let body = reader.into_stream();

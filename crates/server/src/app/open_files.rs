@@ -8,9 +8,11 @@ use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// Its socket, and the file of an upload: streams of HTTP/2 and HTTP/3 have more uploads on a connection, but not
+/// more in total.
 const PER_CONNECTION: u64 = 2;
-/// File descriptors for everything else: lock files (64), files and directories that blocking threads
-/// have open for a moment, the database, hooks.
+/// File descriptors for everything else, so that a connection can be accepted whatever clients do: lock files (64),
+/// files of responses (64), files and directories that blocking threads have open for a moment, the database, hooks.
 const RESERVED: u64 = 256;
 
 /// Raises the soft limit to the hard one: the usual 1024 exists for programs that use `select`.
@@ -56,6 +58,11 @@ impl fmt::Display for ConnectionLimit {
             _ => f.write_str("."),
         }
     }
+}
+
+/// Returns how many uploads may be written at once.
+pub(super) fn max_transfers(wanted: usize) -> usize {
+    ConnectionLimit::new(getrlimit(Resource::Nofile).current, wanted).connections
 }
 
 fn fitting_connections(open_files: u64) -> usize {

@@ -19,6 +19,7 @@ pub(super) fn set_address_limits(limits: &AddressLimits, settings: &Settings) {
     limits.connections.set(settings.max_connections_per_address);
     limits.requests.set(settings.max_requests_per_address);
     limits.uploads.set(settings.max_uploads_per_address);
+    limits.downloads.set(settings.max_downloads_per_address);
 }
 
 /// SIGHUP: of an operator, or since the terminal is closed.

@@ -213,6 +213,10 @@ impl Routes for App {
 
 impl App {
     fn find(&self, request: Request<Body>) -> Route {
+        if request.uri().path() == "*" {
+            let response = about_server(request.method());
+            return Route::Other(Box::pin(async { response }));
+        }
         #[cfg(feature = "acme")]
         if let Some(acme) = &self.routes.acme
             && let Some(response) = super::acme::respond(acme, &request)
@@ -272,6 +276,16 @@ pub(super) fn not_found() -> Response<OtherBody> {
 
 fn plain(status: StatusCode, text: &'static str) -> Response<OtherBody> {
     respond(status, PLAIN, Bytes::from_static(text.as_bytes()))
+}
+
+/// The target `*` is the server as a whole (RFC 9110 section 9.3.7).
+fn about_server(method: &Method) -> Response<OtherBody> {
+    if method != Method::OPTIONS {
+        return plain(StatusCode::BAD_REQUEST, "the target * is for OPTIONS\n");
+    }
+    let mut response = Response::new(other_body(Full::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 fn redirect_to(location: Option<HeaderValue>) -> Response<OtherBody> {

@@ -59,6 +59,7 @@ const TUSD: &[(&str, &str)] = &[
     ("hooks-grpc-timeout", "0"),
     ("hooks-http-follow-redirects", "true"),
     ("max-connections-per-address", "0"),
+    ("max-downloads-per-address", "0"),
     ("max-requests-per-address", "0"),
     ("max-uploads-per-address", "0"),
     ("s3-part-size", "50MiB"),

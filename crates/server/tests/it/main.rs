@@ -43,6 +43,7 @@ mod serve_proxy_protocol;
 mod serve_reason;
 mod serve_reload;
 mod serve_shutdown;
+mod serve_stalled;
 mod serve_start;
 mod serve_streams;
 mod serve_systemd;

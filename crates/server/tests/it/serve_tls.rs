@@ -284,6 +284,15 @@ fn http_is_redirected() {
         assert!(location.starts_with(&own), "{location}");
         assert_eq!(answer.header("Strict-Transport-Security"), None);
     }
+    // The server as a whole has no other place.
+    for (method, status) in [("OPTIONS", 204), ("GET", 400)] {
+        let request = Request::new(method, "*");
+        let answers = [plain.ask(request.clone()), https.client().ask(request)];
+        for answer in answers {
+            assert_eq!(answer.status, status, "{answer:?}");
+            assert_eq!(answer.header("Location"), None);
+        }
+    }
     let mut client = https.client();
     for request in [
         Request::get("/"),

@@ -36,11 +36,13 @@
 
 mod append;
 mod cache;
+mod clock;
 mod concat;
 mod enumerate;
 mod files;
 pub(crate) mod io_pool;
 mod latency;
+mod open_reads;
 mod paths;
 mod read;
 mod sync;
@@ -71,10 +73,13 @@ use self::{
     sync::DirectorySyncs,
     take::MovedAppend,
 };
-use super::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError, Terminate};
+use super::{
+    Append, Capabilities, DeferLength, Finish, RecentlyUsed, Result, Store, StoreError, Terminate,
+};
 use crate::{
     lease::{Fence, FileLocker, Intervals, Locker},
-    upload::{Snapshot, Upload, UploadId},
+    removal::ClockMemory,
+    upload::{Completion, Snapshot, Upload, UploadId},
 };
 
 const LARGE_UPLOAD: u64 = 16 * 1024 * 1024;
@@ -163,8 +168,11 @@ struct Inner {
     io: IoPool,
     dirs: DirectorySyncs,
     listing: Listing,
+    idle_files: RecentlyUsed<OwnedFd>,
     unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
+    /// What the directory showed of the time before this process.
+    clock: Option<ClockMemory>,
 }
 
 impl FileStore {
@@ -189,6 +197,7 @@ impl FileStore {
             )
         };
         let root = Root::open(dir, options.dir_mode, &options.data_dirs).map_err(fail)?;
+        let clock = clock::load(&root);
         let reserves = options.preallocate && !sys::in_memory(root.handle());
         let io = IoPool::new(options.always_on_threads);
         let locker = Arc::new(FileLocker::with_io_pool(
@@ -204,8 +213,10 @@ impl FileStore {
             io,
             dirs: DirectorySyncs::default(),
             listing: Listing::default(),
+            idle_files: open_reads::idle_files(),
             unserved: Mutex::default(),
             locker,
+            clock,
         })))
     }
 
@@ -537,6 +548,17 @@ impl Finish for FileStore {
             .await?;
         if inner.options.durability != Durability::None {
             inner.inspect_synced(id).await?;
+        }
+        if upload.completion == Completion::NotTracked {
+            let step = {
+                let (inner, entry, id) = (Arc::clone(inner), Arc::clone(&entry), id.clone());
+                move |state: &mut WriterState| {
+                    state.check_fence(&id, fence)?;
+                    inner.mark_finished(&id, &entry)
+                }
+            };
+            let kind = StepKind::Short(0);
+            inner.io.run_locked(&entry, kind, step).await?;
         }
         Ok(None)
     }

@@ -1,8 +1,4 @@
-use std::{
-    ops::Range,
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-};
+use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -10,27 +6,25 @@ use futures_util::stream;
 
 use super::{
     FileStore,
-    files::failed,
     io_pool::{IoPool, StepKind},
-    sys::{self, CachedRead},
+    open_reads::ReadFile,
+    sys::CachedRead,
 };
 use crate::{
     store::{ByteStream, Read, Result, StoreError},
     upload::{Upload, UploadId},
 };
 
-const CHUNK_BYTES: usize = 256 * 1024;
+/// A response keeps one while its client takes nothing.
+const CHUNK_BYTES: usize = 32 * 1024;
 
 #[async_trait]
 impl Read for FileStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
-        let (inner, id) = (Arc::clone(&self.0), upload.id.clone());
-        let step = move || {
-            let data_path = inner.data_path(&id)?;
-            let opened = inner.open_versioned(&data_path, sys::open_read);
-            opened.map_err(|error| failed(&id, "opening the data", error))
-        };
-        let (file, version) = self.0.io.run(StepKind::Short(0), step).await?;
+        let (inner, id, length) = (Arc::clone(&self.0), upload.id.clone(), upload.length);
+        let open = move || ReadFile::open(inner, id, length);
+        let file = self.0.io.run(StepKind::Short(0), open).await?;
+        let version = file.version();
         if !version.is_file || range.start > range.end || range.end > version.size {
             return Err(StoreError::other(
                 format!("reading bytes {range:?} of upload {}", upload.id),
@@ -56,7 +50,7 @@ impl Read for FileStore {
 struct ChunkReader {
     io: IoPool,
     id: UploadId,
-    file: Arc<OwnedFd>,
+    file: Arc<ReadFile>,
     range: Range<u64>,
     buffer: BytesMut,
 }
@@ -70,13 +64,12 @@ impl ChunkReader {
         let len = usize::try_from(end - start).unwrap_or(CHUNK_BYTES);
         let len = len.min(CHUNK_BYTES);
         self.buffer.reserve(len);
-        let cached = sys::read_cached(self.file.as_fd(), &mut self.buffer, len, start);
+        let cached = self.file.read_cached(&mut self.buffer, len, start);
         if cached != CachedRead::Done {
-            let (file, id) = (Arc::clone(&self.file), self.id.clone());
+            let file = Arc::clone(&self.file);
             let mut buffer = std::mem::take(&mut self.buffer);
             let read = move || {
-                sys::read_into(file.as_fd(), &mut buffer, len, start)
-                    .map_err(|error| failed(&id, "reading the data", error))?;
+                file.read(&mut buffer, len, start)?;
                 Ok(buffer)
             };
             let kind = match cached {

@@ -82,6 +82,14 @@ impl FileVersion {
         time(self.modified)
     }
 
+    /// Returns whether the bytes that `earlier` had are still there: the file is the same, and has only grown, or
+    /// `is_complete` and has the same content.
+    pub(super) fn continues(&self, earlier: &Self, is_complete: bool) -> bool {
+        let is_same = self.dev == earlier.dev && self.ino == earlier.ino && self.is_file;
+        let is_unchanged = self.size == earlier.size && self.modified == earlier.modified;
+        is_same && (is_unchanged || !is_complete && self.size >= earlier.size)
+    }
+
     /// Changes of the content or the metadata.
     pub(super) fn changed(&self) -> SystemTime {
         time(self.changed)
@@ -190,6 +198,10 @@ pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Resu
 
 pub(super) fn open_write(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open(dir, name, OFlags::WRONLY)
+}
+
+pub(super) fn open_update(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    open(dir, name, OFlags::RDWR)
 }
 
 pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {

@@ -36,6 +36,43 @@ async fn interrupted_download_resumes() {
     );
 }
 
+/// As when the connections of other downloads take its place.
+#[tokio::test]
+async fn download_continues_after_its_connection_was_closed() {
+    const LENGTH: usize = 100_000;
+    const FIRST: usize = 1000;
+    let whole: String = ('a'..='z').cycle().take(LENGTH).collect();
+    let part = |from: usize| {
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\netag: \"e\"\r\ncontent-length: {}\r\n\
+             content-range: bytes {from}-{}/{LENGTH}\r\nconnection: close\r\n\r\n",
+            LENGTH - from,
+            LENGTH - 1
+        );
+        let (first, rest) = whole[from..].split_at(FIRST);
+        Step::Slow(
+            vec![head + first, rest.to_owned()],
+            Duration::from_millis(100),
+        )
+    };
+    let script = Script::start([part(0), part(FIRST)]).await;
+    let client = client(&script);
+    let opened = client.get_object(&object(), Some(0..LENGTH as u64)).await;
+    let mut body = opened.expect("opened").body;
+    let mut got = body.next().await.expect("some").expect("bytes").to_vec();
+    assert_eq!(got.len(), FIRST);
+    let closed = (1..10).filter_map(|key| client.inner.idle_objects.take(key));
+    assert_eq!(closed.count(), 1);
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.expect("bytes");
+        assert!(bytes.len() <= 32 * 1024);
+        got.extend_from_slice(&bytes);
+    }
+    assert!(got == whole.as_bytes());
+    assert_eq!(script.request(1).header("range"), Some("bytes=1000-99999"));
+    assert_eq!(script.request(1).header("if-match"), Some("\"e\""));
+}
+
 #[tokio::test]
 async fn interrupted_download_rejects_a_changed_object() {
     let changed = error("412 Precondition Failed", "PreconditionFailed");

@@ -87,6 +87,8 @@ pub(super) async fn render(
             "Requests rejected by the rate limit per client address.";
         counter landfall_address_uploads_rejected_total = net.address_uploads.load(Relaxed),
             "Uploads rejected by the limit per client address.";
+        counter landfall_address_downloads_rejected_total = net.address_downloads.load(Relaxed),
+            "Downloads rejected by the limit per client address.";
         counter landfall_invalid_requests_total = net.rejected.load(Relaxed),
             "Requests rejected because they were not valid HTTP.";
         counter landfall_network_bytes_in_total = net.bytes_in.load(Relaxed), "Bytes received.";
@@ -96,7 +98,9 @@ pub(super) async fn render(
         gauge tusd_connections_open = net.open.load(Relaxed), "Open connections.";
         gauge landfall_uploads_live = stats.live_uploads, "Uploads being received.";
         gauge landfall_orphans = stats.reported_orphans,
-            "Files or objects with content that belong to no upload, as of the last sweep.";
+            "Files or objects that belong to no upload and are kept, as of the last sweep.";
+        gauge landfall_damaged_uploads = stats.damaged_uploads,
+            "Uploads whose description cannot be read or contradicts what is stored, as of the last sweep.";
     }
     if let Some(tls) = tls {
         let expires = tls.config().expires().map(|time| {

@@ -198,7 +198,11 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     }
     let reason = "with --unix-sock: its connections have no address";
     findings.without_effect_if(has_socket, &["max-connections-per-address"], reason);
-    let names = ["max-requests-per-address", "max-uploads-per-address"];
+    let names = [
+        "max-requests-per-address",
+        "max-uploads-per-address",
+        "max-downloads-per-address",
+    ];
     let reason = "with --unix-sock and without --behind-proxy";
     findings.without_effect_if(has_socket && !has_proxy, &names, reason);
     let disabled = settings.protocol.disable_download;

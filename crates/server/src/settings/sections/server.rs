@@ -300,6 +300,10 @@ group! {
         => "Maximum concurrent requests with a body per client address; 0 is unlimited. More get a \
             503 response with Retry-After, after which clients try again; one fast upload needs up to 256KiB of memory. \
             Behind trusted proxies, the forwarded address counts.";
+    max_downloads_per_address: u32 = value::number, "max-downloads-per-address", Number("COUNT"), "2048", Reloads
+        => "Maximum concurrent GET requests per client address, such as downloads and event streams; 0 is unlimited. \
+            More get a 503 response with Retry-After; one whose client takes nothing needs up to 64KiB of memory. \
+            Behind trusted proxies, the forwarded address counts.";
     header_timeout: Duration = value::some_duration, "header-timeout", Time, "15s"
         => "Maximum time for the head of a request to arrive.";
     max_header_size: usize = |v| value::size_within(v, 8 << 10, 1 << 20),
@@ -307,8 +311,8 @@ group! {
         => "Maximum size of a request's head, from 8KiB to 1MiB (over HTTP/2 and HTTP/3 at most 256KiB). 1MiB suffices \
             for the final upload of 10,000 parts with URLs of 100 bytes. All heads above 64KiB together have 64MiB.";
     min_rate: Option<u64> = value::size_or_none, "min-rate", Size, "16", Protects
-        => "Minimum bytes per second of a request body, averaged over --network-timeout; 0 is no \
-            minimum.";
+        => "Minimum bytes per second of a request body, averaged over --network-timeout, and of a response, averaged over \
+            twice this time; 0 is no minimum.";
     max_uploads_in_flight: usize = value::count, "max-uploads-in-flight", Number("COUNT"), "10000"
         => "Maximum concurrent requests that write uploads. Beyond it, stalled and slow requests \
             are ended; if there are none, new ones get a 503 response with Retry-After.";

@@ -526,6 +526,11 @@ const TABLE: &[Row] = &[
         ALONE,
         &["", "x", "-1", "4294967296"],
     ),
+    (
+        "max-downloads-per-address",
+        ALONE,
+        &["", "x", "-1", "4294967296"],
+    ),
     ("header-timeout", ALONE, NONZERO_SPAN),
     ("max-header-size", ALONE, &["", "x", "-1", "1KiB", "2MiB"]),
     ("min-rate", ALONE, SIZE),
@@ -680,6 +685,10 @@ fn settings_disabled_by_another_one_are_reported() {
         (
             "max-uploads-per-address",
             "-unix-sock=/s --max-uploads-per-address=3",
+        ),
+        (
+            "max-downloads-per-address",
+            "-unix-sock=/s --max-downloads-per-address=3",
         ),
         ("behind-proxy", "-behind-proxy --trusted-proxies="),
         ("hsts", "-hsts=1h"),

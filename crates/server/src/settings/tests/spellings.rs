@@ -223,6 +223,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("max-connections-per-address", "0"),
     ("max-requests-per-address", "30"),
     ("max-uploads-per-address", "4"),
+    ("max-downloads-per-address", "5"),
     ("header-timeout", "3s"),
     ("max-header-size", "16KiB"),
     ("min-rate", "1KiB"),

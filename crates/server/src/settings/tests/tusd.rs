@@ -33,8 +33,9 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
         limits.max_connections_per_address,
         limits.max_requests_per_address,
         limits.max_uploads_per_address,
+        limits.max_downloads_per_address,
     ];
-    assert_eq!(per_address, [0; 3]);
+    assert_eq!(per_address, [0; 4]);
     assert!(found.to_toml(false).contains("# --compat tusd\n"));
     let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];
     let found = loaded(&["-compat=tusd", "-verbose=false"], &given);
