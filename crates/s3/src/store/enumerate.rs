@@ -191,7 +191,7 @@ impl Inner {
                     id,
                     size: 0,
                     modified,
-                    reason: what.to_string(),
+                    reason: what,
                 })),
                 Err(error) => Err(error),
             };

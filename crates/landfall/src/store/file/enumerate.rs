@@ -505,7 +505,7 @@ impl Walk<'_> {
             Some((Err(StoreError::Damaged { what, .. }), id)) => {
                 self.page
                     .damaged
-                    .extend(self.inner.damaged_upload(id, what.to_string()));
+                    .extend(self.inner.damaged_upload(id, what));
             }
             None | Some((Err(StoreError::NotFound(_)), _)) => {
                 self.page.orphans.extend(self.inner.orphan(&path));
