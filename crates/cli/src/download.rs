@@ -152,7 +152,7 @@ pub(crate) async fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// Where the bytes go.
+/// The receiver of the bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Output {
     Stdout,

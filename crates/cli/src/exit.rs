@@ -117,7 +117,7 @@ fn advice(error: &Error) -> Option<&'static str> {
         Error::SourceChanged(_) => Some("upload it again when no program writes to it"),
         Error::Gone(_) => Some("check the URL"),
         Error::Target(error) if error.kind() == ErrorKind::AlreadyExists => {
-            Some("name another file with -o; what was received is kept")
+            Some("name another file with -o; the received bytes are kept")
         }
         Error::DigestMismatch => Some("download it again"),
         _ => None,

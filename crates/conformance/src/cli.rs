@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::checks;
-use crate::options::{InteropVersion, Options};
+use crate::options::{HttpVersion, InteropVersion, Options};
 use crate::profile::{PROFILES, Profile};
 use crate::report::{self, Text};
 use crate::requirement::{Capability, Protocol};
@@ -103,6 +103,10 @@ pub fn command() -> Command {
             .value_parser(expected),
             text("max-size", "BYTES", "The largest upload that the checks make [default: 16777216]")
                 .value_parser(value_parser!(u64)),
+            switch("http2", "Send all requests over HTTP/2; checks that need HTTP/1.1 are skipped"),
+            switch("http3", "Send all requests over HTTP/3; checks that need HTTP/1.1 are skipped")
+                .conflicts_with("http2")
+                .hide(cfg!(not(feature = "http3"))),
             switch("chaos", "Add checks with random interruptions and concurrent requests"),
             switch("no-downloads", "Do not compare stored bytes by GET"),
             text("only", "PATTERN", "Run only checks whose names contain this; * for any characters")
@@ -208,8 +212,14 @@ fn options(matches: &ArgMatches, endpoint: Url) -> Options {
     if let Some(version) = matches.get_one("interop-version") {
         options.interop_version = *version;
     }
-    let profile = matches.get_one::<String>("profile");
-    options.profile = profile.and_then(|name| Profile::by_name(name));
+    options.profile = profile(matches);
+    if matches.get_flag("http2") {
+        options.http_version = HttpVersion::Http2;
+    }
+    #[cfg(feature = "http3")]
+    if matches.get_flag("http3") {
+        options.http_version = HttpVersion::Http3;
+    }
     options.chaos = matches.get_flag("chaos");
     options.downloads = !matches.get_flag("no-downloads");
     options.seed = matches
@@ -254,11 +264,16 @@ fn options(matches: &ArgMatches, endpoint: Url) -> Options {
 /// The report cannot be written.
 pub async fn run(matches: &ArgMatches, mut stdout: impl Write) -> io::Result<Status> {
     if matches.get_flag("list") {
-        return list(&mut stdout).map(|()| Status::Conformant);
+        return list(&mut stdout, profile(matches)).map(|()| Status::Conformant);
     }
     let Some(endpoint) = matches.get_one::<Url>("url").cloned() else {
         return Ok(Status::Usage);
     };
+    if cfg!(not(feature = "http3")) && matches.get_flag("http3") {
+        let text = "HTTP/3 is not compiled in; rebuild with --features http3";
+        writeln!(stdout, "{text}")?;
+        return Ok(Status::Usage);
+    }
     let stop = CancellationToken::new();
     let interrupt = async {
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -304,12 +319,21 @@ pub async fn run(matches: &ArgMatches, mut stdout: impl Write) -> io::Result<Sta
 
 type Format = fn(&runner::Report) -> String;
 
-fn list(output: &mut impl Write) -> io::Result<()> {
+fn profile(matches: &ArgMatches) -> Option<&'static Profile> {
+    let name = matches.get_one::<String>("profile");
+    name.and_then(|name| Profile::by_name(name))
+}
+
+fn list(output: &mut impl Write, profile: Option<&Profile>) -> io::Result<()> {
     for group in checks::groups() {
         for check in group.checks {
             let (level, id, section) = (check.level, check.id, check.section);
             let title = group.protocol.title();
-            writeln!(output, "{level:6} {id} ({title}, {section})")?;
+            write!(output, "{level:6} {id} ({title}, {section})")?;
+            match profile.and_then(|profile| profile.reason(id)) {
+                Some(reason) => writeln!(output, "; documented choice: {reason}")?,
+                None => writeln!(output)?,
+            }
         }
     }
     Ok(())

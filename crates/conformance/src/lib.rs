@@ -6,7 +6,7 @@
 //! - `check`: the types of the table. `checks`: the table, a file for each chapter of a specification.
 //! - `dialect`: the interop version of the draft, detected once per run.
 //! - `profile`: documented choices of servers.
-//! - `client`: an HTTP/1.1 client that can violate the protocol and end connections at any byte.
+//! - `client`: a client of HTTP/1.1, 2 and 3 that can violate the protocol and end connections at any byte.
 //! - `context`: the requests that checks share.
 //! - `report`: text, JSON, JUnit and badge.
 
@@ -30,7 +30,7 @@ pub use self::checks::groups;
 pub use self::cleanup::CleanupResult;
 pub use self::client::ClientError;
 pub use self::context::Context;
-pub use self::options::{InteropVersion, Options};
+pub use self::options::{HttpVersion, InteropVersion, Options};
 pub use self::profile::{PROFILES, Profile};
 pub use self::requirement::{Capability, CheckResult, Finding, Level, Protocol};
 pub use self::runner::{CheckOutcome, Report, run};

@@ -20,6 +20,31 @@ pub enum InteropVersion {
     Absent,
 }
 
+/// The version of HTTP of all requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, without TLS by prior knowledge.
+    Http2,
+    /// HTTP/3, over TLS alone.
+    #[cfg(feature = "http3")]
+    Http3,
+}
+
+impl HttpVersion {
+    /// Returns the name for TLS (ALPN).
+    pub(crate) const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+            #[cfg(feature = "http3")]
+            Self::Http3 => b"h3",
+        }
+    }
+}
+
 /// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -39,6 +64,8 @@ pub struct Options {
     pub protocols: Option<BTreeSet<Protocol>>,
     /// The version of the IETF draft.
     pub interop_version: InteropVersion,
+    /// The version of HTTP; checks that need HTTP/1.1 are skipped with others.
+    pub http_version: HttpVersion,
     /// The documented choices of the server.
     pub profile: Option<&'static Profile>,
     /// Runs only checks whose names contain one of these texts; `*` matches any characters.
@@ -72,6 +99,7 @@ impl Options {
             expected_protocols: BTreeSet::new(),
             protocols: None,
             interop_version: InteropVersion::Newest,
+            http_version: HttpVersion::Http1,
             profile: None,
             only: Vec::new(),
             chaos: false,

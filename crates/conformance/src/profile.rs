@@ -33,7 +33,7 @@ pub const PROFILES: &[Profile] = &[
             ),
             (
                 "draft/retrieval/get",
-                "GET on a complete upload is its download",
+                "GET without a field of the draft is a download",
             ),
         ],
     },

@@ -65,7 +65,12 @@ pub async fn run(
 ) -> Result<Report, ClientError> {
     let options = Arc::new(options);
     let given = options.headers.clone();
-    let client = Client::new(&options.endpoint, given, options.timeout)?;
+    let client = Client::new(
+        &options.endpoint,
+        given,
+        options.timeout,
+        options.http_version,
+    )?;
     let server = Arc::new(discover(&client, &options).await?);
     let draft = Arc::new(DraftCell::default());
 

@@ -34,6 +34,7 @@ pub mod event;
 pub mod external;
 pub mod hook;
 pub mod lease;
+pub mod removal;
 mod request_body;
 pub mod runtime;
 pub mod service;

@@ -34,8 +34,8 @@ pub fn require_identity(headers: &HeaderMap) -> Result<(), UnknownResponse> {
 
 /// Returns the text that has to be JSON, or `None` for an empty response or plain text.
 ///
-/// It is JSON if the `Content-Type` or the first character says so, after a byte order mark and white
-/// space. The text may be invalid: the caller parses it.
+/// It is JSON by its `Content-Type` or its first character, after a byte order mark and white space. The text may be invalid: the caller parses it. A framework may give its type to an empty response,
+/// too, which then states its length: one without may have lost its JSON.
 ///
 /// # Errors
 /// It is neither.
@@ -46,8 +46,12 @@ pub fn response_json<'a>(
 ) -> Result<Option<&'a [u8]>, UnknownResponse> {
     require_identity(headers)?;
     let text = without_mark(body.trim_ascii_start()).trim_ascii();
-    let has_content = !matches!(status.as_u16(), 204 | 205);
-    if has_content && is_json(headers) || matches!(text.first(), Some(b'{' | b'[')) {
+    let is_empty = matches!(status.as_u16(), 204 | 205)
+        || body.is_empty()
+            && headers
+                .get(header::CONTENT_LENGTH)
+                .is_some_and(|length| length == "0");
+    if !is_empty && is_json(headers) || matches!(text.first(), Some(b'{' | b'[')) {
         return Ok(Some(text));
     }
     match is_plain_text(text) {

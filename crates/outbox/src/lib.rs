@@ -61,9 +61,12 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    event::{Acknowledgement, Event, EventKind, EventKinds, EventSink},
+    event::{Acknowledgement, Event, EventKind, EventKinds, EventSink, skip_sequence},
+    removal::{ClockMemory, RemovalClock},
 };
-use landfall_database::{Connections, DatabaseError, Durability, Migration, Statement, millis};
+use landfall_database::{
+    Clock, Connections, DatabaseError, Durability, Migration, Statement, from_unix_millis, millis,
+};
 use landfall_messages::{EventHeaders, HookName, RedactedHeaders, Route};
 use parking_lot::Mutex;
 use tokio::{
@@ -102,6 +105,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::expand(
         include_str!("../migrations/0002-headers.sqlite.sql"),
         include_str!("../migrations/0002-headers.postgres.sql"),
+    ),
+    Migration::expand(
+        include_str!("../migrations/0003-sequence.sqlite.sql"),
+        include_str!("../migrations/0003-sequence.postgres.sql"),
     ),
 ];
 
@@ -151,6 +158,7 @@ struct Shared {
     cannot_decrypt: AtomicBool,
     wants: EventKinds,
     database: Connections,
+    removal_clock: RemovalClock,
     queues: DeliveryQueues,
     breakers: Vec<Breaker>,
     prepared: Mutex<PreparedEvents>,
@@ -241,6 +249,14 @@ impl Outbox {
             database = database.with_clock(clock.clone());
         }
         migrate(&database).await?;
+        let removal_clock = removal_clock(database.clock());
+        for row in database.read(sql::newest()).await? {
+            let sequence = row.opt_number("sequence")?.unwrap_or_default();
+            skip_sequence(u64::try_from(sequence).unwrap_or_default());
+            if let Some(at) = row.opt_number("at")? {
+                removal_clock.recall(ClockMemory::seen(from_unix_millis(at)));
+            }
+        }
         let node = Node::new(settings.presence_dir.as_deref())?;
         let kinds = routes.iter().map(|route| route.names.event_kinds());
         let wants = EventKinds {
@@ -273,6 +289,7 @@ impl Outbox {
             settings,
             routes,
             database,
+            removal_clock,
         });
         tokio::spawn(Writer::new(shared.clone(), node).run(receiver));
         let outbox = Self { shared, commands };
@@ -345,6 +362,10 @@ impl Outbox {
         let factor = if is_creation { 1 } else { 2 };
         if new.is_empty() {
             return shared.reserve(size, factor);
+        }
+        if let Some(outage) = shared.database.known_outage() {
+            shared.counters.lock().stats.persist_failures += 1;
+            return Err(outage.into());
         }
         let (done, stored) = oneshot::channel();
         let command = Command::Prepare(PrepareCommand {
@@ -425,6 +446,16 @@ impl EventSink for Outbox {
 /// Migrates the tables of the outbox to this version.
 ///
 /// # Errors
+/// Returns the clock by which rows of a database are deleted.
+#[must_use]
+pub fn removal_clock(clock: &Clock) -> RemovalClock {
+    let (is_custom, clock) = (clock.is_custom(), clock.clone());
+    match is_custom {
+        true => RemovalClock::believing(move || clock.now()),
+        false => RemovalClock::with_wall(move || clock.now()),
+    }
+}
+
 /// See [`Connections::migrate`].
 ///
 /// # Cancel safety

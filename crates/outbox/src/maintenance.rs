@@ -232,7 +232,8 @@ impl BatchTransaction<'_> {
             let mark = sql::mark_unrouted(&route, then, self.now);
             self.transaction.execute_all(mark.into()).await?;
         }
-        let then = self.now - millis(settings.dead_letter_retention);
+        let agreed = self.shared.removal_clock.now();
+        let then = agreed.before(settings.dead_letter_retention);
         let purged = self.transaction.execute(sql::purge_dead(then)).await?;
         self.effects.maintenance.purged = purged;
         Ok(())

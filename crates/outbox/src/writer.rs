@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use landfall::event::last_sequence;
 use landfall_database::{DatabaseError, millis};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -36,6 +37,7 @@ pub(super) struct Writer {
     /// The last commit failed with an unknown outcome.
     in_doubt: bool,
     measured: Option<Instant>,
+    recorded_sequence: u64,
 }
 
 impl Writer {
@@ -47,6 +49,7 @@ impl Writer {
             orphan_scan_until: Instant::now() + ORPHAN_SCAN,
             in_doubt: false,
             measured: None,
+            recorded_sequence: 0,
         }
     }
 
@@ -203,6 +206,15 @@ impl Writer {
         step.write(batch, !is_evicted).await?;
         if maintenance == Some(true) {
             step.purge().await?;
+        }
+        // On PostgreSQL, the batches of all nodes would wait for this row.
+        let assigned = last_sequence();
+        if assigned > self.recorded_sequence
+            && (maintenance == Some(true) || !shared.database.is_postgres())
+        {
+            let record = sql::record_sequence(assigned);
+            step.transaction.execute(record).await?;
+            self.recorded_sequence = assigned;
         }
         step.measure(self.measured).await?;
         self.in_doubt = true;

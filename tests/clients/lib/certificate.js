@@ -14,6 +14,8 @@ export async function createCertificate(t) {
   await promisify(execFile)('openssl', [
     'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '10',
     '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', certificate,
+    // Clients of rustls take no certificate of an authority as that of a server.
+    '-addext', 'basicConstraints=critical,CA:FALSE',
   ])
   const { publicKey } = new X509Certificate(await readFile(certificate))
   const spki = createHash('sha256').update(publicKey.export({ type: 'spki', format: 'der' })).digest('base64')

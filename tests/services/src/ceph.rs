@@ -4,7 +4,6 @@ use std::{
     fs,
     io::Write as _,
     process::{Command, Stdio},
-    sync::OnceLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,14 +23,9 @@ pub struct Ceph {
     _process: Process,
 }
 
-impl Ceph {
-    /// The one that all tests of this process share.
-    #[must_use]
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Ceph> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
+s3_service!(Ceph);
 
+impl Ceph {
     /// Starts a separate gateway, which takes about two seconds.
     ///
     /// # Panics
@@ -61,12 +55,6 @@ impl Ceph {
             },
             _process: process,
         }
-    }
-
-    /// Its endpoint and key.
-    #[must_use]
-    pub fn access(&self) -> Access {
-        self.access.clone()
     }
 
     /// Makes a new bucket and gives its name, which begins with `stem`.

@@ -1,6 +1,6 @@
 //! Garage: an S3 service that others wrote and run in production.
 
-use std::{fs, process::Command, sync::OnceLock};
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
@@ -23,14 +23,9 @@ pub struct Garage {
     admin: String,
 }
 
-impl Garage {
-    /// The one that all tests of this process share.
-    #[must_use]
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Garage> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
+s3_service!(Garage);
 
+impl Garage {
     /// Starts a separate server, which takes a fifth of a second.
     ///
     /// # Panics
@@ -82,12 +77,6 @@ impl Garage {
             },
             admin: format!("127.0.0.1:{admin}"),
         }
-    }
-
-    /// Its endpoint and key.
-    #[must_use]
-    pub fn access(&self) -> Access {
-        self.access.clone()
     }
 
     /// Makes a new bucket, on which the key has every right, and gives its name, which begins

@@ -19,6 +19,26 @@
     reason = "a test fails by panicking, and so does everything in here"
 )]
 
+/// What all S3 services have.
+macro_rules! s3_service {
+    ($service:ident) => {
+        impl $service {
+            /// The one that all tests of this process share.
+            #[must_use]
+            pub fn shared() -> &'static Self {
+                static SHARED: std::sync::OnceLock<$service> = std::sync::OnceLock::new();
+                SHARED.get_or_init(Self::start)
+            }
+
+            /// Its endpoint and key.
+            #[must_use]
+            pub fn access(&self) -> crate::Access {
+                self.access.clone()
+            }
+        }
+    };
+}
+
 mod ceph;
 mod faults;
 mod folder;

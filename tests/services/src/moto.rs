@@ -1,7 +1,7 @@
 //! moto: an S3 server that is strict where Garage is lenient: minimum part size, conditional writes,
 //! metadata of multipart uploads. It does not check signatures.
 
-use std::{process::Command, sync::OnceLock};
+use std::process::Command;
 
 use crate::{
     Access, fresh_name, plain_http,
@@ -15,14 +15,9 @@ pub struct Moto {
     _process: Process,
 }
 
-impl Moto {
-    /// The one that all tests of this process share.
-    #[must_use]
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Moto> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
+s3_service!(Moto);
 
+impl Moto {
     /// Starts a separate server, which takes about two seconds.
     ///
     /// # Panics
@@ -50,12 +45,6 @@ impl Moto {
             },
             _process: process,
         }
-    }
-
-    /// Its endpoint, and a key, though it takes any.
-    #[must_use]
-    pub fn access(&self) -> Access {
-        self.access.clone()
     }
 
     /// Makes a new bucket and gives its name, which begins with `stem`.

@@ -1,6 +1,6 @@
 //! s3s: an S3 server that stores objects in files. It checks signatures and POST policies independently.
 
-use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
+use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
     Access,
@@ -18,14 +18,9 @@ pub struct S3s {
     _folder: Folder,
 }
 
-impl S3s {
-    /// The one that all tests of this process share.
-    #[must_use]
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<S3s> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
+s3_service!(S3s);
 
+impl S3s {
     /// Starts a separate server, which takes a tenth of a second.
     ///
     /// # Panics
@@ -60,12 +55,6 @@ impl S3s {
             _process: process,
             _folder: folder,
         }
-    }
-
-    /// Its endpoint and key.
-    #[must_use]
-    pub fn access(&self) -> Access {
-        self.access.clone()
     }
 
     /// Creates a bucket and returns its name, which starts with `stem`.

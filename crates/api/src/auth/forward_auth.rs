@@ -387,8 +387,7 @@ fn fields(answer: &Response<Bytes>) -> Result<Map<String, Value>, ForwardAuthErr
 fn is_page(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
     let is_named = |name: &&str| text.contains(&format!("\"{name}\""));
-    text.trim_start().starts_with('<')
-        && !LIMITS.iter().chain(&["subject"]).any(|name| is_named(name))
+    text.trim_start().starts_with('<') && !LIMITS.iter().chain(&["subject"]).any(is_named)
 }
 
 /// Returns the reason of a rejection: `message` in JSON, or plain text.

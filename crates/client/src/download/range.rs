@@ -107,7 +107,7 @@ pub(super) async fn request(
 /// Requests the first bytes, and the length of the file if the response alone does not show that it is the whole.
 ///
 /// # Errors
-/// As [`request`], and [`Error::Unsupported`] if a part of the file cannot be told from the whole.
+/// As [`request`], and [`Error::Unsupported`] if a part of the file cannot be distinguished from the whole.
 pub(super) async fn request_first(
     session: &Session,
     url: &Url,
@@ -131,7 +131,7 @@ pub(super) async fn request_first(
         (None, None) if first.digest.is_some() && !first.is_partial => Ok(first),
         (None, None) if response.has_end() && !first.is_partial => Ok(first),
         (None, None) => Err(Error::Unsupported(
-            "the length of the file, without which a part cannot be told from the whole".into(),
+            "the length of the file, without which a cut file looks complete".into(),
         )),
     }
 }

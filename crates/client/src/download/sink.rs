@@ -1,8 +1,8 @@
 //! The file or writer that receives a download.
 //!
-//! A file receives the bytes under another name next to the target, beside a file with the state. Both are opened
-//! only if they are those of an earlier download to the target, and else made with a name that nothing has. No file of
-//! another program is written, followed or removed, except the target itself if the caller named it.
+//! A file next to the target receives the bytes, and another one has the state. Both are opened only if they are those
+//! of an earlier download to the target, and else created with a name that no file has. No file of another program is
+//! written, followed or removed, except the target itself if the caller named it.
 
 use std::{
     fs, io,
@@ -309,7 +309,7 @@ impl PartFiles {
         };
         let length = part.metadata()?.len();
         let agrees = match &stored.download {
-            // Where files have no number, only the length can agree.
+            // Without numbers of files, only the length can agree.
             None => stored.inode.is_some(),
             Some(download) => download.length == length,
         };

@@ -48,7 +48,7 @@ pub(crate) struct Transfer {
     pub(super) offset: Option<u64>,
     /// The last known offset, for the events.
     pub(super) acknowledged: u64,
-    /// The end of what was sent in this run or was there before: no server can have more.
+    /// The end of the bytes that were sent in this run or stored before: no server can have more.
     sent_end: u64,
     /// True after an append whose response does not say the offset.
     expects_progress: bool,

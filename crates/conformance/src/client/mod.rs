@@ -1,12 +1,17 @@
-//! An HTTP/1.1 client that can violate the protocol, and that sees every byte of the responses.
+//! A client of HTTP that can violate the protocol, and that sees every head of the responses.
 //!
 //! Each check has a [`Client`] with its own [`Transcript`]. Uploads that appear in responses are recorded in
 //! [`CreatedUploads`], whatever becomes of the check.
 
 mod connection;
 mod created;
+mod http1;
+mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod request;
 mod response;
+mod streams;
 mod transcript;
 
 use std::io;
@@ -24,9 +29,12 @@ use url::{Host, Url};
 
 pub(crate) use self::connection::Connection;
 pub(crate) use self::created::{CreatedUploads, INTEROP_VERSION};
+use self::http1::{Http1, Stream};
 pub(crate) use self::request::{Content, Request, chunk};
 pub(crate) use self::response::Response;
+use self::streams::{Opener, Streams};
 pub(crate) use self::transcript::Transcript;
+use crate::options::HttpVersion;
 use crate::requirement::Finding;
 
 /// Between attempts to reach a server that may be restarting.
@@ -53,15 +61,19 @@ pub enum ClientError {
     /// The connection ended before the response.
     #[error("the server closed the connection without a complete response")]
     Closed,
-    /// The response is not HTTP/1.1.
+    /// The response is not HTTP.
     #[error("malformed response: {0}")]
     Malformed(&'static str),
+    /// What a check sends exists in HTTP/1.1 alone.
+    #[error("needs HTTP/1.1: {0}")]
+    NeedsHttp1(&'static str),
 }
 
 impl From<ClientError> for Finding {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Connect(_) | ClientError::Tls(_) => Self::Error(error.to_string()),
+            ClientError::NeedsHttp1(_) => Self::Skipped(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -72,6 +84,7 @@ struct Shared {
     given: Vec<(String, String)>,
     timeout: Duration,
     tls: Option<TlsConnector>,
+    version: HttpVersion,
     created: CreatedUploads,
     /// The server was there, and could not be reached again.
     is_lost: AtomicBool,
@@ -92,14 +105,18 @@ impl Client {
         endpoint: &Url,
         given: Vec<(String, String)>,
         timeout: Duration,
+        version: HttpVersion,
     ) -> Result<Self, ClientError> {
-        let tls = (endpoint.scheme() == "https").then(tls).transpose()?;
+        let tls = (endpoint.scheme() == "https")
+            .then(|| tls(version))
+            .transpose()?;
         Ok(Self {
             shared: Arc::new(Shared {
                 endpoint: endpoint.clone(),
                 given,
                 timeout,
-                tls,
+                tls: tls.map(|tls| TlsConnector::from(Arc::new(tls))),
+                version,
                 created: CreatedUploads::default(),
                 is_lost: AtomicBool::new(false),
             }),
@@ -146,39 +163,65 @@ impl Client {
     /// Records the upload that a response names.
     fn record(&self, request: &Request, response: &Response) {
         let is_created = matches!(response.status, 104 | 200..=299 | 400..=499);
-        if let Some(url) = connection::location(request, response).filter(|_| is_created) {
+        if let Some(url) = location(request, response).filter(|_| is_created) {
             self.shared.created.record(url, request);
         }
     }
 
     /// Opens a connection to the host of a URL.
     pub(crate) async fn connect(&self, url: &Url) -> Result<Connection, ClientError> {
-        let stream = async {
-            let stream = loop {
-                match open(url).await {
-                    Ok(stream) => break stream,
-                    Err(_) if self.waits => sleep(RETRY_DELAY).await,
-                    Err(error) => return Err(ClientError::Connect(error)),
+        let connected = async {
+            loop {
+                match self.open(url).await {
+                    Err(ClientError::Connect(_)) if self.waits => sleep(RETRY_DELAY).await,
+                    other => return other,
                 }
-            };
-            match (&self.shared.tls, url.scheme()) {
-                (Some(tls), "https") => {
-                    let host = url.host_str().unwrap_or_default();
-                    let host = host.trim_matches(['[', ']']).to_owned();
-                    let name = ServerName::try_from(host).map_err(tls_error)?;
-                    let stream = tls.connect(name, stream).await.map_err(tls_error)?;
-                    Ok(Either::Right(stream))
-                }
-                (None, "https") => Err(tls_error("an upload with https below an http endpoint")),
-                _ => Ok(Either::Left(stream)),
             }
         };
-        let stream = timeout(self.shared.timeout, stream).await;
-        let stream = stream.unwrap_or_else(|_| {
+        let connected = timeout(self.shared.timeout, connected).await;
+        connected.unwrap_or_else(|_| {
             self.shared.is_lost.store(self.waits, Ordering::Relaxed);
             Err(ClientError::Connect(io::ErrorKind::TimedOut.into()))
-        })?;
-        Ok(Connection::new(stream, self.clone()))
+        })
+    }
+
+    async fn open(&self, url: &Url) -> Result<Connection, ClientError> {
+        let opener = match self.shared.version {
+            HttpVersion::Http1 => {
+                let stream = self.open_stream(url).await?;
+                return Ok(Connection::Http1(Box::new(Http1::new(
+                    stream,
+                    self.clone(),
+                ))));
+            }
+            HttpVersion::Http2 => {
+                let stream = self.open_stream(url).await?;
+                Opener::Http2(http2::connect(stream).await?)
+            }
+            #[cfg(feature = "http3")]
+            HttpVersion::Http3 => {
+                let tls = self.shared.tls.as_ref().filter(|_| url.scheme() == "https");
+                let tls = tls.ok_or_else(|| tls_error("HTTP/3 needs a URL with https"))?;
+                Opener::Http3(http3::connect(url, tls.config()).await?)
+            }
+        };
+        let streams = Streams::new(self.clone(), opener);
+        Ok(Connection::Streams(Box::new(streams)))
+    }
+
+    async fn open_stream(&self, url: &Url) -> Result<Stream, ClientError> {
+        let stream = open(url).await.map_err(ClientError::Connect)?;
+        match (&self.shared.tls, url.scheme()) {
+            (Some(tls), "https") => {
+                let host = url.host_str().unwrap_or_default();
+                let host = host.trim_matches(['[', ']']).to_owned();
+                let name = ServerName::try_from(host).map_err(tls_error)?;
+                let stream = tls.connect(name, stream).await.map_err(tls_error)?;
+                Ok(Either::Right(stream))
+            }
+            (None, "https") => Err(tls_error("an upload with https below an http endpoint")),
+            _ => Ok(Either::Left(stream)),
+        }
     }
 
     /// Sends a request on a new connection.
@@ -186,6 +229,11 @@ impl Client {
         let mut connection = self.connect(&request.url).await?;
         connection.send(request).await
     }
+}
+
+/// Resolves the `Location` of a response.
+fn location(request: &Request, response: &Response) -> Option<Url> {
+    request.url.join(response.field("Location")?).ok()
 }
 
 async fn open(url: &Url) -> io::Result<TcpStream> {
@@ -205,7 +253,12 @@ fn tls_error(error: impl ToString) -> ClientError {
     ClientError::Tls(error.to_string())
 }
 
-fn tls() -> Result<TlsConnector, ClientError> {
+fn stream_error(error: impl std::error::Error) -> ClientError {
+    ClientError::Read(io::Error::other(error.to_string()))
+}
+
+/// Returns the configuration of TLS, which offers one version of HTTP.
+fn tls(version: HttpVersion) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -215,6 +268,6 @@ fn tls() -> Result<TlsConnector, ClientError> {
         .with_safe_default_protocol_versions()
         .map_err(tls_error)?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+    config.alpn_protocols = vec![version.alpn().to_vec()];
+    Ok(config)
 }

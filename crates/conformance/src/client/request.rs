@@ -72,6 +72,10 @@ impl Request {
         self
     }
 
+    pub(super) const fn is_http_1_0(&self) -> bool {
+        self.is_http_1_0
+    }
+
     const fn version(&self) -> &'static str {
         match self.is_http_1_0 {
             true => "HTTP/1.0",
@@ -128,7 +132,7 @@ impl Request {
         text
     }
 
-    fn framing(&self) -> Option<(String, String)> {
+    pub(super) fn framing(&self) -> Option<(String, String)> {
         let (name, value) = match &self.content {
             Content::None => return None,
             Content::Bytes(bytes) => ("Content-Length", bytes.len().to_string()),

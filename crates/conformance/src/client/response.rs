@@ -13,6 +13,20 @@ pub(crate) struct Response {
     pub(crate) interim: Vec<Self>,
 }
 
+impl From<&http::response::Parts> for Response {
+    fn from(head: &http::response::Parts) -> Self {
+        let fields = head.headers.iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        });
+        Self {
+            status: head.status.as_u16(),
+            fields: fields.collect(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Response {
     /// Returns the first value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {

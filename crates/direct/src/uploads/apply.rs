@@ -124,7 +124,7 @@ impl Direct {
             size_limit: self.size_limit(record),
             named: advance.named.as_deref(),
             idle_timeout: advance.may_expire.then_some(settings.idle_timeout),
-            now: self.queue().now(),
+            now: self.queue().agreed_time().time(),
         }
     }
 

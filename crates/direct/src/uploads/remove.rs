@@ -157,7 +157,7 @@ impl Direct {
     ) -> Result<(), DirectError> {
         Self::ensure_leased(lease)?;
         self.remove_from_s3(&record).await?;
-        let now = self.queue().now();
+        let now = self.queue().agreed_time().time();
         // Earlier signatures may still be used.
         let until = match record.mode {
             TransferMode::Multipart => None,

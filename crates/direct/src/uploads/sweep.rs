@@ -144,8 +144,7 @@ impl Direct {
     }
 
     async fn purge(&self) {
-        let before = self.queue().now().checked_sub(RETENTION);
-        let before = before.unwrap_or(SystemTime::UNIX_EPOCH);
+        let before = self.queue().agreed_time().before(RETENTION);
         match self.0.repository.purge(before).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::info!(forgotten, "purged ended direct uploads"),
@@ -156,7 +155,10 @@ impl Direct {
     async fn check_due(&self, mut record: Record) -> Result<CheckOutcome, DirectError> {
         let now = self.queue().now();
         match record.status {
-            Status::Creating if elapsed(now, record.active_at) < CREATION_TIMEOUT => {
+            Status::Creating
+                if elapsed(self.queue().agreed_time().time(), record.active_at)
+                    < CREATION_TIMEOUT =>
+            {
                 record.next_check_at = Some(record.active_at + CREATION_TIMEOUT);
                 Ok(CheckOutcome::Open(Box::new(record)))
             }

@@ -12,7 +12,7 @@ use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::exchange::serve_request;
+use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
 use crate::connection::ConnectionShared;
 use crate::info::{ConnectionInfo, Endpoint, plain};
@@ -30,11 +30,6 @@ const MAX_HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// Frames besides the head of a request have some space, too.
 const EXTRA_HEAD: u64 = 1024;
-
-/// Bytes of all responses of a connection that are kept until the client confirms them: at first, and the most
-/// while it takes many.
-const SEND_WINDOW: u64 = 32 << 10;
-const MAX_SEND_WINDOW: u64 = 1 << 20;
 
 /// Control streams and those of QPACK, and some of unknown types.
 const UNIDIRECTIONAL_STREAMS: u32 = 8;
@@ -220,12 +215,6 @@ pub(crate) fn transport(limits: &ConnectionLimits) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(idle_timeout(limits));
     transport
-}
-
-/// Lets a connection keep what the client takes in two round trips.
-pub(super) fn adjust_send_window(connection: &quinn::Connection) {
-    let taken = connection.stats().path.cwnd;
-    connection.set_send_window((2 * taken).clamp(SEND_WINDOW, MAX_SEND_WINDOW));
 }
 
 /// A client that has vanished sends nothing; one that is alive confirms packets, and has the other timeouts.

@@ -10,7 +10,6 @@ use h3::server::{RequestResolver, RequestStream};
 use http::{HeaderMap, Response};
 use tokio::time::timeout;
 
-use super::connection::adjust_send_window;
 use super::quic::{self, QuicConnection};
 use crate::body_error::BodyError;
 use crate::info::{ConnectionInfo, Endpoint, plain};
@@ -19,6 +18,11 @@ use crate::stats::NetStats;
 use crate::stream::response::respond;
 use crate::stream::window::ReceiveWindow;
 use crate::stream::{ReceiveHalf, SendHalf, StreamContent};
+
+/// Bytes of all responses of a connection that are kept until the client confirms them: at first, and the most
+/// while it takes many.
+pub(super) const SEND_WINDOW: u64 = 32 << 10;
+const MAX_SEND_WINDOW: u64 = 1 << 20;
 
 /// Receives a request, lets the service respond, and sends the response. Returns whether there was a request.
 pub(super) async fn serve_request<S: HttpService>(
@@ -169,4 +173,10 @@ fn body_error(error: StreamError) -> BodyError {
         StreamError::StreamError { reason, .. } => BodyError::Malformed(reason),
         _ => BodyError::UnexpectedEnd,
     }
+}
+
+/// Lets a connection keep what the client takes in two round trips.
+fn adjust_send_window(connection: &quinn::Connection) {
+    let taken = connection.stats().path.cwnd;
+    connection.set_send_window((2 * taken).clamp(SEND_WINDOW, MAX_SEND_WINDOW));
 }

@@ -12,7 +12,7 @@ macro_rules! counters {
 
         /// Counters since the handler was created.
         ///
-        /// All but `live_uploads` and `reported_orphans` are monotonic.
+        /// All but `live_uploads`, `reported_orphans` and `damaged_uploads` are monotonic.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -42,8 +42,10 @@ counters! {
     terminated;
     /// Uploads removed because they expired.
     expired;
-    /// Orphans with data that the last sweep reported and kept.
+    /// Orphans that the last sweep reported and kept.
     reported_orphans;
+    /// Uploads of the last sweep whose descriptions cannot be read or contradict what is stored.
+    damaged_uploads;
     /// Bytes received and stored.
     bytes_received;
     /// Bytes of uploads sent.

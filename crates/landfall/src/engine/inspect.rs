@@ -13,6 +13,8 @@ pub(crate) struct InspectOutcome {
     pub(crate) upload: Arc<Upload>,
     /// `None` for a final upload that is not concatenated yet.
     pub(crate) offset: Option<u64>,
+    /// The bytes that are there. Differs from the offset if an application has changed a finished file.
+    pub(crate) stored: u64,
     pub(crate) modified: SystemTime,
     pub(crate) expires: Option<SystemTime>,
 }
@@ -29,7 +31,7 @@ impl Engine {
         match self.inspect(&None, id).await {
             Ok(found) if found.upload.is_description_only() => Ok(None),
             Ok(found) => Ok(Some(Snapshot {
-                offset: found.offset.unwrap_or_default(),
+                offset: found.stored,
                 upload: found.upload,
                 modified: found.modified,
             })),
@@ -92,10 +94,16 @@ impl Engine {
     }
 
     pub(super) fn inspected(&self, snapshot: Snapshot) -> InspectOutcome {
-        let (upload, offset, modified) = (snapshot.upload, snapshot.offset, snapshot.modified);
+        let offset = snapshot.stated_offset();
+        let (upload, modified) = (snapshot.upload, snapshot.modified);
+        let stored = match upload.is_concatenated() {
+            true => snapshot.offset,
+            false => 0,
+        };
         InspectOutcome {
             expires: self.expiry(&upload, offset, modified),
             offset: upload.is_concatenated().then_some(offset),
+            stored,
             upload,
             modified,
         }

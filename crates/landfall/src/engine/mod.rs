@@ -34,7 +34,7 @@ use tokio::{
 
 use self::{
     acknowledgement::Acknowledgements, concatenate::FinalUploads, in_flight::InFlight,
-    live::LiveUploads, transfer::Memory,
+    live::LiveUploads, sweep::SweepClock, transfer::Memory,
 };
 pub(crate) use self::{
     append::AppendRequest,
@@ -87,7 +87,7 @@ pub(crate) struct Engine {
     transfers: Semaphore,
     memory: Memory,
     pub(crate) counters: Counters,
-    started: SystemTime,
+    sweep_clock: Arc<SweepClock>,
 }
 
 impl Engine {
@@ -117,7 +117,7 @@ impl Engine {
             transfers: Semaphore::new(limits.max_transfers.min(Semaphore::MAX_PERMITS)),
             memory: Memory::new(limits.max_buffered_bytes),
             counters: Counters::default(),
-            started: SystemTime::now(),
+            sweep_clock: Arc::default(),
         }
     }
 
@@ -216,17 +216,6 @@ impl Engine {
         offset: u64,
         modified: SystemTime,
     ) -> Option<SystemTime> {
-        self.expiry_from(upload, offset, modified, self.started)
-    }
-
-    /// The lifetime of an upload that tusd created starts at `tusd_uploads_since` at the earliest.
-    fn expiry_from(
-        &self,
-        upload: &Upload,
-        offset: u64,
-        modified: SystemTime,
-        tusd_uploads_since: SystemTime,
-    ) -> Option<SystemTime> {
         // A partial upload is unfinished until it is part of a final one.
         let is_finished = upload.is_complete_at(offset) && upload.kind != UploadKind::Partial;
         let at = if upload.moved_to.is_some() {
@@ -237,8 +226,7 @@ impl Engine {
         } else if upload.expires.is_some() {
             upload.expires
         } else if upload.created_by_tusd {
-            let from = modified.max(tusd_uploads_since);
-            from.checked_add(self.config.lifetimes.unfinished?)
+            None
         } else {
             modified.checked_add(self.config.lifetimes.unfinished?)
         };

@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Engine, Error};
+use tokio::sync::OnceCell;
+
+use super::{Engine, Error, MOVED_LIFETIME};
 use crate::{
-    lease::Lease,
-    store::{Damaged, DueFilter, Enumerate, Orphan, Page, StoreError},
-    upload::{Snapshot, Upload, UploadId},
+    removal::{self, AgreedTime, Kept, Removable, RemovalClock},
+    store::{DueFilter, Enumerate, Leftover, Orphan, Page, StoreError},
+    upload::{Snapshot, UploadId},
 };
 
 /// Entries examined between two pauses; S3 lists as many per request.
@@ -27,13 +29,14 @@ pub enum SweepReason {
     UnfinishedExpired,
     /// Finished, and its lifetime is over.
     FinishedExpired,
-    /// Damaged, so it cannot be finished, and the lifetime of unfinished uploads is over.
-    DamagedExpired,
     /// Belongs to no upload, for the given reason.
     Orphan(&'static str),
-    /// Belongs to no upload, for the given reason, but holds data that may be needed: only reported.
+    /// Kept and only reported, for the given reason: nothing proves that it is ours and not needed.
     Reported(&'static str),
 }
+
+const DAMAGED: &str = "its description cannot be read or contradicts what is stored";
+const OF_TUSD: &str = "tusd created it, and does not record whether it was finished";
 
 /// An entry that is removed or reported.
 #[derive(Debug, Clone)]
@@ -75,15 +78,17 @@ pub struct SweepSummary {
     pub bytes: u64,
     /// Entries that are in use or changed during the sweep.
     pub skipped: u64,
-    /// Orphans that are kept because they hold data.
+    /// Orphans that are kept, because they hold data or nothing proves that they are ours.
     pub reported: u64,
     /// Entries that could not be removed; the causes are logged.
     pub failed: u64,
-    /// Damaged uploads, removed or not.
+    /// Uploads whose descriptions cannot be read or contradict what is stored; none is removed.
     pub damaged: u64,
 }
 
 /// Removes expired uploads and orphans from a store.
+///
+/// It removes only what [the rule](crate::removal) permits, and reports the rest.
 ///
 /// Safe to run concurrently with uploads and with other processes: everything is removed under its
 /// lease, which the sweeper takes only if it is free, and after a second check.
@@ -91,29 +96,48 @@ pub struct SweepSummary {
 pub struct Sweeper {
     engine: Arc<Engine>,
     dry_run: bool,
-    tusd_uploads_since: SystemTime,
     orphan_age: Duration,
     examined: Arc<AtomicU64>,
+    clock: Arc<SweepClock>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SweepClock {
+    clock: RemovalClock,
+    /// What the store remembers of it was read.
+    recalled: OnceCell<()>,
+}
+
+impl SweepClock {
+    async fn now(&self, enumerator: &dyn Enumerate) -> Result<AgreedTime, StoreError> {
+        let recall = async || {
+            let memory = enumerator.load_clock().await?;
+            memory.inspect(|memory| self.clock.recall(*memory));
+            Ok::<_, StoreError>(())
+        };
+        self.recalled.get_or_try_init(recall).await?;
+        Ok(self.clock.now())
+    }
 }
 
 impl Sweeper {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self {
             dry_run: false,
-            tusd_uploads_since: engine.started,
             orphan_age: ORPHAN_AGE,
             examined: Arc::default(),
+            clock: engine.sweep_clock.clone(),
             engine,
         }
     }
 
-    /// Counts the lifetime of uploads created by tusd from their last change, like that of all others.
-    ///
-    /// By default it starts with this process at the earliest, so that migrating a directory removes
-    /// nothing at once.
+    /// Sets the clock that decides what is due, for tests; by default that of the handler.
     #[must_use]
-    pub fn age_tusd_uploads_by_last_change(mut self) -> Self {
-        self.tusd_uploads_since = SystemTime::UNIX_EPOCH;
+    pub fn clock(mut self, clock: RemovalClock) -> Self {
+        self.clock = Arc::new(SweepClock {
+            clock,
+            recalled: OnceCell::new(),
+        });
         self
     }
 
@@ -161,6 +185,11 @@ impl Sweeper {
         let shortest = lifetimes.into_iter().flatten().min();
         let mut pause = pause_before(shortest, interval, Duration::ZERO);
         let mut full_sweep = Instant::now();
+        if let Some(enumerator) = self.engine.composer.enumerator()
+            && let Err(error) = self.clock.now(enumerator).await
+        {
+            tracing::debug!(%error, "failed to read the clock of earlier sweeps");
+        }
         loop {
             tokio::time::sleep(pause).await;
             let started = Instant::now();
@@ -206,6 +235,7 @@ impl Sweeper {
         let Some(enumerator) = self.engine.composer.enumerator() else {
             return Ok((summary, None));
         };
+        self.clock.now(enumerator).await?;
         let lifetimes = &self.engine.config.lifetimes;
         let filter = DueFilter {
             finished: lifetimes.finished.is_some() || (is_full && lifetimes.unfinished.is_some()),
@@ -228,12 +258,41 @@ impl Sweeper {
             self.sweep_page(page, enumerator, &mut summary, &mut due, &mut report)
                 .await;
             if cursor.is_none() {
-                let reported = &self.engine.counters.reported_orphans;
-                reported.store(summary.reported, Ordering::Relaxed);
+                self.end_sweep(enumerator, &summary).await;
                 return Ok((summary, due));
             }
             // Requests have priority.
             tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn end_sweep(&self, enumerator: &dyn Enumerate, summary: &SweepSummary) {
+        let counters = &self.engine.counters;
+        counters
+            .reported_orphans
+            .store(summary.reported, Ordering::Relaxed);
+        let damaged = &counters.damaged_uploads;
+        let before = damaged.swap(summary.damaged, Ordering::Relaxed);
+        if summary.damaged > before {
+            tracing::warn!(
+                uploads = summary.damaged,
+                "descriptions of uploads cannot be read or contradict what is stored; they are kept, and \
+                 landfall sweep --dry-run lists them"
+            );
+        }
+        if let Some(step) = self.clock.clock.doubted_step() {
+            let seconds = step.as_secs();
+            tracing::warn!(
+                seconds,
+                "the clock has stepped forward; nothing expires by that until it has lasted"
+            );
+        }
+        if self.dry_run {
+            return;
+        }
+        let memory = self.clock.clock.memory();
+        if let Err(error) = enumerator.save_clock(memory).await {
+            tracing::debug!(%error, "failed to store the clock of sweeps");
         }
     }
 
@@ -260,16 +319,23 @@ impl Sweeper {
         for snapshot in page.uploads {
             self.count(summary);
             let (upload, at) = (&snapshot.upload, self.expiry(&snapshot));
-            if is_past(at) {
-                let why = match snapshot.is_complete() && !upload.is_partial() {
-                    true => SweepReason::FinishedExpired,
-                    false => SweepReason::UnfinishedExpired,
-                };
-                let (size, modified) = (snapshot.offset, snapshot.modified);
-                let entry = SweepEntry::upload(&upload.id, size, modified, why);
-                let gone = self.remove_upload(&upload.id).await;
-                summarize(summary, &entry, gone, report);
-                continue;
+            let (size, modified) = (snapshot.offset, snapshot.modified);
+            match removal::removable(&snapshot, at, self.clock.clock.now()) {
+                Ok(_) => {
+                    let why = match removal::is_finished(&snapshot) {
+                        true => SweepReason::FinishedExpired,
+                        false => SweepReason::UnfinishedExpired,
+                    };
+                    let entry = SweepEntry::upload(&upload.id, size, modified, why);
+                    let gone = self.remove_upload(&upload.id).await;
+                    summarize(summary, &entry, gone, report);
+                    continue;
+                }
+                Err(Kept::NotOurs) if self.is_unfinished_for_long(modified) => {
+                    let why = SweepReason::Reported(OF_TUSD);
+                    report(&SweepEntry::upload(&upload.id, size, modified, why));
+                }
+                Err(_) => {}
             }
             *due = (*due).into_iter().chain(at).min();
             if !upload.is_concatenated() && !self.dry_run {
@@ -280,10 +346,14 @@ impl Sweeper {
         for damaged in page.damaged {
             self.count(summary);
             summary.damaged += 1;
-            let why = SweepReason::DamagedExpired;
-            let entry = SweepEntry::upload(&damaged.id, damaged.size, damaged.modified, why);
-            let gone = self.remove_damaged(&damaged).await;
-            summarize(summary, &entry, gone, report);
+            let why = SweepReason::Reported(DAMAGED);
+            tracing::debug!(id = %damaged.id, reason = damaged.reason, "an upload is damaged");
+            report(&SweepEntry::upload(
+                &damaged.id,
+                damaged.size,
+                damaged.modified,
+                why,
+            ));
         }
         for unserved in page.unserved {
             self.count(summary);
@@ -304,16 +374,23 @@ impl Sweeper {
                 modified: orphan.modified,
                 why: SweepReason::Orphan(orphan.reason),
             };
-            let age = SystemTime::now().duration_since(orphan.modified);
-            if !orphan.removable {
-                summary.reported += 1;
-                entry.why = SweepReason::Reported(orphan.reason);
-                report(&entry);
-            } else if age.unwrap_or_default() < self.orphan_age {
-                summary.skipped += 1;
-            } else {
-                let gone = self.remove_orphan(enumerator, &orphan).await;
-                summarize(summary, &entry, gone, report);
+            let lifetime = self.lifetime_of(&orphan);
+            match removal::leftover(
+                orphan.leftover,
+                orphan.modified,
+                lifetime,
+                self.clock.clock.now(),
+            ) {
+                Ok(permission) => {
+                    let gone = self.remove_orphan(enumerator, &orphan, permission).await;
+                    summarize(summary, &entry, gone, report);
+                }
+                Err(Kept::NotOurs) => {
+                    summary.reported += 1;
+                    entry.why = SweepReason::Reported(orphan.reason);
+                    report(&entry);
+                }
+                Err(_) => summary.skipped += 1,
             }
         }
     }
@@ -325,8 +402,24 @@ impl Sweeper {
 
     fn expiry(&self, snapshot: &Snapshot) -> Option<SystemTime> {
         let (upload, offset, modified) = (&snapshot.upload, snapshot.offset, snapshot.modified);
-        self.engine
-            .expiry_from(upload, offset, modified, self.tusd_uploads_since)
+        self.engine.expiry(upload, offset, modified)
+    }
+
+    fn is_unfinished_for_long(&self, modified: SystemTime) -> bool {
+        let lifetime = self.engine.config.lifetimes.unfinished;
+        let due = lifetime.and_then(|lifetime| modified.checked_add(lifetime));
+        due.is_some_and(|due| self.clock.clock.now().has_reached(due))
+    }
+
+    /// The bytes of a description may still be on their way, when a directory is copied.
+    fn lifetime_of(&self, orphan: &Orphan) -> Duration {
+        match orphan.leftover {
+            Leftover::Description => {
+                let lifetime = self.engine.config.lifetimes.unfinished;
+                lifetime.unwrap_or(MOVED_LIFETIME).max(self.orphan_age)
+            }
+            Leftover::Temporary | Leftover::Unproven => self.orphan_age,
+        }
     }
 
     async fn remove_upload(&self, id: &UploadId) -> Result<bool, Error> {
@@ -338,48 +431,26 @@ impl Sweeper {
             current => current?,
         };
         let can_remove = self.dry_run || self.engine.composer.terminator().is_some();
-        if !can_remove || !is_past(self.expiry(&current)) {
+        let due = self.expiry(&current);
+        let Ok(permission) = removal::removable(&current, due, self.clock.clock.now()) else {
+            return Ok(false);
+        };
+        if !can_remove {
             return Ok(false);
         }
-        self.expire(current, lease).await
-    }
-
-    async fn expire(&self, snapshot: Snapshot, lease: Lease) -> Result<bool, Error> {
         if !self.dry_run {
             let engine = self.engine.clone();
-            let expire = async move { engine.expire(&snapshot, &lease).await };
+            let expire = async move { engine.expire(&current, &lease, permission).await };
             self.engine.detached(expire).await?;
         }
         Ok(true)
-    }
-
-    async fn remove_damaged(&self, damaged: &Damaged) -> Result<bool, Error> {
-        let engine = &self.engine;
-        let described = Upload::new(damaged.id.clone(), None);
-        if !is_past(engine.expiry(&described, damaged.size, damaged.modified)) {
-            return Ok(false);
-        }
-        let Some(lease) = engine.free_lease(&damaged.id).await? else {
-            return Ok(false);
-        };
-        match engine.composer.store().load(&damaged.id).await {
-            Err(StoreError::Damaged { .. }) => {}
-            // Repaired or removed since the listing.
-            Ok(_) | Err(StoreError::NotFound(_) | StoreError::Gone(_)) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-        let snapshot = Snapshot {
-            upload: Arc::new(described),
-            offset: 0,
-            modified: damaged.modified,
-        };
-        self.expire(snapshot, lease).await
     }
 
     async fn remove_orphan(
         &self,
         enumerator: &dyn Enumerate,
         orphan: &Orphan,
+        permission: Removable,
     ) -> Result<bool, Error> {
         let _lease = match &orphan.id {
             None => None,
@@ -389,14 +460,10 @@ impl Sweeper {
             },
         };
         if !self.dry_run {
-            enumerator.remove_orphan(orphan).await?;
+            enumerator.remove_orphan(orphan, permission).await?;
         }
         Ok(true)
     }
-}
-
-fn is_past(at: Option<SystemTime>) -> bool {
-    at.is_some_and(|at| at <= SystemTime::now())
 }
 
 /// Sweeping takes at most a tenth of the time.
@@ -418,6 +485,15 @@ fn summarize(
             report(entry);
         }
         Ok(false) => summary.skipped += 1,
+        // What is at its place is not its own.
+        Err(Error::Store(StoreError::Damaged { .. })) => {
+            summary.damaged += 1;
+            let why = SweepReason::Reported(DAMAGED);
+            report(&SweepEntry {
+                why,
+                ..entry.clone()
+            });
+        }
         Err(error) => {
             summary.failed += 1;
             tracing::error!(name = entry.name, %error, "failed to remove expired entry");

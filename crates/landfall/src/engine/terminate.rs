@@ -6,15 +6,21 @@ use std::{
 use landfall_protocol::ProblemKind;
 use tokio::runtime::Handle;
 
-use super::{Engine, Error, HookCall, RequestContext, add, events::removal, is_missing};
+use super::{Engine, Error, HookCall, RequestContext, add, events, is_missing};
 use crate::{
     REQUEST_LOG,
     event::TerminationReason,
     hook::ClientResponse,
     lease::Lease,
+    removal::Removable,
     store::StoreError,
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
+
+enum Removal {
+    Requested(TerminationReason),
+    Expired(Removable),
+}
 
 impl Engine {
     /// T-TRM-2, E-34.
@@ -81,7 +87,8 @@ impl Engine {
         lease: &Lease,
         why: TerminationReason,
     ) -> Result<(), Error> {
-        self.erase(context, upload, offset, lease, Some(why))
+        let why_removed = Removal::Requested(why);
+        self.erase(context, upload, offset, lease, why_removed)
             .await?;
         add(&self.counters.terminated, 1);
         tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
@@ -89,38 +96,53 @@ impl Engine {
     }
 
     /// The caller must run detached.
-    pub(super) async fn expire(&self, snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
+    pub(super) async fn expire(
+        &self,
+        snapshot: &Snapshot,
+        lease: &Lease,
+        permission: Removable,
+    ) -> Result<(), Error> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
-        self.erase(&None, upload, offset, lease, None).await?;
+        let why = Removal::Expired(permission);
+        self.erase(&None, upload, offset, lease, why).await?;
         add(&self.counters.expired, 1);
         tracing::debug!(id = %upload.id, offset, "UploadExpired");
         Ok(())
     }
 
-    /// No reason means that it has expired.
     async fn erase(
         &self,
         context: &RequestContext,
         upload: &Arc<Upload>,
         offset: u64,
         lease: &Lease,
-        why: Option<TerminationReason>,
+        removal: Removal,
     ) -> Result<(), Error> {
         let Some(terminator) = self.composer.terminator() else {
             return Err(ProblemKind::NotImplemented.into());
         };
+        // No reason means that it has expired.
+        let why = match removal {
+            Removal::Requested(why) => Some(why),
+            Removal::Expired(_) => None,
+        };
+        let fence = lease.fence();
+        let erase = match removal {
+            Removal::Requested(_) => terminator.terminate(upload, fence),
+            Removal::Expired(permission) => terminator.expire(upload, fence, permission),
+        };
         if upload.is_description_only() {
             // The upload has ended before.
-            Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
+            Self::while_held(lease, erase).await?;
             return Ok(());
         }
-        let event = removal(why, upload, offset, context);
+        let event = events::removal(why, upload, offset, context);
         let kind = event.kind;
         if self.event_kinds.contains(kind) {
             self.prepare(std::slice::from_ref(&event)).await?;
         }
         let reservations = self.reserve(kind).await?;
-        Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
+        Self::while_held(lease, erase).await?;
         self.final_uploads.remove(&upload.id);
         if why != Some(TerminationReason::Application) {
             self.final_uploads.forget_finished(&upload.id);

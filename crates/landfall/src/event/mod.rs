@@ -317,12 +317,25 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     fn record_offset(&self, _upload: &Arc<Upload>, _offset: u64) {}
 }
 
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the sequence number that was assigned last, in this process or, as far as it is
+/// [known](skip_sequence), before.
+pub fn last_sequence() -> u64 {
+    LAST.load(Ordering::Relaxed)
+}
+
+/// Lets the next sequence numbers be larger than `used`, which an earlier process has assigned: its clock may have
+/// been ahead.
+pub fn skip_sequence(used: u64) {
+    LAST.fetch_max(used, Ordering::Relaxed);
+}
+
 /// Returns a sequence number for an event or a hook call, in microseconds since 1970.
 ///
-/// It is larger than all earlier numbers of this process, and than those of other processes as far as
-/// their clocks agree.
+/// It is larger than all earlier numbers of this process, than those that it [knows](skip_sequence) of earlier ones,
+/// and than those of other processes as far as their clocks agree.
 pub fn next_sequence() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

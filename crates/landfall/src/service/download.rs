@@ -75,9 +75,10 @@ async fn serve(
     let Some(reader) = engine.composer.reader() else {
         return Err(ProblemKind::MethodNotAllowed.into());
     };
-    let Some(length) = inspected.offset else {
+    if inspected.offset.is_none() {
         return Err(ProblemKind::IncompleteUpload.into());
-    };
+    }
+    let length = inspected.stored;
     if !(inspected.is_complete() || engine.serves_unfinished && reader.reads_unfinished()) {
         return Err(ProblemKind::IncompleteUpload.into());
     }
@@ -168,7 +169,7 @@ fn etag(inspected: &InspectOutcome) -> String {
         "\"{}-{:x}-{:x}\"",
         inspected.upload.id,
         created.as_micros(),
-        inspected.offset.unwrap_or_default()
+        inspected.stored
     )
 }
 

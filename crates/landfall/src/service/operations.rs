@@ -246,13 +246,13 @@ impl Handler {
             }
         };
         let interim = InterimProgress::observer(self, head.parts, head.draft, append.offset);
-        let request = AppendRequest {
+        let mut request = AppendRequest {
             head: append,
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
             observer: interim.as_ref(),
         };
-        let (expires, appended) = engine.append(&head.context, id, request, body).await;
+        let (expires, appended) = engine.append(&head.context, id, &mut request, body).await;
         let appended = match (appended, head.draft) {
             (Err(error), Some(_)) => {
                 // Boxed because it is rare: the largest branch sets the size of every request's future.
@@ -351,7 +351,7 @@ impl Handler {
             let offset = inspected.offset.unwrap_or_default();
             let state = self.state(upload, offset, inspected.expires);
             state.apply_to(&mut draft, request);
-            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
+            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, inspected.stored);
             if let Some(length) = upload.length {
                 draft.set(headers::UPLOAD_LENGTH, length.into());
             }
@@ -399,8 +399,7 @@ impl Handler {
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {
             download::object_headers(&inspected, &mut draft.headers);
-            let offset = inspected.offset.unwrap_or_default();
-            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, offset);
+            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, inspected.stored);
         }
         Ok(draft)
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     lease::{Fence, Locker, MemoryLocker},
+    removal::Removable,
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -347,7 +348,7 @@ impl Enumerate for MemoryStore {
         })
     }
 
-    async fn remove_orphan(&self, _: &Orphan) -> Result<()> {
+    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<()> {
         Ok(()) // There are no orphans: bytes and description are stored together.
     }
 }

@@ -29,8 +29,10 @@ use futures_core::Stream;
 pub use crate::BoxError;
 
 pub use self::{error::StoreError, memory::MemoryStore, recently_used::RecentlyUsed};
+pub use crate::removal::Leftover;
 use crate::{
     lease::Fence,
+    removal::{ClockMemory, Removable},
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -235,6 +237,16 @@ pub trait Terminate: Send + Sync {
     /// # Errors
     /// [`StoreError::LeaseLost`] and others. Part of the upload may be left then, so repeat the call.
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool>;
+
+    /// Removes an upload that nobody asked to remove: its lifetime is over.
+    ///
+    /// Override it where the place of the bytes may have something that is not the upload's.
+    ///
+    /// # Errors
+    /// As [`terminate`](Self::terminate).
+    async fn expire(&self, upload: &Upload, fence: Fence, _permission: Removable) -> Result<bool> {
+        self.terminate(upload, fence).await
+    }
 }
 
 /// The capability to finish an upload, before its completion is acknowledged.
@@ -353,12 +365,30 @@ pub trait Enumerate: Send + Sync {
         Ok(true)
     }
 
-    /// Removes an orphan that [`page`](Self::page) listed, if it still is one and is
-    /// [removable](Orphan::removable). The caller holds the lease of the upload it belonged to.
+    /// Removes an orphan that [`page`](Self::page) listed, if it still is what it was. The caller holds the
+    /// lease of the upload it belonged to.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()>;
+    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()>;
+
+    /// Returns what the clock of the sweeps of an earlier process remembered with
+    /// [`save_clock`](Self::save_clock), or what else shows the time until which the store was in use before
+    /// this process. `None`: nothing does, or the store outlives no process.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    async fn load_clock(&self) -> Result<Option<ClockMemory>> {
+        Ok(None)
+    }
+
+    /// Remembers the clock of the sweeps for the next process, at the end of a sweep.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    async fn save_clock(&self, _clock: ClockMemory) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A position in a listing, in a format of the store.
@@ -401,8 +431,8 @@ impl fmt::Debug for DueFilter<'_> {
     }
 }
 
-/// An upload for which [`Store::load`] fails with [`StoreError::Damaged`]. It can be
-/// [removed](Terminate::terminate) by its id.
+/// An upload for which [`Store::load`] fails with [`StoreError::Damaged`], or whose description contradicts
+/// what is stored. It is reported, and only [removed](Terminate::terminate) on request.
 #[derive(Debug, Clone)]
 pub struct Damaged {
     /// The upload.
@@ -411,6 +441,8 @@ pub struct Damaged {
     pub size: u64,
     /// The time of the last change.
     pub modified: SystemTime,
+    /// The reason, for people.
+    pub reason: String,
 }
 
 /// A file or object that belongs to no upload.
@@ -430,9 +462,8 @@ pub struct Orphan {
     pub size: u64,
     /// The time of the last change: a recent one may belong to a creation in progress.
     pub modified: SystemTime,
-    /// True if it may be removed. False for anything with bytes of an upload, because applications remove
-    /// descriptions of completed uploads and keep the bytes. Such an orphan is only reported.
-    pub removable: bool,
+    /// What the store has proven about it.
+    pub leftover: Leftover,
 }
 
 /// An upload, or a directory of uploads, that is stored where the store does not go.
@@ -457,7 +488,7 @@ impl Unserved {
 }
 
 impl Orphan {
-    /// Returns an orphan that is not removable.
+    /// Returns an orphan of which nothing is proven.
     #[must_use]
     pub fn new(name: impl Into<String>, reason: &'static str, size: u64, at: SystemTime) -> Self {
         Self {
@@ -466,7 +497,7 @@ impl Orphan {
             reason,
             size,
             modified: at,
-            removable: false,
+            leftover: Leftover::Unproven,
         }
     }
 }

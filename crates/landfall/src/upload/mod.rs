@@ -84,8 +84,8 @@ pub struct Upload {
     pub etag: Option<String>,
     /// Boxed because few uploads have one, and the futures of requests store uploads several times.
     pub(crate) repetition: Option<Box<Repetition>>,
-    /// True if another program (tusd) created it. Its lifetime then starts at the start of this
-    /// process at the earliest, so that taking over a directory removes nothing at once.
+    /// True if another program (tusd) created it, which does not record whether it was finished once. It never
+    /// expires while it is unfinished.
     pub created_by_tusd: bool,
 }
 
@@ -282,12 +282,14 @@ impl Upload {
     }
 
     /// Returns whether the upload is complete with `offset` bytes.
+    ///
+    /// What was finished once stays so, with any number of bytes: applications change finished files. Those of
+    /// partial uploads are only for us.
     #[must_use]
     pub fn is_complete_at(&self, offset: u64) -> bool {
-        self.length == Some(offset)
-            && !self.awaits_end
-            && self.is_concatenated()
-            && !self.completion.is_denied()
+        let is_finished = self.completion.is_done() && !self.is_partial();
+        let is_whole = is_finished || self.length == Some(offset);
+        is_whole && !self.awaits_end && self.is_concatenated() && !self.completion.is_denied()
     }
 
     /// Returns whether the upload is known to its client alone: a hook denied it, or the application moved its
@@ -345,9 +347,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns whether all bytes are stored.
+    /// Returns whether all bytes are stored, or were when the upload was finished.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.upload.is_complete_at(self.offset)
+    }
+
+    /// Returns whether the upload is complete, and nobody has made it shorter or longer since.
+    pub(crate) fn has_exact_length(&self) -> bool {
+        self.is_complete() && self.upload.length == Some(self.offset)
+    }
+
+    /// Returns the offset for clients: once the upload is complete, its length.
+    pub(crate) fn stated_offset(&self) -> u64 {
+        let length = self.upload.length.filter(|_| self.is_complete());
+        length.unwrap_or(self.offset)
     }
 }

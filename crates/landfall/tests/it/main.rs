@@ -4,6 +4,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod blocking_hooks;
+mod cleaners;
 mod dropped;
 mod events;
 #[cfg(unix)]

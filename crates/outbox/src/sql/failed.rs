@@ -1,6 +1,8 @@
 //! Deliveries that failed, and dead letters.
 
-use landfall_database::{Statement, Value, replace_nul};
+use std::time::SystemTime;
+
+use landfall_database::{Statement, Value, replace_nul, unix_millis};
 
 use super::{DEAD, OrderingKey, PENDING};
 
@@ -112,8 +114,9 @@ pub(crate) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
     .map(|sql| Statement::new(sql).with(now).with(route))
 }
 
-pub(crate) fn purge_dead(then: i64) -> Statement {
-    Statement::new("DELETE FROM outbox_deliveries WHERE state = 2 AND dead_at < $1").with(then)
+pub(crate) fn purge_dead(then: SystemTime) -> Statement {
+    Statement::new("DELETE FROM outbox_deliveries WHERE state = 2 AND dead_at < $1")
+        .with(unix_millis(then))
 }
 
 /// No server has the route, and the deliveries were due before `then`.

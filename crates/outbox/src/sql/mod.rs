@@ -110,6 +110,20 @@ pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
     )
 }
 
+/// The largest sequence number, and the newest time of any event.
+pub(super) fn newest() -> Statement {
+    Statement::new(
+        "SELECT MAX(sequence) AS sequence, MAX(at) AS at FROM \
+         (SELECT last AS sequence, NULL AS at FROM outbox_sequence UNION ALL \
+         SELECT MAX(sequence) AS sequence, MAX(created_at) AS at FROM outbox_deliveries) AS newest",
+    )
+}
+
+pub(super) fn record_sequence(last: u64) -> Statement {
+    Statement::new("UPDATE outbox_sequence SET last = $1 WHERE last < $1")
+        .with(i64::try_from(last).unwrap_or(i64::MAX))
+}
+
 /// Deletes untried events that are older than a number of their ordering key.
 pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
     let rows = newest.iter();

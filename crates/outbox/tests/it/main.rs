@@ -13,3 +13,4 @@ mod outage;
 mod progress;
 mod publish;
 mod rejected;
+mod sequence;

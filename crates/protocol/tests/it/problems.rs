@@ -3,7 +3,7 @@
 use landfall_protocol::{Operation, Problem, ProblemKind};
 
 /// Each kind with its status, and with its code if tusd has it.
-const TABLE: [(ProblemKind, u16, &str); 44] = {
+const TABLE: [(ProblemKind, u16, &str); 45] = {
     use ProblemKind::*;
     [
         (UnsupportedVersion, 412, "ERR_UNSUPPORTED_VERSION"),

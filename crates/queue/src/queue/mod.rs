@@ -34,7 +34,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use landfall::upload::{Upload, UploadId};
+use landfall::{
+    removal::{AgreedTime, ClockMemory},
+    upload::{Upload, UploadId},
+};
 use landfall_database::{Connections, DatabaseError, Durability, Migration, Row, Statement};
 use tokio::{
     sync::{mpsc, oneshot, watch as channel},
@@ -126,6 +129,9 @@ impl Queue {
         }
         let shared = Arc::new(Shared::new(settings, database));
         shared.observe(feed::newest_number(&shared).await?);
+        if let Some(at) = purge::newest_time(&shared).await? {
+            shared.removal_clock.recall(ClockMemory::seen(at));
+        }
         let (writer, requests) = mpsc::channel(COMMAND_BUFFER);
         let (closing, is_closing) = channel::channel(false);
         tokio::spawn(writer::run(shared.clone(), requests));
@@ -160,6 +166,11 @@ impl Queue {
         if timeout(SHUTDOWN_TIMEOUT, end).await.is_err() {
             tracing::error!("failed to write the last progress reports before shutdown");
         }
+    }
+
+    /// Returns the time up to which rows and uploads may be removed because they are old.
+    pub fn agreed_time(&self) -> AgreedTime {
+        self.0.shared.removal_clock.now()
     }
 
     /// Returns the time of the queue's clock.

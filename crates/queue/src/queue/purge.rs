@@ -55,6 +55,14 @@ pub(super) fn old_events(before: i64) -> Statement {
     .with(BATCH_SIZE)
 }
 
+/// The latest event is kept, however old it is.
+pub(super) async fn newest_time(shared: &Shared) -> Result<Option<SystemTime>, QueueError> {
+    let newest = Statement::new("SELECT MAX(created_at) AS at FROM queue_events");
+    let rows = shared.database.read(newest).await?;
+    let at = rows.first().map(|row| row.opt_number("at")).transpose()?;
+    Ok(at.flatten().map(from_unix_millis))
+}
+
 /// Statements without effect that need the same privileges as a grant.
 pub(super) fn probes() -> impl Iterator<Item = Statement> + Send {
     let inserts = ["queue_jobs", "queue_tokens", "queue_events"]
@@ -84,7 +92,8 @@ impl Queue {
         let now = unix_millis(self.now());
         let mut count = 0;
         loop {
-            let rows = self.rows(expired(unix_millis(self.now()))).await?;
+            let agreed = self.0.shared.removal_clock.now().time();
+            let rows = self.rows(expired(unix_millis(agreed))).await?;
             let numbers = rows.iter().map(|row| row.number("number"));
             let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
             if numbers.is_empty() {
@@ -145,7 +154,7 @@ impl Queue {
 /// Returns the number of deleted jobs.
 async fn remove(shared: &Shared) -> Result<u64, QueueError> {
     let settings = &shared.settings;
-    let now = unix_millis(settings.clock.now());
+    let now = unix_millis(shared.removal_clock.now().time());
     let mut removed = 0;
     loop {
         let before = now.saturating_sub(millis(settings.retention));

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use landfall::removal::RemovalClock;
 use landfall_database::{Connections, Row};
 use landfall_messages::HookName;
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ const SLOTS: i64 = 16;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: QueueSettings,
+    pub(super) removal_clock: RemovalClock,
     pub(super) database: Connections,
     /// In tables of sums, each node adds to the rows of a random slot, so that nodes rarely wait for each
     /// other's transactions.
@@ -57,6 +59,7 @@ impl Shared {
             0
         };
         Self {
+            removal_clock: landfall_outbox::removal_clock(&settings.clock),
             settings,
             database,
             slot,

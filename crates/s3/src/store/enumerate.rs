@@ -6,7 +6,8 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
-    store::{Cursor, Damaged, DueFilter, Enumerate, Orphan, Page, Result, StoreError},
+    removal::Removable,
+    store::{Cursor, Damaged, DueFilter, Enumerate, Leftover, Orphan, Page, Result, StoreError},
     upload::{Snapshot, UploadId},
 };
 
@@ -51,8 +52,9 @@ impl Enumerate for S3Store {
         self.0.claim_sweep(interval).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        self.0.remove_orphan(orphan).await
+    /// Nothing proves that what belongs to no description is ours.
+    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -160,25 +162,23 @@ impl Inner {
     async fn classify(&self, object: &ListedObject) -> Result<ListedEntry> {
         // Without a date it counts as new.
         let modified = object.modified.unwrap_or_else(SystemTime::now);
-        let orphan = |id: Option<UploadId>, reason, removable| {
+        let orphan = |id: Option<UploadId>, reason, leftover| {
             let mut orphan = Orphan::new(object.key.clone(), reason, object.size, modified);
-            (orphan.id, orphan.removable) = (id, removable);
+            (orphan.id, orphan.leftover) = (id, leftover);
             ListedEntry::Orphan(orphan)
         };
         if self.is_excluded(&object.key) {
             return Ok(ListedEntry::Nothing);
         }
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
-            let (id, data) = match self.load_info(name).await? {
+            let id = match self.load_info(name).await? {
                 InfoContent::Missing => return Ok(ListedEntry::Nothing),
-                InfoContent::Read(info) => {
-                    let data = self.layout.stored_object(name, &info.upload.storage);
-                    (info.upload.id, data)
-                }
-                InfoContent::Unreadable(Some(id)) => (id, self.layout.data(name)),
+                InfoContent::Read(info) => info.upload.id,
+                InfoContent::Unreadable(Some(id)) => id,
                 // It may belong to another program.
                 InfoContent::Unreadable(None) => {
-                    return Ok(orphan(None, "a description that cannot be read", false));
+                    let why = "a description that cannot be read";
+                    return Ok(orphan(None, why, Leftover::Unproven));
                 }
             };
             return match self.load_for_listing(&id).await {
@@ -187,11 +187,12 @@ impl Inner {
                 Err(StoreError::NotFound(_)) => Ok(ListedEntry::Nothing),
                 // It expires as what its description says.
                 Err(StoreError::Gone(remains)) => Ok(ListedEntry::Upload(remains)),
-                Err(StoreError::Damaged { .. }) => {
-                    let why = "the damaged description of an object";
-                    let damaged = self.damaged(id.clone(), &data, modified).await?;
-                    Ok(damaged.map_or_else(|| orphan(Some(id), why, false), ListedEntry::Damaged))
-                }
+                Err(StoreError::Damaged { what, .. }) => Ok(ListedEntry::Damaged(Damaged {
+                    id,
+                    size: 0,
+                    modified,
+                    reason: what.to_string(),
+                })),
                 Err(error) => Err(error),
             };
         }
@@ -199,9 +200,14 @@ impl Inner {
             let info = self.layout.info(name);
             let info = if_exists(self.client.head_object(&info).await).map_err(listing_error)?;
             if info.is_none() {
-                // A removal deletes the description last, so another program deleted it.
+                // A removal deletes the description last, so another program deleted it, or its name alone is
+                // that of one of ours.
                 let id = UploadId::new(name).ok();
-                return Ok(orphan(id, "bytes without a description", object.size == 0));
+                return Ok(orphan(
+                    id,
+                    "bytes without a description",
+                    Leftover::Unproven,
+                ));
             }
         }
         Ok(ListedEntry::Nothing)
@@ -268,7 +274,6 @@ impl Inner {
         let reason = "a multipart upload without a description";
         let mut orphan = Orphan::new(name, reason, bytes, modified);
         orphan.id = UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok();
-        orphan.removable = bytes == 0;
         Ok(ListedMultipart::Orphan(orphan))
     }
 
@@ -299,34 +304,5 @@ impl Inner {
             // It may name any.
             InfoContent::Unreadable(_) => true,
         })
-    }
-
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        if !orphan.removable {
-            return Ok(());
-        }
-        let name = orphan.name.strip_prefix(MULTIPART);
-        if let Some((upload, key)) = name.and_then(|name| name.split_once(" of ")) {
-            let named = match self.object_id_in(key) {
-                Some(object) => self.describes_multipart(object, upload).await?,
-                None => true,
-            };
-            if named || self.bytes_in(key, upload).await? != Some(0) {
-                return Ok(());
-            }
-            let object_ref = ObjectRef::new(&self.layout.bucket, key);
-            let aborted = self.client.abort_multipart(&object_ref, upload);
-            return aborted.await.map_err(listing_error);
-        }
-        // Check again: an upload may have been created since.
-        let Some(name) = self.layout.object_of(&orphan.name, PART) else {
-            return Ok(());
-        };
-        if !matches!(self.load_info(name).await?, InfoContent::Missing) {
-            return Ok(());
-        }
-        let object_ref = ObjectRef::new(&self.layout.bucket, &orphan.name);
-        let deleted = self.client.delete_object(&object_ref).await;
-        deleted.map_err(listing_error)
     }
 }

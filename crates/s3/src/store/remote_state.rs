@@ -274,6 +274,10 @@ impl Inner {
         let (id, upload) = (remote.id(), &remote.info.upload);
         let head = if_exists(self.client.head_object(&remote.object_ref).await)
             .map_err(|error| failed(id, "reading the metadata of the object", error))?;
+        if upload.completion.is_done() && !upload.is_partial() {
+            // An application may do with a finished object what it likes.
+            return Ok(head);
+        }
         // The length of a final upload is the sum of its parts, before it is concatenated.
         let length = upload.length.filter(|_| !upload.is_final());
         Ok(head.filter(|head| {

@@ -1,9 +1,8 @@
-use std::time::SystemTime;
-
 use async_trait::async_trait;
 use landfall::{
     lease::Fence,
-    store::{Damaged, Result, StoreError, Terminate},
+    removal::Removable,
+    store::{Result, Store as _, StoreError, Terminate},
     upload::{Upload, UploadId},
 };
 
@@ -20,6 +19,29 @@ use crate::client::{ObjectRef, if_exists};
 impl Terminate for S3Store {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         self.0.terminate(&upload.id, fence).await
+    }
+
+    /// An unfinished upload has no object: what is at its key is another program's.
+    async fn expire(&self, upload: &Upload, fence: Fence, _: Removable) -> Result<bool> {
+        let id = &upload.id;
+        let is_complete = match self.load(id).await {
+            Err(StoreError::Gone(_)) => false,
+            loaded => loaded?.is_complete(),
+        };
+        if !is_complete {
+            let InfoLookup::Read(stored) = self.0.find_info(id).await? else {
+                return Ok(false);
+            };
+            let storage = &stored.info.upload.storage;
+            let data = self.0.layout.stored_object(&stored.object_id, storage);
+            if self.0.has_object(id, &data).await? {
+                return Err(StoreError::damaged(
+                    id,
+                    "an object that is not its own has its key",
+                ));
+            }
+        }
+        self.0.terminate(id, fence).await
     }
 }
 
@@ -82,19 +104,10 @@ impl Inner {
 const MAX_MULTIPARTS: u32 = 100;
 
 impl Inner {
-    pub(super) async fn damaged(
-        &self,
-        id: UploadId,
-        data: &ObjectRef,
-        modified: SystemTime,
-    ) -> Result<Option<Damaged>> {
+    pub(super) async fn has_object(&self, id: &UploadId, data: &ObjectRef) -> Result<bool> {
         let head = if_exists(self.client.head_object(data).await)
-            .map_err(|error| failed(&id, "reading the metadata of the object", error))?;
-        Ok(head.is_none().then_some(Damaged {
-            id,
-            size: 0,
-            modified,
-        }))
+            .map_err(|error| failed(id, "reading the metadata of the object", error))?;
+        Ok(head.is_some())
     }
 
     /// Removes an upload with an unreadable description: everything its id leads to, the

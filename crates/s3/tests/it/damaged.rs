@@ -12,7 +12,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, SweepReason,
     lease::Fence,
     store::{Store, StoreError},
-    upload::{Upload, UploadId},
+    upload::{Completion, Upload, UploadId},
 };
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
@@ -112,12 +112,12 @@ async fn multiparts(client: &Client, options: &S3Options) -> usize {
 }
 
 #[tokio::test]
-async fn damaged_upload_with_tusd_id_is_removed_with_its_parts() {
+async fn damaged_upload_with_tusd_id_is_removed_with_its_parts_on_request_only() {
     let garage = Garage::shared();
     let client = client(&garage.access());
     let mut options = options(&garage.bucket("tusd-damaged"));
     options.ids = UploadIds::Tusd;
-    for by_client in [true, false] {
+    for _ in 0..2 {
         let store = open(&client, &options);
         let upload = create(&store, 20 << 20).await;
         append(&store, &upload.id, 1, &pattern(1, 6 << 20)).await;
@@ -136,17 +136,14 @@ async fn damaged_upload_with_tusd_id_is_removed_with_its_parts() {
             matches!(loaded, Err(StoreError::Damaged { .. })),
             "{loaded:?}"
         );
-        if by_client {
-            let terminator = restarted.capabilities().terminator.unwrap();
-            let known = Upload::new(upload.id.clone(), None);
-            assert!(terminator.terminate(&known, Fence(5)).await.unwrap());
-        } else {
-            let object = UploadId::new(object).unwrap();
-            assert_eq!(
-                sweep(&restarted).await,
-                [(Some(object), SweepReason::DamagedExpired)]
-            );
-        }
+        let [(id, SweepReason::Reported(_))] = &sweep(&restarted).await[..] else {
+            panic!("it must be reported");
+        };
+        assert_eq!(id.as_ref().unwrap().as_str(), object);
+        assert_eq!(multiparts(&client, &options).await, 1);
+        let terminator = restarted.capabilities().terminator.unwrap();
+        let known = Upload::new(upload.id.clone(), None);
+        assert!(terminator.terminate(&known, Fence(5)).await.unwrap());
         assert_eq!(keys(&client, &options).await, Vec::<String>::new());
         assert_eq!(multiparts(&client, &options).await, 0);
         let loaded = restarted.load(&upload.id).await;
@@ -173,8 +170,10 @@ async fn a_finished_object_outlives_its_damaged_description() {
 
     let restarted = open(&client, &options);
     let id = UploadId::new(object).unwrap();
-    let why = SweepReason::Reported("the damaged description of an object");
-    assert_eq!(sweep(&restarted).await, [(Some(id), why)]);
+    let [(reported, SweepReason::Reported(_))] = &sweep(&restarted).await[..] else {
+        panic!("it must be reported");
+    };
+    assert_eq!(reported.as_ref(), Some(&id));
     assert_eq!(
         keys(&client, &options).await.len(),
         2,
@@ -208,4 +207,54 @@ async fn info_object_of_another_program_is_reported_and_kept() {
     let terminator = store.capabilities().terminator.unwrap();
     assert!(terminator.terminate(&named, Fence(5)).await.unwrap());
     assert_eq!(keys(&client, &options).await, ["up/empty.info", "up/notes"]);
+}
+
+/// An application may do with a finished object what it likes: nothing is removed, and nothing unfinished takes
+/// an object along that is not its own.
+#[tokio::test]
+async fn an_object_that_an_application_replaced_is_kept() {
+    let garage = Garage::shared();
+    let client = client(&garage.access());
+    let options = options(&garage.bucket("replaced"));
+    let store = open(&client, &options);
+    let mut objects = Vec::new();
+    for length in [3000, 6 << 20] {
+        for is_recorded in [false, true] {
+            let upload = create(&store, length as u64).await;
+            append(&store, &upload.id, 1, &pattern(3, length)).await;
+            finish(&store, &upload, 1).await;
+            if is_recorded {
+                let mut done = (*store.load(&upload.id).await.unwrap().upload).clone();
+                done.completion = Completion::Done(None);
+                store.save(&done, Fence(1)).await.unwrap();
+            }
+            let object = upload.id.as_str().split('+').next().unwrap().to_owned();
+            put_object(&client, &object_ref(&options, &object), b"optimized").await;
+            objects.push((upload.id.clone(), object, is_recorded));
+        }
+    }
+    let unfinished = create(&store, 3000).await;
+    append(&store, &unfinished.id, 1, &pattern(3, 1000)).await;
+    let object = unfinished.id.as_str().split('+').next().unwrap().to_owned();
+    put_object(
+        &client,
+        &object_ref(&options, &object),
+        b"of another program",
+    )
+    .await;
+
+    let before = keys(&client, &options).await;
+    let restarted = open(&client, &options);
+    for (_, why) in sweep(&restarted).await {
+        assert!(matches!(why, SweepReason::Reported(_)), "{why:?}");
+    }
+    assert_eq!(keys(&client, &options).await, before);
+    for (id, _, is_recorded) in objects {
+        let loaded = restarted.load(&id).await;
+        if is_recorded {
+            let loaded = loaded.unwrap();
+            assert!(loaded.is_complete(), "{loaded:?}");
+            assert_eq!(loaded.offset, 9, "what is there is served");
+        }
+    }
 }

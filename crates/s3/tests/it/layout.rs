@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use landfall::{
     lease::Fence,
-    store::{Store as _, StoreError},
+    removal::{self, RemovalClock},
+    store::{Enumerate, Leftover, Orphan, Store as _, StoreError},
     upload::{Metadata, Upload, UploadId},
 };
 use landfall_s3::{
@@ -22,6 +23,15 @@ fn garage(stem: &str, adjust: impl Fn(&mut S3Options)) -> S3Store {
     let mut options = options(&garage.bucket(stem));
     adjust(&mut options);
     S3Store::new(client(&garage.access()), options).unwrap()
+}
+
+/// As the sweeper does.
+async fn remove_orphan(enumerator: &dyn Enumerate, orphan: &Orphan) {
+    let now = RemovalClock::new().now();
+    if let Ok(permission) = removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+    {
+        enumerator.remove_orphan(orphan, permission).await.unwrap();
+    }
 }
 
 async fn keys(store: &S3Store) -> Vec<String> {
@@ -415,11 +425,11 @@ async fn orphans_are_found_and_removed() {
         found.sort_unstable_by_key(|(_, offset)| *offset);
         assert_eq!(found, [(&half.id, 0), (&kept.id, 50)]);
         assert_eq!(orphans.len(), 4, "{orphans:#?}");
-        let reported = orphans.iter().filter(|orphan| !orphan.removable);
-        assert_eq!(reported.count(), 2, "what holds bytes: {orphans:#?}");
+        let is_reported = |orphan: &Orphan| orphan.leftover == Leftover::Unproven;
+        assert!(orphans.iter().all(is_reported), "{orphans:#?}");
         if limit == 1000 {
             for orphan in &orphans {
-                enumerator.remove_orphan(orphan).await.unwrap();
+                remove_orphan(enumerator, orphan).await;
             }
         }
     }
@@ -437,7 +447,7 @@ async fn orphans_are_found_and_removed() {
         .iter()
         .map(|multipart| multipart.key.as_str())
         .collect();
-    assert_eq!(left.len(), 3, "{left:?}");
+    assert_eq!(left.len(), 5, "names prove nothing: {left:?}");
     assert!(left.contains(&"up/theirs.bin") && left.contains(&&*lost.key));
 }
 
@@ -480,7 +490,7 @@ async fn excluded_prefixes_are_ignored() {
     assert_eq!(orphans.len(), 3, "{orphans:#?}");
     for orphan in &orphans {
         assert!(orphan.name.contains("up/ours/"), "{orphan:?}");
-        enumerator.remove_orphan(orphan).await.unwrap();
+        remove_orphan(enumerator, orphan).await;
     }
     let listed = client.list_multiparts(bucket, "up/", None, 10);
     let listed = listed.await.unwrap().uploads;
@@ -488,7 +498,8 @@ async fn excluded_prefixes_are_ignored() {
         .iter()
         .filter(|one| one.key.starts_with("up/theirs/"));
     assert_eq!(theirs.count(), 1, "{listed:?}");
-    assert!(!listed.iter().any(|one| one.key.starts_with("up/ours/")));
+    let ours = listed.iter().filter(|one| one.key.starts_with("up/ours/"));
+    assert_eq!(ours.count(), 1, "its name alone proves nothing: {listed:?}");
     assert_eq!(
         keys(&store)
             .await

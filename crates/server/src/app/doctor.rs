@@ -2,7 +2,7 @@ use std::{process::ExitCode, sync::atomic::Ordering};
 
 use landfall::{
     store::{
-        Enumerate, Page, StoreError,
+        Enumerate, Leftover, Page, StoreError,
         file::{FileOptions, FileStore},
     },
     upload::UploadId,
@@ -85,11 +85,15 @@ fn findings(page: &Page) -> Vec<Finding> {
     let date = httpdate::fmt_http_date;
     let damaged = page.damaged.iter().map(|damaged| {
         let (id, size, since) = (&damaged.id, damaged.size, date(damaged.modified));
-        let text = format!("{id}: {size} bytes, last changed {since}; it cannot be resumed");
+        let reason = &damaged.reason;
+        let text = format!("{id}: {reason}; {size} bytes, last changed {since}; never removed");
         Finding::warn("damaged upload", text)
-            .advise("restore its description, or remove it with DELETE; unfinished ones expire")
+            .advise("restore its description, or remove it with DELETE")
     });
-    let kept = page.orphans.iter().filter(|orphan| !orphan.removable);
+    let kept = page
+        .orphans
+        .iter()
+        .filter(|orphan| orphan.leftover == Leftover::Unproven);
     let kept = kept.map(|orphan| {
         let id = orphan.id.as_ref().map(UploadId::as_str);
         let (name, reason) = (&orphan.name, orphan.reason);

@@ -221,7 +221,7 @@ impl AppParts {
     }
 
     /// Notices conditions although no one asks: from counters, and from the upload directory.
-    async fn watch_conditions(self: Arc<Self>, net: Arc<NetStats>) {
+    async fn watch_conditions(self: Arc<Self>, net: Arc<NetStats>, handler: Handler) {
         let mut ticks = tokio::time::interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let limited = || {
@@ -244,6 +244,10 @@ impl AppParts {
             let check = move || parts.storage.check_directory(&parts.conditions);
             let _ = tokio::task::spawn_blocking(check).await;
             self.hooks.check_receivers(&self.conditions);
+            let damaged = handler.stats().damaged_uploads;
+            let detail = (damaged > 0).then(|| format!("{damaged} as of the last sweep"));
+            self.conditions
+                .set(ConditionKind::DamagedUploads, "", detail);
             let now = limited();
             if now > seen {
                 let rejected = format!("{} requests or connections were rejected", now - seen);
@@ -368,7 +372,11 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     parts.hooks.run(&handler);
-    tokio::spawn(parts.clone().watch_conditions(stats.clone()));
+    tokio::spawn(
+        parts
+            .clone()
+            .watch_conditions(stats.clone(), handler.clone()),
+    );
     #[cfg(feature = "direct")]
     if let Some(direct) = &parts.direct {
         direct.run();
@@ -442,8 +450,7 @@ async fn sweep_once(
     };
     let (parts, handler) = AppParts::open(&settings, SharedDatabase::for_tool(), prepared).await?;
     parts.hooks.run(&handler);
-    // An operator starts this explicitly, and can do a dry run first.
-    let sweeper = handler.sweeper().age_tusd_uploads_by_last_change();
+    let sweeper = handler.sweeper();
     let sweeper = sweeper.count_examined(progress.examined.clone());
     let mut sweeper = sweeper.orphan_age(settings.expiry.orphan_age());
     if dry_run {
@@ -455,7 +462,6 @@ async fn sweep_once(
             let (verb, why) = match doomed.why {
                 SweepReason::UnfinishedExpired => (verb, "unfinished and expired"),
                 SweepReason::FinishedExpired => (verb, "finished and expired"),
-                SweepReason::DamagedExpired => (verb, "damaged and expired"),
                 SweepReason::Orphan(why) => (verb, why),
                 SweepReason::Reported(why) => ("never removes", why),
             };

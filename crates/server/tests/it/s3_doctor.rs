@@ -41,6 +41,9 @@ fn mark<'a>(findings: &'a Findings, check: &str) -> &'a str {
     }
 }
 
+/// Without a warning.
+const DIRECT: [&str; 3] = ["-direct", "-grants-max-size", "1GB"];
+
 const PERMISSIONS: &[&str] = &[
     "put object",
     "head object",
@@ -109,7 +112,7 @@ fn pages_of_an_origin_may_use_a_working_bucket() {
         let (code, said, told) = run(bucket.command(&["s3", "set-cors"]).args(origin));
         assert_eq!(code, Some(0), "{said}\n{told}");
         let command = &mut bucket.command(&["doctor", "s3"]);
-        let (code, found) = doctor(command.args(origin).arg("-direct"));
+        let (code, found) = doctor(command.args(origin).args(DIRECT));
         assert_eq!(code, 0, "{found:#?}");
         assert_eq!(mark(&found, "presigned PUT"), "ok", "{found:#?}");
         assert!(!found.contains_key("clean-up"), "{found:#?}");
@@ -131,7 +134,7 @@ fn old_versions_and_retention_are_reported() {
         lock.0 == "warn" && lock.1.contains("with a digest"),
         "{lock:?}"
     );
-    let (code, found) = doctor(bucket.command(&["doctor", "s3"]).arg("-direct"));
+    let (code, found) = doctor(bucket.command(&["doctor", "s3"]).args(DIRECT));
     assert_eq!(
         (code, mark(&found, "object lock")),
         (1, "FAIL"),

@@ -244,22 +244,49 @@ fn a_dry_run_lists_uploads_with_reasons_and_removes_nothing() {
 #[test]
 fn orphans_are_removed_at_the_configured_age() {
     let dir = tempfile::tempdir().unwrap();
-    let orphan = dir.path().join("f".repeat(32));
-    std::fs::write(&orphan, b"").unwrap();
-    // A finished upload whose description was removed.
+    let orphan = dir.path().join(".x.info.01234567.tmp");
+    std::fs::write(&orphan, "{\"ID\":\"x\",\"Size\":5,\"Landfall\":{}}").unwrap();
+    // A finished upload whose description was removed, and a file of another program.
     let finished = dir.path().join("e".repeat(32));
     std::fs::write(&finished, b"abc").unwrap();
+    let theirs = dir.path().join(".x.info.76543210.tmp");
+    std::fs::write(&theirs, b"theirs").unwrap();
     thread::sleep(Duration::from_millis(1100));
     for (age, left) in [("0", true), ("1h", true), ("1s", false)] {
         let (code, out, _) = run(sweep(dir.path()).args(["-expire-orphans", age]));
         assert_eq!(code, Some(0), "{out}");
         assert_eq!(orphan.exists(), left, "with {age}: {out}");
-        assert_eq!(
-            std::fs::read(&finished).unwrap(),
-            b"abc",
-            "with {age}: {out}"
-        );
+        for (file, content) in [(&finished, "abc"), (&theirs, "theirs")] {
+            let kept = std::fs::read_to_string(file).unwrap();
+            assert_eq!(kept, content, "with {age}: {out}");
+        }
     }
+}
+
+#[test]
+fn a_damaged_description_is_a_condition_and_is_kept() {
+    let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-unfinished", "1s"]);
+    let path = server.client().create(10);
+    let [_, info] = files(server.dir(), &path);
+    let description = std::fs::read(&info).unwrap();
+    std::fs::write(&info, &b"{\"ID\":\"nonsense"[..]).unwrap();
+    std::fs::write(server.file(&path), b"hello").unwrap();
+    age(&server, &path, 48);
+    eventually("the sweeper counts it", || {
+        server.metric("landfall_damaged_uploads") == 1.0
+    });
+    server.says("condition=damaged-uploads");
+    let (code, out, _) = run(sweep(server.dir()).args(["-expire-unfinished", "1s"]));
+    assert_eq!(code, Some(0), "{out}");
+    let kept = format!("never removes {} (5 bytes", id_of(&path));
+    assert!(out.contains(&kept), "{out}");
+    assert!(exists(server.dir(), &path));
+    // Mended.
+    std::fs::write(&info, description).unwrap();
+    eventually("it expires", || !server.file(&path).exists());
+    eventually("the condition is over", || {
+        server.metric("landfall_damaged_uploads") == 0.0
+    });
 }
 
 #[test]
@@ -295,7 +322,7 @@ fn a_sweep_of_a_missing_directory_fails_and_creates_none() {
 }
 
 #[test]
-fn uploads_of_tusd_expire_after_the_migration() {
+fn uploads_of_tusd_never_expire() {
     let dir = tempfile::tempdir().unwrap();
     let json = "{\"ID\":\"old\",\"Size\":10,\"SizeIsDeferred\":false,\"Offset\":0,\"MetaData\":{},\
                 \"IsPartial\":false,\"IsFinal\":false,\"PartialUploads\":null,\"Storage\":{}}";
@@ -304,30 +331,29 @@ fn uploads_of_tusd_expire_after_the_migration() {
     for file in files(dir.path(), "old") {
         age_file(&file, 24 * 90);
     }
-    // tusd never removes anything: the first start must not remove uploads that may still be resumed.
+    // tusd removes nothing, and does not record what was finished: an application may have shortened this.
     let server = Landfall::on(dir.path(), &["-sweep-interval", "20ms"]);
     let mut client = server.client();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(client.offset("/files/old"), 5);
-    // A manual sweep is explicit and can be previewed.
     let command = || {
         let mut command = sweep(dir.path());
         command.args(["-expire-unfinished", "30d"]);
         command
     };
-    let (code, out, _) = run(command().arg("-dry-run"));
-    assert_eq!(code, Some(0));
-    assert!(out.contains("would remove old (5 bytes"), "{out}");
+    for words in [&["-dry-run"][..], &[]] {
+        let (code, out, _) = run(command().args(words));
+        assert_eq!(code, Some(0));
+        assert!(out.contains("never removes old (5 bytes"), "{out}");
+    }
     assert_eq!(client.offset("/files/old"), 5);
     client.resumes_to("/files/old", b"helloworld");
-    let (_, out, _) = run(&mut command());
-    assert!(out.starts_with("removed 0 of 1 "), "{out}");
-
+    // Finished here, it is so for ever.
     std::fs::write(dir.path().join("old"), b"hello").unwrap();
     for file in files(dir.path(), "old") {
         age_file(&file, 24 * 90);
     }
     let (_, out, _) = run(&mut command());
-    assert!(out.contains("removed old (5 bytes"), "{out}");
-    assert!(!exists(dir.path(), "old"));
+    assert!(out.starts_with("removed 0 of 1 "), "{out}");
+    assert_eq!(client.offset("/files/old"), 10);
 }

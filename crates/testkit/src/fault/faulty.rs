@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use landfall::{
     lease::{Fence, Locker},
+    removal::{ClockMemory, Removable},
     store::{
         Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, Enumerate, Finish,
         Orphan, Page, Read, Result, Store, StoreError, Terminate,
@@ -109,6 +110,12 @@ impl Terminate for FaultStore {
         let work = inner.terminate(upload, fence);
         self.run(StoreCall::Terminate, work).await
     }
+
+    async fn expire(&self, upload: &Upload, fence: Fence, permission: Removable) -> Result<bool> {
+        let inner = capability(self.inner.capabilities().terminator)?;
+        let work = inner.expire(upload, fence, permission);
+        self.run(StoreCall::Terminate, work).await
+    }
 }
 
 #[async_trait]
@@ -175,9 +182,19 @@ impl Enumerate for FaultStore {
         self.run(StoreCall::Page, inner.page(cursor, limit)).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()> {
         let inner = capability(self.inner.capabilities().enumerator)?;
-        inner.remove_orphan(orphan).await
+        inner.remove_orphan(orphan, permission).await
+    }
+
+    async fn load_clock(&self) -> Result<Option<ClockMemory>> {
+        let inner = capability(self.inner.capabilities().enumerator)?;
+        inner.load_clock().await
+    }
+
+    async fn save_clock(&self, clock: ClockMemory) -> Result<()> {
+        let inner = capability(self.inner.capabilities().enumerator)?;
+        inner.save_clock(clock).await
     }
 }
 

@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use landfall::{
     lease::{Fence, Locker},
+    removal::Removable,
     store::{
         Append, Capabilities, Cursor, Damaged, Enumerate, MemoryStore, Orphan, Page, Result, Store,
         StoreError, Terminate, file::FileStore,
@@ -53,8 +53,6 @@ enum Mutation {
     Unlisted,
     /// They are listed again on each page.
     ListedTwice,
-    /// They count as changed whenever they are listed.
-    NeverOld,
 }
 
 #[derive(Debug, Clone)]
@@ -157,16 +155,16 @@ impl Enumerate for Mutant {
                 healthy.push(snapshot);
                 continue;
             };
-            let modified = match self.mutation {
+            match self.mutation {
                 Mutation::ListingFails => return Err(error),
                 Mutation::Unlisted => continue,
-                Mutation::NeverOld => SystemTime::now() + Duration::from_secs(60),
-                _ => snapshot.modified,
-            };
+                _ => {}
+            }
             let damaged = Damaged {
                 id,
                 size: snapshot.offset,
-                modified,
+                modified: snapshot.modified,
+                reason: "damaged".into(),
             };
             if self.is(Mutation::ListedTwice) {
                 page.damaged.push(damaged.clone());
@@ -177,7 +175,7 @@ impl Enumerate for Mutant {
         Ok(page)
     }
 
-    async fn remove_orphan(&self, _orphan: &Orphan) -> Result<()> {
+    async fn remove_orphan(&self, _orphan: &Orphan, _: Removable) -> Result<()> {
         Ok(())
     }
 }
@@ -210,7 +208,7 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
             Mutation::ListedTwice,
             Some("damaged_uploads_are_listed_with_the_others"),
         ),
-        (Mutation::NeverOld, Some("a_damaged_upload_expires")),
+        (Mutation::Unlisted, Some("a_damaged_upload_never_expires")),
     ] {
         let mut running = Vec::new();
         for check in damaged::all() {

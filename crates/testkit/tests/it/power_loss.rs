@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
     lease::{Fence, Locker},
+    removal::Removable,
     store::{
         Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, Enumerate, Finish,
         Orphan, Page, Read, Result, Store, StoreError, Terminate,
@@ -340,8 +341,8 @@ impl Enumerate for PowerLossStore {
         inner.page(cursor, limit).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()> {
         let inner = self.capability(self.inner.capabilities().enumerator)?;
-        inner.remove_orphan(orphan).await
+        inner.remove_orphan(orphan, permission).await
     }
 }

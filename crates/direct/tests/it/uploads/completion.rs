@@ -8,18 +8,15 @@ use landfall_direct::{DirectError, Record, Status, TransferMode};
 use landfall_queue::{JobState, tracking};
 use landfall_s3::client::{Condition, Payload};
 
-use super::harness::{Harness, Service, long_ago, on, on_each, refuse};
+use super::harness::{Harness, Service, long_ago, on_each, refuse};
 
 on_each!(
     clients_can_cancel_uploads,
     applications_can_remove_uploads,
     prepared_events_are_resolved,
     objects_of_the_application_are_not_removed,
+    an_interrupted_creation_can_be_repeated,
 );
-
-// Ceph 16 lists encoded keys without saying so.
-on!(garage_lists, Garage: an_interrupted_creation_can_be_repeated);
-on!(moto_lists, Moto: an_interrupted_creation_can_be_repeated);
 
 const CREATED: EventKind = EventKind::Created;
 const TERMINATED: EventKind = EventKind::Terminated;

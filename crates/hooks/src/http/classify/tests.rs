@@ -182,6 +182,15 @@ fn auto_allows_what_either_version_allows() {
         let response = classify(status, kind, body).unwrap();
         assert_eq!(response, HookResponse::default(), "{kind} {body}");
     }
+    // Rails' `head :ok` and Express' `res.json()`.
+    let mut empty = raw(200, JSON, "");
+    empty
+        .headers
+        .insert(header::CONTENT_LENGTH, "0".parse().unwrap());
+    let response = classifier(Format::Auto)
+        .classify(HookName::PreCreate, &empty)
+        .unwrap();
+    assert_eq!(response, HookResponse::default());
     for (kind, body) in [
         ("", " {\"rejectUpload\":true}"),
         ("text/html", "\u{feff}\r\n{\"RejectUpload\":true}"),
@@ -296,7 +305,7 @@ fn encoded_responses_are_failures() {
     }
 }
 
-/// A client that is told to slow down gets this status, as with tusd 1; the upload stays.
+/// The status of a rate limit reaches the client, as with tusd 1; the upload stays.
 #[test]
 fn auto_forwards_429() {
     use HookName::{PreAccess, PreCreate, PreFinish, PreTerminate};

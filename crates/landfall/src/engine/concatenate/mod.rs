@@ -119,7 +119,11 @@ impl Engine {
             self.final_uploads.insert(&upload, part.clone(), known);
             drop(lease);
             // The part may have been completed between its load and the insertion.
-            if self.load(part).await.is_ok_and(|part| part.is_complete()) {
+            if self
+                .load(part)
+                .await
+                .is_ok_and(|part| part.has_exact_length())
+            {
                 self.advance_finals_of(part);
             }
         }

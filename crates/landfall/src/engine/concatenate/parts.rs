@@ -69,7 +69,7 @@ impl PartsProgress {
     /// Counts part number `at` if it and all before it are complete; returns whether they are.
     fn count(&mut self, at: usize, part: &Snapshot, is_first: bool) -> Result<bool, Error> {
         self.measure(at, part.upload.length, is_first)?;
-        if at == self.complete && part.is_complete() {
+        if at == self.complete && part.has_exact_length() {
             self.complete += 1;
         }
         Ok(at < self.complete)
@@ -155,7 +155,7 @@ impl Engine {
         let parts = upload.parts();
         let mut complete = Vec::with_capacity(parts.len());
         self.scan_parts(parts, 0, |_, part| {
-            if !part.is_complete() {
+            if !part.has_exact_length() {
                 return Err(ProblemKind::NotFinished.into());
             }
             complete.push(part.upload.clone());

@@ -52,6 +52,7 @@ impl Record {
         let mut info = UploadInfo::new(Upload::clone(&self.upload));
         info.unverified_from = self.unverified_from;
         info.damaged.clone_from(&self.damaged);
+        info.can_mark_finished = true;
         info.encode()
     }
 }

@@ -7,9 +7,7 @@
 
 use std::{
     collections::{BinaryHeap, HashSet},
-    io,
     os::fd::AsFd,
-    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,14 +18,20 @@ use rustix::fs::{Dir, FileType};
 
 use super::{
     FileStore, Inner,
+    cache::Record,
+    clock,
     files::{info_path, is_missing, temporary_of},
     io_pool::StepKind,
     paths::{INFO, NotServed},
     sys::{self, FileVersion},
 };
 use crate::{
-    store::{Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError, Unserved},
-    upload::UploadId,
+    removal::{ClockMemory, Removable},
+    store::{
+        Cursor, Damaged, Enumerate, Leftover, Orphan, Page, Result, StoreError, Unserved,
+        info::{self, UploadInfo},
+    },
+    upload::{Snapshot, UploadId},
 };
 
 const CACHE_TTL: Duration = Duration::from_secs(600);
@@ -85,10 +89,24 @@ impl Enumerate for FileStore {
         self.0.io.run(StepKind::Long, page).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+    async fn remove_orphan(&self, orphan: &Orphan, _: Removable) -> Result<()> {
         let (inner, orphan) = (Arc::clone(&self.0), orphan.clone());
         let remove = move || inner.remove_orphan(&orphan);
         self.0.io.run(StepKind::Long, remove).await
+    }
+
+    async fn load_clock(&self) -> Result<Option<ClockMemory>> {
+        Ok(self.0.clock)
+    }
+
+    async fn save_clock(&self, memory: ClockMemory) -> Result<()> {
+        let inner = Arc::clone(&self.0);
+        let save = move || {
+            inner.check_place()?;
+            clock::save(&inner.root, memory, inner.options.dir_mode)
+                .map_err(|error| StoreError::io("storing the clock of sweeps", error))
+        };
+        self.0.io.run(StepKind::Long, save).await
     }
 }
 
@@ -126,69 +144,84 @@ impl Inner {
         if !self.is_old(version) {
             return None;
         }
-        let (base, reason, removable) = if let Some(info) = temporary_of(name) {
+        let (base, reason, leftover) = if let Some(info) = temporary_of(name) {
             let base = info.strip_suffix(INFO)?;
             let base = above.map_or_else(|| base.to_owned(), |above| join(above, base));
-            (base, "a temporary file of a process that died", true)
+            let leftover = self.temporary_leftover(path, &base, version);
+            (base, "a temporary file of a process that died", leftover)
         } else if let Some(base) = path.strip_suffix(INFO) {
             let id = UploadId::new(base).ok()?;
-            let state = self.inspect(&id);
-            if !matches!(
-                state,
-                Err(StoreError::NotFound(_) | StoreError::Damaged { .. })
-            ) {
+            if !matches!(self.inspect(&id), Err(StoreError::NotFound(_))) {
                 return None;
             }
-            // An interrupted creation may leave both files, empty.
-            let is_bare = version.size == 0
-                && self
-                    .stat(base)
-                    .map_or_else(|error| is_missing(&error), |data| data.size == 0);
-            let is_ours =
-                matches!(state, Err(StoreError::NotFound(_))) && self.is_own_description(&id);
-            if is_bare || is_ours {
-                (base.to_owned(), "a description without bytes", true)
-            } else {
-                (base.to_owned(), "a description that cannot be read", false)
-            }
-        } else if let Some(base) = path.strip_suffix(".lock").or(path.strip_suffix(".stop")) {
-            if !self.is_stale_lock(path, base, version) {
-                return None;
-            }
-            (base.to_owned(), "a stale lock of tusd", true)
+            let (reason, leftover) = match self.is_own_description(&id) {
+                true => ("a description without bytes", Leftover::Description),
+                false => (
+                    "a description without bytes that may be another program's",
+                    Leftover::Unproven,
+                ),
+            };
+            (base.to_owned(), reason, leftover)
         } else {
             if !self.is_orphaned_data(&UploadId::new(path).ok()?, version) {
                 return None;
             }
-            let (reason, removable) = match version.size {
-                0 => ("an empty file without a description", true),
-                _ => ("bytes without a description", false),
-            };
-            (path.to_owned(), reason, removable)
+            let reason = "a file without a description";
+            (path.to_owned(), reason, Leftover::Unproven)
         };
-        let mut orphan = Orphan::new(path, reason, version.size, version.modified());
+        // A copy keeps the time of its original.
+        let at = version.modified().max(version.changed());
+        let mut orphan = Orphan::new(path, reason, version.size, at);
         orphan.id = UploadId::new(&base).ok();
-        orphan.removable = removable;
+        orphan.leftover = leftover;
         Some(orphan)
     }
 
-    /// Landfall's and tusd's have a random id as name, or a text that starts like theirs. Any other `.info`
-    /// may be a file of the application.
+    /// It can be read, this store has written it for this upload, and the bytes belong next to it. Elsewhere
+    /// they may be on a file system that is not mounted.
     fn is_own_description(&self, id: &UploadId) -> bool {
-        let is_own = |start: Vec<u8>| start.starts_with(b"{\"ID\":");
-        has_random_id_shape(id.as_str()) || self.read_start(&info_path(id)).is_ok_and(is_own)
+        let record = self.read_small(&info_path(id));
+        let info = record.and_then(|json| UploadInfo::decode(id, &json).ok());
+        info.is_some_and(|info| {
+            let stored = |key| info.upload.storage.get(key).map(String::as_str);
+            let place = self
+                .root
+                .data_path_of(id, stored("Path"), stored("InfoPath"));
+            !info.upload.created_by_tusd
+                && info.stated_id == id.as_str()
+                && place.is_none_or(|place| place == id.as_str())
+        })
     }
 
-    /// Returns the first bytes, at most 24.
-    fn read_start(&self, path: &str) -> io::Result<Vec<u8>> {
-        let (file, _) = self.open_versioned(path, sys::open_read)?;
-        let mut start = vec![0; 24];
-        let len = sys::read_at(file.as_fd(), &mut start, 0)?;
-        start.truncate(len);
-        Ok(start)
+    /// A description that was not renamed: whole, or still empty. The description that it should have replaced
+    /// is there.
+    fn temporary_leftover(&self, path: &str, base: &str, version: FileVersion) -> Leftover {
+        let Ok(id) = UploadId::new(base) else {
+            return Leftover::Unproven;
+        };
+        let is_own = match version.size {
+            0 => self.is_own_description(&id),
+            _ => self
+                .read_small(path)
+                .and_then(|json| UploadInfo::decode(&id, &json).ok())
+                .is_some_and(|info| !info.upload.created_by_tusd && info.stated_id == id.as_str()),
+        };
+        match is_own {
+            true => Leftover::Temporary,
+            false => Leftover::Unproven,
+        }
     }
 
-    fn damaged_upload(&self, id: UploadId) -> Option<Damaged> {
+    fn read_small(&self, path: &str) -> Option<Vec<u8>> {
+        let (file, version) = self.open_versioned(path, sys::open_read).ok()?;
+        let is_small = version.is_file && version.size <= info::MAX_LEN;
+        let mut content = vec![0; usize::try_from(version.size).ok().filter(|_| is_small)?];
+        let len = sys::read_at(file.as_fd(), &mut content, 0).ok()?;
+        content.truncate(len);
+        Some(content)
+    }
+
+    fn damaged_upload(&self, id: UploadId, reason: String) -> Option<Damaged> {
         let info = self.stat(&info_path(&id)).ok()?;
         let data = self
             .stat(id.as_str())
@@ -199,10 +232,24 @@ impl Inner {
             id,
             size: data.map_or(0, |data| data.size),
             modified: changed.map_or(info.modified(), |at| at.max(info.modified())),
+            reason,
         })
     }
 
-    fn is_old(&self, version: FileVersion) -> bool {
+    /// What an upload cannot be that this store has written and nobody has touched.
+    fn contradiction(&self, found: &Snapshot, record: &Record) -> Option<&'static str> {
+        if found.is_complete() || record.is_moved() {
+            return None;
+        }
+        if found.upload.completion.is_done() {
+            return Some("it is finished, and its file has another length");
+        }
+        let (dir, name) = self.root.parent(&record.data_path).ok()?;
+        let is_link = sys::stat(dir.as_fd(), name).is_ok_and(|version| version.is_link);
+        is_link.then_some("it is unfinished, and its file was replaced by a link")
+    }
+
+    pub(super) fn is_old(&self, version: FileVersion) -> bool {
         let old = |time| {
             SystemTime::now()
                 .duration_since(time)
@@ -211,29 +258,12 @@ impl Inner {
         old(version.modified()) && old(version.changed())
     }
 
-    /// There is no such upload, and the process has ended.
-    fn is_stale_lock(&self, path: &str, base: &str, version: FileVersion) -> bool {
-        if path.ends_with(".stop") {
-            return version.size == 0 && self.stat(&format!("{base}.lock")).is_err();
-        }
-        if self.stat(base).is_ok() {
-            // tusd itself checks whether the owner of the lock is running.
-            return false;
-        }
-        // tusd's lock contains a process id and a line feed; any other file may be the application's.
-        let owner = || -> Option<u32> {
-            let text = String::from_utf8(self.read_start(path).ok()?).ok()?;
-            text.trim_end().parse().ok()
-        };
-        version.size == 0 || owner().is_some_and(|process| !is_running(process))
-    }
-
     /// Creation makes the data file first and writes into it only after the description exists, so
     /// an interrupted creation leaves an empty file. A file with bytes may be a completed upload
-    /// whose description the application removed. It is only examined if its name is a random id;
-    /// any other file may be the application's.
+    /// whose description the application removed. It is only examined, and reported, if its name is a random
+    /// id; any other file may be the application's.
     fn is_orphaned_data(&self, id: &UploadId, version: FileVersion) -> bool {
-        if version.size > 0 && !has_random_id_shape(id.as_str()) {
+        if !has_random_id_shape(id.as_str()) {
             return false;
         }
         let no_info = self
@@ -263,10 +293,9 @@ impl Inner {
                 }
             }
         }
-        referenced.as_ref().is_some_and(|referenced| {
-            // Removing an empty file loses nothing, even if an unreadable description refers to it.
-            !referenced.contains(path) && (version.size == 0 || !referenced.incomplete)
-        })
+        referenced
+            .as_ref()
+            .is_some_and(|referenced| !referenced.contains(path) && !referenced.incomplete)
     }
 
     fn read_referenced_paths(&self) -> Result<ReferencedPaths> {
@@ -307,7 +336,8 @@ impl Inner {
         self.check_place()?;
         let fail = |error| StoreError::io(format!("removing {}", orphan.name), error);
         // It may have become part of an upload since it was listed.
-        if !self.orphan(&orphan.name).is_some_and(|now| now.removable) {
+        let now = self.orphan(&orphan.name);
+        if now.is_none_or(|now| now.leftover != orphan.leftover) {
             return Ok(());
         }
         self.unlink(&orphan.name).map_err(fail).map(drop)
@@ -462,11 +492,22 @@ impl Walk<'_> {
             .and_then(|id| UploadId::new(id).ok());
         let inspected = upload.map(|id| (self.inner.inspect_files(&id), id));
         match inspected {
-            Some((Ok(state), _)) => self.page.uploads.push(state.snapshot()),
-            Some((Err(StoreError::Damaged { .. }), id)) if self.inner.is_own_description(&id) => {
-                self.page.damaged.extend(self.inner.damaged_upload(id));
+            Some((Ok(state), id)) => {
+                let snapshot = state.snapshot();
+                match self.inner.contradiction(&snapshot, &state.record) {
+                    Some(what) => {
+                        let damaged = self.inner.damaged_upload(id, what.into());
+                        self.page.damaged.extend(damaged);
+                    }
+                    None => self.page.uploads.push(snapshot),
+                }
             }
-            None | Some((Err(StoreError::NotFound(_) | StoreError::Damaged { .. }), _)) => {
+            Some((Err(StoreError::Damaged { what, .. }), id)) => {
+                self.page
+                    .damaged
+                    .extend(self.inner.damaged_upload(id, what.to_string()));
+            }
+            None | Some((Err(StoreError::NotFound(_)), _)) => {
                 self.page.orphans.extend(self.inner.orphan(&path));
             }
             Some((Err(StoreError::Unavailable(error)), id)) if error.is::<NotServed>() => {
@@ -508,10 +549,4 @@ fn join(dir: &str, name: &str) -> String {
 fn has_random_id_shape(id: &str) -> bool {
     let name = id.rsplit('/').next().unwrap_or(id);
     name.len() == 32 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// Elsewhere process ids cannot be checked, so locks count as held.
-fn is_running(process: u32) -> bool {
-    let process = Path::new("/proc").join(process.to_string());
-    !cfg!(target_os = "linux") || process.exists() || !Path::new("/proc/self").exists()
 }

@@ -21,7 +21,7 @@ use crate::{
         Result, StoreError,
         info::{self, InvalidInfo, UploadInfo},
     },
-    upload::{Snapshot, Upload, UploadId},
+    upload::{Completion, Snapshot, Upload, UploadId},
 };
 
 /// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
@@ -138,7 +138,8 @@ impl Inner {
         };
         let info = info_path(&id);
         upload.storage = self.storage(&data_path, &info);
-        let described = UploadInfo::new(upload);
+        let mut described = UploadInfo::new(upload);
+        described.can_mark_finished = true;
         let json = described.encode();
         let upload = described.upload;
 
@@ -161,7 +162,7 @@ impl Inner {
         let mut files = create();
         if let Err(error) = &files
             && error.kind() == io::ErrorKind::AlreadyExists
-            && self.remove_moved(&id)?
+            && (self.remove_moved(&id)? || self.remove_interrupted(&id))
         {
             files = create();
         }
@@ -217,7 +218,22 @@ impl Inner {
         )))
     }
 
-    /// The sweeper removes the file if this fails, too.
+    /// An interrupted creation leaves empty files. No sweep removes them, since nothing proves whose they are;
+    /// but now someone wants an upload of this very name.
+    fn remove_interrupted(&self, id: &UploadId) -> bool {
+        let info = info_path(id);
+        let is_left = |path: &str| match self.stat(path) {
+            Ok(version) => version.is_file && version.size == 0 && self.is_old(version),
+            Err(error) => is_missing(&error),
+        };
+        if !is_left(id.as_str()) || !is_left(&info) {
+            return false;
+        }
+        let removed = [id.as_str(), &info].map(|path| self.unlink(path).unwrap_or(false));
+        removed.contains(&true)
+    }
+
+    /// A later creation removes the file if this fails, too.
     fn remove_created(&self, path: &str) {
         let _ = self.unlink(path);
     }
@@ -292,6 +308,15 @@ impl Inner {
         }
         if let Some(what) = &record.damaged {
             return Err(StoreError::damaged(id, what));
+        }
+        if record.upload.completion.is_done() && !record.upload.is_partial() {
+            // An application may do with a finished file what it likes.
+            return Ok(FileState {
+                offset: data.size,
+                record,
+                info,
+                data,
+            });
         }
         let offset = record
             .unverified_from
@@ -532,6 +557,35 @@ impl Inner {
             sys::truncate(data.as_fd(), version.size)
                 .map_err(|error| failed(id, "releasing reserved space", error))?;
         }
+        Ok(())
+    }
+
+    /// Records that an upload is finished whose completion nothing tracks: one byte is overwritten, without a
+    /// sync. If it is lost, the upload is still complete as long as its file is unchanged.
+    pub(super) fn mark_finished(&self, id: &UploadId, entry: &CachedUpload) -> Result<()> {
+        let fail = |error| failed(id, "marking the description as finished", error);
+        let opened = self.open_versioned(&info_path(id), sys::open_update);
+        let (file, version) = opened.map_err(fail)?;
+        let mut end = [0; info::FINISH_MARK.len()];
+        let at = version.size.saturating_sub(end.len() as u64);
+        let read = sys::read_at(file.as_fd(), &mut end, at).map_err(fail)?;
+        if read == end.len() && end == *info::FINISH_MARK {
+            entry.info.lock().record = None;
+            let at = at + info::FINISH_MARK_OFFSET;
+            sys::write_from(file.as_fd(), b"1", at).map_err(fail)?;
+            let synced = &mut entry.info.lock().synced.info;
+            if *synced == Some(version) {
+                *synced = Some(sys::stat_open(file.as_fd()).map_err(fail)?);
+            }
+            return Ok(());
+        }
+        // Written by tusd, or by an earlier version.
+        self.change(id, entry, |record| {
+            if record.upload.completion == Completion::NotTracked {
+                Arc::make_mut(&mut record.upload).completion = Completion::Done(None);
+            }
+            Ok(())
+        })?;
         Ok(())
     }
 

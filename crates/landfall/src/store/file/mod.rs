@@ -36,6 +36,7 @@
 
 mod append;
 mod cache;
+mod clock;
 mod concat;
 mod enumerate;
 mod files;
@@ -77,7 +78,8 @@ use super::{
 };
 use crate::{
     lease::{Fence, FileLocker, Intervals, Locker},
-    upload::{Snapshot, Upload, UploadId},
+    removal::ClockMemory,
+    upload::{Completion, Snapshot, Upload, UploadId},
 };
 
 const LARGE_UPLOAD: u64 = 16 * 1024 * 1024;
@@ -169,6 +171,8 @@ struct Inner {
     idle_files: RecentlyUsed<OwnedFd>,
     unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
+    /// What the directory showed of the time before this process.
+    clock: Option<ClockMemory>,
 }
 
 impl FileStore {
@@ -193,6 +197,7 @@ impl FileStore {
             )
         };
         let root = Root::open(dir, options.dir_mode, &options.data_dirs).map_err(fail)?;
+        let clock = clock::load(&root);
         let reserves = options.preallocate && !sys::in_memory(root.handle());
         let io = IoPool::new(options.always_on_threads);
         let locker = Arc::new(FileLocker::with_io_pool(
@@ -211,6 +216,7 @@ impl FileStore {
             idle_files: open_reads::idle_files(),
             unserved: Mutex::default(),
             locker,
+            clock,
         })))
     }
 
@@ -542,6 +548,17 @@ impl Finish for FileStore {
             .await?;
         if inner.options.durability != Durability::None {
             inner.inspect_synced(id).await?;
+        }
+        if upload.completion == Completion::NotTracked {
+            let step = {
+                let (inner, entry, id) = (Arc::clone(inner), Arc::clone(&entry), id.clone());
+                move |state: &mut WriterState| {
+                    state.check_fence(&id, fence)?;
+                    inner.mark_finished(&id, &entry)
+                }
+            };
+            let kind = StepKind::Short(0);
+            inner.io.run_locked(&entry, kind, step).await?;
         }
         Ok(None)
     }

@@ -200,6 +200,10 @@ pub(super) fn open_write(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd>
     open(dir, name, OFlags::WRONLY)
 }
 
+pub(super) fn open_update(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    open(dir, name, OFlags::RDWR)
+}
+
 pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open(dir, name, OFlags::RDONLY)
 }

@@ -39,7 +39,15 @@ pub struct UploadInfo {
     pub concatenated_unknown: bool,
     /// Extensions of the store.
     pub extensions: BTreeMap<String, String>,
+    /// The store marks uploads as finished in place: encoded as [`FINISH_MARK`] at the end, if the completion is
+    /// not tracked.
+    pub can_mark_finished: bool,
 }
+
+/// The end of an `.info` whose digit can be overwritten with `1`: the upload is finished.
+pub(super) const FINISH_MARK: &[u8; 14] = b"\"Finished\":0}}";
+/// The place of the digit.
+pub(super) const FINISH_MARK_OFFSET: u64 = 11;
 
 /// An error in an `.info`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +130,9 @@ struct LandfallInfo<'a> {
     unverified_from: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     damaged: Option<Cow<'a, str>>,
+    /// The last one: see [`FINISH_MARK`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished: Option<u8>,
 }
 
 #[derive(Deserialize, Serialize, Clone, Copy)]
@@ -143,6 +154,7 @@ impl UploadInfo {
             damaged: None,
             concatenated_unknown: false,
             extensions: BTreeMap::new(),
+            can_mark_finished: false,
         }
     }
 
@@ -212,6 +224,7 @@ impl UploadInfo {
             .map_err(|error| InvalidInfo::Malformed(format!("its ReprDigest: {error}")))?;
         upload.labels = landfall.labels.into_owned();
         upload.completion = match landfall.completion {
+            None if landfall.finished == Some(1) => Completion::Done(None),
             None => Completion::NotTracked,
             Some(CompletionState::Pending) => Completion::Pending,
             Some(CompletionState::Done) => {
@@ -247,6 +260,7 @@ impl UploadInfo {
             damaged: landfall.damaged.map(Cow::into_owned),
             concatenated_unknown,
             extensions: landfall.extensions.into_owned(),
+            can_mark_finished: landfall.finished.is_some(),
         })
     }
 
@@ -320,6 +334,8 @@ fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> Lan
         final_upload: upload.final_upload().map(|id| id.as_str().into()),
         unverified_from: info.unverified_from,
         damaged: info.damaged.as_deref().map(Cow::Borrowed),
+        finished: (info.can_mark_finished && upload.completion == Completion::NotTracked)
+            .then_some(0),
     }
 }
 

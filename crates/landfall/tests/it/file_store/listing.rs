@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 use bytes::Bytes;
 use landfall::{
     lease::Fence,
+    removal::{self, RemovalClock},
     store::{
-        Enumerate, Orphan, Store,
+        Enumerate, Leftover, Orphan, Store,
         file::{FileOptions, FileStore},
     },
     upload::Upload,
@@ -37,6 +38,15 @@ async fn list(store: &FileStore, limit: usize) -> (BTreeSet<String>, Vec<Orphan>
 
 fn names(orphans: &[Orphan]) -> BTreeSet<&str> {
     orphans.iter().map(|orphan| orphan.name.as_str()).collect()
+}
+
+/// As the sweeper does.
+async fn remove(store: &FileStore, orphan: &Orphan) {
+    let now = RemovalClock::new().now();
+    if let Ok(permission) = removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+    {
+        store.remove_orphan(orphan, permission).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -92,19 +102,33 @@ async fn only_orphans_are_listed_and_removed() {
     let this = std::process::id();
     let gone = 4_194_305; // above the largest process id there is
     let orphan = [
-        ("interrupted", ""), // creation: data without description
-        (RANDOM, "bytes"),   // the application removed the description
-        ("sub/half.info", r#"{"ID":"sub/half","Size":5}"#), // removal: description without data
+        (RANDOM, "bytes"), // the application removed the description
+        (
+            "sub/half.info",
+            r#"{"ID":"sub/half","Size":5,"Landfall":{}}"#,
+        ), // removal: description without data
+        ("theirs.info", r#"{"ID":"theirs","Size":5}"#), // of tusd, or of another program
         ("torn.info", r#"{"ID":"torn","Si"#), // creation: nothing acknowledged
-        (".upload.info.0123abcd.tmp", "half written"),
+        (
+            ".upload.info.0123abcd.tmp",
+            r#"{"ID":"upload","Size":5,"Landfall":{}}"#,
+        ),
+        (".upload.info.00000001.tmp", "half written"),
+        ("sub/.half.info.00000000.tmp", ""),
         ("sub/.x.info.00000000.tmp", ""),
-        ("unused.lock", &format!("{gone}\n")),
-        ("free.stop", ""),
+    ];
+    let proven = [
+        "sub/half.info",
+        ".upload.info.0123abcd.tmp",
+        "sub/.half.info.00000000.tmp",
     ];
     let kept = [
         ("locked.lock", format!("{this}\n")), // tusd is at work there
         ("locked.stop", String::new()),
         ("upload.lock", format!("{gone}\n")), // tusd removes it
+        ("interrupted", String::new()),       // creation, or an empty file of the application
+        ("unused.lock", format!("{gone}\n")),
+        ("free.stop", String::new()),
         ("daemon.lock", format!("{this}\n")),
         ("train.stop", "not a request of tusd's".into()),
         ("my-notes.txt", "not ours".into()),
@@ -132,24 +156,23 @@ async fn only_orphans_are_listed_and_removed() {
     let of = |name| orphans.iter().find(|orphan| orphan.name == name).unwrap();
     assert_eq!(of(".upload.info.0123abcd.tmp").id, Some(id("upload")));
     assert_eq!(of("sub/half.info").id, Some(id("sub/half")));
-    assert_eq!((of(RANDOM).size, of(RANDOM).removable), (5, false));
-    let reported = orphans.iter().filter(|orphan| !orphan.removable).count();
-    assert_eq!(reported, 1, "only bytes are not removable");
+    for orphan in &orphans {
+        let is_proven = orphan.leftover != Leftover::Unproven;
+        assert_eq!(is_proven, proven.contains(&&*orphan.name), "{orphan:?}");
+    }
 
     // One of them has become an upload meanwhile.
     fs::write(dir.path().join("sub/half"), "").unwrap();
     for orphan in &orphans {
-        store.remove_orphan(orphan).await.unwrap();
-        store.remove_orphan(orphan).await.unwrap();
+        remove(&store, orphan).await;
+        remove(&store, orphan).await;
     }
     assert!(dir.path().join("sub/half.info").exists());
     let (uploads, orphans) = list(&store, 100).await;
     assert_eq!(uploads.len(), 5);
-    assert_eq!(names(&orphans), BTreeSet::from(["torn", RANDOM]));
-    for orphan in &orphans {
-        store.remove_orphan(orphan).await.unwrap();
-    }
-    assert_eq!(names(&list(&store, 100).await.1), BTreeSet::from([RANDOM]));
+    let mut left = expected.clone();
+    left.retain(|name| !proven.contains(name));
+    assert_eq!(names(&orphans), left);
     assert_eq!(fs::read(dir.path().join(RANDOM)).unwrap(), b"bytes");
     for (name, content) in kept {
         assert_eq!(
@@ -169,11 +192,9 @@ async fn bytes_are_not_removed_while_a_description_is_damaged() {
     let store = open(dir.path());
     fs::write(dir.path().join("damaged.info"), "nonsense").unwrap();
     fs::write(dir.path().join(RANDOM), "bytes").unwrap();
-    fs::write(dir.path().join("interrupted"), "").unwrap();
-    let (uploads, orphans) = list(&store, 100).await;
-    assert!(uploads.is_empty());
-    let expected = ["damaged.info", "interrupted"];
-    assert_eq!(names(&orphans), BTreeSet::from(expected));
+    let page = store.page(None, 100).await.unwrap();
+    assert!(page.uploads.is_empty() && page.orphans.is_empty());
+    assert_eq!(page.damaged.len(), 1);
 }
 
 /// An application may have `.info` files of its own.
@@ -187,29 +208,27 @@ async fn other_programs_info_files_are_never_removed() {
         ("news", "of the application"),
         ("news.info", ""),
         ("half.info", "{\"name\":"),
-        // The loss of an empty file is harmless.
         ("empty.info", ""),
     ] {
         fs::write(dir.path().join(name), text).unwrap();
     }
     let page = store.page(None, 100).await.unwrap();
-    assert!(page.damaged.is_empty(), "{:?}", page.damaged);
+    let damaged: Vec<_> = page.damaged.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(damaged, ["news", "readme"]);
     let orphans = page.orphans;
-    let expected = ["empty.info", "half.info", "news.info", "readme.info"];
+    let expected = ["empty.info", "half.info"];
     assert_eq!(names(&orphans), BTreeSet::from(expected));
     for orphan in &orphans {
-        assert_eq!(orphan.removable, orphan.name == "empty.info", "{orphan:?}");
-        store.remove_orphan(orphan).await.unwrap();
+        assert_eq!(orphan.leftover, Leftover::Unproven, "{orphan:?}");
     }
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
 
     // Descriptions of uploads whose bytes are at the default path are damaged, not orphans.
     fs::write(dir.path().join(RANDOM), "bytes").unwrap();
     fs::write(dir.path().join(format!("{RANDOM}.info")), "").unwrap();
     let page = store.page(None, 100).await.unwrap();
     let damaged: Vec<_> = page.damaged.iter().map(|one| one.id.as_str()).collect();
-    assert_eq!(damaged, [RANDOM]);
-    assert_eq!(page.orphans.len(), 3);
+    assert_eq!(damaged, [RANDOM, "news", "readme"]);
+    assert_eq!(page.orphans.len(), 2);
 }
 
 #[tokio::test]
@@ -218,7 +237,7 @@ async fn recent_files_are_no_orphans() {
     let mut options = FileOptions::default();
     options.orphan_age = Duration::from_millis(700);
     let store = FileStore::open(dir.path(), options).unwrap();
-    let path = dir.path().join("interrupted");
+    let path = dir.path().join(RANDOM);
     fs::write(&path, "").unwrap();
     // An old modification time may come from a copy in progress.
     let file = fs::File::options().write(true).open(&path).unwrap();
@@ -226,10 +245,7 @@ async fn recent_files_are_no_orphans() {
         .unwrap();
     assert!(list(&store, 10).await.1.is_empty());
     tokio::time::sleep(Duration::from_millis(800)).await;
-    assert_eq!(
-        names(&list(&store, 10).await.1),
-        BTreeSet::from(["interrupted"])
-    );
+    assert_eq!(names(&list(&store, 10).await.1), BTreeSet::from([RANDOM]));
 }
 
 /// More names than one pass caches, and removals in between.
@@ -249,7 +265,7 @@ async fn large_directory_is_listed_once_during_removals() {
         for upload in page.uploads {
             let name = upload.upload.id.as_str().to_owned();
             if name.ends_with('7') {
-                remove(dir.path(), &name);
+                remove_files(dir.path(), &name);
             }
             assert!(seen.insert(name));
         }
@@ -261,7 +277,7 @@ async fn large_directory_is_listed_once_during_removals() {
     assert_eq!(seen.len(), COUNT);
 }
 
-fn remove(dir: &Path, name: &str) {
+fn remove_files(dir: &Path, name: &str) {
     fs::remove_file(dir.join(name)).unwrap();
     fs::remove_file(dir.join(format!("{name}.info"))).unwrap();
 }

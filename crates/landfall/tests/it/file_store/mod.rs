@@ -1,5 +1,6 @@
 //! The file store, in real directories.
 
+mod cleaning;
 mod concatenation;
 mod confinement;
 mod damaged;

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "postgres")]
 use landfall_database::Transaction;
-use landfall_database::{Connections, Database, Durability, Statement};
+use landfall_database::{Connections, Database, Durability, Statement, from_unix_millis};
 
 use super::super::*;
 use crate::{MIGRATIONS, TABLE_SET};
@@ -116,7 +116,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("hold again", held_again),
         ("retry", retry),
         ("wake", wake),
-        ("purge", purge_dead(100)),
+        ("purge", purge_dead(from_unix_millis(100))),
         ("unrouted", unrouted),
         ("unrouted and failed", unrouted_failed),
         ("take over", take_over("me", PENDING, now)),

@@ -98,7 +98,9 @@ pub(super) async fn render(
         gauge tusd_connections_open = net.open.load(Relaxed), "Open connections.";
         gauge landfall_uploads_live = stats.live_uploads, "Uploads being received.";
         gauge landfall_orphans = stats.reported_orphans,
-            "Files or objects with content that belong to no upload, as of the last sweep.";
+            "Files or objects that belong to no upload and are kept, as of the last sweep.";
+        gauge landfall_damaged_uploads = stats.damaged_uploads,
+            "Uploads whose description cannot be read or contradicts what is stored, as of the last sweep.";
     }
     if let Some(tls) = tls {
         let expires = tls.config().expires().map(|time| {

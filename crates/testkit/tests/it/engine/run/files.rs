@@ -32,15 +32,19 @@ impl Files {
     pub(super) fn litter(&mut self, litter: Litter) {
         let id = UploadId::random();
         let (name, content) = match litter {
-            Litter::Temporary => (format!(".{id}.info.0123abcd.tmp"), "{\"ID\":"),
-            Litter::Empty => (id.to_string(), ""),
-            Litter::Description => (format!("{id}.info"), "{\"ID\":\"x\",\"Size\":1}"),
-            Litter::Unrelated => (format!("report {id}.pdf"), "an unrelated file"),
+            Litter::Temporary => (
+                format!(".{id}.info.0123abcd.tmp"),
+                format!("{{\"ID\":\"{id}\",\"Size\":1,\"Landfall\":{{}}}}"),
+            ),
+            Litter::Empty => (id.to_string(), String::new()),
+            Litter::Description => (format!("{id}.info"), "{\"ID\":\"x\",\"Size\":1}".to_owned()),
+            Litter::Unrelated => (format!("report {id}.pdf"), "an unrelated file".to_owned()),
         };
         fs::write(self.dir.join(&name), content).unwrap();
+        // Only what it contains proves that a file is ours.
         let kind = match litter {
-            Litter::Unrelated => &mut self.treasures,
-            _ => &mut self.litter,
+            Litter::Temporary => &mut self.litter,
+            _ => &mut self.treasures,
         };
         kind.insert(name);
     }

@@ -1,0 +1,450 @@
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+
+/// A larger difference between the clocks is a step. A smaller one is the rate at which they run, or a restart, and
+/// harmless: lifetimes are longer.
+const TOLERANCE: Duration = Duration::from_secs(60);
+/// A step is believed at the latest when it has lasted for this time.
+const MAX_DOUBT: Duration = Duration::from_secs(24 * 3600);
+
+/// A time that two clocks agree has come. Only a [`RemovalClock`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AgreedTime(SystemTime);
+
+impl AgreedTime {
+    /// Returns the time.
+    #[must_use]
+    pub fn time(self) -> SystemTime {
+        self.0
+    }
+
+    /// Returns whether `due` has come.
+    #[must_use]
+    pub fn has_reached(self, due: SystemTime) -> bool {
+        due <= self.0
+    }
+
+    /// Returns the time before which everything with this retention may go.
+    #[must_use]
+    pub fn before(self, retention: Duration) -> SystemTime {
+        self.0.checked_sub(retention).unwrap_or(UNIX_EPOCH)
+    }
+}
+
+/// The two clocks of a machine at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// The wall clock, which an operator, NTP or a battery may set to any time.
+    pub wall: SystemTime,
+    /// The time since some moment; it cannot be set, and counts while the machine sleeps.
+    pub monotonic: Duration,
+}
+
+/// What a clock has to remember for the next process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockMemory {
+    /// The last time that both clocks agreed on.
+    pub agreed: SystemTime,
+    /// The wall clock then.
+    pub wall: SystemTime,
+    /// For how long the wall clock has been ahead of the agreed time by the same step.
+    pub doubted: Duration,
+}
+
+impl ClockMemory {
+    /// Returns the memory of a clock of which nothing is known but that it has shown this time.
+    #[must_use]
+    pub fn seen(at: SystemTime) -> Self {
+        Self {
+            agreed: at,
+            wall: at,
+            doubted: Duration::ZERO,
+        }
+    }
+}
+
+/// The clock by which cleaners decide what is due.
+///
+/// It follows the wall clock only while the monotonic clock agrees. When the wall clock steps forward, the
+/// agreed time goes on with the monotonic clock, until the step has lasted as long as it is large, at most a day.
+/// So a clock that is 30 days ahead for some hours expires nothing, and one that was corrected counts after a
+/// day. When the wall clock steps back, the agreed time does, too. A restart is a step from the last agreed time
+/// that the store [remembers](ClockMemory), or from the last change of its directory: a process that starts
+/// with a wrong clock expires nothing either, and a repeated `landfall sweep` without a server believes the clock
+/// once it has shown the same for as long.
+///
+/// With nothing remembered, the time at which the process started is believed: there is nothing older.
+pub struct RemovalClock {
+    source: Arc<dyn Fn() -> Reading + Send + Sync>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    agreed: SystemTime,
+    start: Reading,
+    last: Reading,
+    step: Option<Step>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    ahead: Duration,
+    lasted: Duration,
+}
+
+impl RemovalClock {
+    /// Returns a clock of this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_source(read)
+    }
+
+    /// Returns a clock with another wall clock, such as that of a database.
+    #[must_use]
+    pub fn with_wall(wall: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self::with_source(move || Reading {
+            wall: wall(),
+            monotonic: monotonic(),
+        })
+    }
+
+    /// Returns a clock that believes the wall clock, for tests that set it.
+    #[must_use]
+    pub fn believing(wall: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self::with_source(move || {
+            let wall = wall();
+            Reading {
+                wall,
+                monotonic: wall.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            }
+        })
+    }
+
+    /// Returns a clock with other sources, for tests.
+    #[must_use]
+    pub fn with_source(source: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        let first = source();
+        Self {
+            source: Arc::new(source),
+            state: Mutex::new(State {
+                agreed: first.wall,
+                start: first,
+                last: first,
+                step: None,
+            }),
+        }
+    }
+
+    /// Adds what an earlier process has remembered. The clock goes on from there if that is earlier.
+    pub fn recall(&self, memory: ClockMemory) {
+        let reading = (self.source)();
+        let mut state = self.state.lock();
+        state.observe(reading);
+        let start = state.start;
+        let stopped = start.wall.duration_since(memory.agreed);
+        let stopped = stopped.unwrap_or_default();
+        if stopped <= TOLERANCE {
+            return;
+        }
+        let running = reading.monotonic.saturating_sub(start.monotonic);
+        let agreed = memory.agreed + running;
+        let ahead = reading.wall.duration_since(agreed).unwrap_or_default();
+        if ahead <= TOLERANCE {
+            return;
+        }
+        // Between two processes, only the wall clock shows how much time has passed.
+        let passed = start.wall.duration_since(memory.wall).unwrap_or_default();
+        let was_ahead = memory.wall.duration_since(memory.agreed);
+        let before = match was_ahead {
+            Ok(was) if was > TOLERANCE => memory.doubted.saturating_add(passed),
+            _ => Duration::ZERO,
+        };
+        state.agreed = agreed;
+        state.step = Some(Step {
+            ahead,
+            lasted: before.saturating_add(running),
+        });
+        state.believe(reading);
+    }
+
+    /// Returns the time that both clocks agree has come.
+    pub fn now(&self) -> AgreedTime {
+        let reading = (self.source)();
+        let mut state = self.state.lock();
+        state.observe(reading);
+        AgreedTime(state.agreed)
+    }
+
+    /// Returns what the next process has to know.
+    pub fn memory(&self) -> ClockMemory {
+        self.now();
+        let state = self.state.lock();
+        ClockMemory {
+            agreed: state.agreed,
+            wall: state.last.wall,
+            doubted: state.step.map_or(Duration::ZERO, |step| step.lasted),
+        }
+    }
+
+    /// Returns by how much the wall clock is ahead of the agreed time, if it has stepped.
+    pub fn doubted_step(&self) -> Option<Duration> {
+        self.now();
+        self.state.lock().step.map(|step| step.ahead)
+    }
+}
+
+impl State {
+    fn observe(&mut self, reading: Reading) {
+        let passed = reading.monotonic.saturating_sub(self.last.monotonic);
+        self.last = reading;
+        self.agreed += passed;
+        let ahead = match reading.wall.duration_since(self.agreed) {
+            Ok(ahead) if ahead > TOLERANCE => ahead,
+            // They agree, or the wall clock has stepped back.
+            _ => {
+                self.agreed = reading.wall;
+                self.step = None;
+                return;
+            }
+        };
+        self.step = Some(match self.step {
+            Some(step) if step.ahead.abs_diff(ahead) <= TOLERANCE => Step {
+                lasted: step.lasted.saturating_add(passed),
+                ..step
+            },
+            // Another step begins anew.
+            _ => Step {
+                ahead,
+                lasted: Duration::ZERO,
+            },
+        });
+        self.believe(reading);
+    }
+
+    fn believe(&mut self, reading: Reading) {
+        if let Some(step) = self.step
+            && step.lasted >= step.ahead.min(MAX_DOUBT)
+        {
+            self.agreed = reading.wall;
+            self.step = None;
+        }
+    }
+}
+
+impl Default for RemovalClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RemovalClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.state.lock().fmt(f)
+    }
+}
+
+fn read() -> Reading {
+    Reading {
+        wall: SystemTime::now(),
+        monotonic: monotonic(),
+    }
+}
+
+#[cfg(all(feature = "file-store", target_os = "linux"))]
+fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Does not count while the machine sleeps: that is a step, which is believed later.
+#[cfg(not(all(feature = "file-store", target_os = "linux")))]
+fn monotonic() -> Duration {
+    use std::{sync::OnceLock, time::Instant};
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const YEAR_2026: Duration = Duration::from_secs(1_780_000_000);
+
+    #[derive(Clone)]
+    struct Machine(Arc<Mutex<Reading>>);
+
+    impl Machine {
+        fn new() -> Self {
+            Self(Arc::new(Mutex::new(Reading {
+                wall: UNIX_EPOCH + YEAR_2026,
+                monotonic: HOUR,
+            })))
+        }
+
+        fn start(&self) -> RemovalClock {
+            let shared = self.0.clone();
+            RemovalClock::with_source(move || *shared.lock())
+        }
+
+        fn pass(&self, time: Duration) {
+            let mut reading = self.0.lock();
+            reading.wall += time;
+            reading.monotonic += time;
+        }
+
+        fn set_ahead(&self, step: Duration) {
+            self.0.lock().wall += step;
+        }
+
+        fn set_back(&self, step: Duration) {
+            self.0.lock().wall -= step;
+        }
+
+        fn wall(&self) -> SystemTime {
+            self.0.lock().wall
+        }
+    }
+
+    #[test]
+    fn follows_the_wall_clock_while_both_agree() {
+        let machine = Machine::new();
+        let clock = machine.start();
+        for _ in 0..1000 {
+            machine.pass(Duration::from_secs(600));
+            // NTP slews.
+            machine.set_ahead(Duration::from_millis(100));
+            assert_eq!(clock.now().0, machine.wall());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_for_some_time_changes_nothing() {
+        for (step, lasts) in [
+            (30 * DAY, Duration::from_secs(8)),
+            (30 * DAY, 23 * HOUR),
+            (2 * HOUR, HOUR),
+        ] {
+            let machine = Machine::new();
+            let clock = machine.start();
+            let right = machine.wall();
+            machine.set_ahead(step);
+            for _ in 0..60 {
+                machine.pass(lasts / 60);
+                assert!(clock.now().0 <= right + lasts + TOLERANCE);
+            }
+            machine.set_back(step);
+            machine.pass(Duration::from_secs(1));
+            let now = clock.now().0;
+            assert!(now <= machine.wall() && now + TOLERANCE >= machine.wall());
+        }
+    }
+
+    #[test]
+    fn a_step_counts_when_it_has_lasted() {
+        for step in [2 * TOLERANCE, HOUR, 30 * DAY, 20_000 * DAY] {
+            let machine = Machine::new();
+            let clock = machine.start();
+            machine.set_ahead(step);
+            clock.now();
+            machine.pass(step.min(DAY) / 2);
+            assert!(!clock.now().has_reached(machine.wall()), "{step:?}");
+            machine.pass(step.min(DAY) / 2);
+            assert!(clock.now().has_reached(machine.wall()), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn another_step_begins_anew() {
+        let machine = Machine::new();
+        let clock = machine.start();
+        let right = machine.wall();
+        for _ in 0..100 {
+            machine.set_ahead(HOUR);
+            clock.now();
+            machine.pass(HOUR / 2);
+            clock.now();
+        }
+        assert!(clock.now().0 <= right + 50 * HOUR);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_is_believed_at_once() {
+        let machine = Machine::new();
+        let clock = machine.start();
+        machine.set_back(DAY);
+        assert_eq!(clock.now().0, machine.wall());
+        machine.pass(HOUR);
+        assert_eq!(clock.now().0, machine.wall());
+    }
+
+    #[test]
+    fn a_process_that_starts_with_a_wrong_clock_goes_on_from_the_remembered_time() {
+        let machine = Machine::new();
+        let memory = machine.start().memory();
+        let right = machine.wall();
+        machine.set_ahead(30 * DAY);
+        // It is restarted again and again.
+        let mut memory = memory;
+        for _ in 0..20 {
+            machine.pass(HOUR);
+            let clock = machine.start();
+            clock.recall(memory);
+            assert!(clock.now().0 <= right + 20 * HOUR + TOLERANCE);
+            memory = clock.memory();
+        }
+        machine.set_back(30 * DAY);
+        let clock = machine.start();
+        clock.recall(memory);
+        assert!(clock.now().0 <= machine.wall());
+        machine.pass(20 * HOUR);
+        assert_eq!(clock.now().0, machine.wall());
+    }
+
+    #[test]
+    fn commands_without_a_server_believe_the_clock_when_it_shows_the_same_again() {
+        let machine = Machine::new();
+        let mut memory = machine.start().memory();
+        let mut agreed = Vec::new();
+        for _ in 0..4 {
+            machine.pass(DAY);
+            let clock = machine.start();
+            clock.recall(memory);
+            agreed.push(clock.now().has_reached(machine.wall()));
+            memory = clock.memory();
+        }
+        assert_eq!(agreed, [false, true, false, true]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_of_the_time_before_the_start() {
+        let machine = Machine::new();
+        let memory = ClockMemory::seen(machine.wall());
+        let clock = machine.start();
+        machine.pass(HOUR);
+        clock.recall(memory);
+        assert_eq!(clock.now().0, machine.wall());
+    }
+
+    #[test]
+    fn a_short_restart_is_forgotten_as_soon() {
+        let machine = Machine::new();
+        let memory = machine.start().memory();
+        machine.pass(HOUR / 2);
+        let clock = machine.start();
+        clock.recall(memory);
+        assert!(!clock.now().has_reached(machine.wall()));
+        machine.pass(HOUR / 2);
+        assert!(clock.now().has_reached(machine.wall()));
+        // What another process has seen later is no step.
+        clock.recall(ClockMemory::seen(machine.wall() + DAY));
+        assert!(clock.now().has_reached(machine.wall()));
+    }
+}

@@ -1,0 +1,164 @@
+//! The rule of everything that deletes without being asked: sweeps, purges, retentions.
+//!
+//! **Deleted is only what a description we can read, and which agrees with what is on the store, says is
+//! ours, unfinished and due, by two clocks that agree.**
+//!
+//! * A description that cannot be read, or that contradicts the store, is reported, and never acted on. A
+//!   [`Snapshot`] exists only if the store read the description and found it to agree, so the rule takes one.
+//! * A name proves nothing: files of other programs look like ours.
+//! * What was finished once is finished, whatever happens to its bytes. It goes only if the operator has set a
+//!   lifetime of finished uploads. tusd does not record that an upload was finished, so a file that an
+//!   application has shortened looks unfinished: uploads of tusd have no due time.
+//! * Due by two clocks: see [`RemovalClock`].
+//!
+//! A [`Removable`] is the permission for one removal. [`removable`] and [`leftover`] alone make one, and each
+//! cleaner of a store needs it. Rows of databases are deleted up to a time, which is an [`AgreedTime`].
+//!
+//! This module must not do I/O, and must not know stores or databases.
+
+mod clock;
+
+use std::time::{Duration, SystemTime};
+
+pub use self::clock::{AgreedTime, ClockMemory, Reading, RemovalClock};
+use crate::upload::{Snapshot, UploadKind};
+
+/// The permission to remove one entry, which a cleaner has proven to be ours and due.
+#[derive(Debug)]
+pub struct Removable(());
+
+/// What a store has proven about an [`Orphan`](crate::store::Orphan).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leftover {
+    /// Nothing: its name is that of one of ours, or it has bytes. It is only reported.
+    Unproven,
+    /// Written by this store, without bytes of an upload, and never used again.
+    Temporary,
+    /// A description that this store has written, whose bytes are gone.
+    Description,
+}
+
+/// Why an entry is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kept {
+    /// It has no lifetime: finished, or created by another program.
+    NoLifetime,
+    /// Its lifetime is not over, or not by both clocks.
+    NotDue,
+    /// Nothing proves that it is ours.
+    NotOurs,
+}
+
+/// Decides about an upload that is due at `due`, if ever, according to its description and the settings.
+///
+/// # Errors
+/// Why it is kept.
+pub fn removable(
+    found: &Snapshot,
+    due: Option<SystemTime>,
+    now: AgreedTime,
+) -> Result<Removable, Kept> {
+    if found.upload.created_by_tusd && !is_finished(found) {
+        return Err(Kept::NotOurs);
+    }
+    match due {
+        None => Err(Kept::NoLifetime),
+        Some(due) if now.has_reached(due) => Ok(Removable(())),
+        Some(_) => Err(Kept::NotDue),
+    }
+}
+
+/// Decides about a file or object that belongs to no upload, with the lifetime of its kind.
+///
+/// # Errors
+/// Why it is kept.
+pub fn leftover(
+    found: Leftover,
+    modified: SystemTime,
+    lifetime: Duration,
+    now: AgreedTime,
+) -> Result<Removable, Kept> {
+    if found == Leftover::Unproven {
+        return Err(Kept::NotOurs);
+    }
+    match modified.checked_add(lifetime) {
+        Some(due) if now.has_reached(due) => Ok(Removable(())),
+        _ => Err(Kept::NotDue),
+    }
+}
+
+/// Returns whether the upload is finished, for ever. A partial upload is unfinished until it is part of a
+/// final one.
+pub(crate) fn is_finished(found: &Snapshot) -> bool {
+    found.is_complete() && found.upload.kind != UploadKind::Partial
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::UNIX_EPOCH};
+
+    use super::*;
+    use crate::upload::{Completion, Upload, UploadId};
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    fn now() -> AgreedTime {
+        let reading = || Reading {
+            wall: UNIX_EPOCH + NOW,
+            monotonic: Duration::ZERO,
+        };
+        RemovalClock::with_source(reading).now()
+    }
+
+    fn found(offset: u64, change: impl FnOnce(&mut Upload)) -> Snapshot {
+        let mut upload = Upload::new(UploadId::random(), Some(5));
+        change(&mut upload);
+        Snapshot {
+            upload: Arc::new(upload),
+            offset,
+            modified: UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn only_ours_and_due_is_removable() {
+        let due = Some(UNIX_EPOCH + NOW);
+        let later = due.map(|at| at + Duration::from_secs(1));
+        let ours = found(3, |_| {});
+        assert!(removable(&ours, due, now()).is_ok());
+        assert_eq!(removable(&ours, later, now()).unwrap_err(), Kept::NotDue);
+        assert_eq!(removable(&ours, None, now()).unwrap_err(), Kept::NoLifetime);
+        let of_tusd = found(3, |upload| upload.created_by_tusd = true);
+        assert_eq!(removable(&of_tusd, due, now()).unwrap_err(), Kept::NotOurs);
+        // The operator has set a lifetime of finished uploads.
+        let whole = found(5, |upload| upload.created_by_tusd = true);
+        assert!(removable(&whole, due, now()).is_ok());
+    }
+
+    #[test]
+    fn what_was_finished_once_is_finished_with_any_number_of_bytes() {
+        let done = |upload: &mut Upload| upload.completion = Completion::Done(None);
+        for offset in [0, 3, 5, 9] {
+            assert!(is_finished(&found(offset, done)), "{offset}");
+            let partial = |upload: &mut Upload| {
+                done(upload);
+                upload.kind = UploadKind::Partial;
+            };
+            assert!(!is_finished(&found(offset, partial)), "{offset}");
+        }
+        assert!(!is_finished(&found(3, |_| {})));
+    }
+
+    #[test]
+    fn an_orphan_is_removable_only_if_the_store_has_proven_that_it_is_ours() {
+        let hour = Duration::from_secs(3600);
+        let modified = UNIX_EPOCH + NOW - hour;
+        let kept = |found, lifetime| leftover(found, modified, lifetime, now()).err();
+        assert_eq!(kept(Leftover::Unproven, hour), Some(Kept::NotOurs));
+        assert_eq!(kept(Leftover::Temporary, hour), None);
+        assert_eq!(kept(Leftover::Temporary, 2 * hour), Some(Kept::NotDue));
+        assert_eq!(kept(Leftover::Temporary, Duration::MAX), Some(Kept::NotDue));
+    }
+}
