@@ -175,6 +175,18 @@ impl Connections {
         !matches!(self.pools, Pools::Sqlite(_))
     }
 
+    /// Returns [`DatabaseError::Down`] if the database is known to be down, without a call.
+    ///
+    /// It is tried in the background, so that this ends soon after the outage.
+    #[must_use]
+    pub fn known_outage(&self) -> Option<DatabaseError> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            #[cfg(feature = "postgres")]
+            Pools::Postgres(server) => server.known_outage().map(DatabaseError::Down),
+        }
+    }
+
     /// The connection pool only reports a timeout.
     pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
         match (&self.pools, error) {

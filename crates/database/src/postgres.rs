@@ -175,6 +175,10 @@ impl Server {
         })
     }
 
+    pub(crate) fn known_outage(&self) -> Option<String> {
+        self.health.outage.borrow().clone()
+    }
+
     async fn acquire(&self) -> Result<Session, DatabaseError> {
         if let Some(reason) = self.health.outage().await {
             return Err(DatabaseError::Down(reason));

@@ -29,8 +29,8 @@ pub struct HookResponse {
     pub cache_for: Option<Duration>,
     /// The hook failed. The client gets `client_response`, or 500, and the operation does not run.
     pub failed: bool,
-    /// What of the receiver's response was ignored: unknown fields, or all of it, where it has no effect
-    /// and is invalid.
+    /// The ignored part of the receiver's response: unknown fields, or the reason why all of it is ignored,
+    /// where it has no effect and is invalid.
     pub ignored: Option<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct UploadChanges {
 }
 
 impl HookResponse {
-    /// Describes what of the response to this hook has no effect, for the log.
+    /// Describes the part of the response that has no effect in this hook, for the log.
     pub fn ignored_in(&self, hook: HookName) -> Option<String> {
         use HookName::{PostReceive, PreAccess, PreCreate, PreFinish, PreGrant, PreTerminate};
         let is = |names: &[HookName]| names.contains(&hook);

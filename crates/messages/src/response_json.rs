@@ -34,8 +34,7 @@ pub fn require_identity(headers: &HeaderMap) -> Result<(), UnknownResponse> {
 
 /// Returns the text that has to be JSON, or `None` for an empty response or plain text.
 ///
-/// It is JSON if the `Content-Type` or the first character says so, after a byte order mark and white
-/// space. The text may be invalid: the caller parses it. A framework may give its type to an empty response,
+/// It is JSON by its `Content-Type` or its first character, after a byte order mark and white space. The text may be invalid: the caller parses it. A framework may give its type to an empty response,
 /// too, which then states its length: one without may have lost its JSON.
 ///
 /// # Errors

@@ -363,6 +363,10 @@ impl Outbox {
         if new.is_empty() {
             return shared.reserve(size, factor);
         }
+        if let Some(outage) = shared.database.known_outage() {
+            shared.counters.lock().stats.persist_failures += 1;
+            return Err(outage.into());
+        }
         let (done, stored) = oneshot::channel();
         let command = Command::Prepare(PrepareCommand {
             events: new,

@@ -8,7 +8,7 @@ use super::{ClientError, Request, Response};
 
 /// A connection to the server. Dropping it closes it.
 pub(crate) enum Connection {
-    Http1(Http1),
+    Http1(Box<Http1>),
     Streams(Box<Streams>),
 }
 

@@ -189,7 +189,10 @@ impl Client {
         let opener = match self.shared.version {
             HttpVersion::Http1 => {
                 let stream = self.open_stream(url).await?;
-                return Ok(Connection::Http1(Http1::new(stream, self.clone())));
+                return Ok(Connection::Http1(Box::new(Http1::new(
+                    stream,
+                    self.clone(),
+                ))));
             }
             HttpVersion::Http2 => {
                 let stream = self.open_stream(url).await?;

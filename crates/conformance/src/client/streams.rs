@@ -38,7 +38,7 @@ pub(super) enum Opener {
 pub(super) enum Sender {
     Http2(http2::Sender),
     #[cfg(feature = "http3")]
-    Http3(http3::Sender),
+    Http3(Box<http3::Sender>),
 }
 
 /// The receiving side of a stream.
@@ -399,7 +399,7 @@ impl Opener {
             #[cfg(feature = "http3")]
             Self::Http3(opener) => {
                 let (sender, receiver) = opener.open(head, ends).await?;
-                Ok((Sender::Http3(sender), Receiver::Http3(receiver)))
+                Ok((Sender::Http3(Box::new(sender)), Receiver::Http3(receiver)))
             }
         }
     }

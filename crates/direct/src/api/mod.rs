@@ -236,7 +236,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
 async fn run(api: &Api, route: Route<'_>, call: &mut Call) -> Result<Response, ApiError> {
     let has_requester = route != Route::Notifications;
     match respond(api, route, call).await {
-        // What is wrong with the fields does not concern whom we do not know.
+        // Only known requesters learn about errors in their fields.
         Err(ApiError::Problem(problem))
             if has_requester && !call.is_identified && is_about_fields(&problem) =>
         {

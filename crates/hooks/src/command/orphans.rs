@@ -125,7 +125,7 @@ mod tests {
         let (mut child, id) = exited();
         assert!(reap(&BTreeSet::new()).contains(&id));
         assert!(child.wait().unwrap().success());
-        // Nobody has waited for this one by the second look.
+        // This one is still there at the second look.
         let (mut orphan, id) = exited();
         assert!(!reap(&BTreeSet::from([id])).contains(&id));
         assert!(orphan.wait().is_err());

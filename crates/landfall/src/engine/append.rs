@@ -1,5 +1,6 @@
 use std::{
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -8,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use landfall_protocol::{Append as Head, Checksum, DeclaredEnd, ProblemKind};
+use landfall_protocol::{Append as Head, Checksum, ChecksumPlacement, DeclaredEnd, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
@@ -43,6 +44,7 @@ struct AppendBounds {
     remaining: u64,
     /// True if the upload waits for its end, and this content is it.
     ends: bool,
+    ends_beyond_length: bool,
 }
 
 impl Engine {
@@ -51,7 +53,8 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-        request: AppendRequest<'_>,
+        // By reference, since the futures would store it twice.
+        request: &mut AppendRequest<'_>,
         body: &mut B,
     ) -> (
         Option<SystemTime>,
@@ -81,7 +84,7 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-        request: AppendRequest<'_>,
+        request: &mut AppendRequest<'_>,
         body: &mut B,
         expires: &mut Option<SystemTime>,
     ) -> Result<(Arc<Upload>, u64, ClientResponse), Error> {
@@ -89,7 +92,7 @@ impl Engine {
         let permit = self.transfer_permit().await?;
         let (mut starting, is_live) = self.live.start(id);
         let body = &mut PeekedBody::new(body);
-        let lease = self.lease_for_append(id, &request, body, is_live).await?;
+        let lease = self.lease_for_append(id, request, body, is_live).await?;
         let store = self.composer.store();
         let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
         self.check_usable(&snapshot)?;
@@ -101,26 +104,25 @@ impl Engine {
         }
         let finished_at = was_complete.then(|| snapshot.stated_offset());
         let (mut upload, mut offset) = (snapshot.upload, finished_at.unwrap_or(snapshot.offset));
-        let ends_beyond_length = request.head.ends_beyond_length;
-        let mut bounds = match self.check_append(&upload, offset, &request) {
+        let mut bounds = match self.check_append(&upload, offset, request) {
             Ok(bounds) => bounds,
-            Err(error) if !ends_beyond_length => return Err(error),
+            Err(error) if !request.head.ends_beyond_length => return Err(error),
             Err(error) => {
                 drop(append);
-                let rejected = self.end_beyond_length(context, upload, offset, lease, error);
-                return Err(Box::pin(rejected).await);
+                // Boxed because it is rare, as below.
+                return Err(Box::pin(
+                    self.end_beyond_length(context, upload, offset, lease, error),
+                )
+                .await);
             }
         };
-        let AppendRequest {
-            head,
-            content_length,
-            max_content,
-            observer,
-        } = request;
+        let (content_length, max_content) = (request.content_length, request.max_content);
+        let head = &mut request.head;
         let (end, is_verified) = (head.end, head.checksum.is_present());
-        if !was_complete && self.must_prepare_completion(&upload, &head) {
+        if !was_complete && self.must_prepare_completion(&upload, head) {
             // Boxed because it is rare: the largest branch sets the size of every request's future.
-            upload = Box::pin(self.prepare_completion(upload, head.repr_digest, &lease)).await?;
+            upload =
+                Box::pin(self.prepare_completion(upload, head.repr_digest.take(), &lease)).await?;
         }
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
@@ -135,12 +137,12 @@ impl Engine {
         }
         let mut interruption = None;
         if bounds.remaining > 0 || content_length != Some(0) || is_verified {
-            let body_stream = BodyStream {
+            let mut body_stream = BodyStream {
                 body,
                 content_length,
-                max_content,
-                checksum: head.checksum,
-                observer,
+                limits_request: max_content < bounds.remaining,
+                checksum: mem::replace(&mut head.checksum, ChecksumPlacement::None),
+                observer: request.observer,
             };
             let received = self
                 .receive(
@@ -148,8 +150,8 @@ impl Engine {
                     &upload,
                     append,
                     &lease,
-                    bounds.remaining,
-                    body_stream,
+                    bounds.remaining.min(max_content),
+                    &mut body_stream,
                 )
                 .await;
             starting.disarm();
@@ -168,16 +170,13 @@ impl Engine {
             upload = self.declare(upload, &bounds, end, &lease).await?;
         }
         if is_overrun {
-            let length = bounds.length;
-            let error = Error::BeyondLength {
-                length,
-                is_removed: false,
-            };
-            if !ends_beyond_length {
+            let error = Error::beyond_length(bounds.length, false);
+            if !bounds.ends_beyond_length {
                 return Err(error);
             }
-            let rejected = self.end_beyond_length(context, upload, offset, lease, error);
-            return Err(Box::pin(rejected).await);
+            return Err(
+                Box::pin(self.end_beyond_length(context, upload, offset, lease, error)).await,
+            );
         }
         if let Some(interruption) = interruption {
             return Err(self
@@ -208,9 +207,8 @@ impl Engine {
         lease: Lease,
         error: Error,
     ) -> Error {
-        let length = match error {
-            Error::BeyondLength { length, .. } if length.is_some() => length,
-            error => return error,
+        let Error::BeyondLength { length, .. } = error else {
+            return error;
         };
         if upload.is_complete_at(offset) || self.composer.terminator().is_none() {
             return error;
@@ -329,10 +327,7 @@ impl Engine {
             && stated.is_none_or(|stated| stated == length)
             && (offset..body_end).contains(&length)
         {
-            return Err(Error::BeyondLength {
-                length: Some(length),
-                is_removed: false,
-            });
+            return Err(Error::beyond_length(Some(length), false));
         }
         if let (Some(whole), Some(known)) = (whole, known)
             && whole != known
@@ -349,10 +344,7 @@ impl Engine {
         let length = declared_length.or(upload.length);
         let remaining = self.remaining(upload, length, offset);
         if body_length > remaining {
-            return Err(Error::BeyondLength {
-                length,
-                is_removed: false,
-            });
+            return Err(Error::beyond_length(length, false));
         }
         let reaches_end = can_complete(length, offset, request.content_length).is_some();
         let ends = match request.head.end {
@@ -365,6 +357,7 @@ impl Engine {
             length,
             remaining,
             ends: ends && upload.awaits_end,
+            ends_beyond_length: request.head.ends_beyond_length,
         })
     }
 

@@ -114,10 +114,7 @@ impl Engine {
         if with_upload
             && content_length.is_some_and(|n| n > self.remaining(&upload, upload.length, 0))
         {
-            return Err(Error::BeyondLength {
-                length: upload.length,
-                is_removed: true,
-            });
+            return Err(Error::beyond_length(upload.length, true));
         }
         // A body without bytes needs no transfer: the result is the same as of a plain creation.
         let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_present());
@@ -188,15 +185,16 @@ impl Engine {
             observer.created(&upload);
         }
         let remaining = self.remaining(&upload, upload.length, 0);
-        let body_stream = BodyStream {
+        let mut body_stream = BodyStream {
             body,
             content_length,
-            max_content,
+            limits_request: max_content < remaining,
             checksum: mem::replace(&mut head.checksum, ChecksumPlacement::None),
             observer: request.observer,
         };
+        let most = remaining.min(max_content);
         let received = match self
-            .receive(context, &upload, append, &lease, remaining, body_stream)
+            .receive(context, &upload, append, &lease, most, &mut body_stream)
             .await
         {
             Ok(received) => received,
@@ -214,10 +212,7 @@ impl Engine {
                 | Interruption::Evicted),
             ) => {
                 let error = match interruption {
-                    Interruption::Overrun => Error::BeyondLength {
-                        length: upload.length,
-                        is_removed: true,
-                    },
+                    Interruption::Overrun => Error::beyond_length(upload.length, true),
                     other => self.interruption_error(&upload.id, offset, other),
                 };
                 return Err(self.roll_back_creation(context, upload, lease, error).await);

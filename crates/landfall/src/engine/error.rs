@@ -14,10 +14,9 @@ pub(crate) enum Error {
     Problem(#[from] Problem),
     #[error("mismatched offset, the upload has {0} bytes")]
     Offset(u64),
-    /// The content goes on after the length of the upload, or after its maximum if the length is unknown.
-    #[error("the content goes on after the length of the upload")]
+    #[error("the content continues after the {length} bytes of the upload")]
     BeyondLength {
-        length: Option<u64>,
+        length: u64,
         /// Nothing of the upload is left; otherwise the request has changed nothing.
         is_removed: bool,
     },
@@ -66,6 +65,14 @@ impl From<ProblemKind> for Error {
 }
 
 impl Error {
+    /// Content after the length of an upload, or after its maximum if the length is unknown.
+    pub(super) fn beyond_length(length: Option<u64>, is_removed: bool) -> Self {
+        match length {
+            Some(length) => Self::BeyondLength { length, is_removed },
+            None => ProblemKind::SizeExceeded.into(),
+        }
+    }
+
     /// Omits paths and causes, which clients must not see.
     pub(crate) fn problem(&self) -> Problem {
         match self {

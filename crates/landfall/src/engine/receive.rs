@@ -1,4 +1,4 @@
-use std::{ops::Range, pin::Pin, sync::Arc};
+use std::{mem, ops::Range, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
@@ -21,8 +21,8 @@ use crate::{
 pub(super) struct BodyStream<'a, B> {
     pub(super) body: &'a mut B,
     pub(super) content_length: Option<u64>,
-    /// The maximum content of the request; `u64::MAX` is unlimited.
-    pub(super) max_content: u64,
+    /// True if a limit of the request ends it before the upload is full.
+    pub(super) limits_request: bool,
     pub(super) checksum: ChecksumPlacement,
     pub(super) observer: Option<&'a BoxedObserver<'a>>,
 }
@@ -41,10 +41,10 @@ impl Engine {
         mut append: Box<dyn Append>,
         lease: &Lease,
         remaining: u64,
-        body_stream: BodyStream<'_, B>,
+        // By reference, since the futures would store it twice.
+        body_stream: &mut BodyStream<'_, B>,
     ) -> Result<Received, Error> {
         let start = append.offset();
-        let limit = remaining.min(body_stream.max_content);
         let visibility = if body_stream.checksum.is_present() {
             Visibility::Verified
         } else if body_stream.content_length.is_some() {
@@ -57,15 +57,15 @@ impl Engine {
             live.shut_down();
         }
         self.start_progress();
-        tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = limit, offset = start, "ChunkWriteStart");
+        tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = remaining, offset = start, "ChunkWriteStart");
         let work = async {
             let transfer = Transfer {
                 append: &mut *append,
                 live: &live,
                 signal: lease.signal(),
                 memory: &self.memory,
-                remaining: limit,
-                limits_request: limit < remaining,
+                remaining,
+                limits_request: body_stream.limits_request,
                 holds_last: visibility == Visibility::AtEnd,
                 body_length: body_stream.content_length,
                 timeout: self.config.body_timeout,
@@ -75,7 +75,7 @@ impl Engine {
                 is_staged: false,
             };
             let report = transfer.run(body_stream.body).await;
-            let checksum = body_stream.checksum;
+            let checksum = mem::replace(&mut body_stream.checksum, ChecksumPlacement::None);
             self.complete_body(&mut *append, &live, start, checksum, report)
                 .await
         };
@@ -241,10 +241,7 @@ impl Engine {
         interruption: Interruption,
     ) -> Error {
         match interruption {
-            Interruption::Overrun => Error::BeyondLength {
-                length: None,
-                is_removed: false,
-            },
+            Interruption::Overrun => ProblemKind::SizeExceeded.into(),
             Interruption::TooLarge => ProblemKind::AppendTooLarge.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);

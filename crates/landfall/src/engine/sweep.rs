@@ -375,7 +375,12 @@ impl Sweeper {
                 why: SweepReason::Orphan(orphan.reason),
             };
             let lifetime = self.lifetime_of(&orphan);
-            match removal::leftover(&orphan, lifetime, self.clock.clock.now()) {
+            match removal::leftover(
+                orphan.leftover,
+                orphan.modified,
+                lifetime,
+                self.clock.clock.now(),
+            ) {
                 Ok(permission) => {
                     let gone = self.remove_orphan(enumerator, &orphan, permission).await;
                     summarize(summary, &entry, gone, report);

@@ -21,14 +21,23 @@ mod clock;
 use std::time::{Duration, SystemTime};
 
 pub use self::clock::{AgreedTime, ClockMemory, Reading, RemovalClock};
-use crate::{
-    store::{Leftover, Orphan},
-    upload::{Snapshot, UploadKind},
-};
+use crate::upload::{Snapshot, UploadKind};
 
 /// The permission to remove one entry, which a cleaner has proven to be ours and due.
 #[derive(Debug)]
 pub struct Removable(());
+
+/// What a store has proven about an [`Orphan`](crate::store::Orphan).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leftover {
+    /// Nothing: its name is that of one of ours, or it has bytes. It is only reported.
+    Unproven,
+    /// Written by this store, without bytes of an upload, and never used again.
+    Temporary,
+    /// A description that this store has written, whose bytes are gone.
+    Description,
+}
 
 /// Why an entry is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +75,15 @@ pub fn removable(
 /// # Errors
 /// Why it is kept.
 pub fn leftover(
-    found: &Orphan,
+    found: Leftover,
+    modified: SystemTime,
     lifetime: Duration,
     now: AgreedTime,
 ) -> Result<Removable, NotRemovable> {
-    if found.leftover == Leftover::Unproven {
+    if found == Leftover::Unproven {
         return Err(NotRemovable::NotOurs);
     }
-    match found.modified.checked_add(lifetime) {
+    match modified.checked_add(lifetime) {
         Some(due) if now.has_reached(due) => Ok(Removable(())),
         _ => Err(NotRemovable::NotDue),
     }
@@ -153,12 +163,17 @@ mod tests {
     #[test]
     fn an_orphan_is_removable_only_if_the_store_has_proven_that_it_is_ours() {
         let hour = Duration::from_secs(3600);
-        let mut orphan = Orphan::new(".x", "", 5, UNIX_EPOCH + NOW - hour);
-        let kept = |orphan: &Orphan, lifetime| leftover(orphan, lifetime, now()).err();
-        assert_eq!(kept(&orphan, hour), Some(NotRemovable::NotOurs));
-        orphan.leftover = Leftover::Temporary;
-        assert_eq!(kept(&orphan, hour), None);
-        assert_eq!(kept(&orphan, 2 * hour), Some(NotRemovable::NotDue));
-        assert_eq!(kept(&orphan, Duration::MAX), Some(NotRemovable::NotDue));
+        let modified = UNIX_EPOCH + NOW - hour;
+        let kept = |found, lifetime| leftover(found, modified, lifetime, now()).err();
+        assert_eq!(kept(Leftover::Unproven, hour), Some(NotRemovable::NotOurs));
+        assert_eq!(kept(Leftover::Temporary, hour), None);
+        assert_eq!(
+            kept(Leftover::Temporary, 2 * hour),
+            Some(NotRemovable::NotDue)
+        );
+        assert_eq!(
+            kept(Leftover::Temporary, Duration::MAX),
+            Some(NotRemovable::NotDue)
+        );
     }
 }

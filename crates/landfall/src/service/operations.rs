@@ -246,13 +246,13 @@ impl Handler {
             }
         };
         let interim = InterimProgress::observer(self, head.parts, head.draft, append.offset);
-        let request = AppendRequest {
+        let mut request = AppendRequest {
             head: append,
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
             observer: interim.as_ref(),
         };
-        let (expires, appended) = engine.append(&head.context, id, request, body).await;
+        let (expires, appended) = engine.append(&head.context, id, &mut request, body).await;
         let appended = match (appended, head.draft) {
             (Err(error), Some(_)) => {
                 // Boxed because it is rare: the largest branch sets the size of every request's future.

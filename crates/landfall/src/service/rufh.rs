@@ -90,15 +90,12 @@ pub(super) struct FailedRequest<'a> {
 
 /// The problem of an error, which tus may name differently.
 pub(super) fn problem(error: &Error) -> Problem {
-    match error {
-        Error::BeyondLength {
-            length: Some(length),
-            ..
-        } => ProblemKind::InconsistentUploadLength.with_detail(format_args!(
-            "the upload has {length} bytes, and the content goes on after them"
-        )),
-        Error::BeyondLength { length: None, .. } => ProblemKind::MaxSizeExceeded.into(),
-        error => error.problem(),
+    if let Error::BeyondLength { .. } = error {
+        return ProblemKind::InconsistentUploadLength.with_detail(error);
+    }
+    match error.problem() {
+        problem if problem.kind == ProblemKind::SizeExceeded => ProblemKind::MaxSizeExceeded.into(),
+        problem => problem,
     }
 }
 

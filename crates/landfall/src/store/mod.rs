@@ -29,6 +29,7 @@ use futures_core::Stream;
 pub use crate::BoxError;
 
 pub use self::{error::StoreError, memory::MemoryStore, recently_used::RecentlyUsed};
+pub use crate::removal::Leftover;
 use crate::{
     lease::Fence,
     removal::{ClockMemory, Removable},
@@ -463,18 +464,6 @@ pub struct Orphan {
     pub modified: SystemTime,
     /// What the store has proven about it.
     pub leftover: Leftover,
-}
-
-/// What a store has proven about an [`Orphan`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Leftover {
-    /// Nothing: its name is that of one of ours, or it has bytes. It is only reported.
-    Unproven,
-    /// Written by this store, without bytes of an upload, and never used again.
-    Temporary,
-    /// A description that this store has written, whose bytes are gone.
-    Description,
 }
 
 /// An upload, or a directory of uploads, that is stored where the store does not go.

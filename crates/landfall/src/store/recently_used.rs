@@ -37,7 +37,7 @@ impl<T> RecentlyUsed<T> {
 
     /// Keeps a value, and drops the one that has not been used for the longest time if there are too many. Returns the
     /// key for [`take`](Self::take), which is not 0.
-    pub fn put(&self, value: T) -> u64 {
+    pub fn insert(&self, value: T) -> u64 {
         let now = Instant::now();
         let mut dropped = Vec::new();
         let mut ordered = self.values.lock();
@@ -69,10 +69,10 @@ mod tests {
     #[test]
     fn the_least_recently_used_is_dropped() {
         let kept = RecentlyUsed::new(2, Duration::ZERO);
-        let [first, second] = ["first", "second"].map(|value| kept.put(value));
+        let [first, second] = ["first", "second"].map(|value| kept.insert(value));
         assert_eq!(kept.take(first), Some("first"));
         assert_eq!(kept.take(first), None);
-        let [first, third] = ["first", "third"].map(|value| kept.put(value));
+        let [first, third] = ["first", "third"].map(|value| kept.insert(value));
         assert_eq!(kept.take(second), None);
         assert_eq!(kept.take(third), Some("third"));
         assert_eq!(kept.take(first), Some("first"));
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn what_is_in_use_is_kept() {
         let kept = RecentlyUsed::new(2, Duration::from_secs(3600));
-        let keys: Vec<_> = (0..100).map(|value| kept.put(value)).collect();
+        let keys: Vec<_> = (0..100).map(|value| kept.insert(value)).collect();
         assert!(
             keys.iter()
                 .enumerate()

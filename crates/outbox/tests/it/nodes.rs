@@ -248,6 +248,23 @@ async fn postgres_outage_loses_no_event() {
         .await;
     let refused = refused.unwrap_err().to_string();
     assert_eq!(refused, "the database did not store the event within 3s");
+    // Once the outage is known, requests do not wait.
+    let began = Instant::now();
+    loop {
+        let start = Instant::now();
+        let created = [event(EventKind::Created, &upload())];
+        let refused = harness.outbox.prepare(&created);
+        let refused = refused.await.unwrap_err().to_string();
+        if refused.starts_with("the database is down: ") {
+            assert!(
+                start.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                start.elapsed()
+            );
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{refused}");
+    }
     // Prepared events happen, and are delivered when the database is back.
     harness.outbox.emit(end).await;
     harness.receiver.set_down(false);

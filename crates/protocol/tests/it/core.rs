@@ -385,6 +385,7 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
                 checksum: ChecksumPlacement::None,
                 repr_digest: None,
                 end: DeclaredEnd::AtLength,
+                ends_beyond_length: false,
             }),
             "{good:?}"
         );

@@ -136,7 +136,7 @@ proptest! {
             set(&mut headers, names::UPLOAD_LENGTH, &length.to_string());
         }
         print_announced(&mut headers, &checksum);
-        prop_assert_eq!(Append::parse(&headers, ALL, Syntax::Strict), Ok(Append { offset, length, checksum, repr_digest: None, end: DeclaredEnd::AtLength }));
+        prop_assert_eq!(Append::parse(&headers, ALL, Syntax::Strict), Ok(Append { offset, length, checksum, repr_digest: None, end: DeclaredEnd::AtLength, ends_beyond_length: false }));
     }
 
     #[test]

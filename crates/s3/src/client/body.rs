@@ -85,7 +85,7 @@ impl ObjectReader {
                 self.left.start += piece.len() as u64;
                 self.attempt = 0;
                 if !self.left.is_empty() {
-                    self.key = self.inner.idle_objects.put(open);
+                    self.key = self.inner.idle_objects.insert(open);
                 }
                 return Ok(Some(piece));
             }

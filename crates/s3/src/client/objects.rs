@@ -80,7 +80,7 @@ impl Client {
             object: object.clone(),
             etag: head.etag.clone(),
             left: range.clone(),
-            key: self.inner.idle_objects.put(OpenObject::new(body)),
+            key: self.inner.idle_objects.insert(OpenObject::new(body)),
             attempt: 0,
         };
         let body = reader.into_stream();

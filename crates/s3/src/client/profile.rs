@@ -165,9 +165,7 @@ impl SharedFiles {
         let prefixed = self.config.sections.get(&format!("profile {name}"));
         let bare = self.config.sections.get(name).filter(|_| name == DEFAULT);
         let keys = self.credentials.sections.get(name);
-        if prefixed.or(bare).or(keys).is_none() {
-            return None;
-        }
+        prefixed.or(bare).or(keys)?;
         let mut merged = prefixed.or(bare).cloned().unwrap_or_default();
         merged.extend(keys.cloned().unwrap_or_default());
         merged.retain(|_, value| !value.is_empty());

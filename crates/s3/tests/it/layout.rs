@@ -28,7 +28,8 @@ fn garage(stem: &str, adjust: impl Fn(&mut S3Options)) -> S3Store {
 /// As the sweeper does.
 async fn remove_orphan(enumerator: &dyn Enumerate, orphan: &Orphan) {
     let now = RemovalClock::new().now();
-    if let Ok(permission) = removal::leftover(orphan, Duration::ZERO, now) {
+    if let Ok(permission) = removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+    {
         enumerator.remove_orphan(orphan, permission).await.unwrap();
     }
 }

@@ -388,3 +388,18 @@ fn an_ignored_response_is_a_condition() {
         0.0
     );
 }
+
+/// A misspelled field is no denial, but it is not passed over in silence.
+#[test]
+fn what_is_ignored_in_an_accepted_response_is_a_condition() {
+    let response = r#"{"RejectUplaod":true,"RejectTermination":true}"#;
+    let endpoint = Endpoint::answering(move |_| (200, response.to_owned()));
+    let url = endpoint.url();
+    let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events=pre-create"]);
+    for _ in 0..3 {
+        server.client().upload(b"hello");
+    }
+    let line = server.says("condition=hook-ignored");
+    let ignored = "pre-create: unknown field RejectUplaod; RejectTermination has no effect";
+    assert!(line.contains(ignored), "{line}");
+}

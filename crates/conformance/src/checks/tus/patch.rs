@@ -5,7 +5,8 @@ use url::Url;
 use super::offset::at_offset;
 use crate::client::{Content, Request};
 use crate::context::{Context, GZIP, UPLOAD_DATA, test_data};
-use crate::requirement::{CheckResult, ensure};
+use crate::options::HttpVersion;
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const PATCH: &str = "Core Protocol, PATCH";
 const LENGTH: &str = "Core Protocol, Headers, Upload-Length";
@@ -157,6 +158,10 @@ async fn keep_alive(c: &Context) -> CheckResult {
 }
 
 async fn pipelined(c: &Context) -> CheckResult {
+    if c.options.http_version != HttpVersion::Http1 {
+        // Streams have no order.
+        return Err(Finding::skipped("needs HTTP/1.1"));
+    }
     let url = c.create(10).await?;
     let mut connection = c.connect(&url).await?;
     for (offset, data) in [(0, b"hello"), (5, b"world")] {

@@ -305,7 +305,7 @@ fn encoded_responses_are_failures() {
     }
 }
 
-/// A client that is told to slow down gets this status, as with tusd 1; the upload stays.
+/// The status of a rate limit reaches the client, as with tusd 1; the upload stays.
 #[test]
 fn auto_forwards_429() {
     use HookName::{PreAccess, PreCreate, PreFinish, PreTerminate};

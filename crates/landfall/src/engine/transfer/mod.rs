@@ -74,8 +74,8 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) remaining: u64,
     /// True if `remaining` limits the request, and not the upload.
     pub(super) limits_request: bool,
-    /// True if the byte that completes the upload is written only after the end of the body: more data would
-    /// revoke it, and nobody may see it before, even after a crash.
+    /// True if the byte that completes the upload is written only after the end of the body. More data would
+    /// revoke it, so other processes must not see it before, even after a crash.
     pub(super) holds_last: bool,
     pub(super) body_length: Option<u64>,
     pub(super) timeout: Option<Duration>,

@@ -47,7 +47,7 @@ impl ReadFile {
         let path = inner.data_path(&id)?;
         let opened = inner.open_versioned(&path, sys::open_read);
         let (file, version) = opened.map_err(|error| failed(&id, "opening the data", error))?;
-        let key = inner.idle_files.put(file).into();
+        let key = inner.idle_files.insert(file).into();
         Ok(Self {
             inner,
             id,
@@ -63,8 +63,8 @@ impl ReadFile {
         &self.opened
     }
 
-    fn put(&self, file: OwnedFd) {
-        self.key.store(self.inner.idle_files.put(file), Relaxed);
+    fn keep(&self, file: OwnedFd) {
+        self.key.store(self.inner.idle_files.insert(file), Relaxed);
     }
 
     fn take(&self) -> Option<OwnedFd> {
@@ -89,7 +89,7 @@ impl ReadFile {
             return CachedRead::Unknown;
         };
         let read = sys::read_cached(file.as_fd(), buffer, len, at);
-        self.put(file);
+        self.keep(file);
         read
     }
 
@@ -97,7 +97,7 @@ impl ReadFile {
     pub(super) fn read(&self, buffer: &mut BytesMut, len: usize, at: u64) -> Result<()> {
         let file = self.take().map_or_else(|| self.reopen(), Ok)?;
         let read = sys::read_into(file.as_fd(), buffer, len, at);
-        self.put(file);
+        self.keep(file);
         read.map_err(|error| failed(&self.id, "reading the data", error))
     }
 }
@@ -174,7 +174,7 @@ mod tests {
             let mut begun = self.read().await;
             begun.next().await.unwrap().unwrap();
             for _ in 0..MAX_IDLE {
-                self.store.0.idle_files.put(self.file());
+                self.store.0.idle_files.insert(self.file());
             }
             begun
         }

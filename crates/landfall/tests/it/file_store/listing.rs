@@ -43,7 +43,8 @@ fn names(orphans: &[Orphan]) -> BTreeSet<&str> {
 /// As the sweeper does.
 async fn remove(store: &FileStore, orphan: &Orphan) {
     let now = RemovalClock::new().now();
-    if let Ok(permission) = removal::leftover(orphan, Duration::ZERO, now) {
+    if let Ok(permission) = removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+    {
         store.remove_orphan(orphan, permission).await.unwrap();
     }
 }

@@ -45,7 +45,7 @@ pub(in crate::app) struct InstrumentedTransport {
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
     last_delivery: Mutex<Option<Result<(), String>>>,
-    /// What was ignored of the last response of which something was, until it is taken.
+    /// The ignored part of the last response that had one, until it is taken.
     ignored: Mutex<Option<String>>,
     /// Why the last [check](Transport::check) failed.
     check_error: Mutex<Option<String>>,
@@ -78,7 +78,7 @@ impl InstrumentedTransport {
         last.and_then(Result::err).or_else(check)
     }
 
-    /// Returns what was ignored of a response, once.
+    /// Returns the ignored part of a response, once.
     pub(in crate::app) fn take_ignored(&self) -> Option<String> {
         self.ignored.lock().take()
     }

@@ -298,7 +298,9 @@ async fn check_interrupted_creation(store: &FileStore, id: UploadId) {
     let page = store.page(None, 100).await.unwrap();
     for orphan in &page.orphans {
         let now = RemovalClock::new().now();
-        if let Ok(permission) = removal::leftover(orphan, Duration::ZERO, now) {
+        if let Ok(permission) =
+            removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+        {
             store.remove_orphan(orphan, permission).await.unwrap();
         }
         let path = store.dir().join(&orphan.name);
