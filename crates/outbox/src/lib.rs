@@ -254,7 +254,7 @@ impl Outbox {
             let sequence = row.opt_number("sequence")?.unwrap_or_default();
             skip_sequence(u64::try_from(sequence).unwrap_or_default());
             if let Some(at) = row.opt_number("at")? {
-                removal_clock.recall(ClockMemory::seen(from_unix_millis(at)));
+                removal_clock.recall(ClockMemory::last_used(from_unix_millis(at)));
             }
         }
         let node = Node::new(settings.presence_dir.as_deref())?;

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::{Engine, Error, MOVED_LIFETIME};
 use crate::{
-    removal::{self, AgreedTime, Kept, Removable, RemovalClock},
+    removal::{self, AgreedTime, NotRemovable, Removable, RemovalClock},
     store::{DueFilter, Enumerate, Leftover, Orphan, Page, StoreError},
     upload::{Snapshot, UploadId},
 };
@@ -31,7 +31,7 @@ pub enum SweepReason {
     FinishedExpired,
     /// Belongs to no upload, for the given reason.
     Orphan(&'static str),
-    /// Kept and only reported, for the given reason: nothing proves that it is ours and not needed.
+    /// NotRemovable and only reported, for the given reason: nothing proves that it is ours and not needed.
     Reported(&'static str),
 }
 
@@ -331,7 +331,7 @@ impl Sweeper {
                     summarize(summary, &entry, gone, report);
                     continue;
                 }
-                Err(Kept::NotOurs) if self.is_unfinished_for_long(modified) => {
+                Err(NotRemovable::NotOurs) if self.is_unfinished_for_long(modified) => {
                     let why = SweepReason::Reported(OF_TUSD);
                     report(&SweepEntry::upload(&upload.id, size, modified, why));
                 }
@@ -385,7 +385,7 @@ impl Sweeper {
                     let gone = self.remove_orphan(enumerator, &orphan, permission).await;
                     summarize(summary, &entry, gone, report);
                 }
-                Err(Kept::NotOurs) => {
+                Err(NotRemovable::NotOurs) => {
                     summary.reported += 1;
                     entry.why = SweepReason::Reported(orphan.reason);
                     report(&entry);

@@ -59,7 +59,7 @@ pub struct ClockMemory {
 impl ClockMemory {
     /// Returns the memory of a clock of which nothing is known but that it has shown this time.
     #[must_use]
-    pub fn seen(at: SystemTime) -> Self {
+    pub fn last_used(at: SystemTime) -> Self {
         Self {
             agreed: at,
             wall: at,
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_of_the_time_before_the_start() {
         let machine = Machine::new();
-        let memory = ClockMemory::seen(machine.wall());
+        let memory = ClockMemory::last_used(machine.wall());
         let clock = machine.start();
         machine.pass(HOUR);
         clock.recall(memory);
@@ -444,7 +444,7 @@ mod tests {
         machine.pass(HOUR / 2);
         assert!(clock.now().has_reached(machine.wall()));
         // What another process has seen later is no step.
-        clock.recall(ClockMemory::seen(machine.wall() + DAY));
+        clock.recall(ClockMemory::last_used(machine.wall() + DAY));
         assert!(clock.now().has_reached(machine.wall()));
     }
 }

@@ -42,7 +42,7 @@ pub enum Leftover {
 /// Why an entry is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kept {
+pub enum NotRemovable {
     /// It has no lifetime: finished, or created by another program.
     NoLifetime,
     /// Its lifetime is not over, or not by both clocks.
@@ -59,14 +59,14 @@ pub fn removable(
     found: &Snapshot,
     due: Option<SystemTime>,
     now: AgreedTime,
-) -> Result<Removable, Kept> {
+) -> Result<Removable, NotRemovable> {
     if found.upload.created_by_tusd && !is_finished(found) {
-        return Err(Kept::NotOurs);
+        return Err(NotRemovable::NotOurs);
     }
     match due {
-        None => Err(Kept::NoLifetime),
+        None => Err(NotRemovable::NoLifetime),
         Some(due) if now.has_reached(due) => Ok(Removable(())),
-        Some(_) => Err(Kept::NotDue),
+        Some(_) => Err(NotRemovable::NotDue),
     }
 }
 
@@ -79,13 +79,13 @@ pub fn leftover(
     modified: SystemTime,
     lifetime: Duration,
     now: AgreedTime,
-) -> Result<Removable, Kept> {
+) -> Result<Removable, NotRemovable> {
     if found == Leftover::Unproven {
-        return Err(Kept::NotOurs);
+        return Err(NotRemovable::NotOurs);
     }
     match modified.checked_add(lifetime) {
         Some(due) if now.has_reached(due) => Ok(Removable(())),
-        _ => Err(Kept::NotDue),
+        _ => Err(NotRemovable::NotDue),
     }
 }
 
@@ -128,10 +128,19 @@ mod tests {
         let later = due.map(|at| at + Duration::from_secs(1));
         let ours = found(3, |_| {});
         assert!(removable(&ours, due, now()).is_ok());
-        assert_eq!(removable(&ours, later, now()).unwrap_err(), Kept::NotDue);
-        assert_eq!(removable(&ours, None, now()).unwrap_err(), Kept::NoLifetime);
+        assert_eq!(
+            removable(&ours, later, now()).unwrap_err(),
+            NotRemovable::NotDue
+        );
+        assert_eq!(
+            removable(&ours, None, now()).unwrap_err(),
+            NotRemovable::NoLifetime
+        );
         let of_tusd = found(3, |upload| upload.created_by_tusd = true);
-        assert_eq!(removable(&of_tusd, due, now()).unwrap_err(), Kept::NotOurs);
+        assert_eq!(
+            removable(&of_tusd, due, now()).unwrap_err(),
+            NotRemovable::NotOurs
+        );
         // The operator has set a lifetime of finished uploads.
         let whole = found(5, |upload| upload.created_by_tusd = true);
         assert!(removable(&whole, due, now()).is_ok());
@@ -156,9 +165,15 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let modified = UNIX_EPOCH + NOW - hour;
         let kept = |found, lifetime| leftover(found, modified, lifetime, now()).err();
-        assert_eq!(kept(Leftover::Unproven, hour), Some(Kept::NotOurs));
+        assert_eq!(kept(Leftover::Unproven, hour), Some(NotRemovable::NotOurs));
         assert_eq!(kept(Leftover::Temporary, hour), None);
-        assert_eq!(kept(Leftover::Temporary, 2 * hour), Some(Kept::NotDue));
-        assert_eq!(kept(Leftover::Temporary, Duration::MAX), Some(Kept::NotDue));
+        assert_eq!(
+            kept(Leftover::Temporary, 2 * hour),
+            Some(NotRemovable::NotDue)
+        );
+        assert_eq!(
+            kept(Leftover::Temporary, Duration::MAX),
+            Some(NotRemovable::NotDue)
+        );
     }
 }

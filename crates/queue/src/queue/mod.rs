@@ -130,7 +130,7 @@ impl Queue {
         let shared = Arc::new(Shared::new(settings, database));
         shared.observe(feed::newest_number(&shared).await?);
         if let Some(at) = purge::newest_time(&shared).await? {
-            shared.removal_clock.recall(ClockMemory::seen(at));
+            shared.removal_clock.recall(ClockMemory::last_used(at));
         }
         let (writer, requests) = mpsc::channel(COMMAND_BUFFER);
         let (closing, is_closing) = channel::channel(false);

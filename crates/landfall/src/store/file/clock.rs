@@ -19,7 +19,7 @@ const MAX_LEN: usize = 256;
 
 /// Without the file, the last change of the directory shows that it was in use then.
 pub(super) fn load(root: &Root) -> Option<ClockMemory> {
-    let changed = || Some(ClockMemory::seen(changed(root).ok()?.modified()));
+    let changed = || Some(ClockMemory::last_used(changed(root).ok()?.modified()));
     read(root).ok().flatten().or_else(changed)
 }
 
