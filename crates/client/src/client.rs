@@ -113,7 +113,7 @@ impl Client {
         )
     }
 
-    /// Returns what a server supports (OPTIONS).
+    /// Returns the features of a server (OPTIONS).
     ///
     /// # Errors
     /// [`Error::Rejected`] if the server rejects the request, [`Error::GaveUp`] if it cannot be reached.

@@ -12,7 +12,7 @@ use crate::requirement::{Capability, Protocol};
 const MAX_DURATION: Duration = Duration::from_secs(60);
 const MAX_CONCURRENCY: usize = 4;
 
-/// What became of the uploads that the checks have made.
+/// Results for the uploads that the checks have made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanupResult {
     /// Uploads that do not exist any more.

@@ -42,7 +42,7 @@ const LISTENER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect to a server that is down, with and without calls that wait.
 const MIN_PROBE_DELAY: Duration = Duration::from_millis(100);
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
-/// How long a call waits for such an attempt.
+/// A call waits this long for such an attempt.
 const PROBE_PATIENCE: Duration = Duration::from_millis(300);
 /// The server is a standby, or became one.
 const READ_ONLY: &str = "25006";
@@ -90,7 +90,7 @@ pub(crate) struct Server {
     begin: Arc<str>,
     health: Arc<Health>,
     hosts: Arc<Hosts>,
-    /// Whether one of several hosts was chosen.
+    /// One of several hosts was chosen.
     chosen: Arc<OnceCell<()>>,
     /// False behind PgBouncer in transaction mode, which `statement-cache-capacity=0` in the URL indicates.
     is_persistent: bool,

@@ -234,7 +234,7 @@ impl ConnectionShared {
             .store(self.unsent.load(Relaxed) + bytes, Relaxed);
     }
 
-    /// Returns whether the response waits until hyper has written what it has of it.
+    /// Returns whether the response waits until hyper has written its frames.
     pub(super) fn must_send_first(&self) -> bool {
         let must_wait = self.unsent.load(Relaxed) > 0;
         if must_wait {

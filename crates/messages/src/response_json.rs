@@ -1,4 +1,4 @@
-//! Whether an application's HTTP response is JSON, nothing, or not understood.
+//! Sorts an application's HTTP responses: JSON, nothing, or not understood.
 //!
 //! Hooks and forward auth read responses of any framework, by one rule. A response that may be a denial
 //! which does not parse, such as one that is cut, compressed or preceded by a warning, must never count as

@@ -1,4 +1,4 @@
-//! What leaves this machine over HTTP: the proxy of a URL, the certificates that are trusted, and
+//! Outgoing HTTP: the proxy of a URL, the certificates that are trusted, and
 //! connections that use both.
 //!
 //! Every HTTP client of Landfall connects with a [`Connector`], so that `HTTPS_PROXY`, `NO_PROXY`,

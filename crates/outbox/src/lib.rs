@@ -446,7 +446,7 @@ impl EventSink for Outbox {
 /// Migrates the tables of the outbox to this version.
 ///
 /// # Errors
-/// Returns the clock by which rows of a database are deleted.
+/// Returns the clock that decides when rows are deleted.
 #[must_use]
 pub fn removal_clock(clock: &Clock) -> RemovalClock {
     let (is_custom, clock) = (clock.is_custom(), clock.clone());

@@ -1,7 +1,7 @@
 //! The upload queue of Landfall: who may upload what, and the state of each upload.
 //!
 //! A [`Job`] is a row of the [`Queue`]: one granted or tracked upload and its state. A *grant* is
-//! permission for one upload, carried by a single-use upload [`Token`], of which only the hash is
+//! permission for one upload, carried by a single-use upload [`Token`], whose hash alone is
 //! stored. Policies ([`policy`]) restrict the [`GrantLimits`] of a [`Principal`] before a grant.
 //!
 //! The queue does not serve HTTP: the APIs are `landfall-grants` and `landfall-direct`. It is tables

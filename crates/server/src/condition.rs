@@ -114,7 +114,7 @@ conditions! {
         "name a directory on a file system with permissions with --state-dir, or mount this one with a \
          umask of 077 for the server's user";
     DamagedUploads: "damaged-uploads", "store", Degraded,
-        "descriptions of uploads cannot be read, or contradict what is stored",
+        "descriptions of uploads cannot be read, or contradict the store",
         "landfall doctor files lists them; they are kept until they are mended or removed with DELETE";
     HookFailing: "hook-failing", "hooks", Degraded,
         "the last call of a hook failed",

@@ -72,7 +72,7 @@ pub(crate) fn shared() -> Vec<Arg> {
             .help_heading(CONNECTIONS),
         switch(
             "insecure",
-            "Accept any certificate: others may read and change what is sent",
+            "Accept any certificate: others may read and change all data",
         )
         .short('k')
         .help_heading(CONNECTIONS),

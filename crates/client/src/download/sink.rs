@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) missing: Vec<(u64, u64)>,
 }
 
-/// The content of a state file: whose the file that receives the bytes is, and what it has.
+/// The content of a state file: the owner of the file that receives the bytes, and its progress.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredState {
     format: String,
@@ -113,7 +113,7 @@ impl FileSink {
         self.state.lock().clone()
     }
 
-    /// Forgets what was received.
+    /// Forgets all received bytes.
     pub(super) fn restart(&self) {
         *self.state.lock() = None;
     }

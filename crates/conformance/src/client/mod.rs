@@ -64,7 +64,7 @@ pub enum ClientError {
     /// The response is not HTTP.
     #[error("malformed response: {0}")]
     Malformed(&'static str),
-    /// What a check sends exists in HTTP/1.1 alone.
+    /// The request of a check exists in HTTP/1.1 alone.
     #[error("needs HTTP/1.1: {0}")]
     NeedsHttp1(&'static str),
 }

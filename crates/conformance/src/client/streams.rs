@@ -316,7 +316,7 @@ async fn write(
             *framing = Framing::Ended;
             return sender.finish(trailers).await;
         }
-        // What has arrived of a chunk is sent at once.
+        // Bytes of a chunk that have arrived are sent at once.
         let available = raw.len().saturating_sub(start).min(size);
         if available == 0 {
             return Ok(());

@@ -27,7 +27,7 @@ use crate::timeouts::ServerShared;
 /// read stop the connection.
 const STREAM_WINDOW: u32 = WINDOW / 2;
 
-/// Bytes of a response that wait for the socket, besides the frame of which they are a part.
+/// Bytes of a response that wait for the socket, besides their frame.
 const SEND_BUFFER: usize = 32 * 1024;
 
 const MAX_FRAME: u32 = 64 * 1024;

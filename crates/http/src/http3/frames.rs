@@ -46,7 +46,7 @@ impl FrameCheck {
         bytes: &Bytes,
         passed: &mut VecDeque<Bytes>,
     ) -> Result<(), FrameTooLong> {
-        // What is passed on next begins there.
+        // The next frame that is forwarded begins there.
         let (mut start, mut at) = (0, 0);
         while at < bytes.len() {
             if self.rest > 0 {

@@ -44,7 +44,7 @@ counters! {
     expired;
     /// Orphans that the last sweep reported and kept.
     reported_orphans;
-    /// Uploads of the last sweep whose descriptions cannot be read or contradict what is stored.
+    /// Uploads of the last sweep whose descriptions cannot be read or contradict the store.
     damaged_uploads;
     /// Bytes received and stored.
     bytes_received;

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{Engine, Error, MOVED_LIFETIME};
 use crate::{
     removal::{self, AgreedTime, NotRemovable, Removable, RemovalClock},
-    store::{DueFilter, Enumerate, Leftover, Orphan, Page, StoreError},
+    store::{DueFilter, Enumerate, Orphan, OrphanKind, Page, StoreError},
     upload::{Snapshot, UploadId},
 };
 
@@ -35,7 +35,7 @@ pub enum SweepReason {
     Reported(&'static str),
 }
 
-const DAMAGED: &str = "its description cannot be read or contradicts what is stored";
+const DAMAGED: &str = "its description cannot be read or contradicts the store";
 const OF_TUSD: &str = "tusd created it, and does not record whether it was finished";
 
 /// An entry that is removed or reported.
@@ -82,7 +82,7 @@ pub struct SweepSummary {
     pub reported: u64,
     /// Entries that could not be removed; the causes are logged.
     pub failed: u64,
-    /// Uploads whose descriptions cannot be read or contradict what is stored; none is removed.
+    /// Uploads whose descriptions cannot be read or contradict the store; none is removed.
     pub damaged: u64,
 }
 
@@ -104,7 +104,7 @@ pub struct Sweeper {
 #[derive(Debug, Default)]
 pub(super) struct SweepClock {
     clock: RemovalClock,
-    /// What the store remembers of it was read.
+    /// The memory of the store was read.
     recalled: OnceCell<()>,
 }
 
@@ -131,7 +131,7 @@ impl Sweeper {
         }
     }
 
-    /// Sets the clock that decides what is due, for tests; by default that of the handler.
+    /// Sets the clock that decides when uploads are due, for tests; by default that of the handler.
     #[must_use]
     pub fn clock(mut self, clock: RemovalClock) -> Self {
         self.clock = Arc::new(SweepClock {
@@ -276,7 +276,7 @@ impl Sweeper {
         if summary.damaged > before {
             tracing::warn!(
                 uploads = summary.damaged,
-                "descriptions of uploads cannot be read or contradict what is stored; they are kept, and \
+                "descriptions of uploads cannot be read or contradict the store; they are kept, and \
                  landfall sweep --dry-run lists them"
             );
         }
@@ -375,8 +375,8 @@ impl Sweeper {
                 why: SweepReason::Orphan(orphan.reason),
             };
             let lifetime = self.lifetime_of(&orphan);
-            match removal::leftover(
-                orphan.leftover,
+            match removal::removable_orphan(
+                orphan.kind,
                 orphan.modified,
                 lifetime,
                 self.clock.clock.now(),
@@ -413,12 +413,12 @@ impl Sweeper {
 
     /// The bytes of a description may still be on their way, when a directory is copied.
     fn lifetime_of(&self, orphan: &Orphan) -> Duration {
-        match orphan.leftover {
-            Leftover::Description => {
+        match orphan.kind {
+            OrphanKind::Description => {
                 let lifetime = self.engine.config.lifetimes.unfinished;
                 lifetime.unwrap_or(MOVED_LIFETIME).max(self.orphan_age)
             }
-            Leftover::Temporary | Leftover::Unproven => self.orphan_age,
+            OrphanKind::Temporary | OrphanKind::Unproven => self.orphan_age,
         }
     }
 
@@ -485,7 +485,7 @@ fn summarize(
             report(entry);
         }
         Ok(false) => summary.skipped += 1,
-        // What is at its place is not its own.
+        // Another program has an object in its place.
         Err(Error::Store(StoreError::Damaged { .. })) => {
             summary.damaged += 1;
             let why = SweepReason::Reported(DAMAGED);

@@ -45,7 +45,7 @@ pub struct Reading {
     pub monotonic: Duration,
 }
 
-/// What a clock has to remember for the next process.
+/// The memory of a clock, for the next process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockMemory {
     /// The last time that both clocks agreed on.
@@ -57,7 +57,7 @@ pub struct ClockMemory {
 }
 
 impl ClockMemory {
-    /// Returns the memory of a clock of which nothing is known but that it has shown this time.
+    /// Returns the memory of a clock that has shown this time, and has no other history.
     #[must_use]
     pub fn last_used(at: SystemTime) -> Self {
         Self {
@@ -68,10 +68,10 @@ impl ClockMemory {
     }
 }
 
-/// The clock by which cleaners decide what is due.
+/// The clock of cleaners.
 ///
 /// It follows the wall clock only while the monotonic clock agrees. When the wall clock steps forward, the
-/// agreed time goes on with the monotonic clock, until the step has lasted as long as it is large, at most a day.
+/// agreed time follows the monotonic clock, until the step has lasted as long as it is large, at most a day.
 /// So a clock that is 30 days ahead for some hours expires nothing, and one that was corrected counts after a
 /// day. When the wall clock steps back, the agreed time does, too. A restart is a step from the last agreed time
 /// that the store [remembers](ClockMemory), or from the last change of its directory: a process that starts
@@ -141,7 +141,7 @@ impl RemovalClock {
         }
     }
 
-    /// Adds what an earlier process has remembered. The clock goes on from there if that is earlier.
+    /// Adds the memory of an earlier process. The clock continues from there if that is earlier.
     pub fn recall(&self, memory: ClockMemory) {
         let reading = (self.source)();
         let mut state = self.state.lock();
@@ -279,9 +279,9 @@ mod tests {
     const YEAR_2026: Duration = Duration::from_secs(1_780_000_000);
 
     #[derive(Clone)]
-    struct Machine(Arc<Mutex<Reading>>);
+    struct Simulation(Arc<Mutex<Reading>>);
 
-    impl Machine {
+    impl Simulation {
         fn new() -> Self {
             Self(Arc::new(Mutex::new(Reading {
                 wall: UNIX_EPOCH + YEAR_2026,
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn follows_the_wall_clock_while_both_agree() {
-        let machine = Machine::new();
+        let machine = Simulation::new();
         let clock = machine.start();
         for _ in 0..1000 {
             machine.pass(Duration::from_secs(600));
@@ -332,7 +332,7 @@ mod tests {
             (30 * DAY, 23 * HOUR),
             (2 * HOUR, HOUR),
         ] {
-            let machine = Machine::new();
+            let machine = Simulation::new();
             let clock = machine.start();
             let right = machine.wall();
             machine.set_ahead(step);
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn a_step_counts_when_it_has_lasted() {
         for step in [2 * TOLERANCE, HOUR, 30 * DAY, 20_000 * DAY] {
-            let machine = Machine::new();
+            let machine = Simulation::new();
             let clock = machine.start();
             machine.set_ahead(step);
             clock.now();
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn another_step_begins_anew() {
-        let machine = Machine::new();
+        let machine = Simulation::new();
         let clock = machine.start();
         let right = machine.wall();
         for _ in 0..100 {
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_steps_back_is_believed_at_once() {
-        let machine = Machine::new();
+        let machine = Simulation::new();
         let clock = machine.start();
         machine.set_back(DAY);
         assert_eq!(clock.now().0, machine.wall());
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_process_that_starts_with_a_wrong_clock_goes_on_from_the_remembered_time() {
-        let machine = Machine::new();
+        let machine = Simulation::new();
         let memory = machine.start().memory();
         let right = machine.wall();
         machine.set_ahead(30 * DAY);
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn commands_without_a_server_believe_the_clock_when_it_shows_the_same_again() {
-        let machine = Machine::new();
+        let machine = Simulation::new();
         let mut memory = machine.start().memory();
         let mut agreed = Vec::new();
         for _ in 0..4 {
@@ -425,7 +425,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_of_the_time_before_the_start() {
-        let machine = Machine::new();
+        let machine = Simulation::new();
         let memory = ClockMemory::last_used(machine.wall());
         let clock = machine.start();
         machine.pass(HOUR);
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_short_restart_is_forgotten_as_soon() {
-        let machine = Machine::new();
+        let machine = Simulation::new();
         let memory = machine.start().memory();
         machine.pass(HOUR / 2);
         let clock = machine.start();
@@ -443,7 +443,7 @@ mod tests {
         assert!(!clock.now().has_reached(machine.wall()));
         machine.pass(HOUR / 2);
         assert!(clock.now().has_reached(machine.wall()));
-        // What another process has seen later is no step.
+        // A later time of another process is no step.
         clock.recall(ClockMemory::last_used(machine.wall() + DAY));
         assert!(clock.now().has_reached(machine.wall()));
     }

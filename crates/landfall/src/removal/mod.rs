@@ -1,17 +1,16 @@
 //! The rule of everything that deletes without being asked: sweeps, purges, retentions.
 //!
-//! **Deleted is only what a description we can read, and which agrees with what is on the store, says is
-//! ours, unfinished and due, by two clocks that agree.**
+//! **Deleted is only what a description we can read, and which agrees with the store, says is ours, unfinished and due, by two clocks that agree.**
 //!
 //! * A description that cannot be read, or that contradicts the store, is reported, and never acted on. A
 //!   [`Snapshot`] exists only if the store read the description and found it to agree, so the rule takes one.
 //! * A name proves nothing: files of other programs look like ours.
-//! * What was finished once is finished, whatever happens to its bytes. It goes only if the operator has set a
+//! * A finished upload stays finished, whatever happens to its bytes. It goes only if the operator has set a
 //!   lifetime of finished uploads. tusd does not record that an upload was finished, so a file that an
 //!   application has shortened looks unfinished: uploads of tusd have no due time.
 //! * Due by two clocks: see [`RemovalClock`].
 //!
-//! A [`Removable`] is the permission for one removal. [`removable`] and [`leftover`] alone make one, and each
+//! A [`Removable`] is the permission for one removal. [`removable`] and [`removable_orphan`] alone make one, and each
 //! cleaner of a store needs it. Rows of databases are deleted up to a time, which is an [`AgreedTime`].
 //!
 //! This module must not do I/O, and must not know stores or databases.
@@ -27,10 +26,10 @@ use crate::upload::{Snapshot, UploadKind};
 #[derive(Debug)]
 pub struct Removable(());
 
-/// What a store has proven about an [`Orphan`](crate::store::Orphan).
+/// The knowledge of a store about an [`Orphan`](crate::store::Orphan).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Leftover {
+pub enum OrphanKind {
     /// Nothing: its name is that of one of ours, or it has bytes. It is only reported.
     Unproven,
     /// Written by this store, without bytes of an upload, and never used again.
@@ -74,13 +73,13 @@ pub fn removable(
 ///
 /// # Errors
 /// Why it is kept.
-pub fn leftover(
-    found: Leftover,
+pub fn removable_orphan(
+    found: OrphanKind,
     modified: SystemTime,
     lifetime: Duration,
     now: AgreedTime,
 ) -> Result<Removable, NotRemovable> {
-    if found == Leftover::Unproven {
+    if found == OrphanKind::Unproven {
         return Err(NotRemovable::NotOurs);
     }
     match modified.checked_add(lifetime) {
@@ -89,7 +88,7 @@ pub fn leftover(
     }
 }
 
-/// Returns whether the upload is finished, for ever. A partial upload is unfinished until it is part of a
+/// Returns whether the upload is finished. A partial upload is unfinished until it is part of a
 /// final one.
 pub(crate) fn is_finished(found: &Snapshot) -> bool {
     found.is_complete() && found.upload.kind != UploadKind::Partial
@@ -164,15 +163,18 @@ mod tests {
     fn an_orphan_is_removable_only_if_the_store_has_proven_that_it_is_ours() {
         let hour = Duration::from_secs(3600);
         let modified = UNIX_EPOCH + NOW - hour;
-        let kept = |found, lifetime| leftover(found, modified, lifetime, now()).err();
-        assert_eq!(kept(Leftover::Unproven, hour), Some(NotRemovable::NotOurs));
-        assert_eq!(kept(Leftover::Temporary, hour), None);
+        let kept = |found, lifetime| removable_orphan(found, modified, lifetime, now()).err();
         assert_eq!(
-            kept(Leftover::Temporary, 2 * hour),
+            kept(OrphanKind::Unproven, hour),
+            Some(NotRemovable::NotOurs)
+        );
+        assert_eq!(kept(OrphanKind::Temporary, hour), None);
+        assert_eq!(
+            kept(OrphanKind::Temporary, 2 * hour),
             Some(NotRemovable::NotDue)
         );
         assert_eq!(
-            kept(Leftover::Temporary, Duration::MAX),
+            kept(OrphanKind::Temporary, Duration::MAX),
             Some(NotRemovable::NotDue)
         );
     }

@@ -121,7 +121,7 @@ pub(super) fn reject(
         ProblemKind::Interrupted => (409, false),
         ProblemKind::Locked | ProblemKind::CompletionPending => (503, false),
         ProblemKind::ChecksumMismatch => (400, false),
-        // Whether the upload has ended: of a creation, nothing is left.
+        // True if the upload has ended: nothing of a creation is left.
         ProblemKind::InconsistentUploadLength => (400, error.has_removed()),
         ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch => {
             (problem.status(), true)

@@ -29,7 +29,7 @@ use futures_core::Stream;
 pub use crate::BoxError;
 
 pub use self::{error::StoreError, memory::MemoryStore, recently_used::RecentlyUsed};
-pub use crate::removal::Leftover;
+pub use crate::removal::OrphanKind;
 use crate::{
     lease::Fence,
     removal::{ClockMemory, Removable},
@@ -238,7 +238,7 @@ pub trait Terminate: Send + Sync {
     /// [`StoreError::LeaseLost`] and others. Part of the upload may be left then, so repeat the call.
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool>;
 
-    /// Removes an upload that nobody asked to remove: its lifetime is over.
+    /// Removes an upload whose lifetime is over, without a request.
     ///
     /// Override it where the place of the bytes may have something that is not the upload's.
     ///
@@ -365,7 +365,7 @@ pub trait Enumerate: Send + Sync {
         Ok(true)
     }
 
-    /// Removes an orphan that [`page`](Self::page) listed, if it still is what it was. The caller holds the
+    /// Removes an orphan that [`page`](Self::page) listed, if it is unchanged. The caller holds the
     /// lease of the upload it belonged to.
     ///
     /// # Errors
@@ -432,7 +432,7 @@ impl fmt::Debug for DueFilter<'_> {
 }
 
 /// An upload for which [`Store::load`] fails with [`StoreError::Damaged`], or whose description contradicts
-/// what is stored. It is reported, and only [removed](Terminate::terminate) on request.
+/// the store. It is reported, and only [removed](Terminate::terminate) on request.
 #[derive(Debug, Clone)]
 pub struct Damaged {
     /// The upload.
@@ -462,8 +462,8 @@ pub struct Orphan {
     pub size: u64,
     /// The time of the last change: a recent one may belong to a creation in progress.
     pub modified: SystemTime,
-    /// What the store has proven about it.
-    pub leftover: Leftover,
+    /// The knowledge of the store about it.
+    pub kind: OrphanKind,
 }
 
 /// An upload, or a directory of uploads, that is stored where the store does not go.
@@ -488,7 +488,7 @@ impl Unserved {
 }
 
 impl Orphan {
-    /// Returns an orphan of which nothing is proven.
+    /// Returns an orphan that is unproven.
     #[must_use]
     pub fn new(name: impl Into<String>, reason: &'static str, size: u64, at: SystemTime) -> Self {
         Self {
@@ -497,7 +497,7 @@ impl Orphan {
             reason,
             size,
             modified: at,
-            leftover: Leftover::Unproven,
+            kind: OrphanKind::Unproven,
         }
     }
 }

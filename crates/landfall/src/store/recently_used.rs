@@ -5,7 +5,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// What responses read from, of which only the most recently used is kept.
+/// Files or connections that responses read from: the most recently used are kept.
 ///
 /// A response whose client takes nothing would keep its file or connection open for as long. So a [`Read`](super::Read)
 /// puts it here between two chunks, and opens it again if it is no longer there.

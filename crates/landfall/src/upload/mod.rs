@@ -283,7 +283,7 @@ impl Upload {
 
     /// Returns whether the upload is complete with `offset` bytes.
     ///
-    /// What was finished once stays so, with any number of bytes: applications change finished files. Those of
+    /// A finished upload stays finished, with any number of bytes: applications change finished files. Those of
     /// partial uploads are only for us.
     #[must_use]
     pub fn is_complete_at(&self, offset: u64) -> bool {
@@ -353,7 +353,7 @@ impl Snapshot {
         self.upload.is_complete_at(self.offset)
     }
 
-    /// Returns whether the upload is complete, and nobody has made it shorter or longer since.
+    /// Returns whether the upload is complete, and has not been made shorter or longer since.
     pub(crate) fn has_exact_length(&self) -> bool {
         self.is_complete() && self.upload.length == Some(self.offset)
     }

@@ -153,7 +153,7 @@ impl CredentialChain {
         let files = match SharedFiles::read(&*self.context.variables) {
             Ok(files) if must_exist || files.has(profile) => files,
             Ok(_) => return Ok(None),
-            // Such as the home of another user, where AWS's tools go on, too.
+            // Such as the home of another user, which AWS's tools skip, too.
             Err(error) if !must_exist => {
                 tracing::warn!("{error}; S3 credentials are looked for elsewhere");
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! The shared files of AWS's tools, `~/.aws/config` and `~/.aws/credentials`, and what a profile in
+//! The shared files of AWS's tools, `~/.aws/config` and `~/.aws/credentials`, and the meaning of a profile in
 //! them says about credentials.
 //!
 //! This reads files and decides; it calls no service and starts no program.
@@ -84,7 +84,7 @@ fn without_comment(line: &str) -> &str {
     end.map_or(line, |end| line[..end].trim_end())
 }
 
-/// Where the credentials of a profile come from.
+/// The source of the credentials of a profile.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ProfileSource {
     /// The profile has them.
@@ -118,12 +118,12 @@ pub(super) struct Role {
 /// A login, whose token is in `~/.aws/sso/cache`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sso {
-    /// What the file of the token is named after: the session, or else the URL.
+    /// The session, or else the URL: the file of the token is named after it.
     pub(super) cache_key: String,
     pub(super) region: String,
     pub(super) account: String,
     pub(super) role: String,
-    /// What to run if the token has expired.
+    /// The command to run if the token has expired.
     pub(super) login: String,
 }
 

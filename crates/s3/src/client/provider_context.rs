@@ -1,4 +1,4 @@
-//! What sources of credentials need: variables, small files, and requests to AWS's services.
+//! The needs of sources of credentials: variables, small files, and requests to AWS's services.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
     removal::Removable,
-    store::{Cursor, Damaged, DueFilter, Enumerate, Leftover, Orphan, Page, Result, StoreError},
+    store::{Cursor, Damaged, DueFilter, Enumerate, Orphan, OrphanKind, Page, Result, StoreError},
     upload::{Snapshot, UploadId},
 };
 
@@ -162,9 +162,9 @@ impl Inner {
     async fn classify(&self, object: &ListedObject) -> Result<ListedEntry> {
         // Without a date it counts as new.
         let modified = object.modified.unwrap_or_else(SystemTime::now);
-        let orphan = |id: Option<UploadId>, reason, leftover| {
+        let orphan = |id: Option<UploadId>, reason, kind| {
             let mut orphan = Orphan::new(object.key.clone(), reason, object.size, modified);
-            (orphan.id, orphan.leftover) = (id, leftover);
+            (orphan.id, orphan.kind) = (id, kind);
             ListedEntry::Orphan(orphan)
         };
         if self.is_excluded(&object.key) {
@@ -178,7 +178,7 @@ impl Inner {
                 // It may belong to another program.
                 InfoContent::Unreadable(None) => {
                     let why = "a description that cannot be read";
-                    return Ok(orphan(None, why, Leftover::Unproven));
+                    return Ok(orphan(None, why, OrphanKind::Unproven));
                 }
             };
             return match self.load_for_listing(&id).await {
@@ -206,7 +206,7 @@ impl Inner {
                 return Ok(orphan(
                     id,
                     "bytes without a description",
-                    Leftover::Unproven,
+                    OrphanKind::Unproven,
                 ));
             }
         }

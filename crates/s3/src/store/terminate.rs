@@ -21,7 +21,7 @@ impl Terminate for S3Store {
         self.0.terminate(&upload.id, fence).await
     }
 
-    /// An unfinished upload has no object: what is at its key is another program's.
+    /// An unfinished upload has no object: an object at its key is another program's.
     async fn expire(&self, upload: &Upload, fence: Fence, _: Removable) -> Result<bool> {
         let id = &upload.id;
         let is_complete = match self.load(id).await {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     removal::{self, RemovalClock},
-    store::{Enumerate, Leftover, Orphan, Store as _, StoreError},
+    store::{Enumerate, Orphan, OrphanKind, Store as _, StoreError},
     upload::{Metadata, Upload, UploadId},
 };
 use landfall_s3::{
@@ -28,7 +28,8 @@ fn garage(stem: &str, adjust: impl Fn(&mut S3Options)) -> S3Store {
 /// As the sweeper does.
 async fn remove_orphan(enumerator: &dyn Enumerate, orphan: &Orphan) {
     let now = RemovalClock::new().now();
-    if let Ok(permission) = removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+    if let Ok(permission) =
+        removal::removable_orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
     {
         enumerator.remove_orphan(orphan, permission).await.unwrap();
     }
@@ -425,7 +426,7 @@ async fn orphans_are_found_and_removed() {
         found.sort_unstable_by_key(|(_, offset)| *offset);
         assert_eq!(found, [(&half.id, 0), (&kept.id, 50)]);
         assert_eq!(orphans.len(), 4, "{orphans:#?}");
-        let is_reported = |orphan: &Orphan| orphan.leftover == Leftover::Unproven;
+        let is_reported = |orphan: &Orphan| orphan.kind == OrphanKind::Unproven;
         assert!(orphans.iter().all(is_reported), "{orphans:#?}");
         if limit == 1000 {
             for orphan in &orphans {

@@ -2,7 +2,7 @@ use std::{process::ExitCode, sync::atomic::Ordering};
 
 use landfall::{
     store::{
-        Enumerate, Leftover, Page, StoreError,
+        Enumerate, OrphanKind, Page, StoreError,
         file::{FileOptions, FileStore},
     },
     upload::UploadId,
@@ -93,7 +93,7 @@ fn findings(page: &Page) -> Vec<Finding> {
     let kept = page
         .orphans
         .iter()
-        .filter(|orphan| orphan.leftover == Leftover::Unproven);
+        .filter(|orphan| orphan.kind == OrphanKind::Unproven);
     let kept = kept.map(|orphan| {
         let id = orphan.id.as_ref().map(UploadId::as_str);
         let (name, reason) = (&orphan.name, orphan.reason);

@@ -1,4 +1,4 @@
-//! What HTTP requires where clients of tus depend on it, downloads and CORS.
+//! Requirements of HTTP that clients of tus depend on, downloads and CORS.
 
 use crate::client::{Content, Request, Response};
 use crate::context::{Context, UPLOAD_DATA, test_data};
@@ -147,7 +147,7 @@ async fn errors_end(c: &Context) -> CheckResult {
 async fn no_104(c: &Context) -> CheckResult {
     let data = test_data(1000);
     let creation = c.post().field("Upload-Length", 2000);
-    // Where the extension is not offered, the content is ignored.
+    // Without the extension, the content is ignored.
     let creation = creation.field("Content-Type", UPLOAD_DATA).body(&data[..]);
     let response = c.send(creation).await?;
     response.expect_no_104()?;

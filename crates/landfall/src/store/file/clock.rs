@@ -1,4 +1,4 @@
-//! What the clock of the sweeps remembers, in a file next to the leases.
+//! The memory of the clock of the sweeps, in a file next to the leases.
 
 use std::{
     io,

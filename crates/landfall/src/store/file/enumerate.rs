@@ -28,7 +28,7 @@ use super::{
 use crate::{
     removal::{ClockMemory, Removable},
     store::{
-        Cursor, Damaged, Enumerate, Leftover, Orphan, Page, Result, StoreError, Unserved,
+        Cursor, Damaged, Enumerate, Orphan, OrphanKind, Page, Result, StoreError, Unserved,
         info::{self, UploadInfo},
     },
     upload::{Snapshot, UploadId},
@@ -144,36 +144,36 @@ impl Inner {
         if !self.is_old(version) {
             return None;
         }
-        let (base, reason, leftover) = if let Some(info) = temporary_of(name) {
+        let (base, reason, kind) = if let Some(info) = temporary_of(name) {
             let base = info.strip_suffix(INFO)?;
             let base = above.map_or_else(|| base.to_owned(), |above| join(above, base));
-            let leftover = self.temporary_leftover(path, &base, version);
-            (base, "a temporary file of a process that died", leftover)
+            let kind = self.temporary_kind(path, &base, version);
+            (base, "a temporary file of a process that died", kind)
         } else if let Some(base) = path.strip_suffix(INFO) {
             let id = UploadId::new(base).ok()?;
             if !matches!(self.inspect(&id), Err(StoreError::NotFound(_))) {
                 return None;
             }
-            let (reason, leftover) = match self.is_own_description(&id) {
-                true => ("a description without bytes", Leftover::Description),
+            let (reason, kind) = match self.is_own_description(&id) {
+                true => ("a description without bytes", OrphanKind::Description),
                 false => (
                     "a description without bytes that may be another program's",
-                    Leftover::Unproven,
+                    OrphanKind::Unproven,
                 ),
             };
-            (base.to_owned(), reason, leftover)
+            (base.to_owned(), reason, kind)
         } else {
             if !self.is_orphaned_data(&UploadId::new(path).ok()?, version) {
                 return None;
             }
             let reason = "a file without a description";
-            (path.to_owned(), reason, Leftover::Unproven)
+            (path.to_owned(), reason, OrphanKind::Unproven)
         };
         // A copy keeps the time of its original.
         let at = version.modified().max(version.changed());
         let mut orphan = Orphan::new(path, reason, version.size, at);
         orphan.id = UploadId::new(&base).ok();
-        orphan.leftover = leftover;
+        orphan.kind = kind;
         Some(orphan)
     }
 
@@ -195,9 +195,9 @@ impl Inner {
 
     /// A description that was not renamed: whole, or still empty. The description that it should have replaced
     /// is there.
-    fn temporary_leftover(&self, path: &str, base: &str, version: FileVersion) -> Leftover {
+    fn temporary_kind(&self, path: &str, base: &str, version: FileVersion) -> OrphanKind {
         let Ok(id) = UploadId::new(base) else {
-            return Leftover::Unproven;
+            return OrphanKind::Unproven;
         };
         let is_own = match version.size {
             0 => self.is_own_description(&id),
@@ -207,8 +207,8 @@ impl Inner {
                 .is_some_and(|info| !info.upload.created_by_tusd && info.stated_id == id.as_str()),
         };
         match is_own {
-            true => Leftover::Temporary,
-            false => Leftover::Unproven,
+            true => OrphanKind::Temporary,
+            false => OrphanKind::Unproven,
         }
     }
 
@@ -236,7 +236,7 @@ impl Inner {
         })
     }
 
-    /// What an upload cannot be that this store has written and nobody has touched.
+    /// The reason why this is no upload that this store has written and no other program has changed.
     fn contradiction(&self, found: &Snapshot, record: &Record) -> Option<&'static str> {
         if found.is_complete() || record.is_moved() {
             return None;
@@ -337,7 +337,7 @@ impl Inner {
         let fail = |error| StoreError::io(format!("removing {}", orphan.name), error);
         // It may have become part of an upload since it was listed.
         let now = self.orphan(&orphan.name);
-        if now.is_none_or(|now| now.leftover != orphan.leftover) {
+        if now.is_none_or(|now| now.kind != orphan.kind) {
             return Ok(());
         }
         self.unlink(&orphan.name).map_err(fail).map(drop)

@@ -219,7 +219,7 @@ impl Inner {
     }
 
     /// An interrupted creation leaves empty files. No sweep removes them, since nothing proves whose they are;
-    /// but now someone wants an upload of this very name.
+    /// but now an upload of this very name is created.
     fn remove_interrupted(&self, id: &UploadId) -> bool {
         let info = info_path(id);
         let is_left = |path: &str| match self.stat(path) {

@@ -171,7 +171,7 @@ struct Inner {
     idle_files: RecentlyUsed<OwnedFd>,
     unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
-    /// What the directory showed of the time before this process.
+    /// The time that the directory showed before this process.
     clock: Option<ClockMemory>,
 }
 

@@ -7,7 +7,7 @@ use landfall::{
     lease::Fence,
     removal::{self, RemovalClock},
     store::{
-        Enumerate, Leftover, Orphan, Store,
+        Enumerate, Orphan, OrphanKind, Store,
         file::{FileOptions, FileStore},
     },
     upload::Upload,
@@ -43,7 +43,8 @@ fn names(orphans: &[Orphan]) -> BTreeSet<&str> {
 /// As the sweeper does.
 async fn remove(store: &FileStore, orphan: &Orphan) {
     let now = RemovalClock::new().now();
-    if let Ok(permission) = removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+    if let Ok(permission) =
+        removal::removable_orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
     {
         store.remove_orphan(orphan, permission).await.unwrap();
     }
@@ -157,7 +158,7 @@ async fn only_orphans_are_listed_and_removed() {
     assert_eq!(of(".upload.info.0123abcd.tmp").id, Some(id("upload")));
     assert_eq!(of("sub/half.info").id, Some(id("sub/half")));
     for orphan in &orphans {
-        let is_proven = orphan.leftover != Leftover::Unproven;
+        let is_proven = orphan.kind != OrphanKind::Unproven;
         assert_eq!(is_proven, proven.contains(&&*orphan.name), "{orphan:?}");
     }
 
@@ -219,7 +220,7 @@ async fn other_programs_info_files_are_never_removed() {
     let expected = ["empty.info", "half.info"];
     assert_eq!(names(&orphans), BTreeSet::from(expected));
     for orphan in &orphans {
-        assert_eq!(orphan.leftover, Leftover::Unproven, "{orphan:?}");
+        assert_eq!(orphan.kind, OrphanKind::Unproven, "{orphan:?}");
     }
 
     // Descriptions of uploads whose bytes are at the default path are damaged, not orphans.

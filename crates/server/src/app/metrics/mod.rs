@@ -100,7 +100,7 @@ pub(super) async fn render(
         gauge landfall_orphans = stats.reported_orphans,
             "Files or objects that belong to no upload and are kept, as of the last sweep.";
         gauge landfall_damaged_uploads = stats.damaged_uploads,
-            "Uploads whose description cannot be read or contradicts what is stored, as of the last sweep.";
+            "Uploads whose description cannot be read or contradicts the store, as of the last sweep.";
     }
     if let Some(tls) = tls {
         let expires = tls.config().expires().map(|time| {

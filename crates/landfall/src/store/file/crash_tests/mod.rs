@@ -17,7 +17,8 @@ use crate::{
     lease::Fence,
     removal::{self, RemovalClock},
     store::{
-        ByteStream, Concatenate, DeferLength, Enumerate, Finish, Leftover, Read, Store, StoreError,
+        ByteStream, Concatenate, DeferLength, Enumerate, Finish, OrphanKind, Read, Store,
+        StoreError,
     },
     upload::{Metadata, Upload, UploadId, UploadKind},
 };
@@ -299,12 +300,12 @@ async fn check_interrupted_creation(store: &FileStore, id: UploadId) {
     for orphan in &page.orphans {
         let now = RemovalClock::new().now();
         if let Ok(permission) =
-            removal::leftover(orphan.leftover, orphan.modified, Duration::ZERO, now)
+            removal::removable_orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
         {
             store.remove_orphan(orphan, permission).await.unwrap();
         }
         let path = store.dir().join(&orphan.name);
-        let is_kept = orphan.leftover == Leftover::Unproven;
+        let is_kept = orphan.kind == OrphanKind::Unproven;
         assert_eq!(path.exists(), is_kept, "{orphan:?}");
         if is_kept && orphan.size > 0 {
             std::fs::remove_file(path).unwrap();
