@@ -39,7 +39,7 @@ pub struct UploadInfo {
     pub concatenated_unknown: bool,
     /// Extensions of the store.
     pub extensions: BTreeMap<String, String>,
-    /// The store marks uploads as finished in place: encoded as [`FINISH_MARK`] at the end, if the completion is
+    /// The store marks uploads as finished in place: encoded as a mark at the end, if the completion is
     /// not tracked.
     pub can_mark_finished: bool,
 }
