@@ -151,11 +151,8 @@ async fn a_response_of_http1_below_the_minimum_rate_is_cut() {
     let (mut got, mut space) = (0, vec![0; 100_000]);
     // It takes some all the time.
     let reading = async {
-        loop {
-            match client.stream.read(&mut space).await {
-                Ok(n @ 1..) => got += n,
-                _ => break,
-            }
+        while let Ok(n @ 1..) = client.stream.read(&mut space).await {
+            got += n;
             sleep(Duration::from_millis(20)).await;
         }
     };
