@@ -58,7 +58,7 @@ pub(super) async fn saving_leaves_bytes_alone(store: &Subject) {
     append(store, &upload, Fence(1), &bytes.slice(..3000)).await;
     let mut changed = Upload::clone(&upload);
     changed.length = Some(5000);
-    changed.completion = Completion::Done(None);
+    changed.completion = Completion::Pending;
     store.save(&changed, Fence(2)).await.expect("save");
     expect(store, &upload, &bytes[..3000]).await;
     append(store, &upload, Fence(3), &bytes.slice(3000..)).await;
