@@ -613,8 +613,12 @@ impl TrackedConnection {
         } else {
             Duration::ZERO
         };
+        // A client that has taken nothing is stuck, not slow.
+        let has_taken = self.written > self.sent.start;
         let window = limits.write_timeout;
-        self.sent
-            .too_slow(self.written, waited, window, limits.min_rate)
+        let is_slow = self
+            .sent
+            .too_slow(self.written, waited, window, limits.min_rate);
+        is_slow && has_taken
     }
 }

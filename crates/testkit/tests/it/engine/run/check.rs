@@ -111,6 +111,13 @@ impl ModelRun {
         let offset = match inspected {
             Ok(offset) => offset,
             Err(refusal) => {
+                // A counted part whose description the application has taken is missed when the parts are
+                // concatenated.
+                let is_waiting = is_waiting(reply.status, reply.number("upload-offset"));
+                let is_counted = !self.adopted.is_empty() && self.model.lacks_part(known.name);
+                if is_waiting && is_counted {
+                    return Ok(());
+                }
                 prop_assert_eq!(reply.status, status_of(refusal), "HEAD of {}", known);
                 return Ok(());
             }
