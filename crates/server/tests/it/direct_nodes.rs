@@ -107,7 +107,10 @@ fn a_manual_sweep_keeps_running_uploads() {
     let out = sweep(&["-direct"]);
     assert!(out.contains("direct uploads: 0 completed"), "{out}");
     let left: HashSet<_> = place.bucket.multiparts().into_iter().collect();
-    assert_eq!(left, HashSet::from([stray, with_part.clone(), upload.id.clone()]));
+    assert_eq!(
+        left,
+        HashSet::from([stray, with_part.clone(), upload.id.clone()])
+    );
     assert_eq!(upload.complete(&[tag]).status, 200);
 
     // Abandoned uploads expire.
