@@ -178,7 +178,7 @@ export const COMMANDS = {
   'docs/install.md': [
     ['cargo install', serve()],
     ['scripts/release', checked(CHECKOUT, 0)],
-    ['landfall config check', checked(ROOT)],
+    ['sudo landfall config check', checked(ROOT)],
   ],
   'docs/protocol.md': [
     ['LOCATION=', run(/^upload-offset: 11\r?$/im)],
