@@ -1,7 +1,7 @@
 use std::{
     fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
@@ -41,7 +41,7 @@ impl AgreedTime {
 pub struct Reading {
     /// The wall clock, which an operator, NTP or a battery may set to any time.
     pub wall: SystemTime,
-    /// The time since some moment; it cannot be set, and counts while the machine sleeps.
+    /// The time since some moment; it cannot be set.
     pub monotonic: Duration,
 }
 
@@ -256,16 +256,8 @@ fn read() -> Reading {
     }
 }
 
-#[cfg(all(feature = "file-store", target_os = "linux"))]
-fn monotonic() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 /// Does not count while the machine sleeps: that is a step, which is believed later.
-#[cfg(not(all(feature = "file-store", target_os = "linux")))]
 fn monotonic() -> Duration {
-    use std::{sync::OnceLock, time::Instant};
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
