@@ -11,7 +11,7 @@ import { cleanEnv } from './terminal.js'
 const NOTHING = `command_not_found_handle() {
   if [ "$1" = sudo ]; then
     while [ $# -gt 1 ] && [ "$1 $2" != 'landfall config' ]; do shift; done
-    "$@"
+    [ $# -eq 1 ] || "$@"
   fi
   return 0
 }
