@@ -184,12 +184,7 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
     for flag in unsupported::all() {
         let is_harmless = |text: &str| flag.is_default(text) || is_compat && text.is_empty();
         if given(flag.name).is_some_and(|text| !is_harmless(&text)) {
-            let problem = Problem::new(format!("--{}", flag.name), flag.reason);
-            problems.push(if is_compat {
-                problem.at_start()
-            } else {
-                problem
-            });
+            problems.push(Problem::new(format!("--{}", flag.name), flag.reason));
         }
     }
 }

@@ -122,7 +122,7 @@ fn compat_tusd_has_the_exit_codes_of_tusd() {
         (&["-behind-proxy=maybe"], 2, 2),
         (&["-tls-mode=ssl"], 1, 1),
         (&["-log-format=yaml"], 1, 2),
-        (&["-gcs-bucket=b"], 1, 2),
+        (&["-gcs-bucket=b"], 2, 2),
         (&["-enable-h2c", "-tls-certificate=c", "-tls-key=k"], 1, 2),
     ] {
         assert_eq!(run(args, &[]).unwrap_err().exit_code(), strict, "{args:?}");
