@@ -67,7 +67,7 @@ async fn a_draft_upload_is_complete_only_with_its_whole_length() {
 
 #[tokio::test]
 async fn a_success_before_the_content_was_sent_acknowledges_nothing() {
-    // The body is larger than the buffers of the connection, and nobody reads it.
+    // The body is larger than the buffers of the connection, and is not read.
     let fields = [("upload-complete", "?1")];
     let server = answering("PATCH", move |_| Some(response(201, &fields))).await;
     let bytes = content(40_000_000);
@@ -123,7 +123,7 @@ async fn the_last_append_of_the_draft_is_not_repeated_for_ever() {
 
 #[tokio::test]
 async fn an_offset_beyond_what_was_sent_is_no_acknowledgement() {
-    // A new upload of which nothing was sent: its bytes would be those of nobody.
+    // A new upload without any content: it cannot have bytes.
     let server = Server::with(
         |_| {},
         |request| match request.method().as_str() {

@@ -241,12 +241,12 @@ async fn files_that_are_not_those_of_a_download_stay_as_they_are() {
     let url = stored(&server, &bytes).await;
     let victim = |dir: &tempfile::TempDir| {
         let path = dir.path().join("victim");
-        fs::write(&path, "of somebody").unwrap();
+        fs::write(&path, "of another program").unwrap();
         path
     };
     type Prepare = Box<dyn Fn(&tempfile::TempDir)>;
     let text = |name: &'static str| -> Prepare {
-        Box::new(move |dir| fs::write(dir.path().join(name), "of somebody").unwrap())
+        Box::new(move |dir| fs::write(dir.path().join(name), "of another program").unwrap())
     };
     let link = |name: &'static str| -> Prepare {
         Box::new(move |dir| symlink(victim(dir), dir.path().join(name)).unwrap())
@@ -282,7 +282,11 @@ async fn files_that_are_not_those_of_a_download_stay_as_they_are() {
         for name in after {
             let path = dir.path().join(&name);
             if path.is_file() {
-                assert_eq!(fs::read_to_string(&path).unwrap(), "of somebody", "{name}");
+                assert_eq!(
+                    fs::read_to_string(&path).unwrap(),
+                    "of another program",
+                    "{name}"
+                );
             }
         }
     }
@@ -351,17 +355,17 @@ async fn an_existing_target_is_replaced_only_if_it_may_be() {
     };
     let dir = tempfile::tempdir().unwrap();
     let path = path_of(&dir);
-    fs::write(&path, "of somebody").unwrap();
+    fs::write(&path, "of another program").unwrap();
     let result = in_time(client().download(url.as_str(), &path).replace(false).run()).await;
     assert!(is_taken(&result), "{result:?}");
     // Another program takes the name during the download.
     fs::remove_file(&path).unwrap();
     let late = path.clone();
     let download = client().download(url.as_str(), &path).replace(false);
-    let download = download.on_event(move |_| fs::write(&late, "of somebody").unwrap());
+    let download = download.on_event(move |_| fs::write(&late, "of another program").unwrap());
     let result = in_time(download.run()).await;
     assert!(is_taken(&result), "{result:?}");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "of somebody");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "of another program");
     // The bytes are there for a download that may replace it.
     let done = in_time(client().download(url.as_str(), &path).run()).await;
     assert_eq!(done.unwrap().bytes_received, 0);

@@ -142,16 +142,7 @@ impl Http1 {
         let read = timeout(limit, self.read_response()).await;
         let result = read.unwrap_or(Err(ClientError::Timeout("to respond")));
         let request = self.pending.pop_front();
-        match &result {
-            Ok(response) => {
-                self.client.transcript().push(response.transcript());
-                if let Some(request) = request {
-                    let heads = response.interim.iter().chain([response]);
-                    heads.for_each(|head| self.client.record(&request, head));
-                }
-            }
-            Err(error) => self.client.transcript().push(format!("< ({error})\n")),
-        }
+        self.client.record_end(request.as_ref(), &result);
         result
     }
 
@@ -162,10 +153,7 @@ impl Http1 {
     ) -> Result<Response, ClientError> {
         let head = timeout(limit, self.read_head()).await;
         let head = head.unwrap_or(Err(ClientError::Timeout("to respond")))?;
-        self.client.transcript().push(head.transcript());
-        if let Some(request) = self.pending.front() {
-            self.client.record(request, &head);
-        }
+        self.client.record_head(self.pending.front(), &head);
         Ok(head)
     }
 

@@ -160,6 +160,25 @@ impl Client {
         }
     }
 
+    /// Records the end of a request: its response, with the uploads that the heads name, or the error.
+    fn record_end(&self, request: Option<&Request>, result: &Result<Response, ClientError>) {
+        match result {
+            Ok(response) => {
+                self.transcript.push(response.transcript());
+                for head in response.interim.iter().chain([response]) {
+                    request.inspect(|request| self.record(request, head));
+                }
+            }
+            Err(error) => self.transcript.push(format!("< ({error})\n")),
+        }
+    }
+
+    /// Records a head that is read before the end of its response.
+    fn record_head(&self, request: Option<&Request>, head: &Response) {
+        self.transcript.push(head.transcript());
+        request.inspect(|request| self.record(request, head));
+    }
+
     /// Records the upload that a response names.
     fn record(&self, request: &Request, response: &Response) {
         let is_created = matches!(response.status, 104 | 200..=299 | 400..=499);

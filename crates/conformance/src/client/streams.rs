@@ -155,16 +155,8 @@ impl Streams {
         let read = timeout(limit, read).await;
         let result = read.unwrap_or(Err(ClientError::Timeout("to respond")));
         let oldest = self.pending.pop_front();
-        match &result {
-            Ok(response) => {
-                self.client.transcript().push(response.transcript());
-                if let Some(oldest) = oldest {
-                    let heads = response.interim.iter().chain([response]);
-                    heads.for_each(|head| self.client.record(&oldest.request, head));
-                }
-            }
-            Err(error) => self.client.transcript().push(format!("< ({error})\n")),
-        }
+        let request = oldest.as_ref().map(|oldest| &oldest.request);
+        self.client.record_end(request, &result);
         result
     }
 
@@ -180,10 +172,8 @@ impl Streams {
         };
         let head = timeout(limit, read).await;
         let head = head.unwrap_or(Err(ClientError::Timeout("to respond")))?;
-        self.client.transcript().push(head.transcript());
-        if let Some(oldest) = self.pending.front() {
-            self.client.record(&oldest.request, &head);
-        }
+        let request = self.pending.front().map(|oldest| &oldest.request);
+        self.client.record_head(request, &head);
         Ok(head)
     }
 

@@ -59,7 +59,7 @@ use crate::{
     hook::{HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
     store::StoreError,
-    upload::{Completion, Snapshot, Upload, UploadId, UploadKind},
+    upload::{Completion, Snapshot, Upload, UploadId},
 };
 use landfall_protocol::ProblemKind;
 
@@ -216,8 +216,7 @@ impl Engine {
         offset: u64,
         modified: SystemTime,
     ) -> Option<SystemTime> {
-        // A partial upload is unfinished until it is part of a final one.
-        let is_finished = upload.is_complete_at(offset) && upload.kind != UploadKind::Partial;
+        let is_finished = upload.is_finished_at(offset);
         let at = if upload.moved_to.is_some() {
             let lifetime = self.config.lifetimes.unfinished;
             modified.checked_add(lifetime.unwrap_or(MOVED_LIFETIME))

@@ -31,7 +31,7 @@ pub enum SweepReason {
     FinishedExpired,
     /// Belongs to no upload, for the given reason.
     Orphan(&'static str),
-    /// NotRemovable and only reported, for the given reason: nothing proves that it is ours and not needed.
+    /// Kept and only reported, for the given reason: nothing proves that it is ours and not needed.
     Reported(&'static str),
 }
 

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// A larger difference between the clocks is a step. A smaller one is the rate at which they run, or a restart, and
 /// harmless: lifetimes are longer.
@@ -143,10 +143,8 @@ impl RemovalClock {
 
     /// Adds the memory of an earlier process. The clock continues from there if that is earlier.
     pub fn recall(&self, memory: ClockMemory) {
-        let reading = (self.source)();
-        let mut state = self.state.lock();
-        state.observe(reading);
-        let start = state.start;
+        let mut state = self.observe();
+        let (start, reading) = (state.start, state.last);
         let stopped = start.wall.duration_since(memory.agreed);
         let stopped = stopped.unwrap_or_default();
         if stopped <= TOLERANCE {
@@ -175,16 +173,12 @@ impl RemovalClock {
 
     /// Returns the time that both clocks agree has come.
     pub fn now(&self) -> AgreedTime {
-        let reading = (self.source)();
-        let mut state = self.state.lock();
-        state.observe(reading);
-        AgreedTime(state.agreed)
+        AgreedTime(self.observe().agreed)
     }
 
     /// Returns what the next process has to know.
     pub fn memory(&self) -> ClockMemory {
-        self.now();
-        let state = self.state.lock();
+        let state = self.observe();
         ClockMemory {
             agreed: state.agreed,
             wall: state.last.wall,
@@ -194,8 +188,14 @@ impl RemovalClock {
 
     /// Returns by how much the wall clock is ahead of the agreed time, if it has stepped.
     pub fn doubted_step(&self) -> Option<Duration> {
-        self.now();
-        self.state.lock().step.map(|step| step.ahead)
+        self.observe().step.map(|step| step.ahead)
+    }
+
+    fn observe(&self) -> MutexGuard<'_, State> {
+        let reading = (self.source)();
+        let mut state = self.state.lock();
+        state.observe(reading);
+        state
     }
 }
 

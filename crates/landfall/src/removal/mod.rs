@@ -1,6 +1,7 @@
 //! The rule of everything that deletes without being asked: sweeps, purges, retentions.
 //!
-//! **Deleted is only what a description we can read, and which agrees with the store, says is ours, unfinished and due, by two clocks that agree.**
+//! **Deleted is only what a description we can read, and which agrees with the store, says is ours,
+//! unfinished and due, by two clocks that agree.**
 //!
 //! * A description that cannot be read, or that contradicts the store, is reported, and never acted on. A
 //!   [`Snapshot`] exists only if the store read the description and found it to agree, so the rule takes one.
@@ -20,7 +21,7 @@ mod clock;
 use std::time::{Duration, SystemTime};
 
 pub use self::clock::{AgreedTime, ClockMemory, Reading, RemovalClock};
-use crate::upload::{Snapshot, UploadKind};
+use crate::upload::Snapshot;
 
 /// The permission to remove one entry, which a cleaner has proven to be ours and due.
 #[derive(Debug)]
@@ -88,10 +89,8 @@ pub fn removable_orphan(
     }
 }
 
-/// Returns whether the upload is finished. A partial upload is unfinished until it is part of a
-/// final one.
 pub(crate) fn is_finished(found: &Snapshot) -> bool {
-    found.is_complete() && found.upload.kind != UploadKind::Partial
+    found.upload.is_finished_at(found.offset)
 }
 
 #[cfg(test)]
@@ -99,7 +98,7 @@ mod tests {
     use std::{sync::Arc, time::UNIX_EPOCH};
 
     use super::*;
-    use crate::upload::{Completion, Upload, UploadId};
+    use crate::upload::{Completion, Upload, UploadId, UploadKind};
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
 

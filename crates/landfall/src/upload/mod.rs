@@ -292,6 +292,12 @@ impl Upload {
         is_whole && !self.awaits_end && self.is_concatenated() && !self.completion.is_denied()
     }
 
+    /// Returns whether an upload with `offset` bytes has the lifetime of finished ones. A partial upload is
+    /// unfinished until it is part of a final one.
+    pub(crate) fn is_finished_at(&self, offset: u64) -> bool {
+        self.is_complete_at(offset) && !self.is_partial()
+    }
+
     /// Returns whether the upload is known to its client alone: a hook denied it, or the application moved its
     /// file away.
     pub(crate) fn is_description_only(&self) -> bool {

@@ -348,7 +348,7 @@ fn uploads_of_tusd_never_expire() {
     }
     assert_eq!(client.offset("/files/old"), 5);
     client.resumes_to("/files/old", b"helloworld");
-    // Finished here, it is so for ever.
+    // An upload that was finished here stays finished.
     std::fs::write(dir.path().join("old"), b"hello").unwrap();
     for file in files(dir.path(), "old") {
         age_file(&file, 24 * 90);

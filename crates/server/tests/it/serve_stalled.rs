@@ -76,7 +76,7 @@ impl<'a> Other<'a> {
         (0..8).map(download).min().unwrap()
     }
 
-    /// With so many stalled responses.
+    /// Fails unless other clients are served while this many responses are stalled.
     fn is_served(&self, stalled: u64, connections: usize) {
         let few_files = || {
             let (files, before) = (open_files(self.server), self.idle_files);

@@ -171,7 +171,7 @@ impl Server {
             state.data.clear();
         }
         if self.has(Mutant::GzipIsDecoded) && request.field("content-encoding").is_some() {
-            // Such content ends with the size of what it contains.
+            // The last four bytes of gzip are the decoded size.
             if let Some(size) = state.data.last_chunk().copied().map(u32::from_le_bytes) {
                 state.data = vec![b'a'; usize::try_from(size).unwrap()];
             }

@@ -325,7 +325,7 @@ async fn write(
     if state.is(Mutant::GzipIsDecoded) && head.field("Content-Encoding") == Some("gzip") {
         state.with(|uploads| {
             let upload = uploads.get_mut(id)?;
-            // Such a body ends with the size of what it contains.
+            // The last four bytes of gzip are the decoded size.
             let size = upload.data.last_chunk().copied().map(u32::from_le_bytes)?;
             upload.data = vec![b'a'; usize::try_from(size).ok()?];
             Some(())

@@ -236,7 +236,7 @@ impl Inner {
         })
     }
 
-    /// The reason why this is no upload that this store has written and no other program has changed.
+    /// Returns how the files contradict the description, if they do.
     fn contradiction(&self, found: &Snapshot, record: &Record) -> Option<&'static str> {
         if found.is_complete() || record.is_moved() {
             return None;

@@ -561,7 +561,8 @@ impl Inner {
     }
 
     /// Records that an upload is finished whose completion nothing tracks: one byte is overwritten, without a
-    /// sync. If it is lost, the upload is still complete as long as its file is unchanged.
+    /// sync. If it is lost, the upload is still complete as long as its file is unchanged. Without durability, a power
+    /// loss may keep it and lose bytes.
     pub(super) fn mark_finished(&self, id: &UploadId, entry: &CachedUpload) -> Result<()> {
         let fail = |error| failed(id, "marking the description as finished", error);
         let opened = self.open_versioned(&info_path(id), sys::open_update);
