@@ -390,11 +390,8 @@ impl Handler {
                 draft.set(headers::UPLOAD_CONCAT, response::value(header)?);
             }
         }
-        if !upload.metadata.is_empty() {
-            draft.set(
-                headers::UPLOAD_METADATA,
-                response::value(upload.metadata.header())?,
-            );
+        if let Some(value) = upload.metadata.header_value() {
+            draft.set(headers::UPLOAD_METADATA, value.clone());
         }
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {
