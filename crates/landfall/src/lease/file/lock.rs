@@ -5,7 +5,6 @@ use std::{
     ops::Range,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::{
@@ -93,13 +92,7 @@ impl LockFile {
         })
     }
 
-    /// Locks all bytes at once while `alone`, and clears it if another process has one of them.
-    pub(super) fn acquire(
-        &self,
-        byte: u64,
-        signal: &YieldSignal,
-        alone: &AtomicBool,
-    ) -> io::Result<bool> {
+    pub(super) fn acquire(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
         let mut open = self.open.lock();
         let file = &open_in(&mut open, &self.path)?.file;
         // The kernel would allow a second lock through the same open file.
@@ -110,23 +103,22 @@ impl LockFile {
                 byte => byte.is_some() || held.extent == Extent::All,
             }
         };
-        // Read while the file is locked: once it is cleared and `share` has been here, it stays so.
-        let mut covers_all = false;
-        if !still_locked && alone.load(Ordering::SeqCst) {
-            covers_all = lock(file, &ALL)?;
-            if !covers_all {
-                alone.store(false, Ordering::SeqCst);
-            }
-        }
-        let acquired = still_locked || covers_all || lock(file, &(byte..byte + 1))?;
+        let acquired = still_locked || lock(file, &(byte..byte + 1))?;
         if acquired {
-            let mut held = self.held.lock();
-            if covers_all {
-                held.extent = Extent::All;
-            }
-            held.insert(byte, signal);
+            self.held.lock().insert(byte, signal);
         }
         Ok(acquired)
+    }
+
+    /// Locks all bytes, unless another process has one of them. Returns whether they are locked.
+    pub(super) fn cover(&self) -> io::Result<bool> {
+        let mut open = self.open.lock();
+        let file = &open_in(&mut open, &self.path)?.file;
+        let is_covered = self.held.lock().extent == Extent::All || lock(file, &ALL)?;
+        if is_covered {
+            self.held.lock().extent = Extent::All;
+        }
+        Ok(is_covered)
     }
 
     /// Returns whether another process has locked a byte together with others, so that it may be free.
@@ -266,6 +258,11 @@ impl LockFile {
         // Closing the old file releases its locks, so only one that has them replaces it.
         *current = Some(new);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn covers_all(&self) -> bool {
+        self.held.lock().extent == Extent::All
     }
 
     #[cfg(test)]

@@ -123,8 +123,6 @@ struct Inner {
     io: IoPool,
     leases: AtomicUsize,
     monitored: AtomicBool,
-    /// No other process uses the directory, as far as is known.
-    alone: AtomicBool,
     place: Place,
 }
 
@@ -156,7 +154,6 @@ impl FileLocker {
             io,
             leases: AtomicUsize::new(0),
             monitored: AtomicBool::new(false),
-            alone: AtomicBool::new(false),
             place: Place::new(dir),
         }))
     }
@@ -301,13 +298,12 @@ impl Inner {
             self.check()?;
         }
         let file = self.file(byte);
-        let acquired = file.acquire(byte, local.signal(), &self.alone)?;
+        let acquired = file.acquire(byte, local.signal())?;
         Ok(HeldFileLease::new(&self, byte, local, acquired))
     }
 
     /// Returns whether another process wants a lease. Errors are only logged: at worst a waiter times out.
-    fn poll_requests(&self) -> bool {
-        let alone = self.alone.load(Ordering::SeqCst);
+    fn poll_requests(&self, alone: bool) -> bool {
         let mut is_wanted = false;
         let polled = self.requests.poll_requests(
             |byte| alone || self.file(byte).holds(byte),
@@ -333,9 +329,18 @@ impl Inner {
         })
     }
 
+    /// Locks all bytes of all files; false if another process has one.
+    fn cover(&self) -> bool {
+        self.files.iter().all(|file| {
+            file.cover().unwrap_or_else(|error| {
+                tracing::debug!(path = %file.path().display(), %error, "failed to lock all bytes");
+                false
+            })
+        })
+    }
+
     /// Keeps only the locks of leases.
     fn share(&self) {
-        self.alone.store(false, Ordering::SeqCst);
         for file in &self.files {
             if let Err(error) = file.share() {
                 tracing::warn!(path = %file.path().display(), %error, "failed to share a lock file");

@@ -159,14 +159,14 @@ async fn eventually(what: &str, is_true: impl Fn() -> bool) {
     }
 }
 
-/// Waits until the locker is alone and has locked all bytes of all files.
+fn is_alone(locker: &FileLocker) -> bool {
+    locker.0.files.iter().all(LockFile::covers_all)
+}
+
+/// Waits until the locker has locked all bytes of all files.
 async fn lock_all(locker: &FileLocker) {
     drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
-    let alone = || locker.0.alone.load(Ordering::SeqCst);
-    eventually("the process is alone", alone).await;
-    for _ in 0..2000 {
-        drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
-    }
+    eventually("the process is alone", || is_alone(locker)).await;
 }
 
 #[tokio::test]
@@ -225,12 +225,9 @@ async fn process_is_alone_again_after_the_other_one() {
     let lease = other.acquire(&UploadId::random(), LONG).await.unwrap();
     let kept = one.acquire(&UploadId::random(), LONG).await.unwrap();
     sleep(Duration::from_millis(300)).await;
-    assert!(
-        !one.0.alone.load(Ordering::SeqCst),
-        "the other one is there"
-    );
+    assert!(!is_alone(&one), "the other one is there");
     drop((lease, other));
-    eventually("it is alone", || one.0.alone.load(Ordering::SeqCst)).await;
+    eventually("it is alone", || is_alone(&one)).await;
     drop(kept);
 }
 
@@ -259,7 +256,6 @@ async fn idle_process_keeps_nothing() {
 struct Older {
     file: LockFile,
     byte: u64,
-    alone: AtomicBool,
 }
 
 impl Older {
@@ -269,13 +265,12 @@ impl Older {
         Self {
             file: LockFile::new(dir.join(name)),
             byte,
-            alone: AtomicBool::new(false),
         }
     }
 
     fn try_lock(&self) -> bool {
         let signal = crate::lease::YieldSignal::new();
-        self.file.acquire(self.byte, &signal, &self.alone).unwrap()
+        self.file.acquire(self.byte, &signal).unwrap()
     }
 
     fn unlock(&self) {
@@ -321,7 +316,9 @@ async fn lease_of_an_older_version_is_respected() {
     let ids: Vec<_> = (0..200).map(|_| UploadId::random()).collect();
     let olders: Vec<_> = ids.iter().map(|id| Older::new(dir.path(), id)).collect();
     assert!(olders.iter().all(Older::try_lock));
-    lock_all(&locker).await;
+    drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
+    sleep(Duration::from_millis(300)).await;
+    assert!(!is_alone(&locker), "an older version is there");
     for (id, older) in ids.iter().zip(&olders) {
         let taken = locker.try_acquire(id).await;
         assert!(matches!(taken, Err(LeaseError::Locked)), "{taken:?}");

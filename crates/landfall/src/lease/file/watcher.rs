@@ -22,7 +22,8 @@ pub(super) struct RequestWatcher {
     idle: u32,
     /// Polls since another process was seen.
     quiet: u32,
-    was_alone: bool,
+    /// All bytes are locked.
+    alone: bool,
 }
 
 impl RequestWatcher {
@@ -34,7 +35,7 @@ impl RequestWatcher {
             polls: 0,
             idle: 0,
             quiet: ALONE_AFTER,
-            was_alone: false,
+            alone: false,
         };
         let (weak, interval) = (Arc::downgrade(locker), locker.intervals.holder);
         let thread = thread::Builder::new().name("landfall-leases".into());
@@ -61,20 +62,16 @@ impl RequestWatcher {
         let is_idle = locker.leases.load(Ordering::SeqCst) == 0;
         self.idle = if is_idle { self.idle + 1 } else { 0 };
 
-        // A lease may have found out that it is not, too.
-        let was_alone = locker.alone.load(Ordering::SeqCst);
-        let is_wanted = (was_alone || !is_idle) && locker.poll_requests();
-        let is_seen = locker.enter() || is_wanted || was_alone != self.was_alone;
-        self.quiet = if is_seen {
-            0
-        } else {
-            self.quiet.saturating_add(1)
+        let is_wanted = (self.alone || !is_idle) && locker.poll_requests(self.alone);
+        let is_seen = locker.enter() || is_wanted;
+        self.quiet = match is_seen {
+            true => 0,
+            false => ALONE_AFTER.min(self.quiet + 1),
         };
-        self.was_alone = self.quiet >= ALONE_AFTER;
-        if !self.was_alone {
+        self.alone = self.quiet >= ALONE_AFTER && locker.cover();
+        if !self.alone {
             locker.share();
-        } else if !was_alone {
-            locker.alone.store(true, Ordering::SeqCst);
+            self.quiet %= ALONE_AFTER;
         }
         if self.polls.is_multiple_of(CHECK_EVERY)
             && let Err(error) = locker.check()
