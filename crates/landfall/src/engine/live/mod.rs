@@ -22,7 +22,7 @@ use self::{
     ended::Ended,
     eviction::{Sample, Scan},
 };
-use super::RequestContext;
+use super::{HookReply, RequestContext};
 use crate::{
     hook::ClientResponse,
     upload::{Sharded, Upload, UploadId, UploadMap},
@@ -199,7 +199,7 @@ struct WriterState {
     is_taken_over: bool,
     commit_requested: bool,
     is_shutting_down: bool,
-    stop: Option<ClientResponse>,
+    stop: HookReply,
     is_evicted: bool,
     sample: Option<Sample>,
 }
@@ -223,7 +223,7 @@ impl WriterState {
 
 #[derive(Debug)]
 pub(super) enum WriterRequest {
-    Stop(ClientResponse),
+    Stop(Box<ClientResponse>),
     ShutDown,
     TakeOver,
     Evict,
@@ -322,6 +322,7 @@ impl LiveUpload {
     }
 
     pub(super) fn stop(&self, reply: ClientResponse) {
+        let reply = Box::new(reply);
         self.writer.lock().stop.get_or_insert(reply);
         self.end();
     }
