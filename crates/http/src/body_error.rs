@@ -1,7 +1,5 @@
 //! Why a request body ended early.
 
-use std::io;
-
 /// The reason why a request body ended early.
 ///
 /// The data before it is valid, and the service should store it. A response can still be sent, and the
@@ -30,51 +28,4 @@ pub enum BodyError {
     /// Another error of the connection.
     #[error("the connection failed")]
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl BodyError {
-    pub(super) fn from_hyper(error: hyper::Error) -> Self {
-        let Some(io) =
-            std::error::Error::source(&error).and_then(|s| s.downcast_ref::<io::Error>())
-        else {
-            return if error.is_incomplete_message() {
-                Self::UnexpectedEnd
-            } else {
-                // The rest are lost connections.
-                Self::Reset
-            };
-        };
-        if let Some(reason) = io.get_ref().and_then(|inner| inner.downcast_ref()) {
-            return match reason {
-                AbortReason::Timeout => Self::Timeout,
-                AbortReason::TooSlow => Self::TooSlow,
-                AbortReason::ShuttingDown => Self::ShuttingDown,
-            };
-        }
-        match io.kind() {
-            io::ErrorKind::UnexpectedEof => Self::UnexpectedEnd,
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-                Self::Malformed(io.to_string())
-            }
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Reset,
-            _ => Self::Connection(Box::new(error)),
-        }
-    }
-}
-
-/// hyper passes it on, as an I/O error, to the reader of the body.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("stopped by the server")]
-pub(super) enum AbortReason {
-    Timeout,
-    TooSlow,
-    ShuttingDown,
-}
-
-impl From<AbortReason> for io::Error {
-    fn from(reason: AbortReason) -> Self {
-        Self::other(reason)
-    }
 }

@@ -17,7 +17,6 @@ use http_body_util::{
     BodyExt as _, Either,
     combinators::{MapErr, UnsyncBoxBody},
 };
-use hyper::ext::ReasonPhrase;
 use landfall::{
     Handler,
     service::{Peer, RequestBodyError, ResponseBody},
@@ -138,8 +137,7 @@ impl Service<Request<Body>> for UploadService {
 pub fn respond(handler: &Handler, request: Request<Body>) -> OtherResponse {
     let response = handler.clone().call(request.map(upload_body));
     Box::pin(async {
-        let Ok(mut response) = response.await;
-        add_reason(&mut response);
+        let Ok(response) = response.await;
         response.map(|body| body.map_err(Into::into).boxed_unsync())
     })
 }
@@ -171,18 +169,7 @@ impl Future for ServiceFuture {
                 .as_mut()
                 .poll(cx)
                 .map(|response| Ok(response.map(Either::Right))),
-            Self::Upload(future) => future.as_mut().poll(cx).map_ok(|mut response| {
-                add_reason(&mut response);
-                response.map(Either::Left)
-            }),
+            Self::Upload(future) => future.as_mut().poll(cx).map_ok(|response| response.map(Either::Left)),
         }
-    }
-}
-
-/// Sets the reason phrase of tus' status code for checksums, which has no standard one.
-fn add_reason<B>(response: &mut Response<B>) {
-    if response.status().as_u16() == 460 {
-        let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
-        response.extensions_mut().insert(phrase);
     }
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Client, Server, get, pattern};
+use crate::harness::{Client, Server, get, pattern, pause};
 
 /// Issues certificates, whose files are in a directory.
 pub(crate) struct Authority {
@@ -142,7 +142,6 @@ async fn requests_and_long_bodies_pass_in_both_versions() {
     let tls = load(authority.files(&["a.example"]));
     for version in ALL {
         let server = start(&tls, |limits| {
-            limits.release_after = Duration::from_millis(60);
         });
         let mut client = connect(&server, authority.client(&[version])).await;
         assert_eq!(client.ask(get("/")).await.text(), "hello");
@@ -163,7 +162,7 @@ async fn requests_and_long_bodies_pass_in_both_versions() {
             3_000_000
         );
         // An idle connection waits without hyper.
-        server.until_released(1).await;
+        pause().await;
         assert_eq!(client.ask(get("/")).await.text(), "hello");
         assert_eq!(server.stats.tls_handshakes.load(Relaxed), 1);
         server.stop().await;
@@ -210,7 +209,6 @@ async fn slow_bodies_are_handed_over() {
     let authority = Authority::new();
     let tls = load(authority.files(&["a.example"]));
     let server = start(&tls, |limits| {
-        limits.release_after = Duration::from_millis(60);
     });
     let mut client = connect(&server, authority.client(ALL)).await;
     let body = pattern(400_100);
@@ -225,7 +223,7 @@ async fn slow_bodies_are_handed_over() {
         client.stream.flush().await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    server.until_released(1).await;
+    pause().await;
     client.send([burst, get("/").as_bytes()].concat()).await;
     let text = client.answer().await.unwrap();
     assert!(text.text().starts_with("400100 "), "{}", text.text());
