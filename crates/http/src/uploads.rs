@@ -169,7 +169,10 @@ impl Future for ServiceFuture {
                 .as_mut()
                 .poll(cx)
                 .map(|response| Ok(response.map(Either::Right))),
-            Self::Upload(future) => future.as_mut().poll(cx).map_ok(|response| response.map(Either::Left)),
+            Self::Upload(future) => future
+                .as_mut()
+                .poll(cx)
+                .map_ok(|response| response.map(Either::Left)),
         }
     }
 }

@@ -97,7 +97,9 @@ impl ContentDecoder {
                 State::Broken(reason) => return Err(Malformed(reason)),
                 _ if input.is_empty() => return Ok(None),
                 State::Sized(left) | State::Data { left } => {
-                    let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                    let n = usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(input.len());
                     *left -= n as u64;
                     n
                 }
@@ -143,9 +145,11 @@ impl ContentDecoder {
         match self.state {
             State::End if self.trailers.len() > 1 => {
                 let trailers = parse_trailers(std::mem::take(&mut self.trailers));
-                trailers.map(|fields| Some(Decoded::Trailers(fields))).inspect_err(|error| {
-                    self.state = State::Broken(error.0);
-                })
+                trailers
+                    .map(|fields| Some(Decoded::Trailers(fields)))
+                    .inspect_err(|error| {
+                        self.state = State::Broken(error.0);
+                    })
             }
             State::Broken(reason) => {
                 self.trailers = Vec::new();
@@ -175,7 +179,9 @@ impl State {
         match (self, byte) {
             (Self::Size { size, .. }, digit) if digit.is_ascii_hexdigit() => {
                 let value = char::from(digit).to_digit(16).unwrap_or_default();
-                let size = size.checked_mul(16).and_then(|size| size.checked_add(value.into()));
+                let size = size
+                    .checked_mul(16)
+                    .and_then(|size| size.checked_add(value.into()));
                 match size {
                     Some(size) => Self::Size { size, digits: true },
                     None => Self::Broken("the size of a chunk is too large"),
@@ -199,9 +205,7 @@ impl State {
             (Self::Trailer, _) => Self::TrailerLf,
             (Self::TrailerLf, b'\n') => Self::Line,
             (Self::TrailersEnd, b'\n') => Self::End,
-            (Self::DataCr | Self::DataLf, _) => {
-                Self::Broken("a chunk is longer than its size")
-            }
+            (Self::DataCr | Self::DataLf, _) => Self::Broken("a chunk is longer than its size"),
             (Self::TrailerLf | Self::TrailersEnd, _) => {
                 Self::Broken("a trailer contains a control character")
             }
