@@ -40,10 +40,23 @@ pub struct Malformed(pub &'static str);
 #[derive(Clone, Copy, Debug)]
 enum State {
     Sized(u64),
-    Size { size: u64, digits: bool },
-    Extension { size: u64 },
-    SizeEnd { size: u64 },
-    Data { left: u64 },
+    Size {
+        size: u64,
+        digits: bool,
+    },
+    /// White space after the size.
+    Space {
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeEnd {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     Line,
@@ -97,7 +110,9 @@ impl ContentDecoder {
                 State::Broken(reason) => return Err(Malformed(reason)),
                 _ if input.is_empty() => return Ok(None),
                 State::Sized(left) | State::Data { left } => {
-                    let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                    let n = usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(input.len());
                     *left -= n as u64;
                     n
                 }
@@ -125,7 +140,7 @@ impl ContentDecoder {
             let was_in_trailers = self.state.is_in_trailers();
             self.state = self.state.after(*byte);
             match self.state {
-                State::Extension { .. } => self.extensions += 1,
+                State::Space { .. } | State::Extension { .. } => self.extensions += 1,
                 State::Data { .. } | State::Broken(_) | State::End => break,
                 _ if was_in_trailers => self.trailers.push(*byte),
                 _ => {}
@@ -143,9 +158,11 @@ impl ContentDecoder {
         match self.state {
             State::End if self.trailers.len() > 1 => {
                 let trailers = parse_trailers(std::mem::take(&mut self.trailers));
-                trailers.map(|fields| Some(Decoded::Trailers(fields))).inspect_err(|error| {
-                    self.state = State::Broken(error.0);
-                })
+                trailers
+                    .map(|fields| Some(Decoded::Trailers(fields)))
+                    .inspect_err(|error| {
+                        self.state = State::Broken(error.0);
+                    })
             }
             State::Broken(reason) => {
                 self.trailers = Vec::new();
@@ -175,17 +192,27 @@ impl State {
         match (self, byte) {
             (Self::Size { size, .. }, digit) if digit.is_ascii_hexdigit() => {
                 let value = char::from(digit).to_digit(16).unwrap_or_default();
-                let size = size.checked_mul(16).and_then(|size| size.checked_add(value.into()));
+                let size = size
+                    .checked_mul(16)
+                    .and_then(|size| size.checked_add(value.into()));
                 match size {
                     Some(size) => Self::Size { size, digits: true },
                     None => Self::Broken("the size of a chunk is too large"),
                 }
             }
-            (Self::Size { digits: false, .. }, _) => {
+            (Self::Size { digits: true, size } | Self::Space { size }, b' ' | b'\t') => {
+                Self::Space { size }
+            }
+            (Self::Size { digits: true, size } | Self::Space { size }, b';') => {
+                Self::Extension { size }
+            }
+            (
+                Self::Size { digits: true, size } | Self::Space { size } | Self::Extension { size },
+                b'\r',
+            ) => Self::SizeEnd { size },
+            (Self::Size { digits: false, .. }, _) | (Self::Space { .. }, 0x21..) => {
                 Self::Broken("the size of a chunk is not a hexadecimal number")
             }
-            (Self::Size { size, .. }, b';' | b' ' | b'\t') => Self::Extension { size },
-            (Self::Size { size, .. } | Self::Extension { size }, b'\r') => Self::SizeEnd { size },
             (Self::Extension { size }, b) if b != b'\n' => Self::Extension { size },
             (Self::SizeEnd { size: 0 }, b'\n') => Self::Line,
             (Self::SizeEnd { size }, b'\n') => Self::Data { left: size },
@@ -199,9 +226,7 @@ impl State {
             (Self::Trailer, _) => Self::TrailerLf,
             (Self::TrailerLf, b'\n') => Self::Line,
             (Self::TrailersEnd, b'\n') => Self::End,
-            (Self::DataCr | Self::DataLf, _) => {
-                Self::Broken("a chunk is longer than its size")
-            }
+            (Self::DataCr | Self::DataLf, _) => Self::Broken("a chunk is longer than its size"),
             (Self::TrailerLf | Self::TrailersEnd, _) => {
                 Self::Broken("a trailer contains a control character")
             }

@@ -87,6 +87,9 @@ impl HeadSearch {
     /// # Errors
     /// It is too long, or the bytes are not HTTP.
     pub fn end(&mut self, bytes: &[u8], max_head: usize) -> Result<Option<usize>, HttpRejection> {
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
+            return Err(IS_TLS);
+        }
         let mut at = self.searched;
         while let Some(found) = memchr(b'\n', &bytes[at..]) {
             at += found + 1;
@@ -104,9 +107,6 @@ impl HeadSearch {
         }
         if bytes.len() > max_head {
             return Err(TOO_LARGE);
-        }
-        if bytes.first() == Some(&TLS_HANDSHAKE) {
-            return Err(IS_TLS);
         }
         // An end may have begun.
         self.searched = bytes.len().saturating_sub(2);
@@ -164,7 +164,11 @@ pub fn parse(
             return Err(BARE_LF);
         }
         let (start, end) = slice(field.value);
-        line_end = end + head[end..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        line_end = end
+            + head[end..]
+                .iter()
+                .take_while(|b| matches!(b, b' ' | b'\t'))
+                .count();
         facts.add(field.name.as_bytes(), field.value)?;
         let name = known_name(field.name)
             .or_else(|| HeaderName::from_bytes(field.name.as_bytes()).ok())
@@ -191,7 +195,11 @@ pub fn parse(
     *request.method_mut() = Method::from_bytes(method.as_bytes())
         .map_err(|_| HttpRejection::bad("the request method is not a token"))?;
     *request.uri_mut() = uri(head, slice(target.as_bytes()))?;
-    *request.version_mut() = if is_old { Version::HTTP_10 } else { Version::HTTP_11 };
+    *request.version_mut() = if is_old {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
     *request.headers_mut() = map;
     Ok(RequestHead {
         request,
@@ -205,7 +213,9 @@ fn uri(head: &Bytes, (start, end): (usize, usize)) -> Result<Uri, HttpRejection>
     let target = head.slice(start..end);
     // It would be cut off.
     if memchr(b'#', &target).is_some() {
-        return Err(HttpRejection::bad("the request target has a fragment (\"#\")"));
+        return Err(HttpRejection::bad(
+            "the request target has a fragment (\"#\")",
+        ));
     }
     Uri::from_maybe_shared(target)
         .map_err(|_| HttpRejection::bad("the request target is not a valid URI"))
@@ -242,7 +252,9 @@ impl<'a> Facts<'a> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 if self.host.replace(value).is_some() {
-                    return Err(HttpRejection::bad("the request has more than one Host header"));
+                    return Err(HttpRejection::bad(
+                        "the request has more than one Host header",
+                    ));
                 }
             }
             6 if name.eq_ignore_ascii_case(b"expect") && !self.is_old => {
@@ -298,7 +310,9 @@ impl<'a> Facts<'a> {
     /// HTTP/1.1 requires one `Host`, which must agree with an absolute target (RFC 9112, 3.2, 3.2.2).
     fn check_host(&self, target: &[u8]) -> Result<(), HttpRejection> {
         match self.host {
-            None if !self.is_old => return Err(HttpRejection::bad("the request has no Host header")),
+            None if !self.is_old => {
+                return Err(HttpRejection::bad("the request has no Host header"));
+            }
             Some(host) if !host.iter().all(|b| is_host(*b)) => {
                 return Err(HttpRejection::bad(
                     "the Host header is not a host name with optional port",
@@ -430,7 +444,9 @@ pub(super) fn rejected_request(head: &[u8]) -> (bool, Option<HeaderValue>) {
     let mut lines = head.split(|byte| *byte == b'\n');
     let origin = lines.find_map(|line| {
         let (name, value) = line.split_at_checked(NAME.len())?;
-        let value = name.eq_ignore_ascii_case(NAME).then(|| value.trim_ascii())?;
+        let value = name
+            .eq_ignore_ascii_case(NAME)
+            .then(|| value.trim_ascii())?;
         HeaderValue::from_bytes(value).ok()
     });
     (head.starts_with(b"HEAD "), origin)
@@ -450,7 +466,10 @@ fn known_name(name: &str) -> Option<HeaderName> {
         HeaderName::from_static("upload-draft-interop-version"),
         HeaderName::from_static("x-forwarded-proto"),
     ];
-    if !matches!(name.as_bytes().first(), Some(b'T' | b't' | b'U' | b'u' | b'X' | b'x')) {
+    if !matches!(
+        name.as_bytes().first(),
+        Some(b'T' | b't' | b'U' | b'u' | b'X' | b'x')
+    ) {
         return None;
     }
     let is_name = |known: &&HeaderName| {
@@ -484,4 +503,3 @@ const fn alphanumeric_or(others: &[u8]) -> [bool; 256] {
     }
     set
 }
-
