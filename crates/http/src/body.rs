@@ -99,9 +99,11 @@ impl TimedStream {
     }
 
     fn record(&self, frame: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
-        self.activity.set_waiting(if frame.is_pending() { READING } else { 0 });
+        self.activity
+            .set_waiting(if frame.is_pending() { READING } else { 0 });
         if let Poll::Ready(Some(Ok(frame))) = frame {
-            self.activity.add_read(frame.data_ref().map_or(0, Bytes::len));
+            self.activity
+                .add_read(frame.data_ref().map_or(0, Bytes::len));
         }
     }
 }

@@ -100,6 +100,11 @@ impl ServerIo {
         self.set_waiting(READING | WRITING, false);
     }
 
+    /// A client that does not take what was written need not: it may take it later.
+    pub(super) fn stop_waiting_to_write(&mut self) {
+        self.set_waiting(WRITING, false);
+    }
+
     /// Replaces the state of a proxy's connection with that of its client.
     pub(super) fn set_shared(&mut self, shared: Arc<ConnectionShared>) {
         self.shared = shared;
@@ -175,7 +180,8 @@ impl ServerIo {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         let mut space = input.limit(limit);
-        let outcome = either!(&mut self.stream, stream => pin!(stream.read_buf(&mut space)).poll(cx));
+        let outcome =
+            either!(&mut self.stream, stream => pin!(stream.read_buf(&mut space)).poll(cx));
         self.count_read(outcome)
     }
 
@@ -278,8 +284,7 @@ impl AsyncWrite for ServerIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.write_stopped()?;
-        let outcome =
-            either!(&mut self.stream, stream => Pin::new(stream).poll_write(cx, bytes));
+        let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_write(cx, bytes));
         self.count_written(outcome)
     }
 
@@ -293,7 +298,8 @@ impl AsyncWrite for ServerIo {
             return self.poll_write(cx, slice);
         }
         self.write_stopped()?;
-        let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(cx, slices));
+        let outcome =
+            either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(cx, slices));
         self.count_written(outcome)
     }
 

@@ -182,7 +182,9 @@ impl<S: HttpService> ResponseFuture<S> {
                     return Poll::Ready(response.map(Either::Left));
                 }
                 Self::Rejected(response) => {
-                    let response = response.take().expect("a future is not polled after its end");
+                    let response = response
+                        .take()
+                        .expect("a future is not polled after its end");
                     return Poll::Ready(response.map(|text| Either::Right(text.into())));
                 }
             }

@@ -89,13 +89,6 @@ impl ConnectionActivity {
         epoch
     }
 
-    /// Tasks other than the connection's own use this.
-    pub(super) fn enter_from(&self, from: PhaseEpoch, phase: Phase) {
-        let _ = self
-            .epoch
-            .compare_exchange(from.0, from.next(phase).0, Relaxed, Relaxed);
-    }
-
     #[inline]
     pub(super) fn action(&self) -> Option<TimeoutAction> {
         match self.action.load(Relaxed) {
@@ -217,10 +210,6 @@ impl ServerShared {
     #[inline]
     pub(super) fn shutdown_phase(&self) -> ShutdownPhase {
         ShutdownPhase::from_u8(self.shutdown_phase.load(Acquire))
-    }
-
-    pub(super) fn has_large_reads(&self) -> bool {
-        self.large_reads.load(Relaxed) > 0
     }
 
     /// Returns whether there was one.

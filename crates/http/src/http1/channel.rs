@@ -17,7 +17,7 @@ use super::encode;
 use super::head::Framing;
 use crate::body_error::BodyError;
 use crate::buffers;
-use crate::connection::{ConnectionShared, MAX_DISCARDED_REST};
+use crate::connection::{ConnectionShared, LARGE_HEAD, MAX_DISCARDED_REST};
 use crate::io::ServerIo;
 use crate::shutdown::ShutdownPhase;
 use crate::timeouts::{Phase, TimeoutAction};
@@ -148,7 +148,9 @@ impl Http1Io {
     /// Only an unfinished head remains in the input.
     fn make_space(&mut self, max_head: usize) {
         let space = self.input.capacity() - self.input.len();
-        if space >= MIN_READ.min(self.read_size) && (space >= self.read_size / 4 || !self.input.is_empty()) {
+        if space >= MIN_READ.min(self.read_size)
+            && (space >= self.read_size / 4 || !self.input.is_empty())
+        {
             return;
         }
         if self.input.is_empty() {
@@ -205,12 +207,7 @@ impl Http1Io {
     }
 
     /// Counts the memory of a head, of which `bytes` have arrived. False if that of all heads exceeds the limit.
-    pub(super) fn count_head(
-        &mut self,
-        bytes: usize,
-        smallest: usize,
-        shared: &ConnectionShared,
-    ) -> bool {
+    fn count_head(&mut self, bytes: usize, smallest: usize, shared: &ConnectionShared) -> bool {
         let now = if bytes > smallest { bytes as u64 } else { 0 };
         let before = mem::replace(&mut self.head_bytes, now);
         let stats = &shared.server.stats;
@@ -224,13 +221,40 @@ impl Http1Io {
         counted <= shared.server.limits.head_memory
     }
 
-    pub(super) fn count_unfinished_head(&mut self, max_head: usize, shared: &ConnectionShared) -> bool {
+    pub(super) fn count_unfinished_head(
+        &mut self,
+        max_head: usize,
+        shared: &ConnectionShared,
+    ) -> bool {
         let memory = head_memory(self.input.len(), max_head);
         self.count_head(memory, SMALL_HEAD, shared)
     }
 
+    /// Of a large head, until [`forget_head`](Self::forget_head).
+    pub(super) fn count_complete_head(
+        &mut self,
+        length: usize,
+        max_head: usize,
+        shared: &ConnectionShared,
+    ) -> bool {
+        let memory = match length > LARGE_HEAD {
+            true => head_memory(length, max_head),
+            false => 0,
+        };
+        self.count_head(memory, 0, shared)
+    }
+
+    pub(super) fn forget_head(&mut self, shared: &ConnectionShared) {
+        self.count_head(0, 0, shared);
+    }
+
     /// Begins the content of a request. Returns its number.
-    pub(super) fn begin(&mut self, framing: Framing, max_head: usize, expects_continue: bool) -> u32 {
+    pub(super) fn begin(
+        &mut self,
+        framing: Framing,
+        max_head: usize,
+        expects_continue: bool,
+    ) -> u32 {
         self.number = self.number.wrapping_add(1);
         self.content = ContentDecoder::new(framing, max_head);
         self.is_held = framing != Framing::None;
@@ -269,7 +293,11 @@ impl Http1Io {
                 Ok(None) => {}
                 Err(_) => return Poll::Ready(false),
             }
-            if self.socket.as_ref().is_none_or(|socket| socket.action().is_some()) {
+            if self
+                .socket
+                .as_ref()
+                .is_none_or(|socket| socket.action().is_some())
+            {
                 return Poll::Ready(false);
             }
             match ready!(self.poll_fill(cx, shared, max_head)) {
@@ -331,7 +359,11 @@ impl Http1Io {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
                 Poll::Pending => {
-                    if !self.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+                    if !self
+                        .reader
+                        .as_ref()
+                        .is_some_and(|reader| reader.will_wake(cx.waker()))
+                    {
                         self.reader = Some(cx.waker().clone());
                     }
                     return Poll::Pending;

@@ -197,7 +197,11 @@ impl<S: HttpService> Http1<S> {
             let empty = head::empty_lines(&io.input);
             io.input.advance(empty);
             let may_be_http2 = self.may_be_http2
-                && io.input.iter().zip(PREFACE).all(|(one, other)| one == other);
+                && io
+                    .input
+                    .iter()
+                    .zip(PREFACE)
+                    .all(|(one, other)| one == other);
             if may_be_http2 && io.input.len() >= PREFACE.len() {
                 return Poll::Ready(Received::Http2);
             }
@@ -209,26 +213,28 @@ impl<S: HttpService> Http1<S> {
                 match end {
                     Err(rejection) => return Poll::Ready(Received::Rejected(rejection)),
                     Ok(Some(end)) => {
-                        let is_counted = io.count_head(end, LARGE_HEAD, shared);
+                        let is_counted = io.count_complete_head(end, max_head, shared);
                         let head = match end > LARGE_HEAD {
                             true if is_counted => io.input.split_to(end).freeze(),
                             true => return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS)),
                             false => Bytes::copy_from_slice(&io.input[..end]),
                         };
-                        return Poll::Ready(match head::parse(&head, HeaderMap::new(), &self.rules) {
-                            Ok(parsed) => {
-                                if end <= LARGE_HEAD {
-                                    io.input.advance(end);
+                        return Poll::Ready(
+                            match head::parse(&head, HeaderMap::new(), &self.rules) {
+                                Ok(parsed) => {
+                                    if end <= LARGE_HEAD {
+                                        io.input.advance(end);
+                                    }
+                                    Received::Request(parsed)
                                 }
-                                Received::Request(parsed)
-                            }
-                            Err(rejection) => {
-                                if end > LARGE_HEAD {
-                                    io.input = head.into();
+                                Err(rejection) => {
+                                    if end > LARGE_HEAD {
+                                        io.input = head.into();
+                                    }
+                                    Received::Rejected(rejection)
                                 }
-                                Received::Rejected(rejection)
-                            }
-                        });
+                            },
+                        );
                     }
                     Ok(None) if !io.count_unfinished_head(max_head, shared) => {
                         return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS));
@@ -236,7 +242,11 @@ impl<S: HttpService> Http1<S> {
                     Ok(None) => {}
                 }
             }
-            if io.socket.as_ref().is_none_or(|socket| socket.action().is_some()) {
+            if io
+                .socket
+                .as_ref()
+                .is_none_or(|socket| socket.action().is_some())
+            {
                 return Poll::Ready(Received::End);
             }
             if phase > ShutdownPhase::Running {
@@ -290,7 +300,9 @@ impl<S: HttpService> Http1<S> {
             }
         };
         self.shared().activity.enter(phase);
-        let started = self.service.start(request.map(|()| content), self.shared().info, None);
+        let started = self
+            .service
+            .start(request.map(|()| content), self.shared().info, None);
         self.permit = started.permit;
         self.state = State::Respond(started.response);
     }
@@ -300,7 +312,7 @@ impl<S: HttpService> Http1<S> {
         let mut io = self.channel.io.lock();
         let (is_head, origin) = head::rejected_request(&io.input);
         io.input = Default::default();
-        io.count_head(0, 0, &shared);
+        io.forget_head(&shared);
         drop(io);
         if is_head {
             rejection = rejection.for_head();
@@ -350,11 +362,14 @@ impl<S: HttpService> Http1<S> {
             let Some(socket) = &mut io.socket else {
                 break;
             };
-            match poll_write(socket, cx, &mut self.out, &mut self.written) {
-                Poll::Ready(Ok(())) => {
-                    let _ = Pin::new(socket).poll_flush(cx);
-                }
-                _ => break,
+            let written = poll_write(socket, cx, &mut self.out, &mut self.written);
+            if matches!(written, Poll::Ready(Ok(()))) {
+                let _ = Pin::new(&mut *socket).poll_flush(cx);
+            }
+            // It may take them later.
+            socket.stop_waiting_to_write();
+            if !matches!(written, Poll::Ready(Ok(()))) {
+                break;
             }
         }
         if phase >= ShutdownPhase::Aborting || shared.activity.action().is_some() {
@@ -401,7 +416,7 @@ impl<S: HttpService> Http1<S> {
         self.written = 0;
         let Channel { shared, io } = &*self.channel;
         let mut io = io.lock();
-        io.count_head(0, 0, shared);
+        io.forget_head(shared);
         let has_unread = io.has_unread_content();
         drop(io);
         if !self.context.keep_alive || phase > ShutdownPhase::Running {
@@ -574,7 +589,7 @@ impl<S: HttpService> Drop for Http1<S> {
         let Channel { shared, io } = &*self.channel;
         let mut io = io.lock();
         io.abandon();
-        io.count_head(0, 0, shared);
+        io.forget_head(shared);
         io.stop_large_reads(shared);
         io.release(0);
         io.socket = None;

@@ -101,13 +101,13 @@ pub fn response_head(
 }
 
 /// Appends an interim response (RFC 9110 section 15.2).
-pub fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
+pub(super) fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
     status_line(out, Version::HTTP_11, response.status());
     fields(out, response.headers());
 }
 
 /// Appends 100 (Continue).
-pub fn continue_response(out: &mut Vec<u8>) {
+pub(super) fn continue_response(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
@@ -120,13 +120,13 @@ pub(crate) fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
 }
 
 /// Appends what precedes the data of a chunk; CR LF follows it.
-pub fn chunk_size(out: &mut Vec<u8>, length: usize) {
+pub(super) fn chunk_size(out: &mut Vec<u8>, length: usize) {
     // Writing to memory does not fail.
     let _ = write!(out, "{length:X}\r\n");
 }
 
 /// The end of chunks.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
     let version: &[u8] = match version {
@@ -139,7 +139,13 @@ pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCod
         460 => "Checksum Mismatch",
         _ => status.canonical_reason().unwrap_or("<none>"),
     };
-    for part in [version, status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"] {
+    for part in [
+        version,
+        status.as_str().as_bytes(),
+        b" ",
+        reason.as_bytes(),
+        b"\r\n",
+    ] {
         out.extend_from_slice(part);
     }
 }

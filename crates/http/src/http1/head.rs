@@ -142,6 +142,12 @@ pub fn parse(
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(SHAPE);
     };
+    if method == "CONNECT" {
+        return Err(HttpRejection {
+            status: StatusCode::NOT_IMPLEMENTED,
+            reason: "this server is no proxy: CONNECT is not supported",
+        });
+    }
     let is_old = parsed.version == Some(0);
     let base = head.as_ptr() as usize;
     let slice = |part: &[u8]| {
@@ -181,12 +187,6 @@ pub fn parse(
     }
     facts.check_host(target.as_bytes())?;
     let framing = facts.framing(rules)?;
-    if method == "CONNECT" {
-        return Err(HttpRejection {
-            status: StatusCode::NOT_IMPLEMENTED,
-            reason: "this server is no proxy: CONNECT is not supported",
-        });
-    }
     if framing == Framing::Chunked && facts.length.is_some() {
         map.remove(CONTENT_LENGTH);
         facts.closes = true;

@@ -22,7 +22,7 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
     let total = 3 * BURST;
     let head = format!("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: {total}\r\n\r\n");
     client.send(head).await;
-    for n in 0..3 {
+    for _ in 0..3 {
         pause().await;
         client.send(burst()).await;
     }
@@ -43,7 +43,7 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
 async fn an_idle_connection_holds_no_buffer_and_serves_the_next_request() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
-    for n in 1..=3 {
+    for _ in 1..=3 {
         client.send("GET / HT").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(
@@ -227,8 +227,7 @@ async fn a_body_ends_normally_after_the_release() {
 
 #[tokio::test]
 async fn a_shutdown_aborts_a_stalled_body_after_its_buffer_is_released() {
-    let server = Server::with_grace(Duration::from_millis(50), |limits| {
-    });
+    let server = Server::with_grace(Duration::from_millis(50), |_| {});
     let mut client = server.connect().await;
     client
         .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n")

@@ -141,8 +141,7 @@ async fn requests_and_long_bodies_pass_in_both_versions() {
     let authority = Authority::new();
     let tls = load(authority.files(&["a.example"]));
     for version in ALL {
-        let server = start(&tls, |limits| {
-        });
+        let server = start(&tls, |_| {});
         let mut client = connect(&server, authority.client(&[version])).await;
         assert_eq!(client.ask(get("/")).await.text(), "hello");
         let body = pattern(3_000_001);
@@ -208,8 +207,7 @@ async fn only_responses_over_tls_demand_it() {
 async fn slow_bodies_are_handed_over() {
     let authority = Authority::new();
     let tls = load(authority.files(&["a.example"]));
-    let server = start(&tls, |limits| {
-    });
+    let server = start(&tls, |_| {});
     let mut client = connect(&server, authority.client(ALL)).await;
     let body = pattern(400_100);
     let head = format!(
