@@ -40,10 +40,23 @@ pub struct Malformed(pub &'static str);
 #[derive(Clone, Copy, Debug)]
 enum State {
     Sized(u64),
-    Size { size: u64, digits: bool },
-    Extension { size: u64 },
-    SizeEnd { size: u64 },
-    Data { left: u64 },
+    Size {
+        size: u64,
+        digits: bool,
+    },
+    /// White space after the size.
+    Space {
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeEnd {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     Line,
@@ -127,7 +140,7 @@ impl ContentDecoder {
             let was_in_trailers = self.state.is_in_trailers();
             self.state = self.state.after(*byte);
             match self.state {
-                State::Extension { .. } => self.extensions += 1,
+                State::Space { .. } | State::Extension { .. } => self.extensions += 1,
                 State::Data { .. } | State::Broken(_) | State::End => break,
                 _ if was_in_trailers => self.trailers.push(*byte),
                 _ => {}
@@ -187,11 +200,19 @@ impl State {
                     None => Self::Broken("the size of a chunk is too large"),
                 }
             }
-            (Self::Size { digits: false, .. }, _) => {
+            (Self::Size { digits: true, size } | Self::Space { size }, b' ' | b'\t') => {
+                Self::Space { size }
+            }
+            (Self::Size { digits: true, size } | Self::Space { size }, b';') => {
+                Self::Extension { size }
+            }
+            (
+                Self::Size { digits: true, size } | Self::Space { size } | Self::Extension { size },
+                b'\r',
+            ) => Self::SizeEnd { size },
+            (Self::Size { digits: false, .. }, _) | (Self::Space { .. }, 0x21..) => {
                 Self::Broken("the size of a chunk is not a hexadecimal number")
             }
-            (Self::Size { size, .. }, b';' | b' ' | b'\t') => Self::Extension { size },
-            (Self::Size { size, .. } | Self::Extension { size }, b'\r') => Self::SizeEnd { size },
             (Self::Extension { size }, b) if b != b'\n' => Self::Extension { size },
             (Self::SizeEnd { size: 0 }, b'\n') => Self::Line,
             (Self::SizeEnd { size }, b'\n') => Self::Data { left: size },

@@ -87,6 +87,9 @@ impl HeadSearch {
     /// # Errors
     /// It is too long, or the bytes are not HTTP.
     pub fn end(&mut self, bytes: &[u8], max_head: usize) -> Result<Option<usize>, HttpRejection> {
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
+            return Err(IS_TLS);
+        }
         let mut at = self.searched;
         while let Some(found) = memchr(b'\n', &bytes[at..]) {
             at += found + 1;
@@ -104,9 +107,6 @@ impl HeadSearch {
         }
         if bytes.len() > max_head {
             return Err(TOO_LARGE);
-        }
-        if bytes.first() == Some(&TLS_HANDSHAKE) {
-            return Err(IS_TLS);
         }
         // An end may have begun.
         self.searched = bytes.len().saturating_sub(2);
