@@ -22,6 +22,7 @@ use super::encode::{self, LAST_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
 use crate::addresses::AddressPermit;
 use crate::body::RequestContent;
+use crate::buffers;
 use crate::connection::{ConnectionShared, LARGE_HEAD, TOO_MANY_LARGE_HEADS};
 use crate::io::ServerIo;
 use crate::rejection::HttpRejection;
@@ -220,7 +221,7 @@ impl<S: HttpService> Http1<S> {
                             false => Bytes::copy_from_slice(&io.input[..end]),
                         };
                         return Poll::Ready(
-                            match head::parse(&head, HeaderMap::new(), &self.rules) {
+                            match head::parse(&head, buffers::take_fields(), &self.rules) {
                                 Ok(parsed) => {
                                     if end <= LARGE_HEAD {
                                         io.input.advance(end);
@@ -333,6 +334,9 @@ impl<S: HttpService> Http1<S> {
         context.keep_alive &= !io.must_close() && phase == ShutdownPhase::Running;
         self.out.drain(..self.written);
         self.written = 0;
+        if self.out.is_empty() {
+            self.out = buffers::take_response();
+        }
         io.interim.take(&mut self.out, true);
         drop(io);
         let length = body.size_hint().exact();
@@ -340,6 +344,7 @@ impl<S: HttpService> Http1<S> {
         let (framing, keep_alive) =
             encode::response_head(&mut self.out, status, fields, length, context);
         self.context.keep_alive = keep_alive;
+        buffers::give_fields(parts.headers);
         self.state = State::Send(Sending {
             body,
             framing,
@@ -579,7 +584,7 @@ fn poll_write(
         *written += n;
     }
     *written = 0;
-    *out = Vec::new();
+    buffers::give_response(mem::take(out));
     Poll::Ready(Ok(()))
 }
 

@@ -1,6 +1,5 @@
 use std::{
     future::poll_fn,
-    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -9,19 +8,19 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use landfall_protocol::{Append as Head, Checksum, ChecksumPlacement, DeclaredEnd, ProblemKind};
+use landfall_protocol::{Append as Head, Checksum, DeclaredEnd, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
-    Engine, Error, RequestContext,
+    Engine, Error, HookReply, RequestContext,
     create::can_complete,
+    hooks::smaller,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
 use crate::{
     BoxError,
     event::{EventKind, TerminationReason},
-    hook::ClientResponse,
     lease::Lease,
     request_body::RequestBody,
     upload::{Completion, Upload, UploadId},
@@ -58,7 +57,7 @@ impl Engine {
         body: &mut B,
     ) -> (
         Option<SystemTime>,
-        Result<(Arc<Upload>, u64, ClientResponse), Error>,
+        Result<(Arc<Upload>, u64, HookReply), Error>,
     ) {
         let mut expires = None;
         let appended = self
@@ -87,7 +86,7 @@ impl Engine {
         request: &mut AppendRequest<'_>,
         body: &mut B,
         expires: &mut Option<SystemTime>,
-    ) -> Result<(Arc<Upload>, u64, ClientResponse), Error> {
+    ) -> Result<(Arc<Upload>, u64, HookReply), Error> {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
         let (mut starting, is_live) = self.live.start(id);
@@ -141,7 +140,7 @@ impl Engine {
                 body,
                 content_length,
                 limits_request: max_content < bounds.remaining,
-                checksum: mem::replace(&mut head.checksum, ChecksumPlacement::None),
+                checksum: &mut head.checksum,
                 observer: request.observer,
             };
             let received = self
@@ -179,16 +178,15 @@ impl Engine {
             );
         }
         if let Some(interruption) = interruption {
-            return Err(self
-                .interrupted(context, &upload, offset, lease, interruption)
-                .await);
+            let error = self.interrupted(context, &upload, offset, lease, interruption);
+            return Err(Box::pin(error).await);
         }
         if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
         }
         // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
         drop((starting, permit));
-        let mut reply = ClientResponse::default();
+        let mut reply = None;
         if upload.is_complete_at(offset) {
             reply = self
                 .finish(context, upload.clone(), lease, !was_complete)
@@ -482,16 +480,12 @@ impl Engine {
     }
 }
 
-pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    one.into_iter().chain(other).min()
-}
-
 type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;
 
 /// A body whose first frame can be polled before it is read.
 struct PeekedBody<'a, B> {
     body: &'a mut B,
-    first: Option<NextFrame>,
+    first: Option<Box<NextFrame>>,
 }
 
 impl<'a, B: RequestBody + Unpin> PeekedBody<'a, B> {
@@ -501,7 +495,7 @@ impl<'a, B: RequestBody + Unpin> PeekedBody<'a, B> {
 
     async fn peek(&mut self) {
         if self.first.is_none() {
-            self.first = Some(poll_fn(|cx| self.poll_body(cx)).await);
+            self.first = Some(Box::new(poll_fn(|cx| self.poll_body(cx)).await));
         }
     }
 
@@ -517,7 +511,7 @@ impl<B: RequestBody + Unpin> Body for PeekedBody<'_, B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<NextFrame> {
         match self.first.take() {
-            Some(frame) => Poll::Ready(frame),
+            Some(frame) => Poll::Ready(*frame),
             None => self.poll_body(cx),
         }
     }

@@ -1,17 +1,18 @@
 use std::{future::Future, mem, sync::Arc, time::SystemTime};
 
-use landfall_protocol::{
-    ChecksumPlacement, Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind,
-};
+use futures_util::{TryFutureExt as _, future::Either};
+use landfall_protocol::{Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind};
+use tokio::sync::SemaphorePermit;
 
 use super::{
-    Engine, Error, InspectOutcome, RequestContext, add,
+    Engine, Error, HookReply, InspectOutcome, RequestContext, add,
+    hooks::merge,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
 use crate::{
     event::{EventKind, TerminationReason},
-    hook::{ClientResponse, IdempotencyError, IdempotencyKey, Intent},
+    hook::{IdempotencyError, IdempotencyKey, Intent},
     lease::Lease,
     request_body::RequestBody,
     store::StoreError,
@@ -33,7 +34,7 @@ pub(crate) struct CreateRequest<'a> {
 #[derive(Debug)]
 pub(crate) struct RepeatedCreate {
     digest: Digest,
-    reply: ClientResponse,
+    reply: HookReply,
 }
 
 #[derive(Debug)]
@@ -42,9 +43,25 @@ pub(crate) struct Created {
     /// The number of stored bytes; `None` if the request could not carry any.
     pub(crate) offset: Option<u64>,
     pub(crate) expires: Option<SystemTime>,
-    pub(crate) reply: ClientResponse,
+    pub(crate) reply: HookReply,
     /// True if an earlier request created it; this request's body is then left unread.
     pub(crate) existed: bool,
+}
+
+/// A creation that its hooks have allowed.
+struct NewUpload<'a> {
+    upload: Upload,
+    key_lease: Option<Lease>,
+    /// The permit and the lease of a request whose body is upload data.
+    transfer: Option<(SemaphorePermit<'a>, Lease)>,
+    /// True if the client can name the upload even if it gets no response.
+    names_upload: bool,
+}
+
+#[allow(clippy::large_enum_variant, reason = "the usual one")]
+enum Prepared<'a> {
+    New(NewUpload<'a>, HookReply),
+    Answered(Created),
 }
 
 pub(super) enum Assigned {
@@ -54,9 +71,9 @@ pub(super) enum Assigned {
 }
 
 impl Created {
-    pub(super) fn existing(found: InspectOutcome, mut reply: ClientResponse) -> Self {
+    pub(super) fn existing(found: InspectOutcome, mut reply: HookReply) -> Self {
         if let Some(stored) = found.upload.completion.response() {
-            reply.merge((**stored).clone());
+            merge(&mut reply, Some(Box::new((**stored).clone())));
         }
         Self {
             offset: found.offset,
@@ -77,9 +94,121 @@ impl Engine {
         request: &mut CreateRequest<'_>,
         body: &mut B,
     ) -> Result<Created, Error> {
-        let (content_length, max_content) = (request.content_length, request.max_content);
-        let head = &mut request.head;
         let _in_flight = self.enter_transfer()?;
+        let (new, mut reply) = match self.prepare_upload(context, request).await? {
+            Prepared::New(new, reply) => (new, reply),
+            Prepared::Answered(created) => return Ok(created),
+        };
+        let NewUpload {
+            upload,
+            key_lease,
+            transfer,
+            names_upload,
+        } = new;
+        let (engine, head) = (self.clone(), &mut request.head);
+        let Some((permit, lease)) = transfer else {
+            let create = async move {
+                let upload = engine.composer.store().create(upload).await?;
+                // From here on, requests with the same idempotency key get the offset of this upload.
+                drop(key_lease);
+                Ok((upload, ()))
+            };
+            // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
+            let now = SystemTime::now();
+            let (upload, ()) = self.emit_created(context, create).await?;
+            if upload.is_complete_at(0) {
+                let lease = self.lease(&upload.id).await?;
+                let finished = self.finish_as(context, upload.clone(), lease, true, names_upload);
+                merge(&mut reply, finished.await?);
+            }
+            let expires = self.expiry(&upload, 0, now);
+            return Ok(Created {
+                upload,
+                offset: head.with_upload.then_some(0),
+                expires,
+                reply,
+                existed: false,
+            });
+        };
+        let create = async move {
+            let store = engine.composer.store();
+            let created = store.create_append(upload, lease.fence());
+            let (upload, append) = Self::while_held(&lease, created).await?;
+            drop(key_lease);
+            Ok((upload, (append, lease)))
+        };
+        let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
+        if let Some(observer) = request.observer {
+            observer.created(&upload);
+        }
+        let remaining = self.remaining(&upload, upload.length, 0);
+        let mut body_stream = BodyStream {
+            body,
+            content_length: request.content_length,
+            limits_request: request.max_content < remaining,
+            checksum: &mut head.checksum,
+            observer: request.observer,
+        };
+        let most = remaining.min(request.max_content);
+        let received = self.receive(context, &upload, append, &lease, most, &mut body_stream);
+        // Boxed, as all that is rare below: the largest branch sets the size of every request's future.
+        let received = match received.await {
+            Ok(received) => received,
+            Err(error) => {
+                let rolled_back = self.roll_back_creation(context, upload, lease, error);
+                return Err(Box::pin(rolled_back).await);
+            }
+        };
+        let offset = received.offset;
+        match received.interruption {
+            None => {}
+            // Nothing may remain of a rejected creation, whose URL most clients never learn (E-22).
+            // The bytes of an interrupted connection are kept until the upload expires (E-21).
+            Some(
+                interruption @ (Interruption::Overrun
+                | Interruption::TooLarge
+                | Interruption::Checksum(_)
+                | Interruption::Evicted),
+            ) => {
+                let error = match interruption {
+                    Interruption::Overrun => Error::beyond_length(upload.length, true),
+                    other => self.interruption_error(&upload.id, offset, other),
+                };
+                let rolled_back = self.roll_back_creation(context, upload, lease, error);
+                return Err(Box::pin(rolled_back).await);
+            }
+            Some(interruption) => {
+                let error = self.interrupted(context, &upload, offset, lease, interruption);
+                return Err(Box::pin(error).await);
+            }
+        }
+        drop(permit);
+        if head.end == DeclaredEnd::WithContent && upload.length != Some(offset) {
+            upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
+        }
+        if upload.is_complete_at(offset) {
+            let knows_url = request.observer.is_some() || names_upload;
+            let finished = self.finish_as(context, upload.clone(), lease, true, knows_url);
+            merge(&mut reply, finished.await?);
+        }
+        let expires = self.expiry(&upload, offset, SystemTime::now());
+        Ok(Created {
+            upload,
+            offset: Some(offset),
+            expires,
+            reply,
+            existed: false,
+        })
+    }
+
+    /// Runs the checks and the hooks of a creation, before anything is stored.
+    async fn prepare_upload<'a>(
+        self: &'a Arc<Self>,
+        context: &RequestContext,
+        request: &mut CreateRequest<'_>,
+    ) -> Result<Prepared<'a>, Error> {
+        let content_length = request.content_length;
+        let head = &mut request.head;
         self.check_access(context, Intent::Create, None).await?;
         let length = match head.declared {
             DeclaredLength::Known(length) => Some(length),
@@ -106,8 +235,8 @@ impl Engine {
                     header,
                     concatenated: false,
                 };
-                // Boxed because it is rare: the largest branch sets the size of every request's future.
-                return Box::pin(self.create_final(context, upload)).await;
+                let created = Box::pin(self.create_final(context, upload)).await?;
+                return Ok(Prepared::Answered(created));
             }
         }
         let with_upload = head.with_upload;
@@ -122,7 +251,7 @@ impl Engine {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);
         }
-        let (mut reply, key, is_chosen) = self.call_pre_create(context, &mut upload).await?;
+        let (reply, key, is_chosen) = self.call_pre_create(context, &mut upload).await?;
         // Clients of tus get the URL with the response. Those of the draft may have made it, or learn it before.
         let names_upload = is_chosen && upload.created_by_draft;
         // Those take a 2xx for the storage of their content.
@@ -135,7 +264,9 @@ impl Engine {
         }
         let key_lease = match self.assign_id(&mut upload, key).await? {
             Assigned::New(lease) => lease,
-            Assigned::Exists(found) => return Ok(Created::existing(found, reply)),
+            Assigned::Exists(found) => {
+                return Ok(Prepared::Answered(Created::existing(found, reply)));
+            }
         };
         let body_length = if is_transfer { content_length } else { Some(0) };
         let permit = if is_transfer {
@@ -145,101 +276,17 @@ impl Engine {
         };
         let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
         self.prepare_creation(context, &upload, end).await?;
-        let Some(permit) = permit else {
-            let engine = self.clone();
-            let create = async move {
-                let upload = engine.composer.store().create(upload).await?;
-                // From here on, requests with the same idempotency key get the offset of this upload.
-                drop(key_lease);
-                Ok((upload, ()))
-            };
-            // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
-            let now = SystemTime::now();
-            let (upload, ()) = self.emit_created(context, create).await?;
-            if upload.is_complete_at(0) {
-                let lease = self.lease(&upload.id).await?;
-                let finished = self.finish_as(context, upload.clone(), lease, true, names_upload);
-                reply.merge(finished.await?);
-            }
-            let expires = self.expiry(&upload, 0, now);
-            return Ok(Created {
-                upload,
-                offset: with_upload.then_some(0),
-                expires,
-                reply,
-                existed: false,
-            });
+        let transfer = match permit {
+            Some(permit) => Some((permit, self.lease_of_new(&upload).await?)),
+            None => None,
         };
-
-        let lease = self.lease_of_new(&upload).await?;
-        let engine = self.clone();
-        let create = async move {
-            let store = engine.composer.store();
-            let created = store.create_append(upload, lease.fence());
-            let (upload, append) = Self::while_held(&lease, created).await?;
-            drop(key_lease);
-            Ok((upload, (append, lease)))
-        };
-        let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
-        if let Some(observer) = request.observer {
-            observer.created(&upload);
-        }
-        let remaining = self.remaining(&upload, upload.length, 0);
-        let mut body_stream = BodyStream {
-            body,
-            content_length,
-            limits_request: max_content < remaining,
-            checksum: mem::replace(&mut head.checksum, ChecksumPlacement::None),
-            observer: request.observer,
-        };
-        let most = remaining.min(max_content);
-        let received = match self
-            .receive(context, &upload, append, &lease, most, &mut body_stream)
-            .await
-        {
-            Ok(received) => received,
-            Err(error) => return Err(self.roll_back_creation(context, upload, lease, error).await),
-        };
-        let offset = received.offset;
-        match received.interruption {
-            None => {}
-            // Nothing may remain of a rejected creation, whose URL most clients never learn (E-22).
-            // The bytes of an interrupted connection are kept until the upload expires (E-21).
-            Some(
-                interruption @ (Interruption::Overrun
-                | Interruption::TooLarge
-                | Interruption::Checksum(_)
-                | Interruption::Evicted),
-            ) => {
-                let error = match interruption {
-                    Interruption::Overrun => Error::beyond_length(upload.length, true),
-                    other => self.interruption_error(&upload.id, offset, other),
-                };
-                return Err(self.roll_back_creation(context, upload, lease, error).await);
-            }
-            Some(interruption) => {
-                return Err(self
-                    .interrupted(context, &upload, offset, lease, interruption)
-                    .await);
-            }
-        }
-        drop(permit);
-        if head.end == DeclaredEnd::WithContent && upload.length != Some(offset) {
-            upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
-        }
-        if upload.is_complete_at(offset) {
-            let knows_url = request.observer.is_some() || names_upload;
-            let finished = self.finish_as(context, upload.clone(), lease, true, knows_url);
-            reply.merge(finished.await?);
-        }
-        let expires = self.expiry(&upload, offset, SystemTime::now());
-        Ok(Created {
+        let new = NewUpload {
             upload,
-            offset: Some(offset),
-            expires,
-            reply,
-            existed: false,
-        })
+            key_lease,
+            transfer,
+            names_upload,
+        };
+        Ok(Prepared::New(new, reply))
     }
 
     /// The id that a hook chose may be that of an upload whose client is sending: it is not interrupted.
@@ -288,28 +335,30 @@ impl Engine {
         self.prepare_kinds(kinds, upload, context).await
     }
 
-    pub(super) async fn emit_created<T: Send + 'static>(
+    /// Not an `async fn`: its future would store that of the creation twice.
+    pub(super) fn emit_created<T: Send + 'static>(
         self: &Arc<Self>,
         context: &RequestContext,
         create: impl Future<Output = Result<(Arc<Upload>, T), Error>> + Send + 'static,
-    ) -> Result<(Arc<Upload>, T), Error> {
-        let created = if self.event_kinds.created {
+    ) -> impl Future<Output = Result<(Arc<Upload>, T), Error>> + Send {
+        let count = |_: &_| add(&self.counters.created, 1);
+        if !self.event_kinds.created {
+            // Without an event, the effect can be dropped with the request.
+            return Either::Left(create.inspect_ok(count));
+        }
+        let context = context.clone();
+        Either::Right(Box::pin(async move {
             let reservations = self.reserve(EventKind::Created).await?;
-            let (engine, context) = (self.clone(), context.clone());
-            self.detached(async move {
+            let engine = self.clone();
+            let emitted = Box::pin(async move {
                 let created = create.await?;
                 engine
                     .emit_kind(reservations, EventKind::Created, &created.0, 0, &context)
                     .await;
                 Ok(created)
-            })
-            .await?
-        } else {
-            // Without an event, the effect can be dropped with the request.
-            create.await?
-        };
-        add(&self.counters.created, 1);
-        Ok(created)
+            });
+            self.detached(emitted).await.inspect(count)
+        }))
     }
 
     /// Finds the upload of an earlier creation with the same key, or assigns the id of a new one.

@@ -3,8 +3,8 @@ use std::{sync::Arc, time::SystemTime};
 use landfall_protocol::ProblemKind;
 
 use super::{
-    Engine, Error, HookCall, RequestContext, Reservations, acknowledgement::SinkReceipt, add,
-    is_missing, receive::matches_digest,
+    Engine, Error, HookCall, HookReply, RequestContext, Reservations, acknowledgement::SinkReceipt,
+    add, is_missing, receive::matches_digest,
 };
 use crate::{
     REQUEST_LOG,
@@ -35,7 +35,7 @@ impl Engine {
         upload: Arc<Upload>,
         lease: Lease,
         fresh: bool,
-    ) -> impl Future<Output = Result<ClientResponse, Error>> + Send {
+    ) -> impl Future<Output = Result<HookReply, Error>> + Send {
         self.finish_as(context, upload, lease, fresh, true)
     }
 
@@ -48,7 +48,7 @@ impl Engine {
         lease: Lease,
         fresh: bool,
         knows_url: bool,
-    ) -> Result<ClientResponse, Error> {
+    ) -> Result<HookReply, Error> {
         let finished = upload.clone();
         let is_pending = match upload.completion {
             Completion::NotTracked => fresh,
@@ -62,22 +62,24 @@ impl Engine {
                 let decided = engine.decide(&context, upload, &lease, knows_url);
                 let (upload, reply, reservations) = decided.await?;
                 engine
-                    .record_completion(&context, upload, &lease, &reply, reservations)
+                    .record_completion(&context, upload, &lease, reply.as_deref(), reservations)
                     .await?;
                 Ok(reply)
             });
             self.detached(completing).await?
-        } else if knows_url {
-            let upload = self.sync_completed(upload, &lease).await?;
-            let stored = upload.completion.response();
-            stored.map_or_else(ClientResponse::default, |stored| (**stored).clone())
         } else {
-            let synced = Box::pin(self.sync_completed(upload.clone(), &lease));
-            if let Err(error) = synced.await {
-                let error = self.roll_back_creation(context, upload, lease, error);
-                return Err(Box::pin(error).await);
+            match self.sync_completed(upload, &lease).await {
+                Ok(upload) => {
+                    let stored = upload.completion.response();
+                    stored.map(|stored| Box::new((**stored).clone()))
+                }
+                Err(error) if knows_url => return Err(error),
+                // Boxed because it is rare: the largest branch sets the size of every request's future.
+                Err(error) => {
+                    let error = self.roll_back_creation(context, finished, lease, error);
+                    return Err(Box::pin(error).await);
+                }
             }
-            ClientResponse::default()
         };
         if fresh {
             add(&self.counters.finished, 1);
@@ -111,7 +113,7 @@ impl Engine {
         upload: Arc<Upload>,
         lease: &Lease,
         knows_url: bool,
-    ) -> Result<(Arc<Upload>, ClientResponse, Reservations), Error> {
+    ) -> Result<(Arc<Upload>, HookReply, Reservations), Error> {
         let decision = async {
             let upload = self.sync_completed(upload.clone(), lease).await?;
             let reply = self
@@ -153,7 +155,7 @@ impl Engine {
         upload: &Arc<Upload>,
         lease: &Lease,
         keeps_denial: bool,
-    ) -> Result<ClientResponse, Error> {
+    ) -> Result<HookReply, Error> {
         let offset = upload.length.unwrap_or_default();
         // The event may have been prepared for another request, or not at all.
         let completed = [(EventKind::Completed, offset)];
@@ -190,13 +192,12 @@ impl Engine {
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: &Lease,
-        reply: &ClientResponse,
+        reply: Option<&ClientResponse>,
         reservations: Reservations,
     ) -> Result<(), Error> {
         let offset = upload.length.unwrap_or_default();
         let mut recorded = (*upload).clone();
-        recorded.completion =
-            Completion::Done((!reply.is_empty()).then(|| Arc::new(reply.clone())));
+        recorded.completion = Completion::Done(reply.cloned().map(Arc::new));
         recorded.unacknowledged = self.acknowledgements.are_required();
         let mut recorded = Arc::new(recorded);
         let receipt = recorded

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext, append::smaller};
+use super::{Engine, Error, RequestContext};
 use crate::{
     BoxError,
     hook::{
@@ -13,6 +13,17 @@ use crate::{
     },
     upload::{Snapshot, Upload, UploadId},
 };
+
+/// The changes that hooks make to a response, if any. In a box because requests have several, and most none.
+pub(crate) type HookReply = Option<Box<ClientResponse>>;
+
+pub(super) fn merge(reply: &mut HookReply, more: HookReply) {
+    match (&mut *reply, more) {
+        (Some(reply), Some(more)) => reply.merge(*more),
+        (None, more) => *reply = more,
+        (Some(_), None) => {}
+    }
+}
 
 pub(crate) enum HookCall<'a> {
     Access(&'a Access),
@@ -65,8 +76,8 @@ impl Engine {
         &self,
         context: &RequestContext,
         mut call: HookCall<'_>,
-    ) -> Result<ClientResponse, Error> {
-        let mut reply = ClientResponse::default();
+    ) -> Result<HookReply, Error> {
+        let mut reply = None;
         if !call.applies_to(self.hook_points) {
             return Ok(reply);
         }
@@ -78,7 +89,9 @@ impl Engine {
             }
             let decision = call.call_one(&**hook, request).await;
             match decision.map_err(Error::Hook)? {
-                Decision::Allow(more) => reply.merge(more),
+                Decision::Allow(more) => {
+                    merge(&mut reply, (!more.is_empty()).then(|| Box::new(more)));
+                }
                 Decision::Deny(response) => {
                     return Err(Error::Rejected(call.problem_kind(), Box::new(response)));
                 }
@@ -117,7 +130,7 @@ impl Engine {
         &self,
         context: &RequestContext,
         upload: &mut Upload,
-    ) -> Result<(ClientResponse, Option<Arc<dyn IdempotencyKey>>, bool), Error> {
+    ) -> Result<(HookReply, Option<Arc<dyn IdempotencyKey>>, bool), Error> {
         let mut key = None;
         let drawn = upload.id.clone();
         let call = HookCall::Create(upload, &mut key);
@@ -230,4 +243,8 @@ mod tests {
         let doubled = ("filetype", "image/png;,text/html");
         assert!(rejection(Some(doubled), &["image/*"]).is_some());
     }
+}
+
+pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use landfall_protocol::ProblemKind;
 use tokio::{
     runtime::Handle,
@@ -113,11 +114,11 @@ impl Engine {
         permit: OwnedSemaphorePermit,
     ) -> JoinHandle<Result<T, Error>> {
         let in_flight = self.in_flight.enter();
-        let effect = async move {
-            let result = effect.await;
+        // Not an `async` block, which would store the effect twice.
+        let effect = effect.map(move |result| {
             drop((permit, in_flight));
             result
-        };
+        });
         tokio::spawn(effect.in_current_span())
     }
 

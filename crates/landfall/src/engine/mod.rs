@@ -42,7 +42,7 @@ pub(crate) use self::{
     create::{CreateRequest, Created},
     error::Error,
     events::Reservations,
-    hooks::HookCall,
+    hooks::{HookCall, HookReply},
     inspect::InspectOutcome,
     transfer::{BoxedObserver, TransferObserver},
 };

@@ -11,11 +11,11 @@ use std::{
 
 use tokio::{runtime::Handle, time::sleep};
 
-use super::{
-    Engine,
-    live::{LiveUpload, SHARDS},
+use super::{Engine, live::LiveUpload};
+use crate::{
+    event::{Event, EventKind, StopHandle},
+    upload::SHARDS,
 };
-use crate::event::{Event, EventKind, StopHandle};
 
 const MIN_STEP: Duration = Duration::from_millis(50);
 const IDLE_ROUNDS: usize = 2;
@@ -65,8 +65,7 @@ async fn run(engine: Weak<Engine>, interval: Duration, running: RunningGuard) {
             let Some(engine) = engine.upgrade() else {
                 return;
             };
-            let shards = (0..SHARDS).filter(|shard| shard % steps as usize == step);
-            for live in shards.flat_map(|shard| engine.live.recent(shard)) {
+            for live in engine.live.recent(step, steps as usize) {
                 is_idle = false;
                 engine.emit_progress(&live);
             }

@@ -6,7 +6,7 @@ use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
 use super::{
     Engine, Error, RequestContext, add,
     live::{LiveUpload, Visibility},
-    transfer::{BoxedObserver, Interruption, Transfer, TransferReport},
+    transfer::{BoxedObserver, Interruption, Transfer, TransferOutcome, WriteBatch},
     verifier::Verifier,
 };
 use crate::{
@@ -23,7 +23,7 @@ pub(super) struct BodyStream<'a, B> {
     pub(super) content_length: Option<u64>,
     /// True if a limit of the request ends it before the upload is full.
     pub(super) limits_request: bool,
-    pub(super) checksum: ChecksumPlacement,
+    pub(super) checksum: &'a mut ChecksumPlacement,
     pub(super) observer: Option<&'a BoxedObserver<'a>>,
 }
 
@@ -38,7 +38,7 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         upload: &Arc<Upload>,
-        mut append: Box<dyn Append>,
+        append: Box<dyn Append>,
         lease: &Lease,
         remaining: u64,
         // By reference, since the futures would store it twice.
@@ -59,11 +59,10 @@ impl Engine {
         self.start_progress();
         tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = remaining, offset = start, "ChunkWriteStart");
         let work = async {
-            let transfer = Transfer {
-                append: &mut *append,
+            let mut transfer = Transfer {
+                append,
                 live: &live,
                 signal: lease.signal(),
-                memory: &self.memory,
                 remaining,
                 limits_request: body_stream.limits_request,
                 holds_last: visibility == Visibility::AtEnd,
@@ -71,12 +70,12 @@ impl Engine {
                 timeout: self.config.body_timeout,
                 publish: visibility == Visibility::Immediate,
                 observer: body_stream.observer,
-                verifier: Verifier::new(&body_stream.checksum),
+                verifier: Verifier::new(body_stream.checksum),
                 is_staged: false,
+                batch: WriteBatch::new(&self.memory),
             };
-            let report = transfer.run(body_stream.body).await;
-            let checksum = mem::replace(&mut body_stream.checksum, ChecksumPlacement::None);
-            self.complete_body(&mut *append, &live, start, checksum, report)
+            let outcome = transfer.run(body_stream.body).await;
+            self.complete_body(&mut transfer, &live, start, body_stream.checksum, outcome)
                 .await
         };
         // A store call that outlives the lease could overwrite data of the next holder.
@@ -92,21 +91,19 @@ impl Engine {
 
     async fn complete_body(
         self: &Arc<Self>,
-        append: &mut dyn Append,
+        transfer: &mut Transfer<'_>,
         live: &Arc<LiveUpload>,
         start: u64,
-        checksum: ChecksumPlacement,
-        report: Result<TransferReport<'_>, Error>,
+        checksum: &mut ChecksumPlacement,
+        outcome: Result<TransferOutcome, Error>,
     ) -> Result<Received, Error> {
         let (upload, visibility) = (&live.upload, live.visibility);
-        let TransferReport {
-            outcome,
-            verifier,
-            is_staged,
-            mut unwritten,
-        } = match report {
-            Ok(report) => report,
+        let append = &mut transfer.append;
+        let is_staged = transfer.is_staged;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
             Err(error) => {
+                transfer.batch.clear(Vec::new());
                 let _ = if visibility == Visibility::Verified {
                     append.discard_unverified().await
                 } else {
@@ -120,21 +117,27 @@ impl Engine {
             }
         };
         let mut interruption = match outcome {
-            Ok(trailers) => {
-                let stated = checksum.with_trailers(trailers.as_ref());
-                let range = start..append.offset();
-                match self
-                    .verify(upload, range, visibility, verifier, stated)
-                    .await
-                {
-                    Ok(verified) => verified.err().map(Interruption::Checksum),
-                    Err(error) => {
-                        // Unverified bytes do not count.
-                        let _ = append.discard_unverified().await;
-                        return Err(error);
+            Ok(trailers) => match mem::replace(checksum, ChecksumPlacement::None)
+                .with_trailers(trailers.as_deref())
+            {
+                Ok(None) => None,
+                Ok(Some(stated)) => {
+                    let range = start..append.offset();
+                    let verifier = mem::take(&mut transfer.verifier);
+                    // Boxed because it is rare: the largest branch sets the size of every request's future.
+                    let verified =
+                        Box::pin(self.verify(upload, range, visibility, verifier, stated)).await;
+                    match verified {
+                        Ok(verified) => verified.err().map(Interruption::Checksum),
+                        Err(error) => {
+                            // Unverified bytes do not count.
+                            let _ = append.discard_unverified().await;
+                            return Err(error);
+                        }
                     }
                 }
-            }
+                Err(problem) => Some(Interruption::Checksum(problem)),
+            },
             Err(interruption) => Some(interruption),
         };
         if interruption.is_none() && visibility == Visibility::Verified && !live.start_write() {
@@ -149,7 +152,7 @@ impl Engine {
             }
             None if is_staged => append.accept_unverified().await?,
             None => {
-                let mut bytes = unwritten.take();
+                let mut bytes = transfer.batch.take();
                 if !bytes.is_empty() {
                     append.write(&mut bytes).await?;
                 }
@@ -167,7 +170,7 @@ impl Engine {
             }
             Some(_) => {}
         }
-        drop(unwritten);
+        transfer.batch.clear(Vec::new());
         let offset = append.commit().await?;
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
@@ -197,13 +200,8 @@ impl Engine {
         range: Range<u64>,
         visibility: Visibility,
         verifier: Verifier,
-        stated: Result<Option<Checksum>, Problem>,
+        stated: Checksum,
     ) -> Result<Result<(), Problem>, Error> {
-        let stated = match stated {
-            Ok(Some(stated)) => stated,
-            Ok(None) => return Ok(Ok(())),
-            Err(problem) => return Ok(Err(problem)),
-        };
         let matches = match visibility {
             Visibility::Verified => Some(verifier.matches(&stated)),
             Visibility::AtEnd => self.read_back(upload, range, &stated).await?,
@@ -254,7 +252,7 @@ impl Engine {
                 tracing::debug!(%id, offset, "UploadEvicted");
                 ProblemKind::TooManyUploads.into()
             }
-            Interruption::Stopped(reply) => Error::Rejected(ProblemKind::Stopped, Box::new(reply)),
+            Interruption::Stopped(reply) => Error::Rejected(ProblemKind::Stopped, reply),
             Interruption::Connection(fault) => ProblemKind::from(fault).into(),
             Interruption::Checksum(problem) => problem.into(),
         }

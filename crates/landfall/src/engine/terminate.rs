@@ -6,7 +6,7 @@ use std::{
 use landfall_protocol::ProblemKind;
 use tokio::runtime::Handle;
 
-use super::{Engine, Error, HookCall, RequestContext, add, events, is_missing};
+use super::{Engine, Error, HookCall, HookReply, RequestContext, add, events, is_missing};
 use crate::{
     REQUEST_LOG,
     event::TerminationReason,
@@ -28,7 +28,7 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-    ) -> Result<ClientResponse, Error> {
+    ) -> Result<HookReply, Error> {
         let known = self.load_removable(id).await?;
         if self.has_expired(&known) {
             return Err(ProblemKind::Gone.into());

@@ -2,7 +2,7 @@
 
 use landfall_protocol::{Algorithm, Checksum, ChecksumPlacement, Hasher};
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Verifier(Vec<(Algorithm, Hasher)>);
 
 impl Verifier {

@@ -120,7 +120,7 @@ impl HookDispatcher {
     ) -> Result<ClientResponse, HookError> {
         let context = Some(request.clone());
         let (reply, ..) = self.0.call_pre_create(&context, upload).await?;
-        Ok(reply)
+        Ok(reply.map(|reply| *reply).unwrap_or_default())
     }
 
     /// Checks whether the hooks accept an upload as complete. All of its bytes must be stored.
@@ -134,7 +134,8 @@ impl HookDispatcher {
         upload: &Snapshot,
     ) -> Result<ClientResponse, HookError> {
         let context = request.cloned();
-        Ok(self.0.call_all(&context, HookCall::Finish(upload)).await?)
+        let reply = self.0.call_all(&context, HookCall::Finish(upload)).await?;
+        Ok(reply.map(|reply| *reply).unwrap_or_default())
     }
 
     /// Checks whether a client may remove the upload.
@@ -147,10 +148,9 @@ impl HookDispatcher {
         upload: &Snapshot,
     ) -> Result<ClientResponse, HookError> {
         let context = Some(request.clone());
-        Ok(self
-            .0
-            .call_all(&context, HookCall::Terminate(upload))
-            .await?)
+        let call = HookCall::Terminate(upload);
+        let reply = self.0.call_all(&context, call).await?;
+        Ok(reply.map(|reply| *reply).unwrap_or_default())
     }
 
     /// Prepares an event in the sinks, before its effect.

@@ -1,7 +1,6 @@
 use std::{
-    collections::{HashMap, VecDeque, hash_map},
+    collections::{VecDeque, hash_map},
     fmt,
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,13 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
-use crate::upload::UploadId;
-
-const SHARDS: usize = 32;
+use crate::upload::{Sharded, UploadId, UploadMap};
 
 /// A locker with leases in memory, for a store that only this process writes to.
 ///
@@ -52,7 +48,7 @@ impl MemoryLocker {
     /// Returns the number of leases.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.0.leases.shards().map(|shard| shard.len()).sum()
     }
 
     /// Returns whether there are no leases.
@@ -104,7 +100,7 @@ impl MemoryLocker {
         id: &UploadId,
         taken: impl FnOnce(&mut LockEntry),
     ) -> Option<LocalLease> {
-        match self.0.shard(id).entry(id.clone()) {
+        match self.0.leases.shard(id).entry(id.clone()) {
             hash_map::Entry::Occupied(mut entry) => {
                 taken(entry.get_mut());
                 None
@@ -155,8 +151,7 @@ impl Locker for MemoryLocker {
 
 #[derive(Default)]
 struct Table {
-    shards: [Mutex<HashMap<UploadId, LockEntry>>; SHARDS],
-    hasher: RandomState,
+    leases: Sharded<UploadMap<LockEntry>>,
     next_waiter: AtomicU64,
 }
 
@@ -173,14 +168,8 @@ struct Waiter {
 }
 
 impl Table {
-    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, LockEntry>> {
-        let hash = self.hasher.hash_one(id);
-        // The upper bits: the map uses the lower ones.
-        self.shards[(hash >> 32) as usize % SHARDS].lock()
-    }
-
     fn hand_off(&self, id: &UploadId) -> Option<Waiter> {
-        let mut shard = self.shard(id);
+        let mut shard = self.leases.shard(id);
         let entry = shard.get_mut(id)?;
         let Some(waiter) = entry.waiters.pop_front() else {
             shard.remove(id);
@@ -254,7 +243,7 @@ struct WaiterGuard<'a> {
 
 impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
-        if let Some(entry) = self.table.shard(self.id).get_mut(self.id) {
+        if let Some(entry) = self.table.leases.shard(self.id).get_mut(self.id) {
             entry.waiters.retain(|waiter| waiter.number != self.number);
         }
     }

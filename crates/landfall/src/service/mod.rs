@@ -21,20 +21,26 @@ mod urls;
 
 use std::{
     convert::Infallible,
-    future::{Future, ready},
+    future::Future,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use landfall_protocol::{
     Extensions, Operation, Problem, ProblemKind, Syntax, TUS_VERSION, Target, effective_method,
     headers, rufh::DraftRequest,
 };
 
-use self::{response::Rejection, rufh::FailedRequest, stats::RequestCounters, urls::UploadUrls};
+use self::{
+    response::{Rejection, ResponseDraft},
+    rufh::FailedRequest,
+    stats::RequestCounters,
+    urls::UploadUrls,
+};
 pub use crate::{
     engine::{RequestBodyError, Stats},
     request_body::RequestBody,
@@ -43,6 +49,7 @@ pub use crate::{
 pub use self::{
     body::ResponseBody,
     cors::{Cors, InvalidHeaderList},
+    detach::DetachedHead,
     forwarded::{Forwarded, Peer},
     interim::InterimSender,
     lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
@@ -65,7 +72,7 @@ use crate::{
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
 /// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
 /// address is also taken from axum's `ConnectInfo<SocketAddr>`. A server that can send interim responses
-/// provides an [`InterimSender`].
+/// provides an [`InterimSender`], and one that copies heads says so with a [`DetachedHead`].
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 
@@ -81,18 +88,27 @@ struct Inner {
     counters: RequestCounters,
 }
 
+/// A request whose operation has ended.
+struct Handled {
+    draft: Option<DraftRequest>,
+    operation: Option<Operation>,
+    target: Target,
+    wants_head: bool,
+    is_preflight: bool,
+}
+
 /// `None` on the creation URL.
 type RequestedId = Option<Result<UploadId, Problem>>;
 
 macro_rules! upload_operations {
     ($($(#[$doc:meta])* $name:ident = $method:ident;)*) => {$(
         $(#[$doc])*
-        pub async fn $name<B: RequestBody>(
+        pub fn $name<B: RequestBody>(
             &self,
             id: &str,
             request: Request<B>,
-        ) -> Response<ResponseBody> {
-            self.run_as(Some(Method::$method), Some(id), request).await
+        ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
+            self.run_as(Some(Method::$method), Some(id), request)
         }
     )*};
 }
@@ -255,7 +271,9 @@ impl Handler {
     /// If dropped, the upload may exist or not; repeat the call.
     pub async fn terminate_by_id(&self, id: &UploadId) -> Result<Decision, HandlerError> {
         match self.0.engine.terminate(&None, id).await {
-            Ok(reply) => Ok(Decision::Allow(reply)),
+            Ok(reply) => Ok(Decision::Allow(
+                reply.map(|reply| *reply).unwrap_or_default(),
+            )),
             Err(Error::Rejected(_, reply)) => Ok(Decision::Deny(*reply)),
             Err(error) => match error.problem().kind {
                 // Expired, external, or remains of an interrupted removal.
@@ -347,12 +365,12 @@ impl Handler {
     }
 
     /// Handles any request below the base path.
-    pub async fn handle<B: RequestBody>(&self, mut request: Request<B>) -> Response<ResponseBody> {
-        let Some(id) = self.route(&mut request) else {
-            return response::not_found();
-        };
-        let Ok(response) = self.respond(request, id, None).await;
-        response
+    pub fn handle<B: RequestBody>(
+        &self,
+        mut request: Request<B>,
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
+        let id = self.route(&mut request);
+        self.respond(request, id, None)
     }
 
     /// Handles any request on the creation URL (`None`) or on an upload, for custom routes.
@@ -383,22 +401,28 @@ impl Handler {
     /// ```
     ///
     /// An id that exists is 409. The client resumes at the URL in `Location`, which is below the base path.
-    pub async fn handle_at<B: RequestBody>(
+    pub fn handle_at<B: RequestBody>(
         &self,
         id: Option<&str>,
         request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_as(None, id, request).await
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
+        self.run_as(None, id, request)
     }
 
     /// Handles a request as OPTIONS, whatever its method: returns the capabilities.
-    pub async fn options<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.run_as(Some(Method::OPTIONS), None, request).await
+    pub fn options<B: RequestBody>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
+        self.run_as(Some(Method::OPTIONS), None, request)
     }
 
     /// Handles a request as POST, whatever its method: creates an upload.
-    pub async fn create<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.run_as(Some(Method::POST), None, request).await
+    pub fn create<B: RequestBody>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
+        self.run_as(Some(Method::POST), None, request)
     }
 
     upload_operations! {
@@ -412,16 +436,14 @@ impl Handler {
         terminate = DELETE;
     }
 
-    async fn run_as<B: RequestBody>(
+    fn run_as<B: RequestBody>(
         &self,
         method: Option<Method>,
         id: Option<&str>,
         mut request: Request<B>,
-    ) -> Response<ResponseBody> {
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
         self.restore(&mut request);
-        let id = id.map(UploadUrls::unescaped);
-        let Ok(response) = self.respond(request, id, method).await;
-        response
+        self.respond(request, Some(id.map(UploadUrls::unescaped)), method)
     }
 
     /// Returns the id that the URL contains, or `None` for a URL that is not below the base path.
@@ -439,16 +461,27 @@ impl Handler {
         self.0.urls.restore(request, original);
     }
 
+    /// Without an id, the URL is not below the base path.
+    ///
     /// Not an `async fn`: its future would store the request twice.
     fn respond<B: RequestBody>(
         &self,
         request: Request<B>,
-        id: RequestedId,
+        id: Option<RequestedId>,
         method: Option<Method>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<B> {
+    ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
         let handler = self.clone();
         let (mut parts, body) = request.into_parts();
-        async move { Ok(handler.run(&mut parts, pin!(body), id, method).await) }
+        async move {
+            match &id {
+                Some(id) => {
+                    handler
+                        .run(&mut parts, pin!(body), id, method.as_ref())
+                        .await
+                }
+                None => response::not_found(),
+            }
+        }
     }
 
     /// Runs origin, version, operation, response. `method` replaces the method of the request.
@@ -456,20 +489,20 @@ impl Handler {
         &self,
         parts: &mut Parts,
         mut body: Pin<&mut B>,
-        id: RequestedId,
-        method: Option<Method>,
+        id: &RequestedId,
+        method: Option<&Method>,
     ) -> Response<ResponseBody> {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let inner = &*self.0;
         inner.engine.start_redelivery();
         let draft = DraftRequest::detect(
-            method.as_ref().unwrap_or(&parts.method),
+            method.unwrap_or(&parts.method),
             target,
             &parts.headers,
             &inner.engine.config.interop_versions,
         );
         let operation = match (method, draft) {
-            (Some(method), _) => Ok(method),
+            (Some(method), _) => Ok(method.clone()),
             (None, Some(_)) => Ok(parts.method.clone()),
             (None, None) => effective_method(&parts.method, &parts.headers),
         };
@@ -481,7 +514,7 @@ impl Handler {
         inner
             .counters
             .count_request(operation.as_ref().ok(), &parts.method);
-        let path = match &id {
+        let path = match id {
             None => "",
             Some(Ok(id)) => id.as_str(),
             Some(Err(_)) => parts.uri.path(),
@@ -514,14 +547,60 @@ impl Handler {
                 Ok(self.capabilities(draft))
             }
             (_, Ok(operation)) => {
-                self.operate(parts, body.as_mut(), operation, id.clone(), token, draft)
+                self.operate(parts, body.as_mut(), operation, id.as_ref(), token, draft)
                     .await
             }
         };
+        let handled = Handled {
+            draft,
+            operation: parsed,
+            target,
+            wants_head,
+            is_preflight,
+        };
+        let (mut http_response, close_after, error_text) =
+            self.response(parts, id.as_ref(), &handled, result);
+        if close_after && !body.is_end_stream() {
+            let reply = http_response.headers_mut();
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            Box::pin(response::close_after(parts, body, reply)).await;
+        }
+        let id = id.as_ref().and_then(|id| id.as_ref().ok());
+        tracing::debug!(
+            target: REQUEST_LOG,
+            method = %parts.method,
+            path = id.map_or("", UploadId::as_str),
+            requestId = response::request_id(parts),
+            id = id.map(UploadId::as_str),
+            status = http_response.status().as_u16(),
+            body = error_text.trim_end(),
+            "ResponseOutgoing"
+        );
+        http_response
+    }
+
+    /// Also returns whether the connection is closed after it, and what the log says of an error.
+    ///
+    /// A separate function, so that the future of a request does not store what it needs.
+    fn response(
+        &self,
+        parts: &Parts,
+        id: Option<&Result<UploadId, Problem>>,
+        handled: &Handled,
+        result: Result<ResponseDraft, Rejection>,
+    ) -> (Response<ResponseBody>, bool, String) {
+        let inner = &*self.0;
+        let Handled {
+            draft,
+            operation: parsed,
+            target,
+            wants_head,
+            is_preflight,
+        } = *handled;
         let close_after = result.as_ref().map_or(true, |draft| draft.close_after);
         let names_tus = !result.as_ref().is_ok_and(|draft| draft.created_by_draft)
             || !self.names_no_protocol(&parts.headers);
-        let id = id.as_ref().and_then(|id| id.as_ref().ok());
+        let id = id.and_then(|id| id.as_ref().ok());
         let is_logged = tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG);
         let error_text = match &result {
             Err(rejection) if is_logged => rejection.error.problem().to_string(),
@@ -579,20 +658,7 @@ impl Handler {
         if let Some(cors) = &inner.cors {
             cors.apply_to(&parts.headers, is_preflight, reply);
         }
-        if close_after && !body.is_end_stream() {
-            response::close_after(parts, body, reply).await;
-        }
-        tracing::debug!(
-            target: REQUEST_LOG,
-            method = %parts.method,
-            path = id.map_or("", UploadId::as_str),
-            requestId = response::request_id(parts),
-            id = id.map(UploadId::as_str),
-            status = http_response.status().as_u16(),
-            body = error_text.trim_end(),
-            "ResponseOutgoing"
-        );
-        http_response
+        (http_response, close_after, error_text)
     }
 }
 
@@ -606,9 +672,7 @@ impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        match self.route(&mut request) {
-            Some(id) => Box::pin(self.respond(request, id, None)),
-            None => Box::pin(ready(Ok(response::not_found()))),
-        }
+        let id = self.route(&mut request);
+        Box::pin(self.respond(request, id, None).map(Ok))
     }
 }

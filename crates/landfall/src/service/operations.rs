@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
-    parse_size, require_version,
+    number_value, parse_size, require_version,
     rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
 };
 
@@ -40,7 +40,7 @@ impl Handler {
         parts: &Parts,
         mut body: Pin<&mut B>,
         operation: Operation,
-        id: Option<Result<UploadId, Problem>>,
+        id: Option<&Result<UploadId, Problem>>,
         token: Option<UploadToken>,
         draft: Option<DraftRequest>,
     ) -> Result<ResponseDraft, Rejection> {
@@ -63,7 +63,8 @@ impl Handler {
         };
         let id = match (operation, id) {
             (Operation::Create, _) => return Ok(self.handle_create(head, &mut body).await?),
-            (_, Some(id)) => id?,
+            (_, Some(Ok(id))) => id,
+            (_, Some(Err(problem))) => return Err(problem.clone().into()),
             (_, None) => return Err(ProblemKind::NotFound.into()),
         };
         let intent = match operation {
@@ -75,27 +76,25 @@ impl Handler {
                 return Err(ProblemKind::MethodNotAllowed.into());
             }
         };
-        engine
-            .check_access(&head.context, intent, Some(&id))
-            .await?;
+        engine.check_access(&head.context, intent, Some(id)).await?;
         if is_unversioned {
             // Boxed because it is rare: the largest branch sets the size of every request's future.
-            let found = Box::pin(engine.inspect(&head.context, &id)).await?;
+            let found = Box::pin(engine.inspect(&head.context, id)).await?;
             if !found.upload.created_by_draft {
                 return Err(ProblemKind::UnsupportedVersion.into());
             }
         }
         Ok(match intent {
-            Intent::Write => self.handle_append(head, &id, &mut body).await?,
-            Intent::Inspect => self.handle_inspect(head, &id).await?,
+            Intent::Write => self.handle_append(head, id, &mut body).await?,
+            Intent::Inspect => self.handle_inspect(head, id).await?,
             Intent::Terminate => {
-                let reply = engine.terminate(&head.context, &id).await?;
+                let reply = engine.terminate(&head.context, id).await?;
                 let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
-                draft.apply(reply);
+                draft.apply(reply.map(|reply| *reply).unwrap_or_default());
                 draft.created_by_draft = is_unversioned;
                 draft
             }
-            _ => download::handle(engine, &head.context, &id, &parts.headers).await?,
+            _ => download::handle(engine, &head.context, id, &parts.headers).await?,
         })
     }
 
@@ -143,29 +142,26 @@ impl Handler {
         let engine = &inner.engine;
         let (fields, limits) = (&head.parts.headers, &engine.config.limits);
         let syntax = inner.syntax;
-        let create = match head.draft {
+        let parsed = match head.draft {
             Some(draft) => {
                 let limits = rufh::limits(limits, None);
                 draft.create(fields, head.content_length, &limits, syntax)?
             }
             None => Create::parse(fields, inner.extensions, limits.max_size, syntax)?,
         };
-        let ids = match &create.concat {
-            Some(Concat::Final { urls, .. }) => urls
-                .iter()
-                .map(|url| inner.urls.resolve(head.parts, url))
-                .collect::<Result<_, _>>()?,
-            _ => Vec::new(),
-        };
         let interim = InterimProgress::observer(self, head.parts, head.draft, 0);
         let mut request = CreateRequest {
-            head: create,
-            parts: ids,
+            head: parsed,
+            parts: Vec::new(),
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
             observer: interim.as_ref(),
             repeated: None,
         };
+        if let Some(Concat::Final { urls, .. }) = &request.head.concat {
+            let ids = urls.iter().map(|url| inner.urls.resolve(head.parts, url));
+            request.parts = ids.collect::<Result<_, _>>()?;
+        }
         let id = match engine.create(&head.context, &mut request, body).await {
             Err(Error::Store(StoreError::AlreadyExists(id))) => id,
             created => return self.respond_to_creation(&head, created),
@@ -205,13 +201,15 @@ impl Handler {
             None => {
                 draft.expires(created.expires);
                 if created.offset.is_some() {
-                    draft.set(headers::UPLOAD_OFFSET, offset.into());
+                    draft.set(headers::UPLOAD_OFFSET, number_value(offset));
                 }
             }
         }
-        draft.apply(created.reply);
+        if let Some(reply) = created.reply {
+            draft.apply(*reply);
+        }
         draft.close_after = created.existed;
-        draft.set(header::LOCATION, response::value(&location)?);
+        draft.set(header::LOCATION, response::value(location)?);
         Ok(draft)
     }
 
@@ -274,15 +272,17 @@ impl Handler {
                 rufh::set_repr_digest(&mut draft, fields, &upload, offset);
                 if state.is_complete {
                     let location = self.0.urls.location(head.parts, id);
-                    draft.set(header::LOCATION, response::value(&location)?);
+                    draft.set(header::LOCATION, response::value(location)?);
                 }
             }
             None => {
                 draft.expires(expires);
-                draft.set(headers::UPLOAD_OFFSET, offset.into());
+                draft.set(headers::UPLOAD_OFFSET, number_value(offset));
             }
         }
-        draft.apply(reply);
+        if let Some(reply) = reply {
+            draft.apply(*reply);
+        }
         Ok(draft)
     }
 
@@ -353,7 +353,7 @@ impl Handler {
             state.apply_to(&mut draft, request);
             rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, inspected.stored);
             if let Some(length) = upload.length {
-                draft.set(headers::UPLOAD_LENGTH, length.into());
+                draft.set(headers::UPLOAD_LENGTH, number_value(length));
             }
             return Ok(draft);
         }
@@ -366,10 +366,10 @@ impl Handler {
             length: upload.length,
         };
         if let Some(offset) = inspected.offset {
-            draft.set(headers::UPLOAD_OFFSET, offset.into());
+            draft.set(headers::UPLOAD_OFFSET, number_value(offset));
         }
         match upload.length {
-            Some(length) => draft.set(headers::UPLOAD_LENGTH, length.into()),
+            Some(length) => draft.set(headers::UPLOAD_LENGTH, number_value(length)),
             None if upload.is_final() => {}
             None => draft.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
         }
@@ -384,17 +384,14 @@ impl Handler {
                 let urls = urls.map(|part| self.0.urls.location(head.parts, part));
                 let urls: Vec<_> = urls.collect();
                 let list = format!("final;{}", urls.join(" "));
-                draft.set(headers::UPLOAD_CONCAT, response::value(&list)?);
+                draft.set(headers::UPLOAD_CONCAT, response::value(list)?);
             }
             UploadKind::Final { header, .. } => {
-                draft.set(headers::UPLOAD_CONCAT, response::value(header)?);
+                draft.set(headers::UPLOAD_CONCAT, response::value(header.clone())?);
             }
         }
-        if !upload.metadata.is_empty() {
-            draft.set(
-                headers::UPLOAD_METADATA,
-                response::value(upload.metadata.header())?,
-            );
+        if let Some(value) = upload.metadata.header_value() {
+            draft.set(headers::UPLOAD_METADATA, value.clone());
         }
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {

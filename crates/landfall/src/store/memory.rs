@@ -332,11 +332,11 @@ impl DeferLength for MemoryStore {
 #[async_trait]
 impl Enumerate for MemoryStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        let after = cursor.map(|cursor| UploadId::new(&cursor.0)).transpose();
+        let after = after.map_err(|error| StoreError::other("listing the uploads", error))?;
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let uploads = self.uploads.lock();
-        let after = cursor
-            .as_ref()
-            .map_or(Bound::Unbounded, |c| Bound::Excluded(c.0.as_str()));
-        let mut rest = uploads.by_id.range::<str, _>((after, Bound::Unbounded));
+        let mut rest = uploads.by_id.range((after, Bound::Unbounded));
         let page = rest.by_ref().take(limit.max(1));
         let page: Vec<_> = page.map(|(_, stored)| stored.snapshot()).collect();
         let last = rest.next().and(page.last());

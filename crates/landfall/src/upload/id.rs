@@ -1,4 +1,9 @@
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{BuildHasher as _, Hash, Hasher, RandomState},
+    sync::{Arc, LazyLock},
+};
 
 /// Maximum length of an id, in bytes.
 pub const MAX_ID_LEN: usize = 1024;
@@ -19,9 +24,13 @@ const RESERVED: [&str; 4] = [".info", ".part", ".lock", ".stop"];
 /// empty, `.` or `..`, or starts with a dot, so it cannot point outside a directory. No segment is
 /// longer than [`MAX_SEGMENT_LEN`] or has a reserved suffix (`.info`, `.part`, `.lock`, `.stop`).
 ///
-/// Cloning is cheap.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UploadId(Arc<str>);
+/// Cloning and hashing are cheap: an id carries a hash of its text, whose key is random and differs between
+/// processes.
+#[derive(Clone)]
+pub struct UploadId {
+    text: Arc<str>,
+    hash: u64,
+}
 
 /// A reason why a text is not an [`UploadId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +58,11 @@ impl UploadId {
     /// cannot be guessed, so it may serve as the only credential of its upload.
     #[must_use]
     pub fn random() -> Self {
-        Self(format!("{:032x}", rand::random::<u128>()).into())
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let bytes: [u8; 16] = rand::random();
+        let digit = |n: usize| DIGITS[usize::from(bytes[n / 2] >> (4 * (1 - n % 2)) & 15)];
+        let text: [u8; 32] = std::array::from_fn(digit);
+        Self::from_valid(&String::from_utf8_lossy(&text))
     }
 
     /// Parses an id.
@@ -65,7 +78,7 @@ impl UploadId {
         }
         // Every id of `random`.
         if id.len() <= MAX_SEGMENT_LEN && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Ok(Self(id.into()));
+            return Ok(Self::from_valid(id));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~%!$'()*+,;=/:@".contains(c);
         if let Some(c) = id.chars().find(|&c| !allowed(c)) {
@@ -88,37 +101,70 @@ impl UploadId {
         {
             return Err(InvalidId::TooLong);
         }
-        Ok(Self(id.into()))
+        Ok(Self::from_valid(id))
+    }
+
+    fn from_valid(text: &str) -> Self {
+        // A keyed hash, so that clients cannot construct ids that collide.
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self {
+            text: text.into(),
+            hash: KEY.hash_one(text),
+        }
+    }
+
+    pub(crate) fn hash_value(&self) -> u64 {
+        self.hash
     }
 
     /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UploadId({})", self.0)
+        write!(f, "UploadId({})", self.text)
     }
 }
 
-impl Borrow<str> for UploadId {
-    fn borrow(&self) -> &str {
-        &self.0
+impl PartialEq for UploadId {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.text == other.text
+    }
+}
+
+impl Eq for UploadId {}
+
+impl Hash for UploadId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl PartialOrd for UploadId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for UploadId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
     }
 }
 
 impl AsRef<str> for UploadId {
     fn as_ref(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 

@@ -1,6 +1,7 @@
 //! Uploads: id, description, and snapshot of the state.
 
 mod id;
+mod sharded;
 
 use std::{
     collections::BTreeMap,
@@ -10,6 +11,7 @@ use std::{
 };
 
 pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
+pub(crate) use self::sharded::{SHARDS, Sharded, UploadMap};
 pub use landfall_protocol::{Checksum, Metadata};
 use sha2::{Digest as _, Sha256};
 

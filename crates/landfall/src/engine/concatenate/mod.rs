@@ -15,6 +15,7 @@ use self::{parts::first_occurrences, repeated::Repeated, state::PartsProgress};
 use super::{
     Engine, Error, RequestContext,
     create::{Assigned, Created},
+    hooks::merge,
 };
 use crate::{event::TerminationReason, lease::Lease, upload::Upload};
 
@@ -94,7 +95,9 @@ impl Engine {
                         let finished =
                             engine.finish_as(&context, upload.clone(), lease, true, false);
                         let reply = finished.await?;
-                        engine.final_uploads.record_finished(&upload, &reply);
+                        engine
+                            .final_uploads
+                            .record_finished(&upload, reply.as_deref());
                         Ok((upload, reply))
                     }
                     Err(error) => {
@@ -114,7 +117,7 @@ impl Engine {
             };
             let (concatenated, more) = tokio::spawn(complete.in_current_span()).await??;
             upload = concatenated;
-            reply.merge(more);
+            merge(&mut reply, more);
         } else if let Some(part) = missing {
             self.final_uploads.insert(&upload, part.clone(), known);
             drop(lease);

@@ -124,11 +124,10 @@ impl FinalUploads {
     }
 
     /// Remembers what the response to its creation needs: the application may take the file away.
-    pub(super) fn record_finished(&self, upload: &Upload, reply: &ClientResponse) {
+    pub(super) fn record_finished(&self, upload: &Upload, reply: Option<&ClientResponse>) {
         let mut finished = Upload::new(upload.id.clone(), upload.length);
         finished.repetition.clone_from(&upload.repetition);
-        let reply = (!reply.is_empty()).then(|| Arc::new(reply.clone()));
-        finished.completion = Completion::Done(reply);
+        finished.completion = Completion::Done(reply.cloned().map(Arc::new));
         let mut state = self.state.lock();
         if state.finished.len() >= MAX_FINISHED {
             state.finished.pop_front();

@@ -1,9 +1,12 @@
 //! Uploads whose request ended before their progress was emitted.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::LiveUpload;
-use crate::{hook::RequestInfo, upload::UploadId};
+use crate::{
+    hook::RequestInfo,
+    upload::{UploadId, UploadMap},
+};
 
 const MAX_ENDED: usize = 4096;
 /// Maximum memory per shard, in bytes: clients choose the size of metadata and headers.
@@ -11,7 +14,7 @@ const MAX_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    uploads: HashMap<UploadId, (Arc<LiveUpload>, usize)>,
+    uploads: UploadMap<(Arc<LiveUpload>, usize)>,
     bytes: usize,
 }
 

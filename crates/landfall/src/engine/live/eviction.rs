@@ -54,8 +54,8 @@ impl LiveUploads {
 
     fn scan(&self, now: Instant) -> Vec<Arc<LiveUpload>> {
         let mut found = Vec::new();
-        for shard in &self.shards {
-            for live in shard.lock().writers.values() {
+        for shard in self.uploads.shards() {
+            for live in shard.writers.values() {
                 if let Some(silence) = live.idleness(&mut live.writer.lock(), now) {
                     found.push((silence, live.clone()));
                 }

@@ -5,8 +5,6 @@ mod ended;
 mod eviction;
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout, timeout_at},
@@ -24,13 +22,12 @@ use self::{
     ended::Ended,
     eviction::{Sample, Scan},
 };
-use super::RequestContext;
+use super::{HookReply, RequestContext};
 use crate::{
     hook::ClientResponse,
-    upload::{Upload, UploadId},
+    upload::{Sharded, Upload, UploadId, UploadMap},
 };
 
-pub(super) const SHARDS: usize = 16;
 /// A writer that received nothing for this long is idle: all data that its client sent has arrived.
 /// TCP may pause for 200 ms in between (delayed acknowledgement, retransmission).
 const IDLE_AFTER: Duration = Duration::from_millis(250);
@@ -39,7 +36,7 @@ const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Shard {
-    writers: HashMap<UploadId, Arc<LiveUpload>>,
+    writers: UploadMap<Arc<LiveUpload>>,
     /// Uploads of requests that are about to become writers.
     starting: Vec<UploadId>,
     ended: Ended,
@@ -55,9 +52,8 @@ impl Shard {
 #[derive(Debug)]
 pub(super) struct LiveUploads {
     emits: bool,
-    shards: [Mutex<Shard>; SHARDS],
+    uploads: Sharded<Shard>,
     started: Notify,
-    hasher: RandomState,
     last_scan: Mutex<Scan>,
 }
 
@@ -65,23 +61,16 @@ impl LiveUploads {
     pub(super) fn new(emits: bool) -> Self {
         Self {
             emits,
-            shards: std::array::from_fn(|_| Mutex::default()),
+            uploads: Sharded::default(),
             started: Notify::new(),
-            hasher: RandomState::new(),
             last_scan: Mutex::default(),
         }
-    }
-
-    fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
-        let hash = self.hasher.hash_one(id);
-        // The map uses the low bits of the same hash.
-        self.shards[(hash >> 60) as usize % SHARDS].lock()
     }
 
     /// The request is about to write the upload: [`wait_until_stable`](Self::wait_until_stable) waits until it
     /// [enters](Self::enter) or drops the guard. Also returns whether another one writes.
     pub(super) fn start<'a>(&'a self, id: &'a UploadId) -> (StartingGuard<'a>, bool) {
-        let mut shard = self.shard(id);
+        let mut shard = self.uploads.shard(id);
         shard.starting.push(id.clone());
         let is_live = shard.writers.contains_key(id);
         drop(shard);
@@ -96,7 +85,7 @@ impl LiveUploads {
             // Created before the check, so that no notification is missed.
             let started = self.started.notified();
             let (live, is_starting) = {
-                let shard = self.shard(id);
+                let shard = self.uploads.shard(id);
                 (shard.writers.get(id).cloned(), shard.starting.contains(id))
             };
             if let Some(live) = live {
@@ -116,7 +105,7 @@ impl LiveUploads {
         visibility: Visibility,
         context: &RequestContext,
     ) -> LiveUploadGuard<'_> {
-        let mut shard = self.shard(&upload.id);
+        let mut shard = self.uploads.shard(&upload.id);
         let was_starting = shard.remove_starting(&upload.id);
         let ended = shard.ended.remove(&upload.id);
         let emitted = ended.map_or(offset, |ended| ended.emitted.load(Ordering::Relaxed));
@@ -142,36 +131,34 @@ impl LiveUploads {
     }
 
     pub(super) fn get(&self, id: &UploadId) -> Option<Arc<LiveUpload>> {
-        self.shard(id).writers.get(id).cloned()
+        self.uploads.shard(id).writers.get(id).cloned()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().writers.len())
-            .sum()
+        let shards = self.uploads.shards();
+        shards.map(|shard| shard.writers.len()).sum()
     }
 
     /// Returns whether an upload has progress to emit, or may have.
     pub(super) fn has_recent(&self) -> bool {
-        self.shards.iter().any(|shard| {
-            let shard = shard.lock();
-            !shard.writers.is_empty() || !shard.ended.is_empty()
-        })
+        let mut shards = self.uploads.shards();
+        shards.any(|shard| !shard.writers.is_empty() || !shard.ended.is_empty())
     }
 
     pub(super) fn shut_down(&self) {
-        for shard in &self.shards {
-            for live in shard.lock().writers.values() {
-                live.shut_down();
-            }
+        for shard in self.uploads.shards() {
+            shard.writers.values().for_each(|live| live.shut_down());
         }
     }
 
-    pub(super) fn recent(&self, shard: usize) -> Vec<Arc<LiveUpload>> {
-        let mut shard = self.shards[shard].lock();
-        let ended = shard.ended.take();
-        shard.writers.values().cloned().chain(ended).collect()
+    /// Returns those of every `steps`-th shard, from the shard `step` on.
+    pub(super) fn recent(&self, step: usize, steps: usize) -> Vec<Arc<LiveUpload>> {
+        let mut recent = Vec::new();
+        for mut shard in self.uploads.shards().skip(step).step_by(steps) {
+            recent.extend(shard.ended.take());
+            recent.extend(shard.writers.values().cloned());
+        }
+        recent
     }
 }
 
@@ -212,7 +199,7 @@ struct WriterState {
     is_taken_over: bool,
     commit_requested: bool,
     is_shutting_down: bool,
-    stop: Option<ClientResponse>,
+    stop: HookReply,
     is_evicted: bool,
     sample: Option<Sample>,
 }
@@ -236,7 +223,7 @@ impl WriterState {
 
 #[derive(Debug)]
 pub(super) enum WriterRequest {
-    Stop(ClientResponse),
+    Stop(Box<ClientResponse>),
     ShutDown,
     TakeOver,
     Evict,
@@ -335,6 +322,7 @@ impl LiveUpload {
     }
 
     pub(super) fn stop(&self, reply: ClientResponse) {
+        let reply = Box::new(reply);
         self.writer.lock().stop.get_or_insert(reply);
         self.end();
     }
@@ -460,7 +448,7 @@ impl StartingGuard<'_> {
 impl Drop for StartingGuard<'_> {
     fn drop(&mut self) {
         if let Some(set) = self.set
-            && set.shard(self.id).remove_starting(self.id)
+            && set.uploads.shard(self.id).remove_starting(self.id)
         {
             set.started.notify_waiters();
         }
@@ -484,7 +472,7 @@ impl std::ops::Deref for LiveUploadGuard<'_> {
 impl Drop for LiveUploadGuard<'_> {
     fn drop(&mut self) {
         let (id, live) = (&self.live.upload.id, &self.live);
-        let mut shard = self.set.shard(id);
+        let mut shard = self.set.uploads.shard(id);
         let current = shard.writers.get(id);
         if current.is_some_and(|current| Arc::ptr_eq(current, live)) {
             shard.writers.remove(id);

@@ -1,5 +1,7 @@
 //! Received bytes that are not stored yet, and their memory budget.
 
+use std::pin::Pin;
+
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -36,12 +38,12 @@ pub(in crate::engine) struct WriteBatch<'a> {
     /// Copies of earlier frames: a frame of one byte may keep a whole read buffer allocated.
     packed: Vec<u8>,
     packed_permit: Option<SemaphorePermit<'a>>,
-    pack_limit: usize,
+    /// Bodies of at most this many bytes may wait in memory for verification.
+    pub(super) pack_limit: usize,
 }
 
 impl<'a> WriteBatch<'a> {
-    /// Creates an empty batch; bodies of at most `pack_limit` bytes may wait in memory for verification.
-    pub(super) fn new(memory: &'a Memory, pack_limit: usize) -> Self {
+    pub(in crate::engine) fn new(memory: &'a Memory) -> Self {
         Self {
             memory,
             frames: Vec::new(),
@@ -49,7 +51,7 @@ impl<'a> WriteBatch<'a> {
             permit: None,
             packed: Vec::new(),
             packed_permit: None,
-            pack_limit,
+            pack_limit: 0,
         }
     }
 
@@ -60,8 +62,21 @@ impl<'a> WriteBatch<'a> {
         self.permit.is_some()
     }
 
-    pub(super) async fn permit(&mut self) {
-        self.permit = self.memory.batches.acquire().await.ok();
+    /// Waits for a permit, or returns the output of `interrupts`. Boxed because it is rare.
+    pub(super) fn permit_or<T: Send>(
+        &mut self,
+        interrupts: impl Future<Output = T> + Send,
+    ) -> Pin<Box<impl Future<Output = Option<T>> + Send>> {
+        Box::pin(async {
+            tokio::select! {
+                biased;
+                permit = self.memory.batches.acquire() => {
+                    self.permit = permit.ok();
+                    None
+                }
+                interrupt = interrupts => Some(interrupt),
+            }
+        })
     }
 
     pub(super) fn push(&mut self, frame: Bytes) {
@@ -112,7 +127,7 @@ impl<'a> WriteBatch<'a> {
         all
     }
 
-    pub(super) fn clear(&mut self, list: Vec<Bytes>) {
+    pub(in crate::engine) fn clear(&mut self, list: Vec<Bytes>) {
         self.frames = list;
         self.packed = Vec::new();
         self.packed_permit = None;

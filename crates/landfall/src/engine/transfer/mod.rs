@@ -8,8 +8,8 @@
 mod batch;
 
 use std::{
-    future::{Future as _, poll_fn},
-    pin::{Pin, pin},
+    future::{Future, poll_fn},
+    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -58,19 +58,18 @@ pub(super) enum Interruption {
     TooLarge,
     Yielded,
     Lost,
-    Stopped(ClientResponse),
+    Stopped(Box<ClientResponse>),
     Evicted,
     Connection(RequestBodyError),
     Checksum(Problem),
 }
 
-pub(super) type TransferOutcome = Result<Option<HeaderMap>, Interruption>;
+pub(super) type TransferOutcome = Result<Option<Box<HeaderMap>>, Interruption>;
 
-pub(super) struct Transfer<'a, 'm> {
-    pub(super) append: &'a mut dyn Append,
+pub(super) struct Transfer<'a> {
+    pub(super) append: Box<dyn Append>,
     pub(super) live: &'a LiveUpload,
     pub(super) signal: &'a YieldSignal,
-    pub(super) memory: &'m Memory,
     pub(super) remaining: u64,
     /// True if `remaining` limits the request, and not the upload.
     pub(super) limits_request: bool,
@@ -83,11 +82,13 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) observer: Option<&'a BoxedObserver<'a>>,
     pub(super) verifier: Verifier,
     pub(super) is_staged: bool,
+    /// After [`run`](Self::run): all bytes of a short body that must be verified before they are written.
+    pub(super) batch: WriteBatch<'a>,
 }
 
 enum TransferEvent {
     Frame(Bytes),
-    Trailers(HeaderMap),
+    Trailers(Box<HeaderMap>),
     Flush,
     WaitedLong,
     End,
@@ -95,38 +96,23 @@ enum TransferEvent {
     Failed(BoxError),
 }
 
-pub(super) struct TransferReport<'m> {
-    pub(super) outcome: TransferOutcome,
-    pub(super) verifier: Verifier,
-    pub(super) is_staged: bool,
-    /// All bytes of a short body that must be verified before they are written.
-    pub(super) unwritten: WriteBatch<'m>,
-}
-
-impl<'m> Transfer<'_, 'm> {
+impl Transfer<'_> {
     /// Runs until the body ends or is interrupted. Received bytes are written, with two exceptions: a
     /// short body with a checksum, which the caller verifies first, and the current batch when another
     /// request takes over.
     pub(super) async fn run<B: RequestBody + Unpin>(
-        mut self,
+        &mut self,
         body: &mut B,
-    ) -> Result<TransferReport<'m>, Error> {
-        let mut batch = WriteBatch::new(self.memory, self.pack_limit());
-        let outcome = self.read_body(body, &mut batch).await?;
-        let outcome = self.conclude(&mut batch, outcome).await?;
-        Ok(TransferReport {
-            outcome,
-            verifier: self.verifier,
-            is_staged: self.is_staged,
-            unwritten: batch,
-        })
+    ) -> Result<TransferOutcome, Error> {
+        self.batch.pack_limit = self.pack_limit();
+        let outcome = self.read_body(body).await?;
+        self.conclude(outcome).await
     }
 
     /// A separate function, so that its timers take no memory afterwards.
     async fn read_body<B: RequestBody + Unpin>(
         &mut self,
         body: &mut B,
-        batch: &mut WriteBatch<'m>,
     ) -> Result<TransferOutcome, Error> {
         let (live, signal) = (self.live, self.signal);
         let max_bytes = self.append.write_size().min(BATCH_BYTES);
@@ -134,8 +120,9 @@ impl<'m> Transfer<'_, 'm> {
         let mut last = None;
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
         let mut answered = 0;
-        let mut interrupts = pin!(interrupt(signal, live, answered));
-        let mut timer = pin!(None);
+        // Boxed, and created when the client is waited for: most requests have their body by then.
+        let mut interrupts = None;
+        let mut timer = None;
 
         let outcome = loop {
             let requested = signal.state();
@@ -151,7 +138,7 @@ impl<'m> Transfer<'_, 'm> {
                 }
                 // The request finds this offset in the store and fails.
                 answered = requested;
-                interrupts.set(interrupt(signal, live, answered));
+                interrupts = None;
                 live.publish_commit(self.append.commit().await?);
             }
             if live.must_end()
@@ -160,14 +147,14 @@ impl<'m> Transfer<'_, 'm> {
                 break Err(Interrupt::Request(request).interruption());
             }
             let event = poll_fn(|cx: &mut Context<'_>| {
-                if batch.is_full(max_bytes) {
+                if self.batch.is_full(max_bytes) {
                     return Poll::Ready(TransferEvent::Flush);
                 }
                 if let Poll::Ready(event) = poll_body(body, cx) {
                     live.set_waiting(false);
                     return Poll::Ready(event);
                 }
-                if !batch.frames().is_empty() {
+                if !self.batch.frames().is_empty() {
                     return Poll::Ready(TransferEvent::Flush);
                 }
                 live.set_waiting(true);
@@ -176,11 +163,12 @@ impl<'m> Transfer<'_, 'm> {
                 {
                     return Poll::Ready(TransferEvent::WaitedLong);
                 }
-                if let Poll::Ready(interrupt) = interrupts.as_mut().poll(cx) {
+                let waits = interrupts.get_or_insert_with(|| interrupt(signal, live, answered));
+                if let Poll::Ready(interrupt) = waits.as_mut().poll(cx) {
                     return Poll::Ready(TransferEvent::Interrupt(interrupt));
                 }
                 match self.timeout {
-                    Some(limit) => poll_timeout(timer.as_mut(), limit, live, cx),
+                    Some(limit) => poll_timeout(&mut timer, limit, live, cx),
                     None => Poll::Pending,
                 }
             })
@@ -195,15 +183,13 @@ impl<'m> Transfer<'_, 'm> {
                         data.truncate(usize::try_from(self.remaining).unwrap_or(usize::MAX));
                     }
                     self.remaining -= data.len() as u64;
-                    if !batch.try_permit() {
-                        interrupted = tokio::select! {
-                            biased;
-                            () = batch.permit() => None,
-                            interrupt = interrupts.as_mut() => Some(interrupt),
-                        };
+                    if !self.batch.try_permit() {
+                        let waits =
+                            interrupts.get_or_insert_with(|| interrupt(signal, live, answered));
+                        interrupted = self.batch.permit_or(waits.as_mut()).await;
                     }
                     if is_overrun {
-                        batch.push(data);
+                        self.batch.push(data);
                         break Err(match self.limits_request {
                             true => Interruption::TooLarge,
                             false => Interruption::Overrun,
@@ -212,13 +198,13 @@ impl<'m> Transfer<'_, 'm> {
                     if self.remaining == 0 && self.holds_last && !self.limits_request {
                         last = data.split_off(data.len() - 1).first().copied();
                     }
-                    batch.push(data);
+                    self.batch.push(data);
                 }
                 TransferEvent::Flush
-                    if self.verifier.is_on() && !self.is_staged && batch.can_pack() =>
+                    if self.verifier.is_on() && !self.is_staged && self.batch.can_pack() =>
                 {
-                    self.hash(batch);
-                    batch.pack();
+                    self.hash();
+                    self.batch.pack();
                     live.touch();
                     deadline.get_or_insert_with(|| Box::pin(sleep(UNVERIFIED_TIMEOUT)));
                 }
@@ -228,7 +214,7 @@ impl<'m> Transfer<'_, 'm> {
                         self.append.begin_unverified().await?;
                         self.is_staged = true;
                     }
-                    if !self.flush(batch).await? {
+                    if !self.flush().await? {
                         break Err(Interruption::Yielded);
                     }
                 }
@@ -250,20 +236,20 @@ impl<'m> Transfer<'_, 'm> {
             match interrupted {
                 None => {}
                 Some(Interrupt::Request(WriterRequest::Commit)) => {
-                    interrupts.set(interrupt(signal, live, answered));
+                    interrupts = None;
                     if self.publish {
                         live.publish_commit(self.append.commit().await?);
                     }
                 }
                 // The signal's state is checked against the offset in the next iteration.
-                Some(Interrupt::Lease(_)) => {}
+                Some(Interrupt::Lease(_)) => interrupts = None,
                 Some(other) => break Err(other.interruption()),
             }
         };
         if let Some(last) = last
             && !matches!(outcome, Err(Interruption::Overrun))
         {
-            batch.push(Bytes::copy_from_slice(&[last]));
+            self.batch.push(Bytes::copy_from_slice(&[last]));
         }
         Ok(outcome)
     }
@@ -276,39 +262,35 @@ impl<'m> Transfer<'_, 'm> {
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
-    async fn conclude(
-        &mut self,
-        batch: &mut WriteBatch<'m>,
-        outcome: TransferOutcome,
-    ) -> Result<TransferOutcome, Error> {
+    async fn conclude(&mut self, outcome: TransferOutcome) -> Result<TransferOutcome, Error> {
         match outcome {
             // The next holder continues at the published offset.
-            Err(Interruption::Lost | Interruption::Yielded) => batch.clear(Vec::new()),
-            _ if self.verifier.is_on() && !self.is_staged => self.hash(batch),
-            _ if batch.frames().is_empty() => {}
-            _ if self.flush(batch).await? => {}
+            Err(Interruption::Lost | Interruption::Yielded) => self.batch.clear(Vec::new()),
+            _ if self.verifier.is_on() && !self.is_staged => self.hash(),
+            _ if self.batch.frames().is_empty() => {}
+            _ if self.flush().await? => {}
             _ => return Ok(Err(Interruption::Yielded)),
         }
         Ok(outcome)
     }
 
-    fn hash(&mut self, batch: &WriteBatch<'_>) {
+    fn hash(&mut self) {
         if self.verifier.is_on() {
-            for frame in batch.frames() {
+            for frame in self.batch.frames() {
                 self.verifier.update(frame);
             }
         }
     }
 
     /// Returns false, without writing, if another request has taken over.
-    async fn flush(&mut self, batch: &mut WriteBatch<'m>) -> Result<bool, Error> {
-        self.hash(batch);
+    async fn flush(&mut self) -> Result<bool, Error> {
+        self.hash();
         if !self.live.start_write() {
             return Ok(false);
         }
-        let mut bytes = batch.take();
+        let mut bytes = self.batch.take();
         self.append.write(&mut bytes).await?;
-        batch.clear(bytes);
+        self.batch.clear(bytes);
         if self.publish
             && let Some(offset) = self.append.readable()
         {
@@ -329,34 +311,33 @@ fn poll_body<B: RequestBody + Unpin>(body: &mut B, cx: &mut Context<'_>) -> Poll
         Some(Err(error)) => TransferEvent::Failed(error.into()),
         Some(Ok(frame)) => match frame.into_data() {
             Ok(data) => TransferEvent::Frame(data),
-            Err(frame) => TransferEvent::Trailers(frame.into_trailers().unwrap_or_default()),
+            Err(frame) => {
+                TransferEvent::Trailers(Box::new(frame.into_trailers().unwrap_or_default()))
+            }
         },
     })
 }
 
 /// The timer is not reset for each frame: when it fires, it is set again for the remaining time.
 fn poll_timeout(
-    mut timer: Pin<&mut Option<Sleep>>,
+    timer: &mut Option<Pin<Box<Sleep>>>,
     limit: Duration,
     live: &LiveUpload,
     cx: &mut Context<'_>,
 ) -> Poll<TransferEvent> {
-    if timer.is_none() {
-        timer.set(Some(sleep(limit)));
-    }
-    while let Some(sleeping) = timer.as_mut().as_pin_mut() {
-        ready!(sleeping.poll(cx));
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+    loop {
+        ready!(timer.as_mut().poll(cx));
         let silent = live.silent_for();
         if silent >= limit {
             return Poll::Ready(TransferEvent::Failed(RequestBodyError::Timeout.into()));
         }
-        timer.set(Some(sleep(limit - silent)));
+        timer.set(sleep(limit - silent));
     }
-    Poll::Pending
 }
 
 #[derive(Debug)]
-enum Interrupt {
+pub(super) enum Interrupt {
     Lease(YieldReason),
     Request(WriterRequest),
 }
@@ -376,10 +357,16 @@ impl Interrupt {
 }
 
 /// Lease requests up to the signal state `answered` are ignored.
-async fn interrupt(signal: &YieldSignal, live: &LiveUpload, answered: u64) -> Interrupt {
-    tokio::select! {
-        biased;
-        request = live.next_request() => Interrupt::Request(request),
-        reason = signal.wait_above(answered) => Interrupt::Lease(reason),
-    }
+fn interrupt<'a>(
+    signal: &'a YieldSignal,
+    live: &'a LiveUpload,
+    answered: u64,
+) -> Pin<Box<impl Future<Output = Interrupt> + 'a>> {
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            request = live.next_request() => Interrupt::Request(request),
+            reason = signal.wait_above(answered) => Interrupt::Lease(reason),
+        }
+    })
 }

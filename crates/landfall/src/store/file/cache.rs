@@ -5,26 +5,20 @@
 //! descriptions, because clients choose how large those are. Entries that are not in use are evicted
 //! in approximate LRU order.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::sys::FileVersion;
 use crate::{
     lease::Fence,
     store::{Result, StoreError, info::UploadInfo},
-    upload::{Upload, UploadId},
+    upload::{SHARDS, Sharded, Upload, UploadId, UploadMap},
 };
 
-/// A power of two.
-const SHARDS: usize = 16;
 const SHARD_CAPACITY: usize = 1024;
 const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 
@@ -38,6 +32,8 @@ pub(super) struct Record {
     pub(super) damaged: Option<String>,
     /// See [`UploadInfo::concatenated_unknown`].
     pub(super) concatenated_unknown: bool,
+    /// A mark says that it is finished.
+    pub(super) marked: bool,
     pub(super) data_path: String,
 }
 
@@ -58,14 +54,11 @@ impl Record {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct UploadCache {
-    hasher: RandomState,
-    shards: [Mutex<Shard>; SHARDS],
-}
+pub(super) struct UploadCache(Sharded<Shard>);
 
 #[derive(Debug, Default)]
 struct Shard {
-    entries: HashMap<UploadId, Arc<CachedUpload>>,
+    entries: UploadMap<Arc<CachedUpload>>,
     bytes: usize,
 }
 
@@ -91,6 +84,8 @@ pub(super) struct WriterState {
 pub(super) struct CachedInfo {
     pub(super) record: Option<(KnownInfo, Arc<Record>)>,
     pub(super) synced: Synced,
+    /// The key of the open `.info`; 0 for none.
+    pub(super) open: u64,
 }
 
 /// The `.info` that a cached record was decoded from.
@@ -131,24 +126,19 @@ impl Synced {
 }
 
 impl UploadCache {
-    fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
-        let shard = (self.hasher.hash_one(id) >> 32) as usize % SHARDS;
-        self.shards[shard].lock()
-    }
-
     pub(super) fn get(&self, id: &UploadId) -> Option<Arc<CachedUpload>> {
-        let entry = Arc::clone(self.shard(id).entries.get(id)?);
+        let entry = Arc::clone(self.0.shard(id).entries.get(id)?);
         entry.touched.store(true, Ordering::Relaxed);
         Some(entry)
     }
 
     pub(super) fn get_or_insert(&self, id: &UploadId) -> Arc<CachedUpload> {
-        self.shard(id).get_or_insert(id)
+        self.0.shard(id).get_or_insert(id)
     }
 
     /// Does nothing if entries in use leave no memory for it.
     pub(super) fn insert_info(&self, id: &UploadId, info: KnownInfo, record: &Arc<Record>) {
-        let mut shard = self.shard(id);
+        let mut shard = self.0.shard(id);
         let entry = shard.get_or_insert(id);
         let bytes = record.upload.memory_size() + info.memory_size();
         if !shard.fits(&entry, bytes) {
@@ -162,8 +152,7 @@ impl UploadCache {
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        let shards = self.shards.iter();
-        shards.map(|shard| shard.lock().entries.len()).sum()
+        self.0.shards().map(|shard| shard.entries.len()).sum()
     }
 }
 
@@ -357,6 +346,7 @@ mod tests {
             unverified_from: None,
             damaged: None,
             concatenated_unknown: false,
+            marked: false,
             data_path: format!("upload-{n}"),
         })
     }
