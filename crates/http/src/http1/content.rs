@@ -3,11 +3,9 @@
 //! Nothing here reads a socket or a clock. Data is not copied.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
-use super::head::Framing;
-
-const MAX_TRAILERS: usize = 100;
+use super::head::{self, Framing};
 
 /// Maximum bytes of the extensions of all chunks, which are ignored.
 const MAX_EXTENSIONS: usize = 16 * 1024;
@@ -157,12 +155,16 @@ impl ContentDecoder {
         input.advance(used);
         match self.state {
             State::End if self.trailers.len() > 1 => {
-                let trailers = parse_trailers(std::mem::take(&mut self.trailers));
-                trailers
-                    .map(|fields| Some(Decoded::Trailers(fields)))
-                    .inspect_err(|error| {
-                        self.state = State::Broken(error.0);
-                    })
+                // The last LF is not among them.
+                self.trailers.push(b'\n');
+                let trailers = Bytes::from(std::mem::take(&mut self.trailers));
+                match head::parse_trailers(&trailers) {
+                    Ok(fields) => Ok(Some(Decoded::Trailers(fields))),
+                    Err(rejection) => {
+                        self.state = State::Broken(rejection.reason);
+                        Err(Malformed(rejection.reason))
+                    }
+                }
             }
             State::Broken(reason) => {
                 self.trailers = Vec::new();
@@ -233,25 +235,4 @@ impl State {
             _ => Self::Broken("the line with the size of a chunk does not end with CRLF"),
         }
     }
-}
-
-/// `trailers` lack the last LF.
-fn parse_trailers(mut trailers: Vec<u8>) -> Result<HeaderMap, Malformed> {
-    const MALFORMED: Malformed = Malformed("the trailers are malformed");
-    trailers.push(b'\n');
-    let mut found = [httparse::EMPTY_HEADER; MAX_TRAILERS];
-    let parsed = httparse::parse_headers(&trailers, &mut found).map_err(|error| match error {
-        httparse::Error::TooManyHeaders => Malformed("there are more than 100 trailers"),
-        _ => MALFORMED,
-    })?;
-    let httparse::Status::Complete((_, found)) = parsed else {
-        return Err(MALFORMED);
-    };
-    let mut fields = HeaderMap::with_capacity(found.len());
-    for field in found {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| MALFORMED)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| MALFORMED)?;
-        fields.append(name, value);
-    }
-    Ok(fields)
 }
