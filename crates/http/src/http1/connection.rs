@@ -14,6 +14,7 @@ use http::header::ORIGIN;
 use http::{HeaderMap, Method, Response, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
+use landfall::service::DetachedHead;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Sleep;
 
@@ -233,9 +234,13 @@ impl<S: HttpService> Http1<S> {
                         };
                         return Poll::Ready(
                             match head::parse(&head, buffers::take_fields(), &self.rules) {
-                                Ok(parsed) => {
+                                Ok(mut parsed) => {
                                     if end <= LARGE_HEAD {
                                         io.input.advance(end);
+                                        let extensions = parsed.request.extensions_mut();
+                                        if parsed.framing != Framing::None {
+                                            extensions.insert(DetachedHead);
+                                        }
                                     }
                                     Received::Request(parsed)
                                 }
