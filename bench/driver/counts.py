@@ -1,8 +1,7 @@
 """What one request costs, in counts that do not depend on other work: instructions and allocations of the
 program (Callgrind), and its system calls on sockets and files (strace).
 
-The tools count only while a program that has started and is warm answers REQUESTS requests. The
-baseline, bench/counts.json, is of the program that the tests compile."""
+The tools count only while a program that has started and is warm answers REQUESTS requests."""
 
 import os
 import re
@@ -25,7 +24,8 @@ LIMIT = 0.03
 # How many reads a large body takes depends on how it arrives: 10.2 to 11.3 calls on a busy machine.
 LIMITS = {("patch", "system calls"): 0.1}
 
-ALLOCATORS = re.compile(r"\b__rust_(alloc|alloc_zeroed|realloc)$")
+# jemalloc's own functions: optimization leaves nothing of Rust's above them.
+ALLOCATORS = re.compile(r"^_rjem_(malloc|calloc|realloc|mallocx|rallocx)$")
 # Waiting and waking depend on time, these do not.
 SYSTEM_CALLS = frozenset(
     "close dup fallocate fcntl fdatasync fstat fsync ftruncate getdents64 linkat lseek mkdirat newfstatat openat "
@@ -120,7 +120,11 @@ def with_callgrind(program, kind, root):
     # Not switched on for the requests only: the store would take the translation of their code for a slow disk.
     run(program, ["valgrind", "-q", "--tool=callgrind", "--compress-strings=no", f"--callgrind-out-file={out}"],
         kind, root, control("--zero"), control("--instr=off"))
-    return read_callgrind(out)
+    found = read_callgrind(out)
+    if not found["allocations"]:
+        raise Missing(f"{program} has no symbols: build it with --config "
+                      "'profile.release.package.landfall-server.strip=\"none\"'")
+    return found
 
 
 def read_callgrind(path):

@@ -13,13 +13,13 @@ CALLGRIND = """version: 1
 events: Ir
 fn=landfall::main
 10 5
-cfn=__rustc::__rust_alloc
+cfn=_rjem_malloc
 calls=3 0
 10 60
-cfn=__rustc[4425a7e20b4c7619]::__rust_realloc
+cfn=_rjem_rallocx
 calls=2 0
 10 9
-cfn=landfall::allocate
+cfn=_rjem_je_malloc_default
 calls=7 0
 10 70
 totals: 144

@@ -1,34 +1,35 @@
-//! Bodies: of requests, as the service reads them, and of responses, as hyper sends them.
+//! Bodies: of requests, as the service reads them, and of responses on streams.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use landfall::service::InterimSender;
 
+use super::addresses::AddressPermit;
 use super::body_error::BodyError;
-use super::connection::{ConnectionShared, HELD_BY_SERVICE, RequestGuard};
+use super::connection::{ConnectionShared, StreamGuard};
 use super::fair_queue::QueuedBody;
-use super::handover::Continuation;
+use super::http1::Http1Content;
 use super::shutdown::ShutdownPhase;
 use super::stream::StreamContent;
-use super::timeouts::{ConnectionActivity, Phase, PhaseEpoch, READING, TimeoutAction, WRITING};
+use super::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction, WRITING};
 
 /// The body of a response.
 pub trait ResponseBody:
     http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
     + Send
+    + Unpin
     + 'static
 {
 }
 
 impl<B> ResponseBody for B
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
 }
@@ -39,141 +40,104 @@ where
 /// one ends the connection after the response (`Connection: close`).
 #[derive(Debug)]
 pub struct Body {
-    /// `None` once the connection has taken the rest of it.
-    inner: Option<RequestContent>,
-    kind: Kind,
-    /// Received before a handover.
-    skip: usize,
+    content: RequestContent,
+    /// Of a body on a stream, until its end.
+    timed: Option<TimedStream>,
     queued: Option<Box<QueuedBody>>,
 }
 
 /// The content of a request, as its connection receives it.
 #[derive(Debug)]
 pub(super) enum RequestContent {
+    /// None, or no more.
+    Ended,
     /// HTTP/1.
-    Hyper(Incoming),
+    Http1(Http1Content),
     /// HTTP/2 or HTTP/3.
     Stream(Box<StreamContent>),
 }
 
-impl http_body::Body for RequestContent {
-    type Data = Bytes;
-    type Error = BodyError;
-
+impl RequestContent {
     fn poll_frame(
-        self: Pin<&mut Self>,
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Hyper(incoming) => {
-                let frame = Pin::new(incoming).poll_frame(cx);
-                frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::from_hyper)))
-            }
+        match self {
+            Self::Ended => Poll::Ready(None),
+            Self::Http1(content) => content.poll_frame(cx),
             Self::Stream(content) => Pin::new(&mut **content).poll_frame(cx),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         match self {
-            Self::Hyper(incoming) => incoming.is_end_stream(),
+            Self::Ended => true,
+            Self::Http1(content) => content.is_end(),
             Self::Stream(content) => content.is_end_stream(),
         }
     }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Hyper(incoming) => incoming.size_hint(),
-            Self::Stream(content) => content.size_hint(),
-        }
-    }
 }
 
+/// The timeouts of a body on a stream: the connection must not fail with an error of one of its streams.
 #[derive(Debug)]
-enum Kind {
-    Ended,
-    /// HTTP/1: `ServerIo` applies the timeouts; `epoch` is the phase of this body.
-    Http1 {
-        shared: Arc<ConnectionShared>,
-        epoch: PhaseEpoch,
-    },
-    /// HTTP/2 or HTTP/3.
-    Stream {
-        shared: Arc<ConnectionShared>,
-        activity: Arc<ConnectionActivity>,
-    },
+struct TimedStream {
+    shared: Arc<ConnectionShared>,
+    activity: Arc<ConnectionActivity>,
 }
 
-impl Body {
-    pub(super) fn new(
-        inner: RequestContent,
-        shared: &Arc<ConnectionShared>,
-        is_multiplexed: bool,
-        queued: Option<Box<QueuedBody>>,
-    ) -> Self {
-        let shared = shared.clone();
-        let kind = if inner.is_end_stream() {
-            shared.set_unread_bytes(0);
-            if !is_multiplexed {
-                shared.activity.enter(Phase::Handling);
-            }
-            Kind::Ended
-        } else if is_multiplexed {
-            let activity = shared.server.track_new(Phase::Body, false);
-            Kind::Stream { shared, activity }
-        } else {
-            shared.set_unread_bytes(HELD_BY_SERVICE);
-            let epoch = shared.activity.enter(Phase::Body);
-            Kind::Http1 { shared, epoch }
-        };
-        Self {
-            inner: Some(inner),
-            kind,
-            skip: 0,
-            queued,
+impl TimedStream {
+    fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
+        self.activity.register(cx.waker());
+        if self.shared.server.shutdown_phase() >= ShutdownPhase::Aborting {
+            return Some(BodyError::ShuttingDown);
         }
-    }
-
-    /// The HTTP/1 connection that receives this body.
-    pub(super) fn http1_connection(&self) -> Option<&Arc<ConnectionShared>> {
-        match &self.kind {
-            Kind::Http1 { shared, .. } => Some(shared),
-            Kind::Ended | Kind::Stream { .. } => None,
-        }
-    }
-
-    pub(super) fn stream_interim_sender(&self) -> Option<Arc<dyn InterimSender>> {
-        match (&self.kind, &self.inner) {
-            (Kind::Stream { .. }, Some(RequestContent::Stream(content))) => {
-                Some(content.exchange().clone())
-            }
+        match self.activity.action()? {
+            TimeoutAction::BodyStalled => Some(BodyError::Timeout),
+            TimeoutAction::BodyTooSlow => Some(BodyError::TooSlow),
             _ => None,
         }
     }
 
-    fn end(&mut self) {
-        self.queued = None;
-        match std::mem::replace(&mut self.kind, Kind::Ended) {
-            Kind::Ended => {}
-            Kind::Http1 { shared, epoch } => {
-                shared.set_unread_bytes(0);
-                shared.activity.enter_from(epoch, Phase::Handling);
-            }
-            Kind::Stream { activity, .. } => activity.close(),
+    fn record(&self, frame: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        self.activity
+            .set_waiting(if frame.is_pending() { READING } else { 0 });
+        if let Poll::Ready(Some(Ok(frame))) = frame {
+            self.activity
+                .add_read(frame.data_ref().map_or(0, Bytes::len));
+        }
+    }
+}
+
+impl Drop for TimedStream {
+    fn drop(&mut self) {
+        self.activity.close();
+    }
+}
+
+impl Body {
+    pub(super) fn new(
+        content: RequestContent,
+        shared: &Arc<ConnectionShared>,
+        queued: Option<Box<QueuedBody>>,
+    ) -> Self {
+        let is_stream = matches!(content, RequestContent::Stream(_)) && !content.is_end();
+        let timed = is_stream.then(|| TimedStream {
+            shared: shared.clone(),
+            activity: shared.server.track_new(Phase::Body, false),
+        });
+        Self {
+            content,
+            timed,
+            queued,
         }
     }
 
-    /// The connection must not fail with an error of one of its streams.
-    fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
-        let Kind::Stream { shared, activity } = &self.kind else {
-            return None;
-        };
-        activity.register(cx.waker());
-        if shared.server.shutdown_phase() >= ShutdownPhase::Aborting {
-            return Some(BodyError::ShuttingDown);
-        }
-        match activity.action()? {
-            TimeoutAction::BodyStalled => Some(BodyError::Timeout),
-            TimeoutAction::BodyTooSlow => Some(BodyError::TooSlow),
+    pub(super) fn interim_sender(&self) -> Option<Arc<dyn InterimSender>> {
+        match &self.content {
+            RequestContent::Http1(content) => Some(content.interim_sender()),
+            RequestContent::Stream(content) if self.timed.is_some() => {
+                Some(content.exchange().clone())
+            }
             _ => None,
         }
     }
@@ -187,153 +151,65 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(error) = self.stopped(cx) {
-            self.end();
+        let me = &mut *self;
+        if let Some(error) = me.timed.as_ref().and_then(|timed| timed.stopped(cx)) {
+            (me.timed, me.queued) = (None, None);
             return Poll::Ready(Some(Err(error)));
         }
-        if let Some(queued) = &mut self.queued
+        if let Some(queued) = &mut me.queued
             && queued.poll_turn(cx).is_pending()
         {
             // The server does not wait for the client now.
-            if let Kind::Stream { activity, .. } = &self.kind {
-                activity.set_waiting(0);
+            if let Some(timed) = &me.timed {
+                timed.activity.set_waiting(0);
             }
             return Poll::Pending;
         }
-        let is_stream = matches!(self.kind, Kind::Stream { .. });
-        loop {
-            let Some(inner) = &mut self.inner else {
-                return Poll::Ready(None);
-            };
-            let frame = Pin::new(inner).poll_frame(cx);
-            if let Some(queued) = &mut self.queued {
-                match &frame {
-                    // A stream may have more frames buffered, and the service may wait for its store before it
-                    // polls again. Release the turn meanwhile.
-                    Poll::Ready(Some(Ok(frame))) if !is_stream => {
-                        queued.receive(frame.data_ref().map_or(0, Bytes::len));
-                    }
-                    _ => queued.release(),
+        let frame = me.content.poll_frame(cx);
+        if let Some(queued) = &mut me.queued {
+            match &frame {
+                // A stream may have more frames buffered, and the service may wait for its store before it
+                // polls again. Release the turn meanwhile.
+                Poll::Ready(Some(Ok(frame))) if me.timed.is_none() => {
+                    queued.receive(frame.data_ref().map_or(0, Bytes::len));
                 }
-            }
-            if let Kind::Stream { activity, .. } = &self.kind {
-                activity.set_waiting(if frame.is_pending() { READING } else { 0 });
-                if let Poll::Ready(Some(Ok(frame))) = &frame {
-                    activity.add_read(frame.data_ref().map_or(0, Bytes::len));
-                }
-            }
-            match ready!(frame) {
-                Some(Ok(frame)) if self.skip > 0 && frame.is_data() => {
-                    let mut data = frame.into_data().unwrap_or_default();
-                    let skipped = data.len().min(self.skip);
-                    self.skip -= skipped;
-                    data.advance(skipped);
-                    if !data.is_empty() {
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
-                    }
-                }
-                Some(Ok(frame)) => {
-                    if self.is_end_stream() || frame.is_trailers() {
-                        self.end();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                ended => {
-                    if let Kind::Http1 { shared, .. } = &self.kind
-                        && let Some(replaced) = shared.handover.poll_body(cx)
-                    {
-                        match ready!(replaced) {
-                            Continuation::Data(data) => {
-                                return Poll::Ready(Some(Ok(Frame::data(data))));
-                            }
-                            Continuation::Rest(inner, skip) => {
-                                (self.inner, self.skip) =
-                                    (Some(RequestContent::Hyper(inner)), skip);
-                            }
-                        }
-                        continue;
-                    }
-                    return Poll::Ready(match ended {
-                        Some(Err(error)) => {
-                            if let Kind::Http1 { shared, .. } = &self.kind {
-                                // The next request cannot be found, or the time of this one is over.
-                                shared.set_must_close(true);
-                            }
-                            Some(Err(error))
-                        }
-                        _ => {
-                            self.end();
-                            None
-                        }
-                    });
-                }
+                _ => queued.release(),
             }
         }
+        if let Some(timed) = &me.timed {
+            timed.record(&frame);
+        }
+        let is_end = match &frame {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || me.content.is_end(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if is_end {
+            (me.timed, me.queued) = (None, None);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner
-            .as_ref()
-            .is_none_or(RequestContent::is_end_stream)
+        self.content.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Some(inner) => inner.size_hint(),
-            None => SizeHint::with_exact(0),
+        match &self.content {
+            RequestContent::Ended => SizeHint::with_exact(0),
+            RequestContent::Http1(content) => content.size_hint(),
+            RequestContent::Stream(content) => content.size_hint(),
         }
     }
 }
 
-impl Drop for Body {
-    fn drop(&mut self) {
-        match &self.kind {
-            Kind::Ended => {}
-            Kind::Http1 { shared, .. } => {
-                if let Some(RequestContent::Hyper(inner)) = self.inner.take() {
-                    shared.abandon(inner);
-                }
-            }
-            Kind::Stream { activity, .. } => activity.close(),
-        }
-    }
-}
-
-pin_project_lite::pin_project! {
-    #[derive(Debug)]
-    pub(super) struct OutgoingBody<B> {
-        #[pin]
-        inner: Either<B, Full<Bytes>>,
-        guard: RequestGuard,
-        stream: Option<Arc<ConnectionActivity>>,
-    }
-}
-
-impl<B> OutgoingBody<B> {
-    pub(super) fn service(
-        body: B,
-        guard: RequestGuard,
-        stream: Option<Arc<ConnectionActivity>>,
-    ) -> Self {
-        if let Some(stream) = &stream {
-            stream.set_waiting(WRITING);
-        } else {
-            guard.shared.forget_unsent();
-        }
-        Self {
-            inner: Either::Left(body),
-            guard,
-            stream,
-        }
-    }
-
-    pub(super) fn rejection(text: Bytes, guard: RequestGuard) -> Self {
-        Self {
-            inner: Either::Right(text.into()),
-            guard,
-            stream: None,
-        }
-    }
+/// The body of a response on a stream.
+#[derive(Debug)]
+pub(super) struct OutgoingBody<B> {
+    pub(super) inner: Either<B, Full<Bytes>>,
+    pub(super) stream: Option<Arc<ConnectionActivity>>,
+    /// Held until it has been sent.
+    pub(super) _held: (StreamGuard, Option<AddressPermit>),
 }
 
 impl<B: ResponseBody> http_body::Body for OutgoingBody<B> {
@@ -341,22 +217,13 @@ impl<B: ResponseBody> http_body::Body for OutgoingBody<B> {
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let me = self.project();
-        let is_http1 = !me.guard.is_multiplexed;
-        if is_http1 && me.guard.shared.must_send_first() {
-            return Poll::Pending;
-        }
-        let frame = me.inner.poll_frame(cx);
-        if let Some(stream) = me.stream {
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Some(stream) = &self.stream {
             // Polled again when the client's window has space.
             stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
-        } else if is_http1 && let Poll::Ready(Some(Ok(frame))) = &frame {
-            me.guard
-                .shared
-                .add_unsent(frame.data_ref().map_or(0, Bytes::len));
         }
         frame
     }

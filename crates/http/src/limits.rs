@@ -57,9 +57,6 @@ pub struct ConnectionLimits {
     pub large_read_buffer: usize,
     /// Maximum number of connections with a `large_read_buffer`.
     pub large_reads: usize,
-    /// Time until a connection releases its buffer that receives nothing between requests, or less than 4 KiB
-    /// of a body.
-    pub release_after: Duration,
     /// True if HTTP/2 with prior knowledge is accepted besides HTTP/1 without TLS.
     pub http2: bool,
     /// Maximum number of concurrent requests of one connection of HTTP/2 or HTTP/3, also of those that the client has
@@ -95,7 +92,6 @@ impl Default for ConnectionLimits {
             read_buffer: 256 * 1024,
             large_read_buffer: 1024 * 1024,
             large_reads: 16,
-            release_after: Duration::from_secs(2),
             http2: false,
             max_streams: 128,
             linger_idle: Duration::from_secs(5),
@@ -119,7 +115,6 @@ impl ConnectionLimits {
             self.write_timeout,
             self.linger_idle,
             self.linger_total,
-            self.release_after,
         ];
         let smallest = timers.into_iter().filter(|t| !t.is_zero()).min();
         let tick = smallest.map_or(MAX_TICK, |smallest| smallest / 4);

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+
+use super::http1::encode::{self, status_line};
 
 /// Adds the fields that every response to a request needs, such as those of CORS, given the request's fields.
 #[derive(Clone)]
@@ -79,28 +81,10 @@ impl HttpRejection {
     pub(super) fn to_http1(self, add_fields: impl FnOnce(&mut HeaderMap)) -> Vec<u8> {
         let (mut parts, text) = self.response(add_fields).into_parts();
         parts.headers.insert(CONTENT_LENGTH, text.len().into());
-        let mut bytes = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
-        write_fields(&mut bytes, &parts.headers);
+        let mut bytes = Vec::new();
+        status_line(&mut bytes, Version::HTTP_11, parts.status);
+        encode::fields(&mut bytes, &parts.headers);
         bytes.extend_from_slice(&text);
         bytes
     }
-}
-
-/// Writes fields and the empty line, with names in title case like those of hyper: scripts compare them so.
-pub(super) fn write_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
-    for (name, value) in fields {
-        let mut is_first = true;
-        for byte in name.as_str().bytes() {
-            head.push(if is_first {
-                byte.to_ascii_uppercase()
-            } else {
-                byte
-            });
-            is_first = byte == b'-';
-        }
-        for part in [b": ", value.as_bytes(), b"\r\n"] {
-            head.extend_from_slice(part);
-        }
-    }
-    head.extend_from_slice(b"\r\n");
 }

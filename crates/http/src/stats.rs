@@ -45,10 +45,6 @@ pub struct NetStats {
     pub too_slow: AtomicU64,
     /// Connections closed because the client read no byte of a response in time.
     pub write_timeouts: AtomicU64,
-    /// Times the read buffer of a silent connection was released.
-    pub buffers_released: AtomicU64,
-    /// Times a connection got a larger read buffer for the rest of a long body.
-    pub buffers_enlarged: AtomicU64,
     /// Bytes received.
     pub bytes_in: AtomicU64,
     /// Bytes sent.

@@ -45,7 +45,6 @@ pub(super) enum TimeoutAction {
     BodyStalled = 2,
     BodyTooSlow = 3,
     ResponseStalled = 4,
-    ReleaseBuffers = 5,
 }
 
 pub(super) const READING: u8 = 1;
@@ -60,10 +59,6 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 const MIN_RATE: f64 = 1024.0;
 const MAX_EVICTIONS: usize = 16;
 
-/// A client that sends less than this in [`ConnectionLimits::release_after`] sends little: the most that is
-/// then read at once.
-pub(super) const SLOW_READ: usize = 4 * 1024;
-
 #[derive(Debug, Default)]
 pub(super) struct ConnectionActivity {
     /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
@@ -75,7 +70,6 @@ pub(super) struct ConnectionActivity {
     written: AtomicU64,
     requests: AtomicU32,
     closed: AtomicBool,
-    has_buffer: AtomicBool,
     socket: bool,
     waker: AtomicWaker,
 }
@@ -95,13 +89,6 @@ impl ConnectionActivity {
         epoch
     }
 
-    /// Tasks other than the connection's own use this.
-    pub(super) fn enter_from(&self, from: PhaseEpoch, phase: Phase) {
-        let _ = self
-            .epoch
-            .compare_exchange(from.0, from.next(phase).0, Relaxed, Relaxed);
-    }
-
     #[inline]
     pub(super) fn action(&self) -> Option<TimeoutAction> {
         match self.action.load(Relaxed) {
@@ -118,8 +105,7 @@ impl ConnectionActivity {
             1 => Some(TimeoutAction::Close),
             2 => Some(TimeoutAction::BodyStalled),
             3 => Some(TimeoutAction::BodyTooSlow),
-            4 => Some(TimeoutAction::ResponseStalled),
-            _ => Some(TimeoutAction::ReleaseBuffers),
+            _ => Some(TimeoutAction::ResponseStalled),
         }
     }
 
@@ -127,26 +113,6 @@ impl ConnectionActivity {
         self.action
             .store(u64::from(epoch.0) << 8 | action as u64, Relaxed);
         self.waker.wake();
-    }
-
-    pub(super) fn clear_release(&self) {
-        let release_requested =
-            u64::from(self.epoch().0) << 8 | TimeoutAction::ReleaseBuffers as u64;
-        let _ = self
-            .action
-            .compare_exchange(release_requested, 0, Relaxed, Relaxed);
-    }
-
-    pub(super) fn set_has_buffer(&self, has_buffer: bool) {
-        self.has_buffer.store(has_buffer, Relaxed);
-    }
-
-    fn has_buffer(&self) -> bool {
-        self.has_buffer.load(Relaxed)
-    }
-
-    pub(super) fn is_reading(&self) -> bool {
-        self.waiting.load(Relaxed) == READING
     }
 
     pub(super) fn set_waiting(&self, directions: u8) {
@@ -164,13 +130,8 @@ impl ConnectionActivity {
             .store(self.written.load(Relaxed) + n as u64, Relaxed);
     }
 
-    /// Returns the request's number, which starts with 1 and wraps.
-    pub(super) fn add_request(&self) -> u32 {
-        self.requests.fetch_add(1, Relaxed).wrapping_add(1)
-    }
-
-    pub(super) fn request_number(&self) -> u32 {
-        self.requests.load(Relaxed)
+    pub(super) fn add_request(&self) {
+        self.requests.fetch_add(1, Relaxed);
     }
 
     pub(super) fn wake(&self) {
@@ -249,10 +210,6 @@ impl ServerShared {
     #[inline]
     pub(super) fn shutdown_phase(&self) -> ShutdownPhase {
         ShutdownPhase::from_u8(self.shutdown_phase.load(Acquire))
-    }
-
-    pub(super) fn has_large_reads(&self) -> bool {
-        self.large_reads.load(Relaxed) > 0
     }
 
     /// Returns whether there was one.
@@ -397,16 +354,12 @@ struct TrackedConnection {
     activity: Arc<ConnectionActivity>,
     epoch: PhaseEpoch,
     since: Instant,
-    release_requested: bool,
     evicted: bool,
     read: u64,
     read_at: Instant,
     written: u64,
     written_at: Instant,
     requests: u32,
-    /// Since when less than [`SLOW_READ`] has been read, and `read` then.
-    slow_since: Instant,
-    slow_read: u64,
     received: RateWindow,
     sent: RateWindow,
 }
@@ -451,15 +404,12 @@ impl TrackedConnection {
             epoch: activity.epoch(),
             activity,
             since: now,
-            release_requested: false,
             evicted: false,
             read: 0,
             read_at: now,
             written: 0,
             written_at: now,
             requests: 0,
-            slow_since: now,
-            slow_read: 0,
             received: RateWindow::new(0),
             sent: RateWindow::new(0),
         }
@@ -479,19 +429,13 @@ impl TrackedConnection {
         if epoch != self.epoch {
             self.epoch = epoch;
             self.since = now;
-            self.release_requested = false;
             self.evicted &= !matches!(epoch.phase(), Phase::Head | Phase::Idle);
             self.read_at = now;
-            (self.slow_since, self.slow_read) = (now, read);
             self.received = RateWindow::new(read);
             self.sent = RateWindow::new(written);
         }
         if delta.read > 0 || waiting & READING == 0 {
             self.read_at = now;
-            self.release_requested = false;
-        }
-        if waiting & READING == 0 || read - self.slow_read >= SLOW_READ as u64 {
-            (self.slow_since, self.slow_read) = (now, read);
         }
         if delta.written > 0 || waiting & WRITING == 0 {
             self.written_at = now;
@@ -542,25 +486,8 @@ impl TrackedConnection {
             (_, true) => Some((TimeoutAction::ResponseStalled, &stats.too_slow)),
             _ => None,
         });
-        let silent_since = match self.epoch.phase() {
-            Phase::Idle => self.since,
-            Phase::Body => self.slow_since,
-            _ => now,
-        };
-        if action.is_none()
-            && !self.release_requested
-            && self.activity.has_buffer()
-            && over(silent_since, limits.release_after)
-        {
-            self.release_requested = true;
-            self.activity
-                .request_action(self.epoch, TimeoutAction::ReleaseBuffers);
-        }
         if let Some((action, counter)) = action {
-            if matches!(
-                self.activity.action(),
-                None | Some(TimeoutAction::ReleaseBuffers)
-            ) {
+            if self.activity.action().is_none() {
                 NetStats::add(counter, 1);
             }
             self.activity.request_action(self.epoch, action);

@@ -13,21 +13,17 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use http_body::Body as _;
-use http_body_util::{
-    BodyExt as _, Either,
-    combinators::{MapErr, UnsyncBoxBody},
-};
-use hyper::ext::ReasonPhrase;
+use http_body_util::{BodyExt as _, Either, combinators::UnsyncBoxBody};
 use landfall::{
     Handler,
-    service::{Peer, RequestBodyError, ResponseBody},
+    service::{Peer, ResponseBody},
     store::BoxError,
 };
 use tower_service::Service;
 
 use crate::{
-    Body, BodyError, ConnectionInfo, ConnectionLimits, Endpoint, Listener, NetStats,
-    RejectionFields, Shutdown, interim_sender, serve,
+    Body, ConnectionInfo, ConnectionLimits, Endpoint, Listener, NetStats, RejectionFields,
+    Shutdown, interim_sender, serve,
 };
 
 /// Clients without it get no interim responses.
@@ -126,9 +122,7 @@ impl Service<Request<Body>> for UploadService {
         }
         match self.routes.route(request) {
             Route::Other(response) => ServiceFuture::Other(response),
-            Route::Uploads(request) => {
-                ServiceFuture::Upload(self.handler.call(request.map(upload_body)))
-            }
+            Route::Uploads(request) => ServiceFuture::Upload(self.handler.call(request)),
         }
     }
 }
@@ -136,29 +130,16 @@ impl Service<Request<Body>> for UploadService {
 /// Lets the handler respond, in the types of [`Routes`].
 #[must_use]
 pub fn respond(handler: &Handler, request: Request<Body>) -> OtherResponse {
-    let response = handler.clone().call(request.map(upload_body));
+    let response = handler.clone().call(request);
     Box::pin(async {
-        let Ok(mut response) = response.await;
-        add_reason(&mut response);
+        let Ok(response) = response.await;
         response.map(|body| body.map_err(Into::into).boxed_unsync())
-    })
-}
-
-type UploadBody = MapErr<Body, fn(BodyError) -> RequestBodyError>;
-
-fn upload_body(body: Body) -> UploadBody {
-    body.map_err(|error| match error {
-        BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
-        BodyError::Reset => RequestBodyError::Reset,
-        BodyError::ShuttingDown => RequestBodyError::ShuttingDown,
-        BodyError::Malformed(_) => RequestBodyError::Malformed,
-        _ => RequestBodyError::UnexpectedEnd,
     })
 }
 
 /// An enum, since an async block would box the handler's future again.
 enum ServiceFuture {
-    Upload(<Handler as Service<Request<UploadBody>>>::Future),
+    Upload(<Handler as Service<Request<Body>>>::Future),
     Other(OtherResponse),
 }
 
@@ -171,18 +152,10 @@ impl Future for ServiceFuture {
                 .as_mut()
                 .poll(cx)
                 .map(|response| Ok(response.map(Either::Right))),
-            Self::Upload(future) => future.as_mut().poll(cx).map_ok(|mut response| {
-                add_reason(&mut response);
-                response.map(Either::Left)
-            }),
+            Self::Upload(future) => future
+                .as_mut()
+                .poll(cx)
+                .map_ok(|response| response.map(Either::Left)),
         }
-    }
-}
-
-/// Sets the reason phrase of tus' status code for checksums, which has no standard one.
-fn add_reason<B>(response: &mut Response<B>) {
-    if response.status().as_u16() == 460 {
-        let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
-        response.extensions_mut().insert(phrase);
     }
 }

@@ -1,6 +1,13 @@
-//! Parsers of field values.
+//! Field values: parsers, numbers, dates.
 
-use http::{HeaderMap, HeaderName};
+use std::{
+    cell::RefCell,
+    io::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use httpdate::HttpDate;
 
 use crate::Syntax;
 
@@ -55,6 +62,47 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidField> {
     }
 }
 
+/// Writes a number. Unlike `HeaderValue::from`, it allocates at most once.
+#[must_use]
+pub fn number_value(number: u64) -> HeaderValue {
+    const ZERO: HeaderValue = HeaderValue::from_static("0");
+    if number == 0 {
+        return ZERO;
+    }
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or(ZERO)
+}
+
+/// Writes a time in the format of HTTP (RFC 9110, section 5.6.7), in whole seconds.
+///
+/// Times that many responses have, such as the present one, are formatted once on each thread.
+#[must_use]
+pub fn date_value(at: SystemTime) -> HeaderValue {
+    /// A prime, so that times that differ by a lifetime of days have their own places.
+    const PLACES: usize = 13;
+    /// The last second of the year 9999, after which there is no format.
+    const MAX_SECONDS: u64 = 253_402_300_799;
+    thread_local! {
+        static RECENT: RefCell<[Option<(u64, HeaderValue)>; PLACES]> =
+            const { RefCell::new([const { None }; PLACES]) };
+    }
+    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = seconds.min(MAX_SECONDS);
+    RECENT.with_borrow_mut(|recent| {
+        let place = &mut recent[(seconds % PLACES as u64) as usize];
+        if let Some((time, value)) = place
+            && *time == seconds
+        {
+            return value.clone();
+        }
+        let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+        let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(seconds));
+        // All dates have this length.
+        let _ = write!(&mut text[..], "{date}");
+        let value = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""));
+        place.insert((seconds, value)).1.clone()
+    })
+}
+
 /// The field may occur only once. tusd accepts a sign.
 pub(crate) fn size(
     headers: &HeaderMap,
@@ -72,7 +120,6 @@ pub(crate) fn size(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn sizes_are_plain_digits() {
@@ -85,6 +132,26 @@ mod tests {
         for large in ["9223372036854775808", "99999999999999999999999999"] {
             assert_eq!(parse_size(large), Err(InvalidField::TooLarge));
         }
+    }
+
+    #[test]
+    fn numbers_and_dates_are_written() {
+        for number in [0, 1, 5000, u64::MAX] {
+            assert_eq!(number_value(number), number.to_string());
+        }
+        // Some of them have the same place.
+        for seconds in [0, 13, 26, 13, 1_763_625_141, 253_402_300_799, 0] {
+            let at = UNIX_EPOCH + Duration::from_secs(seconds);
+            let value = date_value(at + Duration::from_millis(999));
+            assert_eq!(value, httpdate::fmt_http_date(at));
+        }
+        let last = "Fri, 31 Dec 9999 23:59:59 GMT";
+        let at = UNIX_EPOCH + Duration::from_secs(1 << 40);
+        assert_eq!(date_value(at), last);
+        assert_eq!(
+            date_value(UNIX_EPOCH - Duration::from_secs(1)),
+            date_value(UNIX_EPOCH)
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
+    ops::Range,
 };
 
 use base64::{
@@ -12,6 +13,7 @@ use base64::{
         general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
     },
 };
+use http::HeaderValue;
 
 /// Padding is optional, but must be right if present; only the standard alphabet (T-CRE-14, E-17).
 const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -24,8 +26,19 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Keeps the original header, because HEAD must return it (T-CRE-18) byte for byte (E-16).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Metadata {
-    pairs: Vec<(String, Vec<u8>)>,
-    header: String,
+    /// `None` without pairs. The rest is derived from it.
+    header: Option<HeaderValue>,
+    pairs: Vec<Pair>,
+    /// The decoded values, one after another.
+    values: Vec<u8>,
+    is_canonical: bool,
+}
+
+/// Where a key is in the header, and its value in the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pair {
+    key: Range<usize>,
+    value: Range<usize>,
 }
 
 /// A reason why an `Upload-Metadata` header is rejected.
@@ -82,7 +95,7 @@ impl Metadata {
         if header.len() > Self::MAX_BYTES {
             return Err(InvalidMetadata::TooLong(header.len()));
         }
-        let pairs = header.split(',').count();
+        let pairs = 1 + header.bytes().filter(|byte| *byte == b',').count();
         if pairs > Self::MAX_PAIRS {
             return Err(InvalidMetadata::TooManyPairs(pairs));
         }
@@ -112,33 +125,64 @@ impl Metadata {
     /// # Errors
     /// [`InvalidMetadata`], with the key where there is one.
     pub fn from_header(header: &str) -> Result<Self, InvalidMetadata> {
-        if header.trim_matches([' ', '\t']).is_empty() {
+        const BLANKS: [char; 2] = [' ', '\t'];
+        if header.trim_matches(BLANKS).is_empty() {
             return Ok(Self::default());
         }
-        let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
-        // A set instead of a linear search: a long header may have many thousands of keys. A tree is
-        // cheaper than hashing for the few that are usual.
-        let mut keys = BTreeSet::new();
+        let mut pairs: Vec<Pair> = Vec::new();
+        let mut values = Vec::with_capacity(header.len() / 4 * 3);
+        let mut is_canonical = true;
+        let mut start = 0;
         for element in header.split(',') {
-            let mut fields = element.split([' ', '\t']).filter(|word| !word.is_empty());
-            let key = fields.next().ok_or(InvalidMetadata::EmptyElement)?;
+            let end = start + element.len();
+            let words = element.trim_start_matches(BLANKS);
+            let (key, rest) = words.split_once(BLANKS).unwrap_or((words, ""));
+            if key.is_empty() {
+                return Err(InvalidMetadata::EmptyElement);
+            }
             if !key.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(InvalidMetadata::Key(key.into()));
             }
-            if !keys.insert(key) {
-                return Err(InvalidMetadata::Duplicate(key.into()));
+            let text = rest.trim_matches(BLANKS);
+            let value = values.len();
+            if LENIENT_BASE64.decode_vec(text, &mut values).is_err() {
+                let key = key.to_owned();
+                return Err(match text.split_once(BLANKS) {
+                    Some((text, _)) if LENIENT_BASE64.decode(text).is_ok() => {
+                        InvalidMetadata::TrailingData(key)
+                    }
+                    _ => InvalidMetadata::Value(key),
+                });
             }
-            let value = LENIENT_BASE64
-                .decode(fields.next().unwrap_or_default())
-                .map_err(|_| InvalidMetadata::Value(key.into()))?;
-            if fields.next().is_some() {
-                return Err(InvalidMetadata::TrailingData(key.into()));
-            }
-            pairs.push((key.into(), value));
+            let separator = if text.is_empty() { "" } else { " " };
+            is_canonical &= text.len() % 4 == 0
+                && element.len() == key.len() + separator.len() + text.len()
+                && element[key.len()..].starts_with(separator)
+                && pairs
+                    .last()
+                    .is_none_or(|last| header[last.key.clone()] < *key);
+            start = end - words.len();
+            pairs.push(Pair {
+                key: start..start + key.len(),
+                value: value..values.len(),
+            });
+            start = end + 1;
         }
+        if !is_canonical {
+            let mut keys: Vec<&str> = pairs.iter().map(|pair| &header[pair.key.clone()]).collect();
+            keys.sort_unstable();
+            if let Some([key, _]) = keys.array_windows().find(|[one, next]| one == next) {
+                return Err(InvalidMetadata::Duplicate((*key).into()));
+            }
+        }
+        // Keys and Base64 are visible ASCII.
+        let header =
+            HeaderValue::from_str(header).map_err(|_| InvalidMetadata::Key(header.into()))?;
         Ok(Self {
+            header: Some(header),
             pairs,
-            header: header.into(),
+            values,
+            is_canonical,
         })
     }
 
@@ -164,15 +208,14 @@ impl Metadata {
                 }
             }
         }
-        let header = encode(&pairs);
-        Self { pairs, header }
+        Self::from_header(&encode(&pairs)).unwrap_or_default()
     }
 
     /// Restores the original header, if it has the same pairs; for stores which keep both.
     #[must_use]
     pub fn with_header(self, header: &str) -> Self {
         match Self::from_header(header) {
-            Ok(parsed) if same_pairs(&parsed.pairs, &self.pairs) => parsed,
+            Ok(parsed) if has_same_pairs(&parsed, &self) => parsed,
             _ => self,
         }
     }
@@ -180,22 +223,34 @@ impl Metadata {
     /// Returns the header, as received or built from the pairs; empty without metadata.
     #[must_use]
     pub fn header(&self) -> &str {
-        &self.header
+        let header = self.header.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        std::str::from_utf8(header).unwrap_or_default()
+    }
+
+    /// Returns the header as the value of a field, without copying it; `None` without metadata.
+    #[must_use]
+    pub const fn header_value(&self) -> Option<&HeaderValue> {
+        self.header.as_ref()
+    }
+
+    /// Returns whether the header is the one that is built from its pairs in the order of their keys.
+    #[must_use]
+    pub const fn is_canonical(&self) -> bool {
+        self.is_canonical || self.header.is_none()
     }
 
     /// Returns whether there are no pairs.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.header.is_none()
     }
 
     /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&[u8]> {
-        self.pairs
-            .iter()
-            .find(|(other, _)| other == key)
-            .map(|(_, value)| value.as_slice())
+        self.iter()
+            .find(|(other, _)| *other == key)
+            .map(|(_, value)| value)
     }
 
     /// Returns the value of a key as text; invalid UTF-8 becomes U+FFFD.
@@ -206,15 +261,16 @@ impl Metadata {
 
     /// Iterates over keys and values in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
+        let header = self.header();
         self.pairs
             .iter()
-            .map(|(key, value)| (key.as_str(), value.as_slice()))
+            .map(move |pair| (&header[pair.key.clone()], &self.values[pair.value.clone()]))
     }
 }
 
-fn same_pairs(parsed: &[(String, Vec<u8>)], stored: &[(String, Vec<u8>)]) -> bool {
-    let kept_by_key: HashMap<_, _> = stored.iter().map(|(key, value)| (key, value)).collect();
-    parsed.len() == stored.len()
+fn has_same_pairs(parsed: &Metadata, stored: &Metadata) -> bool {
+    let kept_by_key: HashMap<_, _> = stored.iter().collect();
+    parsed.pairs.len() == stored.pairs.len()
         && parsed.iter().all(|(key, value)| {
             let stored = kept_by_key.get(key);
             stored.is_some_and(|&stored| value == stored || is_text_of(stored, value))
@@ -256,6 +312,8 @@ fn encode(pairs: &[(String, Vec<u8>)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -359,5 +417,56 @@ mod tests {
         }
         let other = Metadata::from_pairs([("a", "\u{fffd}\u{fffd}\u{fffd}\u{16}")]);
         assert_eq!(other.clone().with_header("a 668W"), other);
+    }
+
+    #[test]
+    fn the_last_of_many_equal_keys_is_found() {
+        for header in ["b,a,b", "a YQ==,b,c,a", "c,b,a,a YQ"] {
+            let error = Metadata::from_header(header).unwrap_err();
+            assert!(matches!(error, InvalidMetadata::Duplicate(_)), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_finds_keys_values_and_canonical_headers(
+            elements in proptest::collection::vec((
+                proptest::sample::subsequence(vec![" ", "\t"], 0..2),
+                0..6_usize,
+                proptest::sample::select(vec![" ", "  ", "\t"]),
+                proptest::sample::select(vec!["", "YQ==", "YQ", "YWI=", "YWJj", "/+8="]),
+                proptest::sample::select(vec!["", " ", "\t"]),
+            ), 1..6),
+        ) {
+            let mut expected: Vec<(String, Vec<u8>)> = Vec::new();
+            let mut header = Vec::new();
+            for (before, key, separator, value, after) in elements {
+                let key = ["a", "b", "c", "a=", "b64", "~"][key];
+                if expected.iter().any(|(other, _)| other == key) {
+                    continue;
+                }
+                expected.push((key.into(), LENIENT_BASE64.decode(value).unwrap()));
+                let before = before.concat();
+                header.push(if value.is_empty() && after.is_empty() {
+                    format!("{before}{key}")
+                } else {
+                    format!("{before}{key}{separator}{value}{after}")
+                });
+            }
+            let header = header.join(",");
+            let parsed = Metadata::from_header(&header).unwrap();
+            let pairs: Vec<_> = parsed.iter().map(|(k, v)| (k.to_owned(), v.to_vec())).collect();
+            prop_assert_eq!(&pairs, &expected);
+            prop_assert_eq!(parsed.header(), &header);
+            for (key, value) in &expected {
+                prop_assert_eq!(parsed.get(key), Some(&**value));
+            }
+            let again = Metadata::from_pairs(expected.iter().cloned());
+            prop_assert!(again.iter().eq(parsed.iter()));
+            expected.sort();
+            let sorted = Metadata::from_pairs(expected);
+            prop_assert!(sorted.is_canonical());
+            prop_assert_eq!(parsed.is_canonical(), sorted.header() == header);
+        }
     }
 }

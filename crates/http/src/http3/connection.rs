@@ -94,7 +94,6 @@ pub(crate) async fn serve_connection<S: HttpService>(
         service: ConnectionService {
             service: context.service.clone(),
             shared: shared.clone(),
-            is_multiplexed: true,
         },
         permit: Arc::new(permit),
     };

@@ -5,7 +5,6 @@
 //! interim responses and its response are sent, and the rest of its content is refused ([`response`]).
 
 mod content;
-mod date;
 mod exchange;
 pub(super) mod response;
 pub(super) mod task;

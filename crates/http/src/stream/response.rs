@@ -8,10 +8,13 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_EN
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 
-use super::{Exchange, SendHalf, StreamContent, date};
+use super::{Exchange, SendHalf, StreamContent, task};
 use crate::body::{OutgoingBody, RequestContent, ResponseBody};
+use crate::connection::StreamGuard;
+use crate::date;
 use crate::info::ConnectionInfo;
-use crate::service::{ConnectionService, HttpService};
+use crate::service::{ConnectionService, HttpService, Started, check_stream};
+use crate::timeouts::WRITING;
 
 /// Fields of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 6] = [
@@ -35,16 +38,36 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
 ) -> impl Future<Output = Result<(), T::Error>> + Send + use<S, T> {
     let exchange = content.exchange().clone();
     let is_head = head.method() == Method::HEAD;
+    let shared = service.shared.clone();
+    let mut guard = StreamGuard::new(shared.clone());
+    let rejection = check_stream(&head).or_else(|| guard.count_head(&head).err());
     let request = head.map(|()| RequestContent::Stream(Box::new(content)));
+    let Started {
+        mut response,
+        permit,
+    } = service.start(request, info, rejection);
     // On the heap: it would be a part of several futures.
-    let called = Box::pin(service.start(request, info));
+    let called = Box::pin(async move {
+        let mut response = poll_fn(|cx| response.poll(cx)).await;
+        shared.add_tls_fields(response.headers_mut());
+        let stream = task::current();
+        if let Some(stream) = &stream {
+            stream.set_waiting(WRITING);
+        }
+        let held = (guard, permit);
+        response.map(|inner| OutgoingBody {
+            inner,
+            stream,
+            _held: held,
+        })
+    });
     async move {
         let mut response = PendingResponse {
             exchange: &exchange,
             sending: Some(sending),
             interim: None,
         };
-        let Ok(answer) = response.wait_for(called).await?;
+        let answer = response.wait_for(called).await?;
         let mut sending = CutUnlessFinished(response.sending);
         let sent = send_response(&mut sending, answer, is_head).await;
         // HTTP/2 has one reset for both halves.
@@ -183,9 +206,7 @@ fn finish_fields(fields: &mut HeaderMap, length: Option<u64>) {
             .entry(CONTENT_LENGTH)
             .or_insert_with(|| length.into());
     }
-    if !fields.contains_key(DATE)
-        && let Some(date) = date::now()
-    {
-        fields.insert(DATE, date);
+    if !fields.contains_key(DATE) {
+        date::with(|date| fields.insert(DATE, date.clone()));
     }
 }

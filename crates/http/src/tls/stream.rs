@@ -107,14 +107,6 @@ impl TlsStream {
         chain.first().map(ClientCertificate::new)
     }
 
-    /// Waits for bytes; they may contain no plaintext.
-    pub(in super::super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.rest.is_empty() && !self.ended {
-            true => self.tcp.poll_read_ready(cx),
-            false => Poll::Ready(Ok(())),
-        }
-    }
-
     fn decrypt(&mut self, mut ciphertext: &[u8], buf: &mut ReadBuf<'_>) -> io::Result<()> {
         while !ciphertext.is_empty() {
             if self.tls.read_tls(&mut ciphertext)? == 0 {

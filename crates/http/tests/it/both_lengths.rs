@@ -1,6 +1,6 @@
 //! Requests with `Content-Length` and chunks: chunks decide, and the connection ends with the response.
 
-use crate::harness::{Server, get};
+use crate::harness::{Server, get, pause};
 
 const HEADS: [&str; 2] = [
     "POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -41,11 +41,10 @@ async fn chunks_decide_and_the_connection_closes() {
 async fn a_slow_body_with_both_lengths_ends_the_connection_too() {
     let server = Server::start(|limits| {
         limits.both_lengths = true;
-        limits.release_after = std::time::Duration::from_millis(20);
     });
     let mut client = server.connect().await;
     client.send(format!("{}5\r\nhe", HEADS[0])).await;
-    server.until_released(1).await;
+    pause().await;
     let answer = client.ask("llo\r\n0\r\n\r\n").await;
     assert_eq!((answer.status, answer.text()), (200, "5 complete"));
     assert_eq!(answer.header("connection"), Some("close"));

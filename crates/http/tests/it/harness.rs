@@ -213,6 +213,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
     }
 }
 
+/// Lets the server read what was sent, and give its buffer back.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
 }

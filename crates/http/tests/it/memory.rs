@@ -6,25 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Server, TIMEOUT, get, pattern};
+use crate::harness::{Server, TIMEOUT, get, pattern, pause};
 
-/// Enough for hyper's buffer to grow well past its first size.
+/// Enough for a buffer to grow well past its first size.
 const BURST: usize = 400_000;
-
-impl Server {
-    /// Waits until so many buffers have been released.
-    pub(crate) async fn until_released(&self, count: u64) {
-        let begin = Instant::now();
-        while self.stats.buffers_released.load(Relaxed) < count {
-            assert!(begin.elapsed() < TIMEOUT, "no buffer was released");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-fn start() -> Server {
-    Server::start(|limits| limits.release_after = Duration::from_millis(60))
-}
 
 fn burst() -> Vec<u8> {
     vec![b'x'; BURST]
@@ -32,13 +17,13 @@ fn burst() -> Vec<u8> {
 
 #[tokio::test]
 async fn a_sized_body_continues_after_its_buffer_is_released() {
-    let server = start();
+    let server = Server::start(|_| {});
     let mut client = server.connect().await;
     let total = 3 * BURST;
     let head = format!("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: {total}\r\n\r\n");
     client.send(head).await;
-    for n in 0..3 {
-        server.until_released(n).await;
+    for _ in 0..3 {
+        pause().await;
         client.send(burst()).await;
     }
     let answer = client.answer().await.unwrap();
@@ -56,22 +41,22 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
 /// hyper's connection and its buffers are replaced by a wait for the next request.
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffer_and_serves_the_next_request() {
-    let server = start();
+    let server = Server::start(|_| {});
     let mut client = server.connect().await;
-    for n in 1..=3 {
+    for _ in 1..=3 {
         client.send("GET / HT").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(
             client.ask("TP/1.1\r\nHost: a\r\n\r\n").await.text(),
             "hello"
         );
-        server.until_released(n).await;
+        pause().await;
     }
     assert_eq!(client.ask("nonsense\r\n\r\n").await.status, 400);
 
     let mut idle = server.connect().await;
     assert_eq!(idle.ask(get("/")).await.text(), "hello");
-    server.until_released(4).await;
+    pause().await;
     let (kept, _silent) = (server.connect().await, server.connect().await);
     drop(kept);
     server.stop().await;
@@ -132,7 +117,7 @@ async fn unfinished_heads_share_a_bounded_memory() {
 /// Stalls at every position of the framing.
 #[tokio::test]
 async fn a_chunked_body_continues_after_its_buffer_is_released_at_any_position() {
-    let server = start();
+    let server = Server::start(|_| {});
     let whole = [
         format!("{BURST:x};ext=\"a\"\r\n").as_bytes(),
         &burst(),
@@ -145,12 +130,11 @@ async fn a_chunked_body_continues_after_its_buffer_is_released_at_any_position()
     let data_end = whole.len() - b"\r\n00005;b\r\nhello\r\n00\r\nX-Sum: 1\r\n\r\n".len();
     for place in data_end - 1..whole.len() {
         let mut client = server.connect().await;
-        let before = server.stats.buffers_released.load(Relaxed);
         client
             .send("PUT /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
             .await;
         client.send(&whole[..place]).await;
-        server.until_released(before + 1).await;
+        pause().await;
         client.send(&whole[place..]).await;
         let answer = client.answer().await.unwrap();
         assert_eq!(
@@ -165,7 +149,7 @@ async fn a_chunked_body_continues_after_its_buffer_is_released_at_any_position()
 
 #[tokio::test]
 async fn the_connection_closes_as_requested_by_the_original_head() {
-    let server = start();
+    let server = Server::start(|_| {});
     for (version, header, closes) in [
         ("1.1", "", false),
         ("1.1", "Connection: TE, close\r\n", true),
@@ -173,14 +157,13 @@ async fn the_connection_closes_as_requested_by_the_original_head() {
         ("1.0", "Connection: keep-alive\r\n", false),
     ] {
         let mut client = server.connect().await;
-        let before = server.stats.buffers_released.load(Relaxed);
         let head = format!(
             "PUT /sink HTTP/{version}\r\nHost: a\r\n{header}Content-Length: {}\r\n\r\n",
             BURST + 1
         );
         client.send(head).await;
         client.send(burst()).await;
-        server.until_released(before + 1).await;
+        pause().await;
         client.send("x").await;
         let answer = client.answer().await.unwrap();
         assert_eq!(answer.text(), "400001 complete");
@@ -196,7 +179,7 @@ async fn the_connection_closes_as_requested_by_the_original_head() {
 
 #[tokio::test]
 async fn a_client_gets_100_continue_once() {
-    let server = start();
+    let server = Server::start(|_| {});
     let mut client = server.connect().await;
     let length = BURST + 1;
     client
@@ -206,7 +189,7 @@ async fn a_client_gets_100_continue_once() {
         .await;
     assert_eq!(client.answer().await.unwrap().status, 100);
     client.send(burst()).await;
-    server.until_released(1).await;
+    pause().await;
     client.send("x").await;
     assert_eq!(client.answer().await.unwrap().text(), "400001 complete");
     server.stop().await;
@@ -215,7 +198,6 @@ async fn a_client_gets_100_continue_once() {
 #[tokio::test]
 async fn a_body_ends_normally_after_the_release() {
     let server = Server::start(|limits| {
-        limits.release_after = Duration::from_millis(60);
         limits.body_timeout = Duration::from_millis(600);
     });
     // Silence, the end of the connection, and broken chunks.
@@ -225,7 +207,6 @@ async fn a_body_ends_normally_after_the_release() {
         ("Transfer-Encoding: chunked", Some("zz"), "400000 Malformed"),
     ] {
         let mut client = server.connect().await;
-        let before = server.stats.buffers_released.load(Relaxed);
         client
             .send(format!("PUT /sink HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"))
             .await;
@@ -233,7 +214,7 @@ async fn a_body_ends_normally_after_the_release() {
             client.send(format!("{BURST:x}\r\n")).await;
         }
         client.send(burst()).await;
-        server.until_released(before + 1).await;
+        pause().await;
         match last {
             Some("") => client.stream.shutdown().await.unwrap(),
             Some(bytes) => client.send(bytes).await,
@@ -246,48 +227,44 @@ async fn a_body_ends_normally_after_the_release() {
 
 #[tokio::test]
 async fn a_shutdown_aborts_a_stalled_body_after_its_buffer_is_released() {
-    let server = Server::with_grace(Duration::from_millis(50), |limits| {
-        limits.release_after = Duration::from_millis(60);
-    });
+    let server = Server::with_grace(Duration::from_millis(50), |_| {});
     let mut client = server.connect().await;
     client
         .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n")
         .await;
     client.send(burst()).await;
-    server.until_released(1).await;
+    pause().await;
     server.shutdown.start();
     let answer = client.answer().await.unwrap();
     assert_eq!((answer.status, answer.text()), (503, "400000 ShuttingDown"));
     server.stop().await;
 }
 
-/// A fast client gets a larger buffer while it sends a long body, as many as there may be.
+/// As many fast clients as may have larger buffers get them while they send a long body.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_bodies_are_read_with_larger_buffers() {
     const LENGTH: usize = 32 * 1024 * 1024;
-    let server = Server::start(|limits| limits.large_reads = 1);
-    let enlarged = || server.stats.buffers_enlarged.load(Relaxed);
     let body = pattern(LENGTH);
     let head = format!("PUT /pattern HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
-    let send = async || {
-        let mut client = server.connect().await;
-        client.send(&head).await;
-        client.send(&body).await;
-        let answer = client.answer().await.unwrap();
-        let (received, largest) = answer.text().split_once(' ').unwrap();
-        assert_eq!(received, LENGTH.to_string());
-        (client, largest.parse::<usize>().unwrap())
-    };
-    let (mut first, largest) = send().await;
-    assert_eq!(enlarged(), 1);
-    assert!(largest <= 1024 * 1024, "{largest}");
-    let (_second, largest) = send().await;
-    assert_eq!(enlarged(), 1);
-    assert!(largest <= 256 * 1024, "{largest}");
-    // The first is silent and gives its buffer back.
-    server.until_released(2).await;
-    let (_third, _) = send().await;
-    assert_eq!(enlarged(), 2);
-    assert_eq!(first.ask(get("/")).await.text(), "hello");
-    server.stop().await;
+    for large_reads in [0, 1] {
+        let server = Server::start(|limits| limits.large_reads = large_reads);
+        // One after the other, each on a connection that stays open.
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let mut client = server.connect().await;
+            client.send(&head).await;
+            client.send(&body).await;
+            let answer = client.answer().await.unwrap();
+            let (received, largest) = answer.text().split_once(' ').unwrap();
+            assert_eq!(received, LENGTH.to_string());
+            let largest: usize = largest.parse().unwrap();
+            assert!(largest <= 1024 * 1024, "{largest}");
+            assert_eq!(largest > 256 * 1024, large_reads == 1, "{largest}");
+            clients.push(client);
+        }
+        for client in &mut clients {
+            assert_eq!(client.ask(get("/")).await.text(), "hello");
+        }
+        server.stop().await;
+    }
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Client, Server, get, pattern};
+use crate::harness::{Client, Server, get, pattern, pause};
 
 /// Issues certificates, whose files are in a directory.
 pub(crate) struct Authority {
@@ -141,9 +141,7 @@ async fn requests_and_long_bodies_pass_in_both_versions() {
     let authority = Authority::new();
     let tls = load(authority.files(&["a.example"]));
     for version in ALL {
-        let server = start(&tls, |limits| {
-            limits.release_after = Duration::from_millis(60);
-        });
+        let server = start(&tls, |_| {});
         let mut client = connect(&server, authority.client(&[version])).await;
         assert_eq!(client.ask(get("/")).await.text(), "hello");
         let body = pattern(3_000_001);
@@ -163,7 +161,7 @@ async fn requests_and_long_bodies_pass_in_both_versions() {
             3_000_000
         );
         // An idle connection waits without hyper.
-        server.until_released(1).await;
+        pause().await;
         assert_eq!(client.ask(get("/")).await.text(), "hello");
         assert_eq!(server.stats.tls_handshakes.load(Relaxed), 1);
         server.stop().await;
@@ -209,9 +207,7 @@ async fn only_responses_over_tls_demand_it() {
 async fn slow_bodies_are_handed_over() {
     let authority = Authority::new();
     let tls = load(authority.files(&["a.example"]));
-    let server = start(&tls, |limits| {
-        limits.release_after = Duration::from_millis(60);
-    });
+    let server = start(&tls, |_| {});
     let mut client = connect(&server, authority.client(ALL)).await;
     let body = pattern(400_100);
     let head = format!(
@@ -225,7 +221,7 @@ async fn slow_bodies_are_handed_over() {
         client.stream.flush().await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    server.until_released(1).await;
+    pause().await;
     client.send([burst, get("/").as_bytes()].concat()).await;
     let text = client.answer().await.unwrap();
     assert!(text.text().starts_with("400100 "), "{}", text.text());

@@ -84,18 +84,20 @@ impl Cors {
     /// Returns whether a request is allowed: it has no origin, or an allowed one.
     #[must_use]
     pub fn allows(&self, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else {
+        let origin = headers.get(header::ORIGIN);
+        origin.is_none_or(|origin| self.allows_origin(origin))
+    }
+
+    fn allows_origin(&self, origin: &HeaderValue) -> bool {
+        let Some(rule) = &self.allow_origin else {
             return true;
         };
-        match &self.allow_origin {
-            None => true,
-            Some(rule) => origin.to_str().is_ok_and(|origin| rule(origin)),
-        }
+        origin.to_str().is_ok_and(|origin| rule(origin))
     }
 
     pub(super) fn apply_to(&self, request: &HeaderMap, preflight: bool, reply: &mut HeaderMap) {
         let origin = request.get(header::ORIGIN);
-        let origin = origin.filter(|_| self.allows(request));
+        let origin = origin.filter(|origin| self.allows_origin(origin));
         self.apply(origin, preflight, reply);
     }
 

@@ -6,12 +6,12 @@
 use std::{sync::Arc, time::UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_protocol::{Metadata, ProblemKind};
+use landfall_protocol::{Metadata, ProblemKind, date_value};
 
 use super::{
     body::ResponseBody,
     range::{Precondition, RangeRequest},
-    response::{ResponseContent, ResponseDraft, date, value},
+    response::{ResponseContent, ResponseDraft, value},
     rufh::set_repr_digest,
 };
 use crate::{
@@ -86,7 +86,7 @@ async fn serve(
         && let Some(url) = redirect(reader, inspected).await?
     {
         let mut draft = ResponseDraft::new(StatusCode::TEMPORARY_REDIRECT);
-        draft.set(header::LOCATION, value(&url)?);
+        draft.set(header::LOCATION, value(url)?);
         return Ok(draft);
     }
     let etag = etag(inspected);
@@ -105,12 +105,12 @@ async fn serve(
         RangeRequest::Partial(range) => {
             let mut draft = with_headers(StatusCode::PARTIAL_CONTENT);
             let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-            draft.set(header::CONTENT_RANGE, value(&content_range)?);
+            draft.set(header::CONTENT_RANGE, value(content_range)?);
             (draft, range)
         }
         RangeRequest::Unsatisfiable => {
             let mut draft = ResponseDraft::new(StatusCode::RANGE_NOT_SATISFIABLE);
-            draft.set(header::CONTENT_RANGE, value(&format!("bytes */{length}"))?);
+            draft.set(header::CONTENT_RANGE, value(format!("bytes */{length}"))?);
             return Ok(draft);
         }
     };
@@ -150,7 +150,7 @@ pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CONTENT_DISPOSITION, disposition);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::LAST_MODIFIED, date(inspected.modified));
+    headers.insert(header::LAST_MODIFIED, date_value(inspected.modified));
     if let Ok(etag) = HeaderValue::from_str(&etag(inspected)) {
         headers.insert(header::ETAG, etag);
     }

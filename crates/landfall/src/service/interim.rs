@@ -9,7 +9,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use landfall_protocol::{
-    headers,
+    headers, number_value,
     rufh::{DraftRequest, INTEROP_VERSION, InteropVersion, UPLOAD_LIMIT},
 };
 use parking_lot::Mutex;
@@ -135,7 +135,7 @@ impl TransferObserver for InterimProgress<'_> {
                 fields.insert(header::LOCATION, location.clone());
             }
         }
-        fields.insert(headers::UPLOAD_OFFSET, offset.into());
+        fields.insert(headers::UPLOAD_OFFSET, number_value(offset));
         self.send(fields);
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
-    parse_size, require_version,
+    number_value, parse_size, require_version,
     rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
 };
 
@@ -204,7 +204,7 @@ impl Handler {
             None => {
                 draft.expires(created.expires);
                 if created.offset.is_some() {
-                    draft.set(headers::UPLOAD_OFFSET, offset.into());
+                    draft.set(headers::UPLOAD_OFFSET, number_value(offset));
                 }
             }
         }
@@ -212,7 +212,7 @@ impl Handler {
             draft.apply(*reply);
         }
         draft.close_after = created.existed;
-        draft.set(header::LOCATION, response::value(&location)?);
+        draft.set(header::LOCATION, response::value(location)?);
         Ok(draft)
     }
 
@@ -272,12 +272,12 @@ impl Handler {
                 rufh::set_repr_digest(&mut draft, fields, &upload, offset);
                 if state.is_complete {
                     let location = self.0.urls.location(head.parts, id);
-                    draft.set(header::LOCATION, response::value(&location)?);
+                    draft.set(header::LOCATION, response::value(location)?);
                 }
             }
             None => {
                 draft.expires(expires);
-                draft.set(headers::UPLOAD_OFFSET, offset.into());
+                draft.set(headers::UPLOAD_OFFSET, number_value(offset));
             }
         }
         if let Some(reply) = reply {
@@ -376,7 +376,7 @@ impl Handler {
             state.apply_to(&mut draft, request);
             rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, inspected.stored);
             if let Some(length) = upload.length {
-                draft.set(headers::UPLOAD_LENGTH, length.into());
+                draft.set(headers::UPLOAD_LENGTH, number_value(length));
             }
             return Ok(draft);
         }
@@ -389,10 +389,10 @@ impl Handler {
             length: upload.length,
         };
         if let Some(offset) = inspected.offset {
-            draft.set(headers::UPLOAD_OFFSET, offset.into());
+            draft.set(headers::UPLOAD_OFFSET, number_value(offset));
         }
         match upload.length {
-            Some(length) => draft.set(headers::UPLOAD_LENGTH, length.into()),
+            Some(length) => draft.set(headers::UPLOAD_LENGTH, number_value(length)),
             None if upload.is_final() => {}
             None => draft.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
         }
@@ -407,17 +407,14 @@ impl Handler {
                 let urls = urls.map(|part| self.0.urls.location(head.parts, part));
                 let urls: Vec<_> = urls.collect();
                 let list = format!("final;{}", urls.join(" "));
-                draft.set(headers::UPLOAD_CONCAT, response::value(&list)?);
+                draft.set(headers::UPLOAD_CONCAT, response::value(list)?);
             }
             UploadKind::Final { header, .. } => {
-                draft.set(headers::UPLOAD_CONCAT, response::value(header)?);
+                draft.set(headers::UPLOAD_CONCAT, response::value(header.clone())?);
             }
         }
-        if !upload.metadata.is_empty() {
-            draft.set(
-                headers::UPLOAD_METADATA,
-                response::value(upload.metadata.header())?,
-            );
+        if let Some(value) = upload.metadata.header_value() {
+            draft.set(headers::UPLOAD_METADATA, value.clone());
         }
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {

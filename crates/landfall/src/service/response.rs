@@ -10,7 +10,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
 };
 use http_body::Body;
-use landfall_protocol::{Extensions, Operation, ProblemKind, TUS_VERSION, Target, headers, rufh};
+use landfall_protocol::{
+    Extensions, Operation, ProblemKind, TUS_VERSION, Target, date_value, headers, number_value,
+    rufh,
+};
 
 use super::ResponseBody;
 use crate::{engine::Error, hook::ClientResponse, store::StoreError, upload::UploadId};
@@ -97,7 +100,7 @@ impl ResponseDraft {
 
     pub(super) fn expires(&mut self, at: Option<SystemTime>) {
         if let Some(at) = at {
-            self.set(headers::UPLOAD_EXPIRES, date(at));
+            self.set(headers::UPLOAD_EXPIRES, date_value(at));
         }
     }
 
@@ -137,7 +140,7 @@ impl ResponseDraft {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         if let Some(length) = length.filter(|_| may_have_body) {
-            headers.insert(header::CONTENT_LENGTH, length.into());
+            headers.insert(header::CONTENT_LENGTH, number_value(length));
         }
         response
     }
@@ -171,7 +174,7 @@ pub(super) fn reject(
             // Same text as tusd.
             text = "method not allowed".into();
         }
-        (_, Error::Offset(offset)) => draft.set(headers::UPLOAD_OFFSET, (*offset).into()),
+        (_, Error::Offset(offset)) => draft.set(headers::UPLOAD_OFFSET, number_value(*offset)),
         _ => {}
     }
     draft.outcome = ResponseContent::Body(ResponseBody::full(text));
@@ -291,11 +294,6 @@ where
     }
 }
 
-pub(super) fn value(text: &str) -> Result<HeaderValue, Error> {
-    HeaderValue::from_str(text).map_err(|error| Error::Hook(error.into()))
-}
-
-pub(super) fn date(at: SystemTime) -> HeaderValue {
-    HeaderValue::try_from(httpdate::fmt_http_date(at))
-        .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+pub(super) fn value(text: String) -> Result<HeaderValue, Error> {
+    HeaderValue::try_from(text).map_err(|error| Error::Hook(error.into()))
 }

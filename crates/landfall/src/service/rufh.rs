@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_protocol::{
-    Extensions, Operation, Problem, ProblemKind, Target, headers,
+    Extensions, Operation, Problem, ProblemKind, Target, headers, number_value,
     rufh::{
         ACCEPT_PATCH, DraftRequest, INTEROP_VERSION, PARTIAL_UPLOAD, UPLOAD_LIMIT, UploadLimits,
         wanted_repr_digest,
@@ -29,7 +29,7 @@ pub(super) struct UploadState {
 
 impl UploadState {
     pub(super) fn apply_to(&self, draft: &mut ResponseDraft, request: DraftRequest) {
-        draft.set(headers::UPLOAD_OFFSET, self.offset.into());
+        draft.set(headers::UPLOAD_OFFSET, number_value(self.offset));
         let (name, value) = request.complete_field(self.is_complete);
         draft.set(name, value);
         set_limits(draft, self.limits, request);
@@ -140,11 +140,11 @@ pub(super) fn reject(
         draft.set(header::RETRY_AFTER, seconds.into());
     }
     if let Some(offset) = rejection.offset {
-        draft.set(headers::UPLOAD_OFFSET, offset.into());
+        draft.set(headers::UPLOAD_OFFSET, number_value(offset));
     }
     match (problem.kind, error) {
         (_, Error::Offset(stored)) => {
-            draft.set(headers::UPLOAD_OFFSET, (*stored).into());
+            draft.set(headers::UPLOAD_OFFSET, number_value(*stored));
             body["type"] = json!(format!("{PROBLEM_TYPES}mismatching-upload-offset"));
             body["expected-offset"] = json!(stored);
             body["provided-offset"] = json!(DraftRequest::offset(fields));

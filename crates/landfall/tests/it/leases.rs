@@ -80,7 +80,8 @@ impl Drop for Other {
 /// In the other process: holds the lease until it must yield or is instructed to drop it. Never returns.
 async fn run_as_other_process() {
     let Some(dir) = env::var_os(DIR) else { return };
-    let locker = FileLocker::new(PathBuf::from(dir));
+    let dir = PathBuf::from(dir);
+    let locker = FileLocker::new(&dir);
     let (tell, mut told) = tokio::sync::mpsc::channel(1);
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
@@ -107,10 +108,102 @@ async fn run_as_other_process() {
                 println!("\nasked: {}", lease.signal().reason().is_some());
                 drop(lease);
             }
+            "contend" => contend(&dir).await,
             other => panic!("unknown command {other}"),
         }
     }
     std::process::exit(0);
+}
+
+/// Acquires leases of a few uploads, in bursts, and logs when it has one.
+async fn contend(dir: &Path) {
+    let interval = Duration::from_millis(2);
+    let intervals = landfall::lease::Intervals {
+        holder: interval,
+        waiter: interval,
+    };
+    let locker = FileLocker::with_intervals(dir, intervals);
+    let process = std::process::id();
+    let log = |id: &UploadId, what: &str| {
+        let path = dir.join(format!("log-{id}"));
+        let mut file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
+        file.write_all(format!("{process} {what}\n").as_bytes())
+            .unwrap();
+    };
+    loop {
+        for _ in 0..rand::random_range(1..60) {
+            let id = UploadId::new(&format!("{}", rand::random_range(0..4))).unwrap();
+            if let Ok(lease) = locker.acquire(&id, Duration::from_secs(1)).await {
+                log(&id, "begins");
+                sleep(Duration::from_micros(rand::random_range(0..2000))).await;
+                log(&id, "ends");
+                drop(lease);
+            }
+        }
+        // Longer than it takes another process to be alone.
+        sleep(Duration::from_millis(rand::random_range(0..600))).await;
+    }
+}
+
+/// Panics if a process had the lease while another one did; returns how often it was held.
+fn check_log(log: &str) -> usize {
+    let lines: Vec<_> = log
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .collect();
+    let begins = lines
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, what))| *what == "begins");
+    let mut count = 0;
+    for (at, (process, _)) in begins {
+        count += 1;
+        let mut after = lines[at + 1..].iter();
+        if let Some((next, what)) = after.next()
+            && (next, *what) != (process, "ends")
+        {
+            // It was killed.
+            let lives = next == process || after.any(|(later, _)| later == process);
+            assert!(!lives, "{process} and {next} had it at line {at} of\n{log}");
+        }
+    }
+    count
+}
+
+#[tokio::test]
+async fn three_processes_that_are_killed_and_stopped_exclude_each_other() {
+    run_as_other_process().await;
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let name = "leases::three_processes_that_are_killed_and_stopped_exclude_each_other";
+        let mut other = Other::start(name, dir.path());
+        other.command("contend");
+        other
+    };
+    let mut others = [start(), start(), start()];
+    for round in 0..40 {
+        sleep(Duration::from_millis(rand::random_range(0..200))).await;
+        let other = &mut others[rand::random_range(0..3)];
+        if round % 3 == 0 {
+            other.send(Signal::SIGKILL);
+            other.child.wait().unwrap();
+            *other = start();
+        } else {
+            other.send(Signal::SIGSTOP);
+            sleep(Duration::from_millis(rand::random_range(0..100))).await;
+            other.send(Signal::SIGCONT);
+        }
+    }
+    drop(others);
+    let log = |id| std::fs::read_to_string(dir.path().join(format!("log-{id}")));
+    let held: usize = (0..4)
+        .map(|id| check_log(&log(id).unwrap_or_default()))
+        .sum();
+    assert!(held > 100, "only {held} leases");
 }
 
 async fn timed_acquire(

@@ -311,6 +311,9 @@ pub async fn config_show(loaded: Loaded, options: Options) -> anyhow::Result<Exi
 /// # Errors
 /// The server cannot start, or serving failed.
 pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
+    // Those of the settings.
+    #[cfg(target_os = "linux")]
+    resident::unmap_used_pages();
     let prepared = Prepared::new(&mut loaded, None).await;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -405,7 +408,10 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         systemd::notify_stopping();
     });
     #[cfg(target_os = "linux")]
-    tokio::spawn(resident::unmap_startup_pages());
+    {
+        resident::unmap_used_pages();
+        tokio::spawn(resident::unmap_startup_pages());
+    }
     let served = serve_uploads(listeners, handler, Arc::new(app), limits, shutdown, stats);
     served.await.context("serving failed")?;
     stopping.await.context("serving failed")?;

@@ -11,16 +11,22 @@ use rustix::mm::{Advice, madvise};
 /// The time after which tasks that the start has spawned are idle.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Unmaps the code and the constants of the program and its libraries, after a second.
+/// Unmaps the code and the constants of the program and its libraries.
 ///
 /// The start runs some of every part of the program, and the kernel maps 64 KiB around each page that it
-/// touches: most of the program. It maps the pages that a running server needs again, from its page cache.
-pub(super) async fn unmap_startup_pages() {
-    tokio::time::sleep(SETTLED).await;
+/// touches: most of the program. It maps the pages that are needed again, from its page cache. Called after each phase of
+/// the start, it keeps the most memory that the process ever has near what a running server has.
+pub(super) fn unmap_used_pages() {
     // Fails where /proc is missing.
     if let Err(error) = unmap() {
         tracing::debug!(%error, "failed to unmap pages of the start");
     }
+}
+
+/// Unmaps them after a second, too.
+pub(super) async fn unmap_startup_pages() {
+    tokio::time::sleep(SETTLED).await;
+    unmap_used_pages();
 }
 
 fn unmap() -> io::Result<()> {

@@ -2,9 +2,9 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use nix::{
@@ -17,19 +17,41 @@ use parking_lot::Mutex;
 
 use crate::lease::{YieldReason, YieldSignal};
 
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The bytes of all leases.
+const ALL: Range<u64> = 0..1 << 62;
+/// Locked for reading by each process that uses the directory. Versions before it do not know it.
+const PRESENCE: Range<u64> = ALL.end..ALL.end + 1;
 
 /// A lock file, and the locks of this process in it.
 ///
 /// Each upload is a byte of the file, which is empty: locks need no bytes. The lock belongs to the
-/// open file, so it ends with the process.
+/// open file, so it ends with the process. While no other process uses the directory, one lock covers all
+/// bytes, and a lease is only an entry in memory.
 #[derive(Debug)]
 pub(super) struct LockFile {
     path: PathBuf,
     /// Locked during system calls, which are slow on network file systems. Lock it before `held`.
     open: Mutex<Option<OpenFile>>,
     /// Never locked during I/O.
-    held: Mutex<HashMap<u64, HeldByte>>,
+    held: Mutex<HeldBytes>,
+}
+
+#[derive(Debug, Default)]
+struct HeldBytes {
+    extent: Extent,
+    bytes: HashMap<u64, HeldByte>,
+}
+
+/// What is locked in the file. Changes only while the file is locked, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Extent {
+    /// The held bytes.
+    #[default]
+    Held,
+    /// All bytes.
+    All,
+    /// At least the held bytes.
+    Shrinking,
 }
 
 #[derive(Debug)]
@@ -42,7 +64,7 @@ struct HeldByte {
 struct OpenFile {
     file: File,
     device_and_inode: (u64, u64),
-    checked: Instant,
+    present: bool,
 }
 
 impl LockFile {
@@ -58,108 +80,202 @@ impl LockFile {
         &self.path
     }
 
+    /// Makes no system call: `None` if one is needed, because all bytes are not locked.
+    pub(super) fn acquire_covered(&self, byte: u64, signal: &YieldSignal) -> Option<bool> {
+        let mut held = self.held.lock();
+        (held.extent == Extent::All).then(|| {
+            let is_free = held.bytes.get(&byte).is_none_or(|held| held.released);
+            if is_free {
+                held.insert(byte, signal);
+            }
+            is_free
+        })
+    }
+
     pub(super) fn acquire(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
         let mut open = self.open.lock();
-        let file = self.current(&mut open)?;
+        let file = &open_in(&mut open, &self.path)?.file;
         // The kernel would allow a second lock through the same open file.
-        let still_locked = match self.held.lock().get(&byte) {
-            Some(held) if !held.released => return Ok(false),
-            held => held.is_some(),
+        let still_locked = {
+            let held = self.held.lock();
+            match held.bytes.get(&byte) {
+                Some(byte) if !byte.released => return Ok(false),
+                byte => byte.is_some() || held.extent == Extent::All,
+            }
         };
-        let acquired = still_locked || lock(file, byte)?;
+        let acquired = still_locked || lock(file, &(byte..byte + 1))?;
         if acquired {
-            let signal = signal.clone();
-            let released = false;
-            self.held.lock().insert(byte, HeldByte { signal, released });
+            self.held.lock().insert(byte, signal);
         }
         Ok(acquired)
     }
 
-    /// Makes no system call. [`LockFile::unlock_released`] must follow, unless the byte is acquired again
-    /// before.
-    pub(super) fn release(&self, byte: u64) {
-        if let Some(held) = self.held.lock().get_mut(&byte) {
+    /// Locks all bytes, unless another process has one of them. Returns whether they are locked.
+    pub(super) fn cover(&self) -> io::Result<bool> {
+        let mut open = self.open.lock();
+        let file = &open_in(&mut open, &self.path)?.file;
+        let is_covered = self.held.lock().extent == Extent::All || lock(file, &ALL)?;
+        if is_covered {
+            self.held.lock().extent = Extent::All;
+        }
+        Ok(is_covered)
+    }
+
+    /// Returns whether another process has locked a byte together with others, so that it may be free.
+    pub(super) fn is_covered_by_another(&self, byte: u64) -> io::Result<bool> {
+        let mut open = self.open.lock();
+        let file = &open_in(&mut open, &self.path)?.file;
+        Ok(conflict(file, &(byte..byte + 1))?.is_some_and(|len| len != 1))
+    }
+
+    /// Makes no system call. True if [`LockFile::unlock_released`] must follow, unless the byte is acquired
+    /// again before.
+    pub(super) fn release(&self, byte: u64) -> bool {
+        let mut held = self.held.lock();
+        if held.extent == Extent::All {
+            held.bytes.remove(&byte);
+            return false;
+        }
+        if let Some(held) = held.bytes.get_mut(&byte) {
             held.released = true;
         }
+        true
     }
 
     pub(super) fn unlock_released(&self, byte: u64) {
         let open = self.open.lock();
         {
             let mut held = self.held.lock();
-            if !held.get(&byte).is_some_and(|held| held.released) {
+            if !held.bytes.get(&byte).is_some_and(|held| held.released) {
                 return;
             }
-            held.remove(&byte);
+            held.bytes.remove(&byte);
+            if held.extent == Extent::All {
+                return;
+            }
         }
         if let Some(open) = &*open
-            && let Err(error) = unlock(&open.file, byte)
+            && let Err(error) = unlock(&open.file, &(byte..byte + 1))
         {
             tracing::error!(path = %self.path.display(), %error, "failed to release a lease");
         }
     }
 
+    /// Unlocks all bytes but those of leases, which stay locked meanwhile.
+    pub(super) fn share(&self) -> io::Result<()> {
+        let open = self.open.lock();
+        let mut bytes: Vec<u64> = {
+            let mut held = self.held.lock();
+            if held.extent == Extent::Held {
+                return Ok(());
+            }
+            held.extent = Extent::Shrinking;
+            held.bytes.keys().copied().collect()
+        };
+        bytes.sort_unstable();
+        if let Some(open) = &*open {
+            let mut from = ALL.start;
+            for byte in bytes {
+                unlock(&open.file, &(from..byte))?;
+                from = byte + 1;
+            }
+            unlock(&open.file, &(from..ALL.end))?;
+        }
+        self.held.lock().extent = Extent::Held;
+        Ok(())
+    }
+
+    /// Returns whether another process uses the directory, and shows the others that this one does, until
+    /// [`LockFile::leave`].
+    pub(super) fn enter(&self) -> io::Result<bool> {
+        let mut open = self.open.lock();
+        let open = open_in(&mut open, &self.path)?;
+        open.present = open.present || lock_shared(&open.file, &PRESENCE)?;
+        Ok(conflict(&open.file, &PRESENCE)?.is_some())
+    }
+
+    pub(super) fn leave(&self) -> io::Result<()> {
+        match &mut *self.open.lock() {
+            Some(open) => {
+                open.present = false;
+                unlock(&open.file, &PRESENCE)
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn holds(&self, byte: u64) -> bool {
-        self.held
-            .lock()
-            .get(&byte)
-            .is_some_and(|held| !held.released)
+        let held = self.held.lock();
+        held.bytes.get(&byte).is_some_and(|held| !held.released)
     }
 
     pub(super) fn raise(&self, byte: u64, reason: YieldReason) {
-        if let Some(held) = self.held.lock().get(&byte) {
+        if let Some(held) = self.held.lock().bytes.get(&byte) {
             held.signal.set(reason);
         }
     }
 
+    /// Reopens a file that was removed: a lock in a removed file excludes no other process. All locks are then in
+    /// the new one, but a byte that another process has locked meanwhile is lost.
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.held.lock().is_empty() {
+        let mut current = self.open.lock();
+        let Some(open) = &*current else {
+            return Ok(());
+        };
+        if is_at(open.device_and_inode, &self.path)? {
             return Ok(());
         }
-        self.current(&mut self.open.lock()).map(drop)
-    }
-
-    /// Reopens a file that was removed: a lock in a removed file excludes no other process.
-    fn current<'a>(&self, current: &'a mut Option<OpenFile>) -> io::Result<&'a File> {
-        // Closing the old file releases its locks, so only one that has them replaces it.
-        let new = match current {
-            None => Some(OpenFile::new(&self.path)?),
-            Some(open) => self.replacement(open)?,
+        let covers_all = {
+            let mut held = self.held.lock();
+            if held.bytes.is_empty() {
+                held.extent = Extent::Held;
+                *current = None;
+                return Ok(());
+            }
+            held.extent == Extent::All
         };
-        *current = new.or(current.take());
-        let open = current.as_ref();
-        open.map(|open| &open.file)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// A new file, with all locks in it, if the old one is no longer at its path. A byte that another
-    /// process has locked meanwhile is lost.
-    fn replacement(&self, open: &mut OpenFile) -> io::Result<Option<OpenFile>> {
-        if open.checked.elapsed() < CHECK_INTERVAL {
-            return Ok(None);
-        }
-        if is_at(open.device_and_inode, &self.path)? {
-            open.checked = Instant::now();
-            return Ok(None);
-        }
-        let new = OpenFile::new(&self.path)?;
+        let mut new = OpenFile::new(&self.path)?;
         tracing::warn!(path = %self.path.display(), "the lock file was removed; created again");
-        let held: Vec<u64> = self.held.lock().keys().copied().collect();
-        for byte in held {
-            if !lock(&new.file, byte)? {
-                self.raise(byte, YieldReason::LeaseLost);
-                // A released one needs no entry any more.
-                self.held
-                    .lock()
-                    .retain(|&other, held| other != byte || !held.released);
+        if open.present {
+            new.present = lock_shared(&new.file, &PRESENCE)?;
+        }
+        if !(covers_all && lock(&new.file, &ALL)?) {
+            let held: Vec<u64> = {
+                let mut held = self.held.lock();
+                held.extent = Extent::Held;
+                held.bytes.keys().copied().collect()
+            };
+            for byte in held {
+                if !lock(&new.file, &(byte..byte + 1))? {
+                    self.raise(byte, YieldReason::LeaseLost);
+                    // A released one needs no entry any more.
+                    let is_kept =
+                        |other: &u64, held: &mut HeldByte| *other != byte || !held.released;
+                    self.held.lock().bytes.retain(is_kept);
+                }
             }
         }
-        Ok(Some(new))
+        // Closing the old file releases its locks, so only one that has them replaces it.
+        *current = Some(new);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn covers_all(&self) -> bool {
+        self.held.lock().extent == Extent::All
     }
 
     #[cfg(test)]
     pub(super) fn stall(&self) -> impl Drop + '_ {
         self.open.lock()
+    }
+}
+
+impl HeldBytes {
+    fn insert(&mut self, byte: u64, signal: &YieldSignal) {
+        let signal = signal.clone();
+        let released = false;
+        self.bytes.insert(byte, HeldByte { signal, released });
     }
 }
 
@@ -170,8 +286,15 @@ impl OpenFile {
         Ok(Self {
             file,
             device_and_inode: (data.dev(), data.ino()),
-            checked: Instant::now(),
+            present: false,
         })
+    }
+}
+
+fn open_in<'a>(open: &'a mut Option<OpenFile>, path: &Path) -> io::Result<&'a mut OpenFile> {
+    match open {
+        Some(open) => Ok(open),
+        closed => Ok(closed.insert(OpenFile::new(path)?)),
     }
 }
 
@@ -209,26 +332,41 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) fn lock(file: &File, byte: u64) -> io::Result<bool> {
-    match set(file, &range(byte, libc::F_WRLCK)) {
+/// Returns whether the bytes are locked, that is, whether no other process had one of them.
+pub(super) fn lock(file: &File, bytes: &Range<u64>) -> io::Result<bool> {
+    try_set(file, bytes, libc::F_WRLCK)
+}
+
+fn lock_shared(file: &File, bytes: &Range<u64>) -> io::Result<bool> {
+    try_set(file, bytes, libc::F_RDLCK)
+}
+
+fn try_set(file: &File, bytes: &Range<u64>, kind: libc::c_int) -> io::Result<bool> {
+    match set(file, &range(bytes, kind)) {
         Ok(()) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-fn unlock(file: &File, byte: u64) -> io::Result<()> {
-    Ok(set(file, &range(byte, libc::F_UNLCK))?)
+fn unlock(file: &File, bytes: &Range<u64>) -> io::Result<()> {
+    // A length of 0 would be that of all bytes.
+    match bytes.is_empty() {
+        true => Ok(()),
+        false => Ok(set(file, &range(bytes, libc::F_UNLCK))?),
+    }
 }
 
+/// Returns the length of a lock of another process that keeps this one from locking the bytes.
 #[allow(clippy::unnecessary_cast, reason = "types differ by system")]
-pub(super) fn is_locked(file: &File, byte: u64) -> io::Result<bool> {
-    let mut range = range(byte, libc::F_WRLCK);
+pub(super) fn conflict(file: &File, bytes: &Range<u64>) -> io::Result<Option<u64>> {
+    let mut range = range(bytes, libc::F_WRLCK);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut range))?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     fcntl(file, FcntlArg::F_GETLK(&mut range))?;
-    Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+    let is_free = range.l_type == libc::F_UNLCK as libc::c_short;
+    Ok((!is_free).then_some(range.l_len as u64))
 }
 
 fn set(file: &File, range: &libc::flock) -> nix::Result<()> {
@@ -247,12 +385,12 @@ fn set(file: &File, range: &libc::flock) -> nix::Result<()> {
 }
 
 #[allow(clippy::unnecessary_cast, reason = "types differ by system")]
-fn range(byte: u64, kind: libc::c_int) -> libc::flock {
+fn range(bytes: &Range<u64>, kind: libc::c_int) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: byte as libc::off_t,
-        l_len: 1,
+        l_start: bytes.start as libc::off_t,
+        l_len: (bytes.end - bytes.start) as libc::off_t,
         l_pid: 0,
     }
 }

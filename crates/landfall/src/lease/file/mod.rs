@@ -6,16 +6,18 @@ mod watcher;
 
 use std::{
     fmt, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use nix::libc;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use self::{
@@ -33,6 +35,12 @@ use crate::{
 
 /// The kernel searches all locks of a file.
 const LOCK_FILES: usize = 64;
+/// In which a process that was alone notices another one, on a busy machine.
+/// Milliseconds after which the lock files are checked again.
+const CHECK_INTERVAL: u64 = 1000;
+/// Of the times of directories.
+const CLOCK_GRANULARITY: Duration = Duration::from_millis(50);
+const SHARING_TIME: Duration = Duration::from_secs(2);
 
 /// Polling intervals. Together they bound the duration of a takeover between two processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +67,13 @@ impl Default for Intervals {
 /// of a file in `DIR/.landfall/` (an open file description lock, where the system has them). So
 /// leases end with their process and leave nothing behind. A process that finds a lease taken by
 /// another one creates a request file in `DIR/.landfall/requests/`. Holders check that directory
-/// every 100 ms ([`Intervals::holder`]), so a takeover between processes takes about that long. An
-/// uncontended lease costs two system calls.
+/// every 100 ms ([`Intervals::holder`]), so a takeover between processes takes about that long.
+///
+/// A process that is alone locks all bytes at once and keeps them, so its leases cost no system call. Once it
+/// sees another process, which it checks as often, it keeps only those of its leases, and a lease costs two
+/// system calls. So the first lease of another process takes about 100 ms. While a process that was alone is stopped
+/// (SIGSTOP), others get no lease. A process without leases for some seconds keeps nothing. A thread that
+/// runs meanwhile does this.
 ///
 /// System calls run in the calling task while they are fast, otherwise on tokio's blocking pool.
 /// The locker of a [`FileStore`](crate::store::file::FileStore) follows
@@ -109,7 +122,8 @@ struct Inner {
     requests: RequestDir,
     io: IoPool,
     leases: AtomicUsize,
-    monitored: Arc<AtomicBool>,
+    monitored: AtomicBool,
+    place: Place,
 }
 
 impl FileLocker {
@@ -139,7 +153,8 @@ impl FileLocker {
             requests: RequestDir::new(dir.join("requests"), rand::random()),
             io,
             leases: AtomicUsize::new(0),
-            monitored: Arc::default(),
+            monitored: AtomicBool::new(false),
+            place: Place::new(dir),
         }))
     }
 
@@ -152,12 +167,15 @@ impl FileLocker {
         byte: u64,
         local: LocalLease,
     ) -> Result<Result<Lease, LocalLease>, LeaseError> {
-        let lock = move |locker: Arc<Inner>| locker.lock(byte, local);
-        match self.run(lock).await? {
+        let locked = match self.0.acquire_covered(byte, &local) {
+            Some(acquired) => Ok(HeldFileLease::new(&self.0, byte, local, acquired)),
+            None => self.run(move |locker| locker.lock(byte, local)).await?,
+        };
+        if locked.is_ok() && !self.0.monitored.load(Ordering::SeqCst) {
+            RequestWatcher::start(&self.0);
+        }
+        match locked {
             Ok(Ok(held)) => {
-                if !self.0.monitored.load(Ordering::SeqCst) {
-                    RequestWatcher::start(&self.0);
-                }
                 let signal = held.local.signal().clone();
                 Ok(Ok(Lease::new(Fence::next(), signal, Box::new(held))))
             }
@@ -230,9 +248,23 @@ impl Locker for FileLocker {
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
         let local = self.0.local.try_acquire_local(id);
-        let local = local.ok_or(LeaseError::Locked)?;
-        let locked = self.lock(lock_byte(id), local).await?;
-        locked.map_err(|_| LeaseError::Locked)
+        let mut local = local.ok_or(LeaseError::Locked)?;
+        let byte = lock_byte(id);
+        let started = Instant::now();
+        loop {
+            local = match self.lock(byte, local).await? {
+                Ok(lease) => return Ok(lease),
+                Err(local) => local,
+            };
+            // The other process may hold no lease.
+            let is_covered =
+                move |locker: Arc<Inner>| locker.file(byte).is_covered_by_another(byte);
+            let is_covered = self.run(is_covered).await?.unwrap_or(false);
+            if !is_covered || started.elapsed() > SHARING_TIME {
+                return Err(LeaseError::Locked);
+            }
+            sleep(self.0.intervals.waiter).await;
+        }
     }
 }
 
@@ -250,43 +282,127 @@ impl Inner {
         &self.files[(byte % LOCK_FILES as u64) as usize]
     }
 
+    /// Makes no system call: `None` if one is needed.
+    fn acquire_covered(&self, byte: u64, local: &LocalLease) -> Option<bool> {
+        let is_checked = self.place.is_checked();
+        is_checked.then(|| self.file(byte).acquire_covered(byte, local.signal()))?
+    }
+
     /// Returns the local lease if another process has the lock.
     fn lock(
         self: Arc<Self>,
         byte: u64,
         local: LocalLease,
     ) -> io::Result<Result<HeldFileLease, LocalLease>> {
-        if !self.file(byte).acquire(byte, local.signal())? {
-            return Ok(Err(local));
+        if !self.place.is_checked() {
+            self.check()?;
         }
-        self.leases.fetch_add(1, Ordering::SeqCst);
-        Ok(Ok(HeldFileLease {
-            locker: self,
-            byte,
-            local,
-        }))
+        let file = self.file(byte);
+        let acquired = file.acquire(byte, local.signal())?;
+        Ok(HeldFileLease::new(&self, byte, local, acquired))
     }
 
-    /// Errors are only logged: at worst a waiter times out.
-    fn poll_requests(&self) {
+    /// Returns whether another process wants a lease. Errors are only logged: at worst a waiter times out.
+    fn poll_requests(&self, alone: bool) -> bool {
+        let mut is_wanted = false;
         let polled = self.requests.poll_requests(
-            |byte| self.file(byte).holds(byte),
-            |byte| self.file(byte).raise(byte, YieldReason::Requested),
+            |byte| alone || self.file(byte).holds(byte),
+            |byte| {
+                is_wanted = true;
+                self.file(byte).raise(byte, YieldReason::Requested);
+            },
         );
         if let Err(error) = polled {
             tracing::warn!(
                 dir = %self.requests.dir().display(), %error, "failed to read lease requests"
             );
         }
+        is_wanted
     }
 
-    fn check(&self) {
+    /// Returns whether another process uses the directory.
+    fn enter(&self) -> bool {
+        let entered = self.files[0].enter();
+        entered.unwrap_or_else(|error| {
+            tracing::debug!(path = %self.files[0].path().display(), %error, "failed to enter");
+            true
+        })
+    }
+
+    /// Locks all bytes of all files; false if another process has one.
+    fn cover(&self) -> bool {
+        self.files.iter().all(|file| {
+            file.cover().unwrap_or_else(|error| {
+                tracing::debug!(path = %file.path().display(), %error, "failed to lock all bytes");
+                false
+            })
+        })
+    }
+
+    /// Keeps only the locks of leases.
+    fn share(&self) {
         for file in &self.files {
-            if let Err(error) = file.check() {
-                tracing::warn!(path = %file.path().display(), %error, "failed to check a lock file");
+            if let Err(error) = file.share() {
+                tracing::warn!(path = %file.path().display(), %error, "failed to share a lock file");
             }
         }
     }
+
+    /// Reopens lock files that were removed.
+    fn check(&self) -> io::Result<()> {
+        self.place
+            .check(|| self.files.iter().try_for_each(LockFile::check))
+    }
+}
+
+/// When the lock files were last found in their place. One look at their directory tells that none was removed.
+struct Place {
+    dir: PathBuf,
+    start: Instant,
+    /// Milliseconds after `start`.
+    checked: AtomicU64,
+    /// Not yet, 0.
+    version: Mutex<Option<DirVersion>>,
+}
+
+type DirVersion = (u64, u64, SystemTime);
+
+impl Place {
+    fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            start: Instant::now(),
+            checked: AtomicU64::new(0),
+            version: Mutex::default(),
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_checked(&self) -> bool {
+        self.elapsed() < self.checked.load(Ordering::Relaxed) + CHECK_INTERVAL
+    }
+
+    fn check(&self, check_files: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let checked = self.elapsed();
+        let version = dir_version(&self.dir);
+        if version.is_none() || *self.version.lock() != version {
+            check_files()?;
+            *self.version.lock() = version;
+        }
+        self.checked.fetch_max(checked, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// `None` if it may change again without a change of its time.
+fn dir_version(dir: &Path) -> Option<DirVersion> {
+    let data = dir.metadata().ok()?;
+    let modified = data.modified().ok()?;
+    let age = SystemTime::now().duration_since(modified).ok()?;
+    (age > CLOCK_GRANULARITY).then(|| (data.dev(), data.ino(), modified))
 }
 
 /// The local lease is dropped last, so the next holder finds the byte released.
@@ -294,6 +410,27 @@ struct HeldFileLease {
     locker: Arc<Inner>,
     byte: u64,
     local: LocalLease,
+}
+
+impl HeldFileLease {
+    /// Returns the local lease if the byte was not acquired.
+    fn new(
+        locker: &Arc<Inner>,
+        byte: u64,
+        local: LocalLease,
+        acquired: bool,
+    ) -> Result<Self, LocalLease> {
+        if !acquired {
+            return Err(local);
+        }
+        locker.leases.fetch_add(1, Ordering::SeqCst);
+        let locker = Arc::clone(locker);
+        Ok(Self {
+            locker,
+            byte,
+            local,
+        })
+    }
 }
 
 impl LeaseGuard for HeldFileLease {}
@@ -308,8 +445,11 @@ impl fmt::Debug for HeldFileLease {
 
 impl Drop for HeldFileLease {
     fn drop(&mut self) {
-        self.locker.file(self.byte).release(self.byte);
+        let is_locked = self.locker.file(self.byte).release(self.byte);
         self.locker.leases.fetch_sub(1, Ordering::SeqCst);
+        if !is_locked {
+            return;
+        }
         let unlock = Unlock {
             locker: Arc::clone(&self.locker),
             byte: self.byte,

@@ -1,6 +1,7 @@
 use std::{
     fs::{self, DirEntry, File},
     io,
+    ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -9,6 +10,8 @@ use std::{
 use super::lock;
 
 const MAX_AGE: Duration = Duration::from_secs(60);
+/// Which a waiter keeps locked in its request.
+const BYTE: Range<u64> = 0..1;
 const SCAN_LIMIT: usize = 4096;
 /// Others may remove a request file before it is locked.
 const MAX_ATTEMPTS: u32 = 8;
@@ -38,7 +41,7 @@ impl RequestDir {
         let mut attempts = MAX_ATTEMPTS;
         loop {
             let file = lock::open_or_create(&path)?;
-            lock::lock(&file, 0)?;
+            lock::lock(&file, &BYTE)?;
             attempts -= 1;
             // With different clocks, another process may have removed it as old before it was locked.
             if attempts == 0 || file.metadata()?.nlink() > 0 {
@@ -69,7 +72,7 @@ impl RequestDir {
             if (wanted || is_old(&entry))
                 && let Ok(file) = File::open(entry.path())
             {
-                match lock::is_locked(&file, 0) {
+                match lock::conflict(&file, &BYTE).map(|conflict| conflict.is_some()) {
                     Ok(true) if wanted => requested(byte),
                     Ok(false) if is_old(&entry) => drop(fs::remove_file(entry.path())),
                     _ => {}

@@ -1,71 +1,94 @@
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak, atomic::Ordering},
+    thread,
     time::Duration,
 };
 
-use tokio::time::sleep;
-
 use super::Inner;
 
-const CHECK_EVERY: u32 = 10;
+/// Polls between checks of the lock files. Twice per their interval, so that no lease needs to make them.
+const CHECK_EVERY: u32 = 5;
 const IDLE_POLLS: u32 = 50;
+/// Polls without another process, after which this one is alone. More than a few, because older versions do not
+/// show that they are there.
+const ALONE_AFTER: u32 = 100;
 
-/// Stops some seconds after the last lease, or with the locker; the next lease starts it again.
+/// A thread that honors the requests of other processes, and decides whether this one is alone.
+///
+/// Not a task: other processes must get their leases while no runtime runs. It stops some seconds after the last
+/// lease, or with the locker; the next lease starts it again.
 pub(super) struct RequestWatcher {
-    monitored: Arc<AtomicBool>,
+    polls: u32,
+    idle: u32,
+    /// Polls since another process was seen.
+    quiet: u32,
+    /// All bytes are locked.
+    alone: bool,
 }
 
 impl RequestWatcher {
     pub(super) fn start(locker: &Arc<Inner>) {
-        if !locker.monitored.swap(true, Ordering::SeqCst) {
-            let watcher = Self {
-                monitored: Arc::clone(&locker.monitored),
-            };
-            tokio::spawn(watcher.run(Arc::downgrade(locker), locker.intervals.holder));
+        if locker.monitored.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let watcher = Self {
+            polls: 0,
+            idle: 0,
+            quiet: ALONE_AFTER,
+            alone: false,
+        };
+        let (weak, interval) = (Arc::downgrade(locker), locker.intervals.holder);
+        let thread = thread::Builder::new().name("landfall-leases".into());
+        if let Err(error) = thread.spawn(move || watcher.run(&weak, interval)) {
+            // Other processes wait for the leases of this one in vain. The next lease tries again.
+            tracing::warn!(%error, "failed to watch for lease requests");
+            locker.monitored.store(false, Ordering::SeqCst);
         }
     }
 
-    async fn run(self, locker: Weak<Inner>, interval: Duration) {
-        let mut polls = 0_u32;
-        let mut idle = 0;
-        while idle < IDLE_POLLS {
-            sleep(interval).await;
-            let Some(locker) = locker.upgrade() else {
-                return;
-            };
-            if locker.leases.load(Ordering::SeqCst) == 0 {
-                idle += 1;
-                continue;
+    fn run(mut self, locker: &Weak<Inner>, interval: Duration) {
+        while let Some(locker) = locker.upgrade() {
+            self.poll(&locker);
+            if self.idle >= IDLE_POLLS {
+                return stop(&locker);
             }
-            idle = 0;
-            polls = polls.wrapping_add(1);
-            // On the blocking pool, for slow file systems. Fails only if the runtime ends.
-            let polled = tokio::task::spawn_blocking(move || {
-                locker.poll_requests();
-                if polls.is_multiple_of(CHECK_EVERY) {
-                    locker.check();
-                }
-            });
-            if polled.await.is_err() {
-                return;
-            }
+            drop(locker);
+            thread::sleep(interval);
         }
-        drop(self);
-        // A lease acquired between the last poll and the end has not started another watcher.
-        if let Some(locker) = locker.upgrade()
-            && locker.leases.load(Ordering::SeqCst) > 0
+    }
+
+    fn poll(&mut self, locker: &Inner) {
+        self.polls = self.polls.wrapping_add(1);
+        let is_idle = locker.leases.load(Ordering::SeqCst) == 0;
+        self.idle = if is_idle { self.idle + 1 } else { 0 };
+
+        let is_wanted = (self.alone || !is_idle) && locker.poll_requests(self.alone);
+        let is_seen = locker.enter() || is_wanted;
+        self.quiet = match is_seen {
+            true => 0,
+            false => ALONE_AFTER.min(self.quiet + 1),
+        };
+        self.alone = self.quiet >= ALONE_AFTER && locker.cover();
+        if !self.alone {
+            locker.share();
+            self.quiet %= ALONE_AFTER;
+        }
+        if self.polls.is_multiple_of(CHECK_EVERY)
+            && let Err(error) = locker.check()
         {
-            Self::start(&locker);
+            tracing::warn!(dir = %locker.place.dir.display(), %error, "failed to check the lock files");
         }
     }
 }
 
-impl Drop for RequestWatcher {
-    /// Runs also if the runtime ends: a lease in another runtime then starts a new watcher.
-    fn drop(&mut self) {
-        self.monitored.store(false, Ordering::SeqCst);
+fn stop(locker: &Arc<Inner>) {
+    locker.share();
+    if let Err(error) = locker.files[0].leave() {
+        tracing::debug!(path = %locker.files[0].path().display(), %error, "failed to leave");
+    }
+    locker.monitored.store(false, Ordering::SeqCst);
+    // A lease acquired between the last poll and the end has not started another watcher.
+    if locker.leases.load(Ordering::SeqCst) > 0 {
+        RequestWatcher::start(locker);
     }
 }

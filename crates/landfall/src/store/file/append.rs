@@ -226,6 +226,15 @@ impl FileAppend {
     }
 }
 
+impl Drop for FileAppend {
+    fn drop(&mut self) {
+        // Otherwise the upload is about to be finished.
+        if !self.upload.is_complete_at(self.offset) {
+            drop(self.inner.take_info(&self.entry));
+        }
+    }
+}
+
 #[async_trait]
 impl Append for FileAppend {
     fn offset(&self) -> u64 {

@@ -32,6 +32,8 @@ pub(super) struct Record {
     pub(super) damaged: Option<String>,
     /// See [`UploadInfo::concatenated_unknown`].
     pub(super) concatenated_unknown: bool,
+    /// A mark says that it is finished.
+    pub(super) marked: bool,
     pub(super) data_path: String,
 }
 
@@ -82,6 +84,8 @@ pub(super) struct WriterState {
 pub(super) struct CachedInfo {
     pub(super) record: Option<(KnownInfo, Arc<Record>)>,
     pub(super) synced: Synced,
+    /// The key of the open `.info`; 0 for none.
+    pub(super) open: u64,
 }
 
 /// The `.info` that a cached record was decoded from.
@@ -342,6 +346,7 @@ mod tests {
             unverified_from: None,
             damaged: None,
             concatenated_unknown: false,
+            marked: false,
             data_path: format!("upload-{n}"),
         })
     }

@@ -21,7 +21,7 @@ use crate::{
         Result, StoreError,
         info::{self, InvalidInfo, UploadInfo},
     },
-    upload::{Completion, Snapshot, Upload, UploadId},
+    upload::{Snapshot, Upload, UploadId},
 };
 
 /// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
@@ -31,6 +31,8 @@ const CLOCK_GRANULARITY: Duration = Duration::from_millis(50);
 const MAX_SEGMENT_LEN: usize = 230;
 /// Data modified within this time may be changing now.
 const RECENT_CHANGE: Duration = Duration::from_secs(2);
+const LOST_BYTES: &str =
+    "bytes were lost after it was finished, because they are not synced with the durability none";
 /// File systems round the allocated size up by less than this.
 const ALLOCATION_SLACK: u64 = 1024 * 1024;
 
@@ -119,7 +121,7 @@ impl Inner {
     /// The data file is created first, so an interrupted creation leaves an empty file without a
     /// description. At a path chosen by a hook the description is created first, because only it
     /// links the bytes to the upload.
-    pub(super) fn create_files(&self, mut upload: Upload) -> Result<CreatedFiles> {
+    pub(super) fn create_files(&self, mut upload: Upload) -> Result<(CreatedFiles, OwnedFd)> {
         self.check_place()?;
         let id = upload.id.clone();
         let mut segments = id.as_str().split('/');
@@ -182,13 +184,14 @@ impl Inner {
             self.remove_created(&info);
             StoreError::io(format!("syncing the new upload {id}"), error)
         })?;
-        Ok(CreatedFiles {
+        let created = CreatedFiles {
             upload: Arc::new(upload),
             data_path,
             data,
             json,
             synced,
-        })
+        };
+        Ok((created, file))
     }
 
     fn create_file(&self, path: &str, content: Option<&[u8]>) -> io::Result<OwnedFd> {
@@ -310,7 +313,19 @@ impl Inner {
             return Err(StoreError::damaged(id, what));
         }
         if record.upload.completion.is_done() && !record.upload.is_partial() {
-            // An application may do with a finished file what it likes.
+            // Without durability, the mark may have survived a power loss that the bytes did not. A later change is
+            // that of an application, which may do with a finished file what it likes.
+            let is_short = record
+                .upload
+                .length
+                .is_some_and(|length| data.size < length);
+            if self.options.durability == Durability::None
+                && record.marked
+                && is_short
+                && data.modified() <= info.modified()
+            {
+                return Err(StoreError::damaged(id, LOST_BYTES));
+            }
             return Ok(FileState {
                 offset: data.size,
                 record,
@@ -354,6 +369,25 @@ impl Inner {
         id: &UploadId,
         entry: Option<&CachedUpload>,
     ) -> Result<(Arc<Record>, FileVersion)> {
+        self.record_of(id, entry, false)
+    }
+
+    /// For a request that may finish the upload: if the description must be read, it stays open.
+    pub(super) fn record_to_finish(
+        &self,
+        id: &UploadId,
+        entry: &CachedUpload,
+    ) -> Result<(Arc<Record>, FileVersion)> {
+        drop(self.take_info(entry));
+        self.record_of(id, Some(entry), true)
+    }
+
+    fn record_of(
+        &self,
+        id: &UploadId,
+        entry: Option<&CachedUpload>,
+        keep: bool,
+    ) -> Result<(Arc<Record>, FileVersion)> {
         let path = info_path(id);
         let fail = |error| failed(id, "reading the description", error);
         let (dir, name) = self.root.parent(&path).map_err(fail)?;
@@ -368,7 +402,15 @@ impl Inner {
                 return Ok((record, known));
             }
         }
-        let opened = self.open_in(dir.as_fd(), name, sys::open_read);
+        let open = if keep {
+            sys::open_update
+        } else {
+            sys::open_read
+        };
+        let (mut keep, mut opened) = (keep, self.open_in(dir.as_fd(), name, open));
+        if keep && opened.as_ref().is_err_and(|error| !is_missing(error)) {
+            (keep, opened) = (false, self.open_in(dir.as_fd(), name, sys::open_read));
+        }
         let (file, version) = opened.map_err(fail)?;
         if !version.is_file || version.size > info::MAX_LEN {
             return Err(StoreError::damaged(
@@ -395,6 +437,9 @@ impl Inner {
         if is_cacheable {
             self.cache
                 .insert_info(id, KnownInfo::Version(version), &record);
+        }
+        if let Some(entry) = entry.filter(|_| keep) {
+            self.keep_info(entry, file, &json);
         }
         Ok((record, version))
     }
@@ -429,11 +474,13 @@ impl Inner {
             None => id.as_str().to_owned(),
         };
         upload.storage = self.storage(&data_path, info);
+        let marked = decoded.can_mark_finished && upload.completion.is_done();
         Ok(Record {
             upload: Arc::new(upload),
             unverified_from: decoded.unverified_from,
             damaged: decoded.damaged,
             concatenated_unknown: decoded.concatenated_unknown,
+            marked,
             data_path,
         })
     }
@@ -509,6 +556,7 @@ impl Inner {
         let replaced = self
             .replace(&info_path(id), &json)
             .map_err(|error| failed(id, "replacing the description", error));
+        drop(self.take_info(entry));
         entry.info.lock().record = None;
         if self.options.durability != Durability::None {
             entry.info.lock().synced.info = None;
@@ -557,36 +605,6 @@ impl Inner {
             sys::truncate(data.as_fd(), version.size)
                 .map_err(|error| failed(id, "releasing reserved space", error))?;
         }
-        Ok(())
-    }
-
-    /// Records that an upload is finished whose completion nothing tracks: one byte is overwritten, without a
-    /// sync. If it is lost, the upload is still complete as long as its file is unchanged. Without durability, a power
-    /// loss may keep it and lose bytes.
-    pub(super) fn mark_finished(&self, id: &UploadId, entry: &CachedUpload) -> Result<()> {
-        let fail = |error| failed(id, "marking the description as finished", error);
-        let opened = self.open_versioned(&info_path(id), sys::open_update);
-        let (file, version) = opened.map_err(fail)?;
-        let mut end = [0; info::FINISH_MARK.len()];
-        let at = version.size.saturating_sub(end.len() as u64);
-        let read = sys::read_at(file.as_fd(), &mut end, at).map_err(fail)?;
-        if read == end.len() && end == *info::FINISH_MARK {
-            entry.info.lock().record = None;
-            let at = at + info::FINISH_MARK_OFFSET;
-            sys::write_from(file.as_fd(), b"1", at).map_err(fail)?;
-            let synced = &mut entry.info.lock().synced.info;
-            if *synced == Some(version) {
-                *synced = Some(sys::stat_open(file.as_fd()).map_err(fail)?);
-            }
-            return Ok(());
-        }
-        // Written by tusd, or by an earlier version.
-        self.change(id, entry, |record| {
-            if record.upload.completion == Completion::NotTracked {
-                Arc::make_mut(&mut record.upload).completion = Completion::Done(None);
-            }
-            Ok(())
-        })?;
         Ok(())
     }
 

@@ -40,6 +40,7 @@ mod clock;
 mod concat;
 mod enumerate;
 mod files;
+mod finish;
 pub(crate) mod io_pool;
 mod latency;
 mod open_reads;
@@ -68,6 +69,7 @@ use self::{
     cache::{CachedInfo, CachedUpload, KnownInfo, Record, UploadCache, WriterState},
     enumerate::Listing,
     files::{FileState, failed, info_path},
+    finish::OpenInfo,
     io_pool::{IoPool, StepKind},
     paths::Root,
     sync::DirectorySyncs,
@@ -169,6 +171,7 @@ struct Inner {
     dirs: DirectorySyncs,
     listing: Listing,
     idle_files: RecentlyUsed<OwnedFd>,
+    open_infos: RecentlyUsed<OpenInfo>,
     unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
     /// The time that the directory showed before this process.
@@ -214,6 +217,7 @@ impl FileStore {
             dirs: DirectorySyncs::default(),
             listing: Listing::default(),
             idle_files: open_reads::idle_files(),
+            open_infos: finish::open_infos(),
             unserved: Mutex::default(),
             locker,
             clock,
@@ -263,8 +267,12 @@ impl FileStore {
                 let epoch = fence
                     .map(|fence| state.start_epoch(&upload.id, fence))
                     .transpose()?;
-                let mut created = inner.create_files(upload)?;
+                let (mut created, info) = inner.create_files(upload)?;
+                drop(inner.take_info(&entry));
                 *entry.info.lock() = CachedInfo::default();
+                if fence.is_some() {
+                    inner.keep_info(&entry, info, &created.json);
+                }
                 // The first PATCH usually follows at once.
                 let id = &created.upload.id;
                 if fence.is_none() && created.data_path == id.as_str() {
@@ -274,6 +282,7 @@ impl FileStore {
                         unverified_from: None,
                         damaged: None,
                         concatenated_unknown: false,
+                        marked: false,
                         data_path: created.data_path.clone(),
                     };
                     inner.cache.insert_info(id, known, &Arc::new(record));
@@ -363,7 +372,7 @@ impl Inner {
     ) -> Result<(FileState, Option<OpenedFile>)> {
         self.check_place()?;
         state.check_fence(id, fence)?;
-        let (record, info) = self.record(id, Some(entry))?;
+        let (record, info) = self.record_to_finish(id, entry)?;
         if record.is_moved() {
             return Ok((FileState::moved(record, info), None));
         }
@@ -509,6 +518,7 @@ impl Terminate for FileStore {
                     Ok((record, _)) => record.data_path.clone(),
                     Err(_) => fallback,
                 };
+                drop(inner.take_info(&entry));
                 let removed = inner.remove(&id, &data_path)?;
                 *entry.info.lock() = CachedInfo::default();
                 Ok((data_path, removed))
@@ -533,32 +543,34 @@ impl Finish for FileStore {
         let id = &upload.id;
         let entry = inner.cache.get_or_insert(id);
         let reserved = inner.reserves && upload.length.is_some_and(append::is_reserved_for);
-        let step = {
-            let (inner, id) = (Arc::clone(inner), id.clone());
+        let syncs = inner.options.durability != Durability::None;
+        let marks = upload.completion == Completion::NotTracked;
+        let step = |prepares: bool, marks: bool| {
+            let (inner, entry, id) = (Arc::clone(inner), Arc::clone(&entry), id.clone());
             move |state: &mut WriterState| {
                 state.check_fence(&id, fence)?;
-                // Its event names the path of the file.
-                inner.check_place()?;
-                if reserved { inner.release(&id) } else { Ok(()) }
+                if prepares {
+                    // Its event names the path of the file.
+                    inner.check_place()?;
+                }
+                if prepares && reserved {
+                    inner.release(&id)?;
+                }
+                if marks {
+                    inner.mark_finished(&id, &entry)?;
+                }
+                Ok(())
             }
         };
-        inner
-            .io
-            .run_locked(&entry, StepKind::Short(0), step)
-            .await?;
-        if inner.options.durability != Durability::None {
+        let kind = StepKind::Short(0);
+        // A mark is written after the sync, so that it does not outlive bytes.
+        let first = step(true, marks && !syncs);
+        inner.io.run_locked(&entry, kind, first).await?;
+        if syncs {
             inner.inspect_synced(id).await?;
-        }
-        if upload.completion == Completion::NotTracked {
-            let step = {
-                let (inner, entry, id) = (Arc::clone(inner), Arc::clone(&entry), id.clone());
-                move |state: &mut WriterState| {
-                    state.check_fence(&id, fence)?;
-                    inner.mark_finished(&id, &entry)
-                }
-            };
-            let kind = StepKind::Short(0);
-            inner.io.run_locked(&entry, kind, step).await?;
+            if marks {
+                inner.io.run_locked(&entry, kind, step(false, true)).await?;
+            }
         }
         Ok(None)
     }

@@ -189,7 +189,7 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result
 
 /// Fails if the name exists, also as a link.
 pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(mode as _);
     let file = retry_on_intr(|| fs::openat(dir, name, flags, mode))?;
     trace!(Op::create(dir, name, file.as_fd()));

@@ -1,20 +1,19 @@
 //! `.info`, the description of an upload, for stores with the layout of tusd: one line of JSON as
 //! tusd writes it, plus an object `Landfall` that tusd ignores.
 
+mod encoder;
 mod response;
 
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
-use serde_json::ser::Formatter;
+use serde::Deserialize;
 
-use self::response::StoredResponse;
+use self::{encoder::JsonObject, response::StoredResponse};
 use crate::upload::{
     Checksum, Completion, Digest, Metadata, Repetition, Upload, UploadId, UploadKind,
 };
@@ -60,7 +59,9 @@ pub enum InvalidInfo {
     Malformed(String),
 }
 
-#[derive(Deserialize, Serialize)]
+/// What is decoded. [`UploadInfo::encode`] writes the same members; tests compare it with serde.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "PascalCase")]
 struct InfoJson<'a> {
     #[serde(rename = "ID")]
@@ -82,7 +83,8 @@ struct InfoJson<'a> {
     landfall: Option<LandfallInfo<'a>>,
 }
 
-#[derive(Deserialize, Serialize, Default)]
+#[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, rename_all = "PascalCase")]
 struct LandfallInfo<'a> {
     /// `Upload-Metadata` as received, if `MetaData` does not lead to it.
@@ -135,12 +137,18 @@ struct LandfallInfo<'a> {
     finished: Option<u8>,
 }
 
-#[derive(Deserialize, Serialize, Clone, Copy)]
+#[derive(Deserialize, Clone, Copy)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 enum CompletionState {
     Pending,
     Done,
     Denied,
+}
+
+#[cfg(test)]
+fn is_empty(map: &BTreeMap<String, String>) -> bool {
+    map.is_empty()
 }
 
 impl UploadInfo {
@@ -269,90 +277,95 @@ impl UploadInfo {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let upload = &self.upload;
-        let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
-        let metadata = pairs
-            .iter()
-            .map(|(key, value)| (Cow::Borrowed(*key), text(value)));
-        let parts = upload.parts().iter().map(|part| part.as_str().into());
-        let json = InfoJson {
-            id: upload.id.as_str().into(),
-            size: Some(upload.length.map_or(0, u64::cast_signed)),
-            size_is_deferred: upload.length.is_none(),
-            offset: 0,
-            meta_data: Some(metadata.collect()),
-            is_partial: upload.is_partial(),
-            is_final: upload.is_final(),
-            partial_uploads: upload.is_final().then(|| parts.collect()),
-            storage: Some(Cow::Borrowed(&upload.storage)),
-            landfall: Some(landfall_info(self, &pairs)),
-        };
-        go_json(&json)
+        let parts = upload.is_final().then(|| {
+            let parts = upload.parts().iter();
+            parts.map(UploadId::as_str).collect::<Vec<_>>()
+        });
+        let mut out = Vec::with_capacity(512);
+        let mut is_text = true;
+        JsonObject::write(&mut out, |json| {
+            json.member("ID", upload.id.as_str());
+            json.member("Size", upload.length.map_or(0, u64::cast_signed));
+            json.member("SizeIsDeferred", upload.length.is_none());
+            json.member("Offset", 0_u64);
+            json.object("MetaData", |json| {
+                is_text = write_pairs(&upload.metadata, json)
+            });
+            json.member("IsPartial", upload.is_partial());
+            json.member("IsFinal", upload.is_final());
+            json.member("PartialUploads", parts.as_deref());
+            json.member("Storage", &upload.storage);
+            json.object("Landfall", |json| self.write_landfall(is_text, json));
+        });
+        out
     }
-}
 
-fn landfall_info<'a>(info: &'a UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallInfo<'a> {
-    let upload = &info.upload;
-    let header = Some(upload.metadata.header());
-    let header = header.filter(|header| !header.is_empty() && !is_equivalent(header, pairs));
-    let concat = match &upload.kind {
-        UploadKind::Final { header, .. } => Some(header),
-        UploadKind::Regular | UploadKind::Partial => None,
-    };
-    LandfallInfo {
-        metadata: header.map(Cow::Borrowed),
-        concat: concat
-            .filter(|header| !header.is_empty())
-            .map(|header| header.as_str().into()),
-        concatenated: upload.is_final().then(|| upload.is_concatenated()),
-        created: upload.created.map(nanos),
-        expires: upload.expires.map(nanos),
-        max_size: upload.max_size,
-        awaits_end: upload.awaits_end,
-        created_by_draft: upload.created_by_draft,
-        repr_digest: upload
-            .repr_digest
-            .as_ref()
-            .map(|digest| digest.to_string().into()),
-        labels: Cow::Borrowed(&upload.labels),
-        extensions: Cow::Borrowed(&info.extensions),
-        completion: match upload.completion {
+    fn write_landfall(&self, metadata_is_text: bool, json: &mut JsonObject<'_>) {
+        let upload = &self.upload;
+        let metadata = &upload.metadata;
+        // Otherwise `MetaData` leads to it.
+        let is_own = !metadata_is_text || !metadata.is_canonical();
+        json.optional("Metadata", is_own.then(|| metadata.header()));
+        if let UploadKind::Final { header, .. } = &upload.kind {
+            json.optional("Concat", (!header.is_empty()).then_some(&**header));
+            json.member("Concatenated", upload.is_concatenated());
+        }
+        json.optional("Created", upload.created.map(nanos));
+        json.optional("Expires", upload.expires.map(nanos));
+        json.optional("MaxSize", upload.max_size);
+        json.optional("AwaitsEnd", upload.awaits_end.then_some(true));
+        json.optional("Draft", upload.created_by_draft.then_some(true));
+        let digest = upload.repr_digest.as_ref().map(ToString::to_string);
+        json.optional("ReprDigest", digest.as_deref());
+        for (name, map) in [("Labels", &upload.labels), ("Extensions", &self.extensions)] {
+            json.optional(name, (!map.is_empty()).then_some(map));
+        }
+        let completion = match &upload.completion {
             Completion::NotTracked => None,
-            Completion::Pending => Some(CompletionState::Pending),
-            Completion::Done(_) => Some(CompletionState::Done),
-            Completion::Denied(_) => Some(CompletionState::Denied),
-        },
-        response: upload
-            .completion
-            .response()
-            .map(|one| StoredResponse::new(one)),
-        unacknowledged: upload.unacknowledged,
-        moved_to: upload.moved_to.as_ref().map(|path| path.to_string_lossy()),
-        etag: upload.etag.as_deref().map(Cow::Borrowed),
-        creation_digest: upload
-            .creation_digest()
-            .map(|digest| hex::encode(digest).into()),
-        final_upload: upload.final_upload().map(|id| id.as_str().into()),
-        unverified_from: info.unverified_from,
-        damaged: info.damaged.as_deref().map(Cow::Borrowed),
-        finished: (info.can_mark_finished && upload.completion == Completion::NotTracked)
-            .then_some(0),
+            Completion::Pending => Some("pending"),
+            Completion::Done(_) => Some("done"),
+            Completion::Denied(_) => Some("denied"),
+        };
+        json.optional("Completion", completion);
+        if let Some(response) = upload.completion.response() {
+            json.object("Response", |json| response::write(response, json));
+        }
+        json.optional("Unacknowledged", upload.unacknowledged.then_some(true));
+        let moved_to = upload.moved_to.as_ref().map(|path| path.to_string_lossy());
+        json.optional("MovedTo", moved_to.as_deref());
+        json.optional("ETag", upload.etag.as_deref());
+        let digest = upload.creation_digest().map(hex::encode);
+        json.optional("CreationDigest", digest.as_deref());
+        let final_upload = upload.final_upload().map(UploadId::as_str);
+        json.optional("FinalUpload", final_upload);
+        json.optional("UnverifiedFrom", self.unverified_from);
+        json.optional("Damaged", self.damaged.as_deref());
+        let is_marked = self.can_mark_finished && upload.completion == Completion::NotTracked;
+        json.optional("Finished", is_marked.then_some(0_u64));
     }
 }
 
-fn is_empty(map: &BTreeMap<String, String>) -> bool {
-    map.is_empty()
+/// Writes pairs in the order of their keys, as Go does. Returns whether all values are text.
+fn write_pairs(metadata: &Metadata, json: &mut JsonObject<'_>) -> bool {
+    let mut is_text = true;
+    let write = |(key, value)| {
+        let value = text(value);
+        json.pair(key, &value);
+        is_text &= matches!(value, Cow::Borrowed(_));
+    };
+    if metadata.is_canonical() {
+        metadata.iter().for_each(write);
+    } else {
+        let mut pairs: Vec<_> = metadata.iter().collect();
+        pairs.sort_unstable();
+        pairs.into_iter().for_each(write);
+    }
+    is_text
 }
 
 fn nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
-    pairs
-        .values()
-        .all(|value| std::str::from_utf8(value).is_ok())
-        && Metadata::from_pairs(pairs.iter().map(|(key, value)| (*key, *value))).header() == header
 }
 
 /// Each byte that is not UTF-8 becomes U+FFFD, as in Go.
@@ -368,45 +381,49 @@ fn text(value: &[u8]) -> Cow<'_, str> {
     text.into()
 }
 
-fn go_json(value: &impl Serialize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
-    let encoded = value.serialize(&mut serializer);
-    encoded.expect("text and numbers can be encoded");
-    out
-}
-
-struct GoFormatter;
-
-impl Formatter for GoFormatter {
-    fn write_string_fragment<W: io::Write + ?Sized>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        const ESCAPED: [char; 6] = ['<', '>', '&', '\u{2028}', '\u{2029}', '\u{fffd}'];
-        // Nearly all text has none of their first bytes.
-        let is_first = |byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2 | 0xef);
-        if !fragment.bytes().any(is_first) {
-            return out.write_all(fragment.as_bytes());
-        }
-        for piece in fragment.split_inclusive(ESCAPED) {
-            let plain = piece.trim_end_matches(ESCAPED);
-            out.write_all(plain.as_bytes())?;
-            for escaped in piece[plain.len()..].chars() {
-                write!(out, "\\u{:04x}", u32::from(escaped))?;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::io;
 
-    use super::*;
+    use proptest::prelude::*;
+    use serde::Serialize;
+    use serde_json::ser::Formatter;
+
+    use super::{encoder::JsonValue as _, *};
     use crate::hook::ClientResponse;
+
+    fn go_json(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        text.write(&mut out);
+        out
+    }
+
+    fn serde_json(value: &impl Serialize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
+        value.serialize(&mut serializer).unwrap();
+        out
+    }
+
+    struct GoFormatter;
+
+    impl Formatter for GoFormatter {
+        fn write_string_fragment<W: io::Write + ?Sized>(
+            &mut self,
+            out: &mut W,
+            fragment: &str,
+        ) -> io::Result<()> {
+            for character in fragment.chars() {
+                match character {
+                    '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\u{fffd}' => {
+                        write!(out, "\\u{:04x}", u32::from(character))?;
+                    }
+                    plain => write!(out, "{plain}")?,
+                }
+            }
+            Ok(())
+        }
+    }
 
     fn id(id: &str) -> UploadId {
         UploadId::new(id).unwrap()
@@ -602,6 +619,8 @@ mod tests {
             };
             upload.repetition = (kind > 0).then(|| Box::new(repetition));
             upload.labels = labels;
+            upload.etag = (kind == 0).then(|| "\"<etag>\"".to_owned());
+            (upload.awaits_end, upload.created_by_draft) = (kind == 1, kind < 2);
             upload.repr_digest = repr_digest.map(|digest| Box::new(Checksum {
                 algorithm: landfall_protocol::Algorithm::SHA1,
                 digest: digest.to_vec(),
@@ -609,8 +628,32 @@ mod tests {
             let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
             info.extensions = extensions;
-            let decoded = UploadInfo::decode(&info.upload.id, &info.encode()).unwrap();
+            info.damaged = (kind == 1).then(|| "a & b".to_owned());
+            info.can_mark_finished = completion == 0 && kind == 0;
+            let encoded = info.encode();
+            let decoded = UploadInfo::decode(&info.upload.id, &encoded).unwrap();
             prop_assert_eq!(decoded, info);
+            // Its members are in their order, and serde leaves out the same ones.
+            let json: InfoJson<'_> = serde_json::from_slice(&encoded).unwrap();
+            let again = serde_json(&json);
+            prop_assert_eq!(text(&encoded), text(&again));
+        }
+
+        #[test]
+        fn text_is_encoded_as_by_serde(
+            text in proptest::collection::vec(
+                prop_oneof![
+                    any::<char>(),
+                    (0_u8..0x80).prop_map(char::from),
+                    (0x2000_u32..0x2040).prop_map(|c| char::from_u32(c).unwrap()),
+                    (0xffc0_u32..=0xffff).prop_map(|c| char::from_u32(c).unwrap()),
+                    proptest::sample::select(vec!['<', '>', '&', '"', '\\', '\u{2028}', '\u{2029}', '\u{fffd}']),
+                ],
+                0..40,
+            ),
+        ) {
+            let text: String = text.into_iter().collect();
+            prop_assert_eq!(go_json(&text), serde_json(&text));
         }
 
         #[test]

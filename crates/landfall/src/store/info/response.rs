@@ -2,11 +2,13 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::encoder::JsonObject;
 use crate::hook::ClientResponse;
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct StoredResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -19,24 +21,22 @@ pub(super) struct StoredResponse {
     body: Option<String>,
 }
 
-impl StoredResponse {
-    pub(super) fn new(response: &ClientResponse) -> Self {
-        let headers = response.headers.iter();
-        Self {
-            status: response.status.map(|status| status.as_u16()),
-            headers: headers
-                .map(|(name, value)| {
-                    let value = value.as_bytes().iter().map(|byte| char::from(*byte));
-                    (name.as_str().to_owned(), value.collect())
-                })
-                .collect(),
-            body: response
-                .body
-                .as_ref()
-                .map(|body| BASE64_STANDARD.encode(body)),
-        }
-    }
+/// Writes the members of a [`StoredResponse`].
+pub(super) fn write(response: &ClientResponse, json: &mut JsonObject<'_>) {
+    let status = response.status.map(|status| u64::from(status.as_u16()));
+    json.optional("Status", status);
+    let headers = response.headers.iter().map(|(name, value)| {
+        let value = value.as_bytes().iter().map(|byte| char::from(*byte));
+        [name.as_str().to_owned(), value.collect()]
+    });
+    let headers: Vec<_> = headers.collect();
+    json.optional("Headers", (!headers.is_empty()).then_some(&*headers));
+    let body = response.body.as_ref();
+    let body = body.map(|body| BASE64_STANDARD.encode(body));
+    json.optional("Body", body.as_deref());
+}
 
+impl StoredResponse {
     pub(super) fn into_response(self) -> ClientResponse {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
@@ -70,8 +70,9 @@ mod tests {
             .headers
             .append("x-odd", HeaderValue::from_static("2"));
         for response in [response, ClientResponse::default()] {
-            let json = serde_json::to_string(&StoredResponse::new(&response)).unwrap();
-            let back: StoredResponse = serde_json::from_str(&json).unwrap();
+            let mut json = Vec::new();
+            JsonObject::write(&mut json, |json| write(&response, json));
+            let back: StoredResponse = serde_json::from_slice(&json).unwrap();
             assert_eq!(back.into_response(), response);
         }
     }

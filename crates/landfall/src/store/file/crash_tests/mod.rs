@@ -50,16 +50,24 @@ enum Script {
     Placed,
     /// Two partial uploads, concatenated.
     Concatenated,
+    /// Two uploads whose completion nothing tracks: a creation, then a PATCH; a creation with all bytes.
+    Untracked,
 }
 
 impl Script {
-    const ALL: [Self; 3] = [Self::Patches, Self::Placed, Self::Concatenated];
+    const ALL: [Self; 4] = [
+        Self::Patches,
+        Self::Placed,
+        Self::Concatenated,
+        Self::Untracked,
+    ];
 
     fn id(self) -> UploadId {
         UploadId::new(match self {
             Self::Patches => "a/deep/patches",
             Self::Placed => "placed",
             Self::Concatenated => "b/concatenated",
+            Self::Untracked => "untracked",
         })
         .unwrap()
     }
@@ -70,6 +78,7 @@ impl Script {
             Self::Patches => patches(&store, self.id(), ack).await,
             Self::Placed => placed(dir, durability, self.id(), ack).await,
             Self::Concatenated => concatenated(&store, self.id(), ack).await,
+            Self::Untracked => untracked(&store, self.id(), ack).await,
         }
     }
 }
@@ -208,6 +217,37 @@ async fn concatenated(store: &FileStore, id: UploadId, ack: &dyn Fn(Acknowledged
     store.save(&upload, Fence(1)).await.unwrap();
     ack(Acknowledged::Created);
     ack(Acknowledged::Complete);
+}
+
+async fn untracked(store: &FileStore, id: UploadId, ack: &dyn Fn(Acknowledged)) {
+    let content = content();
+    let upload = Upload::new(UploadId::new("patched").unwrap(), Some(TOTAL as u64));
+    let patched = store.create(upload).await.unwrap();
+    let mut append = store.resume(&patched.id, Fence(1)).await.unwrap().1;
+    append.write(&mut vec![content.clone()]).await.unwrap();
+    append.commit().await.unwrap();
+    drop(append);
+    store.finish(&patched, Fence(1)).await.unwrap();
+
+    let upload = Upload::new(id, Some(TOTAL as u64));
+    let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
+    for bytes in [content.slice(..9_000), content.slice(9_000..)] {
+        append.write(&mut vec![bytes]).await.unwrap();
+    }
+    append.commit().await.unwrap();
+    drop(append);
+    store.finish(&upload, Fence(1)).await.unwrap();
+    ack(Acknowledged::Created);
+    ack(Acknowledged::Complete);
+    assert!(
+        store
+            .load(&patched.id)
+            .await
+            .unwrap()
+            .upload
+            .completion
+            .is_done()
+    );
 }
 
 /// Completes an upload as the engine does.

@@ -286,3 +286,46 @@ async fn power_loss_without_syncs_is_detected() {
     use crate::store::Store;
     assert!(store.load(&script.id()).await.is_err());
 }
+
+/// Without syncs a power loss may keep the mark of a finished upload and lose its bytes. It is then reported and kept.
+#[tokio::test]
+async fn upload_that_lost_bytes_after_it_was_finished_is_damaged() {
+    use crate::store::{Enumerate as _, Store as _, StoreError};
+    let dir = tempfile::tempdir().unwrap();
+    let recording = Recording::of(dir.path(), None);
+    let script = Script::Untracked;
+    script.run(dir.path(), Durability::None, &|_| {}).await;
+    let mut disk = Disk::new(recording.root);
+    for op in recording.ops() {
+        disk.apply(&op);
+    }
+    let left = tempfile::tempdir().unwrap();
+    disk.restore(0, left.path(), PowerLoss::All);
+    let path = left.path().join(script.id().as_str());
+    let info = left.path().join(format!("{}.info", script.id()));
+    let (path, info) = (
+        std::fs::File::options().write(true).open(path).unwrap(),
+        info,
+    );
+    let finished = info.metadata().unwrap().modified().unwrap();
+    for len in [0, super::TOTAL as u64 - 1] {
+        path.set_len(len).unwrap();
+        path.set_modified(finished).unwrap();
+        let store = super::open(left.path(), Durability::None);
+        let loaded = store.load(&script.id()).await;
+        assert!(
+            matches!(loaded, Err(StoreError::Damaged { .. })),
+            "{loaded:?}"
+        );
+        let page = store.page(None, 100).await.unwrap();
+        assert_eq!(page.damaged.len(), 1, "{page:?}");
+        // An application may do with a finished file what it likes.
+        path.set_modified(finished + std::time::Duration::from_secs(1))
+            .unwrap();
+        let snapshot = store.load(&script.id()).await.unwrap();
+        assert!(
+            snapshot.is_complete() && snapshot.offset == len,
+            "{snapshot:?}"
+        );
+    }
+}

@@ -1,0 +1,544 @@
+//! The socket and the input of a connection, which the content of its current request reads.
+
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, header};
+use http_body::{Frame, SizeHint};
+use landfall::service::InterimSender;
+use parking_lot::Mutex;
+
+use super::content::{ContentDecoder, Decoded};
+use super::encode;
+use super::head::Framing;
+use crate::body_error::BodyError;
+use crate::buffers;
+use crate::connection::{ConnectionShared, LARGE_HEAD, MAX_DISCARDED_REST};
+use crate::io::ServerIo;
+use crate::shutdown::ShutdownPhase;
+use crate::timeouts::{Phase, TimeoutAction};
+
+/// Bytes of the first reads of a connection.
+const FIRST_READ: usize = 16 * 1024;
+
+/// Space below which a read goes to another buffer.
+const MIN_READ: usize = 4 * 1024;
+
+/// Bytes left of a body for which larger reads are worth the memory.
+const LONG_BODY: u64 = 16 * 1024 * 1024;
+
+/// Memory of an unfinished head that is not counted.
+const SMALL_HEAD: usize = 8 * 1024;
+
+/// Shared by the task of a connection and the content of its current request.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(super) shared: Arc<ConnectionShared>,
+    pub(super) io: Mutex<Http1Io>,
+}
+
+#[derive(Debug)]
+pub(super) struct Http1Io {
+    /// `None` after the end of the connection.
+    pub(super) socket: Option<ServerIo>,
+    /// Bytes that were read and not used. Without memory while there are none and the client is silent.
+    pub(super) input: BytesMut,
+    /// The most to read at once: it grows while reads fill it.
+    read_size: usize,
+    reads_large: bool,
+    /// Of the current request.
+    content: ContentDecoder,
+    /// Counts requests: the content of an earlier one reads nothing.
+    number: u32,
+    is_held: bool,
+    /// The next request cannot be found, or the time of this one is over.
+    has_failed: bool,
+    expects_continue: bool,
+    awaits_continue: bool,
+    /// Interim responses to send; no more after the final one.
+    pub(super) interim: Interim,
+    /// Of the task that reads the content.
+    reader: Option<Waker>,
+    /// Counted memory of heads.
+    head_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Interim {
+    is_open: bool,
+    continues: bool,
+    /// The newest; one with `Location` is not replaced by one without.
+    waiting: Option<(Vec<u8>, bool)>,
+}
+
+impl Interim {
+    /// Moves the next one to `out`; the last ones, before the final response, are only those that must not be lost.
+    pub(super) fn take(&mut self, out: &mut Vec<u8>, is_last: bool) -> bool {
+        if is_last {
+            *self = Self {
+                waiting: self.waiting.take_if(|(_, has_location)| *has_location),
+                ..Self::default()
+            };
+        } else if mem::take(&mut self.continues) {
+            encode::continue_response(out);
+            return true;
+        }
+        match self.waiting.take() {
+            Some((head, _)) => {
+                out.extend_from_slice(&head);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn new(socket: ServerIo, shared: Arc<ConnectionShared>) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            io: Mutex::new(Http1Io {
+                socket: Some(socket),
+                input: BytesMut::new(),
+                read_size: FIRST_READ,
+                reads_large: false,
+                content: ContentDecoder::new(Framing::None, 0),
+                number: 0,
+                is_held: false,
+                has_failed: false,
+                expects_continue: false,
+                awaits_continue: false,
+                interim: Interim::default(),
+                reader: None,
+                head_bytes: 0,
+            }),
+        })
+    }
+}
+
+impl Http1Io {
+    /// Reads more input, which is without memory if there is none. 0 at the end.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &ConnectionShared,
+        max_head: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.make_space(max_head);
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Ok(0));
+        };
+        let limit = (self.input.capacity() - self.input.len()).min(self.read_size);
+        let outcome = socket.poll_read_into(cx, &mut self.input, limit);
+        match &outcome {
+            Poll::Ready(Ok(n)) => self.adjust(*n, limit, shared),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.stop_large_reads(shared);
+                self.release(max_head);
+            }
+        }
+        outcome
+    }
+
+    /// Only an unfinished head remains in the input.
+    fn make_space(&mut self, max_head: usize) {
+        let space = self.input.capacity() - self.input.len();
+        if space >= MIN_READ.min(self.read_size)
+            && (space >= self.read_size / 4 || !self.input.is_empty())
+        {
+            return;
+        }
+        if self.input.is_empty() {
+            if !self.input.try_reclaim(self.read_size) {
+                let used = mem::replace(&mut self.input, buffers::take(self.read_size));
+                // Its frames are being stored.
+                buffers::give(used);
+            }
+        } else if space == 0 {
+            self.resize(head_memory(self.input.len() + 1, max_head));
+        }
+    }
+
+    fn resize(&mut self, capacity: usize) {
+        let mut resized = BytesMut::with_capacity(capacity);
+        resized.extend_from_slice(&self.input);
+        buffers::give(mem::replace(&mut self.input, resized));
+    }
+
+    /// Gives back memory that the input does not need.
+    pub(super) fn release(&mut self, max_head: usize) {
+        if self.input.is_empty() {
+            buffers::give(mem::take(&mut self.input));
+            return;
+        }
+        let needed = head_memory(self.input.len(), max_head);
+        if self.input.capacity() > 2 * needed {
+            self.resize(needed);
+        }
+    }
+
+    fn adjust(&mut self, read: usize, limit: usize, shared: &ConnectionShared) {
+        if read < limit || read < self.read_size {
+            return;
+        }
+        let limits = &shared.server.limits;
+        let largest = match self.reads_large {
+            true => limits.large_read_buffer,
+            false => limits.read_buffer,
+        };
+        let is_long = self.content.left().is_some_and(|left| left >= LONG_BODY);
+        if self.read_size < largest {
+            self.read_size = (2 * self.read_size).min(largest);
+        } else if is_long && !self.reads_large && shared.server.take_large_reads() {
+            self.reads_large = true;
+        }
+    }
+
+    pub(super) fn stop_large_reads(&mut self, shared: &ConnectionShared) {
+        if mem::take(&mut self.reads_large) {
+            self.read_size = self.read_size.min(shared.server.limits.read_buffer);
+            shared.server.return_large_reads();
+        }
+    }
+
+    /// Counts the memory of a head, of which `bytes` have arrived. False if that of all heads exceeds the limit.
+    fn count_head(&mut self, bytes: usize, smallest: usize, shared: &ConnectionShared) -> bool {
+        let now = if bytes > smallest { bytes as u64 } else { 0 };
+        let before = mem::replace(&mut self.head_bytes, now);
+        let stats = &shared.server.stats;
+        if now <= before {
+            if now < before {
+                stats.head_bytes.fetch_sub(before - now, Relaxed);
+            }
+            return true;
+        }
+        let counted = stats.head_bytes.fetch_add(now - before, Relaxed) + (now - before);
+        counted <= shared.server.limits.head_memory
+    }
+
+    pub(super) fn count_unfinished_head(
+        &mut self,
+        max_head: usize,
+        shared: &ConnectionShared,
+    ) -> bool {
+        let memory = head_memory(self.input.len(), max_head);
+        self.count_head(memory, SMALL_HEAD, shared)
+    }
+
+    /// Of a large head, until [`forget_head`](Self::forget_head).
+    pub(super) fn count_complete_head(
+        &mut self,
+        length: usize,
+        max_head: usize,
+        shared: &ConnectionShared,
+    ) -> bool {
+        let memory = match length > LARGE_HEAD {
+            true => head_memory(length, max_head),
+            false => 0,
+        };
+        self.count_head(memory, 0, shared)
+    }
+
+    pub(super) fn forget_head(&mut self, shared: &ConnectionShared) {
+        self.count_head(0, 0, shared);
+    }
+
+    /// Begins the content of a request. Returns its number.
+    pub(super) fn begin(
+        &mut self,
+        framing: Framing,
+        max_head: usize,
+        expects_continue: bool,
+    ) -> u32 {
+        self.number = self.number.wrapping_add(1);
+        self.content = ContentDecoder::new(framing, max_head);
+        self.is_held = framing != Framing::None;
+        self.has_failed = false;
+        self.expects_continue = expects_continue;
+        self.awaits_continue = expects_continue;
+        self.number
+    }
+
+    /// Returns whether the rest of the content is too long to be discarded, or its end unknown.
+    pub(super) fn must_close(&self) -> bool {
+        let rest = match self.content.left() {
+            Some(0) => return self.has_failed,
+            // A client that expects a 100 (Continue) may or may not send a rejected body.
+            _ if self.is_held || self.expects_continue => u64::MAX,
+            left => left.unwrap_or(u64::MAX),
+        };
+        self.has_failed || rest > MAX_DISCARDED_REST
+    }
+
+    pub(super) fn has_unread_content(&self) -> bool {
+        !self.content.is_end()
+    }
+
+    /// Discards what is left of the content. False if it does not end.
+    pub(super) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &ConnectionShared,
+        max_head: usize,
+    ) -> Poll<bool> {
+        loop {
+            match self.content.decode(&mut self.input) {
+                Ok(Some(Decoded::Data(_))) => continue,
+                Ok(Some(Decoded::Trailers(_) | Decoded::End)) => return Poll::Ready(true),
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(false),
+            }
+            if self
+                .socket
+                .as_ref()
+                .is_none_or(|socket| socket.action().is_some())
+            {
+                return Poll::Ready(false);
+            }
+            match ready!(self.poll_fill(cx, shared, max_head)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(false),
+            }
+        }
+    }
+
+    /// The content of the current request, if the service still has it, ends with an error.
+    pub(super) fn abandon(&mut self) {
+        self.number = self.number.wrapping_add(1);
+        self.is_held = false;
+        self.wake_reader();
+    }
+
+    pub(super) fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Why the content cannot be read on.
+    fn stopped(&self, shared: &ConnectionShared) -> Option<BodyError> {
+        let socket = self.socket.as_ref()?;
+        match socket.action() {
+            Some(TimeoutAction::BodyStalled) => return Some(BodyError::Timeout),
+            Some(TimeoutAction::BodyTooSlow) => return Some(BodyError::TooSlow),
+            Some(TimeoutAction::ResponseStalled | TimeoutAction::Close) => {
+                let error = io::Error::from(io::ErrorKind::TimedOut);
+                return Some(BodyError::Connection(Box::new(error)));
+            }
+            None => {}
+        }
+        let is_aborting = shared.server.shutdown_phase() >= ShutdownPhase::Aborting;
+        is_aborting.then_some(BodyError::ShuttingDown)
+    }
+
+    fn poll_content(
+        &mut self,
+        cx: &mut Context<'_>,
+        shared: &ConnectionShared,
+    ) -> Poll<Result<Decoded, BodyError>> {
+        let max_head = shared.server.limits.max_head;
+        loop {
+            match self.content.decode(&mut self.input) {
+                Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
+                Ok(None) => {}
+                Err(malformed) => {
+                    let reason = malformed.0.to_owned();
+                    return Poll::Ready(Err(BodyError::Malformed(reason)));
+                }
+            }
+            if let Some(error) = self.stopped(shared) {
+                return Poll::Ready(Err(error));
+            }
+            match self.poll_fill(cx, shared, max_head) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::UnexpectedEnd)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
+                Poll::Pending => {
+                    if !self
+                        .reader
+                        .as_ref()
+                        .is_some_and(|reader| reader.will_wake(cx.waker()))
+                    {
+                        self.reader = Some(cx.waker().clone());
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// Memory for a head of which so many bytes have arrived.
+fn head_memory(bytes: usize, max_head: usize) -> usize {
+    // A few bytes above the limit suffice to detect that it is exceeded.
+    let doubled = bytes.next_power_of_two().max(1024);
+    doubled.min(max_head + 4).max(bytes)
+}
+
+fn read_error(error: io::Error) -> BodyError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => BodyError::UnexpectedEnd,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => BodyError::Reset,
+        _ => BodyError::Connection(Box::new(error)),
+    }
+}
+
+/// The content of a request of HTTP/1. What the service leaves of it is discarded, or ends the connection.
+#[derive(Debug)]
+pub(crate) struct Http1Content {
+    channel: Arc<Channel>,
+    number: u32,
+    /// Bytes that are left, if known.
+    left: Option<u64>,
+    has_ended: bool,
+}
+
+impl Http1Content {
+    pub(super) fn new(channel: Arc<Channel>, number: u32, framing: Framing) -> Self {
+        let left = match framing {
+            Framing::None => Some(0),
+            Framing::Sized(length) => Some(length),
+            Framing::Chunked => None,
+        };
+        Self {
+            channel,
+            number,
+            left,
+            has_ended: false,
+        }
+    }
+
+    pub(crate) fn is_end(&self) -> bool {
+        self.has_ended
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match (self.has_ended, self.left) {
+            (true, _) => SizeHint::with_exact(0),
+            (false, Some(left)) => SizeHint::with_exact(left),
+            (false, None) => SizeHint::default(),
+        }
+    }
+
+    /// Returns a sender of interim responses to the request.
+    pub(crate) fn interim_sender(&self) -> Arc<dyn InterimSender> {
+        let mut io = self.channel.io.lock();
+        if io.number == self.number {
+            io.interim.is_open = true;
+        }
+        drop(io);
+        Arc::new(Http1InterimSender {
+            channel: self.channel.clone(),
+            number: self.number,
+        })
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let Channel { shared, io } = &*self.channel;
+        let mut io = io.lock();
+        if io.number != self.number {
+            self.has_ended = true;
+            return Poll::Ready(Some(Err(BodyError::Reset)));
+        }
+        let outcome = io.poll_content(cx, shared);
+        if mem::take(&mut io.awaits_continue) && outcome.is_pending() {
+            // The task of the connection sends it.
+            io.interim.continues = true;
+            shared.activity.wake();
+        }
+        let outcome = ready!(outcome);
+        let frame = match outcome {
+            Ok(Decoded::Data(data)) => {
+                if let Some(left) = &mut self.left {
+                    *left -= data.len() as u64;
+                }
+                self.has_ended = io.content.is_end();
+                Some(Ok(Frame::data(data)))
+            }
+            Ok(Decoded::Trailers(fields)) => {
+                self.has_ended = true;
+                Some(Ok(Frame::trailers(fields)))
+            }
+            Ok(Decoded::End) => {
+                self.has_ended = true;
+                None
+            }
+            Err(error) => {
+                self.has_ended = true;
+                io.has_failed = true;
+                Some(Err(error))
+            }
+        };
+        if self.has_ended {
+            io.end_content(shared);
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl Http1Io {
+    fn end_content(&mut self, shared: &ConnectionShared) {
+        self.is_held = false;
+        self.reader = None;
+        self.stop_large_reads(shared);
+        if let Some(socket) = &mut self.socket {
+            socket.stop_waiting();
+        }
+        if shared.activity.phase() == Phase::Body {
+            shared.activity.enter(Phase::Handling);
+        }
+    }
+}
+
+impl Drop for Http1Content {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let Channel { shared, io } = &*self.channel;
+        let mut io = io.lock();
+        if io.number == self.number {
+            io.end_content(shared);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Http1InterimSender {
+    channel: Arc<Channel>,
+    number: u32,
+}
+
+impl InterimSender for Http1InterimSender {
+    fn send(&self, response: Response<()>) {
+        let has_location = response.headers().contains_key(header::LOCATION);
+        let mut io = self.channel.io.lock();
+        let waiting = io.interim.waiting.as_ref();
+        let is_important = waiting.is_some_and(|(_, has_location)| *has_location);
+        if io.number != self.number
+            || !io.interim.is_open
+            || !response.status().is_informational()
+            || (is_important && !has_location)
+        {
+            return;
+        }
+        let mut head = Vec::new();
+        encode::interim_response(&mut head, &response);
+        io.interim.waiting = Some((head, has_location));
+        drop(io);
+        self.channel.shared.activity.wake();
+    }
+}

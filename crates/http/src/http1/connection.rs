@@ -1,0 +1,597 @@
+//! The task of a connection of HTTP/1: one state after another.
+//!
+//! A request passes `Head`, `Respond` and `Send`; then the next one begins, perhaps after the rest of its content is
+//! discarded. A connection that cannot be used again lingers, so that its response arrives, and closes.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http::header::ORIGIN;
+use http::{HeaderMap, Method, Response, Version};
+use http_body::Body as _;
+use http_body_util::{Either, Full};
+use tokio::io::AsyncWrite as _;
+use tokio::time::Sleep;
+
+use super::channel::{Channel, Http1Content};
+use super::encode::{self, LAST_CHUNK, ResponseContext, ResponseFraming};
+use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
+use crate::addresses::AddressPermit;
+use crate::body::RequestContent;
+use crate::connection::{ConnectionShared, LARGE_HEAD, TOO_MANY_LARGE_HEADS};
+use crate::io::ServerIo;
+use crate::rejection::HttpRejection;
+use crate::service::{ConnectionService, HttpService, ResponseFuture};
+use crate::shutdown::ShutdownPhase;
+use crate::stats::NetStats;
+use crate::timeouts::{Phase, TimeoutAction};
+
+/// RFC 9113 section 3.4.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A response of at most so many bytes is copied behind its head.
+const SMALL_DATA: usize = 2 * 1024;
+
+/// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
+const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
+
+/// A connection that is served until it ends.
+pub(crate) struct Http1<S: HttpService> {
+    channel: Arc<Channel>,
+    service: ConnectionService<S>,
+    state: State<S>,
+    /// Bytes to write before any others.
+    out: Vec<u8>,
+    written: usize,
+    rules: HeadRules,
+    /// Of the current request.
+    context: ResponseContext,
+    permit: Option<AddressPermit>,
+    /// The client may begin HTTP/2 with prior knowledge.
+    may_be_http2: bool,
+    is_used: bool,
+}
+
+enum State<S: HttpService> {
+    Head(HeadSearch),
+    Respond(ResponseFuture<S>),
+    Send(Sending<S::Body>),
+    Discard,
+    Linger(LingeringClose),
+    Closed,
+}
+
+struct Sending<B> {
+    body: Either<B, Full<Bytes>>,
+    /// How it ends, and the bytes left until then.
+    framing: ResponseFraming,
+    /// Written after `out`.
+    data: Bytes,
+    /// Written after `data`.
+    tail: &'static [u8],
+    /// `out` has the head alone.
+    is_first: bool,
+    has_ended: bool,
+}
+
+/// Closing a socket with unread input makes the kernel send a reset, which destroys the response on its
+/// way. If there may be such input, only the sending side is closed, and input is discarded for a while,
+/// as nginx does with `lingering_close`.
+struct LingeringClose {
+    finished: bool,
+    linger: bool,
+    budget: u64,
+}
+
+enum Received {
+    Request(RequestHead),
+    Rejected(HttpRejection),
+    Http2,
+    End,
+}
+
+impl<S: HttpService> Http1<S> {
+    pub(crate) fn new(socket: ServerIo, service: ConnectionService<S>, may_be_http2: bool) -> Self {
+        let shared = service.shared.clone();
+        let limits = &shared.server.limits;
+        Self {
+            rules: HeadRules {
+                max_head: limits.max_head,
+                both_lengths: limits.both_lengths,
+            },
+            channel: Channel::new(socket, shared),
+            service,
+            state: State::Head(HeadSearch::default()),
+            out: Vec::new(),
+            written: 0,
+            context: ResponseContext {
+                version: Version::HTTP_11,
+                is_head: false,
+                keep_alive: true,
+            },
+            permit: None,
+            may_be_http2,
+            is_used: false,
+        }
+    }
+
+    /// For HTTP/2 on the same connection.
+    pub(crate) fn service(&self) -> ConnectionService<S> {
+        self.service.clone()
+    }
+
+    fn shared(&self) -> &Arc<ConnectionShared> {
+        &self.service.shared
+    }
+
+    /// Serves until the connection ends, or continues with HTTP/2: returns its socket then. During a shutdown,
+    /// `first_request` limits the time for a first one.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        phase: ShutdownPhase,
+        first_request: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<Option<ServerIo>> {
+        loop {
+            match &mut self.state {
+                State::Head(_) => match ready!(self.poll_head(cx, phase, first_request)) {
+                    Received::Request(head) => self.begin(head),
+                    Received::Rejected(rejection) => self.reject(rejection),
+                    Received::Http2 => return Poll::Ready(self.take_http2()),
+                    Received::End => self.linger(false),
+                },
+                State::Respond(response) => match response.poll(cx) {
+                    Poll::Ready(response) => self.respond(response, phase),
+                    Poll::Pending => {
+                        self.poll_interim(cx, phase);
+                        return Poll::Pending;
+                    }
+                },
+                State::Send(_) => {
+                    let sent = ready!(self.poll_send(cx));
+                    if let Err(error) = &sent {
+                        tracing::debug!(%error, "connection ended");
+                        self.context.keep_alive = false;
+                    }
+                    self.finish(phase);
+                }
+                State::Discard => {
+                    let Channel { shared, io } = &*self.channel;
+                    let mut io = io.lock();
+                    let is_over = ready!(io.poll_discard(cx, shared, self.rules.max_head));
+                    drop(io);
+                    match is_over {
+                        true => self.state = State::Head(HeadSearch::default()),
+                        false => self.linger(false),
+                    }
+                }
+                State::Linger(_) => {
+                    if phase < ShutdownPhase::Aborting {
+                        // The result no longer matters.
+                        let _ = ready!(self.poll_linger(cx));
+                    }
+                    self.state = State::Closed;
+                }
+                State::Closed => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        phase: ShutdownPhase,
+        first_request: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<Received> {
+        let State::Head(search) = &mut self.state else {
+            return Poll::Ready(Received::End);
+        };
+        let Channel { shared, io } = &*self.channel;
+        let mut io = io.lock();
+        let max_head = self.rules.max_head;
+        loop {
+            let empty = head::empty_lines(&io.input);
+            io.input.advance(empty);
+            let may_be_http2 = self.may_be_http2
+                && io
+                    .input
+                    .iter()
+                    .zip(PREFACE)
+                    .all(|(one, other)| one == other);
+            if may_be_http2 && io.input.len() >= PREFACE.len() {
+                return Poll::Ready(Received::Http2);
+            }
+            if !io.input.is_empty() {
+                let end = match may_be_http2 {
+                    true => Ok(None),
+                    false => search.end(&io.input, max_head),
+                };
+                match end {
+                    Err(rejection) => return Poll::Ready(Received::Rejected(rejection)),
+                    Ok(Some(end)) => {
+                        let is_counted = io.count_complete_head(end, max_head, shared);
+                        let head = match end > LARGE_HEAD {
+                            true if is_counted => io.input.split_to(end).freeze(),
+                            true => return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS)),
+                            false => Bytes::copy_from_slice(&io.input[..end]),
+                        };
+                        return Poll::Ready(
+                            match head::parse(&head, HeaderMap::new(), &self.rules) {
+                                Ok(parsed) => {
+                                    if end <= LARGE_HEAD {
+                                        io.input.advance(end);
+                                    }
+                                    Received::Request(parsed)
+                                }
+                                Err(rejection) => {
+                                    if end > LARGE_HEAD {
+                                        io.input = head.into();
+                                    }
+                                    Received::Rejected(rejection)
+                                }
+                            },
+                        );
+                    }
+                    Ok(None) if !io.count_unfinished_head(max_head, shared) => {
+                        return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS));
+                    }
+                    Ok(None) => {}
+                }
+            }
+            if io
+                .socket
+                .as_ref()
+                .is_none_or(|socket| socket.action().is_some())
+            {
+                return Poll::Ready(Received::End);
+            }
+            if phase > ShutdownPhase::Running {
+                // A request of the client may be in transit.
+                let is_idle = self.is_used && io.input.is_empty();
+                let wait = first_request.as_mut();
+                if is_idle || wait.is_none_or(|wait| wait.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(Received::End);
+                }
+            }
+            match ready!(io.poll_fill(cx, shared, max_head)) {
+                Ok(1..) => {}
+                Ok(0) => return Poll::Ready(Received::End),
+                Err(error) => {
+                    tracing::debug!(%error, "connection ended");
+                    return Poll::Ready(Received::End);
+                }
+            }
+            if shared.activity.phase() == Phase::Idle {
+                shared.activity.enter(Phase::Head);
+            }
+        }
+    }
+
+    fn take_http2(&mut self) -> Option<ServerIo> {
+        self.state = State::Closed;
+        let mut io = self.channel.io.lock();
+        let input = mem::take(&mut io.input);
+        let mut socket = io.socket.take()?;
+        socket.start_http2(input.freeze());
+        Some(socket)
+    }
+
+    fn begin(&mut self, head: RequestHead) {
+        let request = head.request;
+        self.may_be_http2 = false;
+        self.is_used = true;
+        self.context = ResponseContext {
+            version: request.version(),
+            is_head: *request.method() == Method::HEAD,
+            keep_alive: head.keep_alive,
+        };
+        let mut io = self.channel.io.lock();
+        let number = io.begin(head.framing, self.rules.max_head, head.expects_continue);
+        drop(io);
+        let (content, phase) = match head.framing {
+            Framing::None => (RequestContent::Ended, Phase::Handling),
+            framing => {
+                let content = Http1Content::new(self.channel.clone(), number, framing);
+                (RequestContent::Http1(content), Phase::Body)
+            }
+        };
+        self.shared().activity.enter(phase);
+        let started = self
+            .service
+            .start(request.map(|()| content), self.shared().info, None);
+        self.permit = started.permit;
+        self.state = State::Respond(started.response);
+    }
+
+    fn reject(&mut self, mut rejection: HttpRejection) {
+        let shared = self.service.shared.clone();
+        let mut io = self.channel.io.lock();
+        let (is_head, origin) = head::rejected_request(&io.input);
+        io.input = Default::default();
+        io.forget_head(&shared);
+        drop(io);
+        if is_head {
+            rejection = rejection.for_head();
+        }
+        let mut request = HeaderMap::new();
+        request.extend(origin.map(|origin| (ORIGIN, origin)));
+        NetStats::add(&shared.server.stats.rejected, 1);
+        self.out = rejection.to_http1(|fields| shared.add_fields(&request, fields));
+        self.written = 0;
+        self.linger(true);
+    }
+
+    fn respond(&mut self, response: Response<Either<S::Body, Full<Bytes>>>, phase: ShutdownPhase) {
+        let (mut parts, body) = response.into_parts();
+        self.shared().add_tls_fields(&mut parts.headers);
+        let mut io = self.channel.io.lock();
+        let mut context = self.context;
+        context.keep_alive &= !io.must_close() && phase == ShutdownPhase::Running;
+        self.out.drain(..self.written);
+        self.written = 0;
+        io.interim.take(&mut self.out, true);
+        drop(io);
+        let length = body.size_hint().exact();
+        let (status, fields) = (parts.status, &parts.headers);
+        let (framing, keep_alive) =
+            encode::response_head(&mut self.out, status, fields, length, context);
+        self.context.keep_alive = keep_alive;
+        self.state = State::Send(Sending {
+            body,
+            framing,
+            data: Bytes::new(),
+            tail: b"",
+            is_first: true,
+            has_ended: false,
+        });
+    }
+
+    /// Sends interim responses while the service runs. An error is met by what reads or writes next: the service need
+    /// not stop, since its client may resume.
+    fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
+        let Channel { shared, io } = &*self.channel;
+        let mut io = io.lock();
+        loop {
+            if self.out.is_empty() && !io.interim.take(&mut self.out, false) {
+                break;
+            }
+            let Some(socket) = &mut io.socket else {
+                break;
+            };
+            let written = poll_write(socket, cx, &mut self.out, &mut self.written);
+            if matches!(written, Poll::Ready(Ok(()))) {
+                let _ = Pin::new(&mut *socket).poll_flush(cx);
+            }
+            // It may take them later.
+            socket.stop_waiting_to_write();
+            if !matches!(written, Poll::Ready(Ok(()))) {
+                break;
+            }
+        }
+        if phase >= ShutdownPhase::Aborting || shared.activity.action().is_some() {
+            io.wake_reader();
+        }
+        io.release(self.rules.max_head);
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let State::Send(sending) = &mut self.state else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
+            let mut waits = false;
+            let may_add = mem::take(&mut sending.is_first) || self.out.is_empty();
+            if may_add && sending.data.is_empty() && !sending.has_ended {
+                match sending.poll_next(cx, &mut self.out) {
+                    Poll::Ready(next) => next?,
+                    Poll::Pending => waits = true,
+                }
+            }
+            let mut io = self.channel.io.lock();
+            let Some(socket) = &mut io.socket else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            ready!(sending.poll_write(socket, cx, &mut self.out, &mut self.written))?;
+            if sending.has_ended || waits {
+                ready!(Pin::new(socket).poll_flush(cx))?;
+            }
+            if sending.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                io.release(self.rules.max_head);
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn finish(&mut self, phase: ShutdownPhase) {
+        self.permit = None;
+        self.out.clear();
+        self.written = 0;
+        let Channel { shared, io } = &*self.channel;
+        let mut io = io.lock();
+        io.forget_head(shared);
+        let has_unread = io.has_unread_content();
+        drop(io);
+        if !self.context.keep_alive || phase > ShutdownPhase::Running {
+            return self.linger(has_unread);
+        }
+        shared.activity.enter(Phase::Idle);
+        self.state = match has_unread {
+            true => State::Discard,
+            false => State::Head(HeadSearch::default()),
+        };
+    }
+
+    fn linger(&mut self, linger: bool) {
+        let Channel { shared, io } = &*self.channel;
+        let mut io = io.lock();
+        io.abandon();
+        if let Some(socket) = &mut io.socket {
+            socket.stop_waiting();
+        }
+        shared.activity.enter(Phase::Lingering);
+        let mut budget = shared.server.limits.linger_bytes;
+        if shared.is_address_limited() {
+            budget = budget.min(LIMITED_LINGER_BYTES);
+        }
+        self.state = State::Linger(LingeringClose {
+            finished: false,
+            linger,
+            budget,
+        });
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let State::Linger(closing) = &mut self.state else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut io = self.channel.io.lock();
+        let Some(socket) = &mut io.socket else {
+            return Poll::Ready(Ok(()));
+        };
+        ready!(poll_write(socket, cx, &mut self.out, &mut self.written))?;
+        if !closing.finished {
+            ready!(socket.poll_finish(cx))?;
+            closing.finished = true;
+        }
+        while !socket.has_ended() && socket.action() != Some(TimeoutAction::Close) {
+            match socket.poll_discard(cx)? {
+                Poll::Ready(n) => {
+                    closing.linger = true;
+                    closing.budget = closing.budget.saturating_sub(n as u64);
+                    if closing.budget == 0 {
+                        break;
+                    }
+                }
+                Poll::Pending if closing.linger => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> Sending<B>
+where
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Takes the next piece of the body: framing and small data are appended to `out`.
+    fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        // What exceeds the length of a response is dropped.
+        if self.framing == ResponseFraming::Sized(0) || self.body.is_end_stream() {
+            return Poll::Ready(self.end(out));
+        }
+        let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => return Poll::Ready(self.end(out)),
+            Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        self.push(data, out);
+        if self.framing == ResponseFraming::Sized(0) || self.body.is_end_stream() {
+            return Poll::Ready(self.end(out));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn push(&mut self, mut data: Bytes, out: &mut Vec<u8>) {
+        match &mut self.framing {
+            _ if data.is_empty() => return,
+            ResponseFraming::Sized(left) => {
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data.len() as u64;
+            }
+            ResponseFraming::Chunked => {
+                encode::chunk_size(out, data.len());
+                self.tail = b"\r\n";
+            }
+            ResponseFraming::UntilClose => {}
+        }
+        if data.len() <= SMALL_DATA {
+            out.extend_from_slice(&data);
+            out.extend_from_slice(mem::take(&mut self.tail));
+        } else {
+            self.data = data;
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        self.has_ended = true;
+        match self.framing {
+            ResponseFraming::Sized(1..) => {
+                let reason = "the response is shorter than its Content-Length";
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason))
+            }
+            ResponseFraming::Chunked if self.data.is_empty() => {
+                out.extend_from_slice(LAST_CHUNK);
+                Ok(())
+            }
+            ResponseFraming::Chunked => {
+                self.tail = b"\r\n0\r\n\r\n";
+                Ok(())
+            }
+            ResponseFraming::Sized(0) | ResponseFraming::UntilClose => Ok(()),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        socket: &mut ServerIo,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        written: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        while !self.data.is_empty() || !self.tail.is_empty() {
+            let slices = [&out[*written..], &self.data, self.tail].map(IoSlice::new);
+            let mut n = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_out = n.min(out.len() - *written);
+            *written += of_out;
+            n -= of_out;
+            let of_data = n.min(self.data.len());
+            self.data.advance(of_data);
+            self.tail = &self.tail[n - of_data..];
+        }
+        poll_write(socket, cx, out, written)
+    }
+}
+
+/// Writes all of `out`, and empties it.
+fn poll_write(
+    socket: &mut ServerIo,
+    cx: &mut Context<'_>,
+    out: &mut Vec<u8>,
+    written: &mut usize,
+) -> Poll<io::Result<()>> {
+    while *written < out.len() {
+        let n = ready!(Pin::new(&mut *socket).poll_write(cx, &out[*written..]))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        *written += n;
+    }
+    *written = 0;
+    *out = Vec::new();
+    Poll::Ready(Ok(()))
+}
+
+/// The content of a request that is still read elsewhere ends with an error.
+impl<S: HttpService> Drop for Http1<S> {
+    fn drop(&mut self) {
+        let Channel { shared, io } = &*self.channel;
+        let mut io = io.lock();
+        io.abandon();
+        io.forget_head(shared);
+        io.stop_large_reads(shared);
+        io.release(0);
+        io.socket = None;
+    }
+}

@@ -1,0 +1,177 @@
+//! Heads of responses and chunks (RFC 9112 sections 4 to 7), as bytes.
+//!
+//! Nothing here writes to a socket.
+
+use std::io::Write as _;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
+
+use crate::date;
+
+/// How the end of a response's content is recognized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// So many bytes.
+    Sized(u64),
+    /// Chunks.
+    Chunked,
+    /// The end of the connection: HTTP/1.0 has no chunks.
+    UntilClose,
+}
+
+/// What a response depends on besides itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseContext {
+    /// Of the request.
+    pub version: Version,
+    /// The request is HEAD.
+    pub is_head: bool,
+    /// The connection may be used again, and the client wants that.
+    pub keep_alive: bool,
+}
+
+/// Appends the head of a response whose content has `length` bytes, if known.
+///
+/// Returns the framing of its content, and whether the connection may be used again.
+pub fn response_head(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    fields: &HeaderMap,
+    length: Option<u64>,
+    context: ResponseContext,
+) -> (ResponseFraming, bool) {
+    let is_old = context.version == Version::HTTP_10;
+    status_line(out, context.version, status);
+    let has_content = !matches!(status.as_u16(), 100..200 | 204 | 304);
+    let (mut stated, mut has_date, mut keep_alive) = (None, false, context.keep_alive);
+    for (name, value) in fields {
+        if *name == CONTENT_LENGTH {
+            // One that the service has set counts, also for HEAD and 304 (RFC 9110 section 8.6).
+            let number = value.to_str().ok().and_then(|value| value.parse().ok());
+            if stated.is_some() || number.is_none() || (!has_content && status.as_u16() != 304) {
+                continue;
+            }
+            stated = number;
+        } else if *name == CONNECTION {
+            keep_alive &= !has_close(value.as_bytes());
+            continue;
+        } else if *name == TRANSFER_ENCODING || *name == UPGRADE {
+            continue;
+        } else if *name == DATE {
+            has_date = true;
+        }
+        field(out, name, value.as_bytes());
+    }
+    let framing = match (stated, length) {
+        _ if context.is_head || !has_content => {
+            if let (true, None, Some(length @ 1..)) = (has_content, stated, length) {
+                content_length(out, length);
+            }
+            ResponseFraming::Sized(0)
+        }
+        (Some(length), _) => ResponseFraming::Sized(length),
+        (None, Some(length)) => {
+            content_length(out, length);
+            ResponseFraming::Sized(length)
+        }
+        (None, None) if is_old => {
+            keep_alive = false;
+            ResponseFraming::UntilClose
+        }
+        (None, None) => {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            ResponseFraming::Chunked
+        }
+    };
+    if !keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if is_old {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    if !has_date {
+        date::with(|date| {
+            out.extend_from_slice(b"Date: ");
+            out.extend_from_slice(date.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        });
+    }
+    out.extend_from_slice(b"\r\n");
+    (framing, keep_alive)
+}
+
+/// Appends an interim response (RFC 9110 section 15.2).
+pub(super) fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
+    status_line(out, Version::HTTP_11, response.status());
+    fields(out, response.headers());
+}
+
+/// Appends 100 (Continue).
+pub(super) fn continue_response(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Appends fields and the empty line.
+pub(crate) fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        field(out, name, value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what precedes the data of a chunk; CR LF follows it.
+pub(super) fn chunk_size(out: &mut Vec<u8>, length: usize) {
+    // Writing to memory does not fail.
+    let _ = write!(out, "{length:X}\r\n");
+}
+
+/// The end of chunks.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
+    let version: &[u8] = match version {
+        Version::HTTP_10 => b"HTTP/1.0 ",
+        _ => b"HTTP/1.1 ",
+    };
+    // Those of tus and the IETF draft are in no registry.
+    let reason = match status.as_u16() {
+        104 => "Upload Resumption Supported",
+        460 => "Checksum Mismatch",
+        _ => status.canonical_reason().unwrap_or("<none>"),
+    };
+    for part in [
+        version,
+        status.as_str().as_bytes(),
+        b" ",
+        reason.as_bytes(),
+        b"\r\n",
+    ] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn content_length(out: &mut Vec<u8>, length: u64) {
+    // Writing to memory does not fail.
+    let _ = write!(out, "Content-Length: {length}\r\n");
+}
+
+/// Names are in title case: scripts compare them so.
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    let start = out.len();
+    out.extend_from_slice(name.as_str().as_bytes());
+    let mut is_first = true;
+    for byte in &mut out[start..] {
+        if is_first {
+            byte.make_ascii_uppercase();
+        }
+        is_first = *byte == b'-';
+    }
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn has_close(value: &[u8]) -> bool {
+    let mut options = value.split(|byte| *byte == b',');
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
