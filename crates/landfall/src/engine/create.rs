@@ -105,8 +105,11 @@ impl Engine {
     /// Creates an upload, and completes it if the request carries no upload data. If this fails because the upload
     /// exists, it may be that of this request: see [`Self::repeat_creation`].
     ///
-    /// It is apart from [`Self::complete_create`], so that no future stores the request while it receives. Neither is
-    /// an `async fn`, whose future would store the arguments twice.
+    /// It is apart from [`Self::complete_create`], so that no future stores the request while it receives.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would store the arguments twice"
+    )]
     pub(crate) fn create<'a>(
         self: &'a Arc<Self>,
         context: &RequestContext,
@@ -176,6 +179,10 @@ impl Engine {
     }
 
     /// Receives the content of a creation. `max_content` is its maximum, which may be longer than stated.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would store the arguments twice"
+    )]
     pub(crate) fn complete_create<'a, B: RequestBody + Unpin>(
         self: &'a Arc<Self>,
         context: &'a RequestContext,
