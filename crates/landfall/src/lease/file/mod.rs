@@ -218,32 +218,18 @@ impl fmt::Debug for FileLocker {
 
 #[async_trait]
 impl Locker for FileLocker {
+    // Not by `acquire_at`, whose future would be boxed, too.
+    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        self.acquire_within(id, wait).await
+    }
+
     async fn acquire_at(
         &self,
         id: &UploadId,
         _offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let started = Instant::now();
-        let local = self.0.local.acquire_local(id, None, wait).await;
-        let local = local.ok_or(LeaseError::Locked)?;
-        let byte = lock_byte(id);
-        let mut local = match self.lock(byte, local).await? {
-            Ok(lease) => return Ok(lease),
-            Err(local) => local,
-        };
-        let _request = self.request(byte).await?;
-        loop {
-            let left = wait.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(LeaseError::Locked);
-            }
-            sleep(self.0.intervals.waiter.min(left)).await;
-            local = match self.lock(byte, local).await? {
-                Ok(lease) => return Ok(lease),
-                Err(local) => local,
-            };
-        }
+        self.acquire_within(id, wait).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
@@ -264,6 +250,31 @@ impl Locker for FileLocker {
                 return Err(LeaseError::Locked);
             }
             sleep(self.0.intervals.waiter).await;
+        }
+    }
+}
+
+impl FileLocker {
+    async fn acquire_within(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        let started = Instant::now();
+        let local = self.0.local.acquire_local(id, None, wait).await;
+        let local = local.ok_or(LeaseError::Locked)?;
+        let byte = lock_byte(id);
+        let mut local = match self.lock(byte, local).await? {
+            Ok(lease) => return Ok(lease),
+            Err(local) => local,
+        };
+        let _request = self.request(byte).await?;
+        loop {
+            let left = wait.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(LeaseError::Locked);
+            }
+            sleep(self.0.intervals.waiter.min(left)).await;
+            local = match self.lock(byte, local).await? {
+                Ok(lease) => return Ok(lease),
+                Err(local) => local,
+            };
         }
     }
 }
