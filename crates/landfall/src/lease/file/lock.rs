@@ -190,23 +190,12 @@ impl LockFile {
         Ok(())
     }
 
-    /// Returns whether another process uses the directory, and shows the others that this one does, until
-    /// [`LockFile::leave`].
+    /// Returns whether another process uses the directory, and shows the others that this one does, until it ends.
     pub(super) fn enter(&self) -> io::Result<bool> {
         let mut open = self.open.lock();
         let open = open_in(&mut open, &self.path)?;
         open.present = open.present || lock_shared(&open.file, &PRESENCE)?;
         Ok(conflict(&open.file, &PRESENCE)?.is_some())
-    }
-
-    pub(super) fn leave(&self) -> io::Result<()> {
-        match &mut *self.open.lock() {
-            Some(open) => {
-                open.present = false;
-                unlock(&open.file, &PRESENCE)
-            }
-            None => Ok(()),
-        }
     }
 
     pub(super) fn holds(&self, byte: u64) -> bool {

@@ -71,9 +71,9 @@ impl Default for Intervals {
 ///
 /// A process that is alone locks all bytes at once and keeps them, so its leases cost no system call. Once it
 /// sees another process, which it checks as often, it keeps only those of its leases, and a lease costs two
-/// system calls. So the first lease of another process takes about 100 ms. While a process that was alone is stopped
-/// (SIGSTOP), others get no lease. A process without leases for some seconds keeps nothing. A thread that
-/// runs meanwhile does this.
+/// system calls. So the first lease of another process may take about 100 ms. While a process that was alone is
+/// stopped (SIGSTOP), one that starts then gets no lease. A process without leases for some seconds locks
+/// nothing. A thread that runs until then does this.
 ///
 /// System calls run in the calling task while they are fast, otherwise on tokio's blocking pool.
 /// The locker of a [`FileStore`](crate::store::file::FileStore) follows
@@ -156,6 +156,12 @@ impl FileLocker {
             monitored: AtomicBool::new(false),
             place: Place::new(dir),
         }))
+    }
+
+    /// Shows other processes that this one will acquire leases, so that none is alone. Otherwise the first lease
+    /// does.
+    pub(crate) fn enter(&self) {
+        self.0.enter();
     }
 
     /// Returns the local lease if another process has the file lock.

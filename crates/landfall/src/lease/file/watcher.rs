@@ -86,9 +86,6 @@ impl RequestWatcher {
 
 fn stop(locker: &Arc<Inner>) {
     locker.share();
-    if let Err(error) = locker.files[0].leave() {
-        tracing::debug!(path = %locker.files[0].path().display(), %error, "failed to leave");
-    }
     locker.monitored.store(false, Ordering::SeqCst);
     // A lease acquired between the last poll and the end has not started another watcher.
     if locker.leases.load(Ordering::SeqCst) > 0 {

@@ -491,6 +491,8 @@ impl Store for FileStore {
     }
 
     fn locker(&self) -> Option<Arc<dyn Locker>> {
+        // Another process that is stopped later must not be alone by then.
+        self.0.locker.enter();
         Some(Arc::clone(&self.0.locker) as Arc<dyn Locker>)
     }
 }
