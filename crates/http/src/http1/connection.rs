@@ -19,7 +19,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::Sleep;
 
 use super::channel::{Channel, Http1Content};
-use super::encode::{self, LAST_CHUNK, ResponseContext, ResponseFraming};
+use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
 use crate::addresses::AddressPermit;
 use crate::body::RequestContent;
@@ -94,6 +94,10 @@ struct LingeringClose {
     budget: u64,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each request an allocation"
+)]
 enum Received {
     Request(RequestHead),
     Rejected(HttpRejection),
@@ -553,7 +557,7 @@ where
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason))
             }
             ResponseFraming::Chunked if self.data.is_empty() => {
-                out.extend_from_slice(LAST_CHUNK);
+                out.extend_from_slice(FINAL_CHUNK);
                 Ok(())
             }
             ResponseFraming::Chunked => {
