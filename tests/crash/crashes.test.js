@@ -50,18 +50,18 @@ const WORLDS = [
     // With SQLite, events that one of several nodes postpones by a wrong clock may wait as long as it was ahead.
     steps: isLong ? [30 * DAY, HOUR] : [],
   },
-  { name: 'Garage', kills: 5, long: 160, store: bucketOf(startGarage), settings: [], steps: [20 * HOUR, 10 * MINUTE] },
+  { name: 'Garage', kills: 5, long: 160, store: bucketOf(startGarage), settings: [], steps: [20 * HOUR, 14 * MINUTE] },
   { name: 'moto', kills: 5, long: 160, store: bucketOf(startMoto), settings: [], steps: [30 * DAY, HOUR] },
-  { name: 'Ceph', kills: 5, long: 160, store: bucketOf(startCeph), settings: [], steps: [10 * MINUTE] },
+  { name: 'Ceph', kills: 5, long: 160, store: bucketOf(startCeph), settings: [], steps: [14 * MINUTE] },
   {
     name: 'three nodes on Garage, with leases in Redis and events in PostgreSQL',
     kills: 5, long: 120, store: bucketOf(startGarage), nodes: 3, settings: [redis, postgres('-database')],
-    steps: [20 * HOUR, 10 * MINUTE],
+    steps: [20 * HOUR, 14 * MINUTE],
   },
   {
     name: 'two nodes on Ceph, with leases in PostgreSQL',
     kills: 0, long: 60, store: bucketOf(startCeph), nodes: 2,
-    settings: [postgres('-lease'), ['-lease-ttl', '2s']], steps: [10 * MINUTE],
+    settings: [postgres('-lease'), ['-lease-ttl', '2s']], steps: [14 * MINUTE],
   },
   {
     name: 'two nodes on moto, with leases in the bucket',
@@ -76,7 +76,7 @@ const HOOKS = 'pre-create,pre-finish,post-create,post-finish,post-terminate,post
 /** Lifetime of abandoned uploads, set by the application. */
 const ABANDONED_MS = 2_000
 /** Lifetime of the others: longer than a test, and shorter than the steps of the clock. */
-const UNFINISHED_MS = 9 * MINUTE * 1000
+const UNFINISHED_MS = 13 * MINUTE * 1000
 /** Within it, several sweeps look at everything by a wrong clock. */
 const WRONG_MS = 500
 
