@@ -29,7 +29,9 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+};
 use landfall_protocol::{
     Extensions, Operation, Problem, ProblemKind, Syntax, TUS_VERSION, Target, effective_method,
     headers, rufh::DraftRequest,
@@ -535,7 +537,9 @@ impl Handler {
         );
         // The token must not be logged, stored or forwarded from here on.
         let token = UploadToken::extract(&mut parts.headers);
-        if !body.is_end_stream() {
+        let owns_memory =
+            inner.engine.config.http1_heads_own_memory && parts.version <= Version::HTTP_11;
+        if !owns_memory && !body.is_end_stream() {
             detach::detach(parts);
         }
         let needs_context = inner.engine.needs_request_info();
@@ -690,7 +694,10 @@ impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use bytes::Bytes;
+    use http_body::{Body, Frame};
     use http_body_util::Full;
     use landfall_protocol::{Append, Create};
 
@@ -699,6 +706,51 @@ mod tests {
         engine::{AppendRequest, CreateRequest},
         store::MemoryStore,
     };
+
+    /// A body without content, which sees whether the head still shares the server's buffer.
+    struct Probe(Bytes, Arc<AtomicBool>);
+
+    impl Body for Probe {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.1.store(!self.0.is_unique(), Ordering::Relaxed);
+            Poll::Ready(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_shares_the_buffer_only_of_servers_that_do_not_use_it_again() {
+        let cases = [
+            (false, Version::HTTP_11, false),
+            (true, Version::HTTP_11, true),
+            (true, Version::HTTP_2, false),
+        ];
+        for (owns_memory, version, shares) in cases {
+            let mut config = Config::new(MemoryStore::new());
+            config.http1_heads_own_memory = owns_memory;
+            let handler = Handler::new(config).unwrap();
+            let buffer = Bytes::copy_from_slice(b"name YQ==");
+            let is_shared = Arc::new(AtomicBool::new(!shares));
+            let value = HeaderValue::from_maybe_shared(buffer.clone()).unwrap();
+            let request = Request::post("/files/")
+                .version(version)
+                .header(headers::TUS_RESUMABLE, TUS_VERSION)
+                .header(headers::UPLOAD_LENGTH, 5)
+                .header(headers::UPLOAD_METADATA, value)
+                .header(header::CONTENT_TYPE, "application/offset+octet-stream")
+                .body(Probe(buffer, is_shared.clone()))
+                .unwrap();
+            let created = handler.handle(request).await;
+            assert_eq!(created.status(), StatusCode::CREATED);
+            let case = (owns_memory, version);
+            assert_eq!(is_shared.load(Ordering::Relaxed), shares, "{case:?}");
+        }
+    }
 
     /// A slow client occupies the future of its request for a long time, and those of fast ones are moved.
     #[test]
