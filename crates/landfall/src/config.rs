@@ -214,12 +214,6 @@ pub struct Config {
     ///
     /// On a timeout the client gets 500 with `ERR_READ_TIMEOUT`, and the bytes received before are kept.
     pub body_timeout: Option<Duration>,
-    /// True if the server reads no further bytes into a buffer that the head of an HTTP/1.1 request shares.
-    /// Default: off.
-    ///
-    /// Otherwise the fields of a request with content are copied, so that the buffer, which is large with hyper,
-    /// can be used again or freed while the content is received.
-    pub http1_heads_own_memory: bool,
 }
 
 impl Config {
@@ -252,7 +246,6 @@ impl Config {
             progress_interval: Duration::from_secs(1),
             lease_wait: Duration::from_secs(20),
             body_timeout: Some(Duration::from_secs(60)),
-            http1_heads_own_memory: false,
         }
     }
 

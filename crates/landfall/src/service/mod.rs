@@ -29,9 +29,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use landfall_protocol::{
     Extensions, Operation, Problem, ProblemKind, Syntax, TUS_VERSION, Target, effective_method,
     headers, rufh::DraftRequest,
@@ -537,9 +535,7 @@ impl Handler {
         );
         // The token must not be logged, stored or forwarded from here on.
         let token = UploadToken::extract(&mut parts.headers);
-        let owns_memory =
-            inner.engine.config.http1_heads_own_memory && parts.version <= Version::HTTP_11;
-        if !owns_memory && !body.is_end_stream() {
+        if !body.is_end_stream() {
             detach::detach(parts);
         }
         let needs_context = inner.engine.needs_request_info();
@@ -725,30 +721,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_shares_the_buffer_only_of_servers_that_do_not_use_it_again() {
-        let cases = [
-            (false, Version::HTTP_11, false),
-            (true, Version::HTTP_11, true),
-            (true, Version::HTTP_2, false),
-        ];
-        for (owns_memory, version, shares) in cases {
-            let mut config = Config::new(MemoryStore::new());
-            config.http1_heads_own_memory = owns_memory;
-            let handler = Handler::new(config).unwrap();
+        for shares in [false, true] {
+            let handler = Handler::new(Config::new(MemoryStore::new())).unwrap();
             let buffer = Bytes::copy_from_slice(b"name YQ==");
             let is_shared = Arc::new(AtomicBool::new(!shares));
             let value = HeaderValue::from_maybe_shared(buffer.clone()).unwrap();
-            let request = Request::post("/files/")
-                .version(version)
+            let mut request = Request::post("/files/")
                 .header(headers::TUS_RESUMABLE, TUS_VERSION)
                 .header(headers::UPLOAD_LENGTH, 5)
                 .header(headers::UPLOAD_METADATA, value)
                 .header(header::CONTENT_TYPE, "application/offset+octet-stream")
                 .body(Probe(buffer, is_shared.clone()))
                 .unwrap();
+            if shares {
+                request.extensions_mut().insert(DetachedHead);
+            }
             let created = handler.handle(request).await;
             assert_eq!(created.status(), StatusCode::CREATED);
-            let case = (owns_memory, version);
-            assert_eq!(is_shared.load(Ordering::Relaxed), shares, "{case:?}");
+            assert_eq!(is_shared.load(Ordering::Relaxed), shares);
         }
     }
 

@@ -565,8 +565,6 @@ fn handler_config(
     config.lease_wait = settings.timeouts.acquire_lock;
     // The HTTP server applies timeouts to all bodies, those of other routes included.
     config.body_timeout = None;
-    // It copies a head out of the buffer that it reads into.
-    config.http1_heads_own_memory = true;
     Ok(config)
 }
 
