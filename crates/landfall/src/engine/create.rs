@@ -28,7 +28,7 @@ pub(crate) struct CreateRequest {
     pub(crate) content_length: Option<u64>,
 }
 
-pub(crate) enum Started<'a> {
+pub(crate) enum CreationStart<'a> {
     Created(Created),
     /// It exists, and its content is to be received.
     Receiving(ReceivingCreate<'a>),
@@ -115,12 +115,12 @@ impl Engine {
         context: &RequestContext,
         mut request: CreateRequest,
         repeated: &mut Option<Box<RepeatedCreate>>,
-    ) -> impl Future<Output = Result<Started<'a>, Error>> + Send {
+    ) -> impl Future<Output = Result<CreationStart<'a>, Error>> + Send {
         async move {
             let in_flight = self.enter_transfer()?;
             let prepared = self.prepare_upload(context, &mut request, repeated);
             let (upload, key_lease, transfer, mut reply, names_upload) = match prepared.await? {
-                Prepared::Answered(created) => return Ok(Started::Created(created)),
+                Prepared::Answered(created) => return Ok(CreationStart::Created(created)),
                 Prepared::New {
                     upload,
                     key_lease,
@@ -147,7 +147,7 @@ impl Engine {
                     merge(&mut reply, finished.await?);
                 }
                 let expires = self.expiry(&upload, 0, now);
-                return Ok(Started::Created(Created {
+                return Ok(CreationStart::Created(Created {
                     upload,
                     offset: request.head.with_upload.then_some(0),
                     expires,
@@ -163,7 +163,7 @@ impl Engine {
                 Ok((upload, (append, lease)))
             };
             let (upload, (append, lease)) = self.emit_created(context, create).await?;
-            Ok(Started::Receiving(ReceivingCreate {
+            Ok(CreationStart::Receiving(ReceivingCreate {
                 upload,
                 append,
                 lease,
@@ -186,7 +186,7 @@ impl Engine {
     pub(crate) fn complete_create<'a, B: RequestBody + Unpin>(
         self: &'a Arc<Self>,
         context: &'a RequestContext,
-        started: Result<Started<'a>, Error>,
+        started: Result<CreationStart<'a>, Error>,
         repeated: Option<Box<RepeatedCreate>>,
         max_content: u64,
         observer: Option<&'a BoxedObserver<'a>>,
@@ -194,8 +194,8 @@ impl Engine {
     ) -> impl Future<Output = Result<Created, Error>> + Send + 'a {
         async move {
             let creation = match started {
-                Ok(Started::Receiving(creation)) => creation,
-                Ok(Started::Created(created)) => return Ok(created),
+                Ok(CreationStart::Receiving(creation)) => creation,
+                Ok(CreationStart::Created(created)) => return Ok(created),
                 Err(Error::Store(StoreError::AlreadyExists(id))) => {
                     // Boxed, as all that is rare below: the largest branch sets the size of every request's future.
                     return Box::pin(self.repeat_creation(id, repeated)).await;

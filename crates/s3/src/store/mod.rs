@@ -23,6 +23,7 @@
 mod append;
 mod commit;
 mod concat;
+mod counted_ranges;
 mod create;
 mod description;
 mod due;

@@ -11,11 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Inner,
+    counted_ranges::CountedRanges,
     description::{StoredInfo, multipart_of, writer},
     failed,
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
-    uncounted::CountedRanges,
 };
 use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 

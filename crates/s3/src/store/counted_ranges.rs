@@ -1,0 +1,94 @@
+//! The ranges of an object that count, as its description records them.
+
+use std::{fmt, ops::Range};
+
+use landfall::store::info::UploadInfo;
+
+use crate::client::Part;
+
+pub(super) const RANGES: &str = "CountedRanges";
+
+/// The ranges of an object that count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct CountedRanges {
+    /// The length of the object.
+    pub(super) total: u64,
+    ranges: Vec<Range<u64>>,
+}
+
+impl CountedRanges {
+    pub(super) fn new(listed: &[Part], counted: &[(u32, String)]) -> Self {
+        let mut found = Self::default();
+        for part in listed {
+            let start = found.total;
+            found.total += part.size;
+            if counted.iter().any(|(number, _)| *number == part.number) {
+                match found.ranges.last_mut() {
+                    Some(last) if last.end == start => last.end = found.total,
+                    _ => found.ranges.push(start..found.total),
+                }
+            }
+        }
+        found
+    }
+
+    pub(super) fn recorded(info: &UploadInfo) -> Option<Self> {
+        let mut numbers = info.extensions.get(RANGES)?.split(' ').map(str::parse);
+        let total = numbers.next()?.ok()?;
+        let mut ranges = Vec::new();
+        while let Some(start) = numbers.next() {
+            ranges.push(start.ok()?..numbers.next()?.ok()?);
+        }
+        Some(Self { total, ranges })
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum()
+    }
+
+    /// Splits each range into copies of about the same size, so that none is too small.
+    pub(super) fn copies(&self, max_copy: u64) -> Vec<Range<u64>> {
+        let mut copies = Vec::new();
+        for Range { start, end } in self.ranges.iter().cloned() {
+            let (len, count) = (end - start, (end - start).div_ceil(max_copy));
+            for n in 0..count {
+                copies.push(start + len * n / count..start + len * (n + 1) / count);
+            }
+        }
+        copies
+    }
+}
+
+impl fmt::Display for CountedRanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.total)?;
+        self.ranges
+            .iter()
+            .try_for_each(|range| write!(f, " {} {}", range.start, range.end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_the_counted_parts() {
+        let part = |number, size| Part {
+            number,
+            size,
+            etag: String::new(),
+            modified: None,
+        };
+        let listed = [part(1, 5), part(2, 5), part(3, 7), part(5, 6), part(6, 1)];
+        let counted = [1, 2, 5, 6].map(|number| (number, String::new()));
+        let ranges = CountedRanges::new(&listed, &counted);
+        assert_eq!(ranges.to_string(), "24 0 10 17 24");
+        assert_eq!(ranges.len(), 17);
+        assert_eq!(ranges.copies(100), [0..10, 17..24]);
+        assert_eq!(ranges.copies(7), [0..5, 5..10, 17..24]);
+    }
+}
