@@ -20,6 +20,7 @@ import { ask } from './lib/request.js'
 import { Servers } from './lib/servers.js'
 import { Bucket, Directory } from './lib/stores.js'
 
+const isLong = process.env.LANDFALL_LONG === '1'
 const MINUTE = 60
 const HOUR = 60 * MINUTE
 const DAY = 24 * HOUR
@@ -45,20 +46,22 @@ const WORLDS = [
   },
   {
     name: 'three nodes on one directory',
-    kills: 8, long: 200, store: directory, nodes: 3, settings: [], steps: [30 * DAY, HOUR],
+    kills: 8, long: 200, store: directory, nodes: 3, settings: [],
+    // With SQLite, events that one of several nodes postpones by a wrong clock may wait as long as it was ahead.
+    steps: isLong ? [30 * DAY, HOUR] : [],
   },
-  { name: 'Garage', kills: 5, long: 160, store: bucketOf(startGarage), settings: [], steps: [20 * HOUR, 10 * MINUTE] },
+  { name: 'Garage', kills: 5, long: 160, store: bucketOf(startGarage), settings: [], steps: [20 * HOUR, 14 * MINUTE] },
   { name: 'moto', kills: 5, long: 160, store: bucketOf(startMoto), settings: [], steps: [30 * DAY, HOUR] },
-  { name: 'Ceph', kills: 5, long: 160, store: bucketOf(startCeph), settings: [], steps: [10 * MINUTE] },
+  { name: 'Ceph', kills: 5, long: 160, store: bucketOf(startCeph), settings: [], steps: [14 * MINUTE] },
   {
     name: 'three nodes on Garage, with leases in Redis and events in PostgreSQL',
     kills: 5, long: 120, store: bucketOf(startGarage), nodes: 3, settings: [redis, postgres('-database')],
-    steps: [20 * HOUR, 10 * MINUTE],
+    steps: [20 * HOUR, 14 * MINUTE],
   },
   {
     name: 'two nodes on Ceph, with leases in PostgreSQL',
     kills: 0, long: 60, store: bucketOf(startCeph), nodes: 2,
-    settings: [postgres('-lease'), ['-lease-ttl', '2s']], steps: [10 * MINUTE],
+    settings: [postgres('-lease'), ['-lease-ttl', '2s']], steps: [14 * MINUTE],
   },
   {
     name: 'two nodes on moto, with leases in the bucket',
@@ -72,8 +75,8 @@ const LIFETIME_MS = 1_000
 const HOOKS = 'pre-create,pre-finish,post-create,post-finish,post-terminate,post-expire'
 /** Lifetime of abandoned uploads, set by the application. */
 const ABANDONED_MS = 2_000
-/** Lifetime of the others, which the steps of the clock exceed. */
-const UNFINISHED = '5m'
+/** Lifetime of the others: longer than a test, and shorter than the steps of the clock. */
+const UNFINISHED_MS = 13 * MINUTE * 1000
 /** Within it, several sweeps look at everything by a wrong clock. */
 const WRONG_MS = 500
 
@@ -111,7 +114,6 @@ function decide({ hook, message }) {
   return undefined
 }
 
-const isLong = process.env.LANDFALL_LONG === '1'
 const only = new RegExp(process.env.LANDFALL_TEST_STORES ?? '')
 /** At most this many in one test. */
 const MOST_KILLS = 50
@@ -152,7 +154,7 @@ for (const world of runs) {
     const servers = await Servers.start(t, nodes, random, {
       shared: dir,
       env: { ...clock.env, ...store.env },
-      args: [...common, '-sweep-interval', '200ms', '-expire-unfinished', UNFINISHED],
+      args: [...common, '-sweep-interval', '200ms', '-expire-unfinished', `${UNFINISHED_MS}ms`],
     })
     const program = { args: ['-upload-dir', dir, ...common], env: { ...clock.env, ...store.env } }
     const isShared = nodes > 1 || !store.isReadableUnfinished
@@ -180,7 +182,7 @@ for (const world of runs) {
       for (let kills = 0; kills < most && !over; kills += 1) {
         await sleep(20 + (isShared ? 1_500 : 250) * random() * random())
         // The clock is set while the server runs, or while it does not.
-        const step = random() < 0.3 ? steps[Math.floor(random() * steps.length)] : 0
+        const step = (random() < 0.3 && steps[Math.floor(random() * steps.length)]) || 0
         if (step !== 0 && random() < 0.5) {
           await clock.set(step)
           await sleep(WRONG_MS)
@@ -190,8 +192,9 @@ for (const world of runs) {
         if (kills % 3 === 2) await changeFinished(servers, store, uploads, random)
         if (process.env.KILLS_FILE) appendFileSync(process.env.KILLS_FILE, '1\n')
         await clock.set(step)
-        if (step !== 0 && random() < 0.3) {
-          const { code, stderr } = await sweep(program, 5 * MINUTE * 1000)
+        // Of several sweeps at a time, one finds that another has removed something.
+        if (step !== 0 && nodes === 1 && random() < 0.3) {
+          const { code, stderr } = await sweep(program, UNFINISHED_MS)
           assert.equal(code, 0, stderr)
         }
         await servers.restart()
@@ -238,9 +241,9 @@ for (const world of runs) {
       return !first
     }
     await until(isTold, 180_000).catch(async () => {
-      const { stdout } = await events(program)
+      const { code, stdout, stderr } = await events(program)
       const missing = untold().slice(0, 20).join('; ')
-      assert.fail(`after three minutes these were not told: ${missing}\n${stdout.slice(0, 20_000)}\n${servers.log}`)
+      assert.fail(`after three minutes these were not told: ${missing}\n${code} ${stderr}${stdout.slice(0, 20_000)}\n${servers.log}`)
     })
     t.diagnostic(`events arrived within ${Math.ceil((performance.now() - before) / 1000)} s, at last ${last}`)
     // A redelivery may still be running.
@@ -254,7 +257,8 @@ for (const world of runs) {
       if (hooks.includes('post-finish') && upload.state === 'gone' && upload.fate !== 'rejected') {
         story = ['post-create', 'post-finish', 'post-terminate']
       }
-      if (nodes === 1) assertDeliveries(id, stories.get(id), story, { replayed: true })
+      // In a bucket, a removal that was interrupted is repeated, and told again.
+      if (!isShared) assertDeliveries(id, stories.get(id), story, { replayed: true })
       else assert.deepEqual([...new Set(hooks)].sort(), [...story].sort(), id)
       if (story.includes('post-finish')) {
         assert.equal(upload.furthest, upload.length, `${id} was never sent in whole`)

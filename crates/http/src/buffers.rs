@@ -59,7 +59,9 @@ pub(crate) fn give_fields(mut fields: HeaderMap) {
 pub(crate) fn take(size: usize) -> BytesMut {
     let kept = KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        let fitting = (0..kept.len()).rev().find(|n| kept[*n].try_reclaim(size))?;
+        // Not one much larger, which a small frame would keep.
+        let fits = |one: &mut BytesMut| one.try_reclaim(size) && one.capacity() <= 4 * size;
+        let fitting = (0..kept.len()).rev().find(|n| fits(&mut kept[*n]))?;
         Some(kept.swap_remove(fitting))
     });
     let kept = kept.ok().flatten();

@@ -64,7 +64,7 @@ pub(super) struct ConnectionService<S> {
 }
 
 /// A request that the service responds to.
-pub(super) struct Started<S: HttpService> {
+pub(super) struct ServiceCall<S: HttpService> {
     pub(super) response: ResponseFuture<S>,
     /// Held until the response has been sent.
     pub(super) permit: Option<AddressPermit>,
@@ -105,7 +105,7 @@ impl<S: HttpService> ConnectionService<S> {
         request: Request<RequestContent>,
         info: ConnectionInfo,
         rejection: Option<HttpRejection>,
-    ) -> Started<S> {
+    ) -> ServiceCall<S> {
         let shared = &self.shared;
         shared.activity.add_request();
         let mut permit = None;
@@ -138,7 +138,7 @@ impl<S: HttpService> ConnectionService<S> {
                 Poll::Pending => ResponseFuture::Calling(Box::new((service, Some(request)))),
             }
         };
-        Started { response, permit }
+        ServiceCall { response, permit }
     }
 
     fn reject<B>(&self, rejection: HttpRejection, request: &Request<B>) -> Response<Bytes> {

@@ -11,12 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, Version};
+use http::{HeaderName, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Either, combinators::UnsyncBoxBody};
 use landfall::{
     Handler,
-    service::{DetachedHead, Peer, ResponseBody},
+    service::{Peer, ResponseBody},
     store::BoxError,
 };
 use tower_service::Service;
@@ -112,9 +112,6 @@ impl Service<Request<Body>> for UploadService {
             };
             let tls = info.tls;
             request.extensions_mut().insert(Peer { address, tls });
-        }
-        if request.version() <= Version::HTTP_11 {
-            request.extensions_mut().insert(DetachedHead);
         }
         // A request without content, such as HEAD, has no interim responses.
         if !request.body().is_end_stream()

@@ -21,7 +21,7 @@ export async function checkUploads(servers, store, uploads) {
     if (state === 'abandoned' && upload.isOver(status)) continue
     // Its client may not have been notified yet.
     if (upload.isRejected(status)) continue
-    assert.equal(status, 200, `HEAD of ${upload.url}`)
+    assert.equal(status, 200, `HEAD of ${upload.url} (${state}, ${upload.fate}, partial: ${upload.isPartial})`)
     const offset = Number(headers['upload-offset'] ?? 0)
     assert.ok(offset >= acknowledged, `${upload.url} is at ${offset}; ${acknowledged} was acknowledged`)
     // The bytes of an unfinished upload in a bucket are compared when it is finished.

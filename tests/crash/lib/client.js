@@ -37,9 +37,12 @@ export class Upload {
     if (offset === this.length && !isDeferred) this.state = 'complete'
   }
 
-  /** Returns whether a status means that the application rejected it; later requests get the same, or find nothing. */
+  /**
+   * Returns whether a status means that the application rejected it; later requests get the same, or find nothing. In
+   * a bucket, it is 410 when the removal was interrupted.
+   */
   isRejected(status) {
-    return this.fate === 'rejected' && this.furthest === this.length && (status === 422 || status === 404)
+    return this.fate === 'rejected' && this.furthest === this.length && [404, 410, 422].includes(status)
   }
 
   /** Returns whether a status means that it has expired, rightly. */
@@ -171,7 +174,7 @@ export class Client {
         }
         // Locked: the previous request is still being ended.
         if (status !== 423) {
-          assert.equal(status, 200, `HEAD of ${upload.url}`)
+          assert.equal(status, 200, `HEAD of ${upload.url} (${upload.state}, ${upload.fate})`)
           // A length sent with the last bytes is stored after them, so it may have to be sent again.
           upload.tell(Number(headers['upload-offset']), { isDeferred: 'upload-defer-length' in headers })
           return

@@ -14,11 +14,12 @@ use http::header::ORIGIN;
 use http::{HeaderMap, Method, Response, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
+use landfall::service::DetachedHead;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Sleep;
 
 use super::channel::{Channel, Http1Content};
-use super::encode::{self, LAST_CHUNK, ResponseContext, ResponseFraming};
+use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
 use crate::addresses::AddressPermit;
 use crate::body::RequestContent;
@@ -36,6 +37,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A response of at most so many bytes is copied behind its head.
 const SMALL_DATA: usize = 2 * 1024;
+
+/// Pipelined requests after which other tasks of the thread run.
+const MAX_IN_TURN: u8 = 16;
 
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
@@ -55,6 +59,8 @@ pub(crate) struct Http1<S: HttpService> {
     /// The client may begin HTTP/2 with prior knowledge.
     may_be_http2: bool,
     is_used: bool,
+    /// Requests since another task could run.
+    in_turn: u8,
 }
 
 enum State<S: HttpService> {
@@ -88,6 +94,10 @@ struct LingeringClose {
     budget: u64,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each request an allocation"
+)]
 enum Received {
     Request(RequestHead),
     Rejected(HttpRejection),
@@ -117,6 +127,7 @@ impl<S: HttpService> Http1<S> {
             permit: None,
             may_be_http2,
             is_used: false,
+            in_turn: 0,
         }
     }
 
@@ -137,8 +148,13 @@ impl<S: HttpService> Http1<S> {
         phase: ShutdownPhase,
         first_request: &mut Option<Pin<Box<Sleep>>>,
     ) -> Poll<Option<ServerIo>> {
+        self.in_turn = 0;
         loop {
             match &mut self.state {
+                State::Head(_) if self.in_turn == MAX_IN_TURN => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 State::Head(_) => match ready!(self.poll_head(cx, phase, first_request)) {
                     Received::Request(head) => self.begin(head),
                     Received::Rejected(rejection) => self.reject(rejection),
@@ -222,9 +238,13 @@ impl<S: HttpService> Http1<S> {
                         };
                         return Poll::Ready(
                             match head::parse(&head, buffers::take_fields(), &self.rules) {
-                                Ok(parsed) => {
+                                Ok(mut parsed) => {
                                     if end <= LARGE_HEAD {
                                         io.input.advance(end);
+                                        let extensions = parsed.request.extensions_mut();
+                                        if parsed.framing != Framing::None {
+                                            extensions.insert(DetachedHead);
+                                        }
                                     }
                                     Received::Request(parsed)
                                 }
@@ -285,6 +305,7 @@ impl<S: HttpService> Http1<S> {
         let request = head.request;
         self.may_be_http2 = false;
         self.is_used = true;
+        self.in_turn += 1;
         self.context = ResponseContext {
             version: request.version(),
             is_head: *request.method() == Method::HEAD,
@@ -441,6 +462,8 @@ impl<S: HttpService> Http1<S> {
         if let Some(socket) = &mut io.socket {
             socket.stop_waiting();
         }
+        // The state may hold content of the request, which takes the lock when it is dropped.
+        drop(io);
         shared.activity.enter(Phase::Lingering);
         let mut budget = shared.server.limits.linger_bytes;
         if shared.is_address_limited() {
@@ -534,7 +557,7 @@ where
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason))
             }
             ResponseFraming::Chunked if self.data.is_empty() => {
-                out.extend_from_slice(LAST_CHUNK);
+                out.extend_from_slice(FINAL_CHUNK);
                 Ok(())
             }
             ResponseFraming::Chunked => {

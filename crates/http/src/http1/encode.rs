@@ -126,7 +126,7 @@ pub(super) fn chunk_size(out: &mut Vec<u8>, length: usize) {
 }
 
 /// The end of chunks.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub(super) const FINAL_CHUNK: &[u8] = b"0\r\n\r\n";
 
 pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
     let common: &[u8] = match status.as_u16() {

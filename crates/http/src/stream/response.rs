@@ -13,7 +13,7 @@ use crate::body::{OutgoingBody, RequestContent, ResponseBody};
 use crate::connection::StreamGuard;
 use crate::date;
 use crate::info::ConnectionInfo;
-use crate::service::{ConnectionService, HttpService, Started, check_stream};
+use crate::service::{ConnectionService, HttpService, ServiceCall, check_stream};
 use crate::timeouts::WRITING;
 
 /// Fields of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
@@ -42,7 +42,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     let mut guard = StreamGuard::new(shared.clone());
     let rejection = check_stream(&head).or_else(|| guard.count_head(&head).err());
     let request = head.map(|()| RequestContent::Stream(Box::new(content)));
-    let Started {
+    let ServiceCall {
         mut response,
         permit,
     } = service.start(request, info, rejection);

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{Metadata, headers};
@@ -7,6 +7,7 @@ use memchr::memmem;
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
 /// Metadata keys of the token. Both contain `token`.
 const KEYS: [&str; 2] = ["token", "upload_token"];
+static FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(KEYS[0]));
 
 /// A secret that authorizes the creation of an upload.
 ///
@@ -69,7 +70,7 @@ fn extract_bearer(headers: &mut HeaderMap) -> Option<String> {
 fn extract_metadata(headers: &mut HeaderMap) -> Option<String> {
     let value = headers.get(headers::UPLOAD_METADATA)?;
     // Nearly all metadata has no token, and is parsed only once, later.
-    memmem::find(value.as_bytes(), KEYS[0].as_bytes())?;
+    FINDER.find(value.as_bytes())?;
     // Malformed metadata is rejected later.
     let metadata = Metadata::from_header(value.to_str().ok()?).ok()?;
     let has_prefix = |value: Cow<'_, str>| value.starts_with(UploadToken::PREFIX);

@@ -92,12 +92,4 @@ mod tests {
             assert!(buffer.is_unique(), "{uri} shares the buffer");
         }
     }
-
-    #[test]
-    fn a_head_with_memory_of_its_own_is_not_copied() {
-        let (buffer, mut parts) = head("/files/", &[]);
-        parts.extensions.insert(DetachedHead);
-        detach(&mut parts);
-        assert!(!buffer.is_unique());
-    }
 }

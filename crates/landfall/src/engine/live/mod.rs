@@ -80,7 +80,7 @@ impl LiveUploads {
 
     /// Waits for the request that writes the upload, or is about to: see [`LiveUpload::wait_until_stable`].
     pub(super) async fn wait_until_stable(&self, id: &UploadId) {
-        let since = Instant::now();
+        let mut since = None;
         loop {
             // Created before the check, so that no notification is missed.
             let started = self.started.notified();
@@ -88,10 +88,14 @@ impl LiveUploads {
                 let shard = self.uploads.shard(id);
                 (shard.writers.get(id).cloned(), shard.starting.contains(id))
             };
+            if live.is_none() && !is_starting {
+                return;
+            }
+            let since = *since.get_or_insert_with(Instant::now);
             if let Some(live) = live {
                 return live.wait_until_stable(since).await;
             }
-            if !is_starting || timeout_at(since + STABLE_TIMEOUT, started).await.is_err() {
+            if timeout_at(since + STABLE_TIMEOUT, started).await.is_err() {
                 return;
             }
         }

@@ -70,6 +70,7 @@ struct InfoJson<'a> {
     #[serde(default)]
     size_is_deferred: bool,
     /// Always 0; tusd takes the offset from the data.
+    #[cfg(test)]
     #[serde(skip_deserializing)]
     offset: u64,
     meta_data: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
@@ -508,7 +509,7 @@ mod tests {
 
     #[test]
     fn go_escapes() {
-        let out = go_json(&"a<b>&\"\\\n\r\t\u{8}\u{c}\u{1}\u{2028}\u{2029}/é😀\u{7f}");
+        let out = go_json("a<b>&\"\\\n\r\t\u{8}\u{c}\u{1}\u{2028}\u{2029}/é😀\u{7f}");
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "\"a\\u003cb\\u003e\\u0026\\\"\\\\\\n\\r\\t\\b\\f\\u0001\\u2028\\u2029/é😀\u{7f}\""
