@@ -325,12 +325,10 @@ impl<'a> Facts<'a> {
 
     fn add(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), HttpRejection> {
         match *name {
-            HOST => {
-                if self.host.replace(value).is_some() {
-                    return Err(HttpRejection::bad(
-                        "the request has more than one Host header",
-                    ));
-                }
+            HOST if self.host.replace(value).is_some() => {
+                return Err(HttpRejection::bad(
+                    "the request has more than one Host header",
+                ));
             }
             EXPECT if !self.is_old => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -348,12 +346,10 @@ impl<'a> Facts<'a> {
                     self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            CONTENT_LENGTH => {
-                if self.length.replace(decimal(value)?).is_some() {
-                    return Err(HttpRejection::bad(
-                        "the request has more than one Content-Length header",
-                    ));
-                }
+            CONTENT_LENGTH if self.length.replace(decimal(value)?).is_some() => {
+                return Err(HttpRejection::bad(
+                    "the request has more than one Content-Length header",
+                ));
             }
             TRANSFER_ENCODING => {
                 if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {

@@ -155,7 +155,7 @@ prop_compose! {
             Just(fields).prop_shuffle()
         },
         method in Just(method), target in Just(target), is_old in Just(is_old), connection in Just(connection),
-        content in Just(content.clone()), expects_continue in Just(expects_continue),
+        content in Just(content), expects_continue in Just(expects_continue),
     ) -> Valid {
         let content = match content {
             Content::Chunked { .. } if is_old => Content::None,
