@@ -7,45 +7,15 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { Landfall } from '../clients/lib/landfall.js'
-import { bytes, tempDir } from '../clients/lib/source.js'
+import { bytes } from '../clients/lib/source.js'
 import { assertDistinct, assertDeliveries, byUpload } from '../hooks/lib/ledger.js'
 import { Receiver } from '../hooks/lib/receiver.js'
+import { Clock } from './lib/clock.js'
 import { sweep, until } from './lib/program.js'
 import { BYTES, ask } from './lib/request.js'
 
 const STEP = 50_000
 const HOUR_MS = 3_600_000
-
-/** libfaketime, which `scripts/install-test-deps crash` installs. */
-function library() {
-  const places = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib']
-  const found = places.map((place) => join(place, 'faketime/libfaketimeMT.so.1')).find((path) => existsSync(path))
-  assert.ok(found, 'libfaketime is not installed')
-  return found
-}
-
-/** A clock that a test can set. */
-class Clock {
-  static async create(t) {
-    const clock = new Clock()
-    clock.file = join(await tempDir(t), 'clock')
-    await clock.set(0)
-    clock.env = {
-      LD_PRELOAD: library(),
-      FAKETIME_TIMESTAMP_FILE: clock.file,
-      FAKETIME_NO_CACHE: '1',
-      // Timeouts use the monotonic clock, which cannot be set.
-      FAKETIME_DONT_FAKE_MONOTONIC: '1',
-      NO_FAKE_STAT: '1',
-    }
-    return clock
-  }
-
-  /** Sets it to this many seconds before or after the real time. */
-  set(seconds) {
-    return writeFile(this.file, `${seconds < 0 ? '-' : '+'}${Math.abs(seconds)}\n`)
-  }
-}
 
 test('a clock that jumps harms no upload and no event', { timeout: 60_000 }, async (t) => {
   const clock = await Clock.create(t)
@@ -101,7 +71,7 @@ test('a clock that jumps harms no upload and no event', { timeout: 60_000 }, asy
   // An upload created by a clock that was ahead must neither expire early nor look older than it is.
   const { headers } = await ask('POST', landfall.endpoint, { headers: { 'Upload-Length': 9 } })
   await landfall.stop()
-  const swept = await sweep(landfall.dir, 60_000)
+  const swept = await sweep({ args: ['-upload-dir', landfall.dir] }, 60_000)
   assert.equal(swept.code, 0, swept.stderr)
   assert.ok(existsSync(landfall.pathOf(headers.location)), 'a young upload was swept away')
 })

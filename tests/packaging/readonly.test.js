@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { tempDir } from '../clients/lib/source.js'
 import { until } from '../crash/lib/program.js'
+import { run } from '../hooks/lib/programs.js'
 import { create } from '../hooks/lib/start.js'
 import { freePorts } from '../nodes/lib/services.js'
 
@@ -72,12 +73,22 @@ test('as PID 1 on a read-only root, with secrets as variables', { timeout: 120_0
   const health = start(t, volume, ['health'], { ...SECRETS, LANDFALL_PORT: String(port), LANDFALL_HOST: '127.0.0.1' })
   assert.deepEqual(await health.ended, [0, null], health.log.join('\n'))
 
+  // As a health check, which knows the server's variables, and reads its arguments.
+  const [first] = (await processes()).find(([, , parent]) => parent === child.pid)
+  const check = (...args) => run('nsenter', ['--target', String(first), '--pid', '--mount', BINARY, 'health', ...args], {
+    env: { PATH: process.env.PATH, ...SECRETS },
+  })
+  for (const args of [[], ['--ready']]) {
+    const checked = await check(...args)
+    assert.equal(checked.code, 0, checked.stderr)
+  }
+  assert.notEqual((await check('--port', '1')).code, 0)
+
   for (let count = 1; count <= 3; count++) {
     const { status, text } = await create(endpoint, Buffer.from('hello'))
     assert.equal(status, 201, text)
     await until(async () => (await readFile(`${volume}/orphans`, 'utf8').catch(() => '')).trim().split('\n').length === count)
   }
-  const first = (await processes()).find(([, , parent]) => parent === child.pid)[0]
   const children = async () => (await processes()).filter(([, , parent]) => parent === first)
   await until(async () => (await children()).length === 3)
   await writeFile(`${volume}/go`, '')

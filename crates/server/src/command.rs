@@ -1,7 +1,9 @@
 //! Runs the commands of the program.
 
+use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
 #[cfg(feature = "s3")]
@@ -19,11 +21,43 @@ pub fn run() -> ExitCode {
     if let Some(code) = run_client() {
         return code;
     }
-    match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
+    // Those that the dynamic linker has used, the relocations of the program.
+    #[cfg(target_os = "linux")]
+    app::unmap_used_pages();
+    match settings::read(arguments(), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(loaded, options)) => run_command(*loaded, *options),
         Err(failure) => fail(&failure),
     }
+}
+
+/// Returns the arguments of this process. A health check of an image has none, so they are those of the server that
+/// is the first process of the container, like the variables.
+fn arguments() -> Vec<OsString> {
+    let mut own: Vec<_> = std::env::args_os().skip(1).collect();
+    let is_check = matches!(own.as_slice(), [check] | [check, _] if check == "health")
+        && own.iter().skip(1).all(|flag| flag == "--ready");
+    if is_check
+        && std::process::id() != 1
+        && let Ok(line) = std::fs::read("/proc/1/cmdline")
+    {
+        own.splice(1..1, server_arguments(&line));
+    }
+    own
+}
+
+/// Returns the arguments of a command line if it is that of a server.
+fn server_arguments(line: &[u8]) -> Vec<OsString> {
+    let mut arguments = line.split(|byte| *byte == 0);
+    let program = arguments.next().unwrap_or_default();
+    if program.rsplit(|byte| *byte == b'/').next() != Some(b"landfall") {
+        return Vec::new();
+    }
+    // Its last argument ends with a zero, too.
+    let arguments = arguments.filter(|argument| !argument.is_empty());
+    arguments
+        .map(|argument| OsStr::from_bytes(argument).to_owned())
+        .collect()
 }
 
 /// Runs a command of a client, or prints its help: flags and variables of the server are not its own.

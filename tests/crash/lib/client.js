@@ -20,6 +20,8 @@ export class Upload {
     this.state = 'growing'
     /** The decision of the application: `refused` at creation, `rejected` at completion, `abandoned`. */
     this.fate = null
+    /** Whether its client is going to remove it. */
+    this.isTemporary = false
     /** When it expires, in milliseconds since 1970. */
     this.expires = null
     /** The partial uploads of a final upload. */
@@ -35,9 +37,12 @@ export class Upload {
     if (offset === this.length && !isDeferred) this.state = 'complete'
   }
 
-  /** Returns whether a status means that the application rejected it; later requests get the same, or find nothing. */
+  /**
+   * Returns whether a status means that the application rejected it; later requests get the same, or find nothing. In
+   * a bucket, it is 410 when the removal was interrupted.
+   */
   isRejected(status) {
-    return this.fate === 'rejected' && this.furthest === this.length && (status === 422 || status === 404)
+    return this.fate === 'rejected' && this.furthest === this.length && [404, 410, 422].includes(status)
   }
 
   /** Returns whether a status means that it has expired, rightly. */
@@ -46,16 +51,22 @@ export class Upload {
   }
 }
 
-/** A client with random scenarios; `random` decides, `endpoint()` returns the server's address. */
+/**
+ * A client with random scenarios. `random` decides, `endpoint()` returns the server's address, `uploads` are all
+ * uploads with an acknowledged creation, `hasFailed()` returns whether the test is over because something else
+ * failed. A response with a status for which `isPassing(status, since)` counts as none.
+ */
 export class Client {
-  constructor(endpoint, random, uploads, hasFailed) {
-    this.endpoint = endpoint
-    /** Whether the test is over because something else failed. */
-    this.hasFailed = hasFailed
-    this.random = random
-    /** All uploads with an acknowledged creation. */
-    this.uploads = uploads
+  constructor({ endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody }) {
+    Object.assign(this, { endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody })
     this.seeds = 0
+  }
+
+  async #ask(method, url, options) {
+    const since = performance.now()
+    const answer = await ask(method, url, options)
+    if (!this.isPassing(answer.status, since)) return answer
+    throw new Unanswered(`${method} ${url}: ${answer.status}`)
   }
 
   #below(most) {
@@ -64,11 +75,12 @@ export class Client {
 
   /** Runs one scenario. */
   async play(name) {
-    const make = () => new Upload(`${name} ${(this.seeds += 1)}`, 1 + this.#below(this.#below(4) ? 60_000 : 1_500_000))
+    const make = () => new Upload(`${name} ${(this.seeds += 1)}`, 1 + this.#below(this.#below(4) ? 60_000 : this.mostLength))
     const kind = this.#below(13)
     if (kind < 2) return this.#concatenate([make(), make()])
     const upload = make()
     const isDeferred = kind === 2
+    upload.isTemporary = kind === 3 || kind === 4
     upload.fate = { 5: 'refused', 6: 'rejected', 7: 'abandoned' }[kind] ?? null
     if (!(await this.#create(upload, { isDeferred }))) return undefined
     if (upload.fate === 'abandoned') return this.#abandon(upload)
@@ -78,7 +90,7 @@ export class Client {
       return this.remove(upload)
     }
     await this.#fill(upload, { isDeferred })
-    if (kind === 4) await this.remove(upload)
+    if (upload.isTemporary) await this.remove(upload)
     return undefined
   }
 
@@ -92,7 +104,7 @@ export class Client {
     const body = !isDeferred && this.random() < 0.3 ? upload.source.subarray(0, this.#below(most)) : undefined
     if (body) Object.assign(headers, BYTES)
     try {
-      const { status, headers: told } = await ask('POST', this.endpoint(), { headers, body })
+      const { status, headers: told } = await this.#ask('POST', this.endpoint(), { headers, body })
       if (upload.fate === 'refused') {
         assert.equal(status, 403, 'a creation that the application refuses')
         return false
@@ -117,7 +129,7 @@ export class Client {
   async #fill(upload, { end = upload.length, isDeferred = false } = {}) {
     while (upload.state === 'growing' && (upload.acknowledged < end || end === upload.length)) {
       const start = upload.acknowledged
-      const size = Math.min(end - start, 1 + this.#below(this.random() < 0.5 ? 20_000 : 600_000))
+      const size = Math.min(end - start, 1 + this.#below(this.random() < 0.5 ? 20_000 : this.mostBody))
       const body = upload.source.subarray(start, start + size)
       const headers = { ...BYTES, 'Upload-Offset': start }
       if (isDeferred && (start + size === upload.length || this.random() < 0.2)) {
@@ -132,7 +144,7 @@ export class Client {
       // A wrong checksum never counts, however the request ends.
       if (!isWrong) upload.furthest = Math.max(upload.furthest, start + size)
       try {
-        const { status, headers: told } = await ask('PATCH', upload.url, options)
+        const { status, headers: told } = await this.#ask('PATCH', upload.url, options)
         if (upload.isRejected(status)) {
           upload.state = 'gone'
           return
@@ -155,14 +167,14 @@ export class Client {
   async #inspect(upload) {
     for (;;) {
       try {
-        const { status, headers } = await ask('HEAD', upload.url)
+        const { status, headers } = await this.#ask('HEAD', upload.url)
         if (upload.isRejected(status)) {
           upload.state = 'gone'
           return
         }
         // Locked: the previous request is still being ended.
         if (status !== 423) {
-          assert.equal(status, 200, `HEAD of ${upload.url}`)
+          assert.equal(status, 200, `HEAD of ${upload.url} (${upload.state}, ${upload.fate})`)
           // A length sent with the last bytes is stored after them, so it may have to be sent again.
           upload.tell(Number(headers['upload-offset']), { isDeferred: 'upload-defer-length' in headers })
           return
@@ -180,7 +192,7 @@ export class Client {
     const body = upload.source.subarray(start, start + this.#below(upload.length - start))
     upload.furthest = start + body.length
     try {
-      const { status } = await ask('PATCH', upload.url, { headers: { ...BYTES, 'Upload-Offset': start }, body })
+      const { status } = await this.#ask('PATCH', upload.url, { headers: { ...BYTES, 'Upload-Offset': start }, body })
       if (status === 204) upload.tell(start + body.length)
       else assert.ok(upload.isOver(status), `PATCH of ${upload.url}: ${status}`)
     } catch (error) {
@@ -201,7 +213,7 @@ export class Client {
     whole.parts = parts
     const paths = parts.map((part) => new URL(part.url).pathname)
     try {
-      const { status, headers } = await ask('POST', this.endpoint(), {
+      const { status, headers } = await this.#ask('POST', this.endpoint(), {
         headers: { 'Upload-Concat': `final;${paths.join(' ')}` },
       })
       assert.equal(status, 201, 'a final upload')
@@ -222,7 +234,7 @@ export class Client {
     upload.state = 'ending'
     for (let tries = 0; ; tries += 1) {
       try {
-        const { status } = await ask('DELETE', upload.url)
+        const { status } = await this.#ask('DELETE', upload.url)
         // Gone: the response of an earlier attempt was lost.
         assert.ok(status === 204 || (status === 404 && tries > 0), `DELETE of ${upload.url}: ${status}`)
         upload.state = 'gone'

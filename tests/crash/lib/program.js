@@ -11,16 +11,17 @@ function environment() {
   )
 }
 
-/** `landfall sweep` of a directory, for everything older than `ms`. */
-export function sweep(dir, ms) {
-  const args = ['-upload-dir', dir, '-expire-unfinished', `${ms}ms`, '-expire-orphans', `${ms}ms`]
-  return run(process.env.LANDFALL_BIN, ['sweep', ...args], { env: environment() })
+/** `landfall sweep` of a store, for everything older than `ms`. */
+export function sweep({ args, env }, ms) {
+  const lifetimes = ['-expire-unfinished', `${ms}ms`, '-expire-orphans', `${ms}ms`]
+  return run(process.env.LANDFALL_BIN, ['sweep', ...args, ...lifetimes], { env: { ...environment(), ...env } })
 }
 
-/** `landfall events list` of a directory: all undelivered events. */
-export function events(dir) {
-  const args = ['events', 'list', '-all', '-json', '-upload-dir', dir]
-  return run(process.env.LANDFALL_BIN, args, { env: environment() })
+/** `landfall events list`: all undelivered events. */
+export function events({ args, env }) {
+  return run(process.env.LANDFALL_BIN, ['events', 'list', '-all', '-json', ...args], {
+    env: { ...environment(), ...env },
+  })
 }
 
 /** Waits until `condition()` holds; throws when it does not within `ms`. */

@@ -3,7 +3,7 @@
 import { chownSync, readFileSync, readdirSync } from 'node:fs'
 import { find, freePorts, Service } from '../../nodes/lib/services.js'
 import { run } from '../../hooks/lib/programs.js'
-import { until } from '../../clients/lib/tus.js'
+import { until } from '../../crash/lib/program.js'
 
 const USER = 'landfall'
 

@@ -1,4 +1,4 @@
-// Reads a bucket without landfall.
+// Uses a bucket without landfall.
 
 import { createHash, createHmac } from 'node:crypto'
 
@@ -8,13 +8,13 @@ const hmac = (key, text) => createHmac('sha256', key).update(text).digest()
 const encode = (text) =>
   encodeURIComponent(text).replace(/[!'()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`)
 
-/** A signed GET of the bucket, or of an object in it (AWS Signature Version 4). */
-async function get({ endpoint, region, bucket, accessKey, secretKey }, query, key) {
+/** A signed request to the bucket, or to an object in it (AWS Signature Version 4). */
+async function send({ endpoint, region, bucket, accessKey, secretKey }, method, key, query = {}, body = '') {
   const { host } = new URL(endpoint)
   const time = new Date().toISOString().replace(/[-:]|\.\d+/g, '')
   const day = time.slice(0, 8)
   const scope = `${day}/${region}/s3/aws4_request`
-  const payload = hash('')
+  const payload = hash(body)
   const pairs = Object.entries(query)
     .map(([name, value]) => `${encode(name)}=${encode(value)}`)
     .sort()
@@ -22,7 +22,7 @@ async function get({ endpoint, region, bucket, accessKey, secretKey }, query, ke
   const path = key === undefined ? `/${bucket}` : `/${bucket}/${key.split('/').map(encode).join('/')}`
   const signedHeaders = 'host;x-amz-content-sha256;x-amz-date'
   const canonical = [
-    'GET',
+    method,
     path,
     pairs,
     `host:${host}`,
@@ -37,36 +37,62 @@ async function get({ endpoint, region, bucket, accessKey, secretKey }, query, ke
     .update(['AWS4-HMAC-SHA256', time, scope, hash(canonical)].join('\n'))
     .digest('hex')
   const response = await fetch(`${endpoint}${path}?${pairs}`, {
+    method,
     headers: {
       'x-amz-date': time,
       'x-amz-content-sha256': payload,
       Authorization: `AWS4-HMAC-SHA256 Credential=${accessKey}/${scope}, SignedHeaders=${signedHeaders}, Signature=${signature}`,
     },
+    body: method === 'GET' ? undefined : body,
   })
-  if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${await response.text()}`)
-  return response
+  if (response.ok) return response
+  const error = new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
+  throw Object.assign(error, { status: response.status })
 }
 
-async function list(place, query) {
-  const text = await (await get(place, query)).text()
-  if (text.includes('<IsTruncated>true')) throw new Error('more than one page')
-  return text
+/** The text of `element` in a response, unescaped. */
+const texts = (xml, element) =>
+  [...xml.matchAll(new RegExp(`<${element}>([^<]*)</${element}>`, 'g'))].map(([, text]) =>
+    text.replace(/&(#(\d+)|quot|apos|lt|gt|amp);/g, (_, name, code) =>
+      code ? String.fromCharCode(code) : { quot: '"', apos: "'", lt: '<', gt: '>', amp: '&' }[name],
+    ),
+  )
+
+/** The keys of all pages of a listing; each page names the next one in `markers`, `{ element: parameter }`. */
+async function list(place, query, markers) {
+  const keys = []
+  for (let next = {}; ; ) {
+    const xml = await (await send(place, 'GET', undefined, { ...query, ...next })).text()
+    keys.push(...texts(xml, 'Key'))
+    if (!xml.includes('<IsTruncated>true')) return keys
+    next = Object.fromEntries(
+      Object.entries(markers).map(([element, parameter]) => [parameter, texts(xml, element)[0]]),
+    )
+  }
 }
 
-const keys = (text) => [...text.matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key]) => key)
-
-/** The keys of all objects, a thousand at most. */
-export async function objects(place) {
-  return keys(await list(place, { 'list-type': '2' }))
+/** The keys of all objects. */
+export function objects(place) {
+  return list(place, { 'list-type': '2' }, { NextContinuationToken: 'continuation-token' })
 }
 
-/** The keys of all unfinished multipart uploads, a thousand at most. */
-export async function multiparts(place) {
-  return keys(await list(place, { uploads: '' }))
+/** The keys of all unfinished multipart uploads. */
+export function multiparts(place) {
+  return list(place, { uploads: '' }, { NextKeyMarker: 'key-marker', NextUploadIdMarker: 'upload-id-marker' })
 }
 
 /** An object: its bytes, and the headers that it comes with. */
 export async function object(place, key) {
-  const response = await get(place, {}, key)
+  const response = await send(place, 'GET', key)
   return { headers: response.headers, data: Buffer.from(await response.arrayBuffer()) }
+}
+
+/** Writes an object. */
+export async function put(place, key, data) {
+  await send(place, 'PUT', key, {}, data)
+}
+
+/** Begins a multipart upload. */
+export async function beginMultipart(place, key) {
+  await send(place, 'POST', key, { uploads: '' })
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::{
     Engine, Error, HookReply, RequestContext,
     create::can_complete,
+    hooks::smaller,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
@@ -469,10 +470,6 @@ impl Engine {
         let declared = deferrer.declare_length(upload, length, lease.fence());
         Self::while_held(lease, declared).await
     }
-}
-
-pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    one.into_iter().chain(other).min()
 }
 
 type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext, append::smaller};
+use super::{Engine, Error, RequestContext};
 use crate::{
     BoxError,
     hook::{
@@ -252,4 +252,8 @@ mod tests {
         let doubled = ("filetype", "image/png;,text/html");
         assert!(rejection(Some(doubled), &["image/*"]).is_some());
     }
+}
+
+pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }

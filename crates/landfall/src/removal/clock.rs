@@ -54,6 +54,9 @@ pub struct ClockMemory {
     pub wall: SystemTime,
     /// For how long the wall clock has been ahead of the agreed time by the same step.
     pub doubted: Duration,
+    /// The time since then, by a clock that cannot be set; `None` if there is none, as after the machine has
+    /// started again.
+    pub passed: Option<Duration>,
 }
 
 impl ClockMemory {
@@ -64,6 +67,7 @@ impl ClockMemory {
             agreed: at,
             wall: at,
             doubted: Duration::ZERO,
+            passed: None,
         }
     }
 }
@@ -75,8 +79,9 @@ impl ClockMemory {
 /// So a clock that is 30 days ahead for some hours expires nothing, and one that was corrected counts after a
 /// day. When the wall clock steps back, the agreed time does, too. A restart is a step from the last agreed time
 /// that the store [remembers](ClockMemory), or from the last change of its directory: a process that starts
-/// with a wrong clock expires nothing either, and a repeated `landfall sweep` without a server believes the clock
-/// once it has shown the same for as long.
+/// with a wrong clock expires nothing either. While the machine has not started again, its uptime shows how much time
+/// passed between two processes. Else only the wall clock does: a repeated `landfall sweep` without a server
+/// believes it once it has shown the same for as long, in steps of a day at most.
 ///
 /// With nothing remembered, the time at which the process started is believed: there is nothing older.
 pub struct RemovalClock {
@@ -145,29 +150,30 @@ impl RemovalClock {
     pub fn recall(&self, memory: ClockMemory) {
         let mut state = self.observe();
         let (start, reading) = (state.start, state.last);
-        let stopped = start.wall.duration_since(memory.agreed);
-        let stopped = stopped.unwrap_or_default();
-        if stopped <= TOLERANCE {
-            return;
-        }
         let running = reading.monotonic.saturating_sub(start.monotonic);
-        let agreed = memory.agreed + running;
+        let agreed = memory.agreed + memory.passed.unwrap_or(running);
         let ahead = reading.wall.duration_since(agreed).unwrap_or_default();
-        if ahead <= TOLERANCE {
+        let stopped = start.wall.duration_since(memory.wall).unwrap_or_default();
+        let is_restart = memory.passed.is_none()
+            && start.wall.duration_since(memory.agreed).unwrap_or_default() <= TOLERANCE;
+        if ahead <= TOLERANCE || is_restart {
             return;
         }
-        // Between two processes, only the wall clock shows how much time has passed.
-        let passed = start.wall.duration_since(memory.wall).unwrap_or_default();
         let was_ahead = memory.wall.duration_since(memory.agreed);
-        let before = match was_ahead {
-            Ok(was) if was > TOLERANCE => memory.doubted.saturating_add(passed),
-            _ => Duration::ZERO,
+        let was_ahead = was_ahead.ok().filter(|was| *was > TOLERANCE);
+        let lasted = match (was_ahead, memory.passed) {
+            (Some(was), Some(passed)) if was.abs_diff(ahead) <= TOLERANCE => {
+                memory.doubted.saturating_add(passed)
+            }
+            // Only the wall clock shows how much time has passed; after more than a day that may be another step.
+            (Some(_), None) if stopped <= MAX_DOUBT => memory
+                .doubted
+                .saturating_add(stopped)
+                .saturating_add(running),
+            _ => running,
         };
         state.agreed = agreed;
-        state.step = Some(Step {
-            ahead,
-            lasted: before.saturating_add(running),
-        });
+        state.step = Some(Step { ahead, lasted });
         state.believe(reading);
     }
 
@@ -183,6 +189,7 @@ impl RemovalClock {
             agreed: state.agreed,
             wall: state.last.wall,
             doubted: state.step.map_or(Duration::ZERO, |step| step.lasted),
+            passed: None,
         }
     }
 
@@ -413,6 +420,48 @@ mod tests {
             memory = clock.memory();
         }
         assert_eq!(agreed, [false, true, false, true]);
+    }
+
+    #[test]
+    fn two_wrong_clocks_in_a_row_change_nothing() {
+        // The uptime shows how much time has passed, or does not.
+        for shows in [true, false] {
+            let machine = Simulation::new();
+            let right = machine.wall();
+            let remembered = machine.start().memory();
+            machine.set_ahead(HOUR);
+            let clock = machine.start();
+            clock.recall(remembered);
+            let mut memory = clock.memory();
+            assert_ne!(memory.agreed, memory.wall);
+            machine.pass(TOLERANCE);
+            machine.set_ahead(30 * DAY);
+            memory.passed = shows.then_some(TOLERANCE);
+            let clock = machine.start();
+            clock.recall(memory);
+            assert!(clock.now().0 <= right + 2 * TOLERANCE, "{shows}");
+        }
+    }
+
+    #[test]
+    fn the_uptime_shows_how_much_time_passed_between_two_processes() {
+        let machine = Simulation::new();
+        let mut memory = machine.start().memory();
+        machine.pass(30 * DAY);
+        memory.passed = Some(30 * DAY);
+        let mut clock = machine.start();
+        clock.recall(memory);
+        assert!(clock.now().has_reached(machine.wall()));
+        // A step that lasts while nothing runs.
+        machine.set_ahead(7 * DAY);
+        for agrees in [false, true] {
+            memory = clock.memory();
+            machine.pass(DAY / 2 + TOLERANCE);
+            memory.passed = Some(DAY / 2 + TOLERANCE);
+            clock = machine.start();
+            clock.recall(memory);
+            assert_eq!(clock.now().has_reached(machine.wall()), agrees);
+        }
     }
 
     #[test]

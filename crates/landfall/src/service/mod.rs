@@ -51,6 +51,7 @@ pub use crate::{
 pub use self::{
     body::ResponseBody,
     cors::{Cors, InvalidHeaderList},
+    detach::DetachedHead,
     forwarded::{Forwarded, Peer},
     interim::InterimSender,
     lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
@@ -73,7 +74,7 @@ use crate::{
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
 /// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
 /// address is also taken from axum's `ConnectInfo<SocketAddr>`. A server that can send interim responses
-/// provides an [`InterimSender`].
+/// provides an [`InterimSender`], and one that copies heads says so with a [`DetachedHead`].
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 

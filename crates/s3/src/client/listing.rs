@@ -77,6 +77,8 @@ pub struct ObjectsPage {
     pub objects: Vec<ListedObject>,
     /// `after` of the next page; `None` on the last page.
     pub next: Option<String>,
+    /// The time of the service, if it sent it.
+    pub time: Option<SystemTime>,
 }
 
 /// One rule of a bucket's CORS configuration.

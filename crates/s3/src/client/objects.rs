@@ -15,6 +15,7 @@ use super::{
     error::{ErrorKind, Result},
     http_send::ResponseBody,
     request::S3Request,
+    response::service_time,
     stats::Operation,
     xml,
 };
@@ -212,7 +213,9 @@ impl Client {
             request = request.query("continuation-token", &token);
         }
         let response = self.inner.send(&request).await?;
-        xml::objects(&response.body).map_err(|error| request.unexpected(error))
+        let mut page = xml::objects(&response.body).map_err(|error| request.unexpected(error))?;
+        page.time = service_time(&response.head.headers);
+        Ok(page)
     }
 
     /// Checks that the bucket exists and is accessible.

@@ -241,8 +241,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
+pub(super) fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+}
+
 fn skew(headers: &HeaderMap) -> Option<String> {
-    let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let theirs = service_time(headers)?;
     let ours = SystemTime::now();
     let (apart, word) = match ours.duration_since(theirs) {
         Ok(ahead) => (ahead, "ahead of"),

@@ -176,7 +176,11 @@ pub(super) fn objects(body: &[u8]) -> Result<ObjectsPage> {
     let token = page.next_continuation_token.clone();
     let next = page.next(token.filter(|token| !token.is_empty()))?;
     let objects = page.contents;
-    Ok(ObjectsPage { objects, next })
+    Ok(ObjectsPage {
+        objects,
+        next,
+        time: None,
+    })
 }
 
 #[derive(Default, Deserialize, Serialize)]

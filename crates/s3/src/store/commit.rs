@@ -235,7 +235,11 @@ impl Inner {
             return Ok(());
         }
         let multipart = state.remote.multipart.clone();
-        if state.remote.counted.parts.is_empty() {
+        if let Some(ranges) = state.remote.uncopied.take() {
+            let copied = self.copy_counted(state, &ranges).await;
+            let copied = copied.inspect_err(|_| state.remote.uncopied = Some(ranges));
+            state.remote.object_etag = Some(copied?);
+        } else if state.remote.counted.parts.is_empty() {
             // Some services reject an empty part.
             self.put_single_object(state, Payload::default()).await?;
             self.abort_unused_multipart(state).await?;
@@ -274,37 +278,36 @@ impl Inner {
             // Another process may be completing it now.
             match waits.next() {
                 Some(wait) => tokio::time::sleep(*wait).await,
-                None => return Err(self.record_refused_parts(state, multipart, error).await),
+                None => return self.complete_refused_parts(state, multipart, error).await,
             }
         }
     }
 
-    async fn record_refused_parts(
+    async fn complete_refused_parts(
         &self,
         state: &mut UploadState,
         multipart: &str,
         error: Error,
-    ) -> StoreError {
+    ) -> Result<String> {
         let remote = &mut state.remote;
         let id = remote.id().clone();
-        let listed = match self.list_parts(&id, &remote.object_ref, multipart).await {
-            Ok(listed) => listed.unwrap_or_default(),
-            Err(error) => return error,
-        };
+        let listed = self.list_parts(&id, &remote.object_ref, multipart).await?;
+        let listed = listed.unwrap_or_default();
         let is_listed = |(number, etag): &(u32, String)| {
             let mut listed = listed.iter();
             listed.any(|part| part.number == *number && part.etag == *etag)
         };
         if !remote.counted.parts.iter().all(is_listed) {
             // They were replaced: the next request counts the parts again.
-            return StoreError::Unavailable(error.into());
+            return Err(StoreError::Unavailable(error.into()));
+        }
+        if listed.len() > remote.counted.parts.len() {
+            return self.complete_all_parts(state, multipart, listed).await;
         }
         let reason = "S3 lists its parts but refuses to complete it; delete it and upload it again";
         remote.info.damaged = Some(reason.to_owned());
         tracing::error!(id = %id, %error, "failed to complete upload: S3 rejects its parts");
-        match self.save_info(state).await {
-            Ok(()) => StoreError::damaged(&id, reason),
-            Err(error) => error,
-        }
+        self.save_info(state).await?;
+        Err(StoreError::damaged(&id, reason))
     }
 }

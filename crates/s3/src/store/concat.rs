@@ -16,16 +16,16 @@ use super::{
 };
 use crate::client::{ErrorKind, ObjectRef};
 
-const MAX_COPY: u64 = 5 << 30;
+pub(super) const MAX_COPY: u64 = 5 << 30;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct SourceRange {
-    source: usize,
-    range: Range<u64>,
+pub(super) struct SourceRange {
+    pub(super) source: usize,
+    pub(super) range: Range<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum PartSource {
+pub(super) enum PartSource {
     Copy(SourceRange),
     Upload(Vec<SourceRange>),
 }
@@ -196,7 +196,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn upload_all_parts(
+    pub(super) async fn upload_all_parts(
         &self,
         id: &UploadId,
         object_ref: &ObjectRef,

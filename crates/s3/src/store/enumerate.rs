@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
-    removal::Removable,
+    removal::{ClockMemory, Removable},
     store::{Cursor, Damaged, DueFilter, Enumerate, Orphan, OrphanKind, Page, Result, StoreError},
     upload::{Snapshot, UploadId},
 };
@@ -50,6 +50,21 @@ impl Enumerate for S3Store {
 
     async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
         self.0.claim_sweep(interval).await
+    }
+
+    /// The clock of the service is the other one, so nothing has to be remembered.
+    async fn load_clock(&self) -> Result<Option<ClockMemory>> {
+        let layout = &self.0.layout;
+        let page = self
+            .0
+            .client
+            .list_objects(&layout.bucket, &layout.prefix, None, 1)
+            .await
+            .map_err(listing_error)?;
+        Ok(page.time.map(|time| ClockMemory {
+            passed: Some(Duration::ZERO),
+            ..ClockMemory::last_used(time)
+        }))
     }
 
     /// Nothing proves that what belongs to no description is ours.

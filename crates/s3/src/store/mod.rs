@@ -35,6 +35,7 @@ mod read;
 mod remote_state;
 mod session;
 mod terminate;
+mod uncounted;
 mod writer;
 
 use std::{

@@ -15,6 +15,7 @@ use super::{
     failed,
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
+    uncounted::CountedRanges,
 };
 use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
@@ -40,6 +41,8 @@ pub(super) struct RemoteState {
     pub(super) incomplete_part: Option<IncompletePart>,
     pub(super) incomplete_part_bytes: u64,
     pub(super) complete: bool,
+    /// The object has parts that do not count; it is to be replaced by a copy of these ranges.
+    pub(super) uncopied: Option<CountedRanges>,
     pub(super) object_etag: Option<String>,
     pub(super) modified: SystemTime,
     pub(super) is_in_doubt: bool,
@@ -78,6 +81,7 @@ impl RemoteState {
             incomplete_part: None,
             incomplete_part_bytes: 0,
             complete: false,
+            uncopied: None,
             object_etag: None,
             modified: stored.modified,
             is_in_doubt: false,
@@ -184,9 +188,14 @@ impl Inner {
             Some(parts) => remote.count_parts(&parts)?,
             None => {
                 let had_multipart = remote.multipart.take().is_some();
-                if let Some(head) = self.wait_for_object(&remote, had_multipart).await? {
+                let is_uncopied = had_multipart && self.is_uncopied(&mut remote).await?;
+                let object = match is_uncopied {
+                    true => None,
+                    false => self.wait_for_object(&remote, had_multipart).await?,
+                };
+                if let Some(head) = object {
                     remote.set_complete(&head);
-                } else if had_multipart && !remote.info.upload.is_final() {
+                } else if had_multipart && !is_uncopied && !remote.info.upload.is_final() {
                     // Aborted, by an interrupted termination or by a lifecycle rule.
                     return Err(StoreError::Gone(Box::new(remote.remains())));
                 }
@@ -202,6 +211,21 @@ impl Inner {
         };
         remote.count_incomplete_part(incomplete_part);
         Ok(remote)
+    }
+
+    /// Returns whether a completion was interrupted before uncounted bytes were removed from the object.
+    async fn is_uncopied(&self, remote: &mut RemoteState) -> Result<bool> {
+        let Some(ranges) = CountedRanges::recorded(&remote.info) else {
+            return Ok(false);
+        };
+        let head = if_exists(self.client.head_object(&remote.object_ref).await)
+            .map_err(|error| failed(remote.id(), "reading the metadata of the object", error))?;
+        let is_uncopied = head.is_some_and(|head| head.size == ranges.total);
+        if is_uncopied {
+            remote.counted.offset = ranges.len();
+            remote.uncopied = Some(ranges);
+        }
+        Ok(is_uncopied)
     }
 
     pub(super) async fn list_parts(

@@ -2,12 +2,18 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use landfall::{Composer, Config};
+use landfall::{Composer, Config, lease::Fence, store::Store as _};
 use landfall_s3::{S3Options, S3Store, lease::probe_conditional_writes};
-use landfall_test_services::{Access, Ceph, Garage, Moto};
+use landfall_test_services::{
+    Access, Ceph, Garage, Moto, Proxy,
+    proxy::{Fault, Operation, Rule},
+};
 use landfall_testkit::{engine, store::conformance};
 
-use crate::support::{client, options};
+use crate::support::{
+    MIB, append, assert_same, client, client_without_retries, create, finish, options, pattern,
+    pieces, read,
+};
 
 async fn conforms(access: &Access, bucket: &str, adjust: impl Fn(&mut S3Options)) {
     let client = client(access);
@@ -113,4 +119,50 @@ async fn conforms_behind_a_handler_on_moto() {
 async fn conforms_behind_a_handler_on_ceph() {
     let ceph = Ceph::shared();
     conforms_behind_a_handler(&ceph.access(), &ceph.bucket("engine"), |_| {}).await;
+}
+
+/// Ceph completes a multipart upload only with all parts that it has: also those of a process that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_do_not_count_hinder_no_completion_on_ceph() {
+    let access = Ceph::shared().access();
+    let proxy = Proxy::start(&access);
+    let bucket = Ceph::shared().bucket("uncounted");
+    let good = pattern(1, 36 * MIB);
+    // A process is killed between the completion with all parts and the copy.
+    let calls = [Operation::CreateMultipartUpload, Operation::UploadPartCopy];
+    for killed_before in [None, Some(calls[0]), Some(calls[1])] {
+        let start = || {
+            let client = client_without_retries(&access.through_proxy(&proxy));
+            let mut options = options(&bucket);
+            // Later parts wait until earlier ones are stored.
+            options.concurrent_parts = 1;
+            S3Store::new(client, options).unwrap()
+        };
+        let last = start();
+        let upload = create(&last, good.len() as u64).await;
+        append(&last, &upload.id, 1, &good.slice(..6 * MIB)).await;
+        let (_, mut held) = last.resume(&upload.id, Fence(2)).await.unwrap();
+        held.begin_unverified().await.unwrap();
+        held.write(&mut pieces(&pattern(2, 24 * MIB)))
+            .await
+            .unwrap();
+        // The process ends before it knows that the checksum is wrong.
+        drop((held, last));
+        let mut last = start();
+        append(&last, &upload.id, 3, &good.slice(6 * MIB..)).await;
+        if let Some(call) = killed_before {
+            proxy.inject(Rule::on(call).once(), Fault::Kill);
+            let finisher = last.capabilities().finisher.unwrap();
+            finisher.finish(&upload, Fence(4)).await.unwrap_err();
+            proxy.revive();
+            last = start();
+            let offset = last.load(&upload.id).await.unwrap().offset;
+            assert_eq!(offset, 36 << 20, "{}", proxy.transcript());
+        }
+        finish(&last, &upload, 5).await;
+        for store in [last, start()] {
+            assert_same(&read(&store, &upload).await, &good);
+            assert_eq!(store.load(&upload.id).await.unwrap().offset, 36 << 20);
+        }
+    }
 }

@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use landfall::{
     Composer, Config, Handler,
+    removal::{Reading, RemovalClock},
     store::{DueFilter, Enumerate as _, Store as _},
     upload::{Snapshot, UploadId},
 };
@@ -124,6 +126,29 @@ async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
         };
         let page = sweeper.page_due(None, 1000, &filter).await.unwrap();
         assert!(page.next_due.is_some_and(|due| due <= later));
+    }
+}
+
+/// A process that starts with a clock that is ahead removes nothing by it: the clock of the service disagrees.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_starts_with_a_wrong_clock_removes_nothing() {
+    let moto = Moto::shared();
+    for step in [2 * HOUR, 30 * 24 * HOUR] {
+        let bucket = moto.bucket("clock");
+        let store = S3Store::new(client(&moto.access()), options(&bucket)).unwrap();
+        let mut config = Config::new(Composer::join(store.clone()));
+        config.lifetimes.unfinished = Some(HOUR);
+        let handler = Handler::new(config).unwrap();
+        let running = create(&store, 10).await;
+        append(&store, &running.id, 1, &Bytes::from_static(b"hello")).await;
+        let machine = Arc::new(Mutex::new(Reading {
+            wall: SystemTime::now() + step,
+            monotonic: HOUR,
+        }));
+        let shared = machine.clone();
+        let clock = RemovalClock::with_source(move || *shared.lock().unwrap());
+        let sweeper = handler.sweeper().clock(clock);
+        assert_eq!(sweeper.run(|_| {}).await.unwrap().removed, 0, "{step:?}");
     }
 }
 

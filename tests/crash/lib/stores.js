@@ -1,0 +1,167 @@
+// Where uploads are stored, as other programs see it: a directory, or a bucket.
+
+import assert from 'node:assert/strict'
+import { mkdir, readFile, readdir, stat, utimes, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+
+import { beginMultipart, multiparts, object, objects, put } from '../../nodes/lib/bucket.js'
+
+const ID = '0123456789abcdef0123456789abcdef'
+
+/** What others have put there. Names prove nothing, however much they look like ours. */
+const FOREIGN = {
+  'notes.txt': 'to do',
+  'mail/cur/1764.M1P2.example:2,S': 'Subject: hello',
+  [ID]: 'a cache',
+  [`${ID.replace('0', 'f')}.info`]: 'NAME=value',
+  [`${ID.replace('0', 'e')}.part`]: 'a download',
+  'copied.info': JSON.stringify({ ID, Size: 9, SizeIsDeferred: false, Offset: 0, MetaData: {} }),
+  '.draft.info.0123abcd.tmp': 'a draft',
+}
+
+/** The length that a description states. */
+const lengthIn = (json) => JSON.parse(json).Size
+
+export class Directory {
+  /** Whether the bytes of an unfinished upload can be read. */
+  isReadableUnfinished = true
+  args = []
+  env = {}
+  /** Clients send bodies and uploads up to these lengths. */
+  mostBody = 600_000
+  mostLength = 1_500_000
+
+  constructor(dir) {
+    this.dir = dir
+  }
+
+  async plant() {
+    for (const [name, data] of Object.entries(FOREIGN)) {
+      const path = join(this.dir, name)
+      await mkdir(dirname(path), { recursive: true })
+      await writeFile(path, data)
+      await utimes(path, new Date(0), new Date(0))
+    }
+  }
+
+  #path(name) {
+    return join(this.dir, name)
+  }
+
+  /** The bytes of an upload; `null` if there are none. */
+  async read(id) {
+    return readFile(this.#path(id)).catch(absent)
+  }
+
+  /** How many bytes there are. */
+  async size(id) {
+    return (await stat(this.#path(id)).catch(absent))?.size ?? null
+  }
+
+  /** An application writes a finished file in place. */
+  async change(id, data) {
+    await writeFile(this.#path(id), data)
+  }
+
+  /**
+   * What is stored: of each upload the name of its data, and the names of all that belongs to it. A creation
+   * that was killed leaves empty files, and nothing proves whose they are.
+   */
+  async list() {
+    const found = new Map()
+    for (const name of await readdir(this.dir)) {
+      if (name === '.landfall' || name.split('/')[0] === 'mail' || name in FOREIGN) continue
+      const size = await this.size(name)
+      if (size > 0) found.set(name, size)
+    }
+    return found
+  }
+
+  /** The names of what belongs to an upload: all, and those of a finished one. */
+  names(id) {
+    return { all: [id, `${id}.info`], finished: [id, `${id}.info`] }
+  }
+
+  /** The length that a description states. */
+  async described(name) {
+    return lengthIn(await readFile(this.#path(name), 'utf8'))
+  }
+
+  async assertForeign() {
+    for (const [name, data] of Object.entries(FOREIGN)) assert.equal(String(await this.read(name)), data, name)
+  }
+}
+
+function absent(error) {
+  if (error.code !== 'ENOENT' && error.status !== 404) throw error
+  return null
+}
+
+export class Bucket {
+  isReadableUnfinished = false
+  // Parts are at least as large as S3 demands, and most uploads have several.
+  mostBody = 4_000_000
+  mostLength = 12_000_000
+
+  constructor(place) {
+    this.place = place
+    this.args = ['-s3-bucket', place.bucket, '-s3-endpoint', place.endpoint, '-s3-part-size', '5MiB']
+    this.env = {
+      AWS_REGION: place.region,
+      AWS_ACCESS_KEY_ID: place.accessKey,
+      AWS_SECRET_ACCESS_KEY: place.secretKey,
+    }
+  }
+
+  async plant() {
+    for (const [name, data] of Object.entries(FOREIGN)) await put(this.place, name, data)
+    for (const name of ['video.mp4', ID]) await beginMultipart(this.place, name)
+    this.foreignMultiparts = await multiparts(this.place)
+    assert.deepEqual(this.foreignMultiparts.toSorted(), [ID, 'video.mp4'])
+  }
+
+  #key(id) {
+    return id.split('+')[0]
+  }
+
+  async read(id) {
+    return (await object(this.place, this.#key(id)).catch(absent))?.data ?? null
+  }
+
+  async size(id) {
+    return (await this.read(id))?.length ?? null
+  }
+
+  async change(id, data) {
+    await put(this.place, this.#key(id), data)
+  }
+
+  async list() {
+    const found = new Map()
+    for (const key of await objects(this.place)) {
+      if (key in FOREIGN || key.startsWith('.landfall/')) continue
+      found.set(key, (await object(this.place, key)).data.length)
+    }
+    const described = new Set(found.keys())
+    for (const key of await multiparts(this.place)) {
+      // A creation that was killed leaves one without a description.
+      if (described.has(`${key}.info`)) found.set(`multipart upload of ${key}`, 0)
+    }
+    return found
+  }
+
+  names(id) {
+    const key = this.#key(id)
+    return { all: [key, `${key}.info`, `${key}.part`, `multipart upload of ${key}`], finished: [key, `${key}.info`] }
+  }
+
+  async described(name) {
+    return lengthIn(String((await object(this.place, name)).data))
+  }
+
+  async assertForeign() {
+    for (const [name, data] of Object.entries(FOREIGN)) assert.equal(String(await this.read(name)), data, name)
+    const left = await multiparts(this.place)
+    for (const name of this.foreignMultiparts) assert.ok(left.includes(name), `the multipart upload of ${name}`)
+  }
+}
