@@ -232,7 +232,7 @@ for (const world of runs) {
         return missing.length ? [`${id} (${upload.state}): ${missing}, after ${hooks}`] : []
       })
     }
-    // On PostgreSQL, a node is dead after 13 s, and what it prepared is resolved a minute later.
+    // On PostgreSQL, a node is dead after 13 s, and its prepared events are resolved a minute later.
     const before = performance.now()
     let last = ''
     const isTold = () => {

@@ -100,7 +100,7 @@ impl ServerIo {
         self.set_waiting(READING | WRITING, false);
     }
 
-    /// A client that does not take what was written need not: it may take it later.
+    /// The client may take the written bytes later.
     pub(super) fn stop_waiting_to_write(&mut self) {
         self.set_waiting(WRITING, false);
     }
@@ -219,7 +219,7 @@ impl ServerIo {
         }
     }
 
-    /// Returns what a timeout demands of the connection.
+    /// Returns the action that a timeout requires.
     pub(super) fn action(&self) -> Option<TimeoutAction> {
         let action = self.shared.activity.action()?;
         let void = self.is_http2 && self.shared.has_streams();

@@ -6,9 +6,7 @@
 //! ([`Listener::http3`]).
 //! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
 //! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
-//! What it does:
-//!
-//! * **HTTP/1.1** by a codec and a state machine of its own (`http1`), which reject what two parsers could read
+//! * **HTTP/1.1** by a codec and a state machine (`http1`), which reject heads that two parsers could read
 //!   differently. HTTP/2 (`http2`, by h2) and HTTP/3 (`http3`, by h3 and quinn) share `stream`.
 //! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
 //!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).

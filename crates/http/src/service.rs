@@ -1,4 +1,4 @@
-//! What is between a connection and the service, in each version of HTTP: last checks of a head, limits per client,
+//! Between a connection and the service, in each version of HTTP: last checks of a head, limits per client,
 //! and request extensions.
 
 use std::convert::Infallible;

@@ -39,7 +39,7 @@ struct Parsed {
     is_canonical: bool,
 }
 
-/// Where a key is in the header, and its value in the values.
+/// A key's bytes in the header, and its value's in the values.
 #[derive(Debug, PartialEq, Eq)]
 struct Pair {
     key: Range<usize>,
@@ -140,8 +140,8 @@ impl Metadata {
         let mut start = 0;
         for element in header.split(',') {
             let end = start + element.len();
-            let words = element.trim_start_matches(BLANKS);
-            let (key, rest) = words.split_once(BLANKS).unwrap_or((words, ""));
+            let pair = element.trim_start_matches(BLANKS);
+            let (key, rest) = pair.split_once(BLANKS).unwrap_or((pair, ""));
             if key.is_empty() {
                 return Err(InvalidMetadata::EmptyElement);
             }
@@ -166,7 +166,7 @@ impl Metadata {
                 && pairs
                     .last()
                     .is_none_or(|last| header[last.key.clone()] < *key);
-            start = end - words.len();
+            start = end - pair.len();
             pairs.push(Pair {
                 key: start..start + key.len(),
                 value: value..values.len(),

@@ -1,4 +1,4 @@
-// Where uploads are stored, as other programs see it: a directory, or a bucket.
+// The place of uploads, as other programs see it: a directory, or a bucket.
 
 import assert from 'node:assert/strict'
 import { mkdir, readFile, readdir, stat, utimes, writeFile } from 'node:fs/promises'
@@ -77,7 +77,7 @@ export class Directory {
     return found
   }
 
-  /** The names of what belongs to an upload: all, and those of a finished one. */
+  /** The names of an upload's files or objects: all, and those of a finished one. */
   names(id) {
     return { all: [id, `${id}.info`], finished: [id, `${id}.info`] }
   }

@@ -213,7 +213,7 @@ impl Http1Io {
         }
     }
 
-    /// Counts the memory of a head, of which `bytes` have arrived. False if that of all heads exceeds the limit.
+    /// Counts the memory of a head. Returns false if that of all heads exceeds the limit.
     fn count_head(&mut self, bytes: usize, smallest: usize, shared: &ConnectionShared) -> bool {
         let now = if bytes > smallest { bytes as u64 } else { 0 };
         let before = mem::replace(&mut self.head_bytes, now);
@@ -286,7 +286,7 @@ impl Http1Io {
         !self.content.is_end()
     }
 
-    /// Discards what is left of the content. False if it does not end.
+    /// Discards the rest of the content. Returns false if it does not end.
     pub(super) fn poll_discard(
         &mut self,
         cx: &mut Context<'_>,
@@ -384,7 +384,7 @@ impl Http1Io {
     }
 }
 
-/// Memory for a head of which so many bytes have arrived.
+/// Memory for a head of which `bytes` have arrived.
 fn head_memory(bytes: usize, max_head: usize) -> usize {
     // A few bytes above the limit suffice to detect that it is exceeded.
     let doubled = bytes.next_power_of_two().max(1024);

@@ -35,7 +35,7 @@ use crate::timeouts::{Phase, TimeoutAction};
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A response of at most so many bytes is copied behind its head.
+/// A smaller piece of a response is copied behind its head.
 const SMALL_DATA: usize = 2 * 1024;
 
 /// Pipelined requests after which other tasks of the thread run.
@@ -74,7 +74,7 @@ enum State<S: HttpService> {
 
 struct Sending<B> {
     body: Either<B, Full<Bytes>>,
-    /// How it ends, and the bytes left until then.
+    /// Its end, and the bytes left until then.
     framing: ResponseFraming,
     /// Written after `out`.
     data: Bytes,
@@ -376,7 +376,7 @@ impl<S: HttpService> Http1<S> {
         });
     }
 
-    /// Sends interim responses while the service runs. An error is met by what reads or writes next: the service need
+    /// Sends interim responses while the service runs. The next read or write meets an error: the service need
     /// not stop, since its client may resume.
     fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
         let Channel { shared, io } = &*self.channel;
@@ -512,7 +512,7 @@ where
 {
     /// Takes the next piece of the body: framing and small data are appended to `out`.
     fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<io::Result<()>> {
-        // What exceeds the length of a response is dropped.
+        // Bytes beyond the length of a response are dropped.
         if self.framing == ResponseFraming::Sized(0) || self.body.is_end_stream() {
             return Poll::Ready(self.end(out));
         }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 
 use crate::date;
 
-/// How the end of a response's content is recognized.
+/// The end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
     /// So many bytes.
@@ -20,7 +20,7 @@ pub enum ResponseFraming {
     UntilClose,
 }
 
-/// What a response depends on besides itself.
+/// The request and the connection of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseContext {
     /// Of the request.

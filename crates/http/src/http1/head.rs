@@ -1,4 +1,4 @@
-//! Heads of requests (RFC 9112 sections 2 to 6): where one ends, and what it says.
+//! Heads of requests (RFC 9112 sections 2 to 6): the end of one, and its meaning.
 //!
 //! A head that two parsers could read differently is rejected with a sentence about the error: `Content-Length`
 //! with `Transfer-Encoding`, a repeated length or host, a bare LF, a folded line. The types of `http` check the bytes of
@@ -18,7 +18,7 @@ use crate::rejection::HttpRejection;
 /// Also of trailers.
 const MAX_HEADERS: usize = 100;
 
-/// What a head may be.
+/// Limits of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadRules {
     /// Maximum bytes of a head, request line included.
@@ -39,7 +39,7 @@ pub enum Framing {
     Chunked,
 }
 
-/// A head, and what it says about its connection.
+/// A head, and its consequences for the connection.
 #[derive(Debug)]
 pub struct RequestHead {
     /// The request; its fields share one allocation with nothing else.
@@ -299,7 +299,7 @@ fn is_space(byte: Option<&u8>) -> bool {
 
 const CONTROL: HttpRejection = HttpRejection::bad("a header's value contains a control character");
 
-/// What the fields say about their message.
+/// The meaning of fields for their message.
 struct Facts<'a> {
     is_old: bool,
     host: Option<&'a [u8]>,
@@ -444,7 +444,7 @@ pub(super) fn rejected_request(head: &[u8]) -> (bool, Option<HeaderValue>) {
     (head.starts_with(b"HEAD "), origin)
 }
 
-/// The names of the protocols of uploads as clients write them, which cost no allocation this way.
+/// The names of the protocols of uploads as clients write them: they cost no allocation.
 fn known_name(name: &[u8]) -> Option<HeaderName> {
     Some(match name {
         b"Tus-Resumable" | b"tus-resumable" => const { HeaderName::from_static("tus-resumable") },

@@ -213,7 +213,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
     }
 }
 
-/// Lets the server read what was sent, and give its buffer back.
+/// Lets the server read all sent bytes, and give its buffer back.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }

@@ -5,7 +5,7 @@ use http::{
     uri::{self, PathAndQuery},
 };
 
-/// A server puts it into the extensions of a request whose head has memory of its own.
+/// A server puts it into the extensions of a request whose head shares no buffer.
 ///
 /// Otherwise the handler copies the head of a request with a body, because it may share a read buffer, which the
 /// server could not use again before the end of the request.

@@ -72,7 +72,7 @@ use crate::{
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
 /// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
 /// address is also taken from axum's `ConnectInfo<SocketAddr>`. A server that can send interim responses
-/// provides an [`InterimSender`], and one that copies heads says so with a [`DetachedHead`].
+/// provides an [`InterimSender`], and one that copies heads a [`DetachedHead`].
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 
@@ -590,7 +590,7 @@ impl Handler {
         http_response
     }
 
-    /// A separate function, so that the future of a request does not store what it needs.
+    /// A separate function, so that the future of a request stores less.
     fn response(
         &self,
         parts: &Parts,

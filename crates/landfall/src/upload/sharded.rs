@@ -76,7 +76,7 @@ mod tests {
         assert!(shards.shards().all(|shard| shard.is_empty()));
     }
 
-    /// What clients know of an id must not tell its place: ids that differ in one character, or in their lengths.
+    /// The shard of an id must be a secret of the process: ids that differ in one character, or in their lengths.
     #[test]
     fn similar_ids_are_spread() {
         let ids = (0..4096).map(|n| UploadId::new(&format!("upload-{n}")).unwrap());

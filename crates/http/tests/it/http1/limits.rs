@@ -12,7 +12,7 @@ const SMALL: HeadRules = HeadRules {
     both_lengths: false,
 };
 
-/// A head of exactly so many bytes.
+/// A head of exactly `bytes` bytes.
 fn head_of(length: usize) -> Vec<u8> {
     let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
     let fill = "x".repeat(length - start.len() - 4);

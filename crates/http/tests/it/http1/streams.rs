@@ -189,7 +189,7 @@ pub(crate) fn list(fields: &HeaderMap) -> Fields {
     fields.iter().map(field).collect()
 }
 
-/// Reads with hyper's server. Returns the requests, and what it has written.
+/// Reads with hyper's server. Returns the requests, and its output.
 pub(crate) fn read_with_hyper<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Found>, String) {
     let requests = Arc::new(Mutex::new(Vec::new()));
     let written = Arc::new(Mutex::new(Vec::new()));

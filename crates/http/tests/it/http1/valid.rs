@@ -1,4 +1,4 @@
-//! Generated requests without errors: the codec finds what was meant, and so does hyper.
+//! Generated requests without errors: the codec finds the intended ones, and so does hyper.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use landfall_http::http1::Framing;
@@ -13,7 +13,7 @@ enum Content {
     None,
     Sized(Vec<u8>),
     Chunked {
-        /// Each with what follows its size.
+        /// Each with the rest of the line of its size.
         chunks: Vec<(Vec<u8>, &'static str)>,
         trailers: Vec<(String, Vec<u8>)>,
     },

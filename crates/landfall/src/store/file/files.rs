@@ -315,7 +315,7 @@ impl Inner {
         }
         if record.upload.completion.is_done() && !record.upload.is_partial() {
             // Without durability, the mark may have survived a power loss that the bytes did not. A later change is
-            // that of an application, which may do with a finished file what it likes.
+            // that of an application, which may change a finished file.
             let is_short = record
                 .upload
                 .length

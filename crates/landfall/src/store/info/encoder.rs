@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io::Write as _};
 /// The members of an object, which are written in the order of the calls.
 pub(super) struct JsonObject<'a>(&'a mut Vec<u8>);
 
-/// What can be the value of a member.
+/// A value of a member.
 pub(super) trait JsonValue {
     fn write(&self, out: &mut Vec<u8>);
 }
@@ -156,7 +156,7 @@ const fn is_special(byte: u8) -> bool {
     TABLE[byte as usize]
 }
 
-/// Writes the character with which `text` begins, and returns the rest.
+/// Writes the first character of `text`, and returns the rest.
 fn write_special<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     const ESCAPED: [(&[u8], &[u8]); 10] = [
         (b"\"", b"\\\""),

@@ -59,7 +59,7 @@ pub enum InvalidInfo {
     Malformed(String),
 }
 
-/// What is decoded. [`UploadInfo::encode`] writes the same members; tests compare it with serde.
+/// The decoded members. [`UploadInfo::encode`] writes the same members; tests compare it with serde.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "PascalCase")]

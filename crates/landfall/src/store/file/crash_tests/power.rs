@@ -319,7 +319,7 @@ async fn upload_that_lost_bytes_after_it_was_finished_is_damaged() {
         );
         let page = store.page(None, 100).await.unwrap();
         assert_eq!(page.damaged.len(), 1, "{page:?}");
-        // An application may do with a finished file what it likes.
+        // An application may change a finished file.
         path.set_modified(finished + std::time::Duration::from_secs(1))
             .unwrap();
         let snapshot = store.load(&script.id()).await.unwrap();
