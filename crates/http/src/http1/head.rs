@@ -193,10 +193,10 @@ impl<'a> Lines<'a> {
                 return Err(TOO_MANY);
             }
             let (name, value) = field(line)?;
-            see(&name, &line[value.clone()])?;
-            let value = self.bytes.slice(start + value.start..start + value.end);
-            let value = HeaderValue::from_maybe_shared(value).map_err(|_| CONTROL)?;
-            fields.try_append(name, value).map_err(|_| TOO_MANY)?;
+            let shared = self.bytes.slice(start + value.start..start + value.end);
+            let shared = HeaderValue::from_maybe_shared(shared).map_err(|_| CONTROL)?;
+            see(&name, &line[value])?;
+            fields.try_append(name, shared).map_err(|_| TOO_MANY)?;
         }
     }
 }
