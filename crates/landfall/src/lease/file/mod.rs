@@ -123,7 +123,7 @@ struct Inner {
     io: IoPool,
     leases: AtomicUsize,
     monitored: AtomicBool,
-    place: Place,
+    lock_dir: LockDir,
 }
 
 impl FileLocker {
@@ -154,7 +154,7 @@ impl FileLocker {
             io,
             leases: AtomicUsize::new(0),
             monitored: AtomicBool::new(false),
-            place: Place::new(dir),
+            lock_dir: LockDir::new(dir),
         }))
     }
 
@@ -301,7 +301,7 @@ impl Inner {
 
     /// Makes no system call: `None` if one is needed.
     fn acquire_covered(&self, byte: u64, local: &LocalLease) -> Option<bool> {
-        let is_checked = self.place.is_checked();
+        let is_checked = self.lock_dir.is_checked();
         is_checked.then(|| self.file(byte).acquire_covered(byte, local.signal()))?
     }
 
@@ -311,7 +311,7 @@ impl Inner {
         byte: u64,
         local: LocalLease,
     ) -> io::Result<Result<HeldFileLease, LocalLease>> {
-        if !self.place.is_checked() {
+        if !self.lock_dir.is_checked() {
             self.check()?;
         }
         let file = self.file(byte);
@@ -367,13 +367,13 @@ impl Inner {
 
     /// Reopens lock files that were removed.
     fn check(&self) -> io::Result<()> {
-        self.place
+        self.lock_dir
             .check(|| self.files.iter().try_for_each(LockFile::check))
     }
 }
 
 /// When the lock files were last found in their place. One look at their directory tells that none was removed.
-struct Place {
+struct LockDir {
     dir: PathBuf,
     start: Instant,
     /// Milliseconds after `start`.
@@ -384,7 +384,7 @@ struct Place {
 
 type DirVersion = (u64, u64, SystemTime);
 
-impl Place {
+impl LockDir {
     fn new(dir: PathBuf) -> Self {
         Self {
             dir,

@@ -79,7 +79,7 @@ impl RequestWatcher {
             }
         }
         if checks && let Err(error) = locker.check() {
-            tracing::warn!(dir = %locker.place.dir.display(), %error, "failed to check the lock files");
+            tracing::warn!(dir = %locker.lock_dir.dir.display(), %error, "failed to check the lock files");
         }
     }
 }
