@@ -16,13 +16,15 @@ mod s3_response;
 mod serve;
 mod settings;
 mod stored;
+#[path = "../../crates/http/tests/it/http1/streams.rs"]
+mod streams;
 mod transport;
 mod upload;
 mod values;
 
 pub use self::{
     authentication::authentication,
-    connection::connection,
+    connection::{chunks, connection, differential, request_head},
     direct::{direct_request, s3_event},
     draft::draft_request,
     head::{append, create, request, trailers},

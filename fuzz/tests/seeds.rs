@@ -5,15 +5,17 @@ use std::{fs, path::Path};
 
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 26] = [
+const TARGETS: [(&str, Property); 29] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("authentication", landfall_fuzz::authentication),
     ("checksum", landfall_fuzz::checksum),
+    ("chunks", landfall_fuzz::chunks),
     ("concat", landfall_fuzz::concat),
     ("config_file", landfall_fuzz::config_file),
     ("connection", landfall_fuzz::connection),
     ("create", landfall_fuzz::create),
+    ("differential", landfall_fuzz::differential),
     ("direct_request", landfall_fuzz::direct_request),
     ("draft_request", landfall_fuzz::draft_request),
     ("fields", landfall_fuzz::fields),
@@ -27,6 +29,7 @@ const TARGETS: [(&str, Property); 26] = [
     ("pipeline", landfall_fuzz::pipeline),
     ("range", landfall_fuzz::range),
     ("request", landfall_fuzz::request),
+    ("request_head", landfall_fuzz::request_head),
     ("s3_event", landfall_fuzz::s3_event),
     ("s3_response", landfall_fuzz::s3_response),
     ("stored_rows", landfall_fuzz::stored_rows),

@@ -1,4 +1,4 @@
-//! Read buffers, lent to connections while bytes flow.
+//! Memory that is lent to connections while they use it: read buffers, responses, maps of fields.
 //!
 //! A buffer belongs to a connection only as long as it holds bytes that were not used. The memory of a buffer that is
 //! given back may still be in use, by frames that are being stored: it is taken again when they are gone. Each thread
@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 
 use bytes::BytesMut;
+use http::HeaderMap;
 
 /// Buffers that a thread keeps.
 const MAX_KEPT: usize = 4;
@@ -15,13 +16,52 @@ const MAX_SIZE: usize = 256 * 1024;
 
 thread_local! {
     static KEPT: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    /// Of a response that has been sent, and its fields.
+    static SENT: RefCell<(Vec<u8>, HeaderMap)> = RefCell::default();
+}
+
+/// Of a response, without its data.
+const USUAL_RESPONSE: usize = 1024;
+/// Larger maps are freed.
+const MAX_FIELDS: usize = 48;
+
+/// Returns an empty buffer for a response.
+pub(crate) fn take_response() -> Vec<u8> {
+    let taken = SENT.try_with(|sent| std::mem::take(&mut sent.borrow_mut().0));
+    let taken = taken.unwrap_or_default();
+    match taken.capacity() {
+        0 => Vec::with_capacity(USUAL_RESPONSE),
+        _ => taken,
+    }
+}
+
+pub(crate) fn give_response(mut buffer: Vec<u8>) {
+    buffer.clear();
+    if (1..=4 * USUAL_RESPONSE).contains(&buffer.capacity()) {
+        let _ = SENT.try_with(|sent| sent.borrow_mut().0 = buffer);
+    }
+}
+
+/// Returns an empty map of fields.
+pub(crate) fn take_fields() -> HeaderMap {
+    let taken = SENT.try_with(|sent| std::mem::take(&mut sent.borrow_mut().1));
+    taken.unwrap_or_default()
+}
+
+pub(crate) fn give_fields(mut fields: HeaderMap) {
+    if (1..=MAX_FIELDS).contains(&fields.capacity()) {
+        fields.clear();
+        let _ = SENT.try_with(|sent| sent.borrow_mut().1 = fields);
+    }
 }
 
 /// Returns an empty buffer with space for at least `size` bytes.
 pub(crate) fn take(size: usize) -> BytesMut {
     let kept = KEPT.try_with(|kept| {
         let mut kept = kept.borrow_mut();
-        let fitting = (0..kept.len()).rev().find(|n| kept[*n].try_reclaim(size))?;
+        // Not one much larger, which a small frame would keep.
+        let fits = |one: &mut BytesMut| one.try_reclaim(size) && one.capacity() <= 4 * size;
+        let fitting = (0..kept.len()).rev().find(|n| fits(&mut kept[*n]))?;
         Some(kept.swap_remove(fitting))
     });
     let kept = kept.ok().flatten();

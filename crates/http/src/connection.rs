@@ -7,7 +7,6 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSP
 use http::{HeaderMap, Method, Request};
 
 use super::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
-use super::body::RequestContent;
 use super::info::{ConnectionInfo, Endpoint};
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
@@ -94,13 +93,14 @@ impl ConnectionShared {
         self.address_limited.load(Relaxed)
     }
 
-    pub(super) fn check_address_limits(
+    pub(super) fn check_address_limits<B>(
         &self,
-        request: &Request<RequestContent>,
+        request: &Request<B>,
+        has_content: bool,
         address_permit: &mut Option<AddressPermit>,
     ) -> Result<(), HttpRejection> {
         let stats = &self.server.stats;
-        if is_preflight(request) {
+        if !has_content && is_preflight(request) {
             // A page that cannot ask sees a network error instead of the reason.
             return Ok(());
         }
@@ -112,7 +112,7 @@ impl ConnectionShared {
         addresses
             .request(request.headers(), peer)
             .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
-        if !request.body().is_end() {
+        if has_content {
             *address_permit = addresses
                 .upload(request.headers(), peer)
                 .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
@@ -148,13 +148,12 @@ impl ConnectionShared {
     }
 }
 
-fn is_preflight(request: &Request<RequestContent>) -> bool {
+fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(ORIGIN)
         && request
             .headers()
             .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-        && request.body().is_end()
 }
 
 /// A request on a stream: its connection is idle when none is left.

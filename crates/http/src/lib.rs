@@ -6,22 +6,22 @@
 //! ([`Listener::http3`]).
 //! [`serve_uploads`] does so with a [`Handler`](landfall::Handler) and [`Routes`]; nothing else here
 //! depends on uploads. The crate is the program's, and compiled for speed; its interface is not stable.
-//! It adds to hyper:
+//! What it does:
 //!
+//! * **HTTP/1.1** by a codec and a state machine of its own (`http1`), which reject what two parsers could read
+//!   differently. HTTP/2 (`http2`, by h2) and HTTP/3 (`http3`, by h3 and quinn) share `stream`.
 //! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
 //!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).
 //! * **Limits per client address** (`addresses`), so that one client cannot exhaust the server.
 //! * **The PROXY protocol** (`proxy_protocol`), in which trusted TCP proxies name their clients.
-//! * **Protection against request smuggling** (`request_head`): each HTTP/1 head is validated before
-//!   hyper parses it, because hyper leaves no trace of some ambiguous heads.
 //! * **Lingering close**: a response sent before the end of a request body reaches the client instead
 //!   of being destroyed by a TCP reset.
-//! * **Interim responses** (`interim`): a service can send them with [`interim_sender`].
+//! * **Interim responses**: a service can send them with [`interim_sender`].
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
 //!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
-//! A request passes `ServerIo` (socket, timeouts, validation), hyper or h2 (`http2`, `stream`) and
-//! `ConnectionService` (checks of the head), then the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
+//! A request passes `ServerIo` (socket, bytes, timeouts), the protocol, and `ConnectionService` (limits of clients), then
+//! the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod addresses;

@@ -115,7 +115,7 @@ impl<S: HttpService> ConnectionService<S> {
                 Some(rejection)
             }
             None => shared
-                .check_address_limits(&request, &mut permit)
+                .check_address_limits(&request, !request.body().is_end(), &mut permit)
                 .err()
                 .inspect(|_| {
                     shared.address_limited.store(true, Relaxed);

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     ops::Range,
+    sync::Arc,
 };
 
 use base64::{
@@ -25,9 +26,13 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 ///
 /// Keeps the original header, because HEAD must return it (T-CRE-18) byte for byte (E-16).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Metadata {
-    /// `None` without pairs. The rest is derived from it.
-    header: Option<HeaderValue>,
+pub struct Metadata(Option<Arc<Parsed>>);
+
+/// At least one pair.
+#[derive(Debug, PartialEq, Eq)]
+struct Parsed {
+    /// The rest is derived from it.
+    header: HeaderValue,
     pairs: Vec<Pair>,
     /// The decoded values, one after another.
     values: Vec<u8>,
@@ -35,7 +40,7 @@ pub struct Metadata {
 }
 
 /// Where a key is in the header, and its value in the values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Pair {
     key: Range<usize>,
     value: Range<usize>,
@@ -178,12 +183,12 @@ impl Metadata {
         // Keys and Base64 are visible ASCII.
         let header =
             HeaderValue::from_str(header).map_err(|_| InvalidMetadata::Key(header.into()))?;
-        Ok(Self {
-            header: Some(header),
+        Ok(Self(Some(Arc::new(Parsed {
+            header,
             pairs,
             values,
             is_canonical,
-        })
+        }))))
     }
 
     /// Creates metadata without a header. Skips keys that are not valid in a header; the last value
@@ -223,26 +228,25 @@ impl Metadata {
     /// Returns the header, as received or built from the pairs; empty without metadata.
     #[must_use]
     pub fn header(&self) -> &str {
-        let header = self.header.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-        std::str::from_utf8(header).unwrap_or_default()
+        self.0.as_ref().map_or("", |parsed| parsed.header())
     }
 
     /// Returns the header as the value of a field, without copying it; `None` without metadata.
     #[must_use]
-    pub const fn header_value(&self) -> Option<&HeaderValue> {
-        self.header.as_ref()
+    pub fn header_value(&self) -> Option<&HeaderValue> {
+        self.0.as_ref().map(|parsed| &parsed.header)
     }
 
     /// Returns whether the header is the one that is built from its pairs in the order of their keys.
     #[must_use]
-    pub const fn is_canonical(&self) -> bool {
-        self.is_canonical || self.header.is_none()
+    pub fn is_canonical(&self) -> bool {
+        self.0.as_ref().is_none_or(|parsed| parsed.is_canonical)
     }
 
     /// Returns whether there are no pairs.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.header.is_none()
+        self.0.is_none()
     }
 
     /// Returns the value of a key.
@@ -261,16 +265,24 @@ impl Metadata {
 
     /// Iterates over keys and values in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
-        let header = self.header();
-        self.pairs
-            .iter()
-            .map(move |pair| (&header[pair.key.clone()], &self.values[pair.value.clone()]))
+        let (header, pairs, values) = match &self.0 {
+            Some(parsed) => (parsed.header(), &*parsed.pairs, &*parsed.values),
+            None => ("", &[][..], &[][..]),
+        };
+        let pairs = pairs.iter();
+        pairs.map(move |pair| (&header[pair.key.clone()], &values[pair.value.clone()]))
+    }
+}
+
+impl Parsed {
+    fn header(&self) -> &str {
+        std::str::from_utf8(self.header.as_bytes()).unwrap_or_default()
     }
 }
 
 fn has_same_pairs(parsed: &Metadata, stored: &Metadata) -> bool {
     let kept_by_key: HashMap<_, _> = stored.iter().collect();
-    parsed.pairs.len() == stored.pairs.len()
+    parsed.iter().len() == stored.iter().len()
         && parsed.iter().all(|(key, value)| {
             let stored = kept_by_key.get(key);
             stored.is_some_and(|&stored| value == stored || is_text_of(stored, value))

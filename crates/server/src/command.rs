@@ -21,6 +21,9 @@ pub fn run() -> ExitCode {
     if let Some(code) = run_client() {
         return code;
     }
+    // Those that the dynamic linker has used, the relocations of the program.
+    #[cfg(target_os = "linux")]
+    app::unmap_used_pages();
     match settings::read(arguments(), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Run(loaded, options)) => run_command(*loaded, *options),

@@ -28,6 +28,10 @@ const FIRST_READ: usize = 16 * 1024;
 /// Space below which a read goes to another buffer.
 const MIN_READ: usize = 4 * 1024;
 
+/// A frame that is a smaller part of its buffer is copied: the service may keep it for long, and a client that sends
+/// little would keep much memory.
+const PINNED: usize = 8;
+
 /// Bytes left of a body for which larger reads are worth the memory.
 const LONG_BODY: u64 = 16 * 1024 * 1024;
 
@@ -183,6 +187,9 @@ impl Http1Io {
     }
 
     fn adjust(&mut self, read: usize, limit: usize, shared: &ConnectionShared) {
+        if read < self.read_size / PINNED {
+            self.read_size = (self.read_size / 2).max(FIRST_READ);
+        }
         if read < limit || read < self.read_size {
             return;
         }
@@ -344,6 +351,10 @@ impl Http1Io {
         let max_head = shared.server.limits.max_head;
         loop {
             match self.content.decode(&mut self.input) {
+                Ok(Some(Decoded::Data(data))) if data.len() < self.read_size / PINNED => {
+                    let copy = Bytes::copy_from_slice(&data);
+                    return Poll::Ready(Ok(Decoded::Data(copy)));
+                }
                 Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
                 Ok(None) => {}
                 Err(malformed) => {

@@ -14,6 +14,7 @@ use http::header::ORIGIN;
 use http::{HeaderMap, Method, Response, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
+use landfall::service::DetachedHead;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Sleep;
 
@@ -22,6 +23,7 @@ use super::encode::{self, LAST_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
 use crate::addresses::AddressPermit;
 use crate::body::RequestContent;
+use crate::buffers;
 use crate::connection::{ConnectionShared, LARGE_HEAD, TOO_MANY_LARGE_HEADS};
 use crate::io::ServerIo;
 use crate::rejection::HttpRejection;
@@ -35,6 +37,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A response of at most so many bytes is copied behind its head.
 const SMALL_DATA: usize = 2 * 1024;
+
+/// Pipelined requests after which other tasks of the thread run.
+const MAX_IN_TURN: u8 = 16;
 
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
@@ -54,6 +59,8 @@ pub(crate) struct Http1<S: HttpService> {
     /// The client may begin HTTP/2 with prior knowledge.
     may_be_http2: bool,
     is_used: bool,
+    /// Requests since another task could run.
+    in_turn: u8,
 }
 
 enum State<S: HttpService> {
@@ -116,6 +123,7 @@ impl<S: HttpService> Http1<S> {
             permit: None,
             may_be_http2,
             is_used: false,
+            in_turn: 0,
         }
     }
 
@@ -136,8 +144,13 @@ impl<S: HttpService> Http1<S> {
         phase: ShutdownPhase,
         first_request: &mut Option<Pin<Box<Sleep>>>,
     ) -> Poll<Option<ServerIo>> {
+        self.in_turn = 0;
         loop {
             match &mut self.state {
+                State::Head(_) if self.in_turn == MAX_IN_TURN => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 State::Head(_) => match ready!(self.poll_head(cx, phase, first_request)) {
                     Received::Request(head) => self.begin(head),
                     Received::Rejected(rejection) => self.reject(rejection),
@@ -220,10 +233,14 @@ impl<S: HttpService> Http1<S> {
                             false => Bytes::copy_from_slice(&io.input[..end]),
                         };
                         return Poll::Ready(
-                            match head::parse(&head, HeaderMap::new(), &self.rules) {
-                                Ok(parsed) => {
+                            match head::parse(&head, buffers::take_fields(), &self.rules) {
+                                Ok(mut parsed) => {
                                     if end <= LARGE_HEAD {
                                         io.input.advance(end);
+                                        let extensions = parsed.request.extensions_mut();
+                                        if parsed.framing != Framing::None {
+                                            extensions.insert(DetachedHead);
+                                        }
                                     }
                                     Received::Request(parsed)
                                 }
@@ -284,6 +301,7 @@ impl<S: HttpService> Http1<S> {
         let request = head.request;
         self.may_be_http2 = false;
         self.is_used = true;
+        self.in_turn += 1;
         self.context = ResponseContext {
             version: request.version(),
             is_head: *request.method() == Method::HEAD,
@@ -333,6 +351,9 @@ impl<S: HttpService> Http1<S> {
         context.keep_alive &= !io.must_close() && phase == ShutdownPhase::Running;
         self.out.drain(..self.written);
         self.written = 0;
+        if self.out.is_empty() {
+            self.out = buffers::take_response();
+        }
         io.interim.take(&mut self.out, true);
         drop(io);
         let length = body.size_hint().exact();
@@ -340,6 +361,7 @@ impl<S: HttpService> Http1<S> {
         let (framing, keep_alive) =
             encode::response_head(&mut self.out, status, fields, length, context);
         self.context.keep_alive = keep_alive;
+        buffers::give_fields(parts.headers);
         self.state = State::Send(Sending {
             body,
             framing,
@@ -436,6 +458,8 @@ impl<S: HttpService> Http1<S> {
         if let Some(socket) = &mut io.socket {
             socket.stop_waiting();
         }
+        // The state may hold content of the request, which takes the lock when it is dropped.
+        drop(io);
         shared.activity.enter(Phase::Lingering);
         let mut budget = shared.server.limits.linger_bytes;
         if shared.is_address_limited() {
@@ -579,7 +603,7 @@ fn poll_write(
         *written += n;
     }
     *written = 0;
-    *out = Vec::new();
+    buffers::give_response(mem::take(out));
     Poll::Ready(Ok(()))
 }
 

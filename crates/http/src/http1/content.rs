@@ -3,11 +3,9 @@
 //! Nothing here reads a socket or a clock. Data is not copied.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
-use super::head::Framing;
-
-const MAX_TRAILERS: usize = 100;
+use super::head::{self, Framing};
 
 /// Maximum bytes of the extensions of all chunks, which are ignored.
 const MAX_EXTENSIONS: usize = 16 * 1024;
@@ -40,10 +38,23 @@ pub struct Malformed(pub &'static str);
 #[derive(Clone, Copy, Debug)]
 enum State {
     Sized(u64),
-    Size { size: u64, digits: bool },
-    Extension { size: u64 },
-    SizeEnd { size: u64 },
-    Data { left: u64 },
+    Size {
+        size: u64,
+        digits: bool,
+    },
+    /// White space after the size.
+    Space {
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeEnd {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     Line,
@@ -127,7 +138,7 @@ impl ContentDecoder {
             let was_in_trailers = self.state.is_in_trailers();
             self.state = self.state.after(*byte);
             match self.state {
-                State::Extension { .. } => self.extensions += 1,
+                State::Space { .. } | State::Extension { .. } => self.extensions += 1,
                 State::Data { .. } | State::Broken(_) | State::End => break,
                 _ if was_in_trailers => self.trailers.push(*byte),
                 _ => {}
@@ -144,12 +155,16 @@ impl ContentDecoder {
         input.advance(used);
         match self.state {
             State::End if self.trailers.len() > 1 => {
-                let trailers = parse_trailers(std::mem::take(&mut self.trailers));
-                trailers
-                    .map(|fields| Some(Decoded::Trailers(fields)))
-                    .inspect_err(|error| {
-                        self.state = State::Broken(error.0);
-                    })
+                // The last LF is not among them.
+                self.trailers.push(b'\n');
+                let trailers = Bytes::from(std::mem::take(&mut self.trailers));
+                match head::parse_trailers(&trailers) {
+                    Ok(fields) => Ok(Some(Decoded::Trailers(fields))),
+                    Err(rejection) => {
+                        self.state = State::Broken(rejection.reason);
+                        Err(Malformed(rejection.reason))
+                    }
+                }
             }
             State::Broken(reason) => {
                 self.trailers = Vec::new();
@@ -187,11 +202,19 @@ impl State {
                     None => Self::Broken("the size of a chunk is too large"),
                 }
             }
-            (Self::Size { digits: false, .. }, _) => {
+            (Self::Size { digits: true, size } | Self::Space { size }, b' ' | b'\t') => {
+                Self::Space { size }
+            }
+            (Self::Size { digits: true, size } | Self::Space { size }, b';') => {
+                Self::Extension { size }
+            }
+            (
+                Self::Size { digits: true, size } | Self::Space { size } | Self::Extension { size },
+                b'\r',
+            ) => Self::SizeEnd { size },
+            (Self::Size { digits: false, .. }, _) | (Self::Space { .. }, 0x21..) => {
                 Self::Broken("the size of a chunk is not a hexadecimal number")
             }
-            (Self::Size { size, .. }, b';' | b' ' | b'\t') => Self::Extension { size },
-            (Self::Size { size, .. } | Self::Extension { size }, b'\r') => Self::SizeEnd { size },
             (Self::Extension { size }, b) if b != b'\n' => Self::Extension { size },
             (Self::SizeEnd { size: 0 }, b'\n') => Self::Line,
             (Self::SizeEnd { size }, b'\n') => Self::Data { left: size },
@@ -212,25 +235,4 @@ impl State {
             _ => Self::Broken("the line with the size of a chunk does not end with CRLF"),
         }
     }
-}
-
-/// `trailers` lack the last LF.
-fn parse_trailers(mut trailers: Vec<u8>) -> Result<HeaderMap, Malformed> {
-    const MALFORMED: Malformed = Malformed("the trailers are malformed");
-    trailers.push(b'\n');
-    let mut found = [httparse::EMPTY_HEADER; MAX_TRAILERS];
-    let parsed = httparse::parse_headers(&trailers, &mut found).map_err(|error| match error {
-        httparse::Error::TooManyHeaders => Malformed("there are more than 100 trailers"),
-        _ => MALFORMED,
-    })?;
-    let httparse::Status::Complete((_, found)) = parsed else {
-        return Err(MALFORMED);
-    };
-    let mut fields = HeaderMap::with_capacity(found.len());
-    for field in found {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| MALFORMED)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| MALFORMED)?;
-        fields.append(name, value);
-    }
-    Ok(fields)
 }

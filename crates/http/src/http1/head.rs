@@ -1,20 +1,21 @@
 //! Heads of requests (RFC 9112 sections 2 to 6): where one ends, and what it says.
 //!
 //! A head that two parsers could read differently is rejected with a sentence about the error: `Content-Length`
-//! with `Transfer-Encoding`, a repeated length or host, a bare LF, a folded line. httparse finds the parts of a head;
-//! what it lets pass is checked here, and what it refuses is explained by a second look at the lines.
+//! with `Transfer-Encoding`, a repeated length or host, a bare LF, a folded line. The types of `http` check the bytes of
+//! methods, targets, names and values.
 //!
 //! Nothing here reads a socket or a clock.
 
-use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use memchr::memchr;
+use memchr::{memchr, memchr3};
 
 use crate::rejection::HttpRejection;
 
+/// Also of trailers.
 const MAX_HEADERS: usize = 100;
 
 /// What a head may be.
@@ -71,6 +72,8 @@ const IS_TLS: HttpRejection =
 const BARE_LF: HttpRejection =
     HttpRejection::bad("a line of the head ends with LF instead of CR LF");
 
+const MALFORMED: HttpRejection = HttpRejection::bad("the head is malformed");
+
 const SHAPE: HttpRejection =
     HttpRejection::bad("the request line is not of the form METHOD TARGET HTTP/1.1");
 
@@ -87,6 +90,9 @@ impl HeadSearch {
     /// # Errors
     /// It is too long, or the bytes are not HTTP.
     pub fn end(&mut self, bytes: &[u8], max_head: usize) -> Result<Option<usize>, HttpRejection> {
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
+            return Err(IS_TLS);
+        }
         let mut at = self.searched;
         while let Some(found) = memchr(b'\n', &bytes[at..]) {
             at += found + 1;
@@ -104,9 +110,6 @@ impl HeadSearch {
         }
         if bytes.len() > max_head {
             return Err(TOO_LARGE);
-        }
-        if bytes.first() == Some(&TLS_HANDSHAKE) {
-            return Err(IS_TLS);
         }
         // An end may have begun.
         self.searched = bytes.len().saturating_sub(2);
@@ -129,78 +132,26 @@ pub fn empty_lines(bytes: &[u8]) -> usize {
 /// It is malformed, ambiguous, or asks for what this server does not do.
 pub fn parse(
     head: &Bytes,
-    fields: HeaderMap,
+    mut fields: HeaderMap,
     rules: &HeadRules,
 ) -> Result<RequestHead, HttpRejection> {
-    let mut found = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, &mut found) {
-        Ok(httparse::Status::Complete(end)) if end == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY),
-        _ => return Err(explain(head)),
-    }
-    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
-        return Err(SHAPE);
-    };
-    if method == "CONNECT" {
-        return Err(HttpRejection {
-            status: StatusCode::NOT_IMPLEMENTED,
-            reason: "this server is no proxy: CONNECT is not supported",
-        });
-    }
-    let is_old = parsed.version == Some(0);
-    let base = head.as_ptr() as usize;
-    let slice = |part: &[u8]| {
-        let start = part.as_ptr() as usize - base;
-        (start, start + part.len())
-    };
-
+    let mut lines = Lines { bytes: head, at: 0 };
+    let (method, target, version) = request_line(lines.next_line()?)?;
+    let is_old = version == Version::HTTP_10;
     let mut facts = Facts::new(is_old);
-    // httparse lets a bare LF pass. Of all other bytes between the parts it has made sure.
-    if slice(method.as_bytes()).0 != 0 {
-        return Err(BARE_LF);
-    }
-    let (_, end_of_target) = slice(target.as_bytes());
-    let mut line_end = end_of_target + b" HTTP/1.1".len();
-    let mut map = fields;
-    map.reserve(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let (name_start, _) = slice(field.name.as_bytes());
-        if name_start != line_end + 2 {
-            return Err(BARE_LF);
-        }
-        let (start, end) = slice(field.value);
-        line_end = end
-            + head[end..]
-                .iter()
-                .take_while(|b| matches!(b, b' ' | b'\t'))
-                .count();
-        facts.add(field.name.as_bytes(), field.value)?;
-        let name = known_name(field.name)
-            .or_else(|| HeaderName::from_bytes(field.name.as_bytes()).ok())
-            .ok_or(HttpRejection::bad("a header's name is not a token"))?;
-        let value = HeaderValue::from_maybe_shared(head.slice(start..end)).map_err(|_| CONTROL)?;
-        map.try_append(name, value).map_err(|_| TOO_MANY)?;
-    }
-    if line_end + 4 != head.len() {
-        return Err(BARE_LF);
-    }
-    facts.check_host(target.as_bytes())?;
+    lines.read_fields(&mut fields, |name, value| facts.add(name, value))?;
+    facts.check_host(target)?;
     let framing = facts.framing(rules)?;
     if framing == Framing::Chunked && facts.length.is_some() {
-        map.remove(CONTENT_LENGTH);
+        fields.remove(CONTENT_LENGTH);
         facts.closes = true;
     }
     let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(method.as_bytes())
-        .map_err(|_| HttpRejection::bad("the request method is not a token"))?;
-    *request.uri_mut() = uri(head, slice(target.as_bytes()))?;
-    *request.version_mut() = if is_old {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    };
-    *request.headers_mut() = map;
+    let start = method.as_str().len() + 1;
+    *request.method_mut() = method;
+    *request.uri_mut() = uri(head, start..start + target.len())?;
+    *request.version_mut() = version;
+    *request.headers_mut() = fields;
     Ok(RequestHead {
         request,
         framing,
@@ -209,16 +160,141 @@ pub fn parse(
     })
 }
 
-fn uri(head: &Bytes, (start, end): (usize, usize)) -> Result<Uri, HttpRejection> {
-    let target = head.slice(start..end);
-    // It would be cut off.
-    if memchr(b'#', &target).is_some() {
+struct Lines<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn next_line(&mut self) -> Result<&'a [u8], HttpRejection> {
+        let rest = &self.bytes[self.at..];
+        let end = memchr(b'\n', rest).ok_or(MALFORMED)?;
+        self.at += end + 1;
+        rest[..end].strip_suffix(b"\r").ok_or(BARE_LF)
+    }
+
+    /// Up to the empty line, which is the last one.
+    fn read_fields(
+        &mut self,
+        fields: &mut HeaderMap,
+        mut see: impl FnMut(&HeaderName, &'a [u8]) -> Result<(), HttpRejection>,
+    ) -> Result<(), HttpRejection> {
+        loop {
+            let start = self.at;
+            let line = self.next_line()?;
+            if line.is_empty() {
+                return if self.at == self.bytes.len() {
+                    Ok(())
+                } else {
+                    Err(MALFORMED)
+                };
+            }
+            if fields.len() == MAX_HEADERS {
+                return Err(TOO_MANY);
+            }
+            let (name, value) = field(line)?;
+            see(&name, &line[value.clone()])?;
+            let value = self.bytes.slice(start + value.start..start + value.end);
+            let value = HeaderValue::from_maybe_shared(value).map_err(|_| CONTROL)?;
+            fields.try_append(name, value).map_err(|_| TOO_MANY)?;
+        }
+    }
+}
+
+/// Parses complete trailers, the empty line included.
+pub(super) fn parse_trailers(trailers: &Bytes) -> Result<HeaderMap, HttpRejection> {
+    let mut fields = HeaderMap::new();
+    let mut lines = Lines {
+        bytes: trailers,
+        at: 0,
+    };
+    lines.read_fields(&mut fields, |_, _| Ok(()))?;
+    Ok(fields)
+}
+
+fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), HttpRejection> {
+    let (rest, version) = match line.split_last_chunk() {
+        Some((rest, b" HTTP/1.1")) => (rest, Version::HTTP_11),
+        Some((rest, b" HTTP/1.0")) => (rest, Version::HTTP_10),
+        _ => return Err(another_version(line)),
+    };
+    let space = rest.iter().position(|byte| *byte == b' ').ok_or(SHAPE)?;
+    let (method, target) = (&rest[..space], &rest[space + 1..]);
+    let method = Method::from_bytes(method)
+        .map_err(|_| HttpRejection::bad("the request method is not a token"))?;
+    // `Uri` would cut off the one, and accept another.
+    match memchr3(b'#', 0x7f, b' ', target).map(|at| target[at]) {
+        None if !target.is_empty() => {}
+        Some(b'#') => {
+            return Err(HttpRejection::bad(
+                "the request target has a fragment (\"#\")",
+            ));
+        }
+        _ => return Err(SHAPE),
+    }
+    if method == Method::CONNECT {
+        return Err(HttpRejection {
+            status: StatusCode::NOT_IMPLEMENTED,
+            reason: "this server is no proxy: CONNECT is not supported",
+        });
+    }
+    Ok((method, target, version))
+}
+
+#[cold]
+fn another_version(line: &[u8]) -> HttpRejection {
+    match line {
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            HttpRejection {
+                status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                reason: "this version of HTTP is not spoken here; use HTTP/1.1",
+            }
+        }
+        _ => SHAPE,
+    }
+}
+
+fn uri(head: &Bytes, range: Range<usize>) -> Result<Uri, HttpRejection> {
+    let target = head.slice(range.clone());
+    Uri::from_maybe_shared(target).map_err(|_| match head[range].iter().any(|b| *b < b' ') {
+        true => SHAPE,
+        false => HttpRejection::bad("the request target is not a valid URI"),
+    })
+}
+
+/// Returns the name of a field, and where in its line the value is.
+fn field(line: &[u8]) -> Result<(HeaderName, Range<usize>), HttpRejection> {
+    if is_space(line.first()) {
         return Err(HttpRejection::bad(
-            "the request target has a fragment (\"#\")",
+            "a header is folded over several lines, which is obsolete",
         ));
     }
-    Uri::from_maybe_shared(target)
-        .map_err(|_| HttpRejection::bad("the request target is not a valid URI"))
+    let colon = memchr(b':', line).ok_or(HttpRejection::bad("a header line has no colon"))?;
+    let name = &line[..colon];
+    if is_space(name.last()) {
+        return Err(HttpRejection::bad(
+            "there is white space between a header's name and its colon",
+        ));
+    }
+    let name = match known_name(name) {
+        Some(name) => name,
+        None => HeaderName::from_bytes(name)
+            .map_err(|_| HttpRejection::bad("a header's name is not a token"))?,
+    };
+    let (mut start, mut end) = (colon + 1, line.len());
+    while start < end && is_space(line.get(start)) {
+        start += 1;
+    }
+    while start < end && is_space(line.get(end - 1)) {
+        end -= 1;
+    }
+    Ok((name, start..end))
+}
+
+fn is_space(byte: Option<&u8>) -> bool {
+    matches!(byte, Some(b' ' | b'\t'))
 }
 
 const CONTROL: HttpRejection = HttpRejection::bad("a header's value contains a control character");
@@ -247,17 +323,16 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn add(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), HttpRejection> {
-        // Compare the length first, since most headers are none of these.
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+    fn add(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), HttpRejection> {
+        match *name {
+            HOST => {
                 if self.host.replace(value).is_some() {
                     return Err(HttpRejection::bad(
                         "the request has more than one Host header",
                     ));
                 }
             }
-            6 if name.eq_ignore_ascii_case(b"expect") && !self.is_old => {
+            EXPECT if !self.is_old => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(HttpRejection {
                         status: StatusCode::EXPECTATION_FAILED,
@@ -266,21 +341,21 @@ impl<'a> Facts<'a> {
                 }
                 self.expects_continue = true;
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            CONNECTION => {
                 for option in value.split(|b| *b == b',') {
                     let option = option.trim_ascii();
                     self.closes |= option.eq_ignore_ascii_case(b"close");
                     self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            CONTENT_LENGTH => {
                 if self.length.replace(decimal(value)?).is_some() {
                     return Err(HttpRejection::bad(
                         "the request has more than one Content-Length header",
                     ));
                 }
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            TRANSFER_ENCODING => {
                 if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(HttpRejection::bad(
                         "the only Transfer-Encoding understood is a single \"chunked\"",
@@ -359,85 +434,6 @@ fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
     length.ok_or(HttpRejection::bad("Content-Length is too large a number"))
 }
 
-/// Returns what is wrong with a head that httparse has refused.
-#[cold]
-fn explain(head: &[u8]) -> HttpRejection {
-    let mut lines = head.split_inclusive(|b| *b == b'\n');
-    let mut next_line = || match lines.next().unwrap_or_default() {
-        b"" => Ok(&[][..]),
-        line => line.strip_suffix(b"\r\n").ok_or(BARE_LF),
-    };
-    let explained = next_line().and_then(explain_request_line);
-    if let Err(rejection) = explained {
-        return rejection;
-    }
-    loop {
-        match next_line() {
-            Ok([]) => return HttpRejection::bad("the head is malformed"),
-            Ok(line) => {
-                if let Err(rejection) = explain_field(line) {
-                    return rejection;
-                }
-            }
-            Err(rejection) => return rejection,
-        }
-    }
-}
-
-fn explain_request_line(line: &[u8]) -> Result<(), HttpRejection> {
-    let mut parts = line.splitn(3, |b| *b == b' ');
-    let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next())
-    else {
-        return Err(SHAPE);
-    };
-    if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
-        return Err(HttpRejection::bad("the request method is not a token"));
-    }
-    if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
-        return Err(SHAPE);
-    }
-    match version {
-        b"HTTP/1.1" | b"HTTP/1.0" => {}
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            return Err(HttpRejection {
-                status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                reason: "this version of HTTP is not spoken here; use HTTP/1.1",
-            });
-        }
-        _ => return Err(SHAPE),
-    }
-    // A part of the target that httparse does not let pass.
-    match Uri::try_from(target) {
-        Err(_) => Err(HttpRejection::bad("the request target is not a valid URI")),
-        Ok(_) => Ok(()),
-    }
-}
-
-fn explain_field(line: &[u8]) -> Result<(), HttpRejection> {
-    if matches!(line[0], b' ' | b'\t') {
-        return Err(HttpRejection::bad(
-            "a header is folded over several lines, which is obsolete",
-        ));
-    }
-    let colon = memchr(b':', line).ok_or(HttpRejection::bad("a header line has no colon"))?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if matches!(name.last(), Some(b' ' | b'\t')) {
-        return Err(HttpRejection::bad(
-            "there is white space between a header's name and its colon",
-        ));
-    }
-    if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
-        return Err(HttpRejection::bad("a header's name is not a token"));
-    }
-    let is_control = |b: &u8| (*b < b' ' && *b != b'\t') || *b == 0x7f;
-    match value.iter().any(is_control) {
-        true => Err(CONTROL),
-        false => Ok(()),
-    }
-}
-
 /// Returns whether the method of a rejected head is HEAD, and its `Origin`.
 pub(super) fn rejected_request(head: &[u8]) -> (bool, Option<HeaderValue>) {
     const NAME: &[u8] = b"origin:";
@@ -452,35 +448,33 @@ pub(super) fn rejected_request(head: &[u8]) -> (bool, Option<HeaderValue>) {
     (head.starts_with(b"HEAD "), origin)
 }
 
-/// The names of the protocols of uploads, which cost no allocation this way.
-fn known_name(name: &str) -> Option<HeaderName> {
-    static NAMES: [HeaderName; 10] = [
-        HeaderName::from_static("tus-resumable"),
-        HeaderName::from_static("upload-length"),
-        HeaderName::from_static("upload-offset"),
-        HeaderName::from_static("upload-metadata"),
-        HeaderName::from_static("upload-checksum"),
-        HeaderName::from_static("upload-concat"),
-        HeaderName::from_static("upload-complete"),
-        HeaderName::from_static("upload-defer-length"),
-        HeaderName::from_static("upload-draft-interop-version"),
-        HeaderName::from_static("x-forwarded-proto"),
-    ];
-    if !matches!(
-        name.as_bytes().first(),
-        Some(b'T' | b't' | b'U' | b'u' | b'X' | b'x')
-    ) {
-        return None;
-    }
-    let is_name = |known: &&HeaderName| {
-        known.as_str().len() == name.len() && known.as_str().eq_ignore_ascii_case(name)
-    };
-    NAMES.iter().find(is_name).cloned()
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// The names of the protocols of uploads as clients write them, which cost no allocation this way.
+fn known_name(name: &[u8]) -> Option<HeaderName> {
+    Some(match name {
+        b"Tus-Resumable" | b"tus-resumable" => const { HeaderName::from_static("tus-resumable") },
+        b"Upload-Length" | b"upload-length" => const { HeaderName::from_static("upload-length") },
+        b"Upload-Offset" | b"upload-offset" => const { HeaderName::from_static("upload-offset") },
+        b"Upload-Metadata" | b"upload-metadata" => {
+            const { HeaderName::from_static("upload-metadata") }
+        }
+        b"Upload-Checksum" | b"upload-checksum" => {
+            const { HeaderName::from_static("upload-checksum") }
+        }
+        b"Upload-Concat" | b"upload-concat" => const { HeaderName::from_static("upload-concat") },
+        b"Upload-Complete" | b"upload-complete" => {
+            const { HeaderName::from_static("upload-complete") }
+        }
+        b"Upload-Defer-Length" | b"upload-defer-length" => {
+            const { HeaderName::from_static("upload-defer-length") }
+        }
+        b"Upload-Draft-Interop-Version" | b"upload-draft-interop-version" => {
+            const { HeaderName::from_static("upload-draft-interop-version") }
+        }
+        b"X-Forwarded-Proto" | b"x-forwarded-proto" => {
+            const { HeaderName::from_static("x-forwarded-proto") }
+        }
+        _ => return None,
+    })
 }
 
 /// `uri-host [ ":" port ]`, RFC 3986 section 3.2.2.

@@ -1,6 +1,6 @@
 //! HTTP/2 (RFC 9113), by h2.
 //!
-//! hyper's HTTP/2 has no interim responses. This module adds to h2: requests at once, also those that their
+//! This module adds to h2: requests at once, also those that their
 //! client has reset (`connection`), and the number of interim responses that wait for the client (`halves`). h2
 //! itself limits heads and their CONTINUATION frames, resets, and small or empty frames, and answers PING and
 //! SETTINGS only while the client reads.

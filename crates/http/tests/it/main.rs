@@ -10,6 +10,7 @@ mod both_lengths;
 mod child;
 mod differential;
 mod heads;
+mod http1;
 mod http2;
 mod http2_exchange;
 mod http2_frames;

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::{
     Engine, Error, HookReply, RequestContext,
     create::can_complete,
+    hooks::smaller,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
@@ -28,12 +29,11 @@ use crate::{
 const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
-pub(crate) struct AppendRequest<'a> {
+pub(crate) struct AppendRequest {
     pub(crate) head: Head,
     pub(crate) content_length: Option<u64>,
     /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
     pub(crate) max_content: u64,
-    pub(crate) observer: Option<&'a BoxedObserver<'a>>,
 }
 
 struct AppendBounds {
@@ -46,43 +46,33 @@ struct AppendBounds {
 }
 
 impl Engine {
-    /// Also returns when the upload expires, which a failure reports, too (T-EXP-2).
-    pub(crate) async fn append<B: RequestBody + Unpin>(
-        self: &Arc<Self>,
-        context: &RequestContext,
+    /// Returns when the upload of a failed append expires, which its response reports, too (T-EXP-2).
+    pub(crate) fn expiry_after(
+        &self,
         id: &UploadId,
-        // By reference, since the futures would store it twice.
-        request: &mut AppendRequest<'_>,
-        body: &mut B,
-    ) -> (
-        Option<SystemTime>,
-        Result<(Arc<Upload>, u64, HookReply), Error>,
-    ) {
-        let mut expires = None;
-        let appended = self
-            .append_body(context, id, request, body, &mut expires)
-            .await;
-        match &appended {
-            Err(error) if error.has_removed() => expires = None,
-            // The live writer knows the upload, so this needs no call to the store.
-            Err(_) if expires.is_none() => {
-                expires = self
-                    .live
-                    .get(id)
-                    .and_then(|live| self.expiry(&live.upload, live.offset(), SystemTime::now()));
-            }
-            _ => {}
+        error: &Error,
+        known: Option<SystemTime>,
+    ) -> Option<SystemTime> {
+        if error.has_removed() {
+            return None;
         }
-        (expires, appended)
+        // The live writer knows the upload, so this needs no call to the store.
+        known.or_else(|| {
+            let live = self.live.get(id)?;
+            self.expiry(&live.upload, live.offset(), SystemTime::now())
+        })
     }
 
     /// All checks run before anything is written, in the order of E-4. A writer whose client has
     /// disconnected yields, so that a client whose old connection hangs gets through at once.
-    async fn append_body<B: RequestBody + Unpin>(
+    ///
+    /// Sets when the upload expires, if that is known: see [`Self::expiry_after`].
+    pub(crate) async fn append<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-        request: &mut AppendRequest<'_>,
+        request: &mut AppendRequest,
+        observer: Option<&BoxedObserver<'_>>,
         body: &mut B,
         expires: &mut Option<SystemTime>,
     ) -> Result<(Arc<Upload>, u64, HookReply), Error> {
@@ -92,16 +82,19 @@ impl Engine {
         let body = &mut PeekedBody::new(body);
         let lease = self.lease_for_append(id, request, body, is_live).await?;
         let store = self.composer.store();
-        let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
-        self.check_usable(&snapshot)?;
-        *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
-        let was_complete = snapshot.is_complete();
-        // The bytes must be written at the offset that was checked.
-        if append.offset() != snapshot.offset {
-            return Err(ProblemKind::Locked.into());
-        }
-        let finished_at = was_complete.then(|| snapshot.stated_offset());
-        let (mut upload, mut offset) = (snapshot.upload, finished_at.unwrap_or(snapshot.offset));
+        let (append, mut upload, was_complete, mut offset) = {
+            let resumed = store.resume(id, lease.fence());
+            let (snapshot, append) = Self::while_held(&lease, resumed).await?;
+            self.check_usable(&snapshot)?;
+            *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+            // The bytes must be written at the offset that was checked.
+            if append.offset() != snapshot.offset {
+                return Err(ProblemKind::Locked.into());
+            }
+            let (was_complete, offset) = (snapshot.is_complete(), snapshot.stated_offset());
+            (append, snapshot.upload, was_complete, offset)
+        };
+        let finished_at = was_complete.then_some(offset);
         let mut bounds = match self.check_append(&upload, offset, request) {
             Ok(bounds) => bounds,
             Err(error) if !request.head.ends_beyond_length => return Err(error),
@@ -114,7 +107,7 @@ impl Engine {
                 .await);
             }
         };
-        let (content_length, max_content) = (request.content_length, request.max_content);
+        let max_content = request.max_content;
         let head = &mut request.head;
         let (end, is_verified) = (head.end, head.checksum.is_present());
         if !was_complete && self.must_prepare_completion(&upload, head) {
@@ -123,24 +116,24 @@ impl Engine {
                 Box::pin(self.prepare_completion(upload, head.repr_digest.take(), &lease)).await?;
         }
         // With a checksum, the length is declared only after the bytes are verified.
-        let declares_late = is_verified || content_length.is_none();
+        let declares_late = is_verified || request.content_length.is_none();
         if !declares_late {
             upload = self.declare(upload, &bounds, end, &lease).await?;
         }
-        let reached = can_complete(bounds.length, offset, content_length);
+        let reached = can_complete(bounds.length, offset, request.content_length);
         if !was_complete && let Some(length) = reached.filter(|_| !upload.awaits_end || bounds.ends)
         {
             let completed = [(EventKind::Completed, length)];
             self.prepare_kinds(&completed, &upload, context).await?;
         }
         let mut interruption = None;
-        if bounds.remaining > 0 || content_length != Some(0) || is_verified {
+        if bounds.remaining > 0 || request.content_length != Some(0) || is_verified {
             let mut body_stream = BodyStream {
                 body,
-                content_length,
+                content_length: request.content_length,
                 limits_request: max_content < bounds.remaining,
                 checksum: &mut head.checksum,
-                observer: request.observer,
+                observer,
             };
             let received = self
                 .receive(
@@ -227,7 +220,7 @@ impl Engine {
         &self,
         upload: &Upload,
         offset: u64,
-        request: &AppendRequest<'_>,
+        request: &AppendRequest,
     ) -> Result<(), Error> {
         match self.check_append(upload, offset, request) {
             Err(Error::BeyondLength { .. }) if request.head.ends_beyond_length => Ok(()),
@@ -240,7 +233,7 @@ impl Engine {
     async fn lease_for_append<B: RequestBody + Unpin>(
         &self,
         id: &UploadId,
-        request: &AppendRequest<'_>,
+        request: &AppendRequest,
         body: &mut PeekedBody<'_, B>,
         is_live: bool,
     ) -> Result<Lease, Error> {
@@ -290,7 +283,7 @@ impl Engine {
         &self,
         upload: &Upload,
         offset: u64,
-        request: &AppendRequest<'_>,
+        request: &AppendRequest,
     ) -> Result<AppendBounds, Error> {
         if upload.is_final() {
             return Err(ProblemKind::ModifyFinal.into());
@@ -477,10 +470,6 @@ impl Engine {
         let declared = deferrer.declare_length(upload, length, lease.fence());
         Self::while_held(lease, declared).await
     }
-}
-
-pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    one.into_iter().chain(other).min()
 }
 
 type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;

@@ -1,12 +1,15 @@
 use std::{future::Future, mem, sync::Arc, time::SystemTime};
 
 use futures_util::{TryFutureExt as _, future::Either};
-use landfall_protocol::{Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind};
+use landfall_protocol::{
+    ChecksumPlacement, Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind,
+};
 use tokio::sync::SemaphorePermit;
 
 use super::{
     Engine, Error, HookReply, InspectOutcome, RequestContext, add,
     hooks::merge,
+    in_flight::InFlightGuard,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
@@ -15,19 +18,33 @@ use crate::{
     hook::{IdempotencyError, IdempotencyKey, Intent},
     lease::Lease,
     request_body::RequestBody,
-    store::StoreError,
+    store::{Append, StoreError},
     upload::{Completion, Digest, Upload, UploadId, UploadKind},
 };
 
-pub(crate) struct CreateRequest<'a> {
+pub(crate) struct CreateRequest {
     pub(crate) head: Head,
     pub(crate) parts: Vec<UploadId>,
     pub(crate) content_length: Option<u64>,
-    /// The maximum content of the request, which may be longer than stated; `u64::MAX` is unlimited.
-    pub(crate) max_content: u64,
-    pub(crate) observer: Option<&'a BoxedObserver<'a>>,
-    /// Set if a hook chose the id of the upload, and it may exist.
-    pub(crate) repeated: Option<Box<RepeatedCreate>>,
+}
+
+pub(crate) enum Started<'a> {
+    Created(Created),
+    /// It exists, and its content is to be received.
+    Receiving(ReceivingCreate<'a>),
+}
+
+pub(crate) struct ReceivingCreate<'a> {
+    upload: Arc<Upload>,
+    append: Box<dyn Append>,
+    lease: Lease,
+    permit: SemaphorePermit<'a>,
+    in_flight: InFlightGuard,
+    content_length: Option<u64>,
+    checksum: ChecksumPlacement,
+    end: DeclaredEnd,
+    reply: HookReply,
+    names_upload: bool,
 }
 
 /// The creation that an existing upload must match, and the response of the hooks.
@@ -48,20 +65,19 @@ pub(crate) struct Created {
     pub(crate) existed: bool,
 }
 
-/// A creation that its hooks have allowed.
-struct NewUpload<'a> {
-    upload: Upload,
-    key_lease: Option<Lease>,
-    /// The permit and the lease of a request whose body is upload data.
-    transfer: Option<(SemaphorePermit<'a>, Lease)>,
-    /// True if the client can name the upload even if it gets no response.
-    names_upload: bool,
-}
-
-#[allow(clippy::large_enum_variant, reason = "the usual one")]
+#[allow(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Prepared<'a> {
-    New(NewUpload<'a>, HookReply),
     Answered(Created),
+    /// Its hooks have allowed it.
+    New {
+        upload: Upload,
+        key_lease: Option<Lease>,
+        /// The permit and the lease of a request whose body is upload data.
+        transfer: Option<(SemaphorePermit<'a>, Lease)>,
+        reply: HookReply,
+        /// True if the client can name the upload even if it gets no response.
+        names_upload: bool,
+    },
 }
 
 pub(super) enum Assigned {
@@ -86,126 +102,187 @@ impl Created {
 }
 
 impl Engine {
-    /// If this fails because the upload exists, it may be that of this request: see [`Self::repeat_creation`].
-    pub(crate) async fn create<B: RequestBody + Unpin>(
-        self: &Arc<Self>,
+    /// Creates an upload, and completes it if the request carries no upload data. If this fails because the upload
+    /// exists, it may be that of this request: see [`Self::repeat_creation`].
+    ///
+    /// It is apart from [`Self::complete_create`], so that no future stores the request while it receives.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would store the arguments twice"
+    )]
+    pub(crate) fn create<'a>(
+        self: &'a Arc<Self>,
         context: &RequestContext,
-        // By reference, since the futures would store it twice.
-        request: &mut CreateRequest<'_>,
-        body: &mut B,
-    ) -> Result<Created, Error> {
-        let _in_flight = self.enter_transfer()?;
-        let (new, mut reply) = match self.prepare_upload(context, request).await? {
-            Prepared::New(new, reply) => (new, reply),
-            Prepared::Answered(created) => return Ok(created),
-        };
-        let NewUpload {
-            upload,
-            key_lease,
-            transfer,
-            names_upload,
-        } = new;
-        let (engine, head) = (self.clone(), &mut request.head);
-        let Some((permit, lease)) = transfer else {
-            let create = async move {
-                let upload = engine.composer.store().create(upload).await?;
-                // From here on, requests with the same idempotency key get the offset of this upload.
-                drop(key_lease);
-                Ok((upload, ()))
+        mut request: CreateRequest,
+        repeated: &mut Option<Box<RepeatedCreate>>,
+    ) -> impl Future<Output = Result<Started<'a>, Error>> + Send {
+        async move {
+            let in_flight = self.enter_transfer()?;
+            let prepared = self.prepare_upload(context, &mut request, repeated);
+            let (upload, key_lease, transfer, mut reply, names_upload) = match prepared.await? {
+                Prepared::Answered(created) => return Ok(Started::Created(created)),
+                Prepared::New {
+                    upload,
+                    key_lease,
+                    transfer,
+                    reply,
+                    names_upload,
+                } => (upload, key_lease, transfer, reply, names_upload),
             };
-            // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
-            let now = SystemTime::now();
-            let (upload, ()) = self.emit_created(context, create).await?;
-            if upload.is_complete_at(0) {
-                let lease = self.lease(&upload.id).await?;
-                let finished = self.finish_as(context, upload.clone(), lease, true, names_upload);
+            let engine = self.clone();
+            let Some((permit, lease)) = transfer else {
+                let create = async move {
+                    let upload = engine.composer.store().create(upload).await?;
+                    // From here on, requests with the same idempotency key get the offset of this upload.
+                    drop(key_lease);
+                    Ok((upload, ()))
+                };
+                // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
+                let now = SystemTime::now();
+                let (upload, ()) = self.emit_created(context, create).await?;
+                if upload.is_complete_at(0) {
+                    let lease = self.lease(&upload.id).await?;
+                    let finished =
+                        self.finish_as(context, upload.clone(), lease, true, names_upload);
+                    merge(&mut reply, finished.await?);
+                }
+                let expires = self.expiry(&upload, 0, now);
+                return Ok(Started::Created(Created {
+                    upload,
+                    offset: request.head.with_upload.then_some(0),
+                    expires,
+                    reply,
+                    existed: false,
+                }));
+            };
+            let create = async move {
+                let store = engine.composer.store();
+                let created = store.create_append(upload, lease.fence());
+                let (upload, append) = Self::while_held(&lease, created).await?;
+                drop(key_lease);
+                Ok((upload, (append, lease)))
+            };
+            let (upload, (append, lease)) = self.emit_created(context, create).await?;
+            Ok(Started::Receiving(ReceivingCreate {
+                upload,
+                append,
+                lease,
+                permit,
+                in_flight,
+                content_length: request.content_length,
+                checksum: request.head.checksum,
+                end: request.head.end,
+                reply,
+                names_upload,
+            }))
+        }
+    }
+
+    /// Receives the content of a creation. `max_content` is its maximum, which may be longer than stated.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would store the arguments twice"
+    )]
+    pub(crate) fn complete_create<'a, B: RequestBody + Unpin>(
+        self: &'a Arc<Self>,
+        context: &'a RequestContext,
+        started: Result<Started<'a>, Error>,
+        repeated: Option<Box<RepeatedCreate>>,
+        max_content: u64,
+        observer: Option<&'a BoxedObserver<'a>>,
+        body: &'a mut B,
+    ) -> impl Future<Output = Result<Created, Error>> + Send + 'a {
+        async move {
+            let creation = match started {
+                Ok(Started::Receiving(creation)) => creation,
+                Ok(Started::Created(created)) => return Ok(created),
+                Err(Error::Store(StoreError::AlreadyExists(id))) => {
+                    // Boxed, as all that is rare below: the largest branch sets the size of every request's future.
+                    return Box::pin(self.repeat_creation(id, repeated)).await;
+                }
+                Err(error) => return Err(error),
+            };
+            let ReceivingCreate {
+                mut upload,
+                append,
+                lease,
+                permit,
+                in_flight: _in_flight,
+                content_length,
+                mut checksum,
+                end,
+                mut reply,
+                names_upload,
+            } = creation;
+            if let Some(observer) = observer {
+                observer.created(&upload);
+            }
+            let remaining = self.remaining(&upload, upload.length, 0);
+            let mut body_stream = BodyStream {
+                body,
+                content_length,
+                limits_request: max_content < remaining,
+                checksum: &mut checksum,
+                observer,
+            };
+            let most = remaining.min(max_content);
+            let received = self.receive(context, &upload, append, &lease, most, &mut body_stream);
+            let received = match received.await {
+                Ok(received) => received,
+                Err(error) => {
+                    let rolled_back = self.roll_back_creation(context, upload, lease, error);
+                    return Err(Box::pin(rolled_back).await);
+                }
+            };
+            let offset = received.offset;
+            match received.interruption {
+                None => {}
+                // Nothing may remain of a rejected creation, whose URL most clients never learn (E-22).
+                // The bytes of an interrupted connection are kept until the upload expires (E-21).
+                Some(
+                    interruption @ (Interruption::Overrun
+                    | Interruption::TooLarge
+                    | Interruption::Checksum(_)
+                    | Interruption::Evicted),
+                ) => {
+                    let error = match interruption {
+                        Interruption::Overrun => Error::beyond_length(upload.length, true),
+                        other => self.interruption_error(&upload.id, offset, other),
+                    };
+                    let rolled_back = self.roll_back_creation(context, upload, lease, error);
+                    return Err(Box::pin(rolled_back).await);
+                }
+                Some(interruption) => {
+                    let error = self.interrupted(context, &upload, offset, lease, interruption);
+                    return Err(Box::pin(error).await);
+                }
+            }
+            drop(permit);
+            if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
+                upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
+            }
+            if upload.is_complete_at(offset) {
+                let knows_url = observer.is_some() || names_upload;
+                let finished = self.finish_as(context, upload.clone(), lease, true, knows_url);
                 merge(&mut reply, finished.await?);
             }
-            let expires = self.expiry(&upload, 0, now);
-            return Ok(Created {
+            let expires = self.expiry(&upload, offset, SystemTime::now());
+            Ok(Created {
                 upload,
-                offset: head.with_upload.then_some(0),
+                offset: Some(offset),
                 expires,
                 reply,
                 existed: false,
-            });
-        };
-        let create = async move {
-            let store = engine.composer.store();
-            let created = store.create_append(upload, lease.fence());
-            let (upload, append) = Self::while_held(&lease, created).await?;
-            drop(key_lease);
-            Ok((upload, (append, lease)))
-        };
-        let (mut upload, (append, lease)) = self.emit_created(context, create).await?;
-        if let Some(observer) = request.observer {
-            observer.created(&upload);
+            })
         }
-        let remaining = self.remaining(&upload, upload.length, 0);
-        let mut body_stream = BodyStream {
-            body,
-            content_length: request.content_length,
-            limits_request: request.max_content < remaining,
-            checksum: &mut head.checksum,
-            observer: request.observer,
-        };
-        let most = remaining.min(request.max_content);
-        let received = self.receive(context, &upload, append, &lease, most, &mut body_stream);
-        // Boxed, as all that is rare below: the largest branch sets the size of every request's future.
-        let received = match received.await {
-            Ok(received) => received,
-            Err(error) => {
-                let rolled_back = self.roll_back_creation(context, upload, lease, error);
-                return Err(Box::pin(rolled_back).await);
-            }
-        };
-        let offset = received.offset;
-        match received.interruption {
-            None => {}
-            // Nothing may remain of a rejected creation, whose URL most clients never learn (E-22).
-            // The bytes of an interrupted connection are kept until the upload expires (E-21).
-            Some(
-                interruption @ (Interruption::Overrun
-                | Interruption::TooLarge
-                | Interruption::Checksum(_)
-                | Interruption::Evicted),
-            ) => {
-                let error = match interruption {
-                    Interruption::Overrun => Error::beyond_length(upload.length, true),
-                    other => self.interruption_error(&upload.id, offset, other),
-                };
-                let rolled_back = self.roll_back_creation(context, upload, lease, error);
-                return Err(Box::pin(rolled_back).await);
-            }
-            Some(interruption) => {
-                let error = self.interrupted(context, &upload, offset, lease, interruption);
-                return Err(Box::pin(error).await);
-            }
-        }
-        drop(permit);
-        if head.end == DeclaredEnd::WithContent && upload.length != Some(offset) {
-            upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
-        }
-        if upload.is_complete_at(offset) {
-            let knows_url = request.observer.is_some() || names_upload;
-            let finished = self.finish_as(context, upload.clone(), lease, true, knows_url);
-            merge(&mut reply, finished.await?);
-        }
-        let expires = self.expiry(&upload, offset, SystemTime::now());
-        Ok(Created {
-            upload,
-            offset: Some(offset),
-            expires,
-            reply,
-            existed: false,
-        })
     }
 
     /// Runs the checks and the hooks of a creation, before anything is stored.
     async fn prepare_upload<'a>(
         self: &'a Arc<Self>,
         context: &RequestContext,
-        request: &mut CreateRequest<'_>,
+        request: &mut CreateRequest,
+        repeated: &mut Option<Box<RepeatedCreate>>,
     ) -> Result<Prepared<'a>, Error> {
         let content_length = request.content_length;
         let head = &mut request.head;
@@ -257,7 +334,7 @@ impl Engine {
         // Those take a 2xx for the storage of their content.
         if is_chosen && !names_upload {
             upload.record_creation_digest();
-            request.repeated = upload.creation_digest().map(|digest| {
+            *repeated = upload.creation_digest().map(|digest| {
                 let reply = reply.clone();
                 Box::new(RepeatedCreate { digest, reply })
             });
@@ -280,13 +357,13 @@ impl Engine {
             Some(permit) => Some((permit, self.lease_of_new(&upload).await?)),
             None => None,
         };
-        let new = NewUpload {
+        Ok(Prepared::New {
             upload,
             key_lease,
             transfer,
+            reply,
             names_upload,
-        };
-        Ok(Prepared::New(new, reply))
+        })
     }
 
     /// The id that a hook chose may be that of an upload whose client is sending: it is not interrupted.

@@ -53,14 +53,16 @@ impl Engine {
                 events.push(Event::new(*kind, upload.clone(), *offset, context.clone()));
             }
         }
-        self.prepare(&events).await
+        if events.is_empty() {
+            return Ok(());
+        }
+        // Boxed because it is rare: the largest branch sets the size of every request's future.
+        Box::pin(self.prepare(&events)).await
     }
 
     pub(super) async fn prepare(&self, events: &[Event]) -> Result<(), Error> {
-        if !events.is_empty() {
-            for sink in &self.config.sinks {
-                sink.prepare(events).await.map_err(Error::Sink)?;
-            }
+        for sink in &self.config.sinks {
+            sink.prepare(events).await.map_err(Error::Sink)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext, append::smaller};
+use super::{Engine, Error, RequestContext};
 use crate::{
     BoxError,
     hook::{
@@ -75,12 +75,21 @@ impl Engine {
     pub(crate) async fn call_all(
         &self,
         context: &RequestContext,
+        call: HookCall<'_>,
+    ) -> Result<HookReply, Error> {
+        if !call.applies_to(self.hook_points) {
+            return Ok(None);
+        }
+        // Boxed because few uploads have hooks: the largest branch sets the size of every request's future.
+        Box::pin(self.call_each(context, call)).await
+    }
+
+    async fn call_each(
+        &self,
+        context: &RequestContext,
         mut call: HookCall<'_>,
     ) -> Result<HookReply, Error> {
         let mut reply = None;
-        if !call.applies_to(self.hook_points) {
-            return Ok(reply);
-        }
         let no_request = Arc::default();
         let request = context.as_ref().unwrap_or(&no_request);
         for hook in &self.config.hooks {
@@ -243,4 +252,8 @@ mod tests {
         let doubled = ("filetype", "image/png;,text/html");
         assert!(rejection(Some(doubled), &["image/*"]).is_some());
     }
+}
+
+pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }

@@ -23,6 +23,7 @@ mod transfer;
 mod verifier;
 
 use std::{
+    pin::pin,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
@@ -140,7 +141,9 @@ impl Engine {
             return Ok(permit);
         }
         if self.live.evict()
-            && let Ok(Ok(permit)) = timeout(EVICTION_TIMEOUT, self.transfers.acquire()).await
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            && let Ok(Ok(permit)) =
+                Box::pin(timeout(EVICTION_TIMEOUT, self.transfers.acquire())).await
         {
             return Ok(permit);
         }
@@ -153,7 +156,8 @@ impl Engine {
 
     async fn lease(&self, id: &UploadId) -> Result<Lease, Error> {
         let locker = self.composer.locker();
-        Ok(locker.acquire(id, self.config.lease_wait).await?)
+        let wait = self.config.lease_wait;
+        Ok(locker.acquire_at(id, None, wait).await?)
     }
 
     /// Leaves a holder alone.
@@ -174,10 +178,9 @@ impl Engine {
         if lease.signal().reason() == Some(YieldReason::LeaseLost) {
             return Err(ProblemKind::Unavailable.into());
         }
-        tokio::select! {
-            biased;
-            changed = change => Ok(changed?),
-            () = lease.signal().lost() => Err(ProblemKind::Unavailable.into()),
+        match lease.signal().unless_lost(pin!(change)).await {
+            Some(changed) => Ok(changed?),
+            None => Err(ProblemKind::Unavailable.into()),
         }
     }
 

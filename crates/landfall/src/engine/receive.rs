@@ -1,6 +1,12 @@
-use std::{mem, ops::Range, pin::Pin, sync::Arc};
+use std::{
+    mem,
+    ops::Range,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use futures_core::Stream;
+use http::HeaderMap;
 use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
 
 use super::{
@@ -58,35 +64,58 @@ impl Engine {
         }
         self.start_progress();
         tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = remaining, offset = start, "ChunkWriteStart");
+        let length = body_stream.content_length;
+        let length = length.map(|length| length.min(remaining));
+        let mut transfer = Transfer {
+            append,
+            live: &live,
+            signal: lease.signal(),
+            remaining,
+            limits_request: body_stream.limits_request,
+            holds_last: visibility == Visibility::AtEnd,
+            timeout: self.config.body_timeout,
+            publish: visibility == Visibility::Immediate,
+            observer: body_stream.observer,
+            verifier: Verifier::new(body_stream.checksum),
+            is_staged: false,
+            batch: WriteBatch::new(&self.memory, length),
+        };
+        let transfer = &mut transfer;
         let work = async {
-            let mut transfer = Transfer {
-                append,
-                live: &live,
-                signal: lease.signal(),
-                remaining,
-                limits_request: body_stream.limits_request,
-                holds_last: visibility == Visibility::AtEnd,
-                body_length: body_stream.content_length,
-                timeout: self.config.body_timeout,
-                publish: visibility == Visibility::Immediate,
-                observer: body_stream.observer,
-                verifier: Verifier::new(body_stream.checksum),
-                is_staged: false,
-                batch: WriteBatch::new(&self.memory),
-            };
-            let outcome = transfer.run(body_stream.body).await;
-            self.complete_body(&mut transfer, &live, start, body_stream.checksum, outcome)
-                .await
+            match transfer.run(body_stream.body).await {
+                Ok(outcome) => {
+                    let checksum = &mut *body_stream.checksum;
+                    self.complete_body(transfer, &live, start, checksum, outcome)
+                        .await
+                }
+                Err(error) => {
+                    // Boxed because it is rare: the largest branch sets the size of every request's future.
+                    Box::pin(self.keep_received(transfer, visibility, start)).await;
+                    Err(error)
+                }
+            }
         };
         // A store call that outlives the lease could overwrite data of the next holder.
-        tokio::select! {
-            biased;
-            received = work => received,
-            () = lease.signal().lost() => Ok(Received {
-                offset: start,
-                interruption: Some(Interruption::Lost),
-            }),
-        }
+        let received = lease.signal().unless_lost(pin!(work)).await;
+        received.unwrap_or(Ok(Received {
+            offset: start,
+            interruption: Some(Interruption::Lost),
+        }))
+    }
+
+    /// After an error of the store.
+    async fn keep_received(&self, transfer: &mut Transfer<'_>, visibility: Visibility, start: u64) {
+        transfer.batch.clear(Vec::new());
+        let append = &mut transfer.append;
+        let _ = if visibility == Visibility::Verified {
+            append.discard_unverified().await
+        } else {
+            append.commit().await.map(drop)
+        };
+        add(
+            &self.counters.bytes_received,
+            append.offset().saturating_sub(start),
+        );
     }
 
     async fn complete_body(
@@ -95,49 +124,29 @@ impl Engine {
         live: &Arc<LiveUpload>,
         start: u64,
         checksum: &mut ChecksumPlacement,
-        outcome: Result<TransferOutcome, Error>,
+        outcome: TransferOutcome,
     ) -> Result<Received, Error> {
         let (upload, visibility) = (&live.upload, live.visibility);
         let append = &mut transfer.append;
         let is_staged = transfer.is_staged;
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                transfer.batch.clear(Vec::new());
-                let _ = if visibility == Visibility::Verified {
-                    append.discard_unverified().await
-                } else {
-                    append.commit().await.map(drop)
-                };
-                add(
-                    &self.counters.bytes_received,
-                    append.offset().saturating_sub(start),
-                );
-                return Err(error);
-            }
-        };
         let mut interruption = match outcome {
-            Ok(trailers) => match mem::replace(checksum, ChecksumPlacement::None)
-                .with_trailers(trailers.as_deref())
-            {
-                Ok(None) => None,
-                Ok(Some(stated)) => {
-                    let range = start..append.offset();
-                    let verifier = mem::take(&mut transfer.verifier);
-                    // Boxed because it is rare: the largest branch sets the size of every request's future.
-                    let verified =
-                        Box::pin(self.verify(upload, range, visibility, verifier, stated)).await;
-                    match verified {
-                        Ok(verified) => verified.err().map(Interruption::Checksum),
-                        Err(error) => {
-                            // Unverified bytes do not count.
-                            let _ = append.discard_unverified().await;
-                            return Err(error);
-                        }
+            Ok(None) if !checksum.is_present() => None,
+            Ok(trailers) => {
+                let range = start..append.offset();
+                let verifier = mem::take(&mut transfer.verifier);
+                let checksum = mem::replace(checksum, ChecksumPlacement::None);
+                let verified = self.verify(upload, range, visibility, verifier, checksum, trailers);
+                // Boxed because it is rare: the largest branch sets the size of every request's future.
+                let verified = Box::pin(async {
+                    let verified = verified.await;
+                    if verified.is_err() {
+                        // Unverified bytes do not count.
+                        let _ = append.discard_unverified().await;
                     }
-                }
-                Err(problem) => Some(Interruption::Checksum(problem)),
-            },
+                    verified
+                });
+                verified.await?.err().map(Interruption::Checksum)
+            }
             Err(interruption) => Some(interruption),
         };
         if interruption.is_none() && visibility == Visibility::Verified && !live.start_write() {
@@ -200,8 +209,14 @@ impl Engine {
         range: Range<u64>,
         visibility: Visibility,
         verifier: Verifier,
-        stated: Checksum,
+        checksum: ChecksumPlacement,
+        trailers: Option<Box<HeaderMap>>,
     ) -> Result<Result<(), Problem>, Error> {
+        let stated = match checksum.with_trailers(trailers.as_deref()) {
+            Ok(Some(stated)) => stated,
+            Ok(None) => return Ok(Ok(())),
+            Err(problem) => return Ok(Err(problem)),
+        };
         let matches = match visibility {
             Visibility::Verified => Some(verifier.matches(&stated)),
             Visibility::AtEnd => self.read_back(upload, range, &stated).await?,

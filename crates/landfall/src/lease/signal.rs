@@ -1,9 +1,12 @@
 use std::{
     fmt,
+    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
 };
 
 use tokio::sync::Notify;
@@ -88,6 +91,24 @@ impl YieldSignal {
     /// Waits until the lease is lost. Cancel safe.
     pub async fn lost(&self) {
         self.wait_above(UNCONDITIONAL).await;
+    }
+
+    /// Runs `work` unless the lease is lost before it ends. `None`: it was, and the caller must drop `work`.
+    ///
+    /// Waits for the loss only where `work` waits, and in a box: most never do.
+    pub(crate) async fn unless_lost<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let mut lost = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            let lost = lost.get_or_insert_with(|| Box::pin(self.lost()));
+            lost.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 
     /// Waits until the signal is set. Cancel safe.

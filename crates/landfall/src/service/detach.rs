@@ -5,9 +5,19 @@ use http::{
     uri::{self, PathAndQuery},
 };
 
+/// A server puts it into the extensions of a request whose head has memory of its own.
+///
+/// Otherwise the handler copies the head of a request with a body, because it may share a read buffer, which the
+/// server could not use again before the end of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DetachedHead;
+
 /// Copies all that a head shares with the server's read buffer (8 KiB with hyper), so that the buffer
 /// can be reused or freed during a long request.
 pub(super) fn detach(parts: &mut Parts) {
+    if parts.extensions.get::<DetachedHead>().is_some() {
+        return;
+    }
     let len = parts.headers.values().map(HeaderValue::len).sum();
     let mut copy = BytesMut::with_capacity(len);
     for value in parts.headers.values() {
@@ -81,5 +91,13 @@ mod tests {
             drop(old_headers);
             assert!(buffer.is_unique(), "{uri} shares the buffer");
         }
+    }
+
+    #[test]
+    fn a_head_with_memory_of_its_own_is_not_copied() {
+        let (buffer, mut parts) = head("/files/", &[]);
+        parts.extensions.insert(DetachedHead);
+        detach(&mut parts);
+        assert!(!buffer.is_unique());
     }
 }

@@ -49,6 +49,7 @@ pub use crate::{
 pub use self::{
     body::ResponseBody,
     cors::{Cors, InvalidHeaderList},
+    detach::DetachedHead,
     forwarded::{Forwarded, Peer},
     interim::InterimSender,
     lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
@@ -60,7 +61,7 @@ use crate::{
     error::HandlerError,
     event::{EventKind, TerminationReason},
     external::HookDispatcher,
-    hook::{ClientResponse, Decision, UploadToken},
+    hook::{ClientResponse, Decision, RequestInfo, UploadToken},
     upload::{Snapshot, UploadId},
 };
 
@@ -71,7 +72,7 @@ use crate::{
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
 /// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
 /// address is also taken from axum's `ConnectInfo<SocketAddr>`. A server that can send interim responses
-/// provides an [`InterimSender`].
+/// provides an [`InterimSender`], and one that copies heads says so with a [`DetachedHead`].
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 
@@ -96,6 +97,14 @@ struct Handled {
     is_preflight: bool,
 }
 
+#[derive(Default)]
+struct Ended {
+    /// True if the connection is closed after the response.
+    closes: bool,
+    /// For the log.
+    error: String,
+}
+
 /// `None` on the creation URL.
 type RequestedId = Option<Result<UploadId, Problem>>;
 
@@ -107,7 +116,7 @@ macro_rules! upload_operations {
             id: &str,
             request: Request<B>,
         ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
-            self.run_as(Some(Method::$method), Some(id), request)
+            self.run_as(Some(&Method::$method), Some(id), request)
         }
     )*};
 }
@@ -413,7 +422,7 @@ impl Handler {
         &self,
         request: Request<B>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
-        self.run_as(Some(Method::OPTIONS), None, request)
+        self.run_as(Some(&Method::OPTIONS), None, request)
     }
 
     /// Handles a request as POST, whatever its method: creates an upload.
@@ -421,7 +430,7 @@ impl Handler {
         &self,
         request: Request<B>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
-        self.run_as(Some(Method::POST), None, request)
+        self.run_as(Some(&Method::POST), None, request)
     }
 
     upload_operations! {
@@ -437,7 +446,7 @@ impl Handler {
 
     fn run_as<B: RequestBody>(
         &self,
-        method: Option<Method>,
+        method: Option<&'static Method>,
         id: Option<&str>,
         mut request: Request<B>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
@@ -467,17 +476,13 @@ impl Handler {
         &self,
         request: Request<B>,
         id: Option<RequestedId>,
-        method: Option<Method>,
+        method: Option<&'static Method>,
     ) -> impl Future<Output = Response<ResponseBody>> + Send + use<B> {
         let handler = self.clone();
         let (mut parts, body) = request.into_parts();
         async move {
             match &id {
-                Some(id) => {
-                    handler
-                        .run(&mut parts, pin!(body), id, method.as_ref())
-                        .await
-                }
+                Some(id) => handler.run(&mut parts, pin!(body), id, method).await,
                 None => response::not_found(),
             }
         }
@@ -500,19 +505,22 @@ impl Handler {
             &parts.headers,
             &inner.engine.config.interop_versions,
         );
-        let operation = match (method, draft) {
-            (Some(method), _) => Ok(method.clone()),
-            (None, Some(_)) => Ok(parts.method.clone()),
-            (None, None) => effective_method(&parts.method, &parts.headers),
+        // In a block, so that the future stores no more than the outcome.
+        let (operation, rejected) = {
+            let operation = match (method, draft) {
+                (Some(method), _) => Ok(method.clone()),
+                (None, Some(_)) => Ok(parts.method.clone()),
+                (None, None) => effective_method(&parts.method, &parts.headers),
+            };
+            let operation = operation.and_then(|method| match draft {
+                Some(draft) => draft.operation(&method, target, inner.extensions),
+                None => Operation::parse(&method, target, inner.extensions),
+            });
+            let parsed = operation.as_ref().ok().copied();
+            (parsed, operation.err().map(Box::new))
         };
-        let operation = operation.and_then(|method| match draft {
-            Some(draft) => draft.operation(&method, target, inner.extensions),
-            None => Operation::parse(&method, target, inner.extensions),
-        });
-        let parsed = operation.as_ref().ok().copied();
-        inner
-            .counters
-            .count_request(operation.as_ref().ok(), &parts.method);
+        let counters = &inner.counters;
+        counters.count_request(operation.as_ref(), &parts.method);
         let path = match id {
             None => "",
             Some(Ok(id)) => id.as_str(),
@@ -530,36 +538,40 @@ impl Handler {
         if !body.is_end_stream() {
             detach::detach(parts);
         }
-        let wants_head = operation
-            .as_ref()
-            .map_or(parts.method == Method::HEAD, |operation| {
-                *operation == Operation::Inspect
-            });
+        let needs_context = inner.engine.needs_request_info();
+        let context = needs_context.then(|| Arc::new(RequestInfo::from_parts(parts, token)));
+        let wants_head = operation.map_or(parts.method == Method::HEAD, |operation| {
+            operation == Operation::Inspect
+        });
         let mut is_preflight = false;
-        let result = match (&inner.cors, operation) {
-            (Some(cors), _) if !cors.allows(&parts.headers) => {
-                Err(Rejection::from(Error::from(ProblemKind::OriginNotAllowed)))
-            }
-            (_, Err(problem)) => Err(problem.into()),
-            (_, Ok(Operation::Options)) => {
-                is_preflight = true;
-                Ok(self.capabilities(draft))
-            }
-            (_, Ok(operation)) => {
-                self.operate(parts, body.as_mut(), operation, id.as_ref(), token, draft)
-                    .await
+        let cors = inner.cors.as_ref();
+        let result = if cors.is_some_and(|cors| !cors.allows(&parts.headers)) {
+            Err(Rejection::from(Error::from(ProblemKind::OriginNotAllowed)))
+        } else {
+            match operation {
+                None => Err(rejected
+                    .map_or(ProblemKind::Internal.into(), |problem| *problem)
+                    .into()),
+                Some(Operation::Options) => {
+                    is_preflight = true;
+                    Ok(self.capabilities(draft))
+                }
+                Some(operation) => {
+                    self.operate(parts, body.as_mut(), operation, id.as_ref(), context, draft)
+                        .await
+                }
             }
         };
         let handled = Handled {
             draft,
-            operation: parsed,
+            operation,
             target,
             wants_head,
             is_preflight,
         };
-        let (mut http_response, close_after, error_text) =
-            self.response(parts, id.as_ref(), &handled, result);
-        if close_after && !body.is_end_stream() {
+        let mut ended = Ended::default();
+        let mut http_response = self.response(parts, id.as_ref(), &handled, result, &mut ended);
+        if ended.closes && !body.is_end_stream() {
             let reply = http_response.headers_mut();
             // Boxed because it is rare: the largest branch sets the size of every request's future.
             Box::pin(response::close_after(parts, body, reply)).await;
@@ -572,14 +584,12 @@ impl Handler {
             requestId = response::request_id(parts),
             id = id.map(UploadId::as_str),
             status = http_response.status().as_u16(),
-            body = error_text.trim_end(),
+            body = ended.error.trim_end(),
             "ResponseOutgoing"
         );
         http_response
     }
 
-    /// Also returns whether the connection is closed after it, and what the log says of an error.
-    ///
     /// A separate function, so that the future of a request does not store what it needs.
     fn response(
         &self,
@@ -587,7 +597,8 @@ impl Handler {
         id: Option<&Result<UploadId, Problem>>,
         handled: &Handled,
         result: Result<ResponseDraft, Rejection>,
-    ) -> (Response<ResponseBody>, bool, String) {
+        ended: &mut Ended,
+    ) -> Response<ResponseBody> {
         let inner = &*self.0;
         let Handled {
             draft,
@@ -596,15 +607,16 @@ impl Handler {
             wants_head,
             is_preflight,
         } = *handled;
-        let close_after = result.as_ref().map_or(true, |draft| draft.close_after);
+        ended.closes = result.as_ref().map_or(true, |draft| draft.close_after);
         let names_tus = !result.as_ref().is_ok_and(|draft| draft.created_by_draft)
             || !self.names_no_protocol(&parts.headers);
         let id = id.and_then(|id| id.as_ref().ok());
         let is_logged = tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG);
-        let error_text = match &result {
-            Err(rejection) if is_logged => rejection.error.problem().to_string(),
-            _ => String::new(),
-        };
+        if let Err(rejection) = &result
+            && is_logged
+        {
+            ended.error = rejection.error.problem().to_string();
+        }
         let mut http_response = match result {
             Ok(draft) => draft.into_response(),
             Err(rejection) => {
@@ -657,7 +669,7 @@ impl Handler {
         if let Some(cors) = &inner.cors {
             cors.apply_to(&parts.headers, is_preflight, reply);
         }
-        (http_response, close_after, error_text)
+        http_response
     }
 }
 
@@ -673,5 +685,58 @@ impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let id = self.route(&mut request);
         Box::pin(self.respond(request, id, None).map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use landfall_protocol::{Append, Create};
+
+    use super::*;
+    use crate::{
+        engine::{AppendRequest, CreateRequest},
+        store::MemoryStore,
+    };
+
+    /// A slow client occupies the future of its request for a long time, and those of fast ones are moved.
+    #[test]
+    fn the_futures_of_requests_have_at_most_2_kib() {
+        let handler = Handler::new(Config::new(MemoryStore::new())).unwrap();
+        let request = Request::patch("/files/a")
+            .header(headers::UPLOAD_OFFSET, 0)
+            .header(headers::UPLOAD_LENGTH, 5)
+            .header(header::CONTENT_TYPE, "application/offset+octet-stream")
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        let (parts, body) = request.clone().into_parts();
+        let (engine, extensions) = (&handler.0.engine, handler.0.extensions);
+        let head = Append::parse(&parts.headers, extensions, Syntax::Strict).unwrap();
+        let mut append = AppendRequest {
+            head,
+            content_length: None,
+            max_content: u64::MAX,
+        };
+        let head = Create::parse(&parts.headers, extensions, None, Syntax::Strict).unwrap();
+        let create = CreateRequest {
+            head,
+            parts: Vec::new(),
+            content_length: None,
+        };
+        let (id, no_upload) = (UploadId::random(), Err(ProblemKind::Internal.into()));
+        let mut body = pin!(body);
+        let handle = size_of_val(&handler.handle(request.clone()));
+        let respond = size_of_val(&handler.respond(request, None, None));
+        let operation = Operation::Append;
+        let operate =
+            size_of_val(&handler.operate(&parts, body.as_mut(), operation, None, None, None));
+        let create = size_of_val(&engine.create(&None, create, &mut None));
+        let complete =
+            size_of_val(&engine.complete_create(&None, no_upload, None, 0, None, &mut body));
+        let append =
+            size_of_val(&engine.append(&None, &id, &mut append, None, &mut body, &mut None));
+        let sizes = [handle, respond, operate, create, complete, append];
+        assert!(sizes.iter().all(|size| *size <= 2048), "{sizes:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! The HTTP operations: from a parsed head to the engine, and back to a response.
 
-use std::{pin::Pin, sync::Arc, time::SystemTime};
+use std::{pin::Pin, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
@@ -20,9 +20,8 @@ use crate::{
     REQUEST_LOG,
     config::Limits,
     engine::{AppendRequest, CreateRequest, Created, Error, RequestContext},
-    hook::{Intent, RequestInfo, UploadToken},
+    hook::Intent,
     request_body::RequestBody,
-    store::StoreError,
     upload::{Upload, UploadId, UploadKind},
 };
 
@@ -41,7 +40,7 @@ impl Handler {
         mut body: Pin<&mut B>,
         operation: Operation,
         id: Option<&Result<UploadId, Problem>>,
-        token: Option<UploadToken>,
+        context: RequestContext,
         draft: Option<DraftRequest>,
     ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
@@ -55,14 +54,12 @@ impl Handler {
         }
         let head = RequestHead {
             parts,
-            context: engine
-                .needs_request_info()
-                .then(|| Arc::new(RequestInfo::from_parts(parts, token))),
+            context,
             content_length: content_length(parts, body.as_ref().get_ref())?,
             draft,
         };
         let id = match (operation, id) {
-            (Operation::Create, _) => return Ok(self.handle_create(head, &mut body).await?),
+            (Operation::Create, _) => return Ok(self.handle_create(&head, &mut body).await?),
             (_, Some(Ok(id))) => id,
             (_, Some(Err(problem))) => return Err(problem.clone().into()),
             (_, None) => return Err(ProblemKind::NotFound.into()),
@@ -85,8 +82,8 @@ impl Handler {
             }
         }
         Ok(match intent {
-            Intent::Write => self.handle_append(head, id, &mut body).await?,
-            Intent::Inspect => self.handle_inspect(head, id).await?,
+            Intent::Write => self.handle_append(&head, id, &mut body).await?,
+            Intent::Inspect => self.handle_inspect(&head, id).await?,
             Intent::Terminate => {
                 let reply = engine.terminate(&head.context, id).await?;
                 let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
@@ -135,41 +132,47 @@ impl Handler {
 
     async fn handle_create<B: RequestBody>(
         &self,
-        head: RequestHead<'_>,
+        head: &RequestHead<'_>,
         body: &mut Pin<&mut B>,
     ) -> Result<ResponseDraft, Error> {
+        let engine = &self.0.engine;
+        let mut repeated = None;
+        let request = self.parse_create(head)?;
+        let started = engine.create(&head.context, request, &mut repeated).await;
+        let interim = InterimProgress::observer(self, head.parts, head.draft, 0);
+        let (max, observer) = (
+            max_content(head.draft, &engine.config.limits),
+            interim.as_ref(),
+        );
+        let created = engine
+            .complete_create(&head.context, started, repeated, max, observer, body)
+            .await;
+        self.respond_to_creation(head, created)
+    }
+
+    fn parse_create(&self, head: &RequestHead<'_>) -> Result<CreateRequest, Error> {
         let inner = &*self.0;
-        let engine = &inner.engine;
-        let (fields, limits) = (&head.parts.headers, &engine.config.limits);
+        let (fields, limits) = (&head.parts.headers, &inner.engine.config.limits);
         let syntax = inner.syntax;
-        let parsed = match head.draft {
+        let create = match head.draft {
             Some(draft) => {
                 let limits = rufh::limits(limits, None);
                 draft.create(fields, head.content_length, &limits, syntax)?
             }
             None => Create::parse(fields, inner.extensions, limits.max_size, syntax)?,
         };
-        let interim = InterimProgress::observer(self, head.parts, head.draft, 0);
-        let mut request = CreateRequest {
-            head: parsed,
-            parts: Vec::new(),
+        let ids = match &create.concat {
+            Some(Concat::Final { urls, .. }) => urls
+                .iter()
+                .map(|url| inner.urls.resolve(head.parts, url))
+                .collect::<Result<_, _>>()?,
+            _ => Vec::new(),
+        };
+        Ok(CreateRequest {
+            head: create,
+            parts: ids,
             content_length: head.content_length,
-            max_content: max_content(head.draft, limits),
-            observer: interim.as_ref(),
-            repeated: None,
-        };
-        if let Some(Concat::Final { urls, .. }) = &request.head.concat {
-            let ids = urls.iter().map(|url| inner.urls.resolve(head.parts, url));
-            request.parts = ids.collect::<Result<_, _>>()?;
-        }
-        let id = match engine.create(&head.context, &mut request, body).await {
-            Err(Error::Store(StoreError::AlreadyExists(id))) => id,
-            created => return self.respond_to_creation(&head, created),
-        };
-        let repeated = request.repeated.take();
-        // Boxed because it is rare: the largest branch sets the size of every request's future.
-        let created = Box::pin(engine.repeat_creation(id, repeated)).await;
-        self.respond_to_creation(&head, created)
+        })
     }
 
     fn respond_to_creation(
@@ -215,7 +218,7 @@ impl Handler {
 
     async fn handle_append<B: RequestBody>(
         &self,
-        head: RequestHead<'_>,
+        head: &RequestHead<'_>,
         id: &UploadId,
         body: &mut Pin<&mut B>,
     ) -> Result<ResponseDraft, Rejection> {
@@ -226,43 +229,40 @@ impl Handler {
             Some(draft) => draft.append(fields, head.content_length, &rufh::limits(limits, None)),
             None => Append::parse(fields, self.0.extensions, self.0.syntax),
         };
-        let append = match parsed {
-            Ok(append) => append,
-            // Errors of the upload precede errors of the request (E-4).
-            Err(problem) => {
-                let inspected = engine.inspect(&head.context, id).await?;
-                let is_final = matches!(inspected.upload.kind, UploadKind::Final { .. });
-                return Err(Rejection {
-                    error: if is_final {
-                        ProblemKind::ModifyFinal.into()
-                    } else {
-                        problem.into()
-                    },
-                    expires: inspected.expires,
-                    offset: inspected.offset,
-                });
-            }
-        };
-        let interim = InterimProgress::observer(self, head.parts, head.draft, append.offset);
-        let mut request = AppendRequest {
+        let mut request = match parsed.map(|append| AppendRequest {
             head: append,
             content_length: head.content_length,
             max_content: max_content(head.draft, limits),
-            observer: interim.as_ref(),
+        }) {
+            Ok(request) => request,
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            Err(problem) => return Err(Box::pin(self.reject_unparsed(head, id, problem)).await),
         };
-        let (expires, appended) = engine.append(&head.context, id, &mut request, body).await;
-        let appended = match (appended, head.draft) {
-            (Err(error), Some(_)) => {
-                // Boxed because it is rare: the largest branch sets the size of every request's future.
-                return Err(Box::pin(self.reject_append(&head, id, error)).await);
+        let interim = InterimProgress::observer(self, head.parts, head.draft, request.head.offset);
+        let observer = interim.as_ref();
+        let mut expires = None;
+        let appended = engine.append(
+            &head.context,
+            id,
+            &mut request,
+            observer,
+            body,
+            &mut expires,
+        );
+        let (upload, offset, reply) = match appended.await {
+            Ok(appended) => appended,
+            // Boxed because it is rare, too.
+            Err(error) if head.draft.is_some() => {
+                return Err(Box::pin(self.reject_append(head, id, error)).await);
             }
-            (appended, _) => appended.map_err(|error| Rejection {
-                error,
-                expires,
-                offset: None,
-            })?,
+            Err(error) => {
+                return Err(Rejection {
+                    expires: engine.expiry_after(id, &error, expires),
+                    error,
+                    offset: None,
+                });
+            }
         };
-        let (upload, offset, reply) = appended;
         let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
         match head.draft {
             Some(request) => {
@@ -284,6 +284,29 @@ impl Handler {
             draft.apply(*reply);
         }
         Ok(draft)
+    }
+
+    /// Errors of the upload precede errors of the request (E-4).
+    async fn reject_unparsed(
+        &self,
+        head: &RequestHead<'_>,
+        id: &UploadId,
+        problem: Problem,
+    ) -> Rejection {
+        let inspected = match self.0.engine.inspect(&head.context, id).await {
+            Ok(inspected) => inspected,
+            Err(error) => return error.into(),
+        };
+        let is_final = matches!(inspected.upload.kind, UploadKind::Final { .. });
+        Rejection {
+            error: if is_final {
+                ProblemKind::ModifyFinal.into()
+            } else {
+                problem.into()
+            },
+            expires: inspected.expires,
+            offset: inspected.offset,
+        }
     }
 
     /// Clients of the draft learn the offset at which they can resume.
@@ -329,7 +352,7 @@ impl Handler {
 
     async fn handle_inspect(
         &self,
-        head: RequestHead<'_>,
+        head: &RequestHead<'_>,
         id: &UploadId,
     ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;

@@ -113,6 +113,12 @@ impl UploadId {
         }
     }
 
+    /// Returns the text without copying it.
+    #[cfg(feature = "file-store")]
+    pub(crate) fn to_text(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
     pub(crate) fn hash_value(&self) -> u64 {
         self.hash
     }

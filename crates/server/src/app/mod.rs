@@ -63,6 +63,8 @@ use tokio::{
 use self::direct::Direct;
 #[cfg(feature = "grants")]
 pub use self::keys_command::keys;
+#[cfg(target_os = "linux")]
+pub(crate) use self::resident::unmap_used_pages;
 #[cfg(feature = "s3")]
 pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
 #[cfg(feature = "grants")]
@@ -311,9 +313,9 @@ pub async fn config_show(loaded: Loaded, options: Options) -> anyhow::Result<Exi
 /// # Errors
 /// The server cannot start, or serving failed.
 pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
-    // Those of the settings.
+    // Those that have read the settings.
     #[cfg(target_os = "linux")]
-    resident::unmap_used_pages();
+    unmap_used_pages();
     let prepared = Prepared::new(&mut loaded, None).await;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -409,7 +411,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     });
     #[cfg(target_os = "linux")]
     {
-        resident::unmap_used_pages();
+        unmap_used_pages();
         tokio::spawn(resident::unmap_startup_pages());
     }
     let served = serve_uploads(listeners, handler, Arc::new(app), limits, shutdown, stats);

@@ -16,7 +16,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// The start runs some of every part of the program, and the kernel maps 64 KiB around each page that it
 /// touches: most of the program. It maps the pages that are needed again, from its page cache. Called after each phase of
 /// the start, it keeps the most memory that the process ever has near what a running server has.
-pub(super) fn unmap_used_pages() {
+pub(crate) fn unmap_used_pages() {
     // Fails where /proc is missing.
     if let Err(error) = unmap() {
         tracing::debug!(%error, "failed to unmap pages of the start");

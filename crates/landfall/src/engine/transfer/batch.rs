@@ -38,12 +38,13 @@ pub(in crate::engine) struct WriteBatch<'a> {
     /// Copies of earlier frames: a frame of one byte may keep a whole read buffer allocated.
     packed: Vec<u8>,
     packed_permit: Option<SemaphorePermit<'a>>,
-    /// Bodies of at most this many bytes may wait in memory for verification.
-    pub(super) pack_limit: usize,
+    pack_limit: usize,
 }
 
 impl<'a> WriteBatch<'a> {
-    pub(in crate::engine) fn new(memory: &'a Memory) -> Self {
+    /// Creates an empty batch for a body of this length.
+    pub(in crate::engine) fn new(memory: &'a Memory, length: Option<u64>) -> Self {
+        let pack_limit = length.map_or(Ok(BATCH_BYTES), usize::try_from);
         Self {
             memory,
             frames: Vec::new(),
@@ -51,7 +52,7 @@ impl<'a> WriteBatch<'a> {
             permit: None,
             packed: Vec::new(),
             packed_permit: None,
-            pack_limit: 0,
+            pack_limit: pack_limit.unwrap_or(usize::MAX),
         }
     }
 

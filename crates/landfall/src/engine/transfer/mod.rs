@@ -76,7 +76,6 @@ pub(super) struct Transfer<'a> {
     /// True if the byte that completes the upload is written only after the end of the body. More data would
     /// revoke it, so other processes must not see it before, even after a crash.
     pub(super) holds_last: bool,
-    pub(super) body_length: Option<u64>,
     pub(super) timeout: Option<Duration>,
     pub(super) publish: bool,
     pub(super) observer: Option<&'a BoxedObserver<'a>>,
@@ -104,7 +103,6 @@ impl Transfer<'_> {
         &mut self,
         body: &mut B,
     ) -> Result<TransferOutcome, Error> {
-        self.batch.pack_limit = self.pack_limit();
         let outcome = self.read_body(body).await?;
         self.conclude(outcome).await
     }
@@ -252,14 +250,6 @@ impl Transfer<'_> {
             self.batch.push(Bytes::copy_from_slice(&[last]));
         }
         Ok(outcome)
-    }
-
-    fn pack_limit(&self) -> usize {
-        let limit = match self.body_length {
-            Some(length) => length.min(self.remaining),
-            None => BATCH_BYTES as u64,
-        };
-        usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
     async fn conclude(&mut self, outcome: TransferOutcome) -> Result<TransferOutcome, Error> {

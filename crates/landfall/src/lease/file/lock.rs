@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::File,
     io,
     ops::Range,
@@ -84,11 +84,15 @@ impl LockFile {
     pub(super) fn acquire_covered(&self, byte: u64, signal: &YieldSignal) -> Option<bool> {
         let mut held = self.held.lock();
         (held.extent == Extent::All).then(|| {
-            let is_free = held.bytes.get(&byte).is_none_or(|held| held.released);
-            if is_free {
-                held.insert(byte, signal);
+            let new = HeldByte::new(signal);
+            match held.bytes.entry(byte) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(new);
+                }
+                Entry::Occupied(mut old) if old.get().released => drop(old.insert(new)),
+                Entry::Occupied(_) => return false,
             }
-            is_free
+            true
         })
     }
 
@@ -105,7 +109,8 @@ impl LockFile {
         };
         let acquired = still_locked || lock(file, &(byte..byte + 1))?;
         if acquired {
-            self.held.lock().insert(byte, signal);
+            let new = HeldByte::new(signal);
+            self.held.lock().bytes.insert(byte, new);
         }
         Ok(acquired)
     }
@@ -185,23 +190,12 @@ impl LockFile {
         Ok(())
     }
 
-    /// Returns whether another process uses the directory, and shows the others that this one does, until
-    /// [`LockFile::leave`].
+    /// Returns whether another process uses the directory, and shows the others that this one does, until it ends.
     pub(super) fn enter(&self) -> io::Result<bool> {
         let mut open = self.open.lock();
         let open = open_in(&mut open, &self.path)?;
         open.present = open.present || lock_shared(&open.file, &PRESENCE)?;
         Ok(conflict(&open.file, &PRESENCE)?.is_some())
-    }
-
-    pub(super) fn leave(&self) -> io::Result<()> {
-        match &mut *self.open.lock() {
-            Some(open) => {
-                open.present = false;
-                unlock(&open.file, &PRESENCE)
-            }
-            None => Ok(()),
-        }
     }
 
     pub(super) fn holds(&self, byte: u64) -> bool {
@@ -271,11 +265,12 @@ impl LockFile {
     }
 }
 
-impl HeldBytes {
-    fn insert(&mut self, byte: u64, signal: &YieldSignal) {
-        let signal = signal.clone();
-        let released = false;
-        self.bytes.insert(byte, HeldByte { signal, released });
+impl HeldByte {
+    fn new(signal: &YieldSignal) -> Self {
+        Self {
+            signal: signal.clone(),
+            released: false,
+        }
     }
 }
 

@@ -71,9 +71,9 @@ impl Default for Intervals {
 ///
 /// A process that is alone locks all bytes at once and keeps them, so its leases cost no system call. Once it
 /// sees another process, which it checks as often, it keeps only those of its leases, and a lease costs two
-/// system calls. So the first lease of another process takes about 100 ms. While a process that was alone is stopped
-/// (SIGSTOP), others get no lease. A process without leases for some seconds keeps nothing. A thread that
-/// runs meanwhile does this.
+/// system calls. So the first lease of another process may take about 100 ms. While a process that was alone is
+/// stopped (SIGSTOP), one that starts then gets no lease. A process without leases for some seconds locks
+/// nothing. A thread that runs until then does this.
 ///
 /// System calls run in the calling task while they are fast, otherwise on tokio's blocking pool.
 /// The locker of a [`FileStore`](crate::store::file::FileStore) follows
@@ -158,6 +158,12 @@ impl FileLocker {
         }))
     }
 
+    /// Shows other processes that this one will acquire leases, so that none is alone. Otherwise the first lease
+    /// does.
+    pub(crate) fn enter(&self) {
+        self.0.enter();
+    }
+
     /// Returns the local lease if another process has the file lock.
     ///
     /// # Cancel safety
@@ -218,32 +224,18 @@ impl fmt::Debug for FileLocker {
 
 #[async_trait]
 impl Locker for FileLocker {
+    // Not by `acquire_at`, whose future would be boxed, too.
+    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        self.acquire_within(id, wait).await
+    }
+
     async fn acquire_at(
         &self,
         id: &UploadId,
         _offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let started = Instant::now();
-        let local = self.0.local.acquire_local(id, None, wait).await;
-        let local = local.ok_or(LeaseError::Locked)?;
-        let byte = lock_byte(id);
-        let mut local = match self.lock(byte, local).await? {
-            Ok(lease) => return Ok(lease),
-            Err(local) => local,
-        };
-        let _request = self.request(byte).await?;
-        loop {
-            let left = wait.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(LeaseError::Locked);
-            }
-            sleep(self.0.intervals.waiter.min(left)).await;
-            local = match self.lock(byte, local).await? {
-                Ok(lease) => return Ok(lease),
-                Err(local) => local,
-            };
-        }
+        self.acquire_within(id, wait).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
@@ -264,6 +256,31 @@ impl Locker for FileLocker {
                 return Err(LeaseError::Locked);
             }
             sleep(self.0.intervals.waiter).await;
+        }
+    }
+}
+
+impl FileLocker {
+    async fn acquire_within(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        let started = Instant::now();
+        let local = self.0.local.acquire_local(id, None, wait).await;
+        let local = local.ok_or(LeaseError::Locked)?;
+        let byte = lock_byte(id);
+        let mut local = match self.lock(byte, local).await? {
+            Ok(lease) => return Ok(lease),
+            Err(local) => local,
+        };
+        let _request = self.request(byte).await?;
+        loop {
+            let left = wait.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(LeaseError::Locked);
+            }
+            sleep(self.0.intervals.waiter.min(left)).await;
+            local = match self.lock(byte, local).await? {
+                Ok(lease) => return Ok(lease),
+                Err(local) => local,
+            };
         }
     }
 }

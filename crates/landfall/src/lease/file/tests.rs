@@ -232,7 +232,7 @@ async fn process_is_alone_again_after_the_other_one() {
 }
 
 #[tokio::test]
-async fn idle_process_keeps_nothing() {
+async fn idle_process_locks_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let intervals = Intervals {
         holder: Duration::from_millis(1),
@@ -246,10 +246,20 @@ async fn idle_process_keeps_nothing() {
     for byte in 0..64 {
         assert!(!other.0.file(byte).is_covered_by_another(byte).unwrap());
     }
-    assert!(!other.0.files[0].enter().unwrap(), "it is still there");
     drop(other);
     // It starts again.
     lock_all(&locker).await;
+}
+
+#[tokio::test]
+async fn process_is_not_alone_once_another_has_entered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
+    other.enter();
+    let _lease = one.acquire(&UploadId::random(), LONG).await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    let covered = one.0.files.iter().any(LockFile::covers_all);
+    assert!(!covered, "it could be stopped now");
 }
 
 /// A version that knows only bytes, and requests for them.

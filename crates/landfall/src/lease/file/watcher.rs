@@ -68,14 +68,17 @@ impl RequestWatcher {
             true => 0,
             false => ALONE_AFTER.min(self.quiet + 1),
         };
-        self.alone = self.quiet >= ALONE_AFTER && locker.cover();
-        if !self.alone {
-            locker.share();
-            self.quiet %= ALONE_AFTER;
+        // Files that were removed, or that could not be locked or unlocked, follow with the checks.
+        let checks = self.polls.is_multiple_of(CHECK_EVERY);
+        let is_alone = self.quiet >= ALONE_AFTER;
+        if is_alone != self.alone || checks {
+            self.alone = is_alone && locker.cover();
+            if !self.alone {
+                locker.share();
+                self.quiet %= ALONE_AFTER;
+            }
         }
-        if self.polls.is_multiple_of(CHECK_EVERY)
-            && let Err(error) = locker.check()
-        {
+        if checks && let Err(error) = locker.check() {
             tracing::warn!(dir = %locker.place.dir.display(), %error, "failed to check the lock files");
         }
     }
@@ -83,9 +86,6 @@ impl RequestWatcher {
 
 fn stop(locker: &Arc<Inner>) {
     locker.share();
-    if let Err(error) = locker.files[0].leave() {
-        tracing::debug!(path = %locker.files[0].path().display(), %error, "failed to leave");
-    }
     locker.monitored.store(false, Ordering::SeqCst);
     // A lease acquired between the last poll and the end has not started another watcher.
     if locker.leases.load(Ordering::SeqCst) > 0 {

@@ -52,7 +52,7 @@ struct UnverifiedRange {
 
 #[derive(Debug)]
 pub(super) struct OpenedFile {
-    pub(super) data_path: String,
+    pub(super) data_path: Arc<str>,
     pub(super) data: Arc<OwnedFd>,
     pub(super) ino: u64,
     pub(super) offset: u64,

@@ -34,7 +34,7 @@ pub(super) struct Record {
     pub(super) concatenated_unknown: bool,
     /// A mark says that it is finished.
     pub(super) marked: bool,
-    pub(super) data_path: String,
+    pub(super) data_path: Arc<str>,
 }
 
 impl Record {
@@ -347,7 +347,7 @@ mod tests {
             damaged: None,
             concatenated_unknown: false,
             marked: false,
-            data_path: format!("upload-{n}"),
+            data_path: format!("upload-{n}").into(),
         })
     }
 

@@ -32,7 +32,7 @@ const MAX_OPEN_PARTS: usize = 128;
 
 struct Part {
     id: UploadId,
-    data_path: String,
+    data_path: Arc<str>,
     size: u64,
     file: Option<OwnedFd>,
 }

@@ -316,7 +316,7 @@ impl Inner {
                     .and_then(|id| UploadId::new(id).ok())
                 {
                     match self.record(&id, None) {
-                        Ok((record, _)) if record.data_path != id.as_str() => {
+                        Ok((record, _)) if *record.data_path != *id.as_str() => {
                             referenced.add(&record.data_path)
                         }
                         Ok(_) | Err(StoreError::NotFound(_)) => {}

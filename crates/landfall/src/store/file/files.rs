@@ -68,7 +68,7 @@ impl FileState {
 #[derive(Debug)]
 pub(super) struct CreatedFiles {
     pub(super) upload: Arc<Upload>,
-    pub(super) data_path: String,
+    pub(super) data_path: Arc<str>,
     pub(super) data: OwnedFd,
     /// The content of the description.
     pub(super) json: Vec<u8>,
@@ -135,8 +135,9 @@ impl Inner {
             Some(path) => self
                 .root
                 .resolve_requested(path)
-                .map_err(StoreError::InvalidPath)?,
-            None => id.as_str().to_owned(),
+                .map_err(StoreError::InvalidPath)?
+                .into(),
+            None => id.to_text(),
         };
         let info = info_path(&id);
         upload.storage = self.storage(&data_path, &info);
@@ -145,7 +146,7 @@ impl Inner {
         let json = described.encode();
         let upload = described.upload;
 
-        let is_default = data_path == id.as_str();
+        let is_default = *data_path == *id.as_str();
         let create = || {
             if is_default {
                 self.create_file(&data_path, None).and_then(|data| {
@@ -466,12 +467,11 @@ impl Inner {
         let data_path = self
             .root
             .data_path_of(id, stored("Path"), stored("InfoPath"));
-        let data_path = match data_path {
-            Some(path) if path != id.as_str() && upload.moved_to.is_none() => {
-                self.existing_path(id, path)?
-            }
-            Some(path) => path,
-            None => id.as_str().to_owned(),
+        let data_path: Arc<str> = match data_path {
+            Some(path) if path == id.as_str() => id.to_text(),
+            Some(path) if upload.moved_to.is_none() => self.existing_path(id, path)?.into(),
+            Some(path) => path.into(),
+            None => id.to_text(),
         };
         upload.storage = self.storage(&data_path, info);
         let marked = decoded.can_mark_finished && upload.completion.is_done();

@@ -275,7 +275,7 @@ impl FileStore {
                 }
                 // The first PATCH usually follows at once.
                 let id = &created.upload.id;
-                if fence.is_none() && created.data_path == id.as_str() {
+                if fence.is_none() && *created.data_path == *id.as_str() {
                     let known = KnownInfo::Content(std::mem::take(&mut created.json).into());
                     let record = Record {
                         upload: Arc::clone(&created.upload),
@@ -345,7 +345,7 @@ impl Inner {
         checked.map_err(|error| StoreError::Unavailable(error.into()))
     }
 
-    fn data_path(&self, id: &UploadId) -> Result<String> {
+    fn data_path(&self, id: &UploadId) -> Result<Arc<str>> {
         let entry = self.cache.get(id);
         let (record, _) = self.record(id, entry.as_deref())?;
         if record.is_moved() {
@@ -491,6 +491,8 @@ impl Store for FileStore {
     }
 
     fn locker(&self) -> Option<Arc<dyn Locker>> {
+        // Another process that is stopped later must not be alone by then.
+        self.0.locker.enter();
         Some(Arc::clone(&self.0.locker) as Arc<dyn Locker>)
     }
 }
@@ -505,7 +507,7 @@ impl Terminate for FileStore {
         let fallback = inner
             .root
             .data_path_of(&id, stored("Path"), stored("InfoPath"))
-            .unwrap_or_else(|| id.as_str().to_owned());
+            .map_or_else(|| id.to_text(), Arc::from);
         let step = {
             let (inner, entry) = (Arc::clone(&inner), Arc::clone(&entry));
             move |state: &mut WriterState| {
@@ -514,7 +516,7 @@ impl Terminate for FileStore {
                 // The stored description may be newer than the caller's.
                 let data_path = match inner.record(&id, Some(&entry)) {
                     // Its data path may belong to another upload.
-                    Ok((record, _)) if record.is_moved() => info_path(&id),
+                    Ok((record, _)) if record.is_moved() => info_path(&id).into(),
                     Ok((record, _)) => record.data_path.clone(),
                     Err(_) => fallback,
                 };

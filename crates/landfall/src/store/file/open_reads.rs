@@ -34,7 +34,7 @@ pub(super) fn idle_files() -> RecentlyUsed<OwnedFd> {
 pub(super) struct ReadFile {
     inner: Arc<Inner>,
     id: UploadId,
-    path: String,
+    path: Arc<str>,
     opened: FileVersion,
     /// The upload was complete: nothing may change any more.
     is_complete: bool,

@@ -81,7 +81,7 @@ impl Inner {
         state: &mut WriterState,
         to: &Path,
         is_whole: bool,
-    ) -> Result<(Snapshot, String)> {
+    ) -> Result<(Snapshot, Arc<str>)> {
         let file_state = self.inspect(id)?;
         let (snapshot, record) = (file_state.snapshot(), &file_state.record);
         let data_path = record.data_path.clone();

@@ -70,6 +70,7 @@ struct InfoJson<'a> {
     #[serde(default)]
     size_is_deferred: bool,
     /// Always 0; tusd takes the offset from the data.
+    #[cfg(test)]
     #[serde(skip_deserializing)]
     offset: u64,
     meta_data: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
