@@ -15,7 +15,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::keys::{KeyOrigin, KeySet};
+use super::{
+    JwtSettings,
+    keys::{KeyOrigin, KeySet},
+};
 use crate::auth::http_client::HttpClient;
 
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
@@ -29,8 +32,9 @@ const EMPTY_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct KeyCache {
     location: KeyLocation,
-    /// Maximum age.
     refresh_interval: Duration,
+    /// Keys that could not be refreshed for this time are not used any more.
+    max_age: Duration,
     /// Minimum time between refreshes because of an unknown key or a failure.
     min_interval: Duration,
     cached: Lock<CachedKeys>,
@@ -55,23 +59,29 @@ struct CachedKeys {
 }
 
 impl KeyCache {
-    pub(super) fn new(
-        location: KeyLocation,
-        refresh_interval: Duration,
-        min_interval: Duration,
-    ) -> Arc<Self> {
+    pub(super) fn new(location: KeyLocation, settings: &JwtSettings) -> Arc<Self> {
         Arc::new(Self {
             location,
-            refresh_interval,
-            min_interval,
+            refresh_interval: settings.refresh,
+            max_age: settings.max_age,
+            min_interval: settings.min_refresh_interval,
             cached: Lock::default(),
             refreshing: Arc::default(),
         })
     }
 
-    /// Returns the keys, if any were loaded. Stale keys are used during a refresh.
+    /// Returns the keys, if any were loaded. Stale keys are used during a refresh, up to their maximum age.
     pub(super) async fn keys(self: &Arc<Self>) -> Option<Arc<KeySet>> {
-        let cached = self.cached.lock().clone();
+        let cached = {
+            let mut cached = self.cached.lock();
+            let age = cached.refreshed_at.map(|at| at.elapsed());
+            if cached.keys.is_some() && age.is_none_or(|age| age >= self.max_age) {
+                let location = self.location.name();
+                tracing::error!(location, "JWT keys could not be read for too long");
+                cached.keys = None;
+            }
+            cached.clone()
+        };
         if cached.keys.is_none() {
             return self.refreshed_since(None).await;
         }

@@ -60,6 +60,8 @@ pub struct JwtSettings {
     pub refresh: Duration,
     /// Minimum time between refreshes because of an unknown key or a failure; default 30 seconds.
     pub min_refresh_interval: Duration,
+    /// The time for which keys are used although they cannot be refreshed; default 24 hours. Then requests get 503.
+    pub max_age: Duration,
 }
 
 impl JwtSettings {
@@ -75,6 +77,7 @@ impl JwtSettings {
             limits: "landfall".into(),
             refresh: Duration::from_secs(600),
             min_refresh_interval: Duration::from_secs(30),
+            max_age: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -124,7 +127,7 @@ impl Verifier {
             JwtKeys::Url(url) => KeyLocation::Url(HttpClient::new(url)?),
             JwtKeys::File(path) => KeyLocation::File(path.clone()),
         };
-        let cache = KeyCache::new(location, settings.refresh, settings.min_refresh_interval);
+        let cache = KeyCache::new(location, &settings);
         match (cache.refresh().await, settings.keys) {
             (Ok(()), _) => {}
             (Err(why), JwtKeys::Url(_)) => {

@@ -131,6 +131,27 @@ async fn old_keys_do_while_the_url_is_away() {
 }
 
 #[tokio::test]
+async fn old_keys_do_not_do_for_ever() {
+    let signer = Signer::p256();
+    let set = jwks(&[signer.named("1", json!({}))]);
+    for broken in ["<html>".to_owned(), jwks(&[])] {
+        let provider = provider(set.clone()).await;
+        let mut settings = settings(&provider);
+        settings.refresh = Duration::from_millis(20);
+        settings.min_refresh_interval = Duration::from_millis(20);
+        settings.max_age = Duration::from_secs(2);
+        let jwt = Jwt::open(settings).await.unwrap();
+        let token = signer.sign_as(Some("1"), &claims());
+        provider.now(move |_| answer(200, JSON, broken.clone()));
+        assert!(known(&jwt, &token).await.is_ok());
+        until(async || known(&jwt, &token).await == Err(AuthError::Unavailable)).await;
+        let set = set.clone();
+        provider.now(move |_| answer(200, JSON, set.clone()));
+        until(async || known(&jwt, &token).await.is_ok()).await;
+    }
+}
+
+#[tokio::test]
 async fn without_keys_nobody_can_tell() {
     let signer = Signer::p256();
     let provider = FakeServer::start(|_| answer(503, &[], "")).await;
