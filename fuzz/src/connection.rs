@@ -25,7 +25,7 @@ fn check_rejection(rejection: HttpRejection) {
 
 /// A head, without empty lines before it.
 ///
-/// Where it ends does not depend on the sizes of reads. If it is accepted, httparse finds the same parts, every line
+/// Its end does not depend on the sizes of reads. If it is accepted, httparse finds the same parts, every line
 /// ends with CR LF, and nothing about its framing is said twice.
 pub fn request_head(data: &[u8]) {
     let mut search = HeadSearch::default();

@@ -50,10 +50,6 @@ pub(super) struct Driver<S: HttpService> {
 // No field is pinned in place.
 impl<S: HttpService> Unpin for Driver<S> {}
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every connection is HTTP/1: a box would only add an allocation to each"
-)]
 enum State<S: HttpService> {
     ProxyHeader(Box<(ServerIo, S, ProxyHeader)>),
     Handshake(Box<(ServerIo, S)>),

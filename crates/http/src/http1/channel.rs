@@ -384,7 +384,7 @@ impl Http1Io {
     }
 }
 
-/// Memory for a head of which `bytes` have arrived.
+/// Memory for a head that has `bytes` so far.
 fn head_memory(bytes: usize, max_head: usize) -> usize {
     // A few bytes above the limit suffice to detect that it is exceeded.
     let doubled = bytes.next_power_of_two().max(1024);

@@ -12,7 +12,7 @@ use crate::date;
 /// The end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
-    /// So many bytes.
+    /// A number of bytes.
     Sized(u64),
     /// Chunks.
     Chunked,

@@ -33,7 +33,7 @@ pub struct HeadRules {
 pub enum Framing {
     /// No content.
     None,
-    /// So many bytes, at least one.
+    /// A number of bytes, at least one.
     Sized(u64),
     /// Chunks, perhaps with trailers.
     Chunked,

@@ -218,6 +218,10 @@ fn rejected_type(upload: &Upload, allowed: &[String]) -> Option<String> {
     (!is_allowed).then(|| format!("the type {stated:?} is not allowed; allowed types: {list}\n"))
 }
 
+pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,8 +256,4 @@ mod tests {
         let doubled = ("filetype", "image/png;,text/html");
         assert!(rejection(Some(doubled), &["image/*"]).is_some());
     }
-}
-
-pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    one.into_iter().chain(other).min()
 }

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// more in total.
 const PER_CONNECTION: u64 = 2;
 /// File descriptors for everything else, so that a connection can be accepted whatever clients do: lock files (64),
-/// files of responses (64), files and directories that blocking threads have open for a moment, the database, hooks.
+/// descriptions (64), files of responses (64), those of blocking threads for a moment, the database, hooks.
 const RESERVED: u64 = 256;
 
 /// Raises the soft limit to the hard one: the usual 1024 exists for programs that use `select`.

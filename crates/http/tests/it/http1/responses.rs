@@ -223,7 +223,7 @@ fn field() -> impl Strategy<Value = (String, Vec<u8>)> {
     (name, prop::collection::vec(byte, 0..60))
 }
 
-/// What hyper's client makes of a response to one request.
+/// The result of hyper's client for a response to one request.
 async fn read_by_client(method: Method, response: Vec<u8>) -> (StatusCode, HeaderMap, Bytes) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let io = hyper_util::rt::TokioIo::new(theirs);

@@ -29,17 +29,20 @@ use super::{
     Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldReason, memory::LocalLease,
 };
 use crate::{
-    store::file::io_pool::{IoPool, StepKind},
+    store::file::{
+        io_pool::{IoPool, StepKind},
+        sys::open_files_are_scarce,
+    },
     upload::UploadId,
 };
 
 /// The kernel searches all locks of a file.
 const LOCK_FILES: usize = 64;
-/// In which a process that was alone notices another one, on a busy machine.
 /// Milliseconds after which the lock files are checked again.
 const CHECK_INTERVAL: u64 = 1000;
 /// Of the times of directories.
 const CLOCK_GRANULARITY: Duration = Duration::from_millis(50);
+/// In which a process that was alone notices another one, on a busy machine.
 const SHARING_TIME: Duration = Duration::from_secs(2);
 
 /// Polling intervals. Together they bound the duration of a takeover between two processes.
@@ -346,8 +349,11 @@ impl Inner {
         })
     }
 
-    /// Locks all bytes of all files; false if another process has one.
+    /// Locks all bytes of all files; false if another process has one. It opens all of them.
     fn cover(&self) -> bool {
+        if open_files_are_scarce() {
+            return false;
+        }
         self.files.iter().all(|file| {
             file.cover().unwrap_or_else(|error| {
                 tracing::debug!(path = %file.path().display(), %error, "failed to lock all bytes");

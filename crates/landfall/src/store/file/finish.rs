@@ -25,7 +25,11 @@ const MAX_AGE: Duration = Duration::from_millis(100);
 
 /// Descriptions that end with a mark, for writing.
 pub(super) fn open_infos() -> RecentlyUsed<OpenInfo> {
-    RecentlyUsed::new(MAX_OPEN, Duration::ZERO)
+    let max = match sys::open_files_are_scarce() {
+        true => 0,
+        false => MAX_OPEN,
+    };
+    RecentlyUsed::new(max, Duration::ZERO)
 }
 
 #[derive(Debug)]

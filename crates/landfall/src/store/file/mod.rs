@@ -47,7 +47,7 @@ mod open_reads;
 mod paths;
 mod read;
 mod sync;
-mod sys;
+pub(crate) mod sys;
 mod take;
 
 #[cfg(test)]

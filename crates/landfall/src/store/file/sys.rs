@@ -14,10 +14,20 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use nix::sys::resource::{Resource, getrlimit};
 use rustix::{
     fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
     io::{Errno, retry_on_intr},
 };
+
+/// A usual limit of open files.
+const PLENTY_OF_FILES: u64 = 1024;
+
+/// Returns whether connections need the open files that could be kept for speed.
+pub(crate) fn open_files_are_scarce() -> bool {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    limit.is_ok_and(|(limit, _)| limit < PLENTY_OF_FILES)
+}
 
 /// For example for a disk; preemption does not count. `None` where unknown.
 pub(super) fn thread_waits() -> Option<std::ffi::c_long> {
