@@ -182,7 +182,7 @@ fn decode(input: &[u8], length: usize) -> Result<Content, (Vec<u8>, &'static str
 
 /// The first byte is the size of the reads; the rest are pipelined requests, the last perhaps cut.
 ///
-/// What is found does not depend on the sizes of reads, and each start of the input has the same requests.
+/// The result does not depend on the sizes of reads, and each start of the input has the same requests.
 pub fn connection(data: &[u8]) {
     let [length, input @ ..] = data else {
         return;
