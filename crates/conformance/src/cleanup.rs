@@ -53,7 +53,7 @@ pub(crate) async fn remove_created(client: &Client, server: &Capabilities) -> Cl
             removed += usize::from(is_removed);
         }
     };
-    // What is left is reported as remaining.
+    // The rest is reported as remaining.
     let _ = timeout(MAX_DURATION, count).await;
     CleanupResult {
         removed,
