@@ -1,8 +1,8 @@
 //! HTTP/1.1 and HTTP/1.0 (RFC 9112).
 //!
-//! [`head`], [`content`] and [`encode`] are the codec: functions of bytes, without sockets or clocks. [`connection`] is
+//! `head`, `content` and `encode` are the codec: functions of bytes, without sockets or clocks. `connection` is
 //! the task of a connection, one state after another: it waits for a head, lets the service respond, sends the response,
-//! and closes. It shares a [`channel`] with the content that the service reads: the socket and its input. The
+//! and closes. It shares a `channel` with the content that the service reads: the socket and its input. The
 //! service pulls content from the socket itself, so a byte passes from the socket to the store through one buffer, and
 //! a client that is not read fills none.
 
