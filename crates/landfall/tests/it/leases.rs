@@ -423,8 +423,14 @@ async fn lease_survives_removal_of_the_lock_directory() {
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     let lease = one.acquire(&upload(), LONG).await.unwrap();
     std::fs::remove_dir_all(dir.path().join(".landfall")).unwrap();
-    // Within about two seconds the holder notices and locks the new file.
-    sleep(Duration::from_millis(2500)).await;
+    // The holder notices it within a second or two, makes new files, and locks them.
+    let files = || std::fs::read_dir(dir.path().join(".landfall")).map_or(0, Iterator::count);
+    let begin = Instant::now();
+    while files() == 0 {
+        assert!(begin.elapsed() < LONG, "the lock file is not made again");
+        sleep(Duration::from_millis(20)).await;
+    }
+    sleep(Duration::from_millis(1000)).await;
     assert!(matches!(
         other.try_acquire(&upload()).await,
         Err(LeaseError::Locked)

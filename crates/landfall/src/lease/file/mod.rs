@@ -31,7 +31,7 @@ use super::{
 use crate::{
     store::file::{
         io_pool::{IoPool, StepKind},
-        sys::open_files_are_scarce,
+        sys::{inodes_are_scarce, open_files_are_scarce},
     },
     upload::UploadId,
 };
@@ -349,9 +349,9 @@ impl Inner {
         })
     }
 
-    /// Locks all bytes of all files; false if another process has one. It opens all of them.
+    /// Locks all bytes of all files; false if another process has one. It creates and opens all of them.
     fn cover(&self) -> bool {
-        if open_files_are_scarce() {
+        if open_files_are_scarce() || inodes_are_scarce(&self.lock_dir.dir) {
             return false;
         }
         self.files.iter().all(|file| {

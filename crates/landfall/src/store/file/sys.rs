@@ -20,8 +20,14 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-/// A usual limit of open files.
+/// A usual limit of open files, and far more than there are lock files.
 const PLENTY_OF_FILES: u64 = 1024;
+
+/// Returns whether a disk has few files left. Some file systems do not limit their number.
+pub(crate) fn inodes_are_scarce(dir: &Path) -> bool {
+    let about = fs::statvfs(dir);
+    about.is_ok_and(|about| about.f_files > 0 && about.f_favail < PLENTY_OF_FILES)
+}
 
 /// Returns whether connections need the open files that could be kept for speed.
 pub(crate) fn open_files_are_scarce() -> bool {
