@@ -619,7 +619,7 @@ impl<S: HttpService> Drop for Http1<S> {
         io.abandon();
         io.forget_head(shared);
         io.stop_large_reads(shared);
-        io.release(0);
+        buffers::give(mem::take(&mut io.input));
         io.socket = None;
     }
 }

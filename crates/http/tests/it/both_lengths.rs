@@ -36,7 +36,7 @@ async fn chunks_decide_and_the_connection_closes() {
     server.stop().await;
 }
 
-/// A slow body passes from one connection of hyper to the next.
+/// The connection gives its buffer back in the middle of such a body.
 #[tokio::test]
 async fn a_slow_body_with_both_lengths_ends_the_connection_too() {
     let server = Server::start(|limits| {

@@ -1,7 +1,6 @@
 //! Random streams of pieces of requests, to our edge and to hyper alone.
 //!
-//! hyper must find exactly the requests that the validator accepts, and never one that hyper alone would
-//! not have found.
+//! The edge must find no request that hyper alone would not have found.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -85,7 +84,7 @@ async fn talk(address: SocketAddr, input: &[u8], cut: usize) -> String {
         .expect("the connection is never closed")
 }
 
-/// hyper without the validator, with the responses that this test compares.
+/// hyper alone, with the responses that this test compares.
 async fn hyper_alone() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -111,7 +111,7 @@ async fn http_1_0_and_requests_without_content_get_none() {
     server.stop().await;
 }
 
-/// The driver reads the body without hyper, which would flush.
+/// The connection has given its buffer back.
 #[tokio::test]
 async fn they_leave_while_a_slow_body_has_no_buffer() {
     let server = Server::start(|_| {});

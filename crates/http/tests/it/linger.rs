@@ -36,7 +36,7 @@ async fn an_early_response_reaches_a_sending_client() {
     server.stop().await;
 }
 
-/// The same for a head hyper never sees.
+/// The same for a head that the service never sees.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejection_reaches_a_sending_client() {
     let server = Server::start(|_| {});

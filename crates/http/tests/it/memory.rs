@@ -38,7 +38,7 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
     server.stop().await;
 }
 
-/// hyper's connection and its buffers are replaced by a wait for the next request.
+/// A connection has no buffer while it waits for the next request, or for the rest of a head.
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffer_and_serves_the_next_request() {
     let server = Server::start(|_| {});

@@ -1,4 +1,4 @@
-//! The body of a client that sends little is read without hyper, and the request continues.
+//! The connection of a client that sends little has no buffer between its pieces, and the request continues.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
