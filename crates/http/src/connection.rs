@@ -7,10 +7,9 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSP
 use http::{HeaderMap, Method, Request};
 
 use super::info::{ConnectionInfo, Endpoint};
-use super::limits::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
+use super::limits::addresses::{AddressPermit, LimitKind};
 use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
-use super::stats::NetStats;
 use super::tls::ClientCertificate;
 
 /// Above it, the memory of a head is counted while its request runs.
@@ -29,8 +28,7 @@ pub(super) struct ConnectionShared {
     pub(super) activity: Arc<ConnectionActivity>,
     pub(super) server: Arc<ServerShared>,
     pub(super) info: ConnectionInfo,
-    _permit: Option<AddressPermit>,
-    over_limit: bool,
+    permit: Option<AddressPermit>,
     streams: AtomicU32,
     /// HTTP/2: how often the socket has been flushed.
     pub(super) flushes: AtomicU32,
@@ -42,8 +40,13 @@ pub(super) struct ConnectionShared {
 impl ConnectionShared {
     /// `None` if the connection is to be closed at once.
     pub(super) fn admit(server: &Arc<ServerShared>, info: ConnectionInfo) -> Option<Arc<Self>> {
-        let admission = server.addresses.connect(info.peer.ip());
-        Self::new(server, None, info, admission)
+        let permit = Self::count(server, info)?;
+        Some(Self::new(server, None, info, permit))
+    }
+
+    fn count(server: &ServerShared, info: ConnectionInfo) -> Option<Option<AddressPermit>> {
+        let (kind, peer) = (LimitKind::Connections, info.peer.ip());
+        server.addresses.open(kind, &HeaderMap::new(), peer).ok()
     }
 
     /// Proxies are not limited.
@@ -51,42 +54,34 @@ impl ConnectionShared {
         server: &Arc<ServerShared>,
         info: ConnectionInfo,
     ) -> Option<Arc<Self>> {
-        Self::new(server, None, info, Admission::Allowed(None))
+        Some(Self::new(server, None, info, None))
     }
 
     /// Replaces the address of a proxy with that of its client.
     pub(super) fn admit_client(&self, client: SocketAddr) -> Option<Arc<Self>> {
         let peer = Endpoint::Tcp(client);
         let info = ConnectionInfo { peer, ..self.info };
-        let admission = self.server.addresses.connect(peer.ip());
-        Self::new(&self.server, Some(self.activity.clone()), info, admission)
+        let permit = Self::count(&self.server, info)?;
+        let activity = Some(self.activity.clone());
+        Some(Self::new(&self.server, activity, info, permit))
     }
 
     fn new(
         server: &Arc<ServerShared>,
         activity: Option<Arc<ConnectionActivity>>,
         info: ConnectionInfo,
-        admission: Admission,
-    ) -> Option<Arc<Self>> {
-        let (address_permit, over_limit) = match admission {
-            Admission::Allowed(address_permit) => (address_permit, false),
-            Admission::OverLimit(address_permit) => (Some(address_permit), true),
-            Admission::Dropped => {
-                NetStats::add(&server.stats.address_connections, 1);
-                return None;
-            }
-        };
-        Some(Arc::new(Self {
+        permit: Option<AddressPermit>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
             server: server.clone(),
             info,
-            _permit: address_permit,
-            over_limit,
+            permit,
             streams: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
             address_limited: AtomicBool::new(false),
             client_certificate: OnceLock::new(),
-        }))
+        })
     }
 
     pub(super) fn is_address_limited(&self) -> bool {
@@ -99,28 +94,22 @@ impl ConnectionShared {
         has_content: bool,
         address_permit: &mut Option<AddressPermit>,
     ) -> Result<(), HttpRejection> {
-        let stats = &self.server.stats;
         if !has_content && is_preflight(request) {
             // A page that cannot ask sees a network error instead of the reason.
             return Ok(());
         }
-        if self.over_limit {
-            NetStats::add(&stats.address_connections, 1);
-            return Err(TOO_MANY_CONNECTIONS);
+        let (addresses, headers) = (&self.server.addresses, request.headers());
+        let peer = self.info.peer.ip();
+        if self.permit.as_ref().is_some_and(|own| own.is_over_limit) {
+            return Err(addresses.reject(LimitKind::Connections, headers, peer));
         }
-        let (addresses, peer) = (&self.server.addresses, self.info.peer.ip());
-        addresses
-            .request(request.headers(), peer)
-            .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
-        if has_content {
-            *address_permit = addresses
-                .upload(request.headers(), peer)
-                .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
-        } else if request.method() == Method::GET {
-            *address_permit = addresses
-                .download(request.headers(), peer)
-                .inspect_err(|_| NetStats::add(&stats.address_downloads, 1))?;
-        }
+        addresses.request(headers, peer)?;
+        let kind = match has_content {
+            true => LimitKind::Uploads,
+            false if request.method() == Method::GET => LimitKind::Downloads,
+            false => return Ok(()),
+        };
+        *address_permit = addresses.open(kind, headers, peer)?;
         Ok(())
     }
 

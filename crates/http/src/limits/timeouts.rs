@@ -196,7 +196,11 @@ impl ServerShared {
         Self {
             large_reads: AtomicUsize::new(if has_large { limits.large_reads } else { 0 }),
             shutdown_phase: AtomicU8::new(ShutdownPhase::Running as u8),
-            addresses: Arc::new(Addresses::new(limits.addresses.clone(), limits.workers)),
+            addresses: Arc::new(Addresses::new(
+                limits.addresses.clone(),
+                limits.workers,
+                stats.clone(),
+            )),
             limits,
             stats,
             rejected_proxies: Mutex::default(),
