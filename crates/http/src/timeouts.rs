@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use http::HeaderValue;
+use landfall::service::Peer;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
 use super::addresses::Addresses;
-use super::info::Endpoint;
 use super::limits::ConnectionLimits;
 use super::log_throttle::LogThrottle;
 use super::shutdown::ShutdownPhase;
@@ -229,11 +229,12 @@ impl ServerShared {
     }
 
     /// Records that a connection is closed for its PROXY header.
-    pub(super) fn reject_proxy(&self, peer: Endpoint, reason: &dyn Display) {
+    pub(super) fn reject_proxy(&self, peer: Peer, reason: &dyn Display) {
         NetStats::add(&self.stats.proxy_errors, 1);
         let now = std::time::Instant::now();
         if self.rejected_proxies.lock().is_due(now) {
-            tracing::warn!(%peer, %reason, "closed a connection without a trusted PROXY header");
+            let peer = peer.text();
+            tracing::warn!(peer, %reason, "closed a connection without a trusted PROXY header");
         }
     }
 
