@@ -1,12 +1,12 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Method, Request};
+use landfall::service::Peer;
 
-use super::info::{ConnectionInfo, Endpoint};
 use super::limits::addresses::{AddressPermit, LimitKind};
 use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
@@ -27,7 +27,8 @@ pub(super) const MAX_DISCARDED_REST: u64 = 64 * 1024;
 pub(super) struct ConnectionShared {
     pub(super) activity: Arc<ConnectionActivity>,
     pub(super) server: Arc<ServerShared>,
-    pub(super) info: ConnectionInfo,
+    /// The client, or the last proxy.
+    pub(super) peer: Peer,
     permit: Option<AddressPermit>,
     streams: AtomicU32,
     /// HTTP/2: how often the socket has been flushed.
@@ -39,43 +40,42 @@ pub(super) struct ConnectionShared {
 
 impl ConnectionShared {
     /// `None` if the connection is to be closed at once.
-    pub(super) fn admit(server: &Arc<ServerShared>, info: ConnectionInfo) -> Option<Arc<Self>> {
-        let permit = Self::count(server, info)?;
-        Some(Self::new(server, None, info, permit))
+    pub(super) fn admit(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
+        let permit = Self::count(server, peer)?;
+        Some(Self::new(server, None, peer, permit))
     }
 
-    fn count(server: &ServerShared, info: ConnectionInfo) -> Option<Option<AddressPermit>> {
-        let (kind, peer) = (LimitKind::Connections, info.peer.ip());
+    fn count(server: &ServerShared, peer: Peer) -> Option<Option<AddressPermit>> {
+        let (kind, peer) = (LimitKind::Connections, ip(peer));
         server.addresses.open(kind, &HeaderMap::new(), peer).ok()
     }
 
     /// Proxies are not limited.
-    pub(super) fn admit_proxy(
-        server: &Arc<ServerShared>,
-        info: ConnectionInfo,
-    ) -> Option<Arc<Self>> {
-        Some(Self::new(server, None, info, None))
+    pub(super) fn admit_proxy(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
+        Some(Self::new(server, None, peer, None))
     }
 
     /// Replaces the address of a proxy with that of its client.
     pub(super) fn admit_client(&self, client: SocketAddr) -> Option<Arc<Self>> {
-        let peer = Endpoint::Tcp(client);
-        let info = ConnectionInfo { peer, ..self.info };
-        let permit = Self::count(&self.server, info)?;
+        let peer = Peer {
+            address: Some(client),
+            ..self.peer
+        };
+        let permit = Self::count(&self.server, peer)?;
         let activity = Some(self.activity.clone());
-        Some(Self::new(&self.server, activity, info, permit))
+        Some(Self::new(&self.server, activity, peer, permit))
     }
 
     fn new(
         server: &Arc<ServerShared>,
         activity: Option<Arc<ConnectionActivity>>,
-        info: ConnectionInfo,
+        peer: Peer,
         permit: Option<AddressPermit>,
     ) -> Arc<Self> {
         Arc::new(Self {
             activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
             server: server.clone(),
-            info,
+            peer,
             permit,
             streams: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
@@ -99,7 +99,7 @@ impl ConnectionShared {
             return Ok(());
         }
         let (addresses, headers) = (&self.server.addresses, request.headers());
-        let peer = self.info.peer.ip();
+        let peer = ip(self.peer);
         if self.permit.as_ref().is_some_and(|own| own.is_over_limit) {
             return Err(addresses.reject(LimitKind::Connections, headers, peer));
         }
@@ -120,7 +120,7 @@ impl ConnectionShared {
     }
 
     pub(super) fn add_tls_fields(&self, fields: &mut HeaderMap) {
-        if !self.info.tls {
+        if !self.peer.tls {
             return;
         }
         if let Some(hsts) = &self.server.limits.hsts {
@@ -135,6 +135,10 @@ impl ConnectionShared {
     pub(super) fn has_streams(&self) -> bool {
         self.streams.load(Relaxed) > 0
     }
+}
+
+fn ip(peer: Peer) -> Option<IpAddr> {
+    peer.address.map(|address| address.ip())
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {

@@ -129,9 +129,7 @@ impl ServerIo {
         if let Err(error) = &outcome
             && !header.is_empty()
         {
-            self.shared
-                .server
-                .reject_proxy(self.shared.info.peer, error);
+            self.shared.server.reject_proxy(self.shared.peer, error);
         }
         Poll::Ready(outcome)
     }
@@ -166,7 +164,7 @@ impl ServerIo {
             }
             Err(error) => {
                 NetStats::add(&stats.tls_errors, 1);
-                tracing::debug!(%error, peer = %self.shared.info.peer, "TLS handshake failed");
+                tracing::debug!(%error, peer = self.shared.peer.text(), "TLS handshake failed");
                 None
             }
         })

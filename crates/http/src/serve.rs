@@ -23,7 +23,7 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 
 /// Serves HTTP on all `listeners` until the `shutdown` has finished.
 ///
-/// Each request has a [`ConnectionInfo`](super::ConnectionInfo) in its extensions. `service` is cloned for each request and
+/// Each request has a [`Peer`](landfall::service::Peer) in its extensions. `service` is cloned for each request and
 /// polled for readiness before each call. A panic in it ends only the connection that it happened on.
 ///
 /// After [`Shutdown::start`] the listeners are closed, and running requests have the grace time to
@@ -113,9 +113,6 @@ struct Acceptor<S> {
 impl<S: HttpService> Acceptor<S> {
     async fn run_http3(self, quic: &QuicListener, tls: &Tls) {
         let mut full = LogThrottle::default();
-        let Ok(local) = quic.endpoint.local_addr() else {
-            return;
-        };
         let mut config = quic.config.clone();
         config.transport_config(Arc::new(transport(&self.server.limits)));
         while let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await {
@@ -138,8 +135,7 @@ impl<S: HttpService> Acceptor<S> {
             let mut config = config.clone();
             config.crypto = crypto;
             let (server, service) = (self.server.clone(), self.service.clone());
-            let connection =
-                serve_connection(incoming, config.into(), server, service, local, permit);
+            let connection = serve_connection(incoming, config.into(), server, service, permit);
             self.workers.spawn(connection);
         }
     }
@@ -156,7 +152,7 @@ impl<S: HttpService> Acceptor<S> {
             let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await else {
                 return;
             };
-            let (socket, info) = match listener.accept().await {
+            let (socket, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     NetStats::add(&stats.accept_errors, 1);
@@ -176,13 +172,13 @@ impl<S: HttpService> Acceptor<S> {
             NetStats::add(&stats.accepted, 1);
             let proxies = listener.proxies.as_ref();
             let admitted = match proxies {
-                None => ConnectionShared::admit(&self.server, info),
-                Some(proxies) if info.peer.ip().is_some_and(&*proxies.0) => {
-                    ConnectionShared::admit_proxy(&self.server, info)
+                None => ConnectionShared::admit(&self.server, peer),
+                Some(proxies) if peer.address.is_some_and(|peer| proxies.0(peer.ip())) => {
+                    ConnectionShared::admit_proxy(&self.server, peer)
                 }
                 Some(_) => {
                     let reason = "the address is not that of a trusted proxy";
-                    self.server.reject_proxy(info.peer, &reason);
+                    self.server.reject_proxy(peer, &reason);
                     None
                 }
             };

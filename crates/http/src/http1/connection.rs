@@ -14,7 +14,6 @@ use http::header::ORIGIN;
 use http::{HeaderMap, Method, Response, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
-use landfall::service::DetachedHead;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Sleep;
 
@@ -225,32 +224,30 @@ impl<S: HttpService> Http1<S> {
                 match end {
                     Err(rejection) => return Poll::Ready(Received::Rejected(rejection)),
                     Ok(Some(end)) => {
-                        let is_counted = io.count_complete_head(end, max_head, shared);
-                        let head = match end > LARGE_HEAD {
-                            true if is_counted => io.input.split_to(end).freeze(),
-                            true => return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS)),
-                            false => Bytes::copy_from_slice(&io.input[..end]),
+                        if !io.count_complete_head(end, max_head, shared) {
+                            return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS));
+                        }
+                        let is_large = end > LARGE_HEAD;
+                        let head = match is_large {
+                            true => io.input.split_to(end).freeze(),
+                            false => buffers::copy_head(&io.input[..end]),
                         };
-                        return Poll::Ready(
-                            match head::parse(&head, buffers::take_fields(), &self.rules) {
-                                Ok(mut parsed) => {
-                                    if end <= LARGE_HEAD {
-                                        io.input.advance(end);
-                                        let extensions = parsed.request.extensions_mut();
-                                        if parsed.framing != Framing::None {
-                                            extensions.insert(DetachedHead);
-                                        }
-                                    }
-                                    Received::Request(parsed)
+                        let parsed = head::parse(&head, buffers::take_fields(), &self.rules);
+                        return Poll::Ready(match parsed {
+                            Ok(mut parsed) => {
+                                if !is_large {
+                                    io.input.advance(end);
+                                    *parsed.request.extensions_mut() = buffers::take_extensions();
                                 }
-                                Err(rejection) => {
-                                    if end > LARGE_HEAD {
-                                        io.input = head.into();
-                                    }
-                                    Received::Rejected(rejection)
+                                Received::Request(parsed)
+                            }
+                            Err(rejection) => {
+                                if is_large {
+                                    io.input = head.into();
                                 }
-                            },
-                        );
+                                Received::Rejected(rejection)
+                            }
+                        });
                     }
                     Ok(None) if !io.count_unfinished_head(max_head, shared) => {
                         return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS));
@@ -319,7 +316,7 @@ impl<S: HttpService> Http1<S> {
         self.shared().activity.enter(phase);
         let started = self
             .service
-            .start(request.map(|()| content), self.shared().info, None);
+            .start(request.map(|()| content), self.shared().peer, None);
         self.permit = started.permit;
         self.state = State::Respond(started.response);
     }
@@ -361,6 +358,7 @@ impl<S: HttpService> Http1<S> {
             encode::response_head(&mut self.out, status, fields, length, context);
         self.context.keep_alive = keep_alive;
         buffers::give_fields(parts.headers);
+        buffers::give_extensions(parts.extensions);
         self.state = State::Send(Sending {
             body,
             framing,

@@ -340,11 +340,9 @@ impl<'a> Facts<'a> {
                 self.expects_continue = true;
             }
             CONNECTION => {
-                for option in value.split(|b| *b == b',') {
-                    let option = option.trim_ascii();
-                    self.closes |= option.eq_ignore_ascii_case(b"close");
-                    self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                }
+                let (closes, keeps_alive) = connection_options(value);
+                self.closes |= closes;
+                self.keeps_alive |= keeps_alive;
             }
             CONTENT_LENGTH if self.length.replace(decimal(value)?).is_some() => {
                 return Err(HttpRejection::bad(
@@ -418,6 +416,15 @@ impl<'a> Facts<'a> {
 pub(crate) fn same_host(a: &[u8], b: &[u8]) -> bool {
     let bare = |h| <[u8]>::strip_suffix(h, b":80").unwrap_or(h);
     bare(a).eq_ignore_ascii_case(bare(b))
+}
+
+/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
+pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
+    let has = |name: &str| {
+        let mut options = value.split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    };
+    (has("close"), has("keep-alive"))
 }
 
 fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {

@@ -111,12 +111,6 @@ enum QueuePosition {
     Active(Turn),
 }
 
-impl std::fmt::Debug for QueuedBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("QueuedBody").finish_non_exhaustive()
-    }
-}
-
 impl QueuedBody {
     pub(crate) fn new(queue: Arc<AddressQueue>) -> Self {
         queue.state.lock().bodies += 1;

@@ -3,18 +3,19 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Poll, ready};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
+use landfall::service::Peer;
+use landfall_protocol::date_value;
 
 use super::{Exchange, SendHalf, StreamContent, task};
 use crate::body::{RequestContent, ResponseBody};
 use crate::connection::StreamGuard;
-use crate::date;
-use crate::info::ConnectionInfo;
 use crate::limits::timeouts::WRITING;
 use crate::service::{ConnectionService, HttpService, ServiceCall, check_stream};
 
@@ -36,7 +37,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     content: StreamContent,
     mut sending: T,
     service: &ConnectionService<S>,
-    info: ConnectionInfo,
+    peer: Peer,
 ) -> impl Future<Output = Result<(), T::Error>> + Send + use<S, T> {
     let exchange = content.exchange().clone();
     let is_head = head.method() == Method::HEAD;
@@ -47,7 +48,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     let ServiceCall {
         mut response,
         permit,
-    } = service.start(request, info, rejection);
+    } = service.start(request, peer, rejection);
     async move {
         let called = poll_fn(|cx| {
             let response = ready!(response.poll(cx));
@@ -151,6 +152,6 @@ fn finish_fields(fields: &mut HeaderMap, length: Option<u64>) {
             .or_insert_with(|| length.into());
     }
     if !fields.contains_key(DATE) {
-        date::with(|date| fields.insert(DATE, date.clone()));
+        fields.insert(DATE, date_value(SystemTime::now()));
     }
 }
