@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Method, Request};
 
-use super::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
 use super::info::{ConnectionInfo, Endpoint};
+use super::limits::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
+use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
-use super::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::tls::ClientCertificate;
 
 /// Above it, the memory of a head is counted while its request runs.

@@ -14,11 +14,11 @@ use http_body_util::{Either, Full};
 use landfall::service::InterimSender;
 use tower_service::Service;
 
-use super::addresses::AddressPermit;
 use super::body::{Body, RequestContent, ResponseBody};
 use super::connection::ConnectionShared;
 use super::http1::same_host;
 use super::info::ConnectionInfo;
+use super::limits::addresses::AddressPermit;
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
 

@@ -19,8 +19,8 @@ use crate::body_error::BodyError;
 use crate::buffers;
 use crate::connection::{ConnectionShared, LARGE_HEAD, MAX_DISCARDED_REST};
 use crate::io::ServerIo;
+use crate::limits::timeouts::{Phase, TimeoutAction};
 use crate::shutdown::ShutdownPhase;
-use crate::timeouts::{Phase, TimeoutAction};
 
 /// Bytes of the first reads of a connection.
 const FIRST_READ: usize = 16 * 1024;

@@ -13,8 +13,8 @@ use crate::body::{OutgoingBody, RequestContent, ResponseBody};
 use crate::connection::StreamGuard;
 use crate::date;
 use crate::info::ConnectionInfo;
+use crate::limits::timeouts::WRITING;
 use crate::service::{ConnectionService, HttpService, ServiceCall, check_stream};
-use crate::timeouts::WRITING;
 
 /// Fields of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 6] = [
