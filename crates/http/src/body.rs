@@ -9,14 +9,14 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use landfall::service::InterimSender;
 
-use super::addresses::AddressPermit;
 use super::body_error::BodyError;
 use super::connection::{ConnectionShared, StreamGuard};
-use super::fair_queue::QueuedBody;
 use super::http1::Http1Content;
+use super::limits::addresses::AddressPermit;
+use super::limits::fair_queue::QueuedBody;
+use super::limits::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction, WRITING};
 use super::shutdown::ShutdownPhase;
 use super::stream::StreamContent;
-use super::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction, WRITING};
 
 /// The body of a response.
 pub trait ResponseBody:

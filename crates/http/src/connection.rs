@@ -7,10 +7,10 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSP
 use http::{HeaderMap, Method, Request};
 use landfall::service::Peer;
 
-use super::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
+use super::limits::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
+use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
-use super::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::tls::ClientCertificate;
 
 /// Above it, the memory of a head is counted while its request runs.

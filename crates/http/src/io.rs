@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::connection::ConnectionShared;
+use super::limits::timeouts::{READING, TimeoutAction, WRITING};
 use super::proxy_protocol::ProxyHeader;
 use super::stats::NetStats;
-use super::timeouts::{READING, TimeoutAction, WRITING};
 use super::tls::TlsStream;
 
 #[derive(Debug)]

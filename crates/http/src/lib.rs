@@ -9,8 +9,8 @@
 //! * **HTTP/1.1** by a codec and a state machine (`http1`), which reject heads that two parsers could read
 //!   differently. HTTP/2 (`http2`, by h2) and HTTP/3 (`http3`, by h3 and quinn) share `stream`.
 //! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
-//!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).
-//! * **Limits per client address** (`addresses`), so that one client cannot exhaust the server.
+//!   all connections once a tick, so a request costs no clock read, no timer and no lock (`limits::timeouts`).
+//! * **Limits per client address** (`limits::addresses`), so that one client cannot exhaust the server.
 //! * **The PROXY protocol** (`proxy_protocol`), in which trusted TCP proxies name their clients.
 //! * **Lingering close**: a response sent before the end of a request body reaches the client instead
 //!   of being destroyed by a TCP reset.
@@ -22,13 +22,11 @@
 //! the service, with a [`Body`] and a [`Peer`](landfall::service::Peer) in the request's extensions.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod addresses;
 mod body;
 mod body_error;
 mod buffers;
 mod connection;
 mod driver;
-mod fair_queue;
 pub mod http1;
 mod http2;
 mod http3;
@@ -43,15 +41,14 @@ mod service;
 mod shutdown;
 mod stats;
 mod stream;
-mod timeouts;
 mod tls;
 mod uploads;
 mod workers;
 
-pub use addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use body::{Body, ResponseBody};
 pub use body_error::BodyError;
 pub use limits::ConnectionLimits;
+pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use listener::Listener;
 pub use log_throttle::LogThrottle;
 pub use proxy_protocol::TrustedProxies;

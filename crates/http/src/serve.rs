@@ -10,12 +10,12 @@ use super::http3::connection::{ConnectionContext, serve_connection, transport};
 use super::http3::listener::QuicListener;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
+use super::limits::timeouts::{ServerShared, run_sweeper};
 use super::listener::Listener;
 use super::log_throttle::LogThrottle;
 use super::service::HttpService;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::stats::NetStats;
-use super::timeouts::{ServerShared, run_sweeper};
 use super::workers::Workers;
 
 const DROP_TIME: Duration = Duration::from_secs(1);

@@ -14,10 +14,10 @@ use http_body_util::{Either, Full};
 use landfall::service::{InterimSender, Peer};
 use tower_service::Service;
 
-use super::addresses::AddressPermit;
 use super::body::{Body, RequestContent, ResponseBody};
 use super::connection::ConnectionShared;
 use super::http1::same_host;
+use super::limits::addresses::AddressPermit;
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
 

@@ -20,9 +20,9 @@ use crate::buffers;
 use crate::connection::{LARGE_HEAD, MAX_DISCARDED_REST, TOO_MANY_LARGE_HEADS};
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
+use crate::limits::timeouts::{Phase, ServerShared, TimeoutAction};
 use crate::rejection::HttpRejection;
 use crate::shutdown::ShutdownPhase;
-use crate::timeouts::{Phase, ServerShared, TimeoutAction};
 
 /// Bytes of the first reads of a connection.
 const FIRST_READ: usize = 16 * 1024;

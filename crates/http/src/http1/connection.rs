@@ -21,16 +21,16 @@ use tokio::time::Sleep;
 use super::channel::{Channel, Http1Content, Http1Io};
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadSearch, RequestHead};
-use crate::addresses::AddressPermit;
 use crate::body::RequestContent;
 use crate::buffers;
 use crate::connection::{ConnectionShared, TOO_MANY_LARGE_HEADS};
 use crate::io::ServerIo;
+use crate::limits::addresses::AddressPermit;
+use crate::limits::timeouts::{Phase, TimeoutAction};
 use crate::rejection::HttpRejection;
 use crate::service::{ConnectionService, HttpService, ResponseFuture};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::NetStats;
-use crate::timeouts::{Phase, TimeoutAction};
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

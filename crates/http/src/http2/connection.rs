@@ -16,12 +16,12 @@ use tokio::time::sleep;
 use super::halves::{Receiving, Sending};
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
+use crate::limits::timeouts::ServerShared;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::{FIRST_REQUEST_TIME, ShutdownPhase};
 use crate::stream::response::respond;
 use crate::stream::window::{ReceiveWindow, WINDOW};
 use crate::stream::{StreamContent, task};
-use crate::timeouts::ServerShared;
 
 /// Bytes of one request that a client may send before the service reads them. Two streams that are not
 /// read stop the connection.

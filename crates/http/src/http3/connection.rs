@@ -17,13 +17,13 @@ use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
 use crate::connection::ConnectionShared;
 use crate::limits::ConnectionLimits;
+use crate::limits::timeouts::{ServerShared, TimeoutAction};
 use crate::listener::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::NetStats;
 use crate::stream::task;
 use crate::stream::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
-use crate::timeouts::{ServerShared, TimeoutAction};
 use crate::tls::ClientCertificate;
 
 /// Longer than any handshake that succeeds, for servers without a timeout of heads.

@@ -14,8 +14,8 @@ use landfall_protocol::date_value;
 use super::{Exchange, SendHalf, StreamContent, task};
 use crate::body::{OutgoingBody, RequestContent, ResponseBody};
 use crate::connection::StreamGuard;
+use crate::limits::timeouts::WRITING;
 use crate::service::{ConnectionService, HttpService, ServiceCall, check_stream};
-use crate::timeouts::WRITING;
 
 /// Fields of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 6] = [

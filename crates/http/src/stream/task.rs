@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::timeouts::{ConnectionActivity, Phase, ServerShared, TimeoutAction};
+use crate::limits::timeouts::{ConnectionActivity, Phase, ServerShared, TimeoutAction};
 
 tokio::task_local! {
     static STREAM: Arc<ConnectionActivity>;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::timeouts::ServerShared;
+use crate::limits::timeouts::ServerShared;
 
 /// Bytes of all requests of a connection that a client may send before the service reads them,
 pub(crate) const WINDOW: u32 = 2 << 20;

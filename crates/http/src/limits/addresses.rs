@@ -9,8 +9,8 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 
 use super::fair_queue::{AddressQueue, QueuedBody};
-use super::log_throttle::LogThrottle;
-use super::rejection::HttpRejection;
+use crate::log_throttle::LogThrottle;
+use crate::rejection::HttpRejection;
 
 const SHARDS: usize = 16;
 
@@ -120,7 +120,7 @@ impl AddressUsage {
 }
 
 #[derive(Debug)]
-pub(super) struct Addresses {
+pub(crate) struct Addresses {
     limits: AddressLimits,
     workers: usize,
     senders: Arc<AtomicUsize>,
@@ -146,14 +146,14 @@ const SETTINGS: [&str; 4] = [
 ];
 
 #[derive(Debug)]
-pub(super) enum Admission {
+pub(crate) enum Admission {
     Allowed(Option<AddressPermit>),
     OverLimit(AddressPermit),
     Dropped,
 }
 
 impl Addresses {
-    pub(super) fn new(limits: AddressLimits, workers: usize) -> Self {
+    pub(crate) fn new(limits: AddressLimits, workers: usize) -> Self {
         Self {
             limits,
             workers,
@@ -180,7 +180,7 @@ impl Addresses {
         }
     }
 
-    pub(super) fn connect(self: &Arc<Self>, peer: Option<IpAddr>) -> Admission {
+    pub(crate) fn connect(self: &Arc<Self>, peer: Option<IpAddr>) -> Admission {
         let limit = self.limits.connections.get();
         let Some(key) = self.key(limit, &HeaderMap::new(), peer) else {
             return Admission::Allowed(None);
@@ -207,7 +207,7 @@ impl Addresses {
         }
     }
 
-    pub(super) fn request(
+    pub(crate) fn request(
         &self,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
@@ -235,7 +235,7 @@ impl Addresses {
         }
     }
 
-    pub(super) fn upload(
+    pub(crate) fn upload(
         self: &Arc<Self>,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
@@ -269,7 +269,7 @@ impl Addresses {
         }
     }
 
-    pub(super) fn download(
+    pub(crate) fn download(
         self: &Arc<Self>,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
@@ -331,7 +331,7 @@ impl Addresses {
 }
 
 #[derive(Debug)]
-pub(super) struct AddressPermit {
+pub(crate) struct AddressPermit {
     addresses: Arc<Addresses>,
     key: AddressKey,
     kind: PermitKind,
@@ -339,7 +339,7 @@ pub(super) struct AddressPermit {
 }
 
 impl AddressPermit {
-    pub(super) fn enqueue(&self) -> Option<Box<QueuedBody>> {
+    pub(crate) fn enqueue(&self) -> Option<Box<QueuedBody>> {
         let queue = self.queue.clone()?;
         Some(Box::new(QueuedBody::new(queue)))
     }
@@ -370,7 +370,7 @@ impl Drop for AddressPermit {
     }
 }
 
-pub(super) const TOO_MANY_CONNECTIONS: HttpRejection =
+pub(crate) const TOO_MANY_CONNECTIONS: HttpRejection =
     HttpRejection::busy("too many connections are open from this address");
 const TOO_MANY_REQUESTS: HttpRejection = HttpRejection::busy("too many requests from this address");
 const TOO_MANY_UPLOADS: HttpRejection =

@@ -28,7 +28,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
-pub(super) struct AddressQueue {
+pub(crate) struct AddressQueue {
     max_active: usize,
     senders: Arc<AtomicUsize>,
     state: Mutex<QueueState>,
@@ -75,7 +75,7 @@ struct Waiter {
 }
 
 impl AddressQueue {
-    pub(super) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
         Self {
             max_active: (workers / 4).max(1),
             senders,
@@ -92,7 +92,7 @@ impl AddressQueue {
 }
 
 #[derive(Debug)]
-pub(super) struct QueuedBody {
+pub(crate) struct QueuedBody {
     queue: Arc<AddressQueue>,
     position: QueuePosition,
     received: usize,
@@ -107,7 +107,7 @@ enum QueuePosition {
 }
 
 impl QueuedBody {
-    pub(super) fn new(queue: Arc<AddressQueue>) -> Self {
+    pub(crate) fn new(queue: Arc<AddressQueue>) -> Self {
         queue.state.lock().bodies += 1;
         Self {
             queue,
@@ -120,7 +120,7 @@ impl QueuedBody {
         self.queue.senders.load(Relaxed) >= 2
     }
 
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let must_wait = self.must_wait();
             match &mut self.position {
@@ -162,14 +162,14 @@ impl QueuedBody {
         }
     }
 
-    pub(super) fn receive(&mut self, bytes: usize) {
+    pub(crate) fn receive(&mut self, bytes: usize) {
         self.received += bytes;
         if self.received >= SHARE_BYTES {
             self.release();
         }
     }
 
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.received = 0;
         if matches!(self.position, QueuePosition::None) {
             return;

@@ -20,16 +20,16 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
+use super::ConnectionLimits;
 use super::addresses::Addresses;
-use super::limits::ConnectionLimits;
-use super::log_throttle::LogThrottle;
-use super::shutdown::ShutdownPhase;
-use super::stats::NetStats;
+use crate::log_throttle::LogThrottle;
+use crate::shutdown::ShutdownPhase;
+use crate::stats::NetStats;
 
 /// In HTTP/2 and HTTP/3, also the phase of a stream's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Head,
     Idle,
     Body,
@@ -40,15 +40,15 @@ pub(super) enum Phase {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum TimeoutAction {
+pub(crate) enum TimeoutAction {
     Close = 1,
     BodyStalled = 2,
     BodyTooSlow = 3,
     ResponseStalled = 4,
 }
 
-pub(super) const READING: u8 = 1;
-pub(super) const WRITING: u8 = 2;
+pub(crate) const READING: u8 = 1;
+pub(crate) const WRITING: u8 = 2;
 
 /// During a shutdown or at the connection limit.
 const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
@@ -60,7 +60,7 @@ const MIN_RATE: f64 = 1024.0;
 const MAX_EVICTIONS: usize = 16;
 
 #[derive(Debug, Default)]
-pub(super) struct ConnectionActivity {
+pub(crate) struct ConnectionActivity {
     /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
     epoch: AtomicU32,
     /// The requested action and the epoch it applies to; 0 for none. Void in another epoch.
@@ -75,22 +75,22 @@ pub(super) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    pub(super) fn epoch(&self) -> PhaseEpoch {
+    pub(crate) fn epoch(&self) -> PhaseEpoch {
         PhaseEpoch(self.epoch.load(Relaxed))
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.epoch().phase()
     }
 
-    pub(super) fn enter(&self, phase: Phase) -> PhaseEpoch {
+    pub(crate) fn enter(&self, phase: Phase) -> PhaseEpoch {
         let epoch = self.epoch().next(phase);
         self.epoch.store(epoch.0, Relaxed);
         epoch
     }
 
     #[inline]
-    pub(super) fn action(&self) -> Option<TimeoutAction> {
+    pub(crate) fn action(&self) -> Option<TimeoutAction> {
         match self.action.load(Relaxed) {
             0 => None,
             packed => self.decode_action(packed),
@@ -115,43 +115,43 @@ impl ConnectionActivity {
         self.waker.wake();
     }
 
-    pub(super) fn set_waiting(&self, directions: u8) {
+    pub(crate) fn set_waiting(&self, directions: u8) {
         self.waiting.store(directions, Relaxed);
     }
 
     /// A counter with a single writer: only the reading task may call it.
-    pub(super) fn add_read(&self, n: usize) {
+    pub(crate) fn add_read(&self, n: usize) {
         self.read.store(self.read.load(Relaxed) + n as u64, Relaxed);
     }
 
     /// A counter with a single writer: only the writing task may call it.
-    pub(super) fn add_written(&self, n: usize) {
+    pub(crate) fn add_written(&self, n: usize) {
         self.written
             .store(self.written.load(Relaxed) + n as u64, Relaxed);
     }
 
-    pub(super) fn add_request(&self) {
+    pub(crate) fn add_request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.waker.wake();
     }
 
-    pub(super) fn register(&self, waker: &std::task::Waker) {
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.store(true, Release);
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PhaseEpoch(u32);
+pub(crate) struct PhaseEpoch(u32);
 
 impl PhaseEpoch {
-    pub(super) fn phase(self) -> Phase {
+    pub(crate) fn phase(self) -> Phase {
         match self.0 & 7 {
             0 => Phase::Head,
             1 => Phase::Idle,
@@ -168,11 +168,11 @@ impl PhaseEpoch {
 }
 
 #[derive(Debug)]
-pub(super) struct ServerShared {
+pub(crate) struct ServerShared {
     shutdown_phase: AtomicU8,
-    pub(super) limits: ConnectionLimits,
-    pub(super) addresses: Arc<Addresses>,
-    pub(super) stats: Arc<NetStats>,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) stats: Arc<NetStats>,
     /// How many more connections may have a large read buffer.
     large_reads: AtomicUsize,
     rejected_proxies: Mutex<LogThrottle>,
@@ -181,7 +181,7 @@ pub(super) struct ServerShared {
     waiting: Arc<()>,
     wakeup: Notify,
     /// Offers HTTP/3 to clients of TLS (RFC 7838).
-    pub(super) alt_svc: OnceLock<HeaderValue>,
+    pub(crate) alt_svc: OnceLock<HeaderValue>,
 }
 
 #[derive(Debug, Default)]
@@ -191,7 +191,7 @@ struct Registrations {
 }
 
 impl ServerShared {
-    pub(super) fn new(limits: ConnectionLimits, stats: Arc<NetStats>) -> Self {
+    pub(crate) fn new(limits: ConnectionLimits, stats: Arc<NetStats>) -> Self {
         let has_large = limits.large_read_buffer > limits.read_buffer;
         Self {
             large_reads: AtomicUsize::new(if has_large { limits.large_reads } else { 0 }),
@@ -208,28 +208,28 @@ impl ServerShared {
     }
 
     #[inline]
-    pub(super) fn shutdown_phase(&self) -> ShutdownPhase {
+    pub(crate) fn shutdown_phase(&self) -> ShutdownPhase {
         ShutdownPhase::from_u8(self.shutdown_phase.load(Acquire))
     }
 
     /// Returns whether there was one.
-    pub(super) fn take_large_reads(&self) -> bool {
+    pub(crate) fn take_large_reads(&self) -> bool {
         self.large_reads
             .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
             .is_ok()
     }
 
-    pub(super) fn return_large_reads(&self) {
+    pub(crate) fn return_large_reads(&self) {
         self.large_reads.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn advance(&self, shutdown_phase: ShutdownPhase) {
+    pub(crate) fn advance(&self, shutdown_phase: ShutdownPhase) {
         self.shutdown_phase.fetch_max(shutdown_phase as u8, AcqRel);
         self.wakeup.notify_one();
     }
 
     /// Records that a connection is closed for its PROXY header.
-    pub(super) fn reject_proxy(&self, peer: Peer, reason: &dyn Display) {
+    pub(crate) fn reject_proxy(&self, peer: Peer, reason: &dyn Display) {
         NetStats::add(&self.stats.proxy_errors, 1);
         let now = std::time::Instant::now();
         if self.rejected_proxies.lock().is_due(now) {
@@ -238,7 +238,7 @@ impl ServerShared {
         }
     }
 
-    pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
+    pub(crate) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
         let _waiting = Arc::clone(&self.waiting);
         vacancy.await
     }
@@ -247,7 +247,7 @@ impl ServerShared {
         Arc::strong_count(&self.waiting) > 1
     }
 
-    pub(super) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
+    pub(crate) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
         let activity = Arc::new(ConnectionActivity {
             epoch: AtomicU32::new(phase as u32),
             socket,
@@ -282,7 +282,7 @@ impl ServerShared {
     }
 }
 
-pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
+pub(crate) async fn run_sweeper(server: Arc<ServerShared>) {
     let mut entries: Vec<TrackedConnection> = Vec::new();
     let mut known_phase = ShutdownPhase::Running;
     let mut tick = tokio::time::interval(server.limits.tick());
