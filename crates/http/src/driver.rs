@@ -81,11 +81,7 @@ async fn serve<S: HttpService>(
         }
     }
     let mut http1 = Http1::new(io, service.clone(), may_be_http2);
-    let ended = poll_fn(|cx| {
-        let phase = server.shutdown_phase();
-        first_request.follow(phase);
-        http1.poll(cx, phase, &mut first_request.0)
-    });
+    let ended = poll_fn(|cx| http1.poll(cx, server.shutdown_phase(), &mut first_request));
     if let Some(io) = ended.await {
         drop(http1);
         serve_http2(io, service, permit).await;

@@ -120,18 +120,15 @@ impl Shutdown {
 
 /// The time that is left for the first request of a connection, which may be in transit when the shutdown starts.
 #[derive(Default)]
-pub(super) struct FirstRequest(pub(super) Option<Pin<Box<Sleep>>>);
+pub(super) struct FirstRequest(Option<Pin<Box<Sleep>>>);
 
 impl FirstRequest {
-    pub(super) fn follow(&mut self, phase: ShutdownPhase) {
-        if phase > ShutdownPhase::Running && self.0.is_none() {
-            self.0 = Some(Box::pin(sleep(FIRST_REQUEST_TIME)));
-        }
-    }
-
+    /// To be called at each wakeup.
     pub(super) fn is_over(&mut self, phase: ShutdownPhase, cx: &mut Context<'_>) -> bool {
-        self.follow(phase);
-        let wait = self.0.as_mut();
-        wait.is_some_and(|wait| wait.as_mut().poll(cx).is_ready())
+        if phase == ShutdownPhase::Running {
+            return false;
+        }
+        let new = || Box::pin(sleep(FIRST_REQUEST_TIME));
+        self.0.get_or_insert_with(new).as_mut().poll(cx).is_ready()
     }
 }

@@ -104,11 +104,6 @@ pub(super) fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
     fields(out, response.headers());
 }
 
-/// Appends 100 (Continue).
-pub(super) fn continue_response(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-}
-
 /// Appends fields and the empty line.
 pub(crate) fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
     for (name, value) in fields {
