@@ -1,12 +1,12 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Method, Request};
+use landfall::service::Peer;
 
-use super::info::{ConnectionInfo, Endpoint};
 use super::limits::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
 use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
@@ -28,7 +28,8 @@ pub(super) const MAX_DISCARDED_REST: u64 = 64 * 1024;
 pub(super) struct ConnectionShared {
     pub(super) activity: Arc<ConnectionActivity>,
     pub(super) server: Arc<ServerShared>,
-    pub(super) info: ConnectionInfo,
+    /// The client, or the last proxy.
+    pub(super) peer: Peer,
     _permit: Option<AddressPermit>,
     over_limit: bool,
     streams: AtomicU32,
@@ -41,31 +42,30 @@ pub(super) struct ConnectionShared {
 
 impl ConnectionShared {
     /// `None` if the connection is to be closed at once.
-    pub(super) fn admit(server: &Arc<ServerShared>, info: ConnectionInfo) -> Option<Arc<Self>> {
-        let admission = server.addresses.connect(info.peer.ip());
-        Self::new(server, None, info, admission)
+    pub(super) fn admit(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
+        let admission = server.addresses.connect(ip(peer));
+        Self::new(server, None, peer, admission)
     }
 
     /// Proxies are not limited.
-    pub(super) fn admit_proxy(
-        server: &Arc<ServerShared>,
-        info: ConnectionInfo,
-    ) -> Option<Arc<Self>> {
-        Self::new(server, None, info, Admission::Allowed(None))
+    pub(super) fn admit_proxy(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
+        Self::new(server, None, peer, Admission::Allowed(None))
     }
 
     /// Replaces the address of a proxy with that of its client.
     pub(super) fn admit_client(&self, client: SocketAddr) -> Option<Arc<Self>> {
-        let peer = Endpoint::Tcp(client);
-        let info = ConnectionInfo { peer, ..self.info };
-        let admission = self.server.addresses.connect(peer.ip());
-        Self::new(&self.server, Some(self.activity.clone()), info, admission)
+        let peer = Peer {
+            address: Some(client),
+            ..self.peer
+        };
+        let admission = self.server.addresses.connect(ip(peer));
+        Self::new(&self.server, Some(self.activity.clone()), peer, admission)
     }
 
     fn new(
         server: &Arc<ServerShared>,
         activity: Option<Arc<ConnectionActivity>>,
-        info: ConnectionInfo,
+        peer: Peer,
         admission: Admission,
     ) -> Option<Arc<Self>> {
         let (address_permit, over_limit) = match admission {
@@ -79,7 +79,7 @@ impl ConnectionShared {
         Some(Arc::new(Self {
             activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
             server: server.clone(),
-            info,
+            peer,
             _permit: address_permit,
             over_limit,
             streams: AtomicU32::new(0),
@@ -108,7 +108,7 @@ impl ConnectionShared {
             NetStats::add(&stats.address_connections, 1);
             return Err(TOO_MANY_CONNECTIONS);
         }
-        let (addresses, peer) = (&self.server.addresses, self.info.peer.ip());
+        let (addresses, peer) = (&self.server.addresses, ip(self.peer));
         addresses
             .request(request.headers(), peer)
             .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
@@ -131,7 +131,7 @@ impl ConnectionShared {
     }
 
     pub(super) fn add_tls_fields(&self, fields: &mut HeaderMap) {
-        if !self.info.tls {
+        if !self.peer.tls {
             return;
         }
         if let Some(hsts) = &self.server.limits.hsts {
@@ -146,6 +146,10 @@ impl ConnectionShared {
     pub(super) fn has_streams(&self) -> bool {
         self.streams.load(Relaxed) > 0
     }
+}
+
+fn ip(peer: Peer) -> Option<IpAddr> {
+    peer.address.map(|address| address.ip())
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {

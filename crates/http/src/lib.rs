@@ -19,19 +19,17 @@
 //!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
 //! A request passes `ServerIo` (socket, bytes, timeouts), the protocol, and `ConnectionService` (limits of clients), then
-//! the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
+//! the service, with a [`Body`] and a [`Peer`](landfall::service::Peer) in the request's extensions.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod body;
 mod body_error;
 mod buffers;
 mod connection;
-mod date;
 mod driver;
 pub mod http1;
 mod http2;
 mod http3;
-mod info;
 mod io;
 mod limits;
 mod listener;
@@ -49,7 +47,6 @@ mod workers;
 
 pub use body::{Body, ResponseBody};
 pub use body_error::BodyError;
-pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;
 pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use listener::Listener;

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use landfall::service::Peer;
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::http3::listener::{QuicListener, no_ipv6_only};
-use super::info::{ConnectionInfo, Endpoint, plain};
 use super::io::DetachedSocket;
 use super::proxy_protocol::TrustedProxies;
 use super::tls::Tls;
@@ -205,31 +205,30 @@ impl Listener {
     }
 
     /// Cancel safe: no connection is lost when the future is dropped.
-    pub(super) async fn accept(&self) -> io::Result<(DetachedSocket, ConnectionInfo)> {
+    pub(super) async fn accept(&self) -> io::Result<(DetachedSocket, Peer)> {
         match &self.0 {
             ListenerKind::Tcp { listener, tls, .. } => {
                 let (stream, peer) = listener.accept().await?;
-                let info = ConnectionInfo {
-                    peer: Endpoint::Tcp(plain(peer)),
-                    local: Endpoint::Tcp(plain(stream.local_addr()?)),
+                let peer = Peer {
+                    address: Some(plain(peer)),
                     tls: tls.is_some(),
                 };
                 let config = tls.as_ref().map(Tls::server_config);
-                Ok((DetachedSocket::Tcp(stream.into_std()?, config), info))
+                Ok((DetachedSocket::Tcp(stream.into_std()?, config), peer))
             }
             // Its connections share one socket: see `http3`.
             ListenerKind::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
             ListenerKind::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                let info = ConnectionInfo {
-                    peer: Endpoint::Unix,
-                    local: Endpoint::Unix,
-                    tls: false,
-                };
-                Ok((DetachedSocket::Unix(stream.into_std()?), info))
+                Ok((DetachedSocket::Unix(stream.into_std()?), Peer::default()))
             }
         }
     }
+}
+
+/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
+pub(super) fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn listen(address: SocketAddr) -> io::Result<Listener> {

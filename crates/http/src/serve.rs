@@ -22,7 +22,7 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 
 /// Serves HTTP on all `listeners` until the `shutdown` has finished.
 ///
-/// Each request has a [`ConnectionInfo`](super::ConnectionInfo) in its extensions. `service` is cloned for each request and
+/// Each request has a [`Peer`](landfall::service::Peer) in its extensions. `service` is cloned for each request and
 /// polled for readiness before each call. A panic in it ends only the connection that it happened on.
 ///
 /// After [`Shutdown::start`] the listeners are closed, and running requests have the grace time to
@@ -118,7 +118,7 @@ struct Acceptor<S> {
 impl<S: HttpService> Acceptor<S> {
     async fn run_http3(self) {
         let mut full = LogThrottle::default();
-        let Some((quic, local)) = self.listener.quic().zip(self.listener.local_addr()) else {
+        let Some(quic) = self.listener.quic() else {
             return;
         };
         let mut config = quic.config.clone();
@@ -145,7 +145,6 @@ impl<S: HttpService> Acceptor<S> {
             let context = ConnectionContext {
                 service: self.service.clone(),
                 server: self.server.clone(),
-                local,
             };
             self.workers
                 .spawn(serve_connection(incoming, config.into(), context, permit));
@@ -164,7 +163,7 @@ impl<S: HttpService> Acceptor<S> {
             let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await else {
                 return;
             };
-            let (socket, info) = match self.listener.accept().await {
+            let (socket, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     NetStats::add(&stats.accept_errors, 1);
@@ -184,13 +183,13 @@ impl<S: HttpService> Acceptor<S> {
             NetStats::add(&stats.accepted, 1);
             let proxies = self.listener.trusted_proxies();
             let admitted = match proxies {
-                None => ConnectionShared::admit(&self.server, info),
-                Some(proxies) if info.peer.ip().is_some_and(&*proxies.0) => {
-                    ConnectionShared::admit_proxy(&self.server, info)
+                None => ConnectionShared::admit(&self.server, peer),
+                Some(proxies) if peer.address.is_some_and(|peer| proxies.0(peer.ip())) => {
+                    ConnectionShared::admit_proxy(&self.server, peer)
                 }
                 Some(_) => {
                     let reason = "the address is not that of a trusted proxy";
-                    self.server.reject_proxy(info.peer, &reason);
+                    self.server.reject_proxy(peer, &reason);
                     None
                 }
             };

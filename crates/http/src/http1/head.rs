@@ -11,6 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use landfall_protocol::headers;
 use memchr::{memchr, memchr3};
 
 use crate::rejection::HttpRejection;
@@ -138,7 +139,10 @@ pub fn parse(
     let mut lines = Lines { bytes: head, at: 0 };
     let (method, target, version) = request_line(lines.next_line()?)?;
     let is_old = version == Version::HTTP_10;
-    let mut facts = Facts::new(is_old);
+    let mut facts = Facts {
+        is_old,
+        ..Facts::default()
+    };
     lines.read_fields(&mut fields, |name, value| facts.add(name, value))?;
     facts.check_host(target)?;
     let framing = facts.framing(rules)?;
@@ -300,6 +304,7 @@ fn is_space(byte: Option<&u8>) -> bool {
 const CONTROL: HttpRejection = HttpRejection::bad("a header's value contains a control character");
 
 /// The meaning of fields for their message.
+#[derive(Default)]
 struct Facts<'a> {
     is_old: bool,
     host: Option<&'a [u8]>,
@@ -311,18 +316,6 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn new(is_old: bool) -> Self {
-        Self {
-            is_old,
-            host: None,
-            length: None,
-            is_chunked: false,
-            expects_continue: false,
-            closes: false,
-            keeps_alive: false,
-        }
-    }
-
     fn add(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), HttpRejection> {
         match *name {
             HOST if self.host.replace(value).is_some() => {
@@ -340,11 +333,9 @@ impl<'a> Facts<'a> {
                 self.expects_continue = true;
             }
             CONNECTION => {
-                for option in value.split(|b| *b == b',') {
-                    let option = option.trim_ascii();
-                    self.closes |= option.eq_ignore_ascii_case(b"close");
-                    self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                }
+                let (closes, keeps_alive) = connection_options(value);
+                self.closes |= closes;
+                self.keeps_alive |= keeps_alive;
             }
             CONTENT_LENGTH if self.length.replace(decimal(value)?).is_some() => {
                 return Err(HttpRejection::bad(
@@ -420,6 +411,15 @@ pub(crate) fn same_host(a: &[u8], b: &[u8]) -> bool {
     bare(a).eq_ignore_ascii_case(bare(b))
 }
 
+/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
+pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
+    let has = |name: &str| {
+        let mut options = value.split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    };
+    (has("close"), has("keep-alive"))
+}
+
 fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
     const INVALID: HttpRejection = HttpRejection::bad("Content-Length is not a decimal number");
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
@@ -447,27 +447,16 @@ pub(super) fn rejected_request(head: &[u8]) -> (bool, Option<HeaderValue>) {
 /// The names of the protocols of uploads as clients write them: they cost no allocation.
 fn known_name(name: &[u8]) -> Option<HeaderName> {
     Some(match name {
-        b"Tus-Resumable" | b"tus-resumable" => const { HeaderName::from_static("tus-resumable") },
-        b"Upload-Length" | b"upload-length" => const { HeaderName::from_static("upload-length") },
-        b"Upload-Offset" | b"upload-offset" => const { HeaderName::from_static("upload-offset") },
-        b"Upload-Metadata" | b"upload-metadata" => {
-            const { HeaderName::from_static("upload-metadata") }
-        }
-        b"Upload-Checksum" | b"upload-checksum" => {
-            const { HeaderName::from_static("upload-checksum") }
-        }
-        b"Upload-Concat" | b"upload-concat" => const { HeaderName::from_static("upload-concat") },
-        b"Upload-Complete" | b"upload-complete" => {
-            const { HeaderName::from_static("upload-complete") }
-        }
-        b"Upload-Defer-Length" | b"upload-defer-length" => {
-            const { HeaderName::from_static("upload-defer-length") }
-        }
+        b"Tus-Resumable" | b"tus-resumable" => headers::TUS_RESUMABLE,
+        b"Upload-Length" | b"upload-length" => headers::UPLOAD_LENGTH,
+        b"Upload-Offset" | b"upload-offset" => headers::UPLOAD_OFFSET,
+        b"Upload-Metadata" | b"upload-metadata" => headers::UPLOAD_METADATA,
+        b"Upload-Checksum" | b"upload-checksum" => headers::UPLOAD_CHECKSUM,
+        b"Upload-Concat" | b"upload-concat" => headers::UPLOAD_CONCAT,
+        b"Upload-Complete" | b"upload-complete" => headers::UPLOAD_COMPLETE,
+        b"Upload-Defer-Length" | b"upload-defer-length" => headers::UPLOAD_DEFER_LENGTH,
         b"Upload-Draft-Interop-Version" | b"upload-draft-interop-version" => {
-            const { HeaderName::from_static("upload-draft-interop-version") }
-        }
-        b"X-Forwarded-Proto" | b"x-forwarded-proto" => {
-            const { HeaderName::from_static("x-forwarded-proto") }
+            headers::INTEROP_VERSION
         }
         _ => return None,
     })
@@ -475,21 +464,6 @@ fn known_name(name: &[u8]) -> Option<HeaderName> {
 
 /// `uri-host [ ":" port ]`, RFC 3986 section 3.2.2.
 fn is_host(byte: u8) -> bool {
-    static HOST: [bool; 256] = alphanumeric_or(b"-._~!$&'()*+,;=:[]%");
-    HOST[usize::from(byte)]
-}
-
-const fn alphanumeric_or(others: &[u8]) -> [bool; 256] {
-    let mut set = [false; 256];
-    let mut byte = 0;
-    while byte < set.len() {
-        set[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < others.len() {
-        set[others[at] as usize] = true;
-        at += 1;
-    }
-    set
+    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'A'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
+        && byte != b'/'
 }

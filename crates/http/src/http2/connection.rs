@@ -173,5 +173,5 @@ fn serve_request<S: HttpService>(
     let head = Request::from_parts(parts, ());
     let content = StreamContent::new(Receiving(receiving), &head, Arc::default(), window);
     let sending = Sending::new(sending, service.shared.clone());
-    respond(head, content, sending, service, service.shared.info)
+    respond(head, content, sending, service, service.shared.peer)
 }

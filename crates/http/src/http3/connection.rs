@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use h3::error::Code;
+use landfall::service::Peer;
 use quinn::rustls::pki_types::CertificateDer;
 use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,9 +16,9 @@ use tokio::time::timeout;
 use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
 use crate::connection::ConnectionShared;
-use crate::info::{ConnectionInfo, Endpoint, plain};
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::{ServerShared, TimeoutAction};
+use crate::listener::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::NetStats;
@@ -41,7 +42,6 @@ const MAX_EMPTY_STREAMS: u32 = 1000;
 pub(crate) struct ConnectionContext<S> {
     pub(crate) service: S,
     pub(crate) server: Arc<ServerShared>,
-    pub(crate) local: std::net::SocketAddr,
 }
 
 /// Serves a connection until it ends.
@@ -71,13 +71,12 @@ pub(crate) async fn serve_connection<S: HttpService>(
         }
     };
     NetStats::add(&stats.tls_handshakes, 1);
-    let info = ConnectionInfo {
-        peer: Endpoint::Tcp(plain(connection.remote_address())),
-        local: Endpoint::Tcp(plain(context.local)),
+    let peer = Peer {
+        address: Some(plain(connection.remote_address())),
         tls: true,
     };
     // Only now is it certain that the address is the client's.
-    let Some(shared) = ConnectionShared::admit(server, info) else {
+    let Some(shared) = ConnectionShared::admit(server, peer) else {
         return close(&connection, Code::H3_EXCESSIVE_LOAD);
     };
     let chain = connection.peer_identity();

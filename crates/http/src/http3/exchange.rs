@@ -8,11 +8,12 @@ use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
 use http::{HeaderMap, Response};
+use landfall::service::Peer;
 use tokio::time::timeout;
 
 use super::quic::{self, QuicConnection};
 use crate::body_error::BodyError;
-use crate::info::{ConnectionInfo, Endpoint, plain};
+use crate::listener::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
 use crate::stream::response::respond;
@@ -59,16 +60,16 @@ pub(super) async fn serve_request<S: HttpService>(
         Poll::Ready(())
     })
     .await;
-    let info = ConnectionInfo {
-        peer: Endpoint::Tcp(plain(peer)),
-        ..service.shared.info
+    let peer = Peer {
+        address: Some(plain(peer)),
+        ..service.shared.peer
     };
     let sending = Sending {
         stream: sending,
         connection,
         stats,
     };
-    if let Err(error) = respond(head, content, sending, &service, info).await {
+    if let Err(error) = respond(head, content, sending, &service, peer).await {
         tracing::debug!(%error, "stream ended");
     }
     true

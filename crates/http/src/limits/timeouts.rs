@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use http::HeaderValue;
+use landfall::service::Peer;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
 use super::ConnectionLimits;
 use super::addresses::Addresses;
-use crate::info::Endpoint;
 use crate::log_throttle::LogThrottle;
 use crate::shutdown::ShutdownPhase;
 use crate::stats::NetStats;
@@ -229,11 +229,12 @@ impl ServerShared {
     }
 
     /// Records that a connection is closed for its PROXY header.
-    pub(crate) fn reject_proxy(&self, peer: Endpoint, reason: &dyn Display) {
+    pub(crate) fn reject_proxy(&self, peer: Peer, reason: &dyn Display) {
         NetStats::add(&self.stats.proxy_errors, 1);
         let now = std::time::Instant::now();
         if self.rejected_proxies.lock().is_due(now) {
-            tracing::warn!(%peer, %reason, "closed a connection without a trusted PROXY header");
+            let peer = peer.text();
+            tracing::warn!(peer, %reason, "closed a connection without a trusted PROXY header");
         }
     }
 

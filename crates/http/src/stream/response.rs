@@ -3,16 +3,17 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
+use landfall::service::Peer;
+use landfall_protocol::date_value;
 
 use super::{Exchange, SendHalf, StreamContent, task};
 use crate::body::{OutgoingBody, RequestContent, ResponseBody};
 use crate::connection::StreamGuard;
-use crate::date;
-use crate::info::ConnectionInfo;
 use crate::limits::timeouts::WRITING;
 use crate::service::{ConnectionService, HttpService, ServiceCall, check_stream};
 
@@ -34,7 +35,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     content: StreamContent,
     sending: T,
     service: &ConnectionService<S>,
-    info: ConnectionInfo,
+    peer: Peer,
 ) -> impl Future<Output = Result<(), T::Error>> + Send + use<S, T> {
     let exchange = content.exchange().clone();
     let is_head = head.method() == Method::HEAD;
@@ -45,7 +46,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     let ServiceCall {
         mut response,
         permit,
-    } = service.start(request, info, rejection);
+    } = service.start(request, peer, rejection);
     // On the heap: it would be a part of several futures.
     let called = Box::pin(async move {
         let mut response = poll_fn(|cx| response.poll(cx)).await;
@@ -207,6 +208,6 @@ fn finish_fields(fields: &mut HeaderMap, length: Option<u64>) {
             .or_insert_with(|| length.into());
     }
     if !fields.contains_key(DATE) {
-        date::with(|date| fields.insert(DATE, date.clone()));
+        fields.insert(DATE, date_value(SystemTime::now()));
     }
 }

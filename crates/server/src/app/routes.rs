@@ -5,10 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use landfall::{Handler, service::Peer, store::BoxError};
-use landfall_http::{
-    Body, ConnectionInfo, Endpoint, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase,
-    Tls,
-};
+use landfall_http::{Body, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase, Tls};
 use parking_lot::RwLock;
 
 #[cfg(feature = "grants")]
@@ -224,9 +221,9 @@ impl App {
             return Route::Other(Box::pin(async { response }));
         }
         if let Some(redirect) = &self.routes.redirect
-            && let Some(info) = request.extensions().get::<ConnectionInfo>()
-            && !info.tls
-            && info.peer != Endpoint::Unix
+            && let Some(peer) = request.extensions().get::<Peer>()
+            && !peer.tls
+            && peer.address.is_some()
         {
             let response = redirect_to(redirect.location(&request));
             return Route::Other(Box::pin(async { response }));
