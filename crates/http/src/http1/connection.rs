@@ -108,11 +108,6 @@ impl<S: HttpService> Http1<S> {
         }
     }
 
-    /// For HTTP/2 on the same connection.
-    pub(crate) fn service(&self) -> ConnectionService<S> {
-        self.service.clone()
-    }
-
     fn shared(&self) -> &Arc<ConnectionShared> {
         &self.service.shared
     }
