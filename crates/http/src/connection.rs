@@ -198,3 +198,8 @@ impl Drop for StreamGuard {
         }
     }
 }
+
+/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
+pub(super) fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -9,6 +9,7 @@ use landfall::service::Peer;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::connection::plain;
 use super::http3::listener::{QuicListener, new_socket};
 use super::io::DetachedSocket;
 use super::proxy_protocol::TrustedProxies;
@@ -218,11 +219,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
-pub(super) fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn listen(address: SocketAddr) -> io::Result<Listener> {

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use landfall_protocol::headers;
 use memchr::{memchr, memchr3};
 
+use super::encode::connection_options;
 use crate::rejection::HttpRejection;
 
 /// Also of trailers.
@@ -409,15 +410,6 @@ impl<'a> Facts<'a> {
 pub(crate) fn same_host(a: &[u8], b: &[u8]) -> bool {
     let bare = |h| <[u8]>::strip_suffix(h, b":80").unwrap_or(h);
     bare(a).eq_ignore_ascii_case(bare(b))
-}
-
-/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
-pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
-    let has = |name: &str| {
-        let mut options = value.split(|byte| *byte == b',');
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-    };
-    (has("close"), has("keep-alive"))
 }
 
 fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {

@@ -15,10 +15,9 @@ use tokio::time::timeout;
 
 use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
-use crate::connection::ConnectionShared;
+use crate::connection::{ConnectionShared, plain};
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::{ServerShared, TimeoutAction};
-use crate::listener::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::{NetStats, OpenConnection};

@@ -63,20 +63,20 @@ impl AddressQueue {
         state.resume_at
     }
 
-    async fn start_turn(self: Arc<Self>) -> Turn {
+    async fn start_turn(self: Arc<Self>) -> ActiveTurn {
         // The semaphore is never closed.
         let permit = self.turns.clone().acquire_owned().await.ok();
         while let Some(at) = self.resume_at().filter(|_| self.is_contended()) {
             sleep_until(at).await;
         }
-        Turn {
+        ActiveTurn {
             began: Instant::now(),
             _permit: permit,
         }
     }
 
     /// The next turn of several bodies starts after a pause.
-    fn end_turn(&self, turn: &Turn) {
+    fn end_turn(&self, turn: &ActiveTurn) {
         let mut state = self.state.lock();
         if state.bodies < 2 {
             return;
@@ -91,7 +91,7 @@ impl AddressQueue {
 }
 
 #[derive(Debug)]
-struct Turn {
+struct ActiveTurn {
     began: Instant,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -107,8 +107,8 @@ pub(crate) struct QueuedBody {
 enum QueuePosition {
     #[default]
     None,
-    Waiting(Pin<Box<dyn Future<Output = Turn> + Send + Sync>>),
-    Active(Turn),
+    Waiting(Pin<Box<dyn Future<Output = ActiveTurn> + Send + Sync>>),
+    Active(ActiveTurn),
 }
 
 impl QueuedBody {
