@@ -69,7 +69,7 @@ pub(crate) async fn serve_connection<S: HttpService>(
         tls: true,
     };
     // Only now is it certain that the address is the client's.
-    let Some(shared) = ConnectionShared::admit(&server, peer) else {
+    let Some(shared) = ConnectionShared::admit(&server, peer, false) else {
         return close(&connection, Code::H3_EXCESSIVE_LOAD);
     };
     let chain = connection.peer_identity();

@@ -26,10 +26,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// Limits the pause after a turn in which the thread was busy with other work.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// The bodies of one address, which take turns while others send, too.
 #[derive(Debug)]
 pub(crate) struct AddressQueue {
-    /// First come, first served.
     turns: Arc<Semaphore>,
     /// Addresses that send bodies.
     senders: Arc<AtomicUsize>,
@@ -96,7 +94,6 @@ struct ActiveTurn {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// A body that waits for its turn before each share of its bytes.
 pub(crate) struct QueuedBody {
     queue: Arc<AddressQueue>,
     position: QueuePosition,
