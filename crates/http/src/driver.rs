@@ -180,7 +180,7 @@ impl<S: HttpService> Future for Driver<S> {
                         me.state = State::Closed;
                         continue;
                     };
-                    let service = http1.service();
+                    let service = http1.service.clone();
                     me.start_http2(io, service);
                 }
                 State::Http2(connection) => {
