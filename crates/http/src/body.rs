@@ -1,4 +1,4 @@
-//! Bodies: of requests, as the service reads them, and of responses on streams.
+//! Bodies: of requests, as the service reads them, and of responses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,15 +6,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::{Either, Full};
 use landfall::service::InterimSender;
 
 use super::body_error::BodyError;
-use super::connection::{ConnectionShared, StreamGuard};
+use super::connection::ConnectionShared;
 use super::http1::Http1Content;
-use super::limits::addresses::AddressPermit;
 use super::limits::fair_queue::QueuedBody;
-use super::limits::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction, WRITING};
+use super::limits::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction};
 use super::shutdown::ShutdownPhase;
 use super::stream::StreamContent;
 
@@ -108,12 +106,6 @@ impl TimedStream {
     }
 }
 
-impl Drop for TimedStream {
-    fn drop(&mut self) {
-        self.activity.close();
-    }
-}
-
 impl Body {
     pub(super) fn new(
         content: RequestContent,
@@ -200,39 +192,5 @@ impl http_body::Body for Body {
             RequestContent::Http1(content) => content.size_hint(),
             RequestContent::Stream(content) => content.size_hint(),
         }
-    }
-}
-
-/// The body of a response on a stream.
-#[derive(Debug)]
-pub(super) struct OutgoingBody<B> {
-    pub(super) inner: Either<B, Full<Bytes>>,
-    pub(super) stream: Option<Arc<ConnectionActivity>>,
-    /// Held until it has been sent.
-    pub(super) _held: (StreamGuard, Option<AddressPermit>),
-}
-
-impl<B: ResponseBody> http_body::Body for OutgoingBody<B> {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Some(stream) = &self.stream {
-            // Polled again when the client's window has space.
-            stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -7,10 +7,9 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSP
 use http::{HeaderMap, Method, Request};
 use landfall::service::Peer;
 
-use super::limits::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
+use super::limits::addresses::{AddressPermit, LimitKind};
 use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
-use super::stats::NetStats;
 use super::tls::ClientCertificate;
 
 /// Above it, the memory of a head is counted while its request runs.
@@ -30,8 +29,7 @@ pub(super) struct ConnectionShared {
     pub(super) server: Arc<ServerShared>,
     /// The client, or the last proxy.
     pub(super) peer: Peer,
-    _permit: Option<AddressPermit>,
-    over_limit: bool,
+    permit: Option<AddressPermit>,
     streams: AtomicU32,
     /// HTTP/2: how often the socket has been flushed.
     pub(super) flushes: AtomicU32,
@@ -43,13 +41,21 @@ pub(super) struct ConnectionShared {
 impl ConnectionShared {
     /// `None` if the connection is to be closed at once.
     pub(super) fn admit(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
-        let admission = server.addresses.connect(ip(peer));
-        Self::new(server, None, peer, admission)
+        let permit = Self::count(server, peer)?;
+        Some(Self::new(server, None, peer, permit))
+    }
+
+    fn count(server: &ServerShared, peer: Peer) -> Option<Option<AddressPermit>> {
+        let kind = LimitKind::Connections;
+        server
+            .addresses
+            .open(kind, &HeaderMap::new(), ip(peer))
+            .ok()
     }
 
     /// Proxies are not limited.
     pub(super) fn admit_proxy(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
-        Self::new(server, None, peer, Admission::Allowed(None))
+        Some(Self::new(server, None, peer, None))
     }
 
     /// Replaces the address of a proxy with that of its client.
@@ -58,35 +64,27 @@ impl ConnectionShared {
             address: Some(client),
             ..self.peer
         };
-        let admission = self.server.addresses.connect(ip(peer));
-        Self::new(&self.server, Some(self.activity.clone()), peer, admission)
+        let permit = Self::count(&self.server, peer)?;
+        let activity = Some(self.activity.clone());
+        Some(Self::new(&self.server, activity, peer, permit))
     }
 
     fn new(
         server: &Arc<ServerShared>,
         activity: Option<Arc<ConnectionActivity>>,
         peer: Peer,
-        admission: Admission,
-    ) -> Option<Arc<Self>> {
-        let (address_permit, over_limit) = match admission {
-            Admission::Allowed(address_permit) => (address_permit, false),
-            Admission::OverLimit(address_permit) => (Some(address_permit), true),
-            Admission::Dropped => {
-                NetStats::add(&server.stats.address_connections, 1);
-                return None;
-            }
-        };
-        Some(Arc::new(Self {
+        permit: Option<AddressPermit>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
             server: server.clone(),
             peer,
-            _permit: address_permit,
-            over_limit,
+            permit,
             streams: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
             address_limited: AtomicBool::new(false),
             client_certificate: OnceLock::new(),
-        }))
+        })
     }
 
     pub(super) fn is_address_limited(&self) -> bool {
@@ -99,28 +97,22 @@ impl ConnectionShared {
         has_content: bool,
         address_permit: &mut Option<AddressPermit>,
     ) -> Result<(), HttpRejection> {
-        let stats = &self.server.stats;
         if !has_content && is_preflight(request) {
             // A page that cannot ask sees a network error instead of the reason.
             return Ok(());
         }
-        if self.over_limit {
-            NetStats::add(&stats.address_connections, 1);
-            return Err(TOO_MANY_CONNECTIONS);
+        let (addresses, headers) = (&self.server.addresses, request.headers());
+        let peer = ip(self.peer);
+        if self.permit.as_ref().is_some_and(|own| own.is_over_limit) {
+            return Err(addresses.reject(LimitKind::Connections, headers, peer));
         }
-        let (addresses, peer) = (&self.server.addresses, ip(self.peer));
-        addresses
-            .request(request.headers(), peer)
-            .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
-        if has_content {
-            *address_permit = addresses
-                .upload(request.headers(), peer)
-                .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
-        } else if request.method() == Method::GET {
-            *address_permit = addresses
-                .download(request.headers(), peer)
-                .inspect_err(|_| NetStats::add(&stats.address_downloads, 1))?;
-        }
+        addresses.request(headers, peer)?;
+        let kind = match has_content {
+            true => LimitKind::Uploads,
+            false if request.method() == Method::GET => LimitKind::Downloads,
+            false => return Ok(()),
+        };
+        *address_permit = addresses.open(kind, headers, peer)?;
         Ok(())
     }
 

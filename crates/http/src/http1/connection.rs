@@ -50,7 +50,7 @@ const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
 /// A connection that is served until it ends.
 pub(crate) struct Http1<S: HttpService> {
     channel: Channel,
-    pub(crate) service: ConnectionService<S>,
+    service: ConnectionService<S>,
     state: State<S>,
     /// Bytes to write before any others.
     out: Vec<u8>,

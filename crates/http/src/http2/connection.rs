@@ -33,7 +33,7 @@ const SEND_BUFFER: usize = 32 * 1024;
 const MAX_FRAME: u32 = 64 * 1024;
 
 /// Limits of one connection.
-pub(crate) fn builder(limits: &ConnectionLimits) -> Builder {
+fn builder(limits: &ConnectionLimits) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.max_streams)
@@ -47,13 +47,12 @@ pub(crate) fn builder(limits: &ConnectionLimits) -> Builder {
 
 /// Serves a connection until it ends. Each request holds the `permit`, too.
 pub(crate) async fn serve_connection<S: HttpService>(
-    builder: Builder,
     io: ServerIo,
     service: ConnectionService<S>,
     permit: Arc<OwnedSemaphorePermit>,
 ) -> Result<(), h2::Error> {
     let server = service.shared.server.clone();
-    let Some(connection) = handshake(builder, io, &server).await? else {
+    let Some(connection) = handshake(io, &server).await? else {
         return Ok(());
     };
     let mut http2 = Http2 {
@@ -98,11 +97,10 @@ pub(crate) async fn serve_connection<S: HttpService>(
 
 /// Waits for the client's preface; `None` if the server shuts down. Browsers open connections in advance.
 async fn handshake(
-    builder: Builder,
     io: ServerIo,
     server: &ServerShared,
 ) -> Result<Option<Connection<ServerIo, Bytes>>, h2::Error> {
-    let mut handshake = pin!(builder.handshake(io));
+    let mut handshake = pin!(builder(&server.limits).handshake(io));
     let mut first_request = None;
     poll_fn(|cx| {
         if let Poll::Ready(connection) = handshake.as_mut().poll(cx) {
@@ -171,7 +169,7 @@ fn serve_request<S: HttpService>(
 ) -> impl Future<Output = Result<(), h2::Error>> + Send + use<S> {
     let (parts, receiving) = request.into_parts();
     let head = Request::from_parts(parts, ());
-    let content = StreamContent::new(Receiving(receiving), &head, Arc::default(), window);
+    let content = StreamContent::new(Receiving(receiving), &head, window);
     let sending = Sending::new(sending, service.shared.clone());
     respond(head, content, sending, service, service.shared.peer)
 }

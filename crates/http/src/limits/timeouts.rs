@@ -5,25 +5,26 @@
 //! the last tick, requests an action where a timeout has expired, and wakes the task. So a request costs
 //! no clock read and no timer, and a thousand idle connections cost a thousand loads per tick.
 
-use std::cmp::Reverse;
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::mem;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use http::HeaderValue;
+use landfall::Idleness;
 use landfall::service::Peer;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::ConnectionLimits;
 use super::addresses::Addresses;
 use crate::log_throttle::LogThrottle;
-use crate::shutdown::ShutdownPhase;
+use crate::shutdown::{Shutdown, ShutdownPhase};
 use crate::stats::NetStats;
 
 /// In HTTP/2 and HTTP/3, also the phase of a stream's body.
@@ -34,7 +35,6 @@ pub(crate) enum Phase {
     Idle,
     Body,
     Handling,
-    Finishing,
     Lingering,
 }
 
@@ -53,10 +53,7 @@ pub(crate) const WRITING: u8 = 2;
 /// During a shutdown or at the connection limit.
 const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
 
-/// At the connection limit, clients that have been silent for this long are evicted,
-const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// and clients that send fewer bytes per second than this.
-const MIN_RATE: f64 = 1024.0;
+/// Connections that leave at once when the connection limit is reached.
 const MAX_EVICTIONS: usize = 16;
 
 #[derive(Debug, Default)]
@@ -69,13 +66,12 @@ pub(crate) struct ConnectionActivity {
     read: AtomicU64,
     written: AtomicU64,
     requests: AtomicU32,
-    closed: AtomicBool,
     socket: bool,
     waker: AtomicWaker,
 }
 
 impl ConnectionActivity {
-    pub(crate) fn epoch(&self) -> PhaseEpoch {
+    fn epoch(&self) -> PhaseEpoch {
         PhaseEpoch(self.epoch.load(Relaxed))
     }
 
@@ -83,10 +79,10 @@ impl ConnectionActivity {
         self.epoch().phase()
     }
 
-    pub(crate) fn enter(&self, phase: Phase) -> PhaseEpoch {
-        let epoch = self.epoch().next(phase);
-        self.epoch.store(epoch.0, Relaxed);
-        epoch
+    pub(crate) fn enter(&self, phase: Phase) {
+        let changes = self.epoch().0 >> 3;
+        let epoch = changes.wrapping_add(1) << 3 | phase as u32;
+        self.epoch.store(epoch, Relaxed);
     }
 
     #[inline]
@@ -141,75 +137,65 @@ impl ConnectionActivity {
     pub(crate) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Release);
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PhaseEpoch(u32);
+struct PhaseEpoch(u32);
 
 impl PhaseEpoch {
-    pub(crate) fn phase(self) -> Phase {
+    fn phase(self) -> Phase {
         match self.0 & 7 {
             0 => Phase::Head,
             1 => Phase::Idle,
             2 => Phase::Body,
             3 => Phase::Handling,
-            4 => Phase::Finishing,
             _ => Phase::Lingering,
         }
-    }
-
-    fn next(self, phase: Phase) -> Self {
-        Self(((self.0 >> 3).wrapping_add(1) << 3) | phase as u32)
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct ServerShared {
-    shutdown_phase: AtomicU8,
+    shutdown: Shutdown,
     pub(crate) limits: ConnectionLimits,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) stats: Arc<NetStats>,
     /// How many more connections may have a large read buffer.
     large_reads: AtomicUsize,
     rejected_proxies: Mutex<LogThrottle>,
-    registrations: Mutex<Registrations>,
+    /// Connections that the sweeper does not know yet.
+    new: Mutex<Vec<Arc<ConnectionActivity>>>,
+    registered: Notify,
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
-    wakeup: Notify,
     /// Offers HTTP/3 to clients of TLS (RFC 7838).
     pub(crate) alt_svc: OnceLock<HeaderValue>,
 }
 
-#[derive(Debug, Default)]
-struct Registrations {
-    watches: Vec<Arc<ConnectionActivity>>,
-    asleep: bool,
-}
-
 impl ServerShared {
-    pub(crate) fn new(limits: ConnectionLimits, stats: Arc<NetStats>) -> Self {
+    pub(crate) fn new(limits: ConnectionLimits, shutdown: Shutdown, stats: Arc<NetStats>) -> Self {
         let has_large = limits.large_read_buffer > limits.read_buffer;
         Self {
             large_reads: AtomicUsize::new(if has_large { limits.large_reads } else { 0 }),
-            shutdown_phase: AtomicU8::new(ShutdownPhase::Running as u8),
-            addresses: Arc::new(Addresses::new(limits.addresses.clone(), limits.workers)),
+            shutdown,
+            addresses: Arc::new(Addresses::new(
+                limits.addresses.clone(),
+                limits.workers,
+                stats.clone(),
+            )),
             limits,
             stats,
             rejected_proxies: Mutex::default(),
-            registrations: Mutex::default(),
+            new: Mutex::default(),
+            registered: Notify::new(),
             waiting: Arc::default(),
-            wakeup: Notify::new(),
             alt_svc: OnceLock::new(),
         }
     }
 
     #[inline]
     pub(crate) fn shutdown_phase(&self) -> ShutdownPhase {
-        ShutdownPhase::from_u8(self.shutdown_phase.load(Acquire))
+        self.shutdown.phase()
     }
 
     /// Returns whether there was one.
@@ -221,11 +207,6 @@ impl ServerShared {
 
     pub(crate) fn return_large_reads(&self) {
         self.large_reads.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn advance(&self, shutdown_phase: ShutdownPhase) {
-        self.shutdown_phase.fetch_max(shutdown_phase as u8, AcqRel);
-        self.wakeup.notify_one();
     }
 
     /// Records that a connection is closed for its PROXY header.
@@ -253,75 +234,46 @@ impl ServerShared {
             socket,
             ..ConnectionActivity::default()
         });
-        let asleep = {
-            let mut registrations = self.registrations.lock();
-            registrations.watches.push(activity.clone());
-            std::mem::take(&mut registrations.asleep)
-        };
-        if asleep {
-            self.wakeup.notify_one();
-        }
+        self.new.lock().push(activity.clone());
+        self.registered.notify_one();
         activity
-    }
-
-    /// Waits for a registration if there are no connections to check.
-    async fn wait(&self, tick: &mut Interval, nothing: bool) {
-        let asleep = nothing && {
-            let mut registrations = self.registrations.lock();
-            registrations.asleep = registrations.watches.is_empty();
-            registrations.asleep
-        };
-        if asleep {
-            self.wakeup.notified().await;
-            tick.reset_immediately();
-        }
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = self.wakeup.notified() => {}
-        }
     }
 }
 
 pub(crate) async fn run_sweeper(server: Arc<ServerShared>) {
     let mut entries: Vec<TrackedConnection> = Vec::new();
     let mut known_phase = ShutdownPhase::Running;
-    let mut tick = tokio::time::interval(server.limits.tick());
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = interval(server.limits.tick());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = Instant::now();
     loop {
-        server.wait(&mut tick, entries.is_empty()).await;
-        let now = Instant::now();
-        let passed = now - before;
-        before = now;
-        entries.extend(
-            std::mem::take(&mut server.registrations.lock().watches)
-                .into_iter()
-                .map(|activity| TrackedConnection::new(activity, now)),
-        );
-        let shutdown_phase = server.shutdown_phase();
-        let mut delta = ActivityDelta::default();
-        entries.retain_mut(|entry| {
-            let closed = entry.activity.closed.load(Acquire);
-            let since = entry.update(now, passed, &server);
-            if entry.activity.socket {
-                delta.read += since.read;
-                delta.written += since.written;
-                delta.requests += since.requests;
-            }
-            if shutdown_phase != known_phase {
-                entry.activity.waker.wake();
-            }
-            !closed
-        });
-        if server.is_full() {
-            evict(&mut entries, now, &server.stats);
-        }
-        NetStats::add(&server.stats.bytes_in, delta.read);
-        NetStats::add(&server.stats.bytes_out, delta.written);
-        NetStats::add(&server.stats.requests, delta.requests);
-        known_phase = shutdown_phase;
         if entries.is_empty() {
             entries.shrink_to(1024);
+            server.registered.notified().await;
+            tick.reset_immediately();
+        }
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = server.shutdown.changed(known_phase) => {}
+        }
+        let now = Instant::now();
+        let passed = now - mem::replace(&mut before, now);
+        let new = mem::take(&mut *server.new.lock());
+        let new = new.into_iter();
+        entries.extend(new.map(|activity| TrackedConnection::new(activity, now)));
+        let phase = server.shutdown_phase();
+        entries.retain_mut(|entry| {
+            // The connection has dropped its own.
+            let is_closed = Arc::get_mut(&mut entry.activity).is_some();
+            entry.update(now, passed, &server);
+            if phase != known_phase {
+                entry.activity.wake();
+            }
+            !is_closed
+        });
+        known_phase = phase;
+        if server.is_full() {
+            evict(&mut entries, now, &server.stats);
         }
     }
 }
@@ -329,11 +281,8 @@ pub(crate) async fn run_sweeper(server: Arc<ServerShared>) {
 fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
     let leaving = entries.iter().filter(|entry| entry.evicted).count();
     let others = entries.iter_mut().filter(|entry| !entry.evicted);
-    let silent = others.filter_map(|entry| Some((entry.silence(now)?, entry)));
-    let mut found: Vec<_> = silent.collect();
-    found.sort_unstable_by_key(|(silence, _)| Reverse(*silence));
-    let count = MAX_EVICTIONS.saturating_sub(leaving);
-    for (_, entry) in found.into_iter().take(count) {
+    let idle = others.filter_map(|entry| Some((entry.idleness(now)?, entry)));
+    for entry in Idleness::largest(idle, MAX_EVICTIONS.saturating_sub(leaving)) {
         entry.evicted = true;
         let action = match entry.epoch.phase() {
             Phase::Body => TimeoutAction::BodyStalled,
@@ -344,58 +293,66 @@ fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
     }
 }
 
-#[derive(Clone, Copy, Default)]
-struct ActivityDelta {
-    read: u64,
-    written: u64,
-    requests: u64,
-}
-
 struct TrackedConnection {
     activity: Arc<ConnectionActivity>,
     epoch: PhaseEpoch,
     since: Instant,
     evicted: bool,
-    read: u64,
-    read_at: Instant,
-    written: u64,
-    written_at: Instant,
     requests: u32,
-    received: RateWindow,
-    sent: RateWindow,
+    received: Direction,
+    sent: Direction,
 }
 
-/// A window of the minimum rate of one direction.
-#[derive(Clone, Copy)]
-struct RateWindow {
-    /// Time waited for the client.
+/// The bytes of one direction of a connection.
+struct Direction {
+    bytes: u64,
+    /// When some were transferred, or the server did not wait for the client.
+    active_at: Instant,
+    /// The window of the minimum rate: the bytes before it, and the time waited for the client.
+    window_start: u64,
     waited: Duration,
-    /// Bytes before it.
-    start: u64,
 }
 
-impl RateWindow {
-    fn new(start: u64) -> Self {
-        let waited = Duration::ZERO;
-        Self { waited, start }
+impl Direction {
+    fn new(now: Instant) -> Self {
+        Self {
+            bytes: 0,
+            active_at: now,
+            window_start: 0,
+            waited: Duration::ZERO,
+        }
     }
 
-    fn rate(&self, bytes: u64) -> f64 {
-        (bytes - self.start) as f64 / self.waited.as_secs_f64()
+    /// Returns how many bytes are new.
+    fn update(&mut self, bytes: u64, is_waiting: bool, now: Instant) -> u64 {
+        let new = bytes - mem::replace(&mut self.bytes, bytes);
+        if new > 0 || !is_waiting {
+            self.active_at = now;
+        }
+        new
     }
 
-    /// Returns whether a window has ended in which the client was below the minimum.
-    fn too_slow(&mut self, bytes: u64, waited: Duration, window: Duration, min_rate: u64) -> bool {
+    fn restart_window(&mut self) {
+        (self.window_start, self.waited) = (self.bytes, Duration::ZERO);
+    }
+
+    fn in_window(&self) -> u64 {
+        self.bytes - self.window_start
+    }
+
+    /// Returns the bytes of a window that has ended in which the client was below the minimum.
+    fn too_slow(&mut self, waited: Duration, window: Duration, min_rate: u64) -> Option<u64> {
         if min_rate == 0 || window.is_zero() {
-            return false;
+            return None;
         }
         self.waited += waited;
         if self.waited < window {
-            return false;
+            return None;
         }
-        let rate = self.rate(bytes);
-        *self = Self::new(bytes);
-        rate < min_rate as f64
+        let bytes = self.in_window();
+        let is_slow = (bytes as f64) < min_rate as f64 * self.waited.as_secs_f64();
+        self.restart_window();
+        is_slow.then_some(bytes)
     }
 }
 
@@ -406,51 +363,49 @@ impl TrackedConnection {
             activity,
             since: now,
             evicted: false,
-            read: 0,
-            read_at: now,
-            written: 0,
-            written_at: now,
             requests: 0,
-            received: RateWindow::new(0),
-            sent: RateWindow::new(0),
+            received: Direction::new(now),
+            sent: Direction::new(now),
         }
     }
 
-    fn update(&mut self, now: Instant, passed: Duration, server: &ServerShared) -> ActivityDelta {
+    fn update(&mut self, now: Instant, passed: Duration, server: &ServerShared) {
         let epoch = self.activity.epoch();
         let waiting = self.activity.waiting.load(Relaxed);
-        let read = self.activity.read.load(Relaxed);
-        let written = self.activity.written.load(Relaxed);
+        let (reads, writes) = (waiting & READING != 0, waiting & WRITING != 0);
+        let (read, written) = (&self.activity.read, &self.activity.written);
+        let read = self.received.update(read.load(Relaxed), reads, now);
+        let written = self.sent.update(written.load(Relaxed), writes, now);
         let requests = self.activity.requests.load(Relaxed);
-        let delta = ActivityDelta {
-            read: read - self.read,
-            written: written - self.written,
-            requests: requests.wrapping_sub(self.requests).into(),
-        };
+        let new_requests = requests.wrapping_sub(mem::replace(&mut self.requests, requests));
+        if self.activity.socket {
+            NetStats::add(&server.stats.bytes_in, read);
+            NetStats::add(&server.stats.bytes_out, written);
+            NetStats::add(&server.stats.requests, new_requests.into());
+        }
         if epoch != self.epoch {
-            self.epoch = epoch;
-            self.since = now;
+            (self.epoch, self.since) = (epoch, now);
             self.evicted &= !matches!(epoch.phase(), Phase::Head | Phase::Idle);
-            self.read_at = now;
-            self.received = RateWindow::new(read);
-            self.sent = RateWindow::new(written);
+            self.received.active_at = now;
+            self.received.restart_window();
+            self.sent.restart_window();
         }
-        if delta.read > 0 || waiting & READING == 0 {
-            self.read_at = now;
-        }
-        if delta.written > 0 || waiting & WRITING == 0 {
-            self.written_at = now;
-        }
-        self.read = read;
-        self.written = written;
-        self.requests = requests;
-        self.evaluate(now, passed, waiting, server);
-        delta
+        let waited = |is_waiting| if is_waiting { passed } else { Duration::ZERO };
+        self.evaluate(now, [waited(reads), waited(writes)], server);
     }
 
-    fn evaluate(&mut self, now: Instant, passed: Duration, waiting: u8, server: &ServerShared) {
+    fn evaluate(&mut self, now: Instant, waited: [Duration; 2], server: &ServerShared) {
         let (limits, stats) = (&server.limits, &server.stats);
         let over = |since: Instant, limit: Duration| !limit.is_zero() && now - since >= limit;
+        let (min_rate, window) = (limits.min_rate, limits.rate_window);
+        let is_slow = self
+            .received
+            .too_slow(waited[0], window, min_rate)
+            .is_some();
+        // Many clients confirm what they take in large steps, so the window is as long as they may take nothing. A
+        // client that has taken nothing is stuck, not slow.
+        let window = limits.write_timeout;
+        let takes_slowly = matches!(self.sent.too_slow(waited[1], window, min_rate), Some(1..));
         let (linger_idle, linger_total) = match server.shutdown_phase() {
             ShutdownPhase::Running if !server.is_full() => {
                 (limits.linger_idle, limits.linger_total)
@@ -458,95 +413,43 @@ impl TrackedConnection {
             ShutdownPhase::Running => (SHUTDOWN_LINGER, SHUTDOWN_LINGER * 2),
             _ => (limits.linger_idle.min(SHUTDOWN_LINGER), limits.linger_total),
         };
-        let action = match self.epoch.phase() {
+        let received_at = self.received.active_at;
+        let lingers_long = over(received_at, linger_idle) || over(self.since, linger_total);
+        let (action, counter) = match self.epoch.phase() {
             Phase::Head if over(self.since, limits.header_timeout) => {
-                Some((TimeoutAction::Close, &stats.header_timeouts))
+                (TimeoutAction::Close, Some(&stats.header_timeouts))
             }
             Phase::Idle if over(self.since, limits.idle_timeout) => {
-                Some((TimeoutAction::Close, &stats.idle_timeouts))
+                (TimeoutAction::Close, Some(&stats.idle_timeouts))
             }
-            Phase::Body if over(self.read_at, limits.body_timeout) => {
-                Some((TimeoutAction::BodyStalled, &stats.body_timeouts))
+            Phase::Body if over(received_at, limits.body_timeout) => {
+                (TimeoutAction::BodyStalled, Some(&stats.body_timeouts))
             }
-            Phase::Body if self.receives_too_slowly(passed, waiting, limits) => {
-                Some((TimeoutAction::BodyTooSlow, &stats.too_slow))
+            Phase::Body if is_slow => (TimeoutAction::BodyTooSlow, Some(&stats.too_slow)),
+            _ if over(self.sent.active_at, limits.write_timeout) => {
+                (TimeoutAction::ResponseStalled, Some(&stats.write_timeouts))
             }
-            Phase::Lingering
-                if over(self.read_at, linger_idle) || over(self.since, linger_total) =>
-            {
-                self.activity
-                    .request_action(self.epoch, TimeoutAction::Close);
-                None
-            }
-            _ => None,
+            _ if takes_slowly => (TimeoutAction::ResponseStalled, Some(&stats.too_slow)),
+            Phase::Lingering if lingers_long => (TimeoutAction::Close, None),
+            _ => return,
         };
-        let is_stuck = over(self.written_at, limits.write_timeout);
-        let is_slow = self.takes_too_slowly(passed, waiting, limits);
-        let action = action.or_else(|| match (is_stuck, is_slow) {
-            (true, _) => Some((TimeoutAction::ResponseStalled, &stats.write_timeouts)),
-            (_, true) => Some((TimeoutAction::ResponseStalled, &stats.too_slow)),
-            _ => None,
-        });
-        if let Some((action, counter)) = action {
-            if self.activity.action().is_none() {
-                NetStats::add(counter, 1);
-            }
-            self.activity.request_action(self.epoch, action);
+        if let Some(counter) = counter
+            && self.activity.action().is_none()
+        {
+            NetStats::add(counter, 1);
         }
+        self.activity.request_action(self.epoch, action);
     }
 
-    /// Zero if the client is slow, `None` if it is active.
-    fn silence(&self, now: Instant) -> Option<Duration> {
+    fn idleness(&self, now: Instant) -> Option<Idleness> {
         if !self.activity.socket {
             return None;
         }
         let silence = match self.epoch.phase() {
             Phase::Idle => now - self.since,
-            Phase::Body => now - self.read_at,
+            Phase::Body => now - self.received.active_at,
             _ => return None,
         };
-        if silence >= SILENT_AFTER {
-            return Some(silence);
-        }
-        let is_slow =
-            self.received.waited >= SILENT_AFTER && self.received.rate(self.read) < MIN_RATE;
-        is_slow.then_some(Duration::ZERO)
-    }
-
-    fn receives_too_slowly(
-        &mut self,
-        passed: Duration,
-        waiting: u8,
-        limits: &ConnectionLimits,
-    ) -> bool {
-        let waited = if waiting & READING != 0 {
-            passed
-        } else {
-            Duration::ZERO
-        };
-        let window = limits.rate_window;
-        self.received
-            .too_slow(self.read, waited, window, limits.min_rate)
-    }
-
-    /// Many clients confirm what they take in large steps, so the window is as long as they may take nothing.
-    fn takes_too_slowly(
-        &mut self,
-        passed: Duration,
-        waiting: u8,
-        limits: &ConnectionLimits,
-    ) -> bool {
-        let waited = if waiting & WRITING != 0 {
-            passed
-        } else {
-            Duration::ZERO
-        };
-        // A client that has taken nothing is stuck, not slow.
-        let has_taken = self.written > self.sent.start;
-        let window = limits.write_timeout;
-        let is_slow = self
-            .sent
-            .too_slow(self.written, waited, window, limits.min_rate);
-        is_slow && has_taken
+        Idleness::measure(silence, self.received.in_window(), self.received.waited)
     }
 }

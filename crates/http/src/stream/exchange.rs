@@ -68,26 +68,36 @@ impl Exchange {
         self.waker.wake();
     }
 
-    /// To be called before [`take_interim`](Self::take_interim).
-    pub(super) fn register(&self, cx: &Context<'_>) {
+    /// Returns the next interim response; `None` after [`close`](Self::close), when those that must not be lost are
+    /// sent.
+    pub(super) fn poll_interim(
+        &self,
+        cx: &Context<'_>,
+        can_send: bool,
+    ) -> Poll<Option<Response<()>>> {
         self.waker.register(cx.waker());
-    }
-
-    pub(super) fn take_interim(&self) -> Option<Response<()>> {
         let mut state = self.state.lock();
-        if std::mem::take(&mut state.continues) && !state.is_final {
+        if state.is_final {
+            return Poll::Ready(state.interim.take().filter(has_location));
+        }
+        if !can_send {
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut state.continues) {
             let mut response = Response::new(());
             *response.status_mut() = StatusCode::CONTINUE;
-            return Some(response);
+            return Poll::Ready(Some(response));
         }
-        state.interim.take()
+        match state.interim.take() {
+            None => Poll::Pending,
+            response => Poll::Ready(response),
+        }
     }
 
-    /// Returns the interim response that must not be lost.
-    pub(super) fn close(&self) -> Option<Response<()>> {
-        let mut state = self.state.lock();
-        state.is_final = true;
-        state.interim.take().filter(has_location)
+    /// The response is ready.
+    pub(super) fn close(&self) {
+        self.state.lock().is_final = true;
+        self.waker.wake();
     }
 
     /// After the response. The end of a stream may come only now, and some clients take a refusal for a failure
