@@ -64,4 +64,4 @@ pub use tls::{
     CertificateFiles, CertificateSummary, ChallengeCertificate, ChallengeCertificates, ClientAuth,
     ClientCertificate, Tls, TlsConfig, TlsError, TlsFiles, TlsMode, read_authorities,
 };
-pub use uploads::{OtherBody, OtherResponse, Route, Routes, respond, serve_uploads};
+pub use uploads::{OtherBody, OtherResponse, Routes, respond, serve_uploads};

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
 
-use super::content::{ContentDecoder, Decoded};
+use super::content::{ContentDecoder, Decoded, Malformed};
 use super::encode;
 use super::head::{self, Framing, HeadRules, RequestHead};
 use crate::body_error::BodyError;
@@ -37,9 +37,6 @@ const PINNED: usize = 8;
 
 /// Bytes left of a body for which larger reads are worth the memory.
 const LONG_BODY: u64 = 16 * 1024 * 1024;
-
-/// Memory of an unfinished head that is not counted.
-const SMALL_HEAD: usize = 8 * 1024;
 
 /// Shared by the task of a connection and the content of its current request.
 pub(crate) type Channel = Arc<Mutex<Http1Io>>;
@@ -179,7 +176,7 @@ impl Http1Io {
     }
 
     /// Counts the memory of a head, if it is above `uncounted`. Returns false if that of all heads exceeds the limit.
-    fn count_head(&mut self, bytes: usize, uncounted: usize) -> bool {
+    pub(super) fn count_head(&mut self, bytes: usize, uncounted: usize) -> bool {
         let memory = self.head_memory(bytes);
         let now = if memory > uncounted { memory as u64 } else { 0 };
         let before = mem::replace(&mut self.head_bytes, now);
@@ -192,10 +189,6 @@ impl Http1Io {
             stats.head_bytes.fetch_sub(before - now, Relaxed);
         }
         true
-    }
-
-    pub(super) fn count_unfinished_head(&mut self) -> bool {
-        self.count_head(self.input.len(), SMALL_HEAD)
     }
 
     pub(super) fn forget_head(&mut self) {
@@ -234,13 +227,13 @@ impl Http1Io {
     }
 
     /// Begins the content of a request. Returns its number.
-    pub(super) fn begin(&mut self, framing: Framing, expects_continue: bool) -> u32 {
+    pub(super) fn begin(&mut self, head: &RequestHead) -> u32 {
         self.number = self.number.wrapping_add(1);
-        self.content = ContentDecoder::new(framing, self.limits().max_head);
-        self.is_held = framing != Framing::None;
+        self.content = ContentDecoder::new(head.framing, self.limits().max_head);
+        self.is_held = head.framing != Framing::None;
         self.has_failed = false;
-        self.expects_continue = expects_continue;
-        self.awaits_continue = expects_continue;
+        self.expects_continue = head.expects_continue;
+        self.awaits_continue = head.expects_continue;
         self.interim = InterimQueue::default();
         self.number
     }
@@ -312,9 +305,8 @@ impl Http1Io {
                 }
                 Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
                 Ok(None) => {}
-                Err(malformed) => {
-                    let reason = malformed.0.to_owned();
-                    return Poll::Ready(Err(BodyError::Malformed(reason)));
+                Err(Malformed(reason)) => {
+                    return Poll::Ready(Err(BodyError::Malformed(reason.to_owned())));
                 }
             }
             if let Some(error) = self.stopped() {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::ORIGIN;
-use http::{HeaderMap, Method, Response, Version};
+use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
 use parking_lot::Mutex;
@@ -36,6 +36,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A smaller piece of a response is copied behind its head.
 const SMALL_DATA: usize = 2 * 1024;
+
+/// Memory of an unfinished head that is not counted.
+const SMALL_HEAD: usize = 8 * 1024;
 
 /// Pipelined requests after which other tasks of the thread run.
 const MAX_IN_TURN: u8 = 16;
@@ -95,11 +98,7 @@ impl<S: HttpService> Http1<S> {
             service,
             state: State::Head(HeadSearch::default()),
             out: Vec::new(),
-            context: ResponseContext {
-                version: Version::HTTP_11,
-                is_head: false,
-                keep_alive: true,
-            },
+            context: ResponseContext::default(),
             permit: None,
             may_be_http2,
             is_used: false,
@@ -141,18 +140,18 @@ impl<S: HttpService> Http1<S> {
                         return Poll::Pending;
                     }
                 },
-                State::Send(_) => {
-                    let sent = ready!(self.poll_send(cx));
+                State::Send(sending) => {
+                    let sent = ready!(sending.poll(cx, &self.channel, &mut self.out));
                     if let Err(error) = &sent {
                         tracing::debug!(%error, "connection ended");
                         self.context.keep_alive = false;
                     }
                     self.finish(phase);
                 }
-                State::Linger(_) => {
+                State::Linger(closing) => {
                     if phase < ShutdownPhase::Aborting {
                         // The result no longer matters.
-                        let _ = ready!(self.poll_linger(cx));
+                        let _ = ready!(closing.poll(cx, &self.channel, &mut self.out));
                     }
                     self.state = State::Closed;
                 }
@@ -179,20 +178,16 @@ impl<S: HttpService> Http1<S> {
         loop {
             let empty = head::empty_lines(&io.input);
             io.input.advance(empty);
-            if self.may_be_http2
-                && io
-                    .input
-                    .iter()
-                    .zip(PREFACE)
-                    .all(|(one, other)| one == other)
-            {
-                if io.input.len() >= PREFACE.len() {
+            let start = &io.input[..io.input.len().min(PREFACE.len())];
+            if self.may_be_http2 && PREFACE.starts_with(start) {
+                if start.len() == PREFACE.len() {
                     return Poll::Ready(Err(None));
                 }
             } else if let Some(end) = search.end(&io.input, shared.server.limits.max_head)? {
                 return Poll::Ready(Ok(io.take_head(end)?));
             }
-            if !io.count_unfinished_head() {
+            let unfinished = io.input.len();
+            if !io.count_head(unfinished, SMALL_HEAD) {
                 return Poll::Ready(Err(Some(TOO_MANY_LARGE_HEADS)));
             }
             if io.socket.action().is_some() {
@@ -205,13 +200,10 @@ impl<S: HttpService> Http1<S> {
                     return Poll::Ready(Err(None));
                 }
             }
-            match ready!(io.poll_fill(cx)) {
-                Ok(1..) => {}
-                Ok(0) => return Poll::Ready(Err(None)),
-                Err(error) => {
-                    tracing::debug!(%error, "connection ended");
-                    return Poll::Ready(Err(None));
-                }
+            let read = ready!(io.poll_fill(cx));
+            let read = read.inspect_err(|error| tracing::debug!(%error, "connection ended"));
+            if read.unwrap_or(0) == 0 {
+                return Poll::Ready(Err(None));
             }
             if shared.activity.phase() == Phase::Idle {
                 shared.activity.enter(Phase::Head);
@@ -232,19 +224,15 @@ impl<S: HttpService> Http1<S> {
     }
 
     fn begin(&mut self, head: RequestHead) {
-        let request = head.request;
         self.may_be_http2 = false;
         self.is_used = true;
         self.in_turn += 1;
         self.context = ResponseContext {
-            version: request.version(),
-            is_head: *request.method() == Method::HEAD,
+            version: head.request.version(),
+            is_head: *head.request.method() == Method::HEAD,
             keep_alive: head.keep_alive,
         };
-        let number = self
-            .channel
-            .lock()
-            .begin(head.framing, head.expects_continue);
+        let number = self.channel.lock().begin(&head);
         let (content, phase) = match head.framing {
             Framing::None => (RequestContent::Ended, Phase::Handling),
             _ => {
@@ -255,7 +243,7 @@ impl<S: HttpService> Http1<S> {
         self.shared().activity.enter(phase);
         let started = self
             .service
-            .start(request.map(|()| content), self.shared().peer, None);
+            .start(head.request.map(|()| content), self.shared().peer, None);
         self.permit = started.permit;
         self.state = State::Respond(started.response);
     }
@@ -328,34 +316,6 @@ impl<S: HttpService> Http1<S> {
         io.release();
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let State::Send(sending) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        loop {
-            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
-            let mut waits = false;
-            if sending.data.is_empty() && self.out.len() <= SMALL_DATA && !sending.has_ended {
-                match sending.poll_next(cx, &mut self.out) {
-                    Poll::Ready(next) => next?,
-                    Poll::Pending => waits = true,
-                }
-            }
-            let mut io = self.channel.lock();
-            ready!(sending.poll_write(&mut io.socket, cx, &mut self.out))?;
-            if sending.has_ended || waits {
-                ready!(Pin::new(&mut io.socket).poll_flush(cx))?;
-            }
-            if sending.has_ended {
-                return Poll::Ready(Ok(()));
-            }
-            if waits {
-                io.release();
-                return Poll::Pending;
-            }
-        }
-    }
-
     fn finish(&mut self, phase: ShutdownPhase) {
         self.permit = None;
         self.out.clear();
@@ -388,27 +348,31 @@ impl<S: HttpService> Http1<S> {
             budget,
         });
     }
+}
 
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let State::Linger(closing) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        let socket = &mut self.channel.lock().socket;
-        ready!(poll_write(socket, cx, &mut self.out))?;
-        if !closing.finished {
+impl LingeringClose {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &Channel,
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        let socket = &mut channel.lock().socket;
+        ready!(poll_write(socket, cx, out))?;
+        if !self.finished {
             ready!(socket.poll_finish(cx))?;
-            closing.finished = true;
+            self.finished = true;
         }
         while !socket.has_ended() && socket.action() != Some(TimeoutAction::Close) {
             match socket.poll_discard(cx)? {
                 Poll::Ready(n) => {
-                    closing.linger = true;
-                    closing.budget = closing.budget.saturating_sub(n as u64);
-                    if closing.budget == 0 {
+                    self.linger = true;
+                    self.budget = self.budget.saturating_sub(n as u64);
+                    if self.budget == 0 {
                         break;
                     }
                 }
-                Poll::Pending if closing.linger => return Poll::Pending,
+                Poll::Pending if self.linger => return Poll::Pending,
                 Poll::Pending => break,
             }
         }
@@ -420,6 +384,36 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> Sending<B>
 where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &Channel,
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
+            let mut waits = false;
+            if self.data.is_empty() && out.len() <= SMALL_DATA && !self.has_ended {
+                match self.poll_next(cx, out) {
+                    Poll::Ready(next) => next?,
+                    Poll::Pending => waits = true,
+                }
+            }
+            let mut io = channel.lock();
+            ready!(self.poll_write(&mut io.socket, cx, out))?;
+            if self.has_ended || waits {
+                ready!(Pin::new(&mut io.socket).poll_flush(cx))?;
+            }
+            if self.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                io.release();
+                return Poll::Pending;
+            }
+        }
+    }
+
     /// Takes the next piece of the body: framing and small data are appended to `out`.
     fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<io::Result<()>> {
         // Bytes beyond the length of a response are dropped.

@@ -21,7 +21,7 @@ pub enum ResponseFraming {
 }
 
 /// The request and the connection of a response.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ResponseContext {
     /// Of the request.
     pub version: Version,
