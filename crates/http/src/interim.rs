@@ -27,7 +27,6 @@ impl InterimQueue {
         is_taken
     }
 
-    /// The client waits for 100 (Continue).
     pub(crate) fn push_continue(&mut self) {
         self.continues = !self.is_closed;
     }

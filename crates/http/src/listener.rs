@@ -29,9 +29,7 @@ const MAX_UNSENT: u32 = 256 * 1024;
 #[derive(Debug)]
 pub struct Listener {
     socket: ListenerSocket,
-    /// Not of UNIX sockets.
     pub(super) tls: Option<Tls>,
-    /// Of TCP sockets.
     pub(super) proxies: Option<TrustedProxies>,
     _file: Option<SocketFile>,
 }

@@ -123,7 +123,6 @@ impl Shutdown {
 pub(super) struct FirstRequest(Option<Pin<Box<Sleep>>>);
 
 impl FirstRequest {
-    /// To be called at each wakeup.
     pub(super) fn is_over(&mut self, phase: ShutdownPhase, cx: &mut Context<'_>) -> bool {
         if phase == ShutdownPhase::Running {
             return false;

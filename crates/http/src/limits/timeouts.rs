@@ -328,7 +328,6 @@ impl Direction {
         }
     }
 
-    /// Returns how many bytes are new.
     fn update(&mut self, bytes: u64, is_waiting: bool, now: Instant) -> u64 {
         let new = bytes - mem::replace(&mut self.bytes, bytes);
         if new > 0 || !is_waiting {

@@ -79,7 +79,6 @@ impl Exchange {
         }
     }
 
-    /// The response is ready.
     pub(super) fn close(&self) {
         self.state.lock().interim.close();
         self.waker.wake();
