@@ -82,16 +82,12 @@ impl Interim {
                 ..Self::default()
             };
         } else if mem::take(&mut self.continues) {
-            encode::continue_response(out);
+            out.extend_from_slice(encode::CONTINUE);
             return true;
         }
-        match self.waiting.take() {
-            Some((head, _)) => {
-                out.extend_from_slice(&head);
-                true
-            }
-            None => false,
-        }
+        let waiting = self.waiting.take();
+        let taken = waiting.map(|(head, _)| out.extend_from_slice(&head));
+        taken.is_some()
     }
 }
 
