@@ -1,22 +1,21 @@
-//! Bodies: of requests, as the service reads them, and of responses on streams.
+//! Bodies: of requests, as the service reads them, and of responses.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::{Either, Full};
 use landfall::service::InterimSender;
 
-use super::addresses::AddressPermit;
 use super::body_error::BodyError;
-use super::connection::{ConnectionShared, StreamGuard};
-use super::fair_queue::QueuedBody;
+use super::connection::ConnectionShared;
 use super::http1::Http1Content;
+use super::limits::fair_queue::QueuedBody;
+use super::limits::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction};
 use super::shutdown::ShutdownPhase;
 use super::stream::StreamContent;
-use super::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction, WRITING};
 
 /// The body of a response.
 pub trait ResponseBody:
@@ -38,7 +37,6 @@ where
 ///
 /// It may be dropped before its end. A small rest is discarded and the connection is reused; a larger
 /// one ends the connection after the response (`Connection: close`).
-#[derive(Debug)]
 pub struct Body {
     content: RequestContent,
     /// Of a body on a stream, until its end.
@@ -46,8 +44,13 @@ pub struct Body {
     queued: Option<Box<QueuedBody>>,
 }
 
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").finish_non_exhaustive()
+    }
+}
+
 /// The content of a request, as its connection receives it.
-#[derive(Debug)]
 pub(super) enum RequestContent {
     /// None, or no more.
     Ended,
@@ -79,7 +82,6 @@ impl RequestContent {
 }
 
 /// The timeouts of a body on a stream: the connection must not fail with an error of one of its streams.
-#[derive(Debug)]
 struct TimedStream {
     shared: Arc<ConnectionShared>,
     activity: Arc<ConnectionActivity>,
@@ -105,12 +107,6 @@ impl TimedStream {
             self.activity
                 .add_read(frame.data_ref().map_or(0, Bytes::len));
         }
-    }
-}
-
-impl Drop for TimedStream {
-    fn drop(&mut self) {
-        self.activity.close();
     }
 }
 
@@ -200,39 +196,5 @@ impl http_body::Body for Body {
             RequestContent::Http1(content) => content.size_hint(),
             RequestContent::Stream(content) => content.size_hint(),
         }
-    }
-}
-
-/// The body of a response on a stream.
-#[derive(Debug)]
-pub(super) struct OutgoingBody<B> {
-    pub(super) inner: Either<B, Full<Bytes>>,
-    pub(super) stream: Option<Arc<ConnectionActivity>>,
-    /// Held until it has been sent.
-    pub(super) _held: (StreamGuard, Option<AddressPermit>),
-}
-
-impl<B: ResponseBody> http_body::Body for OutgoingBody<B> {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Some(stream) = &self.stream {
-            // Polled again when the client's window has space.
-            stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

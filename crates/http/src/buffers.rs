@@ -6,8 +6,9 @@
 
 use std::cell::RefCell;
 
-use bytes::BytesMut;
-use http::HeaderMap;
+use bytes::{Bytes, BytesMut};
+use http::{Extensions, HeaderMap};
+use landfall::service::{DetachedHead, Peer};
 
 /// Buffers that a thread keeps.
 const MAX_KEPT: usize = 4;
@@ -16,12 +17,16 @@ const MAX_SIZE: usize = 256 * 1024;
 
 thread_local! {
     static KEPT: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-    /// Of a response that has been sent, and its fields.
-    static SENT: RefCell<(Vec<u8>, HeaderMap)> = RefCell::default();
+    /// Of a response that has been sent, and the maps of it and of its request.
+    static SENT: RefCell<(Vec<u8>, HeaderMap, Extensions)> = RefCell::default();
+    /// Heads of the last requests.
+    static HEADS: RefCell<BytesMut> = RefCell::default();
 }
 
 /// Of a response, without its data.
 const USUAL_RESPONSE: usize = 1024;
+/// Heads that share memory are no larger.
+const SMALL_HEAD: usize = 1024;
 /// Larger maps are freed.
 const MAX_FIELDS: usize = 48;
 
@@ -53,6 +58,39 @@ pub(crate) fn give_fields(mut fields: HeaderMap) {
         fields.clear();
         let _ = SENT.try_with(|sent| sent.borrow_mut().1 = fields);
     }
+}
+
+/// Returns extensions with a [`DetachedHead`], perhaps with the [`Peer`] of another request, and nothing else.
+pub(crate) fn take_extensions() -> Extensions {
+    let taken = SENT.try_with(|sent| std::mem::take(&mut sent.borrow_mut().2));
+    let mut extensions = taken.unwrap_or_default();
+    extensions.get_or_insert(DetachedHead);
+    extensions
+}
+
+pub(crate) fn give_extensions(extensions: Extensions) {
+    if extensions.len() == 2
+        && extensions.get::<DetachedHead>().is_some()
+        && extensions.get::<Peer>().is_some()
+    {
+        let _ = SENT.try_with(|sent| sent.borrow_mut().2 = extensions);
+    }
+}
+
+/// Copies the head of a request, into memory that those of a few requests share.
+pub(crate) fn copy_head(head: &[u8]) -> Bytes {
+    if head.len() > SMALL_HEAD {
+        return Bytes::copy_from_slice(head);
+    }
+    let copied = HEADS.try_with(|heads| {
+        let mut heads = heads.borrow_mut();
+        if !heads.try_reclaim(head.len()) {
+            *heads = BytesMut::with_capacity(2 * SMALL_HEAD);
+        }
+        heads.extend_from_slice(head);
+        heads.split().freeze()
+    });
+    copied.unwrap_or_else(|_| Bytes::copy_from_slice(head))
 }
 
 /// Returns an empty buffer with space for at least `size` bytes.

@@ -1,16 +1,15 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ALT_SVC, ORIGIN, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Method, Request};
+use landfall::service::Peer;
 
-use super::addresses::{AddressPermit, Admission, TOO_MANY_CONNECTIONS};
-use super::info::{ConnectionInfo, Endpoint};
+use super::limits::addresses::{AddressPermit, LimitKind};
+use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
-use super::stats::NetStats;
-use super::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::tls::ClientCertificate;
 
 /// Above it, the memory of a head is counted while its request runs.
@@ -28,9 +27,9 @@ pub(super) const MAX_DISCARDED_REST: u64 = 64 * 1024;
 pub(super) struct ConnectionShared {
     pub(super) activity: Arc<ConnectionActivity>,
     pub(super) server: Arc<ServerShared>,
-    pub(super) info: ConnectionInfo,
-    _permit: Option<AddressPermit>,
-    over_limit: bool,
+    /// The client, or the last proxy.
+    pub(super) peer: Peer,
+    permit: Option<AddressPermit>,
     streams: AtomicU32,
     /// HTTP/2: how often the socket has been flushed.
     pub(super) flushes: AtomicU32,
@@ -40,48 +39,40 @@ pub(super) struct ConnectionShared {
 }
 
 impl ConnectionShared {
-    /// `None` if the connection is to be closed at once.
-    pub(super) fn admit(server: &Arc<ServerShared>, info: ConnectionInfo) -> Option<Arc<Self>> {
-        let admission = server.addresses.connect(info.peer.ip());
-        Self::new(server, None, info, admission)
-    }
-
-    /// Proxies are not limited.
-    pub(super) fn admit_proxy(
+    /// `None` if the connection is to be closed at once. Those of proxies are not limited.
+    pub(super) fn admit(
         server: &Arc<ServerShared>,
-        info: ConnectionInfo,
+        peer: Peer,
+        is_proxy: bool,
     ) -> Option<Arc<Self>> {
-        Self::new(server, None, info, Admission::Allowed(None))
+        Self::new(server, None, peer, is_proxy)
     }
 
     /// Replaces the address of a proxy with that of its client.
     pub(super) fn admit_client(&self, client: SocketAddr) -> Option<Arc<Self>> {
-        let peer = Endpoint::Tcp(client);
-        let info = ConnectionInfo { peer, ..self.info };
-        let admission = self.server.addresses.connect(peer.ip());
-        Self::new(&self.server, Some(self.activity.clone()), info, admission)
+        let peer = Peer {
+            address: Some(client),
+            ..self.peer
+        };
+        Self::new(&self.server, Some(self.activity.clone()), peer, false)
     }
 
     fn new(
         server: &Arc<ServerShared>,
         activity: Option<Arc<ConnectionActivity>>,
-        info: ConnectionInfo,
-        admission: Admission,
+        peer: Peer,
+        is_proxy: bool,
     ) -> Option<Arc<Self>> {
-        let (address_permit, over_limit) = match admission {
-            Admission::Allowed(address_permit) => (address_permit, false),
-            Admission::OverLimit(address_permit) => (Some(address_permit), true),
-            Admission::Dropped => {
-                NetStats::add(&server.stats.address_connections, 1);
-                return None;
-            }
+        let (kind, none) = (LimitKind::Connections, HeaderMap::new());
+        let permit = match is_proxy {
+            true => None,
+            false => server.addresses.open(kind, &none, ip(peer)).ok()?,
         };
         Some(Arc::new(Self {
             activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
             server: server.clone(),
-            info,
-            _permit: address_permit,
-            over_limit,
+            peer,
+            permit,
             streams: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
             address_limited: AtomicBool::new(false),
@@ -97,31 +88,23 @@ impl ConnectionShared {
         &self,
         request: &Request<B>,
         has_content: bool,
-        address_permit: &mut Option<AddressPermit>,
-    ) -> Result<(), HttpRejection> {
-        let stats = &self.server.stats;
+    ) -> Result<Option<AddressPermit>, HttpRejection> {
         if !has_content && is_preflight(request) {
             // A page that cannot ask sees a network error instead of the reason.
-            return Ok(());
+            return Ok(None);
         }
-        if self.over_limit {
-            NetStats::add(&stats.address_connections, 1);
-            return Err(TOO_MANY_CONNECTIONS);
+        let (addresses, headers) = (&self.server.addresses, request.headers());
+        let peer = ip(self.peer);
+        if self.permit.as_ref().is_some_and(|own| own.is_over_limit) {
+            return Err(addresses.reject(LimitKind::Connections, headers, peer));
         }
-        let (addresses, peer) = (&self.server.addresses, self.info.peer.ip());
-        addresses
-            .request(request.headers(), peer)
-            .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
-        if has_content {
-            *address_permit = addresses
-                .upload(request.headers(), peer)
-                .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
-        } else if request.method() == Method::GET {
-            *address_permit = addresses
-                .download(request.headers(), peer)
-                .inspect_err(|_| NetStats::add(&stats.address_downloads, 1))?;
-        }
-        Ok(())
+        addresses.request(headers, peer)?;
+        let kind = match has_content {
+            true => LimitKind::Uploads,
+            false if request.method() == Method::GET => LimitKind::Downloads,
+            false => return Ok(None),
+        };
+        addresses.open(kind, headers, peer)
     }
 
     /// For a response of this layer to a request with these fields.
@@ -131,14 +114,14 @@ impl ConnectionShared {
     }
 
     pub(super) fn add_tls_fields(&self, fields: &mut HeaderMap) {
-        if !self.info.tls {
+        if !self.peer.tls {
             return;
         }
         if let Some(hsts) = &self.server.limits.hsts {
             let field = fields.entry(STRICT_TRANSPORT_SECURITY);
             field.or_insert_with(|| hsts.clone());
         }
-        if let Some(alt_svc) = self.server.alt_svc.get() {
+        if let Some(alt_svc) = &self.server.alt_svc {
             fields.insert(ALT_SVC, alt_svc.clone());
         }
     }
@@ -146,6 +129,10 @@ impl ConnectionShared {
     pub(super) fn has_streams(&self) -> bool {
         self.streams.load(Relaxed) > 0
     }
+}
+
+fn ip(peer: Peer) -> Option<IpAddr> {
+    peer.address.map(|address| address.ip())
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {
@@ -204,4 +191,9 @@ impl Drop for StreamGuard {
             self.shared.activity.enter(Phase::Idle);
         }
     }
+}
+
+/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
+pub(super) fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

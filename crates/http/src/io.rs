@@ -1,7 +1,7 @@
 //! The socket of a connection, below HTTP/1.1 and h2: counts bytes, and applies timeouts.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::connection::ConnectionShared;
+use super::limits::timeouts::{READING, TimeoutAction, WRITING};
 use super::proxy_protocol::ProxyHeader;
 use super::stats::NetStats;
-use super::timeouts::{READING, TimeoutAction, WRITING};
 use super::tls::TlsStream;
 
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub(super) enum Socket {
     Tcp(TcpStream),
     Tls(Box<TlsStream>),
     Unix(UnixStream),
+    Closed,
 }
 
 /// An accepted socket that is in no runtime.
@@ -54,6 +55,7 @@ macro_rules! either {
             Socket::Tcp($inner) => $call,
             Socket::Tls($inner) => $call,
             Socket::Unix($inner) => $call,
+            Socket::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };
 }
@@ -61,7 +63,7 @@ macro_rules! either {
 #[derive(Debug)]
 pub(super) struct ServerIo {
     stream: Socket,
-    shared: Arc<ConnectionShared>,
+    pub(super) shared: Arc<ConnectionShared>,
     is_http2: bool,
     /// The start of HTTP/2.
     read_ahead: Bytes,
@@ -82,6 +84,12 @@ impl ServerIo {
             waiting: 0,
             burst: 0,
         }
+    }
+
+    /// Leaves a closed one.
+    pub(super) fn take(&mut self) -> Self {
+        let closed = Self::new(Socket::Closed, self.shared.clone());
+        mem::replace(self, closed)
     }
 
     /// Returns whether the client has closed its side.
@@ -122,16 +130,14 @@ impl ServerIo {
         let outcome = match &mut self.stream {
             Socket::Tcp(tcp) => header.poll_read(tcp, cx),
             Socket::Tls(tls) => header.poll_read(tls.tcp(), cx),
-            Socket::Unix(_) => Poll::Ready(Ok(None)),
+            Socket::Unix(_) | Socket::Closed => Poll::Ready(Ok(None)),
         };
         self.set_waiting(READING, outcome.is_pending());
         let outcome = ready!(outcome);
         if let Err(error) = &outcome
             && !header.is_empty()
         {
-            self.shared
-                .server
-                .reject_proxy(self.shared.info.peer, error);
+            self.shared.server.reject_proxy(self.shared.peer, error);
         }
         Poll::Ready(outcome)
     }
@@ -166,7 +172,7 @@ impl ServerIo {
             }
             Err(error) => {
                 NetStats::add(&stats.tls_errors, 1);
-                tracing::debug!(%error, peer = %self.shared.info.peer, "TLS handshake failed");
+                tracing::debug!(%error, peer = self.shared.peer.text(), "TLS handshake failed");
                 None
             }
         })

@@ -9,8 +9,8 @@
 //! * **HTTP/1.1** by a codec and a state machine (`http1`), which reject heads that two parsers could read
 //!   differently. HTTP/2 (`http2`, by h2) and HTTP/3 (`http3`, by h3 and quinn) share `stream`.
 //! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
-//!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).
-//! * **Limits per client address** (`addresses`), so that one client cannot exhaust the server.
+//!   all connections once a tick, so a request costs no clock read, no timer and no lock (`limits::timeouts`).
+//! * **Limits per client address** (`limits::addresses`), so that one client cannot exhaust the server.
 //! * **The PROXY protocol** (`proxy_protocol`), in which trusted TCP proxies name their clients.
 //! * **Lingering close**: a response sent before the end of a request body reaches the client instead
 //!   of being destroyed by a TCP reset.
@@ -18,22 +18,21 @@
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
 //!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
-//! A request passes `ServerIo` (socket, bytes, timeouts), the protocol, and `ConnectionService` (limits of clients), then
-//! the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
+//! The way of a request: `serve` accepts its connection (`listener`, `workers`) and `driver` serves it, from the PROXY
+//! header and the TLS handshake (`proxy_protocol`, `tls`) to the protocol (`http1`; `http2` and `http3` over `stream`),
+//! which reads and writes over `io`. `service` checks limits (`limits`) and calls the service, with a [`Body`] and a
+//! [`Peer`](landfall::service::Peer) in the request's extensions.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod addresses;
 mod body;
 mod body_error;
 mod buffers;
 mod connection;
-mod date;
 mod driver;
-mod fair_queue;
 pub mod http1;
 mod http2;
 mod http3;
-mod info;
+mod interim;
 mod io;
 mod limits;
 mod listener;
@@ -45,16 +44,14 @@ mod service;
 mod shutdown;
 mod stats;
 mod stream;
-mod timeouts;
 mod tls;
 mod uploads;
 mod workers;
 
-pub use addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use body::{Body, ResponseBody};
 pub use body_error::BodyError;
-pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;
+pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use listener::Listener;
 pub use log_throttle::LogThrottle;
 pub use proxy_protocol::TrustedProxies;
@@ -67,4 +64,4 @@ pub use tls::{
     CertificateFiles, CertificateSummary, ChallengeCertificate, ChallengeCertificates, ClientAuth,
     ClientCertificate, Tls, TlsConfig, TlsError, TlsFiles, TlsMode, read_authorities,
 };
-pub use uploads::{OtherBody, OtherResponse, Route, Routes, respond, serve_uploads};
+pub use uploads::{OtherBody, OtherResponse, Routes, respond, serve_uploads};

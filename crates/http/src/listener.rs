@@ -1,15 +1,16 @@
 //! Listening sockets: TCP, UNIX sockets, and sockets passed by systemd.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, Type};
+use landfall::service::Peer;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::http3::listener::{QuicListener, no_ipv6_only};
-use super::info::{ConnectionInfo, Endpoint, plain};
+use super::connection::plain;
+use super::http3::listener::{QuicListener, new_socket};
 use super::io::DetachedSocket;
 use super::proxy_protocol::TrustedProxies;
 use super::tls::Tls;
@@ -26,20 +27,29 @@ const MAX_UNSENT: u32 = 256 * 1024;
 /// Must be created inside a Tokio runtime. The file of a UNIX socket is removed when its listener is
 /// dropped.
 #[derive(Debug)]
-pub struct Listener(ListenerKind);
+pub struct Listener {
+    socket: ListenerSocket,
+    pub(super) tls: Option<Tls>,
+    pub(super) proxies: Option<TrustedProxies>,
+    _file: Option<SocketFile>,
+}
 
 #[derive(Debug)]
-enum ListenerKind {
-    Tcp {
-        listener: TcpListener,
-        tls: Option<Tls>,
-        proxies: Option<TrustedProxies>,
-    },
+enum ListenerSocket {
+    Tcp(TcpListener),
     Quic(QuicListener),
-    Unix {
-        listener: UnixListener,
-        _file: Option<SocketFile>,
-    },
+    Unix(UnixListener),
+}
+
+impl From<ListenerSocket> for Listener {
+    fn from(socket: ListenerSocket) -> Self {
+        Self {
+            socket,
+            tls: None,
+            proxies: None,
+            _file: None,
+        }
+    }
 }
 
 impl Listener {
@@ -53,30 +63,27 @@ impl Listener {
     /// The name cannot be resolved, or the system rejects the address (in use, not permitted).
     pub fn tcp(host: &str, port: u16) -> io::Result<Self> {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        let bare = bare.unwrap_or(host);
-        let any = Ipv4Addr::UNSPECIFIED;
-        let ip = if bare.is_empty() {
-            Some(any.into())
-        } else {
-            bare.parse::<IpAddr>().ok()
-        };
-        if ip == Some(IpAddr::V4(any)) {
-            let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            return match listen(both) {
-                Err(e) if no_ipv6(&e) => listen((any, port).into()),
-                other => other,
-            };
-        }
-        if let Some(ip) = ip {
-            return listen((ip, port).into());
-        }
-        let found: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
-        match found.iter().find(|a| a.is_ipv4()).or(found.first()) {
-            Some(address) => listen(*address),
-            None => {
-                let text = format!("host {host:?} has no address");
-                Err(io::Error::new(io::ErrorKind::NotFound, text))
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let address = match bare.unwrap_or(host) {
+            "" => any,
+            host => {
+                let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+                let first = found.iter().find(|a| a.is_ipv4()).or(found.first());
+                let missing = || {
+                    io::Error::new(
+                        io::ErrorKind::NotFound,
+                        format!("host {host:?} has no address"),
+                    )
+                };
+                *first.ok_or_else(missing)?
             }
+        };
+        if address != any {
+            return listen(address);
+        }
+        match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(e) if no_ipv6(&e) => listen(any),
+            other => other,
         }
     }
 
@@ -90,15 +97,16 @@ impl Listener {
     pub fn unix(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         remove_stale(&path)?;
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         socket.bind(&SockAddr::unix(&path)?)?;
-        let file = SocketFile::new(path)?;
+        let inode = inode(&path)?;
+        let file = SocketFile { path, inode };
         socket.listen(BACKLOG)?;
         let listener = UnixListener::from_std(socket.into())?;
-        Ok(Self(ListenerKind::Unix {
-            listener,
+        Ok(Self {
             _file: Some(file),
-        }))
+            ..ListenerSocket::Unix(listener).into()
+        })
     }
 
     /// Returns the sockets passed by systemd or a program with the same protocol.
@@ -117,14 +125,11 @@ impl Listener {
             if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
                 tcp.set_nonblocking(true)?;
                 socket2::SockRef::from(&tcp).set_tcp_nodelay(true)?;
-                listeners.push(Self::from_tcp(TcpListener::from_std(tcp)?));
+                listeners.push(ListenerSocket::Tcp(TcpListener::from_std(tcp)?).into());
             } else if let Some(unix) = passed.take_unix_listener(index).map_err(not_usable)? {
                 unix.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(unix)?;
-                listeners.push(Self(ListenerKind::Unix {
-                    listener,
-                    _file: None,
-                }));
+                listeners.push(ListenerSocket::Unix(listener).into());
             }
         }
         Ok(listeners)
@@ -136,27 +141,35 @@ impl Listener {
     /// # Errors
     /// The system rejects the address, or `tls` excludes TLS 1.3.
     pub fn http3(address: SocketAddr, tls: Tls) -> io::Result<Self> {
-        QuicListener::bind(address, tls).map(|quic| Self(ListenerKind::Quic(quic)))
+        let socket = ListenerSocket::Quic(QuicListener::bind(address, &tls)?);
+        Ok(Self {
+            tls: Some(tls),
+            ..socket.into()
+        })
     }
 
     /// Returns whether it serves HTTP/3.
     #[must_use]
     pub fn is_http3(&self) -> bool {
-        matches!(self.0, ListenerKind::Quic(_))
+        self.quic().is_some()
     }
 
     pub(super) fn quic(&self) -> Option<&QuicListener> {
-        match &self.0 {
-            ListenerKind::Quic(quic) => Some(quic),
+        match &self.socket {
+            ListenerSocket::Quic(quic) => Some(quic),
             _ => None,
         }
+    }
+
+    fn is_tcp(&self) -> bool {
+        matches!(self.socket, ListenerSocket::Tcp(_))
     }
 
     /// Serves TLS on a TCP listener. On a UNIX socket it has no effect.
     #[must_use]
     pub fn with_tls(mut self, tls: Tls) -> Self {
-        if let ListenerKind::Tcp { tls: own, .. } = &mut self.0 {
-            *own = Some(tls);
+        if self.is_tcp() {
+            self.tls = Some(tls);
         }
         self
     }
@@ -165,77 +178,49 @@ impl Listener {
     /// of other peers. The address in the header becomes that of the peer. On a UNIX socket it has no effect.
     #[must_use]
     pub fn with_proxy_protocol(mut self, trusted: TrustedProxies) -> Self {
-        if let ListenerKind::Tcp { proxies, .. } = &mut self.0 {
-            *proxies = Some(trusted);
-        }
+        self.proxies = Some(trusted).filter(|_| self.is_tcp());
         self
-    }
-
-    fn from_tcp(listener: TcpListener) -> Self {
-        Self(ListenerKind::Tcp {
-            listener,
-            tls: None,
-            proxies: None,
-        })
     }
 
     /// Returns whether it serves TLS, which HTTP/3 does always.
     #[must_use]
     pub fn has_tls(&self) -> bool {
-        matches!(
-            self.0,
-            ListenerKind::Tcp { tls: Some(_), .. } | ListenerKind::Quic(_)
-        )
+        self.tls.is_some()
     }
 
     /// Returns the address of a TCP or UDP listener with its actual port; `None` for a UNIX socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.0 {
-            ListenerKind::Tcp { listener, .. } => listener.local_addr().ok(),
-            ListenerKind::Quic(quic) => quic.endpoint.local_addr().ok(),
-            ListenerKind::Unix { .. } => None,
-        }
-    }
-
-    pub(super) fn trusted_proxies(&self) -> Option<&TrustedProxies> {
-        match &self.0 {
-            ListenerKind::Tcp { proxies, .. } => proxies.as_ref(),
-            ListenerKind::Unix { .. } | ListenerKind::Quic(_) => None,
+        match &self.socket {
+            ListenerSocket::Tcp(listener) => listener.local_addr().ok(),
+            ListenerSocket::Quic(quic) => quic.endpoint.local_addr().ok(),
+            ListenerSocket::Unix(_) => None,
         }
     }
 
     /// Cancel safe: no connection is lost when the future is dropped.
-    pub(super) async fn accept(&self) -> io::Result<(DetachedSocket, ConnectionInfo)> {
-        match &self.0 {
-            ListenerKind::Tcp { listener, tls, .. } => {
+    pub(super) async fn accept(&self) -> io::Result<(DetachedSocket, Peer)> {
+        match &self.socket {
+            ListenerSocket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                let info = ConnectionInfo {
-                    peer: Endpoint::Tcp(plain(peer)),
-                    local: Endpoint::Tcp(plain(stream.local_addr()?)),
+                let tls = self.tls.as_ref().map(Tls::server_config);
+                let peer = Peer {
+                    address: Some(plain(peer)),
                     tls: tls.is_some(),
                 };
-                let config = tls.as_ref().map(Tls::server_config);
-                Ok((DetachedSocket::Tcp(stream.into_std()?, config), info))
+                Ok((DetachedSocket::Tcp(stream.into_std()?, tls), peer))
             }
             // Its connections share one socket: see `http3`.
-            ListenerKind::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
-            ListenerKind::Unix { listener, .. } => {
+            ListenerSocket::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
+            ListenerSocket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                let info = ConnectionInfo {
-                    peer: Endpoint::Unix,
-                    local: Endpoint::Unix,
-                    tls: false,
-                };
-                Ok((DetachedSocket::Unix(stream.into_std()?), info))
+                Ok((DetachedSocket::Unix(stream.into_std()?), Peer::default()))
             }
         }
     }
 }
 
 fn listen(address: SocketAddr) -> io::Result<Listener> {
-    let domain = Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    no_ipv6_only(&socket, address)?;
+    let socket = new_socket(address, Type::STREAM)?;
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it, which saves a system call per connection.
     socket.set_tcp_nodelay(true)?;
@@ -244,7 +229,8 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     let _ = socket.set_tcp_notsent_lowat(MAX_UNSENT);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(Listener::from_tcp(TcpListener::from_std(socket.into())?))
+    let listener = TcpListener::from_std(socket.into())?;
+    Ok(ListenerSocket::Tcp(listener).into())
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
@@ -289,21 +275,15 @@ struct SocketFile {
     inode: (u64, u64),
 }
 
-impl SocketFile {
-    fn new(path: PathBuf) -> io::Result<Self> {
-        let meta = std::fs::symlink_metadata(&path)?;
-        Ok(Self {
-            inode: (meta.dev(), meta.ino()),
-            path,
-        })
-    }
+/// Device and inode.
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = std::fs::symlink_metadata(path)?;
+    Ok((meta.dev(), meta.ino()))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Ok(meta) = std::fs::symlink_metadata(&self.path)
-            && (meta.dev(), meta.ino()) == self.inode
-        {
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -5,24 +5,25 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::ConnectionShared;
-use super::driver::{Driver, Protocols};
-use super::http3::connection::{ConnectionContext, serve_connection, transport};
+use super::driver;
+use super::http3::connection::{serve_connection, transport};
 use super::http3::listener::QuicListener;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
+use super::limits::timeouts::{ServerShared, run_sweeper};
 use super::listener::Listener;
 use super::log_throttle::LogThrottle;
 use super::service::HttpService;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::stats::NetStats;
-use super::timeouts::{ServerShared, run_sweeper};
+use super::tls::Tls;
 use super::workers::Workers;
 
 const DROP_TIME: Duration = Duration::from_secs(1);
 
 /// Serves HTTP on all `listeners` until the `shutdown` has finished.
 ///
-/// Each request has a [`ConnectionInfo`](super::ConnectionInfo) in its extensions. `service` is cloned for each request and
+/// Each request has a [`Peer`](landfall::service::Peer) in its extensions. `service` is cloned for each request and
 /// polled for readiness before each call. A panic in it ends only the connection that it happened on.
 ///
 /// After [`Shutdown::start`] the listeners are closed, and running requests have the grace time to
@@ -54,31 +55,25 @@ pub async fn serve(
     let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
     let permits = Arc::new(Semaphore::new(max as usize));
     let workers = Arc::new(Workers::start(limits.workers)?);
-    let server = Arc::new(ServerShared::new(limits, stats));
-    let protocols = Arc::new(Protocols::new(&server.limits));
-
-    let quic = listeners.iter().find_map(Listener::quic);
-    if let Some(alt_svc) = quic.and_then(QuicListener::alt_svc) {
-        // Set once.
-        let _ = server.alt_svc.set(alt_svc);
-    }
+    let alt_svc = listeners.iter().find_map(Listener::quic);
+    let alt_svc = alt_svc.and_then(QuicListener::alt_svc);
+    let server = ServerShared::new(limits, shutdown.clone(), stats, alt_svc);
+    let server = Arc::new(server);
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(run_sweeper(server.clone()));
+    let acceptor = Acceptor {
+        service,
+        permits: permits.clone(),
+        server,
+        workers,
+    };
     for listener in listeners {
-        let acceptor = Acceptor {
-            listener,
-            service: service.clone(),
-            protocols: protocols.clone(),
-            permits: permits.clone(),
-            server: server.clone(),
-            workers: workers.clone(),
-        };
-        let shutdown = shutdown.clone();
+        let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
         tasks.spawn(async move {
             tokio::select! {
                 () = shutdown.started() => {}
-                () = acceptor.run() => {}
+                () = acceptor.run(listener) => {}
             }
         });
     }
@@ -91,13 +86,12 @@ pub async fn serve(
     };
     tokio::pin!(all_closed);
     let phases = [
-        (ShutdownPhase::Draining, shutdown.grace()),
-        (ShutdownPhase::Aborting, shutdown.response_timeout()),
+        (ShutdownPhase::Draining, shutdown.grace),
+        (ShutdownPhase::Aborting, shutdown.response_timeout),
         (ShutdownPhase::Closing, DROP_TIME),
     ];
     for (phase, time) in phases {
         shutdown.advance(phase);
-        server.advance(phase);
         if tokio::time::timeout(time, &mut all_closed).await.is_ok() {
             break;
         }
@@ -106,21 +100,17 @@ pub async fn serve(
     Ok(())
 }
 
+#[derive(Clone)]
 struct Acceptor<S> {
-    listener: Listener,
     service: S,
-    protocols: Arc<Protocols>,
     permits: Arc<Semaphore>,
     server: Arc<ServerShared>,
     workers: Arc<Workers>,
 }
 
 impl<S: HttpService> Acceptor<S> {
-    async fn run_http3(self) {
+    async fn run_http3(self, quic: &QuicListener, tls: &Tls) {
         let mut full = LogThrottle::default();
-        let Some((quic, local)) = self.listener.quic().zip(self.listener.local_addr()) else {
-            return;
-        };
         let mut config = quic.config.clone();
         config.transport_config(Arc::new(transport(&self.server.limits)));
         while let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await {
@@ -135,26 +125,22 @@ impl<S: HttpService> Acceptor<S> {
                 }
                 continue;
             }
-            let Some(crypto) = quic.tls.quic_config() else {
+            let Some(crypto) = tls.quic_config() else {
                 incoming.refuse();
                 continue;
             };
             NetStats::add(&self.server.stats.accepted, 1);
             let mut config = config.clone();
             config.crypto = crypto;
-            let context = ConnectionContext {
-                service: self.service.clone(),
-                server: self.server.clone(),
-                local,
-            };
-            self.workers
-                .spawn(serve_connection(incoming, config.into(), context, permit));
+            let (server, service) = (self.server.clone(), self.service.clone());
+            let connection = serve_connection(incoming, config.into(), server, service, permit);
+            self.workers.spawn(connection);
         }
     }
 
-    async fn run(self) {
-        if self.listener.quic().is_some() {
-            return self.run_http3().await;
+    async fn run(self, listener: Listener) {
+        if let Some((quic, tls)) = listener.quic().zip(listener.tls.as_ref()) {
+            return self.run_http3(quic, tls).await;
         }
         let mut full = LogThrottle::default();
         let mut failing = LogThrottle::default();
@@ -164,7 +150,7 @@ impl<S: HttpService> Acceptor<S> {
             let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await else {
                 return;
             };
-            let (socket, info) = match self.listener.accept().await {
+            let (socket, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     NetStats::add(&stats.accept_errors, 1);
@@ -182,15 +168,15 @@ impl<S: HttpService> Acceptor<S> {
             };
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
-            let proxies = self.listener.trusted_proxies();
+            let proxies = listener.proxies.as_ref();
             let admitted = match proxies {
-                None => ConnectionShared::admit(&self.server, info),
-                Some(proxies) if info.peer.ip().is_some_and(&*proxies.0) => {
-                    ConnectionShared::admit_proxy(&self.server, info)
+                None => ConnectionShared::admit(&self.server, peer, false),
+                Some(proxies) if peer.address.is_some_and(|peer| proxies.0(peer.ip())) => {
+                    ConnectionShared::admit(&self.server, peer, true)
                 }
                 Some(_) => {
                     let reason = "the address is not that of a trusted proxy";
-                    self.server.reject_proxy(info.peer, &reason);
+                    self.server.reject_proxy(peer, &reason);
                     None
                 }
             };
@@ -198,12 +184,12 @@ impl<S: HttpService> Acceptor<S> {
                 continue;
             };
             let is_proxied = proxies.is_some();
-            let (service, protocols) = (self.service.clone(), self.protocols.clone());
+            let service = self.service.clone();
             self.workers.spawn(async move {
                 match socket.attach() {
                     Ok(socket) => {
                         let io = ServerIo::new(socket, shared.clone());
-                        Driver::new(io, shared, service, protocols, permit, is_proxied).await;
+                        driver::serve_connection(io, shared, service, permit, is_proxied).await;
                     }
                     Err(error) => tracing::debug!(%error, "connection ended"),
                 }

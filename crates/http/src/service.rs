@@ -11,14 +11,13 @@ use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
-use landfall::service::InterimSender;
+use landfall::service::{InterimSender, Peer};
 use tower_service::Service;
 
-use super::addresses::AddressPermit;
 use super::body::{Body, RequestContent, ResponseBody};
 use super::connection::ConnectionShared;
 use super::http1::same_host;
-use super::info::ConnectionInfo;
+use super::limits::addresses::AddressPermit;
 use super::rejection::HttpRejection;
 use super::stats::NetStats;
 
@@ -99,27 +98,27 @@ fn check_expectation(head: &Request<()>) -> Option<HttpRejection> {
 }
 
 impl<S: HttpService> ConnectionService<S> {
-    /// Calls the service with a request whose connection is `info`, or responds with a `rejection`.
+    /// Calls the service with a request of `peer`, or responds with a `rejection`.
     pub(super) fn start(
         &self,
         request: Request<RequestContent>,
-        info: ConnectionInfo,
+        peer: Peer,
         rejection: Option<HttpRejection>,
     ) -> ServiceCall<S> {
         let shared = &self.shared;
         shared.activity.add_request();
-        let mut permit = None;
-        let rejection = match rejection {
+        let admitted = match rejection {
             Some(rejection) => {
                 NetStats::add(&shared.server.stats.rejected, 1);
-                Some(rejection)
+                Err(rejection)
             }
             None => shared
-                .check_address_limits(&request, !request.body().is_end(), &mut permit)
-                .err()
-                .inspect(|_| {
-                    shared.address_limited.store(true, Relaxed);
-                }),
+                .check_address_limits(&request, !request.body().is_end())
+                .inspect_err(|_| shared.address_limited.store(true, Relaxed)),
+        };
+        let (permit, rejection) = match admitted {
+            Ok(permit) => (permit, None),
+            Err(rejection) => (None, Some(rejection)),
         };
         let queued = permit.as_ref().and_then(AddressPermit::enqueue);
         let mut request = request.map(|content| Body::new(content, shared, queued));
@@ -127,7 +126,7 @@ impl<S: HttpService> ConnectionService<S> {
             // Dropping the request records how much of its body is left.
             ResponseFuture::Rejected(Some(Box::new(self.reject(rejection, &request))))
         } else {
-            request.extensions_mut().insert(info);
+            *request.extensions_mut().get_or_insert(peer) = peer;
             if let Some(certificate) = shared.client_certificate.get() {
                 request.extensions_mut().insert(certificate.clone());
             }

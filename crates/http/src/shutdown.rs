@@ -1,12 +1,15 @@
 //! Graceful shutdown of the HTTP server, in phases.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 
-/// The time for the first request of a connection, which may be in transit when the shutdown starts.
-pub(super) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// A phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,30 +25,25 @@ pub enum ShutdownPhase {
     Closing,
 }
 
-impl ShutdownPhase {
-    pub(super) fn from_u8(value: u8) -> Self {
-        match value {
-            0 => Self::Running,
-            1 => Self::Draining,
-            2 => Self::Aborting,
-            _ => Self::Closing,
-        }
-    }
-}
-
 /// A handle that shuts down [`serve`](super::serve). Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    phase: Arc<watch::Sender<ShutdownPhase>>,
-    grace: Duration,
-    response_timeout: Duration,
+    state: Arc<ShutdownState>,
+    pub(super) grace: Duration,
+    pub(super) response_timeout: Duration,
+}
+
+#[derive(Debug, Default)]
+struct ShutdownState {
+    phase: AtomicU8,
+    changed: Notify,
 }
 
 impl Shutdown {
     /// Creates a handle with a grace time for running requests; 0 aborts them at once.
     pub fn new(grace: Duration) -> Self {
         Self {
-            phase: Arc::new(watch::Sender::new(ShutdownPhase::Running)),
+            state: Arc::default(),
             grace,
             response_timeout: Duration::from_secs(5),
         }
@@ -64,17 +62,28 @@ impl Shutdown {
 
     /// Returns the current phase. Readiness probes should fail from
     /// [`Draining`](ShutdownPhase::Draining) on.
+    #[inline]
     pub fn phase(&self) -> ShutdownPhase {
-        *self.phase.borrow()
+        match self.state.phase.load(Ordering::Acquire) {
+            0 => ShutdownPhase::Running,
+            1 => ShutdownPhase::Draining,
+            2 => ShutdownPhase::Aborting,
+            _ => ShutdownPhase::Closing,
+        }
     }
 
     /// Waits until the shutdown has started. Cancel safe.
     pub async fn started(&self) {
-        let mut phase = self.phase.subscribe();
-        // The sender lives in `self`, so this cannot fail.
-        let _ = phase
-            .wait_for(|phase| *phase > ShutdownPhase::Running)
-            .await;
+        self.changed(ShutdownPhase::Running).await;
+    }
+
+    /// Waits for a phase other than a known one. Cancel safe.
+    pub(super) async fn changed(&self, known: ShutdownPhase) {
+        // Created before the check, so that no notification is missed.
+        let changed = self.state.changed.notified();
+        if self.phase() == known {
+            changed.await;
+        }
     }
 
     /// Starts the shutdown on the first SIGINT or SIGTERM; the second exits with status 1.
@@ -103,21 +112,22 @@ impl Shutdown {
         })
     }
 
-    pub(super) fn grace(&self) -> Duration {
-        self.grace
-    }
-
-    pub(super) fn response_timeout(&self) -> Duration {
-        self.response_timeout
-    }
-
     pub(super) fn advance(&self, to: ShutdownPhase) {
-        self.phase.send_if_modified(|phase| {
-            let later = to > *phase;
-            if later {
-                *phase = to;
-            }
-            later
-        });
+        self.state.phase.fetch_max(to as u8, Ordering::AcqRel);
+        self.state.changed.notify_waiters();
+    }
+}
+
+/// The time that is left for the first request of a connection, which may be in transit when the shutdown starts.
+#[derive(Default)]
+pub(super) struct FirstRequest(Option<Pin<Box<Sleep>>>);
+
+impl FirstRequest {
+    pub(super) fn is_over(&mut self, phase: ShutdownPhase, cx: &mut Context<'_>) -> bool {
+        if phase == ShutdownPhase::Running {
+            return false;
+        }
+        let new = || Box::pin(sleep(FIRST_REQUEST_TIME));
+        self.0.get_or_insert_with(new).as_mut().poll(cx).is_ready()
     }
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of the HTTP server. Byte counts are updated once a tick, so they lag by at most 200 ms.
@@ -54,5 +55,21 @@ pub struct NetStats {
 impl NetStats {
     pub(super) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Relaxed);
+    }
+}
+
+/// A connection that is counted as open until this is dropped.
+pub(super) struct OpenConnection(Arc<NetStats>);
+
+impl OpenConnection {
+    pub(super) fn new(stats: Arc<NetStats>) -> Self {
+        NetStats::add(&stats.open, 1);
+        Self(stats)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
     }
 }

@@ -1,29 +1,26 @@
 //! The service of an upload server: the handler of uploads, and other routes.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     fmt,
     future::Future,
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Either, combinators::UnsyncBoxBody};
-use landfall::{
-    Handler,
-    service::{Peer, ResponseBody},
-    store::BoxError,
-};
+use landfall::{Handler, service::ResponseBody, store::BoxError};
+use tokio_util::sync::ReusableBoxFuture;
 use tower_service::Service;
 
 use crate::{
-    Body, ConnectionInfo, ConnectionLimits, Endpoint, Listener, NetStats, RejectionFields,
-    Shutdown, interim_sender, serve,
+    Body, ConnectionLimits, Listener, NetStats, RejectionFields, Shutdown, interim_sender, serve,
 };
 
 /// Clients without it get no interim responses.
@@ -37,29 +34,11 @@ pub type OtherResponse = Pin<Box<dyn Future<Output = Response<OtherBody>> + Send
 
 /// Responds to the requests that do not belong to uploads.
 pub trait Routes: fmt::Debug + Send + Sync + 'static {
-    /// Returns the route of a request.
-    fn route(&self, request: Request<Body>) -> Route;
-}
+    /// Returns whether the handler of uploads responds to a request.
+    fn is_upload(&self, request: &Request<Body>) -> bool;
 
-/// The route of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each request an allocation"
-)]
-pub enum Route {
-    /// To the handler of uploads.
-    Uploads(Request<Body>),
-    /// To something else, which responds.
-    Other(OtherResponse),
-}
-
-impl fmt::Debug for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Uploads(_) => "Uploads",
-            Self::Other(_) => "Other",
-        })
-    }
+    /// Responds to another request.
+    fn respond(&self, request: Request<Body>) -> OtherResponse;
 }
 
 /// Serves uploads on all `listeners`, as [`serve`] does.
@@ -105,14 +84,6 @@ impl Service<Request<Body>> for UploadService {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> ServiceFuture {
-        if let Some(info) = request.extensions().get::<ConnectionInfo>() {
-            let address = match info.peer {
-                Endpoint::Tcp(address) => Some(address),
-                Endpoint::Unix => None,
-            };
-            let tls = info.tls;
-            request.extensions_mut().insert(Peer { address, tls });
-        }
         // A request without content, such as HEAD, has no interim responses.
         if !request.body().is_end_stream()
             && request.headers().contains_key(INTEROP_VERSION)
@@ -120,9 +91,9 @@ impl Service<Request<Body>> for UploadService {
         {
             request.extensions_mut().insert(sender);
         }
-        match self.routes.route(request) {
-            Route::Other(response) => ServiceFuture::Other(response),
-            Route::Uploads(request) => ServiceFuture::Upload(self.handler.call(request)),
+        match self.routes.is_upload(&request) {
+            true => ServiceFuture::upload(self.handler.handle(request)),
+            false => ServiceFuture::Other(self.routes.respond(request)),
         }
     }
 }
@@ -137,10 +108,29 @@ pub fn respond(handler: &Handler, request: Request<Body>) -> OtherResponse {
     })
 }
 
-/// An enum, since an async block would box the handler's future again.
+/// The handler's future, in memory that the next one uses.
+type Responding = ReusableBoxFuture<'static, Response<ResponseBody>>;
+
+thread_local! {
+    static RESPONDED: Cell<Option<Responding>> = const { Cell::new(None) };
+}
+
 enum ServiceFuture {
-    Upload(<Handler as Service<Request<Body>>>::Future),
+    /// Until its end.
+    Upload(Option<Responding>),
     Other(OtherResponse),
+}
+
+impl ServiceFuture {
+    fn upload(future: impl Future<Output = Response<ResponseBody>> + Send + 'static) -> Self {
+        Self::Upload(Some(match RESPONDED.try_with(Cell::take) {
+            Ok(Some(mut used)) => {
+                used.set(future);
+                used
+            }
+            _ => ReusableBoxFuture::new(future),
+        }))
+    }
 }
 
 impl Future for ServiceFuture {
@@ -152,10 +142,12 @@ impl Future for ServiceFuture {
                 .as_mut()
                 .poll(cx)
                 .map(|response| Ok(response.map(Either::Right))),
-            Self::Upload(future) => future
-                .as_mut()
-                .poll(cx)
-                .map_ok(|response| response.map(Either::Left)),
+            Self::Upload(running) => {
+                let future = running.as_mut().expect("not polled after its end");
+                let response = ready!(future.poll(cx));
+                let _ = RESPONDED.try_with(|kept| kept.set(running.take()));
+                Poll::Ready(Ok(response.map(Either::Left)))
+            }
         }
     }
 }

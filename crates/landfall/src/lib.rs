@@ -31,6 +31,7 @@ mod config;
 mod engine;
 mod error;
 pub mod event;
+mod eviction;
 pub mod external;
 pub mod hook;
 pub mod lease;
@@ -54,6 +55,8 @@ pub use {async_trait::async_trait, bytes, http};
 #[doc(no_inline)]
 pub use landfall_protocol::rufh::{InteropVersion, InteropVersions, InvalidInteropVersion};
 
+#[doc(hidden)]
+pub use self::eviction::Idleness;
 #[doc(inline)]
 pub use self::service::{Handler, Stats};
 pub use self::{

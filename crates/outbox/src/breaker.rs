@@ -70,13 +70,14 @@ impl Breaker {
         let Some(open) = self.state.lock().open else {
             return Permit::Any;
         };
-        let allowed_at = match open.probe {
-            Some(since) => since.saturating_add(millis(PROBE_TIMEOUT)),
-            None => open.next_at,
+        let (allowed_at, longest) = match open.probe {
+            Some(since) => (since.saturating_add(millis(PROBE_TIMEOUT)), PROBE_TIMEOUT),
+            None => (open.next_at, open.delay),
         };
-        match u64::try_from(allowed_at.saturating_sub(now)) {
-            Err(_) | Ok(0) => Permit::One,
-            Ok(wait) => Permit::Wait(Duration::from_millis(wait)),
+        match u64::try_from(allowed_at.saturating_sub(now)).map(Duration::from_millis) {
+            // Longer than ever wanted: the clock was set back.
+            Ok(wait) if !wait.is_zero() && wait <= longest => Permit::Wait(wait),
+            _ => Permit::One,
         }
     }
 
@@ -106,7 +107,7 @@ impl Breaker {
         if !is_first_attempt {
             return false;
         }
-        if state.failures == 0 {
+        if state.failures == 0 || state.failing_since > now {
             state.failing_since = now;
         }
         state.failures = state.failures.saturating_add(1);

@@ -164,6 +164,8 @@ struct Shared {
     prepared: Mutex<PreparedEvents>,
     counters: Mutex<Counters>,
     soonest: AtomicI64,
+    /// The time of the writer's last transaction.
+    written_at: AtomicI64,
     failed: Notify,
     closing: watch::Sender<bool>,
     lease: Mutex<NodeLease>,
@@ -282,6 +284,7 @@ impl Outbox {
             prepared: Mutex::default(),
             counters: Mutex::new(counters),
             soonest: AtomicI64::new(i64::MAX),
+            written_at: AtomicI64::new(i64::MIN),
             failed: Notify::new(),
             closing: watch::Sender::new(false),
             lease: Mutex::new(NodeLease::new(&node, settings.node_timeout)),

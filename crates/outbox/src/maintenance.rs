@@ -1,12 +1,15 @@
 //! Maintenance: dead nodes, counts and old rows.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use landfall_database::{DatabaseError, Row, millis};
 use tokio::{sync::oneshot, time::interval};
 
 use super::{
-    Outbox,
+    Outbox, Shared,
     batch::{Command, Size},
     commit::BatchTransaction,
     node::{Node, Presence},
@@ -15,6 +18,8 @@ use super::{
 };
 
 const NODES_INTERVAL: Duration = Duration::from_secs(1);
+/// Smaller steps of the clock only delay by themselves.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 const PURGE_EVERY: u32 = 60;
 const COUNT_EVERY: u32 = 5;
 /// With a presence file, other nodes detect the death of a node by the file.
@@ -41,6 +46,13 @@ impl NodeLease {
 
 pub(super) fn renewal_interval(lease: Duration) -> Duration {
     lease * 10 / 13
+}
+
+impl Shared {
+    /// Returns whether the clock is behind the time of an earlier transaction.
+    pub(super) fn is_set_back(&self, now: i64) -> bool {
+        now.saturating_add(millis(CLOCK_STEP)) < self.written_at.load(Ordering::Acquire)
+    }
 }
 
 impl Outbox {
@@ -80,6 +92,9 @@ impl Outbox {
         let shared = &self.shared;
         let nodes = shared.database.read(sql::nodes()).await?;
         let now = shared.database.clock().millis();
+        if shared.is_set_back(now) {
+            return Ok(true);
+        }
         let me = shared.lease.lock().clone();
         let mut is_due = true;
         for row in nodes {
@@ -164,15 +179,24 @@ impl BatchTransaction<'_> {
         if is_new {
             let register = sql::register_node(&self.me, until);
             self.transaction.execute(register).await?;
-            for route in self.shared.names() {
-                let retry = sql::retry_now(route, self.now);
-                self.transaction.execute_all(retry.into()).await?;
-            }
-            self.effects.is_due = true;
+            self.advance_due().await?;
             return Ok(false);
         }
         let renew = sql::renew(&self.me, until);
         Ok(self.transaction.execute(renew).await? == 0)
+    }
+
+    /// Nothing waits for a time that was set by a clock which was ahead.
+    pub(super) async fn advance_due(&mut self) -> Result<(), DatabaseError> {
+        for route in self.shared.names() {
+            let retry = sql::retry_now(route, self.now);
+            self.transaction.execute_all(retry.into()).await?;
+        }
+        let resolve_at = self.now + millis(self.shared.settings.resolve_after);
+        let resolve = sql::resolve_by(resolve_at);
+        self.transaction.execute(resolve).await?;
+        self.effects.is_due = true;
+        Ok(())
     }
 
     /// Pending events now, prepared ones at `resolve_at`.

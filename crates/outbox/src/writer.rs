@@ -196,6 +196,9 @@ impl Writer {
             step.take_over(&self.node.id, step.now).await?;
             new_node = Some(node);
         }
+        if shared.is_set_back(step.now) {
+            step.advance_due().await?;
+        }
         let renewed = (is_stale || is_evicted).then(|| (Instant::now(), step.now));
         if let Some(thorough) = maintenance {
             step.evict_dead_nodes(&self.node).await?;
@@ -218,7 +221,10 @@ impl Writer {
         }
         step.measure(self.measured).await?;
         self.in_doubt = true;
+        let (now, written_at) = (step.now, &shared.written_at);
+        written_at.fetch_max(now, Ordering::AcqRel);
         step.transaction.commit().await?;
+        written_at.store(now, Ordering::Release);
         self.in_doubt = false;
         self.renewed = renewed.or(self.renewed);
         if step.effects.stored.is_some() {

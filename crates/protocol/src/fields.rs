@@ -155,7 +155,7 @@ pub fn text_value(parts: &[&str]) -> Option<HeaderValue> {
 #[must_use]
 pub fn date_value(at: SystemTime) -> HeaderValue {
     /// A prime, so that times that differ by a lifetime of days have their own places.
-    const PLACES: usize = 13;
+    const PLACES: usize = 61;
     /// The last second of the year 9999, after which there is no format.
     const MAX_SECONDS: u64 = 253_402_300_799;
     thread_local! {

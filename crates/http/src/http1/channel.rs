@@ -6,21 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
-use http::{Response, header};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::Response;
 use http_body::{Frame, SizeHint};
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
 
-use super::content::{ContentDecoder, Decoded};
+use super::content::{ContentDecoder, Decoded, Malformed};
 use super::encode;
-use super::head::Framing;
+use super::head::{self, Framing, HeadRules, RequestHead};
 use crate::body_error::BodyError;
 use crate::buffers;
-use crate::connection::{ConnectionShared, LARGE_HEAD, MAX_DISCARDED_REST};
+use crate::connection::{LARGE_HEAD, MAX_DISCARDED_REST, TOO_MANY_LARGE_HEADS};
+use crate::interim::InterimQueue;
 use crate::io::ServerIo;
+use crate::limits::ConnectionLimits;
+use crate::limits::timeouts::{Phase, ServerShared, TimeoutAction};
+use crate::rejection::HttpRejection;
 use crate::shutdown::ShutdownPhase;
-use crate::timeouts::{Phase, TimeoutAction};
 
 /// Bytes of the first reads of a connection.
 const FIRST_READ: usize = 16 * 1024;
@@ -35,27 +38,19 @@ const PINNED: usize = 8;
 /// Bytes left of a body for which larger reads are worth the memory.
 const LONG_BODY: u64 = 16 * 1024 * 1024;
 
-/// Memory of an unfinished head that is not counted.
-const SMALL_HEAD: usize = 8 * 1024;
-
 /// Shared by the task of a connection and the content of its current request.
-#[derive(Debug)]
-pub(crate) struct Channel {
-    pub(super) shared: Arc<ConnectionShared>,
-    pub(super) io: Mutex<Http1Io>,
-}
+pub(crate) type Channel = Arc<Mutex<Http1Io>>;
 
 #[derive(Debug)]
-pub(super) struct Http1Io {
-    /// `None` after the end of the connection.
-    pub(super) socket: Option<ServerIo>,
+pub(crate) struct Http1Io {
+    pub(super) socket: ServerIo,
     /// Bytes that were read and not used. Without memory while there are none and the client is silent.
     pub(super) input: BytesMut,
     /// The most to read at once: it grows while reads fill it.
     read_size: usize,
     reads_large: bool,
     /// Of the current request.
-    content: ContentDecoder,
+    pub(super) content: ContentDecoder,
     /// Counts requests: the content of an earlier one reads nothing.
     number: u32,
     is_held: bool,
@@ -64,93 +59,54 @@ pub(super) struct Http1Io {
     expects_continue: bool,
     awaits_continue: bool,
     /// Interim responses to send; no more after the final one.
-    pub(super) interim: Interim,
+    pub(super) interim: InterimQueue,
     /// Of the task that reads the content.
     reader: Option<Waker>,
     /// Counted memory of heads.
     head_bytes: u64,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Interim {
-    is_open: bool,
-    continues: bool,
-    /// The newest; one with `Location` is not replaced by one without.
-    waiting: Option<(Vec<u8>, bool)>,
-}
-
-impl Interim {
-    /// Moves the next one to `out`; the last ones, before the final response, are only those that must not be lost.
-    pub(super) fn take(&mut self, out: &mut Vec<u8>, is_last: bool) -> bool {
-        if is_last {
-            *self = Self {
-                waiting: self.waiting.take_if(|(_, has_location)| *has_location),
-                ..Self::default()
-            };
-        } else if mem::take(&mut self.continues) {
-            encode::continue_response(out);
-            return true;
-        }
-        match self.waiting.take() {
-            Some((head, _)) => {
-                out.extend_from_slice(&head);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-impl Channel {
-    pub(super) fn new(socket: ServerIo, shared: Arc<ConnectionShared>) -> Arc<Self> {
-        Arc::new(Self {
-            shared,
-            io: Mutex::new(Http1Io {
-                socket: Some(socket),
-                input: BytesMut::new(),
-                read_size: FIRST_READ,
-                reads_large: false,
-                content: ContentDecoder::new(Framing::None, 0),
-                number: 0,
-                is_held: false,
-                has_failed: false,
-                expects_continue: false,
-                awaits_continue: false,
-                interim: Interim::default(),
-                reader: None,
-                head_bytes: 0,
-            }),
-        })
-    }
-}
-
 impl Http1Io {
+    pub(super) fn new(socket: ServerIo) -> Self {
+        Self {
+            socket,
+            input: BytesMut::new(),
+            read_size: FIRST_READ,
+            reads_large: false,
+            content: ContentDecoder::new(Framing::None, 0),
+            number: 0,
+            is_held: false,
+            has_failed: false,
+            expects_continue: false,
+            awaits_continue: false,
+            interim: InterimQueue::default(),
+            reader: None,
+            head_bytes: 0,
+        }
+    }
+
+    fn limits(&self) -> &ConnectionLimits {
+        &self.socket.shared.server.limits
+    }
+
     /// Reads more input, which is without memory if there is none. 0 at the end.
-    pub(super) fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        shared: &ConnectionShared,
-        max_head: usize,
-    ) -> Poll<io::Result<usize>> {
-        self.make_space(max_head);
-        let Some(socket) = &mut self.socket else {
-            return Poll::Ready(Ok(0));
-        };
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.make_space();
         let limit = (self.input.capacity() - self.input.len()).min(self.read_size);
-        let outcome = socket.poll_read_into(cx, &mut self.input, limit);
+        let outcome = self.socket.poll_read_into(cx, &mut self.input, limit);
         match &outcome {
-            Poll::Ready(Ok(n)) => self.adjust(*n, limit, shared),
+            Poll::Ready(Ok(n)) => self.adjust(*n, limit),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                self.stop_large_reads(shared);
-                self.release(max_head);
+                self.stop_large_reads();
+                self.release();
             }
         }
         outcome
     }
 
     /// Only an unfinished head remains in the input.
-    fn make_space(&mut self, max_head: usize) {
+    fn make_space(&mut self) {
         let space = self.input.capacity() - self.input.len();
         if space >= MIN_READ.min(self.read_size)
             && (space >= self.read_size / 4 || !self.input.is_empty())
@@ -164,7 +120,7 @@ impl Http1Io {
                 buffers::give(used);
             }
         } else if space == 0 {
-            self.resize(head_memory(self.input.len() + 1, max_head));
+            self.resize(self.head_memory(self.input.len() + 1));
         }
     }
 
@@ -175,100 +131,120 @@ impl Http1Io {
     }
 
     /// Gives back memory that the input does not need.
-    pub(super) fn release(&mut self, max_head: usize) {
+    pub(super) fn release(&mut self) {
         if self.input.is_empty() {
             buffers::give(mem::take(&mut self.input));
             return;
         }
-        let needed = head_memory(self.input.len(), max_head);
+        let needed = self.head_memory(self.input.len());
         if self.input.capacity() > 2 * needed {
             self.resize(needed);
         }
     }
 
-    fn adjust(&mut self, read: usize, limit: usize, shared: &ConnectionShared) {
+    fn adjust(&mut self, read: usize, limit: usize) {
         if read < self.read_size / PINNED {
             self.read_size = (self.read_size / 2).max(FIRST_READ);
         }
         if read < limit || read < self.read_size {
             return;
         }
-        let limits = &shared.server.limits;
         let largest = match self.reads_large {
-            true => limits.large_read_buffer,
-            false => limits.read_buffer,
+            true => self.limits().large_read_buffer,
+            false => self.limits().read_buffer,
         };
         let is_long = self.content.left().is_some_and(|left| left >= LONG_BODY);
         if self.read_size < largest {
             self.read_size = (2 * self.read_size).min(largest);
-        } else if is_long && !self.reads_large && shared.server.take_large_reads() {
+        } else if is_long && !self.reads_large && self.socket.shared.server.take_large_reads() {
             self.reads_large = true;
         }
     }
 
-    pub(super) fn stop_large_reads(&mut self, shared: &ConnectionShared) {
+    fn stop_large_reads(&mut self) {
         if mem::take(&mut self.reads_large) {
-            self.read_size = self.read_size.min(shared.server.limits.read_buffer);
-            shared.server.return_large_reads();
+            self.read_size = self.read_size.min(self.limits().read_buffer);
+            self.socket.shared.server.return_large_reads();
         }
     }
 
-    /// Counts the memory of a head. Returns false if that of all heads exceeds the limit.
-    fn count_head(&mut self, bytes: usize, smallest: usize, shared: &ConnectionShared) -> bool {
-        let now = if bytes > smallest { bytes as u64 } else { 0 };
+    /// Memory for a head that has `bytes` so far.
+    fn head_memory(&self, bytes: usize) -> usize {
+        // A few bytes above the limit suffice to detect that it is exceeded.
+        let doubled = bytes.next_power_of_two().max(1024);
+        doubled.min(self.limits().max_head + 4).max(bytes)
+    }
+
+    /// Counts the memory of a head, if it is above `uncounted`. Returns false if that of all heads exceeds the limit.
+    pub(super) fn count_head(&mut self, bytes: usize, uncounted: usize) -> bool {
+        let memory = self.head_memory(bytes);
+        let now = if memory > uncounted { memory as u64 } else { 0 };
         let before = mem::replace(&mut self.head_bytes, now);
-        let stats = &shared.server.stats;
-        if now <= before {
-            if now < before {
-                stats.head_bytes.fetch_sub(before - now, Relaxed);
-            }
-            return true;
+        let ServerShared { stats, limits, .. } = &*self.socket.shared.server;
+        if now > before {
+            let added = now - before;
+            return stats.head_bytes.fetch_add(added, Relaxed) + added <= limits.head_memory;
         }
-        let counted = stats.head_bytes.fetch_add(now - before, Relaxed) + (now - before);
-        counted <= shared.server.limits.head_memory
+        if now < before {
+            stats.head_bytes.fetch_sub(before - now, Relaxed);
+        }
+        true
     }
 
-    pub(super) fn count_unfinished_head(
-        &mut self,
-        max_head: usize,
-        shared: &ConnectionShared,
-    ) -> bool {
-        let memory = head_memory(self.input.len(), max_head);
-        self.count_head(memory, SMALL_HEAD, shared)
+    pub(super) fn forget_head(&mut self) {
+        self.count_head(0, LARGE_HEAD);
     }
 
-    /// Of a large head, until [`forget_head`](Self::forget_head).
-    pub(super) fn count_complete_head(
-        &mut self,
-        length: usize,
-        max_head: usize,
-        shared: &ConnectionShared,
-    ) -> bool {
-        let memory = match length > LARGE_HEAD {
-            true => head_memory(length, max_head),
-            false => 0,
+    /// Takes a head of `end` bytes. A rejected one stays in the input. A large one counts until it is forgotten.
+    pub(super) fn take_head(&mut self, end: usize) -> Result<RequestHead, HttpRejection> {
+        if !self.count_head(end, LARGE_HEAD) {
+            return Err(TOO_MANY_LARGE_HEADS);
+        }
+        let is_large = end > LARGE_HEAD;
+        let bytes = match is_large {
+            true => self.input.split_to(end).freeze(),
+            false => buffers::copy_head(&self.input[..end]),
         };
-        self.count_head(memory, 0, shared)
-    }
-
-    pub(super) fn forget_head(&mut self, shared: &ConnectionShared) {
-        self.count_head(0, 0, shared);
+        let rules = HeadRules {
+            max_head: self.limits().max_head,
+            both_lengths: self.limits().both_lengths,
+        };
+        match head::parse(&bytes, buffers::take_fields(), &rules) {
+            Ok(mut head) => {
+                if !is_large {
+                    self.input.advance(end);
+                    *head.request.extensions_mut() = buffers::take_extensions();
+                }
+                Ok(head)
+            }
+            Err(rejection) => {
+                if is_large {
+                    self.input = bytes.into();
+                }
+                Err(rejection)
+            }
+        }
     }
 
     /// Begins the content of a request. Returns its number.
-    pub(super) fn begin(
-        &mut self,
-        framing: Framing,
-        max_head: usize,
-        expects_continue: bool,
-    ) -> u32 {
+    pub(super) fn begin(&mut self, head: &RequestHead) -> u32 {
         self.number = self.number.wrapping_add(1);
-        self.content = ContentDecoder::new(framing, max_head);
-        self.is_held = framing != Framing::None;
+        self.content = ContentDecoder::new(head.framing, self.limits().max_head);
+        self.is_held = head.framing != Framing::None;
         self.has_failed = false;
-        self.expects_continue = expects_continue;
-        self.awaits_continue = expects_continue;
+        self.expects_continue = head.expects_continue;
+        self.awaits_continue = head.expects_continue;
+        self.interim = InterimQueue::default();
         self.number
+    }
+
+    /// Moves the next interim response to `out`.
+    pub(super) fn take_interim(&mut self, out: &mut Vec<u8>) -> bool {
+        let response = self.interim.next();
+        if let Some(response) = &response {
+            encode::interim_response(out, response);
+        }
+        response.is_some()
     }
 
     /// Returns whether the rest of the content is too long to be discarded, or its end unknown.
@@ -282,36 +258,14 @@ impl Http1Io {
         self.has_failed || rest > MAX_DISCARDED_REST
     }
 
-    pub(super) fn has_unread_content(&self) -> bool {
-        !self.content.is_end()
-    }
-
     /// Discards the rest of the content. Returns false if it does not end.
-    pub(super) fn poll_discard(
-        &mut self,
-        cx: &mut Context<'_>,
-        shared: &ConnectionShared,
-        max_head: usize,
-    ) -> Poll<bool> {
-        loop {
-            match self.content.decode(&mut self.input) {
-                Ok(Some(Decoded::Data(_))) => continue,
-                Ok(Some(Decoded::Trailers(_) | Decoded::End)) => return Poll::Ready(true),
-                Ok(None) => {}
-                Err(_) => return Poll::Ready(false),
-            }
-            if self
-                .socket
-                .as_ref()
-                .is_none_or(|socket| socket.action().is_some())
-            {
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        while !self.content.is_end() {
+            if ready!(self.poll_content(cx)).is_err() {
                 return Poll::Ready(false);
             }
-            match ready!(self.poll_fill(cx, shared, max_head)) {
-                Ok(1..) => {}
-                _ => return Poll::Ready(false),
-            }
         }
+        Poll::Ready(true)
     }
 
     /// The content of the current request, if the service still has it, ends with an error.
@@ -328,9 +282,8 @@ impl Http1Io {
     }
 
     /// Why the content cannot be read on.
-    fn stopped(&self, shared: &ConnectionShared) -> Option<BodyError> {
-        let socket = self.socket.as_ref()?;
-        match socket.action() {
+    fn stopped(&self) -> Option<BodyError> {
+        match self.socket.action() {
             Some(TimeoutAction::BodyStalled) => return Some(BodyError::Timeout),
             Some(TimeoutAction::BodyTooSlow) => return Some(BodyError::TooSlow),
             Some(TimeoutAction::ResponseStalled | TimeoutAction::Close) => {
@@ -339,16 +292,11 @@ impl Http1Io {
             }
             None => {}
         }
-        let is_aborting = shared.server.shutdown_phase() >= ShutdownPhase::Aborting;
+        let is_aborting = self.socket.shared.server.shutdown_phase() >= ShutdownPhase::Aborting;
         is_aborting.then_some(BodyError::ShuttingDown)
     }
 
-    fn poll_content(
-        &mut self,
-        cx: &mut Context<'_>,
-        shared: &ConnectionShared,
-    ) -> Poll<Result<Decoded, BodyError>> {
-        let max_head = shared.server.limits.max_head;
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {
         loop {
             match self.content.decode(&mut self.input) {
                 Ok(Some(Decoded::Data(data))) if data.len() < self.read_size / PINNED => {
@@ -357,38 +305,25 @@ impl Http1Io {
                 }
                 Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
                 Ok(None) => {}
-                Err(malformed) => {
-                    let reason = malformed.0.to_owned();
-                    return Poll::Ready(Err(BodyError::Malformed(reason)));
+                Err(Malformed(reason)) => {
+                    return Poll::Ready(Err(BodyError::Malformed(reason.to_owned())));
                 }
             }
-            if let Some(error) = self.stopped(shared) {
+            if let Some(error) = self.stopped() {
                 return Poll::Ready(Err(error));
             }
-            match self.poll_fill(cx, shared, max_head) {
+            match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::UnexpectedEnd)),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
                 Poll::Pending => {
-                    if !self
-                        .reader
-                        .as_ref()
-                        .is_some_and(|reader| reader.will_wake(cx.waker()))
-                    {
-                        self.reader = Some(cx.waker().clone());
-                    }
+                    let reader = self.reader.get_or_insert_with(|| cx.waker().clone());
+                    reader.clone_from(cx.waker());
                     return Poll::Pending;
                 }
             }
         }
     }
-}
-
-/// Memory for a head that has `bytes` so far.
-fn head_memory(bytes: usize, max_head: usize) -> usize {
-    // A few bytes above the limit suffice to detect that it is exceeded.
-    let doubled = bytes.next_power_of_two().max(1024);
-    doubled.min(max_head + 4).max(bytes)
 }
 
 fn read_error(error: io::Error) -> BodyError {
@@ -404,24 +339,16 @@ fn read_error(error: io::Error) -> BodyError {
 /// The content of a request of HTTP/1. What the service leaves of it is discarded, or ends the connection.
 #[derive(Debug)]
 pub(crate) struct Http1Content {
-    channel: Arc<Channel>,
+    channel: Channel,
     number: u32,
-    /// Bytes that are left, if known.
-    left: Option<u64>,
     has_ended: bool,
 }
 
 impl Http1Content {
-    pub(super) fn new(channel: Arc<Channel>, number: u32, framing: Framing) -> Self {
-        let left = match framing {
-            Framing::None => Some(0),
-            Framing::Sized(length) => Some(length),
-            Framing::Chunked => None,
-        };
+    pub(super) fn new(channel: Channel, number: u32) -> Self {
         Self {
             channel,
             number,
-            left,
             has_ended: false,
         }
     }
@@ -431,20 +358,15 @@ impl Http1Content {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        match (self.has_ended, self.left) {
-            (true, _) => SizeHint::with_exact(0),
-            (false, Some(left)) => SizeHint::with_exact(left),
-            (false, None) => SizeHint::default(),
-        }
+        let left = match self.has_ended {
+            true => Some(0),
+            false => self.channel.lock().content.left(),
+        };
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// Returns a sender of interim responses to the request.
     pub(crate) fn interim_sender(&self) -> Arc<dyn InterimSender> {
-        let mut io = self.channel.io.lock();
-        if io.number == self.number {
-            io.interim.is_open = true;
-        }
-        drop(io);
         Arc::new(Http1InterimSender {
             channel: self.channel.clone(),
             number: self.number,
@@ -458,59 +380,53 @@ impl Http1Content {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        let Channel { shared, io } = &*self.channel;
-        let mut io = io.lock();
+        let mut io = self.channel.lock();
         if io.number != self.number {
             self.has_ended = true;
             return Poll::Ready(Some(Err(BodyError::Reset)));
         }
-        let outcome = io.poll_content(cx, shared);
+        let outcome = io.poll_content(cx);
         if mem::take(&mut io.awaits_continue) && outcome.is_pending() {
             // The task of the connection sends it.
-            io.interim.continues = true;
-            shared.activity.wake();
+            io.interim.push_continue();
+            io.socket.shared.activity.wake();
         }
-        let outcome = ready!(outcome);
-        let frame = match outcome {
-            Ok(Decoded::Data(data)) => {
-                if let Some(left) = &mut self.left {
-                    *left -= data.len() as u64;
-                }
-                self.has_ended = io.content.is_end();
-                Some(Ok(Frame::data(data)))
-            }
-            Ok(Decoded::Trailers(fields)) => {
-                self.has_ended = true;
-                Some(Ok(Frame::trailers(fields)))
-            }
-            Ok(Decoded::End) => {
-                self.has_ended = true;
-                None
-            }
+        let frame = match ready!(outcome) {
+            Ok(Decoded::Data(data)) => Some(Ok(Frame::data(data))),
+            Ok(Decoded::Trailers(fields)) => Some(Ok(Frame::trailers(fields))),
+            Ok(Decoded::End) => None,
             Err(error) => {
-                self.has_ended = true;
                 io.has_failed = true;
                 Some(Err(error))
             }
         };
+        self.has_ended = io.has_failed || io.content.is_end();
         if self.has_ended {
-            io.end_content(shared);
+            io.end_content();
         }
         Poll::Ready(frame)
     }
 }
 
 impl Http1Io {
-    fn end_content(&mut self, shared: &ConnectionShared) {
+    fn end_content(&mut self) {
         self.is_held = false;
         self.reader = None;
-        self.stop_large_reads(shared);
-        if let Some(socket) = &mut self.socket {
-            socket.stop_waiting();
+        self.stop_large_reads();
+        self.socket.stop_waiting();
+        let activity = &self.socket.shared.activity;
+        if activity.phase() == Phase::Body {
+            activity.enter(Phase::Handling);
         }
-        if shared.activity.phase() == Phase::Body {
-            shared.activity.enter(Phase::Handling);
-        }
+    }
+
+    /// Closes the socket, and frees what the content does not need.
+    pub(super) fn close(&mut self) {
+        self.abandon();
+        self.forget_head();
+        self.stop_large_reads();
+        buffers::give(mem::take(&mut self.input));
+        self.socket.take();
     }
 }
 
@@ -519,37 +435,24 @@ impl Drop for Http1Content {
         if self.has_ended {
             return;
         }
-        let Channel { shared, io } = &*self.channel;
-        let mut io = io.lock();
+        let mut io = self.channel.lock();
         if io.number == self.number {
-            io.end_content(shared);
+            io.end_content();
         }
     }
 }
 
 #[derive(Debug)]
 struct Http1InterimSender {
-    channel: Arc<Channel>,
+    channel: Channel,
     number: u32,
 }
 
 impl InterimSender for Http1InterimSender {
     fn send(&self, response: Response<()>) {
-        let has_location = response.headers().contains_key(header::LOCATION);
-        let mut io = self.channel.io.lock();
-        let waiting = io.interim.waiting.as_ref();
-        let is_important = waiting.is_some_and(|(_, has_location)| *has_location);
-        if io.number != self.number
-            || !io.interim.is_open
-            || !response.status().is_informational()
-            || (is_important && !has_location)
-        {
-            return;
+        let mut io = self.channel.lock();
+        if io.number == self.number && io.interim.push(response) {
+            io.socket.shared.activity.wake();
         }
-        let mut head = Vec::new();
-        encode::interim_response(&mut head, &response);
-        io.interim.waiting = Some((head, has_location));
-        drop(io);
-        self.channel.shared.activity.wake();
     }
 }

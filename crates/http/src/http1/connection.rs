@@ -11,32 +11,34 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::ORIGIN;
-use http::{HeaderMap, Method, Response, Version};
+use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
-use landfall::service::DetachedHead;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite as _;
-use tokio::time::Sleep;
 
-use super::channel::{Channel, Http1Content};
+use super::channel::{Channel, Http1Content, Http1Io};
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
-use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
-use crate::addresses::AddressPermit;
+use super::head::{self, Framing, HeadSearch, RequestHead};
 use crate::body::RequestContent;
 use crate::buffers;
-use crate::connection::{ConnectionShared, LARGE_HEAD, TOO_MANY_LARGE_HEADS};
+use crate::connection::{ConnectionShared, TOO_MANY_LARGE_HEADS};
 use crate::io::ServerIo;
+use crate::limits::addresses::AddressPermit;
+use crate::limits::timeouts::{Phase, TimeoutAction};
 use crate::rejection::HttpRejection;
 use crate::service::{ConnectionService, HttpService, ResponseFuture};
-use crate::shutdown::ShutdownPhase;
+use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stats::NetStats;
-use crate::timeouts::{Phase, TimeoutAction};
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A smaller piece of a response is copied behind its head.
 const SMALL_DATA: usize = 2 * 1024;
+
+/// Memory of an unfinished head that is not counted.
+const SMALL_HEAD: usize = 8 * 1024;
 
 /// Pipelined requests after which other tasks of the thread run.
 const MAX_IN_TURN: u8 = 16;
@@ -46,13 +48,11 @@ const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
 
 /// A connection that is served until it ends.
 pub(crate) struct Http1<S: HttpService> {
-    channel: Arc<Channel>,
+    channel: Channel,
     service: ConnectionService<S>,
     state: State<S>,
     /// Bytes to write before any others.
     out: Vec<u8>,
-    written: usize,
-    rules: HeadRules,
     /// Of the current request.
     context: ResponseContext,
     permit: Option<AddressPermit>,
@@ -67,7 +67,6 @@ enum State<S: HttpService> {
     Head(HeadSearch),
     Respond(ResponseFuture<S>),
     Send(Sending<S::Body>),
-    Discard,
     Linger(LingeringClose),
     Closed,
 }
@@ -80,8 +79,6 @@ struct Sending<B> {
     data: Bytes,
     /// Written after `data`.
     tail: &'static [u8],
-    /// `out` has the head alone.
-    is_first: bool,
     has_ended: bool,
 }
 
@@ -94,46 +91,19 @@ struct LingeringClose {
     budget: u64,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each request an allocation"
-)]
-enum Received {
-    Request(RequestHead),
-    Rejected(HttpRejection),
-    Http2,
-    End,
-}
-
 impl<S: HttpService> Http1<S> {
     pub(crate) fn new(socket: ServerIo, service: ConnectionService<S>, may_be_http2: bool) -> Self {
-        let shared = service.shared.clone();
-        let limits = &shared.server.limits;
         Self {
-            rules: HeadRules {
-                max_head: limits.max_head,
-                both_lengths: limits.both_lengths,
-            },
-            channel: Channel::new(socket, shared),
+            channel: Arc::new(Mutex::new(Http1Io::new(socket))),
             service,
             state: State::Head(HeadSearch::default()),
             out: Vec::new(),
-            written: 0,
-            context: ResponseContext {
-                version: Version::HTTP_11,
-                is_head: false,
-                keep_alive: true,
-            },
+            context: ResponseContext::default(),
             permit: None,
             may_be_http2,
             is_used: false,
             in_turn: 0,
         }
-    }
-
-    /// For HTTP/2 on the same connection.
-    pub(crate) fn service(&self) -> ConnectionService<S> {
-        self.service.clone()
     }
 
     fn shared(&self) -> &Arc<ConnectionShared> {
@@ -146,7 +116,7 @@ impl<S: HttpService> Http1<S> {
         &mut self,
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
-        first_request: &mut Option<Pin<Box<Sleep>>>,
+        first_request: &mut FirstRequest,
     ) -> Poll<Option<ServerIo>> {
         self.in_turn = 0;
         loop {
@@ -156,10 +126,12 @@ impl<S: HttpService> Http1<S> {
                     return Poll::Pending;
                 }
                 State::Head(_) => match ready!(self.poll_head(cx, phase, first_request)) {
-                    Received::Request(head) => self.begin(head),
-                    Received::Rejected(rejection) => self.reject(rejection),
-                    Received::Http2 => return Poll::Ready(self.take_http2()),
-                    Received::End => self.linger(false),
+                    Ok(head) => self.begin(head),
+                    Err(Some(rejection)) => self.reject(rejection),
+                    Err(None) => match self.take_http2() {
+                        None => self.linger(false),
+                        socket => return Poll::Ready(socket),
+                    },
                 },
                 State::Respond(response) => match response.poll(cx) {
                     Poll::Ready(response) => self.respond(response, phase),
@@ -168,28 +140,18 @@ impl<S: HttpService> Http1<S> {
                         return Poll::Pending;
                     }
                 },
-                State::Send(_) => {
-                    let sent = ready!(self.poll_send(cx));
+                State::Send(sending) => {
+                    let sent = ready!(sending.poll(cx, &self.channel, &mut self.out));
                     if let Err(error) = &sent {
                         tracing::debug!(%error, "connection ended");
                         self.context.keep_alive = false;
                     }
                     self.finish(phase);
                 }
-                State::Discard => {
-                    let Channel { shared, io } = &*self.channel;
-                    let mut io = io.lock();
-                    let is_over = ready!(io.poll_discard(cx, shared, self.rules.max_head));
-                    drop(io);
-                    match is_over {
-                        true => self.state = State::Head(HeadSearch::default()),
-                        false => self.linger(false),
-                    }
-                }
-                State::Linger(_) => {
+                State::Linger(closing) => {
                     if phase < ShutdownPhase::Aborting {
                         // The result no longer matters.
-                        let _ = ready!(self.poll_linger(cx));
+                        let _ = ready!(closing.poll(cx, &self.channel, &mut self.out));
                     }
                     self.state = State::Closed;
                 }
@@ -198,93 +160,50 @@ impl<S: HttpService> Http1<S> {
         }
     }
 
+    /// Discards the rest of the content before the head. `None` at the end of the connection, or if HTTP/2 begins.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
-        first_request: &mut Option<Pin<Box<Sleep>>>,
-    ) -> Poll<Received> {
+        first_request: &mut FirstRequest,
+    ) -> Poll<Result<RequestHead, Option<HttpRejection>>> {
         let State::Head(search) = &mut self.state else {
-            return Poll::Ready(Received::End);
+            return Poll::Ready(Err(None));
         };
-        let Channel { shared, io } = &*self.channel;
-        let mut io = io.lock();
-        let max_head = self.rules.max_head;
+        let shared = &self.service.shared;
+        let mut io = self.channel.lock();
+        if !ready!(io.poll_discard(cx)) {
+            return Poll::Ready(Err(None));
+        }
         loop {
             let empty = head::empty_lines(&io.input);
             io.input.advance(empty);
-            let may_be_http2 = self.may_be_http2
-                && io
-                    .input
-                    .iter()
-                    .zip(PREFACE)
-                    .all(|(one, other)| one == other);
-            if may_be_http2 && io.input.len() >= PREFACE.len() {
-                return Poll::Ready(Received::Http2);
-            }
-            if !io.input.is_empty() {
-                let end = match may_be_http2 {
-                    true => Ok(None),
-                    false => search.end(&io.input, max_head),
-                };
-                match end {
-                    Err(rejection) => return Poll::Ready(Received::Rejected(rejection)),
-                    Ok(Some(end)) => {
-                        let is_counted = io.count_complete_head(end, max_head, shared);
-                        let head = match end > LARGE_HEAD {
-                            true if is_counted => io.input.split_to(end).freeze(),
-                            true => return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS)),
-                            false => Bytes::copy_from_slice(&io.input[..end]),
-                        };
-                        return Poll::Ready(
-                            match head::parse(&head, buffers::take_fields(), &self.rules) {
-                                Ok(mut parsed) => {
-                                    if end <= LARGE_HEAD {
-                                        io.input.advance(end);
-                                        let extensions = parsed.request.extensions_mut();
-                                        if parsed.framing != Framing::None {
-                                            extensions.insert(DetachedHead);
-                                        }
-                                    }
-                                    Received::Request(parsed)
-                                }
-                                Err(rejection) => {
-                                    if end > LARGE_HEAD {
-                                        io.input = head.into();
-                                    }
-                                    Received::Rejected(rejection)
-                                }
-                            },
-                        );
-                    }
-                    Ok(None) if !io.count_unfinished_head(max_head, shared) => {
-                        return Poll::Ready(Received::Rejected(TOO_MANY_LARGE_HEADS));
-                    }
-                    Ok(None) => {}
+            let start = &io.input[..io.input.len().min(PREFACE.len())];
+            if self.may_be_http2 && PREFACE.starts_with(start) {
+                if start.len() == PREFACE.len() {
+                    return Poll::Ready(Err(None));
                 }
+            } else if let Some(end) = search.end(&io.input, shared.server.limits.max_head)? {
+                return Poll::Ready(Ok(io.take_head(end)?));
             }
-            if io
-                .socket
-                .as_ref()
-                .is_none_or(|socket| socket.action().is_some())
-            {
-                return Poll::Ready(Received::End);
+            let unfinished = io.input.len();
+            if !io.count_head(unfinished, SMALL_HEAD) {
+                return Poll::Ready(Err(Some(TOO_MANY_LARGE_HEADS)));
+            }
+            if io.socket.action().is_some() {
+                return Poll::Ready(Err(None));
             }
             if phase > ShutdownPhase::Running {
                 // A request of the client may be in transit.
                 let is_idle = self.is_used && io.input.is_empty();
-                let wait = first_request.as_mut();
-                if is_idle || wait.is_none_or(|wait| wait.as_mut().poll(cx).is_ready()) {
-                    return Poll::Ready(Received::End);
+                if is_idle || first_request.is_over(phase, cx) {
+                    return Poll::Ready(Err(None));
                 }
             }
-            match ready!(io.poll_fill(cx, shared, max_head)) {
-                Ok(1..) => {}
-                Ok(0) => return Poll::Ready(Received::End),
-                Err(error) => {
-                    tracing::debug!(%error, "connection ended");
-                    return Poll::Ready(Received::End);
-                }
+            let read = ready!(io.poll_fill(cx));
+            let read = read.inspect_err(|error| tracing::debug!(%error, "connection ended"));
+            if read.unwrap_or(0) == 0 {
+                return Poll::Ready(Err(None));
             }
             if shared.activity.phase() == Phase::Idle {
                 shared.activity.enter(Phase::Head);
@@ -293,72 +212,71 @@ impl<S: HttpService> Http1<S> {
     }
 
     fn take_http2(&mut self) -> Option<ServerIo> {
+        let mut io = self.channel.lock();
+        if !self.may_be_http2 || !io.input.starts_with(PREFACE) {
+            return None;
+        }
         self.state = State::Closed;
-        let mut io = self.channel.io.lock();
         let input = mem::take(&mut io.input);
-        let mut socket = io.socket.take()?;
+        let mut socket = io.socket.take();
         socket.start_http2(input.freeze());
         Some(socket)
     }
 
     fn begin(&mut self, head: RequestHead) {
-        let request = head.request;
         self.may_be_http2 = false;
         self.is_used = true;
         self.in_turn += 1;
         self.context = ResponseContext {
-            version: request.version(),
-            is_head: *request.method() == Method::HEAD,
+            version: head.request.version(),
+            is_head: *head.request.method() == Method::HEAD,
             keep_alive: head.keep_alive,
         };
-        let mut io = self.channel.io.lock();
-        let number = io.begin(head.framing, self.rules.max_head, head.expects_continue);
-        drop(io);
+        let number = self.channel.lock().begin(&head);
         let (content, phase) = match head.framing {
             Framing::None => (RequestContent::Ended, Phase::Handling),
-            framing => {
-                let content = Http1Content::new(self.channel.clone(), number, framing);
+            _ => {
+                let content = Http1Content::new(self.channel.clone(), number);
                 (RequestContent::Http1(content), Phase::Body)
             }
         };
         self.shared().activity.enter(phase);
         let started = self
             .service
-            .start(request.map(|()| content), self.shared().info, None);
+            .start(head.request.map(|()| content), self.shared().peer, None);
         self.permit = started.permit;
         self.state = State::Respond(started.response);
     }
 
     fn reject(&mut self, mut rejection: HttpRejection) {
-        let shared = self.service.shared.clone();
-        let mut io = self.channel.io.lock();
+        let mut io = self.channel.lock();
         let (is_head, origin) = head::rejected_request(&io.input);
-        io.input = Default::default();
-        io.forget_head(&shared);
+        io.input.clear();
+        io.release();
+        io.forget_head();
         drop(io);
         if is_head {
             rejection = rejection.for_head();
         }
         let mut request = HeaderMap::new();
         request.extend(origin.map(|origin| (ORIGIN, origin)));
+        let shared = &self.service.shared;
         NetStats::add(&shared.server.stats.rejected, 1);
         self.out = rejection.to_http1(|fields| shared.add_fields(&request, fields));
-        self.written = 0;
         self.linger(true);
     }
 
     fn respond(&mut self, response: Response<Either<S::Body, Full<Bytes>>>, phase: ShutdownPhase) {
         let (mut parts, body) = response.into_parts();
         self.shared().add_tls_fields(&mut parts.headers);
-        let mut io = self.channel.io.lock();
+        let mut io = self.channel.lock();
         let mut context = self.context;
         context.keep_alive &= !io.must_close() && phase == ShutdownPhase::Running;
-        self.out.drain(..self.written);
-        self.written = 0;
         if self.out.is_empty() {
             self.out = buffers::take_response();
         }
-        io.interim.take(&mut self.out, true);
+        io.interim.close();
+        io.take_interim(&mut self.out);
         drop(io);
         let length = body.size_hint().exact();
         let (status, fields) = (parts.status, &parts.headers);
@@ -366,12 +284,12 @@ impl<S: HttpService> Http1<S> {
             encode::response_head(&mut self.out, status, fields, length, context);
         self.context.keep_alive = keep_alive;
         buffers::give_fields(parts.headers);
+        buffers::give_extensions(parts.extensions);
         self.state = State::Send(Sending {
             body,
             framing,
             data: Bytes::new(),
             tail: b"",
-            is_first: true,
             has_ended: false,
         });
     }
@@ -379,91 +297,46 @@ impl<S: HttpService> Http1<S> {
     /// Sends interim responses while the service runs. The next read or write meets an error: the service need
     /// not stop, since its client may resume.
     fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
-        let Channel { shared, io } = &*self.channel;
-        let mut io = io.lock();
-        loop {
-            if self.out.is_empty() && !io.interim.take(&mut self.out, false) {
-                break;
-            }
-            let Some(socket) = &mut io.socket else {
-                break;
-            };
-            let written = poll_write(socket, cx, &mut self.out, &mut self.written);
-            if matches!(written, Poll::Ready(Ok(()))) {
-                let _ = Pin::new(&mut *socket).poll_flush(cx);
+        let mut io = self.channel.lock();
+        while !self.out.is_empty() || io.take_interim(&mut self.out) {
+            let written = poll_write(&mut io.socket, cx, &mut self.out);
+            let is_sent = matches!(written, Poll::Ready(Ok(())));
+            if is_sent {
+                let _ = Pin::new(&mut io.socket).poll_flush(cx);
             }
             // It may take them later.
-            socket.stop_waiting_to_write();
-            if !matches!(written, Poll::Ready(Ok(()))) {
+            io.socket.stop_waiting_to_write();
+            if !is_sent {
                 break;
             }
         }
-        if phase >= ShutdownPhase::Aborting || shared.activity.action().is_some() {
+        if phase >= ShutdownPhase::Aborting || self.shared().activity.action().is_some() {
             io.wake_reader();
         }
-        io.release(self.rules.max_head);
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let State::Send(sending) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        loop {
-            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
-            let mut waits = false;
-            let may_add = mem::take(&mut sending.is_first) || self.out.is_empty();
-            if may_add && sending.data.is_empty() && !sending.has_ended {
-                match sending.poll_next(cx, &mut self.out) {
-                    Poll::Ready(next) => next?,
-                    Poll::Pending => waits = true,
-                }
-            }
-            let mut io = self.channel.io.lock();
-            let Some(socket) = &mut io.socket else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-            };
-            ready!(sending.poll_write(socket, cx, &mut self.out, &mut self.written))?;
-            if sending.has_ended || waits {
-                ready!(Pin::new(socket).poll_flush(cx))?;
-            }
-            if sending.has_ended {
-                return Poll::Ready(Ok(()));
-            }
-            if waits {
-                io.release(self.rules.max_head);
-                return Poll::Pending;
-            }
-        }
+        io.release();
     }
 
     fn finish(&mut self, phase: ShutdownPhase) {
         self.permit = None;
         self.out.clear();
-        self.written = 0;
-        let Channel { shared, io } = &*self.channel;
-        let mut io = io.lock();
-        io.forget_head(shared);
-        let has_unread = io.has_unread_content();
+        let mut io = self.channel.lock();
+        io.forget_head();
+        let has_unread = !io.content.is_end();
         drop(io);
         if !self.context.keep_alive || phase > ShutdownPhase::Running {
             return self.linger(has_unread);
         }
-        shared.activity.enter(Phase::Idle);
-        self.state = match has_unread {
-            true => State::Discard,
-            false => State::Head(HeadSearch::default()),
-        };
+        self.shared().activity.enter(Phase::Idle);
+        self.state = State::Head(HeadSearch::default());
     }
 
     fn linger(&mut self, linger: bool) {
-        let Channel { shared, io } = &*self.channel;
-        let mut io = io.lock();
+        let mut io = self.channel.lock();
         io.abandon();
-        if let Some(socket) = &mut io.socket {
-            socket.stop_waiting();
-        }
+        io.socket.stop_waiting();
         // The state may hold content of the request, which takes the lock when it is dropped.
         drop(io);
+        let shared = self.shared();
         shared.activity.enter(Phase::Lingering);
         let mut budget = shared.server.limits.linger_bytes;
         if shared.is_address_limited() {
@@ -475,30 +348,31 @@ impl<S: HttpService> Http1<S> {
             budget,
         });
     }
+}
 
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let State::Linger(closing) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        let mut io = self.channel.io.lock();
-        let Some(socket) = &mut io.socket else {
-            return Poll::Ready(Ok(()));
-        };
-        ready!(poll_write(socket, cx, &mut self.out, &mut self.written))?;
-        if !closing.finished {
+impl LingeringClose {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &Channel,
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        let socket = &mut channel.lock().socket;
+        ready!(poll_write(socket, cx, out))?;
+        if !self.finished {
             ready!(socket.poll_finish(cx))?;
-            closing.finished = true;
+            self.finished = true;
         }
         while !socket.has_ended() && socket.action() != Some(TimeoutAction::Close) {
             match socket.poll_discard(cx)? {
                 Poll::Ready(n) => {
-                    closing.linger = true;
-                    closing.budget = closing.budget.saturating_sub(n as u64);
-                    if closing.budget == 0 {
+                    self.linger = true;
+                    self.budget = self.budget.saturating_sub(n as u64);
+                    if self.budget == 0 {
                         break;
                     }
                 }
-                Poll::Pending if closing.linger => return Poll::Pending,
+                Poll::Pending if self.linger => return Poll::Pending,
                 Poll::Pending => break,
             }
         }
@@ -510,6 +384,36 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> Sending<B>
 where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &Channel,
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
+            let mut waits = false;
+            if self.data.is_empty() && out.len() <= SMALL_DATA && !self.has_ended {
+                match self.poll_next(cx, out) {
+                    Poll::Ready(next) => next?,
+                    Poll::Pending => waits = true,
+                }
+            }
+            let mut io = channel.lock();
+            ready!(self.poll_write(&mut io.socket, cx, out))?;
+            if self.has_ended || waits {
+                ready!(Pin::new(&mut io.socket).poll_flush(cx))?;
+            }
+            if self.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                io.release();
+                return Poll::Pending;
+            }
+        }
+    }
+
     /// Takes the next piece of the body: framing and small data are appended to `out`.
     fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<io::Result<()>> {
         // Bytes beyond the length of a response are dropped.
@@ -573,22 +477,20 @@ where
         socket: &mut ServerIo,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
-        written: &mut usize,
     ) -> Poll<io::Result<()>> {
         while !self.data.is_empty() || !self.tail.is_empty() {
-            let slices = [&out[*written..], &self.data, self.tail].map(IoSlice::new);
-            let mut n = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices))?;
+            let slices = [&out[..], &self.data, self.tail].map(IoSlice::new);
+            let n = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            let of_out = n.min(out.len() - *written);
-            *written += of_out;
-            n -= of_out;
-            let of_data = n.min(self.data.len());
+            let of_out = n.min(out.len());
+            out.drain(..of_out);
+            let of_data = (n - of_out).min(self.data.len());
             self.data.advance(of_data);
-            self.tail = &self.tail[n - of_data..];
+            self.tail = &self.tail[n - of_out - of_data..];
         }
-        poll_write(socket, cx, out, written)
+        poll_write(socket, cx, out)
     }
 }
 
@@ -597,16 +499,14 @@ fn poll_write(
     socket: &mut ServerIo,
     cx: &mut Context<'_>,
     out: &mut Vec<u8>,
-    written: &mut usize,
 ) -> Poll<io::Result<()>> {
-    while *written < out.len() {
-        let n = ready!(Pin::new(&mut *socket).poll_write(cx, &out[*written..]))?;
+    while !out.is_empty() {
+        let n = ready!(Pin::new(&mut *socket).poll_write(cx, out))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        *written += n;
+        out.drain(..n);
     }
-    *written = 0;
     buffers::give_response(mem::take(out));
     Poll::Ready(Ok(()))
 }
@@ -614,12 +514,6 @@ fn poll_write(
 /// The content of a request that is still read elsewhere ends with an error.
 impl<S: HttpService> Drop for Http1<S> {
     fn drop(&mut self) {
-        let Channel { shared, io } = &*self.channel;
-        let mut io = io.lock();
-        io.abandon();
-        io.forget_head(shared);
-        io.stop_large_reads(shared);
-        buffers::give(mem::take(&mut io.input));
-        io.socket = None;
+        self.channel.lock().close();
     }
 }

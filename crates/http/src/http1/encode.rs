@@ -3,11 +3,11 @@
 //! Nothing here writes to a socket.
 
 use std::io::Write as _;
+use std::time::SystemTime;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
-
-use crate::date;
+use landfall_protocol::{date_value, number_value};
 
 /// The end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum ResponseFraming {
 }
 
 /// The request and the connection of a response.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ResponseContext {
     /// Of the request.
     pub version: Version,
@@ -54,7 +54,7 @@ pub fn response_head(
             }
             stated = number;
         } else if *name == CONNECTION {
-            keep_alive &= !has_close(value.as_bytes());
+            keep_alive &= !connection_options(value.as_bytes()).0;
             continue;
         } else if *name == TRANSFER_ENCODING || *name == UPGRADE {
             continue;
@@ -90,11 +90,7 @@ pub fn response_head(
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     if !has_date {
-        date::with(|date| {
-            out.extend_from_slice(b"Date: ");
-            out.extend_from_slice(date.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        });
+        field(out, &DATE, date_value(SystemTime::now()).as_bytes());
     }
     out.extend_from_slice(b"\r\n");
     (framing, keep_alive)
@@ -104,11 +100,6 @@ pub fn response_head(
 pub(super) fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
     status_line(out, Version::HTTP_11, response.status());
     fields(out, response.headers());
-}
-
-/// Appends 100 (Continue).
-pub(super) fn continue_response(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 /// Appends fields and the empty line.
@@ -160,21 +151,8 @@ pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCod
     }
 }
 
-fn content_length(out: &mut Vec<u8>, mut length: u64) {
-    // Formatting by the library takes four times as long.
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (length % 10) as u8;
-        length /= 10;
-        if length == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(b"Content-Length: ");
-    out.extend_from_slice(&digits[start..]);
-    out.extend_from_slice(b"\r\n");
+fn content_length(out: &mut Vec<u8>, length: u64) {
+    field(out, &CONTENT_LENGTH, number_value(length).as_bytes());
 }
 
 /// Names are in title case: scripts compare them so.
@@ -182,7 +160,9 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     let name = name.as_str();
     let known = match name {
         "cache-control" => "Cache-Control: ",
+        "content-length" => "Content-Length: ",
         "content-type" => "Content-Type: ",
+        "date" => "Date: ",
         "location" => "Location: ",
         "tus-resumable" => "Tus-Resumable: ",
         "upload-expires" => "Upload-Expires: ",
@@ -209,7 +189,11 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn has_close(value: &[u8]) -> bool {
-    let mut options = value.split(|byte| *byte == b',');
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
+pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
+    let has = |name: &str| {
+        let mut options = value.split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    };
+    (has("close"), has("keep-alive"))
 }

@@ -11,8 +11,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use landfall_protocol::headers;
 use memchr::{memchr, memchr3};
 
+use super::encode::connection_options;
 use crate::rejection::HttpRejection;
 
 /// Also of trailers.
@@ -77,6 +79,10 @@ const MALFORMED: HttpRejection = HttpRejection::bad("the head is malformed");
 const SHAPE: HttpRejection =
     HttpRejection::bad("the request line is not of the form METHOD TARGET HTTP/1.1");
 
+fn bad<T>(reason: &'static str) -> Result<T, HttpRejection> {
+    Err(HttpRejection::bad(reason))
+}
+
 /// Searches for the end of a head, whose bytes arrive in pieces.
 #[derive(Debug, Default)]
 pub struct HeadSearch {
@@ -138,7 +144,10 @@ pub fn parse(
     let mut lines = Lines { bytes: head, at: 0 };
     let (method, target, version) = request_line(lines.next_line()?)?;
     let is_old = version == Version::HTTP_10;
-    let mut facts = Facts::new(is_old);
+    let mut facts = Facts {
+        is_old,
+        ..Facts::default()
+    };
     lines.read_fields(&mut fields, |name, value| facts.add(name, value))?;
     facts.check_host(target)?;
     let framing = facts.framing(rules)?;
@@ -226,9 +235,7 @@ fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), HttpRejection> 
     match memchr3(b'#', 0x7f, b' ', target).map(|at| target[at]) {
         None if !target.is_empty() => {}
         Some(b'#') => {
-            return Err(HttpRejection::bad(
-                "the request target has a fragment (\"#\")",
-            ));
+            return bad("the request target has a fragment (\"#\")");
         }
         _ => return Err(SHAPE),
     }
@@ -244,14 +251,21 @@ fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), HttpRejection> 
 #[cold]
 fn another_version(line: &[u8]) -> HttpRejection {
     match line {
-        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            HttpRejection {
-                status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                reason: "this version of HTTP is not spoken here; use HTTP/1.1",
-            }
-        }
+        [
+            ..,
+            b' ',
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'0'..=b'9',
+            b'.',
+            b'0'..=b'9',
+        ] => HttpRejection {
+            status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            reason: "this version of HTTP is not spoken here; use HTTP/1.1",
+        },
         _ => SHAPE,
     }
 }
@@ -267,20 +281,27 @@ fn uri(head: &Bytes, range: Range<usize>) -> Result<Uri, HttpRejection> {
 /// Returns the name of a field, and where in its line the value is.
 fn field(line: &[u8]) -> Result<(HeaderName, Range<usize>), HttpRejection> {
     if is_space(line.first()) {
-        return Err(HttpRejection::bad(
-            "a header is folded over several lines, which is obsolete",
-        ));
+        return bad("a header is folded over several lines, which is obsolete");
     }
     let colon = memchr(b':', line).ok_or(HttpRejection::bad("a header line has no colon"))?;
     let name = &line[..colon];
     if is_space(name.last()) {
-        return Err(HttpRejection::bad(
-            "there is white space between a header's name and its colon",
-        ));
+        return bad("there is white space between a header's name and its colon");
     }
-    let name = match known_name(name) {
-        Some(name) => name,
-        None => HeaderName::from_bytes(name)
+    // Those of uploads, as clients write them, cost no allocation.
+    let name = match name {
+        b"Tus-Resumable" | b"tus-resumable" => headers::TUS_RESUMABLE,
+        b"Upload-Length" | b"upload-length" => headers::UPLOAD_LENGTH,
+        b"Upload-Offset" | b"upload-offset" => headers::UPLOAD_OFFSET,
+        b"Upload-Metadata" | b"upload-metadata" => headers::UPLOAD_METADATA,
+        b"Upload-Checksum" | b"upload-checksum" => headers::UPLOAD_CHECKSUM,
+        b"Upload-Concat" | b"upload-concat" => headers::UPLOAD_CONCAT,
+        b"Upload-Complete" | b"upload-complete" => headers::UPLOAD_COMPLETE,
+        b"Upload-Defer-Length" | b"upload-defer-length" => headers::UPLOAD_DEFER_LENGTH,
+        b"Upload-Draft-Interop-Version" | b"upload-draft-interop-version" => {
+            headers::INTEROP_VERSION
+        }
+        _ => HeaderName::from_bytes(name)
             .map_err(|_| HttpRejection::bad("a header's name is not a token"))?,
     };
     let (mut start, mut end) = (colon + 1, line.len());
@@ -300,6 +321,7 @@ fn is_space(byte: Option<&u8>) -> bool {
 const CONTROL: HttpRejection = HttpRejection::bad("a header's value contains a control character");
 
 /// The meaning of fields for their message.
+#[derive(Default)]
 struct Facts<'a> {
     is_old: bool,
     host: Option<&'a [u8]>,
@@ -311,24 +333,10 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn new(is_old: bool) -> Self {
-        Self {
-            is_old,
-            host: None,
-            length: None,
-            is_chunked: false,
-            expects_continue: false,
-            closes: false,
-            keeps_alive: false,
-        }
-    }
-
     fn add(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), HttpRejection> {
         match *name {
             HOST if self.host.replace(value).is_some() => {
-                return Err(HttpRejection::bad(
-                    "the request has more than one Host header",
-                ));
+                return bad("the request has more than one Host header");
             }
             EXPECT if !self.is_old => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -340,22 +348,16 @@ impl<'a> Facts<'a> {
                 self.expects_continue = true;
             }
             CONNECTION => {
-                for option in value.split(|b| *b == b',') {
-                    let option = option.trim_ascii();
-                    self.closes |= option.eq_ignore_ascii_case(b"close");
-                    self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                }
+                let (closes, keeps_alive) = connection_options(value);
+                self.closes |= closes;
+                self.keeps_alive |= keeps_alive;
             }
             CONTENT_LENGTH if self.length.replace(decimal(value)?).is_some() => {
-                return Err(HttpRejection::bad(
-                    "the request has more than one Content-Length header",
-                ));
+                return bad("the request has more than one Content-Length header");
             }
             TRANSFER_ENCODING => {
                 if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(HttpRejection::bad(
-                        "the only Transfer-Encoding understood is a single \"chunked\"",
-                    ));
+                    return bad("the only Transfer-Encoding understood is a single \"chunked\"");
                 }
                 self.is_chunked = true;
             }
@@ -366,12 +368,10 @@ impl<'a> Facts<'a> {
 
     fn framing(&self, rules: &HeadRules) -> Result<Framing, HttpRejection> {
         match (self.is_chunked, self.length) {
-            (true, Some(_)) if !rules.both_lengths => Err(HttpRejection::bad(
-                "the request has both Transfer-Encoding and Content-Length",
-            )),
-            (true, _) if self.is_old => {
-                Err(HttpRejection::bad("HTTP/1.0 has no Transfer-Encoding"))
+            (true, Some(_)) if !rules.both_lengths => {
+                bad("the request has both Transfer-Encoding and Content-Length")
             }
+            (true, _) if self.is_old => bad("HTTP/1.0 has no Transfer-Encoding"),
             (true, _) => Ok(Framing::Chunked),
             (false, None | Some(0)) => Ok(Framing::None),
             (false, Some(length)) => Ok(Framing::Sized(length)),
@@ -382,12 +382,10 @@ impl<'a> Facts<'a> {
     fn check_host(&self, target: &[u8]) -> Result<(), HttpRejection> {
         match self.host {
             None if !self.is_old => {
-                return Err(HttpRejection::bad("the request has no Host header"));
+                return bad("the request has no Host header");
             }
             Some(host) if !host.iter().all(|b| is_host(*b)) => {
-                return Err(HttpRejection::bad(
-                    "the Host header is not a host name with optional port",
-                ));
+                return bad("the Host header is not a host name with optional port");
             }
             _ => {}
         }
@@ -406,9 +404,9 @@ impl<'a> Facts<'a> {
         let mut parts = rest.split(|b| matches!(b, b'/' | b'?' | b'#'));
         let authority = parts.next().unwrap_or_default();
         match self.host {
-            Some(host) if !same_host(authority, host) => Err(HttpRejection::bad(
-                "the Host header and the host of the request target differ",
-            )),
+            Some(host) if !same_host(authority, host) => {
+                bad("the Host header and the host of the request target differ")
+            }
             _ => Ok(()),
         }
     }
@@ -444,52 +442,15 @@ pub(super) fn rejected_request(head: &[u8]) -> (bool, Option<HeaderValue>) {
     (head.starts_with(b"HEAD "), origin)
 }
 
-/// The names of the protocols of uploads as clients write them: they cost no allocation.
-fn known_name(name: &[u8]) -> Option<HeaderName> {
-    Some(match name {
-        b"Tus-Resumable" | b"tus-resumable" => const { HeaderName::from_static("tus-resumable") },
-        b"Upload-Length" | b"upload-length" => const { HeaderName::from_static("upload-length") },
-        b"Upload-Offset" | b"upload-offset" => const { HeaderName::from_static("upload-offset") },
-        b"Upload-Metadata" | b"upload-metadata" => {
-            const { HeaderName::from_static("upload-metadata") }
-        }
-        b"Upload-Checksum" | b"upload-checksum" => {
-            const { HeaderName::from_static("upload-checksum") }
-        }
-        b"Upload-Concat" | b"upload-concat" => const { HeaderName::from_static("upload-concat") },
-        b"Upload-Complete" | b"upload-complete" => {
-            const { HeaderName::from_static("upload-complete") }
-        }
-        b"Upload-Defer-Length" | b"upload-defer-length" => {
-            const { HeaderName::from_static("upload-defer-length") }
-        }
-        b"Upload-Draft-Interop-Version" | b"upload-draft-interop-version" => {
-            const { HeaderName::from_static("upload-draft-interop-version") }
-        }
-        b"X-Forwarded-Proto" | b"x-forwarded-proto" => {
-            const { HeaderName::from_static("x-forwarded-proto") }
-        }
-        _ => return None,
-    })
-}
-
 /// `uri-host [ ":" port ]`, RFC 3986 section 3.2.2.
 fn is_host(byte: u8) -> bool {
-    static HOST: [bool; 256] = alphanumeric_or(b"-._~!$&'()*+,;=:[]%");
-    HOST[usize::from(byte)]
-}
-
-const fn alphanumeric_or(others: &[u8]) -> [bool; 256] {
-    let mut set = [false; 256];
-    let mut byte = 0;
-    while byte < set.len() {
-        set[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < others.len() {
-        set[others[at] as usize] = true;
-        at += 1;
-    }
-    set
+    static HOST: [bool; 128] = {
+        let (mut set, mut n) = ([false; 128], 0);
+        while n < set.len() {
+            set[n] = matches!(n as u8, b'!' | b'$'..=b'.' | b'0'..=b';' | b'=' | b'A'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~');
+            n += 1;
+        }
+        set
+    };
+    HOST.get(usize::from(byte)) == Some(&true)
 }

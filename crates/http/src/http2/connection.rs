@@ -11,17 +11,16 @@ use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
 use http::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
 
 use super::halves::{Receiving, Sending};
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
+use crate::limits::timeouts::ServerShared;
 use crate::service::{ConnectionService, HttpService};
-use crate::shutdown::{FIRST_REQUEST_TIME, ShutdownPhase};
+use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stream::response::respond;
 use crate::stream::window::{ReceiveWindow, WINDOW};
 use crate::stream::{StreamContent, task};
-use crate::timeouts::ServerShared;
 
 /// Bytes of one request that a client may send before the service reads them. Two streams that are not
 /// read stop the connection.
@@ -33,7 +32,7 @@ const SEND_BUFFER: usize = 32 * 1024;
 const MAX_FRAME: u32 = 64 * 1024;
 
 /// Limits of one connection.
-pub(crate) fn builder(limits: &ConnectionLimits) -> Builder {
+fn builder(limits: &ConnectionLimits) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.max_streams)
@@ -47,13 +46,12 @@ pub(crate) fn builder(limits: &ConnectionLimits) -> Builder {
 
 /// Serves a connection until it ends. Each request holds the `permit`, too.
 pub(crate) async fn serve_connection<S: HttpService>(
-    builder: Builder,
     io: ServerIo,
     service: ConnectionService<S>,
     permit: Arc<OwnedSemaphorePermit>,
 ) -> Result<(), h2::Error> {
     let server = service.shared.server.clone();
-    let Some(connection) = handshake(builder, io, &server).await? else {
+    let Some(connection) = handshake(io, &server).await? else {
         return Ok(());
     };
     let mut http2 = Http2 {
@@ -98,21 +96,16 @@ pub(crate) async fn serve_connection<S: HttpService>(
 
 /// Waits for the client's preface; `None` if the server shuts down. Browsers open connections in advance.
 async fn handshake(
-    builder: Builder,
     io: ServerIo,
     server: &ServerShared,
 ) -> Result<Option<Connection<ServerIo, Bytes>>, h2::Error> {
-    let mut handshake = pin!(builder.handshake(io));
-    let mut first_request = None;
-    poll_fn(|cx| {
-        if let Poll::Ready(connection) = handshake.as_mut().poll(cx) {
-            return Poll::Ready(connection.map(Some));
+    let mut handshake = pin!(builder(&server.limits).handshake(io));
+    let mut first_request = FirstRequest::default();
+    poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Pending if first_request.is_over(server.shutdown_phase(), cx) => {
+            Poll::Ready(Ok(None))
         }
-        if server.shutdown_phase() == ShutdownPhase::Running {
-            return Poll::Pending;
-        }
-        let wait = first_request.get_or_insert_with(|| Box::pin(sleep(FIRST_REQUEST_TIME)));
-        wait.as_mut().poll(cx).map(|()| Ok(None))
+        connection => connection.map_ok(Some),
     })
     .await
 }
@@ -171,7 +164,7 @@ fn serve_request<S: HttpService>(
 ) -> impl Future<Output = Result<(), h2::Error>> + Send + use<S> {
     let (parts, receiving) = request.into_parts();
     let head = Request::from_parts(parts, ());
-    let content = StreamContent::new(Receiving(receiving), &head, Arc::default(), window);
+    let content = StreamContent::new(Receiving(receiving), &head, window);
     let sending = Sending::new(sending, service.shared.clone());
-    respond(head, content, sending, service, service.shared.info)
+    respond(head, content, sending, service, service.shared.peer)
 }

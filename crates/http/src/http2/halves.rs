@@ -66,8 +66,10 @@ pub(super) struct Sending {
     response: SendResponse<Bytes>,
     /// After the head.
     body: Option<SendStream<Bytes>>,
-    /// Interim responses since the socket was flushed for the last time, and how often that was before.
-    unflushed: (usize, u32),
+    /// Interim responses since the socket was flushed for the last time,
+    unflushed: usize,
+    /// and how often that was.
+    flushes: u32,
     shared: Arc<ConnectionShared>,
 }
 
@@ -76,7 +78,8 @@ impl Sending {
         Self {
             response,
             body: None,
-            unflushed: (0, 0),
+            unflushed: 0,
+            flushes: 0,
             shared,
         }
     }
@@ -111,16 +114,16 @@ impl Sending {
 impl SendHalf for Sending {
     type Error = h2::Error;
 
-    fn can_send_interim(&self) -> bool {
-        let (count, flushes) = self.unflushed;
-        count < MAX_UNFLUSHED || flushes != self.shared.flushes.load(Relaxed)
+    fn can_send_interim(&mut self) -> bool {
+        let flushes = self.shared.flushes.load(Relaxed);
+        if flushes != self.flushes {
+            (self.unflushed, self.flushes) = (0, flushes);
+        }
+        self.unflushed < MAX_UNFLUSHED
     }
 
     async fn send_interim(&mut self, head: Response<()>) -> Result<(), h2::Error> {
-        let flushes = self.shared.flushes.load(Relaxed);
-        let (count, before) = self.unflushed;
-        let count = if flushes == before { count + 1 } else { 1 };
-        self.unflushed = (count, flushes);
+        self.unflushed += 1;
         self.response.send_informational(head)
     }
 

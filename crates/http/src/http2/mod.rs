@@ -8,4 +8,4 @@
 mod connection;
 mod halves;
 
-pub(super) use self::connection::{builder, serve_connection};
+pub(super) use self::connection::serve_connection;

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use h3::error::Code;
+use landfall::service::Peer;
 use quinn::rustls::pki_types::CertificateDer;
 use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,15 +15,14 @@ use tokio::time::timeout;
 
 use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
-use crate::connection::ConnectionShared;
-use crate::info::{ConnectionInfo, Endpoint, plain};
+use crate::connection::{ConnectionShared, plain};
 use crate::limits::ConnectionLimits;
+use crate::limits::timeouts::{ServerShared, TimeoutAction};
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
-use crate::stats::NetStats;
+use crate::stats::{NetStats, OpenConnection};
 use crate::stream::task;
 use crate::stream::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
-use crate::timeouts::{ServerShared, TimeoutAction};
 use crate::tls::ClientCertificate;
 
 /// Longer than any handshake that succeeds, for servers without a timeout of heads.
@@ -37,21 +37,14 @@ const UNIDIRECTIONAL_STREAMS: u32 = 8;
 /// If more streams are reset before their request has arrived, the connection is closed (RFC 9114 section 10.5).
 const MAX_EMPTY_STREAMS: u32 = 1000;
 
-/// What a connection is served with.
-pub(crate) struct ConnectionContext<S> {
-    pub(crate) service: S,
-    pub(crate) server: Arc<ServerShared>,
-    pub(crate) local: std::net::SocketAddr,
-}
-
 /// Serves a connection until it ends.
 pub(crate) async fn serve_connection<S: HttpService>(
     incoming: Incoming,
     config: Arc<ServerConfig>,
-    context: ConnectionContext<S>,
+    server: Arc<ServerShared>,
+    service: S,
     permit: OwnedSemaphorePermit,
 ) {
-    let server = &context.server;
     let stats = &server.stats;
     let time = match server.limits.header_timeout {
         Duration::ZERO => MAX_HANDSHAKE,
@@ -71,13 +64,12 @@ pub(crate) async fn serve_connection<S: HttpService>(
         }
     };
     NetStats::add(&stats.tls_handshakes, 1);
-    let info = ConnectionInfo {
-        peer: Endpoint::Tcp(plain(connection.remote_address())),
-        local: Endpoint::Tcp(plain(context.local)),
+    let peer = Peer {
+        address: Some(plain(connection.remote_address())),
         tls: true,
     };
     // Only now is it certain that the address is the client's.
-    let Some(shared) = ConnectionShared::admit(server, info) else {
+    let Some(shared) = ConnectionShared::admit(&server, peer, false) else {
         return close(&connection, Code::H3_EXCESSIVE_LOAD);
     };
     let chain = connection.peer_identity();
@@ -87,24 +79,14 @@ pub(crate) async fn serve_connection<S: HttpService>(
             .client_certificate
             .set(ClientCertificate::new(certificate));
     }
-    NetStats::add(&stats.open, 1);
-    let _open = OpenConnection(shared.clone());
-    let requests = Requests {
-        connection: connection.clone(),
-        service: ConnectionService {
-            service: context.service.clone(),
-            shared: shared.clone(),
-        },
-        permit: Arc::new(permit),
-    };
-    task::supervise(
-        shared.activity.clone(),
-        Box::pin(requests.serve()),
-        |activity| {
-            let is_closing = shared.server.shutdown_phase() == ShutdownPhase::Closing;
-            is_closing || activity.action() == Some(TimeoutAction::Close)
-        },
-    )
+    let _open = OpenConnection::new(stats.clone());
+    let activity = shared.activity.clone();
+    let service = ConnectionService { service, shared };
+    let served = serve_requests(connection.clone(), service, Arc::new(permit));
+    task::supervise(activity, Box::pin(served), |activity| {
+        let is_closing = server.shutdown_phase() == ShutdownPhase::Closing;
+        is_closing || activity.action() == Some(TimeoutAction::Close)
+    })
     .await;
     close(&connection, Code::H3_NO_ERROR);
 }
@@ -114,83 +96,71 @@ fn close(connection: &quinn::Connection, code: Code) {
     connection.close(code, b"");
 }
 
-struct OpenConnection(Arc<ConnectionShared>);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.server.stats.open.fetch_sub(1, Relaxed);
-    }
-}
-
-struct Requests<S> {
+/// `permit` is held by each request, too.
+async fn serve_requests<S: HttpService>(
     connection: quinn::Connection,
     service: ConnectionService<S>,
-    /// Held by each request, too.
     permit: Arc<OwnedSemaphorePermit>,
-}
-
-impl<S: HttpService> Requests<S> {
-    async fn serve(self) {
-        let shared = &self.service.shared;
-        let server = &shared.server;
-        let max_head = u64::from(server.limits.max_stream_head());
-        let quic = QuicConnection::new(self.connection.clone(), max_head + EXTRA_HEAD);
-        let mut builder = h3::server::builder();
-        builder.max_field_section_size(max_head).send_grease(false);
-        let mut http3 = match builder.build(quic).await {
-            Ok(http3) => http3,
+) {
+    let shared = &service.shared;
+    let server = &shared.server;
+    let max_head = u64::from(server.limits.max_stream_head());
+    let quic = QuicConnection::new(connection.clone(), max_head + EXTRA_HEAD);
+    let mut builder = h3::server::builder();
+    builder.max_field_section_size(max_head).send_grease(false);
+    let mut http3 = match builder.build(quic).await {
+        Ok(http3) => http3,
+        Err(error) => return tracing::debug!(%error, "connection ended"),
+    };
+    let quic = connection.clone();
+    let set_window = move |bytes: u32| quic.set_receive_window(bytes.into());
+    let window = Arc::new(ReceiveWindow::new(server.clone(), set_window));
+    // A client may reset streams and open others before the service has noticed.
+    let max = server.limits.max_streams.max(1) as usize;
+    let permits = Arc::new(Semaphore::new(max));
+    let empty_streams = Arc::new(AtomicU32::new(0));
+    let mut goes_away = false;
+    loop {
+        let must_go_away = || !goes_away && server.shutdown_phase() > ShutdownPhase::Running;
+        let is_done = || goes_away && Arc::strong_count(&permit) == 1;
+        let next = async {
+            // The semaphore is never closed.
+            let permit = permits.clone().acquire_owned().await;
+            (http3.accept().await, permit)
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = poll_fn(|_| pending_unless(must_go_away())) => None,
+            () = poll_fn(|_| pending_unless(is_done())) => return,
+            accepted = next => Some(accepted),
+        };
+        let Some((accepted, stream_permit)) = accepted else {
+            goes_away = true;
+            if http3.shutdown(0).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let resolver = match accepted {
+            Ok(Some(resolver)) => resolver,
+            Ok(None) => return,
             Err(error) => return tracing::debug!(%error, "connection ended"),
         };
-        let quic = self.connection.clone();
-        let set_window = move |bytes: u32| quic.set_receive_window(bytes.into());
-        let window = Arc::new(ReceiveWindow::new(server.clone(), set_window));
-        // A client may reset streams and open others before the service has noticed.
-        let max = server.limits.max_streams.max(1) as usize;
-        let permits = Arc::new(Semaphore::new(max));
-        let empty_streams = Arc::new(AtomicU32::new(0));
-        let mut goes_away = false;
-        loop {
-            let must_go_away = || !goes_away && server.shutdown_phase() > ShutdownPhase::Running;
-            let is_done = || goes_away && Arc::strong_count(&self.permit) == 1;
-            let next = async {
-                // The semaphore is never closed.
-                let permit = permits.clone().acquire_owned().await;
-                (http3.accept().await, permit)
-            };
-            let accepted = tokio::select! {
-                biased;
-                () = poll_fn(|_| pending_unless(must_go_away())) => None,
-                () = poll_fn(|_| pending_unless(is_done())) => return,
-                accepted = next => Some(accepted),
-            };
-            let Some((accepted, stream_permit)) = accepted else {
-                goes_away = true;
-                if http3.shutdown(0).await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            let resolver = match accepted {
-                Ok(Some(resolver)) => resolver,
-                Ok(None) => return,
-                Err(error) => return tracing::debug!(%error, "connection ended"),
-            };
-            let quic = self.connection.clone();
-            let service = self.service.clone();
-            let request = serve_request(resolver, service, quic.clone(), window.clone());
-            let (permit, shared) = (self.permit.clone(), shared.clone());
-            let empty_streams = empty_streams.clone();
-            task::spawn(server, async move {
-                if !request.await && empty_streams.fetch_add(1, Relaxed) == MAX_EMPTY_STREAMS {
-                    let peer = quic.remote_address();
-                    tracing::warn!(%peer, "closed a connection with too many reset requests");
-                    close(&quic, Code::H3_EXCESSIVE_LOAD);
-                }
-                drop((stream_permit, permit));
-                // It may have been the last one before the connection goes away.
-                shared.activity.wake();
-            });
-        }
+        let quic = connection.clone();
+        let service = service.clone();
+        let request = serve_request(resolver, service, quic.clone(), window.clone());
+        let (permit, shared) = (permit.clone(), shared.clone());
+        let empty_streams = empty_streams.clone();
+        task::spawn(server, async move {
+            if !request.await && empty_streams.fetch_add(1, Relaxed) == MAX_EMPTY_STREAMS {
+                let peer = quic.remote_address();
+                tracing::warn!(%peer, "closed a connection with too many reset requests");
+                close(&quic, Code::H3_EXCESSIVE_LOAD);
+            }
+            drop((stream_permit, permit));
+            // It may have been the last one before the connection goes away.
+            shared.activity.wake();
+        });
     }
 }
 

@@ -3,16 +3,18 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
 use http::{HeaderMap, Response};
+use landfall::service::Peer;
 use tokio::time::timeout;
 
 use super::quic::{self, QuicConnection};
 use crate::body_error::BodyError;
-use crate::info::{ConnectionInfo, Endpoint, plain};
+use crate::connection::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
 use crate::stream::response::respond;
@@ -32,43 +34,40 @@ pub(super) async fn serve_request<S: HttpService>(
     window: Arc<ReceiveWindow>,
 ) -> bool {
     let server = &service.shared.server;
-    let limit = server.limits.header_timeout;
-    let resolved = match limit.is_zero() {
-        true => resolver.resolve_request().await,
-        false => match timeout(limit, resolver.resolve_request()).await {
-            Ok(resolved) => resolved,
-            Err(_) => {
-                NetStats::add(&server.stats.header_timeouts, 1);
-                return false;
-            }
-        },
+    let time = match server.limits.header_timeout {
+        Duration::ZERO => Duration::MAX,
+        time => time,
     };
-    let (head, stream) = match resolved {
-        Ok(resolved) => resolved,
-        Err(error) => {
+    let (head, stream) = match timeout(time, resolver.resolve_request()).await {
+        Ok(Ok(resolved)) => resolved,
+        Ok(Err(error)) => {
             tracing::debug!(%error, "stream ended");
+            return false;
+        }
+        Err(_) => {
+            NetStats::add(&server.stats.header_timeouts, 1);
             return false;
         }
     };
     let (sending, receiving) = stream.split();
     let (stats, peer) = (server.stats.clone(), connection.remote_address());
     let receiving = Receiving(receiving, stats.clone());
-    let mut content = StreamContent::new(receiving, &head, Arc::default(), &window);
+    let mut content = StreamContent::new(receiving, &head, &window);
     poll_fn(|cx| {
         content.poll_first(cx);
         Poll::Ready(())
     })
     .await;
-    let info = ConnectionInfo {
-        peer: Endpoint::Tcp(plain(peer)),
-        ..service.shared.info
+    let peer = Peer {
+        address: Some(plain(peer)),
+        ..service.shared.peer
     };
     let sending = Sending {
         stream: sending,
         connection,
         stats,
     };
-    if let Err(error) = respond(head, content, sending, &service, info).await {
+    if let Err(error) = respond(head, content, sending, &service, peer).await {
         tracing::debug!(%error, "stream ended");
     }
     true
@@ -117,7 +116,7 @@ impl SendHalf for Sending {
     type Error = StreamError;
 
     /// Each write waits for flow control, so at most one interim response is queued.
-    fn can_send_interim(&self) -> bool {
+    fn can_send_interim(&mut self) -> bool {
         true
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use quinn::{Endpoint, EndpointConfig, ServerConfig};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::tls::Tls;
 
@@ -25,7 +25,6 @@ const ALT_SVC_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(crate) struct QuicListener {
     pub(crate) endpoint: Endpoint,
-    pub(crate) tls: Tls,
     /// With the key of the tokens that `endpoint` accepts.
     pub(crate) config: ServerConfig,
 }
@@ -33,14 +32,12 @@ pub(crate) struct QuicListener {
 impl QuicListener {
     /// # Errors
     /// The system rejects the address, or `tls` has no TLS 1.3.
-    pub(crate) fn bind(address: SocketAddr, tls: Tls) -> io::Result<Self> {
+    pub(crate) fn bind(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
         let crypto = tls.quic_config().ok_or_else(|| {
             let reason = "HTTP/3 requires TLS 1.3";
             io::Error::new(io::ErrorKind::InvalidInput, reason)
         })?;
-        let kind = Type::DGRAM.nonblocking();
-        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
-        no_ipv6_only(&socket, address)?;
+        let socket = new_socket(address, Type::DGRAM)?;
         // Best effort: a smaller one only loses packets of bursts, which are sent again.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
@@ -56,11 +53,7 @@ impl QuicListener {
             socket.into(),
             runtime,
         )?;
-        Ok(Self {
-            endpoint,
-            tls,
-            config,
-        })
+        Ok(Self { endpoint, config })
     }
 
     /// Returns the value of `Alt-Svc` (RFC 7838) for responses over TCP.
@@ -71,10 +64,11 @@ impl QuicListener {
     }
 }
 
-/// All addresses are those of both IP versions.
-pub(crate) fn no_ipv6_only(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    match address.ip() == Ipv6Addr::UNSPECIFIED {
-        true => socket.set_only_v6(false),
-        false => Ok(()),
+/// Creates a socket of TCP or UDP. The address of all interfaces is that of both IP versions.
+pub(crate) fn new_socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking(), None)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
     }
+    Ok(socket)
 }

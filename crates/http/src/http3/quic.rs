@@ -48,24 +48,25 @@ pub(super) struct QuicConnection {
     max_head: u64,
     requests: Pending<(quinn::SendStream, quinn::RecvStream)>,
     receiving: Pending<quinn::RecvStream>,
-    opening: Opening,
+    /// A control stream of the server.
+    sending: Pending<quinn::SendStream>,
 }
 
 impl QuicConnection {
     pub(super) fn new(connection: quinn::Connection, max_head: u64) -> Self {
         Self {
-            opening: Opening::new(connection.clone()),
             connection,
             max_head,
             requests: None,
             receiving: None,
+            sending: None,
         }
     }
 }
 
 impl quic::Connection<Bytes> for QuicConnection {
     type RecvStream = RecvStream;
-    type OpenStreams = Opening;
+    type OpenStreams = Self;
 
     fn poll_accept_recv(
         &mut self,
@@ -92,50 +93,12 @@ impl quic::Connection<Bytes> for QuicConnection {
         }))
     }
 
-    fn opener(&self) -> Opening {
-        Opening::new(self.connection.clone())
+    fn opener(&self) -> Self {
+        Self::new(self.connection.clone(), self.max_head)
     }
 }
 
 impl quic::OpenStreams<Bytes> for QuicConnection {
-    type BidiStream = RequestStream;
-    type SendStream = SendStream;
-
-    fn poll_open_bidi(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
-        self.opening.poll_open_bidi(cx)
-    }
-
-    fn poll_open_send(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
-        self.opening.poll_open_send(cx)
-    }
-
-    fn close(&mut self, code: Code, reason: &[u8]) {
-        self.opening.close(code, reason);
-    }
-}
-
-/// Opens the control streams of the server.
-pub(super) struct Opening {
-    connection: quinn::Connection,
-    sending: Pending<quinn::SendStream>,
-}
-
-impl Opening {
-    fn new(connection: quinn::Connection) -> Self {
-        Self {
-            connection,
-            sending: None,
-        }
-    }
-}
-
-impl quic::OpenStreams<Bytes> for Opening {
     type BidiStream = RequestStream;
     type SendStream = SendStream;
 
@@ -293,32 +256,31 @@ impl RecvStream {
         }
     }
 
-    fn check(&mut self, chunk: Option<Bytes>) -> Result<(), StreamErrorIncoming> {
-        match (&mut self.limit, chunk) {
-            (Limit::Frames(frames), Some(bytes)) => {
-                let received = frames.receive(&bytes, &mut self.checked);
-                received.map_err(|error| {
-                    self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
-                    StreamErrorIncoming::Unknown(error.into())
-                })
+    fn check(&mut self, bytes: Bytes) -> Result<(), StreamErrorIncoming> {
+        match &mut self.limit {
+            Limit::Frames(frames) => frames.receive(&bytes, &mut self.checked).map_err(|error| {
+                self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
+                StreamErrorIncoming::Unknown(error.into())
+            }),
+            Limit::Total(left) => {
+                *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+                    let reason = "a control stream is too long".to_owned();
+                    let connection_error = ConnectionErrorIncoming::InternalError(reason);
+                    StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
+                })?;
+                self.checked.push_back(bytes);
+                Ok(())
             }
-            (Limit::Frames(frames), None) if !frames.is_between_frames() => {
+        }
+    }
+
+    fn check_end(&self) -> Result<(), StreamErrorIncoming> {
+        match &self.limit {
+            Limit::Frames(frames) if !frames.is_between_frames() => {
                 let reason = "the stream ends within a frame".into();
                 Err(StreamErrorIncoming::Unknown(reason))
             }
-            (Limit::Total(left), Some(bytes)) => match left.checked_sub(bytes.len() as u64) {
-                Some(less) => {
-                    *left = less;
-                    self.checked.push_back(bytes);
-                    Ok(())
-                }
-                None => Err(StreamErrorIncoming::ConnectionErrorIncoming {
-                    connection_error: ConnectionErrorIncoming::InternalError(
-                        "a control stream is too long".to_owned(),
-                    ),
-                }),
-            },
-            (_, None) => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -336,11 +298,9 @@ impl quic::RecvStream for RecvStream {
             }
             // The future keeps nothing between polls, so it can be dropped while it is pending.
             let read = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
-            let chunk = ready!(read).map_err(read_error)?;
-            let is_end = chunk.is_none();
-            self.check(chunk.map(|chunk| chunk.bytes))?;
-            if is_end {
-                return Poll::Ready(Ok(None));
+            match ready!(read).map_err(read_error)? {
+                Some(chunk) => self.check(chunk.bytes)?,
+                None => return Poll::Ready(self.check_end().map(|()| None)),
             }
         }
         cx.waker().wake_by_ref();
@@ -368,13 +328,7 @@ fn stream_id(id: quinn::StreamId) -> StreamId {
 }
 
 fn connection_error(error: ConnectionError) -> ConnectionErrorIncoming {
-    match error {
-        ConnectionError::ApplicationClosed(close) => ConnectionErrorIncoming::ApplicationClose {
-            error_code: close.error_code.into_inner(),
-        },
-        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
-        error => ConnectionErrorIncoming::Undefined(Arc::new(error)),
-    }
+    ConnectionErrorIncoming::Undefined(Arc::new(error))
 }
 
 fn stream_connection_error(error: ConnectionError) -> StreamErrorIncoming {

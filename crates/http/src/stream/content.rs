@@ -18,7 +18,9 @@ type ContentFrame = Result<Frame<Bytes>, BodyError>;
 /// The content of a request of HTTP/2 or HTTP/3.
 pub(crate) struct StreamContent {
     /// `None` after the end.
-    receiving: Option<Receiving>,
+    half: Option<Box<dyn ReceiveHalf>>,
+    has_data_ended: bool,
+    window: WindowUse,
     /// Polled before the request was passed on.
     first: Option<ContentFrame>,
     /// Bytes of `Content-Length` that have not arrived.
@@ -28,40 +30,24 @@ pub(crate) struct StreamContent {
     exchange: Arc<Exchange>,
 }
 
-struct Receiving {
-    half: Box<dyn ReceiveHalf>,
-    has_data_ended: bool,
-    window: WindowUse,
-}
-
-impl std::fmt::Debug for StreamContent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamContent")
-            .field("missing", &self.missing)
-            .finish_non_exhaustive()
-    }
-}
-
 impl StreamContent {
     pub(crate) fn new(
         half: impl ReceiveHalf,
         head: &Request<()>,
-        exchange: Arc<Exchange>,
         window: &Arc<ReceiveWindow>,
     ) -> Self {
-        let receiving = (!half.has_ended()).then(|| Receiving {
-            half: Box::new(half),
-            has_data_ended: false,
-            window: WindowUse::new(window.clone()),
-        });
+        let has_ended = half.has_ended();
+        let half: Box<dyn ReceiveHalf> = Box::new(half);
         let expectation = head.headers().get(EXPECT).map(|value| value.as_bytes());
         Self {
-            receiving,
+            half: Some(half).filter(|_| !has_ended),
+            has_data_ended: false,
+            window: WindowUse::new(window.clone()),
             first: None,
             missing: content_length(head.headers()),
             expects_continue: expectation
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")),
-            exchange,
+            exchange: Arc::default(),
         }
     }
 
@@ -78,31 +64,32 @@ impl StreamContent {
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<ContentFrame>> {
-        let Some(receiving) = &mut self.receiving else {
+        let Some(mut half) = self.half.take() else {
             return Poll::Ready(None);
         };
-        let frame = ready!(receiving.poll_frame(cx, &mut self.missing)).transpose();
+        let frame = self.poll_half(cx, &mut *half).map(Result::transpose);
         let is_last = match &frame {
-            Some(Ok(frame)) => frame.is_trailers() || receiving.half.has_ended(),
-            _ => true,
+            Poll::Pending => false,
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || half.has_ended(),
+            Poll::Ready(_) => true,
         };
         if is_last {
-            self.receiving = None;
+            self.window.restore();
+        } else {
+            self.half = Some(half);
         }
-        Poll::Ready(frame)
+        frame
     }
-}
 
-impl Receiving {
-    fn poll_frame(
+    fn poll_half(
         &mut self,
         cx: &mut Context<'_>,
-        missing: &mut Option<u64>,
+        half: &mut dyn ReceiveHalf,
     ) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
         if !self.has_data_ended {
-            if let Some(data) = ready!(self.half.poll_data(cx))? {
+            if let Some(data) = ready!(half.poll_data(cx))? {
                 let len = data.len() as u64;
-                if let Some(missing) = missing {
+                if let Some(missing) = &mut self.missing {
                     *missing = missing.checked_sub(len).ok_or_else(|| {
                         let reason = "the content is longer than its Content-Length";
                         BodyError::Malformed(reason.to_owned())
@@ -112,11 +99,11 @@ impl Receiving {
                 return Poll::Ready(Ok(Some(Frame::data(data))));
             }
             self.has_data_ended = true;
-            if missing.is_some_and(|missing| missing > 0) {
+            if self.missing.is_some_and(|missing| missing > 0) {
                 return Poll::Ready(Err(BodyError::UnexpectedEnd));
             }
         }
-        let trailers = ready!(self.half.poll_trailers(cx))?;
+        let trailers = ready!(half.poll_trailers(cx))?;
         Poll::Ready(Ok(trailers.map(Frame::trailers)))
     }
 }
@@ -137,13 +124,13 @@ impl Body for StreamContent {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.receiving.is_none() && self.first.is_none()
+        self.half.is_none() && self.first.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
         let first = first.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
-        match (&self.receiving, self.missing) {
+        match (&self.half, self.missing) {
             (None, _) => SizeHint::with_exact(first),
             (Some(_), Some(missing)) => SizeHint::with_exact(first + missing),
             (Some(_), None) => SizeHint::default(),
@@ -154,8 +141,8 @@ impl Body for StreamContent {
 /// The rest is refused after the response (RFC 9113 section 8.1, RFC 9114 section 4.1).
 impl Drop for StreamContent {
     fn drop(&mut self) {
-        if let Some(receiving) = self.receiving.take() {
-            self.exchange.abandon(receiving.half, self.missing);
+        if let Some(half) = self.half.take() {
+            self.exchange.abandon(half, self.missing);
         }
     }
 }

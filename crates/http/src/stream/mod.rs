@@ -45,7 +45,7 @@ pub(super) trait SendHalf: Send + Sized {
     type Error: Display + Send;
 
     /// Returns whether an interim response can be sent now: if not, it waits, and a newer one may replace it.
-    fn can_send_interim(&self) -> bool;
+    fn can_send_interim(&mut self) -> bool;
 
     fn send_interim(
         &mut self,

@@ -10,14 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::timeouts::{ConnectionActivity, Phase, ServerShared, TimeoutAction};
+use crate::limits::timeouts::{ConnectionActivity, Phase, ServerShared, TimeoutAction};
 
 tokio::task_local! {
     static STREAM: Arc<ConnectionActivity>;
 }
 
-pub(crate) fn current() -> Option<Arc<ConnectionActivity>> {
-    STREAM.try_with(Arc::clone).ok()
+pub(crate) fn set_waiting(directions: u8) {
+    let _ = STREAM.try_with(|activity| activity.set_waiting(directions));
 }
 
 /// Counts bytes of the response that the client takes. Does nothing in other tasks.
@@ -34,26 +34,17 @@ pub(crate) fn spawn(server: &ServerShared, future: impl Future<Output = ()> + Se
     tokio::spawn(STREAM.scope(activity, supervised));
 }
 
-/// Runs a future until it ends or `must_end`, which is checked at each wakeup. Then closes the activity.
+/// Runs a future until it ends or `must_end`, which is checked at each wakeup.
 pub(crate) fn supervise(
     activity: Arc<ConnectionActivity>,
     mut future: Pin<Box<impl Future<Output = ()>>>,
     must_end: impl Fn(&ConnectionActivity) -> bool,
 ) -> impl Future<Output = ()> {
-    let activity = ClosedOnDrop(activity);
     poll_fn(move |cx| {
-        activity.0.register(cx.waker());
-        match must_end(&activity.0) {
+        activity.register(cx.waker());
+        match must_end(&activity) {
             true => Poll::Ready(()),
             false => future.as_mut().poll(cx),
         }
     })
-}
-
-struct ClosedOnDrop(Arc<ConnectionActivity>);
-
-impl Drop for ClosedOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::timeouts::ServerShared;
+use crate::limits::timeouts::ServerShared;
 
 /// Bytes of all requests of a connection that a client may send before the service reads them,
 pub(crate) const WINDOW: u32 = 2 << 20;
@@ -37,31 +37,34 @@ impl ReceiveWindow {
         }
     }
 
-    /// Returns whether the caller has to restore it.
-    fn enlarge(&self) -> bool {
+    /// Enlarges it until the result is dropped; `None` if it is large already, or too many are.
+    fn enlarge(self: &Arc<Self>) -> Option<LargeWindow> {
         if self.is_large.swap(true, Relaxed) {
-            return false;
+            return None;
         }
-        let is_enlarged = self.server.take_large_reads();
-        if is_enlarged {
-            (self.set)(LARGE_WINDOW);
-        } else {
+        if !self.server.take_large_reads() {
             self.is_large.store(false, Relaxed);
+            return None;
         }
-        is_enlarged
+        (self.set)(LARGE_WINDOW);
+        Some(LargeWindow(self.clone()))
     }
+}
 
-    fn restore(&self) {
-        (self.set)(WINDOW);
-        self.is_large.store(false, Relaxed);
-        self.server.return_large_reads();
+struct LargeWindow(Arc<ReceiveWindow>);
+
+impl Drop for LargeWindow {
+    fn drop(&mut self) {
+        (self.0.set)(WINDOW);
+        self.0.is_large.store(false, Relaxed);
+        self.0.server.return_large_reads();
     }
 }
 
 /// Measures a body, and enlarges the window of its connection while it is fast.
 pub(crate) struct WindowUse {
     window: Arc<ReceiveWindow>,
-    is_large: bool,
+    large: Option<LargeWindow>,
     /// Bytes that have arrived since then.
     received: u64,
     since: Instant,
@@ -71,7 +74,7 @@ impl WindowUse {
     pub(super) fn new(window: Arc<ReceiveWindow>) -> Self {
         Self {
             window,
-            is_large: false,
+            large: None,
             received: 0,
             since: Instant::now(),
         }
@@ -87,20 +90,12 @@ impl WindowUse {
         (self.received, self.since) = (0, now);
         if !is_fast {
             self.restore();
-        } else if !self.is_large {
-            self.is_large = self.window.enlarge();
+        } else if self.large.is_none() {
+            self.large = self.window.enlarge();
         }
     }
 
-    fn restore(&mut self) {
-        if std::mem::take(&mut self.is_large) {
-            self.window.restore();
-        }
-    }
-}
-
-impl Drop for WindowUse {
-    fn drop(&mut self) {
-        self.restore();
+    pub(super) fn restore(&mut self) {
+        self.large = None;
     }
 }

@@ -118,7 +118,6 @@ impl TlsError {
 #[derive(Clone)]
 pub struct TlsConfig {
     pub(super) server: Arc<ServerConfig>,
-    pub(super) quic: Option<Arc<QuicServerConfig>>,
     files: TlsFiles,
     mode: TlsMode,
     read_files: Vec<FileVersion>,
@@ -204,10 +203,8 @@ impl TlsConfig {
         if resolver.challenges.is_some() {
             server.alpn_protocols.push(challenge::PROTOCOL.to_vec());
         }
-        let quic = quic(&server);
         Ok(Self {
             server: Arc::new(server),
-            quic,
             files,
             mode,
             read_files,
@@ -253,13 +250,12 @@ impl TlsConfig {
             }
             server.cert_resolver = Arc::new(self.resolver.clone());
         }
-        self.quic = quic(server);
     }
-}
 
-/// The same for HTTP/3, unless TLS 1.3 is excluded.
-fn quic(server: &ServerConfig) -> Option<Arc<QuicServerConfig>> {
-    let mut server = server.clone();
-    server.alpn_protocols = vec![b"h3".to_vec()];
-    QuicServerConfig::try_from(server).ok().map(Arc::new)
+    /// The same for HTTP/3, unless TLS 1.3 is excluded.
+    pub(super) fn quic(&self) -> Option<QuicServerConfig> {
+        let mut server = (*self.server).clone();
+        server.alpn_protocols = vec![b"h3".to_vec()];
+        QuicServerConfig::try_from(server).ok()
+    }
 }

@@ -67,8 +67,8 @@ impl Tls {
 
     /// Returns the configuration of QUIC, or `None` without TLS 1.3.
     pub(super) fn quic_config(&self) -> Option<Arc<dyn quinn::crypto::ServerConfig>> {
-        let config = self.0.read().quic.clone()?;
-        Some(config)
+        let config = self.0.read().quic()?;
+        Some(Arc::new(config))
     }
 
     pub(super) fn server_config(&self) -> Arc<ServerConfig> {

@@ -170,7 +170,7 @@ async fn sockets_passed_by_systemd_are_served() {
     assert_eq!(server.listeners, 2);
     assert_eq!(server.connect().await.ask(get("/")).await.text(), "hello");
     let mut client = Client::new(UnixStream::connect(&path).await.unwrap());
-    assert_eq!(client.ask(get("/peer")).await.text(), "@ @");
+    assert_eq!(client.ask(get("/peer")).await.text(), "@");
     drop(client);
     drop(server.process.stdin.take());
     assert!(server.status().await.success());

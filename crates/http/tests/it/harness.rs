@@ -13,9 +13,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use landfall::service::Peer;
 use landfall_http::{
-    Body, BodyError, ClientCertificate, ConnectionInfo, ConnectionLimits, Listener, NetStats,
-    Shutdown, interim_sender, serve,
+    Body, BodyError, ClientCertificate, ConnectionLimits, Listener, NetStats, Shutdown,
+    interim_sender, serve,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -297,8 +298,8 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
     }
     match path.as_str() {
         "/peer" => {
-            let info = request.extensions().get::<ConnectionInfo>().unwrap();
-            plain(StatusCode::OK, format!("{} {}", info.peer, info.local))
+            let peer = request.extensions().get::<Peer>().unwrap();
+            plain(StatusCode::OK, peer.text())
         }
         "/certificate" => {
             let certificate = request.extensions().get::<ClientCertificate>();

@@ -187,10 +187,7 @@ async fn requests_and_bodies_pass() {
     let head = client.ask(Method::HEAD, "/bytes/3000000", b"").await;
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
     let peer = client.get("/peer").await;
-    assert!(
-        peer.text().ends_with(&format!(" {}", http3.server.address)),
-        "{peer:?}"
-    );
+    assert!(peer.text().starts_with("127.0.0.1:"), "{peer:?}");
     let stats = &http3.server.stats;
     assert_eq!(stats.tls_handshakes.load(Relaxed), 1);
     assert!(stats.bytes_in.load(Relaxed) > 20_000_000);
@@ -372,10 +369,7 @@ async fn a_body_goes_on_when_its_client_has_another_address() {
     let after = client.get("/peer").await;
     assert_ne!(before.text(), after.text());
     let port = endpoint.local_addr().unwrap().port();
-    assert!(
-        after.text().starts_with(&format!("127.0.0.1:{port} ")),
-        "{after:?}"
-    );
+    assert_eq!(after.text(), format!("127.0.0.1:{port}"));
     assert_eq!(http3.server.stats.accepted.load(Relaxed), 1);
     drop((exchange, client));
     http3.server.stop().await;

@@ -64,11 +64,6 @@ async fn ipv4_clients_of_a_dual_stack_socket_have_ipv4_addresses() {
         let mut client = Client::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
         let answer = client.ask(get("/peer")).await;
         assert!(answer.text().starts_with("127.0.0.1:"), "{}", answer.text());
-        assert!(
-            answer.text().ends_with(&format!(" 127.0.0.1:{port}")),
-            "{}",
-            answer.text()
-        );
     })
     .await;
 }
@@ -113,7 +108,7 @@ async fn several_listeners_at_once() {
     serving(vec![tcp, unix], async {
         assert!(answers(&address).await);
         let mut client = Client::new(UnixStream::connect(&path).await.unwrap());
-        assert_eq!(client.ask(get("/peer")).await.text(), "@ @");
+        assert_eq!(client.ask(get("/peer")).await.text(), "@");
         assert_eq!(client.ask(get("/")).await.text(), "hello");
     })
     .await;

@@ -481,10 +481,12 @@ impl Handler {
         let handler = self.clone();
         let (mut parts, body) = request.into_parts();
         async move {
-            match &id {
+            let mut response = match &id {
                 Some(id) => handler.run(&mut parts, pin!(body), id, method).await,
                 None => response::not_found(),
-            }
+            };
+            detach::return_extensions(parts.extensions, &mut response);
+            response
         }
     }
 

@@ -64,7 +64,8 @@ pub(crate) fn record_failures(failed: &[Failed<'_>], me: &str, now: i64) -> Stat
     Statement::new(
         "UPDATE outbox_deliveries SET state = v.column3, owner_node = '', due_at = v.column4, \
          attempts = v.column5, last_error = v.column6, \
-         first_failed_at = COALESCE(outbox_deliveries.first_failed_at, CAST($1 AS BIGINT)), \
+         first_failed_at = CASE WHEN outbox_deliveries.first_failed_at < $1 \
+         THEN outbox_deliveries.first_failed_at ELSE CAST($1 AS BIGINT) END, \
          dead_at = CASE v.column3 WHEN 2 THEN CAST($1 AS BIGINT) END, \
          headers = CASE v.column3 WHEN 2 THEN NULL ELSE outbox_deliveries.headers END FROM",
     )
@@ -103,7 +104,8 @@ pub(crate) fn recover(route: &str, since: i64, now: i64) -> [Statement; 2] {
     .map(|sql| Statement::new(sql).with(now).with(route).with(since))
 }
 
-/// Restarts the retry time: the receiver may have been repaired together with this server's restart.
+/// Restarts the retry time: the receiver may have been repaired together with this server's restart, or the
+/// clock was ahead.
 pub(crate) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
     [
         "UPDATE outbox_deliveries SET due_at = $1, first_failed_at = $1 WHERE state = 1 \
@@ -112,6 +114,15 @@ pub(crate) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
          AND owner_node = '' AND first_failed_at IS NULL AND route = $2 AND due_at > $1",
     ]
     .map(|sql| Statement::new(sql).with(now).with(route))
+}
+
+/// No prepared event is resolved later than this.
+pub(crate) fn resolve_by(then: i64) -> Statement {
+    Statement::new(
+        "UPDATE outbox_deliveries SET due_at = $1 \
+         WHERE state = 0 AND owner_node = '' AND due_at > $1",
+    )
+    .with(then)
 }
 
 pub(crate) fn purge_dead(then: SystemTime) -> Statement {

@@ -293,6 +293,32 @@ async fn failing_event_holds_the_next_for_a_minute() {
     .await;
 }
 
+/// A wrong clock that is corrected while the server runs: nothing waits until it would have been right.
+#[tokio::test(flavor = "multi_thread")]
+async fn clock_that_was_ahead_delays_nothing_after_its_return() {
+    const AHEAD: i64 = 30 * 24 * 3600;
+    on_each_database(async |database| {
+        let (receiver, clock) = (Receiver::new(creations_fail), Frozen::new());
+        let mut settings = database.settings();
+        settings.clock = Some(clock.source());
+        settings.max_hold = Duration::from_secs(1000 * 3600);
+        clock.advance(AHEAD);
+        let harness = Harness::start(settings, &receiver).await;
+        let upload = upload();
+        harness.emit(EventKind::Created, &upload).await;
+        harness.emit(EventKind::Completed, &upload).await;
+        harness.until_recorded(1).await;
+        clock.advance(-AHEAD);
+        receiver.accept_all();
+        let all = [HookName::PostCreate, HookName::PostFinish];
+        harness
+            .until("all arrive", || receiver.hooks() == all)
+            .await;
+        harness.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn strict_order_holds_the_next_until_delivery() {
     on_each_database(async |database| {

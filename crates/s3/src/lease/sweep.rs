@@ -58,6 +58,31 @@ impl BucketLocker {
         Ok(summary)
     }
 
+    /// Learns which nodes are dead, for a process that does not live long enough to see it when it meets
+    /// their leases: waits for the [`ttl`](super::BucketSettings::ttl) if a node has written no heartbeat
+    /// for that long, by the bucket's clock. At most 1,000 nodes are watched.
+    ///
+    /// # Errors
+    /// [`LeaseError::Unavailable`] if the bucket cannot be read.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn find_dead_nodes(&self) -> Result<(), LeaseError> {
+        let node = &self.0.node;
+        let (prefix, ttl) = (node.records.nodes(), node.settings.ttl);
+        let (silent, _) = self.keys_older_than(&prefix, None, ttl).await?;
+        for is_second in [false, true] {
+            if is_second && !silent.is_empty() {
+                tokio::time::sleep(ttl).await;
+            }
+            for owner in silent.iter().filter_map(|key| key.strip_prefix(&prefix)) {
+                let probed = node.peers.probe(&node.records, owner, None).await;
+                probed.map_err(unavailable)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn keys_older_than(
         &self,
         prefix: &str,

@@ -153,6 +153,16 @@ impl SharedLeases {
         Ok(())
     }
 
+    /// Before a sweep by a process that ends with it: leases of dead nodes are free then.
+    pub(super) async fn find_dead_nodes(&self) -> anyhow::Result<()> {
+        #[cfg(feature = "s3")]
+        #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
+        if let Locker::Bucket(locker) = &self.locker {
+            locker.find_dead_nodes().await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn run_sweeper(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(LEASE_RETENTION / 4);
         loop {

@@ -464,6 +464,9 @@ async fn sweep_once(
     if dry_run {
         sweeper = sweeper.dry_run();
     }
+    if let Some(leases) = &parts.storage.leases {
+        leases.find_dead_nodes().await?;
+    }
     let verb = if dry_run { "would remove" } else { "removed" };
     let summary = sweeper
         .run(|doomed| {

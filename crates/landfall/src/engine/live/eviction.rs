@@ -3,7 +3,6 @@
 //! Writers are measured only when a request finds the limit reached.
 
 use std::{
-    cmp::Reverse,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -11,10 +10,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{LiveUpload, LiveUploads, WriterState};
+use crate::eviction::Idleness;
 
-const SILENT_AFTER: Duration = Duration::from_secs(2);
-const MIN_RATE: u64 = 1024;
-/// A rate is measured over a time of at least `SILENT_AFTER`, and at most this.
+/// A rate is measured over at most this time.
 const RATE_WINDOW: Duration = Duration::from_secs(20);
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_CANDIDATES: usize = 64;
@@ -61,33 +59,27 @@ impl LiveUploads {
                 }
             }
         }
-        found.sort_unstable_by_key(|(silence, _)| Reverse(*silence));
-        found.truncate(MAX_CANDIDATES);
-        found.into_iter().rev().map(|(_, live)| live).collect()
+        let mut found = Idleness::largest(found.into_iter(), MAX_CANDIDATES);
+        found.reverse();
+        found
     }
 }
 
 impl LiveUpload {
-    /// Zero if the client is slow, `None` if it makes progress.
-    fn idleness(&self, writer: &mut WriterState, now: Instant) -> Option<Duration> {
+    fn idleness(&self, writer: &mut WriterState, now: Instant) -> Option<Idleness> {
         if writer.has_ended || writer.is_evicted || !self.is_waiting.load(Ordering::Relaxed) {
             return None;
         }
         let silence = now.saturating_duration_since(writer.received_at);
-        if silence >= SILENT_AFTER {
-            return Some(silence);
-        }
         let received = self.received.load(Ordering::Relaxed);
-        let sample = *writer.sample.get_or_insert(Sample { at: now, received });
-        let time = now.saturating_duration_since(sample.at);
-        if time > RATE_WINDOW {
-            writer.sample = Some(Sample { at: now, received });
-            return None;
+        let current = Sample { at: now, received };
+        let mut sample = *writer.sample.get_or_insert(current);
+        if now.saturating_duration_since(sample.at) > RATE_WINDOW {
+            sample = current;
+            writer.sample = Some(sample);
         }
-        let moved = u128::from(received.saturating_sub(sample.received));
-        let is_slow =
-            time >= SILENT_AFTER && moved * 1000 < u128::from(MIN_RATE) * time.as_millis();
-        is_slow.then_some(Duration::ZERO)
+        let waited = now.saturating_duration_since(sample.at);
+        Idleness::measure(silence, received.saturating_sub(sample.received), waited)
     }
 
     fn evict(&self, now: Instant) -> bool {

@@ -116,6 +116,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("hold again", held_again),
         ("retry", retry),
         ("wake", wake),
+        ("resolve by", resolve_by(ROWS - 10)),
         ("purge", purge_dead(from_unix_millis(100))),
         ("unrouted", unrouted),
         ("unrouted and failed", unrouted_failed),

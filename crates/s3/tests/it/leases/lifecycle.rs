@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall::{
-    lease::{Fence, Locker, YieldReason},
+    lease::{Fence, LeaseError, Locker, YieldReason},
     upload::UploadId,
 };
 use landfall_s3::lease::{
@@ -189,6 +189,26 @@ async fn records_of_a_dead_node_are_swept() {
     let keys = transport.keys();
     assert_eq!(keys.len(), 1, "{keys:?}");
     assert!(keys[0].contains("/nodes/"), "{keys:?}");
+}
+
+/// As a command does that ends soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_dead_node_are_free_after_a_look_at_the_nodes() {
+    let gone = NodeTransport::new();
+    let transport = gone.another();
+    let (dead, other) = (on(&gone), on(&transport));
+    let id = UploadId::random();
+    let lease = acquire(&dead, &id).await;
+    gone.disconnect();
+    assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
+    let fence = lease.fence();
+    transport.age(DAY);
+    let locked = other.try_acquire(&id).await;
+    assert!(matches!(locked, Err(LeaseError::Locked)), "{locked:?}");
+    let another = on(&transport.another());
+    another.find_dead_nodes().await.unwrap();
+    let taken = another.try_acquire(&id).await.unwrap();
+    assert!(taken.fence() > fence);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,9 @@ mod tests;
 
 use anyhow::Context as _;
 use http::{Request, Response};
+use landfall::service::Peer;
 use landfall_acme::{Acme, AcmeSettings, ChallengeMethod, Challenges, FolderStore, SharedStore};
-use landfall_http::{Body, ConnectionInfo, OtherBody};
+use landfall_http::{Body, OtherBody};
 
 #[cfg(feature = "s3")]
 use super::storage::StorageBackend;
@@ -88,9 +89,9 @@ fn methods(tls: &settings::Tls) -> Vec<ChallengeMethod> {
 
 /// Returns the response to a validation of a name, which must not be redirected.
 pub(super) fn respond(acme: &Acme, request: &Request<Body>) -> Option<Response<OtherBody>> {
-    let info = request.extensions().get::<ConnectionInfo>()?;
+    let peer = request.extensions().get::<Peer>()?;
     let path = request.uri().path();
-    if info.tls || !path.starts_with(Challenges::PATH) {
+    if peer.tls || !path.starts_with(Challenges::PATH) {
         return None;
     }
     Some(match acme.challenges().response(path) {

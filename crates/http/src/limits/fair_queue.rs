@@ -1,23 +1,22 @@
 //! Fair scheduling of request bodies between client addresses.
 
 use std::{
-    collections::VecDeque,
     future::Future,
+    mem,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use atomic_waker::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
 
 /// Bytes of a body per turn: less than one store write, so that a turn does not wait for a disk.
 const SHARE_BYTES: usize = 128 * 1024;
@@ -28,8 +27,9 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
-pub(super) struct AddressQueue {
-    max_active: usize,
+pub(crate) struct AddressQueue {
+    turns: Arc<Semaphore>,
+    /// Addresses that send bodies.
     senders: Arc<AtomicUsize>,
     state: Mutex<QueueState>,
 }
@@ -37,50 +37,21 @@ pub(super) struct AddressQueue {
 #[derive(Debug, Default)]
 struct QueueState {
     bodies: usize,
-    active: usize,
-    waiting: VecDeque<Arc<Waiter>>,
     pause: Duration,
     resume_at: Option<Instant>,
 }
 
-impl QueueState {
-    /// The next turn of several bodies starts after a pause.
-    fn end_turn(&mut self, began: Instant) {
-        if self.bodies < 2 {
-            return;
-        }
-        let now = Instant::now();
-        self.pause += (now - began) * DELAY_FACTOR;
-        if self.pause >= MIN_PAUSE {
-            self.resume_at = Some(now + self.pause.min(MAX_PAUSE));
-            self.pause = Duration::ZERO;
-        }
-    }
-
-    /// Replaces an active body by the one that has waited longest.
-    fn advance(&mut self) -> Option<Arc<Waiter>> {
-        let next = self.waiting.pop_front();
-        match &next {
-            Some(next) => next.is_active.store(true, Release),
-            None => self.active -= 1,
-        }
-        next
-    }
-}
-
-#[derive(Debug, Default)]
-struct Waiter {
-    is_active: AtomicBool,
-    waker: AtomicWaker,
-}
-
 impl AddressQueue {
-    pub(super) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
         Self {
-            max_active: (workers / 4).max(1),
+            turns: Arc::new(Semaphore::new((workers / 4).max(1))),
             senders,
             state: Mutex::default(),
         }
+    }
+
+    fn is_contended(&self) -> bool {
+        self.senders.load(Relaxed) >= 2
     }
 
     /// Returns the earliest start of the next turn, if that is in the future.
@@ -89,25 +60,56 @@ impl AddressQueue {
         state.resume_at = state.resume_at.filter(|at| *at > Instant::now());
         state.resume_at
     }
+
+    async fn start_turn(self: Arc<Self>) -> ActiveTurn {
+        // The semaphore is never closed.
+        let permit = self.turns.clone().acquire_owned().await.ok();
+        while let Some(at) = self.resume_at().filter(|_| self.is_contended()) {
+            sleep_until(at).await;
+        }
+        ActiveTurn {
+            began: Instant::now(),
+            _permit: permit,
+        }
+    }
+
+    /// The next turn of several bodies starts after a pause.
+    fn end_turn(&self, turn: &ActiveTurn) {
+        let mut state = self.state.lock();
+        if state.bodies < 2 {
+            return;
+        }
+        let now = Instant::now();
+        state.pause += (now - turn.began) * DELAY_FACTOR;
+        if state.pause >= MIN_PAUSE {
+            state.resume_at = Some(now + state.pause.min(MAX_PAUSE));
+            state.pause = Duration::ZERO;
+        }
+    }
 }
 
 #[derive(Debug)]
-pub(super) struct QueuedBody {
+struct ActiveTurn {
+    began: Instant,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+pub(crate) struct QueuedBody {
     queue: Arc<AddressQueue>,
     position: QueuePosition,
     received: usize,
 }
 
-#[derive(Debug)]
+#[derive(Default)]
 enum QueuePosition {
+    #[default]
     None,
-    Waiting(Arc<Waiter>),
-    Pausing(Option<Pin<Box<Sleep>>>),
-    Active(Instant),
+    Waiting(Pin<Box<dyn Future<Output = ActiveTurn> + Send + Sync>>),
+    Active(ActiveTurn),
 }
 
 impl QueuedBody {
-    pub(super) fn new(queue: Arc<AddressQueue>) -> Self {
+    pub(crate) fn new(queue: Arc<AddressQueue>) -> Self {
         queue.state.lock().bodies += 1;
         Self {
             queue,
@@ -116,80 +118,32 @@ impl QueuedBody {
         }
     }
 
-    fn must_wait(&self) -> bool {
-        self.queue.senders.load(Relaxed) >= 2
-    }
-
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let must_wait = self.must_wait();
-            match &mut self.position {
+            self.position = match &mut self.position {
                 QueuePosition::Active(_) => return Poll::Ready(()),
-                QueuePosition::None if !must_wait => return Poll::Ready(()),
+                QueuePosition::None if !self.queue.is_contended() => return Poll::Ready(()),
                 QueuePosition::None => {
-                    let mut state = self.queue.state.lock();
-                    if state.active < self.queue.max_active {
-                        state.active += 1;
-                        drop(state);
-                        self.position = QueuePosition::Pausing(None);
-                        continue;
-                    }
-                    let waiter = Arc::new(Waiter::default());
-                    waiter.waker.register(cx.waker());
-                    state.waiting.push_back(waiter.clone());
-                    drop(state);
-                    self.position = QueuePosition::Waiting(waiter);
-                    return Poll::Pending;
+                    QueuePosition::Waiting(Box::pin(self.queue.clone().start_turn()))
                 }
-                QueuePosition::Waiting(waiter) => {
-                    waiter.waker.register(cx.waker());
-                    if !waiter.is_active.load(Acquire) {
-                        return Poll::Pending;
-                    }
-                    self.position = QueuePosition::Pausing(None);
-                }
-                QueuePosition::Pausing(Some(pause)) => {
-                    ready!(pause.as_mut().poll(cx));
-                    self.position = QueuePosition::Pausing(None);
-                }
-                QueuePosition::Pausing(None) => {
-                    self.position = match self.queue.resume_at().filter(|_| must_wait) {
-                        Some(at) => QueuePosition::Pausing(Some(Box::pin(sleep_until(at)))),
-                        None => QueuePosition::Active(Instant::now()),
-                    }
+                QueuePosition::Waiting(turn) => {
+                    QueuePosition::Active(ready!(turn.as_mut().poll(cx)))
                 }
             }
         }
     }
 
-    pub(super) fn receive(&mut self, bytes: usize) {
+    pub(crate) fn receive(&mut self, bytes: usize) {
         self.received += bytes;
         if self.received >= SHARE_BYTES {
             self.release();
         }
     }
 
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.received = 0;
-        if matches!(self.position, QueuePosition::None) {
-            return;
-        }
-        let mut state = self.queue.state.lock();
-        let next = match std::mem::replace(&mut self.position, QueuePosition::None) {
-            QueuePosition::None => None,
-            QueuePosition::Active(began) => {
-                state.end_turn(began);
-                state.advance()
-            }
-            QueuePosition::Waiting(waiter) if !waiter.is_active.load(Acquire) => {
-                state.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
-                None
-            }
-            QueuePosition::Waiting(_) | QueuePosition::Pausing(_) => state.advance(),
-        };
-        drop(state);
-        if let Some(next) = next {
-            next.waker.wake();
+        if let QueuePosition::Active(turn) = mem::take(&mut self.position) {
+            self.queue.end_turn(&turn);
         }
     }
 }
@@ -241,7 +195,7 @@ mod tests {
         third.release();
         assert!(can_read(&mut first));
         first.release();
-        assert_eq!(queue.state.lock().active, 0);
+        assert_eq!(queue.turns.available_permits(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -258,8 +212,8 @@ mod tests {
         assert!(!can_read(&mut fourth));
         drop(fourth);
         drop(third);
-        let state = queue.state.lock();
-        assert_eq!((state.active, state.waiting.len()), (0, 0));
+        assert_eq!(queue.turns.available_permits(), 1);
+        assert_eq!(queue.state.lock().bodies, 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -268,7 +222,7 @@ mod tests {
         for mut body in bodies(&queue) {
             assert!(can_read(&mut body));
         }
-        assert_eq!(queue.state.lock().active, 0);
+        assert_eq!(queue.turns.available_permits(), 1);
     }
 
     /// Returns the wait of an address with three bodies after a turn that took `took`.

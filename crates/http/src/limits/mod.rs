@@ -1,9 +1,15 @@
+//! Limits of connections: per client address ([`addresses`], [`fair_queue`]) and in time ([`timeouts`]).
+
+pub(crate) mod addresses;
+pub(crate) mod fair_queue;
+pub(crate) mod timeouts;
+
 use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::addresses::AddressLimits;
-use super::rejection::RejectionFields;
+use self::addresses::AddressLimits;
+use crate::rejection::RejectionFields;
 
 /// A timeout may fire two of these late: the last byte and the expiry are each noticed at a tick.
 const MAX_TICK: Duration = Duration::from_millis(200);
@@ -16,7 +22,7 @@ const MAX_TICK: Duration = Duration::from_millis(200);
 #[non_exhaustive]
 pub struct ConnectionLimits {
     /// Threads, each with its own runtime, on which a connection stays; 0 serves on the runtime that runs
-    /// [`serve`](super::serve).
+    /// [`serve`](crate::serve).
     pub workers: usize,
     /// Maximum number of open connections; further clients wait in the listener's backlog.
     pub max_connections: usize,
@@ -38,7 +44,7 @@ pub struct ConnectionLimits {
     /// Maximum time between two requests on a connection.
     pub idle_timeout: Duration,
     /// Maximum time without a byte of a body while the service waits for one; then the body ends with
-    /// [`BodyError::Timeout`](super::BodyError::Timeout).
+    /// [`BodyError::Timeout`](crate::BodyError::Timeout).
     pub body_timeout: Duration,
     /// Maximum time in which the client reads no byte of a response; then the connection is closed.
     pub write_timeout: Duration,
@@ -46,7 +52,7 @@ pub struct ConnectionLimits {
     /// `write_timeout`; 0 disables it.
     ///
     /// Only time in which the server waits for the client counts. A slower body ends with
-    /// [`BodyError::TooSlow`](super::BodyError::TooSlow), a response as after `write_timeout`.
+    /// [`BodyError::TooSlow`](crate::BodyError::TooSlow), a response as after `write_timeout`.
     pub min_rate: u64,
     /// Averaging window of `min_rate`.
     pub rate_window: Duration,
@@ -103,11 +109,11 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    pub(super) fn max_stream_head(&self) -> u32 {
+    pub(crate) fn max_stream_head(&self) -> u32 {
         self.max_head.min(256 * 1024) as u32
     }
 
-    pub(super) fn tick(&self) -> Duration {
+    pub(crate) fn tick(&self) -> Duration {
         let timers = [
             self.header_timeout,
             self.idle_timeout,

@@ -1,0 +1,459 @@
+//! Timeouts of all connections, checked by one task.
+//!
+//! A connection has no timer. Its [`ConnectionActivity`] holds a few counters that the connection's task
+//! updates with plain atomic stores. The sweeper ([`run_sweeper`]) compares them with their values at
+//! the last tick, requests an action where a timeout has expired, and wakes the task. So a request costs
+//! no clock read and no timer, and a thousand idle connections cost a thousand loads per tick.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use http::HeaderValue;
+use landfall::Idleness;
+use landfall::service::Peer;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::ConnectionLimits;
+use super::addresses::Addresses;
+use crate::log_throttle::LogThrottle;
+use crate::shutdown::{Shutdown, ShutdownPhase};
+use crate::stats::NetStats;
+
+/// In HTTP/2 and HTTP/3, also the phase of a stream's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Head,
+    Idle,
+    Body,
+    Handling,
+    Lingering,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum TimeoutAction {
+    Close = 1,
+    BodyStalled = 2,
+    BodyTooSlow = 3,
+    ResponseStalled = 4,
+}
+
+pub(crate) const READING: u8 = 1;
+pub(crate) const WRITING: u8 = 2;
+
+/// During a shutdown or at the connection limit.
+const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
+
+/// Connections that leave at once when the connection limit is reached.
+const MAX_EVICTIONS: usize = 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionActivity {
+    /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
+    epoch: AtomicU32,
+    /// The requested action and the epoch it applies to; 0 for none. Void in another epoch.
+    action: AtomicU64,
+    waiting: AtomicU8,
+    read: AtomicU64,
+    written: AtomicU64,
+    requests: AtomicU32,
+    socket: bool,
+    waker: AtomicWaker,
+}
+
+impl ConnectionActivity {
+    fn epoch(&self) -> PhaseEpoch {
+        PhaseEpoch(self.epoch.load(Relaxed))
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.epoch().phase()
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        let changes = self.epoch().0 >> 3;
+        let epoch = changes.wrapping_add(1) << 3 | phase as u32;
+        self.epoch.store(epoch, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn action(&self) -> Option<TimeoutAction> {
+        match self.action.load(Relaxed) {
+            0 => None,
+            packed => self.decode_action(packed),
+        }
+    }
+
+    #[cold]
+    fn decode_action(&self, packed: u64) -> Option<TimeoutAction> {
+        let void = packed >> 8 != u64::from(self.epoch().0);
+        match packed & 0xff {
+            _ if void => None,
+            1 => Some(TimeoutAction::Close),
+            2 => Some(TimeoutAction::BodyStalled),
+            3 => Some(TimeoutAction::BodyTooSlow),
+            _ => Some(TimeoutAction::ResponseStalled),
+        }
+    }
+
+    fn request_action(&self, epoch: PhaseEpoch, action: TimeoutAction) {
+        self.action
+            .store(u64::from(epoch.0) << 8 | action as u64, Relaxed);
+        self.waker.wake();
+    }
+
+    pub(crate) fn set_waiting(&self, directions: u8) {
+        self.waiting.store(directions, Relaxed);
+    }
+
+    /// A counter with a single writer: only the reading task may call it.
+    pub(crate) fn add_read(&self, n: usize) {
+        self.read.store(self.read.load(Relaxed) + n as u64, Relaxed);
+    }
+
+    /// A counter with a single writer: only the writing task may call it.
+    pub(crate) fn add_written(&self, n: usize) {
+        self.written
+            .store(self.written.load(Relaxed) + n as u64, Relaxed);
+    }
+
+    pub(crate) fn add_request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PhaseEpoch(u32);
+
+impl PhaseEpoch {
+    fn phase(self) -> Phase {
+        match self.0 & 7 {
+            0 => Phase::Head,
+            1 => Phase::Idle,
+            2 => Phase::Body,
+            3 => Phase::Handling,
+            _ => Phase::Lingering,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ServerShared {
+    shutdown: Shutdown,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) stats: Arc<NetStats>,
+    /// How many more connections may have a large read buffer.
+    large_reads: AtomicUsize,
+    rejected_proxies: Mutex<LogThrottle>,
+    /// Connections that the sweeper does not know yet.
+    new: Mutex<Vec<Arc<ConnectionActivity>>>,
+    registered: Notify,
+    /// Cloned by each acceptor that waits for a connection to close.
+    waiting: Arc<()>,
+    /// Offers HTTP/3 to clients of TLS (RFC 7838).
+    pub(crate) alt_svc: Option<HeaderValue>,
+}
+
+impl ServerShared {
+    pub(crate) fn new(
+        limits: ConnectionLimits,
+        shutdown: Shutdown,
+        stats: Arc<NetStats>,
+        alt_svc: Option<HeaderValue>,
+    ) -> Self {
+        let has_large = limits.large_read_buffer > limits.read_buffer;
+        Self {
+            large_reads: AtomicUsize::new(if has_large { limits.large_reads } else { 0 }),
+            shutdown,
+            addresses: Arc::new(Addresses::new(
+                limits.addresses.clone(),
+                limits.workers,
+                stats.clone(),
+            )),
+            limits,
+            stats,
+            rejected_proxies: Mutex::default(),
+            new: Mutex::default(),
+            registered: Notify::new(),
+            waiting: Arc::default(),
+            alt_svc,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn shutdown_phase(&self) -> ShutdownPhase {
+        self.shutdown.phase()
+    }
+
+    /// Returns whether there was one.
+    pub(crate) fn take_large_reads(&self) -> bool {
+        self.large_reads
+            .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    }
+
+    pub(crate) fn return_large_reads(&self) {
+        self.large_reads.fetch_add(1, Relaxed);
+    }
+
+    /// Records that a connection is closed for its PROXY header.
+    pub(crate) fn reject_proxy(&self, peer: Peer, reason: &dyn Display) {
+        NetStats::add(&self.stats.proxy_errors, 1);
+        let now = std::time::Instant::now();
+        if self.rejected_proxies.lock().is_due(now) {
+            let peer = peer.text();
+            tracing::warn!(peer, %reason, "closed a connection without a trusted PROXY header");
+        }
+    }
+
+    pub(crate) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
+        let _waiting = Arc::clone(&self.waiting);
+        vacancy.await
+    }
+
+    fn is_full(&self) -> bool {
+        Arc::strong_count(&self.waiting) > 1
+    }
+
+    pub(crate) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
+        let activity = Arc::new(ConnectionActivity {
+            epoch: AtomicU32::new(phase as u32),
+            socket,
+            ..ConnectionActivity::default()
+        });
+        self.new.lock().push(activity.clone());
+        self.registered.notify_one();
+        activity
+    }
+}
+
+pub(crate) async fn run_sweeper(server: Arc<ServerShared>) {
+    let mut entries: Vec<TrackedConnection> = Vec::new();
+    let mut known_phase = ShutdownPhase::Running;
+    let mut tick = interval(server.limits.tick());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = Instant::now();
+    loop {
+        if entries.is_empty() {
+            entries.shrink_to(1024);
+            server.registered.notified().await;
+            tick.reset_immediately();
+        }
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = server.shutdown.changed(known_phase) => {}
+        }
+        let now = Instant::now();
+        let passed = now - mem::replace(&mut before, now);
+        let new = mem::take(&mut *server.new.lock());
+        let new = new.into_iter();
+        entries.extend(new.map(|activity| TrackedConnection::new(activity, now)));
+        let phase = server.shutdown_phase();
+        entries.retain_mut(|entry| {
+            // The connection has dropped its own.
+            let is_closed = Arc::get_mut(&mut entry.activity).is_some();
+            entry.update(now, passed, &server);
+            if phase != known_phase {
+                entry.activity.wake();
+            }
+            !is_closed
+        });
+        known_phase = phase;
+        if server.is_full() {
+            evict(&mut entries, now, &server.stats);
+        }
+    }
+}
+
+fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
+    let leaving = entries.iter().filter(|entry| entry.evicted).count();
+    let others = entries.iter_mut().filter(|entry| !entry.evicted);
+    let idle = others.filter_map(|entry| Some((entry.idleness(now)?, entry)));
+    for entry in Idleness::largest(idle, MAX_EVICTIONS.saturating_sub(leaving)) {
+        entry.evicted = true;
+        let action = match entry.epoch.phase() {
+            Phase::Body => TimeoutAction::BodyStalled,
+            _ => TimeoutAction::Close,
+        };
+        entry.activity.request_action(entry.epoch, action);
+        NetStats::add(&stats.evicted, 1);
+    }
+}
+
+struct TrackedConnection {
+    activity: Arc<ConnectionActivity>,
+    epoch: PhaseEpoch,
+    since: Instant,
+    evicted: bool,
+    requests: u32,
+    received: Direction,
+    sent: Direction,
+}
+
+/// The bytes of one direction of a connection.
+struct Direction {
+    bytes: u64,
+    /// When some were transferred, or the server did not wait for the client.
+    active_at: Instant,
+    /// The window of the minimum rate: the bytes before it, and the time waited for the client.
+    window_start: u64,
+    waited: Duration,
+}
+
+impl Direction {
+    fn new(now: Instant) -> Self {
+        Self {
+            bytes: 0,
+            active_at: now,
+            window_start: 0,
+            waited: Duration::ZERO,
+        }
+    }
+
+    fn update(&mut self, bytes: u64, is_waiting: bool, now: Instant) -> u64 {
+        let new = bytes - mem::replace(&mut self.bytes, bytes);
+        if new > 0 || !is_waiting {
+            self.active_at = now;
+        }
+        new
+    }
+
+    fn restart_window(&mut self) {
+        (self.window_start, self.waited) = (self.bytes, Duration::ZERO);
+    }
+
+    fn in_window(&self) -> u64 {
+        self.bytes - self.window_start
+    }
+
+    /// Returns the bytes of a window that has ended in which the client was below the minimum.
+    fn too_slow(&mut self, waited: Duration, window: Duration, min_rate: u64) -> Option<u64> {
+        if min_rate == 0 || window.is_zero() {
+            return None;
+        }
+        self.waited += waited;
+        if self.waited < window {
+            return None;
+        }
+        let bytes = self.in_window();
+        let is_slow = (bytes as f64) < min_rate as f64 * self.waited.as_secs_f64();
+        self.restart_window();
+        is_slow.then_some(bytes)
+    }
+}
+
+impl TrackedConnection {
+    fn new(activity: Arc<ConnectionActivity>, now: Instant) -> Self {
+        Self {
+            epoch: activity.epoch(),
+            activity,
+            since: now,
+            evicted: false,
+            requests: 0,
+            received: Direction::new(now),
+            sent: Direction::new(now),
+        }
+    }
+
+    fn update(&mut self, now: Instant, passed: Duration, server: &ServerShared) {
+        let epoch = self.activity.epoch();
+        let waiting = self.activity.waiting.load(Relaxed);
+        let (reads, writes) = (waiting & READING != 0, waiting & WRITING != 0);
+        let (read, written) = (&self.activity.read, &self.activity.written);
+        let read = self.received.update(read.load(Relaxed), reads, now);
+        let written = self.sent.update(written.load(Relaxed), writes, now);
+        let requests = self.activity.requests.load(Relaxed);
+        let new_requests = requests.wrapping_sub(mem::replace(&mut self.requests, requests));
+        if self.activity.socket {
+            NetStats::add(&server.stats.bytes_in, read);
+            NetStats::add(&server.stats.bytes_out, written);
+            NetStats::add(&server.stats.requests, new_requests.into());
+        }
+        if epoch != self.epoch {
+            (self.epoch, self.since) = (epoch, now);
+            self.evicted &= !matches!(epoch.phase(), Phase::Head | Phase::Idle);
+            self.received.active_at = now;
+            self.received.restart_window();
+            self.sent.restart_window();
+        }
+        let waited = |is_waiting| if is_waiting { passed } else { Duration::ZERO };
+        self.evaluate(now, [waited(reads), waited(writes)], server);
+    }
+
+    fn evaluate(&mut self, now: Instant, waited: [Duration; 2], server: &ServerShared) {
+        let (limits, stats) = (&server.limits, &server.stats);
+        let over = |since: Instant, limit: Duration| !limit.is_zero() && now - since >= limit;
+        let (min_rate, window) = (limits.min_rate, limits.rate_window);
+        let is_slow = self
+            .received
+            .too_slow(waited[0], window, min_rate)
+            .is_some();
+        // Many clients confirm what they take in large steps, so the window is as long as they may take nothing. A
+        // client that has taken nothing is stuck, not slow.
+        let window = limits.write_timeout;
+        let takes_slowly = matches!(self.sent.too_slow(waited[1], window, min_rate), Some(1..));
+        let (linger_idle, linger_total) = match server.shutdown_phase() {
+            ShutdownPhase::Running if !server.is_full() => {
+                (limits.linger_idle, limits.linger_total)
+            }
+            ShutdownPhase::Running => (SHUTDOWN_LINGER, SHUTDOWN_LINGER * 2),
+            _ => (limits.linger_idle.min(SHUTDOWN_LINGER), limits.linger_total),
+        };
+        let received_at = self.received.active_at;
+        let lingers_long = over(received_at, linger_idle) || over(self.since, linger_total);
+        let (action, counter) = match self.epoch.phase() {
+            Phase::Head if over(self.since, limits.header_timeout) => {
+                (TimeoutAction::Close, Some(&stats.header_timeouts))
+            }
+            Phase::Idle if over(self.since, limits.idle_timeout) => {
+                (TimeoutAction::Close, Some(&stats.idle_timeouts))
+            }
+            Phase::Body if over(received_at, limits.body_timeout) => {
+                (TimeoutAction::BodyStalled, Some(&stats.body_timeouts))
+            }
+            Phase::Body if is_slow => (TimeoutAction::BodyTooSlow, Some(&stats.too_slow)),
+            _ if over(self.sent.active_at, limits.write_timeout) => {
+                (TimeoutAction::ResponseStalled, Some(&stats.write_timeouts))
+            }
+            _ if takes_slowly => (TimeoutAction::ResponseStalled, Some(&stats.too_slow)),
+            Phase::Lingering if lingers_long => (TimeoutAction::Close, None),
+            _ => return,
+        };
+        if let Some(counter) = counter
+            && self.activity.action().is_none()
+        {
+            NetStats::add(counter, 1);
+        }
+        self.activity.request_action(self.epoch, action);
+    }
+
+    fn idleness(&self, now: Instant) -> Option<Idleness> {
+        if !self.activity.socket {
+            return None;
+        }
+        let silence = match self.epoch.phase() {
+            Phase::Idle => now - self.since,
+            Phase::Body => now - self.received.active_at,
+            _ => return None,
+        };
+        Idleness::measure(silence, self.received.in_window(), self.received.waited)
+    }
+}
