@@ -66,17 +66,17 @@ impl<'a> Fields<'a> {
 
     /// Returns false if a field is absent, without looking for it.
     #[must_use]
-    pub fn may_have(&self, name: &HeaderName) -> bool {
+    pub fn could_have(&self, name: &HeaderName) -> bool {
         self.names & name_bit(name) != 0
     }
 
     /// See [`HeaderMap::get_all`]; `None` if the field is absent.
     pub(crate) fn all(&self, name: &HeaderName) -> Option<GetAll<'a, HeaderValue>> {
-        self.may_have(name).then(|| self.map.get_all(name))
+        self.could_have(name).then(|| self.map.get_all(name))
     }
 
     pub(crate) fn single(&self, name: &HeaderName) -> Result<Option<&'a str>, InvalidField> {
-        match self.may_have(name) {
+        match self.could_have(name) {
             true => single_value(self.map, name),
             false => Ok(None),
         }

@@ -39,7 +39,7 @@ impl UploadToken {
             header::AUTHORIZATION,
             headers::UPLOAD_METADATA,
         ]
-        .map(|name| fields.may_have(&name));
+        .map(|name| fields.could_have(&name));
         let own = own.then(|| extract_own(headers)).flatten();
         let bearer = bearer.then(|| extract_bearer(headers)).flatten();
         let stated = stated.then(|| extract_metadata(headers)).flatten();
