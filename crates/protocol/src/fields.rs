@@ -218,6 +218,56 @@ mod tests {
     }
 
     #[test]
+    fn values_of_a_buffer_stay_when_it_is_written_again() {
+        let number = |n: u64| n * 1_000_003;
+        let kept: Vec<_> = (1..2000).map(|n| number_value(number(n))).collect();
+        for (n, value) in (1..2000).zip(&kept) {
+            assert_eq!(value, &number(n).to_string());
+            assert_eq!(
+                text_value(&["a", "", &number(n).to_string()])
+                    .unwrap()
+                    .len(),
+                1 + value.len()
+            );
+        }
+        let long = "x".repeat(10_000);
+        assert_eq!(text_value(&[&long, "y"]).unwrap(), format!("{long}y"));
+        assert_eq!(text_value(&["a", "\n"]), None);
+        assert_eq!(text_value(&[]).unwrap(), "");
+    }
+
+    #[test]
+    fn fields_are_found_as_in_their_map() {
+        use crate::headers::*;
+        let names = [
+            TUS_RESUMABLE,
+            UPLOAD_OFFSET,
+            UPLOAD_LENGTH,
+            UPLOAD_CONCAT,
+            UPLOAD_METADATA,
+            UPLOAD_CHECKSUM,
+        ];
+        for present in 0_u32..1 << names.len() {
+            let mut map = HeaderMap::new();
+            for (n, name) in names
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| present & 1 << n != 0)
+            {
+                map.append(name, HeaderValue::from(n));
+                if n % 2 == 1 {
+                    map.append(name, HeaderValue::from(n));
+                }
+            }
+            let fields = Fields::new(&map);
+            for name in &names {
+                assert_eq!(fields.single(name), single_value(&map, name));
+                assert!(fields.could_have(name) || !map.contains_key(name));
+            }
+        }
+    }
+
+    #[test]
     fn a_field_counts_once() {
         let name = HeaderName::from_static("upload-offset");
         let mut headers = HeaderMap::new();
