@@ -22,7 +22,7 @@ use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadSearch, RequestHead};
 use crate::body::RequestContent;
 use crate::buffers;
-use crate::connection::{ConnectionShared, TOO_MANY_LARGE_HEADS};
+use crate::connection::TOO_MANY_LARGE_HEADS;
 use crate::io::ServerIo;
 use crate::limits::addresses::AddressPermit;
 use crate::limits::timeouts::{Phase, TimeoutAction};
@@ -104,10 +104,6 @@ impl<S: HttpService> Http1<S> {
             is_used: false,
             in_turn: 0,
         }
-    }
-
-    fn shared(&self) -> &Arc<ConnectionShared> {
-        &self.service.shared
     }
 
     /// Serves until the connection ends, or continues with HTTP/2: returns its socket then. During a shutdown,
@@ -240,10 +236,12 @@ impl<S: HttpService> Http1<S> {
                 (RequestContent::Http1(content), Phase::Body)
             }
         };
-        self.shared().activity.enter(phase);
-        let started = self
-            .service
-            .start(head.request.map(|()| content), self.shared().peer, None);
+        self.service.shared.activity.enter(phase);
+        let started = self.service.start(
+            head.request.map(|()| content),
+            self.service.shared.peer,
+            None,
+        );
         self.permit = started.permit;
         self.state = State::Respond(started.response);
     }
@@ -268,7 +266,7 @@ impl<S: HttpService> Http1<S> {
 
     fn respond(&mut self, response: Response<Either<S::Body, Full<Bytes>>>, phase: ShutdownPhase) {
         let (mut parts, body) = response.into_parts();
-        self.shared().add_tls_fields(&mut parts.headers);
+        self.service.shared.add_tls_fields(&mut parts.headers);
         let mut io = self.channel.lock();
         let mut context = self.context;
         context.keep_alive &= !io.must_close() && phase == ShutdownPhase::Running;
@@ -299,18 +297,14 @@ impl<S: HttpService> Http1<S> {
     fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
         let mut io = self.channel.lock();
         while !self.out.is_empty() || io.take_interim(&mut self.out) {
-            let written = poll_write(&mut io.socket, cx, &mut self.out);
-            let is_sent = matches!(written, Poll::Ready(Ok(())));
-            if is_sent {
-                let _ = Pin::new(&mut io.socket).poll_flush(cx);
-            }
-            // It may take them later.
-            io.socket.stop_waiting_to_write();
-            if !is_sent {
+            let Poll::Ready(Ok(())) = poll_write(&mut io.socket, cx, &mut self.out) else {
                 break;
-            }
+            };
+            let _ = Pin::new(&mut io.socket).poll_flush(cx);
         }
-        if phase >= ShutdownPhase::Aborting || self.shared().activity.action().is_some() {
+        // It may take them later.
+        io.socket.stop_waiting_to_write();
+        if phase >= ShutdownPhase::Aborting || self.service.shared.activity.action().is_some() {
             io.wake_reader();
         }
         io.release();
@@ -326,7 +320,7 @@ impl<S: HttpService> Http1<S> {
         if !self.context.keep_alive || phase > ShutdownPhase::Running {
             return self.linger(has_unread);
         }
-        self.shared().activity.enter(Phase::Idle);
+        self.service.shared.activity.enter(Phase::Idle);
         self.state = State::Head(HeadSearch::default());
     }
 
@@ -336,7 +330,7 @@ impl<S: HttpService> Http1<S> {
         io.socket.stop_waiting();
         // The state may hold content of the request, which takes the lock when it is dropped.
         drop(io);
-        let shared = self.shared();
+        let shared = &self.service.shared;
         shared.activity.enter(Phase::Lingering);
         let mut budget = shared.server.limits.linger_bytes;
         if shared.is_address_limited() {

@@ -46,20 +46,21 @@ pub fn response_head(
     let has_content = !matches!(status.as_u16(), 100..200 | 204 | 304);
     let (mut stated, mut has_date, mut keep_alive) = (None, false, context.keep_alive);
     for (name, value) in fields {
-        if *name == CONTENT_LENGTH {
+        match *name {
             // One that the service has set counts, also for HEAD and 304 (RFC 9110 section 8.6).
-            let number = value.to_str().ok().and_then(|value| value.parse().ok());
-            if stated.is_some() || number.is_none() || (!has_content && status.as_u16() != 304) {
+            CONTENT_LENGTH if stated.is_none() && (has_content || status.as_u16() == 304) => {
+                stated = value.to_str().ok().and_then(|value| value.parse().ok());
+                if stated.is_none() {
+                    continue;
+                }
+            }
+            CONNECTION => {
+                keep_alive &= !connection_options(value.as_bytes()).0;
                 continue;
             }
-            stated = number;
-        } else if *name == CONNECTION {
-            keep_alive &= !connection_options(value.as_bytes()).0;
-            continue;
-        } else if *name == TRANSFER_ENCODING || *name == UPGRADE {
-            continue;
-        } else if *name == DATE {
-            has_date = true;
+            CONTENT_LENGTH | TRANSFER_ENCODING | UPGRADE => continue,
+            DATE => has_date = true,
+            _ => {}
         }
         field(out, name, value.as_bytes());
     }
@@ -130,25 +131,15 @@ pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCod
     if !common.is_empty() {
         return out.extend_from_slice(common);
     }
-    let version: &[u8] = match version {
-        Version::HTTP_10 => b"HTTP/1.0 ",
-        _ => b"HTTP/1.1 ",
-    };
+    let minor = u8::from(version != Version::HTTP_10);
     // Those of tus and the IETF draft are in no registry.
     let reason = match status.as_u16() {
         104 => "Upload Resumption Supported",
         460 => "Checksum Mismatch",
         _ => status.canonical_reason().unwrap_or("<none>"),
     };
-    for part in [
-        version,
-        status.as_str().as_bytes(),
-        b" ",
-        reason.as_bytes(),
-        b"\r\n",
-    ] {
-        out.extend_from_slice(part);
-    }
+    // Writing to memory does not fail.
+    let _ = write!(out, "HTTP/1.{minor} {} {reason}\r\n", status.as_str());
 }
 
 fn content_length(out: &mut Vec<u8>, length: u64) {
