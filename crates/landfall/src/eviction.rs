@@ -6,7 +6,7 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Bytes per second, measured over a time of at least `SILENT_AFTER`.
 const MIN_RATE: u64 = 1024;
 
-/// How long a client has been silent; zero if it is slow.
+/// The time for which a client has been silent; zero if it is slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Idleness(Duration);
 
