@@ -11,7 +11,7 @@ const MIN_RATE: u64 = 1024;
 pub struct Idleness(Duration);
 
 impl Idleness {
-    /// Measures a client of which `received` bytes arrived while the server `waited`; `None` if it makes progress.
+    /// Measures a client that sent `received` bytes while the server `waited`; `None` if it makes progress.
     #[must_use]
     pub fn measure(silence: Duration, received: u64, waited: Duration) -> Option<Self> {
         if silence >= SILENT_AFTER {
