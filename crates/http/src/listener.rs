@@ -9,6 +9,7 @@ use landfall::service::Peer;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::connection::plain;
 use super::http3::listener::{QuicListener, new_socket};
 use super::io::DetachedSocket;
 use super::proxy_protocol::TrustedProxies;
@@ -28,9 +29,7 @@ const MAX_UNSENT: u32 = 256 * 1024;
 #[derive(Debug)]
 pub struct Listener {
     socket: ListenerSocket,
-    /// Not of UNIX sockets.
     pub(super) tls: Option<Tls>,
-    /// Of TCP sockets.
     pub(super) proxies: Option<TrustedProxies>,
     _file: Option<SocketFile>,
 }
@@ -218,11 +217,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
-pub(super) fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn listen(address: SocketAddr) -> io::Result<Listener> {

@@ -14,7 +14,7 @@ use proxy_header::{ParseConfig, Protocol};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::listener::plain;
+use super::connection::plain;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";

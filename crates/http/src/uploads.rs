@@ -34,29 +34,11 @@ pub type OtherResponse = Pin<Box<dyn Future<Output = Response<OtherBody>> + Send
 
 /// Responds to the requests that do not belong to uploads.
 pub trait Routes: fmt::Debug + Send + Sync + 'static {
-    /// Returns the route of a request.
-    fn route(&self, request: Request<Body>) -> Route;
-}
+    /// Returns whether the handler of uploads responds to a request.
+    fn is_upload(&self, request: &Request<Body>) -> bool;
 
-/// The route of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each request an allocation"
-)]
-pub enum Route {
-    /// To the handler of uploads.
-    Uploads(Request<Body>),
-    /// To something else, which responds.
-    Other(OtherResponse),
-}
-
-impl fmt::Debug for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Uploads(_) => "Uploads",
-            Self::Other(_) => "Other",
-        })
-    }
+    /// Responds to another request.
+    fn respond(&self, request: Request<Body>) -> OtherResponse;
 }
 
 /// Serves uploads on all `listeners`, as [`serve`] does.
@@ -109,9 +91,9 @@ impl Service<Request<Body>> for UploadService {
         {
             request.extensions_mut().insert(sender);
         }
-        match self.routes.route(request) {
-            Route::Other(response) => ServiceFuture::Other(response),
-            Route::Uploads(request) => ServiceFuture::upload(self.handler.handle(request)),
+        match self.routes.is_upload(&request) {
+            true => ServiceFuture::upload(self.handler.handle(request)),
+            false => ServiceFuture::Other(self.routes.respond(request)),
         }
     }
 }

@@ -78,7 +78,7 @@ pub fn number_value(number: u64) -> HeaderValue {
 #[must_use]
 pub fn date_value(at: SystemTime) -> HeaderValue {
     /// A prime, so that times that differ by a lifetime of days have their own places.
-    const PLACES: usize = 13;
+    const PLACES: usize = 61;
     /// The last second of the year 9999, after which there is no format.
     const MAX_SECONDS: u64 = 253_402_300_799;
     thread_local! {

@@ -11,25 +11,24 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::ORIGIN;
-use http::{HeaderMap, Method, Response, Version};
+use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite as _;
-use tokio::time::Sleep;
 
 use super::channel::{Channel, Http1Content, Http1Io};
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadSearch, RequestHead};
 use crate::body::RequestContent;
 use crate::buffers;
-use crate::connection::{ConnectionShared, TOO_MANY_LARGE_HEADS};
+use crate::connection::TOO_MANY_LARGE_HEADS;
 use crate::io::ServerIo;
 use crate::limits::addresses::AddressPermit;
 use crate::limits::timeouts::{Phase, TimeoutAction};
 use crate::rejection::HttpRejection;
 use crate::service::{ConnectionService, HttpService, ResponseFuture};
-use crate::shutdown::ShutdownPhase;
+use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stats::NetStats;
 
 /// RFC 9113 section 3.4.
@@ -37,6 +36,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A smaller piece of a response is copied behind its head.
 const SMALL_DATA: usize = 2 * 1024;
+
+/// Memory of an unfinished head that is not counted.
+const SMALL_HEAD: usize = 8 * 1024;
 
 /// Pipelined requests after which other tasks of the thread run.
 const MAX_IN_TURN: u8 = 16;
@@ -96,20 +98,12 @@ impl<S: HttpService> Http1<S> {
             service,
             state: State::Head(HeadSearch::default()),
             out: Vec::new(),
-            context: ResponseContext {
-                version: Version::HTTP_11,
-                is_head: false,
-                keep_alive: true,
-            },
+            context: ResponseContext::default(),
             permit: None,
             may_be_http2,
             is_used: false,
             in_turn: 0,
         }
-    }
-
-    fn shared(&self) -> &Arc<ConnectionShared> {
-        &self.service.shared
     }
 
     /// Serves until the connection ends, or continues with HTTP/2: returns its socket then. During a shutdown,
@@ -118,7 +112,7 @@ impl<S: HttpService> Http1<S> {
         &mut self,
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
-        first_request: &mut Option<Pin<Box<Sleep>>>,
+        first_request: &mut FirstRequest,
     ) -> Poll<Option<ServerIo>> {
         self.in_turn = 0;
         loop {
@@ -142,18 +136,18 @@ impl<S: HttpService> Http1<S> {
                         return Poll::Pending;
                     }
                 },
-                State::Send(_) => {
-                    let sent = ready!(self.poll_send(cx));
+                State::Send(sending) => {
+                    let sent = ready!(sending.poll(cx, &self.channel, &mut self.out));
                     if let Err(error) = &sent {
                         tracing::debug!(%error, "connection ended");
                         self.context.keep_alive = false;
                     }
                     self.finish(phase);
                 }
-                State::Linger(_) => {
+                State::Linger(closing) => {
                     if phase < ShutdownPhase::Aborting {
                         // The result no longer matters.
-                        let _ = ready!(self.poll_linger(cx));
+                        let _ = ready!(closing.poll(cx, &self.channel, &mut self.out));
                     }
                     self.state = State::Closed;
                 }
@@ -167,7 +161,7 @@ impl<S: HttpService> Http1<S> {
         &mut self,
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
-        first_request: &mut Option<Pin<Box<Sleep>>>,
+        first_request: &mut FirstRequest,
     ) -> Poll<Result<RequestHead, Option<HttpRejection>>> {
         let State::Head(search) = &mut self.state else {
             return Poll::Ready(Err(None));
@@ -180,20 +174,16 @@ impl<S: HttpService> Http1<S> {
         loop {
             let empty = head::empty_lines(&io.input);
             io.input.advance(empty);
-            if self.may_be_http2
-                && io
-                    .input
-                    .iter()
-                    .zip(PREFACE)
-                    .all(|(one, other)| one == other)
-            {
-                if io.input.len() >= PREFACE.len() {
+            let start = &io.input[..io.input.len().min(PREFACE.len())];
+            if self.may_be_http2 && PREFACE.starts_with(start) {
+                if start.len() == PREFACE.len() {
                     return Poll::Ready(Err(None));
                 }
             } else if let Some(end) = search.end(&io.input, shared.server.limits.max_head)? {
                 return Poll::Ready(Ok(io.take_head(end)?));
             }
-            if !io.count_unfinished_head() {
+            let unfinished = io.input.len();
+            if !io.count_head(unfinished, SMALL_HEAD) {
                 return Poll::Ready(Err(Some(TOO_MANY_LARGE_HEADS)));
             }
             if io.socket.action().is_some() {
@@ -202,18 +192,14 @@ impl<S: HttpService> Http1<S> {
             if phase > ShutdownPhase::Running {
                 // A request of the client may be in transit.
                 let is_idle = self.is_used && io.input.is_empty();
-                let wait = first_request.as_mut();
-                if is_idle || wait.is_none_or(|wait| wait.as_mut().poll(cx).is_ready()) {
+                if is_idle || first_request.is_over(phase, cx) {
                     return Poll::Ready(Err(None));
                 }
             }
-            match ready!(io.poll_fill(cx)) {
-                Ok(1..) => {}
-                Ok(0) => return Poll::Ready(Err(None)),
-                Err(error) => {
-                    tracing::debug!(%error, "connection ended");
-                    return Poll::Ready(Err(None));
-                }
+            let read = ready!(io.poll_fill(cx));
+            let read = read.inspect_err(|error| tracing::debug!(%error, "connection ended"));
+            if read.unwrap_or(0) == 0 {
+                return Poll::Ready(Err(None));
             }
             if shared.activity.phase() == Phase::Idle {
                 shared.activity.enter(Phase::Head);
@@ -234,19 +220,15 @@ impl<S: HttpService> Http1<S> {
     }
 
     fn begin(&mut self, head: RequestHead) {
-        let request = head.request;
         self.may_be_http2 = false;
         self.is_used = true;
         self.in_turn += 1;
         self.context = ResponseContext {
-            version: request.version(),
-            is_head: *request.method() == Method::HEAD,
+            version: head.request.version(),
+            is_head: *head.request.method() == Method::HEAD,
             keep_alive: head.keep_alive,
         };
-        let number = self
-            .channel
-            .lock()
-            .begin(head.framing, head.expects_continue);
+        let number = self.channel.lock().begin(&head);
         let (content, phase) = match head.framing {
             Framing::None => (RequestContent::Ended, Phase::Handling),
             _ => {
@@ -254,10 +236,12 @@ impl<S: HttpService> Http1<S> {
                 (RequestContent::Http1(content), Phase::Body)
             }
         };
-        self.shared().activity.enter(phase);
-        let started = self
-            .service
-            .start(request.map(|()| content), self.shared().peer, None);
+        self.service.shared.activity.enter(phase);
+        let started = self.service.start(
+            head.request.map(|()| content),
+            self.service.shared.peer,
+            None,
+        );
         self.permit = started.permit;
         self.state = State::Respond(started.response);
     }
@@ -282,14 +266,15 @@ impl<S: HttpService> Http1<S> {
 
     fn respond(&mut self, response: Response<Either<S::Body, Full<Bytes>>>, phase: ShutdownPhase) {
         let (mut parts, body) = response.into_parts();
-        self.shared().add_tls_fields(&mut parts.headers);
+        self.service.shared.add_tls_fields(&mut parts.headers);
         let mut io = self.channel.lock();
         let mut context = self.context;
         context.keep_alive &= !io.must_close() && phase == ShutdownPhase::Running;
         if self.out.is_empty() {
             self.out = buffers::take_response();
         }
-        io.interim.take(&mut self.out, true);
+        io.interim.close();
+        io.take_interim(&mut self.out);
         drop(io);
         let length = body.size_hint().exact();
         let (status, fields) = (parts.status, &parts.headers);
@@ -311,50 +296,18 @@ impl<S: HttpService> Http1<S> {
     /// not stop, since its client may resume.
     fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
         let mut io = self.channel.lock();
-        while !self.out.is_empty() || io.interim.take(&mut self.out, false) {
-            let written = poll_write(&mut io.socket, cx, &mut self.out);
-            let is_sent = matches!(written, Poll::Ready(Ok(())));
-            if is_sent {
-                let _ = Pin::new(&mut io.socket).poll_flush(cx);
-            }
-            // It may take them later.
-            io.socket.stop_waiting_to_write();
-            if !is_sent {
+        while !self.out.is_empty() || io.take_interim(&mut self.out) {
+            let Poll::Ready(Ok(())) = poll_write(&mut io.socket, cx, &mut self.out) else {
                 break;
-            }
+            };
+            let _ = Pin::new(&mut io.socket).poll_flush(cx);
         }
-        if phase >= ShutdownPhase::Aborting || self.shared().activity.action().is_some() {
+        // It may take them later.
+        io.socket.stop_waiting_to_write();
+        if phase >= ShutdownPhase::Aborting || self.service.shared.activity.action().is_some() {
             io.wake_reader();
         }
         io.release();
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let State::Send(sending) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        loop {
-            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
-            let mut waits = false;
-            if sending.data.is_empty() && self.out.len() <= SMALL_DATA && !sending.has_ended {
-                match sending.poll_next(cx, &mut self.out) {
-                    Poll::Ready(next) => next?,
-                    Poll::Pending => waits = true,
-                }
-            }
-            let mut io = self.channel.lock();
-            ready!(sending.poll_write(&mut io.socket, cx, &mut self.out))?;
-            if sending.has_ended || waits {
-                ready!(Pin::new(&mut io.socket).poll_flush(cx))?;
-            }
-            if sending.has_ended {
-                return Poll::Ready(Ok(()));
-            }
-            if waits {
-                io.release();
-                return Poll::Pending;
-            }
-        }
     }
 
     fn finish(&mut self, phase: ShutdownPhase) {
@@ -367,7 +320,7 @@ impl<S: HttpService> Http1<S> {
         if !self.context.keep_alive || phase > ShutdownPhase::Running {
             return self.linger(has_unread);
         }
-        self.shared().activity.enter(Phase::Idle);
+        self.service.shared.activity.enter(Phase::Idle);
         self.state = State::Head(HeadSearch::default());
     }
 
@@ -377,7 +330,7 @@ impl<S: HttpService> Http1<S> {
         io.socket.stop_waiting();
         // The state may hold content of the request, which takes the lock when it is dropped.
         drop(io);
-        let shared = self.shared();
+        let shared = &self.service.shared;
         shared.activity.enter(Phase::Lingering);
         let mut budget = shared.server.limits.linger_bytes;
         if shared.is_address_limited() {
@@ -389,27 +342,31 @@ impl<S: HttpService> Http1<S> {
             budget,
         });
     }
+}
 
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let State::Linger(closing) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        let socket = &mut self.channel.lock().socket;
-        ready!(poll_write(socket, cx, &mut self.out))?;
-        if !closing.finished {
+impl LingeringClose {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &Channel,
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        let socket = &mut channel.lock().socket;
+        ready!(poll_write(socket, cx, out))?;
+        if !self.finished {
             ready!(socket.poll_finish(cx))?;
-            closing.finished = true;
+            self.finished = true;
         }
         while !socket.has_ended() && socket.action() != Some(TimeoutAction::Close) {
             match socket.poll_discard(cx)? {
                 Poll::Ready(n) => {
-                    closing.linger = true;
-                    closing.budget = closing.budget.saturating_sub(n as u64);
-                    if closing.budget == 0 {
+                    self.linger = true;
+                    self.budget = self.budget.saturating_sub(n as u64);
+                    if self.budget == 0 {
                         break;
                     }
                 }
-                Poll::Pending if closing.linger => return Poll::Pending,
+                Poll::Pending if self.linger => return Poll::Pending,
                 Poll::Pending => break,
             }
         }
@@ -421,6 +378,36 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> Sending<B>
 where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &Channel,
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
+            let mut waits = false;
+            if self.data.is_empty() && out.len() <= SMALL_DATA && !self.has_ended {
+                match self.poll_next(cx, out) {
+                    Poll::Ready(next) => next?,
+                    Poll::Pending => waits = true,
+                }
+            }
+            let mut io = channel.lock();
+            ready!(self.poll_write(&mut io.socket, cx, out))?;
+            if self.has_ended || waits {
+                ready!(Pin::new(&mut io.socket).poll_flush(cx))?;
+            }
+            if self.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                io.release();
+                return Poll::Pending;
+            }
+        }
+    }
+
     /// Takes the next piece of the body: framing and small data are appended to `out`.
     fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<io::Result<()>> {
         // Bytes beyond the length of a response are dropped.

@@ -158,13 +158,11 @@ impl ContentDecoder {
                 // The last LF is not among them.
                 self.trailers.push(b'\n');
                 let trailers = Bytes::from(std::mem::take(&mut self.trailers));
-                match head::parse_trailers(&trailers) {
-                    Ok(fields) => Ok(Some(Decoded::Trailers(fields))),
-                    Err(rejection) => {
-                        self.state = State::Broken(rejection.reason);
-                        Err(Malformed(rejection.reason))
-                    }
-                }
+                let fields = head::parse_trailers(&trailers).map_err(|rejection| {
+                    self.state = State::Broken(rejection.reason);
+                    Malformed(rejection.reason)
+                })?;
+                Ok(Some(Decoded::Trailers(fields)))
             }
             State::Broken(reason) => {
                 self.trailers = Vec::new();

@@ -9,8 +9,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE}
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 use landfall_protocol::{date_value, number_value};
 
-use super::head::connection_options;
-
 /// The end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
@@ -23,7 +21,7 @@ pub enum ResponseFraming {
 }
 
 /// The request and the connection of a response.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ResponseContext {
     /// Of the request.
     pub version: Version,
@@ -48,20 +46,21 @@ pub fn response_head(
     let has_content = !matches!(status.as_u16(), 100..200 | 204 | 304);
     let (mut stated, mut has_date, mut keep_alive) = (None, false, context.keep_alive);
     for (name, value) in fields {
-        if *name == CONTENT_LENGTH {
+        match *name {
             // One that the service has set counts, also for HEAD and 304 (RFC 9110 section 8.6).
-            let number = value.to_str().ok().and_then(|value| value.parse().ok());
-            if stated.is_some() || number.is_none() || (!has_content && status.as_u16() != 304) {
+            CONTENT_LENGTH if stated.is_none() && (has_content || status.as_u16() == 304) => {
+                stated = value.to_str().ok().and_then(|value| value.parse().ok());
+                if stated.is_none() {
+                    continue;
+                }
+            }
+            CONNECTION => {
+                keep_alive &= !connection_options(value.as_bytes()).0;
                 continue;
             }
-            stated = number;
-        } else if *name == CONNECTION {
-            keep_alive &= !connection_options(value.as_bytes()).0;
-            continue;
-        } else if *name == TRANSFER_ENCODING || *name == UPGRADE {
-            continue;
-        } else if *name == DATE {
-            has_date = true;
+            CONTENT_LENGTH | TRANSFER_ENCODING | UPGRADE => continue,
+            DATE => has_date = true,
+            _ => {}
         }
         field(out, name, value.as_bytes());
     }
@@ -104,11 +103,6 @@ pub(super) fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
     fields(out, response.headers());
 }
 
-/// Appends 100 (Continue).
-pub(super) fn continue_response(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-}
-
 /// Appends fields and the empty line.
 pub(crate) fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
     for (name, value) in fields {
@@ -137,25 +131,15 @@ pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCod
     if !common.is_empty() {
         return out.extend_from_slice(common);
     }
-    let version: &[u8] = match version {
-        Version::HTTP_10 => b"HTTP/1.0 ",
-        _ => b"HTTP/1.1 ",
-    };
+    let minor = u8::from(version != Version::HTTP_10);
     // Those of tus and the IETF draft are in no registry.
     let reason = match status.as_u16() {
         104 => "Upload Resumption Supported",
         460 => "Checksum Mismatch",
         _ => status.canonical_reason().unwrap_or("<none>"),
     };
-    for part in [
-        version,
-        status.as_str().as_bytes(),
-        b" ",
-        reason.as_bytes(),
-        b"\r\n",
-    ] {
-        out.extend_from_slice(part);
-    }
+    // Writing to memory does not fail.
+    let _ = write!(out, "HTTP/1.{minor} {} {reason}\r\n", status.as_str());
 }
 
 fn content_length(out: &mut Vec<u8>, length: u64) {
@@ -194,4 +178,13 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     }
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
+pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
+    let has = |name: &str| {
+        let mut options = value.split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    };
+    (has("close"), has("keep-alive"))
 }

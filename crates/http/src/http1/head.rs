@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use landfall_protocol::headers;
 use memchr::{memchr, memchr3};
 
+use super::encode::connection_options;
 use crate::rejection::HttpRejection;
 
 /// Also of trailers.
@@ -77,6 +78,10 @@ const MALFORMED: HttpRejection = HttpRejection::bad("the head is malformed");
 
 const SHAPE: HttpRejection =
     HttpRejection::bad("the request line is not of the form METHOD TARGET HTTP/1.1");
+
+fn bad<T>(reason: &'static str) -> Result<T, HttpRejection> {
+    Err(HttpRejection::bad(reason))
+}
 
 /// Searches for the end of a head, whose bytes arrive in pieces.
 #[derive(Debug, Default)]
@@ -230,9 +235,7 @@ fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), HttpRejection> 
     match memchr3(b'#', 0x7f, b' ', target).map(|at| target[at]) {
         None if !target.is_empty() => {}
         Some(b'#') => {
-            return Err(HttpRejection::bad(
-                "the request target has a fragment (\"#\")",
-            ));
+            return bad("the request target has a fragment (\"#\")");
         }
         _ => return Err(SHAPE),
     }
@@ -248,14 +251,21 @@ fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), HttpRejection> 
 #[cold]
 fn another_version(line: &[u8]) -> HttpRejection {
     match line {
-        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            HttpRejection {
-                status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                reason: "this version of HTTP is not spoken here; use HTTP/1.1",
-            }
-        }
+        [
+            ..,
+            b' ',
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'0'..=b'9',
+            b'.',
+            b'0'..=b'9',
+        ] => HttpRejection {
+            status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            reason: "this version of HTTP is not spoken here; use HTTP/1.1",
+        },
         _ => SHAPE,
     }
 }
@@ -271,20 +281,27 @@ fn uri(head: &Bytes, range: Range<usize>) -> Result<Uri, HttpRejection> {
 /// Returns the name of a field, and where in its line the value is.
 fn field(line: &[u8]) -> Result<(HeaderName, Range<usize>), HttpRejection> {
     if is_space(line.first()) {
-        return Err(HttpRejection::bad(
-            "a header is folded over several lines, which is obsolete",
-        ));
+        return bad("a header is folded over several lines, which is obsolete");
     }
     let colon = memchr(b':', line).ok_or(HttpRejection::bad("a header line has no colon"))?;
     let name = &line[..colon];
     if is_space(name.last()) {
-        return Err(HttpRejection::bad(
-            "there is white space between a header's name and its colon",
-        ));
+        return bad("there is white space between a header's name and its colon");
     }
-    let name = match known_name(name) {
-        Some(name) => name,
-        None => HeaderName::from_bytes(name)
+    // Those of uploads, as clients write them, cost no allocation.
+    let name = match name {
+        b"Tus-Resumable" | b"tus-resumable" => headers::TUS_RESUMABLE,
+        b"Upload-Length" | b"upload-length" => headers::UPLOAD_LENGTH,
+        b"Upload-Offset" | b"upload-offset" => headers::UPLOAD_OFFSET,
+        b"Upload-Metadata" | b"upload-metadata" => headers::UPLOAD_METADATA,
+        b"Upload-Checksum" | b"upload-checksum" => headers::UPLOAD_CHECKSUM,
+        b"Upload-Concat" | b"upload-concat" => headers::UPLOAD_CONCAT,
+        b"Upload-Complete" | b"upload-complete" => headers::UPLOAD_COMPLETE,
+        b"Upload-Defer-Length" | b"upload-defer-length" => headers::UPLOAD_DEFER_LENGTH,
+        b"Upload-Draft-Interop-Version" | b"upload-draft-interop-version" => {
+            headers::INTEROP_VERSION
+        }
+        _ => HeaderName::from_bytes(name)
             .map_err(|_| HttpRejection::bad("a header's name is not a token"))?,
     };
     let (mut start, mut end) = (colon + 1, line.len());
@@ -319,9 +336,7 @@ impl<'a> Facts<'a> {
     fn add(&mut self, name: &HeaderName, value: &'a [u8]) -> Result<(), HttpRejection> {
         match *name {
             HOST if self.host.replace(value).is_some() => {
-                return Err(HttpRejection::bad(
-                    "the request has more than one Host header",
-                ));
+                return bad("the request has more than one Host header");
             }
             EXPECT if !self.is_old => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
@@ -338,15 +353,11 @@ impl<'a> Facts<'a> {
                 self.keeps_alive |= keeps_alive;
             }
             CONTENT_LENGTH if self.length.replace(decimal(value)?).is_some() => {
-                return Err(HttpRejection::bad(
-                    "the request has more than one Content-Length header",
-                ));
+                return bad("the request has more than one Content-Length header");
             }
             TRANSFER_ENCODING => {
                 if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(HttpRejection::bad(
-                        "the only Transfer-Encoding understood is a single \"chunked\"",
-                    ));
+                    return bad("the only Transfer-Encoding understood is a single \"chunked\"");
                 }
                 self.is_chunked = true;
             }
@@ -357,12 +368,10 @@ impl<'a> Facts<'a> {
 
     fn framing(&self, rules: &HeadRules) -> Result<Framing, HttpRejection> {
         match (self.is_chunked, self.length) {
-            (true, Some(_)) if !rules.both_lengths => Err(HttpRejection::bad(
-                "the request has both Transfer-Encoding and Content-Length",
-            )),
-            (true, _) if self.is_old => {
-                Err(HttpRejection::bad("HTTP/1.0 has no Transfer-Encoding"))
+            (true, Some(_)) if !rules.both_lengths => {
+                bad("the request has both Transfer-Encoding and Content-Length")
             }
+            (true, _) if self.is_old => bad("HTTP/1.0 has no Transfer-Encoding"),
             (true, _) => Ok(Framing::Chunked),
             (false, None | Some(0)) => Ok(Framing::None),
             (false, Some(length)) => Ok(Framing::Sized(length)),
@@ -373,12 +382,10 @@ impl<'a> Facts<'a> {
     fn check_host(&self, target: &[u8]) -> Result<(), HttpRejection> {
         match self.host {
             None if !self.is_old => {
-                return Err(HttpRejection::bad("the request has no Host header"));
+                return bad("the request has no Host header");
             }
             Some(host) if !host.iter().all(|b| is_host(*b)) => {
-                return Err(HttpRejection::bad(
-                    "the Host header is not a host name with optional port",
-                ));
+                return bad("the Host header is not a host name with optional port");
             }
             _ => {}
         }
@@ -397,9 +404,9 @@ impl<'a> Facts<'a> {
         let mut parts = rest.split(|b| matches!(b, b'/' | b'?' | b'#'));
         let authority = parts.next().unwrap_or_default();
         match self.host {
-            Some(host) if !same_host(authority, host) => Err(HttpRejection::bad(
-                "the Host header and the host of the request target differ",
-            )),
+            Some(host) if !same_host(authority, host) => {
+                bad("the Host header and the host of the request target differ")
+            }
             _ => Ok(()),
         }
     }
@@ -409,15 +416,6 @@ impl<'a> Facts<'a> {
 pub(crate) fn same_host(a: &[u8], b: &[u8]) -> bool {
     let bare = |h| <[u8]>::strip_suffix(h, b":80").unwrap_or(h);
     bare(a).eq_ignore_ascii_case(bare(b))
-}
-
-/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
-pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
-    let has = |name: &str| {
-        let mut options = value.split(|byte| *byte == b',');
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-    };
-    (has("close"), has("keep-alive"))
 }
 
 fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
@@ -444,26 +442,15 @@ pub(super) fn rejected_request(head: &[u8]) -> (bool, Option<HeaderValue>) {
     (head.starts_with(b"HEAD "), origin)
 }
 
-/// The names of the protocols of uploads as clients write them: they cost no allocation.
-fn known_name(name: &[u8]) -> Option<HeaderName> {
-    Some(match name {
-        b"Tus-Resumable" | b"tus-resumable" => headers::TUS_RESUMABLE,
-        b"Upload-Length" | b"upload-length" => headers::UPLOAD_LENGTH,
-        b"Upload-Offset" | b"upload-offset" => headers::UPLOAD_OFFSET,
-        b"Upload-Metadata" | b"upload-metadata" => headers::UPLOAD_METADATA,
-        b"Upload-Checksum" | b"upload-checksum" => headers::UPLOAD_CHECKSUM,
-        b"Upload-Concat" | b"upload-concat" => headers::UPLOAD_CONCAT,
-        b"Upload-Complete" | b"upload-complete" => headers::UPLOAD_COMPLETE,
-        b"Upload-Defer-Length" | b"upload-defer-length" => headers::UPLOAD_DEFER_LENGTH,
-        b"Upload-Draft-Interop-Version" | b"upload-draft-interop-version" => {
-            headers::INTEROP_VERSION
-        }
-        _ => return None,
-    })
-}
-
 /// `uri-host [ ":" port ]`, RFC 3986 section 3.2.2.
 fn is_host(byte: u8) -> bool {
-    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'A'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
-        && byte != b'/'
+    static HOST: [bool; 128] = {
+        let (mut set, mut n) = ([false; 128], 0);
+        while n < set.len() {
+            set[n] = matches!(n as u8, b'!' | b'$'..=b'.' | b'0'..=b';' | b'=' | b'A'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~');
+            n += 1;
+        }
+        set
+    };
+    HOST.get(usize::from(byte)) == Some(&true)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::Request;
 use landfall::{Config, Handler, store::MemoryStore};
 use landfall_http::{
-    Body, ConnectionLimits, Listener, NetStats, Route, Routes, Shutdown, serve_uploads,
+    Body, ConnectionLimits, Listener, NetStats, OtherResponse, Routes, Shutdown, serve_uploads,
 };
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -174,8 +174,12 @@ async fn a_client_that_does_not_read_gets_whole_responses_later() {
 struct UploadsOnly;
 
 impl Routes for UploadsOnly {
-    fn route(&self, request: Request<Body>) -> Route {
-        Route::Uploads(request)
+    fn is_upload(&self, _request: &Request<Body>) -> bool {
+        true
+    }
+
+    fn respond(&self, _request: Request<Body>) -> OtherResponse {
+        unreachable!("all requests are uploads")
     }
 }
 

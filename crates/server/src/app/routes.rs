@@ -5,7 +5,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use landfall::{Handler, service::Peer, store::BoxError};
-use landfall_http::{Body, NetStats, OtherBody, Route, Routes, Shutdown, ShutdownPhase, Tls};
+use landfall_http::{
+    Body, NetStats, OtherBody, OtherResponse, Routes, Shutdown, ShutdownPhase, Tls,
+};
 use parking_lot::RwLock;
 
 #[cfg(feature = "grants")]
@@ -191,62 +193,88 @@ fn greeting(settings: &Settings, handler: &Handler, has_logo: bool) -> Option<By
 }
 
 impl Routes for App {
-    fn route(&self, request: Request<Body>) -> Route {
-        #[cfg(feature = "otel")]
-        if trace::is_on() && !self.routes.is_probe_path(request.uri().path()) {
-            let mut request = request;
-            let is_upload = self.routes.is_upload_path(request.uri().path());
-            let base = is_upload.then_some(self.routes.base.as_str());
-            let span = trace::request(&mut request, base);
-            let response = span.in_scope(|| match self.find(request) {
-                Route::Uploads(request) => landfall_http::respond(&self.handler, request),
-                Route::Other(response) => response,
-            });
-            return Route::Other(Box::pin(trace::response(span, is_upload, response)));
-        }
-        self.find(request)
-    }
-}
-
-impl App {
-    fn find(&self, request: Request<Body>) -> Route {
-        if request.uri().path() == "*" {
-            let response = about_server(request.method());
-            return Route::Other(Box::pin(async { response }));
-        }
-        #[cfg(feature = "acme")]
-        if let Some(acme) = &self.routes.acme
-            && let Some(response) = super::acme::respond(acme, &request)
-        {
-            return Route::Other(Box::pin(async { response }));
-        }
-        if let Some(redirect) = &self.routes.redirect
-            && let Some(peer) = request.extensions().get::<Peer>()
-            && !peer.tls
-            && peer.address.is_some()
-        {
-            let response = redirect_to(redirect.location(&request));
-            return Route::Other(Box::pin(async { response }));
-        }
+    fn is_upload(&self, request: &Request<Body>) -> bool {
         if let Some(proxies) = &self.routes.proxies
             && let Some(peer) = request.extensions().get::<Peer>()
         {
             proxies.check(peer.address, request.headers());
         }
+        #[cfg(feature = "otel")]
+        if self.is_traced(request) {
+            return false;
+        }
+        self.is_handled(request)
+    }
+
+    fn respond(&self, request: Request<Body>) -> OtherResponse {
+        #[cfg(feature = "otel")]
+        if self.is_traced(&request) {
+            let mut request = request;
+            let is_upload = self.routes.is_upload_path(request.uri().path());
+            let base = is_upload.then_some(self.routes.base.as_str());
+            let span = trace::request(&mut request, base);
+            let response = span.in_scope(|| match self.is_handled(&request) {
+                true => landfall_http::respond(&self.handler, request),
+                false => self.respond_to_other(request),
+            });
+            return Box::pin(trace::response(span, is_upload, response));
+        }
+        self.respond_to_other(request)
+    }
+}
+
+impl App {
+    #[cfg(feature = "otel")]
+    fn is_traced(&self, request: &Request<Body>) -> bool {
+        trace::is_on() && !self.routes.is_probe_path(request.uri().path())
+    }
+
+    /// Returns whether the handler of uploads responds.
+    fn is_handled(&self, request: &Request<Body>) -> bool {
+        let routes = &*self.routes;
+        let path = request.uri().path();
+        #[cfg(feature = "acme")]
+        if let Some(acme) = &routes.acme
+            && super::acme::respond(acme, request).is_some()
+        {
+            return false;
+        }
+        #[cfg(feature = "grants")]
+        if routes.api.find(path).is_some() {
+            return false;
+        }
+        routes.is_upload_path(path) && self.redirect(request).is_none()
+    }
+
+    /// The redirect to HTTPS, if that is where the request has to go.
+    fn redirect(&self, request: &Request<Body>) -> Option<&HttpsRedirect> {
+        let redirect = self.routes.redirect.as_ref()?;
+        let peer = request.extensions().get::<Peer>()?;
+        (!peer.tls && peer.address.is_some()).then_some(redirect)
+    }
+
+    fn respond_to_other(&self, request: Request<Body>) -> OtherResponse {
+        if request.uri().path() == "*" {
+            let response = about_server(request.method());
+            return Box::pin(async { response });
+        }
+        #[cfg(feature = "acme")]
+        if let Some(acme) = &self.routes.acme
+            && let Some(response) = super::acme::respond(acme, &request)
+        {
+            return Box::pin(async { response });
+        }
+        if let Some(redirect) = self.redirect(&request) {
+            let response = redirect_to(redirect.location(&request));
+            return Box::pin(async { response });
+        }
         #[cfg(feature = "grants")]
         if let Some(group) = self.routes.api.find(request.uri().path()).cloned() {
-            return Route::Other(Box::pin(async move {
-                group.respond(request).await.map(other_body)
-            }));
-        }
-        if self.routes.is_upload_path(request.uri().path()) {
-            return Route::Uploads(request);
+            return Box::pin(async move { group.respond(request).await.map(other_body) });
         }
         let (parts, _) = request.into_parts();
         let (routes, handler) = (self.routes.clone(), self.handler.clone());
-        Route::Other(Box::pin(
-            async move { routes.respond(&parts, &handler).await },
-        ))
+        Box::pin(async move { routes.respond(&parts, &handler).await })
     }
 }
 
