@@ -420,12 +420,12 @@ pub trait Enumerate: Send + Sync {
         Ok(true)
     }
 
-    /// Removes an orphan that [`page`](Self::page) listed, if it is unchanged. The caller holds the
-    /// lease of the upload it belonged to.
+    /// Removes an orphan that [`page`](Self::page) listed, if it is unchanged; returns whether it did. The caller
+    /// holds the lease of the upload it belonged to.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()>;
+    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<bool>;
 
     /// Returns what the clock of the sweeps of an earlier process remembered with
     /// [`save_clock`](Self::save_clock), or what else shows the time until which the store was in use before
