@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::http3::listener::{QuicListener, new_socket};
 use super::io::DetachedSocket;
-use super::proxy_protocol::TrustedProxies;
+use super::proxy_protocol::{TrustedProxies, plain};
 use super::tls::Tls;
 
 /// The kernel limits it to `net.core.somaxconn`.
@@ -218,11 +218,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
-pub(super) fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn listen(address: SocketAddr) -> io::Result<Listener> {

@@ -9,8 +9,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE}
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 use landfall_protocol::{date_value, number_value};
 
-use super::head::connection_options;
-
 /// The end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
@@ -183,4 +181,13 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     }
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
+pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
+    let has = |name: &str| {
+        let mut options = value.split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    };
+    (has("close"), has("keep-alive"))
 }

@@ -9,11 +9,12 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use landfall_protocol::headers;
 use memchr::{memchr, memchr3};
 
+use super::encode::connection_options;
 use crate::rejection::HttpRejection;
 
 /// Also of trailers.
@@ -287,8 +288,11 @@ fn field(line: &[u8]) -> Result<(HeaderName, Range<usize>), HttpRejection> {
     if is_space(name.last()) {
         return bad("there is white space between a header's name and its colon");
     }
-    // Those of uploads, as clients write them, cost no allocation.
+    // Usual ones, as clients write them: shorter, and those of uploads cost no allocation.
     let name = match name {
+        b"Host" | b"host" => HOST,
+        b"Content-Length" | b"content-length" => CONTENT_LENGTH,
+        b"Content-Type" | b"content-type" => CONTENT_TYPE,
         b"Tus-Resumable" | b"tus-resumable" => headers::TUS_RESUMABLE,
         b"Upload-Length" | b"upload-length" => headers::UPLOAD_LENGTH,
         b"Upload-Offset" | b"upload-offset" => headers::UPLOAD_OFFSET,
@@ -415,15 +419,6 @@ impl<'a> Facts<'a> {
 pub(crate) fn same_host(a: &[u8], b: &[u8]) -> bool {
     let bare = |h| <[u8]>::strip_suffix(h, b":80").unwrap_or(h);
     bare(a).eq_ignore_ascii_case(bare(b))
-}
-
-/// Returns whether `close` and `keep-alive` are among the options of `Connection`.
-pub(super) fn connection_options(value: &[u8]) -> (bool, bool) {
-    let has = |name: &str| {
-        let mut options = value.split(|byte| *byte == b',');
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-    };
-    (has("close"), has("keep-alive"))
 }
 
 fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {

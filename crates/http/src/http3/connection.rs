@@ -18,7 +18,7 @@ use super::quic::QuicConnection;
 use crate::connection::ConnectionShared;
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::{ServerShared, TimeoutAction};
-use crate::listener::plain;
+use crate::proxy_protocol::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::{NetStats, OpenConnection};

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::quic::{self, QuicConnection};
 use crate::body_error::BodyError;
-use crate::listener::plain;
+use crate::proxy_protocol::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
 use crate::stream::response::respond;
