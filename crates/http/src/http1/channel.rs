@@ -339,20 +339,12 @@ fn read_error(error: io::Error) -> BodyError {
 /// The content of a request of HTTP/1. What the service leaves of it is discarded, or ends the connection.
 #[derive(Debug)]
 pub(crate) struct Http1Content {
-    channel: Channel,
-    number: u32,
-    has_ended: bool,
+    pub(super) channel: Channel,
+    pub(super) number: u32,
+    pub(super) has_ended: bool,
 }
 
 impl Http1Content {
-    pub(super) fn new(channel: Channel, number: u32) -> Self {
-        Self {
-            channel,
-            number,
-            has_ended: false,
-        }
-    }
-
     pub(crate) fn is_end(&self) -> bool {
         self.has_ended
     }

@@ -232,7 +232,11 @@ impl<S: HttpService> Http1<S> {
         let (content, phase) = match head.framing {
             Framing::None => (RequestContent::Ended, Phase::Handling),
             _ => {
-                let content = Http1Content::new(self.channel.clone(), number);
+                let content = Http1Content {
+                    channel: self.channel.clone(),
+                    number,
+                    has_ended: false,
+                };
                 (RequestContent::Http1(content), Phase::Body)
             }
         };
