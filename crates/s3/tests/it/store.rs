@@ -178,7 +178,7 @@ async fn small_parts_that_do_not_count_hinder_no_completion_on_ceph() {
     let access = Ceph::shared().access();
     let proxy = Proxy::start(&access);
     let bucket = Ceph::shared().bucket("small");
-    let good = pattern(1, 36 * MIB);
+    let good = pattern(1, 12 * MIB);
     let calls = [
         Operation::UploadPart,
         Operation::CompleteMultipartUpload,
@@ -215,12 +215,12 @@ async fn small_parts_that_do_not_count_hinder_no_completion_on_ceph() {
             last = start();
             // No acknowledged byte is lost, and none is added.
             let offset = last.load(&upload.id).await.unwrap().offset;
-            assert_eq!(offset, 36 << 20, "{}", proxy.transcript());
+            assert_eq!(offset, 12 << 20, "{}", proxy.transcript());
         }
         finish(&last, &upload, 4).await;
         for store in [last, start()] {
             assert_same(&read(&store, &upload).await, &good);
-            assert_eq!(store.load(&upload.id).await.unwrap().offset, 36 << 20);
+            assert_eq!(store.load(&upload.id).await.unwrap().offset, 12 << 20);
         }
         if killed_before.is_some() {
             continue;
@@ -229,7 +229,7 @@ async fn small_parts_that_do_not_count_hinder_no_completion_on_ceph() {
         let mut done = (*upload).clone();
         done.completion = Completion::Done(None);
         start().save(&done, Fence(5)).await.unwrap();
-        let (edited, client) = (pattern(3, 51 * MIB), client(&access));
+        let (edited, client) = (pattern(3, 27 * MIB), client(&access));
         let (payload, none) = (Payload::from(edited.clone()), ObjectHeaders::default());
         let put = client.put_object(&object, payload, &none, Condition::None);
         put.await.unwrap();
