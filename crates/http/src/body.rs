@@ -1,5 +1,6 @@
 //! Bodies: of requests, as the service reads them, and of responses.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,7 +37,6 @@ where
 ///
 /// It may be dropped before its end. A small rest is discarded and the connection is reused; a larger
 /// one ends the connection after the response (`Connection: close`).
-#[derive(Debug)]
 pub struct Body {
     content: RequestContent,
     /// Of a body on a stream, until its end.
@@ -44,8 +44,13 @@ pub struct Body {
     queued: Option<Box<QueuedBody>>,
 }
 
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").finish_non_exhaustive()
+    }
+}
+
 /// The content of a request, as its connection receives it.
-#[derive(Debug)]
 pub(super) enum RequestContent {
     /// None, or no more.
     Ended,
@@ -77,7 +82,6 @@ impl RequestContent {
 }
 
 /// The timeouts of a body on a stream: the connection must not fail with an error of one of its streams.
-#[derive(Debug)]
 struct TimedStream {
     shared: Arc<ConnectionShared>,
     activity: Arc<ConnectionActivity>,

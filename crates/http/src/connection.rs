@@ -39,23 +39,13 @@ pub(super) struct ConnectionShared {
 }
 
 impl ConnectionShared {
-    /// `None` if the connection is to be closed at once.
-    pub(super) fn admit(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
-        let permit = Self::count(server, peer)?;
-        Some(Self::new(server, None, peer, permit))
-    }
-
-    fn count(server: &ServerShared, peer: Peer) -> Option<Option<AddressPermit>> {
-        let kind = LimitKind::Connections;
-        server
-            .addresses
-            .open(kind, &HeaderMap::new(), ip(peer))
-            .ok()
-    }
-
-    /// Proxies are not limited.
-    pub(super) fn admit_proxy(server: &Arc<ServerShared>, peer: Peer) -> Option<Arc<Self>> {
-        Some(Self::new(server, None, peer, None))
+    /// `None` if the connection is to be closed at once. Those of proxies are not limited.
+    pub(super) fn admit(
+        server: &Arc<ServerShared>,
+        peer: Peer,
+        is_proxy: bool,
+    ) -> Option<Arc<Self>> {
+        Self::new(server, None, peer, is_proxy)
     }
 
     /// Replaces the address of a proxy with that of its client.
@@ -64,18 +54,21 @@ impl ConnectionShared {
             address: Some(client),
             ..self.peer
         };
-        let permit = Self::count(&self.server, peer)?;
-        let activity = Some(self.activity.clone());
-        Some(Self::new(&self.server, activity, peer, permit))
+        Self::new(&self.server, Some(self.activity.clone()), peer, false)
     }
 
     fn new(
         server: &Arc<ServerShared>,
         activity: Option<Arc<ConnectionActivity>>,
         peer: Peer,
-        permit: Option<AddressPermit>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+        is_proxy: bool,
+    ) -> Option<Arc<Self>> {
+        let (kind, none) = (LimitKind::Connections, HeaderMap::new());
+        let permit = match is_proxy {
+            true => None,
+            false => server.addresses.open(kind, &none, ip(peer)).ok()?,
+        };
+        Some(Arc::new(Self {
             activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
             server: server.clone(),
             peer,
@@ -84,7 +77,7 @@ impl ConnectionShared {
             flushes: AtomicU32::new(0),
             address_limited: AtomicBool::new(false),
             client_certificate: OnceLock::new(),
-        })
+        }))
     }
 
     pub(super) fn is_address_limited(&self) -> bool {
@@ -95,11 +88,10 @@ impl ConnectionShared {
         &self,
         request: &Request<B>,
         has_content: bool,
-        address_permit: &mut Option<AddressPermit>,
-    ) -> Result<(), HttpRejection> {
+    ) -> Result<Option<AddressPermit>, HttpRejection> {
         if !has_content && is_preflight(request) {
             // A page that cannot ask sees a network error instead of the reason.
-            return Ok(());
+            return Ok(None);
         }
         let (addresses, headers) = (&self.server.addresses, request.headers());
         let peer = ip(self.peer);
@@ -110,10 +102,9 @@ impl ConnectionShared {
         let kind = match has_content {
             true => LimitKind::Uploads,
             false if request.method() == Method::GET => LimitKind::Downloads,
-            false => return Ok(()),
+            false => return Ok(None),
         };
-        *address_permit = addresses.open(kind, headers, peer)?;
-        Ok(())
+        addresses.open(kind, headers, peer)
     }
 
     /// For a response of this layer to a request with these fields.
@@ -130,7 +121,7 @@ impl ConnectionShared {
             let field = fields.entry(STRICT_TRANSPORT_SECURITY);
             field.or_insert_with(|| hsts.clone());
         }
-        if let Some(alt_svc) = self.server.alt_svc.get() {
+        if let Some(alt_svc) = &self.server.alt_svc {
             fields.insert(ALT_SVC, alt_svc.clone());
         }
     }
@@ -200,4 +191,9 @@ impl Drop for StreamGuard {
             self.shared.activity.enter(Phase::Idle);
         }
     }
+}
+
+/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
+pub(super) fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,21 +1,18 @@
 //! The task of an accepted connection, from its PROXY header and TLS handshake to its end.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
 
 use super::connection::ConnectionShared;
 use super::http1::connection::Http1;
 use super::http2;
 use super::io::ServerIo;
-use super::limits::timeouts::ServerShared;
 use super::proxy_protocol::ProxyHeader;
 use super::service::{ConnectionService, HttpService};
-use super::shutdown::{FIRST_REQUEST_TIME, ShutdownPhase};
+use super::shutdown::{FirstRequest, ShutdownPhase};
 use super::stats::OpenConnection;
 use super::stream::task;
 
@@ -52,10 +49,12 @@ async fn serve<S: HttpService>(
     let mut first_request = FirstRequest::default();
     if is_proxied {
         let mut header = ProxyHeader::default();
-        let received = poll_fn(|cx| match first_request.is_over(&server, cx) {
-            true => Poll::Ready(None),
-            false => io.poll_proxy_header(cx, &mut header).map(Result::ok),
-        });
+        let received = poll_fn(
+            |cx| match first_request.is_over(server.shutdown_phase(), cx) {
+                true => Poll::Ready(None),
+                false => io.poll_proxy_header(cx, &mut header).map(Result::ok),
+            },
+        );
         let Some(client) = received.await else {
             return;
         };
@@ -69,10 +68,12 @@ async fn serve<S: HttpService>(
     }
     let mut may_be_http2 = server.limits.http2;
     if io.has_handshake() {
-        let handshake = poll_fn(|cx| match first_request.is_over(&server, cx) {
-            true => Poll::Ready(None),
-            false => io.poll_handshake(cx),
-        });
+        let handshake = poll_fn(
+            |cx| match first_request.is_over(server.shutdown_phase(), cx) {
+                true => Poll::Ready(None),
+                false => io.poll_handshake(cx),
+            },
+        );
         match handshake.await {
             None => return,
             Some(true) => return serve_http2(io, service, permit).await,
@@ -80,10 +81,7 @@ async fn serve<S: HttpService>(
         }
     }
     let mut http1 = Http1::new(io, service.clone(), may_be_http2);
-    let ended = poll_fn(|cx| {
-        let phase = first_request.follow(&server);
-        http1.poll(cx, phase, &mut first_request.0)
-    });
+    let ended = poll_fn(|cx| http1.poll(cx, server.shutdown_phase(), &mut first_request));
     if let Some(io) = ended.await {
         drop(http1);
         serve_http2(io, service, permit).await;
@@ -99,26 +97,5 @@ async fn serve_http2<S: HttpService>(
     let served = Box::pin(http2::serve_connection(io, service, Arc::new(permit)));
     if let Err(error) = served.await {
         tracing::debug!(%error, "connection ended");
-    }
-}
-
-/// The time that is left for the first request, which may be in transit when the shutdown starts.
-#[derive(Default)]
-struct FirstRequest(Option<Pin<Box<Sleep>>>);
-
-impl FirstRequest {
-    fn follow(&mut self, server: &ServerShared) -> ShutdownPhase {
-        let phase = server.shutdown_phase();
-        if phase > ShutdownPhase::Running && self.0.is_none() {
-            self.0 = Some(Box::pin(sleep(FIRST_REQUEST_TIME)));
-        }
-        phase
-    }
-
-    fn is_over(&mut self, server: &ServerShared, cx: &mut Context<'_>) -> bool {
-        self.follow(server);
-        self.0
-            .as_mut()
-            .is_some_and(|wait| wait.as_mut().poll(cx).is_ready())
     }
 }

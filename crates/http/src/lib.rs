@@ -18,8 +18,10 @@
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
 //!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
-//! A request passes `ServerIo` (socket, bytes, timeouts), the protocol, and `ConnectionService` (limits of clients), then
-//! the service, with a [`Body`] and a [`Peer`](landfall::service::Peer) in the request's extensions.
+//! The way of a request: `serve` accepts its connection (`listener`, `workers`) and `driver` serves it, from the PROXY
+//! header and the TLS handshake (`proxy_protocol`, `tls`) to the protocol (`http1`; `http2` and `http3` over `stream`),
+//! which reads and writes over `io`. `service` checks limits (`limits`) and calls the service, with a [`Body`] and a
+//! [`Peer`](landfall::service::Peer) in the request's extensions.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod body;
@@ -30,6 +32,7 @@ mod driver;
 pub mod http1;
 mod http2;
 mod http3;
+mod interim;
 mod io;
 mod limits;
 mod listener;

@@ -9,9 +9,10 @@ use landfall::service::Peer;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::connection::plain;
 use super::http3::listener::{QuicListener, new_socket};
 use super::io::DetachedSocket;
-use super::proxy_protocol::{TrustedProxies, plain};
+use super::proxy_protocol::TrustedProxies;
 use super::tls::Tls;
 
 /// The kernel limits it to `net.core.somaxconn`.
@@ -28,9 +29,7 @@ const MAX_UNSENT: u32 = 256 * 1024;
 #[derive(Debug)]
 pub struct Listener {
     socket: ListenerSocket,
-    /// Not of UNIX sockets.
     pub(super) tls: Option<Tls>,
-    /// Of TCP sockets.
     pub(super) proxies: Option<TrustedProxies>,
     _file: Option<SocketFile>,
 }

@@ -14,6 +14,8 @@ use proxy_header::{ParseConfig, Protocol};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::connection::plain;
+
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -116,11 +118,6 @@ fn parse(header: &[u8]) -> io::Result<Option<SocketAddr>> {
         }
         address => Ok(address.map(|address| plain(address.source))),
     }
-}
-
-/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
-pub(super) fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]

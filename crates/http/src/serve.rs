@@ -55,12 +55,10 @@ pub async fn serve(
     let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
     let permits = Arc::new(Semaphore::new(max as usize));
     let workers = Arc::new(Workers::start(limits.workers)?);
-    let server = Arc::new(ServerShared::new(limits, shutdown.clone(), stats));
-    let quic = listeners.iter().find_map(Listener::quic);
-    if let Some(alt_svc) = quic.and_then(QuicListener::alt_svc) {
-        // Set once.
-        let _ = server.alt_svc.set(alt_svc);
-    }
+    let alt_svc = listeners.iter().find_map(Listener::quic);
+    let alt_svc = alt_svc.and_then(QuicListener::alt_svc);
+    let server = ServerShared::new(limits, shutdown.clone(), stats, alt_svc);
+    let server = Arc::new(server);
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(run_sweeper(server.clone()));
@@ -172,9 +170,9 @@ impl<S: HttpService> Acceptor<S> {
             NetStats::add(&stats.accepted, 1);
             let proxies = listener.proxies.as_ref();
             let admitted = match proxies {
-                None => ConnectionShared::admit(&self.server, peer),
+                None => ConnectionShared::admit(&self.server, peer, false),
                 Some(proxies) if peer.address.is_some_and(|peer| proxies.0(peer.ip())) => {
-                    ConnectionShared::admit_proxy(&self.server, peer)
+                    ConnectionShared::admit(&self.server, peer, true)
                 }
                 Some(_) => {
                     let reason = "the address is not that of a trusted proxy";

@@ -107,18 +107,18 @@ impl<S: HttpService> ConnectionService<S> {
     ) -> ServiceCall<S> {
         let shared = &self.shared;
         shared.activity.add_request();
-        let mut permit = None;
-        let rejection = match rejection {
+        let admitted = match rejection {
             Some(rejection) => {
                 NetStats::add(&shared.server.stats.rejected, 1);
-                Some(rejection)
+                Err(rejection)
             }
             None => shared
-                .check_address_limits(&request, !request.body().is_end(), &mut permit)
-                .err()
-                .inspect(|_| {
-                    shared.address_limited.store(true, Relaxed);
-                }),
+                .check_address_limits(&request, !request.body().is_end())
+                .inspect_err(|_| shared.address_limited.store(true, Relaxed)),
+        };
+        let (permit, rejection) = match admitted {
+            Ok(permit) => (permit, None),
+            Err(rejection) => (None, Some(rejection)),
         };
         let queued = permit.as_ref().and_then(AddressPermit::enqueue);
         let mut request = request.map(|content| Body::new(content, shared, queued));

@@ -1,13 +1,15 @@
 //! Graceful shutdown of the HTTP server, in phases.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 
-/// The time for the first request of a connection, which may be in transit when the shutdown starts.
-pub(super) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// A phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,5 +115,19 @@ impl Shutdown {
     pub(super) fn advance(&self, to: ShutdownPhase) {
         self.state.phase.fetch_max(to as u8, Ordering::AcqRel);
         self.state.changed.notify_waiters();
+    }
+}
+
+/// The time that is left for the first request of a connection, which may be in transit when the shutdown starts.
+#[derive(Default)]
+pub(super) struct FirstRequest(Option<Pin<Box<Sleep>>>);
+
+impl FirstRequest {
+    pub(super) fn is_over(&mut self, phase: ShutdownPhase, cx: &mut Context<'_>) -> bool {
+        if phase == ShutdownPhase::Running {
+            return false;
+        }
+        let new = || Box::pin(sleep(FIRST_REQUEST_TIME));
+        self.0.get_or_insert_with(new).as_mut().poll(cx).is_ready()
     }
 }

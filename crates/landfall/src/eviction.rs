@@ -1,6 +1,4 @@
-//! Which clients make way when a limit is reached: the most silent ones first, then those that send least.
-//!
-//! The engine ends transfers so, and `landfall-http` connections.
+//! Which clients make way when a limit of transfers or connections is reached.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -13,8 +11,7 @@ const MIN_RATE: u64 = 1024;
 pub struct Idleness(Duration);
 
 impl Idleness {
-    /// Measures a client of which `received` bytes have arrived in the time in which the server `waited` for it.
-    /// `None` if it makes progress.
+    /// Measures a client of which `received` bytes arrived while the server `waited`; `None` if it makes progress.
     #[must_use]
     pub fn measure(silence: Duration, received: u64, waited: Duration) -> Option<Self> {
         if silence >= SILENT_AFTER {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{Response, header};
+use http::Response;
 use http_body::{Frame, SizeHint};
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use super::head::{self, Framing, HeadRules, RequestHead};
 use crate::body_error::BodyError;
 use crate::buffers;
 use crate::connection::{LARGE_HEAD, MAX_DISCARDED_REST, TOO_MANY_LARGE_HEADS};
+use crate::interim::InterimQueue;
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::{Phase, ServerShared, TimeoutAction};
@@ -58,37 +59,11 @@ pub(crate) struct Http1Io {
     expects_continue: bool,
     awaits_continue: bool,
     /// Interim responses to send; no more after the final one.
-    pub(super) interim: Interim,
+    pub(super) interim: InterimQueue,
     /// Of the task that reads the content.
     reader: Option<Waker>,
     /// Counted memory of heads.
     head_bytes: u64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Interim {
-    is_open: bool,
-    continues: bool,
-    /// The newest; one with `Location` is not replaced by one without.
-    waiting: Option<(Vec<u8>, bool)>,
-}
-
-impl Interim {
-    /// Moves the next one to `out`; the last ones, before the final response, are only those that must not be lost.
-    pub(super) fn take(&mut self, out: &mut Vec<u8>, is_last: bool) -> bool {
-        if is_last {
-            *self = Self {
-                waiting: self.waiting.take_if(|(_, has_location)| *has_location),
-                ..Self::default()
-            };
-        } else if mem::take(&mut self.continues) {
-            out.extend_from_slice(encode::CONTINUE);
-            return true;
-        }
-        let waiting = self.waiting.take();
-        let taken = waiting.map(|(head, _)| out.extend_from_slice(&head));
-        taken.is_some()
-    }
 }
 
 impl Http1Io {
@@ -104,7 +79,7 @@ impl Http1Io {
             has_failed: false,
             expects_continue: false,
             awaits_continue: false,
-            interim: Interim::default(),
+            interim: InterimQueue::default(),
             reader: None,
             head_bytes: 0,
         }
@@ -259,7 +234,17 @@ impl Http1Io {
         self.has_failed = false;
         self.expects_continue = head.expects_continue;
         self.awaits_continue = head.expects_continue;
+        self.interim = InterimQueue::default();
         self.number
+    }
+
+    /// Moves the next interim response to `out`.
+    pub(super) fn take_interim(&mut self, out: &mut Vec<u8>) -> bool {
+        let response = self.interim.next();
+        if let Some(response) = &response {
+            encode::interim_response(out, response);
+        }
+        response.is_some()
     }
 
     /// Returns whether the rest of the content is too long to be discarded, or its end unknown.
@@ -374,11 +359,6 @@ impl Http1Content {
 
     /// Returns a sender of interim responses to the request.
     pub(crate) fn interim_sender(&self) -> Arc<dyn InterimSender> {
-        let mut io = self.channel.lock();
-        if io.number == self.number {
-            io.interim.is_open = true;
-        }
-        drop(io);
         Arc::new(Http1InterimSender {
             channel: self.channel.clone(),
             number: self.number,
@@ -400,7 +380,7 @@ impl Http1Content {
         let outcome = io.poll_content(cx);
         if mem::take(&mut io.awaits_continue) && outcome.is_pending() {
             // The task of the connection sends it.
-            io.interim.continues = true;
+            io.interim.push_continue();
             io.socket.shared.activity.wake();
         }
         let frame = match ready!(outcome) {
@@ -462,20 +442,9 @@ struct Http1InterimSender {
 
 impl InterimSender for Http1InterimSender {
     fn send(&self, response: Response<()>) {
-        let has_location = response.headers().contains_key(header::LOCATION);
         let mut io = self.channel.lock();
-        let waiting = io.interim.waiting.as_ref();
-        let is_important = waiting.is_some_and(|(_, has_location)| *has_location);
-        if io.number != self.number
-            || !io.interim.is_open
-            || !response.status().is_informational()
-            || (is_important && !has_location)
-        {
-            return;
+        if io.number == self.number && io.interim.push(response) {
+            io.socket.shared.activity.wake();
         }
-        let mut head = Vec::new();
-        encode::interim_response(&mut head, &response);
-        io.interim.waiting = Some((head, has_location));
-        io.socket.shared.activity.wake();
     }
 }

@@ -16,7 +16,6 @@ use http_body::Body as _;
 use http_body_util::{Either, Full};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite as _;
-use tokio::time::Sleep;
 
 use super::channel::{Channel, Http1Content, Http1Io};
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
@@ -29,7 +28,7 @@ use crate::limits::addresses::AddressPermit;
 use crate::limits::timeouts::{Phase, TimeoutAction};
 use crate::rejection::HttpRejection;
 use crate::service::{ConnectionService, HttpService, ResponseFuture};
-use crate::shutdown::ShutdownPhase;
+use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stats::NetStats;
 
 /// RFC 9113 section 3.4.
@@ -113,7 +112,7 @@ impl<S: HttpService> Http1<S> {
         &mut self,
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
-        first_request: &mut Option<Pin<Box<Sleep>>>,
+        first_request: &mut FirstRequest,
     ) -> Poll<Option<ServerIo>> {
         self.in_turn = 0;
         loop {
@@ -162,7 +161,7 @@ impl<S: HttpService> Http1<S> {
         &mut self,
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
-        first_request: &mut Option<Pin<Box<Sleep>>>,
+        first_request: &mut FirstRequest,
     ) -> Poll<Result<RequestHead, Option<HttpRejection>>> {
         let State::Head(search) = &mut self.state else {
             return Poll::Ready(Err(None));
@@ -193,8 +192,7 @@ impl<S: HttpService> Http1<S> {
             if phase > ShutdownPhase::Running {
                 // A request of the client may be in transit.
                 let is_idle = self.is_used && io.input.is_empty();
-                let wait = first_request.as_mut();
-                if is_idle || wait.is_none_or(|wait| wait.as_mut().poll(cx).is_ready()) {
+                if is_idle || first_request.is_over(phase, cx) {
                     return Poll::Ready(Err(None));
                 }
             }
@@ -279,7 +277,8 @@ impl<S: HttpService> Http1<S> {
         if self.out.is_empty() {
             self.out = buffers::take_response();
         }
-        io.interim.take(&mut self.out, true);
+        io.interim.close();
+        io.take_interim(&mut self.out);
         drop(io);
         let length = body.size_hint().exact();
         let (status, fields) = (parts.status, &parts.headers);
@@ -301,7 +300,7 @@ impl<S: HttpService> Http1<S> {
     /// not stop, since its client may resume.
     fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
         let mut io = self.channel.lock();
-        while !self.out.is_empty() || io.interim.take(&mut self.out, false) {
+        while !self.out.is_empty() || io.take_interim(&mut self.out) {
             let Poll::Ready(Ok(())) = poll_write(&mut io.socket, cx, &mut self.out) else {
                 break;
             };

@@ -103,9 +103,6 @@ pub(super) fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
     fields(out, response.headers());
 }
 
-/// 100 (Continue).
-pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
 /// Appends fields and the empty line.
 pub(crate) fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
     for (name, value) in fields {

@@ -11,14 +11,13 @@ use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
 use http::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
 
 use super::halves::{Receiving, Sending};
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::ServerShared;
 use crate::service::{ConnectionService, HttpService};
-use crate::shutdown::{FIRST_REQUEST_TIME, ShutdownPhase};
+use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stream::response::respond;
 use crate::stream::window::{ReceiveWindow, WINDOW};
 use crate::stream::{StreamContent, task};
@@ -101,16 +100,12 @@ async fn handshake(
     server: &ServerShared,
 ) -> Result<Option<Connection<ServerIo, Bytes>>, h2::Error> {
     let mut handshake = pin!(builder(&server.limits).handshake(io));
-    let mut first_request = None;
-    poll_fn(|cx| {
-        if let Poll::Ready(connection) = handshake.as_mut().poll(cx) {
-            return Poll::Ready(connection.map(Some));
+    let mut first_request = FirstRequest::default();
+    poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Pending if first_request.is_over(server.shutdown_phase(), cx) => {
+            Poll::Ready(Ok(None))
         }
-        if server.shutdown_phase() == ShutdownPhase::Running {
-            return Poll::Pending;
-        }
-        let wait = first_request.get_or_insert_with(|| Box::pin(sleep(FIRST_REQUEST_TIME)));
-        wait.as_mut().poll(cx).map(|()| Ok(None))
+        connection => connection.map_ok(Some),
     })
     .await
 }

@@ -15,10 +15,9 @@ use tokio::time::timeout;
 
 use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
-use crate::connection::ConnectionShared;
+use crate::connection::{ConnectionShared, plain};
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::{ServerShared, TimeoutAction};
-use crate::proxy_protocol::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::{NetStats, OpenConnection};
@@ -70,7 +69,7 @@ pub(crate) async fn serve_connection<S: HttpService>(
         tls: true,
     };
     // Only now is it certain that the address is the client's.
-    let Some(shared) = ConnectionShared::admit(&server, peer) else {
+    let Some(shared) = ConnectionShared::admit(&server, peer, false) else {
         return close(&connection, Code::H3_EXCESSIVE_LOAD);
     };
     let chain = connection.peer_identity();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::quic::{self, QuicConnection};
 use crate::body_error::BodyError;
-use crate::proxy_protocol::plain;
+use crate::connection::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
 use crate::stream::response::respond;

@@ -89,7 +89,6 @@ impl AddressKey {
     }
 }
 
-/// What is counted for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LimitKind {
     Connections,
@@ -139,7 +138,6 @@ pub(crate) struct Addresses {
     limits: AddressLimits,
     workers: usize,
     stats: Arc<NetStats>,
-    /// Addresses with uploads.
     senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
     /// By [`LimitKind`].
@@ -198,8 +196,7 @@ impl Addresses {
         HttpRejection::busy(reason)
     }
 
-    /// Counts one more until the permit is dropped. A few connections above the limit are open, but their requests
-    /// are rejected.
+    /// Counts one more until the permit is dropped. Requests of connections above the limit are rejected.
     pub(crate) fn open(
         self: &Arc<Self>,
         kind: LimitKind,
@@ -258,7 +255,7 @@ impl Addresses {
         }
     }
 
-    /// Changes the usage of an address, given the limit. `None` if it is not counted.
+    /// `None` if the address is not counted.
     fn update<R>(
         &self,
         kind: LimitKind,
@@ -289,7 +286,6 @@ impl Addresses {
     }
 }
 
-/// A connection, an upload or a download that is counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct AddressPermit {
     addresses: Arc<Addresses>,

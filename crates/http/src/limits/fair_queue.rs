@@ -26,10 +26,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// Limits the pause after a turn in which the thread was busy with other work.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// The bodies of one address, which take turns while others send, too.
 #[derive(Debug)]
 pub(crate) struct AddressQueue {
-    /// First come, first served.
     turns: Arc<Semaphore>,
     /// Addresses that send bodies.
     senders: Arc<AtomicUsize>,
@@ -63,20 +61,20 @@ impl AddressQueue {
         state.resume_at
     }
 
-    async fn start_turn(self: Arc<Self>) -> Turn {
+    async fn start_turn(self: Arc<Self>) -> ActiveTurn {
         // The semaphore is never closed.
         let permit = self.turns.clone().acquire_owned().await.ok();
         while let Some(at) = self.resume_at().filter(|_| self.is_contended()) {
             sleep_until(at).await;
         }
-        Turn {
+        ActiveTurn {
             began: Instant::now(),
             _permit: permit,
         }
     }
 
     /// The next turn of several bodies starts after a pause.
-    fn end_turn(&self, turn: &Turn) {
+    fn end_turn(&self, turn: &ActiveTurn) {
         let mut state = self.state.lock();
         if state.bodies < 2 {
             return;
@@ -91,12 +89,11 @@ impl AddressQueue {
 }
 
 #[derive(Debug)]
-struct Turn {
+struct ActiveTurn {
     began: Instant,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// A body that waits for its turn before each share of its bytes.
 pub(crate) struct QueuedBody {
     queue: Arc<AddressQueue>,
     position: QueuePosition,
@@ -107,14 +104,8 @@ pub(crate) struct QueuedBody {
 enum QueuePosition {
     #[default]
     None,
-    Waiting(Pin<Box<dyn Future<Output = Turn> + Send + Sync>>),
-    Active(Turn),
-}
-
-impl std::fmt::Debug for QueuedBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("QueuedBody").finish_non_exhaustive()
-    }
+    Waiting(Pin<Box<dyn Future<Output = ActiveTurn> + Send + Sync>>),
+    Active(ActiveTurn),
 }
 
 impl QueuedBody {

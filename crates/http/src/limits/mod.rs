@@ -1,7 +1,4 @@
-//! Limits of connections and clients: in number, in time and in memory.
-//!
-//! [`addresses`] counts what each client address has open, and lets its bodies take turns ([`fair_queue`]). The sweeper
-//! ([`timeouts`]) watches all connections. The limits themselves are one struct, [`ConnectionLimits`].
+//! Limits of connections: per client address ([`addresses`], [`fair_queue`]) and in time ([`timeouts`]).
 
 pub(crate) mod addresses;
 pub(crate) mod fair_queue;

@@ -8,9 +8,9 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -169,11 +169,16 @@ pub(crate) struct ServerShared {
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
     /// Offers HTTP/3 to clients of TLS (RFC 7838).
-    pub(crate) alt_svc: OnceLock<HeaderValue>,
+    pub(crate) alt_svc: Option<HeaderValue>,
 }
 
 impl ServerShared {
-    pub(crate) fn new(limits: ConnectionLimits, shutdown: Shutdown, stats: Arc<NetStats>) -> Self {
+    pub(crate) fn new(
+        limits: ConnectionLimits,
+        shutdown: Shutdown,
+        stats: Arc<NetStats>,
+        alt_svc: Option<HeaderValue>,
+    ) -> Self {
         let has_large = limits.large_read_buffer > limits.read_buffer;
         Self {
             large_reads: AtomicUsize::new(if has_large { limits.large_reads } else { 0 }),
@@ -189,7 +194,7 @@ impl ServerShared {
             new: Mutex::default(),
             registered: Notify::new(),
             waiting: Arc::default(),
-            alt_svc: OnceLock::new(),
+            alt_svc,
         }
     }
 
@@ -323,7 +328,6 @@ impl Direction {
         }
     }
 
-    /// Returns how many bytes are new.
     fn update(&mut self, bytes: u64, is_waiting: bool, now: Instant) -> u64 {
         let new = bytes - mem::replace(&mut self.bytes, bytes);
         if new > 0 || !is_waiting {

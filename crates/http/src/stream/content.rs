@@ -30,14 +30,6 @@ pub(crate) struct StreamContent {
     exchange: Arc<Exchange>,
 }
 
-impl std::fmt::Debug for StreamContent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamContent")
-            .field("missing", &self.missing)
-            .finish_non_exhaustive()
-    }
-}
-
 impl StreamContent {
     pub(crate) fn new(
         half: impl ReceiveHalf,

@@ -5,13 +5,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use http::{Response, StatusCode, header};
+use http::Response;
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::ReceiveHalf;
 use crate::connection::MAX_DISCARDED_REST;
+use crate::interim::InterimQueue;
 
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
@@ -26,11 +27,7 @@ pub(crate) struct Exchange {
 struct ExchangeState {
     /// The rest of the content, which the service does not read.
     unread: Option<Box<dyn ReceiveHalf>>,
-    /// 100 (Continue) is due.
-    continues: bool,
-    interim: Option<Response<()>>,
-    /// No interim response may follow.
-    is_final: bool,
+    interim: InterimQueue,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -41,11 +38,7 @@ impl std::fmt::Debug for Exchange {
 
 impl InterimSender for Exchange {
     fn send(&self, response: Response<()>) {
-        let mut state = self.state.lock();
-        let may_replace =
-            has_location(&response) || !state.interim.as_ref().is_some_and(has_location);
-        if response.status().is_informational() && may_replace && !state.is_final {
-            state.interim = Some(response);
+        if self.state.lock().interim.push(response) {
             self.waker.wake();
         }
     }
@@ -64,7 +57,7 @@ impl Exchange {
 
     /// Sends a 100 (Continue), unless the response comes first.
     pub(super) fn send_continue(&self) {
-        self.state.lock().continues = true;
+        self.state.lock().interim.push_continue();
         self.waker.wake();
     }
 
@@ -76,27 +69,18 @@ impl Exchange {
         can_send: bool,
     ) -> Poll<Option<Response<()>>> {
         self.waker.register(cx.waker());
-        let mut state = self.state.lock();
-        if state.is_final {
-            return Poll::Ready(state.interim.take().filter(has_location));
-        }
-        if !can_send {
-            return Poll::Pending;
-        }
-        if std::mem::take(&mut state.continues) {
-            let mut response = Response::new(());
-            *response.status_mut() = StatusCode::CONTINUE;
-            return Poll::Ready(Some(response));
-        }
-        match state.interim.take() {
-            None => Poll::Pending,
-            response => Poll::Ready(response),
+        let interim = &mut self.state.lock().interim;
+        match interim.is_closed {
+            false if !can_send => Poll::Pending,
+            is_closed => match interim.next() {
+                None if !is_closed => Poll::Pending,
+                next => Poll::Ready(next),
+            },
         }
     }
 
-    /// The response is ready.
     pub(super) fn close(&self) {
-        self.state.lock().is_final = true;
+        self.state.lock().interim.close();
         self.waker.wake();
     }
 
@@ -120,8 +104,4 @@ impl Exchange {
             receiving.refuse();
         }
     }
-}
-
-fn has_location(response: &Response<()>) -> bool {
-    response.headers().contains_key(header::LOCATION)
 }

@@ -53,13 +53,17 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
         let called = poll_fn(|cx| {
             let response = ready!(response.poll(cx));
             exchange.close();
+            task::set_waiting(WRITING);
             Poll::Ready(response)
         });
         let interim = send_interim_responses(&exchange, &mut sending);
         let (mut response, sent) = tokio::join!(called, interim);
         sent?;
         shared.add_tls_fields(response.headers_mut());
-        let mut sending = CutUnlessFinished(sending, false);
+        let mut sending = CutUnlessFinished {
+            half: sending,
+            is_finished: false,
+        };
         let sent = send_response(&mut sending, response, is_head).await;
         // HTTP/2 has one reset for both halves.
         drop((sending, guard, permit));
@@ -84,22 +88,28 @@ async fn send_interim_responses<T: SendHalf>(
 }
 
 /// A response that is not finished must not look complete to its client.
-struct CutUnlessFinished<T: SendHalf>(T, bool);
+struct CutUnlessFinished<T: SendHalf> {
+    half: T,
+    is_finished: bool,
+}
 
 impl<T: SendHalf> Drop for CutUnlessFinished<T> {
     fn drop(&mut self) {
-        if !self.1 {
-            self.0.cut();
+        if !self.is_finished {
+            self.half.cut();
         }
     }
 }
 
 async fn send_response<T: SendHalf, B: ResponseBody>(
-    CutUnlessFinished(sending, is_finished): &mut CutUnlessFinished<T>,
+    sending: &mut CutUnlessFinished<T>,
     response: Response<Either<B, Full<Bytes>>>,
     is_head: bool,
 ) -> Result<(), T::Error> {
-    task::set_waiting(WRITING);
+    let CutUnlessFinished {
+        half: sending,
+        is_finished,
+    } = sending;
     let (mut parts, mut body) = response.into_parts();
     let has_length = !is_head && !matches!(parts.status.as_u16(), 100..200 | 204 | 304);
     let length = body.size_hint().exact().filter(|_| has_length);

@@ -16,7 +16,6 @@ tokio::task_local! {
     static STREAM: Arc<ConnectionActivity>;
 }
 
-/// Sets what the task waits for.
 pub(crate) fn set_waiting(directions: u8) {
     let _ = STREAM.try_with(|activity| activity.set_waiting(directions));
 }

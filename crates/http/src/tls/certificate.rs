@@ -18,6 +18,8 @@ use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 use super::TlsError;
 use super::challenge::{self, ChallengeCertificates};
 
+const NO_CERTIFICATE: &str = "there is no certificate";
+
 /// The files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
@@ -88,12 +90,8 @@ pub(super) fn certified_key(
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| TlsError::new(&files.key, pem_reason(error, "there is no private key")))?;
     let in_chain = |reason: &dyn fmt::Display| TlsError::new(&files.chain, reason);
-    let (_, parsed) = chain
-        .first()
-        .map(|first| X509Certificate::from_der(first))
-        .transpose()
-        .map_err(|error| in_chain(&error))?
-        .ok_or_else(|| in_chain(&"there is no certificate"))?;
+    let first = chain.first().ok_or_else(|| in_chain(&NO_CERTIFICATE))?;
+    let (_, parsed) = X509Certificate::from_der(first).map_err(|error| in_chain(&error))?;
     let summary = CertificateSummary::new(&parsed);
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
@@ -119,12 +117,11 @@ pub fn read_authorities(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let none = "there is no certificate";
-    let failed = |error| TlsError::new(path, pem_reason(error, none));
+    let failed = |error| TlsError::new(path, pem_reason(error, NO_CERTIFICATE));
     let found = CertificateDer::pem_file_iter(path).map_err(failed)?;
     let found = found.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     match found.is_empty() {
-        true => Err(TlsError::new(path, none)),
+        true => Err(TlsError::new(path, NO_CERTIFICATE)),
         false => Ok(found),
     }
 }
