@@ -18,7 +18,7 @@
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
 //!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
-//! The way of a request: `serve` accepts its connection (`listener`, `workers`) and `driver` serves it, from the PROXY
+//! The path of a request: `serve` accepts its connection (`listener`, `workers`) and `driver` serves it, from the PROXY
 //! header and the TLS handshake (`proxy_protocol`, `tls`) to the protocol (`http1`; `http2` and `http3` over `stream`),
 //! which reads and writes over `io`. `service` checks limits (`limits`) and calls the service, with a [`Body`] and a
 //! [`Peer`](landfall::service::Peer) in the request's extensions.

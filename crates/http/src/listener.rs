@@ -37,7 +37,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum ListenerSocket {
     Tcp(TcpListener),
-    Quic(QuicListener),
+    Quic(Box<QuicListener>),
     Unix(UnixListener),
 }
 
@@ -141,7 +141,7 @@ impl Listener {
     /// # Errors
     /// The system rejects the address, or `tls` excludes TLS 1.3.
     pub fn http3(address: SocketAddr, tls: Tls) -> io::Result<Self> {
-        let socket = ListenerSocket::Quic(QuicListener::bind(address, &tls)?);
+        let socket = ListenerSocket::Quic(Box::new(QuicListener::bind(address, &tls)?));
         Ok(Self {
             tls: Some(tls),
             ..socket.into()

@@ -6,12 +6,12 @@ const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Bytes per second, measured over a time of at least `SILENT_AFTER`.
 const MIN_RATE: u64 = 1024;
 
-/// How long a client has been silent; zero if it is slow.
+/// The time for which a client has been silent; zero if it is slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Idleness(Duration);
 
 impl Idleness {
-    /// Measures a client of which `received` bytes arrived while the server `waited`; `None` if it makes progress.
+    /// Measures a client that sent `received` bytes while the server `waited`; `None` if it makes progress.
     #[must_use]
     pub fn measure(silence: Duration, received: u64, waited: Duration) -> Option<Self> {
         if silence >= SILENT_AFTER {

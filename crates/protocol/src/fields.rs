@@ -6,7 +6,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, header::GetAll};
 use httpdate::HttpDate;
 
 use crate::Syntax;
@@ -45,7 +46,60 @@ pub fn single_value<'a>(
         return Err(InvalidField::Repeated);
     }
     let text = first.to_str().map_err(|_| InvalidField::NotText)?;
-    Ok(Some(text.trim_matches([' ', '\t'])))
+    Ok(Some(text.trim_ascii()))
+}
+
+/// The fields of a head. Most of those that a parser looks for are absent, which a set of bits of names shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a> {
+    map: &'a HeaderMap,
+    names: u64,
+}
+
+impl<'a> Fields<'a> {
+    /// Looks at each name once.
+    #[must_use]
+    pub fn new(map: &'a HeaderMap) -> Self {
+        let names = map.keys().fold(0, |names, name| names | name_bit(name));
+        Self { map, names }
+    }
+
+    /// Returns false if a field is absent, without looking for it.
+    #[must_use]
+    pub fn could_have(&self, name: &HeaderName) -> bool {
+        self.names & name_bit(name) != 0
+    }
+
+    /// See [`HeaderMap::get_all`]; `None` if the field is absent.
+    pub(crate) fn all(&self, name: &HeaderName) -> Option<GetAll<'a, HeaderValue>> {
+        self.could_have(name).then(|| self.map.get_all(name))
+    }
+
+    pub(crate) fn single(&self, name: &HeaderName) -> Result<Option<&'a str>, InvalidField> {
+        match self.could_have(name) {
+            true => single_value(self.map, name),
+            false => Ok(None),
+        }
+    }
+
+    /// The field may occur only once. tusd accepts a sign.
+    pub(crate) fn size(
+        &self,
+        name: &HeaderName,
+        syntax: Syntax,
+    ) -> Result<Option<u64>, InvalidField> {
+        let unsigned = |text: &'_ str| match text.strip_prefix('+') {
+            Some(rest) if syntax == Syntax::Lenient => parse_size(rest),
+            _ => parse_size(text),
+        };
+        self.single(name)?.map(unsigned).transpose()
+    }
+}
+
+fn name_bit(name: &HeaderName) -> u64 {
+    let name = name.as_str().as_bytes();
+    let at = |n: usize| name.get(n).map_or(0, |byte| usize::from(*byte));
+    1 << ((7 * name.len() + 3 * at(name.len() - 1) + 5 * at(name.len() / 2)) % 64)
 }
 
 /// Parses a number of bytes: digits only, at most 2^63-1 (E-3).
@@ -62,14 +116,37 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidField> {
     }
 }
 
-/// Writes a number. Unlike `HeaderValue::from`, it allocates at most once.
+/// Writes a number.
 #[must_use]
 pub fn number_value(number: u64) -> HeaderValue {
     const ZERO: HeaderValue = HeaderValue::from_static("0");
     if number == 0 {
         return ZERO;
     }
-    HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or(ZERO)
+    text_value(&[itoa::Buffer::new().format(number)]).unwrap_or(ZERO)
+}
+
+/// Writes the parts of a value, one after another; `None` if one has characters that no value may have.
+///
+/// Values that are written on a thread share buffers, since most live no longer than a response. Unlike those of
+/// `HeaderValue::from`, few of them allocate.
+#[must_use]
+pub fn text_value(parts: &[&str]) -> Option<HeaderValue> {
+    /// A buffer is written again once its values are gone.
+    const BUFFER: usize = 2048;
+    thread_local! {
+        static TEXT: RefCell<BytesMut> = RefCell::default();
+    }
+    TEXT.with_borrow_mut(|text| {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if text.capacity() < len {
+            text.reserve(len.max(BUFFER));
+        }
+        parts
+            .iter()
+            .for_each(|part| text.extend_from_slice(part.as_bytes()));
+        HeaderValue::from_maybe_shared(text.split().freeze()).ok()
+    })
 }
 
 /// Writes a time in the format of HTTP (RFC 9110, section 5.6.7), in whole seconds.
@@ -101,20 +178,6 @@ pub fn date_value(at: SystemTime) -> HeaderValue {
         let value = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""));
         place.insert((seconds, value)).1.clone()
     })
-}
-
-/// The field may occur only once. tusd accepts a sign.
-pub(crate) fn size(
-    headers: &HeaderMap,
-    name: &HeaderName,
-    syntax: Syntax,
-) -> Result<Option<u64>, InvalidField> {
-    let text = single_value(headers, name)?;
-    let unsigned = |text: &'_ str| match text.strip_prefix('+') {
-        Some(rest) if syntax == Syntax::Lenient => parse_size(rest),
-        _ => parse_size(text),
-    };
-    text.map(unsigned).transpose()
 }
 
 #[cfg(test)]
@@ -155,16 +218,67 @@ mod tests {
     }
 
     #[test]
+    fn values_of_a_buffer_stay_when_it_is_written_again() {
+        let number = |n: u64| n * 1_000_003;
+        let kept: Vec<_> = (1..2000).map(|n| number_value(number(n))).collect();
+        for (n, value) in (1..2000).zip(&kept) {
+            assert_eq!(value, &number(n).to_string());
+            assert_eq!(
+                text_value(&["a", "", &number(n).to_string()])
+                    .unwrap()
+                    .len(),
+                1 + value.len()
+            );
+        }
+        let long = "x".repeat(10_000);
+        assert_eq!(text_value(&[&long, "y"]).unwrap(), format!("{long}y"));
+        assert_eq!(text_value(&["a", "\n"]), None);
+        assert_eq!(text_value(&[]).unwrap(), "");
+    }
+
+    #[test]
+    fn fields_are_found_as_in_their_map() {
+        use crate::headers::*;
+        let names = [
+            TUS_RESUMABLE,
+            UPLOAD_OFFSET,
+            UPLOAD_LENGTH,
+            UPLOAD_CONCAT,
+            UPLOAD_METADATA,
+            UPLOAD_CHECKSUM,
+        ];
+        for present in 0_u32..1 << names.len() {
+            let mut map = HeaderMap::new();
+            for (n, name) in names
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| present & 1 << n != 0)
+            {
+                map.append(name, HeaderValue::from(n));
+                if n % 2 == 1 {
+                    map.append(name, HeaderValue::from(n));
+                }
+            }
+            let fields = Fields::new(&map);
+            for name in &names {
+                assert_eq!(fields.single(name), single_value(&map, name));
+                assert!(fields.could_have(name) || !map.contains_key(name));
+            }
+        }
+    }
+
+    #[test]
     fn a_field_counts_once() {
         let name = HeaderName::from_static("upload-offset");
         let mut headers = HeaderMap::new();
         assert_eq!(single_value(&headers, &name), Ok(None));
         headers.append(&name, HeaderValue::from_static(" 5\t"));
-        assert_eq!(size(&headers, &name, Syntax::Strict), Ok(Some(5)));
+        let size = |headers: &_, syntax| Fields::new(headers).size(&name, syntax);
+        assert_eq!(size(&headers, Syntax::Strict), Ok(Some(5)));
         headers.insert(&name, HeaderValue::from_static("+5"));
-        let signed = size(&headers, &name, Syntax::Strict);
+        let signed = size(&headers, Syntax::Strict);
         assert_eq!(signed, Err(InvalidField::NotANumber));
-        assert_eq!(size(&headers, &name, Syntax::Lenient), Ok(Some(5)));
+        assert_eq!(size(&headers, Syntax::Lenient), Ok(Some(5)));
         headers.append(&name, HeaderValue::from_static("5"));
         assert_eq!(single_value(&headers, &name), Err(InvalidField::Repeated));
     }

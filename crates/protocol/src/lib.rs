@@ -22,7 +22,9 @@ pub mod rufh;
 pub use self::{
     checksum::{Algorithm, Checksum, Hasher, InvalidChecksum},
     concat::{Concat, InvalidConcat},
-    fields::{InvalidField, date_value, number_value, parse_size, single_value},
+    fields::{
+        Fields, InvalidField, date_value, number_value, parse_size, single_value, text_value,
+    },
     metadata::{InvalidMetadata, Metadata, Syntax},
     operation::{
         Append, ChecksumPlacement, Create, DeclaredEnd, DeclaredLength, Extensions, Operation,

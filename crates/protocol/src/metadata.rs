@@ -140,15 +140,16 @@ impl Metadata {
         let mut start = 0;
         for element in header.split(',') {
             let end = start + element.len();
-            let pair = element.trim_start_matches(BLANKS);
-            let (key, rest) = pair.split_once(BLANKS).unwrap_or((pair, ""));
+            let pair = element.trim_ascii_start();
+            let blank = pair.bytes().position(|byte| matches!(byte, b' ' | b'\t'));
+            let (key, rest) = pair.split_at(blank.unwrap_or(pair.len()));
             if key.is_empty() {
                 return Err(InvalidMetadata::EmptyElement);
             }
             if !key.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(InvalidMetadata::Key(key.into()));
             }
-            let text = rest.trim_matches(BLANKS);
+            let text = rest.trim_ascii();
             let value = values.len();
             if LENIENT_BASE64.decode_vec(text, &mut values).is_err() {
                 let key = key.to_owned();

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, header};
 
 use crate::{
     Checksum, Concat, InvalidChecksum, Metadata, Problem, ProblemKind, Syntax, TUS_VERSION,
-    fields::{single_value, size},
+    fields::{Fields, single_value},
     headers,
 };
 
@@ -146,11 +146,11 @@ pub fn require_version(operation: Operation, headers: &HeaderMap) -> Result<(), 
 /// (E-5). False if the header occurs twice.
 #[must_use]
 pub fn has_offset_octet_stream(headers: &HeaderMap) -> bool {
-    has_media_type(headers, headers::OFFSET_OCTET_STREAM)
+    has_media_type(Fields::new(headers), headers::OFFSET_OCTET_STREAM)
 }
 
-pub(crate) fn has_media_type(headers: &HeaderMap, media_type: &str) -> bool {
-    let Ok(Some(value)) = single_value(headers, &header::CONTENT_TYPE) else {
+pub(crate) fn has_media_type(fields: Fields<'_>, media_type: &str) -> bool {
+    let Ok(Some(value)) = fields.single(&header::CONTENT_TYPE) else {
         return false;
     };
     let essence = value.split(';').next().unwrap_or_default();
@@ -200,19 +200,23 @@ impl ChecksumPlacement {
         matches!(self, Self::Header(_) | Self::Trailer)
     }
 
-    fn parse(headers: &HeaderMap, offered: Extensions) -> Result<Self, Problem> {
+    fn parse(fields: Fields<'_>, offered: Extensions) -> Result<Self, Problem> {
         if !offered.checksum {
             return Ok(Self::Ignored);
         }
-        if let Some(checksum) = checksum(headers)? {
+        if let Some(checksum) = checksum(fields)? {
             return Ok(Self::Header(checksum));
         }
-        let named = headers.get_all(header::TRAILER).iter().any(|line| {
-            line.to_str().is_ok_and(|line| {
-                line.split(',')
-                    .any(|name| name.trim().eq_ignore_ascii_case("upload-checksum"))
-            })
-        });
+        let named = fields
+            .all(&header::TRAILER)
+            .into_iter()
+            .flatten()
+            .any(|line| {
+                line.to_str().is_ok_and(|line| {
+                    line.split(',')
+                        .any(|name| name.trim().eq_ignore_ascii_case("upload-checksum"))
+                })
+            });
         Ok(if named { Self::Trailer } else { Self::None })
     }
 
@@ -223,7 +227,7 @@ impl ChecksumPlacement {
     pub fn with_trailers(self, trailers: Option<&HeaderMap>) -> Result<Option<Checksum>, Problem> {
         let trailer = match trailers {
             _ if self == Self::Ignored => return Ok(None),
-            Some(trailers) => checksum(trailers)?,
+            Some(trailers) => checksum(Fields::new(trailers))?,
             None => None,
         };
         match (self, trailer) {
@@ -240,8 +244,9 @@ impl ChecksumPlacement {
     }
 }
 
-fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
-    let value = single_value(headers, &headers::UPLOAD_CHECKSUM)
+fn checksum(fields: Fields<'_>) -> Result<Option<Checksum>, Problem> {
+    let value = fields
+        .single(&headers::UPLOAD_CHECKSUM)
         .map_err(|e| ProblemKind::InvalidChecksum.with_detail(e))?;
     let parse = |value| {
         Checksum::parse(value).map_err(|error| match error {
@@ -284,7 +289,9 @@ impl Create {
         max_size: Option<u64>,
         syntax: Syntax,
     ) -> Result<Self, Problem> {
-        let concat = single_value(headers, &headers::UPLOAD_CONCAT)
+        let fields = Fields::new(headers);
+        let concat = fields
+            .single(&headers::UPLOAD_CONCAT)
             .map_err(|e| ProblemKind::InvalidConcat.with_detail(e))?
             .map(|value| {
                 if !offered.concatenation {
@@ -293,9 +300,10 @@ impl Create {
                 Concat::parse(value).map_err(|e| ProblemKind::InvalidConcat.with_detail(e))
             })
             .transpose()?;
-        let length = size(headers, &headers::UPLOAD_LENGTH, syntax)
+        let length = fields
+            .size(&headers::UPLOAD_LENGTH, syntax)
             .map_err(|e| ProblemKind::InvalidUploadLength.with_detail(e))?;
-        let deferred = match single_value(headers, &headers::UPLOAD_DEFER_LENGTH) {
+        let deferred = match fields.single(&headers::UPLOAD_DEFER_LENGTH) {
             Ok(None) => false,
             Ok(Some("1")) => true,
             _ => return Err(ProblemKind::InvalidDeferLength.with_detail("the value must be 1")),
@@ -319,13 +327,13 @@ impl Create {
         {
             return Err(ProblemKind::MaxSizeExceeded.into());
         }
-        let metadata = parse_metadata(headers, syntax)?;
-        let with_upload = has_offset_octet_stream(headers);
+        let metadata = parse_metadata(fields, syntax)?;
+        let with_upload = has_media_type(fields, headers::OFFSET_OCTET_STREAM);
         if with_upload {
-            reject_content_encoding(headers, syntax)?;
+            reject_content_encoding(fields, syntax)?;
         }
         let checksum = if with_upload {
-            ChecksumPlacement::parse(headers, offered)?
+            ChecksumPlacement::parse(fields, offered)?
         } else {
             ChecksumPlacement::None
         };
@@ -370,20 +378,23 @@ impl Append {
         offered: Extensions,
         syntax: Syntax,
     ) -> Result<Self, Problem> {
-        if !has_offset_octet_stream(headers) {
+        let fields = Fields::new(headers);
+        if !has_media_type(fields, headers::OFFSET_OCTET_STREAM) {
             return Err(ProblemKind::InvalidContentType
                 .with_detail(format_args!("send {}", headers::OFFSET_OCTET_STREAM)));
         }
-        reject_content_encoding(headers, syntax)?;
-        let offset = size(headers, &headers::UPLOAD_OFFSET, syntax)
+        reject_content_encoding(fields, syntax)?;
+        let offset = fields
+            .size(&headers::UPLOAD_OFFSET, syntax)
             .map_err(|e| ProblemKind::InvalidOffset.with_detail(e))?
             .ok_or(ProblemKind::InvalidOffset)?;
-        let length = size(headers, &headers::UPLOAD_LENGTH, syntax)
+        let length = fields
+            .size(&headers::UPLOAD_LENGTH, syntax)
             .map_err(|e| ProblemKind::InvalidUploadLength.with_detail(e))?;
         Ok(Self {
             offset,
             length,
-            checksum: ChecksumPlacement::parse(headers, offered)?,
+            checksum: ChecksumPlacement::parse(fields, offered)?,
             repr_digest: None,
             end: DeclaredEnd::AtLength,
             ends_beyond_length: false,
@@ -393,14 +404,16 @@ impl Append {
 
 /// The lenient syntax uses the first of several fields, and skips only the pairs that are not ASCII, as
 /// tusd does.
-pub(crate) fn parse_metadata(headers: &HeaderMap, syntax: Syntax) -> Result<Metadata, Problem> {
+pub(crate) fn parse_metadata(fields: Fields<'_>, syntax: Syntax) -> Result<Metadata, Problem> {
     let invalid = |error: &dyn std::fmt::Display| ProblemKind::InvalidMetadata.with_detail(error);
     let text = match syntax {
-        Syntax::Strict => single_value(headers, &headers::UPLOAD_METADATA)
+        Syntax::Strict => fields
+            .single(&headers::UPLOAD_METADATA)
             .map_err(|error| invalid(&error))?
             .map(Cow::Borrowed),
-        Syntax::Lenient => headers
-            .get(headers::UPLOAD_METADATA)
+        Syntax::Lenient => fields
+            .all(&headers::UPLOAD_METADATA)
+            .and_then(|values| values.iter().next())
             .map(|value| String::from_utf8_lossy(value.as_bytes())),
     };
     match text {
@@ -410,11 +423,12 @@ pub(crate) fn parse_metadata(headers: &HeaderMap, syntax: Syntax) -> Result<Meta
 }
 
 /// Encoded data would be stored without decoding (E-54).
-fn reject_content_encoding(headers: &HeaderMap, syntax: Syntax) -> Result<(), Problem> {
+fn reject_content_encoding(fields: Fields<'_>, syntax: Syntax) -> Result<(), Problem> {
     if syntax == Syntax::Lenient {
         return Ok(());
     }
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let encodings = fields.all(&header::CONTENT_ENCODING);
+    let mut encodings = encodings.into_iter().flatten();
     if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }

@@ -9,18 +9,23 @@ export async function checkUploads(servers, store, uploads) {
   for (const upload of uploads) {
     const { state, acknowledged } = upload
     const { status, headers } = await ask('HEAD', upload.url)
-    // An upload that is being terminated or created is in either state.
-    if (upload.state === 'ending' || status === 423) continue
+    if (status === 423) continue
+    // An upload that is being terminated is there, or gone, or in between.
+    if (upload.state === 'ending') {
+      const isKnown = status === 200 || status === 404 || (status === 410 && store.leavesRemains)
+      assert.ok(isKnown, `HEAD of ${upload.url}, which is being terminated: ${status}`)
+      continue
+    }
     if (state === 'gone') {
       // A rejection is repeated.
-      if (upload.isRejected(status)) continue
+      if (upload.isRejected(status, store)) continue
       assert.equal(status, 404, `${upload.url} was removed, and is back`)
       continue
     }
     if (upload.state === 'gone') continue
     if (state === 'abandoned' && upload.isOver(status)) continue
     // Its client may not have been notified yet.
-    if (upload.isRejected(status)) continue
+    if (upload.isRejected(status, store)) continue
     assert.equal(status, 200, `HEAD of ${upload.url} (${state}, ${upload.fate}, partial: ${upload.isPartial})`)
     const offset = Number(headers['upload-offset'] ?? 0)
     assert.ok(offset >= acknowledged, `${upload.url} is at ${offset}; ${acknowledged} was acknowledged`)

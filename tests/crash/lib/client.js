@@ -20,6 +20,8 @@ export class Upload {
     this.state = 'growing'
     /** The decision of the application: `refused` at creation, `rejected` at completion, `abandoned`. */
     this.fate = null
+    /** Whether the application was asked about its completion, and has rejected it. */
+    this.isDenied = false
     /** Whether its client is going to remove it. */
     this.isTemporary = false
     /** When it expires, in milliseconds since 1970. */
@@ -38,11 +40,11 @@ export class Upload {
   }
 
   /**
-   * Returns whether a status means that the application rejected it; later requests get the same, or find nothing. In
-   * a bucket, it is 410 when the removal was interrupted.
+   * Returns whether a status means that the application rejected it, which it has; later requests get the same, or
+   * find nothing, or in a bucket the remains of an interrupted removal.
    */
-  isRejected(status) {
-    return this.fate === 'rejected' && this.furthest === this.length && [404, 410, 422].includes(status)
+  isRejected(status, { leavesRemains }) {
+    return this.isDenied && (status === 422 || status === 404 || (status === 410 && leavesRemains))
   }
 
   /** Returns whether a status means that it has expired, rightly. */
@@ -54,11 +56,12 @@ export class Upload {
 /**
  * A client with random scenarios. `random` decides, `endpoint()` returns the server's address, `uploads` are all
  * uploads with an acknowledged creation, `hasFailed()` returns whether the test is over because something else
- * failed. A response with a status for which `isPassing(status, since)` counts as none.
+ * failed, `store` is where they are stored. A response with a status for which `isPassing(status, since)` counts as none.
  */
 export class Client {
-  constructor({ endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody }) {
-    Object.assign(this, { endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody })
+  constructor({ endpoint, random, uploads, hasFailed, isPassing, store }) {
+    const { mostLength, mostBody, leavesRemains } = store
+    Object.assign(this, { endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody, leavesRemains })
     this.seeds = 0
   }
 
@@ -145,7 +148,7 @@ export class Client {
       if (!isWrong) upload.furthest = Math.max(upload.furthest, start + size)
       try {
         const { status, headers: told } = await this.#ask('PATCH', upload.url, options)
-        if (upload.isRejected(status)) {
+        if (upload.isRejected(status, this)) {
           upload.state = 'gone'
           return
         }
@@ -168,7 +171,7 @@ export class Client {
     for (;;) {
       try {
         const { status, headers } = await this.#ask('HEAD', upload.url)
-        if (upload.isRejected(status)) {
+        if (upload.isRejected(status, this)) {
           upload.state = 'gone'
           return
         }

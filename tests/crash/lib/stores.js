@@ -25,6 +25,8 @@ const lengthIn = (json) => JSON.parse(json).Size
 export class Directory {
   /** Whether the bytes of an unfinished upload can be read. */
   isReadableUnfinished = true
+  /** Whether an interrupted removal leaves a description without bytes, which is 410. */
+  leavesRemains = false
   args = []
   env = {}
   /** Clients send bodies and uploads up to these lengths. */
@@ -99,6 +101,7 @@ function absent(error) {
 
 export class Bucket {
   isReadableUnfinished = false
+  leavesRemains = true
   // Parts are at least as large as S3 demands, and most uploads have several.
   mostBody = 4_000_000
   mostLength = 12_000_000

@@ -31,7 +31,7 @@ pub(crate) struct CreateRequest {
 pub(crate) enum CreationStart<'a> {
     Created(Created),
     /// It exists, and its content is to be received.
-    Receiving(ReceivingCreate<'a>),
+    Receiving(Box<ReceivingCreate<'a>>),
 }
 
 pub(crate) struct ReceivingCreate<'a> {
@@ -70,7 +70,7 @@ enum Prepared<'a> {
     Answered(Created),
     /// Its hooks have allowed it.
     New {
-        upload: Upload,
+        upload: Arc<Upload>,
         key_lease: Option<Lease>,
         /// The permit and the lease of a request whose body is upload data.
         transfer: Option<(SemaphorePermit<'a>, Lease)>,
@@ -131,8 +131,13 @@ impl Engine {
             };
             let engine = self.clone();
             let Some((permit, lease)) = transfer else {
+                let mut upload = upload;
                 let create = async move {
-                    let upload = engine.composer.store().create(upload).await?;
+                    let store = engine.composer.store();
+                    match store.create_now(&mut upload, None) {
+                        Some(created) => drop(created?),
+                        None => upload = store.create(Arc::unwrap_or_clone(upload)).await?,
+                    }
                     // From here on, requests with the same idempotency key get the offset of this upload.
                     drop(key_lease);
                     Ok((upload, ()))
@@ -156,14 +161,23 @@ impl Engine {
                 }));
             };
             let create = async move {
-                let store = engine.composer.store();
-                let created = store.create_append(upload, lease.fence());
+                let (store, mut upload, fence) = (engine.composer.store(), upload, lease.fence());
+                let created = async {
+                    match store.create_now(&mut upload, Some(fence)).transpose()? {
+                        Some(Some(append)) => Ok((upload, append)),
+                        _ => {
+                            store
+                                .create_append(Arc::unwrap_or_clone(upload), fence)
+                                .await
+                        }
+                    }
+                };
                 let (upload, append) = Self::while_held(&lease, created).await?;
                 drop(key_lease);
                 Ok((upload, (append, lease)))
             };
             let (upload, (append, lease)) = self.emit_created(context, create).await?;
-            Ok(CreationStart::Receiving(ReceivingCreate {
+            Ok(CreationStart::Receiving(Box::new(ReceivingCreate {
                 upload,
                 append,
                 lease,
@@ -174,7 +188,7 @@ impl Engine {
                 end: request.head.end,
                 reply,
                 names_upload,
-            }))
+            })))
         }
     }
 
@@ -213,7 +227,7 @@ impl Engine {
                 end,
                 mut reply,
                 names_upload,
-            } = creation;
+            } = *creation;
             if let Some(observer) = observer {
                 observer.created(&upload);
             }
@@ -358,7 +372,7 @@ impl Engine {
             None => None,
         };
         Ok(Prepared::New {
-            upload,
+            upload: Arc::new(upload),
             key_lease,
             transfer,
             reply,

@@ -97,8 +97,13 @@ impl Engine {
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
         if let Some(finisher) = self.composer.finisher() {
-            let finishing = finisher.finish(&upload, lease.fence());
-            let etag = Self::while_held(lease, finishing).await?;
+            Self::check_held(lease)?;
+            let fence = lease.fence();
+            let etag = if let Some(finished) = finisher.finish_now(&upload, fence) {
+                finished?
+            } else {
+                Self::while_held(lease, finisher.finish(&upload, fence)).await?
+            };
             if etag != upload.etag && etag.is_some() {
                 Arc::make_mut(&mut upload).etag = etag;
             }

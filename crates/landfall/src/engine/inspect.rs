@@ -83,11 +83,12 @@ impl Engine {
         }
         let mut snapshot = self.load(id).await?;
         if !snapshot.upload.is_concatenated() {
-            return self.inspect_waiting(context, snapshot).await;
+            // Boxed because it is rare, as below: the largest branch sets the size of every request's future.
+            return Box::pin(self.inspect_waiting(context, snapshot)).await;
         }
         if self.is_finish_pending(&snapshot) {
             // A crash interrupted the completion, or hooks are running.
-            self.complete_interrupted(context, id).await?;
+            Box::pin(self.complete_interrupted(context, id)).await?;
             snapshot = self.load(id).await?;
         }
         Ok(self.inspected(snapshot))

@@ -59,7 +59,7 @@ use crate::{
     external::registry::ExternalUploads,
     hook::{HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
-    store::StoreError,
+    store::{StoreError, now_or_later},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
 use landfall_protocol::ProblemKind;
@@ -157,15 +157,27 @@ impl Engine {
     async fn lease(&self, id: &UploadId) -> Result<Lease, Error> {
         let locker = self.composer.locker();
         let wait = self.config.lease_wait;
-        Ok(locker.acquire_at(id, None, wait).await?)
+        let acquired = locker.acquire_now(id).map(Ok);
+        Ok(now_or_later!(acquired, locker.acquire_at(id, None, wait))?)
     }
 
     /// Leaves a holder alone.
     async fn free_lease(&self, id: &UploadId) -> Result<Option<Lease>, Error> {
-        match self.composer.locker().try_acquire(id).await {
+        let locker = self.composer.locker();
+        if let Some(lease) = locker.acquire_now(id) {
+            return Ok(Some(lease));
+        }
+        match locker.try_acquire(id).await {
             Ok(lease) => Ok(Some(lease)),
             Err(LeaseError::Locked) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    fn check_held(lease: &Lease) -> Result<(), Error> {
+        match lease.signal().reason() {
+            Some(YieldReason::LeaseLost) => Err(ProblemKind::Unavailable.into()),
+            _ => Ok(()),
         }
     }
 
@@ -175,9 +187,7 @@ impl Engine {
         lease: &Lease,
         change: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Error> {
-        if lease.signal().reason() == Some(YieldReason::LeaseLost) {
-            return Err(ProblemKind::Unavailable.into());
-        }
+        Self::check_held(lease)?;
         match lease.signal().unless_lost(pin!(change)).await {
             Some(changed) => Ok(changed?),
             None => Err(ProblemKind::Unavailable.into()),
@@ -185,7 +195,8 @@ impl Engine {
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot, Error> {
-        let snapshot = self.composer.store().load(id).await?;
+        let store = self.composer.store();
+        let snapshot = now_or_later!(store.load_now(id), store.load(id))?;
         self.check_usable(&snapshot)?;
         Ok(snapshot)
     }

@@ -20,7 +20,7 @@ use crate::{
     event::TerminationReason,
     lease::Lease,
     request_body::RequestBody,
-    store::{Append, Read},
+    store::{Append, Read, now_or_later},
     upload::{Upload, UploadId},
 };
 
@@ -163,7 +163,7 @@ impl Engine {
             None => {
                 let mut bytes = transfer.batch.take();
                 if !bytes.is_empty() {
-                    append.write(&mut bytes).await?;
+                    now_or_later!(append.write_now(&mut bytes), append.write(&mut bytes))?;
                 }
             }
             // Their offset may have been published, so they stay.
@@ -180,7 +180,7 @@ impl Engine {
             Some(_) => {}
         }
         transfer.batch.clear(Vec::new());
-        let offset = append.commit().await?;
+        let offset = now_or_later!(append.commit_now(), append.commit())?;
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
         live.receive(offset);

@@ -459,10 +459,10 @@ impl Sweeper {
                 None => return Ok(false),
             },
         };
-        if !self.dry_run {
-            enumerator.remove_orphan(orphan, permission).await?;
+        if self.dry_run {
+            return Ok(true);
         }
-        Ok(true)
+        Ok(enumerator.remove_orphan(orphan, permission).await?)
     }
 }
 
@@ -484,7 +484,10 @@ fn summarize(
             summary.bytes += entry.size;
             report(entry);
         }
-        Ok(false) => summary.skipped += 1,
+        // Another sweep or a request has removed it since it was listed, or begun to write.
+        Ok(false) | Err(Error::Store(StoreError::NotFound(_) | StoreError::LeaseLost(_))) => {
+            summary.skipped += 1;
+        }
         // Another program has an object in its place.
         Err(Error::Store(StoreError::Damaged { .. })) => {
             summary.damaged += 1;

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, fmt, sync::LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use landfall_protocol::{Metadata, headers};
+use landfall_protocol::{Fields, Metadata, headers};
 use memchr::memmem;
 
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
@@ -33,9 +33,16 @@ impl UploadToken {
     /// The dedicated header takes precedence, then the metadata, then the bearer token.
     #[must_use]
     pub fn extract(headers: &mut HeaderMap) -> Option<Self> {
-        let own = extract_own(headers);
-        let bearer = extract_bearer(headers);
-        let stated = extract_metadata(headers);
+        let fields = Fields::new(headers);
+        let [own, bearer, stated] = [
+            UPLOAD_TOKEN,
+            header::AUTHORIZATION,
+            headers::UPLOAD_METADATA,
+        ]
+        .map(|name| fields.could_have(&name));
+        let own = own.then(|| extract_own(headers)).flatten();
+        let bearer = bearer.then(|| extract_bearer(headers)).flatten();
+        let stated = stated.then(|| extract_metadata(headers)).flatten();
         own.or(stated).or(bearer).map(Self)
     }
 }

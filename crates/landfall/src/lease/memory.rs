@@ -143,9 +143,11 @@ impl Locker for MemoryLocker {
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        self.try_acquire_local(id)
-            .map(LocalLease::into_lease)
-            .ok_or(LeaseError::Locked)
+        self.acquire_now(id).ok_or(LeaseError::Locked)
+    }
+
+    fn acquire_now(&self, id: &UploadId) -> Option<Lease> {
+        self.try_acquire_local(id).map(LocalLease::into_lease)
     }
 }
 

@@ -65,6 +65,12 @@ pub trait Locker: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`LeaseError::Locked`] if it is not free.
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError>;
+
+    /// Acquires the lease of `id` if it is free and that need not wait, without a future, which is an allocation.
+    /// `None`: call another method. It need not be implemented.
+    fn acquire_now(&self, _id: &UploadId) -> Option<Lease> {
+        None
+    }
 }
 
 /// An error of acquiring a lease.

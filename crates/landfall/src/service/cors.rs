@@ -84,8 +84,8 @@ impl Cors {
     /// Returns whether a request is allowed: it has no origin, or an allowed one.
     #[must_use]
     pub fn allows(&self, headers: &HeaderMap) -> bool {
-        let origin = headers.get(header::ORIGIN);
-        origin.is_none_or(|origin| self.allows_origin(origin))
+        let allows = |origin| self.allows_origin(origin);
+        self.allow_origin.is_none() || headers.get(header::ORIGIN).is_none_or(allows)
     }
 
     fn allows_origin(&self, origin: &HeaderValue) -> bool {

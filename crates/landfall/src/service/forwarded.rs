@@ -149,19 +149,20 @@ impl<'a> Origin<'a> {
 
 /// Anything else in a `Host` header could direct clients elsewhere.
 pub(super) fn is_authority(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b))
+    let is_allowed = |b| is_path_byte(b) && !matches!(b, b'/' | b'@') || matches!(b, b'[' | b']');
+    !text.is_empty() && text.bytes().all(is_allowed)
 }
 
 /// The path must not start with `//`, which would be a host.
 pub(super) fn is_path(text: &str) -> bool {
-    text.starts_with('/')
-        && !text.starts_with("//")
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@".contains(&b))
+    text.starts_with('/') && !text.starts_with("//") && text.bytes().all(is_path_byte)
+}
+
+const fn is_path_byte(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'&'..=b'/' | b'!' | b'$' | b'%' | b':' | b';' | b'=' | b'@' | b'_' | b'~'
+    )
 }
 
 fn has_port(host: &str) -> bool {

@@ -589,6 +589,7 @@ impl Handler {
             body = ended.error.trim_end(),
             "ResponseOutgoing"
         );
+        response::use_again(&mut parts.headers);
         http_response
     }
 

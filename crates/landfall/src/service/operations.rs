@@ -8,6 +8,7 @@ use landfall_protocol::{
     Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
     number_value, parse_size, require_version,
     rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
+    text_value,
 };
 
 use super::{
@@ -180,16 +181,16 @@ impl Handler {
         head: &RequestHead<'_>,
         created: Result<Created, Error>,
     ) -> Result<ResponseDraft, Error> {
-        let (inner, fields) = (&*self.0, &head.parts.headers);
+        let fields = &head.parts.headers;
         let created = created?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
-        let location = inner.urls.location(head.parts, &created.upload.id);
+        let location = self.location(head, &created.upload.id)?;
         tracing::debug!(
             target: REQUEST_LOG,
             id = %created.upload.id,
             requestId = response::request_id(head.parts),
             size = created.upload.length,
-            url = location,
+            url = location.to_str().unwrap_or_default(),
             "UploadCreated"
         );
         let offset = created.offset.unwrap_or_default();
@@ -212,8 +213,13 @@ impl Handler {
             draft.apply(*reply);
         }
         draft.close_after = created.existed;
-        draft.set(header::LOCATION, response::value(location)?);
+        draft.set(header::LOCATION, location);
         Ok(draft)
+    }
+
+    fn location(&self, head: &RequestHead<'_>, id: &UploadId) -> Result<HeaderValue, Error> {
+        let location = self.0.urls.with_location(head.parts, id, text_value);
+        location.ok_or_else(|| ProblemKind::Internal.into())
     }
 
     async fn handle_append<B: RequestBody>(
@@ -271,8 +277,7 @@ impl Handler {
                 state.apply_to(&mut draft, request);
                 rufh::set_repr_digest(&mut draft, fields, &upload, offset);
                 if state.is_complete {
-                    let location = self.0.urls.location(head.parts, id);
-                    draft.set(header::LOCATION, response::value(location)?);
+                    draft.set(header::LOCATION, self.location(head, id)?);
                 }
             }
             None => {

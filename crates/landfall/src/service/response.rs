@@ -1,4 +1,5 @@
 use std::{
+    cell::RefCell,
     future::poll_fn,
     pin::Pin,
     task::Poll,
@@ -84,9 +85,11 @@ pub(super) struct ResponseDraft {
 
 impl ResponseDraft {
     pub(super) fn new(status: StatusCode) -> Self {
+        let mut headers = SPARE_FIELDS.take();
+        headers.reserve(12);
         Self {
             status,
-            headers: HeaderMap::with_capacity(12),
+            headers,
             outcome: ResponseContent::Empty,
             is_cacheable: false,
             close_after: false,
@@ -189,6 +192,18 @@ pub(super) fn reject(
     }
     draft.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     draft
+}
+
+thread_local! {
+    static SPARE_FIELDS: RefCell<HeaderMap> = RefCell::default();
+}
+
+/// Uses the memory of the fields of a request for those of a response.
+pub(super) fn use_again(fields: &mut HeaderMap) {
+    if (1..=48).contains(&fields.capacity()) {
+        fields.clear();
+        SPARE_FIELDS.set(std::mem::take(fields));
+    }
 }
 
 pub(super) fn not_found() -> Response<ResponseBody> {

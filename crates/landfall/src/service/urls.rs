@@ -108,6 +108,9 @@ impl UploadUrls {
     }
 
     pub fn id(escaped: &str) -> Result<UploadId, Problem> {
+        if let Some(id) = UploadId::plain(escaped) {
+            return Ok(id);
+        }
         let id = unescape(escaped).ok_or_else(|| {
             ProblemKind::NotFound.with_detail("the path holds a broken percent-encoding")
         })?;
@@ -119,17 +122,26 @@ impl UploadUrls {
     }
 
     pub fn location(&self, request: &Parts, id: &UploadId) -> String {
+        self.with_location(request, id, |parts| parts.concat())
+    }
+
+    /// Calls `join` with the parts of the URL of an upload.
+    pub(super) fn with_location<T>(
+        &self,
+        request: &Parts,
+        id: &UploadId,
+        join: impl FnOnce(&[&str]) -> T,
+    ) -> T {
         let id = id.as_str();
-        let escaped = if id.contains('%') {
-            Cow::Owned(id.replace('%', "%25"))
-        } else {
-            id.into()
+        let escaped = match id.contains('%') {
+            true => Cow::Owned(id.replace('%', "%25")),
+            false => id.into(),
         };
-        self.url(request, &escaped)
+        self.with_url(request, &escaped, join)
     }
 
     pub(super) fn creation_url(&self, request: &Parts) -> String {
-        self.url(request, "")
+        self.with_url(request, "", |parts| parts.concat())
     }
 
     pub(super) fn external_origin(&self, request: &Parts) -> (bool, Option<String>) {
@@ -138,17 +150,17 @@ impl UploadUrls {
         (origin.scheme == "https", authority)
     }
 
-    fn url(&self, request: &Parts, id: &str) -> String {
+    fn with_url<T>(&self, request: &Parts, id: &str, join: impl FnOnce(&[&str]) -> T) -> T {
         let base = self.base(&request.extensions);
         match &self.style {
-            LocationStyle::Prefix(prefix) => format!("{prefix}{id}"),
-            LocationStyle::Relative => format!("{base}{id}"),
+            LocationStyle::Prefix(prefix) => join(&[prefix, id]),
+            LocationStyle::Relative => join(&[&base, id]),
             LocationStyle::Absolute => {
                 let origin = self.origin(request);
                 let (scheme, prefix) = (origin.scheme, origin.prefix);
                 match origin.authority {
-                    Some(host) => [scheme, "://", &host, prefix, &base, id].concat(),
-                    None => format!("{prefix}{base}{id}"),
+                    Some(host) => join(&[scheme, "://", &host, prefix, &base, id]),
+                    None => join(&[prefix, &base, id]),
                 }
             }
         }

@@ -348,7 +348,7 @@ impl Enumerate for MemoryStore {
         })
     }
 
-    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<()> {
-        Ok(()) // There are no orphans: bytes and description are stored together.
+    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<bool> {
+        Ok(false) // There are no orphans: bytes and description are stored together.
     }
 }

@@ -19,6 +19,7 @@ use std::{
     ops::Range,
     pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
@@ -70,8 +71,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// A resource that a cancelled call reserved for the upload becomes an [`Orphan`].
-    async fn assign_id(&self, _upload: &mut Upload) -> Result<()> {
-        Ok(())
+    // Not an `async fn`, whose future would be allocated.
+    fn assign_id<'a, 'b, 'f>(
+        &'a self,
+        _upload: &'b mut Upload,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'f>>
+    where
+        'a: 'f,
+        'b: 'f,
+        Self: 'f,
+    {
+        Box::pin(std::future::poll_fn(|_| Poll::Ready(Ok(()))))
     }
 
     /// Returns the current state of an upload.
@@ -81,6 +91,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such upload.
     async fn load(&self, id: &UploadId) -> Result<Snapshot>;
+
+    /// Does the same as [`load`](Self::load) if it need not wait, without a future. `None`: call that.
+    ///
+    /// It saves an allocation, as the other methods whose names end with `_now`. None of them need be implemented.
+    fn load_now(&self, _id: &UploadId) -> Option<Result<Snapshot>> {
+        None
+    }
 
     /// Opens an upload for appending under the lease with `fence`; returns the state at that moment.
     ///
@@ -105,6 +122,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         let upload = self.create(upload).await?;
         let (snapshot, append) = self.resume(&upload.id, fence).await?;
         Ok((snapshot.upload, append))
+    }
+
+    /// Does the same as [`create`](Self::create), or with a fence as [`create_append`](Self::create_append), if it need
+    /// not wait: see [`load_now`](Self::load_now). It changes `upload` to what they return.
+    fn create_now(
+        &self,
+        _upload: &mut Arc<Upload>,
+        _fence: Option<Fence>,
+    ) -> Option<Result<Option<Box<dyn Append>>>> {
+        None
     }
 
     /// Replaces the description atomically; `storage` and the bytes stay.
@@ -205,6 +232,16 @@ pub trait Append: fmt::Debug + Send {
     /// acknowledged.
     async fn commit(&mut self) -> Result<u64>;
 
+    /// Does the same as [`write`](Self::write) if it need not wait: see [`Store::load_now`].
+    fn write_now(&mut self, _chunks: &mut Vec<Bytes>) -> Option<Result<()>> {
+        None
+    }
+
+    /// Does the same as [`commit`](Self::commit) if it need not wait: see [`Store::load_now`].
+    fn commit_now(&mut self) -> Option<Result<u64>> {
+        None
+    }
+
     /// Starts a range of unverified bytes, until [`accept_unverified`](Self::accept_unverified). If
     /// the process dies or this is dropped before, the upload's offset is the current one.
     ///
@@ -225,6 +262,19 @@ pub trait Append: fmt::Debug + Send {
     /// Any [`StoreError`]; the bytes do not count even then.
     async fn discard_unverified(&mut self) -> Result<()>;
 }
+
+/// Most calls need not wait, and then have no future.
+macro_rules! now_or_later {
+    ($now:expr, $later:expr) => {
+        // Not `match`, which would store the outcome of the first while the second runs.
+        if let Some(done) = $now {
+            done
+        } else {
+            $later.await
+        }
+    };
+}
+pub(crate) use now_or_later;
 
 /// The capability to remove uploads (tus 1.0.0, Termination); the sweeper uses it, too.
 #[async_trait]
@@ -259,6 +309,11 @@ pub trait Finish: Send + Sync {
     /// # Errors
     /// Any [`StoreError`]; the completion is not acknowledged then.
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>>;
+
+    /// Does the same as [`finish`](Self::finish) if it need not wait: see [`Store::load_now`].
+    fn finish_now(&self, _upload: &Upload, _fence: Fence) -> Option<Result<Option<String>>> {
+        None
+    }
 }
 
 /// The capability to read bytes. Needs no lease: acknowledged bytes never change.
@@ -365,12 +420,12 @@ pub trait Enumerate: Send + Sync {
         Ok(true)
     }
 
-    /// Removes an orphan that [`page`](Self::page) listed, if it is unchanged. The caller holds the
-    /// lease of the upload it belonged to.
+    /// Removes an orphan that [`page`](Self::page) listed, if it is unchanged; returns whether it did. The caller
+    /// holds the lease of the upload it belonged to.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()>;
+    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<bool>;
 
     /// Returns what the clock of the sweeps of an earlier process remembered with
     /// [`save_clock`](Self::save_clock), or what else shows the time until which the store was in use before

@@ -58,11 +58,10 @@ impl UploadId {
     /// cannot be guessed, so it may serve as the only credential of its upload.
     #[must_use]
     pub fn random() -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let bytes: [u8; 16] = rand::random();
-        let digit = |n: usize| DIGITS[usize::from(bytes[n / 2] >> (4 * (1 - n % 2)) & 15)];
-        let text: [u8; 32] = std::array::from_fn(digit);
-        Self::from_valid(&String::from_utf8_lossy(&text))
+        let mut text = [0; 32];
+        // It has the length of the digits.
+        let _ = hex::encode_to_slice(rand::random::<[u8; 16]>(), &mut text);
+        Self::from_valid(std::str::from_utf8(&text).unwrap_or_default())
     }
 
     /// Parses an id.
@@ -76,9 +75,8 @@ impl UploadId {
         if id.len() > MAX_ID_LEN {
             return Err(InvalidId::TooLong);
         }
-        // Every id of `random`.
-        if id.len() <= MAX_SEGMENT_LEN && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Ok(Self::from_valid(id));
+        if let Some(id) = Self::plain(id) {
+            return Ok(id);
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~%!$'()*+,;=/:@".contains(c);
         if let Some(c) = id.chars().find(|&c| !allowed(c)) {
@@ -102,6 +100,13 @@ impl UploadId {
             return Err(InvalidId::TooLong);
         }
         Ok(Self::from_valid(id))
+    }
+
+    /// Parses an id of letters and digits only, as each one of [`random`](Self::random).
+    pub(crate) fn plain(id: &str) -> Option<Self> {
+        let is_plain = (1..=MAX_SEGMENT_LEN).contains(&id.len());
+        let is_plain = is_plain && id.bytes().all(|b| b.is_ascii_alphanumeric());
+        is_plain.then(|| Self::from_valid(id))
     }
 
     fn from_valid(text: &str) -> Self {

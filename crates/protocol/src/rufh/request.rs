@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     Append, ChecksumPlacement, Create, DeclaredEnd, DeclaredLength, Extensions, Metadata,
-    Operation, Problem, ProblemKind, Syntax, Target, headers as names,
+    Operation, Problem, ProblemKind, Syntax, Target,
+    fields::Fields,
+    headers as names,
     operation::{has_media_type, parse_metadata},
 };
 
@@ -47,7 +49,7 @@ impl DraftRequest {
         }
         let signs = [INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE];
         if !signs.iter().any(|name| headers.contains_key(name))
-            && !has_media_type(headers, PARTIAL_UPLOAD)
+            && !has_media_type(Fields::new(headers), PARTIAL_UPLOAD)
         {
             return None;
         }
@@ -208,8 +210,9 @@ impl DraftRequest {
         content_length: Option<u64>,
         limits: &UploadLimits,
     ) -> Result<Append, Problem> {
-        if has_media_type(headers, names::OFFSET_OCTET_STREAM)
-            || self.version.requires_partial_upload() && !has_media_type(headers, PARTIAL_UPLOAD)
+        if has_media_type(Fields::new(headers), names::OFFSET_OCTET_STREAM)
+            || self.version.requires_partial_upload()
+                && !has_media_type(Fields::new(headers), PARTIAL_UPLOAD)
         {
             return Err(
                 ProblemKind::InvalidContentType.with_detail(format_args!("send {PARTIAL_UPLOAD}"))
@@ -322,7 +325,7 @@ fn representation(headers: &HeaderMap, syntax: Syntax) -> Result<Metadata, Probl
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
         .collect();
-    let metadata = parse_metadata(headers, syntax)?;
+    let metadata = parse_metadata(Fields::new(headers), syntax)?;
     if fields.is_empty() {
         return Ok(metadata);
     }

@@ -19,6 +19,10 @@ use super::{
 use crate::{Job, JobEvent, JobEventKind, JobState};
 
 const PAGE: usize = 200;
+/// The first page of a reader, before the size of its events is known.
+const FIRST_PAGE: usize = 16;
+/// Of a reader, for the events that it has read and not returned: it may stand still, and there may be thousands.
+const MAX_KEPT: usize = 16 * 1024;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// For events of other processes, while there are watchers.
@@ -34,6 +38,7 @@ pub struct EventReader {
     subscription: Subscription,
     cursor: i64,
     is_behind: bool,
+    page: usize,
     read: VecDeque<Arc<SharedEvent>>,
 }
 
@@ -45,6 +50,7 @@ impl EventReader {
             subscription,
             cursor: after,
             is_behind: true,
+            page: FIRST_PAGE,
             read: VecDeque::new(),
         }
     }
@@ -92,14 +98,25 @@ impl EventReader {
         let reading = queue.0.shared.feed.reading.acquire().await;
         let _permit = reading.map_err(|_| QueueError::Closed)?;
         let scope = &self.subscription.scope;
-        let events = queue.events(scope, self.cursor, PAGE).await?;
-        self.is_behind = events.len() == PAGE;
+        let events = queue.events(scope, self.cursor, self.page).await?;
+        self.is_behind = events.len() == self.page;
+        let (mut kept, mut count) = (0, 0);
         for event in events {
+            if kept >= MAX_KEPT {
+                self.is_behind = true;
+                break;
+            }
+            kept += event.job.memory_size();
+            count += 1;
             let progress = last_progress(&event).filter(|last| last.number > self.cursor);
             self.cursor = event.number;
             let both = progress.into_iter().chain([event]);
             self.read.extend(both.map(SharedEvent::new));
         }
+        // The next events are probably as large.
+        self.page = (count * MAX_KEPT)
+            .checked_div(kept)
+            .map_or(self.page, |page| page.clamp(1, PAGE));
         Ok(())
     }
 }

@@ -20,6 +20,9 @@ use super::{
 /// Shorter than the idle timeout of services, to avoid requests on connections that they close.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// Of a connection: of an object that is being downloaded, and whose client has stopped reading, it has as much.
+const MAX_BUFFER: usize = 16 * 1024;
+
 type Connections = legacy::Client<Connector, PayloadBody>;
 
 #[derive(Debug)]
@@ -54,6 +57,7 @@ impl Pool {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(self.idle_connections)
+                .http1_max_buf_size(MAX_BUFFER)
                 .build(self.connector.clone())
         })
     }

@@ -68,8 +68,8 @@ impl Enumerate for S3Store {
     }
 
     /// Nothing proves that what belongs to no description is ours.
-    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<()> {
-        Ok(())
+    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<bool> {
+        Ok(false)
     }
 }
 
@@ -198,8 +198,8 @@ impl Inner {
             };
             return match self.load_for_listing(&id).await {
                 Ok(snapshot) => Ok(ListedEntry::Upload(Box::new(snapshot))),
-                // Removed since it was listed.
-                Err(StoreError::NotFound(_)) => Ok(ListedEntry::Nothing),
+                // Removed since it was listed, or another node is writing it.
+                Err(StoreError::NotFound(_) | StoreError::LeaseLost(_)) => Ok(ListedEntry::Nothing),
                 // It expires as what its description says.
                 Err(StoreError::Gone(remains)) => Ok(ListedEntry::Upload(remains)),
                 Err(StoreError::Damaged { what, .. }) => Ok(ListedEntry::Damaged(Damaged {

@@ -215,7 +215,9 @@ impl Inner {
 
     /// Returns whether a completion was interrupted before uncounted bytes were removed from the object.
     async fn is_uncopied(&self, remote: &mut RemoteState) -> Result<bool> {
-        let Some(ranges) = CountedRanges::recorded(&remote.info) else {
+        // What an application makes of a finished object is its own, whatever length it has.
+        let recorded = CountedRanges::recorded(&remote.info);
+        let Some(ranges) = recorded.filter(|_| !remote.info.upload.completion.is_done()) else {
             return Ok(false);
         };
         let head = if_exists(self.client.head_object(&remote.object_ref).await)

@@ -2,7 +2,11 @@
 //!
 //! Parts that do not count, of a wrong checksum or of a dead process, can be deleted nowhere. So the multipart upload
 //! is completed with them, and the object is replaced by a copy of the ranges that count. These are recorded
-//! before, so that the next process continues after a crash; until then the upload is not complete.
+//! before, so that the next process continues after a crash; until then the upload is not complete. A part that is too
+//! small to be in the middle is replaced by a larger one before.
+//!
+//! A multipart upload is completed at its key. So the key has the longer object until the copy has replaced it: programs
+//! that read the bucket wait for the event of the completion.
 
 use landfall::{store::Result, upload::UploadId};
 
@@ -21,8 +25,10 @@ impl Inner {
         &self,
         state: &mut UploadState,
         multipart: &str,
-        listed: Vec<Part>,
+        mut listed: Vec<Part>,
     ) -> Result<String> {
+        self.enlarge_uncounted(state, multipart, &mut listed)
+            .await?;
         let ranges = CountedRanges::new(&listed, &state.remote.counted.parts);
         let extensions = &mut state.remote.info.extensions;
         extensions.insert(RANGES.into(), ranges.to_string());
@@ -35,6 +41,35 @@ impl Inner {
             .await
             .map_err(|error| failed(state.remote.id(), "completing the multipart upload", error))?;
         self.copy_counted(state, &ranges).await
+    }
+
+    /// Only the last part of an object may be small.
+    async fn enlarge_uncounted(
+        &self,
+        state: &UploadState,
+        multipart: &str,
+        listed: &mut [Part],
+    ) -> Result<()> {
+        let remote = &state.remote;
+        let Some((_, before_last)) = listed.split_last_mut() else {
+            return Ok(());
+        };
+        for part in before_last {
+            let is_counted = |(number, _): &(u32, String)| *number == part.number;
+            if part.size >= self.options.min_part || remote.counted.parts.iter().any(is_counted) {
+                continue;
+            }
+            let _memory = self.overcommit().await;
+            part.size = self.options.min_part;
+            let filler = vec![0; usize::try_from(part.size).unwrap_or_default()];
+            let (number, filler) = (part.number, self.payload(filler));
+            let sent = self
+                .client
+                .upload_part(&remote.object_ref, multipart, number, filler);
+            let replacing = |error| failed(remote.id(), "replacing a part", error);
+            part.etag = sent.await.map_err(replacing)?;
+        }
+        Ok(())
     }
 
     /// Replaces the object of [`complete_all_parts`](Self::complete_all_parts) by its ranges that count.

@@ -9,15 +9,20 @@ use std::{
 use bytes::Bytes;
 use landfall::{
     Composer, Config, Handler,
+    lease::Fence,
     removal::{Reading, RemovalClock},
     store::{DueFilter, Enumerate as _, Store as _},
-    upload::{Snapshot, UploadId},
+    upload::{Completion, Snapshot, UploadId},
 };
 use landfall_s3::{
     S3Options, S3Store,
     client::{Client, Operation},
 };
-use landfall_test_services::{Access, Garage, Moto};
+use landfall_test_services::{
+    Access, Garage, Moto, Proxy,
+    proxy::{self, Fault, Rule},
+};
+use tokio::{runtime::Handle, task::block_in_place};
 
 use crate::support::{append, client, create, finish, options, pattern};
 
@@ -175,6 +180,79 @@ async fn an_upload_that_was_examined_expires_in_time() {
     assert_eq!(removed().await, 1);
     assert!(store.load(&running.id).await.is_err());
     assert!(store.load(&done.id).await.is_ok());
+}
+
+/// Nodes without shared leases, or `landfall sweep` beside a server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_skips_what_another_process_has_removed() {
+    let (garage, moto) = (Garage::shared(), Moto::shared());
+    let garage = (garage.access(), garage.bucket("races"));
+    for (access, bucket) in [garage, (moto.access(), moto.bucket("races"))] {
+        let node = || {
+            let mut options = options(&bucket);
+            options.shared = true;
+            let mut config = Config::new(Composer::join(
+                S3Store::new(client(&access), options).unwrap(),
+            ));
+            config.lifetimes.unfinished = Some(Duration::ZERO);
+            Handler::new(config).unwrap()
+        };
+        let store = S3Store::new(client(&access), options(&bucket)).unwrap();
+        for number in 0..UPLOADS {
+            let upload = create(&store, 9 << 20).await;
+            append(&store, &upload.id, 1, &pattern(number as u64, 6 << 20)).await;
+        }
+        // Services keep whole seconds.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let [one, other] = [node(), node()].map(|node| node.sweeper());
+        let mut is_first = true;
+        let swept = one.run(|_| {
+            if std::mem::take(&mut is_first) {
+                let other = block_in_place(|| Handle::current().block_on(other.run(|_| {})));
+                let other = other.unwrap();
+                assert_eq!((other.removed, other.failed), (UPLOADS as u64 - 1, 0));
+            }
+        });
+        let swept = swept.await.unwrap();
+        assert_eq!(swept.failed, 0, "{swept:?}");
+        assert_eq!((swept.removed, swept.skipped), (1, UPLOADS as u64 - 1));
+        let none = sweep(&store, true, &|_| None).await;
+        assert!(none.is_empty());
+    }
+}
+
+/// A node that lists the bucket completes uploads whose bytes are all there, and another one writes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_goes_on_when_another_node_writes_an_upload() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let mut options = options(&moto.bucket("written"));
+    (options.shared, options.conditional_writes) = (true, true);
+    let writer = S3Store::new(client(&moto.access()), options.clone()).unwrap();
+    let lister = client(&moto.access().through_proxy(&proxy));
+    let lister = S3Store::new(lister, options).unwrap();
+    let upload = create(&writer, None).await;
+    append(&writer, &upload.id, 1, &Bytes::from_static(b"hello")).await;
+    let deferrer = writer.capabilities().length_deferrer.unwrap();
+    let upload = deferrer.declare_length(&upload, 5, Fence(1)).await.unwrap();
+    let rule = Rule::on(proxy::Operation::GetObject)
+        .key_ends(".part")
+        .once();
+    proxy.inject(rule, Fault::Delay(Duration::from_secs(2)));
+    let listing = tokio::spawn(async move { lister.page(None, 100).await });
+    let is_read = |call: &proxy::Call| {
+        call.operation == proxy::Operation::GetObject && call.key.ends_with(".part")
+    };
+    while !proxy.calls().iter().any(is_read) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut changed = (*upload).clone();
+    changed.completion = Completion::Pending;
+    writer.save(&changed, Fence(1)).await.unwrap();
+    let page = listing.await.unwrap().unwrap();
+    assert!(page.damaged.is_empty() && page.orphans.is_empty());
+    finish(&writer, &upload, 1).await;
+    assert_eq!(writer.load(&upload.id).await.unwrap().offset, 5);
 }
 
 async fn claims(access: &Access, mut options: S3Options, conditional: bool) {

@@ -88,6 +88,8 @@ mod progress_channels;
 
 #[cfg(feature = "s3")]
 mod s3_harness;
+#[cfg(all(feature = "grants", feature = "s3"))]
+mod stalled_responses;
 
 #[cfg(feature = "s3")]
 mod doctor_damaged;

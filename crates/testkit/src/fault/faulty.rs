@@ -182,7 +182,7 @@ impl Enumerate for FaultStore {
         self.run(StoreCall::Page, inner.page(cursor, limit)).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()> {
+    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<bool> {
         let inner = capability(self.inner.capabilities().enumerator)?;
         inner.remove_orphan(orphan, permission).await
     }

@@ -175,8 +175,8 @@ impl Enumerate for Mutant {
         Ok(page)
     }
 
-    async fn remove_orphan(&self, _orphan: &Orphan, _: Removable) -> Result<()> {
-        Ok(())
+    async fn remove_orphan(&self, _orphan: &Orphan, _: Removable) -> Result<bool> {
+        Ok(false)
     }
 }
 

@@ -341,7 +341,7 @@ impl Enumerate for PowerLossStore {
         inner.page(cursor, limit).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<()> {
+    async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<bool> {
         let inner = self.capability(self.inner.capabilities().enumerator)?;
         inner.remove_orphan(orphan, permission).await
     }

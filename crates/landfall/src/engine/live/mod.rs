@@ -93,9 +93,11 @@ impl LiveUploads {
             }
             let since = *since.get_or_insert_with(Instant::now);
             if let Some(live) = live {
-                return live.wait_until_stable(since).await;
+                // Boxed, as below, because it is rare: the largest branch sets the size of every request's future.
+                return Box::pin(live.wait_until_stable(since)).await;
             }
-            if timeout_at(since + STABLE_TIMEOUT, started).await.is_err() {
+            let started = Box::pin(timeout_at(since + STABLE_TIMEOUT, started));
+            if started.await.is_err() {
                 return;
             }
         }

@@ -31,7 +31,7 @@ use crate::{
     hook::ClientResponse,
     lease::{YieldReason, YieldSignal},
     request_body::RequestBody,
-    store::Append,
+    store::{Append, now_or_later},
     upload::Upload,
 };
 
@@ -279,7 +279,8 @@ impl Transfer<'_> {
             return Ok(false);
         }
         let mut bytes = self.batch.take();
-        self.append.write(&mut bytes).await?;
+        let append = &mut self.append;
+        now_or_later!(append.write_now(&mut bytes), append.write(&mut bytes))?;
         self.batch.clear(bytes);
         if self.publish
             && let Some(offset) = self.append.readable()

@@ -176,19 +176,12 @@ impl FileLocker {
         byte: u64,
         local: LocalLease,
     ) -> Result<Result<Lease, LocalLease>, LeaseError> {
-        let locked = match self.0.acquire_covered(byte, &local) {
-            Some(acquired) => Ok(HeldFileLease::new(&self.0, byte, local, acquired)),
-            None => self.run(move |locker| locker.lock(byte, local)).await?,
-        };
-        if locked.is_ok() && !self.0.monitored.load(Ordering::SeqCst) {
+        let locked = self.run(move |locker| locker.lock(byte, local)).await?;
+        if locked.is_ok() {
             RequestWatcher::start(&self.0);
         }
         match locked {
-            Ok(Ok(held)) => {
-                let signal = held.local.signal().clone();
-                Ok(Ok(Lease::new(Fence::next(), signal, Box::new(held))))
-            }
-            Ok(Err(local)) => Ok(Err(local)),
+            Ok(locked) => Ok(locked.map(HeldFileLease::into_lease)),
             Err(error) => Err(unavailable("locking", self.0.file(byte).path(), error)),
         }
     }
@@ -227,11 +220,6 @@ impl fmt::Debug for FileLocker {
 
 #[async_trait]
 impl Locker for FileLocker {
-    // Not by `acquire_at`, whose future would be boxed, too.
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        self.acquire_within(id, wait).await
-    }
-
     async fn acquire_at(
         &self,
         id: &UploadId,
@@ -242,6 +230,9 @@ impl Locker for FileLocker {
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
+        if let Some(lease) = self.acquire_now(id) {
+            return Ok(lease);
+        }
         let local = self.0.local.try_acquire_local(id);
         let mut local = local.ok_or(LeaseError::Locked)?;
         let byte = lock_byte(id);
@@ -261,10 +252,25 @@ impl Locker for FileLocker {
             sleep(self.0.intervals.waiter).await;
         }
     }
+
+    fn acquire_now(&self, id: &UploadId) -> Option<Lease> {
+        let inner = &self.0;
+        if !inner.lock_dir.is_checked() {
+            return None;
+        }
+        let (local, byte) = (inner.local.try_acquire_local(id)?, lock_byte(id));
+        let acquired = inner.file(byte).acquire_covered(byte, local.signal())?;
+        let held = HeldFileLease::new(inner, byte, local, acquired);
+        RequestWatcher::start(inner);
+        held.ok().map(HeldFileLease::into_lease)
+    }
 }
 
 impl FileLocker {
     async fn acquire_within(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        if let Some(lease) = self.acquire_now(id) {
+            return Ok(lease);
+        }
         let started = Instant::now();
         let local = self.0.local.acquire_local(id, None, wait).await;
         let local = local.ok_or(LeaseError::Locked)?;
@@ -300,12 +306,6 @@ fn lock_byte(id: &UploadId) -> u64 {
 impl Inner {
     fn file(&self, byte: u64) -> &LockFile {
         &self.files[(byte % LOCK_FILES as u64) as usize]
-    }
-
-    /// Makes no system call: `None` if one is needed.
-    fn acquire_covered(&self, byte: u64, local: &LocalLease) -> Option<bool> {
-        let is_checked = self.lock_dir.is_checked();
-        is_checked.then(|| self.file(byte).acquire_covered(byte, local.signal()))?
     }
 
     /// Returns the local lease if another process has the lock.
@@ -453,6 +453,11 @@ impl HeldFileLease {
             byte,
             local,
         })
+    }
+
+    fn into_lease(self) -> Lease {
+        let signal = self.local.signal().clone();
+        Lease::new(Fence::next(), signal, Box::new(self))
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) struct RequestWatcher {
 
 impl RequestWatcher {
     pub(super) fn start(locker: &Arc<Inner>) {
-        if locker.monitored.swap(true, Ordering::SeqCst) {
+        if locker.monitored.load(Ordering::SeqCst) || locker.monitored.swap(true, Ordering::SeqCst)
+        {
             return;
         }
         let watcher = Self {

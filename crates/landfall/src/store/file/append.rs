@@ -104,6 +104,22 @@ impl FileAppend {
         done
     }
 
+    /// Runs a step in the calling task, if it need not wait.
+    fn run_now<T>(
+        &mut self,
+        bytes: usize,
+        step: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Option<Result<T>> {
+        if self.needs_recovery {
+            return None;
+        }
+        let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&self.entry));
+        inner.io.run_now(&entry, bytes, |state| {
+            state.check_epoch(&self.upload.id, self.fence, self.opened.epoch)?;
+            step(self)
+        })
+    }
+
     /// Starts a new generation, so that a pending step of the call cannot run any more, and reads the offset
     /// from the size of the file.
     async fn recover_after_cancel(&mut self) -> Result<()> {
@@ -286,6 +302,36 @@ impl Append for FileAppend {
             self.sync().await?;
         }
         Ok(self.verified_offset())
+    }
+
+    fn write_now(&mut self, chunks: &mut Vec<Bytes>) -> Option<Result<()>> {
+        if !self.reserved || self.unverified.is_some_and(|range| !range.stored) {
+            return None;
+        }
+        let bytes = chunks.iter().map(Bytes::len).sum();
+        if bytes == 0 {
+            return None;
+        }
+        self.run_now(bytes, |append| {
+            let data = append.opened.data.as_fd();
+            let (written, outcome) = sys::write_at(data, chunks, append.offset);
+            chunks.clear();
+            append.offset += written;
+            outcome.map_err(|error| failed(&append.upload.id, "writing the data", error))
+        })
+    }
+
+    fn commit_now(&mut self) -> Option<Result<u64>> {
+        if self.inner.options.durability == Durability::Every {
+            return None;
+        }
+        // It makes no system call that could be slow.
+        let mut state = self.entry.state.try_lock()?;
+        if self.needs_recovery {
+            return None;
+        }
+        let current = state.check_epoch(&self.upload.id, self.fence, self.opened.epoch);
+        Some(current.map(|()| self.verified_offset()))
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::sys::FileVersion;
 use crate::{
     lease::Fence,
-    store::{Result, StoreError, info::UploadInfo},
+    store::{Result, StoreError, info::Described},
     upload::{SHARDS, Sharded, Upload, UploadId, UploadMap},
 };
 
@@ -26,11 +26,11 @@ const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) upload: Arc<Upload>,
-    /// See [`UploadInfo::unverified_from`].
+    /// See [`UploadInfo::unverified_from`](crate::store::info::UploadInfo::unverified_from).
     pub(super) unverified_from: Option<u64>,
     /// A sync failed, so the bytes are not reliable.
     pub(super) damaged: Option<String>,
-    /// See [`UploadInfo::concatenated_unknown`].
+    /// See [`UploadInfo::concatenated_unknown`](crate::store::info::UploadInfo::concatenated_unknown).
     pub(super) concatenated_unknown: bool,
     /// A mark says that it is finished.
     pub(super) marked: bool,
@@ -38,6 +38,18 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Of an upload without bytes.
+    pub(super) fn new(upload: &Arc<Upload>, data_path: Arc<str>) -> Self {
+        Self {
+            upload: Arc::clone(upload),
+            unverified_from: None,
+            damaged: None,
+            concatenated_unknown: false,
+            marked: false,
+            data_path,
+        }
+    }
+
     /// The application has moved the file away: only the description is left, and its data path may belong to
     /// another upload by now.
     pub(super) fn is_moved(&self) -> bool {
@@ -45,11 +57,14 @@ impl Record {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut info = UploadInfo::new(Upload::clone(&self.upload));
-        info.unverified_from = self.unverified_from;
-        info.damaged.clone_from(&self.damaged);
-        info.can_mark_finished = true;
-        info.encode()
+        let described = Described {
+            upload: &self.upload,
+            unverified_from: self.unverified_from,
+            damaged: self.damaged.as_deref(),
+            extensions: None,
+            can_mark_finished: true,
+        };
+        described.encode()
     }
 }
 

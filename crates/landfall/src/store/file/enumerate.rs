@@ -89,7 +89,7 @@ impl Enumerate for FileStore {
         self.0.io.run(StepKind::Long, page).await
     }
 
-    async fn remove_orphan(&self, orphan: &Orphan, _: Removable) -> Result<()> {
+    async fn remove_orphan(&self, orphan: &Orphan, _: Removable) -> Result<bool> {
         let (inner, orphan) = (Arc::clone(&self.0), orphan.clone());
         let remove = move || inner.remove_orphan(&orphan);
         self.0.io.run(StepKind::Long, remove).await
@@ -332,15 +332,15 @@ impl Inner {
         Ok(referenced)
     }
 
-    fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+    fn remove_orphan(&self, orphan: &Orphan) -> Result<bool> {
         self.check_place()?;
         let fail = |error| StoreError::io(format!("removing {}", orphan.name), error);
         // It may have become part of an upload since it was listed.
         let now = self.orphan(&orphan.name);
         if now.is_none_or(|now| now.kind != orphan.kind) {
-            return Ok(());
+            return Ok(false);
         }
-        self.unlink(&orphan.name).map_err(fail).map(drop)
+        self.unlink(&orphan.name).map_err(fail)
     }
 
     /// Regular files and directories, links that may belong to uploads, and no hidden files except temporary ones.

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arrayvec::ArrayString;
 use rustix::io::Errno;
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
         Result, StoreError,
         info::{self, InvalidInfo, UploadInfo},
     },
-    upload::{Snapshot, Upload, UploadId},
+    upload::{MAX_ID_LEN, Snapshot, Upload, UploadId},
 };
 
 /// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
@@ -67,8 +68,7 @@ impl FileState {
 
 #[derive(Debug)]
 pub(super) struct CreatedFiles {
-    pub(super) upload: Arc<Upload>,
-    pub(super) data_path: Arc<str>,
+    pub(super) record: Record,
     pub(super) data: OwnedFd,
     /// The content of the description.
     pub(super) json: Vec<u8>,
@@ -76,8 +76,12 @@ pub(super) struct CreatedFiles {
     pub(super) synced: Option<(u64, FileVersion)>,
 }
 
-pub(super) fn info_path(id: &UploadId) -> String {
-    [id.as_str(), INFO].concat()
+/// Most requests need it, so it is not allocated.
+pub(super) fn info_path(id: &UploadId) -> ArrayString<{ MAX_ID_LEN + INFO.len() }> {
+    let mut path = ArrayString::new();
+    path.push_str(id.as_str());
+    path.push_str(INFO);
+    path
 }
 
 fn temporary(name: &str) -> String {
@@ -121,8 +125,12 @@ impl Inner {
     /// The data file is created first, so an interrupted creation leaves an empty file without a
     /// description. At a path chosen by a hook the description is created first, because only it
     /// links the bytes to the upload.
-    pub(super) fn create_files(&self, mut upload: Upload) -> Result<(CreatedFiles, OwnedFd)> {
+    pub(super) fn create_files(
+        &self,
+        described: &mut Arc<Upload>,
+    ) -> Result<(CreatedFiles, OwnedFd)> {
         self.check_place()?;
+        let upload = Arc::make_mut(described);
         let id = upload.id.clone();
         let mut segments = id.as_str().split('/');
         if segments.any(|segment| segment.len() > MAX_SEGMENT_LEN) {
@@ -141,10 +149,8 @@ impl Inner {
         };
         let info = info_path(&id);
         upload.storage = self.storage(&data_path, &info);
-        let mut described = UploadInfo::new(upload);
-        described.can_mark_finished = true;
-        let json = described.encode();
-        let upload = described.upload;
+        let record = Record::new(described, data_path.clone());
+        let json = record.encode();
 
         let is_default = *data_path == *id.as_str();
         let create = || {
@@ -186,8 +192,7 @@ impl Inner {
             StoreError::io(format!("syncing the new upload {id}"), error)
         })?;
         let created = CreatedFiles {
-            upload: Arc::new(upload),
-            data_path,
+            record,
             data,
             json,
             synced,

@@ -177,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = FileStore::new(dir.path()).unwrap();
         let (upload, mut append) = store.create_append(five(), Fence(1)).await.unwrap();
-        let path = dir.path().join(info_path(&upload.id));
+        let path = dir.path().join(&*info_path(&upload.id));
         let json = std::fs::read_to_string(&path).unwrap();
         let rewritten = json.replace("\"MetaData\":{}", "\"MetaData\":{\"a\":\"b\"}");
         assert_ne!(json, rewritten);

@@ -72,6 +72,17 @@ impl IoPool {
         on_pool(self.limit(kind), move || this.measure(kind, step)).await
     }
 
+    /// Runs a short step in the calling task. `None` if that could wait, for the disk or for the lock.
+    pub(super) fn run_now<T>(
+        &self,
+        entry: &CachedUpload,
+        bytes: usize,
+        step: impl FnOnce(&mut WriterState) -> T,
+    ) -> Option<T> {
+        let mut state = self.runs_inline().then(|| entry.state.try_lock())??;
+        Some(self.measure(StepKind::Short(bytes), || step(&mut state)))
+    }
+
     pub(super) async fn run_locked<T: Send + 'static>(
         &self,
         entry: &Arc<CachedUpload>,
@@ -132,7 +143,7 @@ impl IoPool {
         }
     }
 
-    fn measure<T>(&self, kind: StepKind, step: impl FnOnce() -> T) -> T {
+    pub(super) fn measure<T>(&self, kind: StepKind, step: impl FnOnce() -> T) -> T {
         let (latency, bytes) = match kind {
             StepKind::Short(bytes) => (&self.latency, bytes),
             StepKind::Sync(..=SMALL_SYNC) => (&self.sync_latency, 0),

@@ -107,9 +107,13 @@ impl LatencyTracker {
         }
         self.average.store(average, Ordering::Relaxed);
 
-        let now = nanos(ended.saturating_duration_since(self.start));
         let slow =
             average > nanos(self.limits.slow) || has_waited == Some(true) && took >= nanos(STALL);
+        let until = self.pool_until.load(Ordering::Relaxed);
+        if !slow && until == 0 {
+            return;
+        }
+        let now = nanos(ended.saturating_duration_since(self.start));
         let steps = self.limits.steps;
         if slow {
             // Extends the time on the pool, too.
@@ -121,12 +125,9 @@ impl LatencyTracker {
                     "disk is slow, moved I/O to the blocking pool"
                 );
             }
-        } else {
-            let until = self.pool_until.load(Ordering::Relaxed);
-            if until != 0 && now >= until && average < nanos(self.limits.fast) {
-                self.pool_until.store(0, Ordering::Relaxed);
-                tracing::debug!(steps, "disk is fast, moved I/O to the tasks");
-            }
+        } else if now >= until && average < nanos(self.limits.fast) {
+            self.pool_until.store(0, Ordering::Relaxed);
+            tracing::debug!(steps, "disk is fast, moved I/O to the tasks");
         }
     }
 }

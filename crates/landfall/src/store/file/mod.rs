@@ -66,9 +66,9 @@ use parking_lot::Mutex;
 pub use self::paths::DirectoryError;
 use self::{
     append::{FileAppend, OpenedFile},
-    cache::{CachedInfo, CachedUpload, KnownInfo, Record, UploadCache, WriterState},
+    cache::{CachedInfo, CachedUpload, KnownInfo, Record, UploadCache, WriterEpoch, WriterState},
     enumerate::Listing,
-    files::{FileState, failed, info_path},
+    files::{CreatedFiles, FileState, failed, info_path},
     finish::OpenInfo,
     io_pool::{IoPool, StepKind},
     paths::Root,
@@ -263,39 +263,15 @@ impl FileStore {
         let entry = inner.cache.get_or_insert(&id);
         let step = {
             let (inner, entry) = (Arc::clone(&inner), Arc::clone(&entry));
-            move |state: &mut WriterState| {
-                let epoch = fence
-                    .map(|fence| state.start_epoch(&upload.id, fence))
-                    .transpose()?;
-                let (mut created, info) = inner.create_files(upload)?;
-                drop(inner.take_info(&entry));
-                *entry.info.lock() = CachedInfo::default();
-                if fence.is_some() {
-                    inner.keep_info(&entry, info, &created.json);
-                }
-                // The first PATCH usually follows at once.
-                let id = &created.upload.id;
-                if fence.is_none() && *created.data_path == *id.as_str() {
-                    let known = KnownInfo::Content(std::mem::take(&mut created.json).into());
-                    let record = Record {
-                        upload: Arc::clone(&created.upload),
-                        unverified_from: None,
-                        damaged: None,
-                        concatenated_unknown: false,
-                        marked: false,
-                        data_path: created.data_path.clone(),
-                    };
-                    inner.cache.insert_info(id, known, &Arc::new(record));
-                }
-                Ok((created, epoch))
-            }
+            let mut upload = Arc::new(upload);
+            move |state: &mut WriterState| inner.create(&mut upload, &entry, state, fence)
         };
         let kind = StepKind::short_or_sync(inner.options.durability == Durability::Every);
         let (created, epoch) = inner.io.run_locked(&entry, kind, step).await?;
-        let data_path = created.data_path;
+        let data_path = &created.record.data_path;
         if let Some((ino, info)) = created.synced {
-            if let Err(error) = inner.sync_names(&id, &data_path).await {
-                let (this, id) = (Arc::clone(&inner), id.clone());
+            if let Err(error) = inner.sync_names(&id, data_path).await {
+                let (this, id, data_path) = (Arc::clone(&inner), id.clone(), data_path.clone());
                 // The creation is not acknowledged, so no client can resume it.
                 let remove = move || this.remove(&id, &data_path);
                 inner.io.run(StepKind::Waiting, remove).await?;
@@ -305,18 +281,32 @@ impl FileStore {
             synced.add(ino, 0);
             synced.info = Some(info);
         }
-        let append = fence.zip(epoch).map(|(fence, epoch)| {
-            let opened = OpenedFile {
-                data_path,
-                data: Arc::new(created.data),
-                // 0 if the data file was not synced.
-                ino: created.synced.map_or(0, |(ino, _)| ino),
-                offset: 0,
-                epoch,
-            };
-            FileAppend::new(inner, entry, Arc::clone(&created.upload), fence, opened)
-        });
-        Ok((created.upload, append))
+        let upload = Arc::clone(&created.record.upload);
+        let append = fence.zip(epoch);
+        Ok((
+            upload,
+            append.map(|opened| self.opened(entry, created, opened)),
+        ))
+    }
+
+    fn opened(
+        &self,
+        entry: Arc<CachedUpload>,
+        created: CreatedFiles,
+        (fence, epoch): (Fence, WriterEpoch),
+    ) -> FileAppend {
+        let Record {
+            upload, data_path, ..
+        } = created.record;
+        let opened = OpenedFile {
+            data_path,
+            data: Arc::new(created.data),
+            // 0 if the data file was not synced.
+            ino: created.synced.map_or(0, |(ino, _)| ino),
+            offset: 0,
+            epoch,
+        };
+        FileAppend::new(Arc::clone(&self.0), entry, upload, fence, opened)
     }
 
     async fn change<F>(&self, id: &UploadId, fence: Fence, change: F) -> Result<Arc<Upload>>
@@ -360,6 +350,52 @@ impl Inner {
         let file_state = self.io.run(StepKind::Short(0), inspect).await?;
         self.sync_if_required(id, &file_state).await?;
         Ok(file_state)
+    }
+
+    fn create(
+        &self,
+        upload: &mut Arc<Upload>,
+        entry: &CachedUpload,
+        state: &mut WriterState,
+        fence: Option<Fence>,
+    ) -> Result<(CreatedFiles, Option<WriterEpoch>)> {
+        let epoch = fence
+            .map(|fence| state.start_epoch(&upload.id, fence))
+            .transpose()?;
+        let (created, info) = self.create_files(upload)?;
+        drop(self.take_info(entry));
+        *entry.info.lock() = CachedInfo::default();
+        let id = &upload.id;
+        if fence.is_some() {
+            self.keep_info(entry, info, &created.json);
+        } else if *created.record.data_path == *id.as_str() {
+            // The first PATCH usually follows at once.
+            let known = KnownInfo::Content(created.json.clone().into());
+            let record = Arc::new(created.record.clone());
+            self.cache.insert_info(id, known, &record);
+        }
+        Ok((created, epoch))
+    }
+
+    fn is_reserved(&self, upload: &Upload) -> bool {
+        self.reserves && upload.length.is_some_and(append::is_reserved_for)
+    }
+
+    fn finish(
+        &self,
+        id: &UploadId,
+        entry: &CachedUpload,
+        state: &mut WriterState,
+        fence: Fence,
+        marks: bool,
+    ) -> Result<()> {
+        state.check_fence(id, fence)?;
+        // Its event names the path of the file.
+        self.check_place()?;
+        if marks {
+            self.mark_finished(id, entry)?;
+        }
+        Ok(())
     }
 
     /// The caller then removes unverified bytes.
@@ -417,6 +453,37 @@ impl Store for FileStore {
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
         Ok(self.0.inspect_synced(id).await?.snapshot())
+    }
+
+    fn create_now(
+        &self,
+        upload: &mut Arc<Upload>,
+        fence: Option<Fence>,
+    ) -> Option<Result<Option<Box<dyn Append>>>> {
+        let inner = &self.0;
+        if inner.options.durability == Durability::Every {
+            return None;
+        }
+        let entry = inner.cache.get_or_insert(&upload.id);
+        let create = |state: &mut _| inner.create(upload, &entry, state, fence);
+        Some(
+            inner
+                .io
+                .run_now(&entry, 0, create)?
+                .map(|(created, epoch)| {
+                    let opened = fence.zip(epoch)?;
+                    Some(Box::new(self.opened(entry, created, opened)) as Box<dyn Append>)
+                }),
+        )
+    }
+
+    fn load_now(&self, id: &UploadId) -> Option<Result<Snapshot>> {
+        let inner = &self.0;
+        let inspect = || inner.io.measure(StepKind::Short(0), || inner.inspect(id));
+        match inner.io.runs_inline().then(inspect)? {
+            Ok(state) if inner.must_sync(id, &state) => None,
+            inspected => Some(inspected.map(|state| state.snapshot())),
+        }
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
@@ -516,7 +583,7 @@ impl Terminate for FileStore {
                 // The stored description may be newer than the caller's.
                 let data_path = match inner.record(&id, Some(&entry)) {
                     // Its data path may belong to another upload.
-                    Ok((record, _)) if record.is_moved() => info_path(&id).into(),
+                    Ok((record, _)) if record.is_moved() => Arc::from(&*info_path(&id)),
                     Ok((record, _)) => record.data_path.clone(),
                     Err(_) => fallback,
                 };
@@ -541,27 +608,19 @@ impl Terminate for FileStore {
 #[async_trait]
 impl Finish for FileStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
-        let inner = &self.0;
-        let id = &upload.id;
+        let (inner, id) = (&self.0, &upload.id);
         let entry = inner.cache.get_or_insert(id);
-        let reserved = inner.reserves && upload.length.is_some_and(append::is_reserved_for);
+        let reserved = inner.is_reserved(upload);
         let syncs = inner.options.durability != Durability::None;
         let marks = upload.completion == Completion::NotTracked;
         let step = |prepares: bool, marks: bool| {
             let (inner, entry, id) = (Arc::clone(inner), Arc::clone(&entry), id.clone());
             move |state: &mut WriterState| {
-                state.check_fence(&id, fence)?;
-                if prepares {
-                    // Its event names the path of the file.
-                    inner.check_place()?;
-                }
                 if prepares && reserved {
+                    state.check_fence(&id, fence)?;
                     inner.release(&id)?;
                 }
-                if marks {
-                    inner.mark_finished(&id, &entry)?;
-                }
-                Ok(())
+                inner.finish(&id, &entry, state, fence, marks)
             }
         };
         let kind = StepKind::Short(0);
@@ -575,6 +634,18 @@ impl Finish for FileStore {
             }
         }
         Ok(None)
+    }
+
+    fn finish_now(&self, upload: &Upload, fence: Fence) -> Option<Result<Option<String>>> {
+        let (inner, id) = (&self.0, &upload.id);
+        if inner.options.durability != Durability::None || inner.is_reserved(upload) {
+            return None;
+        }
+        let entry = inner.cache.get_or_insert(id);
+        let marks = upload.completion == Completion::NotTracked;
+        let finish = |state: &mut _| inner.finish(id, &entry, state, fence, marks);
+        let finished = inner.io.run_now(&entry, 0, finish)?;
+        Some(finished.map(|()| None))
     }
 }
 

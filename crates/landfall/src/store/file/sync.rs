@@ -179,10 +179,18 @@ impl Inner {
         id: &UploadId,
         state: &FileState,
     ) -> Result<()> {
+        if self.must_sync(id, state) {
+            self.sync_upload(id, &state.record.data_path, state.offset)
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn must_sync(&self, id: &UploadId, state: &FileState) -> bool {
         let upload = &state.record.upload;
-        let now = SystemTime::now();
         let is_old = |version: &sys::FileVersion| {
-            now.duration_since(version.changed())
+            SystemTime::now()
+                .duration_since(version.changed())
                 .is_ok_and(|age| age > ASSUMED_SYNCED_AGE)
         };
         let needed = match self.options.durability {
@@ -198,11 +206,7 @@ impl Inner {
                 synced.bytes_of(state.data.ino) < state.offset || synced.info != Some(state.info)
             }
         };
-        if needed && !state.record.is_moved() && !(is_old(&state.data) && is_old(&state.info)) {
-            self.sync_upload(id, &state.record.data_path, state.offset)
-                .await?;
-        }
-        Ok(())
+        needed && !state.record.is_moved() && !(is_old(&state.data) && is_old(&state.info))
     }
 
     fn synced_state(&self, id: &UploadId) -> Synced {

@@ -277,12 +277,34 @@ impl UploadInfo {
     /// which also marks it as created here.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let upload = &self.upload;
+        let described = Described {
+            upload: &self.upload,
+            unverified_from: self.unverified_from,
+            damaged: self.damaged.as_deref(),
+            extensions: Some(&self.extensions).filter(|map| !map.is_empty()),
+            can_mark_finished: self.can_mark_finished,
+        };
+        described.encode()
+    }
+}
+
+/// What an `.info` is encoded from.
+pub(super) struct Described<'a> {
+    pub(super) upload: &'a Upload,
+    pub(super) unverified_from: Option<u64>,
+    pub(super) damaged: Option<&'a str>,
+    pub(super) extensions: Option<&'a BTreeMap<String, String>>,
+    pub(super) can_mark_finished: bool,
+}
+
+impl Described<'_> {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let upload = self.upload;
         let parts = upload.is_final().then(|| {
             let parts = upload.parts().iter();
             parts.map(UploadId::as_str).collect::<Vec<_>>()
         });
-        let mut out = Vec::with_capacity(512);
+        let mut out = Vec::with_capacity(1024);
         let mut is_text = true;
         JsonObject::write(&mut out, |json| {
             json.member("ID", upload.id.as_str());
@@ -302,7 +324,7 @@ impl UploadInfo {
     }
 
     fn write_landfall(&self, metadata_is_text: bool, json: &mut JsonObject<'_>) {
-        let upload = &self.upload;
+        let upload = self.upload;
         let metadata = &upload.metadata;
         // Otherwise `MetaData` leads to it.
         let is_own = !metadata_is_text || !metadata.is_canonical();
@@ -318,9 +340,9 @@ impl UploadInfo {
         json.optional("Draft", upload.created_by_draft.then_some(true));
         let digest = upload.repr_digest.as_ref().map(ToString::to_string);
         json.optional("ReprDigest", digest.as_deref());
-        for (name, map) in [("Labels", &upload.labels), ("Extensions", &self.extensions)] {
-            json.optional(name, (!map.is_empty()).then_some(map));
-        }
+        let labels = Some(&upload.labels).filter(|map| !map.is_empty());
+        json.optional("Labels", labels);
+        json.optional("Extensions", self.extensions);
         let completion = match &upload.completion {
             Completion::NotTracked => None,
             Completion::Pending => Some("pending"),
@@ -340,7 +362,7 @@ impl UploadInfo {
         let final_upload = upload.final_upload().map(UploadId::as_str);
         json.optional("FinalUpload", final_upload);
         json.optional("UnverifiedFrom", self.unverified_from);
-        json.optional("Damaged", self.damaged.as_deref());
+        json.optional("Damaged", self.damaged);
         let is_marked = self.can_mark_finished && upload.completion == Completion::NotTracked;
         json.optional("Finished", is_marked.then_some(0_u64));
     }

@@ -15,6 +15,7 @@ use landfall::{
     store::file::{FileOptions, FileStore},
 };
 use parking_lot::Mutex;
+use tokio::{runtime::Handle, task::block_in_place};
 
 use crate::harness::Site;
 
@@ -406,6 +407,38 @@ async fn nothing_of_a_mail_folder_is_removed() {
         fs::write(dir.join(name), text).unwrap();
     }
     nothing_is_removed(dir).await;
+}
+
+/// Two servers on one directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_skips_what_another_process_has_removed() {
+    let (site, dir) = site().await;
+    for _ in 0..3 {
+        let upload = site.create(10).await;
+        fs::remove_file(dir.join(name(&site.create(10).await))).unwrap();
+        let temporary = dir.join(format!(".{}.info.0123abcd.tmp", name(&upload)));
+        fs::copy(dir.join(format!("{}.info", name(&upload))), temporary).unwrap();
+    }
+    let machine = Machine::new();
+    let other = Handler::new(config(&dir)).unwrap();
+    let [sweeper, other] = [&site.handler, &other].map(|handler| {
+        let sweeper = handler.sweeper().orphan_age(Duration::ZERO);
+        sweeper.clock(machine.clock())
+    });
+    machine.pass(8 * DAY);
+    let mut removed = Vec::new();
+    let swept = sweeper.run(|entry| {
+        if removed.is_empty() {
+            let other = block_in_place(|| Handle::current().block_on(other.run(|_| {})));
+            let other = other.unwrap();
+            assert_eq!((other.removed, other.failed), (8, 0), "{other:?}");
+        }
+        removed.push(entry.name.clone());
+    });
+    let swept = swept.await.unwrap();
+    assert_eq!(swept.failed, 0, "{swept:?}");
+    assert_eq!((swept.removed, swept.skipped), (1, 8), "{removed:?}");
+    assert!(site.files().is_empty());
 }
 
 #[tokio::test]

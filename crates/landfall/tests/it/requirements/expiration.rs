@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use landfall::{Config, Lifetimes};
+use tokio::{runtime::Handle, task::block_in_place};
 
 use super::{DATA, everywhere, with_defaults};
 use crate::harness::TestResponse;
@@ -110,6 +111,30 @@ async fn t_exp_6_e_32_e_33_expired_upload_is_gone_before_and_after_the_sweep() {
         assert_eq!(site.uploads().await, 0);
         let status = site.head(&path).await.status;
         assert!(status == 404 || status == 410, "{status}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t_exp_6_a_sweep_skips_what_another_one_has_removed() {
+    everywhere(unfinished(Duration::from_secs(1)), async |site| {
+        for _ in 0..5 {
+            site.create(10).await;
+        }
+        tokio::time::sleep(2 * SECOND).await;
+        let [sweeper, other] = [site.handler.sweeper(), site.handler.sweeper()];
+        let mut is_first = true;
+        let swept = sweeper.run(|_| {
+            // All are listed now.
+            if std::mem::take(&mut is_first) {
+                let other = block_in_place(|| Handle::current().block_on(other.run(|_| {})));
+                let other = other.unwrap();
+                assert_eq!((other.removed, other.failed), (4, 0), "{other:?}");
+            }
+        });
+        let swept = swept.await.unwrap();
+        assert_eq!((swept.removed, swept.skipped, swept.failed), (1, 4, 0));
+        assert_eq!(site.uploads().await, 0);
     })
     .await;
 }
