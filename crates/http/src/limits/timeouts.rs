@@ -160,7 +160,7 @@ pub(crate) struct ServerShared {
     pub(crate) limits: ConnectionLimits,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) stats: Arc<NetStats>,
-    /// How many more connections may have a large read buffer.
+    /// Further connections that may have a large read buffer.
     large_reads: AtomicUsize,
     rejected_proxies: Mutex<LogThrottle>,
     /// Connections that the sweeper does not know yet.

@@ -25,7 +25,7 @@ const SLOW: &str = "landfall_timeouts_total{timer=\"rate\"}";
 
 /// Clients may take nothing for two seconds, however much they take then.
 const STUCK_LIMITS: [&str; 2] = ["-network-timeout=1s", "-min-rate=0"];
-/// What clients must take on average.
+/// The rate that clients must reach on average.
 const SLOW_LIMITS: [&str; 2] = ["-network-timeout=1s", "-min-rate=64MiB"];
 
 /// Responses longer than what the kernel stores of them.
@@ -73,7 +73,7 @@ impl Subject<'_> {
         let clients: Vec<_> = (0..CLIENTS).map(|_| self.open()).collect();
         eventually("they stay open", || closed(self, STUCK) >= before + CLIENTS);
         for mut client in clients {
-            // What the kernel stored is still there.
+            // The kernel still has stored bytes.
             if let Err(error) = client.stream.read_to_end(&mut Vec::new()) {
                 assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
             }
@@ -94,7 +94,7 @@ impl Subject<'_> {
     }
 }
 
-/// How many connections a timer has closed.
+/// Connections that a timer has closed.
 fn closed(subject: &Subject<'_>, timer: &str) -> usize {
     subject.server.metric(timer) as usize
 }

@@ -288,7 +288,7 @@ impl UploadInfo {
     }
 }
 
-/// What an `.info` is encoded from.
+/// The source of an encoded `.info`.
 pub(super) struct Described<'a> {
     pub(super) upload: &'a Upload,
     pub(super) unverified_from: Option<u64>,
