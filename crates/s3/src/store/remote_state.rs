@@ -215,7 +215,7 @@ impl Inner {
 
     /// Returns whether a completion was interrupted before uncounted bytes were removed from the object.
     async fn is_uncopied(&self, remote: &mut RemoteState) -> Result<bool> {
-        // What an application makes of a finished object is its own, whatever length it has.
+        // A finished object is the application's: it may have any length.
         let recorded = CountedRanges::recorded(&remote.info);
         let Some(ranges) = recorded.filter(|_| !remote.info.upload.completion.is_done()) else {
             return Ok(false);
