@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::event::last_sequence;
+use landfall::event::{last_sequence, skip_sequence};
 use landfall_database::{DatabaseError, millis};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -26,6 +26,8 @@ const ORPHAN_SCAN: Duration = Duration::from_secs(10);
 const ORPHAN_FILE_AGE: Duration = Duration::from_secs(3600);
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// In microseconds; no process starts within this time.
+const MAX_AHEAD: u64 = 100_000;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -210,11 +212,15 @@ impl Writer {
         if maintenance == Some(true) {
             step.purge().await?;
         }
-        // On PostgreSQL, the batches of all nodes would wait for this row.
+        let now = u64::try_from(step.now).unwrap_or_default() * 1000;
         let assigned = last_sequence();
-        if assigned > self.recorded_sequence
-            && (maintenance == Some(true) || !shared.database.is_postgres())
-        {
+        // On PostgreSQL, the batches of all nodes would wait for the row. A number that is not ahead of the database's
+        // clock need not be stored: that of the next process is larger.
+        let is_needed = !shared.database.is_postgres() || assigned > now + MAX_AHEAD;
+        if shared.database.is_postgres() {
+            skip_sequence(now);
+        }
+        if assigned > self.recorded_sequence && (maintenance == Some(true) || is_needed) {
             let record = sql::record_sequence(assigned);
             step.transaction.execute(record).await?;
             self.recorded_sequence = assigned;
