@@ -3,9 +3,10 @@
 //! A request passes `Head`, `Respond` and `Send`; then the next one begins, perhaps after the rest of its content is
 //! discarded. A connection that cannot be used again lingers, so that its response arrives, and closes.
 
+use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -16,6 +17,7 @@ use http_body::Body as _;
 use http_body_util::{Either, Full};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite as _;
+use tokio::task::yield_now;
 
 use super::channel::{Channel, Http1Content, Http1Io};
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
@@ -59,6 +61,8 @@ pub(crate) struct Http1<S: HttpService> {
     /// The client may begin HTTP/2 with prior knowledge.
     may_be_http2: bool,
     is_used: bool,
+    /// While idle, in a shutdown.
+    has_yielded: bool,
     /// Requests since another task could run.
     in_turn: u8,
 }
@@ -102,6 +106,7 @@ impl<S: HttpService> Http1<S> {
             permit: None,
             may_be_http2,
             is_used: false,
+            has_yielded: false,
             in_turn: 0,
         }
     }
@@ -189,14 +194,19 @@ impl<S: HttpService> Http1<S> {
             if io.socket.action().is_some() {
                 return Poll::Ready(Err(None));
             }
-            if phase > ShutdownPhase::Running {
-                // A request of the client may be in transit.
+            let read = io.poll_fill(cx);
+            if read.is_pending() && phase > ShutdownPhase::Running {
                 let is_idle = self.is_used && io.input.is_empty();
+                if is_idle && !mem::replace(&mut self.has_yielded, true) {
+                    // The socket may be readable, and this task not know it yet.
+                    return pin!(yield_now()).poll(cx).map(|()| Err(None));
+                }
+                // The first request of the client may be in transit.
                 if is_idle || first_request.is_over(phase, cx) {
                     return Poll::Ready(Err(None));
                 }
             }
-            let read = ready!(io.poll_fill(cx));
+            let read = ready!(read);
             let read = read.inspect_err(|error| tracing::debug!(%error, "connection ended"));
             if read.unwrap_or(0) == 0 {
                 return Poll::Ready(Err(None));

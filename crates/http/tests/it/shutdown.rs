@@ -50,6 +50,20 @@ async fn idle_connections_are_closed_at_once_and_unused_ones_soon() {
 }
 
 #[tokio::test]
+async fn a_further_request_that_has_arrived_is_answered() {
+    for _ in 0..20 {
+        let server = Server::start(|_| {});
+        let mut client = server.connect().await;
+        assert_eq!(client.ask(get("/")).await.status, 200);
+        // The task of the connection sees both at once.
+        client.stream.try_write(get("/").as_bytes()).unwrap();
+        server.shutdown.start();
+        assert_eq!(client.answer().await.unwrap().status, 200);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_first_request_on_its_way_is_answered() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;

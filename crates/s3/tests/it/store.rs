@@ -186,10 +186,8 @@ async fn small_parts_that_do_not_count_hinder_no_completion_on_ceph() {
         Operation::UploadPartCopy,
     ];
     for killed_before in std::iter::once(None).chain(calls.map(Some)) {
-        let start = || {
-            let client = client_without_retries(&access.through_proxy(&proxy));
-            S3Store::new(client, options(&bucket)).unwrap()
-        };
+        let through_proxy = access.through_proxy(&proxy);
+        let start = || S3Store::new(client(&through_proxy), options(&bucket)).unwrap();
         let mut last = start();
         let upload = create(&last, good.len() as u64).await;
         append(&last, &upload.id, 1, &good.slice(..6 * MIB)).await;
@@ -209,7 +207,9 @@ async fn small_parts_that_do_not_count_hinder_no_completion_on_ceph() {
         append(&last, &upload.id, 2, &good.slice(6 * MIB..)).await;
         if let Some(call) = killed_before {
             proxy.inject(Rule::on(call).once(), Fault::Kill);
-            let finisher = last.capabilities().finisher.unwrap();
+            let killed = client_without_retries(&through_proxy);
+            let killed = S3Store::new(killed, options(&bucket)).unwrap();
+            let finisher = killed.capabilities().finisher.unwrap();
             finisher.finish(&upload, Fence(3)).await.unwrap_err();
             proxy.revive();
             last = start();
