@@ -237,19 +237,22 @@ impl Locker for FileLocker {
         let mut local = local.ok_or(LeaseError::Locked)?;
         let byte = lock_byte(id);
         let started = Instant::now();
+        let mut may_be_free = true;
         loop {
             local = match self.lock(byte, local).await? {
                 Ok(lease) => return Ok(lease),
                 Err(local) => local,
             };
-            // The other process may hold no lease.
-            let is_covered =
-                move |locker: Arc<Inner>| locker.file(byte).is_covered_by_another(byte);
-            let is_covered = self.run(is_covered).await?.unwrap_or(false);
-            if !is_covered || started.elapsed() > SHARING_TIME {
+            if !may_be_free || started.elapsed() > SHARING_TIME {
                 return Err(LeaseError::Locked);
             }
-            sleep(self.0.intervals.waiter).await;
+            // The other process may hold no lease. If it does not cover the byte any more, one attempt tells.
+            let is_covered =
+                move |locker: Arc<Inner>| locker.file(byte).is_covered_by_another(byte);
+            may_be_free = self.run(is_covered).await?.unwrap_or(false);
+            if may_be_free {
+                sleep(self.0.intervals.waiter).await;
+            }
         }
     }
 

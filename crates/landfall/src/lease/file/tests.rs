@@ -212,6 +212,21 @@ async fn process_that_was_alone_keeps_its_leases_and_no_others() {
     }
 }
 
+/// The first attempt fails, and the look at the cause comes after the end of the other process.
+#[tokio::test]
+async fn lease_is_free_when_the_process_that_was_alone_ends_meanwhile() {
+    for _ in 0..200 {
+        let dir = tempfile::tempdir().unwrap();
+        let one = FileLocker::new(dir.path());
+        lock_all(&one).await;
+        let other = FileLocker::new(dir.path());
+        let ending = std::thread::spawn(move || drop(one));
+        let id = UploadId::random();
+        other.try_acquire(&id).await.expect("a free lease");
+        ending.join().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn process_is_alone_again_after_the_other_one() {
     let dir = tempfile::tempdir().unwrap();
