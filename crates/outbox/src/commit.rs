@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use landfall_database::{DatabaseError, Transaction, millis};
-use landfall_messages::Message;
+use landfall_database::{DatabaseError, Statement, Transaction, millis};
+use landfall_messages::{HookName, Message};
 
 use super::{
     Shared,
@@ -148,24 +148,22 @@ impl BatchTransaction<'_> {
                 }
             }
         }
-        let mut stored = HashSet::new();
-        for (list, statement) in [
-            (&known, sql::emit as fn(&[NewRow<'_>], i64) -> _),
-            (&unknown, sql::emit_unprepared),
-        ] {
-            let list: Vec<_> = list.iter().map(|(_, _, row)| row.clone()).collect();
-            let emit = |part| statement(part, self.now);
-            for row in self.transaction.fetch_parts(&list, emit).await? {
-                stored.insert((row.text("event_id")?, row.text("route")?));
-            }
-        }
+        let mut stored = self.store(&known, sql::emit).await?;
+        // Another node has prepared it, too, and died, and what it did has not happened: the row is gone. A creation
+        // is prepared by one node.
+        let (lost, known): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, event, row)| {
+            event.message.hook != HookName::PostCreate && !stored.contains(&row.key_of())
+        });
+        unknown.extend(lost);
+        stored.extend(self.store(&unknown, sql::emit_unprepared).await?);
         for (_, event, _) in &unknown {
             self.effects.unreserved.rows += 1;
             self.effects.unreserved.bytes += event.bytes;
         }
-        let emitted = known.iter().chain(&unknown).filter(|(_, _, row)| {
-            !row.owner.is_empty() && stored.contains(&(row.event.to_owned(), row.route.to_owned()))
-        });
+        let emitted = known
+            .iter()
+            .chain(&unknown)
+            .filter(|(_, _, row)| !row.owner.is_empty() && stored.contains(&row.key_of()));
         let emitted: Vec<_> = emitted.collect();
         let behind = self.behind_others(&emitted).await?;
         let (others, mine): (Vec<_>, Vec<_>) = emitted
@@ -193,6 +191,21 @@ impl BatchTransaction<'_> {
             self.effects.claimed_here.push((*route, claimed));
         }
         Ok(())
+    }
+
+    /// Returns the events, with their routes, that were not pending.
+    async fn store(
+        &mut self,
+        emitted: &[(usize, &OutboxEvent, NewRow<'_>)],
+        statement: fn(&[NewRow<'_>], i64) -> Statement,
+    ) -> Result<HashSet<(String, String)>, DatabaseError> {
+        let rows: Vec<_> = emitted.iter().map(|(_, _, row)| row.clone()).collect();
+        let emit = |part: &[_]| statement(part, self.now);
+        let stored = self.transaction.fetch_parts(&rows, emit).await?;
+        let stored = stored.iter();
+        stored
+            .map(|row| Ok((row.text("event_id")?, row.text("route")?)))
+            .collect()
     }
 
     /// Returns the keys with events behind a delivery of another node or a retry.

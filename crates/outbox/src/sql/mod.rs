@@ -38,6 +38,10 @@ pub(super) struct NewRow<'a> {
 }
 
 impl NewRow<'_> {
+    pub(super) fn key_of(&self) -> (String, String) {
+        (self.event.to_owned(), self.route.to_owned())
+    }
+
     fn values(&self, state: i64, now: i64) -> [Value; 11] {
         [
             self.event.into(),

@@ -21,7 +21,7 @@ use landfall::{
     upload::Completion,
 };
 use landfall_database::{Clock, Database};
-use landfall_outbox::{Outbox, OutboxSettings};
+use landfall_outbox::{EventState, Outbox, OutboxSettings, Query};
 use tokio::time::timeout;
 
 use super::harness::{Harness, Receiver, assert_in_order, event, on_each_database, route, upload};
@@ -37,6 +37,35 @@ async fn whole_upload(handler: &Handler) {
     let body: Full<Bytes> = "hello".into();
     let response = handler.handle(request.body(body).unwrap()).await;
     assert_eq!(response.status(), 201);
+}
+
+/// Two nodes prepare the completion of an upload, the second one dies before it, and the first one completes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn event_that_another_node_also_prepared_is_not_lost_when_that_node_dies() {
+    on_each_database(async |database| {
+        let one = Harness::start(database.settings()).await;
+        let mut settings = database.settings();
+        settings.resolve_after = Duration::ZERO;
+        let other = Harness::start(settings).await;
+        let upload = upload();
+        let completion = || event(EventKind::Completed, &upload);
+        one.outbox.prepare(&[completion()]).await.unwrap();
+        other.outbox.prepare(&[completion()]).await.unwrap();
+        // As when it dies: another node finds out that the upload is not complete.
+        other.outbox.close().await;
+        let prepared = Query {
+            states: vec![EventState::Prepared],
+            ..Query::default()
+        };
+        while one.outbox.events().list(&prepared).await.unwrap() != [] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        one.outbox.prepare(&[completion()]).await.unwrap();
+        one.outbox.emit(completion()).await;
+        one.receiver.until(1).await;
+        one.outbox.close().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
