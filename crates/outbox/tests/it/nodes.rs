@@ -57,7 +57,14 @@ async fn event_that_another_node_also_prepared_is_not_lost_when_that_node_dies()
             states: vec![EventState::Prepared],
             ..Query::default()
         };
-        while one.outbox.events().list(&prepared).await.unwrap() != [] {
+        while !one
+            .outbox
+            .events()
+            .list(&prepared)
+            .await
+            .unwrap()
+            .is_empty()
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         one.outbox.prepare(&[completion()]).await.unwrap();
