@@ -140,7 +140,7 @@ impl Metadata {
         let mut start = 0;
         for element in header.split(',') {
             let end = start + element.len();
-            let pair = element.trim_ascii_start();
+            let pair = element.trim_start_matches(BLANKS);
             let blank = pair.bytes().position(|byte| matches!(byte, b' ' | b'\t'));
             let (key, rest) = pair.split_at(blank.unwrap_or(pair.len()));
             if key.is_empty() {
@@ -149,7 +149,7 @@ impl Metadata {
             if !key.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(InvalidMetadata::Key(key.into()));
             }
-            let text = rest.trim_ascii();
+            let text = rest.trim_matches(BLANKS);
             let value = values.len();
             if LENIENT_BASE64.decode_vec(text, &mut values).is_err() {
                 let key = key.to_owned();
@@ -328,6 +328,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn only_spaces_and_tabs_are_blanks() {
+        let parsed = Metadata::from_header("\t a \tYQ\t").unwrap();
+        assert_eq!(parsed.get("a"), Some(&b"a"[..]));
+        for header in ["\na YQ", "a YQ\n", "a \x0cYQ"] {
+            assert!(Metadata::from_header(header).is_err(), "{header:?}");
+        }
+    }
 
     #[test]
     fn parses_headers_of_clients() {
