@@ -233,6 +233,9 @@ impl App {
     fn is_handled(&self, request: &Request<Body>) -> bool {
         let routes = &*self.routes;
         let path = request.uri().path();
+        if !routes.is_upload_path(path) {
+            return false;
+        }
         #[cfg(feature = "acme")]
         if let Some(acme) = &routes.acme
             && super::acme::respond(acme, request).is_some()
@@ -243,7 +246,7 @@ impl App {
         if routes.api.find(path).is_some() {
             return false;
         }
-        routes.is_upload_path(path) && self.redirect(request).is_none()
+        self.redirect(request).is_none()
     }
 
     /// The redirect to HTTPS, if that is where the request has to go.
