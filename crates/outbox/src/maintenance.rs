@@ -18,7 +18,7 @@ use super::{
 };
 
 const NODES_INTERVAL: Duration = Duration::from_secs(1);
-/// Smaller steps of the clock only delay by themselves.
+/// A smaller step of the clock delays a delivery by no more than itself.
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 const PURGE_EVERY: u32 = 60;
 const COUNT_EVERY: u32 = 5;

@@ -57,7 +57,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Looks at each name once.
+    /// Reads each name once.
     #[must_use]
     pub fn new(map: &'a HeaderMap) -> Self {
         let names = map.keys().fold(0, |names, name| names | name_bit(name));

@@ -71,10 +71,11 @@ impl BucketLocker {
         let node = &self.0.node;
         let (prefix, ttl) = (node.records.nodes(), node.settings.ttl);
         let (silent, _) = self.keys_older_than(&prefix, None, ttl).await?;
-        for is_second in [false, true] {
-            if is_second && !silent.is_empty() {
-                tokio::time::sleep(ttl).await;
-            }
+        if silent.is_empty() {
+            return Ok(());
+        }
+        for wait in [Duration::ZERO, ttl] {
+            tokio::time::sleep(wait).await;
             for owner in silent.iter().filter_map(|key| key.strip_prefix(&prefix)) {
                 let probed = node.peers.probe(&node.records, owner, None).await;
                 probed.map_err(unavailable)?;

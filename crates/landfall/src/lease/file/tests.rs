@@ -212,7 +212,7 @@ async fn process_that_was_alone_keeps_its_leases_and_no_others() {
     }
 }
 
-/// The first attempt fails, and the look at the cause comes after the end of the other process.
+/// The other process ends between the failed attempt and the check for its cause.
 #[tokio::test]
 async fn lease_is_free_when_the_process_that_was_alone_ends_meanwhile() {
     for _ in 0..200 {
