@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use landfall_database::{DatabaseError, Statement, Transaction, millis};
+use landfall_database::{DatabaseError, Row, Statement, Transaction, millis};
 use landfall_messages::{HookName, Message};
 
 use super::{
@@ -202,10 +202,8 @@ impl BatchTransaction<'_> {
         let rows: Vec<_> = emitted.iter().map(|(_, _, row)| row.clone()).collect();
         let emit = |part: &[_]| statement(part, self.now);
         let stored = self.transaction.fetch_parts(&rows, emit).await?;
-        let stored = stored.iter();
-        stored
-            .map(|row| Ok((row.text("event_id")?, row.text("route")?)))
-            .collect()
+        let key = |row: &Row| Ok((row.text("event_id")?, row.text("route")?));
+        stored.iter().map(key).collect()
     }
 
     /// Returns the keys with events behind a delivery of another node or a retry.
