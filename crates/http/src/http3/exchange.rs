@@ -12,7 +12,7 @@ use http::{HeaderMap, Response};
 use landfall::service::Peer;
 use tokio::time::timeout;
 
-use super::quic::{self, QuicConnection};
+use super::quic::{QuicConnection, QuicStream};
 use crate::body_error::BodyError;
 use crate::connection::plain;
 use crate::service::{ConnectionService, HttpService};
@@ -73,7 +73,7 @@ pub(super) async fn serve_request<S: HttpService>(
     true
 }
 
-struct Receiving(RequestStream<quic::RecvStream, Bytes>, Arc<NetStats>);
+struct Receiving(RequestStream<QuicStream, Bytes>, Arc<NetStats>);
 
 impl ReceiveHalf for Receiving {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
@@ -107,7 +107,7 @@ impl ReceiveHalf for Receiving {
 }
 
 struct Sending {
-    stream: RequestStream<quic::SendStream, Bytes>,
+    stream: RequestStream<QuicStream, Bytes>,
     connection: quinn::Connection,
     stats: Arc<NetStats>,
 }
