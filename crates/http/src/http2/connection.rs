@@ -20,7 +20,7 @@ use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stream::response::respond;
 use crate::stream::window::{ReceiveWindow, WINDOW};
-use crate::stream::{StreamContent, task};
+use crate::stream::{Exchange, StreamContent, task};
 
 /// Bytes of one request that a client may send before the service reads them. Two streams that are not
 /// read stop the connection.
@@ -83,13 +83,15 @@ pub(crate) async fn serve_connection<S: HttpService>(
         let Some((request, sending)) = accepted.await? else {
             return Ok(());
         };
-        let served = serve_request(request, sending, &service, &window);
         let permit = permit.clone();
-        task::spawn(&server, async move {
-            if let Err(error) = served.await {
-                tracing::debug!(%error, "stream ended");
+        task::spawn(&server, |exchange| {
+            let served = serve_request(request, sending, &service, &window, exchange);
+            async move {
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, "stream ended");
+                }
+                drop((stream_permit, permit));
             }
-            drop((stream_permit, permit));
         });
     }
 }
@@ -161,10 +163,11 @@ fn serve_request<S: HttpService>(
     sending: SendResponse<Bytes>,
     service: &ConnectionService<S>,
     window: &Arc<ReceiveWindow>,
+    exchange: Arc<Exchange>,
 ) -> impl Future<Output = Result<(), h2::Error>> + Send + use<S> {
     let (parts, receiving) = request.into_parts();
     let head = Request::from_parts(parts, ());
-    let content = StreamContent::new(Receiving(receiving), &head, window);
+    let content = StreamContent::new(Receiving(receiving), &head, window, exchange);
     let sending = Sending::new(sending, service.shared.clone());
     respond(head, content, sending, service, service.shared.peer)
 }

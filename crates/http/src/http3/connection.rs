@@ -148,10 +148,10 @@ async fn serve_requests<S: HttpService>(
         };
         let quic = connection.clone();
         let service = service.clone();
-        let request = serve_request(resolver, service, quic.clone(), window.clone());
         let (permit, shared) = (permit.clone(), shared.clone());
-        let empty_streams = empty_streams.clone();
-        task::spawn(server, async move {
+        let (window, empty_streams) = (window.clone(), empty_streams.clone());
+        task::spawn(server, |exchange| async move {
+            let request = serve_request(resolver, service, quic.clone(), window, exchange);
             if !request.await && empty_streams.fetch_add(1, Relaxed) == MAX_EMPTY_STREAMS {
                 let peer = quic.remote_address();
                 tracing::warn!(%peer, "closed a connection with too many reset requests");
