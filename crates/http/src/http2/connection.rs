@@ -3,7 +3,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -54,18 +53,15 @@ pub(crate) async fn serve_connection<S: HttpService>(
     let Some(connection) = handshake(io, &server).await? else {
         return Ok(());
     };
+    let activity = service.shared.activity.clone();
+    let window = ReceiveWindow::new(server.clone(), move |_| activity.wake());
+    let window = Arc::new(window);
     let mut http2 = Http2 {
         connection,
-        window: Arc::new(AtomicU32::new(WINDOW)),
+        window: window.clone(),
         current_window: WINDOW,
         goes_away: false,
     };
-    let (wanted, activity) = (http2.window.clone(), service.shared.activity.clone());
-    let window = ReceiveWindow::new(server.clone(), move |bytes| {
-        wanted.store(bytes, Relaxed);
-        activity.wake();
-    });
-    let window = Arc::new(window);
     // A client may reset streams and open others while the service still runs.
     let permits = Arc::new(Semaphore::new(server.limits.max_streams.max(1) as usize));
     loop {
@@ -116,8 +112,8 @@ type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 struct Http2 {
     connection: Connection<ServerIo, Bytes>,
-    /// The requested size, set by any stream.
-    window: Arc<AtomicU32>,
+    /// Its size is requested by any stream.
+    window: Arc<ReceiveWindow>,
     current_window: u32,
     goes_away: bool,
 }
@@ -142,7 +138,7 @@ impl Http2 {
     }
 
     fn set_window(&mut self) {
-        let wanted = self.window.load(Relaxed);
+        let wanted = self.window.size();
         if wanted == self.current_window {
             return;
         }
