@@ -291,9 +291,14 @@ impl<S: HttpService> Http1<S> {
         io.take_interim(&mut self.out);
         drop(io);
         let length = body.size_hint().exact();
-        let (status, fields) = (parts.status, &parts.headers);
-        let (framing, keep_alive) =
-            encode::response_head(&mut self.out, status, fields, length, context);
+        let (framing, keep_alive) = encode::response_head(
+            &mut self.out,
+            parts.status,
+            parts.extensions.get(),
+            &parts.headers,
+            length,
+            context,
+        );
         self.context.keep_alive = keep_alive;
         buffers::give_fields(parts.headers);
         buffers::give_extensions(parts.extensions);
