@@ -48,7 +48,7 @@ pub(crate) fn run() -> Option<String> {
             .args(&arguments)
             .exec()
     };
-    let mut error = match beside_this_program() {
+    let mut error = match in_this_folder() {
         Some(program) => start(program),
         None => ErrorKind::NotFound.into(),
     };
@@ -57,14 +57,14 @@ pub(crate) fn run() -> Option<String> {
     }
     Some(match error.kind() {
         ErrorKind::NotFound => format!(
-            "landfall: \"{command}\" is a command of the program {PROGRAM}, which is neither beside this program nor in PATH; \
+            "landfall: \"{command}\" is a command of the program {PROGRAM}, which is neither in the folder of this program nor in PATH; \
              install the package {PROGRAM}, or run: cargo install --locked --path tools/cli"
         ),
         _ => format!("landfall: cannot run {PROGRAM}: {error}"),
     })
 }
 
-fn beside_this_program() -> Option<PathBuf> {
+fn in_this_folder() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
     Some(program.with_file_name(PROGRAM))
 }
