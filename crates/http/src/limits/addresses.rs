@@ -98,7 +98,7 @@ pub(crate) enum LimitKind {
 }
 
 impl LimitKind {
-    /// Returns the limit, its name in the program's setting, and the counter of what is rejected for it.
+    /// Returns the limit, its name in the program's setting, and the counter of its rejections.
     fn limit(self, Addresses { limits, stats, .. }: &Addresses) -> (u32, &str, &AtomicU64) {
         let (limit, name, rejected) = match self {
             Self::Connections => (
