@@ -25,7 +25,7 @@ fn tool(folder: &Path) {
 }
 
 #[test]
-fn commands_of_the_tools_run_the_program_beside_or_the_one_in_path() {
+fn commands_of_the_tools_run_the_program_in_the_same_folder_or_in_path() {
     let dir = tempfile::tempdir().unwrap();
     let program = alone(dir.path());
     let elsewhere = dir.path().join("bin");
