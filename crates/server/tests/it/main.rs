@@ -13,7 +13,7 @@ mod proxy_doctor;
 
 #[cfg(feature = "acme")]
 mod serve_acme;
-#[cfg(all(feature = "acme", feature = "redis", feature = "s3"))]
+#[cfg(all(feature = "acme", feature = "postgres"))]
 mod serve_acme_nodes;
 #[cfg(all(feature = "acme", feature = "grants"))]
 mod serve_acme_renewal;
