@@ -39,7 +39,7 @@ impl Client {
         tcp.enforce_http(false);
         let roots = match authorities {
             Some(path) => read_authorities(path).map_err(|error| error.to_string())?,
-            None => system_certificates()
+            None => system_certificates(true)
                 .map_err(|error| format!("cannot read the authorities of the system: {error}"))?,
         };
         let tls = client_config(roots).map_err(|error| error.to_string())?;

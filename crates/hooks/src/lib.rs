@@ -27,12 +27,6 @@ pub mod format;
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(any(feature = "grpc", feature = "http"))]
-#[cfg_attr(
-    not(all(feature = "grpc", feature = "http")),
-    allow(dead_code, reason = "each of the two creates it in one way")
-)]
-mod verifier;
 
 use std::fmt;
 

@@ -12,7 +12,6 @@ use hyper_util::{
 use landfall::runtime::PerRuntime;
 use landfall_messages::error_chain;
 use landfall_net::{Connector, Proxies};
-use rustls::RootCertStore;
 use tokio::time::timeout;
 use url::Url;
 
@@ -41,23 +40,19 @@ impl HttpClient {
             let expected = "it must start with http:// or https:// and have no password";
             SettingsError(format!("invalid URL {url:?}; {expected}"))
         };
-        let no_roots = |error: &dyn fmt::Display| {
-            SettingsError(format!(
-                "failed to read the system's root certificates: {error}"
-            ))
-        };
         let parsed = Url::parse(url).map_err(|_| wrong())?;
         let has_password = !parsed.username().is_empty() || parsed.password().is_some();
         if !matches!(parsed.scheme(), "http" | "https") || has_password {
             return Err(wrong());
         }
         let uri = Uri::try_from(parsed.as_str()).map_err(|_| wrong())?;
-        let roots = match landfall_net::system_certificates() {
-            Ok(roots) => roots,
-            Err(error) if parsed.scheme() == "https" => return Err(no_roots(&error)),
-            Err(_) => RootCertStore::empty(),
-        };
-        let tls = landfall_net::client_config(roots).map_err(|error| no_roots(&error))?;
+        let tls = landfall_net::system_certificates(parsed.scheme() == "https")
+            .and_then(landfall_net::client_config)
+            .map_err(|error| {
+                SettingsError(format!(
+                    "failed to read the system's root certificates: {error}"
+                ))
+            })?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let proxies = Proxies::from_env();

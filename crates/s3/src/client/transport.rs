@@ -78,11 +78,7 @@ pub fn root_certificates(are_needed: bool) -> Result<RootCertStore, SettingsErro
             }
         });
     }
-    match landfall_net::system_certificates() {
-        Ok(roots) => Ok(roots),
-        Err(error) if are_needed => Err(SettingsError::Certificates(error)),
-        Err(_) => Ok(RootCertStore::empty()),
-    }
+    landfall_net::system_certificates(are_needed).map_err(SettingsError::Certificates)
 }
 
 #[async_trait]

@@ -39,16 +39,17 @@ fn variable(name: &str) -> Option<String> {
 
 /// Returns `None` if there is no endpoint, or if the environment turns traces off.
 pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTracerProvider>> {
-    let is_given = endpoint.is_some()
-        || variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_some()
-        || variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_some();
+    let url = endpoint.map(str::to_owned);
+    let url = url.or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));
+    let url = url.or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let is_off = variable("OTEL_SDK_DISABLED")
         .is_some_and(|value| value.eq_ignore_ascii_case("true"))
         || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-    if !is_given || is_off {
+    let Some(url) = url.filter(|_| !is_off) else {
         return Ok(None);
-    }
-    let mut exporter = Otlp::builder().with_http().with_http_client(Sender::new()?);
+    };
+    let sender = Sender::new(url.starts_with("https:"))?;
+    let mut exporter = Otlp::builder().with_http().with_http_client(sender);
     if let Some(url) = endpoint {
         exporter = exporter.with_endpoint(format!("{url}/v1/traces"));
     }
@@ -185,8 +186,9 @@ struct Sender {
 }
 
 impl Sender {
-    fn new() -> anyhow::Result<Self> {
-        let tls = landfall_net::client_config(landfall_net::system_certificates()?)?;
+    fn new(is_https: bool) -> anyhow::Result<Self> {
+        let roots = landfall_net::system_certificates(is_https)?;
+        let tls = landfall_net::client_config(roots)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let proxies = Proxies::from_env();
