@@ -5,13 +5,15 @@
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR` mean the same everywhere. Pools, timeouts, retries and limits
 //! are those of the clients.
 
+mod client;
 mod connector;
 mod proxies;
 mod tls;
 mod verifier;
 
 pub use self::{
-    connector::{Connector, ProxyConnector, Stream, connector},
+    client::{Client, failure},
+    connector::{Connector, ProxyConnector, Stream, connector, tcp},
     proxies::Proxies,
     tls::{
         certificates_in, client_config, client_config_without_verification, pinning_client_config,

@@ -1,36 +1,23 @@
 //! An HTTP client for key sets and forward auth.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use http_body_util::Empty;
 use landfall::runtime::PerRuntime;
-use landfall_messages::error_chain;
-use landfall_net::{Connector, Proxies};
-use tokio::time::timeout;
+use landfall_net::{Client, Proxies};
+use rustls::ClientConfig;
 use url::Url;
 
 use super::SettingsError;
 
-/// Idle timeout of pooled connections.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Maximum idle connections per host and runtime.
-const MAX_IDLE_PER_HOST: usize = 8;
-
-type Connections = legacy::Client<Connector, Empty<Bytes>>;
-
 /// Sends requests to one URL, without following redirects.
 pub(super) struct HttpClient {
     url: Uri,
-    connector: Connector,
+    tls: ClientConfig,
     proxies: Proxies,
-    by_runtime: PerRuntime<Connections>,
+    by_runtime: PerRuntime<Arc<Client<Empty<Bytes>>>>,
 }
 
 impl HttpClient {
@@ -53,13 +40,10 @@ impl HttpClient {
                     "failed to read the system's root certificates: {error}"
                 ))
             })?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        let proxies = Proxies::from_env();
         Ok(Self {
             url: uri,
-            connector: landfall_net::connector(&tls, proxies.clone(), tcp),
-            proxies,
+            tls,
+            proxies: Proxies::from_env(),
             by_runtime: PerRuntime::default(),
         })
     }
@@ -72,28 +56,11 @@ impl HttpClient {
         duration: Duration,
     ) -> Result<Response<Bytes>, String> {
         *request.uri_mut() = self.url.clone();
-        self.proxies.authorize(&mut request);
-        let exchange = async {
-            let sent = self.connections().request(request.map(|()| Empty::new()));
-            let response = sent.await.map_err(|error| error_chain(&error))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, max_bytes).collect().await;
-            let body = body.map_err(|error| format!("failed to read the response: {error}"))?;
-            Ok(Response::from_parts(head, body.to_bytes()))
-        };
-        let response = timeout(duration, exchange).await;
-        response.unwrap_or_else(|_| Err(format!("timed out after {duration:?}")))
-    }
-
-    fn connections(&self) -> Connections {
-        self.by_runtime.get(|| {
-            legacy::Client::builder(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-                .build(self.connector.clone())
-        })
+        let client = self
+            .by_runtime
+            .get(|| Client::new(&self.tls, self.proxies.clone()).into());
+        let request = request.map(|()| Empty::new());
+        client.send(request, max_bytes, duration).await
     }
 }
 

@@ -50,9 +50,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(target: Target, settings: &GrpcSettings) -> Result<Self, SettingsError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
+        let mut tcp = landfall_net::tcp();
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_keepalive(Some(KEEP_ALIVE));
         tcp.set_keepalive_interval(Some(KEEP_ALIVE_INTERVAL));

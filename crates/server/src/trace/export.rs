@@ -8,13 +8,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http_body_util::Full;
 use landfall_http::LogThrottle;
-use landfall_net::{Connector, Proxies};
+use landfall_net::{Client, Proxies};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
@@ -180,8 +176,7 @@ impl SpanExporter for CountingExporter {
 #[derive(Debug)]
 struct Sender {
     runtime: Runtime,
-    client: Client<Connector, Full<Bytes>>,
-    proxies: Proxies,
+    client: Client<Full<Bytes>>,
     timeout: Duration,
 }
 
@@ -189,10 +184,6 @@ impl Sender {
     fn new(is_https: bool) -> anyhow::Result<Self> {
         let roots = landfall_net::system_certificates(is_https)?;
         let tls = landfall_net::client_config(roots)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        let proxies = Proxies::from_env();
-        let connector = landfall_net::connector(&tls, proxies.clone(), tcp);
         let timeout = variable("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
             .or_else(|| variable("OTEL_EXPORTER_OTLP_TIMEOUT"))
             .and_then(|millis| millis.parse().ok());
@@ -200,8 +191,7 @@ impl Sender {
             runtime: runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
-            client: Client::builder(TokioExecutor::new()).build(connector),
-            proxies,
+            client: Client::new(&tls, Proxies::from_env()),
             timeout: timeout.map_or(TIMEOUT, Duration::from_millis),
         })
     }
@@ -209,20 +199,9 @@ impl Sender {
 
 #[async_trait]
 impl HttpClient for Sender {
-    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        self.proxies.authorize(&mut request);
-        let send = async {
-            let response = self.client.request(request.map(Full::new)).await?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await?;
-            Ok(Response::from_parts(head, body.to_bytes()))
-        };
-        let late = "the collector did not respond in time";
-        let send = async {
-            tokio::time::timeout(self.timeout, send)
-                .await
-                .unwrap_or_else(|_| Err(late.into()))
-        };
-        self.runtime.block_on(send)
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let request = request.map(Full::new);
+        let sent = self.client.send(request, MAX_RESPONSE_BYTES, self.timeout);
+        Ok(self.runtime.block_on(sent)?)
     }
 }
