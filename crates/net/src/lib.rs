@@ -8,6 +8,7 @@
 mod client;
 mod connector;
 mod proxies;
+mod redaction;
 mod tls;
 mod verifier;
 
@@ -15,6 +16,7 @@ pub use self::{
     client::{Client, failure},
     connector::{Connector, ProxyConnector, Stream, connector, tcp},
     proxies::Proxies,
+    redaction::redacted_url,
     tls::{
         certificates_in, client_config, client_config_without_verification, pinning_client_config,
         system_certificates,

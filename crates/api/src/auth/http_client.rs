@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Empty;
 use landfall::runtime::PerRuntime;
-use landfall_net::{Client, Proxies};
+use landfall_net::{Client, Proxies, redacted_url};
 use rustls::ClientConfig;
 use url::Url;
 
@@ -23,7 +23,7 @@ pub(super) struct HttpClient {
 impl HttpClient {
     pub(super) fn new(url: &str) -> Result<Self, SettingsError> {
         let wrong = || {
-            let url = without_secrets(url);
+            let url = redacted_url(url);
             let expected = "it must start with http:// or https:// and have no password";
             SettingsError(format!("invalid URL {url:?}; {expected}"))
         };
@@ -67,21 +67,13 @@ impl HttpClient {
 impl fmt::Display for HttpClient {
     /// Writes the URL without query and credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&without_secrets(&self.url.to_string()))
+        f.write_str(&redacted_url(&self.url.to_string()))
     }
 }
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HttpClient({self})")
-    }
-}
-
-fn without_secrets(url: &str) -> String {
-    let bare = url.split(['?', '#']).next().unwrap_or_default();
-    match (bare.split_once("://"), bare.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
-        _ => bare.to_owned(),
     }
 }
 
@@ -106,7 +98,7 @@ mod tests {
             );
         }
         let web = HttpClient::new("http://a:1/b?key=secret").unwrap();
-        assert_eq!(web.to_string(), "http://a:1/b");
-        assert_eq!(format!("{web:?}"), "HttpClient(http://a:1/b)");
+        assert_eq!(web.to_string(), "http://a:1/b?***");
+        assert_eq!(format!("{web:?}"), "HttpClient(http://a:1/b?***)");
     }
 }
