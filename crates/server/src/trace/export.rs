@@ -1,9 +1,6 @@
 use std::{
     env,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -11,23 +8,19 @@ use async_trait::async_trait;
 use http_body_util::Full;
 use landfall_http::LogThrottle;
 use landfall_net::{Client, Proxies};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::KeyValue;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    trace::{
-        BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter,
-        SpanProcessor,
-    },
+    trace::{SdkTracerProvider, SpanData, SpanExporter},
 };
 use parking_lot::Mutex;
 use tokio::runtime::{self, Runtime};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-const MAX_QUEUE_SIZE: usize = 2048;
 
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
@@ -49,24 +42,11 @@ pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTrace
     if let Some(url) = endpoint {
         exporter = exporter.with_endpoint(format!("{url}/v1/traces"));
     }
-    let limit = variable("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|size| size.parse().ok());
-    let limit = limit.unwrap_or(MAX_QUEUE_SIZE);
-    let queue = Arc::new(Queue {
-        limit,
-        waiting: AtomicUsize::new(0),
-        dropped: AtomicU64::new(0),
-    });
-    let exporter = CountingExporter {
+    let exporter = ReportingExporter {
         otlp: exporter.build()?,
-        queue: queue.clone(),
+        dropped: AtomicU64::default(),
         throttle: Mutex::default(),
     };
-    let config = BatchConfigBuilder::default()
-        .with_max_queue_size(limit)
-        .build();
-    let batch = BatchSpanProcessor::builder(exporter)
-        .with_batch_config(config)
-        .build();
     let mut resource = Resource::builder();
     let names_service = |text: String| text.contains("service.name=");
     if variable("OTEL_SERVICE_NAME").is_none()
@@ -77,87 +57,40 @@ pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTrace
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let provider = SdkTracerProvider::builder()
         .with_resource(resource.with_attribute(version).build())
-        .with_span_processor(BoundedProcessor { batch, queue });
+        .with_batch_exporter(exporter);
     Ok(Some(provider.build()))
 }
 
-/// Counts spans between their end and their export.
+/// Reports the spans that the collector did not take, once a minute and at the end.
+///
+/// Those that find the queue full are reported by the processor.
 #[derive(Debug)]
-struct Queue {
-    limit: usize,
-    waiting: AtomicUsize,
-    dropped: AtomicU64,
-}
-
-/// Drops spans when the queue is full. The processor of the SDK does so too, without a count.
-#[derive(Debug)]
-struct BoundedProcessor {
-    batch: BatchSpanProcessor,
-    queue: Arc<Queue>,
-}
-
-impl SpanProcessor for BoundedProcessor {
-    fn on_start(&self, span: &mut Span, context: &Context) {
-        self.batch.on_start(span, context);
-    }
-
-    fn on_end(&self, span: SpanData) {
-        let queue = &self.queue;
-        if queue.waiting.fetch_add(1, Relaxed) >= queue.limit {
-            queue.waiting.fetch_sub(1, Relaxed);
-            queue.dropped.fetch_add(1, Relaxed);
-            return;
-        }
-        self.batch.on_end(span);
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.batch.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.batch.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.batch.set_resource(resource);
-    }
-}
-
-/// Counts the spans that did not arrive, and reports them once a minute and at the end.
-#[derive(Debug)]
-struct CountingExporter {
+struct ReportingExporter {
     otlp: Otlp,
-    queue: Arc<Queue>,
+    dropped: AtomicU64,
     throttle: Mutex<LogThrottle>,
 }
 
-impl CountingExporter {
+impl ReportingExporter {
     fn report(&self, error: &str) {
-        let dropped = self.queue.dropped.swap(0, Relaxed);
+        let dropped = self.dropped.swap(0, Relaxed);
         if dropped > 0 {
             tracing::warn!(dropped, error, "spans of traces were dropped");
         }
     }
 }
 
-impl SpanExporter for CountingExporter {
+impl SpanExporter for ReportingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        self.queue.waiting.fetch_sub(spans, Relaxed);
-        let result = self.otlp.export(batch).await;
-        let error = match &result {
-            Ok(()) => "the queue was full".to_owned(),
-            Err(error) => {
-                self.queue.dropped.fetch_add(spans as u64, Relaxed);
-                error.to_string()
+        let spans = batch.len() as u64;
+        if let Err(error) = self.otlp.export(batch).await {
+            self.dropped.fetch_add(spans, Relaxed);
+            if self.throttle.lock().is_due(Instant::now()) {
+                self.report(&error.to_string());
             }
-        };
-        let has_dropped = self.queue.dropped.load(Relaxed) > 0;
-        if has_dropped && self.throttle.lock().is_due(Instant::now()) {
-            self.report(&error);
         }
-        result
+        // The processor would log the error of each export.
+        Ok(())
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
