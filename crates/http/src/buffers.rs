@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap};
-use landfall::service::{DetachedHead, Peer};
+use landfall::service::{FieldLines, Peer};
 
 /// Buffers that a thread keeps.
 const MAX_KEPT: usize = 4;
@@ -60,19 +60,20 @@ pub(crate) fn give_fields(mut fields: HeaderMap) {
     }
 }
 
-/// Returns extensions with a [`DetachedHead`], perhaps with the [`Peer`] of another request, and nothing else.
+/// Returns extensions with empty [`FieldLines`], perhaps with the [`Peer`] of another request, and nothing else.
 pub(crate) fn take_extensions() -> Extensions {
     let taken = SENT.try_with(|sent| std::mem::take(&mut sent.borrow_mut().2));
     let mut extensions = taken.unwrap_or_default();
-    extensions.get_or_insert(DetachedHead);
+    extensions.get_or_insert_default::<FieldLines>();
     extensions
 }
 
-pub(crate) fn give_extensions(extensions: Extensions) {
+pub(crate) fn give_extensions(mut extensions: Extensions) {
     if extensions.len() == 2
-        && extensions.get::<DetachedHead>().is_some()
         && extensions.get::<Peer>().is_some()
+        && let Some(lines) = extensions.get_mut::<FieldLines>()
     {
+        lines.clear();
         let _ = SENT.try_with(|sent| sent.borrow_mut().2 = extensions);
     }
 }

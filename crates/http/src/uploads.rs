@@ -4,19 +4,22 @@ use std::{
     cell::Cell,
     convert::Infallible,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Either, combinators::UnsyncBoxBody};
-use landfall::{Handler, service::ResponseBody, store::BoxError};
-use tokio_util::sync::ReusableBoxFuture;
+use landfall::{
+    Handler,
+    service::{FieldLines, ResponseBody},
+    store::BoxError,
+};
 use tower_service::Service;
 
 use crate::{
@@ -92,7 +95,7 @@ impl Service<Request<Body>> for UploadService {
             request.extensions_mut().insert(sender);
         }
         match self.routes.is_upload(&request) {
-            true => ServiceFuture::upload(self.handler.handle(request)),
+            true => ServiceFuture::upload(self.handler.clone(), request),
             false => ServiceFuture::Other(self.routes.respond(request)),
         }
     }
@@ -100,7 +103,9 @@ impl Service<Request<Body>> for UploadService {
 
 /// Lets the handler respond, in the types of [`Routes`].
 #[must_use]
-pub fn respond(handler: &Handler, request: Request<Body>) -> OtherResponse {
+pub fn respond(handler: &Handler, mut request: Request<Body>) -> OtherResponse {
+    // All fields of the response are in its map then.
+    request.extensions_mut().remove::<FieldLines>();
     let response = handler.clone().call(request);
     Box::pin(async {
         let Ok(response) = response.await;
@@ -108,28 +113,49 @@ pub fn respond(handler: &Handler, request: Request<Body>) -> OtherResponse {
     })
 }
 
-/// The handler's future, in memory that the next one uses.
-type Responding = ReusableBoxFuture<'static, Response<ResponseBody>>;
+/// Lets handlers respond to one request after another, so that their large futures are neither allocated nor moved.
+type Responder = Pin<Box<dyn Future<Output = Infallible> + Send>>;
 
 thread_local! {
-    static RESPONDED: Cell<Option<Responding>> = const { Cell::new(None) };
+    static IDLE: Cell<Option<Responder>> = const { Cell::new(None) };
+    /// Passed to a responder, or returned by one, when it is polled.
+    static REQUEST: Cell<Option<(Handler, Request<Body>)>> = const { Cell::new(None) };
+    static RESPONSE: Cell<Option<Response<ResponseBody>>> = const { Cell::new(None) };
+}
+
+async fn respond_in_turn() -> Infallible {
+    loop {
+        let mut given = None;
+        // The poll that gives the request has no waker for it.
+        let begun = poll_fn(|_| match given.take() {
+            Some(given) => Poll::Ready(given),
+            None => {
+                given = REQUEST.take();
+                Poll::Pending
+            }
+        });
+        let (handler, request) = begun.await;
+        let response = pin!(handler.handle(request)).await;
+        RESPONSE.set(Some(response));
+    }
 }
 
 enum ServiceFuture {
     /// Until its end.
-    Upload(Option<Responding>),
+    Upload(Option<Responder>),
     Other(OtherResponse),
 }
 
 impl ServiceFuture {
-    fn upload(future: impl Future<Output = Response<ResponseBody>> + Send + 'static) -> Self {
-        Self::Upload(Some(match RESPONDED.try_with(Cell::take) {
-            Ok(Some(mut used)) => {
-                used.set(future);
-                used
-            }
-            _ => ReusableBoxFuture::new(future),
-        }))
+    fn upload(handler: Handler, request: Request<Body>) -> Self {
+        let idle = IDLE.try_with(Cell::take).ok().flatten();
+        let mut responder = idle.unwrap_or_else(|| Box::pin(respond_in_turn()));
+        REQUEST.set(Some((handler, request)));
+        let waiting = responder
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        debug_assert!(waiting.is_pending());
+        Self::Upload(Some(responder))
     }
 }
 
@@ -143,9 +169,12 @@ impl Future for ServiceFuture {
                 .poll(cx)
                 .map(|response| Ok(response.map(Either::Right))),
             Self::Upload(running) => {
-                let future = running.as_mut().expect("not polled after its end");
-                let response = ready!(future.poll(cx));
-                let _ = RESPONDED.try_with(|kept| kept.set(running.take()));
+                let responder = running.as_mut().expect("not polled after its end");
+                let Poll::Pending = responder.as_mut().poll(cx);
+                let Some(response) = RESPONSE.take() else {
+                    return Poll::Pending;
+                };
+                let _ = IDLE.try_with(|idle| idle.set(running.take()));
                 Poll::Ready(Ok(response.map(Either::Left)))
             }
         }

@@ -137,7 +137,7 @@ impl<S: HttpService> Http1<S> {
                 State::Respond(response) => match response.poll(cx) {
                     Poll::Ready(response) => self.respond(response, phase),
                     Poll::Pending => {
-                        self.poll_interim(cx, phase);
+                        self.poll_interim(cx);
                         return Poll::Pending;
                     }
                 },
@@ -291,9 +291,14 @@ impl<S: HttpService> Http1<S> {
         io.take_interim(&mut self.out);
         drop(io);
         let length = body.size_hint().exact();
-        let (status, fields) = (parts.status, &parts.headers);
-        let (framing, keep_alive) =
-            encode::response_head(&mut self.out, status, fields, length, context);
+        let (framing, keep_alive) = encode::response_head(
+            &mut self.out,
+            parts.status,
+            parts.extensions.get(),
+            &parts.headers,
+            length,
+            context,
+        );
         self.context.keep_alive = keep_alive;
         buffers::give_fields(parts.headers);
         buffers::give_extensions(parts.extensions);
@@ -308,7 +313,7 @@ impl<S: HttpService> Http1<S> {
 
     /// Sends interim responses while the service runs. The next read or write meets an error: the service need
     /// not stop, since its client may resume.
-    fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
+    fn poll_interim(&mut self, cx: &mut Context<'_>) {
         let mut io = self.channel.lock();
         while !self.out.is_empty() || io.take_interim(&mut self.out) {
             let Poll::Ready(Ok(())) = poll_write(&mut io.socket, cx, &mut self.out) else {
@@ -318,9 +323,6 @@ impl<S: HttpService> Http1<S> {
         }
         // It may take them later.
         io.socket.stop_waiting_to_write();
-        if phase >= ShutdownPhase::Aborting || self.service.shared.activity.action().is_some() {
-            io.wake_reader();
-        }
         io.release();
     }
 

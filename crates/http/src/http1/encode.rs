@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
-use landfall_protocol::{date_value, number_value};
+use landfall::service::FieldLines;
+use landfall_protocol::date_value;
 
 /// The end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +32,14 @@ pub struct ResponseContext {
     pub keep_alive: bool,
 }
 
-/// Appends the head of a response whose content has `length` bytes, if known.
+/// Appends the head of a response whose content has `length` bytes, if known. It has the fields of the map and those of
+/// `lines`.
 ///
 /// Returns the framing of its content, and whether the connection may be used again.
 pub fn response_head(
     out: &mut Vec<u8>,
     status: StatusCode,
+    lines: Option<&FieldLines>,
     fields: &HeaderMap,
     length: Option<u64>,
     context: ResponseContext,
@@ -44,7 +47,14 @@ pub fn response_head(
     let is_old = context.version == Version::HTTP_10;
     status_line(out, context.version, status);
     let has_content = !matches!(status.as_u16(), 100..200 | 204 | 304);
-    let (mut stated, mut has_date, mut keep_alive) = (None, false, context.keep_alive);
+    let (mut has_date, mut keep_alive) = (false, context.keep_alive);
+    let mut stated = lines.and_then(FieldLines::content_length);
+    if let Some(lines) = lines {
+        out.extend_from_slice(lines.as_bytes());
+    }
+    if let Some(length) = stated {
+        content_length(out, length);
+    }
     for (name, value) in fields {
         match *name {
             // One that the service has set counts, also for HEAD and 304 (RFC 9110 section 8.6).
@@ -143,7 +153,9 @@ pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCod
 }
 
 fn content_length(out: &mut Vec<u8>, length: u64) {
-    field(out, &CONTENT_LENGTH, number_value(length).as_bytes());
+    out.extend_from_slice(b"Content-Length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Names are in title case: scripts compare them so.

@@ -95,10 +95,13 @@ impl Cors {
         origin.to_str().is_ok_and(|origin| rule(origin))
     }
 
-    pub(super) fn apply_to(&self, request: &HeaderMap, preflight: bool, reply: &mut HeaderMap) {
+    /// The field that all responses have.
+    pub(super) const VARY: &'static str = "Vary: Origin\r\n";
+
+    /// Returns the origin of a request, if it is allowed.
+    pub(super) fn origin<'a>(&self, request: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let origin = request.get(header::ORIGIN);
-        let origin = origin.filter(|origin| self.allows_origin(origin));
-        self.apply(origin, preflight, reply);
+        origin.filter(|origin| self.allows_origin(origin))
     }
 
     /// Adds CORS headers to the response for an [allowed](Self::allows) `origin`.
@@ -107,9 +110,13 @@ impl Cors {
     /// Origin` is added even without an origin, or else a cache would serve that response to a page.
     pub fn apply(&self, origin: Option<&HeaderValue>, preflight: bool, reply: &mut HeaderMap) {
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
-        let Some(origin) = origin else {
-            return;
-        };
+        if let Some(origin) = origin {
+            self.allow(origin, preflight, reply);
+        }
+    }
+
+    /// Adds the fields besides `Vary`.
+    pub(super) fn allow(&self, origin: &HeaderValue, preflight: bool, reply: &mut HeaderMap) {
         reply.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         if self.allow_credentials {
             let yes = HeaderValue::from_static("true");

@@ -1,28 +1,16 @@
 use bytes::{Bytes, BytesMut};
 use http::{
-    Extensions, HeaderValue, Response, Uri,
+    HeaderValue, Uri,
     request::Parts,
     uri::{self, PathAndQuery},
 };
 
-/// A server puts it into the extensions of a request whose head shares no buffer.
-///
-/// Otherwise the handler copies the head of a request with a body, because it may share a read buffer, which the
-/// server could not use again before the end of the request. The response then has the extensions of its request, so
-/// that the server can use their memory again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DetachedHead;
-
-pub(super) fn return_extensions<B>(request: Extensions, response: &mut Response<B>) {
-    if request.get::<DetachedHead>().is_some() {
-        *response.extensions_mut() = request;
-    }
-}
+use super::FieldLines;
 
 /// Copies all that a head shares with the server's read buffer (8 KiB with hyper), so that the buffer
 /// can be reused or freed during a long request.
 pub(super) fn detach(parts: &mut Parts) {
-    if parts.extensions.get::<DetachedHead>().is_some() {
+    if parts.extensions.get::<FieldLines>().is_some() {
         return;
     }
     let len = parts.headers.values().map(HeaderValue::len).sum();

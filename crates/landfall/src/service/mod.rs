@@ -6,6 +6,7 @@ mod body;
 pub(crate) mod cors;
 mod detach;
 mod download;
+mod field_lines;
 pub(crate) mod forwarded;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -29,14 +30,14 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, request::Parts};
 use landfall_protocol::{
-    Extensions, Fields, Operation, Problem, ProblemKind, Syntax, TUS_VERSION, Target,
-    effective_method, headers, rufh::DraftRequest,
+    Extensions, Fields, Operation, Problem, ProblemKind, Syntax, Target, effective_method,
+    rufh::DraftRequest,
 };
 
 use self::{
-    response::{Rejection, ResponseDraft},
+    response::{Rejection, ResponseContent, ResponseDraft},
     rufh::FailedRequest,
     stats::RequestCounters,
     urls::UploadUrls,
@@ -49,7 +50,7 @@ pub use crate::{
 pub use self::{
     body::ResponseBody,
     cors::{Cors, InvalidHeaderList},
-    detach::DetachedHead,
+    field_lines::FieldLines,
     forwarded::{Forwarded, Peer},
     interim::InterimSender,
     lingering::{LingeringBody, LingeringClose, LingeringCloseLayer, LingeringLimits},
@@ -72,7 +73,7 @@ use crate::{
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
 /// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
 /// address is also taken from axum's `ConnectInfo<SocketAddr>`. A server that can send interim responses
-/// provides an [`InterimSender`], and one that copies heads a [`DetachedHead`].
+/// provides an [`InterimSender`], and one that copies heads [`FieldLines`].
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 
@@ -368,7 +369,7 @@ impl Handler {
     /// the uploads sees a network error instead of the response.
     pub fn add_cors_fields(&self, request: &HeaderMap, response: &mut HeaderMap) {
         if let Some(cors) = &self.0.cors {
-            cors.apply_to(request, false, response);
+            cors.apply(cors.origin(request), false, response);
         }
     }
 
@@ -481,11 +482,11 @@ impl Handler {
         let handler = self.clone();
         let (mut parts, body) = request.into_parts();
         async move {
-            let mut response = match &id {
+            let (mut response, lines) = match &id {
                 Some(id) => handler.run(&mut parts, pin!(body), id, method).await,
                 None => response::not_found(),
             };
-            detach::return_extensions(parts.extensions, &mut response);
+            response::finish(parts, lines, &mut response);
             response
         }
     }
@@ -497,7 +498,7 @@ impl Handler {
         mut body: Pin<&mut B>,
         id: &RequestedId,
         method: Option<&Method>,
-    ) -> Response<ResponseBody> {
+    ) -> (Response<ResponseBody>, FieldLines) {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let inner = &*self.0;
         inner.engine.start_redelivery();
@@ -570,7 +571,8 @@ impl Handler {
             is_preflight,
         };
         let mut ended = Ended::default();
-        let mut http_response = self.response(parts, id.as_ref(), &handled, result, &mut ended);
+        let (mut http_response, lines) =
+            self.response(parts, id.as_ref(), &handled, result, &mut ended);
         if ended.closes && !body.is_end_stream() {
             let reply = http_response.headers_mut();
             // Boxed because it is rare: the largest branch sets the size of every request's future.
@@ -587,8 +589,7 @@ impl Handler {
             body = ended.error.trim_end(),
             "ResponseOutgoing"
         );
-        response::use_again(&mut parts.headers);
-        http_response
+        (http_response, lines)
     }
 
     /// A separate function, so that the future of a request stores less.
@@ -599,7 +600,7 @@ impl Handler {
         handled: &Handled,
         result: Result<ResponseDraft, Rejection>,
         ended: &mut Ended,
-    ) -> Response<ResponseBody> {
+    ) -> (Response<ResponseBody>, FieldLines) {
         let inner = &*self.0;
         let Handled {
             draft,
@@ -618,8 +619,8 @@ impl Handler {
         {
             ended.error = rejection.error.problem().to_string();
         }
-        let mut http_response = match result {
-            Ok(draft) => draft.into_response(),
+        let mut reply = match result {
+            Ok(reply) => reply,
             Err(rejection) => {
                 let error = &rejection.error;
                 response::log(error, parts, id);
@@ -639,38 +640,34 @@ impl Handler {
                         rufh::reject(&rejection, &failed, inner.extensions, limits)
                     }
                 };
-                let http_response = rejected.into_response();
-                inner
-                    .counters
-                    .count_error(http_response.status(), error.problem().code());
-                http_response
+                let counters = &inner.counters;
+                counters.count_error(rejected.status, error.problem().code());
+                rejected
             }
         };
-        // POST may override HEAD: whether the client waits for a body depends on the method on the wire.
-        if parts.method == Method::HEAD {
-            *http_response.body_mut() = ResponseBody::empty();
-        } else if wants_head {
-            *http_response.body_mut() = ResponseBody::empty();
-            if http_response.status() != StatusCode::NO_CONTENT {
-                let headers = http_response.headers_mut();
-                headers.insert(header::CONTENT_LENGTH, 0.into());
-            }
-        }
-        let reply = http_response.headers_mut();
-        let nosniff = HeaderValue::from_static("nosniff");
-        reply.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        let lines = &mut reply.lines;
+        lines.add_constant("X-Content-Type-Options: nosniff\r\n");
         match draft {
-            Some(draft) => rufh::set_version(draft, reply),
+            Some(draft) => rufh::set_version(draft, &mut reply.headers),
             None if !names_tus => {}
-            None => {
-                let version = HeaderValue::from_static(TUS_VERSION);
-                reply.insert(headers::TUS_RESUMABLE, version);
-            }
+            None => lines.add_constant("Tus-Resumable: 1.0.0\r\n"),
         }
         if let Some(cors) = &inner.cors {
-            cors.apply_to(&parts.headers, is_preflight, reply);
+            lines.add_constant(Cors::VARY);
+            if let Some(origin) = cors.origin(&parts.headers) {
+                cors.allow(origin, is_preflight, &mut reply.headers);
+            }
         }
-        http_response
+        // POST may override HEAD: whether the client waits for a body depends on the method on the wire.
+        let is_head = parts.method == Method::HEAD;
+        if wants_head && !is_head {
+            reply.outcome = ResponseContent::Empty;
+        }
+        let (mut http_response, lines) = reply.into_response();
+        if is_head {
+            *http_response.body_mut() = ResponseBody::empty();
+        }
+        (http_response, lines)
     }
 }
 
@@ -694,9 +691,10 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
+    use http::{StatusCode, header};
     use http_body::{Body, Frame};
     use http_body_util::Full;
-    use landfall_protocol::{Append, Create};
+    use landfall_protocol::{Append, Create, TUS_VERSION, headers};
 
     use super::*;
     use crate::{
@@ -735,7 +733,7 @@ mod tests {
                 .body(Probe(buffer, is_shared.clone()))
                 .unwrap();
             if shares {
-                request.extensions_mut().insert(DetachedHead);
+                request.extensions_mut().insert(FieldLines::default());
             }
             let created = handler.handle(request).await;
             assert_eq!(created.status(), StatusCode::CREATED);

@@ -206,7 +206,7 @@ impl Handler {
             None => {
                 draft.expires(created.expires);
                 if created.offset.is_some() {
-                    draft.set(headers::UPLOAD_OFFSET, number_value(offset));
+                    draft.lines.add_number("Upload-Offset: ", offset);
                 }
             }
         }
@@ -214,7 +214,7 @@ impl Handler {
             draft.apply(*reply);
         }
         draft.close_after = created.existed;
-        draft.set(header::LOCATION, location);
+        draft.lines.add("Location: ", &location);
         Ok(draft)
     }
 
@@ -283,7 +283,7 @@ impl Handler {
             }
             None => {
                 draft.expires(expires);
-                draft.set(headers::UPLOAD_OFFSET, number_value(offset));
+                draft.lines.add_number("Upload-Offset: ", offset);
             }
         }
         if let Some(reply) = reply {
@@ -395,10 +395,10 @@ impl Handler {
             length: upload.length,
         };
         if let Some(offset) = inspected.offset {
-            draft.set(headers::UPLOAD_OFFSET, number_value(offset));
+            draft.lines.add_number("Upload-Offset: ", offset);
         }
         match upload.length {
-            Some(length) => draft.set(headers::UPLOAD_LENGTH, number_value(length)),
+            Some(length) => draft.lines.add_number("Upload-Length: ", length),
             None if upload.is_final() => {}
             None => draft.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
         }
@@ -420,7 +420,7 @@ impl Handler {
             }
         }
         if let Some(value) = upload.metadata.header_value() {
-            draft.set(headers::UPLOAD_METADATA, value.clone());
+            draft.lines.add("Upload-Metadata: ", value);
         }
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {

@@ -1,6 +1,7 @@
 use std::{
-    cell::RefCell,
+    cell::Cell,
     future::poll_fn,
+    mem,
     pin::Pin,
     task::Poll,
     time::{Duration, SystemTime},
@@ -16,7 +17,7 @@ use landfall_protocol::{
     rufh,
 };
 
-use super::ResponseBody;
+use super::{FieldLines, ResponseBody};
 use crate::{engine::Error, hook::ClientResponse, store::StoreError, upload::UploadId};
 
 /// Headers that hooks cannot set: those of the protocol, of message framing, and of caching.
@@ -74,6 +75,9 @@ pub(super) enum ResponseContent {
 
 pub(super) struct ResponseDraft {
     pub(super) status: StatusCode,
+    /// Fields that are set once, and that hooks cannot set.
+    pub(super) lines: FieldLines,
+    /// The others.
     pub(super) headers: HeaderMap,
     pub(super) outcome: ResponseContent,
     /// True if caches may store it: only a finished file is immutable.
@@ -85,11 +89,10 @@ pub(super) struct ResponseDraft {
 
 impl ResponseDraft {
     pub(super) fn new(status: StatusCode) -> Self {
-        let mut headers = SPARE_FIELDS.take();
-        headers.reserve(12);
         Self {
             status,
-            headers,
+            lines: SPARE_LINES.take(),
+            headers: HeaderMap::new(),
             outcome: ResponseContent::Empty,
             is_cacheable: false,
             close_after: false,
@@ -103,7 +106,7 @@ impl ResponseDraft {
 
     pub(super) fn expires(&mut self, at: Option<SystemTime>) {
         if let Some(at) = at {
-            self.set(headers::UPLOAD_EXPIRES, date_value(at));
+            self.lines.add("Upload-Expires: ", &date_value(at));
         }
     }
 
@@ -123,7 +126,8 @@ impl ResponseDraft {
         }
     }
 
-    pub(super) fn into_response(self) -> Response<ResponseBody> {
+    /// Some of its fields are still lines.
+    pub(super) fn into_response(mut self) -> (Response<ResponseBody>, FieldLines) {
         let may_have_body =
             self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED;
         let (body, length) = match self.outcome {
@@ -137,15 +141,15 @@ impl ResponseDraft {
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        *headers = self.headers;
         if !self.is_cacheable {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            self.headers.remove(header::CACHE_CONTROL);
+            self.lines.add_constant("Cache-Control: no-store\r\n");
         }
         if let Some(length) = length.filter(|_| may_have_body) {
-            headers.insert(header::CONTENT_LENGTH, number_value(length));
+            self.lines.set_content_length(length);
         }
-        response
+        *response.headers_mut() = self.headers;
+        (response, self.lines)
     }
 }
 
@@ -195,18 +199,30 @@ pub(super) fn reject(
 }
 
 thread_local! {
-    static SPARE_FIELDS: RefCell<HeaderMap> = RefCell::default();
+    static SPARE_LINES: Cell<FieldLines> = Cell::default();
 }
 
-/// Uses the memory of the fields of a request for those of a response.
-pub(super) fn use_again(fields: &mut HeaderMap) {
-    if (1..=48).contains(&fields.capacity()) {
-        fields.clear();
-        SPARE_FIELDS.set(std::mem::take(fields));
+/// Gives a response its fields, and the memory of its request.
+pub(super) fn finish(
+    mut request: Parts,
+    mut lines: FieldLines,
+    response: &mut Response<ResponseBody>,
+) {
+    if response.headers().is_empty() {
+        request.headers.clear();
+        *response.headers_mut() = request.headers;
     }
+    match request.extensions.get_mut::<FieldLines>() {
+        Some(returned) => {
+            mem::swap(returned, &mut lines);
+            *response.extensions_mut() = request.extensions;
+        }
+        None => lines.move_to(response.headers_mut()),
+    }
+    SPARE_LINES.set(lines);
 }
 
-pub(super) fn not_found() -> Response<ResponseBody> {
+pub(super) fn not_found() -> (Response<ResponseBody>, FieldLines) {
     let mut draft = ResponseDraft::new(StatusCode::NOT_FOUND);
     draft.set(
         header::CONTENT_TYPE,

@@ -35,7 +35,7 @@ fn lines(
 ) -> String {
     let mut out = Vec::new();
     let status = StatusCode::from_u16(status).unwrap();
-    response_head(&mut out, status, &fields(list), length, context);
+    response_head(&mut out, status, None, &fields(list), length, context);
     let text = String::from_utf8(out).unwrap();
     let dates = text
         .lines()
@@ -194,6 +194,7 @@ fn a_date_of_the_service_is_the_only_one() {
     response_head(
         &mut out,
         StatusCode::OK,
+        None,
         &fields(&[("date", "x")]),
         Some(0),
         ALONE,
@@ -278,7 +279,7 @@ proptest! {
         let context = ResponseContext { version, is_head, keep_alive };
         let length = length_is_known.then_some(content.len() as u64);
         let mut out = b"before".to_vec();
-        let (framing, keeps) = response_head(&mut out, status, &fields, length, context);
+        let (framing, keeps) = response_head(&mut out, status, None, &fields, length, context);
         let mut out = out.split_off(b"before".len());
 
         let has_content = !is_head && !matches!(status.as_u16(), 204 | 304);

@@ -85,7 +85,7 @@ impl ModelRun {
         start: u64,
     ) -> TestCaseResult {
         if matches!(self.mode, Mode::Crashes) && !acknowledged {
-            self.loose.insert(known.name, start);
+            self.loosen(known, start);
             return Ok(());
         }
         self.check_upload(known).await

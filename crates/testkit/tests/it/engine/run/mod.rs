@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     future::poll_fn,
+    ops::RangeInclusive,
     path::Path,
     sync::{Arc, OnceLock},
     time::{Duration, UNIX_EPOCH},
@@ -68,8 +69,9 @@ pub(super) struct ModelRun {
     known: Vec<KnownUpload>,
     completed: BTreeSet<u32>,
     expired: BTreeSet<u32>,
-    /// Uploads of which a crash may remove unacknowledged bytes, with their acknowledged offset.
-    loose: BTreeMap<u32, u64>,
+    /// Uploads with bytes that are not acknowledged, which a crash may remove, or which may arrive at a distant store
+    /// later: the offsets that they may have.
+    loose: BTreeMap<u32, RangeInclusive<u64>>,
     seeds: u64,
     /// Refuses uploads when they are complete, in some runs.
     hook: Option<Refusing>,
@@ -289,17 +291,17 @@ impl ModelRun {
             return Ok(None);
         }
         let known = self.known[target % self.known.len()].clone();
-        if let Some(acknowledged) = self.loose.remove(&known.name) {
-            let offset = self.offset(&known);
-            prop_assert!(acknowledged <= offset);
+        if let Some(offsets) = self.loose.remove(&known.name) {
+            let (acknowledged, most) = offsets.into_inner();
+            prop_assert!(acknowledged <= most);
             // No crash came: all that arrived is there, unless the request was dropped while it
             // waited for a distant store.
             let least = if self.reads_unfinished() {
-                offset
+                most
             } else {
                 acknowledged
             };
-            self.check_range(&known, least, offset).await?;
+            self.check_range(&known, least, most).await?;
         }
         Ok(Some(known))
     }
@@ -324,6 +326,12 @@ impl ModelRun {
         self.model
             .get(known.name)
             .map_or(0, |upload| upload.bytes.len() as u64)
+    }
+
+    /// Remembers that an upload has at least so many bytes, and at most those of the model.
+    fn loosen(&mut self, known: &KnownUpload, acknowledged: u64) {
+        let offsets = acknowledged..=self.offset(known);
+        self.loose.insert(known.name, offsets);
     }
 
     fn calm(&self) {
