@@ -1,8 +1,7 @@
 //! Hook transports for Landfall: they bring messages to an application.
 //!
 //! Each module implements [`Transport`](landfall_messages::Transport): [`command`] starts a process,
-//! `http` and `grpc` call a server, `wasm` runs a plugin, and `broker` publishes events to NATS, AMQP,
-//! Redis or Kafka. All but the first are cargo features, and none knows another.
+//! `http` and `grpc` call a server, and `broker` publishes events to NATS, AMQP, Redis or Kafka. All but the first are cargo features, and none knows another.
 //!
 //! [`mod@format`] serializes a message as the JSON that receivers written for tusd 1 or 2 expect, byte
 //! for byte, or as a CloudEvent, and parses responses by the rules of Go's decoder.
@@ -34,8 +33,6 @@ pub mod http;
     allow(dead_code, reason = "each of the two creates it in one way")
 )]
 mod verifier;
-#[cfg(feature = "wasm")]
-pub mod wasm;
 
 use std::fmt;
 

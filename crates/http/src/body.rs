@@ -10,11 +10,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use landfall::service::InterimSender;
 
 use super::body_error::BodyError;
-use super::connection::ConnectionShared;
 use super::http1::Http1Content;
 use super::limits::fair_queue::QueuedBody;
-use super::limits::timeouts::{ConnectionActivity, Phase, READING, TimeoutAction};
-use super::shutdown::ShutdownPhase;
 use super::stream::StreamContent;
 
 /// The body of a response.
@@ -39,8 +36,6 @@ where
 /// one ends the connection after the response (`Connection: close`).
 pub struct Body {
     content: RequestContent,
-    /// Of a body on a stream, until its end.
-    timed: Option<TimedStream>,
     queued: Option<Box<QueuedBody>>,
 }
 
@@ -81,57 +76,15 @@ impl RequestContent {
     }
 }
 
-/// The timeouts of a body on a stream: the connection must not fail with an error of one of its streams.
-struct TimedStream {
-    shared: Arc<ConnectionShared>,
-    activity: Arc<ConnectionActivity>,
-}
-
-impl TimedStream {
-    fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
-        self.activity.register(cx.waker());
-        if self.shared.server.shutdown_phase() >= ShutdownPhase::Aborting {
-            return Some(BodyError::ShuttingDown);
-        }
-        match self.activity.action()? {
-            TimeoutAction::BodyStalled => Some(BodyError::Timeout),
-            TimeoutAction::BodyTooSlow => Some(BodyError::TooSlow),
-            _ => None,
-        }
-    }
-
-    fn record(&self, frame: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
-        self.activity
-            .set_waiting(if frame.is_pending() { READING } else { 0 });
-        if let Poll::Ready(Some(Ok(frame))) = frame {
-            self.activity
-                .add_read(frame.data_ref().map_or(0, Bytes::len));
-        }
-    }
-}
-
 impl Body {
-    pub(super) fn new(
-        content: RequestContent,
-        shared: &Arc<ConnectionShared>,
-        queued: Option<Box<QueuedBody>>,
-    ) -> Self {
-        let is_stream = matches!(content, RequestContent::Stream(_)) && !content.is_end();
-        let timed = is_stream.then(|| TimedStream {
-            shared: shared.clone(),
-            activity: shared.server.track_new(Phase::Body, false),
-        });
-        Self {
-            content,
-            timed,
-            queued,
-        }
+    pub(super) fn new(content: RequestContent, queued: Option<Box<QueuedBody>>) -> Self {
+        Self { content, queued }
     }
 
     pub(super) fn interim_sender(&self) -> Option<Arc<dyn InterimSender>> {
         match &self.content {
             RequestContent::Http1(content) => Some(content.interim_sender()),
-            RequestContent::Stream(content) if self.timed.is_some() => {
+            RequestContent::Stream(content) if !content.is_end_stream() => {
                 Some(content.exchange().clone())
             }
             _ => None,
@@ -148,16 +101,12 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let me = &mut *self;
-        if let Some(error) = me.timed.as_ref().and_then(|timed| timed.stopped(cx)) {
-            (me.timed, me.queued) = (None, None);
-            return Poll::Ready(Some(Err(error)));
-        }
         if let Some(queued) = &mut me.queued
             && queued.poll_turn(cx).is_pending()
         {
             // The server does not wait for the client now.
-            if let Some(timed) = &me.timed {
-                timed.activity.set_waiting(0);
+            if let RequestContent::Stream(content) = &me.content {
+                content.exchange().set_reading(false);
             }
             return Poll::Pending;
         }
@@ -166,14 +115,11 @@ impl http_body::Body for Body {
             match &frame {
                 // A stream may have more frames buffered, and the service may wait for its store before it
                 // polls again. Release the turn meanwhile.
-                Poll::Ready(Some(Ok(frame))) if me.timed.is_none() => {
+                Poll::Ready(Some(Ok(frame))) if matches!(me.content, RequestContent::Http1(_)) => {
                     queued.receive(frame.data_ref().map_or(0, Bytes::len));
                 }
                 _ => queued.release(),
             }
-        }
-        if let Some(timed) = &me.timed {
-            timed.record(&frame);
         }
         let is_end = match &frame {
             Poll::Ready(None) => true,
@@ -181,7 +127,7 @@ impl http_body::Body for Body {
             Poll::Ready(Some(Err(_))) | Poll::Pending => false,
         };
         if is_end {
-            (me.timed, me.queued) = (None, None);
+            me.queued = None;
         }
         frame
     }

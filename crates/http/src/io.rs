@@ -221,7 +221,7 @@ impl ServerIo {
         };
         if now != self.waiting {
             self.waiting = now;
-            self.shared.activity.set_waiting(now);
+            self.shared.activity.set_waiting(direction, waiting);
         }
     }
 

@@ -69,22 +69,20 @@ impl Listener {
             host => {
                 let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
                 let first = found.iter().find(|a| a.is_ipv4()).or(found.first());
-                let missing = || {
-                    io::Error::new(
-                        io::ErrorKind::NotFound,
-                        format!("host {host:?} has no address"),
-                    )
-                };
-                *first.ok_or_else(missing)?
+                *first.ok_or_else(|| {
+                    let reason = format!("host {host:?} has no address");
+                    io::Error::new(io::ErrorKind::NotFound, reason)
+                })?
             }
         };
         if address != any {
             return listen(address);
         }
-        match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
-            Err(e) if no_ipv6(&e) => listen(any),
-            other => other,
-        }
+        listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+            // There is no IPv6.
+            _ => listen(any),
+        })
     }
 
     /// Listens on a UNIX socket at `path`.
@@ -232,16 +230,6 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     let listener = TcpListener::from_std(socket.into())?;
     Ok(ListenerSocket::Tcp(listener).into())
 }
-
-fn no_ipv6(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, Unsupported};
-    matches!(error.kind(), AddrNotAvailable | Unsupported)
-        || matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EPROTONOSUPPORT))
-}
-
-// Linux's numbers; other systems use the error kinds above.
-const EAFNOSUPPORT: i32 = 97;
-const EPROTONOSUPPORT: i32 = 93;
 
 fn not_usable(error: io::Error) -> io::Error {
     let text = "a socket passed by LISTEN_FDS is neither TCP nor a UNIX stream";

@@ -121,7 +121,7 @@ impl<S: HttpService> ConnectionService<S> {
             Err(rejection) => (None, Some(rejection)),
         };
         let queued = permit.as_ref().and_then(AddressPermit::enqueue);
-        let mut request = request.map(|content| Body::new(content, shared, queued));
+        let mut request = request.map(|content| Body::new(content, queued));
         let response = if let Some(rejection) = rejection {
             // Dropping the request records how much of its body is left.
             ResponseFuture::Rejected(Some(Box::new(self.reject(rejection, &request))))

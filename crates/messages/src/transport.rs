@@ -13,7 +13,7 @@ use crate::{EventHeaders, HookResponse, Message};
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Returns the transport's name in logs, metrics, settings and the outbox.
     ///
-    /// The names are `command`, `http`, `grpc`, `wasm`, `nats`, `amqp`, `redis` and `kafka`. The
+    /// The names are `command`, `http`, `grpc`, `nats`, `amqp`, `redis` and `kafka`. The
     /// outbox stores the name, so it must not change between restarts.
     fn name(&self) -> &str;
 

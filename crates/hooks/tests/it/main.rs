@@ -23,5 +23,3 @@ mod nats;
 #[cfg(feature = "redis")]
 mod redis;
 mod samples;
-#[cfg(feature = "wasm")]
-mod wasm;

@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::Response;
@@ -60,8 +60,6 @@ pub(crate) struct Http1Io {
     awaits_continue: bool,
     /// Interim responses to send; no more after the final one.
     pub(super) interim: InterimQueue,
-    /// Of the task that reads the content.
-    reader: Option<Waker>,
     /// Counted memory of heads.
     head_bytes: u64,
 }
@@ -80,7 +78,6 @@ impl Http1Io {
             expects_continue: false,
             awaits_continue: false,
             interim: InterimQueue::default(),
-            reader: None,
             head_bytes: 0,
         }))
     }
@@ -272,13 +269,7 @@ impl Http1Io {
     pub(super) fn abandon(&mut self) {
         self.number = self.number.wrapping_add(1);
         self.is_held = false;
-        self.wake_reader();
-    }
-
-    pub(super) fn wake_reader(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
+        self.socket.shared.activity.wake_reader();
     }
 
     /// Why the content cannot be read on.
@@ -317,9 +308,10 @@ impl Http1Io {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
                 Poll::Pending => {
-                    let reader = self.reader.get_or_insert_with(|| cx.waker().clone());
-                    reader.clone_from(cx.waker());
-                    return Poll::Pending;
+                    let activity = &self.socket.shared.activity;
+                    activity.register_reader(cx.waker());
+                    let stopped = self.stopped();
+                    return stopped.map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
                 }
             }
         }
@@ -403,7 +395,6 @@ impl Http1Content {
 impl Http1Io {
     fn end_content(&mut self) {
         self.is_held = false;
-        self.reader = None;
         self.stop_large_reads();
         self.socket.stop_waiting();
         let activity = &self.socket.shared.activity;

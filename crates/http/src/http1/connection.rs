@@ -135,7 +135,7 @@ impl<S: HttpService> Http1<S> {
                 State::Respond(response) => match response.poll(cx) {
                     Poll::Ready(response) => self.respond(response, phase),
                     Poll::Pending => {
-                        self.poll_interim(cx, phase);
+                        self.poll_interim(cx);
                         return Poll::Pending;
                     }
                 },
@@ -311,7 +311,7 @@ impl<S: HttpService> Http1<S> {
 
     /// Sends interim responses while the service runs. The next read or write meets an error: the service need
     /// not stop, since its client may resume.
-    fn poll_interim(&mut self, cx: &mut Context<'_>, phase: ShutdownPhase) {
+    fn poll_interim(&mut self, cx: &mut Context<'_>) {
         let mut io = self.channel.lock();
         while !self.out.is_empty() || io.take_interim(&mut self.out) {
             let Poll::Ready(Ok(())) = poll_write(&mut io.socket, cx, &mut self.out) else {
@@ -321,9 +321,6 @@ impl<S: HttpService> Http1<S> {
         }
         // It may take them later.
         io.socket.stop_waiting_to_write();
-        if phase >= ShutdownPhase::Aborting || self.service.shared.activity.action().is_some() {
-            io.wake_reader();
-        }
         io.release();
     }
 

@@ -3,7 +3,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -20,7 +19,7 @@ use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stream::response::respond;
 use crate::stream::window::{ReceiveWindow, WINDOW};
-use crate::stream::{StreamContent, task};
+use crate::stream::{Exchange, StreamContent, task};
 
 /// Bytes of one request that a client may send before the service reads them. Two streams that are not
 /// read stop the connection.
@@ -54,18 +53,15 @@ pub(crate) async fn serve_connection<S: HttpService>(
     let Some(connection) = handshake(io, &server).await? else {
         return Ok(());
     };
+    let activity = service.shared.activity.clone();
+    let window = ReceiveWindow::new(server.clone(), move |_| activity.wake());
+    let window = Arc::new(window);
     let mut http2 = Http2 {
         connection,
-        window: Arc::new(AtomicU32::new(WINDOW)),
+        window: window.clone(),
         current_window: WINDOW,
         goes_away: false,
     };
-    let (wanted, activity) = (http2.window.clone(), service.shared.activity.clone());
-    let window = ReceiveWindow::new(server.clone(), move |bytes| {
-        wanted.store(bytes, Relaxed);
-        activity.wake();
-    });
-    let window = Arc::new(window);
     // A client may reset streams and open others while the service still runs.
     let permits = Arc::new(Semaphore::new(server.limits.max_streams.max(1) as usize));
     loop {
@@ -83,13 +79,15 @@ pub(crate) async fn serve_connection<S: HttpService>(
         let Some((request, sending)) = accepted.await? else {
             return Ok(());
         };
-        let served = serve_request(request, sending, &service, &window);
         let permit = permit.clone();
-        task::spawn(&server, async move {
-            if let Err(error) = served.await {
-                tracing::debug!(%error, "stream ended");
+        task::spawn(&server, |exchange| {
+            let served = serve_request(request, sending, &service, &window, exchange);
+            async move {
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, "stream ended");
+                }
+                drop((stream_permit, permit));
             }
-            drop((stream_permit, permit));
         });
     }
 }
@@ -114,8 +112,8 @@ type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 struct Http2 {
     connection: Connection<ServerIo, Bytes>,
-    /// The requested size, set by any stream.
-    window: Arc<AtomicU32>,
+    /// Its size is requested by any stream.
+    window: Arc<ReceiveWindow>,
     current_window: u32,
     goes_away: bool,
 }
@@ -140,7 +138,7 @@ impl Http2 {
     }
 
     fn set_window(&mut self) {
-        let wanted = self.window.load(Relaxed);
+        let wanted = self.window.size();
         if wanted == self.current_window {
             return;
         }
@@ -161,10 +159,11 @@ fn serve_request<S: HttpService>(
     sending: SendResponse<Bytes>,
     service: &ConnectionService<S>,
     window: &Arc<ReceiveWindow>,
+    exchange: Arc<Exchange>,
 ) -> impl Future<Output = Result<(), h2::Error>> + Send + use<S> {
     let (parts, receiving) = request.into_parts();
     let head = Request::from_parts(parts, ());
-    let content = StreamContent::new(Receiving(receiving), &head, window);
+    let content = StreamContent::new(Receiving(receiving), &head, window, exchange);
     let sending = Sending::new(sending, service.shared.clone());
     respond(head, content, sending, service, service.shared.peer)
 }

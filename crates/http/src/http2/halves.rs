@@ -84,30 +84,25 @@ impl Sending {
         }
     }
 
-    fn poll_piece(
+    /// Returns how many of the next bytes can be sent now.
+    fn poll_capacity(
         &mut self,
         cx: &mut Context<'_>,
-        data: &mut Bytes,
-        is_end: bool,
-    ) -> Poll<Result<(), h2::Error>> {
-        let Some(body) = &mut self.body else {
-            return Poll::Ready(Ok(()));
-        };
-        while !data.is_empty() {
-            // Not more than the client takes now, so that the sweeper notices one that takes nothing.
-            body.reserve_capacity(data.len().min(MAX_PIECE));
-            let capacity = match body.capacity() {
-                0 => match ready!(body.poll_capacity(cx)) {
-                    Some(capacity) => capacity?,
-                    None => return Poll::Ready(Err(Reason::CANCEL.into())),
-                },
-                capacity => capacity,
-            };
-            let piece = data.split_to(capacity.min(data.len()));
-            task::count_written(piece.len());
-            body.send_data(piece, is_end && data.is_empty())?;
+        wanted: usize,
+    ) -> Poll<Result<usize, h2::Error>> {
+        if let Poll::Ready(error) = self.poll_cancelled(cx) {
+            return Poll::Ready(Err(error));
         }
-        Poll::Ready(Ok(()))
+        let Some(body) = self.body.as_mut().filter(|_| wanted > 0) else {
+            return Poll::Ready(Ok(wanted));
+        };
+        // Not more than the client takes now, so that the sweeper notices one that takes nothing.
+        body.reserve_capacity(wanted.min(MAX_PIECE));
+        let capacity = match body.capacity() {
+            0 => ready!(body.poll_capacity(cx)).unwrap_or(Err(Reason::CANCEL.into()))?,
+            capacity => capacity,
+        };
+        Poll::Ready(Ok(capacity.min(wanted)))
     }
 }
 
@@ -133,19 +128,18 @@ impl SendHalf for Sending {
     }
 
     async fn send_data(&mut self, mut data: Bytes, is_end: bool) -> Result<(), h2::Error> {
-        if data.is_empty()
-            && is_end
-            && let Some(body) = &mut self.body
-        {
-            return body.send_data(data, true);
-        }
-        poll_fn(|cx| {
-            if let Poll::Ready(error) = self.poll_cancelled(cx) {
-                return Poll::Ready(Err(error));
+        while is_end || !data.is_empty() {
+            let capacity = poll_fn(|cx| self.poll_capacity(cx, data.len())).await?;
+            let piece = data.split_to(capacity);
+            task::count_written(piece.len());
+            if let Some(body) = &mut self.body {
+                body.send_data(piece, is_end && data.is_empty())?;
             }
-            self.poll_piece(cx, &mut data, is_end)
-        })
-        .await
+            if data.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn send_trailers(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {

@@ -121,25 +121,32 @@ async fn serve_requests<S: HttpService>(
     let empty_streams = Arc::new(AtomicU32::new(0));
     let mut goes_away = false;
     loop {
-        let must_go_away = || !goes_away && server.shutdown_phase() > ShutdownPhase::Running;
-        let is_done = || goes_away && Arc::strong_count(&permit) == 1;
+        let changed = poll_fn(|_| {
+            let is_over = match goes_away {
+                true => Arc::strong_count(&permit) == 1,
+                false => server.shutdown_phase() > ShutdownPhase::Running,
+            };
+            if is_over {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
         let next = async {
             // The semaphore is never closed.
             let permit = permits.clone().acquire_owned().await;
             (http3.accept().await, permit)
         };
-        let accepted = tokio::select! {
+        let (accepted, stream_permit) = tokio::select! {
             biased;
-            () = poll_fn(|_| pending_unless(must_go_away())) => None,
-            () = poll_fn(|_| pending_unless(is_done())) => return,
-            accepted = next => Some(accepted),
-        };
-        let Some((accepted, stream_permit)) = accepted else {
-            goes_away = true;
-            if http3.shutdown(0).await.is_err() {
-                return;
+            () = changed => {
+                if goes_away || http3.shutdown(0).await.is_err() {
+                    return;
+                }
+                goes_away = true;
+                continue;
             }
-            continue;
+            accepted = next => accepted,
         };
         let resolver = match accepted {
             Ok(Some(resolver)) => resolver,
@@ -148,10 +155,10 @@ async fn serve_requests<S: HttpService>(
         };
         let quic = connection.clone();
         let service = service.clone();
-        let request = serve_request(resolver, service, quic.clone(), window.clone());
         let (permit, shared) = (permit.clone(), shared.clone());
-        let empty_streams = empty_streams.clone();
-        task::spawn(server, async move {
+        let (window, empty_streams) = (window.clone(), empty_streams.clone());
+        task::spawn(server, |exchange| async move {
+            let request = serve_request(resolver, service, quic.clone(), window, exchange);
             if !request.await && empty_streams.fetch_add(1, Relaxed) == MAX_EMPTY_STREAMS {
                 let peer = quic.remote_address();
                 tracing::warn!(%peer, "closed a connection with too many reset requests");
@@ -161,14 +168,6 @@ async fn serve_requests<S: HttpService>(
             // It may have been the last one before the connection goes away.
             shared.activity.wake();
         });
-    }
-}
-
-fn pending_unless(is_ready: bool) -> Poll<()> {
-    if is_ready {
-        Poll::Ready(())
-    } else {
-        Poll::Pending
     }
 }
 

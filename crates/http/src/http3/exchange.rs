@@ -12,14 +12,14 @@ use http::{HeaderMap, Response};
 use landfall::service::Peer;
 use tokio::time::timeout;
 
-use super::quic::{self, QuicConnection};
+use super::quic::{QuicConnection, QuicStream};
 use crate::body_error::BodyError;
 use crate::connection::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
 use crate::stream::response::respond;
 use crate::stream::window::ReceiveWindow;
-use crate::stream::{ReceiveHalf, SendHalf, StreamContent};
+use crate::stream::{Exchange, ReceiveHalf, SendHalf, StreamContent};
 
 /// Bytes of all responses of a connection that are kept until the client confirms them: at first, and the most
 /// while it takes many.
@@ -32,6 +32,7 @@ pub(super) async fn serve_request<S: HttpService>(
     service: ConnectionService<S>,
     connection: quinn::Connection,
     window: Arc<ReceiveWindow>,
+    exchange: Arc<Exchange>,
 ) -> bool {
     let server = &service.shared.server;
     let time = match server.limits.header_timeout {
@@ -52,7 +53,7 @@ pub(super) async fn serve_request<S: HttpService>(
     let (sending, receiving) = stream.split();
     let (stats, peer) = (server.stats.clone(), connection.remote_address());
     let receiving = Receiving(receiving, stats.clone());
-    let mut content = StreamContent::new(receiving, &head, &window);
+    let mut content = StreamContent::new(receiving, &head, &window, exchange);
     poll_fn(|cx| {
         content.poll_first(cx);
         Poll::Ready(())
@@ -73,7 +74,7 @@ pub(super) async fn serve_request<S: HttpService>(
     true
 }
 
-struct Receiving(RequestStream<quic::RecvStream, Bytes>, Arc<NetStats>);
+struct Receiving(RequestStream<QuicStream, Bytes>, Arc<NetStats>);
 
 impl ReceiveHalf for Receiving {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
@@ -107,7 +108,7 @@ impl ReceiveHalf for Receiving {
 }
 
 struct Sending {
-    stream: RequestStream<quic::SendStream, Bytes>,
+    stream: RequestStream<QuicStream, Bytes>,
     connection: quinn::Connection,
     stats: Arc<NetStats>,
 }

@@ -6,18 +6,16 @@
 //! them.
 
 use std::collections::VecDeque;
+use std::mem;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 const DATA: u64 = 0;
 
-/// The longest type and the longest length, of 8 bytes each.
-const MAX_HEADER: usize = 16;
-
 #[derive(Debug)]
 pub(super) struct FrameCheck {
-    header: [u8; MAX_HEADER],
-    header_len: usize,
+    /// The start of a frame's header.
+    header: Vec<u8>,
     /// Bytes of the current frame's payload that have not arrived.
     rest: u64,
     max_len: u64,
@@ -32,8 +30,7 @@ impl FrameCheck {
     /// `max_len` does not apply to DATA frames.
     pub(super) fn new(max_len: u64) -> Self {
         Self {
-            header: [0; MAX_HEADER],
-            header_len: 0,
+            header: Vec::new(),
             rest: 0,
             max_len,
         }
@@ -43,59 +40,35 @@ impl FrameCheck {
     /// a header follows with the rest of it.
     pub(super) fn receive(
         &mut self,
-        bytes: &Bytes,
+        mut bytes: Bytes,
         passed: &mut VecDeque<Bytes>,
     ) -> Result<(), FrameTooLong> {
-        // The next frame that is forwarded begins there.
-        let (mut start, mut at) = (0, 0);
-        while at < bytes.len() {
+        while !bytes.is_empty() {
             if self.rest > 0 {
-                let skipped = self.rest.min((bytes.len() - at) as u64);
-                self.rest -= skipped;
-                at += skipped as usize;
+                let len = self.rest.min(bytes.len() as u64);
+                self.rest -= len;
+                passed.push_back(bytes.split_to(len as usize));
                 continue;
             }
-            self.header[self.header_len] = bytes[at];
-            self.header_len += 1;
-            at += 1;
-            let header = &self.header[..self.header_len];
-            let Some((kind, len)) = parse_header(header) else {
+            self.header.push(bytes.get_u8());
+            let Some((kind, len)) = parse_header(&self.header) else {
                 continue;
             };
             if kind != DATA && len > self.max_len {
                 return Err(FrameTooLong);
             }
-            let is_empty = (kind, len) == (DATA, 0);
-            match at.checked_sub(header.len()) {
-                Some(begin) if is_empty => {
-                    pass(passed, bytes.slice(start..begin));
-                    start = at;
-                }
-                Some(_) => {}
-                // It began in earlier bytes, which were not passed on.
-                None => {
-                    if !is_empty {
-                        pass(passed, Bytes::copy_from_slice(header));
-                    }
-                    start = at;
-                }
+            let header = mem::take(&mut self.header);
+            if (kind, len) != (DATA, 0) {
+                passed.push_back(header.into());
             }
-            (self.header_len, self.rest) = (0, len);
+            self.rest = len;
         }
-        let end = at.saturating_sub(self.header_len).max(start);
-        pass(passed, bytes.slice(start..end));
         Ok(())
     }
 
     /// Returns whether the stream may end here.
     pub(super) fn is_between_frames(&self) -> bool {
-        self.header_len == 0 && self.rest == 0
-    }
-}
-
-fn pass(passed: &mut VecDeque<Bytes>, bytes: Bytes) {
-    if !bytes.is_empty() {
-        passed.push_back(bytes);
+        self.header.is_empty() && self.rest == 0
     }
 }
 
@@ -136,7 +109,7 @@ mod tests {
 
     fn receive(check: &mut FrameCheck, bytes: &[u8]) -> Result<Vec<u8>, FrameTooLong> {
         let mut passed = VecDeque::new();
-        check.receive(&Bytes::copy_from_slice(bytes), &mut passed)?;
+        check.receive(Bytes::copy_from_slice(bytes), &mut passed)?;
         Ok(passed.into_iter().flatten().collect())
     }
 

@@ -65,32 +65,30 @@ impl QuicConnection {
 }
 
 impl quic::Connection<Bytes> for QuicConnection {
-    type RecvStream = RecvStream;
+    type RecvStream = QuicStream;
     type OpenStreams = Self;
 
     fn poll_accept_recv(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
+    ) -> Poll<Result<QuicStream, ConnectionErrorIncoming>> {
         let accept = |connection: quinn::Connection| async move { connection.accept_uni().await };
         let accepted = poll_pending(&mut self.receiving, cx, &self.connection, accept);
         let stream = ready!(accepted).map_err(connection_error)?;
         let limit = Limit::Total(MAX_CONTROL_BYTES);
-        Poll::Ready(Ok(RecvStream::new(stream, limit)))
+        Poll::Ready(Ok(QuicStream::new(stream.id(), None, Some(stream), limit)))
     }
 
     fn poll_accept_bidi(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<RequestStream, ConnectionErrorIncoming>> {
+    ) -> Poll<Result<QuicStream, ConnectionErrorIncoming>> {
         let accept = |connection: quinn::Connection| async move { connection.accept_bi().await };
         let accepted = poll_pending(&mut self.requests, cx, &self.connection, accept);
-        let (send, stream) = ready!(accepted).map_err(connection_error)?;
+        let (sending, receiving) = ready!(accepted).map_err(connection_error)?;
         let limit = Limit::Frames(FrameCheck::new(self.max_head));
-        Poll::Ready(Ok(RequestStream {
-            send: SendStream::new(send),
-            receive: RecvStream::new(stream, limit),
-        }))
+        let (id, sending) = (receiving.id(), Some(sending));
+        Poll::Ready(Ok(QuicStream::new(id, sending, Some(receiving), limit)))
     }
 
     fn opener(&self) -> Self {
@@ -99,13 +97,13 @@ impl quic::Connection<Bytes> for QuicConnection {
 }
 
 impl quic::OpenStreams<Bytes> for QuicConnection {
-    type BidiStream = RequestStream;
-    type SendStream = SendStream;
+    type BidiStream = QuicStream;
+    type SendStream = QuicStream;
 
     fn poll_open_bidi(
         &mut self,
         _cx: &mut Context<'_>,
-    ) -> Poll<Result<RequestStream, StreamErrorIncoming>> {
+    ) -> Poll<Result<QuicStream, StreamErrorIncoming>> {
         let reason = "a server opens no requests".into();
         Poll::Ready(Err(StreamErrorIncoming::Unknown(reason)))
     }
@@ -113,11 +111,12 @@ impl quic::OpenStreams<Bytes> for QuicConnection {
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+    ) -> Poll<Result<QuicStream, StreamErrorIncoming>> {
         let open = |connection: quinn::Connection| async move { connection.open_uni().await };
         let opened = poll_pending(&mut self.sending, cx, &self.connection, open);
-        let opened = ready!(opened).map_err(stream_connection_error);
-        Poll::Ready(opened.map(SendStream::new))
+        let stream = ready!(opened).map_err(stream_connection_error)?;
+        let limit = Limit::Total(0);
+        Poll::Ready(Ok(QuicStream::new(stream.id(), Some(stream), None, limit)))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -125,116 +124,12 @@ impl quic::OpenStreams<Bytes> for QuicConnection {
     }
 }
 
-pub(super) struct RequestStream {
-    send: SendStream,
-    receive: RecvStream,
-}
-
-impl quic::BidiStream<Bytes> for RequestStream {
-    type SendStream = SendStream;
-    type RecvStream = RecvStream;
-
-    fn split(self) -> (SendStream, RecvStream) {
-        (self.send, self.receive)
-    }
-}
-
-impl quic::SendStream<Bytes> for RequestStream {
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.send.poll_ready(cx)
-    }
-
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        self.send.send_data(data)
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        self.send.poll_finish(cx)
-    }
-
-    fn reset(&mut self, code: u64) {
-        self.send.reset(code);
-    }
-
-    fn send_id(&self) -> StreamId {
-        self.send.send_id()
-    }
-}
-
-impl quic::RecvStream for RequestStream {
-    type Buf = Bytes;
-
-    fn poll_data(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        self.receive.poll_data(cx)
-    }
-
-    fn stop_sending(&mut self, code: u64) {
-        self.receive.stop_sending(code);
-    }
-
-    fn recv_id(&self) -> StreamId {
-        self.receive.recv_id()
-    }
-}
-
-pub(super) struct SendStream {
-    stream: quinn::SendStream,
+/// A stream, or one half of it.
+pub(super) struct QuicStream {
+    id: StreamId,
+    sending: Option<quinn::SendStream>,
     writing: Option<WriteBuf<Bytes>>,
-}
-
-impl SendStream {
-    fn new(stream: quinn::SendStream) -> Self {
-        Self {
-            stream,
-            writing: None,
-        }
-    }
-}
-
-impl quic::SendStream<Bytes> for SendStream {
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        if let Some(data) = &mut self.writing {
-            while data.has_remaining() {
-                let written = Pin::new(&mut self.stream).poll_write(cx, data.chunk());
-                let written = ready!(written).map_err(write_error)?;
-                task::count_written(written);
-                data.advance(written);
-            }
-        }
-        self.writing = None;
-        Poll::Ready(Ok(()))
-    }
-
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        if self.writing.is_some() {
-            let reason = "the previous frame is not written".into();
-            return Err(StreamErrorIncoming::Unknown(reason));
-        }
-        self.writing = Some(data.into());
-        Ok(())
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        ready!(self.poll_ready(cx))?;
-        let finished = self.stream.finish();
-        Poll::Ready(finished.map_err(|error| StreamErrorIncoming::Unknown(error.into())))
-    }
-
-    fn reset(&mut self, code: u64) {
-        // A stream that has ended needs no reset.
-        let _ = self.stream.reset(integer(code));
-    }
-
-    fn send_id(&self) -> StreamId {
-        stream_id(self.stream.id())
-    }
-}
-
-pub(super) struct RecvStream {
-    stream: quinn::RecvStream,
+    receiving: Option<quinn::RecvStream>,
     limit: Limit,
     /// Received and checked.
     checked: VecDeque<Bytes>,
@@ -247,10 +142,19 @@ enum Limit {
     Total(u64),
 }
 
-impl RecvStream {
-    fn new(stream: quinn::RecvStream, limit: Limit) -> Self {
+impl QuicStream {
+    fn new(
+        id: quinn::StreamId,
+        sending: Option<quinn::SendStream>,
+        receiving: Option<quinn::RecvStream>,
+        limit: Limit,
+    ) -> Self {
         Self {
-            stream,
+            // Both are integers below 2^62.
+            id: StreamId::try_from(u64::from(id)).expect("an id of QUIC is one of HTTP/3"),
+            sending,
+            writing: None,
+            receiving,
             limit,
             checked: VecDeque::new(),
         }
@@ -258,7 +162,7 @@ impl RecvStream {
 
     fn check(&mut self, bytes: Bytes) -> Result<(), StreamErrorIncoming> {
         match &mut self.limit {
-            Limit::Frames(frames) => frames.receive(&bytes, &mut self.checked).map_err(|error| {
+            Limit::Frames(frames) => frames.receive(bytes, &mut self.checked).map_err(|error| {
                 self.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
                 StreamErrorIncoming::Unknown(error.into())
             }),
@@ -285,7 +189,67 @@ impl RecvStream {
     }
 }
 
-impl quic::RecvStream for RecvStream {
+impl quic::BidiStream<Bytes> for QuicStream {
+    type SendStream = Self;
+    type RecvStream = Self;
+
+    fn split(mut self) -> (Self, Self) {
+        let sending = Self {
+            id: self.id,
+            sending: self.sending.take(),
+            writing: self.writing.take(),
+            receiving: None,
+            limit: Limit::Total(0),
+            checked: VecDeque::new(),
+        };
+        (sending, self)
+    }
+}
+
+impl quic::SendStream<Bytes> for QuicStream {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        if let Some((data, stream)) = self.writing.as_mut().zip(self.sending.as_mut()) {
+            while data.has_remaining() {
+                let written = Pin::new(&mut *stream).poll_write(cx, data.chunk());
+                let written = ready!(written).map_err(write_error)?;
+                task::count_written(written);
+                data.advance(written);
+            }
+        }
+        self.writing = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        if self.writing.is_some() {
+            let reason = "the previous frame is not written".into();
+            return Err(StreamErrorIncoming::Unknown(reason));
+        }
+        self.writing = Some(data.into());
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        ready!(self.poll_ready(cx))?;
+        let finished = self
+            .sending
+            .as_mut()
+            .map_or(Ok(()), |stream| stream.finish());
+        Poll::Ready(finished.map_err(|error| StreamErrorIncoming::Unknown(error.into())))
+    }
+
+    fn reset(&mut self, code: u64) {
+        // A stream that has ended needs no reset.
+        let stream = self.sending.as_mut();
+        let _ = stream.map(|stream| stream.reset(integer(code)));
+    }
+
+    fn send_id(&self) -> StreamId {
+        self.id
+    }
+}
+
+impl quic::RecvStream for QuicStream {
     type Buf = Bytes;
 
     fn poll_data(
@@ -296,8 +260,11 @@ impl quic::RecvStream for RecvStream {
             if let Some(bytes) = self.checked.pop_front() {
                 return Poll::Ready(Ok(Some(bytes)));
             }
+            let Some(stream) = &mut self.receiving else {
+                return Poll::Ready(Ok(None));
+            };
             // The future keeps nothing between polls, so it can be dropped while it is pending.
-            let read = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
+            let read = pin!(stream.read_chunk(usize::MAX, true)).poll(cx);
             match ready!(read).map_err(read_error)? {
                 Some(chunk) => self.check(chunk.bytes)?,
                 None => return Poll::Ready(self.check_end().map(|()| None)),
@@ -309,22 +276,17 @@ impl quic::RecvStream for RecvStream {
 
     fn stop_sending(&mut self, code: u64) {
         // A stream that has ended needs no stop.
-        let _ = self.stream.stop(integer(code));
+        let stream = self.receiving.as_mut();
+        let _ = stream.map(|stream| stream.stop(integer(code)));
     }
 
     fn recv_id(&self) -> StreamId {
-        stream_id(self.stream.id())
+        self.id
     }
 }
 
 fn integer(value: u64) -> VarInt {
     VarInt::from_u64(value).unwrap_or(VarInt::MAX)
-}
-
-/// Both are integers below 2^62.
-fn stream_id(id: quinn::StreamId) -> StreamId {
-    let id = u64::from(VarInt::from(id));
-    StreamId::try_from(id).expect("an id of QUIC is one of HTTP/3")
 }
 
 fn connection_error(error: ConnectionError) -> ConnectionErrorIncoming {

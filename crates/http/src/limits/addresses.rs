@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use http::HeaderMap;
@@ -97,25 +97,31 @@ pub(crate) enum LimitKind {
     Requests,
 }
 
-/// By [`LimitKind`]: the setting of the program, and the reason of a rejection.
-const LIMITS: [(&str, &str); 4] = [
-    (
-        "--max-connections-per-address",
-        "too many connections are open from this address",
-    ),
-    (
-        "--max-uploads-per-address",
-        "too many concurrent uploads from this address",
-    ),
-    (
-        "--max-downloads-per-address",
-        "too many concurrent downloads from this address",
-    ),
-    (
-        "--max-requests-per-address",
-        "too many requests from this address",
-    ),
-];
+impl LimitKind {
+    /// Returns the limit, its name in the program's setting, and the counter of its rejections.
+    fn limit(self, Addresses { limits, stats, .. }: &Addresses) -> (u32, &str, &AtomicU64) {
+        let (limit, name, rejected) = match self {
+            Self::Connections => (
+                &limits.connections,
+                "connections",
+                &stats.address_connections,
+            ),
+            Self::Uploads => (&limits.uploads, "uploads", &stats.address_uploads),
+            Self::Downloads => (&limits.downloads, "downloads", &stats.address_downloads),
+            Self::Requests => (&limits.requests, "requests", &stats.address_requests),
+        };
+        (limit.0.load(Relaxed), name, rejected)
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Connections => "too many connections are open from this address",
+            Self::Uploads => "too many concurrent uploads from this address",
+            Self::Downloads => "too many concurrent downloads from this address",
+            Self::Requests => "too many requests from this address",
+        }
+    }
+}
 
 #[derive(Debug)]
 struct AddressUsage {
@@ -156,16 +162,6 @@ impl Addresses {
         }
     }
 
-    fn limit(&self, kind: LimitKind) -> u32 {
-        let limit = match kind {
-            LimitKind::Connections => &self.limits.connections,
-            LimitKind::Uploads => &self.limits.uploads,
-            LimitKind::Downloads => &self.limits.downloads,
-            LimitKind::Requests => &self.limits.requests,
-        };
-        limit.0.load(Relaxed)
-    }
-
     /// Counts a rejection, and logs the address, which may be that of a proxy, and what to change.
     pub(crate) fn reject(
         &self,
@@ -173,27 +169,20 @@ impl Addresses {
         headers: &HeaderMap,
         peer: Option<IpAddr>,
     ) -> HttpRejection {
-        let (setting, reason) = LIMITS[kind as usize];
-        let counter = match kind {
-            LimitKind::Connections => &self.stats.address_connections,
-            LimitKind::Uploads => &self.stats.address_uploads,
-            LimitKind::Downloads => &self.stats.address_downloads,
-            LimitKind::Requests => &self.stats.address_requests,
-        };
-        NetStats::add(counter, 1);
+        let (limit, name, rejected) = kind.limit(self);
+        NetStats::add(rejected, 1);
         if let Some(address) = (self.limits.client.0)(headers, peer)
             && self.warned[kind as usize].lock().is_due(Instant::now())
         {
-            let (address, limit) = (address.to_canonical(), self.limit(kind));
             tracing::warn!(
-                %address,
+                address = %address.to_canonical(),
                 limit,
-                setting,
+                setting = format_args!("--max-{name}-per-address"),
                 "limit per client address reached, further requests get 503: raise the setting, or add \
                  the address to --trusted-proxies if it is a proxy of yours"
             );
         }
-        HttpRejection::busy(reason)
+        HttpRejection::busy(kind.reason())
     }
 
     /// Counts one more until the permit is dropped. Requests of connections above the limit are rejected.
@@ -263,7 +252,7 @@ impl Addresses {
         peer: Option<IpAddr>,
         change: impl FnOnce(AddressKey, u32, &mut AddressUsage) -> R,
     ) -> Option<R> {
-        let limit = self.limit(kind);
+        let (limit, ..) = kind.limit(self);
         if limit == 0 {
             return None;
         }
@@ -278,7 +267,7 @@ impl Addresses {
         }
         let usage = shard.entry(key).or_insert_with(|| AddressUsage {
             open: [0; 3],
-            tokens: self.limit(LimitKind::Requests).into(),
+            tokens: LimitKind::Requests.limit(self).0.into(),
             refilled: Instant::now(),
             queue: None,
         });

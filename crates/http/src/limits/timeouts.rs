@@ -11,6 +11,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::task::Waker;
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -47,6 +48,11 @@ pub(crate) enum TimeoutAction {
     ResponseStalled = 4,
 }
 
+/// Parts of [`ConnectionActivity::state`].
+const PHASE: u32 = 0b111;
+const ACTION: u32 = 0b111 << ACTION_SHIFT;
+const ACTION_SHIFT: u32 = 3;
+
 pub(crate) const READING: u8 = 1;
 pub(crate) const WRITING: u8 = 2;
 
@@ -58,21 +64,22 @@ const MAX_EVICTIONS: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionActivity {
-    /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
-    epoch: AtomicU32,
-    /// The requested action and the epoch it applies to; 0 for none. Void in another epoch.
-    action: AtomicU64,
+    /// The phase, the action that is requested in it (0 for none), and a counter of phase changes, which tells a
+    /// repeated phase from a lasting one.
+    state: AtomicU32,
     waiting: AtomicU8,
     read: AtomicU64,
     written: AtomicU64,
     requests: AtomicU32,
     socket: bool,
     waker: AtomicWaker,
+    /// Of the task that reads the body.
+    reader: AtomicWaker,
 }
 
 impl ConnectionActivity {
     fn epoch(&self) -> PhaseEpoch {
-        PhaseEpoch(self.epoch.load(Relaxed))
+        PhaseEpoch(self.state.load(Relaxed) & !ACTION)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -80,24 +87,14 @@ impl ConnectionActivity {
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
-        let changes = self.epoch().0 >> 3;
-        let epoch = changes.wrapping_add(1) << 3 | phase as u32;
-        self.epoch.store(epoch, Relaxed);
+        let changes = (self.state.load(Relaxed) | ACTION | PHASE).wrapping_add(1);
+        self.state.store(changes | phase as u32, Relaxed);
     }
 
     #[inline]
     pub(crate) fn action(&self) -> Option<TimeoutAction> {
-        match self.action.load(Relaxed) {
+        match (self.state.load(Relaxed) & ACTION) >> ACTION_SHIFT {
             0 => None,
-            packed => self.decode_action(packed),
-        }
-    }
-
-    #[cold]
-    fn decode_action(&self, packed: u64) -> Option<TimeoutAction> {
-        let void = packed >> 8 != u64::from(self.epoch().0);
-        match packed & 0xff {
-            _ if void => None,
             1 => Some(TimeoutAction::Close),
             2 => Some(TimeoutAction::BodyStalled),
             3 => Some(TimeoutAction::BodyTooSlow),
@@ -105,14 +102,19 @@ impl ConnectionActivity {
         }
     }
 
+    /// Has no effect in another phase.
     fn request_action(&self, epoch: PhaseEpoch, action: TimeoutAction) {
-        self.action
-            .store(u64::from(epoch.0) << 8 | action as u64, Relaxed);
-        self.waker.wake();
+        let _ = self.state.try_update(Relaxed, Relaxed, |state| {
+            (state & !ACTION == epoch.0).then_some(epoch.0 | (action as u32) << ACTION_SHIFT)
+        });
+        self.wake_all();
     }
 
-    pub(crate) fn set_waiting(&self, directions: u8) {
-        self.waiting.store(directions, Relaxed);
+    pub(crate) fn set_waiting(&self, directions: u8, is_waiting: bool) {
+        match is_waiting {
+            true => self.waiting.fetch_or(directions, Relaxed),
+            false => self.waiting.fetch_and(!directions, Relaxed),
+        };
     }
 
     /// A counter with a single writer: only the reading task may call it.
@@ -134,8 +136,22 @@ impl ConnectionActivity {
         self.waker.wake();
     }
 
-    pub(crate) fn register(&self, waker: &std::task::Waker) {
+    pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    pub(crate) fn wake_reader(&self) {
+        self.reader.wake();
+    }
+
+    /// Whether the body has to end must be checked after it.
+    pub(crate) fn register_reader(&self, waker: &Waker) {
+        self.reader.register(waker);
+    }
+
+    fn wake_all(&self) {
+        self.reader.wake();
+        self.waker.wake();
     }
 }
 
@@ -144,7 +160,7 @@ struct PhaseEpoch(u32);
 
 impl PhaseEpoch {
     fn phase(self) -> Phase {
-        match self.0 & 7 {
+        match self.0 & PHASE {
             0 => Phase::Head,
             1 => Phase::Idle,
             2 => Phase::Body,
@@ -235,7 +251,7 @@ impl ServerShared {
 
     pub(crate) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
         let activity = Arc::new(ConnectionActivity {
-            epoch: AtomicU32::new(phase as u32),
+            state: AtomicU32::new(phase as u32),
             socket,
             ..ConnectionActivity::default()
         });
@@ -272,7 +288,7 @@ pub(crate) async fn run_sweeper(server: Arc<ServerShared>) {
             let is_closed = Arc::get_mut(&mut entry.activity).is_some();
             entry.update(now, passed, &server);
             if phase != known_phase {
-                entry.activity.wake();
+                entry.activity.wake_all();
             }
             !is_closed
         });

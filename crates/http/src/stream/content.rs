@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::window::{ReceiveWindow, WindowUse};
 use super::{Exchange, ReceiveHalf};
 use crate::body_error::BodyError;
+use crate::limits::timeouts::Phase;
 
 type ContentFrame = Result<Frame<Bytes>, BodyError>;
 
@@ -35,8 +36,12 @@ impl StreamContent {
         half: impl ReceiveHalf,
         head: &Request<()>,
         window: &Arc<ReceiveWindow>,
+        exchange: Arc<Exchange>,
     ) -> Self {
         let has_ended = half.has_ended();
+        if !has_ended {
+            exchange.activity.enter(Phase::Body);
+        }
         let half: Box<dyn ReceiveHalf> = Box::new(half);
         let expectation = head.headers().get(EXPECT).map(|value| value.as_bytes());
         Self {
@@ -47,7 +52,7 @@ impl StreamContent {
             missing: content_length(head.headers()),
             expects_continue: expectation
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")),
-            exchange: Arc::default(),
+            exchange,
         }
     }
 
@@ -75,6 +80,7 @@ impl StreamContent {
         };
         if is_last {
             self.window.restore();
+            self.exchange.end_content();
         } else {
             self.half = Some(half);
         }
@@ -96,6 +102,7 @@ impl StreamContent {
                     })?;
                 }
                 self.window.receive(len);
+                self.exchange.activity.add_read(data.len());
                 return Poll::Ready(Ok(Some(Frame::data(data))));
             }
             self.has_data_ended = true;
@@ -116,7 +123,15 @@ impl Body for StreamContent {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
+        if self.half.is_some()
+            && let Some(error) = self.exchange.stopped(cx)
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = self.poll_rest(cx);
+        if self.half.is_some() {
+            self.exchange.set_reading(frame.is_pending());
+        }
         if std::mem::take(&mut self.expects_continue) && frame.is_pending() {
             self.exchange.send_continue();
         }

@@ -1,26 +1,30 @@
-//! The state that the content of a request and its response share: interim responses, and the unread rest.
+//! The state that the content of a request, its response and their task share: timeouts, interim responses, and the
+//! unread rest.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use http::Response;
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::ReceiveHalf;
+use crate::body_error::BodyError;
 use crate::connection::MAX_DISCARDED_REST;
 use crate::interim::InterimQueue;
+use crate::limits::timeouts::{ConnectionActivity, Phase, READING, ServerShared, TimeoutAction};
+use crate::shutdown::ShutdownPhase;
 
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// A request and its response, on one stream.
-#[derive(Default)]
 pub(crate) struct Exchange {
+    server: Arc<ServerShared>,
+    pub(super) activity: Arc<ConnectionActivity>,
     state: Mutex<ExchangeState>,
-    waker: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -39,14 +43,46 @@ impl std::fmt::Debug for Exchange {
 impl InterimSender for Exchange {
     fn send(&self, response: Response<()>) {
         if self.state.lock().interim.push(response) {
-            self.waker.wake();
+            self.activity.wake();
         }
     }
 }
 
 impl Exchange {
+    pub(super) fn new(server: &Arc<ServerShared>) -> Self {
+        Self {
+            server: server.clone(),
+            activity: server.track_new(Phase::Handling, false),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Why the content cannot be read on: its connection must not fail with an error of one of its streams.
+    pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
+        self.activity.register_reader(cx.waker());
+        if self.server.shutdown_phase() >= ShutdownPhase::Aborting {
+            return Some(BodyError::ShuttingDown);
+        }
+        match self.activity.action()? {
+            TimeoutAction::BodyStalled => Some(BodyError::Timeout),
+            TimeoutAction::BodyTooSlow => Some(BodyError::TooSlow),
+            _ => None,
+        }
+    }
+
+    /// Records whether the service waits for content.
+    pub(crate) fn set_reading(&self, is_waiting: bool) {
+        self.activity.set_waiting(READING, is_waiting);
+    }
+
+    pub(super) fn end_content(&self) {
+        self.set_reading(false);
+        self.activity.enter(Phase::Handling);
+    }
+
     /// Leaves the rest of the content, whose length is `rest` if it is known.
     pub(super) fn abandon(&self, receiving: Box<dyn ReceiveHalf>, rest: Option<u64>) {
+        self.end_content();
         let is_long = rest.is_some_and(|rest| rest > MAX_DISCARDED_REST);
         let unread = match is_long {
             true => receiving.ignore(),
@@ -58,30 +94,25 @@ impl Exchange {
     /// Sends a 100 (Continue), unless the response comes first.
     pub(super) fn send_continue(&self) {
         self.state.lock().interim.push_continue();
-        self.waker.wake();
+        self.activity.wake();
     }
 
     /// Returns the next interim response; `None` after [`close`](Self::close), when those that must not be lost are
-    /// sent.
-    pub(super) fn poll_interim(
-        &self,
-        cx: &Context<'_>,
-        can_send: bool,
-    ) -> Poll<Option<Response<()>>> {
-        self.waker.register(cx.waker());
+    /// sent. The task is woken for the next one.
+    pub(super) fn poll_interim(&self, can_send: bool) -> Poll<Option<Response<()>>> {
         let interim = &mut self.state.lock().interim;
-        match interim.is_closed {
-            false if !can_send => Poll::Pending,
-            is_closed => match interim.next() {
-                None if !is_closed => Poll::Pending,
-                next => Poll::Ready(next),
-            },
+        if !interim.is_closed && !can_send {
+            return Poll::Pending;
+        }
+        match interim.next() {
+            None if !interim.is_closed => Poll::Pending,
+            next => Poll::Ready(next),
         }
     }
 
     pub(super) fn close(&self) {
         self.state.lock().interim.close();
-        self.waker.wake();
+        self.activity.wake();
     }
 
     /// After the response. The end of a stream may come only now, and some clients take a refusal for a failure

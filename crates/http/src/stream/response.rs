@@ -16,7 +16,6 @@ use landfall_protocol::date_value;
 use super::{Exchange, SendHalf, StreamContent, task};
 use crate::body::{RequestContent, ResponseBody};
 use crate::connection::StreamGuard;
-use crate::limits::timeouts::WRITING;
 use crate::service::{ConnectionService, HttpService, ServiceCall, check_stream};
 
 /// Fields of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
@@ -53,7 +52,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
         let called = poll_fn(|cx| {
             let response = ready!(response.poll(cx));
             exchange.close();
-            task::set_waiting(WRITING);
+            task::set_writing(true);
             Poll::Ready(response)
         });
         let interim = send_interim_responses(&exchange, &mut sending);
@@ -64,11 +63,12 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
             half: sending,
             is_finished: false,
         };
-        let sent = send_response(&mut sending, response, is_head).await;
+        let sent = send_response(&mut sending.half, response, is_head).await;
+        sending.is_finished = matches!(sent, Ok(true));
         // HTTP/2 has one reset for both halves.
         drop((sending, guard, permit));
         exchange.refuse_rest().await;
-        sent
+        sent.map(drop)
     }
 }
 
@@ -79,7 +79,7 @@ async fn send_interim_responses<T: SendHalf>(
     sending: &mut T,
 ) -> Result<(), T::Error> {
     loop {
-        let next = poll_fn(|cx| exchange.poll_interim(cx, sending.can_send_interim()));
+        let next = poll_fn(|_| exchange.poll_interim(sending.can_send_interim()));
         let Some(response) = next.await else {
             return Ok(());
         };
@@ -101,15 +101,12 @@ impl<T: SendHalf> Drop for CutUnlessFinished<T> {
     }
 }
 
+/// Returns whether the response is complete.
 async fn send_response<T: SendHalf, B: ResponseBody>(
-    sending: &mut CutUnlessFinished<T>,
+    sending: &mut T,
     response: Response<Either<B, Full<Bytes>>>,
     is_head: bool,
-) -> Result<(), T::Error> {
-    let CutUnlessFinished {
-        half: sending,
-        is_finished,
-    } = sending;
+) -> Result<bool, T::Error> {
     let (mut parts, mut body) = response.into_parts();
     let has_length = !is_head && !matches!(parts.status.as_u16(), 100..200 | 204 | 304);
     let length = body.size_hint().exact().filter(|_| has_length);
@@ -124,14 +121,14 @@ async fn send_response<T: SendHalf, B: ResponseBody>(
             }
             let frame = Pin::new(&mut body).poll_frame(cx);
             // Polled again when the client's window has space.
-            task::set_waiting(if frame.is_pending() { 0 } else { WRITING });
+            task::set_writing(frame.is_ready());
             frame.map(Ok)
         });
         let frame = match next.await? {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 tracing::debug!(%error, "response ended");
-                return Ok(());
+                return Ok(false);
             }
             None => {
                 sending.send_data(Bytes::new(), true).await?;
@@ -148,8 +145,7 @@ async fn send_response<T: SendHalf, B: ResponseBody>(
             }
         }
     }
-    *is_finished = true;
-    Ok(())
+    Ok(true)
 }
 
 fn finish_fields(fields: &mut HeaderMap, length: Option<u64>) {

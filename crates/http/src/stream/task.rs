@@ -2,22 +2,23 @@
 //!
 //! The next frame of a response is polled only when the client's flow-control window has space. A client that
 //! grants none would keep the response, and any file it reads, open as long as the connection. So each
-//! stream has a [`ConnectionActivity`], which its response updates, and its task ends when the sweeper requests
-//! it. The stream is then reset.
+//! stream has a [`ConnectionActivity`], which its content and its response update, and its task ends when the sweeper
+//! requests it. The stream is then reset.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::limits::timeouts::{ConnectionActivity, Phase, ServerShared, TimeoutAction};
+use super::Exchange;
+use crate::limits::timeouts::{ConnectionActivity, ServerShared, TimeoutAction, WRITING};
 
 tokio::task_local! {
     static STREAM: Arc<ConnectionActivity>;
 }
 
-pub(crate) fn set_waiting(directions: u8) {
-    let _ = STREAM.try_with(|activity| activity.set_waiting(directions));
+pub(super) fn set_writing(is_waiting: bool) {
+    let _ = STREAM.try_with(|activity| activity.set_waiting(WRITING, is_waiting));
 }
 
 /// Counts bytes of the response that the client takes. Does nothing in other tasks.
@@ -26,9 +27,13 @@ pub(crate) fn count_written(bytes: usize) {
 }
 
 /// `ConnectionLimits::max_streams` limits their number.
-pub(crate) fn spawn(server: &ServerShared, future: impl Future<Output = ()> + Send + 'static) {
-    let activity = server.track_new(Phase::Handling, false);
-    let supervised = supervise(activity.clone(), Box::pin(future), |activity| {
+pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(
+    server: &Arc<ServerShared>,
+    serve: impl FnOnce(Arc<Exchange>) -> F,
+) {
+    let exchange = Arc::new(Exchange::new(server));
+    let activity = exchange.activity.clone();
+    let supervised = supervise(activity.clone(), Box::pin(serve(exchange)), |activity| {
         activity.action() == Some(TimeoutAction::ResponseStalled)
     });
     tokio::spawn(STREAM.scope(activity, supervised));

@@ -1,7 +1,7 @@
 //! Flow control of the bytes that a client sends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,51 +20,37 @@ const FAST: Duration = Duration::from_secs(2);
 /// The flow-control window of a connection, which is large only while few long bodies arrive fast.
 pub(crate) struct ReceiveWindow {
     server: Arc<ServerShared>,
-    is_large: AtomicBool,
-    set: Box<dyn Fn(u32) + Send + Sync>,
+    size: AtomicU32,
+    changed: Box<dyn Fn(u32) + Send + Sync>,
 }
 
 impl ReceiveWindow {
-    /// `set` changes the window of the connection, which is [`WINDOW`] at first.
+    /// `changed` is called with each size after the first.
     pub(crate) fn new(
         server: Arc<ServerShared>,
-        set: impl Fn(u32) + Send + Sync + 'static,
+        changed: impl Fn(u32) + Send + Sync + 'static,
     ) -> Self {
         Self {
             server,
-            is_large: AtomicBool::new(false),
-            set: Box::new(set),
+            size: AtomicU32::new(WINDOW),
+            changed: Box::new(changed),
         }
     }
 
-    /// Enlarges it until the result is dropped; `None` if it is large already, or too many are.
-    fn enlarge(self: &Arc<Self>) -> Option<LargeWindow> {
-        if self.is_large.swap(true, Relaxed) {
-            return None;
-        }
-        if !self.server.take_large_reads() {
-            self.is_large.store(false, Relaxed);
-            return None;
-        }
-        (self.set)(LARGE_WINDOW);
-        Some(LargeWindow(self.clone()))
+    pub(crate) fn size(&self) -> u32 {
+        self.size.load(Relaxed)
     }
-}
 
-struct LargeWindow(Arc<ReceiveWindow>);
-
-impl Drop for LargeWindow {
-    fn drop(&mut self) {
-        (self.0.set)(WINDOW);
-        self.0.is_large.store(false, Relaxed);
-        self.0.server.return_large_reads();
+    fn set(&self, size: u32) {
+        self.size.store(size, Relaxed);
+        (self.changed)(size);
     }
 }
 
 /// Measures a body, and enlarges the window of its connection while it is fast.
 pub(crate) struct WindowUse {
     window: Arc<ReceiveWindow>,
-    large: Option<LargeWindow>,
+    has_enlarged: bool,
     /// Bytes that have arrived since then.
     received: u64,
     since: Instant,
@@ -74,7 +60,7 @@ impl WindowUse {
     pub(super) fn new(window: Arc<ReceiveWindow>) -> Self {
         Self {
             window,
-            large: None,
+            has_enlarged: false,
             received: 0,
             since: Instant::now(),
         }
@@ -90,12 +76,22 @@ impl WindowUse {
         (self.received, self.since) = (0, now);
         if !is_fast {
             self.restore();
-        } else if self.large.is_none() {
-            self.large = self.window.enlarge();
+        } else if self.window.size() == WINDOW && self.window.server.take_large_reads() {
+            self.has_enlarged = true;
+            self.window.set(LARGE_WINDOW);
         }
     }
 
     pub(super) fn restore(&mut self) {
-        self.large = None;
+        if std::mem::take(&mut self.has_enlarged) {
+            self.window.set(WINDOW);
+            self.window.server.return_large_reads();
+        }
+    }
+}
+
+impl Drop for WindowUse {
+    fn drop(&mut self) {
+        self.restore();
     }
 }

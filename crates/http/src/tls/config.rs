@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CipherSuite, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificate::{CertificateFiles, CertificateResolver, certified_key, read_authorities};
 use super::challenge::{self, ChallengeCertificates};
@@ -38,14 +38,9 @@ impl TlsMode {
     fn provider(self) -> CryptoProvider {
         let mut provider = ring::default_provider();
         if self == Self::Tls12Strong {
-            use CipherSuite::{
-                TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            };
             provider.cipher_suites.retain(|suite| {
-                matches!(
-                    suite.suite(),
-                    TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 | TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
-                )
+                let name = suite.suite().as_str();
+                name.is_some_and(|name| name.ends_with("_WITH_AES_256_GCM_SHA384"))
             });
         }
         provider
@@ -75,18 +70,14 @@ pub enum ClientAuth {
 }
 
 impl TlsFiles {
-    fn versions(&self) -> Vec<FileVersion> {
+    pub(super) fn versions(&self) -> Vec<FileVersion> {
         let pairs = self.certificates.iter();
         let pairs = pairs.flat_map(|files| [&*files.chain, &*files.key]);
         let paths = pairs.chain(self.client_authorities.as_deref());
         let version = |path: &Path| {
             let found = std::fs::metadata(path).ok()?;
-            Some((
-                found.dev(),
-                found.ino(),
-                found.len(),
-                found.modified().ok()?,
-            ))
+            let changed = found.modified().ok()?;
+            Some((found.dev(), found.ino(), found.len(), changed))
         };
         paths.map(version).collect()
     }
@@ -118,9 +109,9 @@ impl TlsError {
 #[derive(Clone)]
 pub struct TlsConfig {
     pub(super) server: Arc<ServerConfig>,
-    files: TlsFiles,
+    pub(super) files: TlsFiles,
     mode: TlsMode,
-    read_files: Vec<FileVersion>,
+    pub(super) read_files: Vec<FileVersion>,
     expires: Option<SystemTime>,
     resolver: CertificateResolver,
 }
@@ -167,18 +158,17 @@ impl TlsConfig {
         let pairs = files.certificates.iter();
         let certificates = pairs.map(|pair| certified_key(pair, &provider));
         let certificates = certificates.filter(|read| needs_certificates || read.is_ok());
+        let certificates = certificates.map(|read| read.map(|(key, about)| (key, about.expires)));
         let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
         let first = files.certificates.first().map(|pair| &*pair.chain);
         let first = first.unwrap_or(Path::new(""));
         if needs_certificates && certificates.is_empty() {
             return Err(TlsError::new(first, "there is no certificate"));
         }
-        let expires = certificates
-            .iter()
-            .map(|(_, summary)| summary.expires)
-            .min();
+        let (certificates, expirations): (_, Vec<_>) = certificates.into_iter().unzip();
+        let expires = expirations.into_iter().min();
         let resolver = CertificateResolver {
-            certificates: certificates.into_iter().map(|(key, _)| key).collect(),
+            certificates,
             challenges,
         };
 
@@ -217,15 +207,6 @@ impl TlsConfig {
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
         self.expires
-    }
-
-    pub(super) fn changed_files(&self) -> Option<Vec<FileVersion>> {
-        let now = self.files.versions();
-        (now != self.read_files).then_some(now)
-    }
-
-    pub(super) fn set_read_files(&mut self, versions: Vec<FileVersion>) {
-        self.read_files = versions;
     }
 
     pub(super) fn load_again(&self) -> Result<Self, TlsError> {

@@ -44,19 +44,17 @@ impl Tls {
     /// See [`TlsConfig::load`]. The configuration stays as it was, and the same files are not read again.
     pub fn reload_changed_files(&self) -> Result<bool, TlsError> {
         let current = self.config();
-        let Some(changed) = current.changed_files() else {
+        let versions = current.files.versions();
+        if versions == current.read_files {
             return Ok(false);
-        };
-        match current.load_again() {
-            Ok(config) => {
-                self.replace(config);
-                Ok(true)
-            }
-            Err(error) => {
-                self.0.write().set_read_files(changed);
-                Err(error)
-            }
         }
+        let loaded = current.load_again();
+        loaded
+            .inspect_err(|_| self.0.write().read_files = versions)
+            .map(|config| {
+                self.replace(config);
+                true
+            })
     }
 
     /// Returns the current configuration.

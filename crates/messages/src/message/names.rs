@@ -124,16 +124,6 @@ impl HookNames {
         HookName::PostFinish,
     ]);
 
-    /// The names whose responses have an effect.
-    pub const WITH_RESPONSE: Self = Self::from_names(&[
-        HookName::PreCreate,
-        HookName::PostReceive,
-        HookName::PreFinish,
-        HookName::PreTerminate,
-        HookName::PreAccess,
-        HookName::PreGrant,
-    ]);
-
     /// The job events of the upload queue.
     pub const JOB_EVENTS: Self = Self::from_names(&[
         HookName::UploadStarted,

@@ -31,7 +31,7 @@ pub fn reference() -> String {
     {
         command_rows(command, "landfall", &mut text);
     }
-    text.push_str("\n### Unsupported tusd flags\n\n");
+    text.push_str("\n### Unsupported flags\n\n");
     text.push_str("tusd's default value of each flag is accepted; other values are errors.\n\n");
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for flag in unsupported::all() {

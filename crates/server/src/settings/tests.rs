@@ -19,7 +19,6 @@ mod hooks;
     feature = "direct",
     feature = "hooks-http",
     feature = "hooks-grpc",
-    feature = "hooks-wasm",
     feature = "nats",
     feature = "amqp",
     feature = "kafka",

@@ -1,4 +1,4 @@
-//! tusd's flags for features that Landfall does not have.
+//! Flags for features that Landfall does not have: tusd's, and those that were removed.
 //!
 //! They fail with a reason. tusd's default is accepted, because it requests no feature.
 
@@ -51,8 +51,13 @@ pub(super) fn all() -> impl Iterator<Item = UnsupportedFlag> {
 static GROUPS: &[(&str, &str)] = &[
     (
         "hooks-plugin",
-        "Go plugins are not supported; move the code behind --hooks-grpc or --hooks-http, or into a \
-         WebAssembly plugin for --hooks-wasm",
+        "Go plugins are not supported; move the code into a command for --hooks-dir, or behind \
+         --hooks-grpc or --hooks-http",
+    ),
+    (
+        "hooks-wasm hooks-wasm-events hooks-wasm-fuel hooks-wasm-memory",
+        "removed: WebAssembly plugins are not supported; move the code into a command for \
+         --hooks-dir, or behind --hooks-grpc or --hooks-http",
     ),
     (
         "gcs-bucket gcs-object-prefix gcs-endpoint",

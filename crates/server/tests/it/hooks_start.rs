@@ -86,26 +86,6 @@ fn without_hooks_only_the_counters_of_tusd_exist() {
     assert!(!page.contains("landfall_hook") && !page.contains("landfall_events"));
 }
 
-#[cfg(feature = "hooks-wasm")]
-#[test]
-fn an_invalid_plugin_is_reported_at_startup() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("plugin.wasm");
-    std::fs::write(&file, "no module").unwrap();
-    let args = [
-        "-hooks-wasm",
-        file.to_str().unwrap(),
-        "-port=0",
-        "-host=127.0.0.1",
-    ];
-    let upload_dir = dir.path().join("uploads");
-    let mut command = program();
-    command.args(args).arg("-upload-dir").arg(upload_dir);
-    let (code, _, told) = run(&mut command);
-    assert_eq!(code, Some(1), "{told}");
-    assert!(told.starts_with("landfall: -hooks-wasm: "), "{told}");
-}
-
 #[cfg(feature = "hooks-http")]
 #[test]
 fn start_up_lines_hide_passwords_and_queries() {

@@ -186,8 +186,6 @@ fn unusable_settings_fail_at_start_and_in_config_check() {
     std::fs::write(&file, "no good").unwrap();
     let name = file.path().to_str().unwrap();
     for flags in [
-        #[cfg(feature = "hooks-wasm")]
-        vec![format!("-hooks-wasm={name}")],
         #[cfg(feature = "grants")]
         vec![format!("-admin-key-file={name}")],
         #[cfg(feature = "grants")]

@@ -33,11 +33,6 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
         let line = format!("Using '{target}' as the endpoint for gRPC hooks");
         routes.push(route(hooks, "hooks-grpc", grpc(hooks, target), line)?);
     }
-    #[cfg(feature = "hooks-wasm")]
-    if let Some(file) = &hooks.wasm.file {
-        let line = format!("Using '{}' as the plugin for hooks", file.display());
-        routes.push(route(hooks, "hooks-wasm", wasm(hooks, file), line)?);
-    }
     // The `source` attribute of CloudEvents.
     #[cfg(any(
         feature = "nats",
@@ -181,16 +176,6 @@ fn grpc(hooks: &Hooks, target: &str) -> anyhow::Result<landfall_hooks::grpc::Grp
     settings.client_key = hooks_grpc.client_key.clone();
     settings.forward_headers = hooks_grpc.forward_headers.clone();
     Ok(Grpc::new(settings)?)
-}
-
-#[cfg(feature = "hooks-wasm")]
-fn wasm(hooks: &Hooks, file: &std::path::Path) -> anyhow::Result<landfall_hooks::wasm::Wasm> {
-    use landfall_hooks::wasm::{Wasm, WasmSettings};
-
-    let mut settings = WasmSettings::new(file);
-    settings.fuel = hooks.wasm.fuel;
-    settings.memory = usize::try_from(hooks.wasm.memory).unwrap_or(usize::MAX);
-    Ok(Wasm::new(settings)?)
 }
 
 #[cfg(any(feature = "hooks-http", feature = "hooks-grpc"))]

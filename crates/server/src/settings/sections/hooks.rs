@@ -29,8 +29,6 @@ group! {
         http: HttpHooks,
         /// gRPC hooks.
         grpc: GrpcHooks,
-        /// WebAssembly hooks.
-        wasm: WasmHooks,
         /// Message brokers.
         brokers: Brokers,
         /// The outbox.
@@ -142,20 +140,6 @@ group! {
         "hooks-grpc-forward-headers", List("HEADERS"), "", MayBeEmpty
         => "Headers of the client's request to forward as metadata with every hook and event, \
             comma-separated. Stored events have them encrypted, see --events-header-key.";
-}
-
-group! {
-    /// Settings of WebAssembly hooks.
-    pub struct WasmHooks at hooks.wasm;
-    file: Option<PathBuf> = value::path_or_none, "hooks-wasm", Text("FILE"), "", Reloads
-        => "Call this WebAssembly plugin, in a sandbox without files, network or clock.";
-    events: Option<HookNames> = hooks::events, "hooks-wasm-events", List("EVENTS"), "", Protects
-        => "Blocking hooks and events for this plugin. Not set: those of --hooks-enabled-events \
-            whose responses have an effect.";
-    fuel: u64 = value::count, "hooks-wasm-fuel", Number("STEPS"), "100000000", Reloads
-        => "Maximum steps of a call, about one per instruction.";
-    memory: u64 = |v| value::size_within(v, 64 << 10, 4 << 30), "hooks-wasm-memory", Size, "16MiB", Reloads
-        => "Maximum memory of a call.";
 }
 
 /// Settings of message brokers.

@@ -195,7 +195,6 @@ pub(super) static SECTIONS: &[Section] = sections! {
     "Command hooks", [Serve, Sweep] => CommandHooks;
     "HTTP hooks", [Serve, Sweep] => HttpHooks;
     "gRPC hooks", [Serve, Sweep] => GrpcHooks;
-    "WebAssembly hooks", [Serve, Sweep] => WasmHooks;
     "Message brokers", [Serve, Sweep] => Nats, Amqp, RedisStream, Kafka;
     "Outbox: retries and dead letters", [Serve, Sweep, Events] => Outbox;
     "Grants", [Serve, Sweep] => Grants, GrantLimits;

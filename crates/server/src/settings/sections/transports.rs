@@ -17,18 +17,17 @@ impl Hooks {
             .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
-    pub(crate) fn transports(&self) -> [HookTransport; 8] {
+    pub(crate) fn transports(&self) -> [HookTransport; 7] {
         let all: HookNames = HookName::ALL.into_iter().collect();
         let notifications = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
         let notifications: HookNames = notifications.collect();
-        let (command, http, grpc, wasm) = (&self.command, &self.http, &self.grpc, &self.wasm);
+        let (command, http, grpc) = (&self.command, &self.http, &self.grpc);
         let (nats, amqp) = (&self.brokers.nats, &self.brokers.amqp);
         let (redis, kafka) = (&self.brokers.redis, &self.brokers.kafka);
         [
             ("hooks-dir", command.dir.is_some(), command.events),
             ("hooks-http", http.url.is_some(), http.events),
             ("hooks-grpc", grpc.target.is_some(), grpc.events),
-            ("hooks-wasm", wasm.file.is_some(), wasm.events),
             ("hooks-nats", nats.url.is_some(), nats.events),
             ("hooks-amqp", amqp.url.is_some(), amqp.events),
             ("hooks-redis", redis.url.is_some(), redis.events),
@@ -37,8 +36,6 @@ impl Hooks {
         .map(|(setting, is_used, events)| {
             let supported = match setting {
                 "hooks-dir" | "hooks-http" | "hooks-grpc" => all,
-                // A plugin has no side effects: other events are useless to it.
-                "hooks-wasm" => HookNames::WITH_RESPONSE,
                 _ => notifications,
             };
             HookTransport {
@@ -61,7 +58,6 @@ fn missing_feature(setting: &str) -> Option<&'static str> {
     let (feature, is_compiled_in) = match setting {
         "hooks-http" => ("hooks-http", cfg!(feature = "hooks-http")),
         "hooks-grpc" => ("hooks-grpc", cfg!(feature = "hooks-grpc")),
-        "hooks-wasm" => ("hooks-wasm", cfg!(feature = "hooks-wasm")),
         "hooks-nats" => ("nats", cfg!(feature = "nats")),
         "hooks-amqp" => ("amqp", cfg!(feature = "amqp")),
         "hooks-redis" => ("redis", cfg!(feature = "redis")),

@@ -293,7 +293,6 @@ impl SystemChecks<'_> {
         for (name, file) in [
             ("tls-client-ca", &settings.tls.client_authorities),
             ("acme-ca", &settings.tls.acme.authorities),
-            ("hooks-wasm", &hooks.wasm.file),
             ("hooks-grpc-server-tls-certificate", server),
             ("hooks-grpc-client-tls-certificate", client),
             ("hooks-grpc-client-tls-key", &grpc.client_key),

@@ -51,8 +51,6 @@ async fn unusable_files_and_directories_are_rejected() {
             ],
             true,
         ),
-        #[cfg(feature = "hooks-wasm")]
-        ("hooks-wasm", &[], true),
         #[cfg(feature = "hooks-grpc")]
         (
             "hooks-grpc-server-tls-certificate",

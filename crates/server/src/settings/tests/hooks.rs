@@ -104,10 +104,20 @@ fn stop_code_requires_the_format_of_tusd_1() {
 }
 
 #[test]
-fn go_plugins_are_rejected_with_alternatives() {
-    let error = problem(&["-hooks-plugin", "/srv/plugin"]);
+fn plugins_are_rejected_with_alternatives() {
+    const ALTERNATIVES: &str =
+        "move the code into a command for --hooks-dir, or behind --hooks-grpc or --hooks-http";
+    for args in [
+        &["-hooks-plugin", "/srv/plugin"][..],
+        &["-hooks-wasm=/srv/plugin.wasm"],
+    ] {
+        let error = problem(args);
+        assert!(error.contains(ALTERNATIVES), "{error}");
+    }
+    let variables = [("LANDFALL_HOOKS_WASM", "/srv/plugin.wasm")];
+    let error = run(&[], &variables).unwrap_err().to_string();
     assert!(
-        error.contains("hooks-grpc") && error.contains("hooks-wasm"),
+        error.contains("LANDFALL_HOOKS_WASM: removed: ") && error.contains(ALTERNATIVES),
         "{error}"
     );
 }

@@ -16,7 +16,6 @@ const BUCKET: &[&str] = &["-s3-bucket=b"];
 const HOOKS: &[&str] = &["-hooks-dir=/x"];
 const HTTP: &[&str] = &["-hooks-http=https://localhost/"];
 const GRPC: &[&str] = &["-hooks-grpc=localhost:1"];
-const WASM: &[&str] = &["-hooks-wasm=/x"];
 const NATS: &[&str] = &["-hooks-nats=nats://localhost"];
 const AMQP: &[&str] = &["-hooks-amqp=amqp://localhost"];
 const REDIS: &[&str] = &["-hooks-redis=redis://localhost"];
@@ -317,10 +316,6 @@ const TABLE: &[Row] = &[
     ("hooks-grpc-client-tls-certificate", CLIENT_TLS, FILE),
     ("hooks-grpc-client-tls-key", CLIENT_TLS, FILE),
     ("hooks-grpc-forward-headers", GRPC, NAMES),
-    ("hooks-wasm", ALONE, FILE),
-    ("hooks-wasm-events", WASM, EVENTS),
-    ("hooks-wasm-fuel", WASM, COUNT),
-    ("hooks-wasm-memory", WASM, &["", "x", "-1", "1KiB", "5GiB"]),
     (
         "hooks-nats",
         ALONE,

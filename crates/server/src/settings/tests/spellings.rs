@@ -122,10 +122,6 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("hooks-grpc-client-tls-certificate", "/etc/client.pem"),
     ("hooks-grpc-client-tls-key", "/etc/client.key"),
     ("hooks-grpc-forward-headers", "Authorization"),
-    ("hooks-wasm", "/srv/plugin.wasm"),
-    ("hooks-wasm-events", "pre-create"),
-    ("hooks-wasm-fuel", "1000"),
-    ("hooks-wasm-memory", "1MiB"),
     ("hooks-nats", "nats://token@localhost:4222"),
     ("hooks-nats-events", "post-finish"),
     ("hooks-nats-subject", "uploads.{event}"),
@@ -272,7 +268,6 @@ fn required_args(setting: &Setting) -> &'static [&'static str] {
         ],
         "hooks-grpc-server-tls-certificate" => &["-hooks-grpc=app.example:1", "-hooks-grpc-secure"],
         name if name.starts_with("hooks-grpc-") => &["-hooks-grpc=app.example:1"],
-        name if name.starts_with("hooks-wasm-") => &["-hooks-wasm=/srv/plugin.wasm"],
         name if name.starts_with("hooks-") => &["-hooks-dir=/srv/hooks"],
         _ => &[],
     }
