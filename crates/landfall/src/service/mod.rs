@@ -30,7 +30,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
 use landfall_protocol::{
     Extensions, Fields, Operation, Problem, ProblemKind, Syntax, Target, effective_method,
     rufh::DraftRequest,
@@ -95,6 +95,7 @@ struct Handled {
     operation: Option<Operation>,
     target: Target,
     wants_head: bool,
+    has_origin: bool,
     is_preflight: bool,
 }
 
@@ -546,7 +547,8 @@ impl Handler {
         });
         let mut is_preflight = false;
         let cors = inner.cors.as_ref();
-        let result = if cors.is_some_and(|cors| !cors.allows(&parts.headers)) {
+        let has_origin = parts.headers.contains_key(header::ORIGIN);
+        let result = if has_origin && cors.is_some_and(|cors| !cors.allows(&parts.headers)) {
             Err(Rejection::from(Error::from(ProblemKind::OriginNotAllowed)))
         } else {
             match operation {
@@ -568,6 +570,7 @@ impl Handler {
             operation,
             target,
             wants_head,
+            has_origin,
             is_preflight,
         };
         let mut ended = Ended::default();
@@ -607,6 +610,7 @@ impl Handler {
             operation: parsed,
             target,
             wants_head,
+            has_origin,
             is_preflight,
         } = *handled;
         ended.closes = result.as_ref().map_or(true, |draft| draft.close_after);
@@ -654,7 +658,7 @@ impl Handler {
         }
         if let Some(cors) = &inner.cors {
             lines.add_constant(Cors::VARY);
-            if let Some(origin) = cors.origin(&parts.headers) {
+            if has_origin && let Some(origin) = cors.origin(&parts.headers) {
                 cors.allow(origin, is_preflight, &mut reply.headers);
             }
         }
@@ -691,7 +695,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
-    use http::{StatusCode, header};
+    use http::StatusCode;
     use http_body::{Body, Frame};
     use http_body_util::Full;
     use landfall_protocol::{Append, Create, TUS_VERSION, headers};
