@@ -164,7 +164,7 @@ impl Metadata {
                 });
             }
             let separator = if text.is_empty() { "" } else { " " };
-            is_canonical &= text.len() % 4 == 0
+            is_canonical &= text.len().is_multiple_of(4)
                 && element.len() == key.len() + separator.len() + text.len()
                 && element[key.len()..].starts_with(separator)
                 && pairs
