@@ -17,24 +17,9 @@ pub(crate) enum StoreError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The service that nodes share failed.
-    #[error("{0}")]
-    Service(#[source] landfall::BoxError),
     /// Nothing is stored under an older lease.
     #[error("another node has a newer lease of the certificates")]
     LeaseLost,
-    /// Too many processes write.
-    #[error("other processes change the shared document of certificates at the same time")]
-    Contention,
-    /// The document has too many bytes.
-    #[error(
-        "the shared document of certificates has more than {} bytes; delete it",
-        crate::MAX_DOCUMENT_BYTES
-    )]
-    TooLarge,
-    /// The document cannot be parsed.
-    #[error("the shared document of certificates is damaged; delete it")]
-    Damaged,
     /// The shared certificate cannot be used.
     #[error("the shared certificate cannot be used: {0}")]
     Certificate(String),

@@ -4,7 +4,7 @@
 //! the certificate in force, and is tried again with an exponential backoff (`schedule`).
 //!
 //! The certificate is in a file of a [`FolderStore`], which the server reads like any other. Nodes that share a
-//! [`SharedStore`] copy it from there, so that each can start without the service. One process has the
+//! [`DatabaseStore`] copy it from there, so that each can start without the database. One process has the
 //! lease and orders; the others answer its [`Challenges`], because the authority may reach any of them.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -28,12 +28,8 @@ use tokio::time::{Instant, sleep};
 pub use self::challenge::{ChallengeMethod, Challenges};
 use self::client::Client;
 use self::renewal::Renewal;
-#[cfg(any(test, feature = "conformance"))]
-pub use self::store::conformance;
 use self::store::{CertificateStore, POLL_INTERVAL};
-pub use self::store::{
-    Document, FolderStore, MAX_DOCUMENT_BYTES, SharedDocument, SharedStore, migrate,
-};
+pub use self::store::{DatabaseStore, FolderStore, migrate};
 
 /// The interval at which a process tries to acquire the lease: the one that has it may have stopped.
 const ACQUIRE_INTERVAL: Duration = Duration::from_secs(10);
@@ -92,10 +88,10 @@ impl Acme {
         settings: AcmeSettings,
         challenges: Challenges,
         folder: FolderStore,
-        shared: Option<SharedStore>,
+        shared: Option<DatabaseStore>,
     ) -> Result<Self, String> {
         let store: Arc<dyn CertificateStore> = match shared {
-            Some(shared) => shared.0,
+            Some(shared) => Arc::new(shared),
             None => Arc::new(folder.clone()),
         };
         Ok(Self {

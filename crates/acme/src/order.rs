@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, CertificateIdentifier,
+    ChallengeType, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 
-use crate::challenge::{Challenge, ChallengeMethod, Challenges};
-use crate::client::Client;
+use crate::Acme;
+use crate::challenge::{Challenge, ChallengeMethod};
 use crate::error::{OrderError, is_problem, problem_text};
 use crate::store::{OrderLease, POLL_INTERVAL, Stored, Value};
 
@@ -17,16 +17,11 @@ const POLL: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
 
-/// The parts of an order that stay the same.
+/// Orders of the process with the lease.
 #[derive(Debug)]
 pub(crate) struct Orders<'a> {
-    pub(crate) client: Client,
-    pub(crate) directory: &'a str,
-    pub(crate) contact: Option<&'a str>,
+    pub(crate) acme: &'a Acme,
     pub(crate) lease: &'a dyn OrderLease,
-    /// True if other nodes answer challenges, too.
-    pub(crate) is_shared: bool,
-    pub(crate) challenges: &'a Challenges,
 }
 
 impl Orders<'_> {
@@ -35,7 +30,7 @@ impl Orders<'_> {
         let account = stored.account.as_deref();
         match account.map(serde_json::from_str::<AccountCredentials>) {
             Some(Ok(credentials)) => {
-                let builder = Account::builder_with_http(Box::new(self.client.clone()));
+                let builder = self.account_builder();
                 Ok(builder.from_credentials(credentials).await?)
             }
             // The error might quote the key.
@@ -47,16 +42,21 @@ impl Orders<'_> {
         }
     }
 
+    fn account_builder(&self) -> AccountBuilder {
+        Account::builder_with_http(Box::new(self.acme.client.clone()))
+    }
+
     async fn create_account(&self) -> Result<Account, OrderError> {
-        let contact = self.contact.map(|address| format!("mailto:{address}"));
+        let settings = &self.acme.settings;
+        let contact = settings.contact.as_ref();
+        let contact = contact.map(|address| format!("mailto:{address}"));
         let contact = contact.as_deref();
         let account = NewAccount {
             contact: contact.as_slice(),
             terms_of_service_agreed: true,
             only_return_existing: false,
         };
-        let builder = Account::builder_with_http(Box::new(self.client.clone()));
-        let directory = self.directory.to_owned();
+        let (builder, directory) = (self.account_builder(), settings.directory.clone());
         let (account, credentials) = builder.create(&account, directory, None).await?;
         let text = serde_json::to_string(&credentials);
         let text = text.map_err(|error| OrderError::Protocol(error.to_string()))?;
@@ -70,11 +70,11 @@ impl Orders<'_> {
     pub(crate) async fn order(
         &self,
         stored: &Stored,
-        names: &[String],
         method: ChallengeMethod,
         replaces: Option<CertificateIdentifier<'static>>,
     ) -> Result<String, OrderError> {
-        let identifiers: Vec<_> = names.iter().cloned().map(Identifier::Dns).collect();
+        let names = self.acme.settings.names.iter();
+        let identifiers: Vec<_> = names.cloned().map(Identifier::Dns).collect();
         let mut account = self.account(stored).await?;
         let new = || NewOrder::new(&identifiers);
         let mut order = match replaces {
@@ -106,7 +106,7 @@ impl Orders<'_> {
             return Ok(());
         }
         self.publish(&challenges).await?;
-        if self.is_shared {
+        if self.acme.store.is_shared() {
             // The authority may reach any node, and each has to have read them.
             tokio::time::sleep(POLL_INTERVAL * 2).await;
         }
@@ -131,7 +131,7 @@ impl Orders<'_> {
     }
 
     pub(crate) async fn publish(&self, challenges: &[Challenge]) -> Result<(), OrderError> {
-        let replaced = self.challenges.replace(challenges);
+        let replaced = self.acme.challenges.replace(challenges);
         replaced.map_err(OrderError::Protocol)?;
         Ok(self.lease.store(Value::Challenges(challenges)).await?)
     }

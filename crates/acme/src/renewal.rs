@@ -67,14 +67,7 @@ impl<'a> Renewal<'a> {
     /// Orders certificates when they are due, until the lease is lost.
     pub(crate) async fn lead(&mut self, lease: &dyn OrderLease) -> Result<(), StoreError> {
         let acme = self.acme;
-        let orders = Orders {
-            client: acme.client.clone(),
-            directory: &acme.settings.directory,
-            contact: acme.settings.contact.as_deref(),
-            lease,
-            is_shared: acme.store.is_shared(),
-            challenges: &acme.challenges,
-        };
+        let orders = Orders { acme, lease };
         // Of a process that died. The write also rejects those of earlier leases.
         lease.store(Value::Challenges(&[])).await?;
         while lease.is_held() {
@@ -246,7 +239,7 @@ impl<'a> Renewal<'a> {
         let can_replace = self.failures == 0 && suggestions.any(|found| found.at.is_some());
         let replaces = replaced.and_then(|found| found.id);
         let replaces = replaces.filter(|_| can_replace);
-        let order = orders.order(stored, &settings.names, method, replaces);
+        let order = orders.order(stored, method, replaces);
         let ordered = timeout(ORDER_TIMEOUT, order).await;
         if let Err(error) = orders.publish(&[]).await {
             tracing::warn!(%error, "failed to remove ACME challenges; the next order replaces them");
@@ -259,12 +252,10 @@ impl<'a> Renewal<'a> {
             AcmeStats::record(&self.acme.stats.last_success);
             let now = Instant::now();
             let last = self.last_order.replace(now);
-            let is_recent = last.is_some_and(|last| now - last < schedule::RECENT);
-            self.recent_orders = if is_recent {
-                self.recent_orders.saturating_add(1)
-            } else {
-                1
-            };
+            if last.is_none_or(|last| now - last >= schedule::RECENT) {
+                self.recent_orders = 0;
+            }
+            self.recent_orders = self.recent_orders.saturating_add(1);
             self.failures = 0;
             self.retry_at = Some(now + schedule::pause(self.recent_orders));
             return Ok(());

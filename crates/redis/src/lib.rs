@@ -27,7 +27,6 @@ mod locker;
 mod renewer;
 mod scripts;
 mod settings;
-mod values;
 
 pub use self::{
     connection::ConnectionError,

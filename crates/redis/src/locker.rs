@@ -181,15 +181,6 @@ impl RedisLocker {
         let _ = timeout(shared.settings.timeout, shared.table.all_released()).await;
     }
 
-    pub(crate) fn parts(&self) -> (&RedisConnection, &Scripts) {
-        let Shared {
-            connection,
-            scripts,
-            ..
-        } = &*self.0.shared;
-        (connection, scripts)
-    }
-
     fn attempt(&self, id: &UploadId, local: Option<Lease>) -> Attempt {
         let locker = Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>;
         Attempt::new(&self.0.shared.table, locker, id, local)

@@ -48,7 +48,6 @@ pub(crate) struct Scripts {
     renew: Script,
     release: Script,
     enter: Script,
-    replace: Script,
     prefix: String,
     channel: String,
     owner: String,
@@ -86,7 +85,6 @@ impl Scripts {
             renew: Script::new(include_str!("scripts/renew.lua")),
             release: Script::new(include_str!("scripts/release.lua")),
             enter: Script::new(include_str!("scripts/enter.lua")),
-            replace: Script::new(include_str!("scripts/replace.lua")),
             channel: format!("{}leases", settings.prefix),
             prefix: settings.prefix.clone(),
             owner: owner.to_owned(),
@@ -102,13 +100,7 @@ impl Scripts {
     }
 
     pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        for script in [
-            &self.acquire,
-            &self.renew,
-            &self.release,
-            &self.enter,
-            &self.replace,
-        ] {
+        for script in [&self.acquire, &self.renew, &self.release, &self.enter] {
             let _: String = script.load_async(connection).await?;
         }
         Ok(())
@@ -187,16 +179,6 @@ impl Scripts {
             .arg(&self.channel)
             .arg(id.as_str());
         call
-    }
-
-    pub(crate) fn replace(&self, name: &str, old: &[u8], new: &[u8]) -> Cmd {
-        let mut call = Self::call(&self.replace, 1);
-        call.arg(self.value_key(name)).arg(old).arg(new);
-        call
-    }
-
-    pub(crate) fn value_key(&self, name: &str) -> String {
-        format!("{}value:{name}", self.prefix)
     }
 
     pub(crate) fn renewal(reply: &str) -> Renewal {

@@ -25,8 +25,9 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
     database.migrate(TABLES, MIGRATIONS).await
 }
 
+/// A database that several nodes share: one orders, all use the certificate and answer challenges.
 #[derive(Clone, Debug)]
-pub(super) struct DatabaseStore {
+pub struct DatabaseStore {
     connections: Connections,
     leases: RowLeases,
     id: String,
@@ -34,7 +35,9 @@ pub(super) struct DatabaseStore {
 }
 
 impl DatabaseStore {
-    pub(super) fn new(connections: Connections, directory: &str) -> Self {
+    /// Creates a store for one ACME directory.
+    #[must_use]
+    pub fn new(connections: Connections, directory: &str) -> Self {
         Self {
             leases: RowLeases::new(connections.clone(), "acme_certificates", LEASE_TTL),
             connections,

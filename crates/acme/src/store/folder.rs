@@ -180,13 +180,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn conformance() {
-        let dir = tempfile::tempdir().unwrap();
-        let [one, other] = [(); 2].map(|()| FolderStore::new(dir.path().to_owned()));
-        super::super::conformance::check_stores([&one, &other]).await;
-    }
-
-    #[tokio::test]
     async fn errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");

@@ -1,30 +1,22 @@
 //! The store of an account, its certificate and challenges, which several processes may share.
 
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
 mod database;
-mod document;
 mod folder;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use landfall::lease::Locker;
-use landfall_database::Connections;
-use serde::{Deserialize, Serialize};
 
-pub use self::database::migrate;
-pub use self::document::{Document, MAX_DOCUMENT_BYTES, SharedDocument};
+pub use self::database::{DatabaseStore, migrate};
 pub use self::folder::FolderStore;
-use self::{database::DatabaseStore, document::DocumentStore};
 use crate::challenge::Challenge;
 pub(crate) use crate::error::StoreError;
 
 /// The stored values.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
     /// The account's URL and key, as JSON.
     pub(crate) account: Option<String>,
@@ -77,26 +69,6 @@ pub(crate) trait CertificateStore: fmt::Debug + Send + Sync {
     /// Returns whether processes of other machines answer challenges.
     fn is_shared(&self) -> bool {
         true
-    }
-}
-
-/// A store that several nodes share: one orders, all use the certificate and answer challenges.
-#[derive(Clone, Debug)]
-pub struct SharedStore(pub(crate) Arc<dyn CertificateStore>);
-
-impl SharedStore {
-    /// Creates a store in a database, for one ACME directory.
-    #[must_use]
-    pub fn database(connections: Connections, directory: &str) -> Self {
-        Self(Arc::new(DatabaseStore::new(connections, directory)))
-    }
-
-    /// Creates a store in a document, for one ACME directory.
-    ///
-    /// The locker must be for this document only: the id of its lease is always the same.
-    #[must_use]
-    pub fn document(locker: impl Locker, document: impl SharedDocument) -> Self {
-        Self(Arc::new(DocumentStore::new(locker, document)))
     }
 }
 

@@ -1,13 +1,12 @@
 //! A connection of HTTP/2.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::{Builder, Connection, SendResponse};
+use h2::server::{Builder, Connection};
 use http::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,7 +18,7 @@ use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stream::response::respond;
 use crate::stream::window::{ReceiveWindow, WINDOW};
-use crate::stream::{Exchange, StreamContent, task};
+use crate::stream::{StreamContent, task};
 
 /// Bytes of one request that a client may send before the service reads them. Two streams that are not
 /// read stop the connection.
@@ -65,27 +64,26 @@ pub(crate) async fn serve_connection<S: HttpService>(
     // A client may reset streams and open others while the service still runs.
     let permits = Arc::new(Semaphore::new(server.limits.max_streams.max(1) as usize));
     loop {
-        let mut permitted = pin!(permits.clone().acquire_owned());
-        let mut stream_permit = None;
-        let accepted = poll_fn(|cx| {
-            if stream_permit.is_none()
-                && let Poll::Ready(acquired) = permitted.as_mut().poll(cx)
-            {
-                // The semaphore is never closed.
-                stream_permit = acquired.ok();
-            }
-            http2.poll_accept(cx, server.shutdown_phase(), stream_permit.is_some())
-        });
-        let Some((request, sending)) = accepted.await? else {
+        let permitted = permits.clone().acquire_owned();
+        let stream_permit = tokio::select! {
+            biased;
+            // The semaphore is never closed.
+            permitted = permitted => permitted.ok(),
+            closed = poll_fn(|cx| http2.update(&server).poll_closed(cx)) => return closed,
+        };
+        let accepted = poll_fn(|cx| http2.update(&server).poll_accept(cx)).await;
+        let Some((request, sending)) = accepted.transpose()? else {
             return Ok(());
         };
         let permit = permit.clone();
         task::spawn(&server, |exchange| {
-            let served = serve_request(request, sending, &service, &window, exchange);
+            let (parts, receiving) = request.into_parts();
+            let head = Request::from_parts(parts, ());
+            let content = StreamContent::new(Receiving(receiving), &head, &window, exchange);
+            let sending = Sending::new(sending, service.shared.clone());
+            let served = respond(head, content, sending, &service, service.shared.peer);
             async move {
-                if let Err(error) = served.await {
-                    tracing::debug!(%error, "stream ended");
-                }
+                served.await;
                 drop((stream_permit, permit));
             }
         });
@@ -108,8 +106,6 @@ async fn handshake(
     .await
 }
 
-type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
-
 struct Http2 {
     connection: Connection<ServerIo, Bytes>,
     /// Its size is requested by any stream.
@@ -119,51 +115,24 @@ struct Http2 {
 }
 
 impl Http2 {
-    /// `None` at the end of the connection. Otherwise a request, if it `may_accept` one.
-    fn poll_accept(
-        &mut self,
-        cx: &mut Context<'_>,
-        phase: ShutdownPhase,
-        may_accept: bool,
-    ) -> Poll<Result<Option<Accepted>, h2::Error>> {
-        if !self.goes_away && phase > ShutdownPhase::Running {
+    /// Before each poll of the connection.
+    fn update(&mut self, server: &ServerShared) -> &mut Connection<ServerIo, Bytes> {
+        if !self.goes_away && server.shutdown_phase() > ShutdownPhase::Running {
             self.goes_away = true;
             self.connection.graceful_shutdown();
         }
-        self.set_window();
-        if may_accept {
-            return Poll::Ready(ready!(self.connection.poll_accept(cx)).transpose());
-        }
-        self.connection.poll_closed(cx).map_ok(|()| None)
-    }
-
-    fn set_window(&mut self) {
         let wanted = self.window.size();
-        if wanted == self.current_window {
-            return;
-        }
         let of_streams = match wanted {
             WINDOW => STREAM_WINDOW,
             large => large,
         };
         // Fails while the client has not confirmed earlier settings, and is tried again when it has.
-        if self.connection.set_initial_window_size(of_streams).is_ok() {
+        if wanted != self.current_window
+            && self.connection.set_initial_window_size(of_streams).is_ok()
+        {
             self.connection.set_target_window_size(wanted);
             self.current_window = wanted;
         }
+        &mut self.connection
     }
-}
-
-fn serve_request<S: HttpService>(
-    request: Request<RecvStream>,
-    sending: SendResponse<Bytes>,
-    service: &ConnectionService<S>,
-    window: &Arc<ReceiveWindow>,
-    exchange: Arc<Exchange>,
-) -> impl Future<Output = Result<(), h2::Error>> + Send + use<S> {
-    let (parts, receiving) = request.into_parts();
-    let head = Request::from_parts(parts, ());
-    let content = StreamContent::new(Receiving(receiving), &head, window, exchange);
-    let sending = Sending::new(sending, service.shared.clone());
-    respond(head, content, sending, service, service.shared.peer)
 }

@@ -68,9 +68,7 @@ pub(super) async fn serve_request<S: HttpService>(
         connection,
         stats,
     };
-    if let Err(error) = respond(head, content, sending, &service, peer).await {
-        tracing::debug!(%error, "stream ended");
-    }
+    respond(head, content, sending, &service, peer).await;
     true
 }
 

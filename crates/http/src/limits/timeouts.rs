@@ -39,6 +39,18 @@ pub(crate) enum Phase {
     Lingering,
 }
 
+impl Phase {
+    fn of(state: u32) -> Self {
+        match state & PHASE {
+            0 => Self::Head,
+            1 => Self::Idle,
+            2 => Self::Body,
+            3 => Self::Handling,
+            _ => Self::Lingering,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum TimeoutAction {
@@ -78,12 +90,13 @@ pub(crate) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    fn epoch(&self) -> PhaseEpoch {
-        PhaseEpoch(self.state.load(Relaxed) & !ACTION)
+    /// Returns the state without the action.
+    fn epoch(&self) -> u32 {
+        self.state.load(Relaxed) & !ACTION
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.epoch().phase()
+        Phase::of(self.epoch())
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -103,9 +116,10 @@ impl ConnectionActivity {
     }
 
     /// Has no effect in another phase.
-    fn request_action(&self, epoch: PhaseEpoch, action: TimeoutAction) {
+    fn request_action(&self, epoch: u32, action: TimeoutAction) {
+        let requested = epoch | (action as u32) << ACTION_SHIFT;
         let _ = self.state.try_update(Relaxed, Relaxed, |state| {
-            (state & !ACTION == epoch.0).then_some(epoch.0 | (action as u32) << ACTION_SHIFT)
+            (state & !ACTION == epoch).then_some(requested)
         });
         self.wake_all();
     }
@@ -152,21 +166,6 @@ impl ConnectionActivity {
     fn wake_all(&self) {
         self.reader.wake();
         self.waker.wake();
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PhaseEpoch(u32);
-
-impl PhaseEpoch {
-    fn phase(self) -> Phase {
-        match self.0 & PHASE {
-            0 => Phase::Head,
-            1 => Phase::Idle,
-            2 => Phase::Body,
-            3 => Phase::Handling,
-            _ => Phase::Lingering,
-        }
     }
 }
 
@@ -305,7 +304,7 @@ fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
     let idle = others.filter_map(|entry| Some((entry.idleness(now)?, entry)));
     for entry in Idleness::largest(idle, MAX_EVICTIONS.saturating_sub(leaving)) {
         entry.evicted = true;
-        let action = match entry.epoch.phase() {
+        let action = match Phase::of(entry.epoch) {
             Phase::Body => TimeoutAction::BodyStalled,
             _ => TimeoutAction::Close,
         };
@@ -316,7 +315,7 @@ fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
 
 struct TrackedConnection {
     activity: Arc<ConnectionActivity>,
-    epoch: PhaseEpoch,
+    epoch: u32,
     since: Instant,
     evicted: bool,
     requests: u32,
@@ -405,7 +404,7 @@ impl TrackedConnection {
         }
         if epoch != self.epoch {
             (self.epoch, self.since) = (epoch, now);
-            self.evicted &= !matches!(epoch.phase(), Phase::Head | Phase::Idle);
+            self.evicted &= !matches!(Phase::of(epoch), Phase::Head | Phase::Idle);
             self.received.active_at = now;
             self.received.restart_window();
             self.sent.restart_window();
@@ -435,7 +434,7 @@ impl TrackedConnection {
         };
         let received_at = self.received.active_at;
         let lingers_long = over(received_at, linger_idle) || over(self.since, linger_total);
-        let (action, counter) = match self.epoch.phase() {
+        let (action, counter) = match Phase::of(self.epoch) {
             Phase::Head if over(self.since, limits.header_timeout) => {
                 (TimeoutAction::Close, Some(&stats.header_timeouts))
             }
@@ -465,7 +464,7 @@ impl TrackedConnection {
         if !self.activity.socket {
             return None;
         }
-        let silence = match self.epoch.phase() {
+        let silence = match Phase::of(self.epoch) {
             Phase::Idle => now - self.since,
             Phase::Body => now - self.received.active_at,
             _ => return None,

@@ -37,7 +37,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     mut sending: T,
     service: &ConnectionService<S>,
     peer: Peer,
-) -> impl Future<Output = Result<(), T::Error>> + Send + use<S, T> {
+) -> impl Future<Output = ()> + Send + use<S, T> {
     let exchange = content.exchange().clone();
     let is_head = head.method() == Method::HEAD;
     let shared = service.shared.clone();
@@ -57,7 +57,9 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
         });
         let interim = send_interim_responses(&exchange, &mut sending);
         let (mut response, sent) = tokio::join!(called, interim);
-        sent?;
+        if let Err(error) = sent {
+            return tracing::debug!(%error, "stream ended");
+        }
         shared.add_tls_fields(response.headers_mut());
         let mut sending = CutUnlessFinished {
             half: sending,
@@ -65,10 +67,12 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
         };
         let sent = send_response(&mut sending.half, response, is_head).await;
         sending.is_finished = matches!(sent, Ok(true));
+        if let Err(error) = sent {
+            tracing::debug!(%error, "stream ended");
+        }
         // HTTP/2 has one reset for both halves.
         drop((sending, guard, permit));
         exchange.refuse_rest().await;
-        sent.map(drop)
     }
 }
 

@@ -24,26 +24,20 @@ impl ClientCertificate {
     #[must_use]
     pub fn name(&self) -> Option<String> {
         let (_, certificate) = X509Certificate::from_der(&self.0).ok()?;
-        let mut common_names = certificate.subject().iter_common_name();
-        let common_name = common_names.find_map(|name| name.as_str().ok());
-        let alternative = || {
-            let names = certificate.subject_alternative_name().ok().flatten()?;
-            names
-                .value
-                .general_names
-                .iter()
-                .find_map(|name| match name {
-                    GeneralName::URI(name)
-                    | GeneralName::RFC822Name(name)
-                    | GeneralName::DNSName(name) => Some(*name),
-                    _ => None,
-                })
-        };
-        let is_set = |name: &&str| !name.is_empty();
-        let name = common_name
-            .filter(is_set)
-            .or_else(|| alternative().filter(is_set));
-        name.map(ToOwned::to_owned)
+        let common_names = certificate.subject().iter_common_name();
+        let common_names = common_names.filter_map(|name| name.as_str().ok());
+        let alternatives = certificate.subject_alternative_name().ok().flatten();
+        let alternatives = alternatives
+            .iter()
+            .flat_map(|names| &names.value.general_names);
+        let alternatives = alternatives.filter_map(|name| match name {
+            GeneralName::URI(name) | GeneralName::RFC822Name(name) | GeneralName::DNSName(name) => {
+                Some(*name)
+            }
+            _ => None,
+        });
+        let mut names = common_names.take(1).chain(alternatives.take(1));
+        names.find(|name| !name.is_empty()).map(ToOwned::to_owned)
     }
 }
 

@@ -32,7 +32,7 @@ use std::{
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, request::Parts};
 use landfall_protocol::{
-    Extensions, Operation, Problem, ProblemKind, Syntax, Target, effective_method,
+    Extensions, Fields, Operation, Problem, ProblemKind, Syntax, Target, effective_method,
     rufh::DraftRequest,
 };
 
@@ -502,18 +502,16 @@ impl Handler {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let inner = &*self.0;
         inner.engine.start_redelivery();
-        let draft = DraftRequest::detect(
-            method.unwrap_or(&parts.method),
-            target,
-            &parts.headers,
-            &inner.engine.config.interop_versions,
-        );
+        let fields = Fields::new(&parts.headers);
+        let accepted = &inner.engine.config.interop_versions;
+        let sent = method.unwrap_or(&parts.method);
+        let draft = DraftRequest::detect(sent, target, fields, accepted);
         // In a block, so that the future stores no more than the outcome.
         let (operation, rejected) = {
             let operation = match (method, draft) {
                 (Some(method), _) => Ok(method.clone()),
                 (None, Some(_)) => Ok(parts.method.clone()),
-                (None, None) => effective_method(&parts.method, &parts.headers),
+                (None, None) => effective_method(&parts.method, fields),
             };
             let operation = operation.and_then(|method| match draft {
                 Some(draft) => draft.operation(&method, target, inner.extensions),

@@ -98,11 +98,6 @@ impl SharedLeases {
         Ok(Self::new(Locker::Bucket(locker)))
     }
 
-    #[cfg(all(feature = "acme", feature = "s3"))]
-    pub(super) fn of_bucket(locker: BucketLocker) -> Arc<Self> {
-        Arc::new(Self::new(Locker::Bucket(locker)))
-    }
-
     fn new(locker: Locker) -> Self {
         Self {
             locker,

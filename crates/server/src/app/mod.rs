@@ -332,7 +332,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         state::warn_about_location(&settings);
     }
     #[cfg(feature = "acme")]
-    let acme = acme::open(&settings, challenges, &parts.database, &parts.storage).await?;
+    let acme = acme::open(&settings, challenges, &parts.database).await?;
     let (listeners, listening) = open_listeners(&settings, tls.as_ref())?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
@@ -700,7 +700,7 @@ fn log_startup(
     let extensions = handler.extensions();
     log::say(format!("Supported tus extensions: {extensions}"));
     #[cfg(feature = "acme")]
-    acme::log_startup(settings, &parts.storage);
+    acme::log_startup(settings);
     log::say(listening);
     log::say(format_args!("Using {base} as the base path."));
     if settings.monitoring.expose_metrics {

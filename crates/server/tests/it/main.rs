@@ -13,7 +13,7 @@ mod proxy_doctor;
 
 #[cfg(feature = "acme")]
 mod serve_acme;
-#[cfg(all(feature = "acme", feature = "redis", feature = "s3"))]
+#[cfg(all(feature = "acme", feature = "postgres"))]
 mod serve_acme_nodes;
 #[cfg(all(feature = "acme", feature = "grants"))]
 mod serve_acme_renewal;
@@ -64,6 +64,7 @@ mod hooks_events;
 mod hooks_http;
 mod hooks_start;
 #[cfg(all(feature = "hooks-http", feature = "otel"))]
+mod tools;
 mod traces;
 
 #[cfg(feature = "grants")]

@@ -54,7 +54,7 @@ pub(crate) struct Site {
     pub(crate) pebble: Pebble,
     pub(crate) directory: String,
     pub(crate) ports: Ports,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Site {
@@ -94,7 +94,13 @@ impl Site {
         (server, roots, client, first)
     }
 
-    fn start_with(&self, ports: Ports, dir: &Path, names: &str, args: &[&str]) -> Landfall {
+    pub(crate) fn start_with(
+        &self,
+        ports: Ports,
+        dir: &Path,
+        names: &str,
+        args: &[&str],
+    ) -> Landfall {
         let mut command = program();
         command.arg("-upload-dir").arg(dir).args(args);
         self.spawn(command, ports, dir, names)
@@ -406,33 +412,6 @@ fn processes_with_one_state_directory_order_once() {
         });
     }
     thread::sleep(SETTLED);
-    assert!(
-        !second.log().contains("ordering a certificate"),
-        "{}",
-        second.log()
-    );
-    first.stop();
-    second.stop();
-}
-
-#[cfg(feature = "postgres")]
-#[test]
-fn nodes_that_share_a_database_answer_for_each_other() {
-    // The authority only reaches the second node, and the first one orders.
-    let site = Site::new(YEAR);
-    let database = landfall_test_services::Postgres::shared().database("acme");
-    let database = format!("-database={database}");
-    let (ports, dir) = (Ports::new(), tempfile::tempdir().unwrap());
-    let first = site.start_with(ports, dir.path(), "landfall.test", &[&database]);
-    first.says("ordering a certificate");
-    let second = site.start_with(site.ports, site.dir.path(), "landfall.test", &[&database]);
-    let found = [(&first, ports), (&second, site.ports)].map(|(server, ports)| {
-        server.says("certificate in use");
-        connect(ports.https(), "landfall.test", &site.roots())
-            .unwrap()
-            .1
-    });
-    assert_eq!(found[0], found[1]);
     assert!(
         !second.log().contains("ordering a certificate"),
         "{}",

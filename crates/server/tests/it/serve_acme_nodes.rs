@@ -1,20 +1,18 @@
-//! Nodes that share their certificate in a bucket or in Redis.
+//! Nodes that share their certificate in a database.
 
 use std::path::Path;
 use std::process::Command;
 
-use http::StatusCode;
-use landfall_test_services::Redis;
+use landfall_test_services::Postgres;
 use rustls::pki_types::CertificateDer;
 
-use crate::s3_harness::Bucket;
 use crate::serve_acme::{Ports, Site, YEAR, connect};
-use crate::serve_harness::{Landfall, Request, eventually, program};
+use crate::serve_harness::{Landfall, eventually, program};
 
 const NAME: &str = "landfall.test";
 
-/// Longer than the lease of a dead node: the certificate is renewed after two thirds of it.
-const VALIDITY: u32 = 75;
+/// The certificate is renewed after two thirds of it.
+const VALIDITY: u32 = 45;
 
 /// Two nodes, and an authority that only reaches the second one.
 struct Nodes<'a> {
@@ -59,10 +57,13 @@ impl<'a> Nodes<'a> {
         connect(address, NAME, &self.site.roots()).unwrap().1
     }
 
-    fn renews_after_a_kill(&self) {
+    fn renews_after_a_kill(&self, url: &str) {
         let [first, second] = self.start_both();
         let old = self.certificate(1);
         first.kill();
+        // The test does not wait for the end of the lease.
+        let expire = "UPDATE acme_certificates SET lease_expires_at = 0";
+        Postgres::shared().query(url, expire);
         eventually("the other node does not renew", || {
             self.certificate(1) != old
         });
@@ -83,77 +84,45 @@ fn orders(server: &Landfall) -> usize {
     server.log().matches("ordering a certificate").count()
 }
 
-fn on_bucket(bucket: &Bucket) -> impl Fn(&Path) -> Command {
-    |dir| {
-        let mut command = bucket.command(&["serve", "-lease=store"]);
-        command.arg("-state-dir").arg(dir);
-        command
-    }
-}
-
-fn on_redis(redis: &Redis) -> impl Fn(&Path) -> Command + use<> {
-    let lease = format!("-lease={}", redis.url());
+fn on_database(url: &str) -> impl Fn(&Path) -> Command + use<> {
+    let database = format!("-database={url}");
     move |dir| {
         let mut command = program();
-        command.arg(&lease).arg("-upload-dir").arg(dir);
+        command.arg(&database).arg("-upload-dir").arg(dir);
         command
     }
 }
 
 #[test]
-fn nodes_that_share_a_bucket_order_once_and_renew_for_each_other() {
-    let bucket = Bucket::on_moto();
-    Nodes::new(VALIDITY, on_bucket(&bucket)).renews_after_a_kill();
+fn nodes_that_share_a_database_order_once_and_renew_for_each_other() {
+    let url = Postgres::shared().database("acme");
+    Nodes::new(VALIDITY, on_database(&url)).renews_after_a_kill(&url);
 }
 
 #[test]
-fn nodes_that_share_redis_order_once_and_renew_for_each_other() {
-    let redis = Redis::start();
-    Nodes::new(VALIDITY, on_redis(&redis)).renews_after_a_kill();
-}
-
-#[test]
-fn no_command_takes_the_certificate_in_a_bucket_for_an_upload() {
-    let bucket = Bucket::on_moto();
-    let nodes = Nodes::new(YEAR, on_bucket(&bucket));
-    let [first, second] = nodes.start_both();
-    let keys = bucket.keys().into_keys();
-    let key = keys.filter(|key| key.ends_with("certificate.json"));
-    let key = key.collect::<Vec<_>>().concat();
-    assert!(key.starts_with(".landfall/acme/localhost-"), "{key}");
-
-    let (mut client, _) = connect(nodes.ports[0].https(), NAME, &nodes.site.roots()).unwrap();
-    let path = format!("/files/{}", key.replace('/', "%2F"));
-    for path in [path, format!("/files/{key}")] {
-        let response = client.ask(Request::get(&path));
-        assert_eq!(response.status, StatusCode::NOT_FOUND.as_u16(), "{path}");
-    }
-    first.stop();
-    second.stop();
-    for command in [&["sweep"][..], &["doctor", "s3"]] {
-        let output = bucket.command(command).output().unwrap();
-        let output = [output.stdout, output.stderr].concat();
-        let output = String::from_utf8(output).unwrap();
-        assert!(!output.contains("acme"), "{output}");
-    }
-    assert!(bucket.object(&key).is_some());
-}
-
-#[test]
-fn a_service_that_lost_its_data_gets_the_certificate_again() {
-    let mut redis = Redis::start();
-    let mut nodes = Nodes::new(YEAR, on_redis(&redis));
-    let [first, second] = nodes.start_both();
-    let certificate = nodes.certificate(0);
-    second.stop();
-    redis.restart();
-    nodes.dirs[1] = tempfile::tempdir().unwrap();
+fn a_database_gets_the_certificate_that_its_node_has_already() {
+    let url = Postgres::shared().database("acme_later");
+    let nodes = Nodes::new(YEAR, on_database(&url));
+    let alone = nodes
+        .site
+        .start_with(nodes.site.ports, nodes.dirs[0].path(), NAME, &[]);
+    alone.says("certificate in use");
+    let roots = nodes.site.roots();
+    let certificate = connect(nodes.site.ports.https(), NAME, &roots).unwrap().1;
+    alone.stop();
+    let first = nodes.start(0);
     let second = nodes.start(1);
-    eventually("the certificate is lost", || {
-        connect(nodes.ports[1].https(), NAME, &nodes.site.roots()).is_ok()
-    });
+    second.says("certificate in use");
     assert_eq!(nodes.certificate(1), certificate);
-    assert_eq!([&first, &second].map(orders), [1, 0]);
+    assert_eq!([&first, &second].map(orders), [0, 0]);
     first.stop();
     second.stop();
+}
+
+#[test]
+fn nodes_that_do_not_share_their_certificate_are_told_so() {
+    let site = Site::new(YEAR);
+    let server = site.start_with(site.ports, site.dir.path(), NAME, &["-lease=store"]);
+    server.says("Nodes do not share the certificate");
+    server.stop();
 }

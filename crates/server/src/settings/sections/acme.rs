@@ -15,7 +15,7 @@ group! {
             or the authority of --acme-directory, and serve HTTPS with it. This agrees to the \
             authority's terms of service. The names must lead to this server, on port 443 or, \
             with --redirect-http, on port 80. Nodes share the certificate and its private key in \
-            PostgreSQL (--database), or where their leases are: in Redis or the bucket (--lease).";
+            PostgreSQL (--database).";
     email: Option<String> = acme::email, "acme-email", Text("ADDRESS"), ""
         => "E-mail address for the account at the authority, for messages about certificates.";
     directory: String = acme::directory, "acme-directory", Text("URL"),

@@ -1,37 +1,23 @@
 //! Certificates from an ACME authority.
 
-#[cfg(feature = "s3")]
-mod bucket;
-#[cfg(feature = "redis")]
-mod redis;
-#[cfg(all(test, feature = "postgres", feature = "redis", feature = "s3"))]
-mod tests;
-
 use anyhow::Context as _;
 use http::{Request, Response};
 use landfall::service::Peer;
-use landfall_acme::{Acme, AcmeSettings, ChallengeMethod, Challenges, FolderStore, SharedStore};
+use landfall_acme::{Acme, AcmeSettings, ChallengeMethod, Challenges, DatabaseStore, FolderStore};
 use landfall_http::{Body, OtherBody};
 
-#[cfg(feature = "s3")]
-use super::storage::StorageBackend;
-use super::{routes, state::SharedDatabase, storage::Storage};
+use super::{routes, state::SharedDatabase};
 use crate::{
     condition::ConditionKind,
     log,
     settings::{self, LeaseKind, Settings},
 };
 
-/// After this time, another node orders certificates instead of one that died.
-#[cfg(any(feature = "redis", feature = "s3"))]
-const LEASE_TTL: std::time::Duration = std::time::Duration::from_secs(30);
-
 /// `None` without `--acme-domain`.
 pub(super) async fn open(
     settings: &Settings,
     challenges: Challenges,
     database: &SharedDatabase,
-    storage: &Storage,
 ) -> anyhow::Result<Option<Acme>> {
     let acme = &settings.tls.acme;
     if !acme.is_on() {
@@ -43,7 +29,13 @@ pub(super) async fn open(
         let remedy = ConditionKind::StateDirectoryExposed.remedy();
         anyhow::bail!("--acme-domain stores private keys, but {reason}: {remedy}");
     }
-    let shared = open_shared(settings, database, storage).await?;
+    let shared = match settings.shares_certificates() {
+        true => Some(DatabaseStore::new(
+            database.connect(settings, "certificates").await?,
+            &acme.directory,
+        )),
+        false => None,
+    };
     let folder = FolderStore::new(settings.acme_dir());
     let settings = AcmeSettings {
         names: acme.domains.clone(),
@@ -54,29 +46,6 @@ pub(super) async fn open(
     };
     let acme = Acme::new(settings, challenges, folder, shared).map_err(anyhow::Error::msg);
     acme.context("--acme-domain").map(Some)
-}
-
-/// `None` if this node is the only one.
-async fn open_shared(
-    settings: &Settings,
-    database: &SharedDatabase,
-    storage: &Storage,
-) -> anyhow::Result<Option<SharedStore>> {
-    if settings.shares_certificates() {
-        let connections = database.connect(settings, "certificates").await?;
-        let directory = &settings.tls.acme.directory;
-        return Ok(Some(SharedStore::database(connections, directory)));
-    }
-    Ok(match (&settings.leases.kind, &storage.backend) {
-        #[cfg(feature = "redis")]
-        (LeaseKind::Redis(url), _) => {
-            let directory = settings.acme_directory_name();
-            Some(redis::open(url.reveal(), &directory)?)
-        }
-        #[cfg(feature = "s3")]
-        (LeaseKind::Store, StorageBackend::Bucket(bucket)) => Some(bucket::open(settings, bucket)?),
-        _ => None,
-    })
 }
 
 /// Only the redirect listens without TLS.
@@ -100,7 +69,7 @@ pub(super) fn respond(acme: &Acme, request: &Request<Body>) -> Option<Response<O
     })
 }
 
-pub(super) fn log_startup(settings: &Settings, storage: &Storage) {
+pub(super) fn log_startup(settings: &Settings) {
     let acme = &settings.tls.acme;
     if !acme.is_on() {
         return;
@@ -109,14 +78,12 @@ pub(super) fn log_startup(settings: &Settings, storage: &Storage) {
     log::say(format_args!(
         "Using {directory} for the certificate of {names}."
     ));
-    let place = match (&settings.leases.kind, &storage.backend) {
-        _ if settings.shares_certificates() => "PostgreSQL".to_owned(),
-        (LeaseKind::Redis(_), _) => "Redis".to_owned(),
-        #[cfg(feature = "s3")]
-        (LeaseKind::Store, StorageBackend::Bucket(_)) => storage.name(),
-        _ => return,
-    };
-    log::say(format_args!(
-        "Sharing the certificate and its private key in {place}."
-    ));
+    if settings.shares_certificates() {
+        log::say("Sharing the certificate and its private key in PostgreSQL.");
+    } else if !matches!(settings.leases.kind, LeaseKind::Auto | LeaseKind::Memory) {
+        log::say(
+            "Nodes do not share the certificate: with more than one, set --database to a PostgreSQL \
+             URL, or obtain it on one node or on the load balancer only.",
+        );
+    }
 }

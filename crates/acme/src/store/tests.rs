@@ -1,8 +1,11 @@
-//! The conformance suite of stores. A failed check panics.
+//! What both stores do, and what a database does that nodes share.
 
 use std::time::{Duration, Instant};
 
-use super::{CertificateStore, OrderLease, SharedStore, StoreError, Stored, Value};
+use landfall_database::{Database, Durability, Statement};
+use landfall_test_services::Postgres;
+
+use super::{CertificateStore, DatabaseStore, FolderStore, OrderLease, StoreError, Stored, Value};
 use crate::challenge::Challenge;
 
 /// Longer than the lifetime of a lease.
@@ -10,22 +13,36 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 const SECRET: &str = "PRIVATE KEY";
 
-/// Checks the stores of two nodes with the same, empty storage.
-///
-/// # Panics
-/// A check failed.
-pub async fn check(stores: [&SharedStore; 2]) {
-    check_stores(stores.map(|store| &*store.0)).await;
+#[tokio::test]
+async fn processes_share_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, other] = [(); 2].map(|()| FolderStore::new(dir.path().to_owned()));
+    check_stores([&one, &other]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_share_a_database() {
+    let url = Postgres::shared().database("certificates");
+    let database = Database::Postgres(url);
+    let connections = database.open(Durability::PowerLoss).await.unwrap();
+    let stores = |directory| [(); 2].map(|()| DatabaseStore::new(connections.share(), directory));
+    let [one, other] = stores("https://one.test/dir");
+    check_stores([&one, &other]).await;
+
+    let directory = "https://other.test/dir";
+    let [old, new] = stores(directory);
+    check_fences([&old, &new], async || {
+        let expire = "UPDATE acme_certificates SET lease_expires_at = 0 WHERE id = $1";
+        let expire = Statement::new(expire).with(directory);
+        connections.execute(expire).await.unwrap();
+    })
+    .await;
 }
 
 /// Checks that the holder of an old lease cannot replace the values of a new one.
 ///
 /// `expire` ends the lease of the first node, which does not notice, so that the second one can acquire it.
-///
-/// # Panics
-/// A check failed.
-pub async fn check_fences([old, new]: [&SharedStore; 2], expire: impl AsyncFnOnce()) {
-    let (old, new) = (&*old.0, &*new.0);
+async fn check_fences([old, new]: [&dyn CertificateStore; 2], expire: impl AsyncFnOnce()) {
     let old_lease = lease(old).await;
     store_value(&*old_lease, Value::Certificate("old")).await;
     expire().await;
@@ -49,7 +66,8 @@ pub async fn check_fences([old, new]: [&SharedStore; 2], expire: impl AsyncFnOnc
     assert_eq!(stored.account, None);
 }
 
-pub(crate) async fn check_stores([one, other]: [&dyn CertificateStore; 2]) {
+/// Checks the stores of two nodes with the same, empty storage.
+async fn check_stores([one, other]: [&dyn CertificateStore; 2]) {
     let first = lease(one).await;
     assert!(first.is_held());
     for store in [one, other] {
