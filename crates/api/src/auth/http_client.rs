@@ -15,7 +15,7 @@ use super::SettingsError;
 /// Sends requests to one URL, without following redirects.
 pub(super) struct HttpClient {
     url: Uri,
-    tls: ClientConfig,
+    tls: Arc<ClientConfig>,
     proxies: Proxies,
     by_runtime: PerRuntime<Arc<Client<Empty<Bytes>>>>,
 }
@@ -42,7 +42,7 @@ impl HttpClient {
             })?;
         Ok(Self {
             url: uri,
-            tls,
+            tls: tls.into(),
             proxies: Proxies::from_env(),
             by_runtime: PerRuntime::default(),
         })
