@@ -1,4 +1,4 @@
-//! What both stores do, and what a database does that nodes share.
+//! Tests of both stores, and of a database that nodes share.
 
 use std::time::{Duration, Instant};
 

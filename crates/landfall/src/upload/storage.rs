@@ -12,7 +12,7 @@ type Pairs = BTreeMap<String, String>;
 
 /// The location of an upload in its store, in the store's terms: a map of texts.
 ///
-/// That of files is made from their paths when it is first read.
+/// For a file store, made from paths when it is first read.
 #[derive(Debug, Clone, Default)]
 pub struct Storage {
     pairs: Pairs,
