@@ -9,24 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{self, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use landfall_http::read_authorities;
-use landfall_net::{Proxies, ProxyConnector, client_config, system_certificates};
+use landfall_net::{Proxies, client_config, system_certificates};
 use parking_lot::Mutex;
-use tokio::time::timeout;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_RESPONSE: usize = 1024 * 1024;
 
 /// An HTTPS client of an ACME directory. Clones share connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    https: legacy::Client<HttpsConnector<ProxyConnector<HttpConnector>>, BodyWrapper<Bytes>>,
+    http: Arc<landfall_net::Client<BodyWrapper<Bytes>>>,
     /// Of the last response that asked to wait.
     retry_at: Arc<Mutex<Option<SystemTime>>>,
 }
@@ -34,20 +28,14 @@ pub(crate) struct Client {
 impl Client {
     /// Trusts the `authorities` in a file (PEM), or else those of the system.
     pub(crate) fn new(authorities: Option<&Path>) -> Result<Self, String> {
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.enforce_http(false);
         let roots = match authorities {
             Some(path) => read_authorities(path).map_err(|error| error.to_string())?,
-            None => system_certificates()
+            None => system_certificates(true)
                 .map_err(|error| format!("cannot read the authorities of the system: {error}"))?,
         };
         let tls = client_config(roots).map_err(|error| error.to_string())?;
-        let tcp = ProxyConnector::new(&tls, Proxies::from_env(), tcp);
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let connector = builder.https_only().enable_http1().wrap_connector(tcp);
         Ok(Self {
-            https: legacy::Client::builder(TokioExecutor::new()).build(connector),
+            http: landfall_net::Client::new(&tls, Proxies::from_env()).into(),
             retry_at: Arc::default(),
         })
     }
@@ -66,11 +54,14 @@ impl HttpClient for Client {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         let host = request.uri().authority().map(ToString::to_string);
         let host = host.unwrap_or_default();
-        let (client, response) = (self.clone(), self.https.request(request));
+        let client = self.clone();
         let exchange = async move {
-            let (parts, body) = response.await.map_err(|error| cause(&error))?.into_parts();
-            let body = Limited::new(body, MAX_RESPONSE).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            // The directory and its responses name the URLs.
+            if request.uri().scheme_str() != Some("https") {
+                return Err("it has no https:// URL".to_owned());
+            }
+            let response = client.http.send(request, MAX_RESPONSE, REQUEST_TIMEOUT);
+            let (parts, body) = response.await?.into_parts();
             if matches!(
                 parts.status,
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
@@ -84,9 +75,7 @@ impl HttpClient for Client {
             Ok(BytesResponse { parts, body })
         };
         Box::pin(async move {
-            let done = timeout(REQUEST_TIMEOUT, exchange).await;
-            let done = done.unwrap_or_else(|_| Err("no response in time".to_owned()));
-            done.map_err(|reason| {
+            exchange.await.map_err(|reason| {
                 let text = format!("cannot reach {host}: {reason}");
                 Error::Other(io::Error::other(text).into())
             })
@@ -100,12 +89,6 @@ fn is_foreign_error(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_problem =
         kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
     (status.is_client_error() || status.is_server_error()) && !is_problem
-}
-
-/// The last cause, such as "connection refused".
-fn cause(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Seconds or a date (RFC 9110 section 10.2.3).

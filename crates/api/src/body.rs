@@ -3,6 +3,7 @@ use std::{error::Error as _, time::Duration};
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use landfall_messages::media_type;
 use serde_json::{Map, Value};
 
 use crate::Problem;
@@ -54,20 +55,38 @@ fn invalid(detail: String) -> Problem {
 /// # Errors
 /// It has another media type, such as that of a form or of text, which pages of other sites can send.
 pub fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
-    match media_type(headers).as_deref() {
-        None => Ok(()),
-        Some(json) if json == "application/json" || json.ends_with("+json") => Ok(()),
-        _ => {
-            let detail = "unsupported media type; send JSON with Content-Type: application/json";
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
-        }
+    let kind = media_type(headers);
+    let is_json = kind == "application/json" || kind.ends_with("+json");
+    if is_json || !headers.contains_key(header::CONTENT_TYPE) {
+        return Ok(());
     }
+    let detail = "unsupported media type; send JSON with Content-Type: application/json";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
-/// Returns the media type of a body in lower case, without parameters.
-#[must_use]
-pub fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let essence = value.split(';').next().unwrap_or_default().trim();
-    Some(essence.to_ascii_lowercase())
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_json_or_no_type_is_accepted() {
+        let accepted = |kind: &[u8]| {
+            let kind = [(header::CONTENT_TYPE, HeaderValue::from_bytes(kind).unwrap())];
+            check_json(&HeaderMap::from_iter(kind)).is_ok()
+        };
+        check_json(&HeaderMap::new()).unwrap();
+        for kind in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/ld+json",
+        ] {
+            assert!(accepted(kind.as_bytes()), "{kind}");
+        }
+        // Pages of other sites can send these without asking first.
+        for kind in [&b"text/plain"[..], b"text/plain;x=\xff", b""] {
+            assert!(!accepted(kind), "{kind:?}");
+        }
+    }
 }

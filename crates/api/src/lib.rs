@@ -24,9 +24,10 @@ use std::{
 
 use http::{HeaderMap, request::Parts};
 use landfall::service::Peer;
+pub use landfall_messages::media_type;
 
 pub use self::{
-    body::{check_json, json_object, media_type, read_body},
+    body::{check_json, json_object, read_body},
     cache::ExpiringCache,
     cors::{CorsContext, CorsRules, request_id},
     problem::Problem,

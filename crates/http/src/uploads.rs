@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Future, poll_fn},
-    io,
+    io, mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -125,18 +125,16 @@ thread_local! {
 
 async fn respond_in_turn() -> Infallible {
     loop {
-        let mut given = None;
+        let given = poll_fn(|_| REQUEST.take().map_or(Poll::Pending, Poll::Ready));
+        let (handler, request) = given.await;
+        let mut response = pin!(handler.handle(request));
+        let mut is_begun = false;
         // The poll that gives the request has no waker for it.
-        let begun = poll_fn(|_| match given.take() {
-            Some(given) => Poll::Ready(given),
-            None => {
-                given = REQUEST.take();
-                Poll::Pending
-            }
+        let responded = poll_fn(|cx| match mem::replace(&mut is_begun, true) {
+            true => response.as_mut().poll(cx),
+            false => Poll::Pending,
         });
-        let (handler, request) = begun.await;
-        let response = pin!(handler.handle(request)).await;
-        RESPONSE.set(Some(response));
+        RESPONSE.set(Some(responded.await));
     }
 }
 

@@ -33,6 +33,6 @@ pub use self::{
     },
     progress_notifier::{ProgressNotifier, ProgressStats, Route},
     response::{HookResponse, InvalidUploadId, UploadChanges},
-    response_json::{UnknownResponse, require_identity, response_json, without_mark},
+    response_json::{UnknownResponse, media_type, require_identity, response_json, without_mark},
     transport::{DeliveryError, Transport, error_chain},
 };

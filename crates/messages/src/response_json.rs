@@ -65,12 +65,18 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Returns the media type of a body in lower case, without parameters; empty if there is none.
+#[must_use]
+pub fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE);
     let value = value.and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
-    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
-    matches!(&*essence, "application/json" | "text/json") || essence.ends_with("+json")
+    essence.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = media_type(headers);
+    matches!(&*kind, "application/json" | "text/json") || kind.ends_with("+json")
 }
 
 /// Pages, compressed data, UTF-16 and JSON after a warning are not plain text.

@@ -24,14 +24,24 @@ use tower_service::Service;
 
 use crate::Proxies;
 
-/// Of the proxy. Clients limit whole requests.
+/// Of a proxy, and of an endpoint unless its client sets another one. Clients limit whole requests.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// Connects to `http` and `https` endpoints, with TLS for the latter.
 pub type Connector<T = HttpConnector<GaiResolver>> = HttpsConnector<ProxyConnector<T>>;
+
+/// Creates direct connections for [`connector`], with this crate's limits.
+#[must_use]
+pub fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp
+}
 
 /// Creates a connector whose connections come from `tcp`, or from a proxy.
 ///
@@ -54,15 +64,11 @@ impl<T> ProxyConnector<T> {
     /// Creates a connector. Direct connections come from `direct`, which must allow `https`; those to
     /// a proxy with `https` trust the certificates of `tls`.
     pub fn new(tls: &ClientConfig, proxies: Proxies, direct: T) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
         Self {
             proxies,
             direct,
-            to_proxy: builder.https_or_http().enable_http1().wrap_connector(tcp),
+            to_proxy: builder.https_or_http().enable_http1().wrap_connector(tcp()),
         }
     }
 }
@@ -93,7 +99,7 @@ where
         let (address, mut to_proxy) = (proxy.uri().clone(), self.to_proxy.clone());
         Box::pin(async move {
             let failed = |error: BoxError| -> BoxError {
-                format!("the proxy {address}: {}", cause(&*error)).into()
+                format!("the proxy {address}: {}", last_cause(&*error)).into()
             };
             let is_proxied = uri.scheme_str() != Some("https");
             let io = if is_proxied {
@@ -112,7 +118,7 @@ where
 }
 
 /// The last cause, such as "connection refused".
-fn cause<'a>(mut error: &'a (dyn Error + 'static)) -> &'a dyn Error {
+pub(super) fn last_cause<'a>(mut error: &'a (dyn Error + 'static)) -> &'a dyn Error {
     while let Some(source) = error.source() {
         error = source;
     }

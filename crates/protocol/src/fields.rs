@@ -38,11 +38,11 @@ pub fn single_value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a str>, InvalidField> {
-    let mut values = headers.get_all(name).iter();
-    let Some(first) = values.next() else {
+    let Some(first) = headers.get(name) else {
         return Ok(None);
     };
-    if values.next().is_some() {
+    // In most heads no name occurs twice.
+    if headers.len() > headers.keys_len() && headers.get_all(name).iter().nth(1).is_some() {
         return Err(InvalidField::Repeated);
     }
     let text = first.to_str().map_err(|_| InvalidField::NotText)?;
@@ -64,10 +64,20 @@ impl<'a> Fields<'a> {
         Self { map, names }
     }
 
+    pub(crate) fn map(&self) -> &'a HeaderMap {
+        self.map
+    }
+
     /// Returns false if a field is absent, without looking for it.
     #[must_use]
     pub fn could_have(&self, name: &HeaderName) -> bool {
         self.names & name_bit(name) != 0
+    }
+
+    /// Returns whether a field is present.
+    #[must_use]
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.could_have(name) && self.map.contains_key(name)
     }
 
     /// See [`HeaderMap::get_all`]; `None` if the field is absent.
@@ -75,7 +85,11 @@ impl<'a> Fields<'a> {
         self.could_have(name).then(|| self.map.get_all(name))
     }
 
-    pub(crate) fn single(&self, name: &HeaderName) -> Result<Option<&'a str>, InvalidField> {
+    /// See [`single_value`].
+    ///
+    /// # Errors
+    /// Those of [`single_value`].
+    pub fn single(&self, name: &HeaderName) -> Result<Option<&'a str>, InvalidField> {
         match self.could_have(name) {
             true => single_value(self.map, name),
             false => Ok(None),
@@ -93,6 +107,12 @@ impl<'a> Fields<'a> {
             _ => parse_size(text),
         };
         self.single(name)?.map(unsigned).transpose()
+    }
+}
+
+impl<'a> From<&'a HeaderMap> for Fields<'a> {
+    fn from(map: &'a HeaderMap) -> Self {
+        Self::new(map)
     }
 }
 

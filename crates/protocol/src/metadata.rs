@@ -100,8 +100,12 @@ impl Metadata {
         if header.len() > Self::MAX_BYTES {
             return Err(InvalidMetadata::TooLong(header.len()));
         }
-        let pairs = 1 + header.bytes().filter(|byte| *byte == b',').count();
-        if pairs > Self::MAX_PAIRS {
+        let pairs = || 1 + header.bytes().filter(|byte| *byte == b',').count();
+        // A shorter one cannot have as many.
+        if header.len() >= Self::MAX_PAIRS
+            && let pairs = pairs()
+            && pairs > Self::MAX_PAIRS
+        {
             return Err(InvalidMetadata::TooManyPairs(pairs));
         }
         match (Self::from_header(header), syntax) {
@@ -130,8 +134,7 @@ impl Metadata {
     /// # Errors
     /// [`InvalidMetadata`], with the key where there is one.
     pub fn from_header(header: &str) -> Result<Self, InvalidMetadata> {
-        const BLANKS: [char; 2] = [' ', '\t'];
-        if header.trim_matches(BLANKS).is_empty() {
+        if trim(header).is_empty() {
             return Ok(Self::default());
         }
         let mut pairs: Vec<Pair> = Vec::new();
@@ -140,8 +143,8 @@ impl Metadata {
         let mut start = 0;
         for element in header.split(',') {
             let end = start + element.len();
-            let pair = element.trim_start_matches(BLANKS);
-            let blank = pair.bytes().position(|byte| matches!(byte, b' ' | b'\t'));
+            let pair = &element[element.bytes().take_while(is_blank).count()..];
+            let blank = pair.bytes().position(|byte| is_blank(&byte));
             let (key, rest) = pair.split_at(blank.unwrap_or(pair.len()));
             if key.is_empty() {
                 return Err(InvalidMetadata::EmptyElement);
@@ -149,11 +152,11 @@ impl Metadata {
             if !key.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(InvalidMetadata::Key(key.into()));
             }
-            let text = rest.trim_matches(BLANKS);
+            let text = trim(rest);
             let value = values.len();
             if LENIENT_BASE64.decode_vec(text, &mut values).is_err() {
                 let key = key.to_owned();
-                return Err(match text.split_once(BLANKS) {
+                return Err(match text.split_once([' ', '\t']) {
                     Some((text, _)) if LENIENT_BASE64.decode(text).is_ok() => {
                         InvalidMetadata::TrailingData(key)
                     }
@@ -161,7 +164,7 @@ impl Metadata {
                 });
             }
             let separator = if text.is_empty() { "" } else { " " };
-            is_canonical &= text.len() % 4 == 0
+            is_canonical &= text.len().is_multiple_of(4)
                 && element.len() == key.len() + separator.len() + text.len()
                 && element[key.len()..].starts_with(separator)
                 && pairs
@@ -273,6 +276,16 @@ impl Metadata {
         let pairs = pairs.iter();
         pairs.map(move |pair| (&header[pair.key.clone()], &values[pair.value.clone()]))
     }
+}
+
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Returns the text without blanks at its ends.
+fn trim(text: &str) -> &str {
+    let text = &text[text.bytes().take_while(is_blank).count()..];
+    &text[..text.len() - text.bytes().rev().take_while(is_blank).count()]
 }
 
 impl Parsed {

@@ -6,8 +6,7 @@ use http::{HeaderMap, Method, header};
 
 use crate::{
     Checksum, Concat, InvalidChecksum, Metadata, Problem, ProblemKind, Syntax, TUS_VERSION,
-    fields::{Fields, single_value},
-    headers,
+    fields::Fields, headers,
 };
 
 /// The resource of a request's path.
@@ -105,15 +104,20 @@ impl Operation {
 ///
 /// # Errors
 /// 400 if the header is not a method of tus.
-pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, Problem> {
+pub fn effective_method<'a>(
+    method: &Method,
+    fields: impl Into<Fields<'a>>,
+) -> Result<Method, Problem> {
+    let fields = fields.into();
     let is_unsafe = matches!(
         *method,
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE
     );
-    if !is_unsafe || !headers.contains_key(headers::METHOD_OVERRIDE) {
+    if !is_unsafe || !fields.contains(&headers::METHOD_OVERRIDE) {
         return Ok(method.clone());
     }
-    let named = single_value(headers, &headers::METHOD_OVERRIDE)
+    let named = fields
+        .single(&headers::METHOD_OVERRIDE)
         .map_err(|e| ProblemKind::InvalidMethod.with_detail(e))?
         .unwrap_or_default();
     const KNOWN: [&str; 6] = ["POST", "HEAD", "PATCH", "DELETE", "GET", "OPTIONS"];
@@ -130,12 +134,15 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, 
 ///
 /// # Errors
 /// 412, which the caller sends with `Tus-Version`.
-pub fn require_version(operation: Operation, headers: &HeaderMap) -> Result<(), Problem> {
+pub fn require_version<'a>(
+    operation: Operation,
+    fields: impl Into<Fields<'a>>,
+) -> Result<(), Problem> {
     if operation == Operation::Options {
         return Ok(());
     }
     let may_lack = matches!(operation, Operation::Inspect | Operation::Download);
-    match single_value(headers, &headers::TUS_RESUMABLE) {
+    match fields.into().single(&headers::TUS_RESUMABLE) {
         Ok(Some(TUS_VERSION)) => Ok(()),
         Ok(None) if may_lack => Ok(()),
         _ => Err(ProblemKind::UnsupportedVersion.into()),
@@ -283,13 +290,13 @@ impl Create {
     ///
     /// # Errors
     /// 4xx according to `docs/protocol.md`.
-    pub fn parse(
-        headers: &HeaderMap,
+    pub fn parse<'a>(
+        fields: impl Into<Fields<'a>>,
         offered: Extensions,
         max_size: Option<u64>,
         syntax: Syntax,
     ) -> Result<Self, Problem> {
-        let fields = Fields::new(headers);
+        let fields = fields.into();
         let concat = fields
             .single(&headers::UPLOAD_CONCAT)
             .map_err(|e| ProblemKind::InvalidConcat.with_detail(e))?
@@ -373,12 +380,12 @@ impl Append {
     ///
     /// # Errors
     /// 415 for the wrong `Content-Type` (T-CORE-21), 400 for malformed values.
-    pub fn parse(
-        headers: &HeaderMap,
+    pub fn parse<'a>(
+        fields: impl Into<Fields<'a>>,
         offered: Extensions,
         syntax: Syntax,
     ) -> Result<Self, Problem> {
-        let fields = Fields::new(headers);
+        let fields = fields.into();
         if !has_media_type(fields, headers::OFFSET_OCTET_STREAM) {
             return Err(ProblemKind::InvalidContentType
                 .with_detail(format_args!("send {}", headers::OFFSET_OCTET_STREAM)));

@@ -11,15 +11,15 @@ use crate::s3;
 use crate::settings::{self, Failure, Invocation, Loaded, Options, Subcommand};
 #[cfg(feature = "otel")]
 use crate::trace;
-use crate::{app, log, proxy_doctor};
+use crate::{app, log, proxy_doctor, tools};
 
 /// Runs the command of this process's arguments and environment variables.
 ///
 /// It is not `async`: rustc would then compile all that it awaits a second time, in the program.
 pub fn run() -> ExitCode {
-    #[cfg(feature = "client")]
-    if let Some(code) = run_client() {
-        return code;
+    if let Some(failure) = tools::run() {
+        print_error(&failure);
+        return ExitCode::FAILURE;
     }
     // Those that the dynamic linker has used, the relocations of the program.
     #[cfg(target_os = "linux")]
@@ -58,19 +58,6 @@ fn server_arguments(line: &[u8]) -> Vec<OsString> {
     arguments
         .map(|argument| OsStr::from_bytes(argument).to_owned())
         .collect()
-}
-
-/// Runs a command of a client, or prints its help: flags and variables of the server are not its own.
-#[cfg(feature = "client")]
-fn run_client() -> Option<ExitCode> {
-    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments.len() == 2 && arguments[0] == "help" {
-        arguments = vec![arguments.swap_remove(1), "--help".into()];
-    }
-    let name = arguments.first()?.to_str()?;
-    landfall_cli::NAMES
-        .contains(&name)
-        .then(|| landfall_cli::run_arguments("landfall", arguments))
 }
 
 fn run_command(loaded: Loaded, options: Options) -> ExitCode {

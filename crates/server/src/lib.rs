@@ -8,6 +8,7 @@
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
 //! - [`proxy_doctor`] checks the proxies in front of a server, as a client.
 //! - [`command`] runs the command of the arguments.
+//! - `tools` starts the program `landfall-cli`, whose commands `landfall` has as well.
 //! - `trace` sends spans to an OpenTelemetry collector (feature `otel`).
 //! - [`app`] connects them: it opens what the settings name, and routes requests. Start reading here.
 
@@ -29,5 +30,6 @@ pub mod proxy_doctor;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;
+mod tools;
 #[cfg(feature = "otel")]
 mod trace;

@@ -74,7 +74,7 @@ pub(crate) fn reload(settings: &Settings) {
 /// With `--s3-log-api-calls`, every S3 call is logged at any level. tusd logs requests without `--verbose`, too.
 fn filter(settings: &Settings) -> EnvFilter {
     let level = settings.log.level;
-    let mut filter = format!("{level:?},hyper=warn,h2=warn,sqlx=warn");
+    let mut filter = format!("{level:?},hyper=warn,h2=warn,opentelemetry=warn,sqlx=warn");
     if settings.s3.log_api_calls {
         filter += ",landfall_s3::client=debug";
     }

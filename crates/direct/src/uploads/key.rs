@@ -193,7 +193,7 @@ mod tests {
         let mut upload = Upload::new(id, None);
         upload.metadata = Metadata::from_pairs([("filename", filename)]);
         let storage = storage.iter().map(|(k, v)| (k.to_string(), v.to_string()));
-        upload.storage = storage.collect();
+        upload.storage = storage.into();
         let objects = objects("in");
         let layout = Layout::new(&objects);
         object_ref(

@@ -30,8 +30,8 @@ pub(super) fn read(
     body: &Bytes,
     style: ApiStyle,
 ) -> Result<(PolicyRequest, ResponseMode), Problem> {
-    let is_form = style == ApiStyle::Laravel
-        && media_type(headers).as_deref() == Some("application/x-www-form-urlencoded");
+    let is_form =
+        style == ApiStyle::Laravel && media_type(headers) == "application/x-www-form-urlencoded";
     let fields = if is_form {
         parse_form(body)
     } else {

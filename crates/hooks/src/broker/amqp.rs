@@ -78,7 +78,7 @@ struct Exchange {
 pub fn transport(settings: AmqpSettings) -> Result<impl Transport, SettingsError> {
     let read: Result<AMQPUri, String> = settings.url.as_str().parse();
     let uri = read.map_err(|error| {
-        let url = settings.url.redacted();
+        let url = landfall_net::redacted_url(settings.url.as_str());
         SettingsError(format!("AMQP URL {url:?}: {error}"))
     })?;
     check_template("AMQP routing key", &settings.routing_key)?;

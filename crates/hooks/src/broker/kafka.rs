@@ -144,7 +144,7 @@ pub fn transport(settings: KafkaSettings) -> Result<impl Transport, SettingsErro
 }
 
 fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
-    let config = landfall_net::system_certificates().and_then(landfall_net::client_config);
+    let config = landfall_net::system_certificates(true).and_then(landfall_net::client_config);
     let config = config.map_err(|error| SettingsError(format!("TLS for Kafka: {error}")))?;
     Ok(Arc::new(config))
 }

@@ -113,7 +113,7 @@ pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError
 /// The client library ignores credentials in the URL.
 fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
     let invalid = |error: &dyn fmt::Display| {
-        let url = SecretUrl::from(url).redacted();
+        let url = landfall_net::redacted_url(url);
         SettingsError(format!("NATS URL {url:?}: {error}"))
     };
     let address: ServerAddr = url.parse().map_err(|error| invalid(&error))?;

@@ -68,7 +68,7 @@ struct Stream {
 /// The URL is invalid, or the stream name is empty.
 pub fn transport(settings: RedisStreamSettings) -> Result<impl Transport, SettingsError> {
     let client = Client::open(settings.url.as_str()).map_err(|error| {
-        let url = settings.url.redacted();
+        let url = landfall_net::redacted_url(settings.url.as_str());
         SettingsError(format!("Redis URL {url:?}: {error}"))
     })?;
     if settings.stream.is_empty() {

@@ -19,8 +19,7 @@ use hyper_util::{
 use landfall::BoxError;
 use landfall_net::ProxyConnector;
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
+    ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio::{
@@ -32,7 +31,7 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tower_service::Service;
 
 use super::GrpcSettings;
-use crate::{SettingsError, verifier::Verifier};
+use crate::SettingsError;
 
 /// TLS included. A call may have a shorter timeout; the connection attempt then continues for the next call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,17 +50,15 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(target: Target, settings: &GrpcSettings) -> Result<Self, SettingsError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
+        let mut tcp = landfall_net::tcp();
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_keepalive(Some(KEEP_ALIVE));
         tcp.set_keepalive_interval(Some(KEEP_ALIVE_INTERVAL));
         tcp.set_keepalive_retries(Some(KEEP_ALIVE_PROBES));
         #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        let roots = landfall_net::system_certificates().unwrap_or_else(|_| RootCertStore::empty());
-        let to_proxy = landfall_net::client_config(roots)
+        let to_proxy = landfall_net::system_certificates(false)
+            .and_then(landfall_net::client_config)
             .map_err(|error| SettingsError(format!("TLS for gRPC: {error}")))?;
         let tcp = ProxyConnector::new(&to_proxy, settings.proxies.clone(), tcp);
         let tls = if target.secure {
@@ -141,14 +138,8 @@ fn tls_config(settings: &GrpcSettings) -> Result<ClientConfig, SettingsError> {
                 .into(),
         )
     })?;
-    let provider = Arc::new(ring::default_provider());
-    let verifier =
-        Verifier::trusting(certificates(file)?, &provider).map_err(wrong(CERTIFICATES, file))?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(wrong(CERTIFICATES, file))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+    let config = landfall_net::pinning_client_config(certificates(file)?)
+        .map_err(wrong(CERTIFICATES, file))?;
     let mut config = match (&settings.client_certificate, &settings.client_key) {
         (None, None) => config.with_no_client_auth(),
         (Some(certificate), Some(key)) => {

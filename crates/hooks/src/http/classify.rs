@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use landfall::hook::ClientResponse;
 use landfall_messages::{
-    DeliveryError, HookName, HookResponse, UnknownResponse, require_identity, response_json,
+    DeliveryError, HookName, HookResponse, UnknownResponse, media_type, require_identity,
+    response_json,
 };
 
 use super::redirect::redirect_location;
@@ -67,7 +68,7 @@ impl ResponseClassifier {
             return Err(self.too_large());
         }
         require_identity(&raw.headers).map_err(unknown)?;
-        if content_type_essence(&raw.headers) != "application/json" {
+        if media_type(&raw.headers) != "application/json" {
             let found = text_of(raw.headers.get(header::CONTENT_TYPE));
             let text = "the hook endpoint must respond with the Content-Type application/json";
             return Err(DeliveryError::new(format!("{text}, it is {found:?}")));
@@ -183,7 +184,7 @@ fn plain_reply(raw: &RawResponse) -> ClientResponse {
         tracing::warn!(status = %raw.status, "the body of a rejection is cut, encoded or too large to forward");
     } else if !bytes.is_empty() {
         reply.body = Some(Bytes::clone(bytes));
-        let essence = content_type_essence(&raw.headers);
+        let essence = media_type(&raw.headers);
         let is_json = matches!(&*essence, "application/json" | "application/problem+json");
         let is_forwarded = is_json || essence.starts_with("text/");
         let header = raw.headers.get(header::CONTENT_TYPE);
@@ -232,12 +233,6 @@ fn excerpt(body: &[u8]) -> String {
     let cut = &body[..body.len().min(MAX_LEN)];
     let dots = if cut.len() < body.len() { "…" } else { "" };
     format!("{}{dots}", String::from_utf8_lossy(cut).trim_end())
-}
-
-fn content_type_essence(headers: &HeaderMap) -> String {
-    let header = text_of(headers.get(header::CONTENT_TYPE));
-    let essence = header.split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
 }
 
 fn text_of(value: Option<&HeaderValue>) -> &str {

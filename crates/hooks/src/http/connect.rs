@@ -1,6 +1,6 @@
 //! Connections: direct, or through a proxy.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -14,14 +14,13 @@ use hyper_util::{
 use landfall::{BoxError, runtime::PerRuntime};
 use landfall_messages::DeliveryError;
 use landfall_net::ProxyConnector;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::ClientConfig;
 use tower::Service;
 
 use super::{
     AttemptError, Proxies,
     address_policy::{AddressDenied, AddressPolicy, Resolver, resolver},
 };
-use crate::verifier::Verifier;
 
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -122,19 +121,7 @@ fn attempt_error(error: &legacy::Error) -> AttemptError {
 /// A lack of root certificates is an error only if they are `needed`.
 pub(super) fn tls_config(skip_verify: bool, needed: bool) -> io::Result<ClientConfig> {
     if skip_verify {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = Arc::new(Verifier::accepting_any(&provider));
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        return Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth());
+        return landfall_net::client_config_without_verification();
     }
-    landfall_net::client_config(match landfall_net::system_certificates() {
-        Ok(roots) => roots,
-        Err(error) if needed => return Err(error),
-        Err(_) => RootCertStore::empty(),
-    })
+    landfall_net::client_config(landfall_net::system_certificates(needed)?)
 }

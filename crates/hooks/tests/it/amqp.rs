@@ -254,7 +254,7 @@ fn invalid_settings_are_named() {
     for (change, word) in [
         (
             (|settings| settings.url = "http://me:secret@host".into()) as fn(&mut AmqpSettings),
-            "http://host",
+            "http://me:***@host",
         ),
         (|settings| settings.routing_key = "{x}".into(), "{event}"),
         (|settings| settings.exchange = "x".repeat(256), "255"),

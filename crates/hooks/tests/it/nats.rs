@@ -197,12 +197,12 @@ fn invalid_settings_are_named() {
     for (change, word) in [
         (
             (|settings| settings.servers = "http://me:secret@host".into()) as fn(&mut NatsSettings),
-            "http://host",
+            "http://me:***@host",
         ),
         (|settings| settings.servers = "".into(), "NATS URL"),
         (
             |settings| settings.servers = "ws://a:secret@host".into(),
-            "ws://host",
+            "ws://a:***@host",
         ),
         (
             |settings| settings.servers = "nats://a:secret@host,nats://b:secret@host".into(),

@@ -43,7 +43,7 @@ pub(crate) type Channel = Arc<Mutex<Http1Io>>;
 
 #[derive(Debug)]
 pub(crate) struct Http1Io {
-    pub(super) socket: ServerIo,
+    pub(crate) socket: ServerIo,
     /// Bytes that were read and not used. Without memory while there are none and the client is silent.
     pub(super) input: BytesMut,
     /// The most to read at once: it grows while reads fill it.
@@ -65,8 +65,8 @@ pub(crate) struct Http1Io {
 }
 
 impl Http1Io {
-    pub(super) fn new(socket: ServerIo) -> Self {
-        Self {
+    pub(crate) fn new(socket: ServerIo) -> Channel {
+        Arc::new(Mutex::new(Self {
             socket,
             input: BytesMut::new(),
             read_size: FIRST_READ,
@@ -79,7 +79,7 @@ impl Http1Io {
             awaits_continue: false,
             interim: InterimQueue::default(),
             head_bytes: 0,
-        }
+        }))
     }
 
     fn limits(&self) -> &ConnectionLimits {

@@ -7,7 +7,6 @@ use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -15,11 +14,10 @@ use http::header::ORIGIN;
 use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
-use parking_lot::Mutex;
 use tokio::io::AsyncWrite as _;
 use tokio::task::yield_now;
 
-use super::channel::{Channel, Http1Content, Http1Io};
+use super::channel::{Channel, Http1Content};
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadSearch, RequestHead};
 use crate::body::RequestContent;
@@ -96,9 +94,9 @@ struct LingeringClose {
 }
 
 impl<S: HttpService> Http1<S> {
-    pub(crate) fn new(socket: ServerIo, service: ConnectionService<S>, may_be_http2: bool) -> Self {
+    pub(crate) fn new(channel: Channel, service: ConnectionService<S>, may_be_http2: bool) -> Self {
         Self {
-            channel: Arc::new(Mutex::new(Http1Io::new(socket))),
+            channel,
             service,
             state: State::Head(HeadSearch::default()),
             out: Vec::new(),

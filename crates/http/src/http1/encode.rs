@@ -160,34 +160,16 @@ fn content_length(out: &mut Vec<u8>, length: u64) {
 
 /// Names are in title case: scripts compare them so.
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    let name = name.as_str();
-    let known = match name {
-        "cache-control" => "Cache-Control: ",
-        "content-length" => "Content-Length: ",
-        "content-type" => "Content-Type: ",
-        "date" => "Date: ",
-        "location" => "Location: ",
-        "tus-resumable" => "Tus-Resumable: ",
-        "upload-expires" => "Upload-Expires: ",
-        "upload-length" => "Upload-Length: ",
-        "upload-metadata" => "Upload-Metadata: ",
-        "upload-offset" => "Upload-Offset: ",
-        "x-content-type-options" => "X-Content-Type-Options: ",
-        _ => "",
-    };
     let start = out.len();
-    out.extend_from_slice(known.as_bytes());
-    if known.is_empty() {
-        out.extend_from_slice(name.as_bytes());
-        let mut is_first = true;
-        for byte in &mut out[start..] {
-            if is_first {
-                byte.make_ascii_uppercase();
-            }
-            is_first = *byte == b'-';
+    out.extend_from_slice(name.as_str().as_bytes());
+    let mut is_first = true;
+    for byte in &mut out[start..] {
+        if is_first {
+            byte.make_ascii_uppercase();
         }
-        out.extend_from_slice(b": ");
+        is_first = *byte == b'-';
     }
+    out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }

@@ -138,7 +138,7 @@ pub(super) struct QuicStream {
 enum Limit {
     /// Of a request.
     Frames(FrameCheck),
-    /// How many more bytes a stream without a request may have.
+    /// The number of bytes a stream without a request may have.
     Total(u64),
 }
 

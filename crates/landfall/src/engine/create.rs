@@ -338,9 +338,11 @@ impl Engine {
         }
         // A body without bytes needs no transfer: the result is the same as of a plain creation.
         let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_present());
+        let mut permit = None;
         if is_transfer {
             // Reject before hooks run, but hold no permit while they do.
-            drop(self.transfer_permit().await?);
+            let acquired = self.transfer_permit().await?;
+            permit = (!self.hook_points.before_create).then_some(acquired);
         }
         let (reply, key, is_chosen) = self.call_pre_create(context, &mut upload).await?;
         // Clients of tus get the URL with the response. Those of the draft may have made it, or learn it before.
@@ -360,11 +362,9 @@ impl Engine {
             }
         };
         let body_length = if is_transfer { content_length } else { Some(0) };
-        let permit = if is_transfer {
-            Some(self.transfer_permit().await?)
-        } else {
-            None
-        };
+        if is_transfer && permit.is_none() {
+            permit = Some(self.transfer_permit().await?);
+        }
         let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
         self.prepare_creation(context, &upload, end).await?;
         let transfer = match permit {

@@ -30,9 +30,9 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
 use landfall_protocol::{
-    Extensions, Operation, Problem, ProblemKind, Syntax, Target, effective_method,
+    Extensions, Fields, Operation, Problem, ProblemKind, Syntax, Target, effective_method,
     rufh::DraftRequest,
 };
 
@@ -95,6 +95,7 @@ struct Handled {
     operation: Option<Operation>,
     target: Target,
     wants_head: bool,
+    has_origin: bool,
     is_preflight: bool,
 }
 
@@ -502,18 +503,16 @@ impl Handler {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let inner = &*self.0;
         inner.engine.start_redelivery();
-        let draft = DraftRequest::detect(
-            method.unwrap_or(&parts.method),
-            target,
-            &parts.headers,
-            &inner.engine.config.interop_versions,
-        );
+        let fields = Fields::new(&parts.headers);
+        let accepted = &inner.engine.config.interop_versions;
+        let sent = method.unwrap_or(&parts.method);
+        let draft = DraftRequest::detect(sent, target, fields, accepted);
         // In a block, so that the future stores no more than the outcome.
         let (operation, rejected) = {
             let operation = match (method, draft) {
                 (Some(method), _) => Ok(method.clone()),
                 (None, Some(_)) => Ok(parts.method.clone()),
-                (None, None) => effective_method(&parts.method, &parts.headers),
+                (None, None) => effective_method(&parts.method, fields),
             };
             let operation = operation.and_then(|method| match draft {
                 Some(draft) => draft.operation(&method, target, inner.extensions),
@@ -548,7 +547,8 @@ impl Handler {
         });
         let mut is_preflight = false;
         let cors = inner.cors.as_ref();
-        let result = if cors.is_some_and(|cors| !cors.allows(&parts.headers)) {
+        let has_origin = parts.headers.contains_key(header::ORIGIN);
+        let result = if has_origin && cors.is_some_and(|cors| !cors.allows(&parts.headers)) {
             Err(Rejection::from(Error::from(ProblemKind::OriginNotAllowed)))
         } else {
             match operation {
@@ -570,6 +570,7 @@ impl Handler {
             operation,
             target,
             wants_head,
+            has_origin,
             is_preflight,
         };
         let mut ended = Ended::default();
@@ -609,6 +610,7 @@ impl Handler {
             operation: parsed,
             target,
             wants_head,
+            has_origin,
             is_preflight,
         } = *handled;
         ended.closes = result.as_ref().map_or(true, |draft| draft.close_after);
@@ -656,7 +658,7 @@ impl Handler {
         }
         if let Some(cors) = &inner.cors {
             lines.add_constant(Cors::VARY);
-            if let Some(origin) = cors.origin(&parts.headers) {
+            if has_origin && let Some(origin) = cors.origin(&parts.headers) {
                 cors.allow(origin, is_preflight, &mut reply.headers);
             }
         }
@@ -693,7 +695,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
-    use http::{StatusCode, header};
+    use http::StatusCode;
     use http_body::{Body, Frame};
     use http_body_util::Full;
     use landfall_protocol::{Append, Create, TUS_VERSION, headers};

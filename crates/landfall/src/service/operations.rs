@@ -5,8 +5,8 @@ use std::{pin::Pin, time::SystemTime};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Algorithm, Append, Concat, Create, Operation, Problem, ProblemKind, TUS_VERSION, headers,
-    number_value, parse_size, require_version,
+    Algorithm, Append, Concat, Create, Fields, Operation, Problem, ProblemKind, TUS_VERSION,
+    headers, number_value, parse_size, require_version,
     rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
     text_value,
 };
@@ -45,18 +45,19 @@ impl Handler {
         draft: Option<DraftRequest>,
     ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
+        let fields = Fields::new(&parts.headers);
         let is_unversioned = operation == Operation::Terminate
             && draft.is_none()
             && self.names_no_protocol(&parts.headers);
         match draft {
             Some(draft) => draft.check_fields(operation, &parts.headers)?,
             None if is_unversioned => {}
-            None => require_version(operation, &parts.headers)?,
+            None => require_version(operation, fields)?,
         }
         let head = RequestHead {
             parts,
             context,
-            content_length: content_length(parts, body.as_ref().get_ref())?,
+            content_length: content_length(fields, body.as_ref().get_ref())?,
             draft,
         };
         let id = match (operation, id) {
@@ -435,8 +436,9 @@ fn max_content(draft: Option<DraftRequest>, limits: &Limits) -> u64 {
     draft.and(limits.max_append_size).unwrap_or(u64::MAX)
 }
 
-fn content_length(parts: &Parts, body: &impl Body) -> Result<Option<u64>, Problem> {
-    let stated = landfall_protocol::single_value(&parts.headers, &header::CONTENT_LENGTH)
+fn content_length(fields: Fields<'_>, body: &impl Body) -> Result<Option<u64>, Problem> {
+    let stated = fields
+        .single(&header::CONTENT_LENGTH)
         .and_then(|value| value.map(parse_size).transpose())
         .map_err(|error| {
             ProblemKind::UnexpectedEof

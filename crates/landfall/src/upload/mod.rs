@@ -2,6 +2,7 @@
 
 mod id;
 mod sharded;
+mod storage;
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +11,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
-pub(crate) use self::sharded::{SHARDS, Sharded, UploadMap};
+pub use self::id::{InvalidId, MAX_ID_LEN, UploadId};
+pub use self::storage::Storage;
+pub(crate) use self::{
+    sharded::{SHARDS, Sharded, UploadMap},
+    storage::FileLocation,
+};
 pub use landfall_protocol::{Checksum, Metadata};
 use sha2::{Digest as _, Sha256};
 
@@ -63,7 +68,7 @@ pub struct Upload {
     pub kind: UploadKind,
     /// The location in the store, in the store's terms (for files: `Type`, `Path`, `InfoPath`). A
     /// hook may request a `Path` before creation; the store adds the rest.
-    pub storage: BTreeMap<String, String>,
+    pub storage: Storage,
     /// Key-value pairs of hooks, passed to later hook calls and events
     /// ([`Access::upload`](crate::hook::Access::upload) loads them). Never sent to clients.
     pub labels: BTreeMap<String, String>,
@@ -160,7 +165,7 @@ impl Upload {
             repr_digest: None,
             metadata: Metadata::default(),
             kind: UploadKind::Regular,
-            storage: BTreeMap::new(),
+            storage: Storage::default(),
             labels: BTreeMap::new(),
             max_size: None,
             created: None,
@@ -203,7 +208,7 @@ impl Upload {
         add(&(parts.len() as u64).to_be_bytes());
         parts.iter().for_each(|part| add(part.as_str().as_bytes()));
         let metadata: BTreeMap<&str, &[u8]> = self.metadata.iter().collect();
-        let [storage, labels] = [&self.storage, &self.labels].map(|map| {
+        let [storage, labels] = [&*self.storage, &self.labels].map(|map| {
             let pairs = map.iter();
             pairs
                 .map(|(key, value)| (&**key, value.as_bytes()))
@@ -245,6 +250,14 @@ impl Upload {
         let map = |map: &BTreeMap<String, String>| -> usize {
             map.iter().map(|(k, v)| pair(k, v.as_bytes())).sum()
         };
+        let storage = match self.storage.files() {
+            Some(files) => files
+                .pairs()
+                .iter()
+                .map(|(key, parts)| parts.map(str::len).iter().sum::<usize>() + pair(key, &[]))
+                .sum(),
+            None => map(&self.storage),
+        };
         let metadata: usize = self.metadata.iter().map(|(k, v)| pair(k, v)).sum();
         let kind = match &self.kind {
             UploadKind::Final { parts, header, .. } => {
@@ -264,7 +277,7 @@ impl Upload {
             + self.id.as_str().len()
             + metadata
             + self.metadata.header().len()
-            + map(&self.storage)
+            + storage
             + map(&self.labels)
             + kind
             + response

@@ -29,9 +29,6 @@ const NOT_CLEANERS: &[&str] = &[
     "crates/landfall/src/store/file/paths.rs",
     "crates/landfall/src/store/file/sys.rs",
     "crates/s3/src/client/",
-    "crates/cli/",
-    "crates/client/",
-    "crates/conformance/",
     "crates/hooks/proto/",
     "crates/testkit/",
 ];

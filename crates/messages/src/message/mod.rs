@@ -130,7 +130,7 @@ impl UploadData {
                 }
                 _ => None,
             },
-            storage: Some(upload.storage.clone()).filter(|storage| !storage.is_empty()),
+            storage: Some((*upload.storage).clone()).filter(|storage| !storage.is_empty()),
             labels: upload.labels.clone(),
         }
     }

@@ -38,21 +38,23 @@ impl DraftRequest {
     /// draft to requests of tus clients. A creation without a valid `Upload-Complete` is none of the
     /// draft's.
     #[must_use]
-    pub fn detect(
+    pub fn detect<'a>(
         method: &Method,
         target: Target,
-        headers: &HeaderMap,
+        fields: impl Into<Fields<'a>>,
         accepted: &InteropVersions,
     ) -> Option<Self> {
-        if accepted.is_off() || headers.contains_key(names::TUS_RESUMABLE) {
+        let fields = fields.into();
+        if accepted.is_off() || fields.contains(&names::TUS_RESUMABLE) {
             return None;
         }
         let signs = [INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE];
-        if !signs.iter().any(|name| headers.contains_key(name))
-            && !has_media_type(Fields::new(headers), PARTIAL_UPLOAD)
+        if !signs.iter().any(|name| fields.contains(name))
+            && !has_media_type(fields, PARTIAL_UPLOAD)
         {
             return None;
         }
+        let headers = fields.map();
         let number = integer(headers, &INTEROP_VERSION);
         let named = number.valid().and_then(|number| u8::try_from(number).ok());
         let named = named.and_then(InteropVersion::new);

@@ -89,7 +89,7 @@ impl Address {
             });
         };
         let wrong = |problem| SettingsError::Endpoint {
-            endpoint: redacted(endpoint),
+            endpoint: landfall_net::redacted_url(endpoint),
             problem,
         };
         let Target { secure, host, path } = Target::parse(endpoint).map_err(wrong)?;
@@ -149,13 +149,6 @@ fn is_address(host: &str) -> bool {
 fn fits_host(bucket: &str, secure: bool) -> bool {
     let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-') || byte == b'.' && !secure;
     bucket.bytes().all(fits)
-}
-
-fn redacted(endpoint: &str) -> String {
-    match endpoint.rsplit_once('@') {
-        Some((_, rest)) => format!("…@{rest}"),
-        None => endpoint.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use landfall::{BoxError, runtime::PerRuntime};
@@ -35,11 +35,9 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(settings: &ClientSettings, secure: bool) -> Result<Self, SettingsError> {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
+        let mut tcp = landfall_net::tcp();
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         tcp.set_keepalive(Some(Duration::from_secs(60)));
-        tcp.enforce_http(false);
         let tls = landfall_net::client_config(root_certificates(secure)?)
             .map_err(SettingsError::Certificates)?;
         let proxies = Proxies::from_env();
@@ -78,11 +76,7 @@ pub fn root_certificates(are_needed: bool) -> Result<RootCertStore, SettingsErro
             }
         });
     }
-    match landfall_net::system_certificates() {
-        Ok(roots) => Ok(roots),
-        Err(error) if are_needed => Err(SettingsError::Certificates(error)),
-        Err(_) => Ok(RootCertStore::empty()),
-    }
+    landfall_net::system_certificates(are_needed).map_err(SettingsError::Certificates)
 }
 
 #[async_trait]
@@ -93,19 +87,7 @@ impl HttpSend for Pool {
     ) -> Result<Response<ResponseBody>, BoxError> {
         self.proxies.authorize(&mut request);
         let response = self.connections().request(request).await;
-        let response = response.map_err(error_chain)?;
+        let response = response.map_err(|error| landfall_net::failure(&error))?;
         Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
-    }
-}
-
-fn error_chain(error: legacy::Error) -> BoxError {
-    let problem = match error.is_connect() {
-        true => "cannot connect",
-        false => "the request failed",
-    };
-    let first = std::error::Error::source(&error);
-    match std::iter::successors(first, |error| error.source()).last() {
-        Some(cause) => format!("{problem}: {cause}").into(),
-        None => problem.into(),
     }
 }

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -56,15 +56,8 @@ impl Client {
         if url.scheme() != "https" || self.tls.is_some() {
             return Ok(());
         }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        anyhow::ensure!(
-            !roots.is_empty(),
-            "cannot read the root certificates of this machine"
-        );
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?;
-        self.tls = Some(builder.with_root_certificates(roots).with_no_client_auth());
+        let roots = landfall_net::system_certificates(true)?;
+        self.tls = Some(landfall_net::client_config(roots)?);
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::types::redacted_url;
 use super::value::{Parsed, list, or_none, valid};
+use landfall_net::redacted_url;
 
 pub(super) fn host(text: &str) -> Parsed<String> {
     let rest = text.strip_prefix('[');

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::address::{has_host, http_url};
 use super::hooks;
-use super::types::{Database, LeaseKind, Secret, redacted_url};
+use super::types::{Database, LeaseKind, Secret};
 use super::value::{
     Parsed, duration_or_none, duration_within, is_plain, list, printable, size_within, valid,
 };
+use landfall_net::redacted_url;
 
 pub(super) fn bucket(text: &str) -> Parsed<String> {
     if let Some(rest) = text.strip_prefix("s3://") {

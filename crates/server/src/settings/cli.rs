@@ -15,7 +15,7 @@ use landfall_outbox::{EventSelection, EventState, Query};
 use super::args::{key_name, origin, parsed, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
-use super::normalize::{is_client, normalize, split_flag};
+use super::normalize::{normalize, split_flag};
 use super::problem::Problem;
 use super::sections::table::{Property, Subcommand};
 use super::sections::{SECTIONS, settings};
@@ -87,7 +87,7 @@ pub(super) fn parse(
             let shell = matches.get_one("shell").copied().unwrap_or(Shell::Bash);
             return Ok(Cli::Print(completions(shell)));
         }
-        [name] if is_client(name) => {
+        [name] if crate::tools::has(name) => {
             return Err(Problem::whole(format!(
                 "write {name} first, as in landfall {name} --help"
             )));
@@ -384,8 +384,8 @@ pub(super) fn command(short: bool) -> Command {
                 )),
             Command::new("man").about("Print the man page").hide(true),
         ]);
-    #[cfg(feature = "client")]
-    let root = root.subcommands(landfall_cli::commands("landfall"));
+    let tools = crate::tools::COMMANDS.map(|(name, about)| Command::new(name).about(about));
+    let root = root.subcommands(tools);
     with_settings(root, Subcommand::Serve, short)
 }
 

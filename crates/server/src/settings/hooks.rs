@@ -5,10 +5,11 @@ use landfall_messages::{HookName, HookNames};
 
 use super::address::host_of_target;
 use super::problem::nearest_of;
-use super::types::{Database, HeaderKey, Secret, redacted_url};
+use super::types::{Database, HeaderKey, Secret};
 use super::value::{
     Parsed, choice, count, duration, integer, is_plain, list, number, one_of, or_none, path, valid,
 };
+use landfall_net::redacted_url;
 
 const FORMATS: &[(&str, Format)] = &[("v2", Format::V2), ("v1", Format::V1)];
 

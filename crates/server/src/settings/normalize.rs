@@ -75,17 +75,6 @@ pub(super) fn normalize(
     (positional, dropped)
 }
 
-/// Returns whether a command is one of a client: it parses its flags itself, and has its own documentation.
-pub(super) fn is_client(command: &str) -> bool {
-    #[cfg(feature = "client")]
-    return landfall_cli::NAMES.contains(&command);
-    #[cfg(not(feature = "client"))]
-    {
-        let _ = command;
-        false
-    }
-}
-
 pub(super) fn split_flag(arg: &str) -> Option<(&str, Option<&str>)> {
     let bare = arg.strip_prefix('-').filter(|bare| !bare.is_empty())?;
     let bare = bare.strip_prefix('-').unwrap_or(bare);
@@ -110,9 +99,7 @@ pub(super) fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
         Some(arg) if arg.is_require_equals_set() => Some(FlagKind::Switch),
         Some(_) => Some(FlagKind::Value),
         None => {
-            let mut commands = command
-                .get_subcommands()
-                .filter(|one| !is_client(one.get_name()));
+            let mut commands = command.get_subcommands();
             commands.find_map(|command| find_flag(command, name))
         }
     }

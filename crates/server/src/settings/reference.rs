@@ -2,7 +2,6 @@
 
 use clap::Command;
 
-use super::normalize::is_client;
 use super::sections::SECTIONS;
 use super::sections::table::Setting;
 use super::{cli, unsupported};
@@ -25,10 +24,7 @@ pub fn reference() -> String {
     text.push_str("| all | `-h`, `--help` | Print the common flags, or all flags |\n");
     text.push_str("| all | `--version` | Print the version |\n");
     let command = cli::command(false);
-    for command in command
-        .get_subcommands()
-        .filter(|one| !is_client(one.get_name()))
-    {
+    for command in command.get_subcommands() {
         command_rows(command, "landfall", &mut text);
     }
     text.push_str("\n### Unsupported flags\n\n");

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::layers::{Layers, RawValue};
 use super::sections::SECTIONS;
 use super::sections::table::{Kind, Property, Setting};
-use super::types::redacted_url;
 use super::value;
+use landfall_net::redacted_url;
 
 /// The result is an equivalent configuration file, except for secrets, which are omitted: their lines are
 /// comments, like those of settings without a value.

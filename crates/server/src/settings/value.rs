@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::types::redacted_url;
+use landfall_net::redacted_url;
 
 /// A parsed value, or the rest of an error message.
 pub(super) type Parsed<T> = Result<T, String>;

@@ -1,37 +1,26 @@
 use std::{
     env,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http_body_util::Full;
 use landfall_http::LogThrottle;
-use landfall_net::{Connector, Proxies};
-use opentelemetry::{Context, KeyValue};
+use landfall_net::{Client, Proxies};
+use opentelemetry::KeyValue;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    trace::{
-        BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter,
-        SpanProcessor,
-    },
+    trace::{SdkTracerProvider, SpanData, SpanExporter},
 };
 use parking_lot::Mutex;
 use tokio::runtime::{self, Runtime};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-const MAX_QUEUE_SIZE: usize = 2048;
 
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
@@ -39,37 +28,25 @@ fn variable(name: &str) -> Option<String> {
 
 /// Returns `None` if there is no endpoint, or if the environment turns traces off.
 pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTracerProvider>> {
-    let is_given = endpoint.is_some()
-        || variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_some()
-        || variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_some();
+    let url = endpoint.map(str::to_owned);
+    let url = url.or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));
+    let url = url.or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let is_off = variable("OTEL_SDK_DISABLED")
         .is_some_and(|value| value.eq_ignore_ascii_case("true"))
         || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-    if !is_given || is_off {
+    let Some(url) = url.filter(|_| !is_off) else {
         return Ok(None);
-    }
-    let mut exporter = Otlp::builder().with_http().with_http_client(Sender::new()?);
+    };
+    let sender = Sender::new(url.starts_with("https:"))?;
+    let mut exporter = Otlp::builder().with_http().with_http_client(sender);
     if let Some(url) = endpoint {
         exporter = exporter.with_endpoint(format!("{url}/v1/traces"));
     }
-    let limit = variable("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|size| size.parse().ok());
-    let limit = limit.unwrap_or(MAX_QUEUE_SIZE);
-    let queue = Arc::new(Queue {
-        limit,
-        waiting: AtomicUsize::new(0),
-        dropped: AtomicU64::new(0),
-    });
-    let exporter = CountingExporter {
+    let exporter = ReportingExporter {
         otlp: exporter.build()?,
-        queue: queue.clone(),
+        dropped: AtomicU64::default(),
         throttle: Mutex::default(),
     };
-    let config = BatchConfigBuilder::default()
-        .with_max_queue_size(limit)
-        .build();
-    let batch = BatchSpanProcessor::builder(exporter)
-        .with_batch_config(config)
-        .build();
     let mut resource = Resource::builder();
     let names_service = |text: String| text.contains("service.name=");
     if variable("OTEL_SERVICE_NAME").is_none()
@@ -80,87 +57,40 @@ pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTrace
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let provider = SdkTracerProvider::builder()
         .with_resource(resource.with_attribute(version).build())
-        .with_span_processor(BoundedProcessor { batch, queue });
+        .with_batch_exporter(exporter);
     Ok(Some(provider.build()))
 }
 
-/// Counts spans between their end and their export.
+/// Reports the spans that the collector did not take, once a minute and at the end.
+///
+/// Those that find the queue full are reported by the processor.
 #[derive(Debug)]
-struct Queue {
-    limit: usize,
-    waiting: AtomicUsize,
-    dropped: AtomicU64,
-}
-
-/// Drops spans when the queue is full. The processor of the SDK does so too, without a count.
-#[derive(Debug)]
-struct BoundedProcessor {
-    batch: BatchSpanProcessor,
-    queue: Arc<Queue>,
-}
-
-impl SpanProcessor for BoundedProcessor {
-    fn on_start(&self, span: &mut Span, context: &Context) {
-        self.batch.on_start(span, context);
-    }
-
-    fn on_end(&self, span: SpanData) {
-        let queue = &self.queue;
-        if queue.waiting.fetch_add(1, Relaxed) >= queue.limit {
-            queue.waiting.fetch_sub(1, Relaxed);
-            queue.dropped.fetch_add(1, Relaxed);
-            return;
-        }
-        self.batch.on_end(span);
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.batch.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.batch.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.batch.set_resource(resource);
-    }
-}
-
-/// Counts the spans that did not arrive, and reports them once a minute and at the end.
-#[derive(Debug)]
-struct CountingExporter {
+struct ReportingExporter {
     otlp: Otlp,
-    queue: Arc<Queue>,
+    dropped: AtomicU64,
     throttle: Mutex<LogThrottle>,
 }
 
-impl CountingExporter {
+impl ReportingExporter {
     fn report(&self, error: &str) {
-        let dropped = self.queue.dropped.swap(0, Relaxed);
+        let dropped = self.dropped.swap(0, Relaxed);
         if dropped > 0 {
             tracing::warn!(dropped, error, "spans of traces were dropped");
         }
     }
 }
 
-impl SpanExporter for CountingExporter {
+impl SpanExporter for ReportingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        self.queue.waiting.fetch_sub(spans, Relaxed);
-        let result = self.otlp.export(batch).await;
-        let error = match &result {
-            Ok(()) => "the queue was full".to_owned(),
-            Err(error) => {
-                self.queue.dropped.fetch_add(spans as u64, Relaxed);
-                error.to_string()
+        let spans = batch.len() as u64;
+        if let Err(error) = self.otlp.export(batch).await {
+            self.dropped.fetch_add(spans, Relaxed);
+            if self.throttle.lock().is_due(Instant::now()) {
+                self.report(&error.to_string());
             }
-        };
-        let has_dropped = self.queue.dropped.load(Relaxed) > 0;
-        if has_dropped && self.throttle.lock().is_due(Instant::now()) {
-            self.report(&error);
         }
-        result
+        // The processor would log the error of each export.
+        Ok(())
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
@@ -179,18 +109,14 @@ impl SpanExporter for CountingExporter {
 #[derive(Debug)]
 struct Sender {
     runtime: Runtime,
-    client: Client<Connector, Full<Bytes>>,
-    proxies: Proxies,
+    client: Client<Full<Bytes>>,
     timeout: Duration,
 }
 
 impl Sender {
-    fn new() -> anyhow::Result<Self> {
-        let tls = landfall_net::client_config(landfall_net::system_certificates()?)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        let proxies = Proxies::from_env();
-        let connector = landfall_net::connector(&tls, proxies.clone(), tcp);
+    fn new(is_https: bool) -> anyhow::Result<Self> {
+        let roots = landfall_net::system_certificates(is_https)?;
+        let tls = landfall_net::client_config(roots)?;
         let timeout = variable("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
             .or_else(|| variable("OTEL_EXPORTER_OTLP_TIMEOUT"))
             .and_then(|millis| millis.parse().ok());
@@ -198,8 +124,7 @@ impl Sender {
             runtime: runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
-            client: Client::builder(TokioExecutor::new()).build(connector),
-            proxies,
+            client: Client::new(&tls, Proxies::from_env()),
             timeout: timeout.map_or(TIMEOUT, Duration::from_millis),
         })
     }
@@ -207,20 +132,9 @@ impl Sender {
 
 #[async_trait]
 impl HttpClient for Sender {
-    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        self.proxies.authorize(&mut request);
-        let send = async {
-            let response = self.client.request(request.map(Full::new)).await?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await?;
-            Ok(Response::from_parts(head, body.to_bytes()))
-        };
-        let late = "the collector did not respond in time";
-        let send = async {
-            tokio::time::timeout(self.timeout, send)
-                .await
-                .unwrap_or_else(|_| Err(late.into()))
-        };
-        self.runtime.block_on(send)
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let request = request.map(Full::new);
+        let sent = self.client.send(request, MAX_RESPONSE_BYTES, self.timeout);
+        Ok(self.runtime.block_on(sent)?)
     }
 }

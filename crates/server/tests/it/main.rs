@@ -64,6 +64,7 @@ mod hooks_events;
 mod hooks_http;
 mod hooks_start;
 #[cfg(all(feature = "hooks-http", feature = "otel"))]
+mod tools;
 mod traces;
 
 #[cfg(feature = "grants")]

@@ -54,7 +54,7 @@ pub(crate) struct Site {
     pub(crate) pebble: Pebble,
     pub(crate) directory: String,
     pub(crate) ports: Ports,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Site {

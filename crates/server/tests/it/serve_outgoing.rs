@@ -230,22 +230,6 @@ fn a_private_authority_is_trusted_if_a_variable_names_it() {
     assert!(missing.contains(reason), "{missing}");
 }
 
-#[cfg(feature = "client")]
-#[test]
-fn the_client_uses_the_proxy() {
-    let proxy = Proxy::start();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("a");
-    std::fs::write(&file, "hello").unwrap();
-    let mut command = proxy.of(program());
-    command
-        .arg("upload")
-        .arg(&file)
-        .arg("http://uploads.invalid/files/");
-    let _client = Landfall::launch(command, dir.path());
-    proxy.sees(" http://uploads.invalid/files/ HTTP/1.1");
-}
-
 #[cfg(feature = "otel")]
 #[test]
 fn traces_use_the_proxy() {

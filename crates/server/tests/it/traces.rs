@@ -326,3 +326,16 @@ fn an_invalid_endpoint_is_refused() {
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("cannot send traces"), "{error}");
 }
+
+#[test]
+fn a_collector_without_tls_needs_no_root_certificates() {
+    let (collector, dir) = (Collector::start(), tempfile::tempdir().unwrap());
+    let nothing = dir.path().join("certificates");
+    std::fs::create_dir(&nothing).unwrap();
+    let nothing = nothing.to_str().unwrap();
+    let variables = [("SSL_CERT_DIR", nothing), ("SSL_CERT_FILE", "/dev/null")];
+    let server = traced(dir.path(), &collector.0.url(), &variables, &[]);
+    upload(&server);
+    server.stop();
+    assert!(!collector.0.calls().is_empty());
+}

@@ -101,7 +101,7 @@ fn uploads() -> impl Strategy<Value = Upload> {
                 upload.max_size = max_size;
                 upload.metadata = Metadata::from_pairs(metadata);
                 upload.labels = labels;
-                upload.storage = storage;
+                upload.storage = storage.into();
                 upload.created =
                     created.map(|nanos| at(0) + std::time::Duration::from_nanos(nanos));
                 upload.completion = match completion {

@@ -22,7 +22,7 @@ use crate::{
         Result, StoreError,
         info::{self, InvalidInfo, UploadInfo},
     },
-    upload::{MAX_ID_LEN, Snapshot, Upload, UploadId},
+    upload::{FileLocation, MAX_ID_LEN, Snapshot, Storage, Upload, UploadId},
 };
 
 /// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
@@ -133,7 +133,7 @@ impl Inner {
         let upload = Arc::make_mut(described);
         let id = upload.id.clone();
         let mut segments = id.as_str().split('/');
-        if segments.any(|segment| segment.len() > MAX_SEGMENT_LEN) {
+        if id.as_str().len() > MAX_SEGMENT_LEN && segments.any(|one| one.len() > MAX_SEGMENT_LEN) {
             return Err(StoreError::InvalidPath(format!(
                 "the id {id} is too long for a file name"
             )));
@@ -148,7 +148,7 @@ impl Inner {
             None => id.to_text(),
         };
         let info = info_path(&id);
-        upload.storage = self.storage(&data_path, &info);
+        upload.storage = self.storage(&id, &data_path);
         let record = Record::new(described, data_path.clone());
         let json = record.encode();
 
@@ -253,13 +253,12 @@ impl Inner {
         sys::unlink(dir.as_fd(), name)
     }
 
-    fn storage(&self, data_path: &str, info: &str) -> std::collections::BTreeMap<String, String> {
-        [
-            ("Type".into(), "filestore".into()),
-            ("Path".into(), self.root.absolute(data_path)),
-            ("InfoPath".into(), self.root.absolute(info)),
-        ]
-        .into()
+    fn storage(&self, id: &UploadId, data_path: &Arc<str>) -> Storage {
+        Storage::of_files(FileLocation {
+            dir: self.root.to_text(),
+            data: Arc::clone(data_path),
+            id: id.clone(),
+        })
     }
 
     /// Two stat calls if the description is cached and unchanged.
@@ -435,7 +434,7 @@ impl Inner {
         });
         let record = match known {
             Some(record) => record,
-            None => Arc::new(self.interpret(id, &path, &json)?),
+            None => Arc::new(self.interpret(id, &json)?),
         };
         let is_cacheable = SystemTime::now()
             .duration_since(version.changed())
@@ -450,7 +449,7 @@ impl Inner {
         Ok((record, version))
     }
 
-    fn interpret(&self, id: &UploadId, info: &str, json: &[u8]) -> Result<Record> {
+    fn interpret(&self, id: &UploadId, json: &[u8]) -> Result<Record> {
         let decoded = match UploadInfo::decode(id, json) {
             Ok(decoded) => decoded,
             // Bytes are written after the description, so without bytes nothing was acknowledged.
@@ -478,7 +477,7 @@ impl Inner {
             Some(path) => path.into(),
             None => id.to_text(),
         };
-        upload.storage = self.storage(&data_path, info);
+        upload.storage = self.storage(id, &data_path);
         let marked = decoded.can_mark_finished && upload.completion.is_done();
         Ok(Record {
             upload: Arc::new(upload),

@@ -362,7 +362,7 @@ impl Inner {
         let epoch = fence
             .map(|fence| state.start_epoch(&upload.id, fence))
             .transpose()?;
-        let (created, info) = self.create_files(upload)?;
+        let (mut created, info) = self.create_files(upload)?;
         drop(self.take_info(entry));
         *entry.info.lock() = CachedInfo::default();
         let id = &upload.id;
@@ -370,7 +370,7 @@ impl Inner {
             self.keep_info(entry, info, &created.json);
         } else if *created.record.data_path == *id.as_str() {
             // The first PATCH usually follows at once.
-            let known = KnownInfo::Content(created.json.clone().into());
+            let known = KnownInfo::Content(std::mem::take(&mut created.json).into());
             let record = Arc::new(created.record.clone());
             self.cache.insert_info(id, known, &record);
         }

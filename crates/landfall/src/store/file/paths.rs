@@ -12,13 +12,14 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
 use super::sys;
-use crate::upload::UploadId;
+use crate::upload::{FileLocation, UploadId};
 
 /// Suffixes of names that are not data files: descriptions, and tusd's locks.
 pub(super) const INFO: &str = ".info";
@@ -74,7 +75,7 @@ const OUTSIDE: &str = "it is outside the upload directory";
 #[derive(Debug)]
 pub(super) struct Root {
     handle: OwnedFd,
-    path: String,
+    path: Arc<str>,
     real: PathBuf,
     data_dirs: Vec<PathBuf>,
     place: Mutex<PlaceCheck>,
@@ -119,13 +120,13 @@ impl Root {
             )
         })?;
         let path = if path.len() > 1 {
-            path.trim_end_matches('/').into()
+            path.trim_end_matches('/')
         } else {
-            path
+            &path
         };
         Ok(Self {
             handle,
-            path,
+            path: path.into(),
             real,
             data_dirs: data_dirs
                 .iter()
@@ -172,20 +173,17 @@ impl Root {
     }
 
     pub(super) fn path(&self) -> &Path {
-        Path::new(&self.path)
+        Path::new(&*self.path)
     }
 
-    /// A path in another directory is absolute already.
-    pub(super) fn absolute(&self, relative: &str) -> String {
-        if relative.starts_with('/') {
-            return relative.to_owned();
-        }
-        let slash = if self.path.ends_with('/') { "" } else { "/" };
-        [&self.path, slash, relative].concat()
+    /// Returns the path without copying it.
+    pub(super) fn to_text(&self) -> Arc<str> {
+        Arc::clone(&self.path)
     }
 
     pub(super) fn parent<'a, 'p>(&'a self, path: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
-        match path.rsplit_once('/') {
+        // Faster than for a character, and nearly all have none.
+        match memchr::memchr(b'/', path.as_bytes()).and_then(|_| path.rsplit_once('/')) {
             None => Ok((Parent::Root(self.handle()), path)),
             Some((above, name)) => Ok((Parent::Below(self.directory(above_of(above))?), name)),
         }
@@ -356,7 +354,7 @@ impl Root {
         if !is_file || path.contains('\0') {
             return None;
         }
-        let absolute = self.absolute(path);
+        let absolute = FileLocation::absolute(&self.path, path).concat();
         let mut names = Vec::new();
         for name in absolute.split('/') {
             match name {
@@ -395,7 +393,7 @@ impl Root {
 
     fn strip_root<'p>(&self, path: &'p str) -> Option<&'p str> {
         let after = |root: &str| path.strip_prefix(root)?.strip_prefix('/');
-        if self.path == "/" {
+        if &*self.path == "/" {
             return path.strip_prefix('/');
         }
         after(&self.path).or_else(|| after(self.real.to_str()?))

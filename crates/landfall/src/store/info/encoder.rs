@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, io::Write as _};
 
+use crate::upload::Storage;
+
 /// The members of an object, which are written in the order of the calls.
 pub(super) struct JsonObject<'a>(&'a mut Vec<u8>);
 
@@ -122,19 +124,42 @@ impl JsonValue for BTreeMap<String, String> {
     }
 }
 
+impl JsonValue for Storage {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self.files() {
+            None => (**self).write(out),
+            Some(files) => JsonObject::write(out, |json| {
+                let write = |(name, value)| json.member(name, Concatenated(value));
+                files.pairs().into_iter().for_each(write);
+            }),
+        }
+    }
+}
+
 impl JsonValue for str {
     fn write(&self, out: &mut Vec<u8>) {
+        Concatenated([self]).write(out);
+    }
+}
+
+/// The parts of a text.
+struct Concatenated<'a, const N: usize>([&'a str; N]);
+
+impl<const N: usize> JsonValue for Concatenated<'_, N> {
+    fn write(&self, out: &mut Vec<u8>) {
         out.push(b'"');
-        let mut rest = self.as_bytes();
-        // Nearly all text is plain, which is found out faster without stopping at the first special byte.
-        if rest.iter().fold(false, |any, byte| any | is_special(*byte)) {
-            while let Some(at) = rest.iter().position(|byte| is_special(*byte)) {
-                let (plain, special) = rest.split_at(at);
-                out.extend_from_slice(plain);
-                rest = write_special(special, out);
+        for part in self.0 {
+            let mut rest = part.as_bytes();
+            // Nearly all text is plain, which is found out faster without stopping at the first special byte.
+            if rest.iter().fold(false, |any, byte| any | is_special(*byte)) {
+                while let Some(at) = rest.iter().position(|byte| is_special(*byte)) {
+                    let (plain, special) = rest.split_at(at);
+                    out.extend_from_slice(plain);
+                    rest = write_special(special, out);
+                }
             }
+            out.extend_from_slice(rest);
         }
-        out.extend_from_slice(rest);
         out.push(b'"');
     }
 }

@@ -218,7 +218,7 @@ impl UploadInfo {
         let mut upload = Upload::new(id.clone(), length);
         upload.metadata = metadata;
         upload.kind = kind;
-        upload.storage = info.storage.unwrap_or_default().into_owned();
+        upload.storage = info.storage.unwrap_or_default().into_owned().into();
         let time = |nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
         upload.created = landfall.created.and_then(time);
         upload.expires = landfall.expires.and_then(time);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub use landfall::store::file::Durability;
 
 pub use allow_origin::AllowOrigin;
-pub use secret::{Secret, redacted_url};
+pub use secret::Secret;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The program `landfall-cli`: uploads, downloads and checks of servers, without a server.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
@@ -8,7 +8,7 @@ use clap_complete::Shell;
 const NAME: &str = "landfall-cli";
 
 fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = command(called_as()).get_matches();
     match matches.subcommand() {
         Some(("version", _)) => landfall_cli::print(&version()),
         Some(("completions", matches)) => completions(matches),
@@ -18,8 +18,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn command() -> Command {
-    Command::new(NAME)
+/// Returns the name in help texts: `landfall` when that program has started this one.
+fn called_as() -> &'static str {
+    let path = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&path).file_name() {
+        Some(name) if name == "landfall" => "landfall",
+        _ => NAME,
+    }
+}
+
+fn command(name: &'static str) -> Command {
+    Command::new(name)
+        .bin_name(name)
         .about(
             "Uploads and downloads files, and resumes after interruptions (tus 1.0.0, IETF draft)",
         )
@@ -28,7 +38,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .subcommands(landfall_cli::commands(NAME))
+        .subcommands(landfall_cli::commands(name))
         .subcommands([
             Command::new("completions")
                 .about("Print a shell completion script")
@@ -63,12 +73,12 @@ fn version() -> String {
 fn completions(matches: &ArgMatches) -> ExitCode {
     let shell = matches.get_one("shell").copied().unwrap_or(Shell::Bash);
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), NAME, &mut script);
+    clap_complete::generate(shell, &mut command(NAME), NAME, &mut script);
     landfall_cli::print(&String::from_utf8_lossy(&script))
 }
 
 fn man_page(matches: &ArgMatches) -> ExitCode {
-    let mut root = command();
+    let mut root = command(NAME);
     root.build();
     let name = matches.get_one::<String>("command");
     let page = match name {

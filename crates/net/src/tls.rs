@@ -1,22 +1,25 @@
-//! Root certificates: the system's, or those of a file.
+//! TLS of outgoing connections: which certificates of servers are accepted.
 
 use std::{env, io, path::Path, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::WantsClientCert,
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, pem::PemObject as _},
 };
+
+use crate::verifier::Verifier;
 
 /// Returns the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else those of the system.
 ///
 /// # Errors
-/// There is none, or the file of a variable cannot be read.
-pub fn system_certificates() -> io::Result<RootCertStore> {
+/// They `are_needed`, and there is none.
+pub fn system_certificates(are_needed: bool) -> io::Result<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    if !roots.is_empty() {
+    if !roots.is_empty() || !are_needed {
         return Ok(roots);
     }
     let reason = match found.errors.first() {
@@ -51,10 +54,49 @@ pub fn certificates_in(path: &Path) -> io::Result<RootCertStore> {
 /// # Errors
 /// None of rustls's default protocol versions is compiled in.
 pub fn client_config(roots: RootCertStore) -> io::Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
+    let builder = builder(&provider())?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Creates a configuration of TLS that accepts any certificate from a server that has its key.
+///
+/// # Errors
+/// See [`client_config`].
+pub fn client_config_without_verification() -> io::Result<ClientConfig> {
+    let provider = provider();
+    let builder = builder(&provider)?.dangerous();
+    let verifier = Arc::new(Verifier::accepting_any(provider));
+    Ok(builder
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
+}
+
+/// Starts a configuration of TLS that trusts authorities, and each of these certificates itself.
+///
+/// rustls alone rejects a certificate of an authority as that of a server; those that OpenSSL creates by
+/// default are of authorities.
+///
+/// # Errors
+/// rustls takes none of the certificates. See also [`client_config`].
+pub fn pinning_client_config(
+    certificates: Vec<CertificateDer<'static>>,
+) -> io::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let provider = provider();
+    let builder = builder(&provider)?.dangerous();
+    let verifier = Verifier::trusting(certificates, provider).map_err(io::Error::other)?;
+    Ok(builder.with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn builder(
+    provider: &Arc<CryptoProvider>,
+) -> io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The commands `upload` and `download`, on `landfall-client`, and `conformance`.
 //!
-//! The program `landfall-cli` has only these commands, and the server's program `landfall` has them as well. A
-//! command selects files (`selection`), transfers several at a time (`upload`, `download`), and reports to
+//! The server's program `landfall` runs `landfall-cli` for them. A command selects files (`selection`), transfers several at a time (`upload`, `download`), and reports to
 //! a terminal, a log or a program (`report`). URLs and JSON are printed to standard output, everything else to
 //! standard error.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -17,7 +16,6 @@ mod text;
 mod upload;
 
 use std::{
-    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -76,33 +74,6 @@ async fn check_conformance(matches: &ArgMatches) -> Result<ExitCode, Failure> {
             FailureClass::Failed,
             format!("failed to write the report: {error}"),
         )),
-    }
-}
-
-/// Runs the command of these arguments, starting with its name.
-///
-/// For programs that parse their other commands in another way. `program` is the name in help texts. Returns like
-/// [`run`].
-pub fn run_arguments(
-    program: &'static str,
-    arguments: impl IntoIterator<Item = OsString>,
-) -> ExitCode {
-    let command = Command::new(program)
-        .no_binary_name(true)
-        .bin_name(program)
-        .max_term_width(100)
-        .subcommand_required(true)
-        .subcommands(commands(program));
-    match command.try_get_matches_from(arguments) {
-        Ok(matches) => match matches.subcommand() {
-            Some((name, matches)) => run(name, matches),
-            None => FailureClass::Usage.exit_code(),
-        },
-        Err(error) => {
-            // Help is printed to standard output, with code 0.
-            let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-        }
     }
 }
 

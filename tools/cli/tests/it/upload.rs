@@ -1,6 +1,14 @@
 //! Uploads of one file and of standard input.
 
-use std::{fs, io::Write as _, process::Stdio, time::Instant};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    process::Stdio,
+    thread,
+    time::Instant,
+};
 
 use axum::http::Method;
 
@@ -214,4 +222,40 @@ fn a_source_is_deleted_after_its_upload() {
     ]);
     assert_eq!(finished.code, Some(3), "{finished:?}");
     assert!(path.exists());
+}
+
+#[test]
+fn uploads_go_through_the_proxy_of_the_environment() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let seen = thread::spawn(move || {
+        let (stream, _) = proxy.accept().unwrap();
+        let mut request_line = String::new();
+        BufReader::new(stream).read_line(&mut request_line).unwrap();
+        request_line
+    });
+    let home = Home::new();
+    home.file("a.bin", 10, 8);
+    let mut command = home.command(&["upload", "a.bin", "http://uploads.invalid/files/"]);
+    command.env("HTTP_PROXY", format!("http://{address}"));
+    let mut client = command.spawn().unwrap();
+    let request_line = seen.join().unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let url = " http://uploads.invalid/files/ HTTP/1.1";
+    assert!(request_line.contains(url), "{request_line}");
+}
+
+#[test]
+fn help_calls_the_program_as_the_user_did() {
+    let home = Home::new();
+    for (name, usage) in [
+        ("/opt/bin/landfall", "Usage: landfall upload "),
+        ("landfall-cli", "Usage: landfall-cli upload "),
+    ] {
+        let mut command = home.command(&["upload", "--help"]);
+        let help = command.arg0(name).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains(usage), "{help}");
+    }
 }

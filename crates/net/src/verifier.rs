@@ -1,11 +1,11 @@
-//! Verification of servers' certificates, where the system's root certificates do not decide.
+//! Verification of certificates of servers, where root certificates alone do not decide.
 
 use std::sync::Arc;
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        VerifierBuilderError, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -16,7 +16,7 @@ use rustls::{
 
 /// The server must have the key of its certificate.
 #[derive(Debug)]
-pub(crate) struct Verifier {
+pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
     /// Any certificate is accepted without it.
     trust: Option<Trust>,
@@ -29,28 +29,25 @@ struct Trust {
 }
 
 impl Verifier {
-    /// `--hooks-http-skip-verify`.
-    pub(crate) fn accepting_any(provider: &Arc<CryptoProvider>) -> Self {
-        let provider = provider.clone();
+    pub(super) fn accepting_any(provider: Arc<CryptoProvider>) -> Self {
         Self {
             provider,
             trust: None,
         }
     }
 
-    /// Also accepts a trusted certificate itself, as tusd's flag suggests and Go does. rustls rejects a CA
-    /// certificate as a server certificate; the ones that OpenSSL creates by default are CA certificates.
-    pub(crate) fn trusting(
+    /// Also accepts a trusted certificate itself, as Go does.
+    pub(super) fn trusting(
         certificates: Vec<CertificateDer<'static>>,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, landfall::BoxError> {
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, VerifierBuilderError> {
         let mut roots = RootCertStore::empty();
         // A system's bundle may contain certificates that rustls cannot parse.
         roots.add_parsable_certificates(certificates.iter().cloned());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()?;
         Ok(Self {
-            provider: provider.clone(),
+            provider,
             trust: Some(Trust {
                 certificates,
                 webpki,

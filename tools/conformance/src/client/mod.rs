@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -278,15 +278,9 @@ fn stream_error(error: impl std::error::Error) -> ClientError {
 
 /// Returns the configuration of TLS, which offers one version of HTTP.
 fn tls(version: HttpVersion) -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(tls_error("this machine has no root certificates"));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+    let mut config = landfall_net::system_certificates(true)
+        .and_then(landfall_net::client_config)
         .map_err(tls_error)?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![version.alpn().to_vec()];
     Ok(config)
 }
