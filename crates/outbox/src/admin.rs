@@ -235,7 +235,11 @@ impl Events {
         if matches!(selection, EventSelection::Ids(_)) {
             let now = transaction.now();
             let followers = deleted.keys.iter();
-            let followers = followers.map(|(key, route)| ((key.as_str(), route.as_str()), now));
+            let followers = followers.map(|(key, route)| sql::Behind {
+                key: (key, route),
+                sequence: i64::MIN,
+                due: now,
+            });
             let followers: Vec<_> = followers.collect();
             transaction
                 .execute_parts(&followers, sql::reschedule)

@@ -12,7 +12,8 @@ use super::{
     sql,
 };
 
-type Due = ((Arc<str>, String), i64);
+/// A key, its route, the sequence number of the event that the others are behind, and their due time.
+type Behind = (Arc<str>, String, i64, i64);
 
 impl BatchTransaction<'_> {
     /// Also reschedules the events behind the failed ones.
@@ -35,7 +36,8 @@ impl BatchTransaction<'_> {
             let due = next_attempt(&shared.settings, &event, failure, self.now);
             let name = self.route(route).to_owned();
             let hold = shared.order_hold(route);
-            let behind = |due| ((key.clone(), name.clone()), due);
+            let sequence = i64::try_from(event.message.sequence).unwrap_or(i64::MAX);
+            let behind = |due| (key.clone(), name.clone(), sequence, due);
             match due {
                 Some(due) => {
                     let soonest = self.effects.soonest.unwrap_or(i64::MAX);
@@ -85,15 +87,20 @@ impl BatchTransaction<'_> {
                 key,
                 is_retry: true,
                 ..
-            } => Some(((key.clone(), self.route(*route).to_owned()), self.now)),
+            } => Some((
+                key.clone(),
+                self.route(*route).to_owned(),
+                i64::MIN,
+                self.now,
+            )),
             _ => None,
         });
-        let delivered: Vec<Due> = delivered.collect();
+        let delivered: Vec<Behind> = delivered.collect();
         self.effects.is_due |= !delivered.is_empty();
         self.reschedule(&delivered).await
     }
 
-    async fn reschedule(&mut self, keys: &[Due]) -> Result<(), DatabaseError> {
+    async fn reschedule(&mut self, keys: &[Behind]) -> Result<(), DatabaseError> {
         let keys = borrowed(keys);
         self.transaction
             .execute_parts(&keys, sql::reschedule)
@@ -116,9 +123,14 @@ impl BatchTransaction<'_> {
     }
 }
 
-fn borrowed(keys: &[Due]) -> Vec<(sql::OrderingKey<'_>, i64)> {
-    let keys = keys.iter();
-    keys.map(|((key, route), due)| ((&**key, route.as_str()), *due))
+fn borrowed(behind: &[Behind]) -> Vec<sql::Behind<'_>> {
+    let behind = behind.iter();
+    behind
+        .map(|(key, route, sequence, due)| sql::Behind {
+            key: (key, route),
+            sequence: *sequence,
+            due: *due,
+        })
         .collect()
 }
 

@@ -165,7 +165,7 @@ pub(crate) fn owned_elsewhere(
     .list(keys.iter().copied())
 }
 
-/// Releases new pending deliveries of a route until the failed deliveries of their keys no longer hold them.
+/// Releases new pending deliveries of a route until the earlier failed deliveries of their keys no longer hold them.
 /// The failed deliveries are locked: a node that is about to record the outcome of one waits, and
 /// then reschedules the released ones. A delivery that another node has locked is skipped: nothing
 /// delays the deliveries released behind it, and both nodes poll after the commit.
@@ -177,7 +177,7 @@ pub(crate) fn release_behind(
     is_postgres: bool,
 ) -> Statement {
     let mut statement = Statement::new(
-        "WITH failed AS MATERIALIZED (SELECT d.ordering_key, d.due_at, d.first_failed_at \
+        "WITH failed AS MATERIALIZED (SELECT d.ordering_key, d.sequence, d.due_at, d.first_failed_at \
          FROM outbox_deliveries AS d WHERE d.state = 1 AND d.route = $1 \
          AND d.first_failed_at > $2 AND d.ordering_key IN ",
     )
@@ -193,7 +193,8 @@ pub(crate) fn release_behind(
     };
     statement.push(&format!(
         ") UPDATE outbox_deliveries SET owner_node = '', due_at = COALESCE((SELECT MAX({until}) \
-         FROM failed AS f WHERE f.ordering_key = outbox_deliveries.ordering_key), due_at) \
+         FROM failed AS f WHERE f.ordering_key = outbox_deliveries.ordering_key \
+         AND f.sequence < outbox_deliveries.sequence), due_at) \
          WHERE state = 1 AND route = $1 AND event_id IN "
     ));
     push_list(&mut statement, events.iter().map(|(event, _)| *event));

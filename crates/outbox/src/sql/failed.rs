@@ -6,24 +6,27 @@ use landfall_database::{Statement, Value, replace_nul, unix_millis};
 
 use super::{DEAD, OrderingKey, PENDING};
 
-/// Those of ordering keys that have not failed, each key until its time.
-pub(crate) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> Statement {
-    Statement::new("UPDATE outbox_deliveries SET owner_node = '', due_at = v.column3 FROM")
-        .with(me)
-        .rows(
-            key_rows(keys),
-            KEY_TYPES,
-            "WHERE outbox_deliveries.ordering_key = v.column1 \
+/// Those of ordering keys that have not failed, after each event until its time. What is emitted late is before it.
+pub(crate) fn release(behind: &[Behind<'_>], me: &str) -> Statement {
+    Statement::new(format!(
+        "UPDATE outbox_deliveries SET owner_node = '', {DUE} FROM"
+    ))
+    .with(me)
+    .rows(
+        rows_behind(behind),
+        KEY_TYPES,
+        "WHERE outbox_deliveries.ordering_key = v.column1 \
              AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
              AND outbox_deliveries.first_failed_at IS NULL AND outbox_deliveries.owner_node = $1",
-        )
+    )
 }
 
-/// Sets the due time of deliveries that have no owner and have not failed.
-pub(crate) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
+/// Sets the due time of deliveries after an event that have no owner and have not failed.
+pub(crate) fn reschedule(behind: &[Behind<'_>]) -> Statement {
+    let head = format!("UPDATE outbox_deliveries SET {DUE} FROM");
     Statement::from_rows(
-        "UPDATE outbox_deliveries SET due_at = v.column3 FROM",
-        key_rows(keys),
+        &head,
+        rows_behind(behind),
         KEY_TYPES,
         "WHERE outbox_deliveries.ordering_key = v.column1 \
          AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
@@ -31,11 +34,29 @@ pub(crate) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
     )
 }
 
-const KEY_TYPES: [&str; 3] = ["TEXT", "TEXT", "BIGINT"];
+const DUE: &str = "due_at = CASE WHEN outbox_deliveries.sequence > v.column4 THEN v.column3 \
+    ELSE outbox_deliveries.due_at END";
 
-fn key_rows(keys: &[(OrderingKey<'_>, i64)]) -> impl Iterator<Item = [Value; 3]> {
-    keys.iter()
-        .map(|((key, route), due)| [(*key).into(), (*route).into(), (*due).into()])
+/// The deliveries of a key after one with this sequence number, and their due time.
+#[derive(Debug, Clone)]
+pub(crate) struct Behind<'a> {
+    pub(crate) key: OrderingKey<'a>,
+    pub(crate) sequence: i64,
+    pub(crate) due: i64,
+}
+
+const KEY_TYPES: [&str; 4] = ["TEXT", "TEXT", "BIGINT", "BIGINT"];
+
+fn rows_behind(behind: &[Behind<'_>]) -> impl Iterator<Item = [Value; 4]> {
+    behind.iter().map(|one| {
+        let (key, route) = one.key;
+        [
+            key.into(),
+            route.into(),
+            one.due.into(),
+            one.sequence.into(),
+        ]
+    })
 }
 
 #[derive(Debug, Clone)]

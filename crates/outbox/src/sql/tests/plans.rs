@@ -67,6 +67,11 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
     // Only a few are due later.
     let [retry, wake] = retry_now("http", ROWS - 10);
     let [recovered, held_again] = recover("http", now, now);
+    let behind = Behind {
+        key: ("u9", "http"),
+        sequence: 9,
+        due: now,
+    };
     let [unrouted, unrouted_failed] = mark_unrouted("gone", now, now);
     let failed = Failed {
         event: "e9",
@@ -108,8 +113,8 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("delete prepared", delete_prepared("e9", "me")),
         ("requeue", requeue(&["e9"], "me")),
         ("abandon", abandon_prepared(&["e9"], "me", now)),
-        ("release", release(&[(("u9", "http"), now)], "me")),
-        ("reschedule", reschedule(&[(("u9", "http"), now)])),
+        ("release", release(&[behind.clone()], "me")),
+        ("reschedule", reschedule(&[behind])),
         ("failures", record_failures(&[failed], "me", now)),
         ("mark dead", mark_dead("e9", "http", "no", now)),
         ("recover", recovered),

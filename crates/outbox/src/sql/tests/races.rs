@@ -45,7 +45,11 @@ async fn failing() -> Connections {
 
 /// Emits the event of node `b`.
 async fn emit_behind(transaction: &mut Transaction) {
-    let emitted = emit(&[row("next", 2, "b")], NOW);
+    emit_at(transaction, 2).await;
+}
+
+async fn emit_at(transaction: &mut Transaction, sequence: i64) {
+    let emitted = emit(&[row("next", sequence, "b")], NOW);
     transaction.fetch(emitted).await.unwrap();
     let release = release_behind("http", &[("next", "u")], NOW, HOLD, true);
     transaction.execute(release).await.unwrap();
@@ -68,7 +72,12 @@ fn outcomes() -> [Statement; 2] {
 
 async fn record(transaction: &mut Transaction, outcome: Statement) {
     assert_eq!(transaction.execute(outcome).await.unwrap(), 1);
-    let wake = reschedule(&[(("u", "http"), NOW)]);
+    let behind = Behind {
+        key: ("u", "http"),
+        sequence: 1,
+        due: NOW,
+    };
+    let wake = reschedule(&[behind]);
     transaction.execute(wake).await.unwrap();
 }
 
@@ -135,4 +144,32 @@ async fn event_released_behind_a_failing_one_waits_for_its_hold() {
     let due = "SELECT due_at FROM outbox_deliveries WHERE event_id = 'next'";
     let rows = connections.read(Statement::new(due)).await.unwrap();
     assert_eq!(rows[0].number("due_at").unwrap(), NOW + 3_600_000);
+}
+
+/// Another node had made it pending for the failing one, which came after it, and this node emits it late.
+#[tokio::test]
+async fn event_before_a_failing_one_is_due_at_once() {
+    let connections = failing().await;
+    let mut emitting = connections.write().await.unwrap();
+    emit_at(&mut emitting, 0).await;
+    emitting.commit().await.unwrap();
+    assert_next_is_due(&connections).await;
+
+    // Also when the failing one is attempted for the first time.
+    let connections = failing().await;
+    let mut transaction = connections.write().await.unwrap();
+    let behind = Behind {
+        key: ("u", "http"),
+        sequence: 1,
+        due: NOW + 3_600_000,
+    };
+    for statement in [
+        delete("http", &["next"]),
+        insert_pending(&[row("next", 0, "a")], NOW),
+        release(&[behind], "a"),
+    ] {
+        transaction.execute(statement).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    assert_next_is_due(&connections).await;
 }
