@@ -116,7 +116,7 @@ export const COMMANDS = {
     ['landfall --require-grant --database', checked(HOSTS)],
   ],
   'docs/hooks.md': [
-    ['landfall --hooks-http', checked('needs an application of each kind', 5)],
+    ['landfall --hooks-http', checked('needs an application of each kind', 4)],
     ['landfall events', checked('names no event', 3)],
     ['landfall --hooks-http https', serve()],
   ],
@@ -177,6 +177,7 @@ export const COMMANDS = {
   ],
   'docs/install.md': [
     ['cargo install', serve()],
+    ['cargo install --locked --path tools/cli', checked(CHECKOUT, 0)],
     ['scripts/release', checked(CHECKOUT, 0)],
     ['sudo landfall config check', checked(ROOT)],
   ],

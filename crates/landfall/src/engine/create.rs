@@ -147,8 +147,9 @@ impl Engine {
                 let (upload, ()) = self.emit_created(context, create).await?;
                 if upload.is_complete_at(0) {
                     let lease = self.lease(&upload.id).await?;
-                    let finished =
-                        self.finish_as(context, upload.clone(), lease, true, names_upload);
+                    // Since it is listed, another process, or a redelivery, may have completed it.
+                    let current = self.load(&upload.id).await?.upload;
+                    let finished = self.finish_as(context, current, lease, true, names_upload);
                     merge(&mut reply, finished.await?);
                 }
                 let expires = self.expiry(&upload, 0, now);

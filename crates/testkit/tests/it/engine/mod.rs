@@ -93,6 +93,46 @@ fn a_part_is_removed_behind_an_incomplete_one() {
     play(&ops, run).unwrap();
 }
 
+/// An empty part is missed like any other.
+#[test]
+fn an_empty_part_is_removed_behind_an_incomplete_one() {
+    use op::{At, BodyOp, Declare, Op, Size, Sum};
+    let create = |length| Op::Create {
+        length: Some(length),
+        partial: true,
+        body: None,
+    };
+    let body = BodyOp {
+        size: Size::Rest,
+        stated: false,
+        cut: None,
+        checksum: Sum::None,
+        frame: 100,
+        pauses: false,
+    };
+    let ops = [
+        create(0),
+        create(1),
+        Op::Concatenate { parts: vec![1, 0] },
+        Op::Terminate { target: 0 },
+        Op::Append {
+            target: 1,
+            at: At::Right,
+            declare: Declare::Nothing,
+            body,
+            refused: false,
+        },
+    ];
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        play(&ops, || {
+            gated(Resume::AsOneAct, move || file_store(&path)).in_dir(dir.path())
+        })
+        .unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(config(60))]
 

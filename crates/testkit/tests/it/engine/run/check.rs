@@ -96,13 +96,14 @@ impl ModelRun {
         self.calm();
         let inspected = self.model.inspect(known.name);
         let mut reply = client::inspect(&self.handler, &known.id).await;
-        // Concatenated and completed in the background: HEAD says that it is not known yet.
+        // Concatenated and completed, or found to be impossible, in the background: HEAD says that it is not known yet.
         let is_waiting =
             |status: u16, offset: Option<u64>| status == 423 || (status == 200 && offset.is_none());
+        // A counted part whose description the application has taken is missed when the parts are concatenated.
+        let is_counted = !self.adopted.is_empty() && self.model.lacks_part(known.name);
+        let is_settled = matches!(inspected, Ok(None)) || inspected.is_err() && is_counted;
         let mut patience = 2000;
-        while matches!(inspected, Ok(Some(_)))
-            && is_waiting(reply.status, reply.number("upload-offset"))
-            && patience > 0
+        while !is_settled && is_waiting(reply.status, reply.number("upload-offset")) && patience > 0
         {
             patience -= 1;
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -111,11 +112,7 @@ impl ModelRun {
         let offset = match inspected {
             Ok(offset) => offset,
             Err(refusal) => {
-                // A counted part whose description the application has taken is missed when the parts are
-                // concatenated.
-                let is_waiting = is_waiting(reply.status, reply.number("upload-offset"));
-                let is_counted = !self.adopted.is_empty() && self.model.lacks_part(known.name);
-                if is_waiting && is_counted {
+                if is_counted && is_waiting(reply.status, reply.number("upload-offset")) {
                     return Ok(());
                 }
                 prop_assert_eq!(reply.status, status_of(refusal), "HEAD of {}", known);
