@@ -209,11 +209,10 @@ impl FaultProxy {
 
 impl Shared {
     fn accept(self: &Arc<Self>, client: TcpStream, target: &str) {
-        let fault = *lock(&self.fault);
-        if fault == Fault::Cut {
+        if *lock(&self.fault) == Fault::Cut {
             return;
         }
-        let is_dead = Arc::new(AtomicBool::new(fault == Fault::BlackHole));
+        let is_dead = Arc::new(AtomicBool::new(false));
         let Ok(server) = TcpStream::connect(target) else {
             return;
         };
@@ -230,7 +229,16 @@ impl Shared {
         let Ok(server_keep) = server.try_clone() else {
             return;
         };
-        lock(&self.connections).push((keep, server_keep, is_dead.clone()));
+        {
+            // `set` stores a fault before it locks these.
+            let mut connections = lock(&self.connections);
+            match *lock(&self.fault) {
+                Fault::Cut => return,
+                Fault::BlackHole => is_dead.store(true, Ordering::SeqCst),
+                _ => {}
+            }
+            connections.push((keep, server_keep, is_dead.clone()));
+        }
         let (there, back) = (self.clone(), self.clone());
         let is_dead_there = is_dead.clone();
         thread::spawn(move || there.carry(client_reader, server, &is_dead_there, false));
