@@ -113,7 +113,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("delete prepared", delete_prepared("e9", "me")),
         ("requeue", requeue(&["e9"], "me")),
         ("abandon", abandon_prepared(&["e9"], "me", now)),
-        ("release", release(&[behind.clone()], "me")),
+        ("release", release(std::slice::from_ref(&behind), "me")),
         ("reschedule", reschedule(&[behind])),
         ("failures", record_failures(&[failed], "me", now)),
         ("mark dead", mark_dead("e9", "http", "no", now)),
