@@ -158,7 +158,7 @@ impl ConnectionActivity {
         self.reader.wake();
     }
 
-    /// Whether the body has to end must be checked after it.
+    /// The caller checks for an action afterwards, so that none is missed.
     pub(crate) fn register_reader(&self, waker: &Waker) {
         self.reader.register(waker);
     }

@@ -6,7 +6,8 @@ use landfall_database::{Statement, Value, replace_nul, unix_millis};
 
 use super::{DEAD, OrderingKey, PENDING};
 
-/// Those of ordering keys that have not failed, after each event until its time. What is emitted late is before it.
+/// Releases deliveries that have not failed and that `me` owns. Those after the failed event become due at `due`; one that
+/// was emitted late comes before the failed one and keeps its own.
 pub(crate) fn release(behind: &[Behind<'_>], me: &str) -> Statement {
     Statement::new(format!(
         "UPDATE outbox_deliveries SET owner_node = '', {DUE} FROM"

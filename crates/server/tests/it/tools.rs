@@ -9,14 +9,14 @@ use std::{
 
 use crate::serve_harness::{remove_settings, run};
 
-/// A copy of the program in a folder of its own.
+/// Copies the program into an empty folder.
 fn alone(folder: &Path) -> PathBuf {
     let program = folder.join("landfall");
     fs::copy(env!("CARGO_BIN_EXE_landfall"), &program).unwrap();
     program
 }
 
-/// A program that says where it is and what it was called with.
+/// Writes a `landfall-cli` that prints its path and its arguments.
 fn tool(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let program = folder.join("landfall-cli");

@@ -181,7 +181,7 @@ impl ModelRun {
                 self.check_range(&known, if exact { most } else { acknowledged }, most)
                     .await?;
                 if !self.reads_unfinished() {
-                    // What the server before has sent to a distant store may arrive after this look.
+                    // Requests of the killed server may reach a distant store after this check.
                     self.loose.insert(known.name, self.offset(&known)..=most);
                 }
             }

@@ -328,7 +328,7 @@ impl ModelRun {
             .map_or(0, |upload| upload.bytes.len() as u64)
     }
 
-    /// Remembers that an upload has at least so many bytes, and at most those of the model.
+    /// From now on, the upload may have any offset from `acknowledged` to that of the model.
     fn loosen(&mut self, known: &KnownUpload, acknowledged: u64) {
         let offsets = acknowledged..=self.offset(known);
         self.loose.insert(known.name, offsets);
