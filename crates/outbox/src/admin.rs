@@ -4,7 +4,7 @@ use landfall_database::{
     Connections, Database, DatabaseError, Durability, Row, Statement, Transaction, Value,
     from_unix_millis, push_list, unsigned,
 };
-use landfall_messages::{Message, rfc3339};
+use landfall_hooks::{Message, rfc3339};
 use serde::Serialize;
 
 use super::{Outbox, OutboxError, migrate, sql};

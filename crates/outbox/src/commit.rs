@@ -7,7 +7,7 @@ use std::{
 };
 
 use landfall_database::{DatabaseError, Row, Statement, Transaction, millis};
-use landfall_messages::{HookName, Message};
+use landfall_hooks::{HookName, Message};
 
 use super::{
     Shared,

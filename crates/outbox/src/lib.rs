@@ -67,7 +67,7 @@ use landfall::{
 use landfall_database::{
     Clock, Connections, DatabaseError, Durability, Migration, Statement, from_unix_millis, millis,
 };
-use landfall_messages::{EventHeaders, HookName, RedactedHeaders, Route};
+use landfall_hooks::{EventHeaders, HookName, RedactedHeaders, Route};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -117,7 +117,7 @@ const MIGRATIONS: &[Migration] = &[
 /// It is an event sink of a handler, and needs the handler to [run](Self::run):
 ///
 /// ```no_run
-/// # use landfall_messages::Route;
+/// # use landfall_hooks::Route;
 /// # use landfall_database::Database;
 /// # use landfall_outbox::{Outbox, OutboxError, OutboxSettings};
 /// # async fn example(handler: impl Fn(Outbox) -> landfall::Handler, routes: Vec<Route>)

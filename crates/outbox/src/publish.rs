@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use landfall_database::{Statement, in_parts};
-use landfall_messages::{HookName, HookNames, Message};
+use landfall_hooks::{HookName, HookNames, Message};
 
 use super::{Outbox, OutboxError, commit::rows, event::OutboxEvent, sql};
 

@@ -1,7 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use landfall_database::{Clock, Connections, Database, DatabaseError};
-use landfall_messages::{Creations, ProgressNotifier};
+use landfall_hooks::{Creations, ProgressNotifier};
 
 use super::header_key::HeaderKey;
 

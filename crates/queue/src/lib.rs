@@ -29,7 +29,7 @@ mod queue;
 mod token;
 pub mod tracking;
 
-pub use landfall_messages::contains_secret;
+pub use landfall_hooks::contains_secret;
 
 pub use self::{
     job::{Job, JobEvent, JobEventKind, JobId, JobState},

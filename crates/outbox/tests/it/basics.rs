@@ -10,7 +10,7 @@ use landfall::{
     event::{EventKind, EventSink},
     upload::Upload,
 };
-use landfall_messages::{EventHeaders, Message, Route};
+use landfall_hooks::{EventHeaders, Message, Route};
 use landfall_outbox::{Changed, EventSelection, EventState, Events, Outbox, Query, SortOrder};
 use landfall_testkit::sink;
 

@@ -29,7 +29,7 @@ use landfall::{
     },
 };
 use landfall_database::Database;
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
 use landfall_outbox::{EventState, Events, Outbox, OutboxSettings, Query};
 
 use super::harness::{ALL, TestDatabase, assert_in_order};

@@ -17,7 +17,7 @@ use landfall::{
     upload::Upload,
 };
 use landfall_database::Clock;
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
 use landfall_outbox::{EventSelection, EventState, Outbox, OutboxSettings, Query};
 use tokio::task::JoinHandle;
 

@@ -17,7 +17,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 use landfall_database::Database;
-use landfall_messages::{
+use landfall_hooks::{
     DeliveryError, EventHeaders, HookName, HookNames, HookResponse, Message, Route, Transport,
 };
 use landfall_outbox::{Outbox, OutboxSettings};

@@ -15,7 +15,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 use landfall_database::{Durability, Statement};
-use landfall_messages::{
+use landfall_hooks::{
     Creations, DeliveryError, EventHeaders, HookNames, HookResponse, Message, ProgressNotifier,
     Route, Transport,
 };

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{Composer, Config, Handler, store::MemoryStore};
 use landfall_database::{Clock, Durability};
-use landfall_messages::{
+use landfall_hooks::{
     DeliveryError, HookName, HookNames, HookResponse, JobData, Message, MessageId, Route, Transport,
 };
 use landfall_outbox::{Outbox, Query};

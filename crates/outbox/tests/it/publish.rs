@@ -7,7 +7,7 @@ use std::{
 
 use landfall::{Composer, event::EventSink, store::MemoryStore};
 use landfall_database::{Connections, Durability};
-use landfall_messages::{HookName, HookNames, JobData, Message, MessageId, Route};
+use landfall_hooks::{HookName, HookNames, JobData, Message, MessageId, Route};
 use landfall_outbox::{EventState, Events, Outbox, OutboxError, OutboxSettings, Query, SortOrder};
 use tokio::task::JoinHandle;
 

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
 use landfall_database::{DatabaseError, Statement, Transaction, from_unix_millis, signed};
-use landfall_messages::{JobData, Message, MessageId};
+use landfall_hooks::{JobData, Message, MessageId};
 use sha2::{Digest as _, Sha256};
 
 use super::{

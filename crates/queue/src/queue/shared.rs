@@ -6,7 +6,7 @@ use std::{
 
 use landfall::removal::RemovalClock;
 use landfall_database::{Connections, Row};
-use landfall_messages::HookName;
+use landfall_hooks::HookName;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch as channel};
 

@@ -7,7 +7,7 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use landfall_api::Problem;
+use landfall_access::Problem;
 use landfall_outbox::{OutboxStats, RouteStats};
 use landfall_queue::{JobState, Query as JobQuery, Scope, Throughput, ThroughputQuery as Range};
 use serde::Deserialize;

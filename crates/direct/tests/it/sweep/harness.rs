@@ -15,11 +15,11 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
+use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_database::{Clock, Connections, Database, Durability, Statement};
 use landfall_direct::{
     Direct, DirectSettings, OpenRequest, Record, Repository, Requester, SweepReport, TransferMode,
 };
-use landfall_grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_queue::{
     Job, Queue, QueueSettings, StaleFilter,
     tracking::{JobTracker, ReconcileReport, reconcile},

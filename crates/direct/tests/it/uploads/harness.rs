@@ -16,12 +16,12 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
+use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_database::{Database, Durability};
 use landfall_direct::{
     CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
     Requester, SentHeaders, TransferMode,
 };
-use landfall_grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_queue::{
     GrantOutcome, Job, NewJob, Principal, Queue, QueueSettings, Scope, Token, tracking::JobTracker,
 };

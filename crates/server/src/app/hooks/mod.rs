@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use landfall::{Config, Handler};
 use landfall_database::Database;
-use landfall_messages::{
+use landfall_hooks::{
     BlockingHooks, Creations, HookName, HookNames, ProgressNotifier, Route, Transport as _,
 };
 use landfall_outbox::{HeaderKey, Outbox, OutboxSettings, OutboxStats};
