@@ -1,6 +1,6 @@
 //! Who may upload: what the HTTP APIs of Landfall share, and the grant API.
 //!
-//! [`grants`] is the API by which an application requests an upload, and the hook that enforces it.
+//! [`grants`] has the API for applications that request uploads, and the hook that enforces grants.
 //! [`auth`] authenticates requests with API keys, JWTs or forward auth, protects requests that are
 //! authenticated by cookies from CSRF, and limits failed attempts. [`Problem`] is an error response.
 //! The rest reads request bodies, answers CORS requests and finds the client's address.
