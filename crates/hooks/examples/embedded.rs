@@ -6,10 +6,10 @@ use std::{path::Path, sync::Arc};
 
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use landfall::{Composer, Config, Handler, store::file::FileStore};
-use landfall_database::Database;
 use landfall_hooks::http::{Http, HttpSettings};
 use landfall_messages::{BlockingHooks, FailureMode, HookName, HookNames, Route, Transport};
-use landfall_outbox::{Outbox, OutboxSettings};
+use landfall_state::outbox::{Outbox, OutboxSettings};
+use landfall_state::sql::Database;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -8,7 +8,7 @@
 //! [`BlockingHooks`] implements [`Hook`](landfall::hook::Hook): it calls a transport directly, and a
 //! call that fails denies the request or allows it, by [`FailureMode`]. [`ProgressNotifier`] sends
 //! progress, best effort: newer progress replaces progress that waits. All other events go through
-//! `landfall-outbox`, which stores them and delivers them at least once.
+//! the outbox of `landfall-state`, which stores them and delivers them at least once.
 //!
 //! Events are stored, retried for days and published to brokers. They carry a built-in list of request
 //! headers, and to a transport those that it names ([`EventHeaders`]); blocking hooks carry all.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use http::{StatusCode, request::Parts};
 use landfall_api::{Problem, request_id};
-use landfall_queue::{
+use landfall_state::queue::{
     JobState,
     tracking::{self, CancelError},
 };

@@ -15,7 +15,7 @@ use landfall_api::{
     ClientAddress,
     auth::{FailedAttempt, FailedAttempts, is_cross_site},
 };
-use landfall_queue::{Queue, TokenHash, tracking::labels};
+use landfall_state::queue::{Queue, TokenHash, tracking::labels};
 
 use self::{
     idempotency::{GrantKey, TrackedUploadKey},

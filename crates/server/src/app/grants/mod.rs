@@ -15,7 +15,7 @@ use landfall_grants::{
     api::ApiStats,
     enforce::{GrantHook, GrantHookSettings},
 };
-use landfall_queue::{
+use landfall_state::queue::{
     GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,
     tracking::JobTracker,
 };
