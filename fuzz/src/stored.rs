@@ -2,7 +2,7 @@
 
 use landfall_hooks::Message;
 use landfall_hooks::format::{self, Format};
-use landfall_queue::Job;
+use landfall_state::queue::Job;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 

@@ -7,8 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use landfall_outbox::OutboxError;
-use landfall_queue::{LimitExceeded, QueueError, policy::PolicyDenial};
+use landfall_state::outbox::OutboxError;
+use landfall_state::queue::{LimitExceeded, QueueError, policy::PolicyDenial};
 use serde_json::{Map, Value, json};
 
 use crate::auth::AuthError;

@@ -16,7 +16,8 @@
 //!
 //! Responses come from outside: their size is limited, names in them are checked like those of
 //! clients, and the target of a redirect is checked when it is connected to, after its name is
-//! resolved. A transport retries a blocking hook only as long as the waiting client allows.
+//! resolved. A transport retries a blocking hook only as long as the waiting client allows;
+//! the outbox of `landfall-state` retries events.
 //!
 //! Start reading at `message/mod.rs`, `transport.rs` and `command/mod.rs`, the simplest transport.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

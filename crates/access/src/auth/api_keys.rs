@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use http::request::Parts;
-use landfall_queue::{ApiKey, Principal, Queue, Token, TokenHash};
+use landfall_state::queue::{ApiKey, Principal, Queue, Token, TokenHash};
 
 use super::{AuthError, AuthMethod, bearer};
 use crate::ExpiringCache;

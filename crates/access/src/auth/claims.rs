@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use landfall_queue::{GrantLimits, Principal, is_subject};
+use landfall_state::queue::{GrantLimits, Principal, is_subject};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},

@@ -2,7 +2,7 @@ use std::{fmt, net::IpAddr};
 
 use async_trait::async_trait;
 use http::{header, request::Parts};
-use landfall_queue::{Principal, is_subject};
+use landfall_state::queue::{Principal, is_subject};
 
 use super::{AuthError, AuthMethod, csrf::SEC_FETCH_SITE};
 

@@ -9,7 +9,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
 };
 use landfall_hooks::{UnknownResponse, response_json};
-use landfall_queue::Principal;
+use landfall_state::queue::Principal;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -103,7 +103,7 @@ impl ForwardAuthSettings {
 ///
 /// The application receives a GET request with `Cookie` and `Authorization`. It responds with 2xx
 /// and the subject, in JSON (`{"subject": "ann", "max_size": 1048576, …}`, see
-/// [`GrantLimits`](landfall_queue::GrantLimits)) or in the header `X-Landfall-Subject`,
+/// [`GrantLimits`](landfall_state::queue::GrantLimits)) or in the header `X-Landfall-Subject`,
 /// `X-Auth-Request-User` or `Remote-User`; with 401 if the user is unknown; with 403 if access is
 /// denied. Requests without cookies and authorization are left to other methods.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use landfall_queue::{Principal, Token, is_secret};
+use landfall_state::queue::{Principal, Token, is_secret};
 
 /// Entry points for fuzz targets; not part of the public API.
 #[cfg(feature = "fuzzing")]

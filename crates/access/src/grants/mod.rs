@@ -9,7 +9,7 @@
 //!
 //! An application requests a grant for an upload in [`api`] and gives the upload token to a client.
 //! [`enforce`] verifies the token when the client creates the upload. The jobs are in
-//! `landfall-queue`.
+//! `landfall-state`.
 //!
 //! One grant makes one upload: its creation runs under a lease of the grant's idempotency key and
 //! stores the upload id in the queue before the store has the upload. A repeated creation finds

@@ -4,5 +4,5 @@
 mod auth;
 mod grants;
 #[allow(dead_code, reason = "the queue's tests use the rest")]
-#[path = "../../../queue/tests/it/queue/harness.rs"]
+#[path = "../../../state/tests/it/queue/harness.rs"]
 mod harness;

@@ -45,7 +45,7 @@ use landfall_access::{
     ClientAddress, CorsContext, CorsRules, Problem, auth::Authenticator, check_json, json_object,
     read_body, request_id,
 };
-use landfall_queue::TokenHash;
+use landfall_state::queue::TokenHash;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;

@@ -6,7 +6,7 @@ use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
 use landfall_access::{Problem, auth::bearer, request_id};
-use landfall_queue::TokenHash;
+use landfall_state::queue::TokenHash;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 

@@ -26,7 +26,7 @@ use landfall_access::{
     ClientAddress, Problem,
     auth::{CsrfPolicy, FailedAttempts},
 };
-use landfall_queue::Queue;
+use landfall_state::queue::Queue;
 use tokio::sync::watch;
 
 pub(crate) use self::key::AdminKey;

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use http::request::Parts;
 pub use jsonwebtoken::Algorithm;
 use jsonwebtoken::{Validation, decode, decode_header, errors::ErrorKind};
-use landfall_queue::Principal;
+use landfall_state::queue::Principal;
 use parking_lot::RwLock;
 use serde_json::{Map, Value};
 
@@ -54,7 +54,7 @@ pub struct JwtSettings {
     pub algorithms: Vec<Algorithm>,
     /// The claim with the subject.
     pub subject: String,
-    /// The claim with the [`GrantLimits`](landfall_queue::GrantLimits) and `admin`.
+    /// The claim with the [`GrantLimits`](landfall_state::queue::GrantLimits) and `admin`.
     pub limits: String,
     /// The interval at which keys are refreshed; default 10 minutes.
     pub refresh: Duration,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::{Problem, request_id};
 use axum::{extract::State, response::Response};
 use http::{StatusCode, request::Parts};
-use landfall_queue::{
+use landfall_state::queue::{
     JobState,
     tracking::{self, CancelError},
 };

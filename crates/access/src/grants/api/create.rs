@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, request::Parts};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use landfall::{service::ResponseBody, upload::Metadata};
-use landfall_queue::{
+use landfall_state::queue::{
     Job, JobEnd, NewJob, Token,
     tracking::{self, CancelError},
 };

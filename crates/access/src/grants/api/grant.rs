@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::{Problem, read_body, request_id};
 use axum::{body::Body, extract::State, response::Response};
 use http::{StatusCode, request::Parts};
-use landfall_queue::{
+use landfall_state::queue::{
     GrantOutcome, Job, JobState, NewJob, Principal, Token,
     policy::{self, PolicyRequest},
 };

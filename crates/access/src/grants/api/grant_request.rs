@@ -4,7 +4,7 @@ use crate::{Problem, check_json, json_object, media_type};
 use axum::body::Bytes;
 use http::HeaderMap;
 use landfall::hook::{MediaType, UploadToken};
-use landfall_queue::policy::PolicyRequest;
+use landfall_state::queue::policy::PolicyRequest;
 use serde_json::{Map, Value};
 
 use super::ApiStyle;

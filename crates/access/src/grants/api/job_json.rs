@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use jiff::{Timestamp, tz::TimeZone};
-use landfall_queue::{Job, JobState};
+use landfall_state::queue::{Job, JobState};
 use serde_json::{Value, json};
 
 use super::ApiStyle;

@@ -4,7 +4,7 @@ use crate::Problem;
 use axum::{extract::State, response::Response};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::upload::UploadId;
-use landfall_queue::{Job, JobId, JobState, Principal, Query, Scope};
+use landfall_state::queue::{Job, JobId, JobState, Principal, Query, Scope};
 use serde_json::Value;
 
 use super::{Api, ApiStyle, IdPath, fault, id, job_json, json, not_found, scope};

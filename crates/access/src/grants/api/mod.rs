@@ -35,7 +35,7 @@ use axum::{
 };
 use http::{StatusCode, header, request::Parts};
 use landfall::{Handler, service::Cors};
-use landfall_queue::{Principal, Queue, QueueError, Scope, policy::Policy};
+use landfall_state::queue::{Principal, Queue, QueueError, Scope, policy::Policy};
 use tokio::sync::{Semaphore, watch};
 
 use self::events::StreamLimiter;

@@ -5,7 +5,9 @@ use landfall::{
     hook::{IdempotencyError, IdempotencyKey},
     upload::{Upload, UploadId, UploadKind},
 };
-use landfall_queue::{Job, JobId, Queue, QueueError, StartOutcome, StartRequest, tracking::labels};
+use landfall_state::queue::{
+    Job, JobId, Queue, QueueError, StartOutcome, StartRequest, tracking::labels,
+};
 use parking_lot::Mutex;
 
 use super::verify::TokenRejection;

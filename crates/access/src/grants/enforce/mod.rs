@@ -15,7 +15,7 @@ use landfall::{
     hook::{ClientResponse, CreateDecision, Hook, HookPoints, RequestInfo},
     upload::{Upload, UploadKind},
 };
-use landfall_queue::{Queue, TokenHash, tracking::labels};
+use landfall_state::queue::{Queue, TokenHash, tracking::labels};
 
 use self::{
     idempotency::{GrantKey, TrackedUploadKey},

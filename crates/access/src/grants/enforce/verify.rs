@@ -5,7 +5,7 @@ use landfall::{
     hook::ClientResponse,
     upload::{Metadata, Upload, UploadId, UploadKind},
 };
-use landfall_queue::{Job, JobState};
+use landfall_state::queue::{Job, JobState};
 use sha2::{Digest as _, Sha256};
 
 /// The text is for the client.

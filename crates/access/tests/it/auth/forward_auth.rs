@@ -10,7 +10,7 @@ use http::HeaderMap;
 use landfall_access::auth::{
     AuthError, AuthMethod as _, ExternalOrigin, ForwardAuth, ForwardAuthSettings,
 };
-use landfall_queue::{GrantLimits, Principal};
+use landfall_state::queue::{GrantLimits, Principal};
 use serde_json::json;
 
 use super::{

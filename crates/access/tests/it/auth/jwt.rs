@@ -4,7 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use landfall_access::auth::{AuthMethod as _, Jwt, JwtKeys, JwtSettings};
-use landfall_queue::{GrantLimits, RateLimit};
+use landfall_state::queue::{GrantLimits, RateLimit};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 

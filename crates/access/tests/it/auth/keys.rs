@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use landfall_access::auth::{ApiKeys, AuthError, AuthMethod as _};
-use landfall_queue::{GrantLimits, NewKey, Token};
+use landfall_state::queue::{GrantLimits, NewKey, Token};
 
 use super::{CLIENT, known, request, unknown};
 use crate::harness::{everywhere, until};

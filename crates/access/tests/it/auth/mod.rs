@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use http::{Request, request::Parts};
 use landfall_access::auth::{AuthError, AuthMethod};
-use landfall_queue::Principal;
+use landfall_state::queue::Principal;
 
 /// The client's address.
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));

@@ -8,8 +8,8 @@ use landfall_direct::{
     DirectSettings, DirectStats, Repository, SmallFiles, StsSettings, SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_queue::TokenHash;
 use landfall_s3::{S3Options, lease::probe_conditional_writes};
+use landfall_state::queue::TokenHash;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use landfall_hooks::HookName;
 use landfall_hooks::Transport as _;
-use landfall_outbox::OutboxStats;
+use landfall_state::outbox::OutboxStats;
 
 use super::{Page, metrics};
 use crate::app::hooks::{BOUNDS_MS, HookCounters, Hooks};

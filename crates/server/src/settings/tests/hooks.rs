@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall_hooks::{FailureMode, HookName, HookNames};
-use landfall_outbox::{EventSelection, EventState, Query};
+use landfall_state::outbox::{EventSelection, EventState, Query};
 
 use super::*;
 

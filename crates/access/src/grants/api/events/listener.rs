@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::{Problem, auth::AuthError, request_id};
 use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
-use landfall_queue::{EventReader, Principal, Query, QueueError, Scope, SharedEvent};
+use landfall_state::queue::{EventReader, Principal, Query, QueueError, Scope, SharedEvent};
 use serde_json::json;
 use tokio::{
     sync::watch,

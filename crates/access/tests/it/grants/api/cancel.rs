@@ -7,7 +7,7 @@ use http::Request;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use landfall::upload::UploadId;
-use landfall_queue::JobEnd;
+use landfall_state::queue::JobEnd;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -171,7 +171,7 @@ async fn many_at_once_tell_one_event() {
             assert_eq!(reply.expect(200).json["state"], "cancelled");
         }
         is_gone(site, &path).await;
-        let scope = landfall_queue::Scope::All;
+        let scope = landfall_state::queue::Scope::All;
         let events = site.queue.events(&scope, 0, 100).await.unwrap();
         let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
         assert_eq!(kinds, ["UploadStarted", "UploadCancelled"]);

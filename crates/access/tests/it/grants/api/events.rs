@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use landfall_access::grants::api::StreamLimits;
-use landfall_queue::{GrantOutcome, JobEnd, NewJob, Queue, QueueSettings, Scope};
+use landfall_state::queue::{GrantOutcome, JobEnd, NewJob, Queue, QueueSettings, Scope};
 use serde_json::{Value, json};
 
 use super::harness::{Site, everywhere, with_defaults};

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use http::{HeaderValue, StatusCode, request::Parts};
 use landfall_access::auth::AuthError;
-use landfall_queue::{
+use landfall_state::queue::{
     GrantLimits, Principal, RateLimit,
     policy::{Policy, PolicyDenial, PolicyRequest},
 };

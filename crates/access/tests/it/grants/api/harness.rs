@@ -29,8 +29,8 @@ use landfall_access::grants::{
     api::{self, ApiSettings},
     enforce::{GrantHook, GrantHookSettings},
 };
-use landfall_database::{Clock, Database};
-use landfall_queue::{Principal, Queue, QueueSettings, tracking::JobTracker};
+use landfall_state::queue::{Principal, Queue, QueueSettings, tracking::JobTracker};
+use landfall_state::sql::{Clock, Database};
 use landfall_test_services::Postgres;
 use serde_json::Value;
 use tempfile::TempDir;

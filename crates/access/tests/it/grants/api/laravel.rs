@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use landfall_access::grants::api::ApiStyle;
-use landfall_queue::{GrantLimits, policy::PolicyDenial};
+use landfall_state::queue::{GrantLimits, policy::PolicyDenial};
 use serde_json::{Value, json};
 
 use super::harness::{HttpReply, Plan, RequestBuilder, Site, everywhere};
@@ -244,11 +244,11 @@ async fn refused_in_laravels_words() {
 struct Closed;
 
 #[async_trait::async_trait]
-impl landfall_queue::policy::Policy for Closed {
+impl landfall_state::queue::policy::Policy for Closed {
     async fn decide(
         &self,
-        _caller: &landfall_queue::Principal,
-        _ask: &mut landfall_queue::policy::PolicyRequest,
+        _caller: &landfall_state::queue::Principal,
+        _ask: &mut landfall_state::queue::policy::PolicyRequest,
         _request: &http::request::Parts,
     ) -> Result<(), PolicyDenial> {
         Err(PolicyDenial::forbidden("closed"))

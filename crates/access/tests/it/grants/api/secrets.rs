@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use landfall_queue::{GrantLimits, NewKey, Token};
+use landfall_state::queue::{GrantLimits, NewKey, Token};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall::{Resolution, event::EventKind};
-use landfall_queue::{JobEnd, JobState, Queue, tracking::reconcile};
+use landfall_state::queue::{JobEnd, JobState, Queue, tracking::reconcile};
 
 use super::harness::{Site, all_silent, create, id};
 

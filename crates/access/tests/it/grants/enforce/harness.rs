@@ -20,11 +20,11 @@ use landfall::{
     upload::{Snapshot, UploadId},
 };
 use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
-use landfall_database::{Clock, Database, Durability};
-use landfall_queue::{
+use landfall_state::queue::{
     GrantOutcome, Job, JobEvent, JobId, JobState, NewJob, Queue, QueueSettings, Scope, StaleFilter,
     Token, tracking::JobTracker,
 };
+use landfall_state::sql::{Clock, Database, Durability};
 use tempfile::TempDir;
 
 /// The time in a test.

@@ -2,7 +2,7 @@
 
 use http::Method;
 use landfall::upload::Metadata;
-use landfall_queue::{JobState, Token, tracking::cancel};
+use landfall_state::queue::{JobState, Token, tracking::cancel};
 
 use super::harness::{Site, ask, create, id};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use landfall_access::auth::FailedAttempts;
-use landfall_queue::{GrantOutcome, JobEnd, JobState, NewJob, Token};
+use landfall_state::queue::{GrantOutcome, JobEnd, JobState, NewJob, Token};
 
 use super::harness::{Site, ask, create};
 
