@@ -42,7 +42,7 @@ mod value;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use landfall_outbox::{EventSelection, Query};
+use landfall_state::outbox::{EventSelection, Query};
 
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
