@@ -4,18 +4,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::connection::ConnectionShared;
-use super::driver;
+use super::driver::{self, Accepted};
 use super::http3::connection::{serve_connection, transport};
 use super::http3::listener::QuicListener;
-use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::limits::timeouts::{ServerShared, run_sweeper};
 use super::listener::Listener;
 use super::log_throttle::LogThrottle;
+use super::proxy_protocol::TrustedProxies;
 use super::service::HttpService;
 use super::shutdown::{Shutdown, ShutdownPhase};
-use super::stats::NetStats;
+use super::stats::{NetStats, OpenConnection};
 use super::tls::Tls;
 use super::workers::Workers;
 
@@ -168,32 +167,29 @@ impl<S: HttpService> Acceptor<S> {
             };
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
-            let proxies = listener.proxies.as_ref();
-            let admitted = match proxies {
-                None => ConnectionShared::admit(&self.server, peer, false),
-                Some(proxies) if peer.address.is_some_and(|peer| proxies.0(peer.ip())) => {
-                    ConnectionShared::admit(&self.server, peer, true)
-                }
-                Some(_) => {
-                    let reason = "the address is not that of a trusted proxy";
-                    self.server.reject_proxy(peer, &reason);
-                    None
-                }
+            let is_trusted = |proxies: &TrustedProxies| {
+                let peer = peer.address.map(|peer| peer.ip());
+                peer.is_some_and(|peer| proxies.0(peer))
             };
-            let Some(shared) = admitted else {
+            if listener
+                .proxies
+                .as_ref()
+                .is_some_and(|proxies| !is_trusted(proxies))
+            {
+                let reason = "the address is not that of a trusted proxy";
+                self.server.reject_proxy(peer, &reason);
                 continue;
+            }
+            let accepted = Accepted {
+                socket,
+                tls: listener.tls.as_ref().map(Tls::server_config),
+                peer,
+                is_proxied: listener.proxies.is_some(),
+                open: OpenConnection::new(stats.clone(), permit),
             };
-            let is_proxied = proxies.is_some();
-            let service = self.service.clone();
-            self.workers.spawn(async move {
-                match socket.attach() {
-                    Ok(socket) => {
-                        let io = ServerIo::new(socket, shared.clone());
-                        driver::serve_connection(io, shared, service, permit, is_proxied).await;
-                    }
-                    Err(error) => tracing::debug!(%error, "connection ended"),
-                }
-            });
+            let (server, service) = (self.server.clone(), self.service.clone());
+            let served = driver::serve_connection(Box::new(accepted), server, service);
+            self.workers.spawn(served);
         }
     }
 }

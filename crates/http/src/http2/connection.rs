@@ -8,7 +8,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use http::Request;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::halves::{Receiving, Sending};
 use crate::io::ServerIo;
@@ -42,11 +42,10 @@ fn builder(limits: &ConnectionLimits) -> Builder {
     builder
 }
 
-/// Serves a connection until it ends. Each request holds the `permit`, too.
+/// Serves a connection until it ends.
 pub(crate) async fn serve_connection<S: HttpService>(
     io: ServerIo,
     service: ConnectionService<S>,
-    permit: Arc<OwnedSemaphorePermit>,
 ) -> Result<(), h2::Error> {
     let server = service.shared.server.clone();
     let Some(connection) = handshake(io, &server).await? else {
@@ -75,7 +74,6 @@ pub(crate) async fn serve_connection<S: HttpService>(
         let Some((request, sending)) = accepted.transpose()? else {
             return Ok(());
         };
-        let permit = permit.clone();
         task::spawn(&server, |exchange| {
             let (parts, receiving) = request.into_parts();
             let head = Request::from_parts(parts, ());
@@ -84,7 +82,7 @@ pub(crate) async fn serve_connection<S: HttpService>(
             let served = respond(head, content, sending, &service, service.shared.peer);
             async move {
                 served.await;
-                drop((stream_permit, permit));
+                drop(stream_permit);
             }
         });
     }
