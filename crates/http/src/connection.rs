@@ -159,22 +159,17 @@ impl StreamGuard {
         if bytes <= LARGE_HEAD {
             return Ok(());
         }
-        let ServerShared { stats, limits, .. } = &*self.shared.server;
-        self.head_bytes = bytes as u64;
-        let before = stats.head_bytes.fetch_add(self.head_bytes, Relaxed);
-        match before + self.head_bytes > limits.head_memory {
-            true => Err(TOO_MANY_LARGE_HEADS),
-            false => Ok(()),
+        let server = &self.shared.server;
+        match server.count_head(&mut self.head_bytes, bytes as u64) {
+            true => Ok(()),
+            false => Err(TOO_MANY_LARGE_HEADS),
         }
     }
 }
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        if self.head_bytes > 0 {
-            let head_bytes = &self.shared.server.stats.head_bytes;
-            head_bytes.fetch_sub(self.head_bytes, Relaxed);
-        }
+        self.shared.server.count_head(&mut self.head_bytes, 0);
         if self.shared.streams.fetch_sub(1, AcqRel) == 1 {
             self.shared.activity.enter(Phase::Idle);
         }

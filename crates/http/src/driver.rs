@@ -117,7 +117,7 @@ fn serve<S: HttpService>(
 }
 
 /// Polls the socket; `None` if the time for the first request is over.
-async fn before_request<T>(
+pub(super) async fn before_request<T>(
     server: &ServerShared,
     activity: &ConnectionActivity,
     first_request: &mut FirstRequest,

@@ -1,8 +1,6 @@
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
 
 use super::driver::{self, Accepted};
 use super::http3::connection::{serve_connection, transport};
@@ -50,9 +48,6 @@ pub async fn serve(
         let kind = io::ErrorKind::InvalidInput;
         return Err(io::Error::new(kind, "nothing to listen on"));
     }
-    let max = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
-    let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-    let permits = Arc::new(Semaphore::new(max as usize));
     let workers = Arc::new(Workers::start(limits.workers)?);
     let alt_svc = listeners.iter().find_map(Listener::quic);
     let alt_svc = alt_svc.and_then(QuicListener::alt_svc);
@@ -63,8 +58,7 @@ pub async fn serve(
     tasks.spawn(run_sweeper(server.clone()));
     let acceptor = Acceptor {
         service,
-        permits: permits.clone(),
-        server,
+        server: server.clone(),
         workers,
     };
     for listener in listeners {
@@ -79,8 +73,7 @@ pub async fn serve(
 
     shutdown.started().await;
     let all_closed = async {
-        // Every open connection holds a permit. The semaphore is never closed.
-        let _ = permits.acquire_many(max).await;
+        server.no_connection().await;
         drained.await;
     };
     tokio::pin!(all_closed);
@@ -102,17 +95,15 @@ pub async fn serve(
 #[derive(Clone)]
 struct Acceptor<S> {
     service: S,
-    permits: Arc<Semaphore>,
     server: Arc<ServerShared>,
     workers: Arc<Workers>,
 }
 
 impl<S: HttpService> Acceptor<S> {
     async fn run_http3(self, quic: &QuicListener, tls: &Tls) {
-        let mut full = LogThrottle::default();
         let mut config = quic.config.clone();
         config.transport_config(Arc::new(transport(&self.server.limits)));
-        while let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await {
+        while let Some(permit) = self.server.vacancy().await {
             let Some(incoming) = quic.endpoint.accept().await else {
                 return;
             };
@@ -141,14 +132,10 @@ impl<S: HttpService> Acceptor<S> {
         if let Some((quic, tls)) = listener.quic().zip(listener.tls.as_ref()) {
             return self.run_http3(quic, tls).await;
         }
-        let mut full = LogThrottle::default();
-        let mut failing = LogThrottle::default();
+        let failing = LogThrottle::default();
         let mut pause = Duration::ZERO;
         let stats = self.server.stats.clone();
-        loop {
-            let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await else {
-                return;
-            };
+        while let Some(permit) = self.server.vacancy().await {
             let (socket, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -156,7 +143,7 @@ impl<S: HttpService> Acceptor<S> {
                     if !is_connection_error(&error) {
                         // File descriptors or memory are exhausted: an immediate retry would only spin.
                         pause = (pause * 2).clamp(Duration::from_millis(5), Duration::from_secs(1));
-                        if failing.is_due(Instant::now()) {
+                        if failing.is_due() {
                             tracing::error!(%error, "failed to accept connections");
                         }
                         drop(permit);
@@ -192,23 +179,6 @@ impl<S: HttpService> Acceptor<S> {
             self.workers.spawn(served);
         }
     }
-}
-
-/// Waits until there may be another connection. `None` if there will be none.
-async fn vacancy(
-    permits: &Arc<Semaphore>,
-    server: &ServerShared,
-    full: &mut LogThrottle,
-) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = permits.clone().try_acquire_owned() {
-        return Some(permit);
-    }
-    NetStats::add(&server.stats.limit_reached, 1);
-    if full.is_due(Instant::now()) {
-        let limit = server.limits.max_connections;
-        tracing::warn!(limit, "connection limit reached, further clients wait");
-    }
-    server.wait_for(permits.clone().acquire_owned()).await.ok()
 }
 
 fn is_connection_error(error: &io::Error) -> bool {

@@ -9,7 +9,7 @@
 mod channel;
 pub(crate) mod connection;
 mod content;
-pub(crate) mod encode;
+mod encode;
 mod head;
 
 pub(crate) use self::channel::{Http1Content, Http1Io};

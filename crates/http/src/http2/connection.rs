@@ -3,7 +3,6 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection};
@@ -11,6 +10,7 @@ use http::Request;
 use tokio::sync::Semaphore;
 
 use super::halves::{Receiving, Sending};
+use crate::driver::before_request;
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::ServerShared;
@@ -48,10 +48,16 @@ pub(crate) async fn serve_connection<S: HttpService>(
     service: ConnectionService<S>,
 ) -> Result<(), h2::Error> {
     let server = service.shared.server.clone();
-    let Some(connection) = handshake(io, &server).await? else {
+    let activity = service.shared.activity.clone();
+    // For the client's preface: browsers open connections in advance.
+    let mut handshake = pin!(builder(&server.limits).handshake(io));
+    let mut first_request = FirstRequest::default();
+    let shaken = before_request(&server, &activity, &mut first_request, |cx| {
+        handshake.as_mut().poll(cx).map(Some)
+    });
+    let Some(connection) = shaken.await.transpose()? else {
         return Ok(());
     };
-    let activity = service.shared.activity.clone();
     let window = ReceiveWindow::new(server.clone(), move |_| activity.wake());
     let window = Arc::new(window);
     let mut http2 = Http2 {
@@ -86,22 +92,6 @@ pub(crate) async fn serve_connection<S: HttpService>(
             }
         });
     }
-}
-
-/// Waits for the client's preface; `None` if the server shuts down. Browsers open connections in advance.
-async fn handshake(
-    io: ServerIo,
-    server: &ServerShared,
-) -> Result<Option<Connection<ServerIo, Bytes>>, h2::Error> {
-    let mut handshake = pin!(builder(&server.limits).handshake(io));
-    let mut first_request = FirstRequest::default();
-    poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Pending if first_request.is_over(server.shutdown_phase(), cx) => {
-            Poll::Ready(Ok(None))
-        }
-        connection => connection.map_ok(Some),
-    })
-    .await
 }
 
 struct Http2 {

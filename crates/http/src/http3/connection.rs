@@ -120,17 +120,11 @@ async fn serve_requests<S: HttpService>(
     let empty_streams = Arc::new(AtomicU32::new(0));
     let mut goes_away = false;
     loop {
-        let changed = poll_fn(|_| {
-            let is_over = match goes_away {
-                // Of each request there is another.
-                true => Arc::strong_count(&empty_streams) == 1,
-                false => server.shutdown_phase() > ShutdownPhase::Running,
-            };
-            if is_over {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+        let changed = poll_fn(|_| match goes_away {
+            false if server.shutdown_phase() > ShutdownPhase::Running => Poll::Ready(()),
+            // Each request has another one.
+            true if Arc::strong_count(&empty_streams) == 1 => Poll::Ready(()),
+            _ => Poll::Pending,
         });
         let next = async {
             // The semaphore is never closed.
