@@ -5,6 +5,7 @@
 mod axum;
 mod blocking_hooks;
 mod cleaners;
+mod conformance;
 mod dropped;
 mod events;
 #[cfg(unix)]
