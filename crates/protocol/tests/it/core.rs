@@ -150,51 +150,51 @@ fn t_core_8_extensions_are_a_comma_separated_list() {
                 ..NONE
             },
             "termination",
-        ), // T-TRM-1
+        ),
         (
             Extensions {
                 concatenation: true,
                 ..NONE
             },
             "concatenation",
-        ), // T-CAT-1
+        ),
         (
             Extensions {
                 concatenation: true,
                 ..NONE
             },
             "concatenation-unfinished",
-        ), // T-CAT-9
+        ),
         (
             Extensions {
                 defer_length: true,
                 ..NONE
             },
             "creation-defer-length",
-        ), // T-DEF-1
+        ),
         (
             Extensions {
                 expiration: true,
                 ..NONE
             },
             "expiration",
-        ), // T-EXP-1
+        ),
         (
             Extensions {
                 checksum: true,
                 ..NONE
             },
             "checksum",
-        ), // T-SUM-1
+        ),
         (
             Extensions {
                 checksum: true,
                 ..NONE
             },
             "checksum-trailer",
-        ), // T-TRL-1
-        (NONE, "creation"),             // T-CRE-2
-        (NONE, "creation-with-upload"), // T-CWU-1, T-CWU-2
+        ),
+        (NONE, "creation"),
+        (NONE, "creation-with-upload"),
     ] {
         assert!(offered.list().split(',').any(|t| t == token), "{token}");
         let optional = !NONE.list().split(',').any(|t| t == token);
