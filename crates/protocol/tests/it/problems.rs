@@ -73,7 +73,7 @@ fn each_kind_has_its_status_and_a_unique_code() {
 }
 
 #[test]
-fn e_57_bodies_are_code_message_and_detail() {
+fn bodies_are_code_message_and_detail() {
     assert_eq!(
         Problem::from(ProblemKind::NotFound).to_string(),
         "ERR_UPLOAD_NOT_FOUND: upload not found\n"
@@ -87,7 +87,7 @@ fn e_57_bodies_are_code_message_and_detail() {
 }
 
 #[test]
-fn e_37_e_58_what_passes_is_423_on_head_and_retried_on_other_methods() {
+fn what_passes_is_423_on_head_and_retried_on_other_methods() {
     use Operation::{Append, Create, Download, Inspect, Terminate};
     for kind in ProblemKind::ALL {
         let (usual, ..) = kind.describe();
