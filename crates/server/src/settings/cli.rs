@@ -10,7 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, Id, value_parser};
 use clap_complete::Shell;
-use landfall_outbox::{EventSelection, EventState, Query};
+use landfall_state::outbox::{EventSelection, EventState, Query};
 
 use super::args::{key_name, origin, parsed, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};

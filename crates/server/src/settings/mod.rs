@@ -43,7 +43,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use landfall_outbox::{EventSelection, Query};
+use landfall_state::outbox::{EventSelection, Query};
 
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
