@@ -20,7 +20,7 @@ fn placement<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacemen
 }
 
 #[test]
-fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
+fn names_are_lower_case_and_include_sha1() {
     let names: Vec<_> = Algorithm::LIST.split(',').collect();
     assert!(names.contains(&"sha1"));
     for name in names {
@@ -36,7 +36,7 @@ fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
 }
 
 #[test]
-fn t_sum_11_checksum_is_a_name_a_space_and_base64() {
+fn checksum_is_a_name_a_space_and_base64() {
     let parsed = Checksum::parse(SHA1).unwrap();
     assert_eq!(parsed.algorithm, Algorithm::SHA1);
     assert_eq!(parsed.digest[..4], [0x2a, 0xae, 0x6c, 0x35]);
@@ -44,7 +44,7 @@ fn t_sum_11_checksum_is_a_name_a_space_and_base64() {
 }
 
 #[test]
-fn t_sum_4_e_29_unknown_algorithms_are_rejected_and_names_are_case_sensitive() {
+fn unknown_algorithms_are_rejected_and_names_are_case_sensitive() {
     for bad in [
         "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
         "Sha1 AAAA",
@@ -62,7 +62,7 @@ fn t_sum_4_e_29_unknown_algorithms_are_rejected_and_names_are_case_sensitive() {
 }
 
 #[test]
-fn e_25_malformed_checksums_are_rejected() {
+fn malformed_checksums_are_rejected() {
     for bad in [
         "",
         "sha1",
@@ -88,7 +88,7 @@ fn e_25_malformed_checksums_are_rejected() {
 }
 
 #[test]
-fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
+fn each_algorithm_accepts_only_digests_of_its_length() {
     for &algorithm in Algorithm::ALL {
         for bytes in 0..80 {
             let digest = vec![7; bytes];
@@ -126,7 +126,7 @@ fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
 }
 
 #[test]
-fn t_sum_2_checksum_is_optional() {
+fn checksum_is_optional() {
     assert_eq!(placement([]), Ok(ChecksumPlacement::None));
     assert_eq!(ChecksumPlacement::None.with_trailers(None), Ok(None));
     assert_eq!(
@@ -150,7 +150,7 @@ fn checksums_are_ignored_where_not_offered() {
 }
 
 #[test]
-fn t_trl_2_trailer_name_is_case_insensitive_and_may_be_in_a_list() {
+fn trailer_name_is_case_insensitive_and_may_be_in_a_list() {
     for line in [
         "Upload-Checksum",
         "upload-checksum",
@@ -181,7 +181,7 @@ fn t_trl_2_trailer_name_is_case_insensitive_and_may_be_in_a_list() {
 }
 
 #[test]
-fn t_trl_3_malformed_trailers_are_rejected_like_headers() {
+fn malformed_trailers_are_rejected_like_headers() {
     for (bad, refused) in [
         ("sha1", ProblemKind::InvalidChecksum),
         ("md4 AAAA", ProblemKind::UnsupportedChecksum),
@@ -199,7 +199,7 @@ fn t_trl_3_malformed_trailers_are_rejected_like_headers() {
 }
 
 #[test]
-fn e_24_header_and_trailer_must_agree() {
+fn header_and_trailer_must_agree() {
     let head = placement([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
     assert!(matches!(head, ChecksumPlacement::Header(_)));
     let same = head
@@ -217,7 +217,7 @@ fn e_24_header_and_trailer_must_agree() {
 }
 
 #[test]
-fn e_27_announced_trailer_is_required() {
+fn announced_trailer_is_required() {
     for trailers in [None, Some(headers([])), Some(headers([("x", "y")]))] {
         let problem = ChecksumPlacement::Trailer
             .with_trailers(trailers.as_ref())

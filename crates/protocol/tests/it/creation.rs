@@ -10,7 +10,7 @@ use crate::{ALL, headers, kind};
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
 #[test]
-fn t_cre_4_e_10_length_is_declared_exactly_once() {
+fn length_is_declared_exactly_once() {
     let both = headers([("upload-length", "5"), ("upload-defer-length", "1")]);
     let problem = Create::parse(&both, ALL, None, Syntax::Strict).unwrap_err();
     assert_eq!(
@@ -29,7 +29,7 @@ fn t_cre_4_e_10_length_is_declared_exactly_once() {
 }
 
 #[test]
-fn t_core_3_e_3_lengths_are_plain_digits() {
+fn lengths_are_plain_digits() {
     for (sent, read) in [
         ("0", 0),
         ("100", 100),
@@ -70,7 +70,7 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
 }
 
 #[test]
-fn t_cre_5_e_18_length_0_is_valid() {
+fn length_0_is_valid() {
     let create = Create::parse(
         &headers([("upload-length", "0")]),
         ALL,
@@ -82,7 +82,7 @@ fn t_cre_5_e_18_length_0_is_valid() {
 }
 
 #[test]
-fn t_cre_6_lengths_over_the_max_size_are_rejected() {
+fn lengths_over_the_max_size_are_rejected() {
     let create = |length| {
         Create::parse(
             &headers([("upload-length", length)]),
@@ -108,7 +108,7 @@ fn t_cre_6_lengths_over_the_max_size_are_rejected() {
 }
 
 #[test]
-fn t_def_2_t_def_3_only_1_defers() {
+fn only_1_defers() {
     let deferred = |sent| {
         Create::parse(
             &headers([("upload-defer-length", sent)]),
@@ -140,7 +140,7 @@ fn t_def_2_t_def_3_only_1_defers() {
 }
 
 #[test]
-fn t_def_1_deferred_length_is_rejected_where_not_offered() {
+fn deferred_length_is_rejected_where_not_offered() {
     let offered = Extensions {
         defer_length: false,
         ..ALL
@@ -159,7 +159,7 @@ fn t_def_1_deferred_length_is_rejected_where_not_offered() {
 }
 
 #[test]
-fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
+fn content_type_decides_whether_the_body_is_upload_data() {
     let create = |content_type| {
         Create::parse(
             &headers([("upload-length", "5"), ("content-type", content_type)]),
@@ -194,7 +194,7 @@ fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
 }
 
 #[test]
-fn e_23_checksum_on_post_is_verified_for_upload_data() {
+fn checksum_on_post_is_verified_for_upload_data() {
     const SUM: (&str, &str) = ("upload-checksum", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, SUM]);
     let create = Create::parse(&with, ALL, None, Syntax::Strict).unwrap();
@@ -218,7 +218,7 @@ fn e_23_checksum_on_post_is_verified_for_upload_data() {
 }
 
 #[test]
-fn e_54_encoded_bodies_are_rejected_only_for_upload_data() {
+fn encoded_bodies_are_rejected_only_for_upload_data() {
     let encoding = ("content-encoding", "gzip");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, encoding]);
     assert_eq!(
@@ -234,7 +234,7 @@ fn e_54_encoded_bodies_are_rejected_only_for_upload_data() {
 }
 
 #[test]
-fn t_cre_10_t_cre_11_metadata_is_a_list_of_pairs() {
+fn metadata_is_a_list_of_pairs() {
     let sent = "filename d29ybGRfZG9taW5hdGlvbl9wbGFuLnBkZg==,is_confidential";
     let create = Create::parse(
         &headers([("upload-length", "5"), ("upload-metadata", sent)]),
@@ -254,7 +254,7 @@ fn t_cre_10_t_cre_11_metadata_is_a_list_of_pairs() {
 }
 
 #[test]
-fn e_15_metadata_of_real_clients_is_accepted() {
+fn metadata_of_real_clients_is_accepted() {
     for (sent, pairs) in [
         ("", &[][..]),
         (" ", &[]),
@@ -274,7 +274,7 @@ fn e_15_metadata_of_real_clients_is_accepted() {
 }
 
 #[test]
-fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_is_rejected() {
+fn malformed_metadata_is_rejected() {
     use InvalidMetadata::{Duplicate, EmptyElement, Key, TrailingData, Value};
     let a = || String::from("a");
     for (sent, error) in [
@@ -317,7 +317,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_is_rejected() {
 }
 
 #[test]
-fn t_cre_14_e_17_padding_is_optional_and_the_alphabet_is_standard() {
+fn padding_is_optional_and_the_alphabet_is_standard() {
     for (sent, value) in [
         ("a YQ==", &b"a"[..]),
         ("a YQ", b"a"),
@@ -338,14 +338,14 @@ fn t_cre_14_e_17_padding_is_optional_and_the_alphabet_is_standard() {
 }
 
 #[test]
-fn t_cre_18_e_16_header_is_stored_exactly() {
+fn header_is_stored_exactly() {
     for sent in ["b Yg,a YQ==", "a YQ== ,\tb", "empty ,bare"] {
         assert_eq!(Metadata::from_header(sent).unwrap().header(), sent);
     }
 }
 
 #[test]
-fn t_cre_16_values_may_be_any_bytes() {
+fn values_may_be_any_bytes() {
     let parsed = Metadata::from_header("name YQ0KU2V0LUNvb2tpZTogeA==").unwrap();
     assert_eq!(parsed.get("name"), Some(&b"a\r\nSet-Cookie: x"[..]));
     assert!(!parsed.header().contains(char::is_control));
@@ -354,7 +354,7 @@ fn t_cre_16_values_may_be_any_bytes() {
 }
 
 #[test]
-fn t_cat_2_partial_upload_needs_a_length() {
+fn partial_upload_needs_a_length() {
     let partial = ("upload-concat", "partial");
     let create = Create::parse(
         &headers([partial, ("upload-length", "5")]),
