@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use super::{
-    JobId, Queue, QueueError, Report, Shared, TIMEOUT, transition,
-    unit_of_work::{Prefetch, UnitOfWork},
+    JobId, Queue, QueueError, Report, Shared, TIMEOUT,
+    unit_of_work::{RequiredRows, UnitOfWork},
 };
 use crate::writer::{self, BatchError, Execute};
 
@@ -31,7 +31,7 @@ type AfterReports = Option<(JobId, bool)>;
 
 /// A change of rows, and its caller.
 pub(super) trait Change: Send {
-    fn prefetch(&self) -> &Prefetch;
+    fn needs(&self) -> &RequiredRows;
     fn apply(&mut self, work: &mut UnitOfWork<'_>);
     fn is_waited_for(&self) -> bool;
     /// Called after the commit.
@@ -40,7 +40,7 @@ pub(super) trait Change: Send {
 }
 
 struct PendingChange<A, T> {
-    prefetch: Prefetch,
+    needs: RequiredRows,
     apply: A,
     output: Option<T>,
     sender: oneshot::Sender<Result<T, QueueError>>,
@@ -51,8 +51,8 @@ where
     A: Fn(&mut UnitOfWork<'_>) -> T + Send,
     T: Send,
 {
-    fn prefetch(&self) -> &Prefetch {
-        &self.prefetch
+    fn needs(&self) -> &RequiredRows {
+        &self.needs
     }
 
     fn apply(&mut self, work: &mut UnitOfWork<'_>) {
@@ -78,7 +78,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Report(report) => write!(f, "progress of job {}", report.job),
-            Self::Change(change, _) => change.prefetch().fmt(f),
+            Self::Change(change, _) => change.needs().fmt(f),
         }
     }
 }
@@ -88,12 +88,12 @@ impl Queue {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         after: AfterReports,
-        prefetch: Prefetch,
+        needs: RequiredRows,
         apply: impl Fn(&mut UnitOfWork<'_>) -> T + Send + 'static,
     ) -> Result<T, QueueError> {
         let (sender, result) = oneshot::channel();
         let change = Box::new(PendingChange {
-            prefetch,
+            needs,
             apply,
             output: None,
             sender,
@@ -168,18 +168,23 @@ impl Execute for Writer {
 
     async fn execute(&mut self, batch: &mut [Command]) -> Result<i64, QueueError> {
         let shared = &*self.0;
-        let mut prefetch = Prefetch::default();
+        let mut transaction = shared.database.write().await?;
+        // It has read the clock of the database.
+        let mut work = UnitOfWork::new(shared);
         let mut reports = Vec::new();
         for command in &*batch {
             match command {
-                Command::Report(report) => reports.push(report.clone()),
-                Command::Change(change, _) => prefetch.add(change.prefetch()),
+                Command::Report(report) => {
+                    work.add_needs(&match report.part {
+                        Some(_) => RequiredRows::JobWithParts(report.job),
+                        None => RequiredRows::Job(report.job),
+                    });
+                    reports.push(report.clone());
+                }
+                Command::Change(change, _) => work.add_needs(change.needs()),
             }
         }
-        transition::prefetch(&reports, &mut prefetch);
-        let mut transaction = shared.database.write().await?;
-        let mut work = UnitOfWork::new(shared);
-        work.load(&mut transaction, &prefetch).await?;
+        work.load(&mut transaction).await?;
         work.advance(&reports);
         for command in batch {
             if let Command::Change(change, _) = command {

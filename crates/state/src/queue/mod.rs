@@ -69,7 +69,7 @@ use self::{
     commands::{Command, Writer},
     record::Record,
     shared::Shared,
-    unit_of_work::Prefetch,
+    unit_of_work::RequiredRows,
 };
 pub use self::{
     event_channels::SharedEvent,
@@ -263,11 +263,11 @@ impl Queue {
     /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
     /// bound.
     pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
-        let mut prefetch = Prefetch::job(job);
-        if start.is_part {
-            prefetch.parts.insert(job.0);
-        }
-        self.write(None, prefetch, move |work| work.start(job.0, &start))
+        let needs = match start.is_part {
+            true => RequiredRows::JobWithParts(job),
+            false => RequiredRows::Job(job),
+        };
+        self.write(None, needs, move |work| work.start(job.0, &start))
             .await
     }
 
@@ -282,13 +282,9 @@ impl Queue {
 
     /// Creates a job that tracks an upload without a grant. The same upload has the same job.
     pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
-        let prefetch = Prefetch {
-            new_jobs: 1,
-            uploads: [upload.id.to_string()].into(),
-            ..Prefetch::default()
-        };
+        let needs = RequiredRows::Upload(upload.id.to_string());
         let (job, created) = (start::job_of(upload, self.now()), upload.created);
-        self.write(None, prefetch, move |work| work.track(&job, created))
+        self.write(None, needs, move |work| work.track(&job, created))
             .await
     }
 
@@ -307,8 +303,8 @@ impl Queue {
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
     pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
-        let (after, prefetch) = (Some((job, false)), Prefetch::job(job));
-        self.write(after, prefetch, move |work| work.prepare_end(job.0, &end))
+        let (after, needs) = (Some((job, false)), RequiredRows::Job(job));
+        self.write(after, needs, move |work| work.prepare_end(job.0, &end))
             .await
     }
 
@@ -325,8 +321,8 @@ impl Queue {
 
     /// Ends a job after writing its reported progress. Returns whether this call ended it.
     pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
-        let (after, prefetch) = (Some((job, true)), Prefetch::job(job));
-        self.write(after, prefetch, move |work| work.finish(job.0, &end))
+        let (after, needs) = (Some((job, true)), RequiredRows::Job(job));
+        self.write(after, needs, move |work| work.finish(job.0, &end))
             .await
     }
 
