@@ -4,7 +4,7 @@ use std::{fs, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use landfall_api::auth::{Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings, fuzzing};
+use landfall_access::auth::{Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings, fuzzing};
 use landfall_state::queue::{Principal, is_subject};
 
 /// The key of the tokens in the seeds.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use landfall::hook::{MediaType, UploadToken};
-use landfall_api::Problem;
+use landfall_access::Problem;
 use landfall_state::queue::is_secret;
 use serde_json::{Map, Value};
 use url::form_urlencoded;

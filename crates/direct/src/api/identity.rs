@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::hook::UploadToken;
-use landfall_api::{ExpiringCache, Problem};
+use landfall_access::{ExpiringCache, Problem};
 use landfall_state::queue::{Job, JobState, TokenHash};
 
 use super::{

@@ -41,7 +41,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
-use landfall_api::{
+use landfall_access::{
     ClientAddress, CorsContext, CorsRules, Problem, auth::Authenticator, check_json, json_object,
     read_body, request_id,
 };

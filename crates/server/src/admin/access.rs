@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
-use landfall_api::{
+use landfall_access::{
     Problem,
     auth::{FailedAttempt, bearer, is_cross_site},
 };

@@ -5,7 +5,7 @@ use axum::{
         rejection::{JsonRejection, QueryRejection},
     },
 };
-use landfall_api::Problem;
+use landfall_access::Problem;
 use landfall_state::outbox::{EventSelection, StoredEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};

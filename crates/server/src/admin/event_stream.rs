@@ -12,7 +12,7 @@ use axum::{
 };
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use landfall_api::Problem;
+use landfall_access::Problem;
 use landfall_state::queue::{EventReader, QueueError, Scope, SharedEvent};
 use serde::Deserialize;
 use serde_json::json;

@@ -1,5 +1,5 @@
 use axum::{Json, extract::State};
-use landfall_api::Problem;
+use landfall_access::Problem;
 use landfall_state::queue::ApiKey;
 use serde_json::{Value, json};
 

@@ -22,7 +22,7 @@ use axum::{
 };
 use http::StatusCode;
 use landfall::Handler;
-use landfall_api::{
+use landfall_access::{
     ClientAddress, Problem,
     auth::{CsrfPolicy, FailedAttempts},
 };

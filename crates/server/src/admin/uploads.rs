@@ -7,8 +7,8 @@ use axum::{
 use http::{StatusCode, request::Parts};
 use jiff::Timestamp;
 use landfall::{hook::Decision, upload::UploadId};
-use landfall_api::Problem;
-use landfall_messages::UploadData;
+use landfall_access::Problem;
+use landfall_hooks::UploadData;
 use landfall_state::outbox::{EventState, StoredEvent};
 use landfall_state::queue::{Job, JobId, JobState, Scope, tracking};
 use serde::Deserialize;

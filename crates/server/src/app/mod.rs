@@ -106,7 +106,7 @@ struct Prepared {
     #[cfg(feature = "grants")]
     admin_key: Option<crate::settings::Secret>,
     #[cfg(feature = "grants")]
-    jwt: Option<landfall_api::auth::Jwt>,
+    jwt: Option<landfall_access::auth::Jwt>,
     #[cfg(feature = "direct")]
     notifications_secret: Option<crate::settings::Secret>,
 }

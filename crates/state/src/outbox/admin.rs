@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
-use landfall_messages::{Message, rfc3339};
+use landfall_hooks::{Message, rfc3339};
 use serde::Serialize;
 
 use super::{Outbox, OutboxError, migrate, sql};

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use landfall::upload::Snapshot;
-use landfall_messages::Message;
+use landfall_hooks::Message;
 use tokio::sync::oneshot;
 
 use super::{

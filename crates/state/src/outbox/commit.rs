@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use landfall_messages::{HookName, Message};
+use landfall_hooks::{HookName, Message};
 
 use super::{
     Shared,

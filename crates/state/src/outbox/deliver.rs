@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall::Handler;
-use landfall_messages::{DeliveryError, HookName, error_chain};
+use landfall_hooks::{DeliveryError, HookName, error_chain};
 use tokio::{
     sync::watch,
     task::JoinSet,

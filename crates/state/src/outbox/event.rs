@@ -6,7 +6,7 @@ use landfall::{
     event::{Event, EventKind, next_sequence},
     upload::Upload,
 };
-use landfall_messages::{EventHeaders, HookName, Message, UploadData};
+use landfall_hooks::{EventHeaders, HookName, Message, UploadData};
 
 #[derive(Debug, Clone)]
 pub(super) struct OutboxEvent {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use landfall_messages::RedactedHeaders;
+use landfall_hooks::RedactedHeaders;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     digest,
@@ -21,7 +21,7 @@ const KEY_LEN: usize = 32;
 const SALT_LEN: usize = 32;
 const INFO: &[&[u8]] = &[b"landfall request headers of an event"];
 
-/// Encrypts the request headers that transports [name](landfall_messages::Transport::event_headers) while an
+/// Encrypts the request headers that transports [name](landfall_hooks::Transport::event_headers) while an
 /// event is stored for them. Cheap to clone.
 ///
 /// Nodes that share a database need the same key, since one may deliver what another has stored. A node
@@ -155,7 +155,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use landfall::hook::RequestInfo;
-    use landfall_messages::{EventHeaders, RequestData};
+    use landfall_hooks::{EventHeaders, RequestData};
 
     use super::*;
 

@@ -62,7 +62,7 @@ use landfall::{
     event::{Acknowledgement, Event, EventKind, EventKinds, EventSink, skip_sequence},
     removal::{ClockMemory, RemovalClock},
 };
-use landfall_messages::{EventHeaders, HookName, RedactedHeaders, Route};
+use landfall_hooks::{EventHeaders, HookName, RedactedHeaders, Route};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -117,7 +117,7 @@ const MIGRATIONS: &[Migration] = &[
 /// It is an event sink of a handler, and needs the handler to [run](Self::run):
 ///
 /// ```no_run
-/// # use landfall_messages::Route;
+/// # use landfall_hooks::Route;
 /// # use landfall_state::sql::Database;
 /// # use landfall_state::outbox::{Outbox, OutboxError, OutboxSettings};
 /// # async fn example(handler: impl Fn(Outbox) -> landfall::Handler, routes: Vec<Route>)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use landfall_messages::{HookName, HookNames, Message};
+use landfall_hooks::{HookName, HookNames, Message};
 
 use super::{Outbox, OutboxError, commit::rows, event::OutboxEvent, sql};
 use crate::sql::{Statement, in_parts};

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use landfall_messages::Message;
+use landfall_hooks::Message;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 

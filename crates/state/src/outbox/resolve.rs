@@ -4,7 +4,7 @@ use std::{
 };
 
 use landfall::{Handler, Resolution, upload::UploadId};
-use landfall_messages::HookName;
+use landfall_hooks::HookName;
 use tokio::{sync::oneshot, task::JoinSet, time::sleep};
 
 use super::{

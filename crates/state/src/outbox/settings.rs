@@ -1,6 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
-use landfall_messages::{Creations, ProgressNotifier};
+use landfall_hooks::{Creations, ProgressNotifier};
 
 use super::header_key::HeaderKey;
 use crate::sql::{Clock, Connections, Database, DatabaseError};

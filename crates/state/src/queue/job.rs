@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr, time::SystemTime};
 
-use landfall_messages::{HookName, UnknownName};
+use landfall_hooks::{HookName, UnknownName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 //! permission for one upload, carried by a single-use upload [`Token`], whose hash alone is
 //! stored. Policies ([`policy`]) restrict the [`GrantLimits`] of a [`Principal`] before a grant.
 //!
-//! The queue does not serve HTTP: the APIs are `landfall-grants` and `landfall-direct`. It is tables
+//! The queue does not serve HTTP: the APIs are `landfall-access` and `landfall-direct`. It is tables
 //! and one [writer](crate::writer) per process: in a transaction, rows are read, changed in
 //! memory by rules that know no SQL, and written. All that a transition changes is written with it:
 //! quota, counts, the event and its deliveries in the outbox. On PostgreSQL, transactions of several
@@ -63,7 +63,7 @@ use landfall::{
 };
 use tokio::{sync::watch as channel, time::timeout};
 
-pub use landfall_messages::contains_secret;
+pub use landfall_hooks::contains_secret;
 
 use self::{
     commands::{Command, Writer},

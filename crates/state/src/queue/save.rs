@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
-use landfall_messages::{JobData, Message, MessageId};
+use landfall_hooks::{JobData, Message, MessageId};
 use sha2::{Digest as _, Sha256};
 
 use super::{

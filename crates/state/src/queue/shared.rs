@@ -5,7 +5,7 @@ use std::{
 };
 
 use landfall::removal::RemovalClock;
-use landfall_messages::HookName;
+use landfall_hooks::HookName;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch as channel};
 

@@ -7,7 +7,7 @@ use axum::{extract::Request, middleware};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use landfall::service::Peer;
-use landfall_api::auth::{
+use landfall_access::auth::{
     ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts,
 };
 use landfall_direct::{

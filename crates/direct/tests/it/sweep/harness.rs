@@ -15,10 +15,10 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
+use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
     Direct, DirectSettings, OpenRequest, Record, Repository, Requester, SweepReport, TransferMode,
 };
-use landfall_grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_s3::client::{Client, ErrorKind};
 use landfall_state::queue::{
     Job, Queue, QueueSettings, StaleFilter,

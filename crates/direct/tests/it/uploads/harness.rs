@@ -16,11 +16,11 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
+use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
     CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
     Requester, SentHeaders, TransferMode,
 };
-use landfall_grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
 use landfall_state::queue::{
     GrantOutcome, Job, NewJob, Principal, Queue, QueueSettings, Scope, Token, tracking::JobTracker,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use axum::Router;
 use landfall::{Config, Handler, service::Cors};
-use landfall_api::{ClientAddress, auth::Authenticator};
+use landfall_access::{ClientAddress, auth::Authenticator};
 use landfall_direct::{
     DirectSettings, DirectStats, Repository, SmallFiles, StsSettings, SweepReport,
     api::{self, ApiSettings},

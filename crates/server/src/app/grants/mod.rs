@@ -7,13 +7,13 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Config, Handler, service::Cors};
-use landfall_api::{
+use landfall_access::{
     ClientAddress,
     auth::{FailedAttempts, Jwt},
-};
-use landfall_grants::{
-    api::ApiStats,
-    enforce::{GrantHook, GrantHookSettings},
+    grants::{
+        api::ApiStats,
+        enforce::{GrantHook, GrantHookSettings},
+    },
 };
 use landfall_state::queue::{
     GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,

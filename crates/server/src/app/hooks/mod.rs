@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Config, Handler};
-use landfall_messages::{
+use landfall_hooks::{
     BlockingHooks, Creations, HookName, HookNames, ProgressNotifier, Route, Transport as _,
 };
 use landfall_state::outbox::{HeaderKey, Outbox, OutboxSettings, OutboxStats};

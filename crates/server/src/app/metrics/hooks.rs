@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use landfall_messages::HookName;
-use landfall_messages::Transport as _;
+use landfall_hooks::HookName;
+use landfall_hooks::Transport as _;
 use landfall_state::outbox::OutboxStats;
 
 use super::{Page, metrics};

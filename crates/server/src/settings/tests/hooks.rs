@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_messages::{FailureMode, HookName, HookNames};
+use landfall_hooks::{FailureMode, HookName, HookNames};
 use landfall_state::outbox::{EventSelection, EventState, Query};
 
 use super::*;

@@ -2,7 +2,7 @@ use landfall::{
     hook::RequestInfo,
     upload::{Upload, UploadId},
 };
-use landfall_messages::{HookName, MessageId};
+use landfall_hooks::{HookName, MessageId};
 
 use super::*;
 

@@ -6,7 +6,7 @@ use landfall::{
     hook::{ClientResponse, RequestInfo},
     service::Peer,
 };
-use landfall_messages::{BlockingHooks, HookName, JobData, RequestData, UploadChanges};
+use landfall_hooks::{BlockingHooks, HookName, JobData, RequestData, UploadChanges};
 use serde_json::Value;
 
 use super::{Policy, PolicyDenial, PolicyRequest};

@@ -10,7 +10,7 @@ use landfall::{
     event::{EventKind, EventSink},
     upload::Upload,
 };
-use landfall_messages::{EventHeaders, Message, Route};
+use landfall_hooks::{EventHeaders, Message, Route};
 use landfall_state::outbox::{
     Changed, EventSelection, EventState, Events, Outbox, Query, SortOrder,
 };

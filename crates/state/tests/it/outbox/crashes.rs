@@ -28,7 +28,7 @@ use landfall::{
         file::{FileOptions, FileStore},
     },
 };
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
 use landfall_state::outbox::{EventState, Events, Outbox, OutboxSettings, Query};
 use landfall_state::sql::Database;
 

@@ -16,7 +16,7 @@ use landfall::{
     store::MemoryStore,
     upload::Upload,
 };
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
 use landfall_state::outbox::{EventSelection, EventState, Outbox, OutboxSettings, Query};
 use landfall_state::sql::Clock;
 use tokio::task::JoinHandle;

@@ -16,7 +16,7 @@ use landfall::{
     store::MemoryStore,
     upload::{Upload, UploadId},
 };
-use landfall_messages::{
+use landfall_hooks::{
     DeliveryError, EventHeaders, HookName, HookNames, HookResponse, Message, Route, Transport,
 };
 use landfall_state::outbox::{Outbox, OutboxSettings};

@@ -14,7 +14,7 @@ use landfall::{
     store::MemoryStore,
     upload::{Upload, UploadId},
 };
-use landfall_messages::{
+use landfall_hooks::{
     Creations, DeliveryError, EventHeaders, HookNames, HookResponse, Message, ProgressNotifier,
     Route, Transport,
 };

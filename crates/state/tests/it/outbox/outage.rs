@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::{Composer, Config, Handler, store::MemoryStore};
-use landfall_messages::{
+use landfall_hooks::{
     DeliveryError, HookName, HookNames, HookResponse, JobData, Message, MessageId, Route, Transport,
 };
 use landfall_state::outbox::{Outbox, Query};

@@ -16,7 +16,7 @@ use landfall::{
     store::MemoryStore,
     upload::{Snapshot, Upload},
 };
-use landfall_messages::{
+use landfall_hooks::{
     BlockingHooks, Creations, DeliveryError, FailureMode, HookName, HookNames, HookResponse,
     Message, ProgressNotifier, Route, Transport,
 };

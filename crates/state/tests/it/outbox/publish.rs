@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::{Composer, event::EventSink, store::MemoryStore};
-use landfall_messages::{HookName, HookNames, JobData, Message, MessageId, Route};
+use landfall_hooks::{HookName, HookNames, JobData, Message, MessageId, Route};
 use landfall_state::outbox::{
     EventState, Events, Outbox, OutboxError, OutboxSettings, Query, SortOrder,
 };

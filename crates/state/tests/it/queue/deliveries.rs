@@ -10,9 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::{Composer, Config, Handler, store::MemoryStore};
-use landfall_messages::{
-    DeliveryError, HookName, HookNames, HookResponse, Message, Route, Transport,
-};
+use landfall_hooks::{DeliveryError, HookName, HookNames, HookResponse, Message, Route, Transport};
 use landfall_state::outbox::{Outbox, OutboxSettings};
 use landfall_state::queue::{JobEnd, Queue, QueueError, Report};
 use tokio::task::JoinHandle;

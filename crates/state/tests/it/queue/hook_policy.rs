@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use http::{Request, StatusCode, request::Parts};
 use landfall::hook::ClientResponse;
-use landfall_messages::{
+use landfall_hooks::{
     BlockingHooks, DeliveryError, FailureMode, HookName, HookNames, HookResponse, Message,
     Transport, UploadChanges,
 };
