@@ -1,10 +1,8 @@
 //! Concatenation.
 
-use landfall_protocol::{
-    Concat, Create, DeclaredLength, Extensions, InvalidConcat, ProblemKind, Syntax,
-};
+use landfall_protocol::{Concat, Create, DeclaredLength, InvalidConcat, Syntax};
 
-use crate::{ALL, headers, kind};
+use crate::{ALL, headers};
 
 fn urls(sent: &str) -> Vec<String> {
     match Concat::parse(sent) {
@@ -33,12 +31,6 @@ fn blanks_in_the_list_are_ignored() {
             Err(InvalidConcat::NoParts),
             "{empty:?}"
         );
-        let sent = headers([("upload-concat", empty)]);
-        let problem = Create::parse(&sent, ALL, None, Syntax::Strict).unwrap_err();
-        assert_eq!(
-            (problem.status(), problem.kind),
-            (400, ProblemKind::InvalidConcat)
-        );
     }
     let most = format!("final;{}", "/a ".repeat(Concat::MAX_PARTS));
     assert_eq!(urls(&most).len(), Concat::MAX_PARTS);
@@ -58,34 +50,6 @@ fn header_is_stored_exactly() {
 }
 
 #[test]
-fn other_values_are_rejected() {
-    for bad in [
-        "",
-        "Partial",
-        "PARTIAL",
-        "partial;",
-        "final",
-        "Final;/a",
-        "final:/a",
-        "whole",
-        "partial, final;/a",
-    ] {
-        let sent = headers([("upload-concat", bad), ("upload-length", "5")]);
-        let problem = Create::parse(&sent, ALL, None, Syntax::Strict).unwrap_err();
-        assert_eq!(
-            (problem.status(), problem.kind),
-            (400, ProblemKind::InvalidConcat),
-            "{bad:?}"
-        );
-    }
-    let twice = headers([("upload-concat", "partial"), ("upload-concat", "partial")]);
-    assert_eq!(
-        kind(Create::parse(&twice, ALL, None, Syntax::Strict)),
-        ProblemKind::InvalidConcat
-    );
-}
-
-#[test]
 fn final_upload_length_is_optional() {
     let list = ("upload-concat", "final;/a");
     let declared =
@@ -99,19 +63,6 @@ fn final_upload_length_is_optional() {
         declared(headers([list, ("upload-defer-length", "1")])),
         Ok(DeclaredLength::SumOfParts)
     );
-}
-
-#[test]
-fn concatenation_is_rejected_where_not_offered() {
-    let offered = Extensions {
-        concatenation: false,
-        ..ALL
-    };
-    for value in ["partial", "final;/a", "nonsense"] {
-        let sent = headers([("upload-concat", value), ("upload-length", "5")]);
-        let refused = kind(Create::parse(&sent, offered, None, Syntax::Strict));
-        assert_eq!(refused, ProblemKind::ConcatenationUnsupported);
-    }
 }
 
 #[test]

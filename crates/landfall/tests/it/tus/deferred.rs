@@ -27,6 +27,23 @@ async fn length_below_the_offset_is_rejected() {
 }
 
 #[tokio::test]
+async fn another_length_is_rejected() {
+    with_defaults(async |site| {
+        for path in [site.create(10).await, site.create_with(&[DEFER]).await] {
+            let sent = site.patching(&path, 0).with("Upload-Length", "10");
+            sent.body("hello").send().await.expect(204);
+            for other in ["9", "11", "0"] {
+                let sent = site.patching(&path, 5).with("Upload-Length", other);
+                let reply = sent.body("x").send().await;
+                reply.refused(400, "ERR_INVALID_UPLOAD_LENGTH");
+            }
+            assert_eq!(site.offset(&path).await, 5);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn length_without_bytes_may_complete_the_upload() {
     with_defaults(async |site| {
         let path = site.create_with(&[DEFER]).await;
