@@ -141,7 +141,7 @@ impl Execute for Writer {
         }
     }
 
-    /// Without end: what was emitted is kept until the database works again.
+    /// Without end: emitted events are kept until the database works again.
     fn retry_delay(&mut self, failures: u32, error: &DatabaseError) -> Option<Duration> {
         let delay = MIN_BACKOFF
             .saturating_mul(1 << failures.min(16))

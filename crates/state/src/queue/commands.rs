@@ -1,4 +1,4 @@
-//! The commands of the queue and their transactions. Progress has transactions of its own, so that grants and
+//! The commands of the queue and their transactions. Progress has separate transactions, so that grants and
 //! ends do not wait for it.
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -72,7 +72,7 @@ pub(super) struct Usage {
     pub(super) used: i64,
 }
 
-/// What the limits of a subject depend on; `None` if no command needs it.
+/// The values that limits of a subject depend on; `None` if no command needs it.
 #[derive(Debug, Default)]
 pub(super) struct Subject {
     /// In the current period.

@@ -46,7 +46,7 @@ impl BatchError for DatabaseError {
 /// Executes batches of commands.
 pub(crate) trait Execute: Send {
     type Command: Send;
-    /// What the transaction has done.
+    /// The effects of the transaction.
     type Output: Send;
     type Error: BatchError;
 

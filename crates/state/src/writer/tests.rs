@@ -30,7 +30,7 @@ impl BatchError for Error {
     }
 }
 
-/// What the writer did, by the numbers of the commands.
+/// The work of the writer, by the numbers of the commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     Failed(Vec<i32>, Error),
