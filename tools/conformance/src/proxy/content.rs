@@ -116,7 +116,7 @@ async fn size(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
         true => 0,
         false => send_zeros(&mut patch, size).await,
     };
-    let shown = shown(size);
+    let shown = binary_size(size);
     if started.elapsed() > SIZE_TIMEOUT {
         let text = format!("{sent} bytes within {}", seconds(SIZE_TIMEOUT));
         return Ok(Finding::warn(CHECK, text).advise("set a smaller --size"));
@@ -146,7 +146,7 @@ async fn send_zeros(patch: &mut Http1, size: u64) -> u64 {
 }
 
 /// Returns a size with its largest binary unit.
-fn shown(bytes: u64) -> String {
+fn binary_size(bytes: u64) -> String {
     let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let unit = (0..5)
         .rev()
