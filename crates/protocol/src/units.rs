@@ -57,7 +57,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Parses numbers with units: as Go does (`300ms`, `1.5h`, `2h45m`, `0`), and with days, spaces and words (`7d`,
+/// Parses numbers with units: as Go does (`300ms`, `1.5h`, `2h45m`, `0`), and with days, spaces and spelled units (`7d`,
 /// `1h 30min`).
 ///
 /// # Errors

@@ -44,7 +44,9 @@ use landfall::{
     Composer, Config, Handler, InterimResponses, Lifetimes, Limits, LocationStyle, SweepReason,
     service::{Cors, Forwarded},
 };
-use landfall_http::{ConnectionLimits, Listener, Shutdown, Tls, TrustedProxies, serve_uploads};
+use landfall_http::{
+    ConnectionLimits, Function, Listener, Shutdown, Tls, TrustedProxies, serve_uploads,
+};
 use parking_lot::RwLock;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -419,7 +421,7 @@ fn open_listeners(
     }
     if settings.listen.proxy_protocol {
         let urls = settings.urls.clone();
-        let trusted = TrustedProxies(Arc::new(move |peer| urls.is_trusted_proxy(peer)));
+        let trusted: TrustedProxies = Function(Arc::new(move |peer| urls.is_trusted_proxy(peer)));
         let with_header = |listener: Listener| listener.with_proxy_protocol(trusted.clone());
         listeners = listeners.into_iter().map(with_header).collect();
     }

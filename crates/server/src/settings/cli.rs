@@ -376,11 +376,11 @@ pub(super) fn command(short: bool) -> Command {
     with_settings(root, Subcommand::Serve, short)
 }
 
-/// The commands of `landfall-cli` below these words.
+/// The commands of `landfall-cli` below this path.
 fn tools_below(parents: &'static [&'static str]) -> impl Iterator<Item = Command> {
     let commands = crate::tools::COMMANDS.into_iter();
     commands.filter_map(move |(path, about)| match path.split_last() {
-        Some((name, words)) if words == parents => Some(Command::new(*name).about(about)),
+        Some((name, above)) if above == parents => Some(Command::new(*name).about(about)),
         _ => None,
     })
 }

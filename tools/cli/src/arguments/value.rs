@@ -67,7 +67,7 @@ pub(crate) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-/// The key of metadata has no space, no comma, and is not empty (T-CRE-12).
+/// The key of metadata has no space, no comma, and is not empty.
 pub(crate) fn metadata(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !key.contains([' ', ',']) && key.is_ascii() => {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// What a finding means for uploads.
+/// The effect of a finding on uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -23,11 +23,11 @@ pub enum Severity {
 pub struct Finding {
     /// The name of the check.
     pub check: &'static str,
-    /// What it means for uploads.
+    /// The effect on uploads.
     pub severity: Severity,
-    /// What was found.
+    /// The finding.
     pub text: String,
-    /// What the operator may change.
+    /// The advice to the operator.
     pub remedy: Option<String>,
 }
 

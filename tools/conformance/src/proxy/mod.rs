@@ -1,4 +1,4 @@
-//! The checks of proxies: uploads to a public URL as a client does, and names what a proxy between changes, with a fix
+//! The checks of proxies: uploads to a public URL as a client does, and names the changes of a proxy between, with a fix
 //! for each problem.
 //!
 //! A check of the specification says that a requirement is not met; these also find out whether the server or a proxy is the
