@@ -43,11 +43,11 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     let shared = service.shared.clone();
     let mut guard = StreamGuard::new(shared.clone());
     let rejection = check_stream(&head).or_else(|| guard.count_head(&head).err());
-    let request = head.map(|()| RequestContent::Stream(Box::new(content)));
+    let content = RequestContent::Stream(Box::new(content));
     let ServiceCall {
         mut response,
         permit,
-    } = service.start(request, peer, rejection);
+    } = service.start(head, content, peer, rejection);
     async move {
         let called = poll_fn(|cx| {
             let response = ready!(response.poll(cx));
