@@ -56,7 +56,7 @@ pub struct Fields<'a> {
     names: FieldNames,
 }
 
-/// The names of a head's fields, as a set of bits, two of which tell what its `Tus-Resumable` says.
+/// The names of a head's fields, as a set of bits. Two more are about its `Tus-Resumable`.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldNames(u64);
 
