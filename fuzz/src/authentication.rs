@@ -4,8 +4,8 @@ use std::{fs, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use landfall_api::auth::{Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings, fuzzing};
-use landfall_queue::{Principal, is_subject};
+use landfall_access::auth::{Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings, fuzzing};
+use landfall_state::queue::{Principal, is_subject};
 
 /// The key of the tokens in the seeds.
 const KEYS: &str = r#"{"keys":[{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#;

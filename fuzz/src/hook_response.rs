@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use landfall_hooks::HookResponse;
 use landfall_hooks::format::parse_response;
-use landfall_messages::HookResponse;
 use serde_json::{Map, Value, json};
 
 /// A response in JSON: it survives a round trip but for what is ignored, zero and empty fields have no

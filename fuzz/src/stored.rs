@@ -1,8 +1,8 @@
 //! Rows of the outbox and the queue, written by this version or another one.
 
+use landfall_hooks::Message;
 use landfall_hooks::format::{self, Format};
-use landfall_messages::Message;
-use landfall_queue::Job;
+use landfall_state::queue::Job;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use landfall_hooks::{HookName, HookResponse};
 use landfall_hooks::{command, format::Format, grpc, http as over_http};
-use landfall_messages::{HookName, HookResponse};
 
 /// The first bytes select the transport, the hook and the status; the rest is the response.
 ///

@@ -42,7 +42,7 @@ async function request(caller, method, path, status, body, headers) {
 const FILE = { filename: 'a.bin', filesize: 5, filetype: 'text/plain' }
 
 test('the description contains exactly the existing routes', async () => {
-  const source = await readFile(new URL('crates/grants/src/api/mod.rs', ROOT), 'utf8')
+  const source = await readFile(new URL('crates/access/src/grants/api/mod.rs', ROOT), 'utf8')
   const table = [...source.matchAll(/^\/\/! \| `([A-Z]+) \/uploadjobs(\S*)` \|/gm)]
   const routes = table.map(([, method, path]) => `${method.toLowerCase()} ${path || '/'}`)
   const said = Object.entries(described.paths).flatMap(([path, item]) =>

@@ -1,5 +1,5 @@
 use instant_acme::Error as ProtocolError;
-use landfall_database::DatabaseError;
+use landfall_state::sql::DatabaseError;
 
 use crate::challenge::ChallengeMethod;
 

@@ -1,7 +1,7 @@
 use landfall::external::HookError;
-use landfall_database::DatabaseError;
-use landfall_queue::{LimitExceeded, QueueError, policy::PolicyDenial};
 use landfall_s3::client;
+use landfall_state::queue::{LimitExceeded, QueueError, policy::PolicyDenial};
+use landfall_state::sql::DatabaseError;
 
 /// An error of a direct upload. `api::problem` turns it into an HTTP response.
 #[derive(Debug, thiserror::Error)]

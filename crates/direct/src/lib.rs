@@ -1,7 +1,7 @@
 //! Direct uploads to S3: Landfall authenticates and authorizes a client and signs its requests, the
 //! bytes go from the client to the bucket, and Landfall verifies the object.
 //!
-//! A direct upload is a [`Job`](landfall_queue::Job) of the upload queue, under the same
+//! A direct upload is a [`Job`](landfall_state::queue::Job) of the upload queue, under the same
 //! authentication, policies, grants and quotas. The hooks of the [`Handler`](landfall::Handler) are
 //! called, and its sinks receive the events. A [`Record`] in the [`Repository`] stores the state
 //! that only direct uploads have; it is inserted in the transaction that starts the job.

@@ -4,8 +4,8 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_queue::JobId;
 use landfall_s3::client::ObjectRef;
+use landfall_state::queue::JobId;
 
 /// The transfer mode of an upload: the requests that carry its bytes to S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

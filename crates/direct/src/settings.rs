@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use landfall_queue::policy::Policy;
 use landfall_s3::{S3Options, client::Client};
+use landfall_state::queue::policy::Policy;
 
 /// Prefix, after that of all keys, of keys that clients choose: in presign mode and with temporary
 /// credentials.

@@ -11,7 +11,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use landfall::{lease::remote::OwnedLease, upload::UploadId};
-use landfall_database::{
+use landfall_state::sql::{
     Connections, DatabaseError, Listener, Migration, Statement, millis, signed, unsigned,
 };
 

@@ -32,4 +32,4 @@ pub use self::{
     settings::{PostgresSettings, SettingsError},
 };
 pub use landfall::lease::remote::LeaseStats;
-pub use landfall_database::DatabaseError;
+pub use landfall_state::sql::DatabaseError;

@@ -16,7 +16,7 @@ use landfall::{
     },
     upload::UploadId,
 };
-use landfall_database::{Connections, DatabaseError};
+use landfall_state::sql::{Connections, DatabaseError};
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
 };
 
 use landfall::{lease::remote::LeaseTable, upload::UploadId};
-use landfall_database::{Connections, DatabaseError};
+use landfall_state::sql::{Connections, DatabaseError};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, OnceCell, watch},

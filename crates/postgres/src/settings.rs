@@ -1,6 +1,6 @@
 use std::{io, time::Duration};
 
-use landfall_database::DatabaseError;
+use landfall_state::sql::DatabaseError;
 
 /// Settings of a [`PostgresLocker`](crate::PostgresLocker). They must be equal on all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]

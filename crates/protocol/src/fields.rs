@@ -177,7 +177,7 @@ const fn bit(name: &[u8]) -> u64 {
     1 << ((name.len() + 2 * last as usize + 10 * middle as usize) % 62)
 }
 
-/// Parses a number of bytes: digits only, at most 2^63-1 (E-3).
+/// Parses a number of bytes: digits only, at most 2^63-1.
 ///
 /// # Errors
 /// [`InvalidField::NotANumber`], [`InvalidField::TooLarge`].

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use landfall_database::{Connections, DatabaseError, Migration, RowLease, RowLeases, Statement};
+use landfall_state::sql::{Connections, DatabaseError, Migration, RowLease, RowLeases, Statement};
 use tokio::sync::OnceCell;
 
 use super::{CertificateStore, OrderLease, StoreError, Stored, Value};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use landfall_database::{Database, Durability, Statement};
+use landfall_state::sql::{Database, Durability, Statement};
 use landfall_test_services::Postgres;
 
 use super::{CertificateStore, DatabaseStore, FolderStore, OrderLease, StoreError, Stored, Value};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use jiff::{Timestamp, tz::TimeZone};
-use landfall_api::Problem;
+use landfall_access::Problem;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use landfall::hook::{MediaType, UploadToken};
-use landfall_api::Problem;
-use landfall_queue::is_secret;
+use landfall_access::Problem;
+use landfall_state::queue::is_secret;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
@@ -361,7 +361,7 @@ impl<'a> Query<'a> {
     pub(super) fn without_secrets(self) -> Option<String> {
         let is_secret = |key: &str, value: &str| {
             let name = bracketed(key).unwrap_or(key);
-            is_token_name(name) || landfall_queue::is_secret(value)
+            is_token_name(name) || landfall_state::queue::is_secret(value)
         };
         if !self.pairs().any(|(key, value)| is_secret(&key, &value)) {
             return None;

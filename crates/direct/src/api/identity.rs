@@ -4,8 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::hook::UploadToken;
-use landfall_api::{ExpiringCache, Problem};
-use landfall_queue::{Job, JobState, TokenHash};
+use landfall_access::{ExpiringCache, Problem};
+use landfall_state::queue::{Job, JobState, TokenHash};
 
 use super::{
     Api, ApiError, Call,

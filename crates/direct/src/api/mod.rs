@@ -41,11 +41,11 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
-use landfall_api::{
+use landfall_access::{
     ClientAddress, CorsContext, CorsRules, Problem, auth::Authenticator, check_json, json_object,
     read_body, request_id,
 };
-use landfall_queue::TokenHash;
+use landfall_state::queue::TokenHash;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::response::Response;
 use http::StatusCode;
 use landfall::upload::UploadId;
-use landfall_api::Problem;
+use landfall_access::Problem;
 use serde_json::{Map, Value, json};
 
 use super::{

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
-use landfall_api::{Problem, auth::bearer, request_id};
-use landfall_queue::TokenHash;
+use landfall_access::{Problem, auth::bearer, request_id};
+use landfall_state::queue::TokenHash;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::response::Response;
 use http::StatusCode;
-use landfall_api::Problem;
+use landfall_access::Problem;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

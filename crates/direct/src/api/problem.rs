@@ -5,9 +5,9 @@ use std::{borrow::Cow, time::Duration};
 use axum::response::Response;
 use http::{HeaderName, StatusCode, header};
 use landfall::{external::HookError, upload::UploadId};
-use landfall_api::Problem;
-use landfall_queue::QueueError;
+use landfall_access::Problem;
 use landfall_s3::client::{self, ErrorKind};
+use landfall_state::queue::QueueError;
 use serde_json::{Value, json};
 
 use crate::DirectError;

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderValue, Method, StatusCode, header};
-use landfall_api::Problem;
+use landfall_access::Problem;
 use percent_encoding::percent_decode_str;
 
 use super::problem::{self, ApiFamily};

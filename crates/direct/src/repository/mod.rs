@@ -8,7 +8,7 @@ use std::{
 };
 
 use landfall::upload::UploadId;
-use landfall_database::{
+use landfall_state::sql::{
     Connections, DatabaseError, Migration, RowLease, RowLeases, Statement, replace_nul, unix_millis,
 };
 

@@ -1,11 +1,11 @@
 use std::{sync::Arc, time::SystemTime};
 
 use landfall::{store::info::UploadInfo, upload::UploadId};
-use landfall_database::{
+use landfall_s3::client::ObjectRef;
+use landfall_state::queue::JobId;
+use landfall_state::sql::{
     DatabaseError, Insert, Row, Statement, from_unix_millis, replace_nul, signed, unix_millis,
 };
-use landfall_queue::JobId;
-use landfall_s3::client::ObjectRef;
 
 use crate::{Record, Status, TransferMode};
 

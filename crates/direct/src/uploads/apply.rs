@@ -10,8 +10,8 @@ use landfall::{
     hook::{ClientResponse, Intent, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
-use landfall_database::RowLease;
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
+use landfall_state::sql::RowLease;
 
 use super::{
     COMPLETES, CompletedUpload, Direct, PARTS,
@@ -245,7 +245,7 @@ impl Direct {
         let emitted = dispatcher.emit(permit, EventKind::Completed, upload, head.size, info);
         emitted.await;
         // The queue's sink has done this already, if it is installed.
-        let end = landfall_queue::JobEnd::Completed(landfall_queue::Completion {
+        let end = landfall_state::queue::JobEnd::Completed(landfall_state::queue::Completion {
             bytes: head.size,
             etag: Some(head.etag.clone()),
         });

@@ -2,7 +2,7 @@
 
 use http::request::Parts;
 use landfall::upload::UploadId;
-use landfall_queue::{GrantOutcome, Job, JobState, NewJob, Principal, policy};
+use landfall_state::queue::{GrantOutcome, Job, JobState, NewJob, Principal, policy};
 
 use super::{
     Direct, Requester, key,

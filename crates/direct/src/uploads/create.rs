@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
-use landfall_queue::{
+use landfall_state::queue::{
     GrantOutcome, Job, JobEnd, NewJob, StartOutcome, StartRequest, tracking::labels,
 };
 

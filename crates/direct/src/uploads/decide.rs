@@ -6,8 +6,8 @@ use landfall::{
     event::{EventKind, TerminationReason},
     hook::matches_content_type,
 };
-use landfall_queue::JobEnd;
 use landfall_s3::client::ObjectHead;
+use landfall_state::queue::JobEnd;
 
 use super::{
     COMPLETES, PARTS, TYPES,
@@ -252,8 +252,8 @@ mod schedule_tests {
     use std::time::UNIX_EPOCH;
 
     use landfall::upload::{Upload, UploadId};
-    use landfall_queue::JobId;
     use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectRef};
+    use landfall_state::queue::JobId;
 
     use super::*;
 

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall::upload::UploadId;
-use landfall_database::RowLease;
-use landfall_queue::JobId;
 use landfall_s3::client::ErrorKind;
+use landfall_state::queue::JobId;
+use landfall_state::sql::RowLease;
 use tokio::time::sleep;
 
 use super::{Direct, MAX_ATTEMPTS, Requester, key};

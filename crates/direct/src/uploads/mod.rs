@@ -28,9 +28,9 @@ use landfall::{
     hook::{ClientResponse, RequestInfo},
     upload::UploadId,
 };
-use landfall_api::ExpiringCache;
-use landfall_queue::{Job, Principal, Queue, contains_secret};
+use landfall_access::ExpiringCache;
 use landfall_s3::{Layout, client::TemporaryCredentials};
+use landfall_state::queue::{Job, Principal, Queue, contains_secret};
 use percent_encoding::percent_decode_str;
 
 use crate::{DirectError, DirectSettings, Record, Repository, TransferMode};

@@ -9,8 +9,8 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_queue::{Job, NewJob, tracking::labels};
 use landfall_s3::client::{ErrorKind, ObjectRef};
+use landfall_state::queue::{Job, NewJob, tracking::labels};
 
 use super::{
     ANY_TYPE, Direct, OpenRequest, REPLACES, Requester, TYPES, UNCONDITIONAL,

@@ -14,8 +14,8 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Snapshot, UploadId},
 };
-use landfall_database::RowLease;
 use landfall_s3::client::{self, ErrorKind};
+use landfall_state::sql::RowLease;
 
 use super::{Direct, decide::RemovalReason, key, request_info};
 use crate::{DirectError, Record, Status, TransferMode, settings::count};
@@ -75,7 +75,7 @@ impl Direct {
         // The client may have retried meanwhile, and opened another upload.
         let bound = self.queue().bound_upload(record.job).await?;
         if bound.is_none_or(|(bound, _)| bound == *record.id()) {
-            let why = landfall_queue::JobEnd::Failed("it was never created in S3".into());
+            let why = landfall_state::queue::JobEnd::Failed("it was never created in S3".into());
             self.queue().finish(record.job, why).await?;
         }
         self.clean_up_leased(&lease, record).await

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use landfall::{hook::MediaType, upload::Metadata};
-use landfall_queue::{
+use landfall_state::queue::{
     Job, JobState, NewJob, is_secret,
     policy::{PolicyDenial, PolicyRequest},
 };

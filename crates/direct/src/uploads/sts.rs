@@ -1,8 +1,8 @@
 //! Temporary credentials, limited to the keys of one principal.
 
 use http::Request;
-use landfall_queue::policy::{self, PolicyDenial, PolicyRequest};
 use landfall_s3::client::{Partition, TokenRequest};
+use landfall_state::queue::policy::{self, PolicyDenial, PolicyRequest};
 use serde_json::json;
 
 use super::{Direct, PrefixCredentials, Requester, key};

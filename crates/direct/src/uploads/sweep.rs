@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
-use landfall_queue::Report;
 use landfall_s3::client::ErrorKind;
+use landfall_state::queue::Report;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},

@@ -2,7 +2,7 @@
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
-use landfall_messages::{DeliveryError, HookName, HookResponse};
+use crate::{DeliveryError, HookName, HookResponse};
 
 use super::{parse_v2, process::Output};
 

@@ -26,9 +26,9 @@ use std::{
     time::Duration,
 };
 
+use crate::{DeliveryError, HookName, HookResponse, Message, Transport};
 use async_trait::async_trait;
 use landfall::hook::ClientResponse;
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::orphans::reap_orphans;

@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap, io, time::SystemTime};
 
+use crate::{HookName, JobData, Message};
 use jiff::Timestamp;
 use landfall::hook::Intent;
-use landfall_messages::{HookName, JobData, Message};
 use serde::Serialize;
 use serde_json::{Value, ser::Formatter};
 

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::{HookResponse, UploadChanges, without_mark};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use landfall_messages::{HookResponse, UploadChanges, without_mark};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use landfall_messages::{HookName, HookResponse};
+use crate::{HookName, HookResponse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -73,7 +73,7 @@ fn fields_are_empty_before_creation_and_without_a_request() {
     message.upload.metadata.clear();
     message.upload.is_final = true;
     message.upload.parts = Some(vec!["a".into(), "b".into()]);
-    message.request = landfall_messages::RequestData::default();
+    message.request = crate::RequestData::default();
     assert_eq!(
         written(Format::V1, &message),
         concat!(
@@ -493,12 +493,12 @@ prop_compose! {
         message.upload.parts = parts;
         message.upload.size = size;
         message.upload.offset = offset;
-        message.request = landfall_messages::RequestData {
+        message.request = crate::RequestData {
             method,
             uri,
             remote,
             headers,
-            redacted: landfall_messages::RedactedHeaders::default(),
+            redacted: crate::RedactedHeaders::default(),
         };
         message
     }

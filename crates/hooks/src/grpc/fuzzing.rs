@@ -1,7 +1,7 @@
 //! Entry points of the fuzz targets; not part of the API.
 
+use crate::HookResponse;
 use landfall::BoxError;
-use landfall_messages::HookResponse;
 use prost::Message as _;
 
 use super::{generated as proto, translate};

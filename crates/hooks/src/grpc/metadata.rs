@@ -1,7 +1,7 @@
 //! Forwarding of request headers as gRPC metadata.
 
+use crate::RequestData;
 use http::HeaderName;
-use landfall_messages::RequestData;
 use tonic::metadata::{
     AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
 };

@@ -17,8 +17,8 @@ mod translate;
 
 use std::{fmt, time::Duration};
 
+use crate::{DeliveryError, EventHeaders, HookResponse, Message, Transport};
 use async_trait::async_trait;
-use landfall_messages::{DeliveryError, EventHeaders, HookResponse, Message, Transport};
 use tokio::{sync::Semaphore, time};
 use tonic::{Code, Request, Status};
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::{HookResponse, JobData, Message, RequestData, UploadChanges, UploadData};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use landfall::hook::Intent;
-use landfall_messages::{HookResponse, JobData, Message, RequestData, UploadChanges, UploadData};
 
 use super::generated::{
     self as proto, Event, FileInfo, FileInfoChanges, HookRequest, HttpRequest, HttpResponse, Job,

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::{
+    DeliveryError, HookName, HookResponse, UnknownResponse, media_type, require_identity,
+    response_json,
+};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use landfall::hook::ClientResponse;
-use landfall_messages::{
-    DeliveryError, HookName, HookResponse, UnknownResponse, media_type, require_identity,
-    response_json,
-};
 
 use super::redirect::redirect_location;
 use crate::format::{Format, ParseError, parse_response};

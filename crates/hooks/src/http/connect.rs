@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use crate::DeliveryError;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
@@ -12,7 +13,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use landfall::{BoxError, runtime::PerRuntime};
-use landfall_messages::DeliveryError;
 use landfall_net::ProxyConnector;
 use rustls::ClientConfig;
 use tower::Service;

@@ -1,8 +1,8 @@
 //! Entry points of the fuzz targets; not part of the API.
 
+use crate::{DeliveryError, HookName, HookResponse};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use landfall_messages::{DeliveryError, HookName, HookResponse};
 
 use super::classify::{Body, RawResponse, ResponseClassifier};
 use crate::format::Format;

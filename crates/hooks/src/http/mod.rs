@@ -11,11 +11,11 @@ mod settings;
 
 use std::{sync::OnceLock, time::Duration};
 
+use crate::{DeliveryError, EventHeaders, HookName, HookResponse, Message, Transport};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, Response, StatusCode};
 use hyper::body::Incoming;
-use landfall_messages::{DeliveryError, EventHeaders, HookName, HookResponse, Message, Transport};
 use tokio::{sync::Semaphore, time};
 
 use self::{
@@ -49,7 +49,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The meaning of a response depends on the format:
 ///
 /// - [`Format::Auto`]: 2xx with an empty body or plain text allows; JSON is parsed as a version 2
-///   response, and everything else is a failure ([`response_json`](landfall_messages::response_json)).
+///   response, and everything else is a failure ([`response_json`](crate::response_json)).
 ///   4xx rejects, and the client gets the status and body; a version 2 response with `RejectUpload` in
 ///   the body applies instead. 408 and 425 are failures.
 /// - [`Format::V2`]: 2xx with a JSON object and its Content-Type is the response, everything else

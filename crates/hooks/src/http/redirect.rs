@@ -2,11 +2,11 @@
 
 use std::{sync::OnceLock, time::UNIX_EPOCH};
 
+use crate::Message;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
-use landfall_messages::Message;
 use percent_encoding::percent_decode_str;
 use url::Url;
 

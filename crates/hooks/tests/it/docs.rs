@@ -2,8 +2,8 @@
 
 use std::{env, fmt::Write, fs, path::Path};
 
+use landfall_hooks::HookName;
 use landfall_hooks::format::{Format, body, cloud_event};
-use landfall_messages::HookName;
 
 use crate::samples::samples;
 

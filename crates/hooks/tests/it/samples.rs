@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::hook::Intent;
-use landfall_messages::{
+use landfall_hooks::{
     HookName, HookNames, JobData, Message, RequestData, TraceContext, UploadData,
 };
 use serde_json::json;
@@ -167,7 +167,7 @@ fn request(hook: HookName) -> RequestData {
             .chain(texts(usual))
             .map(|(name, value)| (name, vec![value]))
             .collect(),
-        redacted: landfall_messages::RedactedHeaders::default(),
+        redacted: landfall_hooks::RedactedHeaders::default(),
     }
 }
 

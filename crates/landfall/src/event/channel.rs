@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// ([`Acknowledgement`](super::Acknowledgement)): none is lost in a crash, and one may arrive twice.
 ///
 /// Events of other kinds are lost when the process dies. For at-least-once delivery of all kinds use a sink that
-/// stores [prepared](EventSink::prepare) events, such as `landfall-outbox`.
+/// stores [prepared](EventSink::prepare) events, such as the outbox of `landfall-state`.
 ///
 /// ```no_run
 /// # async fn run(store: landfall::store::file::FileStore) -> Result<(), Box<dyn std::error::Error>> {

@@ -297,7 +297,7 @@ impl Handler {
         Ok(())
     }
 
-    /// Errors of the upload precede errors of the request (E-4).
+    /// Errors of the upload precede errors of the request.
     async fn reject_unparsed(
         &self,
         head: &RequestHead<'_>,

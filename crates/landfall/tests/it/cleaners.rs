@@ -24,7 +24,7 @@ const DELETING: &[&str] = &[
 
 /// Delete nothing themselves: they define a call that others make, test, or belong to another program than the server.
 const NOT_CLEANERS: &[&str] = &[
-    "crates/database/src/statement.rs",
+    "crates/state/src/sql/statement.rs",
     "crates/landfall/src/store/file/crash_tests/",
     "crates/landfall/src/store/file/paths.rs",
     "crates/landfall/src/store/file/sys.rs",

@@ -17,11 +17,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
-use landfall_api::{
+use landfall_access::{
     Problem,
     auth::{FailedAttempt, bearer, is_cross_site},
 };
-use landfall_queue::{Token, TokenHash};
+use landfall_state::queue::{Token, TokenHash};
 use serde::Deserialize;
 
 use super::{Admin, page, session::SessionKind};
@@ -178,13 +178,13 @@ impl Admin {
         })
     }
 
-    fn operator(&self, parts: &Parts, key: Option<&landfall_queue::ApiKey>) -> Operator {
+    fn operator(&self, parts: &Parts, key: Option<&landfall_state::queue::ApiKey>) -> Operator {
         let name = key.map_or_else(|| "admin key".into(), |key| format!("API key {}", key.name));
         let client = self.0.parts.client.of_request(parts);
         Operator { name, client }
     }
 
-    fn is_valid_admin_key(&self, key: &landfall_queue::ApiKey) -> bool {
+    fn is_valid_admin_key(&self, key: &landfall_state::queue::ApiKey) -> bool {
         key.is_admin && key.expires_at.is_none_or(|until| SystemTime::now() < until)
     }
 

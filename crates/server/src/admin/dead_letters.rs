@@ -5,8 +5,8 @@ use axum::{
         rejection::{JsonRejection, QueryRejection},
     },
 };
-use landfall_api::Problem;
-use landfall_outbox::{EventSelection, StoredEvent};
+use landfall_access::Problem;
+use landfall_state::outbox::{EventSelection, StoredEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -38,9 +38,9 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_BATCH);
-    let query = landfall_outbox::Query {
+    let query = landfall_state::outbox::Query {
         limit: limit + 1,
-        ..landfall_outbox::Query::default()
+        ..landfall_state::outbox::Query::default()
     };
     let found = match admin.0.parts.app.hooks.events() {
         Some(events) => events.list(&query).await?,

@@ -12,8 +12,8 @@ use axum::{
 };
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use landfall_api::Problem;
-use landfall_queue::{EventReader, QueueError, Scope, SharedEvent};
+use landfall_access::Problem;
+use landfall_state::queue::{EventReader, QueueError, Scope, SharedEvent};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{

@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use landfall::upload::UploadId;
-use landfall_queue::{Job, JobState};
+use landfall_state::queue::{Job, JobState};
 use serde_json::{Value, json};
 
 use super::Admin;

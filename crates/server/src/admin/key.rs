@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use landfall_queue::TokenHash;
+use landfall_state::queue::TokenHash;
 use parking_lot::RwLock;
 
 use super::session::Sessions;

@@ -1,6 +1,6 @@
 use axum::{Json, extract::State};
-use landfall_api::Problem;
-use landfall_queue::ApiKey;
+use landfall_access::Problem;
+use landfall_state::queue::ApiKey;
 use serde_json::{Value, json};
 
 use super::{Admin, job_json::time};

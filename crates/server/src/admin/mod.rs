@@ -22,11 +22,11 @@ use axum::{
 };
 use http::StatusCode;
 use landfall::Handler;
-use landfall_api::{
+use landfall_access::{
     ClientAddress, Problem,
     auth::{CsrfPolicy, FailedAttempts},
 };
-use landfall_queue::Queue;
+use landfall_state::queue::Queue;
 use tokio::sync::watch;
 
 pub(crate) use self::key::AdminKey;

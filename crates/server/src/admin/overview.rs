@@ -7,9 +7,11 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use landfall_api::Problem;
-use landfall_outbox::{OutboxStats, RouteStats};
-use landfall_queue::{JobState, Query as JobQuery, Scope, Throughput, ThroughputQuery as Range};
+use landfall_access::Problem;
+use landfall_state::outbox::{OutboxStats, RouteStats};
+use landfall_state::queue::{
+    JobState, Query as JobQuery, Scope, Throughput, ThroughputQuery as Range,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -7,10 +7,10 @@ use axum::{
 use http::{StatusCode, request::Parts};
 use jiff::Timestamp;
 use landfall::{hook::Decision, upload::UploadId};
-use landfall_api::Problem;
-use landfall_messages::UploadData;
-use landfall_outbox::{EventState, StoredEvent};
-use landfall_queue::{Job, JobId, JobState, Scope, tracking};
+use landfall_access::Problem;
+use landfall_hooks::UploadData;
+use landfall_state::outbox::{EventState, StoredEvent};
+use landfall_state::queue::{Job, JobId, JobState, Scope, tracking};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ pub(super) async fn list(
     query: Result<Query<UploadQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(filter) = query.map_err(|error| invalid(error.body_text()))?;
-    let mut query = landfall_queue::Query::new(Scope::All);
+    let mut query = landfall_state::queue::Query::new(Scope::All);
     let names = filter.state.split(',').map(str::trim);
     query.states = names
         .filter(|name| !name.is_empty())
@@ -145,11 +145,11 @@ async fn stored_events(admin: &Admin, job: &Job) -> Result<Vec<StoredEvent>, Pro
     let keys = [job.upload_id.clone(), Some(format!("job:{}", job.id))];
     for upload in keys.into_iter().flatten() {
         for state in [EventState::Pending, EventState::Dead] {
-            let query = landfall_outbox::Query {
+            let query = landfall_state::outbox::Query {
                 states: vec![state],
                 upload: Some(upload.clone()),
                 limit: MAX_EVENTS,
-                ..landfall_outbox::Query::default()
+                ..landfall_state::outbox::Query::default()
             };
             found.extend(events.list(&query).await?);
         }

@@ -1,7 +1,7 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
-use landfall_outbox::{EventSelection, EventState, Events, Query, StoredEvent};
+use landfall_state::outbox::{EventSelection, EventState, Events, Query, StoredEvent};
 
 use super::{
     state,

@@ -1,8 +1,8 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
-use landfall_database::Durability;
-use landfall_queue::{ApiKey, NewKey, Queue, QueueSettings, Token};
+use landfall_state::queue::{ApiKey, NewKey, Queue, QueueSettings, Token};
+use landfall_state::sql::Durability;
 
 use super::{
     grants, state,

@@ -30,16 +30,16 @@ async fn migrate_tables(settings: &Settings, place: &str) -> anyhow::Result<()> 
     let opened = SharedDatabase::default();
     let connections = opened.connect(settings, "events").await?;
     let migrated = async {
-        landfall_outbox::migrate(&connections).await?;
+        landfall_state::outbox::migrate(&connections).await?;
         #[cfg(feature = "grants")]
-        landfall_queue::migrate(&connections).await?;
+        landfall_state::queue::migrate(&connections).await?;
         #[cfg(feature = "direct")]
         landfall_direct::migrate(&connections).await?;
         #[cfg(feature = "acme")]
         if connections.is_postgres() {
             landfall_acme::migrate(&connections).await?;
         }
-        Ok::<_, landfall_database::DatabaseError>(())
+        Ok::<_, landfall_state::sql::DatabaseError>(())
     };
     let migrated = migrated.await;
     migrated.with_context(|| format!("failed to migrate {place}"))?;

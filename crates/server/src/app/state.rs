@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use landfall_database::{Connections, Database, Durability as DatabaseDurability};
+use landfall_state::sql::{Connections, Database, Durability as DatabaseDurability};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 

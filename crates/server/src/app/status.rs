@@ -1,5 +1,5 @@
 use futures_util::future::join_all;
-use landfall_messages::Transport as _;
+use landfall_hooks::Transport as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 

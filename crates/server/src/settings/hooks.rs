@@ -1,7 +1,7 @@
 //! Parsers of settings of hooks. Errors are as in [`value`](super::value).
 
 use landfall_hooks::format::Format;
-use landfall_messages::{HookName, HookNames};
+use landfall_hooks::{HookName, HookNames};
 
 use super::address::host_of_target;
 use super::problem::nearest_of;

@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::OnceLock, time::Duration};
 
 use http::{Request, Response, StatusCode, header};
 use landfall::service::Peer;
-use landfall_messages::{DeliveryError, HookResponse, Message, TraceContext};
+use landfall_hooks::{DeliveryError, HookResponse, Message, TraceContext};
 use opentelemetry::{
     Context,
     propagation::TextMapPropagator as _,

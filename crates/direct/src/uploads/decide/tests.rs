@@ -1,8 +1,8 @@
 use std::time::UNIX_EPOCH;
 
 use landfall::upload::{Upload, UploadId};
-use landfall_queue::JobId;
 use landfall_s3::client::{ObjectRef, Part};
+use landfall_state::queue::JobId;
 use proptest::prelude::*;
 
 use super::*;

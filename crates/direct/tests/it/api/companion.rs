@@ -1,7 +1,7 @@
 //! Companion's routes, with the requests of @uppy/aws-s3 of Uppy 4, 5 and 6.
 
 use landfall_direct::{SmallFiles, StsSettings};
-use landfall_queue::JobState;
+use landfall_state::queue::JobState;
 use serde_json::{Value, json};
 
 use super::harness::{Harness, Reply, encoded, post_form, put};

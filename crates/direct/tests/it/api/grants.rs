@@ -1,6 +1,6 @@
 //! Upload tokens: the bearer can make the granted upload, in any transfer mode.
 
-use landfall_queue::{JobEnd, JobState};
+use landfall_state::queue::{JobEnd, JobState};
 use serde_json::{Value, json};
 
 use super::harness::{Harness, TestRequest, encoded, put};
@@ -97,7 +97,7 @@ async fn repeated_requests_with_a_token_open_one_upload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_are_enforced() {
     let harness = Harness::start().await;
-    let change = |new: &mut landfall_queue::NewJob| {
+    let change = |new: &mut landfall_state::queue::NewJob| {
         new.size = Some(5);
         new.filetype = Some("video/mp4".into());
     };

@@ -7,14 +7,14 @@ use axum::{extract::Request, middleware};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use landfall::service::Peer;
-use landfall_api::auth::{
+use landfall_access::auth::{
     ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts,
 };
 use landfall_direct::{
     DirectSettings,
     api::{self, ApiSettings},
 };
-use landfall_queue::{
+use landfall_state::queue::{
     GrantLimits, GrantOutcome, NewJob, NewKey, Principal, Queue, Token, TokenHash,
 };
 use serde_json::Value;
@@ -155,7 +155,7 @@ impl Harness {
     }
 
     /// Returns ann's job with this request id.
-    pub(crate) async fn job(&self, request_id: &str) -> landfall_queue::Job {
+    pub(crate) async fn job(&self, request_id: &str) -> landfall_state::queue::Job {
         let job = self.uploads.queue.by_request("ann", request_id).await;
         job.unwrap().expect("there is such a job")
     }

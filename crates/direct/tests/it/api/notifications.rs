@@ -1,6 +1,6 @@
 //! Bucket notifications.
 
-use landfall_queue::JobState;
+use landfall_state::queue::JobState;
 use serde_json::{Value, json};
 
 use super::harness::{Harness, Reply, SECRET, encoded, put};

@@ -89,7 +89,9 @@ async fn secrets_never_leak() {
     for job in harness
         .uploads
         .queue
-        .list(&landfall_queue::Query::new(landfall_queue::Scope::All))
+        .list(&landfall_state::queue::Query::new(
+            landfall_state::queue::Scope::All,
+        ))
         .await
         .unwrap()
         .jobs

@@ -1,7 +1,7 @@
 //! `POST /api/sign_s3`, followed by a PUT.
 
 use landfall_direct::DirectSettings;
-use landfall_queue::JobState;
+use landfall_state::queue::JobState;
 use serde_json::{Value, json};
 
 use super::harness::{Harness, Reply, put};

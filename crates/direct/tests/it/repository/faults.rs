@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use landfall_database::{Database, DatabaseError, Durability};
 use landfall_direct::Repository;
+use landfall_state::sql::{Database, DatabaseError, Durability};
 use landfall_test_services::{FaultProxy, Postgres};
 
 use super::harness::record;

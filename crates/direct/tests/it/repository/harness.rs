@@ -6,10 +6,10 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_database::{Connections, Database, Durability, Statement};
 use landfall_direct::{Record, Repository, TransferMode};
-use landfall_queue::JobId;
 use landfall_s3::client;
+use landfall_state::queue::JobId;
+use landfall_state::sql::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
 /// Time limit of a test.

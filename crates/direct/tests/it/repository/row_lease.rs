@@ -144,8 +144,8 @@ async fn an_expired_lease_is_lost_to_the_next_holder() {
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn a_lease_is_lost_in_time_without_the_database() {
-    use landfall_database::{Database, Durability};
     use landfall_direct::Repository;
+    use landfall_state::sql::{Database, Durability};
     use landfall_test_services::Postgres;
 
     // A server of its own, not the shared one.

@@ -8,10 +8,10 @@ use landfall::{
     hook::ClientResponse,
     upload::{Completion, Metadata, Upload, UploadId},
 };
-use landfall_database::DatabaseError;
 use landfall_direct::{Record, Repository, Status, TransferMode};
-use landfall_queue::JobId;
 use landfall_s3::client;
+use landfall_state::queue::JobId;
+use landfall_state::sql::DatabaseError;
 use proptest::{
     prelude::*,
     strategy::ValueTree as _,

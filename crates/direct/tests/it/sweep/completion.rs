@@ -6,10 +6,12 @@ use landfall::{
     event::EventKind::{self, Created, Expired, Terminated},
     upload::{Upload, UploadId},
 };
-use landfall_database::DatabaseError;
 use landfall_direct::{OpenRequest, Record, Requester, SentHeaders, Status, TransferMode};
-use landfall_queue::{GrantOutcome, JobState, NewJob, Principal, StartOutcome, StartRequest};
 use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
+use landfall_state::queue::{
+    GrantOutcome, JobState, NewJob, Principal, StartOutcome, StartRequest,
+};
+use landfall_state::sql::DatabaseError;
 
 use super::harness::{AFTER_IDLE_TIMEOUT, MAX_CHECK_DELAY, Node, World};
 use crate::{

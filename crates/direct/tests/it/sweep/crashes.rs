@@ -20,9 +20,9 @@ use landfall::{
     event::{Event, EventKind, EventKinds, EventSink},
     upload::UploadId,
 };
-use landfall_database::{Clock, Database, Statement};
 use landfall_direct::{OpenRequest, SentHeaders, Status, TransferMode};
-use landfall_queue::{JobId, JobState};
+use landfall_state::queue::{JobId, JobState};
+use landfall_state::sql::{Clock, Database, Statement};
 use landfall_test_services::Access;
 use tokio::sync::watch;
 

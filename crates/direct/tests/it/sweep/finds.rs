@@ -8,7 +8,7 @@ use landfall::{
     hook::Decision,
 };
 use landfall_direct::{Record, SentHeaders, Status, TransferMode};
-use landfall_queue::{JobState, Scope};
+use landfall_state::queue::{JobState, Scope};
 use landfall_test_services::Proxy;
 use tokio::sync::watch;
 

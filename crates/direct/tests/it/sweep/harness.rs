@@ -15,16 +15,16 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
-use landfall_database::{Clock, Connections, Database, Durability, Statement};
+use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
     Direct, DirectSettings, OpenRequest, Record, Repository, Requester, SweepReport, TransferMode,
 };
-use landfall_grants::enforce::{GrantHook, GrantHookSettings};
-use landfall_queue::{
+use landfall_s3::client::{Client, ErrorKind};
+use landfall_state::queue::{
     Job, Queue, QueueSettings, StaleFilter,
     tracking::{JobTracker, ReconcileReport, reconcile},
 };
-use landfall_s3::client::{Client, ErrorKind};
+use landfall_state::sql::{Clock, Connections, Database, Durability, Statement};
 use landfall_test_services::Access;
 use landfall_testkit::record::RecordingSink;
 

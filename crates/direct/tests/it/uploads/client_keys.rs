@@ -8,10 +8,10 @@ use landfall_direct::{
     Direct, DirectError, OpenRequest, Requester, SentHeaders, SignedOperation, Status, StsSettings,
     TransferMode,
 };
-use landfall_queue::Principal;
 use landfall_s3::client::{
     Client, Condition, CredentialSource, Credentials, ObjectHeaders, ObjectRef, Payload,
 };
+use landfall_state::queue::Principal;
 
 use super::harness::{
     Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_each, pattern, requester, send,

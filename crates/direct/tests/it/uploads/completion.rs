@@ -5,8 +5,8 @@ use landfall::{
     event::{EventKind, TerminationReason},
 };
 use landfall_direct::{DirectError, Record, Status, TransferMode};
-use landfall_queue::{JobState, tracking};
 use landfall_s3::client::{Condition, Payload};
+use landfall_state::queue::{JobState, tracking};
 
 use super::harness::{Harness, Service, long_ago, on_each, refuse};
 

@@ -7,7 +7,7 @@ use landfall::{
     hook::{ClientResponse, CreateDecision, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, OpenRequest, Requester, Status, TransferMode};
-use landfall_queue::{GrantLimits, JobEnd, JobState, LimitExceeded, Principal};
+use landfall_state::queue::{GrantLimits, JobEnd, JobState, LimitExceeded, Principal};
 
 use super::harness::{
     Harness, Script, Service, alice, is_conflict, is_gone, on_each, parts, refuse, requester, texts,

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use landfall::event::EventKind;
 use landfall_direct::{DirectError, OpenRequest, Record, Status, TransferMode};
-use landfall_queue::JobState;
 use landfall_s3::client::Client;
+use landfall_state::queue::JobState;
 use landfall_test_services::{
     Proxy,
     proxy::{Fault, Operation, Rule},

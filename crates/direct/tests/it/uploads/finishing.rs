@@ -10,7 +10,7 @@ use landfall::{
 use landfall_direct::{
     DirectError, DirectSettings, OpenRequest, SentHeaders, Status, TransferMode,
 };
-use landfall_queue::JobState;
+use landfall_state::queue::JobState;
 
 use super::harness::{
     Harness, MIB, Service, alice, is_conflict, is_gone, on, on_each, pattern, post, refuse, send,

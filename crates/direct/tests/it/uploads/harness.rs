@@ -16,16 +16,16 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
-use landfall_database::{Database, Durability};
+use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
     CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
     Requester, SentHeaders, TransferMode,
 };
-use landfall_grants::enforce::{GrantHook, GrantHookSettings};
-use landfall_queue::{
+use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
+use landfall_state::queue::{
     GrantOutcome, Job, NewJob, Principal, Queue, QueueSettings, Scope, Token, tracking::JobTracker,
 };
-use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
+use landfall_state::sql::{Database, Durability};
 use landfall_test_services::{Access, Ceph, Garage, Moto};
 use landfall_testkit::record::RecordingSink;
 use tempfile::TempDir;
@@ -242,7 +242,10 @@ impl Harness {
         new.size = Some(1);
         new.limits.quota = Some(0);
         match self.queue.grant(new).await.unwrap() {
-            GrantOutcome::LimitExceeded(landfall_queue::LimitExceeded::Quota { used, .. }) => used,
+            GrantOutcome::LimitExceeded(landfall_state::queue::LimitExceeded::Quota {
+                used,
+                ..
+            }) => used,
             other => panic!("{other:?}"),
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::Method;
 use landfall::event::EventKind;
-use landfall_database::Database;
 use landfall_direct::{OpenRequest, SentHeaders, Status, TransferMode};
-use landfall_queue::JobState;
+use landfall_state::queue::JobState;
+use landfall_state::sql::Database;
 use landfall_test_services::Postgres;
 
 use super::harness::{Harness, LONG, MIB, Service, alice, is_gone, pattern, send};

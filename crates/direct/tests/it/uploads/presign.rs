@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method};
 use landfall::event::EventKind;
 use landfall_direct::{DirectError, OpenRequest, SentHeaders, Status, TransferMode};
-use landfall_queue::{JobEventKind, JobState, Scope};
+use landfall_state::queue::{JobEventKind, JobState, Scope};
 
 use super::harness::{
     Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_each, pattern, post, requester,
@@ -175,7 +175,7 @@ async fn files_are_sent_in_parts(service: Service) {
 
 async fn too_large_multipart_uploads_are_removed(service: Service) {
     let harness = Harness::on(service).await;
-    let mut caller = landfall_queue::Principal::new("alice");
+    let mut caller = landfall_state::queue::Principal::new("alice");
     caller.limits.max_size = Some(5 * MIB as u64);
     caller.limits.quota = Some(100 * MIB as u64);
     let alice = landfall_direct::Requester::Principal(caller);
@@ -242,7 +242,7 @@ async fn invalid_parts_are_rejected(service: Service) {
 
 async fn too_large_objects_are_removed(service: Service) {
     let harness = Harness::on(service).await;
-    let mut caller = landfall_queue::Principal::new("alice");
+    let mut caller = landfall_state::queue::Principal::new("alice");
     caller.limits.max_size = Some(3);
     let alice = landfall_direct::Requester::Principal(caller);
     // A PUT without a known size.

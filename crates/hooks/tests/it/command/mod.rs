@@ -12,11 +12,11 @@ use std::{
     time::Duration,
 };
 
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
 use landfall_hooks::{
     command::{Command, CommandSettings},
     format::Format,
 };
-use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use rustix::process::{Pid, test_kill_process};
 
 use crate::samples::{TRACEPARENT, samples, traced};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use landfall_hooks::grpc::Grpc;
-use landfall_messages::{HookName, HookResponse, Transport, UploadChanges};
+use landfall_hooks::{HookName, HookResponse, Transport, UploadChanges};
 use tonic::{Code, Status};
 
 use super::{
@@ -105,7 +105,7 @@ async fn unknown_values_are_omitted() {
     let mut message = message();
     message.hook = HookName::PreCreate;
     message.intent = None;
-    message.upload = landfall_messages::UploadData::default();
+    message.upload = landfall_hooks::UploadData::default();
     grpc.deliver(&message).await.unwrap();
     let event = server.calls()[0].request.event.clone().unwrap();
     assert_eq!(event.intent, "");

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use landfall_hooks::Transport;
 use landfall_hooks::grpc::{Grpc, Proxies};
-use landfall_messages::Transport;
 use landfall_test_services::free_port;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},

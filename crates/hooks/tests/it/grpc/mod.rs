@@ -16,7 +16,7 @@ use std::{
 
 use landfall::hook::{Access, Intent, RequestInfo};
 use landfall_hooks::grpc::GrpcSettings;
-use landfall_messages::{HookName, Message, MessageId, RequestData, UploadData};
+use landfall_hooks::{HookName, Message, MessageId, RequestData, UploadData};
 
 /// Settings with short delays.
 fn settings(target: impl Into<String>) -> GrpcSettings {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use landfall_hooks::grpc::Grpc;
-use landfall_messages::{HookResponse, Message, Transport};
+use landfall_hooks::{HookResponse, Message, Transport};
 use landfall_test_services::Grpcio;
 use serde_json::{Value, json};
 

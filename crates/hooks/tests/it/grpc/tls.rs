@@ -2,8 +2,8 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
+use landfall_hooks::Transport;
 use landfall_hooks::grpc::{Grpc, GrpcSettings};
-use landfall_messages::Transport;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };

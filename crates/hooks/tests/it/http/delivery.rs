@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use landfall_hooks::{HookName, HookResponse, Transport};
 use landfall_hooks::{format::Format, http::Http};
-use landfall_messages::{HookName, HookResponse, Transport};
 use landfall_test_services::free_port;
 use tokio::net::TcpListener;
 

@@ -10,7 +10,7 @@ mod tls;
 use std::time::Duration;
 
 use landfall_hooks::http::{Http, HttpSettings, Proxies};
-use landfall_messages::{HookName, Message};
+use landfall_hooks::{HookName, Message};
 
 /// Settings without delays and without proxies from the environment.
 fn settings(url: impl Into<String>) -> HttpSettings {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use landfall_hooks::http::{Http, HttpSettings, Proxies};
-use landfall_messages::{HookName, Transport};
+use landfall_hooks::{HookName, Transport};
 
 use super::{
     receiver::{Act, Receiver, answer, json},

@@ -1,10 +1,10 @@
 //! Redirects and the address policy.
 
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Transport};
 use landfall_hooks::{
     format::Format,
     http::{Http, HttpSettings},
 };
-use landfall_messages::{DeliveryError, HookName, HookResponse, Transport};
 
 use super::{
     receiver::{Receiver, answer, json},

@@ -4,11 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
+use landfall_hooks::{HookName, Transport};
 use landfall_hooks::{
     format::{self, Format},
     http::Http,
 };
-use landfall_messages::{HookName, Transport};
 use sha2::Sha256;
 
 use super::{

@@ -15,7 +15,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use landfall_hooks::http::Http;
-use landfall_messages::{HookName, Transport};
+use landfall_hooks::{HookName, Transport};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;

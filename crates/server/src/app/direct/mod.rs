@@ -3,13 +3,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use axum::Router;
 use landfall::{Config, Handler, service::Cors};
-use landfall_api::{ClientAddress, auth::Authenticator};
+use landfall_access::{ClientAddress, auth::Authenticator};
 use landfall_direct::{
     DirectSettings, DirectStats, Repository, SmallFiles, StsSettings, SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_queue::TokenHash;
 use landfall_s3::{S3Options, lease::probe_conditional_writes};
+use landfall_state::queue::TokenHash;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 

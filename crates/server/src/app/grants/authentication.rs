@@ -3,7 +3,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use http::request::Parts;
 use landfall::Handler;
-use landfall_api::auth::{
+use landfall_access::auth::{
     ApiKeys, AuthMethod, Authenticator, ClientCertificates, CsrfPolicy, ExternalOrigin,
     ForwardAuth, ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
 };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use landfall::Handler;
-use landfall_queue::{Queue, QueueError, StaleFilter, tracking::reconcile};
+use landfall_state::queue::{Queue, QueueError, StaleFilter, tracking::reconcile};
 use tokio::time::sleep;
 
 /// Also expires grants whose time ended while the database was down.

@@ -7,15 +7,15 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Config, Handler, service::Cors};
-use landfall_api::{
+use landfall_access::{
     ClientAddress,
     auth::{FailedAttempts, Jwt},
+    grants::{
+        api::ApiStats,
+        enforce::{GrantHook, GrantHookSettings},
+    },
 };
-use landfall_grants::{
-    api::ApiStats,
-    enforce::{GrantHook, GrantHookSettings},
-};
-use landfall_queue::{
+use landfall_state::queue::{
     GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,
     tracking::JobTracker,
 };

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Router, body::Body};
 use http::{Request, Response};
 use landfall::{Handler, service::Cors};
-use landfall_grants::api::{self, ApiSettings, ApiStyle};
+use landfall_access::grants::api::{self, ApiSettings, ApiStyle};
 use landfall_http::Shutdown;
 use parking_lot::Mutex;
 use tokio::sync::watch;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_messages::{
+use landfall_hooks::{
     DeliveryError, EventHeaders, HookName, HookResponse, Message, Transport, error_chain,
 };
 use parking_lot::{Mutex, RwLock};
@@ -189,7 +189,7 @@ impl InstrumentedTransport {
 
 #[cfg(test)]
 mod tests {
-    use landfall_messages::{RequestData, UploadData};
+    use landfall_hooks::{RequestData, UploadData};
 
     use super::*;
 

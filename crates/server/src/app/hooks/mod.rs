@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Config, Handler};
-use landfall_database::Database;
-use landfall_messages::{
+use landfall_hooks::{
     BlockingHooks, Creations, HookName, HookNames, ProgressNotifier, Route, Transport as _,
 };
-use landfall_outbox::{HeaderKey, Outbox, OutboxSettings, OutboxStats};
+use landfall_state::outbox::{HeaderKey, Outbox, OutboxSettings, OutboxStats};
+use landfall_state::sql::Database;
 
 pub(super) use self::{
     instrumented::{BOUNDS_MS, HookCounters, InstrumentedTransport},
@@ -198,7 +198,7 @@ impl Hooks {
     }
 
     #[cfg(feature = "grants")]
-    pub(crate) fn events(&self) -> Option<landfall_outbox::Events> {
+    pub(crate) fn events(&self) -> Option<landfall_state::outbox::Events> {
         self.outbox().map(Outbox::events)
     }
 

@@ -5,9 +5,9 @@ use anyhow::Context as _;
     feature = "redis",
     feature = "kafka"
 ))]
-use landfall_hooks::broker::{self, DEFAULT_SOURCE};
+use landfall_brokers::DEFAULT_SOURCE;
 use landfall_hooks::command::{Command, CommandSettings};
-use landfall_messages::{EventHeaders, Transport};
+use landfall_hooks::{EventHeaders, Transport};
 
 use super::{HookRoute, InstrumentedTransport};
 use crate::settings::{Hooks, Settings};
@@ -47,42 +47,42 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
         .unwrap_or(DEFAULT_SOURCE);
     #[cfg(feature = "nats")]
     if let Some(url) = &hooks.brokers.nats.url {
-        let mut nats = broker::NatsSettings::new(url.reveal());
+        let mut nats = landfall_brokers::NatsSettings::new(url.reveal());
         nats.subject.clone_from(&hooks.brokers.nats.subject);
         nats.jetstream = hooks.brokers.nats.jetstream;
         source.clone_into(&mut nats.source);
         let line = broker_line(&url.redacted_url(), "NATS server");
-        let nats = broker::nats::transport(nats);
+        let nats = landfall_brokers::nats::transport(nats);
         routes.push(route(hooks, "hooks-nats", nats, line)?);
     }
     #[cfg(feature = "amqp")]
     if let Some(url) = &hooks.brokers.amqp.url {
-        let mut amqp = broker::AmqpSettings::new(url.reveal());
+        let mut amqp = landfall_brokers::AmqpSettings::new(url.reveal());
         amqp.exchange.clone_from(&hooks.brokers.amqp.exchange);
         amqp.routing_key.clone_from(&hooks.brokers.amqp.routing_key);
         source.clone_into(&mut amqp.source);
         let line = broker_line(&url.redacted_url(), "AMQP broker");
-        let amqp = broker::amqp::transport(amqp);
+        let amqp = landfall_brokers::amqp::transport(amqp);
         routes.push(route(hooks, "hooks-amqp", amqp, line)?);
     }
     #[cfg(feature = "redis")]
     if let Some(url) = &hooks.brokers.redis.url {
-        let mut redis = broker::RedisStreamSettings::new(url.reveal());
+        let mut redis = landfall_brokers::RedisStreamSettings::new(url.reveal());
         redis.stream.clone_from(&hooks.brokers.redis.stream);
         redis.max_length = hooks.brokers.redis.max_length;
         source.clone_into(&mut redis.source);
         let line = broker_line(&url.redacted_url(), "Redis server");
-        let redis = broker::redis::transport(redis);
+        let redis = landfall_brokers::redis::transport(redis);
         routes.push(route(hooks, "hooks-redis", redis, line)?);
     }
     #[cfg(feature = "kafka")]
     if !hooks.brokers.kafka.brokers.is_empty() {
         let addresses = hooks.brokers.kafka.brokers.join(",");
-        let mut kafka = broker::KafkaSettings::new(&*addresses);
+        let mut kafka = landfall_brokers::KafkaSettings::new(&*addresses);
         kafka.topic.clone_from(&hooks.brokers.kafka.topic);
         source.clone_into(&mut kafka.source);
         let line = broker_line(&addresses, "Kafka brokers");
-        let kafka = broker::kafka::transport(kafka);
+        let kafka = landfall_brokers::kafka::transport(kafka);
         routes.push(route(hooks, "hooks-kafka", kafka, line)?);
     }
     Ok(routes)

@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 
-use landfall_queue::JobState;
+use landfall_state::queue::JobState;
 
 use super::{Page, metrics};
 use crate::app::grants::{ApiRoutes, GrantStats};

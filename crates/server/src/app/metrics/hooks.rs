@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use landfall_messages::HookName;
-use landfall_messages::Transport as _;
-use landfall_outbox::OutboxStats;
+use landfall_hooks::HookName;
+use landfall_hooks::Transport as _;
+use landfall_state::outbox::OutboxStats;
 
 use super::{Page, metrics};
 use crate::app::hooks::{BOUNDS_MS, HookCounters, Hooks};

@@ -1,4 +1,4 @@
-use landfall_messages::{HookName, HookNames};
+use landfall_hooks::{HookName, HookNames};
 
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::{direct::API_PATHS, types::JwtKeys};

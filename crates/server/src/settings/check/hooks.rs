@@ -1,5 +1,5 @@
+use landfall_hooks::HookName;
 use landfall_hooks::format::Format;
-use landfall_messages::HookName;
 
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::{

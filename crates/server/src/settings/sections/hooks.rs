@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use landfall_hooks::format::Format;
-use landfall_messages::{FailureMode, HookName, HookNames};
+use landfall_hooks::{FailureMode, HookName, HookNames};
 
 use super::table::group;
 use crate::settings::{

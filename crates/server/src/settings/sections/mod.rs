@@ -16,7 +16,7 @@ mod transports;
 
 use std::time::Duration;
 
-use landfall_messages::HookNames;
+use landfall_hooks::HookNames;
 
 pub use self::acme::*;
 pub use self::direct::*;

@@ -1,4 +1,4 @@
-use landfall_messages::{HookName, HookNames};
+use landfall_hooks::{HookName, HookNames};
 
 use super::Hooks;
 

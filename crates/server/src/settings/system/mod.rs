@@ -16,7 +16,7 @@ use landfall::store::{
     Enumerate as _,
     file::{FileOptions, FileStore},
 };
-use landfall_messages::HookNames;
+use landfall_hooks::HookNames;
 use landfall_net::Proxies;
 
 use super::address::{host_of_target, host_of_url, hosts_of_url};

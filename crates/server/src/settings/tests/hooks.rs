@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use landfall_messages::{FailureMode, HookName, HookNames};
-use landfall_outbox::{EventSelection, EventState, Query};
+use landfall_hooks::{FailureMode, HookName, HookNames};
+use landfall_state::outbox::{EventSelection, EventState, Query};
 
 use super::*;
 

@@ -1,0 +1,152 @@
+use std::sync::Arc;
+
+use crate::{Problem, read_body, request_id};
+use axum::{body::Body, extract::State, response::Response};
+use http::{StatusCode, request::Parts};
+use landfall_state::queue::{
+    GrantOutcome, Job, JobState, NewJob, Principal, Token,
+    policy::{self, PolicyRequest},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Api, ApiStyle, count, create, fault,
+    grant_request::{self, ResponseMode},
+    job_json::rfc3339,
+    json,
+};
+
+pub(super) async fn grant(
+    State(api): State<Arc<Api>>,
+    parts: Parts,
+    body: Body,
+) -> Result<Response, Problem> {
+    let answer = issue(&api, &parts, body).await;
+    let stats = &api.settings.stats;
+    count(match &answer {
+        Ok((false, _)) => &stats.granted,
+        Ok((true, _)) => &stats.repeated,
+        Err(problem) if problem.status().is_server_error() => &stats.failed,
+        Err(_) => &stats.rejected,
+    });
+    answer.map(|(_, response)| response)
+}
+
+/// Returns whether the grant existed before.
+async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response), Problem> {
+    let principal = api.authenticate(parts).await?;
+    let (most, time) = (api.settings.max_body, api.settings.body_timeout);
+    let body = read_body(body, most, time).await?;
+    let (asked, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
+    let new = apply_policies(api, &principal, asked, parts).await?;
+    if mode == ResponseMode::Url {
+        create::check_metadata(&new)?;
+    }
+    let queue = &api.settings.queue;
+    let (subject, id) = (new.subject.clone(), new.request_id.clone());
+    let mut granted = queue.grant(new.clone()).await.map_err(fault(parts))?;
+    if let GrantOutcome::Existing(job, _) | GrantOutcome::Conflict(job) = &granted
+        && job.state == JobState::Failed
+        && queue
+            .delete_denied(&subject, &id)
+            .await
+            .map_err(fault(parts))?
+    {
+        granted = queue.grant(new).await.map_err(fault(parts))?;
+    }
+    let (was_given, mut job, token) = match granted {
+        GrantOutcome::Created(job, token) => (false, job, Some(token)),
+        GrantOutcome::Existing(job, token) => (true, job, token),
+        GrantOutcome::Conflict(_) => {
+            let detail = "this id was used for another request; choose another id";
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+        GrantOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
+    };
+    let ended = match job.state {
+        JobState::Cancelled => Some("the upload with this id was cancelled"),
+        JobState::Failed => Some("the upload with this id failed"),
+        JobState::Expired => Some("the upload with this id expired"),
+        _ => None,
+    };
+    if let Some(what) = ended {
+        let detail = format!("{what}; request another one with another id");
+        return Err(Problem::new(StatusCode::GONE, detail));
+    }
+    let mut upload_url = None;
+    if let (ResponseMode::Url, Some(token)) = (mode, &token) {
+        let (url, created) = create::create(api, parts, &job, token).await?;
+        (upload_url, job) = (Some(url), created);
+    }
+    tracing::debug!(
+        job = %job.id,
+        subject = principal.subject,
+        requestId = request_id(parts),
+        again = was_given,
+        "UploadGranted"
+    );
+    let status = match (api.settings.style, was_given) {
+        (ApiStyle::Landfall, false) => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    let location = api.settings.handler.creation_url(parts);
+    let token = token.as_ref().filter(|_| upload_url.is_none());
+    let body = answer(api.settings.style, &job, token, location, upload_url);
+    Ok((was_given, json(status, &body)))
+}
+
+async fn apply_policies(
+    api: &Api,
+    principal: &Principal,
+    mut asked: PolicyRequest,
+    parts: &Parts,
+) -> Result<NewJob, Problem> {
+    let new_job = |asked: PolicyRequest| {
+        let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
+        new.filetype = asked.filetype;
+        new.size = asked.filesize;
+        new.limits = asked.limits;
+        new.metadata = asked.metadata;
+        new
+    };
+    let fingerprint = new_job(asked.clone()).fingerprint();
+    policy::decide(&api.settings.policies, principal, &mut asked, parts).await?;
+    let mut new = new_job(asked);
+    new.request_fingerprint = Some(fingerprint);
+    Ok(new)
+}
+
+/// Contains the upload token only this once.
+fn answer(
+    style: ApiStyle,
+    job: &Job,
+    token: Option<&Token>,
+    location: String,
+    upload_url: Option<String>,
+) -> Value {
+    let token = token.map(Token::reveal);
+    match style {
+        ApiStyle::Landfall => {
+            let mut body = json!({
+                "request_id": job.request_id,
+                "upload_token": token,
+                "expires_at": rfc3339(job.expires_at),
+                "filename": job.filename,
+                "size": job.size,
+                "location": location,
+                "state": job.state,
+            });
+            if let Some(url) = upload_url {
+                body["upload_url"] = url.into();
+            }
+            body
+        }
+        ApiStyle::Laravel => json!({
+            "request_id": job.request_id,
+            "upload_token": token,
+            "filename": job.filename,
+            "size": job.size.unwrap_or_default(),
+            "location": location,
+        }),
+    }
+}

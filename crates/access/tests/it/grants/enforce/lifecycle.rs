@@ -1,0 +1,268 @@
+//! The lives of jobs, as their uploads live them.
+
+use http::Method;
+use landfall::upload::Metadata;
+use landfall_state::queue::{JobState, Token, tracking::cancel};
+
+use super::harness::{Site, ask, create, id};
+
+#[tokio::test]
+async fn from_grant_to_completion() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(11)).await;
+    assert_eq!(job.state, JobState::Received);
+    let path = site.create(&token, 11).await.expect(201).path();
+    let started = site.job(job.id).await;
+    assert_eq!(started.state, JobState::Started);
+    assert_eq!(started.upload_id.as_deref(), Some(id(&path).as_str()));
+    site.patch(&path, 0, "hello").await.expect(204);
+    let under_way = site.until(job.id, JobState::Progress).await;
+    assert_eq!(under_way.offset, 5);
+    site.patch(&path, 5, " world").await.expect(204);
+    // The queue has the completion before the response is sent.
+    let completed = site.job(job.id).await;
+    assert_eq!(completed.state, JobState::Completed);
+    assert_eq!((completed.offset, completed.size), (11, Some(11)));
+    assert!(completed.ended_at.is_some());
+    let told = site.told(job.id).await;
+    assert_eq!(told.first(), Some(&"UploadStarted"));
+    assert_eq!(told.last(), Some(&"UploadCompleted"));
+    assert_eq!(
+        told.iter()
+            .filter(|kind| **kind == "UploadCompleted")
+            .count(),
+        1
+    );
+    // Its client asks again, since the answer was lost: there is one upload.
+    let again = site.create(&token, 11).await.expect(201);
+    assert_eq!(again.path(), path);
+    assert_eq!(again.header("upload-offset"), Some("11"));
+    // Something else isn't that.
+    create(&site.handler, &token, 11, &[("Upload-Metadata", "x eQ==")])
+        .await
+        .expect(409);
+    site.create(&token, 10).await.expect(409);
+    site.create(&token, 12).await.expect(409);
+}
+
+#[tokio::test]
+async fn ten_starts_on_two_nodes_make_one_upload() {
+    let site = Site::start().await;
+    let (_, other) = site.beside(true).await;
+    let (job, token) = site.grant(Some(5)).await;
+    let starts = (0..10).map(|n| {
+        let handler = if n % 2 == 0 { &site.handler } else { &other };
+        let (handler, token) = (handler.clone(), token.clone());
+        tokio::spawn(async move { create(&handler, &token, 5, &[]).await.expect(201).path() })
+    });
+    let mut paths = Vec::new();
+    for start in starts.collect::<Vec<_>>() {
+        paths.push(start.await.unwrap());
+    }
+    paths.dedup();
+    assert_eq!(paths.len(), 1, "{paths:?}");
+    assert_eq!(site.told(job.id).await, ["UploadStarted"]);
+}
+
+#[tokio::test]
+async fn different_files_of_one_token_are_one_and_a_conflict() {
+    let site = Site::start().await;
+    let (_, token) = site.grant(None).await;
+    let starts = (0..8_u64).map(|n| {
+        let (handler, token) = (site.handler.clone(), token.clone());
+        tokio::spawn(async move { create(&handler, &token, n, &[]).await.status.as_u16() })
+    });
+    let mut answers = Vec::new();
+    for start in starts.collect::<Vec<_>>() {
+        answers.push(start.await.unwrap());
+    }
+    answers.sort_unstable();
+    assert_eq!(answers, [201, 409, 409, 409, 409, 409, 409, 409]);
+}
+
+/// Creates a partial upload and sends its bytes.
+async fn part(site: &Site, token: &Token, data: &str) -> String {
+    let concat = [("Upload-Concat", "partial")];
+    let length = u64::try_from(data.len()).unwrap();
+    let path = create(&site.handler, token, length, &concat)
+        .await
+        .expect(201)
+        .path();
+    site.patch(&path, 0, data).await.expect(204);
+    path
+}
+
+async fn join(site: &Site, token: &Token, parts: &[String]) -> super::harness::Answered {
+    let headers = [
+        ("Upload-Concat", format!("final;{}", parts.join(" "))),
+        ("Upload-Token", token.reveal().to_owned()),
+    ];
+    ask(&site.handler, Method::POST, "/files/", &headers, "").await
+}
+
+#[tokio::test]
+async fn one_grant_covers_parts_and_what_they_are_joined_to() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(11)).await;
+    let first = part(&site, &token, "hello").await;
+    assert_eq!(site.until(job.id, JobState::Progress).await.offset, 5);
+    let second = part(&site, &token, " world").await;
+    // There is no room for more.
+    let concat = [("Upload-Concat", "partial")];
+    create(&site.handler, &token, 1, &concat).await.expect(413);
+    let parts = [first, second];
+    let path = join(&site, &token, &parts).await.expect(201).path();
+    let completed = site.job(job.id).await;
+    assert_eq!(completed.state, JobState::Completed);
+    assert_eq!(completed.offset, 11);
+    assert_eq!(completed.upload_id.as_deref(), Some(id(&path).as_str()));
+    assert_eq!(join(&site, &token, &parts).await.expect(201).path(), path);
+    let told = site.told(job.id).await;
+    assert_eq!(
+        told.iter().filter(|kind| **kind == "UploadStarted").count(),
+        1
+    );
+    assert_eq!(told.last(), Some(&"UploadCompleted"));
+}
+
+#[tokio::test]
+async fn parts_of_others_are_not_joined() {
+    let site = Site::start().await;
+    let (_, mine) = site.grant(Some(5)).await;
+    let (_, theirs) = site.grant(Some(5)).await;
+    let foreign = part(&site, &theirs, "their").await;
+    join(&site, &mine, &[foreign]).await.expect(403);
+    let (_, short) = site.grant(Some(9)).await;
+    let half = part(&site, &short, "half").await;
+    join(&site, &short, &[half]).await.expect(400);
+}
+
+#[tokio::test]
+async fn cancelling_takes_the_upload_and_its_parts() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(11)).await;
+    let parts = [
+        part(&site, &token, "hello").await,
+        part(&site, &token, " worl").await,
+    ];
+    let job = site.job(job.id).await;
+    assert!(
+        cancel(&site.queue, &site.handler, &job, "changed my mind")
+            .await
+            .unwrap()
+    );
+    for path in &parts {
+        assert!(site.snapshot(path).await.is_none());
+    }
+    let cancelled = site.job(job.id).await;
+    assert_eq!(cancelled.state, JobState::Cancelled);
+    assert_eq!(cancelled.reason.as_deref(), Some("changed my mind"));
+    assert!(
+        !cancel(&site.queue, &site.handler, &job, "again")
+            .await
+            .unwrap()
+    );
+    let told = site.told(job.id).await;
+    assert_eq!(
+        told.iter()
+            .filter(|kind| **kind == "UploadCancelled")
+            .count(),
+        1
+    );
+    create(&site.handler, &token, 1, &[("Upload-Concat", "partial")])
+        .await
+        .expect(410);
+}
+
+#[tokio::test]
+async fn what_is_complete_is_not_cancelled() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = site.create(&token, 5).await.path();
+    site.patch(&path, 0, "hello").await.expect(204);
+    assert!(
+        !cancel(&site.queue, &site.handler, &job, "late")
+            .await
+            .unwrap()
+    );
+    assert!(site.snapshot(&path).await.is_some());
+    // Its client may remove the file; the job was complete.
+    ask(&site.handler, Method::DELETE, &path, &[], "")
+        .await
+        .expect(204);
+    assert_eq!(site.state(job.id).await, JobState::Completed);
+}
+
+#[tokio::test]
+async fn ends_have_their_reasons() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(5)).await;
+    let path = site.create(&token, 5).await.path();
+    ask(&site.handler, Method::DELETE, &path, &[], "")
+        .await
+        .expect(204);
+    let by_client = site.job(job.id).await;
+    assert_eq!(by_client.state, JobState::Cancelled);
+    assert_eq!(by_client.reason.as_deref(), Some("by the client"));
+
+    let (job, token) = site.grant(Some(5)).await;
+    let virus = Metadata::from_pairs([("virus", "yes")]);
+    let header = [("Upload-Metadata", virus.header())];
+    let path = create(&site.handler, &token, 5, &header)
+        .await
+        .expect(201)
+        .path();
+    site.patch(&path, 0, "hello").await.expect(422);
+    let refused = site.job(job.id).await;
+    assert_eq!(refused.state, JobState::Failed);
+    assert!(refused.reason.unwrap().contains("hook"));
+}
+
+#[tokio::test]
+async fn a_creation_that_is_undone_may_be_tried_again() {
+    let site = Site::start().await;
+    let (job, token) = site.grant(Some(5)).await;
+    let bad = [
+        ("Upload-Length", "5".to_owned()),
+        ("Upload-Token", token.reveal().to_owned()),
+        ("Content-Type", "application/offset+octet-stream".to_owned()),
+        (
+            "Upload-Checksum",
+            "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned(),
+        ),
+    ];
+    ask(&site.handler, Method::POST, "/files/", &bad, "hello")
+        .await
+        .expect(460);
+    let good = &bad[..3];
+    ask(&site.handler, Method::POST, "/files/", good, "hello")
+        .await
+        .expect(201);
+    assert_eq!(site.state(job.id).await, JobState::Completed);
+}
+
+#[tokio::test]
+async fn uploads_without_a_grant_are_followed_where_that_is_wanted() {
+    let site = Site::with(|settings| settings.track_all = true).await;
+    let headers = [
+        ("Upload-Length", "5".to_owned()),
+        (
+            "Upload-Metadata",
+            Metadata::from_pairs([("filename", "a.txt")])
+                .header()
+                .to_owned(),
+        ),
+    ];
+    let path = ask(&site.handler, Method::POST, "/files/", &headers, "")
+        .await
+        .expect(201)
+        .path();
+    let job = site.queue.by_upload(&id(&path)).await.unwrap().unwrap();
+    assert_eq!(
+        (job.state, job.subject.as_deref()),
+        (JobState::Started, None)
+    );
+    assert_eq!(job.filename.as_deref(), Some("a.txt"));
+    site.patch(&path, 0, "hello").await.expect(204);
+    assert_eq!(site.state(job.id).await, JobState::Completed);
+}

@@ -1,0 +1,4 @@
+//! The grant API and the enforcement of grants, on real databases.
+
+mod api;
+mod enforce;

@@ -1,7 +1,0 @@
-//! Authentication, with real databases and local servers.
-#![allow(missing_docs, clippy::unwrap_used, unreachable_pub)]
-
-mod auth;
-#[allow(dead_code, reason = "the queue's tests use the rest")]
-#[path = "../../../queue/tests/it/queue/harness.rs"]
-mod harness;

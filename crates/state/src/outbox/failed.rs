@@ -1,0 +1,154 @@
+//! Failed deliveries: retries, dead letters, and the events behind them.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    batch::{Command, FailedDelivery},
+    commit::BatchTransaction,
+    queues::ClaimedEvent,
+    settings::OutboxSettings,
+    sql,
+};
+use crate::sql::{DatabaseError, millis};
+
+/// A key, its route, the sequence number of the event that the others are behind, and their due time.
+type Behind = (Arc<str>, String, i64, i64);
+
+impl BatchTransaction<'_> {
+    /// Also reschedules the events behind the failed ones.
+    pub(super) async fn record_failures(
+        &mut self,
+        commands: &[Command],
+    ) -> Result<(), DatabaseError> {
+        let shared = self.shared;
+        let mut released = Vec::new();
+        let mut rescheduled = Vec::new();
+        let mut failures = Vec::new();
+        for command in commands {
+            let Command::Failed(failure) = command else {
+                continue;
+            };
+            let (route, key) = (failure.route, &failure.key);
+            let Some(event) = shared.queues.get(route, key, &failure.event) else {
+                continue;
+            };
+            let due = next_attempt(&shared.settings, &event, failure, self.now);
+            let name = self.route(route).to_owned();
+            let hold = shared.order_hold(route);
+            let sequence = i64::try_from(event.message.sequence).unwrap_or(i64::MAX);
+            let behind = |due| (key.clone(), name.clone(), sequence, due);
+            match due {
+                Some(due) => {
+                    let soonest = self.effects.soonest.unwrap_or(i64::MAX);
+                    self.effects.soonest = Some(soonest.min(due));
+                }
+                None => {
+                    self.effects.dead_lettered.push(route);
+                    self.effects.is_due = true;
+                }
+            }
+            match (event.is_retry(), due) {
+                (false, Some(due)) => released.push(behind(hold.until(self.now, due))),
+                (false, None) => released.push(behind(self.now)),
+                (true, None) => rescheduled.push(behind(self.now)),
+                (true, Some(due)) if hold.limit.is_none() => rescheduled.push(behind(due)),
+                // They become due when the hold ends.
+                (true, Some(_)) => {}
+            }
+            failures.push((failure, name, event.attempts + 1, due));
+            self.effects.released.push((route, event));
+        }
+        let keys = borrowed(&released);
+        let release = |part| sql::release(part, &self.me);
+        self.transaction.execute_parts(&keys, release).await?;
+        let failures = failures.iter();
+        let failures = failures.map(|(failure, route, attempts, due)| sql::Failed {
+            event: &failure.event,
+            route,
+            attempts: *attempts,
+            due: *due,
+            error: &failure.error,
+        });
+        let failures: Vec<_> = failures.collect();
+        let record = |part| sql::record_failures(part, &self.me, self.now);
+        self.transaction.execute_parts(&failures, record).await?;
+        // After the failed rows were locked: see `sql::release_behind`.
+        self.reschedule(&rescheduled).await
+    }
+
+    pub(super) async fn release_followers(
+        &mut self,
+        commands: &[Command],
+    ) -> Result<(), DatabaseError> {
+        let delivered = commands.iter().filter_map(|command| match command {
+            Command::Delivered {
+                route,
+                key,
+                is_retry: true,
+                ..
+            } => Some((
+                key.clone(),
+                self.route(*route).to_owned(),
+                i64::MIN,
+                self.now,
+            )),
+            _ => None,
+        });
+        let delivered: Vec<Behind> = delivered.collect();
+        self.effects.is_due |= !delivered.is_empty();
+        self.reschedule(&delivered).await
+    }
+
+    async fn reschedule(&mut self, keys: &[Behind]) -> Result<(), DatabaseError> {
+        let keys = borrowed(keys);
+        self.transaction
+            .execute_parts(&keys, sql::reschedule)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn recover(&mut self, commands: &[Command]) -> Result<(), DatabaseError> {
+        for command in commands {
+            let Command::Recovered { route, since } = *command else {
+                continue;
+            };
+            let name = self.route(route).to_owned();
+            let statements = sql::recover(&name, since, self.now);
+            self.transaction.execute_all(statements.into()).await?;
+            self.effects.recovered.push(route);
+            self.effects.is_due = true;
+        }
+        Ok(())
+    }
+}
+
+fn borrowed(behind: &[Behind]) -> Vec<sql::Behind<'_>> {
+    let behind = behind.iter();
+    behind
+        .map(|(key, route, sequence, due)| sql::Behind {
+            key: (key, route),
+            sequence: *sequence,
+            due: *due,
+        })
+        .collect()
+}
+
+/// `None` if the event becomes a dead letter.
+fn next_attempt(
+    settings: &OutboxSettings,
+    event: &ClaimedEvent,
+    failure: &FailedDelivery,
+    now: i64,
+) -> Option<i64> {
+    let failing = now - event.first_failed_at.unwrap_or(now);
+    let is_over = failing >= millis(settings.retry.retry_for)
+        && event.attempts + 1 >= settings.retry.required_attempts();
+    if failure.is_permanent || is_over {
+        return None;
+    }
+    let (min, limit) = (settings.retry.min_backoff, settings.retry.max_backoff);
+    let max = min.saturating_mul(1 << event.attempts.clamp(0, 20));
+    let wait = rand::random_range(min..=max.min(limit.max(min)));
+    let requested = failure.retry_after.unwrap_or(Duration::ZERO);
+    Some(now + millis(wait.max(requested.min(settings.retry.retry_for))))
+}

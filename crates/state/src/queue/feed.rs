@@ -1,0 +1,317 @@
+//! The live event feed. One task reads events for all readers, and an event wakes only the readers
+//! of its subject.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{broadcast, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    Job, JobEvent, JobEventKind, JobState, Queue, QueueError, Scope,
+    event_channels::{Phase, SharedEvent, Subscription},
+    numbers::{self, Sequence},
+    read,
+    shared::Shared,
+};
+use crate::sql::{Statement, parts};
+
+const PAGE: usize = 200;
+/// The first page of a reader, before the size of its events is known.
+const FIRST_PAGE: usize = 16;
+/// Of a reader, for the events that it has read and not returned: it may be stalled, and there may be thousands.
+const MAX_KEPT: usize = 16 * 1024;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// For events of other processes, while there are watchers.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+
+/// Reads the events of a scope: stored events after a number, then new ones, and progress.
+///
+/// It returns every stored event once. A slow reader receives only the latest progress.
+#[derive(Debug)]
+pub struct EventReader {
+    queue: Queue,
+    subscription: Subscription,
+    cursor: i64,
+    is_behind: bool,
+    page: usize,
+    read: VecDeque<Arc<SharedEvent>>,
+}
+
+impl EventReader {
+    pub(super) fn new(queue: Queue, scope: Scope, after: i64) -> Self {
+        let subscription = queue.0.shared.feed.subscribe(scope);
+        Self {
+            queue,
+            subscription,
+            cursor: after,
+            is_behind: true,
+            page: FIRST_PAGE,
+            read: VecDeque::new(),
+        }
+    }
+
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// The database failed or timed out, or the queue is closed.
+    ///
+    /// # Cancel safety
+    /// No event is lost if it is dropped.
+    pub async fn next(&mut self) -> Result<Arc<SharedEvent>, QueueError> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Ok(event);
+            }
+            let phase = *self.subscription.phase.borrow_and_update();
+            if phase == Phase::Closed {
+                return Err(QueueError::Closed);
+            }
+            if self.is_behind && phase == Phase::Live {
+                self.catch_up().await?;
+                continue;
+            }
+            let is_live = !self.is_behind;
+            tokio::select! {
+                changed = self.subscription.phase.changed() => {
+                    changed.map_err(|_| QueueError::Closed)?;
+                }
+                event = self.subscription.events.recv(), if is_live => match event {
+                    Ok(event) if event.event.number > self.cursor => {
+                        self.cursor = event.event.number;
+                        return Ok(event);
+                    }
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.is_behind = true,
+                    Err(broadcast::error::RecvError::Closed) => return Err(QueueError::Closed),
+                },
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), QueueError> {
+        let queue = &self.queue;
+        let reading = queue.0.shared.feed.reading.acquire().await;
+        let _permit = reading.map_err(|_| QueueError::Closed)?;
+        let scope = &self.subscription.scope;
+        let events = queue.events(scope, self.cursor, self.page).await?;
+        self.is_behind = events.len() == self.page;
+        let (mut kept, mut count) = (0, 0);
+        for event in events {
+            if kept >= MAX_KEPT {
+                self.is_behind = true;
+                break;
+            }
+            kept += event.job.memory_size();
+            count += 1;
+            let progress = last_progress(&event).filter(|last| last.number > self.cursor);
+            self.cursor = event.number;
+            let both = progress.into_iter().chain([event]);
+            self.read.extend(both.map(SharedEvent::new));
+        }
+        // The next events are probably as large.
+        self.page = (count * MAX_KEPT)
+            .checked_div(kept)
+            .map_or(self.page, |page| page.clamp(1, PAGE));
+        Ok(())
+    }
+}
+
+pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let feed = &shared.feed;
+    let send = async {
+        loop {
+            while feed.idle_without_readers() {
+                feed.wake.notified().await;
+            }
+            serve(&shared).await;
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        _ = closing.changed() => {}
+    }
+    feed.phase.send_replace(Phase::Closed);
+}
+
+async fn serve(shared: &Shared) {
+    let feed = &shared.feed;
+    // Subscribe before reading, so that no change is missed.
+    let mut newest = shared.newest.subscribe();
+    shared.watched.notify_one();
+    let mut delay = Duration::ZERO;
+    // Readers read older events themselves.
+    let mut cursor = loop {
+        match newest_number(shared).await {
+            Ok(number) => break number,
+            Err(error) => back_off(&mut delay, &error).await,
+        }
+        if feed.idle_without_readers() {
+            return;
+        }
+    };
+    feed.phase.send_replace(Phase::Live);
+    let mut tick = interval(PROGRESS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut progress = VecDeque::new();
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() {
+                return;
+            },
+            _ = tick.tick() => {
+                if feed.idle_without_readers() {
+                    return;
+                }
+                match running(shared).await {
+                    Ok(events) => progress = events,
+                    Err(error) => back_off(&mut delay, &error).await,
+                }
+            }
+        }
+        // Events with lower numbers than the progress are visible by now.
+        let newest = *newest.borrow_and_update();
+        let last = progress
+            .front()
+            .map_or(newest, |first: &JobEvent| newest.max(first.number - 1));
+        while cursor < last {
+            let Some(events) = page(shared, cursor, &mut delay).await else {
+                return;
+            };
+            let is_last = events.len() < PAGE;
+            for event in events {
+                cursor = cursor.max(event.number);
+                send_stored(shared, event, &mut progress);
+            }
+            if is_last {
+                break;
+            }
+        }
+        for event in progress {
+            cursor = cursor.max(event.number);
+            send_progress(shared, event);
+        }
+    }
+}
+
+async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<JobEvent>> {
+    while !shared.feed.idle_without_readers() {
+        match read::events(shared, &Scope::All, cursor, PAGE).await {
+            Ok(events) => {
+                *delay = Duration::ZERO;
+                return Some(events);
+            }
+            Err(error) => back_off(delay, &error).await,
+        }
+    }
+    None
+}
+
+/// Sends progress with lower numbers first. The rest of `progress` has higher numbers, and no ended jobs.
+fn send_stored(shared: &Shared, event: JobEvent, progress: &mut VecDeque<JobEvent>) {
+    while let Some(earlier) = progress.pop_front_if(|first| first.number < event.number) {
+        send_progress(shared, earlier);
+    }
+    if event.job.state.is_terminal() {
+        progress.retain(|one| one.job.id != event.job.id);
+        let published = shared.reports.end(event.job.id);
+        let last = last_progress(&event).filter(|_| published < event.job.offset);
+        last.into_iter().for_each(|last| shared.feed.send(last));
+    }
+    shared.feed.send(event);
+}
+
+fn send_progress(shared: &Shared, event: JobEvent) {
+    let (job, offset) = (event.job.id, event.job.offset);
+    shared.feed.send(event);
+    shared.reports.set_published(job, offset);
+}
+
+/// The number before the completion is reserved for the final progress.
+fn last_progress(completed: &JobEvent) -> Option<JobEvent> {
+    if completed.job.state != JobState::Completed || completed.job.offset == 0 {
+        return None;
+    }
+    let mut event = completed.clone();
+    event.number -= 1;
+    event.kind = JobEventKind::UploadProgress;
+    event.job.state = JobState::Progress;
+    event.job.ended_at = None;
+    Some(event)
+}
+
+/// Each progress gets an event number, so that a client resumes after it; it is not stored.
+async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
+    let jobs = changed(shared).await?;
+    if jobs.is_empty() {
+        return Ok(VecDeque::new());
+    }
+    let mut transaction = shared.database.write().await?;
+    let numbers = numbers::take(&mut transaction, Sequence::Events, jobs.len()).await?;
+    transaction.commit().await?;
+    let at = shared.settings.clock.now();
+    let events = numbers.into_iter().zip(jobs).map(|(number, job)| JobEvent {
+        number,
+        kind: JobEventKind::UploadProgress,
+        at,
+        job,
+    });
+    Ok(events.collect())
+}
+
+async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
+    let changed = shared
+        .reports
+        .changed(|subject| shared.feed.has_readers(subject));
+    let unread: Vec<_> = changed.unread.iter().map(|id| id.0).collect();
+    for part in parts(&unread) {
+        for record in read::records(shared, read::by_numbers(part)).await? {
+            shared.reports.set_job(record.job);
+        }
+    }
+    Ok(changed.jobs)
+}
+
+async fn back_off(delay: &mut Duration, error: &QueueError) {
+    tracing::warn!(%error, "failed to read new events");
+    *delay = (*delay * 2 + Duration::from_millis(250)).min(MAX_BACKOFF);
+    sleep(*delay).await;
+}
+
+/// Watches for events of other processes.
+pub(super) async fn poll(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let poll = async {
+        loop {
+            if shared.newest.receiver_count() == 0 {
+                shared.watched.notified().await;
+            }
+            let delay = match newest_number(&shared).await {
+                Ok(number) => {
+                    shared.observe(number);
+                    POLL_INTERVAL
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "failed to poll for new events");
+                    RETRY_DELAY
+                }
+            };
+            sleep(delay).await;
+        }
+    };
+    tokio::select! {
+        () = poll => {}
+        _ = closing.wait_for(|is_closing| *is_closing) => {}
+    }
+}
+
+pub(super) async fn newest_number(shared: &Shared) -> Result<i64, QueueError> {
+    let rows = shared.database.read(newest_event()).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.number(0))?)
+}
+
+pub(super) fn newest_event() -> Statement {
+    Statement::new("SELECT COALESCE(MAX(number), 0) FROM queue_events")
+}

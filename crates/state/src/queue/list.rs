@@ -1,0 +1,283 @@
+//! Pages of jobs, and prefix search.
+//!
+//! Pages are sorted by number, but matches of a prefix by text. The search indexes are therefore
+//! divided into blocks of numbers. The matches in a block are found by an index range and sorted,
+//! block by block until the page is full.
+
+use std::time::SystemTime;
+
+use super::{
+    JobState, Page, Query, QueueError, Scope, Shared, read,
+    record::{COLUMNS, Record, filename_key, state_number},
+};
+use crate::sql::{Statement, parts, replace_nul, unix_millis, unsigned};
+
+const MAX_PAGE_LEN: usize = 1000;
+/// Must match the migrations.
+const BLOCK: i64 = 16_384;
+const MAX_BLOCKS: usize = 16;
+/// Up to this many jobs, a filter by subject or state is used instead of the search indexes.
+const SELECTIVE_LIMIT: u64 = 10_000;
+/// Jobs around a time whose order of numbers may differ from that of their times.
+const NUMBER_SLACK: i64 = 1000;
+/// Sorts after all strings with the same prefix.
+const MAX_CHAR: char = '\u{10ffff}';
+
+pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueError> {
+    let limit = query.limit.clamp(1, MAX_PAGE_LEN);
+    let one_more = i64::try_from(limit).unwrap_or(i64::MAX) + 1;
+    let mut query = query.clone();
+    if query.created_from.is_some() || query.created_before.is_some() {
+        query.numbers = created_numbers(shared, &query).await?;
+    }
+    let query = &query;
+    let is_search = query.search.as_deref().is_some_and(|text| !text.is_empty());
+    let mut records = if is_search && !is_selective(shared, query).await? {
+        search(shared, query, one_more).await?
+    } else {
+        read::records(shared, walk(query, one_more)).await?
+    };
+    let has_more = records.len() > limit;
+    records.truncate(limit);
+    Ok(Page {
+        jobs: records.into_iter().map(|record| record.job).collect(),
+        has_more,
+    })
+}
+
+pub(super) fn walk(query: &Query, limit: i64) -> Statement {
+    let (order, beyond) = query.direction();
+    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));
+    let limit = statement.bind(limit);
+    let after = query.after.map(|after| statement.bind(after.0));
+    let subject = match &query.scope {
+        Scope::Subject(subject) => Some(statement.bind(replace_nul(subject))),
+        Scope::All => None,
+    };
+    let wanted = query.search.as_deref().filter(|text| !text.is_empty());
+    let wanted = wanted.map(|text| starts_with(&mut statement, text));
+    let created = created(query, &mut statement);
+    let mut states: Vec<_> = query.states.iter().map(|state| Some(*state)).collect();
+    states.dedup();
+    if states.is_empty() {
+        states.push(None);
+    }
+    for (at, state) in states.into_iter().enumerate() {
+        let mut conditions = Vec::new();
+        if let Some(subject) = subject {
+            conditions.push(format!("subject = ${subject}"));
+        }
+        if let Some(state) = state {
+            conditions.push(format!("state = {}", state_number(state)));
+        }
+        if let Some(after) = after {
+            conditions.push(format!("number {beyond} ${after}"));
+        }
+        if let Some((first, last)) = query.numbers {
+            conditions.push(format!("number BETWEEN {first} AND {last}"));
+        }
+        conditions.extend(created.iter().cloned());
+        if let Some(wanted) = &wanted {
+            conditions.push(format!("({})", wanted.join(" OR ")));
+        }
+        let union = if at == 0 { "" } else { " UNION ALL " };
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!("WHERE {} ", conditions.join(" AND "))
+        };
+        statement.push(&format!(
+            "{union}SELECT * FROM (SELECT {COLUMNS} FROM queue_jobs {filter}\
+             ORDER BY number {order} LIMIT ${limit}) AS s{at}"
+        ));
+    }
+    statement.push(&format!(") AS jobs ORDER BY number {order} LIMIT ${limit}"));
+    statement
+}
+
+async fn is_selective(shared: &Shared, query: &Query) -> Result<bool, QueueError> {
+    if let Scope::Subject(subject) = &query.scope {
+        let rows = shared.database.read(bounded_count(subject)).await?;
+        let some = rows.first().map_or(Ok(0), |row| row.number(0))?;
+        if unsigned(some) <= SELECTIVE_LIMIT {
+            return Ok(true);
+        }
+    }
+    if query.states.is_empty() {
+        return Ok(false);
+    }
+    let totals = read::totals(shared).await?;
+    let jobs = |state: &JobState| totals.jobs.get(state.as_str()).copied().unwrap_or_default();
+    Ok(query.states.iter().map(jobs).sum::<u64>() <= SELECTIVE_LIMIT)
+}
+
+pub(super) fn bounded_count(subject: &str) -> Statement {
+    Statement::new(format!(
+        "SELECT COUNT(*) FROM (SELECT number FROM queue_jobs WHERE subject = $1 LIMIT {}) AS found",
+        SELECTIVE_LIMIT + 1
+    ))
+    .with(replace_nul(subject))
+}
+
+async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record>, QueueError> {
+    let rows = shared.database.read(number_range()).await?;
+    let Some(row) = rows.first() else {
+        return Ok(Vec::new());
+    };
+    let (Some(newest), Some(oldest)) = (row.opt_number(0)?, row.opt_number(1)?) else {
+        return Ok(Vec::new());
+    };
+    let (newest, oldest) = match query.numbers {
+        Some((first, last)) => (newest.min(last), oldest.max(first)),
+        None => (newest, oldest),
+    };
+    let (newest, oldest) = match query.after {
+        Some(after) if query.newest_first => (newest.min(after.0), oldest),
+        Some(after) => (newest, oldest.max(after.0)),
+        None => (newest, oldest),
+    };
+    let mut blocks: Vec<i64> = (oldest / BLOCK..=newest / BLOCK).collect();
+    if query.newest_first {
+        blocks.reverse();
+    }
+    let mut found = Vec::new();
+    let mut rest = &*blocks;
+    let mut size = 1;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    while found.len() < wanted && !rest.is_empty() {
+        let (now, later) = rest.split_at(size.min(rest.len()));
+        let missing = i64::try_from(wanted - found.len()).unwrap_or(i64::MAX);
+        for row in shared
+            .database
+            .read(search_blocks(query, now, missing))
+            .await?
+        {
+            found.push(row.number(0)?);
+        }
+        rest = later;
+        size = (size * 2).min(MAX_BLOCKS);
+    }
+    let mut jobs = Vec::with_capacity(found.len());
+    for part in parts(&found) {
+        jobs.extend(read::records(shared, read::by_numbers(part)).await?);
+    }
+    jobs.sort_by_key(|record| record.job.id);
+    if query.newest_first {
+        jobs.reverse();
+    }
+    Ok(jobs)
+}
+
+/// SQLite would scan the table for both in one SELECT.
+pub(super) fn number_range() -> Statement {
+    Statement::new(
+        "SELECT (SELECT MAX(number) FROM queue_jobs), (SELECT MIN(number) FROM queue_jobs)",
+    )
+}
+
+pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statement {
+    let (order, beyond) = query.direction();
+    let mut statement = Statement::new("SELECT number FROM (");
+    let text = query.search.as_deref().unwrap_or_default();
+    let wanted = starts_with(&mut statement, text);
+    let limit = statement.bind(limit);
+    let mut conditions = String::new();
+    for condition in created(query, &mut statement) {
+        conditions.push_str(&format!(" AND {condition}"));
+    }
+    if let Some(after) = query.after {
+        let after = statement.bind(after.0);
+        conditions.push_str(&format!(" AND number {beyond} ${after}"));
+    }
+    if let Scope::Subject(subject) = &query.scope {
+        let subject = statement.bind(replace_nul(subject));
+        // The expression makes the planner choose the index of blocks; also for states below.
+        conditions.push_str(&format!(" AND COALESCE(subject, '') = ${subject}"));
+    }
+    if !query.states.is_empty() {
+        let states: Vec<_> = query
+            .states
+            .iter()
+            .map(|state| state_number(*state).to_string())
+            .collect();
+        conditions.push_str(&format!(" AND +state IN ({})", states.join(", ")));
+    }
+    let blocks: Vec<_> = blocks.iter().map(ToString::to_string).collect();
+    let blocks = blocks.join(", ");
+    for (at, wanted) in wanted.iter().enumerate() {
+        let union = if at == 0 { "" } else { " UNION " };
+        statement.push(&format!(
+            "{union}SELECT number FROM queue_jobs WHERE number / {BLOCK} IN ({blocks}) \
+             AND {wanted}{conditions}"
+        ));
+    }
+    statement.push(&format!(
+        ") AS found ORDER BY number {order} LIMIT ${limit}"
+    ));
+    statement
+}
+
+fn created(query: &Query, statement: &mut Statement) -> Vec<String> {
+    let bounds = [(query.created_from, ">="), (query.created_before, "<")];
+    let bound = |(at, compare): (Option<SystemTime>, _)| {
+        let at = statement.bind(unix_millis(at?));
+        Some(format!("created_at {compare} ${at}"))
+    };
+    bounds.into_iter().filter_map(bound).collect()
+}
+
+/// Returns the first and the last number that the times of a query allow, by a binary search: numbers ascend
+/// with the time, except for the differences between clocks.
+async fn created_numbers(shared: &Shared, query: &Query) -> Result<Option<(i64, i64)>, QueueError> {
+    let rows = shared.database.read(number_range()).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let (Some(newest), Some(oldest)) = (row.opt_number(0)?, row.opt_number(1)?) else {
+        return Ok(None);
+    };
+    let mut bounds = [oldest, newest + 1];
+    for (bound, at) in bounds
+        .iter_mut()
+        .zip([query.created_from, query.created_before])
+    {
+        let Some(at) = at.map(unix_millis) else {
+            continue;
+        };
+        let (mut low, mut high) = (oldest, newest + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let rows = shared.database.read(next_number(middle)).await?;
+            match rows.first() {
+                Some(row) if row.number("created_at")? < at => low = row.number("number")? + 1,
+                _ => high = middle,
+            }
+        }
+        *bound = low;
+    }
+    Ok(Some((bounds[0] - NUMBER_SLACK, bounds[1] + NUMBER_SLACK)))
+}
+
+pub(super) fn next_number(from: i64) -> Statement {
+    let next =
+        "SELECT number, created_at FROM queue_jobs WHERE number >= $1 ORDER BY number LIMIT 1";
+    Statement::new(next).with(from)
+}
+
+/// Binds a text. One of the returned conditions holds if a file name (ignoring case) or an id starts
+/// with it.
+fn starts_with(statement: &mut Statement, text: &str) -> [String; 4] {
+    let mut bind_range = |text: String| {
+        let last = format!("{text}{MAX_CHAR}");
+        (statement.bind(text), statement.bind(last))
+    };
+    let names = bind_range(filename_key(&replace_nul(text)));
+    let ids = bind_range(replace_nul(text));
+    [
+        ("filename_key", names),
+        ("subject", ids),
+        ("request_id", ids),
+        ("upload_id", ids),
+    ]
+    .map(|(column, (first, last))| format!("({column} >= ${first} AND {column} < ${last})"))
+}

@@ -1,0 +1,482 @@
+//! Progress in memory. It is written to the jobs periodically, and visible to readers of this node
+//! at once.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use landfall::upload::UploadId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{
+    Job, JobId, JobState, Report,
+    record::{Record, smooth_rate},
+};
+
+/// Reports of more jobs are dropped.
+const MAX_JOBS: usize = 65_536;
+/// Per interval, for listeners.
+const MAX_CHANGED: usize = 1024;
+const PARTS_INTERVAL: Duration = Duration::from_secs(1);
+/// Per interval, for other nodes.
+#[cfg(feature = "postgres")]
+const MAX_SENT: usize = 4096;
+const MIN_MEASURED: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) struct Reports {
+    interval: Duration,
+    jobs: Mutex<Jobs>,
+    pub(super) due: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    jobs: HashMap<JobId, Progress>,
+    next: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    written: Option<Instant>,
+    reports: HashMap<Option<UploadId>, Report>,
+    writing: Vec<Report>,
+    live: Option<Live>,
+    published: u64,
+    #[cfg(feature = "postgres")]
+    sent: u64,
+    is_remote: bool,
+    /// Known after the first write.
+    owner: Option<Owner>,
+    job: Option<Arc<Job>>,
+    /// Listeners receive no more progress.
+    has_ended: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Owner(Option<Arc<str>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    offset: u64,
+    rate: u64,
+    rate_measured_at: (Instant, u64),
+    received_at: SystemTime,
+}
+
+impl Progress {
+    fn due(&self, now: Instant, interval: Duration) -> Instant {
+        // The sum of partial uploads is only known to the database.
+        let has_parts = self.reports.keys().any(Option::is_some);
+        let interval = if has_parts {
+            interval.min(PARTS_INTERVAL)
+        } else {
+            interval
+        };
+        self.written.map_or(now, |written| written + interval)
+    }
+
+    fn add(&mut self, report: Report, now: Instant) {
+        if report.part.is_none() {
+            self.observe(report.offset, report.at, now);
+        }
+        let newest = self.reports.entry(report.part.clone());
+        let newest = newest.or_insert_with(|| report.clone());
+        if report.offset > newest.offset {
+            (newest.offset, newest.at) = (report.offset, report.at);
+        }
+        newest.length = newest.length.or(report.length);
+    }
+
+    fn observe(&mut self, offset: u64, at: SystemTime, now: Instant) {
+        let live = self.live.get_or_insert(Live {
+            offset,
+            rate: 0,
+            rate_measured_at: (now, offset),
+            received_at: at,
+        });
+        if offset > live.offset {
+            (live.offset, live.received_at) = (offset, at);
+        }
+        let (since, before) = live.rate_measured_at;
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= MIN_MEASURED {
+            live.rate = smooth_rate(live.rate, live.offset - before, elapsed);
+            live.rate_measured_at = (now, live.offset);
+        }
+    }
+
+    /// Returns whether it is newer.
+    fn show(&self, job: &mut Job) -> bool {
+        let Some(live) = self.live.filter(|_| !job.state.is_terminal()) else {
+            return false;
+        };
+        let offset = job.size.map_or(live.offset, |size| size.min(live.offset));
+        if offset <= job.offset {
+            return false;
+        }
+        job.offset = offset;
+        job.received_at = Some(live.received_at);
+        if live.rate > 0 {
+            job.rate = live.rate;
+        }
+        if job.state == JobState::Started {
+            job.state = JobState::Progress;
+        }
+        true
+    }
+}
+
+impl Reports {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            jobs: Mutex::default(),
+            due: Notify::new(),
+        }
+    }
+
+    pub(super) fn add(&self, report: Report) {
+        let now = Instant::now();
+        let mut jobs = self.jobs.lock();
+        if jobs.jobs.len() >= MAX_JOBS && !jobs.jobs.contains_key(&report.job) {
+            return;
+        }
+        let progress = jobs.jobs.entry(report.job).or_default();
+        progress.is_remote = false;
+        let is_first = progress.reports.is_empty();
+        progress.add(report, now);
+        if !is_first {
+            return;
+        }
+        let due = progress.due(now, self.interval);
+        if jobs.next.is_none_or(|next| due < next) {
+            jobs.next = Some(due);
+            drop(jobs);
+            self.due.notify_one();
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.jobs.lock().next
+    }
+
+    pub(super) fn take(&self, all: bool) -> Vec<Report> {
+        let now = Instant::now();
+        let mut jobs = self.jobs.lock();
+        if !all && jobs.next.is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        let mut next: Option<Instant> = None;
+        jobs.jobs.retain(|_, progress| {
+            let due = progress.due(now, self.interval);
+            if progress.reports.is_empty() {
+                return due > now;
+            }
+            if all || due <= now {
+                progress.writing = progress.reports.drain().map(|(_, report)| report).collect();
+                taken.extend(progress.writing.iter().cloned());
+                progress.written = Some(now);
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+            true
+        });
+        jobs.next = next;
+        taken
+    }
+
+    /// Takes reports to be written before the job's end or prepared end. Reports being written are included,
+    /// since the end may be written first.
+    pub(super) fn take_job(&self, job: JobId, is_end: bool) -> Vec<Report> {
+        let mut taken = Vec::new();
+        if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
+            taken.append(&mut progress.writing);
+            taken.extend(progress.reports.drain().map(|(_, report)| report));
+            // After a prepared end, write new progress at once, because it clears the end.
+            progress.written = is_end.then(Instant::now);
+            progress.has_ended |= is_end;
+        }
+        taken
+    }
+
+    pub(super) fn requeue(&self, reports: Vec<Report>) {
+        let now = Instant::now();
+        let mut jobs = self.jobs.lock();
+        for report in reports {
+            jobs.jobs.entry(report.job).or_default().add(report, now);
+        }
+        let retry = now + self.interval;
+        jobs.next = Some(jobs.next.map_or(retry, |next| next.min(retry)));
+    }
+
+    pub(super) fn show(&self, records: &mut [Record]) {
+        let jobs = self.jobs.lock();
+        for Record {
+            job, prepared_end, ..
+        } in records
+        {
+            if let Some(progress) = jobs.jobs.get(&job.id)
+                && progress.show(job)
+            {
+                // The write of this progress will clear it.
+                *prepared_end = None;
+            }
+        }
+    }
+
+    pub(super) fn set_written<'a>(&self, written: impl IntoIterator<Item = &'a Job>) {
+        let now = Instant::now();
+        let mut jobs = self.jobs.lock();
+        for job in written {
+            let Some(progress) = jobs.jobs.get_mut(&job.id) else {
+                continue;
+            };
+            progress.writing.clear();
+            let at = job.received_at.unwrap_or(job.updated_at);
+            progress.observe(job.offset, at, now);
+            if progress.owner.is_none() {
+                progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
+            }
+        }
+    }
+
+    pub(super) fn set_published(&self, job: JobId, offset: u64) {
+        if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
+            progress.published = progress.published.max(offset);
+        }
+    }
+
+    /// Returns the offset that its listeners have received.
+    pub(super) fn end(&self, job: JobId) -> u64 {
+        self.jobs.lock().jobs.get_mut(&job).map_or(0, |progress| {
+            progress.has_ended = true;
+            progress.published
+        })
+    }
+
+    /// Jobs with progress that listeners have not [received](Self::set_published), and the numbers of those to
+    /// be read and [added](Self::set_job) first. Subjects without listeners are skipped.
+    pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
+        let mut changed = Changed::default();
+        for (id, progress) in &mut self.jobs.lock().jobs {
+            let Some(live) = progress.live else {
+                continue;
+            };
+            if progress.has_ended || live.offset <= progress.published {
+                continue;
+            }
+            if changed.jobs.len() + changed.unread.len() >= MAX_CHANGED {
+                break;
+            }
+            let has_listeners = match &progress.owner {
+                Some(Owner(subject)) => has_listeners(subject.as_deref()),
+                // Other nodes only send progress that has listeners here.
+                None => progress.is_remote,
+            };
+            if !has_listeners {
+                progress.job = None;
+                continue;
+            }
+            let Some(job) = &progress.job else {
+                changed.unread.push(*id);
+                continue;
+            };
+            let mut job = Job::clone(job);
+            progress.show(&mut job);
+            if job.offset > progress.published {
+                changed.jobs.push(job);
+            }
+        }
+        changed
+    }
+
+    pub(super) fn set_job(&self, job: Job) {
+        if let Some(progress) = self.jobs.lock().jobs.get_mut(&job.id) {
+            progress.has_ended |= job.state.is_terminal();
+            progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
+            progress.job = Some(Arc::new(job));
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn set_remote(&self, received: impl IntoIterator<Item = (JobId, u64, u64)>) {
+        let now = Instant::now();
+        let mut jobs = self.jobs.lock();
+        for (job, offset, rate) in received {
+            if jobs.jobs.len() >= MAX_JOBS && !jobs.jobs.contains_key(&job) {
+                continue;
+            }
+            let progress = jobs.jobs.entry(job).or_default();
+            progress.is_remote = true;
+            progress.written = Some(now);
+            let offset = progress.live.map_or(offset, |live| live.offset.max(offset));
+            progress.live = Some(Live {
+                offset,
+                rate,
+                rate_measured_at: (now, offset),
+                received_at: SystemTime::now(),
+            });
+        }
+        // Remove entries that receive no more progress.
+        let removal = now + self.interval;
+        jobs.next = Some(jobs.next.map_or(removal, |next| next.min(removal)));
+        drop(jobs);
+        self.due.notify_one();
+    }
+
+    /// Progress that the other nodes want and were not [sent](Self::set_sent).
+    #[cfg(feature = "postgres")]
+    pub(super) fn unsent(
+        &self,
+        is_wanted: impl Fn(Option<&str>) -> bool,
+    ) -> Vec<(JobId, u64, u64)> {
+        let mut unsent = Vec::new();
+        for (id, progress) in &self.jobs.lock().jobs {
+            let (Some(live), Some(Owner(subject))) = (progress.live, &progress.owner) else {
+                continue;
+            };
+            let is_old = progress.is_remote || progress.has_ended || live.offset <= progress.sent;
+            if is_old || unsent.len() >= MAX_SENT || !is_wanted(subject.as_deref()) {
+                continue;
+            }
+            unsent.push((*id, live.offset, live.rate));
+        }
+        unsent
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn set_sent(&self, sent: &[(JobId, u64, u64)]) {
+        let mut jobs = self.jobs.lock();
+        for (job, offset, _) in sent {
+            if let Some(progress) = jobs.jobs.get_mut(job) {
+                progress.sent = progress.sent.max(*offset);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub(super) jobs: Vec<Job>,
+    pub(super) unread: Vec<JobId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(job: i64, offset: u64) -> Report {
+        Report {
+            job: JobId(job),
+            part: None,
+            offset,
+            length: None,
+            at: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    /// A running job of ada.
+    fn job(id: i64, size: u64) -> Job {
+        Job {
+            id: JobId(id),
+            subject: Some("ada".to_owned()),
+            state: JobState::Started,
+            size: Some(size),
+            ..Job::new(String::new(), SystemTime::UNIX_EPOCH)
+        }
+    }
+
+    fn reports() -> Reports {
+        Reports::new(Duration::from_secs(10))
+    }
+
+    #[test]
+    fn first_report_is_due_at_once_and_the_latest_after_the_interval() {
+        let reports = reports();
+        assert_eq!(reports.next(), None);
+        reports.add(report(1, 5));
+        assert!(reports.next().unwrap() <= Instant::now());
+        assert_eq!(reports.take(false), [report(1, 5)]);
+        assert_eq!(reports.next(), None);
+
+        reports.add(report(1, 9));
+        reports.add(report(1, 7));
+        assert!(reports.next().unwrap() > Instant::now());
+        assert_eq!(reports.take(false), []);
+        reports.add(report(2, 1));
+        assert_eq!(reports.take(false), [report(2, 1)]);
+        assert_eq!(reports.take(true), [report(1, 9)]);
+    }
+
+    #[test]
+    fn end_takes_the_reports_of_its_job() {
+        let reports = reports();
+        reports.add(report(1, 5));
+        assert_eq!(reports.take_job(JobId(1), true), [report(1, 5)]);
+        assert_eq!(reports.take_job(JobId(2), true), []);
+        assert_eq!(reports.take(true), []);
+    }
+
+    #[test]
+    fn requeued_report_does_not_replace_a_newer_one() {
+        let reports = reports();
+        reports.add(report(1, 5));
+        let taken = reports.take(false);
+        reports.add(report(1, 8));
+        reports.requeue(taken);
+        assert_eq!(reports.take(true), [report(1, 8)]);
+        assert_eq!(reports.next(), None);
+    }
+
+    #[test]
+    #[cfg(feature = "postgres")]
+    fn progress_is_unsent_until_it_was_sent() {
+        let reports = reports();
+        reports.add(report(1, 5));
+        reports.set_written([&job(1, 9)]);
+        let unsent = || reports.unsent(|subject| subject == Some("ada"));
+        assert_eq!(unsent(), [(JobId(1), 5, 0)]);
+        // A failed attempt loses no progress.
+        assert_eq!(unsent(), [(JobId(1), 5, 0)]);
+        reports.set_sent(&unsent());
+        assert!(unsent().is_empty());
+        reports.add(report(1, 6));
+        assert_eq!(unsent(), [(JobId(1), 6, 0)]);
+    }
+
+    #[test]
+    fn progress_changes_until_it_was_published() {
+        let reports = reports();
+        reports.add(report(1, 5));
+        reports.set_job(job(1, 6));
+        let offsets = || {
+            let changed = reports.changed(|_| true).jobs;
+            changed.iter().map(|job| job.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(), [5]);
+        // A failed attempt loses no progress.
+        assert_eq!(offsets(), [5]);
+        reports.set_published(JobId(1), 5);
+        assert!(offsets().is_empty());
+        // A report beyond the size is sent once.
+        reports.add(report(1, 7));
+        assert_eq!(offsets(), [6]);
+        reports.set_published(JobId(1), 6);
+        assert!(offsets().is_empty());
+        assert_eq!(reports.end(JobId(1)), 6);
+    }
+
+    #[test]
+    fn number_of_jobs_is_limited() {
+        let reports = reports();
+        for job in 0..i64::try_from(MAX_JOBS).unwrap() + 10 {
+            reports.add(report(job, 1));
+        }
+        assert_eq!(reports.take(true).len(), MAX_JOBS);
+    }
+}

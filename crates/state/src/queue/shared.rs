@@ -1,0 +1,140 @@
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use landfall::removal::RemovalClock;
+use landfall_hooks::HookName;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch as channel};
+
+use super::{QueueError, QueueSettings, event_channels::Feed, reports::Reports};
+use crate::sql::{Connections, Row};
+
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
+/// The write interval if the application receives progress.
+const DELIVERED_INTERVAL: Duration = Duration::from_secs(1);
+const SLOTS: i64 = 16;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) settings: QueueSettings,
+    pub(super) removal_clock: RemovalClock,
+    pub(super) database: Connections,
+    /// In tables of sums, each node adds to the rows of a random slot, so that nodes rarely wait for each
+    /// other's transactions.
+    pub(super) slot: i64,
+    pub(super) reports: Reports,
+    pub(super) feed: Feed,
+    #[cfg(feature = "postgres")]
+    pub(super) peers: super::peer_subjects::Peers,
+    pub(super) key_uses: Mutex<PendingUses>,
+    pub(super) newest: channel::Sender<i64>,
+    pub(super) watched: Notify,
+    /// Without unreadable rows.
+    pub(super) counters: Mutex<QueueStats>,
+    pub(super) unreadable_jobs: Unreadable,
+    pub(super) unreadable_events: Unreadable,
+}
+
+/// Uses that are not stored yet. A task stores them, so that authentication does not wait for the writer's
+/// lock.
+#[derive(Debug, Default)]
+pub(super) struct PendingUses {
+    pub(super) at: BTreeMap<i64, i64>,
+    pub(super) is_writing: bool,
+}
+
+impl Shared {
+    pub(super) fn new(settings: QueueSettings, database: Connections) -> Self {
+        let interval = if delivers_progress(&settings) {
+            DELIVERED_INTERVAL
+        } else {
+            WRITE_INTERVAL
+        };
+        let slot = if database.is_postgres() {
+            rand::random_range(0..SLOTS)
+        } else {
+            0
+        };
+        Self {
+            removal_clock: crate::outbox::removal_clock(&settings.clock),
+            settings,
+            database,
+            slot,
+            reports: Reports::new(interval),
+            feed: Feed::new(),
+            #[cfg(feature = "postgres")]
+            peers: super::peer_subjects::Peers::default(),
+            key_uses: Mutex::default(),
+            newest: channel::Sender::new(0),
+            watched: Notify::new(),
+            counters: Mutex::default(),
+            unreadable_jobs: Unreadable::default(),
+            unreadable_events: Unreadable::default(),
+        }
+    }
+
+    pub(super) fn delivers_progress(&self) -> bool {
+        delivers_progress(&self.settings)
+    }
+
+    pub(super) fn observe(&self, newest: i64) {
+        self.newest.send_if_modified(|known| {
+            let is_later = newest > *known;
+            *known = newest.max(*known);
+            is_later
+        });
+    }
+}
+
+fn delivers_progress(settings: &QueueSettings) -> bool {
+    let outbox = settings.outbox.as_ref();
+    outbox.is_some_and(|outbox| outbox.names().contains(HookName::UploadProgress))
+}
+
+/// Counters of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Committed write transactions.
+    pub batches: u64,
+    /// Commands in these transactions.
+    pub commands: u64,
+    /// Transactions that failed after all retries.
+    pub failures: u64,
+    /// Progress reports that the database rejected.
+    pub dropped_reports: u64,
+    /// Jobs that were skipped because a newer version wrote them.
+    pub unreadable_jobs: u64,
+    /// Events that were skipped because a newer version wrote them.
+    pub unreadable_events: u64,
+}
+
+/// Counts and logs rows of a newer version, once as far as they are read in ascending order.
+#[derive(Debug, Default)]
+pub(super) struct Unreadable {
+    count: AtomicU64,
+    newest: AtomicI64,
+}
+
+impl Unreadable {
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn skip<T>(&self, row: &Row, read: Result<T, QueueError>) -> Option<T> {
+        match read {
+            Ok(read) => Some(read),
+            Err(error) => {
+                let number = row.number("number").unwrap_or_default();
+                if self.newest.fetch_max(number, Ordering::Relaxed) < number {
+                    self.count.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(number, %error, "skipped an unreadable row of the queue");
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The outbox, on SQLite and on PostgreSQL.
+
+mod basics;
+mod crashes;
+mod failures;
+mod harness;
+mod headers;
+#[cfg(feature = "postgres")]
+mod network_faults;
+mod nodes;
+mod outage;
+mod progress;
+mod publish;
+mod rejected;
+mod sequence;

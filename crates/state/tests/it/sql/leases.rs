@@ -1,0 +1,75 @@
+//! Row leases on both databases.
+
+use std::time::Duration;
+
+use landfall_state::sql::{Connections, Database, Durability, Migration, RowLeases, Statement};
+use tokio::time::sleep;
+
+const TTL: Duration = Duration::from_secs(30);
+
+async fn execute(connections: &Connections, sql: &str) {
+    let mut transaction = connections.write().await.unwrap();
+    transaction.execute(Statement::new(sql)).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+async fn a_row_has_one_owner_at_a_time(connections: Connections) {
+    let table = "CREATE TABLE things (id TEXT PRIMARY KEY, lease_owner TEXT, \
+                 lease_expires_at BIGINT NOT NULL DEFAULT 0);";
+    let step = Migration::expand(table, table);
+    connections.migrate("things", &[step]).await.unwrap();
+    execute(&connections, "INSERT INTO things (id) VALUES ('a'), ('b')").await;
+    let leases = RowLeases::new(connections.clone(), "things", TTL);
+    let quick = leases.clone().with_ttl(Duration::from_secs(3));
+
+    let lease = leases.acquire("a").await.unwrap().unwrap();
+    assert!(lease.is_held());
+    assert!(leases.acquire("a").await.unwrap().is_none());
+    assert!(leases.acquire("b").await.unwrap().is_some(), "another row");
+    assert!(leases.acquire("c").await.unwrap().is_none(), "no such row");
+    lease.release().await;
+    let lease = quick.acquire("a").await.unwrap().unwrap();
+
+    // It is renewed until it is dropped.
+    let started = std::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(7) {
+        // If the machine is too slow to renew it, the holder stops.
+        let other = leases.acquire("a").await.unwrap();
+        assert!(other.is_none() || !lease.is_held());
+        sleep(Duration::from_millis(100)).await;
+    }
+    // Simulate a lease that another owner took, and that ended: a renewal by the first one in
+    // between would prolong an own one.
+    let taken = "UPDATE things SET lease_owner = 'another', lease_expires_at = 1";
+    execute(&connections, taken).await;
+    let newer = leases.acquire("a").await.unwrap().unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while lease.is_held() {
+        assert!(tokio::time::Instant::now() < deadline, "two hold it");
+        sleep(Duration::from_millis(10)).await;
+    }
+    // The old lease does not release the lease of another owner.
+    lease.release().await;
+    assert!(leases.acquire("a").await.unwrap().is_none());
+    assert!(newer.is_held());
+    drop(newer);
+    while leases.acquire("a").await.unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "not released");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn rows_in_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(dir.path().join("leases.db"));
+    a_row_has_one_owner_at_a_time(database.open(Durability::ProcessCrash).await.unwrap()).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn rows_in_postgres() {
+    let url = landfall_test_services::Postgres::shared().database("leases");
+    let database = Database::Postgres(url);
+    a_row_has_one_owner_at_a_time(database.open(Durability::ProcessCrash).await.unwrap()).await;
+}

@@ -1,0 +1,4 @@
+//! The connections to a database.
+
+mod database;
+mod leases;
