@@ -81,7 +81,8 @@ impl<S: HttpService> ConnectionService<S> {
     /// response has been sent.
     pub(super) fn start(
         &self,
-        request: Request<RequestContent>,
+        request: Request<()>,
+        content: RequestContent,
         peer: Peer,
         rejection: Option<HttpRejection>,
     ) -> (ResponseFuture<S>, Option<AddressPermit>) {
@@ -93,7 +94,7 @@ impl<S: HttpService> ConnectionService<S> {
                 Err(rejection)
             }
             None => shared
-                .check_address_limits(&request, !request.body().is_end())
+                .check_address_limits(&request, !content.is_end())
                 .inspect_err(|_| shared.address_limited.store(true, Relaxed)),
         };
         let (permit, rejection) = match admitted {
@@ -101,7 +102,7 @@ impl<S: HttpService> ConnectionService<S> {
             Err(rejection) => (None, Some(rejection)),
         };
         let queued = permit.as_ref().and_then(AddressPermit::enqueue);
-        let mut request = request.map(|content| Body::new(content, queued));
+        let mut request = request.map(|()| Body::new(content, queued));
         let response = if let Some(rejection) = rejection {
             // Dropping the request records how much of its body is left.
             ResponseFuture::Rejected(Some(Box::new(self.reject(rejection, &request))))

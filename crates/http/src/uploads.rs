@@ -1,7 +1,7 @@
 //! The service of an upload server: the handler of uploads, and other routes.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     fmt,
     future::{Future, poll_fn},
@@ -108,23 +108,34 @@ type Responder = Pin<Box<dyn Future<Output = Infallible> + Send>>;
 
 thread_local! {
     static IDLE: Cell<Option<Responder>> = const { Cell::new(None) };
-    /// Passed to a responder, or returned by one, when it is polled.
-    static REQUEST: Cell<Option<(Handler, Request<Body>)>> = const { Cell::new(None) };
-    static RESPONSE: Cell<Option<Response<ResponseBody>>> = const { Cell::new(None) };
+    /// Passed to a responder, or returned by one, when it is polled. A cell without a lock would copy them twice.
+    static REQUEST: RefCell<Option<(Handler, Request<Body>)>> = const { RefCell::new(None) };
+    static RESPONSE: RefCell<Option<Response<ResponseBody>>> = const { RefCell::new(None) };
+}
+
+fn give_response(response: Response<ResponseBody>) {
+    RESPONSE.with_borrow_mut(|given| *given = Some(response));
 }
 
 async fn respond_in_turn() -> Infallible {
     loop {
-        let given = poll_fn(|_| REQUEST.take().map_or(Poll::Pending, Poll::Ready));
-        let (handler, request) = given.await;
+        // Moves neither the request nor, below, the response once more.
+        let given = poll_fn(|_| match REQUEST.with_borrow(Option::is_some) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        given.await;
+        let Some((handler, request)) = REQUEST.take() else {
+            continue;
+        };
         let mut response = pin!(handler.handle(request));
         let mut is_begun = false;
         // The poll that gives the request has no waker for it.
         let responded = poll_fn(|cx| match mem::replace(&mut is_begun, true) {
-            true => response.as_mut().poll(cx),
+            true => response.as_mut().poll(cx).map(give_response),
             false => Poll::Pending,
         });
-        RESPONSE.set(Some(responded.await));
+        responded.await;
     }
 }
 
@@ -138,7 +149,7 @@ impl ServiceFuture {
     fn upload(handler: Handler, request: Request<Body>) -> Self {
         let idle = IDLE.try_with(Cell::take).ok().flatten();
         let mut responder = idle.unwrap_or_else(|| Box::pin(respond_in_turn()));
-        REQUEST.set(Some((handler, request)));
+        REQUEST.with_borrow_mut(|given| *given = Some((handler, request)));
         let waiting = responder
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()));

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header::GetAll};
 use httpdate::HttpDate;
 
-use crate::Syntax;
+use crate::{Syntax, TUS_VERSION, headers::TUS_RESUMABLE};
 
 /// A reason why a field is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,15 +53,60 @@ pub fn single_value<'a>(
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
     map: &'a HeaderMap,
-    names: u64,
+    names: FieldNames,
 }
+
+/// The names of a head's fields, as a set of bits. Two more are about its `Tus-Resumable`.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldNames(u64);
+
+/// It is [`TUS_VERSION`], once.
+const KNOWN_VERSION: u64 = 1 << 62;
+const OTHER_VERSION: u64 = 1 << 63;
 
 impl<'a> Fields<'a> {
     /// Reads each name once.
     #[must_use]
     pub fn new(map: &'a HeaderMap) -> Self {
-        let names = map.keys().fold(0, |names, name| names | name_bit(name));
+        const VERSION: u64 = bit(b"tus-resumable");
+        let mut names = 0;
+        for (name, value) in map {
+            let bit = name_bit(name);
+            if bit == VERSION && *name == TUS_RESUMABLE {
+                let is_known = value.as_bytes().trim_ascii() == TUS_VERSION.as_bytes();
+                names |= match is_known && names & KNOWN_VERSION == 0 {
+                    true => KNOWN_VERSION,
+                    false => OTHER_VERSION,
+                };
+            }
+            names |= bit;
+        }
+        let names = FieldNames(names);
         Self { map, names }
+    }
+
+    /// Returns whether `Tus-Resumable` is present.
+    pub(crate) fn has_version(self) -> bool {
+        self.names.0 & (KNOWN_VERSION | OTHER_VERSION) != 0
+    }
+
+    /// Returns whether `Tus-Resumable` is [`TUS_VERSION`].
+    pub(crate) fn has_known_version(self) -> bool {
+        self.names.0 & (KNOWN_VERSION | OTHER_VERSION) == KNOWN_VERSION
+    }
+
+    /// The names are those of the head that `map` is of; some fields may have been removed since.
+    #[inline]
+    #[must_use]
+    pub fn with_names(map: &'a HeaderMap, names: FieldNames) -> Self {
+        Self { map, names }
+    }
+
+    /// Returns the names without the fields.
+    #[inline]
+    #[must_use]
+    pub fn names(self) -> FieldNames {
+        self.names
     }
 
     pub(crate) fn map(&self) -> &'a HeaderMap {
@@ -69,12 +114,14 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns false if a field is absent, without looking for it.
+    #[inline]
     #[must_use]
     pub fn could_have(&self, name: &HeaderName) -> bool {
-        self.names & name_bit(name) != 0
+        self.names.0 & name_bit(name) != 0
     }
 
     /// Returns whether a field is present.
+    #[inline]
     #[must_use]
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.could_have(name) && self.map.contains_key(name)
@@ -89,6 +136,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// Those of [`single_value`].
+    #[inline]
     pub fn single(&self, name: &HeaderName) -> Result<Option<&'a str>, InvalidField> {
         match self.could_have(name) {
             true => single_value(self.map, name),
@@ -116,10 +164,17 @@ impl<'a> From<&'a HeaderMap> for Fields<'a> {
     }
 }
 
+#[inline]
 fn name_bit(name: &HeaderName) -> u64 {
-    let name = name.as_str().as_bytes();
-    let at = |n: usize| name.get(n).map_or(0, |byte| usize::from(*byte));
-    1 << ((7 * name.len() + 3 * at(name.len() - 1) + 5 * at(name.len() / 2)) % 64)
+    bit(name.as_str().as_bytes())
+}
+
+/// No name is empty.
+#[inline]
+const fn bit(name: &[u8]) -> u64 {
+    let (last, middle) = (name[name.len() - 1], name[name.len() / 2]);
+    // Usual names and those that are looked for have different bits.
+    1 << ((name.len() + 2 * last as usize + 10 * middle as usize) % 62)
 }
 
 /// Parses a number of bytes: digits only, at most 2^63-1.

@@ -24,7 +24,8 @@ pub use self::{
     checksum::{Algorithm, Checksum, Hasher, InvalidChecksum},
     concat::{Concat, InvalidConcat},
     fields::{
-        Fields, InvalidField, date_value, number_value, parse_size, single_value, text_value,
+        FieldNames, Fields, InvalidField, date_value, number_value, parse_size, single_value,
+        text_value,
     },
     metadata::{InvalidMetadata, Metadata, Syntax},
     operation::{

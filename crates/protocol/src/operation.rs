@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::{HeaderMap, Method, header};
 
 use crate::{
-    Checksum, Concat, InvalidChecksum, Metadata, Problem, ProblemKind, Syntax, TUS_VERSION,
-    fields::Fields, headers,
+    Checksum, Concat, InvalidChecksum, Metadata, Problem, ProblemKind, Syntax, fields::Fields,
+    headers,
 };
 
 /// The resource of a request's path.
@@ -142,10 +142,10 @@ pub fn require_version<'a>(
         return Ok(());
     }
     let may_lack = matches!(operation, Operation::Inspect | Operation::Download);
-    match fields.into().single(&headers::TUS_RESUMABLE) {
-        Ok(Some(TUS_VERSION)) => Ok(()),
-        Ok(None) if may_lack => Ok(()),
-        _ => Err(ProblemKind::UnsupportedVersion.into()),
+    let fields = fields.into();
+    match fields.has_known_version() || may_lack && !fields.has_version() {
+        true => Ok(()),
+        false => Err(ProblemKind::UnsupportedVersion.into()),
     }
 }
 

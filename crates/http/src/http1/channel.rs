@@ -196,21 +196,16 @@ impl Http1Io {
             max_head: self.limits().max_head,
             both_lengths: self.limits().both_lengths,
         };
-        match head::parse(&bytes, buffers::take_fields(), &rules) {
-            Ok(mut head) => {
-                if !is_large {
-                    self.input.advance(end);
-                    *head.request.extensions_mut() = buffers::take_extensions();
-                }
-                Ok(head)
+        let mut parsed = head::parse(&bytes, buffers::take_fields(), &rules);
+        match &mut parsed {
+            Ok(head) if !is_large => {
+                self.input.advance(end);
+                *head.request.extensions_mut() = buffers::take_extensions();
             }
-            Err(rejection) => {
-                if is_large {
-                    self.input = bytes.into();
-                }
-                Err(rejection)
-            }
+            Err(_) if is_large => self.input = bytes.into(),
+            _ => {}
         }
+        parsed
     }
 
     /// Begins the content of a request. Returns its number.

@@ -20,7 +20,7 @@ use tokio::task::yield_now;
 use super::channel::{Channel, Http1Content};
 use super::content::ContentDecoder;
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
-use super::head::{self, Framing, HeadSearch, RequestHead};
+use super::head::{self, Framing, HeadSearch};
 use crate::body::RequestContent;
 use crate::buffers;
 use crate::connection::TOO_MANY_LARGE_HEADS;
@@ -126,7 +126,7 @@ impl<S: HttpService> Http1<S> {
                     return Poll::Pending;
                 }
                 State::Head(_) => match ready!(self.poll_head(cx, phase, first_request)) {
-                    Ok(head) => self.begin(head),
+                    Ok(end) => self.begin(end, phase),
                     Err(Some(rejection)) => self.reject(rejection, phase),
                     Err(None) => match self.take_http2() {
                         None => self.linger(false),
@@ -160,13 +160,14 @@ impl<S: HttpService> Http1<S> {
         }
     }
 
-    /// Discards the rest of the content before the head. `None` at the end of the connection, or if HTTP/2 begins.
+    /// Discards the rest of the content before the head, whose length it returns. `None` at the end of the connection,
+    /// or if HTTP/2 begins.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
         first_request: &mut FirstRequest,
-    ) -> Poll<Result<RequestHead, Option<HttpRejection>>> {
+    ) -> Poll<Result<usize, Option<HttpRejection>>> {
         let State::Head(search) = &mut self.state else {
             return Poll::Ready(Err(None));
         };
@@ -184,7 +185,7 @@ impl<S: HttpService> Http1<S> {
                     return Poll::Ready(Err(None));
                 }
             } else if let Some(end) = search.end(&io.input, shared.server.limits.max_head)? {
-                return Poll::Ready(Ok(io.take_head(end)?));
+                return Poll::Ready(Ok(end));
             }
             let unfinished = io.input.len();
             if !io.count_head(unfinished, SMALL_HEAD) {
@@ -228,7 +229,17 @@ impl<S: HttpService> Http1<S> {
         Some(socket)
     }
 
-    fn begin(&mut self, head: RequestHead) {
+    fn begin(&mut self, end: usize, phase: ShutdownPhase) {
+        let mut io = self.channel.lock();
+        let head = match io.take_head(end) {
+            Ok(head) => head,
+            Err(rejection) => {
+                drop(io);
+                return self.reject(rejection, phase);
+            }
+        };
+        let number = io.begin(&head);
+        drop(io);
         self.may_be_http2 = false;
         self.is_used = true;
         self.in_turn += 1;
@@ -237,7 +248,6 @@ impl<S: HttpService> Http1<S> {
             is_head: *head.request.method() == Method::HEAD,
             keep_alive: head.keep_alive,
         };
-        let number = self.channel.lock().begin(&head);
         let (content, phase) = match head.framing {
             Framing::None => (RequestContent::Ended, Phase::Handling),
             _ => {
@@ -250,8 +260,8 @@ impl<S: HttpService> Http1<S> {
             }
         };
         self.service.shared.activity.enter(phase);
-        let request = head.request.map(|()| content);
-        let (response, permit) = self.service.start(request, self.service.shared.peer, None);
+        let peer = self.service.shared.peer;
+        let (response, permit) = self.service.start(head.request, content, peer, None);
         self.permit = permit;
         self.state = State::Respond(response);
     }

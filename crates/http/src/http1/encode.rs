@@ -101,7 +101,9 @@ pub fn response_head(
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     if !has_date {
-        field(out, &DATE, date_value(SystemTime::now()).as_bytes());
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date_value(SystemTime::now()).as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
     (framing, keep_alive)

@@ -43,8 +43,8 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     let shared = service.shared.clone();
     let mut guard = StreamGuard::new(shared.clone());
     let rejection = check_stream(&head).or_else(|| guard.count_head(&head).err());
-    let request = head.map(|()| RequestContent::Stream(Box::new(content)));
-    let (mut response, permit) = service.start(request, peer, rejection);
+    let content = RequestContent::Stream(Box::new(content));
+    let (mut response, permit) = service.start(head, content, peer, rejection);
     async move {
         let called = poll_fn(|cx| {
             let response = ready!(response.poll(cx));

@@ -47,6 +47,11 @@ impl Engine {
         }
     }
 
+    /// Returns whether a request writes the upload, or is about to.
+    pub(crate) fn is_being_written(&self, id: &UploadId) -> bool {
+        self.live.is_being_written(id)
+    }
+
     /// The offset is then likely still valid when the client resumes: see
     /// [`LiveUploads::wait_until_stable`](super::live::LiveUploads::wait_until_stable).
     pub(crate) async fn wait_for_stable_offset(&self, id: &UploadId) {

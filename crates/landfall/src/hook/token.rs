@@ -1,7 +1,7 @@
 use std::{borrow::Cow, fmt, sync::LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use landfall_protocol::{Fields, Metadata, headers};
+use landfall_protocol::{FieldNames, Fields, Metadata, headers};
 use memchr::memmem;
 
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
@@ -33,13 +33,16 @@ impl UploadToken {
     /// The dedicated header takes precedence, then the metadata, then the bearer token.
     #[must_use]
     pub fn extract(headers: &mut HeaderMap) -> Option<Self> {
-        let fields = Fields::new(headers);
-        let [own, bearer, stated] = [
-            UPLOAD_TOKEN,
-            header::AUTHORIZATION,
-            headers::UPLOAD_METADATA,
-        ]
-        .map(|name| fields.could_have(&name));
+        let names = Fields::new(headers).names();
+        Self::extract_named(headers, names)
+    }
+
+    /// See [`Self::extract`]; the names are those of the headers.
+    pub(crate) fn extract_named(headers: &mut HeaderMap, names: FieldNames) -> Option<Self> {
+        let fields = Fields::with_names(headers, names);
+        let own = fields.could_have(&UPLOAD_TOKEN);
+        let bearer = fields.could_have(&header::AUTHORIZATION);
+        let stated = fields.could_have(&headers::UPLOAD_METADATA);
         let own = own.then(|| extract_own(headers)).flatten();
         let bearer = bearer.then(|| extract_bearer(headers)).flatten();
         let stated = stated.then(|| extract_metadata(headers)).flatten();

@@ -37,6 +37,7 @@ use landfall_protocol::{
 };
 
 use self::{
+    operations::RequestHead,
     response::{Rejection, ResponseContent, ResponseDraft},
     rufh::FailedRequest,
     stats::RequestCounters,
@@ -471,7 +472,8 @@ impl Handler {
         self.0.urls.restore(request, original);
     }
 
-    /// Without an id, the URL is not below the base path.
+    /// Runs origin, version, operation, response. Without an id, the URL is not below the base path. `method` replaces
+    /// that of the request.
     ///
     /// Not an `async fn`: its future would store the request twice.
     fn respond<B: RequestBody>(
@@ -483,127 +485,134 @@ impl Handler {
         let handler = self.clone();
         let (mut parts, body) = request.into_parts();
         async move {
-            let (mut response, lines) = match &id {
-                Some(id) => handler.run(&mut parts, pin!(body), id, method).await,
-                None => response::not_found(),
+            let mut reply = ResponseDraft::reused();
+            let Some(id) = &id else {
+                response::not_found(&mut reply);
+                return reply.into_response(parts);
             };
-            response::finish(parts, lines, &mut response);
-            response
-        }
-    }
-
-    /// Runs origin, version, operation, response. `method` replaces the method of the request.
-    async fn run<B: RequestBody>(
-        &self,
-        parts: &mut Parts,
-        mut body: Pin<&mut B>,
-        id: &RequestedId,
-        method: Option<&Method>,
-    ) -> (Response<ResponseBody>, FieldLines) {
-        let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
-        let inner = &*self.0;
-        inner.engine.start_redelivery();
-        let fields = Fields::new(&parts.headers);
-        let accepted = &inner.engine.config.interop_versions;
-        let sent = method.unwrap_or(&parts.method);
-        let draft = DraftRequest::detect(sent, target, fields, accepted);
-        // In a block, so that the future stores no more than the outcome.
-        let (operation, rejected) = {
-            let operation = match (method, draft) {
-                (Some(method), _) => Ok(method.clone()),
-                (None, Some(_)) => Ok(parts.method.clone()),
-                (None, None) => effective_method(&parts.method, fields),
+            let mut body = pin!(body);
+            let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
+            let inner = &*handler.0;
+            inner.engine.start_redelivery();
+            let fields = Fields::new(&parts.headers);
+            let names = fields.names();
+            let accepted = &inner.engine.config.interop_versions;
+            let sent = method.unwrap_or(&parts.method);
+            let draft = DraftRequest::detect(sent, target, fields, accepted);
+            // In a block, so that the future stores no more than the outcome.
+            let (operation, rejected) = {
+                let operation = match (method, draft) {
+                    (Some(method), _) => Ok(method.clone()),
+                    (None, Some(_)) => Ok(parts.method.clone()),
+                    (None, None) => effective_method(&parts.method, fields),
+                };
+                let operation = operation.and_then(|method| match draft {
+                    Some(draft) => draft.operation(&method, target, inner.extensions),
+                    None => Operation::parse(&method, target, inner.extensions),
+                });
+                let parsed = operation.as_ref().ok().copied();
+                (parsed, operation.err().map(Box::new))
             };
-            let operation = operation.and_then(|method| match draft {
-                Some(draft) => draft.operation(&method, target, inner.extensions),
-                None => Operation::parse(&method, target, inner.extensions),
-            });
-            let parsed = operation.as_ref().ok().copied();
-            (parsed, operation.err().map(Box::new))
-        };
-        let counters = &inner.counters;
-        counters.count_request(operation.as_ref(), &parts.method);
-        let path = match id {
-            None => "",
-            Some(Ok(id)) => id.as_str(),
-            Some(Err(_)) => parts.uri.path(),
-        };
-        tracing::debug!(
-            target: REQUEST_LOG,
-            method = %parts.method,
-            path,
-            requestId = response::request_id(parts),
-            "RequestIncoming"
-        );
-        // The token must not be logged, stored or forwarded from here on.
-        let token = UploadToken::extract(&mut parts.headers);
-        if !body.is_end_stream() {
-            detach::detach(parts);
-        }
-        let needs_context = inner.engine.needs_request_info();
-        let context = needs_context.then(|| Arc::new(RequestInfo::from_parts(parts, token)));
-        let wants_head = operation.map_or(parts.method == Method::HEAD, |operation| {
-            operation == Operation::Inspect
-        });
-        let mut is_preflight = false;
-        let cors = inner.cors.as_ref();
-        let has_origin = parts.headers.contains_key(header::ORIGIN);
-        let result = if has_origin && cors.is_some_and(|cors| !cors.allows(&parts.headers)) {
-            Err(Rejection::from(Error::from(ProblemKind::OriginNotAllowed)))
-        } else {
-            match operation {
-                None => Err(rejected
-                    .map_or(ProblemKind::Internal.into(), |problem| *problem)
-                    .into()),
-                Some(Operation::Options) => {
-                    is_preflight = true;
-                    Ok(self.capabilities(draft))
-                }
-                Some(operation) => {
-                    self.operate(parts, body.as_mut(), operation, id.as_ref(), context, draft)
-                        .await
-                }
+            let counters = &inner.counters;
+            counters.count_request(operation.as_ref(), &parts.method);
+            let path = match id {
+                None => "",
+                Some(Ok(id)) => id.as_str(),
+                Some(Err(_)) => parts.uri.path(),
+            };
+            tracing::debug!(
+                target: REQUEST_LOG,
+                method = %parts.method,
+                path,
+                requestId = response::request_id(&parts),
+                "RequestIncoming"
+            );
+            // The token must not be logged, stored or forwarded from here on.
+            let token = UploadToken::extract_named(&mut parts.headers, names);
+            if !body.is_end_stream() {
+                detach::detach(&mut parts);
             }
-        };
-        let handled = Handled {
-            draft,
-            operation,
-            target,
-            wants_head,
-            has_origin,
-            is_preflight,
-        };
-        let mut ended = Ended::default();
-        let (mut http_response, lines) =
-            self.response(parts, id.as_ref(), &handled, result, &mut ended);
-        if ended.closes && !body.is_end_stream() {
-            let reply = http_response.headers_mut();
-            // Boxed because it is rare: the largest branch sets the size of every request's future.
-            Box::pin(response::close_after(parts, body, reply)).await;
+            let needs_context = inner.engine.needs_request_info();
+            let context = needs_context.then(|| Arc::new(RequestInfo::from_parts(&parts, token)));
+            let wants_head = operation.map_or(parts.method == Method::HEAD, |operation| {
+                operation == Operation::Inspect
+            });
+            let mut is_preflight = false;
+            let cors = inner.cors.as_ref();
+            let fields = Fields::with_names(&parts.headers, names);
+            let has_origin = fields.contains(&header::ORIGIN);
+            let result = if has_origin && cors.is_some_and(|cors| !cors.allows(&parts.headers)) {
+                Err(Rejection::from(Error::from(ProblemKind::OriginNotAllowed)))
+            } else {
+                match operation {
+                    None => Err(rejected
+                        .map_or(ProblemKind::Internal.into(), |problem| *problem)
+                        .into()),
+                    Some(Operation::Options) => {
+                        is_preflight = true;
+                        handler.capabilities(draft, &mut reply);
+                        Ok(())
+                    }
+                    Some(operation) => {
+                        let mut head = RequestHead {
+                            parts: &parts,
+                            fields,
+                            context,
+                            content_length: None,
+                            draft,
+                        };
+                        let (body, id) = (body.as_mut(), id.as_ref());
+                        let operated = handler.operate(&mut head, body, operation, id, &mut reply);
+                        operated.await
+                    }
+                }
+            };
+            let handled = Handled {
+                draft,
+                operation,
+                target,
+                wants_head,
+                has_origin,
+                is_preflight,
+            };
+            let mut ended = Ended::default();
+            handler.complete(
+                &parts,
+                id.as_ref(),
+                &handled,
+                result,
+                &mut reply,
+                &mut ended,
+            );
+            if ended.closes && !body.is_end_stream() {
+                // Boxed because it is rare: the largest branch sets the size of every request's future.
+                Box::pin(response::close_after(&parts, body, &mut reply.headers)).await;
+            }
+            let id = id.as_ref().and_then(|id| id.as_ref().ok());
+            tracing::debug!(
+                target: REQUEST_LOG,
+                method = %parts.method,
+                path = id.map_or("", UploadId::as_str),
+                requestId = response::request_id(&parts),
+                id = id.map(UploadId::as_str),
+                status = reply.status.as_u16(),
+                body = ended.error.trim_end(),
+                "ResponseOutgoing"
+            );
+            reply.into_response(parts)
         }
-        let id = id.as_ref().and_then(|id| id.as_ref().ok());
-        tracing::debug!(
-            target: REQUEST_LOG,
-            method = %parts.method,
-            path = id.map_or("", UploadId::as_str),
-            requestId = response::request_id(parts),
-            id = id.map(UploadId::as_str),
-            status = http_response.status().as_u16(),
-            body = ended.error.trim_end(),
-            "ResponseOutgoing"
-        );
-        (http_response, lines)
     }
 
-    /// A separate function, so that the future of a request stores less.
-    fn response(
+    /// Adds what all responses have. A separate function, so that the future of a request stores less.
+    fn complete(
         &self,
         parts: &Parts,
         id: Option<&Result<UploadId, Problem>>,
         handled: &Handled,
-        result: Result<ResponseDraft, Rejection>,
+        result: Result<(), Rejection>,
+        reply: &mut ResponseDraft,
         ended: &mut Ended,
-    ) -> (Response<ResponseBody>, FieldLines) {
+    ) {
         let inner = &*self.0;
         let Handled {
             draft,
@@ -613,42 +622,36 @@ impl Handler {
             has_origin,
             is_preflight,
         } = *handled;
-        ended.closes = result.as_ref().map_or(true, |draft| draft.close_after);
-        let names_tus = !result.as_ref().is_ok_and(|draft| draft.created_by_draft)
-            || !self.names_no_protocol(&parts.headers);
+        ended.closes = result.is_err() || reply.close_after;
+        let names_tus =
+            result.is_err() || !reply.created_by_draft || !self.names_no_protocol(&parts.headers);
         let id = id.and_then(|id| id.as_ref().ok());
         let is_logged = tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG);
-        if let Err(rejection) = &result
-            && is_logged
-        {
-            ended.error = rejection.error.problem().to_string();
-        }
-        let mut reply = match result {
-            Ok(reply) => reply,
-            Err(rejection) => {
-                let error = &rejection.error;
-                response::log(error, parts, id);
-                let problem = draft.map_or_else(|| error.problem(), |_| rufh::problem(error));
-                let name = id.map(UploadId::as_str);
-                inner.counters.warn_of_rejection(&problem, name);
-                let rejected = match draft {
-                    None => response::reject(&rejection, parsed, target, inner.extensions),
-                    Some(draft) => {
-                        let failed = FailedRequest {
-                            draft,
-                            operation: parsed,
-                            target,
-                            headers: &parts.headers,
-                        };
-                        let limits = rufh::limits(&inner.engine.config.limits, rejection.expires);
-                        rufh::reject(&rejection, &failed, inner.extensions, limits)
-                    }
-                };
-                let counters = &inner.counters;
-                counters.count_error(rejected.status, error.problem().code());
-                rejected
+        if let Err(rejection) = &result {
+            let error = &rejection.error;
+            if is_logged {
+                ended.error = error.problem().to_string();
             }
-        };
+            response::log(error, parts, id);
+            let problem = draft.map_or_else(|| error.problem(), |_| rufh::problem(error));
+            let name = id.map(UploadId::as_str);
+            inner.counters.warn_of_rejection(&problem, name);
+            *reply = match draft {
+                None => response::reject(rejection, parsed, target, inner.extensions),
+                Some(draft) => {
+                    let failed = FailedRequest {
+                        draft,
+                        operation: parsed,
+                        target,
+                        headers: &parts.headers,
+                    };
+                    let limits = rufh::limits(&inner.engine.config.limits, rejection.expires);
+                    rufh::reject(rejection, &failed, inner.extensions, limits)
+                }
+            };
+            let counters = &inner.counters;
+            counters.count_error(reply.status, error.problem().code());
+        }
         let lines = &mut reply.lines;
         lines.add_constant("X-Content-Type-Options: nosniff\r\n");
         match draft {
@@ -662,16 +665,9 @@ impl Handler {
                 cors.allow(origin, is_preflight, &mut reply.headers);
             }
         }
-        // POST may override HEAD: whether the client waits for a body depends on the method on the wire.
-        let is_head = parts.method == Method::HEAD;
-        if wants_head && !is_head {
+        if wants_head && parts.method != Method::HEAD {
             reply.outcome = ResponseContent::Empty;
         }
-        let (mut http_response, lines) = reply.into_response();
-        if is_head {
-            *http_response.body_mut() = ResponseBody::empty();
-        }
-        (http_response, lines)
     }
 }
 
@@ -695,6 +691,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
+
     use http::StatusCode;
     use http_body::{Body, Frame};
     use http_body_util::Full;
@@ -774,8 +771,18 @@ mod tests {
         let handle = size_of_val(&handler.handle(request.clone()));
         let respond = size_of_val(&handler.respond(request, None, None));
         let operation = Operation::Append;
-        let operate =
-            size_of_val(&handler.operate(&parts, body.as_mut(), operation, None, None, None));
+        let mut reply = ResponseDraft::reused();
+        let mut head = RequestHead {
+            parts: &parts,
+            fields: Fields::new(&parts.headers),
+            context: None,
+            content_length: None,
+            draft: None,
+        };
+        let operate = {
+            let (head, body) = (&mut head, body.as_mut());
+            size_of_val(&handler.operate(head, body, operation, None, &mut reply))
+        };
         let create = size_of_val(&engine.create(&None, create, &mut None));
         let complete =
             size_of_val(&engine.complete_create(&None, no_upload, None, 0, None, &mut body));

@@ -26,42 +26,41 @@ use crate::{
     upload::{Upload, UploadId, UploadKind},
 };
 
-struct RequestHead<'a> {
-    parts: &'a Parts,
-    context: RequestContext,
-    content_length: Option<u64>,
+pub(super) struct RequestHead<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) fields: Fields<'a>,
+    pub(super) context: RequestContext,
+    /// Set when an operation begins.
+    pub(super) content_length: Option<u64>,
     /// `None` for a request of tus.
-    draft: Option<DraftRequest>,
+    pub(super) draft: Option<DraftRequest>,
 }
 
 impl Handler {
+    /// Fills `reply` in.
     pub(super) async fn operate<B: RequestBody>(
         &self,
-        parts: &Parts,
+        head: &mut RequestHead<'_>,
         mut body: Pin<&mut B>,
         operation: Operation,
         id: Option<&Result<UploadId, Problem>>,
-        context: RequestContext,
-        draft: Option<DraftRequest>,
-    ) -> Result<ResponseDraft, Rejection> {
+        reply: &mut ResponseDraft,
+    ) -> Result<(), Rejection> {
         let engine = &self.0.engine;
-        let fields = Fields::new(&parts.headers);
+        let headers = &head.parts.headers;
         let is_unversioned = operation == Operation::Terminate
-            && draft.is_none()
-            && self.names_no_protocol(&parts.headers);
-        match draft {
-            Some(draft) => draft.check_fields(operation, &parts.headers)?,
+            && head.draft.is_none()
+            && self.names_no_protocol(headers);
+        match head.draft {
+            Some(draft) => draft.check_fields(operation, headers)?,
             None if is_unversioned => {}
-            None => require_version(operation, fields)?,
+            None => require_version(operation, head.fields)?,
         }
-        let head = RequestHead {
-            parts,
-            context,
-            content_length: content_length(fields, body.as_ref().get_ref())?,
-            draft,
-        };
+        head.content_length = content_length(head.fields, body.as_ref().get_ref())?;
         let id = match (operation, id) {
-            (Operation::Create, _) => return Ok(self.handle_create(&head, &mut body).await?),
+            (Operation::Create, _) => {
+                return Ok(self.handle_create(head, &mut body, reply).await?);
+            }
             (_, Some(Ok(id))) => id,
             (_, Some(Err(problem))) => return Err(problem.clone().into()),
             (_, None) => return Err(ProblemKind::NotFound.into()),
@@ -75,7 +74,9 @@ impl Handler {
                 return Err(ProblemKind::MethodNotAllowed.into());
             }
         };
-        engine.check_access(&head.context, intent, Some(id)).await?;
+        if engine.checks_access() {
+            engine.check_access(&head.context, intent, Some(id)).await?;
+        }
         if is_unversioned {
             // Boxed because it is rare: the largest branch sets the size of every request's future.
             let found = Box::pin(engine.inspect(&head.context, id)).await?;
@@ -83,18 +84,18 @@ impl Handler {
                 return Err(ProblemKind::UnsupportedVersion.into());
             }
         }
-        Ok(match intent {
-            Intent::Write => self.handle_append(&head, id, &mut body).await?,
-            Intent::Inspect => self.handle_inspect(&head, id).await?,
+        match intent {
+            Intent::Write => self.handle_append(head, id, &mut body, reply).await?,
+            Intent::Inspect => self.handle_inspect(head, id, reply).await?,
             Intent::Terminate => {
-                let reply = engine.terminate(&head.context, id).await?;
-                let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
-                draft.apply(reply.map(|reply| *reply).unwrap_or_default());
-                draft.created_by_draft = is_unversioned;
-                draft
+                let answer = engine.terminate(&head.context, id).await?;
+                reply.status = StatusCode::NO_CONTENT;
+                reply.apply(answer.map(|answer| *answer).unwrap_or_default());
+                reply.created_by_draft = is_unversioned;
             }
-            _ => download::handle(engine, &head.context, id, &parts.headers).await?,
-        })
+            _ => *reply = download::handle(engine, &head.context, id, headers).await?,
+        }
+        Ok(())
     }
 
     /// Clients of the draft need not name it when they inspect or cancel an upload: the protocol that created
@@ -104,8 +105,7 @@ impl Handler {
             && !self.0.engine.config.interop_versions.is_off()
     }
 
-    pub(super) fn capabilities(&self, request: Option<DraftRequest>) -> ResponseDraft {
-        let mut draft = ResponseDraft::new(StatusCode::OK);
+    pub(super) fn capabilities(&self, request: Option<DraftRequest>, draft: &mut ResponseDraft) {
         let inner = &*self.0;
         draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
         draft.set(headers::TUS_EXTENSION, inner.extension_list.clone());
@@ -129,14 +129,14 @@ impl Handler {
                 draft.set(headers::WANT_REPR_DIGEST, wanted);
             }
         }
-        draft
     }
 
     async fn handle_create<B: RequestBody>(
         &self,
         head: &RequestHead<'_>,
         body: &mut Pin<&mut B>,
-    ) -> Result<ResponseDraft, Error> {
+        draft: &mut ResponseDraft,
+    ) -> Result<(), Error> {
         let engine = &self.0.engine;
         let mut repeated = None;
         let request = self.parse_create(head)?;
@@ -149,7 +149,7 @@ impl Handler {
         let created = engine
             .complete_create(&head.context, started, repeated, max, observer, body)
             .await;
-        self.respond_to_creation(head, created)
+        self.respond_to_creation(head, created, draft)
     }
 
     fn parse_create(&self, head: &RequestHead<'_>) -> Result<CreateRequest, Error> {
@@ -161,7 +161,7 @@ impl Handler {
                 let limits = rufh::limits(limits, None);
                 draft.create(fields, head.content_length, &limits, syntax)?
             }
-            None => Create::parse(fields, inner.extensions, limits.max_size, syntax)?,
+            None => Create::parse(head.fields, inner.extensions, limits.max_size, syntax)?,
         };
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
@@ -181,10 +181,11 @@ impl Handler {
         &self,
         head: &RequestHead<'_>,
         created: Result<Created, Error>,
-    ) -> Result<ResponseDraft, Error> {
+        draft: &mut ResponseDraft,
+    ) -> Result<(), Error> {
         let fields = &head.parts.headers;
         let created = created?;
-        let mut draft = ResponseDraft::new(StatusCode::CREATED);
+        draft.status = StatusCode::CREATED;
         let location = self.location(head, &created.upload.id)?;
         tracing::debug!(
             target: REQUEST_LOG,
@@ -200,8 +201,8 @@ impl Handler {
             Some(request) if request.is_unknown() => {}
             Some(request) => {
                 let state = self.state(&created.upload, offset, created.expires);
-                state.apply_to(&mut draft, request);
-                rufh::set_repr_digest(&mut draft, fields, &created.upload, offset);
+                state.apply_to(draft, request);
+                rufh::set_repr_digest(draft, fields, &created.upload, offset);
             }
             None => {
                 draft.expires(created.expires);
@@ -215,7 +216,7 @@ impl Handler {
         }
         draft.close_after = created.existed;
         draft.lines.add("Location: ", &location);
-        Ok(draft)
+        Ok(())
     }
 
     fn location(&self, head: &RequestHead<'_>, id: &UploadId) -> Result<HeaderValue, Error> {
@@ -228,13 +229,17 @@ impl Handler {
         head: &RequestHead<'_>,
         id: &UploadId,
         body: &mut Pin<&mut B>,
-    ) -> Result<ResponseDraft, Rejection> {
-        let engine = &self.0.engine;
-        let fields = &head.parts.headers;
-        let limits = &engine.config.limits;
+        draft: &mut ResponseDraft,
+    ) -> Result<(), Rejection> {
+        // The future stores what is used later, such as the engine.
+        let limits = &self.0.engine.config.limits;
         let parsed = match head.draft {
-            Some(draft) => draft.append(fields, head.content_length, &rufh::limits(limits, None)),
-            None => Append::parse(fields, self.0.extensions, self.0.syntax),
+            Some(draft) => draft.append(
+                &head.parts.headers,
+                head.content_length,
+                &rufh::limits(limits, None),
+            ),
+            None => Append::parse(head.fields, self.0.extensions, self.0.syntax),
         };
         let mut request = match parsed.map(|append| AppendRequest {
             head: append,
@@ -248,7 +253,7 @@ impl Handler {
         let interim = InterimProgress::observer(self, head.parts, head.draft, request.head.offset);
         let observer = interim.as_ref();
         let mut expires = None;
-        let appended = engine.append(
+        let appended = self.0.engine.append(
             &head.context,
             id,
             &mut request,
@@ -264,19 +269,19 @@ impl Handler {
             }
             Err(error) => {
                 return Err(Rejection {
-                    expires: engine.expiry_after(id, &error, expires),
+                    expires: self.0.engine.expiry_after(id, &error, expires),
                     error,
                     offset: None,
                 });
             }
         };
-        let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
+        draft.status = StatusCode::NO_CONTENT;
         match head.draft {
             Some(request) => {
                 let state = self.state(&upload, offset, expires);
                 draft.status = rufh::append_status(request, state.is_complete);
-                state.apply_to(&mut draft, request);
-                rufh::set_repr_digest(&mut draft, fields, &upload, offset);
+                state.apply_to(draft, request);
+                rufh::set_repr_digest(draft, &head.parts.headers, &upload, offset);
                 if state.is_complete {
                     draft.set(header::LOCATION, self.location(head, id)?);
                 }
@@ -289,7 +294,7 @@ impl Handler {
         if let Some(reply) = reply {
             draft.apply(*reply);
         }
-        Ok(draft)
+        Ok(())
     }
 
     /// Errors of the upload precede errors of the request.
@@ -360,15 +365,19 @@ impl Handler {
         &self,
         head: &RequestHead<'_>,
         id: &UploadId,
-    ) -> Result<ResponseDraft, Error> {
+        draft: &mut ResponseDraft,
+    ) -> Result<(), Error> {
         let engine = &self.0.engine;
-        engine.wait_for_stable_offset(id).await;
+        if engine.is_being_written(id) {
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            Box::pin(engine.wait_for_stable_offset(id)).await;
+        }
         let inspected = engine.inspect(&head.context, id).await?;
         let upload = &inspected.upload;
         let follows_draft = upload.created_by_draft && self.names_no_protocol(&head.parts.headers);
         let unnamed = follows_draft.then_some(DraftRequest::UNVERSIONED);
         if let Some(request) = head.draft.or(unnamed) {
-            let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
+            draft.status = StatusCode::NO_CONTENT;
             draft.created_by_draft = follows_draft;
             // Of a client that knows no protocol, and GET would return the file.
             if head.draft.is_none() && self.0.extensions.download && inspected.is_complete() {
@@ -379,18 +388,17 @@ impl Handler {
             }
             let offset = inspected.offset.unwrap_or_default();
             let state = self.state(upload, offset, inspected.expires);
-            state.apply_to(&mut draft, request);
-            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, inspected.stored);
+            state.apply_to(draft, request);
+            rufh::set_repr_digest(draft, &head.parts.headers, upload, inspected.stored);
             if let Some(length) = upload.length {
                 draft.set(headers::UPLOAD_LENGTH, number_value(length));
             }
-            return Ok(draft);
+            return Ok(());
         }
         // For tus, all bytes would mean complete, but the completion has not begun.
         if upload.awaits_end && upload.length.is_some() && upload.length == inspected.offset {
             return Err(ProblemKind::CompletionPending.into());
         }
-        let mut draft = ResponseDraft::new(StatusCode::OK);
         draft.outcome = ResponseContent::Head {
             length: upload.length,
         };
@@ -425,9 +433,9 @@ impl Handler {
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {
             download::object_headers(&inspected, &mut draft.headers);
-            rufh::set_repr_digest(&mut draft, &head.parts.headers, upload, inspected.stored);
+            rufh::set_repr_digest(draft, &head.parts.headers, upload, inspected.stored);
         }
-        Ok(draft)
+        Ok(())
     }
 }
 

@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header,
+    request::Parts,
 };
 use http_body::Body;
 use landfall_protocol::{
@@ -88,10 +89,16 @@ pub(super) struct ResponseDraft {
 }
 
 impl ResponseDraft {
+    /// An empty one, in the place and with the memory of an earlier response.
+    pub(super) fn reused() -> Box<Self> {
+        let spare = SPARE.take();
+        spare.unwrap_or_else(|| Box::new(Self::new(StatusCode::OK)))
+    }
+
     pub(super) fn new(status: StatusCode) -> Self {
         Self {
             status,
-            lines: SPARE_LINES.take(),
+            lines: FieldLines::default(),
             headers: HeaderMap::new(),
             outcome: ResponseContent::Empty,
             is_cacheable: false,
@@ -126,11 +133,11 @@ impl ResponseDraft {
         }
     }
 
-    /// Some of its fields are still lines.
-    pub(super) fn into_response(mut self) -> (Response<ResponseBody>, FieldLines) {
+    /// Takes the memory of the request, and its lines if its server writes them.
+    pub(super) fn into_response(mut self: Box<Self>, mut request: Parts) -> Response<ResponseBody> {
         let may_have_body =
             self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED;
-        let (body, length) = match self.outcome {
+        let (mut body, length) = match mem::replace(&mut self.outcome, ResponseContent::Empty) {
             ResponseContent::Empty => (ResponseBody::empty(), Some(0)),
             ResponseContent::Head { length } => (ResponseBody::empty(), length),
             ResponseContent::Body(body) if may_have_body => {
@@ -139,8 +146,10 @@ impl ResponseDraft {
             }
             ResponseContent::Body(_) => (ResponseBody::empty(), Some(0)),
         };
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
+        // POST may override HEAD: whether the client waits for a body depends on the method on the wire.
+        if request.method == Method::HEAD {
+            body = ResponseBody::empty();
+        }
         if !self.is_cacheable {
             self.headers.remove(header::CACHE_CONTROL);
             self.lines.add_constant("Cache-Control: no-store\r\n");
@@ -148,8 +157,28 @@ impl ResponseDraft {
         if let Some(length) = length.filter(|_| may_have_body) {
             self.lines.set_content_length(length);
         }
-        *response.headers_mut() = self.headers;
-        (response, self.lines)
+        let mut response = Response::new(body);
+        *response.status_mut() = mem::replace(&mut self.status, StatusCode::OK);
+        request.headers.clear();
+        mem::swap(
+            response.headers_mut(),
+            match self.headers.is_empty() {
+                true => &mut request.headers,
+                false => &mut self.headers,
+            },
+        );
+        match request.extensions.get_mut::<FieldLines>() {
+            Some(returned) => {
+                mem::swap(returned, &mut self.lines);
+                *response.extensions_mut() = request.extensions;
+            }
+            None => self.lines.move_to(response.headers_mut()),
+        }
+        self.is_cacheable = false;
+        self.close_after = false;
+        self.created_by_draft = false;
+        SPARE.set(Some(self));
+        response
     }
 }
 
@@ -199,37 +228,16 @@ pub(super) fn reject(
 }
 
 thread_local! {
-    static SPARE_LINES: Cell<FieldLines> = Cell::default();
+    static SPARE: Cell<Option<Box<ResponseDraft>>> = const { Cell::new(None) };
 }
 
-/// Gives a response its fields, and the memory of its request.
-pub(super) fn finish(
-    mut request: Parts,
-    mut lines: FieldLines,
-    response: &mut Response<ResponseBody>,
-) {
-    if response.headers().is_empty() {
-        request.headers.clear();
-        *response.headers_mut() = request.headers;
-    }
-    match request.extensions.get_mut::<FieldLines>() {
-        Some(returned) => {
-            mem::swap(returned, &mut lines);
-            *response.extensions_mut() = request.extensions;
-        }
-        None => lines.move_to(response.headers_mut()),
-    }
-    SPARE_LINES.set(lines);
-}
-
-pub(super) fn not_found() -> (Response<ResponseBody>, FieldLines) {
-    let mut draft = ResponseDraft::new(StatusCode::NOT_FOUND);
+pub(super) fn not_found(draft: &mut ResponseDraft) {
+    draft.status = StatusCode::NOT_FOUND;
     draft.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     draft.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
-    draft.into_response()
 }
 
 pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {

@@ -45,7 +45,7 @@ impl DraftRequest {
         accepted: &InteropVersions,
     ) -> Option<Self> {
         let fields = fields.into();
-        if accepted.is_off() || fields.contains(&names::TUS_RESUMABLE) {
+        if accepted.is_off() || fields.has_version() {
             return None;
         }
         let signs = [INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE];

@@ -78,6 +78,11 @@ impl LiveUploads {
         (StartingGuard { set, id }, is_live)
     }
 
+    pub(super) fn is_being_written(&self, id: &UploadId) -> bool {
+        let shard = self.uploads.shard(id);
+        shard.writers.contains_key(id) || shard.starting.contains(id)
+    }
+
     /// Waits for the request that writes the upload, or is about to: see [`LiveUpload::wait_until_stable`].
     pub(super) async fn wait_until_stable(&self, id: &UploadId) {
         let mut since = None;

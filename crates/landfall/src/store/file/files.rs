@@ -76,9 +76,16 @@ pub(super) struct CreatedFiles {
     pub(super) synced: Option<(u64, FileVersion)>,
 }
 
-/// Most requests need it, so it is not allocated.
-pub(super) fn info_path(id: &UploadId) -> ArrayString<{ MAX_ID_LEN + INFO.len() }> {
-    let mut path = ArrayString::new();
+type InfoPath = ArrayString<{ MAX_ID_LEN + INFO.len() }>;
+
+pub(super) fn info_path(id: &UploadId) -> InfoPath {
+    let mut path = InfoPath::new();
+    write_info_path(&mut path, id);
+    path
+}
+
+/// Most requests need it, so it is not allocated, and not moved either.
+fn write_info_path<'a>(path: &'a mut InfoPath, id: &UploadId) -> &'a str {
     path.push_str(id.as_str());
     path.push_str(INFO);
     path
@@ -147,7 +154,8 @@ impl Inner {
                 .into(),
             None => id.to_text(),
         };
-        let info = info_path(&id);
+        let mut info = InfoPath::new();
+        let info = write_info_path(&mut info, &id);
         upload.storage = self.storage(&id, &data_path);
         let record = Record::new(described, data_path.clone());
         let json = record.encode();
@@ -156,15 +164,15 @@ impl Inner {
         let create = || {
             if is_default {
                 self.create_file(&data_path, None).and_then(|data| {
-                    self.create_file(&info, Some(&json))
+                    self.create_file(info, Some(&json))
                         .map(|info| (data, info))
                         .inspect_err(|_| self.remove_created(&data_path))
                 })
             } else {
-                self.create_file(&info, Some(&json)).and_then(|file| {
+                self.create_file(info, Some(&json)).and_then(|file| {
                     self.create_file(&data_path, None)
                         .map(|data| (data, file))
-                        .inspect_err(|_| self.remove_created(&info))
+                        .inspect_err(|_| self.remove_created(info))
                 })
             }
         };
@@ -188,7 +196,7 @@ impl Inner {
         })?;
         let synced = self.sync_created(&data, &file).map_err(|error| {
             self.remove_created(&data_path);
-            self.remove_created(&info);
+            self.remove_created(info);
             StoreError::io(format!("syncing the new upload {id}"), error)
         })?;
         let created = CreatedFiles {
@@ -393,9 +401,10 @@ impl Inner {
         entry: Option<&CachedUpload>,
         keep: bool,
     ) -> Result<(Arc<Record>, FileVersion)> {
-        let path = info_path(id);
+        let mut path = InfoPath::new();
+        let path = write_info_path(&mut path, id);
         let fail = |error| failed(id, "reading the description", error);
-        let (dir, name) = self.root.parent(&path).map_err(fail)?;
+        let (dir, name) = self.root.parent(path).map_err(fail)?;
         if let Some(entry) = entry {
             let known = match &entry.info.lock().record {
                 Some((KnownInfo::Version(known), record)) => Some((*known, Arc::clone(record))),
