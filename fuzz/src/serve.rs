@@ -1,7 +1,6 @@
 //! Connections to a complete server, over HTTP/1.1 with pipelining and over HTTP/2.
 
 use std::{
-    convert::Infallible,
     io::{ErrorKind, Read as _, Write as _},
     net::Shutdown as Half,
     os::unix::net::UnixStream,
@@ -11,7 +10,6 @@ use std::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     thread,
     time::Duration,
 };

@@ -9,7 +9,7 @@ pub enum Concat {
     Final {
         /// The URLs of its parts, absolute or relative, as received.
         urls: Vec<String>,
-        /// The header as received, for HEAD (T-CAT-19).
+        /// The header as received, for HEAD (`tus/concatenation/final-upload-has-upload-concat`).
         header: String,
     },
 }
@@ -18,10 +18,10 @@ pub enum Concat {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidConcat {
-    /// Neither `partial` nor `final;…` (E-48).
+    /// Neither `partial` nor `final;…`.
     #[error("the value must be `partial` or `final;` and the URLs of the partial uploads")]
     Syntax,
-    /// `final;` with nothing after it (E-45).
+    /// `final;` with nothing after it.
     #[error("a final upload needs the URL of at least one partial upload")]
     NoParts,
     /// More parts than [`Concat::MAX_PARTS`].

@@ -122,7 +122,7 @@ fn name_bit(name: &HeaderName) -> u64 {
     1 << ((7 * name.len() + 3 * at(name.len() - 1) + 5 * at(name.len() / 2)) % 64)
 }
 
-/// Parses a number of bytes: digits only, at most 2^63-1 (E-3).
+/// Parses a number of bytes: digits only, at most 2^63-1.
 ///
 /// # Errors
 /// [`InvalidField::NotANumber`], [`InvalidField::TooLarge`].

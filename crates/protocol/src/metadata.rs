@@ -16,7 +16,7 @@ use base64::{
 };
 use http::HeaderValue;
 
-/// Padding is optional, but must be right if present; only the standard alphabet (T-CRE-14, E-17).
+/// Padding is optional, but must be right if present; only the standard alphabet.
 const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -24,7 +24,7 @@ const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The metadata of an upload: unique keys with binary values.
 ///
-/// Keeps the original header, because HEAD must return it (T-CRE-18) byte for byte (E-16).
+/// Keeps the original header, because HEAD must return it (`tus/metadata/is-returned-exactly`) byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Metadata(Option<Arc<Parsed>>);
 
@@ -129,7 +129,7 @@ impl Metadata {
     /// Parses a header.
     ///
     /// Accepts more than the specification: blanks around commas, an empty value with or without a space
-    /// after the key (tus-js-client sends one), and missing padding. An empty header is no metadata (E-15).
+    /// after the key (tus-js-client sends one), and missing padding. An empty header is no metadata.
     ///
     /// # Errors
     /// [`InvalidMetadata`], with the key where there is one.

@@ -33,7 +33,7 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// Returns the value of `Tus-Extension` (T-CORE-8).
+    /// Returns the value of `Tus-Extension` (`tus/options/extensions-are-a-list`).
     #[must_use]
     pub fn list(self) -> String {
         let mut list = String::from("creation,creation-with-upload");
@@ -97,9 +97,9 @@ impl Operation {
     }
 }
 
-/// Returns the effective method: `X-HTTP-Method-Override` on a method that is not safe (T-CORE-11).
+/// Returns the effective method: `X-HTTP-Method-Override` on a method that is not safe (`tus/method-override/`).
 ///
-/// On safe methods the header is ignored (E-39). Proxies and browsers cache, repeat and prefetch them, so a
+/// On safe methods the header is ignored. Proxies and browsers cache, repeat and prefetch them, so a
 /// GET must not act as a DELETE or be answered as OPTIONS, and a preflight must stay one.
 ///
 /// # Errors
@@ -129,8 +129,8 @@ pub fn effective_method<'a>(
     }
 }
 
-/// Checks `Tus-Resumable` (T-CORE-5, T-CORE-6). Optional on GET and HEAD (E-1), ignored on OPTIONS
-/// (T-CORE-34).
+/// Checks `Tus-Resumable` (`tus/version/`). Optional on GET and HEAD, ignored on OPTIONS
+/// (`tus/options/ignores-the-clients-version`).
 ///
 /// # Errors
 /// 412, which the caller sends with `Tus-Version`.
@@ -149,8 +149,8 @@ pub fn require_version<'a>(
     }
 }
 
-/// Returns whether the `Content-Type` is that of upload data: case-insensitive, without parameters
-/// (E-5). False if the header occurs twice.
+/// Returns whether the `Content-Type` is that of upload data: case-insensitive, without parameters.
+/// False if the header occurs twice.
 #[must_use]
 pub fn has_offset_octet_stream(headers: &HeaderMap) -> bool {
     has_media_type(Fields::new(headers), headers::OFFSET_OCTET_STREAM)
@@ -194,7 +194,7 @@ pub enum ChecksumPlacement {
     None,
     /// In the head.
     Header(Checksum),
-    /// In the trailers, announced by `Trailer` (T-TRL-2).
+    /// In the trailers, announced by `Trailer` (`tus/checksum-trailer/match`).
     Trailer,
     /// Anywhere: checksums are not offered.
     Ignored,
@@ -227,7 +227,7 @@ impl ChecksumPlacement {
         Ok(if named { Self::Trailer } else { Self::None })
     }
 
-    /// Returns the checksum after the trailers have arrived (E-24, E-27).
+    /// Returns the checksum after the trailers have arrived.
     ///
     /// # Errors
     /// 400 if it is malformed, differs from the head's, or an announced trailer is missing.
@@ -273,7 +273,7 @@ pub struct Create {
     pub metadata: Metadata,
     /// `Upload-Concat`.
     pub concat: Option<Concat>,
-    /// Whether the body is upload data (Creation With Upload). A body of another type is ignored (E-19).
+    /// Whether the body is upload data (Creation With Upload). A body of another type is ignored.
     pub with_upload: bool,
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
@@ -379,7 +379,7 @@ impl Append {
     /// Parses the head of an append.
     ///
     /// # Errors
-    /// 415 for the wrong `Content-Type` (T-CORE-21), 400 for malformed values.
+    /// 415 for the wrong `Content-Type` (`tus/patch/other-content-type-is-415`), 400 for malformed values.
     pub fn parse<'a>(
         fields: impl Into<Fields<'a>>,
         offered: Extensions,
@@ -429,7 +429,7 @@ pub(crate) fn parse_metadata(fields: Fields<'_>, syntax: Syntax) -> Result<Metad
     }
 }
 
-/// Encoded data would be stored without decoding (E-54).
+/// Encoded data would be stored without decoding.
 fn reject_content_encoding(fields: Fields<'_>, syntax: Syntax) -> Result<(), Problem> {
     if syntax == Syntax::Lenient {
         return Ok(());

@@ -46,7 +46,8 @@ struct AppendBounds {
 }
 
 impl Engine {
-    /// Returns when the upload of a failed append expires, which its response reports, too (T-EXP-2).
+    /// Returns when the upload of a failed append expires, which its response reports, too
+    /// (`tus/expiration/patch-has-upload-expires`).
     pub(crate) fn expiry_after(
         &self,
         id: &UploadId,
@@ -63,7 +64,7 @@ impl Engine {
         })
     }
 
-    /// All checks run before anything is written, in the order of E-4. A writer whose client has
+    /// All checks run before anything is written, in the order of docs/protocol.md. A writer whose client has
     /// disconnected yields, so that a client whose old connection hangs gets through at once.
     ///
     /// Sets when the upload expires, if that is known: see [`Self::expiry_after`].
@@ -392,7 +393,7 @@ impl Engine {
     }
 
     /// `end` is the smallest offset that the request's body can end at. Returns `None` if the length is
-    /// already declared: the request that declared it may have been interrupted (E-11).
+    /// already declared: the request that declared it may have been interrupted.
     fn check_length(&self, upload: &Upload, length: u64, end: u64) -> Result<Option<u64>, Error> {
         match upload.length {
             Some(known) if known == length => return Ok(None),

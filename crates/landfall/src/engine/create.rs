@@ -252,8 +252,8 @@ impl Engine {
             let offset = received.offset;
             match received.interruption {
                 None => {}
-                // Nothing may remain of a rejected creation, whose URL most clients never learn (E-22).
-                // The bytes of an interrupted connection are kept until the upload expires (E-21).
+                // Nothing may remain of a rejected creation, whose URL most clients never learn.
+                // The bytes of an interrupted connection are kept until the upload expires.
                 Some(
                     interruption @ (Interruption::Overrun
                     | Interruption::TooLarge

@@ -168,7 +168,7 @@ impl Engine {
             }
             // Their offset may have been published, so they stay.
             Some(Interruption::Checksum(_)) if visibility == Visibility::Immediate => {}
-            // Bytes that could not be verified do not count (T-SUM-7, E-26).
+            // Bytes that could not be verified do not count (`tus/checksum/large-mismatch`).
             Some(Interruption::Checksum(_)) => append.discard_unverified().await?,
             Some(_) if is_staged => append.discard_unverified().await?,
             // A rejected request changes nothing, unless another process has seen its bytes.

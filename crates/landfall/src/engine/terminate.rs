@@ -23,7 +23,7 @@ enum Removal {
 }
 
 impl Engine {
-    /// T-TRM-2, E-34.
+    /// `tus/termination/during-a-patch`: a running append is stopped.
     pub(crate) async fn terminate(
         self: &Arc<Self>,
         context: &RequestContext,

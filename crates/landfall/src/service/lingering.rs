@@ -101,7 +101,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> S::Future {
         let lingers = request.version() <= Version::HTTP_11;
-        // To read from this client would ask it to send (E-55).
+        // To read from this client would ask it to send.
         let waits = request.headers().contains_key(header::EXPECT);
         let limits = lingers.then_some(self.limits);
         self.inner.call(request.map(|body| LingeringBody {

@@ -292,7 +292,7 @@ impl Handler {
         Ok(draft)
     }
 
-    /// Errors of the upload precede errors of the request (E-4).
+    /// Errors of the upload precede errors of the request.
     async fn reject_unparsed(
         &self,
         head: &RequestHead<'_>,

@@ -291,8 +291,8 @@ pub(super) fn request_id(parts: &Parts) -> &str {
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// E-56: drains a small rest, otherwise closes an HTTP/1.1 connection after the response. A client that
-/// waits for `100 Continue` is not asked to send (E-55).
+/// Drains a small rest, otherwise closes an HTTP/1.1 connection after the response. A client that
+/// waits for `100 Continue` is not asked to send.
 pub(super) async fn close_after<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut HeaderMap)
 where
     B: Body<Data = Bytes>,

@@ -167,7 +167,7 @@ impl UploadUrls {
     }
 
     /// The host of an absolute or scheme-relative URL (`//host/path`) must be this server's, unless a proxy
-    /// in front may have changed it (E-42).
+    /// in front may have changed it.
     pub fn resolve(&self, request: &Parts, url: &str) -> Result<UploadId, Problem> {
         let reject =
             |why: &str| ProblemKind::InvalidConcat.with_detail(format_args!("{url:?} {why}"));

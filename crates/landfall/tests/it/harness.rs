@@ -248,7 +248,7 @@ async fn serve(listener: TcpListener, handler: Handler) {
 }
 
 /// A request to be sent.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct TestRequest {
     address: SocketAddr,
     uses_http2: bool,

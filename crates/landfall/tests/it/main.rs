@@ -5,6 +5,7 @@
 mod axum;
 mod blocking_hooks;
 mod cleaners;
+mod conformance;
 mod dropped;
 mod events;
 #[cfg(unix)]
@@ -17,9 +18,9 @@ mod leases;
 mod memory;
 mod progress;
 mod rejected;
-mod requirements;
 mod resolve;
 mod rufh;
 mod shutdown;
 mod single_handlers;
 mod temporary;
+mod tus;

@@ -7,7 +7,7 @@ use std::fmt;
 
 use sha1::Digest;
 
-/// A checksum algorithm. Names are lower case and case-sensitive (E-29).
+/// A checksum algorithm. Names are lower case and case-sensitive.
 #[derive(Clone, Copy)]
 pub struct Algorithm {
     pub(super) name: &'static str,
@@ -17,7 +17,7 @@ pub struct Algorithm {
 }
 
 impl Algorithm {
-    /// SHA-1, mandatory for servers with checksums (T-SUM-8).
+    /// SHA-1, mandatory for servers with checksums (`tus/options/checksum-algorithms-include-sha1`).
     pub const SHA1: Self = Self {
         name: "sha1",
         lengths: &[20],

@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 pub use self::algorithm::{Algorithm, Hasher};
 
-/// A checksum of the body of one request (T-SUM-12).
+/// A checksum of the body of one request (`tus/checksum/is-of-one-request`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksum {
     /// The algorithm.
@@ -50,7 +50,7 @@ pub enum InvalidChecksum {
 }
 
 impl Checksum {
-    /// Parses the value of `Upload-Checksum` (T-SUM-11, E-25).
+    /// Parses the value of `Upload-Checksum` (`tus/checksum/without-a-digest-is-rejected`).
     ///
     /// # Errors
     /// [`InvalidChecksum`].

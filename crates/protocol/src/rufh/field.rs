@@ -7,7 +7,7 @@ use sfv::{BareItem, Dictionary, FieldType as _, Item, Parser};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field<T> {
     Absent,
-    /// It is malformed, of another type or out of range: to be ignored.
+    /// It is malformed, of another type or out of range: to be ignored (`draft/syntax/`).
     Invalid,
     Valid(T),
 }

@@ -19,7 +19,7 @@ pub struct UploadLimits {
 }
 
 impl UploadLimits {
-    /// Returns the value of `Upload-Limit`, which is never empty.
+    /// Returns the value of `Upload-Limit`, which is never empty (`draft/options/limits-are-a-dictionary`).
     #[must_use]
     pub fn to_field(self, version: InteropVersion) -> String {
         let lifetime = match version.names_expires() {

@@ -36,7 +36,7 @@ impl DraftRequest {
 
     /// Returns `None` for a request of tus: `Tus-Resumable` prevails, because systems add the fields of the
     /// draft to requests of tus clients. A creation without a valid `Upload-Complete` is none of the
-    /// draft's.
+    /// draft's (`draft/syntax/complete-as-token-is-ignored`).
     #[must_use]
     pub fn detect<'a>(
         method: &Method,
@@ -101,7 +101,7 @@ impl DraftRequest {
         self.named
     }
 
-    /// Returns the operation of `method` on `target`. GET is HEAD.
+    /// Returns the operation of `method` on `target`. GET is HEAD (`draft/retrieval/get`).
     ///
     /// # Errors
     /// 405 if the method is not offered there.
@@ -119,7 +119,7 @@ impl DraftRequest {
     }
 
     /// Checks that HEAD and DELETE have no fields of an upload, which versions up to 6 forbid and later ones
-    /// ignore (RE-6).
+    /// ignore (`draft/retrieval/fields-of-appends-are-rejected`).
     ///
     /// # Errors
     /// 400 with the field.
@@ -301,7 +301,7 @@ fn checksum(headers: &HeaderMap) -> Result<ChecksumPlacement, Problem> {
 }
 
 /// Returns `Upload-Metadata`, which tus-js-client sends, completed by the fields of the representation
-///
+/// (`draft/creation/content-disposition`).
 fn representation(headers: &HeaderMap, syntax: Syntax) -> Result<Metadata, Problem> {
     let text = |name| {
         let value: &HeaderValue = headers.get(name)?;

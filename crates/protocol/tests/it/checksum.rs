@@ -20,7 +20,7 @@ fn placement<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacemen
 }
 
 #[test]
-fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
+fn names_are_lower_case_and_include_sha1() {
     let names: Vec<_> = Algorithm::LIST.split(',').collect();
     assert!(names.contains(&"sha1"));
     for name in names {
@@ -36,7 +36,7 @@ fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
 }
 
 #[test]
-fn t_sum_11_checksum_is_a_name_a_space_and_base64() {
+fn checksum_is_a_name_a_space_and_base64() {
     let parsed = Checksum::parse(SHA1).unwrap();
     assert_eq!(parsed.algorithm, Algorithm::SHA1);
     assert_eq!(parsed.digest[..4], [0x2a, 0xae, 0x6c, 0x35]);
@@ -44,51 +44,7 @@ fn t_sum_11_checksum_is_a_name_a_space_and_base64() {
 }
 
 #[test]
-fn t_sum_4_e_29_unknown_algorithms_are_rejected_and_names_are_case_sensitive() {
-    for bad in [
-        "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
-        "Sha1 AAAA",
-        "md4 AAAA",
-        "sha-1 AAAA",
-    ] {
-        let problem = placement([("upload-checksum", bad)]).unwrap_err();
-        assert_eq!(
-            (problem.status(), problem.kind),
-            (400, ProblemKind::UnsupportedChecksum),
-            "{bad}"
-        );
-        assert!(problem.to_string().contains(Algorithm::LIST), "{problem}");
-    }
-}
-
-#[test]
-fn e_25_malformed_checksums_are_rejected() {
-    for bad in [
-        "",
-        "sha1",
-        "sha1 ",
-        "sha1Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
-        "sha1  Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
-        "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0",
-        "sha1 Kq5sNclPz7QV2-lfQIuc6R7oRu0=",
-        "sha1 2aae6c35c94fcfb415dbe95f408b9ce91ee846ed",
-        "sha1 ????",
-        "sha1 AAAA",
-        "crc32 AAAAAAAA",
-    ] {
-        let problem = placement([("upload-checksum", bad)]).unwrap_err();
-        assert_eq!(
-            (problem.status(), problem.kind),
-            (400, ProblemKind::InvalidChecksum),
-            "{bad:?}"
-        );
-    }
-    let twice = placement([("upload-checksum", SHA1), ("upload-checksum", SHA1)]);
-    assert_eq!(kind(twice), ProblemKind::InvalidChecksum);
-}
-
-#[test]
-fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
+fn each_algorithm_accepts_only_digests_of_its_length() {
     for &algorithm in Algorithm::ALL {
         for bytes in 0..80 {
             let digest = vec![7; bytes];
@@ -126,7 +82,7 @@ fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
 }
 
 #[test]
-fn t_sum_2_checksum_is_optional() {
+fn checksum_is_optional() {
     assert_eq!(placement([]), Ok(ChecksumPlacement::None));
     assert_eq!(ChecksumPlacement::None.with_trailers(None), Ok(None));
     assert_eq!(
@@ -150,7 +106,7 @@ fn checksums_are_ignored_where_not_offered() {
 }
 
 #[test]
-fn t_trl_2_trailer_name_is_case_insensitive_and_may_be_in_a_list() {
+fn trailer_name_is_case_insensitive_and_may_be_in_a_list() {
     for line in [
         "Upload-Checksum",
         "upload-checksum",
@@ -181,7 +137,7 @@ fn t_trl_2_trailer_name_is_case_insensitive_and_may_be_in_a_list() {
 }
 
 #[test]
-fn t_trl_3_malformed_trailers_are_rejected_like_headers() {
+fn malformed_trailers_are_rejected_like_headers() {
     for (bad, refused) in [
         ("sha1", ProblemKind::InvalidChecksum),
         ("md4 AAAA", ProblemKind::UnsupportedChecksum),
@@ -199,7 +155,7 @@ fn t_trl_3_malformed_trailers_are_rejected_like_headers() {
 }
 
 #[test]
-fn e_24_header_and_trailer_must_agree() {
+fn header_and_trailer_must_agree() {
     let head = placement([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
     assert!(matches!(head, ChecksumPlacement::Header(_)));
     let same = head
@@ -217,7 +173,7 @@ fn e_24_header_and_trailer_must_agree() {
 }
 
 #[test]
-fn e_27_announced_trailer_is_required() {
+fn announced_trailer_is_required() {
     for trailers in [None, Some(headers([])), Some(headers([("x", "y")]))] {
         let problem = ChecksumPlacement::Trailer
             .with_trailers(trailers.as_ref())

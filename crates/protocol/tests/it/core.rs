@@ -2,11 +2,11 @@
 
 use http::Method;
 use landfall_protocol::{
-    Append, ChecksumPlacement, DeclaredEnd, Extensions, Operation, Problem, ProblemKind, Syntax,
-    TUS_VERSION, Target, effective_method, require_version,
+    Append, ChecksumPlacement, DeclaredEnd, Extensions, Operation, Problem, Syntax, Target,
+    effective_method,
 };
 
-use crate::{ALL, NONE, headers, kind};
+use crate::{ALL, NONE, headers};
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
@@ -16,7 +16,7 @@ fn append(offset: &str) -> Result<Append, Problem> {
 }
 
 #[test]
-fn t_core_2_e_3_offsets_are_plain_digits() {
+fn offsets_are_plain_digits() {
     for (sent, read) in [
         ("0", 0),
         ("70", 70),
@@ -26,35 +26,10 @@ fn t_core_2_e_3_offsets_are_plain_digits() {
     ] {
         assert_eq!(append(sent).unwrap().offset, read, "{sent:?}");
     }
-    for bad in [
-        "", " ", "-1", "+5", "5.0", "1e3", "0x1", "1_000", "5 5", "5,5", "five", "\u{663}",
-    ] {
-        assert_eq!(kind(append(bad)), ProblemKind::InvalidOffset, "{bad:?}");
-    }
-    for large in [
-        "9223372036854775808",
-        "18446744073709551616",
-        &"9".repeat(500),
-    ] {
-        let problem = append(large).unwrap_err();
-        assert_eq!(
-            (problem.status(), problem.kind),
-            (400, ProblemKind::InvalidOffset)
-        );
-    }
-    assert_eq!(
-        kind(Append::parse(&headers([CONTENT_TYPE]), ALL, Syntax::Strict)),
-        ProblemKind::InvalidOffset
-    );
-    let twice = headers([CONTENT_TYPE, ("upload-offset", "5"), ("upload-offset", "5")]);
-    assert_eq!(
-        kind(Append::parse(&twice, ALL, Syntax::Strict)),
-        ProblemKind::InvalidOffset
-    );
 }
 
 #[test]
-fn t_core_3_e_12_lengths_on_patch_are_plain_digits() {
+fn lengths_on_patch_are_plain_digits() {
     let length = |sent| {
         Append::parse(
             &headers([
@@ -68,137 +43,37 @@ fn t_core_3_e_12_lengths_on_patch_are_plain_digits() {
     };
     assert_eq!(length("100").unwrap().length, Some(100));
     assert_eq!(append("5").unwrap().length, None);
-    for bad in ["", "-1", "+5", "5.0", "ten", "9223372036854775808"] {
-        assert_eq!(
-            kind(length(bad)),
-            ProblemKind::InvalidUploadLength,
-            "{bad:?}"
-        );
-    }
 }
 
 #[test]
-fn t_core_5_t_core_6_only_the_supported_version_is_accepted() {
-    let all = [Operation::Create, Operation::Append, Operation::Terminate];
-    for operation in all
-        .into_iter()
-        .chain([Operation::Inspect, Operation::Download])
-    {
-        assert_eq!(
-            require_version(operation, &headers([("tus-resumable", TUS_VERSION)])),
-            Ok(())
-        );
-        for other in [
-            "0.2.2",
-            "1.0",
-            "1.0.1",
-            "2.0.0",
-            "v1.0.0",
-            "",
-            "1.0.0, 0.2.2",
-        ] {
-            let problem =
-                require_version(operation, &headers([("tus-resumable", other)])).unwrap_err();
-            assert_eq!(
-                (problem.status(), problem.kind),
-                (412, ProblemKind::UnsupportedVersion)
-            );
-        }
-        let twice = headers([("tus-resumable", "1.0.0"), ("tus-resumable", "1.0.0")]);
-        assert_eq!(
-            kind(require_version(operation, &twice)),
-            ProblemKind::UnsupportedVersion
-        );
-    }
-}
-
-#[test]
-fn e_1_version_is_optional_only_on_head_and_get() {
-    for operation in [Operation::Inspect, Operation::Download] {
-        assert_eq!(require_version(operation, &headers([])), Ok(()));
-    }
-    for operation in [Operation::Create, Operation::Append, Operation::Terminate] {
-        assert_eq!(
-            kind(require_version(operation, &headers([]))),
-            ProblemKind::UnsupportedVersion
-        );
-    }
-}
-
-#[test]
-fn t_core_34_e_2_options_ignores_the_version() {
-    for sent in ["1.0.0", "9.9.9", "", "nonsense"] {
-        assert_eq!(
-            require_version(Operation::Options, &headers([("tus-resumable", sent)])),
-            Ok(())
-        );
-    }
-}
-
-#[test]
-fn t_core_8_extensions_are_a_comma_separated_list() {
+fn extensions_are_a_comma_separated_list() {
     assert_eq!(
         ALL.list(),
         "creation,creation-with-upload,termination,concatenation,concatenation-unfinished,\
          creation-defer-length,expiration,checksum,checksum-trailer"
     );
     assert_eq!(NONE.list(), "creation,creation-with-upload");
-    for (offered, token) in [
+    type Offer = fn(&mut Extensions);
+    let offers: [(Offer, &str); 7] = [
+        (|offered| offered.termination = true, "termination"),
+        (|offered| offered.concatenation = true, "concatenation"),
         (
-            Extensions {
-                termination: true,
-                ..NONE
-            },
-            "termination",
-        ), // T-TRM-1
-        (
-            Extensions {
-                concatenation: true,
-                ..NONE
-            },
-            "concatenation",
-        ), // T-CAT-1
-        (
-            Extensions {
-                concatenation: true,
-                ..NONE
-            },
+            |offered| offered.concatenation = true,
             "concatenation-unfinished",
-        ), // T-CAT-9
+        ),
         (
-            Extensions {
-                defer_length: true,
-                ..NONE
-            },
+            |offered| offered.defer_length = true,
             "creation-defer-length",
-        ), // T-DEF-1
-        (
-            Extensions {
-                expiration: true,
-                ..NONE
-            },
-            "expiration",
-        ), // T-EXP-1
-        (
-            Extensions {
-                checksum: true,
-                ..NONE
-            },
-            "checksum",
-        ), // T-SUM-1
-        (
-            Extensions {
-                checksum: true,
-                ..NONE
-            },
-            "checksum-trailer",
-        ), // T-TRL-1
-        (NONE, "creation"),             // T-CRE-2
-        (NONE, "creation-with-upload"), // T-CWU-1, T-CWU-2
-    ] {
-        assert!(offered.list().split(',').any(|t| t == token), "{token}");
-        let optional = !NONE.list().split(',').any(|t| t == token);
-        assert_eq!(optional, offered != NONE, "{token}");
+        ),
+        (|offered| offered.expiration = true, "expiration"),
+        (|offered| offered.checksum = true, "checksum"),
+        (|offered| offered.checksum = true, "checksum-trailer"),
+    ];
+    for (offer, token) in offers {
+        let mut offered = NONE;
+        offer(&mut offered);
+        assert!(offered.list().split(',').any(|one| one == token), "{token}");
+        assert!(!NONE.list().split(',').any(|one| one == token), "{token}");
     }
     // Not a tus extension, so it must not be listed.
     assert_eq!(
@@ -212,7 +87,7 @@ fn t_core_8_extensions_are_a_comma_separated_list() {
 }
 
 #[test]
-fn t_core_11_e_39_method_override_applies_to_methods_that_are_not_safe() {
+fn method_override_applies_to_methods_that_are_not_safe() {
     for real in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
         for named in ["POST", "PATCH", "DELETE", "HEAD", "GET", "OPTIONS"] {
             let sent = headers([("x-http-method-override", named)]);
@@ -224,7 +99,7 @@ fn t_core_11_e_39_method_override_applies_to_methods_that_are_not_safe() {
 }
 
 #[test]
-fn e_39_safe_methods_are_not_overridden() {
+fn safe_methods_are_not_overridden() {
     for real in ["OPTIONS", "GET", "HEAD", "TRACE", "PROPFIND"] {
         let real = Method::from_bytes(real.as_bytes()).unwrap();
         for named in ["DELETE", "OPTIONS", "brew"] {
@@ -235,36 +110,7 @@ fn e_39_safe_methods_are_not_overridden() {
 }
 
 #[test]
-fn e_39_override_names_are_upper_case_and_known() {
-    for bad in [
-        "",
-        "patch",
-        "Delete",
-        "TRACE",
-        "CONNECT",
-        "PATCH, DELETE",
-        "BREW",
-        "PUT",
-    ] {
-        let sent = headers([("x-http-method-override", bad)]);
-        assert_eq!(
-            kind(effective_method(&Method::POST, &sent)),
-            ProblemKind::InvalidMethod,
-            "{bad:?}"
-        );
-    }
-    let twice = headers([
-        ("x-http-method-override", "PATCH"),
-        ("x-http-method-override", "HEAD"),
-    ]);
-    assert_eq!(
-        kind(effective_method(&Method::POST, &twice)),
-        ProblemKind::InvalidMethod
-    );
-}
-
-#[test]
-fn t_core_1_each_method_has_its_operation() {
+fn each_method_has_its_operation() {
     use Target::{Collection, Upload};
     for (method, target, operation) in [
         ("OPTIONS", Collection, Operation::Options),
@@ -277,33 +123,6 @@ fn t_core_1_each_method_has_its_operation() {
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         assert_eq!(Operation::parse(&method, target, ALL), Ok(operation));
-    }
-}
-
-#[test]
-fn e_50_other_methods_are_not_allowed() {
-    use Target::{Collection, Upload};
-    for (method, target, offered) in [
-        ("PUT", Upload, ALL),
-        ("POST", Upload, ALL),
-        ("TRACE", Upload, ALL),
-        ("BREW", Upload, ALL),
-        ("patch", Upload, ALL),
-        ("GET", Collection, ALL),
-        ("HEAD", Collection, ALL),
-        ("PATCH", Collection, ALL),
-        ("DELETE", Collection, ALL),
-        ("PUT", Collection, ALL),
-        ("DELETE", Upload, NONE),
-        ("GET", Upload, NONE),
-    ] {
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let refused = kind(Operation::parse(&method, target, offered));
-        assert_eq!(
-            refused,
-            ProblemKind::MethodNotAllowed,
-            "{method} on {target:?}"
-        );
     }
 }
 
@@ -327,50 +146,7 @@ fn allow_lists_the_methods_that_are_offered() {
 }
 
 #[test]
-fn t_core_20_t_core_21_patch_requires_its_content_type() {
-    for bad in [
-        "",
-        "text/plain",
-        "application/octet-stream",
-        "application/x-www-form-urlencoded",
-        "application/offset+octet-stream2",
-        "application/partial-upload",
-    ] {
-        let sent = headers([("content-type", bad), ("upload-offset", "0")]);
-        let problem = Append::parse(&sent, ALL, Syntax::Strict).unwrap_err();
-        assert_eq!(
-            (problem.status(), problem.kind),
-            (415, ProblemKind::InvalidContentType),
-            "{bad:?}"
-        );
-    }
-    let none = headers([("upload-offset", "0")]);
-    assert_eq!(
-        kind(Append::parse(&none, ALL, Syntax::Strict)),
-        ProblemKind::InvalidContentType
-    );
-    let two = headers([
-        CONTENT_TYPE,
-        ("content-type", "text/plain"),
-        ("upload-offset", "0"),
-    ]);
-    assert_eq!(
-        kind(Append::parse(&two, ALL, Syntax::Strict)),
-        ProblemKind::InvalidContentType
-    );
-}
-
-#[test]
-fn e_4_content_type_is_checked_before_the_offset() {
-    let sent = headers([("content-type", "text/plain"), ("upload-offset", "x")]);
-    assert_eq!(
-        kind(Append::parse(&sent, ALL, Syntax::Strict)),
-        ProblemKind::InvalidContentType
-    );
-}
-
-#[test]
-fn e_5_content_types_are_compared_without_case_and_parameters() {
+fn content_types_are_compared_without_case_and_parameters() {
     for good in [
         "Application/Offset+Octet-Stream",
         "application/offset+octet-stream; charset=x",
@@ -393,7 +169,7 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
 }
 
 #[test]
-fn e_54_encoded_bodies_are_rejected() {
+fn bodies_that_are_not_encoded_are_accepted() {
     let sent = |encoding| {
         headers([
             CONTENT_TYPE,
@@ -401,24 +177,6 @@ fn e_54_encoded_bodies_are_rejected() {
             ("content-encoding", encoding),
         ])
     };
-    for bad in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"] {
-        let problem = Append::parse(&sent(bad), ALL, Syntax::Strict).unwrap_err();
-        assert_eq!(
-            (problem.status(), problem.kind),
-            (415, ProblemKind::ContentEncoding),
-            "{bad}"
-        );
-    }
     assert!(Append::parse(&sent("identity"), ALL, Syntax::Strict).is_ok());
     assert!(Append::parse(&sent("gzip"), ALL, Syntax::Lenient).is_ok());
-    let two = headers([
-        CONTENT_TYPE,
-        ("upload-offset", "0"),
-        ("content-encoding", "identity"),
-        ("content-encoding", "gzip"),
-    ]);
-    assert_eq!(
-        kind(Append::parse(&two, ALL, Syntax::Strict)),
-        ProblemKind::ContentEncoding
-    );
 }

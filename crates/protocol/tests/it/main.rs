@@ -1,5 +1,4 @@
-//! Tests of the requirements of tus 1.0.0 (`T-…`) and the interpretations (`E-…`) that concern only
-//! heads. Both lists are in `docs/protocol.md`.
+//! Heads of requests, without a server: how fields are read, and which are rejected for which reason.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -9,6 +8,7 @@ mod core;
 mod creation;
 mod printing;
 mod problems;
+mod refusals;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use landfall_protocol::{Extensions, Problem, ProblemKind};

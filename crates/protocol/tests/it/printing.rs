@@ -89,7 +89,7 @@ proptest! {
     }
 
     /// The header is returned as received, with any padding, order and spacing, and the values are
-    /// correct (T-CRE-18, E-15, E-16).
+    /// correct.
     #[test]
     fn metadata_as_sent(
         given in metadata(),

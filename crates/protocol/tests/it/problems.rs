@@ -8,8 +8,8 @@ const TABLE: [(ProblemKind, u16, &str); 45] = {
     [
         (UnsupportedVersion, 412, "ERR_UNSUPPORTED_VERSION"),
         (MaxSizeExceeded, 413, "ERR_MAX_SIZE_EXCEEDED"),
-        (InvalidContentType, 415, "ERR_INVALID_CONTENT_TYPE"), // tusd: 400; T-CORE-21
-        (ContentEncoding, 415, "ERR_UNSUPPORTED_CONTENT_ENCODING"), // E-54
+        (InvalidContentType, 415, "ERR_INVALID_CONTENT_TYPE"), // tusd: 400
+        (ContentEncoding, 415, "ERR_UNSUPPORTED_CONTENT_ENCODING"),
         (InvalidUploadLength, 400, "ERR_INVALID_UPLOAD_LENGTH"),
         (InvalidOffset, 400, "ERR_INVALID_OFFSET"),
         (InvalidMetadata, 400, "ERR_INVALID_METADATA"),
@@ -17,19 +17,19 @@ const TABLE: [(ProblemKind, u16, &str); 45] = {
         (InvalidPath, 400, "ERR_INVALID_PATH"),
         (NotFound, 404, "ERR_UPLOAD_NOT_FOUND"),
         (Gone, 410, "ERR_UPLOAD_GONE"),
-        (Locked, 423, "ERR_UPLOAD_LOCKED"), // E-37
+        (Locked, 423, "ERR_UPLOAD_LOCKED"),
         (CompletionPending, 423, "ERR_COMPLETION_PENDING"),
         (MismatchedOffset, 409, "ERR_MISMATCHED_OFFSET"),
-        (SizeExceeded, 413, "ERR_UPLOAD_SIZE_EXCEEDED"), // E-9
+        (SizeExceeded, 413, "ERR_UPLOAD_SIZE_EXCEEDED"),
         (NotImplemented, 501, "ERR_NOT_IMPLEMENTED"),
-        (NotFinished, 400, "ERR_UPLOAD_NOT_FINISHED"), // E-40
+        (NotFinished, 400, "ERR_UPLOAD_NOT_FINISHED"),
         (InvalidConcat, 400, "ERR_INVALID_CONCAT"),
         (
             ConcatenationUnsupported,
             400,
             "ERR_CONCATENATION_UNSUPPORTED",
         ),
-        (ModifyFinal, 403, "ERR_MODIFY_FINAL"), // T-CAT-14
+        (ModifyFinal, 403, "ERR_MODIFY_FINAL"),
         (AmbiguousLength, 400, "ERR_AMBIGUOUS_UPLOAD_LENGTH"),
         (InvalidDeferLength, 400, "ERR_INVALID_UPLOAD_LENGTH_DEFER"),
         (InvalidChecksum, 400, "ERR_INVALID_CHECKSUM"),
@@ -37,20 +37,20 @@ const TABLE: [(ProblemKind, u16, &str); 45] = {
             UnsupportedChecksum,
             400,
             "ERR_UNSUPPORTED_CHECKSUM_ALGORITHM",
-        ), // T-SUM-4
-        (ChecksumMismatch, 460, "ERR_CHECKSUM_MISMATCH"), // T-SUM-5
+        ),
+        (ChecksumMismatch, 460, "ERR_CHECKSUM_MISMATCH"),
         (Stopped, 400, "ERR_UPLOAD_STOPPED"),
         (Rejected, 400, "ERR_UPLOAD_REJECTED"),
         (TerminationRejected, 400, "ERR_UPLOAD_TERMINATION_REJECTED"),
         (Forbidden, 403, "ERR_FORBIDDEN"),
-        (Interrupted, 423, "ERR_UPLOAD_INTERRUPTED"), // tusd: 400; E-37
-        (ShuttingDown, 503, "ERR_SERVER_SHUTDOWN"),   // E-58
+        (Interrupted, 423, "ERR_UPLOAD_INTERRUPTED"), // tusd: 400
+        (ShuttingDown, 503, "ERR_SERVER_SHUTDOWN"),
         (OriginNotAllowed, 403, "ERR_ORIGIN_NOT_ALLOWED"),
         (UnexpectedEof, 400, "ERR_UNEXPECTED_EOF"),
         (ReadTimeout, 500, "ERR_READ_TIMEOUT"),
         (ConnectionReset, 500, "ERR_CONNECTION_RESET"),
         (IncompleteUpload, 400, "ERR_INCOMPLETE_UPLOAD"),
-        (MethodNotAllowed, 405, "ERR_METHOD_NOT_ALLOWED"), // E-50
+        (MethodNotAllowed, 405, "ERR_METHOD_NOT_ALLOWED"),
         (AlreadyExists, 409, "ERR_UPLOAD_EXISTS"),
         (RangeNotSatisfiable, 416, "ERR_RANGE_NOT_SATISFIABLE"),
         (TooManyUploads, 503, "ERR_TOO_MANY_UPLOADS"),
@@ -73,7 +73,7 @@ fn each_kind_has_its_status_and_a_unique_code() {
 }
 
 #[test]
-fn e_57_bodies_are_code_message_and_detail() {
+fn bodies_are_code_message_and_detail() {
     assert_eq!(
         Problem::from(ProblemKind::NotFound).to_string(),
         "ERR_UPLOAD_NOT_FOUND: upload not found\n"
@@ -87,7 +87,7 @@ fn e_57_bodies_are_code_message_and_detail() {
 }
 
 #[test]
-fn e_37_e_58_what_passes_is_423_on_head_and_retried_on_other_methods() {
+fn what_passes_is_423_on_head_and_retried_on_other_methods() {
     use Operation::{Append, Create, Download, Inspect, Terminate};
     for kind in ProblemKind::ALL {
         let (usual, ..) = kind.describe();

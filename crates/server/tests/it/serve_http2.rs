@@ -112,7 +112,7 @@ async fn bytes_are_right_after_random_resets_and_lost_connections() {
     serve_streams::bytes_are_right_after_random_cuts::<Client>(Https::start(&[])).await;
 }
 
-/// an end without END_STREAM does not complete an upload, whatever the reason.
+/// `draft/interruption/cut-creation-does-not-complete`: an end without END_STREAM does not complete an upload, whatever the reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_without_an_error_completes_no_upload() {
     let https = Https::start(&[]);

@@ -179,3 +179,76 @@ fn documentation_counts_the_checks() {
         );
     }
 }
+
+/// Returns whether a name is that of a pattern, in which `*` stands for any characters.
+fn is_named(pattern: &str, id: &str) -> bool {
+    let (first, rest) = pattern.split_once('*').unwrap_or((pattern, ""));
+    match id.strip_prefix(first) {
+        Some(left) if pattern.len() == first.len() => left.is_empty(),
+        Some(left) => (0..=left.len()).any(|at| is_named(rest, &left[at..])),
+        None => false,
+    }
+}
+
+/// What shows a behavior exists, and no chapter of the checks is missing on the page.
+#[test]
+fn the_page_of_the_protocol_names_checks_and_tests() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/protocol.md")).unwrap();
+    let ids =
+        || landfall_conformance::groups().flat_map(|group| group.checks.iter().map(|one| one.id));
+    let is_check = |word: &&str| word.starts_with("tus/") || word.starts_with("draft/");
+    let named: Vec<&str> = page.split('`').filter(is_check).collect();
+    let named: Vec<&str> = named
+        .into_iter()
+        .filter(|word| !word.ends_with('…'))
+        .collect();
+    assert!(named.len() > 80, "{} checks are named", named.len());
+    for word in &named {
+        let exists = ids().any(|id| is_named(word, id));
+        assert!(exists, "docs/protocol.md: there is no check {word}");
+    }
+    for id in ids() {
+        let (chapter, _) = id.rsplit_once('/').unwrap();
+        let is_there = named
+            .iter()
+            .any(|word| word.rsplit_once('/').unwrap().0 == chapter);
+        assert!(is_there, "docs/protocol.md: {chapter} is missing");
+    }
+    let mut tests = String::new();
+    for folder in [
+        "crates/landfall/tests/it",
+        "crates/protocol/tests/it",
+        "crates/s3/tests/it",
+    ] {
+        add_sources(&root.join(folder), &mut tests);
+    }
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_suffix(" |")?.rsplit_once(" | "));
+    let is_test = |word: &&str| {
+        word.contains('_')
+            && word
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    };
+    let named: Vec<&str> = rows
+        .flat_map(|(_, cell)| cell.split('`'))
+        .filter(is_test)
+        .collect();
+    assert!(named.len() > 50, "{} tests are named", named.len());
+    for name in named {
+        let exists = tests.contains(&format!("fn {name}()"));
+        assert!(exists, "docs/protocol.md: there is no test {name}");
+    }
+}
+
+fn add_sources(folder: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => add_sources(&path, text),
+            false => text.push_str(&std::fs::read_to_string(path).unwrap()),
+        }
+    }
+}

@@ -34,7 +34,7 @@ impl Engine {
     }
 
     /// Stores a final upload's length that became known after its creation, so that it is not computed
-    /// again (T-CAT-18).
+    /// again (`tus/concatenation-unfinished/length-is-the-sum`).
     async fn record_sum(&self, upload: &Upload, sum: u64) -> Result<Arc<Upload>, Error> {
         let mut measured = upload.clone();
         measured.length = Some(sum);

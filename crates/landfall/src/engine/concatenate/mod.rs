@@ -28,7 +28,7 @@ impl Engine {
         let parts = upload.parts().to_vec();
         let known = self.admit_parts(context, &parts).await?;
         let sum = known.sum_of(&parts, self.config.limits.max_size)?;
-        // A client must not send the length; if it does, it must match (E-43).
+        // A client must not send the length; if it does, it must match.
         if let (Some(stated), Some(sum)) = (upload.length, sum)
             && stated != sum
         {

@@ -194,7 +194,7 @@ impl Engine {
 
     async fn load_part(&self, id: &UploadId) -> Result<Snapshot, Error> {
         match self.load_present(id).await {
-            // A part was removed: this upload can never be concatenated (E-47).
+            // A part was removed: this upload can never be concatenated.
             Err(error) if is_missing(&error) => Err(ProblemKind::Gone.into()),
             part => Ok(part?),
         }

@@ -12,33 +12,7 @@ use crate::harness::{Site, id};
 const HELLO: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
 
 #[tokio::test]
-async fn r_104_content_digests_are_verified() {
-    with_defaults(async |site| {
-        for version in [6, NEWEST] {
-            let path = create(site, version, "").await;
-            let sent = append(site, version, &path, 0, false).with("Content-Digest", HELLO);
-            let reply = sent.clone().body("hallo").send().await.expect(400);
-            assert_problem(&reply, None);
-            assert_complete(&reply, version, false);
-            assert_eq!(reply.number("upload-offset"), 0);
-            sent.body("hello").send().await;
-            let reply = head(site, version, &path).await.expect(204);
-            assert_eq!(reply.number("upload-offset"), 5);
-            let sent = append(site, version, &path, 5, true);
-            let sent = sent.with("Content-Digest", "md5=:AAAA:, x=1").body("!");
-            sent.send().await;
-            assert_eq!(site.bytes(&path).await, "hello!");
-        }
-        let sent = creation(site, NEWEST, true).with("Content-Digest", "sha-256=:AAAA:");
-        sent.body("hello").send().await.expect(400);
-        let sent = creation(site, NEWEST, true).with("Content-Digest", HELLO);
-        sent.body("hallo").send().await.expect(400);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn r_102_digests_of_the_whole_are_verified_at_the_end() {
+async fn digests_of_the_whole_are_verified_at_the_end() {
     let (gate, events) = (Gate::default(), Events::default());
     for is_watched in [false, true] {
         let change = |config: &mut landfall::Config| {
@@ -162,7 +136,7 @@ async fn a_verification_that_did_not_run_is_made_up_for() {
 }
 
 #[tokio::test]
-async fn r_103_wanted_digests_are_returned_where_they_are_known() {
+async fn wanted_digests_are_returned_where_they_are_known() {
     with_defaults(async |site| {
         const WANT: (&str, &str) = ("Want-Repr-Digest", "sha-256=1");
         let sent = creation(site, NEWEST, true).with("Repr-Digest", HELLO);

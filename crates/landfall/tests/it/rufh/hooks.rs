@@ -85,7 +85,7 @@ pub(super) fn with_gate(gate: &Gate, events: &Events) -> impl Fn(&mut Config) {
 }
 
 #[tokio::test]
-async fn r_76_r_77_the_hook_gives_the_final_response_once() {
+async fn the_hook_gives_the_final_response_once() {
     let (gate, events) = (Gate::default(), Events::default());
     everywhere(with_gate(&gate, &events), async |site| {
         let whole = creation(site, NEWEST, true).body("hello");
@@ -169,7 +169,7 @@ fn denying(config: &mut Config, gate: &Gate, events: &Events) {
 }
 
 #[tokio::test]
-async fn r_97_a_denial_is_repeated_to_a_client_that_missed_it() {
+async fn a_denial_is_repeated_to_a_client_that_missed_it() {
     let gate = Gate {
         denies_end: true,
         ..Gate::default()

@@ -105,7 +105,7 @@ async fn send(
 }
 
 #[tokio::test]
-async fn r_47_r_48_r_49_r_53_r_122_a_creation_names_its_upload_before_it_reads_the_content() {
+async fn a_creation_names_its_upload_before_it_reads_the_content() {
     for version in VERSIONS {
         let recorder = Recorder::default();
         let handler = handler(|config| config.limits.max_size = Some(1000));
@@ -142,7 +142,7 @@ async fn r_47_r_48_r_49_r_53_r_122_a_creation_names_its_upload_before_it_reads_t
 
 /// At most once a second, and after 8 MiB.
 #[tokio::test(start_paused = true)]
-async fn r_52_r_53_r_81_r_82_stored_bytes_are_reported_in_intervals() {
+async fn stored_bytes_are_reported_in_intervals() {
     let frames = [
         (MOMENT, 9 * MIB),
         (MOMENT, 1),
@@ -218,7 +218,7 @@ fn append(recorder: &Recorder, version: u32, path: &str) -> Builder {
 
 /// Nor bytes that a HEAD would not report, or that a checksum or the end of the body may revoke.
 #[tokio::test]
-async fn r_9_bytes_that_may_be_lost_are_not_reported() {
+async fn bytes_that_may_be_lost_are_not_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = FileOptions::default();
     options.durability = Durability::Every;
@@ -256,7 +256,7 @@ async fn r_9_bytes_that_may_be_lost_are_not_reported() {
 }
 
 #[tokio::test]
-async fn r_121_only_clients_that_name_an_accepted_version_get_any() {
+async fn only_clients_that_name_an_accepted_version_get_any() {
     let frames = [(MOMENT, 5)];
     let recorder = Recorder::default();
     let accepts = handler(|config| {

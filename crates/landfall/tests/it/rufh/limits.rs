@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use landfall::{Config, ConfigError, Handler, store::MemoryStore};
 
-use super::{
-    NEWEST, append, assert_complete, assert_problem, create, creation, everywhere, head, request,
-};
+use super::{NEWEST, append, assert_problem, create, creation, everywhere, head, request};
 
 const LIMITS: &str = "min-size=0, max-size=100, min-append-size=3, max-append-size=5";
 
@@ -17,7 +15,7 @@ fn limited(config: &mut Config) {
 }
 
 #[tokio::test]
-async fn r_20_all_limits_are_reported() {
+async fn all_limits_are_reported() {
     let expiring = |config: &mut Config| {
         limited(config);
         config.lifetimes.unfinished = Some(Duration::from_secs(60));
@@ -34,50 +32,6 @@ async fn r_20_all_limits_are_reported() {
             let left: u64 = left.expect(limit).parse().unwrap();
             assert!((50..=61).contains(&left), "{limit}");
         }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn r_32_r_33_requests_of_other_sizes_are_rejected_and_nothing_is_lost() {
-    everywhere(limited, async |site| {
-        for (data, is_complete, status, code) in [
-            ("123456", true, 413, "ERR_APPEND_TOO_LARGE"),
-            ("123456", false, 413, "ERR_APPEND_TOO_LARGE"),
-            ("12", false, 400, "ERR_APPEND_TOO_SMALL"),
-        ] {
-            let reply = creation(site, NEWEST, is_complete).body(data).send().await;
-            let reply = reply.expect(status);
-            assert_eq!(assert_problem(&reply, None)["code"], code);
-            assert_eq!(reply.header("upload-limit"), Some(LIMITS));
-            assert_complete(&reply, NEWEST, false);
-        }
-        let sent = creation(site, NEWEST, true).chunked(&["1234", "56"], &[]);
-        let reply = sent.send().await.expect(413);
-        assert_complete(&reply, NEWEST, false);
-        assert_eq!(site.uploads().await, 0);
-
-        let path = create(site, NEWEST, "hello").await;
-        for (data, status) in [("123456", 413), ("12", 400), ("", 400)] {
-            let reply = append(site, NEWEST, &path, 5, false)
-                .body(data)
-                .send()
-                .await;
-            let reply = reply.expect(status);
-            assert_eq!(reply.header("upload-limit"), Some(LIMITS));
-            assert_complete(&reply, NEWEST, false);
-            assert_eq!(reply.number("upload-offset"), 5);
-        }
-        // Of content without a length, what fits is stored.
-        let sent = append(site, NEWEST, &path, 5, false).chunked(&["wor", "ld!!!"], &[]);
-        let reply = sent.send().await.expect(413);
-        let code = &assert_problem(&reply, None)["code"];
-        assert_eq!(code, "ERR_APPEND_TOO_LARGE");
-        assert_eq!(reply.header("upload-limit"), Some(LIMITS));
-        assert_eq!(reply.number("upload-offset"), 10);
-        let reply = append(site, NEWEST, &path, 10, true).body("!").send().await;
-        assert_complete(&reply.expect(201), NEWEST, true);
-        assert_eq!(site.bytes(&path).await, "helloworld!");
     })
     .await;
 }

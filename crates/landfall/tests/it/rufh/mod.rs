@@ -1,13 +1,11 @@
-//! The IETF draft "Resumable Uploads for HTTP" over real sockets, HTTP/1.1 and HTTP/2, on every store.
-//! `docs/protocol.md` lists its requirements (`R-…`).
+//! The IETF draft "Resumable Uploads for HTTP" over real sockets, HTTP/1.1 and HTTP/2, on every store, as `tus` for
+//! tus. What it requires is checked by `conformance`.
 
-mod appending;
 mod creation;
 mod digests;
 mod ends;
 mod fields;
 mod hooks;
-mod inspecting;
 mod interim;
 mod limits;
 mod together;

@@ -3,67 +3,9 @@
 use landfall::Config;
 
 use super::{
-    Finishing, NEWEST, TestResponse, append, assert_complete, create, create_of, everywhere, head,
+    Finishing, NEWEST, TestResponse, append, assert_complete, create_of, everywhere, head,
     with_defaults,
 };
-
-#[tokio::test]
-async fn uploads_of_tus_are_completed_by_the_draft() {
-    with_defaults(async |site| {
-        let defer = [("Upload-Defer-Length", "1")];
-        for path in [site.create(10).await, site.create_with(&defer).await] {
-            site.patch(&path, 0, "hello").await.expect(204);
-            let reply = head(site, NEWEST, &path).await.expect(204);
-            assert_complete(&reply, NEWEST, false);
-            let reply = append(site, NEWEST, &path, 5, true)
-                .body("world")
-                .send()
-                .await
-                .expect(201);
-            assert_complete(&reply, NEWEST, true);
-            assert_eq!(site.bytes(&path).await, "helloworld");
-        }
-        let path = site.create(5).await;
-        let reply = append(site, NEWEST, &path, 0, false)
-            .body("hello")
-            .send()
-            .await
-            .expect(201);
-        assert_complete(&reply, NEWEST, true);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn uploads_of_the_draft_are_completed_by_tus() {
-    with_defaults(async |site| {
-        for chunked in [false, true] {
-            let path = create_of(site, NEWEST, 10, "hel").await;
-            let reply = site.head(&path).await.expect(200);
-            assert_eq!(reply.number("upload-length"), 10);
-            let patch = |offset, data| {
-                let sent = site.patching(&path, offset);
-                match chunked {
-                    true => sent.chunked(&[data], &[]).send(),
-                    false => sent.body(data).send(),
-                }
-            };
-            patch(3, "lo").await.expect(204);
-            let reply = head(site, NEWEST, &path).await.expect(204);
-            assert_complete(&reply, NEWEST, false);
-            patch(5, "world").await.expect(204);
-            let reply = head(site, NEWEST, &path).await.expect(204);
-            assert_complete(&reply, NEWEST, true);
-        }
-        let path = create(site, NEWEST, "hello").await;
-        let reply = site.head(&path).await.expect(200);
-        assert_eq!(reply.header("upload-defer-length"), Some("1"));
-        let sent = site.patching(&path, 5).with("Upload-Length", "10");
-        sent.body("world").send().await.expect(204);
-        assert_complete(&head(site, NEWEST, &path).await.expect(204), NEWEST, true);
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn the_end_is_not_forgotten_over_a_restart() {

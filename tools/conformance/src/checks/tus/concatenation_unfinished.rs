@@ -30,6 +30,10 @@ checks! {
         "HEAD has no Upload-Offset while one part is unfinished." => one_of_two;
     Should "tus/concatenation-unfinished/length-of-unknown-parts", HEADER, [CreationDeferLength],
         "HEAD has no Upload-Length while that of a part is unknown." => unknown_length;
+    Should "tus/concatenation-unfinished/length-of-known-parts", HEADER, [CreationDeferLength],
+        "HEAD has Upload-Length once that of the last part is known." => known_length;
+    Must "tus/concatenation-unfinished/can-be-removed", "Termination, DELETE", [Termination],
+        "DELETE on a final upload that waits for its parts has the status 204, and removes it." => can_be_removed;
 }
 
 /// A final upload of two parts of 5 bytes without data.
@@ -111,13 +115,42 @@ async fn one_of_two(c: &Context) -> CheckResult {
     Ok(())
 }
 
-async fn unknown_length(c: &Context) -> CheckResult {
+/// A final upload of a part whose length is unknown, if the server accepts that.
+async fn of_unknown_length(c: &Context) -> CheckResult<Option<(Url, Url)>> {
     let request = c.post().field("Upload-Defer-Length", 1);
     let part = c.created(request.field("Upload-Concat", "partial")).await?;
     let response = c.send(post_final(c, &list(&[&part]))).await?;
-    if response.is_success() {
-        let url = c.location(&response)?;
+    Ok(match response.is_success() {
+        true => Some((c.location(&response)?, part)),
+        false => None,
+    })
+}
+
+async fn unknown_length(c: &Context) -> CheckResult {
+    if let Some((url, _)) = of_unknown_length(c).await? {
         c.head(&url).await?.expect_absent("Upload-Length")?;
     }
+    Ok(())
+}
+
+async fn known_length(c: &Context) -> CheckResult {
+    if let Some((url, part)) = of_unknown_length(c).await? {
+        let request = c.patch(&part, 0, b"hel").field("Upload-Length", 5);
+        c.send(request).await?.expect_success()?;
+        let head = c.head(&url).await?;
+        head.expect_number("Upload-Length", 5)?;
+        head.expect_absent("Upload-Offset")?;
+    }
+    Ok(())
+}
+
+async fn can_be_removed(c: &Context) -> CheckResult {
+    let (url, parts) = unfinished(c).await?;
+    c.send(c.tus("DELETE", &url)).await?.expect(&[204])?;
+    for part in &parts {
+        c.append(part, 0, b"hello").await?;
+    }
+    let head = c.send(c.tus("HEAD", &url)).await?;
+    head.expect(&[404, 410])?;
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use url::Url;
 
+use crate::client::Content;
 use crate::context::{Context, test_data};
-use crate::requirement::{CheckResult, ensure};
+use crate::requirement::{CheckResult, Finding, ensure};
 
 const HEADER: &str = "Creation, Headers, Upload-Defer-Length";
 const POST: &str = "Creation, POST";
@@ -43,6 +44,8 @@ checks! {
         "The length, once set, does not change: a smaller one is not taken." => length_does_not_change(6);
     May "tus/creation-defer-length/same-length-again", HEADER,
         "The same length again is accepted: clients repeat an interrupted request." => same_length_again;
+    May "tus/creation-defer-length/interrupted-request-again", HEADER,
+        "After an interrupted PATCH with Upload-Length, the rest is accepted with the same length." => interrupted_again;
     Should "tus/creation-defer-length/length-below-the-offset", POST,
         "A length below the offset is rejected." => length_below_the_offset;
     Should "tus/creation-defer-length/length-below-the-body", POST,
@@ -163,6 +166,28 @@ async fn same_length_again(c: &Context) -> CheckResult {
     let request = c.patch(&url, 5, b"x").field("Upload-Length", 10);
     c.send(request).await?.expect_success()?;
     c.expect_offset(&url, 6).await
+}
+
+async fn interrupted_again(c: &Context) -> CheckResult {
+    let data = test_data(10);
+    let url = deferred(c).await?;
+    let request = c.patch(&url, 0, b"").field("Upload-Length", 10);
+    let mut connection = c.connect(&url).await?;
+    let declared = request.content(Content::Declared(10));
+    connection.send_head(&declared).await?;
+    connection.write(&data[..5]).await?;
+    connection.close();
+    let offset = c.final_offset(&url).await?;
+    let rest = usize::try_from(offset)
+        .ok()
+        .and_then(|start| data.get(start..));
+    let beyond = || Finding::failed(format!("the offset is {offset}, but 5 bytes were sent"));
+    let request = c.patch(&url, offset, rest.ok_or_else(beyond)?);
+    c.send(request.field("Upload-Length", 10))
+        .await?
+        .expect_success()?;
+    c.expect_offset(&url, 10).await?;
+    c.expect_bytes(&url, &data).await
 }
 
 async fn length_below_the_offset(c: &Context) -> CheckResult {

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use super::concatenation::{list, partial, post_final};
 use crate::client::{Request, Response};
 use crate::context::{Context, test_data};
 use crate::requirement::{CheckResult, Finding, ensure};
@@ -32,6 +33,10 @@ checks! {
         "The response to another version has Tus-Resumable." => after_unsupported;
     Must "tus/version/too-large-has-tus-resumable", RESUMABLE, [MaxSize],
         "The response to a creation above the maximum has Tus-Resumable." => after_too_large;
+    Must "tus/version/mismatch-has-tus-resumable", RESUMABLE, [Checksum],
+        "The response to PATCH with a wrong checksum has Tus-Resumable." => after_mismatch;
+    Must "tus/version/modified-final-upload-has-tus-resumable", RESUMABLE, [Concatenation],
+        "The response to PATCH on a final upload has Tus-Resumable." => after_modification;
 
     Must "tus/version/unsupported-creation-is-412", RESUMABLE,
         "A creation with a version that is not supported is 412." => unsupported("POST");
@@ -124,6 +129,19 @@ async fn after_too_large(c: &Context) -> CheckResult {
     let limit = c.server.max_size.unwrap_or_default();
     let request = c.post().field("Upload-Length", limit.saturating_add(1));
     expect_version(c.send(request).await?.expect_rejection()?)
+}
+
+async fn after_mismatch(c: &Context) -> CheckResult {
+    let url = c.create(5).await?;
+    let request = c.patch(&url, 0, b"hello");
+    let request = request.field("Upload-Checksum", "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    expect_version(c.send(request).await?.expect_rejection()?)
+}
+
+async fn after_modification(c: &Context) -> CheckResult {
+    let part = partial(c, b"hello").await?;
+    let url = c.created(post_final(c, &list(&[&part]))).await?;
+    expect_version(c.send(c.patch(&url, 5, b"x")).await?.expect_rejection()?)
 }
 
 async fn send_unsupported(c: &Context, method: &str) -> CheckResult<Response> {

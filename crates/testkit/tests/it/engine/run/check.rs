@@ -120,7 +120,7 @@ impl ModelRun {
             }
         };
         // While a part before the removed one is incomplete, the removal is noticed only by computing the
-        // length (E-47).
+        // length.
         if reply.status == 410 && self.model.lacks_part(known.name) {
             return Ok(());
         }

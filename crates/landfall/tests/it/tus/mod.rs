@@ -1,8 +1,7 @@
-//! The requirements of tus 1.0.0 that bind servers (`T-…`), and the interpretations (`E-…`), over
-//! real sockets, on every store. `docs/protocol.md` lists them.
+//! tus over real sockets, on every store, where clients cannot see it, where the specification leaves a choice
+//! (docs/protocol.md), and where hooks, settings and time take part. What it requires is checked by `conformance`.
 
 mod appending;
-mod checksum;
 mod completing;
 mod concatenation;
 mod connection;
@@ -11,7 +10,6 @@ mod deferred;
 mod discovery;
 mod expiration;
 mod inspecting;
-mod listed;
 mod takeover;
 mod termination;
 

@@ -82,7 +82,7 @@ async fn is_locked(site: &Site, path: &str) {
 }
 
 #[tokio::test]
-async fn e_62_undecided_completion_is_not_visible() {
+async fn undecided_completion_is_not_visible() {
     while_undecided(false, is_locked, async |site, path| {
         loop {
             let status = site.head(path).await.status;

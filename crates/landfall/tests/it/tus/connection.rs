@@ -1,6 +1,6 @@
 //! Network errors.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,29 +16,6 @@ use landfall::{
 use tokio::io::AsyncReadExt as _;
 
 use super::{DATA, Site, everywhere, with_defaults};
-
-#[tokio::test]
-async fn t_core_30_interrupted_connection_keeps_received_bytes() {
-    with_defaults(async |site| {
-        let path = site.create(15).await;
-        for (offset, chunked) in [(0, false), (5, true)] {
-            let ask = site.patching(&path, offset);
-            let mut open = if chunked {
-                ask.with("Transfer-Encoding", "chunked").open().await
-            } else {
-                ask.with("Content-Length", "15").open().await
-            };
-            open.write(if chunked { "9\r\nworld" } else { "hello" })
-                .await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            drop(open);
-            site.until_offset(&path, offset + 5).await;
-        }
-        site.patch(&path, 10, "again").await.expect(204);
-        assert_eq!(site.bytes(&path).await, "helloworldagain");
-    })
-    .await;
-}
 
 /// Sends a body that fails with `fault`, as with a server's timeouts.
 async fn break_off(site: &Site, path: &str, fault: RequestBodyError) -> http::Response<()> {
@@ -72,7 +49,7 @@ fn frames<T: Unpin, const N: usize>(items: [T; N]) -> impl futures_core::Stream<
 }
 
 #[tokio::test]
-async fn t_core_28_t_core_29_t_core_30_timeout_keeps_received_bytes_and_closes() {
+async fn timeout_keeps_received_bytes_and_closes() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let reply = break_off(site, &path, RequestBodyError::Timeout).await;
@@ -84,7 +61,7 @@ async fn t_core_28_t_core_29_t_core_30_timeout_keeps_received_bytes_and_closes()
 }
 
 #[tokio::test]
-async fn e_58_shutdown_keeps_received_bytes_and_sends_retry_after() {
+async fn shutdown_keeps_received_bytes_and_sends_retry_after() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let reply = break_off(site, &path, RequestBodyError::ShuttingDown).await;
@@ -96,7 +73,7 @@ async fn e_58_shutdown_keeps_received_bytes_and_sends_retry_after() {
 }
 
 #[tokio::test]
-async fn e_55_error_replaces_100_continue() {
+async fn error_replaces_100_continue() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let expecting = |offset| {
@@ -120,7 +97,7 @@ async fn e_55_error_replaces_100_continue() {
 }
 
 #[tokio::test]
-async fn e_56_early_error_response_arrives_while_the_body_is_sent() {
+async fn early_error_response_arrives_while_the_body_is_sent() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         // Large: the rest is not read, the connection is closed.
@@ -161,7 +138,7 @@ impl Hook for Never {
 }
 
 #[tokio::test]
-async fn e_62_upload_denied_at_completion_is_removed() {
+async fn upload_denied_at_completion_is_removed() {
     everywhere(
         |config| *config = config.clone().hook(Never),
         async |site| {
@@ -185,7 +162,7 @@ async fn e_62_upload_denied_at_completion_is_removed() {
 
 // A body's error type may be any convertible type, `Infallible` included.
 #[tokio::test]
-async fn t_cre_1_creation_head_is_parsed_without_a_socket() {
+async fn creation_head_is_parsed_without_a_socket() {
     with_defaults(async |site| {
         let request = Request::post("/files/")
             .header("Tus-Resumable", "1.0.0")

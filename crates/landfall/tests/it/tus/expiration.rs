@@ -31,22 +31,7 @@ fn expires(reply: &TestResponse) -> Option<SystemTime> {
 }
 
 #[tokio::test]
-async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_expire() {
-    everywhere(unfinished(HOUR), async |site| {
-        let reply = site.request("OPTIONS", "/files/").send().await;
-        assert!(
-            reply
-                .header("tus-extension")
-                .unwrap()
-                .split(',')
-                .any(|t| t == "expiration")
-        );
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_unfinished_upload_reports_its_expiration() {
+async fn unfinished_upload_reports_its_expiration() {
     everywhere(unfinished(HOUR), async |site| {
         let near = |reply: &TestResponse| {
             let left = expires(reply)
@@ -92,7 +77,7 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_unfinished_upload_reports_its_expi
 }
 
 #[tokio::test]
-async fn t_exp_6_e_32_e_33_expired_upload_is_gone_before_and_after_the_sweep() {
+async fn expired_upload_is_gone_before_and_after_the_sweep() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -116,7 +101,7 @@ async fn t_exp_6_e_32_e_33_expired_upload_is_gone_before_and_after_the_sweep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn t_exp_6_a_sweep_skips_what_another_one_has_removed() {
+async fn a_sweep_skips_what_another_one_has_removed() {
     everywhere(unfinished(Duration::from_secs(1)), async |site| {
         for _ in 0..5 {
             site.create(10).await;
@@ -140,7 +125,7 @@ async fn t_exp_6_a_sweep_skips_what_another_one_has_removed() {
 }
 
 #[tokio::test]
-async fn e_32_running_append_may_finish_after_expiration() {
+async fn running_append_may_finish_after_expiration() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -161,7 +146,7 @@ async fn e_32_running_append_may_finish_after_expiration() {
 }
 
 #[tokio::test]
-async fn t_exp_2_finished_uploads_have_a_separate_lifetime() {
+async fn finished_uploads_have_a_separate_lifetime() {
     let change = |config: &mut Config| {
         config.lifetimes = Lifetimes {
             unfinished: Some(2 * HOUR),
@@ -181,7 +166,7 @@ async fn t_exp_2_finished_uploads_have_a_separate_lifetime() {
 }
 
 #[tokio::test]
-async fn t_exp_2_failed_append_reports_the_expiration() {
+async fn failed_append_reports_the_expiration() {
     everywhere(unfinished(HOUR), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "he").await.expect(204);
@@ -214,7 +199,7 @@ async fn t_exp_2_failed_append_reports_the_expiration() {
 }
 
 #[tokio::test]
-async fn t_exp_5_e_32_upload_expires_at_the_reported_time() {
+async fn upload_expires_at_the_reported_time() {
     everywhere(unfinished(Duration::from_secs(1)), async |site| {
         let reply = site.post(&[("Upload-Length", "10")]).await.expect(201);
         let path = reply.location();
@@ -244,7 +229,7 @@ async fn t_exp_5_e_32_upload_expires_at_the_reported_time() {
 }
 
 #[tokio::test]
-async fn t_exp_2_complete_partial_upload_expires_like_an_unfinished_one() {
+async fn complete_partial_upload_expires_like_an_unfinished_one() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let part = site
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])
@@ -266,7 +251,7 @@ async fn t_exp_2_complete_partial_upload_expires_like_an_unfinished_one() {
 }
 
 #[tokio::test]
-async fn t_exp_6_the_sweeper_wakes_up_when_an_upload_expires() {
+async fn the_sweeper_wakes_up_when_an_upload_expires() {
     everywhere(unfinished(Duration::from_secs(1)), async |site| {
         let sweeper = site.handler.sweeper();
         let task = tokio::spawn(async move { sweeper.run_forever(HOUR).await });

@@ -11,7 +11,7 @@ use super::{everywhere, with_defaults};
 use crate::harness::{Site, id};
 
 #[tokio::test]
-async fn e_37_newer_append_wins_and_no_received_byte_is_lost() {
+async fn newer_append_wins_and_no_received_byte_is_lost() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut old = site
@@ -34,7 +34,7 @@ async fn e_37_newer_append_wins_and_no_received_byte_is_lost() {
 }
 
 #[tokio::test]
-async fn e_37_outdated_offset_is_a_conflict() {
+async fn outdated_offset_is_a_conflict() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut old = site
@@ -55,7 +55,7 @@ async fn e_37_outdated_offset_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn e_37_wait_for_an_unresponsive_holder_is_bounded() {
+async fn wait_for_an_unresponsive_holder_is_bounded() {
     everywhere(
         |config| config.lease_wait = Duration::from_millis(200),
         async |site| {
@@ -78,7 +78,7 @@ async fn e_37_wait_for_an_unresponsive_holder_is_bounded() {
 }
 
 #[tokio::test]
-async fn e_38_head_reports_the_offset_and_interrupts_no_request() {
+async fn head_reports_the_offset_and_interrupts_no_request() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -100,7 +100,7 @@ async fn e_38_head_reports_the_offset_and_interrupts_no_request() {
 }
 
 #[tokio::test]
-async fn e_37_request_that_cannot_succeed_interrupts_no_other() {
+async fn request_that_cannot_succeed_interrupts_no_other() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -145,7 +145,7 @@ async fn e_37_request_that_cannot_succeed_interrupts_no_other() {
 }
 
 #[tokio::test]
-async fn e_38_head_waits_for_bytes_in_flight() {
+async fn head_waits_for_bytes_in_flight() {
     with_defaults(async |site| {
         let path = site.create(100).await;
         let mut ghost = site
@@ -175,7 +175,7 @@ async fn e_38_head_waits_for_bytes_in_flight() {
 }
 
 #[tokio::test]
-async fn e_38_head_reports_the_committed_offset() {
+async fn head_reports_the_committed_offset() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = FileOptions::default();
     options.durability = Durability::Every;
@@ -195,7 +195,7 @@ async fn e_38_head_reports_the_committed_offset() {
 }
 
 #[tokio::test]
-async fn e_37_body_without_a_length_is_taken_over_in_two_steps() {
+async fn body_without_a_length_is_taken_over_in_two_steps() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let ask = site.patching(&path, 0).with("Transfer-Encoding", "chunked");
