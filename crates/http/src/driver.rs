@@ -51,8 +51,8 @@ fn serve<S: HttpService>(
     activity: Arc<ConnectionActivity>,
     service: S,
 ) -> impl Future<Output = ()> + Send {
+    let mut first_request = FirstRequest::default();
     async move {
-        let mut first_request = FirstRequest::default();
         let Accepted {
             socket,
             tls,

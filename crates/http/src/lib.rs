@@ -29,6 +29,7 @@ mod body_error;
 mod buffers;
 mod connection;
 mod driver;
+mod function;
 pub mod http1;
 mod http2;
 mod http3;
@@ -50,8 +51,9 @@ mod workers;
 
 pub use body::{Body, ResponseBody};
 pub use body_error::BodyError;
+pub use function::Function;
 pub use limits::ConnectionLimits;
-pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress, Function};
+pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use listener::Listener;
 pub use log_throttle::LogThrottle;
 pub use proxy_protocol::TrustedProxies;

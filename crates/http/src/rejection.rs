@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::limits::addresses::Function;
+use super::function::Function;
 
 /// Adds the fields that every response to a request needs, such as those of CORS, given the request's fields.
 pub type RejectionFields = Function<dyn Fn(&HeaderMap, &mut HeaderMap) + Send + Sync>;

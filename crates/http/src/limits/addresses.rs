@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -9,6 +8,7 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 
 use super::fair_queue::{AddressQueue, QueuedBody};
+use crate::function::Function;
 use crate::log_throttle::LogThrottle;
 use crate::rejection::HttpRejection;
 use crate::stats::NetStats;
@@ -60,21 +60,6 @@ impl Default for ClientAddress {
         Self(Arc::new(|_, peer| {
             peer.filter(|address| !address.to_canonical().is_loopback())
         }))
-    }
-}
-
-/// A function that the program gives. Clones share it.
-pub struct Function<F: ?Sized>(pub Arc<F>);
-
-impl<F: ?Sized> Clone for Function<F> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<F: ?Sized> fmt::Debug for Function<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Function")
     }
 }
 
