@@ -1,7 +1,6 @@
 //! Connections to a complete server, over HTTP/1.1 with pipelining and over HTTP/2.
 
 use std::{
-    convert::Infallible,
     io::{ErrorKind, Read as _, Write as _},
     net::Shutdown as Half,
     os::unix::net::UnixStream,
@@ -11,7 +10,6 @@ use std::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     thread,
     time::Duration,
 };
@@ -26,7 +24,7 @@ use landfall::{
     store::{Enumerate as _, MemoryStore, Read as _},
     upload::{Upload, UploadId},
 };
-use landfall_http::{Body, ConnectionLimits, Listener, NetStats, Shutdown, serve};
+use landfall_http::{Body, ConnectionLimits, HttpService, Listener, NetStats, Shutdown, serve};
 
 /// The maximum time of an input, which has a few kilobytes.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -105,18 +103,13 @@ impl Server {
 #[derive(Clone)]
 struct Current(Arc<Mutex<Handler>>);
 
-impl tower_service::Service<Request<Body>> for Current {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+impl HttpService for Current {
+    type Body = ResponseBody;
+    type Future = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&self, request: Request<Body>) -> Self::Future {
         let handler = self.0.lock().expect("no panic").clone();
-        Box::pin(async move { Ok(handler.handle(request).await) })
+        Box::pin(async move { handler.handle(request).await })
     }
 }
 

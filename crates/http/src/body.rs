@@ -34,6 +34,7 @@ where
 ///
 /// It may be dropped before its end. A small rest is discarded and the connection is reused; a larger
 /// one ends the connection after the response (`Connection: close`).
+#[derive(Default)]
 pub struct Body {
     content: RequestContent,
     queued: Option<Box<QueuedBody>>,
@@ -46,8 +47,10 @@ impl fmt::Debug for Body {
 }
 
 /// The content of a request, as its connection receives it.
+#[derive(Default)]
 pub(super) enum RequestContent {
     /// None, or no more.
+    #[default]
     Ended,
     /// HTTP/1.
     Http1(Http1Content),

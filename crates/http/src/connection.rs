@@ -10,6 +10,7 @@ use landfall::service::Peer;
 use super::limits::addresses::{AddressPermit, LimitKind};
 use super::limits::timeouts::{ConnectionActivity, Phase, ServerShared};
 use super::rejection::HttpRejection;
+use super::stats::OpenConnection;
 use super::tls::ClientCertificate;
 
 /// Above it, the memory of a head is counted while its request runs.
@@ -27,6 +28,8 @@ pub(super) const MAX_DISCARDED_REST: u64 = 64 * 1024;
 pub(super) struct ConnectionShared {
     pub(super) activity: Arc<ConnectionActivity>,
     pub(super) server: Arc<ServerShared>,
+    /// Until the last of its requests has ended, too.
+    _open: OpenConnection,
     /// The client, or the last proxy.
     pub(super) peer: Peer,
     permit: Option<AddressPermit>,
@@ -39,27 +42,11 @@ pub(super) struct ConnectionShared {
 }
 
 impl ConnectionShared {
-    /// `None` if the connection is to be closed at once. Those of proxies are not limited.
+    /// `None` if the connection is to be closed at once. Those of a proxy itself are not limited.
     pub(super) fn admit(
-        server: &Arc<ServerShared>,
-        peer: Peer,
-        is_proxy: bool,
-    ) -> Option<Arc<Self>> {
-        Self::new(server, None, peer, is_proxy)
-    }
-
-    /// Replaces the address of a proxy with that of its client.
-    pub(super) fn admit_client(&self, client: SocketAddr) -> Option<Arc<Self>> {
-        let peer = Peer {
-            address: Some(client),
-            ..self.peer
-        };
-        Self::new(&self.server, Some(self.activity.clone()), peer, false)
-    }
-
-    fn new(
-        server: &Arc<ServerShared>,
-        activity: Option<Arc<ConnectionActivity>>,
+        server: Arc<ServerShared>,
+        activity: Arc<ConnectionActivity>,
+        open: OpenConnection,
         peer: Peer,
         is_proxy: bool,
     ) -> Option<Arc<Self>> {
@@ -69,8 +56,9 @@ impl ConnectionShared {
             false => server.addresses.open(kind, &none, ip(peer)).ok()?,
         };
         Some(Arc::new(Self {
-            activity: activity.unwrap_or_else(|| server.track_new(Phase::Head, true)),
-            server: server.clone(),
+            activity,
+            server,
+            _open: open,
             peer,
             permit,
             streams: AtomicU32::new(0),
@@ -171,22 +159,17 @@ impl StreamGuard {
         if bytes <= LARGE_HEAD {
             return Ok(());
         }
-        let ServerShared { stats, limits, .. } = &*self.shared.server;
-        self.head_bytes = bytes as u64;
-        let before = stats.head_bytes.fetch_add(self.head_bytes, Relaxed);
-        match before + self.head_bytes > limits.head_memory {
-            true => Err(TOO_MANY_LARGE_HEADS),
-            false => Ok(()),
+        let server = &self.shared.server;
+        match server.count_head(&mut self.head_bytes, bytes as u64) {
+            true => Ok(()),
+            false => Err(TOO_MANY_LARGE_HEADS),
         }
     }
 }
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        if self.head_bytes > 0 {
-            let head_bytes = &self.shared.server.stats.head_bytes;
-            head_bytes.fetch_sub(self.head_bytes, Relaxed);
-        }
+        self.shared.server.count_head(&mut self.head_bytes, 0);
         if self.shared.streams.fetch_sub(1, AcqRel) == 1 {
             self.shared.activity.enter(Phase::Idle);
         }

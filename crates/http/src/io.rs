@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,50 +10,25 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::connection::ConnectionShared;
 use super::limits::timeouts::{READING, TimeoutAction, WRITING};
-use super::proxy_protocol::ProxyHeader;
 use super::stats::NetStats;
 use super::tls::TlsStream;
 
 #[derive(Debug)]
-pub(super) enum Socket {
-    Tcp(TcpStream),
+enum Socket {
+    Plain(TcpStream),
     Tls(Box<TlsStream>),
-    Unix(UnixStream),
     Closed,
-}
-
-/// An accepted socket that is in no runtime.
-#[derive(Debug)]
-pub(super) enum DetachedSocket {
-    Tcp(std::net::TcpStream, Option<Arc<ServerConfig>>),
-    Unix(std::os::unix::net::UnixStream),
-}
-
-impl DetachedSocket {
-    pub(super) fn attach(self) -> io::Result<Socket> {
-        Ok(match self {
-            Self::Tcp(stream, tls) => {
-                let stream = TcpStream::from_std(stream)?;
-                match tls {
-                    Some(config) => Socket::Tls(Box::new(TlsStream::new(stream, config)?)),
-                    None => Socket::Tcp(stream),
-                }
-            }
-            Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
-        })
-    }
 }
 
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
-            Socket::Tcp($inner) => $call,
+            Socket::Plain($inner) => $call,
             Socket::Tls($inner) => $call,
-            Socket::Unix($inner) => $call,
             Socket::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };
@@ -74,7 +48,21 @@ pub(super) struct ServerIo {
 }
 
 impl ServerIo {
-    pub(super) fn new(stream: Socket, shared: Arc<ConnectionShared>) -> Self {
+    /// # Errors
+    /// The configuration of TLS is not valid.
+    pub(super) fn new(
+        stream: TcpStream,
+        tls: Option<Arc<ServerConfig>>,
+        shared: Arc<ConnectionShared>,
+    ) -> io::Result<Self> {
+        let stream = match tls {
+            Some(config) => Socket::Tls(Box::new(TlsStream::new(stream, config)?)),
+            None => Socket::Plain(stream),
+        };
+        Ok(Self::on(stream, shared))
+    }
+
+    fn on(stream: Socket, shared: Arc<ConnectionShared>) -> Self {
         Self {
             stream,
             shared,
@@ -88,7 +76,7 @@ impl ServerIo {
 
     /// Leaves a closed one.
     pub(super) fn take(&mut self) -> Self {
-        let closed = Self::new(Socket::Closed, self.shared.clone());
+        let closed = Self::on(Socket::Closed, self.shared.clone());
         mem::replace(self, closed)
     }
 
@@ -113,35 +101,6 @@ impl ServerIo {
         self.set_waiting(WRITING, false);
     }
 
-    /// Replaces the state of a proxy's connection with that of its client.
-    pub(super) fn set_shared(&mut self, shared: Arc<ConnectionShared>) {
-        self.shared = shared;
-    }
-
-    /// See [`ProxyHeader::poll_read`]. An error has been logged.
-    pub(super) fn poll_proxy_header(
-        &mut self,
-        cx: &mut Context<'_>,
-        header: &mut ProxyHeader,
-    ) -> Poll<io::Result<Option<SocketAddr>>> {
-        if self.shared.activity.action().is_some() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        let outcome = match &mut self.stream {
-            Socket::Tcp(tcp) => header.poll_read(tcp, cx),
-            Socket::Tls(tls) => header.poll_read(tls.tcp(), cx),
-            Socket::Unix(_) | Socket::Closed => Poll::Ready(Ok(None)),
-        };
-        self.set_waiting(READING, outcome.is_pending());
-        let outcome = ready!(outcome);
-        if let Err(error) = &outcome
-            && !header.is_empty()
-        {
-            self.shared.server.reject_proxy(self.shared.peer, error);
-        }
-        Poll::Ready(outcome)
-    }
-
     pub(super) fn has_handshake(&self) -> bool {
         matches!(self.stream, Socket::Tls(_))
     }
@@ -151,9 +110,6 @@ impl ServerIo {
         let Socket::Tls(stream) = &mut self.stream else {
             return Poll::Ready(Some(false));
         };
-        if self.shared.activity.action().is_some() {
-            return Poll::Ready(None);
-        }
         let outcome = stream.poll_handshake(cx);
         let certificate = match outcome {
             Poll::Ready(Ok(_)) => stream.client_certificate(),

@@ -1,4 +1,4 @@
-//! HTTP server: accepts connections and calls a [`tower_service::Service`].
+//! HTTP server: accepts connections and calls a [`HttpService`].
 //!
 //! [`serve`] accepts connections on any number of [`Listener`]s, with or without [`Tls`], and speaks
 //! HTTP/1.1, HTTP/1.0 and HTTP/2: over TLS if the client chooses it (ALPN), and else, when
@@ -51,7 +51,7 @@ mod workers;
 pub use body::{Body, ResponseBody};
 pub use body_error::BodyError;
 pub use limits::ConnectionLimits;
-pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress};
+pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress, Function};
 pub use listener::Listener;
 pub use log_throttle::LogThrottle;
 pub use proxy_protocol::TrustedProxies;

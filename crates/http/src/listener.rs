@@ -1,7 +1,8 @@
 //! Listening sockets: TCP, UNIX sockets, and sockets passed by systemd.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,6 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::connection::plain;
 use super::http3::listener::{QuicListener, new_socket};
-use super::io::DetachedSocket;
 use super::proxy_protocol::TrustedProxies;
 use super::tls::Tls;
 
@@ -195,23 +195,25 @@ impl Listener {
         }
     }
 
+    /// Accepts a socket, which is in no runtime. That of a UNIX socket is read and written as one of TCP is.
+    ///
     /// Cancel safe: no connection is lost when the future is dropped.
-    pub(super) async fn accept(&self) -> io::Result<(DetachedSocket, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
         match &self.socket {
             ListenerSocket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                let tls = self.tls.as_ref().map(Tls::server_config);
                 let peer = Peer {
                     address: Some(plain(peer)),
-                    tls: tls.is_some(),
+                    tls: self.has_tls(),
                 };
-                Ok((DetachedSocket::Tcp(stream.into_std()?, tls), peer))
+                Ok((stream.into_std()?, peer))
             }
             // Its connections share one socket: see `http3`.
             ListenerSocket::Quic(_) => Err(io::ErrorKind::Unsupported.into()),
             ListenerSocket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((DetachedSocket::Unix(stream.into_std()?), Peer::default()))
+                let socket = OwnedFd::from(stream.into_std()?);
+                Ok((socket.into(), Peer::default()))
             }
         }
     }

@@ -1,16 +1,19 @@
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 /// Lets a repeated message through once a minute.
 #[derive(Debug, Default)]
-pub struct LogThrottle(Option<Instant>);
+pub struct LogThrottle(Mutex<Option<Instant>>);
 
 impl LogThrottle {
     /// Returns whether the message is due, and if so, records that it was logged.
-    pub fn is_due(&mut self, now: Instant) -> bool {
+    pub fn is_due(&self) -> bool {
+        let (now, mut last) = (Instant::now(), self.0.lock());
         let is_recent = |last| now.duration_since(last) < Duration::from_secs(60);
-        let is_due = !self.0.is_some_and(is_recent);
+        let is_due = !last.is_some_and(is_recent);
         if is_due {
-            self.0 = Some(now);
+            *last = Some(now);
         }
         is_due
     }

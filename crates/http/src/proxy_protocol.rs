@@ -2,11 +2,9 @@
 //!
 //! It is peeked at first, so that what follows stays in the socket for TLS or HTTP.
 
-use std::fmt;
 use std::io::{self, ErrorKind::InvalidData, ErrorKind::UnexpectedEof};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use memchr::memchr;
@@ -15,6 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::connection::plain;
+use super::limits::addresses::Function;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -27,14 +26,7 @@ const MAX_LEN_V1: usize = 107;
 const MAX_LEN_V2: usize = 536;
 
 /// The addresses of proxies whose PROXY headers are trusted; for [`Listener::with_proxy_protocol`](super::Listener::with_proxy_protocol).
-#[derive(Clone)]
-pub struct TrustedProxies(pub Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
-
-impl fmt::Debug for TrustedProxies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TrustedProxies(…)")
-    }
-}
+pub type TrustedProxies = Function<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// The part of a header that has been received.
 #[derive(Debug, Default)]

@@ -1,27 +1,17 @@
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::http1::encode::{self, status_line};
+use super::limits::addresses::Function;
 
 /// Adds the fields that every response to a request needs, such as those of CORS, given the request's fields.
-#[derive(Clone)]
-pub struct RejectionFields(pub Arc<AddFields>);
-
-type AddFields = dyn Fn(&HeaderMap, &mut HeaderMap) + Send + Sync;
+pub type RejectionFields = Function<dyn Fn(&HeaderMap, &mut HeaderMap) + Send + Sync>;
 
 impl Default for RejectionFields {
     fn default() -> Self {
         Self(Arc::new(|_, _| {}))
-    }
-}
-
-impl fmt::Debug for RejectionFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RejectionFields(…)")
     }
 }
 
@@ -76,15 +66,5 @@ impl HttpRejection {
         headers.insert(CONNECTION, fixed("close"));
         add_fields(headers);
         response
-    }
-
-    pub(super) fn to_http1(self, add_fields: impl FnOnce(&mut HeaderMap)) -> Vec<u8> {
-        let (mut parts, text) = self.response(add_fields).into_parts();
-        parts.headers.insert(CONTENT_LENGTH, text.len().into());
-        let mut bytes = Vec::new();
-        status_line(&mut bytes, Version::HTTP_11, parts.status);
-        encode::fields(&mut bytes, &parts.headers);
-        bytes.extend_from_slice(&text);
-        bytes
     }
 }

@@ -1,21 +1,18 @@
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::connection::ConnectionShared;
-use super::driver;
+use super::driver::{self, Accepted};
 use super::http3::connection::{serve_connection, transport};
 use super::http3::listener::QuicListener;
-use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::limits::timeouts::{ServerShared, run_sweeper};
 use super::listener::Listener;
 use super::log_throttle::LogThrottle;
+use super::proxy_protocol::TrustedProxies;
 use super::service::HttpService;
 use super::shutdown::{Shutdown, ShutdownPhase};
-use super::stats::NetStats;
+use super::stats::{NetStats, OpenConnection};
 use super::tls::Tls;
 use super::workers::Workers;
 
@@ -51,9 +48,6 @@ pub async fn serve(
         let kind = io::ErrorKind::InvalidInput;
         return Err(io::Error::new(kind, "nothing to listen on"));
     }
-    let max = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
-    let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-    let permits = Arc::new(Semaphore::new(max as usize));
     let workers = Arc::new(Workers::start(limits.workers)?);
     let alt_svc = listeners.iter().find_map(Listener::quic);
     let alt_svc = alt_svc.and_then(QuicListener::alt_svc);
@@ -64,8 +58,7 @@ pub async fn serve(
     tasks.spawn(run_sweeper(server.clone()));
     let acceptor = Acceptor {
         service,
-        permits: permits.clone(),
-        server,
+        server: server.clone(),
         workers,
     };
     for listener in listeners {
@@ -80,8 +73,7 @@ pub async fn serve(
 
     shutdown.started().await;
     let all_closed = async {
-        // Every open connection holds a permit. The semaphore is never closed.
-        let _ = permits.acquire_many(max).await;
+        server.no_connection().await;
         drained.await;
     };
     tokio::pin!(all_closed);
@@ -103,17 +95,15 @@ pub async fn serve(
 #[derive(Clone)]
 struct Acceptor<S> {
     service: S,
-    permits: Arc<Semaphore>,
     server: Arc<ServerShared>,
     workers: Arc<Workers>,
 }
 
 impl<S: HttpService> Acceptor<S> {
     async fn run_http3(self, quic: &QuicListener, tls: &Tls) {
-        let mut full = LogThrottle::default();
         let mut config = quic.config.clone();
         config.transport_config(Arc::new(transport(&self.server.limits)));
-        while let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await {
+        while let Some(permit) = self.server.vacancy().await {
             let Some(incoming) = quic.endpoint.accept().await else {
                 return;
             };
@@ -142,14 +132,10 @@ impl<S: HttpService> Acceptor<S> {
         if let Some((quic, tls)) = listener.quic().zip(listener.tls.as_ref()) {
             return self.run_http3(quic, tls).await;
         }
-        let mut full = LogThrottle::default();
-        let mut failing = LogThrottle::default();
+        let failing = LogThrottle::default();
         let mut pause = Duration::ZERO;
         let stats = self.server.stats.clone();
-        loop {
-            let Some(permit) = vacancy(&self.permits, &self.server, &mut full).await else {
-                return;
-            };
+        while let Some(permit) = self.server.vacancy().await {
             let (socket, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -157,7 +143,7 @@ impl<S: HttpService> Acceptor<S> {
                     if !is_connection_error(&error) {
                         // File descriptors or memory are exhausted: an immediate retry would only spin.
                         pause = (pause * 2).clamp(Duration::from_millis(5), Duration::from_secs(1));
-                        if failing.is_due(Instant::now()) {
+                        if failing.is_due() {
                             tracing::error!(%error, "failed to accept connections");
                         }
                         drop(permit);
@@ -168,51 +154,31 @@ impl<S: HttpService> Acceptor<S> {
             };
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
-            let proxies = listener.proxies.as_ref();
-            let admitted = match proxies {
-                None => ConnectionShared::admit(&self.server, peer, false),
-                Some(proxies) if peer.address.is_some_and(|peer| proxies.0(peer.ip())) => {
-                    ConnectionShared::admit(&self.server, peer, true)
-                }
-                Some(_) => {
-                    let reason = "the address is not that of a trusted proxy";
-                    self.server.reject_proxy(peer, &reason);
-                    None
-                }
+            let is_trusted = |proxies: &TrustedProxies| {
+                let peer = peer.address.map(|peer| peer.ip());
+                peer.is_some_and(|peer| proxies.0(peer))
             };
-            let Some(shared) = admitted else {
+            if listener
+                .proxies
+                .as_ref()
+                .is_some_and(|proxies| !is_trusted(proxies))
+            {
+                let reason = "the address is not that of a trusted proxy";
+                self.server.reject_proxy(peer, &reason);
                 continue;
+            }
+            let accepted = Accepted {
+                socket,
+                tls: listener.tls.as_ref().map(Tls::server_config),
+                peer,
+                is_proxied: listener.proxies.is_some(),
+                open: OpenConnection::new(stats.clone(), permit),
             };
-            let is_proxied = proxies.is_some();
-            let service = self.service.clone();
-            self.workers.spawn(async move {
-                match socket.attach() {
-                    Ok(socket) => {
-                        let io = ServerIo::new(socket, shared.clone());
-                        driver::serve_connection(io, shared, service, permit, is_proxied).await;
-                    }
-                    Err(error) => tracing::debug!(%error, "connection ended"),
-                }
-            });
+            let (server, service) = (self.server.clone(), self.service.clone());
+            let served = driver::serve_connection(Box::new(accepted), server, service);
+            self.workers.spawn(served);
         }
     }
-}
-
-/// Waits until there may be another connection. `None` if there will be none.
-async fn vacancy(
-    permits: &Arc<Semaphore>,
-    server: &ServerShared,
-    full: &mut LogThrottle,
-) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = permits.clone().try_acquire_owned() {
-        return Some(permit);
-    }
-    NetStats::add(&server.stats.limit_reached, 1);
-    if full.is_due(Instant::now()) {
-        let limit = server.limits.max_connections;
-        tracing::warn!(limit, "connection limit reached, further clients wait");
-    }
-    server.wait_for(permits.clone().acquire_owned()).await.ok()
 }
 
 fn is_connection_error(error: &io::Error) -> bool {

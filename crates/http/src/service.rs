@@ -1,18 +1,16 @@
 //! Between a connection and the service, in each version of HTTP: last checks of a head, limits per client,
 //! and request extensions.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
 use landfall::service::{InterimSender, Peer};
-use tower_service::Service;
 
 use super::body::{Body, RequestContent, ResponseBody};
 use super::connection::ConnectionShared;
@@ -22,26 +20,14 @@ use super::rejection::HttpRejection;
 use super::stats::NetStats;
 
 /// The service that [`serve`](super::serve) calls.
-pub trait HttpService:
-    Service<
-        Request<Body>,
-        Response = Response<<Self as HttpService>::Body>,
-        Error = Infallible,
-        Future: Send + Unpin + 'static,
-    > + Clone
-    + Send
-    + 'static
-{
+pub trait HttpService: Clone + Send + Sync + 'static {
     /// The body of its responses.
     type Body: ResponseBody;
-}
+    /// Responds to one request.
+    type Future: Future<Output = Response<Self::Body>> + Send + Unpin + 'static;
 
-impl<S, B: ResponseBody> HttpService for S
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-{
-    type Body = B;
+    /// Begins to respond to a request.
+    fn call(&self, request: Request<Body>) -> Self::Future;
 }
 
 /// Returns a sender of interim responses to a request.
@@ -60,13 +46,6 @@ pub fn interim_sender(request: &Request<Body>) -> Option<Arc<dyn InterimSender>>
 pub(super) struct ConnectionService<S> {
     pub(super) service: S,
     pub(super) shared: Arc<ConnectionShared>,
-}
-
-/// A request that the service responds to.
-pub(super) struct ServiceCall<S: HttpService> {
-    pub(super) response: ResponseFuture<S>,
-    /// Held until the response has been sent.
-    pub(super) permit: Option<AddressPermit>,
 }
 
 /// h2 and h3 omit these checks of [`super::http1`].
@@ -98,15 +77,16 @@ fn check_expectation(head: &Request<()>) -> Option<HttpRejection> {
 }
 
 impl<S: HttpService> ConnectionService<S> {
-    /// Calls the service with a request of `peer`, or responds with a `rejection`.
+    /// Calls the service with a request of `peer`, or responds with a `rejection`. The permit is held until the
+    /// response has been sent.
     pub(super) fn start(
         &self,
         request: Request<RequestContent>,
         peer: Peer,
         rejection: Option<HttpRejection>,
-    ) -> ServiceCall<S> {
+    ) -> (ResponseFuture<S>, Option<AddressPermit>) {
         let shared = &self.shared;
-        shared.activity.add_request();
+        NetStats::add(&shared.server.stats.requests, 1);
         let admitted = match rejection {
             Some(rejection) => {
                 NetStats::add(&shared.server.stats.rejected, 1);
@@ -130,14 +110,9 @@ impl<S: HttpService> ConnectionService<S> {
             if let Some(certificate) = shared.client_certificate.get() {
                 request.extensions_mut().insert(certificate.clone());
             }
-            let mut service = self.service.clone();
-            // One that is not ready is polled again.
-            match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Ok(())) => ResponseFuture::Running(service.call(request)),
-                Poll::Pending => ResponseFuture::Calling(Box::new((service, Some(request)))),
-            }
+            ResponseFuture::Running(self.service.call(request))
         };
-        ServiceCall { response, permit }
+        (response, permit)
     }
 
     fn reject<B>(&self, rejection: HttpRejection, request: &Request<B>) -> Response<Bytes> {
@@ -156,8 +131,6 @@ impl<S: HttpService> ConnectionService<S> {
 
 /// A future of a response: that of the service, or a rejection.
 pub(super) enum ResponseFuture<S: HttpService> {
-    /// The service is not ready yet.
-    Calling(Box<(S, Option<Request<Body>>)>),
     Running(S::Future),
     Rejected(Option<Box<Response<Bytes>>>),
 }
@@ -168,24 +141,15 @@ impl<S: HttpService> ResponseFuture<S> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Response<Either<S::Body, Full<Bytes>>>> {
-        loop {
-            match self {
-                Self::Calling(call) => {
-                    let (service, request) = &mut **call;
-                    let Ok(()) = ready!(service.poll_ready(cx));
-                    let request = request.take().expect("a call is made once");
-                    *self = Self::Running(service.call(request));
-                }
-                Self::Running(future) => {
-                    let Ok(response) = ready!(Pin::new(future).poll(cx));
-                    return Poll::Ready(response.map(Either::Left));
-                }
-                Self::Rejected(response) => {
-                    let response = response
-                        .take()
-                        .expect("a future is not polled after its end");
-                    return Poll::Ready(response.map(|text| Either::Right(text.into())));
-                }
+        match self {
+            Self::Running(future) => Pin::new(future)
+                .poll(cx)
+                .map(|response| response.map(Either::Left)),
+            Self::Rejected(response) => {
+                let response = response
+                    .take()
+                    .expect("a future is not polled after its end");
+                Poll::Ready(response.map(|text| Either::Right(text.into())))
             }
         }
     }

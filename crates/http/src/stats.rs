@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 /// Counters of the HTTP server. Byte counts are updated once a tick, so they lag by at most 200 ms.
 #[derive(Debug, Default)]
 #[non_exhaustive]
@@ -59,12 +61,13 @@ impl NetStats {
 }
 
 /// A connection that is counted as open until this is dropped.
-pub(super) struct OpenConnection(Arc<NetStats>);
+#[derive(Debug)]
+pub(super) struct OpenConnection(Arc<NetStats>, #[expect(dead_code)] OwnedSemaphorePermit);
 
 impl OpenConnection {
-    pub(super) fn new(stats: Arc<NetStats>) -> Self {
+    pub(super) fn new(stats: Arc<NetStats>, permit: OwnedSemaphorePermit) -> Self {
         NetStats::add(&stats.open, 1);
-        Self(stats)
+        Self(stats, permit)
     }
 }
 

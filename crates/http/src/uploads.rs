@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response};
+use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Either, combinators::UnsyncBoxBody};
 use landfall::{
@@ -20,14 +20,12 @@ use landfall::{
     service::{FieldLines, ResponseBody},
     store::BoxError,
 };
-use tower_service::Service;
+use landfall_protocol::headers::INTEROP_VERSION;
 
 use crate::{
-    Body, ConnectionLimits, Listener, NetStats, RejectionFields, Shutdown, interim_sender, serve,
+    Body, ConnectionLimits, Function, HttpService, Listener, NetStats, Shutdown, interim_sender,
+    serve,
 };
-
-/// Clients without it get no interim responses.
-const INTEROP_VERSION: HeaderName = HeaderName::from_static("upload-draft-interop-version");
 
 /// The body of a response that is not the handler's.
 pub type OtherBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -37,11 +35,8 @@ pub type OtherResponse = Pin<Box<dyn Future<Output = Response<OtherBody>> + Send
 
 /// Responds to the requests that do not belong to uploads.
 pub trait Routes: fmt::Debug + Send + Sync + 'static {
-    /// Returns whether the handler of uploads responds to a request.
-    fn is_upload(&self, request: &Request<Body>) -> bool;
-
-    /// Responds to another request.
-    fn respond(&self, request: Request<Body>) -> OtherResponse;
+    /// Responds to a request, which it takes, unless the handler of uploads has to.
+    fn respond(&self, request: &mut Request<Body>) -> Option<OtherResponse>;
 }
 
 /// Serves uploads on all `listeners`, as [`serve`] does.
@@ -59,7 +54,7 @@ pub fn serve_uploads(
     stats: Arc<NetStats>,
 ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
     let cors = handler.clone();
-    limits.rejection_fields = RejectionFields(Arc::new(move |request, fields| {
+    limits.rejection_fields = Function(Arc::new(move |request, fields| {
         cors.add_cors_fields(request, fields)
     }));
     let service = UploadService {
@@ -77,26 +72,21 @@ struct UploadService {
     routes: Arc<dyn Routes>,
 }
 
-impl Service<Request<Body>> for UploadService {
-    type Response = Response<Either<ResponseBody, OtherBody>>;
-    type Error = Infallible;
+impl HttpService for UploadService {
+    type Body = Either<ResponseBody, OtherBody>;
     type Future = ServiceFuture;
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> ServiceFuture {
-        // A request without content, such as HEAD, has no interim responses.
+    fn call(&self, mut request: Request<Body>) -> ServiceFuture {
+        // A request without content, such as HEAD, has no interim responses, nor has a client without this field.
         if !request.body().is_end_stream()
             && request.headers().contains_key(INTEROP_VERSION)
             && let Some(sender) = interim_sender(&request)
         {
             request.extensions_mut().insert(sender);
         }
-        match self.routes.is_upload(&request) {
-            true => ServiceFuture::upload(self.handler.clone(), request),
-            false => ServiceFuture::Other(self.routes.respond(request)),
+        match self.routes.respond(&mut request) {
+            None => ServiceFuture::upload(self.handler.clone(), request),
+            Some(response) => ServiceFuture::Other(response),
         }
     }
 }
@@ -106,9 +96,9 @@ impl Service<Request<Body>> for UploadService {
 pub fn respond(handler: &Handler, mut request: Request<Body>) -> OtherResponse {
     // All fields of the response are in its map then.
     request.extensions_mut().remove::<FieldLines>();
-    let response = handler.clone().call(request);
+    let response = handler.handle(request);
     Box::pin(async {
-        let Ok(response) = response.await;
+        let response = response.await;
         response.map(|body| body.map_err(Into::into).boxed_unsync())
     })
 }
@@ -158,14 +148,14 @@ impl ServiceFuture {
 }
 
 impl Future for ServiceFuture {
-    type Output = Result<Response<Either<ResponseBody, OtherBody>>, Infallible>;
+    type Output = Response<Either<ResponseBody, OtherBody>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Other(future) => future
                 .as_mut()
                 .poll(cx)
-                .map(|response| Ok(response.map(Either::Right))),
+                .map(|response| response.map(Either::Right)),
             Self::Upload(running) => {
                 let responder = running.as_mut().expect("not polled after its end");
                 let Poll::Pending = responder.as_mut().poll(cx);
@@ -173,7 +163,7 @@ impl Future for ServiceFuture {
                     return Poll::Pending;
                 };
                 let _ = IDLE.try_with(|idle| idle.set(running.take()));
-                Poll::Ready(Ok(response.map(Either::Left)))
+                Poll::Ready(response.map(Either::Left))
             }
         }
     }

@@ -244,7 +244,7 @@ impl Conditions {
         }
         entry.last = now;
         // One that lasts for weeks fills no log.
-        if logs && (is_news || effect != Effect::Degraded) && entry.logged.is_due(now) {
+        if logs && (is_news || effect != Effect::Degraded) && entry.logged.is_due() {
             log(&entry.condition);
         }
     }

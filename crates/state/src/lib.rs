@@ -1,6 +1,6 @@
 //! The state of Landfall in a database: SQLite in a file, or PostgreSQL for several nodes.
 //!
-//! [`sql`] connects to the database and knows nothing of what is stored. [`outbox`] stores events until
+//! [`sql`] connects to the database and knows no stored row. [`outbox`] stores events until
 //! they are delivered, and [`queue`] the upload jobs with their tokens, quotas and events; a job's event
 //! and its deliveries are written in one transaction. `outbox` does not know the queue.
 //!

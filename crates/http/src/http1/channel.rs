@@ -3,7 +3,6 @@
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -11,6 +10,7 @@ use http::Response;
 use http_body::{Frame, SizeHint};
 use landfall::service::InterimSender;
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::content::{ContentDecoder, Decoded, Malformed};
 use super::encode;
@@ -21,9 +21,8 @@ use crate::connection::{LARGE_HEAD, MAX_DISCARDED_REST, TOO_MANY_LARGE_HEADS};
 use crate::interim::InterimQueue;
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
-use crate::limits::timeouts::{Phase, ServerShared, TimeoutAction};
+use crate::limits::timeouts::Phase;
 use crate::rejection::HttpRejection;
-use crate::shutdown::ShutdownPhase;
 
 /// Bytes of the first reads of a connection.
 const FIRST_READ: usize = 16 * 1024;
@@ -48,7 +47,7 @@ pub(crate) struct Http1Io {
     pub(super) input: BytesMut,
     /// The most to read at once: it grows while reads fill it.
     read_size: usize,
-    reads_large: bool,
+    large_reads: Option<OwnedSemaphorePermit>,
     /// Of the current request.
     pub(super) content: ContentDecoder,
     /// Counts requests: the content of an earlier one reads nothing.
@@ -70,7 +69,7 @@ impl Http1Io {
             socket,
             input: BytesMut::new(),
             read_size: FIRST_READ,
-            reads_large: false,
+            large_reads: None,
             content: ContentDecoder::new(Framing::None, 0),
             number: 0,
             is_held: false,
@@ -146,22 +145,21 @@ impl Http1Io {
         if read < limit || read < self.read_size {
             return;
         }
-        let largest = match self.reads_large {
-            true => self.limits().large_read_buffer,
-            false => self.limits().read_buffer,
+        let largest = match self.large_reads {
+            Some(_) => self.limits().large_read_buffer,
+            None => self.limits().read_buffer,
         };
         let is_long = self.content.left().is_some_and(|left| left >= LONG_BODY);
         if self.read_size < largest {
             self.read_size = (2 * self.read_size).min(largest);
-        } else if is_long && !self.reads_large && self.socket.shared.server.take_large_reads() {
-            self.reads_large = true;
+        } else if is_long && self.large_reads.is_none() {
+            self.large_reads = self.socket.shared.server.large_reads();
         }
     }
 
     fn stop_large_reads(&mut self) {
-        if mem::take(&mut self.reads_large) {
+        if self.large_reads.take().is_some() {
             self.read_size = self.read_size.min(self.limits().read_buffer);
-            self.socket.shared.server.return_large_reads();
         }
     }
 
@@ -176,16 +174,8 @@ impl Http1Io {
     pub(super) fn count_head(&mut self, bytes: usize, uncounted: usize) -> bool {
         let memory = self.head_memory(bytes);
         let now = if memory > uncounted { memory as u64 } else { 0 };
-        let before = mem::replace(&mut self.head_bytes, now);
-        let ServerShared { stats, limits, .. } = &*self.socket.shared.server;
-        if now > before {
-            let added = now - before;
-            return stats.head_bytes.fetch_add(added, Relaxed) + added <= limits.head_memory;
-        }
-        if now < before {
-            stats.head_bytes.fetch_sub(before - now, Relaxed);
-        }
-        true
+        let server = &self.socket.shared.server;
+        server.count_head(&mut self.head_bytes, now)
     }
 
     pub(super) fn forget_head(&mut self) {
@@ -274,17 +264,7 @@ impl Http1Io {
 
     /// Why the content cannot be read on.
     fn stopped(&self) -> Option<BodyError> {
-        match self.socket.action() {
-            Some(TimeoutAction::BodyStalled) => return Some(BodyError::Timeout),
-            Some(TimeoutAction::BodyTooSlow) => return Some(BodyError::TooSlow),
-            Some(TimeoutAction::ResponseStalled | TimeoutAction::Close) => {
-                let error = io::Error::from(io::ErrorKind::TimedOut);
-                return Some(BodyError::Connection(Box::new(error)));
-            }
-            None => {}
-        }
-        let is_aborting = self.socket.shared.server.shutdown_phase() >= ShutdownPhase::Aborting;
-        is_aborting.then_some(BodyError::ShuttingDown)
+        self.socket.shared.server.stopped(self.socket.action())
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {

@@ -11,13 +11,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::ORIGIN;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
 use tokio::io::AsyncWrite as _;
 use tokio::task::yield_now;
 
 use super::channel::{Channel, Http1Content};
+use super::content::ContentDecoder;
 use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadSearch, RequestHead};
 use crate::body::RequestContent;
@@ -126,7 +127,7 @@ impl<S: HttpService> Http1<S> {
                 }
                 State::Head(_) => match ready!(self.poll_head(cx, phase, first_request)) {
                     Ok(head) => self.begin(head),
-                    Err(Some(rejection)) => self.reject(rejection),
+                    Err(Some(rejection)) => self.reject(rejection, phase),
                     Err(None) => match self.take_http2() {
                         None => self.linger(false),
                         socket => return Poll::Ready(socket),
@@ -249,31 +250,36 @@ impl<S: HttpService> Http1<S> {
             }
         };
         self.service.shared.activity.enter(phase);
-        let started = self.service.start(
-            head.request.map(|()| content),
-            self.service.shared.peer,
-            None,
-        );
-        self.permit = started.permit;
-        self.state = State::Respond(started.response);
+        let request = head.request.map(|()| content);
+        let (response, permit) = self.service.start(request, self.service.shared.peer, None);
+        self.permit = permit;
+        self.state = State::Respond(response);
     }
 
-    fn reject(&mut self, mut rejection: HttpRejection) {
+    fn reject(&mut self, mut rejection: HttpRejection, phase: ShutdownPhase) {
         let mut io = self.channel.lock();
         let (is_head, origin) = head::rejected_request(&io.input);
         io.input.clear();
         io.release();
         io.forget_head();
+        // Whatever follows is not understood.
+        io.content = ContentDecoder::new(Framing::Sized(u64::MAX), 0);
         drop(io);
         if is_head {
             rejection = rejection.for_head();
         }
+        self.context = ResponseContext {
+            version: Version::HTTP_11,
+            is_head,
+            keep_alive: false,
+        };
         let mut request = HeaderMap::new();
         request.extend(origin.map(|origin| (ORIGIN, origin)));
         let shared = &self.service.shared;
         NetStats::add(&shared.server.stats.rejected, 1);
-        self.out = rejection.to_http1(|fields| shared.add_fields(&request, fields));
-        self.linger(true);
+        shared.activity.enter(Phase::Handling);
+        let response = rejection.response(|fields| shared.add_fields(&request, fields));
+        self.respond(response.map(|text| Either::Right(text.into())), phase);
     }
 
     fn respond(&mut self, response: Response<Either<S::Body, Full<Bytes>>>, phase: ShutdownPhase) {

@@ -114,7 +114,7 @@ pub(super) fn interim_response(out: &mut Vec<u8>, response: &Response<()>) {
 }
 
 /// Appends fields and the empty line.
-pub(crate) fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
     for (name, value) in fields {
         field(out, name, value.as_bytes());
     }
@@ -130,7 +130,7 @@ pub(super) fn chunk_size(out: &mut Vec<u8>, length: usize) {
 /// The end of chunks.
 pub(super) const FINAL_CHUNK: &[u8] = b"0\r\n\r\n";
 
-pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
+fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
     let common: &[u8] = match status.as_u16() {
         _ if version == Version::HTTP_10 => b"",
         200 => b"HTTP/1.1 200 OK\r\n",

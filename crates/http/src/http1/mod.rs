@@ -9,10 +9,10 @@
 mod channel;
 pub(crate) mod connection;
 mod content;
-pub(crate) mod encode;
+mod encode;
 mod head;
 
-pub(crate) use self::channel::{Channel, Http1Content, Http1Io};
+pub(crate) use self::channel::{Http1Content, Http1Io};
 pub use self::content::{ContentDecoder, Decoded, Malformed};
 pub use self::encode::{ResponseContext, ResponseFraming, response_head};
 pub(crate) use self::head::same_host;

@@ -3,14 +3,14 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use http::Request;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::halves::{Receiving, Sending};
+use crate::driver::before_request;
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
 use crate::limits::timeouts::ServerShared;
@@ -42,17 +42,22 @@ fn builder(limits: &ConnectionLimits) -> Builder {
     builder
 }
 
-/// Serves a connection until it ends. Each request holds the `permit`, too.
+/// Serves a connection until it ends.
 pub(crate) async fn serve_connection<S: HttpService>(
     io: ServerIo,
     service: ConnectionService<S>,
-    permit: Arc<OwnedSemaphorePermit>,
 ) -> Result<(), h2::Error> {
     let server = service.shared.server.clone();
-    let Some(connection) = handshake(io, &server).await? else {
+    let activity = service.shared.activity.clone();
+    // For the client's preface: browsers open connections in advance.
+    let mut handshake = pin!(builder(&server.limits).handshake(io));
+    let mut first_request = FirstRequest::default();
+    let shaken = before_request(&server, &activity, &mut first_request, |cx| {
+        handshake.as_mut().poll(cx).map(Some)
+    });
+    let Some(connection) = shaken.await.transpose()? else {
         return Ok(());
     };
-    let activity = service.shared.activity.clone();
     let window = ReceiveWindow::new(server.clone(), move |_| activity.wake());
     let window = Arc::new(window);
     let mut http2 = Http2 {
@@ -75,7 +80,6 @@ pub(crate) async fn serve_connection<S: HttpService>(
         let Some((request, sending)) = accepted.transpose()? else {
             return Ok(());
         };
-        let permit = permit.clone();
         task::spawn(&server, |exchange| {
             let (parts, receiving) = request.into_parts();
             let head = Request::from_parts(parts, ());
@@ -84,26 +88,10 @@ pub(crate) async fn serve_connection<S: HttpService>(
             let served = respond(head, content, sending, &service, service.shared.peer);
             async move {
                 served.await;
-                drop((stream_permit, permit));
+                drop(stream_permit);
             }
         });
     }
-}
-
-/// Waits for the client's preface; `None` if the server shuts down. Browsers open connections in advance.
-async fn handshake(
-    io: ServerIo,
-    server: &ServerShared,
-) -> Result<Option<Connection<ServerIo, Bytes>>, h2::Error> {
-    let mut handshake = pin!(builder(&server.limits).handshake(io));
-    let mut first_request = FirstRequest::default();
-    poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Pending if first_request.is_over(server.shutdown_phase(), cx) => {
-            Poll::Ready(Ok(None))
-        }
-        connection => connection.map_ok(Some),
-    })
-    .await
 }
 
 struct Http2 {

@@ -17,7 +17,7 @@ use super::exchange::{SEND_WINDOW, serve_request};
 use super::quic::QuicConnection;
 use crate::connection::{ConnectionShared, plain};
 use crate::limits::ConnectionLimits;
-use crate::limits::timeouts::{ServerShared, TimeoutAction};
+use crate::limits::timeouts::{Phase, ServerShared, TimeoutAction};
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::{NetStats, OpenConnection};
@@ -69,7 +69,10 @@ pub(crate) async fn serve_connection<S: HttpService>(
         tls: true,
     };
     // Only now is it certain that the address is the client's.
-    let Some(shared) = ConnectionShared::admit(&server, peer, false) else {
+    let activity = server.track_new(Phase::Head, true);
+    let open = OpenConnection::new(stats.clone(), permit);
+    let admitted = ConnectionShared::admit(server.clone(), activity.clone(), open, peer, false);
+    let Some(shared) = admitted else {
         return close(&connection, Code::H3_EXCESSIVE_LOAD);
     };
     let chain = connection.peer_identity();
@@ -79,10 +82,8 @@ pub(crate) async fn serve_connection<S: HttpService>(
             .client_certificate
             .set(ClientCertificate::new(certificate));
     }
-    let _open = OpenConnection::new(stats.clone());
-    let activity = shared.activity.clone();
     let service = ConnectionService { service, shared };
-    let served = serve_requests(connection.clone(), service, Arc::new(permit));
+    let served = serve_requests(connection.clone(), service);
     task::supervise(activity, Box::pin(served), |activity| {
         let is_closing = server.shutdown_phase() == ShutdownPhase::Closing;
         is_closing || activity.action() == Some(TimeoutAction::Close)
@@ -96,11 +97,9 @@ fn close(connection: &quinn::Connection, code: Code) {
     connection.close(code, b"");
 }
 
-/// `permit` is held by each request, too.
 async fn serve_requests<S: HttpService>(
     connection: quinn::Connection,
     service: ConnectionService<S>,
-    permit: Arc<OwnedSemaphorePermit>,
 ) {
     let shared = &service.shared;
     let server = &shared.server;
@@ -121,16 +120,11 @@ async fn serve_requests<S: HttpService>(
     let empty_streams = Arc::new(AtomicU32::new(0));
     let mut goes_away = false;
     loop {
-        let changed = poll_fn(|_| {
-            let is_over = match goes_away {
-                true => Arc::strong_count(&permit) == 1,
-                false => server.shutdown_phase() > ShutdownPhase::Running,
-            };
-            if is_over {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+        let changed = poll_fn(|_| match goes_away {
+            false if server.shutdown_phase() > ShutdownPhase::Running => Poll::Ready(()),
+            // Each request has another one.
+            true if Arc::strong_count(&empty_streams) == 1 => Poll::Ready(()),
+            _ => Poll::Pending,
         });
         let next = async {
             // The semaphore is never closed.
@@ -155,7 +149,7 @@ async fn serve_requests<S: HttpService>(
         };
         let quic = connection.clone();
         let service = service.clone();
-        let (permit, shared) = (permit.clone(), shared.clone());
+        let shared = shared.clone();
         let (window, empty_streams) = (window.clone(), empty_streams.clone());
         task::spawn(server, |exchange| async move {
             let request = serve_request(resolver, service, quic.clone(), window, exchange);
@@ -164,7 +158,7 @@ async fn serve_requests<S: HttpService>(
                 tracing::warn!(%peer, "closed a connection with too many reset requests");
                 close(&quic, Code::H3_EXCESSIVE_LOAD);
             }
-            drop((stream_permit, permit));
+            drop((stream_permit, empty_streams));
             // It may have been the last one before the connection goes away.
             shared.activity.wake();
         });

@@ -3,7 +3,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -48,14 +48,12 @@ impl AddressLimit {
     }
 }
 
-type FindAddress = dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync;
-
 /// Finds the address that a request, or a connection without headers, is counted for.
 ///
 /// `None` is not counted. The default is the address of the peer, unless it is a loopback address or a
 /// UNIX socket, which suggests a reverse proxy.
-#[derive(Clone)]
-pub struct ClientAddress(pub Arc<FindAddress>);
+pub type ClientAddress =
+    Function<dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync>;
 
 impl Default for ClientAddress {
     fn default() -> Self {
@@ -65,9 +63,18 @@ impl Default for ClientAddress {
     }
 }
 
-impl fmt::Debug for ClientAddress {
+/// A function that the program gives. Clones share it.
+pub struct Function<F: ?Sized>(pub Arc<F>);
+
+impl<F: ?Sized> Clone for Function<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F: ?Sized> fmt::Debug for Function<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientAddress(…)")
+        f.write_str("Function")
     }
 }
 
@@ -127,15 +134,14 @@ impl LimitKind {
 struct AddressUsage {
     /// By [`LimitKind`], without requests.
     open: [u32; 3],
-    /// Token bucket of requests, as of `refilled`.
-    tokens: f64,
-    refilled: Instant,
+    /// The requests so far have used up the rate until then, at most for a second.
+    used_until: Instant,
     queue: Option<Arc<AddressQueue>>,
 }
 
 impl AddressUsage {
     fn is_idle(&self, now: Instant) -> bool {
-        self.open == [0; 3] && now.duration_since(self.refilled).as_secs() >= 1
+        self.open == [0; 3] && self.used_until <= now
     }
 }
 
@@ -147,7 +153,7 @@ pub(crate) struct Addresses {
     senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
     /// By [`LimitKind`].
-    warned: [Mutex<LogThrottle>; 4],
+    warned: [LogThrottle; 4],
 }
 
 impl Addresses {
@@ -172,7 +178,7 @@ impl Addresses {
         let (limit, name, rejected) = kind.limit(self);
         NetStats::add(rejected, 1);
         if let Some(address) = (self.limits.client.0)(headers, peer)
-            && self.warned[kind as usize].lock().is_due(Instant::now())
+            && self.warned[kind as usize].is_due()
         {
             tracing::warn!(
                 address = %address.to_canonical(),
@@ -230,12 +236,12 @@ impl Addresses {
         peer: Option<IpAddr>,
     ) -> Result<(), HttpRejection> {
         let admitted = self.update(LimitKind::Requests, headers, peer, |_, limit, usage| {
-            let (now, burst) = (Instant::now(), f64::from(limit));
-            let passed = now.duration_since(usage.refilled).as_secs_f64();
-            usage.tokens = (usage.tokens + passed * burst).min(burst);
-            usage.refilled = now;
-            let admitted = usage.tokens >= 1.0;
-            usage.tokens -= f64::from(u8::from(admitted));
+            let now = Instant::now();
+            let used_until = usage.used_until.max(now) + Duration::from_secs(1) / limit;
+            let admitted = used_until <= now + Duration::from_secs(1);
+            if admitted {
+                usage.used_until = used_until;
+            }
             admitted
         });
         match admitted {
@@ -267,8 +273,7 @@ impl Addresses {
         }
         let usage = shard.entry(key).or_insert_with(|| AddressUsage {
             open: [0; 3],
-            tokens: LimitKind::Requests.limit(self).0.into(),
-            refilled: Instant::now(),
+            used_until: Instant::now(),
             queue: None,
         });
         Some(change(key, limit, usage))

@@ -109,6 +109,11 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    pub(crate) fn max_permits(&self) -> u32 {
+        let max = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+        max.clamp(1, u32::MAX >> 3)
+    }
+
     pub(crate) fn max_stream_head(&self) -> u32 {
         self.max_head.min(256 * 1024) as u32
     }

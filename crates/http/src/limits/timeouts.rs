@@ -6,11 +6,11 @@
 //! no clock read and no timer, and a thousand idle connections cost a thousand loads per tick.
 
 use std::fmt::Display;
-use std::future::Future;
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -19,11 +19,12 @@ use http::HeaderValue;
 use landfall::Idleness;
 use landfall::service::Peer;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::ConnectionLimits;
 use super::addresses::Addresses;
+use crate::body_error::BodyError;
 use crate::log_throttle::LogThrottle;
 use crate::shutdown::{Shutdown, ShutdownPhase};
 use crate::stats::NetStats;
@@ -82,7 +83,6 @@ pub(crate) struct ConnectionActivity {
     waiting: AtomicU8,
     read: AtomicU64,
     written: AtomicU64,
-    requests: AtomicU32,
     socket: bool,
     waker: AtomicWaker,
     /// Of the task that reads the body.
@@ -142,10 +142,6 @@ impl ConnectionActivity {
             .store(self.written.load(Relaxed) + n as u64, Relaxed);
     }
 
-    pub(crate) fn add_request(&self) {
-        self.requests.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn wake(&self) {
         self.waker.wake();
     }
@@ -176,13 +172,16 @@ pub(crate) struct ServerShared {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) stats: Arc<NetStats>,
     /// Further connections that may have a large read buffer.
-    large_reads: AtomicUsize,
-    rejected_proxies: Mutex<LogThrottle>,
+    large_reads: Arc<Semaphore>,
+    rejected_proxies: LogThrottle,
     /// Connections that the sweeper does not know yet.
     new: Mutex<Vec<Arc<ConnectionActivity>>>,
     registered: Notify,
+    /// Each open connection holds a permit.
+    connections: Arc<Semaphore>,
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
+    full: LogThrottle,
     /// Offers HTTP/3 to clients of TLS (RFC 7838).
     pub(crate) alt_svc: Option<HeaderValue>,
 }
@@ -195,8 +194,10 @@ impl ServerShared {
         alt_svc: Option<HeaderValue>,
     ) -> Self {
         let has_large = limits.large_read_buffer > limits.read_buffer;
+        let large_reads = if has_large { limits.large_reads } else { 0 };
         Self {
-            large_reads: AtomicUsize::new(if has_large { limits.large_reads } else { 0 }),
+            large_reads: Arc::new(Semaphore::new(large_reads)),
+            connections: Arc::new(Semaphore::new(limits.max_permits() as usize)),
             shutdown,
             addresses: Arc::new(Addresses::new(
                 limits.addresses.clone(),
@@ -205,10 +206,11 @@ impl ServerShared {
             )),
             limits,
             stats,
-            rejected_proxies: Mutex::default(),
+            rejected_proxies: LogThrottle::default(),
             new: Mutex::default(),
             registered: Notify::new(),
             waiting: Arc::default(),
+            full: LogThrottle::default(),
             alt_svc,
         }
     }
@@ -218,30 +220,69 @@ impl ServerShared {
         self.shutdown.phase()
     }
 
-    /// Returns whether there was one.
-    pub(crate) fn take_large_reads(&self) -> bool {
-        self.large_reads
-            .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
-            .is_ok()
+    /// Changes the `counted` memory of a head. Returns false if that of all heads exceeds the limit.
+    pub(crate) fn count_head(&self, counted: &mut u64, now: u64) -> bool {
+        let (before, total) = (mem::replace(counted, now), &self.stats.head_bytes);
+        if now > before {
+            let added = now - before;
+            return total.fetch_add(added, Relaxed) + added <= self.limits.head_memory;
+        }
+        if now < before {
+            total.fetch_sub(before - now, Relaxed);
+        }
+        true
     }
 
-    pub(crate) fn return_large_reads(&self) {
-        self.large_reads.fetch_add(1, Relaxed);
+    /// Why the content of a request, for which this action is required, cannot be read on.
+    pub(crate) fn stopped(&self, action: Option<TimeoutAction>) -> Option<BodyError> {
+        match action {
+            Some(TimeoutAction::BodyStalled) => Some(BodyError::Timeout),
+            Some(TimeoutAction::BodyTooSlow) => Some(BodyError::TooSlow),
+            Some(TimeoutAction::ResponseStalled | TimeoutAction::Close) => {
+                let error = io::Error::from(io::ErrorKind::TimedOut);
+                Some(BodyError::Connection(Box::new(error)))
+            }
+            None => {
+                let is_aborting = self.shutdown_phase() >= ShutdownPhase::Aborting;
+                is_aborting.then_some(BodyError::ShuttingDown)
+            }
+        }
+    }
+
+    pub(crate) fn large_reads(&self) -> Option<OwnedSemaphorePermit> {
+        self.large_reads.clone().try_acquire_owned().ok()
     }
 
     /// Records that a connection is closed for its PROXY header.
     pub(crate) fn reject_proxy(&self, peer: Peer, reason: &dyn Display) {
         NetStats::add(&self.stats.proxy_errors, 1);
-        let now = std::time::Instant::now();
-        if self.rejected_proxies.lock().is_due(now) {
+        if self.rejected_proxies.is_due() {
             let peer = peer.text();
             tracing::warn!(peer, %reason, "closed a connection without a trusted PROXY header");
         }
     }
 
-    pub(crate) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
+    /// Waits until there may be another connection. `None` if there will be none.
+    pub(crate) async fn vacancy(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = self.connections.clone().try_acquire_owned() {
+            return Some(permit);
+        }
+        NetStats::add(&self.stats.limit_reached, 1);
+        if self.full.is_due() {
+            let limit = self.limits.max_connections;
+            tracing::warn!(limit, "connection limit reached, further clients wait");
+        }
         let _waiting = Arc::clone(&self.waiting);
-        vacancy.await
+        self.connections.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits until no connection is open.
+    pub(crate) async fn no_connection(&self) {
+        // The semaphore is never closed.
+        let _ = self
+            .connections
+            .acquire_many(self.limits.max_permits())
+            .await;
     }
 
     fn is_full(&self) -> bool {
@@ -318,7 +359,6 @@ struct TrackedConnection {
     epoch: u32,
     since: Instant,
     evicted: bool,
-    requests: u32,
     received: Direction,
     sent: Direction,
 }
@@ -328,8 +368,8 @@ struct Direction {
     bytes: u64,
     /// When some were transferred, or the server did not wait for the client.
     active_at: Instant,
-    /// The window of the minimum rate: the bytes before it, and the time waited for the client.
-    window_start: u64,
+    /// The window of the minimum rate: its bytes, and the time waited for the client.
+    window_bytes: u64,
     waited: Duration,
 }
 
@@ -338,13 +378,14 @@ impl Direction {
         Self {
             bytes: 0,
             active_at: now,
-            window_start: 0,
+            window_bytes: 0,
             waited: Duration::ZERO,
         }
     }
 
     fn update(&mut self, bytes: u64, is_waiting: bool, now: Instant) -> u64 {
         let new = bytes - mem::replace(&mut self.bytes, bytes);
+        self.window_bytes += new;
         if new > 0 || !is_waiting {
             self.active_at = now;
         }
@@ -352,11 +393,7 @@ impl Direction {
     }
 
     fn restart_window(&mut self) {
-        (self.window_start, self.waited) = (self.bytes, Duration::ZERO);
-    }
-
-    fn in_window(&self) -> u64 {
-        self.bytes - self.window_start
+        (self.window_bytes, self.waited) = (0, Duration::ZERO);
     }
 
     /// Returns the bytes of a window that has ended in which the client was below the minimum.
@@ -368,7 +405,7 @@ impl Direction {
         if self.waited < window {
             return None;
         }
-        let bytes = self.in_window();
+        let bytes = self.window_bytes;
         let is_slow = (bytes as f64) < min_rate as f64 * self.waited.as_secs_f64();
         self.restart_window();
         is_slow.then_some(bytes)
@@ -382,7 +419,6 @@ impl TrackedConnection {
             activity,
             since: now,
             evicted: false,
-            requests: 0,
             received: Direction::new(now),
             sent: Direction::new(now),
         }
@@ -395,12 +431,9 @@ impl TrackedConnection {
         let (read, written) = (&self.activity.read, &self.activity.written);
         let read = self.received.update(read.load(Relaxed), reads, now);
         let written = self.sent.update(written.load(Relaxed), writes, now);
-        let requests = self.activity.requests.load(Relaxed);
-        let new_requests = requests.wrapping_sub(mem::replace(&mut self.requests, requests));
         if self.activity.socket {
             NetStats::add(&server.stats.bytes_in, read);
             NetStats::add(&server.stats.bytes_out, written);
-            NetStats::add(&server.stats.requests, new_requests.into());
         }
         if epoch != self.epoch {
             (self.epoch, self.since) = (epoch, now);
@@ -469,6 +502,6 @@ impl TrackedConnection {
             Phase::Body => now - self.received.active_at,
             _ => return None,
         };
-        Idleness::measure(silence, self.received.in_window(), self.received.waited)
+        Idleness::measure(silence, self.received.window_bytes, self.received.waited)
     }
 }

@@ -15,8 +15,7 @@ use super::ReceiveHalf;
 use crate::body_error::BodyError;
 use crate::connection::MAX_DISCARDED_REST;
 use crate::interim::InterimQueue;
-use crate::limits::timeouts::{ConnectionActivity, Phase, READING, ServerShared, TimeoutAction};
-use crate::shutdown::ShutdownPhase;
+use crate::limits::timeouts::{ConnectionActivity, Phase, READING, ServerShared};
 
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
@@ -60,14 +59,7 @@ impl Exchange {
     /// Why the content cannot be read on: its connection must not fail with an error of one of its streams.
     pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
         self.activity.register_reader(cx.waker());
-        if self.server.shutdown_phase() >= ShutdownPhase::Aborting {
-            return Some(BodyError::ShuttingDown);
-        }
-        match self.activity.action()? {
-            TimeoutAction::BodyStalled => Some(BodyError::Timeout),
-            TimeoutAction::BodyTooSlow => Some(BodyError::TooSlow),
-            _ => None,
-        }
+        self.server.stopped(self.activity.action())
     }
 
     /// Records whether the service waits for content.

@@ -16,7 +16,7 @@ use landfall_protocol::date_value;
 use super::{Exchange, SendHalf, StreamContent, task};
 use crate::body::{RequestContent, ResponseBody};
 use crate::connection::StreamGuard;
-use crate::service::{ConnectionService, HttpService, ServiceCall, check_stream};
+use crate::service::{ConnectionService, HttpService, check_stream};
 
 /// Fields of a connection of HTTP/1.1 (RFC 9113 section 8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 6] = [
@@ -44,10 +44,7 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     let mut guard = StreamGuard::new(shared.clone());
     let rejection = check_stream(&head).or_else(|| guard.count_head(&head).err());
     let request = head.map(|()| RequestContent::Stream(Box::new(content)));
-    let ServiceCall {
-        mut response,
-        permit,
-    } = service.start(request, peer, rejection);
+    let (mut response, permit) = service.start(request, peer, rejection);
     async move {
         let called = poll_fn(|cx| {
             let response = ready!(response.poll(cx));

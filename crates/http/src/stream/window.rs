@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::limits::timeouts::ServerShared;
@@ -50,7 +51,7 @@ impl ReceiveWindow {
 /// Measures a body, and enlarges the window of its connection while it is fast.
 pub(crate) struct WindowUse {
     window: Arc<ReceiveWindow>,
-    has_enlarged: bool,
+    enlarged: Option<OwnedSemaphorePermit>,
     /// Bytes that have arrived since then.
     received: u64,
     since: Instant,
@@ -60,7 +61,7 @@ impl WindowUse {
     pub(super) fn new(window: Arc<ReceiveWindow>) -> Self {
         Self {
             window,
-            has_enlarged: false,
+            enlarged: None,
             received: 0,
             since: Instant::now(),
         }
@@ -76,16 +77,17 @@ impl WindowUse {
         (self.received, self.since) = (0, now);
         if !is_fast {
             self.restore();
-        } else if self.window.size() == WINDOW && self.window.server.take_large_reads() {
-            self.has_enlarged = true;
+        } else if self.window.size() == WINDOW
+            && let Some(permit) = self.window.server.large_reads()
+        {
+            self.enlarged = Some(permit);
             self.window.set(LARGE_WINDOW);
         }
     }
 
     pub(super) fn restore(&mut self) {
-        if std::mem::take(&mut self.has_enlarged) {
+        if self.enlarged.take().is_some() {
             self.window.set(WINDOW);
-            self.window.server.return_large_reads();
         }
     }
 }

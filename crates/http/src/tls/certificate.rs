@@ -140,7 +140,8 @@ fn pem_reason(error: pem::Error, none: &str) -> String {
 /// Chooses a certificate by the name that the client asks for (SNI, RFC 6066 section 3).
 #[derive(Clone, Debug)]
 pub(super) struct CertificateResolver {
-    pub(super) certificates: Vec<Arc<CertifiedKey>>,
+    /// With the times when they expire.
+    pub(super) certificates: Vec<(Arc<CertifiedKey>, SystemTime)>,
     pub(super) challenges: Option<ChallengeCertificates>,
 }
 
@@ -159,9 +160,10 @@ impl ResolvesServerCert for CertificateResolver {
             let name = name.as_ref();
             name.is_some_and(|name| is_valid_for(key, name))
         };
-        let usable = || self.certificates.iter().filter(can_sign);
+        let all = || self.certificates.iter().map(|(key, _)| key);
+        let usable = || all().filter(can_sign);
         let chosen = usable().find(is_named).or_else(|| usable().next());
-        chosen.or(self.certificates.first()).cloned()
+        chosen.or(all().next()).cloned()
     }
 }
 

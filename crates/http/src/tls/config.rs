@@ -112,7 +112,6 @@ pub struct TlsConfig {
     pub(super) files: TlsFiles,
     mode: TlsMode,
     pub(super) read_files: Vec<FileVersion>,
-    expires: Option<SystemTime>,
     resolver: CertificateResolver,
 }
 
@@ -165,8 +164,6 @@ impl TlsConfig {
         if needs_certificates && certificates.is_empty() {
             return Err(TlsError::new(first, "there is no certificate"));
         }
-        let (certificates, expirations): (_, Vec<_>) = certificates.into_iter().unzip();
-        let expires = expirations.into_iter().min();
         let resolver = CertificateResolver {
             certificates,
             challenges,
@@ -198,7 +195,6 @@ impl TlsConfig {
             files,
             mode,
             read_files,
-            expires,
             resolver,
         })
     }
@@ -206,7 +202,8 @@ impl TlsConfig {
     /// Returns when the first of the certificates expires; `None` if none has been obtained yet.
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
-        self.expires
+        let certificates = self.resolver.certificates.iter();
+        certificates.map(|(_, expires)| *expires).min()
     }
 
     pub(super) fn load_again(&self) -> Result<Self, TlsError> {
@@ -227,7 +224,6 @@ impl TlsConfig {
             self.resolver.challenges = earlier.resolver.challenges.clone();
             if self.resolver.certificates.is_empty() {
                 self.resolver.certificates = earlier.resolver.certificates.clone();
-                self.expires = earlier.expires;
             }
             server.cert_resolver = Arc::new(self.resolver.clone());
         }

@@ -57,10 +57,6 @@ impl TlsStream {
         })
     }
 
-    pub(in super::super) fn tcp(&mut self) -> &mut TcpStream {
-        &mut self.tcp
-    }
-
     /// Returns whether the client chose HTTP/2; `None` after a validation of ACME, which ends here.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::Method;
-use landfall_http::{ClientAddress, ConnectionLimits, RejectionFields};
+use landfall_http::{ConnectionLimits, Function};
 
 use crate::harness::{Server, get};
 use crate::http3::{Http3Server, answer};
@@ -13,7 +13,7 @@ use crate::http3::{Http3Server, answer};
 async fn connections_over_the_limit_of_an_address_are_rejected() {
     let server = Server::start(|limits| {
         limits.addresses.connections.set(3);
-        limits.addresses.client = ClientAddress(std::sync::Arc::new(|_, peer| peer));
+        limits.addresses.client = Function(std::sync::Arc::new(|_, peer| peer));
     });
     let mut clients = Vec::new();
     for _ in 0..3 {
@@ -52,7 +52,7 @@ async fn connections_over_the_limit_of_an_address_are_rejected() {
 async fn downloads_of_an_address_are_limited_while_they_are_sent() {
     let server = Server::start(|limits| {
         limits.addresses.downloads.set(2);
-        limits.addresses.client = ClientAddress(std::sync::Arc::new(|_, peer| peer));
+        limits.addresses.client = Function(std::sync::Arc::new(|_, peer| peer));
     });
     let mut reading = Vec::new();
     for _ in 0..2 {
@@ -99,8 +99,8 @@ async fn futures_connect(
 /// Every request is over the limit, and a response says which origin asked.
 fn no_request(limits: &mut ConnectionLimits) {
     limits.addresses.requests.set(1);
-    limits.addresses.client = ClientAddress(std::sync::Arc::new(|_, peer| peer));
-    limits.rejection_fields = RejectionFields(std::sync::Arc::new(|request, fields| {
+    limits.addresses.client = Function(std::sync::Arc::new(|_, peer| peer));
+    limits.rejection_fields = Function(std::sync::Arc::new(|request, fields| {
         if let Some(origin) = request.get("origin") {
             fields.insert("access-control-allow-origin", origin.clone());
         }

@@ -15,8 +15,8 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use landfall::service::Peer;
 use landfall_http::{
-    Body, BodyError, ClientCertificate, ConnectionLimits, Listener, NetStats, Shutdown,
-    interim_sender, serve,
+    Body, BodyError, ClientCertificate, ConnectionLimits, HttpService, Listener, NetStats,
+    Shutdown, interim_sender, serve,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -239,17 +239,12 @@ pub(crate) fn get(path: &str) -> String {
 #[derive(Clone)]
 pub(crate) struct Probe;
 
-impl tower_service::Service<Request<Body>> for Probe {
-    type Response = Response<ProbeBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+impl HttpService for Probe {
+    type Body = ProbeBody;
+    type Future = Pin<Box<dyn Future<Output = Response<ProbeBody>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(async move { Ok(answer(request).await) })
+    fn call(&self, request: Request<Body>) -> Self::Future {
+        Box::pin(answer(request))
     }
 }
 

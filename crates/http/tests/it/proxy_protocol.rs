@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use landfall_http::{ClientAddress, ConnectionLimits, Listener, TrustedProxies};
+use landfall_http::{ConnectionLimits, Function, Listener};
 use tokio::net::TcpStream;
 
 use crate::harness::{Client, Server, TIMEOUT, get};
@@ -15,7 +15,7 @@ const SIGNATURE_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 fn listener(is_trusted: bool) -> Listener {
     let listener = Listener::tcp("127.0.0.1", 0).unwrap();
-    listener.with_proxy_protocol(TrustedProxies(Arc::new(move |peer| {
+    listener.with_proxy_protocol(Function(Arc::new(move |peer| {
         assert!(peer.is_loopback());
         is_trusted
     })))
@@ -260,7 +260,7 @@ async fn slow_headers_count_as_part_of_the_head() {
 async fn the_client_is_limited_and_not_the_proxy() {
     let server = start(|limits| {
         limits.addresses.connections.set(2);
-        limits.addresses.client = ClientAddress(Arc::new(|_, peer| peer));
+        limits.addresses.client = Function(Arc::new(|_, peer| peer));
     });
     let header = |last| v2_tcp4([192, 0, 2, last], 4711, b"");
     let mut clients = Vec::new();
@@ -278,7 +278,7 @@ async fn the_client_is_limited_and_not_the_proxy() {
 async fn clients_far_over_their_limit_are_closed() {
     let server = start(|limits| {
         limits.addresses.connections.set(1);
-        limits.addresses.client = ClientAddress(Arc::new(|_, peer| peer));
+        limits.addresses.client = Function(Arc::new(|_, peer| peer));
     });
     let header = v2_tcp4([192, 0, 2, 7], 4711, b"");
     let mut clients = Vec::new();

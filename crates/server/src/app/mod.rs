@@ -50,7 +50,8 @@ use landfall::{
     service::{Cors, Forwarded},
 };
 use landfall_http::{
-    ConnectionLimits, Listener, NetStats, Shutdown, Tls, TlsConfig, TrustedProxies, serve_uploads,
+    ConnectionLimits, Function, Listener, NetStats, Shutdown, Tls, TlsConfig, TrustedProxies,
+    serve_uploads,
 };
 use parking_lot::RwLock;
 use rustix::process::Signal;
@@ -617,7 +618,7 @@ fn open_listeners(
     }
     if settings.listen.proxy_protocol {
         let urls = settings.urls.clone();
-        let trusted = TrustedProxies(Arc::new(move |peer| urls.is_trusted_proxy(peer)));
+        let trusted: TrustedProxies = Function(Arc::new(move |peer| urls.is_trusted_proxy(peer)));
         let with_header = |listener: Listener| listener.with_proxy_protocol(trusted.clone());
         listeners = listeners.into_iter().map(with_header).collect();
     }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall_http::ClientAddress;
+use landfall_http::{ClientAddress, Function};
 
 use crate::{
     condition::{ConditionKind, Conditions},
@@ -55,7 +55,7 @@ impl UntrustedProxies {
 /// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limited.
 pub(super) fn limit_address(settings: &Settings) -> ClientAddress {
     let (urls, proxy_protocol) = (settings.urls.clone(), settings.listen.proxy_protocol);
-    ClientAddress(Arc::new(move |headers, peer| {
+    Function(Arc::new(move |headers, peer| {
         let address = client_address(&urls, headers, peer)?;
         let is_proxy = proxy_protocol && urls.is_trusted_proxy(address);
         let exempt = address.is_loopback() || is_proxy || urls.trusts(Some(address));

@@ -193,62 +193,34 @@ fn greeting(settings: &Settings, handler: &Handler, has_logo: bool) -> Option<By
 }
 
 impl Routes for App {
-    fn is_upload(&self, request: &Request<Body>) -> bool {
+    fn respond(&self, request: &mut Request<Body>) -> Option<OtherResponse> {
         if let Some(proxies) = &self.routes.proxies
             && let Some(peer) = request.extensions().get::<Peer>()
         {
             proxies.check(peer.address, request.headers());
         }
         #[cfg(feature = "otel")]
-        if self.is_traced(request) {
-            return false;
-        }
-        self.is_handled(request)
-    }
-
-    fn respond(&self, request: Request<Body>) -> OtherResponse {
-        #[cfg(feature = "otel")]
-        if self.is_traced(&request) {
-            let mut request = request;
+        if trace::is_on() && !self.routes.is_probe_path(request.uri().path()) {
             let is_upload = self.routes.is_upload_path(request.uri().path());
             let base = is_upload.then_some(self.routes.base.as_str());
-            let span = trace::request(&mut request, base);
-            let response = span.in_scope(|| match self.is_handled(&request) {
-                true => landfall_http::respond(&self.handler, request),
-                false => self.respond_to_other(request),
+            let span = trace::request(request, base);
+            let response = span.in_scope(|| {
+                let upload = |request| landfall_http::respond(&self.handler, take(request));
+                let other = self.respond_to_other(request);
+                other.unwrap_or_else(|| upload(request))
             });
-            return Box::pin(trace::response(span, is_upload, response));
+            return Some(Box::pin(trace::response(span, is_upload, response)));
         }
         self.respond_to_other(request)
     }
 }
 
+/// Leaves a request without anything.
+fn take(request: &mut Request<Body>) -> Request<Body> {
+    std::mem::take(request)
+}
+
 impl App {
-    #[cfg(feature = "otel")]
-    fn is_traced(&self, request: &Request<Body>) -> bool {
-        trace::is_on() && !self.routes.is_probe_path(request.uri().path())
-    }
-
-    /// Returns whether the handler of uploads responds.
-    fn is_handled(&self, request: &Request<Body>) -> bool {
-        let routes = &*self.routes;
-        let path = request.uri().path();
-        if !routes.is_upload_path(path) {
-            return false;
-        }
-        #[cfg(feature = "acme")]
-        if let Some(acme) = &routes.acme
-            && super::acme::respond(acme, request).is_some()
-        {
-            return false;
-        }
-        #[cfg(feature = "grants")]
-        if routes.api.find(path).is_some() {
-            return false;
-        }
-        self.redirect(request).is_none()
-    }
-
     /// The redirect to HTTPS, if that is where the request has to go.
     fn redirect(&self, request: &Request<Body>) -> Option<&HttpsRedirect> {
         let redirect = self.routes.redirect.as_ref()?;
@@ -256,29 +228,40 @@ impl App {
         (!peer.tls && peer.address.is_some()).then_some(redirect)
     }
 
-    fn respond_to_other(&self, request: Request<Body>) -> OtherResponse {
+    /// `None` if the handler of uploads responds.
+    fn respond_to_other(&self, request: &mut Request<Body>) -> Option<OtherResponse> {
         if request.uri().path() == "*" {
-            let response = about_server(request.method());
-            return Box::pin(async { response });
+            return ready(about_server(request.method()));
         }
         #[cfg(feature = "acme")]
         if let Some(acme) = &self.routes.acme
-            && let Some(response) = super::acme::respond(acme, &request)
+            && let Some(response) = super::acme::respond(acme, request)
         {
-            return Box::pin(async { response });
+            return ready(response);
         }
-        if let Some(redirect) = self.redirect(&request) {
-            let response = redirect_to(redirect.location(&request));
-            return Box::pin(async { response });
+        if let Some(redirect) = self.redirect(request) {
+            return ready(redirect_to(redirect.location(request)));
         }
         #[cfg(feature = "grants")]
         if let Some(group) = self.routes.api.find(request.uri().path()).cloned() {
-            return Box::pin(async move { group.respond(request).await.map(other_body) });
+            let request = take(request);
+            return Some(Box::pin(async move {
+                group.respond(request).await.map(other_body)
+            }));
         }
-        let (parts, _) = request.into_parts();
+        if self.routes.is_upload_path(request.uri().path()) {
+            return None;
+        }
+        let (parts, _) = take(request).into_parts();
         let (routes, handler) = (self.routes.clone(), self.handler.clone());
-        Box::pin(async move { routes.respond(&parts, &handler).await })
+        Some(Box::pin(
+            async move { routes.respond(&parts, &handler).await },
+        ))
     }
+}
+
+fn ready(response: Response<OtherBody>) -> Option<OtherResponse> {
+    Some(Box::pin(async { response }))
 }
 
 fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<OtherBody> {

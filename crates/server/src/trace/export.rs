@@ -1,7 +1,7 @@
 use std::{
     env,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,7 +16,6 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SdkTracerProvider, SpanData, SpanExporter},
 };
-use parking_lot::Mutex;
 use tokio::runtime::{self, Runtime};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +44,7 @@ pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTrace
     let exporter = ReportingExporter {
         otlp: exporter.build()?,
         dropped: AtomicU64::default(),
-        throttle: Mutex::default(),
+        throttle: LogThrottle::default(),
     };
     let mut resource = Resource::builder();
     let names_service = |text: String| text.contains("service.name=");
@@ -68,7 +67,7 @@ pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTrace
 struct ReportingExporter {
     otlp: Otlp,
     dropped: AtomicU64,
-    throttle: Mutex<LogThrottle>,
+    throttle: LogThrottle,
 }
 
 impl ReportingExporter {
@@ -85,7 +84,7 @@ impl SpanExporter for ReportingExporter {
         let spans = batch.len() as u64;
         if let Err(error) = self.otlp.export(batch).await {
             self.dropped.fetch_add(spans, Relaxed);
-            if self.throttle.lock().is_due(Instant::now()) {
+            if self.throttle.is_due() {
                 self.report(&error.to_string());
             }
         }
