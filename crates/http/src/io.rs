@@ -110,17 +110,12 @@ impl ServerIo {
         let Socket::Tls(stream) = &mut self.stream else {
             return Poll::Ready(Some(false));
         };
-        let outcome = stream.poll_handshake(cx);
-        let certificate = match outcome {
-            Poll::Ready(Ok(_)) => stream.client_certificate(),
-            _ => None,
-        };
-        self.set_waiting(READING, outcome.is_pending());
+        let outcome = ready!(stream.poll_handshake(cx));
         let stats = &self.shared.server.stats;
-        Poll::Ready(match ready!(outcome) {
+        Poll::Ready(match outcome {
             Ok(http2) => {
                 NetStats::add(&stats.tls_handshakes, 1);
-                if let Some(certificate) = certificate {
+                if let Some(certificate) = stream.client_certificate() {
                     let _ = self.shared.client_certificate.set(certificate);
                 }
                 self.is_http2 = http2 == Some(true);

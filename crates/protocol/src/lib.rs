@@ -18,6 +18,7 @@ mod metadata;
 mod operation;
 mod problem;
 pub mod rufh;
+pub mod units;
 
 pub use self::{
     checksum::{Algorithm, Checksum, Hasher, InvalidChecksum},

@@ -11,7 +11,7 @@ use crate::s3;
 use crate::settings::{self, Failure, Invocation, Loaded, Options, Subcommand};
 #[cfg(feature = "otel")]
 use crate::trace;
-use crate::{app, log, proxy_doctor, tools};
+use crate::{app, log, tools};
 
 /// Runs the command of this process's arguments and environment variables.
 ///
@@ -64,7 +64,6 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
     match loaded.subcommand {
         Subcommand::Sweep => block_on(app::sweep(loaded, options.dry_run)),
         Subcommand::DoctorFiles => block_on(app::doctor_files(loaded)),
-        Subcommand::DoctorProxy => block_on(proxy_doctor::run(loaded, options.proxy, options.json)),
         Subcommand::DoctorTls => app::doctor_tls(&loaded, options.json),
         #[cfg(feature = "s3")]
         Subcommand::DoctorS3 => block_on(s3::doctor::run(loaded, options.json, options.origins)),

@@ -6,7 +6,6 @@
 //! - [`settings`] reads flags, variables and files into one [`Settings`](settings::Settings), and checks
 //!   them. A flag is declared once, in `settings/sections`: name, default, help, parser.
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
-//! - [`proxy_doctor`] checks the proxies in front of a server, as a client.
 //! - [`command`] runs the command of the arguments.
 //! - `tools` starts the program `landfall-cli`, whose commands `landfall` has as well.
 //! - `trace` sends spans to an OpenTelemetry collector (feature `otel`).
@@ -26,7 +25,6 @@ mod finding;
 pub mod log;
 pub mod page;
 mod progress;
-pub mod proxy_doctor;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;

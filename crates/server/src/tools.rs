@@ -13,34 +13,48 @@ use std::process::Command;
 const PROGRAM: &str = "landfall-cli";
 
 /// Its commands, and what the help says of them.
-pub(crate) const COMMANDS: [(&str, &str); 3] = [
+pub(crate) const COMMANDS: [(&[&str], &str); 4] = [
     (
-        "upload",
+        &["upload"],
         "Upload files, folders or standard input, and resume after interruptions",
     ),
     (
-        "download",
+        &["download"],
         "Download a file, and resume after interruptions",
     ),
     (
-        "conformance",
+        &["conformance"],
         "Check a server against the specification of its protocol",
+    ),
+    (
+        &["doctor", "proxy"],
+        "Check the proxies in front of a server",
     ),
 ];
 
 /// Returns whether `landfall-cli` has this command.
-pub(crate) fn has(command: &str) -> bool {
-    COMMANDS.iter().any(|(name, _)| *name == command)
+pub(crate) fn has(command: &[&str]) -> bool {
+    COMMANDS.iter().any(|(path, _)| *path == command)
 }
 
 /// Becomes `landfall-cli` if this process's arguments are a command of it, or ask for its help. Returns only if they are not,
 /// or with the reason why the program does not start.
 pub(crate) fn run() -> Option<String> {
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    if arguments.len() == 2 && arguments[0] == "help" {
-        arguments = vec![arguments.swap_remove(1), "--help".into()];
+    if arguments.first().is_some_and(|first| first == "help") {
+        arguments.rotate_left(1);
+        if let Some(last) = arguments.last_mut() {
+            *last = "--help".into();
+        }
     }
-    let command = arguments.first()?.to_str().filter(|name| has(name))?;
+    let named = |(path, _): &&(&[&str], _)| {
+        arguments.len() >= path.len()
+            && path
+                .iter()
+                .zip(&arguments)
+                .all(|(name, given)| given == name)
+    };
+    let command = COMMANDS.iter().find(named)?.0.join(" ");
     let start = |program: PathBuf| {
         // Its help calls it as the user did.
         Command::new(program)

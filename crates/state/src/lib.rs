@@ -10,3 +10,4 @@
 pub mod outbox;
 pub mod queue;
 pub mod sql;
+mod writer;

@@ -1,4 +1,4 @@
-//! The commands `upload` and `download`, on `landfall-client`, and `conformance`.
+//! The commands `upload` and `download`, on `landfall-client`, and `conformance` and `doctor proxy`, on `landfall-conformance`.
 //!
 //! The server's program `landfall` runs `landfall-cli` for them. A command selects files (`selection`), transfers several at a time (`upload`, `download`), and reports to
 //! a terminal, a log or a program (`report`). URLs and JSON are printed to standard output, everything else to
@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod arguments;
+mod doctor;
 mod download;
 mod exit;
 mod interrupt;
@@ -25,14 +26,15 @@ use clap::{ArgMatches, Command};
 use self::exit::{Failure, FailureClass};
 
 /// The names of the commands.
-pub const NAMES: [&str; 3] = ["upload", "download", "conformance"];
+pub const NAMES: [&str; 4] = ["upload", "download", "conformance", "doctor"];
 
 /// Returns the commands [`NAMES`], to be added to the command line of a program with this name.
-pub fn commands(program: &str) -> [Command; 3] {
+pub fn commands(program: &str) -> [Command; 4] {
     [
         upload::command(program),
         download::command(program),
         landfall_conformance::cli::command(),
+        doctor::command(program),
     ]
 }
 
@@ -53,6 +55,7 @@ pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
         Ok(runtime) => {
             let result = match name {
                 "upload" => runtime.block_on(upload::run(matches)),
+                "doctor" => runtime.block_on(doctor::run(matches)),
                 "conformance" => runtime.block_on(check_conformance(matches)),
                 _ => runtime.block_on(download::run(matches)),
             };

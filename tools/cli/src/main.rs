@@ -53,7 +53,7 @@ fn command(name: &'static str) -> Command {
                 .about("Print a man page")
                 .arg(
                     Arg::new("command").value_name("COMMAND").help(
-                        "Command of the page, such as upload; without it, that of the program",
+                        "Command of the page, such as upload or doctor-proxy; without it, that of the program",
                     ),
                 )
                 .hide(true),
@@ -83,7 +83,11 @@ fn man_page(matches: &ArgMatches) -> ExitCode {
     let name = matches.get_one::<String>("command");
     let page = match name {
         None => Some(root),
-        Some(name) => root.find_subcommand(name).cloned(),
+        Some(name) => {
+            let path = name.split('-');
+            let page = path.fold(Some(&root), |page, name| page?.find_subcommand(name));
+            page.cloned()
+        }
     };
     let Some(page) = page else {
         let name = name.map_or("", String::as_str);

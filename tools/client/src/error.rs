@@ -4,7 +4,8 @@ use std::{io, time::Duration};
 
 use http::StatusCode;
 
-use crate::BoxError;
+/// An error of a callback.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error of a transfer.
 #[derive(Debug, thiserror::Error)]

@@ -14,9 +14,6 @@ use crate::{
     retry::Backoff,
 };
 
-/// An error of a callback.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 /// The connections, settings and experience that clones of a client share.
 #[derive(Debug)]
 pub(crate) struct Shared {

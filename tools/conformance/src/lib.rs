@@ -9,6 +9,7 @@
 //! - `client`: a client of HTTP/1.1, 2 and 3 that can violate the protocol and end connections at any byte.
 //! - `context`: the requests that checks share.
 //! - `report`: text, JSON, JUnit and badge.
+//! - [`proxy`]: what proxies in front of a server change, with advice.
 
 mod capabilities;
 mod check;
@@ -20,6 +21,7 @@ mod context;
 mod dialect;
 mod options;
 mod profile;
+pub mod proxy;
 pub mod report;
 mod requirement;
 mod runner;

@@ -259,7 +259,7 @@ impl Http1Io {
     pub(super) fn abandon(&mut self) {
         self.number = self.number.wrapping_add(1);
         self.is_held = false;
-        self.socket.shared.activity.wake_reader();
+        self.socket.shared.activity.reader.wake();
     }
 
     /// Why the content cannot be read on.
@@ -289,7 +289,7 @@ impl Http1Io {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
                 Poll::Pending => {
                     let activity = &self.socket.shared.activity;
-                    activity.register_reader(cx.waker());
+                    activity.reader.register(cx.waker());
                     let stopped = self.stopped();
                     return stopped.map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
                 }
@@ -353,7 +353,7 @@ impl Http1Content {
         if mem::take(&mut io.awaits_continue) && outcome.is_pending() {
             // The task of the connection sends it.
             io.interim.push_continue();
-            io.socket.shared.activity.wake();
+            io.socket.shared.activity.waker.wake();
         }
         let frame = match ready!(outcome) {
             Ok(Decoded::Data(data)) => Some(Ok(Frame::data(data))),
@@ -415,7 +415,7 @@ impl InterimSender for Http1InterimSender {
     fn send(&self, response: Response<()>) {
         let mut io = self.channel.lock();
         if io.number == self.number && io.interim.push(response) {
-            io.socket.shared.activity.wake();
+            io.socket.shared.activity.waker.wake();
         }
     }
 }

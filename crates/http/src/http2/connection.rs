@@ -58,7 +58,7 @@ pub(crate) async fn serve_connection<S: HttpService>(
     let Some(connection) = shaken.await.transpose()? else {
         return Ok(());
     };
-    let window = ReceiveWindow::new(server.clone(), move |_| activity.wake());
+    let window = ReceiveWindow::new(server.clone(), move |_| activity.waker.wake());
     let window = Arc::new(window);
     let mut http2 = Http2 {
         connection,

@@ -160,7 +160,7 @@ async fn serve_requests<S: HttpService>(
             }
             drop((stream_permit, empty_streams));
             // It may have been the last one before the connection goes away.
-            shared.activity.wake();
+            shared.activity.waker.wake();
         });
     }
 }

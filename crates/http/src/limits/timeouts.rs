@@ -11,7 +11,6 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
-use std::task::Waker;
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -84,9 +83,10 @@ pub(crate) struct ConnectionActivity {
     read: AtomicU64,
     written: AtomicU64,
     socket: bool,
-    waker: AtomicWaker,
-    /// Of the task that reads the body.
-    reader: AtomicWaker,
+    /// Of the task of the connection or stream, which checks for an action after it has registered.
+    pub(crate) waker: AtomicWaker,
+    /// Of the task that reads the body, which does so, too.
+    pub(crate) reader: AtomicWaker,
 }
 
 impl ConnectionActivity {
@@ -140,23 +140,6 @@ impl ConnectionActivity {
     pub(crate) fn add_written(&self, n: usize) {
         self.written
             .store(self.written.load(Relaxed) + n as u64, Relaxed);
-    }
-
-    pub(crate) fn wake(&self) {
-        self.waker.wake();
-    }
-
-    pub(crate) fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
-    }
-
-    pub(crate) fn wake_reader(&self) {
-        self.reader.wake();
-    }
-
-    /// The caller checks for an action afterwards, so that none is missed.
-    pub(crate) fn register_reader(&self, waker: &Waker) {
-        self.reader.register(waker);
     }
 
     fn wake_all(&self) {

@@ -42,7 +42,7 @@ impl std::fmt::Debug for Exchange {
 impl InterimSender for Exchange {
     fn send(&self, response: Response<()>) {
         if self.state.lock().interim.push(response) {
-            self.activity.wake();
+            self.activity.waker.wake();
         }
     }
 }
@@ -58,7 +58,7 @@ impl Exchange {
 
     /// Why the content cannot be read on: its connection must not fail with an error of one of its streams.
     pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
-        self.activity.register_reader(cx.waker());
+        self.activity.reader.register(cx.waker());
         self.server.stopped(self.activity.action())
     }
 
@@ -86,7 +86,7 @@ impl Exchange {
     /// Sends a 100 (Continue), unless the response comes first.
     pub(super) fn send_continue(&self) {
         self.state.lock().interim.push_continue();
-        self.activity.wake();
+        self.activity.waker.wake();
     }
 
     /// Returns the next interim response; `None` after [`close`](Self::close), when those that must not be lost are
@@ -104,7 +104,7 @@ impl Exchange {
 
     pub(super) fn close(&self) {
         self.state.lock().interim.close();
-        self.activity.wake();
+        self.activity.waker.wake();
     }
 
     /// After the response. The end of a stream may come only now, and some clients take a refusal for a failure

@@ -46,7 +46,7 @@ pub(crate) fn supervise(
     must_end: impl Fn(&ConnectionActivity) -> bool,
 ) -> impl Future<Output = ()> {
     poll_fn(move |cx| {
-        activity.register(cx.waker());
+        activity.waker.register(cx.waker());
         match must_end(&activity) {
             true => Poll::Ready(()),
             false => future.as_mut().poll(cx),

@@ -1,6 +1,5 @@
 //! Parsers of hosts, URLs, networks, methods and header names. Errors are as in [`value`](super::value).
 
-use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use super::value::{Parsed, list, or_none, valid};
@@ -147,16 +146,6 @@ pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> 
         ));
     }
     Ok(text.trim_end_matches('/').to_owned())
-}
-
-/// The value may be a secret, which the error does not contain.
-pub(super) fn header_field(text: &str) -> Parsed<(HeaderName, HeaderValue)> {
-    let invalid = "is not a header field; write one such as 'Authorization: Bearer abc'";
-    let (name, value) = text.split_once(':').ok_or(invalid)?;
-    let name = HeaderName::try_from(name.trim()).map_err(|_| invalid)?;
-    let mut value = HeaderValue::try_from(value.trim()).map_err(|_| invalid)?;
-    value.set_sensitive(true);
-    Ok((name, value))
 }
 
 pub(super) fn has_host(url: &str) -> bool {

@@ -4,7 +4,6 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
@@ -20,8 +19,8 @@ use super::problem::Problem;
 use super::sections::table::{Property, Subcommand};
 use super::sections::{SECTIONS, settings};
 use super::usage::usage_problem;
-use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options, ProxyOptions};
-use super::{address, grants, report, unsupported, value, version};
+use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
+use super::{grants, report, unsupported, value, version};
 
 #[derive(Debug)]
 pub(super) enum Cli {
@@ -87,14 +86,14 @@ pub(super) fn parse(
             let shell = matches.get_one("shell").copied().unwrap_or(Shell::Bash);
             return Ok(Cli::Print(completions(shell)));
         }
-        [name] if crate::tools::has(name) => {
+        path if crate::tools::has(path) => {
+            let name = path.join(" ");
             return Err(Problem::whole(format!(
                 "write {name} first, as in landfall {name} --help"
             )));
         }
         ["sweep"] => Subcommand::Sweep,
         ["doctor", "files"] => Subcommand::DoctorFiles,
-        ["doctor", "proxy"] => Subcommand::DoctorProxy,
         ["doctor", "s3"] => Subcommand::DoctorS3,
         ["doctor", "tls"] => Subcommand::DoctorTls,
         ["s3", ..] => Subcommand::SetCors,
@@ -126,7 +125,6 @@ pub(super) fn parse(
             offline: get(matches, "offline").unwrap_or(false),
             changed: get(matches, "changed").unwrap_or(false),
             origins,
-            proxy: proxy_options(matches),
             events: events_command(action, matches),
             keys: keys_command(action, matches),
         }),
@@ -196,16 +194,6 @@ fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Op
 fn all<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<T> {
     let values = matches.try_get_many(name).ok().flatten();
     values.into_iter().flatten().cloned().collect()
-}
-
-fn proxy_options(matches: &ArgMatches) -> ProxyOptions {
-    ProxyOptions {
-        url: get(matches, "url").unwrap_or_default(),
-        headers: all(matches, "header"),
-        size: get(matches, "size").unwrap_or(64 << 20),
-        slow: get(matches, "slow").flatten(),
-        response_timeout: get(matches, "response-timeout").unwrap_or(Duration::from_secs(30)),
-    }
 }
 
 fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
@@ -384,9 +372,17 @@ pub(super) fn command(short: bool) -> Command {
                 )),
             Command::new("man").about("Print the man page").hide(true),
         ]);
-    let tools = crate::tools::COMMANDS.map(|(name, about)| Command::new(name).about(about));
-    let root = root.subcommands(tools);
+    let root = root.subcommands(tools_below(&[]));
     with_settings(root, Subcommand::Serve, short)
+}
+
+/// The commands of `landfall-cli` below this path.
+fn tools_below(parents: &'static [&'static str]) -> impl Iterator<Item = Command> {
+    let commands = crate::tools::COMMANDS.into_iter();
+    commands.filter_map(move |(path, about)| match path.split_last() {
+        Some((name, above)) if above == parents => Some(Command::new(*name).about(about)),
+        _ => None,
+    })
 }
 
 fn parent(name: &'static str, about: &'static str) -> Command {
@@ -394,10 +390,20 @@ fn parent(name: &'static str, about: &'static str) -> Command {
         .about(about)
         .subcommand_required(true)
         .disable_help_subcommand(true)
+        // The flag of the program is not inherited.
+        .arg(help_flag())
+}
+
+fn help_flag() -> Arg {
+    Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::Help)
 }
 
 fn doctor() -> Command {
     parent("doctor", "Diagnose the storage, proxies and certificates")
+        .subcommands(tools_below(&["doctor"]))
         .subcommands([
             Command::new("files")
                 .about("List damaged uploads in a directory")
@@ -407,7 +413,6 @@ fn doctor() -> Command {
                      time.",
                 )
                 .defer(|command| with_settings(command, Subcommand::DoctorFiles, false)),
-            proxy_doctor(),
             Command::new("s3")
                 .about("Check a bucket and the uploads in it")
                 .long_about(
@@ -434,44 +439,6 @@ fn doctor() -> Command {
                 .arg(switch("json", "Print the findings as JSON"))
                 .defer(|command| with_settings(command, Subcommand::DoctorTls, false)),
         ])
-}
-
-fn proxy_doctor() -> Command {
-    let header = "Field of all requests, such as 'Authorization: Bearer …'; repeatable";
-    let size = "Size of the largest request body [default: 64MiB]";
-    let slow = "Also send bodies that pause, or last, this long, such as 5m";
-    let wait = "Longest wait for a connection or a response [default: 30s]";
-    Command::new("proxy")
-        .about("Check the proxies in front of a server")
-        .long_about(
-            "Uploads to a public URL as a client does, and checks that all proxies on the path pass \
-             uploads: methods and header fields, Location, large bodies that are not buffered, interim \
-             responses. Removes its uploads. Names the directives of nginx, HAProxy, Caddy and Traefik \
-             to change. Exits with code 1 if a requirement is missing.",
-        )
-        .args([
-            Arg::new("url")
-                .value_name("URL")
-                .required(true)
-                .help("URL to which clients send uploads, such as https://example.com/files/")
-                .value_parser(upload_url),
-            parsed("header", "FIELD", header, address::header_field).action(ArgAction::Append),
-            switch("json", "Print the findings as JSON"),
-            parsed("response-timeout", "TIME", wait, value::some_duration),
-            parsed("size", "SIZE", size, value::size),
-            parsed("slow", "TIME", slow, value::duration_or_none),
-        ])
-        .after_long_help(
-            "Examples:\n  landfall doctor proxy https://example.com/files/\n  landfall doctor proxy \
-             https://example.com/files/ --header 'Authorization: Bearer abc' --slow 5m",
-        )
-        .defer(|command| with_settings(command, Subcommand::DoctorProxy, false))
-}
-
-/// A slash at its end is kept: proxies may redirect without it.
-fn upload_url(text: &str) -> Result<String, String> {
-    address::http_url(text, "public URL", "https://example.com/files/")?;
-    Ok(text.to_owned())
 }
 
 fn set_cors() -> Command {
@@ -602,10 +569,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
         .get_arguments()
         .map(|arg| arg.get_id().clone())
         .collect();
-    let help = Arg::new("help")
-        .short('h')
-        .long("help")
-        .action(ArgAction::Help);
+    let help = help_flag();
     command = command.disable_help_flag(true).args([
         text("config", "FILE", config).help_heading(short.then_some("Common flags")),
         switch("version", "Print the version")

@@ -42,7 +42,6 @@ mod value;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use landfall_state::outbox::{EventSelection, Query};
 
 pub(crate) use address::is_private;
@@ -82,27 +81,10 @@ pub struct Options {
     pub changed: bool,
     /// Origins that the bucket's CORS rules allow, or should; each once.
     pub origins: Vec<String>,
-    /// The options of `landfall doctor proxy`.
-    pub proxy: ProxyOptions,
     /// The subcommand of `landfall events`.
     pub events: EventsCommand,
     /// The subcommand of `landfall keys`.
     pub keys: KeysCommand,
-}
-
-/// The options of `landfall doctor proxy`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProxyOptions {
-    /// The URL to which clients send uploads.
-    pub url: String,
-    /// Fields of all requests, each at most once.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Size of the largest request body.
-    pub size: u64,
-    /// Duration of slow request bodies; `None` sends none.
-    pub slow: Option<Duration>,
-    /// Longest wait for a connection or a response.
-    pub response_timeout: Duration,
 }
 
 /// A subcommand of `landfall keys`.

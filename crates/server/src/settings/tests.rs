@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::*;
 
 mod direct;
-mod doctor_proxy;
 mod empty;
 mod grants;
 mod hooks;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use landfall_net::redacted_url;
+use landfall_protocol::units;
+pub(super) use landfall_protocol::units::duration;
 
 /// A parsed value, or the rest of an error message.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -102,41 +104,14 @@ pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
     number_or_none(text)?.ok_or_else(|| "must be at least 1".to_owned())
 }
 
-/// Units of one letter are omitted: `M` is ambiguous.
-const SIZE_UNITS: &[(&str, u64)] = &[
-    ("B", 1),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("KIB", 1 << 10),
-    ("MIB", 1 << 20),
-    ("GIB", 1 << 30),
-    ("TIB", 1 << 40),
-];
-
 /// An [`integer`], or a number with a unit (`1.5 GiB`).
 pub(super) fn size(text: &str) -> Parsed<u64> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
-    let end = end.unwrap_or(text.len());
-    let (number, rest) = text.split_at(end);
-    let unit = rest.trim();
-    if unit.is_empty() && !number.contains('.') || unit.starts_with(['x', 'X', 'o', 'O', '_']) {
-        return integer(text).map_err(|error| format!("{error} of bytes, such as 2000000 or 2MiB"));
-    }
-    let upper = unit.to_ascii_uppercase();
-    match (decimal(number), scale(SIZE_UNITS, &upper)) {
-        (Some(decimal), Some(scale)) => {
-            times(decimal, scale).ok_or_else(|| format!("{text} is too large"))
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    match rest.chars().next() {
+        None | Some('x' | 'X' | 'o' | 'O' | '_') => {
+            integer(text).map_err(|error| format!("{error} of bytes, such as 2000000 or 2MiB"))
         }
-        (Some(_), None) if matches!(upper.as_str(), "K" | "M" | "G" | "T") => Err(format!(
-            "{text:?} is ambiguous; write {number}{upper}iB (powers of 1024) or {number}{upper}B (powers \
-             of 1000)"
-        )),
-        _ => Err(format!(
-            "{text:?} is not a size; write bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB \
-             or TB, such as 500MiB"
-        )),
+        Some(_) => units::size(text),
     }
 }
 
@@ -151,77 +126,6 @@ pub(super) fn size_within<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Pa
 
 pub(super) fn size_or_none(text: &str) -> Parsed<Option<u64>> {
     size(text).map(|bytes| (bytes != 0).then_some(bytes))
-}
-
-fn scale(units: &[(&str, u64)], unit: &str) -> Option<u64> {
-    let mut units = units.iter();
-    units.find_map(|(name, scale)| (*name == unit).then_some(*scale))
-}
-
-/// Digits, and the power of ten that divides them.
-type Decimal = (u128, u128);
-
-/// Rounds down; `None` on overflow.
-fn times((digits, divisor): Decimal, factor: u64) -> Option<u64> {
-    u64::try_from(digits.checked_mul(factor.into())? / divisor).ok()
-}
-
-/// Parses `12`, `1.5`, `.5` or `5.`, with up to 18 digits on each side.
-fn decimal(text: &str) -> Option<Decimal> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let all_digits = |part: &str| part.len() <= 18 && part.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() && fraction.is_empty() || !all_digits(whole) || !all_digits(fraction) {
-        return None;
-    }
-    let divisor = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-    Some((format!("{whole}{fraction}").parse().ok()?, divisor))
-}
-
-/// In nanoseconds: Go's, and days.
-const DURATION_UNITS: &[(&str, u64)] = &[
-    ("ns", 1),
-    ("us", 1_000),
-    ("µs", 1_000),
-    ("μs", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("m", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("d", 86_400_000_000_000),
-];
-
-/// Go's syntax (`300ms`, `1.5h`, `2h45m`, `0`), or with `d` for days.
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    let expected = "write a number and ms, s, m, h or d, such as 1h30m";
-    let invalid = || format!("{text:?} is not a duration; {expected}");
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest == "0" {
-        return Ok(Duration::ZERO);
-    }
-    if rest.starts_with('-') {
-        return Err(format!("{text:?} is negative; the minimum is 0"));
-    }
-    if decimal(rest).is_some() {
-        return Err(format!("{text:?} has no unit; write {rest}s for seconds"));
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let is_digit = |c: char| c.is_ascii_digit() || c == '.';
-        let digits = rest.find(|c| !is_digit(c)).ok_or_else(invalid)?;
-        let letters = rest[digits..].find(is_digit);
-        let letters = letters.map_or(rest.len(), |letters| digits + letters);
-        let unit = &rest[digits..letters];
-        let scale = scale(DURATION_UNITS, unit).ok_or_else(invalid)?;
-        let number = decimal(&rest[..digits]).ok_or_else(invalid)?;
-        total = times(number, scale)
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(|| format!("{text:?} is too long"))?;
-        rest = &rest[letters..];
-    }
-    Ok(Duration::from_nanos(total))
 }
 
 const MIN_DURATION: Duration = Duration::from_millis(1);
@@ -399,81 +303,21 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_units() {
+    fn sizes_are_integers_or_have_units() {
         for (text, value) in [
             ("0", 0),
             ("2000000", 2_000_000),
             ("0x10", 16),
+            ("010", 8),
             ("1_000", 1000),
             ("64KiB", 65_536),
-            ("64 kib", 65_536),
-            ("1.5GiB", 1_610_612_736),
             (".5KB", 500),
-            ("10B", 10),
-            ("2TB", 2_000_000_000_000),
-            ("16777215TiB", 16_777_215 << 40),
         ] {
             assert_eq!(size(text), Ok(value), "{text}");
         }
-        for text in [
-            "",
-            "KiB",
-            "1.5",
-            "1,5GiB",
-            "1..5KB",
-            "-1KiB",
-            "5 apples",
-            "16777216TiB",
-            "1.5.5MB",
-            "9999999999999999999MB",
-        ] {
+        for text in ["", "KiB", "1.5", "-1", "10M", "5 apples"] {
             size(text).unwrap_err();
         }
-        let error = size("10M").unwrap_err();
-        assert!(error.contains("10MiB") && error.contains("10MB"), "{error}");
-    }
-
-    #[test]
-    fn durations_are_those_of_go_and_days() {
-        for (text, milliseconds) in [
-            ("0", 0),
-            ("0s", 0),
-            ("300ms", 300),
-            ("1.5h", 5_400_000),
-            ("2h45m", 9_900_000),
-            ("7d", 604_800_000),
-            ("1d12h", 129_600_000),
-            (".5s", 500),
-            ("1.s", 1000),
-            ("+5s", 5000),
-            ("1000us", 1),
-            ("1000µs", 1),
-        ] {
-            assert_eq!(
-                duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
-        }
-        for text in [
-            "",
-            "s",
-            "2",
-            "1.5",
-            "-5s",
-            "5 s",
-            "5x",
-            "1h30",
-            "1..s",
-            "+",
-            ".",
-            ".s",
-            "5S",
-            "999999999999h",
-        ] {
-            duration(text).unwrap_err();
-        }
-        assert!(duration("2").unwrap_err().contains("2s"));
     }
 
     #[test]

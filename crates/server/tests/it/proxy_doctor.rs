@@ -1,4 +1,4 @@
-//! `landfall doctor proxy` on a server without a proxy, and behind real ones.
+//! `landfall doctor proxy` on a server without a proxy, and behind real ones. `landfall-cli` has to be compiled, too.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},

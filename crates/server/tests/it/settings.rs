@@ -38,7 +38,6 @@ fn help_matches_the_golden_files() {
         (&["--help"], "help.txt"),
         (&["sweep", "--help"], "help-sweep.txt"),
         (&["doctor", "files", "--help"], "help-doctor-files.txt"),
-        (&["doctor", "proxy", "--help"], "help-doctor-proxy.txt"),
         (&["doctor", "s3", "--help"], "help-doctor.txt"),
         (&["doctor", "tls", "--help"], "help-doctor-tls.txt"),
         (&["s3", "set-cors", "--help"], "help-set-cors.txt"),

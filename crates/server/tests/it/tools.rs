@@ -45,6 +45,8 @@ fn commands_of_the_tools_run_the_program_in_the_same_folder_or_in_path() {
     for (arguments, passed) in [
         (&["upload", "a b", "--quiet"][..], "upload a b --quiet"),
         (&["help", "conformance"], "conformance --help"),
+        (&["doctor", "proxy", "http://a/"], "doctor proxy http://a/"),
+        (&["help", "doctor", "proxy"], "doctor proxy --help"),
     ] {
         let (code, told, _) = call(arguments);
         assert_eq!(code, Some(3));
@@ -56,4 +58,7 @@ fn commands_of_the_tools_run_the_program_in_the_same_folder_or_in_path() {
     assert_eq!(told, format!("{} upload\n", beside.display()));
     // Others are the server's own.
     assert_eq!(call(&["version"]).0, Some(0));
+    let (code, told, _) = call(&["help", "doctor"]);
+    assert_eq!(code, Some(0));
+    assert!(told.contains("proxy  Check the proxies"), "{told}");
 }

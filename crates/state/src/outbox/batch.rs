@@ -48,7 +48,6 @@ pub(super) enum Command {
         thorough: bool,
         done: oneshot::Sender<()>,
     },
-    Close(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -112,13 +111,12 @@ pub(super) enum Resolved {
     DidNotHappen(String),
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) commands: Vec<Command>,
-}
+/// The commands of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch<'a>(pub(super) &'a [Command]);
 
-impl Batch {
-    pub(super) fn events(&self) -> usize {
+impl<'a> Batch<'a> {
+    pub(super) fn events(self) -> usize {
         let events = |command: &Command| match command {
             Command::Prepare(_)
             | Command::Emit { .. }
@@ -126,35 +124,29 @@ impl Batch {
             | Command::Failed(_) => 1,
             _ => 0,
         };
-        self.commands.iter().map(events).sum()
+        self.0.iter().map(events).sum()
     }
 
-    /// Neither half is empty if there are at least two commands.
-    pub(super) fn split(mut self) -> (Self, Self) {
-        let commands = self.commands.split_off(self.commands.len().div_ceil(2));
-        (self, Self { commands })
-    }
-
-    pub(super) fn emitted(&self) -> Vec<&OutboxEvent> {
+    pub(super) fn emitted(self) -> Vec<&'a OutboxEvent> {
         let mut seen = HashSet::new();
-        let emitted = self.commands.iter().filter_map(|command| match command {
+        let emitted = self.0.iter().filter_map(|command| match command {
             Command::Emit { event, .. } => Some(event),
             _ => None,
         });
         emitted.filter(|event| seen.insert(&event.id)).collect()
     }
 
-    pub(super) fn prepared(&self) -> Vec<&OutboxEvent> {
+    pub(super) fn prepared(self) -> Vec<&'a OutboxEvent> {
         let mut seen = HashSet::new();
-        let events = self.commands.iter().flat_map(|command| match command {
+        let events = self.0.iter().flat_map(|command| match command {
             Command::Prepare(stored) => stored.events.as_slice(),
             _ => &[],
         });
         events.filter(|event| seen.insert(&event.id)).collect()
     }
 
-    pub(super) fn implied(&self) -> impl Iterator<Item = &ImpliedEvent> {
-        self.commands.iter().flat_map(|command| match command {
+    pub(super) fn implied(self) -> impl Iterator<Item = &'a ImpliedEvent> {
+        self.0.iter().flat_map(|command| match command {
             Command::Prepare(stored) => stored.implied.as_slice(),
             Command::Emit { implied, .. } => implied.as_slice(),
             _ => &[],
@@ -162,16 +154,11 @@ impl Batch {
     }
 
     /// The value is whether a thorough one was requested.
-    pub(super) fn maintenance(&self) -> Option<bool> {
-        let requested = self.commands.iter().filter_map(|command| match command {
+    pub(super) fn maintenance(self) -> Option<bool> {
+        let requested = self.0.iter().filter_map(|command| match command {
             Command::Maintain { thorough, .. } => Some(*thorough),
             _ => None,
         });
         requested.reduce(|one, other| one | other)
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        let mut commands = self.commands.iter();
-        commands.any(|command| matches!(command, Command::Close(_)))
     }
 }

@@ -55,10 +55,10 @@ pub(super) struct BatchTransaction<'a> {
 impl BatchTransaction<'_> {
     pub(super) async fn write(
         &mut self,
-        batch: &Batch,
+        batch: Batch<'_>,
         is_known: bool,
     ) -> Result<(), DatabaseError> {
-        let commands = &batch.commands;
+        let commands = batch.0;
         self.delete(commands).await?;
         self.release_followers(commands).await?;
         self.record_failures(commands).await?;
@@ -225,7 +225,7 @@ impl BatchTransaction<'_> {
         Ok(behind)
     }
 
-    async fn prepare(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
+    async fn prepare(&mut self, batch: Batch<'_>) -> Result<(), DatabaseError> {
         let mut all = Vec::new();
         for event in batch.prepared() {
             for (_, mut row) in rows(self.shared, event) {
@@ -240,7 +240,7 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    async fn emit_implied(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
+    async fn emit_implied(&mut self, batch: Batch<'_>) -> Result<(), DatabaseError> {
         // An event that is emitted in this batch has newer data.
         let emitted: HashSet<&str> = batch.emitted().iter().map(|event| &*event.id).collect();
         let implied: BTreeMap<&str, _> = batch

@@ -21,9 +21,8 @@
 //! The headers that a transport names may be credentials. They are in a separate column, encrypted
 //! with a [`HeaderKey`], which is emptied when the event becomes a dead letter.
 //!
-//! One writer task executes what all requests prepare, emit and have delivered, in one transaction
-//! per batch. Triggers count rows and bytes, so that no count reads the table. A batch that fails
-//! although the database works is divided until the failing command is alone, and is dropped.
+//! The [writer](crate::writer) executes what all requests prepare, emit and have delivered, in one
+//! transaction per batch. Triggers count rows and bytes, so that no count reads the table.
 //!
 //! Start reading at `commit.rs`, the transaction of a batch, and `queues.rs`, the deliveries in
 //! memory. `sql/` has all statements.
@@ -45,7 +44,7 @@ mod resolve;
 mod settings;
 mod sql;
 mod stats;
-mod writer;
+mod transaction;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -66,7 +65,7 @@ use landfall::{
 use landfall_hooks::{EventHeaders, HookName, RedactedHeaders, Route};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::timeout,
 };
 
@@ -86,14 +85,16 @@ use self::{
     queues::DeliveryQueues,
     sql::OrderHold,
     stats::Counters,
-    writer::Writer,
+    transaction::Writer,
 };
-use crate::sql::{
-    Clock, Connections, DatabaseError, Durability, Migration, Statement, from_unix_millis, millis,
+use crate::{
+    sql::{
+        Clock, Connections, DatabaseError, Durability, Migration, Statement, from_unix_millis,
+        millis,
+    },
+    writer::{self, Commands, Request},
 };
 
-/// Above this, emitting requests wait.
-const COMMAND_QUEUE_SIZE: usize = 2048;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const TABLE_SET: &str = "outbox";
 const MIGRATIONS: &[Migration] = &[
@@ -133,7 +134,7 @@ const MIGRATIONS: &[Migration] = &[
 #[derive(Clone)]
 pub struct Outbox {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    commands: Commands<Command>,
 }
 
 impl fmt::Debug for Outbox {
@@ -264,7 +265,7 @@ impl Outbox {
             progress: false,
             ..kinds.fold(EventKinds::NONE, EventKinds::union)
         };
-        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_SIZE);
+        let (commands, requests) = Commands::channel();
         let breaker = |_: &Route| Breaker::new(settings.circuit_breaker);
         let breakers = routes.iter().map(breaker).collect();
         let names = routes.iter().map(|route| route.transport.name());
@@ -293,7 +294,9 @@ impl Outbox {
             database,
             removal_clock,
         });
-        tokio::spawn(Writer::new(shared.clone(), node).run(receiver));
+        let gathers = shared.database.is_postgres();
+        let writer = Writer::new(shared.clone(), node);
+        tokio::spawn(writer::run(writer, gathers, requests));
         let outbox = Self { shared, commands };
         outbox.maintain(true).await;
         outbox.count().await?;
@@ -329,13 +332,10 @@ impl Outbox {
     pub async fn close(&self) {
         self.shared.closing.send_replace(true);
         let _ = timeout(SHUTDOWN_TIMEOUT, self.shared.running.lock()).await;
-        let (done, closed) = oneshot::channel();
-        let end = async {
-            if self.commands.send(Command::Close(done)).await.is_ok() {
-                let _ = closed.await;
-            }
-        };
-        if timeout(SHUTDOWN_TIMEOUT, end).await.is_err() {
+        if timeout(SHUTDOWN_TIMEOUT, self.commands.close())
+            .await
+            .is_err()
+        {
             tracing::error!("timed out writing the last events; they are resolved later");
         }
     }
@@ -394,7 +394,7 @@ impl Outbox {
         let permit = self.commands.reserve().await;
         let permit = permit.map_err(|_| OutboxError::Closed)?;
         self.shared.reserve(size, factor)?;
-        permit.send(command);
+        permit.send(Request::Execute(command));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use super::{
     GrantOutcome, Job, JobEventKind, LimitExceeded, NewJob, Queue, QueueError, RateLimit,
     StartOutcome, StartRequest,
     record::{MAX_ID_LEN, Record},
-    unit_of_work::{Prefetch, UnitOfWork},
+    unit_of_work::{RequiredRows, UnitOfWork},
 };
 use crate::outbox::Outbox;
 use crate::sql::{from_unix_millis, millis, replace_nul, signed, unsigned};
@@ -18,7 +18,7 @@ impl Queue {
     /// An id is too long, or the outbox is full.
     pub async fn grant(&self, new: NewJob) -> Result<GrantOutcome, QueueError> {
         let new = self.accept(new)?;
-        self.write(None, prefetch(&new), move |work| work.grant(&new))
+        self.write(None, needs(&new), move |work| work.grant(&new))
             .await
     }
 
@@ -32,7 +32,7 @@ impl Queue {
         start: impl Fn(&Job) -> StartRequest + Send + 'static,
     ) -> Result<GrantOutcome<StartOutcome, ()>, QueueError> {
         let new = self.accept(new)?;
-        self.write(None, prefetch(&new), move |work| {
+        self.write(None, needs(&new), move |work| {
             work.grant_and_start(&new, &start)
         })
         .await
@@ -93,23 +93,12 @@ impl UnitOfWork<'_> {
     }
 }
 
-fn prefetch(new: &NewJob) -> Prefetch {
-    let (subject, limits) = (&new.subject, &new.limits);
-    let mut prefetch = Prefetch {
-        new_jobs: 1,
-        requests: [(subject.clone(), new.request_id.clone())].into(),
-        ..Prefetch::default()
-    };
-    if limits.quota.is_some() {
-        prefetch.usage.insert(subject.clone());
+fn needs(new: &NewJob) -> RequiredRows {
+    RequiredRows::Grant {
+        subject: new.subject.clone(),
+        request_id: new.request_id.clone(),
+        limits: new.limits.clone(),
     }
-    if limits.max_active.is_some() {
-        prefetch.active.insert(subject.clone());
-    }
-    if let Some(rate) = limits.rate_limit {
-        prefetch.recent.insert((subject.clone(), rate.count), 1);
-    }
-    prefetch
 }
 
 /// Returns the job, and whether it is new.
@@ -118,7 +107,7 @@ fn find_or_add<New, Existing>(
     work: &mut UnitOfWork<'_>,
 ) -> Result<(Box<Job>, bool), GrantOutcome<New, Existing>> {
     let key = (new.subject.clone(), new.request_id.clone());
-    if let Some(number) = work.requests.get(&key).copied() {
+    if let Some(number) = work.requests.get(&key).copied().flatten() {
         work.expire(number);
         if let Some(record) = work.record(number) {
             let job = Box::new(record.job.clone());
@@ -132,9 +121,9 @@ fn find_or_add<New, Existing>(
     let job = work.add(record(new, reserved, work));
     let number = job.id.0;
     work.adjust_usage(number, signed(reserved), 0);
-    *work.granted.entry(new.subject.clone()).or_default() += 1;
-    if let Some(active) = work.active.get_mut(&new.subject) {
-        *active += 1;
+    if let Some(subject) = work.subjects.get_mut(&new.subject) {
+        subject.granted += 1;
+        subject.active = subject.active.map(|active| active + 1);
     }
     if work.shared.settings.started_at_grant {
         work.emit(number, JobEventKind::UploadStarted);
@@ -151,7 +140,8 @@ fn fingerprint(new: &NewJob) -> i64 {
 fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceeded> {
     let limits = &new.limits;
     if let Some(max) = limits.max_active {
-        let active = work.active.get(&new.subject).copied().unwrap_or_default();
+        let active = work.subjects.get(&new.subject).and_then(|of| of.active);
+        let active = active.unwrap_or_default();
         if active >= i64::from(max) {
             return Err(LimitExceeded::Active(max));
         }
@@ -167,7 +157,7 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
     let Some(quota) = limits.quota else {
         return Ok(wanted);
     };
-    let usage = work.usage(&new.subject, work.quota_period());
+    let usage = work.usage(&new.subject);
     let used = unsigned(usage.reserved).saturating_add(unsigned(usage.used));
     let left = quota.saturating_sub(used);
     match new.size {
@@ -179,17 +169,19 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
 }
 
 fn rate_limit_wait(rate: RateLimit, new: &NewJob, work: &UnitOfWork<'_>) -> Duration {
-    let granted = work.granted.get(&new.subject).copied().unwrap_or_default();
+    let Some(subject) = work.subjects.get(&new.subject) else {
+        return Duration::ZERO;
+    };
+    let granted = subject.granted;
     if granted >= rate.count {
         return rate.per;
     }
-    let key = (new.subject.clone(), rate.count);
-    let Some((requests, times)) = work.recent.get(&key) else {
+    let Some(recent) = subject.recent.get(&rate.count) else {
         return Duration::ZERO;
     };
-    // The times are sorted newest first; the last one decides for the first request.
+    let requests = recent.requests.min(rate.count);
     let at = usize::try_from(requests.saturating_sub(granted + 1)).unwrap_or(usize::MAX);
-    let Some(created) = times.get(at) else {
+    let Some(created) = recent.times.get(at) else {
         return Duration::ZERO;
     };
     let free = created.saturating_add(millis(rate.per));

@@ -5,34 +5,26 @@ use super::{
     numbers::{self, Sequence},
     read,
     record::Record,
-    unit_of_work::{Part, Prefetch, UnitOfWork, Usage},
+    unit_of_work::{Part, UnitOfWork, Usage},
 };
 use crate::sql::{Statement, Transaction, millis, unsigned};
 
 impl UnitOfWork<'_> {
-    pub(super) async fn load(
-        &mut self,
-        transaction: &mut Transaction,
-        prefetch: &Prefetch,
-    ) -> Result<(), QueueError> {
+    pub(super) async fn load(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
         if transaction.is_postgres() {
-            lock(transaction, prefetch).await?;
+            self.lock(transaction).await?;
         }
-        self.numbers = numbers::take(transaction, Sequence::Jobs, prefetch.new_jobs)
+        self.numbers = numbers::take(transaction, Sequence::Jobs, self.new_jobs)
             .await?
             .into();
-        self.load_jobs(transaction, prefetch).await?;
-        self.load_parts(transaction, prefetch).await?;
-        self.load_subjects(transaction, prefetch).await
+        self.load_jobs(transaction).await?;
+        self.load_parts(transaction).await?;
+        self.load_subjects(transaction).await
     }
 
-    async fn load_jobs(
-        &mut self,
-        transaction: &mut Transaction,
-        prefetch: &Prefetch,
-    ) -> Result<(), QueueError> {
-        let mut numbers = prefetch.jobs.clone();
-        let requests: Vec<_> = prefetch.requests.iter().collect();
+    async fn load_jobs(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
+        let mut numbers = self.needed_jobs.clone();
+        let requests: Vec<_> = self.requests.keys().collect();
         let by_request = |part: &[&(String, String)]| {
             let rows = part
                 .iter()
@@ -44,7 +36,7 @@ impl UnitOfWork<'_> {
                 "CROSS JOIN queue_jobs WHERE subject = v.column1 AND request_id = v.column2",
             )
         };
-        let uploads: Vec<_> = prefetch.uploads.iter().collect();
+        let uploads: Vec<_> = self.uploads.keys().collect();
         let by_upload = |part: &[&String]| {
             Statement::new("SELECT number FROM queue_jobs WHERE upload_id IN ")
                 .list(part.iter().map(|upload| upload.as_str()))
@@ -75,12 +67,8 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    async fn load_parts(
-        &mut self,
-        transaction: &mut Transaction,
-        prefetch: &Prefetch,
-    ) -> Result<(), QueueError> {
-        let numbers: Vec<_> = prefetch.parts.iter().copied().collect();
+    async fn load_parts(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
+        let numbers: Vec<_> = self.parts.keys().copied().collect();
         let select = |part: &[i64]| {
             Statement::new(
                 "SELECT job_number, upload_id, length, upload_offset, created_at FROM queue_parts \
@@ -101,21 +89,22 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    async fn load_subjects(
-        &mut self,
-        transaction: &mut Transaction,
-        prefetch: &Prefetch,
-    ) -> Result<(), QueueError> {
+    async fn load_subjects(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
         let period = self.quota_period();
-        let subjects: Vec<_> = prefetch.usage.iter().collect();
-        let select = |part: &[&String]| {
+        let subjects: Vec<_> = self
+            .subjects
+            .iter()
+            .filter(|(_, subject)| subject.usage.is_some())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let select = |part: &[&str]| {
             let mut statement = Statement::new(
                 "SELECT subject, CAST(SUM(reserved_bytes) AS BIGINT) AS reserved_bytes, \
                  CAST(SUM(used_bytes) AS BIGINT) AS used_bytes \
                  FROM queue_usage WHERE quota_period = $1 AND subject IN ",
             )
             .with(period)
-            .list(part.iter().map(|subject| subject.as_str()));
+            .list(part.iter().copied());
             statement.push(" GROUP BY subject");
             statement
         };
@@ -124,22 +113,20 @@ impl UnitOfWork<'_> {
                 reserved: row.number("reserved_bytes")?,
                 used: row.number("used_bytes")?,
             };
-            self.usage.insert((row.text("subject")?, period), usage);
+            let subject = self.subjects.entry(row.text("subject")?).or_default();
+            subject.usage = Some(usage);
         }
-        for subject in &prefetch.active {
-            let statement = active(subject, self.now);
-            let rows = transaction.fetch(statement).await?;
-            let active = rows.first().map_or(Ok(0), |row| row.number(0))?;
-            self.active.insert(subject.clone(), active);
-        }
-        for ((subject, count), requests) in &prefetch.recent {
-            let statement = recent(subject, *count, *requests);
-            let mut times = Vec::new();
-            for row in transaction.fetch(statement).await? {
-                times.push(row.number("created_at")?);
+        for (name, subject) in &mut self.subjects {
+            if let Some(count) = &mut subject.active {
+                let rows = transaction.fetch(active(name, self.now)).await?;
+                *count = rows.first().map_or(Ok(0), |row| row.number(0))?;
             }
-            let key = (subject.clone(), *count);
-            self.recent.insert(key, ((*requests).min(*count), times));
+            for (count, jobs) in &mut subject.recent {
+                let statement = recent(name, *count, jobs.requests);
+                for row in transaction.fetch(statement).await? {
+                    jobs.times.push(row.number("created_at")?);
+                }
+            }
         }
         Ok(())
     }
@@ -148,29 +135,24 @@ impl UnitOfWork<'_> {
         let period = self.shared.settings.quota_period.map_or(0, millis);
         if period > 0 { self.now / period } else { 0 }
     }
-}
 
-/// Other nodes may check limits of the same subjects, or create jobs for the same uploads.
-async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), QueueError> {
-    let recent = prefetch.recent.keys().map(|(subject, _)| subject);
-    let subjects = prefetch.usage.iter().chain(&prefetch.active).chain(recent);
-    let keys = subjects
-        .map(|subject| numbers::lock_key("subject", subject))
-        .chain(
-            prefetch
-                .uploads
-                .iter()
-                .map(|upload| numbers::lock_key("upload", upload)),
-        );
-    // One order prevents deadlocks.
-    let keys: Vec<_> = keys.collect::<BTreeSet<_>>().into_iter().collect();
-    let lock = |part: &[i64]| {
-        let rows = part.iter().map(|key| [(*key).into()]);
-        let lock = "SELECT pg_advisory_xact_lock(v.column1) FROM";
-        Statement::from_rows(lock, rows, ["BIGINT"], "")
-    };
-    transaction.execute_parts(&keys, lock).await?;
-    Ok(())
+    /// Other nodes may check limits of the same subjects, or create jobs for the same uploads.
+    async fn lock(&self, transaction: &mut Transaction) -> Result<(), QueueError> {
+        let subjects = self.subjects.keys();
+        let subjects = subjects.map(|subject| numbers::lock_key("subject", subject));
+        let uploads = self.uploads.keys();
+        let uploads = uploads.map(|upload| numbers::lock_key("upload", upload));
+        // One order prevents deadlocks.
+        let keys: BTreeSet<_> = subjects.chain(uploads).collect();
+        let keys: Vec<_> = keys.into_iter().collect();
+        let lock = |part: &[i64]| {
+            let rows = part.iter().map(|key| [(*key).into()]);
+            let lock = "SELECT pg_advisory_xact_lock(v.column1) FROM";
+            Statement::from_rows(lock, rows, ["BIGINT"], "")
+        };
+        transaction.execute_parts(&keys, lock).await?;
+        Ok(())
+    }
 }
 
 /// Running jobs and unexpired grants.

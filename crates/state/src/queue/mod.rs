@@ -5,7 +5,7 @@
 //! stored. Policies ([`policy`]) restrict the [`GrantLimits`] of a [`Principal`] before a grant.
 //!
 //! The queue does not serve HTTP: the APIs are `landfall-access` and `landfall-direct`. It is tables
-//! and one writer per process, which batches commands into transactions: rows are read, changed in
+//! and one [writer](crate::writer) per process: in a transaction, rows are read, changed in
 //! memory by rules that know no SQL, and written. All that a transition changes is written with it:
 //! quota, counts, the event and its deliveries in the outbox. On PostgreSQL, transactions of several
 //! nodes lock rows in one order, so a final state stays and no quota is exceeded.
@@ -20,6 +20,7 @@
 //!
 //! Start reading at `job.rs`, `unit_of_work.rs` and `transition.rs`.
 
+mod commands;
 mod event_channels;
 mod feed;
 mod grant;
@@ -50,7 +51,6 @@ pub mod tracking;
 mod transition;
 mod types;
 mod unit_of_work;
-mod writer;
 
 use std::{
     sync::Arc,
@@ -61,13 +61,16 @@ use landfall::{
     removal::{AgreedTime, ClockMemory},
     upload::{Upload, UploadId},
 };
-use tokio::{
-    sync::{mpsc, oneshot, watch as channel},
-    time::timeout,
-};
+use tokio::{sync::watch as channel, time::timeout};
 
 pub use landfall_hooks::contains_secret;
 
+use self::{
+    commands::{Command, Writer},
+    record::Record,
+    shared::Shared,
+    unit_of_work::RequiredRows,
+};
 pub use self::{
     event_channels::SharedEvent,
     feed::EventReader,
@@ -84,8 +87,10 @@ pub use self::{
         ThroughputQuery, Totals,
     },
 };
-use self::{record::Record, shared::Shared, unit_of_work::Prefetch, writer::WriteRequest};
-use crate::sql::{Connections, DatabaseError, Durability, Migration, Row, Statement};
+use crate::{
+    sql::{Connections, DatabaseError, Durability, Migration, Row, Statement},
+    writer::{self, Commands},
+};
 
 const TABLES: &str = "queue";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
@@ -94,7 +99,6 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
 )];
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
-const COMMAND_BUFFER: usize = 2048;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -126,7 +130,7 @@ pub struct Queue(Arc<QueueRuntime>);
 #[derive(Debug)]
 struct QueueRuntime {
     shared: Arc<Shared>,
-    writer: mpsc::Sender<WriteRequest>,
+    commands: Commands<Command>,
     closing: channel::Sender<bool>,
 }
 
@@ -160,10 +164,12 @@ impl Queue {
         if let Some(at) = purge::newest_time(&shared).await? {
             shared.removal_clock.recall(ClockMemory::last_used(at));
         }
-        let (writer, requests) = mpsc::channel(COMMAND_BUFFER);
+        let (commands, requests) = Commands::channel();
         let (closing, is_closing) = channel::channel(false);
-        tokio::spawn(writer::run(shared.clone(), requests));
-        tokio::spawn(writer::run_progress(shared.clone(), is_closing.clone()));
+        let gathers = shared.database.is_postgres();
+        let writer = || Writer(shared.clone());
+        tokio::spawn(writer::run(writer(), gathers, requests));
+        tokio::spawn(writer().run_progress(is_closing.clone()));
         #[cfg(feature = "postgres")]
         if shared.database.is_postgres() {
             tokio::spawn(peers::run(shared.clone(), is_closing.clone()));
@@ -172,7 +178,7 @@ impl Queue {
         tokio::spawn(feed::poll(shared.clone(), is_closing));
         Ok(Self(Arc::new(QueueRuntime {
             shared,
-            writer,
+            commands,
             closing,
         })))
     }
@@ -184,11 +190,8 @@ impl Queue {
     /// Safe to drop; reconciliation finds progress that is not written.
     pub async fn close(&self) {
         self.0.closing.send_replace(true);
-        let (done, closed) = oneshot::channel();
         let end = async {
-            if self.0.writer.send(WriteRequest::Close(done)).await.is_ok() {
-                let _ = closed.await;
-            }
+            self.0.commands.close().await;
             self.0.shared.database.close().await;
         };
         if timeout(SHUTDOWN_TIMEOUT, end).await.is_err() {
@@ -260,11 +263,11 @@ impl Queue {
     /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
     /// bound.
     pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
-        let mut prefetch = Prefetch::job(job);
-        if start.is_part {
-            prefetch.parts.insert(job.0);
-        }
-        self.write(None, prefetch, move |work| work.start(job.0, &start))
+        let needs = match start.is_part {
+            true => RequiredRows::JobWithParts(job),
+            false => RequiredRows::Job(job),
+        };
+        self.write(None, needs, move |work| work.start(job.0, &start))
             .await
     }
 
@@ -279,13 +282,9 @@ impl Queue {
 
     /// Creates a job that tracks an upload without a grant. The same upload has the same job.
     pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
-        let prefetch = Prefetch {
-            new_jobs: 1,
-            uploads: [upload.id.to_string()].into(),
-            ..Prefetch::default()
-        };
+        let needs = RequiredRows::Upload(upload.id.to_string());
         let (job, created) = (start::job_of(upload, self.now()), upload.created);
-        self.write(None, prefetch, move |work| work.track(&job, created))
+        self.write(None, needs, move |work| work.track(&job, created))
             .await
     }
 
@@ -304,8 +303,8 @@ impl Queue {
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
     pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
-        let (after, prefetch) = (Some((job, false)), Prefetch::job(job));
-        self.write(after, prefetch, move |work| work.prepare_end(job.0, &end))
+        let (after, needs) = (Some((job, false)), RequiredRows::Job(job));
+        self.write(after, needs, move |work| work.prepare_end(job.0, &end))
             .await
     }
 
@@ -322,8 +321,8 @@ impl Queue {
 
     /// Ends a job after writing its reported progress. Returns whether this call ended it.
     pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
-        let (after, prefetch) = (Some((job, true)), Prefetch::job(job));
-        self.write(after, prefetch, move |work| work.finish(job.0, &end))
+        let (after, needs) = (Some((job, true)), RequiredRows::Job(job));
+        self.write(after, needs, move |work| work.finish(job.0, &end))
             .await
     }
 

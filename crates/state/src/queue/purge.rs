@@ -5,7 +5,7 @@ use std::{
 
 use super::{
     JobId, JobState, MINUTE, Queue, QueueError, Shared, record::state_number, save::count,
-    unit_of_work::Prefetch,
+    unit_of_work::RequiredRows,
 };
 use crate::sql::{Statement, Transaction, from_unix_millis, millis, unix_millis};
 
@@ -98,11 +98,8 @@ impl Queue {
             if numbers.is_empty() {
                 break;
             }
-            let prefetch = Prefetch {
-                jobs: numbers.iter().copied().collect(),
-                ..Prefetch::default()
-            };
-            let expired = self.write(None, prefetch, move |work| {
+            let needs = RequiredRows::Jobs(numbers.clone());
+            let expired = self.write(None, needs, move |work| {
                 let expired = numbers.iter().filter(|number| work.expire(**number));
                 expired.count()
             });

@@ -192,14 +192,16 @@ impl Reports {
 
     /// Takes reports to be written before the job's end or prepared end. Reports being written are included,
     /// since the end may be written first.
-    pub(super) fn take_job(&self, job: JobId, is_end: bool, into: &mut Vec<Report>) {
+    pub(super) fn take_job(&self, job: JobId, is_end: bool) -> Vec<Report> {
+        let mut taken = Vec::new();
         if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
-            into.append(&mut progress.writing);
-            into.extend(progress.reports.drain().map(|(_, report)| report));
+            taken.append(&mut progress.writing);
+            taken.extend(progress.reports.drain().map(|(_, report)| report));
             // After a prepared end, write new progress at once, because it clears the end.
             progress.written = is_end.then(Instant::now);
             progress.has_ended |= is_end;
         }
+        taken
     }
 
     pub(super) fn requeue(&self, reports: Vec<Report>) {
@@ -415,10 +417,8 @@ mod tests {
     fn end_takes_the_reports_of_its_job() {
         let reports = reports();
         reports.add(report(1, 5));
-        let mut taken = Vec::new();
-        reports.take_job(JobId(1), true, &mut taken);
-        reports.take_job(JobId(2), true, &mut taken);
-        assert_eq!(taken, [report(1, 5)]);
+        assert_eq!(reports.take_job(JobId(1), true), [report(1, 5)]);
+        assert_eq!(reports.take_job(JobId(2), true), []);
         assert_eq!(reports.take(true), []);
     }
 

@@ -1,7 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
-use crate::outbox::{Outbox, OutboxError};
-use crate::sql::{Clock, Connections, Database, DatabaseError};
+use crate::{
+    outbox::{Outbox, OutboxError},
+    sql::{Clock, Connections, Database, DatabaseError},
+    writer::BatchError,
+};
 
 /// Settings of the queue.
 #[derive(Debug, Clone)]
@@ -81,14 +84,12 @@ pub enum QueueError {
     InvalidRow(String),
 }
 
-impl QueueError {
-    /// It can be retried at once.
-    pub(super) fn is_conflict(&self) -> bool {
+impl BatchError for QueueError {
+    fn is_conflict(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_conflict())
     }
 
-    /// A single command or row is the cause: others can be written without it.
-    pub(super) fn is_statement_error(&self) -> bool {
+    fn is_statement_error(&self) -> bool {
         match self {
             Self::Database(error) => error.is_statement_error(),
             Self::InvalidRow(_) | Self::TooLong(_) => true,

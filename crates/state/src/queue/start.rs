@@ -85,8 +85,8 @@ impl UnitOfWork<'_> {
 
     /// Returns the job of an upload without a grant, and creates it if there is none.
     pub(super) fn track(&mut self, job: &Job, created: Option<SystemTime>) -> JobId {
-        let newest = self.uploads.get(&job.request_id);
-        if let Some(record) = newest.and_then(|number| self.record(*number)) {
+        let newest = self.uploads.get(&job.request_id).copied().flatten();
+        if let Some(record) = newest.and_then(|number| self.record(number)) {
             let ended = record.job.ended_at.map(unix_millis);
             // An upload id can be reused after the earlier upload ended.
             let is_this = match (ended, created.map(unix_millis)) {

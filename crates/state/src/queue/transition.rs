@@ -3,20 +3,11 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Completion, Job, JobEnd, JobEventKind, JobState, Report,
     record::smooth_rate,
-    unit_of_work::{Part, Prefetch, UnitOfWork},
+    unit_of_work::{Part, UnitOfWork},
 };
 use crate::sql::{from_unix_millis, replace_nul, signed, unix_millis};
 
 const MIN_MEASURED_MILLIS: i64 = 250;
-
-pub(super) fn prefetch(reports: &[Report], prefetch: &mut Prefetch) {
-    for report in reports {
-        prefetch.jobs.insert(report.job.0);
-        if report.part.is_some() {
-            prefetch.parts.insert(report.job.0);
-        }
-    }
-}
 
 impl UnitOfWork<'_> {
     /// Each job advances once.
@@ -148,9 +139,9 @@ impl UnitOfWork<'_> {
         let is_active = job.state != JobState::Received || job.expires_at > now;
         if is_active
             && let Some(subject) = job.subject.clone()
-            && let Some(active) = self.active.get_mut(&subject)
+            && let Some(subject) = self.subjects.get_mut(&subject)
         {
-            *active -= 1;
+            subject.active = subject.active.map(|active| active - 1);
         }
         let (state, kind, reason) = match end {
             JobEnd::Completed(_) => (JobState::Completed, JobEventKind::UploadCompleted, None),

@@ -9,48 +9,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use landfall::upload::UploadId;
 
 use super::{
-    Job, JobEventKind, JobId, JobState, Token,
+    GrantLimits, Job, JobEventKind, JobId, JobState, Token,
     record::{Record, state_number},
     shared::Shared,
 };
 use crate::sql::{Statement, from_unix_millis, signed};
 
-/// The rows that the commands of a transaction need.
-#[derive(Debug, Default)]
-pub(super) struct Prefetch {
-    pub(super) jobs: BTreeSet<i64>,
-    /// Subject and request id.
-    pub(super) requests: BTreeSet<(String, String)>,
-    /// By upload id; a missing job may be created.
-    pub(super) uploads: BTreeSet<String>,
-    pub(super) new_jobs: usize,
-    pub(super) parts: BTreeSet<i64>,
-    pub(super) usage: BTreeSet<String>,
-    pub(super) active: BTreeSet<String>,
-    /// By subject and count: how many requests in this transaction the rate limit applies to.
-    pub(super) recent: BTreeMap<(String, u32), u32>,
-}
-
-impl Prefetch {
-    pub(super) fn job(id: JobId) -> Self {
-        Self {
-            jobs: [id.0].into(),
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn add(&mut self, other: &Self) {
-        self.jobs.extend(&other.jobs);
-        self.requests.extend(other.requests.iter().cloned());
-        self.uploads.extend(other.uploads.iter().cloned());
-        self.new_jobs += other.new_jobs;
-        self.parts.extend(&other.parts);
-        self.usage.extend(other.usage.iter().cloned());
-        self.active.extend(other.active.iter().cloned());
-        for (limit, requests) in &other.recent {
-            *self.recent.entry(limit.clone()).or_default() += requests;
-        }
-    }
+/// The rows that a command needs.
+#[derive(Debug)]
+pub(super) enum RequiredRows {
+    Job(JobId),
+    JobWithParts(JobId),
+    Jobs(Vec<i64>),
+    /// The job of the upload, or a new one.
+    Upload(String),
+    /// The job of the subject's request, or a new one.
+    Grant {
+        subject: String,
+        request_id: String,
+        limits: GrantLimits,
+    },
 }
 
 #[derive(Debug)]
@@ -94,24 +72,44 @@ pub(super) struct Usage {
     pub(super) used: i64,
 }
 
+/// The values that limits of a subject depend on; `None` if no command needs it.
+#[derive(Debug, Default)]
+pub(super) struct Subject {
+    /// In the current period.
+    pub(super) usage: Option<Usage>,
+    /// The number of jobs.
+    pub(super) active: Option<i64>,
+    /// By the count of the rate limit.
+    pub(super) recent: BTreeMap<u32, RecentJobs>,
+    /// The number of grants in this transaction.
+    pub(super) granted: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RecentJobs {
+    /// The number of requests in this transaction that the rate limit applies to.
+    pub(super) requests: u32,
+    /// Newest first; the last one decides for the first request.
+    pub(super) times: Vec<i64>,
+}
+
+/// Rows are loaded for each key that is present.
 #[derive(Debug)]
 pub(super) struct UnitOfWork<'a> {
     pub(super) shared: &'a Shared,
     /// In milliseconds since 1970.
     pub(super) now: i64,
+    pub(super) needed_jobs: BTreeSet<i64>,
+    pub(super) new_jobs: usize,
     pub(super) jobs: BTreeMap<i64, LoadedJob>,
-    pub(super) requests: HashMap<(String, String), i64>,
+    /// By subject and request id.
+    pub(super) requests: HashMap<(String, String), Option<i64>>,
     /// The newest job of each upload.
-    pub(super) uploads: HashMap<String, i64>,
+    pub(super) uploads: HashMap<String, Option<i64>>,
     pub(super) parts: HashMap<i64, BTreeMap<String, Part>>,
     pub(super) deleted_parts: Vec<(i64, String)>,
-    pub(super) usage: HashMap<(String, i64), Usage>,
+    pub(super) subjects: BTreeMap<String, Subject>,
     pub(super) usage_changes: BTreeMap<(String, i64), Usage>,
-    pub(super) active: HashMap<String, i64>,
-    /// How many requests each rate limit was read for, and the times, newest first.
-    pub(super) recent: HashMap<(String, u32), (u32, Vec<i64>)>,
-    /// In this transaction, by subject.
-    pub(super) granted: HashMap<String, u32>,
     pub(super) numbers: VecDeque<i64>,
     pub(super) events: Vec<NewEvent>,
     pub(super) tokens: Vec<(String, i64)>,
@@ -127,16 +125,15 @@ impl<'a> UnitOfWork<'a> {
         Self {
             shared,
             now: shared.settings.clock.millis(),
+            needed_jobs: BTreeSet::new(),
+            new_jobs: 0,
             jobs: BTreeMap::new(),
             requests: HashMap::new(),
             uploads: HashMap::new(),
             parts: HashMap::new(),
             deleted_parts: Vec::new(),
-            usage: HashMap::new(),
+            subjects: BTreeMap::new(),
             usage_changes: BTreeMap::new(),
-            active: HashMap::new(),
-            recent: HashMap::new(),
-            granted: HashMap::new(),
             numbers: VecDeque::new(),
             events: Vec::new(),
             tokens: Vec::new(),
@@ -146,16 +143,59 @@ impl<'a> UnitOfWork<'a> {
         }
     }
 
+    /// Before [`load`](Self::load).
+    pub(super) fn add_needs(&mut self, needs: &RequiredRows) {
+        match needs {
+            RequiredRows::Job(job) => {
+                self.needed_jobs.insert(job.0);
+            }
+            RequiredRows::JobWithParts(job) => {
+                self.needed_jobs.insert(job.0);
+                self.parts.entry(job.0).or_default();
+            }
+            RequiredRows::Jobs(numbers) => self.needed_jobs.extend(numbers),
+            RequiredRows::Upload(upload) => {
+                self.new_jobs += 1;
+                self.uploads.entry(upload.clone()).or_default();
+            }
+            RequiredRows::Grant {
+                subject,
+                request_id,
+                limits,
+            } => {
+                self.new_jobs += 1;
+                let request = (subject.clone(), request_id.clone());
+                self.requests.entry(request).or_default();
+                if limits.quota.is_none()
+                    && limits.max_active.is_none()
+                    && limits.rate_limit.is_none()
+                {
+                    return;
+                }
+                let of_subject = self.subjects.entry(subject.clone()).or_default();
+                if limits.quota.is_some() {
+                    of_subject.usage.get_or_insert_default();
+                }
+                if limits.max_active.is_some() {
+                    of_subject.active.get_or_insert_default();
+                }
+                if let Some(rate) = limits.rate_limit {
+                    of_subject.recent.entry(rate.count).or_default().requests += 1;
+                }
+            }
+        }
+    }
+
     pub(super) fn insert_loaded(&mut self, record: Record) {
         let job = &record.job;
         let number = job.id.0;
         if let Some(subject) = &job.subject {
             let key = (subject.clone(), job.request_id.clone());
-            self.requests.insert(key, number);
+            self.requests.insert(key, Some(number));
         }
         if let Some(upload) = &job.upload_id {
             let newest = self.uploads.entry(upload.clone()).or_default();
-            *newest = number.max(*newest);
+            *newest = (*newest).max(Some(number));
         }
         let loaded_as = Some((job.state, job.offset));
         self.jobs.entry(number).or_insert(LoadedJob {
@@ -221,9 +261,11 @@ impl<'a> UnitOfWork<'a> {
         token
     }
 
-    pub(super) fn usage(&self, subject: &str, period: i64) -> Usage {
-        let key = (subject.to_owned(), period);
-        let loaded = self.usage.get(&key).copied().unwrap_or_default();
+    /// Returns the usage in the current period.
+    pub(super) fn usage(&self, subject: &str) -> Usage {
+        let loaded = self.subjects.get(subject).and_then(|of| of.usage);
+        let loaded = loaded.unwrap_or_default();
+        let key = (subject.to_owned(), self.quota_period());
         let change = self.usage_changes.get(&key).copied().unwrap_or_default();
         Usage {
             reserved: loaded.reserved.saturating_add(change.reserved),

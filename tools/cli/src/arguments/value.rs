@@ -3,49 +3,10 @@
 use std::{fs, time::Duration};
 
 use landfall_client::{Algorithm, HeaderName, HeaderValue, Url};
+use landfall_protocol::units;
+pub(crate) use landfall_protocol::units::size;
 
-/// Units of one letter are omitted: `M` is ambiguous.
-const SIZE_UNITS: [(&str, u64); 9] = [
-    ("B", 1),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("KIB", 1 << 10),
-    ("MIB", 1 << 20),
-    ("GIB", 1 << 30),
-    ("TIB", 1 << 40),
-];
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
-
-/// Bytes, or a number with a unit, such as `1.5GiB`.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let invalid = || {
-        format!(
-            "{text:?} is not a size; write bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB or TB"
-        )
-    };
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
-    let unit = unit.trim().to_ascii_uppercase();
-    if unit.is_empty() {
-        return number.parse().map_err(|_| invalid());
-    }
-    let (_, scale) = SIZE_UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or_else(invalid)?;
-    match number.parse::<u64>() {
-        Ok(number) => number
-            .checked_mul(*scale)
-            .ok_or_else(|| format!("{text} is too large")),
-        Err(_) => {
-            let number: f64 = number.parse().map_err(|_| invalid())?;
-            // Exact below 2^53 bytes, and large values are rounded, not wrapped.
-            Ok((number * *scale as f64) as u64)
-        }
-    }
-}
 
 /// A size of at least one byte, which may end in `/s`.
 pub(crate) fn rate(text: &str) -> Result<u64, String> {
@@ -72,12 +33,10 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| {
-            format!("{text:?} is not a time; write it with a unit, such as 300ms, 10s or 1h30m")
-        })
+    match units::duration(text)? {
+        Duration::ZERO => Err("must be greater than 0".to_owned()),
+        duration => Ok(duration),
+    }
 }
 
 pub(crate) fn url(text: &str) -> Result<Url, String> {
@@ -85,6 +44,17 @@ pub(crate) fn url(text: &str) -> Result<Url, String> {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err(format!(
             "{text:?} is not a URL; it begins with http:// or https://"
+        )),
+    }
+}
+
+/// A URL of uploads whose proxies are checked. A slash at its end is kept: proxies may redirect without it.
+pub(crate) fn public_url(text: &str) -> Result<Url, String> {
+    let url = url(text)?;
+    match url.username().is_empty() && url.query().is_none() && url.fragment().is_none() {
+        true => Ok(url),
+        false => Err(format!(
+            "{text:?} is not a public URL; write one such as https://example.com/files/"
         )),
     }
 }
@@ -139,29 +109,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_units() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("123", 123),
-            ("64KiB", 65_536),
-            ("1.5 mib", 1_572_864),
-            ("2GB", 2_000_000_000),
-        ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for text in [
-            "",
-            "KiB",
-            "1M",
-            "-1KiB",
-            "1.2.3KiB",
-            "1.5",
-            "99999999999TiB",
-        ] {
-            assert!(size(text).is_err(), "{text}");
-        }
+    fn rates_and_durations_are_positive() {
         assert_eq!(rate("60MiB/s"), Ok(60 << 20));
-        assert!(rate("0").is_err());
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for text in ["0", "0s"] {
+            assert!(rate(text).is_err(), "{text}");
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -187,6 +141,20 @@ mod tests {
         assert!(url("http://localhost:8080/files/").is_ok());
         for text in ["localhost:8080", "/files/", "ftp://localhost/", "video.mp4"] {
             assert!(url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn public_urls_keep_their_slash_and_have_no_password() {
+        let parsed = public_url("https://example.com/files/").unwrap();
+        assert_eq!(parsed.as_str(), "https://example.com/files/");
+        for text in [
+            "example.com/files",
+            "ftp://example.com/",
+            "https://a:b@example.com/",
+            "https://example.com/?a",
+        ] {
+            assert!(public_url(text).is_err(), "{text}");
         }
     }
 

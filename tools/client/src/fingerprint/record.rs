@@ -1,38 +1,36 @@
-//! The record of one upload, and its checks.
+//! The record of one upload as text, and its checks. It knows no store.
 
 use std::{
     path::PathBuf,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::{
-    Error, FingerprintStore,
-    source::{FileContent, FileState, blocking, hex},
+    Error,
+    source::{FileState, hex},
 };
 
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// The first line of a record: a digest of the rest, in hexadecimal.
 const DIGEST_CHARS: usize = 64;
 
 /// An upload, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    format: u32,
+    pub(super) format: u32,
     /// `tus`, `draft` or `multipart`.
     pub(crate) protocol: String,
     /// The path of the file and the endpoint, for lists.
-    source: PathBuf,
-    endpoint: String,
+    pub(super) source: PathBuf,
+    pub(super) endpoint: String,
     /// Seconds since 1970.
-    created: u64,
+    pub(super) created: u64,
     pub(crate) file: FileState,
-    sample: String,
+    pub(super) sample: String,
     /// One part for each partial upload; one in all for others.
     pub(crate) parts: Vec<PartRecord>,
     /// The key of the object, of a multipart upload.
@@ -53,7 +51,7 @@ pub(crate) struct PartRecord {
 }
 
 impl Record {
-    fn encode(&self) -> Result<Vec<u8>, Error> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
         let json = serde_json::to_vec(self).map_err(|error| Error::Fingerprints(error.into()))?;
         let mut text = hex(&Sha256::digest(&json)).into_bytes();
         text.push(b'\n');
@@ -84,7 +82,7 @@ impl Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredUpload {
-    /// The name of the record, for [`FingerprintStore::remove`].
+    /// The name of the record, for [`FingerprintStore::remove`](crate::FingerprintStore::remove).
     pub name: String,
     /// The path of the file.
     pub source: PathBuf,
@@ -98,16 +96,6 @@ pub struct StoredUpload {
     pub length: u64,
     /// The time of the creation.
     pub created: SystemTime,
-}
-
-/// Keeps the record of a running upload.
-#[derive(Debug)]
-pub(crate) struct Recorder {
-    store: Arc<dyn FingerprintStore>,
-    name: String,
-    record: Mutex<Record>,
-    /// Parts are recorded at once: an older text must not replace a newer one.
-    writes: tokio::sync::Mutex<()>,
 }
 
 impl StoredUpload {
@@ -132,158 +120,6 @@ impl StoredUpload {
             length: record.file.length,
             created: UNIX_EPOCH + Duration::from_secs(record.created),
         })
-    }
-}
-
-/// The record that a store had of an upload.
-pub(crate) enum StoredRecord {
-    Nothing,
-    /// The file is another one now.
-    Changed,
-    /// The first bytes, the last and some between are those of the recorded upload.
-    Record(Box<Record>),
-}
-
-impl Recorder {
-    /// Creates the recorder of an upload of `file`. `identity` is what distinguishes it from other uploads of the file.
-    ///
-    /// # Errors
-    /// [`Error::Fingerprints`], [`Error::Source`].
-    pub(crate) async fn open(
-        store: Arc<dyn FingerprintStore>,
-        file: &FileContent,
-        endpoint: &Url,
-        identity: &[&[u8]],
-        resume: bool,
-    ) -> Result<(Self, StoredRecord), Error> {
-        let mut hasher = Sha256::new();
-        let path = file.path().as_os_str().as_encoded_bytes();
-        for part in [path, endpoint.as_str().as_bytes()].iter().chain(identity) {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
-        let name = hex(hasher.finalize().get(..16).unwrap_or_default());
-        let stored = match resume {
-            true => {
-                let (store, name) = (store.clone(), name.clone());
-                let read = blocking(move || store.get(&name)).await;
-                read.map_err(Error::Fingerprints)?
-            }
-            false => None,
-        };
-        let found = match stored.as_deref().and_then(Record::decode) {
-            None => StoredRecord::Nothing,
-            Some(record) if record.file != file.state() => StoredRecord::Changed,
-            Some(record) => match file.sample().await.map_err(Error::Source)? == record.sample {
-                true => StoredRecord::Record(Box::new(record)),
-                false => StoredRecord::Changed,
-            },
-        };
-        let record = match &found {
-            StoredRecord::Record(record) => (**record).clone(),
-            StoredRecord::Nothing | StoredRecord::Changed => Record {
-                format: FORMAT,
-                protocol: String::new(),
-                source: file.path().to_owned(),
-                endpoint: endpoint.to_string(),
-                created: UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
-                file: file.state(),
-                sample: String::new(),
-                parts: Vec::new(),
-                key: None,
-                finished: false,
-            },
-        };
-        let recorder = Self {
-            store,
-            name,
-            record: Mutex::new(record),
-            writes: tokio::sync::Mutex::default(),
-        };
-        Ok((recorder, found))
-    }
-
-    /// Starts a new record, which [`Self::set_url`] stores.
-    pub(crate) fn start(&self, protocol: &str, parts: Vec<PartRecord>) {
-        let mut record = self.record.lock();
-        protocol.clone_into(&mut record.protocol);
-        record.parts = parts;
-    }
-
-    /// Stores the URL of the finished upload, so that another run sends nothing.
-    ///
-    /// # Errors
-    /// [`Error::Fingerprints`], [`Error::Source`].
-    pub(crate) async fn finish(&self, url: &Url, file: &FileContent) -> Result<(), Error> {
-        {
-            let mut record = self.record.lock();
-            let length = record.file.length;
-            record.parts = vec![PartRecord {
-                start: 0,
-                length,
-                url: None,
-            }];
-        }
-        self.store(0, Some(url.as_str()), file, true).await
-    }
-
-    /// Stores the URL of a part; `None` if it is gone. No byte is sent before.
-    ///
-    /// # Errors
-    /// [`Error::Fingerprints`], [`Error::Source`].
-    pub(crate) async fn set_url(
-        &self,
-        part: usize,
-        url: Option<&str>,
-        file: &FileContent,
-    ) -> Result<(), Error> {
-        self.store(part, url, file, false).await
-    }
-
-    async fn store(
-        &self,
-        part: usize,
-        url: Option<&str>,
-        file: &FileContent,
-        finished: bool,
-    ) -> Result<(), Error> {
-        if self.record.lock().sample.is_empty() {
-            let sample = file.sample().await.map_err(Error::Source)?;
-            self.record.lock().sample = sample;
-        }
-        let _write = self.writes.lock().await;
-        let text = {
-            let mut record = self.record.lock();
-            record.finished = finished;
-            if let Some(part) = record.parts.get_mut(part) {
-                part.url = url.map(str::to_owned);
-            }
-            record.encode()?
-        };
-        let (store, name) = (self.store.clone(), self.name.clone());
-        blocking(move || store.set(&name, &text))
-            .await
-            .map_err(Error::Fingerprints)
-    }
-
-    /// Sets the key of a multipart upload, which [`Self::set_url`] stores.
-    pub(crate) fn set_key(&self, key: &str) {
-        self.record.lock().key = Some(key.to_owned());
-    }
-
-    /// Removes the record of an upload that is complete or gone. One that was never stored costs nothing.
-    ///
-    /// # Errors
-    /// [`Error::Fingerprints`].
-    pub(crate) async fn remove(&self) -> Result<(), Error> {
-        if std::mem::take(&mut self.record.lock().sample).is_empty() {
-            return Ok(());
-        }
-        let _write = self.writes.lock().await;
-        let (store, name) = (self.store.clone(), self.name.clone());
-        blocking(move || store.remove(&name))
-            .await
-            .map_err(Error::Fingerprints)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod dialect;
+mod opened;
 mod parallel;
 mod recover;
 mod run;
@@ -17,7 +18,7 @@ use url::Url;
 pub(crate) use self::{
     chunk::ChunkSender,
     dialect::Dialect,
-    run::{OpenedUpload, open_record},
+    opened::{OpenedUpload, open_record},
 };
 use crate::{Control, Error, Event, Source, progress::EventCallback, shared::Shared};
 

@@ -49,7 +49,7 @@ impl Http1 {
     }
 
     /// Sends the head of a request.
-    pub(super) async fn send_head(&mut self, request: &Request) -> Result<(), ClientError> {
+    pub(crate) async fn send_head(&mut self, request: &Request) -> Result<(), ClientError> {
         let head = self.start(request);
         self.write(&head).await
     }
@@ -66,7 +66,7 @@ impl Http1 {
     }
 
     /// Sends a request and returns the response. The response may come before the request is sent.
-    pub(super) async fn send(&mut self, request: &Request) -> Result<Response, ClientError> {
+    pub(crate) async fn send(&mut self, request: &Request) -> Result<Response, ClientError> {
         let mut bytes = self.start(request);
         bytes.extend(request.encoded_body());
         let mut sent = Ok(());
@@ -129,8 +129,44 @@ impl Http1 {
         is_final(&self.received)
     }
 
+    /// Sends a part of the content while reading. Returns false if it is useless: the response is there, or will never be.
+    pub(crate) async fn send_part(&mut self, bytes: &[u8]) -> bool {
+        !self.has_response() && self.write_or_read(bytes).await.is_ok()
+    }
+
+    /// Waits for the response, and leaves it to be read. Returns whether it is there, or will never be.
+    pub(crate) async fn has_ended(&mut self, limit: Duration) -> bool {
+        let ended = async { while !self.has_response() && self.read_head_part().await {} };
+        timeout(limit, ended).await.is_ok()
+    }
+
+    /// Waits for an interim response with this status; `None` if another response comes first.
+    pub(crate) async fn interim(&mut self, status: u16, limit: Duration) -> Option<Response> {
+        let interim = async {
+            loop {
+                match parse(&self.received) {
+                    Ok(Some((length, head))) if is_interim(head.status) => {
+                        self.received.drain(..length);
+                        self.client.record_head(self.pending.front(), &head);
+                        if head.status == status {
+                            return Some(head);
+                        }
+                    }
+                    Ok(None) if self.read_head_part().await => {}
+                    _ => return None,
+                }
+            }
+        };
+        timeout(limit, interim).await.ok().flatten()
+    }
+
+    /// Returns whether more of a head of the permitted length arrived.
+    async fn read_head_part(&mut self) -> bool {
+        self.received.len() < MAX_HEAD_BYTES && self.read_more().await.is_ok()
+    }
+
     /// Reads the response to the oldest request, with its interim responses.
-    pub(super) async fn response(&mut self) -> Result<Response, ClientError> {
+    pub(crate) async fn response(&mut self) -> Result<Response, ClientError> {
         self.response_within(self.client.timeout()).await
     }
 

@@ -19,17 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use url::{Host, Url};
 
 pub(crate) use self::connection::Connection;
 pub(crate) use self::created::{CreatedUploads, INTEROP_VERSION};
-use self::http1::{Http1, Stream};
+pub(crate) use self::http1::Http1;
+use self::http1::Stream;
 pub(crate) use self::request::{Content, Request, chunk};
 pub(crate) use self::response::Response;
 use self::streams::{Opener, Streams};
@@ -108,14 +109,14 @@ impl Client {
         version: HttpVersion,
     ) -> Result<Self, ClientError> {
         let tls = (endpoint.scheme() == "https")
-            .then(|| tls(version))
+            .then(|| tls(&[version]))
             .transpose()?;
         Ok(Self {
             shared: Arc::new(Shared {
                 endpoint: endpoint.clone(),
                 given,
                 timeout,
-                tls: tls.map(|tls| TlsConnector::from(Arc::new(tls))),
+                tls,
                 version,
                 created: CreatedUploads::default(),
                 is_lost: AtomicBool::new(false),
@@ -204,6 +205,23 @@ impl Client {
         })
     }
 
+    /// Opens a connection whose requests are sent in parts.
+    pub(crate) async fn connect_http1(&self, url: &Url) -> Result<Http1, ClientError> {
+        match self.connect(url).await? {
+            Connection::Http1(connection) => Ok(*connection),
+            Connection::Streams(_) => Err(ClientError::NeedsHttp1("a request in parts")),
+        }
+    }
+
+    /// Returns whether the server selects HTTP/2 if it is offered both versions.
+    pub(crate) async fn selects_http2(&self, url: &Url) -> Result<bool, ClientError> {
+        let tls = tls(&[HttpVersion::Http2, HttpVersion::Http1])?;
+        let stream = timeout(self.shared.timeout, secure(&tls, url)).await;
+        let stream = stream.map_err(|_| ClientError::Connect(io::ErrorKind::TimedOut.into()))?;
+        let selected = stream?.get_ref().1.alpn_protocol() == Some(HttpVersion::Http2.alpn());
+        Ok(selected)
+    }
+
     async fn open(&self, url: &Url) -> Result<Connection, ClientError> {
         let opener = match self.shared.version {
             HttpVersion::Http1 => {
@@ -229,17 +247,10 @@ impl Client {
     }
 
     async fn open_stream(&self, url: &Url) -> Result<Stream, ClientError> {
-        let stream = open(url).await.map_err(ClientError::Connect)?;
         match (&self.shared.tls, url.scheme()) {
-            (Some(tls), "https") => {
-                let host = url.host_str().unwrap_or_default();
-                let host = host.trim_matches(['[', ']']).to_owned();
-                let name = ServerName::try_from(host).map_err(tls_error)?;
-                let stream = tls.connect(name, stream).await.map_err(tls_error)?;
-                Ok(Either::Right(stream))
-            }
+            (Some(tls), "https") => Ok(Either::Right(secure(tls, url).await?)),
             (None, "https") => Err(tls_error("an upload with https below an http endpoint")),
-            _ => Ok(Either::Left(stream)),
+            _ => Ok(Either::Left(open(url).await?)),
         }
     }
 
@@ -255,17 +266,26 @@ fn location(request: &Request, response: &Response) -> Option<Url> {
     request.url.join(response.field("Location")?).ok()
 }
 
-async fn open(url: &Url) -> io::Result<TcpStream> {
+async fn open(url: &Url) -> Result<TcpStream, ClientError> {
     let port = url.port_or_known_default().unwrap_or(80);
     let stream = match url.host() {
-        Some(Host::Domain(name)) => TcpStream::connect((name, port)).await?,
-        Some(Host::Ipv4(address)) => TcpStream::connect((address, port)).await?,
-        Some(Host::Ipv6(address)) => TcpStream::connect((address, port)).await?,
-        None => return Err(io::Error::other("the URL has no host")),
+        Some(Host::Domain(name)) => TcpStream::connect((name, port)).await,
+        Some(Host::Ipv4(address)) => TcpStream::connect((address, port)).await,
+        Some(Host::Ipv6(address)) => TcpStream::connect((address, port)).await,
+        None => Err(io::Error::other("the URL has no host")),
     };
+    let stream = stream.map_err(ClientError::Connect)?;
     // Pieces of a body must not wait for more.
-    stream.set_nodelay(true)?;
+    stream.set_nodelay(true).map_err(ClientError::Connect)?;
     Ok(stream)
+}
+
+async fn secure(tls: &TlsConnector, url: &Url) -> Result<TlsStream<TcpStream>, ClientError> {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(host).map_err(tls_error)?;
+    let connected = tls.connect(name, open(url).await?).await;
+    connected.map_err(tls_error)
 }
 
 fn tls_error(error: impl ToString) -> ClientError {
@@ -276,11 +296,12 @@ fn stream_error(error: impl std::error::Error) -> ClientError {
     ClientError::Read(io::Error::other(error.to_string()))
 }
 
-/// Returns the configuration of TLS, which offers one version of HTTP.
-fn tls(version: HttpVersion) -> Result<ClientConfig, ClientError> {
+/// Returns the configuration of TLS, which offers these versions of HTTP.
+fn tls(versions: &[HttpVersion]) -> Result<TlsConnector, ClientError> {
     let mut config = landfall_net::system_certificates(true)
         .and_then(landfall_net::client_config)
         .map_err(tls_error)?;
-    config.alpn_protocols = vec![version.alpn().to_vec()];
-    Ok(config)
+    let names = versions.iter().map(|version| version.alpn().to_vec());
+    config.alpn_protocols = names.collect();
+    Ok(TlsConnector::from(Arc::new(config)))
 }

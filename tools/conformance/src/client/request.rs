@@ -148,7 +148,12 @@ impl Request {
     /// Returns the head as it is sent.
     pub(super) fn head(&self, given: &[(String, String)]) -> Vec<u8> {
         let mut head = format!("{} {} {}\r\n", self.method, self.target(), self.version());
-        if !self.has("Host") {
+        let is_given = |name: &str| {
+            given
+                .iter()
+                .any(|(other, _)| other.eq_ignore_ascii_case(name))
+        };
+        if !self.has("Host") && !is_given("Host") {
             head.push_str(&format!("Host: {}\r\n", authority(&self.url)));
         }
         let framing = self.framing();

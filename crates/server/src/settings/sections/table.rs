@@ -14,7 +14,6 @@ pub enum Subcommand {
     /// List damaged uploads in the upload directory.
     DoctorFiles,
     /// Check the proxies in front of a server.
-    DoctorProxy,
     /// Check the certificates of the server.
     DoctorTls,
     /// Check the bucket and the lease backend.

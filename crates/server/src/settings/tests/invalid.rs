@@ -47,8 +47,8 @@ const NUMBER: &[&str] = &["", "x", "-1", "1.5", "18446744073709551616"];
 const COUNT: &[&str] = &["", "x", "-1", "1.5", "18446744073709551616", "0"];
 const SIZE: &[&str] = &["", "x", "-1", "5M", "1.5", "16777216TiB"];
 /// A duration where 0 is not special.
-const SPAN: &[&str] = &["", "x", "5", "-1s", "5 s", "999999999999h"];
-const SPAN_OR_NONE: &[&str] = &["", "x", "5", "-1s", "5 s", "999999999999h", "1ns"];
+const SPAN: &[&str] = &["", "x", "5", "-1s", "5x", "999999999999h"];
+const SPAN_OR_NONE: &[&str] = &["", "x", "5", "-1s", "5x", "999999999999h", "1ns"];
 const NONZERO_SPAN: &[&str] = &["", "x", "5", "-1s", "999999999999h", "1ns", "0"];
 const WORD: &[&str] = &["", "nonsense", "0"];
 const URL: &[&str] = &["", "x", "http://", "://", "gopher://x", "http://a b/"];
@@ -272,7 +272,7 @@ const TABLE: &[Row] = &[
     ("hooks-http-format", HTTP, WORD),
     ("hooks-http-forward-headers", HTTP, NAMES),
     ("hooks-http-retry", HTTP, NUMBER),
-    ("hooks-http-backoff", HTTP, &["", "x", "-1s", "5 s"]),
+    ("hooks-http-backoff", HTTP, &["", "x", "-1s", "5x"]),
     ("hooks-http-timeout", HTTP, NONZERO_SPAN),
     (
         "hooks-http-size-limit",
@@ -302,7 +302,7 @@ const TABLE: &[Row] = &[
     ),
     ("hooks-grpc-events", GRPC, EVENTS),
     ("hooks-grpc-retry", GRPC, NUMBER),
-    ("hooks-grpc-backoff", GRPC, &["", "x", "-1s", "5 s"]),
+    ("hooks-grpc-backoff", GRPC, &["", "x", "-1s", "5x"]),
     ("hooks-grpc-timeout", GRPC, SPAN_OR_NONE),
     (
         "hooks-grpc-secure",

@@ -2,13 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::StatusCode;
-use indicatif::BinaryBytes;
-use tokio::time::timeout;
-
-use super::{Doctor, client::Exchange, describe, is_from_server, offset, seconds};
-use crate::finding::Finding;
+use super::{Doctor, Finding, Http1, describe, is_from_server, offset, seconds};
 
 /// Proxies that stream hold back less.
 const PART: usize = 256 * 1024;
@@ -30,38 +24,38 @@ const SIZE_ADVICE: &str = "raise the limit (nginx: client_max_body_size 0; Caddy
 
 const EXPECT_ADVICE: &str = "let the proxy respond with 100 Continue, or pass the field Expect";
 
-pub(super) async fn run(doctor: &mut Doctor) {
+pub(super) async fn run(doctor: &mut Doctor<'_>) {
     let result = streaming(doctor).await;
-    doctor.report_result("request buffering", result);
+    doctor.add_result("request buffering", result);
     let result = expectation(doctor).await;
-    doctor.report_result("Expect", result);
+    doctor.add_result("Expect", result);
     let result = size(doctor).await;
-    doctor.report_result("body size", result);
+    doctor.add_result("body size", result);
 }
 
 /// Sends a first part, and waits until HEAD on other connections returns its offset.
-async fn streaming(doctor: &mut Doctor) -> Result<Finding, String> {
+async fn streaming(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
     const CHECK: &str = "request buffering";
     let part = PART as u64;
-    let (upload, mut exchange) = doctor.start_patch(2 * part, &[]).await?;
+    let (upload, mut patch) = doctor.start_patch(2 * part, &[]).await?;
     let started = Instant::now();
-    exchange.send(Bytes::from_static(&ZEROS)).await;
+    patch.send_part(&ZEROS).await;
     let (mut stored, mut is_ended) = (0, false);
     while stored < part && started.elapsed() < STREAM_TIMEOUT {
-        is_ended = exchange.has_ended(POLL_INTERVAL).await;
+        is_ended = patch.has_ended(POLL_INTERVAL).await;
         if is_ended {
             break;
         }
         let head = doctor.head(&upload).await?;
         // Servers that let no HEAD pass during a PATCH have received the latter.
-        if head.status() == StatusCode::LOCKED {
+        if head.status == 423 {
             stored = part;
         }
         stored = stored.max(offset(&head).unwrap_or(0));
     }
     let waited = seconds(started.elapsed());
-    exchange.send(Bytes::from_static(&ZEROS)).await;
-    let response = exchange.response().await;
+    patch.send_part(&ZEROS).await;
+    let response = doctor.response(&mut patch).await;
     if stored == 0 && is_ended {
         let rejection = describe(&response?);
         return Ok(Finding::fail(CHECK, rejection).advise(SIZE_ADVICE));
@@ -79,7 +73,7 @@ async fn streaming(doctor: &mut Doctor) -> Result<Finding, String> {
     }
     let response = response?;
     // HEAD may end a running PATCH, which the client then resumes.
-    match response.status().is_success() || is_from_server(&response) {
+    match response.is_success() || is_from_server(&response) {
         true => Ok(Finding::ok(
             CHECK,
             format!("none, bytes arrive within {waited}"),
@@ -88,23 +82,20 @@ async fn streaming(doctor: &mut Doctor) -> Result<Finding, String> {
     }
 }
 
-async fn expectation(doctor: &mut Doctor) -> Result<Finding, String> {
+async fn expectation(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
     const CHECK: &str = "Expect";
     let fields = [("Expect", "100-continue")];
-    let (_, mut exchange) = doctor.start_patch(PART as u64, &fields).await?;
-    let interim = timeout(CONTINUE_TIMEOUT, exchange.interim()).await;
-    exchange.send(Bytes::from_static(&ZEROS)).await;
-    let response = exchange.response().await?;
-    let status = response.status();
-    if !status.is_success() {
+    let (_, mut patch) = doctor.start_patch(PART as u64, &fields).await?;
+    let interim = patch.interim(100, CONTINUE_TIMEOUT).await;
+    patch.send_part(&ZEROS).await;
+    let response = doctor.response(&mut patch).await?;
+    if !response.is_success() {
         let text = format!("{} to Expect: 100-continue", describe(&response));
         return Ok(Finding::warn(CHECK, text).advise(EXPECT_ADVICE));
     }
     Ok(match interim {
-        Ok(Some(interim)) if interim.status == StatusCode::CONTINUE => {
-            Finding::ok(CHECK, "100 Continue arrives")
-        }
-        _ => {
+        Some(_) => Finding::ok(CHECK, "100 Continue arrives"),
+        None => {
             let text = format!(
                 "no 100 Continue within {}; the request succeeds without",
                 seconds(CONTINUE_TIMEOUT)
@@ -114,24 +105,24 @@ async fn expectation(doctor: &mut Doctor) -> Result<Finding, String> {
     })
 }
 
-async fn size(doctor: &mut Doctor) -> Result<Finding, String> {
+async fn size(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
     const CHECK: &str = "body size";
     let size = doctor.options.size;
     let size = size.min(doctor.server.max_size.unwrap_or(size));
-    let (_, mut exchange) = doctor.start_patch(size, &[]).await?;
-    let is_rejected = exchange.has_ended(REJECTION_TIMEOUT).await;
+    let (_, mut patch) = doctor.start_patch(size, &[]).await?;
+    let is_rejected = patch.has_ended(REJECTION_TIMEOUT).await;
     let started = Instant::now();
     let sent = match is_rejected {
         true => 0,
-        false => send_zeros(&mut exchange, size).await,
+        false => send_zeros(&mut patch, size).await,
     };
-    let shown = BinaryBytes(size);
+    let shown = binary_size(size);
     if started.elapsed() > SIZE_TIMEOUT {
         let text = format!("{sent} bytes within {}", seconds(SIZE_TIMEOUT));
         return Ok(Finding::warn(CHECK, text).advise("set a smaller --size"));
     }
-    let text = match exchange.response().await {
-        Ok(response) if response.status().is_success() => {
+    let text = match doctor.response(&mut patch).await {
+        Ok(response) if response.is_success() => {
             let text = format!("{shown} pass in {}", seconds(started.elapsed()));
             return Ok(Finding::ok(CHECK, text));
         }
@@ -142,16 +133,28 @@ async fn size(doctor: &mut Doctor) -> Result<Finding, String> {
 }
 
 /// Returns the number of bytes that were sent until the exchange ended or took no more.
-async fn send_zeros(exchange: &mut Exchange, size: u64) -> u64 {
+async fn send_zeros(patch: &mut Http1, size: u64) -> u64 {
     let (mut sent, started) = (0, Instant::now());
     while sent < size && started.elapsed() <= SIZE_TIMEOUT {
         let part = usize::try_from(size - sent).unwrap_or(PART).min(PART);
-        if exchange.has_ended(Duration::ZERO).await
-            || !exchange.send(Bytes::from_static(&ZEROS[..part])).await
-        {
+        if patch.has_ended(Duration::ZERO).await || !patch.send_part(&ZEROS[..part]).await {
             break;
         }
         sent += part as u64;
     }
     sent
+}
+
+/// Returns a size with its largest binary unit.
+fn binary_size(bytes: u64) -> String {
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (0..5)
+        .rev()
+        .find(|unit| bytes >> (10 * unit) > 0)
+        .unwrap_or(0);
+    let value = bytes as f64 / (1_u64 << (10 * unit)) as f64;
+    match unit {
+        0 => format!("{bytes} bytes"),
+        _ => format!("{value:.2} {}", units[unit]),
+    }
 }

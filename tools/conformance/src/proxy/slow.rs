@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::{Doctor, Response, client::Exchange, describe, is_from_server, seconds};
-use crate::finding::Finding;
+use super::{Doctor, Finding, Http1, Response, describe, is_from_server, seconds};
 
 /// Enough per second for most minimum rates, and for proxies with small buffers.
 const PART: usize = 16 * 1024;
@@ -19,46 +16,47 @@ const DURATION_ADVICE: &str = "remove the limit of whole requests (Traefik: read
      CDNs: a limit of the plan), or let clients upload in chunks that take less";
 
 /// Sends two bodies at the same time: one pauses for `duration`, the other lasts as long.
-pub(super) async fn run(doctor: &mut Doctor, duration: Duration) {
+pub(super) async fn run(doctor: &mut Doctor<'_>, duration: Duration) {
     let intervals = duration.as_secs().max(1);
     let paused = start(doctor, 2).await;
     let steady = start(doctor, intervals + 1).await;
     let paused = async {
-        let exchange = paused?;
-        Ok::<_, String>(send_parts(exchange, 1, duration).await)
+        let patch = paused?;
+        Ok::<_, String>(send_parts(doctor, patch, 1, duration).await)
     };
     let steady = async {
-        let exchange = steady?;
-        Ok::<_, String>(send_parts(exchange, intervals, INTERVAL).await)
+        let patch = steady?;
+        Ok::<_, String>(send_parts(doctor, patch, intervals, INTERVAL).await)
     };
     let (paused, steady) = tokio::join!(paused, steady);
     let result = paused.map(|sent| finding("pause", sent, duration, INACTIVITY_ADVICE));
-    doctor.report_result("pause", result);
+    doctor.add_result("pause", result);
     let result = steady.map(|sent| finding("duration", sent, duration, DURATION_ADVICE));
-    doctor.report_result("duration", result);
+    doctor.add_result("duration", result);
 }
 
-async fn start(doctor: &mut Doctor, parts: u64) -> Result<Exchange, String> {
+async fn start(doctor: &Doctor<'_>, parts: u64) -> Result<Http1, String> {
     let length = parts * PART as u64;
-    let (_, mut exchange) = doctor.start_patch(length, &[]).await?;
-    exchange.send(Bytes::from_static(&ZEROS)).await;
-    Ok(exchange)
+    let (_, mut patch) = doctor.start_patch(length, &[]).await?;
+    patch.send_part(&ZEROS).await;
+    Ok(patch)
 }
 
 /// Sends a part after each interval until the exchange ends; returns when it did, and its response.
 async fn send_parts(
-    mut exchange: Exchange,
+    doctor: &Doctor<'_>,
+    mut patch: Http1,
     parts: u64,
     interval: Duration,
 ) -> (Duration, Result<Response, String>) {
     let started = Instant::now();
     for _ in 0..parts {
-        if exchange.has_ended(interval).await || !exchange.send(Bytes::from_static(&ZEROS)).await {
+        if patch.has_ended(interval).await || !patch.send_part(&ZEROS).await {
             break;
         }
     }
     let elapsed = started.elapsed();
-    (elapsed, exchange.response().await)
+    (elapsed, doctor.response(&mut patch).await)
 }
 
 fn finding(
@@ -69,7 +67,7 @@ fn finding(
 ) -> Finding {
     let elapsed = seconds(elapsed);
     match result {
-        Ok(response) if response.status().is_success() => {
+        Ok(response) if response.is_success() => {
             Finding::ok(check, format!("a body of {} passes", seconds(duration)))
         }
         Ok(response) if is_from_server(&response) => {

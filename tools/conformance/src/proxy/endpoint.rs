@@ -1,43 +1,44 @@
 //! The URL: redirects, HTTP versions, and OPTIONS.
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
 use url::Url;
 
-use super::{Doctor, Response, Server, describe, field};
-use crate::finding::Finding;
+use super::{Doctor, Finding, Request, Response, client, describe};
+use crate::capabilities::Capabilities;
 
 const MAX_REDIRECTS: usize = 5;
 
 const UNREACHABLE: &str = "check the URL, and that the proxy can reach the server";
 
 /// An error makes the other checks useless.
-pub(super) async fn run(doctor: &mut Doctor) -> Result<(), Finding> {
+pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
     let response = follow_redirects(doctor).await?;
-    doctor.server = server(&response);
+    doctor.server = Capabilities::from_options(&response);
     let finding = options(&response)?;
-    doctor.report.add(finding);
+    doctor.add(finding);
     if doctor.url.scheme() == "https" {
         let finding = versions(doctor, &response).await;
-        doctor.report.add(finding);
+        doctor.add(finding);
     }
     Ok(())
 }
 
-async fn follow_redirects(doctor: &mut Doctor) -> Result<Response, Finding> {
+async fn follow_redirects(doctor: &mut Doctor<'_>) -> Result<Response, Finding> {
     const CHECK: &str = "redirect";
     for _ in 0..=MAX_REDIRECTS {
-        let sent = doctor.send(&Method::OPTIONS, &doctor.url, &[], Bytes::new());
+        let sent = doctor.send(Request::new("OPTIONS", &doctor.url));
         let response = sent
             .await
             .map_err(|error| Finding::fail("response", error).advise(UNREACHABLE))?;
-        let status = response.status();
-        let location = field(response.headers(), "Location");
+        let location = response.field("Location");
         let target = location.and_then(|location| doctor.url.join(location).ok());
-        let Some(target) = target.filter(|_| status.is_redirection()) else {
+        let Some(target) = target.filter(|_| matches!(response.status, 300..=399)) else {
             return Ok(response);
         };
-        let text = format!("{} redirects to {target} ({status})", doctor.url);
+        let text = format!(
+            "{} redirects to {target} ({})",
+            doctor.url,
+            super::status(&response)
+        );
         let is_upgrade = doctor.url.scheme() == "http" && target.scheme() == "https";
         // Another host must not receive the operator's headers.
         if target.host() != doctor.url.host() || !(is_upgrade || same_origin(&target, &doctor.url))
@@ -49,9 +50,9 @@ async fn follow_redirects(doctor: &mut Doctor) -> Result<Response, Finding> {
             false => Finding::warn(CHECK, text),
         };
         let advice = "give clients the second URL: not all follow redirects of POST and PATCH";
-        doctor.report.add(finding.advise(advice));
-        let prepared = doctor.client.prepare(&target);
-        prepared.map_err(|error| Finding::fail(CHECK, format!("{error:#}")))?;
+        doctor.add(finding.advise(advice));
+        let client = client(&doctor.options, &target);
+        doctor.client = client.map_err(|error| Finding::fail(CHECK, error.to_string()))?;
         doctor.url = target;
     }
     let text = format!("more than {MAX_REDIRECTS} redirects");
@@ -62,24 +63,9 @@ fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 
-fn server(response: &Response) -> Server {
-    let headers = response.headers();
-    let extensions = field(headers, "Tus-Extension").map(|names| {
-        let names = names.split(',').map(|name| name.trim().to_owned());
-        names.collect()
-    });
-    Server {
-        extensions,
-        max_size: field(headers, "Tus-Max-Size").and_then(|size| size.parse().ok()),
-        has_draft: headers.contains_key("Upload-Limit"),
-        responds_to_options: headers.contains_key("Tus-Version"),
-    }
-}
-
 fn options(response: &Response) -> Result<Finding, Finding> {
     const CHECK: &str = "OPTIONS";
-    let headers = response.headers();
-    let value = |name| field(headers, name);
+    let value = |name| response.field(name);
     if let Some(versions) = value("Tus-Version") {
         let extensions = value("Tus-Extension").unwrap_or("none");
         let max_size = value("Tus-Max-Size").map(|size| format!("; max size {size}"));
@@ -88,16 +74,12 @@ fn options(response: &Response) -> Result<Finding, Finding> {
         return Ok(Finding::ok(CHECK, text));
     }
     let text = format!("no Tus-Version in the response {}", describe(response));
-    let advice = match response.status() {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "give the credentials of a client with --header 'Authorization: …'"
-        }
-        StatusCode::NOT_FOUND | StatusCode::GONE => {
+    let advice = match response.status {
+        401 | 403 => "give the credentials of a client with --header 'Authorization: …'",
+        404 | 410 => {
             "give the URL of the endpoint, such as https://example.com/files/, and pass it unchanged"
         }
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            UNREACHABLE
-        }
+        502..=504 => UNREACHABLE,
         // The proxy may respond to it alone, as for CORS.
         _ => {
             let advice = "let the proxy pass OPTIONS and the fields of the response";
@@ -107,21 +89,20 @@ fn options(response: &Response) -> Result<Finding, Finding> {
     Err(Finding::fail(CHECK, text).advise(advice))
 }
 
-async fn versions(doctor: &Doctor, response: &Response) -> Finding {
+async fn versions(doctor: &Doctor<'_>, response: &Response) -> Finding {
     const CHECK: &str = "HTTP versions";
-    let negotiated = doctor.client.negotiate(&doctor.url, &["h2", "http/1.1"]);
-    match negotiated.await {
-        Ok(selected) => {
-            let selected = match selected.as_deref() {
-                Some("h2") => "HTTP/2 and HTTP/1.1",
-                _ => "HTTP/1.1",
+    match doctor.client.selects_http2(&doctor.url).await {
+        Ok(has_http2) => {
+            let selected = match has_http2 {
+                true => "HTTP/2 and HTTP/1.1",
+                false => "HTTP/1.1",
             };
-            let alternative = field(response.headers(), "Alt-Svc");
+            let alternative = response.field("Alt-Svc");
             let alternative = alternative.filter(|services| services.contains("h3"));
             let alternative = alternative.map_or("", |_| ", HTTP/3 by Alt-Svc");
             let text = format!("{selected}{alternative}; the checks use HTTP/1.1");
             Finding::info(CHECK, text)
         }
-        Err(error) => Finding::warn(CHECK, error),
+        Err(error) => Finding::warn(CHECK, doctor.error(&error)),
     }
 }

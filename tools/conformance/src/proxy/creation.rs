@@ -2,8 +2,7 @@
 
 use url::Url;
 
-use super::{Doctor, Response, describe, field, is_from_server};
-use crate::finding::Finding;
+use super::{Doctor, Finding, Response, describe, is_from_server};
 
 pub(super) const FIELDS_ADVICE: &str = "let the proxy pass it in both directions (nginx: no proxy_hide_header or proxy_set_header of it; \
      HAProxy: no http-request or http-response del-header; Caddy: no header_up or header_down -…)";
@@ -16,28 +15,27 @@ const LOCATION_ADVICE: &str = "let the proxy send the scheme and host (nginx: pr
 pub(super) const LENGTH: u64 = 8;
 
 /// An error makes the other checks useless.
-pub(super) async fn run(doctor: &mut Doctor) -> Result<Url, Finding> {
+pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<Url, Finding> {
     const CHECK: &str = "creation";
     let response = doctor.request_creation(LENGTH).await;
     let response = response.map_err(|error| Finding::fail(CHECK, error))?;
-    let Some(upload) = doctor.record_location(&response) else {
+    let Some(upload) = doctor.location(&response) else {
         return Err(failure(CHECK, &response));
     };
-    doctor.report.add(Finding::ok(CHECK, describe(&response)));
+    doctor.add(Finding::ok(CHECK, describe(&response)));
     let finding = location(&doctor.url, &response);
-    doctor.report.add(finding);
+    doctor.add(finding);
     Ok(upload)
 }
 
 fn failure(check: &'static str, response: &Response) -> Finding {
-    let status = response.status();
     let described = describe(response);
-    let error = String::from_utf8_lossy(response.body());
+    let error = String::from_utf8_lossy(&response.body);
     let lost = |name: &str| {
         let text = format!("{name} does not reach the server: {described}");
         Finding::fail(check, text).advise(FIELDS_ADVICE)
     };
-    match status.as_u16() {
+    match response.status {
         201 => {
             let text = "the response has no Location, and its upload remains";
             Finding::fail(check, text).advise(FIELDS_ADVICE)
@@ -57,7 +55,7 @@ fn failure(check: &'static str, response: &Response) -> Finding {
 
 fn location(url: &Url, response: &Response) -> Finding {
     const CHECK: &str = "Location";
-    let location = field(response.headers(), "Location").unwrap_or_default();
+    let location = response.field("Location").unwrap_or_default();
     let Ok(target) = url.join(location) else {
         return Finding::fail(CHECK, format!("{location:?} is not a URL"));
     };
@@ -78,14 +76,14 @@ fn location(url: &Url, response: &Response) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
+    use super::super::Severity;
     use super::*;
-    use crate::finding::Severity;
 
     fn severity(url: &str, target: &str) -> Severity {
-        let response = http::Response::builder().header("Location", target);
-        let response = response.body(Bytes::new()).unwrap();
+        let response = Response {
+            fields: vec![("Location".to_owned(), target.to_owned())],
+            ..Response::default()
+        };
         location(&Url::parse(url).unwrap(), &response).severity
     }
 
