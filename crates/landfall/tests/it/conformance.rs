@@ -183,7 +183,8 @@ async fn check(row: &Row) -> Report {
     let is_http2 = options.http_version == HttpVersion::Http2;
     let is_possible = |check: &&Check| {
         let over_http2 = format!("{} over HTTP/2", check.id);
-        !NOT_BY_HYPER.contains(&check.id) && !(is_http2 && NOT_BY_HYPER.contains(&&*over_http2))
+        let id = if is_http2 { &over_http2 } else { check.id };
+        !NOT_BY_HYPER.contains(&check.id) && !NOT_BY_HYPER.contains(&id)
     };
     if options.only.iter().all(|part| !part.contains('*')) {
         let selected = std::mem::take(&mut options.only);

@@ -180,7 +180,7 @@ fn documentation_counts_the_checks() {
     }
 }
 
-/// Returns whether a name is that of a pattern, in which `*` stands for any characters.
+/// Returns whether a name is that of a pattern, in which `*` matches any characters.
 fn is_named(pattern: &str, id: &str) -> bool {
     let (first, rest) = pattern.split_once('*').unwrap_or((pattern, ""));
     match id.strip_prefix(first) {
