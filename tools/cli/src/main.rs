@@ -84,8 +84,8 @@ fn man_page(matches: &ArgMatches) -> ExitCode {
     let page = match name {
         None => Some(root),
         Some(name) => {
-            let path = name.split('-');
-            let page = path.fold(Some(&root), |page, name| page?.find_subcommand(name));
+            let mut path = name.split('-');
+            let page = path.try_fold(&root, |page, name| page.find_subcommand(name));
             page.cloned()
         }
     };

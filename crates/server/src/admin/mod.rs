@@ -37,7 +37,7 @@ use self::{
         change,
     },
 };
-use crate::app::AppParts;
+use crate::app::parts::AppParts;
 
 /// The dependencies of a dashboard.
 pub(crate) struct AdminParts {

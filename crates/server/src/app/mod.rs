@@ -23,6 +23,7 @@ mod leases;
 mod metrics;
 mod migrate;
 mod open_files;
+pub(crate) mod parts;
 mod proxies;
 mod reload;
 #[cfg(target_os = "linux")]
@@ -36,13 +37,7 @@ mod systemd;
 mod terminal;
 mod tls;
 
-use std::{
-    io,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
@@ -50,40 +45,30 @@ use landfall::{
     service::{Cors, Forwarded},
 };
 use landfall_http::{
-    ConnectionLimits, Function, Listener, NetStats, Shutdown, Tls, TlsConfig, TrustedProxies,
-    serve_uploads,
+    ConnectionLimits, Function, Listener, Shutdown, Tls, TrustedProxies, serve_uploads,
 };
 use parking_lot::RwLock;
 use rustix::process::Signal;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::MissedTickBehavior,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
-#[cfg(feature = "direct")]
-use self::direct::Direct;
 #[cfg(feature = "grants")]
 pub use self::keys_command::keys;
 #[cfg(target_os = "linux")]
 pub(crate) use self::resident::unmap_used_pages;
 #[cfg(feature = "s3")]
 pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
-#[cfg(feature = "grants")]
-use self::{cached_probe::CachedProbe, grants::Grants};
 pub use self::{
     doctor::doctor_files, events_command::events, health::health, migrate::migrate, tls::doctor_tls,
 };
 use self::{
-    hooks::{HookRoute, Hooks, hook_routes},
     open_files::ConnectionLimit,
+    parts::{AppParts, Prepared},
     reload::{Hangups, Reloader},
     routes::{App, AppRoutes},
     state::SharedDatabase,
-    storage::Storage,
     tls::HttpsRedirect,
 };
 use crate::{
-    condition::{ConditionKind, Conditions},
     log,
     progress::Progress,
     settings::{AllowOrigin, Loaded, Options, Settings},
@@ -93,188 +78,6 @@ use crate::{
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
-
-/// A replaced upload directory is logged within this time, although no request notices it.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Hooks, keys and secrets, which need no store, database or port.
-#[derive(Default)]
-struct Prepared {
-    hook_routes: Vec<HookRoute>,
-    tls: Option<TlsConfig>,
-    #[cfg(feature = "acme")]
-    challenges: landfall_acme::Challenges,
-    #[cfg(feature = "grants")]
-    admin_key: Option<crate::settings::Secret>,
-    #[cfg(feature = "grants")]
-    jwt: Option<landfall_access::auth::Jwt>,
-    #[cfg(feature = "direct")]
-    notifications_secret: Option<crate::settings::Secret>,
-}
-
-impl Prepared {
-    /// A reload passes the `running` settings.
-    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "only keys need them"))]
-    async fn new(loaded: &mut Loaded, running: Option<&Settings>) -> anyhow::Result<Self> {
-        loaded.check_system().await?;
-        let settings = &loaded.settings;
-        #[cfg(feature = "acme")]
-        let challenges = landfall_acme::Challenges::default();
-        Ok(Self {
-            hook_routes: hook_routes(settings)?,
-            #[cfg(feature = "acme")]
-            tls: tls::load(settings, challenges.certificates())?,
-            #[cfg(feature = "acme")]
-            challenges,
-            #[cfg(not(feature = "acme"))]
-            tls: tls::load(settings)?,
-            #[cfg(feature = "grants")]
-            admin_key: grants::admin_key(settings)?,
-            #[cfg(feature = "grants")]
-            jwt: grants::jwt(settings, running).await?,
-            #[cfg(feature = "direct")]
-            notifications_secret: grants::notifications_secret(settings)?,
-        })
-    }
-}
-
-/// The opened parts of the application, which requests, metrics and health checks share.
-#[derive(Debug)]
-pub(crate) struct AppParts {
-    allow_origin: Arc<RwLock<AllowOrigin>>,
-    pub(crate) storage: Storage,
-    pub(crate) hooks: Hooks,
-    #[cfg(feature = "grants")]
-    grants: Option<Grants>,
-    #[cfg(feature = "direct")]
-    direct: Option<Direct>,
-    database: SharedDatabase,
-    #[cfg(feature = "grants")]
-    health: CachedProbe<Vec<serde_json::Value>>,
-    pub(crate) conditions: Conditions,
-}
-
-impl AppParts {
-    /// Without `prepared`, for a dry run, no hooks are called and no database is opened.
-    async fn open(
-        settings: &Settings,
-        database: SharedDatabase,
-        prepared: Option<Prepared>,
-    ) -> anyhow::Result<(Self, Handler)> {
-        let (storage, composer) = Storage::open(settings).await?;
-        let allow_origin = Arc::new(RwLock::new(settings.cors.allow_origin.clone()));
-        let mut config = handler_config(settings, composer, allow_origin.clone())?;
-        #[cfg(feature = "grants")]
-        let has_queue = settings.has_queue() && prepared.is_some();
-        let prepared = prepared.unwrap_or_default();
-        let hooks = Hooks::open(settings, &database, prepared.hook_routes).await?;
-        hooks.configure(&mut config);
-        #[cfg(feature = "grants")]
-        let grants = if has_queue {
-            let secrets = (prepared.admin_key, prepared.jwt);
-            Some(Grants::open(settings, &database, &hooks, secrets, &mut config).await?)
-        } else {
-            None
-        };
-        #[cfg(feature = "direct")]
-        let direct = match &grants {
-            Some(grants) if settings.direct.enabled => {
-                let secret = prepared.notifications_secret;
-                Some(
-                    Direct::open(settings, &database, &storage, grants, secret, &mut config)
-                        .await?,
-                )
-            }
-            _ => None,
-        };
-        let handler = Handler::new(config)?;
-        #[cfg(feature = "direct")]
-        if let Some(direct) = &direct {
-            direct.attach(&handler);
-        }
-        let parts = Self {
-            allow_origin,
-            storage,
-            hooks,
-            #[cfg(feature = "grants")]
-            grants,
-            #[cfg(feature = "direct")]
-            direct,
-            database,
-            #[cfg(feature = "grants")]
-            health: CachedProbe::default(),
-            conditions: Conditions::default(),
-        };
-        let (kind, exposed) = (
-            ConditionKind::StateDirectoryExposed,
-            parts.database.exposed(),
-        );
-        parts.conditions.set(kind, "", exposed);
-        Ok((parts, handler))
-    }
-
-    /// Checks what uploads need; probes of other machines are cached for a few seconds.
-    async fn check_readiness(&self) {
-        self.storage.check(&self.conditions).await;
-        self.hooks.check(&self.conditions).await;
-        #[cfg(feature = "grants")]
-        if let Some(grants) = &self.grants {
-            grants.check(&self.conditions).await;
-        }
-    }
-
-    /// Notices conditions although no one asks: from counters, and from the upload directory.
-    async fn watch_conditions(self: Arc<Self>, net: Arc<NetStats>, handler: Handler) {
-        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let limited = || {
-            let counters = [
-                &net.address_connections,
-                &net.address_requests,
-                &net.address_uploads,
-                &net.address_downloads,
-            ];
-            counters
-                .into_iter()
-                .map(|one| one.load(Relaxed))
-                .sum::<u64>()
-        };
-        let mut seen = limited();
-        loop {
-            ticks.tick().await;
-            let parts = self.clone();
-            // Not in this task, since a network file system may hang.
-            let check = move || parts.storage.check_directory(&parts.conditions);
-            let _ = tokio::task::spawn_blocking(check).await;
-            self.hooks.check_receivers(&self.conditions);
-            let damaged = handler.stats().damaged_uploads;
-            let detail = (damaged > 0).then(|| format!("{damaged} as of the last sweep"));
-            self.conditions
-                .set(ConditionKind::DamagedUploads, "", detail);
-            let now = limited();
-            if now > seen {
-                let rejected = format!("{} requests or connections were rejected", now - seen);
-                self.conditions
-                    .record(ConditionKind::AddressLimit, "", rejected);
-                seen = now;
-            }
-        }
-    }
-
-    /// Stops background tasks, flushes pending writes to the database, and closes it.
-    async fn close_database(&self) {
-        #[cfg(feature = "direct")]
-        if let Some(direct) = &self.direct {
-            direct.close().await;
-        }
-        #[cfg(feature = "grants")]
-        if let Some(grants) = &self.grants {
-            grants.close().await;
-        }
-        self.hooks.close().await;
-        self.database.close().await;
-    }
-}
 
 /// `landfall config check`: runs all checks of a start, those of this machine unless `offline`, and prints
 /// the effective settings.

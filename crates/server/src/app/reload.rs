@@ -10,7 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[cfg(feature = "grants")]
 use super::grants::Grants;
 use super::routes::App;
-use super::{AppParts, Prepared, systemd};
+use super::{
+    parts::{AppParts, Prepared},
+    systemd,
+};
 use crate::log;
 use crate::settings::{self, Invocation, Loaded, Settings};
 

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 
 #[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
-use super::{AppParts, metrics, proxies::UntrustedProxies, tls::HttpsRedirect};
+use super::{metrics, parts::AppParts, proxies::UntrustedProxies, tls::HttpsRedirect};
 #[cfg(feature = "otel")]
 use crate::trace;
 use crate::{

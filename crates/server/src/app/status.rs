@@ -3,7 +3,7 @@ use landfall_hooks::Transport as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{AppParts, cached_probe::PROBE_TIMEOUT};
+use super::{cached_probe::PROBE_TIMEOUT, parts::AppParts};
 use crate::condition::{Condition, Effect};
 
 /// The result of checking a component, as the dashboard shows it.

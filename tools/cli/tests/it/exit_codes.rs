@@ -18,7 +18,7 @@ fn invalid_arguments_end_with_2() {
         (&["upload", "-", "a.txt", url], "cannot be combined"),
         (
             &["upload", "a.txt", url, "--limit", "1M"],
-            "\"1M\" is not a size",
+            "\"1M\" is ambiguous; write 1MiB",
         ),
         (
             &["upload", "a.txt", url, "--metadata", "x"],

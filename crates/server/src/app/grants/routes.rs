@@ -14,7 +14,7 @@ use super::authentication;
 use crate::app::direct;
 use crate::{
     admin::{Admin, AdminParts},
-    app::{AppParts, state},
+    app::{parts::AppParts, state},
     settings::Settings,
 };
 

@@ -18,9 +18,9 @@ use std::{
 use landfall::Stats;
 use landfall_http::{NetStats, Tls};
 
-use super::AppParts;
 #[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
+use super::parts::AppParts;
 #[cfg(feature = "s3")]
 use super::storage::StorageBackend;
 

@@ -1,0 +1,217 @@
+//! The parts of the application, opened for its settings.
+//!
+//! It knows no routes, listeners or commands, which use the parts.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use landfall::Handler;
+use landfall_http::{NetStats, TlsConfig};
+use parking_lot::RwLock;
+use tokio::time::MissedTickBehavior;
+
+#[cfg(feature = "direct")]
+use super::direct::Direct;
+#[cfg(feature = "grants")]
+use super::{
+    cached_probe::CachedProbe,
+    grants::{self, Grants},
+};
+use super::{
+    handler_config,
+    hooks::{HookRoute, Hooks, hook_routes},
+    state::SharedDatabase,
+    storage::Storage,
+    tls,
+};
+use crate::{
+    condition::{ConditionKind, Conditions},
+    settings::{AllowOrigin, Loaded, Settings},
+};
+
+/// A replaced upload directory is logged within this time, although no request notices it.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Hooks, keys and secrets, which need no store, database or port.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) hook_routes: Vec<HookRoute>,
+    pub(super) tls: Option<TlsConfig>,
+    #[cfg(feature = "acme")]
+    pub(super) challenges: landfall_acme::Challenges,
+    #[cfg(feature = "grants")]
+    pub(super) admin_key: Option<crate::settings::Secret>,
+    #[cfg(feature = "grants")]
+    pub(super) jwt: Option<landfall_access::auth::Jwt>,
+    #[cfg(feature = "direct")]
+    pub(super) notifications_secret: Option<crate::settings::Secret>,
+}
+
+impl Prepared {
+    /// A reload passes the `running` settings.
+    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "only keys need them"))]
+    pub(super) async fn new(
+        loaded: &mut Loaded,
+        running: Option<&Settings>,
+    ) -> anyhow::Result<Self> {
+        loaded.check_system().await?;
+        let settings = &loaded.settings;
+        #[cfg(feature = "acme")]
+        let challenges = landfall_acme::Challenges::default();
+        Ok(Self {
+            hook_routes: hook_routes(settings)?,
+            #[cfg(feature = "acme")]
+            tls: tls::load(settings, challenges.certificates())?,
+            #[cfg(feature = "acme")]
+            challenges,
+            #[cfg(not(feature = "acme"))]
+            tls: tls::load(settings)?,
+            #[cfg(feature = "grants")]
+            admin_key: grants::admin_key(settings)?,
+            #[cfg(feature = "grants")]
+            jwt: grants::jwt(settings, running).await?,
+            #[cfg(feature = "direct")]
+            notifications_secret: grants::notifications_secret(settings)?,
+        })
+    }
+}
+
+/// The opened parts of the application, which requests, metrics and health checks share.
+#[derive(Debug)]
+pub(crate) struct AppParts {
+    pub(super) allow_origin: Arc<RwLock<AllowOrigin>>,
+    pub(crate) storage: Storage,
+    pub(crate) hooks: Hooks,
+    #[cfg(feature = "grants")]
+    pub(super) grants: Option<Grants>,
+    #[cfg(feature = "direct")]
+    pub(super) direct: Option<Direct>,
+    pub(super) database: SharedDatabase,
+    #[cfg(feature = "grants")]
+    pub(super) health: CachedProbe<Vec<serde_json::Value>>,
+    pub(crate) conditions: Conditions,
+}
+
+impl AppParts {
+    /// Without `prepared`, for a dry run, no hooks are called and no database is opened.
+    pub(super) async fn open(
+        settings: &Settings,
+        database: SharedDatabase,
+        prepared: Option<Prepared>,
+    ) -> anyhow::Result<(Self, Handler)> {
+        let (storage, composer) = Storage::open(settings).await?;
+        let allow_origin = Arc::new(RwLock::new(settings.cors.allow_origin.clone()));
+        let mut config = handler_config(settings, composer, allow_origin.clone())?;
+        #[cfg(feature = "grants")]
+        let has_queue = settings.has_queue() && prepared.is_some();
+        let prepared = prepared.unwrap_or_default();
+        let hooks = Hooks::open(settings, &database, prepared.hook_routes).await?;
+        hooks.configure(&mut config);
+        #[cfg(feature = "grants")]
+        let grants = if has_queue {
+            let secrets = (prepared.admin_key, prepared.jwt);
+            Some(Grants::open(settings, &database, &hooks, secrets, &mut config).await?)
+        } else {
+            None
+        };
+        #[cfg(feature = "direct")]
+        let direct = match &grants {
+            Some(grants) if settings.direct.enabled => {
+                let secret = prepared.notifications_secret;
+                Some(
+                    Direct::open(settings, &database, &storage, grants, secret, &mut config)
+                        .await?,
+                )
+            }
+            _ => None,
+        };
+        let handler = Handler::new(config)?;
+        #[cfg(feature = "direct")]
+        if let Some(direct) = &direct {
+            direct.attach(&handler);
+        }
+        let parts = Self {
+            allow_origin,
+            storage,
+            hooks,
+            #[cfg(feature = "grants")]
+            grants,
+            #[cfg(feature = "direct")]
+            direct,
+            database,
+            #[cfg(feature = "grants")]
+            health: CachedProbe::default(),
+            conditions: Conditions::default(),
+        };
+        let (kind, exposed) = (
+            ConditionKind::StateDirectoryExposed,
+            parts.database.exposed(),
+        );
+        parts.conditions.set(kind, "", exposed);
+        Ok((parts, handler))
+    }
+
+    /// Checks what uploads need; probes of other machines are cached for a few seconds.
+    pub(super) async fn check_readiness(&self) {
+        self.storage.check(&self.conditions).await;
+        self.hooks.check(&self.conditions).await;
+        #[cfg(feature = "grants")]
+        if let Some(grants) = &self.grants {
+            grants.check(&self.conditions).await;
+        }
+    }
+
+    /// Notices conditions although no one asks: from counters, and from the upload directory.
+    pub(super) async fn watch_conditions(self: Arc<Self>, net: Arc<NetStats>, handler: Handler) {
+        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let limited = || {
+            let counters = [
+                &net.address_connections,
+                &net.address_requests,
+                &net.address_uploads,
+                &net.address_downloads,
+            ];
+            counters
+                .into_iter()
+                .map(|one| one.load(Relaxed))
+                .sum::<u64>()
+        };
+        let mut seen = limited();
+        loop {
+            ticks.tick().await;
+            let parts = self.clone();
+            // Not in this task, since a network file system may hang.
+            let check = move || parts.storage.check_directory(&parts.conditions);
+            let _ = tokio::task::spawn_blocking(check).await;
+            self.hooks.check_receivers(&self.conditions);
+            let damaged = handler.stats().damaged_uploads;
+            let detail = (damaged > 0).then(|| format!("{damaged} as of the last sweep"));
+            self.conditions
+                .set(ConditionKind::DamagedUploads, "", detail);
+            let now = limited();
+            if now > seen {
+                let rejected = format!("{} requests or connections were rejected", now - seen);
+                self.conditions
+                    .record(ConditionKind::AddressLimit, "", rejected);
+                seen = now;
+            }
+        }
+    }
+
+    /// Stops background tasks, flushes pending writes to the database, and closes it.
+    pub(super) async fn close_database(&self) {
+        #[cfg(feature = "direct")]
+        if let Some(direct) = &self.direct {
+            direct.close().await;
+        }
+        #[cfg(feature = "grants")]
+        if let Some(grants) = &self.grants {
+            grants.close().await;
+        }
+        self.hooks.close().await;
+        self.database.close().await;
+    }
+}
