@@ -112,8 +112,7 @@ fn recorder<F: FnMut(&[i32]) -> Option<Error> + Send>(fails: F) -> Recorder<F> {
 async fn steps(batch: &[i32], fails: impl FnMut(&[i32]) -> Option<Error> + Send) -> Vec<Step> {
     let mut recorder = recorder(fails);
     write(&mut recorder, batch.to_vec()).await;
-    let steps = recorder.steps.lock().unwrap().clone();
-    steps
+    recorder.steps.lock().unwrap().clone()
 }
 
 #[tokio::test]
@@ -192,8 +191,7 @@ async fn run_with(gathers: bool, commands: &[i32], is_closed: bool) -> Vec<Step>
     }
     drop(sender);
     writer.await.unwrap();
-    let steps = steps.lock().unwrap().clone();
-    steps
+    steps.lock().unwrap().clone()
 }
 
 #[tokio::test]
