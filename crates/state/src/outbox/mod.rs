@@ -21,7 +21,7 @@
 //! The headers that a transport names may be credentials. They are in a separate column, encrypted
 //! with a [`HeaderKey`], which is emptied when the event becomes a dead letter.
 //!
-//! The [writer](crate::writer) executes what all requests prepare, emit and have delivered, in one
+//! The writer (`src/writer`) executes what all requests prepare, emit and have delivered, in one
 //! transaction per batch. Triggers count rows and bytes, so that no count reads the table.
 //!
 //! Start reading at `commit.rs`, the transaction of a batch, and `queues.rs`, the deliveries in

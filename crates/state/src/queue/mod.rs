@@ -5,7 +5,7 @@
 //! stored. Policies ([`policy`]) restrict the [`GrantLimits`] of a [`Principal`] before a grant.
 //!
 //! The queue does not serve HTTP: the APIs are `landfall-access` and `landfall-direct`. It is tables
-//! and one [writer](crate::writer) per process: in a transaction, rows are read, changed in
+//! and one writer (`src/writer`) per process: in a transaction, rows are read, changed in
 //! memory by rules that know no SQL, and written. All that a transition changes is written with it:
 //! quota, counts, the event and its deliveries in the outbox. On PostgreSQL, transactions of several
 //! nodes lock rows in one order, so a final state stays and no quota is exceeded.
