@@ -35,8 +35,8 @@ pub enum Format {
 /// Keys are in tusd's order, maps are sorted, and there is no newline at the end.
 ///
 /// ```
-/// # fn example(message: &crate::Message) {
-/// let json = crate::format::body(crate::format::Format::V2, message);
+/// # fn example(message: &landfall_hooks::Message) {
+/// let json = landfall_hooks::format::body(landfall_hooks::format::Format::V2, message);
 /// assert!(json.starts_with(br#"{"Type":"#));
 /// # }
 /// ```
