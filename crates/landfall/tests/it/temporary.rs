@@ -181,7 +181,8 @@ impl Locker for Backend {
     }
 }
 
-async fn with_backend() -> (Site, Backend) {
+#[tokio::test]
+async fn an_undecided_completion_waits_for_hooks_database_and_leases() {
     let backend = Backend {
         hook: Arc::default(),
         sink: Arc::default(),
@@ -192,26 +193,7 @@ async fn with_backend() -> (Site, Backend) {
     let config = Config::new(parts)
         .hook(backend.clone())
         .sink(backend.clone());
-    (Site::start(config, None).await, backend)
-}
-
-/// Its client gets no URL, and creates another one: both would complete.
-#[tokio::test]
-async fn nothing_remains_of_an_empty_upload_whose_creation_fails() {
-    let (site, backend) = with_backend().await;
-    for away in [&backend.hook, &backend.sink, &backend.leases] {
-        away.store(true, Relaxed);
-        passes(&site.post(&[("Upload-Length", "0")]).await, &[500, 503]);
-        away.store(false, Relaxed);
-        assert_eq!(site.uploads().await, 0);
-    }
-    site.create(0).await;
-    assert_eq!(site.uploads().await, 1);
-}
-
-#[tokio::test]
-async fn an_undecided_completion_waits_for_hooks_database_and_leases() {
-    let (site, backend) = with_backend().await;
+    let site = Site::start(config, None).await;
     let path = site.create(5).await;
     backend.hook.store(true, Relaxed);
     let reply = site.patch(&path, 0, "hello").await;
