@@ -255,10 +255,10 @@ impl Writer {
         if shared.database.is_postgres() {
             skip_sequence(now);
         }
-        if assigned > self.recorded_sequence && (maintenance == Some(true) || is_needed) {
+        let records = assigned > self.recorded_sequence && (maintenance == Some(true) || is_needed);
+        if records {
             let record = sql::record_sequence(assigned);
             step.transaction.execute(record).await?;
-            self.recorded_sequence = assigned;
         }
         step.measure(self.measured).await?;
         self.in_doubt = true;
@@ -267,6 +267,9 @@ impl Writer {
         step.transaction.commit().await?;
         written_at.store(now, Ordering::Release);
         self.in_doubt = false;
+        if records {
+            self.recorded_sequence = assigned;
+        }
         self.renewed = renewed.or(self.renewed);
         if step.effects.stored.is_some() {
             self.measured = Some(Instant::now());
