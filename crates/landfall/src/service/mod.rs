@@ -576,19 +576,13 @@ impl Handler {
                 is_preflight,
             };
             let mut ended = Ended::default();
-            handler.complete(
-                &parts,
-                id.as_ref(),
-                &handled,
-                result,
-                &mut reply,
-                &mut ended,
-            );
+            let id = id.as_ref();
+            handler.complete(&parts, id, &handled, result, &mut reply, &mut ended);
             if ended.closes && !body.is_end_stream() {
                 // Boxed because it is rare: the largest branch sets the size of every request's future.
                 Box::pin(response::close_after(&parts, body, &mut reply.headers)).await;
             }
-            let id = id.as_ref().and_then(|id| id.as_ref().ok());
+            let id = id.and_then(|id| id.as_ref().ok());
             tracing::debug!(
                 target: REQUEST_LOG,
                 method = %parts.method,
@@ -691,7 +685,6 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
-
     use http::StatusCode;
     use http_body::{Body, Frame};
     use http_body_util::Full;

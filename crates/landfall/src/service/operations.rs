@@ -231,7 +231,7 @@ impl Handler {
         body: &mut Pin<&mut B>,
         draft: &mut ResponseDraft,
     ) -> Result<(), Rejection> {
-        // The future stores what is used later, such as the engine.
+        // A reference to the engine that is used after an await would make the future of every request larger.
         let limits = &self.0.engine.config.limits;
         let parsed = match head.draft {
             Some(draft) => draft.append(

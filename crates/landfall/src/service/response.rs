@@ -174,9 +174,18 @@ impl ResponseDraft {
             }
             None => self.lines.move_to(response.headers_mut()),
         }
-        self.is_cacheable = false;
-        self.close_after = false;
-        self.created_by_draft = false;
+        // Every field is named, so that the next response has none of this one. Headers and outcome have been taken.
+        let Self {
+            status: _,
+            lines,
+            headers: _,
+            outcome: _,
+            is_cacheable,
+            close_after,
+            created_by_draft,
+        } = &mut *self;
+        lines.clear();
+        (*is_cacheable, *close_after, *created_by_draft) = (false, false, false);
         SPARE.set(Some(self));
         response
     }
