@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use landfall_client::{HeaderName, HeaderValue, Url};
+use landfall_client::{HeaderName, HeaderValue};
 use landfall_conformance::proxy::{self, Finding};
 
 use crate::{
@@ -61,25 +61,12 @@ pub(crate) fn command(program: &str) -> Command {
 
 /// Runs the checks; the exit code is 1 if uploads cannot work.
 pub(crate) async fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let Some(("proxy", matches)) = matches.subcommand() else {
-        return Err(Failure::usage("there is only doctor proxy"));
-    };
-    let Some(endpoint) = get::<Url>(matches, "url") else {
+    let proxy = matches.subcommand_matches("proxy");
+    let Some((matches, options)) = proxy.and_then(|proxy| Some((proxy, options(proxy)?))) else {
         return Err(Failure::usage("a URL is missing"));
     };
+    let endpoint = options.endpoint.clone();
     let interrupt = Interrupt::install()?;
-    let headers: Vec<(HeaderName, HeaderValue)> = all(matches, "header");
-    let headers = headers.iter().map(|(name, value)| {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        (name.to_string(), value.into_owned())
-    });
-    let options = proxy::Options {
-        headers: headers.collect(),
-        size: get(matches, "size").unwrap_or(64 << 20),
-        slow: get(matches, "slow"),
-        timeout: get(matches, "response-timeout").unwrap_or(Duration::from_secs(30)),
-        endpoint: endpoint.clone(),
-    };
     let is_json = is_set(matches, "json");
     let bar = progress_bar();
     let interrupted = async {
@@ -104,12 +91,27 @@ pub(crate) async fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(!report.is_ok())))
 }
 
+/// `None` without a URL.
+fn options(matches: &ArgMatches) -> Option<proxy::Options> {
+    let headers: Vec<(HeaderName, HeaderValue)> = all(matches, "header");
+    let headers = headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        (name.to_string(), value.into_owned())
+    });
+    Some(proxy::Options {
+        endpoint: get(matches, "url")?,
+        headers: headers.collect(),
+        size: get(matches, "size").unwrap_or(64 << 20),
+        slow: get(matches, "slow"),
+        timeout: get(matches, "response-timeout").unwrap_or(Duration::from_secs(30)),
+    })
+}
+
 fn progress_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.set_message("checking the proxy");
-    bar
+    bar.with_style(style).with_message("checking the proxy")
 }
 
 async fn show<T>(bar: &ProgressBar) -> T {
@@ -118,4 +120,59 @@ async fn show<T>(bar: &ProgressBar) -> T {
     bar.tick();
     bar.enable_steady_tick(DRAW_INTERVAL);
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<proxy::Options, String> {
+        let arguments = ["doctor", "proxy"].iter().chain(arguments);
+        let matches = command("landfall").try_get_matches_from(arguments);
+        let matches = matches.map_err(|error| error.to_string())?;
+        let (_, matches) = matches.subcommand().unwrap();
+        Ok(options(matches).unwrap())
+    }
+
+    #[test]
+    fn accepts_a_url_and_options() {
+        let options = parse(&[
+            "https://example.com/files/",
+            "--header",
+            "Authorization: Bearer a:b",
+            "--header=X-Key:1",
+            "--size=5MiB",
+            "--slow",
+            "2m",
+            "--response-timeout=1s",
+        ])
+        .unwrap();
+        assert_eq!(options.endpoint.as_str(), "https://example.com/files/");
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let headers = [header("authorization", "Bearer a:b"), header("x-key", "1")];
+        assert_eq!(options.headers, headers);
+        assert_eq!(options.size, 5 << 20);
+        assert_eq!(options.slow, Some(Duration::from_secs(120)));
+        assert_eq!(options.timeout, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn rejects_other_urls_and_fields() {
+        for (arguments, reason) in [
+            (&[][..], "URL"),
+            (&["example.com/files"], "is not a URL"),
+            (&["https://:b@example.com/"], "is not a public URL"),
+            (
+                &["https://x.example/", "--header=secret"],
+                "is not a header",
+            ),
+            (
+                &["https://x.example/", "--header=a b: c"],
+                "is not a header",
+            ),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(reason), "{arguments:?}: {error}");
+        }
+    }
 }

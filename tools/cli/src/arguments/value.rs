@@ -51,7 +51,8 @@ pub(crate) fn url(text: &str) -> Result<Url, String> {
 /// A URL of uploads whose proxies are checked. A slash at its end is kept: proxies may redirect without it.
 pub(crate) fn public_url(text: &str) -> Result<Url, String> {
     let url = url(text)?;
-    match url.username().is_empty() && url.query().is_none() && url.fragment().is_none() {
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    match !has_user && url.query().is_none() && url.fragment().is_none() {
         true => Ok(url),
         false => Err(format!(
             "{text:?} is not a public URL; write one such as https://example.com/files/"
@@ -152,6 +153,7 @@ mod tests {
             "example.com/files",
             "ftp://example.com/",
             "https://a:b@example.com/",
+            "https://:b@example.com/",
             "https://example.com/?a",
         ] {
             assert!(public_url(text).is_err(), "{text}");

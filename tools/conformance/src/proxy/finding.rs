@@ -129,3 +129,15 @@ impl Report {
         format!("{report:#}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line() {
+        let finding = Finding::fail("put object", "no\n\u{1b}[2J").advise("ask");
+        let line = "FAIL  put object             no  [2J; ask";
+        assert_eq!(finding.to_string(), line);
+    }
+}
