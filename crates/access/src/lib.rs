@@ -1,4 +1,4 @@
-//! Who may upload: what the HTTP APIs of Landfall share, and the grant API.
+//! Access to uploads: the grant API, and the parts that it shares with other HTTP APIs.
 //!
 //! [`grants`] has the API for applications that request uploads, and the hook that enforces grants.
 //! [`auth`] authenticates requests with API keys, JWTs or forward auth, protects requests that are

@@ -74,8 +74,8 @@ const ROWS: &[Row] = &[
     }),
 ];
 
-/// What the server of these tests, hyper, does itself, or cannot do: interim responses. The server of the program
-/// passes them (`tests/cli/conformance.test.js`).
+/// Hyper, the server of these tests, sends no interim responses, and answers some requests itself. The server of the program
+/// passes these checks (`tests/cli/conformance.test.js`).
 const NOT_BY_HYPER: &[&str] = &[
     "draft/append/early-rejection-arrives over HTTP/2",
     "draft/append/expect-continue over HTTP/2",
@@ -102,7 +102,7 @@ const NOT_BY_HYPER: &[&str] = &[
     "draft/versions/104-has-the-version",
 ];
 
-/// The documented choices of the profile, and what is only offered for digests that the client sent.
+/// Documented choices, and a field that is only offered for digests that the client sent.
 const NOT_PASSED: &[&str] = &[
     "tus/method-override/get-as-delete",
     "draft/options/accept-patch",

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -205,19 +205,13 @@ impl Routes for App {
             let base = is_upload.then_some(self.routes.base.as_str());
             let span = trace::request(request, base);
             let response = span.in_scope(|| {
-                let upload = |request| landfall_http::respond(&self.handler, take(request));
                 let other = self.respond_to_other(request);
-                other.unwrap_or_else(|| upload(request))
+                other.unwrap_or_else(|| landfall_http::respond(&self.handler, mem::take(request)))
             });
             return Some(Box::pin(trace::response(span, is_upload, response)));
         }
         self.respond_to_other(request)
     }
-}
-
-/// Leaves a request without anything.
-fn take(request: &mut Request<Body>) -> Request<Body> {
-    std::mem::take(request)
 }
 
 impl App {
@@ -244,19 +238,17 @@ impl App {
         }
         #[cfg(feature = "grants")]
         if let Some(group) = self.routes.api.find(request.uri().path()).cloned() {
-            let request = take(request);
-            return Some(Box::pin(async move {
-                group.respond(request).await.map(other_body)
-            }));
+            let request = mem::take(request);
+            let response = async move { group.respond(request).await.map(other_body) };
+            return Some(Box::pin(response));
         }
         if self.routes.is_upload_path(request.uri().path()) {
             return None;
         }
-        let (parts, _) = take(request).into_parts();
+        let (parts, _) = mem::take(request).into_parts();
         let (routes, handler) = (self.routes.clone(), self.handler.clone());
-        Some(Box::pin(
-            async move { routes.respond(&parts, &handler).await },
-        ))
+        let response = async move { routes.respond(&parts, &handler).await };
+        Some(Box::pin(response))
     }
 }
 

@@ -136,9 +136,9 @@ impl Writer {
     }
 
     async fn write_reports(&mut self, all: bool) {
-        let reports = self.0.reports.take(all);
-        for part in reports.chunks(Self::BATCH_SIZE) {
-            let batch = part.iter().cloned().map(Command::Report).collect();
+        let mut reports = self.0.reports.take(all).into_iter().map(Command::Report);
+        while reports.len() > 0 {
+            let batch = reports.by_ref().take(Self::BATCH_SIZE).collect();
             writer::write(self, batch).await;
         }
     }

@@ -1,5 +1,5 @@
-//! tus over real sockets, on every store, where clients cannot see it, where the specification leaves a choice
-//! (docs/protocol.md), and where hooks, settings and time take part. What it requires is checked by `conformance`.
+//! tus over real sockets, on every store: effects that clients cannot see, choices that the specification leaves
+//! (docs/protocol.md), and the parts of hooks, settings and time. `conformance` checks the requirements.
 
 mod appending;
 mod completing;
