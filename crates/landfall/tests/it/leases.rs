@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -400,13 +400,20 @@ async fn released_leases_use_no_memory() {
     assert!(locker.is_empty());
 }
 
+/// A locker may notice the removal of the first file, and make a new one, before the directory is empty.
+fn remove_lock_directory(dir: &Path) {
+    while let Err(error) = std::fs::remove_dir_all(dir.join(".landfall")) {
+        assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty);
+    }
+}
+
 #[tokio::test]
 async fn lock_directory_may_be_removed_without_leases() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     drop(one.acquire(&upload(), LONG).await.unwrap());
     drop(other.acquire(&upload(), LONG).await.unwrap());
-    std::fs::remove_dir_all(dir.path().join(".landfall")).unwrap();
+    remove_lock_directory(dir.path());
     sleep(Duration::from_millis(1100)).await;
     let lease = one.acquire(&upload(), LONG).await.unwrap();
     assert!(matches!(
@@ -422,7 +429,7 @@ async fn lease_survives_removal_of_the_lock_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     let lease = one.acquire(&upload(), LONG).await.unwrap();
-    std::fs::remove_dir_all(dir.path().join(".landfall")).unwrap();
+    remove_lock_directory(dir.path());
     // The holder notices it within a second or two, makes new files, and locks them.
     let files = || std::fs::read_dir(dir.path().join(".landfall")).map_or(0, Iterator::count);
     let begin = Instant::now();
