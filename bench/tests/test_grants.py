@@ -14,7 +14,7 @@ from driver import (  # noqa: E402
     grant_figures, grant_tables, grants, million, place, postgres, servers, tables, targets)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-MIGRATIONS = os.path.join(ROOT, "crates", "queue", "migrations")
+MIGRATIONS = os.path.join(ROOT, "crates", "state", "migrations")
 
 
 def result(change=None, missing=()):

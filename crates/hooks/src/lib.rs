@@ -8,7 +8,7 @@
 //! [`BlockingHooks`] implements [`Hook`](landfall::hook::Hook): it calls a transport directly, and a
 //! call that fails denies the request or allows it, by [`FailureMode`]. [`ProgressNotifier`] sends
 //! progress, best effort: newer progress replaces progress that waits. All other events go through
-//! `landfall-outbox`, which stores them and delivers them at least once. They carry a built-in list of request
+//! the outbox of `landfall-state`, which stores them and delivers them at least once. They carry a built-in list of request
 //! headers, and to a transport those that it names ([`EventHeaders`]); blocking hooks carry all.
 //!
 //! [`mod@format`] serializes a message as the JSON that receivers written for tusd 1 or 2 expect, byte
