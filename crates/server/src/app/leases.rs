@@ -2,10 +2,12 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use landfall_leases::LeaseSettings;
 #[cfg(feature = "postgres")]
-use landfall_postgres::{PostgresLocker, PostgresSettings};
+use landfall_leases::PostgresLocker;
 #[cfg(feature = "redis")]
-use landfall_redis::{RedisLocker, RedisSettings};
+use landfall_leases::RedisLocker;
 #[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
@@ -50,7 +52,7 @@ macro_rules! with_locker {
 impl SharedLeases {
     #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
-        let mut options = RedisSettings::default();
+        let mut options = LeaseSettings::redis();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = RedisLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in Redis; correct --lease, or start the server";
@@ -66,7 +68,7 @@ impl SharedLeases {
 
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
-        let mut options = PostgresSettings::default();
+        let mut options = LeaseSettings::postgres();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = PostgresLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in PostgreSQL; correct --lease, or start the server";
