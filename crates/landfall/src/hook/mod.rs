@@ -1,6 +1,7 @@
 //! Blocking hooks: the application allows, changes or denies an operation before it happens.
 
 mod content_type;
+mod error;
 pub(crate) mod response;
 mod token;
 mod types;
@@ -10,6 +11,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 pub use self::content_type::{MediaType, matches_content_type};
+pub use self::error::HookError;
 pub use self::response::ClientResponse;
 pub use self::token::UploadToken;
 pub(crate) use self::types::FindUpload;

@@ -4,6 +4,7 @@
 mod axum;
 mod body;
 pub(crate) mod cors;
+mod create_upload;
 mod detach;
 mod download;
 mod field_lines;
