@@ -10,7 +10,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use self::content_type::{MediaType, matches_content_type};
+pub use self::content_type::MediaType;
 pub use self::error::HookError;
 pub use self::response::ClientResponse;
 pub use self::token::UploadToken;
@@ -85,7 +85,8 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
 
     /// Returns whether [`before_create`](Self::before_create) may change or deny a direct upload.
     ///
-    /// If no hook does, an [external upload](crate::external) is created with fewer writes.
+    /// If no hook does, such an upload is created with fewer writes.
+    #[doc(hidden)]
     fn affects_direct_uploads(&self) -> bool {
         true
     }
