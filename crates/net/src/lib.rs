@@ -9,6 +9,7 @@ mod client;
 mod connector;
 mod proxies;
 mod redaction;
+mod runtime;
 mod tls;
 mod verifier;
 
@@ -17,6 +18,7 @@ pub use self::{
     connector::{Connector, ProxyConnector, Stream, connector, tcp},
     proxies::Proxies,
     redaction::redacted_url,
+    runtime::PerRuntime,
     tls::{
         certificates_in, client_config, client_config_without_verification, pinning_client_config,
         system_certificates,

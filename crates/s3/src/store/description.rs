@@ -3,10 +3,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use landfall::{
     lease::Fence,
-    store::{
-        Result, StoreError,
-        info::{self, UploadInfo},
-    },
+    store::{Result, StoreError, info::UploadInfo},
     upload::UploadId,
 };
 use tokio_util::task::TaskTracker;
@@ -164,8 +161,8 @@ impl Inner {
             return Ok(None);
         };
         let head = read.head.clone();
-        let text = match usize::try_from(info::MAX_LEN) {
-            Ok(max) if head.size <= info::MAX_LEN => Some(read.bytes(max).await?),
+        let text = match usize::try_from(UploadInfo::MAX_LEN) {
+            Ok(max) if head.size <= UploadInfo::MAX_LEN => Some(read.bytes(max).await?),
             _ => None,
         };
         Ok(Some((head, text)))

@@ -1,4 +1,4 @@
-//! Values per tokio runtime, for handlers that serve from several runtimes.
+//! Values per tokio runtime, for clients that are used from several runtimes.
 
 use std::collections::VecDeque;
 
