@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
 #[cfg(feature = "postgres")]
 use landfall_postgres::{PostgresLocker, PostgresSettings};
-#[cfg(feature = "redis")]
 use landfall_redis::{RedisLocker, RedisSettings};
 #[cfg(feature = "s3")]
 use landfall_s3::{
@@ -26,7 +25,6 @@ pub(super) struct SharedLeases {
 
 #[derive(Debug, Clone)]
 enum Locker {
-    #[cfg(feature = "redis")]
     Redis(RedisLocker),
     #[cfg(feature = "postgres")]
     Postgres(PostgresLocker),
@@ -37,7 +35,6 @@ enum Locker {
 macro_rules! with_locker {
     ($leases:ident, $locker:ident => $value:expr) => {
         match $leases.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(ref $locker) => $value,
             #[cfg(feature = "postgres")]
             Locker::Postgres(ref $locker) => $value,
@@ -48,7 +45,6 @@ macro_rules! with_locker {
 }
 
 impl SharedLeases {
-    #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = RedisSettings::default();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
@@ -111,7 +107,6 @@ impl SharedLeases {
 
     pub(super) const fn name(&self) -> &'static str {
         match self.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(_) => "Redis",
             #[cfg(feature = "postgres")]
             Locker::Postgres(_) => "PostgreSQL",
@@ -127,7 +122,6 @@ impl SharedLeases {
     pub(super) async fn health_error(&self) -> Option<String> {
         type Probe<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
         let probe: Probe<'_> = match self.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(ref locker) => Box::pin(async { Ok(locker.check().await.map(drop)?) }),
             #[cfg(feature = "postgres")]
             Locker::Postgres(ref locker) => Box::pin(async { Ok(locker.check().await?) }),

@@ -11,7 +11,7 @@ use crate::{
 #[test]
 fn job_events_arrive_once_and_in_order() {
     let application = Endpoint::agreeing();
-    let events = "-hooks-http-events=UploadStarted,UploadCompleted,UploadCancelled,post-finish";
+    let events = "-hooks-enabled-events=UploadStarted,UploadCompleted,UploadCancelled,post-finish";
     let args = ["-require-grant", "-hooks-http", &application.url(), events];
     let server = Landfall::start(&args);
     server.says(" for undelivered events.");
@@ -71,7 +71,7 @@ fn pre_grant_decides_about_grants() {
         "-require-grant",
         "-hooks-http",
         &url,
-        "-hooks-http-events=pre-grant",
+        "-hooks-enabled-events=pre-grant",
     ]);
     // A question alone is no reason to keep anything.
     assert!(!server.log().contains("for undelivered events"));

@@ -48,7 +48,7 @@ fn an_unexpected_proxy_causes_one_warning() {
         "level=WARN",
         "127.0.0.1",
         "--public-url",
-        "--relative-location",
+        "--public-url relative",
     ] {
         assert!(line.contains(words), "{line}");
     }
@@ -158,7 +158,7 @@ fn the_public_url_takes_precedence_over_forwarded_headers() {
 
 #[test]
 fn relative_locations_are_right_behind_any_proxy() {
-    let server = Landfall::start(&["-relative-location"]);
+    let server = Landfall::start(&["-public-url=relative"]);
     assert_eq!(location(&server, forwarded()), "/files/");
     assert_eq!(warnings(&server), 0);
 }
