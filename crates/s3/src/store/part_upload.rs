@@ -86,7 +86,7 @@ impl Inner {
             round = if others == turns { round + 1 } else { 1 };
             turns = others;
         }
-        let why = "the memory for parts (--s3-memory) is used up";
+        let why = "the memory for parts (--max-buffered-bytes) is used up";
         Err(StoreError::Unavailable(why.into()))
     }
 

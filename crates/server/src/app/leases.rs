@@ -2,12 +2,9 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
-#[cfg(any(feature = "postgres", feature = "redis"))]
-use landfall_leases::LeaseSettings;
 #[cfg(feature = "postgres")]
 use landfall_leases::PostgresLocker;
-#[cfg(feature = "redis")]
-use landfall_leases::RedisLocker;
+use landfall_leases::{LeaseSettings, RedisLocker};
 #[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
@@ -28,7 +25,6 @@ pub(super) struct SharedLeases {
 
 #[derive(Debug, Clone)]
 enum Locker {
-    #[cfg(feature = "redis")]
     Redis(RedisLocker),
     #[cfg(feature = "postgres")]
     Postgres(PostgresLocker),
@@ -39,7 +35,6 @@ enum Locker {
 macro_rules! with_locker {
     ($leases:ident, $locker:ident => $value:expr) => {
         match $leases.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(ref $locker) => $value,
             #[cfg(feature = "postgres")]
             Locker::Postgres(ref $locker) => $value,
@@ -50,7 +45,6 @@ macro_rules! with_locker {
 }
 
 impl SharedLeases {
-    #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = LeaseSettings::redis();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
@@ -113,7 +107,6 @@ impl SharedLeases {
 
     pub(super) const fn name(&self) -> &'static str {
         match self.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(_) => "Redis",
             #[cfg(feature = "postgres")]
             Locker::Postgres(_) => "PostgreSQL",
@@ -129,7 +122,6 @@ impl SharedLeases {
     pub(super) async fn health_error(&self) -> Option<String> {
         type Probe<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
         let probe: Probe<'_> = match self.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(ref locker) => Box::pin(async { Ok(locker.check().await.map(drop)?) }),
             #[cfg(feature = "postgres")]
             Locker::Postgres(ref locker) => Box::pin(async { Ok(locker.check().await?) }),

@@ -83,12 +83,12 @@ pub(crate) struct RequiredRules {
 impl RequiredRules {
     pub(crate) fn new(settings: &Settings) -> Self {
         let (mut methods, mut optional) = (vec!["PUT", "POST"], vec!["GET", "DELETE"]);
-        if settings.s3.download.redirect {
+        if settings.s3.redirects {
             methods.push("GET");
             optional.remove(0);
         }
         let configured = &settings.s3.headers;
-        let signs = settings.direct.sts.enabled;
+        let signs = settings.direct.sts.is_some();
         let has_disposition = configured.content_disposition.is_some();
         let has_key = configured.sse_kms_key_id.is_some();
         let mut headers: Vec<_> = [
@@ -276,8 +276,8 @@ mod tests {
         assert_eq!(RequiredRules::new(&settings).headers, ["content-type"]);
         assert_eq!(RequiredRules::new(&settings).methods, ["PUT", "POST"]);
         settings.s3.headers.sse = Some("AES256".to_owned());
-        settings.direct.sts.enabled = true;
-        settings.s3.download.redirect = true;
+        settings.direct.sts = Some(crate::settings::StsRole::User);
+        settings.s3.redirects = true;
         let rules = RequiredRules::new(&settings);
         assert_eq!(
             rules.headers,

@@ -32,7 +32,6 @@ pub(crate) fn probe_client(settings: &S3) -> Result<Client, SettingsError> {
     })
 }
 
-#[cfg(feature = "direct")]
 pub(crate) fn signer(settings: &S3, endpoint: &str) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
         endpoint: Some(endpoint.to_owned()),

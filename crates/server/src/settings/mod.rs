@@ -206,7 +206,13 @@ pub fn read(
                 return Err(Failure { problems });
             }
         };
-    let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);
+    let config = environment::read(
+        variables,
+        subcommand,
+        &mut layers,
+        &mut problems,
+        &mut warnings,
+    );
     if let Some(config) = options.config.take().or(config) {
         file::read(&config, &mut layers, &mut problems);
     }

@@ -7,7 +7,7 @@ use crate::{
     hooks_endpoint::Endpoint,
 };
 
-const EVENTS: &str = "-hooks-http-events=pre-create,post-create,pre-finish,post-finish,\
+const EVENTS: &str = "-hooks-enabled-events=pre-create,post-create,pre-finish,post-finish,\
                       pre-terminate,post-terminate,post-expire";
 
 /// Returns the hooks that were called, without progress.

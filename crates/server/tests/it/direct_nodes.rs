@@ -49,7 +49,7 @@ fn a_manual_sweep_keeps_running_uploads() {
     server.kill();
     let patience = [
         "-direct",
-        "-direct-idle-timeout=1ms",
+        "-expire-unfinished=1ms",
         "-direct-poll-interval=1ms",
     ];
     crate::serve_harness::eventually("it isn't given up", || {

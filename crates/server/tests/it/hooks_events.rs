@@ -271,7 +271,7 @@ fn an_ignored_response_is_a_condition() {
     let server = Landfall::start(&[
         "-hooks-http",
         &url,
-        "-hooks-http-format=v2",
+        "-hooks-format=v2",
         "-hooks-enabled-events=post-finish",
     ]);
     server.client().upload(b"hello");

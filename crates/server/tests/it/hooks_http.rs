@@ -21,10 +21,9 @@ fn all_transports_are_used_with_their_own_events() {
     let server = Landfall::start(&[
         "-hooks-dir",
         dir.path().to_str().unwrap(),
-        "-hooks-dir-events=pre-finish",
         "-hooks-http",
         &url,
-        "-hooks-enabled-events=pre-create",
+        "-hooks-enabled-events=pre-create,dir:pre-finish",
     ]);
     server.says("Enabled hook events: pre-create");
     server.says("Enabled hook events for command: pre-finish");

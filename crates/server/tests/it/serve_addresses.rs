@@ -11,7 +11,7 @@ fn requests_and_uploads_of_one_forwarded_address_are_limited() {
     let server = Landfall::start(&[
         "-behind-proxy",
         "-max-requests-per-address=20",
-        "-max-uploads-per-address=2",
+        "-max-connections-per-address=4",
     ]);
     let mut client = server.client();
     let path = client.create(1000);
@@ -39,7 +39,7 @@ fn requests_and_uploads_of_one_forwarded_address_are_limited() {
     assert_eq!(server.client().ask(patch("192.0.2.2")).status, 204);
     let line = server.says("limit per client address reached");
     assert!(
-        line.contains("address=192.0.2.1 limit=2 setting=--max-uploads-per-address"),
+        line.contains("address=192.0.2.1 limit=2 setting=--max-connections-per-address"),
         "{line}"
     );
     // The page of the upload can read it, and may ask before it.

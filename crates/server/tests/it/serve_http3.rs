@@ -156,7 +156,7 @@ async fn a_patch_continues_when_the_address_of_its_client_changes() {
 async fn stalled_streams_release_memory() {
     const CONNECTIONS: usize = 4;
     const STREAMS: usize = 100;
-    let https = start_with(&["-durability=none", "-max-uploads-per-address=0"]);
+    let https = start_with(&["-durability=none", "-max-connections-per-address=0"]);
     let length = MIB.to_string();
     let fields = [
         ("tus-resumable", "1.0.0"),

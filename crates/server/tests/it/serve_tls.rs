@@ -116,7 +116,6 @@ impl Https {
     }
 
     /// A client with a certificate and its key (PEM).
-    #[cfg(feature = "grants")]
     pub(crate) fn client_with(&self, certificate: &str, key: &str) -> HttpsClient {
         let own = Some((certificate, key));
         connect_with(self.server.address(), &self.certificate, own).unwrap()

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -20,8 +20,11 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{LeaseKind, Secret, Settings},
+    settings::{LeaseKind, Secret, Settings, StsRole},
 };
+
+/// What AWS allows for every kind of role and key; clients ask for new ones before.
+const STS_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(super) struct Direct {
@@ -170,20 +173,21 @@ fn direct_settings(
     objects.object_prefix.clone_from(&settings.s3.object_prefix);
     objects.key_template = Some(direct.key.clone());
     objects.headers = s3::object_headers(&settings.s3.headers);
-    objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
     if direct.puts_small_files {
         wanted.small_files = SmallFiles::Put;
     }
-    wanted.put_lifetime = direct.put_lifetime;
     wanted.url_lifetime = direct.url_lifetime;
     wanted.idle_timeout = settings.direct_idle_timeout();
     wanted.check_interval = direct.poll_interval;
-    wanted.sts = direct.sts.enabled.then(|| StsSettings {
-        endpoint: direct.sts.endpoint.clone(),
-        role: direct.sts.role.clone(),
-        lifetime: direct.sts.lifetime,
+    wanted.sts = direct.sts.as_ref().map(|role| StsSettings {
+        endpoint: std::env::var("AWS_ENDPOINT_URL_STS").ok(),
+        role: match role {
+            StsRole::User => None,
+            StsRole::Role(arn) => Some(arn.clone()),
+        },
+        lifetime: STS_LIFETIME,
     });
     wanted.sign_requests = direct.sign_requests;
     Ok(wanted)

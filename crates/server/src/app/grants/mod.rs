@@ -1,7 +1,6 @@
 mod authentication;
 mod maintenance;
 mod routes;
-mod secret_file;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,9 +22,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use self::maintenance::{Maintenance, MaintenanceStats};
-#[cfg(feature = "direct")]
-pub(super) use self::secret_file::notifications_secret;
-pub(super) use self::{authentication::jwt, routes::ApiRoutes, secret_file::admin_key};
+pub(super) use self::{authentication::jwt, routes::ApiRoutes};
 use super::{
     cached_probe::CachedProbe,
     hooks::Hooks,
@@ -71,7 +68,7 @@ impl Grants {
         let mut wanted = QueueSettings::new(database_config);
         wanted.connections = Some(database.connect(settings, "grants").await?);
         wanted.valid_for = grants.valid_for;
-        wanted.retention = grants.retention;
+        wanted.retention = settings.state.retention;
         wanted.quota_period = grants.quota_period;
         wanted.started_at_grant = grants.laravel;
         wanted.node = state::node_name(settings);

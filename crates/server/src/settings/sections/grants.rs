@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::group;
@@ -29,8 +28,6 @@ group! {
     valid_for: Duration = value::some_duration, "grants-valid-for", Time, "1h"
         => "Time within which a granted upload must be created. Running uploads are not \
             interrupted.";
-    retention: Duration = value::some_duration, "grants-retention", Time, "720h"
-        => "Time for which finished jobs are listed.";
     quota_period: Option<Duration> = value::duration_or_none, "grants-quota-period", Time, "0"
         => "Restart quotas after this time, such as 24h (at midnight UTC); 0 never does.";
     enforce_type: bool = value::boolean, "grants-enforce-type", Switch, "false", Protects
@@ -105,11 +102,9 @@ group! {
 group! {
     /// Settings of the dashboard.
     pub struct Admin at admin;
-    key: Option<Secret> = grants::key, "admin-key", Text("KEY"), "", Secret, Reloads
-        => "Enable the dashboard; log in with this key of at least 16 characters. Prefer the \
-            variable or the file: command lines are visible to other users.";
-    key_file: Option<PathBuf> = value::path_or_none, "admin-key-file", Text("FILE"), "", Common, Reloads
-        => "Enable the dashboard with the key in this file of one line.";
+    key: Option<Secret> = grants::key, "admin-key", Text("KEY"), "", Common, Secret, Reloads
+        => "Enable the dashboard with this key of at least 16 characters. Prefer the \
+            variable, or LANDFALL_ADMIN_KEY_FILE with a file that has it: command lines are visible to other users.";
     path: String = grants::base_path, "admin-path", Text("PATH"), "/admin"
         => "Path of the dashboard.";
 }
@@ -117,6 +112,6 @@ group! {
 impl Admin {
     /// Returns whether the dashboard is enabled.
     pub fn is_on(&self) -> bool {
-        self.key.is_some() || self.key_file.is_some()
+        self.key.is_some()
     }
 }

@@ -94,7 +94,8 @@ groups! {
     limits: Limits,
 }
 
-const DIRECT_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Its client is most likely gone by then, and the bucket bills what it has sent.
+const MAX_DIRECT_IDLE: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings {
     pub(super) fn apply_implied(&mut self) {
@@ -106,9 +107,8 @@ impl Settings {
 
     /// Returns the time without activity after which a direct upload expires.
     pub fn direct_idle_timeout(&self) -> Duration {
-        let of_others = self.expiry.unfinished.unwrap_or(DIRECT_IDLE_TIMEOUT);
-        let default = of_others.min(DIRECT_IDLE_TIMEOUT);
-        self.direct.idle_timeout.unwrap_or(default)
+        let of_others = self.expiry.unfinished.unwrap_or(MAX_DIRECT_IDLE);
+        of_others.min(MAX_DIRECT_IDLE)
     }
 
     /// Returns the size limit of direct uploads in bytes, if there is one for all subjects.
@@ -189,17 +189,17 @@ pub(super) static SECTIONS: &[Section] = sections! {
     "Protocol", [Serve] => Protocol;
     "CORS", [Serve] => Cors;
     "Storage", [Serve, Sweep, DoctorFiles] => Storage;
-    "S3 storage", [Serve, Sweep, DoctorS3, SetCors] => S3, S3Download, S3Headers;
+    "S3 storage", [Serve, Sweep, DoctorS3, SetCors] => S3, S3Headers;
     "Leases", [Serve, Sweep, DoctorS3] => Leases;
     "Hooks", [Serve, Sweep] => Hooks;
     "Command hooks", [Serve, Sweep] => CommandHooks;
     "HTTP hooks", [Serve, Sweep] => HttpHooks;
     "gRPC hooks", [Serve, Sweep] => GrpcHooks;
-    "Message brokers", [Serve, Sweep] => Nats, Amqp, RedisStream, Kafka;
+    "Message broker", [Serve, Sweep] => Broker;
     "Outbox: retries and dead letters", [Serve, Sweep, Events] => Outbox;
     "Grants", [Serve, Sweep] => Grants, GrantLimits;
     "Grants: authentication", [Serve] => Jwt, ForwardAuth;
-    "Direct uploads", [Serve, Sweep] => Direct, Sts;
+    "Direct uploads", [Serve, Sweep] => Direct;
     "Dashboard", [Serve] => Admin;
     "State", [Serve, Sweep, DoctorTls, Events, Keys, Migrate] => State;
     "Expiry", [Serve, Sweep] => Expiry;

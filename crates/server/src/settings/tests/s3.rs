@@ -36,11 +36,21 @@ fn minimum_part_size_raises_the_part_size() {
 fn conflicting_settings_are_problems() {
     for (args, place) in [
         (
-            &["-s3-memory=16MiB", "-s3-part-size=9MiB"][..],
-            "--s3-memory: ",
+            &[
+                "-s3-bucket=b",
+                "-max-buffered-bytes=16MiB",
+                "-s3-part-size=9MiB",
+            ][..],
+            "--max-buffered-bytes: ",
         ),
-        (&["-s3-memory=10MiB"], "--s3-memory: "),
-        (&["-s3-part-size=200MiB"], "--s3-part-size: "),
+        (
+            &["-s3-bucket=b", "-max-buffered-bytes=10MiB"],
+            "--max-buffered-bytes: ",
+        ),
+        (
+            &["-s3-bucket=b", "-s3-part-size=200MiB"],
+            "--s3-part-size: ",
+        ),
         (
             &[
                 "-s3-bucket=b",
@@ -99,10 +109,6 @@ fn settings_without_effect_cause_a_warning() {
         (
             &["-s3-bucket=b", "-s3-max-buffered-parts=3"],
             "--s3-max-buffered-parts",
-        ),
-        (
-            &["-s3-bucket=b", "-s3-redirect-lifetime=1m"],
-            "--s3-redirect-lifetime",
         ),
         (
             &["-s3-bucket=b", "-s3-endpoint=http://x", "-s3-disable-ssl"],

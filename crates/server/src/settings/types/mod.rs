@@ -6,6 +6,7 @@ mod secret;
 use std::path::PathBuf;
 
 pub use landfall::store::file::Durability;
+use landfall_hooks::HookName;
 
 pub use allow_origin::AllowOrigin;
 pub use secret::Secret;
@@ -36,6 +37,18 @@ pub enum LogLevel {
     Trace,
 }
 
+/// The uploads whose downloads are rejected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DisabledDownloads {
+    /// None.
+    #[default]
+    None,
+    /// Unfinished uploads.
+    Unfinished,
+    /// All.
+    All,
+}
+
 /// The location of the keys of JSON web tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JwtKeys {
@@ -61,6 +74,15 @@ pub enum LeaseKind {
     Postgres(Secret),
 }
 
+/// Where temporary credentials of clients come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StsRole {
+    /// Federation tokens of the server's own user.
+    User,
+    /// The role with this ARN.
+    Role(String),
+}
+
 /// The place of the key that encrypts request headers of stored events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderKey {
@@ -68,6 +90,15 @@ pub enum HeaderKey {
     Memory,
     /// A file.
     File(PathBuf),
+}
+
+/// A hook or event that is enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnabledHook {
+    /// The setting of the only transport that receives it; `None` for all that have no others.
+    pub transport: Option<&'static str>,
+    /// Its name.
+    pub name: HookName,
 }
 
 /// A database.
