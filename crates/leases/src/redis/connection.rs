@@ -16,6 +16,9 @@ use tokio::{
 use super::scripts::{Scripts, ServerRun};
 use crate::settings::SettingsError;
 
+const MIN_BACKOFF: Duration = Duration::from_millis(20);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
 /// An error of the connection to Redis.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -109,8 +112,7 @@ impl RedisConnection {
         let mut state = self.state.subscribe();
         let mut number = 0;
         loop {
-            let mut delay = Duration::from_millis(20);
-            loop {
+            for attempt in 1.. {
                 number += 1;
                 let error = match self.connect(number, &on_message).await {
                     Ok(live) => {
@@ -129,8 +131,8 @@ impl RedisConnection {
                     }
                     _ => false,
                 });
+                let delay = landfall_net::backoff(attempt, MIN_BACKOFF, MAX_BACKOFF);
                 tokio::time::sleep(delay.mul_f64(rand::random_range(0.5..1.0))).await;
-                delay = (delay * 2).min(Duration::from_secs(1));
             }
             let lost = state.wait_for(|state| matches!(state, State::Disconnected { .. }));
             // It cannot fail: `self` owns the sender.
