@@ -17,8 +17,8 @@
 //! [The guide](https://github.com/landfall-rs/landfall/blob/main/docs/embedding.md) covers mounting,
 //! authentication, finished files, S3, logging, layers of tower and shutdown, and lists complete examples.
 //!
-//! Settings are public fields with defaults ([`Config`], [`Limits`]); what a program adds to them, such as
-//! [hooks](Config::hook) and [sinks](Config::sink), has methods that can be chained. What will grow is
+//! Settings are public fields with defaults ([`Config`], [`Limits`]); parts of a program, such as
+//! [hooks](Config::hook) and [sinks](Config::sink), are added with methods. Types that will grow are
 //! `#[non_exhaustive]`. Modules and methods that only Landfall's own crates use are hidden from this documentation.
 //!
 //! Features:

@@ -147,7 +147,7 @@ impl Engine {
                 let now = SystemTime::now();
                 let (upload, lease) = self.emit_created(context, create).await?;
                 if let Some(lease) = lease {
-                    // Stores complete what they read, such as an object without parts.
+                    // A store may complete an upload when it reads it, such as an object without parts.
                     let current = match self.load(&upload.id).await {
                         Ok(found) => found.upload,
                         Err(error) if names_upload => return Err(error),

@@ -120,7 +120,7 @@ pub enum TerminationReason {
     RolledBack,
 }
 
-static LAST_SEQUENCE: AtomicU64 = AtomicU64::new(0);
+static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
 /// A fact about an upload.
 #[derive(Debug, Clone)]
@@ -219,7 +219,7 @@ impl Event {
             .unwrap_or_default();
         let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let after = |last: u64| now.max(last.saturating_add(1));
-        match LAST_SEQUENCE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+        match SEQUENCE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
             Some(after(last))
         }) {
             Ok(last) | Err(last) => after(last),
@@ -231,14 +231,14 @@ impl Event {
     #[doc(hidden)]
     #[must_use]
     pub fn last_sequence() -> u64 {
-        LAST_SEQUENCE.load(Ordering::Relaxed)
+        SEQUENCE.load(Ordering::Relaxed)
     }
 
     /// Lets the next sequence numbers be larger than `used`, which an earlier process has assigned: its clock may
     /// have been ahead.
     #[doc(hidden)]
     pub fn skip_sequence(used: u64) {
-        LAST_SEQUENCE.fetch_max(used, Ordering::Relaxed);
+        SEQUENCE.fetch_max(used, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Notifications of PostgreSQL, on a connection of their own.
+//! Notifications of PostgreSQL, on a separate connection.
 
 use std::time::Duration;
 

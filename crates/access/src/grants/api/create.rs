@@ -89,7 +89,7 @@ async fn end(settings: &ApiSettings, job: &Job, reason: String) -> Result<(), Ca
     Ok(())
 }
 
-/// What hooks see of the request: that of a client which creates the upload itself.
+/// Returns the request for hooks: that of a client which creates the upload itself.
 fn request(api: &Api, parts: &Parts) -> Parts {
     let (mut request, ()) = Request::new(()).into_parts();
     request.method = Method::POST;
