@@ -13,10 +13,7 @@ use landfall::{
     store::{MemoryStore, Store, file::FileStore},
     upload::UploadId,
 };
-use landfall_testkit::{
-    fault::{Fault, FaultLocker, FaultStore, Faults, StoreCall},
-    test_data,
-};
+use landfall_testkit::{fault::FaultLocker, test_data};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
