@@ -151,7 +151,7 @@ impl Http1Io {
         };
         let is_long = self.content.left().is_some_and(|left| left >= LONG_BODY);
         if self.read_size < largest {
-            self.read_size = (2 * self.read_size).min(largest);
+            self.read_size = (4 * self.read_size).min(largest);
         } else if is_long && self.large_reads.is_none() {
             self.large_reads = self.socket.shared.server.large_reads();
         }
