@@ -110,11 +110,13 @@ thread_local! {
     static IDLE: Cell<Option<Responder>> = const { Cell::new(None) };
     /// Passed to a responder, or returned by one, when it is polled. A cell without a lock would copy them twice.
     static REQUEST: RefCell<Option<(Handler, Request<Body>)>> = const { RefCell::new(None) };
-    static RESPONSE: RefCell<Option<Response<ResponseBody>>> = const { RefCell::new(None) };
+    static RESPONSE: RefCell<Option<UploadResponse>> = const { RefCell::new(None) };
 }
 
+type UploadResponse = Response<Either<ResponseBody, OtherBody>>;
+
 fn give_response(response: Response<ResponseBody>) {
-    RESPONSE.with_borrow_mut(|given| *given = Some(response));
+    RESPONSE.with_borrow_mut(|given| *given = Some(response.map(Either::Left)));
 }
 
 async fn respond_in_turn() -> Infallible {
@@ -159,7 +161,7 @@ impl ServiceFuture {
 }
 
 impl Future for ServiceFuture {
-    type Output = Response<Either<ResponseBody, OtherBody>>;
+    type Output = UploadResponse;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
@@ -174,7 +176,7 @@ impl Future for ServiceFuture {
                     return Poll::Pending;
                 };
                 let _ = IDLE.try_with(|idle| idle.set(running.take()));
-                Poll::Ready(response.map(Either::Left))
+                Poll::Ready(response)
             }
         }
     }

@@ -229,6 +229,11 @@ pub fn text_value(parts: &[&str]) -> Option<HeaderValue> {
 /// Times that many responses have, such as the present one, are formatted once on each thread.
 #[must_use]
 pub fn date_value(at: SystemTime) -> HeaderValue {
+    with_date(at, HeaderValue::clone)
+}
+
+/// Passes [`date_value`] on without copying it.
+pub fn with_date<T>(at: SystemTime, done: impl FnOnce(&HeaderValue) -> T) -> T {
     /// A prime, so that times that differ by a lifetime of days have their own places.
     const PLACES: usize = 61;
     /// The last second of the year 9999, after which there is no format.
@@ -244,14 +249,14 @@ pub fn date_value(at: SystemTime) -> HeaderValue {
         if let Some((time, value)) = place
             && *time == seconds
         {
-            return value.clone();
+            return done(value);
         }
         let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
         let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(seconds));
         // All dates have this length.
         let _ = write!(&mut text[..], "{date}");
         let value = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""));
-        place.insert((seconds, value)).1.clone()
+        done(&place.insert((seconds, value)).1)
     })
 }
 

@@ -25,7 +25,7 @@ pub use self::{
     concat::{Concat, InvalidConcat},
     fields::{
         FieldNames, Fields, InvalidField, date_value, number_value, parse_size, single_value,
-        text_value,
+        text_value, with_date,
     },
     metadata::{InvalidMetadata, Metadata, Syntax},
     operation::{

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::content::{ContentDecoder, Decoded, Malformed};
 use super::encode;
-use super::head::{self, Framing, HeadRules, RequestHead};
+use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
 use crate::body_error::BodyError;
 use crate::buffers;
 use crate::connection::{LARGE_HEAD, MAX_DISCARDED_REST, TOO_MANY_LARGE_HEADS};
@@ -151,7 +151,7 @@ impl Http1Io {
         };
         let is_long = self.content.left().is_some_and(|left| left >= LONG_BODY);
         if self.read_size < largest {
-            self.read_size = (2 * self.read_size).min(largest);
+            self.read_size = (4 * self.read_size).min(largest);
         } else if is_long && self.large_reads.is_none() {
             self.large_reads = self.socket.shared.server.large_reads();
         }
@@ -183,7 +183,11 @@ impl Http1Io {
     }
 
     /// Takes a head of `end` bytes. A rejected one stays in the input. A large one counts until it is forgotten.
-    pub(super) fn take_head(&mut self, end: usize) -> Result<RequestHead, HttpRejection> {
+    pub(super) fn take_head(
+        &mut self,
+        end: usize,
+        search: &HeadSearch,
+    ) -> Result<RequestHead, HttpRejection> {
         if !self.count_head(end, LARGE_HEAD) {
             return Err(TOO_MANY_LARGE_HEADS);
         }
@@ -196,7 +200,7 @@ impl Http1Io {
             max_head: self.limits().max_head,
             both_lengths: self.limits().both_lengths,
         };
-        let mut parsed = head::parse(&bytes, buffers::take_fields(), &rules);
+        let mut parsed = head::parse(&bytes, search, buffers::take_fields(), &rules);
         match &mut parsed {
             Ok(head) if !is_large => {
                 self.input.advance(end);

@@ -126,7 +126,7 @@ impl<S: HttpService> Http1<S> {
                     return Poll::Pending;
                 }
                 State::Head(_) => match ready!(self.poll_head(cx, phase, first_request)) {
-                    Ok(end) => self.begin(end, phase),
+                    Ok((end, search)) => self.begin(end, &search, phase),
                     Err(Some(rejection)) => self.reject(rejection, phase),
                     Err(None) => match self.take_http2() {
                         None => self.linger(false),
@@ -167,7 +167,7 @@ impl<S: HttpService> Http1<S> {
         cx: &mut Context<'_>,
         phase: ShutdownPhase,
         first_request: &mut FirstRequest,
-    ) -> Poll<Result<usize, Option<HttpRejection>>> {
+    ) -> Poll<Result<(usize, HeadSearch), Option<HttpRejection>>> {
         let State::Head(search) = &mut self.state else {
             return Poll::Ready(Err(None));
         };
@@ -184,8 +184,10 @@ impl<S: HttpService> Http1<S> {
                 if start.len() == PREFACE.len() {
                     return Poll::Ready(Err(None));
                 }
-            } else if let Some(end) = search.end(&io.input, shared.server.limits.max_head)? {
-                return Poll::Ready(Ok(end));
+            } else if !start.is_empty()
+                && let Some(end) = search.end(&io.input, shared.server.limits.max_head)?
+            {
+                return Poll::Ready(Ok((end, mem::take(search))));
             }
             let unfinished = io.input.len();
             if !io.count_head(unfinished, SMALL_HEAD) {
@@ -229,9 +231,9 @@ impl<S: HttpService> Http1<S> {
         Some(socket)
     }
 
-    fn begin(&mut self, end: usize, phase: ShutdownPhase) {
+    fn begin(&mut self, end: usize, search: &HeadSearch, phase: ShutdownPhase) {
         let mut io = self.channel.lock();
-        let head = match io.take_head(end) {
+        let head = match io.take_head(end, search) {
             Ok(head) => head,
             Err(rejection) => {
                 drop(io);

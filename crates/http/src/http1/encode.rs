@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 use landfall::service::FieldLines;
-use landfall_protocol::date_value;
+use landfall_protocol::with_date;
 
 /// The end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,9 @@ pub fn response_head(
     }
     if !has_date {
         out.extend_from_slice(b"Date: ");
-        out.extend_from_slice(date_value(SystemTime::now()).as_bytes());
+        with_date(SystemTime::now(), |date| {
+            out.extend_from_slice(date.as_bytes())
+        });
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");

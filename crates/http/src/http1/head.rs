@@ -83,10 +83,16 @@ fn bad<T>(reason: &'static str) -> Result<T, HttpRejection> {
     Err(HttpRejection::bad(reason))
 }
 
-/// Searches for the end of a head, whose bytes arrive in pieces.
+/// Lines whose ends are kept from the search of a head for its parser; of others, the parser searches the end again.
+const KEPT_LINES: usize = 16;
+
+/// Searches for the end of one head, whose bytes arrive in pieces.
 #[derive(Debug, Default)]
 pub struct HeadSearch {
     searched: usize,
+    /// Of the first lines, behind their LF.
+    line_ends: [u16; KEPT_LINES],
+    lines: usize,
 }
 
 impl HeadSearch {
@@ -100,15 +106,23 @@ impl HeadSearch {
             return Err(IS_TLS);
         }
         let mut at = self.searched;
+        // The last line may be found again.
+        let kept = &self.line_ends[..self.lines];
+        self.lines -= kept
+            .iter()
+            .rev()
+            .take_while(|end| usize::from(**end) > at)
+            .count();
         while let Some(found) = memchr(b'\n', &bytes[at..]) {
             at += found + 1;
+            self.keep_line(at);
             // A bare LF ends a line here, so that no head is missed; `parse` rejects it.
             let end = match bytes[at..] {
                 [b'\n', ..] => at + 1,
                 [b'\r', b'\n', ..] => at + 2,
                 _ => continue,
             };
-            self.searched = 0;
+            self.keep_line(end);
             return match end > max_head {
                 true => Err(TOO_LARGE),
                 false => Ok(Some(end)),
@@ -121,6 +135,13 @@ impl HeadSearch {
         self.searched = bytes.len().saturating_sub(2);
         Ok(None)
     }
+
+    fn keep_line(&mut self, end: usize) {
+        if let (Some(kept), Ok(end)) = (self.line_ends.get_mut(self.lines), end.try_into()) {
+            *kept = end;
+            self.lines += 1;
+        }
+    }
 }
 
 /// Empty lines before a request line are ignored (RFC 9112 section 2.2). Returns their length.
@@ -132,16 +153,22 @@ pub fn empty_lines(bytes: &[u8]) -> usize {
     bytes.len() - rest.len()
 }
 
-/// Parses a complete head. Its fields are slices of `head`; `fields` is an empty map to fill.
+/// Parses a complete head. Its fields are slices of `head`; `fields` is an empty map to fill. `search` found its end, or
+/// is new.
 ///
 /// # Errors
 /// It is malformed, ambiguous, or asks for what this server does not do.
 pub fn parse(
     head: &Bytes,
+    search: &HeadSearch,
     mut fields: HeaderMap,
     rules: &HeadRules,
 ) -> Result<RequestHead, HttpRejection> {
-    let mut lines = Lines { bytes: head, at: 0 };
+    let mut lines = Lines {
+        bytes: head,
+        at: 0,
+        ends: &search.line_ends[..search.lines],
+    };
     let (method, target, version) = request_line(lines.next_line()?)?;
     let is_old = version == Version::HTTP_10;
     let mut facts = Facts {
@@ -172,14 +199,20 @@ pub fn parse(
 struct Lines<'a> {
     bytes: &'a Bytes,
     at: usize,
+    /// Of the next lines, if they are known.
+    ends: &'a [u16],
 }
 
 impl<'a> Lines<'a> {
     fn next_line(&mut self) -> Result<&'a [u8], HttpRejection> {
-        let rest = &self.bytes[self.at..];
-        let end = memchr(b'\n', rest).ok_or(MALFORMED)?;
-        self.at += end + 1;
-        rest[..end].strip_suffix(b"\r").ok_or(BARE_LF)
+        let start = self.at;
+        self.at = match self.ends.split_off_first() {
+            Some(end) => usize::from(*end),
+            None => start + memchr(b'\n', &self.bytes[start..]).ok_or(MALFORMED)? + 1,
+        };
+        let line = self.bytes.get(start..self.at).ok_or(MALFORMED)?;
+        let line = line.strip_suffix(b"\n").ok_or(MALFORMED)?;
+        line.strip_suffix(b"\r").ok_or(BARE_LF)
     }
 
     /// Up to the empty line, which is the last one.
@@ -226,6 +259,7 @@ pub(super) fn parse_trailers(trailers: &Bytes) -> Result<HeaderMap, HttpRejectio
     let mut lines = Lines {
         bytes: trailers,
         at: 0,
+        ends: &[],
     };
     lines.read_fields(&mut fields, |_, _| Ok(()))?;
     Ok(fields)

@@ -86,8 +86,7 @@ impl Engine {
         let (append, mut upload, was_complete, mut offset) = {
             let resumed = store.resume(id, lease.fence());
             let (snapshot, append) = Self::while_held(&lease, resumed).await?;
-            self.check_usable(&snapshot)?;
-            *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+            *expires = self.check_usable(&snapshot)?;
             // The bytes must be written at the offset that was checked.
             if append.offset() != snapshot.offset {
                 return Err(ProblemKind::Locked.into());

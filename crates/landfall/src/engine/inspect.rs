@@ -20,6 +20,22 @@ pub(crate) struct InspectOutcome {
 }
 
 impl InspectOutcome {
+    fn new(snapshot: Snapshot, expires: Option<SystemTime>) -> Self {
+        let offset = snapshot.stated_offset();
+        let (upload, modified) = (snapshot.upload, snapshot.modified);
+        let stored = match upload.is_concatenated() {
+            true => snapshot.offset,
+            false => 0,
+        };
+        Self {
+            expires,
+            offset: upload.is_concatenated().then_some(offset),
+            stored,
+            upload,
+            modified,
+        }
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.offset
             .is_some_and(|offset| self.upload.is_complete_at(offset))
@@ -86,7 +102,7 @@ impl Engine {
             }
             return Ok(self.inspected(last));
         }
-        let mut snapshot = self.load(id).await?;
+        let (mut snapshot, mut expires) = self.load_usable(id).await?;
         if !snapshot.upload.is_concatenated() {
             // Boxed because it is rare, as below: the largest branch sets the size of every request's future.
             return Box::pin(self.inspect_waiting(context, snapshot)).await;
@@ -94,24 +110,13 @@ impl Engine {
         if self.is_finish_pending(&snapshot) {
             // A crash interrupted the completion, or hooks are running.
             Box::pin(self.complete_interrupted(context, id)).await?;
-            snapshot = self.load(id).await?;
+            (snapshot, expires) = self.load_usable(id).await?;
         }
-        Ok(self.inspected(snapshot))
+        Ok(InspectOutcome::new(snapshot, expires))
     }
 
     pub(super) fn inspected(&self, snapshot: Snapshot) -> InspectOutcome {
-        let offset = snapshot.stated_offset();
-        let (upload, modified) = (snapshot.upload, snapshot.modified);
-        let stored = match upload.is_concatenated() {
-            true => snapshot.offset,
-            false => 0,
-        };
-        InspectOutcome {
-            expires: self.expiry(&upload, offset, modified),
-            offset: upload.is_concatenated().then_some(offset),
-            stored,
-            upload,
-            modified,
-        }
+        let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+        InspectOutcome::new(snapshot, expires)
     }
 }

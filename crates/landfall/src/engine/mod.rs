@@ -195,15 +195,21 @@ impl Engine {
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot, Error> {
-        let store = self.composer.store();
-        let snapshot = now_or_later!(store.load_now(id), store.load(id))?;
-        self.check_usable(&snapshot)?;
-        Ok(snapshot)
+        self.load_usable(id).await.map(|(snapshot, _)| snapshot)
     }
 
-    /// A client that asks for a denied upload gets the response of the hook that denied it.
-    fn check_usable(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        if self.has_expired(snapshot) {
+    /// Returns when it expires, too.
+    async fn load_usable(&self, id: &UploadId) -> Result<(Snapshot, Option<SystemTime>), Error> {
+        let store = self.composer.store();
+        let snapshot = now_or_later!(store.load_now(id), store.load(id))?;
+        let expires = self.check_usable(&snapshot)?;
+        Ok((snapshot, expires))
+    }
+
+    /// Returns when it expires. A client that asks for a denied upload gets the response of the hook that denied it.
+    fn check_usable(&self, snapshot: &Snapshot) -> Result<Option<SystemTime>, Error> {
+        let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+        if expires.is_some_and(|at| at <= SystemTime::now()) {
             return Err(ProblemKind::Gone.into());
         }
         match &snapshot.upload.completion {
@@ -211,7 +217,7 @@ impl Engine {
                 let response = Box::new((**response).clone());
                 Err(Error::Rejected(ProblemKind::Rejected, response))
             }
-            _ => Ok(()),
+            _ => Ok(expires),
         }
     }
 

@@ -14,8 +14,7 @@ use http::{
 };
 use http_body::Body;
 use landfall_protocol::{
-    Extensions, Operation, ProblemKind, TUS_VERSION, Target, date_value, headers, number_value,
-    rufh,
+    Extensions, Operation, ProblemKind, TUS_VERSION, Target, headers, number_value, rufh, with_date,
 };
 
 use super::{FieldLines, ResponseBody};
@@ -113,7 +112,7 @@ impl ResponseDraft {
 
     pub(super) fn expires(&mut self, at: Option<SystemTime>) {
         if let Some(at) = at {
-            self.lines.add("Upload-Expires: ", &date_value(at));
+            with_date(at, |date| self.lines.add("Upload-Expires: ", date));
         }
     }
 

@@ -56,7 +56,12 @@ fn a_head_has_at_most_a_hundred_fields() {
             "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
             "X: y\r\n".repeat(fields)
         );
-        let parsed = parse(&Bytes::from(head), HeaderMap::new(), &rules);
+        let parsed = parse(
+            &Bytes::from(head),
+            &HeadSearch::default(),
+            HeaderMap::new(),
+            &rules,
+        );
         assert_eq!(
             parsed.map_err(|rejection| rejection.status.as_u16()).err(),
             (!is_good).then_some(431)

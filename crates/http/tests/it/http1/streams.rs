@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -154,7 +155,8 @@ impl Reader {
         };
         assert!(end <= rules.max_head);
         let head = self.input.split_to(end).freeze();
-        let head = match parse(&head, HeaderMap::new(), rules) {
+        let search = mem::take(&mut self.search);
+        let head = match parse(&head, &search, HeaderMap::new(), rules) {
             Ok(head) => head,
             Err(rejection) => {
                 self.found.ending = Ending::Rejected(rejection);

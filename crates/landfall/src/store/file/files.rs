@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arrayvec::ArrayString;
@@ -61,7 +61,7 @@ impl FileState {
         Snapshot {
             upload: Arc::clone(&self.record.upload),
             offset: self.offset,
-            modified: self.data.modified().max(self.info.modified()),
+            modified: self.data.modified_last(&self.info),
         }
     }
 }
@@ -271,7 +271,11 @@ impl Inner {
 
     /// Two stat calls if the description is cached and unchanged.
     pub(super) fn inspect(&self, id: &UploadId) -> Result<FileState> {
-        self.check_place()?;
+        self.inspect_at(id, Instant::now())
+    }
+
+    pub(super) fn inspect_at(&self, id: &UploadId, now: Instant) -> Result<FileState> {
+        self.check_place_at(now)?;
         let inspected = self.inspect_files(id);
         if let Err(StoreError::Unavailable(error)) = &inspected
             && let Some(unserved) = error.downcast_ref::<NotServed>()

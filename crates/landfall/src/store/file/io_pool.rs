@@ -144,13 +144,22 @@ impl IoPool {
     }
 
     pub(super) fn measure<T>(&self, kind: StepKind, step: impl FnOnce() -> T) -> T {
+        self.measure_from(Instant::now(), kind, step)
+    }
+
+    /// `started` is now, for a step that needs it, too.
+    pub(super) fn measure_from<T>(
+        &self,
+        started: Instant,
+        kind: StepKind,
+        step: impl FnOnce() -> T,
+    ) -> T {
         let (latency, bytes) = match kind {
             StepKind::Short(bytes) => (&self.latency, bytes),
             StepKind::Sync(..=SMALL_SYNC) => (&self.sync_latency, 0),
             StepKind::Sync(_) | StepKind::Waiting | StepKind::Long => return step(),
         };
         let before = latency.should_check_waits().then(sys::thread_waits);
-        let started = Instant::now();
         let done = step();
         let ended = Instant::now();
         let has_waited = before.map(|before| before.is_none_or(|n| sys::thread_waits() != Some(n)));

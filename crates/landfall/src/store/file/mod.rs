@@ -57,7 +57,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -238,7 +238,7 @@ impl FileStore {
     /// # Errors
     /// The directory is missing, or another one is at its path.
     pub fn check_directory(&self) -> std::result::Result<(), DirectoryError> {
-        self.0.root.check_place()
+        self.0.root.check_place(Instant::now())
     }
 
     /// Returns how many requests were for files outside the store's directory and
@@ -331,7 +331,11 @@ impl FileStore {
 
 impl Inner {
     fn check_place(&self) -> Result<()> {
-        let checked = self.root.check_place();
+        self.check_place_at(Instant::now())
+    }
+
+    fn check_place_at(&self, now: Instant) -> Result<()> {
+        let checked = self.root.check_place(now);
         checked.map_err(|error| StoreError::Unavailable(error.into()))
     }
 
@@ -479,7 +483,11 @@ impl Store for FileStore {
 
     fn load_now(&self, id: &UploadId) -> Option<Result<Snapshot>> {
         let inner = &self.0;
-        let inspect = || inner.io.measure(StepKind::Short(0), || inner.inspect(id));
+        let inspect = || {
+            let now = Instant::now();
+            let step = || inner.inspect_at(id, now);
+            inner.io.measure_from(now, StepKind::Short(0), step)
+        };
         match inner.io.runs_inline().then(inspect)? {
             Ok(state) if inner.must_sync(id, &state) => None,
             inspected => Some(inspected.map(|state| state.snapshot())),

@@ -78,14 +78,8 @@ pub(super) struct Root {
     path: Arc<str>,
     real: PathBuf,
     data_dirs: Vec<PathBuf>,
-    place: Mutex<PlaceCheck>,
-}
-
-/// The last check of the directory's place.
-#[derive(Debug, Clone, Copy, Default)]
-struct PlaceCheck {
-    checked: Option<Instant>,
-    error: Option<DirectoryError>,
+    /// When the directory's place is checked again; `None` if it was not there.
+    next_check: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -132,23 +126,20 @@ impl Root {
                 .iter()
                 .map(std::path::absolute)
                 .collect::<io::Result<_>>()?,
-            place: Mutex::default(),
+            next_check: Mutex::default(),
         })
     }
 
-    /// Fails if the directory is not at its path; one system call every 50 ms at most, unless it failed.
-    pub(super) fn check_place(&self) -> Result<(), DirectoryError> {
-        let known = *self.place.lock();
-        let is_recent = known
-            .checked
-            .is_some_and(|at| at.elapsed() < PLACE_INTERVAL);
-        if is_recent && known.error.is_none() {
+    /// Fails if the directory is not at its path; one system call every 50 ms at most, unless it failed. `now` may be
+    /// a moment ago.
+    pub(super) fn check_place(&self, now: Instant) -> Result<(), DirectoryError> {
+        let next = *self.next_check.lock();
+        if next.is_some_and(|at| now < at) {
             return Ok(());
         }
         // Not under the lock, since a network file system may hang.
         let error = self.place_error();
-        let checked = Some(Instant::now());
-        *self.place.lock() = PlaceCheck { checked, error };
+        *self.next_check.lock() = error.is_none().then(|| Instant::now() + PLACE_INTERVAL);
         error.map_or(Ok(()), Err)
     }
 
@@ -497,7 +488,7 @@ mod tests {
     fn a_directory_is_used_only_at_its_path() {
         let (dir, root) = root();
         let (here, away) = (dir.path().join("data"), dir.path().join("away"));
-        root.check_place().unwrap();
+        root.check_place(Instant::now()).unwrap();
         let recent = Instant::now();
         std::fs::rename(&here, &away).unwrap();
         std::fs::create_dir(&here).unwrap();
@@ -505,15 +496,24 @@ mod tests {
         if let Some(rest) = PLACE_INTERVAL.checked_sub(recent.elapsed()) {
             std::thread::sleep(rest);
         }
-        assert_eq!(root.check_place(), Err(DirectoryError::Replaced));
+        assert_eq!(
+            root.check_place(Instant::now()),
+            Err(DirectoryError::Replaced)
+        );
         std::fs::remove_dir(&here).unwrap();
-        assert_eq!(root.check_place(), Err(DirectoryError::Missing));
+        assert_eq!(
+            root.check_place(Instant::now()),
+            Err(DirectoryError::Missing)
+        );
         std::fs::write(&here, "").unwrap();
-        assert_eq!(root.check_place(), Err(DirectoryError::Replaced));
+        assert_eq!(
+            root.check_place(Instant::now()),
+            Err(DirectoryError::Replaced)
+        );
         std::fs::remove_file(&here).unwrap();
         std::fs::rename(&away, &here).unwrap();
         // Back at its place, it is used at once.
-        root.check_place().unwrap();
+        root.check_place(Instant::now()).unwrap();
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl FileVersion {
         time(self.modified)
     }
 
+    /// The later change of the content of two files.
+    pub(super) fn modified_last(&self, other: &Self) -> SystemTime {
+        time(self.modified.max(other.modified))
+    }
+
     /// Returns whether the bytes that `earlier` had are still there: the file is the same, and has only grown, or
     /// `is_complete` and has the same content.
     pub(super) fn continues(&self, earlier: &Self, is_complete: bool) -> bool {
