@@ -88,8 +88,8 @@ hooks-amqp-routing-key hooks-kafka-topic hooks-nats-subject hooks-redis-stream: 
 hooks-nats-jetstream=false: removed; write --hooks-broker-jetstream
 hooks-redis-max-length: removed; write --hooks-broker-max-length
 hooks-dir-format hooks-http-format: removed; write --hooks-format, which is for programs and HTTP hooks
-hooks-dir-max-processes hooks-http-max-concurrency: removed; write --hooks-max-concurrency, of which \
-    programs have half
+hooks-dir-max-processes hooks-http-max-concurrency: removed; write --hooks-max-concurrency; \
+    programs have half of it
 hooks-http-follow-redirects=false hooks-http-redirect-allow: removed; write --hooks-http-redirects \
     public, or with networks in addition
 max-header-size: removed: heads may have 1MiB, and all large ones together 64MiB; leave it out
