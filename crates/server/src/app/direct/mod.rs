@@ -23,7 +23,7 @@ use crate::{
     settings::{LeaseKind, Secret, Settings, StsRole},
 };
 
-/// What AWS allows for every kind of role and key; clients ask for new ones before.
+/// AWS allows it for every kind of role and key; clients ask for new ones before.
 const STS_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]

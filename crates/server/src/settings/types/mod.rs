@@ -93,7 +93,7 @@ pub enum LeaseKind {
     Postgres(Secret),
 }
 
-/// Where temporary credentials of clients come from.
+/// The source of temporary credentials for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StsRole {
     /// Federation tokens of the server's own user.
