@@ -43,6 +43,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use landfall_state::outbox::{EventSelection, Query};
+use landfall_state::queue::GrantLimits;
 
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};

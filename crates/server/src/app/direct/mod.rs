@@ -23,7 +23,7 @@ use crate::{
     settings::{LeaseKind, Secret, Settings, StsRole},
 };
 
-/// What AWS allows for every kind of role and key; clients ask for new ones before.
+/// AWS allows it for every kind of role and key; clients ask for new ones before.
 const STS_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
@@ -50,8 +50,7 @@ impl Direct {
         let mut wanted = direct_settings(settings, bucket)?;
         wanted.has_notifications = secret.is_some();
         wanted.policies.clone_from(&grants.policies);
-        wanted.objects.conditional_writes =
-            !settings.direct.overwrite && honors_conditions(settings, bucket).await;
+        wanted.objects.conditional_writes = honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.connect(settings, "direct uploads").await?;
         let repository = Repository::open(connections).await;
@@ -131,6 +130,12 @@ impl Direct {
     }
 }
 
+/// As in AWS's tools; an empty variable is none.
+fn token_service() -> Option<String> {
+    let url = std::env::var("AWS_ENDPOINT_URL_STS").ok();
+    url.filter(|url| !url.is_empty())
+}
+
 fn hash(secret: &Secret) -> TokenHash {
     TokenHash::from_secret(secret.reveal())
 }
@@ -182,7 +187,7 @@ fn direct_settings(
     wanted.idle_timeout = settings.direct_idle_timeout();
     wanted.check_interval = direct.poll_interval;
     wanted.sts = direct.sts.as_ref().map(|role| StsSettings {
-        endpoint: std::env::var("AWS_ENDPOINT_URL_STS").ok(),
+        endpoint: token_service(),
         role: match role {
             StsRole::User => None,
             StsRole::Role(arn) => Some(arn.clone()),

@@ -15,8 +15,7 @@ use landfall_access::{
     },
 };
 use landfall_state::queue::{
-    GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,
-    tracking::JobTracker,
+    Queue, QueueSettings, QueueStats, Totals, policy::Policy, tracking::JobTracker,
 };
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -33,7 +32,7 @@ use crate::{
     admin::AdminKey,
     condition::{ConditionKind, Conditions},
     log,
-    settings::{self, Secret, Settings},
+    settings::{Secret, Settings},
 };
 
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,7 +68,7 @@ impl Grants {
         wanted.connections = Some(database.connect(settings, "grants").await?);
         wanted.valid_for = grants.valid_for;
         wanted.retention = settings.state.retention;
-        wanted.quota_period = grants.quota_period;
+        wanted.quota_period = grants.quota.period;
         wanted.started_at_grant = grants.laravel;
         wanted.node = state::node_name(settings);
         wanted.outbox = hooks.outbox().cloned();
@@ -207,22 +206,11 @@ pub(super) struct GrantStats {
 }
 
 fn policies(settings: &Settings, hooks: &Hooks) -> Vec<Arc<dyn Policy>> {
-    let mut limits = limits(&settings.grants.limits);
+    let mut limits = settings.grants.limits.clone();
     // Do not grant a size that creation would reject.
     limits.max_size = settings.largest_grant();
+    limits.quota = settings.grants.quota.bytes;
     let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(limits)];
     policies.extend(hooks.grant_hooks().map(|hook| hook as Arc<dyn Policy>));
     policies
-}
-
-pub(super) fn limits(limits: &settings::GrantLimits) -> GrantLimits {
-    let rate_limit = limits.rate_limit;
-    GrantLimits {
-        max_size: limits.max_size,
-        allowed_types: limits.allowed_types.clone(),
-        max_active: limits.max_active,
-        rate_limit: rate_limit.map(|(count, per)| RateLimit { count, per }),
-        quota: limits.quota,
-        require_size: limits.require_size,
-    }
 }

@@ -27,7 +27,7 @@ use crate::{
 
 /// In the directory of the database.
 const KEY_FILE: &str = "events.key";
-/// What an event takes in the database, rounded up: its message has the upload's metadata.
+/// Of an event in the database, rounded up: its message has the metadata of the upload.
 const EVENT_BYTES: usize = 1024;
 /// Age of a pending event from which its receiver counts as behind.
 const MAX_DELAY: Duration = Duration::from_secs(300);

@@ -141,7 +141,7 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let mut used = transports.iter().filter(|one| one.is_used);
     let has_common = hooks.enabled.iter().any(|one| one.transport.is_none());
     let is_idle = has_common && used.all(|one| one.events.is_some());
-    let reason = "without a transport before each name: all that are used have names of their own";
+    let reason = "without a transport before each name: each that is used has other names";
     findings.without_effect_if(is_idle, &["hooks-enabled-events"], reason);
     let used = hooks.used_names();
     if used.blocking().next().is_none() && findings.is_given("hooks-failure-mode") {

@@ -90,12 +90,4 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         let effect = "two uploads may have the same key, and the later one replaces the other";
         findings.warning("s3-key", format!("has no {{id}}: {effect}"));
     }
-    if s3.headers.sse_kms_key_id.is_some() {
-        let reason = "conflicts with --s3-sse AES256, which has no KMS keys; write aws:kms";
-        match s3.headers.sse.as_deref() {
-            None => s3.headers.sse = Some("aws:kms".to_owned()),
-            Some("AES256") => findings.problem("s3-sse-kms-key-id", reason),
-            Some(_) => {}
-        }
-    }
 }

@@ -27,11 +27,8 @@ group! {
     puts_small_files: bool = |v| value::choice(v, SMALL_FILES),
         "direct-small-files", Text("post|put"), "post"
         => "Transfer mode of small files when the client does not choose: post, a form that limits \
-            the size, or put, for services without forms.";
-    overwrite: bool = value::boolean, "direct-overwrite", Switch, "false"
-        => "Let a presigned PUT replace its object while it is valid. Otherwise If-None-Match is \
-            signed where the service supports conditional writes, for clients that send the \
-            headers of the response.";
+            the size, or put, for services without forms. With put, If-None-Match is signed where the service \
+            supports conditional writes, so that an object cannot be replaced.";
     url_lifetime: Duration = bucket::url_lifetime, "direct-url-lifetime", Time, "1h"
         => "Lifetime of presigned requests, from 1s to 7d; they must start within this \
             time. A PUT of /api/sign_s3 has 60s. Not all clients refresh signatures, so it should cover all parts of a file.";

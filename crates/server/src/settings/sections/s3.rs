@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::table::group;
-use crate::settings::types::LeaseKind;
+use crate::settings::types::{Encryption, LeaseKind};
 use crate::settings::{bucket, value};
 
 const UPLOAD_IDS: &[(&str, bool)] = &[("tusd", false), ("plain", true)];
@@ -10,8 +10,6 @@ const PATH_STYLE: &[(&str, Option<bool>)] =
     &[("auto", None), ("true", Some(true)), ("false", Some(false))];
 
 const DOWNLOAD: &[(&str, bool)] = &[("proxy", false), ("redirect", true)];
-
-const SSE: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
 
 const ACLS: &[&str] = &[
     "private",
@@ -93,12 +91,9 @@ group! {
         => "Storage class of objects, such as STANDARD_IA.";
     tags: Vec<(String, String)> = bucket::tags, "s3-tags", List("KEY=VALUE,..."), ""
         => "Tags of objects, at most 10.";
-    sse: Option<String> = value::optional(|v| named(v, SSE)),
-        "s3-sse", Text("AES256|aws:kms|aws:kms:dsse"), "", Protects
-        => "Server-side encryption of objects. Not set: the default of the bucket.";
-    sse_kms_key_id: Option<String> = value::optional(bucket::kms_key),
-        "s3-sse-kms-key-id", Text("KEY"), "", Protects
-        => "Id or ARN of the KMS key. Implies aws:kms, unless --s3-sse is aws:kms:dsse.";
+    sse: Option<Encryption> = value::optional(bucket::encryption),
+        "s3-sse", Text("AES256|aws:kms[=KEY]|aws:kms:dsse[=KEY]"), "", Protects
+        => "Server-side encryption of objects, by the KMS key with this id or ARN. Not set: the default of the bucket.";
     acl: Option<String> = acl, "s3-acl", Text("ACL"), "", Protects
         => "Canned ACL of objects, such as bucket-owner-full-control. Not set: none is sent, as \
             buckets without ACLs require.";

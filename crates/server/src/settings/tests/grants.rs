@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use landfall_state::queue::RateLimit;
+
 use super::*;
 
 #[test]
@@ -226,7 +228,10 @@ fn keys_commands_accept_only_their_options() {
             max_size: Some(2 << 30),
             allowed_types: vec!["image/*".into()],
             max_active: Some(3),
-            rate_limit: Some((10, Duration::from_secs(60))),
+            rate_limit: Some(RateLimit {
+                count: 10,
+                per: Duration::from_secs(60),
+            }),
             quota: Some(1_000_000_000_000),
             require_size: false,
         },

@@ -199,8 +199,11 @@ const TABLE: &[Row] = &[
     ("s3-cache-control", BUCKET, &["", "max age", "a\nb"]),
     ("s3-storage-class", BUCKET, &["", "a b"]),
     ("s3-tags", BUCKET, &["", "team", "=x", "a=1,a=2"]),
-    ("s3-sse", BUCKET, WORD),
-    ("s3-sse-kms-key-id", BUCKET, &["", "a b", "*"]),
+    (
+        "s3-sse",
+        BUCKET,
+        &["", "nonsense", "0", "AES256=k", "aws:kms=a b", "aws:kms=*"],
+    ),
     ("s3-acl", BUCKET, ACL),
     (
         "lease",
@@ -341,7 +344,6 @@ const TABLE: &[Row] = &[
         &["", "x", "100", "0/1h", "-1/1h", "100/60"],
     ),
     ("grants-quota", GRANTS, SIZE),
-    ("grants-quota-period", GRANTS, SPAN_OR_NONE),
     ("grants-enforce-type", GRANTS, SWITCH),
     (
         "grants-client-certificates",
@@ -388,7 +390,6 @@ const TABLE: &[Row] = &[
     ),
     ("direct-public-url", DIRECT, URL),
     ("direct-small-files", DIRECT, WORD),
-    ("direct-overwrite", DIRECT, SWITCH),
     ("direct-url-lifetime", DIRECT, LIFETIME),
     ("direct-poll-interval", DIRECT, NONZERO_SPAN),
     ("direct-sign-requests", DIRECT, SWITCH),

@@ -4,6 +4,7 @@ mod allow_origin;
 mod secret;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use landfall::store::file::Durability;
 use landfall_hooks::HookName;
@@ -49,6 +50,15 @@ pub enum DisabledDownloads {
     All,
 }
 
+/// A quota of every subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Its bytes, if it is limited.
+    pub bytes: Option<u64>,
+    /// The time after which it restarts, and those of API keys and tokens with it.
+    pub period: Option<Duration>,
+}
+
 /// The location of the keys of JSON web tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JwtKeys {
@@ -56,6 +66,15 @@ pub enum JwtKeys {
     Url(Secret),
     /// A file with a key set, or with a public key in PEM.
     File(PathBuf),
+}
+
+/// Server-side encryption of objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
+    pub algorithm: &'static str,
+    /// The id or ARN of a key of KMS; `None` is the service's own.
+    pub kms_key: Option<String>,
 }
 
 /// The lease backend.
@@ -74,7 +93,7 @@ pub enum LeaseKind {
     Postgres(Secret),
 }
 
-/// Where temporary credentials of clients come from.
+/// The source of temporary credentials for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StsRole {
     /// Federation tokens of the server's own user.
