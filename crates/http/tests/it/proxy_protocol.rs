@@ -90,7 +90,7 @@ fn headers() -> Vec<(Vec<u8>, Option<&'static str>)> {
 }
 
 async fn peer(client: &mut Client<TcpStream>) -> String {
-    client.answer().await.unwrap().text().to_owned()
+    client.answer().await.unwrap().text()
 }
 
 #[tokio::test]

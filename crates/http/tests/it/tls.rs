@@ -385,7 +385,7 @@ async fn optional_certificates_of_clients_are_verified_and_have_a_name() {
     let server = start(&load(files), |_| {});
     let name = async |config: Arc<ClientConfig>| {
         let mut client = connect(&server, config).await;
-        client.ask(get("/certificate")).await.text().to_owned()
+        client.ask(get("/certificate")).await.text()
     };
     assert_eq!(name(authority.client(ALL).into()).await, "None");
     let uri = SanType::URI("spiffe://example/backend".try_into().unwrap());
