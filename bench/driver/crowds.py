@@ -15,7 +15,7 @@ QUIET_FILES = 256 + 128  # of the server beside two for each client
 STALL_SECONDS = 8  # until a stalled connection counts as one
 LEAVE_SECONDS = 10  # until what its clients left is gone
 GREEDY_CLIENT, POLITE_CLIENT = "192.0.2.1", "192.0.2.2"
-HIGH_LIMITS = "--max-requests-per-address=0 --max-uploads-per-address=1000"
+HIGH_LIMITS = "--max-requests-per-address=0 --max-connections-per-address=2000"
 
 
 class CrowdMode(Mode):

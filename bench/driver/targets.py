@@ -5,7 +5,7 @@ from .grant_figures import ASKED
 from .tables import FIGURES, SHORT, figure, grid, section
 
 COPIERS = ("aws", "rclone")  # the faster one is the ceiling
-S3_MEMORY = 256  # MiB: the default of --s3-memory
+S3_MEMORY = 256  # MiB: the default of --max-buffered-bytes
 S3_ROOM = 64  # MiB beside it
 PAGE_MS = 50  # for a page of anything, with a million rows in the queue
 # nginx keeps no offsets and can't resume: a bound to aim at, not a peer to be below.

@@ -10,7 +10,7 @@ import { count, prepare, until, uploadAll } from './lib/tus.js'
 const ADDRESS = { 'X-Forwarded-For': '192.0.2.1' }
 
 test('more uploads than an address may have at once', { timeout: 60_000 }, async (t) => {
-  const landfall = await Landfall.start(t, { args: ['-behind-proxy', '-max-uploads-per-address', '1'] })
+  const landfall = await Landfall.start(t, { args: ['-behind-proxy', '-max-connections-per-address', '2'] })
   const created = await fetch(landfall.endpoint, {
     method: 'POST',
     headers: { 'Tus-Resumable': '1.0.0', 'Upload-Length': '10' },

@@ -99,8 +99,8 @@ esac
   })
   const landfall = await Landfall.start(t, {
     args: [
-      '--hooks-dir', dir, '--hooks-dir-events', 'pre-create',
-      '--hooks-http', receiver.url, '--hooks-http-events', 'pre-create,post-finish',
+      '--hooks-dir', dir, '--hooks-http', receiver.url,
+      '--hooks-enabled-events', 'dir:pre-create,pre-create,post-finish',
     ],
   })
   const refused = await create(landfall.endpoint, Buffer.from('x'), { meta: { color: 'black' } })

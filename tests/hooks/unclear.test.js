@@ -25,7 +25,7 @@ const ONCE = ['--hooks-http-retry', '1']
 test('a denial that is not understood has no effect but a failure', { timeout: 180_000 }, async (t) => {
   const url = await receiver(t)
   for (const format of ['auto', 'v2']) {
-    const landfall = await withHttpHooks(t, url, HOOKS, [...ONCE, '--hooks-http-format', format])
+    const landfall = await withHttpHooks(t, url, HOOKS, [...ONCE, '--hooks-format', format])
     for (const how of WAYS) {
       const by = (when) => ({ 'X-How': how, 'X-When': when })
       for (const when of ['pre-access', 'pre-create', 'pre-finish']) {

@@ -64,7 +64,7 @@ test('as PID 1 on a read-only root, with secrets as variables', { timeout: 120_0
   await writeFile(hook, `#!/bin/sh\nsh -c 'echo $$ >>${volume}/orphans; while [ ! -e ${volume}/go ]; do sleep 0.1; done' >/dev/null 2>&1 &\n`)
   await chmod(hook, 0o755)
   const [port] = await freePorts(1)
-  const features = ['--hooks-dir', `${volume}/hooks`, '--hooks-http', 'http://127.0.0.1:9/', '--hooks-http-events', 'UploadStarted', '--grants']
+  const features = ['--hooks-dir', `${volume}/hooks`, '--hooks-http', 'http://127.0.0.1:9/', '--hooks-enabled-events', 'http:UploadStarted', '--grants']
   const { child, log } = start(t, volume, ['--host', '127.0.0.1', '--port', String(port), '--upload-dir', `${volume}/data`, ...features], SECRETS)
   const endpoint = `http://127.0.0.1:${port}/files/`
   await until(() => log.some((line) => line.includes('You can now upload')) || child.exitCode !== null)

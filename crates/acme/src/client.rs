@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use landfall_http::read_authorities;
 use landfall_net::{Proxies, client_config, system_certificates};
 use parking_lot::Mutex;
 
@@ -26,13 +24,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Trusts the `authorities` in a file (PEM), or else those of the system.
-    pub(crate) fn new(authorities: Option<&Path>) -> Result<Self, String> {
-        let roots = match authorities {
-            Some(path) => read_authorities(path).map_err(|error| error.to_string())?,
-            None => system_certificates(true)
-                .map_err(|error| format!("cannot read the authorities of the system: {error}"))?,
-        };
+    pub(crate) fn new() -> Result<Self, String> {
+        let roots = system_certificates(true)
+            .map_err(|error| format!("cannot read the authorities of the system: {error}"))?;
         let tls = client_config(roots).map_err(|error| error.to_string())?;
         Ok(Self {
             http: landfall_net::Client::new(&tls, Proxies::from_env()).into(),

@@ -17,7 +17,6 @@ mod renewal;
 mod schedule;
 mod store;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -42,12 +41,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(600);
 pub struct AcmeSettings {
     /// The host names, all in one certificate.
     pub names: Vec<String>,
-    /// An e-mail address of the account.
-    pub contact: Option<String>,
     /// The URL of the authority's directory.
     pub directory: String,
-    /// Authorities (PEM) of the directory's own certificate, instead of those of the system.
-    pub authorities: Option<PathBuf>,
     /// The challenge types to try, in this order.
     pub methods: Vec<ChallengeMethod>,
 }
@@ -83,7 +78,7 @@ impl Acme {
     /// Creates a client that stores the certificate in `folder`, and everything in `shared` if nodes share it.
     ///
     /// # Errors
-    /// The authorities of the directory cannot be read.
+    /// The root certificates of the system cannot be read.
     pub fn new(
         settings: AcmeSettings,
         challenges: Challenges,
@@ -95,7 +90,7 @@ impl Acme {
             None => Arc::new(folder.clone()),
         };
         Ok(Self {
-            client: Client::new(settings.authorities.as_deref())?,
+            client: Client::new()?,
             settings: Arc::new(settings),
             folder,
             store,

@@ -48,11 +48,8 @@ impl Orders<'_> {
 
     async fn create_account(&self) -> Result<Account, OrderError> {
         let settings = &self.acme.settings;
-        let contact = settings.contact.as_ref();
-        let contact = contact.map(|address| format!("mailto:{address}"));
-        let contact = contact.as_deref();
         let account = NewAccount {
-            contact: contact.as_slice(),
+            contact: &[],
             terms_of_service_agreed: true,
             only_return_existing: false,
         };

@@ -49,7 +49,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 pub struct DeliveryError {
     /// The error message for the log.
     pub message: String,
-    /// True if clients see the message, as with tusd (`--hooks-http-format v2` only).
+    /// True if clients see the message, as with tusd (`--hooks-format v2` only).
     pub client_visible: bool,
     /// True if the receiver rejected the message itself. Such an event is not retried.
     pub is_permanent: bool,

@@ -3,8 +3,9 @@
 //!
 //! Every HTTP client of Landfall connects with a [`Connector`], so that `HTTPS_PROXY`, `NO_PROXY`,
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR` mean the same everywhere. Pools, timeouts, retries and limits
-//! are those of the clients.
+//! are those of the clients, with the delays of [`backoff`].
 
+mod backoff;
 mod client;
 mod connector;
 mod proxies;
@@ -14,6 +15,7 @@ mod tls;
 mod verifier;
 
 pub use self::{
+    backoff::backoff,
     client::{Client, failure},
     connector::{Connector, ProxyConnector, Stream, connector, tcp},
     proxies::Proxies,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 #[cfg(feature = "s3")]
 use crate::s3;
 use crate::settings::{self, Failure, Invocation, Loaded, Options, Subcommand};
-#[cfg(feature = "otel")]
+#[cfg(feature = "full")]
 use crate::trace;
 use crate::{app, log, tools};
 
@@ -70,7 +70,6 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         #[cfg(feature = "s3")]
         Subcommand::SetCors => block_on(s3::cors::set(loaded, options.origins, options.dry_run)),
         Subcommand::Events => block_on(app::events(loaded, options.events)),
-        #[cfg(feature = "grants")]
         Subcommand::Keys => block_on(app::keys(loaded, options.keys, options.json)),
         Subcommand::Migrate => block_on(app::migrate(loaded)),
         Subcommand::Health => block_on(app::health(loaded, options.ready)),
@@ -79,8 +78,8 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         // The settings of a command that is not compiled in are rejected.
         _ => {
             let settings = &loaded.settings;
-            #[cfg(feature = "otel")]
-            if let Err(error) = trace::init(settings) {
+            #[cfg(feature = "full")]
+            if let Err(error) = trace::init() {
                 print_error(&format!("landfall: cannot send traces: {error:#}"));
                 return ExitCode::FAILURE;
             }

@@ -133,8 +133,8 @@ conditions! {
         "let the receiver send an empty body, or a JSON object with the fields that this hook has, see docs/hooks.md";
     AddressLimit: "address-limit", "limits", Occurrence,
         "a client address met its limit",
-        "raise the setting of the log line (--max-connections-per-address, --max-uploads-per-address, \
-         --max-downloads-per-address or --max-requests-per-address), or name the proxy with --trusted-proxies";
+        "raise the setting of the log line (--max-connections-per-address or --max-requests-per-address), \
+         or name the proxy with --trusted-proxies";
     ForwardedIgnored: "forwarded-ignored", "limits", Occurrence,
         "ignored forwarded headers from an untrusted proxy",
         "add the address to --trusted-proxies if the proxy is yours";
@@ -164,7 +164,6 @@ impl fmt::Display for Condition {
 }
 
 impl Condition {
-    #[cfg(feature = "grants")]
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "kind": self.kind.name(),

@@ -8,10 +8,9 @@
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
 //! - [`command`] runs the command of the arguments.
 //! - `tools` starts the program `landfall-cli`, whose commands `landfall` has as well.
-//! - `trace` sends spans to an OpenTelemetry collector (feature `otel`).
+//! - `trace` sends spans to an OpenTelemetry collector (feature `full`).
 //! - [`app`] connects them: it opens what the settings name, and routes requests. Start reading here.
 
-#[cfg(feature = "grants")]
 mod admin;
 pub mod app;
 pub mod asset;
@@ -29,5 +28,5 @@ mod progress;
 pub mod s3;
 pub mod settings;
 mod tools;
-#[cfg(feature = "otel")]
+#[cfg(feature = "full")]
 mod trace;

@@ -17,7 +17,7 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
-#[cfg(feature = "otel")]
+#[cfg(feature = "full")]
 use tracing_subscriber::{
     Layer as _, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
@@ -36,7 +36,7 @@ pub fn init(settings: &Settings) {
         json: settings.log.format == LogFormat::Json,
         as_tusd: settings.protocol.compat_tusd,
     };
-    #[cfg(feature = "otel")]
+    #[cfg(feature = "full")]
     if let Some(spans) = crate::trace::layer() {
         let (filter, handle) = reload::Layer::new(filter(settings));
         let _ = RELOAD.set(Box::new(move |filter| drop(handle.reload(filter))));
@@ -127,7 +127,7 @@ where
             rest: String::new(),
         };
         event.record(&mut fields);
-        #[cfg(feature = "otel")]
+        #[cfg(feature = "full")]
         crate::trace::with_ids(|name, id| fields.push(name, id, true));
         let Fields { message, rest, .. } = fields;
         if !self.json {

@@ -52,11 +52,11 @@ export async function setCors(place, origin) {
 }
 
 /** landfall with direct uploads into the bucket of a world. */
-export async function startDirect(t, { place, front, origin }, args = []) {
+export async function startDirect(t, { place, front, origin }, args = [], env = {}) {
   const dir = await tempDir(t)
   const landfall = await Landfall.start(t, {
     shared: dir,
-    env: credentials(place),
+    env: { ...credentials(place), ...env },
     args: [
       '-direct',
       ...databaseIn(dir),

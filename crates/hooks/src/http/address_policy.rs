@@ -14,9 +14,7 @@ use tower::{service_fn, util::BoxCloneSyncService};
 use url::{Host, Url};
 
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "a redirect leads to {0}, which is neither public nor allowed, see --hooks-http-redirect-allow"
-)]
+#[error("a redirect leads to {0}, which is neither public nor allowed, see --hooks-http-redirects")]
 pub(super) struct AddressDenied(String);
 
 /// Allows public addresses, and those in configured networks.

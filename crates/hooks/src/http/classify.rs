@@ -198,7 +198,7 @@ fn plain_reply(raw: &RawResponse) -> ClientResponse {
 pub(super) fn unexpected(raw: &RawResponse) -> DeliveryError {
     let status = raw.status.as_u16();
     let why = match raw.status.is_redirection() {
-        true => "redirects are not followed, see --hooks-http-follow-redirects".to_owned(),
+        true => "redirects are not followed, see --hooks-http-redirects".to_owned(),
         false => excerpt(&raw.body.bytes),
     };
     let text = format!("unexpected response code from hook endpoint ({status}): {why}");
@@ -217,7 +217,7 @@ fn is_permanent(status: StatusCode) -> bool {
 fn unknown(error: UnknownResponse) -> DeliveryError {
     let text = format!(
         "the response of the hook endpoint is not understood: {error}; allow with an empty response, {{}} or \
-         plain text, or by the status alone with --hooks-http-format v1"
+         plain text, or by the status alone with --hooks-format v1"
     );
     DeliveryError::with_source(text, error)
 }

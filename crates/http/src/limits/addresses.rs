@@ -91,6 +91,7 @@ pub(crate) enum LimitKind {
 
 impl LimitKind {
     /// Returns the limit, its name in the program's setting, and the counter of its rejections.
+    /// Returns the limit, the setting that it follows from, and the counter of rejections.
     fn limit(self, Addresses { limits, stats, .. }: &Addresses) -> (u32, &str, &AtomicU64) {
         let (limit, name, rejected) = match self {
             Self::Connections => (
@@ -98,8 +99,8 @@ impl LimitKind {
                 "connections",
                 &stats.address_connections,
             ),
-            Self::Uploads => (&limits.uploads, "uploads", &stats.address_uploads),
-            Self::Downloads => (&limits.downloads, "downloads", &stats.address_downloads),
+            Self::Uploads => (&limits.uploads, "connections", &stats.address_uploads),
+            Self::Downloads => (&limits.downloads, "connections", &stats.address_downloads),
             Self::Requests => (&limits.requests, "requests", &stats.address_requests),
         };
         (limit.0.load(Relaxed), name, rejected)

@@ -248,7 +248,7 @@ impl UploadUrls {
                     peer = ?peer.and_then(|peer| peer.address),
                     "received a request from an unknown proxy, so upload URLs may \
                      be wrong. Set --behind-proxy (with --trusted-proxies unless it is on this \
-                     machine), --public-url, or --relative-location"
+                     machine), --public-url, or --public-url relative"
                 );
             });
         }

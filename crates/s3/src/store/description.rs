@@ -9,7 +9,7 @@ use landfall::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner, failed,
+    During as _, Inner,
     layout::{self, MULTIPART},
 };
 use crate::client::{self, Condition, ObjectHead, if_exists};
@@ -96,8 +96,7 @@ impl Inner {
 
     async fn find_info_as(&self, id: &UploadId, object_id: &str) -> Result<InfoLookup> {
         let found = self.read_info(object_id).await;
-        let found = found.map_err(|error| failed(id, "reading the description", error))?;
-        let Some((head, json)) = found else {
+        let Some((head, json)) = found.during("reading the description", id)? else {
             return Ok(InfoLookup::Missing);
         };
         let unreadable = |reason: String| {
@@ -186,8 +185,7 @@ impl Inner {
         let object_ref = self.layout.info(object_id);
         let client = self.client.with_writes(writes);
         let put = client.put_object(&object_ref, payload, &headers, condition);
-        put.await
-            .map_err(|error| failed(&info.upload.id, "writing the description", error))
+        put.await.during("writing the description", &info.upload.id)
     }
 
     /// Names this process as the writer in the description.

@@ -39,9 +39,7 @@ pub(super) async fn open(
     let folder = FolderStore::new(settings.acme_dir());
     let settings = AcmeSettings {
         names: acme.domains.clone(),
-        contact: acme.email.clone(),
         directory: acme.directory.clone(),
-        authorities: acme.authorities.clone(),
         methods: methods(&settings.tls),
     };
     let acme = Acme::new(settings, challenges, folder, shared).map_err(anyhow::Error::msg);

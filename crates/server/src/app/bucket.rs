@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use landfall::Composer;
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Client, lease::keeps_prefix};
@@ -7,6 +9,9 @@ use crate::{
     s3::{self, BucketProbe},
     settings::{LeaseKind, Settings},
 };
+
+/// A client starts the download at once; who finds the URL in a log or a history finds it expired.
+const REDIRECT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Debug)]
 pub(super) struct Bucket {
@@ -88,7 +93,7 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options.min_part = s3.min_part_size;
     options.part_size = s3.part_size;
     options.concurrent_parts = s3.concurrent_parts;
-    options.memory = usize::try_from(s3.memory).unwrap_or(usize::MAX);
+    options.memory = usize::try_from(settings.limits.max_buffered_bytes).unwrap_or(usize::MAX);
     options.content_hashes = !s3.disable_content_hashes;
     options.key_template.clone_from(&s3.key);
     options.headers = s3::object_headers(&s3.headers);
@@ -96,15 +101,11 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
         options.ids = UploadIds::Plain;
     }
     options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
-    #[cfg(feature = "direct")]
-    {
-        options.excluded_prefixes = key_prefixes(settings);
-    }
-    options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
+    options.excluded_prefixes = key_prefixes(settings);
+    options.redirect = s3.redirects.then_some(REDIRECT_LIFETIME);
     options
 }
 
-#[cfg(feature = "direct")]
 fn key_prefixes(settings: &Settings) -> Vec<String> {
     if !settings.direct.enabled {
         return Vec::new();
@@ -116,7 +117,7 @@ fn key_prefixes(settings: &Settings) -> Vec<String> {
     prefixes.to_vec()
 }
 
-#[cfg(all(test, feature = "direct"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::settings::{Invocation, read};

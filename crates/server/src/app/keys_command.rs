@@ -5,7 +5,7 @@ use landfall_state::queue::{ApiKey, NewKey, Queue, QueueSettings, Token};
 use landfall_state::sql::Durability;
 
 use super::{
-    grants, state,
+    state,
     terminal::{columns, format_age, print, sanitize},
 };
 use crate::settings::{self, KeysCommand, Loaded};
@@ -54,7 +54,7 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
         hash: secret.hash(),
         subject: wanted.subject.unwrap_or_else(|| wanted.name.clone()),
         name: wanted.name,
-        limits: grants::limits(&wanted.limits),
+        limits: wanted.limits.clone(),
         is_admin: wanted.is_admin,
         expires_at,
     };

@@ -3,9 +3,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
 #[cfg(feature = "postgres")]
-use landfall_postgres::{PostgresLocker, PostgresSettings};
-#[cfg(feature = "redis")]
-use landfall_redis::{RedisLocker, RedisSettings};
+use landfall_leases::PostgresLocker;
+use landfall_leases::{LeaseSettings, RedisLocker};
 #[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
@@ -26,7 +25,6 @@ pub(super) struct SharedLeases {
 
 #[derive(Debug, Clone)]
 enum Locker {
-    #[cfg(feature = "redis")]
     Redis(RedisLocker),
     #[cfg(feature = "postgres")]
     Postgres(PostgresLocker),
@@ -37,7 +35,6 @@ enum Locker {
 macro_rules! with_locker {
     ($leases:ident, $locker:ident => $value:expr) => {
         match $leases.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(ref $locker) => $value,
             #[cfg(feature = "postgres")]
             Locker::Postgres(ref $locker) => $value,
@@ -48,9 +45,8 @@ macro_rules! with_locker {
 }
 
 impl SharedLeases {
-    #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
-        let mut options = RedisSettings::default();
+        let mut options = LeaseSettings::redis();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = RedisLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in Redis; correct --lease, or start the server";
@@ -66,7 +62,7 @@ impl SharedLeases {
 
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
-        let mut options = PostgresSettings::default();
+        let mut options = LeaseSettings::postgres();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = PostgresLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in PostgreSQL; correct --lease, or start the server";
@@ -111,7 +107,6 @@ impl SharedLeases {
 
     pub(super) const fn name(&self) -> &'static str {
         match self.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(_) => "Redis",
             #[cfg(feature = "postgres")]
             Locker::Postgres(_) => "PostgreSQL",
@@ -127,7 +122,6 @@ impl SharedLeases {
     pub(super) async fn health_error(&self) -> Option<String> {
         type Probe<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
         let probe: Probe<'_> = match self.locker {
-            #[cfg(feature = "redis")]
             Locker::Redis(ref locker) => Box::pin(async { Ok(locker.check().await.map(drop)?) }),
             #[cfg(feature = "postgres")]
             Locker::Postgres(ref locker) => Box::pin(async { Ok(locker.check().await?) }),

@@ -31,11 +31,9 @@ async fn migrate_tables(settings: &Settings, place: &str) -> anyhow::Result<()> 
     let connections = opened.connect(settings, "events").await?;
     let migrated = async {
         landfall_state::outbox::migrate(&connections).await?;
-        #[cfg(feature = "grants")]
         landfall_state::queue::migrate(&connections).await?;
-        #[cfg(feature = "direct")]
+        #[cfg(feature = "s3")]
         landfall_direct::migrate(&connections).await?;
-        #[cfg(feature = "acme")]
         if connections.is_postgres() {
             landfall_acme::migrate(&connections).await?;
         }

@@ -1,24 +1,17 @@
 //! The application: assembles a server from checked settings.
 
-#[cfg(feature = "acme")]
 mod acme;
 #[cfg(feature = "s3")]
 mod bucket;
 mod cached_probe;
-#[cfg(feature = "direct")]
+#[cfg(feature = "s3")]
 mod direct;
 mod doctor;
 mod events_command;
-#[cfg(feature = "grants")]
 mod grants;
 mod health;
 mod hooks;
-#[cfg(feature = "grants")]
 mod keys_command;
-#[cfg_attr(
-    not(any(feature = "redis", feature = "postgres")),
-    allow(unused, reason = "such a build has no server for leases")
-)]
 mod leases;
 mod metrics;
 mod migrate;
@@ -30,7 +23,6 @@ mod reload;
 mod resident;
 mod routes;
 mod state;
-#[cfg(feature = "grants")]
 mod status;
 mod storage;
 mod systemd;
@@ -41,7 +33,7 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
-    Composer, Config, Handler, InterimResponses, Lifetimes, LocationStyle, SweepReason,
+    Composer, Config, Handler, InterimResponses, Lifetimes, SweepReason,
     service::{Cors, Forwarded},
 };
 use landfall_http::{
@@ -51,7 +43,6 @@ use parking_lot::RwLock;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-#[cfg(feature = "grants")]
 pub use self::keys_command::keys;
 #[cfg(target_os = "linux")]
 pub(crate) use self::resident::unmap_used_pages;
@@ -71,13 +62,16 @@ use self::{
 use crate::{
     log,
     progress::Progress,
-    settings::{AllowOrigin, Loaded, Options, Settings},
+    settings::{AllowOrigin, DisabledDownloads, Loaded, Options, Settings},
 };
 
 /// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// A head of one packet needs no longer on any link; one of 1 MiB needs 70 KB/s.
+const MIN_HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// `landfall config check`: runs all checks of a start, those of this machine unless `offline`, and prints
 /// the effective settings.
@@ -127,7 +121,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let open_files = open_files::raise_limit();
     let (mut prepared, settings) = (prepared?, loaded.settings.clone());
     let tls = prepared.tls.take().map(Tls::new);
-    #[cfg(feature = "acme")]
     let challenges = std::mem::take(&mut prepared.challenges);
     let database = SharedDatabase::default();
     let (parts, handler) = AppParts::open(&settings, database, Some(prepared)).await?;
@@ -135,7 +128,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     if settings.stores_state() {
         state::warn_about_location(&settings);
     }
-    #[cfg(feature = "acme")]
     let acme = acme::open(&settings, challenges, &parts.database).await?;
     let (listeners, listening) = open_listeners(&settings, tls.as_ref())?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
@@ -143,7 +135,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let on_signals = shutdown.clone().on_signals();
     tokio::spawn(on_signals.context("failed to install signal handlers")?);
     let hangups = Hangups::install().context("failed to install signal handlers")?;
-    #[cfg(feature = "grants")]
     if let Some(grants) = &parts.grants {
         grants.run(&handler).await?;
         grants.warn(&settings).await;
@@ -156,7 +147,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         shutdown.clone(),
         tls.clone(),
         redirect,
-        #[cfg(feature = "acme")]
         acme.clone(),
     )?;
     let stats = routes.stats.clone();
@@ -186,7 +176,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
             .clone()
             .watch_conditions(stats.clone(), handler.clone()),
     );
-    #[cfg(feature = "direct")]
+    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         direct.run();
     }
@@ -200,10 +190,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tls: tls.clone(),
     };
     if let Some(tls) = tls {
-        #[cfg(feature = "acme")]
         tokio::spawn(tls::maintain(tls, acme, shutdown.clone()));
-        #[cfg(not(feature = "acme"))]
-        tokio::spawn(tls::reload_changed_files(tls));
     }
     systemd::notify_ready("Serving uploads");
     systemd::run_watchdog();
@@ -226,7 +213,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("failed to flush the database; events are recovered at the next start");
     }
     parts.storage.close().await;
-    #[cfg(feature = "otel")]
+    #[cfg(feature = "full")]
     crate::trace::flush().await;
     log::say("Shutdown completed. Goodbye!");
     Ok(ExitCode::SUCCESS)
@@ -292,7 +279,7 @@ async fn sweep_once(
     if let Some(leases) = parts.storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
     }
-    #[cfg(feature = "direct")]
+    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         let swept = direct.sweep().await?;
         progress.suspend(|| {
@@ -325,8 +312,8 @@ fn handler_config(
 ) -> anyhow::Result<Config> {
     let (urls, protocol, cors) = (&settings.urls, &settings.protocol, &settings.cors);
     let mut config = Config::new(composer);
-    config.disable_download = protocol.disable_download;
-    config.disable_unfinished_download = protocol.disable_unfinished_download;
+    config.disable_download = protocol.disable_download == DisabledDownloads::All;
+    config.disable_unfinished_download = protocol.disable_download != DisabledDownloads::None;
     config.interop_versions = protocol.interop_versions.clone();
     config.interim_responses = match protocol.interim_responses {
         InterimResponses::Auto if settings.listen.proxy_protocol => InterimResponses::Off,
@@ -337,11 +324,7 @@ fn handler_config(
     config.disable_concatenation = protocol.disable_concatenation;
     config.disable_checksum = protocol.disable_checksum;
     config.base_path = urls.base_path.clone();
-    config.location = match &urls.public_url {
-        Some(prefix) => LocationStyle::Prefix(prefix.clone()),
-        None if urls.relative_location => LocationStyle::Relative,
-        None => LocationStyle::Absolute,
-    };
+    config.location = urls.location.clone();
     config.forwarded = Forwarded::Ignore;
     if urls.behind_proxy {
         let urls = urls.clone();
@@ -383,8 +366,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.addresses.client = proxies::limit_address(settings);
     let has_proxies = settings.urls.behind_proxy || settings.listen.proxy_protocol;
     limits.both_lengths = !has_proxies;
-    limits.max_head = settings.limits.max_header_size;
-    limits.header_timeout = settings.limits.header_timeout;
+    limits.header_timeout = (network / 4).max(MIN_HEADER_TIMEOUT);
     limits.idle_timeout = network;
     limits.body_timeout = network;
     limits.write_timeout = network * 2;
@@ -394,7 +376,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.hsts = settings.tls.hsts.map(tls::hsts);
     #[cfg(feature = "s3")]
     if settings.s3.bucket.is_some() {
-        // Data that was read and is not yet buffered counts besides --s3-memory.
+        // Data that was read and is not yet buffered counts besides that of --max-buffered-bytes.
         limits.read_buffer = 64 * 1024;
         limits.large_read_buffer = 0;
     }
@@ -493,17 +475,15 @@ fn log_startup(
         None => log::say("Using no maximum size."),
     }
     parts.hooks.log_startup();
-    #[cfg(feature = "grants")]
     if let Some(grants) = &parts.grants {
         grants.log_startup(settings);
     }
-    #[cfg(feature = "direct")]
+    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         direct.log_startup(settings);
     }
     let extensions = handler.extensions();
     log::say(format!("Supported tus extensions: {extensions}"));
-    #[cfg(feature = "acme")]
     acme::log_startup(settings);
     log::say(listening);
     log::say(format_args!("Using {base} as the base path."));
@@ -540,7 +520,7 @@ fn log_startup(
         if settings.has_page() {
             log::say(format_args!("Upload page: {scheme}://{host}/"));
         }
-        if cfg!(feature = "grants") && settings.admin.is_on() {
+        if settings.admin.is_on() {
             log::say(format_args!(
                 "Dashboard: {scheme}://{host}{}/",
                 settings.admin.path

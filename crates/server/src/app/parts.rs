@@ -12,9 +12,8 @@ use landfall_http::{NetStats, TlsConfig};
 use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
 
-#[cfg(feature = "direct")]
+#[cfg(feature = "s3")]
 use super::direct::Direct;
-#[cfg(feature = "grants")]
 use super::{
     cached_probe::CachedProbe,
     grants::{self, Grants},
@@ -39,41 +38,30 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Prepared {
     pub(super) hook_routes: Vec<HookRoute>,
     pub(super) tls: Option<TlsConfig>,
-    #[cfg(feature = "acme")]
     pub(super) challenges: landfall_acme::Challenges,
-    #[cfg(feature = "grants")]
     pub(super) admin_key: Option<crate::settings::Secret>,
-    #[cfg(feature = "grants")]
     pub(super) jwt: Option<landfall_access::auth::Jwt>,
-    #[cfg(feature = "direct")]
+    #[cfg(feature = "s3")]
     pub(super) notifications_secret: Option<crate::settings::Secret>,
 }
 
 impl Prepared {
     /// A reload passes the `running` settings.
-    #[cfg_attr(not(feature = "grants"), allow(unused, reason = "only keys need them"))]
     pub(super) async fn new(
         loaded: &mut Loaded,
         running: Option<&Settings>,
     ) -> anyhow::Result<Self> {
         loaded.check_system().await?;
         let settings = &loaded.settings;
-        #[cfg(feature = "acme")]
         let challenges = landfall_acme::Challenges::default();
         Ok(Self {
             hook_routes: hook_routes(settings)?,
-            #[cfg(feature = "acme")]
             tls: tls::load(settings, challenges.certificates())?,
-            #[cfg(feature = "acme")]
             challenges,
-            #[cfg(not(feature = "acme"))]
-            tls: tls::load(settings)?,
-            #[cfg(feature = "grants")]
-            admin_key: grants::admin_key(settings)?,
-            #[cfg(feature = "grants")]
+            admin_key: settings.admin.key.clone(),
             jwt: grants::jwt(settings, running).await?,
-            #[cfg(feature = "direct")]
-            notifications_secret: grants::notifications_secret(settings)?,
+            #[cfg(feature = "s3")]
+            notifications_secret: settings.direct.notifications_secret.clone(),
         })
     }
 }
@@ -84,12 +72,10 @@ pub(crate) struct AppParts {
     pub(super) allow_origin: Arc<RwLock<AllowOrigin>>,
     pub(crate) storage: Storage,
     pub(crate) hooks: Hooks,
-    #[cfg(feature = "grants")]
     pub(super) grants: Option<Grants>,
-    #[cfg(feature = "direct")]
+    #[cfg(feature = "s3")]
     pub(super) direct: Option<Direct>,
     pub(super) database: SharedDatabase,
-    #[cfg(feature = "grants")]
     pub(super) health: CachedProbe<Vec<serde_json::Value>>,
     pub(crate) conditions: Conditions,
 }
@@ -104,19 +90,17 @@ impl AppParts {
         let (storage, composer) = Storage::open(settings).await?;
         let allow_origin = Arc::new(RwLock::new(settings.cors.allow_origin.clone()));
         let mut config = handler_config(settings, composer, allow_origin.clone())?;
-        #[cfg(feature = "grants")]
         let has_queue = settings.has_queue() && prepared.is_some();
         let prepared = prepared.unwrap_or_default();
         let hooks = Hooks::open(settings, &database, prepared.hook_routes).await?;
         hooks.configure(&mut config);
-        #[cfg(feature = "grants")]
         let grants = if has_queue {
             let secrets = (prepared.admin_key, prepared.jwt);
             Some(Grants::open(settings, &database, &hooks, secrets, &mut config).await?)
         } else {
             None
         };
-        #[cfg(feature = "direct")]
+        #[cfg(feature = "s3")]
         let direct = match &grants {
             Some(grants) if settings.direct.enabled => {
                 let secret = prepared.notifications_secret;
@@ -128,7 +112,7 @@ impl AppParts {
             _ => None,
         };
         let handler = Handler::new(config)?;
-        #[cfg(feature = "direct")]
+        #[cfg(feature = "s3")]
         if let Some(direct) = &direct {
             direct.attach(&handler);
         }
@@ -136,12 +120,10 @@ impl AppParts {
             allow_origin,
             storage,
             hooks,
-            #[cfg(feature = "grants")]
             grants,
-            #[cfg(feature = "direct")]
+            #[cfg(feature = "s3")]
             direct,
             database,
-            #[cfg(feature = "grants")]
             health: CachedProbe::default(),
             conditions: Conditions::default(),
         };
@@ -157,7 +139,6 @@ impl AppParts {
     pub(super) async fn check_readiness(&self) {
         self.storage.check(&self.conditions).await;
         self.hooks.check(&self.conditions).await;
-        #[cfg(feature = "grants")]
         if let Some(grants) = &self.grants {
             grants.check(&self.conditions).await;
         }
@@ -203,11 +184,10 @@ impl AppParts {
 
     /// Stops background tasks, flushes pending writes to the database, and closes it.
     pub(super) async fn close_database(&self) {
-        #[cfg(feature = "direct")]
+        #[cfg(feature = "s3")]
         if let Some(direct) = &self.direct {
             direct.close().await;
         }
-        #[cfg(feature = "grants")]
         if let Some(grants) = &self.grants {
             grants.close().await;
         }

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use landfall_http::{AddressLimits, Shutdown, Tls};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-#[cfg(feature = "grants")]
 use super::grants::Grants;
 use super::routes::App;
 use super::{
@@ -19,10 +18,12 @@ use crate::settings::{self, Invocation, Loaded, Settings};
 
 pub(super) fn set_address_limits(limits: &AddressLimits, settings: &Settings) {
     let settings = &settings.limits;
-    limits.connections.set(settings.max_connections_per_address);
+    let connections = settings.max_connections_per_address;
+    limits.connections.set(connections);
     limits.requests.set(settings.max_requests_per_address);
-    limits.uploads.set(settings.max_uploads_per_address);
-    limits.downloads.set(settings.max_downloads_per_address);
+    // An upload needs more memory than a download. One stays one, and 0 unlimited.
+    limits.uploads.set(connections.div_ceil(2));
+    limits.downloads.set(connections);
 }
 
 /// SIGHUP: of an operator, or since the terminal is closed.
@@ -83,11 +84,10 @@ impl Reloader {
         let prepared = prepared.context("the new settings cannot be used")?;
         self.parts.hooks.check_replacement(&prepared.hook_routes)?;
         self.check_unswitched(&loaded.settings, &prepared)?;
-        #[cfg(feature = "grants")]
         if let Some(grants) = &self.parts.grants {
             grants.replace(prepared.admin_key, prepared.jwt);
         }
-        #[cfg(feature = "direct")]
+        #[cfg(feature = "s3")]
         if let (Some(direct), Some(secret)) = (&self.parts.direct, &prepared.notifications_secret) {
             direct.set_notifications_secret(secret);
         }
@@ -108,26 +108,19 @@ impl Reloader {
     }
 
     /// A reload neither adds nor removes routes and tables.
-    #[cfg_attr(
-        not(feature = "grants"),
-        allow(unused, reason = "only TLS can be turned on")
-    )]
     fn check_unswitched(&self, new: &Settings, prepared: &Prepared) -> anyhow::Result<()> {
         let check = |name: &str, was_on: bool, is_on: bool| {
             anyhow::ensure!(was_on == is_on, "turning {name} on or off needs a restart");
             Ok(())
         };
         check("TLS", self.tls.is_some(), prepared.tls.is_some())?;
-        #[cfg(feature = "grants")]
-        {
-            let grants = self.parts.grants.as_ref();
-            let has_dashboard = grants.is_some_and(Grants::has_dashboard);
-            check("the dashboard", has_dashboard, prepared.admin_key.is_some())?;
-            let [had_jwt, has_jwt] =
-                [&self.running.settings, new].map(|settings| settings.grants.jwt.keys.is_some());
-            check("JSON web tokens", had_jwt, has_jwt)?;
-        }
-        #[cfg(feature = "direct")]
+        let grants = self.parts.grants.as_ref();
+        let has_dashboard = grants.is_some_and(Grants::has_dashboard);
+        check("the dashboard", has_dashboard, prepared.admin_key.is_some())?;
+        let [had_jwt, has_jwt] =
+            [&self.running.settings, new].map(|settings| settings.grants.jwt.keys.is_some());
+        check("JSON web tokens", had_jwt, has_jwt)?;
+        #[cfg(feature = "s3")]
         if let Some(direct) = &self.parts.direct {
             let has_secret = prepared.notifications_secret.is_some();
             check(

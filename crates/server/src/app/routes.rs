@@ -10,10 +10,9 @@ use landfall_http::{
 };
 use parking_lot::RwLock;
 
-#[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
 use super::{metrics, parts::AppParts, proxies::UntrustedProxies, tls::HttpsRedirect};
-#[cfg(feature = "otel")]
+#[cfg(feature = "full")]
 use crate::trace;
 use crate::{
     asset::Asset,
@@ -46,9 +45,7 @@ pub(super) struct AppRoutes {
     proxies: Option<UntrustedProxies>,
     redirect: Option<HttpsRedirect>,
     tls: Option<Tls>,
-    #[cfg(feature = "acme")]
     acme: Option<landfall_acme::Acme>,
-    #[cfg(feature = "grants")]
     api: ApiRoutes,
 }
 
@@ -60,7 +57,7 @@ impl AppRoutes {
         shutdown: Shutdown,
         tls: Option<Tls>,
         redirect: Option<HttpsRedirect>,
-        #[cfg(feature = "acme")] acme: Option<landfall_acme::Acme>,
+        acme: Option<landfall_acme::Acme>,
     ) -> anyhow::Result<Self> {
         let base = settings.urls.base_path.clone();
         let monitoring = &settings.monitoring;
@@ -72,11 +69,10 @@ impl AppRoutes {
         let exposes = monitoring.expose_metrics;
         Ok(Self {
             metrics_path: exposes.then(|| monitoring.metrics_path.clone()),
-            policy: content_security_policy(settings.urls.public_url.as_deref()),
+            policy: content_security_policy(settings.urls.public_url()),
             base,
             greeting: RwLock::new(greeting(settings, handler, logo.is_some())),
             logo,
-            #[cfg(feature = "grants")]
             api: ApiRoutes::new(settings, &parts, handler, &shutdown)?,
             proxies: UntrustedProxies::new(&settings.urls, &parts.conditions),
             parts,
@@ -84,7 +80,6 @@ impl AppRoutes {
             shutdown,
             redirect,
             tls,
-            #[cfg(feature = "acme")]
             acme,
         })
     }
@@ -111,9 +106,7 @@ impl AppRoutes {
                 &self.stats,
                 &self.parts,
                 self.tls.as_ref(),
-                #[cfg(feature = "acme")]
                 self.acme.as_ref(),
-                #[cfg(feature = "grants")]
                 &self.api,
             )
             .await;
@@ -175,7 +168,7 @@ impl App {
 
 fn greeting(settings: &Settings, handler: &Handler, has_logo: bool) -> Option<Bytes> {
     let (urls, monitoring) = (&settings.urls, &settings.monitoring);
-    let endpoint = urls.public_url.as_deref().unwrap_or(&urls.base_path);
+    let endpoint = urls.public_url().unwrap_or(&urls.base_path);
     let html = || {
         page::index(&PageSettings {
             endpoint,
@@ -199,7 +192,7 @@ impl Routes for App {
         {
             proxies.check(peer.address, request.headers());
         }
-        #[cfg(feature = "otel")]
+        #[cfg(feature = "full")]
         if trace::is_on() && !self.routes.is_probe_path(request.uri().path()) {
             let is_upload = self.routes.is_upload_path(request.uri().path());
             let base = is_upload.then_some(self.routes.base.as_str());
@@ -227,7 +220,6 @@ impl App {
         if request.uri().path() == "*" {
             return ready(about_server(request.method()));
         }
-        #[cfg(feature = "acme")]
         if let Some(acme) = &self.routes.acme
             && let Some(response) = super::acme::respond(acme, request)
         {
@@ -236,7 +228,6 @@ impl App {
         if let Some(redirect) = self.redirect(request) {
             return ready(redirect_to(redirect.location(request)));
         }
-        #[cfg(feature = "grants")]
         if let Some(group) = self.routes.api.find(request.uri().path()).cloned() {
             let request = mem::take(request);
             let response = async move { group.respond(request).await.map(other_body) };
@@ -267,7 +258,6 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<Other
     response
 }
 
-#[cfg(feature = "acme")]
 pub(super) fn challenge_response(text: String) -> Response<OtherBody> {
     let kind = HeaderValue::from_static("application/octet-stream");
     respond(StatusCode::OK, kind, text.into())

@@ -7,7 +7,6 @@ use tokio::sync::OnceCell;
 
 use crate::settings::{self, Durability, LeaseKind, Settings};
 
-#[cfg(feature = "grants")]
 pub(super) fn node_name(settings: &Settings) -> String {
     settings.state.node.clone().unwrap_or_else(|| {
         let system = rustix::system::uname();

@@ -35,7 +35,6 @@ pub(crate) struct StorageCapacity {
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(super) backend: StorageBackend,
-    #[cfg(feature = "grants")]
     is_single_node: bool,
     pub(super) leases: Option<Arc<SharedLeases>>,
 }
@@ -68,7 +67,6 @@ impl Storage {
         };
         let wanted = &settings.leases;
         let leases: Option<SharedLeases> = match (&wanted.kind, &backend) {
-            #[cfg(feature = "redis")]
             (LeaseKind::Redis(url), _) => Some(SharedLeases::redis(url.reveal(), wanted).await?),
             #[cfg(feature = "postgres")]
             (LeaseKind::Postgres(url), _) => {
@@ -85,11 +83,10 @@ impl Storage {
             Some(leases) => leases.configure(composer),
             None => composer,
         };
-        #[cfg(feature = "otel")]
+        #[cfg(feature = "full")]
         let composer = crate::trace::store(composer);
         let storage = Self {
             backend,
-            #[cfg(feature = "grants")]
             is_single_node: settings.leases.kind == LeaseKind::Memory,
             leases: leases.map(Arc::new),
         };
@@ -142,7 +139,6 @@ impl Storage {
         }
     }
 
-    #[cfg(feature = "grants")]
     pub(crate) fn capacity(&self) -> StorageCapacity {
         match &self.backend {
             StorageBackend::Directory(directory) => directory.capacity(),
@@ -155,7 +151,6 @@ impl Storage {
         }
     }
 
-    #[cfg(feature = "grants")]
     pub(super) fn describe_leases(&self) -> (&'static str, String) {
         if let Some(leases) = &self.leases {
             let stats = leases.stats();

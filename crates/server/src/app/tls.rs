@@ -5,10 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use http::{HeaderValue, Request, header, uri::Authority};
-#[cfg(feature = "acme")]
 use landfall_acme::Acme;
 use landfall_http::{CertificateFiles, CertificateSummary, Listener, Tls, TlsConfig};
-#[cfg(feature = "acme")]
 use landfall_http::{ChallengeCertificates, Shutdown, TlsFiles};
 
 use crate::{
@@ -116,11 +114,10 @@ fn check_certificate(files: &CertificateFiles, now: SystemTime) -> Finding {
 /// `None` without TLS.
 pub(super) fn load(
     settings: &Settings,
-    #[cfg(feature = "acme")] challenges: ChallengeCertificates,
+    challenges: ChallengeCertificates,
 ) -> anyhow::Result<Option<TlsConfig>> {
     let tls = &settings.tls;
     let files = settings.tls_files();
-    #[cfg(feature = "acme")]
     if tls.acme.is_on() {
         let config = files.map(|files| load_obtained(files, tls, challenges));
         return config.transpose();
@@ -134,7 +131,6 @@ pub(super) fn load(
 }
 
 /// The server starts without a certificate, so that the authority can validate the names.
-#[cfg(feature = "acme")]
 fn load_obtained(
     files: TlsFiles,
     tls: &crate::settings::Tls,
@@ -159,7 +155,6 @@ fn load_obtained(
 }
 
 /// Reads changed files, or obtains and renews the certificate until the server stops.
-#[cfg(feature = "acme")]
 pub(super) async fn maintain(tls: Tls, acme: Option<Acme>, shutdown: Shutdown) {
     match acme {
         None => reload_changed_files(tls).await,
@@ -208,7 +203,7 @@ pub(super) struct HttpsRedirect {
 
 impl HttpsRedirect {
     pub(super) fn new(settings: &Settings, listeners: &[Listener]) -> Option<Self> {
-        let public = settings.urls.public_url.as_deref();
+        let public = settings.urls.public_url();
         let public = public.and_then(|url| url.strip_prefix("https://"));
         let public = public.map(|rest| rest.split('/').next().unwrap_or(rest).to_owned());
         let mut listeners = listeners.iter().filter(|listener| listener.has_tls());

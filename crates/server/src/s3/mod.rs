@@ -32,7 +32,6 @@ pub(crate) fn probe_client(settings: &S3) -> Result<Client, SettingsError> {
     })
 }
 
-#[cfg(feature = "direct")]
 pub(crate) fn signer(settings: &S3, endpoint: &str) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
         endpoint: Some(endpoint.to_owned()),
@@ -63,7 +62,6 @@ pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
         storage_class,
         tags,
         sse,
-        sse_kms_key_id,
         acl,
     } = settings.clone();
     ObjectHeaders {
@@ -72,8 +70,8 @@ pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
         cache_control,
         storage_class,
         tagging: tagging(&tags),
-        sse,
-        sse_kms_key_id,
+        sse: sse.as_ref().map(|sse| sse.algorithm.to_owned()),
+        sse_kms_key_id: sse.and_then(|sse| sse.kms_key),
         acl,
         ..ObjectHeaders::default()
     }

@@ -46,20 +46,6 @@ fn domain(text: &str) -> Parsed<String> {
     value::valid(text, is_name, expected).map(|name| name.to_ascii_lowercase())
 }
 
-pub(super) fn email(text: &str) -> Parsed<Option<String>> {
-    value::or_none(text, |text| {
-        let parts = text.split_once('@');
-        let is_plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_graphic());
-        let is_address = parts.is_some_and(|(name, host)| is_plain(name) && domain(host).is_ok());
-        let is_address = is_address && !text.contains([',', ':', '?']);
-        value::valid(
-            text,
-            is_address,
-            "an e-mail address such as admin@example.com",
-        )
-    })
-}
-
 pub(super) fn directory(text: &str) -> Parsed<String> {
     const EXAMPLE: &str = "https://acme-v02.api.letsencrypt.org/directory";
     http_url(text, "URL", EXAMPLE)?;
@@ -96,21 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn emails_and_directories_are_checked() {
-        assert_eq!(email("").unwrap(), None);
-        assert_eq!(
-            email("a@b.example").unwrap().as_deref(),
-            Some("a@b.example")
-        );
-        for text in [
-            "a",
-            "@b.example",
-            "a@",
-            "mailto:a@b.example",
-            "a b@c.example",
-        ] {
-            email(text).unwrap_err();
-        }
+    fn directories_are_checked() {
         directory("https://localhost:14000/dir").unwrap();
         let error = directory("http://localhost:14000/dir").unwrap_err();
         assert!(error.contains("https://"), "{error}");

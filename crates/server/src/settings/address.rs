@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::value::{Parsed, list, or_none, valid};
+use super::value::{Parsed, list, valid};
+use landfall::LocationStyle;
 use landfall_net::redacted_url;
 
 pub(super) fn host(text: &str) -> Parsed<String> {
@@ -108,16 +109,16 @@ pub(super) fn page_path(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
+pub(super) fn location(text: &str) -> Parsed<LocationStyle> {
     const EXAMPLE: &str = "https://uploads.example.com/files/";
-    or_none(text, |text| {
-        let url = http_url(text, "URL prefix", EXAMPLE)?;
-        Ok(format!("{url}/"))
-    })
-}
-
-pub(super) fn otlp_endpoint(text: &str) -> Parsed<Option<String>> {
-    or_none(text, |text| http_url(text, "URL", "http://127.0.0.1:4318"))
+    match text {
+        "" => Ok(LocationStyle::Absolute),
+        "relative" => Ok(LocationStyle::Relative),
+        text => {
+            let url = http_url(text, "URL prefix", EXAMPLE)?;
+            Ok(LocationStyle::Prefix(format!("{url}/")))
+        }
+    }
 }
 
 /// Parses a URL without user and query, and removes a trailing slash. Errors do not contain its password.
@@ -243,7 +244,8 @@ mod tests {
 
     #[test]
     fn url_prefixes_are_absolute() {
-        assert_eq!(url_prefix_or_none(""), Ok(None));
+        assert_eq!(location(""), Ok(LocationStyle::Absolute));
+        assert_eq!(location("relative"), Ok(LocationStyle::Relative));
         for (text, url) in [
             ("https://x.example", "https://x.example/"),
             (
@@ -252,7 +254,11 @@ mod tests {
             ),
             ("https://[::1]/files/", "https://[::1]/files/"),
         ] {
-            assert_eq!(url_prefix_or_none(text), Ok(Some(url.to_owned())), "{text}");
+            assert_eq!(
+                location(text),
+                Ok(LocationStyle::Prefix(url.to_owned())),
+                "{text}"
+            );
         }
         for text in [
             "x.example/files",
@@ -264,11 +270,11 @@ mod tests {
             "https://u:p@x/",
             "https://x y/",
         ] {
-            url_prefix_or_none(text).unwrap_err();
+            location(text).unwrap_err();
         }
-        let host = url_prefix_or_none("x.example/files").unwrap_err();
+        let host = location("x.example/files").unwrap_err();
         assert!(host.contains("write https://x.example/files,"), "{host}");
-        let path = url_prefix_or_none("/files/").unwrap_err();
+        let path = location("/files/").unwrap_err();
         assert!(
             path.contains("write one such as https://uploads.example.com/files/"),
             "{path}"

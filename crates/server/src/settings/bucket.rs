@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::address::{has_host, http_url};
 use super::hooks;
-use super::types::{Database, LeaseKind, Secret};
+use super::types::{Database, Encryption, LeaseKind, Secret};
 use super::value::{
-    Parsed, duration_or_none, duration_within, is_plain, list, printable, size_within, valid,
+    Parsed, choice, duration_or_none, duration_within, is_plain, list, printable, size_within,
+    valid,
 };
 use landfall_net::redacted_url;
 
@@ -136,8 +137,26 @@ pub(super) fn cache_control(text: &str) -> Parsed<String> {
     }
 }
 
-pub(super) fn kms_key(text: &str) -> Parsed<String> {
-    let is_key = text.len() <= 2048 && is_plain(text, ":/_-.");
+const ENCRYPTION: &[(&str, &str)] = &[
+    ("AES256", "AES256"),
+    ("aws:kms", "aws:kms"),
+    ("aws:kms:dsse", "aws:kms:dsse"),
+];
+
+pub(super) fn encryption(text: &str) -> Parsed<Encryption> {
+    let (name, key) = match text.split_once('=') {
+        None => (text, None),
+        Some(("AES256", _)) => return Err("AES256 has no KMS keys; write aws:kms=KEY".into()),
+        Some((name, key)) => (name, Some(kms_key(key)?)),
+    };
+    Ok(Encryption {
+        algorithm: choice(name, ENCRYPTION)?,
+        kms_key: key,
+    })
+}
+
+fn kms_key(text: &str) -> Parsed<String> {
+    let is_key = (1..=2048).contains(&text.len()) && is_plain(text, ":/_-.");
     let expected = "a KMS key; write its id, its ARN, or alias/NAME";
     valid(text, is_key, expected)
 }
@@ -329,8 +348,21 @@ mod tests {
         for text in ["max age 60", "max-age: 60"] {
             cache_control(text).unwrap_err();
         }
-        kms_key("arn:aws:kms:eu-west-1:1:key/2").unwrap();
-        kms_key("my key").unwrap_err();
+        for (text, algorithm, kms_key) in [
+            ("AES256", "AES256", None),
+            ("aws:kms", "aws:kms", None),
+            (
+                "aws:kms:dsse=arn:aws:kms:eu-west-1:1:key/2",
+                "aws:kms:dsse",
+                Some("arn:aws:kms:eu-west-1:1:key/2".to_owned()),
+            ),
+        ] {
+            let wanted = Encryption { algorithm, kms_key };
+            assert_eq!(encryption(text), Ok(wanted));
+        }
+        for text in ["aws", "AES256=k", "aws:kms=", "aws:kms=my key", "k=aws:kms"] {
+            encryption(text).unwrap_err();
+        }
     }
 
     #[test]

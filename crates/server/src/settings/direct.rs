@@ -1,5 +1,6 @@
 //! Parsers of settings of direct uploads. Errors are as in [`value`](super::value).
 
+use super::types::StsRole;
 use super::value::{Parsed, valid};
 use super::{address, bucket};
 
@@ -24,11 +25,14 @@ pub(super) fn key(text: &str) -> Parsed<String> {
     Ok(text)
 }
 
-pub(super) fn role(text: &str) -> Parsed<String> {
+pub(super) fn sts(text: &str) -> Parsed<StsRole> {
+    if text == "user" {
+        return Ok(StsRole::User);
+    }
     let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
     let is_role = text.starts_with("arn:") && text.contains(":role/") && text.len() <= 2048;
-    let expected = "a role ARN; write one such as arn:aws:iam::123456789012:role/uploads";
-    valid(text, is_graphic && is_role, expected)
+    let expected = "a role ARN; write one such as arn:aws:iam::123456789012:role/uploads, or user";
+    valid(text, is_graphic && is_role, expected).map(StsRole::Role)
 }
 
 #[cfg(test)]
@@ -54,7 +58,7 @@ mod tests {
                 "{text}"
             );
         }
-        #[cfg(feature = "direct")]
+        #[cfg(feature = "s3")]
         for text in [
             "uploads/{what}",
             "uploads/{id",

@@ -4,8 +4,8 @@ use std::io::{self, Read as _};
 
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
-use super::sections::settings;
-use super::sections::table::{Setting, variable};
+use super::sections::table::{Setting, Subcommand, variable};
+use super::sections::{is_used_by, settings};
 use super::unsupported;
 
 const PREFIX: &str = "LANDFALL_";
@@ -16,6 +16,7 @@ const MAX_FILE_SIZE: u64 = 64 * 1024;
 /// warning only, because another program may use them.
 pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
+    subcommand: Subcommand,
     layers: &mut Layers,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<String>,
@@ -43,10 +44,6 @@ pub(super) fn read(
             }
         } else if let Some(setting) = settings().find(|setting| setting.variable() == name) {
             layers.add(setting, text, Source::Variable(name));
-        } else if let Some(flag) = unsupported::all().find(|flag| variable(flag.name) == name) {
-            if !flag.is_default(&text) {
-                problems.push(Problem::new(name, flag.reason));
-            }
         } else if let Some(setting) = setting_in_file(&name) {
             match read_file(&text) {
                 _ if layers.has_variable(setting.name) => {
@@ -56,8 +53,16 @@ pub(super) fn read(
                 Ok(value) => layers.add(setting, value, Source::Variable(name)),
                 Err(error) => {
                     let reason = format!("cannot read {text:?}: {error}");
-                    problems.push(Problem::new(name, reason).at_start());
+                    // Another command may run as a user who must not read a secret of the server.
+                    match is_used_by(setting.name, subcommand) {
+                        true => problems.push(Problem::new(name, reason).at_start()),
+                        false => warnings.push(format!("{name}: {reason}")),
+                    }
                 }
+            }
+        } else if let Some(flag) = unsupported::all().find(|flag| variable(flag.name) == name) {
+            if !flag.is_default(&text) {
+                problems.push(Problem::new(name, flag.reason));
             }
         } else {
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");

@@ -1,12 +1,12 @@
 //! Parsers of settings of grants. Errors are as in [`value`](super::value).
 
-use std::time::Duration;
+use landfall_state::queue::RateLimit;
 
 use super::bucket;
 use super::hooks::endpoint;
-use super::types::{JwtKeys, Secret};
+use super::types::{JwtKeys, Quota, Secret};
 use super::value::{
-    Parsed, count, is_plain, list, one_of, or_none, path, printable, some_duration,
+    Parsed, count, is_plain, list, one_of, or_none, path, printable, size_or_none, some_duration,
 };
 
 /// In characters.
@@ -40,7 +40,7 @@ pub(super) fn types(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
+pub(super) fn rate(text: &str) -> Parsed<Option<RateLimit>> {
     if matches!(text, "" | "0") {
         return Ok(None);
     }
@@ -48,12 +48,23 @@ pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
     let Some((limit, per)) = text.split_once('/') else {
         return Err(invalid(format!("{text:?} has no slash")));
     };
-    let limit = count(limit).map_err(invalid)?;
+    let count = count(limit).map_err(invalid)?;
     // 10/s is ten per second.
     let is_unit = per.starts_with(|c: char| c.is_ascii_alphabetic());
     let number = if is_unit { "1" } else { "" };
     let per = some_duration(&format!("{number}{per}")).map_err(invalid)?;
-    Ok(Some((limit, per)))
+    Ok(Some(RateLimit { count, per }))
+}
+
+pub(super) fn quota(text: &str) -> Parsed<Quota> {
+    let (bytes, period) = match text.split_once('/') {
+        None => (text, None),
+        Some((bytes, period)) => (bytes, Some(some_duration(period)?)),
+    };
+    Ok(Quota {
+        bytes: size_or_none(bytes)?,
+        period,
+    })
 }
 
 pub(super) fn jwt_keys(text: &str) -> Parsed<Option<JwtKeys>> {
@@ -120,10 +131,13 @@ mod tests {
 
     #[test]
     fn rate_limits_are_counts_per_time() {
-        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        assert_eq!(rate("100/1h"), Ok(Some((100, minutes(60)))));
-        assert_eq!(rate("3/90m"), Ok(Some((3, minutes(90)))));
-        assert_eq!(rate("10/m"), Ok(Some((10, minutes(1)))));
+        let limit = |count, minutes: u64| {
+            let per = std::time::Duration::from_secs(60 * minutes);
+            Ok(Some(RateLimit { count, per }))
+        };
+        assert_eq!(rate("100/1h"), limit(100, 60));
+        assert_eq!(rate("3/90m"), limit(3, 90));
+        assert_eq!(rate("10/m"), limit(10, 1));
         assert_eq!(rate("0"), Ok(None));
         assert_eq!(rate(""), Ok(None));
         for text in [
@@ -138,6 +152,22 @@ mod tests {
         ] {
             let error = rate(text).unwrap_err();
             assert!(error.contains("100/1h"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn quotas_may_have_a_period() {
+        let day = Some(std::time::Duration::from_secs(24 * 3600));
+        for (text, bytes, period) in [
+            ("0", None, None),
+            ("1GiB", Some(1 << 30), None),
+            ("1GiB/24h", Some(1 << 30), day),
+            ("0/1d", None, day),
+        ] {
+            assert_eq!(quota(text), Ok(Quota { bytes, period }), "{text}");
+        }
+        for text in ["", "/24h", "1GiB/", "1GiB/0", "1GiB/5"] {
+            quota(text).unwrap_err();
         }
     }
 

@@ -1,17 +1,27 @@
 //! Parsers of settings of hooks. Errors are as in [`value`](super::value).
 
+use ipnet::IpNet;
+use landfall_hooks::HookName;
 use landfall_hooks::format::Format;
-use landfall_hooks::{HookName, HookNames};
 
-use super::address::host_of_target;
+use super::address::{self, host_of_target};
 use super::problem::nearest_of;
-use super::types::{Database, HeaderKey, Secret};
+use super::sections::BrokerKind;
+use super::types::{Database, EnabledHook, HeaderKey, Secret};
 use super::value::{
     Parsed, choice, count, duration, integer, is_plain, list, number, one_of, or_none, path, valid,
 };
 use landfall_net::redacted_url;
 
-const FORMATS: &[(&str, Format)] = &[("v2", Format::V2), ("v1", Format::V1)];
+const FORMATS: &[(&str, Format)] = &[
+    ("auto", Format::Auto),
+    ("v2", Format::V2),
+    ("v1", Format::V1),
+];
+
+const BROKER_SCHEMES: &[&str] = &[
+    "nats", "tls", "ws", "wss", "amqp", "amqps", "redis", "rediss",
+];
 
 /// In tusd's order; an empty list means these.
 const TUSD_HOOKS: [HookName; 7] = [
@@ -24,52 +34,61 @@ const TUSD_HOOKS: [HookName; 7] = [
     HookName::PreFinish,
 ];
 
-fn names(text: &str) -> Parsed<Vec<HookName>> {
-    let mut names = Vec::new();
+/// The prefixes of `--hooks-enabled-events`, and the settings of the transports.
+const TRANSPORTS: [(&str, &str); 4] = [
+    ("dir", "hooks-dir"),
+    ("http", "hooks-http"),
+    ("grpc", "hooks-grpc"),
+    ("broker", "hooks-broker"),
+];
+
+fn enabled_hook(item: &str) -> Parsed<EnabledHook> {
+    let (transport, text) = match item.split_once(':') {
+        None => (None, item),
+        Some((prefix, text)) => {
+            let known = TRANSPORTS.iter().find(|(known, _)| *known == prefix);
+            let (_, setting) = known.ok_or_else(|| {
+                let known = TRANSPORTS.map(|(known, _)| known);
+                format!("unknown transport {prefix:?}; write {}", one_of(&known))
+            })?;
+            (Some(*setting), text)
+        }
+    };
+    let name: HookName = text.parse().map_err(|_| {
+        let known = HookName::ALL.map(HookName::as_str);
+        let nearest = nearest_of(text, known.into_iter());
+        let tip = nearest.map_or(String::new(), |name| {
+            format!("; tip: a similar hook exists: '{name}'")
+        });
+        format!("unknown hook {text:?}{tip}; write {}", one_of(&known))
+    })?;
+    if transport == Some("hooks-broker") && name.is_blocking() {
+        let reason = "is a blocking hook, which brokers do not support";
+        return Err(format!("{name} {reason}; write post-… and Upload… events"));
+    }
+    Ok(EnabledHook { transport, name })
+}
+
+pub(super) fn enabled(text: &str) -> Parsed<Vec<EnabledHook>> {
+    let mut hooks = Vec::new();
     for item in list(text) {
-        let name = item.parse().map_err(|_| {
-            let known = HookName::ALL.map(HookName::as_str);
-            let nearest = nearest_of(item, known.into_iter());
-            let tip = nearest.map_or(String::new(), |name| {
-                format!("; tip: a similar hook exists: '{name}'")
-            });
-            format!("unknown hook {item:?}{tip}; write {}", one_of(&known))
-        })?;
-        if !names.contains(&name) {
-            names.push(name);
+        let hook = enabled_hook(item)?;
+        if !hooks.contains(&hook) {
+            hooks.push(hook);
         }
     }
-    Ok(names)
-}
-
-pub(super) fn enabled(text: &str) -> Parsed<Vec<HookName>> {
-    match names(text)? {
-        names if names.is_empty() => Ok(TUSD_HOOKS.to_vec()),
-        names => Ok(names),
+    if hooks.is_empty() {
+        let of_tusd = TUSD_HOOKS.map(|name| EnabledHook {
+            transport: None,
+            name,
+        });
+        hooks.extend(of_tusd);
     }
-}
-
-pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
-    let names: HookNames = names(text)?.into_iter().collect();
-    Ok(Some(names).filter(|names| !names.is_empty()))
-}
-
-pub(super) fn broker_events(text: &str) -> Parsed<Option<HookNames>> {
-    let names = events(text)?;
-    let Some(hook) = names.and_then(|names| names.blocking().next()) else {
-        return Ok(names);
-    };
-    let reason = "is a blocking hook, which brokers do not support";
-    Err(format!("{hook} {reason}; write post-… and Upload… events"))
+    Ok(hooks)
 }
 
 pub(super) fn format(text: &str) -> Parsed<Format> {
     choice(text, FORMATS)
-}
-
-pub(super) fn http_format(text: &str) -> Parsed<Format> {
-    let known = [&[("auto", Format::Auto)], FORMATS].concat();
-    choice(text, &known)
 }
 
 pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
@@ -104,6 +123,33 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
     }
 }
 
+pub(super) fn broker(text: &str) -> Parsed<Option<Secret>> {
+    match text.strip_prefix("kafka://") {
+        Some("") => {
+            Err("has no broker; write kafka://HOST:PORT, such as kafka://127.0.0.1:9092".into())
+        }
+        Some(brokers) => kafka(brokers).map(|_| Some(Secret::new(text))),
+        None => url(text, BROKER_SCHEMES, "nats://127.0.0.1:4222"),
+    }
+}
+
+/// Returns a name that is valid at this kind of broker.
+pub(super) fn destination(text: &str, kind: BrokerKind) -> Parsed<String> {
+    match kind {
+        BrokerKind::Nats => nats_subject(text),
+        BrokerKind::Kafka => kafka_topic(text),
+        BrokerKind::Amqp | BrokerKind::Redis => name(text),
+    }
+}
+
+/// Networks in addition to public hosts, which all redirects may lead to.
+pub(super) fn redirects(text: &str) -> Parsed<Option<Vec<IpNet>>> {
+    or_none(text, |text| {
+        let networks: Vec<_> = list(text).filter(|item| *item != "public").collect();
+        address::networks(&networks.join(","))
+    })
+}
+
 pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
     let is_broker = |item: &str| {
         item.rsplit_once(':').is_some_and(|(host, port)| {
@@ -136,7 +182,7 @@ pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
     }
 }
 
-pub(super) fn nats_subject(text: &str) -> Parsed<String> {
+fn nats_subject(text: &str) -> Parsed<String> {
     let odd = |c: char| matches!(c, '*' | '>') || c.is_whitespace();
     let mut tokens = text.split('.');
     if tokens.any(|token| token.is_empty() || token.contains(odd)) {
@@ -148,7 +194,7 @@ pub(super) fn nats_subject(text: &str) -> Parsed<String> {
     name(text)
 }
 
-pub(super) fn kafka_topic(text: &str) -> Parsed<String> {
+fn kafka_topic(text: &str) -> Parsed<String> {
     let is_topic = text.len() <= 249 && !matches!(text, "" | "." | "..") && is_plain(text, "-_.");
     let expected = "a topic; write at most 249 letters, digits, dots, dashes and underscores";
     valid(text, is_topic, expected)
@@ -183,6 +229,14 @@ pub(super) fn backoff(text: &str) -> Parsed<std::time::Duration> {
     match integer(text) {
         Ok(seconds) => Ok(std::time::Duration::from_secs(seconds)),
         Err(_) => duration(text),
+    }
+}
+
+/// `None` is without end.
+pub(super) fn max_hold(text: &str) -> Parsed<Option<std::time::Duration>> {
+    match text {
+        "strict" => Ok(None),
+        text => duration(text).map(Some),
     }
 }
 

@@ -43,6 +43,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use landfall_state::outbox::{EventSelection, Query};
+use landfall_state::queue::GrantLimits;
 
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
@@ -206,7 +207,13 @@ pub fn read(
                 return Err(Failure { problems });
             }
         };
-    let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);
+    let config = environment::read(
+        variables,
+        subcommand,
+        &mut layers,
+        &mut problems,
+        &mut warnings,
+    );
     if let Some(config) = options.config.take().or(config) {
         file::read(&config, &mut layers, &mut problems);
     }

@@ -35,8 +35,9 @@ pub(super) fn unsupported(name: &str) -> Option<UnsupportedFlag> {
 }
 
 pub(super) fn all() -> impl Iterator<Item = UnsupportedFlag> {
-    GROUPS.iter().flat_map(|(flags, reason)| {
-        flags.split(' ').map(|flag| {
+    let groups = FLAGS.lines().filter_map(|line| line.split_once(": "));
+    groups.flat_map(|(flags, reason)| {
+        flags.split(' ').map(move |flag| {
             let (name, default) = flag.split_once('=').unwrap_or((flag, ""));
             UnsupportedFlag {
                 name,
@@ -47,38 +48,66 @@ pub(super) fn all() -> impl Iterator<Item = UnsupportedFlag> {
     })
 }
 
-/// Flags with their defaults, and the reason. The default `false` marks switches.
-static GROUPS: &[(&str, &str)] = &[
-    (
-        "hooks-plugin",
-        "Go plugins are not supported; move the code into a command for --hooks-dir, or behind \
-         --hooks-grpc or --hooks-http",
-    ),
-    (
-        "hooks-wasm hooks-wasm-events hooks-wasm-fuel hooks-wasm-memory",
-        "removed: WebAssembly plugins are not supported; move the code into a command for \
-         --hooks-dir, or behind --hooks-grpc or --hooks-http",
-    ),
-    (
-        "gcs-bucket gcs-object-prefix gcs-endpoint",
-        "Google Cloud Storage is not supported yet",
-    ),
-    (
-        "azure-storage azure-container-access-type azure-blob-access-tier azure-object-prefix \
-         azure-endpoint",
-        "Azure storage is not supported yet",
-    ),
-    (
-        "expose-pprof=false pprof-path=/debug/pprof/ pprof-block-profile-rate=0 \
-         pprof-mutex-profile-rate=0 cpuprofile",
-        "Go's profiler is not available; see the metrics at /metrics",
-    ),
-    (
-        "store-size=0",
-        "removed, as in tusd 1.0: there is no limit for all uploads together; use a disk quota, and \
-         --max-size for each upload",
-    ),
-];
+/// A line each: flags with their defaults, and the reason. The default `false` marks switches.
+const FLAGS: &str = "\
+hooks-plugin: Go plugins are not supported; move the code into a command for --hooks-dir, or behind \
+    --hooks-grpc or --hooks-http
+hooks-wasm hooks-wasm-events hooks-wasm-fuel hooks-wasm-memory: removed: WebAssembly plugins are not \
+    supported; move the code into a command for --hooks-dir, or behind --hooks-grpc or --hooks-http
+acme-ca: removed; add the authority to the certificates of this system, or name its file in \
+    SSL_CERT_FILE
+acme-email: removed: Let's Encrypt no longer keeps addresses; leave it out, and watch \
+    landfall_tls_certificate_expires_timestamp_seconds
+admin-key-file: removed; name the file in the variable LANDFALL_ADMIN_KEY_FILE
+direct-acl: removed; write --s3-acl
+direct-idle-timeout: removed; write --expire-unfinished, which applies up to one day
+direct-notifications-secret-file: removed; name the file in the variable \
+    LANDFALL_DIRECT_NOTIFICATIONS_SECRET_FILE
+direct-overwrite=false: removed: a PUT whose If-None-Match is signed replaces no object; leave it out
+direct-put-lifetime: removed: a PUT of /api/sign_s3 must start within 60s; leave it out
+direct-sts-endpoint: removed; set the variable AWS_ENDPOINT_URL_STS
+direct-sts-lifetime: removed: credentials are valid for an hour; leave it out
+direct-sts-role: removed; write --direct-sts with the ARN of the role
+disable-unfinished-download=false: removed; write --disable-download=unfinished
+events-dead-letter-retention grants-retention: removed; write --retention, which is for finished jobs \
+    and dead letters
+events-max-bytes: removed; write --events-max-queued: each has 1KiB, and all together have at least \
+    1GiB
+events-strict-order=false: removed; write --events-max-hold strict
+grants-quota-period: removed; write the time after --grants-quota, as in 100GiB/24h
+header-timeout: removed; write --network-timeout: a head has a quarter of it, at least 15s
+hooks-amqp hooks-kafka hooks-nats hooks-redis: removed; write --hooks-broker with a URL that begins with \
+    amqp://, kafka://, nats:// or redis://
+hooks-amqp-events hooks-kafka-events hooks-nats-events hooks-redis-events: removed; write \
+    --hooks-enabled-events with broker: before each name
+hooks-dir-events hooks-grpc-events hooks-http-events: removed; write --hooks-enabled-events with dir:, \
+    grpc: or http: before each name
+hooks-amqp-exchange: removed; write --hooks-broker-exchange
+hooks-amqp-routing-key hooks-kafka-topic hooks-nats-subject hooks-redis-stream: removed; write \
+    --hooks-broker-destination
+hooks-nats-jetstream=false: removed; write --hooks-broker-jetstream
+hooks-redis-max-length: removed; write --hooks-broker-max-length
+hooks-dir-format hooks-http-format: removed; write --hooks-format, which is for programs and HTTP hooks
+hooks-dir-max-processes hooks-http-max-concurrency: removed; write --hooks-max-concurrency; \
+    programs have half of it
+hooks-http-follow-redirects=false hooks-http-redirect-allow: removed; write --hooks-http-redirects \
+    public, or with networks in addition
+max-header-size: removed: heads may have 1MiB, and all large ones together 64MiB; leave it out
+max-uploads-per-address max-downloads-per-address: removed; write --max-connections-per-address, which \
+    also limits downloads, and uploads to half of it
+otlp-endpoint: removed; set the variable OTEL_EXPORTER_OTLP_ENDPOINT
+relative-location=false: removed; write --public-url relative
+s3-memory: removed; write --max-buffered-bytes
+s3-redirect-lifetime: removed: the URL of a redirect is valid for 15 minutes; leave it out
+s3-sse-kms-key-id: removed; write --s3-sse aws:kms=KEY
+gcs-bucket gcs-object-prefix gcs-endpoint: Google Cloud Storage is not supported yet
+azure-storage azure-container-access-type azure-blob-access-tier azure-object-prefix azure-endpoint: \
+    Azure storage is not supported yet
+expose-pprof=false pprof-path=/debug/pprof/ pprof-block-profile-rate=0 pprof-mutex-profile-rate=0 \
+    cpuprofile: Go's profiler is not available; see the metrics at /metrics
+store-size=0: removed, as in tusd 1.0: there is no limit for all uploads together; use a disk quota, and \
+    --max-size for each upload
+";
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,8 @@ use landfall_net::redacted_url;
 use landfall_protocol::units;
 pub(super) use landfall_protocol::units::duration;
 
+use super::types::DisabledDownloads;
+
 /// A parsed value, or the rest of an error message.
 pub(super) type Parsed<T> = Result<T, String>;
 
@@ -51,6 +53,15 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+pub(super) fn disabled_downloads(text: &str) -> Parsed<DisabledDownloads> {
+    match (text, boolean(text)) {
+        ("unfinished", _) => Ok(DisabledDownloads::Unfinished),
+        (_, Ok(true)) => Ok(DisabledDownloads::All),
+        (_, Ok(false)) => Ok(DisabledDownloads::None),
+        (_, Err(error)) => Err(format!("{error}, nor unfinished")),
     }
 }
 

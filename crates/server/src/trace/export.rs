@@ -10,7 +10,7 @@ use landfall_http::LogThrottle;
 use landfall_net::{Client, Proxies};
 use opentelemetry::KeyValue;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{SpanExporter as Otlp, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -25,10 +25,9 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Returns `None` if there is no endpoint, or if the environment turns traces off.
-pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTracerProvider>> {
-    let url = endpoint.map(str::to_owned);
-    let url = url.or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));
+/// Returns `None` if the environment names no endpoint, or turns traces off.
+pub(super) fn provider() -> anyhow::Result<Option<SdkTracerProvider>> {
+    let url = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
     let url = url.or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let is_off = variable("OTEL_SDK_DISABLED")
         .is_some_and(|value| value.eq_ignore_ascii_case("true"))
@@ -37,10 +36,7 @@ pub(super) fn provider(endpoint: Option<&str>) -> anyhow::Result<Option<SdkTrace
         return Ok(None);
     };
     let sender = Sender::new(url.starts_with("https:"))?;
-    let mut exporter = Otlp::builder().with_http().with_http_client(sender);
-    if let Some(url) = endpoint {
-        exporter = exporter.with_endpoint(format!("{url}/v1/traces"));
-    }
+    let exporter = Otlp::builder().with_http().with_http_client(sender);
     let exporter = ReportingExporter {
         otlp: exporter.build()?,
         dropped: AtomicU64::default(),

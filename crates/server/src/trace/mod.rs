@@ -27,7 +27,6 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 pub(crate) use self::store::store;
-use crate::settings::Settings;
 
 const TARGET: &str = "landfall::trace";
 
@@ -36,13 +35,12 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// Starts the exporter if the settings or the environment name a collector.
+/// Starts the exporter if the environment names a collector.
 ///
 /// # Errors
 /// The endpoint is not a URL, or there are no certificates for `https`.
-pub(crate) fn init(settings: &Settings) -> anyhow::Result<()> {
-    let endpoint = settings.monitoring.otlp_endpoint.as_deref();
-    if let Some(provider) = export::provider(endpoint)? {
+pub(crate) fn init() -> anyhow::Result<()> {
+    if let Some(provider) = export::provider()? {
         let _ = PROVIDER.set(provider);
     }
     Ok(())

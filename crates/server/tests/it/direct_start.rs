@@ -41,6 +41,7 @@ fn start_up_lines_name_paths_and_endpoint() {
         "-direct-path=/up",
         "-direct-endpoint=https://files.example.com",
         "-base-path=/",
+        "-verbose",
     ]);
     server.says("Using /up/api, /up/s3, /up/t as the paths for direct uploads.");
     server.says("Clients upload to 'https://files.example.com'.");
@@ -51,6 +52,12 @@ fn start_up_lines_name_paths_and_endpoint() {
     let signed = app.post("/up/api/sign_s3", ask);
     let url = signed["signed_request"].as_str().unwrap();
     assert!(url.starts_with("https://files.example.com/"), "{url}");
+    server.says("DirectResponseOutgoing");
+    let log = server.log();
+    assert!(
+        !log.contains(&key[4..]) && !log.contains("X-Amz-Signature"),
+        "{log}"
+    );
     // Requests below these paths never reach the uploads, which have all other paths.
     for (method, path) in [
         ("PATCH", "/up/s3/x"),
@@ -87,22 +94,25 @@ fn invalid_settings_are_reported_at_startup() {
             2,
             "the path /api/jobs of grants overlaps",
         ),
-        (
-            vec!["-direct-notifications-secret-file", &short],
-            1,
-            "-direct-notifications-secret-file",
-        ),
-        (
-            vec!["-direct-notifications-secret-file", "/nonexistent/secret"],
-            1,
-            "/nonexistent/secret",
-        ),
     ] {
         let mut command = place.bucket.command(&["serve"]);
         let (ended, _, error) = run(command.args(own).args(&words));
         assert_eq!(ended, Some(code), "{words:?}: {error}");
         assert!(error.contains(told), "{words:?}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
+    }
+    for (file, code, told) in [
+        (&*short, 2, "too short"),
+        ("/nonexistent/secret", 1, "/nonexistent/secret"),
+    ] {
+        let mut command = place.bucket.command(&["serve"]);
+        command.env("LANDFALL_DIRECT_NOTIFICATIONS_SECRET_FILE", file);
+        let (ended, _, error) = run(command.args(own));
+        assert_eq!(ended, Some(code), "{file}: {error}");
+        assert!(
+            error.contains(told) && !error.contains("hunter2"),
+            "{error}"
+        );
     }
     let mut command = crate::s3_harness::keyless(&["serve"]);
     let (code, _, error) = run(command.args(own));
@@ -116,8 +126,12 @@ fn sighup_changes_the_secret_of_notifications() {
     let file = place.state().join("secret");
     let (old, new) = ("notifications-0123", "notifications-4567");
     fs::write(&file, old).unwrap();
-    let setting = format!("-direct-notifications-secret-file={}", file.display());
-    let server = place.server(&[&setting]);
+    let mut command = place.bucket.command(&["serve"]);
+    let state = place.state().to_str().unwrap();
+    command.args(["-direct", "-state-dir", state, "-host=127.0.0.1", "-port=0"]);
+    command.env("LANDFALL_DIRECT_NOTIFICATIONS_SECRET_FILE", &file);
+    let server =
+        crate::serve_harness::Landfall::spawn(command, std::path::Path::new("/nonexistent"));
     let statuses = || {
         [old, new].map(|secret| {
             let path = format!("/api/s3_events?token={secret}");

@@ -65,6 +65,21 @@ fn invalid_settings_are_reported_at_startup() {
     let short = format!("{dir}/short");
     fs::write(&short, "hunter2\n").unwrap();
     let no_keys = format!("{dir}/none.json");
+    for (file, exit, told) in [
+        ("/nonexistent/key", 1, "/nonexistent/key"),
+        (&*short, 2, "too short"),
+    ] {
+        let mut command = program();
+        command
+            .args(["-host=127.0.0.1", "-port=0", "-upload-dir", dir])
+            .env("LANDFALL_ADMIN_KEY_FILE", file);
+        let (code, _, error) = run(&mut command);
+        assert_eq!(code, Some(exit), "{file}: {error}");
+        assert!(
+            error.contains(told) && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
     for (words, told) in [
         (
             vec![
@@ -75,11 +90,6 @@ fn invalid_settings_are_reported_at_startup() {
             ],
             "-grants-jwt-keys",
         ),
-        (
-            vec!["-admin-key-file", "/nonexistent/key"],
-            "/nonexistent/key",
-        ),
-        (vec!["-admin-key-file", &short], "too short"),
         (
             vec!["-grants", "-database", dir],
             "is a directory, not a file",

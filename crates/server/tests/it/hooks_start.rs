@@ -86,7 +86,6 @@ fn without_hooks_only_the_counters_of_tusd_exist() {
     assert!(!page.contains("landfall_hook") && !page.contains("landfall_events"));
 }
 
-#[cfg(feature = "hooks-http")]
 #[test]
 fn start_up_lines_hide_passwords_and_queries() {
     let server = Landfall::start(&["-hooks-http=http://u:hunter2@127.0.0.1:1/x?tok=hunter2"]);

@@ -110,7 +110,7 @@ fn progress_of_chunked_uploads_reaches_every_channel() {
         "-admin-key=0123456789abcdef",
         "-hooks-http",
         &application.url(),
-        "-hooks-http-events=post-receive,post-finish,UploadProgress,UploadCompleted",
+        "-hooks-enabled-events=post-receive,post-finish,UploadProgress,UploadCompleted",
     ];
     let server = Landfall::start(&args);
     let key = add_key(server.dir(), &["app", "-subject=ann"]);

@@ -104,7 +104,6 @@ fn a_sweep_keeps_uploads_with_postgresql_leases() {
     sweep_keeps_leased_uploads(&Bucket::on_garage(), &url);
 }
 
-#[cfg(feature = "redis")]
 #[test]
 fn a_sweep_keeps_uploads_with_redis_leases() {
     let redis = landfall_test_services::Redis::start();

@@ -8,7 +8,7 @@ use crate::{
 #[test]
 fn calls_bytes_and_memory_are_metrics() {
     let bucket = Bucket::on_garage();
-    let server = bucket.server(&["-s3-memory=64MiB", "-s3-concurrent-part-uploads=7"]);
+    let server = bucket.server(&["-max-buffered-bytes=64MiB", "-s3-concurrent-part-uploads=7"]);
     let bytes = content(1, 20 * MIB);
     let path = server.client().create(bytes.len() as u64);
     assert_eq!(server.client().patch(&path, 0, &bytes).status, 204);

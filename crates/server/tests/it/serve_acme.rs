@@ -116,14 +116,14 @@ impl Site {
     ) -> Landfall {
         command.args(["-host=127.0.0.1", "-port", &ports.https.to_string()]);
         command.args(self.flags(names));
+        command.env("SSL_CERT_FILE", self.pebble.authority());
         Landfall::spawn(command, dir)
     }
 
-    fn flags(&self, names: &str) -> [String; 3] {
+    fn flags(&self, names: &str) -> [String; 2] {
         [
             format!("-acme-domain={names}"),
             format!("-acme-directory={}", self.directory),
-            format!("-acme-ca={}", self.pebble.authority().display()),
         ]
     }
 
@@ -185,7 +185,9 @@ fn doctor(site: &Site) -> (Option<i32>, String) {
     command
         .args(["doctor", "tls", "-state-dir"])
         .arg(site.dir.path().join(".landfall"));
-    let (code, output, error) = run(command.args(site.flags("landfall.test")));
+    let (code, output, error) = run(command
+        .args(site.flags("landfall.test"))
+        .env("SSL_CERT_FILE", site.pebble.authority()));
     assert_eq!(error, "", "{output}");
     (code, output)
 }

@@ -81,32 +81,31 @@ fn uploads_above_the_limit_get_retry_after() {
 
 #[test]
 fn a_slow_head_ends_its_connection() {
-    let server = Landfall::start(&["-header-timeout", "400ms"]);
+    let server = Landfall::start(&[]);
     let mut silent = server.client();
     let mut slow = server.client();
     let begun = Instant::now();
     // Occasional bytes do not extend the timeout.
-    for byte in "POST /files/ HTTP/1.1\r\nHost: a".bytes() {
-        if slow.try_send([byte]).is_err() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(40));
+    slow.send("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Fill: ");
+    while slow.try_send("x").is_ok() {
+        thread::sleep(Duration::from_millis(500));
     }
     let mut rest = Vec::new();
     let _ = slow.stream.read_to_end(&mut rest);
     let _ = silent.stream.read_to_end(&mut rest);
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(400), "{took:?}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    // The minimum, which is a quarter of the default of --network-timeout.
+    assert!(took >= Duration::from_secs(15), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
     assert!(server.metric("landfall_timeouts_total{timer=\"header\"}") >= 2.0);
 }
 
 #[test]
 fn a_large_head_gets_431() {
-    let server = Landfall::start(&["-max-header-size", "8KiB"]);
-    let fits = Request::get("/healthz").with("X-Fill", "x".repeat(7 * 1024));
+    let server = Landfall::start(&[]);
+    let fits = Request::get("/healthz").with("X-Fill", "x".repeat((1 << 20) - 1024));
     assert_eq!(server.client().ask(fits).status, 200);
-    let large = Request::get("/healthz").with("X-Fill", "x".repeat(9 * 1024));
+    let large = Request::get("/healthz").with("X-Fill", "x".repeat((1 << 20) + 1024));
     assert_eq!(server.client().ask(large).status, 431);
 }
 
@@ -126,115 +125,6 @@ fn a_stalled_body_ends_and_its_bytes_are_kept() {
     assert_eq!(client.offset(&path), 300_000);
     client.resumes_to(&path, &bytes);
     assert!(server.metric("landfall_timeouts_total{timer=\"body\"}") >= 1.0);
-}
-
-#[test]
-fn a_slow_body_ends_and_its_bytes_are_kept() {
-    let server = Landfall::start(&["-network-timeout", "1s", "-min-rate", "100KiB"]);
-    let bytes = content(3, MIB);
-    let mut client = server.client();
-    let path = client.create(MIB);
-    client.begin(Request::patch(&path, 0), MIB);
-    let mut sent = 0;
-    client.stream.set_nonblocking(true).unwrap();
-    // Never silent for long, so that only the minimum rate applies.
-    let end = Instant::now() + crate::serve_harness::TIMEOUT;
-    while let Err(error) = client.stream.peek(&mut [0]) {
-        assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        assert!(Instant::now() < end, "never ended");
-        if client.try_send(&bytes[sent..sent + 100]).is_ok() {
-            sent += 100;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    client.stream.set_nonblocking(false).unwrap();
-    client.answer().refuses(500, "ERR_READ_TIMEOUT");
-    assert!(sent < 100_000, "{sent}");
-    let mut client = server.client();
-    let kept = client.offset(&path) as usize;
-    // The last ones may have come after the end.
-    assert!(kept <= sent && kept + 1000 >= sent, "{kept} of {sent}");
-    client.resumes_to(&path, &bytes);
-    assert!(server.metric("landfall_timeouts_total{timer=\"rate\"}") >= 1.0);
-}
-
-#[test]
-fn an_oversized_upload_is_rejected_at_creation() {
-    let server = Landfall::start(&["-max-size", "1MiB"]);
-    let mut client = server.client();
-    let options = client.ask(Request::new("OPTIONS", "/files/"));
-    assert_eq!(options.number("Tus-Max-Size"), MIB);
-    let post = |n| Request::post().with("Upload-Length", n);
-    client
-        .ask(post(MIB + 1))
-        .refuses(413, "ERR_MAX_SIZE_EXCEEDED");
-    client.ask(post(MIB)).created();
-
-    // A deferred length cannot bypass it, with or without Content-Length.
-    let deferred = client
-        .ask(Request::post().with("Upload-Defer-Length", 1))
-        .created();
-    let late = Request::patch(&deferred, 0).with("Upload-Length", MIB + 1);
-    client
-        .ask(late.body(b""))
-        .refuses(413, "ERR_MAX_SIZE_EXCEEDED");
-    let answer = server.client().patch(&deferred, 0, &content(4, MIB + 1));
-    answer.refuses(413, "ERR_UPLOAD_SIZE_EXCEEDED");
-    let mut chunked = server.client();
-    chunked.send(format!(
-        "PATCH {deferred} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n\
-         Content-Type: application/offset+octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    ));
-    let _ = chunked.try_send(format!("{:x}\r\n", MIB + 1));
-    let _ = chunked.try_send(content(4, MIB + 1));
-    let _ = chunked.try_send("\r\n0\r\n\r\n");
-    chunked.answer().refuses(413, "ERR_UPLOAD_SIZE_EXCEEDED");
-    let kept = client.offset(&deferred);
-    assert!(kept <= MIB, "{kept}");
-}
-
-#[test]
-fn a_rejection_reaches_a_client_that_is_still_sending() {
-    let server = Landfall::start(&["-max-size", "1MiB"]);
-    let body = content(5, 32 * MIB);
-    for n in 0..5 {
-        let mut client = server.client();
-        let path = client.create(1000);
-        // More than the sockets' buffers take: with a reset, the answer would be lost.
-        let request = if n % 2 == 0 {
-            Request::patch(&path, 0).body(&body)
-        } else {
-            Request::post()
-                .with("Upload-Length", body.len())
-                .with("Content-Type", "application/offset+octet-stream")
-                .body(&body)
-        };
-        let answer = client.ask(request);
-        assert_eq!(answer.status, 413, "{answer:?}");
-        assert!(answer.text().ends_with('\n'), "{answer:?}");
-        client.is_closed();
-        assert_eq!(server.client().offset(&path), 0);
-    }
-}
-
-#[test]
-fn a_client_waiting_for_100_continue_is_rejected_without_sending() {
-    let server = Landfall::start(&[]);
-    let mut client = server.client();
-    let path = client.create(1000);
-    client.begin(
-        Request::patch(&path, 7).with("Expect", "100-continue"),
-        1000,
-    );
-    client.answer().refuses(409, "ERR_MISMATCHED_OFFSET");
-    let mut client = server.client();
-    client.begin(
-        Request::patch(&path, 0).with("Expect", "100-continue"),
-        1000,
-    );
-    assert_eq!(client.answer().status, 100);
-    client.send(content(6, 1000));
-    assert_eq!(client.answer().status, 204);
 }
 
 #[test]
@@ -261,26 +151,6 @@ fn low_buffer_memory_slows_clients_without_data_loss() {
     let answer = client.ask(request);
     assert_eq!(answer.status, 204, "{}", answer.text());
     client.holds(&path, &whole);
-}
-
-#[test]
-fn a_wrong_checksum_keeps_the_offset() {
-    let server = Landfall::start(&[]);
-    let whole = content(7, 2 * MIB);
-    let mut client = server.client();
-    let path = client.create(2 * MIB);
-    assert_eq!(client.patch(&path, 0, &whole[..1000]).status, 204);
-    for size in [10, 100_000, MIB as usize] {
-        let piece = &whole[1000..1000 + size];
-        let value = format!("crc32 {}", base64(&(!crc32(piece)).to_be_bytes()));
-        let request = Request::patch(&path, 1000).with("Upload-Checksum", value);
-        let answer = client.ask(request.body(piece));
-        answer.refuses(460, "ERR_CHECKSUM_MISMATCH");
-        client = server.client();
-        assert_eq!(client.offset(&path), 1000);
-    }
-    assert_eq!(server.metric("landfall_checksum_mismatches_total"), 3.0);
-    client.resumes_to(&path, &whole);
 }
 
 #[test]

@@ -148,7 +148,6 @@ fn authentication_uses_the_proxy() {
     }
 }
 
-#[cfg(feature = "acme")]
 #[test]
 fn the_certificate_authority_is_asked_through_the_proxy() {
     let proxy = Proxy::start();
@@ -230,7 +229,7 @@ fn a_private_authority_is_trusted_if_a_variable_names_it() {
     assert!(missing.contains(reason), "{missing}");
 }
 
-#[cfg(feature = "otel")]
+#[cfg(feature = "full")]
 #[test]
 fn traces_use_the_proxy() {
     let proxy = Proxy::start();

@@ -122,8 +122,8 @@ fn sighup_applies_nothing_if_anything_cannot_be() {
             "set of transports",
         ),
         (
-            "hooks-dir-events = [\"post-finish\"]\n",
-            "--hooks-dir-events: the change needs a restart",
+            "hooks-enabled-events = [\"post-finish\"]\n",
+            "--hooks-enabled-events: the change needs a restart",
         ),
     ] {
         let line = configured.reload(&(hooks(&deny) + added));
@@ -142,7 +142,6 @@ fn sighup_applies_nothing_if_anything_cannot_be() {
     assert_eq!(configured.creation(), 451);
 }
 
-#[cfg(feature = "grants")]
 #[test]
 fn sighup_changes_the_admin_key() {
     let (old, new) = ("admin-key-0123456789", "another-key-0123456789");

@@ -265,7 +265,6 @@ fn a_server_starts_again_on_a_file_system_without_permissions() {
             errors.contains("state directory") && errors.contains("umask"),
             "{errors}"
         );
-        #[cfg(feature = "acme")]
         {
             // A private key that others can read is worse than no server.
             let mut command = service.command();

@@ -151,9 +151,9 @@ fn unusable_settings_fail_at_start_and_in_config_check() {
             "landfall: --upload-dir: /dev/null/x does not exist and cannot be created: /dev/null is a file, not a directory\n",
         ),
         (
-            &["-admin-key-file", "/nope"],
+            &["-page-logo", "/nope.svg"],
             1,
-            "landfall: --admin-key-file: /nope does not exist\n",
+            "landfall: --page-logo: /nope.svg does not exist\n",
         ),
         (
             &["--upload-dir", "s3://bucket/uploads"],
@@ -185,20 +185,15 @@ fn unusable_settings_fail_at_start_and_in_config_check() {
     std::fs::write(&file, "no good").unwrap();
     let name = file.path().to_str().unwrap();
     for flags in [
-        #[cfg(feature = "grants")]
-        vec![format!("-admin-key-file={name}")],
-        #[cfg(feature = "grants")]
         vec![
             "-grants".to_owned(),
             "-grants-jwt-issuer=x".to_owned(),
             format!("-grants-jwt-keys={name}"),
         ],
-        #[cfg(feature = "hooks-http")]
         vec![
             "-hooks-http=http://localhost:1".to_owned(),
             "-hooks-http-secret=whsec_~".to_owned(),
         ],
-        #[cfg(feature = "hooks-grpc")]
         vec![
             "-hooks-grpc=localhost:1".to_owned(),
             "-hooks-grpc-secure".to_owned(),
@@ -298,7 +293,6 @@ fn unwritable_upload_directory_is_rejected() {
     );
 }
 
-#[cfg(all(feature = "hooks-http", feature = "redis"))]
 #[test]
 fn config_check_shows_no_secret() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ pub(super) const FIELDS_ADVICE: &str = "let the proxy pass it in both directions
 
 const LOCATION_ADVICE: &str = "let the proxy send the scheme and host (nginx: proxy_set_header X-Forwarded-Proto $scheme and \
      X-Forwarded-Host $http_host; HAProxy: http-request set-header; Caddy does), and start Landfall with \
-     --behind-proxy, or with --public-url URL or --relative-location";
+     --behind-proxy, or with --public-url URL or relative";
 
 /// The bytes of the upload for the checks of methods.
 pub(super) const LENGTH: u64 = 8;

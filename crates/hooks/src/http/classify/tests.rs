@@ -152,7 +152,7 @@ fn login_page_is_a_failure() {
         };
         let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
         assert!(
-            failure.message.contains("--hooks-http-follow-redirects"),
+            failure.message.contains("--hooks-http-redirects"),
             "{failure}"
         );
     }

@@ -38,7 +38,7 @@ async fn are_not_followed_by_default() {
         assert!(
             failure
                 .message
-                .ends_with("redirects are not followed, see --hooks-http-follow-redirects"),
+                .ends_with("redirects are not followed, see --hooks-http-redirects"),
             "{failure}"
         );
     }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -20,8 +20,11 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{LeaseKind, Secret, Settings},
+    settings::{LeaseKind, Secret, Settings, StsRole},
 };
+
+/// AWS allows it for every kind of role and key; clients ask for new ones before.
+const STS_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(super) struct Direct {
@@ -47,8 +50,7 @@ impl Direct {
         let mut wanted = direct_settings(settings, bucket)?;
         wanted.has_notifications = secret.is_some();
         wanted.policies.clone_from(&grants.policies);
-        wanted.objects.conditional_writes =
-            !settings.direct.overwrite && honors_conditions(settings, bucket).await;
+        wanted.objects.conditional_writes = honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.connect(settings, "direct uploads").await?;
         let repository = Repository::open(connections).await;
@@ -128,6 +130,12 @@ impl Direct {
     }
 }
 
+/// As in AWS's tools; an empty variable is none.
+fn token_service() -> Option<String> {
+    let url = std::env::var("AWS_ENDPOINT_URL_STS").ok();
+    url.filter(|url| !url.is_empty())
+}
+
 fn hash(secret: &Secret) -> TokenHash {
     TokenHash::from_secret(secret.reveal())
 }
@@ -170,20 +178,21 @@ fn direct_settings(
     objects.object_prefix.clone_from(&settings.s3.object_prefix);
     objects.key_template = Some(direct.key.clone());
     objects.headers = s3::object_headers(&settings.s3.headers);
-    objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
     if direct.puts_small_files {
         wanted.small_files = SmallFiles::Put;
     }
-    wanted.put_lifetime = direct.put_lifetime;
     wanted.url_lifetime = direct.url_lifetime;
     wanted.idle_timeout = settings.direct_idle_timeout();
     wanted.check_interval = direct.poll_interval;
-    wanted.sts = direct.sts.enabled.then(|| StsSettings {
-        endpoint: direct.sts.endpoint.clone(),
-        role: direct.sts.role.clone(),
-        lifetime: direct.sts.lifetime,
+    wanted.sts = direct.sts.as_ref().map(|role| StsSettings {
+        endpoint: token_service(),
+        role: match role {
+            StsRole::User => None,
+            StsRole::Role(arn) => Some(arn.clone()),
+        },
+        lifetime: STS_LIFETIME,
     });
     wanted.sign_requests = direct.sign_requests;
     Ok(wanted)

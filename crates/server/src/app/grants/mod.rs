@@ -1,7 +1,6 @@
 mod authentication;
 mod maintenance;
 mod routes;
-mod secret_file;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +15,13 @@ use landfall_access::{
     },
 };
 use landfall_state::queue::{
-    GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,
-    tracking::JobTracker,
+    Queue, QueueSettings, QueueStats, Totals, policy::Policy, tracking::JobTracker,
 };
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use self::maintenance::{Maintenance, MaintenanceStats};
-#[cfg(feature = "direct")]
-pub(super) use self::secret_file::notifications_secret;
-pub(super) use self::{authentication::jwt, routes::ApiRoutes, secret_file::admin_key};
+pub(super) use self::{authentication::jwt, routes::ApiRoutes};
 use super::{
     cached_probe::CachedProbe,
     hooks::Hooks,
@@ -36,7 +32,7 @@ use crate::{
     admin::AdminKey,
     condition::{ConditionKind, Conditions},
     log,
-    settings::{self, Secret, Settings},
+    settings::{Secret, Settings},
 };
 
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,8 +67,8 @@ impl Grants {
         let mut wanted = QueueSettings::new(database_config);
         wanted.connections = Some(database.connect(settings, "grants").await?);
         wanted.valid_for = grants.valid_for;
-        wanted.retention = grants.retention;
-        wanted.quota_period = grants.quota_period;
+        wanted.retention = settings.state.retention;
+        wanted.quota_period = grants.quota.period;
         wanted.started_at_grant = grants.laravel;
         wanted.node = state::node_name(settings);
         wanted.outbox = hooks.outbox().cloned();
@@ -210,22 +206,11 @@ pub(super) struct GrantStats {
 }
 
 fn policies(settings: &Settings, hooks: &Hooks) -> Vec<Arc<dyn Policy>> {
-    let mut limits = limits(&settings.grants.limits);
+    let mut limits = settings.grants.limits.clone();
     // Do not grant a size that creation would reject.
     limits.max_size = settings.largest_grant();
+    limits.quota = settings.grants.quota.bytes;
     let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(limits)];
     policies.extend(hooks.grant_hooks().map(|hook| hook as Arc<dyn Policy>));
     policies
-}
-
-pub(super) fn limits(limits: &settings::GrantLimits) -> GrantLimits {
-    let rate_limit = limits.rate_limit;
-    GrantLimits {
-        max_size: limits.max_size,
-        allowed_types: limits.allowed_types.clone(),
-        max_active: limits.max_active,
-        rate_limit: rate_limit.map(|(count, per)| RateLimit { count, per }),
-        quota: limits.quota,
-        require_size: limits.require_size,
-    }
 }

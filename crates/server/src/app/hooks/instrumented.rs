@@ -12,7 +12,7 @@ use landfall_hooks::{
 };
 use parking_lot::{Mutex, RwLock};
 
-#[cfg(feature = "otel")]
+#[cfg(feature = "full")]
 use crate::trace;
 
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
@@ -83,7 +83,6 @@ impl InstrumentedTransport {
         self.ignored.lock().take()
     }
 
-    #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn was_called(&self) -> bool {
         self.last_delivery.lock().is_some()
     }
@@ -113,7 +112,7 @@ impl Transport for InstrumentedTransport {
     }
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
-        #[cfg(feature = "otel")]
+        #[cfg(feature = "full")]
         if let Some((span, message)) = trace::delivery(&self.name, message) {
             return trace::run(&span, self.deliver_counted(&message)).await;
         }

@@ -27,6 +27,8 @@ use crate::{
 
 /// In the directory of the database.
 const KEY_FILE: &str = "events.key";
+/// Of an event in the database, rounded up: its message has the metadata of the upload.
+const EVENT_BYTES: usize = 1024;
 /// Age of a pending event from which its receiver counts as behind.
 const MAX_DELAY: Duration = Duration::from_secs(300);
 
@@ -128,7 +130,6 @@ impl Hooks {
         }
     }
 
-    #[cfg(feature = "grants")]
     pub(super) fn grant_hooks(&self) -> impl Iterator<Item = Arc<BlockingHooks>> {
         let names = HookNames::from_names(&[HookName::PreGrant]);
         let routes = self.routes.iter();
@@ -197,7 +198,6 @@ impl Hooks {
         self.outbox().map(Outbox::stats)
     }
 
-    #[cfg(feature = "grants")]
     pub(crate) fn events(&self) -> Option<landfall_state::outbox::Events> {
         self.outbox().map(Outbox::events)
     }
@@ -207,7 +207,8 @@ impl Hooks {
             log::say(&route.line);
         }
         if self.routes.iter().any(|route| !route.own_events) {
-            let names = self.settings.enabled.iter().map(|name| name.as_str());
+            let common = self.settings.common_names();
+            let names = common.iter().map(|name| name.as_str());
             log::say(format_args!("Enabled hook events: {}", join_names(names)));
         }
         for route in self.routes.iter().filter(|route| route.own_events) {
@@ -243,11 +244,12 @@ fn outbox_settings(
     let from = &settings.hooks.outbox;
     let mut outbox = OutboxSettings::new(database);
     outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
-    outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);
-    outbox.strict_order = from.strict_order;
-    outbox.max_hold = from.max_hold;
+    let bytes = outbox.max_queued.saturating_mul(EVENT_BYTES);
+    outbox.max_bytes = outbox.max_bytes.max(bytes);
+    outbox.strict_order = from.max_hold.is_none();
+    outbox.max_hold = from.max_hold.unwrap_or_default();
     outbox.retry.retry_for = from.retry_for;
-    outbox.dead_letter_retention = from.dead_letter_retention;
+    outbox.dead_letter_retention = settings.state.retention;
     outbox.progress = progress;
     // Commands may run longer than other deliveries.
     let longest = settings.hooks.command.timeout + Duration::from_secs(60);

@@ -1,15 +1,11 @@
 use anyhow::Context as _;
-#[cfg(any(
-    feature = "nats",
-    feature = "amqp",
-    feature = "redis",
-    feature = "kafka"
-))]
 use landfall_brokers::DEFAULT_SOURCE;
 use landfall_hooks::command::{Command, CommandSettings};
+use landfall_hooks::format::Format;
 use landfall_hooks::{EventHeaders, Transport};
 
 use super::{HookRoute, InstrumentedTransport};
+use crate::settings::{BrokerKind, Secret};
 use crate::settings::{Hooks, Settings};
 
 /// The transports of tusd, which sends all headers.
@@ -23,67 +19,16 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
         let line = format!("Using '{}' for hooks", shown.display());
         routes.push(route(hooks, "hooks-dir", command(hooks, dir), line)?);
     }
-    #[cfg(feature = "hooks-http")]
     if let Some(url) = &hooks.http.url {
         let line = format!("Using '{}' as the endpoint for hooks", url.redacted_url());
         routes.push(route(hooks, "hooks-http", http(settings, url), line)?);
     }
-    #[cfg(feature = "hooks-grpc")]
     if let Some(target) = &hooks.grpc.target {
         let line = format!("Using '{target}' as the endpoint for gRPC hooks");
         routes.push(route(hooks, "hooks-grpc", grpc(hooks, target), line)?);
     }
-    // The `source` attribute of CloudEvents.
-    #[cfg(any(
-        feature = "nats",
-        feature = "amqp",
-        feature = "redis",
-        feature = "kafka"
-    ))]
-    let source = settings
-        .urls
-        .public_url
-        .as_deref()
-        .unwrap_or(DEFAULT_SOURCE);
-    #[cfg(feature = "nats")]
-    if let Some(url) = &hooks.brokers.nats.url {
-        let mut nats = landfall_brokers::NatsSettings::new(url.reveal());
-        nats.subject.clone_from(&hooks.brokers.nats.subject);
-        nats.jetstream = hooks.brokers.nats.jetstream;
-        source.clone_into(&mut nats.source);
-        let line = broker_line(&url.redacted_url(), "NATS server");
-        let nats = landfall_brokers::nats::transport(nats);
-        routes.push(route(hooks, "hooks-nats", nats, line)?);
-    }
-    #[cfg(feature = "amqp")]
-    if let Some(url) = &hooks.brokers.amqp.url {
-        let mut amqp = landfall_brokers::AmqpSettings::new(url.reveal());
-        amqp.exchange.clone_from(&hooks.brokers.amqp.exchange);
-        amqp.routing_key.clone_from(&hooks.brokers.amqp.routing_key);
-        source.clone_into(&mut amqp.source);
-        let line = broker_line(&url.redacted_url(), "AMQP broker");
-        let amqp = landfall_brokers::amqp::transport(amqp);
-        routes.push(route(hooks, "hooks-amqp", amqp, line)?);
-    }
-    #[cfg(feature = "redis")]
-    if let Some(url) = &hooks.brokers.redis.url {
-        let mut redis = landfall_brokers::RedisStreamSettings::new(url.reveal());
-        redis.stream.clone_from(&hooks.brokers.redis.stream);
-        redis.max_length = hooks.brokers.redis.max_length;
-        source.clone_into(&mut redis.source);
-        let line = broker_line(&url.redacted_url(), "Redis server");
-        let redis = landfall_brokers::redis::transport(redis);
-        routes.push(route(hooks, "hooks-redis", redis, line)?);
-    }
-    #[cfg(feature = "kafka")]
-    if !hooks.brokers.kafka.brokers.is_empty() {
-        let addresses = hooks.brokers.kafka.brokers.join(",");
-        let mut kafka = landfall_brokers::KafkaSettings::new(&*addresses);
-        kafka.topic.clone_from(&hooks.brokers.kafka.topic);
-        source.clone_into(&mut kafka.source);
-        let line = broker_line(&addresses, "Kafka brokers");
-        let kafka = landfall_brokers::kafka::transport(kafka);
-        routes.push(route(hooks, "hooks-kafka", kafka, line)?);
+    if let (Some(url), Some(kind)) = (&hooks.broker.url, hooks.broker.kind()) {
+        routes.push(broker(settings, url, kind)?);
     }
     Ok(routes)
 }
@@ -113,26 +58,70 @@ fn route<T: Transport>(
     })
 }
 
-#[cfg(any(
-    feature = "nats",
-    feature = "amqp",
-    feature = "redis",
-    feature = "kafka"
-))]
-fn broker_line(address: &str, kind: &str) -> String {
-    format!("Using '{address}' as the {kind} for events")
+/// The default destination is that of the transport's settings.
+fn broker(settings: &Settings, url: &Secret, kind: BrokerKind) -> anyhow::Result<HookRoute> {
+    let (hooks, broker) = (&settings.hooks, &settings.hooks.broker);
+    // The `source` attribute of CloudEvents.
+    let source = settings.urls.public_url().unwrap_or(DEFAULT_SOURCE);
+    let set = |field: &mut String| {
+        if let Some(destination) = &broker.destination {
+            field.clone_from(destination);
+        }
+    };
+    let line = |kind| format!("Using '{}' as the {kind} for events", url.redacted_url());
+    match kind {
+        #[cfg(feature = "full")]
+        BrokerKind::Nats => {
+            let mut nats = landfall_brokers::NatsSettings::new(url.reveal());
+            set(&mut nats.subject);
+            nats.jetstream = broker.jetstream;
+            source.clone_into(&mut nats.source);
+            let nats = landfall_brokers::nats::transport(nats);
+            route(hooks, "hooks-broker", nats, line("NATS server"))
+        }
+        #[cfg(feature = "full")]
+        BrokerKind::Amqp => {
+            let mut amqp = landfall_brokers::AmqpSettings::new(url.reveal());
+            amqp.exchange.clone_from(&broker.exchange);
+            set(&mut amqp.routing_key);
+            source.clone_into(&mut amqp.source);
+            let amqp = landfall_brokers::amqp::transport(amqp);
+            route(hooks, "hooks-broker", amqp, line("AMQP broker"))
+        }
+        BrokerKind::Redis => {
+            let mut redis = landfall_brokers::RedisStreamSettings::new(url.reveal());
+            set(&mut redis.stream);
+            redis.max_length = broker.max_length;
+            source.clone_into(&mut redis.source);
+            let redis = landfall_brokers::redis::transport(redis);
+            route(hooks, "hooks-broker", redis, line("Redis server"))
+        }
+        #[cfg(feature = "full")]
+        BrokerKind::Kafka => {
+            let addresses = url.reveal().trim_start_matches("kafka://");
+            let mut kafka = landfall_brokers::KafkaSettings::new(addresses);
+            set(&mut kafka.topic);
+            source.clone_into(&mut kafka.source);
+            let kafka = landfall_brokers::kafka::transport(kafka);
+            route(hooks, "hooks-broker", kafka, line("Kafka brokers"))
+        }
+        #[cfg(not(feature = "full"))]
+        _ => unreachable!("such settings are rejected by a build without this broker"),
+    }
 }
 
 fn command(hooks: &Hooks, dir: &std::path::Path) -> anyhow::Result<Command> {
     let mut settings = CommandSettings::new(dir);
-    settings.format = hooks.command.format;
+    settings.format = match hooks.format {
+        Format::Auto => Format::V2,
+        format => format,
+    };
     settings.timeout = hooks.command.timeout;
-    settings.max_processes = hooks.command.max_processes;
+    settings.max_processes = hooks.max_concurrency.div_ceil(2);
     settings.stop_code = hooks.stop_code.map(i32::from);
     Ok(Command::new(settings)?)
 }
 
-#[cfg(feature = "hooks-http")]
 fn http(
     all: &Settings,
     url: &crate::settings::Secret,
@@ -142,7 +131,7 @@ fn http(
     let hooks = &all.hooks;
     let hooks_http = &hooks.http;
     let mut settings = HttpSettings::new(url.reveal());
-    settings.format = hooks_http.format;
+    settings.format = hooks.format;
     settings.forward_headers = hooks_http.forward_headers.clone();
     settings.attempts = attempts(hooks_http.attempts);
     settings.backoff = hooks_http.backoff;
@@ -153,15 +142,14 @@ fn http(
     let secrets = secrets.map(|secret| secret.reveal().parse::<Secret>());
     let secrets = secrets.collect::<Result<_, _>>();
     settings.secrets = secrets.context("-hooks-http-secret")?;
-    settings.follow_redirects = hooks_http.follow_redirects;
-    settings.redirect_allow = hooks_http.redirect_allow.clone();
-    settings.max_concurrency = hooks_http.max_concurrency;
+    settings.follow_redirects = hooks_http.redirects.is_some();
+    settings.redirect_allow = hooks_http.redirects.clone().unwrap_or_default();
+    settings.max_concurrency = hooks.max_concurrency;
     settings.stop_code = hooks.stop_code;
     settings.keeps_uploads = all.protocol.compat_tusd;
     Ok(Http::new(settings)?)
 }
 
-#[cfg(feature = "hooks-grpc")]
 fn grpc(hooks: &Hooks, target: &str) -> anyhow::Result<landfall_hooks::grpc::Grpc> {
     use landfall_hooks::grpc::{Grpc, GrpcSettings};
 
@@ -175,10 +163,10 @@ fn grpc(hooks: &Hooks, target: &str) -> anyhow::Result<landfall_hooks::grpc::Grp
     settings.client_certificate = hooks_grpc.client_certificate.clone();
     settings.client_key = hooks_grpc.client_key.clone();
     settings.forward_headers = hooks_grpc.forward_headers.clone();
+    settings.max_concurrency = hooks.max_concurrency;
     Ok(Grpc::new(settings)?)
 }
 
-#[cfg(any(feature = "hooks-http", feature = "hooks-grpc"))]
 fn attempts(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

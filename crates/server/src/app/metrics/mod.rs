@@ -3,7 +3,6 @@
 //! Formatted without a client library, because those reject tusd's names, which dashboards use
 //! (`tusd_bytes_received` is a counter without `_total`).
 
-#[cfg(feature = "grants")]
 mod grants;
 mod hooks;
 #[cfg(feature = "s3")]
@@ -18,7 +17,6 @@ use std::{
 use landfall::Stats;
 use landfall_http::{NetStats, Tls};
 
-#[cfg(feature = "grants")]
 use super::grants::ApiRoutes;
 use super::parts::AppParts;
 #[cfg(feature = "s3")]
@@ -46,8 +44,8 @@ pub(super) async fn render(
     net: &NetStats,
     parts: &AppParts,
     tls: Option<&Tls>,
-    #[cfg(feature = "acme")] acme: Option<&landfall_acme::Acme>,
-    #[cfg(feature = "grants")] api: &ApiRoutes,
+    acme: Option<&landfall_acme::Acme>,
+    api: &ApiRoutes,
 ) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
 
@@ -116,7 +114,6 @@ pub(super) async fn render(
                 "TLS handshakes that failed.";
         }
     }
-    #[cfg(feature = "acme")]
     if let Some(acme) = acme {
         let stats = acme.stats();
         metrics! { page;
@@ -159,11 +156,10 @@ pub(super) async fn render(
                 "Lease requests that failed because the backend was unavailable.";
         }
     }
-    #[cfg(feature = "grants")]
     if let Some(grants) = &parts.grants {
         grants::grants(&mut page, &grants.stats().await, api);
     }
-    #[cfg(feature = "direct")]
+    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         self::direct(&mut page, direct.stats());
     }
@@ -171,7 +167,7 @@ pub(super) async fn render(
     page.0
 }
 
-#[cfg(feature = "direct")]
+#[cfg(feature = "s3")]
 fn direct(page: &mut Page, stats: &landfall_direct::DirectStats) {
     metrics! { page;
         counter landfall_direct_opened_total = stats.opened.load(Relaxed),

@@ -17,7 +17,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
             Ok(Some(rules)) => format!("the bucket has {} rule(s)", rules.len()),
         };
         let finding = Finding::info("CORS", text);
-        let pages = doctor.s3().download.redirect || doctor.settings.direct.enabled;
+        let pages = doctor.s3().redirects || doctor.settings.direct.enabled;
         let advice =
             "pages use the bucket directly: check their access with --origin https://example.com";
         doctor.report(match pages {

@@ -10,7 +10,6 @@ mod lifecycle;
 mod permissions;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "redis")]
 mod redis;
 mod web;
 
@@ -78,7 +77,6 @@ async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
         uploads(doctor).await;
     }
     match &doctor.settings.leases.kind {
-        #[cfg(feature = "redis")]
         crate::settings::LeaseKind::Redis(url) => redis::run(doctor, url.reveal()).await,
         #[cfg(feature = "postgres")]
         crate::settings::LeaseKind::Postgres(url) => postgres::run(doctor, url.reveal()).await,
@@ -195,7 +193,6 @@ impl<'a> Doctor<'a> {
     }
 
     /// An error is a failure if leases need the step. Returns whether the step succeeded.
-    #[cfg(any(feature = "redis", feature = "postgres"))]
     fn report_step(
         &mut self,
         check: &'static str,

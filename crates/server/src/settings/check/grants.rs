@@ -1,21 +1,10 @@
 use landfall_hooks::{HookName, HookNames};
 
-use super::{Findings, Settings, not_compiled_in};
+use super::{Findings, Settings};
 use crate::settings::{direct::API_PATHS, types::JwtKeys};
 
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (grants, admin) = (&settings.grants, &settings.admin);
-    for (name, is_on) in [
-        ("grants", grants.enabled && !grants.required),
-        ("require-grant", grants.required),
-        ("admin-key", admin.key.is_some()),
-        ("admin-key-file", admin.key_file.is_some()),
-    ] {
-        let reason = not_compiled_in("grants support", "grants");
-        findings.problem_if(!cfg!(feature = "grants") && is_on, name, reason);
-    }
-    let has_both = admin.key.is_some() && admin.key_file.is_some();
-    findings.problem_if(has_both, "admin-key-file", "conflicts with --admin-key");
     if let (Some(granted), Some(most)) = (grants.limits.max_size, settings.protocol.max_size)
         && granted > most
     {
@@ -24,12 +13,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
 
     if !grants.enabled {
-        for name in findings.given("grants-") {
-            // The dashboard uses it as well.
-            if name != "grants-retention" || !admin.is_on() {
-                findings.without_effect(&[name], "without --grants");
-            }
-        }
+        findings.without_effect(&findings.given("grants-"), "without --grants");
     } else {
         let jwt = &grants.jwt;
         let names = findings.given("grants-jwt-");
@@ -58,33 +42,28 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.without_effect_if(unset, &["grants-forward-auth-cache"], reason);
     }
     findings.without_effect_if(!admin.is_on(), &["admin-path"], "without --admin-key");
-    for (name, event) in idle_events(settings) {
+    let name = "hooks-enabled-events";
+    if let Some(event) = idle_event(settings)
+        && findings.is_given(name)
+    {
         let reason = format!("{event} requires --grants");
         match event {
-            _ if !findings.is_given(&name) => {}
             // A user relies on a hook that authorizes uploads.
-            HookName::PreGrant => findings.problem(&name, reason),
-            _ => findings.warning(&name, reason),
+            HookName::PreGrant => findings.problem(name, reason),
+            _ => findings.warning(name, reason),
         }
     }
 }
 
-fn idle_events(settings: &Settings) -> Vec<(String, HookName)> {
+fn idle_event(settings: &Settings) -> Option<HookName> {
     let granted = settings.grants.enabled;
     let has_queue = settings.has_queue();
     let is_idle = |event: &HookName| match event {
         HookName::PreGrant => !granted,
         event => !has_queue && HookNames::JOB_EVENTS.contains(*event),
     };
-    let enabled = Some(settings.hooks.enabled_names());
-    let own_lists = settings.hooks.transports().map(|transport| {
-        let name = format!("{}-events", transport.setting);
-        (name, transport.events)
-    });
-    let common = ("hooks-enabled-events".to_owned(), enabled);
-    let lists = [common].into_iter().chain(own_lists);
-    let idle = lists.filter_map(|(name, events)| Some((name, events?.iter().find(is_idle)?)));
-    idle.collect()
+    let mut enabled = settings.hooks.enabled.iter().map(|one| one.name);
+    enabled.find(is_idle)
 }
 
 /// The setting of their path, the path, and a description.

@@ -3,7 +3,8 @@ use landfall_hooks::format::Format;
 
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::{
-    hooks::is_bare_number,
+    hooks::{destination, is_bare_number},
+    sections::{Broker, BrokerKind},
     types::{Database, Secret},
 };
 
@@ -14,12 +15,12 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
     let is_enabled = transports.iter().any(|transport| transport.is_used);
-    for transport in transports.iter().filter(|transport| transport.is_used) {
-        if let Some(feature) = transport.missing_feature {
-            let name = transport.setting;
-            findings.problem(name, not_compiled_in(&format!("--{name}"), feature));
-        }
-    }
+    let is_missing = match hooks.broker.kind() {
+        None | Some(BrokerKind::Redis) => false,
+        Some(_) => !cfg!(feature = "full"),
+    };
+    let reason = not_compiled_in("support of this broker", "full");
+    findings.problem_if(is_missing, "hooks-broker", reason);
     let database = settings.state.database.as_ref();
     if matches!(database, Some(Database::Postgres(_))) && !cfg!(feature = "postgres") {
         let reason = not_compiled_in("PostgreSQL support", "postgres");
@@ -46,6 +47,9 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         let name = transport.setting;
         let names = findings.given(&format!("{name}-"));
         findings.without_effect(&names, &format!("without --{name}"));
+        // A user relies on a hook that authorizes uploads.
+        let reason = format!("names events of a transport that is not used; write --{name}");
+        findings.problem_if(transport.events.is_some(), "hooks-enabled-events", reason);
     }
     if is_enabled {
         check_names(settings, findings);
@@ -54,6 +58,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             "hooks-enabled-events",
             "hooks-event-headers",
             "hooks-failure-mode",
+            "hooks-format",
+            "hooks-max-concurrency",
         ];
         findings.without_effect(&names, "without hooks");
         findings.without_effect(&findings.given("events-"), "without hooks");
@@ -74,9 +80,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     ];
     let is_plain = uses_grpc && !grpc.secure;
     findings.without_effect_if(is_plain, &names, "without --hooks-grpc-secure");
-    let (stays, names) = (!hooks.http.follow_redirects, ["hooks-http-redirect-allow"]);
-    let reason = "without --hooks-http-follow-redirects";
-    findings.without_effect_if(uses_http && stays, &names, reason);
     let has_progress = settings.has_queue() || hooks.used_names().contains(HookName::PostReceive);
     let reason = "without hooks that receive post-receive";
     findings.without_effect_if(!has_progress, &["progress-hooks-interval"], reason);
@@ -88,16 +91,24 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
     let stores_nothing = !settings.stores_state() && findings.is_for_server();
     let stores_nothing = stores_nothing && !settings.shares_certificates();
-    let names = ["database", "node-name"];
+    let names = ["database", "node-name", "retention"];
     findings.without_effect_if(stores_nothing, &names, NOTHING_STORED);
-    let is_v1 = hooks.command.dir.is_some() && hooks.command.format == Format::V1
-        || uses_http && hooks.http.format != Format::V2;
+    let uses_commands = hooks.command.dir.is_some();
+    let is_v1 = match hooks.format {
+        Format::V1 => uses_commands || uses_http,
+        Format::Auto => uses_http,
+        _ => false,
+    };
     findings.without_effect_if(
         hooks.stop_code.is_some() && !is_v1,
         &["hooks-stop-code"],
-        "without --hooks-dir-format v1, or --hooks-http-format v1 or auto; a hook stops an \
+        "without --hooks-format v1, or auto with --hooks-http; a hook stops an \
          upload with StopUpload in its response",
     );
+    let names = ["hooks-format"];
+    let reason = "without --hooks-dir or --hooks-http";
+    findings.without_effect_if(is_enabled && !uses_commands && !uses_http, &names, reason);
+    check_broker(&hooks.broker, findings);
     for name in ["hooks-http-backoff", "hooks-grpc-backoff"] {
         if let Some(text) = findings.text(name).filter(|text| is_bare_number(text)) {
             findings.warning(name, format!("{text} is read as seconds; write {text}s"));
@@ -105,13 +116,33 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
 }
 
+fn check_broker(broker: &Broker, findings: &mut Findings<'_>) {
+    let Some(kind) = broker.kind() else {
+        return;
+    };
+    for (name, of_kind, which) in [
+        ("hooks-broker-jetstream", BrokerKind::Nats, "NATS"),
+        ("hooks-broker-exchange", BrokerKind::Amqp, "AMQP"),
+        ("hooks-broker-max-length", BrokerKind::Redis, "Redis"),
+    ] {
+        let reason = format!("without a URL of {which} in --hooks-broker");
+        findings.without_effect_if(kind != of_kind, &[name], &reason);
+    }
+    if let Some(text) = &broker.destination
+        && let Err(reason) = destination(text, kind)
+    {
+        findings.problem("hooks-broker-destination", reason);
+    }
+}
+
 fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
     let mut used = transports.iter().filter(|one| one.is_used);
-    let all_differ = used.all(|one| one.events.is_some());
-    let reason = "if every transport has its own list, such as --hooks-http-events";
-    findings.without_effect_if(all_differ, &["hooks-enabled-events"], reason);
+    let has_common = hooks.enabled.iter().any(|one| one.transport.is_none());
+    let is_idle = has_common && used.all(|one| one.events.is_some());
+    let reason = "without a transport before each name: each that is used has other names";
+    findings.without_effect_if(is_idle, &["hooks-enabled-events"], reason);
     let used = hooks.used_names();
     if used.blocking().next().is_none() && findings.is_given("hooks-failure-mode") {
         let reason = "has no effect without a blocking hook (pre-…)";

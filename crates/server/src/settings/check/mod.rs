@@ -159,7 +159,6 @@ pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> O
             "doctor files checks an upload directory, but --s3-bucket is set; run landfall doctor s3"
                 .to_owned()
         }
-        Subcommand::Keys if !cfg!(feature = "grants") => not_compiled_in("grants support", "grants"),
         _ => return None,
     };
     Some(Problem::whole(sentence))
@@ -196,24 +195,12 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         let is_unset = urls.trusted_proxies.is_empty() || (trusts_all && is_default);
         findings.problem_if(is_unset, "proxy-protocol", reason);
     }
-    let reason = "with --unix-sock: its connections have no address";
-    findings.without_effect_if(has_socket, &["max-connections-per-address"], reason);
-    let names = [
-        "max-requests-per-address",
-        "max-uploads-per-address",
-        "max-downloads-per-address",
-    ];
+    let names = ["max-connections-per-address", "max-requests-per-address"];
     let reason = "with --unix-sock and without --behind-proxy";
     findings.without_effect_if(has_socket && !has_proxy, &names, reason);
-    let disabled = settings.protocol.disable_download;
-    let reason = "with --disable-download";
-    findings.without_effect_if(disabled, &["disable-unfinished-download"], reason);
     let is_off = settings.protocol.interop_versions.is_off();
     findings.without_effect_if(is_off, &["rufh-104"], "with --rufh off");
     let monitoring = &settings.monitoring;
-    let lacks_traces = monitoring.otlp_endpoint.is_some() && !cfg!(feature = "otel");
-    let reason = not_compiled_in("--otlp-endpoint", "otel");
-    findings.problem_if(lacks_traces, "otlp-endpoint", reason);
     let reason = "with --expose-metrics=false";
     findings.without_effect_if(!monitoring.expose_metrics, &["metrics-path"], reason);
     let names = ["page-title", "page-text", "page-logo"];
@@ -225,11 +212,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         settings.limits.min_rate = None;
     }
 
-    let conflicts = urls.relative_location && urls.public_url.is_some();
-    let reason = "conflicts with --relative-location";
-    findings.problem_if(conflicts, "public-url", reason);
     let base = &urls.base_path;
-    if let Some(url) = &urls.public_url
+    if let Some(url) = urls.public_url()
         && base != "/"
         && url.matches('/').count() == 3
     {

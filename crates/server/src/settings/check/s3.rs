@@ -1,5 +1,5 @@
 use super::{Findings, Settings, not_compiled_in};
-use crate::settings::types::LeaseKind;
+use crate::settings::types::{DisabledDownloads, LeaseKind};
 
 const FILE_SETTINGS: &[&str] = &[
     "upload-dir",
@@ -24,15 +24,13 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     let s3 = &mut settings.s3;
     if s3.bucket.is_some() {
         findings.without_effect(FILE_SETTINGS, "with --s3-bucket");
-        let reason = "in Landfall: parts are buffered in memory only, limited by --s3-memory";
+        let reason =
+            "in Landfall: parts are buffered in memory only, limited by --max-buffered-bytes";
         findings.without_effect(&["s3-max-buffered-parts"], reason);
         let reason = "with --s3-endpoint: its URL has the scheme";
         findings.without_effect_if(s3.endpoint.is_some(), &["s3-disable-ssl"], reason);
-        if !s3.download.redirect {
-            findings.without_effect(&["s3-redirect-lifetime"], "without --s3-download redirect");
-        } else if settings.protocol.disable_download {
-            findings.without_effect(&["s3-download"], "with --disable-download");
-        }
+        let disabled = settings.protocol.disable_download == DisabledDownloads::All;
+        findings.without_effect_if(disabled, &["s3-download"], "with --disable-download");
     } else {
         for name in findings.given("s3-") {
             // Reported above.
@@ -54,8 +52,6 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
 
     let reason = not_compiled_in("S3 storage", "s3");
     findings.problem_if(has_bucket && !cfg!(feature = "s3"), "s3-bucket", reason);
-    let reason = not_compiled_in("Redis support", "redis");
-    findings.problem_if(in_redis && !cfg!(feature = "redis"), "lease", reason);
     let reason = not_compiled_in("PostgreSQL support", "postgres");
     findings.problem_if(in_postgres && !cfg!(feature = "postgres"), "lease", reason);
     if s3.part_size < s3.min_part_size {
@@ -66,16 +62,16 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             false => s3.part_size = s3.min_part_size,
         }
     }
-    let (memory, part_size) = (s3.memory, s3.part_size);
-    let name = findings.place_of("s3-memory", "s3-part-size");
+    let (memory, part_size) = (settings.limits.max_buffered_bytes, s3.part_size);
+    let name = findings.place_of("max-buffered-bytes", "s3-part-size");
     let size = format!("less than two parts of {part_size} bytes");
     let reason = format!("{size}: one fills while the other is sent");
-    let reason = format!("--s3-memory is {memory} bytes, {reason}");
-    findings.problem_if(memory < 2 * part_size, name, reason);
-    let longest = s3.memory / 2 * 10_000;
+    let reason = format!("--max-buffered-bytes is {memory} bytes, {reason}");
+    findings.problem_if(has_bucket && memory / 2 < part_size, name, reason);
+    let longest = (memory / 2).saturating_mul(10_000);
     if has_bucket && settings.protocol.max_size > Some(longest) {
-        let effect = format!("--s3-memory {memory} limits uploads to {longest} bytes");
-        let reason = format!("{effect}, less than --max-size; raise --s3-memory");
+        let effect = format!("--max-buffered-bytes {memory} limits uploads to {longest} bytes");
+        let reason = format!("{effect}, less than --max-size; raise --max-buffered-bytes");
         findings.warning("max-size", reason);
     }
     let conflict = if s3.endpoint.is_some() {
@@ -93,13 +89,5 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if has_bucket && s3.key.as_ref().is_some_and(|key| !key.contains("{id}")) {
         let effect = "two uploads may have the same key, and the later one replaces the other";
         findings.warning("s3-key", format!("has no {{id}}: {effect}"));
-    }
-    if s3.headers.sse_kms_key_id.is_some() {
-        let reason = "conflicts with --s3-sse AES256, which has no KMS keys; write aws:kms";
-        match s3.headers.sse.as_deref() {
-            None => s3.headers.sse = Some("aws:kms".to_owned()),
-            Some("AES256") => findings.problem("s3-sse-kms-key-id", reason),
-            Some(_) => {}
-        }
     }
 }

@@ -1,6 +1,6 @@
 use landfall_http::TlsMode;
 
-use super::{Findings, not_compiled_in};
+use super::Findings;
 use crate::settings::sections::Settings;
 
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
@@ -62,9 +62,6 @@ fn check_acme(settings: &Settings, findings: &mut Findings<'_>) {
     let tls = &settings.tls;
     if !tls.acme.is_on() {
         return findings.without_effect(&findings.given("acme-"), "without --acme-domain");
-    }
-    if !cfg!(feature = "acme") {
-        return findings.problem("acme-domain", not_compiled_in("ACME support", "acme"));
     }
     let reason = "conflicts with --tls-certificate: remove one of them; certificates come from files, or from \
                   an authority";

@@ -4,7 +4,7 @@ use landfall_http::CertificateFiles;
 
 use super::Settings;
 use super::table::group;
-use crate::settings::{acme, value};
+use crate::settings::acme;
 
 group! {
     /// Settings of certificates from an ACME authority.
@@ -16,16 +16,11 @@ group! {
             authority's terms of service. The names must lead to this server, on port 443 or, \
             with --redirect-http, on port 80. Nodes share the certificate and its private key in \
             PostgreSQL (--database).";
-    email: Option<String> = acme::email, "acme-email", Text("ADDRESS"), ""
-        => "E-mail address for the account at the authority, for messages about certificates.";
     directory: String = acme::directory, "acme-directory", Text("URL"),
         "https://acme-v02.api.letsencrypt.org/directory"
         => "ACME directory of the authority. For tests, use \
             https://acme-staging-v02.api.letsencrypt.org/directory, whose certificates no browser \
-            trusts.";
-    authorities: Option<PathBuf> = value::path_or_none, "acme-ca", Text("FILE"), ""
-        => "Authorities (PEM) of the certificate of --acme-directory itself, for an ACME server of \
-            your own. Not set: those of the system.";
+            trusts. An ACME server of your own needs a certificate that this system trusts.";
 }
 
 impl Acme {

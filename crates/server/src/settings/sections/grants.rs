@@ -1,8 +1,10 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::table::group;
-use crate::settings::types::{JwtKeys, Secret};
+use landfall_state::queue::GrantLimits;
+
+use super::Settings;
+use super::table::{Setting, group, settings};
+use crate::settings::types::{JwtKeys, Quota, Secret};
 use crate::settings::{grants, hooks, value};
 
 const APIS: &[(&str, bool)] = &[("landfall", false), ("laravel", true)];
@@ -29,10 +31,9 @@ group! {
     valid_for: Duration = value::some_duration, "grants-valid-for", Time, "1h"
         => "Time within which a granted upload must be created. Running uploads are not \
             interrupted.";
-    retention: Duration = value::some_duration, "grants-retention", Time, "720h"
-        => "Time for which finished jobs are listed.";
-    quota_period: Option<Duration> = value::duration_or_none, "grants-quota-period", Time, "0"
-        => "Restart quotas after this time, such as 24h (at midnight UTC); 0 never does.";
+    quota: Quota = grants::quota, "grants-quota", Text("SIZE[/TIME]"), "0", Protects
+        => "Maximum bytes per subject, of granted, running and completed uploads, such as 100GiB; 0 is unlimited. With a \
+            time, all quotas restart after it: 100GiB/24h or 0/24h at midnight UTC.";
     enforce_type: bool = value::boolean, "grants-enforce-type", Switch, "false", Protects
         => "Reject uploads that declare another media type than was granted.";
     client_certificates: bool = value::boolean, "grants-client-certificates", Switch, "false"
@@ -45,26 +46,26 @@ group! {
             may send requests, without cookies. The server's own origin is always allowed.";
 }
 
-group! {
-    /// Limits of a subject; `None` and empty lists set no limit.
-    #[derive(Eq)]
-    pub struct GrantLimits at grants.limits;
-    max_size: Option<u64> = value::size_or_none, "grants-max-size", Size, "0", Protects
+fn limits(settings: &mut Settings) -> &mut GrantLimits {
+    &mut settings.grants.limits
+}
+
+pub(super) const GRANT_LIMITS: &[Setting] = settings! {
+    limits;
+    max_size = value::size_or_none, "grants-max-size", Size, "0", Protects
         => "Maximum size of a granted upload; 0 is --max-size.";
-    allowed_types: Vec<String> = grants::types, "grants-allowed-types", List("TYPES"), "", Protects
+    allowed_types = grants::types, "grants-allowed-types", List("TYPES"), "", Protects
         => "Media types that are granted, comma-separated, such as image/* or application/pdf. Not \
             set: all.";
-    require_size: bool = value::boolean, "grants-require-size", Switch, "false", Protects
+    require_size = value::boolean, "grants-require-size", Switch, "false", Protects
         => "Reject grants for uploads of unknown size.";
-    max_active: Option<u32> = value::number_or_none,
+    max_active = value::number_or_none,
         "grants-max-active", Number("COUNT"), "0", Protects
         => "Maximum granted and running uploads per subject; 0 is unlimited.";
-    rate_limit: Option<(u32, Duration)> = grants::rate,
+    rate_limit = grants::rate,
         "grants-rate-limit", Text("COUNT/TIME"), "", Protects
         => "Maximum grants per subject and time, such as 100/1h. Not set: unlimited.";
-    quota: Option<u64> = value::size_or_none, "grants-quota", Size, "0", Protects
-        => "Maximum bytes per subject, of granted, running and completed uploads; 0 is unlimited.";
-}
+};
 
 group! {
     /// Settings of JSON web tokens.
@@ -105,11 +106,9 @@ group! {
 group! {
     /// Settings of the dashboard.
     pub struct Admin at admin;
-    key: Option<Secret> = grants::key, "admin-key", Text("KEY"), "", Secret, Reloads
-        => "Enable the dashboard; log in with this key of at least 16 characters. Prefer the \
-            variable or the file: command lines are visible to other users.";
-    key_file: Option<PathBuf> = value::path_or_none, "admin-key-file", Text("FILE"), "", Common, Reloads
-        => "Enable the dashboard with the key in this file of one line.";
+    key: Option<Secret> = grants::key, "admin-key", Text("KEY"), "", Common, Secret, Reloads
+        => "Enable the dashboard with this key of at least 16 characters. Prefer the \
+            variable, or LANDFALL_ADMIN_KEY_FILE with a file that has it: command lines are visible to other users.";
     path: String = grants::base_path, "admin-path", Text("PATH"), "/admin"
         => "Path of the dashboard.";
 }
@@ -117,6 +116,6 @@ group! {
 impl Admin {
     /// Returns whether the dashboard is enabled.
     pub fn is_on(&self) -> bool {
-        self.key.is_some() || self.key_file.is_some()
+        self.key.is_some()
     }
 }

@@ -20,6 +20,7 @@ use landfall_hooks::HookNames;
 
 pub use self::acme::*;
 pub use self::direct::*;
+use self::grants::GRANT_LIMITS;
 pub use self::grants::*;
 pub use self::hooks::*;
 pub use self::s3::*;
@@ -94,7 +95,8 @@ groups! {
     limits: Limits,
 }
 
-const DIRECT_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Its client is most likely gone by then, and the bucket bills what it has sent.
+const MAX_DIRECT_IDLE: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings {
     pub(super) fn apply_implied(&mut self) {
@@ -106,9 +108,8 @@ impl Settings {
 
     /// Returns the time without activity after which a direct upload expires.
     pub fn direct_idle_timeout(&self) -> Duration {
-        let of_others = self.expiry.unfinished.unwrap_or(DIRECT_IDLE_TIMEOUT);
-        let default = of_others.min(DIRECT_IDLE_TIMEOUT);
-        self.direct.idle_timeout.unwrap_or(default)
+        let of_others = self.expiry.unfinished.unwrap_or(MAX_DIRECT_IDLE);
+        of_others.min(MAX_DIRECT_IDLE)
     }
 
     /// Returns the size limit of direct uploads in bytes, if there is one for all subjects.
@@ -173,38 +174,38 @@ pub(super) fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
 }
 
 macro_rules! sections {
-    ($($title:literal, [$($subcommand:ident),*] => $($group:ident),+;)*) => {
+    ($($title:literal, [$($subcommand:ident),*] => $($group:expr),+;)*) => {
         &[$(Section {
             title: $title,
             subcommands: &[Subcommand::ConfigCheck, Subcommand::ConfigShow, $(Subcommand::$subcommand),*],
-            groups: &[$($group::SETTINGS),+],
+            groups: &[$($group),+],
         }),*]
     };
 }
 
 pub(super) static SECTIONS: &[Section] = sections! {
-    "Listening", [Serve, Health] => Listen;
-    "TLS", [Serve, Health, DoctorTls] => Tls, Acme;
-    "URLs and proxies", [Serve] => Urls;
-    "Protocol", [Serve] => Protocol;
-    "CORS", [Serve] => Cors;
-    "Storage", [Serve, Sweep, DoctorFiles] => Storage;
-    "S3 storage", [Serve, Sweep, DoctorS3, SetCors] => S3, S3Download, S3Headers;
-    "Leases", [Serve, Sweep, DoctorS3] => Leases;
-    "Hooks", [Serve, Sweep] => Hooks;
-    "Command hooks", [Serve, Sweep] => CommandHooks;
-    "HTTP hooks", [Serve, Sweep] => HttpHooks;
-    "gRPC hooks", [Serve, Sweep] => GrpcHooks;
-    "Message brokers", [Serve, Sweep] => Nats, Amqp, RedisStream, Kafka;
-    "Outbox: retries and dead letters", [Serve, Sweep, Events] => Outbox;
-    "Grants", [Serve, Sweep] => Grants, GrantLimits;
-    "Grants: authentication", [Serve] => Jwt, ForwardAuth;
-    "Direct uploads", [Serve, Sweep] => Direct, Sts;
-    "Dashboard", [Serve] => Admin;
-    "State", [Serve, Sweep, DoctorTls, Events, Keys, Migrate] => State;
-    "Expiry", [Serve, Sweep] => Expiry;
-    "Monitoring", [Serve] => Monitoring;
-    "Logging", [Serve, Sweep] => Log;
-    "Timeouts", [Serve] => Timeouts;
-    "Limits", [Serve] => Limits;
+    "Listening", [Serve, Health] => Listen::SETTINGS;
+    "TLS", [Serve, Health, DoctorTls] => Tls::SETTINGS, Acme::SETTINGS;
+    "URLs and proxies", [Serve] => Urls::SETTINGS;
+    "Protocol", [Serve] => Protocol::SETTINGS;
+    "CORS", [Serve] => Cors::SETTINGS;
+    "Storage", [Serve, Sweep, DoctorFiles] => Storage::SETTINGS;
+    "S3 storage", [Serve, Sweep, DoctorS3, SetCors] => S3::SETTINGS, S3Headers::SETTINGS;
+    "Leases", [Serve, Sweep, DoctorS3] => Leases::SETTINGS;
+    "Hooks", [Serve, Sweep] => Hooks::SETTINGS;
+    "Command hooks", [Serve, Sweep] => CommandHooks::SETTINGS;
+    "HTTP hooks", [Serve, Sweep] => HttpHooks::SETTINGS;
+    "gRPC hooks", [Serve, Sweep] => GrpcHooks::SETTINGS;
+    "Message broker", [Serve, Sweep] => Broker::SETTINGS;
+    "Outbox: retries and dead letters", [Serve, Sweep, Events] => Outbox::SETTINGS;
+    "Grants", [Serve, Sweep] => Grants::SETTINGS, GRANT_LIMITS;
+    "Grants: authentication", [Serve] => Jwt::SETTINGS, ForwardAuth::SETTINGS;
+    "Direct uploads", [Serve, Sweep] => Direct::SETTINGS;
+    "Dashboard", [Serve] => Admin::SETTINGS;
+    "State", [Serve, Sweep, DoctorTls, Events, Keys, Migrate] => State::SETTINGS;
+    "Expiry", [Serve, Sweep] => Expiry::SETTINGS;
+    "Monitoring", [Serve] => Monitoring::SETTINGS;
+    "Logging", [Serve, Sweep] => Log::SETTINGS;
+    "Timeouts", [Serve] => Timeouts::SETTINGS;
+    "Limits", [Serve] => Limits::SETTINGS;
 };

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::table::group;
-use crate::settings::types::LeaseKind;
+use crate::settings::types::{Encryption, LeaseKind};
 use crate::settings::{bucket, value};
 
 const UPLOAD_IDS: &[(&str, bool)] = &[("tusd", false), ("plain", true)];
@@ -10,8 +10,6 @@ const PATH_STYLE: &[(&str, Option<bool>)] =
     &[("auto", None), ("true", Some(true)), ("false", Some(false))];
 
 const DOWNLOAD: &[(&str, bool)] = &[("proxy", false), ("redirect", true)];
-
-const SSE: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
 
 const ACLS: &[&str] = &[
     "private",
@@ -26,8 +24,6 @@ const ACLS: &[&str] = &[
 group! {
     /// Settings of S3 storage.
     pub struct S3 at s3, with {
-        /// Downloads.
-        download: S3Download,
         /// Headers of finished objects.
         headers: S3Headers,
     };
@@ -62,13 +58,9 @@ group! {
         => "Minimum size that the service accepts for a part that is not the last.";
     concurrent_parts: usize = value::count, "s3-concurrent-part-uploads", Number("COUNT"), "10"
         => "Maximum concurrent part uploads, for all uploads together.";
-    memory: u64 = |v| value::size_within(v, 16 << 20, 1 << 40), "s3-memory", Size, "256MiB"
-        => "Memory for parts, for all uploads together. When it is full, clients are slowed down \
-            (backpressure); nothing is written to a local disk. It limits uploads to 5,000 times \
-            this size.";
     max_buffered_parts: usize = value::number, "s3-max-buffered-parts", Number("COUNT"), "20"
         => "Accepted for compatibility with tusd, without effect. Parts are never buffered on \
-            disk, and --s3-memory limits those in memory.";
+            disk, and --max-buffered-bytes limits those in memory.";
     disable_content_hashes: bool = value::boolean, "s3-disable-content-hashes", Switch, "false"
         => "Do not sign the content of parts. This saves a SHA-256 of each byte, but without TLS \
             nothing protects the content on its way to the service.";
@@ -77,16 +69,9 @@ group! {
     plain_ids: bool = |v| value::choice(v, UPLOAD_IDS), "s3-upload-ids", Text("tusd|plain"), "tusd"
         => "Format of new upload ids: object name, plus sign and multipart upload id, so that tusd \
             can resume them (tusd), or the object name only (plain). Both are accepted.";
-}
-
-group! {
-    /// Settings of downloads from a bucket.
-    pub struct S3Download at s3.download;
-    redirect: bool = |v| value::choice(v, DOWNLOAD), "s3-download", Text("proxy|redirect"), "proxy"
-        => "Respond to GET with the bytes (proxy), or with a redirect to a presigned URL \
-            (redirect).";
-    lifetime: Duration = bucket::url_lifetime, "s3-redirect-lifetime", Time, "15m"
-        => "Lifetime of that presigned URL.";
+    redirects: bool = |v| value::choice(v, DOWNLOAD), "s3-download", Text("proxy|redirect"), "proxy"
+        => "Respond to GET with the bytes (proxy), or with a redirect to a presigned URL, valid for \
+            15 minutes (redirect).";
 }
 
 group! {
@@ -106,12 +91,9 @@ group! {
         => "Storage class of objects, such as STANDARD_IA.";
     tags: Vec<(String, String)> = bucket::tags, "s3-tags", List("KEY=VALUE,..."), ""
         => "Tags of objects, at most 10.";
-    sse: Option<String> = value::optional(|v| named(v, SSE)),
-        "s3-sse", Text("AES256|aws:kms|aws:kms:dsse"), "", Protects
-        => "Server-side encryption of objects. Not set: the default of the bucket.";
-    sse_kms_key_id: Option<String> = value::optional(bucket::kms_key),
-        "s3-sse-kms-key-id", Text("KEY"), "", Protects
-        => "Id or ARN of the KMS key. Implies aws:kms, unless --s3-sse is aws:kms:dsse.";
+    sse: Option<Encryption> = value::optional(bucket::encryption),
+        "s3-sse", Text("AES256|aws:kms[=KEY]|aws:kms:dsse[=KEY]"), "", Protects
+        => "Server-side encryption of objects, by the KMS key with this id or ARN. Not set: the default of the bucket.";
     acl: Option<String> = acl, "s3-acl", Text("ACL"), "", Protects
         => "Canned ACL of objects, such as bucket-owner-full-control. Not set: none is sent, as \
             buckets without ACLs require.";

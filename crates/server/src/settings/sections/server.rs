@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use landfall::{InterimResponses, InteropVersions, InvalidInteropVersion};
+use landfall::{InterimResponses, InteropVersions, InvalidInteropVersion, LocationStyle};
 
 use super::table::group;
-use crate::settings::types::{AllowOrigin, Durability, LogFormat, LogLevel};
+use crate::settings::types::{AllowOrigin, DisabledDownloads, Durability, LogFormat, LogLevel};
 use crate::settings::{address, value};
 
 fn unchanged(text: &str) -> value::Parsed<String> {
@@ -90,15 +90,20 @@ group! {
             10.0.0.0/8, loopback (this machine), or private (this machine and all private \
             networks, whose hosts can then forge client addresses). Peers on a UNIX socket are \
             always trusted.";
-    public_url: Option<String> = address::url_prefix_or_none, "public-url", Text("URL"), ""
-        => "Prefix of upload URLs, such as https://uploads.example.com/files/. Not set: taken from \
-            the request.";
-    relative_location: bool = value::boolean, "relative-location", Switch, "false"
-        => "Return upload URLs without scheme and host. Correct behind every proxy that keeps \
-            paths unchanged.";
+    location: LocationStyle = address::location, "public-url", Text("URL|relative"), ""
+        => "Prefix of upload URLs, such as https://uploads.example.com/files/. relative: without scheme and host, which \
+            is correct behind every proxy that keeps paths unchanged. Not set: taken from the request.";
 }
 
 impl Urls {
+    /// Returns the configured prefix of upload URLs.
+    pub fn public_url(&self) -> Option<&str> {
+        match &self.location {
+            LocationStyle::Prefix(prefix) => Some(prefix),
+            _ => None,
+        }
+    }
+
     /// Returns whether forwarded headers of a request from `peer` are trusted.
     ///
     /// `None` is a peer on a UNIX socket: it is on this machine, so it is trusted whenever a proxy is
@@ -121,11 +126,9 @@ group! {
     pub struct Protocol at protocol;
     max_size: Option<u64> = value::size_or_none, "max-size", Size, "0", Common
         => "Maximum upload size; 0 is unlimited.";
-    disable_download: bool = value::boolean, "disable-download", Switch, "false"
-        => "Reject GET on uploads.";
-    disable_unfinished_download: bool = value::boolean,
-        "disable-unfinished-download", Switch, "false"
-        => "Reject GET on unfinished uploads. Blocking hooks for pre-finish imply it.";
+    disable_download: DisabledDownloads = value::disabled_downloads, "disable-download", Switch, "false"
+        => "Reject GET on uploads; with --disable-download=unfinished only on unfinished ones, which blocking hooks for \
+            pre-finish imply.";
     disable_termination: bool = value::boolean, "disable-termination", Switch, "false"
         => "Reject DELETE on uploads.";
     disable_concatenation: bool = value::boolean, "disable-concatenation", Switch, "false"
@@ -150,7 +153,7 @@ group! {
             Upload-Metadata are ignored, content with Content-Encoding is stored as it is, final uploads may \
             consist of any uploads, and empty flags are ignored. The defaults are tusd's: no limits per address, \
             --disable-checksum, --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
-            --hooks-event-headers all, --hooks-http-follow-redirects, --hooks-dir-timeout 24h, \
+            --hooks-event-headers all, --hooks-http-redirects public, --hooks-dir-timeout 24h, \
             --hooks-grpc-timeout 0, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried as \
             briefly as by tusd (--events-retry-for 15s) and do not wait for failed ones (--events-max-hold 0). \
             Settings that are given take precedence.";
@@ -237,10 +240,6 @@ group! {
         => "Serve metrics for Prometheus.";
     metrics_path: String = address::page_path, "metrics-path", Text("PATH"), "/metrics"
         => "Path of the metrics.";
-    otlp_endpoint: Option<String> = address::otlp_endpoint, "otlp-endpoint", Text("URL"), ""
-        => "Send traces to this OpenTelemetry collector over OTLP/HTTP, such as \
-            http://127.0.0.1:4318; /v1/traces is appended. Not set: the environment variable \
-            OTEL_EXPORTER_OTLP_ENDPOINT, or no traces.";
     show_greeting: bool = value::boolean, "show-greeting", Switch, "true"
         => "Serve a page at / for uploading files from a browser.";
     page_title: Option<String> = value::optional(|v| value::printable(v, 200, "a title")),
@@ -272,7 +271,8 @@ group! {
     pub struct Timeouts at timeouts;
     network: Option<Duration> = value::duration_or_none,
         "network-timeout", Time, "60s"; alias Time "timeout" by milliseconds
-        => "Close a connection after this time without progress; 0 never does.";
+        => "Close a connection after this time without progress; 0 never does. The head of a request has a quarter \
+            of it, at least 15s.";
     shutdown: Duration = value::duration, "shutdown-timeout", Time, "10s"
         => "Time for running requests to finish after SIGTERM or SIGINT; 0 aborts them at once. \
             Received bytes are stored in either case.";
@@ -289,27 +289,15 @@ group! {
         => "Maximum open connections; more wait.";
     max_connections_per_address: u32 = value::number,
         "max-connections-per-address", Number("COUNT"), "2048", Reloads
-        => "Maximum open connections per client address (IPv6: per /64); 0 is unlimited. More get \
-            a 503 response with Retry-After; past twice the limit they are closed. Loopback addresses, UNIX sockets \
-            and trusted proxies are not counted.";
+        => "Maximum open connections per client address (IPv6: per /64), and as many concurrent GET requests and \
+            half as many requests with a body; 0 is unlimited. More get a 503 response with Retry-After; past twice \
+            the limit connections are closed. Loopback addresses, UNIX sockets and trusted proxies are not counted; \
+            behind trusted proxies, the forwarded address counts for requests. A fast upload needs up to 256KiB of \
+            memory, a download whose client takes nothing 64KiB.";
     max_requests_per_address: u32 = value::number,
         "max-requests-per-address", Number("COUNT"), "1000", Reloads
         => "Maximum average requests per second and client address; 0 is unlimited. More get a 503 \
             response with Retry-After. Behind trusted proxies, the forwarded address counts.";
-    max_uploads_per_address: u32 = value::number, "max-uploads-per-address", Number("COUNT"), "1024", Reloads
-        => "Maximum concurrent requests with a body per client address; 0 is unlimited. More get a \
-            503 response with Retry-After, after which clients try again; one fast upload needs up to 256KiB of memory. \
-            Behind trusted proxies, the forwarded address counts.";
-    max_downloads_per_address: u32 = value::number, "max-downloads-per-address", Number("COUNT"), "2048", Reloads
-        => "Maximum concurrent GET requests per client address, such as downloads and event streams; 0 is unlimited. \
-            More get a 503 response with Retry-After; one whose client takes nothing needs up to 64KiB of memory. \
-            Behind trusted proxies, the forwarded address counts.";
-    header_timeout: Duration = value::some_duration, "header-timeout", Time, "15s"
-        => "Maximum time for the head of a request to arrive.";
-    max_header_size: usize = |v| value::size_within(v, 8 << 10, 1 << 20),
-        "max-header-size", Size, "1MiB"
-        => "Maximum size of a request's head, from 8KiB to 1MiB (over HTTP/2 and HTTP/3 at most 256KiB). 1MiB suffices \
-            for the final upload of 10,000 parts with URLs of 100 bytes. All heads above 64KiB together have 64MiB.";
     min_rate: Option<u64> = value::size_or_none, "min-rate", Size, "16", Protects
         => "Minimum bytes per second of a request body, averaged over --network-timeout, and of a response, averaged over \
             twice this time; 0 is no minimum.";
@@ -319,5 +307,6 @@ group! {
     max_buffered_bytes: u64 = |v| value::size_within(v, 1 << 20, u64::MAX),
         "max-buffered-bytes", Size, "256MiB"
         => "Memory for bytes that wait to be stored, for all uploads together; at least 1MiB. When \
-            it is full, clients are slowed down (backpressure).";
+            it is full, clients are slowed down (backpressure). With a bucket, as much again is for parts; it limits \
+            uploads to 5,000 times this size.";
 }

@@ -1,6 +1,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Settings;
 use super::table::group;
@@ -23,6 +24,8 @@ group! {
             --acme-domain: a PostgreSQL URL, which several \
             nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
             file. Not set: landfall.db in the state directory.";
+    retention: Duration = value::some_duration, "retention", Time, "30d"
+        => "Time for which finished jobs and dead letters are stored.";
     node: Option<String> = grants::node, "node-name", Text("NAME"), ""
         => "Name of this node in a shared database. Not set: the host name.";
 }

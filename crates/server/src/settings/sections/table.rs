@@ -138,6 +138,35 @@ pub(super) fn assign<T>(
     Ok(())
 }
 
+/// Returns the [`Setting`]s of fields of the struct that `of` returns, which may be another crate's.
+macro_rules! settings {
+    (
+        $of:expr;
+        $(
+            $field:ident = $parse:expr,
+            $name:literal, $kind:ident $(($placeholder:literal))?, $default:literal
+            $(, $property:ident)* $(; alias $alias_kind:ident $(($alias_placeholder:literal))? $alias:literal by $translate:ident)?
+            => $help:literal;
+        )*
+    ) => {{
+        use super::table::*;
+        &[$(Setting {
+            name: $name,
+            kind: Kind::$kind $(($placeholder))?,
+            default: $default,
+            aliases: &[$(FlagAlias {
+                name: $alias,
+                kind: Kind::$alias_kind $(($alias_placeholder))?,
+                translate: $translate,
+            })?],
+            properties: &[$(Property::$property),*],
+            help: $help,
+            set: |settings, text| assign(&mut $of(settings).$field, text, $parse),
+        }),*]
+    }};
+}
+pub(super) use settings;
+
 /// Declares a struct of settings, at a field of [`Settings`], and their [`Setting`]s.
 ///
 /// A setting is `field: type = parser, name, kind, default, properties; alias kind "name" by translator =>
@@ -163,21 +192,12 @@ macro_rules! group {
         }
 
         impl $group {
-            pub(super) const SETTINGS: &'static [super::table::Setting] = {
-                use super::table::*;
-                &[$(Setting {
-                    name: $name,
-                    kind: Kind::$kind $(($placeholder))?,
-                    default: $default,
-                    aliases: &[$(FlagAlias {
-                        name: $alias,
-                        kind: Kind::$alias_kind $(($alias_placeholder))?,
-                        translate: $translate,
-                    })?],
-                    properties: &[$(Property::$property),*],
-                    help: $help,
-                    set: |settings, text| assign(&mut Self::of(settings).$field, text, $parse),
-                }),*]
+            pub(super) const SETTINGS: &'static [super::table::Setting] = super::table::settings! {
+                Self::of;
+                $($field = $parse,
+                    $name, $kind $(($placeholder))?, $default
+                    $(, $property)* $(; alias $alias_kind $(($alias_placeholder))? $alias by $translate)?
+                    => $help;)*
             };
 
             fn of(settings: &mut super::Settings) -> &mut Self {

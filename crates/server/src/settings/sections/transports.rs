@@ -17,60 +17,48 @@ impl Hooks {
             .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
-    pub(crate) fn transports(&self) -> [HookTransport; 7] {
-        let all: HookNames = HookName::ALL.into_iter().collect();
-        let notifications = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
-        let notifications: HookNames = notifications.collect();
-        let (command, http, grpc) = (&self.command, &self.http, &self.grpc);
-        let (nats, amqp) = (&self.brokers.nats, &self.brokers.amqp);
-        let (redis, kafka) = (&self.brokers.redis, &self.brokers.kafka);
+    pub(crate) fn transports(&self) -> [HookTransport; 4] {
+        let is_notification = |name: &HookName| !name.is_blocking();
         [
-            ("hooks-dir", command.dir.is_some(), command.events),
-            ("hooks-http", http.url.is_some(), http.events),
-            ("hooks-grpc", grpc.target.is_some(), grpc.events),
-            ("hooks-nats", nats.url.is_some(), nats.events),
-            ("hooks-amqp", amqp.url.is_some(), amqp.events),
-            ("hooks-redis", redis.url.is_some(), redis.events),
-            ("hooks-kafka", !kafka.brokers.is_empty(), kafka.events),
+            ("hooks-dir", self.command.dir.is_some()),
+            ("hooks-http", self.http.url.is_some()),
+            ("hooks-grpc", self.grpc.target.is_some()),
+            ("hooks-broker", self.broker.url.is_some()),
         ]
-        .map(|(setting, is_used, events)| {
-            let supported = match setting {
-                "hooks-dir" | "hooks-http" | "hooks-grpc" => all,
-                _ => notifications,
+        .map(|(setting, is_used)| {
+            let own: HookNames = self.names_for(Some(setting)).into_iter().collect();
+            let events = (!own.is_empty()).then_some(own);
+            let common = self.common_names().into_iter();
+            let common = match setting {
+                "hooks-broker" => common.filter(is_notification).collect(),
+                _ => common.collect(),
             };
             HookTransport {
                 setting,
-                missing_feature: missing_feature(setting),
                 is_used,
                 events,
-                names: events.unwrap_or(self.enabled_names().intersection(supported)),
+                names: events.unwrap_or(common),
             }
         })
     }
 
-    /// Returns [`Self::enabled`] as a set.
-    pub fn enabled_names(&self) -> HookNames {
-        self.enabled.iter().copied().collect()
+    fn names_for(&self, transport: Option<&str>) -> Vec<HookName> {
+        let own = self.enabled.iter().filter(|one| one.transport == transport);
+        own.map(|one| one.name).collect()
     }
-}
 
-fn missing_feature(setting: &str) -> Option<&'static str> {
-    let (feature, is_compiled_in) = match setting {
-        "hooks-http" => ("hooks-http", cfg!(feature = "hooks-http")),
-        "hooks-grpc" => ("hooks-grpc", cfg!(feature = "hooks-grpc")),
-        "hooks-nats" => ("nats", cfg!(feature = "nats")),
-        "hooks-amqp" => ("amqp", cfg!(feature = "amqp")),
-        "hooks-redis" => ("redis", cfg!(feature = "redis")),
-        "hooks-kafka" => ("kafka", cfg!(feature = "kafka")),
-        _ => return None,
-    };
-    (!is_compiled_in).then_some(feature)
+    /// Returns those of transports that have no others: the defaults if each enabled one has a transport.
+    pub fn common_names(&self) -> Vec<HookName> {
+        match self.names_for(None) {
+            names if names.is_empty() => HookNames::DEFAULT.iter().collect(),
+            names => names,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct HookTransport {
     pub(crate) setting: &'static str,
-    pub(crate) missing_feature: Option<&'static str>,
     pub(crate) is_used: bool,
     /// Its own list.
     pub(crate) events: Option<HookNames>,

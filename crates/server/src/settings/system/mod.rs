@@ -25,7 +25,7 @@ use super::layers::{Layers, Source};
 use super::report;
 use super::sections::{Settings, is_used_by, setting};
 use super::types::{Database, HeaderKey, JwtKeys, LeaseKind};
-use super::{Failure, Loaded, Subcommand};
+use super::{Failure, Loaded, Subcommand, value};
 
 const MAX_EXAMINED: usize = 1000;
 
@@ -272,7 +272,8 @@ impl SystemChecks<'_> {
     fn check_files(&mut self, settings: &Settings) {
         let hooks = &settings.hooks;
         if let Some(dir) = &hooks.command.dir {
-            let names = hooks.command.events.unwrap_or(hooks.enabled_names());
+            let [commands, ..] = hooks.transports();
+            let names = commands.names;
             self.check("hooks-dir", |findings| check_programs(dir, names, findings));
         }
         let jwt_keys = match &settings.grants.jwt.keys {
@@ -281,7 +282,6 @@ impl SystemChecks<'_> {
         };
         let grpc = &hooks.grpc;
         let (server, client) = (&grpc.server_certificate, &grpc.client_certificate);
-        let secret = &settings.direct.notifications_secret_file;
         for (name, files) in [
             ("tls-certificate", &settings.tls.certificates),
             ("tls-key", &settings.tls.keys),
@@ -292,14 +292,11 @@ impl SystemChecks<'_> {
         }
         for (name, file) in [
             ("tls-client-ca", &settings.tls.client_authorities),
-            ("acme-ca", &settings.tls.acme.authorities),
             ("hooks-grpc-server-tls-certificate", server),
             ("hooks-grpc-client-tls-certificate", client),
             ("hooks-grpc-client-tls-key", &grpc.client_key),
             ("grants-jwt-keys", &jwt_keys),
-            ("admin-key-file", &settings.admin.key_file),
             ("page-logo", &settings.monitoring.page_logo),
-            ("direct-notifications-secret-file", secret),
         ] {
             if let Some(file) = file {
                 self.check(name, |_| files::readable(file));
@@ -321,14 +318,8 @@ impl SystemChecks<'_> {
             Some(Database::File(file)) => Some(file.clone()),
             _ => None,
         };
-        let (admin, direct) = (
-            &settings.admin.key_file,
-            &settings.direct.notifications_secret_file,
-        );
         for (name, file) in [
             ("hooks-grpc-client-tls-key", &settings.hooks.grpc.client_key),
-            ("admin-key-file", admin),
-            ("direct-notifications-secret-file", direct),
             ("events-header-key", &header_key),
             ("database", &database),
         ] {
@@ -351,7 +342,6 @@ impl SystemChecks<'_> {
     /// An application or broker that starts later, in a container, does not resolve yet.
     fn check_optional_hosts(&mut self, settings: &Settings) {
         let (hooks, grants) = (&settings.hooks, &settings.grants);
-        let brokers = &hooks.brokers;
         let jwt_url = match &grants.jwt.keys {
             Some(JwtKeys::Url(url)) => Some(url.clone()),
             _ => None,
@@ -359,9 +349,6 @@ impl SystemChecks<'_> {
         // Proxies are for http:// and https:// only.
         for (name, url) in [
             ("hooks-http", &hooks.http.url),
-            ("hooks-nats", &brokers.nats.url),
-            ("hooks-amqp", &brokers.amqp.url),
-            ("hooks-redis", &brokers.redis.url),
             ("grants-forward-auth-url", &grants.forward_auth.url),
             ("grants-jwt-keys", &jwt_url),
         ] {
@@ -380,8 +367,15 @@ impl SystemChecks<'_> {
             };
             self.resolve_url("hooks-grpc", &format!("https://{host}"), false);
         }
-        for broker in &brokers.kafka.brokers {
-            self.resolve("hooks-kafka", host_of_target(broker), false);
+        if let Some(url) = &hooks.broker.url {
+            match url.reveal().strip_prefix("kafka://") {
+                Some(brokers) => {
+                    for broker in value::list(brokers) {
+                        self.resolve("hooks-broker", host_of_target(broker), false);
+                    }
+                }
+                None => self.resolve_url("hooks-broker", url.reveal(), false),
+            }
         }
     }
 

@@ -42,22 +42,11 @@ async fn unusable_files_and_directories_are_rejected() {
             &["-tls-certificate=/dev/null", "-tls-key=/dev/null"],
             true,
         ),
-        #[cfg(feature = "acme")]
-        (
-            "acme-ca",
-            &[
-                "-acme-domain=localhost",
-                "-acme-directory=https://localhost/",
-            ],
-            true,
-        ),
-        #[cfg(feature = "hooks-grpc")]
         (
             "hooks-grpc-server-tls-certificate",
             &["-hooks-grpc=localhost:1", "-hooks-grpc-secure"],
             true,
         ),
-        #[cfg(feature = "hooks-grpc")]
         (
             "hooks-grpc-client-tls-certificate",
             &[
@@ -68,7 +57,6 @@ async fn unusable_files_and_directories_are_rejected() {
             ],
             true,
         ),
-        #[cfg(feature = "hooks-grpc")]
         (
             "hooks-grpc-client-tls-key",
             &[
@@ -79,14 +67,11 @@ async fn unusable_files_and_directories_are_rejected() {
             ],
             true,
         ),
-        #[cfg(feature = "grants")]
         (
             "grants-jwt-keys",
             &["-grants", "-grants-jwt-issuer=x"],
             true,
         ),
-        #[cfg(feature = "grants")]
-        ("admin-key-file", &[], true),
     ];
     for (name, required, is_file) in table {
         let mut bad = vec![(format!("{dir}/file/below"), "cannot be created: ")];
@@ -294,7 +279,6 @@ async fn hosts_must_resolve_now_or_later() {
     let uploads = format!("-upload-dir={}", dir.path().display());
     let now: &[&[&str]] = &[
         &["-host={nosuch}"],
-        #[cfg(feature = "redis")]
         &["-lease=redis://:hunter2@{nosuch}:6379"],
         #[cfg(feature = "postgres")]
         &["-lease=postgres://u:hunter2@{nosuch}/d"],
@@ -322,21 +306,16 @@ async fn hosts_must_resolve_now_or_later() {
         assert!(problems[0].contains(&error), "{problems:?}");
     }
     let later: &[&[&str]] = &[
-        #[cfg(feature = "hooks-http")]
         &["-hooks-http=http://u:hunter2@{nosuch}/"],
-        #[cfg(feature = "hooks-grpc")]
         &["-hooks-grpc={nosuch}:1"],
-        #[cfg(feature = "nats")]
-        &["-hooks-nats=nats://{nosuch}"],
-        #[cfg(feature = "amqp")]
-        &["-hooks-amqp=amqp://{nosuch}"],
-        #[cfg(feature = "redis")]
-        &["-hooks-redis=redis://{nosuch}"],
-        #[cfg(feature = "kafka")]
-        &["-hooks-kafka={nosuch}:1"],
-        #[cfg(feature = "grants")]
+        #[cfg(feature = "full")]
+        &["-hooks-broker=nats://{nosuch}"],
+        #[cfg(feature = "full")]
+        &["-hooks-broker=amqp://{nosuch}"],
+        &["-hooks-broker=redis://{nosuch}"],
+        #[cfg(feature = "full")]
+        &["-hooks-broker=kafka://{nosuch}:1"],
         &["-grants", "-grants-forward-auth-url=http://{nosuch}"],
-        #[cfg(feature = "grants")]
         &[
             "-grants",
             "-grants-jwt-issuer=x",

@@ -9,8 +9,7 @@ fn direct_uploads_require_a_bucket_and_enable_grants() {
     let given = loaded(&[], &[]).settings;
     assert!(!given.direct.enabled && !given.grants.enabled);
     assert_eq!(given.direct.key, "uploads/{id}/{filename}");
-    assert_eq!(given.direct.put_lifetime, Duration::from_secs(60));
-    assert!(given.direct.sign_requests && !given.direct.sts.enabled);
+    assert!(given.direct.sign_requests && given.direct.sts.is_none());
     let given = problem(&["-direct"]);
     assert!(given.starts_with("--direct: requires a bucket"), "{given}");
     for args in [&["-direct"][..], &["-direct", "-grants=false"]] {
@@ -26,9 +25,6 @@ fn default_idle_timeout_is_that_of_tus_uploads_or_a_day() {
     assert_eq!(timeout(&[]), hours(24));
     assert_eq!(timeout(&["-expire-unfinished=2h"]), hours(2));
     assert_eq!(timeout(&["-expire-unfinished=0"]), hours(24));
-    let bucket = ["-s3-bucket=b", "-direct", "-max-size=1GB"];
-    let longer = [&bucket[..], &["-direct-idle-timeout=72h"]].concat();
-    assert_eq!(timeout(&longer), hours(72));
 }
 
 /// Adds arguments to those that enable direct uploads.
@@ -78,7 +74,7 @@ fn overlapping_paths_are_problems() {
 
 #[test]
 fn possible_mistakes_cause_warnings() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 6] = [
         (
             &["-direct-poll-interval=2m"],
             "--direct-poll-interval: has no effect without --direct",
@@ -86,14 +82,6 @@ fn possible_mistakes_cause_warnings() {
         (
             &["-s3-bucket=b", "-direct"],
             "--direct: the size of uploads is not limited",
-        ),
-        (
-            &with_direct(&["-direct-sts-lifetime=2h"]),
-            "--direct-sts-lifetime: has no effect without --direct-sts",
-        ),
-        (
-            &with_direct(&["-direct-acl=public-read"]),
-            "--direct-acl: public-read makes direct uploads public",
         ),
         (
             &with_direct(&["-s3-acl=public-read"]),
@@ -117,12 +105,7 @@ fn possible_mistakes_cause_warnings() {
         assert_eq!(warnings.len(), 1, "{args:?}: {warnings:?}");
         assert!(warnings[0].starts_with(error), "{args:?}: {warnings:?}");
     }
-    for args in [
-        &[][..],
-        &["-s3-key={date}/{id}"],
-        &["-s3-acl=public-read", "-direct-acl=private"],
-        &["-direct-sts", "-direct-sts-lifetime=2h"],
-    ] {
+    for args in [&[][..], &["-s3-key={date}/{id}"], &["-direct-sts=user"]] {
         let warnings = loaded(&with_direct(args), &[]).warnings;
         assert_eq!(warnings, Vec::<String>::new(), "{args:?}");
     }
@@ -134,11 +117,9 @@ fn invalid_texts_are_rejected() {
         "-direct-key={id}",
         "-direct-key=",
         "-direct-url-lifetime=8d",
-        "-direct-put-lifetime=500ms",
-        "-direct-sts-lifetime=10m",
+        "-direct-sts=role",
         "-direct-poll-interval=0",
         "-direct-small-files=get",
-        "-direct-acl=anyone",
         "-direct-endpoint=files.example",
         "-direct-path=x y",
         "-direct-notifications-secret=short",
@@ -147,30 +128,9 @@ fn invalid_texts_are_rejected() {
         let name = arg.split('=').next().unwrap();
         assert!(error.starts_with(&format!("-{name}: ")), "{arg}: {error}");
     }
-    let role = "-direct-sts-role=arn:aws:iam::123456789012:role/uploads";
-    let error = problem(&with_direct(&[
-        "-direct-sts",
-        role,
-        "-direct-sts-lifetime=13h",
-    ]));
-    assert!(
-        error.starts_with("--direct-sts-lifetime: exceeds"),
-        "{error}"
-    );
-    let given = loaded(&with_direct(&["-direct-sts", role]), &[]).settings;
-    assert_eq!(
-        given.direct.sts.role.as_deref(),
-        role.split_once('=').map(|(_, arn)| arn)
-    );
-    let both = [
-        "-direct-notifications-secret=0123456789abcdef",
-        "-direct-notifications-secret-file=/x",
-    ];
-    let error = problem(&with_direct(&both));
-    assert!(
-        error.starts_with("--direct-notifications-secret-file: conflicts with"),
-        "{error}"
-    );
+    let arn = "arn:aws:iam::123456789012:role/uploads";
+    let given = loaded(&with_direct(&[&format!("-direct-sts={arn}")]), &[]).settings;
+    assert_eq!(given.direct.sts, Some(StsRole::Role(arn.to_owned())));
 }
 
 #[test]

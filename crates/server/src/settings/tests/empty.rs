@@ -17,10 +17,8 @@ const MAY_BE_EMPTY: &[&str] = &[
     // No header is forwarded.
     "hooks-http-forward-headers",
     "hooks-grpc-forward-headers",
-    // No redirect may lead to a private network.
-    "hooks-http-redirect-allow",
     // AMQP's default exchange has no name.
-    "hooks-amqp-exchange",
+    "hooks-broker-exchange",
     // No other origin may send cookies.
     "grants-allowed-origins",
     // The paths have no prefix.

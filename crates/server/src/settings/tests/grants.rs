@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use landfall_state::queue::RateLimit;
+
 use super::*;
 
 #[test]
@@ -88,7 +90,6 @@ fn dashboard_key_is_never_printed() {
     for args in [
         &["-admin-key=hunter2"][..],
         &["-admin-key", "hunter2 hunter2 hunter2"],
-        &["-admin-key=hunter2hunter2hunter2", "-admin-key-file=/x"],
     ] {
         let error = problem(args);
         assert!(!error.contains("hunter2"), "{error}");
@@ -109,9 +110,9 @@ fn settings_without_effect_are_reported() {
         (
             &[
                 "-hooks-dir=/x",
-                "-hooks-dir-events=pre-create,UploadCompleted",
+                "-hooks-enabled-events=dir:pre-create,dir:UploadCompleted",
             ],
-            "--hooks-dir-events: UploadCompleted requires --grants",
+            "--hooks-enabled-events: UploadCompleted requires --grants",
         ),
         (
             &["-admin-path=/x"],
@@ -153,7 +154,7 @@ fn settings_without_effect_are_reported() {
         assert!(found.starts_with(error), "{args:?}: {found}");
     }
     let quiet: [&[&str]; 5] = [
-        &["-admin-key=0123456789abcdef", "-grants-retention=1h"],
+        &["-admin-key=0123456789abcdef", "-retention=1h"],
         &["-grants", "-grants-max-active=5"],
         // Defaults, as config check prints them.
         &["-grants-max-active=0", "-grants-valid-for=1h"],
@@ -227,7 +228,10 @@ fn keys_commands_accept_only_their_options() {
             max_size: Some(2 << 30),
             allowed_types: vec!["image/*".into()],
             max_active: Some(3),
-            rate_limit: Some((10, Duration::from_secs(60))),
+            rate_limit: Some(RateLimit {
+                count: 10,
+                per: Duration::from_secs(60),
+            }),
             quota: Some(1_000_000_000_000),
             require_size: false,
         },

@@ -14,7 +14,10 @@ fn hooks(args: &[&str]) -> Hooks {
 #[test]
 fn defaults_are_those_of_tusd() {
     let hooks = hooks(&[]);
-    assert_eq!(hooks.enabled_names(), HookNames::DEFAULT);
+    assert_eq!(
+        hooks.common_names().into_iter().collect::<HookNames>(),
+        HookNames::DEFAULT
+    );
     assert_eq!(hooks.progress_interval, Duration::from_secs(1));
     assert_eq!(hooks.failure_mode, FailureMode::Deny);
     assert_eq!(hooks.http.attempts, 3);
@@ -30,7 +33,10 @@ fn lists_allow_spaces_and_duplicates() {
     let names = |text: &str| {
         let args = ["-hooks-dir=/x", &format!("-hooks-enabled-events={text}")];
         let enabled = hooks(&args).enabled;
-        enabled.iter().map(|name| name.as_str()).collect::<Vec<_>>()
+        enabled
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect::<Vec<_>>()
     };
     let two = ["post-finish", "pre-create"];
     assert_eq!(names("post-finish,pre-create"), two);
@@ -62,17 +68,59 @@ fn unknown_hooks_have_the_exit_code_of_tusd() {
     }
     let args = ["-hooks-enabled-events=nonsense", "-port=x"];
     assert_eq!(run(&args, &[]).unwrap_err().exit_code(), 2);
-    // tusd has no such flag.
-    let failure = run(&["-hooks-dir-events=nonsense"], &[]).unwrap_err();
-    assert_eq!(failure.exit_code(), 2);
+}
+
+#[test]
+fn transports_may_have_events_of_their_own() {
+    let names = |events: &str| {
+        let events = format!("-hooks-enabled-events={events}");
+        let hooks = hooks(&["-hooks-dir=/x", "-hooks-http=http://h/", &events]);
+        hooks.transports().map(|one| one.names)
+    };
+    let set = |names: &[HookName]| HookNames::from_names(names);
+    let (finish, create) = (HookName::PostFinish, HookName::PreCreate);
+    let [dir, http, grpc, broker] = names("pre-create,http:post-finish");
+    assert_eq!([dir, http], [set(&[create]), set(&[finish])]);
+    assert_eq!((grpc, broker), (set(&[create]), set(&[])));
+    // The others keep the defaults.
+    let [dir, http, ..] = names("http:post-finish,http:pre-create");
+    assert_eq!([dir, http], [HookNames::DEFAULT, set(&[finish, create])]);
+    let error = problem(&["-hooks-dir=/x", "-hooks-enabled-events=http:pre-create"]);
+    assert!(
+        error.ends_with("is not used; write --hooks-http"),
+        "{error}"
+    );
 }
 
 #[test]
 fn brokers_reject_blocking_hooks() {
-    for broker in ["nats", "amqp", "redis", "kafka"] {
-        let flag = format!("-hooks-{broker}-events=post-finish,pre-create");
-        let error = problem(&[&flag]);
-        assert!(error.contains("pre-create is a blocking hook"), "{error}");
+    let error = problem(&["-hooks-enabled-events=broker:post-finish,broker:pre-create"]);
+    assert!(error.contains("pre-create is a blocking hook"), "{error}");
+}
+
+#[test]
+fn destinations_are_names_of_the_broker() {
+    for (url, valid, invalid) in [
+        ("nats://h", "uploads.{event}", "a..b"),
+        ("amqps://h/%2f", "{event}", "a b"),
+        ("rediss://h:6379/1", "uploads", "{what}"),
+        ("kafka://a:1,b:2", "uploads", "a/b"),
+    ] {
+        let url = format!("-hooks-broker={url}");
+        let read = |text: &str| run(&[&url, &format!("-hooks-broker-destination={text}")], &[]);
+        let kind = hooks_kind(&url);
+        if kind.is_some() {
+            read(valid).unwrap();
+        }
+        read(invalid).unwrap_err();
+    }
+}
+
+/// Returns the kind of the broker if it is compiled in.
+fn hooks_kind(flag: &str) -> Option<BrokerKind> {
+    match run(&[flag], &[]) {
+        Ok(Invocation::Run(loaded, _)) => loaded.settings.hooks.broker.kind(),
+        _ => None,
     }
 }
 
@@ -91,11 +139,7 @@ fn backoff_without_unit_is_in_seconds_as_in_tusd_1() {
 
 #[test]
 fn stop_code_requires_the_format_of_tusd_1() {
-    let old = [
-        "-hooks-dir=/x",
-        "-hooks-dir-format=v1",
-        "-hooks-stop-code=2",
-    ];
+    let old = ["-hooks-dir=/x", "-hooks-format=v1", "-hooks-stop-code=2"];
     let given = loaded(&old, &[]);
     assert_eq!(given.settings.hooks.stop_code, Some(2));
     assert_eq!(given.warnings, Vec::<String>::new());
@@ -131,10 +175,10 @@ fn settings_without_effect_are_reported() {
             "without --hooks-http",
         ),
         (
-            &["-hooks-dir=/x", "-hooks-nats-jetstream"],
-            "without --hooks-nats",
+            &["-hooks-dir=/x", "-hooks-broker-jetstream"],
+            "without --hooks-broker",
         ),
-        (&["-hooks-dir-format=v1"], "without --hooks-dir"),
+        (&["-hooks-dir-timeout=1h"], "without --hooks-dir"),
         (
             &["-hooks-dir=/x", "-database=x.db", "-state-dir=/x"],
             "with --database",
@@ -150,18 +194,15 @@ fn settings_without_effect_are_reported() {
 fn errors_omit_passwords() {
     for args in [
         &["-hooks-http", "htp://u:hunter2@h/"][..],
-        &["-hooks-amqp", "u:hunter2@h"],
-        &["-hooks-redis", "redis://:hunter2 @h"],
+        &["-hooks-broker", "u:hunter2@h"],
+        &["-hooks-broker", "redis://:hunter2 @h"],
         &["-database", "mysql://u:hunter2@h/x"],
     ] {
         let error = problem(args);
         assert!(!error.contains("hunter2"), "{error}");
     }
-    #[cfg(feature = "hooks-http")]
-    {
-        let given = loaded(&["-hooks-http=http://u:hunter2@h/"], &[]);
-        assert!(!format!("{:?}", given.settings).contains("hunter2"));
-    }
+    let given = loaded(&["-hooks-http=http://u:hunter2@h/"], &[]);
+    assert!(!format!("{:?}", given.settings).contains("hunter2"));
 }
 
 #[test]

@@ -16,10 +16,9 @@ const BUCKET: &[&str] = &["-s3-bucket=b"];
 const HOOKS: &[&str] = &["-hooks-dir=/x"];
 const HTTP: &[&str] = &["-hooks-http=https://localhost/"];
 const GRPC: &[&str] = &["-hooks-grpc=localhost:1"];
-const NATS: &[&str] = &["-hooks-nats=nats://localhost"];
-const AMQP: &[&str] = &["-hooks-amqp=amqp://localhost"];
-const REDIS: &[&str] = &["-hooks-redis=redis://localhost"];
-const KAFKA: &[&str] = &["-hooks-kafka=localhost:1"];
+const NATS: &[&str] = &["-hooks-broker=nats://localhost"];
+const AMQP: &[&str] = &["-hooks-broker=amqp://localhost"];
+const REDIS: &[&str] = &["-hooks-broker=redis://localhost"];
 const GRANTS: &[&str] = &["-grants"];
 const JWT: &[&str] = &[
     "-grants",
@@ -27,13 +26,8 @@ const JWT: &[&str] = &[
     "-grants-jwt-audience=uploads",
 ];
 const DIRECT: &[&str] = &["-direct", "-s3-bucket=b"];
-const STS: &[&str] = &["-direct", "-s3-bucket=b", "-direct-sts"];
 const TLS: &[&str] = &["-hooks-grpc=localhost:1", "-hooks-grpc-secure"];
 const HTTPS: &[&str] = &["-tls-certificate={file}", "-tls-key={file}"];
-const ACME: &[&str] = &[
-    "-acme-domain=localhost",
-    "-acme-directory=https://localhost/dir",
-];
 const CLIENT_TLS: &[&str] = &[
     "-hooks-grpc=localhost:1",
     "-hooks-grpc-secure",
@@ -64,8 +58,6 @@ const FILES: &[&str] = &[
     "{file},{file}",
 ];
 const NAMES: &[&str] = &["a b", "a\nb"];
-const EVENTS: &[&str] = &["", " , ", "nonsense", "post-finish,nonsense"];
-const TOLD: &[&str] = &["", "nonsense", "pre-create"];
 const ACL: &[&str] = &["", "nonsense", "Private"];
 const TEMPLATE: &[&str] = &["", "x", "{what}", "a/../{id}", "/{id}", "a\n{id}"];
 const LIFETIME: &[&str] = &["", "x", "5", "0", "500ms", "8d"];
@@ -118,16 +110,10 @@ const TABLE: &[Row] = &[
         ],
     ),
     (
-        "acme-email",
-        ACME,
-        &["", "x", "a b@a.example", "mailto:a@a.example"],
-    ),
-    (
         "acme-directory",
         &["-acme-domain=localhost"],
         &["", "x", "https://", "://", "http://localhost/dir"],
     ),
-    ("acme-ca", ACME, FILE),
     ("base-path", ALONE, PATH),
     ("behind-proxy", ALONE, SWITCH),
     (
@@ -137,10 +123,8 @@ const TABLE: &[Row] = &[
     ),
     ("proxy-protocol", ALONE, SWITCH),
     ("public-url", ALONE, URL),
-    ("relative-location", ALONE, SWITCH),
     ("max-size", ALONE, SIZE),
     ("disable-download", ALONE, SWITCH),
-    ("disable-unfinished-download", ALONE, SWITCH),
     ("disable-termination", ALONE, SWITCH),
     ("disable-checksum", ALONE, SWITCH),
     ("disable-concatenation", ALONE, SWITCH),
@@ -201,17 +185,11 @@ const TABLE: &[Row] = &[
     ),
     ("s3-min-part-size", BUCKET, &["", "x", "-1", "0", "6GiB"]),
     ("s3-concurrent-part-uploads", BUCKET, COUNT),
-    ("s3-memory", BUCKET, &["", "x", "-1", "1MiB", "2TiB"]),
     ("s3-max-buffered-parts", BUCKET, NUMBER),
     ("s3-disable-content-hashes", BUCKET, SWITCH),
     ("s3-log-api-calls", BUCKET, SWITCH),
     ("s3-upload-ids", BUCKET, WORD),
     ("s3-download", BUCKET, WORD),
-    (
-        "s3-redirect-lifetime",
-        &["-s3-bucket=b", "-s3-download=redirect"],
-        LIFETIME,
-    ),
     (
         "s3-content-type",
         BUCKET,
@@ -221,8 +199,11 @@ const TABLE: &[Row] = &[
     ("s3-cache-control", BUCKET, &["", "max age", "a\nb"]),
     ("s3-storage-class", BUCKET, &["", "a b"]),
     ("s3-tags", BUCKET, &["", "team", "=x", "a=1,a=2"]),
-    ("s3-sse", BUCKET, WORD),
-    ("s3-sse-kms-key-id", BUCKET, &["", "a b", "*"]),
+    (
+        "s3-sse",
+        BUCKET,
+        &["", "nonsense", "0", "AES256=k", "aws:kms=a b", "aws:kms=*"],
+    ),
     ("s3-acl", BUCKET, ACL),
     (
         "lease",
@@ -244,14 +225,26 @@ const TABLE: &[Row] = &[
     (
         "hooks-enabled-events",
         HOOKS,
-        &["nonsense", "post-finish,nonsense"],
+        &[
+            "nonsense",
+            "post-finish,nonsense",
+            "ftp:post-finish",
+            "broker:pre-create",
+            "http:post-finish",
+        ],
     ),
     ("progress-hooks-interval", HOOKS, NONZERO_SPAN),
     ("hooks-event-headers", HOOKS, WORD),
     ("hooks-failure-mode", HOOKS, WORD),
+    ("hooks-format", HOOKS, WORD),
+    (
+        "hooks-max-concurrency",
+        HOOKS,
+        &["", "x", "-1", "0", "65536"],
+    ),
     (
         "hooks-stop-code",
-        &["-hooks-dir=/x", "-hooks-dir-format=v1"],
+        &["-hooks-dir=/x", "-hooks-format=v1"],
         &["", "x", "-1", "600"],
     ),
     (
@@ -259,17 +252,8 @@ const TABLE: &[Row] = &[
         ALONE,
         &["", " ", "{none}", "{file}", "s3://b", "x\r"],
     ),
-    ("hooks-dir-events", HOOKS, EVENTS),
     ("hooks-dir-timeout", HOOKS, NONZERO_SPAN),
-    (
-        "hooks-dir-max-processes",
-        HOOKS,
-        &["", "x", "-1", "0", "65536"],
-    ),
-    ("hooks-dir-format", HOOKS, WORD),
     ("hooks-http", ALONE, URL),
-    ("hooks-http-events", HTTP, EVENTS),
-    ("hooks-http-format", HTTP, WORD),
     ("hooks-http-forward-headers", HTTP, NAMES),
     ("hooks-http-retry", HTTP, NUMBER),
     ("hooks-http-backoff", HTTP, &["", "x", "-1s", "5x"]),
@@ -281,26 +265,12 @@ const TABLE: &[Row] = &[
     ),
     ("hooks-http-skip-verify", HTTP, SWITCH),
     ("hooks-http-secret", HTTP, &["", " , ", "whsec_~"]),
-    ("hooks-http-follow-redirects", HTTP, SWITCH),
-    (
-        "hooks-http-redirect-allow",
-        &[
-            "-hooks-http=https://localhost/",
-            "-hooks-http-follow-redirects",
-        ],
-        &["proxy", "10.0.0.0/33"],
-    ),
-    (
-        "hooks-http-max-concurrency",
-        HTTP,
-        &["", "x", "-1", "0", "65536"],
-    ),
+    ("hooks-http-redirects", HTTP, &["", "proxy", "10.0.0.0/33"]),
     (
         "hooks-grpc",
         ALONE,
         &["", "*", "-1", "a b", "http://", "localhost:port"],
     ),
-    ("hooks-grpc-events", GRPC, EVENTS),
     ("hooks-grpc-retry", GRPC, NUMBER),
     ("hooks-grpc-backoff", GRPC, &["", "x", "-1s", "5x"]),
     ("hooks-grpc-timeout", GRPC, SPAN_OR_NONE),
@@ -317,65 +287,49 @@ const TABLE: &[Row] = &[
     ("hooks-grpc-client-tls-key", CLIENT_TLS, FILE),
     ("hooks-grpc-forward-headers", GRPC, NAMES),
     (
-        "hooks-nats",
+        "hooks-broker",
         ALONE,
-        &["", "x", "nats://", "http://x", "nats://a b"],
+        &[
+            "",
+            "x",
+            "nats://",
+            "http://x",
+            "nats://a b",
+            "amqp://",
+            "amqp://a b",
+            "redis://",
+            "redis://a b",
+            "kafka://",
+            "kafka://x",
+            "kafka://x:",
+            "kafka://:1",
+            "kafka://a b:1",
+            "kafka://x:0",
+            "kafka://x:65536",
+            "kafka://http://x:1",
+        ],
     ),
-    ("hooks-nats-events", NATS, TOLD),
     (
-        "hooks-nats-subject",
+        "hooks-broker-destination",
         NATS,
         &["", "*", "a..b", "a b", "{what}"],
     ),
-    ("hooks-nats-jetstream", NATS, SWITCH),
-    (
-        "hooks-amqp",
-        ALONE,
-        &["", "x", "amqp://", "http://x", "amqp://a b"],
-    ),
-    ("hooks-amqp-events", AMQP, TOLD),
-    ("hooks-amqp-exchange", AMQP, &["a b", "{what}"]),
-    ("hooks-amqp-routing-key", AMQP, &["", "a b", "{what}"]),
-    (
-        "hooks-redis",
-        ALONE,
-        &["", "x", "redis://", "http://x", "redis://a b"],
-    ),
-    ("hooks-redis-events", REDIS, TOLD),
-    ("hooks-redis-stream", REDIS, &["", "a b", "{what}"]),
-    ("hooks-redis-max-length", REDIS, COUNT),
-    (
-        "hooks-kafka",
-        ALONE,
-        &["", "x", "x:", ":1", "a b:1", "x:0", "x:65536", "http://x:1"],
-    ),
-    ("hooks-kafka-events", KAFKA, TOLD),
-    (
-        "hooks-kafka-topic",
-        KAFKA,
-        &["", "a b", "a/b", "..", "{event}"],
-    ),
+    ("hooks-broker-exchange", AMQP, &["a b", "{what}"]),
+    ("hooks-broker-jetstream", NATS, SWITCH),
+    ("hooks-broker-max-length", REDIS, COUNT),
     ("events-max-queued", HOOKS, COUNT),
-    (
-        "events-max-bytes",
-        HOOKS,
-        &["", "x", "-1", "5M", "1.5", "16777216TiB", "0"],
-    ),
     (
         "events-header-key",
         HOOKS,
         &["https://a.example/key", "a\nb"],
     ),
     ("events-max-hold", HOOKS, SPAN),
-    ("events-strict-order", HOOKS, SWITCH),
     ("events-retry-for", HOOKS, NONZERO_SPAN),
-    ("events-dead-letter-retention", HOOKS, NONZERO_SPAN),
     ("grants", ALONE, SWITCH),
     ("require-grant", ALONE, SWITCH),
     ("grants-path", GRANTS, &["", "x", "/", "/a//b", "http://x/"]),
     ("grants-api", GRANTS, WORD),
     ("grants-valid-for", GRANTS, NONZERO_SPAN),
-    ("grants-retention", GRANTS, NONZERO_SPAN),
     ("grants-max-size", GRANTS, SIZE),
     (
         "grants-allowed-types",
@@ -390,7 +344,6 @@ const TABLE: &[Row] = &[
         &["", "x", "100", "0/1h", "-1/1h", "100/60"],
     ),
     ("grants-quota", GRANTS, SIZE),
-    ("grants-quota-period", GRANTS, SPAN_OR_NONE),
     ("grants-enforce-type", GRANTS, SWITCH),
     (
         "grants-client-certificates",
@@ -435,36 +388,24 @@ const TABLE: &[Row] = &[
         DIRECT,
         &["", "x", "{id}", "uploads/x", "uploads/{what}"],
     ),
-    ("direct-acl", DIRECT, ACL),
     ("direct-public-url", DIRECT, URL),
     ("direct-small-files", DIRECT, WORD),
-    ("direct-overwrite", DIRECT, SWITCH),
-    ("direct-put-lifetime", DIRECT, LIFETIME),
     ("direct-url-lifetime", DIRECT, LIFETIME),
-    ("direct-idle-timeout", DIRECT, SPAN_OR_NONE),
     ("direct-poll-interval", DIRECT, NONZERO_SPAN),
     ("direct-sign-requests", DIRECT, SWITCH),
-    ("direct-sts", DIRECT, SWITCH),
-    ("direct-sts-endpoint", STS, URL),
     (
-        "direct-sts-role",
-        STS,
+        "direct-sts",
+        DIRECT,
         &[
+            "",
             "x",
             "role/x",
             "arn:aws:iam::1:user/x",
             "arn:aws:iam::1:role/x y",
         ],
     ),
-    ("direct-sts-lifetime", STS, &["", "x", "5", "14m", "37h"]),
     ("direct-notifications-secret", DIRECT, SECRET),
-    ("direct-notifications-secret-file", DIRECT, FILE),
     ("admin-key", ALONE, SECRET),
-    (
-        "admin-key-file",
-        ALONE,
-        &["", "{none}", "{dir}", "{file}", "x\r"],
-    ),
     (
         "admin-path",
         &["-admin-key=0123456789abcdef"],
@@ -485,6 +426,7 @@ const TABLE: &[Row] = &[
             "x\r",
         ],
     ),
+    ("retention", GRANTS, NONZERO_SPAN),
     ("node-name", GRANTS, &["", "a\nb"]),
     ("expire-unfinished", ALONE, SPAN_OR_NONE),
     ("expire-finished", ALONE, SPAN_OR_NONE),
@@ -492,7 +434,6 @@ const TABLE: &[Row] = &[
     ("sweep-interval", ALONE, SPAN_OR_NONE),
     ("expose-metrics", ALONE, SWITCH),
     ("metrics-path", ALONE, PATH),
-    ("otlp-endpoint", ALONE, URL),
     ("show-greeting", ALONE, SWITCH),
     ("page-title", ALONE, &["", "a\nb"]),
     ("page-text", ALONE, &["", "a\nb"]),
@@ -516,18 +457,6 @@ const TABLE: &[Row] = &[
         ALONE,
         &["", "x", "-1", "4294967296"],
     ),
-    (
-        "max-uploads-per-address",
-        ALONE,
-        &["", "x", "-1", "4294967296"],
-    ),
-    (
-        "max-downloads-per-address",
-        ALONE,
-        &["", "x", "-1", "4294967296"],
-    ),
-    ("header-timeout", ALONE, NONZERO_SPAN),
-    ("max-header-size", ALONE, &["", "x", "-1", "1KiB", "2MiB"]),
     ("min-rate", ALONE, SIZE),
     ("max-uploads-in-flight", ALONE, COUNT),
     ("max-buffered-bytes", ALONE, &["", "x", "-1", "1KiB", "5M"]),
@@ -677,28 +606,12 @@ fn settings_disabled_by_another_one_are_reported() {
             "max-requests-per-address",
             "-unix-sock=/s --max-requests-per-address=3",
         ),
-        (
-            "max-uploads-per-address",
-            "-unix-sock=/s --max-uploads-per-address=3",
-        ),
-        (
-            "max-downloads-per-address",
-            "-unix-sock=/s --max-downloads-per-address=3",
-        ),
         ("behind-proxy", "-behind-proxy --trusted-proxies="),
         ("hsts", "-hsts=1h"),
         ("hsts", "-hsts=1h --unix-sock=/s"),
         ("proxy-protocol", "-proxy-protocol --unix-sock=/s"),
         ("proxy-protocol", "-proxy-protocol --trusted-proxies="),
         ("proxy-protocol", "-proxy-protocol --compat=tusd"),
-        (
-            "public-url",
-            "-public-url=https://x/files/ --relative-location",
-        ),
-        (
-            "disable-unfinished-download",
-            "-disable-download --disable-unfinished-download",
-        ),
         ("rufh-104", "-rufh=off --rufh-104=on"),
         ("metrics-path", "-expose-metrics=false --metrics-path=/m"),
         ("min-rate", "-network-timeout=0 --min-rate=99"),
@@ -738,19 +651,19 @@ fn settings_disabled_by_another_one_are_reported() {
         ),
         (
             "hooks-enabled-events",
-            "-hooks-dir=/x --hooks-dir-events=post-finish --hooks-enabled-events=pre-create",
+            "-hooks-dir=/x --hooks-enabled-events=dir:post-finish,pre-create",
         ),
         (
             "hooks-failure-mode",
-            "-hooks-nats=nats://x --hooks-failure-mode=allow",
+            "-hooks-broker=nats://x --hooks-failure-mode=allow",
         ),
         (
             "progress-hooks-interval",
-            "-hooks-dir=/x --hooks-dir-events=post-finish --progress-hooks-interval=3s",
+            "-hooks-dir=/x --hooks-enabled-events=post-finish --progress-hooks-interval=3s",
         ),
         (
             "events-max-queued",
-            "-hooks-dir=/x --hooks-dir-events=pre-create --events-max-queued=3",
+            "-hooks-dir=/x --hooks-enabled-events=pre-create --events-max-queued=3",
         ),
         (
             "hooks-http-skip-verify",
@@ -771,9 +684,18 @@ fn settings_disabled_by_another_one_are_reported() {
         ("state-dir", "-grants --database=/d.db --state-dir=/x"),
         ("page-logo", "-show-greeting=false --page-logo=/x.svg"),
         ("page-title", "-base-path=/ --page-title=x"),
+        ("hooks-format", "-hooks-grpc=x:1 --hooks-format=v1"),
         (
-            "admin-key-file",
-            "-admin-key=0123456789abcdef --admin-key-file=/x",
+            "hooks-broker-jetstream",
+            "-hooks-broker=amqp://x --hooks-broker-jetstream",
+        ),
+        (
+            "hooks-broker-exchange",
+            "-hooks-broker=redis://x --hooks-broker-exchange=e",
+        ),
+        (
+            "hooks-broker-max-length",
+            "-hooks-broker=kafka://x:1 --hooks-broker-max-length=3",
         ),
     ] {
         let args: Vec<String> = args.split(' ').map(str::to_owned).collect();

@@ -36,11 +36,21 @@ fn minimum_part_size_raises_the_part_size() {
 fn conflicting_settings_are_problems() {
     for (args, place) in [
         (
-            &["-s3-memory=16MiB", "-s3-part-size=9MiB"][..],
-            "--s3-memory: ",
+            &[
+                "-s3-bucket=b",
+                "-max-buffered-bytes=16MiB",
+                "-s3-part-size=9MiB",
+            ][..],
+            "--max-buffered-bytes: ",
         ),
-        (&["-s3-memory=10MiB"], "--s3-memory: "),
-        (&["-s3-part-size=200MiB"], "--s3-part-size: "),
+        (
+            &["-s3-bucket=b", "-max-buffered-bytes=10MiB"],
+            "--max-buffered-bytes: ",
+        ),
+        (
+            &["-s3-bucket=b", "-s3-part-size=200MiB"],
+            "--s3-part-size: ",
+        ),
         (
             &[
                 "-s3-bucket=b",
@@ -57,10 +67,7 @@ fn conflicting_settings_are_problems() {
             &["-s3-transfer-acceleration", "-s3-bucket=a.b"],
             "--s3-transfer-acceleration: ",
         ),
-        (
-            &["-s3-bucket=b", "-s3-sse=AES256", "-s3-sse-kms-key-id=k"],
-            "--s3-sse-kms-key-id: ",
-        ),
+        (&["-s3-bucket=b", "-s3-sse=AES256=k"], "--s3-sse: "),
         (&["-lease=file"], "--lease: "),
         (&["doctor", "s3"], "doctor s3 requires a bucket"),
         (&["doctor", "tls"], "doctor tls requires a certificate"),
@@ -99,10 +106,6 @@ fn settings_without_effect_cause_a_warning() {
         (
             &["-s3-bucket=b", "-s3-max-buffered-parts=3"],
             "--s3-max-buffered-parts",
-        ),
-        (
-            &["-s3-bucket=b", "-s3-redirect-lifetime=1m"],
-            "--s3-redirect-lifetime",
         ),
         (
             &["-s3-bucket=b", "-s3-endpoint=http://x", "-s3-disable-ssl"],
@@ -150,22 +153,6 @@ fn possible_mistakes_cause_a_warning() {
     }
     let args = ["-s3-bucket=b", "-max-size=1TiB", "-s3-key={date}/{id}"];
     assert_eq!(loaded(&args, &[]).warnings, Vec::<String>::new());
-}
-
-#[test]
-fn kms_key_implies_aws_kms() {
-    let sse = |args: &[&str]| loaded(args, &[]).settings.s3.headers.sse;
-    assert_eq!(
-        sse(&["-s3-bucket=b", "-s3-sse-kms-key-id=k"]).as_deref(),
-        Some("aws:kms")
-    );
-    let args = [
-        "-s3-bucket=b",
-        "-s3-sse=aws:kms:dsse",
-        "-s3-sse-kms-key-id=k",
-    ];
-    assert_eq!(sse(&args).as_deref(), Some("aws:kms:dsse"));
-    assert_eq!(sse(&[]), None);
 }
 
 #[test]

@@ -31,7 +31,7 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
         "h/x",
     ),
     (
-        "hooks-nats",
+        "hooks-broker",
         &[
             "nats://hunter2hunter2hunter2@h",
             "nats://u:hunter2hunter2hunter2@h",
@@ -39,12 +39,12 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
         "h",
     ),
     (
-        "hooks-amqp",
+        "hooks-broker",
         &["amqp://u:hunter2hunter2hunter2@h/%2f"],
         "u:***@h/%2f",
     ),
     (
-        "hooks-redis",
+        "hooks-broker",
         &["redis://:hunter2hunter2hunter2@h/0"],
         ":***@h/0",
     ),

@@ -20,10 +20,11 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
     assert_eq!(settings.s3.part_size, 50 << 20);
     let hooks = &settings.hooks;
     assert_eq!(hooks.outbox.retry_for, Duration::from_secs(15));
-    assert_eq!(hooks.outbox.max_hold, Duration::ZERO);
-    assert!(hooks.all_event_headers && hooks.http.follow_redirects);
+    assert_eq!(hooks.outbox.max_hold, Some(Duration::ZERO));
+    assert!(hooks.all_event_headers);
+    assert_eq!(hooks.http.redirects, Some(Vec::new()));
     // Receivers of both versions find what they look for.
-    assert_eq!(hooks.http.format, Format::Auto);
+    assert_eq!(hooks.format, Format::Auto);
     assert_eq!(hooks.command.timeout, Duration::from_secs(24 * 3600));
     assert_eq!(hooks.grpc.timeout, None);
     assert!(settings.urls.trusts(Some("203.0.113.7".parse().unwrap())));
@@ -32,10 +33,8 @@ fn compat_tusd_sets_the_defaults_of_tusd() {
     let per_address = [
         limits.max_connections_per_address,
         limits.max_requests_per_address,
-        limits.max_uploads_per_address,
-        limits.max_downloads_per_address,
     ];
-    assert_eq!(per_address, [0; 4]);
+    assert_eq!(per_address, [0; 2]);
     assert!(found.to_toml(false).contains("# --compat tusd\n"));
     let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];
     let found = loaded(&["-compat=tusd", "-verbose=false"], &given);

@@ -4,8 +4,10 @@ mod allow_origin;
 mod secret;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use landfall::store::file::Durability;
+use landfall_hooks::HookName;
 
 pub use allow_origin::AllowOrigin;
 pub use secret::Secret;
@@ -36,6 +38,27 @@ pub enum LogLevel {
     Trace,
 }
 
+/// The uploads whose downloads are rejected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DisabledDownloads {
+    /// None.
+    #[default]
+    None,
+    /// Unfinished uploads.
+    Unfinished,
+    /// All.
+    All,
+}
+
+/// A quota of every subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Its bytes, if it is limited.
+    pub bytes: Option<u64>,
+    /// The time after which it restarts, and those of API keys and tokens with it.
+    pub period: Option<Duration>,
+}
+
 /// The location of the keys of JSON web tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JwtKeys {
@@ -43,6 +66,15 @@ pub enum JwtKeys {
     Url(Secret),
     /// A file with a key set, or with a public key in PEM.
     File(PathBuf),
+}
+
+/// Server-side encryption of objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
+    pub algorithm: &'static str,
+    /// The id or ARN of a key of KMS; `None` is the service's own.
+    pub kms_key: Option<String>,
 }
 
 /// The lease backend.
@@ -61,6 +93,15 @@ pub enum LeaseKind {
     Postgres(Secret),
 }
 
+/// The source of temporary credentials for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StsRole {
+    /// Federation tokens of the server's own user.
+    User,
+    /// The role with this ARN.
+    Role(String),
+}
+
 /// The place of the key that encrypts request headers of stored events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderKey {
@@ -68,6 +109,15 @@ pub enum HeaderKey {
     Memory,
     /// A file.
     File(PathBuf),
+}
+
+/// A hook or event that is enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnabledHook {
+    /// The setting of the only transport that receives it; `None` for all that have no others.
+    pub transport: Option<&'static str>,
+    /// Its name.
+    pub name: HookName,
 }
 
 /// A database.
