@@ -23,7 +23,7 @@ pub fn report(line: &str) {
     out.flush().unwrap();
 }
 
-/// What is killed, and how often.
+/// Nodes that are killed.
 #[derive(Debug)]
 pub struct KillLoop<'a> {
     /// The name of the test with its modules.

@@ -74,7 +74,7 @@ pub(crate) struct Http {
     pub(crate) stream: TcpStream,
     received: Vec<u8>,
     rest: Rest,
-    /// Whether the client waits for 100, which is sent when a piece of the body is read.
+    /// True if the client waits for 100, which is sent when a piece of the body is read.
     pub(crate) expects: bool,
     pub(crate) trailers: Vec<(String, String)>,
 }
@@ -157,7 +157,7 @@ impl Http {
         }
     }
 
-    /// Whether all of the body has been read.
+    /// Returns true if all of the body has been read.
     pub(crate) fn is_read(&self) -> bool {
         matches!(self.rest, Rest::End | Rest::Bytes(0))
     }
