@@ -12,7 +12,7 @@ import { FaultProxy } from '../clients/lib/proxy.js'
 import { MIB, bytes, randomNumbers, tempDir } from '../clients/lib/source.js'
 import { start } from './lib/program.js'
 
-const KILLS = process.env.LANDFALL_LONG ? 200 : 15
+const KILLS = process.env.LANDFALL_LONG ? 200 : 8
 /** The mean number of bytes between two kills. */
 const BYTES_PER_KILL = 8 * MIB
 const SIZE = KILLS * BYTES_PER_KILL

@@ -15,10 +15,17 @@ export const NOW = new Date('2026-03-14T15:09:26Z');
 
 const SIZES = [[360, 740], [768, 1024], [1440, 900]];
 
-/** The contexts in which pages are compared, by the names of their pictures. */
-export const VIEWS = SIZES.flatMap(([width, height]) => ['light', 'dark'].map((colorScheme) => [`${width}-${colorScheme}`, {
+const ALL = SIZES.flatMap(([width, height]) => ['light', 'dark'].map((colorScheme) => [`${width}-${colorScheme}`, {
   viewport: { width, height }, colorScheme, locale: 'en-US', timezoneId: 'UTC', reducedMotion: 'reduce', bypassCSP: true,
 }]));
+
+/**
+ * The contexts in which pages are compared, by the names of their pictures: a telephone in the dark and a large screen,
+ * or every width in both color schemes to write them and with LANDFALL_LONG=1.
+ */
+export const VIEWS = process.env.LANDFALL_LONG || process.env.UPDATE_SCREENSHOTS
+  ? ALL
+  : ALL.filter(([view]) => ['360-dark', '1440-light'].includes(view));
 
 /** Fonts that every machine with the tests has, and no caret. */
 const STYLE = '* { font-family: "DejaVu Sans" !important; caret-color: transparent !important; }';

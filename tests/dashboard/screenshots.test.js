@@ -1,4 +1,4 @@
-// Pictures of the dashboard: with fixed data, at three widths, light and dark.
+// Pictures of the dashboard, with fixed data.
 
 import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';

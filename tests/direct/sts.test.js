@@ -56,7 +56,8 @@ async function getCredentials(t, service, sizes, role = 'user') {
   })
 }
 
-test('Uppy 4 and 5 with getTemporarySecurityCredentials', async (t) => {
+const IS_LONG = Boolean(process.env.LANDFALL_LONG)
+if (IS_LONG) test('Uppy 4 and 5 with getTemporarySecurityCredentials', async (t) => {
   // They know no other address than Amazon's.
   const world = await startWorld(t, startMoto, { amazon: true })
   const { place, front } = world

@@ -1,5 +1,5 @@
-// Uppy's Dashboard and @uppy/aws-s3, three majors of them, in Chromium: from a page's origin, asking landfall on
-// another one, sending to the bucket on a third one.
+// Uppy's Dashboard and @uppy/aws-s3 in Chromium, with LANDFALL_LONG=1 three majors of them: from a page's origin, asking
+// landfall on another one, sending to the bucket on a third one.
 
 import { test } from 'node:test'
 import { startMoto } from '../nodes/lib/services.js'

@@ -1,4 +1,4 @@
-// Pictures of the upload page, at three widths, light and dark.
+// Pictures of the upload page.
 
 import { after, before } from 'node:test';
 import { fileURLToPath } from 'node:url';

@@ -37,9 +37,9 @@ pub(crate) fn renewal_info_interval(retry_after: Duration) -> Duration {
 
 /// The time until the next attempt, after some `failures` (at least 1) in a row.
 pub(crate) fn backoff(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
-    let doubled = MIN_BACKOFF.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+    let delay = landfall_net::backoff(failures, MIN_BACKOFF, MAX_BACKOFF);
     // Servers that failed together do not come back together.
-    let jittered = doubled.min(MAX_BACKOFF).mul_f64(1.0 + random / 4.0);
+    let jittered = delay.mul_f64(1.0 + random / 4.0);
     let wanted = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
     jittered.min(MAX_BACKOFF).max(wanted)
 }

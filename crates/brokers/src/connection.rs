@@ -167,9 +167,8 @@ impl<C> State<C> {
             tracing::warn!(broker, error = %failure, "not connected");
         }
         self.last_error = failure.message.clone();
-        let doubled = MIN_BACKOFF.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
-        let wait = doubled.min(MAX_BACKOFF);
+        let wait = landfall_net::backoff(self.failures, MIN_BACKOFF, MAX_BACKOFF);
         self.retry_at = Instant::now() + wait.mul_f64(rand::random_range(0.5..=1.0));
     }
 }

@@ -1,4 +1,4 @@
-use landfall::external::HookError;
+use landfall::hook::HookError;
 use landfall_s3::client;
 use landfall_state::queue::{LimitExceeded, QueueError, policy::PolicyDenial};
 use landfall_state::sql::DatabaseError;

@@ -51,6 +51,7 @@ pub enum ConfigError {
 
 /// The format of the `Location` of a new upload.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum LocationStyle {
     /// `scheme://host/base/id` as the client sees them, by the request or by trusted proxies.
     #[default]
@@ -67,6 +68,7 @@ pub enum LocationStyle {
 /// within its first request. They need a server with an
 /// [`InterimSender`](crate::service::InterimSender), and a request that names an accepted interop version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum InterimResponses {
     /// Not if a proxy is expected or seen: [`Config::forwarded`] is not [`Forwarded::Ignore`], or the request
     /// has `Via`, `Forwarded` or `X-Forwarded-*`.
@@ -102,6 +104,7 @@ pub struct Lifetimes {
 
 /// Resource limits of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Maximum size of an upload, in bytes; `None` is unlimited.
     pub max_size: Option<u64>,
@@ -141,7 +144,7 @@ impl Default for Limits {
 
 /// The configuration of a [`Handler`](crate::Handler): its parts and how it behaves.
 ///
-/// Settings are fields; hooks and sinks are added with methods.
+/// Settings are fields; [hooks](Self::hook) and [sinks](Self::sink) are added with methods.
 ///
 /// ```
 /// use std::time::Duration;
@@ -204,7 +207,7 @@ pub struct Config {
     pub hooks: Vec<Arc<dyn Hook>>,
     /// Sinks, which receive events after an effect.
     pub sinks: Vec<Arc<dyn EventSink>>,
-    /// A registry of uploads whose bytes bypass the handler.
+    /// A registry of uploads whose bytes bypass the handler, such as that of the crate `landfall-direct`.
     pub external_uploads: Option<Arc<dyn ExternalUploads>>,
     /// Minimum time between two progress events of one upload.
     pub progress_interval: Duration,

@@ -15,7 +15,11 @@
 //! ```
 //!
 //! [The guide](https://github.com/landfall-rs/landfall/blob/main/docs/embedding.md) covers mounting,
-//! authentication, finished files and shutdown.
+//! authentication, finished files, S3, logging, layers of tower and shutdown, and lists complete examples.
+//!
+//! Settings are public fields with defaults ([`Config`], [`Limits`]); parts of a program, such as
+//! [hooks](Config::hook) and [sinks](Config::sink), are added with methods. Types that will grow are
+//! `#[non_exhaustive]`. Modules and methods that only Landfall's own crates use are hidden from this documentation.
 //!
 //! Features:
 //!
@@ -24,6 +28,7 @@
 //! | `axum` | no | `Handler::router`; reads the client's address and the original URI |
 //! | `checksums` | yes | the algorithms of `Upload-Checksum` other than SHA-1 |
 //! | `file-store` | yes | [`FileStore`](store::file::FileStore) and [`FileLocker`](lease::FileLocker) |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod compose;
@@ -32,12 +37,12 @@ mod engine;
 mod error;
 pub mod event;
 mod eviction;
+#[doc(hidden)]
 pub mod external;
 pub mod hook;
 pub mod lease;
 pub mod removal;
 mod request_body;
-pub mod runtime;
 pub mod service;
 pub mod store;
 pub mod upload;

@@ -17,6 +17,7 @@ pub mod headers;
 mod metadata;
 mod operation;
 mod problem;
+mod response_status;
 pub mod rufh;
 pub mod units;
 

@@ -2,7 +2,8 @@
 //!
 //! [`Ceph`], [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
 //! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`ReverseProxy`] is
-//! nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections.
+//! nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections. [`http1`]
+//! has clients that send exactly the given bytes, and [`kill_loop`] kills processes of a test.
 //!
 //! This is a separate, unpublished crate, because the tests of several crates need it.
 //!
@@ -44,7 +45,9 @@ mod faults;
 mod folder;
 mod garage;
 mod grpcio;
+pub mod http1;
 mod kafka;
+pub mod kill_loop;
 mod moto;
 mod nats;
 mod pebble;

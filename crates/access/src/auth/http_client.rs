@@ -5,8 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Empty;
-use landfall::runtime::PerRuntime;
-use landfall_net::{Client, Proxies, redacted_url};
+use landfall_net::{Client, PerRuntime, Proxies, redacted_url};
 use rustls::ClientConfig;
 use url::Url;
 

@@ -82,7 +82,7 @@ pub(super) async fn credentials(api: &Api, call: &mut Call) -> Result<Response, 
     if api.direct().settings().sts.is_none() {
         return Err(off().into());
     }
-    let given = match api.direct().credentials(&requester).await {
+    let given = match api.direct().credentials(&requester, &call.parts).await {
         Err(DirectError::NotFound) => return Err(off().into()),
         given => given?,
     };

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::response::Response;
 use http::{HeaderName, StatusCode, header};
-use landfall::{external::HookError, upload::UploadId};
+use landfall::{hook::HookError, upload::UploadId};
 use landfall_access::Problem;
 use landfall_s3::client::{self, ErrorKind};
 use landfall_state::queue::QueueError;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use landfall::{
     event::{EventKind, TerminationReason},
-    hook::matches_content_type,
+    hook::MediaType,
 };
 use landfall_s3::client::ObjectHead;
 use landfall_state::queue::JobEnd;
@@ -201,7 +201,7 @@ fn mismatch(input: &DecisionInput<'_>, head: &ObjectHead) -> Option<RemovalReaso
     let accepted = record.upload.storage.get(TYPES)?;
     let sent = head.content_type.as_deref().unwrap_or_default();
     let mut types = accepted.split(',');
-    let is_accepted = types.any(|one| matches_content_type(sent, one));
+    let is_accepted = types.any(|one| MediaType::is_match(sent, one));
     (!is_accepted).then(|| {
         let why = format!("the type {sent:?} is not accepted; accepted: {accepted}");
         RemovalReason::Invalid(why)

@@ -1,6 +1,6 @@
 //! Temporary credentials, limited to the keys of one principal.
 
-use http::Request;
+use http::request::Parts;
 use landfall_s3::client::{Partition, TokenRequest};
 use landfall_state::queue::policy::{self, PolicyDenial, PolicyRequest};
 use serde_json::json;
@@ -22,6 +22,7 @@ impl Direct {
     pub async fn credentials(
         &self,
         requester: &Requester,
+        request: &Parts,
     ) -> Result<PrefixCredentials, DirectError> {
         let settings = self.settings();
         let sts = settings.sts.as_ref().ok_or(DirectError::NotFound)?;
@@ -30,12 +31,11 @@ impl Direct {
             return Err(PolicyDenial::forbidden(why).into());
         };
         let mut ask = PolicyRequest::new(key::uuid(), "*");
-        let (request, ()) = Request::new(()).into_parts();
         let bounded = || {
             let why = "this principal has limits that S3 cannot enforce";
             PolicyDenial::forbidden(why)
         };
-        let agreed = policy::decide(&settings.policies, caller, &mut ask, &request).await;
+        let agreed = policy::decide(&settings.policies, caller, &mut ask, request).await;
         agreed.map_err(|no| if no.field.is_some() { bounded() } else { no })?;
         let limits = &ask.limits;
         let check_metadata_size = limits.max_size.is_some()

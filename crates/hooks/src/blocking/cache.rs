@@ -111,11 +111,9 @@ mod tests {
     use super::*;
 
     fn request(headers: &[(&'static str, &'static str)], remote: &str) -> RequestInfo {
-        let mut request = RequestInfo {
-            method: Method::PATCH,
-            remote: remote.into(),
-            ..RequestInfo::default()
-        };
+        let mut request = RequestInfo::default();
+        request.method = Method::PATCH;
+        request.remote = remote.into();
         for (name, value) in headers {
             let name = HeaderName::from_static(name);
             request

@@ -92,15 +92,17 @@ impl BlockingHooks {
                 tracing::warn!(hook = %message.hook, error = %failure, "blocking hook failed, request allowed by failure mode");
                 Ok(HookResponse::default())
             }
-            Err(failure) if failure.client_visible => Ok(HookResponse {
-                failed: true,
+            Err(failure) if failure.client_visible => {
                 // tusd's wording. The hook has set no status, so that the upload's state decides.
-                client_response: ClientResponse {
-                    status: None,
-                    ..ClientResponse::text(500, format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n"))
-                },
-                ..HookResponse::default()
-            }),
+                let text = format!("ERR_INTERNAL_SERVER_ERROR: {failure}\n");
+                let mut client_response = ClientResponse::text(500, text);
+                client_response.status = None;
+                Ok(HookResponse {
+                    failed: true,
+                    client_response,
+                    ..HookResponse::default()
+                })
+            }
             Err(failure) => Err(failure.into()),
         }
     }

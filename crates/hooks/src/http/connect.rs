@@ -12,8 +12,8 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use landfall::{BoxError, runtime::PerRuntime};
-use landfall_net::ProxyConnector;
+use landfall::BoxError;
+use landfall_net::{PerRuntime, ProxyConnector};
 use rustls::ClientConfig;
 use tower::Service;
 

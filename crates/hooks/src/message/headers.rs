@@ -140,22 +140,20 @@ pub(super) fn canonical(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use http::{HeaderName, HeaderValue};
     use landfall::hook::RequestInfo;
 
     use super::*;
     use crate::RequestData;
 
     fn request(fields: &[(&'static str, &str)]) -> RequestInfo {
-        let mut headers = HeaderMap::new();
+        let mut request = RequestInfo::default();
         for (name, value) in fields {
             let name = HeaderName::from_static(name);
-            headers.append(name, HeaderValue::from_str(value).unwrap());
+            let value = HeaderValue::from_str(value).unwrap();
+            request.headers.append(name, value);
         }
-        RequestInfo {
-            headers,
-            ..RequestInfo::default()
-        }
+        request
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub mod rfc3339;
 use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
 use landfall::{
-    event::{Event, EventKind, next_sequence},
+    event::{Event, EventKind},
     hook::{Access, Intent, RequestInfo},
     upload::{Upload, UploadId, UploadKind},
 };
@@ -359,7 +359,7 @@ impl MessageId {
     pub fn with_id(id: String) -> Self {
         Self {
             id,
-            sequence: next_sequence(),
+            sequence: Event::next_sequence(),
         }
     }
 }

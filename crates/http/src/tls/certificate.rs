@@ -15,8 +15,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
-use super::TlsError;
 use super::challenge::{self, ChallengeCertificates};
+use super::error::TlsError;
 
 const NO_CERTIFICATE: &str = "there is no certificate";
 

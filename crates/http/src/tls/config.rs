@@ -13,6 +13,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificate::{CertificateFiles, CertificateResolver, certified_key, read_authorities};
 use super::challenge::{self, ChallengeCertificates};
+use super::error::TlsError;
 
 /// The versions of TLS and the ciphers that a server accepts, as tusd names them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,25 +86,6 @@ impl TlsFiles {
 
 /// Device, inode, size and time of the last change; `None` if there is no file.
 type FileVersion = Option<(u64, u64, u64, SystemTime)>;
-
-/// A file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct TlsError {
-    /// The path of the file.
-    pub path: PathBuf,
-    /// Why.
-    pub reason: String,
-}
-
-impl TlsError {
-    pub(super) fn new(path: &Path, reason: impl fmt::Display) -> Self {
-        Self {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
-    }
-}
 
 /// Certificates, keys and versions of TLS.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ mod certificate;
 mod challenge;
 mod client_certificate;
 mod config;
+mod error;
 mod stream;
 
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use rustls::ServerConfig;
 pub use certificate::{CertificateFiles, CertificateSummary, read_authorities};
 pub use challenge::{ChallengeCertificate, ChallengeCertificates};
 pub use client_certificate::ClientCertificate;
-pub use config::{ClientAuth, TlsConfig, TlsError, TlsFiles, TlsMode};
+pub use config::{ClientAuth, TlsConfig, TlsFiles, TlsMode};
+pub use error::TlsError;
 pub(super) use stream::TlsStream;
 
 /// TLS of one or more [`Listener`](super::Listener)s. Clones share their configuration.

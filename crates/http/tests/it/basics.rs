@@ -13,7 +13,7 @@ async fn many_requests_on_one_connection() {
     let mut client = server.connect().await;
     for _ in 0..3 {
         let answer = client.ask(get("/")).await;
-        assert_eq!((answer.status, answer.text()), (200, "hello"));
+        assert_eq!((answer.status, answer.as_text()), (200, "hello"));
         assert!(answer.header("date").is_some());
     }
     drop(client);
@@ -123,7 +123,7 @@ async fn a_truncated_body_is_an_error() {
             .await;
         client.stream.shutdown().await.unwrap();
         let answer = client.answer().await.unwrap();
-        assert_eq!((answer.status, answer.text()), (400, "3 UnexpectedEnd"));
+        assert_eq!((answer.status, answer.as_text()), (400, "3 UnexpectedEnd"));
         assert!(client.closed().await);
     }
     server.stop().await;

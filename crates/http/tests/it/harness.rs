@@ -18,7 +18,7 @@ use landfall_http::{
     Body, BodyError, ClientCertificate, ConnectionLimits, HttpService, Listener, NetStats,
     Shutdown, interim_sender, serve,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+pub(crate) use landfall_test_services::http1::{AsyncClient as Client, Message as Answer};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -100,117 +100,6 @@ impl Server {
             .unwrap()
             .unwrap()
             .unwrap();
-    }
-}
-
-/// A response.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            found.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-}
-
-pub(crate) struct Client<T> {
-    pub(crate) stream: T,
-    buffer: Vec<u8>,
-}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
-    pub(crate) fn new(stream: T) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
-    }
-
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        tokio::time::timeout(TIMEOUT, self.stream.write_all(bytes.as_ref()))
-            .await
-            .unwrap()
-            .unwrap();
-    }
-
-    /// The next answer, or `None` if the connection ends before it begins.
-    pub(crate) async fn answer(&mut self) -> Option<Answer> {
-        self.answer_to("GET").await
-    }
-
-    pub(crate) async fn answer_to(&mut self, method: &str) -> Option<Answer> {
-        tokio::time::timeout(TIMEOUT, self.read_answer(method))
-            .await
-            .expect("no answer came")
-    }
-
-    async fn read_answer(&mut self, method: &str) -> Option<Answer> {
-        let end = loop {
-            if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if self.fill().await.unwrap_or(0) == 0 {
-                assert_eq!(String::from_utf8_lossy(&self.buffer), "", "half a head");
-                return None;
-            }
-        };
-        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer {
-            status,
-            head,
-            body: Vec::new(),
-        };
-        let length = match answer.header("content-length") {
-            _ if method == "HEAD" || status < 200 => 0,
-            Some(length) => length.parse().unwrap(),
-            None => 0,
-        };
-        while self.buffer.len() < length {
-            assert_ne!(
-                self.fill().await.unwrap(),
-                0,
-                "the body of {answer:?} is cut"
-            );
-        }
-        answer.body = self.buffer.drain(..length).collect();
-        Some(answer)
-    }
-
-    async fn fill(&mut self) -> std::io::Result<usize> {
-        self.stream.read_buf(&mut self.buffer).await
-    }
-
-    /// Sends a request and reads its answer.
-    pub(crate) async fn ask(&mut self, request: impl AsRef<[u8]>) -> Answer {
-        self.send(request).await;
-        self.answer().await.expect("closed without an answer")
-    }
-
-    /// Returns whether the server closes the connection without another byte.
-    pub(crate) async fn closed(&mut self) -> bool {
-        assert_eq!(String::from_utf8_lossy(&self.buffer), "");
-        match tokio::time::timeout(TIMEOUT, self.fill()).await {
-            Ok(Ok(n)) => n == 0,
-            Ok(Err(_)) => true,
-            Err(_) => panic!("the connection is still open"),
-        }
-    }
-
-    /// Returns whether nothing happens on the connection for a while.
-    pub(crate) async fn quiet(&mut self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.fill()).await.is_err()
     }
 }
 

@@ -252,7 +252,7 @@ async fn ambiguous_targets_are_rejected_with_a_reason() {
         .await;
     let answer = client.answer().await.unwrap();
     assert_eq!(
-        (answer.status, answer.text()),
+        (answer.status, answer.as_text()),
         (400, "the request target is not a valid URI\n")
     );
     server.stop().await;
@@ -281,7 +281,7 @@ async fn trailers_with_a_bare_line_feed_end_the_body() {
             client.send(format!("{trailers}{}", get("/"))).await;
             let answer = client.answer().await.unwrap();
             assert_eq!(
-                (answer.status, answer.text()),
+                (answer.status, answer.as_text()),
                 (400, "5 Malformed"),
                 "{trailers:?}"
             );

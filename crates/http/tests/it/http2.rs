@@ -109,7 +109,7 @@ async fn smuggling_is_rejected_with_http2_enabled() {
     let mut client = server.connect().await;
     let answer = client.ask("G / HTTP/1.1\r\n\r\n").await;
     assert_eq!(
-        (answer.status, answer.text()),
+        (answer.status, answer.as_text()),
         (400, "the request has no Host header\n")
     );
     assert!(client.closed().await);

@@ -55,7 +55,7 @@ async fn they_leave_while_the_body_is_received() {
         assert_eq!(offset(&client.answer().await.unwrap()), Some(5));
         client.send("67890").await;
         let (_, last) = answers(&mut client).await;
-        assert_eq!((last.status, last.text()), (200, "10 true"));
+        assert_eq!((last.status, last.as_text()), (200, "10 true"));
     }
     server.stop().await;
 }
@@ -104,10 +104,10 @@ async fn http_1_0_and_requests_without_content_get_none() {
     let old = head("frames", 5, "Connection: keep-alive\r\n").replace("HTTP/1.1", "HTTP/1.0");
     client.send(old + "12345").await;
     let last = client.answer().await.unwrap();
-    assert_eq!((last.status, last.text()), (200, "5 false"));
+    assert_eq!((last.status, last.as_text()), (200, "5 false"));
     client.send(head("frames", 0, "")).await;
     let last = client.answer().await.unwrap();
-    assert_eq!((last.status, last.text()), (200, "0 false"));
+    assert_eq!((last.status, last.as_text()), (200, "0 false"));
     server.stop().await;
 }
 
@@ -160,7 +160,7 @@ async fn a_client_that_does_not_read_gets_whole_responses_later() {
     sleep(Duration::from_millis(2_500)).await;
     client.send("67890").await;
     let (offsets, last) = answers(&mut client).await;
-    assert_eq!((last.status, last.text()), (200, "10 true"));
+    assert_eq!((last.status, last.as_text()), (200, "10 true"));
     assert!(
         !offsets.is_empty() && offsets.len() < 2_000,
         "{}",

@@ -29,7 +29,7 @@ async fn an_early_response_reaches_a_sending_client() {
             sent += n;
         }
         let answer = client.answer().await.unwrap();
-        assert_eq!((answer.status, answer.text()), (413, "too much"));
+        assert_eq!((answer.status, answer.as_text()), (413, "too much"));
         assert_eq!(answer.header("connection"), Some("close"));
         assert!(client.closed().await);
     }
@@ -47,7 +47,7 @@ async fn a_rejection_reaches_a_sending_client() {
     client.send(vec![0; 4_000_000]).await;
     let answer = client.answer().await.unwrap();
     assert_eq!(
-        (answer.status, answer.text()),
+        (answer.status, answer.as_text()),
         (400, "the request has no Host header\n")
     );
     assert!(client.closed().await);

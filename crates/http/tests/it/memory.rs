@@ -27,7 +27,7 @@ async fn a_sized_body_continues_after_its_buffer_is_released() {
         client.send(burst()).await;
     }
     let answer = client.answer().await.unwrap();
-    assert_eq!((answer.status, answer.text()), (200, "1200000 complete"));
+    assert_eq!((answer.status, answer.as_text()), (200, "1200000 complete"));
     // Requests before and after the handover are still separated.
     for _ in 0..2 {
         assert_eq!(client.ask(get("/")).await.text(), "hello");
@@ -236,7 +236,10 @@ async fn a_shutdown_aborts_a_stalled_body_after_its_buffer_is_released() {
     pause().await;
     server.shutdown.start();
     let answer = client.answer().await.unwrap();
-    assert_eq!((answer.status, answer.text()), (503, "400000 ShuttingDown"));
+    assert_eq!(
+        (answer.status, answer.as_text()),
+        (503, "400000 ShuttingDown")
+    );
     server.stop().await;
 }
 
@@ -255,7 +258,7 @@ async fn long_bodies_are_read_with_larger_buffers() {
             client.send(&head).await;
             client.send(&body).await;
             let answer = client.answer().await.unwrap();
-            let (received, largest) = answer.text().split_once(' ').unwrap();
+            let (received, largest) = answer.as_text().split_once(' ').unwrap();
             assert_eq!(received, LENGTH.to_string());
             let largest: usize = largest.parse().unwrap();
             assert!(largest <= 1024 * 1024, "{largest}");

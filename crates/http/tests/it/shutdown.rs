@@ -87,7 +87,7 @@ async fn a_running_request_may_finish_within_the_grace_time() {
     server.shutdown.start();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let answer = client.ask("def").await;
-    assert_eq!((answer.status, answer.text()), (200, "6 complete"));
+    assert_eq!((answer.status, answer.as_text()), (200, "6 complete"));
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(client.closed().await);
     server.stop().await;
@@ -105,7 +105,7 @@ async fn after_the_grace_time_bodies_end_with_a_response() {
     server.shutdown.start();
     let answer = client.answer().await.unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(290));
-    assert_eq!((answer.status, answer.text()), (503, "3 ShuttingDown"));
+    assert_eq!((answer.status, answer.as_text()), (503, "3 ShuttingDown"));
     assert!(client.closed().await);
     server.stop().await;
     assert!(begin.elapsed() < Duration::from_secs(8));

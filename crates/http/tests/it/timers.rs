@@ -98,7 +98,7 @@ async fn a_stalled_body_ends_after_the_received_bytes() {
             .await;
         let answer = client.answer().await.unwrap();
         in_time(begin);
-        assert_eq!((answer.status, answer.text()), (408, "3 Timeout"));
+        assert_eq!((answer.status, answer.as_text()), (408, "3 Timeout"));
         assert_eq!(answer.header("connection"), Some("close"));
         assert!(client.closed().await);
     }

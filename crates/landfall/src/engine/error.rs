@@ -1,9 +1,10 @@
-use landfall_protocol::{Problem, ProblemKind};
+use http::{HeaderMap, StatusCode, header};
+use landfall_protocol::{Operation, Problem, ProblemKind};
 
 use crate::{
     BoxError,
     error::HandlerError,
-    hook::{ClientResponse, IdempotencyError},
+    hook::{ClientResponse, HookError, IdempotencyError},
     lease::LeaseError,
     store::StoreError,
 };
@@ -46,6 +47,37 @@ impl From<Error> for HandlerError {
             Error::Lease(error) => Self::Lease(error),
             error => Self::Other(error.into()),
         }
+    }
+}
+
+impl From<Error> for HookError {
+    fn from(error: Error) -> Self {
+        let problem = error.problem();
+        let denied = error.hook_response();
+        let chosen = denied.and_then(|reply| Some(reply.status?.as_u16()));
+        let operation = Some(Operation::Create);
+        let (status, retry_after) = problem.kind.response_status(operation, chosen);
+        let mut hook_error = Self {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            headers: HeaderMap::new(),
+            message: problem.to_string().trim().to_owned(),
+            cause: None,
+        };
+        if let Some(seconds) = retry_after {
+            let headers = &mut hook_error.headers;
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(reply) = denied {
+            hook_error.headers.extend(reply.headers.clone());
+            if let Some(body) = &reply.body {
+                hook_error.message = String::from_utf8_lossy(body).trim().to_owned();
+            }
+        }
+        let has_no_answer = matches!(error, Error::Rejected(ProblemKind::Internal, _));
+        if error.is_ours() || has_no_answer {
+            hook_error.cause = Some(error.into());
+        }
+        hook_error
     }
 }
 
@@ -149,6 +181,72 @@ impl Error {
             | Self::Sink(_)
             | Self::Idempotency(_)
             | Self::Task(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_has_retry_after_and_a_denial_has_the_words_of_the_hook() {
+        let rejected = |kind, status, text: &'static str| {
+            Error::Rejected(kind, Box::new(ClientResponse::text(status, text)))
+        };
+        for (error, status, message, retry_after, has_cause) in [
+            (
+                rejected(ProblemKind::Rejected, 403, "no\n"),
+                403,
+                "no",
+                None,
+                false,
+            ),
+            (
+                rejected(ProblemKind::Rejected, 503, "never"),
+                503,
+                "never",
+                None,
+                false,
+            ),
+            (
+                rejected(ProblemKind::Forbidden, 429, "slow"),
+                429,
+                "slow",
+                Some("5"),
+                false,
+            ),
+            (
+                rejected(ProblemKind::Internal, 502, "bad"),
+                502,
+                "bad",
+                Some("5"),
+                true,
+            ),
+            (
+                Error::Hook("away".into()),
+                500,
+                "ERR_INTERNAL_SERVER_ERROR: internal server error",
+                Some("5"),
+                true,
+            ),
+            (
+                ProblemKind::MaxSizeExceeded.into(),
+                413,
+                "ERR_MAX_SIZE_EXCEEDED: maximum size exceeded",
+                None,
+                false,
+            ),
+        ] {
+            let error = HookError::from(error);
+            assert_eq!((error.status.as_u16(), &*error.message), (status, message));
+            let wait = error.headers.get(header::RETRY_AFTER);
+            assert_eq!(
+                wait.and_then(|wait| wait.to_str().ok()),
+                retry_after,
+                "{message}"
+            );
+            assert_eq!(error.cause.is_some(), has_cause, "{message}");
         }
     }
 }

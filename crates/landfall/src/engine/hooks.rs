@@ -7,9 +7,10 @@ use landfall_protocol::ProblemKind;
 use super::{Engine, Error, RequestContext};
 use crate::{
     BoxError,
+    error::HandlerError,
     hook::{
         Access, ClientResponse, CreateDecision, Decision, FindUpload, Hook, HookPoints,
-        IdempotencyKey, Intent, RequestInfo, matches_content_type,
+        IdempotencyKey, Intent, MediaType, RequestInfo,
     },
     upload::{Snapshot, Upload, UploadId},
 };
@@ -161,13 +162,13 @@ impl Engine {
 
 #[async_trait]
 impl FindUpload for Engine {
-    async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+    async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, HandlerError> {
         if let Some(registry) = self.registry_of(id) {
-            return registry.get(id).await;
+            return registry.get(id).await.map_err(HandlerError::Other);
         }
         match self.live_snapshot(id) {
             Some(snapshot) => Ok(Some(snapshot)),
-            None => Ok(self.stored(id).await?),
+            None => self.stored(id).await.map_err(HandlerError::Store),
         }
     }
 }
@@ -214,7 +215,7 @@ fn rejected_type(upload: &Upload, allowed: &[String]) -> Option<String> {
     };
     let is_allowed = allowed
         .iter()
-        .any(|pattern| matches_content_type(&stated, pattern));
+        .any(|pattern| MediaType::is_match(&stated, pattern));
     (!is_allowed).then(|| format!("the type {stated:?} is not allowed; allowed types: {list}\n"))
 }
 

@@ -24,6 +24,7 @@ const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 
 /// Why an entry is removed or reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SweepReason {
     /// Unfinished, and its lifetime is over.
     UnfinishedExpired,
@@ -320,7 +321,7 @@ impl Sweeper {
             self.count(summary);
             let (upload, at) = (&snapshot.upload, self.expiry(&snapshot));
             let (size, modified) = (snapshot.offset, snapshot.modified);
-            match removal::removable(&snapshot, at, self.clock.clock.now()) {
+            match Removable::upload(&snapshot, at, self.clock.clock.now()) {
                 Ok(_) => {
                     let why = match removal::is_finished(&snapshot) {
                         true => SweepReason::FinishedExpired,
@@ -375,7 +376,7 @@ impl Sweeper {
                 why: SweepReason::Orphan(orphan.reason),
             };
             let lifetime = self.lifetime_of(&orphan);
-            match removal::removable_orphan(
+            match Removable::orphan(
                 orphan.kind,
                 orphan.modified,
                 lifetime,
@@ -432,7 +433,7 @@ impl Sweeper {
         };
         let can_remove = self.dry_run || self.engine.composer.terminator().is_some();
         let due = self.expiry(&current);
-        let Ok(permission) = removal::removable(&current, due, self.clock.clock.now()) else {
+        let Ok(permission) = Removable::upload(&current, due, self.clock.clock.now()) else {
             return Ok(false);
         };
         if !can_remove {

@@ -108,6 +108,7 @@ event_kinds! {
 
 /// Why an upload was terminated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TerminationReason {
     /// Its client removed it.
     Client,
@@ -119,13 +120,15 @@ pub enum TerminationReason {
     RolledBack,
 }
 
+static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+
 /// A fact about an upload.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Event {
     /// The kind.
     pub kind: EventKind,
-    /// The sequence number: larger than those of earlier events of the upload. See [`next_sequence`].
+    /// The sequence number: larger than those of earlier events of the upload. See [`Event::next_sequence`].
     pub sequence: u64,
     /// The time.
     pub at: SystemTime,
@@ -154,7 +157,7 @@ impl Event {
     ) -> Self {
         Self {
             kind,
-            sequence: next_sequence(),
+            sequence: Self::next_sequence(),
             at: SystemTime::now(),
             upload,
             offset,
@@ -204,6 +207,38 @@ impl Event {
         if let Some(handle) = &self.stop_handle {
             (handle.0)(reply);
         }
+    }
+
+    /// Returns a sequence number for an event or a hook call, in microseconds since 1970.
+    ///
+    /// It is larger than all earlier numbers of this process, and than those of others as far as their clocks agree.
+    #[must_use]
+    pub fn next_sequence() -> u64 {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let after = |last: u64| now.max(last.saturating_add(1));
+        match SEQUENCE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            Some(after(last))
+        }) {
+            Ok(last) | Err(last) => after(last),
+        }
+    }
+
+    /// Returns the sequence number that was assigned last, in this process or, as far as it is
+    /// [known](Self::skip_sequence), before.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn last_sequence() -> u64 {
+        SEQUENCE.load(Ordering::Relaxed)
+    }
+
+    /// Lets the next sequence numbers be larger than `used`, which an earlier process has assigned: its clock may
+    /// have been ahead.
+    #[doc(hidden)]
+    pub fn skip_sequence(used: u64) {
+        SEQUENCE.fetch_max(used, Ordering::Relaxed);
     }
 }
 
@@ -315,35 +350,4 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     ///
     /// For sinks that track offsets, since progress events are rate-limited.
     fn record_offset(&self, _upload: &Arc<Upload>, _offset: u64) {}
-}
-
-static LAST: AtomicU64 = AtomicU64::new(0);
-
-/// Returns the sequence number that was assigned last, in this process or, as far as it is
-/// [known](skip_sequence), before.
-pub fn last_sequence() -> u64 {
-    LAST.load(Ordering::Relaxed)
-}
-
-/// Lets the next sequence numbers be larger than `used`, which an earlier process has assigned: its clock may have
-/// been ahead.
-pub fn skip_sequence(used: u64) {
-    LAST.fetch_max(used, Ordering::Relaxed);
-}
-
-/// Returns a sequence number for an event or a hook call, in microseconds since 1970.
-///
-/// It is larger than all earlier numbers of this process, than those that it [knows](skip_sequence) of earlier ones,
-/// and than those of other processes as far as their clocks agree.
-pub fn next_sequence() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-    let after = |last: u64| now.max(last.saturating_add(1));
-    match LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-        Some(after(last))
-    }) {
-        Ok(last) | Err(last) => after(last),
-    }
 }

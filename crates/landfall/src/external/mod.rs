@@ -8,58 +8,15 @@ pub(crate) mod registry;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, request::Parts};
-use landfall_protocol::ProblemKind;
+use http::request::Parts;
 
 use crate::{
-    BoxError,
-    engine::{Engine, Error, HookCall, Reservations},
+    engine::{Engine, HookCall, Reservations},
     event::{EventKind, TerminationReason},
-    hook::{ClientResponse, Intent, RequestInfo, UploadToken},
+    hook::{ClientResponse, HookError, Intent, RequestInfo, UploadToken},
     upload::{Snapshot, Upload, UploadId},
 };
 pub use registry::ExternalUploads;
-
-/// A denial by a hook, or a failure of a hook or sink.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-#[non_exhaustive]
-pub struct HookError {
-    /// The status of the response.
-    pub status: StatusCode,
-    /// Headers that the hook adds to the response.
-    pub headers: HeaderMap,
-    /// The message for the client: the hook's, or a default one.
-    pub message: String,
-    /// The internal error, if it is not a denial: log it; a retry may succeed.
-    #[source]
-    pub cause: Option<BoxError>,
-}
-
-impl From<Error> for HookError {
-    fn from(error: Error) -> Self {
-        let problem = error.problem();
-        let usual = StatusCode::from_u16(problem.status());
-        let mut hook_error = Self {
-            status: usual.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            headers: HeaderMap::new(),
-            message: problem.to_string().trim().to_owned(),
-            cause: None,
-        };
-        if let Error::Rejected(_, reply) = &error {
-            hook_error.status = reply.status.unwrap_or(hook_error.status);
-            hook_error.headers = reply.headers.clone();
-            if let Some(body) = &reply.body {
-                hook_error.message = String::from_utf8_lossy(body).trim().to_owned();
-            }
-        }
-        let has_no_answer = matches!(error, Error::Rejected(ProblemKind::Internal, _));
-        if error.is_ours() || has_no_answer {
-            hook_error.cause = Some(error.into());
-        }
-        hook_error
-    }
-}
 
 /// Calls the hooks and sinks of a handler for uploads whose bytes bypass it. Cheap to clone.
 ///

@@ -56,6 +56,12 @@ impl MediaType {
         &self.essence
     }
 
+    /// Returns whether `stated` is a media type that `pattern` [matches](Self::matches).
+    #[must_use]
+    pub fn is_match(stated: &str, pattern: &str) -> bool {
+        Self::parse(stated).is_some_and(|stated| stated.matches(pattern))
+    }
+
     /// Returns whether `pattern` matches: `image/png`, `image/*` or `*/*`, case-insensitive.
     #[must_use]
     pub fn matches(&self, pattern: &str) -> bool {
@@ -79,12 +85,6 @@ impl fmt::Display for MediaType {
             None => Ok(()),
         }
     }
-}
-
-/// Returns whether `stated` is a media type that matches `pattern`; see [`MediaType::matches`].
-#[must_use]
-pub fn matches_content_type(stated: &str, pattern: &str) -> bool {
-    MediaType::parse(stated).is_some_and(|stated| stated.matches(pattern))
 }
 
 /// A registrable name (RFC 6838) is narrower than a token.
@@ -125,7 +125,7 @@ fn value_length(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MediaType, matches_content_type};
+    use super::MediaType;
 
     #[test]
     fn only_the_essence_and_the_charset_are_printed() {
@@ -184,7 +184,7 @@ mod tests {
             ("image/png", "Image/*"),
             ("any/thing", "*/*"),
         ] {
-            assert!(matches_content_type(stated, pattern), "{stated} {pattern}");
+            assert!(MediaType::is_match(stated, pattern), "{stated} {pattern}");
         }
         for (stated, pattern) in [
             ("image/png", "image/gif"),
@@ -196,7 +196,7 @@ mod tests {
             ("nonsense", "*/*"),
             ("", "image/png"),
         ] {
-            assert!(!matches_content_type(stated, pattern), "{stated} {pattern}");
+            assert!(!MediaType::is_match(stated, pattern), "{stated} {pattern}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Blocking hooks: the application allows, changes or denies an operation before it happens.
 
 mod content_type;
+mod error;
 pub(crate) mod response;
 mod token;
 mod types;
@@ -9,7 +10,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use self::content_type::{MediaType, matches_content_type};
+pub use self::content_type::MediaType;
+pub use self::error::HookError;
 pub use self::response::ClientResponse;
 pub use self::token::UploadToken;
 pub(crate) use self::types::FindUpload;
@@ -83,7 +85,8 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
 
     /// Returns whether [`before_create`](Self::before_create) may change or deny a direct upload.
     ///
-    /// If no hook does, an [external upload](crate::external) is created with fewer writes.
+    /// If no hook does, such an upload is created with fewer writes.
+    #[doc(hidden)]
     fn affects_direct_uploads(&self) -> bool {
         true
     }

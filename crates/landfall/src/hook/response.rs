@@ -3,6 +3,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// A hook's changes to the response that the client gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientResponse {
     /// Replaces the status.
     pub status: Option<http::StatusCode>,

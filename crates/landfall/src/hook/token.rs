@@ -22,6 +22,12 @@ impl UploadToken {
     /// The prefix of tokens of Landfall's grants.
     pub const PREFIX: &str = "lft_";
 
+    /// Creates the token of a grant, which a client cannot send itself.
+    #[must_use]
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
     /// Returns the token as the client sent it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -7,12 +7,14 @@ use tokio::sync::OnceCell;
 use super::{UploadToken, response::ClientResponse};
 use crate::{
     BoxError,
+    error::HandlerError,
     service::forwarded::Peer,
     upload::{Metadata, Snapshot, Upload, UploadId},
 };
 
 /// The request that causes a hook call or an event.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct RequestInfo {
     /// The method on the wire.
     pub method: Method,
@@ -30,7 +32,9 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
-    pub(crate) fn from_parts(parts: &Parts, token: Option<UploadToken>) -> Self {
+    /// Creates the description of a request, whose upload token was [removed](UploadToken::extract).
+    #[must_use]
+    pub fn from_parts(parts: &Parts, token: Option<UploadToken>) -> Self {
         Self {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
@@ -44,6 +48,7 @@ impl RequestInfo {
 
 /// What a request does with an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Intent {
     /// POST: a new upload.
     Create,
@@ -76,7 +81,7 @@ impl Intent {
 
 #[async_trait]
 pub(crate) trait FindUpload: Send + Sync {
-    async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
+    async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, HandlerError>;
 }
 
 impl fmt::Debug for dyn FindUpload {
@@ -119,7 +124,7 @@ impl Access {
     ///
     /// # Cancel safety
     /// May be dropped.
-    pub async fn upload(&self) -> Result<Option<&Snapshot>, BoxError> {
+    pub async fn upload(&self) -> Result<Option<&Snapshot>, HandlerError> {
         let (Some(finder), Some(id)) = (&self.finder, &self.id) else {
             return Ok(None);
         };
@@ -194,6 +199,7 @@ pub trait IdempotencyKey: fmt::Debug + Send + Sync + 'static {
 
 /// An error of an idempotency key; the creation fails.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdempotencyError {
     /// The key is no longer valid; holds the response for the client.
     #[error("the idempotency key is no longer valid")]
@@ -303,9 +309,9 @@ mod tests {
 
     #[async_trait]
     impl FindUpload for Counting {
-        async fn find(&self, _: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+        async fn find(&self, _: &UploadId) -> Result<Option<Snapshot>, HandlerError> {
             match self.0.fetch_add(1, Ordering::Relaxed) {
-                0 => Err("the store is away".into()),
+                0 => Err(HandlerError::Other("the store is away".into())),
                 _ => Ok(None),
             }
         }

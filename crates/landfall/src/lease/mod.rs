@@ -11,6 +11,7 @@ mod fence;
 #[cfg(feature = "file-store")]
 mod file;
 mod memory;
+#[doc(hidden)]
 pub mod remote;
 mod signal;
 

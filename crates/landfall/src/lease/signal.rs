@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 /// A reason to yield.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum YieldReason {
     /// Another request wants the upload: commit and acknowledge the received bytes, then release.
     Requested,

@@ -11,7 +11,7 @@
 //!   application has shortened looks unfinished: uploads of tusd have no due time.
 //! * Due by two clocks: see [`RemovalClock`].
 //!
-//! A [`Removable`] is the permission for one removal. [`removable`] and [`removable_orphan`] alone make one, and each
+//! A [`Removable`] is the permission for one removal. [`Removable::upload`] and [`Removable::orphan`] alone make one, and each
 //! cleaner of a store needs it. Rows of databases are deleted up to a time, which is an [`AgreedTime`].
 //!
 //! This module must not do I/O, and must not know stores or databases.
@@ -51,41 +51,43 @@ pub enum NotRemovable {
     NotOurs,
 }
 
-/// Decides about an upload that is due at `due`, if ever, according to its description and the settings.
-///
-/// # Errors
-/// Why it is kept.
-pub fn removable(
-    found: &Snapshot,
-    due: Option<SystemTime>,
-    now: AgreedTime,
-) -> Result<Removable, NotRemovable> {
-    if found.upload.created_by_tusd && !is_finished(found) {
-        return Err(NotRemovable::NotOurs);
+impl Removable {
+    /// Decides about an upload that is due at `due`, if ever, according to its description and the settings.
+    ///
+    /// # Errors
+    /// Why it is kept.
+    pub fn upload(
+        found: &Snapshot,
+        due: Option<SystemTime>,
+        now: AgreedTime,
+    ) -> Result<Self, NotRemovable> {
+        if found.upload.created_by_tusd && !is_finished(found) {
+            return Err(NotRemovable::NotOurs);
+        }
+        match due {
+            None => Err(NotRemovable::NoLifetime),
+            Some(due) if now.has_reached(due) => Ok(Self(())),
+            Some(_) => Err(NotRemovable::NotDue),
+        }
     }
-    match due {
-        None => Err(NotRemovable::NoLifetime),
-        Some(due) if now.has_reached(due) => Ok(Removable(())),
-        Some(_) => Err(NotRemovable::NotDue),
-    }
-}
 
-/// Decides about a file or object that belongs to no upload, with the lifetime of its kind.
-///
-/// # Errors
-/// Why it is kept.
-pub fn removable_orphan(
-    found: OrphanKind,
-    modified: SystemTime,
-    lifetime: Duration,
-    now: AgreedTime,
-) -> Result<Removable, NotRemovable> {
-    if found == OrphanKind::Unproven {
-        return Err(NotRemovable::NotOurs);
-    }
-    match modified.checked_add(lifetime) {
-        Some(due) if now.has_reached(due) => Ok(Removable(())),
-        _ => Err(NotRemovable::NotDue),
+    /// Decides about a file or object that belongs to no upload, with the lifetime of its kind.
+    ///
+    /// # Errors
+    /// Why it is kept.
+    pub fn orphan(
+        found: OrphanKind,
+        modified: SystemTime,
+        lifetime: Duration,
+        now: AgreedTime,
+    ) -> Result<Self, NotRemovable> {
+        if found == OrphanKind::Unproven {
+            return Err(NotRemovable::NotOurs);
+        }
+        match modified.checked_add(lifetime) {
+            Some(due) if now.has_reached(due) => Ok(Self(())),
+            _ => Err(NotRemovable::NotDue),
+        }
     }
 }
 
@@ -125,23 +127,23 @@ mod tests {
         let due = Some(UNIX_EPOCH + NOW);
         let later = due.map(|at| at + Duration::from_secs(1));
         let ours = found(3, |_| {});
-        assert!(removable(&ours, due, now()).is_ok());
+        assert!(Removable::upload(&ours, due, now()).is_ok());
         assert_eq!(
-            removable(&ours, later, now()).unwrap_err(),
+            Removable::upload(&ours, later, now()).unwrap_err(),
             NotRemovable::NotDue
         );
         assert_eq!(
-            removable(&ours, None, now()).unwrap_err(),
+            Removable::upload(&ours, None, now()).unwrap_err(),
             NotRemovable::NoLifetime
         );
         let of_tusd = found(3, |upload| upload.created_by_tusd = true);
         assert_eq!(
-            removable(&of_tusd, due, now()).unwrap_err(),
+            Removable::upload(&of_tusd, due, now()).unwrap_err(),
             NotRemovable::NotOurs
         );
         // The operator has set a lifetime of finished uploads.
         let whole = found(5, |upload| upload.created_by_tusd = true);
-        assert!(removable(&whole, due, now()).is_ok());
+        assert!(Removable::upload(&whole, due, now()).is_ok());
     }
 
     #[test]
@@ -162,7 +164,7 @@ mod tests {
     fn an_orphan_is_removable_only_if_the_store_has_proven_that_it_is_ours() {
         let hour = Duration::from_secs(3600);
         let modified = UNIX_EPOCH + NOW - hour;
-        let kept = |found, lifetime| removable_orphan(found, modified, lifetime, now()).err();
+        let kept = |found, lifetime| Removable::orphan(found, modified, lifetime, now()).err();
         assert_eq!(
             kept(OrphanKind::Unproven, hour),
             Some(NotRemovable::NotOurs)

@@ -1,9 +1,30 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{self, InvalidHeaderValue},
+};
 use landfall_protocol::cors;
 
 /// The CORS policy: which origins may use the uploads from a browser.
+///
+/// What uploads need is allowed by default, for any origin, without credentials.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use landfall::{Config, service::Cors, store::MemoryStore};
+///
+/// let mut config = Config::new(MemoryStore::new());
+/// config.cors = Some(
+///     Cors::default()
+///         .allow_origin(|origin| origin == "https://app.example.org")
+///         .allow_credentials(true)
+///         .allow_headers(&["X-CSRF-Token"])?
+///         .max_age(Duration::from_secs(3600)),
+/// );
+/// # Ok::<(), landfall::http::header::InvalidHeaderValue>(())
+/// ```
 #[derive(Clone)]
 pub struct Cors {
     allow_origin: Option<Arc<OriginRule>>,
@@ -15,11 +36,6 @@ pub struct Cors {
 }
 
 type OriginRule = dyn Fn(&str) -> bool + Send + Sync;
-
-/// A list that is not valid in a header.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not valid in a header")]
-pub struct InvalidHeaderList(pub String);
 
 impl Default for Cors {
     /// Allows any origin, without credentials.
@@ -59,26 +75,38 @@ impl Cors {
         self
     }
 
-    /// Extends the built-in lists of methods, request headers and response headers.
-    ///
-    /// Each is a comma-separated list and may be empty. `max_age` is how long browsers cache a preflight
-    /// response, in seconds.
+    /// Allows these methods in addition to the built-in ones.
     ///
     /// # Errors
-    /// [`InvalidHeaderList`] if one of them is not valid in a header.
-    pub fn extend(
-        mut self,
-        methods: &str,
-        headers: &str,
-        expose: &str,
-        max_age: &str,
-    ) -> Result<Self, InvalidHeaderList> {
-        self.allow_methods = extended(cors::ALLOW_METHODS, methods)?;
-        self.allow_headers = extended(cors::ALLOW_HEADERS, headers)?;
-        self.expose_headers = extended(cors::EXPOSE_HEADERS, expose)?;
-        self.max_age =
-            HeaderValue::from_str(max_age).map_err(|_| InvalidHeaderList(max_age.into()))?;
+    /// One is not valid in a header.
+    pub fn allow_methods<T: AsRef<str>>(mut self, more: &[T]) -> Result<Self, InvalidHeaderValue> {
+        extend(&mut self.allow_methods, more)?;
         Ok(self)
+    }
+
+    /// Allows these request headers in addition to the built-in ones.
+    ///
+    /// # Errors
+    /// One is not valid in a header.
+    pub fn allow_headers<T: AsRef<str>>(mut self, more: &[T]) -> Result<Self, InvalidHeaderValue> {
+        extend(&mut self.allow_headers, more)?;
+        Ok(self)
+    }
+
+    /// Lets scripts read these response headers in addition to the built-in ones.
+    ///
+    /// # Errors
+    /// One is not valid in a header.
+    pub fn expose_headers<T: AsRef<str>>(mut self, more: &[T]) -> Result<Self, InvalidHeaderValue> {
+        extend(&mut self.expose_headers, more)?;
+        Ok(self)
+    }
+
+    /// Sets how long browsers may cache the response to a preflight, in whole seconds; a day by default.
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = max_age.as_secs().into();
+        self
     }
 
     /// Returns whether a request is allowed: it has no origin, or an allowed one.
@@ -133,13 +161,12 @@ impl Cors {
     }
 }
 
-fn extended(built_in: &str, more: &str) -> Result<HeaderValue, InvalidHeaderList> {
-    let list = if more.is_empty() {
-        built_in.into()
-    } else {
-        format!("{built_in}, {more}")
-    };
-    HeaderValue::from_str(&list).map_err(|_| InvalidHeaderList(more.into()))
+fn extend<T: AsRef<str>>(list: &mut HeaderValue, more: &[T]) -> Result<(), InvalidHeaderValue> {
+    for one in more {
+        let extended = [list.as_bytes(), b", ", one.as_ref().as_bytes()].concat();
+        *list = HeaderValue::from_bytes(&extended)?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Cors {

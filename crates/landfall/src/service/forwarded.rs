@@ -32,6 +32,7 @@ impl Peer {
 
 /// Which `X-Forwarded-Host`, `-Proto`, `-Port`, `-Prefix` and `Forwarded` headers are trusted.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub enum Forwarded {
     /// None.
     #[default]

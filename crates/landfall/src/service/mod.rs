@@ -4,6 +4,7 @@
 mod axum;
 mod body;
 pub(crate) mod cors;
+mod create_upload;
 mod detach;
 mod download;
 mod field_lines;
@@ -50,7 +51,7 @@ pub use crate::{
 
 pub use self::{
     body::ResponseBody,
-    cors::{Cors, InvalidHeaderList},
+    cors::Cors,
     field_lines::FieldLines,
     forwarded::{Forwarded, Peer},
     interim::InterimSender,
@@ -219,7 +220,8 @@ impl Handler {
 
     /// Stops and removes an upload that is being received; returns false if there is none.
     ///
-    /// Its client gets `reply`, by default 400.
+    /// Its client gets `reply`, by default 400. [`Self::remove`] removes any upload.
+    #[doc(hidden)]
     pub fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
         self.0.engine.stop(id, reply)
     }
@@ -280,6 +282,7 @@ impl Handler {
     ///
     /// # Cancel safety
     /// If dropped, the upload may exist or not; repeat the call.
+    #[doc(hidden)]
     pub async fn terminate_by_id(&self, id: &UploadId) -> Result<Decision, HandlerError> {
         match self.0.engine.terminate(&None, id).await {
             Ok(reply) => Ok(Decision::Allow(
@@ -356,6 +359,7 @@ impl Handler {
     }
 
     /// Returns the hooks and sinks, for uploads whose bytes bypass this handler.
+    #[doc(hidden)]
     #[must_use]
     pub fn hook_dispatcher(&self) -> HookDispatcher {
         HookDispatcher::new(self.0.engine.clone())

@@ -5,9 +5,6 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-/// Maximum length of an id, in bytes.
-pub const MAX_ID_LEN: usize = 1024;
-
 const RESERVED: [&str; 4] = [".info", ".part", ".lock", ".stop"];
 
 /// The id of an upload: the part of its URL below the base path.
@@ -32,7 +29,7 @@ pub enum InvalidId {
     /// The text is empty.
     #[error("an upload id must not be empty")]
     Empty,
-    /// More than [`MAX_ID_LEN`] bytes, or a segment of more than [`UploadId::MAX_SEGMENT_LEN`].
+    /// More than [`UploadId::MAX_LEN`] bytes, or a segment of more than [`UploadId::MAX_SEGMENT_LEN`].
     #[error("an upload id is too long")]
     TooLong,
     /// A character outside `A-Z a-z 0-9 - . _ ~ % ! $ ' ( ) * + , ; = / : @`.
@@ -54,6 +51,9 @@ impl UploadId {
     /// upload there, as tusd does, which is longer on some services.
     pub const MAX_SEGMENT_LEN: usize = 250;
 
+    /// Maximum length of an id, in bytes.
+    pub const MAX_LEN: usize = 1024;
+
     /// Generates an id of 128 random bits as 32 lower-case hexadecimal digits, as tusd does. It
     /// cannot be guessed, so it may serve as the only credential of its upload.
     #[must_use]
@@ -72,7 +72,7 @@ impl UploadId {
         if id.is_empty() {
             return Err(InvalidId::Empty);
         }
-        if id.len() > MAX_ID_LEN {
+        if id.len() > Self::MAX_LEN {
             return Err(InvalidId::TooLong);
         }
         if let Some(id) = Self::plain(id) {

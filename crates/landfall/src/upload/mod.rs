@@ -11,7 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub use self::id::{InvalidId, MAX_ID_LEN, UploadId};
+pub use self::id::{InvalidId, UploadId};
 pub use self::storage::Storage;
 pub(crate) use self::{
     sharded::{SHARDS, Sharded, UploadMap},
@@ -285,7 +285,7 @@ impl Upload {
             + self
                 .repetition
                 .as_ref()
-                .map_or(0, |one| size_of_val(&**one) + MAX_ID_LEN)
+                .map_or(0, |one| size_of_val(&**one) + UploadId::MAX_LEN)
             + self
                 .moved_to
                 .as_ref()

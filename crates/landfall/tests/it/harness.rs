@@ -18,9 +18,10 @@ use landfall::{
     },
     upload::UploadId,
 };
+use landfall_test_services::http1::AsyncClient;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
@@ -313,7 +314,7 @@ impl TestRequest {
         let body = self.body.clone();
         let mut open = self.open().await;
         // A server that has answered already need not read the rest.
-        let _ = open.stream.write_all(&body).await;
+        let _ = open.client.stream.write_all(&body).await;
         open.reply().await
     }
 
@@ -366,77 +367,43 @@ impl TestRequest {
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         Open {
-            stream,
-            is_head: self.method == "HEAD",
+            client: AsyncClient::new(stream),
+            method: self.method,
         }
     }
 }
 
 /// A request whose head has been sent.
 pub(crate) struct Open {
-    pub(crate) stream: TcpStream,
-    is_head: bool,
+    pub(crate) client: AsyncClient<TcpStream>,
+    method: String,
 }
 
 impl Open {
     pub(crate) async fn write(&mut self, data: &str) {
-        self.stream.write_all(data.as_bytes()).await.unwrap();
+        self.client.send(data).await;
     }
 
     /// The final answer.
     pub(crate) async fn reply(&mut self) -> TestResponse {
         let mut continued = false;
         loop {
-            let mut reply = self.head().await;
-            if reply.status == 100 {
+            let message = self.client.answer_to(&self.method).await;
+            let message = message.expect("the connection ended without an answer");
+            if message.status == 100 {
                 continued = true;
                 continue;
             }
-            reply.continued = continued;
-            let has_body = !self.is_head && reply.status != 204 && reply.status != 304;
-            if has_body {
-                let length = reply.number("content-length");
-                let mut body = vec![0; usize::try_from(length).unwrap()];
-                self.stream.read_exact(&mut body).await.unwrap();
-                reply.body = String::from_utf8(body).unwrap();
+            let mut headers = HeaderMap::new();
+            for (name, value) in &message.headers {
+                headers.append::<HeaderName>(name.parse().unwrap(), value.parse().unwrap());
             }
-            return reply;
-        }
-    }
-
-    async fn head(&mut self) -> TestResponse {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(
-                self.stream
-                    .read_u8()
-                    .await
-                    .expect("the connection ended without an answer"),
-            );
-        }
-        let head = String::from_utf8(head).unwrap();
-        let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
-        let status = lines
-            .next()
-            .unwrap()
-            .split(' ')
-            .nth(1)
-            .unwrap()
-            .parse()
-            .unwrap();
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            let (name, value) = line.split_once(':').unwrap();
-            headers.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_str(value.trim_start_matches(' ')).unwrap(),
-            );
-        }
-        TestResponse {
-            status,
-            headers,
-            body: String::new(),
-            continued: false,
+            return TestResponse {
+                status: message.status,
+                headers,
+                body: message.text(),
+                continued,
+            };
         }
     }
 }

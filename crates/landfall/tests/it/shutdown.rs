@@ -111,7 +111,7 @@ async fn a_shutdown_ends_transfers_and_keeps_received_bytes() {
             let busy = site.create(1 << 40).await;
             let length = (1_u64 << 40).to_string();
             let ask = site.patching(&busy, 0).with("Content-Length", &length);
-            let (mut reader, mut writer) = ask.open().await.stream.into_split();
+            let (mut reader, mut writer) = ask.open().await.client.stream.into_split();
             let sending = tokio::spawn(async move {
                 while writer.write_all(&[b'x'; 4096]).await.is_ok() {
                     sleep(Duration::from_millis(1)).await;

@@ -181,19 +181,45 @@ impl Locker for Backend {
     }
 }
 
-#[tokio::test]
-async fn an_undecided_completion_waits_for_hooks_database_and_leases() {
+async fn with_backend(faults: Faults) -> (Site, Backend) {
     let backend = Backend {
         hook: Arc::default(),
         sink: Arc::default(),
         leases: Arc::default(),
         locker: Arc::new(MemoryLocker::new()),
     };
-    let parts = Composer::join(MemoryStore::new()).with_locker(backend.clone());
+    let store = FaultStore::new(MemoryStore::new(), faults);
+    let parts = Composer::join(store).with_locker(backend.clone());
     let config = Config::new(parts)
         .hook(backend.clone())
         .sink(backend.clone());
-    let site = Site::start(config, None).await;
+    (Site::start(config, None).await, backend)
+}
+
+/// Its client gets no URL, and creates another one: both would complete.
+#[tokio::test]
+async fn nothing_remains_of_an_empty_upload_whose_creation_fails() {
+    let faults = Faults::none();
+    let (site, backend) = with_backend(faults.clone()).await;
+    let post = async || passes(&site.post(&[("Upload-Length", "0")]).await, &[500, 503]);
+    for away in [&backend.hook, &backend.sink, &backend.leases] {
+        away.store(true, Relaxed);
+        post().await;
+        away.store(false, Relaxed);
+        assert_eq!(site.uploads().await, 0);
+    }
+    for call in [StoreCall::Create, StoreCall::Load] {
+        faults.plan(call, Fault::Before(Failure::Unavailable));
+        post().await;
+        assert_eq!(site.uploads().await, 0, "{call:?}");
+    }
+    site.create(0).await;
+    assert_eq!(site.uploads().await, 1);
+}
+
+#[tokio::test]
+async fn an_undecided_completion_waits_for_hooks_database_and_leases() {
+    let (site, backend) = with_backend(Faults::none()).await;
     let path = site.create(5).await;
     backend.hook.store(true, Relaxed);
     let reply = site.patch(&path, 0, "hello").await;

@@ -171,8 +171,8 @@ impl RetryPolicy {
         if attempt >= self.attempts || retry_after.is_some_and(|delay| delay > self.max_backoff) {
             return None;
         }
-        let doubled = self.backoff.saturating_mul(1 << (attempt - 1).min(16));
-        let jittered = doubled.min(self.max_backoff).mul_f64(rand::random::<f64>());
+        let delay = landfall_net::backoff(attempt, self.backoff, self.max_backoff);
+        let jittered = delay.mul_f64(rand::random::<f64>());
         let delay = jittered.max(retry_after.unwrap_or_default());
         (Instant::now() + delay < self.deadline).then_some(delay)
     }

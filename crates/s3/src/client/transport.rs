@@ -7,8 +7,8 @@ use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
-use landfall::{BoxError, runtime::PerRuntime};
-use landfall_net::{Connector, Proxies};
+use landfall::BoxError;
+use landfall_net::{Connector, PerRuntime, Proxies};
 use rustls::RootCertStore;
 
 use super::{

@@ -1,21 +1,26 @@
+//! Acquiring and releasing leases, by conditional writes of their records.
+
 use std::{
-    fmt,
+    any::Any,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use landfall::{
-    lease::{Fence, Lease, LeaseError, LeaseGuard},
+    lease::{
+        Fence, Lease, YieldSignal,
+        remote::{Attempt, Rejection},
+    },
     upload::UploadId,
 };
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{
-    LockerInner, LockerThread,
+    LockerInner,
     heartbeat::Incarnation,
     records::{LeaseRecord, LeaseRequest, RecordError},
-    table::{AcquireStep, CachedRecord, HeldLease, PendingRelease},
     within,
+    written::{AcquireStep, CachedRecord, OwnedRecord},
 };
 use crate::client::Condition;
 
@@ -25,89 +30,72 @@ const MAX_ATTEMPTS: u32 = 32;
 const MAX_RETRY_DELAY_MS: u64 = 20;
 const RELEASE_RETRY_DELAY: Duration = Duration::from_millis(300);
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct YieldRequest {
-    pub(super) offset: Option<u64>,
-}
-
-#[derive(Debug)]
-pub(super) enum AcquireError {
-    Busy(Lease),
-    Failed(LeaseError),
-}
-
-impl AcquireError {
-    pub(super) fn shut_down() -> Self {
-        let why = "the lease locker has shut down";
-        Self::Failed(LeaseError::Unavailable(why.into()))
-    }
-}
-
 enum TryOutcome {
     Granted(CachedRecord, Arc<Incarnation>),
     Busy { owner: String, fence: u64 },
 }
 
 impl LockerInner {
+    /// Makes an attempt, also on behalf of a request that waits and appends at an offset, if any.
     pub(super) async fn attempt(
-        self: Arc<Self>,
-        local_lease: Lease,
+        &self,
+        local: Lease,
         id: UploadId,
-        request: Option<YieldRequest>,
-        locker: Arc<LockerThread>,
-    ) -> Result<Lease, AcquireError> {
+        request: Option<Option<u64>>,
+        locker: Arc<dyn Any + Send + Sync>,
+    ) -> Result<Lease, Rejection> {
+        let signal = local.signal().clone();
+        let attempt = Attempt::new(&self.table, locker, &id, Some(local));
+        let unavailable = |error: RecordError| self.table.unavailable(error.to_string());
         let (written, incarnation) = loop {
-            let outcome = self.try_once(&id).await;
-            match outcome.map_err(|error| self.failed(&error))? {
+            let outcome = self.try_once(&id, attempt.number()).await;
+            match outcome.map_err(unavailable)? {
                 TryOutcome::Granted(written, incarnation) => break (written, incarnation),
                 TryOutcome::Busy { owner, fence } => {
                     let id = id.as_str().to_owned();
-                    let request =
-                        request.map(|YieldRequest { offset }| LeaseRequest { id, fence, offset });
+                    let request = request.map(|offset| LeaseRequest { id, fence, offset });
                     let probe = self.peers.probe(&self.records, &owner, request);
-                    let probed = self.in_time(probe).await;
-                    probed.map_err(|error| self.failed(&error))?;
+                    self.in_time(probe).await.map_err(unavailable)?;
                     if !self.peers.is_dead(&owner) {
-                        return Err(AcquireError::Busy(local_lease));
+                        return Err(attempt.held(self.settings.poll, self.settings.ttl));
                     }
                 }
             }
         };
-        let (fence, signal) = (Fence(written.fence), local_lease.signal().clone());
-        let held_lease = HeldLease {
+        let fence = Fence(written.fence);
+        let owned = OwnedRecord {
+            number: attempt.number(),
             owner: incarnation.owner.clone(),
-            written,
-            signal: signal.clone(),
+            written: Some(written),
+            signal,
             yield_to_remote: false,
         };
-        self.table.record_held(&id, held_lease);
-        let held = HeldBucketLease {
-            locker,
-            id,
-            _local_lease: local_lease,
-        };
-        // Checked after `record_held`, so that either `end` marks this lease lost or we see the end
-        // here.
+        self.written.end_attempt(&id, Some(owned));
+        let lease = attempt.granted(fence, incarnation.last_sent())?;
+        // Checked after both, so that either `end` marks this lease lost or we see the end here.
         if !incarnation.is_alive() {
-            drop(held);
-            return Err(self.failed(&RecordError::Expired));
+            return Err(unavailable(RecordError::Expired));
         }
-        self.granted.fetch_add(1, Ordering::Relaxed);
-        Ok(Lease::new(fence, signal, Box::new(held)))
+        Ok(lease)
     }
 
-    async fn try_once(&self, id: &UploadId) -> Result<TryOutcome, RecordError> {
+    async fn try_once(&self, id: &UploadId, number: u64) -> Result<TryOutcome, RecordError> {
         let start = async { Ok(self.start_attempt(id).await) };
         let cached = self.in_time(start).await?;
         let result = self.in_time(self.write_record(id, cached)).await;
         match &result {
             Ok(TryOutcome::Granted(..)) => {}
-            Ok(TryOutcome::Busy { .. }) => self.table.attempt_failed(id, None),
+            Ok(TryOutcome::Busy { .. }) => self.written.end_attempt(id, None),
             // The record may have been written.
             Err(_) => {
-                let incarnation = self.current();
-                let owner = incarnation.as_deref().map(|current| current.owner.as_str());
-                self.table.attempt_failed(id, owner);
+                let owned = self.current().map(|current| OwnedRecord {
+                    number,
+                    owner: current.owner.clone(),
+                    written: None,
+                    signal: YieldSignal::new(),
+                    yield_to_remote: false,
+                });
+                self.written.end_attempt(id, owned);
             }
         }
         result
@@ -120,18 +108,13 @@ impl LockerInner {
         within(self.settings.timeout, call).await
     }
 
-    pub(super) fn failed(&self, error: &RecordError) -> AcquireError {
-        self.unavailable.fetch_add(1, Ordering::Relaxed);
-        AcquireError::Failed(LeaseError::Unavailable(error.to_string().into()))
-    }
-
     async fn start_attempt(&self, id: &UploadId) -> Option<CachedRecord> {
         let mut wait = false;
         loop {
-            let written = self.table.release_done.notified();
+            let written = self.written.release_done.notified();
             tokio::pin!(written);
             written.as_mut().enable();
-            match self.table.start_attempt(id) {
+            match self.written.start_attempt(id) {
                 AcquireStep::Proceed(cached) => return cached,
                 AcquireStep::Wait { yield_to_remote } => wait |= yield_to_remote,
             }
@@ -206,13 +189,14 @@ impl LockerInner {
     pub(super) async fn release(self: &Arc<Self>) {
         loop {
             let reservation_end = async {
-                match self.table.next_reservation_end() {
+                match self.written.next_reservation_end() {
                     Some(reserved_until) => tokio::time::sleep_until(reserved_until.into()).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = self.table.release_queued.notified() => {}
+                () = self.table.release_queued() => {}
+                () = self.written.release_queued.notified() => {}
                 () = reservation_end => {}
             }
             while !self.release_all(Instant::now()).await {
@@ -226,7 +210,9 @@ impl LockerInner {
         loop {
             while calls.len() < MAX_CONCURRENT_RELEASES
                 && all
-                && let Some((id, release)) = self.table.next_release(now)
+                && let Some((id, release)) =
+                    self.written
+                        .next_release(&self.table, self.settings.ttl, now)
             {
                 let node = Arc::clone(self);
                 calls.spawn(async move { node.release_one(&id, &release).await });
@@ -238,23 +224,23 @@ impl LockerInner {
         }
     }
 
-    async fn release_one(&self, id: &UploadId, release: &PendingRelease) -> bool {
+    async fn release_one(&self, id: &UploadId, release: &OwnedRecord) -> bool {
         let error = match self.in_time(self.write_release(id, release)).await {
             Ok(cached) => {
-                self.table.release_written(id, cached);
+                self.written.release_written(id, cached);
                 return true;
             }
             Err(error) => error,
         };
         tracing::warn!(upload = %id, %error, "failed to release lease in the bucket, will be retried");
-        self.table.release_failed(id);
+        self.written.release_failed(id);
         false
     }
 
     async fn write_release(
         &self,
         id: &UploadId,
-        release: &PendingRelease,
+        release: &OwnedRecord,
     ) -> Result<Option<CachedRecord>, RecordError> {
         let object_ref = self.records.lease(id);
         let (fence, etag) = match &release.written {
@@ -275,27 +261,5 @@ impl LockerInner {
             etag,
             owner: None,
         }))
-    }
-}
-
-/// A lease in the bucket. The local lease is dropped last, so that its next holder sees the
-/// release.
-struct HeldBucketLease {
-    locker: Arc<LockerThread>,
-    id: UploadId,
-    _local_lease: Lease,
-}
-
-impl LeaseGuard for HeldBucketLease {}
-
-impl fmt::Debug for HeldBucketLease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("HeldBucketLease").field(&self.id).finish()
-    }
-}
-
-impl Drop for HeldBucketLease {
-    fn drop(&mut self) {
-        self.locker.node.table.release(&self.id);
     }
 }

@@ -42,8 +42,13 @@ impl Incarnation {
         self.last_heartbeat.lock().clone()
     }
 
+    /// Returns when the last heartbeat was sent.
+    pub(super) fn last_sent(&self) -> Instant {
+        self.last_heartbeat.lock().sent
+    }
+
     pub(super) fn is_alive(&self) -> bool {
-        !self.ended.load(Ordering::SeqCst) && self.last_heartbeat().sent.elapsed() < self.valid_for
+        !self.ended.load(Ordering::SeqCst) && self.last_sent().elapsed() < self.valid_for
     }
 
     fn record_heartbeat(&self, heartbeat: Heartbeat) -> bool {
@@ -130,7 +135,7 @@ impl LockerInner {
     fn end(&self, incarnation: &Incarnation) {
         incarnation.ended.store(true, Ordering::SeqCst);
         self.peers.mark_dead(&incarnation.owner);
-        let leases = self.table.mark_lost(&incarnation.owner);
+        let leases = self.written.lose(&incarnation.owner, &self.table);
         if leases > 0 {
             tracing::warn!(leases, "leases expired before renewal, writers stopped");
         }
@@ -154,9 +159,9 @@ impl LockerInner {
         loop {
             let incarnation = self.wait_for_current().await;
             let renew = self.settings.renew;
-            let next = incarnation.last_heartbeat().sent + renew;
+            let next = incarnation.last_sent() + renew;
             tokio::time::sleep_until(next.max(Instant::now() + renew / 10).into()).await;
-            idle = if self.table.is_idle() { idle + 1 } else { 0 };
+            idle = if self.written.is_idle() { idle + 1 } else { 0 };
             if idle >= IDLE_HEARTBEATS {
                 self.retire().await;
                 idle = 0;
@@ -199,7 +204,7 @@ impl LockerInner {
             let (found, now) = found.ok_or(RecordError::Expired)?;
             for request in found.requests {
                 if let Ok(id) = UploadId::new(&request.id) {
-                    self.table.on_request(&id, &request, &incarnation.owner);
+                    self.written.on_request(&id, &request, &incarnation.owner);
                 }
             }
             etag = now;

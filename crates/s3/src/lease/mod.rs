@@ -5,34 +5,33 @@ mod heartbeat;
 mod peers;
 mod records;
 mod sweep;
-mod table;
+mod written;
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use async_trait::async_trait;
 pub use landfall::lease::remote::LeaseStats;
 use landfall::{
-    lease::{Lease, LeaseError, Locker, MemoryLocker, remote::LeaseThread},
+    lease::{
+        Lease, LeaseError, Locker,
+        remote::{LeaseTable, LeaseThread, Rejection},
+    },
     upload::UploadId,
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 
 use self::{
-    acquire::{AcquireError, YieldRequest},
     heartbeat::Incarnations,
     peers::Peers,
     records::{RecordError, Records},
-    table::LeaseTable,
+    written::WrittenLeases,
 };
 pub use self::{
     records::{BucketLockerError, ConditionalWrites, keeps_prefix, probe_conditional_writes},
@@ -128,7 +127,6 @@ impl Default for BucketSettings {
 pub struct BucketLocker(Arc<LockerThread>);
 
 struct LockerThread {
-    local: MemoryLocker,
     node: Arc<LockerInner>,
     /// Calls run there, so that dropping a request does not cancel them with an unknown outcome.
     thread: LeaseThread,
@@ -159,20 +157,17 @@ impl BucketLocker {
         let node = Arc::new(LockerInner {
             settings,
             records,
-            table: LeaseTable::new(ttl),
+            table: Arc::new(LeaseTable::new(ttl)),
+            written: WrittenLeases::default(),
             incarnations: Incarnations::default(),
             peers: Peers::new(ttl),
             attempts: Arc::new(Semaphore::new(MAX_CONCURRENT_ATTEMPTS)),
-            granted: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-            unavailable: AtomicU64::new(0),
             max_fence: AtomicU64::new(0),
         });
         let runtime = LeaseThread::runtime().map_err(BucketLockerError::Thread)?;
         let inner = Arc::clone(&node);
         let thread = LeaseThread::start(runtime, |stop| run(inner, stop));
         Ok(Self(Arc::new(LockerThread {
-            local: MemoryLocker::new(),
             node,
             thread: thread.map_err(BucketLockerError::Thread)?,
         })))
@@ -181,13 +176,7 @@ impl BucketLocker {
     /// Returns the locker's counters.
     #[must_use]
     pub fn stats(&self) -> LeaseStats {
-        let node = &self.0.node;
-        let mut stats = LeaseStats::default();
-        (stats.held, stats.lost) = node.table.count();
-        stats.granted = node.granted.load(Ordering::Relaxed);
-        stats.waited = node.waited.load(Ordering::Relaxed);
-        stats.unavailable = node.unavailable.load(Ordering::Relaxed);
-        stats
+        self.0.node.table.stats(false)
     }
 
     /// Waits until all dropped leases are released in the bucket, and deletes the heartbeat record.
@@ -199,21 +188,13 @@ impl BucketLocker {
     /// # Cancel safety
     /// Dropping the call loses nothing.
     pub async fn close(&self) {
-        let table = &self.0.node.table;
+        let node = Arc::clone(&self.0.node);
         let all = async {
-            loop {
-                let written = table.release_done.notified();
-                tokio::pin!(written);
-                written.as_mut().enable();
-                if table.all_released() {
-                    return;
-                }
-                written.await;
-            }
+            node.table.all_released().await;
+            node.written.all_released().await;
         };
-        let done = timeout(self.0.node.settings.timeout, all).await;
-        if done.is_ok() && table.is_idle() {
-            let node = Arc::clone(&self.0.node);
+        let done = timeout(node.settings.timeout, all).await;
+        if done.is_ok() && node.written.is_idle() {
             let retired = (self.0.thread.handle()).spawn(async move { node.retire().await });
             drop(retired.await);
         }
@@ -223,25 +204,28 @@ impl BucketLocker {
     /// then releases the lease.
     async fn attempt(
         &self,
-        local_lease: Lease,
+        local: Lease,
         id: &UploadId,
-        request: Option<YieldRequest>,
-    ) -> Result<Lease, AcquireError> {
-        let owner = Arc::clone(&self.0);
-        let node = &self.0.node;
+        request: Option<Option<u64>>,
+    ) -> Result<Lease, Rejection> {
+        let (locker, node) = (Arc::clone(&self.0), Arc::clone(&self.0.node));
         let permit = Arc::clone(&node.attempts).acquire_owned();
         let Ok(Ok(permit)) = timeout(node.settings.timeout, permit).await else {
-            return Err(node.failed(&RecordError::Busy));
+            return Err(node.table.unavailable(RecordError::Busy.to_string()));
         };
         let id = id.clone();
         let attempt = self.0.thread.handle().spawn(async move {
             let _permit = permit;
-            let node = Arc::clone(&owner.node);
-            node.attempt(local_lease, id, request, owner).await
+            node.attempt(local, id, request, locker).await
         });
-        attempt
-            .await
-            .unwrap_or_else(|_| Err(AcquireError::shut_down()))
+        let ended = |_| {
+            Err(self
+                .0
+                .node
+                .table
+                .unavailable("the lease locker has shut down"))
+        };
+        attempt.await.unwrap_or_else(ended)
     }
 }
 
@@ -249,13 +233,11 @@ impl BucketLocker {
 struct LockerInner {
     settings: BucketSettings,
     records: Records,
-    table: LeaseTable,
+    table: Arc<LeaseTable>,
+    written: WrittenLeases,
     incarnations: Incarnations,
     peers: Peers,
     attempts: Arc<Semaphore>,
-    granted: AtomicU64,
-    waited: AtomicU64,
-    unavailable: AtomicU64,
     max_fence: AtomicU64,
 }
 
@@ -276,11 +258,11 @@ async fn run(node: Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
         _ = stop.wait_for(|stop| *stop) => {}
     }
     // Interrupted releases are written again.
-    node.table.interrupt_releases();
+    node.written.interrupt_releases();
     let shut_down = async {
         let end = std::time::Instant::now() + SHUTDOWN_TIMEOUT;
         node.release_all(end).await;
-        if node.table.is_idle() {
+        if node.written.is_idle() {
             node.retire().await;
         }
     };
@@ -295,37 +277,13 @@ impl Locker for BucketLocker {
         offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let started = Instant::now();
-        let request = YieldRequest { offset };
-        let mut local_lease = self.0.local.acquire_at(id, offset, wait).await?;
-        let mut first = true;
-        loop {
-            let left = wait.saturating_sub(started.elapsed());
-            local_lease = match self.attempt(local_lease, id, Some(request)).await {
-                Ok(lease) => return Ok(lease),
-                Err(AcquireError::Failed(error)) => return Err(error),
-                Err(AcquireError::Busy(local_lease)) => local_lease,
-            };
-            if left.is_zero() {
-                return Err(LeaseError::Locked);
-            }
-            if std::mem::take(&mut first) {
-                self.0.node.waited.fetch_add(1, Ordering::Relaxed);
-            }
-            // Jitter, so that waiters do not poll at the same time.
-            let poll = self.0.node.settings.poll;
-            let poll = poll.mul_f64(rand::random_range(0.7..1.0));
-            sleep(poll.min(left)).await;
-        }
+        let attempt = |local| self.attempt(local, id, Some(offset));
+        self.0.node.table.acquire(id, offset, wait, attempt).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let local_lease = self.0.local.try_acquire(id).await?;
-        let lease = self.attempt(local_lease, id, None).await;
-        lease.map_err(|error| match error {
-            AcquireError::Failed(error) => error,
-            AcquireError::Busy(_) => LeaseError::Locked,
-        })
+        let attempt = |local| self.attempt(local, id, None);
+        self.0.node.table.try_acquire(id, attempt).await
     }
 }
 

@@ -135,7 +135,7 @@ impl BucketLocker {
         let removed = records.client.delete_object(&object_ref).await;
         // If the deletion failed, the lease is released like any other.
         if removed.is_ok() {
-            self.0.node.table.remove(&id);
+            self.0.node.written.remove(&id);
         }
         drop(lease);
         removed.map(|()| true).map_err(unavailable)

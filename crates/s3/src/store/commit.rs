@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use landfall::store::{Result, StoreError};
 
 use super::{
-    Inner, Payload,
+    During as _, Inner, Payload,
     description::{mark_changed, writer},
     failed,
     part_plan::Segment,
@@ -50,7 +50,7 @@ impl Inner {
         let remote = &state.remote;
         let object_ref = self.layout.info(&remote.object_id);
         let head = self.client.head_object(&object_ref).await;
-        let head = head.map_err(|error| failed(remote.id(), "verifying the writer", error))?;
+        let head = head.during("verifying the writer", remote.id())?;
         if head.etag == remote.etag {
             Ok(())
         } else {
@@ -85,7 +85,7 @@ impl Inner {
         self.check_ownership(state).await?;
         let object_ref = self.layout.part(&state.remote.object_id);
         let deleted = self.client.delete_object(&object_ref).await;
-        deleted.map_err(|error| failed(state.remote.id(), "deleting .part", error))?;
+        deleted.during("deleting .part", state.remote.id())?;
         state.remote.incomplete_part = None;
         Ok(())
     }

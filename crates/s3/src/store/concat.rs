@@ -10,24 +10,37 @@ use landfall::{
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
-    Inner, Payload, S3Store, failed,
+    During as _, Inner, Payload, S3Store,
     part_buffer::{MemoryPermit, RECLAIM_INTERVAL},
     session::{CachedState, PartUploadResult, UploadState},
 };
-use crate::client::{ErrorKind, ObjectRef};
+use crate::client::ObjectRef;
 
 pub(super) const MAX_COPY: u64 = 5 << 30;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SourceRange {
-    pub(super) source: usize,
-    pub(super) range: Range<u64>,
+    source: usize,
+    range: Range<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PartSource {
     Copy(SourceRange),
     Upload(Vec<SourceRange>),
+}
+
+/// Divides a range into copies of about the same size, so that none is too small.
+pub(super) fn copies(
+    source: usize,
+    Range { start, end }: Range<u64>,
+    max_copy: u64,
+) -> impl Iterator<Item = PartSource> {
+    let (len, count) = (end - start, (end - start).div_ceil(max_copy));
+    (0..count).map(move |n| {
+        let range = start + len * n / count..start + len * (n + 1) / count;
+        PartSource::Copy(SourceRange { source, range })
+    })
 }
 
 /// Divides the sources into parts of at least `min_size` and copies of at most `max_copy` bytes.
@@ -55,13 +68,7 @@ fn plan_parts(lengths: &[u64], min_size: u64, max_copy: u64) -> Vec<PartSource> 
                 small_len = 0;
             }
         }
-        // Copies of about the same size, so that none is too small.
-        let left = length - start;
-        let count = left.div_ceil(max_copy);
-        for n in 0..count {
-            let range = start + left * n / count..start + left * (n + 1) / count;
-            parts.push(PartSource::Copy(SourceRange { source, range }));
-        }
+        parts.extend(copies(source, start..length, max_copy));
     }
     if !small.is_empty() {
         parts.push(PartSource::Upload(small));
@@ -153,11 +160,8 @@ impl Inner {
         let completed = match parts {
             Ok(parts) => {
                 let object_ref = &state.remote.object_ref;
-                let completed = self
-                    .client
-                    .complete_multipart(object_ref, &multipart, &parts);
-                let action = "completing the multipart upload";
-                completed.await.map_err(|error| failed(&id, action, error))
+                self.complete_multipart(&id, object_ref, &multipart, &parts)
+                    .await
             }
             Err(error) => Err(error),
         };
@@ -184,14 +188,12 @@ impl Inner {
     }
 
     pub(super) async fn abort_unused_multipart(&self, state: &mut UploadState) -> Result<()> {
-        if let Some(multipart) = &state.remote.multipart {
-            let aborting =
-                |error| failed(state.remote.id(), "aborting the multipart upload", error);
-            let aborted = self
-                .client
-                .abort_multipart(&state.remote.object_ref, multipart);
-            aborted.await.map_err(aborting)?;
-            state.remote.multipart = None;
+        let remote = &mut state.remote;
+        if let Some(multipart) = &remote.multipart {
+            let aborted = self.client.abort_multipart(&remote.object_ref, multipart);
+            let aborted = aborted.await;
+            aborted.during("aborting the multipart upload", remote.id())?;
+            remote.multipart = None;
         }
         Ok(())
     }
@@ -211,13 +213,7 @@ impl Inner {
                 let (number, made) = result.map_err(|error| {
                     StoreError::other(format!("concatenating upload {id}"), error)
                 })?;
-                match made {
-                    Ok(etag) => parts.push((number, etag)),
-                    Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
-                        return Err(StoreError::NotFound(id.clone()));
-                    }
-                    Err(error) => return Err(failed(id, "concatenating", error)),
-                }
+                parts.push((number, made.during("concatenating", id)?));
                 Ok(())
             };
         for (number, part) in (1..).zip(plan) {
@@ -278,12 +274,11 @@ impl Inner {
                     break memory;
                 }
             };
-            let reading = |error| failed(id, "reading a small source", error);
+            let action = "reading a small source";
             let source = &sources[range.source];
             let object = self.client.get_object(source, Some(range.range)).await;
-            let object = object.map_err(reading)?;
-            let read = buffer.push_object(object, len, memory).await;
-            if read.map_err(reading)? != len {
+            let read = buffer.push_object(object.during(action, id)?, len, memory);
+            if read.await.during(action, id)? != len {
                 let why = "a source of the concatenation has the wrong length";
                 return Err(StoreError::damaged(id, why));
             }

@@ -13,7 +13,7 @@ pub(super) const RANGES: &str = "CountedRanges";
 pub(super) struct CountedRanges {
     /// The length of the object.
     pub(super) total: u64,
-    ranges: Vec<Range<u64>>,
+    pub(super) ranges: Vec<Range<u64>>,
 }
 
 impl CountedRanges {
@@ -48,18 +48,6 @@ impl CountedRanges {
             .map(|range| range.end - range.start)
             .sum()
     }
-
-    /// Splits each range into copies of about the same size, so that none is too small.
-    pub(super) fn copies(&self, max_copy: u64) -> Vec<Range<u64>> {
-        let mut copies = Vec::new();
-        for Range { start, end } in self.ranges.iter().cloned() {
-            let (len, count) = (end - start, (end - start).div_ceil(max_copy));
-            for n in 0..count {
-                copies.push(start + len * n / count..start + len * (n + 1) / count);
-            }
-        }
-        copies
-    }
 }
 
 impl fmt::Display for CountedRanges {
@@ -88,7 +76,5 @@ mod tests {
         let ranges = CountedRanges::new(&listed, &counted);
         assert_eq!(ranges.to_string(), "24 0 10 17 24");
         assert_eq!(ranges.len(), 17);
-        assert_eq!(ranges.copies(100), [0..10, 17..24]);
-        assert_eq!(ranges.copies(7), [0..5, 5..10, 17..24]);
     }
 }

@@ -8,9 +8,8 @@ use landfall::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner,
+    During as _, Inner,
     description::{InfoContent, StoredInfo},
-    failed,
     layout::{self, BUCKET, KEY, MULTIPART},
     part_plan::{PartPlan, Segment},
     remote_state::{RemoteState, store_plan},
@@ -32,7 +31,7 @@ impl Inner {
             Some(_) => self.layout.headers(upload),
         };
         let created = self.client.create_multipart(object_ref, &headers).await;
-        created.map_err(|error| failed(&upload.id, "creating the multipart upload", error))
+        created.during("creating the multipart upload", &upload.id)
     }
 
     pub(super) async fn assign_key(&self, upload: &mut Upload) -> Result<()> {
@@ -142,8 +141,7 @@ impl Inner {
         let id = &info.upload.id;
         if !self.options.conditional_writes {
             let head = self.client.head_object(&self.layout.info(object_id)).await;
-            let head =
-                if_exists(head).map_err(|error| failed(id, "checking for a description", error))?;
+            let head = if_exists(head).during("checking for a description", id)?;
             if head.is_some() {
                 return Err(StoreError::AlreadyExists(id.clone()));
             }

@@ -3,16 +3,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use landfall::{
     lease::Fence,
-    store::{
-        Result, StoreError,
-        info::{self, UploadInfo},
-    },
+    store::{Result, StoreError, info::UploadInfo},
     upload::UploadId,
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner, failed,
+    During as _, Inner,
     layout::{self, MULTIPART},
 };
 use crate::client::{self, Condition, ObjectHead, if_exists};
@@ -99,8 +96,7 @@ impl Inner {
 
     async fn find_info_as(&self, id: &UploadId, object_id: &str) -> Result<InfoLookup> {
         let found = self.read_info(object_id).await;
-        let found = found.map_err(|error| failed(id, "reading the description", error))?;
-        let Some((head, json)) = found else {
+        let Some((head, json)) = found.during("reading the description", id)? else {
             return Ok(InfoLookup::Missing);
         };
         let unreadable = |reason: String| {
@@ -165,8 +161,8 @@ impl Inner {
             return Ok(None);
         };
         let head = read.head.clone();
-        let text = match usize::try_from(info::MAX_LEN) {
-            Ok(max) if head.size <= info::MAX_LEN => Some(read.bytes(max).await?),
+        let text = match usize::try_from(UploadInfo::MAX_LEN) {
+            Ok(max) if head.size <= UploadInfo::MAX_LEN => Some(read.bytes(max).await?),
             _ => None,
         };
         Ok(Some((head, text)))
@@ -189,8 +185,7 @@ impl Inner {
         let object_ref = self.layout.info(object_id);
         let client = self.client.with_writes(writes);
         let put = client.put_object(&object_ref, payload, &headers, condition);
-        put.await
-            .map_err(|error| failed(&info.upload.id, "writing the description", error))
+        put.await.during("writing the description", &info.upload.id)
     }
 
     /// Names this process as the writer in the description.

@@ -63,7 +63,7 @@ use self::{
 };
 use crate::{
     InvalidOptions, S3Options,
-    client::{Client, Error, ErrorKind, Payload},
+    client::{self, Client, Error, ErrorKind, ObjectHead, ObjectRef, Payload, if_exists},
 };
 
 pub use self::layout::{Layout, user_metadata};
@@ -465,6 +465,38 @@ impl DeferLength for S3Store {
 
 /// Time that an upload must be idle before others reclaim its memory.
 const IDLE_AFTER: Duration = Duration::from_millis(250);
+
+/// Names the action on an upload in the error of a call.
+pub(super) trait During<T> {
+    fn during(self, action: &str, id: &UploadId) -> Result<T>;
+}
+
+impl<T> During<T> for client::Result<T> {
+    fn during(self, action: &str, id: &UploadId) -> Result<T> {
+        self.map_err(|error| failed(id, action, error))
+    }
+}
+
+impl Inner {
+    /// Returns the metadata of an object of an upload, if there is one.
+    async fn find_object(&self, id: &UploadId, object: &ObjectRef) -> Result<Option<ObjectHead>> {
+        let head = if_exists(self.client.head_object(object).await);
+        head.during("reading the metadata of the object", id)
+    }
+
+    async fn complete_multipart(
+        &self,
+        id: &UploadId,
+        object: &ObjectRef,
+        multipart: &str,
+        parts: &[(u32, String)],
+    ) -> Result<String> {
+        let completed = self.client.complete_multipart(object, multipart, parts);
+        completed
+            .await
+            .during("completing the multipart upload", id)
+    }
+}
 
 /// Converts an error of `action` on an upload.
 ///

@@ -7,13 +7,13 @@ use landfall::{
 use tokio::time::timeout;
 
 use super::{
-    IDLE_AFTER, Inner, failed,
+    During as _, IDLE_AFTER, Inner,
     layout::MULTIPART,
     part_buffer::{MemoryPermit, RECLAIM_INTERVAL},
     part_plan::Segment,
     session::{CachedState, UploadState},
 };
-use crate::client::{ErrorKind, Payload};
+use crate::client::{Payload, if_exists};
 
 const MAX_WAIT_ROUNDS: u32 = 48;
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
@@ -102,10 +102,8 @@ impl Inner {
             return Ok(());
         }
         let id = state.remote.id().clone();
-        let Some(part) = &state.remote.incomplete_part else {
-            let why = "its .part object is missing in S3";
-            return Err(StoreError::damaged(&id, why));
-        };
+        let missing = || StoreError::damaged(&id, "its .part object is missing in S3");
+        let part = state.remote.incomplete_part.as_ref().ok_or_else(missing)?;
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
         let memory = match self.budget.try_acquire(len) {
             Some(memory) => memory,
@@ -121,20 +119,15 @@ impl Inner {
         let found = self
             .client
             .get_object(&object_ref, Some(0..state.offloaded));
-        let object = match found.await {
-            Ok(object) => object,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
-                let why = "its .part object is missing in S3";
-                return Err(StoreError::damaged(&id, why));
-            }
-            Err(error) => return Err(failed(&id, action, error)),
+        let Some(object) = if_exists(found.await).during(action, &id)? else {
+            return Err(missing());
         };
         if object.head.etag != part.etag {
-            return Err(StoreError::LeaseLost(id));
+            return Err(StoreError::LeaseLost(id.clone()));
         }
         let mut buffer = self.new_buffer();
         let read = buffer.push_object(object, len, memory).await;
-        if read.map_err(|error| failed(&id, action, error))? != len {
+        if read.during(action, &id)? != len {
             let why = "its .part object has the wrong length";
             return Err(StoreError::damaged(&id, why));
         }
@@ -267,12 +260,11 @@ impl Inner {
         let upload = &remote.info.upload;
         let headers = self.layout.headers_with_owner(upload);
         let condition = crate::client::Condition::None;
+        let object_ref = &remote.object_ref;
         let put = self
             .client
-            .put_object(&remote.object_ref, payload, &headers, condition);
-        let etag = put
-            .await
-            .map_err(|error| failed(&upload.id, "writing the object", error))?;
+            .put_object(object_ref, payload, &headers, condition);
+        let etag = put.await.during("writing the object", &upload.id)?;
         remote.counted.offset = state.boundary;
         remote.complete = true;
         remote.object_etag = Some(etag);
@@ -286,13 +278,10 @@ fn on_part_uploaded(
     result: Result<super::session::PartUploadResult, tokio::task::JoinError>,
 ) -> Result<()> {
     let id = state.remote.id().clone();
+    let action = "uploading a part";
     let part = match result {
-        Ok((number, Ok(etag))) => Ok((number, etag)),
-        Ok((_, Err(error))) => Err(failed(&id, "uploading a part", error)),
-        Err(error) => {
-            let action = format!("uploading a part of upload {id}");
-            Err(StoreError::other(action, error))
-        }
+        Ok((number, sent)) => sent.during(action, &id).map(|etag| (number, etag)),
+        Err(error) => Err(StoreError::other(format!("{action} of upload {id}"), error)),
     };
     state.has_failed |= part.is_err();
     state.uploaded.push(part?);

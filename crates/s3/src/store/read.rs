@@ -8,7 +8,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 
-use super::{Inner, S3Store, failed, session::CachedState};
+use super::{During as _, Inner, S3Store, session::CachedState};
 use crate::client::{Object, ObjectRef, if_exists};
 
 #[async_trait]
@@ -49,8 +49,8 @@ impl Read for S3Store {
         let headers = HeaderMap::new();
         let client = &self.0.client;
         let signed = client.presign(Method::GET, &object_ref, &query, &headers, lifetime);
-        let failed = |error| failed(&upload.id, "presigning the download", error);
-        signed.await.map(Some).map_err(failed)
+        let signed = signed.await.during("presigning the download", &upload.id);
+        signed.map(Some)
     }
 }
 
@@ -62,16 +62,14 @@ impl Inner {
         range: &Range<u64>,
     ) -> Result<Option<ByteStream>> {
         let id = &upload.id;
-        let action = "reading";
         if range.is_empty() {
-            let head = if_exists(self.client.head_object(object_ref).await)
-                .map_err(|error| failed(id, action, error))?;
+            let head = self.find_object(id, object_ref).await?;
             return Ok(head.map(|_| Box::pin(stream::empty()) as ByteStream));
         }
         let all = upload.length == Some(range.end) && range.start == 0;
         let part = (!all).then(|| range.clone());
-        let object = if_exists(self.client.get_object(object_ref, part).await)
-            .map_err(|error| failed(id, action, error))?;
+        let object = if_exists(self.client.get_object(object_ref, part).await);
+        let object = object.during("reading", id)?;
         let len = range.end - range.start;
         Ok(object.map(|object| stream_bytes(object, len, id.clone())))
     }
@@ -94,11 +92,10 @@ fn stream_bytes(object: Object, len: u64, id: UploadId) -> ByteStream {
         if left == 0 {
             return Ok(None);
         }
-        let mut bytes = match body.next().await {
-            Some(Ok(bytes)) => bytes,
-            Some(Err(error)) => return Err(failed(&id, "reading", error)),
-            None => return Err(StoreError::damaged(&id, "its object ended early")),
+        let Some(bytes) = body.next().await else {
+            return Err(StoreError::damaged(&id, "its object ended early"));
         };
+        let mut bytes = bytes.during("reading", &id)?;
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         let left = left - bytes.len() as u64;
         Ok(Some((bytes, (body, left, id))))

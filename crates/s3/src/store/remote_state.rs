@@ -10,10 +10,9 @@ use landfall::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner,
+    During as _, Inner,
     counted_ranges::CountedRanges,
     description::{StoredInfo, multipart_of, writer},
-    failed,
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
 };
@@ -220,8 +219,7 @@ impl Inner {
         let Some(ranges) = recorded.filter(|_| !remote.info.upload.completion.is_done()) else {
             return Ok(false);
         };
-        let head = if_exists(self.client.head_object(&remote.object_ref).await)
-            .map_err(|error| failed(remote.id(), "reading the metadata of the object", error))?;
+        let head = self.find_object(remote.id(), &remote.object_ref).await?;
         let is_uncopied = head.is_some_and(|head| head.size == ranges.total);
         if is_uncopied {
             remote.counted.offset = ranges.len();
@@ -240,11 +238,8 @@ impl Inner {
         let mut after = 0;
         loop {
             let page = match self.client.list_parts(object_ref, multipart, after).await {
-                Ok(page) => page,
-                Err(error) => match error.kind() {
-                    ErrorKind::NoSuchUpload => return Ok(None),
-                    _ => return Err(failed(id, "listing the parts", error)),
-                },
+                Err(error) if *error.kind() == ErrorKind::NoSuchUpload => return Ok(None),
+                page => page.during("listing the parts", id)?,
             };
             parts.extend(page.parts);
             match page.next {
@@ -261,8 +256,8 @@ impl Inner {
         id: &UploadId,
         object_id: &str,
     ) -> Result<Option<IncompletePart>> {
-        let head = if_exists(self.client.head_object(&self.layout.part(object_id)).await)
-            .map_err(|error| failed(id, "reading the metadata of .part", error))?;
+        let head = if_exists(self.client.head_object(&self.layout.part(object_id)).await);
+        let head = head.during("reading the metadata of .part", id)?;
         Ok(head.map(|mut head| {
             let start = head.metadata.remove(START_METADATA);
             let start = start.and_then(|start| start.parse().ok());
@@ -298,8 +293,7 @@ impl Inner {
         had_multipart: bool,
     ) -> Result<Option<ObjectHead>> {
         let (id, upload) = (remote.id(), &remote.info.upload);
-        let head = if_exists(self.client.head_object(&remote.object_ref).await)
-            .map_err(|error| failed(id, "reading the metadata of the object", error))?;
+        let head = self.find_object(id, &remote.object_ref).await?;
         if upload.completion.is_done() && !upload.is_partial() {
             // An application may do with a finished object what it likes.
             return Ok(head);
@@ -338,9 +332,7 @@ impl Inner {
         let object_ref = self.layout.part(&remote.object_id);
         let client = self.client.with_writes(writes);
         let put = client.put_object(&object_ref, payload, &headers, condition);
-        let etag = put
-            .await
-            .map_err(|error| failed(remote.id(), "writing .part", error))?;
+        let etag = put.await.during("writing .part", remote.id())?;
         remote.incomplete_part = Some(IncompletePart {
             start,
             len,

@@ -7,13 +7,16 @@ use landfall::{
 };
 
 use super::{
-    Inner, S3Store,
+    During as _, Inner, S3Store,
     description::{InfoLookup, multipart_of},
     enumerate::cannot_list,
-    failed, layout,
+    layout,
     session::{CachedState, UploadSession},
 };
-use crate::client::{ObjectRef, if_exists};
+use crate::client::ObjectRef;
+
+const REMOVING: &str = "removing";
+const MAX_MULTIPARTS: u32 = 100;
 
 #[async_trait]
 impl Terminate for S3Store {
@@ -34,7 +37,7 @@ impl Terminate for S3Store {
             };
             let storage = &stored.info.upload.storage;
             let data = self.0.layout.stored_object(&stored.object_id, storage);
-            if self.0.has_object(id, &data).await? {
+            if self.0.find_object(id, &data).await?.is_some() {
                 return Err(StoreError::damaged(
                     id,
                     "an object that is not its own has its key",
@@ -81,78 +84,74 @@ impl Inner {
                 return Err(StoreError::LeaseLost(id.clone()));
             }
         }
-        let removing = |error| failed(id, "removing", error);
-        let object_ref = self
-            .layout
-            .stored_object(&stored.object_id, &stored.info.upload.storage);
+        let storage = &stored.info.upload.storage;
+        let object_ref = self.layout.stored_object(&stored.object_id, storage);
         if let Some(multipart) = multipart_of(&stored.info, &stored.object_id) {
-            let aborted = self.client.abort_multipart(&object_ref, &multipart).await;
-            aborted.map_err(removing)?;
+            self.abort(id, &object_ref, &multipart).await?;
         }
-        let part = self.layout.part(&stored.object_id);
-        let data = self.client.delete_object(&object_ref);
-        let part_deleted = self.client.delete_object(&part);
-        futures_util::future::try_join(data, part_deleted)
+        self.delete_objects(id, Some(&object_ref), &stored.object_id)
             .await
-            .map_err(removing)?;
-        let info = self.layout.info(&stored.object_id);
-        let deleted = self.client.delete_object(&info).await;
-        deleted.map(|()| true).map_err(removing)
-    }
-}
-
-const MAX_MULTIPARTS: u32 = 100;
-
-impl Inner {
-    pub(super) async fn has_object(&self, id: &UploadId, data: &ObjectRef) -> Result<bool> {
-        let head = if_exists(self.client.head_object(data).await)
-            .map_err(|error| failed(id, "reading the metadata of the object", error))?;
-        Ok(head.is_some())
     }
 
-    /// Removes an upload with an unreadable description: everything its id leads to, the
-    /// description last.
-    pub(super) async fn remove_unreadable(&self, id: &UploadId, object_id: &str) -> Result<bool> {
-        let removing = |error| failed(id, "removing", error);
+    /// Removes an upload with an unreadable description: everything its id leads to.
+    async fn remove_unreadable(&self, id: &UploadId, object_id: &str) -> Result<bool> {
         let data = self.layout.data(object_id);
         if let Some((_, multipart)) = layout::split(id) {
-            let aborted = self.client.abort_multipart(&data, multipart).await;
-            aborted.map_err(removing)?;
+            self.abort(id, &data, multipart).await?;
         }
         let mut is_own = layout::is_random(object_id);
         if is_own {
             self.abort_multiparts(id, &data).await?;
         } else {
             // The application may have an object under any key.
-            let head = if_exists(self.client.head_object(&data).await).map_err(removing)?;
+            let head = self.find_object(id, &data).await?;
             let owner = head.and_then(|mut head| head.metadata.remove(layout::OWNER));
             is_own = owner.is_some_and(|owner| owner == id.as_str());
         }
-        if is_own {
-            self.client.delete_object(&data).await.map_err(removing)?;
-        }
-        let part = self.layout.part(object_id);
-        self.client.delete_object(&part).await.map_err(removing)?;
-        let info = self.layout.info(object_id);
-        let deleted = self.client.delete_object(&info).await;
-        deleted.map(|()| true).map_err(removing)
+        self.delete_objects(id, is_own.then_some(&data), object_id)
+            .await
     }
 
     async fn abort_multiparts(&self, id: &UploadId, data: &ObjectRef) -> Result<()> {
-        let client = &self.client;
-        let listed = client.list_multiparts(&data.bucket, &data.key, None, MAX_MULTIPARTS);
+        let (bucket, key) = (&data.bucket, &data.key);
+        let listed = self
+            .client
+            .list_multiparts(bucket, key, None, MAX_MULTIPARTS);
         let listed = match listed.await {
-            Ok(listed) => listed,
             // Only the sweeper requires this permission.
             Err(error) if cannot_list(&error) => return Ok(()),
-            Err(error) => return Err(failed(id, "listing the multipart uploads", error)),
+            listed => listed.during("listing the multipart uploads", id)?,
         };
         for multipart in listed.uploads {
-            if multipart.key == data.key {
-                let aborted = client.abort_multipart(data, &multipart.upload_id).await;
-                aborted.map_err(|error| failed(id, "removing", error))?;
+            if multipart.key == *key {
+                self.abort(id, data, &multipart.upload_id).await?;
             }
         }
         Ok(())
+    }
+
+    async fn abort(&self, id: &UploadId, data: &ObjectRef, multipart: &str) -> Result<()> {
+        let aborted = self.client.abort_multipart(data, multipart).await;
+        aborted.during(REMOVING, id)
+    }
+
+    /// Deletes the objects of an upload, the description last.
+    async fn delete_objects(
+        &self,
+        id: &UploadId,
+        data: Option<&ObjectRef>,
+        object_id: &str,
+    ) -> Result<bool> {
+        let (part, info) = (self.layout.part(object_id), self.layout.info(object_id));
+        let data = async {
+            match data {
+                Some(data) => self.client.delete_object(data).await,
+                None => Ok(()),
+            }
+        };
+        let deleted = futures_util::future::try_join(data, self.client.delete_object(&part));
+        deleted.await.during(REMOVING, id)?;
+        let deleted = self.client.delete_object(&info).await;
+        deleted.during(REMOVING, id).map(|()| true)
     }
 }

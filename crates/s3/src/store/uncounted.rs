@@ -11,10 +11,9 @@
 use landfall::{store::Result, upload::UploadId};
 
 use super::{
-    Inner,
-    concat::{MAX_COPY, PartSource, SourceRange},
+    During as _, Inner,
+    concat::{MAX_COPY, copies},
     counted_ranges::{CountedRanges, RANGES},
-    failed,
     session::UploadState,
 };
 use crate::client::{ObjectRef, Part};
@@ -36,10 +35,8 @@ impl Inner {
         let all = listed.into_iter().map(|part| (part.number, part.etag));
         let all: Vec<_> = all.collect();
         let object_ref = &state.remote.object_ref;
-        let completed = self.client.complete_multipart(object_ref, multipart, &all);
-        completed
-            .await
-            .map_err(|error| failed(state.remote.id(), "completing the multipart upload", error))?;
+        self.complete_multipart(state.remote.id(), object_ref, multipart, &all)
+            .await?;
         self.copy_counted(state, &ranges).await
     }
 
@@ -66,8 +63,7 @@ impl Inner {
             let sent = self
                 .client
                 .upload_part(&remote.object_ref, multipart, number, filler);
-            let replacing = |error| failed(remote.id(), "replacing a part", error);
-            part.etag = sent.await.map_err(replacing)?;
+            part.etag = sent.await.during("replacing a part", remote.id())?;
         }
         Ok(())
     }
@@ -95,19 +91,15 @@ impl Inner {
         multipart: &str,
         ranges: &CountedRanges,
     ) -> Result<String> {
-        let copies = ranges.copies(MAX_COPY.min(self.options.max_part));
-        let copies = copies
-            .into_iter()
-            .map(|range| PartSource::Copy(SourceRange { source: 0, range }));
-        let copies: Vec<_> = copies.collect();
+        let max_copy = MAX_COPY.min(self.options.max_part);
+        let ranges = ranges.ranges.iter();
+        let copies = ranges.flat_map(|range| copies(0, range.clone(), max_copy));
+        let copies = copies.collect();
         let source = std::slice::from_ref(object_ref);
         let parts = self
             .upload_all_parts(id, object_ref, multipart, source, copies)
             .await?;
-        let completed = self
-            .client
-            .complete_multipart(object_ref, multipart, &parts);
-        let action = "completing the multipart upload";
-        completed.await.map_err(|error| failed(id, action, error))
+        self.complete_multipart(id, object_ref, multipart, &parts)
+            .await
     }
 }

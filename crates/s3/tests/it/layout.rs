@@ -29,7 +29,7 @@ fn garage(stem: &str, adjust: impl Fn(&mut S3Options)) -> S3Store {
 async fn remove_orphan(enumerator: &dyn Enumerate, orphan: &Orphan) {
     let now = RemovalClock::new().now();
     if let Ok(permission) =
-        removal::removable_orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
+        removal::Removable::orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
     {
         enumerator.remove_orphan(orphan, permission).await.unwrap();
     }

@@ -3,8 +3,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
 #[cfg(feature = "postgres")]
-use landfall_postgres::{PostgresLocker, PostgresSettings};
-use landfall_redis::{RedisLocker, RedisSettings};
+use landfall_leases::PostgresLocker;
+use landfall_leases::{LeaseSettings, RedisLocker};
 #[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
@@ -46,7 +46,7 @@ macro_rules! with_locker {
 
 impl SharedLeases {
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
-        let mut options = RedisSettings::default();
+        let mut options = LeaseSettings::redis();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = RedisLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in Redis; correct --lease, or start the server";
@@ -62,7 +62,7 @@ impl SharedLeases {
 
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
-        let mut options = PostgresSettings::default();
+        let mut options = LeaseSettings::postgres();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = PostgresLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in PostgreSQL; correct --lease, or start the server";

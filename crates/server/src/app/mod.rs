@@ -33,7 +33,7 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{
-    Composer, Config, Handler, InterimResponses, Lifetimes, Limits, SweepReason,
+    Composer, Config, Handler, InterimResponses, Lifetimes, SweepReason,
     service::{Cors, Forwarded},
 };
 use landfall_http::{
@@ -266,6 +266,7 @@ async fn sweep_once(
                 SweepReason::FinishedExpired => (verb, "finished and expired"),
                 SweepReason::Orphan(why) => (verb, why),
                 SweepReason::Reported(why) => ("never removes", why),
+                _ => (verb, "expired"),
             };
             let since = httpdate::fmt_http_date(doomed.modified);
             let (name, size) = (&doomed.name, doomed.size);
@@ -332,22 +333,21 @@ fn handler_config(
     config.cors = None;
     if !cors.disable {
         let rule = move |origin: &str| allow_origin.read().matches(origin);
-        let policy = Cors::default().allow_origin(rule);
-        config.cors = Some(policy.allow_credentials(cors.allow_credentials).extend(
-            &cors.allow_methods.join(", "),
-            &cors.allow_headers.join(", "),
-            &cors.expose_headers.join(", "),
-            &cors.max_age.as_secs().to_string(),
-        )?);
+        let policy = Cors::default()
+            .allow_origin(rule)
+            .allow_credentials(cors.allow_credentials)
+            .allow_methods(&cors.allow_methods)?
+            .allow_headers(&cors.allow_headers)?
+            .expose_headers(&cors.expose_headers)?
+            .max_age(cors.max_age);
+        config.cors = Some(policy);
     }
-    config.limits = Limits {
-        max_size: protocol.max_size,
-        max_append_size: protocol.max_append_size,
-        max_transfers: open_files::max_transfers(settings.limits.max_uploads_in_flight),
-        max_buffered_bytes: usize::try_from(settings.limits.max_buffered_bytes)
-            .unwrap_or(usize::MAX),
-        ..Limits::default()
-    };
+    let limits = &mut config.limits;
+    limits.max_size = protocol.max_size;
+    limits.max_append_size = protocol.max_append_size;
+    limits.max_transfers = open_files::max_transfers(settings.limits.max_uploads_in_flight);
+    let max_buffered_bytes = usize::try_from(settings.limits.max_buffered_bytes);
+    limits.max_buffered_bytes = max_buffered_bytes.unwrap_or(usize::MAX);
     config.lifetimes = Lifetimes {
         unfinished: settings.expiry.unfinished,
         finished: settings.expiry.finished,

@@ -1,11 +1,10 @@
 //! Hooks and events of direct uploads, through the whole server.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     direct_harness::{App, Place, send},
     hooks_endpoint::Endpoint,
-    serve_harness::{MIB, content, eventually},
 };
 
 const EVENTS: &str = "-hooks-enabled-events=pre-create,post-create,pre-finish,post-finish,\
@@ -54,49 +53,5 @@ fn events_arrive_once_and_in_order() {
             "{text}"
         );
     }
-    server.stop();
-}
-
-#[test]
-fn denied_uploads_are_not_created_or_are_removed() {
-    let application = Endpoint::answering(|call| {
-        let name = call.body["Event"]["Upload"]["MetaData"]["filename"].as_str();
-        let refusal = |words: &str| json!({"RejectUpload": true, "HTTPResponse": {"StatusCode": 403, "Body": words}});
-        let answer = match (call.hook.as_str(), name) {
-            ("pre-create", Some("no.exe")) => refusal("no programs"),
-            ("pre-create", Some("moved.txt")) => {
-                json!({"ChangeFileInfo": {"Storage": {"Key": "elsewhere/moved.txt"}}})
-            }
-            ("pre-finish", Some("bad.bin")) => refusal("it has a virus"),
-            _ => json!({}),
-        };
-        (200, answer.to_string())
-    });
-    let place = Place::on_garage();
-    let server = place.server(&["-max-size=1GiB", "-hooks-http", &application.url(), EVENTS]);
-    let key = place.key(&["app"]);
-    let app = App::new(&server, &key);
-
-    let refused = app.ask("GET", "/s3/params?filename=no.exe", None);
-    assert_eq!(refused.status, 403, "{}", refused.text());
-    assert!(refused.text().contains("no programs"), "{}", refused.text());
-    assert_eq!(app.job()["state"], "failed");
-
-    let form = app.get("/s3/params?filename=moved.txt&type=text%2Fplain");
-    assert_eq!(form["fields"]["key"], "elsewhere/moved.txt");
-
-    let upload = app.begin("bad.bin", json!({}));
-    let tag = upload.send(1, &content(5, MIB));
-    let refused = upload.complete(&[tag]);
-    assert_eq!(refused.status, 403, "{}", refused.text());
-    let told: Value = serde_json::from_slice(&refused.body).unwrap();
-    assert_eq!(told["message"], "it has a virus", "{told}");
-    assert_eq!(place.bucket.object(&upload.key), None);
-    assert_eq!(place.bucket.multiparts(), Vec::<String>::new());
-    eventually("its row isn't failed", || {
-        let jobs = app.get("/uploadjobs?state=failed");
-        jobs.as_array().unwrap().len() == 2
-    });
-    assert!(application.calls_of("post-finish").is_empty());
     server.stop();
 }

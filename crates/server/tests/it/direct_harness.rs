@@ -153,15 +153,6 @@ pub(crate) struct Multipart<'a> {
 }
 
 impl<'a> Multipart<'a> {
-    /// The same for another caller, or at another server.
-    pub(crate) fn by<'b>(&self, app: &'b App<'b>) -> Multipart<'b> {
-        Multipart {
-            app,
-            id: self.id.clone(),
-            key: self.key.clone(),
-        }
-    }
-
     pub(crate) fn path(&self, what: &str) -> String {
         let (id, key) = (escaped(&self.id), escaped(&self.key));
         format!("/s3/multipart/{id}{what}?key={key}")
@@ -216,26 +207,9 @@ pub(crate) fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8
 /// Sends a form with a file at its end.
 #[track_caller]
 pub(crate) fn send_form(form: &Value, file: &[u8]) -> Answer {
-    let boundary = "landfall-test-boundary";
-    let mut body = Vec::new();
-    let fields = form["fields"].as_object().unwrap();
-    for (name, value) in fields {
-        let value = value.as_str().unwrap();
-        body.extend_from_slice(
-            format!(
-                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-            )
-            .as_bytes(),
-        );
-    }
-    let head = format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"blob\"\r\n\
-         Content-Type: application/octet-stream\r\n\r\n"
-    );
-    body.extend_from_slice(head.as_bytes());
-    body.extend_from_slice(file);
-    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    let kind = format!("multipart/form-data; boundary={boundary}");
+    let fields = form["fields"].as_object().unwrap().iter();
+    let fields = fields.map(|(name, value)| (name.as_str(), value.as_str().unwrap()));
+    let (kind, body) = landfall_test_services::http1::form(fields, file);
     let url = form["url"].as_str().unwrap();
     send("POST", url, &[("Content-Type", &kind)], &body)
 }

@@ -41,6 +41,7 @@ fn start_up_lines_name_paths_and_endpoint() {
         "-direct-path=/up",
         "-direct-endpoint=https://files.example.com",
         "-base-path=/",
+        "-verbose",
     ]);
     server.says("Using /up/api, /up/s3, /up/t as the paths for direct uploads.");
     server.says("Clients upload to 'https://files.example.com'.");
@@ -51,6 +52,12 @@ fn start_up_lines_name_paths_and_endpoint() {
     let signed = app.post("/up/api/sign_s3", ask);
     let url = signed["signed_request"].as_str().unwrap();
     assert!(url.starts_with("https://files.example.com/"), "{url}");
+    server.says("DirectResponseOutgoing");
+    let log = server.log();
+    assert!(
+        !log.contains(&key[4..]) && !log.contains("X-Amz-Signature"),
+        "{log}"
+    );
     // Requests below these paths never reach the uploads, which have all other paths.
     for (method, path) in [
         ("PATCH", "/up/s3/x"),

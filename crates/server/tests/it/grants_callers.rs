@@ -6,11 +6,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
 };
 use rustix::process::Signal;
-use serde_json::json;
 
 use crate::{
-    grants_harness::{Caller, add_key, json as parsed},
-    hooks_endpoint::{Endpoint, unused_address},
+    grants_harness::{Caller, add_key},
     serve_harness::{Landfall, Request, eventually},
     serve_tls::Https,
 };
@@ -29,91 +27,6 @@ const ANN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL2xv
 const OF_OTHERS: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL290aGVyLmV4YW1wbGU\
     vIiwiYXVkIjoidXBsb2FkcyIsImVtYWlsIjoiYW5uQGV4YW1wbGUiLCJleHAiOjQxMDI0NDQ4MDB9.TMjHDRBGDTt17SB\
     v5zzjlsNYUi6YAPdTDLMviMwSUFE";
-
-#[test]
-fn tokens_of_an_identity_provider() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("keys.json");
-    fs::write(&file, KEYS).unwrap();
-    let keys = format!("-grants-jwt-keys={}", file.display());
-    let all = [
-        "-grants",
-        &keys,
-        "-grants-jwt-algorithms=HS256",
-        "-grants-jwt-issuer=https://login.example/",
-        "-grants-jwt-audience=uploads",
-        "-grants-jwt-subject=email",
-        "-grants-jwt-limits=limits",
-    ];
-    let server = Landfall::start(&all);
-    server.says(&format!("JSON web tokens (keys in '{}')", file.display()));
-    let ann = Caller::new(&server, ANN);
-    let (status, _) = ann.grant(&json!({"id": "1", "filename": "a", "filesize": 10}));
-    assert_eq!(status, 201);
-    let (status, told) = ann.grant(&json!({"id": "2", "filename": "a", "filesize": 11}));
-    assert_eq!(
-        (status, told["errors"]["filesize"].is_array()),
-        (422, true),
-        "{told}"
-    );
-    for stranger in [OF_OTHERS, &ANN[..ANN.len() - 4]] {
-        let answer = Caller::new(&server, stranger).ask("GET", "/uploadjobs");
-        assert_eq!(answer.status, 401);
-        assert!(
-            answer
-                .header("WWW-Authenticate")
-                .unwrap()
-                .starts_with("Bearer")
-        );
-    }
-    // Unlisted algorithms are rejected: a shared key is none of the defaults.
-    let usual = Landfall::start(&["-grants", &keys, "-grants-jwt-audience=uploads"]);
-    assert_eq!(
-        Caller::new(&usual, ANN).ask("GET", "/uploadjobs").status,
-        401
-    );
-}
-
-#[test]
-fn forward_auth_identifies_principals() {
-    let application = Endpoint::answering(|call| match call.header("cookie") {
-        Some("session=ann") => (200, r#"{"subject":"ann","max_active":1}"#.into()),
-        _ => (401, String::new()),
-    });
-    let url = format!("-grants-forward-auth-url={}", application.url());
-    let origins = "-grants-allowed-origins=https://app.example";
-    let server = Landfall::start(&["-require-grant", &url, origins]);
-    let ask = |session: &str, origin: &str, id: &str| {
-        let body = json!({"id": id, "filename": "a", "filesize": 3}).to_string();
-        let request = Request::new("POST", "/uploadjobs")
-            .with("Cookie", format!("session={session}"))
-            .with("Origin", origin)
-            .with("Content-Type", "application/json")
-            .body(body.as_bytes());
-        server.client().ask(request)
-    };
-    let granted = ask("ann", "http://landfall.test", "1");
-    assert_eq!(granted.status, 201, "{}", granted.text());
-    let limited = ask("ann", "https://app.example", "2");
-    assert_eq!(limited.status, 429, "{}", limited.text());
-    let allowed = limited.header("Access-Control-Allow-Credentials");
-    assert_eq!(allowed, Some("true"));
-    let foreign = ask("ann", "https://evil.example", "1");
-    assert_eq!(foreign.status, 403, "{}", foreign.text());
-    assert_eq!(parsed(&foreign)["status"], 403);
-    assert_eq!(ask("eve", "http://landfall.test", "1").status, 401);
-    let asked = application.calls();
-    let shown = |name: &str| asked[0].header(name).map(str::to_owned);
-    assert_eq!(shown("X-Original-URI").as_deref(), Some("/uploadjobs"));
-    assert_eq!(shown("X-Forwarded-Host").as_deref(), Some("landfall.test"));
-
-    let away = format!("-grants-forward-auth-url=http://{}/", unused_address());
-    let server = Landfall::start(&["-require-grant", &away]);
-    let request = Request::get("/uploadjobs").with("Cookie", "session=ann");
-    assert_eq!(server.client().ask(request).status, 503);
-    // An unreachable authentication service does not affect readiness.
-    assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
-}
 
 #[test]
 fn sighup_changes_keys_and_issuers_of_tokens() {

@@ -18,7 +18,7 @@ use rustix::process::{Signal, kill_process};
 const EVENTS: &str = "-hooks-enabled-events=pre-finish,post-finish,post-terminate,UploadStarted,\
                       UploadCompleted,UploadCancelled,UploadFailed";
 /// In a normal run, the server is killed at one in so many messages, otherwise at each.
-const STEP: usize = 9;
+const STEP: usize = 17;
 /// Crash points of a flow that are tested concurrently.
 const CONCURRENCY: usize = 6;
 

@@ -11,7 +11,7 @@ use crate::{
 #[test]
 fn job_events_arrive_once_and_in_order() {
     let application = Endpoint::agreeing();
-    let events = "-hooks-enabled-events=UploadStarted,UploadCompleted,UploadCancelled,post-finish";
+    let events = "-hooks-http-events=UploadStarted,UploadCompleted,UploadCancelled,post-finish";
     let args = ["-require-grant", "-hooks-http", &application.url(), events];
     let server = Landfall::start(&args);
     server.says(" for undelivered events.");
@@ -51,43 +51,4 @@ fn job_events_arrive_once_and_in_order() {
         assert!(!text.contains("lft_") && !text.contains("lfk_"), "{text}");
     }
     server.stop();
-}
-
-#[test]
-fn pre_grant_decides_about_grants() {
-    let application = Endpoint::answering(|call| {
-        let name = call.body["Event"]["Job"]["Filename"].as_str();
-        match name {
-            Some("no.exe") => (
-                200,
-                json!({"RejectUpload": true, "HTTPResponse": {"StatusCode": 403, "Body": "no programs"}})
-                    .to_string(),
-            ),
-            _ => (200, "{}".to_owned()),
-        }
-    });
-    let url = application.url();
-    let server = Landfall::start(&[
-        "-require-grant",
-        "-hooks-http",
-        &url,
-        "-hooks-enabled-events=pre-grant",
-    ]);
-    // A question alone is no reason to keep anything.
-    assert!(!server.log().contains("for undelivered events"));
-    let key = add_key(server.dir(), &["app"]);
-    let app = Caller::new(&server, &key);
-    let (status, told) = app.grant(&json!({"id": "1", "filename": "no.exe", "filesize": 3}));
-    assert_eq!(status, 403, "{told}");
-    assert!(told.to_string().contains("no programs"), "{told}");
-    let (status, told) = app.grant(&json!({"id": "2", "filename": "a.txt", "filesize": 3}));
-    assert_eq!(status, 201, "{told}");
-    let asked = application.calls_of("pre-grant");
-    assert_eq!(asked.len(), 2);
-    assert_eq!(asked[0].body["Event"]["HTTPRequest"]["URI"], "/uploadjobs");
-    assert!(
-        !asked[0].body.to_string().contains("lfk_"),
-        "{}",
-        asked[0].body
-    );
 }

@@ -6,69 +6,13 @@ use serde_json::json;
 
 use crate::{
     grants_harness::{Caller, add_key, json as parsed},
-    serve_harness::{Landfall, Request, eventually, path_of, program, run},
+    serve_harness::{Landfall, Request, eventually, program, run},
 };
 
 fn create(token: &str, length: usize) -> Request {
     Request::post()
         .with("Upload-Length", length)
         .with("Upload-Token", token)
-}
-
-#[test]
-fn a_granted_upload_is_created_and_completed() {
-    let server = Landfall::start(&["-require-grant", "-verbose"]);
-    let key = add_key(server.dir(), &["app"]);
-    let app = Caller::new(&server, &key);
-    let refused = server
-        .client()
-        .ask(Request::post().with("Upload-Length", 3));
-    assert_eq!(refused.status, 401);
-
-    let ask = json!({"id": "1", "filename": "a.txt", "filesize": 3, "filetype": "text/plain"});
-    let (status, granted) = app.grant(&ask);
-    assert_eq!((status, &granted["state"]), (201, &json!("received")));
-    let token = granted["upload_token"].as_str().unwrap();
-    let location = granted["location"].as_str().unwrap();
-    assert_eq!(path_of(location), "/files/");
-
-    let made = server.client().ask(create(token, 3));
-    assert_eq!(made.status, 201, "{}", made.text());
-    let path = path_of(made.header("Location").unwrap());
-    let patched = server.client().ask(Request::patch(&path, 0).body(b"abc"));
-    assert_eq!(patched.status, 204);
-    // Stored before the client gets its response.
-    let job = app.job("1");
-    assert_eq!(
-        (&job["state"], &job["offset"]),
-        (&json!("completed"), &json!(3))
-    );
-    assert_eq!(app.job("1")["filename"], "a.txt");
-
-    for (sample, value) in [
-        ("landfall_grants_total{result=\"granted\"}", 1.0),
-        ("landfall_jobs{state=\"completed\"}", 1.0),
-        ("landfall_jobs{state=\"failed\"}", 0.0),
-        ("landfall_jobs_completed_bytes", 3.0),
-        (
-            "landfall_api_requests_total{api=\"grants\",status=\"201\"}",
-            1.0,
-        ),
-    ] {
-        assert_eq!(server.metric(sample), value, "{sample}");
-    }
-    assert!(server.metric("landfall_queue_batches_total") >= 2.0);
-    server.says("UploadGranted");
-    // Statement logs would drown all others.
-    assert!(!server.log().contains("db.statement"));
-    let info = fs::read_to_string(server.file(&path).with_extension("info")).unwrap();
-    for text in [server.log(), info] {
-        assert!(
-            !text.contains(&token[4..]) && !text.contains(&key[4..]),
-            "{text}"
-        );
-    }
-    server.stop();
 }
 
 /// The IETF draft creates and completes the same uploads as tus.
@@ -140,53 +84,6 @@ fn hooks_receive_the_job() {
 }
 
 #[test]
-fn a_killed_server_reconciles_jobs_after_a_restart() {
-    let server = Landfall::start(&["-require-grant"]);
-    let key = add_key(server.dir(), &["app"]);
-    let app = Caller::new(&server, &key);
-    let (_, granted) = app.grant(&json!({"id": "1", "filename": "a", "filesize": 3}));
-    let token = granted["upload_token"].as_str().unwrap().to_owned();
-    let made = server.client().ask(create(&token, 3));
-    let path = path_of(made.header("Location").unwrap());
-    let part = Request::patch(&path, 0).body(b"ab");
-    assert_eq!(server.client().ask(part).status, 204);
-    let dir = server.kill().unwrap();
-
-    let server = Landfall::on(dir.path(), &["-require-grant"]);
-    let app = Caller::new(&server, &key);
-    // The lost response is requested again: the same upload at its offset.
-    let again = server.client().ask(create(&token, 3));
-    assert_eq!(again.status, 201, "{}", again.text());
-    assert_eq!(path_of(again.header("Location").unwrap()), path);
-    assert_eq!(again.number("Upload-Offset"), 2);
-    let rest = Request::patch(&path, 2).body(b"c");
-    assert_eq!(server.client().ask(rest).status, 204);
-    assert_eq!(app.job("1")["state"], "completed");
-}
-
-#[test]
-fn servers_with_one_directory_share_grants() {
-    let one = Landfall::start(&["-require-grant", "-node-name=one"]);
-    let other = Landfall::on(one.dir(), &["-require-grant", "-node-name=other"]);
-    let key = add_key(one.dir(), &["app"]);
-    let (here, there) = (Caller::new(&one, &key), Caller::new(&other, &key));
-    let ask = json!({"id": "1", "filename": "a", "filesize": 3});
-    let (status, granted) = here.grant(&ask);
-    assert_eq!(status, 201);
-    assert_eq!(there.grant(&ask).0, 200);
-    let token = granted["upload_token"].as_str().unwrap();
-    let made = other.client().ask(create(token, 3));
-    assert_eq!(made.status, 201, "{}", made.text());
-    let again = one.client().ask(create(token, 3));
-    assert_eq!(again.status, 201, "{}", again.text());
-    let path = path_of(made.header("Location").unwrap());
-    assert_eq!(path_of(again.header("Location").unwrap()), path);
-    let patched = one.client().ask(Request::patch(&path, 0).body(b"abc"));
-    assert_eq!(patched.status, 204);
-    assert_eq!(there.job("1")["state"], "completed");
-}
-
-#[test]
 fn a_manual_sweep_updates_jobs() {
     let server = Landfall::start(&["-require-grant"]);
     let key = add_key(server.dir(), &["app"]);
@@ -232,43 +129,4 @@ fn clients_behind_a_trusted_proxy_are_distinguished() {
     assert_eq!(answer.status, 429);
     assert!(answer.number("Retry-After") >= 1);
     assert_eq!(parsed(&answer)["status"], 429);
-}
-
-#[test]
-fn other_origins_cannot_read_with_cookies() {
-    let origin = "https://evil.example";
-    let preflight = |server: &Landfall| {
-        let request = Request::new("OPTIONS", "/uploadjobs")
-            .with("Origin", origin)
-            .with("Access-Control-Request-Method", "POST");
-        server.client().ask(request)
-    };
-    // Whatever the CORS rules for uploads are.
-    let open = Landfall::start(&[
-        "-grants",
-        "-cors-allow-credentials",
-        "-cors-allow-origin=^https://evil\\.example$",
-    ]);
-    let answer = preflight(&open);
-    assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
-    let named = [
-        "-grants",
-        "-grants-forward-auth-url=http://127.0.0.1:9/",
-        "-grants-allowed-origins=https://app.example",
-    ];
-    let named = Landfall::start(&named);
-    let answer = preflight(&named);
-    assert_eq!(
-        answer.header("Access-Control-Allow-Origin"),
-        None,
-        "{answer:?}"
-    );
-    let friend = Request::new("OPTIONS", "/uploadjobs")
-        .with("Origin", "https://app.example")
-        .with("Access-Control-Request-Method", "POST");
-    let answer = named.client().ask(friend);
-    assert_eq!(
-        answer.header("Access-Control-Allow-Credentials"),
-        Some("true")
-    );
 }

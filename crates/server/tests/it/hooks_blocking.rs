@@ -2,7 +2,7 @@
 
 use crate::{
     hooks_harness::{with_hook, write_hook},
-    serve_harness::{Client, Landfall, Request, content},
+    serve_harness::{Client, Landfall, Request},
 };
 
 /// A server with these files as hooks.
@@ -98,44 +98,4 @@ fn hook_invocations_are_logged_at_debug() {
         "{begun}"
     );
     server.says("event=HookInvocationFinish");
-}
-
-#[test]
-fn post_receive_can_stop_an_upload() {
-    let dir = with_hook(
-        "post-receive",
-        r#"echo '{"StopUpload":true,"HTTPResponse":{"StatusCode":403,"Body":"too much"}}'"#,
-    );
-    let server = start(&dir, "post-receive", &["-progress-hooks-interval", "20ms"]);
-    let mut client = server.client();
-    let whole = content(1, 1 << 20);
-    let path = client.create(whole.len() as u64);
-    client.begin(Request::patch(&path, 0), whole.len() as u64);
-    // Slowly, until it is stopped.
-    let mut sent = 0;
-    while client.try_send(&whole[sent..sent + 4096]).is_ok() && sent + 8192 < whole.len() {
-        sent += 4096;
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        if server.log().contains("HookStopUpload") {
-            break;
-        }
-    }
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.text().as_str()), (403, "too much"));
-    server.says("level=INFO event=HookStopUpload");
-    assert_eq!(server.client().head(&path).status, 404);
-}
-
-#[test]
-fn pre_access_decides_by_operation() {
-    let dir = with_hook(
-        "pre-access",
-        r#"if grep -q '"Intent":"terminate"'; then echo '{"RejectAccess":true,"HTTPResponse":{"StatusCode":403}}'; fi"#,
-    );
-    let server = start(&dir, "pre-access", &[]);
-    let mut client = server.client();
-    let path = client.upload(b"hello");
-    client.holds(&path, b"hello");
-    assert_eq!(client.ask(Request::new("DELETE", &path)).status, 403);
-    client.holds(&path, b"hello");
 }

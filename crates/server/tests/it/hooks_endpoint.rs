@@ -1,7 +1,6 @@
 //! An endpoint that records its requests.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -14,7 +13,7 @@ use std::{
 use landfall_test_services::free_port;
 use serde_json::Value;
 
-use crate::serve_harness::{TIMEOUT, eventually};
+use crate::serve_harness::{Client, TIMEOUT, eventually};
 
 /// A request to the endpoint.
 #[derive(Clone, Debug)]
@@ -89,7 +88,7 @@ impl Endpoint {
                     return;
                 }
                 let (calls, ended, answer) = (calls.clone(), ended.clone(), answer.clone());
-                thread::spawn(move || serve(&stream, &calls, &ended, &*answer));
+                thread::spawn(move || serve(stream, &calls, &ended, &*answer));
             }
         });
         endpoint
@@ -130,48 +129,32 @@ impl Drop for Endpoint {
 
 /// Answers requests on a connection until it, or the endpoint, ends.
 fn serve(
-    stream: &TcpStream,
+    stream: TcpStream,
     calls: &Mutex<Vec<Call>>,
     ended: &AtomicBool,
     answer: &Answer,
 ) -> Option<()> {
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let mut reader = BufReader::new(stream);
+    let mut client = Client::new(stream);
     loop {
-        let mut headers = Vec::new();
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-        let path = line.split(' ').nth(1)?.to_owned();
-        loop {
-            line.clear();
-            reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-            let Some((name, value)) = line.trim_end().split_once(':') else {
-                break;
-            };
-            headers.push((name.to_owned(), value.trim().to_owned()));
-        }
+        let request = client.try_answer().ok()??;
         if ended.load(SeqCst) {
             return None;
         }
+        let text = |name| request.header(name).unwrap_or_default().to_owned();
         let mut call = Call {
-            hook: String::new(),
-            id: String::new(),
-            headers,
-            path,
-            bytes: Vec::new(),
+            hook: text("hook-name"),
+            id: text("webhook-id"),
+            path: request.line().split(' ').nth(1)?.to_owned(),
             body: Value::Null,
             status: 0,
+            headers: request.headers.clone(),
+            bytes: request.body.clone(),
         };
-        let length = call.header("content-length").unwrap_or("0").parse().ok()?;
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).ok()?;
         let is_json = call.header("content-type") != Some("application/x-protobuf");
-        if is_json && !body.is_empty() {
-            call.body = serde_json::from_slice(&body).unwrap();
+        if is_json && !call.bytes.is_empty() {
+            call.body = serde_json::from_slice(&call.bytes).unwrap();
         }
-        call.bytes = body;
-        call.hook = call.header("hook-name").unwrap_or_default().to_owned();
-        call.id = call.header("webhook-id").unwrap_or_default().to_owned();
         let (status, text) = answer(&call);
         call.status = status;
         calls.lock().unwrap().push(call);
@@ -179,7 +162,7 @@ fn serve(
             "HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             text.len()
         );
-        (&*stream).write_all((head + &text).as_bytes()).ok()?;
+        client.try_send(head + &text).ok()?;
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -37,74 +37,6 @@ fn events(dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = program();
     command.arg("events").args(args).arg("-upload-dir").arg(dir);
     run(&mut command)
-}
-
-#[test]
-fn events_arrive_in_order() {
-    let endpoint = Endpoint::agreeing();
-    let server = Landfall::start(&["-hooks-http", &endpoint.url(), TOLD]);
-    let mut client = server.client();
-    let paths: Vec<String> = (0..10).map(|_| client.upload(b"hello")).collect();
-    for path in &paths {
-        assert_eq!(client.ask(Request::new("DELETE", path)).status, 204);
-    }
-    endpoint.waits_for("post-terminate", paths.len());
-    let told = by_upload(&endpoint.calls());
-    assert_eq!(told.len(), paths.len());
-    for events in told.values() {
-        let names: Vec<&str> = events.iter().map(|(hook, _)| hook.as_str()).collect();
-        assert_eq!(names, ["post-create", "post-finish", "post-terminate"]);
-    }
-    eventually("deliveries aren't counted", || {
-        server.metric("landfall_events_delivered_total{transport=\"http\"}") == 30.0
-    });
-    assert_eq!(
-        server.metric("tusd_hook_invocations_total{hooktype=\"post-finish\"}"),
-        10.0
-    );
-    assert_eq!(
-        server.metric("landfall_dead_letters{transport=\"http\"}"),
-        0.0
-    );
-    server.stop();
-}
-
-#[test]
-fn no_event_is_lost_by_a_kill() {
-    let address = unused_address();
-    let url = format!("http://{address}/hooks");
-    let args = ["-hooks-http", &url, TOLD];
-    let server = Landfall::start(&args);
-    let mut client = server.client();
-    let begun = Instant::now();
-    let mut paths: Vec<String> = (0..20).map(|_| client.upload(b"hello")).collect();
-    // The endpoint is unreachable, and clients do not notice.
-    assert!(
-        begun.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        begun.elapsed()
-    );
-    let dir = server.kill().unwrap();
-
-    // The server dies, and the next one delivers its events.
-    let endpoint = Endpoint::at(address, |_| (200, String::new()));
-    let server = Landfall::on(dir.path(), &args);
-    paths.push(server.client().upload(b"hello"));
-    eventually("not every upload is told of", || {
-        let told = by_upload(&endpoint.calls());
-        let is_told = |path: &String| {
-            told.get(id_of(path))
-                .is_some_and(|events| events.iter().any(|(hook, _)| hook == "post-finish"))
-        };
-        paths.iter().all(is_told)
-    });
-    for (upload, mut events) in by_upload(&endpoint.calls()) {
-        // Redeliveries have the same id; without them, each event is delivered once, in order.
-        events.dedup();
-        let names: Vec<&str> = events.iter().map(|(hook, _)| hook.as_str()).collect();
-        assert_eq!(names, ["post-create", "post-finish"], "{upload}");
-    }
-    server.stop();
 }
 
 #[test]
@@ -257,38 +189,6 @@ fn the_state_directory_can_be_configured() {
     server.client().upload(b"hello");
     endpoint.waits_for("post-finish", 2);
     server.stop();
-}
-
-#[test]
-fn a_full_outbox_rejects_new_uploads() {
-    let url = format!("http://{}/", unused_address());
-    let server = Landfall::start(&[
-        "-hooks-http",
-        &url,
-        "-hooks-enabled-events=post-create",
-        "-events-max-queued=3",
-    ]);
-    let mut client = server.client();
-    let paths: Vec<String> = (0..3).map(|_| client.create(5)).collect();
-    let refused = client.ask(Request::post().with("Upload-Length", 5));
-    assert_eq!(refused.status, 503, "{}", refused.text());
-    let line = server.says("condition=outbox-full");
-    assert!(
-        line.contains("level=ERROR") && line.contains("landfall events list"),
-        "{line}"
-    );
-    let ready = client.ask(Request::get("/readyz"));
-    assert_eq!(ready.status, 503);
-    assert!(
-        ready.text().contains("too many undelivered events"),
-        "{}",
-        ready.text()
-    );
-    assert_eq!(server.metric("landfall_events_rejected_total"), 1.0);
-    assert_eq!(server.metric("landfall_events_queued"), 3.0);
-    // Existing uploads continue.
-    assert_eq!(client.patch(&paths[0], 0, b"hello").status, 204);
-    client.holds(&paths[0], b"hello");
 }
 
 #[test]

@@ -16,17 +16,14 @@ mod serve_acme;
 mod serve_acme_nodes;
 mod serve_acme_renewal;
 mod serve_addresses;
-mod serve_chaos;
 mod serve_compat;
 mod serve_concat;
 mod serve_concurrency;
 mod serve_cors;
-mod serve_crashes;
 mod serve_downloads;
 mod serve_expiry;
 #[cfg(target_os = "linux")]
 mod serve_failing_disk;
-mod serve_framing;
 mod serve_full_disk;
 mod serve_http2;
 mod serve_http3;
@@ -38,17 +35,13 @@ mod serve_open_files;
 mod serve_outgoing;
 mod serve_proxies;
 mod serve_proxy_protocol;
-mod serve_reason;
 mod serve_reload;
 mod serve_shutdown;
-mod serve_stalled;
 mod serve_start;
 mod serve_streams;
 mod serve_systemd;
-mod serve_takeover;
 mod serve_timeouts;
 mod serve_tls;
-mod serve_tusd_dirs;
 mod serve_volumes;
 
 mod hooks_endpoint;
@@ -83,8 +76,6 @@ mod stalled_responses;
 mod doctor_damaged;
 #[cfg(feature = "s3")]
 mod s3_cors;
-#[cfg(feature = "s3")]
-mod s3_crashes;
 #[cfg(feature = "s3")]
 mod s3_disk;
 #[cfg(feature = "s3")]

@@ -1,6 +1,6 @@
 //! Two nodes on one bucket, with leases in Redis, in PostgreSQL or in the bucket.
 
-use landfall_test_services::{Postgres, Redis};
+use landfall_test_services::Postgres;
 
 use crate::{
     s3_harness::{Bucket, id_of, object_of},
@@ -82,30 +82,10 @@ fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u
     }
 }
 
-#[test]
-fn leases_in_redis() {
-    let redis = Redis::start();
-    let url = redis.url();
-    two_nodes_share_uploads(&Bucket::on_garage(), &["-lease", &url, "-lease-ttl=2s"]);
-}
-
 /// A cluster needs a bucket and PostgreSQL, and nothing else.
 #[test]
 fn leases_in_postgresql() {
     let url = Postgres::shared().database("leases");
     let flags = ["-lease", &url, "-database", &url, "-lease-ttl=2s"];
     two_nodes_share_uploads(&Bucket::on_garage(), &flags);
-}
-
-#[test]
-fn leases_in_the_bucket() {
-    let bucket = Bucket::on_moto();
-    two_nodes_share_uploads(&bucket, &["-lease=store", "-lease-ttl=3s"]);
-    // Lease objects are no uploads and are purged later.
-    let left = bucket.keys();
-    let kept: Vec<&String> = left
-        .keys()
-        .filter(|key| !key.contains(".landfall/"))
-        .collect();
-    assert_eq!(kept.len(), 2, "{left:?}");
 }

@@ -11,7 +11,7 @@ use landfall_test_services::Access;
 
 use crate::{
     s3_harness::{Bucket, id_of, object_of},
-    serve_harness::{MIB, Request, assert_same, content, run},
+    serve_harness::{Client, MIB, Request, assert_same, content, run},
 };
 
 /// A service in front of another one, which forbids listing as Amazon does. It takes one request from
@@ -33,49 +33,27 @@ fn without_listing(access: &Access) -> Access {
     }
 }
 
-fn relay(mut client: TcpStream, service: &str) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    let mut chunk = [0; 64 * 1024];
-    let (head, length) = loop {
-        let n = client.read(&mut chunk)?;
-        if n == 0 {
-            return Ok(());
-        }
-        request.extend_from_slice(&chunk[..n]);
-        if let Some(at) = request.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&request[..at]).into_owned();
-            let length = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(": ")?;
-                name.eq_ignore_ascii_case("content-length")
-                    .then(|| value.parse::<usize>().ok())?
-            });
-            break (head, at + 4 + length.unwrap_or_default());
-        }
+fn relay(client: TcpStream, service: &str) -> std::io::Result<()> {
+    let mut client = Client::new(client);
+    let Some(request) = client.try_answer()? else {
+        return Ok(());
     };
-    while request.len() < length {
-        let n = client.read(&mut chunk)?;
-        request.extend_from_slice(&chunk[..n]);
-    }
-    let line = head.lines().next().unwrap_or_default();
+    let client = &mut client.stream;
+    let (line, fields) = request.head.split_once("\r\n").unwrap_or_default();
     let (method, target) = line.split_once(' ').unwrap_or_default();
     let lists = ["list-type=", "?uploads", "&uploads"];
     if method == "GET" && lists.iter().any(|query| target.contains(query)) {
-        return deny(&mut client, method);
+        return deny(client, method);
     }
     let mut upstream = TcpStream::connect(service)?;
-    let end = request
-        .windows(2)
-        .position(|two| two == b"\r\n")
-        .unwrap_or_default();
-    upstream.write_all(&request[..end])?;
-    upstream.write_all(b"\r\nConnection: close")?;
-    upstream.write_all(&request[end..])?;
+    write!(upstream, "{line}\r\nConnection: close\r\n{fields}")?;
+    upstream.write_all(&request.body)?;
     let mut answer = Vec::new();
     upstream.read_to_end(&mut answer)?;
     let is_missing = answer.get(9..12) == Some(b"404");
     let names_upload = target.contains("uploadId");
     if is_missing && !names_upload && matches!(method, "GET" | "HEAD") {
-        return deny(&mut client, method);
+        return deny(client, method);
     }
     client.write_all(&answer)
 }

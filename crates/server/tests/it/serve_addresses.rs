@@ -77,20 +77,3 @@ fn no_address_is_limited_with_the_defaults_of_tusd() {
     }
     assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [(404, 1200)]);
 }
-
-/// A rejection before the request is understood.
-#[test]
-fn pages_of_allowed_origins_can_read_why_a_head_is_rejected() {
-    let server = Landfall::start(&["-cors-allow-origin=^https://app.example$"]);
-    for (origin, allowed) in [
-        ("https://app.example", Some("https://app.example")),
-        ("https://other.example", None),
-    ] {
-        let request = Request::post()
-            .with("Origin", origin)
-            .with("X", "y".repeat(2 << 20));
-        let answer = server.client().ask(request);
-        assert_eq!(answer.status, 431);
-        assert_eq!(answer.header("Access-Control-Allow-Origin"), allowed);
-    }
-}

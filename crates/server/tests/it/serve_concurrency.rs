@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::serve_harness::{Landfall, MIB, Request, content, eventually, id_of};
+use crate::serve_harness::{Landfall, MIB, Request, content, eventually};
 
 #[test]
 fn a_sweeper_keeps_running_uploads_of_another_process() {
@@ -30,59 +30,6 @@ fn a_sweeper_keeps_running_uploads_of_another_process() {
     client.holds(&running, &bytes);
     assert_eq!(client.head(&abandoned).status, 404);
     assert_eq!(sweeping.metric("landfall_uploads_expired_total"), 1.0);
-}
-
-#[test]
-fn an_upload_resumes_at_another_process() {
-    let one = Landfall::start(&[]);
-    let other = Landfall::on(one.dir(), &[]);
-    let servers = [one, other];
-    let bytes = content(2, 2 * MIB);
-    let path = servers[0].client().create(2 * MIB);
-    // Alternating chunks; each process sees the other's at once.
-    let mut offset = 0;
-    for (n, piece) in bytes.chunks(150_001).enumerate() {
-        let mut client = servers[n % 2].client();
-        assert_eq!(client.offset(&path), offset);
-        assert_eq!(client.patch(&path, offset, piece).status, 204);
-        offset += piece.len() as u64;
-    }
-    for server in &servers {
-        server.client().holds(&path, &bytes);
-        assert_eq!(server.client().offset(&path), 2 * MIB);
-    }
-}
-
-#[test]
-fn partial_uploads_of_another_process_are_concatenated() {
-    let one = Landfall::start(&[]);
-    let other = Landfall::on(one.dir(), &[]);
-    let bytes = content(3, 3 * MIB + 17);
-    let mut client = one.client();
-    let parts: Vec<String> = bytes
-        .chunks(MIB as usize)
-        .map(|part| {
-            let request = Request::post()
-                .with("Upload-Concat", "partial")
-                .with("Upload-Length", part.len());
-            let path = client.ask(request).created();
-            assert_eq!(client.patch(&path, 0, part).status, 204);
-            path
-        })
-        .collect();
-    let list = format!("final;{}", parts.join(" "));
-    let joined = other
-        .client()
-        .ask(Request::post().with("Upload-Concat", list))
-        .created();
-    for server in [&one, &other] {
-        let mut client = server.client();
-        client.holds(&joined, &bytes);
-        assert_eq!(client.offset(&joined), bytes.len() as u64);
-        client
-            .patch(&joined, bytes.len() as u64, b"x")
-            .refuses(403, "ERR_MODIFY_FINAL");
-    }
 }
 
 #[test]
@@ -118,41 +65,6 @@ fn a_final_upload_waits_for_a_part_of_another_process() {
 }
 
 #[test]
-fn head_returns_the_offset_of_an_upload_of_another_process() {
-    let one = Landfall::start(&[]);
-    let other = Landfall::on(one.dir(), &[]);
-    let bytes = content(4, MIB);
-    let mut writer = one.client();
-    let path = writer.create(MIB);
-    writer.begin(Request::patch(&path, 0), MIB);
-    let mut reader = other.client();
-    for (n, piece) in bytes.chunks(MIB as usize / 8).enumerate() {
-        writer.send(piece);
-        reader.reaches(&path, (n as u64 + 1) * MIB / 8);
-    }
-    assert_eq!(writer.answer().status, 204);
-    reader.holds(&path, &bytes);
-}
-
-#[test]
-fn a_terminated_upload_is_gone_in_both_processes() {
-    let one = Landfall::start(&[]);
-    let other = Landfall::on(one.dir(), &[]);
-    let (mut first, mut second) = (one.client(), other.client());
-    let path = first.upload(b"hello");
-    second.holds(&path, b"hello");
-    assert_eq!(second.ask(Request::new("DELETE", &path)).status, 204);
-    for client in [&mut first, &mut second] {
-        assert_eq!(client.head(&path).status, 404);
-        assert_eq!(client.ask(Request::get(&path)).status, 404);
-        client
-            .patch(&path, 0, b"")
-            .refuses(404, "ERR_UPLOAD_NOT_FOUND");
-    }
-    assert!(!one.dir().join(format!("{}.info", id_of(&path))).exists());
-}
-
-#[test]
 fn a_suspended_process_keeps_its_upload_without_stale_writes() {
     let frozen = Landfall::start(&[]);
     let other = Landfall::on(frozen.dir(), &["-acquire-lock-timeout", "300ms"]);
@@ -179,19 +91,4 @@ fn a_suspended_process_keeps_its_upload_without_stale_writes() {
     hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
     let _ = hung.try_send([0; 1000]);
     client.holds(&path, &bytes);
-}
-
-#[test]
-fn after_a_kill_another_process_takes_over_at_once() {
-    let one = Landfall::start(&[]);
-    let other = Landfall::on(one.dir(), &[]);
-    let bytes = content(5, 2 * MIB);
-    let mut writer = one.client();
-    let path = writer.create(2 * MIB);
-    writer.begin(Request::patch(&path, 0), 2 * MIB);
-    writer.send(&bytes[..1_000_000]);
-    let mut client = other.client();
-    client.reaches(&path, 1_000_000);
-    let _dir = one.kill();
-    client.resumes_to(&path, &bytes);
 }

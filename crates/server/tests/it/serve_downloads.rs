@@ -1,18 +1,6 @@
 //! Downloads.
 
-use std::thread;
-
 use crate::serve_harness::{Landfall, MIB, Request, assert_same, content};
-
-/// An upload with this metadata.
-fn upload(server: &Landfall, metadata: &str, bytes: &[u8]) -> String {
-    let request = Request::post()
-        .with("Upload-Length", bytes.len())
-        .with("Upload-Metadata", metadata)
-        .with("Content-Type", "application/offset+octet-stream")
-        .body(bytes);
-    server.client().ask(request).created()
-}
 
 #[test]
 fn ranges_are_served_by_the_byte() {
@@ -99,117 +87,6 @@ fn cached_downloads_get_304() {
 }
 
 #[test]
-fn uploaded_content_cannot_run_as_a_script() {
-    let server = Landfall::start(&[]);
-    // Name (such as a"b.html) in base64; type; expected headers.
-    for (metadata, kind, disposition) in [
-        (
-            "filename YS5wbmc=,filetype aW1hZ2UvcG5n",
-            "image/png",
-            "inline;filename=\"a.png\"",
-        ),
-        (
-            "filename YS5odG1s,filetype dGV4dC9odG1s",
-            "application/octet-stream",
-            "attachment;filename=\"a.html\"",
-        ),
-        (
-            "filetype aW1hZ2Uvc3ZnK3htbA==",
-            "application/octet-stream",
-            "attachment",
-        ),
-        ("", "application/octet-stream", "attachment"),
-        // text/plain;,text/html and text/javascript
-        (
-            "filetype dGV4dC9wbGFpbjssdGV4dC9odG1s",
-            "application/octet-stream",
-            "attachment",
-        ),
-        (
-            "filetype dGV4dC9qYXZhc2NyaXB0",
-            "application/octet-stream",
-            "attachment",
-        ),
-        // "text/html\r\nX-Evil: 1"
-        (
-            "filetype dGV4dC9odG1sDQpYLUV2aWw6IDE=",
-            "application/octet-stream",
-            "attachment",
-        ),
-        // "a\"; filename=\"b.exe"
-        (
-            "filename YSI7IGZpbGVuYW1lPSJiLmV4ZQ==",
-            "application/octet-stream",
-            "attachment;filename=\"a\\\"; filename=\\\"b.exe\"",
-        ),
-        // "é\r\nX-Evil: 1"
-        (
-            "filename w6kNClgtRXZpbDogMQ==",
-            "application/octet-stream",
-            "attachment;filename=\"___X-Evil: 1\";filename*=UTF-8''%C3%A9%0D%0AX-Evil%3A%201",
-        ),
-    ] {
-        let path = upload(&server, metadata, b"<script>alert(1)</script>");
-        for method in ["GET", "HEAD"] {
-            let answer = server.client().ask(Request::new(method, &path));
-            assert_eq!(answer.status, 200);
-            assert_eq!(answer.header("Content-Type"), Some(kind), "{metadata}");
-            assert_eq!(answer.header("Content-Disposition"), Some(disposition));
-            assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"));
-            assert_eq!(answer.header("X-Evil"), None);
-            let policy = answer.header("Content-Security-Policy").unwrap();
-            assert!(policy.contains("sandbox"), "{policy}");
-        }
-    }
-}
-
-#[test]
-fn concurrent_downloads_of_one_upload_work() {
-    let server = Landfall::start(&[]);
-    let bytes = content(3, 8 * MIB);
-    let path = server.client().upload(&bytes);
-    // A reader that stops in the middle does not delay others.
-    let mut stuck = server.client();
-    stuck.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-    thread::scope(|scope| {
-        for n in 0..12_usize {
-            let (server, path, bytes) = (&server, &path, &bytes);
-            scope.spawn(move || {
-                let mut client = server.client();
-                client.holds(path, bytes);
-                let from = n * 500_000;
-                let range = format!("bytes={from}-");
-                let answer = client.ask(Request::get(path).with("Range", range));
-                assert_eq!(answer.status, 206);
-                assert_same(&answer.body, &bytes[from..]);
-            });
-        }
-    });
-    assert_same(&stuck.answer().body, &bytes);
-}
-
-#[test]
-fn downloads_and_uploads_run_concurrently() {
-    let server = Landfall::start(&["-durability", "none"]);
-    let finished = content(4, 4 * MIB);
-    let path = server.client().upload(&finished);
-    let coming = content(5, 32 * MIB);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut client = server.client();
-            let path = client.create(32 * MIB);
-            client.resumes_to(&path, &coming);
-        });
-        let mut downloads = 0;
-        let mut client = server.client();
-        while !writer.is_finished() || downloads == 0 {
-            client.holds(&path, &finished);
-            downloads += 1;
-        }
-    });
-}
-
-#[test]
 fn a_running_download_finishes_after_termination() {
     let server = Landfall::start(&[]);
     // More than the sockets' buffers take.
@@ -223,26 +100,6 @@ fn a_running_download_finishes_after_termination() {
     assert_eq!(client.ask(Request::new("DELETE", &path)).status, 204);
     assert_eq!(client.ask(Request::get(&path)).status, 404);
     let answer = reader.answer();
-    assert_eq!(answer.status, 200);
-    assert_same(&answer.body, &bytes);
-}
-
-#[test]
-fn an_unfinished_upload_is_served_as_far_as_it_is_stored() {
-    let server = Landfall::start(&[]);
-    let bytes = content(6, 1000);
-    let mut client = server.client();
-    let path = client.create(1000);
-    let empty = client.ask(Request::get(&path));
-    assert_eq!((empty.status, empty.body.len()), (200, 0));
-    assert_eq!(client.patch(&path, 0, &bytes[..400]).status, 204);
-    let part = client.ask(Request::get(&path));
-    assert_eq!(part.status, 200);
-    assert_same(&part.body, &bytes[..400]);
-    let etag = part.header("ETag").unwrap().to_owned();
-    client.resumes_to(&path, &bytes);
-    // A cached part does not substitute the whole.
-    let answer = client.ask(Request::get(&path).with("If-None-Match", etag));
     assert_eq!(answer.status, 200);
     assert_same(&answer.body, &bytes);
 }
@@ -265,27 +122,4 @@ fn downloads_can_be_disabled() {
     let bytes = content(7, 1000);
     let path = client.create(1000);
     assert_eq!(client.patch(&path, 0, &bytes).status, 204);
-}
-
-#[test]
-fn termination_and_concatenation_can_be_disabled() {
-    let server = Landfall::start(&["-disable-termination", "-disable-concatenation"]);
-    let mut client = server.client();
-    let options = client.ask(Request::new("OPTIONS", "/files/"));
-    let extensions = options.header("Tus-Extension").unwrap();
-    assert!(!extensions.contains("termination"), "{extensions}");
-    assert!(!extensions.contains("concatenation"), "{extensions}");
-    let path = client.upload(b"hello");
-    let answer = client.ask(Request::new("DELETE", &path));
-    assert_eq!(
-        (answer.status, &*answer.text()),
-        (405, "method not allowed")
-    );
-    let request = Request::post()
-        .with("Upload-Concat", "partial")
-        .with("Upload-Length", 5);
-    client
-        .ask(request)
-        .refuses(400, "ERR_CONCATENATION_UNSUPPORTED");
-    client.holds(&path, b"hello");
 }

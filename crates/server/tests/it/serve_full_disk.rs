@@ -30,16 +30,6 @@ fn on_a_disk(dir: &Path, limits: &str, args: &[&str]) -> Landfall {
     through(command, dir, args)
 }
 
-/// Starts a server with a file size limit in KiB.
-fn under_a_quota(dir: &Path, kibibytes: u32, args: &[&str]) -> Landfall {
-    let mut command = Command::new("sh");
-    command
-        .arg("-c")
-        .arg(format!("ulimit -f {}; exec \"$@\"", kibibytes * 2))
-        .arg("sh");
-    through(command, dir, args)
-}
-
 fn through(mut command: Command, dir: &Path, args: &[&str]) -> Landfall {
     let serve = program();
     command.arg(serve.get_program());
@@ -84,110 +74,6 @@ fn a_full_disk_returns_507_and_the_upload_resumes() {
         client.resumes_to(&path, &bytes);
         server.stop();
     }
-}
-
-#[test]
-fn a_creation_that_does_not_fit_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = on_a_small_disk(dir.path(), 4, &[]);
-    let bytes = content(3, 6 * MIB);
-    let mut client = server.client();
-    let request = Request::post()
-        .with("Upload-Length", bytes.len())
-        .with("Content-Type", "application/offset+octet-stream")
-        .body(&bytes);
-    for _ in 0..3 {
-        let answer = server.client().ask(request.clone());
-        answer.refuses(507, "ERR_STORAGE_FULL");
-    }
-    // All of the disk is free again.
-    let path = client.upload(&bytes[..3 * MIB as usize]);
-    client.holds(&path, &bytes[..3 * MIB as usize]);
-}
-
-#[test]
-fn a_concatenation_that_does_not_fit_returns_507_and_can_be_retried() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = on_a_small_disk(dir.path(), 10, &[]);
-    let bytes = content(4, 4 * MIB);
-    let mut client = server.client();
-    let filler = client.upload(&content(5, 4 * MIB));
-    let parts: Vec<String> = bytes
-        .chunks(2 * MIB as usize)
-        .map(|part| {
-            let request = Request::post()
-                .with("Upload-Concat", "partial")
-                .with("Upload-Length", part.len())
-                .with("Content-Type", "application/offset+octet-stream")
-                .body(part);
-            client.ask(request).created()
-        })
-        .collect();
-    let list = format!("final;{}", parts.join(" "));
-    let join = Request::post().with("Upload-Concat", list);
-    let answer = client.ask(join.clone());
-    answer.refuses(507, "ERR_STORAGE_FULL");
-    for (part, bytes) in parts.iter().zip(bytes.chunks(2 * MIB as usize)) {
-        client.holds(part, bytes);
-    }
-    assert_eq!(client.ask(Request::new("DELETE", &filler)).status, 204);
-    let joined = client.ask(join).created();
-    client.holds(&joined, &bytes);
-}
-
-#[test]
-fn a_file_size_limit_is_reported_like_a_full_disk() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = under_a_quota(dir.path(), 1024, &[]);
-    let bytes = content(6, 2 * MIB);
-    let path = server.client().create(2 * MIB);
-    let answer = server.client().patch(&path, 0, &bytes);
-    answer.refuses(507, "ERR_STORAGE_FULL");
-    let mut client = server.client();
-    let kept = client.offset(&path);
-    assert!(kept <= MIB, "{kept}");
-    client.holds(&path, &bytes[..kept as usize]);
-    server.stop();
-
-    let server = Landfall::on(dir.path(), &[]);
-    let mut client = server.client();
-    assert_eq!(client.offset(&path), kept);
-    client.resumes_to(&path, &bytes);
-}
-
-#[test]
-fn uploads_competing_for_the_last_bytes_keep_correct_offsets() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = on_a_small_disk(dir.path(), 8, &[]);
-    let wholes: Vec<Vec<u8>> = (0..6).map(|seed| content(seed, 3 * MIB)).collect();
-    let mut client = server.client();
-    let paths: Vec<String> = wholes.iter().map(|_| client.create(3 * MIB)).collect();
-    std::thread::scope(|scope| {
-        for (path, whole) in paths.iter().zip(&wholes) {
-            let server = &server;
-            scope.spawn(move || {
-                let answer = server.client().patch(path, 0, whole);
-                assert!(matches!(answer.status, 204 | 507), "{answer:?}");
-            });
-        }
-    });
-    let mut unfinished = 0;
-    for (path, whole) in paths.iter().zip(&wholes) {
-        let kept = client.offset(path);
-        client.holds(path, &whole[..kept as usize]);
-        unfinished += u32::from(kept < 3 * MIB);
-    }
-    // 18 MiB don't fit into 8.
-    assert!(unfinished >= 4, "{unfinished}");
-    // With the others gone, the last has room.
-    let (last, others) = paths.split_last().unwrap();
-    for other in others {
-        assert_eq!(client.ask(Request::new("DELETE", other)).status, 204);
-    }
-    if client.offset(last) < 3 * MIB {
-        client.resumes_to(last, &wholes[5]);
-    }
-    client.holds(last, &wholes[5]);
 }
 
 /// Returns the directory in the mount namespace of the server.

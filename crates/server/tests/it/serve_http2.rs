@@ -90,19 +90,6 @@ impl StreamClient for Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_are_created_over_http2_and_resumed_over_http1() {
-    let https = Https::start(&[]);
-    let https = serve_streams::uploads_are_resumed_over_http1::<Client>(https).await;
-    serve_streams::stop(https).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_creation_of_the_draft_is_announced_and_resumed() {
-    let https = Https::start(&[]);
-    serve_streams::a_creation_of_the_draft_is_announced_and_resumed::<Client>(https).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_by_urlsession_is_cut_at_every_byte() {
     serve_streams::an_upload_by_urlsession_is_cut_at_every_byte::<Client>(Https::start(&[])).await;
 }

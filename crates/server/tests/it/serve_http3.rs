@@ -103,11 +103,6 @@ async fn uploads_are_created_over_http3_and_resumed_over_http1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_of_the_draft_is_announced_and_resumed() {
-    serve_streams::a_creation_of_the_draft_is_announced_and_resumed::<Client>(start()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_by_urlsession_is_cut_at_every_byte() {
     serve_streams::an_upload_by_urlsession_is_cut_at_every_byte::<Client>(start()).await;
 }

@@ -10,15 +10,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 
 use crate::serve_harness::{
-    Client, Landfall, MIB, Request, TIMEOUT, URL_LINE, assert_same, content, program,
-    remove_settings, run,
+    Client, Landfall, MIB, Request, TIMEOUT, URL_LINE, content, program, remove_settings, run,
 };
 
 fn at_socket(path: &Path) -> Client<UnixStream> {
@@ -273,113 +268,6 @@ fn an_inherited_descriptor_that_is_no_socket_exits_with_1() {
     let (code, _, err) = run(&mut command);
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("cannot use the sockets of systemd"), "{err}");
-}
-
-async fn http2(server: &Landfall) -> SendRequest<Full<Bytes>> {
-    let stream = tokio::net::TcpStream::connect(server.address())
-        .await
-        .unwrap();
-    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
-#[tokio::test]
-async fn http2_with_prior_knowledge_uploads_besides_http1() {
-    let server = Landfall::start(&["-enable-h2c"]);
-    let mut sender = http2(&server).await;
-    let url = |path: &str| format!("http://uploads.test:81{path}");
-    let bytes = content(3, 3 * MIB);
-    let request = http::Request::post(url("/files/"))
-        .header("Tus-Resumable", "1.0.0")
-        .header("Upload-Length", bytes.len())
-        .body(Full::default())
-        .unwrap();
-    let answer = sender.send_request(request).await.unwrap();
-    assert_eq!(answer.status(), 201);
-    let location = answer.headers()["location"].to_str().unwrap().to_owned();
-    assert!(
-        location.starts_with("http://uploads.test:81/files/"),
-        "{location}"
-    );
-    let path = crate::serve_harness::path_of(&location);
-
-    let half = bytes.len() / 2;
-    for (offset, piece) in [(0, &bytes[..half]), (half, &bytes[half..])] {
-        let request = http::Request::patch(url(&path))
-            .header("Tus-Resumable", "1.0.0")
-            .header("Upload-Offset", offset)
-            .header("Content-Type", "application/offset+octet-stream")
-            .body(Full::from(piece.to_vec()))
-            .unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        assert_eq!(answer.status(), 204);
-        let end = (offset + piece.len()).to_string();
-        assert_eq!(answer.headers()["upload-offset"], end.as_str());
-        // HTTP/1.1 on the same port sees the same.
-        let (address, path) = (server.address(), path.clone());
-        let seen = tokio::task::spawn_blocking(move || Client::connect(address).offset(&path));
-        assert_eq!(seen.await.unwrap().to_string(), end);
-    }
-    let request = http::Request::get(url(&path))
-        .body(Full::default())
-        .unwrap();
-    let answer = sender.send_request(request).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    assert_same(&body, &bytes);
-
-    // Many at once in one connection.
-    let mut running = tokio::task::JoinSet::new();
-    for seed in 0..20 {
-        let bytes = content(seed, 100_000);
-        let request = http::Request::post(url("/files/"))
-            .header("Tus-Resumable", "1.0.0")
-            .header("Upload-Length", bytes.len())
-            .header("Content-Type", "application/offset+octet-stream")
-            .body(Full::from(bytes.clone()))
-            .unwrap();
-        let answer = sender.send_request(request);
-        running.spawn(async move {
-            let answer = answer.await.unwrap();
-            assert_eq!(answer.status(), 201);
-            (
-                answer.headers()["location"].to_str().unwrap().to_owned(),
-                bytes,
-            )
-        });
-    }
-    while let Some(done) = running.join_next().await {
-        let (location, bytes) = done.unwrap();
-        assert_same(&std::fs::read(server.file(&location)).unwrap(), &bytes);
-    }
-}
-
-#[tokio::test]
-async fn takeover_works_between_two_streams_of_http2() {
-    let server = Landfall::start(&["-enable-h2c"]);
-    let (address, path) = (server.address(), server.client().create(1000));
-    let mut sender = http2(&server).await;
-    // The first, in HTTP/1.1, hangs.
-    let mut hung = server.client();
-    hung.begin(Request::patch(&path, 0), 1000);
-    hung.send([1; 400]);
-    let path2 = path.clone();
-    tokio::task::spawn_blocking(move || Client::connect(address).reaches(&path2, 400))
-        .await
-        .unwrap();
-    let request = http::Request::patch(format!("http://a{path}"))
-        .header("Tus-Resumable", "1.0.0")
-        .header("Upload-Offset", 400)
-        .header("Content-Type", "application/offset+octet-stream")
-        .body(Full::from(vec![2; 600]))
-        .unwrap();
-    assert_eq!(sender.send_request(request).await.unwrap().status(), 204);
-    hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
-    let stored = std::fs::read(server.file(&path)).unwrap();
-    assert_same(&stored, &[[1; 400].as_slice(), &[2; 600]].concat());
 }
 
 #[test]

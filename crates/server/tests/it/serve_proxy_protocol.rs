@@ -62,33 +62,6 @@ fn haproxy_names_its_clients_in_both_versions() {
 }
 
 #[test]
-fn the_client_is_limited_and_not_the_proxy() {
-    let server = Landfall::start(&["-proxy-protocol", "-max-connections-per-address=1"]);
-    let proxy = haproxy(&server, "send-proxy-v2");
-    let mut client = through(&proxy);
-    // The connection that the test opened to wait for the proxy closes first.
-    eventually("the address has too many connections", || {
-        let answer = client.try_ask(Request::get("/healthz"));
-        let is_free = matches!(answer, Ok(Some(answer)) if answer.status == 200);
-        if !is_free {
-            client = through(&proxy);
-        }
-        is_free
-    });
-    let path = client.create(5);
-    let answer = through(&proxy).ask(Request::new("HEAD", &path));
-    assert_eq!(answer.status, 423);
-    let mut local = Client::connect(server.address());
-    local.send("PROXY UNKNOWN\r\n");
-    assert_eq!(local.head(&path).status, 200);
-    let mut other = Client::connect(server.address());
-    other.send("PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n");
-    assert_eq!(other.head(&path).status, 200);
-    assert_eq!(client.head(&path).status, 200);
-    server.stop();
-}
-
-#[test]
 fn an_http_proxy_before_the_tcp_proxy_is_trusted_by_its_address() {
     let args = [
         "-proxy-protocol",

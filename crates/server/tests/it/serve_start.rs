@@ -390,6 +390,22 @@ fn the_base_path_can_be_the_root() {
 }
 
 #[test]
+fn an_unknown_path_is_a_plain_404() {
+    let server = Landfall::start(&[]);
+    let mut client = server.client();
+    for path in [
+        "/filesystem",
+        "/file",
+        "/files/../metrics",
+        "/.git/config",
+        "//files/",
+    ] {
+        let answer = client.ask(Request::get(path));
+        assert_eq!(answer.status, 404, "{path}");
+    }
+}
+
+#[test]
 fn metrics_have_the_names_of_tusd_and_count_requests() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
@@ -463,6 +479,25 @@ fn metrics_have_the_names_of_tusd_and_count_requests() {
         });
     }
     assert!(server.metric("tusd_connections_open") >= 1.0);
+
+    // A wrong checksum in a request that takes over, and what is no request.
+    let path = client.create(10);
+    let mut hung = server.client();
+    hung.begin(Request::patch(&path, 0), 10);
+    hung.send(b"hello");
+    server.client().reaches(&path, 5);
+    let wrong = Request::patch(&path, 5).with("Upload-Checksum", "crc32 AAAAAA==");
+    client
+        .ask(wrong.body(b"world"))
+        .refuses(460, "ERR_CHECKSUM_MISMATCH");
+    hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
+    let mut other = server.client();
+    other.send("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    assert_eq!(other.answer().status, 400);
+    for name in ["takeovers", "checksum_mismatches", "invalid_requests"] {
+        let name = format!("landfall_{name}_total");
+        eventually(&format!("{name} isn't 1"), || server.metric(&name) == 1.0);
+    }
 }
 
 #[test]
@@ -523,34 +558,6 @@ fn files_and_directories_have_the_configured_permissions() {
     assert_eq!(mode(&dir), 0o750);
     assert_eq!(mode(&data), 0o640);
     assert_eq!(mode(&data.with_extension("info")), 0o640);
-}
-
-#[test]
-fn settings_come_from_variables_and_a_file_too() {
-    let parent = tempfile::tempdir().unwrap();
-    let file = parent.path().join("landfall.toml");
-    let dir = parent.path().join("by-file");
-    std::fs::write(
-        &file,
-        format!(
-            "upload-dir = \"{}\"\nmax-size = \"1MiB\"\nbase-path = \"/by-file/\"\n",
-            dir.display()
-        ),
-    )
-    .unwrap();
-    let mut command = program();
-    command
-        .args(["-host", "127.0.0.1", "-port", "0"])
-        .env("LANDFALL_BASE_PATH", "/by-variable/")
-        .env("LANDFALL_CONFIG", &file);
-    let server = Landfall::spawn(command, &dir);
-    let mut client = server.client();
-    let post = |n| Request::new("POST", "/by-variable/").with("Upload-Length", n);
-    let path = client.ask(post(MIB)).created();
-    assert!(server.file(&path).exists());
-    client
-        .ask(post(MIB + 1))
-        .refuses(413, "ERR_MAX_SIZE_EXCEEDED");
 }
 
 #[test]

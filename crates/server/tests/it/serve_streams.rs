@@ -116,46 +116,6 @@ pub(crate) async fn uploads_are_resumed_over_http1<C: StreamClient>(https: Https
     over_tcp.await.unwrap()
 }
 
-/// Section 4.2.2 of the draft Resumable Uploads for HTTP.
-pub(crate) async fn a_creation_of_the_draft_is_announced_and_resumed<C: StreamClient>(
-    https: Https,
-) {
-    let bytes = content(2, MIB);
-    let mut client = C::connect(&https).await;
-    let length = bytes.len().to_string();
-    let fields = [
-        DRAFT,
-        ("upload-complete", "?1"),
-        ("content-length", &length),
-    ];
-    let mut exchange = client.open(Method::POST, "/files/", &fields).await;
-    let announced = C::head(&mut exchange).await;
-    assert_eq!(announced.status().as_u16(), 104);
-    let path = location(&announced);
-    C::send(&mut exchange, Bytes::copy_from_slice(&bytes[..1000]), false).await;
-    while client.offset(&path).await < 1000 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    C::reset(exchange);
-    let fields = [
-        DRAFT,
-        ("upload-complete", "?1"),
-        ("upload-offset", "1000"),
-        ("content-type", "application/partial-upload"),
-    ];
-    let whole = client
-        .ask(Method::PATCH, &path, &fields, &bytes[1000..])
-        .await;
-    assert!(whole.status().is_success(), "{whole:?}");
-    assert_eq!(whole.headers()["upload-complete"], "?1");
-    tokio::task::spawn_blocking(move || {
-        https.client().holds(&path, &bytes);
-        https.server.stop();
-    })
-    .await
-    .unwrap();
-}
-
 /// What Apple's URLSession uploads, and the fields that the application has given it, which all of its requests have.
 const FILE: &[u8] = b"helloworld";
 const FILE_FIELDS: [(&str, &str); 2] = [

@@ -159,35 +159,6 @@ fn a_silent_client_loses_its_permit_to_a_waiting_one() {
 }
 
 #[test]
-fn a_slow_client_loses_its_permit_and_a_fast_one_keeps_it() {
-    let server = Landfall::start(&["-max-uploads-in-flight", "2", "-durability", "none"]);
-    let whole = content(8, 64 * MIB);
-    let mut moving = server.client();
-    let path = moving.create(64 * MIB);
-    moving.begin(Request::patch(&path, 0), 64 * MIB);
-    let mut slow = [silent(&server, 100_000)];
-    eventually("not all are writing", || {
-        server.metric("landfall_uploads_live") == 2.0
-    });
-    let is_over = AtomicBool::new(false);
-    let mut sent = 0;
-    thread::scope(|scope| {
-        let _over = Over(&is_over);
-        scope.spawn(|| trickle(&mut slow, Duration::from_millis(50), &is_over));
-        let newcomer = scope.spawn(|| uploads(&server, &content(9, MIB)));
-        while !newcomer.is_finished() {
-            moving.send(&whole[sent..sent + 32 * 1024]);
-            sent += 32 * 1024;
-            thread::sleep(Duration::from_millis(50));
-        }
-    });
-    is_full(&slow[0].0.answer());
-    moving.send(&whole[sent..]);
-    assert_eq!(moving.answer().status, 204);
-    assert_eq!(server.metric("landfall_evictions_total"), 1.0);
-}
-
-#[test]
 fn silent_connections_are_evicted_at_the_limit() {
     let server = Landfall::start(&["-max-connections", "4", "-durability", "none"]);
     let whole = content(10, 64 * MIB);

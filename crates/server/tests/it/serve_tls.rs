@@ -126,45 +126,6 @@ impl Https {
     }
 }
 
-#[test]
-fn uploads_are_created_and_resumed_over_https() {
-    let https = Https::start(&[]);
-    https.server.says("You can now upload files to: https://");
-    let bytes = content(1, MIB);
-    let mut client = https.client();
-    let created = client.ask(Request::post().with("Upload-Length", MIB));
-    let location = created.header("Location").unwrap();
-    assert!(
-        location.starts_with("https://landfall.test/files/"),
-        "{location}"
-    );
-    let path = created.created();
-    assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
-    let mut client = https.client();
-    client.resumes_to(&path, &bytes);
-    client.holds(&path, &bytes);
-
-    let port = https.server.address().port().to_string();
-    let key = format!("-tls-key={}", Https::path(&https.dir, "key.pem").display());
-    let certificate = Https::path(&https.dir, "cert.pem");
-    let certificate = format!("-tls-certificate={}", certificate.display());
-    let health = |args: &[&str]| run(program().arg("health").args(args));
-    let (code, output, error) = health(&["-host=127.0.0.1", "-port", &port, &key, &certificate]);
-    assert_eq!((code, &*output), (Some(0), "ok\n"), "{error}");
-    let metrics = client.ask(Request::get("/metrics")).text();
-    for name in [
-        "landfall_tls_handshakes_total 3",
-        "landfall_tls_certificate_expires",
-    ] {
-        assert!(metrics.contains(name), "{metrics}");
-    }
-    let https_port = https.server.address();
-    let plain = Client::connect(https_port).ask(Request::post().with("Upload-Length", 1));
-    assert_eq!(plain.status, 400);
-    assert!(plain.text().contains("https://"), "{}", plain.text());
-    https.server.stop();
-}
-
 /// Issues `NAME.pem` and `NAME.key`, valid for these days from now.
 fn issue_for(dir: &Path, name: &str, (starts, ends): (i64, i64)) {
     let at = |days: i64| {

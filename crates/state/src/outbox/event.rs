@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use landfall::{
-    event::{Event, EventKind, next_sequence},
+    event::{Event, EventKind},
     upload::Upload,
 };
 use landfall_hooks::{EventHeaders, HookName, Message, UploadData};
@@ -91,7 +91,7 @@ pub(super) fn event_kind(hook: HookName) -> Option<EventKind> {
 /// creation itself comes first as it is.
 pub(super) fn assign_sequence(message: &mut Message) {
     if message.hook != HookName::PostCreate {
-        message.sequence = next_sequence();
+        message.sequence = Event::next_sequence();
     }
 }
 

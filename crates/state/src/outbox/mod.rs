@@ -59,7 +59,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     BoxError,
-    event::{Acknowledgement, Event, EventKind, EventKinds, EventSink, skip_sequence},
+    event::{Acknowledgement, Event, EventKind, EventKinds, EventSink},
     removal::{ClockMemory, RemovalClock},
 };
 use landfall_hooks::{EventHeaders, HookName, RedactedHeaders, Route};
@@ -254,7 +254,7 @@ impl Outbox {
         let removal_clock = removal_clock(database.clock());
         for row in database.read(sql::newest()).await? {
             let sequence = row.opt_number("sequence")?.unwrap_or_default();
-            skip_sequence(u64::try_from(sequence).unwrap_or_default());
+            Event::skip_sequence(u64::try_from(sequence).unwrap_or_default());
             if let Some(at) = row.opt_number("at")? {
                 removal_clock.recall(ClockMemory::last_used(from_unix_millis(at)));
             }

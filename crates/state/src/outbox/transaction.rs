@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::event::{last_sequence, skip_sequence};
+use landfall::event::Event;
 
 use super::{
     OutboxError, Shared,
@@ -248,12 +248,12 @@ impl Writer {
             step.purge().await?;
         }
         let now = u64::try_from(step.now).unwrap_or_default() * 1000;
-        let assigned = last_sequence();
+        let assigned = Event::last_sequence();
         // On PostgreSQL, the batches of all nodes would wait for the row. A number that is not ahead of the database's
         // clock need not be stored: that of the next process is larger.
         let is_needed = !shared.database.is_postgres() || assigned > now + MAX_AHEAD;
         if shared.database.is_postgres() {
-            skip_sequence(now);
+            Event::skip_sequence(now);
         }
         let records = assigned > self.recorded_sequence && (maintenance == Some(true) || is_needed);
         if records {

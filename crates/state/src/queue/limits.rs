@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};
-use landfall::hook::matches_content_type;
+use landfall::hook::MediaType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Limits of a principal; `None` and empty lists set no limit.
@@ -62,7 +62,7 @@ fn min<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
     let narrower = |pattern: &String, list: &[String]| {
         list.iter().any(|one| {
-            one == "*/*" || one.eq_ignore_ascii_case(pattern) || matches_content_type(pattern, one)
+            one == "*/*" || one.eq_ignore_ascii_case(pattern) || MediaType::is_match(pattern, one)
         })
     };
     let mut all: Vec<String> = mine

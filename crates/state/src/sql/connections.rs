@@ -9,7 +9,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 #[cfg(feature = "postgres")]
-use super::postgres::{ACQUIRE_TIMEOUT, Listener, Server};
+use super::postgres::{ACQUIRE_TIMEOUT, Server};
 use super::{
     Clock, Database, DatabaseError, Durability, Row, Statement, Transaction,
     sqlite::{self, File},
@@ -245,18 +245,12 @@ impl Connections {
         }
     }
 
-    /// Opens a connection that receives PostgreSQL notifications.
-    ///
-    /// # Errors
-    /// The database failed, or is SQLite.
+    /// `None` for SQLite.
     #[cfg(feature = "postgres")]
-    pub async fn listener(&self) -> Result<Listener, DatabaseError> {
+    pub(super) const fn postgres_pool(&self) -> Option<&sqlx::PgPool> {
         match &self.pools {
-            Pools::Sqlite(_) => Err(DatabaseError::NoNotifications),
-            Pools::Postgres(server) => match Listener::connect(&server.pool).await {
-                Ok(listener) => Ok(listener),
-                Err(error) => Err(self.explain(error).await),
-            },
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(server) => Some(&server.pool),
         }
     }
 

@@ -10,6 +10,8 @@
 mod clock;
 mod connections;
 mod convert;
+#[cfg(feature = "postgres")]
+mod listener;
 mod migrate;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -24,7 +26,7 @@ use std::{fmt, path::PathBuf};
 use rusqlite::{ErrorCode, ffi};
 
 #[cfg(feature = "postgres")]
-pub use self::postgres::Listener;
+pub use self::listener::Listener;
 pub use self::{
     clock::Clock,
     connections::Connections,

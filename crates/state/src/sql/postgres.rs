@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
-    postgres::{PgArguments, PgListener, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgPoolOptions, PgRow},
     query::Query,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use self::hosts::Hosts;
-use super::{Clock, Connections, DatabaseError, Durability, Row, Statement, Value, row::RowOf};
+use super::{Clock, DatabaseError, Durability, Row, Statement, Value, row::RowOf};
 
 /// Per process.
 const MAX_CONNECTIONS: u32 = 8;
@@ -36,9 +36,6 @@ const TEST_AFTER: Duration = Duration::from_secs(15);
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// A listener that received nothing for this long tests its connection.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
-const LISTENER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to connect to a server that is down, with and without calls that wait.
 const MIN_PROBE_DELAY: Duration = Duration::from_millis(100);
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
@@ -377,88 +374,4 @@ fn bind(statement: Statement) -> Query<'static, Postgres, PgArguments> {
         Value::NullText => query.bind(None::<String>),
         Value::NullNumber => query.bind(None::<i64>),
     })
-}
-
-/// A connection that receives notifications.
-#[derive(Debug)]
-pub struct Listener(PgListener);
-
-impl Listener {
-    /// Outside of the pool, which a long-lived connection could exhaust.
-    pub(crate) async fn connect(pool: &PgPool) -> Result<Self, DatabaseError> {
-        let options = PgPoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .acquire_timeout(ACQUIRE_TIMEOUT);
-        let pool = options.connect_lazy_with((*pool.connect_options()).clone());
-        let mut listener = Box::pin(PgListener::connect_with(&pool)).await?;
-        // A lost connection is reported, since notifications are lost with it.
-        listener.eager_reconnect(false);
-        Ok(Self(listener))
-    }
-
-    /// Subscribes to a channel.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
-    ///
-    /// # Cancel safety
-    /// Dropped, the subscription may have taken effect.
-    pub async fn listen(&mut self, channel: &str) -> Result<(), DatabaseError> {
-        in_time(self.0.listen(channel)).await
-    }
-
-    /// Checks that notifications from these connections arrive.
-    ///
-    /// # Errors
-    /// [`DatabaseError::NoNotifications`], or the database failed.
-    ///
-    /// # Cancel safety
-    /// May be dropped.
-    pub async fn check(&mut self, connections: &Connections) -> Result<(), DatabaseError> {
-        // A separate channel: PgBouncer would leave LISTEN active for other clients.
-        let channel = format!("landfall_test_{:016x}", rand::random::<u64>());
-        self.listen(&channel).await?;
-        let notify = Statement::new("SELECT CAST(pg_notify($1, '') AS TEXT)");
-        let arrives = async {
-            connections.read(notify.with(channel.as_str())).await?;
-            self.receive().await.map(drop)
-        };
-        match timeout(LISTENER_TIMEOUT, arrives).await {
-            Ok(Ok(())) => in_time(self.0.unlisten(&channel)).await,
-            // PgBouncer delivered it to another client.
-            Ok(Err(DatabaseError::Postgres(sqlx::Error::Protocol(_)))) | Err(_) => {
-                Err(DatabaseError::NoNotifications)
-            }
-            Ok(Err(error)) => Err(error),
-        }
-    }
-
-    /// Waits for the next notification and returns its payload.
-    ///
-    /// # Errors
-    /// The connection was lost, and notifications with it.
-    ///
-    /// # Cancel safety
-    /// Dropped, a notification may be lost.
-    pub async fn receive(&mut self) -> Result<String, DatabaseError> {
-        loop {
-            match timeout(KEEP_ALIVE_INTERVAL, self.0.try_recv()).await {
-                Ok(Ok(Some(notification))) => return Ok(notification.payload().to_owned()),
-                Ok(Ok(None)) => return Err(DatabaseError::Closed),
-                Ok(Err(error)) => return Err(error.into()),
-                Err(_) => {
-                    in_time(sqlx::query("SELECT 1").execute(&mut self.0)).await?;
-                }
-            }
-        }
-    }
-}
-
-async fn in_time<T>(
-    call: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, DatabaseError> {
-    let done = timeout(LISTENER_TIMEOUT, Box::pin(call)).await;
-    Ok(done.map_err(|_| DatabaseError::Timeout(LISTENER_TIMEOUT))??)
 }

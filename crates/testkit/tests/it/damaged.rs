@@ -17,6 +17,8 @@ use landfall::{
 };
 use landfall_testkit::store::damaged::{self, Subject};
 
+use crate::found::{assert_found, failing};
+
 #[tokio::test(flavor = "multi_thread")]
 async fn file_store() {
     let dir = tempfile::tempdir().unwrap();
@@ -183,49 +185,28 @@ impl Enumerate for Mutant {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_is_found_by_the_check_made_for_it() {
     for (mutation, expected) in [
-        (Mutation::None, None),
-        (
-            Mutation::LoadAsMissing,
-            Some("a_damaged_upload_is_not_served"),
-        ),
-        (
-            Mutation::TerminateFails,
-            Some("a_damaged_upload_answers_delete"),
-        ),
+        (Mutation::None, ""),
+        (Mutation::LoadAsMissing, "a_damaged_upload_is_not_served"),
+        (Mutation::TerminateFails, "a_damaged_upload_answers_delete"),
         (
             Mutation::TerminateNothing,
-            Some("a_damaged_upload_can_be_terminated"),
+            "a_damaged_upload_can_be_terminated",
         ),
         (
             Mutation::ListingFails,
-            Some("damaged_uploads_are_listed_with_the_others"),
+            "damaged_uploads_are_listed_with_the_others",
         ),
         (
             Mutation::Unlisted,
-            Some("damaged_uploads_are_listed_with_the_others"),
+            "damaged_uploads_are_listed_with_the_others",
         ),
         (
             Mutation::ListedTwice,
-            Some("damaged_uploads_are_listed_with_the_others"),
+            "damaged_uploads_are_listed_with_the_others",
         ),
-        (Mutation::Unlisted, Some("a_damaged_upload_never_expires")),
+        (Mutation::Unlisted, "a_damaged_upload_never_expires"),
     ] {
-        let mut running = Vec::new();
-        for check in damaged::all() {
-            let subject = Mutant::subject(mutation);
-            assert!(check.applies(&subject));
-            let run = tokio::spawn(async move { check.run(&subject).await });
-            running.push((check.name(), run));
-        }
-        let mut failed = Vec::new();
-        for (name, run) in running {
-            if run.await.is_err() {
-                failed.push(name);
-            }
-        }
-        match expected {
-            None => assert!(failed.is_empty(), "{mutation:?} fails {failed:?}"),
-            Some(name) => assert!(failed.contains(&name), "{mutation:?} fails only {failed:?}"),
-        }
+        let failed = failing(damaged::all(), || Mutant::subject(mutation)).await;
+        assert_found(mutation, &failed, expected);
     }
 }

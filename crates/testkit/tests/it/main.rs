@@ -7,6 +7,7 @@ mod damaged;
 mod engine;
 mod engine_suite;
 mod faults;
+mod found;
 mod model;
 mod mutants;
 mod power_loss;

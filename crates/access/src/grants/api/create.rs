@@ -1,10 +1,12 @@
 //! Creating an upload for a client that cannot set headers: it receives the upload URL.
 
 use crate::Problem;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, request::Parts};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use landfall::{service::ResponseBody, upload::Metadata};
+use http::{HeaderName, Method, Request, Uri, header, request::Parts};
+use landfall::{
+    hook::{HookError, UploadToken},
+    service::Peer,
+    upload::Metadata,
+};
 use landfall_state::queue::{
     Job, JobEnd, NewJob, Token,
     tracking::{self, CancelError},
@@ -38,28 +40,30 @@ pub(super) async fn create(
     token: &Token,
 ) -> Result<(String, Box<Job>), Problem> {
     let settings = &api.settings;
-    let request = request(api, parts, job, token);
-    let reply = settings.handler.handle_at(None, request).await;
-    let location = reply.headers().get(header::LOCATION);
-    match location.and_then(|url| Some(url.to_str().ok()?.to_owned())) {
-        Some(url) if reply.status().is_success() => {
+    let (filename, filetype) = (job.filename.as_deref(), job.filetype.as_deref());
+    let metadata = metadata(filename, filetype, &job.metadata);
+    let token = Some(UploadToken::new(token.reveal()));
+    let request = request(api, parts);
+    let created = settings
+        .handler
+        .create_upload(&request, token, job.size, metadata);
+    match created.await {
+        Ok(url) => {
             let now = settings.queue.get(job.id).await;
             let job = now.map_err(fault(parts))?.ok_or_else(not_found)?;
             Ok((url, Box::new(job)))
         }
-        _ => Err(refused(api, job, reply).await),
+        Err(denied) => Err(refused(api, job, denied).await),
     }
 }
 
 /// After a temporary error the job stays, and a request with the same id finds it. Otherwise it ends,
 /// and such a request creates another one.
-async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
-    let status = reply.status();
-    let retry_after = reply.headers().get(header::RETRY_AFTER).cloned();
-    let message = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES);
-    let message = message.collect().await;
-    let message = message.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
-    let message = String::from_utf8_lossy(&message).trim().to_owned();
+async fn refused(api: &Api, job: &Job, denied: HookError) -> Problem {
+    let (status, mut message) = (denied.status, denied.message);
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.clear();
+    }
     let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 423 | 429);
     if status.is_client_error() && !may_pass {
         let settings = &api.settings;
@@ -69,8 +73,8 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
         }
     }
     let problem = Problem::denied(status, message);
-    match retry_after {
-        Some(wait) => problem.with_header(header::RETRY_AFTER, wait),
+    match denied.headers.get(header::RETRY_AFTER) {
+        Some(wait) => problem.with_header(header::RETRY_AFTER, wait.clone()),
         None => problem,
     }
 }
@@ -85,42 +89,22 @@ async fn end(settings: &ApiSettings, job: &Job, reason: String) -> Result<(), Ca
     Ok(())
 }
 
-fn request(api: &Api, parts: &Parts, job: &Job, token: &Token) -> Request<Empty<Bytes>> {
-    let mut request = Request::new(Empty::new());
-    *request.method_mut() = Method::POST;
-    *request.version_mut() = parts.version;
-    *request.uri_mut() = endpoint(api, parts);
-    if let Some(peer) = parts.extensions.get::<landfall::service::Peer>() {
-        request.extensions_mut().insert(*peer);
+/// Returns the request for hooks: that of a client which creates the upload itself.
+fn request(api: &Api, parts: &Parts) -> Parts {
+    let (mut request, ()) = Request::new(()).into_parts();
+    request.method = Method::POST;
+    request.version = parts.version;
+    request.uri = endpoint(api, parts);
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        request.extensions.insert(*peer);
     }
-    let headers = request.headers_mut();
     for name in FORWARDED_HEADERS {
         for value in parts.headers.get_all(name) {
-            headers.append(HeaderName::from_static(name), value.clone());
+            let name = HeaderName::from_static(name);
+            request.headers.append(name, value.clone());
         }
     }
-    set(headers, "tus-resumable", "1.0.0");
-    set(headers, "upload-token", token.reveal());
-    match job.size {
-        Some(size) => set(headers, "upload-length", &size.to_string()),
-        None => set(headers, "upload-defer-length", "1"),
-    }
-    let metadata = metadata(
-        job.filename.as_deref(),
-        job.filetype.as_deref(),
-        &job.metadata,
-    );
-    if !metadata.is_empty() {
-        set(headers, "upload-metadata", metadata.header());
-    }
     request
-}
-
-fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(mut value) = HeaderValue::from_str(value) {
-        value.set_sensitive(name == "upload-token");
-        headers.insert(name, value);
-    }
 }
 
 /// The URI contains the host with HTTP/2.

@@ -319,27 +319,14 @@ pub(crate) async fn put(url: &str, headers: &[(&'static str, &str)], body: &[u8]
 
 /// Sends a form like browsers do, with `file` at the end.
 pub(crate) async fn post_form(url: &str, fields: &Value, file: &[u8]) -> Reply {
-    const BOUNDARY: &str = "----landfall-test-71f09a";
-    let mut body = String::new();
-    for (name, value) in fields.as_object().unwrap() {
-        let value = value.as_str().unwrap();
-        body.push_str(&format!(
-            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-        ));
-    }
-    body.push_str(&format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"blob\"\r\n\
-         Content-Type: application/octet-stream\r\n\r\n"
-    ));
-    let mut body = body.into_bytes();
-    body.extend_from_slice(file);
-    body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+    let fields = fields.as_object().unwrap().iter();
+    let fields = fields.map(|(name, value)| (name.as_str(), value.as_str().unwrap()));
+    let (kind, body) = landfall_test_services::http1::form(fields, file);
     let request = TestRequest {
         method: Method::POST,
         url: url.to_owned(),
         headers: HeaderMap::new(),
         body: body.into(),
     };
-    let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     request.with("content-type", &kind).send().await
 }

@@ -4,5 +4,4 @@ mod due_checks;
 #[cfg(feature = "postgres")]
 mod faults;
 pub(crate) mod harness;
-mod row_lease;
 mod rows;

@@ -50,11 +50,9 @@ fn replies() -> impl Strategy<Value = ClientResponse> {
         body,
     )
         .prop_map(|(status, headers, body)| {
-            let mut reply = ClientResponse {
-                status: status.map(|code| StatusCode::from_u16(code).unwrap()),
-                body: body.map(Bytes::from),
-                ..ClientResponse::default()
-            };
+            let mut reply = ClientResponse::default();
+            reply.status = status.map(|code| StatusCode::from_u16(code).unwrap());
+            reply.body = body.map(Bytes::from);
             for (name, value) in headers {
                 let name: HeaderName = name.parse().unwrap();
                 // White space at the ends is not part of a header value.

@@ -6,11 +6,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
-    io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,7 +20,10 @@ use landfall::{
 use landfall_direct::{OpenRequest, SentHeaders, Status, TransferMode};
 use landfall_state::queue::{JobId, JobState};
 use landfall_state::sql::{Clock, Database, Statement};
-use landfall_test_services::Access;
+use landfall_test_services::{
+    Access,
+    kill_loop::{KillLoop, report},
+};
 use tokio::sync::watch;
 
 use super::harness::{AFTER_IDLE_TIMEOUT, MAX_CHECK_DELAY, Node, World, node};
@@ -56,17 +56,11 @@ impl EventSink for PrintSink {
 
     async fn emit(&self, event: Event) {
         if event.kind == EventKind::Completed {
-            print(&format!("completed {} {}", event.upload.id, event.id()));
+            report(&format!("completed {} {}", event.upload.id, event.id()));
         }
     }
 
     fn emit_progress(&self, _: Event) {}
-}
-
-fn print(words: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "said {words}").unwrap();
-    out.flush().unwrap();
 }
 
 /// In the child process: works and never returns. In the test's own process: does nothing.
@@ -127,7 +121,7 @@ async fn work(node: Arc<Node>, one: usize) {
         let opened = node.direct.open(&requester, asked, &mut parts()).await;
         // SQLite may be busy with other writers.
         let Ok(record) = opened else { continue };
-        print("opened");
+        report("opened");
         let none = HeaderMap::new();
         if record.mode == TransferMode::Put {
             let put = node
@@ -169,79 +163,43 @@ struct Output {
     words: usize,
 }
 
-/// A child process, killed on drop.
-struct Process(Child);
-
-impl Process {
-    fn start(test: &str, world: &World, said: &Arc<Mutex<Output>>) -> Self {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .stdout(Stdio::piped());
-        match &world.object.database {
-            Database::Sqlite(file) => command.env(SQLITE, file),
-            #[cfg(feature = "postgres")]
-            Database::Postgres(url) => command.env(POSTGRES, url),
-        };
-        let access = &world.access;
-        let values = [
-            &access.endpoint,
-            &access.region,
-            &access.access_key,
-            &access.secret_key,
-            &world.bucket,
-        ];
-        command.envs(S3.into_iter().zip(values));
-        let mut child = command.spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let said = said.clone();
-        thread::spawn(move || {
-            for line in out.lines() {
-                let Ok(line) = line else { return };
-                let Some(words) = line.strip_prefix("said ") else {
-                    continue;
-                };
-                let mut said = said.lock().unwrap();
-                said.words += 1;
-                if let Some((upload, event)) = words
-                    .strip_prefix("completed ")
-                    .and_then(|rest| rest.split_once(' '))
-                {
-                    let events = said.completed.entry(upload.to_owned()).or_default();
-                    events.insert(event.to_owned());
-                }
-            }
-        });
-        Self(child)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Sends SIGKILL.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        landfall_test_services::count_kills(1);
-    }
-}
-
 fn kill(test: &str, object: TestDatabase) {
     let world = World::new(Service::Garage, object);
+    let access = &world.access;
+    let values = [
+        &access.endpoint,
+        &access.region,
+        &access.access_key,
+        &access.secret_key,
+        &world.bucket,
+    ];
+    let mut variables: Vec<_> = S3.into_iter().zip(values.map(Into::into)).collect();
+    variables.push(match &world.object.database {
+        Database::Sqlite(file) => (SQLITE, file.into()),
+        #[cfg(feature = "postgres")]
+        Database::Postgres(url) => (POSTGRES, url.into()),
+    });
+    let kills = KillLoop {
+        test,
+        variables,
+        nodes: 2,
+        kills: RUNS,
+        most_progress: 25,
+    };
     let said = Arc::<Mutex<Output>>::default();
-    let words = || said.lock().unwrap().words;
-    let mut running: Vec<_> = (0..2)
-        .map(|_| Process::start(test, &world, &said))
-        .collect();
-    for _ in 0..landfall_test_services::kills(RUNS) {
-        // At any moment, but after some progress.
-        let (began, then) = (Instant::now(), words() + rand::random_range(1..25));
-        while words() < then && began.elapsed() < Duration::from_secs(20) {
-            thread::sleep(Duration::from_micros(rand::random_range(0..1000)));
+    let heard = {
+        let said = said.clone();
+        move |line: &str| {
+            let mut said = said.lock().unwrap();
+            said.words += 1;
+            let completed = line.strip_prefix("completed ");
+            if let Some((upload, event)) = completed.and_then(|rest| rest.split_once(' ')) {
+                let events = said.completed.entry(upload.to_owned()).or_default();
+                events.insert(event.to_owned());
+            }
         }
-        drop(running.remove(0));
-        running.push(Process::start(test, &world, &said));
-    }
-    drop(running);
+    };
+    kills.run(heard, || said.lock().unwrap().words);
     let said = std::mem::take(&mut *said.lock().unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(check_result(&world, said));

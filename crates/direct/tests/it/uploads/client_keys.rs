@@ -14,8 +14,8 @@ use landfall_s3::client::{
 use landfall_state::queue::Principal;
 
 use super::harness::{
-    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_each, pattern, requester, send,
-    settings,
+    Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_each, parts, pattern, requester,
+    send, settings,
 };
 use crate::{repository::harness::TestDatabase as Database, sweep::harness::World};
 
@@ -338,7 +338,11 @@ async fn temporary_credentials(role: Option<&str>) {
         });
     })
     .await;
-    let own = harness.direct.credentials(&alice()).await.unwrap();
+    let own = harness
+        .direct
+        .credentials(&alice(), &parts())
+        .await
+        .unwrap();
     assert_eq!(own.prefix, harness.direct.client_key_prefix("alice"));
     assert_eq!(
         (&*own.bucket, &*own.region),
@@ -360,14 +364,22 @@ async fn temporary_credentials(role: Option<&str>) {
     caller.limits.max_size = Some(4);
     let error = harness
         .direct
-        .credentials(&Requester::Principal(caller))
+        .credentials(&Requester::Principal(caller), &parts())
         .await
         .unwrap_err();
     assert!(matches!(error, DirectError::Policy(_)), "{error}");
     let (grant, _) = harness.grant(None, None).await;
-    let error = harness.direct.credentials(&grant).await.unwrap_err();
+    let error = harness
+        .direct
+        .credentials(&grant, &parts())
+        .await
+        .unwrap_err();
     assert!(matches!(error, DirectError::Policy(_)), "{error}");
     let off = Harness::on(Service::Moto).await;
-    let error = off.direct.credentials(&alice()).await.unwrap_err();
+    let error = off
+        .direct
+        .credentials(&alice(), &parts())
+        .await
+        .unwrap_err();
     assert!(matches!(error, DirectError::NotFound), "{error}");
 }

@@ -7,9 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request::Parts};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::{client::legacy::Client as Plain, rt::TokioExecutor};
+use http::{HeaderMap, Method, Request, StatusCode, request::Parts};
 use landfall::{
     Composer, Config, Handler,
     event::{Event, EventKind},
@@ -31,6 +29,7 @@ use landfall_testkit::record::RecordingSink;
 use tempfile::TempDir;
 
 pub(crate) use super::script::{Script, refuse};
+pub(crate) use landfall_test_services::http1::{Response as Answered, send};
 
 /// Runs tests on one service.
 macro_rules! on {
@@ -327,44 +326,11 @@ pub(crate) fn parts() -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-pub(crate) type Answered = (StatusCode, HeaderMap, Bytes);
-
-pub(crate) async fn send(
-    method: Method,
-    url: &str,
-    headers: &HeaderMap,
-    body: impl Into<Bytes>,
-) -> Answered {
-    let mut request = Request::new(Full::new(body.into()));
-    *request.method_mut() = method;
-    *request.uri_mut() = url.parse().unwrap();
-    request.headers_mut().extend(headers.clone());
-    let client = Plain::builder(TokioExecutor::new()).build_http();
-    let (head, body) = client.request(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    (head.status, head.headers, body)
-}
-
 /// Sends a form like browsers do, with `file` at the end.
 pub(crate) async fn post(form: &landfall_s3::client::PostPolicy, file: &[u8]) -> Answered {
-    const BOUNDARY: &str = "----landfall-test-2d1c8f";
-    let mut body = String::new();
-    for (name, value) in &form.fields {
-        body.push_str(&format!(
-            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-        ));
-    }
-    body.push_str(&format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x.bin\"\r\n\
-         Content-Type: application/x-not-this\r\n\r\n"
-    ));
-    let mut body = body.into_bytes();
-    body.extend_from_slice(file);
-    body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
-    let mut headers = HeaderMap::new();
-    let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
-    headers.insert("content-type", HeaderValue::try_from(content_type).unwrap());
-    send(Method::POST, &form.url, &headers, body).await
+    let fields = form.fields.iter();
+    let fields = fields.map(|(name, value)| (name.as_str(), value.as_str()));
+    landfall_test_services::http1::post_form(&form.url, fields, file).await
 }
 
 /// Returns bytes that differ everywhere.

@@ -2,11 +2,13 @@
 
 use std::{
     net::SocketAddr,
+    ops::Deref,
     sync::{Arc, Mutex},
 };
 
+use landfall_test_services::http1::{AsyncClient, Message};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
@@ -14,30 +16,16 @@ use tokio::{
 /// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
-    /// The request line and the headers.
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+    message: Message,
     /// The index of the connection.
     pub(super) connection: usize,
 }
 
-impl Received {
-    pub(super) fn line(&self) -> &str {
-        self.head.lines().next().unwrap()
-    }
+impl Deref for Received {
+    type Target = Message;
 
-    /// Returns all values of a header.
-    pub(super) fn all(&self, name: &str) -> Vec<&str> {
-        let lines = self.head.lines().skip(1);
-        let fields = lines.filter_map(|line| line.split_once(": "));
-        fields
-            .filter(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .collect()
-    }
-
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.all(name).first().copied()
+    fn deref(&self) -> &Message {
+        &self.message
     }
 }
 
@@ -115,18 +103,23 @@ impl Drop for Receiver {
 }
 
 async fn serve(
-    mut stream: TcpStream,
+    stream: TcpStream,
     connection: usize,
     seen: Arc<Mutex<Vec<Received>>>,
     script: Arc<Script>,
 ) {
-    let mut buffer = Vec::new();
-    while let Some(received) = request(&mut stream, &mut buffer, connection).await {
+    let mut client = AsyncClient::new(stream);
+    while let Some(message) = client.read("").await {
+        let received = Received {
+            message,
+            connection,
+        };
         let nth = {
             let mut seen = seen.lock().unwrap();
             seen.push(received.clone());
             seen.len() - 1
         };
+        let stream = &mut client.stream;
         match script(nth, &received) {
             Act::Say(bytes) => {
                 if stream.write_all(bytes.as_bytes()).await.is_err() {
@@ -141,41 +134,9 @@ async fn serve(
             Act::Tunnel(address) => {
                 let mut onward = TcpStream::connect(address).await.unwrap();
                 let _ = stream.write_all(b"HTTP/1.1 200 Tunnel\r\n\r\n").await;
-                let _ = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;
+                let _ = tokio::io::copy_bidirectional(stream, &mut onward).await;
                 return;
             }
         }
     }
-}
-
-/// Reads the next request of a connection; `None` at its end.
-async fn request(
-    stream: &mut TcpStream,
-    buffer: &mut Vec<u8>,
-    connection: usize,
-) -> Option<Received> {
-    let end = loop {
-        if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-            break end;
-        }
-        if stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
-    let mut received = Received {
-        head,
-        body: Vec::new(),
-        connection,
-    };
-    let length = received.header("content-length").unwrap_or("0");
-    let length: usize = length.parse().unwrap();
-    while buffer.len() < end + 4 + length {
-        if stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    }
-    received.body = buffer[end + 4..end + 4 + length].to_vec();
-    buffer.drain(..end + 4 + length);
-    Some(received)
 }

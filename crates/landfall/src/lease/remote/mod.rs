@@ -39,6 +39,7 @@ pub struct LeaseTable {
     first_held: Notify,
     queued: Notify,
     sent: Notify,
+    resumed: Notify,
     granted: AtomicU64,
     waited: AtomicU64,
     lost: AtomicU64,
@@ -118,6 +119,7 @@ impl LeaseTable {
             first_held: Notify::new(),
             queued: Notify::new(),
             sent: Notify::new(),
+            resumed: Notify::new(),
             granted: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -254,11 +256,20 @@ impl LeaseTable {
         }
     }
 
-    /// Wakes all requests that wait for a lease: notifications may have been lost.
-    pub fn wake_all(&self) {
+    /// Repeats what may have failed while the service was unavailable or its notifications were lost:
+    /// requests, [renewals](Self::resumed) and [releases](Self::release_queued).
+    pub fn resume(&self) {
         for waiter in self.waiters.lock().values() {
             waiter.notify_one();
         }
+        self.queued.notify_one();
+        self.resumed.notify_one();
+    }
+
+    /// Waits until all leases are to be renewed; returns at once if that has happened since the last
+    /// call.
+    pub async fn resumed(&self) {
+        self.resumed.notified().await;
     }
 
     /// Returns the oldest releases, without those whose leases have expired. They stay in the queue.
@@ -283,13 +294,23 @@ impl LeaseTable {
         self.notify_sent(&releases);
     }
 
+    /// Removes all releases from the queue, for a locker with its own queue.
+    pub fn take_releases(&self) -> VecDeque<(UploadId, u64)> {
+        let mut releases = self.releases.lock();
+        let taken = releases.drain(..);
+        let taken = taken.map(|release| (release.id, release.number)).collect();
+        self.notify_sent(&releases);
+        taken
+    }
+
     fn notify_sent(&self, releases: &VecDeque<QueuedRelease>) {
         if releases.is_empty() {
             self.sent.notify_waiters();
         }
     }
 
-    /// Waits until a release is queued; returns at once if that has happened since the last call.
+    /// Waits until a release is queued or the service is available again; returns at once if that has
+    /// happened since the last call.
     pub async fn release_queued(&self) {
         self.queued.notified().await;
     }
@@ -326,8 +347,8 @@ impl LeaseTable {
         self.ttl * 4 / 5
     }
 
-    /// Waits for a fiftieth of the lifetime, and before that until there is a lease.
-    pub async fn tick(&self) {
+    /// Waits for an interval, and before that until there is a lease.
+    pub async fn tick(&self, interval: Duration) {
         loop {
             let first_held = self.first_held.notified();
             if !self.held.lock().is_empty() {
@@ -335,14 +356,14 @@ impl LeaseTable {
             }
             first_held.await;
         }
-        sleep(self.ttl / 50).await;
+        sleep(interval).await;
     }
 
     /// Stops holders whose lease was not renewed in time. Does not return.
     pub async fn expire(&self) {
         let usable_for = self.usable_for();
         loop {
-            self.tick().await;
+            self.tick(self.ttl / 50).await;
             let mut leases = 0;
             for lease in self.held.lock().values_mut() {
                 leases += u64::from(lease.sent.elapsed() >= usable_for && lease.lose(&self.lost));
@@ -370,12 +391,11 @@ impl LeaseTable {
         });
     }
 
-    /// Records that another owner has the lease.
-    pub fn lost(&self, lease: &OwnedLease) {
-        let lose = |held: &mut HeldLease| held.lose(&self.lost);
-        if self.with_held(&lease.id, lease.number, lose) == Some(true) {
-            tracing::warn!(upload = %lease.id, "another node has the lease");
-        }
+    /// Stops the holder of a lease that another owner may have. True if there is one, which had not lost
+    /// it before.
+    pub fn lose(&self, id: &UploadId, number: u64) -> bool {
+        let lost = self.with_held(id, number, |held| held.lose(&self.lost));
+        lost == Some(true)
     }
 
     /// Requests the holder to yield: see [`YieldSignal::request`].

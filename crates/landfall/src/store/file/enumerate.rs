@@ -29,7 +29,7 @@ use crate::{
     removal::{ClockMemory, Removable},
     store::{
         Cursor, Damaged, Enumerate, Orphan, OrphanKind, Page, Result, StoreError, Unserved,
-        info::{self, UploadInfo},
+        info::UploadInfo,
     },
     upload::{Snapshot, UploadId},
 };
@@ -214,7 +214,7 @@ impl Inner {
 
     fn read_small(&self, path: &str) -> Option<Vec<u8>> {
         let (file, version) = self.open_versioned(path, sys::open_read).ok()?;
-        let is_small = version.is_file && version.size <= info::MAX_LEN;
+        let is_small = version.is_file && version.size <= UploadInfo::MAX_LEN;
         let mut content = vec![0; usize::try_from(version.size).ok().filter(|_| is_small)?];
         let len = sys::read_at(file.as_fd(), &mut content, 0).ok()?;
         content.truncate(len);

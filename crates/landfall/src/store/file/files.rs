@@ -20,9 +20,9 @@ use super::{
 use crate::{
     store::{
         Result, StoreError,
-        info::{self, InvalidInfo, UploadInfo},
+        info::{InvalidInfo, UploadInfo},
     },
-    upload::{FileLocation, MAX_ID_LEN, Snapshot, Storage, Upload, UploadId},
+    upload::{FileLocation, Snapshot, Storage, Upload, UploadId},
 };
 
 /// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
@@ -76,7 +76,7 @@ pub(super) struct CreatedFiles {
     pub(super) synced: Option<(u64, FileVersion)>,
 }
 
-type InfoPath = ArrayString<{ MAX_ID_LEN + INFO.len() }>;
+type InfoPath = ArrayString<{ UploadId::MAX_LEN + INFO.len() }>;
 
 pub(super) fn info_path(id: &UploadId) -> InfoPath {
     let mut path = InfoPath::new();
@@ -430,7 +430,7 @@ impl Inner {
             (keep, opened) = (false, self.open_in(dir.as_fd(), name, sys::open_read));
         }
         let (file, version) = opened.map_err(fail)?;
-        if !version.is_file || version.size > info::MAX_LEN {
+        if !version.is_file || version.size > UploadInfo::MAX_LEN {
             return Err(StoreError::damaged(
                 id,
                 "its description is not a regular file, or too large",

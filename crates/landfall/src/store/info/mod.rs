@@ -18,9 +18,6 @@ use crate::upload::{
     Checksum, Completion, Digest, Metadata, Repetition, Upload, UploadId, UploadKind,
 };
 
-/// Maximum length of an `.info`, in bytes; far above the limits of headers.
-pub const MAX_LEN: u64 = 4 * 1024 * 1024;
-
 /// The content of an `.info`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,6 +47,7 @@ pub(super) const FINISH_MARK_OFFSET: u64 = 11;
 
 /// An error in an `.info`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidInfo {
     /// It is empty or ends too early.
     #[error("the description is truncated")]
@@ -153,6 +151,9 @@ fn is_empty(map: &BTreeMap<String, String>) -> bool {
 }
 
 impl UploadInfo {
+    /// Maximum length of an `.info`, in bytes; far above the limits of headers.
+    pub const MAX_LEN: u64 = 4 * 1024 * 1024;
+
     /// Returns the description of an upload without extensions.
     #[must_use]
     pub fn new(upload: Upload) -> Self {

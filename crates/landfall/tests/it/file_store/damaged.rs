@@ -51,6 +51,10 @@ async fn damaged_upload_can_be_removed() {
     let (site, dir) = site().await;
     for path in damage(&site, &dir).await {
         site.head(&path).await.expect(500);
+        // The log has the reason, the client has not.
+        let reply = site.request("GET", &path).send().await;
+        let text = reply.refused(500, "ERR_UPLOAD_DAMAGED").body;
+        assert!(!text.contains("nonsense") && !text.contains('/'), "{text}");
         site.delete(&path).await.expect(204);
         site.head(&path).await.expect(404);
         site.delete(&path).await.expect(404);

@@ -23,14 +23,15 @@ fn tusd2(dir: &Path, name: &str, rest: &str) -> String {
     )
 }
 
-const WHOLE: &str = r#""Size":11,"SizeIsDeferred":false,"Offset":0,"MetaData":{"filename":"a.png"},"IsPartial":false,"IsFinal":false,"PartialUploads":null"#;
+/// Go escapes `&`.
+const WHOLE: &str = r#""Size":11,"SizeIsDeferred":false,"Offset":0,"MetaData":{"filename":"a\u0026b.png"},"IsPartial":false,"IsFinal":false,"PartialUploads":null"#;
 
 #[tokio::test]
 async fn tusd_can_continue_uploads_of_landfall() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let mut upload = Upload::new(id("2026/11/x"), Some(11));
-    upload.metadata = Metadata::from_header("filename YS5wbmc=").unwrap();
+    upload.metadata = Metadata::from_header("filename YSZiLnBuZw==").unwrap();
     store.create(upload).await.unwrap();
     append(&store, "2026/11/x", &Bytes::from_static(b"hello ")).await;
 
@@ -51,7 +52,7 @@ async fn tusd_can_continue_uploads_of_landfall() {
     assert!(snapshot.is_complete());
     assert_eq!(
         snapshot.upload.metadata.get("filename"),
-        Some(&b"a.png"[..])
+        Some(&b"a&b.png"[..])
     );
 }
 
@@ -102,6 +103,47 @@ async fn deferred_length_is_stored_as_tusd_does() {
         .await
         .unwrap_err();
     assert_eq!(store.load(&id("x")).await.unwrap().upload.length, Some(11));
+}
+
+#[tokio::test]
+async fn kinds_are_read_and_stored_as_by_tusd() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let rest = |size: u64, is_deferred: bool, is_partial: bool| {
+        format!(
+            r#""Size":{size},"SizeIsDeferred":{is_deferred},"Offset":0,"MetaData":{{}},"IsPartial":{is_partial},"IsFinal":false,"PartialUploads":null"#
+        )
+    };
+    for (name, rest, length) in [
+        ("deferred", rest(0, true, false), None),
+        ("part", rest(3, false, true), Some(3)),
+    ] {
+        fs::write(dir.path().join(name), b"abc").unwrap();
+        let description = tusd2(dir.path(), name, &rest);
+        fs::write(dir.path().join(format!("{name}.info")), description).unwrap();
+        let snapshot = store.load(&id(name)).await.unwrap();
+        assert_eq!((snapshot.offset, snapshot.upload.length), (3, length));
+        let is_partial = matches!(snapshot.upload.kind, UploadKind::Partial);
+        assert_eq!(is_partial, name == "part");
+    }
+    let parts = vec![id("part"), id("ours")];
+    let joined = UploadKind::Final {
+        parts,
+        header: "final;/files/part /files/ours".into(),
+        concatenated: false,
+    };
+    for (name, kind, is_partial, parts) in [
+        ("ours", UploadKind::Partial, true, serde_json::json!(null)),
+        ("whole", joined, false, serde_json::json!(["part", "ours"])),
+    ] {
+        let mut upload = Upload::new(id(name), Some(6));
+        upload.kind = kind;
+        store.create(upload).await.unwrap();
+        let written = info(dir.path(), name);
+        assert_eq!(written["IsPartial"], is_partial);
+        assert_eq!(written["IsFinal"], !is_partial);
+        assert_eq!(written["PartialUploads"], parts);
+    }
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ fn names(orphans: &[Orphan]) -> BTreeSet<&str> {
 async fn remove(store: &FileStore, orphan: &Orphan) {
     let now = RemovalClock::new().now();
     if let Ok(permission) =
-        removal::removable_orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
+        removal::Removable::orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
     {
         store.remove_orphan(orphan, permission).await.unwrap();
     }

@@ -88,7 +88,7 @@ async fn error_replaces_100_continue() {
 
         let mut open = expecting(0).open().await;
         let mut first = [0; 25];
-        open.stream.read_exact(&mut first).await.unwrap();
+        open.client.stream.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"HTTP/1.1 100 Continue\r\n\r\n");
         open.write("hello").await;
         open.reply().await.expect(204);
@@ -114,7 +114,7 @@ async fn early_error_response_arrives_while_the_body_is_sent() {
         open.write(&format!("HEAD {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
             .await;
         let mut status = [0; 15];
-        open.stream.read_exact(&mut status).await.unwrap();
+        open.client.stream.read_exact(&mut status).await.unwrap();
         assert_eq!(&status, b"HTTP/1.1 200 OK");
     })
     .await;

@@ -8,7 +8,6 @@ mod multipart;
 mod objects;
 mod post_policy;
 mod presigned;
-mod raw_http;
 mod sts;
 
 use landfall_s3::client::{Client, CredentialSource, Credentials, ObjectRef};

@@ -8,8 +8,9 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use landfall_s3::client::{Client, ErrorKind, ObjectRef, PostPolicy};
+use landfall_test_services::http1::{Response, post_form};
 
-use super::{Bucket, on_each, raw_http::post, where_verified};
+use super::{Bucket, on_each, where_verified};
 use crate::support;
 
 on_each!(post_form_writes_object);
@@ -46,6 +47,13 @@ fn with(form: &PostPolicy, name: &str, value: &str) -> PostPolicy {
     let mut fields = form.fields.iter_mut();
     fields.find(|(one, _)| one == name).unwrap().1 = value.to_owned();
     form
+}
+
+/// Sends a form as browsers do.
+async fn post(form: &PostPolicy, file: &[u8]) -> Response {
+    let fields = form.fields.iter();
+    let fields = fields.map(|(name, value)| (name.as_str(), value.as_str()));
+    post_form(&form.url, fields, file).await
 }
 
 async fn post_form_writes_object(bucket: Bucket) {

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_s3::client::{Client, ObjectHeaders};
 
-use super::{Bucket, on_each, raw_http::send, where_verified};
+use landfall_test_services::http1::send;
+
+use super::{Bucket, on_each, where_verified};
 use crate::support;
 
 on_each!(objects_are_written_and_read, a_part_is_uploaded);

@@ -1,11 +1,11 @@
 use std::time::Instant;
 
-use landfall_postgres::{DatabaseError, PostgresLocker, PostgresSettings};
+use landfall_leases::{DatabaseError, LeaseSettings, PostgresLocker};
 
 use super::{Doctor, Finding, milliseconds};
 
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
-    let mut settings = PostgresSettings::default();
+    let mut settings = LeaseSettings::postgres();
     settings.can_migrate = false;
     let locker = match PostgresLocker::new(url, settings) {
         Ok(locker) => locker,

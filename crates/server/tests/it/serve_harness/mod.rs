@@ -1,7 +1,6 @@
 //! The real program in a separate process.
 
 mod bytes;
-mod client;
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -15,9 +14,9 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-pub(crate) use self::{
-    bytes::{KIB, MIB, assert_same, base64, content, crc32},
-    client::{Answer, Client, Request, id_of, path_of},
+pub(crate) use self::bytes::{KIB, MIB, assert_same, base64, content, crc32};
+pub(crate) use landfall_test_services::http1::{
+    Client, Message as Answer, Request, id_of, path_of,
 };
 
 /// Longer than any test takes, even on a busy machine; a hang fails instead of blocking.

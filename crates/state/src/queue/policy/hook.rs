@@ -2,10 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{StatusCode, header, request::Parts};
-use landfall::{
-    hook::{ClientResponse, RequestInfo},
-    service::Peer,
-};
+use landfall::hook::{ClientResponse, RequestInfo};
 use landfall_hooks::{BlockingHooks, HookName, JobData, RequestData, UploadChanges};
 use serde_json::Value;
 
@@ -57,15 +54,7 @@ fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
 
 /// Landfall's secrets are not in it. Those of the application are only sent over transports that forward them.
 fn redacted_request(request: &Parts) -> RequestData {
-    let peer = request.extensions.get::<Peer>();
-    let info = RequestInfo {
-        method: request.method.clone(),
-        uri: request.uri.clone(),
-        remote: peer.map_or_else(String::new, Peer::text),
-        headers: request.headers.clone(),
-        ..RequestInfo::default()
-    };
-    RequestData::new(&info).redact(&[
+    RequestData::new(&RequestInfo::from_parts(request, None)).redact(&[
         header::AUTHORIZATION.as_str(),
         header::COOKIE.as_str(),
         header::PROXY_AUTHORIZATION.as_str(),

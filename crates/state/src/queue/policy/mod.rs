@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
-use landfall::hook::matches_content_type;
+use landfall::hook::MediaType;
 
 use super::{GrantLimits, Principal};
 
@@ -68,7 +68,7 @@ impl PolicyRequest {
         if limits
             .allowed_types
             .iter()
-            .any(|one| matches_content_type(stated, one))
+            .any(|one| MediaType::is_match(stated, one))
         {
             return Ok(());
         }

@@ -9,7 +9,6 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -31,6 +30,7 @@ use landfall::{
 use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
 use landfall_state::outbox::{EventState, Events, Outbox, OutboxSettings, Query};
 use landfall_state::sql::Database;
+use landfall_test_services::kill_loop::KillLoop;
 
 use super::harness::{ALL, TestDatabase, assert_in_order};
 
@@ -197,37 +197,6 @@ async fn upload_forever(handler: Handler, line: Arc<Line>, mut one: u32) {
     }
 }
 
-/// A child process, killed when dropped.
-#[derive(Debug)]
-struct Node(Child);
-
-impl Node {
-    fn start(test: &str, folder: &Path, url: Option<&str>, parent: SocketAddr, idle: bool) -> Self {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(FOLDER, folder)
-            .env(PARENT, parent.to_string())
-            .stdout(Stdio::null());
-        if let Some(url) = url {
-            command.env(DATABASE, url);
-        }
-        if idle {
-            command.env(IDLE, "yes");
-        }
-        Self(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // SIGKILL.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        landfall_test_services::count_kills(1);
-    }
-}
-
 fn url(database: &Database) -> Option<String> {
     match database {
         #[cfg(feature = "postgres")]
@@ -245,24 +214,28 @@ fn kill(test: &str, database: &TestDatabase, nodes: usize, lives: usize) {
         None => Database::Sqlite(folder.path().join("events.db")),
     };
     let (parent, reports) = listen();
-    let start = |idle| Node::start(test, folder.path(), url.as_deref(), parent, idle);
-    let mut running: Vec<_> = (0..nodes).map(|_| start(false)).collect();
-    let all_reports = || {
-        let reports = reports.lock().unwrap();
-        reports.events.len() + reports.said.values().map(BTreeSet::len).sum::<usize>()
+    let mut variables = vec![
+        (FOLDER, folder.path().into()),
+        (PARENT, parent.to_string().into()),
+    ];
+    variables.extend(url.map(|url| (DATABASE, url.into())));
+    let mut kills = KillLoop {
+        test,
+        variables,
+        nodes,
+        kills: lives,
+        most_progress: 120,
     };
-    for _ in 0..landfall_test_services::kills(lives) {
-        // A random moment, with some progress in between.
-        let (began, then) = (Instant::now(), all_reports() + rand::random_range(1..120));
-        while all_reports() < then && began.elapsed() < Duration::from_secs(20) {
-            thread::sleep(Duration::from_micros(rand::random_range(0..1000)));
-        }
-        // One node ends before the next starts.
-        drop(running.remove(0));
-        running.push(start(false));
-    }
-    drop(running);
-    let _last = start(true);
+    // Its reports are responses, too, so they have connections of their own.
+    kills.run(
+        |_| {},
+        || {
+            let reports = reports.lock().unwrap();
+            reports.events.len() + reports.said.values().map(BTreeSet::len).sum::<usize>()
+        },
+    );
+    kills.variables.push((IDLE, "yes".into()));
+    let _last = kills.node(|_| {});
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(until_empty(&database));
     runtime.block_on(check_events(

@@ -65,13 +65,12 @@ fn request() -> Arc<RequestInfo> {
             HeaderValue::from_str(value).unwrap(),
         );
     }
-    Arc::new(RequestInfo {
-        method: Method::POST,
-        uri: "/files/".parse().unwrap(),
-        remote: "203.0.113.7:59395".into(),
-        headers,
-        ..RequestInfo::default()
-    })
+    let mut request = RequestInfo::default();
+    request.method = Method::POST;
+    request.uri = "/files/".parse().unwrap();
+    request.remote = "203.0.113.7:59395".into();
+    request.headers = headers;
+    Arc::new(request)
 }
 
 fn upload() -> Arc<Upload> {

@@ -106,7 +106,7 @@ async fn malformed_row_becomes_a_dead_letter() {
         // Between the events of one upload, and before those of another.
         let other = super::harness::upload();
         for (event, key) in [("new", id), ("newer", &other.id)] {
-            let sequence = landfall::event::next_sequence();
+            let sequence = landfall::event::Event::next_sequence();
             let insert = format!(
                 "INSERT INTO outbox_deliveries (event_id, route, ordering_key, sequence, \
                  event_name, state, owner_node, due_at, created_at, attempts, message, bytes) \

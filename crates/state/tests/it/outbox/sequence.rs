@@ -2,14 +2,14 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use landfall::event::{EventKind, EventSink as _, last_sequence, next_sequence, skip_sequence};
+use landfall::event::{Event, EventKind, EventSink as _};
 use landfall_state::sql::{Clock, Connections, Durability, Statement};
 
 use super::harness::{Harness, event, on_each_database, upload};
 
 /// A later number, in microseconds, than any clock or earlier test gives.
 fn far_ahead() -> u64 {
-    last_sequence().max(9_000_000_000_000_000) + 1_000_000_000_000
+    Event::last_sequence().max(9_000_000_000_000_000) + 1_000_000_000_000
 }
 
 async fn recorded(database: &Connections) -> u64 {
@@ -27,7 +27,7 @@ async fn numbers_start_from_the_largest_that_was_assigned() {
         let upload = upload();
         // The clock was wrong.
         let ahead = far_ahead();
-        skip_sequence(ahead);
+        Event::skip_sequence(ahead);
         first.outbox.emit(event(EventKind::Created, &upload)).await;
         first.receiver.until(1).await;
         // Delivered events are deleted; the number stays, although the process may be killed now.
@@ -38,7 +38,7 @@ async fn numbers_start_from_the_largest_that_was_assigned() {
         let update = Statement::new("UPDATE outbox_sequence SET last = $1").with(last);
         connections.execute(update).await.unwrap();
         let second = Harness::start(database.settings()).await;
-        assert!(next_sequence() > ahead);
+        assert!(Event::next_sequence() > ahead);
         second
             .outbox
             .emit(event(EventKind::Completed, &upload))
@@ -53,7 +53,7 @@ async fn numbers_start_from_the_largest_that_was_assigned() {
             let mut settings = database.settings();
             settings.clock = Some(Clock::new(move || now));
             let third = Harness::start(settings).await;
-            assert!(next_sequence() > ahead);
+            assert!(Event::next_sequence() > ahead);
             third.outbox.close().await;
         }
         connections.close().await;

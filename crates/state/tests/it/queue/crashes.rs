@@ -6,11 +6,7 @@
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    thread,
-    time::{Duration, Instant},
 };
 
 use landfall_state::queue::{
@@ -18,6 +14,7 @@ use landfall_state::queue::{
     StartRequest,
 };
 use landfall_state::sql::Database;
+use landfall_test_services::kill_loop::{KillLoop, report};
 
 use super::harness::{Place, asked, upload};
 
@@ -56,9 +53,7 @@ fn be_a_child() {
 const DIRECT_ID: &str = "at/once";
 
 fn say(word: &str, job: JobId) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "said {word} {job}").unwrap();
-    out.flush().unwrap();
+    report(&format!("{word} {job}"));
 }
 
 async fn work(queue: Queue, one: u32) {
@@ -108,68 +103,32 @@ async fn work(queue: Queue, one: u32) {
 /// Output of the child processes.
 type Said = Arc<Mutex<BTreeMap<String, Vec<i64>>>>;
 
-/// A child; killed when dropped.
-struct Node(Child);
-
-impl Node {
-    fn start(test: &str, database: &Database, said: &Said) -> Self {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .stdout(Stdio::piped());
-        match database {
-            Database::Sqlite(file) => command.env(SQLITE, file),
-            #[cfg(feature = "postgres")]
-            Database::Postgres(url) => command.env(POSTGRES, url),
-        };
-        let mut child = command.spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let said = said.clone();
-        thread::spawn(move || {
-            for line in out.lines() {
-                // Half a line is from one that was killed: its number may be cut.
-                let Ok(line) = line else { return };
-                let Some((word, job)) = line
-                    .strip_prefix("said ")
-                    .and_then(|rest| rest.split_once(' '))
-                else {
-                    continue;
-                };
-                let mut said = said.lock().unwrap();
-                said.entry(word.to_owned())
-                    .or_default()
-                    .push(job.parse().unwrap());
-            }
-        });
-        Self(child)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // SIGKILL.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        landfall_test_services::count_kills(1);
-    }
-}
-
 fn kill(test: &str, place: &Place, nodes: usize) {
+    let variable = match &place.database {
+        Database::Sqlite(file) => (SQLITE, file.into()),
+        #[cfg(feature = "postgres")]
+        Database::Postgres(url) => (POSTGRES, url.into()),
+    };
     let said = Said::default();
-    let count = || said.lock().unwrap().values().map(Vec::len).sum::<usize>();
-    let mut running: Vec<_> = (0..nodes)
-        .map(|_| Node::start(test, &place.database, &said))
-        .collect();
-    for _ in 0..landfall_test_services::kills(LIVES) {
-        // Any moment will do, as long as there is progress.
-        let (began, then) = (Instant::now(), count() + rand::random_range(1..80));
-        while count() < then && began.elapsed() < Duration::from_secs(20) {
-            thread::sleep(Duration::from_micros(rand::random_range(0..1000)));
+    let kills = KillLoop {
+        test,
+        variables: vec![variable],
+        nodes,
+        kills: LIVES,
+        most_progress: 80,
+    };
+    let heard = {
+        let said = said.clone();
+        move |line: &str| {
+            // Half a line is from one that was killed: its number may be cut.
+            if let Some((word, job)) = line.split_once(' ') {
+                let mut said = said.lock().unwrap();
+                let jobs = said.entry(word.to_owned()).or_default();
+                jobs.push(job.parse().unwrap());
+            }
         }
-        drop(running.remove(0));
-        running.push(Node::start(test, &place.database, &said));
-    }
-    drop(running);
+    };
+    kills.run(heard, || said.lock().unwrap().values().map(Vec::len).sum());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(judge(place, &said.lock().unwrap()));
 }

@@ -13,13 +13,25 @@ async fn execute(connections: &Connections, sql: &str) {
     transaction.commit().await.unwrap();
 }
 
-async fn a_row_has_one_owner_at_a_time(connections: Connections) {
+async fn things(connections: &Connections, ttl: Duration) -> RowLeases {
     let table = "CREATE TABLE things (id TEXT PRIMARY KEY, lease_owner TEXT, \
                  lease_expires_at BIGINT NOT NULL DEFAULT 0);";
     let step = Migration::expand(table, table);
     connections.migrate("things", &[step]).await.unwrap();
-    execute(&connections, "INSERT INTO things (id) VALUES ('a'), ('b')").await;
-    let leases = RowLeases::new(connections.clone(), "things", TTL);
+    execute(connections, "INSERT INTO things (id) VALUES ('a'), ('b')").await;
+    RowLeases::new(connections.clone(), "things", ttl)
+}
+
+async fn a_row_has_one_owner_at_a_time(connections: Connections) {
+    let leases = things(&connections, TTL).await;
+    for _ in 0..5 {
+        let tries = futures_util::future::join_all((0..10).map(|_| leases.acquire("a"))).await;
+        let acquired: Vec<_> = tries.into_iter().filter_map(Result::unwrap).collect();
+        assert_eq!(acquired.len(), 1);
+        for lease in acquired {
+            lease.release().await;
+        }
+    }
     let quick = leases.clone().with_ttl(Duration::from_secs(3));
 
     let lease = leases.acquire("a").await.unwrap().unwrap();
@@ -72,4 +84,27 @@ async fn rows_in_postgres() {
     let url = landfall_test_services::Postgres::shared().database("leases");
     let database = Database::Postgres(url);
     a_row_has_one_owner_at_a_time(database.open(Durability::ProcessCrash).await.unwrap()).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_lease_is_lost_in_time_without_the_database() {
+    // A server of its own, not the shared one.
+    let mut postgres = landfall_test_services::Postgres::start(false);
+    let database = Database::Postgres(postgres.database("leases"));
+    // Written rows must survive its end.
+    let connections = database.open(Durability::PowerLoss).await.unwrap();
+    let leases = things(&connections, Duration::from_secs(2)).await;
+    let lease = leases.acquire("a").await.unwrap().unwrap();
+    postgres.stop();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while lease.is_held() {
+        assert!(tokio::time::Instant::now() < deadline, "it is still held");
+        sleep(Duration::from_millis(10)).await;
+    }
+    postgres.restart();
+    while !matches!(leases.acquire("a").await, Ok(Some(_))) {
+        assert!(tokio::time::Instant::now() < deadline, "not acquired");
+        sleep(Duration::from_millis(10)).await;
+    }
 }

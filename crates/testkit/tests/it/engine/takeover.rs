@@ -13,10 +13,7 @@ use landfall::{
     store::{MemoryStore, Store, file::FileStore},
     upload::UploadId,
 };
-use landfall_testkit::{
-    fault::{Fault, FaultLocker, FaultStore, Faults, StoreCall},
-    test_data,
-};
+use landfall_testkit::{fault::FaultLocker, test_data};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -206,54 +203,6 @@ async fn a_stopped_writer_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
     a_loser_cannot_write(MemoryStore::new(), true).await;
     a_loser_cannot_write(FileStore::new(dir.path()).unwrap(), true).await;
-}
-
-#[tokio::test]
-async fn a_yielding_writer_keeps_received_bytes() {
-    let faults = Faults::none();
-    let handler = handler(Composer::join(FaultStore::new(
-        MemoryStore::new(),
-        faults.clone(),
-    )));
-    let bytes = test_data::bytes(5, LENGTH as usize);
-    let id = create(&handler).await;
-    let (sender, loser) = writer(&handler, &id, &bytes, 0, 10_000).await;
-    // During a slow write, more bytes arrive, and then another request takes over.
-    faults.plan(StoreCall::Write, Fault::Slow(Duration::from_millis(300)));
-    sender.send(bytes.slice(10_000..20_000)).await.unwrap();
-    sleep(Duration::from_millis(100)).await;
-    sender.send(bytes.slice(20_000..30_000)).await.unwrap();
-    let rest = Sent::plain(bytes.slice(30_000..));
-    let newcomer = client::append(&handler, &id, 30_000, None, &rest).await;
-    assert_eq!(
-        newcomer.status,
-        204,
-        "the offset is {:?}",
-        offset(&handler, &id).await
-    );
-    assert!((400..500).contains(&loser.await.unwrap().status));
-    assert_eq!(faults.happened(), 1);
-    assert_eq!(download(&handler, &id).await, bytes);
-}
-
-#[tokio::test]
-async fn head_does_not_interrupt_the_writer() {
-    let dir = tempfile::tempdir().unwrap();
-    let handler = handler(Composer::join(FileStore::new(dir.path()).unwrap()));
-    let bytes = test_data::bytes(3, LENGTH as usize);
-    let id = create(&handler).await;
-    let (sender, reply) = writer(&handler, &id, &bytes, 0, 30_000).await;
-    for _ in 0..50 {
-        let begun = Instant::now();
-        assert_eq!(offset(&handler, &id).await, 30_000);
-        assert!(begun.elapsed() < Duration::from_secs(1), "a reader waited");
-    }
-    assert_eq!(download(&handler, &id).await, bytes[..30_000]);
-    assert!(!reply.is_finished(), "a reader stopped the writer");
-    sender.send(bytes.slice(30_000..)).await.unwrap();
-    drop(sender);
-    assert_eq!(reply.await.unwrap().status, 204);
-    assert_eq!(download(&handler, &id).await, bytes);
 }
 
 #[tokio::test]

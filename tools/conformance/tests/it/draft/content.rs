@@ -32,7 +32,7 @@ impl Server {
             let response = problem(409, &registered("mismatching-upload-offset"), &members);
             return Err(match self.has(Mutant::ConflictWithoutOffset) {
                 true => response,
-                false => response.field("Upload-Offset", current),
+                false => response.with("Upload-Offset", current),
             });
         }
         if state.is_complete {
@@ -88,7 +88,7 @@ impl Server {
             connection.interim(&Response::new(100)).await?;
         }
         if self.has(Mutant::SucceedsEarly) {
-            return Ok(Response::new(204).field("Upload-Complete", flag(content.is_last)));
+            return Ok(Response::new(204).with("Upload-Complete", flag(content.is_last)));
         }
         let start = upload.state.lock().unwrap().data.len();
         let mut reported = 0;
@@ -115,9 +115,9 @@ impl Server {
                 reported = stored;
                 let is_ahead = self.has(Mutant::InterimOffsetIsAhead);
                 let offset = stored + if is_ahead { 2 * PROGRESS } else { 0 };
-                let mut interim = self.interim(request).field("Upload-Offset", offset);
+                let mut interim = self.interim(request).with("Upload-Offset", offset);
                 if content.is_creation || self.has(Mutant::InterimOnAppendHasLocation) {
-                    interim = interim.field("Location", &upload.path);
+                    interim = interim.with("Location", &upload.path);
                 }
                 connection.interim(&interim).await?;
             }
@@ -127,7 +127,7 @@ impl Server {
 
     fn conflict(&self, upload: &Upload) -> Response {
         let offset = upload.state.lock().unwrap().data.len();
-        problem(409, "about:blank", "").field("Upload-Offset", offset)
+        problem(409, "about:blank", "").with("Upload-Offset", offset)
     }
 
     fn store(&self, upload: &Upload, piece: &[u8], is_chunked: bool) -> Result<(), Response> {
@@ -141,7 +141,7 @@ impl Server {
         if self.sizes.max_size > 0 && end > self.sizes.max_size {
             state.is_gone = true;
             let response = problem(413, "about:blank", "");
-            return Err(response.field("Upload-Limit", self.limits(Duration::ZERO)));
+            return Err(response.with("Upload-Limit", self.limits(Duration::ZERO)));
         }
         state.data.extend_from_slice(piece);
         if is_chunked && self.has(Mutant::ChunksCount) {
@@ -165,7 +165,7 @@ impl Server {
         if digest.is_some_and(|digest| contradicts(&digest, &state.data[start..])) {
             state.data.truncate(start);
             let response = problem(400, "about:blank", "");
-            return response.field("Upload-Offset", start);
+            return response.with("Upload-Offset", start);
         }
         if self.has(Mutant::PartIsNotStored) && content.is_creation && !content.is_last {
             state.data.clear();
@@ -192,7 +192,7 @@ impl Server {
             if digest.is_some_and(|digest| contradicts(&digest, &state.data)) {
                 state.is_gone = true;
                 let response = problem(400, "about:blank", "").without("Upload-Complete");
-                return response.field("Upload-Complete", "?1");
+                return response.with("Upload-Complete", "?1");
             }
             state.is_complete = true;
             return self.completed(request, &state);
@@ -201,17 +201,17 @@ impl Server {
             state.is_complete = true;
         }
         let response = Response::new(if content.is_creation { 201 } else { 204 })
-            .field("Upload-Complete", "?0")
-            .field("Upload-Offset", stored);
+            .with("Upload-Complete", "?0")
+            .with("Upload-Offset", stored);
         if !content.is_creation {
             return response;
         }
         let is_other = self.has(Mutant::FinalLocationDiffers) && stored > 0;
         let location = format!("{}{}", content.upload.path, if is_other { "/" } else { "" });
-        let response = response.field("Upload-Limit", self.limits(Duration::ZERO));
-        let response = response.field("Location", location);
+        let response = response.with("Upload-Limit", self.limits(Duration::ZERO));
+        let response = response.with("Location", location);
         match request.integer(VERSION) {
-            Some(version) => response.field(VERSION, version),
+            Some(version) => response.with(VERSION, version),
             None => response,
         }
     }
@@ -220,14 +220,14 @@ impl Server {
     fn completed(&self, request: &Request, state: &State) -> Response {
         let mut response = Response::new(201);
         if !self.has(Mutant::LastWithoutFlag) {
-            response = response.field("Upload-Complete", "?1");
+            response = response.with("Upload-Complete", "?1");
         }
         if request.field("want-repr-digest").is_some() {
             let data = match self.has(Mutant::DigestIsThatOfNothing) {
                 true => &[],
                 false => state.data.as_slice(),
             };
-            response = response.field("Repr-Digest", digest(data));
+            response = response.with("Repr-Digest", digest(data));
         }
         response
     }

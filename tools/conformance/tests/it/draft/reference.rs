@@ -133,13 +133,13 @@ impl Server {
 
     fn options(&self) -> Response {
         let response = Response::new(200)
-            .field("Accept-Patch", PARTIAL_UPLOAD)
-            .field("Tus-Version", "1.0.0")
-            .field("Tus-Extension", "creation,termination");
+            .with("Accept-Patch", PARTIAL_UPLOAD)
+            .with("Tus-Version", "1.0.0")
+            .with("Tus-Extension", "creation,termination");
         match self.mutant {
             Some(Mutant::OptionsWithoutLimits) => response,
-            Some(Mutant::LimitIsANumber) => response.field("Upload-Limit", 107_374_182_400_u64),
-            _ => response.field("Upload-Limit", self.limits(Duration::ZERO)),
+            Some(Mutant::LimitIsANumber) => response.with("Upload-Limit", 107_374_182_400_u64),
+            _ => response.with("Upload-Limit", self.limits(Duration::ZERO)),
         }
     }
 
@@ -169,7 +169,7 @@ impl Server {
             () => return Ok(()),
         };
         let response = problem(status, "about:blank", "");
-        Err(response.field("Upload-Limit", self.limits(Duration::ZERO)))
+        Err(response.with("Upload-Limit", self.limits(Duration::ZERO)))
     }
 
     async fn create(&self, request: &Request, connection: &mut Connection) -> io::Result<Response> {
@@ -184,7 +184,7 @@ impl Server {
             while connection.content().await?.is_some() {}
             let response = Response::new(201);
             return Ok(match is_last {
-                Some(_) => response.field("Upload-Complete", "?1"),
+                Some(_) => response.with("Upload-Complete", "?1"),
                 None => response,
             });
         };
@@ -215,7 +215,7 @@ impl Server {
             && !self.has(Mutant::MaxSizeIsNotEnforced)
         {
             let response = problem(413, "about:blank", "");
-            return Ok(response.field("Upload-Limit", self.limits(Duration::ZERO)));
+            return Ok(response.with("Upload-Limit", self.limits(Duration::ZERO)));
         }
         if let Err(response) = self.check_append(size, is_last) {
             return Ok(response);
@@ -224,8 +224,8 @@ impl Server {
         let path = upload.path.clone();
         let announced = named.is_some() || self.has(Mutant::InterimForEveryClient);
         if announced && !request.is_http_1_0 && size != Some(0) {
-            let interim = self.interim(request).field("Location", &path);
-            let interim = interim.field("Upload-Limit", self.limits(Duration::ZERO));
+            let interim = self.interim(request).with("Location", &path);
+            let interim = interim.with("Upload-Limit", self.limits(Duration::ZERO));
             connection.interim(&interim).await?;
         }
         let content = Content {
@@ -270,27 +270,27 @@ impl Server {
         match self.mutant {
             Some(Mutant::InterimWithoutVersion) => response,
             Some(Mutant::InterimWithContentLength) => {
-                response.field(VERSION, version).field("Content-Length", 0)
+                response.with(VERSION, version).with("Content-Length", 0)
             }
-            _ => response.field(VERSION, version),
+            _ => response.with(VERSION, version),
         }
     }
 
     fn inspect(&self, request: &Request) -> Response {
         let Some(upload) = self.find(&request.path) else {
             return match self.has(Mutant::HeadOfUnknownSucceeds) {
-                true => Response::new(204).field("Upload-Offset", 0),
+                true => Response::new(204).with("Upload-Offset", 0),
                 false => problem(404, "about:blank", ""),
             };
         };
         let state = upload.state.lock().unwrap();
         let mut response = Response::new(204)
-            .field("Upload-Offset", state.data.len())
-            .field("Upload-Complete", flag(state.is_complete))
-            .field("Upload-Limit", self.limits(state.created.elapsed()))
-            .field("Cache-Control", "no-store");
+            .with("Upload-Offset", state.data.len())
+            .with("Upload-Complete", flag(state.is_complete))
+            .with("Upload-Limit", self.limits(state.created.elapsed()))
+            .with("Cache-Control", "no-store");
         if let Some(length) = state.length {
-            response = response.field("Upload-Length", length);
+            response = response.with("Upload-Length", length);
         }
         match self.mutant {
             Some(Mutant::HeadWithoutOffset) => response.without("Upload-Offset"),
@@ -319,7 +319,7 @@ impl Server {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case(PARTIAL_UPLOAD) && !self.has(Mutant::AnyMediaType) {
             let response = problem(415, "about:blank", "");
-            return Ok(response.field("Accept-Patch", PARTIAL_UPLOAD));
+            return Ok(response.with("Accept-Patch", PARTIAL_UPLOAD));
         }
         let mut offset = request.integer("upload-offset");
         if self.has(Mutant::DecimalOffsetIsAccepted) {
@@ -357,8 +357,8 @@ pub(super) fn registered(name: &str) -> String {
 
 pub(super) fn problem(status: u16, kind: &str, members: &str) -> Response {
     let mut response = Response::new(status)
-        .field("Content-Type", "application/problem+json")
-        .field("Upload-Complete", "?0");
-    response.body = format!("{{\"type\": \"{kind}\", \"status\": {status}{members}}}");
+        .with("Content-Type", "application/problem+json")
+        .with("Upload-Complete", "?0");
+    response.body = format!("{{\"type\": \"{kind}\", \"status\": {status}{members}}}").into_bytes();
     response
 }

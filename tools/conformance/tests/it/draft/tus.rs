@@ -31,7 +31,7 @@ impl Server {
                 }
             },
         };
-        Ok(response.field("Tus-Resumable", "1.0.0"))
+        Ok(response.with("Tus-Resumable", "1.0.0"))
     }
 
     async fn create_by_tus(
@@ -45,18 +45,18 @@ impl Server {
             return Ok(Response::new(400));
         }
         let upload = self.add(length, None, true);
-        Ok(Response::new(201).field("Location", &upload.path))
+        Ok(Response::new(201).with("Location", &upload.path))
     }
 
     fn inspect_by_tus(&self, state: &State) -> Response {
         let is_stale = state.is_complete && self.has(Mutant::CompletionIsUnknownToTus);
         let offset = if is_stale { 0 } else { state.data.len() };
         let response = Response::new(200)
-            .field("Upload-Offset", offset)
-            .field("Cache-Control", "no-store");
+            .with("Upload-Offset", offset)
+            .with("Cache-Control", "no-store");
         match state.length {
-            Some(length) => response.field("Upload-Length", length),
-            None => response.field("Upload-Defer-Length", 1),
+            Some(length) => response.with("Upload-Length", length),
+            None => response.with("Upload-Defer-Length", 1),
         }
     }
 
@@ -71,7 +71,7 @@ impl Server {
         }
         state.data.extend_from_slice(content);
         state.is_complete |= state.length == Some(end) && !self.has(Mutant::TusDoesNotComplete);
-        Response::new(204).field("Upload-Offset", end)
+        Response::new(204).with("Upload-Offset", end)
     }
 }
 

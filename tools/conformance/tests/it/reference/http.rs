@@ -1,4 +1,4 @@
-//! HTTP/1.1 for the reference server: as much as the checks need.
+//! HTTP/1.1 for the reference servers: as much as the checks need.
 
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 pub(crate) struct Head {
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) is_http_1_0: bool,
     pub(crate) fields: Vec<(String, String)>,
 }
 
@@ -27,10 +28,8 @@ impl Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     Bytes(u64),
-    /// Between chunks.
-    Chunks,
-    /// In a chunk with this many bytes left.
-    Chunk(u64),
+    /// Bytes of the current chunk; `None` before its size.
+    Chunks(Option<u64>),
     End,
 }
 
@@ -54,15 +53,29 @@ impl Reply {
         self.fields.push((name, value.to_string()));
         self
     }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.fields.retain(|(other, _)| *other != name);
+        self
+    }
+
+    pub(crate) fn head(&self) -> String {
+        let mut head = format!("HTTP/1.1 {} Reference\r\n", self.status);
+        for (name, value) in &self.fields {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head + "\r\n"
+    }
 }
 
 /// A connection, and the request that is read from it.
 #[derive(Debug)]
 pub(crate) struct Http {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     received: Vec<u8>,
     rest: Rest,
-    expects: bool,
+    /// Whether the client waits for 100, which is sent when a piece of the body is read.
+    pub(crate) expects: bool,
     pub(crate) trailers: Vec<(String, String)>,
 }
 
@@ -81,7 +94,7 @@ impl Http {
         }
     }
 
-    async fn read_more(&mut self) -> io::Result<()> {
+    pub(crate) async fn read_more(&mut self) -> io::Result<()> {
         let mut buffer = [0; 32 * 1024];
         match self.stream.read(&mut buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -111,6 +124,7 @@ impl Http {
                 let head = Head {
                     method: request.method.unwrap_or_default().to_owned(),
                     path: path.to_owned(),
+                    is_http_1_0: request.version == Some(0),
                     fields: fields.collect(),
                 };
                 self.received.drain(..length);
@@ -122,7 +136,7 @@ impl Http {
         let is_chunked = head.field("Transfer-Encoding").is_some();
         self.rest = match lengths.as_slice() {
             _ if head.all("Host").count() != 1 => return Err(invalid("Host")),
-            [] if is_chunked => Rest::Chunks,
+            [] if is_chunked => Rest::Chunks(None),
             [] => Rest::End,
             [length] if !is_chunked => {
                 Rest::Bytes(length.parse().map_err(|_| invalid("Content-Length"))?)
@@ -143,7 +157,12 @@ impl Http {
         }
     }
 
-    /// Reads the next bytes of the body; none at its end. An error is an interruption.
+    /// Whether all of the body has been read.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.rest, Rest::End | Rest::Bytes(0))
+    }
+
+    /// Reads the next bytes of the body; none at its end. An error is an interruption. Cancel safe.
     pub(crate) async fn piece(&mut self) -> io::Result<Vec<u8>> {
         if std::mem::take(&mut self.expects) {
             self.stream
@@ -151,36 +170,38 @@ impl Http {
                 .await?;
         }
         loop {
+            let available = self.received.len() as u64;
             match self.rest {
                 Rest::End | Rest::Bytes(0) => {
                     self.rest = Rest::End;
                     return Ok(Vec::new());
                 }
-                Rest::Bytes(left) | Rest::Chunk(left) if !self.received.is_empty() => {
-                    let length = self
-                        .received
-                        .len()
-                        .min(usize::try_from(left).unwrap_or(usize::MAX));
-                    let rest = self.received.split_off(length);
-                    let piece = std::mem::replace(&mut self.received, rest);
-                    let left = left - piece.len() as u64;
+                Rest::Bytes(rest) | Rest::Chunks(Some(rest)) if rest > 0 && available > 0 => {
+                    let size = rest.min(available);
+                    let end = usize::try_from(size).unwrap();
+                    let piece = self.received.drain(..end).collect();
                     self.rest = match self.rest {
-                        Rest::Bytes(_) => Rest::Bytes(left),
-                        _ if left > 0 => Rest::Chunk(left),
-                        _ => self.chunk_end().await?,
+                        Rest::Bytes(_) if rest == size => Rest::End,
+                        Rest::Bytes(_) => Rest::Bytes(rest - size),
+                        _ => Rest::Chunks(Some(rest - size)),
                     };
                     return Ok(piece);
                 }
-                Rest::Chunks => {
+                Rest::Chunks(Some(0)) if available >= 2 => {
+                    self.received.drain(..2);
+                    self.rest = Rest::Chunks(None);
+                }
+                Rest::Chunks(None) => {
                     let size = httparse::parse_chunk_size(&self.received);
                     match size.map_err(|_| invalid("chunk size"))? {
                         httparse::Status::Complete((start, 0)) => {
-                            self.received.drain(..start);
-                            self.read_trailers().await?;
+                            if !self.take_trailers(start)? {
+                                self.read_more().await?;
+                            }
                         }
                         httparse::Status::Complete((start, size)) => {
                             self.received.drain(..start);
-                            self.rest = Rest::Chunk(size);
+                            self.rest = Rest::Chunks(Some(size));
                         }
                         httparse::Status::Partial => self.read_more().await?,
                     }
@@ -190,32 +211,23 @@ impl Http {
         }
     }
 
-    async fn chunk_end(&mut self) -> io::Result<Rest> {
-        while self.received.len() < 2 {
-            self.read_more().await?;
-        }
-        self.received.drain(..2);
-        Ok(Rest::Chunks)
-    }
-
-    async fn read_trailers(&mut self) -> io::Result<()> {
-        loop {
-            let mut fields = [httparse::EMPTY_HEADER; 16];
-            let parsed = httparse::parse_headers(&self.received, &mut fields);
-            if let httparse::Status::Complete((length, fields)) =
-                parsed.map_err(|_| invalid("trailers"))?
-            {
-                let fields = fields.iter().map(|field| {
-                    let value = String::from_utf8_lossy(field.value).into_owned();
-                    (field.name.to_owned(), value)
-                });
-                self.trailers = fields.collect();
-                self.received.drain(..length);
-                self.rest = Rest::End;
-                return Ok(());
-            }
-            self.read_more().await?;
-        }
+    /// Takes the trailers after the last chunk. False if some of them have not arrived.
+    fn take_trailers(&mut self, start: usize) -> io::Result<bool> {
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let parsed = httparse::parse_headers(&self.received[start..], &mut fields);
+        let httparse::Status::Complete((length, fields)) =
+            parsed.map_err(|_| invalid("trailers"))?
+        else {
+            return Ok(false);
+        };
+        let fields = fields.iter().map(|field| {
+            let value = String::from_utf8_lossy(field.value).into_owned();
+            (field.name.to_owned(), value)
+        });
+        self.trailers = fields.collect();
+        self.received.drain(..start + length);
+        self.rest = Rest::End;
+        Ok(true)
     }
 
     /// Sends a 104, which clients of tus do not know.
@@ -228,17 +240,14 @@ impl Http {
     pub(crate) async fn reply(&mut self, reply: &Reply, is_head: bool) -> io::Result<bool> {
         // The client of a request that is rejected early sends no body.
         let closes = self.expects && self.rest != Rest::End;
-        let mut head = format!("HTTP/1.1 {} Reference\r\n", reply.status);
-        for (name, value) in &reply.fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
+        let mut with_length = reply.clone();
         if reply.status != 204 {
-            head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+            with_length = with_length.with("Content-Length", reply.body.len());
         }
         if closes {
-            head.push_str("Connection: close\r\n");
+            with_length = with_length.with("Connection", "close");
         }
-        head.push_str("\r\n");
+        let head = with_length.head();
         self.stream.write_all(head.as_bytes()).await?;
         if !is_head {
             self.stream.write_all(&reply.body).await?;

@@ -2,7 +2,7 @@
 
 mod checksum;
 mod concat;
-mod http;
+pub(crate) mod http;
 mod mutant;
 mod operations;
 

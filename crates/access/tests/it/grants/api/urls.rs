@@ -192,8 +192,9 @@ async fn what_is_refused_isnt_kept() {
             "{status}"
         );
         // After a temporary failure, the request can be repeated.
-        let status = site.post("ann", file("3", "down")).await.status;
-        assert!(status >= 500, "{status}");
+        let reply = site.post("ann", file("3", "down")).await;
+        assert!(reply.status >= 500, "{reply:?}");
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
         assert_eq!(site.row("ann", "3").await["state"], "received");
         let status = site.post("ann", file("3", "down")).await.status;
         assert!(status >= 500, "{status}");

@@ -340,7 +340,7 @@ async fn check_interrupted_creation(store: &FileStore, id: UploadId) {
     for orphan in &page.orphans {
         let now = RemovalClock::new().now();
         if let Ok(permission) =
-            removal::removable_orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
+            removal::Removable::orphan(orphan.kind, orphan.modified, Duration::ZERO, now)
         {
             store.remove_orphan(orphan, permission).await.unwrap();
         }

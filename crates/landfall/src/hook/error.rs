@@ -1,0 +1,19 @@
+use http::{HeaderMap, StatusCode};
+
+use crate::BoxError;
+
+/// A denial by a hook, or a failure of a hook or sink.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct HookError {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// Headers for the response: `Retry-After` if a retry may succeed, and those of the hook.
+    pub headers: HeaderMap,
+    /// The message for the client: the hook's, or a default one.
+    pub message: String,
+    /// The internal error, if it is not a denial: log it; a retry may succeed.
+    #[source]
+    pub cause: Option<BoxError>,
+}
