@@ -12,9 +12,9 @@
 //! `landfall-state`.
 //!
 //! One grant makes one upload: its creation runs under a lease of the grant's idempotency key and
-//! stores the upload id in the queue before the store has the upload. A repeated creation finds
-//! that id: an upload that exists is answered again, a missing one is created. Tokens are removed
-//! from a request before hooks, events, descriptions or logs see it.
+//! stores the upload id in the queue before the store has the upload. A repeated creation finds it there: an
+//! upload that exists is answered again, a missing one is created. Tokens are removed from a request before
+//! hooks, events, descriptions or logs see it.
 //!
 //! Start reading at `api/grant.rs` and `enforce/mod.rs`.
 

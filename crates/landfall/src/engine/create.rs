@@ -72,9 +72,8 @@ enum Prepared<'a> {
     New {
         upload: Arc<Upload>,
         key_lease: Option<Lease>,
-        /// The lease of a request that may complete the upload, and the permit if its body is upload data. Both are
-        /// acquired first, so that nothing is created without them.
-        transfer: Option<(Option<SemaphorePermit<'a>>, Lease)>,
+        /// The permit and the lease of a request whose body is upload data.
+        transfer: Option<(SemaphorePermit<'a>, Lease)>,
         reply: HookReply,
         /// True if the client can name the upload even if it gets no response.
         names_upload: bool,
@@ -131,8 +130,8 @@ impl Engine {
                 } => (upload, key_lease, transfer, reply, names_upload),
             };
             let engine = self.clone();
-            let Some((Some(permit), lease)) = transfer else {
-                let (mut upload, lease) = (upload, transfer.map(|(_, lease)| lease));
+            let Some((permit, lease)) = transfer else {
+                let mut upload = upload;
                 let create = async move {
                     let store = engine.composer.store();
                     match store.create_now(&mut upload, None) {
@@ -141,13 +140,14 @@ impl Engine {
                     }
                     // From here on, requests with the same idempotency key get the offset of this upload.
                     drop(key_lease);
-                    Ok((upload, lease))
+                    Ok((upload, ()))
                 };
                 // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
                 let now = SystemTime::now();
-                let (upload, lease) = self.emit_created(context, create).await?;
-                if let Some(lease) = lease {
-                    // A store may complete an upload when it reads it, such as an object without parts.
+                let (upload, ()) = self.emit_created(context, create).await?;
+                if upload.is_complete_at(0) {
+                    let lease = self.lease(&upload.id).await?;
+                    // Since it is listed, another process, or a redelivery, may have completed it.
                     let current = match self.load(&upload.id).await {
                         Ok(found) => found.upload,
                         Err(error) if names_upload => return Err(error),
@@ -376,9 +376,9 @@ impl Engine {
         }
         let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
         self.prepare_creation(context, &upload, end).await?;
-        let transfer = match permit.is_some() || upload.is_complete_at(0) {
-            true => Some((permit, self.lease_of_new(&upload).await?)),
-            false => None,
+        let transfer = match permit {
+            Some(permit) => Some((permit, self.lease_of_new(&upload).await?)),
+            None => None,
         };
         Ok(Prepared::New {
             upload: Arc::new(upload),
@@ -391,7 +391,7 @@ impl Engine {
 
     /// The id that a hook chose may be that of an upload whose client is sending: it is not interrupted.
     async fn lease_of_new(&self, upload: &Upload) -> Result<Lease, Error> {
-        if upload.creation_digest().is_none() && !upload.is_complete_at(0) {
+        if upload.creation_digest().is_none() {
             return self.lease(&upload.id).await;
         }
         let free = self.free_lease(&upload.id).await?;

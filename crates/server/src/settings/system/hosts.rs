@@ -37,7 +37,7 @@ fn check_local(ip: IpAddr) -> Result<(), String> {
     }
 }
 
-/// Whether the port is in use is found at start.
+/// A start finds out if the port is in use.
 pub(super) fn check_port(port: u16) -> Result<(), String> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let first_unprivileged = read("/proc/sys/net/ipv4/ip_unprivileged_port_start");
