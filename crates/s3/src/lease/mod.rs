@@ -77,7 +77,7 @@ impl Default for BucketSettings {
 /// [`probe_conditional_writes`] checks this. Otherwise leases are not exclusive, and only
 /// fencing tokens protect an upload from two writers.
 ///
-/// Within a node, leases are those of a [`MemoryLocker`]. In the bucket, each upload has a lease
+/// Within a node, leases are those of a [`MemoryLocker`](landfall::lease::MemoryLocker). In the bucket, each upload has a lease
 /// record with the latest fence and the owner, `PREFIX.landfall/leases/ID`, and each node with
 /// leases has a heartbeat record, `PREFIX.landfall/nodes/…`. A lease is acquired by a conditional
 /// write. To request a lease from another node, a waiter adds a request to that node's heartbeat

@@ -5,11 +5,10 @@ use landfall_hooks::HookName;
 use landfall_hooks::format::Format;
 
 use super::address::{self, host_of_target};
-use super::problem::nearest_of;
-use super::sections::BrokerKind;
-use super::types::{Database, EnabledHook, HeaderKey, Secret};
+use super::types::{BrokerKind, Database, EnabledHook, HeaderKey, Secret};
 use super::value::{
-    Parsed, choice, count, duration, integer, is_plain, list, number, one_of, or_none, path, valid,
+    Parsed, choice, count, duration, integer, is_plain, list, nearest_of, number, one_of, or_none,
+    path, valid,
 };
 use landfall_net::redacted_url;
 

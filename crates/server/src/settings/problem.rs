@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{sections, unsupported};
+use super::{sections, unsupported, value};
 
 /// A problem with a setting, in one sentence that names its flag, variable or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,16 +80,5 @@ impl std::error::Error for Failure {}
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let names = sections::settings().map(|setting| setting.name);
     let unsupported = unsupported::all().map(|flag| flag.name);
-    nearest_of(name, names.chain(["config"]).chain(unsupported))
-}
-
-pub(super) fn nearest_of(
-    name: &str,
-    names: impl Iterator<Item = &'static str>,
-) -> Option<&'static str> {
-    let nearest = names.min_by_key(|known| strsim::osa_distance(name, known))?;
-    let distance = strsim::osa_distance(name, nearest);
-    // One edit per six letters, so that short names do not match everything.
-    let is_near = distance <= 1 + nearest.len() / 6 && distance < nearest.len().min(name.len());
-    is_near.then_some(nearest)
+    value::nearest_of(name, names.chain(["config"]).chain(unsupported))
 }

@@ -258,6 +258,18 @@ pub(super) fn one_of(names: &[impl std::borrow::Borrow<str>]) -> String {
     }
 }
 
+/// The known name that is similar to `name`.
+pub(super) fn nearest_of(
+    name: &str,
+    names: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
+    let nearest = names.min_by_key(|known| strsim::osa_distance(name, known))?;
+    let distance = strsim::osa_distance(name, nearest);
+    // One edit per six letters, so that short names do not match everything.
+    let is_near = distance <= 1 + nearest.len() / 6 && distance < nearest.len().min(name.len());
+    is_near.then_some(nearest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

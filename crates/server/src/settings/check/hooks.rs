@@ -4,8 +4,8 @@ use landfall_hooks::format::Format;
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::{
     hooks::{destination, is_bare_number},
-    sections::{Broker, BrokerKind},
-    types::{Database, Secret},
+    sections::Broker,
+    types::{BrokerKind, Database, Secret},
 };
 
 const NOTHING_STORED: &str =

@@ -8,7 +8,7 @@ use landfall_hooks::format::Format;
 use super::table::group;
 use crate::settings::{
     address, hooks,
-    types::{EnabledHook, HeaderKey, Secret},
+    types::{BrokerKind, EnabledHook, HeaderKey, Secret},
     value,
 };
 
@@ -144,19 +144,6 @@ group! {
             NATS may lose events.";
     max_length: u64 = value::count, "hooks-broker-max-length", Number("COUNT"), "100000", Reloads
         => "Approximate maximum length of the Redis stream; older entries are removed.";
-}
-
-/// A kind of message broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BrokerKind {
-    /// NATS.
-    Nats,
-    /// An AMQP 0-9-1 broker.
-    Amqp,
-    /// Redis or Valkey.
-    Redis,
-    /// Kafka.
-    Kafka,
 }
 
 impl Broker {

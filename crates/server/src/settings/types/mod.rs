@@ -12,6 +12,19 @@ use landfall_hooks::HookName;
 pub use allow_origin::AllowOrigin;
 pub use secret::Secret;
 
+/// A kind of message broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerKind {
+    /// NATS.
+    Nats,
+    /// An AMQP 0-9-1 broker.
+    Amqp,
+    /// Redis or Valkey.
+    Redis,
+    /// Kafka.
+    Kafka,
+}
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
