@@ -146,9 +146,12 @@ export class Bucket {
       found.set(key, (await object(this.place, key)).data.length)
     }
     const described = new Set(found.keys())
-    for (const key of await multiparts(this.place)) {
-      // A creation that was killed leaves one without a description.
-      if (described.has(`${key}.info`)) found.set(`multipart upload of ${key}`, 0)
+    const ids = await multiparts(this.place, 'UploadId')
+    for (const [at, key] of (await multiparts(this.place)).entries()) {
+      if (!described.has(`${key}.info`)) continue
+      // A creation that was killed, or whose first answer of S3 was lost, leaves one that no description names.
+      const text = String((await object(this.place, `${key}.info`)).data)
+      if (text.includes(ids[at])) found.set(`multipart upload of ${key}`, 0)
     }
     return found
   }

@@ -58,13 +58,13 @@ const texts = (xml, element) =>
     ),
   )
 
-/** The keys of all pages of a listing; each page names the next one in `markers`, `{ element: parameter }`. */
-async function list(place, query, markers) {
-  const keys = []
+/** The keys, or other elements, of all pages of a listing; each page names the next one in `markers`, `{ element: parameter }`. */
+async function list(place, query, markers, element = 'Key') {
+  const found = []
   for (let next = {}; ; ) {
     const xml = await (await send(place, 'GET', undefined, { ...query, ...next })).text()
-    keys.push(...texts(xml, 'Key'))
-    if (!xml.includes('<IsTruncated>true')) return keys
+    found.push(...texts(xml, element))
+    if (!xml.includes('<IsTruncated>true')) return found
     next = Object.fromEntries(
       Object.entries(markers).map(([element, parameter]) => [parameter, texts(xml, element)[0]]),
     )
@@ -76,9 +76,10 @@ export function objects(place) {
   return list(place, { 'list-type': '2' }, { NextContinuationToken: 'continuation-token' })
 }
 
-/** The keys of all unfinished multipart uploads. */
-export function multiparts(place) {
-  return list(place, { uploads: '' }, { NextKeyMarker: 'key-marker', NextUploadIdMarker: 'upload-id-marker' })
+/** The keys of all unfinished multipart uploads, or their ids: `UploadId`. */
+export function multiparts(place, element) {
+  const markers = { NextKeyMarker: 'key-marker', NextUploadIdMarker: 'upload-id-marker' }
+  return list(place, { uploads: '' }, markers, element)
 }
 
 /** An object: its bytes, and the headers that it comes with. */

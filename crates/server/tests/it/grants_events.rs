@@ -11,7 +11,7 @@ use crate::{
 #[test]
 fn job_events_arrive_once_and_in_order() {
     let application = Endpoint::agreeing();
-    let events = "-hooks-http-events=UploadStarted,UploadCompleted,UploadCancelled,post-finish";
+    let events = "-hooks-enabled-events=UploadStarted,UploadCompleted,UploadCancelled,post-finish";
     let args = ["-require-grant", "-hooks-http", &application.url(), events];
     let server = Landfall::start(&args);
     server.says(" for undelivered events.");

@@ -48,7 +48,7 @@ fn an_unexpected_proxy_causes_one_warning() {
         "level=WARN",
         "127.0.0.1",
         "--public-url",
-        "--relative-location",
+        "--public-url relative",
     ] {
         assert!(line.contains(words), "{line}");
     }

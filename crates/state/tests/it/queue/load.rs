@@ -10,23 +10,30 @@ use super::harness::{Place, everywhere, upload};
 /// Number of jobs, of a thousand subjects: most are completed, a few are running.
 const JOBS: i64 = 50_000;
 
+/// Jobs of one statement, which takes less time than a server gives one.
+const AT_ONCE: i64 = 5_000;
+
 /// Makes them by SQL, which is quicker than asking for each.
 async fn fill(place: &Place) {
     let connections = place.connections().await;
     let mut transaction = connections.write().await.unwrap();
-    let numbers = if connections.is_postgres() {
-        format!("SELECT n FROM generate_series(1, {JOBS}) AS g(n)")
-    } else {
-        format!(
-            "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {JOBS}) \
-             SELECT n FROM g"
-        )
+    let is_postgres = connections.is_postgres();
+    let numbers = |first: i64| {
+        let last = first + AT_ONCE - 1;
+        if is_postgres {
+            format!("SELECT n FROM generate_series({first}, {last}) AS g(n)")
+        } else {
+            format!(
+                "WITH RECURSIVE g(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM g WHERE n < {last}) \
+                 SELECT n FROM g"
+            )
+        }
     };
     let state = format!(
         "CASE WHEN n > {JOBS} - 50 THEN 0 WHEN n % 5000 = 1 THEN 2 WHEN n % 10 = 0 THEN 4 \
          WHEN n % 1001 = 0 THEN 5 ELSE 3 END"
     );
-    let fill = [
+    let jobs = |first| {
         format!(
             "INSERT INTO queue_jobs (number, subject, request_id, filename, filename_key, filetype, \
              request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, state, reason, size, upload_offset, \
@@ -38,8 +45,11 @@ async fn fill(place: &Place) {
              'video/mp4', 1000, NULL, '{{}}', 0, 1700000000000, 1800000000000, {state}, NULL, \
              1000, 1000, 0, 0, 'upload-' || (n * 7919 % {JOBS}), 'digest', 'one', 0, 0, \
              1700000000000, 1700000000000, 1700000000000 / 60000, \
-             CASE WHEN {state} > 2 THEN 1700000000000 + n END FROM ({numbers}) AS all_of_them"
-        ),
+             CASE WHEN {state} > 2 THEN 1700000000000 + n END FROM ({}) AS all_of_them",
+            numbers(first)
+        )
+    };
+    let totals = [
         "INSERT INTO queue_state_totals (state, slot, jobs, bytes) SELECT state, 0, COUNT(*), \
          CAST(SUM(CASE WHEN state = 3 THEN upload_offset ELSE 0 END) AS BIGINT) \
          FROM queue_jobs GROUP BY state"
@@ -53,11 +63,8 @@ async fn fill(place: &Place) {
         "ANALYZE queue_jobs".to_owned(),
         format!("SELECT setval('queue_job_number', {JOBS})"),
     ];
-    // These statements take longer than those of a server may.
-    let begin = ["SET LOCAL statement_timeout = 0".to_owned()];
-    let [begin, finish] =
-        [&begin[..], &finish].map(|sql| sql.iter().filter(|_| connections.is_postgres()));
-    for sql in begin.chain(&fill).chain(finish).cloned() {
+    let fill = (1..=JOBS).step_by(AT_ONCE as usize).map(jobs).chain(totals);
+    for sql in fill.chain(finish.into_iter().filter(|_| is_postgres)) {
         transaction.execute(Statement::new(sql)).await.unwrap();
     }
     transaction.commit().await.unwrap();
