@@ -81,6 +81,11 @@ async fn random_faults_never_give_an_upload_two_holders() {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
+    // At least one outage is longer than leases live.
+    sleep(Duration::from_millis(500)).await;
+    sockets[0].block();
+    sleep(settings.ttl.mul_f64(1.5)).await;
+    sockets[0].unblock();
     while Instant::now() < until {
         let pause = Duration::from_millis(random.random_range(10..6000));
         match random.random_range(0..4) {
