@@ -267,9 +267,9 @@ export class Visitor {
     else await this.#emulate({ offline: false, uploadThroughput: rate });
   }
 
-  /** Takes the page off the network, until `slow`. Requests in progress would go on, so they get nearly nothing. */
+  /** Takes the page off the network, until `slow`. */
   offline() {
-    return this.#emulate({ offline: true, uploadThroughput: 1 });
+    return this.#emulate({ offline: true, uploadThroughput: -1 });
   }
 
   async #emulate(conditions) {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { appendFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Landfall, Visitor, hashOf, launch, test, testInBrowsers, until } from './harness.js';
 
@@ -228,9 +229,14 @@ test('only one tab works on an upload; the other resumes it when the first is cl
   const row = await second.row('tabs.bin').is('in-other-tab');
   assert.match(await row.status(), /^Another tab is uploading this\./);
   assert.equal(second.sent('PATCH').length, 0);
-  // Chromium's limit of the rate ends with the tab, and the rest could arrive before the request is aborted.
-  if (!visitor.proxy) await visitor.offline();
+  // Chromium's limit of the rate ends with the tab. The server stands still until the request is aborted, so that the
+  // rest does not arrive before.
+  if (!visitor.proxy) landfall.process.kill('SIGSTOP');
   await visitor.tab.close();
+  if (!visitor.proxy) {
+    await sleep(1000);
+    landfall.process.kill('SIGCONT');
+  }
   // The proxy would slow this tab, too.
   await second.slow();
   await row.is('done');
