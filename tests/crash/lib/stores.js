@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { mkdir, readFile, readdir, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
-import { beginMultipart, multiparts, object, objects, put } from '../../nodes/lib/bucket.js'
+import { beginMultipart, multiparts, multipartUploads, object, objects, put } from '../../nodes/lib/bucket.js'
 
 const ID = '0123456789abcdef0123456789abcdef'
 
@@ -146,12 +146,11 @@ export class Bucket {
       found.set(key, (await object(this.place, key)).data.length)
     }
     const described = new Set(found.keys())
-    const ids = await multiparts(this.place, 'UploadId')
-    for (const [at, key] of (await multiparts(this.place)).entries()) {
+    for (const { key, id } of await multipartUploads(this.place)) {
       if (!described.has(`${key}.info`)) continue
       // A creation that was killed, or whose first answer of S3 was lost, leaves one that no description names.
       const text = String((await object(this.place, `${key}.info`)).data)
-      if (text.includes(ids[at])) found.set(`multipart upload of ${key}`, 0)
+      if (text.includes(id)) found.set(`multipart upload of ${key}`, 0)
     }
     return found
   }

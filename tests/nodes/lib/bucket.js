@@ -58,12 +58,12 @@ const texts = (xml, element) =>
     ),
   )
 
-/** The keys, or other elements, of all pages of a listing; each page names the next one in `markers`, `{ element: parameter }`. */
-async function list(place, query, markers, element = 'Key') {
+/** What `read` finds, by default the keys, in all pages of a listing; each page names the next one in `markers`, `{ element: parameter }`. */
+async function list(place, query, markers, read = (xml) => texts(xml, 'Key')) {
   const found = []
   for (let next = {}; ; ) {
     const xml = await (await send(place, 'GET', undefined, { ...query, ...next })).text()
-    found.push(...texts(xml, element))
+    found.push(...read(xml))
     if (!xml.includes('<IsTruncated>true')) return found
     next = Object.fromEntries(
       Object.entries(markers).map(([element, parameter]) => [parameter, texts(xml, element)[0]]),
@@ -76,10 +76,18 @@ export function objects(place) {
   return list(place, { 'list-type': '2' }, { NextContinuationToken: 'continuation-token' })
 }
 
-/** The keys of all unfinished multipart uploads, or their ids: `UploadId`. */
-export function multiparts(place, element) {
+/** The keys of all unfinished multipart uploads. */
+export async function multiparts(place) {
+  return (await multipartUploads(place)).map(({ key }) => key)
+}
+
+/** All unfinished multipart uploads. */
+export function multipartUploads(place) {
   const markers = { NextKeyMarker: 'key-marker', NextUploadIdMarker: 'upload-id-marker' }
-  return list(place, { uploads: '' }, markers, element)
+  return list(place, { uploads: '' }, markers, (xml) => {
+    const ids = texts(xml, 'UploadId')
+    return texts(xml, 'Key').map((key, at) => ({ key, id: ids[at] }))
+  })
 }
 
 /** An object: its bytes, and the headers that it comes with. */
