@@ -116,7 +116,7 @@ impl Engine {
     }
 
     pub(super) fn inspected(&self, snapshot: Snapshot) -> InspectOutcome {
-        let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+        let expires = self.expiry_of(&snapshot);
         InspectOutcome::new(snapshot, expires)
     }
 }

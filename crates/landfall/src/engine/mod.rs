@@ -208,7 +208,7 @@ impl Engine {
 
     /// Returns when it expires. A client that asks for a denied upload gets the response of the hook that denied it.
     fn check_usable(&self, snapshot: &Snapshot) -> Result<Option<SystemTime>, Error> {
-        let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+        let expires = self.expiry_of(snapshot);
         if expires.is_some_and(|at| at <= SystemTime::now()) {
             return Err(ProblemKind::Gone.into());
         }
@@ -252,9 +252,13 @@ impl Engine {
         at.and_then(whole_second)
     }
 
+    pub(crate) fn expiry_of(&self, snapshot: &Snapshot) -> Option<SystemTime> {
+        self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified)
+    }
+
     fn has_expired(&self, snapshot: &Snapshot) -> bool {
-        let expiry = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
-        expiry.is_some_and(|at| at <= SystemTime::now())
+        self.expiry_of(snapshot)
+            .is_some_and(|at| at <= SystemTime::now())
     }
 }
 

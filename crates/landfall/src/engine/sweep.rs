@@ -306,7 +306,8 @@ impl Sweeper {
         let finished = self.engine.config.lifetimes.finished;
         let finished = finished.filter(|_| !snapshot.is_complete());
         let finished = finished.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
-        self.expiry(snapshot).into_iter().chain(finished).min()
+        let expiry = self.engine.expiry_of(snapshot);
+        expiry.into_iter().chain(finished).min()
     }
 
     async fn sweep_page(
@@ -319,7 +320,7 @@ impl Sweeper {
     ) {
         for snapshot in page.uploads {
             self.count(summary);
-            let (upload, at) = (&snapshot.upload, self.expiry(&snapshot));
+            let (upload, at) = (&snapshot.upload, self.engine.expiry_of(&snapshot));
             let (size, modified) = (snapshot.offset, snapshot.modified);
             match Removable::upload(&snapshot, at, self.clock.clock.now()) {
                 Ok(_) => {
@@ -401,11 +402,6 @@ impl Sweeper {
         self.examined.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn expiry(&self, snapshot: &Snapshot) -> Option<SystemTime> {
-        let (upload, offset, modified) = (&snapshot.upload, snapshot.offset, snapshot.modified);
-        self.engine.expiry(upload, offset, modified)
-    }
-
     fn is_unfinished_for_long(&self, modified: SystemTime) -> bool {
         let lifetime = self.engine.config.lifetimes.unfinished;
         let due = lifetime.and_then(|lifetime| modified.checked_add(lifetime));
@@ -432,7 +428,7 @@ impl Sweeper {
             current => current?,
         };
         let can_remove = self.dry_run || self.engine.composer.terminator().is_some();
-        let due = self.expiry(&current);
+        let due = self.engine.expiry_of(&current);
         let Ok(permission) = Removable::upload(&current, due, self.clock.clock.now()) else {
             return Ok(false);
         };

@@ -310,8 +310,7 @@ impl Handler {
     /// Returns the time from which an upload may be removed because of its age.
     #[must_use]
     pub fn expiry(&self, found: &Snapshot) -> Option<SystemTime> {
-        let engine = &self.0.engine;
-        engine.expiry(&found.upload, found.offset, found.modified)
+        self.0.engine.expiry_of(found)
     }
 
     /// Returns the URL for creating uploads, as the client of this request sees it.
