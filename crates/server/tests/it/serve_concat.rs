@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_harness::{KIB, Landfall, MIB, Request, assert_same, content};
+use crate::serve_harness::{KIB, Landfall, MIB, Over, Request, assert_same, content};
 
 const PART: u64 = 24 * MIB;
 
@@ -30,6 +30,7 @@ fn concatenating_large_parts_does_not_delay_other_uploads() {
 
     let joined = AtomicBool::new(false);
     thread::scope(|scope| {
+        let over = Over(&joined);
         // Measures the longest wait for an acknowledged chunk of another upload.
         let beside = scope.spawn(|| {
             let mut client = server.client();
@@ -57,7 +58,7 @@ fn concatenating_large_parts_does_not_delay_other_uploads() {
             .created();
         let took = begun.elapsed();
         assert_eq!(client.offset(&path), 4 * PART);
-        joined.store(true, Relaxed);
+        drop(over);
         let (bytes, longest) = beside.join().unwrap();
         println!("joined in {took:?}; beside it {bytes} bytes, longest wait {longest:?}");
         assert!(bytes > 0);

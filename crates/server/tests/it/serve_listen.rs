@@ -13,7 +13,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::serve_harness::{
-    Client, Landfall, MIB, Request, TIMEOUT, URL_LINE, content, program, remove_settings, run,
+    Client, Landfall, MIB, Over, Request, TIMEOUT, URL_LINE, content, program, remove_settings, run,
 };
 
 fn at_socket(path: &Path) -> Client<UnixStream> {
@@ -192,14 +192,15 @@ fn ten_restarts_lose_no_connection_attempt() {
     let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
     let (mut server, mut go_on) = activated(&socket, &dir, RESTARTS + 1);
     let address = server.address();
-    let restarting = AtomicBool::new(true);
+    let is_over = AtomicBool::new(false);
     let (wholes, attempts) = thread::scope(|scope| {
+        let over = Over(&is_over);
         let uploads: Vec<_> = (0..3)
             .map(|seed| {
-                let restarting = &restarting;
+                let is_over = &is_over;
                 scope.spawn(move || {
                     let (mut uploads, mut interruptions) = (Vec::new(), 0);
-                    while restarting.load(Relaxed) {
+                    while !is_over.load(Relaxed) {
                         let whole = content(seed, 4 * MIB);
                         let (path, interrupted) = upload_through_restarts(address, &whole);
                         interruptions += interrupted;
@@ -214,7 +215,7 @@ fn ten_restarts_lose_no_connection_attempt() {
             .map(|_| {
                 scope.spawn(|| {
                     let mut attempts = 0;
-                    while restarting.load(Relaxed) {
+                    while !is_over.load(Relaxed) {
                         // A refused connection, or one without a response, fails the test.
                         let answer =
                             Client::connect(address).ask(Request::new("OPTIONS", "/files/"));
@@ -233,7 +234,7 @@ fn ten_restarts_lose_no_connection_attempt() {
             server.says(&format!("ended {run}"));
             std::io::Write::write_all(&mut go_on, b"\n").unwrap();
         }
-        restarting.store(false, Relaxed);
+        drop(over);
         let wholes: Vec<_> = uploads
             .into_iter()
             .flat_map(|t| t.join().unwrap())

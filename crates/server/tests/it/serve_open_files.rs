@@ -1,12 +1,16 @@
 //! A server without file descriptors: connections wait, requests get 503 with `Retry-After`, a failed
 //! creation leaves nothing, and everything works again once files are closed.
 
-use std::{collections::BTreeSet, fs, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::serve_harness::{
-    Answer, Client, KIB, Landfall, Request, URL_LINE, content, eventually, program,
+    Answer, Client, KIB, Landfall, Request, TIMEOUT, URL_LINE, content, eventually, program,
 };
 
 /// Sets the limit of open files of a running server.
@@ -112,7 +116,9 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
 
 /// Creates an upload with its bytes, and retries while requested.
 fn eventually_creates(server: &Landfall, bytes: &[u8]) -> String {
+    let end = Instant::now() + TIMEOUT;
     loop {
+        assert!(Instant::now() < end, "it is not created");
         let creation = Request::post()
             .with("Upload-Length", bytes.len())
             .with("Content-Type", "application/offset+octet-stream")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::serve_harness::{
-    Answer, Client, KIB, Landfall, MIB, Request, TIMEOUT, base64, content, crc32, eventually,
+    Answer, Client, KIB, Landfall, MIB, Over, Request, TIMEOUT, base64, content, crc32, eventually,
 };
 
 /// Returns a request whose body, of this length, has a checksum.
@@ -33,15 +33,6 @@ fn trickle(clients: &mut [(Client, String)], pause: Duration, is_over: &AtomicBo
             let _ = client.try_send([2]);
         }
         thread::sleep(pause);
-    }
-}
-
-/// Ends background work of a test, also when it fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
     }
 }
 
