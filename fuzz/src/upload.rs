@@ -71,7 +71,7 @@ pub fn info(data: &[u8]) {
         !again.upload.created_by_tusd,
         "a description encoded here is Landfall's"
     );
-    again.upload.created_by_tusd = read.upload.created_by_tusd;
+    std::sync::Arc::make_mut(&mut again.upload).created_by_tusd = read.upload.created_by_tusd;
     assert_eq!(again.upload, read.upload);
     assert_eq!(again.encode(), written, "the encoding is canonical");
     assert_eq!(read.upload.id, id, "the id is that of the file name");

@@ -7,9 +7,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use landfall::service::InterimSender;
+use landfall::service::{InterimSender, RequestBodyError};
 
-use super::body_error::BodyError;
 use super::http1::Http1Content;
 use super::limits::fair_queue::QueuedBody;
 use super::stream::StreamContent;
@@ -62,7 +61,7 @@ impl RequestContent {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         match self {
             Self::Ended => Poll::Ready(None),
             Self::Http1(content) => content.poll_frame(cx),
@@ -97,12 +96,12 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let me = &mut *self;
         if let Some(queued) = &mut me.queued
             && queued.poll_turn(cx).is_pending()

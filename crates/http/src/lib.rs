@@ -16,7 +16,7 @@
 //!   of being destroyed by a TCP reset.
 //! * **Interim responses**: a service can send them with [`interim_sender`].
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
-//!   [`BodyError::ShuttingDown`] so that the service can store what it received.
+//!   [`RequestBodyError::ShuttingDown`](landfall::service::RequestBodyError::ShuttingDown) so that the service can store what it received.
 //!
 //! The path of a request: `serve` accepts its connection (`listener`, `workers`) and `driver` serves it, from the PROXY
 //! header and the TLS handshake (`proxy_protocol`, `tls`) to the protocol (`http1`; `http2` and `http3` over `stream`),
@@ -25,7 +25,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod body;
-mod body_error;
 mod buffers;
 mod connection;
 mod driver;
@@ -50,7 +49,6 @@ mod uploads;
 mod workers;
 
 pub use body::{Body, ResponseBody};
-pub use body_error::BodyError;
 pub use function::Function;
 pub use limits::ConnectionLimits;
 pub use limits::addresses::{AddressLimit, AddressLimits, ClientAddress};

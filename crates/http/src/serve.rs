@@ -25,7 +25,7 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 ///
 /// After [`Shutdown::start`] the listeners are closed, and running requests have the grace time to
 /// finish. Then open request bodies end with
-/// [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown) and the response time starts. Then the
+/// [`RequestBodyError::ShuttingDown`](landfall::service::RequestBodyError::ShuttingDown) and the response time starts. Then the
 /// remaining connections are closed. Returns as soon as no connection is left and `drained` has
 /// resolved. `drained` is polled once all connections have closed: it is for work that outlives its
 /// request and runs on the same threads.

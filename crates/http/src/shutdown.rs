@@ -19,7 +19,7 @@ pub enum ShutdownPhase {
     Running,
     /// No new connections; idle ones are closed; requests may finish within the grace time.
     Draining,
-    /// Request bodies end with [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown); responses are sent.
+    /// Request bodies end with [`RequestBodyError::ShuttingDown`](landfall::service::RequestBodyError::ShuttingDown); responses are sent.
     Aborting,
     /// Remaining connections are closed.
     Closing,

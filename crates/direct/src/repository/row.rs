@@ -28,7 +28,7 @@ const STATUSES: [Status; 5] = [
 ];
 
 fn upload_json(record: &Record) -> String {
-    let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
+    let json = UploadInfo::new(Arc::clone(&record.upload)).encode();
     // JSON is UTF-8.
     String::from_utf8_lossy(&json).into_owned()
 }
@@ -150,7 +150,7 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
     let info = info.map_err(|error| invalid(error.to_string()))?;
     let (mode, status) = (row.number("transfer_mode")?, row.number("status")?);
     Ok(Record {
-        upload: Arc::new(info.upload),
+        upload: info.upload,
         job: JobId(row.number("job_number")?),
         subject: row.text("subject")?,
         mode: from_number(&MODES, mode)

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::request::Parts;
 use landfall::{
-    event::{EventKind, TerminationReason},
+    event::{Event, EventKind, TerminationReason},
     external::HookDispatcher,
     hook::{ClientResponse, Intent, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
@@ -242,8 +242,9 @@ impl Direct {
         }
         count(&self.settings().stats.completed);
         let Record { upload, job, .. } = &record;
-        let emitted = dispatcher.emit(permit, EventKind::Completed, upload, head.size, info);
-        emitted.await;
+        let (kind, info) = (EventKind::Completed, info.cloned());
+        let completed = Event::new(kind, upload.clone(), head.size, info);
+        dispatcher.emit(permit, completed).await;
         // The queue's sink has done this already, if it is installed.
         let end = landfall_state::queue::JobEnd::Completed(landfall_state::queue::Completion {
             bytes: head.size,

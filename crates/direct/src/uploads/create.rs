@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
+use landfall::{
+    event::{Event, EventKind},
+    external::HookDispatcher,
+    hook::RequestInfo,
+};
 use landfall_state::queue::{
     GrantOutcome, Job, JobEnd, NewJob, StartOutcome, StartRequest, tracking::labels,
 };
@@ -141,8 +145,8 @@ impl Direct {
                 return Err(DirectError::gone());
             }
         }
-        let emitted = dispatcher.emit(permit, EventKind::Created, &upload, 0, Some(info));
-        emitted.await;
+        let created = Event::new(EventKind::Created, upload, 0, Some(info.clone()));
+        dispatcher.emit(permit, created).await;
         Ok(())
     }
 

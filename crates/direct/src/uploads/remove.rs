@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use http::request::Parts;
 use landfall::{
     BoxError, Resolution,
-    event::{EventKind, TerminationReason},
+    event::{Event, EventKind, TerminationReason},
     external::ExternalUploads,
     hook::{Intent, RequestInfo},
     upload::{Snapshot, UploadId},
@@ -120,13 +120,9 @@ impl Direct {
         if let Some(error) = &left {
             tracing::warn!(id = %upload.id, %error, "failed to remove upload from S3");
         }
-        match removal {
-            Some(why) => {
-                let emitted = dispatcher.emit_removed(permit, why, &upload, stored, info);
-                emitted.await;
-            }
-            None => dispatcher.emit(permit, event, &upload, stored, info).await,
-        }
+        let mut ended = Event::new(event, upload.clone(), stored, info.cloned());
+        ended.reason = removal;
+        dispatcher.emit(permit, ended).await;
         self.end_job(&record, &reason).await;
         tracing::debug!(id = %upload.id, %job, ?reason, "DirectUploadEnded");
         Ok(left)

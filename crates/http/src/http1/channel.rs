@@ -8,14 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::Response;
 use http_body::{Frame, SizeHint};
-use landfall::service::InterimSender;
+use landfall::service::{InterimSender, RequestBodyError};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::content::{ContentDecoder, Decoded, Malformed};
 use super::encode;
 use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
-use crate::body_error::BodyError;
 use crate::buffers;
 use crate::connection::{LARGE_HEAD, MAX_DISCARDED_REST, TOO_MANY_LARGE_HEADS};
 use crate::interim::InterimQueue;
@@ -262,11 +261,11 @@ impl Http1Io {
     }
 
     /// Why the content cannot be read on.
-    fn stopped(&self) -> Option<BodyError> {
+    fn stopped(&self) -> Option<RequestBodyError> {
         self.socket.shared.server.stopped(self.socket.action())
     }
 
-    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, BodyError>> {
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, RequestBodyError>> {
         loop {
             match self.content.decode(&mut self.input) {
                 Ok(Some(Decoded::Data(data))) if data.len() < self.read_size / PINNED => {
@@ -276,16 +275,19 @@ impl Http1Io {
                 Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
                 Ok(None) => {}
                 Err(Malformed(reason)) => {
-                    return Poll::Ready(Err(BodyError::Malformed(reason.to_owned())));
+                    tracing::debug!(reason, "malformed content");
+                    return Poll::Ready(Err(RequestBodyError::Malformed));
                 }
             }
             if let Some(error) = self.stopped() {
                 return Poll::Ready(Err(error));
             }
             match self.poll_fill(cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(BodyError::UnexpectedEnd)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(RequestBodyError::UnexpectedEnd)),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(read_error(error))),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(RequestBodyError::classify(&error)));
+                }
                 Poll::Pending => {
                     let activity = &self.socket.shared.activity;
                     activity.reader.register(cx.waker());
@@ -294,16 +296,6 @@ impl Http1Io {
                 }
             }
         }
-    }
-}
-
-fn read_error(error: io::Error) -> BodyError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => BodyError::UnexpectedEnd,
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => BodyError::Reset,
-        _ => BodyError::Connection(Box::new(error)),
     }
 }
 
@@ -339,14 +331,14 @@ impl Http1Content {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         if self.has_ended {
             return Poll::Ready(None);
         }
         let mut io = self.channel.lock();
         if io.number != self.number {
             self.has_ended = true;
-            return Poll::Ready(Some(Err(BodyError::Reset)));
+            return Poll::Ready(Some(Err(RequestBodyError::Reset)));
         }
         let outcome = io.poll_content(cx);
         if mem::take(&mut io.awaits_continue) && outcome.is_pending() {

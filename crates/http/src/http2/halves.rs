@@ -9,8 +9,8 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response};
+use landfall::service::RequestBodyError;
 
-use crate::body_error::BodyError;
 use crate::connection::ConnectionShared;
 use crate::stream::{ReceiveHalf, SendHalf, task};
 
@@ -24,7 +24,7 @@ const MAX_UNFLUSHED: usize = 2;
 pub(super) struct Receiving(pub(super) RecvStream);
 
 impl ReceiveHalf for Receiving {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RequestBodyError>> {
         let data = match ready!(self.0.poll_data(cx)) {
             Some(Ok(data)) => data,
             Some(Err(error)) => return Poll::Ready(Err(body_error(&error))),
@@ -38,7 +38,7 @@ impl ReceiveHalf for Receiving {
     fn poll_trailers(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+    ) -> Poll<Result<Option<HeaderMap>, RequestBodyError>> {
         self.0.poll_trailers(cx).map_err(|error| body_error(&error))
     }
 
@@ -55,10 +55,10 @@ impl ReceiveHalf for Receiving {
     fn refuse(self: Box<Self>) {}
 }
 
-fn body_error(error: &h2::Error) -> BodyError {
+fn body_error(error: &h2::Error) -> RequestBodyError {
     match error.is_library() && error.is_reset() {
-        true => BodyError::Malformed(error.to_string()),
-        false => BodyError::Reset,
+        true => RequestBodyError::Malformed,
+        false => RequestBodyError::Reset,
     }
 }
 

@@ -9,11 +9,10 @@ use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
 use http::{HeaderMap, Response};
-use landfall::service::Peer;
+use landfall::service::{Peer, RequestBodyError};
 use tokio::time::timeout;
 
 use super::quic::{QuicConnection, QuicStream};
-use crate::body_error::BodyError;
 use crate::connection::plain;
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
@@ -75,7 +74,7 @@ pub(super) async fn serve_request<S: HttpService>(
 struct Receiving(RequestStream<QuicStream, Bytes>, Arc<NetStats>);
 
 impl ReceiveHalf for Receiving {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RequestBodyError>> {
         let data = ready!(self.0.poll_recv_data(cx)).map_err(body_error)?;
         Poll::Ready(Ok(data.map(|mut data| {
             let len = data.remaining();
@@ -88,7 +87,7 @@ impl ReceiveHalf for Receiving {
     fn poll_trailers(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+    ) -> Poll<Result<Option<HeaderMap>, RequestBodyError>> {
         self.0.poll_recv_trailers(cx).map_err(body_error)
     }
 
@@ -160,16 +159,16 @@ impl Sending {
     }
 }
 
-fn body_error(error: StreamError) -> BodyError {
+fn body_error(error: StreamError) -> RequestBodyError {
     match error {
         StreamError::RemoteTerminate { .. } | StreamError::ConnectionError { .. } => {
-            BodyError::Reset
+            RequestBodyError::Reset
         }
-        StreamError::HeaderTooBig { .. } => {
-            BodyError::Malformed("the trailers are too long".to_owned())
+        // The trailers are too long.
+        StreamError::HeaderTooBig { .. } | StreamError::StreamError { .. } => {
+            RequestBodyError::Malformed
         }
-        StreamError::StreamError { reason, .. } => BodyError::Malformed(reason),
-        _ => BodyError::UnexpectedEnd,
+        _ => RequestBodyError::UnexpectedEnd,
     }
 }
 

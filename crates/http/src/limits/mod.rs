@@ -44,7 +44,7 @@ pub struct ConnectionLimits {
     /// Maximum time between two requests on a connection.
     pub idle_timeout: Duration,
     /// Maximum time without a byte of a body while the service waits for one; then the body ends with
-    /// [`BodyError::Timeout`](crate::BodyError::Timeout).
+    /// [`RequestBodyError::Timeout`](landfall::service::RequestBodyError::Timeout).
     pub body_timeout: Duration,
     /// Maximum time in which the client reads no byte of a response; then the connection is closed.
     pub write_timeout: Duration,
@@ -52,7 +52,7 @@ pub struct ConnectionLimits {
     /// `write_timeout`; 0 disables it.
     ///
     /// Only time in which the server waits for the client counts. A slower body ends with
-    /// [`BodyError::TooSlow`](crate::BodyError::TooSlow), a response as after `write_timeout`.
+    /// [`RequestBodyError::TooSlow`](landfall::service::RequestBodyError::TooSlow), a response as after `write_timeout`.
     pub min_rate: u64,
     /// Averaging window of `min_rate`.
     pub rate_window: Duration,

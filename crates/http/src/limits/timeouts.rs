@@ -6,7 +6,6 @@
 //! no clock read and no timer, and a thousand idle connections cost a thousand loads per tick.
 
 use std::fmt::Display;
-use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,14 +15,13 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use http::HeaderValue;
 use landfall::Idleness;
-use landfall::service::Peer;
+use landfall::service::{Peer, RequestBodyError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::ConnectionLimits;
 use super::addresses::Addresses;
-use crate::body_error::BodyError;
 use crate::log_throttle::LogThrottle;
 use crate::shutdown::{Shutdown, ShutdownPhase};
 use crate::stats::NetStats;
@@ -217,17 +215,13 @@ impl ServerShared {
     }
 
     /// Why the content of a request, for which this action is required, cannot be read on.
-    pub(crate) fn stopped(&self, action: Option<TimeoutAction>) -> Option<BodyError> {
+    pub(crate) fn stopped(&self, action: Option<TimeoutAction>) -> Option<RequestBodyError> {
         match action {
-            Some(TimeoutAction::BodyStalled) => Some(BodyError::Timeout),
-            Some(TimeoutAction::BodyTooSlow) => Some(BodyError::TooSlow),
-            Some(TimeoutAction::ResponseStalled | TimeoutAction::Close) => {
-                let error = io::Error::from(io::ErrorKind::TimedOut);
-                Some(BodyError::Connection(Box::new(error)))
-            }
+            Some(TimeoutAction::BodyTooSlow) => Some(RequestBodyError::TooSlow),
+            Some(_) => Some(RequestBodyError::Timeout),
             None => {
                 let is_aborting = self.shutdown_phase() >= ShutdownPhase::Aborting;
-                is_aborting.then_some(BodyError::ShuttingDown)
+                is_aborting.then_some(RequestBodyError::ShuttingDown)
             }
         }
     }

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
+use landfall::service::RequestBodyError;
 
 use super::window::{ReceiveWindow, WindowUse};
 use super::{Exchange, ReceiveHalf};
-use crate::body_error::BodyError;
 use crate::limits::timeouts::Phase;
 
-type ContentFrame = Result<Frame<Bytes>, BodyError>;
+type ContentFrame = Result<Frame<Bytes>, RequestBodyError>;
 
 /// The content of a request of HTTP/2 or HTTP/3.
 pub(crate) struct StreamContent {
@@ -91,15 +91,14 @@ impl StreamContent {
         &mut self,
         cx: &mut Context<'_>,
         half: &mut dyn ReceiveHalf,
-    ) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+    ) -> Poll<Result<Option<Frame<Bytes>>, RequestBodyError>> {
         if !self.has_data_ended {
             if let Some(data) = ready!(half.poll_data(cx))? {
                 let len = data.len() as u64;
                 if let Some(missing) = &mut self.missing {
-                    *missing = missing.checked_sub(len).ok_or_else(|| {
-                        let reason = "the content is longer than its Content-Length";
-                        BodyError::Malformed(reason.to_owned())
-                    })?;
+                    // The content may be longer than its `Content-Length`.
+                    let less = missing.checked_sub(len);
+                    *missing = less.ok_or(RequestBodyError::Malformed)?;
                 }
                 self.window.receive(len);
                 self.exchange.activity.add_read(data.len());
@@ -107,7 +106,7 @@ impl StreamContent {
             }
             self.has_data_ended = true;
             if self.missing.is_some_and(|missing| missing > 0) {
-                return Poll::Ready(Err(BodyError::UnexpectedEnd));
+                return Poll::Ready(Err(RequestBodyError::UnexpectedEnd));
             }
         }
         let trailers = ready!(half.poll_trailers(cx))?;
@@ -117,7 +116,7 @@ impl StreamContent {
 
 impl Body for StreamContent {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = RequestBodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ContentFrame>> {
         if let Some(first) = self.first.take() {

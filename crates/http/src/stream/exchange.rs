@@ -7,12 +7,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Response;
-use landfall::service::InterimSender;
+use landfall::service::{InterimSender, RequestBodyError};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::ReceiveHalf;
-use crate::body_error::BodyError;
 use crate::connection::MAX_DISCARDED_REST;
 use crate::interim::InterimQueue;
 use crate::limits::timeouts::{ConnectionActivity, Phase, READING, ServerShared};
@@ -57,7 +56,7 @@ impl Exchange {
     }
 
     /// Why the content cannot be read on: its connection must not fail with an error of one of its streams.
-    pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
+    pub(super) fn stopped(&self, cx: &Context<'_>) -> Option<RequestBodyError> {
         self.activity.reader.register(cx.waker());
         self.server.stopped(self.activity.action())
     }

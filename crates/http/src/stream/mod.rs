@@ -16,19 +16,21 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
+use landfall::service::RequestBodyError;
 
 pub(super) use self::content::StreamContent;
 pub(super) use self::exchange::Exchange;
-use super::body_error::BodyError;
 
 /// The receiving half of a stream.
 pub(super) trait ReceiveHalf: Send + 'static {
     /// `None` after the data.
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>>;
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RequestBodyError>>;
 
     /// Polled after the data.
-    fn poll_trailers(&mut self, cx: &mut Context<'_>)
-    -> Poll<Result<Option<HeaderMap>, BodyError>>;
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, RequestBodyError>>;
 
     /// Returns whether it is known that nothing follows.
     fn has_ended(&self) -> bool;

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use landfall::service::Peer;
+use landfall::service::{Peer, RequestBodyError};
 use landfall_http::{
-    Body, BodyError, ClientCertificate, ConnectionLimits, HttpService, Listener, NetStats,
-    Shutdown, interim_sender, serve,
+    Body, ClientCertificate, ConnectionLimits, HttpService, Listener, NetStats, Shutdown,
+    interim_sender, serve,
 };
 pub(crate) use landfall_test_services::http1::{AsyncClient as Client, Message as Answer};
 use tokio::net::TcpStream;
@@ -263,8 +263,10 @@ async fn sink(mut body: Body) -> (StatusCode, String) {
             Ok(Err(other)) => trailers = format!(" {:?}", other.into_trailers().unwrap()),
             Err(error) => {
                 let status = match error {
-                    BodyError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-                    BodyError::Timeout | BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+                    RequestBodyError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+                    RequestBodyError::Timeout | RequestBodyError::TooSlow => {
+                        StatusCode::REQUEST_TIMEOUT
+                    }
                     _ => StatusCode::BAD_REQUEST,
                 };
                 let name = format!("{error:?}");

@@ -8,7 +8,7 @@ use std::{
 
 use landfall::{
     async_trait,
-    lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldReason, YieldSignal},
+    lease::{Fence, Lease, LeaseError, Locker, YieldReason, YieldSignal},
     upload::UploadId,
 };
 use tokio::{sync::OwnedMutexGuard, time::timeout};
@@ -57,7 +57,7 @@ impl User {
             }
         }
         // `Fence::next` grows over restarts, as a store that remembers fences requires.
-        Lease::new(Fence::next(), signal, Box::new(Guard(self, locked)))
+        Lease::new(Fence::next(), signal, Guard(self, locked))
     }
 }
 
@@ -77,8 +77,6 @@ impl Drop for User {
 #[derive(Debug)]
 #[allow(dead_code, reason = "they are dropped")]
 struct Guard(User, OwnedMutexGuard<()>);
-
-impl LeaseGuard for Guard {}
 
 #[async_trait]
 impl Locker for OwnLocker {

@@ -17,9 +17,12 @@ pub enum RequestBodyError {
     /// The peer reset the connection.
     #[error("the peer reset the connection")]
     Reset,
-    /// The client sent nothing, or too little, for too long.
-    #[error("the client sent nothing, or too little, for too long")]
+    /// The client sent nothing for too long.
+    #[error("the client sent nothing for too long")]
     Timeout,
+    /// The client sent too little for too long.
+    #[error("the client sent too little for too long")]
+    TooSlow,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -73,7 +76,7 @@ impl From<RequestBodyError> for ProblemKind {
         match fault {
             RequestBodyError::UnexpectedEnd | RequestBodyError::Malformed => Self::UnexpectedEof,
             RequestBodyError::Reset => Self::ConnectionReset,
-            RequestBodyError::Timeout => Self::ReadTimeout,
+            RequestBodyError::Timeout | RequestBodyError::TooSlow => Self::ReadTimeout,
             RequestBodyError::ShuttingDown => Self::ShuttingDown,
             RequestBodyError::TooLarge => Self::AppendTooLarge,
             RequestBodyError::Failed => Self::Unavailable,

@@ -7,14 +7,14 @@ use landfall_protocol::{
 use tokio::sync::SemaphorePermit;
 
 use super::{
-    Engine, Error, HookReply, InspectOutcome, RequestContext, add,
+    Engine, Error, HookReply, Inspected, RequestContext, add,
     hooks::merge,
     in_flight::InFlightGuard,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
 use crate::{
-    event::{EventKind, TerminationReason},
+    event::{Event, EventKind, TerminationReason},
     hook::{IdempotencyError, IdempotencyKey, Intent},
     lease::Lease,
     request_body::RequestBody,
@@ -83,17 +83,17 @@ enum Prepared<'a> {
 pub(super) enum Assigned {
     /// With the lease of the key: while it is held, requests with the same key wait.
     New(Option<Lease>),
-    Exists(InspectOutcome),
+    Exists(Inspected),
 }
 
 impl Created {
-    pub(super) fn existing(found: InspectOutcome, mut reply: HookReply) -> Self {
+    pub(super) fn existing((found, expires): Inspected, mut reply: HookReply) -> Self {
         if let Some(stored) = found.upload.completion.response() {
             merge(&mut reply, Some(Box::new((**stored).clone())));
         }
         Self {
-            offset: found.offset,
-            expires: found.expires,
+            offset: found.shown_offset(),
+            expires,
             upload: found.upload,
             reply,
             existed: true,
@@ -416,7 +416,9 @@ impl Engine {
             return Err(ProblemKind::Locked.into());
         }
         match self.inspect(&None, &id).await {
-            Ok(found) if found.offset == Some(0) => Ok(Created::existing(found, repeated.reply)),
+            Ok(found) if found.0.shown_offset() == Some(0) => {
+                Ok(Created::existing(found, repeated.reply))
+            }
             Err(error) if error.problem().kind != ProblemKind::Gone => Err(error),
             _ => exists,
         }
@@ -452,9 +454,8 @@ impl Engine {
             let engine = self.clone();
             let emitted = Box::pin(async move {
                 let created = create.await?;
-                engine
-                    .emit_kind(reservations, EventKind::Created, &created.0, 0, &context)
-                    .await;
+                let event = Event::new(EventKind::Created, created.0.clone(), 0, context);
+                engine.emit(reservations, event).await;
                 Ok(created)
             });
             self.detached(emitted).await.inspect(count)
@@ -497,7 +498,7 @@ impl Engine {
     async fn inspect_stored(
         self: &Arc<Self>,
         stored: Option<UploadId>,
-    ) -> Result<Option<InspectOutcome>, Error> {
+    ) -> Result<Option<Inspected>, Error> {
         let Some(id) = stored else {
             return Ok(None);
         };

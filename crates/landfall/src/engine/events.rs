@@ -79,7 +79,7 @@ impl Engine {
 
     /// No sink gets the event before every sink has recorded it: a sink that reports events must not be
     /// ahead of one that stores state. If a sink fails to record it, it is emitted later.
-    pub(super) async fn emit(&self, reservations: Reservations, event: Event) {
+    pub(crate) async fn emit(&self, reservations: Reservations, event: Event) {
         let (kind, again) = (event.kind, event.redelivered);
         let Err(error) = record(self.receivers(kind, again), &event).await else {
             return emit_recorded(self.receivers(kind, again), reservations, event).await;
@@ -94,20 +94,6 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn emit_kind(
-        &self,
-        reservations: Reservations,
-        kind: EventKind,
-        upload: &Arc<Upload>,
-        offset: u64,
-        context: &RequestContext,
-    ) {
-        if self.event_kinds.contains(kind) {
-            let event = Event::new(kind, upload.clone(), offset, context.clone());
-            self.emit(reservations, event).await;
-        }
-    }
-
     /// `again`: only those that have not acknowledged it, as far as known.
     fn receivers(&self, kind: EventKind, again: bool) -> impl Iterator<Item = &Arc<dyn EventSink>> {
         let sinks = self.config.sinks.iter();
@@ -116,24 +102,7 @@ impl Engine {
         })
     }
 
-    pub(crate) async fn emit_removed(
-        &self,
-        reservations: Reservations,
-        reason: Option<TerminationReason>,
-        upload: &Arc<Upload>,
-        offset: u64,
-        context: &RequestContext,
-    ) {
-        self.emit(reservations, removal(reason, upload, offset, context))
-            .await;
-    }
-
-    pub(crate) fn emit_external_progress(&self, upload: &Arc<Upload>, offset: u64) {
-        let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
-        self.offer_progress(&event);
-    }
-
-    pub(super) fn offer_progress(&self, event: &Event) {
+    pub(crate) fn offer_progress(&self, event: &Event) {
         let sinks = self.config.sinks.iter();
         for sink in sinks.filter(|sink| sink.event_kinds().progress) {
             sink.emit_progress(event.clone());

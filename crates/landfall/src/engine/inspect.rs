@@ -5,52 +5,17 @@ use landfall_protocol::ProblemKind;
 use super::{Engine, Error, RequestContext, is_missing};
 use crate::{
     store::StoreError,
-    upload::{Snapshot, Upload, UploadId},
+    upload::{Snapshot, UploadId},
 };
 
-#[derive(Debug)]
-pub(crate) struct InspectOutcome {
-    pub(crate) upload: Arc<Upload>,
-    /// `None` for a final upload that is not concatenated yet.
-    pub(crate) offset: Option<u64>,
-    /// The bytes that are there. Differs from the offset if an application has changed a finished file.
-    pub(crate) stored: u64,
-    pub(crate) modified: SystemTime,
-    pub(crate) expires: Option<SystemTime>,
-}
-
-impl InspectOutcome {
-    fn new(snapshot: Snapshot, expires: Option<SystemTime>) -> Self {
-        let offset = snapshot.stated_offset();
-        let (upload, modified) = (snapshot.upload, snapshot.modified);
-        let stored = match upload.is_concatenated() {
-            true => snapshot.offset,
-            false => 0,
-        };
-        Self {
-            expires,
-            offset: upload.is_concatenated().then_some(offset),
-            stored,
-            upload,
-            modified,
-        }
-    }
-
-    pub(crate) fn is_complete(&self) -> bool {
-        self.offset
-            .is_some_and(|offset| self.upload.is_complete_at(offset))
-    }
-}
+/// The state of an upload, and when it expires.
+pub(crate) type Inspected = (Snapshot, Option<SystemTime>);
 
 impl Engine {
     pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
         match self.inspect(&None, id).await {
-            Ok(found) if found.upload.is_description_only() => Ok(None),
-            Ok(found) => Ok(Some(Snapshot {
-                offset: found.stored,
-                upload: found.upload,
-                modified: found.modified,
-            })),
+            Ok((found, _)) if found.upload.is_description_only() => Ok(None),
+            Ok((found, _)) => Ok(Some(found)),
             Err(error) => match error.problem().kind {
                 ProblemKind::NotFound | ProblemKind::Rejected => Ok(None),
                 // Expired, missing a part, or being completed: the upload exists.
@@ -94,29 +59,29 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
-    ) -> Result<InspectOutcome, Error> {
+    ) -> Result<Inspected, Error> {
         if let Some(last) = self.live_snapshot(id) {
             // All bytes are received, but hooks may still deny the completion.
             if self.is_finish_pending(&last) {
                 return Err(ProblemKind::Locked.into());
             }
-            return Ok(self.inspected(last));
+            return Ok(self.with_expiry(last));
         }
-        let (mut snapshot, mut expires) = self.load_usable(id).await?;
-        if !snapshot.upload.is_concatenated() {
+        let mut found = self.load_usable(id).await?;
+        if !found.0.upload.is_concatenated() {
             // Boxed because it is rare, as below: the largest branch sets the size of every request's future.
-            return Box::pin(self.inspect_waiting(context, snapshot)).await;
+            return Box::pin(self.inspect_waiting(context, found.0)).await;
         }
-        if self.is_finish_pending(&snapshot) {
+        if self.is_finish_pending(&found.0) {
             // A crash interrupted the completion, or hooks are running.
             Box::pin(self.complete_interrupted(context, id)).await?;
-            (snapshot, expires) = self.load_usable(id).await?;
+            found = self.load_usable(id).await?;
         }
-        Ok(InspectOutcome::new(snapshot, expires))
+        Ok(found)
     }
 
-    pub(super) fn inspected(&self, snapshot: Snapshot) -> InspectOutcome {
-        let expires = self.expiry_of(&snapshot);
-        InspectOutcome::new(snapshot, expires)
+    pub(super) fn with_expiry(&self, found: Snapshot) -> Inspected {
+        let expires = self.expiry_of(&found);
+        (found, expires)
     }
 }

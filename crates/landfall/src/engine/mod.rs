@@ -44,7 +44,7 @@ pub(crate) use self::{
     error::Error,
     events::Reservations,
     hooks::{HookCall, HookReply},
-    inspect::InspectOutcome,
+    inspect::Inspected,
     transfer::{BoxedObserver, TransferObserver},
 };
 pub use self::{
@@ -198,8 +198,7 @@ impl Engine {
         self.load_usable(id).await.map(|(snapshot, _)| snapshot)
     }
 
-    /// Returns when it expires, too.
-    async fn load_usable(&self, id: &UploadId) -> Result<(Snapshot, Option<SystemTime>), Error> {
+    async fn load_usable(&self, id: &UploadId) -> Result<Inspected, Error> {
         let store = self.composer.store();
         let snapshot = now_or_later!(store.load_now(id), store.load(id))?;
         let expires = self.check_usable(&snapshot)?;

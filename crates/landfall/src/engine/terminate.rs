@@ -151,8 +151,8 @@ impl Engine {
             self.final_uploads.invalidate_progress();
         }
         // A new sequence number: other requests may have emitted events in between.
-        self.emit_removed(reservations, why, upload, offset, context)
-            .await;
+        let event = events::removal(why, upload, offset, context);
+        self.emit(reservations, event).await;
         Ok(())
     }
 
@@ -186,14 +186,6 @@ impl Engine {
 
     pub(crate) fn silent_for(&self, id: &UploadId) -> Option<Duration> {
         self.live.get(id).map(|live| live.silent_for())
-    }
-
-    pub(crate) fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
-        let live = self.live.get(id);
-        if let Some(live) = &live {
-            live.stop(reply);
-        }
-        live.is_some()
     }
 
     /// An upload without a running request is removed directly: a client that sends in chunks has no request

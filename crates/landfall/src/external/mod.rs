@@ -12,7 +12,7 @@ use http::request::Parts;
 
 use crate::{
     engine::{Engine, HookCall, Reservations},
-    event::{EventKind, TerminationReason},
+    event::{Event, EventKind},
     hook::{ClientResponse, HookError, Intent, RequestInfo, UploadToken},
     upload::{Snapshot, Upload, UploadId},
 };
@@ -77,7 +77,7 @@ impl HookDispatcher {
     ) -> Result<ClientResponse, HookError> {
         let context = Some(request.clone());
         let (reply, ..) = self.0.call_pre_create(&context, upload).await?;
-        Ok(reply.map(|reply| *reply).unwrap_or_default())
+        Ok(*reply.unwrap_or_default())
     }
 
     /// Checks whether the hooks accept an upload as complete. All of its bytes must be stored.
@@ -92,7 +92,7 @@ impl HookDispatcher {
     ) -> Result<ClientResponse, HookError> {
         let context = request.cloned();
         let reply = self.0.call_all(&context, HookCall::Finish(upload)).await?;
-        Ok(reply.map(|reply| *reply).unwrap_or_default())
+        Ok(*reply.unwrap_or_default())
     }
 
     /// Checks whether a client may remove the upload.
@@ -107,7 +107,7 @@ impl HookDispatcher {
         let context = Some(request.clone());
         let call = HookCall::Terminate(upload);
         let reply = self.0.call_all(&context, call).await?;
-        Ok(reply.map(|reply| *reply).unwrap_or_default())
+        Ok(*reply.unwrap_or_default())
     }
 
     /// Prepares an event in the sinks, before its effect.
@@ -140,37 +140,13 @@ impl HookDispatcher {
     }
 
     /// Emits an event after its effect, using the capacity that was reserved for its kind.
-    pub async fn emit(
-        &self,
-        reservation: EventReservation,
-        kind: EventKind,
-        upload: &Arc<Upload>,
-        offset: u64,
-        request: Option<&Arc<RequestInfo>>,
-    ) {
-        let context = request.cloned();
-        self.0
-            .emit_kind(reservation.0, kind, upload, offset, &context)
-            .await;
-    }
-
-    /// Emits the removal of an upload, using the capacity reserved for [`EventKind::Terminated`].
-    pub async fn emit_removed(
-        &self,
-        reservation: EventReservation,
-        reason: TerminationReason,
-        upload: &Arc<Upload>,
-        offset: u64,
-        request: Option<&Arc<RequestInfo>>,
-    ) {
-        let context = request.cloned();
-        self.0
-            .emit_removed(reservation.0, Some(reason), upload, offset, &context)
-            .await;
+    pub async fn emit(&self, reservation: EventReservation, event: Event) {
+        self.0.emit(reservation.0, event).await;
     }
 
     /// Emits the offset of an upload to the sinks that can accept it at once.
     pub fn emit_progress(&self, upload: &Arc<Upload>, offset: u64) {
-        self.0.emit_external_progress(upload, offset);
+        let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
+        self.0.offer_progress(&event);
     }
 }

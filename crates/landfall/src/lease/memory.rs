@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
+use super::{Fence, Lease, LeaseError, Locker, YieldSignal};
 use crate::upload::{Sharded, UploadId, UploadMap};
 
 /// A locker with leases in memory, for a store that only this process writes to.
@@ -201,15 +201,7 @@ impl LocalLease {
 
     fn into_lease(self) -> Lease {
         let signal = self.signal.clone();
-        Lease::new(Fence::next(), signal, Box::new(self))
-    }
-}
-
-impl LeaseGuard for LocalLease {}
-
-impl fmt::Debug for LocalLease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LocalLease").field(&self.id).finish()
+        Lease::new(Fence::next(), signal, self)
     }
 }
 

@@ -15,7 +15,7 @@ mod memory;
 pub mod remote;
 mod signal;
 
-use std::{fmt, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 use async_trait::async_trait;
 
@@ -86,25 +86,22 @@ pub enum LeaseError {
     Unavailable(#[source] crate::BoxError),
 }
 
-/// The locker's part of a lease; dropping it releases the lease.
-pub trait LeaseGuard: fmt::Debug + Send + Sync {}
-
 /// The right to write one upload, until dropped.
 #[derive(Debug)]
 pub struct Lease {
     fence: Fence,
     signal: YieldSignal,
-    _guard: Box<dyn LeaseGuard>,
+    _guard: Box<dyn Any + Send + Sync>,
 }
 
 impl Lease {
-    /// Creates a lease; for lockers.
+    /// Creates a lease; for lockers. It is released by dropping the `guard`.
     #[must_use]
-    pub fn new(fence: Fence, signal: YieldSignal, guard: Box<dyn LeaseGuard>) -> Self {
+    pub fn new(fence: Fence, signal: YieldSignal, guard: impl Any + Send + Sync) -> Self {
         Self {
             fence,
             signal,
-            _guard: guard,
+            _guard: Box::new(guard),
         }
     }
 

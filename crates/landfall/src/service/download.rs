@@ -11,14 +11,14 @@ use landfall_protocol::{Metadata, ProblemKind, date_value};
 use super::{
     body::ResponseBody,
     range::{Precondition, RangeRequest},
-    response::{ResponseContent, ResponseDraft, value},
+    response::{ResponseBuilder, ResponseContent, value},
     rufh::set_repr_digest,
 };
 use crate::{
-    engine::{Engine, Error, InspectOutcome, RequestContext},
+    engine::{Engine, Error, RequestContext},
     hook::MediaType,
     store::Read,
-    upload::UploadId,
+    upload::{Snapshot, UploadId},
 };
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -56,18 +56,18 @@ pub(super) async fn handle(
     context: &RequestContext,
     id: &UploadId,
     headers: &HeaderMap,
-) -> Result<ResponseDraft, Error> {
-    let inspected = engine.inspect(context, id).await?;
-    let mut draft = serve(engine, &inspected, headers).await?;
-    draft.created_by_draft = inspected.upload.created_by_draft;
-    Ok(draft)
+) -> Result<ResponseBuilder, Error> {
+    let (inspected, _) = engine.inspect(context, id).await?;
+    let mut response = serve(engine, &inspected, headers).await?;
+    response.created_by_draft = inspected.upload.created_by_draft;
+    Ok(response)
 }
 
 async fn serve(
     engine: &Arc<Engine>,
-    inspected: &InspectOutcome,
+    inspected: &Snapshot,
     headers: &HeaderMap,
-) -> Result<ResponseDraft, Error> {
+) -> Result<ResponseBuilder, Error> {
     if inspected.upload.moved_to.is_some() {
         let reason = "the application has moved the file";
         return Err(ProblemKind::Gone.with_detail(reason).into());
@@ -75,19 +75,19 @@ async fn serve(
     let Some(reader) = engine.composer.reader() else {
         return Err(ProblemKind::MethodNotAllowed.into());
     };
-    if inspected.offset.is_none() {
+    if inspected.shown_offset().is_none() {
         return Err(ProblemKind::IncompleteUpload.into());
     }
-    let length = inspected.stored;
+    let length = inspected.offset;
     if !(inspected.is_complete() || engine.serves_unfinished && reader.reads_unfinished()) {
         return Err(ProblemKind::IncompleteUpload.into());
     }
     if inspected.is_complete()
         && let Some(url) = redirect(reader, inspected).await?
     {
-        let mut draft = ResponseDraft::new(StatusCode::TEMPORARY_REDIRECT);
-        draft.set(header::LOCATION, value(url)?);
-        return Ok(draft);
+        let mut response = ResponseBuilder::new(StatusCode::TEMPORARY_REDIRECT);
+        response.set(header::LOCATION, value(url)?);
+        return Ok(response);
     }
     let etag = etag(inspected);
     let with_headers = |status| cached_headers(engine, status, inspected);
@@ -100,28 +100,28 @@ async fn serve(
         }
         Precondition::Proceed { range: false } => RangeRequest::Full,
     };
-    let (mut draft, range) = match wanted {
+    let (mut response, range) = match wanted {
         RangeRequest::Full => (with_headers(StatusCode::OK), 0..length),
         RangeRequest::Partial(range) => {
-            let mut draft = with_headers(StatusCode::PARTIAL_CONTENT);
+            let mut response = with_headers(StatusCode::PARTIAL_CONTENT);
             let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-            draft.set(header::CONTENT_RANGE, value(content_range)?);
-            (draft, range)
+            response.set(header::CONTENT_RANGE, value(content_range)?);
+            (response, range)
         }
         RangeRequest::Unsatisfiable => {
-            let mut draft = ResponseDraft::new(StatusCode::RANGE_NOT_SATISFIABLE);
-            draft.set(header::CONTENT_RANGE, value(format!("bytes */{length}"))?);
-            return Ok(draft);
+            let mut response = ResponseBuilder::new(StatusCode::RANGE_NOT_SATISFIABLE);
+            response.set(header::CONTENT_RANGE, value(format!("bytes */{length}"))?);
+            return Ok(response);
         }
     };
-    set_repr_digest(&mut draft, headers, &inspected.upload, length);
+    set_repr_digest(&mut response, headers, &inspected.upload, length);
     let size = range.end - range.start;
     let bytes = reader.read(&inspected.upload, range).await?;
-    draft.outcome = ResponseContent::Body(ResponseBody::stream(bytes, size, engine.clone()));
-    Ok(draft)
+    response.outcome = ResponseContent::Body(ResponseBody::stream(bytes, size, engine.clone()));
+    Ok(response)
 }
 
-async fn redirect(reader: &dyn Read, inspected: &InspectOutcome) -> Result<Option<String>, Error> {
+async fn redirect(reader: &dyn Read, inspected: &Snapshot) -> Result<Option<String>, Error> {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     let (Ok(content_type), Ok(disposition)) = (content_type.to_str(), disposition.to_str()) else {
         return Ok(None);
@@ -130,22 +130,18 @@ async fn redirect(reader: &dyn Read, inspected: &InspectOutcome) -> Result<Optio
     Ok(link.await?)
 }
 
-fn cached_headers(
-    engine: &Engine,
-    status: StatusCode,
-    inspected: &InspectOutcome,
-) -> ResponseDraft {
-    let mut draft = ResponseDraft::new(status);
-    draft.is_cacheable = inspected.is_complete();
+fn cached_headers(engine: &Engine, status: StatusCode, inspected: &Snapshot) -> ResponseBuilder {
+    let mut response = ResponseBuilder::new(status);
+    response.is_cacheable = inspected.is_complete();
     if engine.checks_access() {
         // A shared cache would serve it to clients that the hooks deny.
-        draft.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        response.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    object_headers(inspected, &mut draft.headers);
-    draft
+    object_headers(inspected, &mut response.headers);
+    response
 }
 
-pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap) {
+pub(super) fn object_headers(inspected: &Snapshot, headers: &mut HeaderMap) {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CONTENT_DISPOSITION, disposition);
@@ -159,7 +155,7 @@ pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap
 
 /// Id, creation time and length, because stored bytes never change. A hook may reuse an id, hence the
 /// creation time. Ids contain no quotes.
-fn etag(inspected: &InspectOutcome) -> String {
+fn etag(inspected: &Snapshot) -> String {
     let created = inspected
         .upload
         .created
@@ -169,7 +165,7 @@ fn etag(inspected: &InspectOutcome) -> String {
         "\"{}-{:x}-{:x}\"",
         inspected.upload.id,
         created.as_micros(),
-        inspected.stored
+        inspected.offset
     )
 }
 

@@ -39,8 +39,7 @@ use landfall_protocol::{
 
 use self::{
     operations::RequestHead,
-    response::{Rejection, ResponseContent, ResponseDraft},
-    rufh::FailedRequest,
+    response::{Rejection, ResponseBuilder, ResponseContent},
     stats::RequestCounters,
     urls::UploadUrls,
 };
@@ -94,6 +93,7 @@ struct Inner {
 /// A request whose operation has ended.
 struct Handled {
     draft: Option<DraftRequest>,
+    /// `None` if the method is not offered.
     operation: Option<Operation>,
     target: Target,
     wants_head: bool,
@@ -216,14 +216,6 @@ impl Handler {
     /// May be dropped: the shutdown stays in effect, and another call waits again.
     pub async fn shutdown(&self) {
         self.0.engine.shut_down().await;
-    }
-
-    /// Stops and removes an upload that is being received; returns false if there is none.
-    ///
-    /// Its client gets `reply`, by default 400. [`Self::remove`] removes any upload.
-    #[doc(hidden)]
-    pub fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
-        self.0.engine.stop(id, reply)
     }
 
     /// Removes an upload on behalf of the application, after stopping its writer.
@@ -488,7 +480,7 @@ impl Handler {
         let handler = self.clone();
         let (mut parts, body) = request.into_parts();
         async move {
-            let mut reply = ResponseDraft::reused();
+            let mut reply = ResponseBuilder::reused();
             let Some(id) = &id else {
                 response::not_found(&mut reply);
                 return reply.into_response(parts);
@@ -607,7 +599,7 @@ impl Handler {
         id: Option<&Result<UploadId, Problem>>,
         handled: &Handled,
         result: Result<(), Rejection>,
-        reply: &mut ResponseDraft,
+        reply: &mut ResponseBuilder,
         ended: &mut Ended,
     ) {
         let inner = &*self.0;
@@ -636,14 +628,9 @@ impl Handler {
             *reply = match draft {
                 None => response::reject(rejection, parsed, target, inner.extensions),
                 Some(draft) => {
-                    let failed = FailedRequest {
-                        draft,
-                        operation: parsed,
-                        target,
-                        headers: &parts.headers,
-                    };
                     let limits = rufh::limits(&inner.engine.config.limits, rejection.expires);
-                    rufh::reject(rejection, &failed, inner.extensions, limits)
+                    let (fields, offered) = (&parts.headers, inner.extensions);
+                    rufh::reject(rejection, draft, handled, fields, offered, limits)
                 }
             };
             let counters = &inner.counters;
@@ -767,7 +754,7 @@ mod tests {
         let handle = size_of_val(&handler.handle(request.clone()));
         let respond = size_of_val(&handler.respond(request, None, None));
         let operation = Operation::Append;
-        let mut reply = ResponseDraft::reused();
+        let mut reply = ResponseBuilder::reused();
         let mut head = RequestHead {
             parts: &parts,
             fields: Fields::new(&parts.headers),

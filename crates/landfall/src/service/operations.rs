@@ -14,8 +14,8 @@ use landfall_protocol::{
 use super::{
     Handler, download,
     interim::InterimProgress,
-    response::{self, Rejection, ResponseContent, ResponseDraft},
-    rufh::{self, UploadState},
+    response::{self, Rejection, ResponseBuilder, ResponseContent},
+    rufh,
 };
 use crate::{
     REQUEST_LOG,
@@ -44,7 +44,7 @@ impl Handler {
         mut body: Pin<&mut B>,
         operation: Operation,
         id: Option<&Result<UploadId, Problem>>,
-        reply: &mut ResponseDraft,
+        reply: &mut ResponseBuilder,
     ) -> Result<(), Rejection> {
         let engine = &self.0.engine;
         let headers = &head.parts.headers;
@@ -79,7 +79,7 @@ impl Handler {
         }
         if is_unversioned {
             // Boxed because it is rare: the largest branch sets the size of every request's future.
-            let found = Box::pin(engine.inspect(&head.context, id)).await?;
+            let (found, _) = Box::pin(engine.inspect(&head.context, id)).await?;
             if !found.upload.created_by_draft {
                 return Err(ProblemKind::UnsupportedVersion.into());
             }
@@ -105,16 +105,20 @@ impl Handler {
             && !self.0.engine.config.interop_versions.is_off()
     }
 
-    pub(super) fn capabilities(&self, request: Option<DraftRequest>, draft: &mut ResponseDraft) {
+    pub(super) fn capabilities(
+        &self,
+        request: Option<DraftRequest>,
+        response: &mut ResponseBuilder,
+    ) {
         let inner = &*self.0;
-        draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
-        draft.set(headers::TUS_EXTENSION, inner.extension_list.clone());
+        response.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
+        response.set(headers::TUS_EXTENSION, inner.extension_list.clone());
         if inner.extensions.checksum {
             let algorithms = HeaderValue::from_static(Algorithm::LIST);
-            draft.set(headers::TUS_CHECKSUM_ALGORITHM, algorithms);
+            response.set(headers::TUS_CHECKSUM_ALGORITHM, algorithms);
         }
         if let Some(max) = &inner.max_size {
-            draft.set(headers::TUS_MAX_SIZE, max.clone());
+            response.set(headers::TUS_MAX_SIZE, max.clone());
         }
         let config = &inner.engine.config;
         if !config.interop_versions.is_off() {
@@ -122,11 +126,11 @@ impl Handler {
             limits.max_age = config.lifetimes.unfinished;
             let version = request.map_or(InteropVersion::NEWEST, DraftRequest::version);
             if let Ok(value) = limits.to_field(version).try_into() {
-                draft.set(UPLOAD_LIMIT, value);
+                response.set(UPLOAD_LIMIT, value);
             }
             if let Some(wanted) = wanted_digests() {
-                draft.set(headers::WANT_CONTENT_DIGEST, wanted.clone());
-                draft.set(headers::WANT_REPR_DIGEST, wanted);
+                response.set(headers::WANT_CONTENT_DIGEST, wanted.clone());
+                response.set(headers::WANT_REPR_DIGEST, wanted);
             }
         }
     }
@@ -135,7 +139,7 @@ impl Handler {
         &self,
         head: &RequestHead<'_>,
         body: &mut Pin<&mut B>,
-        draft: &mut ResponseDraft,
+        response: &mut ResponseBuilder,
     ) -> Result<(), Error> {
         let engine = &self.0.engine;
         let mut repeated = None;
@@ -149,7 +153,7 @@ impl Handler {
         let created = engine
             .complete_create(&head.context, started, repeated, max, observer, body)
             .await;
-        self.respond_to_creation(head, created, draft)
+        self.respond_to_creation(head, created, response)
     }
 
     fn parse_create(&self, head: &RequestHead<'_>) -> Result<CreateRequest, Error> {
@@ -181,11 +185,11 @@ impl Handler {
         &self,
         head: &RequestHead<'_>,
         created: Result<Created, Error>,
-        draft: &mut ResponseDraft,
+        response: &mut ResponseBuilder,
     ) -> Result<(), Error> {
         let fields = &head.parts.headers;
         let created = created?;
-        draft.status = StatusCode::CREATED;
+        response.status = StatusCode::CREATED;
         let location = self.location(head, &created.upload.id)?;
         tracing::debug!(
             target: REQUEST_LOG,
@@ -200,22 +204,22 @@ impl Handler {
             // An ordinary request.
             Some(request) if request.is_unknown() => {}
             Some(request) => {
-                let state = self.state(&created.upload, offset, created.expires);
-                state.apply_to(draft, request);
-                rufh::set_repr_digest(draft, fields, &created.upload, offset);
+                let (upload, expires) = (&created.upload, created.expires);
+                self.set_state(response, request, upload, offset, expires);
+                rufh::set_repr_digest(response, fields, &created.upload, offset);
             }
             None => {
-                draft.expires(created.expires);
+                response.expires(created.expires);
                 if created.offset.is_some() {
-                    draft.lines.add_number("Upload-Offset: ", offset);
+                    response.lines.add_number("Upload-Offset: ", offset);
                 }
             }
         }
         if let Some(reply) = created.reply {
-            draft.apply(*reply);
+            response.apply(*reply);
         }
-        draft.close_after = created.existed;
-        draft.lines.add("Location: ", &location);
+        response.close_after = created.existed;
+        response.lines.add("Location: ", &location);
         Ok(())
     }
 
@@ -229,7 +233,7 @@ impl Handler {
         head: &RequestHead<'_>,
         id: &UploadId,
         body: &mut Pin<&mut B>,
-        draft: &mut ResponseDraft,
+        response: &mut ResponseBuilder,
     ) -> Result<(), Rejection> {
         // A reference to the engine that is used after an await would make the future of every request larger.
         let limits = &self.0.engine.config.limits;
@@ -275,24 +279,23 @@ impl Handler {
                 });
             }
         };
-        draft.status = StatusCode::NO_CONTENT;
+        response.status = StatusCode::NO_CONTENT;
         match head.draft {
             Some(request) => {
-                let state = self.state(&upload, offset, expires);
-                draft.status = rufh::append_status(request, state.is_complete);
-                state.apply_to(draft, request);
-                rufh::set_repr_digest(draft, &head.parts.headers, &upload, offset);
-                if state.is_complete {
-                    draft.set(header::LOCATION, self.location(head, id)?);
+                let is_complete = self.set_state(response, request, &upload, offset, expires);
+                response.status = rufh::append_status(request, is_complete);
+                rufh::set_repr_digest(response, &head.parts.headers, &upload, offset);
+                if is_complete {
+                    response.set(header::LOCATION, self.location(head, id)?);
                 }
             }
             None => {
-                draft.expires(expires);
-                draft.lines.add_number("Upload-Offset: ", offset);
+                response.expires(expires);
+                response.lines.add_number("Upload-Offset: ", offset);
             }
         }
         if let Some(reply) = reply {
-            draft.apply(*reply);
+            response.apply(*reply);
         }
         Ok(())
     }
@@ -304,19 +307,16 @@ impl Handler {
         id: &UploadId,
         problem: Problem,
     ) -> Rejection {
-        let inspected = match self.0.engine.inspect(&head.context, id).await {
-            Ok(inspected) => inspected,
-            Err(error) => return error.into(),
-        };
-        let is_final = matches!(inspected.upload.kind, UploadKind::Final { .. });
-        Rejection {
-            error: if is_final {
-                ProblemKind::ModifyFinal.into()
-            } else {
-                problem.into()
+        match self.0.engine.inspect(&head.context, id).await {
+            Ok((found, expires)) => Rejection {
+                error: match found.upload.is_final() {
+                    true => ProblemKind::ModifyFinal.into(),
+                    false => problem.into(),
+                },
+                expires,
+                offset: found.shown_offset(),
             },
-            expires: inspected.expires,
-            offset: inspected.offset,
+            Err(error) => error.into(),
         }
     }
 
@@ -332,21 +332,30 @@ impl Handler {
             return error.into();
         }
         match self.0.engine.inspect(&head.context, id).await {
-            Ok(found) => Rejection {
+            Ok((found, expires)) => Rejection {
                 error,
-                expires: found.expires,
-                offset: found.offset,
+                expires,
+                offset: found.shown_offset(),
             },
             Err(_) => error.into(),
         }
     }
 
-    fn state(&self, upload: &Upload, offset: u64, expires: Option<SystemTime>) -> UploadState {
-        UploadState {
-            offset,
-            is_complete: upload.is_complete_at(offset),
-            limits: self.upload_limits(upload, expires),
-        }
+    /// Sets the state of an upload after a request of the draft, and returns whether it is complete.
+    fn set_state(
+        &self,
+        response: &mut ResponseBuilder,
+        request: DraftRequest,
+        upload: &Upload,
+        offset: u64,
+        expires: Option<SystemTime>,
+    ) -> bool {
+        let is_complete = upload.is_complete_at(offset);
+        response.set(headers::UPLOAD_OFFSET, number_value(offset));
+        let (name, value) = request.complete_field(is_complete);
+        response.set(name, value);
+        rufh::set_limits(response, self.upload_limits(upload, expires), request);
+        is_complete
     }
 
     pub(super) fn upload_limits(
@@ -365,55 +374,59 @@ impl Handler {
         &self,
         head: &RequestHead<'_>,
         id: &UploadId,
-        draft: &mut ResponseDraft,
+        response: &mut ResponseBuilder,
     ) -> Result<(), Error> {
         let engine = &self.0.engine;
         if engine.is_being_written(id) {
             // Boxed because it is rare: the largest branch sets the size of every request's future.
             Box::pin(engine.wait_for_stable_offset(id)).await;
         }
-        let inspected = engine.inspect(&head.context, id).await?;
-        let upload = &inspected.upload;
+        let (found, expires) = engine.inspect(&head.context, id).await?;
+        let (upload, offset) = (&found.upload, found.shown_offset());
         let follows_draft = upload.created_by_draft && self.names_no_protocol(&head.parts.headers);
         let unnamed = follows_draft.then_some(DraftRequest::UNVERSIONED);
         if let Some(request) = head.draft.or(unnamed) {
-            draft.status = StatusCode::NO_CONTENT;
-            draft.created_by_draft = follows_draft;
+            response.status = StatusCode::NO_CONTENT;
+            response.created_by_draft = follows_draft;
             // Of a client that knows no protocol, and GET would return the file.
-            if head.draft.is_none() && self.0.extensions.download && inspected.is_complete() {
+            if head.draft.is_none() && self.0.extensions.download && found.is_complete() {
                 let length = upload.length;
-                draft.status = StatusCode::OK;
-                draft.outcome = ResponseContent::Head { length };
-                download::object_headers(&inspected, &mut draft.headers);
+                response.status = StatusCode::OK;
+                response.outcome = ResponseContent::Head { length };
+                download::object_headers(&found, &mut response.headers);
             }
-            let offset = inspected.offset.unwrap_or_default();
-            let state = self.state(upload, offset, inspected.expires);
-            state.apply_to(draft, request);
-            rufh::set_repr_digest(draft, &head.parts.headers, upload, inspected.stored);
+            self.set_state(
+                response,
+                request,
+                upload,
+                offset.unwrap_or_default(),
+                expires,
+            );
+            rufh::set_repr_digest(response, &head.parts.headers, upload, found.offset);
             if let Some(length) = upload.length {
-                draft.set(headers::UPLOAD_LENGTH, number_value(length));
+                response.set(headers::UPLOAD_LENGTH, number_value(length));
             }
             return Ok(());
         }
         // For tus, all bytes would mean complete, but the completion has not begun.
-        if upload.awaits_end && upload.length.is_some() && upload.length == inspected.offset {
+        if upload.awaits_end && upload.length.is_some() && upload.length == offset {
             return Err(ProblemKind::CompletionPending.into());
         }
-        draft.outcome = ResponseContent::Head {
+        response.outcome = ResponseContent::Head {
             length: upload.length,
         };
-        if let Some(offset) = inspected.offset {
-            draft.lines.add_number("Upload-Offset: ", offset);
+        if let Some(offset) = offset {
+            response.lines.add_number("Upload-Offset: ", offset);
         }
         match upload.length {
-            Some(length) => draft.lines.add_number("Upload-Length: ", length),
+            Some(length) => response.lines.add_number("Upload-Length: ", length),
             None if upload.is_final() => {}
-            None => draft.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
+            None => response.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
         }
         match &upload.kind {
             UploadKind::Regular => {}
             UploadKind::Partial => {
-                draft.set(headers::UPLOAD_CONCAT, HeaderValue::from_static("partial"));
+                response.set(headers::UPLOAD_CONCAT, HeaderValue::from_static("partial"));
             }
             // tusd does not store the header.
             UploadKind::Final { header, parts, .. } if header.is_empty() => {
@@ -421,19 +434,19 @@ impl Handler {
                 let urls = urls.map(|part| self.0.urls.location(head.parts, part));
                 let urls: Vec<_> = urls.collect();
                 let list = format!("final;{}", urls.join(" "));
-                draft.set(headers::UPLOAD_CONCAT, response::value(list)?);
+                response.set(headers::UPLOAD_CONCAT, response::value(list)?);
             }
             UploadKind::Final { header, .. } => {
-                draft.set(headers::UPLOAD_CONCAT, response::value(header.clone())?);
+                response.set(headers::UPLOAD_CONCAT, response::value(header.clone())?);
             }
         }
         if let Some(value) = upload.metadata.header_value() {
-            draft.lines.add("Upload-Metadata: ", value);
+            response.lines.add("Upload-Metadata: ", value);
         }
-        draft.expires(inspected.expires);
-        if self.0.extensions.download && inspected.is_complete() {
-            download::object_headers(&inspected, &mut draft.headers);
-            rufh::set_repr_digest(draft, &head.parts.headers, upload, inspected.stored);
+        response.expires(expires);
+        if self.0.extensions.download && found.is_complete() {
+            download::object_headers(&found, &mut response.headers);
+            rufh::set_repr_digest(response, &head.parts.headers, upload, found.offset);
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ pub(super) enum ResponseContent {
     Body(ResponseBody),
 }
 
-pub(super) struct ResponseDraft {
+pub(super) struct ResponseBuilder {
     pub(super) status: StatusCode,
     /// Fields that are set once, and that hooks cannot set.
     pub(super) lines: FieldLines,
@@ -87,7 +87,7 @@ pub(super) struct ResponseDraft {
     pub(super) created_by_draft: bool,
 }
 
-impl ResponseDraft {
+impl ResponseBuilder {
     /// An empty one, in the place and with the memory of an earlier response.
     pub(super) fn reused() -> Box<Self> {
         let spare = SPARE.take();
@@ -196,56 +196,56 @@ pub(super) fn reject(
     operation: Option<Operation>,
     target: Target,
     offered: Extensions,
-) -> ResponseDraft {
+) -> ResponseBuilder {
     let error = &rejection.error;
     let problem = error.problem();
-    let mut draft = ResponseDraft::new(StatusCode::INTERNAL_SERVER_ERROR);
-    draft.set(
+    let mut response = ResponseBuilder::new(StatusCode::INTERNAL_SERVER_ERROR);
+    response.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    draft.expires(rejection.expires);
+    response.expires(rejection.expires);
     let mut text = problem.to_string();
     match (problem.kind, error) {
         (ProblemKind::UnsupportedVersion, _) => {
-            draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
+            response.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
         }
         (ProblemKind::MethodNotAllowed, _) => {
-            draft.set(
+            response.set(
                 header::ALLOW,
                 HeaderValue::from_static(Operation::allow(target, offered)),
             );
             // Same text as tusd.
             text = "method not allowed".into();
         }
-        (_, Error::Offset(offset)) => draft.set(headers::UPLOAD_OFFSET, number_value(*offset)),
+        (_, Error::Offset(offset)) => response.set(headers::UPLOAD_OFFSET, number_value(*offset)),
         _ => {}
     }
-    draft.outcome = ResponseContent::Body(ResponseBody::full(text));
+    response.outcome = ResponseContent::Body(ResponseBody::full(text));
     let chosen = error.hook_response().and_then(|reply| reply.status);
     let chosen = chosen.map(|status| status.as_u16());
     let (status, retry_after) = problem.kind.response_status(operation, chosen);
     if let Some(seconds) = retry_after {
-        draft.set(header::RETRY_AFTER, seconds.into());
+        response.set(header::RETRY_AFTER, seconds.into());
     }
     if let Some(reply) = error.hook_response() {
-        draft.apply(reply.clone());
+        response.apply(reply.clone());
     }
-    draft.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    draft
+    response.status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
 }
 
 thread_local! {
-    static SPARE: Cell<Option<Box<ResponseDraft>>> = const { Cell::new(None) };
+    static SPARE: Cell<Option<Box<ResponseBuilder>>> = const { Cell::new(None) };
 }
 
-pub(super) fn not_found(draft: &mut ResponseDraft) {
-    draft.status = StatusCode::NOT_FOUND;
-    draft.set(
+pub(super) fn not_found(response: &mut ResponseBuilder) {
+    response.status = StatusCode::NOT_FOUND;
+    response.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    draft.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
+    response.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
 }
 
 pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {

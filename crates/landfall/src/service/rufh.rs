@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_protocol::{
-    Extensions, Operation, Problem, ProblemKind, Target, headers, number_value,
+    Extensions, Operation, Problem, ProblemKind, headers, number_value,
     rufh::{
         ACCEPT_PATCH, DraftRequest, INTEROP_VERSION, PARTIAL_UPLOAD, UPLOAD_LIMIT, UploadLimits,
         wanted_repr_digest,
@@ -13,28 +13,12 @@ use landfall_protocol::{
 use serde_json::json;
 
 use super::{
-    ResponseBody,
-    response::{Rejection, ResponseContent, ResponseDraft},
+    Handled, ResponseBody,
+    response::{Rejection, ResponseBuilder, ResponseContent},
 };
 use crate::{config::Limits, engine::Error, upload::Upload};
 
 const PROBLEM_TYPES: &str = "https://iana.org/assignments/http-problem-types#";
-
-/// The state of an upload after a request.
-pub(super) struct UploadState {
-    pub(super) offset: u64,
-    pub(super) is_complete: bool,
-    pub(super) limits: UploadLimits,
-}
-
-impl UploadState {
-    pub(super) fn apply_to(&self, draft: &mut ResponseDraft, request: DraftRequest) {
-        draft.set(headers::UPLOAD_OFFSET, number_value(self.offset));
-        let (name, value) = request.complete_field(self.is_complete);
-        draft.set(name, value);
-        set_limits(draft, self.limits, request);
-    }
-}
 
 pub(super) fn limits(limits: &Limits, expires: Option<SystemTime>) -> UploadLimits {
     let left = |at: SystemTime| {
@@ -49,15 +33,19 @@ pub(super) fn limits(limits: &Limits, expires: Option<SystemTime>) -> UploadLimi
     }
 }
 
-pub(super) fn set_limits(draft: &mut ResponseDraft, limits: UploadLimits, request: DraftRequest) {
+pub(super) fn set_limits(
+    response: &mut ResponseBuilder,
+    limits: UploadLimits,
+    request: DraftRequest,
+) {
     if let Ok(value) = HeaderValue::try_from(limits.to_field(request.version())) {
-        draft.set(UPLOAD_LIMIT, value);
+        response.set(UPLOAD_LIMIT, value);
     }
 }
 
 /// A client that wants the digest of a complete upload gets the one that was verified.
 pub(super) fn set_repr_digest(
-    draft: &mut ResponseDraft,
+    response: &mut ResponseBuilder,
     fields: &HeaderMap,
     upload: &Upload,
     offset: u64,
@@ -67,7 +55,7 @@ pub(super) fn set_repr_digest(
         && upload.is_complete_at(offset)
         && let Some(value) = wanted_repr_digest(fields, digest)
     {
-        draft.set(headers::REPR_DIGEST, value);
+        response.set(headers::REPR_DIGEST, value);
     }
 }
 
@@ -77,15 +65,6 @@ pub(super) fn append_status(request: DraftRequest, is_complete: bool) -> StatusC
         true => StatusCode::NO_CONTENT,
         false => StatusCode::CREATED,
     }
-}
-
-/// A request that failed.
-pub(super) struct FailedRequest<'a> {
-    pub(super) draft: DraftRequest,
-    /// `None` if the method is not offered.
-    pub(super) operation: Option<Operation>,
-    pub(super) target: Target,
-    pub(super) headers: &'a HeaderMap,
 }
 
 /// The problem of an error, which tus may name differently.
@@ -103,19 +82,15 @@ pub(super) fn problem(error: &Error) -> Problem {
 /// to try again.
 pub(super) fn reject(
     rejection: &Rejection,
-    failed: &FailedRequest<'_>,
+    request: DraftRequest,
+    handled: &Handled,
+    fields: &HeaderMap,
     offered: Extensions,
     limits: UploadLimits,
-) -> ResponseDraft {
-    let FailedRequest {
-        draft: request,
-        operation,
-        target,
-        headers: fields,
-    } = *failed;
+) -> ResponseBuilder {
     let error = &rejection.error;
     let problem = problem(error);
-    let is_creation = operation == Some(Operation::Create);
+    let is_creation = handled.operation == Some(Operation::Create);
     let (status, is_final) = match problem.kind {
         // The older of two requests. The newer one decides the offset (section 4.6).
         ProblemKind::Interrupted => (409, false),
@@ -130,21 +105,21 @@ pub(super) fn reject(
         _ => (problem.status(), false),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut draft = ResponseDraft::new(status);
+    let mut response = ResponseBuilder::new(status);
     let (_, code, message) = problem.kind.describe();
     let mut body = json!({ "title": message, "status": status.as_u16(), "code": code });
     if let Some(detail) = &problem.detail {
         body["detail"] = json!(detail);
     }
     if let Some(seconds) = problem.kind.retry_after() {
-        draft.set(header::RETRY_AFTER, seconds.into());
+        response.set(header::RETRY_AFTER, seconds.into());
     }
     if let Some(offset) = rejection.offset {
-        draft.set(headers::UPLOAD_OFFSET, number_value(offset));
+        response.set(headers::UPLOAD_OFFSET, number_value(offset));
     }
     match (problem.kind, error) {
         (_, Error::Offset(stored)) => {
-            draft.set(headers::UPLOAD_OFFSET, number_value(*stored));
+            response.set(headers::UPLOAD_OFFSET, number_value(*stored));
             body["type"] = json!(format!("{PROBLEM_TYPES}mismatching-upload-offset"));
             body["expected-offset"] = json!(stored);
             body["provided-offset"] = json!(DraftRequest::offset(fields));
@@ -157,29 +132,29 @@ pub(super) fn reject(
             | ProblemKind::AppendTooLarge
             | ProblemKind::AppendTooSmall,
             _,
-        ) => set_limits(&mut draft, limits, request),
+        ) => set_limits(&mut response, limits, request),
         (ProblemKind::InvalidContentType, _) => {
-            draft.set(ACCEPT_PATCH, HeaderValue::from_static(PARTIAL_UPLOAD));
+            response.set(ACCEPT_PATCH, HeaderValue::from_static(PARTIAL_UPLOAD));
         }
         (ProblemKind::MethodNotAllowed, _) => {
-            let allow = Operation::allow(target, offered);
-            draft.set(header::ALLOW, HeaderValue::from_static(allow));
+            let allow = Operation::allow(handled.target, offered);
+            response.set(header::ALLOW, HeaderValue::from_static(allow));
         }
         _ => {}
     }
-    draft.set(
+    response.set(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),
     );
-    draft.outcome = ResponseContent::Body(ResponseBody::full(body.to_string()));
+    response.outcome = ResponseContent::Body(ResponseBody::full(body.to_string()));
     if let Some(reply) = error.hook_response() {
-        draft.apply(reply.clone());
+        response.apply(reply.clone());
     }
     if !(is_creation && request.is_unknown()) {
         let (name, value) = request.complete_field(is_final);
-        draft.set(name, value);
+        response.set(name, value);
     }
-    draft
+    response
 }
 
 /// Names the version of the request in its response.

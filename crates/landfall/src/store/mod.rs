@@ -198,6 +198,9 @@ impl fmt::Debug for Capabilities<'_> {
 ///
 /// Dropping it at any moment keeps the written bytes. A write that is still running then (on a thread, on a
 /// network) ends before a later [`Store::resume`] of the same upload returns, even under the same lease.
+///
+/// # Cancel safety
+/// After a call that was dropped before its end, it may be dropped, and nothing else: its other calls may fail.
 #[async_trait]
 pub trait Append: fmt::Debug + Send {
     /// Returns the offset of the next byte. The store has the bytes before it, though perhaps not

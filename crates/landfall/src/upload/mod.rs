@@ -384,4 +384,10 @@ impl Snapshot {
         let length = self.upload.length.filter(|_| self.is_complete());
         length.unwrap_or(self.offset)
     }
+
+    /// Returns the [stated](Self::stated_offset) offset; `None` for a final upload that is not concatenated yet.
+    pub(crate) fn shown_offset(&self) -> Option<u64> {
+        let is_shown = self.upload.is_concatenated();
+        is_shown.then(|| self.stated_offset())
+    }
 }

@@ -14,7 +14,7 @@ use http::Request;
 use http_body_util::{Empty, Full};
 use landfall::{
     BoxError, Composer, Config, Handler,
-    event::{Event, EventKind, EventKinds, EventSink, EventStream, channel},
+    event::{ChannelSink, Event, EventKind, EventKinds, EventSink, EventStream, channel},
     hook::ClientResponse,
     store::MemoryStore,
     upload::UploadId,
@@ -127,7 +127,11 @@ async fn a_dropped_request_emits_the_events_of_its_effects() {
 #[tokio::test]
 async fn a_stopped_upload_is_removed_and_emitted_though_its_request_is_dropped() {
     let sink = SlowSink::new();
-    let handler = handler(sink.clone());
+    let (progress, mut progressed) = progress_channel();
+    let config = Config::new(Composer::join(MemoryStore::new()));
+    let mut config = config.sink(sink.clone()).sink(progress);
+    config.progress_interval = Duration::from_millis(50);
+    let handler = Handler::new(config).unwrap();
     sink.take.add_permits(1);
     let id = create(&handler).await;
     sink.entered.acquire().await.unwrap().forget();
@@ -145,13 +149,20 @@ async fn a_stopped_upload_is_removed_and_emitted_though_its_request_is_dropped()
     });
     let frame = http_body::Frame::data(Bytes::from_static(b"he"));
     sender.send(Ok(frame)).await.unwrap();
-    while !handler.stop(&id, ClientResponse::default()) {
-        yield_now().await;
-    }
+    let event = progressed.next().await.unwrap();
+    event.stop(ClientResponse::default());
     sink.entered.acquire().await.unwrap().forget();
     task.abort();
     sink.takes(EventKind::Terminated).await;
     assert!(handler.get(&id).await.unwrap().is_none());
+}
+
+fn progress_channel() -> (ChannelSink, EventStream) {
+    let kinds = EventKinds {
+        progress: true,
+        ..EventKinds::NONE
+    };
+    channel(kinds, 16)
 }
 
 /// The frames of a body that comes bit by bit.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use landfall::{
     BoxError, Composer, Config, Handler, Resolution,
-    event::{self, EventKind, EventKinds, TerminationReason},
+    event::{self, Event, EventKind, EventKinds, TerminationReason},
     external::ExternalUploads,
     hook::{
         Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, Intent, RequestInfo,
@@ -245,15 +245,16 @@ async fn the_dispatcher_emits_to_the_sinks() {
         .unwrap();
     let emit = async |kind, offset| {
         let room = dispatcher.reserve(kind).await.unwrap();
-        dispatcher.emit(room, kind, &upload, offset, None).await;
+        let event = Event::new(kind, upload.clone(), offset, None);
+        dispatcher.emit(room, event).await;
     };
     emit(EventKind::Created, 0).await;
     dispatcher.emit_progress(&upload, 3);
     emit(EventKind::Completed, 5).await;
     let room = dispatcher.reserve(EventKind::Terminated).await.unwrap();
-    dispatcher
-        .emit_removed(room, TerminationReason::Client, &upload, 5, None)
-        .await;
+    let mut removed = Event::new(EventKind::Terminated, upload.clone(), 5, None);
+    removed.reason = Some(TerminationReason::Client);
+    dispatcher.emit(room, removed).await;
     let told: Vec<_> = sink
         .events()
         .into_iter()
@@ -283,8 +284,7 @@ async fn room_for_an_event_is_reserved_before_its_effect() {
     drop(room);
     // Unused reservations are released.
     let room = dispatcher.reserve(EventKind::Created).await.unwrap();
-    dispatcher
-        .emit(room, EventKind::Created, &upload, 0, None)
-        .await;
+    let created = Event::new(EventKind::Created, upload, 0, None);
+    dispatcher.emit(room, created).await;
     assert_eq!(events.next().await.unwrap().kind, EventKind::Created);
 }

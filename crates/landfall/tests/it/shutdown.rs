@@ -14,9 +14,10 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use landfall::{
     Composer, Config, Handler,
+    event::{self, EventKinds},
     hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     store::{BoxError, MemoryStore},
-    upload::{Snapshot, UploadId},
+    upload::Snapshot,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -181,7 +182,13 @@ impl http_body::Body for Endless {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_and_a_stop_reach_a_client_that_never_pauses() {
     for is_stop in [false, true] {
-        let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
+        let progress = EventKinds {
+            progress: is_stop,
+            ..EventKinds::NONE
+        };
+        let (sink, mut events) = event::channel(progress, 16);
+        let config = Config::new(Composer::join(MemoryStore::new())).sink(sink);
+        let handler = Handler::new(config).unwrap();
         let request = |method: &str, path: &str| {
             http::Request::builder()
                 .method(method)
@@ -194,10 +201,16 @@ async fn a_shutdown_and_a_stop_reach_a_client_that_never_pauses() {
             .handle(create.body(http_body_util::Empty::new()).unwrap())
             .await;
         let location = created.headers()["location"].to_str().unwrap().to_owned();
-        let append = request("PATCH", &location)
-            .header("Upload-Offset", "0")
-            .header("Content-Type", DATA);
-        let append = append.body(Endless).unwrap();
+        let append = |offset: u64| {
+            request("PATCH", &location)
+                .header("Upload-Offset", offset)
+                .header("Content-Type", DATA)
+        };
+        // Starts the progress events outside of the thread that the client occupies.
+        let byte = http_body_util::Full::new(Bytes::from_static(b"x"));
+        let appended = handler.handle(append(0).body(byte).unwrap()).await;
+        assert_eq!(appended.status(), 204);
+        let append = append(1).body(Endless).unwrap();
         let appending = tokio::spawn({
             let handler = handler.clone();
             async move { handler.handle(append).await.status() }
@@ -206,9 +219,8 @@ async fn a_shutdown_and_a_stop_reach_a_client_that_never_pauses() {
             sleep(Duration::from_millis(5)).await;
         }
         if is_stop {
-            let id = location.rsplit('/').next().unwrap();
-            let reply = ClientResponse::text(418, "no");
-            assert!(handler.stop(&UploadId::new(id).unwrap(), reply));
+            let event = timeout(TIMEOUT, events.next()).await.unwrap();
+            event.unwrap().stop(ClientResponse::text(418, "no"));
         } else {
             timeout(TIMEOUT, handler.shutdown())
                 .await

@@ -127,7 +127,7 @@ impl Inner {
         if let StoreError::AlreadyExists(_) = &error
             && let Ok(InfoContent::Read(existing)) = self.load_info(object_id).await
         {
-            return StoreError::AlreadyExists(existing.upload.id);
+            return StoreError::AlreadyExists(existing.upload.id.clone());
         }
         error
     }

@@ -1,4 +1,7 @@
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use landfall::{
@@ -111,7 +114,7 @@ impl Inner {
             Err(broken) => return unreadable(broken.to_string()),
         };
         // The ids `a+1` and `a+2` share a description, which belongs to one of them.
-        if info.stated_id != id.as_str() {
+        if info.stated_id.is_some() {
             return Ok(InfoLookup::Missing);
         }
         let changed = info.extensions.get(CHANGED);
@@ -143,7 +146,8 @@ impl Inner {
         };
         let decoded = UploadInfo::decode(&placeholder, &text).ok();
         let named = decoded.and_then(|mut info| {
-            info.upload.id = UploadId::new(&info.stated_id).ok()?;
+            let stated = info.stated_id.as_deref().unwrap_or(placeholder.as_str());
+            Arc::make_mut(&mut info.upload).id = UploadId::new(stated).ok()?;
             Some(Box::new(info))
         });
         Ok(match named {

@@ -188,7 +188,7 @@ impl Inner {
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
             let id = match self.load_info(name).await? {
                 InfoContent::Missing => return Ok(ListedEntry::Nothing),
-                InfoContent::Read(info) => info.upload.id,
+                InfoContent::Read(info) => info.upload.id.clone(),
                 InfoContent::Unreadable(Some(id)) => id,
                 // It may belong to another program.
                 InfoContent::Unreadable(None) => {

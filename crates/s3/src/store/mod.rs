@@ -372,8 +372,9 @@ impl Inner {
             }
         };
         let before = state.remote.info.upload.clone();
-        change(&mut state.remote.info.upload);
-        state.remote.info.upload.storage.clone_from(&before.storage);
+        let changed = Arc::make_mut(&mut state.remote.info.upload);
+        change(changed);
+        changed.storage.clone_from(&before.storage);
         self.save_info(&mut state).await?;
         let snapshot = state.snapshot();
         *cached = CachedState::Known(state);

@@ -1,4 +1,7 @@
-use std::{pin::pin, sync::atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use landfall::{
     store::{Result, StoreError},
@@ -151,7 +154,7 @@ impl Inner {
         let multipart = self
             .create_multipart(&remote.info.upload, &remote.object_ref)
             .await?;
-        let storage = &mut remote.info.upload.storage;
+        let storage = &mut Arc::make_mut(&mut remote.info.upload).storage;
         storage.insert(MULTIPART.into(), multipart.clone());
         remote.multipart = Some(multipart.clone());
         state.plan_dirty = true;

@@ -98,7 +98,7 @@ impl RemoteState {
 
     fn remains(self) -> Snapshot {
         Snapshot {
-            upload: Arc::new(self.info.upload),
+            upload: self.info.upload,
             offset: 0,
             modified: self.modified,
         }
@@ -133,8 +133,9 @@ impl RemoteState {
     }
 
     fn set_complete(&mut self, head: &ObjectHead) {
-        if let UploadKind::Final { concatenated, .. } = &mut self.info.upload.kind
-            && self.info.concatenated_unknown
+        if self.info.concatenated_unknown
+            && let UploadKind::Final { concatenated, .. } =
+                &mut Arc::make_mut(&mut self.info.upload).kind
         {
             *concatenated = true;
         }

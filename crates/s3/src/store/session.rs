@@ -173,13 +173,13 @@ impl UploadState {
     pub(super) fn memory_size(&self) -> usize {
         const PART: usize = 96;
         let parts = self.remote.counted.parts.len() + self.uploaded.len();
-        // Twice, because the snapshot has a copy.
+        // Twice, because a snapshot may have another one.
         size_of::<Self>() + 2 * self.remote.info.upload.memory_size() + parts * PART
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            upload: Arc::new(self.remote.info.upload.clone()),
+            upload: Arc::clone(&self.remote.info.upload),
             offset: self.committed,
             modified: self.remote.modified,
         }

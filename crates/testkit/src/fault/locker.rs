@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldReason},
+    lease::{Fence, Lease, LeaseError, Locker, YieldReason},
     upload::UploadId,
 };
 use parking_lot::Mutex;
@@ -45,15 +45,12 @@ impl FaultLocker {
     fn keep(&self, id: &UploadId, lease: Lease) -> Lease {
         let (fence, signal) = (lease.fence(), lease.signal().clone());
         self.leases.lock().insert(id.clone(), lease);
-        Lease::new(
+        let guard = RevocableLease {
+            locker: self.clone(),
+            id: id.clone(),
             fence,
-            signal,
-            Box::new(RevocableLease {
-                locker: self.clone(),
-                id: id.clone(),
-                fence,
-            }),
-        )
+        };
+        Lease::new(fence, signal, guard)
     }
 }
 
@@ -79,8 +76,6 @@ struct RevocableLease {
     id: UploadId,
     fence: Fence,
 }
-
-impl LeaseGuard for RevocableLease {}
 
 impl Drop for RevocableLease {
     fn drop(&mut self) {

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
     Composer, Config,
-    lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldSignal},
+    lease::{Fence, Lease, LeaseError, Locker, MemoryLocker, YieldSignal},
     store::{
         Append, Capabilities, Concatenate, DeferLength, MemoryStore, Result, Store, StoreError,
         Terminate, file::FileStore,
@@ -319,17 +319,8 @@ impl Append for HoardingAppend {
 #[derive(Debug)]
 struct DeafLocker(MemoryLocker);
 
-#[derive(Debug)]
-struct DeafLease(#[allow(dead_code, reason = "held until it is dropped")] Lease);
-
-impl LeaseGuard for DeafLease {}
-
 fn deafen(lease: Lease) -> Lease {
-    Lease::new(
-        lease.fence(),
-        YieldSignal::new(),
-        Box::new(DeafLease(lease)),
-    )
+    Lease::new(lease.fence(), YieldSignal::new(), lease)
 }
 
 #[async_trait]

@@ -5,18 +5,18 @@ use tracing::Instrument as _;
 
 use super::state::Admission;
 use crate::{
-    engine::{Engine, Error, InspectOutcome, RequestContext},
+    engine::{Engine, Error, Inspected, RequestContext},
     event::EventKind,
     upload::{Snapshot, Upload, UploadId},
 };
 
 impl Engine {
-    /// The snapshot has no offset. Starts the concatenation if the parts are complete.
+    /// The snapshot has no offset: no bytes of it count. Starts the concatenation if the parts are complete.
     pub(in crate::engine) async fn inspect_waiting(
         self: &Arc<Self>,
         context: &RequestContext,
         mut snapshot: Snapshot,
-    ) -> Result<InspectOutcome, Error> {
+    ) -> Result<Inspected, Error> {
         let upload = snapshot.upload.clone();
         let parts = upload.parts();
         if upload.length.is_none() || !self.final_uploads.is_busy(&upload.id) {
@@ -30,7 +30,8 @@ impl Engine {
                 self.start_concatenations(context.clone(), vec![upload.id.clone()]);
             }
         }
-        Ok(self.inspected(snapshot))
+        snapshot.offset = 0;
+        Ok(self.with_expiry(snapshot))
     }
 
     /// Stores a final upload's length that became known after its creation, so that it is not computed

@@ -58,7 +58,7 @@ impl Engine {
         };
         let key_lease = match self.assign_id(&mut upload, key).await? {
             Assigned::New(lease) => lease,
-            Assigned::Exists(found) if found.offset.is_none() && missing.is_none() => {
+            Assigned::Exists((found, _)) if found.shown_offset().is_none() && missing.is_none() => {
                 let found = self.wait_for_completion(context, found.upload).await?;
                 return Ok(Created::existing(found, reply));
             }

@@ -10,7 +10,7 @@ use landfall_protocol::ProblemKind;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    engine::{Engine, Error, InspectOutcome, RequestContext},
+    engine::{Engine, Error, Inspected, RequestContext},
     hook::Intent,
     lease::Lease,
     upload::{Snapshot, Upload, UploadId},
@@ -20,7 +20,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) enum Repeated {
-    Answered(InspectOutcome),
+    Answered(Inspected),
     New(FirstPart),
 }
 
@@ -80,7 +80,7 @@ impl Engine {
         context: &RequestContext,
         wanted: &Upload,
         missing: &UploadId,
-    ) -> Result<Option<InspectOutcome>, Error> {
+    ) -> Result<Option<Inspected>, Error> {
         for id in self
             .final_uploads
             .waiting_with(missing, wanted.creation_digest())
@@ -120,13 +120,13 @@ impl Engine {
         self: &Arc<Self>,
         context: &RequestContext,
         upload: Arc<Upload>,
-    ) -> Result<InspectOutcome, Error> {
+    ) -> Result<Inspected, Error> {
         let id = &upload.id;
         let deadline = Instant::now() + self.config.lease_wait;
         let mut interval = MIN_INTERVAL;
         loop {
             match self.inspect(context, id).await {
-                Ok(found) if found.offset.is_some() => return Ok(found),
+                Ok(found) if found.0.shown_offset().is_some() => return Ok(found),
                 Ok(_) => {}
                 Err(error) => match error.problem().kind {
                     ProblemKind::Locked => {}
@@ -147,9 +147,9 @@ impl Engine {
         }
     }
 
-    fn inspected_final(&self, upload: Arc<Upload>) -> InspectOutcome {
+    fn inspected_final(&self, upload: Arc<Upload>) -> Inspected {
         let offset = upload.length.unwrap_or_default();
-        self.inspected(Snapshot {
+        self.with_expiry(Snapshot {
             offset,
             modified: std::time::SystemTime::now(),
             upload,

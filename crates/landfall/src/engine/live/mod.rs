@@ -239,6 +239,8 @@ pub(super) enum WriterRequest {
     TakeOver,
     Evict,
     Commit,
+    /// Of the locker: the signal of the lease has the reason.
+    Lease,
 }
 
 /// The writer's side.

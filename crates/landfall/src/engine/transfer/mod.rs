@@ -91,7 +91,7 @@ enum TransferEvent {
     Flush,
     WaitedLong,
     End,
-    Interrupt(Interrupt),
+    Interrupt(WriterRequest),
     Failed(BoxError),
 }
 
@@ -131,8 +131,10 @@ impl Transfer<'_> {
                 } else {
                     0
                 };
-                if let Some(asked) = signal.reason_at(offset) {
-                    break Err(Interrupt::Lease(asked).interruption());
+                match signal.reason_at(offset) {
+                    Some(YieldReason::LeaseLost) => break Err(Interruption::Lost),
+                    Some(YieldReason::Requested) => break Err(Interruption::Yielded),
+                    None => {}
                 }
                 // The request finds this offset in the store and fails.
                 answered = requested;
@@ -142,7 +144,7 @@ impl Transfer<'_> {
             if live.must_end()
                 && let Some(request) = live.take_request()
             {
-                break Err(Interrupt::Request(request).interruption());
+                break Err(interruption(request));
             }
             let event = poll_fn(|cx: &mut Context<'_>| {
                 if self.batch.is_full(max_bytes) {
@@ -233,15 +235,15 @@ impl Transfer<'_> {
             }
             match interrupted {
                 None => {}
-                Some(Interrupt::Request(WriterRequest::Commit)) => {
+                Some(WriterRequest::Commit) => {
                     interrupts = None;
                     if self.publish {
                         live.publish_commit(self.append.commit().await?);
                     }
                 }
                 // The signal's state is checked against the offset in the next iteration.
-                Some(Interrupt::Lease(_)) => interrupts = None,
-                Some(other) => break Err(other.interruption()),
+                Some(WriterRequest::Lease) => interrupts = None,
+                Some(other) => break Err(interruption(other)),
             }
         };
         if let Some(last) = last
@@ -327,22 +329,13 @@ fn poll_timeout(
     }
 }
 
-#[derive(Debug)]
-pub(super) enum Interrupt {
-    Lease(YieldReason),
-    Request(WriterRequest),
-}
-
-impl Interrupt {
-    fn interruption(self) -> Interruption {
-        match self {
-            Self::Lease(YieldReason::LeaseLost) => Interruption::Lost,
-            Self::Request(WriterRequest::Stop(reply)) => Interruption::Stopped(reply),
-            Self::Request(WriterRequest::Evict) => Interruption::Evicted,
-            Self::Request(WriterRequest::ShutDown) => {
-                Interruption::Connection(RequestBodyError::ShuttingDown)
-            }
-            Self::Lease(YieldReason::Requested) | Self::Request(_) => Interruption::Yielded,
+fn interruption(request: WriterRequest) -> Interruption {
+    match request {
+        WriterRequest::Stop(reply) => Interruption::Stopped(reply),
+        WriterRequest::Evict => Interruption::Evicted,
+        WriterRequest::ShutDown => Interruption::Connection(RequestBodyError::ShuttingDown),
+        WriterRequest::TakeOver | WriterRequest::Commit | WriterRequest::Lease => {
+            Interruption::Yielded
         }
     }
 }
@@ -352,12 +345,12 @@ fn interrupt<'a>(
     signal: &'a YieldSignal,
     live: &'a LiveUpload,
     answered: u64,
-) -> Pin<Box<impl Future<Output = Interrupt> + 'a>> {
+) -> Pin<Box<impl Future<Output = WriterRequest> + 'a>> {
     Box::pin(async move {
         tokio::select! {
             biased;
-            request = live.next_request() => Interrupt::Request(request),
-            reason = signal.wait_above(answered) => Interrupt::Lease(reason),
+            request = live.next_request() => request,
+            _ = signal.wait_above(answered) => WriterRequest::Lease,
         }
     })
 }

@@ -25,9 +25,7 @@ use self::{
     requests::{RequestDir, RequestFile},
     watcher::RequestWatcher,
 };
-use super::{
-    Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldReason, memory::LocalLease,
-};
+use super::{Fence, Lease, LeaseError, Locker, MemoryLocker, YieldReason, memory::LocalLease};
 use crate::{
     store::file::{
         io_pool::{IoPool, StepKind},
@@ -226,7 +224,29 @@ impl Locker for FileLocker {
         _offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        self.acquire_within(id, wait).await
+        if let Some(lease) = self.acquire_now(id) {
+            return Ok(lease);
+        }
+        let started = Instant::now();
+        let local = self.0.local.acquire_local(id, None, wait).await;
+        let local = local.ok_or(LeaseError::Locked)?;
+        let byte = lock_byte(id);
+        let mut local = match self.lock(byte, local).await? {
+            Ok(lease) => return Ok(lease),
+            Err(local) => local,
+        };
+        let _request = self.request(byte).await?;
+        loop {
+            let left = wait.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(LeaseError::Locked);
+            }
+            sleep(self.0.intervals.waiter.min(left)).await;
+            local = match self.lock(byte, local).await? {
+                Ok(lease) => return Ok(lease),
+                Err(local) => local,
+            };
+        }
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
@@ -266,34 +286,6 @@ impl Locker for FileLocker {
         let held = HeldFileLease::new(inner, byte, local, acquired);
         RequestWatcher::start(inner);
         held.ok().map(HeldFileLease::into_lease)
-    }
-}
-
-impl FileLocker {
-    async fn acquire_within(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        if let Some(lease) = self.acquire_now(id) {
-            return Ok(lease);
-        }
-        let started = Instant::now();
-        let local = self.0.local.acquire_local(id, None, wait).await;
-        let local = local.ok_or(LeaseError::Locked)?;
-        let byte = lock_byte(id);
-        let mut local = match self.lock(byte, local).await? {
-            Ok(lease) => return Ok(lease),
-            Err(local) => local,
-        };
-        let _request = self.request(byte).await?;
-        loop {
-            let left = wait.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(LeaseError::Locked);
-            }
-            sleep(self.0.intervals.waiter.min(left)).await;
-            local = match self.lock(byte, local).await? {
-                Ok(lease) => return Ok(lease),
-                Err(local) => local,
-            };
-        }
     }
 }
 
@@ -460,17 +452,7 @@ impl HeldFileLease {
 
     fn into_lease(self) -> Lease {
         let signal = self.local.signal().clone();
-        Lease::new(Fence::next(), signal, Box::new(self))
-    }
-}
-
-impl LeaseGuard for HeldFileLease {}
-
-impl fmt::Debug for HeldFileLease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeldFileLease")
-            .field("byte", &self.byte)
-            .finish_non_exhaustive()
+        Lease::new(Fence::next(), signal, self)
     }
 }
 
@@ -513,31 +495,14 @@ impl Drop for PendingRequest {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum FileError {
-    #[error("{action} {path}: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error(
-        "the file system of {path} has no file locks ({source}): mount it with locks, keep the \
-         uploads elsewhere, or use a locker that does not need them"
-    )]
-    NoLocks { path: PathBuf, source: io::Error },
-}
-
-fn unavailable(action: &'static str, path: &Path, source: io::Error) -> LeaseError {
-    let path = path.to_owned();
-    LeaseError::Unavailable(Box::new(match source.raw_os_error() {
-        Some(libc::EINVAL | libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => {
-            FileError::NoLocks { path, source }
-        }
-        _ => FileError::Io {
-            action,
-            path,
-            source,
-        },
-    }))
+fn unavailable(action: &str, path: &Path, error: io::Error) -> LeaseError {
+    let path = path.display();
+    let message = match error.raw_os_error() {
+        Some(libc::EINVAL | libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => format!(
+            "the file system of {path} has no file locks ({error}): mount it with locks, keep the \
+             uploads elsewhere, or use a locker that does not need them"
+        ),
+        _ => format!("{action} {path}: {error}"),
+    };
+    LeaseError::Unavailable(message.into())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{LeaseTable, OwnedLease, Rejection};
 use crate::{
-    lease::{Fence, Lease, LeaseError, LeaseGuard, YieldSignal},
+    lease::{Fence, Lease, LeaseError, YieldSignal},
     upload::UploadId,
 };
 
@@ -68,7 +68,7 @@ impl Attempt {
         if !self.table.insert(lease, signal.clone(), sent) {
             return Err(self.table.unavailable("the service responded too late"));
         }
-        Ok(Lease::new(fence, signal, Box::new(self)))
+        Ok(Lease::new(fence, signal, self))
     }
 
     /// Ends an attempt because another node has the lease, for at most `remaining`.
@@ -92,8 +92,6 @@ impl Drop for Attempt {
         }
     }
 }
-
-impl LeaseGuard for Attempt {}
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

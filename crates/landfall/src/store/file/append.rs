@@ -37,9 +37,9 @@ pub(super) struct FileAppend {
     fence: Fence,
     /// Set between `begin_unverified` and its end.
     unverified: Option<UnverifiedRange>,
-    /// Set while a step runs: still set afterwards if the call was cancelled, so that the outcome of
-    /// the step is unknown.
-    needs_recovery: bool,
+    /// Set while a step runs: still set afterwards if the call was dropped. The written bytes are unknown then; only
+    /// [`Store::resume`](crate::store::Store::resume) finds out.
+    is_in_doubt: bool,
     reserved: bool,
 }
 
@@ -77,7 +77,7 @@ impl FileAppend {
             opened,
             fence,
             unverified: None,
-            needs_recovery: false,
+            is_in_doubt: false,
             reserved: !reserve,
         }
     }
@@ -86,21 +86,29 @@ impl FileAppend {
         self.unverified.map_or(self.offset, |range| range.from)
     }
 
+    fn check_certain(&self) -> Result<()> {
+        if self.is_in_doubt {
+            let action = format!("writing upload {}", self.upload.id);
+            return Err(StoreError::other(action, "an earlier call was dropped"));
+        }
+        Ok(())
+    }
+
     async fn run_step<T, F>(&mut self, kind: StepKind, step: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Inner, &CachedUpload) -> Result<T> + Send + 'static,
     {
-        self.recover_after_cancel().await?;
+        self.check_certain()?;
         let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&self.entry));
         let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.opened.epoch);
         let step = move |state: &mut WriterState| {
             state.check_epoch(&id, fence, epoch)?;
             step(&inner, &entry)
         };
-        self.needs_recovery = true;
+        self.is_in_doubt = true;
         let done = self.inner.io.run_locked(&self.entry, kind, step).await;
-        self.needs_recovery = false;
+        self.is_in_doubt = false;
         done
     }
 
@@ -110,7 +118,7 @@ impl FileAppend {
         bytes: usize,
         step: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Option<Result<T>> {
-        if self.needs_recovery {
+        if self.is_in_doubt {
             return None;
         }
         let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&self.entry));
@@ -118,27 +126,6 @@ impl FileAppend {
             state.check_epoch(&self.upload.id, self.fence, self.opened.epoch)?;
             step(self)
         })
-    }
-
-    /// Starts a new generation, so that a pending step of the call cannot run any more, and reads the offset
-    /// from the size of the file.
-    async fn recover_after_cancel(&mut self) -> Result<()> {
-        if !self.needs_recovery {
-            return Ok(());
-        }
-        self.opened.epoch = self.opened.epoch.next();
-        let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.opened.epoch);
-        let data = Arc::clone(&self.opened.data);
-        let step = move |state: &mut WriterState| {
-            state.restore_epoch(&id, fence, epoch)?;
-            let version = sys::stat_open(data.as_fd())
-                .map_err(|error| failed(&id, "reading the size of the data", error))?;
-            Ok(version.size)
-        };
-        let kind = StepKind::Short(0);
-        self.offset = self.inner.io.run_locked(&self.entry, kind, step).await?;
-        self.needs_recovery = false;
-        Ok(())
     }
 
     /// Truncates the data to `truncate_to` before. Without a mark to store, removes it.
@@ -154,7 +141,7 @@ impl FileAppend {
                 inner.truncate(&id, &data, from)?;
             }
             inner.change(&id, entry, |record| {
-                record.unverified_from = unverified_from;
+                record.info.unverified_from = unverified_from;
                 Ok(())
             })
         };
@@ -177,7 +164,6 @@ impl FileAppend {
     }
 
     async fn reserve(&mut self) -> Result<()> {
-        self.recover_after_cancel().await?;
         let (id, data, length) = (
             self.upload.id.clone(),
             Arc::clone(&self.opened.data),
@@ -264,7 +250,7 @@ impl Append for FileAppend {
             Durability::Complete => self.upload.is_complete_at(offset),
             Durability::Every => true,
         };
-        (!only_by_commit && !self.needs_recovery).then_some(offset)
+        (!only_by_commit && !self.is_in_doubt).then_some(offset)
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
@@ -272,7 +258,6 @@ impl Append for FileAppend {
             chunks.clear();
             return Ok(());
         }
-        self.recover_after_cancel().await?;
         if !self.reserved {
             self.reserve().await?;
         }
@@ -327,7 +312,7 @@ impl Append for FileAppend {
         }
         // It makes no system call that could be slow.
         let mut state = self.entry.state.try_lock()?;
-        if self.needs_recovery {
+        if self.is_in_doubt {
             return None;
         }
         let current = state.check_epoch(&self.upload.id, self.fence, self.opened.epoch);
@@ -335,7 +320,6 @@ impl Append for FileAppend {
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
-        self.recover_after_cancel().await?;
         if self.unverified.is_none() {
             self.unverified = Some(UnverifiedRange {
                 from: self.offset,
@@ -346,7 +330,7 @@ impl Append for FileAppend {
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
-        self.recover_after_cancel().await?;
+        self.check_certain()?;
         if self.unverified.is_some_and(|range| range.stored) {
             self.store_unverified_mark(None, None).await?;
         }
@@ -355,7 +339,7 @@ impl Append for FileAppend {
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
-        self.recover_after_cancel().await?;
+        self.check_certain()?;
         match self.unverified {
             Some(UnverifiedRange { from, stored: true }) => {
                 self.store_unverified_mark(None, Some(from)).await?;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::sys::FileVersion;
 use crate::{
     lease::Fence,
-    store::{Result, StoreError, info::Described},
+    store::{Result, StoreError, info::UploadInfo},
     upload::{SHARDS, Sharded, Upload, UploadId, UploadMap},
 };
 
@@ -25,13 +25,7 @@ const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 /// A parsed `.info`.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    pub(super) upload: Arc<Upload>,
-    /// See [`UploadInfo::unverified_from`](crate::store::info::UploadInfo::unverified_from).
-    pub(super) unverified_from: Option<u64>,
-    /// A sync failed, so the bytes are not reliable.
-    pub(super) damaged: Option<String>,
-    /// See [`UploadInfo::concatenated_unknown`](crate::store::info::UploadInfo::concatenated_unknown).
-    pub(super) concatenated_unknown: bool,
+    pub(super) info: UploadInfo,
     /// A mark says that it is finished.
     pub(super) marked: bool,
     pub(super) data_path: Arc<str>,
@@ -40,11 +34,10 @@ pub(super) struct Record {
 impl Record {
     /// Of an upload without bytes.
     pub(super) fn new(upload: &Arc<Upload>, data_path: Arc<str>) -> Self {
+        let mut info = UploadInfo::new(Arc::clone(upload));
+        info.can_mark_finished = true;
         Self {
-            upload: Arc::clone(upload),
-            unverified_from: None,
-            damaged: None,
-            concatenated_unknown: false,
+            info,
             marked: false,
             data_path,
         }
@@ -53,18 +46,7 @@ impl Record {
     /// The application has moved the file away: only the description is left, and its data path may belong to
     /// another upload by now.
     pub(super) fn is_moved(&self) -> bool {
-        self.upload.moved_to.is_some()
-    }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let described = Described {
-            upload: &self.upload,
-            unverified_from: self.unverified_from,
-            damaged: self.damaged.as_deref(),
-            extensions: None,
-            can_mark_finished: true,
-        };
-        described.encode()
+        self.info.upload.moved_to.is_some()
     }
 }
 
@@ -90,9 +72,7 @@ pub(super) struct CachedUpload {
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
     highest_fence: u64,
-    epoch: u64,
-    /// Changed after a cancelled call: pending steps of that call must not run.
-    generation: u64,
+    epoch: WriterEpoch,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -155,7 +135,7 @@ impl UploadCache {
     pub(super) fn insert_info(&self, id: &UploadId, info: KnownInfo, record: &Arc<Record>) {
         let mut shard = self.0.shard(id);
         let entry = shard.get_or_insert(id);
-        let bytes = record.upload.memory_size() + info.memory_size();
+        let bytes = record.info.upload.memory_size() + info.memory_size();
         if !shard.fits(&entry, bytes) {
             shard.evict(bytes);
         }
@@ -229,15 +209,12 @@ impl WriterState {
 
     pub(super) fn start_epoch(&mut self, id: &UploadId, fence: Fence) -> Result<WriterEpoch> {
         self.check_fence(id, fence)?;
-        self.epoch += 1;
-        Ok(WriterEpoch {
-            epoch: self.epoch,
-            generation: self.generation,
-        })
+        self.epoch.0 += 1;
+        Ok(self.epoch)
     }
 
     pub(super) fn revoke_writers(&mut self) {
-        self.epoch += 1;
+        self.epoch.0 += 1;
     }
 
     pub(super) fn check_epoch(
@@ -246,43 +223,16 @@ impl WriterState {
         fence: Fence,
         epoch: WriterEpoch,
     ) -> Result<()> {
-        if (epoch.epoch, epoch.generation) != (self.epoch, self.generation) {
+        if epoch != self.epoch {
             return Err(StoreError::LeaseLost(id.clone()));
         }
         self.check_fence(id, fence)
     }
-
-    /// Fails if another writer has started since, or if the writer is in a later generation already.
-    pub(super) fn restore_epoch(
-        &mut self,
-        id: &UploadId,
-        fence: Fence,
-        epoch: WriterEpoch,
-    ) -> Result<()> {
-        if epoch.epoch != self.epoch || epoch.generation <= self.generation {
-            return Err(StoreError::LeaseLost(id.clone()));
-        }
-        self.check_fence(id, fence)?;
-        self.generation = epoch.generation;
-        Ok(())
-    }
 }
 
 /// Proof that no other writer has started since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WriterEpoch {
-    epoch: u64,
-    generation: u64,
-}
-
-impl WriterEpoch {
-    pub(super) fn next(self) -> Self {
-        Self {
-            generation: self.generation + 1,
-            ..self
-        }
-    }
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct WriterEpoch(u64);
 
 #[cfg(test)]
 mod tests {
@@ -308,21 +258,6 @@ mod tests {
             Err(StoreError::LeaseLost(_))
         ));
         state.check_epoch(&id, Fence(5), second).unwrap();
-        assert!(
-            state.restore_epoch(&id, Fence(5), first.next()).is_err(),
-            "another writer has started"
-        );
-        let (third, fourth) = (second.next(), second.next().next());
-        state.restore_epoch(&id, Fence(5), fourth).unwrap();
-        assert!(
-            state.check_epoch(&id, Fence(5), second).is_err(),
-            "a step of a cancelled call"
-        );
-        assert!(
-            state.restore_epoch(&id, Fence(5), third).is_err(),
-            "a cancelled call that restores its epoch late"
-        );
-        state.check_epoch(&id, Fence(5), fourth).unwrap();
         state.check_fence(&id, Fence(6)).unwrap();
         assert!(matches!(
             state.check_epoch(&id, Fence(5), second),
@@ -356,20 +291,13 @@ mod tests {
         let pairs = pairs.iter().map(|(key, value)| (key.as_str(), *value));
         let mut upload = crate::upload::Upload::new(id(n), Some(1));
         upload.metadata = crate::upload::Metadata::from_pairs(pairs);
-        Arc::new(Record {
-            upload: Arc::new(upload),
-            unverified_from: None,
-            damaged: None,
-            concatenated_unknown: false,
-            marked: false,
-            data_path: format!("upload-{n}").into(),
-        })
+        Arc::new(Record::new(&Arc::new(upload), format!("upload-{n}").into()))
     }
 
     #[test]
     fn memory_of_large_descriptions_is_bounded() {
         let (cache, record) = (UploadCache::default(), large_record(0));
-        let size = record.upload.memory_size();
+        let size = record.info.upload.memory_size();
         assert!(size > 900_000, "as measured, not {size}");
         for n in 0..2000 {
             cache.insert_info(&id(n), KnownInfo::Version(FileVersion::default()), &record);

@@ -1,23 +1,15 @@
 //! Concatenation of uploads.
 //!
-//! Avoids a second copy where the file system can. The first part shares all its blocks with the
-//! target (`FICLONE`). The others use `copy_file_range`, which shares aligned blocks and copies the
-//! rest within the kernel. Elsewhere the bytes are read and written. All of it runs on the blocking
-//! pool, in steps of bounded size and with bounded concurrency.
+//! The kernel copies the bytes where it can (`copy_file_range`), and shares blocks where the file system can.
+//! All of it runs on the blocking pool, in steps of bounded size and with bounded concurrency. A part is open only
+//! during its steps, however many there are.
 
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-};
+use std::{fs::File, os::fd::AsFd, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{
-    Durability, FileStore, Inner,
-    cache::{WriterEpoch, WriterState},
-    files::failed,
-    io_pool::StepKind,
-    sys,
+    Durability, FileStore, Inner, cache::WriterState, files::failed, io_pool::StepKind, sys,
 };
 use crate::{
     lease::Fence,
@@ -26,15 +18,11 @@ use crate::{
 };
 
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
-const BUFFER_BYTES: usize = 1024 * 1024;
-/// Later parts are checked, closed, and opened again for their copy.
-const MAX_OPEN_PARTS: usize = 128;
 
 struct Part {
     id: UploadId,
     data_path: Arc<str>,
     size: u64,
-    file: Option<OwnedFd>,
 }
 
 #[async_trait]
@@ -55,28 +43,25 @@ impl Concatenate for FileStore {
                 let epoch = state.start_epoch(&id, fence)?;
                 let data_path = inner.data_path(&id)?;
                 let (data, _) = inner.open_data(&id, &data_path)?;
-                let parts = inner.open_parts(parts)?;
+                let parts = parts.into_iter().map(|part| inner.part(part));
+                let parts = parts.collect::<Result<Vec<_>>>()?;
                 sys::truncate(data.as_fd(), 0)
                     .map_err(|error| failed(&id, "truncating the data", error))?;
-                Ok((epoch, data_path, Arc::new(data), parts))
+                Ok((epoch, data_path, Arc::new(File::from(data)), parts))
             }
         };
         let (epoch, data_path, data, parts) =
             inner.io.run_locked(&entry, StepKind::Long, step).await?;
-        let copy = Copy {
-            id: id.clone(),
-            data: Arc::clone(&data),
-            fence,
-            epoch,
-        };
         let mut sum = 0;
         for part in parts {
             let part = Arc::new(part);
             let mut done = 0;
             while done < part.size {
-                let (inner, part, copy) = (Arc::clone(inner), Arc::clone(&part), copy.clone());
+                let (inner, id) = (Arc::clone(inner), id.clone());
+                let (part, target) = (Arc::clone(&part), Arc::clone(&data));
                 let step = move |state: &mut WriterState| {
-                    copy.step(state, &inner, &part, done, sum + done)
+                    state.check_epoch(&id, fence, epoch)?;
+                    inner.copy(&part, done, &target, sum + done)
                 };
                 match self.0.io.run_locked(&entry, StepKind::Long, step).await {
                     Ok(count) => done += count,
@@ -99,83 +84,31 @@ impl Concatenate for FileStore {
 }
 
 impl Inner {
-    fn open_parts(&self, ids: Vec<UploadId>) -> Result<Vec<Part>> {
-        let mut parts = Vec::with_capacity(ids.len());
-        for (n, id) in ids.into_iter().enumerate() {
-            let state = self.inspect(&id)?;
-            let data_path = state.record.data_path.clone();
-            let file = self.open_part(&id, &data_path, state.offset)?;
-            parts.push(Part {
-                id,
-                data_path,
-                size: state.offset,
-                file: (n < MAX_OPEN_PARTS).then_some(file),
-            });
-        }
-        Ok(parts)
+    fn part(&self, id: UploadId) -> Result<Part> {
+        let state = self.inspect(&id)?;
+        Ok(Part {
+            id,
+            data_path: state.record.data_path.clone(),
+            size: state.offset,
+        })
     }
 
-    fn open_part(&self, id: &UploadId, data_path: &str, size: u64) -> Result<OwnedFd> {
-        let opened = self.open_versioned(data_path, sys::open_read);
-        let (file, version) = opened.map_err(|error| failed(id, "opening a part", error))?;
+    /// Copies a step from here on, and returns how many bytes that were.
+    fn copy(&self, part: &Part, from: u64, target: &File, to: u64) -> Result<u64> {
+        let (id, size) = (&part.id, part.size);
+        let opened = self.open_versioned(&part.data_path, sys::open_read);
+        let (source, version) = opened.map_err(|error| failed(id, "opening a part", error))?;
         if !version.is_file || version.size != size {
             let what = format!("it has {} bytes instead of {size}", version.size);
             return Err(StoreError::damaged(id, what));
         }
-        Ok(file)
-    }
-}
-
-#[derive(Clone)]
-struct Copy {
-    id: UploadId,
-    data: Arc<OwnedFd>,
-    fence: Fence,
-    epoch: WriterEpoch,
-}
-
-impl Copy {
-    fn step(
-        &self,
-        state: &mut WriterState,
-        inner: &Inner,
-        part: &Part,
-        from: u64,
-        to: u64,
-    ) -> Result<u64> {
-        state.check_epoch(&self.id, self.fence, self.epoch)?;
-        let opened;
-        let source = match &part.file {
-            Some(file) => file.as_fd(),
-            None => {
-                opened = inner.open_part(&part.id, &part.data_path, part.size)?;
-                opened.as_fd()
-            }
-        };
-        let target = self.data.as_fd();
-        if from == 0 && to == 0 && sys::share(target, source) {
-            return Ok(part.size);
+        let len = (size - from).min(STEP_BYTES);
+        let copied = sys::copy(source.into(), from, target, to, len);
+        let copied = copied.map_err(|error| failed(id, "copying a part", error))?;
+        if copied < len {
+            let what = "its data was truncated while it was copied";
+            return Err(StoreError::damaged(id, what));
         }
-        let len = (part.size - from).min(STEP_BYTES);
-        let fail = |error| failed(&self.id, "concatenating the parts", error);
-        let short = || StoreError::damaged(&part.id, "its data was truncated while it was copied");
-        let count = usize::try_from(len).unwrap_or(BUFFER_BYTES);
-        if let Some(copied) = sys::copy_range(source, from, target, to, count).map_err(fail)? {
-            return Ok(copied as u64);
-        }
-        let mut buffer = vec![0; BUFFER_BYTES.min(count)];
-        let mut done = 0;
-        while done < len {
-            let want = usize::try_from(len - done)
-                .unwrap_or(BUFFER_BYTES)
-                .min(BUFFER_BYTES);
-            let read = sys::read_at(source, &mut buffer[..want], from + done).map_err(fail)?;
-            if read == 0 {
-                return Err(short());
-            }
-            sys::write_from(target, &buffer[..read], to + done).map_err(fail)?;
-            done += read as u64;
-        }
-        Ok(done)
+        Ok(copied)
     }
 }

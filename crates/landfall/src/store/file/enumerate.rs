@@ -188,7 +188,7 @@ impl Inner {
                 .root
                 .data_path_of(id, stored("Path"), stored("InfoPath"));
             !info.upload.created_by_tusd
-                && info.stated_id == id.as_str()
+                && info.stated_id.is_none()
                 && place.is_none_or(|place| place == id.as_str())
         })
     }
@@ -204,7 +204,7 @@ impl Inner {
             _ => self
                 .read_small(path)
                 .and_then(|json| UploadInfo::decode(&id, &json).ok())
-                .is_some_and(|info| !info.upload.created_by_tusd && info.stated_id == id.as_str()),
+                .is_some_and(|info| !info.upload.created_by_tusd && info.stated_id.is_none()),
         };
         match is_own {
             true => OrphanKind::Temporary,

@@ -48,7 +48,7 @@ pub(super) struct FileState {
 impl FileState {
     /// Only the description is left.
     pub(super) fn moved(record: Arc<Record>, info: FileVersion) -> Self {
-        let offset = record.upload.length.unwrap_or_default();
+        let offset = record.info.upload.length.unwrap_or_default();
         Self {
             record,
             info,
@@ -59,7 +59,7 @@ impl FileState {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            upload: Arc::clone(&self.record.upload),
+            upload: Arc::clone(&self.record.info.upload),
             offset: self.offset,
             modified: self.data.modified_last(&self.info),
         }
@@ -158,7 +158,7 @@ impl Inner {
         let info = write_info_path(&mut info, &id);
         upload.storage = self.storage(&id, &data_path);
         let record = Record::new(described, data_path.clone());
-        let json = record.encode();
+        let json = record.info.encode();
 
         let is_default = *data_path == *id.as_str();
         let create = || {
@@ -326,16 +326,14 @@ impl Inner {
         if !data.is_file {
             return Err(StoreError::damaged(id, "its data is not a regular file"));
         }
-        if let Some(what) = &record.damaged {
+        if let Some(what) = &record.info.damaged {
             return Err(StoreError::damaged(id, what));
         }
-        if record.upload.completion.is_done() && !record.upload.is_partial() {
+        if record.info.upload.completion.is_done() && !record.info.upload.is_partial() {
             // Without durability, the mark may have survived a power loss that the bytes did not. A later change is
             // that of an application, which may change a finished file.
-            let is_short = record
-                .upload
-                .length
-                .is_some_and(|length| data.size < length);
+            let length = record.info.upload.length;
+            let is_short = length.is_some_and(|length| data.size < length);
             if self.options.durability == Durability::None
                 && record.marked
                 && is_short
@@ -350,15 +348,15 @@ impl Inner {
                 data,
             });
         }
-        let offset = record
-            .unverified_from
-            .map_or(data.size, |from| data.size.min(from));
-        if record.concatenated_unknown && record.upload.length == Some(data.size) {
+        let unverified = record.info.unverified_from;
+        let offset = unverified.map_or(data.size, |from| data.size.min(from));
+        if record.info.concatenated_unknown && record.info.upload.length == Some(data.size) {
             let record = Arc::make_mut(&mut record);
-            record.concatenated_unknown = false;
-            Arc::make_mut(&mut record.upload).set_concatenated();
+            record.info.concatenated_unknown = false;
+            Arc::make_mut(&mut record.info.upload).set_concatenated();
         }
-        if record.upload.length.is_some_and(|length| offset > length) {
+        let length = record.info.upload.length;
+        if length.is_some_and(|length| offset > length) {
             return Err(StoreError::damaged(id, "it has more bytes than its length"));
         }
         Ok(FileState {
@@ -463,8 +461,8 @@ impl Inner {
     }
 
     fn interpret(&self, id: &UploadId, json: &[u8]) -> Result<Record> {
-        let decoded = match UploadInfo::decode(id, json) {
-            Ok(decoded) => decoded,
+        let mut info = match UploadInfo::decode(id, json) {
+            Ok(info) => info,
             // Bytes are written after the description, so without bytes nothing was acknowledged.
             Err(InvalidInfo::Truncated)
                 if self.stat(id.as_str()).is_ok_and(|data| data.size > 0) =>
@@ -479,24 +477,21 @@ impl Inner {
                 ));
             }
         };
-        let mut upload = decoded.upload;
-        let stored = |key| upload.storage.get(key).map(String::as_str);
+        let stored = |key| info.upload.storage.get(key).map(String::as_str);
         let data_path = self
             .root
             .data_path_of(id, stored("Path"), stored("InfoPath"));
         let data_path: Arc<str> = match data_path {
             Some(path) if path == id.as_str() => id.to_text(),
-            Some(path) if upload.moved_to.is_none() => self.existing_path(id, path)?.into(),
+            Some(path) if info.upload.moved_to.is_none() => self.existing_path(id, path)?.into(),
             Some(path) => path.into(),
             None => id.to_text(),
         };
-        upload.storage = self.storage(id, &data_path);
-        let marked = decoded.can_mark_finished && upload.completion.is_done();
+        Arc::make_mut(&mut info.upload).storage = self.storage(id, &data_path);
+        let marked = info.can_mark_finished && info.upload.completion.is_done();
+        info.can_mark_finished = true;
         Ok(Record {
-            upload: Arc::new(upload),
-            unverified_from: decoded.unverified_from,
-            damaged: decoded.damaged,
-            concatenated_unknown: decoded.concatenated_unknown,
+            info,
             marked,
             data_path,
         })
@@ -569,7 +564,7 @@ impl Inner {
     ) -> Result<Arc<Record>> {
         let (mut record, _) = self.record(id, Some(entry))?;
         change(Arc::make_mut(&mut record))?;
-        let json = record.encode();
+        let json = record.info.encode();
         let replaced = self
             .replace(&info_path(id), &json)
             .map_err(|error| failed(id, "replacing the description", error));

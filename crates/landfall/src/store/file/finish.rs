@@ -105,8 +105,8 @@ impl Inner {
         }
         // Written by tusd, or by an earlier version.
         self.change(id, entry, |record| {
-            if record.upload.completion == Completion::NotTracked {
-                Arc::make_mut(&mut record.upload).completion = Completion::Done(None);
+            if record.info.upload.completion == Completion::NotTracked {
+                Arc::make_mut(&mut record.info.upload).completion = Completion::Done(None);
             }
             Ok(())
         })?;

@@ -281,7 +281,7 @@ impl FileStore {
             synced.add(ino, 0);
             synced.info = Some(info);
         }
-        let upload = Arc::clone(&created.record.upload);
+        let upload = Arc::clone(&created.record.info.upload);
         let append = fence.zip(epoch);
         Ok((
             upload,
@@ -296,7 +296,7 @@ impl FileStore {
         (fence, epoch): (Fence, WriterEpoch),
     ) -> FileAppend {
         let Record {
-            upload, data_path, ..
+            info, data_path, ..
         } = created.record;
         let opened = OpenedFile {
             data_path,
@@ -306,7 +306,7 @@ impl FileStore {
             offset: 0,
             epoch,
         };
-        FileAppend::new(Arc::clone(&self.0), entry, upload, fence, opened)
+        FileAppend::new(Arc::clone(&self.0), entry, info.upload, fence, opened)
     }
 
     async fn change<F>(&self, id: &UploadId, fence: Fence, change: F) -> Result<Arc<Upload>>
@@ -325,7 +325,7 @@ impl FileStore {
         let kind = StepKind::short_or_sync(inner.options.durability != Durability::None);
         let record = inner.io.run_locked(&entry, kind, step).await?;
         inner.sync_info_if_required(id, &entry, &record).await?;
-        Ok(Arc::clone(&record.upload))
+        Ok(Arc::clone(&record.info.upload))
     }
 }
 
@@ -442,7 +442,7 @@ impl Inner {
             self.truncate(id, data, from)?;
         }
         self.change(id, entry, |record| {
-            record.unverified_from = None;
+            record.info.unverified_from = None;
             Ok(())
         })?;
         Ok(())
@@ -511,7 +511,7 @@ impl Store for FileStore {
                 let append = MovedAppend { id, offset };
                 return Ok((file_state.snapshot(), Box::new(append)));
             };
-            let Some(from) = file_state.record.unverified_from else {
+            let Some(from) = file_state.record.info.unverified_from else {
                 break (file_state, opened);
             };
             let step = {
@@ -547,14 +547,14 @@ impl Store for FileStore {
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
         let new = upload.clone();
         self.change(&upload.id, fence, move |record| {
-            let storage = record.upload.storage.clone();
-            let moved_to = record.upload.moved_to.clone();
-            record.upload = Arc::new(Upload {
+            let storage = record.info.upload.storage.clone();
+            let moved_to = record.info.upload.moved_to.clone();
+            record.info.upload = Arc::new(Upload {
                 storage,
                 moved_to,
                 ..new
             });
-            record.concatenated_unknown = false;
+            record.info.concatenated_unknown = false;
             Ok(())
         })
         .await?;
@@ -666,13 +666,13 @@ impl DeferLength for FileStore {
         fence: Fence,
     ) -> Result<Arc<Upload>> {
         self.change(&upload.id, fence, move |record| {
-            match record.upload.length {
+            match record.info.upload.length {
                 Some(known) if known != length => Err(StoreError::other(
-                    format!("declaring the length of upload {}", record.upload.id),
+                    format!("declaring the length of upload {}", record.info.upload.id),
                     format!("it is known to be {known}, not {length}"),
                 )),
                 _ => {
-                    Arc::make_mut(&mut record.upload).length = Some(length);
+                    Arc::make_mut(&mut record.info.upload).length = Some(length);
                     Ok(())
                 }
             }

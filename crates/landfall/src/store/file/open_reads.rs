@@ -58,6 +58,10 @@ impl ReadFile {
         })
     }
 
+    pub(super) fn id(&self) -> &UploadId {
+        &self.id
+    }
+
     /// As it was when it was opened.
     pub(super) fn version(&self) -> &FileVersion {
         &self.opened

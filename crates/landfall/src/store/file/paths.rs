@@ -74,27 +74,12 @@ const OUTSIDE: &str = "it is outside the upload directory";
 
 #[derive(Debug)]
 pub(super) struct Root {
-    handle: OwnedFd,
+    handle: Arc<OwnedFd>,
     path: Arc<str>,
     real: PathBuf,
     data_dirs: Vec<PathBuf>,
     /// When the directory's place is checked again; `None` if it was not there.
     next_check: Mutex<Option<Instant>>,
-}
-
-#[derive(Debug)]
-pub(super) enum Parent<'a> {
-    Root(BorrowedFd<'a>),
-    Below(OwnedFd),
-}
-
-impl AsFd for Parent<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Root(handle) => *handle,
-            Self::Below(handle) => handle.as_fd(),
-        }
-    }
 }
 
 impl Root {
@@ -119,7 +104,7 @@ impl Root {
             &path
         };
         Ok(Self {
-            handle,
+            handle: Arc::new(handle),
             path: path.into(),
             real,
             data_dirs: data_dirs
@@ -145,9 +130,10 @@ impl Root {
 
     /// Any other error than a missing directory says nothing about its place.
     fn place_error(&self) -> Option<DirectoryError> {
-        match sys::directory_at(&self.path) {
+        match sys::stat_path(&self.path) {
             Ok(found) => {
-                let is_same = found.is_some() && found == sys::directory_of(self.handle()).ok();
+                let own = sys::stat_open(self.handle());
+                let is_same = own.is_ok_and(|own| own.is_same_file(&found));
                 (!is_same).then_some(DirectoryError::Replaced)
             }
             Err(error) => {
@@ -172,30 +158,31 @@ impl Root {
         Arc::clone(&self.path)
     }
 
-    pub(super) fn parent<'a, 'p>(&'a self, path: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
+    /// Returns the directory of a file, and its name there.
+    pub(super) fn parent<'p>(&self, path: &'p str) -> io::Result<(Arc<OwnedFd>, &'p str)> {
         // Faster than for a character, and nearly all have none.
         match memchr::memchr(b'/', path.as_bytes()).and_then(|_| path.rsplit_once('/')) {
-            None => Ok((Parent::Root(self.handle()), path)),
-            Some((above, name)) => Ok((Parent::Below(self.directory(above_of(above))?), name)),
+            None => Ok((Arc::clone(&self.handle), path)),
+            Some((above, name)) => Ok((self.directory(above_of(above))?.into(), name)),
         }
     }
 
-    pub(super) fn make_parent<'a, 'p>(
-        &'a self,
+    pub(super) fn make_parent<'p>(
+        &self,
         path: &'p str,
         mode: u32,
-    ) -> io::Result<(Parent<'a>, &'p str)> {
+    ) -> io::Result<(Arc<OwnedFd>, &'p str)> {
         match self.parent(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
         }
         if let (Some((above, name)), true) = (path.rsplit_once('/'), path.starts_with('/')) {
-            return Ok((Parent::Below(self.make_outside(above, mode)?), name));
+            return Ok((self.make_outside(above, mode)?.into(), name));
         }
-        let mut parent = Parent::Root(self.handle());
+        let mut parent = Arc::clone(&self.handle);
         let mut rest = path;
         while let Some((segment, below)) = rest.split_once('/') {
-            parent = Parent::Below(self.enter_or_make(parent.as_fd(), segment, mode)?);
+            parent = self.enter_or_make(parent.as_fd(), segment, mode)?.into();
             rest = below;
         }
         Ok((parent, rest))

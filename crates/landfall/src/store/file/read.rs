@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     store::{ByteStream, Read, Result, StoreError},
-    upload::{Upload, UploadId},
+    upload::Upload,
 };
 
 /// A response keeps one while its client takes nothing.
@@ -33,7 +33,6 @@ impl Read for FileStore {
         }
         let reader = ChunkReader {
             io: self.0.io.clone(),
-            id: upload.id.clone(),
             file: Arc::new(file),
             range,
             buffer: BytesMut::new(),
@@ -49,7 +48,6 @@ impl Read for FileStore {
 /// last chunk was sent.
 struct ChunkReader {
     io: IoPool,
-    id: UploadId,
     file: Arc<ReadFile>,
     range: Range<u64>,
     buffer: BytesMut,
@@ -79,9 +77,8 @@ impl ChunkReader {
             self.buffer = self.io.run(kind, read).await?;
         }
         if self.buffer.is_empty() {
-            let what = "its data was truncated while it was read".into();
-            let id = self.id.clone();
-            return Err(StoreError::Damaged { id, what });
+            let what = "its data was truncated while it was read";
+            return Err(StoreError::damaged(self.file.id(), what));
         }
         self.range.start += self.buffer.len() as u64;
         Ok(Some(self.buffer.split().freeze()))

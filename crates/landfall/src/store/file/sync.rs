@@ -166,7 +166,7 @@ impl Inner {
         let entry = self.cache.get_or_insert(id);
         let _state = entry.state.lock();
         let marked = self.change(id, &entry, |record| {
-            record.damaged = Some(SYNC_FAILED.into());
+            record.info.damaged = Some(SYNC_FAILED.into());
             Ok(())
         });
         if let Err(error) = marked {
@@ -187,7 +187,7 @@ impl Inner {
     }
 
     pub(super) fn must_sync(&self, id: &UploadId, state: &FileState) -> bool {
-        let upload = &state.record.upload;
+        let upload = &state.record.info.upload;
         let is_old = |version: &sys::FileVersion| {
             SystemTime::now()
                 .duration_since(version.changed())
@@ -225,7 +225,9 @@ impl Inner {
         let needed = match self.options.durability {
             Durability::None => false,
             // Concatenation completes a final upload.
-            Durability::Complete => record.upload.is_final() && record.upload.is_concatenated(),
+            Durability::Complete => {
+                record.info.upload.is_final() && record.info.upload.is_concatenated()
+            }
             Durability::Every => true,
         };
         if needed {

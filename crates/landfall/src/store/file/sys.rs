@@ -7,7 +7,8 @@
 //! crash tests kill the process at an entry.
 
 use std::{
-    io::{self, IoSlice},
+    fs::File,
+    io::{self, IoSlice, Read as _, Seek as _, SeekFrom},
     os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -106,9 +107,14 @@ impl FileVersion {
     /// Returns whether the bytes that `earlier` had are still there: the file is the same, and has only grown, or
     /// `is_complete` and has the same content.
     pub(super) fn continues(&self, earlier: &Self, is_complete: bool) -> bool {
-        let is_same = self.dev == earlier.dev && self.ino == earlier.ino && self.is_file;
+        let is_same = self.is_same_file(earlier) && self.is_file;
         let is_unchanged = self.size == earlier.size && self.modified == earlier.modified;
         is_same && (is_unchanged || !is_complete && self.size >= earlier.size)
+    }
+
+    /// Returns whether both are of one file or directory.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
     }
 
     /// Changes of the content or the metadata.
@@ -126,23 +132,6 @@ fn time((seconds, nanos): (i64, u32)) -> SystemTime {
     };
     base.and_then(|base| base.checked_add(Duration::from_nanos(nanos.into())))
         .unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// Returns device and inode of the directory at a path, `None` for anything else.
-pub(super) fn directory_at(path: &str) -> io::Result<Option<(u64, u64)>> {
-    let stat = retry_on_intr(|| fs::stat(path))?;
-    let is_dir = FileType::from_raw_mode(stat.st_mode as _) == FileType::Directory;
-    Ok(is_dir.then(|| device_and_inode(&stat)))
-}
-
-pub(super) fn directory_of(dir: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
-    Ok(device_and_inode(&fs::fstat(dir)?))
-}
-
-// The types of these fields differ between systems, so some casts are redundant.
-#[allow(clippy::unnecessary_cast)]
-fn device_and_inode(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev as u64, stat.st_ino as u64)
 }
 
 /// `"."` is `dir` itself.
@@ -251,6 +240,11 @@ pub(super) fn leads_to_directory(dir: BorrowedFd<'_>, name: &str) -> bool {
 pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<FileVersion> {
     let stat = retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
     Ok(FileVersion::new(&stat))
+}
+
+/// Follows links.
+pub(super) fn stat_path(path: &str) -> io::Result<FileVersion> {
+    Ok(FileVersion::new(&retry_on_intr(|| fs::stat(path))?))
 }
 
 pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<FileVersion> {
@@ -471,62 +465,18 @@ pub(super) fn in_memory(_: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// All blocks; false where not supported.
-#[cfg(target_os = "linux")]
-pub(super) fn share(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> bool {
-    let shared = fs::ioctl_ficlone(target, source).is_ok();
+/// Copies bytes, within the kernel where that can, which may share blocks. Returns fewer at the end of the source.
+pub(super) fn copy(
+    mut source: File,
+    from: u64,
+    mut target: &File,
+    to: u64,
+    len: u64,
+) -> io::Result<u64> {
+    source.seek(SeekFrom::Start(from))?;
+    target.seek(SeekFrom::Start(to))?;
+    let copied = io::copy(&mut source.take(len), &mut target)?;
     #[cfg(test)]
-    if shared {
-        journal::record_fill(target);
-    }
-    shared
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn share(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> bool {
-    false
-}
-
-/// Copies within the kernel, which may share blocks; returns how many bytes. `None` if it is impossible
-/// between these files.
-#[cfg(target_os = "linux")]
-pub(super) fn copy_range(
-    source: BorrowedFd<'_>,
-    mut from: u64,
-    target: BorrowedFd<'_>,
-    mut to: u64,
-    len: usize,
-) -> io::Result<Option<usize>> {
-    let copied =
-        retry_on_intr(|| fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), len));
-    match copied {
-        // Some file systems return 0 where they do not support it; the caller then copies the bytes itself.
-        Ok(0)
-        | Err(
-            Errno::XDEV
-            | Errno::INVAL
-            | Errno::NOSYS
-            | Errno::OPNOTSUPP
-            | Errno::PERM
-            | Errno::BADF
-            | Errno::TXTBSY,
-        ) => Ok(None),
-        Ok(count) => {
-            #[cfg(test)]
-            journal::record_fill(target);
-            Ok(Some(count))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn copy_range(
-    _: BorrowedFd<'_>,
-    _: u64,
-    _: BorrowedFd<'_>,
-    _: u64,
-    _: usize,
-) -> io::Result<Option<usize>> {
-    Ok(None)
+    journal::record_fill(target.as_fd());
+    Ok(copied)
 }

@@ -92,7 +92,7 @@ impl Inner {
         if !snapshot.is_complete() {
             return Err(self.take_error(id, to, "it is incomplete".into()));
         }
-        match &record.upload.moved_to {
+        match &record.info.upload.moved_to {
             // The description contains a text.
             Some(before) if is_whole && before.to_string_lossy() != to.to_string_lossy() => {
                 let reason = format!("it was moved to {}", before.display());
@@ -129,7 +129,7 @@ impl Inner {
             unlink()?;
         }
         self.change(id, entry, |record| {
-            let upload = Arc::make_mut(&mut record.upload);
+            let upload = Arc::make_mut(&mut record.info.upload);
             upload.moved_to = Some(Box::new(to.to_owned()));
             if !upload.completion.is_done() {
                 upload.completion = Completion::Done(None);
@@ -169,7 +169,7 @@ impl Inner {
     /// An upload may get the id of one whose file was moved away, unless its completion is to be emitted again.
     pub(super) fn remove_moved(&self, id: &UploadId) -> Result<bool> {
         match self.record(id, None) {
-            Ok((record, _)) if record.is_moved() && !record.upload.unacknowledged => {
+            Ok((record, _)) if record.is_moved() && !record.info.upload.unacknowledged => {
                 self.remove(id, &info_path(id))
             }
             _ => Ok(false),

@@ -23,9 +23,9 @@ use crate::upload::{
 #[non_exhaustive]
 pub struct UploadInfo {
     /// The upload. Its id is the requested one, even if the JSON has another.
-    pub upload: Upload,
-    /// The id in the JSON.
-    pub stated_id: String,
+    pub upload: Arc<Upload>,
+    /// The id in the JSON, if it is another one.
+    pub stated_id: Option<String>,
     /// Bytes from this offset on are not verified and do not count.
     pub unverified_from: Option<u64>,
     /// A reason why the bytes are not reliable.
@@ -156,10 +156,10 @@ impl UploadInfo {
 
     /// Returns the description of an upload without extensions.
     #[must_use]
-    pub fn new(upload: Upload) -> Self {
+    pub fn new(upload: impl Into<Arc<Upload>>) -> Self {
         Self {
-            stated_id: upload.id.as_str().to_owned(),
-            upload,
+            upload: upload.into(),
+            stated_id: None,
             unverified_from: None,
             damaged: None,
             concatenated_unknown: false,
@@ -264,8 +264,8 @@ impl UploadInfo {
         upload.repetition = is_used.then(|| Box::new(repetition));
         upload.created_by_tusd = created_by_tusd;
         Ok(Self {
-            upload,
-            stated_id: info.id.into_owned(),
+            upload: Arc::new(upload),
+            stated_id: (info.id != id.as_str()).then(|| info.id.into_owned()),
             unverified_from: landfall.unverified_from,
             damaged: landfall.damaged.map(Cow::into_owned),
             concatenated_unknown,
@@ -278,29 +278,7 @@ impl UploadInfo {
     /// which also marks it as created here.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let described = Described {
-            upload: &self.upload,
-            unverified_from: self.unverified_from,
-            damaged: self.damaged.as_deref(),
-            extensions: Some(&self.extensions).filter(|map| !map.is_empty()),
-            can_mark_finished: self.can_mark_finished,
-        };
-        described.encode()
-    }
-}
-
-/// The source of an encoded `.info`.
-pub(super) struct Described<'a> {
-    pub(super) upload: &'a Upload,
-    pub(super) unverified_from: Option<u64>,
-    pub(super) damaged: Option<&'a str>,
-    pub(super) extensions: Option<&'a BTreeMap<String, String>>,
-    pub(super) can_mark_finished: bool,
-}
-
-impl Described<'_> {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let upload = self.upload;
+        let upload = &self.upload;
         let parts = upload.is_final().then(|| {
             let parts = upload.parts().iter();
             parts.map(UploadId::as_str).collect::<Vec<_>>()
@@ -325,7 +303,7 @@ impl Described<'_> {
     }
 
     fn write_landfall(&self, metadata_is_text: bool, json: &mut JsonObject<'_>) {
-        let upload = self.upload;
+        let upload = &self.upload;
         let metadata = &upload.metadata;
         // Otherwise `MetaData` leads to it.
         let is_own = !metadata_is_text || !metadata.is_canonical();
@@ -341,9 +319,9 @@ impl Described<'_> {
         json.optional("Draft", upload.created_by_draft.then_some(true));
         let digest = upload.repr_digest.as_ref().map(ToString::to_string);
         json.optional("ReprDigest", digest.as_deref());
-        let labels = Some(&upload.labels).filter(|map| !map.is_empty());
-        json.optional("Labels", labels);
-        json.optional("Extensions", self.extensions);
+        let used = |map| Some(map).filter(|map: &&BTreeMap<_, _>| !map.is_empty());
+        json.optional("Labels", used(&upload.labels));
+        json.optional("Extensions", used(&self.extensions));
         let completion = match &upload.completion {
             Completion::NotTracked => None,
             Completion::Pending => Some("pending"),
@@ -363,7 +341,7 @@ impl Described<'_> {
         let final_upload = upload.final_upload().map(UploadId::as_str);
         json.optional("FinalUpload", final_upload);
         json.optional("UnverifiedFrom", self.unverified_from);
-        json.optional("Damaged", self.damaged);
+        json.optional("Damaged", self.damaged.as_deref());
         let is_marked = self.can_mark_finished && upload.completion == Completion::NotTracked;
         json.optional("Finished", is_marked.then_some(0_u64));
     }
@@ -479,7 +457,7 @@ mod tests {
         let decoded = UploadInfo::decode(&sample().id, TUSD.as_bytes()).unwrap();
         let mut expected = sample();
         expected.created_by_tusd = true;
-        assert_eq!(decoded.upload, expected);
+        assert_eq!(*decoded.upload, expected);
         let again = String::from_utf8(UploadInfo::new(decoded.upload).encode()).unwrap();
         let tusds = TUSD.strip_suffix('}').unwrap();
         assert_eq!(again, format!("{tusds},\"Landfall\":{{}}}}"));

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     Composer, Config, Handler, LocationStyle,
-    lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker},
+    lease::{Fence, Lease, LeaseError, Locker, MemoryLocker},
     store::MemoryStore,
     upload::UploadId,
 };
@@ -27,11 +27,6 @@ struct CountingLocker {
     newest: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Counted(#[allow(dead_code, reason = "held until it is dropped")] Lease);
-
-impl LeaseGuard for Counted {}
-
 impl CountingLocker {
     fn starting_at(first: u64) -> Self {
         Self {
@@ -43,7 +38,7 @@ impl CountingLocker {
     fn number(&self, lease: Lease) -> Lease {
         let fence = Fence(self.newest.fetch_add(1, Ordering::Relaxed));
         let signal = lease.signal().clone();
-        Lease::new(fence, signal, Box::new(Counted(lease)))
+        Lease::new(fence, signal, lease)
     }
 }
 
