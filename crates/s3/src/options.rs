@@ -1,3 +1,5 @@
+//! The options of a store, and which contradict each other.
+
 use std::time::Duration;
 
 use crate::client::ObjectHeaders;

@@ -87,7 +87,7 @@ pub(super) async fn credentials(api: &Api, call: &mut Call) -> Result<Response, 
         given => given?,
     };
     let keys = &given.credentials;
-    let expiration = date(keys.expiration);
+    let expiration = keys.expires.map(date);
     Ok(json(&json!({
         "credentials": {
             "AccessKeyId": keys.access_key_id,

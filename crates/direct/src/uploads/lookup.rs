@@ -135,7 +135,7 @@ impl Direct {
         multipart: &str,
     ) -> Result<Record, DirectError> {
         let client = &self.settings().client;
-        match client.list_parts(&record.object, multipart, 0).await {
+        match client.list_parts(&record.object, multipart).await {
             Ok(_) => {}
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {
                 return Err(DirectError::NotFound);

@@ -29,7 +29,7 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_access::ExpiringCache;
-use landfall_s3::{Layout, client::TemporaryCredentials};
+use landfall_s3::{Layout, client::Credentials};
 use landfall_state::queue::{Job, Principal, Queue, contains_secret};
 use percent_encoding::percent_decode_str;
 
@@ -158,7 +158,7 @@ pub enum SignedOperation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrefixCredentials {
     /// The credentials.
-    pub credentials: TemporaryCredentials,
+    pub credentials: Credentials,
     /// The bucket.
     pub bucket: String,
     /// The region of the bucket.

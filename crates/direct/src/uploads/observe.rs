@@ -5,12 +5,8 @@ use landfall_s3::client::{ErrorKind, ObjectHead, Part};
 use super::{
     Direct, REPLACES,
     key::{has_unique_key, object_fingerprint},
-    part_set::MAX_PARTS,
 };
 use crate::{DirectError, Record, TransferMode};
-
-/// Services may return fewer than a thousand parts per page.
-const MAX_PAGES: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Observed {
@@ -28,10 +24,11 @@ impl Direct {
         }
         // While the multipart upload exists, an object at the key is not its result.
         if let Some(multipart) = &record.multipart {
-            match self.list_parts(record, multipart).await {
+            let client = &self.settings().client;
+            match client.list_parts(&record.object, multipart).await {
                 Ok(parts) => return Ok(Observed::Parts(parts)),
-                Err(DirectError::S3(error)) if *error.kind() == ErrorKind::NoSuchUpload => {}
-                Err(error) => return Err(error),
+                Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {}
+                Err(error) => return Err(error.into()),
             }
         }
         self.observe_object(record).await
@@ -44,25 +41,6 @@ impl Direct {
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(Observed::Nothing),
             Err(error) => Err(error.into()),
         }
-    }
-
-    pub(super) async fn list_parts(
-        &self,
-        record: &Record,
-        multipart: &str,
-    ) -> Result<Vec<Part>, DirectError> {
-        let client = &self.settings().client;
-        let mut parts: Vec<Part> = Vec::new();
-        let mut after = 0;
-        for _ in 0..MAX_PAGES {
-            let page = client.list_parts(&record.object, multipart, after).await?;
-            parts.extend(page.parts);
-            match page.next {
-                Some(next) if next > after && parts.len() < MAX_PARTS as usize => after = next,
-                _ => break,
-            }
-        }
-        Ok(parts)
     }
 
     /// The hooks were called for that object.

@@ -244,7 +244,8 @@ impl Direct {
     /// # Errors
     /// The upload is not a multipart upload or not open, or S3 failed.
     pub async fn parts(&self, record: &Record) -> Result<Vec<Part>, DirectError> {
-        self.list_parts(record, multipart_id(record)?).await
+        let (client, multipart) = (&self.settings().client, multipart_id(record)?);
+        Ok(client.list_parts(&record.object, multipart).await?)
     }
 
     /// Emits progress reported by the client, at most once a second, if the length is known; for display only.

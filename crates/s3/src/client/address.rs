@@ -1,3 +1,5 @@
+//! The host and path of a bucket, an object or another service.
+
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderValue, Uri, uri::Scheme};

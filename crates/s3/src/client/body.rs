@@ -1,3 +1,5 @@
+//! Reads the body of an object piece by piece, and opens it again after an interruption.
+
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -6,37 +6,30 @@
 //!
 //! It is our own, after trying two libraries. `aws-config` without the S3 SDK knows every source
 //! but files in place of variables, and adds 26 packages, among them three SDKs, and 4 MiB to a
-//! program. `reqsign-aws-core` knows neither `sso-session` nor `source_profile` nor quotes in a
-//! `credential_process`, and takes an empty variable for a key; without it there are 13 packages
-//! less. Errors of both name neither the profile's file nor the command to run.
+//! program. `reqsign-aws-core` 3.2 would add 11 packages and could replace the metadata service and
+//! the token service alone: of a profile it reads nothing but keys, `sso_start_url` and a
+//! `credential_process`, which it splits at spaces; it renews no login, and tries the next source
+//! where one fails; it sends the container's token to any host.
 
-use std::{
-    process::Stdio,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Method, Request, Uri, header};
+use http::{Request, Uri, header};
 use landfall::BoxError;
-use serde::Deserialize;
 use tokio::{process::Command, time::timeout};
 
 use super::{
-    address::Target,
-    credentials::{Credentials, ProvideCredentials},
+    Client, ClientSettings, Operation,
+    credentials::{CredentialSource, Credentials, ProvideCredentials},
     encode::Query,
     environment::variable,
     http_send::HttpSend,
-    listing,
     profile::{self, ProfileSource, Role, SharedFiles},
-    provider_context::{ProviderContext, ProviderResult, Variables, parse, quoted, read_text},
-    sign::Signer,
+    provider_context::{
+        HTTP_TIMEOUT, ProviderContext, ProviderResult, Variables, parse, quoted, read_text,
+    },
     sso,
-    sts::Partition,
-    xml,
 };
 
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -178,7 +171,7 @@ impl CredentialChain {
                 }
                 ProfileSource::Role { role, source } => {
                     let keys = self.load(source).await?;
-                    self.assume(role, Some(&keys), "AssumeRole", &[]).await
+                    self.assume(role, Some(&keys), None).await
                 }
                 ProfileSource::Environment => {
                     let none =
@@ -194,80 +187,45 @@ impl CredentialChain {
 
     async fn web_identity(&self, role: &Role, token_file: &str) -> ProviderResult<Credentials> {
         let token = read_text(token_file)?;
-        let token = [("WebIdentityToken", &*token)];
-        self.assume(role, None, "AssumeRoleWithWebIdentity", &token)
-            .await
+        self.assume(role, None, Some(&token)).await
     }
 
-    /// Only the token service of the role's partition knows it, so that the endpoint is a regional one.
     async fn assume(
         &self,
         role: &Role,
         keys: Option<&Credentials>,
-        action: &str,
-        more: &[(&str, &str)],
+        token: Option<&str>,
     ) -> ProviderResult<Credentials> {
-        let region = role.region.as_deref().unwrap_or(&self.region);
-        let suffix = Partition::from_region(region).dns_suffix;
-        let endpoint = self.variable("AWS_ENDPOINT_URL_STS");
-        let endpoint = endpoint.unwrap_or_else(|| format!("https://sts.{region}.{suffix}"));
-        let target = Target::parse(&endpoint)
-            .map_err(|problem| format!("the endpoint of the token service {problem}"))?;
-        let mut body = Query::new();
-        body.push("Action", action);
-        body.push("Version", "2011-06-15");
-        body.push("RoleArn", &role.arn);
+        let keys = keys.cloned();
+        let client = Client::new(ClientSettings {
+            region: role.region.clone().or_else(|| Some(self.region.clone())),
+            credentials: keys.map_or(CredentialSource::Anonymous, CredentialSource::Static),
+            http: Some(Arc::clone(&self.context.http)),
+            deadline: HTTP_TIMEOUT,
+            ..ClientSettings::default()
+        });
+        let client = client.map_err(|error| error.to_string())?;
         let name = role.session_name.as_deref().unwrap_or("landfall");
-        body.push("RoleSessionName", name);
-        let optional = [
-            ("ExternalId", &role.external_id),
-            ("DurationSeconds", &role.seconds),
-        ];
-        for (name, value) in optional {
+        let mut form = Query::new().with("RoleSessionName", name);
+        for (name, value) in [
+            ("RoleArn", Some(&*role.arn)),
+            ("ExternalId", role.external_id.as_deref()),
+            ("DurationSeconds", role.seconds.as_deref()),
+            ("WebIdentityToken", token),
+        ] {
             if let Some(value) = value {
-                body.push(name, value);
+                form.push(name, value);
             }
         }
-        for (name, value) in more {
-            body.push(name, value);
-        }
-        let body = Bytes::from(body.canonical());
-        let invalid = |error: http::Error| error.to_string();
-        let mut request = Request::post(target.uri("").map_err(invalid)?)
-            .header(header::HOST, target.host_header().map_err(invalid)?)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(body.clone())
-            .map_err(invalid)?;
-        if let Some(keys) = keys {
-            let digest = hex::encode(sha2::Digest::finalize(
-                <sha2::Sha256 as sha2::Digest>::new_with_prefix(&body),
-            ));
-            let path = request.uri().path().to_owned();
-            Signer::new(keys, region, "sts", SystemTime::now())
-                .sign_headers(&Method::POST, &path, "", request.headers_mut(), &digest)
-                .map_err(|_| "the credentials contain characters that HTTP cannot send")?;
-        }
-        let failed = |error: String| format!("{action} of {}: {error}", role.arn);
-        let (status, body) = self.context.send(request).await.map_err(failed)?;
-        if !status.is_success() {
-            let problem = xml::problem(&body).unwrap_or_default();
-            let (code, message) = (
-                problem.code.unwrap_or_default(),
-                problem.message.unwrap_or_default(),
-            );
-            return Err(failed(format!(
-                "{status} {code} {}",
-                quoted(message.as_bytes())
-            )));
-        }
-        let keys = xml::temporary_credentials(&body);
-        let keys = keys.map_err(|error| failed(format!("unexpected response: {error}")))?;
-        Ok(Credentials {
-            access_key_id: keys.access_key_id,
-            secret_access_key: keys.secret_access_key,
-            session_token: Some(keys.session_token),
-            expires: Some(keys.expiration),
-        })
+        let action = match token {
+            Some(_) => "AssumeRoleWithWebIdentity",
+            None => "AssumeRole",
+        };
+        let endpoint = self.variable("AWS_ENDPOINT_URL_STS");
+        let operation = Operation::AssumeRole;
+        let keys = client.call_token_service(operation, action, endpoint.as_deref(), form);
+        let failed = |error| format!("the role {}: {error}", role.arn);
+        keys.await.map_err(failed)
     }
 
     fn has_container(&self) -> bool {
@@ -301,8 +259,7 @@ impl CredentialChain {
             request = request.header(header::AUTHORIZATION, token);
         }
         let failed = |error: String| format!("the container's endpoint {url}: {error}");
-        let fetched: ProviderResult<KeysJson> = self.context.json(request).await;
-        Ok(fetched.map_err(failed)?.into())
+        self.context.json(request).await.map_err(failed)
     }
 
     /// IMDSv2.
@@ -329,32 +286,9 @@ impl CredentialChain {
                 return Err("the instance has no role".to_owned());
             }
             let keys = Request::get(format!("{path}{role}")).header(INSTANCE_TOKEN, &token);
-            self.context.json::<KeysJson>(keys).await
+            self.context.json(keys).await
         };
-        Ok(fetch.await.map_err(failed)?.into())
-    }
-}
-
-/// The JSON of programs, containers and instances.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct KeysJson {
-    access_key_id: String,
-    secret_access_key: String,
-    #[serde(alias = "Token")]
-    session_token: Option<String>,
-    #[serde(default, deserialize_with = "listing::if_time")]
-    expiration: Option<SystemTime>,
-}
-
-impl From<KeysJson> for Credentials {
-    fn from(keys: KeysJson) -> Self {
-        Self {
-            access_key_id: keys.access_key_id,
-            secret_access_key: keys.secret_access_key,
-            session_token: keys.session_token.filter(|token| !token.is_empty()),
-            expires: keys.expiration,
-        }
+        fetch.await.map_err(failed)
     }
 }
 
@@ -373,9 +307,7 @@ async fn process(command: &str) -> ProviderResult<Credentials> {
         let reason = quoted(&output.stderr);
         return Err(failed(format!("{}: {reason}", output.status)));
     }
-    parse::<KeysJson>(&output.stdout)
-        .map(Into::into)
-        .map_err(failed)
+    parse(&output.stdout).map_err(failed)
 }
 
 /// As AWS's tools decide it.

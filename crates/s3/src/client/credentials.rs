@@ -1,3 +1,5 @@
+//! Credentials and where they come from. This signs nothing.
+
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
@@ -7,15 +9,22 @@ use serde::Deserialize;
 use super::listing;
 
 /// An access key. Its `Debug` output contains no secret.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// It is deserialized from the XML or JSON of AWS's services and programs.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Credentials {
     /// The access key id, which is not secret.
+    #[serde(deserialize_with = "listing::filled")]
     pub access_key_id: String,
     /// The secret access key.
+    #[serde(deserialize_with = "listing::filled")]
     pub secret_access_key: String,
     /// The session token of temporary credentials.
+    #[serde(default, alias = "Token", deserialize_with = "listing::if_filled")]
     pub session_token: Option<String>,
     /// Expiry time; `None`: they do not expire.
+    #[serde(rename = "Expiration", default, deserialize_with = "listing::if_time")]
     pub expires: Option<SystemTime>,
 }
 
@@ -77,31 +86,4 @@ pub trait ProvideCredentials: fmt::Debug + Send + Sync + 'static {
     /// Any error; the call then fails with
     /// [`ErrorKind::BadCredentials`](super::ErrorKind::BadCredentials).
     async fn credentials(&self) -> Result<Credentials, BoxError>;
-}
-
-/// Temporary credentials that a policy restricts.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct TemporaryCredentials {
-    /// Access key id.
-    #[serde(deserialize_with = "listing::filled")]
-    pub access_key_id: String,
-    /// Secret access key.
-    #[serde(deserialize_with = "listing::filled")]
-    pub secret_access_key: String,
-    /// Session token, to send with every request.
-    #[serde(deserialize_with = "listing::filled")]
-    pub session_token: String,
-    /// Expiry time.
-    #[serde(deserialize_with = "listing::time")]
-    pub expiration: SystemTime,
-}
-
-impl fmt::Debug for TemporaryCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TemporaryCredentials")
-            .field("access_key_id", &self.access_key_id)
-            .field("expiration", &self.expiration)
-            .finish_non_exhaustive()
-    }
 }

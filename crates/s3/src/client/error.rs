@@ -38,6 +38,7 @@ struct Details {
     message: Option<String>,
     request_id: Option<String>,
     source: Option<BoxError>,
+    in_doubt: bool,
 }
 
 /// The kinds of errors that callers distinguish.
@@ -101,6 +102,7 @@ impl Error {
                 message: None,
                 request_id: None,
                 source: None,
+                in_doubt: false,
             }),
         }
     }
@@ -127,6 +129,16 @@ impl Error {
     pub(super) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.inner.source = Some(source.into());
         self
+    }
+
+    /// Records whether an attempt without a response may have taken effect.
+    pub(super) fn with_doubt(mut self, in_doubt: bool) -> Self {
+        self.inner.in_doubt = in_doubt;
+        self
+    }
+
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.inner.in_doubt
     }
 
     /// Returns the kind of the error.

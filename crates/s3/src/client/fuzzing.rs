@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::{
-    CorsRule, ErrorKind, MultipartUploadsPage, ObjectsPage, PartsPage, TemporaryCredentials,
-    error::Error, response::parse_error, stats::Operation, xml,
+    CorsRule, Credentials, ErrorKind, MultipartUploadsPage, ObjectsPage, Part, error::Error,
+    response::parse_error, stats::Operation, xml,
 };
 
 /// Parses the response to `CreateMultipartUpload`.
@@ -19,7 +19,7 @@ pub fn result_etag(body: &[u8]) -> Option<String> {
 }
 
 /// Parses the response to `ListParts` after part `after`.
-pub fn parts(body: &[u8], after: u32) -> Option<PartsPage> {
+pub fn parts(body: &[u8], after: u32) -> Option<(Vec<Part>, Option<u32>)> {
     xml::parts(body, after).ok()
 }
 
@@ -39,7 +39,7 @@ pub fn cors(body: &[u8]) -> Option<Vec<CorsRule>> {
 }
 
 /// Parses the response to `GetFederationToken` or `AssumeRole`.
-pub fn temporary_credentials(body: &[u8]) -> Option<TemporaryCredentials> {
+pub fn temporary_credentials(body: &[u8]) -> Option<Credentials> {
     xml::temporary_credentials(body).ok()
 }
 

@@ -1,3 +1,5 @@
+//! The seam between the client and its transport, which tests replace.
+
 use std::{
     collections::VecDeque,
     convert::Infallible,

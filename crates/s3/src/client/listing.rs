@@ -1,3 +1,5 @@
+//! The entries of listings, as the service's XML has them.
+
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -18,15 +20,6 @@ pub struct Part {
     /// Upload time, if the service sent it.
     #[serde(rename = "LastModified", default, deserialize_with = "if_time")]
     pub modified: Option<SystemTime>,
-}
-
-/// One page of [`list_parts`](super::Client::list_parts).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PartsPage {
-    /// Parts in the order of their numbers.
-    pub parts: Vec<Part>,
-    /// `after` of the next page; `None` on the last page.
-    pub next: Option<u32>,
 }
 
 /// An unfinished multipart upload.
@@ -121,18 +114,14 @@ pub(super) fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Er
 }
 
 pub(super) fn if_filled<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let text = String::deserialize(from)?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
-    let text = String::deserialize(from)?;
-    let time = text.trim().parse::<Timestamp>().map_err(D::Error::custom)?;
-    Ok(time.into())
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.filter(|text| !text.is_empty()))
 }
 
 pub(super) fn if_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
-    Ok(time(from).ok())
+    let text = String::deserialize(from).unwrap_or_default();
+    let time = text.trim().parse::<Timestamp>();
+    Ok(time.ok().map(SystemTime::from))
 }
 
 pub(super) fn if_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {

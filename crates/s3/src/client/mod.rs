@@ -53,12 +53,10 @@ use self::environment::{check_files, variable};
 use self::{address::Address, credential_cache::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
-    credentials::{CredentialSource, Credentials, ProvideCredentials, TemporaryCredentials},
+    credentials::{CredentialSource, Credentials, ProvideCredentials},
     error::{Error, ErrorKind, Result, if_exists},
     http_send::{HttpSend, Payload, PayloadBody, ResponseBody},
-    listing::{
-        CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part, PartsPage,
-    },
+    listing::{CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part},
     object::{Condition, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef},
     presign::PostPolicy,
     settings::{ClientSettings, SettingsError},

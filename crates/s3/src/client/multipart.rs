@@ -1,3 +1,5 @@
+//! The operations on multipart uploads.
+
 use std::ops::Range;
 
 use hex::FromHex;
@@ -5,8 +7,7 @@ use http::Method;
 use md5::{Digest, Md5};
 
 use super::{
-    Client, MultipartUpload, MultipartUploadsPage, ObjectHeaders, ObjectRef, PartsPage, Payload,
-    encode,
+    Client, MultipartUpload, MultipartUploadsPage, ObjectHeaders, ObjectRef, Part, Payload, encode,
     error::{ErrorKind, Result},
     objects::{etag, put_headers},
     request::S3Request,
@@ -15,6 +16,8 @@ use super::{
 };
 
 const MAX_TIMEOUT_BYTES: u64 = 64 * 1024 * 1024;
+
+const MAX_PART_NUMBER: u32 = 10_000;
 
 impl Client {
     /// Creates a multipart upload and returns its id.
@@ -82,20 +85,29 @@ impl Client {
         xml::result_etag(&response.body).map_err(|error| request.unexpected(error))
     }
 
-    /// Lists up to 1,000 parts with numbers above `after`.
-    pub async fn list_parts(
-        &self,
-        object: &ObjectRef,
-        upload_id: &str,
-        after: u32,
-    ) -> Result<PartsPage> {
-        let mut request = S3Request::for_object(Operation::ListParts, Method::GET, object)
-            .query("uploadId", upload_id);
-        if after > 0 {
-            request = request.query("part-number-marker", &after.to_string());
+    /// Lists the parts, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchUpload`] and others.
+    pub async fn list_parts(&self, object: &ObjectRef, upload_id: &str) -> Result<Vec<Part>> {
+        let (mut parts, mut after) = (Vec::new(), 0);
+        while after < MAX_PART_NUMBER {
+            let mut request = S3Request::for_object(Operation::ListParts, Method::GET, object)
+                .query("uploadId", upload_id);
+            if after > 0 {
+                request = request.query("part-number-marker", &after.to_string());
+            }
+            let response = self.inner.send(&request).await?;
+            let page = xml::parts(&response.body, after);
+            let (page, next) = page.map_err(|error| request.unexpected(error))?;
+            parts.extend(page);
+            match next {
+                Some(next) => after = next,
+                None => break,
+            }
         }
-        let response = self.inner.send(&request).await?;
-        xml::parts(&response.body, after).map_err(|error| request.unexpected(error))
+        parts.sort_by_key(|part| part.number);
+        Ok(parts)
     }
 
     /// Completes a multipart upload from these parts and returns the entity tag of the object.
@@ -120,8 +132,7 @@ impl Client {
                 .header("content-type", "application/xml")?
                 .text(xml::complete(parts))
                 .with_timeout_bytes(MAX_TIMEOUT_BYTES / 2);
-        let (result, in_doubt) = self.inner.send_in_doubt(&request).await;
-        let error = match result {
+        let error = match self.inner.send(&request).await {
             Ok(response) => match xml::result_etag(&response.body) {
                 Ok(etag) => return Ok(etag),
                 Err(_) => return Ok(self.head_object(object).await?.etag),
@@ -132,7 +143,7 @@ impl Client {
             return Err(error);
         }
         match self.head_object(object).await {
-            Ok(head) if is_made_of(&head.etag, parts, in_doubt) => Ok(head.etag),
+            Ok(head) if is_made_of(&head.etag, parts, error.is_in_doubt()) => Ok(head.etag),
             _ => Err(error),
         }
     }

@@ -1,3 +1,5 @@
+//! Objects as callers see them.
+
 use std::{collections::BTreeMap, fmt, ops::Range, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};

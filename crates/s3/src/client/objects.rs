@@ -1,3 +1,5 @@
+//! The operations on objects and buckets.
+
 use std::{ops::Range, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -51,12 +53,11 @@ impl Client {
         }
         let mut request = request.payload(payload.clone());
         request.task_tracker = self.writes.clone();
-        let (result, in_doubt) = self.inner.send_in_doubt(&request).await;
-        match result {
+        match self.inner.send(&request).await {
             Ok(response) => {
                 etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
             }
-            Err(error) if in_doubt && *error.kind() == ErrorKind::PreconditionFailed => {
+            Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
                 let mut md5 = Md5::new();
                 payload.chunks().for_each(|chunk| md5.update(chunk));
                 let ours = hex::encode(md5.finalize());

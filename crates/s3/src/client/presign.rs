@@ -1,3 +1,5 @@
+//! Presigned URLs and forms for clients. It sends no request.
+
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -216,7 +216,7 @@ impl SharedFiles {
     ) -> Result<Option<ProfileSource>, String> {
         let settings = self.profile(profile).ok_or_else(|| self.missing(profile))?;
         let get = |name: &str| settings.get(name).cloned();
-        let wrong = |what: String| format!("the profile {profile:?} in {self} {what}");
+        let wrong = |what: &str| Err(format!("the profile {profile:?} in {self} {what}"));
         let is_repeated = seen.iter().any(|before| before == profile);
         if let Some(arn) = get("role_arn").filter(|_| !is_repeated) {
             seen.push(profile.to_owned());
@@ -228,39 +228,35 @@ impl SharedFiles {
                 region: get("region"),
             };
             if get("mfa_serial").is_some() {
-                let what = "asks for a code (mfa_serial), which a server cannot enter: use a role without it";
-                return Err(wrong(what.to_owned()));
+                return wrong(
+                    "asks for a code (mfa_serial), which a server cannot enter: use a role without it",
+                );
             }
             if let Some(token_file) = get("web_identity_token_file") {
                 return Ok(Some(ProfileSource::WebIdentity { role, token_file }));
             }
             let source = match (get("source_profile"), get("credential_source")) {
-                (Some(name), None) => {
-                    let found = self.resolve(&name, seen)?;
-                    let what = || {
-                        wrong(format!(
+                (Some(name), None) => match self.resolve(&name, seen)? {
+                    Some(source) => source,
+                    None => {
+                        return wrong(&format!(
                             "has the source_profile {name:?}, which has no credentials"
-                        ))
-                    };
-                    found.ok_or_else(what)?
-                }
+                        ));
+                    }
+                },
                 (None, Some(source)) => match &*source {
                     "Environment" => ProfileSource::Environment,
                     "EcsContainer" => ProfileSource::Container,
                     "Ec2InstanceMetadata" => ProfileSource::Instance,
-                    _ => {
-                        let what = "has the unknown credential_source";
-                        return Err(wrong(format!("{what} {source:?}")));
-                    }
+                    _ => return wrong(&format!("has the unknown credential_source {source:?}")),
                 },
                 (Some(_), Some(_)) => {
-                    return Err(wrong(
-                        "has both source_profile and credential_source".to_owned(),
-                    ));
+                    return wrong("has both source_profile and credential_source");
                 }
                 (None, None) => {
-                    let what = "has a role_arn: add source_profile, credential_source or web_identity_token_file";
-                    return Err(wrong(what.to_owned()));
+                    return wrong(
+                        "has a role_arn: add source_profile, credential_source or web_identity_token_file",
+                    );
                 }
             };
             let source = Box::new(source);
@@ -272,9 +268,7 @@ impl SharedFiles {
             return Ok(Some(ProfileSource::Keys(keys)));
         }
         if is_repeated {
-            return Err(wrong(
-                "is its own source_profile, directly or by others".to_owned(),
-            ));
+            return wrong("is its own source_profile, directly or by others");
         }
         if get("sso_session")
             .or_else(|| get("sso_account_id"))
@@ -287,8 +281,9 @@ impl SharedFiles {
         }
         let half = ["aws_access_key_id", "aws_secret_access_key"];
         if let Some(name) = half.into_iter().find(|name| settings.contains_key(*name)) {
-            let what = format!("has {name} alone: the id and the secret belong together");
-            return Err(wrong(what));
+            return wrong(&format!(
+                "has {name} alone: the id and the secret belong together"
+            ));
         }
         Ok(None)
     }

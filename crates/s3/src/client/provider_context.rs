@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
 use landfall::BoxError;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -11,7 +10,7 @@ use tokio::time::timeout;
 use super::http_send::{HttpSend, Payload, collect};
 
 /// Timeout of a request to a token or metadata service.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAX_BYTES: usize = 1024 * 1024;
 
@@ -59,27 +58,19 @@ impl ProviderContext {
         request: http::request::Builder,
         body: Bytes,
     ) -> ProviderResult<Bytes> {
-        let request = request.body(body).map_err(|error| error.to_string())?;
-        let (status, body) = self.send(request).await?;
-        match status.is_success() {
-            true => Ok(body),
-            false => Err(format!("{status} {}", quoted(&body)).trim_end().to_owned()),
-        }
-    }
-
-    pub(super) async fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> ProviderResult<(StatusCode, Bytes)> {
-        let request = request.map(|body| Payload::from(body).body());
+        let request = request.body(Payload::from(body).body());
+        let request = request.map_err(|error| error.to_string())?;
         let exchange = async {
             let (head, body) = self.http.send(request).await?.into_parts();
             let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
             Ok::<_, BoxError>((head.status, body))
         };
-        match timeout(HTTP_TIMEOUT, exchange).await {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no response within {HTTP_TIMEOUT:?}")),
+        let late = |_| format!("no response within {HTTP_TIMEOUT:?}");
+        let done = timeout(HTTP_TIMEOUT, exchange).await.map_err(late)?;
+        let (status, body) = done.map_err(|error| error.to_string())?;
+        match status.is_success() {
+            true => Ok(body),
+            false => Err(format!("{status} {}", quoted(&body)).trim_end().to_owned()),
         }
     }
 }

@@ -1,3 +1,5 @@
+//! One call: signing, attempts, deadlines, and the answer to each error. It knows no operation.
+
 use std::{
     ops::Range,
     sync::{Arc, atomic::Ordering},
@@ -171,24 +173,16 @@ impl From<Error> for RequestError {
 
 impl Inner {
     pub(super) async fn send(&self, request: &S3Request<'_>) -> Result<S3Response> {
-        self.send_in_doubt(request).await.0
-    }
-
-    /// Also returns whether an attempt without a response may have taken effect.
-    pub(super) async fn send_in_doubt(
-        &self,
-        request: &S3Request<'_>,
-    ) -> (Result<S3Response>, bool) {
         self.run(request, true).await
     }
 
     pub(super) async fn open(&self, request: &S3Request<'_>) -> Result<(Parts, ResponseBody)> {
-        let S3Response { head, stream, .. } = self.run(request, false).await.0?;
+        let S3Response { head, stream, .. } = self.run(request, false).await?;
         let stream = stream.ok_or_else(|| request.unexpected("the response has no body"))?;
         Ok((head, stream))
     }
 
-    async fn run(&self, request: &S3Request<'_>, reads_body: bool) -> (Result<S3Response>, bool) {
+    async fn run(&self, request: &S3Request<'_>, reads_body: bool) -> Result<S3Response> {
         let operation = request.operation;
         let started = Instant::now();
         let bytes = request.payload.len() + request.timeout_bytes.unwrap_or_default();
@@ -245,7 +239,7 @@ impl Inner {
                 }
             };
             let Some(wait) = wait else {
-                break Err(failed.error);
+                break Err(failed.error.with_doubt(in_doubt));
             };
             self.stats.count(operation, |stats| stats.retries += 1);
             sleep(wait).await;
@@ -253,7 +247,7 @@ impl Inner {
         let (took, failed) = (started.elapsed(), result.is_err());
         self.stats
             .count(operation, |stats| stats.end_call(took, failed));
-        (result, in_doubt)
+        result
     }
 
     async fn attempt(

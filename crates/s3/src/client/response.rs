@@ -1,3 +1,5 @@
+//! Classifies error responses by the reaction of the caller.
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! The settings of a client, and the retries that they allow.
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

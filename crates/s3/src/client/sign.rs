@@ -1,3 +1,5 @@
+//! SigV4: headers and presigned URLs. It sends nothing.
+
 use std::{
     cell::RefCell,
     time::{Duration, SystemTime},

@@ -1,3 +1,5 @@
+//! Counters of calls by operation.
+
 use std::time::Duration;
 
 use parking_lot::Mutex;

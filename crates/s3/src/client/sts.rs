@@ -1,3 +1,5 @@
+//! Calls of AWS's token service (STS), for clients and for roles of this process.
+
 use std::time::Duration;
 
 use http::Method;
@@ -5,9 +7,9 @@ use http::Method;
 use super::{
     Client,
     address::Target,
-    credentials::TemporaryCredentials,
+    credentials::Credentials,
     encode::Query,
-    error::{ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     request::S3Request,
     stats::Operation,
     xml,
@@ -34,60 +36,63 @@ pub struct TokenRequest<'a> {
 
 impl Client {
     /// Requests credentials limited by both the permissions of this client (or the role) and the
-    /// policy.
+    /// policy. They have a session token and an expiry time.
     ///
     /// # Errors
     /// [`Error`](super::Error): the service denies it or has no such operation, or this client
     /// itself has temporary credentials and no role is set.
-    pub async fn temporary_credentials(
-        &self,
-        token: &TokenRequest<'_>,
-    ) -> Result<TemporaryCredentials> {
-        let inner = &self.inner;
-        let region = inner.regions.get(NO_BUCKET);
-        let operation = match token.role {
-            Some(_) => Operation::AssumeRole,
-            None => Operation::GetFederationToken,
+    pub async fn temporary_credentials(&self, token: &TokenRequest<'_>) -> Result<Credentials> {
+        let seconds = token.lifetime.as_secs().to_string();
+        let form = Query::new().with("Policy", token.policy);
+        let form = form.with("DurationSeconds", &seconds);
+        let (operation, form) = match token.role {
+            Some(role) => {
+                let form = form.with("RoleArn", role);
+                let form = form.with("RoleSessionName", token.name);
+                (Operation::AssumeRole, form)
+            }
+            None => {
+                let operation = Operation::GetFederationToken;
+                let error = |kind| Error::new(kind, operation.name(), NO_BUCKET);
+                let keys = self.inner.credentials.get().await;
+                let keys =
+                    keys.map_err(|source| error(ErrorKind::BadCredentials).with_source(source))?;
+                if keys.is_some_and(|keys| keys.session_token.is_some()) {
+                    let why = "AWS issues no federation token to temporary credentials; set a role \
+                               to assume";
+                    return Err(error(ErrorKind::BadCredentials).with_message(why));
+                }
+                (operation, form.with("Name", token.name))
+            }
         };
+        let action = operation.name();
+        self.call_token_service(operation, action, token.endpoint, form)
+            .await
+    }
+
+    /// Only the token service of the partition knows a role, so that the endpoint is a regional one.
+    pub(super) async fn call_token_service(
+        &self,
+        operation: Operation,
+        action: &str,
+        endpoint: Option<&str>,
+        form: Query,
+    ) -> Result<Credentials> {
         let request = S3Request::new(operation, Method::POST, NO_BUCKET, None);
-        let credentials = inner.credentials.get().await;
-        let error = |source| request.error(ErrorKind::BadCredentials).with_source(source);
-        let credentials = credentials.map_err(error)?;
-        let is_temporary = credentials.is_some_and(|keys| keys.session_token.is_some());
-        if is_temporary && token.role.is_none() {
-            let why =
-                "AWS issues no federation token to temporary credentials; set a role to assume";
-            return Err(request.error(ErrorKind::BadCredentials).with_message(why));
-        }
+        let region = self.inner.regions.get(NO_BUCKET);
         let suffix = Partition::from_region(&region).dns_suffix;
-        let endpoint = token.endpoint.map(str::to_owned);
+        let endpoint = endpoint.map(str::to_owned);
         let endpoint = endpoint.unwrap_or_else(|| format!("https://sts.{region}.{suffix}"));
         let target = Target::parse(&endpoint).map_err(|problem| {
             let why = format!("the endpoint of the token service {problem}");
             request.error(ErrorKind::Other).with_message(why)
         })?;
-        let mut body = Query::new();
-        let seconds = token.lifetime.as_secs().to_string();
-        for (name, value) in [
-            ("Action", operation.name()),
-            ("Version", "2011-06-15"),
-            ("Policy", token.policy),
-            ("DurationSeconds", &seconds),
-        ] {
-            body.push(name, value);
-        }
-        match token.role {
-            Some(role) => {
-                body.push("RoleArn", role);
-                body.push("RoleSessionName", token.name);
-            }
-            None => body.push("Name", token.name),
-        }
+        let form = form.with("Action", action).with("Version", "2011-06-15");
         let request = request
             .to("sts", target)
             .header("content-type", "application/x-www-form-urlencoded")?
-            .text(body.canonical());
-        let response = inner.send(&request).await?;
+            .text(form.canonical());
+        let response = self.inner.send(&request).await?;
         xml::temporary_credentials(&response.body).map_err(|error| request.unexpected(error))
     }
 }

@@ -1,3 +1,5 @@
+//! The client's own connections, a pool for each runtime. It does not retry.
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -13,11 +13,10 @@ use quick_xml::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    credentials::TemporaryCredentials,
+    credentials::Credentials,
     encode::decode_listed,
     listing::{
         self, CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part,
-        PartsPage,
     },
 };
 
@@ -31,6 +30,8 @@ pub(super) enum XmlError {
     Key,
     #[error("the listing has no valid marker of the next page")]
     Stuck,
+    #[error("the credentials have no session token or no expiry time")]
+    NotTemporary,
 }
 
 type Result<T> = std::result::Result<T, XmlError>;
@@ -144,15 +145,15 @@ impl PageXml {
     }
 }
 
-pub(super) fn parts(body: &[u8], after: u32) -> Result<PartsPage> {
+/// Also returns the marker of the next page, which is greater than `after`.
+pub(super) fn parts(body: &[u8], after: u32) -> Result<(Vec<Part>, Option<u32>)> {
     let page = PageXml::parse(body)?;
     let marker = page.next_part_number_marker.as_deref();
     let marker = marker.and_then(|marker| marker.trim().parse().ok());
     // Services may leave out the marker. The last part is one, too.
     let marker = marker.max(page.part.last().map(|part| part.number));
     let next = page.next(marker.filter(|marker| *marker > after))?;
-    let parts = page.part;
-    Ok(PartsPage { parts, next })
+    Ok((page.part, next))
 }
 
 /// Also returns whether the service says that it has encoded the keys.
@@ -218,11 +219,15 @@ struct TokenXml {
 #[derive(Deserialize)]
 struct TokenResultXml {
     #[serde(rename = "Credentials")]
-    credentials: TemporaryCredentials,
+    credentials: Credentials,
 }
 
-pub(super) fn temporary_credentials(body: &[u8]) -> Result<TemporaryCredentials> {
-    Ok(from_str::<TokenXml>(text(body)?)?.result.credentials)
+pub(super) fn temporary_credentials(body: &[u8]) -> Result<Credentials> {
+    let keys = from_str::<TokenXml>(text(body)?)?.result.credentials;
+    match (&keys.session_token, keys.expires) {
+        (Some(_), Some(_)) => Ok(keys),
+        _ => Err(XmlError::NotTemporary),
+    }
 }
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;

@@ -1,3 +1,5 @@
+//! Watches the heartbeats of other nodes, by the clock of this machine. It ends no lease.
+
 use std::{
     collections::HashMap,
     time::{Duration, Instant},

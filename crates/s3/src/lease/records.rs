@@ -1,3 +1,5 @@
+//! The records in the bucket and their conditional writes, and probes of the service for them.
+
 use std::time::Duration;
 
 use bytes::Bytes;

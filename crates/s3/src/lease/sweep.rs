@@ -1,3 +1,5 @@
+//! Deletes records of released leases and dead nodes. It deletes none without having its lease.
+
 use std::time::{Duration, SystemTime};
 
 use landfall::{

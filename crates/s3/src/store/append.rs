@@ -1,3 +1,5 @@
+//! The engine's side of a write: each call works on the cached state, which an error discards.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,15 +29,11 @@ async fn owned_state<'a>(
     fence: Fence,
 ) -> Result<MutexGuard<'a, CachedState>> {
     let mut cached = session.lock().await;
-    if !session.is_current_fence(fence) {
-        return Err(StoreError::LeaseLost(session.id.clone()));
-    }
+    session.check_fence(fence)?;
     match &mut *cached {
         CachedState::Known(state) if state.fence == fence => {
-            if let Err(error) = store.check_dropped_writes(state).await {
-                *cached = CachedState::Unknown;
-                return Err(error);
-            }
+            let checked = store.check_dropped_writes(state).await;
+            cached.discard_if_failed(checked)?;
             Ok(cached)
         }
         CachedState::Deleted => Err(StoreError::NotFound(session.id.clone())),
@@ -93,7 +91,8 @@ impl Inner {
                 let len = usize::try_from(remaining)
                     .unwrap_or(usize::MAX)
                     .min(chunk.len());
-                let memory = self.acquire_memory(state, len).await?;
+                let id = state.remote.id();
+                let memory = self.acquire_memory(&state.buffer, len, id).await?;
                 state.buffer.push(chunk.split_to(len), memory);
                 *offset = state.offset();
                 if state.pending_len() == size {

@@ -1,3 +1,6 @@
+//! Makes bytes durable before their offset is acknowledged, and completes the upload. Each write
+//! checks that no other process writes.
+
 use std::time::SystemTime;
 
 use landfall::store::{Result, StoreError};

@@ -1,17 +1,18 @@
-use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
+//! Concatenates uploads inside S3, by copies of ranges. Only pieces that are too small to copy are read.
+
+use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
 use landfall::{
     lease::Fence,
     store::{Concatenate, Result, StoreError},
     upload::{Upload, UploadId},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use super::{
     During as _, Inner, Payload, S3Store,
-    part_buffer::{MemoryPermit, RECLAIM_INTERVAL},
+    part_buffer::MemoryPermit,
     session::{CachedState, PartUploadResult, UploadState},
 };
 use crate::client::ObjectRef;
@@ -257,23 +258,9 @@ impl Inner {
         ranges: Vec<SourceRange>,
     ) -> Result<(Payload, MemoryPermit)> {
         let mut buffer = self.new_buffer();
-        let mut ranges = VecDeque::from(ranges);
-        while let Some(range) = ranges.pop_front() {
+        for range in ranges {
             let len = usize::try_from(range.range.end - range.range.start).unwrap_or(usize::MAX);
-            let mut permit = pin!(self.budget.acquire(len));
-            let mut turn = pin!(self.overcommit());
-            let memory = loop {
-                if buffer.is_overcommitted() {
-                    break MemoryPermit::default();
-                }
-                if let Ok(memory) = timeout(RECLAIM_INTERVAL, &mut permit).await {
-                    break memory;
-                }
-                self.reclaim(len, id).await;
-                if let Some(memory) = (&mut turn).now_or_never() {
-                    break memory;
-                }
-            };
+            let memory = self.acquire_memory(&buffer, len, id).await?;
             let action = "reading a small source";
             let source = &sources[range.source];
             let object = self.client.get_object(source, Some(range.range)).await;

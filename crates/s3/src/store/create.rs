@@ -1,3 +1,5 @@
+//! Creates uploads: their key, their multipart upload and their description. It overwrites none.
+
 use std::{sync::Arc, time::SystemTime};
 
 use landfall::{
@@ -9,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     During as _, Inner,
-    description::{InfoContent, StoredInfo},
+    description::{InfoLookup, StoredInfo},
     layout::{self, BUCKET, KEY, MULTIPART},
     part_plan::{PartPlan, Segment},
     remote_state::{RemoteState, store_plan},
@@ -112,7 +114,7 @@ impl Inner {
         let mut state = UploadState::new(remote, fence, self.new_buffer(), &session);
         state.writer_recorded = writer_recorded;
         if self.options.shared && writer_recorded {
-            session.record_ownership(fence);
+            session.status().owned_fence = fence.0;
         }
         session.publish(state.snapshot());
         session.set_memory_size(state.memory_size());
@@ -125,9 +127,9 @@ impl Inner {
     /// The object may belong to an upload with another multipart upload in its id.
     async fn name_existing(&self, error: StoreError, object_id: &str) -> StoreError {
         if let StoreError::AlreadyExists(_) = &error
-            && let Ok(InfoContent::Read(existing)) = self.load_info(object_id).await
+            && let Ok(InfoLookup::Read(existing)) = self.read_info(object_id).await
         {
-            return StoreError::AlreadyExists(existing.upload.id.clone());
+            return StoreError::AlreadyExists(existing.info.upload.id.clone());
         }
         error
     }

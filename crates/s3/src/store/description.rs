@@ -1,3 +1,5 @@
+//! The description of an upload: reading, writing, and the writer that it names.
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +17,7 @@ use super::{
     During as _, Inner,
     layout::{self, MULTIPART},
 };
-use crate::client::{self, Condition, ObjectHead, if_exists};
+use crate::client::{self, if_exists};
 
 /// Description extension: last change of the upload, in milliseconds since 1970.
 ///
@@ -33,17 +35,15 @@ pub(super) struct StoredInfo {
 }
 
 #[derive(Debug)]
-pub(super) enum InfoContent {
-    Missing,
-    Read(Box<UploadInfo>),
-    Unreadable(Option<UploadId>),
-}
-
-#[derive(Debug)]
 pub(super) enum InfoLookup {
     Missing,
+    /// Without a valid id in it, the upload's is a random one.
     Read(Box<StoredInfo>),
-    Unreadable { object_id: String, reason: String },
+    Unreadable {
+        object_id: String,
+        owner: Option<UploadId>,
+        reason: String,
+    },
 }
 
 /// Returns the upload that an unreadable description belongs to.
@@ -88,34 +88,49 @@ impl Inner {
     }
 
     pub(super) async fn find_info(&self, id: &UploadId) -> Result<InfoLookup> {
-        if let Some((object_id, _)) = layout::split(id) {
-            match self.find_info_as(id, object_id).await? {
+        let named = layout::split(id).map(|(object_id, _)| object_id);
+        for object_id in named.into_iter().chain([id.as_str()]) {
+            let found = self.read_info(object_id).await;
+            match found.during("reading the description", id)? {
                 InfoLookup::Missing => {}
+                // The ids `a+1` and `a+2` share a description, which belongs to one of them.
+                InfoLookup::Read(stored) if stored.info.upload.id != *id => {}
                 found => return Ok(found),
             }
         }
-        self.find_info_as(id, id.as_str()).await
+        Ok(InfoLookup::Missing)
     }
 
-    async fn find_info_as(&self, id: &UploadId, object_id: &str) -> Result<InfoLookup> {
-        let found = self.read_info(object_id).await;
-        let Some((head, json)) = found.during("reading the description", id)? else {
+    /// Reads the description of an object, whichever upload it belongs to.
+    pub(super) async fn read_info(&self, object_id: &str) -> client::Result<InfoLookup> {
+        let object_ref = self.layout.info(object_id);
+        let Some(read) = if_exists(self.client.get_object(&object_ref, None).await)? else {
             return Ok(InfoLookup::Missing);
         };
-        let unreadable = |reason: String| {
-            let object_id = object_id.to_owned();
-            Ok(InfoLookup::Unreadable { object_id, reason })
+        let head = read.head.clone();
+        let (text, decoded) = match usize::try_from(UploadInfo::MAX_LEN) {
+            Ok(max) if head.size <= UploadInfo::MAX_LEN => {
+                let text = read.bytes(max).await?;
+                let decoded = UploadInfo::decode(&UploadId::random(), &text);
+                (text, decoded.map_err(|broken| broken.to_string()))
+            }
+            _ => (Bytes::new(), Err("its description is too long".to_owned())),
         };
-        let Some(json) = json else {
-            return unreadable("its description is too long".into());
-        };
-        let info = match UploadInfo::decode(id, &json) {
+        let object_id = object_id.to_owned();
+        let mut info = match decoded {
             Ok(info) => info,
-            Err(broken) => return unreadable(broken.to_string()),
+            Err(reason) => {
+                return Ok(InfoLookup::Unreadable {
+                    owner: owner(&object_id, &text),
+                    object_id,
+                    reason,
+                });
+            }
         };
-        // The ids `a+1` and `a+2` share a description, which belongs to one of them.
-        if info.stated_id.is_some() {
-            return Ok(InfoLookup::Missing);
+        let stated = info.stated_id.as_deref().map(UploadId::new);
+        if let Some(Ok(id)) = stated {
+            info.stated_id = None;
+            Arc::make_mut(&mut info.upload).id = id;
         }
         let changed = info.extensions.get(CHANGED);
         let changed = changed.and_then(|changed| {
@@ -125,51 +140,11 @@ impl Inner {
         let modified = changed.or(head.modified);
         Ok(InfoLookup::Read(Box::new(StoredInfo {
             etag: head.etag,
-            object_id: object_id.to_owned(),
+            object_id,
             modified: modified.unwrap_or(SystemTime::UNIX_EPOCH),
             writer: writer(&info).map(str::to_owned),
             info,
         })))
-    }
-
-    pub(super) async fn load_info(&self, object_id: &str) -> Result<InfoContent> {
-        let found = self.read_info(object_id).await;
-        let found = found.map_err(|error| {
-            StoreError::other(format!("reading {}", self.layout.info(object_id)), error)
-        })?;
-        let Some((_, text)) = found else {
-            return Ok(InfoContent::Missing);
-        };
-        let text = text.unwrap_or_default();
-        let Ok(placeholder) = UploadId::new("unnamed") else {
-            return Ok(InfoContent::Missing);
-        };
-        let decoded = UploadInfo::decode(&placeholder, &text).ok();
-        let named = decoded.and_then(|mut info| {
-            let stated = info.stated_id.as_deref().unwrap_or(placeholder.as_str());
-            Arc::make_mut(&mut info.upload).id = UploadId::new(stated).ok()?;
-            Some(Box::new(info))
-        });
-        Ok(match named {
-            Some(info) => InfoContent::Read(info),
-            None => InfoContent::Unreadable(owner(object_id, &text)),
-        })
-    }
-
-    async fn read_info(
-        &self,
-        object_id: &str,
-    ) -> client::Result<Option<(ObjectHead, Option<Bytes>)>> {
-        let object_ref = self.layout.info(object_id);
-        let Some(read) = if_exists(self.client.get_object(&object_ref, None).await)? else {
-            return Ok(None);
-        };
-        let head = read.head.clone();
-        let text = match usize::try_from(UploadInfo::MAX_LEN) {
-            Ok(max) if head.size <= UploadInfo::MAX_LEN => Some(read.bytes(max).await?),
-            _ => None,
-        };
-        Ok(Some((head, text)))
     }
 
     pub(super) async fn put_info(
@@ -179,11 +154,7 @@ impl Inner {
         over: Option<&str>,
         writes: &TaskTracker,
     ) -> Result<String> {
-        let condition = match over {
-            _ if !self.options.conditional_writes => Condition::None,
-            Some(etag) => Condition::IfMatch(etag.to_owned()),
-            None => Condition::IfAbsent,
-        };
+        let condition = self.condition(over.map(str::to_owned));
         let payload = self.payload(info.encode());
         let headers = self.layout.internal_headers("application/json");
         let object_ref = self.layout.info(object_id);

@@ -1,19 +1,15 @@
+//! When the objects of the last sweep are due, so that the next one need not read them again. It knows
+//! nothing of S3, and decides nothing about removals.
+
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::{BuildHasher as _, Hash},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use landfall::store::{Result, StoreError};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-
-use super::{Inner, enumerate::listing_error, layout::RESERVED_PREFIX};
-use crate::client::{Condition, ErrorKind, ObjectRef};
 
 const MAX_OBJECTS: usize = 1 << 21;
-const SWEEPER: &str = "sweeper.json";
-const MAX_RECORD_BYTES: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct DueTimes(Mutex<Times>);
@@ -68,59 +64,6 @@ impl DueTimes {
 impl Times {
     fn hash(&self, key: impl Hash, version: impl Hash) -> u64 {
         self.hasher.hash_one((key, version))
-    }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SweeperRecord {
-    process: String,
-}
-
-impl Inner {
-    /// Claims the sweep for this process, unless another one has written the record within two
-    /// intervals.
-    ///
-    /// Without conditional writes two processes may sweep once at the same time, which is harmless.
-    pub(super) async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
-        if !self.options.shared {
-            return Ok(true);
-        }
-        let key = format!("{}{RESERVED_PREFIX}{SWEEPER}", self.layout.prefix);
-        let object_ref = ObjectRef::new(&self.layout.bucket, key);
-        let own = format!("{:016x}", self.incarnation);
-        let condition = match self.client.get_object(&object_ref, None).await {
-            Ok(object) => {
-                let (etag, modified) = (object.head.etag.clone(), object.head.modified);
-                let text = object.bytes(MAX_RECORD_BYTES).await;
-                let text = text.map_err(listing_error)?;
-                let record: Option<SweeperRecord> = serde_json::from_slice(&text).ok();
-                let is_own = record.is_some_and(|record| record.process == own);
-                let age = modified.and_then(|at| at.elapsed().ok());
-                if !is_own && age.unwrap_or_default() < interval * 2 {
-                    return Ok(false);
-                }
-                Condition::IfMatch(etag)
-            }
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Condition::IfAbsent,
-            Err(error) => return Err(listing_error(error)),
-        };
-        let condition = match self.options.conditional_writes {
-            true => condition,
-            false => Condition::None,
-        };
-        let record = serde_json::to_vec(&SweeperRecord { process: own });
-        let record =
-            record.map_err(|error| StoreError::other("encoding the sweeper record", error))?;
-        let headers = self.layout.internal_headers("application/json");
-        let (client, payload) = (&self.client, self.payload(record));
-        match client
-            .put_object(&object_ref, payload, &headers, condition)
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(false),
-            Err(error) => Err(listing_error(error)),
-        }
     }
 }
 

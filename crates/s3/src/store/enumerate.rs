@@ -1,3 +1,5 @@
+//! Lists uploads and orphans of the bucket, page by page, for the sweeper. It removes nothing.
+
 use std::{
     collections::HashSet,
     time::{Duration, SystemTime},
@@ -13,13 +15,15 @@ use landfall::{
 
 use super::{
     Inner, S3Store,
-    description::{InfoContent, multipart_of},
-    layout::{self, INFO, PART},
+    description::{InfoLookup, multipart_of},
+    layout::{self, INFO, PART, RESERVED_PREFIX},
 };
 use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
 
 const MAX_CONCURRENCY: usize = 8;
 const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+const SWEEPER: &str = "sweeper.json";
+const MAX_RECORD_BYTES: usize = 1024;
 const OBJECTS: &str = "objects ";
 const MULTIPARTS: &str = "multiparts ";
 const SEPARATOR: char = '\u{0}';
@@ -91,7 +95,41 @@ impl Inner {
     }
 }
 
-pub(super) fn listing_error(error: Error) -> StoreError {
+impl Inner {
+    /// Claims the sweep for this process, unless another one has written the record within two
+    /// intervals.
+    ///
+    /// Without conditional writes two processes may sweep once at the same time, which is harmless.
+    async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
+        if !self.options.shared {
+            return Ok(true);
+        }
+        let object_ref = self.layout.data(&format!("{RESERVED_PREFIX}{SWEEPER}"));
+        let own = format!(r#"{{"process":"{:016x}"}}"#, self.incarnation);
+        let found = if_exists(self.client.get_object(&object_ref, None).await);
+        let mut etag = None;
+        if let Some(object) = found.map_err(listing_error)? {
+            let head = object.head.clone();
+            let text = object.bytes(MAX_RECORD_BYTES).await;
+            let is_own = text.map_err(listing_error)? == own;
+            let age = head.modified.and_then(|at| at.elapsed().ok());
+            if !is_own && age.unwrap_or_default() < interval * 2 {
+                return Ok(false);
+            }
+            etag = Some(head.etag);
+        }
+        let (condition, payload) = (self.condition(etag), self.payload(own.into()));
+        let headers = self.layout.internal_headers("application/json");
+        let client = &self.client;
+        let put = client.put_object(&object_ref, payload, &headers, condition);
+        match put.await {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(false),
+            put => put.map(|_| true).map_err(listing_error),
+        }
+    }
+}
+
+fn listing_error(error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::Unavailable { .. } => StoreError::Unavailable(error.into()),
         _ => StoreError::other("listing the bucket", error),
@@ -111,12 +149,6 @@ pub(super) fn cannot_list(error: &Error) -> bool {
         error.kind(),
         ErrorKind::AccessDenied | ErrorKind::NotImplemented
     )
-}
-
-enum ListedMultipart {
-    Orphan(Orphan),
-    Described,
-    Nothing,
 }
 
 impl Inner {
@@ -186,15 +218,18 @@ impl Inner {
             return Ok(ListedEntry::Nothing);
         }
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
-            let id = match self.load_info(name).await? {
-                InfoContent::Missing => return Ok(ListedEntry::Nothing),
-                InfoContent::Read(info) => info.upload.id.clone(),
-                InfoContent::Unreadable(Some(id)) => id,
-                // It may belong to another program.
-                InfoContent::Unreadable(None) => {
-                    let why = "a description that cannot be read";
-                    return Ok(orphan(None, why, OrphanKind::Unproven));
+            let owner = match self.read_info(name).await.map_err(listing_error)? {
+                InfoLookup::Missing => return Ok(ListedEntry::Nothing),
+                InfoLookup::Read(stored) => {
+                    let is_named = stored.info.stated_id.is_none();
+                    is_named.then(|| stored.info.upload.id.clone())
                 }
+                InfoLookup::Unreadable { owner, .. } => owner,
+            };
+            let Some(id) = owner else {
+                // It may belong to another program.
+                let why = "a description that cannot be read";
+                return Ok(orphan(None, why, OrphanKind::Unproven));
             };
             return match self.load_for_listing(&id).await {
                 Ok(snapshot) => Ok(ListedEntry::Upload(Box::new(snapshot))),
@@ -252,13 +287,9 @@ impl Inner {
             if is_filtered && self.due.get(&key, &id).is_some() {
                 continue;
             }
-            match self.classify_multipart(multipart).await? {
-                ListedMultipart::Orphan(orphan) => page.orphans.push(orphan),
-                ListedMultipart::Described if is_filtered => {
-                    let due = SystemTime::now() + DESCRIBED_RECHECK_INTERVAL;
-                    self.due.set(&key, &id, Some(due));
-                }
-                ListedMultipart::Described | ListedMultipart::Nothing => {}
+            if self.is_described(multipart, &mut page).await? && is_filtered {
+                let due = SystemTime::now() + DESCRIBED_RECHECK_INTERVAL;
+                self.due.set(&key, &id, Some(due));
             }
         }
         page.next = listed
@@ -267,35 +298,38 @@ impl Inner {
         Ok(page)
     }
 
-    async fn classify_multipart(&self, multipart: MultipartUpload) -> Result<ListedMultipart> {
+    /// Returns whether a description names the multipart upload. One that might be ours becomes an
+    /// orphan of the page otherwise.
+    async fn is_described(&self, multipart: MultipartUpload, page: &mut Page) -> Result<bool> {
         let Some(modified) = multipart.initiated else {
-            return Ok(ListedMultipart::Nothing);
+            return Ok(false);
         };
         let age = modified.elapsed().unwrap_or_default();
         if age < self.options.orphan_age || self.is_excluded(&multipart.key) {
-            return Ok(ListedMultipart::Nothing);
+            return Ok(false);
         }
         let Some(object) = self.object_id_in(&multipart.key) else {
-            return Ok(ListedMultipart::Nothing);
+            return Ok(false);
         };
         let described = self.describes_multipart(object, &multipart.upload_id);
         if described.await? {
-            return Ok(ListedMultipart::Described);
+            return Ok(true);
         }
         let Some(bytes) = self.bytes_in(&multipart.key, &multipart.upload_id).await? else {
-            return Ok(ListedMultipart::Nothing);
+            return Ok(false);
         };
         let name = format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key);
         let reason = "a multipart upload without a description";
         let mut orphan = Orphan::new(name, reason, bytes, modified);
         orphan.id = UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok();
-        Ok(ListedMultipart::Orphan(orphan))
+        page.orphans.push(orphan);
+        Ok(false)
     }
 
     async fn bytes_in(&self, key: &str, multipart: &str) -> Result<Option<u64>> {
         let object_ref = ObjectRef::new(&self.layout.bucket, key);
-        match self.client.list_parts(&object_ref, multipart, 0).await {
-            Ok(page) => Ok(Some(page.parts.iter().map(|part| part.size).sum())),
+        match self.client.list_parts(&object_ref, multipart).await {
+            Ok(parts) => Ok(Some(parts.iter().map(|part| part.size).sum())),
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(None),
             Err(error) => Err(listing_error(error)),
         }
@@ -313,11 +347,14 @@ impl Inner {
     }
 
     async fn describes_multipart(&self, object_id: &str, multipart: &str) -> Result<bool> {
-        Ok(match self.load_info(object_id).await? {
-            InfoContent::Missing => false,
-            InfoContent::Read(info) => multipart_of(&info, object_id).as_deref() == Some(multipart),
+        let found = self.read_info(object_id).await.map_err(listing_error)?;
+        Ok(match found {
+            InfoLookup::Missing => false,
+            InfoLookup::Read(stored) => {
+                multipart_of(&stored.info, object_id).as_deref() == Some(multipart)
+            }
             // It may name any.
-            InfoContent::Unreadable(_) => true,
+            InfoLookup::Unreadable { .. } => true,
         })
     }
 }

@@ -63,7 +63,9 @@ use self::{
 };
 use crate::{
     InvalidOptions, S3Options,
-    client::{self, Client, Error, ErrorKind, ObjectHead, ObjectRef, Payload, if_exists},
+    client::{
+        self, Client, Condition, Error, ErrorKind, ObjectHead, ObjectRef, Payload, if_exists,
+    },
 };
 
 pub use self::layout::{Layout, user_metadata};
@@ -171,6 +173,15 @@ impl Inner {
         PartBuffer::new(self.options.content_hashes, self.pool.clone())
     }
 
+    /// Returns the condition of a write over the object with this entity tag, or over none.
+    fn condition(&self, etag: Option<String>) -> Condition {
+        match etag {
+            _ if !self.options.conditional_writes => Condition::None,
+            Some(etag) => Condition::IfMatch(etag),
+            None => Condition::IfAbsent,
+        }
+    }
+
     fn payload(&self, bytes: Vec<u8>) -> Payload {
         let is_hashed = self.options.content_hashes;
         let hash = is_hashed.then(|| Sha256::digest(&bytes).into());
@@ -182,10 +193,27 @@ impl Inner {
         session: &'a UploadSession,
         fence: Fence,
     ) -> Result<MutexGuard<'a, CachedState>> {
-        let id = &session.id;
         let mut cached = session.lock_for(fence).await?;
-        if let CachedState::Known(state) = &mut *cached {
-            let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);
+        let state = self.refresh(session, &mut cached, Some(fence)).await?;
+        let dropped = self.drop_unverified(state).await;
+        cached.discard_if_failed(dropped)?;
+        session.set_memory_size(cached.memory_size());
+        Ok(cached)
+    }
+
+    /// Returns the state for a change under a lease or else for a reader, read from S3 if the cached
+    /// one may be out of date.
+    async fn refresh<'a>(
+        &self,
+        session: &UploadSession,
+        cached: &'a mut CachedState,
+        lease: Option<Fence>,
+    ) -> Result<&'a mut UploadState> {
+        let not_found = || StoreError::NotFound(session.id.clone());
+        if let CachedState::Known(state) = cached {
+            let follows = lease.is_none_or(|fence| {
+                state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0)
+            });
             if self.options.shared && !follows
                 || self.wait_for_parts(state).await.is_err()
                 || self.check_dropped_writes(state).await.is_err()
@@ -193,30 +221,28 @@ impl Inner {
                 *cached = CachedState::Unknown;
             }
         }
-        match &mut *cached {
-            CachedState::Deleted => return Err(StoreError::NotFound(id.clone())),
+        match cached {
+            CachedState::Deleted => return Err(not_found()),
             CachedState::Known(state) => {
-                state.fence = fence;
-                if self.options.shared {
-                    session.record_ownership(fence);
+                state.fence = lease.unwrap_or(state.fence);
+                if let Some(fence) = lease.filter(|_| self.options.shared) {
+                    session.status().owned_fence = fence.0;
                 }
             }
             CachedState::Unknown => {
-                let remote = self.probe(id, Some((session, fence))).await?;
+                let writer = lease.map(|fence| (session, fence));
+                let remote = self.probe(&session.id, writer).await?;
+                let fence = lease.unwrap_or(Fence(0));
                 let mut state = UploadState::new(remote, fence, self.new_buffer(), session);
                 state.writer_recorded =
                     self.options.shared || self.is_own_writer(&state.remote.info);
                 *cached = CachedState::Known(Box::new(state));
             }
         }
-        if let CachedState::Known(state) = &mut *cached
-            && let Err(error) = self.drop_unverified(state).await
-        {
-            *cached = CachedState::Unknown;
-            return Err(error);
+        match cached {
+            CachedState::Known(state) => Ok(state),
+            _ => Err(not_found()),
         }
-        session.set_memory_size(cached.memory_size());
-        Ok(cached)
     }
 
     async fn open(self: &Arc<Self>, id: &UploadId, fence: Fence) -> Result<(Snapshot, S3Append)> {
@@ -238,8 +264,7 @@ impl Inner {
             return Err(StoreError::NotFound(session.id.clone()));
         };
         // Bytes of a dropped request are stored or discarded before new ones follow.
-        let recovered = self.recover(state).await;
-        if let Err(error) = recovered {
+        if let Err(error) = self.recover(state).await {
             *cached = CachedState::Unknown;
             return Err(error);
         }
@@ -271,15 +296,15 @@ impl Inner {
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
         if let Some(session) = self.sessions.get(id)
-            && session.is_being_written()
-            && let Some(snapshot) = session.published()
+            && let Some(snapshot) = session.written_snapshot()
         {
             return Ok(snapshot);
         }
         if self.options.shared {
             let state = self.load_shared(id).await?;
             let session = self.sessions.get_or_insert(id);
-            session.record_writer(writer(&state.remote.info));
+            let writer = writer(&state.remote.info).map(str::to_owned);
+            session.status().last_writer = Some(writer);
             return Ok(state.snapshot());
         }
         let session = self.sessions.get_or_insert(id);
@@ -310,30 +335,15 @@ impl Inner {
 
     async fn load_cached(&self, session: &UploadSession) -> Result<Snapshot> {
         let mut cached = session.lock().await;
-        if session.is_being_written()
-            && let Some(snapshot) = session.published()
-        {
+        if let Some(snapshot) = session.written_snapshot() {
             return Ok(snapshot);
         }
-        if let CachedState::Deleted = &*cached {
-            return Err(StoreError::NotFound(session.id.clone()));
-        }
-        if let CachedState::Known(state) = &mut *cached
-            && (self.wait_for_parts(state).await.is_err()
-                || self.check_dropped_writes(state).await.is_err()
-                || self.recover(state).await.is_err())
-        {
+        let mut state = self.refresh(session, &mut cached, None).await?;
+        if self.recover(state).await.is_err() {
+            // Only stored bytes count.
             *cached = CachedState::Unknown;
+            state = self.refresh(session, &mut cached, None).await?;
         }
-        if let CachedState::Unknown = &*cached {
-            let remote = self.probe(&session.id, None).await?;
-            let mut state = UploadState::new(remote, Fence(0), self.new_buffer(), session);
-            state.writer_recorded = self.is_own_writer(&state.remote.info);
-            *cached = CachedState::Known(Box::new(state));
-        }
-        let CachedState::Known(state) = &mut *cached else {
-            return Err(StoreError::NotFound(session.id.clone()));
-        };
         if state.has_all_bytes()
             && let Err(error) = self.complete(state).await
         {
@@ -353,23 +363,15 @@ impl Inner {
         change: impl FnOnce(&mut Upload) + Send,
     ) -> Result<Arc<Upload>> {
         let session = self.sessions.get_or_insert(id);
-        let mut cached = match self.lock_for_change(&session, fence).await {
-            Ok(cached) => cached,
-            Err(error) => {
-                if matches!(error, StoreError::NotFound(_)) {
-                    self.sessions.remove_if_unused(session.clone());
-                }
-                return Err(error);
-            }
-        };
+        let locked = self.lock_for_change(&session, fence).await;
+        if matches!(locked, Err(StoreError::NotFound(_))) {
+            self.sessions.remove_if_unused(session.clone());
+        }
+        let mut cached = locked?;
         // The cache is empty during the write: if this call is dropped, either description may be
         // stored.
-        let mut state = match std::mem::take(&mut *cached) {
-            CachedState::Known(state) => state,
-            other => {
-                *cached = other;
-                return Err(StoreError::NotFound(id.clone()));
-            }
+        let CachedState::Known(mut state) = std::mem::take(&mut *cached) else {
+            return Err(StoreError::NotFound(id.clone()));
         };
         let before = state.remote.info.upload.clone();
         let changed = Arc::make_mut(&mut state.remote.info.upload);
@@ -391,7 +393,7 @@ impl Store for S3Store {
 
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
         let session = self.0.create(upload, None).await?;
-        let snapshot = session.published();
+        let snapshot = session.status().published.clone();
         let unknown = || Arc::new(Upload::new(session.id.clone(), None));
         Ok(snapshot.map_or_else(unknown, |snapshot| snapshot.upload))
     }

@@ -1,10 +1,6 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+//! The bytes of a part until it is full, in blocks of memory from the budget of all uploads.
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -178,11 +174,12 @@ impl Drop for Block {
 
 pub(super) const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct MemoryBudget {
     bytes: Arc<Semaphore>,
     total: usize,
-    waiting: Arc<AtomicUsize>,
+    /// Each call that waits has a clone.
+    waiting: Arc<()>,
 }
 
 #[derive(Debug, Default)]
@@ -192,13 +189,6 @@ pub(super) struct MemoryPermit {
 }
 
 impl MemoryPermit {
-    fn budgeted(permit: OwnedSemaphorePermit) -> Self {
-        Self {
-            budgeted: Some(permit),
-            overcommit: None,
-        }
-    }
-
     pub(super) fn overcommit(permit: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             budgeted: None,
@@ -243,36 +233,26 @@ impl MemoryBudget {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        Arc::strong_count(&self.waiting) - 1
     }
 
     pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
         let permits = u32::try_from(bytes).ok()?;
-        let permit = self.bytes.clone().try_acquire_many_owned(permits).ok()?;
-        Some(MemoryPermit::budgeted(permit))
+        let budgeted = self.bytes.clone().try_acquire_many_owned(permits).ok();
+        budgeted.is_some().then_some(MemoryPermit {
+            budgeted,
+            overcommit: None,
+        })
     }
 
     pub(super) async fn acquire(&self, bytes: usize) -> MemoryPermit {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let _waiting = BudgetWaiter::new(&self.waiting);
-        let permit = self.bytes.clone().acquire_many_owned(permits).await;
-        // Never an error: the semaphore is never closed.
-        permit.map_or_else(|_| MemoryPermit::default(), MemoryPermit::budgeted)
-    }
-}
-
-struct BudgetWaiter<'a>(&'a AtomicUsize);
-
-impl<'a> BudgetWaiter<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for BudgetWaiter<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let _waiting = Arc::clone(&self.waiting);
+        MemoryPermit {
+            // Never none: the semaphore is never closed.
+            budgeted: self.bytes.clone().acquire_many_owned(permits).await.ok(),
+            overcommit: None,
+        }
     }
 }
 

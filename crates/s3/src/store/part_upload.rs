@@ -1,3 +1,6 @@
+//! Fills parts and uploads them, several at a time, within the memory budget. It acknowledges nothing:
+//! `commit.rs` does.
+
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -12,7 +15,7 @@ use tokio::time::timeout;
 use super::{
     During as _, IDLE_AFTER, Inner,
     layout::MULTIPART,
-    part_buffer::{MemoryPermit, RECLAIM_INTERVAL},
+    part_buffer::{MemoryPermit, PartBuffer, RECLAIM_INTERVAL},
     part_plan::Segment,
     session::{CachedState, UploadState},
 };
@@ -55,15 +58,17 @@ impl Inner {
         Ok(size)
     }
 
+    /// Waits for memory for bytes that `buffer` gets, of the upload `id`.
     pub(super) async fn acquire_memory(
         &self,
-        state: &mut UploadState,
+        buffer: &PartBuffer,
         bytes: usize,
+        id: &UploadId,
     ) -> Result<MemoryPermit> {
         if let Some(memory) = self.budget.try_acquire(bytes) {
             return Ok(memory);
         }
-        if state.buffer.is_overcommitted() {
+        if buffer.is_overcommitted() {
             return Ok(MemoryPermit::default());
         }
         // Created once, so that the call keeps its position in both queues.
@@ -72,7 +77,7 @@ impl Inner {
         let mut turns = self.overcommit_turns.load(Ordering::Relaxed);
         let mut round = 0;
         while round < MAX_WAIT_ROUNDS {
-            self.reclaim(bytes, &state.remote.info.upload.id).await;
+            self.reclaim(bytes, id).await;
             let either = async {
                 tokio::select! {
                     biased;
@@ -83,7 +88,6 @@ impl Inner {
             if let Ok(memory) = timeout(RECLAIM_INTERVAL, either).await {
                 return Ok(memory);
             }
-            self.reap_uploads(state)?;
             // While others make progress, this upload's turn will come.
             let others = self.overcommit_turns.load(Ordering::Relaxed);
             round = if others == turns { round + 1 } else { 1 };
@@ -313,8 +317,11 @@ impl Inner {
             if state.unverified.is_some() || state.buffer.len() == 0 {
                 continue;
             }
-            let buffered = session.buffered();
-            if !session.is_being_written() && state.is_dirty() {
+            let (buffered, is_being_written) = {
+                let status = session.status();
+                (status.buffered, status.is_being_written())
+            };
+            if !is_being_written && state.is_dirty() {
                 // Its request was dropped, and these bytes were never acknowledged.
                 *cached = CachedState::Unknown;
             } else if !state.is_dirty() {

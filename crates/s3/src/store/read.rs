@@ -1,3 +1,5 @@
+//! Reads finished uploads, or presigns their download. It acquires no lease.
+
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -76,7 +78,7 @@ impl Inner {
 
     async fn invalidate(&self, id: &UploadId) {
         if let Some(session) = self.sessions.get(id)
-            && !session.is_being_written()
+            && !session.status().is_being_written()
         {
             let mut cached = session.lock().await;
             if let CachedState::Known(_) = *cached {

@@ -1,3 +1,5 @@
+//! Reads the state of an upload from S3. It changes nothing but `.part`, for `commit.rs`.
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,7 +18,7 @@ use super::{
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
 };
-use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
+use crate::client::{ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
 const PLAN: &str = "Parts";
 const START_METADATA: &str = "landfall-start";
@@ -235,21 +237,10 @@ impl Inner {
         object_ref: &ObjectRef,
         multipart: &str,
     ) -> Result<Option<Vec<Part>>> {
-        let mut parts = Vec::new();
-        let mut after = 0;
-        loop {
-            let page = match self.client.list_parts(object_ref, multipart, after).await {
-                Err(error) if *error.kind() == ErrorKind::NoSuchUpload => return Ok(None),
-                page => page.during("listing the parts", id)?,
-            };
-            parts.extend(page.parts);
-            match page.next {
-                Some(next) if next > after => after = next,
-                _ => break,
-            }
+        match self.client.list_parts(object_ref, multipart).await {
+            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(None),
+            listed => listed.during("listing the parts", id).map(Some),
         }
-        parts.sort_by_key(|part| part.number);
-        Ok(Some(parts))
     }
 
     pub(super) async fn head_incomplete_part(
@@ -318,11 +309,8 @@ impl Inner {
         is_settled: bool,
     ) -> Result<()> {
         remote.is_write_in_doubt = true;
-        let condition = match &remote.incomplete_part {
-            _ if !self.options.conditional_writes => Condition::None,
-            Some(part) => Condition::IfMatch(part.etag.clone()),
-            None => Condition::IfAbsent,
-        };
+        let before = remote.incomplete_part.as_ref();
+        let condition = self.condition(before.map(|part| part.etag.clone()));
         let len = payload.len();
         let mut headers = self.layout.internal_headers("application/octet-stream");
         let metadata = &mut headers.metadata;

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,19 +34,34 @@ const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct UploadSession {
     pub(super) id: UploadId,
-    max_fence: AtomicU64,
-    owned_fence: AtomicU64,
-    last_writer: Mutex<Option<Option<String>>>,
-    writing: AtomicU64,
-    buffered: AtomicUsize,
-    touched: Mutex<Instant>,
-    bytes: AtomicUsize,
+    status: Mutex<SessionStatus>,
     total: Arc<AtomicUsize>,
     in_doubt: Arc<AtomicBool>,
     /// The writes of `.info` and `.part`, which end although their call is dropped.
     pub(super) writes: TaskTracker,
-    published: Mutex<Option<Snapshot>>,
     pub(super) cached: tokio::sync::Mutex<CachedState>,
+}
+
+/// The part of a session that is read while a call has locked its cached state.
+#[derive(Debug)]
+pub(super) struct SessionStatus {
+    max_fence: u64,
+    /// The lease under which the description was seen to name this process.
+    pub(super) owned_fence: u64,
+    /// The writer that the description named when it was last read without a lease.
+    pub(super) last_writer: Option<Option<String>>,
+    /// The lease of a request in progress; 0 for none.
+    writing: u64,
+    pub(super) buffered: usize,
+    touched: Instant,
+    memory: usize,
+    pub(super) published: Option<Snapshot>,
+}
+
+impl SessionStatus {
+    pub(super) fn is_being_written(&self) -> bool {
+        self.writing > 0 && self.writing == self.max_fence
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +73,14 @@ pub(super) enum CachedState {
 }
 
 impl CachedState {
+    /// Discards the state after an error: S3 may have another one.
+    pub(super) fn discard_if_failed<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            *self = Self::Unknown;
+        }
+        result
+    }
+
     pub(super) fn memory_size(&self) -> usize {
         match self {
             Self::Unknown | Self::Deleted => 0,
@@ -206,16 +229,18 @@ impl UploadSession {
         Self {
             writes,
             id,
-            max_fence: AtomicU64::new(0),
-            owned_fence: AtomicU64::new(0),
-            last_writer: Mutex::default(),
-            writing: AtomicU64::new(0),
-            buffered: AtomicUsize::new(0),
-            touched: Mutex::new(Instant::now()),
-            bytes: AtomicUsize::new(0),
+            status: Mutex::new(SessionStatus {
+                max_fence: 0,
+                owned_fence: 0,
+                last_writer: None,
+                writing: 0,
+                buffered: 0,
+                touched: Instant::now(),
+                memory: 0,
+                published: None,
+            }),
             total,
             in_doubt: Arc::default(),
-            published: Mutex::new(None),
             cached: tokio::sync::Mutex::default(),
         }
     }
@@ -229,84 +254,54 @@ impl UploadSession {
 
     /// Locks the cached state for a change under a lease.
     pub(super) async fn lock_for(&self, fence: Fence) -> Result<MutexGuard<'_, CachedState>> {
-        let lost = || StoreError::LeaseLost(self.id.clone());
-        if !self.observe_fence(fence) {
-            return Err(lost());
-        }
+        self.check_fence(fence)?;
         let cached = self.lock().await;
-        if !self.is_current_fence(fence) {
-            return Err(lost());
-        }
+        self.check_fence(fence)?;
         Ok(cached)
     }
 
-    fn observe_fence(&self, fence: Fence) -> bool {
-        self.max_fence.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
-    }
-
-    pub(super) fn is_current_fence(&self, fence: Fence) -> bool {
-        self.max_fence.load(Ordering::Acquire) <= fence.0
-    }
-
-    pub(super) fn record_ownership(&self, fence: Fence) {
-        self.owned_fence.store(fence.0, Ordering::Release);
-    }
-
-    pub(super) fn has_owned(&self, fence: Fence) -> bool {
-        fence.0 > 0 && self.owned_fence.load(Ordering::Acquire) == fence.0
-    }
-
-    pub(super) fn record_writer(&self, writer: Option<&str>) {
-        *self.last_writer.lock() = Some(writer.map(str::to_owned));
-    }
-
-    pub(super) fn take_recorded_writer(&self) -> Option<Option<String>> {
-        self.last_writer.lock().take()
-    }
-
-    pub(super) fn is_being_written(&self) -> bool {
-        let writing = self.writing.load(Ordering::Acquire);
-        writing > 0 && writing == self.max_fence.load(Ordering::Acquire)
-    }
-
-    pub(super) fn writer(self: &Arc<Self>, fence: Fence) -> WriteGuard {
-        self.writing.store(fence.0, Ordering::Release);
-        WriteGuard(self.clone(), fence)
-    }
-
-    pub(super) fn buffered(&self) -> usize {
-        self.buffered.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn touch(&self, buffered: u64) {
-        *self.touched.lock() = Instant::now();
-        let buffered = usize::try_from(buffered).unwrap_or(usize::MAX);
-        self.buffered.store(buffered, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_memory_size(&self, bytes: usize) {
-        let before = self.bytes.swap(bytes, Ordering::Relaxed);
-        if bytes > before {
-            self.total.fetch_add(bytes - before, Ordering::Relaxed);
-        } else {
-            self.total.fetch_sub(before - bytes, Ordering::Relaxed);
+    /// Refuses a lease that is older than another one.
+    pub(super) fn check_fence(&self, fence: Fence) -> Result<()> {
+        let mut status = self.status.lock();
+        status.max_fence = status.max_fence.max(fence.0);
+        match status.max_fence == fence.0 {
+            true => Ok(()),
+            false => Err(StoreError::LeaseLost(self.id.clone())),
         }
     }
 
-    pub(super) fn idle_for(&self) -> Duration {
-        self.touched.lock().elapsed()
+    /// Not to be kept while anything else is locked.
+    pub(super) fn status(&self) -> parking_lot::MutexGuard<'_, SessionStatus> {
+        self.status.lock()
     }
 
-    pub(super) fn published(&self) -> Option<Snapshot> {
-        self.published.lock().clone()
+    /// Returns the last snapshot while a request writes, so that readers need not wait for it.
+    pub(super) fn written_snapshot(&self) -> Option<Snapshot> {
+        let status = self.status.lock();
+        let published = status.published.clone();
+        published.filter(|_| status.is_being_written())
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot) {
-        *self.published.lock() = Some(snapshot);
+        self.status.lock().published = Some(snapshot);
     }
 
-    pub(super) fn unpublish(&self) {
-        *self.published.lock() = None;
+    pub(super) fn writer(self: &Arc<Self>, fence: Fence) -> WriteGuard {
+        self.status.lock().writing = fence.0;
+        WriteGuard(self.clone(), fence)
+    }
+
+    pub(super) fn touch(&self, buffered: u64) {
+        let mut status = self.status.lock();
+        status.touched = Instant::now();
+        status.buffered = usize::try_from(buffered).unwrap_or(usize::MAX);
+    }
+
+    pub(super) fn set_memory_size(&self, bytes: usize) {
+        let mut status = self.status.lock();
+        let before = std::mem::replace(&mut status.memory, bytes);
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+        self.total.fetch_sub(before, Ordering::Relaxed);
     }
 }
 
@@ -329,9 +324,11 @@ impl std::ops::Deref for WriteGuard {
 
 impl Drop for WriteGuard {
     fn drop(&mut self) {
+        let mut status = self.0.status.lock();
         // A newer writer stays.
-        let (writing, own) = (&self.0.writing, self.1.0);
-        let _ = writing.compare_exchange(own, 0, Ordering::AcqRel, Ordering::Relaxed);
+        if status.writing == self.1.0 {
+            status.writing = 0;
+        }
     }
 }
 
@@ -366,7 +363,7 @@ impl UploadSessions {
             by_id.retain(|_, session| {
                 Arc::strong_count(session) > 1
                     || !session.writes.is_empty()
-                    || !is_full && session.idle_for() < IDLE_TIMEOUT
+                    || !is_full && session.status().touched.elapsed() < IDLE_TIMEOUT
             });
         }
         let session = by_id.entry(id.clone());
@@ -385,16 +382,18 @@ impl UploadSessions {
         }
     }
 
+    /// Returns the sessions with buffers that no request has used for this time, the largest first.
     pub(super) fn idle_sessions(&self, rested: Duration) -> Vec<Arc<UploadSession>> {
-        let is_idle = |session: &&Arc<UploadSession>| {
-            let is_used = session.is_being_written() && session.idle_for() < rested;
-            session.buffered() > 0 && !is_used
+        let idle_buffer = |session: &Arc<UploadSession>| {
+            let status = session.status();
+            let is_used = status.is_being_written() && status.touched.elapsed() < rested;
+            (status.buffered > 0 && !is_used).then(|| (status.buffered, session.clone()))
         };
         let by_id = self.by_id.lock();
-        let mut idle_sessions: Vec<_> = by_id.values().filter(is_idle).cloned().collect();
+        let mut idle: Vec<_> = by_id.values().filter_map(idle_buffer).collect();
         drop(by_id);
-        idle_sessions.sort_by_key(|session| std::cmp::Reverse(session.buffered()));
-        idle_sessions
+        idle.sort_by_key(|(buffered, _)| std::cmp::Reverse(*buffered));
+        idle.into_iter().map(|(_, session)| session).collect()
     }
 }
 

@@ -1,3 +1,5 @@
+//! Removes uploads, the description last. It deletes no object that might be of another program.
+
 use async_trait::async_trait;
 use landfall::{
     lease::Fence,
@@ -54,11 +56,9 @@ impl Inner {
         let mut cached = session.lock_for(fence).await?;
         // Do not wait for parts in flight: the multipart upload is aborted.
         *cached = CachedState::Deleted;
-        session.unpublish();
+        session.status().published = None;
         let removed = self.remove(&session, fence).await;
-        if removed.is_err() {
-            *cached = CachedState::Unknown;
-        }
+        let removed = cached.discard_if_failed(removed);
         drop(cached);
         session.touch(0);
         self.sessions.remove_if_unused(session);
@@ -79,7 +79,7 @@ impl Inner {
             self.check_writer(session, fence, writer)?;
             // Another process has started to write since this one loaded the upload.
             let is_other = !self.is_own_writer(&stored.info);
-            let recorded = session.take_recorded_writer();
+            let recorded = session.status().last_writer.take();
             if is_other && recorded.is_some_and(|recorded| recorded.as_deref() != writer) {
                 return Err(StoreError::LeaseLost(id.clone()));
             }

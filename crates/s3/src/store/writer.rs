@@ -22,7 +22,8 @@ impl Inner {
         fence: Fence,
         writer: Option<&str>,
     ) -> Result<()> {
-        if session.has_owned(fence) && !writer.is_some_and(|writer| self.is_own_token(writer)) {
+        let has_owned = fence.0 > 0 && session.status().owned_fence == fence.0;
+        if has_owned && !writer.is_some_and(|writer| self.is_own_token(writer)) {
             return Err(StoreError::LeaseLost(session.id.clone()));
         }
         Ok(())
@@ -63,7 +64,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        session.record_ownership(fence);
+        session.status().owned_fence = fence.0;
         Ok(())
     }
 

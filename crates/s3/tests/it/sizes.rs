@@ -34,19 +34,8 @@ async fn part_sizes(store: &S3Store, id: &str) -> Vec<u64> {
     let (object, multipart) = id.rsplit_once('+').unwrap();
     let object_ref =
         landfall_s3::client::ObjectRef::new(&store.options().bucket, format!("up/{object}"));
-    let (mut sizes, mut after) = (Vec::new(), 0);
-    loop {
-        let page = store
-            .client()
-            .list_parts(&object_ref, multipart, after)
-            .await
-            .unwrap();
-        sizes.extend(page.parts.iter().map(|part| part.size));
-        match page.next {
-            Some(next) => after = next,
-            None => return sizes,
-        }
-    }
+    let parts = store.client().list_parts(&object_ref, multipart).await;
+    parts.unwrap().iter().map(|part| part.size).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

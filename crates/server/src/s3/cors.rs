@@ -48,26 +48,17 @@ fn is_own_rule(one: &CorsRule, rule: &CorsRule) -> bool {
         && one.max_age_seconds == rule.max_age_seconds
 }
 
+/// Returns the rules as AWS's tools take them. XML names each value of a list, JSON names the list.
 pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
-    let to_json = |rule: &CorsRule| {
-        let mut fields = serde_json::Map::new();
-        if let Some(id) = &rule.id {
-            fields.insert("ID".to_owned(), json!(id));
-        }
-        for (name, values) in [
-            ("AllowedOrigins", &rule.allowed_origins),
-            ("AllowedMethods", &rule.allowed_methods),
-            ("AllowedHeaders", &rule.allowed_headers),
-            ("ExposeHeaders", &rule.expose_headers),
-        ] {
-            if !values.is_empty() {
-                fields.insert(name.to_owned(), json!(values));
-            }
-        }
-        if let Some(seconds) = rule.max_age_seconds {
-            fields.insert("MaxAgeSeconds".to_owned(), json!(seconds));
-        }
-        Value::Object(fields)
+    let to_json = |rule: &CorsRule| -> Value {
+        let fields = json!(rule);
+        let fields = fields.as_object().into_iter().flatten();
+        let filled = fields.filter(|(_, value)| **value != json!([]));
+        let named = filled.map(|(name, value)| match value {
+            Value::Array(_) => (format!("{name}s"), value.clone()),
+            value => (name.clone(), value.clone()),
+        });
+        named.collect()
     };
     let rules: Vec<Value> = rules.iter().map(to_json).collect();
     json!({ "CORSRules": rules })

@@ -85,7 +85,14 @@ impl Diagnosis {
             ErrorKind::Unavailable { .. } if error.status().is_none() => (
                 format!("{service} is unreachable"),
                 match settings.endpoint {
-                    Some(_) => "correct --s3-endpoint, or start the service",
+                    _ if response.contains("certificate") => {
+                        "if the certificate is from a private authority, name its file in \
+                         AWS_CA_BUNDLE, or add it to this machine's trusted ones"
+                    }
+                    Some(_) => {
+                        "correct --s3-endpoint, also its http:// or https://, or start the service; \
+                         if only the host with the bucket's name is unknown, set --s3-path-style true"
+                    }
                     None => {
                         "correct --s3-region, or connect this machine to the internet; \
                              set --s3-endpoint for another service"

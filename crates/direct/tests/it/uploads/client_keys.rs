@@ -8,9 +8,7 @@ use landfall_direct::{
     Direct, DirectError, OpenRequest, Requester, SentHeaders, SignedOperation, Status, StsSettings,
     TransferMode,
 };
-use landfall_s3::client::{
-    Client, Condition, CredentialSource, Credentials, ObjectHeaders, ObjectRef, Payload,
-};
+use landfall_s3::client::{Client, Condition, CredentialSource, ObjectHeaders, ObjectRef, Payload};
 use landfall_state::queue::Principal;
 
 use super::harness::{
@@ -348,11 +346,8 @@ async fn temporary_credentials(role: Option<&str>) {
         (&*own.bucket, &*own.region),
         (&*harness.bucket, "us-east-1")
     );
-    let given = own.credentials;
-    let mut credentials = Credentials::new(given.access_key_id, given.secret_access_key);
-    credentials.session_token = Some(given.session_token);
     let mut settings = settings(&harness.access);
-    settings.credentials = CredentialSource::Static(credentials);
+    settings.credentials = CredentialSource::Static(own.credentials);
     let client = Client::new(settings).unwrap();
     let object = ObjectRef::new(own.bucket, format!("{}x", own.prefix));
     let payload = Payload::from(bytes::Bytes::from_static(b"hello"));

@@ -1,6 +1,6 @@
 //! The chain with real files and programs, and fakes of AWS's services.
 
-use std::fs;
+use std::{fs, time::SystemTime};
 
 use super::*;
 use crate::client::{

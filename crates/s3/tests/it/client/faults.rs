@@ -58,8 +58,8 @@ async fn work(bucket: &Bucket, client: &Client, turn: usize) {
         .upload_part(&object_ref, &id, 2, payload)
         .await
         .unwrap();
-    let page = client.list_parts(&object_ref, &id, 0).await.unwrap();
-    assert_eq!(page.parts.len(), 2);
+    let parts = client.list_parts(&object_ref, &id).await.unwrap();
+    assert_eq!(parts.len(), 2);
     client
         .complete_multipart(&object_ref, &id, &[(1, first), (2, second)])
         .await

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use landfall_s3::client::{ErrorKind, ObjectHeaders, ObjectRef, Payload};
+use landfall_s3::client::{ErrorKind, ObjectHeaders, ObjectRef, Operation, Payload};
 
 use super::{Bucket, on, on_each};
 use crate::support::{MIB, assert_same, pattern, pieces};
@@ -58,12 +58,7 @@ async fn completed_parts_become_an_object(bucket: Bucket) {
         .await
         .unwrap();
     assert_eq!(
-        bucket
-            .client
-            .list_parts(&object_ref, &id, 0)
-            .await
-            .unwrap()
-            .parts,
+        bucket.client.list_parts(&object_ref, &id).await.unwrap(),
         []
     );
     let bytes = pattern(1, 10 * MIB + 12_345);
@@ -75,9 +70,8 @@ async fn completed_parts_become_an_object(bucket: Bucket) {
         upload(&bucket, &object_ref, &id, 1, &one),
         upload(&bucket, &object_ref, &id, 2, &two),
     );
-    let page = bucket.client.list_parts(&object_ref, &id, 0).await.unwrap();
-    let listed: Vec<_> = page
-        .parts
+    let parts = bucket.client.list_parts(&object_ref, &id).await.unwrap();
+    let listed: Vec<_> = parts
         .iter()
         .map(|part| (part.number, part.size, part.etag.clone()))
         .collect();
@@ -88,16 +82,7 @@ async fn completed_parts_become_an_object(bucket: Bucket) {
         (3, 12_345, third.clone()),
     ];
     assert_eq!(listed, wanted);
-    assert_eq!(page.next, None);
-    assert!(page.parts[0].modified.is_some());
-    let page = bucket.client.list_parts(&object_ref, &id, 2).await.unwrap();
-    assert_eq!(
-        page.parts
-            .iter()
-            .map(|part| part.number)
-            .collect::<Vec<_>>(),
-        [3]
-    );
+    assert!(parts[0].modified.is_some());
 
     let parts = [(1, first), (2, second), (3, third)];
     bucket
@@ -208,12 +193,8 @@ async fn a_part_is_replaced(bucket: Bucket) {
     let id = create(&bucket, &object_ref).await;
     upload(&bucket, &object_ref, &id, 1, &pattern(5, 100)).await;
     let etag = upload(&bucket, &object_ref, &id, 1, &pattern(6, 200)).await;
-    let page = bucket.client.list_parts(&object_ref, &id, 0).await.unwrap();
-    let listed: Vec<_> = page
-        .parts
-        .iter()
-        .map(|part| (part.size, &part.etag))
-        .collect();
+    let parts = bucket.client.list_parts(&object_ref, &id).await.unwrap();
+    let listed: Vec<_> = parts.iter().map(|part| (part.size, &part.etag)).collect();
     assert_eq!(listed, [(200, &etag)]);
     bucket
         .client
@@ -291,7 +272,7 @@ async fn missing_multipart_upload_is_reported() {
     assert_eq!(*error.kind(), gone, "{error}");
     let error = bucket
         .client
-        .list_parts(&object_ref, &id, 0)
+        .list_parts(&object_ref, &id)
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), gone, "{error}");
@@ -355,19 +336,13 @@ async fn thousands_of_parts(bucket: Bucket) {
     });
     let mut sent: Vec<_> = stream::iter(uploads).buffer_unordered(8).collect().await;
     sent.sort_unstable();
-    let (mut listed, mut after, mut pages) = (Vec::new(), 0, 0);
-    loop {
-        let page = bucket
-            .client
-            .list_parts(&object_ref, &id, after)
-            .await
-            .unwrap();
-        pages += 1;
-        listed.extend(page.parts.into_iter().map(|part| (part.number, part.etag)));
-        let Some(next) = page.next else { break };
-        after = next;
-    }
-    assert_eq!(pages, 2);
+    let parts = bucket.client.list_parts(&object_ref, &id).await.unwrap();
+    let listed: Vec<_> = parts
+        .into_iter()
+        .map(|part| (part.number, part.etag))
+        .collect();
+    let stats = bucket.client.stats().operation(Operation::ListParts);
+    assert_eq!(stats.calls, 2, "pages");
     assert_eq!(listed, sent);
     bucket
         .client

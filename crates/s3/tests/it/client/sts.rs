@@ -4,8 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use landfall_s3::client::{
-    Client, Condition, CredentialSource, Credentials, ErrorKind, ObjectHeaders, Payload,
-    TokenRequest,
+    Client, Condition, CredentialSource, ErrorKind, ObjectHeaders, Payload, TokenRequest,
 };
 
 use super::Bucket;
@@ -31,15 +30,17 @@ async fn moto_issues_expiring_credentials(role: Option<&str>) {
         ..token(bucket.access.endpoint.as_str())
     };
     let given = bucket.client.temporary_credentials(&request).await.unwrap();
-    assert!(!given.access_key_id.is_empty() && !given.session_token.is_empty());
+    assert!(!given.access_key_id.is_empty() && given.session_token.is_some());
     assert!(!format!("{given:?}").contains(&given.secret_access_key));
-    let left = given.expiration.duration_since(SystemTime::now()).unwrap();
+    let left = given
+        .expires
+        .unwrap()
+        .duration_since(SystemTime::now())
+        .unwrap();
     assert!(left <= HOUR, "{left:?}");
 
     let mut settings = support::settings(&bucket.access);
-    let mut credentials = Credentials::new(&given.access_key_id, &given.secret_access_key);
-    credentials.session_token = Some(given.session_token);
-    settings.credentials = CredentialSource::Static(credentials);
+    settings.credentials = CredentialSource::Static(given);
     let object_ref = bucket.object_ref("own/file");
     let client = Client::new(settings).unwrap();
     client

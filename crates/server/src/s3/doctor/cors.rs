@@ -1,29 +1,22 @@
+//! Checks that the pages of an origin may use the bucket, by its rules and by the service's responses.
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use landfall_s3::client::{CorsRule, ObjectRef};
 
-use super::{Doctor, Finding, Severity, web};
+use super::{Doctor, Finding, Severity};
 use crate::s3::{
     cors::{self, RequiredRules, find_rule, missing},
     diagnosis,
 };
 
 pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: bool) {
-    let read = doctor.client.bucket_cors(doctor.bucket).await;
     if origins.is_empty() {
-        let text = match &read {
-            Err(error) => format!("cannot read the rules: {}", diagnosis::error_line(error)),
-            Ok(None) => "the bucket has no rules".to_owned(),
-            Ok(Some(rules)) => format!("the bucket has {} rule(s)", rules.len()),
-        };
-        let finding = Finding::info("CORS", text);
-        let pages = doctor.s3().redirects || doctor.settings.direct.enabled;
-        let advice =
-            "pages use the bucket directly: check their access with --origin https://example.com";
-        doctor.report(match pages {
-            true => finding.advise(advice),
-            false => finding,
-        });
+        if doctor.s3().redirects || doctor.settings.direct.enabled {
+            let text = "pages use the bucket directly";
+            let advice = "check their access with --origin https://example.com";
+            doctor.report(Finding::info("CORS", text).advise(advice));
+        }
         return;
     }
     let required = RequiredRules::new(doctor.settings);
@@ -33,6 +26,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
         false => Severity::Warn,
     };
     let started = doctor.report.findings().len();
+    let read = doctor.client.bucket_cors(doctor.bucket).await;
     if let Err(error) = &read {
         let text = format!("cannot read the rules: {}", diagnosis::error_line(error));
         let finding = Finding::info("CORS", text);
@@ -82,181 +76,149 @@ fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[S
     finding
 }
 
+/// Compares the rules with the needs of every page, and of pages that call S3 themselves.
 fn evaluate(
     rules: &[CorsRule],
     origin: &str,
     required: &RequiredRules,
     severity: Severity,
 ) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut report =
-        |check, severity, text: String| findings.push(Finding::new(check, severity, text));
-    let denied = |methods: &[&'static str]| -> Vec<&'static str> {
-        let is_denied = |method: &&str| find_rule(rules, origin, method).is_none();
-        methods.iter().copied().filter(is_denied).collect()
+    let denied = |methods: &[&'static str]| -> Vec<String> {
+        let is_denied = |method: &&&str| find_rule(rules, origin, method).is_none();
+        let denied = methods.iter().filter(is_denied);
+        denied.map(|method| format!("allow {method}")).collect()
     };
-    match denied(&required.methods).as_slice() {
-        [] => {
-            let methods = required.methods.join(" and ");
-            let text = format!("{methods} from {origin} are allowed");
-            report("CORS", Severity::Ok, text);
-        }
-        denied => {
-            let text = format!("no rule allows {} from {origin}", denied.join(" and "));
-            report("CORS", severity, text);
-        }
-    }
-    if let denied @ [_, ..] = denied(&required.optional).as_slice() {
-        let text = format!(
-            "no rule allows {} from {origin}: pages that call S3 themselves need them (Uppy with \
-             signRequest or getCredentials)",
-            denied.join(" and ")
+    let (mut lacks, mut lacks_optional) = (denied(&required.methods), denied(&required.optional));
+    if let Some(rule) = find_rule(rules, origin, "PUT") {
+        let headers = missing(&rule.allowed_headers, &required.headers);
+        lacks.extend(
+            headers
+                .iter()
+                .map(|name| format!("allow the header {name}")),
         );
-        report("CORS signer mode", Severity::Note, text);
-    }
-    let Some(rule) = find_rule(rules, origin, "PUT") else {
-        return findings;
-    };
-    match missing(&rule.allowed_headers, &required.headers).as_slice() {
-        [] => report("CORS headers", Severity::Ok, required.headers.join(", ")),
-        missing => {
-            let missing = missing.join(", ");
-            let text = format!("the rule for {origin} does not allow {missing}");
-            report("CORS headers", severity, text);
+        if !missing(&rule.expose_headers, &["etag"]).is_empty() {
+            lacks
+                .push("expose ETag, without which no multipart upload can be completed".to_owned());
+        }
+        let form = find_rule(rules, origin, "POST").unwrap_or(rule);
+        if !missing(&form.expose_headers, &["location"]).is_empty() {
+            lacks_optional.push("expose Location, the URL of a small file".to_owned());
         }
     }
-    match missing(&rule.expose_headers, &["etag"]).as_slice() {
-        [] => report("CORS ETag", Severity::Ok, "is exposed".to_owned()),
-        _ => {
-            let text = format!("the rule for {origin} does not expose ETag");
-            let effect = "without which no multipart upload can be completed";
-            report("CORS ETag", severity, format!("{text}, {effect}"));
+    let mut findings = vec![match lacks.as_slice() {
+        [] => Finding::ok("CORS", format!("the rules for {origin} suffice")),
+        lacks => {
+            let text = format!("the rules for {origin} do not {}", lacks.join(", "));
+            Finding::new("CORS", severity, text)
         }
-    }
-    let form = find_rule(rules, origin, "POST").unwrap_or(rule);
-    if !missing(&form.expose_headers, &["location"]).is_empty() {
-        let text = "is not exposed: pages cannot read the URL of a small file";
-        report("CORS Location", Severity::Note, text.to_owned());
-    }
-    if rule.max_age_seconds.is_none_or(|seconds| seconds < 60) {
-        let text = "is short: browsers send a preflight before almost every part";
-        report("CORS max age", Severity::Note, text.to_owned());
+    }];
+    if !lacks_optional.is_empty() {
+        let text = format!(
+            "the rules for {origin} do not {}: pages that call S3 themselves need it (Uppy with \
+             signRequest or getCredentials)",
+            lacks_optional.join(", ")
+        );
+        findings.push(Finding::info("CORS signer mode", text));
     }
     findings
-}
-
-struct CorsResponse<'a>(&'a Response<Bytes>);
-
-impl CorsResponse<'_> {
-    fn values(&self, name: HeaderName) -> Vec<String> {
-        let values = self.0.headers().get_all(name);
-        let values = values.iter().filter_map(|value| value.to_str().ok());
-        let items = values.flat_map(|value| value.split(',')).map(str::trim);
-        let items = items.filter(|item| !item.is_empty());
-        items.map(str::to_owned).collect()
-    }
-
-    fn problem(&self, origin: &str) -> Option<String> {
-        let status = self.0.status();
-        let allowed = self.values(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-        let is_allowed = matches!(allowed.as_slice(), [one] if one == "*" || one == origin);
-        if status.is_success() && is_allowed {
-            return None;
-        }
-        let allowed = match allowed.as_slice() {
-            [] => "no origin".to_owned(),
-            origins => origins.join(", "),
-        };
-        let text = format!("the service responds with {status} and allows {allowed}");
-        Some(text)
-    }
 }
 
 async fn preflight(
     doctor: &mut Doctor<'_>,
     origin: &str,
-    method: &str,
+    method: &'static str,
     required: &RequiredRules,
     severity: Severity,
 ) {
-    const CHECK: &str = "preflight";
-    let Ok(signed_method) = Method::from_bytes(method.as_bytes()) else {
-        return;
-    };
-    let wanted_headers = match method {
+    let needed = match method {
         "PUT" => required.headers.as_slice(),
         _ => &[],
     };
     let request = Request::builder().method(Method::OPTIONS);
-    let mut request = request.header(header::ORIGIN, origin);
-    request = request.header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
-    if !wanted_headers.is_empty() {
-        let wanted_headers = wanted_headers.join(",");
-        request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, wanted_headers);
+    let mut request = request.header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
+    if !needed.is_empty() {
+        request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, needed.join(","));
     }
     let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
-    let signed = (signed_method, HeaderMap::new());
-    let response = match send(doctor, &object, signed, request).await {
-        Ok(response) => response,
-        Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),
-    };
-    let cors = CorsResponse(&response);
-    let methods = cors.values(header::ACCESS_CONTROL_ALLOW_METHODS);
-    let headers = cors.values(header::ACCESS_CONTROL_ALLOW_HEADERS);
-    let missing = missing(&headers, wanted_headers).join(", ");
-    let problem = if let Some(problem) = cors.problem(origin) {
-        problem
-    } else if !methods.iter().any(|one| one == method || one == "*") {
-        let methods = methods.join(", ");
-        format!("the service allows only the methods {methods:?}")
-    } else if !missing.is_empty() {
-        format!("the service does not allow the headers {missing}")
-    } else {
-        let text = format!("{method} from {origin} is allowed");
-        return doctor.report(Finding::ok(CHECK, text));
-    };
-    let text = format!("{method} from {origin}: {problem}");
-    doctor.report(Finding::new(CHECK, severity, text));
+    let signed = (method, HeaderMap::new());
+    let response = send(doctor, origin, &object, signed, request).await;
+    let result = response.and_then(|response| {
+        let methods = values(&response, header::ACCESS_CONTROL_ALLOW_METHODS);
+        let headers = values(&response, header::ACCESS_CONTROL_ALLOW_HEADERS);
+        let lacks = missing(&headers, needed);
+        if !methods.iter().any(|one| one == method || one == "*") {
+            let methods = methods.join(", ");
+            return Err(format!("the service allows only the methods {methods:?}"));
+        }
+        match lacks.is_empty() {
+            true => Ok(format!("{method} from {origin} is allowed")),
+            false => Err(format!(
+                "the service does not allow the headers {}",
+                lacks.join(", ")
+            )),
+        }
+    });
+    doctor.report(match result {
+        Ok(text) => Finding::ok("preflight", text),
+        Err(why) => Finding::new(
+            "preflight",
+            severity,
+            format!("{method} from {origin}: {why}"),
+        ),
+    });
 }
 
 async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity) {
-    const CHECK: &str = "presigned PUT";
     let object = doctor.object("by-page");
     let content_type = HeaderValue::from_static("text/x-landfall");
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.clone())]);
     let request = Request::builder().method(Method::PUT);
-    let request = request.header(header::ORIGIN, origin);
     let request = request.header(header::CONTENT_TYPE, content_type);
     // As browsers do with an empty file; Ceph requires it.
     let request = request.header(header::CONTENT_LENGTH, 0);
-    let response = match send(doctor, &object, (Method::PUT, headers), request).await {
-        Ok(response) => response,
-        Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),
-    };
-    let cors = CorsResponse(&response);
-    let exposed = cors.values(header::ACCESS_CONTROL_EXPOSE_HEADERS);
-    let problem = if let Some(problem) = cors.problem(origin) {
-        problem
-    } else if !response.headers().contains_key(header::ETAG) {
-        "the response has no ETag".to_owned()
-    } else if !missing(&exposed, &["etag"]).is_empty() {
-        "the response does not expose its ETag".to_owned()
-    } else {
-        let text = format!("from {origin} works, ETag can be read");
-        return doctor.report(Finding::ok(CHECK, text));
-    };
-    let text = format!("from {origin}: {problem}");
-    doctor.report(Finding::new(CHECK, severity, text));
+    let response = send(doctor, origin, &object, ("PUT", headers), request).await;
+    let result = response.and_then(|response| {
+        let exposed = values(&response, header::ACCESS_CONTROL_EXPOSE_HEADERS);
+        if !response.headers().contains_key(header::ETAG) {
+            return Err("the response has no ETag".to_owned());
+        }
+        match missing(&exposed, &["etag"]).is_empty() {
+            true => Ok(format!("from {origin} works, ETag can be read")),
+            false => Err("the response does not expose its ETag".to_owned()),
+        }
+    });
+    doctor.report(match result {
+        Ok(text) => Finding::ok("presigned PUT", text),
+        Err(why) => Finding::new("presigned PUT", severity, format!("from {origin}: {why}")),
+    });
 }
 
+/// Sends a request of a page; an error if the response does not allow it to the origin.
 async fn send(
     doctor: &Doctor<'_>,
+    origin: &str,
     object: &ObjectRef,
-    (method, headers): (Method, HeaderMap),
+    (method, headers): (&str, HeaderMap),
     request: http::request::Builder,
 ) -> Result<Response<Bytes>, String> {
-    let signed = doctor.presign(method, object, &[], &headers).await;
-    let url = signed.map_err(|error| diagnosis::error_line(&error))?;
-    let request = request.uri(url).body(());
-    web::send(request.map_err(|error| error.to_string())?).await
+    let method = Method::try_from(method).map_err(|error| error.to_string())?;
+    let request = request.header(header::ORIGIN, origin);
+    let response = doctor.send(object, &[], (method, headers), request).await?;
+    let allowed = values(&response, header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    let is_allowed = matches!(allowed.as_slice(), [one] if one == "*" || one == origin);
+    if response.status().is_success() && is_allowed {
+        return Ok(response);
+    }
+    let (status, allowed) = (response.status(), allowed.join(", "));
+    Err(format!(
+        "the service responds with {status} and allows the origins {allowed:?}"
+    ))
+}
+
+fn values(response: &Response<Bytes>, name: HeaderName) -> Vec<String> {
+    let values = response.headers().get_all(name);
+    let values = values.iter().filter_map(|value| value.to_str().ok());
+    let items = values.flat_map(|value| value.split(',')).map(str::trim);
+    let items = items.filter(|item| !item.is_empty());
+    items.map(str::to_owned).collect()
 }

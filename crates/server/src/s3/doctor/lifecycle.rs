@@ -1,10 +1,12 @@
+//! Checks the bucket's rules for multipart uploads, old versions and retention. It changes none.
+
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode};
 use landfall_s3::client::ObjectRef;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
-use super::{Doctor, Finding, web};
+use super::{Doctor, Finding};
 
 #[derive(Debug, Deserialize)]
 struct Lifecycle {
@@ -34,25 +36,6 @@ struct NoncurrentExpiration {
     days: u64,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Versioning {
-    status: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct ObjectLock {
-    rule: Option<Retention>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Retention {
-    #[expect(dead_code, reason = "a rule without a default retention is malformed")]
-    default_retention: serde::de::IgnoredAny,
-}
-
 /// The days after which multipart uploads are aborted, and old versions are removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Days {
@@ -60,12 +43,9 @@ struct Days {
     old_versions: Option<u64>,
 }
 
-fn parse<T: DeserializeOwned>(xml: &str) -> Result<T, String> {
-    quick_xml::de::from_str(xml).map_err(|error| format!("cannot parse the rules: {error}"))
-}
-
 fn days(xml: &str) -> Result<Days, String> {
-    let lifecycle: Lifecycle = parse(xml)?;
+    let lifecycle: Lifecycle =
+        quick_xml::de::from_str(xml).map_err(|error| format!("cannot parse the rules: {error}"))?;
     let rules = lifecycle.rules.iter();
     let enabled = rules.filter(|rule| rule.status == "Enabled");
     let aborts = enabled.clone();
@@ -87,30 +67,27 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
         Err(error) => Finding::info("lifecycle", error.clone()),
     });
     // Many services have neither versions nor Object Lock, nor answers about them.
-    let versioning = configuration(doctor, "versioning").await;
-    let versioning = versioning.ok().flatten();
-    let versioning = versioning.and_then(|xml| parse::<Versioning>(&xml).ok());
-    if versioning.is_some_and(|one| one.status.as_deref() == Some("Enabled")) {
+    if contains(doctor, "versioning", "<Status>Enabled<").await {
         let days = lifecycle.ok().and_then(|days| days.old_versions);
         doctor.report(evaluate_versions(days));
     }
-    let lock = configuration(doctor, "object-lock").await.ok().flatten();
-    let lock = lock.and_then(|xml| parse::<ObjectLock>(&xml).ok());
-    if lock.is_some_and(|lock| lock.rule.is_some()) {
+    if contains(doctor, "object-lock", "<DefaultRetention>").await {
         let finding = retention(doctor.settings.direct.enabled);
         doctor.report(finding);
     }
 }
 
+async fn contains(doctor: &Doctor<'_>, name: &str, element: &str) -> bool {
+    let xml = configuration(doctor, name).await;
+    xml.is_ok_and(|xml| xml.is_some_and(|xml| xml.contains(element)))
+}
+
 /// A part of the bucket's configuration; `None` if there is none.
 async fn configuration(doctor: &Doctor<'_>, name: &str) -> Result<Option<String>, String> {
     let object = ObjectRef::new(doctor.bucket, "");
-    let none = HeaderMap::new();
-    let query = [(name, "")];
-    let signed = doctor.presign(Method::GET, &object, &query, &none);
-    let url = signed.await.map_err(|error| error.to_string())?;
-    let request = Request::get(url).body(());
-    let response = web::send(request.map_err(|error| error.to_string())?).await?;
+    let signed = (Method::GET, HeaderMap::new());
+    let get = Request::builder().method(Method::GET);
+    let response = doctor.send(&object, &[(name, "")], signed, get).await?;
     match response.status() {
         StatusCode::OK => Ok(Some(String::from_utf8_lossy(response.body()).into_owned())),
         StatusCode::NOT_FOUND => Ok(None),

@@ -3,14 +3,11 @@
 //! Its test objects have random keys below the prefix and are removed at the end, even after an
 //! interrupt.
 
-mod compatibility;
 mod cors;
 mod endpoint;
+mod leases;
 mod lifecycle;
 mod permissions;
-#[cfg(feature = "postgres")]
-mod postgres;
-mod redis;
 mod web;
 
 use std::{
@@ -20,11 +17,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use http::{HeaderMap, Method};
 use landfall::store::Store as _;
-use landfall_s3::S3Store;
-use landfall_s3::client::{Client, Condition, Error, ErrorKind, ObjectHeaders, ObjectRef, Payload};
+use landfall_s3::{
+    S3Store,
+    client::{Client, Error, ErrorKind, ObjectRef},
+};
 
 use super::{Diagnosis, diagnosis};
 use crate::{
@@ -70,18 +68,13 @@ async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
     } else {
         let may_write = permissions::run(doctor).await;
         if may_write {
-            compatibility::run(doctor).await;
+            leases::conditions(doctor).await;
         }
         cors::run(doctor, origins, may_write).await;
         lifecycle::run(doctor).await;
         uploads(doctor).await;
     }
-    match &doctor.settings.leases.kind {
-        crate::settings::LeaseKind::Redis(url) => redis::run(doctor, url.reveal()).await,
-        #[cfg(feature = "postgres")]
-        crate::settings::LeaseKind::Postgres(url) => postgres::run(doctor, url.reveal()).await,
-        _ => {}
-    }
+    leases::run(doctor).await;
 }
 
 async fn uploads(doctor: &mut Doctor<'_>) {
@@ -150,71 +143,38 @@ impl<'a> Doctor<'a> {
         self.report.add(finding);
     }
 
+    /// Reports a call. Without an `optional` call, which a service may not have, uploads do work, but
+    /// not what the text says.
     async fn call<T>(
         &mut self,
         check: &'static str,
+        optional: Option<&'static str>,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Option<T> {
         let started = Instant::now();
         let result = call.await;
-        self.report_call(check, started, result)
-    }
-
-    async fn optional_call<T>(
-        &mut self,
-        check: &'static str,
-        missing: &'static str,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Option<T> {
-        let started = Instant::now();
-        let result = call.await;
-        if let Err(error) = &result
-            && let ErrorKind::AccessDenied | ErrorKind::NotImplemented = error.kind()
-        {
-            let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
-            let text = format!("{missing}: {}", diagnosis.response);
-            self.report(Finding::warn(check, text).advise(diagnosis.fix));
-            return None;
-        }
-        self.report_call(check, started, result)
-    }
-
-    fn report_call<T>(
-        &mut self,
-        check: &'static str,
-        started: Instant,
-        result: Result<T, Error>,
-    ) -> Option<T> {
-        match &result {
-            Ok(_) => self.report(Finding::ok(check, milliseconds(started.elapsed()))),
-            Err(error) => self.report_failure(check, error),
-        }
+        let finding = match (&result, optional) {
+            (Ok(_), _) => Finding::ok(check, milliseconds(started.elapsed())),
+            (Err(error), Some(missing))
+                if matches!(
+                    error.kind(),
+                    ErrorKind::AccessDenied | ErrorKind::NotImplemented
+                ) =>
+            {
+                let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
+                let text = format!("{missing}: {}", diagnosis.response);
+                Finding::warn(check, text).advise(diagnosis.fix)
+            }
+            (Err(error), _) => self.failure(check, error),
+        };
+        self.report(finding);
         result.ok()
-    }
-
-    /// An error is a failure if leases need the step. Returns whether the step succeeded.
-    fn report_step(
-        &mut self,
-        check: &'static str,
-        result: Result<String, String>,
-        fix: &str,
-    ) -> bool {
-        let is_ok = result.is_ok();
-        self.report(match result {
-            Ok(text) => Finding::ok(check, text),
-            Err(error) => Finding::fail(check, error).advise(fix),
-        });
-        is_ok
     }
 
     fn failure(&self, check: &'static str, error: &Error) -> Finding {
         let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
         let text = format!("{}: {}", diagnosis.problem, diagnosis.response);
         Finding::fail(check, text).advise(diagnosis.fix)
-    }
-
-    fn report_failure(&mut self, check: &'static str, error: &Error) {
-        self.report(self.failure(check, error));
     }
 
     async fn presign(
@@ -228,21 +188,6 @@ impl<'a> Doctor<'a> {
         let client = &self.client;
         let presigned = client.presign(method, object, query, headers, lifetime);
         presigned.await
-    }
-
-    async fn write(&self, object: &ObjectRef, content: Bytes) -> Result<String, Error> {
-        let (payload, headers) = (Payload::from(content), ObjectHeaders::default());
-        let client = &self.client;
-        let put = client.put_object(object, payload, &headers, Condition::None);
-        put.await
-    }
-
-    async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {
-        let object = self.object(name);
-        let headers = ObjectHeaders::default();
-        let id = self.client.create_multipart(&object, &headers).await?;
-        self.multiparts.push((object.clone(), id.clone()));
-        Ok((object, id))
     }
 
     async fn clean_up(&mut self) {

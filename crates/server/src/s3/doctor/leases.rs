@@ -1,0 +1,111 @@
+//! Checks that the backend of leases grants one. It keeps none.
+
+use std::time::Instant;
+
+#[cfg(feature = "postgres")]
+use landfall_leases::{DatabaseError, PostgresLocker};
+use landfall_leases::{LeaseSettings, RedisLocker};
+use landfall_s3::lease::probe_conditional_writes;
+
+use super::{Doctor, Finding, milliseconds};
+use crate::{s3::diagnosis, settings::LeaseKind};
+
+pub(super) async fn run(doctor: &mut Doctor<'_>) {
+    match &doctor.settings.leases.kind {
+        LeaseKind::Redis(url) => redis(doctor, url.reveal()).await,
+        #[cfg(feature = "postgres")]
+        LeaseKind::Postgres(url) => postgres(doctor, url.reveal()).await,
+        _ => {}
+    }
+}
+
+/// Leases in the bucket require both conditions, and direct uploads that are written once the first.
+pub(super) async fn conditions(doctor: &mut Doctor<'_>) {
+    const CHECK: &str = "conditional writes";
+    let prefix = &doctor.s3().object_prefix;
+    let honored = probe_conditional_writes(&doctor.client, doctor.bucket, prefix).await;
+    let needed = matches!(doctor.settings.leases.kind, LeaseKind::Store);
+    let (works, text) = match honored {
+        Ok(honored) => {
+            let word = |honored| if honored { "works" } else { "is ignored" };
+            let text = format!(
+                "If-None-Match {}, If-Match {}",
+                word(honored.if_absent),
+                word(honored.if_match)
+            );
+            (honored.all(), text)
+        }
+        Err(error) => (false, diagnosis::error_line(&error)),
+    };
+    doctor.report(match (works, needed) {
+        (true, _) => {
+            Finding::ok(CHECK, text).advise("leases can be stored in the bucket (--lease store)")
+        }
+        (false, true) => Finding::fail(CHECK, text).advise(
+            "--lease store cannot work here: use --lease redis://… or --lease postgres://…, or a \
+             single node with --lease memory",
+        ),
+        (false, false) => Finding::info(CHECK, text).advise(
+            "several servers on this bucket need --lease redis://… or --lease postgres://…",
+        ),
+    });
+}
+
+async fn redis(doctor: &mut Doctor<'_>, url: &str) {
+    const CHECK: &str = "Redis";
+    let locker = match RedisLocker::new(url, LeaseSettings::redis()) {
+        Ok(locker) => locker,
+        Err(error) => return invalid(doctor, CHECK, &error),
+    };
+    let started = Instant::now();
+    match locker.check().await {
+        Ok(server) => {
+            let took = milliseconds(started.elapsed());
+            let text = format!("a lease of {} {}, {took}", server.name, server.version);
+            doctor.report(Finding::ok(CHECK, text));
+            if let Some(policy) = server.eviction_policy {
+                let text = "leases may be evicted when the memory is full";
+                let text = format!("{text} (maxmemory-policy {policy})");
+                let advice = "set maxmemory-policy noeviction, or use a separate server";
+                doctor.report(Finding::warn("Redis memory", text).advise(advice));
+            }
+        }
+        Err(error) => doctor.report(Finding::fail(CHECK, error.to_string()).advise(
+            "correct --lease to the primary of a Redis 6 or newer, start it, or permit the user \
+             scripts, PUBLISH and SUBSCRIBE on keys and channels with the prefix landfall:",
+        )),
+    }
+    locker.close().await;
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(doctor: &mut Doctor<'_>, url: &str) {
+    const CHECK: &str = "PostgreSQL";
+    let mut settings = LeaseSettings::postgres();
+    settings.can_migrate = false;
+    let locker = match PostgresLocker::new(url, settings) {
+        Ok(locker) => locker,
+        Err(error) => return invalid(doctor, CHECK, &error),
+    };
+    let started = Instant::now();
+    doctor.report(match locker.check().await {
+        Ok(()) => {
+            let text = format!("a lease, {}", milliseconds(started.elapsed()));
+            Finding::ok(CHECK, text)
+        }
+        Err(error) => Finding::fail(CHECK, error.to_string()).advise(match error {
+            DatabaseError::NoNotifications => {
+                "set pool_mode = session in PgBouncer, or correct --lease"
+            }
+            _ => {
+                "correct --lease, start the server, or allow the user to create the table leases and \
+                 write it"
+            }
+        }),
+    });
+    locker.close().await;
+}
+
+fn invalid(doctor: &mut Doctor<'_>, check: &'static str, error: &landfall_leases::SettingsError) {
+    doctor.report(Finding::fail(check, error.to_string()).advise("correct --lease"));
+}
