@@ -241,17 +241,9 @@ impl Direct {
             return Err(DirectError::Locked);
         }
         count(&self.settings().stats.completed);
-        let Record { upload, job, .. } = &record;
+        let upload = &record.upload;
         let emitted = dispatcher.emit(permit, EventKind::Completed, upload, head.size, info);
         emitted.await;
-        // The queue's sink has done this already, if it is installed.
-        let end = landfall_state::queue::JobEnd::Completed(landfall_state::queue::Completion {
-            bytes: head.size,
-            etag: Some(head.etag.clone()),
-        });
-        if let Err(error) = self.queue().finish(*job, end).await {
-            tracing::error!(id = %upload.id, %job, %error, "failed to record job end");
-        }
         tracing::debug!(id = %upload.id, size = head.size, "DirectUploadFinished");
         Ok(self.completed_response(record))
     }
