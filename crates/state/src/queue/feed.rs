@@ -20,7 +20,8 @@ use crate::sql::{Statement, parts};
 const PAGE: usize = 200;
 /// The first page of a reader, before the size of its events is known.
 const FIRST_PAGE: usize = 16;
-/// Of a reader, as JSON, for the events that it has read and not returned: it may be stalled, and there may be thousands.
+/// Of a reader, as JSON, for the events that it has read and not returned: it may be stalled, and there may be
+/// thousands.
 const MAX_KEPT: usize = 16 * 1024;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);

@@ -268,7 +268,7 @@ impl Reports {
             is_new
                 && match &progress.owner {
                     Some(Owner(subject)) => has_listeners(subject.as_deref()),
-                    // That of another node is known once the job is read.
+                    // Known once the job is read, if it is of another node.
                     None => progress.is_remote,
                 }
         });
@@ -286,7 +286,7 @@ impl Reports {
         if progress.has_ended || job.offset > progress.published {
             return !progress.has_ended;
         }
-        // What was reported beyond the job's size is never published.
+        // Offsets beyond the job's size are never published.
         let reported = progress.live.map_or(0, |live| live.offset);
         progress.published = progress.published.max(reported);
         false
