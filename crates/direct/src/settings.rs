@@ -41,9 +41,7 @@ pub struct DirectSettings {
     pub public_url: Option<String>,
     /// The transfer mode of small files, if the client leaves it to the server.
     pub small_files: SmallFiles,
-    /// Lifetime of a PUT of `sign_s3`.
-    pub put_lifetime: Duration,
-    /// Lifetime of all other signatures. Uppy 6 never renews the signature of a part.
+    /// Lifetime of all signatures but that of a PUT of `sign_s3`, one minute. Uppy 6 never renews the signature of a part.
     pub url_lifetime: Duration,
     /// Time without activity after which an unfinished upload expires.
     pub idle_timeout: Duration,
@@ -72,6 +70,8 @@ pub struct StsSettings {
     pub lifetime: Duration,
 }
 
+/// Of a PUT of `sign_s3`.
+pub(crate) const PUT_LIFETIME: Duration = Duration::from_secs(60);
 /// A transfer may start before its signature expires and last this much longer.
 const ARRIVAL_GRACE: Duration = Duration::from_secs(60 * 60);
 
@@ -88,7 +88,6 @@ impl DirectSettings {
             policies: Vec::new(),
             public_url: None,
             small_files: SmallFiles::default(),
-            put_lifetime: Duration::from_secs(60),
             url_lifetime: Duration::from_secs(60 * 60),
             idle_timeout: Duration::from_secs(24 * 60 * 60),
             check_interval: Duration::from_secs(60),
@@ -101,7 +100,7 @@ impl DirectSettings {
 
     /// After the client's last activity, an object can arrive by an earlier signature.
     pub(crate) fn arrival_window(&self) -> Duration {
-        self.url_lifetime.max(self.put_lifetime) + ARRIVAL_GRACE
+        self.url_lifetime.max(PUT_LIFETIME) + ARRIVAL_GRACE
     }
 }
 

@@ -9,14 +9,10 @@ use landfall_access::Problem;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use super::{
-    Api, ApiError, Call, MAX_BODY, Query,
-    fields::{self, FileFields},
-    identity::Purpose,
-    json,
-};
+use super::{Api, ApiError, Call, MAX_BODY, Query, fields, identity::Purpose, json};
 use crate::{
     DirectError, OpenRequest, Record, Requester, SentHeaders, SignedPut, SmallFiles, TransferMode,
+    settings::PUT_LIFETIME,
 };
 
 #[derive(Serialize)]
@@ -41,14 +37,14 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
     let uri = call.parts.uri.clone();
     let query = Query::new(uri.query());
     call.explicit_token = query.token();
-    let mut file = FileFields::from_query(query)?;
-    let requester = api.opener(call, &mut file).await?;
     let settings = api.direct().settings();
     let mode = match settings.small_files {
         SmallFiles::Post => TransferMode::Post,
         SmallFiles::Put => TransferMode::Put,
     };
-    let record = open(api, call, &requester, file.open_request(mode)).await?;
+    let (asked, token) = fields::from_query(mode, query)?;
+    let requester = api.requester(call, token, Purpose::Open).await?;
+    let record = open(api, call, &requester, asked).await?;
     match settings.small_files {
         SmallFiles::Post => {
             let form = api.direct().sign_post(&record).await?;
@@ -130,13 +126,12 @@ struct SignedResponse<'a> {
 pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let mut fields = api.object(call, MAX_BODY).await?;
     let sent = fields::sent_headers(&mut fields)?;
-    let mut file = fields::sign_s3(fields)?;
-    let requester = api.opener(call, &mut file).await?;
-    let mut asked = file.open_request(TransferMode::Put);
+    let (mut asked, token) = fields::sign_s3(fields)?;
+    let requester = api.requester(call, token, Purpose::Open).await?;
     asked.headers = sent;
     let record = open(api, call, &requester, asked).await?;
-    let lifetime = api.direct().settings().put_lifetime;
-    let put = api.direct().presign_put(&record, lifetime, sent).await?;
+    let put = api.direct().presign_put(&record, PUT_LIFETIME, sent);
+    let put = put.await?;
     let mut headers = script_headers(&put.headers);
     headers.remove(header::CONTENT_TYPE.as_str());
     Ok(json(&SignedResponse {

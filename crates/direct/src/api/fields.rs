@@ -17,92 +17,69 @@ const MAX_TYPE_LEN: usize = 255;
 const MAX_REQUEST_ID_LEN: usize = 255;
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct FileFields {
-    pub(super) name: String,
-    pub(super) kind: Option<String>,
-    pub(super) size: Option<u64>,
-    pub(super) metadata: BTreeMap<String, String>,
-    pub(super) request_id: Option<String>,
-    pub(super) explicit_token: Option<ExplicitToken>,
+/// A request to open an upload, and the token among its fields.
+pub(super) type FileRequest = (OpenRequest, Option<ExplicitToken>);
+
+pub(super) fn from_query(mode: TransferMode, query: Query<'_>) -> Result<FileRequest, Problem> {
+    let name = query.single("filename")?.unwrap_or_default();
+    if name.is_empty() {
+        return Err(problem::field(
+            "filename",
+            "s3: the \"filename\" query parameter is required and must be a non-empty string",
+        ));
+    }
+    let mut metadata = query.metadata()?;
+    let token = query.single(UPLOAD_TOKEN)?.map(Cow::into_owned);
+    let stated = extract_token(&mut metadata, token);
+    let size = query.single("size")?;
+    let size = size.as_deref().and_then(digits);
+    let request_id = query.single("request_id")?.map(Cow::into_owned);
+    let name = checked_name("filename", name.into_owned())?;
+    let mut asked = OpenRequest::new(mode, name);
+    asked.filetype = content_type("type", query.single("type")?.map(Cow::into_owned))?;
+    asked.size = size.or_else(|| size_of(&metadata));
+    asked.metadata = metadata;
+    asked.request_id = request_id.map(checked_id).transpose()?;
+    Ok((asked, stated))
 }
 
-impl FileFields {
-    pub(super) fn from_query(query: Query<'_>) -> Result<Self, Problem> {
-        let name = query.single("filename")?.unwrap_or_default();
-        if name.is_empty() {
+pub(super) fn from_json(
+    mode: TransferMode,
+    mut fields: Map<String, Value>,
+) -> Result<FileRequest, Problem> {
+    let name = match fields.remove("filename") {
+        Some(Value::String(name)) if !name.is_empty() => checked_name("filename", name)?,
+        _ => {
             return Err(problem::field(
                 "filename",
-                "s3: the \"filename\" query parameter is required and must be a non-empty string",
+                "s3: the \"filename\" field is required and must be a non-empty string",
             ));
         }
-        let mut metadata = query.metadata()?;
-        let token = query.single(UPLOAD_TOKEN)?.map(Cow::into_owned);
-        let stated = extract_token(&mut metadata, token);
-        let size = query.single("size")?;
-        let size = size.as_deref().and_then(digits);
-        let size = size.or_else(|| size_of(&metadata));
-        let request_id = query.single("request_id")?.map(Cow::into_owned);
-        Ok(Self {
-            name: checked_name("filename", name.into_owned())?,
-            kind: content_type("type", query.single("type")?.map(Cow::into_owned))?,
-            size,
-            metadata,
-            request_id: request_id.map(checked_id).transpose()?,
-            explicit_token: stated,
-        })
-    }
+    };
+    let mut asked = OpenRequest::new(mode, name);
+    let stated = text(&mut fields, "type")
+        .map_err(|_| problem::field("type", "s3: content type must be a string"))?;
+    asked.filetype = content_type("type", stated)?;
+    asked.size = fields.remove("size").as_ref().and_then(count);
+    let (mut asked, token) = with_fields(asked, fields)?;
+    asked.size = asked.size.or_else(|| size_of(&asked.metadata));
+    Ok((asked, token))
+}
 
-    pub(super) fn from_json(mut fields: Map<String, Value>) -> Result<Self, Problem> {
-        let name = match fields.remove("filename") {
-            Some(Value::String(name)) if !name.is_empty() => checked_name("filename", name)?,
-            _ => {
-                return Err(problem::field(
-                    "filename",
-                    "s3: the \"filename\" field is required and must be a non-empty string",
-                ));
-            }
-        };
-        let stated = text(&mut fields, "type")
-            .map_err(|_| problem::field("type", "s3: content type must be a string"))?;
-        let kind = content_type("type", stated)?;
-        let size = fields.remove("size").as_ref().and_then(count);
-        let mut file = Self::from_parts(name, kind, size, fields)?;
-        file.size = file.size.or_else(|| size_of(&file.metadata));
-        Ok(file)
-    }
-
-    pub(super) fn from_parts(
-        name: String,
-        kind: Option<String>,
-        size: Option<u64>,
-        mut fields: Map<String, Value>,
-    ) -> Result<Self, Problem> {
-        let mut metadata = metadata(fields.remove("metadata"))?;
-        let token = match fields.remove(UPLOAD_TOKEN) {
-            Some(Value::String(token)) => Some(token),
-            _ => None,
-        };
-        let stated = extract_token(&mut metadata, token);
-        let request_id = request_id(&mut fields)?;
-        Ok(Self {
-            name,
-            kind,
-            size,
-            metadata,
-            request_id: request_id.map(checked_id).transpose()?,
-            explicit_token: stated,
-        })
-    }
-
-    pub(super) fn open_request(self, mode: TransferMode) -> OpenRequest {
-        let mut asked = OpenRequest::new(mode, self.name);
-        asked.filetype = self.kind;
-        asked.size = self.size;
-        asked.metadata = self.metadata;
-        asked.request_id = self.request_id;
-        asked
-    }
+/// Adds the metadata and the request id.
+pub(super) fn with_fields(
+    mut asked: OpenRequest,
+    mut fields: Map<String, Value>,
+) -> Result<FileRequest, Problem> {
+    asked.metadata = metadata(fields.remove("metadata"))?;
+    let token = match fields.remove(UPLOAD_TOKEN) {
+        Some(Value::String(token)) => Some(token),
+        _ => None,
+    };
+    let stated = extract_token(&mut asked.metadata, token);
+    let request_id = request_id(&mut fields)?;
+    asked.request_id = request_id.map(checked_id).transpose()?;
+    Ok((asked, stated))
 }
 
 /// Takes an optional text out of a request.
@@ -240,7 +217,7 @@ pub(super) fn sent_headers(fields: &mut Map<String, Value>) -> Result<SentHeader
     }
 }
 
-pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileFields, Problem> {
+pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileRequest, Problem> {
     let invalid = |why| Err(problem::field("file_name", why));
     let name = match text(&mut fields, "file_name")?
         .as_deref()
@@ -257,15 +234,16 @@ pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileFields, Prob
                    text/plain;charset=utf-8";
         return Err(problem::field("file_type", why));
     }
-    let kind = content_type("file_type", stated)?;
-    let size = match fields.remove("file_size") {
+    let mut asked = OpenRequest::new(TransferMode::Put, name);
+    asked.filetype = content_type("file_type", stated)?;
+    asked.size = match fields.remove("file_size") {
         None | Some(Value::Null) => None,
         Some(size) => {
             let why = "the file_size must be a whole number of bytes, 0 or more";
             Some(count(&size).ok_or_else(|| problem::field("file_size", why))?)
         }
     };
-    FileFields::from_parts(name, kind, size, fields)
+    with_fields(asked, fields)
 }
 
 const MAX_ENTRIES: usize = 64;

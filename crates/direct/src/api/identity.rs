@@ -9,7 +9,7 @@ use landfall_state::queue::{Job, JobState, TokenHash};
 
 use super::{
     Api, ApiError, Call,
-    fields::{ExplicitToken, FileFields, Query},
+    fields::{ExplicitToken, Query},
 };
 use crate::{DirectError, Requester};
 
@@ -25,16 +25,6 @@ pub(super) enum Purpose {
 pub(super) type TokenCache = ExpiringCache<String, Job>;
 
 impl Api {
-    /// Returns who opens an upload with these fields.
-    pub(super) async fn opener(
-        &self,
-        call: &mut Call,
-        file: &mut FileFields,
-    ) -> Result<Requester, ApiError> {
-        let token = file.explicit_token.take();
-        self.requester(call, token, Purpose::Open).await
-    }
-
     /// Removes the token from the request. A token in a header takes precedence over one with the file's
     /// fields.
     pub(super) async fn requester(

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Api, ApiError, Call, MAX_BODY, MAX_LIST_BODY, Query,
     companion::{date, open},
-    fields::FileFields,
+    fields,
     identity::Purpose,
     json,
     problem::{self, can_set_header},
@@ -27,9 +27,8 @@ const INVALID_PART_NUMBER: &str = "s3: the part number must be a number between 
 
 pub(super) async fn create(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let fields = api.object(call, MAX_BODY).await?;
-    let mut file = FileFields::from_json(fields)?;
-    let requester = api.opener(call, &mut file).await?;
-    let mut asked = file.open_request(TransferMode::Multipart);
+    let (mut asked, token) = fields::from_json(TransferMode::Multipart, fields)?;
+    let requester = api.requester(call, token, Purpose::Open).await?;
     if api.direct().settings().sts.is_some() && matches!(requester, Requester::Principal(_)) {
         asked.key = client_key(&asked.filename);
     }

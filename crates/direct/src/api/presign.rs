@@ -11,11 +11,13 @@ use serde_json::{Map, Value};
 use super::{
     Api, ApiError, Call, MAX_BODY,
     companion::{Fields, open, script_headers},
-    fields::{self, FileFields},
+    fields::{self, FileRequest},
     identity::Purpose,
     json, problem,
 };
-use crate::{Record, Requester, SentHeaders, SignedOperation, SmallFiles, TransferMode};
+use crate::{
+    OpenRequest, Record, Requester, SentHeaders, SignedOperation, SmallFiles, TransferMode,
+};
 
 #[derive(Default, Serialize)]
 struct Presigned<'a> {
@@ -45,24 +47,22 @@ pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiE
     let mut fields = api.object(call, MAX_BODY).await?;
     let (target, key) = parse_target(&mut fields)?;
     let lifetime = fields.remove("expiresIn").as_ref().and_then(fields::count);
-    let mut file = file(&key, fields)?;
+    let (mut asked, token) = request_at_key(&key, fields)?;
     let purpose = match &target {
         PresignTarget::Multipart(..) => Purpose::Use,
         _ => Purpose::Open,
     };
-    let requester = api
-        .requester(call, file.explicit_token.take(), purpose)
-        .await?;
+    let requester = api.requester(call, token, purpose).await?;
     match target {
         PresignTarget::File { knows_type } => {
             let ours = api.direct().settings();
-            let asked = lifetime.map_or(ours.url_lifetime, Duration::from_secs);
-            let lifetime = asked.clamp(Duration::from_secs(1), ours.url_lifetime);
-            whole(api, call, &requester, file, knows_type, lifetime).await
+            let wanted = lifetime.map_or(ours.url_lifetime, Duration::from_secs);
+            let lifetime = wanted.clamp(Duration::from_secs(1), ours.url_lifetime);
+            whole(api, call, &requester, asked, knows_type, lifetime).await
         }
         PresignTarget::CreateMultipart => {
-            let mode = TransferMode::SignedMultipart;
-            let record = open(api, call, &requester, request_at_key(file, mode, &key)).await?;
+            asked.mode = TransferMode::SignedMultipart;
+            let record = open(api, call, &requester, asked).await?;
             signed(api, &record, SignedOperation::Create).await
         }
         PresignTarget::Multipart(id, act) => {
@@ -78,20 +78,19 @@ async fn whole(
     api: &Api,
     call: &mut Call,
     requester: &Requester,
-    file: FileFields,
+    mut asked: OpenRequest,
     knows_type: bool,
     lifetime: Duration,
 ) -> Result<Response, ApiError> {
-    let mode = match (api.direct().settings().small_files, knows_type) {
+    asked.mode = match (api.direct().settings().small_files, knows_type) {
         (SmallFiles::Post, true) => TransferMode::Post,
         _ => TransferMode::Put,
     };
-    let key = file.name.clone();
+    let mode = asked.mode;
     let sent = match knows_type {
         true => SentHeaders::All,
         false => SentHeaders::Unknown,
     };
-    let mut asked = request_at_key(file, mode, &key);
     asked.headers = sent;
     let record = open(api, call, requester, asked).await?;
     if mode == TransferMode::Post {
@@ -122,23 +121,20 @@ async fn signed(api: &Api, record: &Record, act: SignedOperation) -> Result<Resp
     }))
 }
 
-fn request_at_key(mut file: FileFields, mode: TransferMode, key: &str) -> crate::OpenRequest {
-    file.name = key.rsplit(['/', '\\']).next().unwrap_or(key).to_owned();
-    let mut asked = file.open_request(mode);
-    asked.key = Some(key.to_owned());
-    asked
-}
-
-/// The name is the whole key for now.
-fn file(key: &str, mut fields: Map<String, Value>) -> Result<FileFields, Problem> {
+/// The name of the file is the end of the key.
+fn request_at_key(key: &str, mut fields: Map<String, Value>) -> Result<FileRequest, Problem> {
     let stated = match fields.remove("contentType") {
         Some(Value::String(stated)) => Some(stated),
         _ => None,
     };
-    let kind = fields::content_type("contentType", stated)?;
-    let size = fields.remove("size").as_ref().and_then(fields::count);
-    let name = fields::checked_name("key", key.to_owned())?;
-    FileFields::from_parts(name, kind, size, fields)
+    let filetype = fields::content_type("contentType", stated)?;
+    let key = fields::checked_name("key", key.to_owned())?;
+    let name = key.rsplit(['/', '\\']).next().unwrap_or(&key);
+    let mut asked = OpenRequest::new(TransferMode::Put, name);
+    asked.filetype = filetype;
+    asked.size = fields.remove("size").as_ref().and_then(fields::count);
+    asked.key = Some(key);
+    fields::with_fields(asked, fields)
 }
 
 fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, String), Problem> {
@@ -254,8 +250,9 @@ mod tests {
 
     #[test]
     fn file_names_are_the_end_of_keys() {
-        let file = file("dir/uuid-name.png", Map::new()).ok().unwrap();
-        let asked = request_at_key(file, TransferMode::Put, "dir/uuid-name.png");
+        let (asked, _) = request_at_key("dir/uuid-name.png", Map::new())
+            .ok()
+            .unwrap();
         assert_eq!(asked.filename, "uuid-name.png");
         assert_eq!(asked.key.as_deref(), Some("dir/uuid-name.png"));
         assert_eq!(asked.request_id, None);

@@ -84,13 +84,6 @@ impl Repository {
         &self.prefix_key
     }
 
-    /// Sets the lifetime of [leases](Self::acquire_lease): one minute by default.
-    #[must_use]
-    pub fn lease_duration(mut self, span: Duration) -> Self {
-        self.leases = self.leases.with_ttl(span);
-        self
-    }
-
     /// Inserts a record. Fails if a record with this id exists, too.
     pub async fn insert(&self, record: &Record) -> Result<(), DatabaseError> {
         match self.execute(self.insert_statement(record)).await? {

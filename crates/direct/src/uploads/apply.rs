@@ -241,18 +241,9 @@ impl Direct {
             return Err(DirectError::Locked);
         }
         count(&self.settings().stats.completed);
-        let Record { upload, job, .. } = &record;
         let (kind, info) = (EventKind::Completed, info.cloned());
-        let completed = Event::new(kind, upload.clone(), head.size, info);
+        let completed = Event::new(kind, record.upload.clone(), head.size, info);
         dispatcher.emit(permit, completed).await;
-        // The queue's sink has done this already, if it is installed.
-        let end = landfall_state::queue::JobEnd::Completed(landfall_state::queue::Completion {
-            bytes: head.size,
-            etag: Some(head.etag.clone()),
-        });
-        if let Err(error) = self.queue().finish(*job, end).await {
-            tracing::error!(id = %upload.id, %job, %error, "failed to record job end");
-        }
         tracing::debug!(id = %upload.id, size = head.size, "DirectUploadFinished");
         Ok(self.completed_response(record))
     }

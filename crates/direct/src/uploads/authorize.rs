@@ -5,7 +5,7 @@ use landfall::upload::UploadId;
 use landfall_state::queue::{GrantOutcome, Job, JobState, NewJob, Principal, policy};
 
 use super::{
-    Direct, Requester, key,
+    Direct, Requester,
     spec::{UploadSpec, ended_job_error},
 };
 use crate::{DirectError, Record, Status};
@@ -29,7 +29,7 @@ impl Authorization {
             job,
             is_new,
             by_token: false,
-            can_retry: spec.request_id.is_some(),
+            can_retry: spec.request.request_id.is_some(),
             fingerprint: spec.fingerprint(),
             types: Vec::new(),
             replaced: None,
@@ -43,7 +43,7 @@ impl Direct {
         requester: &Requester,
         spec: &UploadSpec,
     ) -> Result<Option<Record>, DirectError> {
-        let Some(key) = &spec.key else {
+        let Some(key) = &spec.request.key else {
             return Ok(None);
         };
         let found = match self.find(requester, key, None).await {
@@ -54,33 +54,31 @@ impl Direct {
         match found.status {
             Status::Removed | Status::Completed => Ok(None),
             Status::Creating => Err(DirectError::Locked),
-            Status::Open | Status::Completing if found.mode == spec.mode => {
+            Status::Open | Status::Completing if found.mode == spec.request.mode => {
                 Ok(Some(Record::clone(&found)))
             }
             Status::Open | Status::Completing => Err(DirectError::conflicting_request("key")),
         }
     }
 
-    /// Returns the job to grant and the accepted types.
+    /// Returns the job to grant.
     pub(super) async fn authorize(
         &self,
         caller: &Principal,
         spec: &UploadSpec,
         request: &Parts,
-    ) -> Result<(NewJob, Vec<String>), DirectError> {
-        let id = spec.request_id.clone().unwrap_or_else(key::uuid);
-        let mut ask = spec.policy_request(&id);
-        policy::decide(&self.settings().policies, caller, &mut ask, request).await?;
-        let types = ask.limits.allowed_types.clone();
-        Ok((spec.job(&caller.subject, ask), types))
+    ) -> Result<NewJob, DirectError> {
+        let mut new = spec.job(&caller.subject);
+        policy::decide(&self.settings().policies, caller, &mut new, request).await?;
+        Ok(new)
     }
 
     pub(super) async fn grant(
         &self,
         new: NewJob,
-        types: Vec<String>,
         spec: &UploadSpec,
     ) -> Result<Authorization, DirectError> {
+        let types = new.limits.allowed_types.clone();
         let (job, is_new) = match self.queue().grant(new).await? {
             GrantOutcome::Created(job, _) => (job, true),
             GrantOutcome::Existing(job, _) => (job, false),
@@ -105,7 +103,7 @@ impl Direct {
             let why = "the upload token has expired; request a new one from the application";
             return Err(DirectError::ended(why));
         }
-        if spec.key.is_some() {
+        if spec.request.key.is_some() {
             let why = "an upload token is valid for the granted file, not for a key";
             return Err(DirectError::invalid("key", why));
         }

@@ -7,7 +7,6 @@ use landfall::{
     hook::MediaType,
 };
 use landfall_s3::client::ObjectHead;
-use landfall_state::queue::JobEnd;
 
 use super::{
     COMPLETES, PARTS, TYPES,
@@ -38,27 +37,15 @@ impl RemovalReason {
         }
     }
 
-    /// For a reason that no sink knows.
-    pub(super) const fn is_failure(&self) -> bool {
-        matches!(
-            self,
-            Self::TooLarge { .. } | Self::Invalid(_) | Self::Vanished(_)
-        )
-    }
-
-    pub(super) fn job_end(&self) -> JobEnd {
+    /// Returns the reason of a failure, which no sink knows.
+    pub(super) fn failure(&self) -> Option<String> {
         match self {
-            Self::Unwanted(TerminationReason::Hook) => {
-                JobEnd::Failed("denied or stopped by a hook".into())
-            }
-            Self::Unwanted(TerminationReason::Client) => JobEnd::Cancelled("by the client".into()),
-            Self::Unwanted(_) => JobEnd::Cancelled("by the application".into()),
-            Self::TooLarge { stored, limit } => JobEnd::Failed(format!(
+            Self::TooLarge { stored, limit } => Some(format!(
                 "{stored} bytes arrived, but at most {limit} were granted"
             )),
-            Self::Invalid(why) => JobEnd::Failed(why.clone()),
-            Self::Vanished(why) => JobEnd::Failed((*why).into()),
-            Self::Expired => JobEnd::Expired,
+            Self::Invalid(why) => Some(why.clone()),
+            Self::Vanished(why) => Some((*why).into()),
+            Self::Unwanted(_) | Self::Expired => None,
         }
     }
 

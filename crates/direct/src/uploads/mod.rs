@@ -222,6 +222,9 @@ impl Direct {
     }
 
     /// Sets the handler whose hooks are called and whose sinks receive events, once, before uploads are opened.
+    ///
+    /// A [`JobTracker`](landfall_state::queue::tracking::JobTracker) of the queue must be among its sinks, since it
+    /// writes progress and ends to the jobs.
     pub fn set_handler(&self, handler: &Handler) {
         let _ = self.0.handler.set(handler.clone());
     }

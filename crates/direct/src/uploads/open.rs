@@ -72,7 +72,11 @@ impl Direct {
     ) -> Result<(Arc<Record>, bool), DirectError> {
         let dispatcher = self.dispatcher()?;
         let spec = UploadSpec::new(asked, &self.client_key_prefix(requester.subject()))?;
-        check_mode(spec.mode, spec.size, self.settings().objects.max_object)?;
+        check_mode(
+            spec.request.mode,
+            spec.request.size,
+            self.settings().objects.max_object,
+        )?;
         let info = request_info(&dispatcher, request);
         if let Some(record) = self.existing_at_client_key(requester, &spec).await? {
             return Ok((Arc::new(record), false));
@@ -80,12 +84,12 @@ impl Direct {
         let mut authorization = match requester {
             Requester::Token(job) => self.check_grant(job, &spec).await?,
             Requester::Principal(caller) => {
-                let (new, types) = self.authorize(caller, &spec, request).await?;
+                let new = self.authorize(caller, &spec, request).await?;
                 // Hooks receive the job of the upload, and a client key may be in use.
-                if dispatcher.has_creation_hooks() || spec.key.is_some() {
-                    self.grant(new, types, &spec).await?
+                if dispatcher.has_creation_hooks() || spec.request.key.is_some() {
+                    self.grant(new, &spec).await?
                 } else {
-                    let opened = self.open_with_job(&dispatcher, &info, &spec, new, &types);
+                    let opened = self.open_with_job(&dispatcher, &info, &spec, new);
                     match opened.await? {
                         OpenOutcome::Opened(record) => return Ok((record, true)),
                         OpenOutcome::Existing(authorization) => authorization,
@@ -126,9 +130,9 @@ impl Direct {
         info: &Arc<RequestInfo>,
         spec: &UploadSpec,
         new: NewJob,
-        types: &[String],
     ) -> Result<OpenOutcome, DirectError> {
         let job = new.draft(self.queue().now());
+        let types = &new.limits.allowed_types;
         let record = self.draft(dispatcher, info, spec, &job, false, types);
         let record = record.await?;
         let authorization = Authorization::new(Box::new(job), true, spec);
@@ -154,13 +158,13 @@ impl Direct {
         let id = UploadId::new(&format!("{}{}", key::ID_PREFIX, key::uuid()));
         let id = id.map_err(|error| DirectError::Internal(error.to_string()))?;
         let subject = job.subject.as_deref().unwrap_or_default();
-        let mut upload = Upload::new(id.clone(), job.size.or(spec.size));
+        let mut upload = Upload::new(id.clone(), job.size.or(spec.request.size));
         upload.metadata = spec.metadata(job, by_token)?;
         upload.max_size = job.max_size.filter(|_| upload.length.is_none());
         upload.completion = Completion::Pending;
         upload.created = Some(now);
         upload.labels.extend(labels::from_job(job));
-        if let Some(key) = &spec.key {
+        if let Some(key) = &spec.request.key {
             upload.storage.insert("Key".into(), key.clone());
             // The type that the client will send is not signed, so it is checked on completion.
             if !types.is_empty() {
@@ -172,9 +176,20 @@ impl Direct {
         // The upload is found by its id and labels: hooks cannot change them.
         upload.id = id;
         upload.labels.extend(labels::from_job(job));
-        check_mode(spec.mode, upload.length, settings.objects.max_object)?;
-        let (layout, key) = (&self.0.layout, spec.key.as_deref());
-        let object = key::object_ref(layout, &settings.objects, &upload, spec.mode, key, now);
+        check_mode(
+            spec.request.mode,
+            upload.length,
+            settings.objects.max_object,
+        )?;
+        let (layout, key) = (&self.0.layout, spec.request.key.as_deref());
+        let object = key::object_ref(
+            layout,
+            &settings.objects,
+            &upload,
+            spec.request.mode,
+            key,
+            now,
+        );
         let object = object.map_err(DirectError::Internal)?;
         for (name, value) in [
             ("Type", "s3store"),
@@ -183,9 +198,9 @@ impl Direct {
         ] {
             upload.storage.insert(name.into(), value.into());
         }
-        if spec.mode == TransferMode::Put {
+        if spec.request.mode == TransferMode::Put {
             let headers = object_headers::for_upload(layout, &upload);
-            object_headers::check_sent(&headers, spec.headers)?;
+            object_headers::check_sent(&headers, spec.request.headers)?;
         }
         if spec.is_unconditional() {
             upload.storage.insert(UNCONDITIONAL.into(), "1".into());
@@ -196,11 +211,11 @@ impl Direct {
             upload.storage.insert(ANY_TYPE.into(), "1".into());
         }
         self.record_existing_object(&mut upload, &object).await?;
-        let mut record = Record::new(upload, job.id, subject, spec.mode, object, now);
+        let mut record = Record::new(upload, job.id, subject, spec.request.mode, object, now);
         record.next_check_at = Some(now + CREATION_TIMEOUT);
         // No multipart upload is needed, and no one knows the key before the response: write it
         // once.
-        if spec.mode != TransferMode::Multipart && spec.key.is_none() {
+        if spec.request.mode != TransferMode::Multipart && spec.request.key.is_none() {
             record.status = Status::Open;
             record.next_check_at = Some(now + first_interval(settings, &record));
         }

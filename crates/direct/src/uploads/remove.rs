@@ -15,7 +15,7 @@ use landfall::{
     upload::{Snapshot, UploadId},
 };
 use landfall_s3::client::{self, ErrorKind};
-use landfall_state::sql::RowLease;
+use landfall_state::{queue::JobEnd, sql::RowLease};
 
 use super::{Direct, decide::RemovalReason, key, request_info};
 use crate::{DirectError, Record, Status, TransferMode, settings::count};
@@ -75,7 +75,7 @@ impl Direct {
         // The client may have retried meanwhile, and opened another upload.
         let bound = self.queue().bound_upload(record.job).await?;
         if bound.is_none_or(|(bound, _)| bound == *record.id()) {
-            let why = landfall_state::queue::JobEnd::Failed("it was never created in S3".into());
+            let why = JobEnd::Failed("it was never created in S3".into());
             self.queue().finish(record.job, why).await?;
         }
         self.clean_up_leased(&lease, record).await
@@ -112,27 +112,21 @@ impl Direct {
         }
         self.count(&reason);
         let job = record.job;
-        // The queue's sink does not know the reason; the first one recorded stays.
-        if reason.is_failure() {
-            self.end_job(&record, &reason).await;
+        // The sink of the queue ends the job as well, but does not know why it failed: the first end stays.
+        if let Some(why) = reason.failure()
+            && let Err(error) = self.queue().finish(job, JobEnd::Failed(why)).await
+        {
+            tracing::error!(id = %upload.id, %job, %error, "failed to record job end");
         }
-        let left = self.clean_up_leased(lease, record.clone()).await.err();
+        let left = self.clean_up_leased(lease, record).await.err();
         if let Some(error) = &left {
             tracing::warn!(id = %upload.id, %error, "failed to remove upload from S3");
         }
         let mut ended = Event::new(event, upload.clone(), stored, info.cloned());
         ended.reason = removal;
         dispatcher.emit(permit, ended).await;
-        self.end_job(&record, &reason).await;
         tracing::debug!(id = %upload.id, %job, ?reason, "DirectUploadEnded");
         Ok(left)
-    }
-
-    async fn end_job(&self, record: &Record, reason: &RemovalReason) {
-        let job = record.job;
-        if let Err(error) = self.queue().finish(job, reason.job_end()).await {
-            tracing::error!(id = %record.upload.id, %job, %error, "failed to record job end");
-        }
     }
 
     fn count(&self, reason: &RemovalReason) {

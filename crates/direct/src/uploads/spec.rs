@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use landfall::{hook::MediaType, upload::Metadata};
-use landfall_state::queue::{
-    Job, JobState, NewJob, is_secret,
-    policy::{PolicyDenial, PolicyRequest},
-};
+use landfall_state::queue::{Job, JobState, NewJob, is_secret, policy::PolicyDenial};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -27,24 +24,21 @@ const RESERVED_KEYS: [&str; 6] = [
     "upload_request_id",
 ];
 
+/// A valid request: its name has no directories, its key the principal's prefix, its metadata no secrets.
 #[derive(Debug)]
 pub(super) struct UploadSpec {
-    pub(super) mode: TransferMode,
-    pub(super) headers: SentHeaders,
-    pub(super) filename: String,
+    pub(super) request: OpenRequest,
+    /// The stated type, or one guessed by the name.
     pub(super) filetype: String,
     has_explicit_type: bool,
-    pub(super) size: Option<u64>,
-    pub(super) metadata: BTreeMap<String, String>,
-    pub(super) request_id: Option<String>,
-    pub(super) key: Option<String>,
 }
 
 impl UploadSpec {
-    pub(super) fn new(asked: OpenRequest, client_key_prefix: &str) -> Result<Self, DirectError> {
-        let filename = key::file_name(&asked.filename)?;
+    pub(super) fn new(mut asked: OpenRequest, key_prefix: &str) -> Result<Self, DirectError> {
+        asked.filename = key::file_name(&asked.filename)?;
         let stated = asked.filetype.as_deref().unwrap_or_default().trim();
-        let filetype = object_headers::file_type(Some(stated), &filename)?;
+        let filetype = object_headers::file_type(Some(stated), &asked.filename)?;
+        let has_explicit_type = !stated.is_empty();
         if asked.size.is_some_and(|size| size > MAX_SIZE) {
             let why = "the file size exceeds the maximum";
             return Err(DirectError::invalid("file_size", why));
@@ -58,30 +52,26 @@ impl UploadSpec {
                 format!("the request id must have 1 to {MAX_REQUEST_ID_LEN} visible characters");
             return Err(DirectError::invalid("request_id", why));
         }
-        let wanted = asked.key.as_deref();
-        let key = wanted.map(|wanted| key::client_key(client_key_prefix, wanted));
+        asked.metadata = sanitize(asked.metadata)?;
+        if let Some(key) = &mut asked.key {
+            *key = key::client_key(key_prefix, key)?;
+        }
         Ok(Self {
-            mode: asked.mode,
-            headers: asked.headers,
-            has_explicit_type: !stated.is_empty(),
-            filename,
+            request: asked,
             filetype,
-            size: asked.size,
-            metadata: sanitize(asked.metadata)?,
-            request_id: asked.request_id,
-            key: key.transpose()?,
+            has_explicit_type,
         })
     }
 
     /// True if its PUT is signed without a condition.
     pub(super) fn is_unconditional(&self) -> bool {
-        self.mode == TransferMode::Put && self.headers != SentHeaders::All
+        self.request.mode == TransferMode::Put && self.request.headers != SentHeaders::All
     }
 
     /// True if neither the client nor a grant states the type of a PUT.
     pub(super) fn is_untyped_put(&self, job: &Job, was_granted: bool) -> bool {
         let was_typed = was_granted && job.filetype.is_some();
-        self.mode == TransferMode::Put && !self.has_explicit_type && !was_typed
+        self.request.mode == TransferMode::Put && !self.has_explicit_type && !was_typed
     }
 
     /// 32 hexadecimal digits: equal for equal requests.
@@ -92,44 +82,33 @@ impl UploadSpec {
             ""
         };
         let parts = (
-            format!("{:?}{condition}", self.mode),
-            &self.filename,
+            format!("{:?}{condition}", self.request.mode),
+            &self.request.filename,
             &self.filetype,
-            self.size,
-            &self.metadata,
-            &self.key,
+            self.request.size,
+            &self.request.metadata,
+            &self.request.key,
         );
         // Texts and numbers always have a JSON form, in which maps are sorted.
         let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
         hex::encode(&digest[..16])
     }
 
-    pub(super) fn policy_request(&self, id: &str) -> PolicyRequest {
-        let mut ask = PolicyRequest::new(id, &*self.filename);
-        ask.filesize = self.size;
-        ask.filetype = Some(self.filetype.clone());
-        let texts = self.metadata.iter();
+    /// Returns the request for the job, as policies see it first.
+    pub(super) fn job(&self, subject: &str) -> NewJob {
+        let id = self.request.request_id.clone().unwrap_or_else(key::uuid);
+        let mut new = NewJob::new(subject, id, &*self.request.filename);
+        new.filetype = Some(self.filetype.clone());
+        new.size = self.request.size;
+        let texts = self.request.metadata.iter();
         let texts = texts.map(|(key, value)| (key.clone(), Value::from(&**value)));
-        ask.metadata = texts.collect();
-        ask
-    }
-
-    pub(super) fn job(&self, subject: &str, ask: PolicyRequest) -> NewJob {
-        let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
-        requested.filetype = Some(self.filetype.clone());
-        requested.size = self.size;
-        requested.metadata = self.policy_request(&ask.id).metadata;
-        let mut job = NewJob::new(subject, ask.id, ask.filename);
-        job.filetype = ask.filetype;
-        job.size = ask.filesize;
-        job.metadata = ask.metadata;
-        job.request_fingerprint = Some(requested.fingerprint());
-        job.limits = ask.limits;
-        job
+        new.metadata = texts.collect();
+        new.request_fingerprint = Some(new.fingerprint());
+        new
     }
 
     pub(super) fn check_grant(&self, job: &Job) -> Result<(), DirectError> {
-        match (self.size, job.size, job.max_size) {
+        match (self.request.size, job.size, job.max_size) {
             (Some(size), Some(limit), _) | (Some(size), None, Some(limit)) if size > limit => {
                 let stored = size;
                 return Err(DirectError::TooLarge { stored, limit });
@@ -158,14 +137,14 @@ impl UploadSpec {
 
     /// Returns the job's metadata, and if the grant existed before, also the client's.
     pub(super) fn metadata(&self, job: &Job, was_granted: bool) -> Result<Metadata, DirectError> {
-        let filename = job.filename.as_deref().unwrap_or(&self.filename);
-        let filename = key::file_name(filename).unwrap_or_else(|_| self.filename.clone());
+        let filename = job.filename.as_deref().unwrap_or(&self.request.filename);
+        let filename = key::file_name(filename).unwrap_or_else(|_| self.request.filename.clone());
         let filetype = match job.filetype.as_deref() {
             None if self.has_explicit_type => self.filetype.clone(),
             stated => object_headers::file_type(stated, &filename)?,
         };
         let ours = [("filename", filename), ("filetype", filetype)].into_iter();
-        let said = self.metadata.iter().filter(|_| was_granted);
+        let said = self.request.metadata.iter().filter(|_| was_granted);
         let said = said.map(|(key, value)| (key.as_str(), value.clone()));
         let granted = job.metadata.iter().filter_map(|(key, value)| match value {
             Value::String(text) if !RESERVED_KEYS.contains(&&**key) => Some((&**key, text.clone())),

@@ -2,7 +2,10 @@
 
 use http::request::Parts;
 use landfall_s3::client::{Partition, TokenRequest};
-use landfall_state::queue::policy::{self, PolicyDenial, PolicyRequest};
+use landfall_state::queue::{
+    NewJob,
+    policy::{self, PolicyDenial},
+};
 use serde_json::json;
 
 use super::{Direct, PrefixCredentials, Requester, key};
@@ -30,7 +33,7 @@ impl Direct {
             let why = "an upload token is valid for one upload, not for credentials";
             return Err(PolicyDenial::forbidden(why).into());
         };
-        let mut ask = PolicyRequest::new(key::uuid(), "*");
+        let mut ask = NewJob::new(&*caller.subject, key::uuid(), "*");
         let bounded = || {
             let why = "this principal has limits that S3 cannot enforce";
             PolicyDenial::forbidden(why)

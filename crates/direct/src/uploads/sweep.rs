@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
 use landfall_s3::client::ErrorKind;
-use landfall_state::queue::Report;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -195,25 +194,11 @@ impl Direct {
         if stored > record.stored {
             record.active_at = now;
             record.check_count = 0;
-            self.emit_progress(&record, stored)?;
+            self.dispatcher()?.emit_progress(&record.upload, stored);
         }
         record.stored = stored;
         schedule(self.settings(), &mut record, now);
         Ok(CheckOutcome::Open(Box::new(record)))
-    }
-
-    fn emit_progress(&self, record: &Record, stored: u64) -> Result<(), DirectError> {
-        let upload = &record.upload;
-        self.dispatcher()?.emit_progress(upload, stored);
-        // Also if the queue's sink is not installed.
-        self.queue().report(Report {
-            job: record.job,
-            part: None,
-            offset: stored,
-            length: upload.length,
-            at: self.queue().now(),
-        });
-        Ok(())
     }
 }
 

@@ -60,8 +60,10 @@ async fn execute(connections: &Connections, sql: &str) {
 }
 
 async fn rows(connections: &Connections) -> i64 {
-    let count = Statement::new("SELECT COUNT(*) FROM leases");
-    connections.read(count).await.unwrap()[0].number(0).unwrap()
+    let count = Statement::new("SELECT COUNT(*) AS count FROM leases");
+    connections.read(count).await.unwrap()[0]
+        .number("count")
+        .unwrap()
 }
 
 #[tokio::test]

@@ -218,7 +218,7 @@ impl Events {
         );
         let retried = change(&mut transaction, statement.with(now), selection).await?;
         transaction.commit().await?;
-        Ok(retried.into())
+        Ok(changed(retried))
     }
 
     /// Deletes events.
@@ -234,7 +234,7 @@ impl Events {
         // The deleted events may have held later ones; a dead letter holds none.
         if matches!(selection, EventSelection::Ids(_)) {
             let now = transaction.now();
-            let followers = deleted.keys.iter();
+            let followers = deleted.1.iter();
             let followers = followers.map(|(key, route)| sql::Behind {
                 key: (key, route),
                 sequence: i64::MIN,
@@ -246,44 +246,32 @@ impl Events {
                 .await?;
         }
         transaction.commit().await?;
-        Ok(deleted.into())
+        Ok(changed(deleted))
     }
 }
 
-struct ChangedRows {
-    count: u64,
-    /// Ordering keys and routes, of events that were selected by their ids.
-    keys: BTreeSet<(String, String)>,
-}
+/// Ordering keys and routes, of events that were selected by their ids.
+type ChangedKeys = BTreeSet<(String, String)>;
 
-impl From<ChangedRows> for Changed {
-    fn from(rows: ChangedRows) -> Self {
-        let uploads = rows.keys.into_iter().map(|(key, _)| key);
-        Self {
-            count: rows.count,
-            uploads: uploads.collect(),
-        }
-    }
+fn changed((count, keys): (u64, ChangedKeys)) -> Changed {
+    let uploads = keys.into_iter().map(|(key, _)| key).collect();
+    Changed { count, uploads }
 }
 
 async fn change(
     transaction: &mut Transaction,
     statement: Statement,
     selection: &EventSelection,
-) -> Result<ChangedRows, DatabaseError> {
+) -> Result<(u64, ChangedKeys), DatabaseError> {
     let mut statement = restrict(statement, selection);
     let (EventSelection::Ids(_) | EventSelection::DeadIds(_)) = selection else {
-        let (count, keys) = (transaction.execute(statement).await?, BTreeSet::new());
-        return Ok(ChangedRows { count, keys });
+        return Ok((transaction.execute(statement).await?, BTreeSet::new()));
     };
     statement.push(" RETURNING ordering_key, route");
     let rows = transaction.fetch(statement).await?;
     let key = |row: &Row| Ok((row.text("ordering_key")?, row.text("route")?));
     let keys: Result<_, DatabaseError> = rows.iter().map(key).collect();
-    Ok(ChangedRows {
-        count: u64::try_from(rows.len()).unwrap_or(u64::MAX),
-        keys: keys?,
-    })
+    Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), keys?))
 }
 
 fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {

@@ -116,17 +116,6 @@ pub(super) enum Resolved {
 pub(super) struct Batch<'a>(pub(super) &'a [Command]);
 
 impl<'a> Batch<'a> {
-    pub(super) fn events(self) -> usize {
-        let events = |command: &Command| match command {
-            Command::Prepare(_)
-            | Command::Emit { .. }
-            | Command::Delivered { .. }
-            | Command::Failed(_) => 1,
-            _ => 0,
-        };
-        self.0.iter().map(events).sum()
-    }
-
     pub(super) fn emitted(self) -> Vec<&'a OutboxEvent> {
         let mut seen = HashSet::new();
         let emitted = self.0.iter().filter_map(|command| match command {

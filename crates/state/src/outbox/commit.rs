@@ -52,6 +52,12 @@ pub(super) struct BatchTransaction<'a> {
     pub(super) effects: Effects,
 }
 
+impl<'a> BatchTransaction<'a> {
+    pub(super) fn route(&self, at: usize) -> &'a str {
+        self.shared.routes[at].transport.name()
+    }
+}
+
 impl BatchTransaction<'_> {
     pub(super) async fn write(
         &mut self,
@@ -98,17 +104,13 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    pub(super) fn route(&self, at: usize) -> &str {
-        self.shared.routes[at].transport.name()
-    }
-
     async fn delete(&mut self, commands: &[Command]) -> Result<(), DatabaseError> {
         let delivered = commands.iter().filter_map(|command| match command {
             Command::Delivered { route, event, .. } => Some((*route, &**event)),
             _ => None,
         });
         for (route, events) in by_route(delivered) {
-            let route = self.shared.routes[route].transport.name();
+            let route = self.route(route);
             let delete = |part| sql::delete(route, part);
             let deleted = self.transaction.execute_parts(&events, delete).await?;
             self.count_deleted(deleted);
@@ -174,7 +176,7 @@ impl BatchTransaction<'_> {
         let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
-            let name = shared.routes[route].transport.name();
+            let name = self.route(route);
             let hold = shared.order_hold(route);
             let release = |part| sql::release_behind(name, part, self.now, hold, is_postgres);
             self.transaction.execute_parts(&events, release).await?;
@@ -215,7 +217,7 @@ impl BatchTransaction<'_> {
         let keys: BTreeSet<_> = keys.collect();
         let mut behind = HashSet::new();
         for (route, keys) in by_route(keys.into_iter()) {
-            let name = self.shared.routes[route].transport.name();
+            let name = self.route(route);
             let hold = self.shared.order_hold(route);
             let owned = |part| sql::owned_elsewhere(name, part, &self.me, self.now, hold);
             for row in self.transaction.fetch_parts(&keys, owned).await? {
@@ -300,7 +302,7 @@ impl BatchTransaction<'_> {
     async fn claim(&mut self, limits: ClaimLimits) -> Result<(), DatabaseError> {
         let shared = self.shared;
         let route = limits.route;
-        let name = self.route(route).to_owned();
+        let name = self.route(route);
         // Events emitted in this batch take capacity, too.
         let here = self.effects.claimed_here.iter();
         let here = here.filter(|(of, _)| *of == route).count();
@@ -314,8 +316,7 @@ impl BatchTransaction<'_> {
         ] {
             if limit > 0 {
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                let claim =
-                    sql::claim(attempt, &name, &self.me, self.now, hold, limit, is_postgres);
+                let claim = sql::claim(attempt, name, &self.me, self.now, hold, limit, is_postgres);
                 rows.extend(self.transaction.fetch(claim).await?);
             }
         }
@@ -327,12 +328,12 @@ impl BatchTransaction<'_> {
             let message = match serde_json::from_str::<Message>(&json) {
                 Ok(mut message) => {
                     if let Some(headers) = &headers {
-                        message.request.redacted = shared.decrypt(headers, [&event, &name]);
+                        message.request.redacted = shared.decrypt(headers, [&event, name]);
                     }
                     message
                 }
                 Err(error) => {
-                    self.mark_malformed(&event, &name, &error).await?;
+                    self.mark_malformed(&event, name, &error).await?;
                     self.effects.dead_lettered.push(route);
                     // Claim the rest of its ordering key later.
                     self.effects.is_due = true;

@@ -1,6 +1,6 @@
 //! Failed deliveries: retries, dead letters, and the events behind them.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     batch::{Command, FailedDelivery},
@@ -11,9 +11,6 @@ use super::{
 };
 use crate::sql::{DatabaseError, millis};
 
-/// A key, its route, the sequence number of the event that the others are behind, and their due time.
-type Behind = (Arc<str>, String, i64, i64);
-
 impl BatchTransaction<'_> {
     /// Also reschedules the events behind the failed ones.
     pub(super) async fn record_failures(
@@ -21,9 +18,7 @@ impl BatchTransaction<'_> {
         commands: &[Command],
     ) -> Result<(), DatabaseError> {
         let shared = self.shared;
-        let mut released = Vec::new();
-        let mut rescheduled = Vec::new();
-        let mut failures = Vec::new();
+        let (mut released, mut rescheduled, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         for command in commands {
             let Command::Failed(failure) = command else {
                 continue;
@@ -33,10 +28,11 @@ impl BatchTransaction<'_> {
                 continue;
             };
             let due = next_attempt(&shared.settings, &event, failure, self.now);
-            let name = self.route(route).to_owned();
+            let name = self.route(route);
             let hold = shared.order_hold(route);
             let sequence = i64::try_from(event.message.sequence).unwrap_or(i64::MAX);
-            let behind = |due| (key.clone(), name.clone(), sequence, due);
+            let key = (&**key, name);
+            let behind = |due| sql::Behind { key, sequence, due };
             match due {
                 Some(due) => {
                     let soonest = self.effects.soonest.unwrap_or(i64::MAX);
@@ -55,21 +51,17 @@ impl BatchTransaction<'_> {
                 // They become due when the hold ends.
                 (true, Some(_)) => {}
             }
-            failures.push((failure, name, event.attempts + 1, due));
+            failures.push(sql::Failed {
+                event: &failure.event,
+                route: name,
+                attempts: event.attempts + 1,
+                due,
+                error: &failure.error,
+            });
             self.effects.released.push((route, event));
         }
-        let keys = borrowed(&released);
         let release = |part| sql::release(part, &self.me);
-        self.transaction.execute_parts(&keys, release).await?;
-        let failures = failures.iter();
-        let failures = failures.map(|(failure, route, attempts, due)| sql::Failed {
-            event: &failure.event,
-            route,
-            attempts: *attempts,
-            due: *due,
-            error: &failure.error,
-        });
-        let failures: Vec<_> = failures.collect();
+        self.transaction.execute_parts(&released, release).await?;
         let record = |part| sql::record_failures(part, &self.me, self.now);
         self.transaction.execute_parts(&failures, record).await?;
         // After the failed rows were locked: see `sql::release_behind`.
@@ -86,24 +78,21 @@ impl BatchTransaction<'_> {
                 key,
                 is_retry: true,
                 ..
-            } => Some((
-                key.clone(),
-                self.route(*route).to_owned(),
-                i64::MIN,
-                self.now,
-            )),
+            } => Some(sql::Behind {
+                key: (&**key, self.route(*route)),
+                sequence: i64::MIN,
+                due: self.now,
+            }),
             _ => None,
         });
-        let delivered: Vec<Behind> = delivered.collect();
+        let delivered: Vec<_> = delivered.collect();
         self.effects.is_due |= !delivered.is_empty();
         self.reschedule(&delivered).await
     }
 
-    async fn reschedule(&mut self, keys: &[Behind]) -> Result<(), DatabaseError> {
-        let keys = borrowed(keys);
-        self.transaction
-            .execute_parts(&keys, sql::reschedule)
-            .await?;
+    async fn reschedule(&mut self, keys: &[sql::Behind<'_>]) -> Result<(), DatabaseError> {
+        let rescheduled = self.transaction.execute_parts(keys, sql::reschedule);
+        rescheduled.await?;
         Ok(())
     }
 
@@ -112,25 +101,14 @@ impl BatchTransaction<'_> {
             let Command::Recovered { route, since } = *command else {
                 continue;
             };
-            let name = self.route(route).to_owned();
-            let statements = sql::recover(&name, since, self.now);
+            let name = self.route(route);
+            let statements = sql::recover(name, since, self.now);
             self.transaction.execute_all(statements.into()).await?;
             self.effects.recovered.push(route);
             self.effects.is_due = true;
         }
         Ok(())
     }
-}
-
-fn borrowed(behind: &[Behind]) -> Vec<sql::Behind<'_>> {
-    let behind = behind.iter();
-    behind
-        .map(|(key, route, sequence, due)| sql::Behind {
-            key: (key, route),
-            sequence: *sequence,
-            due: *due,
-        })
-        .collect()
 }
 
 /// `None` if the event becomes a dead letter.

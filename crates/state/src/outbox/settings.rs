@@ -66,11 +66,12 @@ pub struct RetryPolicy {
     pub min_backoff: Duration,
     /// The maximum delay; 10 minutes by default.
     pub max_backoff: Duration,
-    /// The time for which a delivery is retried after its first failure; 7 days by default.
+    /// The time for which a delivery is retried after its first failure; 7 days by default. At least 20 attempts
+    /// are made, as far as they fit into the time.
     pub retry_for: Duration,
-    /// Minimum attempts before that, as far as they fit into the time; 20 by default.
-    pub min_attempts: u32,
 }
+
+const MIN_ATTEMPTS: u32 = 20;
 
 impl Default for RetryPolicy {
     fn default() -> Self {
@@ -78,7 +79,6 @@ impl Default for RetryPolicy {
             min_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(600),
             retry_for: Duration::from_secs(7 * 24 * 3600),
-            min_attempts: 20,
         }
     }
 }
@@ -89,7 +89,7 @@ impl RetryPolicy {
         let mut delay = self.min_backoff.max(Duration::from_millis(1));
         let mut spent = Duration::ZERO;
         let mut attempts = 1;
-        while attempts < self.min_attempts {
+        while attempts < MIN_ATTEMPTS {
             spent = spent.saturating_add(delay);
             if spent > self.retry_for {
                 break;

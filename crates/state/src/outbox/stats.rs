@@ -24,8 +24,6 @@ pub struct OutboxStats {
     pub persist_failures: u64,
     /// Transactions of the writer.
     pub batches: u64,
-    /// Events and delivery results in these transactions.
-    pub batched: u64,
     /// Transactions that failed and were retried.
     pub failed_batches: u64,
     /// Commands that the database rejected while it accepted others.

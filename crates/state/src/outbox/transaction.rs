@@ -74,7 +74,6 @@ impl Execute for Writer {
         let shared = self.shared.clone();
         let (queues, mut counters) = (&shared.queues, shared.counters.lock());
         counters.stats.batches += 1;
-        counters.stats.batched += u64::try_from(batch.events()).unwrap_or(u64::MAX);
         counters.subtract(effects.deleted);
         counters.release(Size::default(), effects.unreserved);
         for (route, event) in effects.released {

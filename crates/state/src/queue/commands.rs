@@ -23,6 +23,8 @@ const RETRY_DELAYS: [Duration; 3] = [
 
 pub(super) enum Command {
     Report(Report),
+    /// The number of an API key, and when it was used.
+    KeyUse(i64, i64),
     Change(Box<dyn Change>, AfterReports),
 }
 
@@ -78,6 +80,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Report(report) => write!(f, "progress of job {}", report.job),
+            Self::KeyUse(key, _) => write!(f, "use of key {key}"),
             Self::Change(change, _) => change.needs().fmt(f),
         }
     }
@@ -161,7 +164,7 @@ impl Execute for Writer {
 
     fn is_waited_for(&mut self, command: &Command) -> bool {
         match command {
-            Command::Report(_) => true,
+            Command::Report(_) | Command::KeyUse(..) => true,
             Command::Change(change, _) => change.is_waited_for(),
         }
     }
@@ -180,6 +183,9 @@ impl Execute for Writer {
                         None => RequiredRows::Job(report.job),
                     });
                     reports.push(report.clone());
+                }
+                Command::KeyUse(key, at) => {
+                    work.key_uses.insert(*key, *at);
                 }
                 Command::Change(change, _) => work.add_needs(change.needs()),
             }
@@ -225,12 +231,9 @@ impl Execute for Writer {
 
     fn fail(&mut self, batch: Vec<Command>, error: QueueError) {
         let is_rejected = error.is_statement_error();
-        let mut counters = self.0.counters.lock();
-        match &*batch {
-            [Command::Report(_)] if is_rejected => counters.dropped_reports += 1,
-            _ => counters.failures += 1,
+        if !is_rejected || !matches!(*batch, [Command::Report(_)]) {
+            self.0.counters.lock().failures += 1;
         }
-        drop(counters);
         let command = batch.first().filter(|_| is_rejected);
         tracing::error!(%error, ?command, "failed to write to the queue");
         let error = Arc::new(error);
@@ -238,6 +241,7 @@ impl Execute for Writer {
         for command in batch {
             match command {
                 Command::Report(report) => reports.push(report),
+                Command::KeyUse(..) => {}
                 Command::Change(change, _) => change.fail(&error),
             }
         }

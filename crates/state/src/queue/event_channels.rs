@@ -127,8 +127,8 @@ impl Feed {
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) fn scopes(&self) -> Vec<Scope> {
-        self.channels.lock().keys().cloned().collect()
+    pub(super) fn has_any_readers(&self) -> bool {
+        !self.channels.lock().is_empty()
     }
 
     pub(super) fn has_readers(&self, subject: Option<&str>) -> bool {

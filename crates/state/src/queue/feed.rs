@@ -20,13 +20,13 @@ use crate::sql::{Statement, parts};
 const PAGE: usize = 200;
 /// The first page of a reader, before the size of its events is known.
 const FIRST_PAGE: usize = 16;
-/// Of a reader, for the events that it has read and not returned: it may be stalled, and there may be thousands.
+/// Of a reader, as JSON, for the events that it has read and not returned: it may be stalled, and there may be
+/// thousands.
 const MAX_KEPT: usize = 16 * 1024;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// For events of other processes, while there are watchers.
+/// For events of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Reads the events of a scope: stored events after a number, then new ones, and progress.
 ///
@@ -105,7 +105,7 @@ impl EventReader {
                 self.is_behind = true;
                 break;
             }
-            kept += event.job.memory_size();
+            kept += serde_json::to_string(&event.job).map_or(0, |json| json.len());
             count += 1;
             let progress = last_progress(&event).filter(|last| last.number > self.cursor);
             self.cursor = event.number;
@@ -141,7 +141,6 @@ async fn serve(shared: &Shared) {
     let feed = &shared.feed;
     // Subscribe before reading, so that no change is missed.
     let mut newest = shared.newest.subscribe();
-    shared.watched.notify_one();
     let mut delay = Duration::ZERO;
     // Readers read older events themselves.
     let mut cursor = loop {
@@ -154,13 +153,21 @@ async fn serve(shared: &Shared) {
         }
     };
     feed.phase.send_replace(Phase::Live);
-    let mut tick = interval(PROGRESS_INTERVAL);
+    let [mut poll, mut tick] = [POLL_INTERVAL, PROGRESS_INTERVAL].map(interval);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let mut progress = VecDeque::new();
         tokio::select! {
             changed = newest.changed() => if changed.is_err() {
                 return;
+            },
+            _ = poll.tick() => match newest_number(shared).await {
+                Ok(number) => {
+                    delay = Duration::ZERO;
+                    shared.observe(number);
+                }
+                Err(error) => back_off(&mut delay, &error).await,
             },
             _ = tick.tick() => {
                 if feed.idle_without_readers() {
@@ -263,16 +270,16 @@ async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
 }
 
 async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
-    let changed = shared
-        .reports
-        .changed(|subject| shared.feed.has_readers(subject));
-    let unread: Vec<_> = changed.unread.iter().map(|id| id.0).collect();
-    for part in parts(&unread) {
-        for record in read::records(shared, read::by_numbers(part)).await? {
-            shared.reports.set_job(record.job);
-        }
+    let has_readers = |subject: Option<&str>| shared.feed.has_readers(subject);
+    let mut jobs = Vec::new();
+    for part in parts(&shared.reports.changed(has_readers)) {
+        let records = read::records(shared, read::by_numbers(part)).await?;
+        let read = records.into_iter().map(|record| record.job);
+        jobs.extend(
+            read.filter(|job| shared.reports.set_read(job) && has_readers(job.subject.as_deref())),
+        );
     }
-    Ok(changed.jobs)
+    Ok(jobs)
 }
 
 async fn back_off(delay: &mut Duration, error: &QueueError) {
@@ -281,37 +288,11 @@ async fn back_off(delay: &mut Duration, error: &QueueError) {
     sleep(*delay).await;
 }
 
-/// Watches for events of other processes.
-pub(super) async fn poll(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
-    let poll = async {
-        loop {
-            if shared.newest.receiver_count() == 0 {
-                shared.watched.notified().await;
-            }
-            let delay = match newest_number(&shared).await {
-                Ok(number) => {
-                    shared.observe(number);
-                    POLL_INTERVAL
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "failed to poll for new events");
-                    RETRY_DELAY
-                }
-            };
-            sleep(delay).await;
-        }
-    };
-    tokio::select! {
-        () = poll => {}
-        _ = closing.wait_for(|is_closing| *is_closing) => {}
-    }
-}
-
 pub(super) async fn newest_number(shared: &Shared) -> Result<i64, QueueError> {
     let rows = shared.database.read(newest_event()).await?;
-    Ok(rows.first().map_or(Ok(0), |row| row.number(0))?)
+    Ok(rows.first().map_or(Ok(0), |row| row.number("newest"))?)
 }
 
 pub(super) fn newest_event() -> Statement {
-    Statement::new("SELECT COALESCE(MAX(number), 0) FROM queue_events")
+    Statement::new("SELECT COALESCE(MAX(number), 0) AS newest FROM queue_events")
 }

@@ -2,7 +2,6 @@ use std::{fmt, str::FromStr, time::SystemTime};
 
 use landfall_hooks::{HookName, UnknownName};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// The number of a job, ascending. It is internal: clients see the request id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,43 +138,6 @@ pub struct Job {
     pub updated_at: SystemTime,
     /// When it reached a final state.
     pub ended_at: Option<SystemTime>,
-}
-
-impl Job {
-    /// Returns about how much memory it takes.
-    pub(crate) fn memory_size(&self) -> usize {
-        let texts = [
-            self.subject.as_ref(),
-            Some(&self.request_id),
-            self.reason.as_ref(),
-            self.filename.as_ref(),
-            self.filetype.as_ref(),
-            self.etag.as_ref(),
-            self.upload_id.as_ref(),
-            self.node.as_ref(),
-        ];
-        let texts = texts.into_iter().flatten().map(String::len);
-        size_of::<Self>() + texts.sum::<usize>() + size_of_fields(&self.metadata)
-    }
-}
-
-fn size_of_fields(fields: &serde_json::Map<String, Value>) -> usize {
-    let of_field = |(name, value): (&String, &Value)| {
-        2 * size_of::<Value>() + size_of::<String>() + name.len() + size_of_content(value)
-    };
-    fields.iter().map(of_field).sum()
-}
-
-fn size_of_content(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(values) => {
-            let of_value = |value| size_of::<Value>() + size_of_content(value);
-            values.iter().map(of_value).sum()
-        }
-        Value::Object(fields) => size_of_fields(fields),
-        _ => 0,
-    }
 }
 
 impl Job {

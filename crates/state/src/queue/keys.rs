@@ -1,37 +1,28 @@
-use std::{
-    collections::BTreeMap,
-    mem,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
-
-use tokio::time::timeout;
+use std::time::{Duration, SystemTime};
 
 use super::{
     ApiKey, NewKey, Queue, QueueError, TokenHash,
+    commands::Command,
     record::{MAX_ID_LEN, json},
-    shared::Shared,
 };
 use crate::sql::{Row, Statement, from_unix_millis, replace_nul, unix_millis};
 
 const COLUMNS: &str = "number, name, subject, limits, is_admin, created_at, expires_at, used_at";
 const USE_INTERVAL: Duration = Duration::from_secs(60);
-/// The next use tries again.
-const USE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn read(row: &Row) -> Result<ApiKey, QueueError> {
-    let id = row.number(0)?;
-    let limits = serde_json::from_str(&row.text(3)?)
+    let id = row.number("number")?;
+    let limits = serde_json::from_str(&row.text("limits")?)
         .map_err(|error| QueueError::InvalidRow(format!("key {id}: {error}")))?;
     Ok(ApiKey {
         id,
-        name: row.text(1)?,
-        subject: row.text(2)?,
+        name: row.text("name")?,
+        subject: row.text("subject")?,
         limits,
-        is_admin: row.number(4)? != 0,
-        created_at: from_unix_millis(row.number(5)?),
-        expires_at: row.opt_number(6)?.map(from_unix_millis),
-        used_at: row.opt_number(7)?.map(from_unix_millis),
+        is_admin: row.number("is_admin")? != 0,
+        created_at: from_unix_millis(row.number("created_at")?),
+        expires_at: row.opt_number("expires_at")?.map(from_unix_millis),
+        used_at: row.opt_number("used_at")?.map(from_unix_millis),
     })
 }
 
@@ -111,45 +102,9 @@ impl Queue {
         Ok(Some(key))
     }
 
-    /// One background task stores the uses.
+    /// The writer stores it, so that authentication does not wait. If it is busy, the next use tries again.
     fn record_use(&self, id: i64, now: SystemTime) {
-        let shared = &self.0.shared;
-        let mut pending = shared.key_uses.lock();
-        pending.at.insert(id, unix_millis(now));
-        if !mem::replace(&mut pending.is_writing, true) {
-            let runtime = shared.database.runtime();
-            runtime.spawn(store_uses(shared.clone()));
-        }
+        let used = Command::KeyUse(id, unix_millis(now));
+        self.0.commands.try_send(used);
     }
-}
-
-async fn store_uses(shared: Arc<Shared>) {
-    loop {
-        let uses = {
-            let mut pending = shared.key_uses.lock();
-            let uses = mem::take(&mut pending.at);
-            // The next use starts a task if there are none.
-            pending.is_writing = !uses.is_empty();
-            uses
-        };
-        if uses.is_empty() {
-            return;
-        }
-        let error = match timeout(USE_TIMEOUT, write_uses(&shared, &uses)).await {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error,
-            Err(_) => QueueError::Timeout(USE_TIMEOUT),
-        };
-        tracing::warn!(keys = uses.len(), %error, "failed to store when API keys were last used");
-    }
-}
-
-async fn write_uses(shared: &Shared, uses: &BTreeMap<i64, i64>) -> Result<(), QueueError> {
-    let mut transaction = shared.database.write().await?;
-    for (id, at) in uses {
-        let statement = Statement::new("UPDATE api_keys SET used_at = $1 WHERE number = $2");
-        transaction.execute(statement.with(*at).with(*id)).await?;
-    }
-    transaction.commit().await?;
-    Ok(())
 }

@@ -7,17 +7,15 @@
 use std::time::SystemTime;
 
 use super::{
-    JobState, Page, Query, QueueError, Scope, Shared, read,
+    Page, Query, QueueError, Scope, Shared, read,
     record::{COLUMNS, Record, filename_key, state_number},
 };
-use crate::sql::{Statement, parts, replace_nul, unix_millis, unsigned};
+use crate::sql::{Statement, parts, replace_nul, unix_millis};
 
 const MAX_PAGE_LEN: usize = 1000;
 /// Must match the migrations.
 const BLOCK: i64 = 16_384;
 const MAX_BLOCKS: usize = 16;
-/// Up to this many jobs, a filter by subject or state is used instead of the search indexes.
-const SELECTIVE_LIMIT: u64 = 10_000;
 /// Jobs around a time whose order of numbers may differ from that of their times.
 const NUMBER_SLACK: i64 = 1000;
 /// Sorts after all strings with the same prefix.
@@ -32,7 +30,7 @@ pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueEr
     }
     let query = &query;
     let is_search = query.search.as_deref().is_some_and(|text| !text.is_empty());
-    let mut records = if is_search && !is_selective(shared, query).await? {
+    let mut records = if is_search {
         search(shared, query, one_more).await?
     } else {
         read::records(shared, walk(query, one_more)).await?
@@ -45,6 +43,7 @@ pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueEr
     })
 }
 
+/// Lists jobs without a search.
 pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     let (order, beyond) = query.direction();
     let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));
@@ -54,8 +53,6 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
         Scope::Subject(subject) => Some(statement.bind(replace_nul(subject))),
         Scope::All => None,
     };
-    let wanted = query.search.as_deref().filter(|text| !text.is_empty());
-    let wanted = wanted.map(|text| starts_with(&mut statement, text));
     let created = created(query, &mut statement);
     let mut states: Vec<_> = query.states.iter().map(|state| Some(*state)).collect();
     states.dedup();
@@ -77,9 +74,6 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
             conditions.push(format!("number BETWEEN {first} AND {last}"));
         }
         conditions.extend(created.iter().cloned());
-        if let Some(wanted) = &wanted {
-            conditions.push(format!("({})", wanted.join(" OR ")));
-        }
         let union = if at == 0 { "" } else { " UNION ALL " };
         let filter = if conditions.is_empty() {
             String::new()
@@ -95,36 +89,13 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     statement
 }
 
-async fn is_selective(shared: &Shared, query: &Query) -> Result<bool, QueueError> {
-    if let Scope::Subject(subject) = &query.scope {
-        let rows = shared.database.read(bounded_count(subject)).await?;
-        let some = rows.first().map_or(Ok(0), |row| row.number(0))?;
-        if unsigned(some) <= SELECTIVE_LIMIT {
-            return Ok(true);
-        }
-    }
-    if query.states.is_empty() {
-        return Ok(false);
-    }
-    let totals = read::totals(shared).await?;
-    let jobs = |state: &JobState| totals.jobs.get(state.as_str()).copied().unwrap_or_default();
-    Ok(query.states.iter().map(jobs).sum::<u64>() <= SELECTIVE_LIMIT)
-}
-
-pub(super) fn bounded_count(subject: &str) -> Statement {
-    Statement::new(format!(
-        "SELECT COUNT(*) FROM (SELECT number FROM queue_jobs WHERE subject = $1 LIMIT {}) AS found",
-        SELECTIVE_LIMIT + 1
-    ))
-    .with(replace_nul(subject))
-}
-
 async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record>, QueueError> {
     let rows = shared.database.read(number_range()).await?;
     let Some(row) = rows.first() else {
         return Ok(Vec::new());
     };
-    let (Some(newest), Some(oldest)) = (row.opt_number(0)?, row.opt_number(1)?) else {
+    let (Some(newest), Some(oldest)) = (row.opt_number("newest")?, row.opt_number("oldest")?)
+    else {
         return Ok(Vec::new());
     };
     let (newest, oldest) = match query.numbers {
@@ -152,7 +123,7 @@ async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record
             .read(search_blocks(query, now, missing))
             .await?
         {
-            found.push(row.number(0)?);
+            found.push(row.number("number")?);
         }
         rest = later;
         size = (size * 2).min(MAX_BLOCKS);
@@ -171,7 +142,7 @@ async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record
 /// SQLite would scan the table for both in one SELECT.
 pub(super) fn number_range() -> Statement {
     Statement::new(
-        "SELECT (SELECT MAX(number) FROM queue_jobs), (SELECT MIN(number) FROM queue_jobs)",
+        "SELECT (SELECT MAX(number) FROM queue_jobs) AS newest, (SELECT MIN(number) FROM queue_jobs) AS oldest",
     )
 }
 
@@ -233,7 +204,8 @@ async fn created_numbers(shared: &Shared, query: &Query) -> Result<Option<(i64, 
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let (Some(newest), Some(oldest)) = (row.opt_number(0)?, row.opt_number(1)?) else {
+    let (Some(newest), Some(oldest)) = (row.opt_number("newest")?, row.opt_number("oldest")?)
+    else {
         return Ok(None);
     };
     let mut bounds = [oldest, newest + 1];

@@ -119,7 +119,7 @@ impl UnitOfWork<'_> {
         for (name, subject) in &mut self.subjects {
             if let Some(count) = &mut subject.active {
                 let rows = transaction.fetch(active(name, self.now)).await?;
-                *count = rows.first().map_or(Ok(0), |row| row.number(0))?;
+                *count = rows.first().map_or(Ok(0), |row| row.number("active"))?;
             }
             for (count, jobs) in &mut subject.recent {
                 let statement = recent(name, *count, jobs.requests);
@@ -159,7 +159,8 @@ impl UnitOfWork<'_> {
 pub(super) fn active(subject: &str, now: i64) -> Statement {
     Statement::new(
         "SELECT (SELECT COUNT(*) FROM queue_jobs WHERE subject = $1 AND state IN (1, 2)) + \
-         (SELECT COUNT(*) FROM queue_jobs WHERE subject = $1 AND state = 0 AND expires_at > $2)",
+         (SELECT COUNT(*) FROM queue_jobs WHERE subject = $1 AND state = 0 AND expires_at > $2) \
+         AS active",
     )
     .with(subject)
     .with(now)

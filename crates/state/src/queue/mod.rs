@@ -31,8 +31,6 @@ mod list;
 mod load;
 mod numbers;
 #[cfg(feature = "postgres")]
-mod peer_subjects;
-#[cfg(feature = "postgres")]
 mod peers;
 pub mod policy;
 mod principal;
@@ -174,8 +172,7 @@ impl Queue {
         if shared.database.is_postgres() {
             tokio::spawn(peers::run(shared.clone(), is_closing.clone()));
         }
-        tokio::spawn(feed::run(shared.clone(), is_closing.clone()));
-        tokio::spawn(feed::poll(shared.clone(), is_closing));
+        tokio::spawn(feed::run(shared.clone(), is_closing));
         Ok(Self(Arc::new(QueueRuntime {
             shared,
             commands,
@@ -341,15 +338,6 @@ impl Queue {
     /// Reads the stored events after a number, then new ones and the progress of uploads.
     pub fn read_events(&self, scope: Scope, after: i64) -> EventReader {
         EventReader::new(self.clone(), scope, after)
-    }
-
-    /// Watches the number of the latest event.
-    ///
-    /// Events of this process are seen at once, those of others within half a second.
-    pub fn watch_latest_event(&self) -> channel::Receiver<i64> {
-        let receiver = self.0.shared.newest.subscribe();
-        self.0.shared.watched.notify_one();
-        receiver
     }
 
     /// Returns the number of the latest event of all processes; 0 without events.

@@ -40,17 +40,19 @@ pub(super) async fn take(
         return Ok((last - count + 1..=last).collect());
     }
     let next = match sequence {
-        Sequence::Jobs => "SELECT nextval('queue_job_number') FROM generate_series(1, $1)",
+        Sequence::Jobs => {
+            "SELECT nextval('queue_job_number') AS number FROM generate_series(1, $1)"
+        }
         Sequence::Events => {
             let lock = "SELECT pg_advisory_xact_lock(7002461339)";
             transaction.execute(Statement::new(lock)).await?;
-            "SELECT nextval('queue_event_number') FROM generate_series(1, $1)"
+            "SELECT nextval('queue_event_number') AS number FROM generate_series(1, $1)"
         }
     };
     let rows = transaction.fetch(Statement::new(next).with(count)).await?;
     Ok(rows
         .iter()
-        .map(|row| row.number(0))
+        .map(|row| row.number("number"))
         .collect::<Result<_, _>>()?)
 }
 

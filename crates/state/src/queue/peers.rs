@@ -1,7 +1,7 @@
 //! Progress between nodes on one PostgreSQL, with `NOTIFY`.
 //!
-//! A node with readers announces their subjects, and other nodes notify it of the progress of those
-//! subjects. Lost notifications are compensated when progress is written to the jobs.
+//! A node announces that it has readers, and other nodes then send the progress of their uploads. Lost
+//! notifications are compensated when progress is written to the jobs.
 
 use std::{
     sync::Arc,
@@ -13,13 +13,15 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{JobId, QueueError, peer_subjects::Subjects, shared::Shared};
+use super::{JobId, QueueError, shared::Shared};
 use crate::sql::{Listener, Statement};
 
 const CHANNEL: &str = "landfall_queue_progress";
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
-/// Changes are announced at once.
+/// The first reader is announced at once.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
+/// After the last announcement of another node.
+const SEND_FOR: Duration = Duration::from_secs(30);
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 /// In bytes; PostgreSQL accepts less than 8000.
 const MAX_PAYLOAD: usize = 7500;
@@ -53,7 +55,7 @@ async fn receive(shared: &Shared, node: &str) {
     }
 }
 
-/// `readers NODE SUBJECTS` and `progress NODE JOB:OFFSET:RATE …`.
+/// `readers NODE *` and `progress NODE JOB:OFFSET:RATE …`.
 fn apply(shared: &Shared, node: &str, payload: &str) {
     let mut fields = payload.splitn(3, ' ');
     let (Some(kind), Some(sender), Some(rest)) = (fields.next(), fields.next(), fields.next())
@@ -64,11 +66,7 @@ fn apply(shared: &Shared, node: &str, payload: &str) {
         return;
     }
     match kind {
-        "readers" => {
-            if let Some(subjects) = Subjects::parse(rest) {
-                shared.peers.set_subjects(sender, subjects);
-            }
-        }
+        "readers" => *shared.peers_read_at.lock() = Some(Instant::now()),
         "progress" => {
             let progress = rest.split_whitespace().filter_map(|entry| {
                 let mut numbers = entry.splitn(3, ':').map(str::parse::<u64>);
@@ -84,29 +82,28 @@ fn apply(shared: &Shared, node: &str, payload: &str) {
 async fn send(shared: &Shared, node: &str) {
     let mut tick = interval(SEND_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut announced: Option<(Instant, Subjects)> = None;
+    let mut announced: Option<Instant> = None;
     loop {
         tick.tick().await;
         let mut payloads = Vec::new();
-        let own = Subjects::from_scopes(&shared.feed.scopes());
-        let is_known = announced.as_ref().is_some_and(|(at, subjects)| {
-            Some(subjects) == own.as_ref() && at.elapsed() < ANNOUNCE_INTERVAL
-        });
-        let own = own.filter(|_| !is_known);
-        if let Some(own) = &own {
-            payloads.push(format!("readers {node} {}", own.format()));
+        announced = announced.filter(|at| at.elapsed() < ANNOUNCE_INTERVAL);
+        if !shared.feed.has_any_readers() {
+            announced = None;
+        } else if announced.is_none() {
+            payloads.push(format!("readers {node} *"));
         }
+        let is_announcement = !payloads.is_empty();
         let mut progress = Vec::new();
-        if let Some(wanted) = shared.peers.subjects() {
-            progress = shared.reports.unsent(|subject| wanted.contains(subject));
+        if (*shared.peers_read_at.lock()).is_some_and(|at| at.elapsed() < SEND_FOR) {
+            progress = shared.reports.unsent();
             let count = add_progress(node, &progress, &mut payloads);
             progress.truncate(count);
         }
         match notify(shared, payloads).await {
             Ok(()) => {
                 shared.reports.set_sent(&progress);
-                if let Some(own) = own {
-                    announced = Some((Instant::now(), own));
+                if is_announcement {
+                    announced = Some(Instant::now());
                 }
             }
             Err(error) => tracing::debug!(%error, "failed to send progress to other nodes"),

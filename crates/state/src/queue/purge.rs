@@ -106,7 +106,10 @@ impl Queue {
             count += u64::try_from(expired.await?).unwrap_or(u64::MAX);
         }
         let next = self.rows(next_expiry(now)).await?;
-        let next = next.first().map(|row| row.number(0)).transpose()?;
+        let next = next
+            .first()
+            .map(|row| row.number("expires_at"))
+            .transpose()?;
         let next = next.map(from_unix_millis);
         Ok(ExpiredGrants { count, next })
     }

@@ -98,7 +98,7 @@ impl Queue {
     pub async fn throughput(&self, query: &ThroughputQuery) -> Result<Vec<Throughput>, QueueError> {
         let mut statement = Statement::new("SELECT first AS minute");
         for column in ["bytes", "started", "completed", "failed"] {
-            statement.push(&format!(", CAST(SUM({column}) AS BIGINT)"));
+            statement.push(&format!(", CAST(SUM({column}) AS BIGINT) AS {column}"));
         }
         let interval = query.interval.max(1);
         statement.push(&format!(
@@ -113,13 +113,13 @@ impl Queue {
         statement.push(") AS found GROUP BY first ORDER BY first");
         let mut minutes = Vec::new();
         for row in self.rows(statement).await? {
-            let figure = |at| Ok::<_, QueueError>(unsigned(row.number(at)?));
+            let figure = |column: &str| Ok::<_, QueueError>(unsigned(row.number(column)?));
             minutes.push(Throughput {
                 minute: from_unix_millis(row.number("minute")?.saturating_mul(MINUTE)),
-                bytes: figure(1)?,
-                started: figure(2)?,
-                completed: figure(3)?,
-                failed: figure(4)?,
+                bytes: figure("bytes")?,
+                started: figure("started")?,
+                completed: figure("completed")?,
+                failed: figure("failed")?,
             });
         }
         Ok(minutes)

@@ -150,7 +150,7 @@ pub(super) fn insert(records: &[&Record]) -> Statement {
             values
                 .next()
                 .or_else(|| changing.next())
-                .unwrap_or(Value::NullText)
+                .unwrap_or(Value::Text(None))
         })
     });
     Statement::from_rows(&head, rows, TYPES, "")
@@ -181,7 +181,7 @@ fn update_columns<const N: usize>(records: &[&Record]) -> Statement {
         let mut changing = record.changing_values().into_iter();
         std::array::from_fn::<_, N, _>(|at| match at {
             0 => record.job.id.0.into(),
-            _ => changing.next().unwrap_or(Value::NullText),
+            _ => changing.next().unwrap_or(Value::Text(None)),
         })
     });
     Statement::from_rows(&head, rows, types, "WHERE queue_jobs.number = v.column1")

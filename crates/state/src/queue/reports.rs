@@ -51,7 +51,6 @@ struct Progress {
     is_remote: bool,
     /// Known after the first write.
     owner: Option<Owner>,
-    job: Option<Arc<Job>>,
     /// Listeners receive no more progress.
     has_ended: bool,
 }
@@ -259,48 +258,38 @@ impl Reports {
         })
     }
 
-    /// Jobs with progress that listeners have not [received](Self::set_published), and the numbers of those to
-    /// be read and [added](Self::set_job) first. Subjects without listeners are skipped.
-    pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
-        let mut changed = Changed::default();
-        for (id, progress) in &mut self.jobs.lock().jobs {
-            let Some(live) = progress.live else {
-                continue;
-            };
-            if progress.has_ended || live.offset <= progress.published {
-                continue;
-            }
-            if changed.jobs.len() + changed.unread.len() >= MAX_CHANGED {
-                break;
-            }
-            let has_listeners = match &progress.owner {
-                Some(Owner(subject)) => has_listeners(subject.as_deref()),
-                // Other nodes only send progress that has listeners here.
-                None => progress.is_remote,
-            };
-            if !has_listeners {
-                progress.job = None;
-                continue;
-            }
-            let Some(job) = &progress.job else {
-                changed.unread.push(*id);
-                continue;
-            };
-            let mut job = Job::clone(job);
-            progress.show(&mut job);
-            if job.offset > progress.published {
-                changed.jobs.push(job);
-            }
-        }
-        changed
+    /// Jobs with progress that listeners have not [received](Self::set_published). Subjects without listeners are
+    /// skipped.
+    pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Vec<i64> {
+        let jobs = self.jobs.lock();
+        let changed = jobs.jobs.iter().filter(|(_, progress)| {
+            let live = progress.live.filter(|_| !progress.has_ended);
+            let is_new = live.is_some_and(|live| live.offset > progress.published);
+            is_new
+                && match &progress.owner {
+                    Some(Owner(subject)) => has_listeners(subject.as_deref()),
+                    // Known once the job is read, if it is of another node.
+                    None => progress.is_remote,
+                }
+        });
+        changed.map(|(id, _)| id.0).take(MAX_CHANGED).collect()
     }
 
-    pub(super) fn set_job(&self, job: Job) {
-        if let Some(progress) = self.jobs.lock().jobs.get_mut(&job.id) {
-            progress.has_ended |= job.state.is_terminal();
-            progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
-            progress.job = Some(Arc::new(job));
+    /// The job was read. Returns whether it has progress for listeners.
+    pub(super) fn set_read(&self, job: &Job) -> bool {
+        let mut jobs = self.jobs.lock();
+        let Some(progress) = jobs.jobs.get_mut(&job.id) else {
+            return false;
+        };
+        progress.has_ended |= job.state.is_terminal();
+        progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
+        if progress.has_ended || job.offset > progress.published {
+            return !progress.has_ended;
         }
+        // Offsets beyond the job's size are never published.
+        let reported = progress.live.map_or(0, |live| live.offset);
+        progress.published = progress.published.max(reported);
+        false
     }
 
     #[cfg(feature = "postgres")]
@@ -329,24 +318,16 @@ impl Reports {
         self.due.notify_one();
     }
 
-    /// Progress that the other nodes want and were not [sent](Self::set_sent).
+    /// Progress that was not [sent](Self::set_sent) to other nodes.
     #[cfg(feature = "postgres")]
-    pub(super) fn unsent(
-        &self,
-        is_wanted: impl Fn(Option<&str>) -> bool,
-    ) -> Vec<(JobId, u64, u64)> {
-        let mut unsent = Vec::new();
-        for (id, progress) in &self.jobs.lock().jobs {
-            let (Some(live), Some(Owner(subject))) = (progress.live, &progress.owner) else {
-                continue;
-            };
+    pub(super) fn unsent(&self) -> Vec<(JobId, u64, u64)> {
+        let jobs = self.jobs.lock();
+        let unsent = jobs.jobs.iter().filter_map(|(id, progress)| {
+            let live = progress.live?;
             let is_old = progress.is_remote || progress.has_ended || live.offset <= progress.sent;
-            if is_old || unsent.len() >= MAX_SENT || !is_wanted(subject.as_deref()) {
-                continue;
-            }
-            unsent.push((*id, live.offset, live.rate));
-        }
-        unsent
+            (!is_old).then_some((*id, live.offset, live.rate))
+        });
+        unsent.take(MAX_SENT).collect()
     }
 
     #[cfg(feature = "postgres")]
@@ -358,12 +339,6 @@ impl Reports {
             }
         }
     }
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Changed {
-    pub(super) jobs: Vec<Job>,
-    pub(super) unread: Vec<JobId>,
 }
 
 #[cfg(test)]
@@ -439,7 +414,7 @@ mod tests {
         let reports = reports();
         reports.add(report(1, 5));
         reports.set_written([&job(1, 9)]);
-        let unsent = || reports.unsent(|subject| subject == Some("ada"));
+        let unsent = || reports.unsent();
         assert_eq!(unsent(), [(JobId(1), 5, 0)]);
         // A failed attempt loses no progress.
         assert_eq!(unsent(), [(JobId(1), 5, 0)]);
@@ -453,22 +428,30 @@ mod tests {
     fn progress_changes_until_it_was_published() {
         let reports = reports();
         reports.add(report(1, 5));
-        reports.set_job(job(1, 6));
-        let offsets = || {
-            let changed = reports.changed(|_| true).jobs;
-            changed.iter().map(|job| job.offset).collect::<Vec<_>>()
+        reports.set_written([&job(1, 6)]);
+        // As the feed does.
+        let offset = || {
+            assert!(reports.changed(|subject| subject == Some("bob")).is_empty());
+            let [id] = reports.changed(|_| true)[..] else {
+                return None;
+            };
+            let mut records = [Record::new(job(id, 6), 0)];
+            reports.show(&mut records);
+            let [Record { job, .. }] = records;
+            reports.set_read(&job).then_some(job.offset)
         };
-        assert_eq!(offsets(), [5]);
+        assert_eq!(offset(), Some(5));
         // A failed attempt loses no progress.
-        assert_eq!(offsets(), [5]);
+        assert_eq!(offset(), Some(5));
         reports.set_published(JobId(1), 5);
-        assert!(offsets().is_empty());
+        assert_eq!(offset(), None);
         // A report beyond the size is sent once.
         reports.add(report(1, 7));
-        assert_eq!(offsets(), [6]);
+        assert_eq!(offset(), Some(6));
         reports.set_published(JobId(1), 6);
-        assert!(offsets().is_empty());
-        assert_eq!(reports.end(JobId(1)), 6);
+        assert_eq!(offset(), None);
+        assert!(reports.changed(|_| true).is_empty(), "it is not read again");
+        assert_eq!(reports.end(JobId(1)), 7);
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl UnitOfWork<'_> {
         self.save_tokens(transaction).await?;
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
+        self.save_key_uses(transaction).await?;
         for statement in Statement::merge(&self.extra_statements) {
             transaction.execute(statement).await?;
         }
@@ -156,6 +157,21 @@ impl UnitOfWork<'_> {
             .with(self.throughput.failed);
             transaction.execute(statement).await?;
         }
+        Ok(())
+    }
+
+    async fn save_key_uses(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        let uses: Vec<_> = self.key_uses.iter().collect();
+        let update = |part: &[(&i64, &i64)]| {
+            let rows = part.iter().map(|(key, at)| [(**key).into(), (**at).into()]);
+            Statement::from_rows(
+                "UPDATE api_keys SET used_at = v.column2 FROM",
+                rows,
+                ["BIGINT", "BIGINT"],
+                "WHERE api_keys.number = v.column1",
+            )
+        };
+        transaction.execute_parts(&uses, update).await?;
         Ok(())
     }
 

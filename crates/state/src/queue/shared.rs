@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
@@ -7,7 +6,7 @@ use std::{
 use landfall::removal::RemovalClock;
 use landfall_hooks::HookName;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch as channel};
+use tokio::sync::watch as channel;
 
 use super::{QueueError, QueueSettings, event_channels::Feed, reports::Reports};
 use crate::sql::{Connections, Row};
@@ -27,23 +26,14 @@ pub(super) struct Shared {
     pub(super) slot: i64,
     pub(super) reports: Reports,
     pub(super) feed: Feed,
+    /// When another node was last known to have readers.
     #[cfg(feature = "postgres")]
-    pub(super) peers: super::peer_subjects::Peers,
-    pub(super) key_uses: Mutex<PendingUses>,
+    pub(super) peers_read_at: Mutex<Option<std::time::Instant>>,
     pub(super) newest: channel::Sender<i64>,
-    pub(super) watched: Notify,
     /// Without unreadable rows.
     pub(super) counters: Mutex<QueueStats>,
     pub(super) unreadable_jobs: Unreadable,
     pub(super) unreadable_events: Unreadable,
-}
-
-/// Uses that are not stored yet. A task stores them, so that authentication does not wait for the writer's
-/// lock.
-#[derive(Debug, Default)]
-pub(super) struct PendingUses {
-    pub(super) at: BTreeMap<i64, i64>,
-    pub(super) is_writing: bool,
 }
 
 impl Shared {
@@ -66,10 +56,8 @@ impl Shared {
             reports: Reports::new(interval),
             feed: Feed::new(),
             #[cfg(feature = "postgres")]
-            peers: super::peer_subjects::Peers::default(),
-            key_uses: Mutex::default(),
+            peers_read_at: Mutex::default(),
             newest: channel::Sender::new(0),
-            watched: Notify::new(),
             counters: Mutex::default(),
             unreadable_jobs: Unreadable::default(),
             unreadable_events: Unreadable::default(),
@@ -104,8 +92,6 @@ pub struct QueueStats {
     pub commands: u64,
     /// Transactions that failed after all retries.
     pub failures: u64,
-    /// Progress reports that the database rejected.
-    pub dropped_reports: u64,
     /// Jobs that were skipped because a newer version wrote them.
     pub unreadable_jobs: u64,
     /// Events that were skipped because a newer version wrote them.

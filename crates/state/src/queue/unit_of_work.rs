@@ -116,6 +116,8 @@ pub(super) struct UnitOfWork<'a> {
     /// They may exceed the maximum number of tokens.
     pub(super) jobs_to_prune: BTreeSet<i64>,
     pub(super) throughput: ThroughputDelta,
+    /// When API keys were used.
+    pub(super) key_uses: BTreeMap<i64, i64>,
     /// Of other modules, executed in the same transaction.
     pub(super) extra_statements: Vec<Statement>,
 }
@@ -139,6 +141,7 @@ impl<'a> UnitOfWork<'a> {
             tokens: Vec::new(),
             jobs_to_prune: BTreeSet::new(),
             throughput: ThroughputDelta::default(),
+            key_uses: BTreeMap::new(),
             extra_statements: Vec::new(),
         }
     }

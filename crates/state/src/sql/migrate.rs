@@ -2,8 +2,8 @@
 //!
 //! Each part of the program has a named set of tables with a list of steps. A step is *expanding*
 //! if programs that do not know it can still use the tables, so that nodes can be updated one by
-//! one; otherwise it is *contracting*. A release may contain a contracting step only for what the
-//! previous release no longer uses.
+//! one; otherwise it is *contracting*, and older programs reject the tables. A release may contain a
+//! contracting step only for what the previous release no longer uses; this one has none.
 //!
 //! sqlx's migrator has neither kind, and does not keep two processes from migrating one SQLite file
 //! at the same time.
@@ -17,25 +17,12 @@ use super::{Connections, DatabaseError, Statement};
 pub struct Migration {
     sqlite: &'static str,
     postgres: &'static str,
-    is_contracting: bool,
 }
 
 impl Migration {
     /// Creates an expanding step from SQL for SQLite and PostgreSQL; each statement ends with `;`.
     pub const fn expand(sqlite: &'static str, postgres: &'static str) -> Self {
-        Self {
-            sqlite,
-            postgres,
-            is_contracting: false,
-        }
-    }
-
-    /// Creates a contracting step: programs that do not know it reject the tables.
-    pub const fn contract(sqlite: &'static str, postgres: &'static str) -> Self {
-        Self {
-            is_contracting: true,
-            ..Self::expand(sqlite, postgres)
-        }
+        Self { sqlite, postgres }
     }
 }
 
@@ -76,15 +63,15 @@ impl Connections {
         let steps: Vec<_> = steps
             .iter()
             .map(|step| match self.is_postgres() {
-                true => (step.postgres, step.is_contracting),
-                false => (step.sqlite, step.is_contracting),
+                true => step.postgres,
+                false => step.sqlite,
             })
             .collect();
         for (at, step) in applied.iter().enumerate() {
             let version = step.number("version")?;
             let name = name.to_owned();
             match steps.get(at) {
-                Some((sql, _)) if checksum(sql) != step.text("checksum")? => {
+                Some(sql) if checksum(sql) != step.text("checksum")? => {
                     return Err(DatabaseError::Changed { name, version });
                 }
                 None if step.number("contracting")? != 0 => {
@@ -101,16 +88,15 @@ impl Connections {
                 needed: count(steps.len()),
             });
         }
-        for (at, (sql, is_contracting)) in missing.iter().enumerate() {
+        for (at, sql) in missing.iter().enumerate() {
             transaction.script(sql).await?;
             let record = Statement::new(
                 "INSERT INTO landfall_migrations (name, version, checksum, contracting) \
-                 VALUES ($1, $2, $3, $4)",
+                 VALUES ($1, $2, $3, 0)",
             )
             .with(name)
             .with(count(applied.len() + at + 1))
-            .with(checksum(sql))
-            .with(i64::from(*is_contracting));
+            .with(checksum(sql));
             transaction.execute(record).await?;
         }
         transaction.commit().await

@@ -32,7 +32,7 @@ pub use self::{
     connections::Connections,
     convert::{from_unix_millis, millis, replace_nul, signed, unix_millis, unsigned},
     migrate::Migration,
-    row::{Column, Row},
+    row::Row,
     row_lease::{RowLease, RowLeases},
     statement::{Insert, Statement, Value, in_parts, parts, push_list},
     transaction::Transaction,

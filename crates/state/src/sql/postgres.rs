@@ -371,7 +371,5 @@ fn bind(statement: Statement) -> Query<'static, Postgres, PgArguments> {
     values.fold(query, |query, value| match value {
         Value::Number(number) => query.bind(number),
         Value::Text(text) => query.bind(text),
-        Value::NullText => query.bind(None::<String>),
-        Value::NullNumber => query.bind(None::<i64>),
     })
 }

@@ -20,37 +20,14 @@ pub(crate) enum RowOf {
     Postgres(sqlx::postgres::PgRow),
 }
 
-/// A column of a row.
-#[derive(Debug, Clone, Copy)]
-pub enum Column<'a> {
-    /// By name.
-    Name(&'a str),
-    /// By index, from 0.
-    Index(usize),
-}
-
-impl<'a> From<&'a str> for Column<'a> {
-    fn from(name: &'a str) -> Self {
-        Self::Name(name)
-    }
-}
-
-impl From<usize> for Column<'_> {
-    fn from(index: usize) -> Self {
-        Self::Index(index)
-    }
-}
-
 macro_rules! columns {
     ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {$(
         $(#[$doc])*
-        pub fn $name<'a>(&self, column: impl Into<Column<'a>>) -> Result<$type, DatabaseError> {
-            match (&self.0, column.into()) {
-                (RowOf::Sqlite(row), column) => row.get(column),
+        pub fn $name(&self, column: &str) -> Result<$type, DatabaseError> {
+            match &self.0 {
+                RowOf::Sqlite(row) => row.get(column),
                 #[cfg(feature = "postgres")]
-                (RowOf::Postgres(row), Column::Name(name)) => Ok(row.try_get(name)?),
-                #[cfg(feature = "postgres")]
-                (RowOf::Postgres(row), Column::Index(index)) => Ok(row.try_get(index)?),
+                RowOf::Postgres(row) => Ok(row.try_get(column)?),
             }
         }
     )*};
@@ -76,14 +53,11 @@ pub(crate) struct SqliteRow {
 }
 
 impl SqliteRow {
-    fn get<T: FromSql>(&self, column: Column<'_>) -> Result<T, DatabaseError> {
-        let at = match column {
-            Column::Index(at) => Some(at),
-            Column::Name(name) => self.columns.iter().position(|column| column == name),
-        };
+    fn get<T: FromSql>(&self, column: &str) -> Result<T, DatabaseError> {
+        let at = self.columns.iter().position(|name| name == column);
         let value = at.and_then(|at| self.values.get(at));
-        let value = value.ok_or_else(|| DatabaseError::InvalidRow(format!("no {column:?}")))?;
+        let value = value.ok_or_else(|| DatabaseError::InvalidRow(format!("no {column}")))?;
         T::column_result(ValueRef::from(value))
-            .map_err(|error| DatabaseError::InvalidRow(format!("{column:?}: {error}")))
+            .map_err(|error| DatabaseError::InvalidRow(format!("{column}: {error}")))
     }
 }

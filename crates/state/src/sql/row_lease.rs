@@ -59,13 +59,6 @@ impl RowLeases {
         }
     }
 
-    /// Sets the lifetime of leases.
-    #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
     /// Acquires the lease of a row; `None` if another owner has it or the row does not exist.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, types::Null};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
@@ -288,7 +288,6 @@ fn fetch(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec
         match value {
             Value::Number(number) => prepared.raw_bind_parameter(at, number)?,
             Value::Text(text) => prepared.raw_bind_parameter(at, text)?,
-            Value::NullText | Value::NullNumber => prepared.raw_bind_parameter(at, Null)?,
         }
     }
     let columns: Arc<[String]> = prepared.column_names().map(Into::into).collect();

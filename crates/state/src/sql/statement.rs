@@ -2,46 +2,42 @@
 
 use std::fmt::Write as _;
 
-/// A value of a statement.
+/// A value of a statement, or NULL. A prepared statement takes values of one type at each position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// An integer.
-    Number(i64),
+    Number(Option<i64>),
     /// A text. PostgreSQL rejects U+0000 in it.
-    Text(String),
-    /// A text that is NULL.
-    NullText,
-    /// An integer that is NULL. A prepared statement takes values of one type at each position.
-    NullNumber,
+    Text(Option<String>),
 }
 
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
-        Self::Number(number)
+        Self::Number(Some(number))
     }
 }
 
 impl From<Option<i64>> for Value {
     fn from(number: Option<i64>) -> Self {
-        number.map_or(Self::NullNumber, Self::Number)
+        Self::Number(number)
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(text)
+        Self::Text(Some(text))
     }
 }
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+        text.to_owned().into()
     }
 }
 
 impl From<Option<String>> for Value {
     fn from(text: Option<String>) -> Self {
-        text.map_or(Self::NullText, Self::Text)
+        Self::Text(text)
     }
 }
 

@@ -109,6 +109,11 @@ impl<C> Commands<C> {
         Ok(())
     }
 
+    /// Drops the command if the writer is busy or closed.
+    pub(crate) fn try_send(&self, command: C) {
+        let _ = self.0.try_send(Request::Execute(command));
+    }
+
     /// Waits for room in the channel.
     pub(crate) async fn reserve(&self) -> Result<mpsc::Permit<'_, Request<C>>, Closed> {
         self.0.reserve().await.map_err(|_| Closed)

@@ -3,10 +3,7 @@ use std::sync::Arc;
 use crate::{Problem, read_body, request_id};
 use axum::{body::Body, extract::State, response::Response};
 use http::{StatusCode, request::Parts};
-use landfall_state::queue::{
-    GrantOutcome, Job, JobState, NewJob, Principal, Token,
-    policy::{self, PolicyRequest},
-};
+use landfall_state::queue::{GrantOutcome, Job, JobState, Token, policy};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,6 +12,8 @@ use super::{
     job_json::rfc3339,
     json,
 };
+
+const MAX_BODY: usize = 64 * 1024;
 
 pub(super) async fn grant(
     State(api): State<Arc<Api>>,
@@ -35,10 +34,11 @@ pub(super) async fn grant(
 /// Returns whether the grant existed before.
 async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response), Problem> {
     let principal = api.authenticate(parts).await?;
-    let (most, time) = (api.settings.max_body, api.settings.body_timeout);
-    let body = read_body(body, most, time).await?;
-    let (asked, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
-    let new = apply_policies(api, &principal, asked, parts).await?;
+    let body = read_body(body, MAX_BODY, api.settings.body_timeout).await?;
+    let (mut new, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
+    new.subject.clone_from(&principal.subject);
+    new.request_fingerprint = Some(new.fingerprint());
+    policy::decide(&api.settings.policies, &principal, &mut new, parts).await?;
     if mode == ResponseMode::Url {
         create::check_metadata(&new)?;
     }
@@ -93,27 +93,6 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
     let token = token.as_ref().filter(|_| upload_url.is_none());
     let body = answer(api.settings.style, &job, token, location, upload_url);
     Ok((was_given, json(status, &body)))
-}
-
-async fn apply_policies(
-    api: &Api,
-    principal: &Principal,
-    mut asked: PolicyRequest,
-    parts: &Parts,
-) -> Result<NewJob, Problem> {
-    let new_job = |asked: PolicyRequest| {
-        let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
-        new.filetype = asked.filetype;
-        new.size = asked.filesize;
-        new.limits = asked.limits;
-        new.metadata = asked.metadata;
-        new
-    };
-    let fingerprint = new_job(asked.clone()).fingerprint();
-    policy::decide(&api.settings.policies, principal, &mut asked, parts).await?;
-    let mut new = new_job(asked);
-    new.request_fingerprint = Some(fingerprint);
-    Ok(new)
 }
 
 /// Contains the upload token only this once.

@@ -4,7 +4,7 @@ use crate::{Problem, check_json, json_object, media_type};
 use axum::body::Bytes;
 use http::HeaderMap;
 use landfall::hook::{MediaType, UploadToken};
-use landfall_state::queue::policy::PolicyRequest;
+use landfall_state::queue::NewJob;
 use serde_json::{Map, Value};
 
 use super::ApiStyle;
@@ -24,12 +24,12 @@ pub(super) enum ResponseMode {
 
 type Errors = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
-/// Fails with 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
+/// Returns the request without its subject. Fails with 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
 pub(super) fn read(
     headers: &HeaderMap,
     body: &Bytes,
     style: ApiStyle,
-) -> Result<(PolicyRequest, ResponseMode), Problem> {
+) -> Result<(NewJob, ResponseMode), Problem> {
     let is_form =
         style == ApiStyle::Laravel && media_type(headers) == "application/x-www-form-urlencoded";
     let fields = if is_form {
@@ -44,7 +44,7 @@ pub(super) fn read(
 fn read_fields(
     mut fields: Map<String, Value>,
     style: ApiStyle,
-) -> Result<(PolicyRequest, ResponseMode), Problem> {
+) -> Result<(NewJob, ResponseMode), Problem> {
     let mut errors = Errors::new();
     let mut take = |name: &str| fields.remove(name);
     let id = collect_error(&mut errors, "id", id(take("id")));
@@ -64,11 +64,9 @@ fn read_fields(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let mut request = PolicyRequest::new(id, filename);
-    request.filesize = filesize;
-    request.filetype = filetype;
-    request.metadata = fields;
-    Ok((request, mode))
+    let mut new = NewJob::new("", id, filename);
+    (new.size, new.filetype, new.metadata) = (filesize, filetype, fields);
+    Ok((new, mode))
 }
 
 /// Returns the default in place of an invalid value.
@@ -199,7 +197,7 @@ mod tests {
 
     use super::*;
 
-    fn read(body: &Value) -> Result<(PolicyRequest, ResponseMode), Problem> {
+    fn read(body: &Value) -> Result<(NewJob, ResponseMode), Problem> {
         let Value::Object(fields) = body.clone() else {
             panic!("no object")
         };
@@ -342,7 +340,7 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, form.parse().unwrap());
         let body = Bytes::from_static(b"id=1&filename=a+b%26c&filesize=&mode=url");
         let (asked, _) = super::read(&headers, &body, ApiStyle::Laravel).unwrap();
-        assert_eq!((&*asked.filename, asked.filesize), ("a b&c", None));
+        assert_eq!((&*asked.filename, asked.size), ("a b&c", None));
         assert_eq!(asked.metadata["mode"], "url");
     }
 }

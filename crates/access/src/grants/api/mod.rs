@@ -97,8 +97,6 @@ pub struct ApiSettings {
     pub cors: Option<Cors>,
     /// Finds the client's address.
     pub client: ClientAddress,
-    /// Maximum size of a request body in bytes; default 64 KiB.
-    pub max_body: usize,
     /// Timeout for receiving a request body; default 30 seconds.
     pub body_timeout: Duration,
     /// Interval of keep-alive comments in event streams; default 15 seconds.
@@ -126,7 +124,6 @@ impl ApiSettings {
             style: ApiStyle::default(),
             cors: None,
             client: ClientAddress::default(),
-            max_body: 64 * 1024,
             body_timeout: Duration::from_secs(30),
             keep_alive_interval: Duration::from_secs(15),
             reauthorize_interval: Duration::from_secs(60),

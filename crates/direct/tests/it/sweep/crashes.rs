@@ -235,9 +235,13 @@ async fn check_result(world: &World, mut said: Output) {
     let rows = rows.await.unwrap();
     let mut finished = 0;
     for row in &rows {
-        let id = UploadId::new(&row.text(0).unwrap()).unwrap();
+        let id = UploadId::new(&row.text("id").unwrap()).unwrap();
         let record = node.repository.get(&id).await.unwrap().unwrap();
-        let job = node.queue.get(JobId(row.number(1).unwrap())).await.unwrap();
+        let job = node
+            .queue
+            .get(JobId(row.number("job_number").unwrap()))
+            .await
+            .unwrap();
         let state = job.unwrap().state;
         let has_object = node.has_object(&record).await;
         let created = record.upload.created;

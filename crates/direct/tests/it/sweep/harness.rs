@@ -249,8 +249,8 @@ impl World {
     /// Returns the number that a query selects.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         let connections = self.object.connections().await;
-        let rows = connections.read(Statement::new(sql)).await.unwrap();
-        let number = rows[0].number(0).unwrap();
+        let rows = connections.read(Statement::new(format!("SELECT ({sql}) AS number")));
+        let number = rows.await.unwrap()[0].number("number").unwrap();
         connections.close().await;
         number
     }

@@ -182,14 +182,14 @@ impl Grants {
     }
 
     pub(super) async fn stats(&self) -> GrantStats {
-        let totals = tokio::time::timeout(STATS_TIMEOUT, self.queue.totals()).await;
+        let read = async { tokio::try_join!(self.queue.totals(), self.queue.latest_event()) };
+        let read = tokio::time::timeout(STATS_TIMEOUT, read).await;
         GrantStats {
             enabled: self.enabled,
             api: self.api.clone(),
             queue: self.queue.stats(),
             maintenance: self.maintenance_stats.clone(),
-            newest_event: *self.queue.watch_latest_event().borrow(),
-            totals: totals.ok().and_then(Result::ok),
+            read: read.ok().and_then(Result::ok),
         }
     }
 }
@@ -200,9 +200,8 @@ pub(super) struct GrantStats {
     pub(super) api: Arc<ApiStats>,
     pub(super) queue: QueueStats,
     pub(super) maintenance: Arc<MaintenanceStats>,
-    pub(super) newest_event: i64,
-    /// The number of jobs; `None` if the database did not respond.
-    pub(super) totals: Option<Totals>,
+    /// The number of jobs and of the last event; `None` if the database did not respond.
+    pub(super) read: Option<(Totals, i64)>,
 }
 
 fn policies(settings: &Settings, hooks: &Hooks) -> Vec<Arc<dyn Policy>> {

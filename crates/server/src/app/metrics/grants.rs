@@ -17,7 +17,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, api: &ApiRoutes) {
             page.sample(name, &labels, count);
         }
     }
-    if let Some(totals) = &stats.totals {
+    if let Some((totals, newest_event)) = &stats.read {
         let name = "landfall_jobs";
         page.family(name, "gauge", "Granted and tracked uploads by state.");
         for state in JobState::ALL {
@@ -32,6 +32,8 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, api: &ApiRoutes) {
         metrics! { page;
             gauge landfall_jobs_completed_bytes = totals.completed_bytes,
                 "Bytes of completed uploads that are still listed.";
+            gauge landfall_queue_last_event_number = newest_event.max(&0),
+                "Number of the last event of the queue.";
         }
     }
     let maintenance = &stats.maintenance;
@@ -55,8 +57,6 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, api: &ApiRoutes) {
             "Jobs purged after their retention time.";
         counter landfall_queue_maintenance_failures_total = maintenance.failed.load(Relaxed),
             "Maintenance passes that failed because of the database.";
-        gauge landfall_queue_last_event_number = stats.newest_event.max(0),
-            "Number of the last event of the queue.";
     }
 }
 

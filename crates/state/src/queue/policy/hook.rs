@@ -6,8 +6,8 @@ use landfall::hook::{ClientResponse, RequestInfo};
 use landfall_hooks::{BlockingHooks, HookName, JobData, RequestData, UploadChanges};
 use serde_json::Value;
 
-use super::{Policy, PolicyDenial, PolicyRequest};
-use crate::queue::{GrantLimits, Principal};
+use super::{Policy, PolicyDenial};
+use crate::queue::{GrantLimits, NewJob, Principal};
 
 const MAX_MESSAGE_LEN: usize = 2000;
 
@@ -16,11 +16,11 @@ const MAX_MESSAGE_LEN: usize = 2000;
 impl Policy for BlockingHooks {
     async fn decide(
         &self,
-        principal: &Principal,
-        ask: &mut PolicyRequest,
+        _principal: &Principal,
+        ask: &mut NewJob,
         request: &Parts,
     ) -> Result<(), PolicyDenial> {
-        let job = request_data(principal, ask);
+        let job = request_data(ask);
         let upload = job.upload(None);
         let called = self.before_grant(job, upload, redacted_request(request));
         let response = called.await.map_err(|error| {
@@ -40,13 +40,13 @@ impl Policy for BlockingHooks {
     }
 }
 
-fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
+fn request_data(ask: &NewJob) -> JobData {
     JobData {
-        subject: Some(principal.subject.clone()),
-        request_id: ask.id.clone(),
+        subject: Some(ask.subject.clone()),
+        request_id: ask.request_id.clone(),
         filename: Some(ask.filename.clone()),
         filetype: ask.filetype.clone(),
-        size: ask.filesize,
+        size: ask.size,
         metadata: ask.metadata.clone().into_iter().collect(),
         ..JobData::default()
     }
@@ -85,7 +85,7 @@ fn denial(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
     }
 }
 
-fn restrict(ask: &mut PolicyRequest, changes: UploadChanges) {
+fn restrict(ask: &mut NewJob, changes: UploadChanges) {
     ask.limits = ask.limits.intersect(&GrantLimits {
         max_size: changes.max_size,
         allowed_types: changes.content_types,

@@ -8,46 +8,16 @@ use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
 use landfall::hook::MediaType;
 
-use super::{GrantLimits, Principal};
+use super::{GrantLimits, NewJob, Principal};
 
-/// A request for a grant, as policies see it.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct PolicyRequest {
-    /// The principal's id for the upload.
-    pub id: String,
-    /// The file's name.
-    pub filename: String,
-    /// Its length in bytes, if known.
-    pub filesize: Option<u64>,
-    /// Its type, if known.
-    pub filetype: Option<String>,
-    /// Other fields of the request. The fields that policies leave are stored.
-    pub metadata: serde_json::Map<String, serde_json::Value>,
-    /// The limits so far. Policies restrict them (see [`GrantLimits::intersect`]).
-    pub limits: GrantLimits,
-}
-
-impl PolicyRequest {
-    /// Creates a request without optional fields.
-    pub fn new(id: impl Into<String>, filename: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            filename: filename.into(),
-            filesize: None,
-            filetype: None,
-            metadata: serde_json::Map::new(),
-            limits: GrantLimits::default(),
-        }
-    }
-
+impl NewJob {
     /// Checks size and type. Other limits depend on other jobs.
     ///
     /// # Errors
     /// A limit is exceeded.
     pub fn check(&self) -> Result<(), PolicyDenial> {
         let limits = &self.limits;
-        match (self.filesize, limits.max_size) {
+        match (self.size, limits.max_size) {
             (None, _) if limits.require_size => {
                 return Err(PolicyDenial::field("filesize", "the size is required"));
             }
@@ -127,7 +97,8 @@ impl PolicyDenial {
 /// Decides what principals may upload.
 #[async_trait]
 pub trait Policy: fmt::Debug + Send + Sync + 'static {
-    /// Allows a request. It may restrict the limits and change the metadata.
+    /// Allows a request. It may restrict the limits (see [`GrantLimits::intersect`]) and change the name, the
+    /// type and the metadata, which are stored as it leaves them.
     ///
     /// `request` is the HTTP request to the grant API.
     ///
@@ -139,7 +110,7 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
     async fn decide(
         &self,
         principal: &Principal,
-        ask: &mut PolicyRequest,
+        ask: &mut NewJob,
         request: &Parts,
     ) -> Result<(), PolicyDenial>;
 }
@@ -150,7 +121,7 @@ impl Policy for GrantLimits {
     async fn decide(
         &self,
         _principal: &Principal,
-        ask: &mut PolicyRequest,
+        ask: &mut NewJob,
         _request: &Parts,
     ) -> Result<(), PolicyDenial> {
         ask.limits = ask.limits.intersect(self);
@@ -170,7 +141,7 @@ impl Policy for GrantLimits {
 pub async fn decide(
     policies: &[Arc<dyn Policy>],
     principal: &Principal,
-    ask: &mut PolicyRequest,
+    ask: &mut NewJob,
     request: &Parts,
 ) -> Result<(), PolicyDenial> {
     ask.limits = ask.limits.intersect(&principal.limits);

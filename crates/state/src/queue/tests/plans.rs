@@ -19,7 +19,7 @@ async fn database() -> (TempDir, Connections) {
 /// Returns the query plan, one step per line.
 async fn plan(connections: &Connections, statement: Statement) -> String {
     let rows = connections.read(statement.explain()).await.unwrap();
-    let steps = rows.iter().map(|row| row.text(3).unwrap() + "\n");
+    let steps = rows.iter().map(|row| row.text("detail").unwrap() + "\n");
     steps.collect()
 }
 
@@ -107,7 +107,6 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ),
         ("next number", list::next_number(5)),
         ("number_range", list::number_range()),
-        ("bounded count", list::bounded_count("s")),
         ("stale", read::stale(filter, Some((5, 5)), 10)),
         ("events", read::events_of(&Scope::All, 5, 10)),
         ("own events", read::events_of(&own, 5, 10)),

@@ -97,8 +97,13 @@ async fn stored(database: &TestDatabase) -> Vec<(String, Option<String>)> {
         .await
         .unwrap();
     let rows = rows.iter();
-    rows.map(|row| (row.text(0).unwrap(), row.opt_text(1).unwrap()))
-        .collect()
+    rows.map(|row| {
+        (
+            row.text("message").unwrap(),
+            row.opt_text("headers").unwrap(),
+        )
+    })
+    .collect()
 }
 
 /// Asserts that text contains no secret of `request()`.

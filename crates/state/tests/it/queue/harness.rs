@@ -87,7 +87,8 @@ impl Place {
 
     /// The number that a query gives.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        self.rows(sql).await[0].number(0).unwrap()
+        let sql = format!("SELECT ({sql}) AS number");
+        self.rows(&sql).await[0].number("number").unwrap()
     }
 }
 

@@ -10,8 +10,8 @@ use landfall_hooks::{
     Transport, UploadChanges,
 };
 use landfall_state::queue::{
-    Principal, Token,
-    policy::{Policy, PolicyDenial, PolicyRequest, decide},
+    NewJob, Principal, Token,
+    policy::{Policy, PolicyDenial, decide},
 };
 use serde_json::json;
 
@@ -59,9 +59,9 @@ fn asked(
     applications.iter().map(asker).collect()
 }
 
-fn ask() -> PolicyRequest {
-    let mut ask = PolicyRequest::new("a", "a.png");
-    ask.filesize = Some(10);
+fn ask() -> NewJob {
+    let mut ask = NewJob::new("ann", "a", "a.png");
+    ask.size = Some(10);
     ask.filetype = Some("image/png".into());
     ask.metadata.insert("album".into(), json!(7));
     ask
@@ -76,10 +76,7 @@ fn request(key: &str) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-async fn decided(
-    policies: &[Arc<dyn Policy>],
-    ask: &mut PolicyRequest,
-) -> Result<(), PolicyDenial> {
+async fn decided(policies: &[Arc<dyn Policy>], ask: &mut NewJob) -> Result<(), PolicyDenial> {
     decide(policies, &Principal::new("ann"), ask, &request("jwt")).await
 }
 
@@ -182,7 +179,7 @@ async fn it_narrows_what_is_granted() {
         json!({"tenant": "7"}).as_object().unwrap().clone()
     );
 
-    ask.filesize = Some(21);
+    ask.size = Some(21);
     let refused = decided(&policy, &mut ask).await.unwrap_err();
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(refused.field, Some("filesize"));

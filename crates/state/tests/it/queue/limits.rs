@@ -31,11 +31,11 @@ async fn ask(queues: &[Queue], asks: impl Iterator<Item = NewJob>) -> (usize, Ve
 
 /// The quota usage of the subject `ann`.
 async fn usage(place: &Place) -> (i64, i64) {
-    let sql = "SELECT CAST(SUM(reserved_bytes) AS BIGINT), CAST(SUM(used_bytes) AS BIGINT) FROM queue_usage \
+    let sql = "SELECT CAST(SUM(reserved_bytes) AS BIGINT) AS reserved, CAST(SUM(used_bytes) AS BIGINT) AS used FROM queue_usage \
                WHERE subject = 'ann' GROUP BY quota_period ORDER BY quota_period DESC";
     let rows = place.rows(sql).await;
     rows.first().map_or((0, 0), |row| {
-        (row.number(0).unwrap(), row.number(1).unwrap())
+        (row.number("reserved").unwrap(), row.number("used").unwrap())
     })
 }
 

@@ -278,12 +278,12 @@ async fn play(place: &Place, steps: Vec<Step>) {
         let count = models.iter().filter(|model| model.state == state).count();
         assert_eq!(totals.jobs[state.as_str()], u64::try_from(count).unwrap());
     }
-    let sums = "SELECT CAST(COALESCE(SUM(reserved_bytes), 0) AS BIGINT), \
-                CAST(COALESCE(SUM(used_bytes), 0) AS BIGINT) FROM queue_usage";
+    let sums = "SELECT CAST(COALESCE(SUM(reserved_bytes), 0) AS BIGINT) AS reserved, \
+                CAST(COALESCE(SUM(used_bytes), 0) AS BIGINT) AS used FROM queue_usage";
     let row = &place.rows(sums).await[0];
     let sum = |of: fn(&Model) -> u64| i64::try_from(models.iter().map(of).sum::<u64>()).unwrap();
-    assert_eq!(row.number(0).unwrap(), sum(Model::reserved));
-    assert_eq!(row.number(1).unwrap(), sum(|model| model.used));
+    assert_eq!(row.number("reserved").unwrap(), sum(Model::reserved));
+    assert_eq!(row.number("used").unwrap(), sum(|model| model.used));
     queue.close().await;
 }
 

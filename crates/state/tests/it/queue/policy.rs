@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use http::{Request, StatusCode, request::Parts};
 use landfall_state::queue::{
-    GrantLimits, Principal,
-    policy::{Policy, PolicyDenial, PolicyRequest, decide},
+    GrantLimits, NewJob, Principal,
+    policy::{Policy, PolicyDenial, decide},
 };
 
 fn request() -> Parts {
@@ -17,9 +17,9 @@ fn request() -> Parts {
         .0
 }
 
-fn ask(size: Option<u64>, kind: Option<&str>) -> PolicyRequest {
-    let mut ask = PolicyRequest::new("1", "a.png");
-    ask.filesize = size;
+fn ask(size: Option<u64>, kind: Option<&str>) -> NewJob {
+    let mut ask = NewJob::new("ann", "1", "a.png");
+    ask.size = size;
     ask.filetype = kind.map(str::to_owned);
     ask
 }
@@ -35,7 +35,7 @@ fn limits(max_size: Option<u64>, types: &[&str]) -> GrantLimits {
 /// A policy that stores its requests.
 #[derive(Debug)]
 struct Told {
-    seen: Mutex<Vec<PolicyRequest>>,
+    seen: Mutex<Vec<NewJob>>,
     leaves: Option<GrantLimits>,
     says: Result<(), PolicyDenial>,
 }
@@ -49,7 +49,7 @@ impl Told {
         })
     }
 
-    fn seen(&self) -> Vec<PolicyRequest> {
+    fn seen(&self) -> Vec<NewJob> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -59,7 +59,7 @@ impl Policy for Told {
     async fn decide(
         &self,
         _caller: &Principal,
-        ask: &mut PolicyRequest,
+        ask: &mut NewJob,
         _request: &Parts,
     ) -> Result<(), PolicyDenial> {
         self.seen.lock().unwrap().push(ask.clone());

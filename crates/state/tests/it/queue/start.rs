@@ -77,7 +77,7 @@ async fn what_goes_along_is_kept_with_the_start_or_not_at_all() {
         }
         let rows = place.rows("SELECT upload FROM others").await;
         assert_eq!(rows.len(), 1);
-        assert_eq!(rows[0].text(0).unwrap(), "one");
+        assert_eq!(rows[0].text("upload").unwrap(), "one");
 
         // Without the one, not the other either.
         let (job, _) = granted(&queue, asked("ann", "r2", 10)).await;

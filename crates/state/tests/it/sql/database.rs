@@ -21,8 +21,9 @@ fn mode(path: &Path) -> u32 {
 async fn names(database: &Connections) -> Vec<(String, Option<i64>)> {
     let rows = Statement::new("SELECT name, size FROM things ORDER BY name");
     let rows = database.read(rows).await.unwrap();
-    let pair =
-        |row: &landfall_state::sql::Row| (row.text("name").unwrap(), row.opt_number(1).unwrap());
+    let pair = |row: &landfall_state::sql::Row| {
+        (row.text("name").unwrap(), row.opt_number("size").unwrap())
+    };
     rows.iter().map(pair).collect()
 }
 
@@ -44,7 +45,7 @@ async fn stores_committed_rows(database: Database) {
     one.migrate("things", &[FIRST]).await.unwrap();
     let more = "ALTER TABLE things ADD COLUMN color TEXT;";
     let tool = open().await.without_migrations();
-    let contracted = [FIRST, SECOND, Migration::contract(more, more)];
+    let contracted = [FIRST, SECOND, step(more)];
     let older = tool.migrate("things", &contracted).await.unwrap_err();
     assert!(matches!(
         older,
@@ -57,6 +58,10 @@ async fn stores_committed_rows(database: Database) {
     assert!(older.to_string().contains("landfall migrate"), "{older}");
     one.migrate("things", &contracted).await.unwrap();
     tool.migrate("things", &contracted).await.unwrap();
+    one.migrate("things", &steps).await.unwrap();
+    // As a newer program records it.
+    let contract = "UPDATE landfall_migrations SET contracting = 1 WHERE version = 3";
+    one.execute(Statement::new(contract)).await.unwrap();
     let newer = one.migrate("things", &steps).await.unwrap_err();
     assert!(
         matches!(newer, DatabaseError::NewerSchema { version: 3, .. }),

@@ -32,7 +32,7 @@ async fn a_row_has_one_owner_at_a_time(connections: Connections) {
             lease.release().await;
         }
     }
-    let quick = leases.clone().with_ttl(Duration::from_secs(3));
+    let quick = RowLeases::new(connections.clone(), "things", Duration::from_secs(3));
 
     let lease = leases.acquire("a").await.unwrap().unwrap();
     assert!(lease.is_held());

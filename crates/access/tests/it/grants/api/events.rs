@@ -354,7 +354,7 @@ async fn who_is_slow_misses_nothing() {
         let ids: BTreeSet<_> = heard.iter().map(Heard::request_id).collect();
         assert_eq!(ids.len(), EVENTS);
         slow.is_quiet().await;
-        let newest = *site.queue.watch_latest_event().borrow();
+        let newest = site.queue.latest_event().await.unwrap();
         assert_eq!(slow.last_id, newest);
     })
     .await;

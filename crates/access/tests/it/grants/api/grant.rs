@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use http::{HeaderValue, StatusCode, request::Parts};
 use landfall_access::auth::AuthError;
 use landfall_state::queue::{
-    GrantLimits, Principal, RateLimit,
-    policy::{Policy, PolicyDenial, PolicyRequest},
+    GrantLimits, NewJob, Principal, RateLimit,
+    policy::{Policy, PolicyDenial},
 };
 use serde_json::{Value, json};
 
@@ -441,11 +441,11 @@ impl Policy for Application {
     async fn decide(
         &self,
         _caller: &Principal,
-        ask: &mut PolicyRequest,
+        ask: &mut NewJob,
         request: &Parts,
     ) -> Result<(), PolicyDenial> {
         assert_eq!(request.uri.path(), "/uploadjobs");
-        match &*ask.id {
+        match &*ask.request_id {
             "no" => Err(PolicyDenial::forbidden("not today")),
             "teapot" => Err(PolicyDenial::new(
                 StatusCode::IM_A_TEAPOT,

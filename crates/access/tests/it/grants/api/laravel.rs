@@ -248,7 +248,7 @@ impl landfall_state::queue::policy::Policy for Closed {
     async fn decide(
         &self,
         _caller: &landfall_state::queue::Principal,
-        _ask: &mut landfall_state::queue::policy::PolicyRequest,
+        _ask: &mut landfall_state::queue::NewJob,
         _request: &http::request::Parts,
     ) -> Result<(), PolicyDenial> {
         Err(PolicyDenial::forbidden("closed"))

@@ -143,7 +143,7 @@ async fn sqlite_statements_scan_no_deliveries() {
 async fn check_plans(connections: &Connections) {
     for (name, statement) in statements(false) {
         let rows = connections.read(statement.explain()).await.unwrap();
-        let steps: Vec<_> = rows.iter().map(|row| row.text(3).unwrap()).collect();
+        let steps: Vec<_> = rows.iter().map(|row| row.text("detail").unwrap()).collect();
         for step in &steps {
             // This index has only rows that nodes own, which are few.
             if step.ends_with("INDEX outbox_owned") {
@@ -242,9 +242,9 @@ async fn check_counts(database: &Database) {
         transaction.execute(Statement::new(shards)).await.unwrap();
         transaction.commit().await.unwrap();
         merge_counts(&connections).await.unwrap();
-        let rows = Statement::new("SELECT COUNT(*) FROM outbox_counts");
+        let rows = Statement::new("SELECT COUNT(*) AS count FROM outbox_counts");
         let rows = connections.read(rows).await.unwrap();
-        assert!(rows[0].number(0).unwrap() < 10);
+        assert!(rows[0].number("count").unwrap() < 10);
         let [counted, actual] = both_counts(&connections).await;
         assert_eq!(counted, actual, "merged");
     }
