@@ -8,7 +8,6 @@ mod cors;
 mod endpoint;
 mod lifecycle;
 mod permissions;
-#[cfg(feature = "postgres")]
 mod postgres;
 mod redis;
 mod web;
@@ -27,11 +26,10 @@ use landfall_s3::S3Store;
 use landfall_s3::client::{Client, Condition, Error, ErrorKind, ObjectHeaders, ObjectRef, Payload};
 
 use super::{Diagnosis, diagnosis};
-use crate::{
-    app,
-    finding::{Finding, Report, Severity},
-    settings::{Loaded, S3, Settings},
-};
+use landfall_console::{Finding, Report, Severity};
+
+use crate::app;
+use crate::settings::{Loaded, S3, Settings};
 
 /// Each costs several calls.
 const MAX_EXAMINED_UPLOADS: u64 = 10_000;
@@ -78,7 +76,6 @@ async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
     }
     match &doctor.settings.leases.kind {
         crate::settings::LeaseKind::Redis(url) => redis::run(doctor, url.reveal()).await,
-        #[cfg(feature = "postgres")]
         crate::settings::LeaseKind::Postgres(url) => postgres::run(doctor, url.reveal()).await,
         _ => {}
     }
