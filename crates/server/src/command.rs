@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
-#[cfg(feature = "s3")]
 use crate::s3;
 use crate::settings::{self, Failure, Invocation, Loaded, Options, Subcommand};
 #[cfg(feature = "full")]
@@ -65,9 +64,7 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         Subcommand::Sweep => block_on(app::sweep(loaded, options.dry_run)),
         Subcommand::DoctorFiles => block_on(app::doctor_files(loaded)),
         Subcommand::DoctorTls => app::doctor_tls(&loaded, options.json),
-        #[cfg(feature = "s3")]
         Subcommand::DoctorS3 => block_on(s3::doctor::run(loaded, options.json, options.origins)),
-        #[cfg(feature = "s3")]
         Subcommand::SetCors => block_on(s3::cors::set(loaded, options.origins, options.dry_run)),
         Subcommand::Events => block_on(app::events(loaded, options.events)),
         Subcommand::Keys => block_on(app::keys(loaded, options.keys, options.json)),
@@ -75,8 +72,7 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         Subcommand::Health => block_on(app::health(loaded, options.ready)),
         Subcommand::ConfigCheck => block_on(app::config_check(loaded, options.offline)),
         Subcommand::ConfigShow => block_on(app::config_show(loaded, options)),
-        // The settings of a command that is not compiled in are rejected.
-        _ => {
+        Subcommand::Serve => {
             let settings = &loaded.settings;
             #[cfg(feature = "full")]
             if let Err(error) = trace::init() {

@@ -15,7 +15,7 @@ use std::{
 use landfall_http::LogThrottle;
 use parking_lot::Mutex;
 
-use crate::finding::{Finding, Severity};
+use landfall_console::{Finding, Severity};
 
 /// After this time without another occurrence, a condition that is not cleared is over.
 const OCCURRENCE_LIFETIME: Duration = Duration::from_secs(600);
@@ -298,13 +298,14 @@ fn log(condition: &Condition) {
 }
 
 /// A condition that a command finds on this machine, in the words of the running server.
-impl Finding {
-    pub(crate) fn of_condition(check: &'static str, kind: ConditionKind, detail: &str) -> Self {
-        let severity = match kind.effect() {
+impl ConditionKind {
+    pub(crate) fn finding(self, check: &'static str, detail: &str) -> Finding {
+        let severity = match self.effect() {
             Effect::NotReady => Severity::Fail,
             Effect::Degraded | Effect::Occurrence => Severity::Warn,
         };
-        Self::new(check, severity, format!("{}: {detail}", kind.text())).advise(kind.remedy())
+        let text = format!("{}: {detail}", self.text());
+        Finding::new(check, severity, text).advise(self.remedy())
     }
 }
 
@@ -367,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_finding_has_the_words_of_the_condition() {
-        let finding = Finding::of_condition("disk", ConditionKind::DiskAlmostFull, "4 %");
+        let finding = ConditionKind::DiskAlmostFull.finding("disk", "4 %");
         assert_eq!(finding.text, "less than 5 % of the disk is free: 4 %");
         assert_eq!(
             finding.remedy.as_deref(),

@@ -16,15 +16,8 @@ pub mod app;
 pub mod asset;
 pub mod command;
 mod condition;
-#[cfg_attr(
-    not(feature = "s3"),
-    allow(dead_code, reason = "only the doctor of S3 uses all of it")
-)]
-mod finding;
 pub mod log;
 pub mod page;
-mod progress;
-#[cfg(feature = "s3")]
 pub mod s3;
 pub mod settings;
 mod tools;

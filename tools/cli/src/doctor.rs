@@ -3,15 +3,14 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use landfall_client::{HeaderName, HeaderValue};
-use landfall_conformance::proxy::{self, Finding};
+use landfall_conformance::proxy;
+use landfall_console::Report;
 
 use crate::{
     arguments::{all, get, is_set, parsed, switch, value},
     exit::Failure,
     interrupt::Interrupt,
-    print,
     text::print_error,
 };
 
@@ -24,10 +23,6 @@ const EXAMPLES: &str = "\
 Examples:
   PROGRAM doctor proxy https://example.com/files/
   PROGRAM doctor proxy https://example.com/files/ --header 'Authorization: Bearer abc' --slow 5m";
-
-/// Work that is done earlier shows no progress.
-const PROGRESS_DELAY: Duration = Duration::from_millis(500);
-const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns the command.
 pub(crate) fn command(program: &str) -> Command {
@@ -67,28 +62,16 @@ pub(crate) async fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     };
     let endpoint = options.endpoint.clone();
     let interrupt = Interrupt::install()?;
-    let is_json = is_set(matches, "json");
-    let bar = progress_bar();
+    let mut report = Report::new("checking the proxy", is_set(matches, "json"));
+    let progress = report.progress.clone();
     let interrupted = async {
         interrupt.wait().await;
-        bar.suspend(|| print_error("interrupted; cleaning up"));
+        progress.suspend(|| print_error("interrupted; cleaning up"));
     };
-    let mut observe = |finding: &Finding| {
-        if !is_json {
-            // A closed pipe, such as that of `head`, must not leave uploads behind.
-            bar.suspend(|| _ = print(&format!("{finding}\n")));
-        }
-    };
-    let report = tokio::select! {
-        report = proxy::run(options, interrupted, &mut observe) => report,
-        never = show(&bar) => never,
-    };
-    bar.finish_and_clear();
-    print(&match is_json {
-        true => format!("{}\n", report.json(endpoint.as_str())),
-        false => format!("{}\n", report.verdict()),
-    });
-    Ok(ExitCode::from(u8::from(!report.is_ok())))
+    let mut observe = |finding| report.add(finding);
+    let checks = proxy::run(options, interrupted, &mut observe);
+    progress.show_during(checks).await;
+    Ok(report.finish(serde_json::json!({ "url": endpoint.as_str() })))
 }
 
 /// `None` without a URL.
@@ -105,21 +88,6 @@ fn options(matches: &ArgMatches) -> Option<proxy::Options> {
         slow: get(matches, "slow"),
         timeout: get(matches, "response-timeout").unwrap_or(Duration::from_secs(30)),
     })
-}
-
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    bar.with_style(style).with_message("checking the proxy")
-}
-
-async fn show<T>(bar: &ProgressBar) -> T {
-    tokio::time::sleep(PROGRESS_DELAY).await;
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    bar.tick();
-    bar.enable_steady_tick(DRAW_INTERVAL);
-    std::future::pending().await
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
     download::Target,
     grant,
     hosts::Hosts,
-    http::{Authentication, tls_config},
+    http::{Authentication, Session, tls_config},
     rate_limit::RateLimiter,
     shared::{Shared, capabilities, parse_url},
     upload::Dialect,
@@ -120,7 +120,10 @@ impl Client {
     pub async fn options(&self, endpoint: impl AsRef<str>) -> Result<Capabilities, Error> {
         let endpoint = parse_url(endpoint.as_ref())?;
         let session = self.0.session_of_call(&endpoint);
-        self.0.retried(|| capabilities(&session, &endpoint)).await
+        let backoff = self.0.backoff();
+        session
+            .retried(backoff, || capabilities(&session, &endpoint))
+            .await
     }
 
     /// Returns the state of an upload (HEAD).
@@ -130,8 +133,8 @@ impl Client {
     pub async fn inspect(&self, url: impl AsRef<str>) -> Result<Status, Error> {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        self.in_dialects(|dialect| dialect.inspect(&session, url.clone()))
-            .await
+        let inspect = |dialect: Dialect| dialect.inspect(&session, url.clone());
+        self.in_dialects(&session, inspect).await
     }
 
     /// Removes an upload (DELETE; tus termination, cancellation of the draft). One that is gone is no error.
@@ -141,8 +144,8 @@ impl Client {
     pub async fn terminate(&self, url: impl AsRef<str>) -> Result<(), Error> {
         let url = parse_url(url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        let terminated = self.in_dialects(|dialect| dialect.terminate(&session, url.clone()));
-        match terminated.await {
+        let terminate = |dialect: Dialect| dialect.terminate(&session, url.clone());
+        match self.in_dialects(&session, terminate).await {
             Err(Error::Gone(_)) => Ok(()),
             other => other,
         }
@@ -159,25 +162,27 @@ impl Client {
     ) -> Result<Grant, Error> {
         let url = parse_url(jobs_url.as_ref())?;
         let session = self.0.session_of_call(&url);
-        self.0
-            .retried(|| grant::request(&session, &url, request))
+        session
+            .retried(self.0.backoff(), || grant::request(&session, &url, request))
             .await
     }
 
     /// Makes a call by the protocol of the client, or by each until one is not rejected.
     async fn in_dialects<T, F: Future<Output = Result<T, Error>>>(
         &self,
+        session: &Session,
         call: impl Fn(Dialect) -> F,
     ) -> Result<T, Error> {
         let first = match self.0.protocol {
             Protocol::Draft => Dialect::newest(),
             Protocol::Auto | Protocol::Tus => Dialect::Tus,
         };
-        match self.0.retried(|| call(first)).await {
+        match session.retried(self.0.backoff(), || call(first)).await {
             Err(Error::Rejected(_) | Error::Protocol(_) | Error::Gone(_))
                 if self.0.protocol == Protocol::Auto =>
             {
-                self.0.retried(|| call(Dialect::newest())).await
+                let call = || call(Dialect::newest());
+                session.retried(self.0.backoff(), call).await
             }
             other => other,
         }

@@ -82,28 +82,25 @@ impl Backoff {
         }
     }
 
-    /// Returns the number of the failed attempt and the delay before the next one.
+    /// Returns the number of the failed attempt, the delay before the next one, and the error.
     ///
     /// # Errors
     /// The error if it is permanent, or [`Error::GaveUp`].
-    pub(crate) fn failed(&mut self, error: &mut Option<Error>) -> Result<(u32, Duration), Error> {
-        let is_transient = error.as_ref().is_some_and(Error::is_transient);
+    pub(crate) fn failed(&mut self, error: Error) -> Result<(u32, Duration, Error), Error> {
+        if !error.is_transient() {
+            return Err(error);
+        }
         self.attempts = self.attempts.saturating_add(1);
-        let wait = error.as_ref().and_then(Error::retry_after);
-        let gives_up = self.attempts >= self.policy.max_attempts
-            || wait.is_some_and(|wait| wait > self.policy.max_retry_after);
-        match error.take() {
-            Some(error) if !is_transient => Err(error),
-            Some(error) if gives_up => Err(Error::GaveUp {
+        let wait = error.retry_after();
+        let is_too_long = wait.is_some_and(|wait| wait > self.policy.max_retry_after);
+        if self.attempts >= self.policy.max_attempts || is_too_long {
+            return Err(Error::GaveUp {
                 attempts: self.attempts,
                 last: Box::new(error),
-            }),
-            other => {
-                *error = other;
-                let delay = wait.unwrap_or_else(|| self.delay());
-                Ok((self.attempts, delay))
-            }
+            });
         }
+        let delay = wait.unwrap_or_else(|| self.delay());
+        Ok((self.attempts, delay, error))
     }
 
     fn delay(&self) -> Duration {
@@ -117,8 +114,8 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn connection() -> Option<Error> {
-        Some(Error::Connection("cut".into()))
+    fn connection() -> Error {
+        Error::Connection("cut".into())
     }
 
     #[test]
@@ -128,12 +125,12 @@ mod tests {
             .with_delays(Duration::from_millis(100), Duration::from_secs(1));
         let mut backoff = Backoff::new(policy);
         for attempt in 1..8 {
-            let (number, delay) = backoff.failed(&mut connection()).unwrap();
+            let (number, delay, _) = backoff.failed(connection()).unwrap();
             let longest = Duration::from_millis(100 << (attempt - 1)).min(Duration::from_secs(1));
             assert_eq!(number, attempt);
             assert!(delay <= longest && delay >= longest / 2, "{delay:?}");
         }
-        let error = backoff.failed(&mut connection()).unwrap_err();
+        let error = backoff.failed(connection()).unwrap_err();
         assert!(
             matches!(error, Error::GaveUp { attempts: 8, .. }),
             "{error}"
@@ -145,17 +142,17 @@ mod tests {
         let mut backoff = Backoff::new(RetryPolicy::default().with_max_attempts(3));
         for offset in 0..100 {
             backoff.reached(offset);
-            assert_eq!(backoff.failed(&mut connection()).unwrap().0, 1);
+            assert_eq!(backoff.failed(connection()).unwrap().0, 1);
         }
         backoff.reached(7);
-        assert_eq!(backoff.failed(&mut connection()).unwrap().0, 2);
-        assert!(backoff.failed(&mut connection()).is_err());
+        assert_eq!(backoff.failed(connection()).unwrap().0, 2);
+        assert!(backoff.failed(connection()).is_err());
     }
 
     #[test]
     fn permanent_errors_end_at_once() {
         let mut backoff = Backoff::new(RetryPolicy::default());
-        let error = backoff.failed(&mut Some(Error::SourceChanged("size".into())));
+        let error = backoff.failed(Error::SourceChanged("size".into()));
         assert!(matches!(error, Err(Error::SourceChanged(_))));
     }
 }

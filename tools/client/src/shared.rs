@@ -76,28 +76,16 @@ impl Shared {
         self.session(url, HeaderMap::new(), Control::new(), meter)
     }
 
-    /// Repeats a call while its errors are transient.
-    pub(crate) async fn retried<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        call: impl Fn() -> F,
-    ) -> Result<T, Error> {
-        let mut backoff = Backoff::new(self.retry.clone());
-        loop {
-            match call().await {
-                Ok(value) => return Ok(value),
-                Err(error) => tokio::time::sleep(backoff.failed(&mut Some(error))?.1).await,
-            }
-        }
+    /// Returns the attempts of a transfer or call.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.retry.clone())
     }
 }
 
 /// Returns the response to OPTIONS.
 pub(crate) async fn capabilities(session: &Session, endpoint: &Url) -> Result<Capabilities, Error> {
     let request = Request::new(Method::OPTIONS, endpoint.clone());
-    let mut response = session.send(request).await?;
-    if !response.status.is_success() {
-        return Err(response.into_error().await);
-    }
+    let mut response = session.send(request).await?.successful().await?;
     let found = Capabilities::parse(&response.headers);
     // The connection is used again once the response is read.
     response.read().await?;

@@ -1,7 +1,5 @@
 //! Waits between attempts, and while a transfer is paused.
 
-use std::time::Duration;
-
 use crate::{Error, Event, http::Session, retry::Backoff};
 
 impl Session {
@@ -9,7 +7,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Cancelled`].
-    pub(crate) async fn wait_while_paused(&self) -> Result<(), Error> {
+    async fn wait_while_paused(&self) -> Result<(), Error> {
         let is_paused = self.control.is_paused();
         if is_paused {
             self.meter.emit(|| Event::Paused);
@@ -24,21 +22,32 @@ impl Session {
     /// Waits before another attempt, or until the transfer is paused and continued.
     ///
     /// # Errors
-    /// [`Error::Cancelled`].
-    pub(crate) async fn wait(
+    /// The error if there is no other attempt, and [`Error::Cancelled`].
+    pub(crate) async fn wait_after(
         &self,
-        attempt: u32,
-        delay: Duration,
-        error: String,
+        error: Error,
+        backoff: &mut Backoff,
     ) -> Result<(), Error> {
+        let (attempt, delay, error) = backoff.failed(error)?;
         self.meter.emit(|| Event::Retrying {
             attempt,
             delay,
-            error,
+            error: error.to_string(),
         });
-        match self.control.guard(tokio::time::sleep(delay)).await {
-            Ok(()) => Ok(()),
-            Err(_) => self.wait_while_paused().await,
+        self.guarded(tokio::time::sleep(delay)).await.map(drop)
+    }
+
+    /// Runs a future until it is ready; `None` if it was dropped because of a pause, which is over then.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub(crate) async fn guarded<T>(
+        &self,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, Error> {
+        match self.control.guard(future).await {
+            Ok(result) => Ok(Some(result)),
+            Err(_) => self.wait_while_paused().await.map(|()| None),
         }
     }
 
@@ -52,18 +61,11 @@ impl Session {
         call: impl Fn() -> F,
     ) -> Result<T, Error> {
         loop {
-            let error = match self.control.guard(call()).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    self.wait_while_paused().await?;
-                    continue;
-                }
-            };
-            let mut error = Some(error);
-            let (attempt, delay) = backoff.failed(&mut error)?;
-            let text = error.map(|error| error.to_string()).unwrap_or_default();
-            self.wait(attempt, delay, text).await?;
+            match self.guarded(call()).await? {
+                Some(Ok(value)) => return Ok(value),
+                Some(Err(error)) => self.wait_after(error, &mut backoff).await?,
+                None => {}
+            }
         }
     }
 }

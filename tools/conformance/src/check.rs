@@ -57,3 +57,9 @@ pub struct Group {
     /// The checks in the order of the report.
     pub checks: &'static [Check],
 }
+
+impl Group {
+    pub(crate) const fn needing(self, needs: &'static [Capability]) -> Self {
+        Self { needs, ..self }
+    }
+}

@@ -8,7 +8,7 @@ use crate::capabilities::Capabilities;
 use crate::client::{Client, Connection, Content, Request, Response};
 use crate::dialect::DraftCell;
 use crate::options::Options;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, skip};
 
 /// The media type of upload data (tus 1.0.0, PATCH).
 pub(crate) const UPLOAD_DATA: &str = "application/offset+octet-stream";
@@ -60,12 +60,20 @@ impl Context {
         Ok(self.client.connect(url).await?)
     }
 
+    /// Sends the head of a request, and some of the content that it declares.
+    pub(crate) async fn start(&self, request: &Request, sent: &[u8]) -> CheckResult<Connection> {
+        let mut connection = self.connect(&request.url).await?;
+        connection.send_head(request).await?;
+        connection.write(sent).await?;
+        Ok(connection)
+    }
+
     /// Skips the check if it needs larger uploads than the options or the server allow.
     pub(crate) fn needs_size(&self, bytes: u64) -> CheckResult {
         let limit = self.server.max_size.unwrap_or(u64::MAX);
         match bytes <= self.options.max_size.min(limit) {
             true => Ok(()),
-            false => Err(Finding::skipped(format!("needs uploads of {bytes} bytes"))),
+            false => skip(format!("needs uploads of {bytes} bytes")),
         }
     }
 }
@@ -199,7 +207,7 @@ impl Context {
                 bytes.len(),
                 expected.len(),
                 first.unwrap_or(bytes.len().min(expected.len()))
-            );
+            )?;
         }
         Ok(())
     }

@@ -152,9 +152,25 @@ pub type CheckResult<T = ()> = Result<T, Finding>;
 /// Fails the check with a message unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err($crate::requirement::Finding::failed(format!($($message)+)));
+        match $condition {
+            true => Ok(()),
+            false => Err($crate::requirement::Finding::failed(format!($($message)+))),
         }
     };
 }
 pub(crate) use ensure;
+
+/// Fails unless a value is the expected one.
+pub(crate) fn equal<T: PartialEq + fmt::Display>(name: &str, found: T, expected: T) -> CheckResult {
+    ensure!(found == expected, "{name} is {found}, not {expected}")
+}
+
+/// Skips the check.
+pub(crate) fn skip<T>(reason: impl Into<String>) -> CheckResult<T> {
+    Err(Finding::skipped(reason))
+}
+
+/// Fails the check.
+pub(crate) fn fail<T>(text: impl Into<String>) -> CheckResult<T> {
+    Err(Finding::failed(text))
+}

@@ -244,7 +244,7 @@ impl Direct {
         let (kind, info) = (EventKind::Completed, info.cloned());
         let completed = Event::new(kind, record.upload.clone(), head.size, info);
         dispatcher.emit(permit, completed).await;
-        tracing::debug!(id = %upload.id, size = head.size, "DirectUploadFinished");
+        tracing::debug!(id = %record.upload.id, size = head.size, "DirectUploadFinished");
         Ok(self.completed_response(record))
     }
 

@@ -8,12 +8,9 @@ use landfall::{
     upload::UploadId,
 };
 
-use crate::{
-    condition::ConditionKind,
-    finding::{Finding, Severity},
-    progress::Progress,
-    settings::Loaded,
-};
+use landfall_console::{Finding, Progress, Severity};
+
+use crate::{condition::ConditionKind, settings::Loaded};
 
 const PAGE_SIZE: usize = 256;
 const MAX_FINDINGS: u64 = 1000;
@@ -104,7 +101,7 @@ fn findings(page: &Page) -> Vec<Finding> {
     });
     let unserved = page.unserved.iter().map(|unserved| {
         let detail = format!("{}: {}", unserved.name, unserved.reason);
-        Finding::of_condition("upload not served", ConditionKind::UploadNotServed, &detail)
+        ConditionKind::UploadNotServed.finding("upload not served", &detail)
     });
     damaged.chain(kept).chain(unserved).collect()
 }

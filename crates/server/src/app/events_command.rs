@@ -1,16 +1,14 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
+use landfall_console::Progress;
 use landfall_state::outbox::{EventSelection, EventState, Events, Query, StoredEvent};
 
 use super::{
     state,
     terminal::{columns, format_age, print, sanitize},
 };
-use crate::{
-    progress::Progress,
-    settings::{EventsCommand, Loaded},
-};
+use crate::settings::{EventsCommand, Loaded};
 
 /// Lists, retries or deletes events, with or without a running server.
 ///

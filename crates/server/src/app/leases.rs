@@ -2,10 +2,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
-#[cfg(feature = "postgres")]
 use landfall_leases::PostgresLocker;
 use landfall_leases::{LeaseSettings, RedisLocker};
-#[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
     lease::{BucketLocker, BucketSettings, probe_conditional_writes},
@@ -26,9 +24,7 @@ pub(super) struct SharedLeases {
 #[derive(Debug, Clone)]
 enum Locker {
     Redis(RedisLocker),
-    #[cfg(feature = "postgres")]
     Postgres(PostgresLocker),
-    #[cfg(feature = "s3")]
     Bucket(BucketLocker),
 }
 
@@ -36,9 +32,7 @@ macro_rules! with_locker {
     ($leases:ident, $locker:ident => $value:expr) => {
         match $leases.locker {
             Locker::Redis(ref $locker) => $value,
-            #[cfg(feature = "postgres")]
             Locker::Postgres(ref $locker) => $value,
-            #[cfg(feature = "s3")]
             Locker::Bucket(ref $locker) => $value,
         }
     };
@@ -60,7 +54,6 @@ impl SharedLeases {
         Ok(Self::new(Locker::Redis(locker)))
     }
 
-    #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = LeaseSettings::postgres();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
@@ -70,7 +63,6 @@ impl SharedLeases {
         Ok(Self::new(Locker::Postgres(locker)))
     }
 
-    #[cfg(feature = "s3")]
     pub(super) async fn bucket(
         client: &Client,
         bucket: &str,
@@ -108,9 +100,7 @@ impl SharedLeases {
     pub(super) const fn name(&self) -> &'static str {
         match self.locker {
             Locker::Redis(_) => "Redis",
-            #[cfg(feature = "postgres")]
             Locker::Postgres(_) => "PostgreSQL",
-            #[cfg(feature = "s3")]
             Locker::Bucket(_) => "the bucket",
         }
     }
@@ -123,17 +113,13 @@ impl SharedLeases {
         type Probe<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
         let probe: Probe<'_> = match self.locker {
             Locker::Redis(ref locker) => Box::pin(async { Ok(locker.check().await.map(drop)?) }),
-            #[cfg(feature = "postgres")]
             Locker::Postgres(ref locker) => Box::pin(async { Ok(locker.check().await?) }),
-            #[cfg(feature = "s3")]
             Locker::Bucket(_) => return None,
         };
         self.reachable.error(async || probe.await).await
     }
 
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {
-        #[cfg(feature = "s3")]
-        #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
         if let Locker::Bucket(locker) = &self.locker {
             let summary = locker.sweep(LEASE_RETENTION).await?;
             let (leases, servers) = (summary.leases, summary.nodes);
@@ -144,8 +130,6 @@ impl SharedLeases {
 
     /// Before a sweep by a process that ends with it: leases of dead nodes are free then.
     pub(super) async fn find_dead_nodes(&self) -> anyhow::Result<()> {
-        #[cfg(feature = "s3")]
-        #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
         if let Locker::Bucket(locker) = &self.locker {
             locker.find_dead_nodes().await?;
         }

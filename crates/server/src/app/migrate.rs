@@ -1,15 +1,13 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use landfall_console::Progress;
 
 use super::{
     state::{self, SharedDatabase},
     terminal::print,
 };
-use crate::{
-    progress::Progress,
-    settings::{Loaded, Settings},
-};
+use crate::settings::{Loaded, Settings};
 
 /// Migrates the tables of events, and those of grants, direct uploads, certificates and leases if they are used.
 ///
@@ -32,7 +30,6 @@ async fn migrate_tables(settings: &Settings, place: &str) -> anyhow::Result<()> 
     let migrated = async {
         landfall_state::outbox::migrate(&connections).await?;
         landfall_state::queue::migrate(&connections).await?;
-        #[cfg(feature = "s3")]
         landfall_direct::migrate(&connections).await?;
         if connections.is_postgres() {
             landfall_acme::migrate(&connections).await?;
@@ -42,7 +39,6 @@ async fn migrate_tables(settings: &Settings, place: &str) -> anyhow::Result<()> 
     let migrated = migrated.await;
     migrated.with_context(|| format!("failed to migrate {place}"))?;
     opened.close().await;
-    #[cfg(feature = "postgres")]
     if let crate::settings::LeaseKind::Postgres(url) = &settings.leases.kind {
         let leases = super::leases::SharedLeases::postgres(url.reveal(), &settings.leases).await?;
         leases.close().await;

@@ -1,10 +1,8 @@
 //! The application: assembles a server from checked settings.
 
 mod acme;
-#[cfg(feature = "s3")]
 mod bucket;
 mod cached_probe;
-#[cfg(feature = "s3")]
 mod direct;
 mod doctor;
 mod events_command;
@@ -36,6 +34,7 @@ use landfall::{
     Composer, Config, Handler, InterimResponses, Lifetimes, SweepReason,
     service::{Cors, Forwarded},
 };
+use landfall_console::Progress;
 use landfall_http::{
     ConnectionLimits, Function, Listener, Shutdown, Tls, TrustedProxies, serve_uploads,
 };
@@ -46,7 +45,6 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use self::keys_command::keys;
 #[cfg(target_os = "linux")]
 pub(crate) use self::resident::unmap_used_pages;
-#[cfg(feature = "s3")]
 pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
 pub use self::{
     doctor::doctor_files, events_command::events, health::health, migrate::migrate, tls::doctor_tls,
@@ -61,7 +59,6 @@ use self::{
 };
 use crate::{
     log,
-    progress::Progress,
     settings::{AllowOrigin, DisabledDownloads, Loaded, Options, Settings},
 };
 
@@ -176,7 +173,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
             .clone()
             .watch_conditions(stats.clone(), handler.clone()),
     );
-    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         direct.run();
     }
@@ -279,7 +275,6 @@ async fn sweep_once(
     if let Some(leases) = parts.storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
     }
-    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         let swept = direct.sweep().await?;
         progress.suspend(|| {
@@ -374,7 +369,6 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.rate_window = network;
     limits.http2 = settings.listen.h2c;
     limits.hsts = settings.tls.hsts.map(tls::hsts);
-    #[cfg(feature = "s3")]
     if settings.s3.bucket.is_some() {
         // Data that was read and is not yet buffered counts besides that of --max-buffered-bytes.
         limits.read_buffer = 64 * 1024;
@@ -478,7 +472,6 @@ fn log_startup(
     if let Some(grants) = &parts.grants {
         grants.log_startup(settings);
     }
-    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         direct.log_startup(settings);
     }

@@ -12,7 +12,6 @@ use landfall_http::{NetStats, TlsConfig};
 use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
 
-#[cfg(feature = "s3")]
 use super::direct::Direct;
 use super::{
     cached_probe::CachedProbe,
@@ -41,7 +40,6 @@ pub(super) struct Prepared {
     pub(super) challenges: landfall_acme::Challenges,
     pub(super) admin_key: Option<crate::settings::Secret>,
     pub(super) jwt: Option<landfall_access::auth::Jwt>,
-    #[cfg(feature = "s3")]
     pub(super) notifications_secret: Option<crate::settings::Secret>,
 }
 
@@ -60,7 +58,6 @@ impl Prepared {
             challenges,
             admin_key: settings.admin.key.clone(),
             jwt: grants::jwt(settings, running).await?,
-            #[cfg(feature = "s3")]
             notifications_secret: settings.direct.notifications_secret.clone(),
         })
     }
@@ -73,7 +70,6 @@ pub(crate) struct AppParts {
     pub(crate) storage: Storage,
     pub(crate) hooks: Hooks,
     pub(super) grants: Option<Grants>,
-    #[cfg(feature = "s3")]
     pub(super) direct: Option<Direct>,
     pub(super) database: SharedDatabase,
     pub(super) health: CachedProbe<Vec<serde_json::Value>>,
@@ -100,7 +96,6 @@ impl AppParts {
         } else {
             None
         };
-        #[cfg(feature = "s3")]
         let direct = match &grants {
             Some(grants) if settings.direct.enabled => {
                 let secret = prepared.notifications_secret;
@@ -112,7 +107,6 @@ impl AppParts {
             _ => None,
         };
         let handler = Handler::new(config)?;
-        #[cfg(feature = "s3")]
         if let Some(direct) = &direct {
             direct.attach(&handler);
         }
@@ -121,7 +115,6 @@ impl AppParts {
             storage,
             hooks,
             grants,
-            #[cfg(feature = "s3")]
             direct,
             database,
             health: CachedProbe::default(),
@@ -184,7 +177,6 @@ impl AppParts {
 
     /// Stops background tasks, flushes pending writes to the database, and closes it.
     pub(super) async fn close_database(&self) {
-        #[cfg(feature = "s3")]
         if let Some(direct) = &self.direct {
             direct.close().await;
         }

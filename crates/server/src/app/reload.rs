@@ -87,7 +87,6 @@ impl Reloader {
         if let Some(grants) = &self.parts.grants {
             grants.replace(prepared.admin_key, prepared.jwt);
         }
-        #[cfg(feature = "s3")]
         if let (Some(direct), Some(secret)) = (&self.parts.direct, &prepared.notifications_secret) {
             direct.set_notifications_secret(secret);
         }
@@ -120,7 +119,6 @@ impl Reloader {
         let [had_jwt, has_jwt] =
             [&self.running.settings, new].map(|settings| settings.grants.jwt.keys.is_some());
         check("JSON web tokens", had_jwt, has_jwt)?;
-        #[cfg(feature = "s3")]
         if let Some(direct) = &self.parts.direct {
             let has_secret = prepared.notifications_secret.is_some();
             check(

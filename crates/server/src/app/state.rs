@@ -39,7 +39,7 @@ pub(super) fn is_on_network(path: &Path) -> bool {
 }
 
 pub(super) fn warn_about_location(settings: &Settings) {
-    let settings::Database::File(file) = settings.database() else {
+    let Database::Sqlite(file) = settings.database() else {
         return;
     };
     if is_on_network(&file) {
@@ -121,21 +121,15 @@ impl SharedDatabase {
 
 /// Returns the database, and its name for the log.
 pub(super) fn named_database(settings: &Settings) -> (Database, String) {
-    match settings.database() {
-        settings::Database::File(file) => {
-            let shown = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
-            (Database::Sqlite(file), format!("'{}'", shown.display()))
+    let database = settings.database();
+    let name = match &database {
+        Database::Sqlite(file) => {
+            let shown = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            format!("'{}'", shown.display())
         }
-        #[cfg(feature = "postgres")]
-        settings::Database::Postgres(url) => {
-            let name = format!("'{}'", url.redacted_url());
-            (Database::Postgres(url.reveal().to_owned()), name)
-        }
-        #[cfg(not(feature = "postgres"))]
-        settings::Database::Postgres(_) => {
-            unreachable!("such settings are rejected by a build without PostgreSQL")
-        }
-    }
+        Database::Postgres(url) => format!("'{}'", landfall_net::redacted_url(url)),
+    };
+    (database, name)
 }
 
 pub(super) fn stored_database(
@@ -144,7 +138,7 @@ pub(super) fn stored_database(
     purpose: &str,
 ) -> anyhow::Result<(Database, String)> {
     let (database, name) = named_database(settings);
-    if let settings::Database::File(file) = settings.database() {
+    if let Database::Sqlite(file) = &database {
         anyhow::ensure!(
             file.is_file(),
             "{name} does not exist: no {item} yet, or the server uses another database (see its \
@@ -185,24 +179,21 @@ mod tests {
             state_dir(&["-upload-dir=/u"], &[home]),
             Path::new("/u/.landfall")
         );
-        #[cfg(feature = "s3")]
-        {
-            let bucket = ["-s3-bucket=b"];
-            assert_eq!(
-                state_dir(&bucket, &[systemd]),
-                Path::new("/var/lib/landfall")
-            );
-            let xdg = ("XDG_STATE_HOME", "/x");
-            assert_eq!(state_dir(&bucket, &[home, xdg]), Path::new("/x/landfall"));
-            let usual = Path::new("/home/u/.local/state/landfall");
-            assert_eq!(state_dir(&bucket, &[home, ("XDG_STATE_HOME", "x")]), usual);
-            assert_eq!(state_dir(&bucket, &[]), Path::new("/var/lib/landfall"));
-        }
+        let bucket = ["-s3-bucket=b"];
+        assert_eq!(
+            state_dir(&bucket, &[systemd]),
+            Path::new("/var/lib/landfall")
+        );
+        let xdg = ("XDG_STATE_HOME", "/x");
+        assert_eq!(state_dir(&bucket, &[home, xdg]), Path::new("/x/landfall"));
+        let usual = Path::new("/home/u/.local/state/landfall");
+        assert_eq!(state_dir(&bucket, &[home, ("XDG_STATE_HOME", "x")]), usual);
+        assert_eq!(state_dir(&bucket, &[]), Path::new("/var/lib/landfall"));
     }
 
     #[test]
     fn the_database_is_in_the_state_directory_by_default() {
-        let file = |path: &str| settings::Database::File(path.into());
+        let file = |path: &str| Database::Sqlite(path.into());
         assert_eq!(
             settings(&["-state-dir=/s"]).database(),
             file("/s/landfall.db")

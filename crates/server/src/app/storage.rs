@@ -14,7 +14,6 @@ use landfall::{
 };
 use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
 
-#[cfg(feature = "s3")]
 use super::bucket::Bucket;
 use super::leases::SharedLeases;
 use crate::{
@@ -42,25 +41,21 @@ pub(crate) struct Storage {
 #[derive(Debug)]
 pub(super) enum StorageBackend {
     Directory(Directory),
-    #[cfg(feature = "s3")]
     Bucket(Box<Bucket>),
-}
-
-impl StorageBackend {
-    async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
-        #[cfg(feature = "s3")]
-        if let Some(name) = &settings.s3.bucket {
-            let (bucket, composer) = Bucket::open(settings, name).await?;
-            return Ok((Self::Bucket(Box::new(bucket)), composer));
-        }
-        let (directory, composer) = Directory::open(settings)?;
-        Ok((Self::Directory(directory), composer))
-    }
 }
 
 impl Storage {
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
-        let (backend, composer) = StorageBackend::open(settings).await?;
+        let (backend, composer) = match &settings.s3.bucket {
+            Some(name) => {
+                let (bucket, composer) = Bucket::open(settings, name).await?;
+                (StorageBackend::Bucket(Box::new(bucket)), composer)
+            }
+            None => {
+                let (directory, composer) = Directory::open(settings)?;
+                (StorageBackend::Directory(directory), composer)
+            }
+        };
         let composer = match settings.leases.kind {
             LeaseKind::Memory => composer.with_locker(MemoryLocker::new()),
             _ => composer,
@@ -68,11 +63,9 @@ impl Storage {
         let wanted = &settings.leases;
         let leases: Option<SharedLeases> = match (&wanted.kind, &backend) {
             (LeaseKind::Redis(url), _) => Some(SharedLeases::redis(url.reveal(), wanted).await?),
-            #[cfg(feature = "postgres")]
             (LeaseKind::Postgres(url), _) => {
                 Some(SharedLeases::postgres(url.reveal(), wanted).await?)
             }
-            #[cfg(feature = "s3")]
             (LeaseKind::Store, StorageBackend::Bucket(bucket)) => {
                 let (client, prefix) = (&bucket.client, &settings.s3.object_prefix);
                 Some(SharedLeases::bucket(client, &bucket.name, prefix, wanted).await?)
@@ -98,7 +91,6 @@ impl Storage {
             StorageBackend::Directory(directory) => {
                 format!("Using '{}' as directory storage.", directory.path.display())
             }
-            #[cfg(feature = "s3")]
             StorageBackend::Bucket(bucket) => bucket.description.clone(),
         }
     }
@@ -106,7 +98,6 @@ impl Storage {
     pub(super) fn name(&self) -> String {
         match &self.backend {
             StorageBackend::Directory(_) => "the upload directory".to_owned(),
-            #[cfg(feature = "s3")]
             StorageBackend::Bucket(bucket) => format!("the bucket {}", bucket.name),
         }
     }
@@ -123,7 +114,6 @@ impl Storage {
             let error = leases.health_error().await;
             conditions.set(ConditionKind::LeasesUnavailable, leases.name(), error);
         }
-        #[cfg(feature = "s3")]
         if let StorageBackend::Bucket(bucket) = &self.backend {
             let error = bucket.health_error().await;
             conditions.set(ConditionKind::BucketUnreachable, &bucket.name, error);
@@ -133,7 +123,6 @@ impl Storage {
 
     /// Checks the upload directory, with two system calls.
     pub(super) fn check_directory(&self, conditions: &Conditions) {
-        #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
         if let StorageBackend::Directory(directory) = &self.backend {
             directory.check(conditions);
         }
@@ -142,7 +131,6 @@ impl Storage {
     pub(crate) fn capacity(&self) -> StorageCapacity {
         match &self.backend {
             StorageBackend::Directory(directory) => directory.capacity(),
-            #[cfg(feature = "s3")]
             StorageBackend::Bucket(bucket) => StorageCapacity {
                 location: format!("bucket {}", bucket.name),
                 capacity: None,

@@ -6,13 +6,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use http::{HeaderValue, Request, header, uri::Authority};
 use landfall_acme::Acme;
+use landfall_console::{Finding, Report};
 use landfall_http::{CertificateFiles, CertificateSummary, Listener, Tls, TlsConfig};
 use landfall_http::{ChallengeCertificates, Shutdown, TlsFiles};
 
-use crate::{
-    finding::{Finding, Report},
-    settings::{Loaded, Settings},
-};
+use crate::settings::{Loaded, Settings};
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 

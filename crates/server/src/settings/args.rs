@@ -1,7 +1,7 @@
 //! The arguments of clap's commands, those of settings among them.
 
-use clap::builder::ValueParser;
 use clap::{Arg, ArgAction};
+use landfall_console::parsed;
 
 use super::sections::table::{Kind, Setting};
 use super::value::Parsed;
@@ -50,25 +50,6 @@ pub(super) fn text(name: &'static str, placeholder: &'static str, help: &'static
 
 pub(super) fn origin(help: &'static str) -> Arg {
     parsed("origin", "ORIGIN", help, bucket::origin).action(ArgAction::Append)
-}
-
-/// An empty value is an error: most come from a variable of a script that is not set, and must not mean
-/// "all" or "no limit".
-pub(super) fn parsed<T: Clone + Send + Sync + 'static>(
-    name: &'static str,
-    placeholder: &'static str,
-    help: &'static str,
-    parse: fn(&str) -> Parsed<T>,
-) -> Arg {
-    let parser = move |text: &str| match text.trim() {
-        "" => Err("is empty; write a value, or leave the flag out".to_owned()),
-        _ => parse(text),
-    };
-    Arg::new(name)
-        .long(name)
-        .value_name(placeholder)
-        .help(help)
-        .value_parser(ValueParser::new(parser))
 }
 
 pub(super) fn key_name(text: &str) -> Parsed<String> {

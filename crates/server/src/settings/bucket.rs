@@ -44,7 +44,6 @@ pub(super) fn object_prefix(text: &str) -> Parsed<String> {
 
 pub(super) fn key(text: &str) -> Parsed<String> {
     let template = printable(text, 512, "a key template")?;
-    #[cfg(feature = "s3")]
     check_template(text)?;
     if !text.is_empty() && !text.contains('{') {
         return Err(format!(
@@ -56,7 +55,6 @@ pub(super) fn key(text: &str) -> Parsed<String> {
     Ok(template)
 }
 
-#[cfg(feature = "s3")]
 fn check_template(template: &str) -> Parsed<()> {
     use landfall::upload::{Upload, UploadId};
     use landfall_s3::{Layout, S3Options};
@@ -211,7 +209,7 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
             Err("is not a Redis URL; write one such as redis://user:password@host:6379/0".into())
         }
         (_, Some("postgres" | "postgresql")) => match hooks::database(text) {
-            Ok(Some(Database::Postgres(url))) => Ok(LeaseKind::Postgres(url)),
+            Ok(Some(Database::Postgres(url))) => Ok(LeaseKind::Postgres(Secret::new(url))),
             _ => Err("has no server; write a URL such as \
                       postgres://landfall@localhost/landfall"
                 .into()),

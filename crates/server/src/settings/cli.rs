@@ -9,9 +9,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, Id, value_parser};
 use clap_complete::Shell;
+use landfall_console::{all, get, parsed};
 use landfall_state::outbox::{EventSelection, EventState, Query};
 
-use super::args::{key_name, origin, parsed, setting_arg, switch, text, value_arg};
+use super::args::{key_name, origin, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
 use super::normalize::{normalize, split_flag};
@@ -185,15 +186,6 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
             problems.push(Problem::new(format!("--{}", flag.name), flag.reason));
         }
     }
-}
-
-fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
-    matches.try_get_one(name).ok().flatten().cloned()
-}
-
-fn all<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<T> {
-    let values = matches.try_get_many(name).ok().flatten();
-    values.into_iter().flatten().cloned().collect()
 }
 
 fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {

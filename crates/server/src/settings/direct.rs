@@ -58,7 +58,6 @@ mod tests {
                 "{text}"
             );
         }
-        #[cfg(feature = "s3")]
         for text in [
             "uploads/{what}",
             "uploads/{id",

@@ -259,11 +259,11 @@ pub(super) fn header_key(text: &str) -> Parsed<Option<HeaderKey>> {
 
 pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
     or_none(text, |text| match text.split_once("://") {
-        None => path(text).map(Database::File),
+        None => path(text).map(Database::Sqlite),
         Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => {
-            Ok(Database::Postgres(Secret::new(text)))
+            Ok(Database::Postgres(text.to_owned()))
         }
-        Some(("sqlite", file)) if !file.is_empty() => Ok(Database::File(path(file)?)),
+        Some(("sqlite", file)) if !file.is_empty() => Ok(Database::Sqlite(path(file)?)),
         Some(_) => Err(format!(
             "{:?} is not a database; write a file, or a URL such as postgres://landfall@db.example.com/landfall",
             redacted_url(text)

@@ -28,7 +28,6 @@ mod hooks;
 mod layers;
 mod normalize;
 mod problem;
-mod reference;
 mod report;
 mod sections;
 mod system;
@@ -47,7 +46,6 @@ use landfall_state::queue::GrantLimits;
 
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
-pub use reference::reference;
 pub use sections::table::Subcommand;
 pub use sections::*;
 pub(crate) use system::{refuse_link, secure};

@@ -10,9 +10,10 @@ mod direct;
 mod empty;
 mod grants;
 mod hooks;
-#[cfg(all(feature = "s3", feature = "postgres", feature = "full"))]
+#[cfg(feature = "full")]
 mod invalid;
 mod printed;
+mod reference;
 mod s3;
 mod secrets;
 mod spellings;

@@ -116,7 +116,6 @@ fn short_work_shows_no_progress() {
     }
 }
 
-#[cfg(feature = "s3")]
 #[test]
 fn a_bucket_that_answers_late_shows_progress() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(feature = "postgres")]
 use landfall_test_services::{Fault, FaultProxy, Postgres};
 use serde_json::json;
 
@@ -34,7 +33,6 @@ fn grant(server: &Landfall, key: &str, id: &str) -> u16 {
     Caller::new(server, key).grant(&ask).0
 }
 
-#[cfg(feature = "postgres")]
 #[test]
 fn an_older_server_works_until_tables_are_contracted() {
     let postgres = Postgres::shared();
@@ -104,7 +102,6 @@ fn a_file_is_migrated_by_command() {
     migrate_again_and_again(dir.path().join("landfall.db").to_str().unwrap());
 }
 
-#[cfg(feature = "postgres")]
 #[test]
 fn tables_are_migrated_by_command() {
     let database = Postgres::shared().database("migrate");
@@ -118,7 +115,6 @@ fn tables_are_migrated_by_command() {
     }
 }
 
-#[cfg(feature = "postgres")]
 #[test]
 fn a_server_without_permissions_is_unready() {
     let postgres = Postgres::shared();
@@ -146,7 +142,6 @@ fn a_server_without_permissions_is_unready() {
     assert_eq!(grant(&server, &key, "2"), 201);
 }
 
-#[cfg(feature = "postgres")]
 #[test]
 fn an_unresponsive_database_delays_requests_by_seconds() {
     let database = Postgres::shared().database("faults");

@@ -12,7 +12,6 @@ mod serve_harness;
 mod proxy_doctor;
 
 mod serve_acme;
-#[cfg(feature = "postgres")]
 mod serve_acme_nodes;
 mod serve_acme_renewal;
 mod serve_addresses;
@@ -59,7 +58,6 @@ mod grants_harness;
 
 mod early_responses;
 mod grants_callers;
-#[cfg(feature = "postgres")]
 mod grants_crash_points;
 mod grants_database;
 mod grants_events;
@@ -67,40 +65,23 @@ mod grants_flow;
 mod grants_start;
 mod progress_channels;
 
-#[cfg(feature = "s3")]
 mod s3_harness;
-#[cfg(feature = "s3")]
 mod stalled_responses;
 
-#[cfg(feature = "s3")]
 mod doctor_damaged;
-#[cfg(feature = "s3")]
 mod s3_cors;
-#[cfg(feature = "s3")]
 mod s3_disk;
-#[cfg(feature = "s3")]
 mod s3_doctor;
-#[cfg(feature = "s3")]
 mod s3_flows;
-#[cfg(all(feature = "s3", feature = "postgres"))]
 mod s3_nodes;
-#[cfg(feature = "s3")]
 mod s3_permissions;
-#[cfg(feature = "s3")]
 mod s3_start;
-#[cfg(feature = "s3")]
 mod s3_sweep;
-#[cfg(feature = "s3")]
 mod s3_watch;
 
-#[cfg(feature = "s3")]
 mod direct_harness;
 
-#[cfg(feature = "s3")]
 mod direct_events;
-#[cfg(feature = "s3")]
 mod direct_flow;
-#[cfg(feature = "s3")]
 mod direct_nodes;
-#[cfg(feature = "s3")]
 mod direct_start;

@@ -280,7 +280,6 @@ fn the_json_report_has_the_same_findings() {
     assert!(!said.contains(&bucket.access.secret_key));
 }
 
-#[cfg(feature = "postgres")]
 #[test]
 fn postgresql_is_checked() {
     use landfall_test_services::{PgBouncer, Postgres};

@@ -249,7 +249,6 @@ fn it_is_unready_while_redis_is_unreachable() {
     is_unready_while_leases_are_unavailable(&url, &mut redis, Redis::stop, Redis::restart);
 }
 
-#[cfg(feature = "postgres")]
 #[test]
 fn it_is_unready_while_postgresql_is_unreachable() {
     use landfall_test_services::Postgres;
@@ -266,7 +265,6 @@ fn an_unusable_lease_backend_is_reported() {
         told.contains("-lease") && told.contains("127.0.0.1:9"),
         "{told}"
     );
-    #[cfg(feature = "postgres")]
     {
         let url = "postgres://u:hunter2@127.0.0.1:9/d";
         let error = refusal(bucket.command(&[]).args(["-lease", url]));

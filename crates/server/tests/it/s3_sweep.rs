@@ -97,7 +97,6 @@ fn a_sweep_keeps_uploads_with_bucket_leases() {
     sweep_keeps_leased_uploads(&Bucket::on_moto(), "store");
 }
 
-#[cfg(feature = "postgres")]
 #[test]
 fn a_sweep_keeps_uploads_with_postgresql_leases() {
     let url = landfall_test_services::Postgres::shared().database("leases");

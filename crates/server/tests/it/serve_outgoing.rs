@@ -159,7 +159,6 @@ fn the_certificate_authority_is_asked_through_the_proxy() {
     proxy.sees("CONNECT acme.invalid:443 HTTP/1.1");
 }
 
-#[cfg(feature = "s3")]
 #[test]
 fn s3_uses_the_proxy_unless_no_proxy_names_its_host() {
     let proxy = Proxy::start();
@@ -194,7 +193,6 @@ fn s3_uses_the_proxy_unless_no_proxy_names_its_host() {
     );
 }
 
-#[cfg(feature = "s3")]
 #[test]
 fn a_private_authority_is_trusted_if_a_variable_names_it() {
     let service = Https::start(&[]);

@@ -56,19 +56,6 @@ fn help_matches_the_golden_files() {
 }
 
 #[test]
-fn documentation_matches_the_table_of_settings() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
-    let document = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = document.split_once("<!-- settings: begin -->\n").unwrap();
-    let (_, after) = rest.split_once("<!-- settings: end -->\n").unwrap();
-    let reference = landfall_server::settings::reference();
-    golden(
-        &path,
-        &format!("{before}<!-- settings: begin -->\n{reference}<!-- settings: end -->\n{after}"),
-    );
-}
-
-#[test]
 fn version_has_three_lines() {
     for args in [&["-version"][..], &["version"]] {
         let output = landfall(args);

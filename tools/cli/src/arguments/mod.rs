@@ -4,8 +4,9 @@ pub(crate) mod value;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use clap::{Arg, ArgAction, ArgMatches, builder::ValueParser};
+use clap::{Arg, ArgAction, ArgMatches};
 use landfall_client::{Client, ClientBuilder, HeaderName, HeaderValue, HttpVersion, RetryPolicy};
+pub(crate) use landfall_console::{all, get, parsed};
 
 use crate::{
     exit::Failure,
@@ -96,33 +97,6 @@ pub(crate) fn switch(name: &'static str, help: &'static str) -> Arg {
         .long(name)
         .help(help)
         .action(ArgAction::SetTrue)
-}
-
-/// An argument with a value. An empty value is an error: most come from a variable of a script that is not set.
-pub(crate) fn parsed<T: Clone + Send + Sync + 'static>(
-    name: &'static str,
-    placeholder: &'static str,
-    help: &'static str,
-    parse: fn(&str) -> Result<T, String>,
-) -> Arg {
-    let parser = move |text: &str| match text.trim() {
-        "" => Err("is empty; write a value, or leave the flag out".to_owned()),
-        _ => parse(text),
-    };
-    Arg::new(name)
-        .long(name)
-        .value_name(placeholder)
-        .help(help)
-        .value_parser(ValueParser::new(parser))
-}
-
-pub(crate) fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
-    matches.try_get_one(name).ok().flatten().cloned()
-}
-
-pub(crate) fn all<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<T> {
-    let values = matches.try_get_many(name).ok().flatten();
-    values.into_iter().flatten().cloned().collect()
 }
 
 pub(crate) fn is_set(matches: &ArgMatches, name: &str) -> bool {

@@ -62,10 +62,8 @@ async fn post<T: DeserializeOwned>(
 
 /// Returns the JSON of a response.
 async fn get<T: DeserializeOwned>(session: &Session, url: &Url) -> Result<T, Error> {
-    let mut response = session.send(Request::new(Method::GET, url.clone())).await?;
-    if !response.status.is_success() {
-        return Err(response.into_error().await);
-    }
+    let response = session.send(Request::new(Method::GET, url.clone())).await?;
+    let mut response = response.successful().await?;
     parse(&response.read_all().await?)
 }
 
@@ -90,14 +88,11 @@ async fn send_content(
         .sender
         .send(request, &mut content, offset, length, 0)
         .await;
-    let mut response = response?;
-    if !response.status.is_success() {
-        return Err(match response.into_error().await {
-            // The signature has expired, or S3 is about to learn of the key: sign again.
-            Error::Unauthorized(rejection) => Error::Unavailable(rejection),
-            other => other,
-        });
-    }
+    let mut response = response?.successful().await.map_err(|error| match error {
+        // The signature has expired, or S3 is about to learn of the key: sign again.
+        Error::Unauthorized(rejection) => Error::Unavailable(rejection),
+        other => other,
+    })?;
     response.read().await?;
     let tag = response.headers.get(header::ETAG);
     Ok(tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned))

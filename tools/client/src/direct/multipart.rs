@@ -13,7 +13,6 @@ use crate::{
     ChunkSize, Completed, Error, Event,
     fingerprint::{PartRecord, Recorder},
     http::{Request, Session},
-    retry::Backoff,
     source::Content,
     upload::{OpenedUpload, UploadSettings, open_record},
 };
@@ -79,7 +78,6 @@ impl Multipart {
 
 pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Error> {
     let session = run.sender.session.clone();
-    let backoff = || Backoff::new(run.client.retry.clone());
     let (client, settings) = (&run.client, &run.settings);
     let (recorder, record) = open_record(
         client,
@@ -98,7 +96,10 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     });
     let mut existing = None;
     if let Some(upload) = recorded {
-        match session.retried(backoff(), || upload.parts(&session)).await {
+        match session
+            .retried(run.client.backoff(), || upload.parts(&session))
+            .await
+        {
             Ok(parts) => existing = Some((upload, parts)),
             Err(error @ (Error::Gone(_) | Error::Rejected(_))) => {
                 let reason = error.to_string();
@@ -138,7 +139,7 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     let (run, upload, session) = (&run, &upload, &session);
     let sent: Vec<_> = stream::iter(missing)
         .map(|(number, offset, bytes)| async move {
-            let backoff = Backoff::new(run.client.retry.clone());
+            let backoff = run.client.backoff();
             let send = || send_part(run, upload, number, offset, bytes);
             let etag = session.retried(backoff, send).await?;
             session.meter.acknowledge(0, bytes);
@@ -159,7 +160,7 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     let url = upload.url(&["complete"])?;
     let parts = json!({ "parts": parts });
     let completed: CompletedMultipart = session
-        .retried(backoff(), || post(session, &url, &parts))
+        .retried(run.client.backoff(), || post(session, &url, &parts))
         .await?;
     if let Some(recorder) = recorder {
         recorder.remove().await?;
@@ -191,7 +192,7 @@ async fn create(
         fields["request_id"] = format!("{:032x}", rand::random::<u128>()).into();
     }
     let url = route(&run.endpoint, "s3/multipart")?;
-    let backoff = Backoff::new(run.client.retry.clone());
+    let backoff = run.client.backoff();
     let created: Created = session
         .retried(backoff, || post(session, &url, &fields))
         .await?;

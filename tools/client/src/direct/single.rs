@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{post, route, send_content};
-use crate::{Completed, Error, http::Request, retry::Backoff, upload::OpenedUpload};
+use crate::{Completed, Error, http::Request, upload::OpenedUpload};
 
 #[derive(Deserialize)]
 struct SignedPut {
@@ -35,11 +35,10 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     fields.insert("send_headers".into(), true.into());
     let fields = Value::Object(fields);
     let (run, session) = (&run, &run.sender.session);
-    let backoff = || Backoff::new(run.client.retry.clone());
     // A signature is used once: each attempt gets another one for the same object.
     let (sign, fields) = (&sign, &fields);
     let url = session
-        .retried(backoff(), || async move {
+        .retried(run.client.backoff(), || async move {
             let signed: SignedPut = post(session, sign, fields).await?;
             let mut request = Request::new(Method::PUT, signed.signed_request);
             let pairs = signed.headers.iter();
@@ -68,7 +67,9 @@ pub(super) async fn run(run: OpenedUpload, length: u64) -> Result<Completed, Err
     session.meter.acknowledge(0, length);
     let reference = json!({ "url": url });
     let done: CompletedPut = session
-        .retried(backoff(), || post(session, &complete, &reference))
+        .retried(run.client.backoff(), || {
+            post(session, &complete, &reference)
+        })
         .await?;
     if done.size != length {
         return Err(Error::Protocol(format!(

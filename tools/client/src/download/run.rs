@@ -17,7 +17,6 @@ use crate::{
     Error, Event,
     http::Session,
     progress::{Meter, RequestBytes},
-    retry::Backoff,
     shared::{Shared, parse_url},
 };
 
@@ -117,15 +116,13 @@ impl Job {
     /// Receives the beginning, and divides the rest into ranges; `None` if there is no rest.
     async fn start(&self, sink: &FileSink, parallel: usize) -> Result<Option<State>, Error> {
         let end = (parallel > 1).then_some(FIRST_RANGE_BYTES);
-        let mut backoff = Backoff::new(self.client.retry.clone());
+        let mut backoff = self.client.backoff();
         loop {
             let cursor = Cursor::new(0, 0, end);
-            match self
-                .guarded(self.start_once(sink, parallel, cursor))
-                .await?
-            {
+            let attempt = self.start_once(sink, parallel, cursor);
+            match self.session.guarded(attempt).await? {
                 Some(Ok(state)) => return Ok(state),
-                Some(Err(error)) => self.wait(&mut backoff, error).await?,
+                Some(Err(error)) => self.session.wait_after(error, &mut backoff).await?,
                 None => {}
             }
         }
@@ -186,7 +183,7 @@ impl Job {
 
     /// Receives a range, with retries.
     async fn receive(&self, sink: &FileSink, mut cursor: Cursor) -> Result<(), Error> {
-        let mut backoff = Backoff::new(self.client.retry.clone());
+        let mut backoff = self.client.backoff();
         while cursor.end.is_none_or(|end| cursor.offset < end) {
             backoff.reached(cursor.offset);
             let attempt = async {
@@ -207,9 +204,9 @@ impl Job {
                 }
                 self.read(sink, &mut cursor, response).await
             };
-            if let Some(Err(error)) = self.guarded(attempt).await? {
+            if let Some(Err(error)) = self.session.guarded(attempt).await? {
                 backoff.reached(cursor.offset);
-                self.wait(&mut backoff, error).await?;
+                self.session.wait_after(error, &mut backoff).await?;
             }
         }
         Ok(())
@@ -300,15 +297,15 @@ impl Job {
         let mut sink = WriterSink::new(writer);
         let mut cursor = Cursor::new(0, 0, None);
         let mut buffer = BytesMut::new();
-        let mut backoff = Backoff::new(self.client.retry.clone());
+        let mut backoff = self.client.backoff();
         loop {
             let attempt = self.write_from(&mut sink, &mut cursor, &mut buffer);
-            match self.guarded(attempt).await? {
+            match self.session.guarded(attempt).await? {
                 Some(Ok(())) => break,
                 None => {}
                 Some(Err(error)) => {
                     backoff.reached(cursor.offset);
-                    self.wait(&mut backoff, error).await?;
+                    self.session.wait_after(error, &mut backoff).await?;
                 }
             }
         }
@@ -375,21 +372,6 @@ impl Job {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Runs a future until it is ready; `None` if it was dropped because of a pause, which is over then.
-    async fn guarded<T>(&self, future: impl Future<Output = T>) -> Result<Option<T>, Error> {
-        match self.session.control.guard(future).await {
-            Ok(result) => Ok(Some(result)),
-            Err(_) => self.session.wait_while_paused().await.map(|()| None),
-        }
-    }
-
-    async fn wait(&self, backoff: &mut Backoff, error: Error) -> Result<(), Error> {
-        let mut error = Some(error);
-        let (attempt, delay) = backoff.failed(&mut error)?;
-        let text = error.map(|error| error.to_string()).unwrap_or_default();
-        self.session.wait(attempt, delay, text).await
     }
 }
 

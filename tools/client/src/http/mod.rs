@@ -154,13 +154,8 @@ impl Session {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        let response = self
-            .send_with(request, || Some(ContentBody::from_bytes(text.clone())))
-            .await?;
-        match response.status.is_success() {
-            true => Ok(response),
-            false => Err(response.into_error().await),
-        }
+        let body = || Some(ContentBody::from_bytes(text.clone()));
+        self.send_with(request, body).await?.successful().await
     }
 
     /// Sends a request. `body` makes its body, again for each redirect and after new credentials.

@@ -46,6 +46,15 @@ impl Response {
             || self.headers.contains_key(header::CONTENT_LENGTH)
     }
 
+    /// # Errors
+    /// That of a status that is no success.
+    pub(crate) async fn successful(self) -> Result<Self, Error> {
+        match self.status.is_success() {
+            true => Ok(self),
+            false => Err(self.into_error().await),
+        }
+    }
+
     /// Returns the next bytes of the body; `None` at its end.
     ///
     /// # Errors

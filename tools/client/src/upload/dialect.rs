@@ -196,10 +196,7 @@ impl Dialect {
     /// Those of the response.
     pub(crate) async fn terminate(self, session: &Session, url: Url) -> Result<(), Error> {
         let response = session.send(self.request(Method::DELETE, url)).await?;
-        match response.status.is_success() {
-            true => Ok(()),
-            false => Err(response.into_error().await),
-        }
+        response.successful().await.map(drop)
     }
 
     /// Sends HEAD.
@@ -208,9 +205,7 @@ impl Dialect {
     /// Those of the response, and [`Error::Protocol`] without an offset.
     pub(crate) async fn inspect(self, session: &Session, url: Url) -> Result<Status, Error> {
         let response = session.send(self.request(Method::HEAD, url)).await?;
-        if !response.status.is_success() {
-            return Err(response.into_error().await);
-        }
+        let response = response.successful().await?;
         let fields = &response.headers;
         let offset = response
             .offset()

@@ -9,7 +9,7 @@ use super::{
     Dialect,
     transfer::{Job, Transfer, Transferred},
 };
-use crate::{Error, Event, fingerprint::PartRecord, retry::Backoff, source::Content};
+use crate::{Error, Event, fingerprint::PartRecord, source::Content};
 
 const MIN_PART_BYTES: u64 = 1024 * 1024;
 const MAX_PARTS: usize = 64;
@@ -72,9 +72,8 @@ pub(super) async fn run(
         .map_err(|_| Error::Protocol("the URL of a partial upload is invalid".into()))?;
     let length = parts.iter().map(|part| part.length).sum();
     let session = job.sender.session.clone();
-    let backoff = || Backoff::new(job.client.retry.clone());
     let created = session
-        .retried(backoff(), || concatenate(job, &concat))
+        .retried(job.client.backoff(), || concatenate(job, &concat))
         .await;
     if let (Err(Error::Gone(_)), Some(recorder)) = (&created, &job.recorder) {
         // The next run starts anew.
@@ -82,7 +81,7 @@ pub(super) async fn run(
     }
     let (url, response) = created?;
     session
-        .retried(backoff(), || expect_joined(job, &url, length))
+        .retried(job.client.backoff(), || expect_joined(job, &url, length))
         .await?;
     Ok(Transferred {
         url,
@@ -97,10 +96,8 @@ async fn concatenate(job: &Job, concat: &HeaderValue) -> Result<(Url, Vec<u8>), 
     let request = Dialect::Tus.create(&job.endpoint, &job.settings, None, None)?;
     let mut request = request.with(UPLOAD_CONCAT, concat.clone());
     request.headers.remove(UPLOAD_DEFER_LENGTH);
-    let mut response = job.sender.session.send(request).await?;
-    if !response.status.is_success() {
-        return Err(response.into_error().await);
-    }
+    let response = job.sender.session.send(request).await?;
+    let mut response = response.successful().await?;
     let url = response.location()?;
     let body = response.read().await?;
     job.sender

@@ -108,10 +108,7 @@ impl Transfer {
             });
             return Ok(());
         }
-        let mut error = Some(error);
-        let (attempt, delay) = self.backoff.failed(&mut error)?;
-        let text = error.map(|error| error.to_string()).unwrap_or_default();
-        session.wait(attempt, delay, text).await
+        session.wait_after(error, &mut self.backoff).await
     }
 
     fn can_restart(&self) -> bool {

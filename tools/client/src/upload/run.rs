@@ -14,7 +14,6 @@ use crate::{
     http::Session,
     progress::Meter,
     rate_limit::RateLimiter,
-    retry::Backoff,
     shared::{Shared, capabilities, parse_url},
     source::Content,
 };
@@ -154,7 +153,7 @@ async fn discover(
     if let Some(found) = client.hosts.capabilities(endpoint) {
         return Ok(found);
     }
-    let backoff = Backoff::new(client.retry.clone());
+    let backoff = client.backoff();
     let found = session.retried(backoff, || async move {
         match capabilities(session, endpoint).await {
             Ok(found) if found.tus || found.draft.is_some() => Ok(found),

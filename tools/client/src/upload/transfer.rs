@@ -83,7 +83,7 @@ pub(crate) struct Transferred {
 
 impl Transfer {
     pub(crate) fn new(job: Job, content: Content, dialect: Dialect) -> Self {
-        let backoff = Backoff::new(job.client.retry.clone());
+        let backoff = job.client.backoff();
         let end = content.length();
         let max_append_size = job
             .capabilities
@@ -134,15 +134,12 @@ impl Transfer {
     pub(crate) async fn run(mut self) -> Result<Transferred, Error> {
         let session = self.job.sender.session.clone();
         loop {
-            match session.control.guard(self.step()).await {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(transferred))) => return Ok(transferred),
-                Ok(Err(error)) => self.recover(error).await?,
-                Err(_) => {
-                    // The request was dropped.
-                    self.offset = None;
-                    session.wait_while_paused().await?;
-                }
+            match session.guarded(self.step()).await? {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(transferred))) => return Ok(transferred),
+                Some(Err(error)) => self.recover(error).await?,
+                // The request was dropped.
+                None => self.offset = None,
             }
         }
     }

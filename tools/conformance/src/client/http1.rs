@@ -1,98 +1,54 @@
-//! A connection of HTTP/1.1: its bytes are sent as the check says, and it ends as the check says.
+//! The connection of HTTP/1.1: bytes are sent as the check says.
 
 use std::io;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{Client, ClientError, Request, Response};
+use super::connection::{MAX_BODY_BYTES, RawConnection, TOO_LONG, is_interim};
+use super::{ClientError, Request, Response};
 
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_FIELDS: usize = 128;
-pub(super) const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-pub(super) const MAX_INTERIM_RESPONSES: usize = 1000;
 const READ_BYTES: usize = 64 * 1024;
-pub(super) const WRITE_BYTES: usize = 64 * 1024;
 
 pub(super) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
-/// A connection to the server. Dropping it closes it.
-pub(crate) struct Http1 {
+pub(super) struct Http1 {
     stream: Stream,
-    client: Client,
     received: Vec<u8>,
-    /// Requests whose responses have not been read.
-    pending: std::collections::VecDeque<Request>,
 }
 
-impl Http1 {
-    pub(super) const fn new(stream: Stream, client: Client) -> Self {
-        Self {
-            stream,
-            client,
-            received: Vec::new(),
-            pending: std::collections::VecDeque::new(),
-        }
+#[async_trait]
+impl RawConnection for Http1 {
+    async fn start(
+        &mut self,
+        request: &Request,
+        given: &[(String, String)],
+    ) -> Result<Vec<u8>, ClientError> {
+        Ok(request.head(given))
     }
 
-    /// Records a request, and returns its head.
-    fn start(&mut self, request: &Request) -> Vec<u8> {
-        let given = self.client.given_fields(&request.url);
-        let head = request.head(given);
-        self.client.transcript().push(request.transcript(given));
-        self.pending.push_back(request.clone());
-        head
-    }
-
-    /// Sends the head of a request.
-    pub(crate) async fn send_head(&mut self, request: &Request) -> Result<(), ClientError> {
-        let head = self.start(request);
-        self.write(&head).await
-    }
-
-    /// Sends bytes as they are.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         let sent = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        let sent = timeout(self.client.timeout(), sent).await;
-        let sent = sent.map_err(|_| ClientError::Timeout("to accept data"))?;
-        sent.map_err(ClientError::Write)
+        sent.await.map_err(ClientError::Write)
     }
 
-    /// Sends a request and returns the response. The response may come before the request is sent.
-    pub(crate) async fn send(&mut self, request: &Request) -> Result<Response, ClientError> {
-        let mut bytes = self.start(request);
-        bytes.extend(request.encoded_body());
-        let mut sent = Ok(());
-        for piece in bytes.chunks(WRITE_BYTES) {
-            if sent.is_err() || self.has_response() {
-                break;
-            }
-            sent = self.write_or_read(piece).await;
-        }
-        // A server that has responded may have closed its side: the response matters.
-        match (self.response().await, sent) {
-            (Ok(response), _) => Ok(response),
-            (Err(_), Err(error)) => Err(error),
-            (Err(error), Ok(())) => Err(error),
-        }
-    }
-
-    /// Sends bytes while reading, so that neither side waits for the other.
-    async fn write_or_read(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
-        let Self {
-            stream,
-            received,
-            client,
-            ..
-        } = self;
-        let (mut reader, mut writer) = tokio::io::split(stream);
+    async fn write_or_read(
+        &mut self,
+        mut bytes: &[u8],
+        limit: Duration,
+    ) -> Result<(), ClientError> {
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        let received = &mut self.received;
         let mut buffer = vec![0; READ_BYTES];
         while !bytes.is_empty() {
             let step = async {
@@ -114,13 +70,13 @@ impl Http1 {
                 }
                 Ok(())
             };
-            let step = timeout(client.timeout(), step).await;
+            let step = timeout(limit, step).await;
             step.map_err(|_| ClientError::Timeout("to accept data"))??;
             if is_final(received) {
                 return Ok(());
             }
         }
-        let flushed = timeout(client.timeout(), writer.flush()).await;
+        let flushed = timeout(limit, writer.flush()).await;
         let flushed = flushed.map_err(|_| ClientError::Timeout("to accept data"))?;
         flushed.map_err(ClientError::Write)
     }
@@ -129,105 +85,51 @@ impl Http1 {
         is_final(&self.received)
     }
 
-    /// Sends a part of the content while reading. Returns false if it is useless: the response is there, or will never be.
-    pub(crate) async fn send_part(&mut self, bytes: &[u8]) -> bool {
-        !self.has_response() && self.write_or_read(bytes).await.is_ok()
+    fn take_head(&mut self, only_interim: bool) -> Result<Option<Response>, ClientError> {
+        let parsed = parse(&self.received)?;
+        let parsed = parsed.filter(|(_, head)| !only_interim || is_interim(head.status));
+        Ok(parsed.map(|(length, head)| {
+            self.received.drain(..length);
+            head
+        }))
     }
 
-    /// Waits for the response, and leaves it to be read. Returns whether it is there, or will never be.
-    pub(crate) async fn has_ended(&mut self, limit: Duration) -> bool {
-        let ended = async { while !self.has_response() && self.read_head_part().await {} };
-        timeout(limit, ended).await.is_ok()
-    }
-
-    /// Waits for an interim response with this status; `None` if another response comes first.
-    pub(crate) async fn interim(&mut self, status: u16, limit: Duration) -> Option<Response> {
-        let interim = async {
-            loop {
-                match parse(&self.received) {
-                    Ok(Some((length, head))) if is_interim(head.status) => {
-                        self.received.drain(..length);
-                        self.client.record_head(self.pending.front(), &head);
-                        if head.status == status {
-                            return Some(head);
-                        }
-                    }
-                    Ok(None) if self.read_head_part().await => {}
-                    _ => return None,
-                }
-            }
-        };
-        timeout(limit, interim).await.ok().flatten()
-    }
-
-    /// Returns whether more of a head of the permitted length arrived.
-    async fn read_head_part(&mut self) -> bool {
-        self.received.len() < MAX_HEAD_BYTES && self.read_more().await.is_ok()
-    }
-
-    /// Reads the response to the oldest request, with its interim responses.
-    pub(crate) async fn response(&mut self) -> Result<Response, ClientError> {
-        self.response_within(self.client.timeout()).await
-    }
-
-    /// Reads the response to the oldest request if it arrives in this time.
-    pub(super) async fn response_within(
-        &mut self,
-        limit: Duration,
-    ) -> Result<Response, ClientError> {
-        let read = timeout(limit, self.read_response()).await;
-        let result = read.unwrap_or(Err(ClientError::Timeout("to respond")));
-        let request = self.pending.pop_front();
-        self.client.record_end(request.as_ref(), &result);
-        result
-    }
-
-    /// Reads one head, which may be that of an interim response.
-    pub(super) async fn interim_within(
-        &mut self,
-        limit: Duration,
-    ) -> Result<Response, ClientError> {
-        let head = timeout(limit, self.read_head()).await;
-        let head = head.unwrap_or(Err(ClientError::Timeout("to respond")))?;
-        self.client.record_head(self.pending.front(), &head);
-        Ok(head)
-    }
-
-    async fn read_response(&mut self) -> Result<Response, ClientError> {
-        let mut interim = Vec::new();
-        let mut response = loop {
-            let head = self.read_head().await?;
-            if !is_interim(head.status) {
-                break head;
-            }
-            if interim.len() == MAX_INTERIM_RESPONSES {
-                return Err(ClientError::Malformed("too many interim responses"));
-            }
-            interim.push(head);
-        };
-        response.interim = interim;
-        let is_head = self
-            .pending
-            .front()
-            .is_some_and(|request| request.method == "HEAD");
-        if !is_head && !matches!(response.status, 204 | 304) {
-            response.body = self.read_body(&response).await?;
+    async fn receive(&mut self) -> Result<(), ClientError> {
+        if self.received.len() > MAX_HEAD_BYTES {
+            let reason = "the head of the response is too long";
+            return Err(ClientError::Malformed(reason));
         }
-        Ok(response)
+        self.read_more().await
     }
 
-    async fn read_head(&mut self) -> Result<Response, ClientError> {
-        loop {
-            if let Some((length, head)) = parse(&self.received)? {
-                self.received.drain(..length);
-                return Ok(head);
-            }
-            if self.received.len() > MAX_HEAD_BYTES {
-                return Err(ClientError::Malformed(
-                    "the head of the response is too long",
-                ));
-            }
-            self.read_more().await?;
+    async fn body(&mut self, head: &Response, has_body: bool) -> Result<Vec<u8>, ClientError> {
+        match has_body {
+            true => self.read_body(head).await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    async fn half_close(&mut self) -> Result<(), ClientError> {
+        self.stream.shutdown().await.map_err(ClientError::Write)
+    }
+
+    fn end(self: Box<Self>, resets: bool) {
+        let socket = match &self.stream {
+            Either::Left(plain) => plain,
+            Either::Right(tls) => tls.get_ref().0,
+        };
+        if resets {
+            // If it fails, the connection is closed in order, which is an interruption, too.
+            let _ = socket.set_zero_linger();
+        }
+    }
+}
+
+impl Http1 {
+    pub(super) const fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            received: Vec::new(),
         }
     }
 
@@ -261,9 +163,7 @@ impl Http1 {
 
     async fn read_exactly(&mut self, length: usize) -> Result<Vec<u8>, ClientError> {
         if length > MAX_BODY_BYTES {
-            return Err(ClientError::Malformed(
-                "the body of the response is too long",
-            ));
+            return Err(TOO_LONG);
         }
         while self.received.len() < length {
             self.read_more().await?;
@@ -280,9 +180,7 @@ impl Http1 {
                 Err(error) => return Err(error),
             }
         }
-        Err(ClientError::Malformed(
-            "the body of the response is too long",
-        ))
+        Err(TOO_LONG)
     }
 
     async fn read_chunks(&mut self) -> Result<Vec<u8>, ClientError> {
@@ -305,9 +203,7 @@ impl Http1 {
             let chunk = self.read_exactly(size.saturating_add(2)).await?;
             body.extend_from_slice(&chunk[..size]);
             if body.len() > MAX_BODY_BYTES {
-                return Err(ClientError::Malformed(
-                    "the body of the response is too long",
-                ));
+                return Err(TOO_LONG);
             }
         }
     }
@@ -325,38 +221,6 @@ impl Http1 {
             }
         }
     }
-
-    /// Closes the sending half: no more data comes, but responses can be read.
-    pub(super) async fn half_close(&mut self) -> Result<(), ClientError> {
-        self.client
-            .transcript()
-            .push("> (sending half closed)\n".to_owned());
-        self.stream.shutdown().await.map_err(ClientError::Write)
-    }
-
-    /// Resets the connection (TCP RST), also with data that is not sent yet.
-    pub(super) fn reset(self) {
-        self.client
-            .transcript()
-            .push("> (connection reset)\n".to_owned());
-        let socket = match &self.stream {
-            Either::Left(plain) => plain,
-            Either::Right(tls) => tls.get_ref().0,
-        };
-        // If it fails, the connection is closed in order, which is an interruption, too.
-        let _ = socket.set_zero_linger();
-    }
-
-    /// Closes the connection.
-    pub(super) fn close(self) {
-        self.client
-            .transcript()
-            .push("> (connection closed)\n".to_owned());
-    }
-}
-
-pub(super) const fn is_interim(status: u16) -> bool {
-    matches!(status, 100..=199) && status != 101
 }
 
 /// Returns whether the bytes contain the head of a final response.

@@ -3,19 +3,22 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client};
 use http::HeaderMap;
 
-use super::http1::{MAX_BODY_BYTES, Stream};
+use super::connection::{MAX_BODY_BYTES, TOO_LONG};
+use super::http1::Stream;
+use super::streams::{Opener, Receiver, Sender, Sides};
 use super::{ClientError, Response, stream_error};
 
 const WINDOW_BYTES: u32 = 1 << 20;
 
-pub(super) struct Opener(client::SendRequest<Bytes>);
+pub(super) struct Http2Opener(client::SendRequest<Bytes>);
 
 /// Starts a connection, with TLS after ALPN, else by prior knowledge.
-pub(super) async fn connect(stream: Stream) -> Result<Opener, ClientError> {
+pub(super) async fn connect(stream: Stream) -> Result<Http2Opener, ClientError> {
     let mut builder = client::Builder::new();
     builder.enable_push(false);
     builder.initial_window_size(WINDOW_BYTES);
@@ -25,34 +28,30 @@ pub(super) async fn connect(stream: Stream) -> Result<Opener, ClientError> {
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    Ok(Opener(opener))
+    Ok(Http2Opener(opener))
 }
 
-impl Opener {
-    pub(super) async fn open(
-        &mut self,
-        head: http::Request<()>,
-        ends: bool,
-    ) -> Result<(Sender, Receiver), ClientError> {
+#[async_trait]
+impl Opener for Http2Opener {
+    async fn open(&mut self, head: http::Request<()>, ends: bool) -> Result<Sides, ClientError> {
         poll_fn(|cx| self.0.poll_ready(cx))
             .await
             .map_err(stream_error)?;
         let opened = self.0.send_request(head, ends);
         let (response, stream) = opened.map_err(stream_error)?;
-        Ok((
-            Sender(stream),
-            Receiver {
-                response: Some(response),
-                body: None,
-            },
-        ))
+        let receiver = Http2Receiver {
+            response: Some(response),
+            body: None,
+        };
+        Ok((Box::new(Http2Sender(stream)), Box::new(receiver)))
     }
 }
 
-pub(super) struct Sender(SendStream<Bytes>);
+struct Http2Sender(SendStream<Bytes>);
 
-impl Sender {
-    pub(super) async fn send(&mut self, mut data: Bytes, ends: bool) -> Result<(), ClientError> {
+#[async_trait]
+impl Sender for Http2Sender {
+    async fn send(&mut self, mut data: Bytes, ends: bool) -> Result<(), ClientError> {
         while !data.is_empty() {
             self.0.reserve_capacity(data.len());
             let capacity = poll_fn(|cx| self.0.poll_capacity(cx)).await;
@@ -65,7 +64,7 @@ impl Sender {
         Ok(())
     }
 
-    pub(super) fn finish(&mut self, trailers: HeaderMap) -> Result<(), ClientError> {
+    async fn finish(&mut self, trailers: HeaderMap) -> Result<(), ClientError> {
         let sent = match trailers.is_empty() {
             true => self.0.send_data(Bytes::new(), true),
             false => self.0.send_trailers(trailers),
@@ -73,19 +72,20 @@ impl Sender {
         sent.map_err(stream_error)
     }
 
-    pub(super) fn reset(&mut self) {
+    fn reset(&mut self) {
         self.0.send_reset(Reason::CANCEL);
     }
 }
 
-pub(super) struct Receiver {
+struct Http2Receiver {
     /// `None` after the final response.
     response: Option<client::ResponseFuture>,
     body: Option<RecvStream>,
 }
 
-impl Receiver {
-    pub(super) async fn head(&mut self) -> Result<Response, ClientError> {
+#[async_trait]
+impl Receiver for Http2Receiver {
+    async fn head(&mut self) -> Result<Response, ClientError> {
         let Some(future) = &mut self.response else {
             return std::future::pending().await;
         };
@@ -107,7 +107,7 @@ impl Receiver {
         Ok(Response::from(&head))
     }
 
-    pub(super) async fn body(&mut self) -> Result<Vec<u8>, ClientError> {
+    async fn body(&mut self) -> Result<Vec<u8>, ClientError> {
         let mut content = Vec::new();
         let Some(body) = &mut self.body else {
             return Ok(content);
@@ -118,9 +118,7 @@ impl Receiver {
             let _ = body.flow_control().release_capacity(data.len());
             content.extend_from_slice(&data);
             if content.len() > MAX_BODY_BYTES {
-                return Err(ClientError::Malformed(
-                    "the body of the response is too long",
-                ));
+                return Err(TOO_LONG);
             }
         }
         Ok(content)

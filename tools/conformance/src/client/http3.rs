@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::{Buf as _, Bytes};
 use h3::client::{RequestStream, SendRequest};
 use h3::error::Code;
@@ -12,17 +13,21 @@ use quinn::{ClientConfig, Endpoint};
 use tokio::net::lookup_host;
 use url::Url;
 
-use super::http1::{MAX_BODY_BYTES, is_interim};
+use super::connection::{MAX_BODY_BYTES, TOO_LONG, is_interim};
+use super::streams::{Opener, Receiver, Sender, Sides};
 use super::{ClientError, Response, stream_error, tls_error};
 
-pub(super) struct Opener {
+pub(super) struct Http3Opener {
     requests: SendRequest<h3_quinn::OpenStreams, Bytes>,
     /// Its socket has the connection.
     _endpoint: Endpoint,
 }
 
 /// Starts a connection to the host of a URL.
-pub(super) async fn connect(url: &Url, tls: &rustls::ClientConfig) -> Result<Opener, ClientError> {
+pub(super) async fn connect(
+    url: &Url,
+    tls: &rustls::ClientConfig,
+) -> Result<Http3Opener, ClientError> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(443);
     let mut addresses = lookup_host((host, port))
@@ -42,32 +47,33 @@ pub(super) async fn connect(url: &Url, tls: &rustls::ClientConfig) -> Result<Ope
     let (mut driver, requests) = started.map_err(stream_error)?;
     // It ends when the last stream and the opener are dropped; its error is that of the streams, too.
     tokio::spawn(async move { driver.wait_idle().await });
-    Ok(Opener {
+    Ok(Http3Opener {
         requests,
         _endpoint: endpoint,
     })
 }
 
-impl Opener {
-    pub(super) async fn open(
-        &mut self,
-        head: http::Request<()>,
-        ends: bool,
-    ) -> Result<(Sender, Receiver), ClientError> {
+#[async_trait]
+impl Opener for Http3Opener {
+    async fn open(&mut self, head: http::Request<()>, ends: bool) -> Result<Sides, ClientError> {
         let opened = self.requests.send_request(head).await;
         let mut stream = opened.map_err(stream_error)?;
         if ends {
             stream.finish().await.map_err(stream_error)?;
         }
         let (sender, receiver) = stream.split();
-        Ok((Sender(sender), Receiver(receiver, false)))
+        Ok((
+            Box::new(Http3Sender(sender)),
+            Box::new(Http3Receiver(receiver, false)),
+        ))
     }
 }
 
-pub(super) struct Sender(RequestStream<h3_quinn::SendStream<Bytes>, Bytes>);
+struct Http3Sender(RequestStream<h3_quinn::SendStream<Bytes>, Bytes>);
 
-impl Sender {
-    pub(super) async fn send(&mut self, data: Bytes, ends: bool) -> Result<(), ClientError> {
+#[async_trait]
+impl Sender for Http3Sender {
+    async fn send(&mut self, data: Bytes, ends: bool) -> Result<(), ClientError> {
         self.0.send_data(data).await.map_err(stream_error)?;
         match ends {
             true => self.0.finish().await.map_err(stream_error),
@@ -75,7 +81,7 @@ impl Sender {
         }
     }
 
-    pub(super) async fn finish(&mut self, trailers: HeaderMap) -> Result<(), ClientError> {
+    async fn finish(&mut self, trailers: HeaderMap) -> Result<(), ClientError> {
         if !trailers.is_empty() {
             let sent = self.0.send_trailers(trailers).await;
             sent.map_err(stream_error)?;
@@ -83,16 +89,17 @@ impl Sender {
         self.0.finish().await.map_err(stream_error)
     }
 
-    pub(super) fn reset(&mut self) {
+    fn reset(&mut self) {
         self.0.stop_stream(Code::H3_REQUEST_CANCELLED);
     }
 }
 
 /// The receiving side, and whether the final response has arrived.
-pub(super) struct Receiver(RequestStream<h3_quinn::RecvStream, Bytes>, bool);
+struct Http3Receiver(RequestStream<h3_quinn::RecvStream, Bytes>, bool);
 
-impl Receiver {
-    pub(super) async fn head(&mut self) -> Result<Response, ClientError> {
+#[async_trait]
+impl Receiver for Http3Receiver {
+    async fn head(&mut self) -> Result<Response, ClientError> {
         if self.1 {
             return std::future::pending().await;
         }
@@ -102,15 +109,13 @@ impl Receiver {
         Ok(head)
     }
 
-    pub(super) async fn body(&mut self) -> Result<Vec<u8>, ClientError> {
+    async fn body(&mut self) -> Result<Vec<u8>, ClientError> {
         let mut content = Vec::new();
         while let Some(mut data) = self.0.recv_data().await.map_err(stream_error)? {
             let size = data.remaining();
             content.extend_from_slice(&data.copy_to_bytes(size));
             if content.len() > MAX_BODY_BYTES {
-                return Err(ClientError::Malformed(
-                    "the body of the response is too long",
-                ));
+                return Err(TOO_LONG);
             }
         }
         Ok(content)

@@ -29,11 +29,10 @@ use url::{Host, Url};
 
 pub(crate) use self::connection::Connection;
 pub(crate) use self::created::{CreatedUploads, INTEROP_VERSION};
-pub(crate) use self::http1::Http1;
-use self::http1::Stream;
+use self::http1::{Http1, Stream};
 pub(crate) use self::request::{Content, Request, chunk};
 pub(crate) use self::response::Response;
-use self::streams::{Opener, Streams};
+use self::streams::Streams;
 pub(crate) use self::transcript::Transcript;
 use crate::options::HttpVersion;
 use crate::requirement::Finding;
@@ -205,14 +204,6 @@ impl Client {
         })
     }
 
-    /// Opens a connection whose requests are sent in parts.
-    pub(crate) async fn connect_http1(&self, url: &Url) -> Result<Http1, ClientError> {
-        match self.connect(url).await? {
-            Connection::Http1(connection) => Ok(*connection),
-            Connection::Streams(_) => Err(ClientError::NeedsHttp1("a request in parts")),
-        }
-    }
-
     /// Returns whether the server selects HTTP/2 if it is offered both versions.
     pub(crate) async fn selects_http2(&self, url: &Url) -> Result<bool, ClientError> {
         let tls = tls(&[HttpVersion::Http2, HttpVersion::Http1])?;
@@ -223,27 +214,23 @@ impl Client {
     }
 
     async fn open(&self, url: &Url) -> Result<Connection, ClientError> {
-        let opener = match self.shared.version {
+        Ok(match self.shared.version {
             HttpVersion::Http1 => {
-                let stream = self.open_stream(url).await?;
-                return Ok(Connection::Http1(Box::new(Http1::new(
-                    stream,
-                    self.clone(),
-                ))));
+                let http1 = Http1::new(self.open_stream(url).await?);
+                Connection::new(http1, self.clone())
             }
             HttpVersion::Http2 => {
-                let stream = self.open_stream(url).await?;
-                Opener::Http2(http2::connect(stream).await?)
+                let opener = http2::connect(self.open_stream(url).await?).await?;
+                Connection::new(Streams::new(opener), self.clone())
             }
             #[cfg(feature = "http3")]
             HttpVersion::Http3 => {
                 let tls = self.shared.tls.as_ref().filter(|_| url.scheme() == "https");
                 let tls = tls.ok_or_else(|| tls_error("HTTP/3 needs a URL with https"))?;
-                Opener::Http3(http3::connect(url, tls.config()).await?)
+                let opener = http3::connect(url, tls.config()).await?;
+                Connection::new(Streams::new(opener), self.clone())
             }
-        };
-        let streams = Streams::new(self.clone(), opener);
-        Ok(Connection::Streams(Box::new(streams)))
+        })
     }
 
     async fn open_stream(&self, url: &Url) -> Result<Stream, ClientError> {

@@ -1,6 +1,6 @@
 //! Requests, valid or not: the client sends what the check says.
 
-use url::Url;
+use url::{Position, Url};
 
 /// The body of a request.
 #[derive(Clone, Debug)]
@@ -15,6 +15,14 @@ pub(crate) enum Content {
     Declared(u64),
     /// The head alone, with `Transfer-Encoding: chunked`: the check sends the chunks.
     DeclaredChunked,
+}
+
+impl Content {
+    /// A body in chunks of this size, without trailers.
+    pub(crate) fn in_chunks(data: &[u8], size: usize) -> Self {
+        let chunks = data.chunks(size.max(1)).map(<[u8]>::to_vec);
+        Self::Chunked(chunks.collect(), Vec::new())
+    }
 }
 
 /// A request of HTTP/1.1.
@@ -96,11 +104,8 @@ impl Request {
             .any(|(other, _)| other.eq_ignore_ascii_case(name))
     }
 
-    fn target(&self) -> String {
-        match self.url.query() {
-            Some(query) => format!("{}?{query}", self.url.path()),
-            None => self.url.path().to_owned(),
-        }
+    fn target(&self) -> &str {
+        &self.url[Position::BeforePath..Position::AfterQuery]
     }
 
     /// Returns the request line and the fields of the check, for reports.
@@ -154,7 +159,8 @@ impl Request {
                 .any(|(other, _)| other.eq_ignore_ascii_case(name))
         };
         if !self.has("Host") && !is_given("Host") {
-            head.push_str(&format!("Host: {}\r\n", authority(&self.url)));
+            let host = &self.url[Position::BeforeHost..Position::AfterPort];
+            head.push_str(&format!("Host: {host}\r\n"));
         }
         let framing = self.framing();
         for (name, value) in self.fields.iter().chain(given).chain(framing.as_ref()) {
@@ -191,13 +197,4 @@ pub(crate) fn chunk(data: &[u8]) -> Vec<u8> {
     encoded.extend_from_slice(data);
     encoded.extend_from_slice(b"\r\n");
     encoded
-}
-
-/// Returns host and port as in the field `Host`.
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
 }

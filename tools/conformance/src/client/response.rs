@@ -1,6 +1,6 @@
 //! Responses, with the assertions of checks.
 
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, equal};
 
 /// A final or interim response.
 #[derive(Clone, Debug, Default)]
@@ -59,30 +59,27 @@ impl Response {
     }
 
     /// Fails unless the status is one of these.
-    pub(crate) fn expect(&self, statuses: &[u16]) -> CheckResult<&Self> {
+    pub(crate) fn expect(&self, statuses: &[u16]) -> CheckResult {
         ensure!(
             statuses.contains(&self.status),
             "the status is {}, not {}",
             self.status,
             alternatives(statuses)
-        );
-        Ok(self)
+        )
     }
 
     /// Fails unless the status is 2xx. For steps that prepare a check.
-    pub(crate) fn expect_success(&self) -> CheckResult<&Self> {
-        ensure!(self.is_success(), "the status is {}, not 2xx", self.status);
-        Ok(self)
+    pub(crate) fn expect_success(&self) -> CheckResult {
+        ensure!(self.is_success(), "the status is {}, not 2xx", self.status)
     }
 
     /// Fails unless the request was rejected: 4xx, or 501 for what is not supported.
-    pub(crate) fn expect_rejection(&self) -> CheckResult<&Self> {
+    pub(crate) fn expect_rejection(&self) -> CheckResult {
         ensure!(
             matches!(self.status, 400..=499 | 501),
             "the status is {}, not 4xx",
             self.status
-        );
-        Ok(self)
+        )
     }
 
     /// Returns the only value of a field.
@@ -90,7 +87,7 @@ impl Response {
         let mut values = self.all(name);
         let missing = || Finding::failed(format!("the response has no {name}"));
         let value = values.next().ok_or_else(missing)?;
-        ensure!(values.next().is_none(), "the response has two {name}");
+        ensure!(values.next().is_none(), "the response has two {name}")?;
         Ok(value)
     }
 
@@ -105,10 +102,45 @@ impl Response {
     }
 
     /// Fails unless a field has this number.
-    pub(crate) fn expect_number(&self, name: &str, expected: u64) -> CheckResult<&Self> {
+    pub(crate) fn expect_number(&self, name: &str, expected: u64) -> CheckResult {
         let number = self.number(name)?;
-        ensure!(number == expected, "{name} is {number}, not {expected}");
-        Ok(self)
+        equal(name, number, expected)
+    }
+
+    /// Fails unless the status is 2xx and `Upload-Offset` has this value.
+    pub(crate) fn expect_stored(&self, offset: u64) -> CheckResult {
+        self.expect_success()?;
+        self.expect_number("Upload-Offset", offset)
+    }
+
+    /// Fails if the status is 2xx; `reason` is the end of the sentence with the status.
+    pub(crate) fn expect_no_success(&self, reason: &str) -> CheckResult {
+        ensure!(!self.is_success(), "the status is {}{reason}", self.status)
+    }
+
+    /// Fails if the client would repeat the request elsewhere, with GET.
+    pub(crate) fn expect_no_redirect(&self) -> CheckResult {
+        ensure!(
+            !matches!(self.status, 301..=303),
+            "the status is {}",
+            self.status
+        )
+    }
+
+    /// Fails unless a comma-separated field has this member, in any case.
+    pub(crate) fn expect_member(&self, name: &str, member: &str) -> CheckResult {
+        let mut members = self.list(name).into_iter();
+        let is_there = members.any(|other| other.eq_ignore_ascii_case(member));
+        ensure!(is_there, "{name} does not contain {member}")
+    }
+
+    /// Fails if it is a final response.
+    pub(crate) fn expect_interim(&self) -> CheckResult {
+        let status = self.status;
+        ensure!(
+            status < 200,
+            "the status is {status} before all content is sent"
+        )
     }
 
     /// Fails if a 104 was sent before the response.
@@ -116,16 +148,15 @@ impl Response {
         ensure!(
             self.interim.iter().all(|interim| interim.status != 104),
             "there is a 104"
-        );
-        Ok(())
+        )
     }
 
     /// Fails if the field is there.
-    pub(crate) fn expect_absent(&self, name: &str) -> CheckResult<&Self> {
+    pub(crate) fn expect_absent(&self, name: &str) -> CheckResult {
         if let Some(value) = self.field(name) {
             return Err(Finding::failed(format!("the response has {name}: {value}")));
         }
-        Ok(self)
+        Ok(())
     }
 
     pub(super) fn transcript(&self) -> String {

@@ -1,19 +1,17 @@
-//! A connection of HTTP/2 or HTTP/3, whose requests have a stream each.
+//! The connection of HTTP/2 and HTTP/3: a stream for each request.
 //!
 //! Checks write content as over HTTP/1.1: chunks that they encode are decoded here, since these versions have frames.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::time::{sleep, timeout};
 
-use super::http1::{MAX_INTERIM_RESPONSES, WRITE_BYTES, is_interim};
-use super::http2;
-#[cfg(feature = "http3")]
-use super::http3;
-use super::{Client, ClientError, Content, Request, Response};
+use super::connection::{RawConnection, is_interim};
+use super::{ClientError, Content, Request, Response};
 
 /// Fields that are those of a connection of HTTP/1.1.
 const CONNECTION_FIELDS: [&str; 5] = [
@@ -27,40 +25,43 @@ const CONNECTION_FIELDS: [&str; 5] = [
 const RESET_DURATION: Duration = Duration::from_millis(50);
 const MAX_TRAILERS: usize = 16;
 
+/// The two sides of a stream.
+pub(super) type Sides = (Box<dyn Sender>, Box<dyn Receiver>);
+
 /// Opens streams.
-pub(super) enum Opener {
-    Http2(http2::Opener),
-    #[cfg(feature = "http3")]
-    Http3(http3::Opener),
+#[async_trait]
+pub(super) trait Opener: Send {
+    async fn open(&mut self, head: http::Request<()>, ends: bool) -> Result<Sides, ClientError>;
 }
 
 /// The sending side of a stream.
-pub(super) enum Sender {
-    Http2(http2::Sender),
-    #[cfg(feature = "http3")]
-    Http3(Box<http3::Sender>),
+#[async_trait]
+pub(super) trait Sender: Send {
+    async fn send(&mut self, data: Bytes, ends: bool) -> Result<(), ClientError>;
+    async fn finish(&mut self, trailers: HeaderMap) -> Result<(), ClientError>;
+    fn reset(&mut self);
 }
 
 /// The receiving side of a stream.
-pub(super) enum Receiver {
-    Http2(http2::Receiver),
-    #[cfg(feature = "http3")]
-    Http3(http3::Receiver),
+#[async_trait]
+pub(super) trait Receiver: Send {
+    /// Returns the head of the next response. Cancel safe.
+    async fn head(&mut self) -> Result<Response, ClientError>;
+    async fn body(&mut self) -> Result<Vec<u8>, ClientError>;
 }
 
-/// A connection, and the streams whose responses have not been read.
-pub(crate) struct Streams {
-    client: Client,
-    opener: Opener,
-    pending: VecDeque<Pending>,
+/// The streams of a connection, one after the other.
+pub(super) struct Streams {
+    opener: Box<dyn Opener>,
+    /// The stream of the newest request, until its response is read.
+    newest: Option<Exchange>,
 }
 
-struct Pending {
-    request: Request,
-    sender: Sender,
-    receiver: Receiver,
+struct Exchange {
+    sender: Box<dyn Sender>,
+    receiver: Box<dyn Receiver>,
     framing: Framing,
-    /// Heads that arrived while content was sent.
+    /// Heads that have arrived.
     heads: VecDeque<Response>,
 }
 
@@ -73,18 +74,21 @@ enum Framing {
 }
 
 impl Streams {
-    pub(super) fn new(client: Client, opener: Opener) -> Self {
+    pub(super) fn new(opener: impl Opener + 'static) -> Self {
         Self {
-            client,
-            opener,
-            pending: VecDeque::new(),
+            opener: Box::new(opener),
+            newest: None,
         }
     }
+}
 
-    pub(super) async fn send_head(&mut self, request: &Request) -> Result<(), ClientError> {
-        let given = self.client.given_fields(&request.url);
-        let head = head(request, given)?;
-        self.client.transcript().push(request.transcript(given));
+#[async_trait]
+impl RawConnection for Streams {
+    async fn start(
+        &mut self,
+        request: &Request,
+        given: &[(String, String)],
+    ) -> Result<Vec<u8>, ClientError> {
         let framing = match &request.content {
             Content::None | Content::Declared(0) => Framing::Ended,
             Content::Bytes(bytes) if bytes.is_empty() => Framing::Ended,
@@ -93,108 +97,84 @@ impl Streams {
             Content::Chunked(..) | Content::DeclaredChunked => Framing::Chunks(Vec::new()),
         };
         let ends = matches!(framing, Framing::Ended);
-        let opened = timeout(self.client.timeout(), self.opener.open(head, ends)).await;
-        let (sender, receiver) =
-            opened.map_err(|_| ClientError::Timeout("to accept a request"))??;
-        self.pending.push_back(Pending {
-            request: request.clone(),
+        let (sender, receiver) = self.opener.open(head(request, given)?, ends).await?;
+        self.newest = Some(Exchange {
             sender,
             receiver,
             framing,
             heads: VecDeque::new(),
         });
-        Ok(())
+        Ok(Vec::new())
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let newest = self.pending.back_mut();
+        let newest = self.newest.as_mut();
         let newest = newest.ok_or(ClientError::NeedsHttp1("a request as text"))?;
-        let sent = timeout(self.client.timeout(), newest.write(bytes)).await;
+        write(&mut *newest.sender, &mut newest.framing, bytes).await
+    }
+
+    async fn write_or_read(&mut self, bytes: &[u8], limit: Duration) -> Result<(), ClientError> {
+        let newest = self.newest.as_mut();
+        let newest = newest.ok_or(ClientError::NeedsHttp1("a request as text"))?;
+        let sent = async {
+            let mut sent = std::pin::pin!(write(&mut *newest.sender, &mut newest.framing, bytes));
+            loop {
+                tokio::select! {
+                    sent = &mut sent => return sent,
+                    head = newest.receiver.head() => {
+                        let head = head?;
+                        let is_final = !is_interim(head.status);
+                        newest.heads.push_back(head);
+                        if is_final {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        };
+        let sent = timeout(limit, sent).await;
         sent.map_err(|_| ClientError::Timeout("to accept data"))?
     }
 
-    pub(super) async fn send(&mut self, request: &Request) -> Result<Response, ClientError> {
-        self.send_head(request).await?;
-        let body = request.encoded_body();
-        let mut sent = Ok(());
-        for piece in body.chunks(WRITE_BYTES) {
-            let Some(newest) = self.pending.back_mut() else {
-                break;
-            };
-            if sent.is_err() || newest.has_response() {
-                break;
-            }
-            let step = timeout(self.client.timeout(), newest.write_or_read(piece)).await;
-            sent = step.unwrap_or(Err(ClientError::Timeout("to accept data")));
-        }
-        // A server that has responded may have ended the stream: the response matters.
-        match (self.response().await, sent) {
-            (Ok(response), _) => Ok(response),
-            (Err(_), Err(error)) => Err(error),
-            (Err(error), Ok(())) => Err(error),
-        }
+    fn has_response(&self) -> bool {
+        let mut heads = self.newest.iter().flat_map(|newest| &newest.heads);
+        heads.any(|head| !is_interim(head.status))
     }
 
-    pub(super) async fn response(&mut self) -> Result<Response, ClientError> {
-        self.response_within(self.client.timeout()).await
+    fn take_head(&mut self, only_interim: bool) -> Result<Option<Response>, ClientError> {
+        Ok(self.newest.as_mut().and_then(|newest| {
+            let can_take = |head: &mut Response| !only_interim || is_interim(head.status);
+            newest.heads.pop_front_if(can_take)
+        }))
     }
 
-    pub(super) async fn response_within(
-        &mut self,
-        limit: Duration,
-    ) -> Result<Response, ClientError> {
-        let read = async {
-            match self.pending.front_mut() {
-                Some(oldest) => oldest.response().await,
-                None => std::future::pending().await,
-            }
+    async fn receive(&mut self) -> Result<(), ClientError> {
+        let Some(newest) = &mut self.newest else {
+            return std::future::pending().await;
         };
-        let read = timeout(limit, read).await;
-        let result = read.unwrap_or(Err(ClientError::Timeout("to respond")));
-        let oldest = self.pending.pop_front();
-        let request = oldest.as_ref().map(|oldest| &oldest.request);
-        self.client.record_end(request, &result);
-        result
+        let head = newest.receiver.head().await?;
+        newest.heads.push_back(head);
+        Ok(())
     }
 
-    pub(super) async fn interim_within(
-        &mut self,
-        limit: Duration,
-    ) -> Result<Response, ClientError> {
-        let read = async {
-            match self.pending.front_mut() {
-                Some(oldest) => oldest.head().await,
-                None => std::future::pending().await,
-            }
-        };
-        let head = timeout(limit, read).await;
-        let head = head.unwrap_or(Err(ClientError::Timeout("to respond")))?;
-        let request = self.pending.front().map(|oldest| &oldest.request);
-        self.client.record_head(request, &head);
-        Ok(head)
+    async fn body(&mut self, _head: &Response, _has_body: bool) -> Result<Vec<u8>, ClientError> {
+        match self.newest.take() {
+            Some(mut newest) => newest.receiver.body().await,
+            None => Ok(Vec::new()),
+        }
     }
 
-    pub(super) fn reset(self) {
-        self.client
-            .transcript()
-            .push("> (streams reset)\n".to_owned());
-        self.end();
+    async fn half_close(&mut self) -> Result<(), ClientError> {
+        Err(ClientError::NeedsHttp1("a connection closed by half"))
     }
 
-    pub(super) fn close(self) {
-        self.client
-            .transcript()
-            .push("> (connection closed)\n".to_owned());
-        self.end();
-    }
-
-    /// Resets all streams, and then closes the connection.
-    fn end(mut self) {
-        for pending in &mut self.pending {
-            pending.sender.reset();
+    /// Resets the stream, and then closes the connection.
+    fn end(mut self: Box<Self>, _resets: bool) {
+        if let Some(newest) = &mut self.newest {
+            newest.sender.reset();
         }
         tokio::spawn(async move {
             sleep(RESET_DURATION).await;
@@ -203,68 +183,9 @@ impl Streams {
     }
 }
 
-impl Pending {
-    fn has_response(&self) -> bool {
-        self.heads.iter().any(|head| !is_interim(head.status))
-    }
-
-    /// Sends content while reading, so that neither side waits for the other.
-    async fn write_or_read(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        let Self {
-            sender,
-            receiver,
-            framing,
-            heads,
-            ..
-        } = self;
-        let mut sent = std::pin::pin!(write(sender, framing, bytes));
-        loop {
-            tokio::select! {
-                sent = &mut sent => return sent,
-                head = receiver.head() => {
-                    let head = head?;
-                    let is_final = !is_interim(head.status);
-                    heads.push_back(head);
-                    if is_final {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        write(&mut self.sender, &mut self.framing, bytes).await
-    }
-
-    async fn head(&mut self) -> Result<Response, ClientError> {
-        match self.heads.pop_front() {
-            Some(head) => Ok(head),
-            None => self.receiver.head().await,
-        }
-    }
-
-    async fn response(&mut self) -> Result<Response, ClientError> {
-        let mut interim = Vec::new();
-        loop {
-            let mut head = self.head().await?;
-            if is_interim(head.status) {
-                if interim.len() == MAX_INTERIM_RESPONSES {
-                    return Err(ClientError::Malformed("too many interim responses"));
-                }
-                interim.push(head);
-                continue;
-            }
-            head.interim = interim;
-            head.body = self.receiver.body().await?;
-            return Ok(head);
-        }
-    }
-}
-
 /// Sends content of a request, and ends the stream with its last byte.
 async fn write(
-    sender: &mut Sender,
+    sender: &mut dyn Sender,
     framing: &mut Framing,
     bytes: &[u8],
 ) -> Result<(), ClientError> {
@@ -373,69 +294,4 @@ fn head(request: &Request, given: &[(String, String)]) -> Result<http::Request<(
     *head.uri_mut() = uri;
     *head.headers_mut() = map(fields.map(|(name, value)| (name.as_str(), value.as_bytes())))?;
     Ok(head)
-}
-
-impl Opener {
-    async fn open(
-        &mut self,
-        head: http::Request<()>,
-        ends: bool,
-    ) -> Result<(Sender, Receiver), ClientError> {
-        match self {
-            Self::Http2(opener) => {
-                let (sender, receiver) = opener.open(head, ends).await?;
-                Ok((Sender::Http2(sender), Receiver::Http2(receiver)))
-            }
-            #[cfg(feature = "http3")]
-            Self::Http3(opener) => {
-                let (sender, receiver) = opener.open(head, ends).await?;
-                Ok((Sender::Http3(Box::new(sender)), Receiver::Http3(receiver)))
-            }
-        }
-    }
-}
-
-impl Sender {
-    async fn send(&mut self, data: Bytes, ends: bool) -> Result<(), ClientError> {
-        match self {
-            Self::Http2(sender) => sender.send(data, ends).await,
-            #[cfg(feature = "http3")]
-            Self::Http3(sender) => sender.send(data, ends).await,
-        }
-    }
-
-    async fn finish(&mut self, trailers: HeaderMap) -> Result<(), ClientError> {
-        match self {
-            Self::Http2(sender) => sender.finish(trailers),
-            #[cfg(feature = "http3")]
-            Self::Http3(sender) => sender.finish(trailers).await,
-        }
-    }
-
-    fn reset(&mut self) {
-        match self {
-            Self::Http2(sender) => sender.reset(),
-            #[cfg(feature = "http3")]
-            Self::Http3(sender) => sender.reset(),
-        }
-    }
-}
-
-impl Receiver {
-    /// Returns the head of the next response. Cancel safe.
-    async fn head(&mut self) -> Result<Response, ClientError> {
-        match self {
-            Self::Http2(receiver) => receiver.head().await,
-            #[cfg(feature = "http3")]
-            Self::Http3(receiver) => receiver.head().await,
-        }
-    }
-
-    async fn body(&mut self) -> Result<Vec<u8>, ClientError> {
-        match self {
-            Self::Http2(receiver) => receiver.body().await,
-            #[cfg(feature = "http3")]
-            Self::Http3(receiver) => receiver.body().await,
-        }
-    }
 }

@@ -7,7 +7,7 @@ use landfall_protocol::Algorithm;
 use sfv::{BareItem, Dictionary, FieldType, Item, ListEntry, Parser};
 
 use crate::client::Response;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, fail};
 
 /// Parses all lines of a field; `None` if it is absent.
 fn parsed<T: FieldType>(response: &Response, name: &str) -> CheckResult<Option<T>> {
@@ -30,7 +30,7 @@ pub(crate) fn integer(response: &Response, name: &str) -> CheckResult<Option<u64
     ensure!(
         number.is_some(),
         "{name} is not an Integer that is at least 0"
-    );
+    )?;
     Ok(number)
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn boolean(response: &Response, name: &str) -> CheckResult<Option<boo
         return Ok(None);
     };
     let value = item.bare_item.as_boolean();
-    ensure!(value.is_some(), "{name} is not a Boolean");
+    ensure!(value.is_some(), "{name} is not a Boolean")?;
     Ok(value)
 }
 
@@ -64,7 +64,7 @@ impl Limits {
         let Some(members) = parsed::<Dictionary>(response, "Upload-Limit")? else {
             return Ok(None);
         };
-        ensure!(!members.is_empty(), "Upload-Limit is empty");
+        ensure!(!members.is_empty(), "Upload-Limit is empty")?;
         let mut limits = BTreeMap::new();
         for (key, member) in &members {
             if !LIMIT_KEYS.contains(&key.as_str()) {
@@ -128,14 +128,12 @@ pub(crate) fn expect_digest(response: &Response, data: &[u8]) -> CheckResult<boo
         return Ok(false);
     };
     let BareItem::ByteSequence(digest) = &item.bare_item else {
-        return Err(Finding::failed(
-            "sha-256 of Repr-Digest is not a Byte Sequence",
-        ));
+        return fail("sha-256 of Repr-Digest is not a Byte Sequence");
     };
     ensure!(
         *digest == sha256(data)?,
         "Repr-Digest is not that of the bytes that were sent"
-    );
+    )?;
     Ok(true)
 }
 

@@ -8,7 +8,7 @@ use url::Url;
 use self::fields::Limits;
 use crate::client::{Client, INTEROP_VERSION, Request};
 use crate::options::{InteropVersion, Options};
-use crate::requirement::{CheckResult, Finding};
+use crate::requirement::{CheckResult, fail};
 
 /// The newest version whose rules are known.
 pub(crate) const NEWEST: u8 = 10;
@@ -57,9 +57,7 @@ impl Dialect {
                 return Ok(dialect);
             }
         }
-        Err(Finding::failed(
-            "no upload is created by POST with Upload-Complete: ?0, by any interop version",
-        ))
+        fail("no upload is created by POST with Upload-Complete: ?0, by any interop version")
     }
 
     pub(crate) async fn with_limits(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Doctor, Finding, Http1, describe, is_from_server, offset, seconds};
+use super::{Connection, Doctor, Finding, describe, is_from_server, offset, seconds};
 
 /// Proxies that stream hold back less.
 const PART: usize = 256 * 1024;
@@ -133,7 +133,7 @@ async fn size(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
 }
 
 /// Returns the number of bytes that were sent until the exchange ended or took no more.
-async fn send_zeros(patch: &mut Http1, size: u64) -> u64 {
+async fn send_zeros(patch: &mut Connection, size: u64) -> u64 {
     let (mut sent, started) = (0, Instant::now());
     while sent < size && started.elapsed() <= SIZE_TIMEOUT {
         let part = usize::try_from(size - sent).unwrap_or(PART).min(PART);

@@ -76,7 +76,8 @@ fn location(url: &Url, response: &Response) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Severity;
+    use landfall_console::Severity;
+
     use super::*;
 
     fn severity(url: &str, target: &str) -> Severity {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Content, Doctor, Finding, Http1, Request, Response, creation, describe};
+use super::{Connection, Content, Doctor, Finding, Request, Response, creation, describe};
 use crate::client::INTEROP_VERSION as VERSION_FIELD;
 
 /// The version of Apple's clients, which other servers than Landfall accept, too.
@@ -38,7 +38,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
     }
 }
 
-async fn create(doctor: &mut Doctor<'_>, connection: &mut Http1) {
+async fn create(doctor: &mut Doctor<'_>, connection: &mut Connection) {
     const CHECK: &str = "interim responses";
     let (announcement, result) = exchange(doctor, connection).await;
     if announcement.is_none() || result.is_ok() {
@@ -81,7 +81,7 @@ async fn create(doctor: &mut Doctor<'_>, connection: &mut Http1) {
 /// Sends a creation in two parts; returns the first 104, and the final response.
 async fn exchange(
     doctor: &Doctor<'_>,
-    connection: &mut Http1,
+    connection: &mut Connection,
 ) -> (Option<(Arrival, Response)>, Result<Response, String>) {
     let length = 2 * PART as u64;
     let request = Request::new("POST", &doctor.url)
@@ -158,7 +158,7 @@ async fn version(doctor: &mut Doctor<'_>) {
 /// Sends OPTIONS on the same connection, whose response no other request has.
 async fn next_response(
     doctor: &Doctor<'_>,
-    connection: &mut Http1,
+    connection: &mut Connection,
     previous: &Response,
 ) -> Finding {
     const CHECK: &str = "connection";
@@ -184,7 +184,7 @@ async fn next_response(
 
 async fn send_again(
     doctor: &Doctor<'_>,
-    connection: &mut Http1,
+    connection: &mut Connection,
     request: Request,
 ) -> Result<Response, String> {
     doctor.start(connection, request).await?;

@@ -7,7 +7,6 @@
 mod content;
 mod creation;
 mod endpoint;
-mod finding;
 mod interim;
 mod methods;
 mod slow;
@@ -19,12 +18,12 @@ use http::StatusCode;
 use tokio::sync::Mutex;
 use url::Url;
 
-pub use self::finding::{Finding, Report, Severity};
 use crate::capabilities::Capabilities;
-use crate::client::{Client, ClientError, Content, Http1, Request, Response};
+use crate::client::{Client, ClientError, Connection, Content, Request, Response};
 use crate::context::UPLOAD_DATA;
 use crate::options::HttpVersion;
 use crate::requirement::{Capability, Protocol};
+pub use landfall_console::Finding;
 
 const METHOD_OVERRIDE: &str = "X-HTTP-Method-Override";
 
@@ -54,19 +53,16 @@ pub struct Options {
 pub async fn run(
     options: Options,
     interrupted: impl Future<Output = ()>,
-    observe: &mut dyn FnMut(&Finding),
-) -> Report {
-    let mut report = Report::default();
+    observe: &mut dyn FnMut(Finding),
+) {
     let client = match client(&options, &options.endpoint) {
         Ok(client) => client,
         Err(error) => {
-            report.add(Finding::fail("response", error.to_string()), observe);
-            return report;
+            return observe(Finding::fail("response", error.to_string()));
         }
     };
     let mut doctor = Doctor {
         client,
-        report,
         observe,
         server: Capabilities::default(),
         overridden: Vec::new(),
@@ -89,7 +85,6 @@ pub async fn run(
         doctor.add(finding);
     }
     doctor.clean_up().await;
-    doctor.report
 }
 
 fn client(options: &Options, url: &Url) -> Result<Client, ClientError> {
@@ -112,8 +107,7 @@ async fn run_checks(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
 
 struct Doctor<'a> {
     client: Client,
-    report: Report,
-    observe: &'a mut dyn FnMut(&Finding),
+    observe: &'a mut dyn FnMut(Finding),
     options: Options,
     /// The URL after redirects.
     url: Url,
@@ -126,7 +120,7 @@ struct Doctor<'a> {
 
 impl Doctor<'_> {
     fn add(&mut self, finding: Finding) {
-        self.report.add(finding, self.observe);
+        (self.observe)(finding);
     }
 
     /// Adds the result of a check; an error is a failure of the check.
@@ -164,18 +158,18 @@ impl Doctor<'_> {
         sent.map_err(|error| self.error(&error))
     }
 
-    async fn connect(&self, url: &Url) -> Result<Http1, String> {
-        let connected = self.client.connect_http1(url).await;
+    async fn connect(&self, url: &Url) -> Result<Connection, String> {
+        let connected = self.client.connect(url).await;
         connected.map_err(|error| self.error(&error))
     }
 
     /// Sends the head of a request whose content follows.
-    async fn start(&self, connection: &mut Http1, request: Request) -> Result<(), String> {
+    async fn start(&self, connection: &mut Connection, request: Request) -> Result<(), String> {
         let sent = connection.send_head(&self.prepared(request)).await;
         sent.map_err(|error| self.error(&error))
     }
 
-    async fn response(&self, connection: &mut Http1) -> Result<Response, String> {
+    async fn response(&self, connection: &mut Connection) -> Result<Response, String> {
         let response = connection.response().await;
         response.map_err(|error| self.error(&error))
     }
@@ -246,7 +240,7 @@ impl Doctor<'_> {
         &self,
         length: u64,
         fields: &[(&str, &str)],
-    ) -> Result<(Url, Http1), String> {
+    ) -> Result<(Url, Connection), String> {
         let upload = self.create(length).await?;
         let mut connection = self.connect(&upload).await?;
         let mut request = self.patch(&upload, 0).content(Content::Declared(length));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Doctor, Finding, Http1, Response, describe, is_from_server, seconds};
+use super::{Connection, Doctor, Finding, Response, describe, is_from_server, seconds};
 
 /// Enough per second for most minimum rates, and for proxies with small buffers.
 const PART: usize = 16 * 1024;
@@ -35,7 +35,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, duration: Duration) {
     doctor.add_result("duration", result);
 }
 
-async fn start(doctor: &Doctor<'_>, parts: u64) -> Result<Http1, String> {
+async fn start(doctor: &Doctor<'_>, parts: u64) -> Result<Connection, String> {
     let length = parts * PART as u64;
     let (_, mut patch) = doctor.start_patch(length, &[]).await?;
     patch.send_part(&ZEROS).await;
@@ -45,7 +45,7 @@ async fn start(doctor: &Doctor<'_>, parts: u64) -> Result<Http1, String> {
 /// Sends a part after each interval until the exchange ends; returns when it did, and its response.
 async fn send_parts(
     doctor: &Doctor<'_>,
-    mut patch: Http1,
+    mut patch: Connection,
     parts: u64,
     interval: Duration,
 ) -> (Duration, Result<Response, String>) {

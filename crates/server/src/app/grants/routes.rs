@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tower_service::Service as _;
 
 use super::authentication;
-#[cfg(feature = "s3")]
 use crate::app::direct;
 use crate::{
     admin::{Admin, AdminParts},
@@ -59,7 +58,6 @@ impl ApiRoutes {
             let callers = authentication::authenticator(settings, grants, handler)?;
             let cors = grants.cors.as_ref();
             let cors = cors.map(|cors| api_cors(cors, &configured.allowed_origins));
-            #[cfg(feature = "s3")]
             if let Some(direct) = &app.direct {
                 let client = grants.client.clone();
                 let router = direct.router(settings, callers.clone(), cors.clone(), client);

@@ -243,7 +243,7 @@ fn outbox_settings(
 ) -> OutboxSettings {
     let from = &settings.hooks.outbox;
     let mut outbox = OutboxSettings::new(database);
-    outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
+    outbox.max_queued = from.max_queued;
     let bytes = outbox.max_queued.saturating_mul(EVENT_BYTES);
     outbox.max_bytes = outbox.max_bytes.max(bytes);
     outbox.strict_order = from.max_hold.is_none();
@@ -266,8 +266,8 @@ fn header_key(settings: &Settings, routes: &[Route]) -> anyhow::Result<Option<He
     let file = match (&settings.hooks.outbox.header_key, settings.database()) {
         (Some(settings::HeaderKey::Memory), _) => return Ok(None),
         (Some(settings::HeaderKey::File(file)), _) => file.clone(),
-        (None, settings::Database::File(file)) => file.with_file_name(KEY_FILE),
-        (None, settings::Database::Postgres(_)) => {
+        (None, Database::Sqlite(file)) => file.with_file_name(KEY_FILE),
+        (None, Database::Postgres(_)) => {
             tracing::warn!(
                 "forwarded request headers are missing in events that another node delivers, or this one \
                  after a restart: set --events-header-key to a file that all nodes have"

@@ -133,7 +133,7 @@ fn http(
     let mut settings = HttpSettings::new(url.reveal());
     settings.format = hooks.format;
     settings.forward_headers = hooks_http.forward_headers.clone();
-    settings.attempts = attempts(hooks_http.attempts);
+    settings.attempts = hooks_http.attempts;
     settings.backoff = hooks_http.backoff;
     settings.timeout = hooks_http.timeout;
     settings.size_limit = hooks_http.size_limit;
@@ -155,7 +155,7 @@ fn grpc(hooks: &Hooks, target: &str) -> anyhow::Result<landfall_hooks::grpc::Grp
 
     let hooks_grpc = &hooks.grpc;
     let mut settings = GrpcSettings::new(target);
-    settings.attempts = attempts(hooks_grpc.attempts);
+    settings.attempts = hooks_grpc.attempts;
     settings.backoff = hooks_grpc.backoff;
     settings.timeout = hooks_grpc.timeout;
     settings.secure = hooks_grpc.secure;
@@ -165,8 +165,4 @@ fn grpc(hooks: &Hooks, target: &str) -> anyhow::Result<landfall_hooks::grpc::Grp
     settings.forward_headers = hooks_grpc.forward_headers.clone();
     settings.max_concurrency = hooks.max_concurrency;
     Ok(Grpc::new(settings)?)
-}
-
-fn attempts(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -5,7 +5,6 @@
 
 mod grants;
 mod hooks;
-#[cfg(feature = "s3")]
 mod s3;
 
 use std::{
@@ -19,7 +18,6 @@ use landfall_http::{NetStats, Tls};
 
 use super::grants::ApiRoutes;
 use super::parts::AppParts;
-#[cfg(feature = "s3")]
 use super::storage::StorageBackend;
 
 /// A metric is `kind name = value, help;`. With `for row in rows` and a label, each row is a sample.
@@ -138,7 +136,6 @@ pub(super) async fn render(
     page.family(name, "gauge", "The running version.");
     page.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     hooks::hooks(&mut page, &parts.hooks);
-    #[cfg(feature = "s3")]
     if let StorageBackend::Bucket(bucket) = &parts.storage.backend {
         s3::client(&mut page, bucket.client.stats());
         s3::store(&mut page, &bucket.store.stats());
@@ -159,7 +156,6 @@ pub(super) async fn render(
     if let Some(grants) = &parts.grants {
         grants::grants(&mut page, &grants.stats().await, api);
     }
-    #[cfg(feature = "s3")]
     if let Some(direct) = &parts.direct {
         self::direct(&mut page, direct.stats());
     }
@@ -167,7 +163,6 @@ pub(super) async fn render(
     page.0
 }
 
-#[cfg(feature = "s3")]
 fn direct(page: &mut Page, stats: &landfall_direct::DirectStats) {
     metrics! { page;
         counter landfall_direct_opened_total = stats.opened.load(Relaxed),

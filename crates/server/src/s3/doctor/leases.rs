@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-#[cfg(feature = "postgres")]
 use landfall_leases::{DatabaseError, PostgresLocker};
 use landfall_leases::{LeaseSettings, RedisLocker};
 use landfall_s3::lease::probe_conditional_writes;
@@ -13,7 +12,6 @@ use crate::{s3::diagnosis, settings::LeaseKind};
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
     match &doctor.settings.leases.kind {
         LeaseKind::Redis(url) => redis(doctor, url.reveal()).await,
-        #[cfg(feature = "postgres")]
         LeaseKind::Postgres(url) => postgres(doctor, url.reveal()).await,
         _ => {}
     }
@@ -78,7 +76,6 @@ async fn redis(doctor: &mut Doctor<'_>, url: &str) {
     locker.close().await;
 }
 
-#[cfg(feature = "postgres")]
 async fn postgres(doctor: &mut Doctor<'_>, url: &str) {
     const CHECK: &str = "PostgreSQL";
     let mut settings = LeaseSettings::postgres();

@@ -25,11 +25,10 @@ use landfall_s3::{
 };
 
 use super::{Diagnosis, diagnosis};
-use crate::{
-    app,
-    finding::{Finding, Report, Severity},
-    settings::{Loaded, S3, Settings},
-};
+use landfall_console::{Finding, Report, Severity};
+
+use crate::app;
+use crate::settings::{Loaded, S3, Settings};
 
 /// Each costs several calls.
 const MAX_EXAMINED_UPLOADS: u64 = 10_000;

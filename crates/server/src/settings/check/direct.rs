@@ -1,13 +1,9 @@
-use super::{Findings, Settings, not_compiled_in};
+use super::{Findings, Settings};
 
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (direct, s3) = (&settings.direct, &settings.s3);
     if !direct.enabled {
         return findings.without_effect(&findings.given("direct-"), "without --direct");
-    }
-    if !cfg!(feature = "s3") {
-        let reason = not_compiled_in("direct upload support", "s3");
-        return findings.problem("direct", reason);
     }
     let reason = "requires a bucket; write --s3-bucket NAME";
     findings.problem_if(s3.bucket.is_none(), "direct", reason);

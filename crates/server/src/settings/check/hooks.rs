@@ -1,11 +1,11 @@
 use landfall_hooks::HookName;
 use landfall_hooks::format::Format;
 
-use super::{Findings, Settings, not_compiled_in};
+use super::{Findings, Settings};
 use crate::settings::{
     hooks::{destination, is_bare_number},
     sections::Broker,
-    types::{BrokerKind, Database, Secret},
+    types::{BrokerKind, Secret},
 };
 
 const NOTHING_STORED: &str =
@@ -19,13 +19,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         None | Some(BrokerKind::Redis) => false,
         Some(_) => !cfg!(feature = "full"),
     };
-    let reason = not_compiled_in("support of this broker", "full");
+    let reason = "support of this broker is not compiled in; rebuild with `--features full`";
     findings.problem_if(is_missing, "hooks-broker", reason);
-    let database = settings.state.database.as_ref();
-    if matches!(database, Some(Database::Postgres(_))) && !cfg!(feature = "postgres") {
-        let reason = not_compiled_in("PostgreSQL support", "postgres");
-        findings.problem("database", reason);
-    }
 
     let grpc = &hooks.grpc;
     let uses_grpc = grpc.target.is_some();
@@ -84,7 +79,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let reason = "without hooks that receive post-receive";
     findings.without_effect_if(!has_progress, &["progress-hooks-interval"], reason);
     let has_no_files = !settings.uses_state_dir() && findings.is_for_server();
-    if database.is_some() && !settings.tls.acme.is_on() {
+    if settings.state.database.is_some() && !settings.tls.acme.is_on() {
         findings.without_effect(&["state-dir"], "with --database");
     } else {
         findings.without_effect_if(has_no_files, &["state-dir"], NOTHING_STORED);

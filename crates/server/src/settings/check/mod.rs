@@ -25,10 +25,6 @@ const FOREIGN_ORIGINS: [&str; 3] = [
     "null",
 ];
 
-pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
-    format!("{what} is not compiled in; rebuild with `--features {feature}`")
-}
-
 pub(super) struct Findings<'a> {
     layers: &'a Layers,
     pub(super) subcommand: Subcommand,

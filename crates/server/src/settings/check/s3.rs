@@ -1,4 +1,4 @@
-use super::{Findings, Settings, not_compiled_in};
+use super::{Findings, Settings};
 use crate::settings::types::{DisabledDownloads, LeaseKind};
 
 const FILE_SETTINGS: &[&str] = &[
@@ -50,10 +50,6 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     let reason = "without leases in a bucket, Redis or PostgreSQL: others have no TTL";
     findings.without_effect_if(!has_ttl, &["lease-ttl"], reason);
 
-    let reason = not_compiled_in("S3 storage", "s3");
-    findings.problem_if(has_bucket && !cfg!(feature = "s3"), "s3-bucket", reason);
-    let reason = not_compiled_in("PostgreSQL support", "postgres");
-    findings.problem_if(in_postgres && !cfg!(feature = "postgres"), "lease", reason);
     if s3.part_size < s3.min_part_size {
         let min = s3.min_part_size;
         let reason = format!("is less than --s3-min-part-size, {min} bytes");

@@ -77,7 +77,7 @@ group! {
         "hooks-http-forward-headers", List("HEADERS"), "", MayBeEmpty
         => "Headers of the client's request to forward with every hook and event, comma-separated. \
             Stored events have them encrypted, see --events-header-key.";
-    attempts: usize = value::number, "hooks-http-retry", Number("COUNT"), "3", Reloads
+    attempts: u32 = value::number, "hooks-http-retry", Number("COUNT"), "3", Reloads
         => "Total attempts for a blocking hook after a timeout or 5xx response; at least 1.";
     backoff: Duration = hooks::backoff, "hooks-http-backoff", Time, "1s", Reloads
         => "Delay between two attempts.";
@@ -104,7 +104,7 @@ group! {
     target: Option<String> = value::optional(hooks::grpc_target),
         "hooks-grpc", Text("HOST:PORT"), "", Reloads
         => "Call the gRPC service proto.HookHandler of tusd at this address.";
-    attempts: usize = value::number, "hooks-grpc-retry", Number("COUNT"), "3", Reloads
+    attempts: u32 = value::number, "hooks-grpc-retry", Number("COUNT"), "3", Reloads
         => "Total attempts of a call if the server is busy or unreachable; at least 1.";
     backoff: Duration = hooks::backoff, "hooks-grpc-backoff", Time, "1s", Reloads
         => "Delay between two attempts.";
@@ -162,7 +162,7 @@ impl Broker {
 group! {
     /// Settings of the outbox.
     pub struct Outbox at hooks.outbox;
-    max_queued: u64 = value::count, "events-max-queued", Number("COUNT"), "1000000"
+    max_queued: usize = value::count, "events-max-queued", Number("COUNT"), "1000000"
         => "Maximum number of stored events, of at most 1GiB, or 1KiB each if that is more. At the limit, new \
             uploads get a 503 response.";
     header_key: Option<HeaderKey> = hooks::header_key, "events-header-key", Text("FILE|memory"), ""

@@ -64,7 +64,7 @@ impl Settings {
     pub(crate) fn database(&self) -> Database {
         match &self.state.database {
             Some(database) => database.clone(),
-            None => Database::File(self.state_dir().join(FILE)),
+            None => Database::Sqlite(self.state_dir().join(FILE)),
         }
     }
 }

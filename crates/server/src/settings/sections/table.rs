@@ -13,7 +13,6 @@ pub enum Subcommand {
     Sweep,
     /// List damaged uploads in the upload directory.
     DoctorFiles,
-    /// Check the proxies in front of a server.
     /// Check the certificates of the server.
     DoctorTls,
     /// Check the bucket and the lease backend.

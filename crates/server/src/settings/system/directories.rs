@@ -224,7 +224,7 @@ pub(super) fn describe(settings: &Settings) -> String {
         }
         _ if !settings.stores_state() => line("state directory", &settings.state_dir()),
         Database::Postgres(_) => lines.push_str("# state directory: none, with PostgreSQL\n"),
-        Database::File(file) => {
+        Database::Sqlite(file) => {
             if settings.state.database.is_none() {
                 line("state directory", &settings.state_dir());
             }

@@ -253,15 +253,13 @@ impl SystemChecks<'_> {
             }
         }
         match &settings.state.database {
-            Some(Database::File(path)) => self.check_shared("database", path, files::database),
-            Some(Database::Postgres(url)) => {
-                self.resolve_any("database", url.reveal());
-            }
+            Some(Database::Sqlite(path)) => self.check_shared("database", path, files::database),
+            Some(Database::Postgres(url)) => self.resolve_any("database", url),
             // Other commands check the directory when they open the database.
             None if self.findings.is_for_server() && settings.stores_state() => {
                 let dir = settings.state_dir();
                 self.check("state-dir", |findings| check_state_dir(&dir, findings));
-                if let Database::File(path) = settings.database() {
+                if let Database::Sqlite(path) = settings.database() {
                     self.check_shared("state-dir", &path, files::database);
                 }
             }
@@ -315,7 +313,7 @@ impl SystemChecks<'_> {
             _ => None,
         };
         let database = match &settings.state.database {
-            Some(Database::File(file)) => Some(file.clone()),
+            Some(Database::Sqlite(file)) => Some(file.clone()),
             _ => None,
         };
         for (name, file) in [

@@ -280,13 +280,9 @@ async fn hosts_must_resolve_now_or_later() {
     let now: &[&[&str]] = &[
         &["-host={nosuch}"],
         &["-lease=redis://:hunter2@{nosuch}:6379"],
-        #[cfg(feature = "postgres")]
         &["-lease=postgres://u:hunter2@{nosuch}/d"],
-        #[cfg(feature = "postgres")]
         &["-database=postgres://u:hunter2@{nosuch}/d"],
-        #[cfg(feature = "s3")]
         &["-s3-bucket=b", "-s3-endpoint=http://{nosuch}"],
-        #[cfg(feature = "s3")]
         &[
             "-s3-bucket={label}",
             "-s3-path-style=false",

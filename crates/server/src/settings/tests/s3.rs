@@ -128,7 +128,6 @@ fn settings_without_effect_cause_a_warning() {
         &["-s3-bucket=b"][..],
         &["-s3-bucket=b", "-lease=store", "-lease-ttl=5s"],
         &["-lease=redis://x", "-lease-ttl=5s"],
-        #[cfg(feature = "postgres")]
         &["-lease=postgres://x/y", "-lease-ttl=5s"],
     ] {
         assert_eq!(loaded(args, &[]).warnings, Vec::<String>::new(), "{args:?}");
@@ -163,7 +162,6 @@ fn errors_and_debug_omit_passwords() {
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
 
-#[cfg(feature = "s3")]
 #[test]
 fn doctor_accepts_settings_and_its_options() {
     for args in [
@@ -208,7 +206,6 @@ fn doctor_accepts_settings_and_its_options() {
     }
 }
 
-#[cfg(feature = "s3")]
 #[test]
 fn set_cors_accepts_several_origins_once_each() {
     let args = [

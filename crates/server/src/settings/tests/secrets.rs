@@ -61,7 +61,6 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
         &[
             "redis://:hunter2hunter2hunter2@h/0",
             "redis://u:hunter2hunter2hunter2@h/0",
-            #[cfg(feature = "postgres")]
             "postgres://u:hunter2hunter2hunter2@h/0",
         ],
         "***@h/0",

@@ -282,12 +282,7 @@ fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Setti
 }
 
 fn missing_feature(name: &str) -> Option<&'static str> {
-    let (feature, is_compiled_in) = match name {
-        "s3-bucket" | "s3-endpoint" | "direct" => ("s3", cfg!(feature = "s3")),
-        "hooks-broker" => ("full", cfg!(feature = "full")),
-        _ => return None,
-    };
-    (!is_compiled_in).then_some(feature)
+    (name == "hooks-broker" && !cfg!(feature = "full")).then_some("full")
 }
 
 #[test]

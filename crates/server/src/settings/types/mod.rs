@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub use landfall::store::file::Durability;
 use landfall_hooks::HookName;
+pub use landfall_state::sql::Database;
 
 pub use allow_origin::AllowOrigin;
 pub use secret::Secret;
@@ -131,13 +132,4 @@ pub struct EnabledHook {
     pub transport: Option<&'static str>,
     /// Its name.
     pub name: HookName,
-}
-
-/// A database.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Database {
-    /// A SQLite file.
-    File(PathBuf),
-    /// The URL of a PostgreSQL server.
-    Postgres(Secret),
 }

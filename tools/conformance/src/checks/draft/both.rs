@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::client::{Request, Response};
 use crate::context::UPLOAD_DATA;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, equal, skip};
 
 const NO_SECTION: &str = "not specified: two protocols in one request";
 
@@ -34,7 +34,7 @@ async fn needs_tus(d: &Draft<'_>) -> CheckResult {
         .await?;
     match response.field("Tus-Version") {
         Some(_) => Ok(()),
-        None => Err(Finding::skipped("the server does not speak tus")),
+        None => skip("the server does not speak tus"),
     }
 }
 
@@ -58,9 +58,7 @@ async fn append(d: &Draft<'_>) -> CheckResult {
         .append(&url, 0, &[0; 5], true)
         .field("Tus-Resumable", "1.0.0");
     let response = d.send(request.set("Content-Type", UPLOAD_DATA)).await?;
-    response
-        .expect_success()?
-        .expect_number("Upload-Offset", 5)?;
+    response.expect_stored(5)?;
     d.context.expect_offset(&url, 5).await
 }
 
@@ -75,17 +73,10 @@ async fn head_by_tus(d: &Draft<'_>) -> CheckResult {
     let url = d.create_with(&d.data(2)?, d.unit()).await?;
     let response = d.send(d.context.tus("HEAD", &url)).await?;
     if !response.is_success() {
-        return Err(Finding::skipped(
-            "the server has uploads of one protocol each",
-        ));
+        return skip("the server has uploads of one protocol each");
     }
     let offset = response.number("Upload-Offset")?;
-    ensure!(
-        offset == d.unit() as u64,
-        "Upload-Offset is {offset}, not {}",
-        d.unit()
-    );
-    Ok(())
+    equal("Upload-Offset", offset, d.unit() as u64)
 }
 
 /// Sends the last content of the draft to an upload of tus, or skips the check if the server has uploads of one
@@ -98,9 +89,7 @@ async fn complete_by_draft(
     needs_tus(d).await?;
     let url = d.context.create(length as u64).await?;
     if !d.send(d.request("HEAD", &url)).await?.is_success() {
-        return Err(Finding::skipped(
-            "the server has uploads of one protocol each",
-        ));
+        return skip("the server has uploads of one protocol each");
     }
     let response = d.send(d.append(&url, 0, data, true)).await?;
     Ok((url, response))
@@ -109,11 +98,7 @@ async fn complete_by_draft(
 async fn keeps_its_length(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let (url, response) = complete_by_draft(d, data.len(), &data[..d.unit()]).await?;
-    ensure!(
-        !response.is_success(),
-        "the status is {} for a part of the length",
-        response.status
-    );
+    response.expect_no_success(" for a part of the length")?;
     let head = d.send(d.context.tus("HEAD", &url)).await?;
     if head.is_success() {
         head.expect_number("Upload-Length", data.len() as u64)?;
@@ -126,9 +111,7 @@ async fn completed_by_draft(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let (url, response) = complete_by_draft(d, data.len(), &data).await?;
     if !response.is_success() {
-        return Err(Finding::skipped(
-            "the server has uploads of one protocol each",
-        ));
+        return skip("the server has uploads of one protocol each");
     }
     d.context.expect_offset(&url, data.len() as u64).await?;
     d.expect_state_if_there(&url, data.len()).await
@@ -141,9 +124,7 @@ async fn completed_by_tus(d: &Draft<'_>) -> CheckResult {
     let rest = d.context.patch(&url, unit as u64, &data[unit..]);
     let response = d.send(rest).await?;
     if !response.is_success() {
-        return Err(Finding::skipped(
-            "the server has uploads of one protocol each",
-        ));
+        return skip("the server has uploads of one protocol each");
     }
     response.expect_number("Upload-Offset", data.len() as u64)?;
     d.expect_state_if_there(&url, data.len()).await

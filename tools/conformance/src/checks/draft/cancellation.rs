@@ -6,7 +6,7 @@ use super::concurrency::start_append;
 use super::requests::Draft;
 use super::{CANCELLATION, draft_checks};
 use crate::client::Response;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, skip};
 
 draft_checks! {
     Must "draft/cancellation/is-204", CANCELLATION, [..=7],
@@ -48,22 +48,17 @@ async fn cancelled(d: &Draft<'_>) -> CheckResult<Url> {
     let (url, response) = cancel(d).await?;
     match response.is_success() {
         true => Ok(url),
-        false => Err(Finding::skipped(format!(
-            "the status of DELETE is {}",
-            response.status
-        ))),
+        false => skip(format!("the status of DELETE is {}", response.status)),
     }
 }
 
 async fn is_204(d: &Draft<'_>) -> CheckResult {
     let (_, response) = cancel(d).await?;
-    response.expect(&[204, 405])?;
-    Ok(())
+    response.expect(&[204, 405])
 }
 
 async fn succeeds(d: &Draft<'_>) -> CheckResult {
-    cancel(d).await?.1.expect_success()?;
-    Ok(())
+    cancel(d).await?.1.expect_success()
 }
 
 async fn head_is_an_error(d: &Draft<'_>) -> CheckResult {
@@ -74,8 +69,7 @@ async fn head_is_an_error(d: &Draft<'_>) -> CheckResult {
 async fn append_is_an_error(d: &Draft<'_>) -> CheckResult {
     let (url, data) = (cancelled(d).await?, d.data(2)?);
     let request = d.append(&url, d.unit(), &data[d.unit()..], true);
-    d.send(request).await?.expect(&[404, 410])?;
-    Ok(())
+    d.send(request).await?.expect(&[404, 410])
 }
 
 async fn new_upload(d: &Draft<'_>) -> CheckResult {
@@ -87,8 +81,7 @@ async fn new_upload(d: &Draft<'_>) -> CheckResult {
 async fn twice(d: &Draft<'_>) -> CheckResult {
     let url = cancelled(d).await?;
     let response = d.send(d.request("DELETE", &url)).await?;
-    response.expect(&[200, 202, 204, 404, 410])?;
-    Ok(())
+    response.expect(&[200, 202, 204, 404, 410])
 }
 
 async fn complete_upload(d: &Draft<'_>) -> CheckResult {
@@ -102,16 +95,11 @@ async fn complete_upload(d: &Draft<'_>) -> CheckResult {
 
 async fn unknown_upload(d: &Draft<'_>) -> CheckResult {
     let url = d.unknown().await?;
-    d.send(d.request("DELETE", &url))
-        .await?
-        .expect(&[404, 410])?;
-    Ok(())
+    d.send(d.request("DELETE", &url)).await?.expect(&[404, 410])
 }
 
 async fn no_redirect(d: &Draft<'_>) -> CheckResult {
-    let status = cancel(d).await?.1.status;
-    ensure!(!matches!(status, 301..=303), "the status is {status}");
-    Ok(())
+    cancel(d).await?.1.expect_no_redirect()
 }
 
 async fn during_an_append(d: &Draft<'_>) -> CheckResult {
@@ -136,11 +124,7 @@ async fn ends_the_append(d: &Draft<'_>) -> CheckResult {
     let ended = tokio::time::timeout(limit, super::requests::end_of(&mut connection)).await;
     let response = ended.map_err(|_| Finding::failed("the append does not end"))?;
     if let Some(response) = response {
-        ensure!(
-            !response.is_success(),
-            "the append of a cancelled upload gets {}",
-            response.status
-        );
+        response.expect_no_success(" for the append of a cancelled upload")?;
     }
     Ok(())
 }
@@ -155,6 +139,5 @@ async fn others_remain(d: &Draft<'_>) -> CheckResult {
 async fn fields_are_rejected(d: &Draft<'_>) -> CheckResult {
     let url = d.create(d.data(2)?.len()).await?;
     let request = d.request("DELETE", &url).field("Upload-Offset", 0);
-    d.send(request).await?.expect(&[400, 405])?;
-    Ok(())
+    d.send(request).await?.expect(&[400, 405])
 }

@@ -3,7 +3,7 @@
 use super::requests::Draft;
 use super::{APPEND, COMPLETENESS, draft_checks};
 use crate::client::Content;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, ensure, skip};
 
 draft_checks! {
     Must "draft/completion/last-append-is-complete", APPEND,
@@ -54,8 +54,7 @@ async fn without_content(d: &Draft<'_>) -> CheckResult {
 async fn last_in_chunks(d: &Draft<'_>) -> CheckResult {
     let (data, unit) = (d.data(3)?, d.unit());
     let url = d.create_with(&data, unit).await?;
-    let pieces = data[unit..].chunks(unit).map(<[u8]>::to_vec).collect();
-    let content = Content::Chunked(pieces, Vec::new());
+    let content = Content::in_chunks(&data[unit..], unit);
     let request = d.append(&url, unit, b"", true).content(content);
     d.send(request).await?.expect_success()?;
     d.expect_state_if_there(&url, data.len()).await
@@ -71,8 +70,7 @@ async fn as_in_one_request(d: &Draft<'_>) -> CheckResult {
         "the status is {} for the whole in one request, and {} for the last append",
         whole.status,
         last.status
-    );
-    Ok(())
+    )
 }
 
 async fn not_by_length(d: &Draft<'_>) -> CheckResult {
@@ -83,8 +81,7 @@ async fn not_by_length(d: &Draft<'_>) -> CheckResult {
         // A server may complete an upload early, if its response states that.
         return Ok(());
     }
-    d.expect_incomplete(&url).await?;
-    Ok(())
+    d.expect_incomplete(&url).await.map(drop)
 }
 
 async fn after_all_parts(d: &Draft<'_>) -> CheckResult {
@@ -92,9 +89,7 @@ async fn after_all_parts(d: &Draft<'_>) -> CheckResult {
     let url = d.create_for(&data).await?;
     let response = d.part(&url, 0, &data).await?;
     if d.is_complete(&response)? == Some(true) || d.dialect.version <= 6 {
-        return Err(Finding::skipped(
-            "the server completes the upload at its length",
-        ));
+        return skip("the server completes the upload at its length");
     }
     d.last(&url, data.len(), b"").await?;
     d.expect_state_if_there(&url, data.len()).await
@@ -106,11 +101,7 @@ async fn takes_no_data(d: &Draft<'_>) -> CheckResult {
     for is_last in [false, true] {
         let request = d.append(&url, data.len(), &data, is_last);
         let response = d.send(request).await?;
-        ensure!(
-            !response.is_success(),
-            "the status is {} for data beyond the end",
-            response.status
-        );
+        response.expect_no_success(" for data beyond the end")?;
         if matches!(d.send(d.request("HEAD", &url)).await?.status, 404 | 410) {
             // Content beyond the length ends the upload.
             return Ok(());
@@ -134,7 +125,7 @@ async fn repeated(d: &Draft<'_>) -> CheckResult {
     let first = d.last(&url, 0, &data).await?;
     let again = d.send(d.append(&url, data.len(), b"", true)).await?;
     if matches!(again.status, 404 | 410) {
-        return Err(Finding::skipped("the server removes complete uploads"));
+        return skip("the server removes complete uploads");
     }
     again.expect(&[first.status])?;
     d.expect_flag(&again, true)
@@ -142,7 +133,7 @@ async fn repeated(d: &Draft<'_>) -> CheckResult {
 
 async fn empty_upload(d: &Draft<'_>) -> CheckResult {
     if d.limits().get("min-size").is_some_and(|size| size > 0) {
-        return Err(Finding::skipped("min-size is above 0"));
+        return skip("min-size is above 0");
     }
     let url = d.create(0).await?;
     if d.state(&url).await?.is_complete == Some(true) {
@@ -156,6 +147,5 @@ async fn part_is_rejected(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let url = d.complete(&data).await?;
     let request = d.append(&url, data.len(), &data, false);
-    d.send(request).await?.expect_rejection()?;
-    Ok(())
+    d.send(request).await?.expect_rejection()
 }

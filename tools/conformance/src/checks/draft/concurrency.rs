@@ -10,7 +10,7 @@ use super::requests::{Draft, SETTLE, end_of};
 use super::{CONCURRENCY, OFFSET, draft_checks};
 use crate::client::{Connection, Content, chunk};
 use crate::dialect::fields::integer;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, skip};
 
 draft_checks! {
     Must "draft/concurrency/two-appends-do-not-add-up", CONCURRENCY,
@@ -55,12 +55,12 @@ async fn two_appends(d: &Draft<'_>, number: usize) -> CheckResult {
         offset == 2 * unit as u64 || !statuses.iter().any(|status| *status < 300),
         "Upload-Offset is {offset}, not {}; the statuses are {statuses:?}",
         2 * unit
-    );
+    )?;
     ensure!(
         offset <= 2 * unit as u64,
         "Upload-Offset is {offset}, above the {} bytes that were sent",
         2 * unit
-    );
+    )?;
     d.resume(&url, &data).await
 }
 
@@ -124,8 +124,7 @@ async fn ends_an_older_one(d: &Draft<'_>) -> CheckResult {
     ensure!(
         response.is_none_or(|response| !response.is_success()),
         "the older append succeeds without its content"
-    );
-    Ok(())
+    )
 }
 
 async fn ended_is_not_successful(d: &Draft<'_>) -> CheckResult {
@@ -141,7 +140,7 @@ async fn ended_is_not_successful(d: &Draft<'_>) -> CheckResult {
             !response.is_success(),
             "the older append gets {}, though a newer one has completed the upload",
             response.status
-        );
+        )?;
     }
     d.expect_state_if_there(&url, data.len()).await
 }
@@ -170,9 +169,7 @@ async fn late_bytes(d: &Draft<'_>) -> CheckResult {
         d.expect_offset(&url, end).await?;
         return d.resume(&url, &data).await;
     }
-    Err(Finding::skipped(
-        "the newer append does not end the older one",
-    ))
+    skip("the newer append does not end the older one")
 }
 
 async fn head_during_an_append(d: &Draft<'_>) -> CheckResult {
@@ -183,8 +180,7 @@ async fn head_during_an_append(d: &Draft<'_>) -> CheckResult {
     ensure!(
         offset <= unit as u64,
         "Upload-Offset is {offset}, and {unit} bytes were sent"
-    );
-    Ok(())
+    )
 }
 
 async fn head_during_a_creation(d: &Draft<'_>) -> CheckResult {

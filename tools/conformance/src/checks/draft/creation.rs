@@ -3,8 +3,7 @@
 use super::requests::{Draft, SETTLE, early_response};
 use super::{CREATION, RETRIEVAL, SECURITY, TRANSFER_CODINGS, draft_checks};
 use crate::client::{Content, Request, chunk};
-use crate::dialect::fields::Limits;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, ensure, skip};
 
 draft_checks! {
     Must "draft/creation/part-has-location", CREATION,
@@ -63,13 +62,13 @@ async fn part_has_location(d: &Draft<'_>) -> CheckResult {
     let size = d.data(2)?.len();
     let request = d.creation(b"", false).field("Upload-Length", size);
     let response = d.send(request).await?;
-    response.expect_success()?.required("Location")?;
+    response.expect_success()?;
+    response.required("Location")?;
     Ok(())
 }
 
 async fn part_is_201(d: &Draft<'_>) -> CheckResult {
-    d.send(d.creation(b"", false)).await?.expect(&[201])?;
-    Ok(())
+    d.send(d.creation(b"", false)).await?.expect(&[201])
 }
 
 async fn part_is_not_complete(d: &Draft<'_>) -> CheckResult {
@@ -79,12 +78,7 @@ async fn part_is_not_complete(d: &Draft<'_>) -> CheckResult {
 
 async fn part_has_limits(d: &Draft<'_>) -> CheckResult {
     let response = d.send(d.creation(b"", false)).await?;
-    let limits = Limits::parse(&response)?;
-    ensure!(
-        limits.is_some() || !d.limits().limits_anything(),
-        "the response has no Upload-Limit, but OPTIONS reports limits"
-    );
-    Ok(())
+    d.expect_limits(&response, "the response")
 }
 
 async fn part_stores_its_content(d: &Draft<'_>) -> CheckResult {
@@ -98,8 +92,7 @@ async fn part_stores_its_content(d: &Draft<'_>) -> CheckResult {
 
 async fn part_in_chunks(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let pieces = data[..d.unit()].chunks(d.unit().div_ceil(3));
-    let content = Content::Chunked(pieces.map(<[u8]>::to_vec).collect(), Vec::new());
+    let content = Content::in_chunks(&data[..d.unit()], d.unit().div_ceil(3));
     let request = d.creation(b"", false).field("Upload-Length", data.len());
     let url = d.created(request.content(content)).await?;
     d.expect_offset(&url, d.unit()).await
@@ -113,8 +106,7 @@ async fn location_is_the_upload(d: &Draft<'_>) -> CheckResult {
 async fn locations_differ(d: &Draft<'_>) -> CheckResult {
     let size = d.data(2)?.len();
     let (first, second) = (d.create(size).await?, d.create(size).await?);
-    ensure!(first != second, "two uploads have the URL {first}");
-    Ok(())
+    ensure!(first != second, "two uploads have the URL {first}")
 }
 
 async fn hard_to_guess(d: &Draft<'_>) -> CheckResult {
@@ -126,8 +118,7 @@ async fn hard_to_guess(d: &Draft<'_>) -> CheckResult {
     ensure!(
         different > 1,
         "{first} and {second} differ in {different} characters"
-    );
-    Ok(())
+    )
 }
 
 async fn later_parts(d: &Draft<'_>) -> CheckResult {
@@ -150,8 +141,7 @@ async fn whole_is_complete(d: &Draft<'_>) -> CheckResult {
 
 async fn whole_in_chunks(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let pieces = data.chunks(d.unit().div_ceil(2));
-    let content = Content::Chunked(pieces.map(<[u8]>::to_vec).collect(), Vec::new());
+    let content = Content::in_chunks(&data, d.unit().div_ceil(2));
     let response = d.send(d.creation(b"", true).content(content)).await?;
     response.expect_success()?;
     d.expect_flag(&response, true)
@@ -159,7 +149,7 @@ async fn whole_in_chunks(d: &Draft<'_>) -> CheckResult {
 
 async fn empty_whole(d: &Draft<'_>) -> CheckResult {
     if d.limits().get("min-size").is_some_and(|size| size > 0) {
-        return Err(Finding::skipped("min-size is above 0"));
+        return skip("min-size is above 0");
     }
     let response = d.send(d.creation(b"", true)).await?;
     response.expect_success()?;
@@ -264,8 +254,7 @@ async fn expect_continue(d: &Draft<'_>) -> CheckResult {
         }
     }
     connection.write(&data).await?;
-    connection.response().await?.expect_success()?;
-    Ok(())
+    connection.response().await?.expect_success()
 }
 
 async fn no_early_success(d: &Draft<'_>, is_last: bool) -> CheckResult {
@@ -290,11 +279,7 @@ pub(super) async fn send_in_chunks(
     let first = chunk(first);
     let mut connection = d.start(request, Content::DeclaredChunked, &first).await?;
     if let Some(response) = early_response(&mut connection, 3 * SETTLE).await {
-        ensure!(
-            !response.is_success(),
-            "the status is {} before all content is sent",
-            response.status
-        );
+        response.expect_no_success(" before all content is sent")?;
         return Ok(false);
     }
     let mut rest = chunk(second);
@@ -306,12 +291,7 @@ pub(super) async fn send_in_chunks(
 
 async fn no_redirect(d: &Draft<'_>) -> CheckResult {
     let response = d.send(d.creation(b"", false)).await?;
-    ensure!(
-        !matches!(response.status, 301..=303),
-        "the status is {}",
-        response.status
-    );
-    Ok(())
+    response.expect_no_redirect()
 }
 
 async fn length_is_no_end(d: &Draft<'_>) -> CheckResult {

@@ -9,7 +9,7 @@ use super::requests::{Draft, INTERIM, SETTLE};
 use super::{APPEND, CREATION, OFFSET, STATUS_104, draft_checks};
 use crate::client::{Connection, Content, Response};
 use crate::dialect::fields::{Limits, integer};
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, fail, skip};
 
 /// A server that reports progress does so while this much content arrives.
 const PROGRESS_BYTES: u64 = 10 << 20;
@@ -52,13 +52,13 @@ draft_checks! {
 
 async fn is_announced(d: &Draft<'_>) -> CheckResult {
     if d.dialect.named.is_none() {
-        return Err(Finding::skipped("the requests name no version"));
+        return skip("the requests name no version");
     }
     let data = d.data(2)?;
     match d.create_announced(&data, d.unit(), true).await {
-        Err(Finding::Skipped(_)) => Err(Finding::failed(format!(
-            "there is no 104 with Location within {INTERIM:?}"
-        ))),
+        Err(Finding::Skipped(_)) => {
+            fail(format!("there is no 104 with Location within {INTERIM:?}"))
+        }
         announced => announced.map(drop),
     }
 }
@@ -74,8 +74,7 @@ async fn has_limits(d: &Draft<'_>) -> CheckResult {
     ensure!(
         limits.is_some() || !d.limits().limits_anything(),
         "the 104 has no Upload-Limit, but OPTIONS reports limits"
-    );
-    Ok(())
+    )
 }
 
 async fn location_is_the_upload(d: &Draft<'_>) -> CheckResult {
@@ -88,8 +87,7 @@ async fn location_is_the_upload(d: &Draft<'_>) -> CheckResult {
         "Upload-Offset is {}, and {} bytes were sent",
         state.offset,
         d.unit()
-    );
-    Ok(())
+    )
 }
 
 async fn same_location(d: &Draft<'_>) -> CheckResult {
@@ -98,8 +96,7 @@ async fn same_location(d: &Draft<'_>) -> CheckResult {
     started.connection.write(&data[d.unit()..]).await?;
     let response = started.connection.response().await?;
     let last = d.context.location(&response)?;
-    ensure!(last == url, "Location was {url}, and then {last}");
-    Ok(())
+    ensure!(last == url, "Location was {url}, and then {last}")
 }
 
 /// Sends content so slowly that a server may report progress, and returns the interim responses.
@@ -109,11 +106,7 @@ async fn progress(connection: &mut Connection, content: &[u8]) -> CheckResult<Ve
         connection.write(piece).await?;
         sleep(PROGRESS_INTERVAL).await;
         while let Ok(head) = connection.interim_within(Duration::from_millis(1)).await {
-            ensure!(
-                head.status < 200,
-                "the status is {} before all content is sent",
-                head.status
-            );
+            head.expect_interim()?;
             interim.push(head);
         }
     }
@@ -122,7 +115,7 @@ async fn progress(connection: &mut Connection, content: &[u8]) -> CheckResult<Ve
         .iter()
         .all(|head| head.field("Upload-Offset").is_none())
     {
-        return Err(Finding::skipped("the server reports no progress by 104"));
+        return skip("the server reports no progress by 104");
     }
     Ok(interim)
 }
@@ -145,7 +138,7 @@ async fn all_have_the_same_location(d: &Draft<'_>) -> CheckResult {
         ensure!(
             location == first,
             "Location is {location:?}, and was {first:?}"
-        );
+        )?;
     }
     Ok(())
 }
@@ -167,20 +160,18 @@ async fn offsets_are_stored(d: &Draft<'_>) -> CheckResult {
     ensure!(
         offset >= reported,
         "a 104 reported {reported}, and HEAD reports {offset}"
-    );
-    Ok(())
+    )
 }
 
 async fn offsets_do_not_decrease(d: &Draft<'_>) -> CheckResult {
     let (_, _, interim) = creation_in_progress(d).await?;
     let offsets = offsets(&interim)?;
-    ensure!(offsets.is_sorted(), "the offsets are {offsets:?}");
+    ensure!(offsets.is_sorted(), "the offsets are {offsets:?}")?;
     ensure!(
         offsets.iter().all(|offset| *offset < PROGRESS_BYTES),
         "the offsets are {offsets:?}, and {} bytes were sent",
         PROGRESS_BYTES - 1
-    );
-    Ok(())
+    )
 }
 
 async fn append_has_no_location(d: &Draft<'_>) -> CheckResult {
@@ -218,8 +209,7 @@ async fn none_for_http_1_0(d: &Draft<'_>) -> CheckResult {
     ensure!(
         response.interim.is_empty(),
         "there is an interim response to a request of HTTP/1.0"
-    );
-    Ok(())
+    )
 }
 
 async fn next_response(d: &Draft<'_>) -> CheckResult {
@@ -229,7 +219,7 @@ async fn next_response(d: &Draft<'_>) -> CheckResult {
     let response = started.connection.response().await?;
     response.expect_success()?;
     if response.is_closing() {
-        return Err(Finding::skipped("the server closes the connection"));
+        return skip("the server closes the connection");
     }
     let response = started.connection.send(&d.request("HEAD", &url)).await?;
     response.expect_success()?;
@@ -238,8 +228,7 @@ async fn next_response(d: &Draft<'_>) -> CheckResult {
         offset == data.len() as u64,
         "the next response reports the offset {offset}, not {}",
         data.len()
-    );
-    Ok(())
+    )
 }
 
 async fn none_after_the_final_response(d: &Draft<'_>) -> CheckResult {
@@ -250,9 +239,7 @@ async fn none_after_the_final_response(d: &Draft<'_>) -> CheckResult {
         connection.send(&request).await?.expect_success()?;
         if let Ok(head) = connection.interim_within(SETTLE).await {
             let status = head.status;
-            return Err(Finding::failed(format!(
-                "there is a {status} after the final response"
-            )));
+            return fail(format!("there is a {status} after the final response"));
         }
     }
     Ok(())

@@ -99,7 +99,7 @@ async fn expect_range(d: &Draft<'_>, url: &Url, from: usize, to: usize) -> Check
     ensure!(
         (from as u64..=to as u64).contains(&offset),
         "Upload-Offset is {offset}; {from} bytes were stored, and {to} sent"
-    );
+    )?;
     Ok(offset)
 }
 
@@ -118,8 +118,7 @@ async fn not_complete(d: &Draft<'_>, framing: Framing) -> CheckResult {
 async fn stays_incomplete(d: &Draft<'_>, url: &Url) -> CheckResult {
     d.expect_incomplete(url).await?;
     sleep(SETTLE).await;
-    d.expect_incomplete(url).await?;
-    Ok(())
+    d.expect_incomplete(url).await.map(drop)
 }
 
 async fn missing_last_chunk(d: &Draft<'_>) -> CheckResult {
@@ -138,8 +137,7 @@ async fn missing_last_chunk(d: &Draft<'_>) -> CheckResult {
 async fn bytes_are_kept(d: &Draft<'_>) -> CheckResult {
     let (url, _) = interrupted(d, Disconnect::Close, Framing::Length).await?;
     let offset = expect_range(d, &url, d.unit(), 2 * d.unit()).await?;
-    ensure!(offset > d.unit() as u64, "no byte of the append is kept");
-    Ok(())
+    ensure!(offset > d.unit() as u64, "no byte of the append is kept")
 }
 
 async fn does_not_decrease(d: &Draft<'_>) -> CheckResult {
@@ -181,8 +179,7 @@ async fn creation_not_complete(d: &Draft<'_>) -> CheckResult {
 async fn creation_bytes_are_kept(d: &Draft<'_>) -> CheckResult {
     let (url, _) = interrupted_creation(d, Disconnect::Close).await?;
     let offset = expect_range(d, &url, 0, d.unit()).await?;
-    ensure!(offset > 0, "no byte of the creation is kept");
-    Ok(())
+    ensure!(offset > 0, "no byte of the creation is kept")
 }
 
 async fn lost_response(d: &Draft<'_>) -> CheckResult {

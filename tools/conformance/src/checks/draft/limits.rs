@@ -9,7 +9,7 @@ use super::requests::Draft;
 use super::{CREATION, LIMITS, draft_checks};
 use crate::client::{Content, Request, Response};
 use crate::dialect::fields::Limits;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, fail, skip};
 
 /// The largest Integer of structured fields.
 const MAX_INTEGER: u64 = 999_999_999_999_999;
@@ -62,23 +62,21 @@ async fn largest_upload(d: &Draft<'_>) -> CheckResult {
 fn above_max_size(d: &Draft<'_>) -> CheckResult<Request> {
     let max = d.limits().required("max-size")?;
     if max >= MAX_INTEGER {
-        return Err(Finding::skipped("max-size is the largest Integer"));
+        return skip("max-size is the largest Integer");
     }
     Ok(d.creation(b"", false).field("Upload-Length", max + 1))
 }
 
 async fn larger_upload(d: &Draft<'_>) -> CheckResult {
-    d.send(above_max_size(d)?).await?.expect_rejection()?;
-    Ok(())
+    d.send(above_max_size(d)?).await?.expect_rejection()
 }
 
 fn expect_limits(response: &Response) -> CheckResult {
     if response.is_success() {
-        return Err(Finding::skipped("the server does not enforce the limit"));
+        return skip("the server does not enforce the limit");
     }
     let limits = Limits::parse(response)?;
-    ensure!(limits.is_some(), "the response has no Upload-Limit");
-    Ok(())
+    ensure!(limits.is_some(), "the response has no Upload-Limit")
 }
 
 async fn larger_upload_has_limits(d: &Draft<'_>) -> CheckResult {
@@ -105,9 +103,9 @@ async fn larger_unknown(d: &Draft<'_>) -> CheckResult {
             return Ok(());
         }
     }
-    Err(Finding::failed(format!(
+    fail(format!(
         "{offset} bytes are accepted, and max-size is {max}"
-    )))
+    ))
 }
 
 async fn largest_content(d: &Draft<'_>) -> CheckResult {
@@ -129,8 +127,7 @@ async fn send_larger_content(d: &Draft<'_>) -> CheckResult<(Url, Response)> {
 }
 
 async fn larger_content(d: &Draft<'_>) -> CheckResult {
-    send_larger_content(d).await?.1.expect_rejection()?;
-    Ok(())
+    send_larger_content(d).await?.1.expect_rejection()
 }
 
 async fn larger_content_has_limits(d: &Draft<'_>) -> CheckResult {
@@ -143,7 +140,7 @@ async fn resumable_after_larger_content(d: &Draft<'_>) -> CheckResult {
     ensure!(
         d.is_complete(&response)? != Some(true),
         "the response states that the upload is over"
-    );
+    )?;
     d.resume(&url, &data).await
 }
 
@@ -151,7 +148,7 @@ async fn resumable_after_larger_content(d: &Draft<'_>) -> CheckResult {
 fn around_min_append_size(d: &Draft<'_>) -> CheckResult<(Vec<u8>, usize)> {
     let min = d.limits().required("min-append-size")?;
     if min < 2 {
-        return Err(Finding::skipped(format!("min-append-size is {min}")));
+        return skip(format!("min-append-size is {min}"));
     }
     let data = d.data(2)?;
     Ok((data, usize::try_from(min).unwrap_or(usize::MAX)))
@@ -171,8 +168,7 @@ async fn send_smaller_content(d: &Draft<'_>) -> CheckResult<Response> {
 }
 
 async fn smaller_content(d: &Draft<'_>) -> CheckResult {
-    send_smaller_content(d).await?.expect_rejection()?;
-    Ok(())
+    send_smaller_content(d).await?.expect_rejection()
 }
 
 async fn smaller_content_has_limits(d: &Draft<'_>) -> CheckResult {
@@ -214,7 +210,7 @@ async fn contents_within_limits(d: &Draft<'_>) -> CheckResult {
             response.is_success(),
             "{size} bytes are {}, but the Upload-Limit of the upload allows them",
             response.status
-        );
+        )?;
         offset += size;
     }
     Ok(())
@@ -224,14 +220,13 @@ async fn size_limit_is_reported(d: &Draft<'_>) -> CheckResult {
     let request = d.creation(b"", false).field("Upload-Length", MAX_INTEGER);
     let response = d.send(request).await?;
     if response.status != 413 {
-        return Err(Finding::skipped("the server has no limit of the size"));
+        return skip("the server has no limit of the size");
     }
     let rejection = Limits::parse(&response)?.unwrap_or_default();
     ensure!(
         rejection.get("max-size").is_some() && d.limits().get("max-size").is_some(),
         "the creation is 413, but no max-size is reported by it and by OPTIONS"
-    );
-    Ok(())
+    )
 }
 
 async fn lifetime(d: &Draft<'_>) -> CheckResult {
@@ -247,7 +242,7 @@ async fn lifetime(d: &Draft<'_>) -> CheckResult {
             .and_then(|limits| limits.lifetime())
             .map(|seconds| started.elapsed() + Duration::from_secs(seconds.saturating_add(2)));
         if let (Some(previous), Some(end)) = (previous, end) {
-            ensure!(end >= previous, "the end of max-age has become earlier");
+            ensure!(end >= previous, "the end of max-age has become earlier")?;
         }
         previous = end.map(|end| end.saturating_sub(Duration::from_secs(2)));
         if step == 0 {
@@ -266,12 +261,12 @@ async fn not_tightened(d: &Draft<'_>) -> CheckResult {
     let after = Limits::parse(&d.head(&url).await?)?.unwrap_or_default();
     for key in ["max-size", "max-append-size"] {
         if let (Some(before), Some(after)) = (before.get(key), after.get(key)) {
-            ensure!(after >= before, "{key} was {before}, and is {after}");
+            ensure!(after >= before, "{key} was {before}, and is {after}")?;
         }
     }
     for key in ["min-size", "min-append-size"] {
         let (before, after) = (before.get(key), after.get(key));
-        ensure!(after <= before, "{key} was {before:?}, and is {after:?}");
+        ensure!(after <= before, "{key} was {before:?}, and is {after:?}")?;
     }
     Ok(())
 }

@@ -67,8 +67,7 @@ async fn sent(d: &Draft<'_>, sent: Sent) -> CheckResult<(Url, Vec<u8>, Response)
 }
 
 async fn conflict(d: &Draft<'_>, offset: Sent) -> CheckResult {
-    sent(d, offset).await?.2.expect(&[409])?;
-    Ok(())
+    sent(d, offset).await?.2.expect(&[409])
 }
 
 async fn has_the_offset(d: &Draft<'_>) -> CheckResult {
@@ -80,7 +79,7 @@ async fn has_the_offset(d: &Draft<'_>) -> CheckResult {
             offset == Some(d.unit() as u64),
             "Upload-Offset is {offset:?}, not {}",
             d.unit()
-        );
+        )?;
     }
     Ok(())
 }
@@ -126,7 +125,7 @@ async fn reported_is_accepted(d: &Draft<'_>) -> CheckResult {
     ensure!(
         offset <= data.len() as u64,
         "Upload-Offset is {offset}, above the length"
-    );
+    )?;
     let rest = usize::try_from(offset).unwrap_or_default();
     d.last(&url, rest, &data[rest..]).await?;
     d.expect_state_if_there(&url, data.len()).await

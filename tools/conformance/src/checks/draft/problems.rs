@@ -6,7 +6,7 @@ use super::requests::Draft;
 use super::retrieval::inspect_twice;
 use super::{APPEND, PROBLEMS, draft_checks};
 use crate::client::Response;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, skip};
 
 const RFC_9457: &str = "RFC 9457, 3 The Problem Details JSON Object";
 const REGISTRY: &str = "https://iana.org/assignments/http-problem-types#";
@@ -48,8 +48,7 @@ pub(super) fn expect_type(problem: &Value, name: &str) -> CheckResult {
     ensure!(
         found == format!("{REGISTRY}{name}"),
         "the type is {found:?}, not {REGISTRY}{name}"
-    );
-    Ok(())
+    )
 }
 
 /// Sends an append at an offset that is one too high.
@@ -77,7 +76,7 @@ async fn mismatch_type(d: &Draft<'_>) -> CheckResult {
 async fn mismatch_members(d: &Draft<'_>) -> CheckResult {
     let (_, problem) = mismatch_problem(d).await?;
     if expect_type(&problem, "mismatching-upload-offset").is_err() {
-        return Err(Finding::skipped("the server sends another type"));
+        return skip("the server sends another type");
     }
     let unit = d.unit() as u64;
     for (name, expected) in [("expected-offset", unit), ("provided-offset", unit + 1)] {
@@ -85,7 +84,7 @@ async fn mismatch_members(d: &Draft<'_>) -> CheckResult {
         ensure!(
             offset.and_then(Value::as_u64) == Some(expected),
             "{name} is {offset:?}, not {expected}"
-        );
+        )?;
     }
     Ok(())
 }
@@ -97,8 +96,7 @@ async fn content_type(d: &Draft<'_>) -> CheckResult {
     ensure!(
         essence.eq_ignore_ascii_case("application/problem+json"),
         "Content-Type is {value}"
-    );
-    Ok(())
+    )
 }
 
 async fn status(d: &Draft<'_>) -> CheckResult {
@@ -108,7 +106,7 @@ async fn status(d: &Draft<'_>) -> CheckResult {
             status.as_u64() == Some(u64::from(response.status)),
             "the member status is {status}, and the response has {}",
             response.status
-        );
+        )?;
     }
     Ok(())
 }
@@ -133,7 +131,7 @@ async fn not_complete(d: &Draft<'_>) -> CheckResult {
             d.is_complete(&response)? != Some(true),
             "the response with {} states that the upload is over",
             response.status
-        );
+        )?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::client::{Connection, Content, INTEROP_VERSION, Request, Response};
 use crate::context::{Context, test_data};
 use crate::dialect::Dialect;
 use crate::dialect::fields::{Limits, boolean, digest_field, expect_digest, integer};
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, equal, fail, skip};
 
 /// The media type of the content of an append.
 pub(super) const PARTIAL_UPLOAD: &str = "application/partial-upload";
@@ -60,10 +60,10 @@ impl<'a> Draft<'a> {
     pub(super) fn needs_version(&self, versions: impl std::ops::RangeBounds<u8>) -> CheckResult {
         match versions.contains(&self.dialect.version) {
             true => Ok(()),
-            false => Err(Finding::skipped(format!(
+            false => skip(format!(
                 "interop version {} has no such rule",
                 self.dialect.version
-            ))),
+            )),
         }
     }
 
@@ -83,7 +83,7 @@ impl<'a> Draft<'a> {
             let limit = self.limits().get(key).unwrap_or(u64::MAX);
             if size > limit {
                 let reason = format!("needs contents of {size} bytes, and {key} is {limit}");
-                return Err(Finding::skipped(reason));
+                return skip(reason);
             }
         }
         let size = usize::try_from(size).map_err(|_| Finding::skipped("needs more memory"))?;
@@ -190,7 +190,7 @@ impl<'a> Draft<'a> {
             offset <= data.len(),
             "the offset is {offset}, and the upload has {} bytes",
             data.len()
-        );
+        )?;
         let request = self.append(url, offset, &data[offset..], true);
         let response = self
             .send(request.field("Want-Repr-Digest", "sha-256=10"))
@@ -246,17 +246,23 @@ impl<'a> Draft<'a> {
         let name = self.dialect.flag_name();
         match self.is_complete(response)? {
             Some(flag) if flag == expected => Ok(()),
-            Some(_) => Err(Finding::failed(format!("{name} has the wrong value"))),
-            None => Err(Finding::failed(format!("the response has no {name}"))),
+            Some(_) => fail(format!("{name} has the wrong value")),
+            None => fail(format!("the response has no {name}")),
         }
+    }
+
+    /// Fails unless a response has `Upload-Limit`, if there are limits.
+    pub(super) fn expect_limits(&self, response: &Response, name: &str) -> CheckResult {
+        let limits = Limits::parse(response)?;
+        ensure!(
+            limits.is_some() || !self.limits().limits_anything(),
+            "{name} has no Upload-Limit, but OPTIONS reports limits"
+        )
     }
 
     pub(super) async fn expect_offset(&self, url: &Url, expected: usize) -> CheckResult {
         let offset = self.state(url).await?.offset;
-        ensure!(
-            offset == expected as u64,
-            "Upload-Offset is {offset}, not {expected}"
-        );
+        equal("Upload-Offset", offset, expected as u64)?;
         Ok(())
     }
 
@@ -272,14 +278,14 @@ impl<'a> Draft<'a> {
         ensure!(
             state.offset == length as u64 && is_complete,
             "HEAD does not report that all {length} bytes are complete"
-        );
+        )?;
         Ok(())
     }
 
     /// Fails if the upload is complete.
     pub(super) async fn expect_incomplete(&self, url: &Url) -> CheckResult<State> {
         let state = self.state(url).await?;
-        ensure!(state.is_complete != Some(true), "the upload is complete");
+        ensure!(state.is_complete != Some(true), "the upload is complete")?;
         Ok(state)
     }
 
@@ -296,11 +302,7 @@ impl<'a> Draft<'a> {
         declared: Content,
         sent: &[u8],
     ) -> CheckResult<Connection> {
-        let request = request.content(declared);
-        let mut connection = self.context.connect(&request.url).await?;
-        connection.send_head(&request).await?;
-        connection.write(sent).await?;
-        Ok(connection)
+        self.context.start(&request.content(declared), sent).await
     }
 
     /// Starts a creation with the whole data, sends its first bytes, and waits for a 104 with
@@ -321,11 +323,7 @@ impl<'a> Draft<'a> {
         loop {
             let head = connection.interim_within(INTERIM).await;
             let head = head.map_err(|_| skipped())?;
-            ensure!(
-                head.status < 200,
-                "the status is {} before all content is sent",
-                head.status
-            );
+            head.expect_interim()?;
             let location = head.field("Location").filter(|_| head.status == 104);
             let url = location.map(|location| self.context.endpoint().join(location));
             interim.push(head);

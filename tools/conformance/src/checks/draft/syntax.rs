@@ -98,8 +98,7 @@ async fn malformed_length(d: &Draft<'_>, value: &str) -> CheckResult {
     ensure!(
         length.is_none(),
         "Upload-Length of the upload is {length:?}"
-    );
-    Ok(())
+    )
 }
 
 async fn conventional(d: &Draft<'_>, value: &str) -> CheckResult {
@@ -112,8 +111,7 @@ async fn malformed_complete(d: &Draft<'_>, value: &str) -> CheckResult {
     let url = d.create_for(&data).await?;
     let request = d.append(&url, 0, &data, true).set("Upload-Complete", value);
     d.send(request).await?;
-    d.expect_incomplete(&url).await?;
-    Ok(())
+    d.expect_incomplete(&url).await.map(drop)
 }
 
 /// Sends an append at the right offset in a form that is no Integer.

@@ -4,7 +4,7 @@ use super::requests::Draft;
 use super::{CREATION, VERSIONS, draft_checks};
 use crate::client::INTEROP_VERSION;
 use crate::dialect::Dialect;
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, ensure, equal, skip};
 
 draft_checks! {
     Must "draft/versions/no-104-without-version", VERSIONS,
@@ -61,7 +61,7 @@ async fn has_the_version(d: &Draft<'_>) -> CheckResult {
         ensure!(
             Some(version) == named.as_deref(),
             "{INTEROP_VERSION} of a 104 is {version}"
-        );
+        )?;
     }
     Ok(())
 }
@@ -77,20 +77,14 @@ async fn part_is_no_whole(d: &Draft<'_>) -> CheckResult {
     }
     let url = d.context.location(&response)?;
     let state = d.expect_incomplete(&url).await?;
-    ensure!(
-        state.offset == d.unit() as u64,
-        "Upload-Offset is {}, not {}",
-        state.offset,
-        d.unit()
-    );
-    Ok(())
+    equal("Upload-Offset", state.offset, d.unit() as u64)
 }
 
 async fn accepted(d: &Draft<'_>, version: Option<u8>) -> CheckResult {
     let (client, endpoint) = (&d.context.client, d.context.endpoint());
     let dialect = Dialect::new(version).with_limits(client, endpoint).await?;
     if !dialect.is_accepted(client, endpoint).await? {
-        return Err(Finding::skipped("the server does not accept this version"));
+        return skip("the server does not accept this version");
     }
     let d = Draft {
         context: d.context,
@@ -103,20 +97,19 @@ async fn accepted(d: &Draft<'_>, version: Option<u8>) -> CheckResult {
     ensure!(
         d.is_complete(&response)? != Some(true),
         "the upload is complete after its first part"
-    );
+    )?;
     ensure!(
         d.expect_incomplete(&url).await?.offset == unit as u64,
         "HEAD does not report the bytes of the first part"
-    );
+    )?;
     d.last(&url, unit, &data[unit..]).await?;
     d.expect_state_if_there(&url, data.len()).await
 }
 
 async fn responses_have_the_version(d: &Draft<'_>) -> CheckResult {
     let Some(version) = d.dialect.named else {
-        return Err(Finding::skipped("the requests name no version"));
+        return skip("the requests name no version");
     };
     let response = d.send(d.creation(b"", false)).await?;
-    response.expect_number(INTEROP_VERSION, u64::from(version))?;
-    Ok(())
+    response.expect_number(INTEROP_VERSION, u64::from(version))
 }

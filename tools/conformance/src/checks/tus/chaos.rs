@@ -100,16 +100,17 @@ impl<'a> Observed<'a> {
             sleep(Duration::from_millis(100)).await;
             return Ok(None);
         }
-        let offset = head.expect_success()?.number("Upload-Offset")?;
+        head.expect_success()?;
+        let offset = head.number("Upload-Offset")?;
         ensure!(
             offset >= self.acknowledged,
             "the offset is {offset}, after {} was acknowledged",
             self.acknowledged
-        );
+        )?;
         ensure!(
             offset <= LENGTH as u64,
             "the offset is {offset}, the length {LENGTH}"
-        );
+        )?;
         self.acknowledged = offset;
         Ok(usize::try_from(offset).ok())
     }
@@ -202,7 +203,7 @@ async fn simultaneous_writers(c: &Context) -> CheckResult {
                 matches!(response.status, 200..=499 | 503),
                 "the status is {}",
                 response.status
-            );
+            )?;
         }
     }
     upload.finish().await
@@ -228,7 +229,7 @@ async fn head_storm(c: &Context) -> CheckResult {
             let head = c.send(c.tus("HEAD", &upload.url)).await?;
             if head.is_success() {
                 let offset = head.number("Upload-Offset")?;
-                ensure!(offset >= last, "the offset is {offset} after {last}");
+                ensure!(offset >= last, "the offset is {offset} after {last}")?;
                 last = offset;
             }
         }
@@ -322,7 +323,7 @@ async fn interrupted_checksums(c: &Context) -> CheckResult {
                 let mut damaged = piece.to_vec();
                 damaged[0] ^= 1;
                 let response = c.send(request.body(damaged)).await?;
-                ensure!(!response.is_success(), "damaged data was accepted");
+                ensure!(!response.is_success(), "damaged data was accepted")?;
             }
             _ => {
                 let response = c.send(request).await?;

@@ -4,9 +4,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use landfall_protocol::Algorithm;
 use url::Url;
 
-use crate::client::Content;
+use crate::client::{Content, Request};
 use crate::context::{Context, test_data};
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, Finding, ensure, skip};
 
 const SECTION: &str = "Checksum";
 const HEADER: &str = "Checksum, Headers, Upload-Checksum";
@@ -23,8 +23,8 @@ checks! {
     Must "tus/checksum/sha512-mismatch", SECTION, "If listed: a wrong SHA-512 checksum discards the data." => wrong("sha512");
     Must "tus/checksum/crc32", SECTION, "If listed: data whose CRC-32 checksum is right is accepted." => right("crc32");
     Must "tus/checksum/crc32-mismatch", SECTION, "If listed: a wrong CRC-32 checksum discards the data." => wrong("crc32");
-    May "tus/checksum/match-is-204", SECTION, "The status of a match is 204." => status_of_match;
-    May "tus/checksum/mismatch-is-460", SECTION, "The status of a mismatch is 460." => status_of_mismatch;
+    May "tus/checksum/match-is-204", SECTION, "The status of a match is 204." => status_of(b"hello", 204);
+    May "tus/checksum/mismatch-is-460", SECTION, "The status of a mismatch is 460." => status_of(b"other", 460);
     May "tus/checksum/unknown-algorithm-is-400", SECTION,
         "The status of an algorithm that is not supported is 400." => status_of_unknown;
     Must "tus/checksum/unknown-algorithm-discards", SECTION,
@@ -82,7 +82,7 @@ fn listed(c: &Context, name: &str) -> CheckResult {
     // Every server with the extension supports sha1.
     match name == "sha1" || names.any(|listed| listed == name) {
         true => Ok(()),
-        false => Err(Finding::skipped(format!("the server does not list {name}"))),
+        false => skip(format!("the server does not list {name}")),
     }
 }
 
@@ -94,20 +94,14 @@ async fn right(c: &Context, name: &str) -> CheckResult {
     let response = c
         .send(request.field("Upload-Checksum", value(name, &data)?))
         .await?;
-    response
-        .expect_success()?
-        .expect_number("Upload-Offset", 100)?;
+    response.expect_stored(100)?;
     c.expect_offset(&url, 100).await
 }
 
 async fn expect_discarded(c: &Context, url: &Url, checksum: &str) -> CheckResult {
     let request = c.patch(url, 0, b"hello").field("Upload-Checksum", checksum);
     let response = c.send(request).await?;
-    ensure!(
-        !response.is_success(),
-        "the status is {}, although the checksum is wrong",
-        response.status
-    );
+    response.expect_no_success(", although the checksum is wrong")?;
     c.expect_offset(url, 0).await
 }
 
@@ -122,25 +116,23 @@ async fn discards(c: &Context, checksum: &str) -> CheckResult {
     expect_discarded(c, &url, checksum).await
 }
 
-async fn status_of(c: &Context, checksum: String, status: u16) -> CheckResult {
+async fn status_of(c: &Context, data: &[u8], status: u16) -> CheckResult {
     let url = c.create(10).await?;
-    let request = c
-        .patch(&url, 0, b"hello")
-        .field("Upload-Checksum", checksum);
-    c.send(request).await?.expect(&[status])?;
-    Ok(())
-}
-
-async fn status_of_match(c: &Context) -> CheckResult {
-    status_of(c, value("sha1", b"hello")?, 204).await
-}
-
-async fn status_of_mismatch(c: &Context) -> CheckResult {
-    status_of(c, value("sha1", b"other")?, 460).await
+    let request = verified(c, &url, 0, b"hello", data)?;
+    c.send(request).await?.expect(&[status])
 }
 
 async fn status_of_unknown(c: &Context) -> CheckResult {
-    status_of(c, "unknown AAAA".to_owned(), 400).await
+    let url = c.create(10).await?;
+    let request = c.patch(&url, 0, b"hello");
+    let request = request.field("Upload-Checksum", "unknown AAAA");
+    c.send(request).await?.expect(&[400])
+}
+
+/// A PATCH whose checksum is that of other data.
+fn verified(c: &Context, url: &Url, offset: u64, sent: &[u8], of: &[u8]) -> CheckResult<Request> {
+    let request = c.patch(url, offset, sent);
+    Ok(request.field("Upload-Checksum", value("sha1", of)?))
 }
 
 async fn is_optional(c: &Context) -> CheckResult {
@@ -149,21 +141,13 @@ async fn is_optional(c: &Context) -> CheckResult {
 }
 
 async fn append_verified(c: &Context, url: &Url, offset: u64, data: &[u8]) -> CheckResult {
-    let request = c.patch(url, offset, data);
-    let response = c
-        .send(request.field("Upload-Checksum", value("sha1", data)?))
-        .await?;
-    response.expect_success()?;
-    response.expect_number("Upload-Offset", offset + data.len() as u64)?;
-    Ok(())
+    let response = c.send(verified(c, url, offset, data, data)?).await?;
+    response.expect_stored(offset + data.len() as u64)
 }
 
 async fn append_mismatch(c: &Context, url: &Url, offset: u64, data: &[u8]) -> CheckResult {
-    let request = c.patch(url, offset, data);
-    let response = c
-        .send(request.field("Upload-Checksum", value("sha1", b"no")?))
-        .await?;
-    ensure!(!response.is_success(), "the status is {}", response.status);
+    let response = c.send(verified(c, url, offset, data, b"no")?).await?;
+    response.expect_no_success("")?;
     c.expect_offset(url, offset).await
 }
 
@@ -215,38 +199,27 @@ async fn empty_body(c: &Context) -> CheckResult {
 }
 
 async fn send_chunked(c: &Context, url: &Url, of: &[u8]) -> CheckResult<bool> {
-    let chunks = vec![b"he".to_vec(), b"llo".to_vec()];
-    let request = c
-        .patch(url, 0, b"")
-        .content(Content::Chunked(chunks, Vec::new()));
-    let response = c
-        .send(request.field("Upload-Checksum", value("sha1", of)?))
-        .await?;
-    Ok(response.is_success())
+    let request = verified(c, url, 0, b"", of)?.content(Content::in_chunks(b"hello", 2));
+    Ok(c.send(request).await?.is_success())
 }
 
 async fn chunked_mismatch(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    ensure!(
-        !send_chunked(c, &url, b"other").await?,
-        "the data was accepted"
-    );
+    let is_accepted = send_chunked(c, &url, b"other").await?;
+    ensure!(!is_accepted, "the data was accepted")?;
     c.expect_offset(&url, 0).await
 }
 
 async fn chunked_match(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    ensure!(
-        send_chunked(c, &url, b"hello").await?,
-        "the data was rejected"
-    );
+    let is_accepted = send_chunked(c, &url, b"hello").await?;
+    ensure!(is_accepted, "the data was rejected")?;
     c.expect_offset(&url, 5).await
 }
 
 async fn conflict_comes_first(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    let request = c.patch(&url, 5, b"hello");
-    let request = request.field("Upload-Checksum", value("sha1", b"hello")?);
+    let request = verified(c, &url, 5, b"hello", b"hello")?;
     c.send(request).await?.expect(&[409])?;
     c.expect_offset(&url, 0).await
 }
@@ -254,13 +227,8 @@ async fn conflict_comes_first(c: &Context) -> CheckResult {
 async fn cut_data_is_discarded(c: &Context) -> CheckResult {
     let data = test_data(1000);
     let url = c.create(1000).await?;
-    let mut connection = c.connect(&url).await?;
-    let request = c
-        .patch(&url, 0, &data)
-        .field("Upload-Checksum", value("sha1", &data)?);
-    connection.send_head(&request).await?;
-    connection.write(&data[..500]).await?;
-    connection.close();
+    let request = verified(c, &url, 0, &data, &data)?;
+    c.start(&request, &data[..500]).await?.close();
     expect_nothing_stored(c, &url).await
 }
 
@@ -270,17 +238,13 @@ pub(super) async fn expect_nothing_stored(c: &Context, url: &Url) -> CheckResult
     ensure!(
         offset == 0,
         "the offset is {offset}, but no data could be verified"
-    );
-    Ok(())
+    )
 }
 
 async fn two_checksums(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    let request = c.patch(&url, 0, b"hello");
-    let request = request.field("Upload-Checksum", value("sha1", b"hello")?);
-    let response = c
-        .send(request.field("Upload-Checksum", value("sha1", b"other")?))
-        .await?;
-    ensure!(!response.is_success(), "the status is {}", response.status);
+    let request = verified(c, &url, 0, b"hello", b"hello")?;
+    let request = request.field("Upload-Checksum", value("sha1", b"other")?);
+    c.send(request).await?.expect_no_success("")?;
     c.expect_offset(&url, 0).await
 }

@@ -5,7 +5,7 @@ use url::Url;
 use super::checksum::{expect_nothing_stored, value};
 use crate::client::{Content, Response, chunk};
 use crate::context::{Context, test_data};
-use crate::requirement::{CheckResult, ensure};
+use crate::requirement::CheckResult;
 
 const SECTION: &str = "Checksum (checksum-trailer)";
 
@@ -60,8 +60,7 @@ async fn send(
 }
 
 fn expect_discarded(response: &Response) -> CheckResult {
-    ensure!(!response.is_success(), "the status is {}", response.status);
-    Ok(())
+    response.expect_no_success("")
 }
 
 async fn matching(c: &Context, name: &str) -> CheckResult {
@@ -70,9 +69,7 @@ async fn matching(c: &Context, name: &str) -> CheckResult {
     let request = c.patch(&url, 0, b"").field("Trailer", name);
     let content = content(&data, name, &value("sha1", &data)?);
     let response = c.send(request.content(content)).await?;
-    response
-        .expect_success()?
-        .expect_number("Upload-Offset", 2500)?;
+    response.expect_stored(2500)?;
     c.expect_offset(&url, 2500).await?;
     c.expect_bytes(&url, &data).await
 }
@@ -88,8 +85,7 @@ async fn mismatch(c: &Context, bytes: usize) -> CheckResult {
 async fn status_of_mismatch(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
     let response = send(c, &url, 0, b"hello", &value("sha1", b"other")?).await?;
-    response.expect(&[460])?;
-    Ok(())
+    response.expect(&[460])
 }
 
 async fn discards(c: &Context, checksum: &str) -> CheckResult {
@@ -102,17 +98,14 @@ async fn status_of_unknown(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
     send(c, &url, 0, b"hello", "unknown AAAA")
         .await?
-        .expect(&[400])?;
-    Ok(())
+        .expect(&[400])
 }
 
 async fn can_be_repeated(c: &Context) -> CheckResult {
     let url = c.create(5).await?;
     expect_discarded(&send(c, &url, 0, b"jello", &value("sha1", b"hello")?).await?)?;
     let response = send(c, &url, 0, b"hello", &value("sha1", b"hello")?).await?;
-    response
-        .expect_success()?
-        .expect_number("Upload-Offset", 5)?;
+    response.expect_stored(5)?;
     c.expect_bytes(&url, b"hello").await
 }
 
@@ -133,18 +126,16 @@ async fn without_announcement(c: &Context) -> CheckResult {
 async fn missing(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
     let request = c.patch(&url, 0, b"").field("Trailer", "Upload-Checksum");
-    let content = Content::Chunked(vec![b"hello".to_vec()], Vec::new());
+    let content = Content::in_chunks(b"hello", 5);
     expect_discarded(&c.send(request.content(content)).await?)?;
     c.expect_offset(&url, 0).await
 }
 
 async fn cut(c: &Context) -> CheckResult {
     let url = c.create(1000).await?;
-    let mut connection = c.connect(&url).await?;
     let request = c.patch(&url, 0, b"").field("Trailer", "Upload-Checksum");
-    connection
-        .send_head(&request.content(Content::DeclaredChunked))
-        .await?;
+    let request = request.content(Content::DeclaredChunked);
+    let mut connection = c.start(&request, b"").await?;
     connection.write(&chunk(&test_data(500))).await?;
     connection.close();
     expect_nothing_stored(c, &url).await

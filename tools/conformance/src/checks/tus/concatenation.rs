@@ -40,9 +40,9 @@ checks! {
     Should "tus/concatenation/large-parts", SECTION,
         "Parts of 512 KiB are concatenated." => sizes(&[512 << 10, 512 << 10]);
     Must "tus/concatenation/absolute-urls", HEADER,
-        "Parts may be listed with absolute URLs." => with_urls(Form::Absolute);
+        "Parts may be listed with absolute URLs." => with_urls(Url::as_str);
     Must "tus/concatenation/relative-urls", HEADER,
-        "Parts may be listed with relative URLs: here with absolute paths." => with_urls(Form::Path);
+        "Parts may be listed with relative URLs: here with absolute paths." => with_urls(Url::path);
     Must "tus/concatenation/patch-on-final-upload-is-403", SECTION,
         "PATCH on a final upload is 403." => patch_on_final;
     Must "tus/concatenation/patch-on-final-upload-changes-nothing", SECTION,
@@ -83,13 +83,6 @@ checks! {
         "A rejected final upload does not change its parts." => parts_stay_usable;
 }
 
-/// How a part is listed.
-#[derive(Clone, Copy, Debug)]
-enum Form {
-    Absolute,
-    Path,
-}
-
 pub(super) fn post_partial(c: &Context, length: u64) -> Request {
     c.post()
         .field("Upload-Length", length)
@@ -113,6 +106,10 @@ pub(super) fn post_final(c: &Context, list: &str) -> Request {
     c.post().field("Upload-Concat", list)
 }
 
+pub(super) async fn concatenation(c: &Context, parts: &[&Url]) -> CheckResult<Url> {
+    c.created(post_final(c, &list(parts))).await
+}
+
 /// A final upload of "hello" and " world".
 async fn hello_world(c: &Context) -> CheckResult<(Url, String)> {
     let (hello, world) = (partial(c, b"hello").await?, partial(c, b" world").await?);
@@ -121,16 +118,14 @@ async fn hello_world(c: &Context) -> CheckResult<(Url, String)> {
 }
 
 async fn partial_is_created(c: &Context) -> CheckResult {
-    c.send(post_partial(c, 5)).await?.expect(&[201])?;
-    Ok(())
+    c.send(post_partial(c, 5)).await?.expect(&[201])
 }
 
 async fn partial_has_concat(c: &Context) -> CheckResult {
     let url = partial(c, b"hello").await?;
     let head = c.head(&url).await?;
     let value = head.required("Upload-Concat")?;
-    ensure!(value == "partial", "Upload-Concat is {value:?}");
-    Ok(())
+    ensure!(value == "partial", "Upload-Concat is {value:?}")
 }
 
 async fn partial_has_offset(c: &Context) -> CheckResult {
@@ -142,45 +137,36 @@ async fn partial_has_offset(c: &Context) -> CheckResult {
 
 async fn partial_has_length(c: &Context) -> CheckResult {
     let url = c.created(post_partial(c, 5)).await?;
-    c.head(&url).await?.expect_number("Upload-Length", 5)?;
-    Ok(())
+    c.head(&url).await?.expect_number("Upload-Length", 5)
 }
 
 async fn final_is_created(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
-    c.send(post_final(c, &list(&[&part])))
-        .await?
-        .expect(&[201])?;
-    Ok(())
+    c.send(post_final(c, &list(&[&part]))).await?.expect(&[201])
 }
 
 async fn final_has_location(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
-    let url = c.created(post_final(c, &list(&[&part]))).await?;
-    ensure!(url != part, "Location is that of the part");
-    Ok(())
+    let url = concatenation(c, &[&part]).await?;
+    ensure!(url != part, "Location is that of the part")
 }
 
 async fn length_is_the_sum(c: &Context) -> CheckResult {
     let (url, _) = hello_world(c).await?;
-    c.head(&url).await?.expect_number("Upload-Length", 11)?;
-    Ok(())
+    c.head(&url).await?.expect_number("Upload-Length", 11)
 }
 
 async fn offset_is_the_length(c: &Context) -> CheckResult {
     let (url, _) = hello_world(c).await?;
-    let head = c.concatenated(&url).await?;
-    head.expect_number("Upload-Offset", 11)?
-        .expect_number("Upload-Length", 11)?;
-    Ok(())
+    c.expect_concatenated(&url, 11).await?;
+    c.head(&url).await?.expect_number("Upload-Length", 11)
 }
 
 async fn final_has_concat(c: &Context) -> CheckResult {
     let (url, list) = hello_world(c).await?;
     let head = c.head(&url).await?;
     let value = head.required("Upload-Concat")?;
-    ensure!(value == list, "Upload-Concat is {value:?}, not {list:?}");
-    Ok(())
+    ensure!(value == list, "Upload-Concat is {value:?}, not {list:?}")
 }
 
 async fn order_of_the_list(c: &Context) -> CheckResult {
@@ -189,7 +175,7 @@ async fn order_of_the_list(c: &Context) -> CheckResult {
         ([&hello, &world], "hello world"),
         ([&world, &hello], " worldhello"),
     ] {
-        let url = c.created(post_final(c, &list(&parts))).await?;
+        let url = concatenation(c, &parts).await?;
         c.concatenated(&url).await?;
         c.expect_bytes(&url, expected.as_bytes()).await?;
     }
@@ -207,46 +193,32 @@ async fn sizes(c: &Context, sizes: &[usize]) -> CheckResult {
         parts.push(partial(c, part).await?);
         rest = after;
     }
-    let list = list(&parts.iter().collect::<Vec<_>>());
-    let url = c.created(post_final(c, &list)).await?;
-    c.concatenated(&url)
-        .await?
-        .expect_number("Upload-Offset", total as u64)?;
+    let url = concatenation(c, &parts.iter().collect::<Vec<_>>()).await?;
+    c.expect_concatenated(&url, total as u64).await?;
     c.expect_bytes(&url, &data).await
 }
 
-async fn with_urls(c: &Context, form: Form) -> CheckResult {
+async fn with_urls(c: &Context, form: fn(&Url) -> &str) -> CheckResult {
     let parts = [partial(c, b"hello").await?, partial(c, b" world").await?];
-    let listed: Vec<_> = parts
-        .iter()
-        .map(|url| match form {
-            Form::Absolute => url.as_str(),
-            Form::Path => url.path(),
-        })
-        .collect();
-    let list = format!("final;{}", listed.join(" "));
+    let list = format!("final;{}", parts.each_ref().map(form).join(" "));
     let url = c.created(post_final(c, &list)).await?;
-    c.concatenated(&url)
-        .await?
-        .expect_number("Upload-Offset", 11)?;
+    c.expect_concatenated(&url, 11).await?;
     c.expect_bytes(&url, b"hello world").await
 }
 
 async fn patch_on_final(c: &Context) -> CheckResult {
     let (url, _) = hello_world(c).await?;
     c.concatenated(&url).await?;
-    c.send(c.patch(&url, 11, b"x")).await?.expect(&[403])?;
-    Ok(())
+    c.send(c.patch(&url, 11, b"x")).await?.expect(&[403])
 }
 
 async fn patch_changes_nothing(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
-    let url = c.created(post_final(c, &list(&[&part]))).await?;
+    let url = concatenation(c, &[&part]).await?;
     c.concatenated(&url).await?;
     for offset in [0, 5] {
-        c.send(c.patch(&url, offset, b"x"))
-            .await?
-            .expect_rejection()?;
+        let response = c.send(c.patch(&url, offset, b"x")).await?;
+        response.expect_rejection()?;
     }
     c.head(&url).await?.expect_number("Upload-Length", 5)?;
     c.expect_bytes(&url, b"hello").await
@@ -256,14 +228,13 @@ async fn metadata_is_not_copied(c: &Context) -> CheckResult {
     let request = post_partial(c, 5).set("Upload-Metadata", c.metadata("part eA=="));
     let part = c.created(request).await?;
     c.append(&part, 0, b"hello").await?;
-    let url = c.created(post_final(c, &list(&[&part]))).await?;
+    let url = concatenation(c, &[&part]).await?;
     let head = c.head(&url).await?;
     let returned = head.field("Upload-Metadata").unwrap_or_default();
     ensure!(
         !returned.contains("part eA=="),
         "Upload-Metadata is {returned:?}"
-    );
-    Ok(())
+    )
 }
 
 async fn final_metadata(c: &Context) -> CheckResult {
@@ -277,26 +248,22 @@ async fn final_metadata(c: &Context) -> CheckResult {
 async fn part_in_two_uploads(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
     for _ in 0..2 {
-        let url = c.created(post_final(c, &list(&[&part]))).await?;
-        c.concatenated(&url)
-            .await?
-            .expect_number("Upload-Offset", 5)?;
+        let url = concatenation(c, &[&part]).await?;
+        c.expect_concatenated(&url, 5).await?;
     }
     Ok(())
 }
 
 async fn part_twice(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
-    let url = c.created(post_final(c, &list(&[&part, &part]))).await?;
-    c.concatenated(&url)
-        .await?
-        .expect_number("Upload-Offset", 10)?;
+    let url = concatenation(c, &[&part, &part]).await?;
+    c.expect_concatenated(&url, 10).await?;
     c.expect_bytes(&url, b"hellohello").await
 }
 
 async fn parts_can_be_removed(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
-    let url = c.created(post_final(c, &list(&[&part]))).await?;
+    let url = concatenation(c, &[&part]).await?;
     c.concatenated(&url).await?;
     c.send(c.tus("DELETE", &part)).await?;
     c.expect_offset(&url, 5).await?;
@@ -306,8 +273,7 @@ async fn parts_can_be_removed(c: &Context) -> CheckResult {
 async fn final_can_be_removed(c: &Context) -> CheckResult {
     let (url, _) = hello_world(c).await?;
     c.concatenated(&url).await?;
-    c.send(c.tus("DELETE", &url)).await?.expect(&[204])?;
-    Ok(())
+    c.send(c.tus("DELETE", &url)).await?.expect(&[204])
 }
 
 async fn unfinished_needs_extension(c: &Context) -> CheckResult {
@@ -317,14 +283,13 @@ async fn unfinished_needs_extension(c: &Context) -> CheckResult {
         !response.is_success() || c.server.has(Capability::ConcatenationUnfinished),
         "the status is {}, but the server does not offer concatenation-unfinished",
         response.status
-    );
-    Ok(())
+    )
 }
 
 async fn expect_rejected(c: &Context, list: &str) -> CheckResult {
     let response = c.send(post_final(c, list)).await?;
-    response.expect_rejection()?.expect_absent("Location")?;
-    Ok(())
+    response.expect_rejection()?;
+    response.expect_absent("Location")
 }
 
 async fn unknown_part(c: &Context) -> CheckResult {
@@ -333,11 +298,8 @@ async fn unknown_part(c: &Context) -> CheckResult {
 }
 
 async fn other_host(c: &Context) -> CheckResult {
-    expect_rejected(
-        c,
-        "final;http://other.invalid/files/0123456789abcdef0123456789abcdef",
-    )
-    .await
+    let other = "http://other.invalid/files/0123456789abcdef0123456789abcdef";
+    expect_rejected(c, &format!("final;{other}")).await
 }
 
 async fn malformed(c: &Context, value: &str) -> CheckResult {
@@ -347,8 +309,7 @@ async fn malformed(c: &Context, value: &str) -> CheckResult {
         true => request,
         false => request.field("Upload-Length", 5),
     };
-    c.send(request).await?.expect_rejection()?;
-    Ok(())
+    c.send(request).await?.expect_rejection()
 }
 
 async fn regular_upload(c: &Context) -> CheckResult {
@@ -369,8 +330,7 @@ async fn length_is_not_taken(c: &Context) -> CheckResult {
 
 async fn partial_needs_length(c: &Context) -> CheckResult {
     let request = c.post().field("Upload-Concat", "partial");
-    c.send(request).await?.expect_rejection()?;
-    Ok(())
+    c.send(request).await?.expect_rejection()
 }
 
 async fn sum_above_the_maximum(c: &Context) -> CheckResult {
@@ -384,13 +344,9 @@ async fn sum_above_the_maximum(c: &Context) -> CheckResult {
 
 async fn parts_stay_usable(c: &Context) -> CheckResult {
     let (part, unknown) = (partial(c, b"hello").await?, c.unknown().await?);
-    c.send(post_final(c, &list(&[&part, &unknown])))
-        .await?
-        .expect_rejection()?;
+    let response = c.send(post_final(c, &list(&[&part, &unknown]))).await?;
+    response.expect_rejection()?;
     c.expect_offset(&part, 5).await?;
-    let url = c.created(post_final(c, &list(&[&part]))).await?;
-    c.concatenated(&url)
-        .await?
-        .expect_number("Upload-Offset", 5)?;
-    Ok(())
+    let url = concatenation(c, &[&part]).await?;
+    c.expect_concatenated(&url, 5).await
 }

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::concatenation::{list, partial, post_final, post_partial};
+use super::concatenation::{concatenation, list, partial, post_final, post_partial};
 use crate::context::Context;
 use crate::requirement::{CheckResult, ensure};
 
@@ -50,22 +50,17 @@ async fn unfinished(c: &Context) -> CheckResult<(Url, [Url; 2])> {
 
 async fn is_accepted(c: &Context) -> CheckResult {
     let part = c.created(post_partial(c, 5)).await?;
-    c.send(post_final(c, &list(&[&part])))
-        .await?
-        .expect(&[201])?;
-    Ok(())
+    c.send(post_final(c, &list(&[&part]))).await?.expect(&[201])
 }
 
 async fn no_offset_before(c: &Context) -> CheckResult {
     let (url, _) = unfinished(c).await?;
-    c.head(&url).await?.expect_absent("Upload-Offset")?;
-    Ok(())
+    c.head(&url).await?.expect_absent("Upload-Offset")
 }
 
 async fn length_is_the_sum(c: &Context) -> CheckResult {
     let (url, _) = unfinished(c).await?;
-    c.head(&url).await?.expect_number("Upload-Length", 10)?;
-    Ok(())
+    c.head(&url).await?.expect_number("Upload-Length", 10)
 }
 
 async fn has_concat(c: &Context) -> CheckResult {
@@ -73,18 +68,15 @@ async fn has_concat(c: &Context) -> CheckResult {
     let sent = list(&[&parts[0], &parts[1]]);
     let head = c.head(&url).await?;
     let value = head.required("Upload-Concat")?;
-    ensure!(value == sent, "Upload-Concat is {value:?}, not {sent:?}");
-    Ok(())
+    ensure!(value == sent, "Upload-Concat is {value:?}, not {sent:?}")
 }
 
 async fn offset_afterwards(c: &Context) -> CheckResult {
     let (url, parts) = unfinished(c).await?;
     c.append(&parts[0], 0, b"hello").await?;
     c.append(&parts[1], 0, b"world").await?;
-    let head = c.concatenated(&url).await?;
-    head.expect_number("Upload-Offset", 10)?
-        .expect_number("Upload-Length", 10)?;
-    Ok(())
+    c.expect_concatenated(&url, 10).await?;
+    c.head(&url).await?.expect_number("Upload-Length", 10)
 }
 
 async fn order_of_the_list(c: &Context) -> CheckResult {
@@ -97,8 +89,7 @@ async fn order_of_the_list(c: &Context) -> CheckResult {
 
 async fn patch_is_403(c: &Context) -> CheckResult {
     let (url, _) = unfinished(c).await?;
-    c.send(c.patch(&url, 0, b"x")).await?.expect(&[403])?;
-    Ok(())
+    c.send(c.patch(&url, 0, b"x")).await?.expect(&[403])
 }
 
 async fn parts_take_data(c: &Context) -> CheckResult {
@@ -110,9 +101,8 @@ async fn parts_take_data(c: &Context) -> CheckResult {
 async fn one_of_two(c: &Context) -> CheckResult {
     let complete = partial(c, b"hello").await?;
     let part = c.created(post_partial(c, 5)).await?;
-    let url = c.created(post_final(c, &list(&[&complete, &part]))).await?;
-    c.head(&url).await?.expect_absent("Upload-Offset")?;
-    Ok(())
+    let url = concatenation(c, &[&complete, &part]).await?;
+    c.head(&url).await?.expect_absent("Upload-Offset")
 }
 
 /// A final upload of a part whose length is unknown, if the server accepts that.
@@ -151,6 +141,5 @@ async fn can_be_removed(c: &Context) -> CheckResult {
         c.append(part, 0, b"hello").await?;
     }
     let head = c.send(c.tus("HEAD", &url)).await?;
-    head.expect(&[404, 410])?;
-    Ok(())
+    head.expect(&[404, 410])
 }

@@ -3,7 +3,7 @@
 use futures_util::future::{join_all, try_join};
 
 use crate::context::{Context, test_data};
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, ensure, equal, skip};
 
 const PATCH: &str = "Core Protocol, PATCH";
 const WRITERS: u8 = 6;
@@ -44,8 +44,7 @@ async fn race(c: &Context, length: usize) -> CheckResult<(url::Url, Vec<u16>)> {
 async fn bytes_once(c: &Context) -> CheckResult {
     let (url, _) = race(c, 1000).await?;
     let offset = c.final_offset(&url).await?;
-    ensure!(offset == 1000, "the offset is {offset}, not 1000");
-    Ok(())
+    equal("the offset", offset, 1000)
 }
 
 async fn not_mixed(c: &Context) -> CheckResult {
@@ -55,11 +54,10 @@ async fn not_mixed(c: &Context) -> CheckResult {
         return Ok(());
     }
     let Some(data) = c.download(&url).await? else {
-        return Err(Finding::skipped("the server has no downloads"));
+        return skip("the server has no downloads");
     };
     let pieces = data.chunk_by(|one, other| one == other).count();
-    ensure!(pieces == 1, "the data of {pieces} requests is mixed");
-    Ok(())
+    ensure!(pieces == 1, "the data of {pieces} requests is mixed")
 }
 
 async fn losers_are_rejected(c: &Context) -> CheckResult {
@@ -68,8 +66,7 @@ async fn losers_are_rejected(c: &Context) -> CheckResult {
         .iter()
         .filter(|status| matches!(status, 200..=299))
         .count();
-    ensure!(successes == 1, "the statuses are {statuses:?}");
-    Ok(())
+    ensure!(successes == 1, "the statuses are {statuses:?}")
 }
 
 async fn no_server_errors(c: &Context) -> CheckResult {
@@ -78,8 +75,7 @@ async fn no_server_errors(c: &Context) -> CheckResult {
     ensure!(
         !statuses.iter().any(is_error),
         "the statuses are {statuses:?}"
-    );
-    Ok(())
+    )
 }
 
 async fn different_uploads(c: &Context) -> CheckResult {
@@ -113,7 +109,7 @@ async fn head_never_goes_back(c: &Context) -> CheckResult {
             let head = c.send(c.tus("HEAD", &url)).await?;
             if head.is_success() {
                 let offset = head.number("Upload-Offset")?;
-                ensure!(offset >= last, "the offset is {offset} after {last}");
+                ensure!(offset >= last, "the offset is {offset} after {last}")?;
                 last = offset;
             }
         }
@@ -136,6 +132,5 @@ async fn deletes(c: &Context) -> CheckResult {
     ensure!(
         responses.iter().any(|response| response.status == 204),
         "no DELETE is 204"
-    );
-    Ok(())
+    )
 }

@@ -67,14 +67,12 @@ async fn deferred(c: &Context) -> CheckResult<Url> {
 async fn expect_unknown(c: &Context, url: &Url) -> CheckResult {
     let head = c.head(url).await?;
     let value = head.required("Upload-Defer-Length")?;
-    ensure!(value == "1", "Upload-Defer-Length is {value:?}");
-    Ok(())
+    ensure!(value == "1", "Upload-Defer-Length is {value:?}")
 }
 
 async fn succeeds(c: &Context) -> CheckResult {
     let response = c.send(c.post().field("Upload-Defer-Length", 1)).await?;
-    response.expect(&[201])?;
-    Ok(())
+    response.expect(&[201])
 }
 
 async fn head_has_defer_length(c: &Context) -> CheckResult {
@@ -84,8 +82,7 @@ async fn head_has_defer_length(c: &Context) -> CheckResult {
 
 async fn head_has_no_length(c: &Context) -> CheckResult {
     let url = deferred(c).await?;
-    c.head(&url).await?.expect_absent("Upload-Length")?;
-    Ok(())
+    c.head(&url).await?.expect_absent("Upload-Length")
 }
 
 async fn data_before_the_length(c: &Context) -> CheckResult {
@@ -97,16 +94,14 @@ async fn data_before_the_length(c: &Context) -> CheckResult {
 
 async fn invalid(c: &Context, value: &str) -> CheckResult {
     let response = c.send(c.post().field("Upload-Defer-Length", value)).await?;
-    response.expect(&[400])?;
-    Ok(())
+    response.expect(&[400])
 }
 
 async fn with_length(c: &Context) -> CheckResult {
     let request = c.post().field("Upload-Defer-Length", 1);
     c.send(request.field("Upload-Length", 5))
         .await?
-        .expect_rejection()?;
-    Ok(())
+        .expect_rejection()
 }
 
 /// An upload of 10 bytes whose length came with the bytes after `before`.
@@ -117,9 +112,8 @@ async fn late_length(c: &Context, before: usize, until: usize) -> CheckResult<Ur
         c.append(&url, 0, &data[..before]).await?;
     }
     let request = c.patch(&url, before as u64, &data[before..until]);
-    c.send(request.field("Upload-Length", 10))
-        .await?
-        .expect_success()?;
+    let response = c.send(request.field("Upload-Length", 10)).await?;
+    response.expect_success()?;
     Ok(url)
 }
 
@@ -127,29 +121,26 @@ async fn sets_the_length(c: &Context, before: usize) -> CheckResult {
     let url = late_length(c, before, before + 2).await?;
     let head = c.head(&url).await?;
     head.expect_number("Upload-Length", 10)?;
-    head.expect_number("Upload-Offset", before as u64 + 2)?;
-    Ok(())
+    head.expect_number("Upload-Offset", before as u64 + 2)
 }
 
 async fn known_length(c: &Context) -> CheckResult {
     let url = late_length(c, 3, 5).await?;
-    c.head(&url).await?.expect_absent("Upload-Defer-Length")?;
-    Ok(())
+    c.head(&url).await?.expect_absent("Upload-Defer-Length")
 }
 
 async fn without_data(c: &Context) -> CheckResult {
     let url = late_length(c, 4, 4).await?;
     let head = c.head(&url).await?;
-    head.expect_number("Upload-Length", 10)?
-        .expect_number("Upload-Offset", 4)?;
-    Ok(())
+    head.expect_number("Upload-Length", 10)?;
+    head.expect_number("Upload-Offset", 4)
 }
 
 async fn last_patch_completes(c: &Context) -> CheckResult {
     let url = late_length(c, 4, 10).await?;
     let head = c.head(&url).await?;
-    head.expect_number("Upload-Length", 10)?
-        .expect_number("Upload-Offset", 10)?;
+    head.expect_number("Upload-Length", 10)?;
+    head.expect_number("Upload-Offset", 10)?;
     c.expect_bytes(&url, &test_data(10)).await
 }
 
@@ -157,8 +148,7 @@ async fn length_does_not_change(c: &Context, other: u64) -> CheckResult {
     let url = late_length(c, 2, 5).await?;
     let request = c.patch(&url, 5, b"x").field("Upload-Length", other);
     c.send(request).await?;
-    c.head(&url).await?.expect_number("Upload-Length", 10)?;
-    Ok(())
+    c.head(&url).await?.expect_number("Upload-Length", 10)
 }
 
 async fn same_length_again(c: &Context) -> CheckResult {
@@ -172,11 +162,8 @@ async fn interrupted_again(c: &Context) -> CheckResult {
     let data = test_data(10);
     let url = deferred(c).await?;
     let request = c.patch(&url, 0, b"").field("Upload-Length", 10);
-    let mut connection = c.connect(&url).await?;
-    let declared = request.content(Content::Declared(10));
-    connection.send_head(&declared).await?;
-    connection.write(&data[..5]).await?;
-    connection.close();
+    let request = request.content(Content::Declared(10));
+    c.start(&request, &data[..5]).await?.close();
     let offset = c.final_offset(&url).await?;
     let rest = usize::try_from(offset)
         .ok()
@@ -203,8 +190,7 @@ async fn length_below_the_body(c: &Context) -> CheckResult {
     let request = c.patch(&url, 0, &test_data(10)).field("Upload-Length", 4);
     c.send(request).await?;
     let offset = c.offset(&url).await?;
-    ensure!(offset <= 4, "the offset is {offset}, the length 4");
-    Ok(())
+    ensure!(offset <= 4, "the offset is {offset}, the length 4")
 }
 
 async fn malformed_length(c: &Context) -> CheckResult {
@@ -222,17 +208,15 @@ async fn length_0(c: &Context) -> CheckResult {
     let request = c.patch(&url, 0, b"").field("Upload-Length", 0);
     c.send(request).await?.expect_success()?;
     let head = c.head(&url).await?;
-    head.expect_number("Upload-Length", 0)?
-        .expect_number("Upload-Offset", 0)?;
-    Ok(())
+    head.expect_number("Upload-Length", 0)?;
+    head.expect_number("Upload-Offset", 0)
 }
 
 async fn above_the_maximum(c: &Context) -> CheckResult {
     let url = deferred(c).await?;
     let length = c.server.max_size.unwrap_or_default().saturating_add(1);
     let request = c.patch(&url, 0, b"x").field("Upload-Length", length);
-    c.send(request).await?.expect(&[413])?;
-    Ok(())
+    c.send(request).await?.expect(&[413])
 }
 
 async fn conflict_sets_no_length(c: &Context) -> CheckResult {

@@ -2,7 +2,7 @@
 
 use crate::client::{Content, Request, Response};
 use crate::context::{Context, UPLOAD_DATA, test_data};
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, ensure, fail, skip};
 
 const DOWNLOAD: &str = "Not part of tus: downloads";
 const CORS: &str = "Fetch Standard, CORS protocol";
@@ -52,8 +52,7 @@ checks! {
 
 async fn unknown_method(c: &Context) -> CheckResult {
     let url = c.create(5).await?;
-    c.send(c.tus("LANDFALL", &url)).await?.expect(&[405, 501])?;
-    Ok(())
+    c.send(c.tus("LANDFALL", &url)).await?.expect(&[405, 501])
 }
 
 async fn several_creations(c: &Context) -> CheckResult {
@@ -76,31 +75,25 @@ async fn conflicting_lengths(c: &Context) -> CheckResult {
     let request = request
         .field("Content-Length", 5)
         .field("Content-Length", 6);
-    let mut connection = c.connect(&url).await?;
-    connection.send_head(&request).await?;
-    connection.write(b"hellox").await?;
+    let mut connection = c.start(&request, b"hellox").await?;
     // Closing the connection is a rejection, too.
     if let Ok(response) = connection.response().await {
-        ensure!(!response.is_success(), "the status is {}", response.status);
+        response.expect_no_success("")?;
     }
     c.expect_offset(&url, 0).await
 }
 
 async fn invalid_chunk_size(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    let mut connection = c.connect(&url).await?;
     let request = c.patch(&url, 0, b"").content(Content::DeclaredChunked);
-    connection.send_head(&request).await?;
-    connection
-        .write(b"5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n")
-        .await?;
+    let body = b"5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n";
+    let mut connection = c.start(&request, body).await?;
     if let Ok(response) = connection.response().await {
-        ensure!(!response.is_success(), "the status is {}", response.status);
+        response.expect_no_success("")?;
     }
     drop(connection);
     let offset = c.final_offset(&url).await?;
-    ensure!(offset <= 5, "the offset is {offset}");
-    Ok(())
+    ensure!(offset <= 5, "the offset is {offset}")
 }
 
 async fn missing_host(c: &Context) -> CheckResult {
@@ -108,8 +101,7 @@ async fn missing_host(c: &Context) -> CheckResult {
     let path = c.endpoint().path();
     let head = format!("OPTIONS {path} HTTP/1.1\r\nTus-Resumable: 1.0.0\r\n\r\n");
     connection.write(head.as_bytes()).await?;
-    connection.response().await?.expect(&[400])?;
-    Ok(())
+    connection.response().await?.expect(&[400])
 }
 
 async fn absolute_form(c: &Context) -> CheckResult {
@@ -124,10 +116,7 @@ async fn absolute_form(c: &Context) -> CheckResult {
         .write(format!("{head}Connection: close\r\n\r\n").as_bytes())
         .await?;
     let response = connection.interim_within(c.options.timeout).await?;
-    response
-        .expect_success()?
-        .expect_number("Upload-Offset", 0)?;
-    Ok(())
+    response.expect_stored(0)
 }
 
 async fn errors_end(c: &Context) -> CheckResult {
@@ -137,9 +126,7 @@ async fn errors_end(c: &Context) -> CheckResult {
     response.expect_rejection()?;
     if !response.is_closing() {
         let response = connection.send(&c.patch(&url, 0, b"hello")).await?;
-        response
-            .expect_success()?
-            .expect_number("Upload-Offset", 5)?;
+        response.expect_stored(5)?;
     }
     Ok(())
 }
@@ -159,12 +146,12 @@ async fn no_104(c: &Context) -> CheckResult {
 /// Returns the response to GET, if the server has downloads.
 async fn get(c: &Context, request: Request) -> CheckResult<Response> {
     if !c.options.downloads {
-        return Err(Finding::skipped("downloads are not used"));
+        return skip("downloads are not used");
     }
     let response = c.send(request).await?;
     match response.is_success() {
         true => Ok(response),
-        false => Err(Finding::skipped(format!("GET is {}", response.status))),
+        false => skip(format!("GET is {}", response.status)),
     }
 }
 
@@ -172,28 +159,26 @@ async fn download(c: &Context, length: usize) -> CheckResult {
     let data = test_data(length);
     let url = c.complete(&data).await?;
     let response = get(c, c.tus("GET", &url)).await?;
-    ensure!(response.body == data, "the download has other bytes");
-    Ok(())
+    ensure!(response.body == data, "the download has other bytes")
 }
 
 async fn download_length(c: &Context) -> CheckResult {
     let url = c.complete(&test_data(1000)).await?;
     get(c, c.tus("GET", &url))
         .await?
-        .expect_number("Content-Length", 1000)?;
-    Ok(())
+        .expect_number("Content-Length", 1000)
 }
 
 async fn range(c: &Context) -> CheckResult {
     let data = test_data(1000);
     let url = c.complete(&data).await?;
     let response = get(c, c.tus("GET", &url).field("Range", "bytes=100-199")).await?;
-    let expected = match response.expect(&[200, 206])?.status {
+    response.expect(&[200, 206])?;
+    let expected = match response.status {
         206 => &data[100..200],
         _ => data.as_slice(),
     };
-    ensure!(response.body == expected, "the range has other bytes");
-    Ok(())
+    ensure!(response.body == expected, "the range has other bytes")
 }
 
 async fn html(c: &Context) -> CheckResult<Response> {
@@ -219,8 +204,7 @@ async fn no_active_content(c: &Context) -> CheckResult {
             || !value("Content-Type").contains("html")
             || value("Content-Security-Policy").contains("sandbox"),
         "a browser would run the script of an uploaded page"
-    );
-    Ok(())
+    )
 }
 
 async fn nosniff(c: &Context) -> CheckResult {
@@ -229,18 +213,15 @@ async fn nosniff(c: &Context) -> CheckResult {
     ensure!(
         value.eq_ignore_ascii_case("nosniff"),
         "the value is {value:?}"
-    );
-    Ok(())
+    )
 }
 
 fn expect_allowed(response: &Response) -> CheckResult {
     let origin = response.field("Access-Control-Allow-Origin");
     match origin {
-        None => Err(Finding::skipped("the server does not allow other origins")),
+        None => skip("the server does not allow other origins"),
         Some("*" | ORIGIN) => Ok(()),
-        Some(other) => Err(Finding::failed(format!(
-            "Access-Control-Allow-Origin is {other}"
-        ))),
+        Some(other) => fail(format!("Access-Control-Allow-Origin is {other}")),
     }
 }
 
@@ -264,10 +245,10 @@ async fn preflight(c: &Context) -> CheckResult {
     ensure!(
         has_name(&response, "Access-Control-Allow-Methods", "PATCH"),
         "PATCH is not allowed"
-    );
+    )?;
     for field in fields {
         let allowed = has_name(&response, "Access-Control-Allow-Headers", field);
-        ensure!(allowed, "{field} is not allowed");
+        ensure!(allowed, "{field} is not allowed")?;
     }
     Ok(())
 }
@@ -275,7 +256,8 @@ async fn preflight(c: &Context) -> CheckResult {
 async fn creation(c: &Context) -> CheckResult<Response> {
     let request = c.post().field("Upload-Length", 5).field("Origin", ORIGIN);
     let response = c.send(request).await?;
-    expect_allowed(response.expect_success()?)?;
+    response.expect_success()?;
+    expect_allowed(&response)?;
     Ok(response)
 }
 
@@ -287,8 +269,7 @@ async fn creation_allows_origin(c: &Context) -> CheckResult {
 async fn exposes(c: &Context, name: &str) -> CheckResult {
     let response = creation(c).await?;
     let exposed = has_name(&response, "Access-Control-Expose-Headers", name);
-    ensure!(exposed, "{name} is not exposed");
-    Ok(())
+    ensure!(exposed, "{name} is not exposed")
 }
 
 async fn errors_allow_origin(c: &Context) -> CheckResult {
@@ -301,6 +282,5 @@ async fn errors_allow_origin(c: &Context) -> CheckResult {
     ensure!(
         response.field("Access-Control-Allow-Origin").is_some(),
         "the error has no Access-Control-Allow-Origin"
-    );
-    Ok(())
+    )
 }

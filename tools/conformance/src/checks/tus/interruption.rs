@@ -76,11 +76,8 @@ async fn end(mut connection: Connection, end: End) -> CheckResult {
 /// Starts a PATCH of all data and sends a part of it.
 async fn start(c: &Context, url: &Url, offset: usize, sent: usize) -> CheckResult<Connection> {
     let data = test_data(LENGTH);
-    let mut connection = c.connect(url).await?;
-    let request = c.patch(url, offset as u64, b"");
-    let content = Content::Declared((LENGTH - offset) as u64);
-    connection.send_head(&request.content(content)).await?;
-    connection.write(&data[offset..offset + sent]).await?;
+    let request = c.patch(url, offset as u64, &data[offset..]);
+    let connection = c.start(&request, &data[offset..offset + sent]).await?;
     sleep(READ_DELAY).await;
     Ok(connection)
 }
@@ -94,15 +91,12 @@ async fn keeps(c: &Context, kind: End) -> CheckResult {
     let url = create(c).await?;
     end(start(c, &url, 0, SENT).await?, kind).await?;
     let offset = c.final_offset(&url).await?;
-    ensure!(offset > 0, "none of {SENT} bytes was stored");
-    Ok(())
+    ensure!(offset > 0, "none of {SENT} bytes was stored")
 }
 
 async fn start_chunked(c: &Context, url: &Url) -> CheckResult<Connection> {
-    let mut connection = c.connect(url).await?;
     let request = c.patch(url, 0, b"").content(Content::DeclaredChunked);
-    connection.send_head(&request).await?;
-    connection.write(&chunk(&test_data(SENT))).await?;
+    let connection = c.start(&request, &chunk(&test_data(SENT))).await?;
     sleep(READ_DELAY).await;
     Ok(connection)
 }
@@ -111,8 +105,7 @@ async fn chunked_keeps_data(c: &Context) -> CheckResult {
     let url = create(c).await?;
     end(start_chunked(c, &url).await?, End::Close).await?;
     let offset = c.final_offset(&url).await?;
-    ensure!(offset > 0, "none of {SENT} bytes was stored");
-    Ok(())
+    ensure!(offset > 0, "none of {SENT} bytes was stored")
 }
 
 async fn not_above_the_data(c: &Context) -> CheckResult {
@@ -122,8 +115,7 @@ async fn not_above_the_data(c: &Context) -> CheckResult {
     ensure!(
         offset <= SENT as u64,
         "the offset is {offset}, but {SENT} bytes were sent"
-    );
-    Ok(())
+    )
 }
 
 async fn expect_complete(c: &Context, url: &Url) -> CheckResult {
@@ -141,12 +133,9 @@ async fn resume_after(c: &Context, kind: End) -> CheckResult {
 
 async fn resume_after_cut_chunk(c: &Context) -> CheckResult {
     let url = create(c).await?;
-    let mut connection = c.connect(&url).await?;
     let request = c.patch(&url, 0, b"").content(Content::DeclaredChunked);
-    connection.send_head(&request).await?;
     let encoded = chunk(&test_data(SENT));
-    connection.write(&encoded[..SENT / 2]).await?;
-    connection.close();
+    c.start(&request, &encoded[..SENT / 2]).await?.close();
     expect_complete(c, &url).await
 }
 
@@ -154,7 +143,7 @@ async fn cut_before_the_body(c: &Context) -> CheckResult {
     let url = create(c).await?;
     end(start(c, &url, 0, 0).await?, End::Close).await?;
     let offset = c.final_offset(&url).await?;
-    ensure!(offset == 0, "the offset is {offset}, but no byte was sent");
+    ensure!(offset == 0, "the offset is {offset}, but no byte was sent")?;
     expect_complete(c, &url).await
 }
 
@@ -193,7 +182,7 @@ async fn several_interruptions(c: &Context) -> CheckResult {
         ensure!(
             offset <= LENGTH,
             "the offset is {offset}, the length {LENGTH}"
-        );
+        )?;
         let sent = (LENGTH - offset) / 3;
         end(start(c, &url, offset, sent).await?, kind).await?;
     }
@@ -227,17 +216,14 @@ async fn stalled_adds_nothing(c: &Context) -> CheckResult {
 async fn slow_data(c: &Context) -> CheckResult {
     let data = test_data(20);
     let url = c.create(20).await?;
-    let mut connection = c.connect(&url).await?;
     let request = c.patch(&url, 0, b"").content(Content::Declared(20));
-    connection.send_head(&request).await?;
+    let mut connection = c.start(&request, b"").await?;
     for piece in data.chunks(2) {
         sleep(Duration::from_millis(100)).await;
         connection.write(piece).await?;
     }
     let response = connection.response().await?;
-    response
-        .expect_success()?
-        .expect_number("Upload-Offset", 20)?;
+    response.expect_stored(20)?;
     c.expect_bytes(&url, &data).await
 }
 
@@ -246,11 +232,12 @@ async fn head_during_patch(c: &Context) -> CheckResult {
     let connection = start(c, &url, 0, SENT).await?;
     let head = c.send(c.tus("HEAD", &url)).await?;
     if head.status != 423 {
-        let offset = head.expect_success()?.number("Upload-Offset")?;
+        head.expect_success()?;
+        let offset = head.number("Upload-Offset")?;
         ensure!(
             offset <= SENT as u64,
             "the offset is {offset}, but {SENT} bytes were sent"
-        );
+        )?;
     }
     connection.close();
     Ok(())

@@ -71,16 +71,14 @@ async fn expect_metadata(c: &Context, url: &Url, sent: &str) -> CheckResult {
     ensure!(
         pairs(returned) == pairs(sent),
         "Upload-Metadata is {returned:?}, not {sent:?}"
-    );
-    Ok(())
+    )
 }
 
 /// Fails unless HEAD returns this pair, among others.
 pub(super) async fn expect_pair(c: &Context, url: &Url, pair: &str) -> CheckResult {
     let head = c.head(url).await?;
     let returned = head.required("Upload-Metadata")?;
-    ensure!(returned.contains(pair), "Upload-Metadata is {returned:?}");
-    Ok(())
+    ensure!(returned.contains(pair), "Upload-Metadata is {returned:?}")
 }
 
 async fn returned(c: &Context, value: &str) -> CheckResult {
@@ -111,8 +109,7 @@ async fn exactly(c: &Context, value: &str) -> CheckResult {
     ensure!(
         returned == sent,
         "Upload-Metadata is {returned:?}, not {sent:?}"
-    );
-    Ok(())
+    )
 }
 
 async fn absent(c: &Context) -> CheckResult {
@@ -126,8 +123,7 @@ async fn absent(c: &Context) -> CheckResult {
 async fn rejected(c: &Context, value: &str) -> CheckResult {
     let request = c.post().field("Upload-Length", 10);
     let request = request.set("Upload-Metadata", c.metadata(value));
-    c.send(request).await?.expect_rejection()?;
-    Ok(())
+    c.send(request).await?.expect_rejection()
 }
 
 async fn values_cannot_add_fields(c: &Context) -> CheckResult {

@@ -45,82 +45,50 @@ use crate::check::{Check, Group};
 use crate::requirement::{Capability, Protocol};
 
 const CREATION: &[Capability] = &[Capability::Creation];
+const WITH_UPLOAD: &[Capability] = &[Capability::Creation, Capability::CreationWithUpload];
+const DEFER_LENGTH: &[Capability] = &[Capability::Creation, Capability::CreationDeferLength];
+const EXPIRATION: &[Capability] = &[Capability::Creation, Capability::Expiration];
+const CHECKSUM: &[Capability] = &[Capability::Creation, Capability::Checksum];
+const TRAILER: &[Capability] = &[Capability::Creation, Capability::ChecksumTrailer];
+const TERMINATION: &[Capability] = &[Capability::Creation, Capability::Termination];
+const CONCATENATION: &[Capability] = &[Capability::Creation, Capability::Concatenation];
+const UNFINISHED: &[Capability] = &[
+    Capability::Creation,
+    Capability::Concatenation,
+    Capability::ConcatenationUnfinished,
+];
 
 pub(super) const GROUPS: &[Group] = &[
-    group("Core: OPTIONS", &[], options::CHECKS),
-    group("Core: Tus-Resumable", CREATION, version::CHECKS),
-    group("Core: HEAD", CREATION, head::CHECKS),
-    group("Core: PATCH", CREATION, patch::CHECKS),
-    group("Core: Upload-Offset", CREATION, offset::CHECKS),
-    group("Core: interruptions", CREATION, interruption::CHECKS),
-    group("Core: concurrency", CREATION, concurrency::CHECKS),
-    group(
-        "Core: X-HTTP-Method-Override",
-        CREATION,
-        method_override::CHECKS,
-    ),
-    group("Creation", CREATION, creation::CHECKS),
-    group("Creation: Upload-Metadata", CREATION, metadata::CHECKS),
-    group(
-        "Creation With Upload",
-        &[Capability::Creation, Capability::CreationWithUpload],
-        with_upload::CHECKS,
-    ),
-    group(
-        "Creation Defer Length",
-        &[Capability::Creation, Capability::CreationDeferLength],
-        defer_length::CHECKS,
-    ),
-    group(
-        "Expiration",
-        &[Capability::Creation, Capability::Expiration],
-        expiration::CHECKS,
-    ),
-    group(
-        "Checksum",
-        &[Capability::Creation, Capability::Checksum],
-        checksum::CHECKS,
-    ),
-    group(
-        "Checksum Trailer",
-        &[Capability::Creation, Capability::ChecksumTrailer],
-        checksum_trailer::CHECKS,
-    ),
-    group(
-        "Termination",
-        &[Capability::Creation, Capability::Termination],
-        termination::CHECKS,
-    ),
-    group(
-        "Concatenation",
-        &[Capability::Creation, Capability::Concatenation],
-        concatenation::CHECKS,
-    ),
-    group(
-        "Concatenation Unfinished",
-        &[
-            Capability::Creation,
-            Capability::Concatenation,
-            Capability::ConcatenationUnfinished,
-        ],
-        concatenation_unfinished::CHECKS,
-    ),
-    group("HTTP, downloads and CORS", CREATION, http::CHECKS),
+    group("Core: OPTIONS", options::CHECKS).needing(&[]),
+    group("Core: Tus-Resumable", version::CHECKS),
+    group("Core: HEAD", head::CHECKS),
+    group("Core: PATCH", patch::CHECKS),
+    group("Core: Upload-Offset", offset::CHECKS),
+    group("Core: interruptions", interruption::CHECKS),
+    group("Core: concurrency", concurrency::CHECKS),
+    group("Core: X-HTTP-Method-Override", method_override::CHECKS),
+    group("Creation", creation::CHECKS),
+    group("Creation: Upload-Metadata", metadata::CHECKS),
+    group("Creation With Upload", with_upload::CHECKS).needing(WITH_UPLOAD),
+    group("Creation Defer Length", defer_length::CHECKS).needing(DEFER_LENGTH),
+    group("Expiration", expiration::CHECKS).needing(EXPIRATION),
+    group("Checksum", checksum::CHECKS).needing(CHECKSUM),
+    group("Checksum Trailer", checksum_trailer::CHECKS).needing(TRAILER),
+    group("Termination", termination::CHECKS).needing(TERMINATION),
+    group("Concatenation", concatenation::CHECKS).needing(CONCATENATION),
+    group("Concatenation Unfinished", concatenation_unfinished::CHECKS).needing(UNFINISHED),
+    group("HTTP, downloads and CORS", http::CHECKS),
     Group {
         is_chaos: true,
-        ..group("Chaos", CREATION, chaos::CHECKS)
+        ..group("Chaos", chaos::CHECKS)
     },
 ];
 
-const fn group(
-    title: &'static str,
-    needs: &'static [Capability],
-    checks: &'static [Check],
-) -> Group {
+const fn group(title: &'static str, checks: &'static [Check]) -> Group {
     Group {
         protocol: Protocol::Tus,
         title,
-        needs,
+        needs: CREATION,
         is_chaos: false,
         checks,
     }

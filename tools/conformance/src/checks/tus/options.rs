@@ -2,7 +2,7 @@
 
 use crate::client::{Request, Response};
 use crate::context::Context;
-use crate::requirement::{Capability, CheckResult, Finding, ensure};
+use crate::requirement::{Capability, CheckResult, ensure, skip};
 
 const OPTIONS: &str = "Core Protocol, OPTIONS";
 const VERSION: &str = "Core Protocol, Headers, Tus-Version";
@@ -63,8 +63,7 @@ async fn options(c: &Context) -> CheckResult<Response> {
 }
 
 async fn succeeds(c: &Context) -> CheckResult {
-    options(c).await?.expect(&[200, 204])?;
-    Ok(())
+    options(c).await?.expect(&[200, 204])
 }
 
 async fn contains(c: &Context, field: &str, member: &str) -> CheckResult {
@@ -72,8 +71,7 @@ async fn contains(c: &Context, field: &str, member: &str) -> CheckResult {
     ensure!(
         members.iter().any(|other| other == member),
         "{field} does not contain {member}"
-    );
-    Ok(())
+    )
 }
 
 async fn version_is_a_list(c: &Context) -> CheckResult {
@@ -84,24 +82,22 @@ async fn version_is_a_list(c: &Context) -> CheckResult {
             && numbers
                 .all(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
     };
-    ensure!(!versions.is_empty(), "there is no Tus-Version");
+    ensure!(!versions.is_empty(), "there is no Tus-Version")?;
     for version in &versions {
-        ensure!(is_version(version), "Tus-Version contains {version:?}");
+        ensure!(is_version(version), "Tus-Version contains {version:?}")?;
     }
     Ok(())
 }
 
 async fn ignores_version(c: &Context, version: &str) -> CheckResult {
     let request = Request::new("OPTIONS", c.endpoint()).field("Tus-Resumable", version);
-    c.send(request).await?.expect(&[200, 204])?;
-    Ok(())
+    c.send(request).await?.expect(&[200, 204])
 }
 
 async fn has_tus_resumable(c: &Context) -> CheckResult {
     let response = options(c).await?;
     let version = response.required("Tus-Resumable")?;
-    ensure!(version == "1.0.0", "Tus-Resumable is {version:?}");
-    Ok(())
+    ensure!(version == "1.0.0", "Tus-Resumable is {version:?}")
 }
 
 async fn extensions_are_a_list(c: &Context) -> CheckResult {
@@ -111,7 +107,7 @@ async fn extensions_are_a_list(c: &Context) -> CheckResult {
         ensure!(
             !extension.is_empty() && extension.bytes().all(is_name),
             "Tus-Extension contains {extension:?}"
-        );
+        )?;
     }
     Ok(())
 }
@@ -121,8 +117,7 @@ async fn extensions_are_listed_once(c: &Context) -> CheckResult {
     let count = extensions.len();
     extensions.sort();
     extensions.dedup();
-    ensure!(extensions.len() == count, "an extension is listed twice");
-    Ok(())
+    ensure!(extensions.len() == count, "an extension is listed twice")
 }
 
 async fn implies(c: &Context, offered: Capability, needed: Capability) -> CheckResult {
@@ -131,8 +126,7 @@ async fn implies(c: &Context, offered: Capability, needed: Capability) -> CheckR
         "{} is offered without {}",
         offered.name(),
         needed.name()
-    );
-    Ok(())
+    )
 }
 
 async fn max_size_is_a_number(c: &Context) -> CheckResult {
@@ -150,15 +144,14 @@ async fn algorithms_are_listed(c: &Context) -> CheckResult {
     ensure!(
         names.iter().all(|name| !name.is_empty()),
         "Tus-Checksum-Algorithm has an empty name"
-    );
-    Ok(())
+    )
 }
 
 async fn algorithms_are_lower_case(c: &Context) -> CheckResult {
     let names = options(c).await?.list("Tus-Checksum-Algorithm");
     let is_valid = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     for name in &names {
-        ensure!(name.bytes().all(is_valid), "an algorithm is named {name:?}");
+        ensure!(name.bytes().all(is_valid), "an algorithm is named {name:?}")?;
     }
     Ok(())
 }
@@ -190,20 +183,19 @@ async fn repeats(c: &Context) -> CheckResult {
         ensure!(
             first.field(name) == second.field(name),
             "{name} has changed"
-        );
+        )?;
     }
     Ok(())
 }
 
 async fn max_size_is_reported(c: &Context) -> CheckResult {
     if !c.server.has(Capability::Creation) {
-        return Err(Finding::skipped("the server does not offer creation"));
+        return skip("the server does not offer creation");
     }
     // Larger than any storage, and still an integer in all languages.
     let response = c.send(c.post().field("Upload-Length", 1_u64 << 52)).await?;
     ensure!(
         response.status != 413 || options(c).await?.field("Tus-Max-Size").is_some(),
         "a creation is 413, but the response to OPTIONS has no Tus-Max-Size"
-    );
-    Ok(())
+    )
 }

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::client::Response;
 use crate::context::Context;
-use crate::requirement::{CheckResult, Finding};
+use crate::requirement::{CheckResult, Finding, fail};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Longer than the lock timeouts of known servers.
@@ -41,7 +41,7 @@ impl Context {
                 return Ok(offset);
             }
             if Instant::now() > deadline {
-                return Err(Finding::failed("the offset does not become final"));
+                return fail("the offset does not become final");
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -53,7 +53,8 @@ impl Context {
         loop {
             let head = self.send(self.tus("HEAD", url)).await?;
             if !is_temporary(head.status) {
-                let offset = head.expect_success()?.number("Upload-Offset")?;
+                head.expect_success()?;
+                let offset = head.number("Upload-Offset")?;
                 if offset == data.len() as u64 {
                     return Ok(());
                 }
@@ -69,9 +70,9 @@ impl Context {
                 }
             }
             if Instant::now() > deadline {
-                return Err(Finding::failed(format!(
+                return fail(format!(
                     "the upload cannot be completed within {MAX_RECOVERY:?}"
-                )));
+                ));
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -87,5 +88,11 @@ impl Context {
             }
             sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Fails unless the concatenated upload has all of its bytes.
+    pub(super) async fn expect_concatenated(&self, url: &Url, length: u64) -> CheckResult {
+        let head = self.concatenated(url).await?;
+        head.expect_number("Upload-Offset", length)
     }
 }

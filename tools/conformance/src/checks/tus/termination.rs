@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::offset::at_offset;
 use crate::context::{Context, test_data};
 use crate::requirement::{CheckResult, ensure};
 
@@ -11,23 +12,23 @@ const SECTION: &str = "Termination, DELETE";
 
 checks! {
     Must "tus/termination/succeeds-with-204", SECTION,
-        "DELETE on an unfinished upload has the status 204." => unfinished(4);
+        "DELETE on an unfinished upload has the status 204." => is_204(4);
     Must "tus/termination/new-upload", SECTION,
-        "DELETE on an upload without data has the status 204." => unfinished(0);
+        "DELETE on an upload without data has the status 204." => is_204(0);
     Must "tus/termination/complete-upload", SECTION,
-        "DELETE on a complete upload has the status 204." => complete;
+        "DELETE on a complete upload has the status 204." => is_204(10);
     Must "tus/termination/deferred-length", SECTION, [CreationDeferLength],
         "DELETE on an upload of unknown length has the status 204." => deferred_length;
     Must "tus/termination/partial-upload", SECTION, [Concatenation],
         "DELETE on a partial upload has the status 204." => partial_upload;
     Should "tus/termination/head-is-not-found", SECTION,
-        "After DELETE, HEAD is 404 or 410." => afterwards("HEAD");
+        "After DELETE, HEAD is 404 or 410." => afterwards(0, "HEAD");
     Should "tus/termination/patch-is-not-found", SECTION,
-        "After DELETE, PATCH is 404 or 410." => afterwards("PATCH");
+        "After DELETE, PATCH is 404 or 410." => afterwards(0, "PATCH");
     Should "tus/termination/second-delete-is-not-found", SECTION,
-        "After DELETE, another DELETE is 404 or 410." => afterwards("DELETE");
+        "After DELETE, another DELETE is 404 or 410." => afterwards(0, "DELETE");
     Should "tus/termination/complete-upload-is-not-found", SECTION,
-        "After DELETE on a complete upload, HEAD is 404 or 410." => complete_is_not_found;
+        "After DELETE on a complete upload, HEAD is 404 or 410." => afterwards(10, "HEAD");
     Should "tus/termination/download-is-not-found", SECTION,
         "After DELETE, GET does not return the data." => download_is_not_found;
     Should "tus/termination/head-has-no-offset", "Core Protocol, HEAD",
@@ -41,20 +42,11 @@ checks! {
 }
 
 async fn delete(c: &Context, url: &Url) -> CheckResult {
-    c.send(c.tus("DELETE", url)).await?.expect(&[204])?;
-    Ok(())
+    c.send(c.tus("DELETE", url)).await?.expect(&[204])
 }
 
-async fn unfinished(c: &Context, bytes: usize) -> CheckResult {
-    let url = c.create(10).await?;
-    if bytes > 0 {
-        c.append(&url, 0, &test_data(bytes)).await?;
-    }
-    delete(c, &url).await
-}
-
-async fn complete(c: &Context) -> CheckResult {
-    let url = c.complete(b"hello").await?;
+async fn is_204(c: &Context, stored: usize) -> CheckResult {
+    let url = at_offset(c, stored).await?;
     delete(c, &url).await
 }
 
@@ -70,8 +62,8 @@ async fn partial_upload(c: &Context) -> CheckResult {
     delete(c, &url).await
 }
 
-async fn afterwards(c: &Context, method: &str) -> CheckResult {
-    let url = c.create(10).await?;
+async fn afterwards(c: &Context, stored: usize, method: &str) -> CheckResult {
+    let url = at_offset(c, stored).await?;
     delete(c, &url).await?;
     expect_gone(c, method, &url, 0).await
 }
@@ -82,15 +74,7 @@ pub(super) async fn expect_gone(c: &Context, method: &str, url: &Url, offset: u6
         "PATCH" => c.patch(url, offset, b"hello"),
         _ => c.tus(method, url),
     };
-    c.send(request).await?.expect(&[404, 410])?;
-    Ok(())
-}
-
-async fn complete_is_not_found(c: &Context) -> CheckResult {
-    let url = c.complete(b"hello").await?;
-    delete(c, &url).await?;
-    c.send(c.tus("HEAD", &url)).await?.expect(&[404, 410])?;
-    Ok(())
+    c.send(request).await?.expect(&[404, 410])
 }
 
 async fn download_is_not_found(c: &Context) -> CheckResult {
@@ -99,23 +83,19 @@ async fn download_is_not_found(c: &Context) -> CheckResult {
     ensure!(
         c.download(&url).await?.is_none(),
         "the data can be downloaded"
-    );
-    Ok(())
+    )
 }
 
 async fn head_has_no_offset(c: &Context) -> CheckResult {
     let url = c.complete(b"hello").await?;
     delete(c, &url).await?;
-    c.send(c.tus("HEAD", &url))
-        .await?
-        .expect_absent("Upload-Offset")?;
-    Ok(())
+    let response = c.send(c.tus("HEAD", &url)).await?;
+    response.expect_absent("Upload-Offset")
 }
 
 async fn unknown_upload(c: &Context) -> CheckResult {
     let url = c.unknown().await?;
-    c.send(c.tus("DELETE", &url)).await?.expect(&[404, 410])?;
-    Ok(())
+    c.send(c.tus("DELETE", &url)).await?.expect(&[404, 410])
 }
 
 async fn other_uploads_stay(c: &Context) -> CheckResult {
@@ -127,11 +107,8 @@ async fn other_uploads_stay(c: &Context) -> CheckResult {
 
 async fn during_a_patch(c: &Context) -> CheckResult {
     let url = c.create(1000).await?;
-    let mut connection = c.connect(&url).await?;
-    connection
-        .send_head(&c.patch(&url, 0, &test_data(1000)))
-        .await?;
-    connection.write(&test_data(500)).await?;
+    let request = c.patch(&url, 0, &test_data(1000));
+    let connection = c.start(&request, &test_data(500)).await?;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let response = c.send(c.tus("DELETE", &url)).await?;
     response.expect(&[204, 423])?;

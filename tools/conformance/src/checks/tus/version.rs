@@ -2,10 +2,10 @@
 
 use url::Url;
 
-use super::concatenation::{list, partial, post_final};
+use super::concatenation::{concatenation, partial};
 use crate::client::{Request, Response};
 use crate::context::{Context, test_data};
-use crate::requirement::{CheckResult, Finding, ensure};
+use crate::requirement::{CheckResult, ensure, fail, skip};
 
 const RESUMABLE: &str = "Core Protocol, Headers, Tus-Resumable";
 const VERSION: &str = "Core Protocol, Headers, Tus-Version";
@@ -74,8 +74,14 @@ checks! {
 
 fn expect_version(response: &Response) -> CheckResult {
     let version = response.required("Tus-Resumable")?;
-    ensure!(version == "1.0.0", "Tus-Resumable is {version:?}");
-    Ok(())
+    ensure!(version == "1.0.0", "Tus-Resumable is {version:?}")
+}
+
+/// Sends a request that has to be rejected, with a version in the response.
+async fn expect_rejected(c: &Context, request: Request) -> CheckResult {
+    let response = c.send(request).await?;
+    response.expect_rejection()?;
+    expect_version(&response)
 }
 
 fn request(c: &Context, method: &str, url: &Url) -> Request {
@@ -88,25 +94,25 @@ fn request(c: &Context, method: &str, url: &Url) -> Request {
 
 async fn after_creation(c: &Context) -> CheckResult {
     let response = c.send(c.post().field("Upload-Length", 5)).await?;
-    expect_version(response.expect_success()?)
+    response.expect_success()?;
+    expect_version(&response)
 }
 
 async fn after(c: &Context, method: &str) -> CheckResult {
     let url = c.create(5).await?;
     let response = c.send(request(c, method, &url)).await?;
-    expect_version(response.expect_success()?)
+    response.expect_success()?;
+    expect_version(&response)
 }
 
 async fn after_unknown(c: &Context, method: &str) -> CheckResult {
     let url = c.unknown().await?;
-    let response = c.send(request(c, method, &url)).await?;
-    expect_version(response.expect_rejection()?)
+    expect_rejected(c, request(c, method, &url)).await
 }
 
 async fn after_conflict(c: &Context) -> CheckResult {
     let url = c.create(5).await?;
-    let response = c.send(c.patch(&url, 3, b"lo")).await?;
-    expect_version(response.expect_rejection()?)
+    expect_rejected(c, c.patch(&url, 3, b"lo")).await
 }
 
 async fn after_wrong_type(c: &Context) -> CheckResult {
@@ -121,27 +127,26 @@ async fn after_invalid_creation(c: &Context) -> CheckResult {
 
 async fn after_unsupported(c: &Context) -> CheckResult {
     let request = c.post().field("Upload-Length", 5);
-    let response = c.send(request.set("Tus-Resumable", "0.0.1")).await?;
-    expect_version(response.expect_rejection()?)
+    expect_rejected(c, request.set("Tus-Resumable", "0.0.1")).await
 }
 
 async fn after_too_large(c: &Context) -> CheckResult {
     let limit = c.server.max_size.unwrap_or_default();
     let request = c.post().field("Upload-Length", limit.saturating_add(1));
-    expect_version(c.send(request).await?.expect_rejection()?)
+    expect_rejected(c, request).await
 }
 
 async fn after_mismatch(c: &Context) -> CheckResult {
     let url = c.create(5).await?;
     let request = c.patch(&url, 0, b"hello");
     let request = request.field("Upload-Checksum", "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=");
-    expect_version(c.send(request).await?.expect_rejection()?)
+    expect_rejected(c, request).await
 }
 
 async fn after_modification(c: &Context) -> CheckResult {
     let part = partial(c, b"hello").await?;
-    let url = c.created(post_final(c, &list(&[&part]))).await?;
-    expect_version(c.send(c.patch(&url, 5, b"x")).await?.expect_rejection()?)
+    let url = concatenation(c, &[&part]).await?;
+    expect_rejected(c, c.patch(&url, 5, b"x")).await
 }
 
 async fn send_unsupported(c: &Context, method: &str) -> CheckResult<Response> {
@@ -151,8 +156,7 @@ async fn send_unsupported(c: &Context, method: &str) -> CheckResult<Response> {
 }
 
 async fn unsupported(c: &Context, method: &str) -> CheckResult {
-    send_unsupported(c, method).await?.expect(&[412])?;
-    Ok(())
+    send_unsupported(c, method).await?.expect(&[412])
 }
 
 async fn unsupported_creation(c: &Context, version: &str) -> CheckResult {
@@ -162,34 +166,26 @@ async fn unsupported_creation(c: &Context, version: &str) -> CheckResult {
         .iter()
         .any(|listed| listed == version)
     {
-        return Err(Finding::skipped(format!(
-            "the server supports version {version}"
-        )));
+        return skip(format!("the server supports version {version}"));
     }
     let request = c.post().field("Upload-Length", 5);
     c.send(request.set("Tus-Resumable", version))
         .await?
-        .expect(&[412])?;
-    Ok(())
+        .expect(&[412])
 }
 
 async fn has_versions(c: &Context, method: &str) -> CheckResult {
     let response = send_unsupported(c, method).await?;
     if response.is_success() {
-        return Err(Finding::failed("the request was processed"));
+        return fail("the request was processed");
     }
-    let versions = response.list("Tus-Version");
-    ensure!(
-        versions.iter().any(|version| version == "1.0.0"),
-        "Tus-Version does not contain 1.0.0"
-    );
-    Ok(())
+    response.expect_member("Tus-Version", "1.0.0")
 }
 
 async fn creates_nothing(c: &Context) -> CheckResult {
     let response = send_unsupported(c, "POST").await?;
-    response.expect_rejection()?.expect_absent("Location")?;
-    Ok(())
+    response.expect_rejection()?;
+    response.expect_absent("Location")
 }
 
 async fn stores_nothing(c: &Context) -> CheckResult {
@@ -210,8 +206,7 @@ async fn removes_nothing(c: &Context) -> CheckResult {
 
 async fn creation_without_version(c: &Context) -> CheckResult {
     let request = c.post().field("Upload-Length", 5).without("Tus-Resumable");
-    c.send(request).await?.expect_rejection()?;
-    Ok(())
+    c.send(request).await?.expect_rejection()
 }
 
 async fn patch_without_version(c: &Context) -> CheckResult {

@@ -63,18 +63,17 @@ fn with_data(c: &Context, data: &[u8], length: u64) -> Request {
 
 async fn succeeds(c: &Context) -> CheckResult {
     let response = c.send(with_data(c, b"hello", 10)).await?;
-    response.expect(&[201])?;
-    Ok(())
+    response.expect(&[201])
 }
 
 async fn returns_the_offset(c: &Context) -> CheckResult {
     let response = c.send(with_data(c, b"hello", 10)).await?;
-    let offset = response.expect_success()?.number("Upload-Offset")?;
+    response.expect_success()?;
+    let offset = response.number("Upload-Offset")?;
     ensure!(
         offset <= 5,
         "Upload-Offset is {offset}, but 5 bytes were sent"
-    );
-    Ok(())
+    )
 }
 
 async fn offset_is_that_of_head(c: &Context) -> CheckResult {
@@ -105,7 +104,7 @@ async fn continues_with_patch(c: &Context) -> CheckResult {
     ensure!(
         offset <= 40,
         "Upload-Offset is {offset}, but 40 bytes were sent"
-    );
+    )?;
     let start = usize::try_from(offset).unwrap_or(40);
     c.append(&url, offset, &data[start..]).await?;
     c.expect_offset(&url, 100).await?;
@@ -143,14 +142,13 @@ async fn other_type_is_no_data(c: &Context) -> CheckResult {
 
 async fn empty_body(c: &Context) -> CheckResult {
     let response = c.send(with_data(c, b"", 5)).await?;
-    response.expect(&[201])?.expect_number("Upload-Offset", 0)?;
-    Ok(())
+    response.expect(&[201])?;
+    response.expect_number("Upload-Offset", 0)
 }
 
 async fn chunked(c: &Context) -> CheckResult {
     let data = test_data(100);
-    let chunks = data.chunks(30).map(<[u8]>::to_vec).collect();
-    let request = with_data(c, b"", 100).content(Content::Chunked(chunks, Vec::new()));
+    let request = with_data(c, b"", 100).content(Content::in_chunks(&data, 30));
     let response = c.send(request).await?;
     let url = c.location(&response)?;
     response.expect_number("Upload-Offset", 100)?;
@@ -162,46 +160,35 @@ async fn too_long(c: &Context) -> CheckResult {
     if response.is_success() {
         let url = c.location(&response)?;
         let offset = c.offset(&url).await?;
-        ensure!(offset <= 10, "the offset is {offset}, the length 10");
+        ensure!(offset <= 10, "the offset is {offset}, the length 10")?;
     }
     Ok(())
 }
 
 async fn expect_continue(c: &Context) -> CheckResult {
-    let mut connection = c.connect(c.endpoint()).await?;
     let request = with_data(c, b"hello", 5).field("Expect", "100-continue");
-    connection.send_head(&request).await?;
+    let mut connection = c.start(&request, b"").await?;
     let head = connection.interim_within(c.options.timeout).await?;
     if head.status == 100 {
         connection.write(b"hello").await?;
         let response = connection.response().await?;
-        response
-            .expect_success()?
-            .expect_number("Upload-Offset", 5)?;
+        response.expect_stored(5)?;
         return Ok(());
     }
-    ensure!(head.status >= 200, "the status is {}, not 100", head.status);
-    Ok(())
+    ensure!(head.status >= 200, "the status is {}, not 100", head.status)
 }
 
 async fn expect_continue_with_an_error(c: &Context) -> CheckResult {
-    let mut connection = c.connect(c.endpoint()).await?;
     let request = with_data(c, b"hello", 5).without("Upload-Length");
-    connection
-        .send_head(&request.field("Expect", "100-continue"))
-        .await?;
+    let request = request.field("Expect", "100-continue");
+    let mut connection = c.start(&request, b"").await?;
     let head = connection.interim_within(c.options.timeout).await?;
-    head.expect_rejection()?;
-    Ok(())
+    head.expect_rejection()
 }
 
 async fn cut_body(c: &Context) -> CheckResult {
-    let mut connection = c.connect(c.endpoint()).await?;
-    connection
-        .send_head(&with_data(c, &test_data(1000), 1000))
-        .await?;
-    connection.write(&test_data(500)).await?;
-    connection.close();
+    let request = with_data(c, &test_data(1000), 1000);
+    c.start(&request, &test_data(500)).await?.close();
     let url = c.complete(b"hello").await?;
     c.expect_offset(&url, 5).await
 }
@@ -212,9 +199,8 @@ async fn deferred_length(c: &Context) -> CheckResult {
     let url = c.location(&response)?;
     let offset = response.number("Upload-Offset")?;
     let head = c.head(&url).await?;
-    head.expect_number("Upload-Offset", offset)?
-        .expect_absent("Upload-Length")?;
-    Ok(())
+    head.expect_number("Upload-Offset", offset)?;
+    head.expect_absent("Upload-Length")
 }
 
 async fn checksum(c: &Context, is_right: bool) -> CheckResult {
@@ -225,9 +211,7 @@ async fn checksum(c: &Context, is_right: bool) -> CheckResult {
         .await?;
     match is_right {
         true => {
-            response
-                .expect_success()?
-                .expect_number("Upload-Offset", 5)?;
+            response.expect_stored(5)?;
         }
         // A server that keeps the upload without the data is right, too.
         false if response.is_success() => {
@@ -248,9 +232,7 @@ async fn partial(c: &Context) -> CheckResult {
 
 async fn unsupported_version(c: &Context) -> CheckResult {
     let request = with_data(c, b"hello", 5).set("Tus-Resumable", "0.0.1");
-    c.send(request)
-        .await?
-        .expect(&[412])?
-        .expect_absent("Location")?;
-    Ok(())
+    let response = c.send(request).await?;
+    response.expect(&[412])?;
+    response.expect_absent("Location")
 }

@@ -1,10 +1,17 @@
-use std::{fmt, process::ExitCode};
+//! Findings of checks, and their report.
 
-use crate::progress::Progress;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
 
+use crate::Progress;
+
+/// The effect of a finding on uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Severity {
+pub enum Severity {
+    /// A requirement is met.
     Ok,
+    /// A property that needs no action.
     Note,
     /// Uploads work; another feature does not, or will fail soon.
     Warn,
@@ -13,7 +20,7 @@ pub(crate) enum Severity {
 }
 
 impl Severity {
-    pub(crate) fn as_str(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
@@ -23,17 +30,24 @@ impl Severity {
     }
 }
 
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub struct Finding {
+    /// The name of the check.
     pub check: &'static str,
+    /// The effect on uploads.
     pub severity: Severity,
+    /// The finding.
     pub text: String,
+    /// The advice to the operator.
     pub remedy: Option<String>,
+    /// Rules that the operator can copy.
     pub rules: Option<serde_json::Value>,
 }
 
 impl Finding {
-    pub(crate) fn new(check: &'static str, severity: Severity, text: impl Into<String>) -> Self {
+    /// Returns a finding.
+    pub fn new(check: &'static str, severity: Severity, text: impl Into<String>) -> Self {
         Self {
             check,
             severity,
@@ -43,28 +57,33 @@ impl Finding {
         }
     }
 
-    pub(crate) fn ok(check: &'static str, text: impl Into<String>) -> Self {
+    /// Returns that a requirement is met.
+    pub fn ok(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Ok, text)
     }
 
-    pub(crate) fn info(check: &'static str, text: impl Into<String>) -> Self {
+    /// Returns a property that needs no action.
+    pub fn info(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Note, text)
     }
 
-    pub(crate) fn warn(check: &'static str, text: impl Into<String>) -> Self {
+    /// Returns that uploads work, and another feature does not, or will fail soon.
+    pub fn warn(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Warn, text)
     }
 
-    pub(crate) fn fail(check: &'static str, text: impl Into<String>) -> Self {
+    /// Returns that uploads do not work.
+    pub fn fail(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Fail, text)
     }
 
-    pub(crate) fn advise(mut self, remedy: impl Into<String>) -> Self {
+    /// Adds the advice to the operator.
+    pub fn advise(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "check": self.check,
             "severity": self.severity.as_str().to_ascii_lowercase(),
@@ -75,6 +94,7 @@ impl Finding {
     }
 }
 
+/// One line.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:4}  {:22} ", self.severity.as_str(), self.check)?;
@@ -89,15 +109,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings of a `landfall doctor` command, printed as they are added, or in the end as JSON.
-pub(crate) struct Report {
+/// The findings of a doctor, printed as they are added, or in the end as JSON.
+#[derive(Debug)]
+pub struct Report {
     findings: Vec<Finding>,
     is_json: bool,
-    pub(crate) progress: Progress,
+    /// The progress of the checks, on the terminal.
+    pub progress: Progress,
 }
 
 impl Report {
-    pub(crate) fn new(work: &'static str, is_json: bool) -> Self {
+    /// Returns an empty report; `work` names the checks.
+    pub fn new(work: &'static str, is_json: bool) -> Self {
         Self {
             findings: Vec::new(),
             is_json,
@@ -105,20 +128,22 @@ impl Report {
         }
     }
 
-    pub(crate) fn findings(&self) -> &[Finding] {
+    /// Returns the findings so far.
+    pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    pub(crate) fn add(&mut self, finding: Finding) {
+    /// Adds a finding, and prints it.
+    pub fn add(&mut self, finding: Finding) {
         if !self.is_json {
-            self.progress.suspend(|| println!("{finding}"));
+            self.progress.suspend(|| print(&finding));
         }
         self.findings.push(finding);
     }
 
     /// Prints the verdict; the exit code is 1 if a check failed. `report` is the JSON
     /// object to which the findings are added.
-    pub(crate) fn finish(&self, mut report: serde_json::Value) -> ExitCode {
+    pub fn finish(&self, mut report: serde_json::Value) -> ExitCode {
         let count = |severity| {
             let has_severity = |finding: &&Finding| finding.severity == severity;
             self.findings.iter().filter(has_severity).count()
@@ -134,12 +159,17 @@ impl Report {
             report["ok"] = (failed == 0).into();
             report["verdict"] = verdict.into();
             report["findings"] = findings.into();
-            println!("{report:#}");
+            print(format_args!("{report:#}"));
         } else {
-            println!("{verdict}");
+            print(verdict);
         }
         ExitCode::from(u8::from(failed > 0))
     }
+}
+
+/// A closed pipe, such as that of `head`, does not end the checks, which clean up after themselves.
+fn print(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 #[cfg(test)]

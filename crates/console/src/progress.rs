@@ -16,15 +16,17 @@ use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, Prog
 const DELAY: Duration = Duration::from_millis(500);
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The progress of some work. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress {
+pub struct Progress {
     bar: ProgressBar,
     /// The number of examined entries. A listing has no total.
-    pub(crate) examined: Arc<AtomicU64>,
+    pub examined: Arc<AtomicU64>,
 }
 
 impl Progress {
-    pub(crate) fn new(work: &'static str) -> Self {
+    /// Returns the progress of this work.
+    pub fn new(work: &'static str) -> Self {
         let examined = Arc::new(AtomicU64::new(0));
         let counter = examined.clone();
         let count = move |_: &ProgressState, out: &mut dyn fmt::Write| {
@@ -43,7 +45,7 @@ impl Progress {
     }
 
     /// Shows the progress until the work is done.
-    pub(crate) async fn show_during<T>(&self, work: impl Future<Output = T>) -> T {
+    pub async fn show_during<T>(&self, work: impl Future<Output = T>) -> T {
         let show = async {
             tokio::time::sleep(DELAY).await;
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -60,7 +62,7 @@ impl Progress {
     }
 
     /// Hides the progress while `print` runs: standard output may be the same terminal.
-    pub(crate) fn suspend(&self, print: impl FnOnce()) {
+    pub fn suspend(&self, print: impl FnOnce()) {
         self.bar.suspend(print);
     }
 }

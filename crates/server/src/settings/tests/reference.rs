@@ -1,13 +1,36 @@
 //! The tables of docs/configuration.md, generated from the table of settings.
+//!
+//! `UPDATE_GOLDEN=1` updates the file.
+
+use std::path::Path;
 
 use clap::Command;
 
-use super::sections::SECTIONS;
-use super::sections::table::Setting;
-use super::{cli, unsupported};
+use crate::settings::sections::SECTIONS;
+use crate::settings::sections::table::Setting;
+use crate::settings::{cli, unsupported};
+
+#[test]
+fn documentation_matches_the_table_of_settings() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let document = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = document.split_once("<!-- settings: begin -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- settings: end -->\n").unwrap();
+    let reference = reference();
+    let now =
+        format!("{before}<!-- settings: begin -->\n{reference}<!-- settings: end -->\n{after}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    let is_current = std::fs::read_to_string(&path).unwrap() == now;
+    assert!(
+        is_current,
+        "docs/configuration.md is not up to date; run the test with UPDATE_GOLDEN=1"
+    );
+}
 
 /// Returns the generated part of docs/configuration.md.
-pub fn reference() -> String {
+fn reference() -> String {
     let mut text = String::new();
     for section in SECTIONS {
         text.push_str(&format!("### {}\n\n", section.title));
