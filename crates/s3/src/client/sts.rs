@@ -39,7 +39,7 @@ impl Client {
     /// policy. They have a session token and an expiry time.
     ///
     /// # Errors
-    /// [`Error`](super::Error): the service denies it or has no such operation, or this client
+    /// [`Error`]: the service denies it or has no such operation, or this client
     /// itself has temporary credentials and no role is set.
     pub async fn temporary_credentials(&self, token: &TokenRequest<'_>) -> Result<Credentials> {
         let seconds = token.lifetime.as_secs().to_string();
