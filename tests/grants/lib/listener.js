@@ -5,7 +5,7 @@ import { until } from '../../clients/lib/tus.js'
 
 /** A live event stream that reconnects and resumes. */
 export class Listener {
-  /** All events so far: `{ id, event, data }`, `data` parsed. */
+  /** All events so far: `{ id, event, data, connection }`, `data` parsed. */
   events = []
   /** How often it was connected. */
   connections = 0
@@ -70,7 +70,8 @@ export class Listener {
     }
     if (fields.id !== undefined) this.lastId = fields.id
     if (fields.data === undefined) return
-    this.events.push({ id: fields.id, event: fields.event, data: JSON.parse(fields.data) })
+    const { id, event } = fields
+    this.events.push({ id, event, data: JSON.parse(fields.data), connection: this.connections })
   }
 
   /** The events of one job, in order. */
