@@ -16,7 +16,8 @@
 //!   of being destroyed by a TCP reset.
 //! * **Interim responses**: a service can send them with [`interim_sender`].
 //! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
-//!   [`RequestBodyError::ShuttingDown`](landfall::service::RequestBodyError::ShuttingDown) so that the service can store what it received.
+//!   [`RequestBodyError::ShuttingDown`](landfall::service::RequestBodyError::ShuttingDown), so that the service can
+//!   store the bytes that it has received.
 //!
 //! The path of a request: `serve` accepts its connection (`listener`, `workers`) and `driver` serves it, from the PROXY
 //! header and the TLS handshake (`proxy_protocol`, `tls`) to the protocol (`http1`; `http2` and `http3` over `stream`),

@@ -15,12 +15,7 @@ impl Engine {
     pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
         match self.inspect(&None, id).await {
             Ok((found, _)) if found.upload.is_description_only() => Ok(None),
-            Ok((mut found, _)) => {
-                if !found.upload.is_concatenated() {
-                    found.offset = 0;
-                }
-                Ok(Some(found))
-            }
+            Ok((found, _)) => Ok(Some(found)),
             Err(error) => match error.problem().kind {
                 ProblemKind::NotFound | ProblemKind::Rejected => Ok(None),
                 // Expired, missing a part, or being completed: the upload exists.

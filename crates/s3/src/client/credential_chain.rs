@@ -4,12 +4,12 @@
 //! The first source that is configured decides: if it fails, the others are not tried, which may
 //! have credentials for something else.
 //!
-//! It is our own, after trying two libraries. `aws-config` without the S3 SDK knows every source
-//! but files in place of variables, and adds 26 packages, among them three SDKs, and 4 MiB to a
-//! program. `reqsign-aws-core` 3.2 would add 11 packages and could replace the metadata service and
-//! the token service alone: of a profile it reads nothing but keys, `sso_start_url` and a
-//! `credential_process`, which it splits at spaces; it renews no login, and tries the next source
-//! where one fails; it sends the container's token to any host.
+//! It is our own: `aws-config` was tried, and the source of `reqsign-aws-core` 3.2 read. `aws-config`
+//! without the S3 SDK knows every source but files in place of variables, and adds 26 packages, among
+//! them three SDKs, and 4 MiB to a program. `reqsign-aws-core` would add 11 packages and could replace
+//! the metadata service and the token service alone: of a profile it reads nothing but keys,
+//! `sso_start_url` and a `credential_process`, which it splits at spaces; it renews no login, tries the
+//! next source where one fails, and sends the container's token to any host.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 

@@ -47,7 +47,7 @@ impl Response {
     }
 
     /// # Errors
-    /// That of a status that is no success.
+    /// The error that the response describes, unless its status is a success.
     pub(crate) async fn successful(self) -> Result<Self, Error> {
         match self.status.is_success() {
             true => Ok(self),

@@ -24,7 +24,8 @@ pub(super) enum ResponseMode {
 
 type Errors = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
-/// Returns the request without its subject. Fails with 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
+/// Returns the request without its subject. Fails with 415 for another media type, 400 for invalid JSON, 422
+/// with all invalid fields.
 pub(super) fn read(
     headers: &HeaderMap,
     body: &Bytes,
