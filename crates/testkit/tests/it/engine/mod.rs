@@ -133,6 +133,50 @@ fn an_empty_part_is_removed_behind_an_incomplete_one() {
     }
 }
 
+/// The next process cannot know whether a completion that was recorded last was emitted, and emits it again.
+#[test]
+fn a_completion_is_emitted_again_after_a_kill_before_its_acknowledgement() {
+    use op::{At, BodyOp, Declare, Op, Size, Sum};
+    let body = BodyOp {
+        size: Size::Rest,
+        stated: false,
+        cut: None,
+        checksum: Sum::None,
+        frame: 100,
+        pauses: false,
+    };
+    let kill = || Op::Kill {
+        targets: vec![],
+        sent: 0,
+        lands: 0,
+    };
+    let ops = [
+        Op::Create {
+            length: Some(1),
+            partial: true,
+            body: None,
+        },
+        Op::Concatenate { parts: vec![0] },
+        Op::Append {
+            target: 0,
+            at: At::Right,
+            declare: Declare::Nothing,
+            body,
+            refused: false,
+        },
+        kill(),
+        kill(),
+    ];
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        play(&ops, || {
+            gated(Resume::AsOneAct, move || file_store(&path)).in_dir(dir.path())
+        })
+        .unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(config(60))]
 

@@ -183,6 +183,22 @@ impl ModelRun {
         Ok(())
     }
 
+    /// The kinds of an upload's events. A process emits a completion again that the one before it has emitted, but
+    /// not recorded as acknowledged before it was killed.
+    fn kinds(&self, id: &UploadId) -> Vec<EventKind> {
+        let events = self.sink.events();
+        let again = events.iter().filter(|event| event.redelivered);
+        let again = again.filter(|event| event.upload.id == *id).count();
+        let mut kinds = self.sink.kinds(id);
+        for _ in 0..again.min(self.starts) {
+            let is_repeated = |at: &usize| kinds[at - 1..=*at] == [EventKind::Completed; 2];
+            if let Some(at) = (1..kinds.len()).find(is_repeated) {
+                kinds.remove(at);
+            }
+        }
+        kinds
+    }
+
     /// Created first, removed last, and completed once in between; nothing without announcement.
     pub(super) async fn check_events(&self) -> TestCaseResult {
         let unannounced = self.sink.unprepared();
@@ -211,12 +227,12 @@ impl ModelRun {
             };
             // The event of a background concatenation is emitted after the store shows it.
             let settled = timeout(Duration::from_secs(10), async {
-                while !is_met(&self.sink.kinds(&known.id)) {
+                while !is_met(&self.kinds(&known.id)) {
                     sleep(Duration::from_millis(1)).await;
                 }
             });
             let is_settled = settled.await.is_ok();
-            let kinds = self.sink.kinds(&known.id);
+            let kinds = self.kinds(&known.id);
             prop_assert!(is_settled, "{}: {:?} instead of {:?}", known, kinds, wanted);
         }
         Ok(())

@@ -98,8 +98,7 @@ impl ModelRun {
             hanging.task.abort();
             drop(hanging.task.await);
         }
-        self.store = (self.open)();
-        self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
+        self.start_again();
         for (known, len) in growing.values() {
             let start = self.offset(known);
             self.check_range(known, start, start + len).await?;

@@ -168,8 +168,7 @@ impl ModelRun {
         {
             self.end(known, hanging).await;
         }
-        self.store = (self.open)();
-        self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
+        self.start_again();
         if let Some(hanging) = hanging {
             hanging.task.abort();
             drop(hanging.task.await);

@@ -73,6 +73,8 @@ pub(super) struct ModelRun {
     /// later: the offsets that they may have.
     loose: BTreeMap<u32, RangeInclusive<u64>>,
     seeds: u64,
+    /// How often the server was started again.
+    starts: usize,
     /// Refuses uploads when they are complete, in some runs.
     hook: Option<Refusing>,
     /// Blocks and kills the store, if it is one that can be.
@@ -146,7 +148,15 @@ impl ModelRun {
             expired: BTreeSet::new(),
             loose: BTreeMap::new(),
             seeds: 0,
+            starts: 0,
         }
+    }
+
+    /// Opens the store as a new process does.
+    fn start_again(&mut self) {
+        self.store = (self.open)();
+        self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
+        self.starts += 1;
     }
 
     /// Like `open`, on a store whose writes wait at `gate`, with a hook that may deny completions; before
