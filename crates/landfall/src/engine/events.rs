@@ -8,9 +8,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Engine, Error, RequestContext, acknowledgement::acknowledges};
+use super::{Engine, Error, RequestContext, acknowledgement::acknowledges, is_missing};
 use crate::{
     event::{Acknowledgement, Event, EventKind, EventSink, Reservation, TerminationReason},
+    store::StoreError,
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -109,7 +110,8 @@ impl Engine {
         }
     }
 
-    /// Completes an upload whose completion was interrupted.
+    /// Completes an upload whose completion was interrupted, and a removal that was interrupted when the bytes were
+    /// gone: its event says that nothing is left.
     pub(crate) async fn resolve(
         self: &Arc<Self>,
         kind: EventKind,
@@ -119,10 +121,19 @@ impl Engine {
         let Some(lease) = self.free_lease(id).await? else {
             return Ok(Resolution::Busy);
         };
+        let is_meant = |found: &Snapshot| found.upload.created == created;
+        let is_removal = matches!(kind, EventKind::Terminated | EventKind::Expired);
+        let found = match self.composer.store().load(id).await {
+            Err(StoreError::Gone(remains)) if is_removal && is_meant(&remains) => {
+                self.remove_description(&remains.upload, &lease).await?;
+                None
+            }
+            Err(error) if is_missing(&error) => None,
+            found => Some(found?),
+        };
         // The description of a moved file still proves that it happened.
-        let found = self.stored(id).await?.filter(|found| {
-            found.upload.created == created && !found.upload.completion.is_denied()
-        });
+        let found =
+            found.filter(|found| is_meant(found) && !found.upload.completion.is_denied());
         Ok(match (kind, found) {
             (EventKind::Created, Some(found)) => Resolution::Happened(Some(found)),
             (EventKind::Terminated | EventKind::Expired, None) => Resolution::Happened(None),

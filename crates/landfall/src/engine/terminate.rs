@@ -159,9 +159,6 @@ impl Engine {
     /// Removes the remains of an upload whose removal was interrupted, that was denied, or whose data the
     /// application moved away. Returns whether there were any.
     pub(crate) async fn remove_remains(&self, id: &UploadId) -> Result<bool, Error> {
-        let Some(terminator) = self.composer.terminator() else {
-            return Ok(false);
-        };
         let lease = self.lease(id).await?;
         let remains = match self.composer.store().load(id).await {
             Err(error) if is_missing(&error) => Arc::new(Upload::new(id.clone(), None)),
@@ -169,7 +166,19 @@ impl Engine {
             // Created since.
             _ => return Ok(false),
         };
-        Self::while_held(&lease, terminator.terminate(&remains, lease.fence())).await
+        self.remove_description(&remains, &lease).await
+    }
+
+    /// Emits no event. Returns whether there was one, and a store that can remove it.
+    pub(super) async fn remove_description(
+        &self,
+        remains: &Upload,
+        lease: &Lease,
+    ) -> Result<bool, Error> {
+        let Some(terminator) = self.composer.terminator() else {
+            return Ok(false);
+        };
+        Self::while_held(lease, terminator.terminate(remains, lease.fence())).await
     }
 
     /// An upload may have the id of one that was denied before.

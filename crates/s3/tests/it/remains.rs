@@ -1,11 +1,14 @@
 //! Removals that fail half way, and uploads that the service itself aborts.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use landfall::{Composer, Config, Handler, Lifetimes, upload::UploadId};
+use landfall::{
+    Composer, Config, Handler, Lifetimes, Resolution, event::EventKind, store::Store as _,
+    upload::UploadId,
+};
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
 use landfall_test_services::{
     Access, Garage, Proxy,
@@ -141,6 +144,37 @@ async fn an_aborted_upload_is_gone_and_is_removed_whole() {
         let (status, _) = send(&server, Method::DELETE, &id).await;
         assert_eq!(status, StatusCode::NO_CONTENT);
         assert_eq!(keys(&client, &options.bucket).await, Vec::<String>::new());
+    }
+}
+
+/// A process was killed between two calls of a removal. The next one tells of the removal once nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_removal_is_ended_when_it_is_resolved() {
+    for ((access, options), kind) in services()
+        .into_iter()
+        .zip([EventKind::Terminated, EventKind::Expired])
+    {
+        let client = client(&access);
+        let id = unfinished(&client, &options).await;
+        let store = S3Store::new(client.clone(), options.clone()).unwrap();
+        let created = store.load(&id).await.unwrap().upload.created;
+        let left = async || keys(&client, &options.bucket).await.len();
+        let server = handler(&client, &options, None);
+        let outcome = server.resolve(kind, &id, created).await.unwrap();
+        assert!(matches!(outcome, Resolution::DidNotHappen), "{outcome:?}");
+        abort(&client, &options).await;
+
+        let server = handler(&client, &options, None);
+        let resolve = async |created| server.resolve(kind, &id, created).await.unwrap();
+        // That of an earlier upload with this id.
+        let outcome = resolve(Some(SystemTime::UNIX_EPOCH)).await;
+        assert!(matches!(outcome, Resolution::Happened(None)), "{outcome:?}");
+        assert_eq!(left().await, 2);
+        let outcome = resolve(created).await;
+        assert!(matches!(outcome, Resolution::Happened(None)), "{outcome:?}");
+        assert_eq!(left().await, 0);
+        let (status, _) = send(&server, Method::HEAD, &id).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
     }
 }
 
