@@ -257,8 +257,11 @@ async fn an_address_without_redis_is_reported() {
 async fn a_password_and_a_database_are_used() {
     let settings = quick();
     let server = Server::ready(&settings).await;
-    server.run::<()>(&["CONFIG", "SET", "maxmemory", "100mb"]);
     server.run::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    // Nothing is evicted without a limit.
+    let info = server.locker(&settings).check().await.unwrap();
+    assert_eq!(info.eviction_policy, None);
+    server.run::<()>(&["CONFIG", "SET", "maxmemory", "100mb"]);
     let named = "user=lander&pass=s3cret&db=3";
     let rights = ["~landfall:*", "&landfall:*", "+@all"];
     let user = ["ACL", "SETUSER", "lander", "on", ">s3cret"];

@@ -57,17 +57,22 @@ impl Outbox {
         loop {
             let permit = shared.breakers[route].permit(shared.database.clock().millis());
             let mut wait = MAX_WAIT;
-            let (is_first_allowed, is_retry_allowed) = match permit {
-                Permit::Any => (first.len() < max_first, retries.len() < max_retries),
-                Permit::One => (true, true),
+            let allowed = match permit {
+                Permit::Any => Allowed {
+                    first: first.len() < max_first,
+                    retries: retries.len() < max_retries,
+                },
+                Permit::One => Allowed {
+                    first: true,
+                    retries: true,
+                },
                 Permit::Wait(for_probe) => {
                     wait = wait.min(for_probe);
-                    (false, false)
+                    Allowed {
+                        first: false,
+                        retries: false,
+                    }
                 }
-            };
-            let allowed = Allowed {
-                first: is_first_allowed,
-                retries: is_retry_allowed,
             };
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => break,
