@@ -391,9 +391,6 @@ impl Engine {
 
     /// The id that a hook chose may be that of an upload whose client is sending: it is not interrupted.
     async fn lease_of_new(&self, upload: &Upload) -> Result<Lease, Error> {
-        if upload.creation_digest().is_none() {
-            return self.lease(&upload.id).await;
-        }
         let free = self.free_lease(&upload.id).await?;
         free.ok_or_else(|| StoreError::AlreadyExists(upload.id.clone()).into())
     }

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, sync::LazyLock};
+use std::{fmt, sync::LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{FieldNames, Fields, Metadata, headers};
@@ -49,9 +49,10 @@ impl UploadToken {
         let own = fields.could_have(&UPLOAD_TOKEN);
         let bearer = fields.could_have(&header::AUTHORIZATION);
         let stated = fields.could_have(&headers::UPLOAD_METADATA);
-        let own = own.then(|| extract_own(headers)).flatten();
-        let bearer = bearer.then(|| extract_bearer(headers)).flatten();
-        let stated = stated.then(|| extract_metadata(headers)).flatten();
+        let own = own.then(|| extract_from(headers, &UPLOAD_TOKEN, in_own));
+        let bearer = bearer.then(|| extract_from(headers, &header::AUTHORIZATION, in_bearer));
+        let stated = stated.then(|| extract_from(headers, &headers::UPLOAD_METADATA, in_metadata));
+        let [own, stated, bearer] = [own, stated, bearer].map(Option::flatten);
         own.or(stated).or(bearer).map(Self)
     }
 }
@@ -62,52 +63,61 @@ impl fmt::Debug for UploadToken {
     }
 }
 
-fn extract_own(headers: &mut HeaderMap) -> Option<String> {
-    let token = headers.get(UPLOAD_TOKEN)?.to_str().ok()?.trim();
-    let token = token
-        .starts_with(UploadToken::PREFIX)
-        .then(|| token.to_owned())?;
-    headers.remove(UPLOAD_TOKEN);
-    Some(token)
-}
-
-fn extract_bearer(headers: &mut HeaderMap) -> Option<String> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || !token.starts_with(UploadToken::PREFIX) {
-        return None;
+/// Removes the tokens from all lines of a field, and returns the first. `find` returns the token of a line, and what is
+/// left of the line.
+fn extract_from(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    find: impl Fn(&HeaderValue) -> Option<(String, Option<HeaderValue>)>,
+) -> Option<String> {
+    let (token, _) = headers.get_all(name).iter().find_map(&find)?;
+    let rest = |line: &HeaderValue| find(line).map_or_else(|| Some(line.clone()), |(_, rest)| rest);
+    let rest: Vec<_> = headers.get_all(name).iter().filter_map(rest).collect();
+    headers.remove(name);
+    for line in rest {
+        headers.append(name, line);
     }
-    let token = token.to_owned();
-    headers.remove(header::AUTHORIZATION);
     Some(token)
 }
 
-fn extract_metadata(headers: &mut HeaderMap) -> Option<String> {
-    let value = headers.get(headers::UPLOAD_METADATA)?;
+fn token_of(text: &str) -> Option<String> {
+    let token = text.trim();
+    token.starts_with(UploadToken::PREFIX).then(|| token.into())
+}
+
+fn in_own(line: &HeaderValue) -> Option<(String, Option<HeaderValue>)> {
+    Some((token_of(line.to_str().ok()?)?, None))
+}
+
+fn in_bearer(line: &HeaderValue) -> Option<(String, Option<HeaderValue>)> {
+    let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    Some((token_of(token).filter(|_| is_bearer)?, None))
+}
+
+/// All other pairs stay as they are, malformed ones as well: whether they are rejected is decided later.
+fn in_metadata(line: &HeaderValue) -> Option<(String, Option<HeaderValue>)> {
     // Nearly all metadata has no token, and is parsed only once, later.
-    FINDER.find(value.as_bytes())?;
-    // Malformed metadata is rejected later.
-    let metadata = Metadata::from_header(value.to_str().ok()?).ok()?;
-    let has_prefix = |value: Cow<'_, str>| value.starts_with(UploadToken::PREFIX);
-    let is_token =
-        |key: &str| KEYS.contains(&key) && metadata.get_text(key).is_some_and(has_prefix);
-    let token = KEYS
-        .iter()
-        .rev()
-        .filter(|key| is_token(key))
-        .find_map(|key| metadata.get_text(key))?
-        .into_owned();
-    let rest = Metadata::from_pairs(metadata.iter().filter(|(key, _)| !is_token(key)));
-    match HeaderValue::from_str(rest.header()) {
-        Ok(value) if !rest.is_empty() => {
-            headers.insert(headers::UPLOAD_METADATA, value);
-        }
-        _ => {
-            headers.remove(headers::UPLOAD_METADATA);
-        }
-    }
-    Some(token)
+    FINDER.find(line.as_bytes())?;
+    let mut tokens = KEYS.map(|_| None);
+    let is_other = |pair: &&[u8]| {
+        let pair = std::str::from_utf8(pair).ok();
+        let pair = pair.and_then(|pair| Metadata::from_header(pair).ok());
+        let found = KEYS.iter().zip(&mut tokens).find_map(|(key, token)| {
+            let text = pair.as_ref()?.get_text(key)?;
+            *token = Some(token_of(&text)?);
+            Some(())
+        });
+        found.is_none()
+    };
+    let pairs = line.as_bytes().split(|byte| *byte == b',');
+    let rest = pairs.filter(is_other).collect::<Vec<_>>().join(&b',');
+    let [token, upload_token] = tokens;
+    let rest = HeaderValue::from_bytes(&rest).ok();
+    Some((
+        upload_token.or(token)?,
+        rest.filter(|rest| !rest.is_empty()),
+    ))
 }
 
 #[cfg(test)]
@@ -165,6 +175,37 @@ mod tests {
             metadata(&headers),
             Some(Metadata::from_pairs([("filename", "a")]))
         );
+    }
+
+    #[test]
+    fn is_taken_out_of_every_line_and_beside_malformed_pairs() {
+        let mut headers = HeaderMap::new();
+        // `lft_x`; the rest is malformed, which `--compat tusd` accepts.
+        let pairs = b"filename ?,upload_token bGZ0X3g=,a\xffb,,token bGZ0X3k=";
+        let pairs = HeaderValue::from_bytes(pairs).unwrap();
+        headers.append(headers::UPLOAD_METADATA, pairs);
+        for (name, value) in [
+            ("authorization", "Basic eA=="),
+            ("authorization", "Bearer lft_z"),
+            ("authorization", "Bearer lft_z"),
+            ("upload-token", "other"),
+            ("upload-token", "lft_z"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let tokens = [(); 3].map(|()| UploadToken::extract(&mut headers));
+        let wanted = Some(UploadToken::new("lft_z"));
+        assert_eq!(tokens, [wanted, None, None]);
+        let lines = |name: &str| {
+            let lines = headers.get_all(name).iter();
+            lines.map(HeaderValue::as_bytes).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines("upload-metadata"),
+            [&b"filename ?,a\xffb,"[..]]
+        );
+        assert_eq!(lines("authorization"), [b"Basic eA=="]);
+        assert_eq!(lines("upload-token"), [b"other"]);
     }
 
     #[test]

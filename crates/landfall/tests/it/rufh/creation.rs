@@ -119,3 +119,27 @@ async fn uploads_are_created_at_urls_of_the_application() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_creation_with_the_id_of_a_running_upload_does_not_interrupt_it() {
+    let named = |config: &mut landfall::Config| {
+        *config = config.clone().before_create(|_, _| async {
+            Ok(CreateDecision::allow().id(UploadId::new("report").unwrap()))
+        });
+    };
+    everywhere(named, async |site| {
+        let sent = creation(site, NEWEST, true).with("Content-Length", "10");
+        let mut open = sent.open().await;
+        open.write("hello").await;
+        site.until_offset("/files/report", 5).await;
+        let other = creation(site, NEWEST, true).body("other").send().await;
+        assert_eq!(
+            assert_problem(&other.expect(409), None)["code"],
+            "ERR_UPLOAD_EXISTS"
+        );
+        open.write("world").await;
+        open.reply().await.expect(201);
+        assert_eq!(site.bytes("/files/report").await, "helloworld");
+    })
+    .await;
+}
