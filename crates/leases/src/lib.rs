@@ -1,6 +1,6 @@
-//! Leases in PostgreSQL, Redis or Valkey, for several Landfall nodes that write to one store.
+//! Leases in PostgreSQL, Redis or Valkey, or a bucket, for several Landfall nodes that write to one store.
 //!
-//! `PostgresLocker` and `RedisLocker` implement [`landfall::lease::Locker`]: a node acquires the lease
+//! `PostgresLocker`, `RedisLocker` and `BucketLocker` implement [`landfall::lease::Locker`]: a node acquires the lease
 //! of an upload before it writes, by one call to the service, and releases it by another. A node can
 //! take over an upload from any other. See the types for costs, fencing tokens, and what happens while
 //! the service is unavailable.
@@ -10,6 +10,8 @@
 //! decides nothing about uploads, and a backend keeps no leases: those of the node are in
 //! [`landfall::lease::remote::LeaseTable`].
 
+#[cfg(feature = "bucket")]
+mod bucket;
 mod locker;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -22,6 +24,11 @@ pub use landfall::lease::remote::LeaseStats;
 #[cfg(feature = "postgres")]
 pub use landfall_state::sql::DatabaseError;
 
+#[cfg(feature = "bucket")]
+pub use self::bucket::{
+    BucketLeaseError, BucketLeases, BucketLocker, LeaseRecords, LeaseSweepSummary, ListedRecord,
+    RecordPage,
+};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresLocker;
 #[cfg(feature = "redis")]

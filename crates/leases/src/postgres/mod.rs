@@ -18,7 +18,7 @@ use std::{
 use landfall::{
     lease::{
         Fence,
-        remote::{LeaseTable, LeaseThread, OwnedLease},
+        remote::{LeaseTable, LeaseThread, OwnedLease, QueuedRelease},
     },
     upload::UploadId,
 };
@@ -229,7 +229,7 @@ impl PostgresLeases {
 
     async fn probe(&self, table: &LeaseTable) {
         // It affects no row: no lease has this number.
-        let none = [(UploadId::random(), 0)];
+        let none = [QueuedRelease::new(UploadId::random(), 0, false)];
         loop {
             self.failed.notified().await;
             while !self.is_available() {
@@ -264,7 +264,7 @@ impl LeaseService for PostgresLeases {
     type Info = ();
 
     const MAX_BATCH: usize = 10_000;
-    const RENEWAL: (u32, u32) = (4, 8);
+    const RENEWAL: Option<(u32, u32)> = Some((4, 8));
 
     async fn acquire(
         &self,
@@ -333,8 +333,8 @@ impl LeaseService for PostgresLeases {
         Ok(leases.iter().map(renewal).collect())
     }
 
-    async fn release(&self, leases: &[(UploadId, u64)]) -> Result<(), DatabaseError> {
-        let owned = leases.iter().map(|(id, number)| (id, *number));
+    async fn release(&self, leases: &[QueuedRelease]) -> Result<(), DatabaseError> {
+        let owned = leases.iter().map(|lease| (&lease.id, lease.number));
         let statement = self.batch(include_str!("release.sql"), owned, HANDOFF_WINDOW);
         let released = self.connections.read(statement);
         let limit = self.settings.attempt_timeout();

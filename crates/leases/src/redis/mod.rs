@@ -17,7 +17,7 @@ use std::{
 };
 
 use landfall::{
-    lease::remote::{LeaseTable, LeaseThread, OwnedLease},
+    lease::remote::{LeaseTable, LeaseThread, OwnedLease, QueuedRelease},
     upload::UploadId,
 };
 
@@ -133,7 +133,7 @@ impl LeaseService for RedisLeases {
     type Info = ServerInfo;
 
     const MAX_BATCH: usize = 256;
-    const RENEWAL: (u32, u32) = (50, 4);
+    const RENEWAL: Option<(u32, u32)> = Some((50, 4));
 
     async fn acquire(
         &self,
@@ -169,12 +169,12 @@ impl LeaseService for RedisLeases {
             .collect())
     }
 
-    async fn release(&self, leases: &[(UploadId, u64)]) -> Result<(), ConnectionError> {
+    async fn release(&self, leases: &[QueuedRelease]) -> Result<(), ConnectionError> {
         let connection = &self.connection;
         let release = |scripts: &Scripts, run: &_| {
             let leases = leases.iter();
             leases
-                .map(|(id, number)| scripts.release(run, id, *number))
+                .map(|lease| scripts.release(run, &lease.id, lease.number))
                 .collect()
         };
         let released =

@@ -7,7 +7,7 @@ use std::{
 
 use super::{LeaseTable, OwnedLease, Rejection};
 use crate::{
-    lease::{Fence, Lease, LeaseError, YieldSignal},
+    lease::{Fence, Lease, LeaseError, YieldReason, YieldSignal},
     upload::UploadId,
 };
 
@@ -88,7 +88,12 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.is_acquired {
-            self.table.release(&self.id, self.number);
+            let signal = self
+                .local
+                .as_ref()
+                .and_then(|lease| lease.signal().reason());
+            let is_requested = signal == Some(YieldReason::Requested);
+            self.table.release(&self.id, self.number, is_requested);
         }
     }
 }

@@ -66,11 +66,31 @@ struct HeldLease {
     is_lost: bool,
 }
 
-#[derive(Debug)]
-struct QueuedRelease {
-    id: UploadId,
-    number: u64,
-    since: Instant,
+/// A dropped lease that the service still has to release.
+#[derive(Debug, Clone)]
+pub struct QueuedRelease {
+    /// The upload.
+    pub id: UploadId,
+    /// The [number](Attempt::number) of the acquisition.
+    pub number: u64,
+    /// When it was dropped.
+    pub since: Instant,
+    /// Another request, of this node or of one for which it was [requested](LeaseTable::request_yield),
+    /// waits for the lease.
+    pub is_requested: bool,
+}
+
+impl QueuedRelease {
+    /// Creates the release of a lease that is dropped now.
+    #[must_use]
+    pub fn new(id: UploadId, number: u64, is_requested: bool) -> Self {
+        Self {
+            id,
+            number,
+            since: Instant::now(),
+            is_requested,
+        }
+    }
 }
 
 /// Statistics of a locker.
@@ -221,19 +241,20 @@ impl LeaseTable {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn release(&self, id: &UploadId, number: u64) {
+    fn release(&self, id: &UploadId, number: u64, is_requested: bool) {
         if let Entry::Occupied(entry) = self.held.lock().entry(id.clone())
             && entry.get().lease.number == number
         {
             entry.remove();
         }
+        self.queue_release(QueuedRelease::new(id.clone(), number, is_requested));
+    }
+
+    /// Queues the release of a lease that is not held, or no longer.
+    pub fn queue_release(&self, release: QueuedRelease) {
         let mut releases = self.releases.lock();
         if releases.len() < MAX_RELEASES {
-            releases.push_back(QueuedRelease {
-                id: id.clone(),
-                number,
-                since: Instant::now(),
-            });
+            releases.push_back(release);
             self.queued.notify_one();
         }
     }
@@ -274,16 +295,13 @@ impl LeaseTable {
 
     /// Returns the oldest releases, without those whose leases have expired. They stay in the queue.
     #[must_use]
-    pub fn releases(&self, max: usize) -> Vec<(UploadId, u64)> {
+    pub fn releases(&self, max: usize) -> Vec<QueuedRelease> {
         let mut releases = self.releases.lock();
         while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= self.ttl) {
             releases.pop_front();
         }
         self.notify_sent(&releases);
-        let oldest = releases.iter().take(max);
-        oldest
-            .map(|release| (release.id.clone(), release.number))
-            .collect()
+        releases.iter().take(max).cloned().collect()
     }
 
     /// Removes the oldest releases from the queue, after they were sent.
@@ -292,15 +310,6 @@ impl LeaseTable {
         let sent = sent.min(releases.len());
         releases.drain(..sent);
         self.notify_sent(&releases);
-    }
-
-    /// Removes all releases from the queue, for a locker with its own queue.
-    pub fn take_releases(&self) -> VecDeque<(UploadId, u64)> {
-        let mut releases = self.releases.lock();
-        let taken = releases.drain(..);
-        let taken = taken.map(|release| (release.id, release.number)).collect();
-        self.notify_sent(&releases);
-        taken
     }
 
     fn notify_sent(&self, releases: &VecDeque<QueuedRelease>) {
@@ -398,9 +407,10 @@ impl LeaseTable {
         lost == Some(true)
     }
 
-    /// Requests the holder to yield: see [`YieldSignal::request`].
-    pub fn request_yield(&self, id: &UploadId, number: u64, offset: Option<u64>) {
-        self.with_held(id, number, |held| held.signal.request(offset));
+    /// Requests the holder to yield: see [`YieldSignal::request`]. False if there is none.
+    pub fn request_yield(&self, id: &UploadId, number: u64, offset: Option<u64>) -> bool {
+        let requested = self.with_held(id, number, |held| held.signal.request(offset));
+        requested.is_some()
     }
 
     fn with_held<T>(
