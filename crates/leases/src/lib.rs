@@ -8,8 +8,9 @@
 //! `locker.rs` is the frame: it asks for leases, renews and releases them, in one thread per locker. A
 //! backend is a [`LeaseService`]: the calls, the connection and the messages of other nodes. The crate
 //! decides nothing about uploads, and a backend keeps no leases: those of the node are in
-//! [`landfall::lease::remote::LeaseTable`].
+//! [`LeaseTable`].
 
+mod attempt;
 #[cfg(feature = "bucket")]
 mod bucket;
 mod locker;
@@ -19,8 +20,9 @@ mod postgres;
 mod redis;
 mod service;
 mod settings;
+mod table;
+mod thread;
 
-pub use landfall::lease::remote::LeaseStats;
 #[cfg(feature = "postgres")]
 pub use landfall_state::sql::DatabaseError;
 
@@ -37,4 +39,5 @@ pub use self::{
     locker::RemoteLocker,
     service::LeaseService,
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseStats, LeaseTable},
 };

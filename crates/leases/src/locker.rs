@@ -5,17 +5,17 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{
-        Lease, LeaseError, Locker,
-        remote::{Attempt, LeaseStats, LeaseTable, LeaseThread, Rejection},
-    },
+    lease::{Lease, LeaseError, Locker},
     upload::UploadId,
 };
 use tokio::{runtime::Runtime, sync::watch, time};
 
 use crate::{
+    attempt::Attempt,
     service::{Acquisition, LeaseService, Renewal, WaitingRequest},
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseStats, LeaseTable, Rejection},
+    thread::LeaseThread,
 };
 
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);

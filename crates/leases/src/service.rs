@@ -7,13 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{
-    lease::{
-        Fence,
-        remote::{LeaseTable, OwnedLease, QueuedRelease},
-    },
-    upload::UploadId,
-};
+use landfall::{lease::Fence, upload::UploadId};
+
+use crate::table::{LeaseTable, OwnedLease, QueuedRelease};
 
 /// The calls of a [`RemoteLocker`](crate::RemoteLocker) to the service with the leases. Only the clock
 /// of the service decides whether a lease has expired.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{lease::remote::LeaseTable, upload::UploadId};
+use landfall::upload::UploadId;
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     records::{BucketLeaseError, LeaseRecords, LeaseRequest, NodeRecord},
     within,
 };
+use crate::table::LeaseTable;
 
 const MAX_ATTEMPTS: u32 = 5;
 const IDLE_HEARTBEATS: u32 = 15;

@@ -19,10 +19,7 @@ use std::{
     time::Duration,
 };
 
-use landfall::{
-    lease::remote::{LeaseTable, LeaseThread, QueuedRelease},
-    upload::UploadId,
-};
+use landfall::upload::UploadId;
 use tokio::{sync::Semaphore, time::timeout};
 
 use self::{heartbeat::OwnNode, peers::Peers, records::Records, written::WrittenLeases};
@@ -34,6 +31,8 @@ use crate::{
     locker::RemoteLocker,
     service::{Acquisition, LeaseService, WaitingRequest},
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseTable, QueuedRelease},
+    thread::LeaseThread,
 };
 
 const MAX_CONCURRENT_ATTEMPTS: usize = 256;

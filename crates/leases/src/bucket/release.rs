@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, future::ready, stream};
-use landfall::{lease::remote::QueuedRelease, upload::UploadId};
+use landfall::upload::UploadId;
 
 use super::{
     BucketLeases,
     records::{BucketLeaseError, LeaseRecord, LeaseRecords},
     written::{CachedRecord, OwnedRecord},
 };
+use crate::table::QueuedRelease;
 
 const MAX_CONCURRENT_RELEASES: usize = 32;
 const HANDOFF_WINDOW: Duration = Duration::from_millis(100);

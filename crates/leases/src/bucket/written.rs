@@ -7,14 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{
-    lease::remote::{LeaseTable, QueuedRelease},
-    upload::UploadId,
-};
+use landfall::upload::UploadId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::records::LeaseRequest;
+use crate::table::{LeaseTable, QueuedRelease};
 
 const CACHE_CAPACITY: usize = 10_000;
 

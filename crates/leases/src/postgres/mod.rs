@@ -15,13 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{
-    lease::{
-        Fence,
-        remote::{LeaseTable, LeaseThread, OwnedLease, QueuedRelease},
-    },
-    upload::UploadId,
-};
+use landfall::{lease::Fence, upload::UploadId};
 use landfall_state::sql::{
     Connections, DatabaseError, Listener, Migration, Statement, millis, signed, unsigned,
 };
@@ -37,6 +31,8 @@ use crate::{
         Acquisition, GrantedLease, LeaseService, Message, Renewal, WaitingRequest, node_name,
     },
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseTable, OwnedLease, QueuedRelease},
+    thread::LeaseThread,
 };
 
 const MIGRATIONS: &[Migration] = &[Migration::expand(

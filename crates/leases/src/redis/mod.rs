@@ -16,10 +16,7 @@ use std::{
     },
 };
 
-use landfall::{
-    lease::remote::{LeaseTable, LeaseThread, OwnedLease, QueuedRelease},
-    upload::UploadId,
-};
+use landfall::upload::UploadId;
 
 pub use self::connection::ConnectionError;
 use self::{
@@ -30,6 +27,8 @@ use crate::{
     locker::RemoteLocker,
     service::{Acquisition, LeaseService, Message, Renewal, WaitingRequest, node_name},
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseTable, OwnedLease, QueuedRelease},
+    thread::LeaseThread,
 };
 
 /// A locker that stores leases in Redis (6 or newer) or Valkey.

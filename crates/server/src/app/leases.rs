@@ -1,9 +1,8 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
-use landfall_leases::PostgresLocker;
-use landfall_leases::{LeaseSettings, RedisLocker};
+use landfall::{Composer, store::BoxError};
+use landfall_leases::{LeaseSettings, LeaseStats, PostgresLocker, RedisLocker};
 use landfall_s3::{
     client::Client,
     lease::{BucketLocker, S3Leases, probe_conditional_writes},
