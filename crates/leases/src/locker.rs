@@ -277,8 +277,10 @@ impl<S: LeaseService> Node<S> {
     }
 
     async fn send_releases(&self) -> Result<(), S::Error> {
+        // A lease that is renewed on its own has expired after its lifetime.
+        let max_age = S::RENEWAL.map_or(Duration::MAX, |_| self.settings.ttl);
         loop {
-            let batch = self.table.releases(S::MAX_BATCH);
+            let batch = self.table.releases(S::MAX_BATCH, max_age);
             if batch.is_empty() {
                 return Ok(());
             }

@@ -289,10 +289,10 @@ impl LeaseTable {
         self.resumed.notified().await;
     }
 
-    /// Returns the oldest releases, without those whose leases have expired. They stay in the queue.
-    pub(crate) fn releases(&self, max: usize) -> Vec<QueuedRelease> {
+    /// Returns the oldest releases, without those that are older than `max_age`. They stay in the queue.
+    pub(crate) fn releases(&self, max: usize, max_age: Duration) -> Vec<QueuedRelease> {
         let mut releases = self.releases.lock();
-        while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= self.ttl) {
+        while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= max_age) {
             releases.pop_front();
         }
         self.notify_sent(&releases);

@@ -20,11 +20,6 @@ const RESERVED_FENCES: u64 = 16;
 const MAX_ATTEMPTS: u32 = 32;
 const MAX_RETRY_DELAY_MS: u64 = 20;
 
-enum TryOutcome {
-    Granted(GrantedLease),
-    Busy { owner: String, fence: u64 },
-}
-
 impl<R: LeaseRecords> BucketLeases<R> {
     pub(super) async fn acquire_or_request(
         &self,
@@ -35,9 +30,9 @@ impl<R: LeaseRecords> BucketLeases<R> {
         let permit = timeout(self.settings.timeout, self.attempts.acquire()).await;
         let _permit = permit.map_err(|_| BucketLeaseError::Busy)?;
         loop {
-            let (owner, fence) = match self.try_once(id, number).await? {
-                TryOutcome::Granted(granted) => return Ok(Acquisition::Granted(granted)),
-                TryOutcome::Busy { owner, fence } => (owner, fence),
+            let LeaseRecord { owner, fence, .. } = match self.try_once(id, number).await? {
+                Ok(granted) => return Ok(Acquisition::Granted(granted)),
+                Err(other) => other,
             };
             let request = request.map(|WaitingRequest { offset }| LeaseRequest {
                 id: id.as_str().to_owned(),
@@ -55,7 +50,12 @@ impl<R: LeaseRecords> BucketLeases<R> {
         }
     }
 
-    async fn try_once(&self, id: &UploadId, number: u64) -> Result<TryOutcome, BucketLeaseError> {
+    /// Returns a lease of this node, or the record of the node that has it.
+    async fn try_once(
+        &self,
+        id: &UploadId,
+        number: u64,
+    ) -> Result<Result<GrantedLease, LeaseRecord>, BucketLeaseError> {
         let start = async { Ok(self.start_attempt(id).await) };
         let cached = self.in_time(start).await?;
         let result = self.in_time(self.write_record(id, cached)).await;
@@ -67,12 +67,9 @@ impl<R: LeaseRecords> BucketLeases<R> {
                     waiting: None,
                     sent: node.sent,
                 };
-                let outcome = Ok(TryOutcome::Granted(granted));
-                (Some(node.owner), Some(written), outcome)
+                (Some(node.owner), Some(written), Ok(Ok(granted)))
             }
-            Ok(Err(LeaseRecord { owner, fence, .. })) => {
-                (None, None, Ok(TryOutcome::Busy { owner, fence }))
-            }
+            Ok(Err(other)) => (None, None, Ok(Err(other))),
             // The record may have been written.
             Err(error) => (self.node.current().map(|node| node.owner), None, Err(error)),
         };

@@ -40,6 +40,8 @@ impl<R: LeaseRecords> BucketLeases<R> {
         let released = self.in_time(self.write_release(id, &record)).await;
         let (released, result) = match released {
             Ok(released) => (Some(released), Ok(())),
+            // Given up: it is written when another node requests the lease.
+            Err(_) if release.since.elapsed() >= self.settings.ttl => (Some(None), Ok(())),
             Err(error) => (None, Err(error)),
         };
         self.written.end_release(id, released);

@@ -15,6 +15,8 @@ use super::records::LeaseRequest;
 use crate::table::{LeaseTable, QueuedRelease};
 
 const CACHE_CAPACITY: usize = 10_000;
+/// Further records of unknown outcome are released when another node requests the lease.
+const MAX_UNKNOWN: usize = 1 << 16;
 
 /// A record as this node has written it.
 #[derive(Debug, Clone)]
@@ -121,9 +123,11 @@ impl WrittenLeases {
     pub(super) fn end_attempt(&self, id: &UploadId, owned: Option<OwnedRecord>) {
         let entries = &mut self.state.lock().entries;
         match owned {
-            Some(owned) => entries.insert(id.clone(), Entry::Owned(owned)),
-            None => entries.remove(id),
-        };
+            Some(owned) if owned.written.is_some() || entries.len() < MAX_UNKNOWN => {
+                entries.insert(id.clone(), Entry::Owned(owned));
+            }
+            _ => _ = entries.remove(id),
+        }
     }
 
     /// Forgets a record that is deleted.
@@ -166,7 +170,7 @@ impl WrittenLeases {
                     record.is_wanted = true;
                     return;
                 }
-                // Its release waits, or was given up, or it is only being granted.
+                // Its release waits, or it is only being granted.
                 if record.since.elapsed() < ttl {
                     return;
                 }
@@ -203,7 +207,7 @@ impl WrittenLeases {
         Some(record)
     }
 
-    /// Ends a release, with the record if this node has written it; `None` if it failed.
+    /// Ends a release, with the record if this node has written it; `None` if it is to be repeated.
     pub(super) fn end_release(&self, id: &UploadId, released: Option<Option<CachedRecord>>) {
         let State {
             entries,
