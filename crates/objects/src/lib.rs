@@ -1,10 +1,10 @@
-//! What every store of uploads in object storage needs, and no cloud is named in.
+//! The parts of a store of uploads in object storage that depend on no cloud.
 //!
 //! - [`PartBuffer`] collects the bytes of a part from request bodies, in memory of a [`MemoryBudget`] that all
-//!   uploads share; there are no temporary files. [`Payload`] is what is sent.
+//!   uploads share; there are no temporary files. It is sent as a [`Payload`].
 //! - [`PartPlan`] fixes which part has which bytes before they are sent, so that a part that is sent twice, or
 //!   late, is harmless. [`CountedRanges`] are the bytes that count in an object made of more parts.
-//! - [`UploadSessions`] keep what is known of an upload from one request to the next. A lease that does not
+//! - [`UploadSessions`] keep the state of an upload from one request to the next. A lease that does not
 //!   follow the last one finds nothing there.
 //! - [`DueTimes`] spare a sweep the objects that the last one has read.
 //!

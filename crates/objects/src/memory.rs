@@ -14,10 +14,8 @@ use tokio::{
     time::timeout,
 };
 
-use crate::part_buffer::PartBuffer;
-
 const MAX_WAIT_ROUNDS: u32 = 48;
-/// How long a call waits for memory before it reclaims some again.
+/// Time that a call waits for memory before it reclaims some again.
 pub const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The memory for the bytes of all uploads.
@@ -41,7 +39,7 @@ pub struct MemoryPermit {
 }
 
 impl MemoryPermit {
-    pub(crate) fn is_overcommitted(&self) -> bool {
+    fn is_overcommitted(&self) -> bool {
         self.overcommit.is_some()
     }
 
@@ -107,18 +105,18 @@ impl MemoryBudget {
         }
     }
 
-    /// Waits for memory for bytes that `buffer` gets. Meanwhile `reclaim` sends bytes of other uploads that
-    /// are idle. `None` if all memory is used up and nobody makes progress.
+    /// Waits for memory for the next bytes of a buffer, which has the memory `held`. Meanwhile `reclaim` sends
+    /// bytes of idle uploads. `None` if all memory is used up and no upload makes progress.
     pub async fn acquire_for<F: Future<Output = ()>>(
         &self,
-        buffer: &PartBuffer,
+        held: &MemoryPermit,
         bytes: usize,
         reclaim: impl Fn() -> F,
     ) -> Option<MemoryPermit> {
         if let Some(memory) = self.try_acquire(bytes) {
             return Some(memory);
         }
-        if buffer.is_overcommitted() {
+        if held.is_overcommitted() {
             return Some(MemoryPermit::default());
         }
         // Created once, so that the call keeps its position in both queues.
@@ -146,12 +144,12 @@ impl MemoryBudget {
         None
     }
 
-    /// Acquires memory for bytes that `buffer` had before, at once or beyond the budget.
-    pub async fn reacquire_for(&self, buffer: &PartBuffer, bytes: usize) -> MemoryPermit {
+    /// Acquires memory for earlier bytes of a buffer, which has the memory `held`: soon, or beyond the budget.
+    pub async fn reacquire_for(&self, held: &MemoryPermit, bytes: usize) -> MemoryPermit {
         match self.try_acquire(bytes) {
             Some(memory) => memory,
             // Waiting for its own permit would never end.
-            None if buffer.is_overcommitted() => MemoryPermit::default(),
+            None if held.is_overcommitted() => MemoryPermit::default(),
             None => match timeout(RECLAIM_INTERVAL, self.acquire(bytes)).await {
                 Ok(memory) => memory,
                 Err(_) => self.overcommit().await,

@@ -35,9 +35,9 @@ impl PartBuffer {
         }
     }
 
-    /// Returns whether it has memory beyond the budget.
-    pub fn is_overcommitted(&self) -> bool {
-        self.memory.is_overcommitted()
+    /// Returns the memory of its bytes.
+    pub fn memory(&self) -> &MemoryPermit {
+        &self.memory
     }
 
     /// Returns the number of bytes.
@@ -63,7 +63,7 @@ impl PartBuffer {
     /// Adds at most `max` bytes of a stream, and one more if it has more. Returns how many.
     ///
     /// # Errors
-    /// That of the stream.
+    /// The first error of the stream.
     pub async fn push_stream<E>(
         &mut self,
         mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,

@@ -8,7 +8,7 @@ pub trait StoredPart {
     fn number(&self) -> u32;
     /// Its length in bytes.
     fn size(&self) -> u64;
-    /// What names its content to the service.
+    /// The name of its content.
     fn tag(&self) -> &str;
 }
 
@@ -17,7 +17,7 @@ pub trait StoredPart {
 pub struct Segment {
     /// The number of the first part.
     pub number: u32,
-    /// Where it begins in the upload.
+    /// The offset of the first part in the upload.
     pub offset: u64,
     /// The size of each part, except the last one of the upload.
     pub size: u64,

@@ -1,4 +1,4 @@
-//! Cached state of uploads. It knows nothing of what a state contains.
+//! Cached state of uploads. It does not look into a state.
 //!
 //! The state outlives a request, so that the next one need not read it from the service. It is reused only
 //! if no other process can have written: because none writes to this bucket, or because the fence
@@ -28,7 +28,7 @@ const MAX_SESSIONS: usize = 20_000;
 const MAX_BYTES: usize = 64 << 20;
 const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is known of an upload from one request to the next.
+/// An upload from one request to the next.
 #[derive(Debug)]
 pub struct UploadSession<S> {
     /// The upload.
@@ -57,7 +57,7 @@ pub struct SessionStatus {
     pub buffered: usize,
     touched: Instant,
     memory: usize,
-    /// What readers may see while a request writes.
+    /// The snapshot for readers while a request writes.
     pub published: Option<Snapshot>,
 }
 
@@ -169,7 +169,7 @@ impl<S> UploadSession<S> {
         published.filter(|_| status.is_being_written())
     }
 
-    /// Publishes what a request has written.
+    /// Publishes the progress of a request.
     pub fn publish(&self, snapshot: Snapshot) {
         self.status.lock().published = Some(snapshot);
     }

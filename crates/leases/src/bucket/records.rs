@@ -51,7 +51,7 @@ pub trait LeaseRecords: fmt::Debug + Send + Sync + 'static {
 pub struct RecordPage {
     /// At most 1,000.
     pub records: Vec<ListedRecord>,
-    /// Where the next page begins; `None` on the last one.
+    /// The start of the next page; `None` on the last one.
     pub next: Option<String>,
 }
 

@@ -38,7 +38,7 @@ impl CachedRecord {
 /// A record that names this node as owner, or may do so.
 #[derive(Debug, Clone)]
 pub(super) struct OwnedRecord {
-    /// That of the lease in the table of leases; 0 if there is none.
+    /// The number of the lease in the table of leases; 0 if there is none.
     number: u64,
     pub(super) owner: Arc<str>,
     /// `None` after a call with an unknown outcome.

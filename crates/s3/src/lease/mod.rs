@@ -1,4 +1,4 @@
-//! Leases in an S3 bucket: the calls to it. What they mean is in `landfall_leases`.
+//! Leases in an S3 bucket: the calls to it. `landfall_leases` decides which.
 
 mod probe;
 

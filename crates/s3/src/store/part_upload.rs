@@ -60,7 +60,10 @@ impl Inner {
         id: &UploadId,
     ) -> Result<MemoryPermit> {
         let reclaim = || self.reclaim(bytes, id);
-        let memory = self.budget.acquire_for(buffer, bytes, reclaim).await;
+        let memory = self
+            .budget
+            .acquire_for(buffer.memory(), bytes, reclaim)
+            .await;
         let why = "the memory for parts (--max-buffered-bytes) is used up";
         memory.ok_or_else(|| StoreError::Unavailable(why.into()))
     }
@@ -80,7 +83,7 @@ impl Inner {
         let missing = || StoreError::damaged(&id, "its .part object is missing in S3");
         let part = state.remote.incomplete_part.as_ref().ok_or_else(missing)?;
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
-        let memory = self.budget.reacquire_for(&state.buffer, len).await;
+        let memory = self.budget.reacquire_for(state.buffer.memory(), len).await;
         let object_ref = self.layout.part(&state.remote.object_id);
         let action = "reading .part";
         let found = self

@@ -1,4 +1,4 @@
-//! The cached state of an upload: what S3 has of it, and what is on its way there.
+//! The cached state of an upload: its bytes in S3, and those on their way there.
 
 use std::sync::{
     Arc,
