@@ -69,20 +69,15 @@ impl SessionStatus {
 }
 
 /// The state of an upload, `S`, if it is known.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum CachedState<S> {
     /// It has to be read.
+    #[default]
     Unknown,
     /// There is no upload any more.
     Deleted,
     /// It is this one.
     Known(Box<S>),
-}
-
-impl<S> Default for CachedState<S> {
-    fn default() -> Self {
-        Self::Unknown
-    }
 }
 
 impl<S> CachedState<S> {
