@@ -5,20 +5,20 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{
-        Lease, LeaseError, Locker,
-        remote::{Attempt, LeaseStats, LeaseTable, LeaseThread, Rejection},
-    },
+    lease::{Lease, LeaseError, Locker},
     upload::UploadId,
 };
 use tokio::{runtime::Runtime, sync::watch, time};
 
 use crate::{
+    attempt::Attempt,
     service::{Acquisition, LeaseService, Renewal, WaitingRequest},
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseStats, LeaseTable, Rejection},
+    thread::LeaseThread,
 };
 
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// A locker whose leases are in a service that several nodes use.
@@ -90,15 +90,25 @@ impl<S: LeaseService> RemoteLocker<S> {
         node.table.stats(node.service.is_connected())
     }
 
-    /// Waits until the service has released the dropped leases.
+    /// Waits until the service has released the dropped leases. Call it at shutdown.
     ///
-    /// It waits [`LeaseSettings::timeout`] at most; leases that were not released expire.
+    /// It waits [`LeaseSettings::timeout`] at most; leases that were not released expire. The locker
+    /// stays usable.
     ///
     /// # Cancel safety
     /// Safe to cancel.
     pub async fn close(&self) {
-        let node = &self.0.node;
-        let _ = time::timeout(node.settings.timeout, node.table.all_released()).await;
+        let node = Arc::clone(&self.0.node);
+        let released = time::timeout(node.settings.timeout, node.table.all_released()).await;
+        if released.is_ok() {
+            let retired = self.spawn(async move { Ok(node.service.retire().await) });
+            let _ = retired.await;
+        }
+    }
+
+    #[cfg(feature = "bucket")]
+    pub(crate) fn service(&self) -> &S {
+        &self.0.node.service
     }
 
     async fn acquire_now(
@@ -109,7 +119,11 @@ impl<S: LeaseService> RemoteLocker<S> {
     ) -> Result<Lease, Rejection> {
         match self.call(id, Some(local), request).await {
             Ok((attempt, Acquisition::Granted(granted))) => {
+                let number = attempt.number();
                 let lease = attempt.granted(granted.fence, granted.sent)?;
+                let node = &self.0.node;
+                let confirmed = node.service.confirm(id, number);
+                confirmed.map_err(|error| node.table.unavailable(error))?;
                 if let Some(request) = granted.waiting {
                     lease.signal().request(request.offset);
                 }
@@ -199,12 +213,18 @@ impl<S: LeaseService> Node<S> {
         }
         // Leases that are not released now expire.
         let _ = time::timeout(SHUTDOWN_TIMEOUT, self.send_releases()).await;
-        let _ = time::timeout(SHUTDOWN_TIMEOUT, self.service.close()).await;
+        let close = async {
+            self.service.retire().await;
+            self.service.close().await;
+        };
+        let _ = time::timeout(SHUTDOWN_TIMEOUT, close).await;
     }
 
-    /// Renews leases; those that end before their first renewal cost nothing.
+    /// Renews leases, if the service does not; those that end before their first renewal cost nothing.
     async fn renew(&self) {
-        let (interval, age) = S::RENEWAL;
+        let Some((interval, age)) = S::RENEWAL else {
+            return;
+        };
         let (interval, age) = (self.settings.ttl / interval, self.settings.ttl / age);
         let mut wait = interval;
         loop {
@@ -257,8 +277,10 @@ impl<S: LeaseService> Node<S> {
     }
 
     async fn send_releases(&self) -> Result<(), S::Error> {
+        // A lease that is renewed on its own has expired after its lifetime.
+        let max_age = S::RENEWAL.map_or(Duration::MAX, |_| self.settings.ttl);
         loop {
-            let batch = self.table.releases(S::MAX_BATCH);
+            let batch = self.table.releases(S::MAX_BATCH, max_age);
             if batch.is_empty() {
                 return Ok(());
             }

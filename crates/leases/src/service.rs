@@ -7,13 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{
-    lease::{
-        Fence,
-        remote::{LeaseTable, OwnedLease},
-    },
-    upload::UploadId,
-};
+use landfall::{lease::Fence, upload::UploadId};
+
+use crate::table::{LeaseTable, OwnedLease, QueuedRelease};
 
 /// The calls of a [`RemoteLocker`](crate::RemoteLocker) to the service with the leases. Only the clock
 /// of the service decides whether a lease has expired.
@@ -28,7 +24,8 @@ pub trait LeaseService: fmt::Debug + Send + Sync + 'static {
     /// The most leases of one renewal or release.
     const MAX_BATCH: usize;
     /// The interval of renewals, and the age at which a lease takes part, as parts of the lifetime.
-    const RENEWAL: (u32, u32);
+    /// `None`: [`run`](Self::run) renews all leases at once, and [`renew`](Self::renew) is not called.
+    const RENEWAL: Option<(u32, u32)>;
 
     /// Acquires a lease if it is free, expired, or reserved for this node.
     ///
@@ -44,18 +41,25 @@ pub trait LeaseService: fmt::Debug + Send + Sync + 'static {
         request: Option<WaitingRequest>,
     ) -> impl Future<Output = Result<Acquisition, Self::Error>> + Send;
 
+    /// Checks that a lease that was granted, and is in the table by now, is not lost already.
+    fn confirm(&self, _id: &UploadId, _number: u64) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Extends leases to a lifetime from now, also expired ones that were not acquired since. Returns
     /// an outcome for each.
     fn renew(
         &self,
-        leases: &[OwnedLease],
-    ) -> impl Future<Output = Result<Vec<Renewal>, Self::Error>> + Send;
+        _leases: &[OwnedLease],
+    ) -> impl Future<Output = Result<Vec<Renewal>, Self::Error>> + Send {
+        async { Ok(Vec::new()) }
+    }
 
     /// Releases leases, or reserves them for the nodes that wait, which get a message. Those of other owners
-    /// stay.
+    /// stay. After an error, the call is repeated with all of them.
     fn release(
         &self,
-        leases: &[(UploadId, u64)],
+        leases: &[QueuedRelease],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Checks that the service can be used at all.
@@ -65,6 +69,11 @@ pub trait LeaseService: fmt::Debug + Send + Sync + 'static {
     /// have been lost, or the service is [available](Self::is_available) again, it resumes the table.
     /// Does not return.
     fn run(&self, table: &Arc<LeaseTable>) -> impl Future<Output = ()> + Send;
+
+    /// Removes what the service keeps for the node, unless it has leases. The next lease restores it.
+    fn retire(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 
     /// Ends the connection.
     fn close(&self) -> impl Future<Output = ()> + Send;
@@ -157,7 +166,9 @@ impl Message {
 
     pub(crate) fn deliver(&self, table: &LeaseTable) {
         match self {
-            Self::Yield(id, number, request) => table.request_yield(id, *number, request.offset),
+            Self::Yield(id, number, request) => {
+                table.request_yield(id, *number, request.offset);
+            }
             Self::Reserved(id) => table.wake(id),
         }
     }

@@ -4,16 +4,19 @@ use std::{io, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseSettings {
-    /// Lifetime of a lease that is not renewed: 5 seconds.
+    /// Lifetime of a lease that is not renewed: 5 seconds, in a bucket 15 seconds.
     ///
     /// The uploads of a killed node are unavailable for that long. Leases are renewed at a quarter of
     /// it; after four fifths without a renewal the holder has to stop.
     pub ttl: Duration,
-    /// Time limit of a call to the service: 2 seconds.
+    /// Time limit of a call to the service: 2 seconds, in a bucket 5 seconds.
     pub timeout: Duration,
     /// Interval at which a waiter repeats its request, in case a message was lost: 1 second in
-    /// PostgreSQL, 250 ms in Redis.
+    /// PostgreSQL, 250 ms in Redis; 500 ms in a bucket, which has no messages.
     pub poll_interval: Duration,
+    /// Interval of the heartbeats of a node with leases in a bucket, and at which it reads the requests of
+    /// other nodes for them: 2 seconds, at most a third of `ttl`.
+    pub heartbeat: Duration,
     /// Whether the locker may migrate its table in PostgreSQL: true.
     pub can_migrate: bool,
     /// Prefix of all keys and of the channel in Redis: `landfall:`. Each store needs its own prefix.
@@ -33,6 +36,7 @@ impl LeaseSettings {
             ttl: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             poll_interval: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(2),
             can_migrate: true,
             prefix: "landfall:".into(),
         }
@@ -43,6 +47,17 @@ impl LeaseSettings {
     pub fn redis() -> Self {
         Self {
             poll_interval: Duration::from_millis(250),
+            ..Self::postgres()
+        }
+    }
+
+    /// Returns the defaults for a bucket.
+    #[must_use]
+    pub fn bucket() -> Self {
+        Self {
+            ttl: Duration::from_secs(15),
+            timeout: Duration::from_secs(5),
+            poll_interval: Duration::from_millis(500),
             ..Self::postgres()
         }
     }
@@ -86,6 +101,9 @@ pub enum SettingsError {
     /// A time limit or interval is zero.
     #[error("the timeout and the poll interval of leases cannot be zero")]
     Zero,
+    /// The interval of heartbeats is not a third of the lifetime at most.
+    #[error("invalid heartbeat interval {0:?}; set it to at most a third of the lease lifetime")]
+    Heartbeat(Duration),
     /// The lease thread cannot be started.
     #[error("failed to start the thread that renews leases: {0}")]
     Thread(#[source] io::Error),

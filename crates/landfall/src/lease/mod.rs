@@ -11,8 +11,6 @@ mod fence;
 #[cfg(feature = "file-store")]
 mod file;
 mod memory;
-#[doc(hidden)]
-pub mod remote;
 mod signal;
 
 use std::{any::Any, fmt, time::Duration};

@@ -15,13 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{
-    lease::{
-        Fence,
-        remote::{LeaseTable, LeaseThread, OwnedLease},
-    },
-    upload::UploadId,
-};
+use landfall::{lease::Fence, upload::UploadId};
 use landfall_state::sql::{
     Connections, DatabaseError, Listener, Migration, Statement, millis, signed, unsigned,
 };
@@ -37,6 +31,8 @@ use crate::{
         Acquisition, GrantedLease, LeaseService, Message, Renewal, WaitingRequest, node_name,
     },
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseTable, OwnedLease, QueuedRelease},
+    thread::LeaseThread,
 };
 
 const MIGRATIONS: &[Migration] = &[Migration::expand(
@@ -229,7 +225,7 @@ impl PostgresLeases {
 
     async fn probe(&self, table: &LeaseTable) {
         // It affects no row: no lease has this number.
-        let none = [(UploadId::random(), 0)];
+        let none = [QueuedRelease::new(UploadId::random(), 0, false)];
         loop {
             self.failed.notified().await;
             while !self.is_available() {
@@ -264,7 +260,7 @@ impl LeaseService for PostgresLeases {
     type Info = ();
 
     const MAX_BATCH: usize = 10_000;
-    const RENEWAL: (u32, u32) = (4, 8);
+    const RENEWAL: Option<(u32, u32)> = Some((4, 8));
 
     async fn acquire(
         &self,
@@ -333,8 +329,8 @@ impl LeaseService for PostgresLeases {
         Ok(leases.iter().map(renewal).collect())
     }
 
-    async fn release(&self, leases: &[(UploadId, u64)]) -> Result<(), DatabaseError> {
-        let owned = leases.iter().map(|(id, number)| (id, *number));
+    async fn release(&self, leases: &[QueuedRelease]) -> Result<(), DatabaseError> {
+        let owned = leases.iter().map(|lease| (&lease.id, lease.number));
         let statement = self.batch(include_str!("release.sql"), owned, HANDOFF_WINDOW);
         let released = self.connections.read(statement);
         let limit = self.settings.attempt_timeout();

@@ -47,7 +47,8 @@ async fn renewed(node: &PostgresLeases, name: &str, number: u64) -> Renewal {
 }
 
 async fn release(node: &PostgresLeases, name: &str, number: u64) {
-    node.release(&[(id(name), number)]).await.unwrap();
+    let release = QueuedRelease::new(id(name), number, false);
+    node.release(&[release]).await.unwrap();
 }
 
 /// Makes all leases expire.
@@ -110,7 +111,8 @@ async fn a_lease_has_one_owner_at_a_time() {
     let renewals = one.renew(&all).await.unwrap();
     assert_eq!(renewals, [Renewal::Renewed(None); 100]);
     assert_eq!(rows(&connections).await, 101);
-    let all: Vec<_> = all.into_iter().map(|lease| (lease.id, 2)).collect();
+    let dropped = |lease: OwnedLease| QueuedRelease::new(lease.id, 2, false);
+    let all: Vec<_> = all.into_iter().map(dropped).collect();
     one.release(&all).await.unwrap();
     one.purge_older_than(Duration::from_secs(3600))
         .await

@@ -3,7 +3,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::lease::remote::LeaseTable;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, ProtocolVersion, PushInfo, PushKind,
     RedisError, aio::MultiplexedConnection,
@@ -14,7 +13,7 @@ use tokio::{
 };
 
 use super::scripts::{Scripts, ServerRun};
-use crate::settings::SettingsError;
+use crate::{settings::SettingsError, table::LeaseTable};
 
 const MIN_BACKOFF: Duration = Duration::from_millis(20);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);

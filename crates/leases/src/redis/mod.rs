@@ -16,10 +16,7 @@ use std::{
     },
 };
 
-use landfall::{
-    lease::remote::{LeaseTable, LeaseThread, OwnedLease},
-    upload::UploadId,
-};
+use landfall::upload::UploadId;
 
 pub use self::connection::ConnectionError;
 use self::{
@@ -30,6 +27,8 @@ use crate::{
     locker::RemoteLocker,
     service::{Acquisition, LeaseService, Message, Renewal, WaitingRequest, node_name},
     settings::{LeaseSettings, SettingsError},
+    table::{LeaseTable, OwnedLease, QueuedRelease},
+    thread::LeaseThread,
 };
 
 /// A locker that stores leases in Redis (6 or newer) or Valkey.
@@ -133,7 +132,7 @@ impl LeaseService for RedisLeases {
     type Info = ServerInfo;
 
     const MAX_BATCH: usize = 256;
-    const RENEWAL: (u32, u32) = (50, 4);
+    const RENEWAL: Option<(u32, u32)> = Some((50, 4));
 
     async fn acquire(
         &self,
@@ -169,12 +168,12 @@ impl LeaseService for RedisLeases {
             .collect())
     }
 
-    async fn release(&self, leases: &[(UploadId, u64)]) -> Result<(), ConnectionError> {
+    async fn release(&self, leases: &[QueuedRelease]) -> Result<(), ConnectionError> {
         let connection = &self.connection;
         let release = |scripts: &Scripts, run: &_| {
             let leases = leases.iter();
             leases
-                .map(|(id, number)| scripts.release(run, id, *number))
+                .map(|lease| scripts.release(run, &lease.id, lease.number))
                 .collect()
         };
         let released =

@@ -3,15 +3,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall::{
-    lease::{Fence, remote::OwnedLease},
-    upload::UploadId,
-};
+use landfall::{lease::Fence, upload::UploadId};
 use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
 
 use crate::{
     service::{Acquisition, GrantedLease, Renewal, WaitingRequest},
     settings::LeaseSettings,
+    table::OwnedLease,
 };
 
 /// Time for which a fence is retained after its lease. After that, it starts from the clock again.

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use landfall_objects::StoredPart;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// One part of a multipart upload.
@@ -20,6 +21,20 @@ pub struct Part {
     /// Upload time, if the service sent it.
     #[serde(rename = "LastModified", default, deserialize_with = "if_time")]
     pub modified: Option<SystemTime>,
+}
+
+impl StoredPart for Part {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn tag(&self) -> &str {
+        &self.etag
+    }
 }
 
 /// An unfinished multipart upload.

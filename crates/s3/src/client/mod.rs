@@ -55,7 +55,7 @@ use self::{address::Address, credential_cache::CredentialCache, region::Regions,
 pub use self::{
     credentials::{CredentialSource, Credentials, ProvideCredentials},
     error::{Error, ErrorKind, Result, if_exists},
-    http_send::{HttpSend, Payload, PayloadBody, ResponseBody},
+    http_send::{HttpSend, ResponseBody},
     listing::{CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part},
     object::{Condition, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef},
     presign::PostPolicy,
@@ -64,6 +64,7 @@ pub use self::{
     sts::{Partition, TokenRequest},
     transport::root_certificates,
 };
+pub use landfall_objects::{Payload, PayloadBody};
 
 /// A client of one S3 service. Clones share connections, credentials and counters.
 #[derive(Clone, Debug)]

@@ -7,7 +7,10 @@ use landfall::BoxError;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::http_send::{HttpSend, Payload, collect};
+use super::{
+    Payload,
+    http_send::{HttpSend, collect},
+};
 
 /// Timeout of a request to a token or metadata service.
 pub(super) const HTTP_TIMEOUT: Duration = Duration::from_secs(5);

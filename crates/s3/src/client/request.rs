@@ -20,12 +20,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner, ObjectRef,
+    Inner, ObjectRef, Payload,
     address::Target,
     credentials::Credentials,
     encode::Query,
     error::{Error, ErrorKind, Result},
-    http_send::{Payload, ResponseBody, collect},
+    http_send::{ResponseBody, collect},
     response::{RetryAction, parse_error},
     settings::RetryPolicy,
     sign::{S3, Signer, UNSIGNED_PAYLOAD},

@@ -14,8 +14,9 @@ use landfall_net::{Connector, PerRuntime, Proxies};
 use rustls::RootCertStore;
 
 use super::{
+    PayloadBody,
     environment::variable,
-    http_send::{HttpSend, PayloadBody, ResponseBody},
+    http_send::{HttpSend, ResponseBody},
     settings::{ClientSettings, SettingsError},
 };
 

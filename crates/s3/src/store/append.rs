@@ -54,7 +54,7 @@ macro_rules! with_state {
         match result {
             Ok(value) => {
                 $self.offset = $state.offset();
-                $self.session.touch($state.buffer.len());
+                $self.session.touch($state.buffer.size());
                 value
             }
             Err(error) => {

@@ -4,12 +4,12 @@
 use std::time::SystemTime;
 
 use landfall::store::{Result, StoreError};
+use landfall_objects::Segment;
 
 use super::{
     During as _, Inner, Payload,
     description::{mark_changed, writer},
     failed,
-    part_plan::Segment,
     remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, store_plan},
     session::{Checkpoint, UploadState},
 };

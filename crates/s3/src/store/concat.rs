@@ -8,11 +8,11 @@ use landfall::{
     store::{Concatenate, Result, StoreError},
     upload::{Upload, UploadId},
 };
+use landfall_objects::MemoryPermit;
 use tokio::task::JoinSet;
 
 use super::{
     During as _, Inner, Payload, S3Store,
-    part_buffer::MemoryPermit,
     session::{CachedState, PartUploadResult, UploadState},
 };
 use crate::client::ObjectRef;
@@ -264,7 +264,7 @@ impl Inner {
             let action = "reading a small source";
             let source = &sources[range.source];
             let object = self.client.get_object(source, Some(range.range)).await;
-            let read = buffer.push_object(object.during(action, id)?, len, memory);
+            let read = buffer.push_stream(object.during(action, id)?.body, len, memory);
             if read.await.during(action, id)? != len {
                 let why = "a source of the concatenation has the wrong length";
                 return Err(StoreError::damaged(id, why));

@@ -7,13 +7,13 @@ use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{Upload, UploadId},
 };
+use landfall_objects::{PartPlan, Segment};
 use tokio_util::task::TaskTracker;
 
 use super::{
     During as _, Inner,
     description::{InfoLookup, StoredInfo},
     layout::{self, BUCKET, KEY, MULTIPART},
-    part_plan::{PartPlan, Segment},
     remote_state::{RemoteState, store_plan},
     session::{CachedState, UploadSession, UploadState},
 };

@@ -7,7 +7,7 @@
 //!
 //! 1. `.part` contains its start offset. Once a part contains its bytes, this is no longer the end
 //!    of the parts, and `.part` does not count. It is overwritten after that, never before.
-//! 2. The bytes of each part are fixed before it is sent (module `part_plan`). So parts above a
+//! 2. The bytes of each part are fixed before it is sent ([`PartPlan`](landfall_objects::PartPlan)). So parts above a
 //!    missing one are harmless: the same bytes will be sent there again. Where parts of another
 //!    process may be in flight, the bytes are sent with higher part numbers: a service may fail to
 //!    complete an upload if two processes sent the same part of it.
@@ -23,14 +23,10 @@
 mod append;
 mod commit;
 mod concat;
-mod counted_ranges;
 mod create;
 mod description;
-mod due;
 mod enumerate;
 mod layout;
-mod part_buffer;
-mod part_plan;
 mod part_upload;
 mod read;
 mod remote_state;
@@ -39,10 +35,7 @@ mod terminate;
 mod uncounted;
 mod writer;
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use landfall::{
@@ -50,15 +43,13 @@ use landfall::{
     store::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError},
     upload::{Snapshot, Upload, UploadId},
 };
+use landfall_objects::{BlockPool, DueTimes, MemoryBudget, PartBuffer, PartSizeLimits};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{MutexGuard, Semaphore};
 
 use self::{
     append::S3Append,
     description::writer,
-    due::DueTimes,
-    part_buffer::{BlockPool, MemoryBudget, PartBuffer},
-    part_plan::PartSizeLimits,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
 };
 use crate::{
@@ -92,10 +83,6 @@ struct Inner {
     incarnation: u64,
     /// The default locker, for a bucket without other writers.
     locker: MemoryLocker,
-    /// One permit for memory beyond the budget, so that one upload always makes progress.
-    overcommit: Arc<Semaphore>,
-    /// Number of times that permit was acquired.
-    overcommit_turns: AtomicU64,
     due: DueTimes,
 }
 
@@ -117,12 +104,10 @@ impl S3Store {
         Ok(Self(Arc::new(Inner {
             layout: Layout::new(&options),
             part_sizes: sizes,
-            sessions: UploadSessions::new(),
+            sessions: UploadSessions::default(),
             budget: MemoryBudget::new(options.memory),
             pool: BlockPool::default(),
             part_slots: Arc::new(Semaphore::new(options.concurrent_parts)),
-            overcommit: Arc::new(Semaphore::new(1)),
-            overcommit_turns: AtomicU64::new(0),
             due: DueTimes::default(),
             locker: MemoryLocker::new(),
             incarnation: rand::random(),
@@ -197,7 +182,8 @@ impl Inner {
         let state = self.refresh(session, &mut cached, Some(fence)).await?;
         let dropped = self.drop_unverified(state).await;
         cached.discard_if_failed(dropped)?;
-        session.set_memory_size(cached.memory_size());
+        let memory = cached.known().map_or(0, UploadState::memory_size);
+        session.set_memory_size(memory);
         Ok(cached)
     }
 
@@ -271,7 +257,7 @@ impl Inner {
         state.lease_start = state.checkpoint();
         let snapshot = state.snapshot();
         session.publish(snapshot.clone());
-        session.touch(state.buffer.len());
+        session.touch(state.buffer.size());
         let append = S3Append {
             store: self.clone(),
             session: session.writer(fence),
@@ -350,7 +336,7 @@ impl Inner {
             *cached = CachedState::Unknown;
             return Err(error);
         }
-        session.touch(state.buffer.len());
+        session.touch(state.buffer.size());
         let snapshot = state.snapshot();
         session.publish(snapshot.clone());
         Ok(snapshot)

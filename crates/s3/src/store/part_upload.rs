@@ -1,27 +1,21 @@
 //! Fills parts and uploads them, several at a time, within the memory budget. It acknowledges nothing:
 //! `commit.rs` does.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::Arc;
 
 use landfall::{
     store::{Result, StoreError},
     upload::UploadId,
 };
-use tokio::time::timeout;
+use landfall_objects::{MemoryPermit, PartBuffer, Segment};
 
 use super::{
     During as _, IDLE_AFTER, Inner,
     layout::MULTIPART,
-    part_buffer::{MemoryPermit, PartBuffer, RECLAIM_INTERVAL},
-    part_plan::Segment,
     session::{CachedState, UploadState},
 };
 use crate::client::{Payload, if_exists};
 
-const MAX_WAIT_ROUNDS: u32 = 48;
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
 
 impl Inner {
@@ -65,41 +59,18 @@ impl Inner {
         bytes: usize,
         id: &UploadId,
     ) -> Result<MemoryPermit> {
-        if let Some(memory) = self.budget.try_acquire(bytes) {
-            return Ok(memory);
-        }
-        if buffer.is_overcommitted() {
-            return Ok(MemoryPermit::default());
-        }
-        // Created once, so that the call keeps its position in both queues.
-        let mut permit = pin!(self.budget.acquire(bytes));
-        let mut turn = pin!(self.overcommit());
-        let mut turns = self.overcommit_turns.load(Ordering::Relaxed);
-        let mut round = 0;
-        while round < MAX_WAIT_ROUNDS {
-            self.reclaim(bytes, id).await;
-            let either = async {
-                tokio::select! {
-                    biased;
-                    memory = &mut permit => memory,
-                    memory = &mut turn, if round > 0 => memory,
-                }
-            };
-            if let Ok(memory) = timeout(RECLAIM_INTERVAL, either).await {
-                return Ok(memory);
-            }
-            // While others make progress, this upload's turn will come.
-            let others = self.overcommit_turns.load(Ordering::Relaxed);
-            round = if others == turns { round + 1 } else { 1 };
-            turns = others;
-        }
+        let reclaim = || self.reclaim(bytes, id);
+        let memory = self
+            .budget
+            .acquire_for(buffer.memory(), bytes, reclaim)
+            .await;
         let why = "the memory for parts (--max-buffered-bytes) is used up";
-        Err(StoreError::Unavailable(why.into()))
+        memory.ok_or_else(|| StoreError::Unavailable(why.into()))
     }
 
     pub(super) async fn flush_to_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         self.commit(state).await?;
-        state.offloaded += state.buffer.len();
+        state.offloaded += state.buffer.size();
         state.buffer = self.new_buffer();
         Ok(())
     }
@@ -112,15 +83,7 @@ impl Inner {
         let missing = || StoreError::damaged(&id, "its .part object is missing in S3");
         let part = state.remote.incomplete_part.as_ref().ok_or_else(missing)?;
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
-        let memory = match self.budget.try_acquire(len) {
-            Some(memory) => memory,
-            // Waiting for its own permit would never end.
-            None if state.buffer.is_overcommitted() => MemoryPermit::default(),
-            None => match timeout(RECLAIM_INTERVAL, self.budget.acquire(len)).await {
-                Ok(memory) => memory,
-                Err(_) => self.overcommit().await,
-            },
-        };
+        let memory = self.budget.reacquire_for(state.buffer.memory(), len).await;
         let object_ref = self.layout.part(&state.remote.object_id);
         let action = "reading .part";
         let found = self
@@ -133,7 +96,7 @@ impl Inner {
             return Err(StoreError::LeaseLost(id.clone()));
         }
         let mut buffer = self.new_buffer();
-        let read = buffer.push_object(object, len, memory).await;
+        let read = buffer.push_stream(object.body, len, memory).await;
         if read.during(action, &id)? != len {
             let why = "its .part object has the wrong length";
             return Err(StoreError::damaged(&id, why));
@@ -142,12 +105,6 @@ impl Inner {
         state.buffer.append(buffer);
         state.offloaded = 0;
         Ok(())
-    }
-
-    pub(super) async fn overcommit(&self) -> MemoryPermit {
-        let permit = self.overcommit.clone().acquire_owned().await.ok();
-        self.overcommit_turns.fetch_add(1, Ordering::Relaxed);
-        MemoryPermit::overcommit(permit)
     }
 
     async fn ensure_multipart(&self, state: &mut UploadState) -> Result<String> {
@@ -252,7 +209,7 @@ impl Inner {
             drop(memory);
             return put;
         }
-        if state.buffer.len() > 0 {
+        if state.buffer.size() > 0 {
             self.spawn_part_upload(state).await?;
         }
         self.wait_for_parts(state).await
@@ -314,7 +271,7 @@ impl Inner {
             let CachedState::Known(state) = &mut *cached else {
                 continue;
             };
-            if state.unverified.is_some() || state.buffer.len() == 0 {
+            if state.unverified.is_some() || state.buffer.size() == 0 {
                 continue;
             }
             let (buffered, is_being_written) = {
@@ -325,7 +282,7 @@ impl Inner {
                 // Its request was dropped, and these bytes were never acknowledged.
                 *cached = CachedState::Unknown;
             } else if !state.is_dirty() {
-                state.offloaded += state.buffer.len();
+                state.offloaded += state.buffer.size();
                 state.buffer = self.new_buffer();
             } else if self.flush_to_incomplete_part(state).await.is_err() {
                 *cached = CachedState::Unknown;

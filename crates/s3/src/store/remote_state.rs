@@ -9,14 +9,13 @@ use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{Snapshot, UploadId, UploadKind},
 };
+use landfall_objects::{CountedParts, CountedRanges, PartPlan};
 use tokio_util::task::TaskTracker;
 
 use super::{
     During as _, Inner,
-    counted_ranges::CountedRanges,
     description::{StoredInfo, multipart_of, writer},
     layout::OWNER,
-    part_plan::{CountedParts, PartPlan},
 };
 use crate::client::{ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
@@ -225,7 +224,7 @@ impl Inner {
         let head = self.find_object(remote.id(), &remote.object_ref).await?;
         let is_uncopied = head.is_some_and(|head| head.size == ranges.total);
         if is_uncopied {
-            remote.counted.offset = ranges.len();
+            remote.counted.offset = ranges.counted();
             remote.uncopied = Some(ranges);
         }
         Ok(is_uncopied)

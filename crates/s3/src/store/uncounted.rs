@@ -9,11 +9,11 @@
 //! that read the bucket wait for the event of the completion.
 
 use landfall::{store::Result, upload::UploadId};
+use landfall_objects::{CountedRanges, RANGES};
 
 use super::{
     During as _, Inner,
     concat::{MAX_COPY, copies},
-    counted_ranges::{CountedRanges, RANGES},
     session::UploadState,
 };
 use crate::client::{ObjectRef, Part};
@@ -56,7 +56,7 @@ impl Inner {
             if part.size >= self.options.min_part || remote.counted.parts.iter().any(is_counted) {
                 continue;
             }
-            let _memory = self.overcommit().await;
+            let _memory = self.budget.overcommit().await;
             part.size = self.options.min_part;
             let filler = vec![0; usize::try_from(part.size).unwrap_or_default()];
             let (number, filler) = (part.number, self.payload(filler));

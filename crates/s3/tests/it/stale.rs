@@ -15,7 +15,7 @@ use http_body_util::Full;
 use landfall::{Composer, Config, Handler, upload::UploadId};
 use landfall_s3::{
     S3Store,
-    lease::{BucketLocker, BucketSettings},
+    lease::{BucketLocker, LeaseSettings, S3Leases},
 };
 use landfall_test_services::Moto;
 use tokio::{sync::mpsc, time::sleep};
@@ -46,13 +46,14 @@ impl Body for ChannelBody {
 fn nodes(moto: &Moto) -> (S3Store, [Arc<Handler>; 2]) {
     let mut options = options(&moto.bucket("stale"));
     options.shared = true;
-    let mut settings = BucketSettings::default();
-    settings.renew = Duration::from_millis(200);
-    settings.poll = Duration::from_millis(50);
+    let mut settings = LeaseSettings::bucket();
+    settings.heartbeat = Duration::from_millis(200);
+    settings.poll_interval = Duration::from_millis(50);
     let store = || S3Store::new(client(&moto.access()), options.clone()).unwrap();
     let node = || {
         let client = client(&moto.access());
-        let locker = BucketLocker::new(client, &options.bucket, "up/", settings).unwrap();
+        let leases = S3Leases::new(client, &options.bucket, "up/");
+        let locker = BucketLocker::new(leases, settings.clone()).unwrap();
         let composer = Composer::join(store()).with_locker(locker);
         Arc::new(Handler::new(Config::new(composer)).unwrap())
     };

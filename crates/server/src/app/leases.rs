@@ -1,12 +1,11 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
-use landfall_leases::PostgresLocker;
-use landfall_leases::{LeaseSettings, RedisLocker};
+use landfall::{Composer, store::BoxError};
+use landfall_leases::{LeaseSettings, LeaseStats, PostgresLocker, RedisLocker};
 use landfall_s3::{
     client::Client,
-    lease::{BucketLocker, BucketSettings, probe_conditional_writes},
+    lease::{BucketLocker, S3Leases, probe_conditional_writes},
 };
 
 use super::cached_probe::CachedProbe;
@@ -76,13 +75,14 @@ impl SharedLeases {
             "cannot store leases in this bucket, because its service ignores conditional writes: use \
              --lease redis://… or --lease postgres://…, or a single node with --lease memory"
         );
-        let mut options = BucketSettings::default();
+        let mut options = LeaseSettings::bucket();
         if let Some(ttl) = settings.ttl {
             options.ttl = ttl;
-            options.renew = options.renew.min(ttl / 4);
-            options.poll = options.poll.min(ttl / 4);
+            options.heartbeat = options.heartbeat.min(ttl / 4);
+            options.poll_interval = options.poll_interval.min(ttl / 4);
         }
-        let locker = BucketLocker::new(client.clone(), bucket, prefix, options)?;
+        let leases = S3Leases::new(client.clone(), bucket, prefix);
+        let locker = BucketLocker::new(leases, options).context("--lease")?;
         Ok(Self::new(Locker::Bucket(locker)))
     }
 

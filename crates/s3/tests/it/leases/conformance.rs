@@ -5,11 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall_s3::lease::{BucketLocker, BucketSettings};
+use landfall_s3::lease::{BucketLocker, LeaseSettings, S3Leases};
 use landfall_test_services::Moto;
 use landfall_testkit::locker::{self, Pair};
 
-use super::{bucket::NodeTransport, quick};
+use super::{bucket::NodeTransport, quick, with};
 use crate::support::client;
 
 /// Maximum duration of a takeover.
@@ -23,7 +23,7 @@ const MANY: &[&str] = &[
     "a_thousand_uploads_at_once",
 ];
 
-fn slow_settings() -> BucketSettings {
+fn slow_settings() -> LeaseSettings {
     let mut settings = quick();
     settings.ttl = Duration::from_secs(15);
     settings.timeout = Duration::from_secs(30);
@@ -31,12 +31,12 @@ fn slow_settings() -> BucketSettings {
 }
 
 fn locker_with_slow_settings(transport: &NodeTransport) -> BucketLocker {
-    BucketLocker::new(transport.client(), "b", "up/", slow_settings()).unwrap()
+    with(transport, slow_settings())
 }
 
 fn on_moto(bucket: &str) -> BucketLocker {
     let client = client(&Moto::shared().access());
-    BucketLocker::new(client, bucket, "up/", slow_settings()).unwrap()
+    BucketLocker::new(S3Leases::new(client, bucket, "up/"), slow_settings()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -14,7 +14,7 @@ use landfall_s3::lease::BucketLocker;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{LONG, acquire, bucket::NodeTransport, on, quick};
+use super::{LONG, acquire, bucket::NodeTransport, on, quick, with};
 
 fn assert_unavailable(result: Result<Lease, LeaseError>) {
     assert!(
@@ -132,8 +132,8 @@ async fn lease_with_lost_response_is_released() {
         let started = Instant::now();
         drop(acquire(&other, &known).await);
         let took = started.elapsed();
-        assert!(took < quick().ttl + quick().renew * 3, "took {took:?}");
-        sleep(quick().renew * 2).await;
+        assert!(took < quick().ttl + quick().heartbeat * 3, "took {took:?}");
+        sleep(quick().heartbeat * 2).await;
     }
 }
 
@@ -237,9 +237,7 @@ async fn at_most_one_holder_under_faults() {
     // Long enough for a loaded machine to notify holders in time.
     let mut settings = quick();
     settings.ttl = Duration::from_secs(5);
-    let node = |transport: &NodeTransport| {
-        BucketLocker::new(transport.client(), "b", "up/", settings).unwrap()
-    };
+    let node = |transport: &NodeTransport| with(transport, settings.clone());
     let nodes: Vec<_> = transports.iter().map(node).collect();
     let ids: Arc<[UploadId]> = (0..20).map(|_| UploadId::random()).collect();
     let checker = Arc::new(LeaseChecker::default());

@@ -7,12 +7,13 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_s3::lease::{
-    BucketLocker, BucketLockerError, BucketSettings, ConditionalWrites, probe_conditional_writes,
+    BucketLocker, ConditionalWrites, LeaseSettings, S3Leases, SettingsError,
+    probe_conditional_writes,
 };
 use landfall_test_services::{Ceph, Garage, Moto};
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{LONG, acquire, bucket::NodeTransport, on, quick};
+use super::{LONG, acquire, bucket::NodeTransport, on, quick, with};
 use crate::support::client;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -104,10 +105,10 @@ async fn a_lease_costs_two_writes_and_the_node_a_heartbeat() {
     let started = Instant::now();
     while transport.keys().iter().any(|key| key.contains("/nodes/")) {
         assert!(started.elapsed() < LONG, "the node does not go to sleep");
-        sleep(quick().renew).await;
+        sleep(quick().heartbeat).await;
     }
     transport.calls();
-    sleep(5 * quick().renew).await;
+    sleep(5 * quick().heartbeat).await;
     assert_eq!(transport.calls(), Default::default());
 }
 
@@ -154,7 +155,7 @@ async fn old_released_leases_are_swept() {
     assert_eq!(one.sweep(DAY).await.unwrap(), Default::default());
     transport.age(2 * DAY);
     // By now both nodes have written a heartbeat again.
-    sleep(3 * quick().renew).await;
+    sleep(3 * quick().heartbeat).await;
     let swept = one.sweep(DAY).await.unwrap();
     assert_eq!((swept.leases, swept.nodes), (3, 0));
     let keys = transport.keys();
@@ -214,12 +215,10 @@ async fn leases_of_a_dead_node_are_free_after_a_look_at_the_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_takeover_waits_for_a_heartbeat() {
     let transport = NodeTransport::new();
-    let mut settings = BucketSettings::default();
-    settings.poll = Duration::from_millis(100);
-    let new = |transport: &NodeTransport| {
-        BucketLocker::new(transport.client(), "b", "", settings).unwrap()
-    };
-    let nodes = [new(&transport), new(&transport.another())];
+    let mut settings = LeaseSettings::bucket();
+    settings.poll_interval = Duration::from_millis(100);
+    let nodes =
+        [&transport, &transport.another()].map(|transport| with(transport, settings.clone()));
     let id = UploadId::random();
     let mut holder = acquire(&nodes[0], &id).await;
     let mut took = Vec::new();
@@ -233,18 +232,24 @@ async fn a_takeover_waits_for_a_heartbeat() {
         writing.await.unwrap();
     }
     println!("takeovers took {took:?}");
-    let most = settings.renew + Duration::from_secs(1);
+    let most = settings.heartbeat + Duration::from_secs(1);
     assert!(took.iter().all(|took| *took < most), "{took:?}");
 }
 
 #[test]
 fn invalid_times_are_rejected() {
     for (renew, ttl) in [(6000, 15_000), (0, 15_000), (100, 300)] {
-        let mut settings = BucketSettings::default();
-        settings.renew = Duration::from_millis(renew);
+        let mut settings = LeaseSettings::bucket();
+        settings.heartbeat = Duration::from_millis(renew);
         settings.ttl = Duration::from_millis(ttl);
-        let refused = BucketLocker::new(NodeTransport::new().client(), "b", "", settings);
-        assert!(matches!(refused, Err(BucketLockerError::Times { .. })));
+        let leases = S3Leases::new(NodeTransport::new().client(), "b", "");
+        let refused = BucketLocker::new(leases, settings);
+        let (heartbeat, ttl) = (Duration::from_millis(renew), Duration::from_millis(ttl));
+        match refused {
+            Err(SettingsError::Heartbeat(refused)) => assert_eq!(refused, heartbeat),
+            Err(SettingsError::Ttl(refused)) => assert_eq!(refused, ttl),
+            refused => panic!("{refused:?}"),
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::records::{LeaseRequest, MAX_REQUESTS, NodeRecord, RecordError, Records};
-use crate::client::Condition;
+use super::records::{
+    BucketLeaseError, LeaseRecords, LeaseRequest, MAX_REQUESTS, NodeRecord, Records,
+};
 
 const MAX_PEERS: usize = 10_000;
 
@@ -67,15 +68,16 @@ impl Peers {
         }
     }
 
-    pub(super) async fn probe(
+    /// Reads the record of a node, and adds a request for a lease.
+    pub(super) async fn probe<R: LeaseRecords>(
         &self,
-        records: &Records,
+        records: &Records<R>,
         owner: &str,
         request: Option<LeaseRequest>,
-    ) -> Result<(), RecordError> {
-        let object_ref = records.node(owner);
+    ) -> Result<(), BucketLeaseError> {
+        let key = NodeRecord::key(owner);
         let sent = Instant::now();
-        let Some((mut found, etag)) = records.read::<NodeRecord>(&object_ref).await? else {
+        let Some((mut found, version)) = records.read::<NodeRecord>(&key).await? else {
             self.record(owner, None, self.ttl, sent, false);
             return Ok(());
         };
@@ -89,7 +91,7 @@ impl Peers {
             found.requests.push(request);
             found.nonce = rand::random();
             // If another node wrote first, the next poll adds the request.
-            let write = records.write(&object_ref, &found, Condition::IfMatch(etag));
+            let write = records.write(&key, &found, Some(version));
             write.await?;
         }
         Ok(())

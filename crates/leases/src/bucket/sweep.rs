@@ -1,6 +1,6 @@
 //! Deletes records of released leases and dead nodes. It deletes none without having its lease.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use landfall::{
     lease::{LeaseError, Locker},
@@ -9,10 +9,8 @@ use landfall::{
 
 use super::{
     BucketLocker,
-    records::{LeaseRecord, RecordError},
+    records::{BucketLeaseError, LEASES, LeaseRecord, LeaseRecords, NODES, NodeRecord},
 };
-
-const PAGE: u32 = 1000;
 
 /// The records that [`BucketLocker::sweep`] deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,14 +22,14 @@ pub struct LeaseSweepSummary {
     pub nodes: u64,
 }
 
-impl BucketLocker {
+impl<R: LeaseRecords> BucketLocker<R> {
     /// Deletes records of released leases and of dead nodes that have not changed for `age`.
     ///
     /// A day is a good `age`. The next lease of such an upload gets its fence from the clock. A
-    /// node is known to be dead after it was observed for the [`ttl`](super::BucketSettings::ttl),
+    /// node is known to be dead after it was observed for the [`ttl`](crate::LeaseSettings::ttl),
     /// so its record is deleted by the next sweep.
     ///
-    /// A sweep costs one ListObjectsV2 per 1,000 objects, and four calls per deleted record.
+    /// A sweep costs one listing per 1,000 objects, and four calls per deleted record.
     ///
     /// # Errors
     /// [`LeaseError::Unavailable`] if the bucket cannot be read or written.
@@ -39,20 +37,19 @@ impl BucketLocker {
     /// # Cancel safety
     /// Deleted records stay deleted.
     pub async fn sweep(&self, age: Duration) -> Result<LeaseSweepSummary, LeaseError> {
-        let records = &self.0.node.records;
         let mut summary = LeaseSweepSummary::default();
-        for prefix in [records.leases(), records.nodes()] {
-            let mut after = None;
+        for prefix in [LEASES, NODES] {
+            let mut next = None;
             loop {
-                let (page, next) = self.keys_older_than(&prefix, after, age).await?;
-                for key in page {
-                    match prefix == records.leases() {
-                        true => summary.leases += u64::from(self.sweep_lease(key).await?),
-                        false => summary.nodes += u64::from(self.sweep_node(key).await?),
+                let keys;
+                (keys, next) = self.keys_older_than(prefix, next, age).await?;
+                for key in keys {
+                    match prefix {
+                        LEASES => summary.leases += u64::from(self.sweep_lease(&key).await?),
+                        _ => summary.nodes += u64::from(self.sweep_node(&key).await?),
                     }
                 }
-                after = next;
-                if after.is_none() {
+                if next.is_none() {
                     break;
                 }
             }
@@ -61,7 +58,7 @@ impl BucketLocker {
     }
 
     /// Learns which nodes are dead, for a process that does not live long enough to see it when it meets
-    /// their leases: waits for the [`ttl`](super::BucketSettings::ttl) if a node has written no heartbeat
+    /// their leases: waits for the [`ttl`](crate::LeaseSettings::ttl) if a node has written no heartbeat
     /// for that long, by the bucket's clock. At most 1,000 nodes are watched.
     ///
     /// # Errors
@@ -70,17 +67,15 @@ impl BucketLocker {
     /// # Cancel safety
     /// May be dropped.
     pub async fn find_dead_nodes(&self) -> Result<(), LeaseError> {
-        let node = &self.0.node;
-        let (prefix, ttl) = (node.records.nodes(), node.settings.ttl);
-        let (silent, _) = self.keys_older_than(&prefix, None, ttl).await?;
+        let ttl = self.service().settings.ttl;
+        let (silent, _) = self.keys_older_than(NODES, None, ttl).await?;
         if silent.is_empty() {
             return Ok(());
         }
         for wait in [Duration::ZERO, ttl] {
             tokio::time::sleep(wait).await;
-            for owner in silent.iter().filter_map(|key| key.strip_prefix(&prefix)) {
-                let probed = node.peers.probe(&node.records, owner, None).await;
-                probed.map_err(unavailable)?;
+            for owner in silent.iter().filter_map(|key| key.strip_prefix(NODES)) {
+                self.is_dead(owner).await?;
             }
         }
         Ok(())
@@ -89,43 +84,42 @@ impl BucketLocker {
     async fn keys_older_than(
         &self,
         prefix: &str,
-        after: Option<String>,
+        next: Option<String>,
         age: Duration,
     ) -> Result<(Vec<String>, Option<String>), LeaseError> {
-        let records = &self.0.node.records;
-        let list = (records.client).list_objects(&records.bucket, prefix, after, PAGE);
-        let page = list.await.map_err(unavailable)?;
-        let is_old = |at: SystemTime| at.elapsed().is_ok_and(|old| old >= age);
-        let objects = page.objects.into_iter();
-        let old = objects.filter(|object| object.modified.is_some_and(is_old));
-        Ok((old.map(|object| object.key).collect(), page.next))
+        let page = self.service().records.0.list(prefix, next).await;
+        let page = page.map_err(unavailable)?;
+        let records = page.records.into_iter();
+        let old = records.filter(|record| record.age.is_some_and(|old| old >= age));
+        Ok((old.map(|record| record.key).collect(), page.next))
     }
 
-    async fn sweep_node(&self, key: String) -> Result<bool, LeaseError> {
-        let node = &self.0.node;
-        let Some(owner) = key.strip_prefix(&node.records.nodes()) else {
+    async fn is_dead(&self, owner: &str) -> Result<bool, LeaseError> {
+        let service = self.service();
+        let probed = service.peers.probe(&service.records, owner, None).await;
+        probed.map_err(unavailable)?;
+        Ok(service.peers.is_dead(owner))
+    }
+
+    async fn sweep_node(&self, key: &str) -> Result<bool, LeaseError> {
+        let Some(owner) = key.strip_prefix(NODES) else {
             return Ok(false);
         };
-        let probed = node.peers.probe(&node.records, owner, None).await;
-        probed.map_err(unavailable)?;
-        if !node.peers.is_dead(owner) {
+        if !self.is_dead(owner).await? {
             return Ok(false);
         }
-        let object_ref = node.records.node(owner);
-        let removed = node.records.client.delete_object(&object_ref).await;
+        let removed = self.service().records.delete(&NodeRecord::key(owner)).await;
         removed.map(|()| true).map_err(unavailable)
     }
 
-    async fn sweep_lease(&self, key: String) -> Result<bool, LeaseError> {
-        let records = &self.0.node.records;
-        let object_ref = records.object_ref(key);
-        let read = records.read::<LeaseRecord>(&object_ref);
-        let id = match read.await {
+    async fn sweep_lease(&self, key: &str) -> Result<bool, LeaseError> {
+        let records = &self.service().records;
+        let id = match records.read::<LeaseRecord>(key).await {
             Ok(Some((lease, _))) => UploadId::new(&lease.id).ok(),
-            Ok(None) | Err(RecordError::Malformed { .. }) => None,
+            Ok(None) | Err(BucketLeaseError::Malformed { .. }) => None,
             Err(error) => return Err(unavailable(error)),
         };
-        let Some(id) = id.filter(|id| records.lease(id) == object_ref) else {
+        let Some(id) = id.filter(|id| LeaseRecord::key(id) == key) else {
             return Ok(false);
         };
         // Hold the lease, so that no node acquires it while its record is deleted.
@@ -134,10 +128,10 @@ impl BucketLocker {
             Err(LeaseError::Locked) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let removed = records.client.delete_object(&object_ref).await;
+        let removed = records.delete(key).await;
         // If the deletion failed, the lease is released like any other.
         if removed.is_ok() {
-            self.0.node.written.remove(&id);
+            self.service().written.remove(&id);
         }
         drop(lease);
         removed.map(|()| true).map_err(unavailable)

@@ -1,3 +1,5 @@
+//! The thread of a locker and its runtime. It makes no calls.
+
 use std::{io, thread};
 
 use tokio::{
@@ -10,7 +12,7 @@ use tokio::{
 /// A separate thread renews leases in time even if the runtimes of the requests are busy or shut
 /// down.
 #[derive(Debug)]
-pub struct LeaseThread {
+pub(crate) struct LeaseThread {
     runtime: Handle,
     stop: watch::Sender<bool>,
 }
@@ -20,7 +22,7 @@ impl LeaseThread {
     ///
     /// # Errors
     /// The system has no more resources.
-    pub fn runtime() -> io::Result<Runtime> {
+    pub(crate) fn runtime() -> io::Result<Runtime> {
         Builder::new_current_thread().enable_all().build()
     }
 
@@ -29,7 +31,7 @@ impl LeaseThread {
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start<F: Future<Output = ()>>(
+    pub(crate) fn start<F: Future<Output = ()>>(
         runtime: Runtime,
         run: impl FnOnce(watch::Receiver<bool>) -> F + Send + 'static,
     ) -> io::Result<Self> {
@@ -48,8 +50,7 @@ impl LeaseThread {
     }
 
     /// Returns the runtime of the thread.
-    #[must_use]
-    pub fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         &self.runtime
     }
 }

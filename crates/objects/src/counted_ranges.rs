@@ -4,25 +4,28 @@ use std::{fmt, ops::Range};
 
 use landfall::store::info::UploadInfo;
 
-use crate::client::Part;
+use crate::part_plan::StoredPart;
 
-pub(super) const RANGES: &str = "CountedRanges";
+/// The extension of a description with them.
+pub const RANGES: &str = "CountedRanges";
 
 /// The ranges of an object that count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct CountedRanges {
+pub struct CountedRanges {
     /// The length of the object.
-    pub(super) total: u64,
-    pub(super) ranges: Vec<Range<u64>>,
+    pub total: u64,
+    /// In order, not adjacent.
+    pub ranges: Vec<Range<u64>>,
 }
 
 impl CountedRanges {
-    pub(super) fn new(listed: &[Part], counted: &[(u32, String)]) -> Self {
+    /// Returns the ranges of the counted parts in an object of all listed ones.
+    pub fn new(listed: &[impl StoredPart], counted: &[(u32, String)]) -> Self {
         let mut found = Self::default();
         for part in listed {
             let start = found.total;
-            found.total += part.size;
-            if counted.iter().any(|(number, _)| *number == part.number) {
+            found.total += part.size();
+            if counted.iter().any(|(number, _)| *number == part.number()) {
                 match found.ranges.last_mut() {
                     Some(last) if last.end == start => last.end = found.total,
                     _ => found.ranges.push(start..found.total),
@@ -32,7 +35,8 @@ impl CountedRanges {
         found
     }
 
-    pub(super) fn recorded(info: &UploadInfo) -> Option<Self> {
+    /// Returns those that a description records.
+    pub fn recorded(info: &UploadInfo) -> Option<Self> {
         let mut numbers = info.extensions.get(RANGES)?.split(' ').map(str::parse);
         let total = numbers.next()?.ok()?;
         let mut ranges = Vec::new();
@@ -42,7 +46,8 @@ impl CountedRanges {
         Some(Self { total, ranges })
     }
 
-    pub(super) fn len(&self) -> u64 {
+    /// Returns the number of bytes that count.
+    pub fn counted(&self) -> u64 {
         self.ranges
             .iter()
             .map(|range| range.end - range.start)
@@ -50,6 +55,7 @@ impl CountedRanges {
     }
 }
 
+/// Formats them as [`recorded`](CountedRanges::recorded) reads them.
 impl fmt::Display for CountedRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.total)?;
@@ -65,16 +71,11 @@ mod tests {
 
     #[test]
     fn ranges_are_those_of_the_counted_parts() {
-        let part = |number, size| Part {
-            number,
-            size,
-            etag: String::new(),
-            modified: None,
-        };
+        let part = |number: u32, size: u64| (number, size);
         let listed = [part(1, 5), part(2, 5), part(3, 7), part(5, 6), part(6, 1)];
         let counted = [1, 2, 5, 6].map(|number| (number, String::new()));
         let ranges = CountedRanges::new(&listed, &counted);
         assert_eq!(ranges.to_string(), "24 0 10 17 24");
-        assert_eq!(ranges.len(), 17);
+        assert_eq!(ranges.counted(), 17);
     }
 }

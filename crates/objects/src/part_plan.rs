@@ -1,39 +1,64 @@
-//! The part plan: which part of a multipart upload contains which bytes.
+//! The part plan: which part of an upload contains which bytes. It must be stored before the parts are sent.
 
 use std::fmt;
 
-use crate::client::Part;
+/// A part as the service lists it.
+pub trait StoredPart {
+    /// Its number, from 1.
+    fn number(&self) -> u32;
+    /// Its length in bytes.
+    fn size(&self) -> u64;
+    /// The name of its content.
+    fn tag(&self) -> &str;
+}
 
+/// Consecutive parts of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) number: u32,
-    pub(super) offset: u64,
-    pub(super) size: u64,
+pub struct Segment {
+    /// The number of the first part.
+    pub number: u32,
+    /// The offset of the first part in the upload.
+    pub offset: u64,
+    /// The size of each part, except the last one of the upload.
+    pub size: u64,
 }
 
+/// Which part contains which bytes. Parts before the first segment are of another program.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct PartPlan(Vec<Segment>);
+pub struct PartPlan(Vec<Segment>);
 
+/// The stored parts that a plan counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct CountedParts {
-    pub(super) parts: Vec<(u32, String)>,
-    pub(super) offset: u64,
-    pub(super) next: u32,
-    pub(super) highest: u32,
+pub struct CountedParts {
+    /// Their numbers and tags.
+    pub parts: Vec<(u32, String)>,
+    /// The number of their bytes.
+    pub offset: u64,
+    /// The number of the next part.
+    pub next: u32,
+    /// The highest number of a stored part, counted or not.
+    pub highest: u32,
 }
 
+/// There is no part with the bytes from this offset, although later ones were planned.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct MissingPart(pub(super) u64);
+pub struct MissingPart(pub u64);
 
+/// Limits of parts, of the service and of memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PartSizeLimits {
-    pub(super) preferred: u64,
-    pub(super) largest: u64,
-    pub(super) parts: u32,
+pub struct PartSizeLimits {
+    /// The size unless the upload needs larger parts.
+    pub preferred: u64,
+    /// The largest size.
+    pub largest: u64,
+    /// The most parts of an upload.
+    pub parts: u32,
 }
 
 impl PartSizeLimits {
-    pub(super) fn next_size(
+    /// Returns the size of the part with this number and offset, after one of the size `current`. `None` if
+    /// the rest of the upload does not fit into the parts that are left.
+    pub fn next_size(
         &self,
         number: u32,
         offset: u64,
@@ -64,35 +89,42 @@ impl PartSizeLimits {
         }
     }
 
-    pub(super) fn max_size(&self) -> u64 {
+    /// Returns the length of the largest upload.
+    pub fn max_size(&self) -> u64 {
         self.largest.saturating_mul(u64::from(self.parts))
     }
 }
 
 impl PartPlan {
-    pub(super) fn size(&self) -> Option<u64> {
+    /// Returns the size of the parts from the last segment on.
+    pub fn size(&self) -> Option<u64> {
         self.0.last().map(|segment| segment.size)
     }
 
-    pub(super) fn push(&mut self, segment: Segment) {
+    /// Adds a segment: from its number on, parts have its size.
+    pub fn push(&mut self, segment: Segment) {
         // Drop segments without parts.
         self.0.retain(|old| old.number < segment.number);
         self.0.push(segment);
     }
 
-    pub(super) fn count(
+    /// Counts stored parts, in the order of their numbers, up to the first gap and to `limit` bytes.
+    ///
+    /// # Errors
+    /// [`MissingPart`]: the upload is damaged.
+    pub fn count<P: StoredPart>(
         &self,
-        parts: &[Part],
+        parts: &[P],
         length: Option<u64>,
         limit: u64,
     ) -> Result<CountedParts, MissingPart> {
         let mut counted = CountedParts {
             next: 1,
-            highest: parts.last().map_or(0, |part| part.number),
+            highest: parts.last().map_or(0, StoredPart::number),
             ..CountedParts::default()
         };
         let find = |number: u32| {
-            let at = parts.binary_search_by_key(&number, |part| part.number);
+            let at = parts.binary_search_by_key(&number, StoredPart::number);
             at.ok().map(|at| &parts[at])
         };
         let external = Segment {
@@ -110,12 +142,13 @@ impl PartPlan {
                 && next.is_none_or(|next| counted.next < next.number)
                 && let Some(part) = find(counted.next)
             {
-                let after = counted.offset + part.size;
-                let fits = segment.size == 0 || part.size == segment.size || length == Some(after);
+                let after = counted.offset + part.size();
+                let fits =
+                    segment.size == 0 || part.size() == segment.size || length == Some(after);
                 if !fits || after > end {
                     break;
                 }
-                counted.parts.push((part.number, part.etag.clone()));
+                counted.parts.push((part.number(), part.tag().to_owned()));
                 counted.offset = after;
                 counted.next += 1;
             }
@@ -131,7 +164,8 @@ impl PartPlan {
         Ok(counted)
     }
 
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Parses a plan as it is formatted. `None` if it contradicts itself.
+    pub fn parse(text: &str) -> Option<Self> {
         let mut plan = Self::default();
         for segment in text.split(',').filter(|segment| !segment.is_empty()) {
             let mut numbers = segment.split(':').map(str::parse::<u64>);
@@ -168,27 +202,31 @@ impl fmt::Display for PartPlan {
     }
 }
 
+/// For tests.
+#[cfg(test)]
+impl StoredPart for (u32, u64) {
+    fn number(&self) -> u32 {
+        self.0
+    }
+
+    fn size(&self) -> u64 {
+        self.1
+    }
+
+    fn tag(&self) -> &str {
+        ""
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn parts(sizes: &[(u32, u64)]) -> Vec<Part> {
-        sizes
-            .iter()
-            .map(|&(number, size)| Part {
-                number,
-                size,
-                etag: format!("\"{number}\""),
-                modified: None,
-            })
-            .collect()
-    }
-
     fn count(plan: &str, sizes: &[(u32, u64)], length: Option<u64>, limit: u64) -> (u64, u32) {
         let plan = PartPlan::parse(plan).unwrap();
-        let counted = plan.count(&parts(sizes), length, limit).unwrap();
+        let counted = plan.count(sizes, length, limit).unwrap();
         (counted.offset, counted.next)
     }
 
@@ -227,10 +265,7 @@ mod tests {
     #[test]
     fn missing_parts_are_reported() {
         let plan = PartPlan::parse("1:0:8,4:16:8").unwrap();
-        assert_eq!(
-            plan.count(&parts(&[(1, 8)]), None, ALL),
-            Err(MissingPart(8))
-        );
+        assert_eq!(plan.count(&[(1, 8)], None, ALL), Err(MissingPart(8)));
     }
 
     #[test]

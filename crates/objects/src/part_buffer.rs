@@ -1,19 +1,19 @@
 //! The bytes of a part until it is full, in blocks of memory from the budget of all uploads.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::client::{self, Object, Payload};
+use crate::{memory::MemoryPermit, payload::Payload};
 
 const MIN_BLOCK_SIZE: usize = 4 * 1024;
 
+/// The bytes of a part, which may grow while a payload of it is sent.
 #[derive(Debug)]
-pub(super) struct PartBuffer {
+pub struct PartBuffer {
     chunks: Vec<Bytes>,
     block: Option<Block>,
     len: u64,
@@ -23,7 +23,8 @@ pub(super) struct PartBuffer {
 }
 
 impl PartBuffer {
-    pub(super) fn new(hashed: bool, pool: BlockPool) -> Self {
+    /// Creates an empty buffer; `hashed`: its payloads have a digest.
+    pub fn new(hashed: bool, pool: BlockPool) -> Self {
         Self {
             chunks: Vec::new(),
             block: None,
@@ -34,15 +35,18 @@ impl PartBuffer {
         }
     }
 
-    pub(super) fn is_overcommitted(&self) -> bool {
-        self.memory.is_overcommitted()
+    /// Returns the memory of its bytes.
+    pub fn memory(&self) -> &MemoryPermit {
+        &self.memory
     }
 
-    pub(super) fn len(&self) -> u64 {
+    /// Returns the number of bytes.
+    pub fn size(&self) -> u64 {
         self.len
     }
 
-    pub(super) fn push(&mut self, mut bytes: Bytes, memory: MemoryPermit) {
+    /// Copies bytes into the buffer, which keeps `memory` for them.
+    pub fn push(&mut self, mut bytes: Bytes, memory: MemoryPermit) {
         self.count(&bytes, memory);
         while !bytes.is_empty() {
             let block = self.block.get_or_insert_with(|| {
@@ -56,16 +60,19 @@ impl PartBuffer {
         }
     }
 
-    pub(super) async fn push_object(
+    /// Adds at most `max` bytes of a stream, and one more if it has more. Returns how many.
+    ///
+    /// # Errors
+    /// The first error of the stream.
+    pub async fn push_stream<E>(
         &mut self,
-        object: Object,
+        mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
         max: usize,
         memory: MemoryPermit,
-    ) -> client::Result<usize> {
+    ) -> Result<usize, E> {
         self.memory.add(memory);
-        let mut body = object.body;
         let mut len = 0;
-        while let Some(bytes) = body.next().await {
+        while let Some(bytes) = stream.next().await {
             let mut bytes = bytes?;
             bytes.truncate((max - len).saturating_add(1));
             len += bytes.len();
@@ -91,7 +98,8 @@ impl PartBuffer {
         }
     }
 
-    pub(super) fn append(&mut self, mut after: Self) {
+    /// Adds the bytes of another buffer.
+    pub fn append(&mut self, mut after: Self) {
         self.seal();
         after.seal();
         self.memory.add(after.memory);
@@ -101,7 +109,8 @@ impl PartBuffer {
         }
     }
 
-    pub(super) fn payload(&self) -> Payload {
+    /// Returns a payload of the bytes so far.
+    pub fn payload(&self) -> Payload {
         let mut chunks = self.chunks.clone();
         // The last block may still grow, so it is copied.
         let last = self.block.as_ref();
@@ -113,7 +122,8 @@ impl PartBuffer {
         self.hasher.clone().map(|hasher| hasher.finalize().into())
     }
 
-    pub(super) fn take(&mut self) -> (Payload, MemoryPermit) {
+    /// Takes all bytes and their memory.
+    pub fn take(&mut self) -> (Payload, MemoryPermit) {
         let fresh = Self::new(self.hasher.is_some(), self.pool.clone());
         let mut taken = std::mem::replace(self, fresh);
         taken.seal();
@@ -122,12 +132,14 @@ impl PartBuffer {
     }
 }
 
-pub(super) const BLOCK_SIZE: usize = 64 * 1024;
+const BLOCK_SIZE: usize = 64 * 1024;
 
-/// Reused blocks of one size keep the process within its memory budget: buffers of many sizes that
+/// Reused blocks of memory.
+///
+/// One size of them keeps the process within its memory budget: buffers of many sizes that
 /// are freed on other threads fragment the heap and can double its size.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BlockPool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct BlockPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl BlockPool {
     fn take(&self, size: usize) -> Block {
@@ -146,11 +158,11 @@ struct Block {
 }
 
 impl Block {
-    pub(super) fn remaining(&self) -> usize {
+    fn remaining(&self) -> usize {
         self.bytes.capacity() - self.bytes.len()
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    fn push(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.remaining(), "a block never grows");
         self.bytes.extend_from_slice(bytes);
     }
@@ -168,90 +180,6 @@ impl Drop for Block {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
             self.pool.0.lock().push(bytes);
-        }
-    }
-}
-
-pub(super) const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
-
-#[derive(Debug)]
-pub(super) struct MemoryBudget {
-    bytes: Arc<Semaphore>,
-    total: usize,
-    /// Each call that waits has a clone.
-    waiting: Arc<()>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct MemoryPermit {
-    budgeted: Option<OwnedSemaphorePermit>,
-    overcommit: Option<OwnedSemaphorePermit>,
-}
-
-impl MemoryPermit {
-    pub(super) fn overcommit(permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self {
-            budgeted: None,
-            overcommit: permit,
-        }
-    }
-
-    pub(super) fn is_overcommitted(&self) -> bool {
-        self.overcommit.is_some()
-    }
-
-    pub(super) fn add(&mut self, more: Self) {
-        for (mine, more) in [
-            (&mut self.budgeted, more.budgeted),
-            (&mut self.overcommit, more.overcommit),
-        ] {
-            match (mine, more) {
-                (_, None) => {}
-                (Some(permit), Some(more)) => permit.merge(more),
-                (none, more) => *none = more,
-            }
-        }
-    }
-}
-
-impl MemoryBudget {
-    pub(super) fn new(total: usize) -> Self {
-        let total = total.min(Semaphore::MAX_PERMITS);
-        Self {
-            bytes: Arc::new(Semaphore::new(total)),
-            total,
-            waiting: Arc::default(),
-        }
-    }
-
-    pub(super) fn total(&self) -> usize {
-        self.total
-    }
-
-    pub(super) fn used(&self) -> usize {
-        self.total - self.bytes.available_permits()
-    }
-
-    pub(super) fn waiting(&self) -> usize {
-        Arc::strong_count(&self.waiting) - 1
-    }
-
-    pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
-        let permits = u32::try_from(bytes).ok()?;
-        let budgeted = self.bytes.clone().try_acquire_many_owned(permits).ok();
-        budgeted.is_some().then_some(MemoryPermit {
-            budgeted,
-            overcommit: None,
-        })
-    }
-
-    pub(super) async fn acquire(&self, bytes: usize) -> MemoryPermit {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let _waiting = Arc::clone(&self.waiting);
-        MemoryPermit {
-            // Never none: the semaphore is never closed.
-            budgeted: self.bytes.clone().acquire_many_owned(permits).await.ok(),
-            overcommit: None,
         }
     }
 }
@@ -290,11 +218,11 @@ mod tests {
                 // Building a payload meanwhile changes nothing.
                 assert_eq!(content(&buffer.payload()).await, all);
             }
-            assert_eq!(buffer.len(), all.len() as u64);
+            assert_eq!(buffer.size(), all.len() as u64);
             let (payload, _) = buffer.take();
             assert_eq!(content(&payload).await, all);
             assert_eq!(payload.sha256(), Some(&Sha256::digest(&all).into()));
-            assert_eq!(buffer.len(), 0);
+            assert_eq!(buffer.size(), 0);
             assert_eq!(content(&buffer.take().0).await, b"");
         }
     }

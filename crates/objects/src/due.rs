@@ -1,5 +1,5 @@
-//! When the objects of the last sweep are due, so that the next one need not read them again. It knows
-//! nothing of S3, and decides nothing about removals.
+//! When the objects of the last sweep are due, so that the next one need not read them again. It
+//! decides nothing about removals.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 const MAX_OBJECTS: usize = 1 << 21;
 
+/// When objects are due, by their key and version.
 #[derive(Debug, Default)]
-pub(super) struct DueTimes(Mutex<Times>);
+pub struct DueTimes(Mutex<Times>);
 
 #[derive(Debug, Default)]
 struct Times {
@@ -28,18 +29,21 @@ struct Due {
 }
 
 impl DueTimes {
-    pub(super) fn start_sweep(&self) {
+    /// Starts a sweep.
+    pub fn start_sweep(&self) {
         let mut times = self.0.lock();
         times.sweep = times.sweep.wrapping_add(1);
     }
 
-    pub(super) fn finish_sweep(&self) {
+    /// Ends a sweep that listed all objects: forgets those that it did not ask for.
+    pub fn finish_sweep(&self) {
         let mut times = self.0.lock();
         let sweep = times.sweep;
         times.objects.retain(|_, due| due.sweep == sweep);
     }
 
-    pub(super) fn get(&self, key: &str, version: &str) -> Option<SystemTime> {
+    /// Returns when an object is due, if that is known and in the future.
+    pub fn get(&self, key: &str, version: &str) -> Option<SystemTime> {
         let mut times = self.0.lock();
         let sweep = times.sweep;
         let hash = times.hash(key, version);
@@ -49,7 +53,8 @@ impl DueTimes {
         (at > SystemTime::now()).then_some(at)
     }
 
-    pub(super) fn set(&self, key: &str, version: &str, at: Option<SystemTime>) {
+    /// Records when an object is due; `None`: never.
+    pub fn set(&self, key: &str, version: &str, at: Option<SystemTime>) {
         let seconds = at.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         let at = seconds.map_or(u32::MAX, |at| u32::try_from(at).unwrap_or(u32::MAX));
         let mut times = self.0.lock();

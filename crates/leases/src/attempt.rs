@@ -1,3 +1,5 @@
+//! One call that acquires a lease, and the lease that comes of it. Whatever happens, it is released.
+
 use std::{
     any::Any,
     fmt,
@@ -5,15 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LeaseTable, OwnedLease, Rejection};
-use crate::{
-    lease::{Fence, Lease, LeaseError, YieldSignal},
+use landfall::{
+    lease::{Fence, Lease, LeaseError, YieldReason, YieldSignal},
     upload::UploadId,
 };
 
+use crate::table::{LeaseTable, OwnedLease, Rejection};
+
 /// A lease that the service may have granted, and the lease within this node. On drop it is released
 /// in both, also if the response never arrived.
-pub struct Attempt {
+pub(crate) struct Attempt {
     table: Arc<LeaseTable>,
     _locker: Arc<dyn Any + Send + Sync>,
     id: UploadId,
@@ -25,7 +28,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// Creates an attempt, which keeps `locker` alive.
-    pub fn new(
+    pub(crate) fn new(
         table: &Arc<LeaseTable>,
         locker: Arc<dyn Any + Send + Sync>,
         id: &UploadId,
@@ -42,14 +45,12 @@ impl Attempt {
     }
 
     /// Returns the upload.
-    #[must_use]
-    pub fn id(&self) -> &UploadId {
+    pub(crate) fn id(&self) -> &UploadId {
         &self.id
     }
 
     /// Returns the number of the acquisition; later ones of the table have greater numbers.
-    #[must_use]
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
@@ -57,7 +58,7 @@ impl Attempt {
     ///
     /// # Errors
     /// [`LeaseError::Unavailable`] if that is too long ago.
-    pub fn granted(self, fence: Fence, sent: Instant) -> Result<Lease, Rejection> {
+    pub(crate) fn granted(self, fence: Fence, sent: Instant) -> Result<Lease, Rejection> {
         let local = self.local.as_ref();
         let signal = local.map_or_else(YieldSignal::new, |local| local.signal().clone());
         let lease = OwnedLease {
@@ -72,8 +73,7 @@ impl Attempt {
     }
 
     /// Ends an attempt because another node has the lease, for at most `remaining`.
-    #[must_use]
-    pub fn held(mut self, poll: Duration, remaining: Duration) -> Rejection {
+    pub(crate) fn held(mut self, poll: Duration, remaining: Duration) -> Rejection {
         self.is_acquired = false;
         // Random, so that the waiters of all nodes do not retry at the same time.
         let poll = poll.mul_f64(rand::random_range(0.7..1.0));
@@ -88,7 +88,12 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.is_acquired {
-            self.table.release(&self.id, self.number);
+            let signal = self
+                .local
+                .as_ref()
+                .and_then(|lease| lease.signal().reason());
+            let is_requested = signal == Some(YieldReason::Requested);
+            self.table.release(&self.id, self.number, is_requested);
         }
     }
 }

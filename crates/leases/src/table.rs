@@ -1,12 +1,9 @@
-//! The leases of one node, for lockers with a lease service that several nodes use.
+//! The leases of this node. It knows no service.
 //!
-//! A [`LeaseTable`] has the part that does not depend on the service. Requests of a node wait for an upload
-//! in its memory; only the first of them makes [`Attempt`]s in the service. The locker calls the service:
+//! Requests of the node wait for an upload in its memory; only the first of them makes
+//! [`Attempt`](crate::attempt::Attempt)s in the service. The locker calls the service:
 //! it acquires leases, renews those that are [due](LeaseTable::due), and sends the
 //! [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in time.
-
-mod attempt;
-mod thread;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -17,12 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use landfall::{
+    BoxError,
+    lease::{Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldReason, YieldSignal},
+    upload::UploadId,
+};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
-
-pub use self::{attempt::Attempt, thread::LeaseThread};
-use super::{Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldReason, YieldSignal};
-use crate::{BoxError, upload::UploadId};
 
 /// Further leases expire instead.
 const MAX_RELEASES: usize = 1 << 16;
@@ -51,7 +49,7 @@ pub struct LeaseTable {
 pub struct OwnedLease {
     /// The upload.
     pub id: UploadId,
-    /// The [number](Attempt::number) of the acquisition.
+    /// The [number](crate::attempt::Attempt::number) of the acquisition.
     pub number: u64,
     /// The fence.
     pub fence: Fence,
@@ -66,11 +64,30 @@ struct HeldLease {
     is_lost: bool,
 }
 
-#[derive(Debug)]
-struct QueuedRelease {
-    id: UploadId,
-    number: u64,
-    since: Instant,
+/// A dropped lease that the service still has to release.
+#[derive(Debug, Clone)]
+pub struct QueuedRelease {
+    /// The upload.
+    pub id: UploadId,
+    /// The [number](crate::attempt::Attempt::number) of the acquisition.
+    pub number: u64,
+    /// When it was dropped.
+    pub since: Instant,
+    /// Another request, of this node or of one for which it was [requested](LeaseTable::request_yield),
+    /// waits for the lease.
+    pub is_requested: bool,
+}
+
+impl QueuedRelease {
+    /// Creates the release of a lease that is dropped now.
+    pub(crate) fn new(id: UploadId, number: u64, is_requested: bool) -> Self {
+        Self {
+            id,
+            number,
+            since: Instant::now(),
+            is_requested,
+        }
+    }
 }
 
 /// Statistics of a locker.
@@ -93,7 +110,7 @@ pub struct LeaseStats {
 
 /// A reason why the service did not grant a lease.
 #[derive(Debug)]
-pub enum Rejection {
+pub(crate) enum Rejection {
     /// Another node has it.
     Held {
         /// The lease within this node.
@@ -107,8 +124,7 @@ pub enum Rejection {
 
 impl LeaseTable {
     /// Creates a table of leases with a time to live, which must be the same on all nodes.
-    #[must_use]
-    pub fn new(ttl: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration) -> Self {
         Self {
             local: MemoryLocker::new(),
             ttl,
@@ -138,7 +154,7 @@ impl LeaseTable {
     ///
     /// # Cancel safety
     /// A cancelled call leaves the queue of waiters.
-    pub async fn acquire<F>(
+    pub(crate) async fn acquire<F>(
         &self,
         id: &UploadId,
         offset: Option<u64>,
@@ -178,7 +194,7 @@ impl LeaseTable {
     ///
     /// # Errors
     /// [`LeaseError::Locked`], or the error of the attempt.
-    pub async fn try_acquire<F>(
+    pub(crate) async fn try_acquire<F>(
         &self,
         id: &UploadId,
         attempt: impl FnOnce(Lease) -> F,
@@ -194,13 +210,13 @@ impl LeaseTable {
     }
 
     /// Counts a request that failed because of the service.
-    pub fn unavailable(&self, error: impl Into<BoxError>) -> Rejection {
+    pub(crate) fn unavailable(&self, error: impl Into<BoxError>) -> Rejection {
         self.unavailable.fetch_add(1, Ordering::Relaxed);
         Rejection::Failed(LeaseError::Unavailable(error.into()))
     }
 
     /// False if the call was sent too long ago.
-    fn insert(&self, lease: OwnedLease, signal: YieldSignal, sent: Instant) -> bool {
+    pub(crate) fn insert(&self, lease: OwnedLease, signal: YieldSignal, sent: Instant) -> bool {
         if sent.elapsed() >= self.usable_for() {
             return false;
         }
@@ -217,23 +233,24 @@ impl LeaseTable {
         true
     }
 
-    fn next_number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn release(&self, id: &UploadId, number: u64) {
+    pub(crate) fn release(&self, id: &UploadId, number: u64, is_requested: bool) {
         if let Entry::Occupied(entry) = self.held.lock().entry(id.clone())
             && entry.get().lease.number == number
         {
             entry.remove();
         }
+        self.queue_release(QueuedRelease::new(id.clone(), number, is_requested));
+    }
+
+    /// Queues the release of a lease that is not held, or no longer.
+    pub(crate) fn queue_release(&self, release: QueuedRelease) {
         let mut releases = self.releases.lock();
         if releases.len() < MAX_RELEASES {
-            releases.push_back(QueuedRelease {
-                id: id.clone(),
-                number,
-                since: Instant::now(),
-            });
+            releases.push_back(release);
             self.queued.notify_one();
         }
     }
@@ -250,7 +267,7 @@ impl LeaseTable {
     }
 
     /// Wakes the request that waits for a lease.
-    pub fn wake(&self, id: &UploadId) {
+    pub(crate) fn wake(&self, id: &UploadId) {
         if let Some(waiter) = self.waiters.lock().get(id) {
             waiter.notify_one();
         }
@@ -258,7 +275,7 @@ impl LeaseTable {
 
     /// Repeats what may have failed while the service was unavailable or its notifications were lost:
     /// requests, [renewals](Self::resumed) and [releases](Self::release_queued).
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         for waiter in self.waiters.lock().values() {
             waiter.notify_one();
         }
@@ -268,39 +285,26 @@ impl LeaseTable {
 
     /// Waits until all leases are to be renewed; returns at once if that has happened since the last
     /// call.
-    pub async fn resumed(&self) {
+    pub(crate) async fn resumed(&self) {
         self.resumed.notified().await;
     }
 
-    /// Returns the oldest releases, without those whose leases have expired. They stay in the queue.
-    #[must_use]
-    pub fn releases(&self, max: usize) -> Vec<(UploadId, u64)> {
+    /// Returns the oldest releases, without those that are older than `max_age`. They stay in the queue.
+    pub(crate) fn releases(&self, max: usize, max_age: Duration) -> Vec<QueuedRelease> {
         let mut releases = self.releases.lock();
-        while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= self.ttl) {
+        while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= max_age) {
             releases.pop_front();
         }
         self.notify_sent(&releases);
-        let oldest = releases.iter().take(max);
-        oldest
-            .map(|release| (release.id.clone(), release.number))
-            .collect()
+        releases.iter().take(max).cloned().collect()
     }
 
     /// Removes the oldest releases from the queue, after they were sent.
-    pub fn discard_releases(&self, sent: usize) {
+    pub(crate) fn discard_releases(&self, sent: usize) {
         let mut releases = self.releases.lock();
         let sent = sent.min(releases.len());
         releases.drain(..sent);
         self.notify_sent(&releases);
-    }
-
-    /// Removes all releases from the queue, for a locker with its own queue.
-    pub fn take_releases(&self) -> VecDeque<(UploadId, u64)> {
-        let mut releases = self.releases.lock();
-        let taken = releases.drain(..);
-        let taken = taken.map(|release| (release.id, release.number)).collect();
-        self.notify_sent(&releases);
-        taken
     }
 
     fn notify_sent(&self, releases: &VecDeque<QueuedRelease>) {
@@ -311,12 +315,12 @@ impl LeaseTable {
 
     /// Waits until a release is queued or the service is available again; returns at once if that has
     /// happened since the last call.
-    pub async fn release_queued(&self) {
+    pub(crate) async fn release_queued(&self) {
         self.queued.notified().await;
     }
 
     /// Waits until all releases were sent.
-    pub async fn all_released(&self) {
+    pub(crate) async fn all_released(&self) {
         loop {
             let sent = self.sent.notified();
             if self.releases.lock().is_empty() {
@@ -327,8 +331,7 @@ impl LeaseTable {
     }
 
     /// Returns statistics.
-    #[must_use]
-    pub fn stats(&self, connected: bool) -> LeaseStats {
+    pub(crate) fn stats(&self, connected: bool) -> LeaseStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         LeaseStats {
             held: self.held.lock().len(),
@@ -348,7 +351,7 @@ impl LeaseTable {
     }
 
     /// Waits for an interval, and before that until there is a lease.
-    pub async fn tick(&self, interval: Duration) {
+    pub(crate) async fn tick(&self, interval: Duration) {
         loop {
             let first_held = self.first_held.notified();
             if !self.held.lock().is_empty() {
@@ -360,7 +363,7 @@ impl LeaseTable {
     }
 
     /// Stops holders whose lease was not renewed in time. Does not return.
-    pub async fn expire(&self) {
+    pub(crate) async fn expire(&self) {
         let usable_for = self.usable_for();
         loop {
             self.tick(self.ttl / 50).await;
@@ -375,8 +378,7 @@ impl LeaseTable {
     }
 
     /// Returns the leases whose last renewal is at least `age` ago.
-    #[must_use]
-    pub fn due(&self, age: Duration) -> Vec<OwnedLease> {
+    pub(crate) fn due(&self, age: Duration) -> Vec<OwnedLease> {
         let held = self.held.lock();
         let due = held
             .values()
@@ -385,7 +387,7 @@ impl LeaseTable {
     }
 
     /// Records a renewal sent at `sent`.
-    pub fn renewed(&self, lease: &OwnedLease, sent: Instant) {
+    pub(crate) fn renewed(&self, lease: &OwnedLease, sent: Instant) {
         self.with_held(&lease.id, lease.number, |held| {
             held.sent = held.sent.max(sent);
         });
@@ -393,14 +395,15 @@ impl LeaseTable {
 
     /// Stops the holder of a lease that another owner may have. True if there is one, which had not lost
     /// it before.
-    pub fn lose(&self, id: &UploadId, number: u64) -> bool {
+    pub(crate) fn lose(&self, id: &UploadId, number: u64) -> bool {
         let lost = self.with_held(id, number, |held| held.lose(&self.lost));
         lost == Some(true)
     }
 
-    /// Requests the holder to yield: see [`YieldSignal::request`].
-    pub fn request_yield(&self, id: &UploadId, number: u64, offset: Option<u64>) {
-        self.with_held(id, number, |held| held.signal.request(offset));
+    /// Requests the holder to yield: see [`YieldSignal::request`]. False if there is none.
+    pub(crate) fn request_yield(&self, id: &UploadId, number: u64, offset: Option<u64>) -> bool {
+        let requested = self.with_held(id, number, |held| held.signal.request(offset));
+        requested.is_some()
     }
 
     fn with_held<T>(
