@@ -24,7 +24,7 @@ use landfall_access::{
 use landfall_state::queue::{Token, TokenHash};
 use serde::Deserialize;
 
-use super::{Admin, page, session::SessionKind};
+use super::{Admin, key::KeyInUse, page, session::SessionKind};
 
 const CROSS_SITE_DENIED: &str = "Cross-site request denied: send it from the dashboard's own page.";
 
@@ -121,11 +121,12 @@ pub(super) async fn login(
     let Ok(Form(LoginForm { key })) = form else {
         return page::login(StatusCode::BAD_REQUEST, "Enter the admin key.");
     };
-    match admin.authenticate(&parts, key.trim()).await {
+    // Read once: after a reload, the previous key begins no session.
+    let in_use = admin.0.parts.key.current();
+    match admin.authenticate(&in_use, &parts, key.trim()).await {
         Ok((kind, operator)) => {
             let (https, _) = admin.0.parts.handler.external_origin(&parts);
-            let key = admin.0.parts.key.current();
-            let cookie = key.sessions.create(kind, SystemTime::now(), https);
+            let cookie = in_use.sessions.create(kind, SystemTime::now(), https);
             operator.audit("login", "");
             redirect_to_page(cookie)
         }
@@ -191,7 +192,8 @@ impl Admin {
     async fn check_access(&self, parts: &Parts) -> Result<Operator, AccessDenied> {
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let key = bearer(&parts.headers).ok_or(AccessDenied::Unauthenticated)?;
-            return Ok(self.authenticate(parts, key).await?.1);
+            let in_use = self.0.parts.key.current();
+            return Ok(self.authenticate(&in_use, parts, key).await?.1);
         }
         let found = self.session(parts).await;
         match found.map_err(AccessDenied::Unavailable)? {
@@ -203,12 +205,13 @@ impl Admin {
 
     async fn authenticate(
         &self,
+        in_use: &KeyInUse,
         parts: &Parts,
         key: &str,
     ) -> Result<(SessionKind, Operator), AccessDenied> {
         let client = self.0.parts.client.of_request(parts);
         let hash = TokenHash::from_secret(key);
-        if hash == self.0.parts.key.current().hash {
+        if hash == in_use.hash {
             return Ok((SessionKind::Admin, self.operator(parts, None)));
         }
         let found = self.0.parts.queue.key(&hash).await;

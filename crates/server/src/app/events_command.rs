@@ -18,6 +18,7 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
     loaded.print_warnings();
     let (database, name) =
         state::stored_database(&loaded.settings, "event was stored", "undelivered events")?;
+    state::secure(&loaded.settings)?;
     let progress = Progress::new("opening the database");
     let events = progress.show_during(Events::open(&database)).await;
     let events = events.with_context(|| format!("cannot use {name}"))?;

@@ -20,6 +20,7 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
         KeysCommand::Add(_) => state::named_database(&loaded.settings),
         _ => state::stored_database(&loaded.settings, "key was created", "grants")?,
     };
+    state::secure(&loaded.settings)?;
     let open = async {
         let mut wanted = QueueSettings::new(database.clone());
         let connections = database.open(Durability::PowerLoss).await?;

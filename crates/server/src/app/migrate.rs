@@ -9,7 +9,8 @@ use super::{
 };
 use crate::settings::{Loaded, Settings};
 
-/// Migrates the tables of events, and those of grants, direct uploads, certificates and leases if they are used.
+/// Migrates the tables of events, grants and direct uploads; in PostgreSQL those of certificates, too, and those of
+/// leases if `--lease` names it.
 ///
 /// # Errors
 /// The database cannot be used, or its tables were created by another program.

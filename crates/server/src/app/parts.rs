@@ -130,11 +130,17 @@ impl AppParts {
 
     /// Checks what uploads need; probes of other machines are cached for a few seconds.
     pub(super) async fn check_readiness(&self) {
-        self.storage.check(&self.conditions).await;
-        self.hooks.check(&self.conditions).await;
-        if let Some(grants) = &self.grants {
-            grants.check(&self.conditions).await;
-        }
+        let grants = async {
+            if let Some(grants) = &self.grants {
+                grants.check(&self.conditions).await;
+            }
+        };
+        // At the same time: each may wait for its timeout.
+        let (storage, hooks) = (
+            self.storage.check(&self.conditions),
+            self.hooks.check(&self.conditions),
+        );
+        tokio::join!(storage, hooks, grants);
     }
 
     /// Notices conditions although no one asks: from counters, and from the upload directory.
@@ -156,10 +162,7 @@ impl AppParts {
         let mut seen = limited();
         loop {
             ticks.tick().await;
-            let parts = self.clone();
-            // Not in this task, since a network file system may hang.
-            let check = move || parts.storage.check_directory(&parts.conditions);
-            let _ = tokio::task::spawn_blocking(check).await;
+            self.storage.check_directory(&self.conditions).await;
             self.hooks.check_receivers(&self.conditions);
             let damaged = handler.stats().damaged_uploads;
             let detail = (damaged > 0).then(|| format!("{damaged} as of the last sweep"));

@@ -92,10 +92,7 @@ impl SharedDatabase {
         };
         let open = async || {
             let (database, name) = named_database(settings);
-            if settings.state.database.is_none() {
-                let exposed = settings::secure(&settings.state_dir());
-                *self.exposed.lock() = exposed.map_err(anyhow::Error::msg)?;
-            }
+            *self.exposed.lock() = secure(settings)?;
             let connections = database.open(durability).await;
             let failure = || format!("cannot store {purpose} in {name}");
             let connections = connections.with_context(failure)?;
@@ -117,6 +114,20 @@ impl SharedDatabase {
             connections.close().await;
         }
     }
+}
+
+/// Checks the directory of the default database before it is opened, and creates it: see [`settings::secure`].
+pub(super) fn secure(settings: &Settings) -> anyhow::Result<Option<String>> {
+    if settings.state.database.is_some() {
+        return Ok(None);
+    }
+    let dir = settings.state_dir();
+    let is_link_refused = match dir == settings.own_dir() {
+        true => settings::refuse_link(&dir),
+        false => Ok(()),
+    };
+    let secured = is_link_refused.and_then(|()| settings::secure(&dir));
+    secured.map_err(anyhow::Error::msg)
 }
 
 /// Returns the database, and its name for the log.

@@ -12,7 +12,9 @@ use landfall::{
     lease::{Intervals, MemoryLocker},
     store::file::{DirectoryError, FileOptions, FileStore},
 };
+use parking_lot::Mutex;
 use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::bucket::Bucket;
 use super::leases::SharedLeases;
@@ -24,7 +26,7 @@ use crate::{
 const MIN_FREE_PERCENT: u128 = 5;
 
 /// The location and capacity of the storage in bytes, as the dashboard shows them.
-#[derive(Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct StorageCapacity {
     pub(super) location: String,
     pub(super) capacity: Option<u64>,
@@ -34,7 +36,8 @@ pub(crate) struct StorageCapacity {
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(super) backend: StorageBackend,
-    is_single_node: bool,
+    /// Where leases are held without `leases`, and a sentence about it.
+    local_leases: (&'static str, &'static str),
     pub(super) leases: Option<Arc<SharedLeases>>,
 }
 
@@ -80,7 +83,7 @@ impl Storage {
         let composer = crate::trace::store(composer);
         let storage = Self {
             backend,
-            is_single_node: settings.leases.kind == LeaseKind::Memory,
+            local_leases: local_leases(settings),
             leases: leases.map(Arc::new),
         };
         Ok((storage, composer))
@@ -110,27 +113,33 @@ impl Storage {
 
     /// Checks leases and store; probes of other machines are cached for a few seconds.
     pub(super) async fn check(&self, conditions: &Conditions) {
-        if let Some(leases) = &self.leases {
-            let error = leases.health_error().await;
-            conditions.set(ConditionKind::LeasesUnavailable, leases.name(), error);
-        }
-        if let StorageBackend::Bucket(bucket) = &self.backend {
-            let error = bucket.health_error().await;
-            conditions.set(ConditionKind::BucketUnreachable, &bucket.name, error);
-        }
-        self.check_directory(conditions);
+        let leases = async {
+            if let Some(leases) = &self.leases {
+                let error = leases.health_error().await;
+                conditions.set(ConditionKind::LeasesUnavailable, leases.name(), error);
+            }
+        };
+        let backend = async {
+            if let StorageBackend::Bucket(bucket) = &self.backend {
+                let error = bucket.health_error().await;
+                conditions.set(ConditionKind::BucketUnreachable, &bucket.name, error);
+            }
+            self.check_directory(conditions).await;
+        };
+        tokio::join!(leases, backend);
     }
 
-    /// Checks the upload directory, with two system calls.
-    pub(super) fn check_directory(&self, conditions: &Conditions) {
+    /// Checks the upload directory, with a few system calls.
+    pub(super) async fn check_directory(&self, conditions: &Conditions) {
         if let StorageBackend::Directory(directory) = &self.backend {
-            directory.check(conditions);
+            directory.check(conditions).await;
         }
     }
 
+    /// Returns what the last check found.
     pub(crate) fn capacity(&self) -> StorageCapacity {
         match &self.backend {
-            StorageBackend::Directory(directory) => directory.capacity(),
+            StorageBackend::Directory(directory) => directory.capacity.lock().clone(),
             StorageBackend::Bucket(bucket) => StorageCapacity {
                 location: format!("bucket {}", bucket.name),
                 capacity: None,
@@ -146,10 +155,17 @@ impl Storage {
             let description = format!("{held} held here, {taken} taken over, {lost} lost.");
             return (leases.name(), description);
         }
-        match self.is_single_node {
-            true => ("memory", "Held in this process.".into()),
-            false => ("files", "Held as file locks on this machine.".into()),
-        }
+        let (name, description) = self.local_leases;
+        (name, description.to_owned())
+    }
+}
+
+fn local_leases(settings: &Settings) -> (&'static str, &'static str) {
+    let is_memory = settings.leases.kind == LeaseKind::Memory;
+    // A bucket has no locks: without a backend for leases, they are in memory.
+    match is_memory || settings.s3.bucket.is_some() {
+        true => ("memory", "Held in this process."),
+        false => ("files", "Held as file locks on this machine."),
     }
 }
 
@@ -159,6 +175,10 @@ pub(super) struct Directory {
     store: Arc<FileStore>,
     /// Requests for files that are not served, as of the last check.
     unserved: AtomicU64,
+    /// As of the last check.
+    capacity: Mutex<StorageCapacity>,
+    /// Locked during a check, so that a file system that hangs keeps one thread, not one for each request.
+    checking: Arc<AsyncMutex<()>>,
 }
 
 impl Directory {
@@ -181,27 +201,39 @@ impl Directory {
         let path = store.dir().to_owned();
         check_writable(&path)?;
         settings::refuse_link(&settings.own_dir()).map_err(anyhow::Error::msg)?;
+        let capacity = StorageCapacity::new(&path, rustix::fs::statvfs(&path).ok().as_ref());
         let store = Arc::new(store);
         let directory = Self {
             path,
             store: store.clone(),
             unserved: AtomicU64::new(0),
+            capacity: Mutex::new(capacity),
+            checking: Arc::default(),
         };
         Ok((directory, Composer::join_shared(store)))
     }
 
-    fn capacity(&self) -> StorageCapacity {
-        StorageCapacity::new(&self.path, rustix::fs::statvfs(&self.path).ok().as_ref())
-    }
-
-    fn check(&self, conditions: &Conditions) {
+    async fn check(&self, conditions: &Conditions) {
         use ConditionKind::*;
+        let checking = self.checking.clone().lock_owned().await;
+        let (store, path) = (self.store.clone(), self.path.clone());
+        let probe = move || {
+            let error = store.check_directory().err();
+            let system = rustix::fs::statvfs(&path).ok();
+            (checking, error, system)
+        };
+        // Not in this task, since a network file system may hang. It fails while the runtime shuts down.
+        let Ok((_checking, error, system)) = tokio::task::spawn_blocking(probe).await else {
+            return;
+        };
+        let capacity = StorageCapacity::new(&self.path, system.as_ref());
+        let percent = capacity.free_percent();
+        *self.capacity.lock() = capacity;
         let (unserved, last) = self.store.unserved();
         if self.unserved.swap(unserved, Relaxed) < unserved {
             conditions.raise(UploadNotServed, "", last);
         }
         let shown = self.path.display();
-        let error = self.store.check_directory().err();
         for (kind, of_kind) in [
             (UploadDirectoryMissing, DirectoryError::Missing),
             (UploadDirectoryReplaced, DirectoryError::Replaced),
@@ -212,11 +244,9 @@ impl Directory {
         if error.is_some() {
             return;
         }
-        let system = rustix::fs::statvfs(&self.path).ok();
         let read_only = |system: &StatVfs| system.f_flag.contains(StatVfsMountFlags::RDONLY);
         let is_read_only = system.as_ref().is_some_and(read_only);
         conditions.set(UploadDirectoryReadOnly, "", is_read_only.then_some(&shown));
-        let percent = StorageCapacity::new(&self.path, system.as_ref()).free_percent();
         let low = percent.filter(|percent| *percent < MIN_FREE_PERCENT);
         conditions.set(
             DiskAlmostFull,
@@ -253,4 +283,49 @@ fn check_writable(dir: &Path) -> anyhow::Result<()> {
     rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {
         format!("cannot write to the upload directory {shown}; check its owner and permissions")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, sync::mpsc, time::Duration};
+
+    use super::*;
+
+    fn settings(args: &[&str]) -> Settings {
+        match settings::read(args.iter().map(Into::into), []).unwrap() {
+            settings::Invocation::Run(loaded, _) => loaded.settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_hangs_stops_no_task() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&["-upload-dir", dir.path().to_str().unwrap()]);
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build();
+        runtime.unwrap().block_on(async {
+            let (storage, _) = Storage::open(&settings).await.unwrap();
+            let conditions = Conditions::default();
+            // As a system call that hangs, on the only thread for them.
+            let (end, hanging) = mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || hanging.recv());
+            let mut check = pin!(storage.check(&conditions));
+            let waited = tokio::time::timeout(Duration::from_millis(50), &mut check).await;
+            assert!(waited.is_err(), "the check runs in the task");
+            assert!(storage.capacity().free.is_some());
+            drop(end);
+            check.await;
+        });
+    }
+
+    #[test]
+    fn leases_are_held_where_the_settings_say() {
+        let local = |args: &[&str]| local_leases(&settings(args)).0;
+        assert_eq!(local(&[]), "files");
+        assert_eq!(local(&["-lease=store"]), "files");
+        assert_eq!(local(&["-lease=memory"]), "memory");
+        assert_eq!(local(&["-s3-bucket=b"]), "memory");
+        assert_eq!(local(&["-s3-bucket=b", "-lease=memory"]), "memory");
+    }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use landfall::{
     Composer,
     lease::{Fence, Lease, LeaseError, Locker},
+    removal::Removable,
     store::{
         Append, ByteStream, Capabilities, Concatenate, DeferLength, Finish, Read, Result, Store,
         StoreError, Terminate,
@@ -200,6 +201,10 @@ macro_rules! delegate {
 
 delegate!(Terminate by terminator {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> bool = "store.terminate";
+
+    async fn expire(&self, upload: &Upload, fence: Fence, permission: Removable) -> Result<bool> {
+        has(self.0.terminator())?.expire(upload, fence, permission).await
+    }
 });
 delegate!(Finish by finisher {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Option<String> = "store.finish";
@@ -243,7 +248,7 @@ impl Locker for Traced {
 
 #[cfg(test)]
 mod tests {
-    use landfall::{lease::MemoryLocker, store::MemoryStore};
+    use landfall::{lease::MemoryLocker, removal::RemovalClock, store::MemoryStore};
     use landfall_testkit::{locker, store};
 
     use super::*;
@@ -257,6 +262,34 @@ mod tests {
         store::conformance(async || traced())
             .await
             .assert_complete();
+    }
+
+    /// Expiry keeps what another program put in the place of an upload; a removal on request does not.
+    #[tokio::test]
+    async fn an_expired_upload_is_not_terminated() {
+        struct OnlyExpires;
+
+        #[async_trait]
+        impl Terminate for OnlyExpires {
+            async fn terminate(&self, _: &Upload, _: Fence) -> Result<bool> {
+                panic!("it was terminated")
+            }
+
+            async fn expire(&self, _: &Upload, _: Fence, _: Removable) -> Result<bool> {
+                Ok(true)
+            }
+        }
+
+        let inner = Composer::join(MemoryStore::new()).with_terminator(OnlyExpires);
+        let traced = Traced(inner);
+        let upload = Upload::new(UploadId::random(), Some(1));
+        traced.create(upload.clone()).await.unwrap();
+        let found = traced.load(&upload.id).await.unwrap();
+        let now = RemovalClock::new().now();
+        let permission = Removable::upload(&found, Some(std::time::UNIX_EPOCH), now).unwrap();
+        let terminator = traced.capabilities().terminator.unwrap();
+        let expired = terminator.expire(&upload, Fence(1), permission).await;
+        assert!(expired.unwrap());
     }
 
     #[tokio::test(flavor = "multi_thread")]

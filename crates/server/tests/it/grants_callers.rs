@@ -95,6 +95,9 @@ fn client_certificates_authenticate_for_grants() {
         &format!("-tls-client-ca={}", file.display()),
     ]);
     https.server.says("client certificates (--tls-client-ca)");
+    assert_eq!(https.client().ask(Request::get("/readyz")).status, 200);
+    let log = https.server.log();
+    assert!(!log.contains("cannot be requested"), "{log}");
     let grant = || {
         let body = br#"{"id": "1", "filename": "a", "filesize": 10}"#;
         Request::new("POST", "/uploadjobs")

@@ -172,6 +172,33 @@ fn an_unresponsive_database_delays_requests_by_seconds() {
     }
 }
 
+/// Of grants and of events: both probes wait at the same time, so `landfall health` gets its response.
+#[test]
+fn an_unresponsive_database_delays_readiness_by_one_timeout() {
+    let database = Postgres::shared().database("unready");
+    let (_, rest) = database.split_once('@').unwrap();
+    let (authority, _) = rest.split_once('/').unwrap();
+    let proxy = FaultProxy::start(authority);
+    let server = Landfall::start(&[
+        "-grants",
+        "-database",
+        &proxy.url(&database, authority),
+        "-hooks-http=http://127.0.0.1:9/",
+        "-hooks-enabled-events=post-finish",
+    ]);
+    assert_eq!(readiness(&server), 200);
+    proxy.set(Fault::BlackHole);
+    // Results are cached for three seconds.
+    std::thread::sleep(Duration::from_secs(4));
+    let start = Instant::now();
+    let page = server.client().ask(Request::get("/readyz")).text();
+    let waited = start.elapsed();
+    for part in ["outbox", "grants"] {
+        assert!(page.contains(&format!("the {part} database")), "{page}");
+    }
+    assert!(waited < Duration::from_secs(6), "{waited:?}");
+}
+
 #[test]
 fn a_deleted_database_file_is_noticed() {
     let server = Landfall::start(&["-grants"]);

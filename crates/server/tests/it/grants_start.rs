@@ -155,6 +155,38 @@ fn keys_are_created_listed_and_revoked_while_the_server_runs() {
     });
 }
 
+/// As the server does: who can replace the database chooses the keys.
+#[test]
+fn key_commands_refuse_a_state_directory_of_others() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = dir.path().join(".landfall");
+    let commands = [&["add", "one"][..], &["list"], &["revoke", "one"]];
+    let refused = |wanted: &str| {
+        for words in commands {
+            let (code, key, told) = keys(dir.path(), words);
+            assert_eq!((code, &*key), (Some(1), ""), "{words:?}: {told}");
+            assert!(told.contains(wanted), "{words:?}: {told}");
+        }
+    };
+    symlink(elsewhere.path(), &folder).unwrap();
+    fs::write(elsewhere.path().join("landfall.db"), "").unwrap();
+    refused("is a symbolic link");
+    let found = fs::read_dir(elsewhere.path()).unwrap().count();
+    assert_eq!(found, 1);
+    fs::remove_file(&folder).unwrap();
+
+    add_key(dir.path(), &["one"]);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    add_key(dir.path(), &["two"]);
+    let mode = fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    if rustix::process::geteuid().is_root() {
+        chown(&folder, Some(12_345), None).unwrap();
+        refused("belongs to user 12345");
+    }
+}
+
 #[test]
 fn key_commands_report_a_missing_database() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -12,8 +13,8 @@ use landfall::{
     lease::{Fence, Locker},
     removal::{ClockMemory, Removable},
     store::{
-        Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, Enumerate, Finish,
-        Orphan, Page, Read, Result, Store, StoreError, Terminate,
+        Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, DueFilter, Enumerate,
+        Finish, Orphan, Page, Read, Result, Store, StoreError, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
@@ -67,6 +68,10 @@ impl FaultStore {
 impl Store for FaultStore {
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
         self.run(StoreCall::Create, self.inner.create(upload)).await
+    }
+
+    async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
+        self.inner.assign_id(upload).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
@@ -145,6 +150,12 @@ impl Read for FaultStore {
         let reader = self.inner.capabilities().reader;
         reader.is_some_and(|reader| reader.reads_unfinished())
     }
+
+    async fn link(&self, upload: &Upload, kind: &str, disposition: &str) -> Result<Option<String>> {
+        let inner = capability(self.inner.capabilities().reader)?;
+        let link = inner.link(upload, kind, disposition);
+        with_fault(self.faults.draw(StoreCall::Read), StoreCall::Read, link).await
+    }
 }
 
 #[async_trait]
@@ -180,6 +191,17 @@ impl Enumerate for FaultStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         let inner = capability(self.inner.capabilities().enumerator)?;
         self.run(StoreCall::Page, inner.page(cursor, limit)).await
+    }
+
+    async fn page_due(&self, at: Option<Cursor>, max: usize, due: &DueFilter<'_>) -> Result<Page> {
+        let inner = capability(self.inner.capabilities().enumerator)?;
+        let page = inner.page_due(at, max, due);
+        self.run(StoreCall::Page, page).await
+    }
+
+    async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
+        let inner = capability(self.inner.capabilities().enumerator)?;
+        inner.claim_sweep(interval).await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<bool> {
@@ -225,6 +247,10 @@ impl Append for FaultAppend {
         self.inner.readable()
     }
 
+    fn write_size(&self) -> usize {
+        self.inner.write_size()
+    }
+
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
         let fault = self.draw(StoreCall::Write);
         if let Some(Fault::Short(most, failure)) = fault {
@@ -247,22 +273,23 @@ impl Append for FaultAppend {
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
-        let fault = self.draw(StoreCall::Hold);
-        with_fault(fault, StoreCall::Hold, self.inner.begin_unverified()).await
+        let fault = self.draw(StoreCall::BeginUnverified);
+        let begun = self.inner.begin_unverified();
+        with_fault(fault, StoreCall::BeginUnverified, begun).await
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
-        let fault = self.draw(StoreCall::Confirm);
+        let fault = self.draw(StoreCall::AcceptUnverified);
         let accepted = self.inner.accept_unverified();
-        let result = with_fault(fault, StoreCall::Confirm, accepted).await;
+        let result = with_fault(fault, StoreCall::AcceptUnverified, accepted).await;
         self.broken |= result.is_err();
         result
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
-        let fault = self.draw(StoreCall::Discard);
+        let fault = self.draw(StoreCall::DiscardUnverified);
         let discarded = self.inner.discard_unverified();
-        let result = with_fault(fault, StoreCall::Discard, discarded).await;
+        let result = with_fault(fault, StoreCall::DiscardUnverified, discarded).await;
         self.broken |= result.is_err();
         result
     }

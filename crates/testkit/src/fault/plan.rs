@@ -15,9 +15,9 @@ pub enum StoreCall {
     Resume,
     Write,
     Commit,
-    Hold,
-    Confirm,
-    Discard,
+    BeginUnverified,
+    AcceptUnverified,
+    DiscardUnverified,
     Save,
     Terminate,
     Finish,
@@ -30,8 +30,11 @@ pub enum StoreCall {
 impl StoreCall {
     /// Tells whether the trait allows an error of this call though it was done.
     fn can_fail_after(self) -> bool {
-        use StoreCall::{Commit, Finish, Hold, Save, Terminate, Write};
-        matches!(self, Save | Terminate | Finish | Write | Commit | Hold)
+        use StoreCall::{BeginUnverified, Commit, Finish, Save, Terminate, Write};
+        matches!(
+            self,
+            Save | Terminate | Finish | Write | Commit | BeginUnverified
+        )
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Su
     let bytes = test_data::bytes(2, 6000);
     let upload = create(store, None).await;
     let mut older = resume(store, &upload, Fence(10)).await;
-    older.begin_unverified().await.expect("hold");
+    older.begin_unverified().await.expect("begin");
     write(&mut *older, &Bytes::from(vec![b'!'; 4000])).await;
     let mut newer = resume(store, &upload, Fence(11)).await;
     let counted = newer.offset();
@@ -114,7 +114,7 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
     remove(store, &upload, Fence(11)).await;
     let refused = write_refused(&mut *older, &Bytes::from_static(b"after")).await;
     let is_gone = matches!(refused, StoreError::LeaseLost(_) | StoreError::NotFound(_));
-    assert!(is_gone, "must give Fenced or NotFound, not: {refused:?}");
+    assert!(is_gone, "must give LeaseLost or NotFound, not: {refused:?}");
     drop(older.begin_unverified().await);
     drop(older);
     assert_not_found("load", store.load(&upload.id).await);

@@ -169,7 +169,7 @@ pub(crate) async fn drop_midway<T>(round: usize, future: impl Future<Output = T>
 pub(super) fn assert_fenced(what: &str, result: Result<impl Sized, StoreError>) {
     match result {
         Err(StoreError::LeaseLost(_)) => {}
-        Err(other) => panic!("{what} by an older lease must give Fenced, not: {other:?}"),
+        Err(other) => panic!("{what} by an older lease must give LeaseLost, not: {other:?}"),
         Ok(_) => panic!("{what} by an older lease must be refused"),
     }
 }

@@ -14,7 +14,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     let mut append = resume(store, &upload, Fence(1)).await;
     write(&mut *append, &good.slice(..150_000)).await;
     append.commit().await.expect("commit");
-    append.begin_unverified().await.expect("hold");
+    append.begin_unverified().await.expect("begin");
     write(&mut *append, &bad).await;
     write(&mut *append, &bad.slice(..10_000)).await;
     let loaded = offset(store, &upload).await;
@@ -32,12 +32,12 @@ pub(super) async fn accepted_bytes_count(store: &Subject) {
     let bytes = test_data::bytes(3, 200_000);
     let upload = create(store, 200_000).await;
     let mut append = resume(store, &upload, Fence(1)).await;
-    append.begin_unverified().await.expect("hold");
+    append.begin_unverified().await.expect("begin");
     write(&mut *append, &bytes.slice(..90_000)).await;
     write(&mut *append, &bytes.slice(90_000..130_000)).await;
     let loaded = offset(store, &upload).await;
     assert_eq!(loaded, 0, "the offset with unverified bytes");
-    append.accept_unverified().await.expect("confirm");
+    append.accept_unverified().await.expect("accept");
     assert_eq!(append.commit().await.expect("commit"), 130_000);
     expect(store, &upload, &bytes[..130_000]).await;
     write(&mut *append, &bytes.slice(130_000..)).await;
@@ -49,7 +49,7 @@ pub(super) async fn unverified_bytes_do_not_count_when_dropped(store: &Subject) 
     let upload = create(store, 50_000).await;
     append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
     let mut held = resume(store, &upload, Fence(2)).await;
-    held.begin_unverified().await.expect("hold");
+    held.begin_unverified().await.expect("begin");
     write(&mut *held, &test_data::bytes(5, 30_000)).await;
     drop(held);
     expect(store, &upload, &bytes[..20_000]).await;
@@ -66,7 +66,7 @@ pub(super) async fn unverified_bytes_do_not_count_when_overtaken(store: &Subject
     let mut held = resume(store, &upload, Fence(1)).await;
     write(&mut *held, &bytes.slice(..10_000)).await;
     held.commit().await.expect("commit");
-    held.begin_unverified().await.expect("hold");
+    held.begin_unverified().await.expect("begin");
     write(&mut *held, &test_data::bytes(7, 45_000)).await;
     let mut newer = resume(store, &upload, Fence(2)).await;
     assert_eq!(newer.offset(), 10_000);
@@ -80,9 +80,9 @@ pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &S
     append(store, &upload, Fence(1), &Bytes::from_static(b"abc")).await;
     for way in 0..3 {
         let mut append = resume(store, &upload, Fence(2)).await;
-        append.begin_unverified().await.expect("hold");
+        append.begin_unverified().await.expect("begin");
         match way {
-            0 => append.accept_unverified().await.expect("confirm"),
+            0 => append.accept_unverified().await.expect("accept"),
             1 => append.discard_unverified().await.expect("discard"),
             _ => {}
         }
@@ -101,10 +101,10 @@ pub(super) async fn unverified_bytes_can_be_begun_again(store: &Subject) {
     let mut wanted = Vec::new();
     for round in 0..6_u8 {
         let bytes = test_data::bytes(u64::from(round), 5000);
-        append.begin_unverified().await.expect("hold");
+        append.begin_unverified().await.expect("begin");
         write(&mut *append, &bytes).await;
         if round % 2 == 0 {
-            append.accept_unverified().await.expect("confirm");
+            append.accept_unverified().await.expect("accept");
             wanted.extend_from_slice(&bytes);
         } else {
             append.discard_unverified().await.expect("discard");
@@ -137,7 +137,7 @@ pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {
     for round in 0..8_u64 {
         let (is_held, start) = (round % 2 == 1, append.offset());
         if is_held {
-            append.begin_unverified().await.expect("hold");
+            append.begin_unverified().await.expect("begin");
         }
         write(&mut *append, &test_data::bytes(round, 7000)).await;
         if let Some(readable) = append.readable() {
@@ -149,7 +149,7 @@ pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {
             assert!(loaded >= readable, "{readable} were readable: {loaded}");
         }
         if is_held {
-            append.accept_unverified().await.expect("confirm");
+            append.accept_unverified().await.expect("accept");
         }
     }
 }

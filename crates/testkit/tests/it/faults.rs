@@ -1,10 +1,21 @@
 //! The stores that fail do fail, and only as they should.
 
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
     lease::Fence,
-    store::{MemoryStore, Store, StoreError},
-    upload::{Completion, Upload, UploadId},
+    removal::Removable,
+    store::{
+        Append, ByteStream, Capabilities, Cursor, DueFilter, Enumerate, MemoryStore, Orphan, Page,
+        Read, Store, StoreError,
+    },
+    upload::{Completion, Snapshot, Upload, UploadId},
 };
 use landfall_testkit::fault::{Failure, Fault, FaultStore, Faults, StoreCall};
 
@@ -78,7 +89,7 @@ async fn bytes_never_count_after_a_failed_confirmation() {
         .write(&mut vec![Bytes::from_static(b"unsure")])
         .await
         .unwrap();
-    faults.plan(StoreCall::Confirm, Fault::After(Failure::Io));
+    faults.plan(StoreCall::AcceptUnverified, Fault::After(Failure::Io));
     append.accept_unverified().await.unwrap_err();
     append.accept_unverified().await.unwrap_err();
     append.commit().await.unwrap_err();
@@ -104,6 +115,148 @@ async fn chance_is_the_same_for_the_same_seed() {
     }
     assert_eq!(runs[0], runs[1]);
     assert_ne!(runs[0], runs[2]);
+}
+
+/// A store that does each of its calls in a way of its own, so that a default in place of one shows.
+#[derive(Debug)]
+struct OwnStore(MemoryStore);
+
+#[async_trait]
+impl Store for OwnStore {
+    async fn create(&self, upload: Upload) -> Result<Arc<Upload>, StoreError> {
+        self.0.create(upload).await
+    }
+
+    async fn assign_id(&self, upload: &mut Upload) -> Result<(), StoreError> {
+        upload.id = UploadId::new("assigned").unwrap();
+        Ok(())
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot, StoreError> {
+        self.0.load(id).await
+    }
+
+    async fn resume(
+        &self,
+        id: &UploadId,
+        fence: Fence,
+    ) -> Result<(Snapshot, Box<dyn Append>), StoreError> {
+        let (snapshot, append) = self.0.resume(id, fence).await?;
+        Ok((snapshot, Box::new(OwnAppend(append))))
+    }
+
+    async fn save(&self, upload: &Upload, fence: Fence) -> Result<(), StoreError> {
+        self.0.save(upload, fence).await
+    }
+
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities {
+            reader: Some(self),
+            enumerator: Some(self),
+            ..Capabilities::default()
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OwnAppend(Box<dyn Append>);
+
+#[async_trait]
+impl Append for OwnAppend {
+    fn offset(&self) -> u64 {
+        self.0.offset()
+    }
+
+    fn write_size(&self) -> usize {
+        7
+    }
+
+    async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<(), StoreError> {
+        self.0.write(chunks).await
+    }
+
+    async fn commit(&mut self) -> Result<u64, StoreError> {
+        self.0.commit().await
+    }
+
+    async fn begin_unverified(&mut self) -> Result<(), StoreError> {
+        self.0.begin_unverified().await
+    }
+
+    async fn accept_unverified(&mut self) -> Result<(), StoreError> {
+        self.0.accept_unverified().await
+    }
+
+    async fn discard_unverified(&mut self) -> Result<(), StoreError> {
+        self.0.discard_unverified().await
+    }
+}
+
+#[async_trait]
+impl Read for OwnStore {
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        let reader = self.0.capabilities().reader.unwrap();
+        reader.read(upload, range).await
+    }
+
+    async fn link(&self, _: &Upload, _: &str, _: &str) -> Result<Option<String>, StoreError> {
+        Ok(Some("https://own.example/".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Enumerate for OwnStore {
+    async fn page(&self, _: Option<Cursor>, _: usize) -> Result<Page, StoreError> {
+        Ok(Page::default())
+    }
+
+    async fn page_due(
+        &self,
+        _: Option<Cursor>,
+        _: usize,
+        _: &DueFilter<'_>,
+    ) -> Result<Page, StoreError> {
+        let next_due = Some(SystemTime::UNIX_EPOCH);
+        Ok(Page {
+            next_due,
+            ..Page::default()
+        })
+    }
+
+    async fn claim_sweep(&self, _: Duration) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+#[tokio::test]
+async fn faults_replace_no_call_by_its_default() {
+    let faults = Faults::none();
+    let store = FaultStore::new(OwnStore(MemoryStore::new()), faults.clone());
+    let mut upload = upload();
+    store.assign_id(&mut upload).await.unwrap();
+    assert_eq!(upload.id.as_str(), "assigned");
+    let upload = store.create(upload).await.unwrap();
+    let (_, append) = store.resume(&upload.id, Fence(1)).await.unwrap();
+    assert_eq!(append.write_size(), 7);
+    let reader = store.capabilities().reader.unwrap();
+    let link = reader.link(&upload, "", "").await.unwrap();
+    assert_eq!(link.as_deref(), Some("https://own.example/"));
+    let enumerator = store.capabilities().enumerator.unwrap();
+    let all = DueFilter {
+        finished: true,
+        due: &|_| None,
+    };
+    let page = enumerator.page_due(None, 1, &all).await.unwrap();
+    assert_eq!(page.next_due, Some(SystemTime::UNIX_EPOCH));
+    assert!(!enumerator.claim_sweep(Duration::ZERO).await.unwrap());
+    faults.plan(StoreCall::Page, Fault::Before(Failure::Io));
+    enumerator.page_due(None, 1, &all).await.unwrap_err();
+    faults.plan(StoreCall::Read, Fault::Short(3, Failure::Io));
+    reader.link(&upload, "", "").await.unwrap_err();
 }
 
 #[tokio::test]

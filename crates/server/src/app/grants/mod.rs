@@ -165,8 +165,8 @@ impl Grants {
     }
 
     pub(super) async fn warn(&self, settings: &Settings) {
-        let has_other_methods =
-            settings.grants.jwt.keys.is_some() || settings.grants.forward_auth.url.is_some();
+        // The first is API keys.
+        let has_other_methods = authentication::describe_methods(settings).len() > 1;
         if !self.enabled || has_other_methods {
             return;
         }
@@ -175,8 +175,8 @@ impl Grants {
         {
             tracing::warn!(
                 "grants cannot be requested yet, because there is no API key: create one with landfall keys \
-                 add NAME (and the settings of this server), or set --grants-jwt-keys or \
-                 --grants-forward-auth-url"
+                 add NAME (and the settings of this server), or set --grants-jwt-keys, \
+                 --grants-forward-auth-url or --grants-client-certificates"
             );
         }
     }

@@ -12,6 +12,7 @@ use landfall_hooks::{
 };
 use parking_lot::{Mutex, RwLock};
 
+use crate::app::cached_probe::PROBE_TIMEOUT;
 #[cfg(feature = "full")]
 use crate::trace;
 
@@ -125,7 +126,12 @@ impl Transport for InstrumentedTransport {
 
     async fn check(&self) -> Result<(), DeliveryError> {
         let current = self.transport.read().clone();
-        let checked = current.check().await;
+        // Here, so that the end of the wait is recorded, too.
+        let checked = tokio::time::timeout(PROBE_TIMEOUT, current.check()).await;
+        let checked = checked.unwrap_or_else(|_| {
+            let text = format!("no response within {PROBE_TIMEOUT:?}");
+            Err(DeliveryError::new(text))
+        });
         *self.check_error.lock() = checked.as_ref().err().map(|error| error_chain(error));
         checked
     }
@@ -188,7 +194,10 @@ impl InstrumentedTransport {
 
 #[cfg(test)]
 mod tests {
-    use landfall_hooks::{RequestData, UploadData};
+    use landfall_hooks::{
+        RequestData, UploadData,
+        http::{Http, HttpSettings},
+    };
 
     use super::*;
 
@@ -242,6 +251,22 @@ mod tests {
         // A cancelled delivery is not in flight.
         drop(transport.deliver(&message));
         assert_eq!(transport.in_flight(), 0);
+    }
+
+    /// The dashboard would show it as healthy otherwise.
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_accepts_and_never_answers_fails_its_check() {
+        let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/", receiver.local_addr().unwrap());
+        let http = Http::new(HttpSettings::new(&url)).unwrap();
+        let transport = InstrumentedTransport::new(http, EventHeaders::default());
+        let wait = PROBE_TIMEOUT + Duration::from_millis(1);
+        let _ = tokio::time::timeout(wait, transport.check()).await;
+        assert_eq!(
+            transport.last_error().as_deref(),
+            Some("no response within 4s")
+        );
+        assert!(!transport.was_called());
     }
 
     #[test]

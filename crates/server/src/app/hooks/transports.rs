@@ -40,7 +40,7 @@ fn route<T: Transport>(
     line: String,
 ) -> anyhow::Result<HookRoute> {
     let transport = transport.map_err(Into::into);
-    let transport = transport.with_context(|| format!("-{setting}"))?;
+    let transport = transport.with_context(|| format!("--{setting}"))?;
     let mut known = hooks.transports().into_iter();
     let known = known.find(|one| one.setting == setting);
     let known = known.with_context(|| format!("unknown transport {setting}"))?;
@@ -141,7 +141,7 @@ fn http(
     let secrets = hooks_http.secrets.iter();
     let secrets = secrets.map(|secret| secret.reveal().parse::<Secret>());
     let secrets = secrets.collect::<Result<_, _>>();
-    settings.secrets = secrets.context("-hooks-http-secret")?;
+    settings.secrets = secrets.context("--hooks-http-secret")?;
     settings.follow_redirects = hooks_http.redirects.is_some();
     settings.redirect_allow = hooks_http.redirects.clone().unwrap_or_default();
     settings.max_concurrency = hooks.max_concurrency;

@@ -46,11 +46,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if let Some(event) = idle_event(settings)
         && findings.is_given(name)
     {
-        let reason = format!("{event} requires --grants");
         match event {
             // A user relies on a hook that authorizes uploads.
-            HookName::PreGrant => findings.problem(name, reason),
-            _ => findings.warning(name, reason),
+            HookName::PreGrant => findings.problem(name, format!("{event} requires --grants")),
+            _ => findings.warning(name, format!("{event} requires --grants or --admin-key")),
         }
     }
 }

@@ -75,7 +75,8 @@ group! {
 }
 
 group! {
-    /// Headers of finished objects, which a hook may override; `None` sends none.
+    /// Headers of finished objects, which a hook may override. Without a value, none is sent; `Content-Type` is then that
+    /// of the metadata.
     pub struct S3Headers at s3.headers;
     content_type: Option<String> = value::optional(bucket::content_type),
         "s3-content-type", Text("TYPE"), ""

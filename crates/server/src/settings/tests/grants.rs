@@ -112,7 +112,7 @@ fn settings_without_effect_are_reported() {
                 "-hooks-dir=/x",
                 "-hooks-enabled-events=dir:pre-create,dir:UploadCompleted",
             ],
-            "--hooks-enabled-events: UploadCompleted requires --grants",
+            "--hooks-enabled-events: UploadCompleted requires --grants or --admin-key",
         ),
         (
             &["-admin-path=/x"],
