@@ -164,7 +164,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         if let Some(leases) = parts.storage.leases.clone() {
             tokio::spawn(leases.run_sweeper());
         }
-        let sweeper = handler.sweeper().orphan_age(settings.expiry.orphan_age());
+        let sweeper = handler.sweeper();
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     parts.hooks.run(&handler);

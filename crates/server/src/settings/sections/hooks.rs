@@ -162,9 +162,6 @@ impl Broker {
 group! {
     /// Settings of the outbox.
     pub struct Outbox at hooks.outbox;
-    max_queued: usize = value::count, "events-max-queued", Number("COUNT"), "1000000"
-        => "Maximum number of stored events, of at most 1GiB, or 1KiB each if that is more. At the limit, new \
-            uploads get a 503 response.";
     header_key: Option<HeaderKey> = hooks::header_key, "events-header-key", Text("FILE|memory"), ""
         => "File with the key that encrypts forwarded request headers of stored events, or memory for one that \
             ends with the process. 32 bytes in base64; a missing file is created. Nodes that share a \

@@ -58,9 +58,6 @@ group! {
         => "Minimum size that the service accepts for a part that is not the last.";
     concurrent_parts: usize = value::count, "s3-concurrent-part-uploads", Number("COUNT"), "10"
         => "Maximum concurrent part uploads, for all uploads together.";
-    max_buffered_parts: usize = value::number, "s3-max-buffered-parts", Number("COUNT"), "20"
-        => "Accepted for compatibility with tusd, without effect. Parts are never buffered on \
-            disk, and --max-buffered-bytes limits those in memory.";
     disable_content_hashes: bool = value::boolean, "s3-disable-content-hashes", Switch, "false"
         => "Do not sign the content of parts. This saves a SHA-256 of each byte, but without TLS \
             nothing protects the content on its way to the service.";

@@ -9,7 +9,7 @@ fn direct_uploads_require_a_bucket_and_enable_grants() {
     let given = loaded(&[], &[]).settings;
     assert!(!given.direct.enabled && !given.grants.enabled);
     assert_eq!(given.direct.key, "uploads/{id}/{filename}");
-    assert!(given.direct.sign_requests && given.direct.sts.is_none());
+    assert!(given.direct.sts.is_none());
     let given = problem(&["-direct"]);
     assert!(given.starts_with("--direct: requires a bucket"), "{given}");
     for args in [&["-direct"][..], &["-direct", "-grants=false"]] {
@@ -76,8 +76,8 @@ fn overlapping_paths_are_problems() {
 fn possible_mistakes_cause_warnings() {
     let cases: [(&[&str], &str); 6] = [
         (
-            &["-direct-poll-interval=2m"],
-            "--direct-poll-interval: has no effect without --direct",
+            &["-direct-url-lifetime=2m"],
+            "--direct-url-lifetime: has no effect without --direct",
         ),
         (
             &["-s3-bucket=b", "-direct"],
@@ -118,7 +118,6 @@ fn invalid_texts_are_rejected() {
         "-direct-key=",
         "-direct-url-lifetime=8d",
         "-direct-sts=role",
-        "-direct-poll-interval=0",
         "-direct-small-files=get",
         "-direct-endpoint=files.example",
         "-direct-path=x y",

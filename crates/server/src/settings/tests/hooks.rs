@@ -25,7 +25,6 @@ fn defaults_are_those_of_tusd() {
     assert_eq!(hooks.http.timeout, Duration::from_secs(15));
     assert_eq!(hooks.http.size_limit, 5120);
     assert_eq!(hooks.grpc.attempts, 3);
-    assert_eq!(hooks.outbox.max_queued, 1_000_000);
 }
 
 #[test]

@@ -185,7 +185,6 @@ const TABLE: &[Row] = &[
     ),
     ("s3-min-part-size", BUCKET, &["", "x", "-1", "0", "6GiB"]),
     ("s3-concurrent-part-uploads", BUCKET, COUNT),
-    ("s3-max-buffered-parts", BUCKET, NUMBER),
     ("s3-disable-content-hashes", BUCKET, SWITCH),
     ("s3-log-api-calls", BUCKET, SWITCH),
     ("s3-upload-ids", BUCKET, WORD),
@@ -317,7 +316,6 @@ const TABLE: &[Row] = &[
     ("hooks-broker-exchange", AMQP, &["a b", "{what}"]),
     ("hooks-broker-jetstream", NATS, SWITCH),
     ("hooks-broker-max-length", REDIS, COUNT),
-    ("events-max-queued", HOOKS, COUNT),
     (
         "events-header-key",
         HOOKS,
@@ -368,13 +366,7 @@ const TABLE: &[Row] = &[
         JWT,
         &["", "none", "rs256", "HS256"],
     ),
-    ("grants-jwt-limits", JWT, CLAIM),
     ("grants-forward-auth-url", GRANTS, URL),
-    (
-        "grants-forward-auth-cache",
-        &["-grants", "-grants-forward-auth-url=https://localhost/"],
-        SPAN,
-    ),
     (
         "grants-allowed-origins",
         GRANTS,
@@ -391,8 +383,6 @@ const TABLE: &[Row] = &[
     ("direct-public-url", DIRECT, URL),
     ("direct-small-files", DIRECT, WORD),
     ("direct-url-lifetime", DIRECT, LIFETIME),
-    ("direct-poll-interval", DIRECT, NONZERO_SPAN),
-    ("direct-sign-requests", DIRECT, SWITCH),
     (
         "direct-sts",
         DIRECT,
@@ -430,7 +420,6 @@ const TABLE: &[Row] = &[
     ("node-name", GRANTS, &["", "a\nb"]),
     ("expire-unfinished", ALONE, SPAN_OR_NONE),
     ("expire-finished", ALONE, SPAN_OR_NONE),
-    ("expire-orphans", ALONE, SPAN_OR_NONE),
     ("sweep-interval", ALONE, SPAN_OR_NONE),
     ("expose-metrics", ALONE, SWITCH),
     ("metrics-path", ALONE, PATH),
@@ -586,10 +575,7 @@ fn settings_that_require_another_one_are_reported() {
         let together: Vec<String> = alone.iter().cloned().chain(others).collect();
         let error = complaint(name, &alone);
         assert_eq!(error.is_none(), needs.is_empty(), "{name} alone: {error:?}");
-        // It is accepted for compatibility with tusd only.
-        if *name != "s3-max-buffered-parts" {
-            assert_eq!(complaint(name, &together), None, "{together:?}");
-        }
+        assert_eq!(complaint(name, &together), None, "{together:?}");
     }
 }
 
@@ -662,8 +648,8 @@ fn settings_disabled_by_another_one_are_reported() {
             "-hooks-dir=/x --hooks-enabled-events=post-finish --progress-hooks-interval=3s",
         ),
         (
-            "events-max-queued",
-            "-hooks-dir=/x --hooks-enabled-events=pre-create --events-max-queued=3",
+            "events-retry-for",
+            "-hooks-dir=/x --hooks-enabled-events=pre-create --events-retry-for=3h",
         ),
         (
             "hooks-http-skip-verify",

@@ -104,10 +104,6 @@ fn settings_without_effect_cause_a_warning() {
         (&["-s3-bucket=b", "-upload-dir=/x"][..], "--upload-dir"),
         (&["-s3-bucket=b", "-durability=every"], "--durability"),
         (
-            &["-s3-bucket=b", "-s3-max-buffered-parts=3"],
-            "--s3-max-buffered-parts",
-        ),
-        (
             &["-s3-bucket=b", "-s3-endpoint=http://x", "-s3-disable-ssl"],
             "--s3-disable-ssl",
         ),
