@@ -45,7 +45,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use self::keys_command::keys;
 #[cfg(target_os = "linux")]
 pub(crate) use self::resident::unmap_used_pages;
-pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
+pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged, terminal::print};
 pub use self::{
     doctor::doctor_files, events_command::events, health::health, migrate::migrate, tls::doctor_tls,
 };

@@ -400,7 +400,7 @@ fn other_commands_only_warn_of_the_servers_settings() {
         ],
         &[("LANDFALL_HOOKS_GRPC_CLIENT_TLS_KEY", "/run/secrets/key")],
         &[("LANDFALL_TLS_CLIENT_CA", "/run/secrets/ca")],
-        &[("LANDFALL_S3_SSE", "aws:kms=key")],
+        &[("LANDFALL_S3_HEADERS", "x-amz-acl: private")],
         &[("LANDFALL_DATABASE", "postgres://a:b@db/landfall")],
         &[("LANDFALL_DIRECT", "true")],
         &[("LANDFALL_ADMIN_KEY", "hunter2hunter2hunter2hunter2")],

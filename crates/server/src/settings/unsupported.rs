@@ -63,7 +63,7 @@ acme-ca: removed; add the authority to the certificates of this system, or name 
 acme-email: removed: Let's Encrypt no longer keeps addresses; leave it out, and watch \
     landfall_tls_certificate_expires_timestamp_seconds
 admin-key-file: removed; name the file in the variable LANDFALL_ADMIN_KEY_FILE
-direct-acl: removed; write --s3-acl
+direct-acl: removed; write --s3-headers with x-amz-acl: ACL
 direct-idle-timeout: removed; write --expire-unfinished, which applies up to one day
 direct-notifications-secret-file: removed; name the file in the variable \
     LANDFALL_DIRECT_NOTIFICATIONS_SECRET_FILE
@@ -91,11 +91,13 @@ hooks-amqp-events hooks-kafka-events hooks-nats-events hooks-redis-events: remov
     --hooks-enabled-events with broker: before each name
 hooks-dir-events hooks-grpc-events hooks-http-events: removed; write --hooks-enabled-events with dir:, \
     grpc: or http: before each name
-hooks-amqp-exchange: removed; write --hooks-broker-exchange
-hooks-amqp-routing-key hooks-kafka-topic hooks-nats-subject hooks-redis-stream: removed; write \
-    --hooks-broker-destination
-hooks-nats-jetstream=false: removed; write --hooks-broker-jetstream
-hooks-redis-max-length: removed; write --hooks-broker-max-length
+hooks-amqp-exchange hooks-broker-exchange: removed; write ?exchange=NAME at the end of the URL in --hooks-broker
+hooks-amqp-routing-key hooks-kafka-topic hooks-nats-subject hooks-redis-stream hooks-broker-destination: removed; \
+    write ?subject=NAME, ?routing_key=NAME, ?stream=NAME or ?topic=NAME at the end of the URL in --hooks-broker
+hooks-nats-jetstream=false hooks-broker-jetstream=false: removed; write ?jetstream=true at the end of the URL in \
+    --hooks-broker
+hooks-redis-max-length hooks-broker-max-length: removed; write ?max_length=COUNT at the end of the URL in \
+    --hooks-broker
 hooks-dir-format hooks-http-format: removed; write --hooks-format, which is for programs and HTTP hooks
 hooks-dir-max-processes hooks-http-max-concurrency: removed; write --hooks-max-concurrency; \
     programs have half of it
@@ -110,7 +112,14 @@ s3-max-buffered-parts=*: accepted without effect: parts are never buffered on di
     --max-buffered-bytes limits those in memory
 s3-memory: removed; write --max-buffered-bytes
 s3-redirect-lifetime: removed: the URL of a redirect is valid for 15 minutes; leave it out
-s3-sse-kms-key-id: removed; write --s3-sse aws:kms=KEY
+s3-acl: removed; write --s3-headers with x-amz-acl: ACL
+s3-cache-control: removed; write --s3-headers with Cache-Control: VALUE
+s3-content-disposition: removed; write --s3-headers with Content-Disposition: VALUE
+s3-content-type: removed; write --s3-headers with Content-Type: TYPE
+s3-sse s3-sse-kms-key-id: removed; write --s3-headers with x-amz-server-side-encryption: aws:kms, \
+    x-amz-server-side-encryption-aws-kms-key-id: KEY
+s3-storage-class: removed; write --s3-headers with x-amz-storage-class: CLASS
+s3-tags: removed; write --s3-headers with x-amz-tagging: KEY=VALUE&KEY=VALUE
 gcs-bucket gcs-object-prefix gcs-endpoint: Google Cloud Storage is not supported yet
 azure-storage azure-container-access-type azure-blob-access-tier azure-object-prefix azure-endpoint: \
     Azure storage is not supported yet

@@ -177,7 +177,7 @@ fn direct_settings(
     let mut objects = S3Options::new(&bucket.name);
     objects.object_prefix.clone_from(&settings.s3.object_prefix);
     objects.key_template = Some(direct.key.clone());
-    objects.headers = s3::object_headers(&settings.s3.headers);
+    objects.headers.clone_from(&settings.s3.headers);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
     if direct.puts_small_files {

@@ -16,9 +16,6 @@ const BUCKET: &[&str] = &["-s3-bucket=b"];
 const HOOKS: &[&str] = &["-hooks-dir=/x"];
 const HTTP: &[&str] = &["-hooks-http=https://localhost/"];
 const GRPC: &[&str] = &["-hooks-grpc=localhost:1"];
-const NATS: &[&str] = &["-hooks-broker=nats://localhost"];
-const AMQP: &[&str] = &["-hooks-broker=amqp://localhost"];
-const REDIS: &[&str] = &["-hooks-broker=redis://localhost"];
 const GRANTS: &[&str] = &["-grants"];
 const JWT: &[&str] = &[
     "-grants",
@@ -58,7 +55,6 @@ const FILES: &[&str] = &[
     "{file},{file}",
 ];
 const NAMES: &[&str] = &["a b", "a\nb"];
-const ACL: &[&str] = &["", "nonsense", "Private"];
 const TEMPLATE: &[&str] = &["", "x", "{what}", "a/../{id}", "/{id}", "a\n{id}"];
 const LIFETIME: &[&str] = &["", "x", "5", "0", "500ms", "8d"];
 const CLAIM: &[&str] = &["", "a\nb"];
@@ -190,20 +186,23 @@ const TABLE: &[Row] = &[
     ("s3-upload-ids", BUCKET, WORD),
     ("s3-download", BUCKET, WORD),
     (
-        "s3-content-type",
+        "s3-headers",
         BUCKET,
-        &["", "png", "image/*", "a\nb", "ä"],
+        &[
+            "",
+            "x",
+            "x-own: y",
+            "Content-Type: png",
+            "Content-Disposition: a b",
+            "Cache-Control: max age",
+            "Cache-Control: a\nb",
+            "Cache-Control: ä",
+            "x-amz-storage-class: a b",
+            "x-amz-tagging: team",
+            "x-amz-server-side-encryption: nonsense",
+            "x-amz-acl: everyone",
+        ],
     ),
-    ("s3-content-disposition", BUCKET, &["", "a b", "a\nb"]),
-    ("s3-cache-control", BUCKET, &["", "max age", "a\nb"]),
-    ("s3-storage-class", BUCKET, &["", "a b"]),
-    ("s3-tags", BUCKET, &["", "team", "=x", "a=1,a=2"]),
-    (
-        "s3-sse",
-        BUCKET,
-        &["", "nonsense", "0", "AES256=k", "aws:kms=a b", "aws:kms=*"],
-    ),
-    ("s3-acl", BUCKET, ACL),
     (
         "lease",
         ALONE,
@@ -306,16 +305,11 @@ const TABLE: &[Row] = &[
             "kafka://x:0",
             "kafka://x:65536",
             "kafka://http://x:1",
+            "nats://x?subject=a..b",
+            "redis://x?max_length=0",
+            "kafka://x:1?subject=a",
         ],
     ),
-    (
-        "hooks-broker-destination",
-        NATS,
-        &["", "*", "a..b", "a b", "{what}"],
-    ),
-    ("hooks-broker-exchange", AMQP, &["a b", "{what}"]),
-    ("hooks-broker-jetstream", NATS, SWITCH),
-    ("hooks-broker-max-length", REDIS, COUNT),
     (
         "events-header-key",
         HOOKS,
@@ -671,18 +665,6 @@ fn settings_disabled_by_another_one_are_reported() {
         ("page-logo", "-show-greeting=false --page-logo=/x.svg"),
         ("page-title", "-base-path=/ --page-title=x"),
         ("hooks-format", "-hooks-grpc=x:1 --hooks-format=v1"),
-        (
-            "hooks-broker-jetstream",
-            "-hooks-broker=amqp://x --hooks-broker-jetstream",
-        ),
-        (
-            "hooks-broker-exchange",
-            "-hooks-broker=redis://x --hooks-broker-exchange=e",
-        ),
-        (
-            "hooks-broker-max-length",
-            "-hooks-broker=kafka://x:1 --hooks-broker-max-length=3",
-        ),
     ] {
         let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
         assert!(complaint(name, &args).is_some(), "{args:?}");

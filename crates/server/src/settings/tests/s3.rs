@@ -67,7 +67,10 @@ fn conflicting_settings_are_problems() {
             &["-s3-transfer-acceleration", "-s3-bucket=a.b"],
             "--s3-transfer-acceleration: ",
         ),
-        (&["-s3-bucket=b", "-s3-sse=AES256=k"], "--s3-sse: "),
+        (
+            &["-s3-bucket=b", "-s3-headers=x-amz-acl: everyone"],
+            "--s3-headers: x-amz-acl: ",
+        ),
         (&["-lease=file"], "--lease: "),
         (&["doctor", "s3"], "doctor s3 requires a bucket"),
         (&["doctor", "tls"], "doctor tls requires a certificate"),
