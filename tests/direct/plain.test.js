@@ -11,7 +11,7 @@ import { addCaller, openWith, startDirect, startWorld } from './lib/setup.js'
 const TIMEOUT = { timeout: 120_000 }
 const SECRET = 'a-secret-of-the-bucket-and-the-server'
 /** For tests that must not be overtaken by the server's own look. */
-const SELDOM = ['-direct-poll-interval', '1h']
+const SELDOM = ['-sweep-interval', '10h']
 
 test('a plain page', async (t) => {
   const world = await startWorld(t)

@@ -80,6 +80,13 @@ test('every flag of tusd is documented as the program treats it', { timeout: 60_
       assert.match(stderr, new RegExp(`^landfall: --${name}: .*\\b(not|Go plugins)\\b`), flag)
       continue
     }
+    if (ours === 'ignored') {
+      const { code: status, stderr } = await landfall('config', 'check', '--offline', `-${name}=7`)
+      assert.equal(status, 0, `${flag} is refused: ${stderr}`)
+      assert.match((await landfall('help', name)).stdout, /without effect/)
+      assert.match(why, /without effect/)
+      continue
+    }
     if (name === 'version') {
       assert.match((await landfall('-version')).stdout, /^Version: .*\nCommit: .*\nDate: .*\n$/)
       continue

@@ -52,8 +52,6 @@ pub struct DirectSettings {
     pub has_notifications: bool,
     /// Settings for temporary credentials; `None` disables them.
     pub sts: Option<StsSettings>,
-    /// Whether requests of clients for their own keys are signed (Uppy 6's `signRequest`).
-    pub sign_requests: bool,
     /// The counters.
     pub stats: Arc<DirectStats>,
 }
@@ -93,7 +91,6 @@ impl DirectSettings {
             check_interval: Duration::from_secs(60),
             has_notifications: false,
             sts: None,
-            sign_requests: true,
             stats: Arc::default(),
         }
     }

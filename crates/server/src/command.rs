@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
@@ -24,7 +24,10 @@ pub fn run() -> ExitCode {
     #[cfg(target_os = "linux")]
     app::unmap_used_pages();
     match settings::read(arguments(), std::env::vars_os()) {
-        Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Print(text)) => match app::print(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
         Ok(Invocation::Run(loaded, options)) => run_command(*loaded, *options),
         Err(failure) => fail(&failure),
     }
@@ -123,13 +126,5 @@ fn print_error(text: &str) {
             Some(rest) if has_color => eprintln!("\x1b[1;31mlandfall:\x1b[0m{rest}"),
             _ => eprintln!("{line}"),
         }
-    }
-}
-
-/// A closed pipe, such as that of `head`, is no error.
-fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
     }
 }

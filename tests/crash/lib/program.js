@@ -13,7 +13,7 @@ function environment() {
 
 /** `landfall sweep` of a store, for everything older than `ms`. */
 export function sweep({ args, env }, ms) {
-  const lifetimes = ['-expire-unfinished', `${ms}ms`, '-expire-orphans', `${ms}ms`]
+  const lifetimes = ['-expire-unfinished', `${ms}ms`]
   return run(process.env.LANDFALL_BIN, ['sweep', ...args, ...lifetimes], { env: { ...environment(), ...env } })
 }
 

@@ -61,7 +61,7 @@ export async function startDirect(t, { place, front, origin }, args = [], env = 
       '-direct',
       ...databaseIn(dir),
       ...['-direct-endpoint', front.endpoint],
-      ...['-direct-poll-interval', '1s'],
+      ...['-sweep-interval', '10s'],
       ...['-s3-bucket', place.bucket],
       ...['-s3-endpoint', place.endpoint],
       ...['-cors-allow-origin', `^${origin}$`],

@@ -31,7 +31,7 @@ export class App {
 
   /** What landfall needs in order to ask this application. */
   get args() {
-    return ['--grants-forward-auth-url', `${this.origin}/authorize`, '--grants-forward-auth-cache', '1s']
+    return ['--grants-forward-auth-url', `${this.origin}/authorize`]
   }
 
   /** What landfall needs so that this application's pages may use it from another origin. */

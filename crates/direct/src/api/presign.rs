@@ -40,10 +40,6 @@ enum PresignTarget {
 }
 
 pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
-    if !api.direct().settings().sign_requests {
-        let why = "presigning of requests is disabled; enable it with --direct-sign-requests";
-        return Err(Problem::new(StatusCode::NOT_FOUND, why).into());
-    }
     let mut fields = api.object(call, MAX_BODY).await?;
     let (target, key) = parse_target(&mut fields)?;
     let lifetime = fields.remove("expiresIn").as_ref().and_then(fields::count);

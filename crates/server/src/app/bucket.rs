@@ -96,7 +96,7 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options.memory = usize::try_from(settings.limits.max_buffered_bytes).unwrap_or(usize::MAX);
     options.content_hashes = !s3.disable_content_hashes;
     options.key_template.clone_from(&s3.key);
-    options.headers = s3::object_headers(&s3.headers);
+    options.headers.clone_from(&s3.headers);
     if s3.plain_ids {
         options.ids = UploadIds::Plain;
     }

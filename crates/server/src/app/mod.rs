@@ -45,7 +45,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use self::keys_command::keys;
 #[cfg(target_os = "linux")]
 pub(crate) use self::resident::unmap_used_pages;
-pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
+pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged, terminal::print};
 pub use self::{
     doctor::doctor_files, events_command::events, health::health, migrate::migrate, tls::doctor_tls,
 };
@@ -164,7 +164,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         if let Some(leases) = parts.storage.leases.clone() {
             tokio::spawn(leases.run_sweeper());
         }
-        let sweeper = handler.sweeper().orphan_age(settings.expiry.orphan_age());
+        let sweeper = handler.sweeper();
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     parts.hooks.run(&handler);

@@ -28,14 +28,8 @@ pub(super) fn is_on_network(path: &Path) -> bool {
     ];
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut ancestors = path.ancestors();
-    let found = ancestors.find_map(|above| rustix::fs::statfs(above).ok());
-
-    #[allow(
-        clippy::useless_conversion,
-        clippy::unnecessary_cast,
-        reason = "its type differs between systems"
-    )]
-    found.is_some_and(|system| OVER_NETWORK.contains(&(system.f_type as i64)))
+    let found = ancestors.find_map(settings::file_system);
+    found.is_some_and(|magic| OVER_NETWORK.contains(&magic))
 }
 
 pub(super) fn warn_about_location(settings: &Settings) {

@@ -40,7 +40,7 @@ pub(super) fn format_age(span: Duration) -> String {
 }
 
 /// A closed pipe, such as that of `head`, is no error.
-pub(super) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,

@@ -81,10 +81,7 @@ impl RequiredRules {
         let configured = &settings.s3.headers;
         let signs = settings.direct.sts.is_some();
         let has_disposition = configured.content_disposition.is_some();
-        let has_key = configured
-            .sse
-            .as_ref()
-            .is_some_and(|sse| sse.kms_key.is_some());
+        let has_key = configured.sse_kms_key_id.is_some();
         let mut headers: Vec<_> = [
             ("content-type", true),
             ("cache-control", configured.cache_control.is_some()),
@@ -269,10 +266,7 @@ mod tests {
         let mut settings = Settings::default();
         assert_eq!(RequiredRules::new(&settings).headers, ["content-type"]);
         assert_eq!(RequiredRules::new(&settings).methods, ["PUT", "POST"]);
-        settings.s3.headers.sse = Some(crate::settings::Encryption {
-            algorithm: "AES256",
-            kms_key: None,
-        });
+        settings.s3.headers.sse = Some("AES256".to_owned());
         settings.direct.sts = Some(crate::settings::StsRole::User);
         settings.s3.redirects = true;
         let rules = RequiredRules::new(&settings);

@@ -7,11 +7,11 @@ pub mod doctor;
 use std::time::Duration;
 
 use landfall_s3::client::{
-    Client, ClientSettings, CredentialSource, Error, ErrorKind, ObjectHeaders, SettingsError,
+    Client, ClientSettings, CredentialSource, Error, ErrorKind, SettingsError,
 };
 
 pub(crate) use self::diagnosis::Diagnosis;
-use crate::settings::{S3, S3Headers};
+use crate::settings::S3;
 
 /// An operator waits; includes retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,47 +54,6 @@ fn client_settings(settings: &S3) -> ClientSettings {
     }
 }
 
-pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
-    let S3Headers {
-        content_type,
-        content_disposition,
-        cache_control,
-        storage_class,
-        tags,
-        sse,
-        acl,
-    } = settings.clone();
-    ObjectHeaders {
-        content_type,
-        content_disposition,
-        cache_control,
-        storage_class,
-        tagging: tagging(&tags),
-        sse: sse.as_ref().map(|sse| sse.algorithm.to_owned()),
-        sse_kms_key_id: sse.and_then(|sse| sse.kms_key),
-        acl,
-        ..ObjectHeaders::default()
-    }
-}
-
-fn tagging(tags: &[(String, String)]) -> Option<String> {
-    if tags.is_empty() {
-        return None;
-    }
-    let pair = |(key, value): &(String, String)| format!("{}={}", escape(key), escape(value));
-    let pairs: Vec<String> = tags.iter().map(pair).collect();
-    Some(pairs.join("&"))
-}
-
-fn escape(text: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(escape).collect()
-}
-
 /// Some services change keys with such a prefix.
 pub(crate) fn is_odd_prefix(prefix: &str) -> bool {
     prefix.starts_with('/') || prefix.contains("//")
@@ -127,21 +86,5 @@ pub(crate) async fn is_reachable(client: &Client, bucket: &str) -> Result<(), Er
         // Without the permission to list, there is no better answer.
         Err(error) if *error.kind() == ErrorKind::AccessDenied => Ok(()),
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_become_a_query() {
-        let tags = [("team", "video & sound"), ("ä", "")];
-        let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        assert_eq!(
-            tagging(&tags).as_deref(),
-            Some("team=video%20%26%20sound&%C3%A4=")
-        );
-        assert_eq!(tagging(&[]), None);
     }
 }

@@ -38,14 +38,14 @@ pub(super) fn host_of_url(url: &str) -> Option<String> {
     host_of_authority(rest.split(['/', '?', '#']).next()?)
 }
 
-/// Returns the hosts of a database's URL, which may have several.
+/// Returns the hosts of a database's or broker's URL, which may have several.
 pub(super) fn hosts_of_url(url: &str) -> Vec<String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Vec::new();
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let hosts = authority.rsplit('@').next().unwrap_or_default().split(',');
-    let urls = hosts.map(|host| format!("{scheme}://{host}"));
+    let urls = hosts.map(|host| format!("{scheme}://{}", host.trim()));
     urls.filter_map(|url| host_of_url(&url)).collect()
 }
 

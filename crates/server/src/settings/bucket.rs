@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::address::{has_host, http_url};
 use super::hooks;
-use super::types::{Database, Encryption, LeaseKind, Secret};
+use super::types::{Database, LeaseKind, Secret};
 use super::value::{
-    Parsed, choice, duration_or_none, duration_within, is_plain, list, printable, size_within,
-    valid,
+    Parsed, choice, duration_or_none, duration_within, is_plain, list, one_of, printable,
+    size_within, valid,
 };
 use landfall_net::redacted_url;
+use landfall_s3::client::ObjectHeaders;
 
 pub(super) fn bucket(text: &str) -> Parsed<String> {
     if let Some(rest) = text.strip_prefix("s3://") {
@@ -87,7 +88,7 @@ pub(super) fn word(text: &str) -> Parsed<String> {
     valid(text, is_word, expected)
 }
 
-pub(super) fn header_value(text: &str) -> Parsed<String> {
+fn header_value(text: &str) -> Parsed<String> {
     let value = http::HeaderValue::from_str(text);
     let is_value = value.is_ok_and(|value| value.to_str().is_ok());
     let expected = "a valid header value; write ASCII without line breaks";
@@ -98,7 +99,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && is_plain(text, "!#$%&'*+-.^_`|~")
 }
 
-pub(super) fn content_type(text: &str) -> Parsed<String> {
+fn content_type(text: &str) -> Parsed<String> {
     let essence = text.split(';').next().unwrap_or_default().trim();
     match essence.split_once('/') {
         Some((kind, sub)) if is_token(kind) && is_token(sub) && !essence.contains('*') => {
@@ -110,7 +111,7 @@ pub(super) fn content_type(text: &str) -> Parsed<String> {
     }
 }
 
-pub(super) fn content_disposition(text: &str) -> Parsed<String> {
+fn content_disposition(text: &str) -> Parsed<String> {
     let kind = text.split(';').next().unwrap_or_default().trim();
     if !is_token(kind) {
         return Err(format!(
@@ -121,7 +122,7 @@ pub(super) fn content_disposition(text: &str) -> Parsed<String> {
     header_value(text)
 }
 
-pub(super) fn cache_control(text: &str) -> Parsed<String> {
+fn cache_control(text: &str) -> Parsed<String> {
     let is_directive = |item: &str| {
         let (name, value) = item.split_once('=').unwrap_or((item, "0"));
         is_token(name) && (is_token(value) || value.starts_with('"'))
@@ -135,23 +136,17 @@ pub(super) fn cache_control(text: &str) -> Parsed<String> {
     }
 }
 
-const ENCRYPTION: &[(&str, &str)] = &[
-    ("AES256", "AES256"),
-    ("aws:kms", "aws:kms"),
-    ("aws:kms:dsse", "aws:kms:dsse"),
-];
+const ENCRYPTION: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
 
-pub(super) fn encryption(text: &str) -> Parsed<Encryption> {
-    let (name, key) = match text.split_once('=') {
-        None => (text, None),
-        Some(("AES256", _)) => return Err("AES256 has no KMS keys; write aws:kms=KEY".into()),
-        Some((name, key)) => (name, Some(kms_key(key)?)),
-    };
-    Ok(Encryption {
-        algorithm: choice(name, ENCRYPTION)?,
-        kms_key: key,
-    })
-}
+const ACLS: &[&str] = &[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+];
 
 fn kms_key(text: &str) -> Parsed<String> {
     let is_key = (1..=2048).contains(&text.len()) && is_plain(text, ":/_-.");
@@ -170,26 +165,104 @@ pub(super) fn url_lifetime(text: &str) -> Parsed<Duration> {
     duration_within(text, "1s", "7d")
 }
 
-/// A comma-separated list of `KEY=VALUE`.
-pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
-    let mut tags: Vec<(String, String)> = Vec::new();
-    for item in list(text) {
-        let pair = item.split_once('=').filter(|(key, _)| !key.is_empty());
-        let (key, value) = pair.ok_or_else(|| format!("{item:?} is not a tag; write KEY=VALUE"))?;
-        if key.chars().count() > 128 || value.chars().count() > 256 {
-            return Err(format!(
-                "the tag {key:?} is too long; the maximum is 128 characters for keys, 256 for values"
-            ));
+/// A header of objects: its name, its field, and the parser of its value.
+type ObjectHeader = (
+    &'static str,
+    fn(&mut ObjectHeaders) -> &mut Option<String>,
+    fn(&str) -> Parsed<String>,
+);
+
+const OBJECT_HEADERS: [ObjectHeader; 8] = [
+    ("Content-Type", |h| &mut h.content_type, content_type),
+    (
+        "Content-Disposition",
+        |h| &mut h.content_disposition,
+        content_disposition,
+    ),
+    ("Cache-Control", |h| &mut h.cache_control, cache_control),
+    ("x-amz-storage-class", |h| &mut h.storage_class, word),
+    ("x-amz-tagging", |h| &mut h.tagging, tagging),
+    ("x-amz-acl", |h| &mut h.acl, |text| named(text, ACLS)),
+    (
+        "x-amz-server-side-encryption",
+        |h| &mut h.sse,
+        |text| named(text, ENCRYPTION),
+    ),
+    (
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        |h| &mut h.sse_kms_key_id,
+        kms_key,
+    ),
+];
+
+/// A comma-separated list of `NAME: VALUE`.
+pub(super) fn object_headers(text: &str) -> Parsed<ObjectHeaders> {
+    let mut headers = ObjectHeaders::default();
+    for line in header_lines(text) {
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| format!("{line:?} is not a header; write NAME: VALUE"))?;
+        let mut known = OBJECT_HEADERS.into_iter();
+        let (name, field, parse) = known
+            .find(|(known, ..)| known.eq_ignore_ascii_case(name))
+            .ok_or_else(|| {
+                let known = OBJECT_HEADERS.map(|(known, ..)| known);
+                format!("unknown header {name:?}; write {}", one_of(&known))
+            })?;
+        let value = parse(value.trim()).map_err(|error| format!("{name}: {error}"))?;
+        if field(&mut headers).replace(value).is_some() {
+            return Err(format!("duplicate header {name}"));
         }
-        if tags.iter().any(|(known, _)| known == key) {
+    }
+    let has_kms = headers.sse.as_ref().is_some_and(|sse| sse != "AES256");
+    match headers.sse_kms_key_id.is_some() && !has_kms {
+        true => Err("a KMS key requires x-amz-server-side-encryption: aws:kms".to_owned()),
+        false => Ok(headers),
+    }
+}
+
+/// Returns the headers of a comma-separated list. An item that begins with no name continues the value before it.
+fn header_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_quoted = false;
+    let items = text.split(|c| {
+        is_quoted ^= c == '"';
+        c == ',' && !is_quoted
+    });
+    for item in items.map(str::trim).filter(|item| !item.is_empty()) {
+        let is_named = item.split_once(':').is_some_and(|(name, _)| is_token(name));
+        match lines.last_mut() {
+            Some(line) if !is_named => line.extend([", ", item]),
+            _ => lines.push(item.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Tags in the syntax of S3, that of a query.
+fn tagging(text: &str) -> Parsed<String> {
+    let mut keys: Vec<&str> = Vec::new();
+    for item in text.split('&') {
+        let pair = item.split_once('=').filter(|(key, value)| {
+            !key.is_empty() && is_plain(key, "-_.~+%") && is_plain(value, "-_.~+%")
+        });
+        let (key, _) = pair.ok_or_else(|| {
+            format!("{item:?} is not a tag; write KEY=VALUE&KEY=VALUE, with percent-encoding")
+        })?;
+        if keys.contains(&key) {
             return Err(format!("duplicate tag {key:?}"));
         }
-        tags.push((key.to_owned(), value.to_owned()));
+        keys.push(key);
     }
-    if tags.len() > 10 {
-        return Err(format!("{} tags exceed the maximum of 10", tags.len()));
+    match keys.len() > 10 {
+        true => Err(format!("{} tags exceed the maximum of 10", keys.len())),
+        false => Ok(text.to_owned()),
     }
-    Ok(tags)
+}
+
+fn named(text: &str, known: &[&str]) -> Parsed<String> {
+    let known: Vec<_> = known.iter().map(|name| (*name, *name)).collect();
+    choice(text, &known).map(str::to_owned)
 }
 
 pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
@@ -285,14 +358,55 @@ mod tests {
 
     #[test]
     fn tags_are_pairs() {
-        let both = [("team", "video"), ("kept", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        assert_eq!(tags("team=video, kept="), Ok(both.to_vec()));
-        assert_eq!(tags(""), Ok(Vec::new()));
-        for text in ["team", "=x", "a=1,a=2"] {
-            tags(text).unwrap_err();
+        for text in ["team=video&kept=", "a%20b=c+d"] {
+            assert_eq!(tagging(text).as_deref(), Ok(text));
+        }
+        for text in ["", "team", "=x", "a=1&a=2", "a=1, b=2", "a=ä"] {
+            tagging(text).unwrap_err();
         }
         let eleven: Vec<String> = (0..11).map(|n| format!("k{n}=v")).collect();
-        tags(&eleven.join(",")).unwrap_err();
+        tagging(&eleven.join("&")).unwrap_err();
+    }
+
+    #[test]
+    fn object_headers_are_those_of_s3() {
+        let headers = object_headers(
+            "cache-control: private, max-age=60,Content-Disposition: inline; filename=\"a, b: c.txt\", \
+             X-Amz-Server-Side-Encryption: aws:kms, x-amz-acl:private",
+        );
+        let wanted = ObjectHeaders {
+            cache_control: Some("private, max-age=60".into()),
+            content_disposition: Some("inline; filename=\"a, b: c.txt\"".into()),
+            sse: Some("aws:kms".into()),
+            acl: Some("private".into()),
+            ..ObjectHeaders::default()
+        };
+        assert_eq!(headers, Ok(wanted));
+        for (text, error) in [
+            (
+                "no-store",
+                "\"no-store\" is not a header; write NAME: VALUE",
+            ),
+            (
+                "Cache-Control: private, x-amz-sse: AES256",
+                "unknown header \"x-amz-sse\"",
+            ),
+            (
+                "x-amz-acl: private, X-Amz-Acl: private",
+                "duplicate header x-amz-acl",
+            ),
+            ("x-amz-acl: everyone", "x-amz-acl: unknown value"),
+            ("x-amz-storage-class:", "x-amz-storage-class: "),
+        ] {
+            let found = object_headers(text).unwrap_err();
+            assert!(found.starts_with(error), "{text}: {found}");
+        }
+        let key = "x-amz-server-side-encryption-aws-kms-key-id: arn:aws:kms:eu-west-1:1:key/2";
+        for (sse, is_valid) in [("aws:kms:dsse", true), ("AES256", false), ("aws", false)] {
+            let text = format!("{key}, x-amz-server-side-encryption: {sse}");
+            assert_eq!(object_headers(&text).is_ok(), is_valid, "{text}");
+        }
+        object_headers(key).unwrap_err();
     }
 
     #[test]
@@ -319,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn object_headers_are_valid_http() {
+    fn values_of_object_headers_are_valid_http() {
         for text in [
             "image/png",
             "text/html; charset=utf-8",
@@ -346,20 +460,8 @@ mod tests {
         for text in ["max age 60", "max-age: 60"] {
             cache_control(text).unwrap_err();
         }
-        for (text, algorithm, kms_key) in [
-            ("AES256", "AES256", None),
-            ("aws:kms", "aws:kms", None),
-            (
-                "aws:kms:dsse=arn:aws:kms:eu-west-1:1:key/2",
-                "aws:kms:dsse",
-                Some("arn:aws:kms:eu-west-1:1:key/2".to_owned()),
-            ),
-        ] {
-            let wanted = Encryption { algorithm, kms_key };
-            assert_eq!(encryption(text), Ok(wanted));
-        }
-        for text in ["aws", "AES256=k", "aws:kms=", "aws:kms=my key", "k=aws:kms"] {
-            encryption(text).unwrap_err();
+        for text in ["", "my key", "*"] {
+            kms_key(text).unwrap_err();
         }
     }
 

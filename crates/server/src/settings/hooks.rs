@@ -5,7 +5,7 @@ use landfall_hooks::HookName;
 use landfall_hooks::format::Format;
 
 use super::address::{self, host_of_target};
-use super::types::{BrokerKind, Database, EnabledHook, HeaderKey, Secret};
+use super::types::{Database, EnabledHook, HeaderKey, Secret};
 use super::value::{
     Parsed, choice, count, duration, integer, is_plain, list, nearest_of, number, one_of, or_none,
     path, valid,
@@ -16,10 +16,6 @@ const FORMATS: &[(&str, Format)] = &[
     ("auto", Format::Auto),
     ("v2", Format::V2),
     ("v1", Format::V1),
-];
-
-const BROKER_SCHEMES: &[&str] = &[
-    "nats", "tls", "ws", "wss", "amqp", "amqps", "redis", "rediss",
 ];
 
 /// In tusd's order; an empty list means these.
@@ -122,43 +118,12 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
     }
 }
 
-pub(super) fn broker(text: &str) -> Parsed<Option<Secret>> {
-    match text.strip_prefix("kafka://") {
-        Some("") => {
-            Err("has no broker; write kafka://HOST:PORT, such as kafka://127.0.0.1:9092".into())
-        }
-        Some(brokers) => kafka(brokers).map(|_| Some(Secret::new(text))),
-        None => url(text, BROKER_SCHEMES, "nats://127.0.0.1:4222"),
-    }
-}
-
-/// Returns a name that is valid at this kind of broker.
-pub(super) fn destination(text: &str, kind: BrokerKind) -> Parsed<String> {
-    match kind {
-        BrokerKind::Nats => nats_subject(text),
-        BrokerKind::Kafka => kafka_topic(text),
-        BrokerKind::Amqp | BrokerKind::Redis => name(text),
-    }
-}
-
 /// Networks in addition to public hosts, which all redirects may lead to.
 pub(super) fn redirects(text: &str) -> Parsed<Option<Vec<IpNet>>> {
     or_none(text, |text| {
         let networks: Vec<_> = list(text).filter(|item| *item != "public").collect();
         address::networks(&networks.join(","))
     })
-}
-
-pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
-    let is_broker = |item: &str| {
-        item.rsplit_once(':').is_some_and(|(host, port)| {
-            is_host(host.trim_start_matches('[').trim_end_matches(']'))
-                && matches!(port.parse::<u16>(), Ok(1..))
-        })
-    };
-    let expected = "a broker; write HOST:PORT, such as 127.0.0.1:9092";
-    let brokers = list(text).map(|item| valid(item, is_broker(item), expected));
-    brokers.collect()
 }
 
 pub(super) fn name(text: &str) -> Parsed<String> {
@@ -181,24 +146,6 @@ pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
     }
 }
 
-fn nats_subject(text: &str) -> Parsed<String> {
-    let odd = |c: char| matches!(c, '*' | '>') || c.is_whitespace();
-    let mut tokens = text.split('.');
-    if tokens.any(|token| token.is_empty() || token.contains(odd)) {
-        return Err(format!(
-            "{text:?} is not a subject; write tokens separated by dots, without * and >, such as \
-             landfall.{{event}}"
-        ));
-    }
-    name(text)
-}
-
-fn kafka_topic(text: &str) -> Parsed<String> {
-    let is_topic = text.len() <= 249 && !matches!(text, "" | "." | "..") && is_plain(text, "-_.");
-    let expected = "a topic; write at most 249 letters, digits, dots, dashes and underscores";
-    valid(text, is_topic, expected)
-}
-
 pub(super) fn grpc_target(text: &str) -> Parsed<String> {
     let text = name(text)?;
     let is_socket = text.starts_with("unix:");
@@ -207,7 +154,7 @@ pub(super) fn grpc_target(text: &str) -> Parsed<String> {
     valid(&text, is_socket || has_host, expected)
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && is_plain(text, "-_.:%")
 }
 

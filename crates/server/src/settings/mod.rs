@@ -16,6 +16,7 @@
 mod acme;
 mod address;
 mod args;
+mod broker;
 mod bucket;
 mod check;
 mod cli;
@@ -48,7 +49,7 @@ pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
 pub use sections::table::Subcommand;
 pub use sections::*;
-pub(crate) use system::{refuse_link, secure};
+pub(crate) use system::{file_system, refuse_link, secure};
 pub use types::*;
 
 use cli::Cli;

@@ -83,10 +83,13 @@ pub(super) fn is_different(setting: &Setting, one: &Layers, other: &Layers) -> b
 
 /// Returns a URL without its secrets, if it has any.
 fn redacted(setting: &Setting, text: &str) -> Option<String> {
-    let url = setting
-        .has(Property::SecretInUrl)
-        .then(|| redacted_url(text));
-    url.filter(|url| url != text)
+    let has_query = setting.has(Property::PasswordInUrl);
+    if !has_query && !setting.has(Property::SecretInUrl) {
+        return None;
+    }
+    let end = text.find('?').filter(|_| has_query);
+    let (url, query) = text.split_at(end.unwrap_or(text.len()));
+    Some(redacted_url(url) + query).filter(|shown| shown != text)
 }
 
 /// Returns whether this text of a setting is secret, or contains a secret.

@@ -16,7 +16,7 @@ pub(super) struct UnsupportedFlag {
 impl UnsupportedFlag {
     pub(super) fn kind(&self) -> Kind {
         match self.default {
-            "false" => Kind::Switch,
+            "false" | "true" => Kind::Switch,
             _ => Kind::List("VALUE"),
         }
     }
@@ -24,7 +24,8 @@ impl UnsupportedFlag {
     /// An empty text is not: it is usually a mistake.
     pub(super) fn is_default(&self, text: &str) -> bool {
         match self.kind() {
-            Kind::Switch => value::boolean(text) == Ok(false),
+            _ if self.default == ANY => !text.is_empty(),
+            Kind::Switch => value::boolean(text) == value::boolean(self.default),
             _ => !self.default.is_empty() && text.trim() == self.default,
         }
     }
@@ -48,7 +49,10 @@ pub(super) fn all() -> impl Iterator<Item = UnsupportedFlag> {
     })
 }
 
-/// A line each: flags with their defaults, and the reason. The default `false` marks switches.
+/// Instead of a default: each value is accepted, because none has an effect.
+const ANY: &str = "*";
+
+/// A line each: flags with their defaults, and the reason. The defaults `false` and `true` mark switches.
 const FLAGS: &str = "\
 hooks-plugin: Go plugins are not supported; move the code into a command for --hooks-dir, or behind \
     --hooks-grpc or --hooks-http
@@ -59,10 +63,12 @@ acme-ca: removed; add the authority to the certificates of this system, or name 
 acme-email: removed: Let's Encrypt no longer keeps addresses; leave it out, and watch \
     landfall_tls_certificate_expires_timestamp_seconds
 admin-key-file: removed; name the file in the variable LANDFALL_ADMIN_KEY_FILE
-direct-acl: removed; write --s3-acl
+direct-acl: removed; write --s3-headers with x-amz-acl: ACL
 direct-idle-timeout: removed; write --expire-unfinished, which applies up to one day
 direct-notifications-secret-file: removed; name the file in the variable \
     LANDFALL_DIRECT_NOTIFICATIONS_SECRET_FILE
+direct-poll-interval: removed; write --sweep-interval: running uploads are checked after a tenth of it
+direct-sign-requests=true: removed: requests are always signed for keys of the principal; leave it out
 direct-overwrite=false: removed: a PUT whose If-None-Match is signed replaces no object; leave it out
 direct-put-lifetime: removed: a PUT of /api/sign_s3 must start within 60s; leave it out
 direct-sts-endpoint: removed; set the variable AWS_ENDPOINT_URL_STS
@@ -71,9 +77,12 @@ direct-sts-role: removed; write --direct-sts with the ARN of the role
 disable-unfinished-download=false: removed; write --disable-download=unfinished
 events-dead-letter-retention grants-retention: removed; write --retention, which is for finished jobs \
     and dead letters
-events-max-bytes: removed; write --events-max-queued: each has 1KiB, and all together have at least \
-    1GiB
+events-max-bytes events-max-queued: removed: at most 1,000,000 events of 1GiB are stored; leave it out
 events-strict-order=false: removed; write --events-max-hold strict
+expire-orphans: removed: orphans are deleted after an hour, by landfall sweep after \
+    --expire-unfinished if it is shorter; leave it out
+grants-forward-auth-cache: removed: responses are cached for 5s; leave it out
+grants-jwt-limits: removed: limits are in the claim landfall; leave it out
 grants-quota-period: removed; write the time after --grants-quota, as in 100GiB/24h
 header-timeout: removed; write --network-timeout: a head has a quarter of it, at least 15s
 hooks-amqp hooks-kafka hooks-nats hooks-redis: removed; write --hooks-broker with a URL that begins with \
@@ -82,11 +91,13 @@ hooks-amqp-events hooks-kafka-events hooks-nats-events hooks-redis-events: remov
     --hooks-enabled-events with broker: before each name
 hooks-dir-events hooks-grpc-events hooks-http-events: removed; write --hooks-enabled-events with dir:, \
     grpc: or http: before each name
-hooks-amqp-exchange: removed; write --hooks-broker-exchange
-hooks-amqp-routing-key hooks-kafka-topic hooks-nats-subject hooks-redis-stream: removed; write \
-    --hooks-broker-destination
-hooks-nats-jetstream=false: removed; write --hooks-broker-jetstream
-hooks-redis-max-length: removed; write --hooks-broker-max-length
+hooks-amqp-exchange hooks-broker-exchange: removed; write ?exchange=NAME at the end of the URL in --hooks-broker
+hooks-amqp-routing-key hooks-kafka-topic hooks-nats-subject hooks-redis-stream hooks-broker-destination: removed; \
+    write ?subject=NAME, ?routing_key=NAME, ?stream=NAME or ?topic=NAME at the end of the URL in --hooks-broker
+hooks-nats-jetstream=false hooks-broker-jetstream=false: removed; write ?jetstream=true at the end of the URL in \
+    --hooks-broker
+hooks-redis-max-length hooks-broker-max-length: removed; write ?max_length=COUNT at the end of the URL in \
+    --hooks-broker
 hooks-dir-format hooks-http-format: removed; write --hooks-format, which is for programs and HTTP hooks
 hooks-dir-max-processes hooks-http-max-concurrency: removed; write --hooks-max-concurrency; \
     programs have half of it
@@ -97,9 +108,18 @@ max-uploads-per-address max-downloads-per-address: removed; write --max-connecti
     also limits downloads, and uploads to half of it
 otlp-endpoint: removed; set the variable OTEL_EXPORTER_OTLP_ENDPOINT
 relative-location=false: removed; write --public-url relative
+s3-max-buffered-parts=*: accepted without effect: parts are never buffered on disk, and \
+    --max-buffered-bytes limits those in memory
 s3-memory: removed; write --max-buffered-bytes
 s3-redirect-lifetime: removed: the URL of a redirect is valid for 15 minutes; leave it out
-s3-sse-kms-key-id: removed; write --s3-sse aws:kms=KEY
+s3-acl: removed; write --s3-headers with x-amz-acl: ACL
+s3-cache-control: removed; write --s3-headers with Cache-Control: VALUE
+s3-content-disposition: removed; write --s3-headers with Content-Disposition: VALUE
+s3-content-type: removed; write --s3-headers with Content-Type: TYPE
+s3-sse s3-sse-kms-key-id: removed; write --s3-headers with x-amz-server-side-encryption: aws:kms, \
+    x-amz-server-side-encryption-aws-kms-key-id: KEY
+s3-storage-class: removed; write --s3-headers with x-amz-storage-class: CLASS
+s3-tags: removed; write --s3-headers with x-amz-tagging: KEY=VALUE&KEY=VALUE
 gcs-bucket gcs-object-prefix gcs-endpoint: Google Cloud Storage is not supported yet
 azure-storage azure-container-access-type azure-blob-access-tier azure-object-prefix azure-endpoint: \
     Azure storage is not supported yet
@@ -121,6 +141,10 @@ mod tests {
         let pprof = unsupported("expose-pprof").unwrap();
         assert!(pprof.kind() == Kind::Switch && pprof.is_default("F"));
         assert!(!pprof.is_default("true") && !pprof.is_default("maybe"));
+        let sign = unsupported("direct-sign-requests").unwrap();
+        assert!(sign.kind() == Kind::Switch && sign.is_default("1") && !sign.is_default("0"));
+        let parts = unsupported("s3-max-buffered-parts").unwrap();
+        assert!(parts.is_default("5") && !parts.is_default(""));
         assert!(
             unsupported("pprof-path")
                 .unwrap()

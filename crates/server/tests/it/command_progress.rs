@@ -54,7 +54,7 @@ fn run_on_terminal(command: &mut Command, delay: Duration) -> (String, String) {
 /// It prints more than a pipe holds, so it lasts as long as no one reads.
 fn sweep(dir: &Path, terminal: &str) -> Command {
     let mut command = program();
-    command.args(["sweep", "--dry-run", "--expire-orphans=1ms"]);
+    command.args(["sweep", "--dry-run", "--expire-unfinished=1ms"]);
     command.arg("--upload-dir").arg(dir).env("TERM", terminal);
     command
 }

@@ -43,12 +43,7 @@ impl Place {
     /// Starts a server on the bucket with direct uploads and frequent checks.
     pub(crate) fn server(&self, args: &[&str]) -> Landfall {
         let state = self.state().to_str().unwrap();
-        let own = [
-            "-direct",
-            "-state-dir",
-            state,
-            "-direct-poll-interval=200ms",
-        ];
+        let own = ["-direct", "-state-dir", state, "-sweep-interval=2s"];
         self.bucket.server(&[&own, args].concat())
     }
 

@@ -27,7 +27,7 @@ fn a_manual_sweep_keeps_running_uploads() {
     let state = place.state().to_str().unwrap();
     let sweep = |more: &[&str]| {
         let mut command = place.bucket.command(&["sweep"]);
-        command.args(["-expire-orphans=1ms", "-state-dir", state, "-max-size=1GiB"]);
+        command.args(["-state-dir", state, "-max-size=1GiB"]);
         let (code, out, told) = run(command.args(more));
         assert_eq!(code, Some(0), "{told}");
         out
@@ -47,11 +47,7 @@ fn a_manual_sweep_keeps_running_uploads() {
     let upload = app.begin("more.mp4", json!({}));
     upload.send(1, b"abc");
     server.kill();
-    let patience = [
-        "-direct",
-        "-expire-unfinished=1ms",
-        "-direct-poll-interval=1ms",
-    ];
+    let patience = ["-direct", "-expire-unfinished=1ms", "-sweep-interval=10ms"];
     crate::serve_harness::eventually("it isn't given up", || {
         sweep(&patience);
         left() == strays

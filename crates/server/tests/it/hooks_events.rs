@@ -147,7 +147,7 @@ fn without_stored_events_there_is_no_database() {
         .ask(Request::get("/files/.landfall/landfall.db"))
         .refuses(404, "ERR_UPLOAD_NOT_FOUND");
     let (_, swept, _) = run(program()
-        .args(["sweep", "-expire-orphans=1ms", "-upload-dir"])
+        .args(["sweep", "-expire-unfinished=1ms", "-upload-dir"])
         .arg(server.dir()));
     assert!(swept.contains("removed 0 of 0 entries"), "{swept}");
     assert!(database_of(server.dir()).is_file());

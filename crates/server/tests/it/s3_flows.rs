@@ -12,8 +12,7 @@ fn plain_ids_and_key_templates_work() {
         "-s3-upload-ids=plain",
         "-s3-object-prefix=in",
         "-s3-key={meta:team}/{id}-{filename}",
-        "-s3-cache-control=no-store",
-        "-s3-content-type=text/x-own",
+        "-s3-headers=Cache-Control: no-store, Content-Type: text/x-own",
     ]);
     let mut client = server.client();
     let metadata = format!("filename {},team {}", base64(b"a.txt"), base64(b"video"));

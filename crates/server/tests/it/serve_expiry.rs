@@ -98,7 +98,7 @@ fn the_server_sweeps_periodically_with_both_lifetimes() {
 
 #[test]
 fn data_without_a_description_is_reported_and_never_removed() {
-    let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-orphans", "1ms"]);
+    let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-unfinished", "1ms"]);
     let orphan = server.dir().join("ffffffffffffffffffffffffffffffff");
     std::fs::write(&orphan, b"abc").unwrap();
     age_file(&orphan, 2);
@@ -106,8 +106,8 @@ fn data_without_a_description_is_reported_and_never_removed() {
         server.metric("landfall_orphans") == 1.0
     });
     for words in [
-        &["-expire-orphans=1ms", "-dry-run"][..],
-        &["-expire-orphans=1ms"],
+        &["-expire-unfinished=1ms", "-dry-run"][..],
+        &["-expire-unfinished=1ms"],
     ] {
         let (code, out, err) = run(sweep(server.dir()).args(words));
         assert_eq!((code, &*err), (Some(0), ""), "{out}");
@@ -186,7 +186,7 @@ fn orphans_are_removed_at_the_configured_age() {
     std::fs::write(&theirs, b"theirs").unwrap();
     thread::sleep(Duration::from_millis(1100));
     for (age, left) in [("0", true), ("1h", true), ("1s", false)] {
-        let (code, out, _) = run(sweep(dir.path()).args(["-expire-orphans", age]));
+        let (code, out, _) = run(sweep(dir.path()).args(["-expire-unfinished", age]));
         assert_eq!(code, Some(0), "{out}");
         assert_eq!(orphan.exists(), left, "with {age}: {out}");
         for (file, content) in [(&finished, "abc"), (&theirs, "theirs")] {

@@ -500,11 +500,7 @@ impl Archive {
 fn files_outside_the_upload_directory_are_kept_and_reported() {
     let archive = Archive::new();
     let names = archive.names();
-    let expiry = [
-        "-expire-unfinished=1ms",
-        "-expire-orphans=1ms",
-        "-sweep-interval=50ms",
-    ];
+    let expiry = ["-expire-unfinished=1ms", "-sweep-interval=50ms"];
     let server = Landfall::on(&archive.dir, &expiry);
     let mut client = server.client();
     for upload in &archive.uploads {
@@ -575,11 +571,7 @@ fn files_in_data_directories_are_served() {
     let names = archive.names();
     let allowed = archive.data_dirs();
     for args in [vec![allowed.as_str()], vec!["-compat=tusd"]] {
-        let sweeping = [
-            "-expire-unfinished=1ms",
-            "-expire-orphans=1ms",
-            "-sweep-interval=50ms",
-        ];
+        let sweeping = ["-expire-unfinished=1ms", "-sweep-interval=50ms"];
         let server = Landfall::on(&archive.dir, &[&args[..], &sweeping].concat());
         let mut client = server.client();
         for upload in &archive.uploads {
@@ -616,11 +608,7 @@ fn files_in_data_directories_are_served() {
         fs::rename(archive.parent.path().join(name), away.with_extension(name)).unwrap();
     }
     let names = archive.names();
-    let sweeping = [
-        "-expire-unfinished=1ms",
-        "-expire-orphans=1ms",
-        "-sweep-interval=50ms",
-    ];
+    let sweeping = ["-expire-unfinished=1ms", "-sweep-interval=50ms"];
     let server = Landfall::on(&archive.dir, &[&[allowed.as_str()][..], &sweeping].concat());
     let mut client = server.client();
     for upload in &archive.uploads[1..] {

@@ -162,13 +162,4 @@ async fn unsupported_requests_are_not_signed() {
         .send()
         .await
         .companion(401, "authentication required");
-    let off = Harness::with(
-        Service::Garage,
-        |settings| settings.sign_requests = false,
-        |_| {},
-    )
-    .await;
-    presign(&off, json!({"method": "PUT", "key": "a"}))
-        .await
-        .companion(404, "-direct-sign-requests");
 }

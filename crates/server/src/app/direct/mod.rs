@@ -177,7 +177,7 @@ fn direct_settings(
     let mut objects = S3Options::new(&bucket.name);
     objects.object_prefix.clone_from(&settings.s3.object_prefix);
     objects.key_template = Some(direct.key.clone());
-    objects.headers = s3::object_headers(&settings.s3.headers);
+    objects.headers.clone_from(&settings.s3.headers);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
     if direct.puts_small_files {
@@ -185,7 +185,7 @@ fn direct_settings(
     }
     wanted.url_lifetime = direct.url_lifetime;
     wanted.idle_timeout = settings.direct_idle_timeout();
-    wanted.check_interval = direct.poll_interval;
+    wanted.check_interval = settings.expiry.direct_check_interval();
     wanted.sts = direct.sts.as_ref().map(|role| StsSettings {
         endpoint: token_service(),
         role: match role {
@@ -194,7 +194,6 @@ fn direct_settings(
         },
         lifetime: STS_LIFETIME,
     });
-    wanted.sign_requests = direct.sign_requests;
     Ok(wanted)
 }
 

@@ -24,7 +24,6 @@ pub(super) fn authenticator(
     }
     if let Some(url) = &configured.forward_auth.url {
         let mut forward_auth = ForwardAuthSettings::new(url.reveal());
-        forward_auth.cache = configured.forward_auth.cache;
         let handler = handler.clone();
         forward_auth.external_origin =
             ExternalOrigin::new(move |request| handler.external_origin(request));
@@ -75,7 +74,6 @@ fn jwt_settings(
     let algorithms = algorithms.collect::<Result<_, _>>();
     jwt.algorithms = algorithms.context("--grants-jwt-algorithms")?;
     jwt.subject.clone_from(&configured.subject);
-    jwt.limits.clone_from(&configured.limits);
     Ok(jwt)
 }
 

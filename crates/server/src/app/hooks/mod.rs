@@ -27,8 +27,6 @@ use crate::{
 
 /// In the directory of the database.
 const KEY_FILE: &str = "events.key";
-/// Of an event in the database, rounded up: its message has the metadata of the upload.
-const EVENT_BYTES: usize = 1024;
 /// Age of a pending event from which its receiver counts as behind.
 const MAX_DELAY: Duration = Duration::from_secs(300);
 
@@ -243,9 +241,6 @@ fn outbox_settings(
 ) -> OutboxSettings {
     let from = &settings.hooks.outbox;
     let mut outbox = OutboxSettings::new(database);
-    outbox.max_queued = from.max_queued;
-    let bytes = outbox.max_queued.saturating_mul(EVENT_BYTES);
-    outbox.max_bytes = outbox.max_bytes.max(bytes);
     outbox.strict_order = from.max_hold.is_none();
     outbox.max_hold = from.max_hold.unwrap_or_default();
     outbox.retry.retry_for = from.retry_for;

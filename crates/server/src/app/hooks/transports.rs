@@ -5,8 +5,7 @@ use landfall_hooks::format::Format;
 use landfall_hooks::{EventHeaders, Transport};
 
 use super::{HookRoute, InstrumentedTransport};
-use crate::settings::{BrokerKind, Secret};
-use crate::settings::{Hooks, Settings};
+use crate::settings::{BrokerKind, BrokerUrl, Hooks, Settings};
 
 /// The transports of tusd, which sends all headers.
 const ALL_HEADERS: [&str; 3] = ["hooks-dir", "hooks-http", "hooks-grpc"];
@@ -27,8 +26,8 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
         let line = format!("Using '{target}' as the endpoint for gRPC hooks");
         routes.push(route(hooks, "hooks-grpc", grpc(hooks, target), line)?);
     }
-    if let (Some(url), Some(kind)) = (&hooks.broker.url, hooks.broker.kind()) {
-        routes.push(broker(settings, url, kind)?);
+    if let Some(url) = &hooks.broker.url {
+        routes.push(broker(settings, url)?);
     }
     Ok(routes)
 }
@@ -59,8 +58,8 @@ fn route<T: Transport>(
 }
 
 /// The default destination is that of the transport's settings.
-fn broker(settings: &Settings, url: &Secret, kind: BrokerKind) -> anyhow::Result<HookRoute> {
-    let (hooks, broker) = (&settings.hooks, &settings.hooks.broker);
+fn broker(settings: &Settings, broker: &BrokerUrl) -> anyhow::Result<HookRoute> {
+    let (hooks, url) = (&settings.hooks, &broker.address);
     // The `source` attribute of CloudEvents.
     let source = settings.urls.public_url().unwrap_or(DEFAULT_SOURCE);
     let set = |field: &mut String| {
@@ -69,7 +68,7 @@ fn broker(settings: &Settings, url: &Secret, kind: BrokerKind) -> anyhow::Result
         }
     };
     let line = |kind| format!("Using '{}' as the {kind} for events", url.redacted_url());
-    match kind {
+    match broker.kind {
         #[cfg(feature = "full")]
         BrokerKind::Nats => {
             let mut nats = landfall_brokers::NatsSettings::new(url.reveal());
@@ -91,7 +90,7 @@ fn broker(settings: &Settings, url: &Secret, kind: BrokerKind) -> anyhow::Result
         BrokerKind::Redis => {
             let mut redis = landfall_brokers::RedisStreamSettings::new(url.reveal());
             set(&mut redis.stream);
-            redis.max_length = broker.max_length;
+            redis.max_length = broker.max_length.unwrap_or(redis.max_length);
             source.clone_into(&mut redis.source);
             let redis = landfall_brokers::redis::transport(redis);
             route(hooks, "hooks-broker", redis, line("Redis server"))

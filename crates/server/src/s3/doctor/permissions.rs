@@ -7,7 +7,7 @@ use landfall_s3::{
 };
 
 use super::{Doctor, Finding};
-use crate::s3::{Diagnosis, is_odd_prefix, object_headers};
+use crate::s3::{Diagnosis, is_odd_prefix};
 
 const PART: usize = 5 << 20;
 
@@ -60,7 +60,7 @@ async fn prefix(doctor: &mut Doctor<'_>) {
 async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) {
     let client = doctor.client.clone();
     let object = doctor.object("concatenated");
-    let headers = object_headers(&doctor.s3().headers);
+    let headers = doctor.s3().headers.clone();
     let none = ObjectHeaders::default();
     let started = match client.create_multipart(&object, &headers).await {
         Err(error) if headers != none => {
@@ -69,8 +69,7 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
                 let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
                 let finding = Finding::fail("object headers", diagnosis.response);
                 doctor.report(finding.advise(
-                    "the service rejects --s3-acl, --s3-sse, --s3-storage-class, --s3-tags or another \
-                     header: permit it, or remove the setting",
+                    "the service rejects a header of --s3-headers: permit it, or remove it",
                 ));
             }
             without_headers

@@ -16,8 +16,9 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.warning("s3-key", format!("{reason}; {effect}"));
     }
     if let Some(acl @ ("public-read" | "public-read-write")) = s3.headers.acl.as_deref() {
-        let reason = format!("{acl} makes direct uploads public as soon as they are complete");
-        findings.warning("s3-acl", reason);
+        let reason =
+            format!("x-amz-acl: {acl} makes direct uploads public as soon as they are complete");
+        findings.warning("s3-headers", reason);
     }
     if settings.largest_grant().is_none() {
         let reason = "the size of uploads is not limited; write --grants-max-size or --max-size";

@@ -37,9 +37,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.problem_if(is_on && has_none, "grants-client-certificates", reason);
         let (disabled, names) = (settings.cors.disable, ["grants-allowed-origins"]);
         findings.without_effect_if(disabled, &names, "with --disable-cors");
-        let reason = "without --grants-forward-auth-url";
-        let unset = grants.forward_auth.url.is_none();
-        findings.without_effect_if(unset, &["grants-forward-auth-cache"], reason);
     }
     findings.without_effect_if(!admin.is_on(), &["admin-path"], "without --admin-key");
     let name = "hooks-enabled-events";

@@ -3,8 +3,7 @@ use landfall_hooks::format::Format;
 
 use super::{Findings, Settings};
 use crate::settings::{
-    hooks::{destination, is_bare_number},
-    sections::Broker,
+    hooks::is_bare_number,
     types::{BrokerKind, Secret},
 };
 
@@ -15,7 +14,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
     let is_enabled = transports.iter().any(|transport| transport.is_used);
-    let is_missing = match hooks.broker.kind() {
+    let is_missing = match hooks.broker.url.as_ref().map(|broker| broker.kind) {
         None | Some(BrokerKind::Redis) => false,
         Some(_) => !cfg!(feature = "full"),
     };
@@ -103,30 +102,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let names = ["hooks-format"];
     let reason = "without --hooks-dir or --hooks-http";
     findings.without_effect_if(is_enabled && !uses_commands && !uses_http, &names, reason);
-    check_broker(&hooks.broker, findings);
     for name in ["hooks-http-backoff", "hooks-grpc-backoff"] {
         if let Some(text) = findings.text(name).filter(|text| is_bare_number(text)) {
             findings.warning(name, format!("{text} is read as seconds; write {text}s"));
         }
-    }
-}
-
-fn check_broker(broker: &Broker, findings: &mut Findings<'_>) {
-    let Some(kind) = broker.kind() else {
-        return;
-    };
-    for (name, of_kind, which) in [
-        ("hooks-broker-jetstream", BrokerKind::Nats, "NATS"),
-        ("hooks-broker-exchange", BrokerKind::Amqp, "AMQP"),
-        ("hooks-broker-max-length", BrokerKind::Redis, "Redis"),
-    ] {
-        let reason = format!("without a URL of {which} in --hooks-broker");
-        findings.without_effect_if(kind != of_kind, &[name], &reason);
-    }
-    if let Some(text) = &broker.destination
-        && let Err(reason) = destination(text, kind)
-    {
-        findings.problem("hooks-broker-destination", reason);
     }
 }
 

@@ -24,9 +24,6 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     let s3 = &mut settings.s3;
     if s3.bucket.is_some() {
         findings.without_effect(FILE_SETTINGS, "with --s3-bucket");
-        let reason =
-            "in Landfall: parts are buffered in memory only, limited by --max-buffered-bytes";
-        findings.without_effect(&["s3-max-buffered-parts"], reason);
         let reason = "with --s3-endpoint: its URL has the scheme";
         findings.without_effect_if(s3.endpoint.is_some(), &["s3-disable-ssl"], reason);
         let disabled = settings.protocol.disable_download == DisabledDownloads::All;

@@ -73,7 +73,9 @@ group! {
     keys: Option<JwtKeys> = grants::jwt_keys,
         "grants-jwt-keys", Text("URL|FILE"), "", SecretInUrl, Protects, Reloads
         => "Authenticate by JSON web tokens signed with these keys: the URL or file of a key set \
-            (JWKS), or a PEM file with a public key. API keys (landfall keys) are always accepted.";
+            (JWKS), or a PEM file with a public key. The claim landfall has limits of the subject: an object with \
+            max_size, allowed_types, max_active, rate_limit, quota and admin. API keys (landfall keys) are always \
+            accepted.";
     issuers: Vec<String> = grants::claims, "grants-jwt-issuer", List("ISSUERS"), "", Protects, Reloads
         => "Accepted iss values, comma-separated. Empty: not checked. This or \
             --grants-jwt-audience is required.";
@@ -86,9 +88,6 @@ group! {
         "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA", Protects, Reloads
         => "Accepted signature algorithms, comma-separated. HS256, HS384 and HS512 need their \
             shared key (oct) in a file.";
-    limits: String = grants::claim, "grants-jwt-limits", Text("CLAIM"), "landfall", Reloads
-        => "Claim with limits of the subject: an object with max_size, allowed_types, max_active, \
-            rate_limit, quota and admin.";
 }
 
 group! {
@@ -98,9 +97,7 @@ group! {
         "grants-forward-auth-url", Text("URL"), "", SecretInUrl, Protects
         => "Authenticate by the application (forward auth): GET to this URL with the client's \
             Cookie and Authorization. It responds 200 with the subject (JSON, or the header \
-            X-Landfall-Subject), 401 or 403.";
-    cache: Duration = value::duration, "grants-forward-auth-cache", Time, "5s"
-        => "Time for which a forward-auth response is cached; 0 disables the cache.";
+            X-Landfall-Subject), 401 or 403. Responses are cached for 5s.";
 }
 
 group! {

@@ -7,8 +7,8 @@ use landfall_hooks::format::Format;
 
 use super::table::group;
 use crate::settings::{
-    address, hooks,
-    types::{BrokerKind, EnabledHook, HeaderKey, Secret},
+    address, broker, hooks,
+    types::{BrokerUrl, EnabledHook, HeaderKey, Secret},
     value,
 };
 
@@ -130,41 +130,20 @@ group! {
 group! {
     /// Settings of a message broker.
     pub struct Broker at hooks.broker;
-    url: Option<Secret> = hooks::broker, "hooks-broker", Text("URL"), "", SecretInUrl, Reloads
+    url: Option<BrokerUrl> = broker::broker, "hooks-broker", Text("URL"), "", PasswordInUrl, Reloads
         => "Publish events to a message broker: NATS (nats:// or tls://HOST:4222), RabbitMQ or another AMQP 0-9-1 \
             broker (amqp:// or amqps://HOST/%2f), a stream in Redis or Valkey (redis:// or rediss://HOST/0), or Kafka \
-            (kafka://HOST:9092,HOST:9092).";
-    destination: Option<String> = value::optional(hooks::name), "hooks-broker-destination", Text("NAME"), "", Reloads
-        => "NATS subject or AMQP routing key, where {event} is replaced by the event's name; key of the Redis stream; \
-            or Kafka topic. Not set: landfall.{event}, landfall:events or landfall-events.";
-    exchange: String = hooks::name_or_empty, "hooks-broker-exchange", Text("NAME"), "", MayBeEmpty, Reloads
-        => "AMQP exchange. Empty: the default exchange, where the routing key names a queue.";
-    jetstream: bool = value::boolean, "hooks-broker-jetstream", Switch, "false", Reloads
-        => "Publish to JetStream of NATS; an event is delivered when a stream has stored it. Without it, \
-            NATS may lose events.";
-    max_length: u64 = value::count, "hooks-broker-max-length", Number("COUNT"), "100000", Reloads
-        => "Approximate maximum length of the Redis stream; older entries are removed.";
-}
-
-impl Broker {
-    /// Returns the kind by the scheme of the URL.
-    pub fn kind(&self) -> Option<BrokerKind> {
-        let (scheme, _) = self.url.as_ref()?.reveal().split_once("://")?;
-        Some(match scheme {
-            "amqp" | "amqps" => BrokerKind::Amqp,
-            "redis" | "rediss" => BrokerKind::Redis,
-            "kafka" => BrokerKind::Kafka,
-            _ => BrokerKind::Nats,
-        })
-    }
+            (kafka://HOST:9092,HOST:9092). Its query names the destination: ?subject=NAME (not set: \
+            landfall.{event}, where {event} is the event's name), ?routing_key=NAME (likewise), ?stream=KEY (not set: \
+            landfall:events) or ?topic=NAME (not set: landfall-events). Further parameters are exchange=NAME of AMQP, \
+            max_length=COUNT of the Redis stream, about which older entries are removed (not set: 100000), and \
+            jetstream=true: an event is delivered when a stream of NATS has stored it. Without it, NATS may lose \
+            events.";
 }
 
 group! {
     /// Settings of the outbox.
     pub struct Outbox at hooks.outbox;
-    max_queued: usize = value::count, "events-max-queued", Number("COUNT"), "1000000"
-        => "Maximum number of stored events, of at most 1GiB, or 1KiB each if that is more. At the limit, new \
-            uploads get a 503 response.";
     header_key: Option<HeaderKey> = hooks::header_key, "events-header-key", Text("FILE|memory"), ""
         => "File with the key that encrypts forwarded request headers of stored events, or memory for one that \
             ends with the process. 32 bytes in base64; a missing file is created. Nodes that share a \

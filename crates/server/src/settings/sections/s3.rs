@@ -1,7 +1,9 @@
 use std::time::Duration;
 
+use landfall_s3::client::ObjectHeaders;
+
 use super::table::group;
-use crate::settings::types::{Encryption, LeaseKind};
+use crate::settings::types::LeaseKind;
 use crate::settings::{bucket, value};
 
 const UPLOAD_IDS: &[(&str, bool)] = &[("tusd", false), ("plain", true)];
@@ -11,22 +13,9 @@ const PATH_STYLE: &[(&str, Option<bool>)] =
 
 const DOWNLOAD: &[(&str, bool)] = &[("proxy", false), ("redirect", true)];
 
-const ACLS: &[&str] = &[
-    "private",
-    "public-read",
-    "public-read-write",
-    "authenticated-read",
-    "aws-exec-read",
-    "bucket-owner-read",
-    "bucket-owner-full-control",
-];
-
 group! {
     /// Settings of S3 storage.
-    pub struct S3 at s3, with {
-        /// Headers of finished objects.
-        headers: S3Headers,
-    };
+    pub struct S3 at s3;
     bucket: Option<String> = value::optional(bucket::bucket), "s3-bucket", Text("NAME"), "", Common
         => "Store uploads in this bucket instead of a directory. Credentials come from \
             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile AWS_PROFILE, web identity, \
@@ -58,9 +47,6 @@ group! {
         => "Minimum size that the service accepts for a part that is not the last.";
     concurrent_parts: usize = value::count, "s3-concurrent-part-uploads", Number("COUNT"), "10"
         => "Maximum concurrent part uploads, for all uploads together.";
-    max_buffered_parts: usize = value::number, "s3-max-buffered-parts", Number("COUNT"), "20"
-        => "Accepted for compatibility with tusd, without effect. Parts are never buffered on \
-            disk, and --max-buffered-bytes limits those in memory.";
     disable_content_hashes: bool = value::boolean, "s3-disable-content-hashes", Switch, "false"
         => "Do not sign the content of parts. This saves a SHA-256 of each byte, but without TLS \
             nothing protects the content on its way to the service.";
@@ -72,32 +58,12 @@ group! {
     redirects: bool = |v| value::choice(v, DOWNLOAD), "s3-download", Text("proxy|redirect"), "proxy"
         => "Respond to GET with the bytes (proxy), or with a redirect to a presigned URL, valid for \
             15 minutes (redirect).";
-}
-
-group! {
-    /// Headers of finished objects, which a hook may override. Without a value, none is sent; `Content-Type` is then that
-    /// of the metadata.
-    pub struct S3Headers at s3.headers;
-    content_type: Option<String> = value::optional(bucket::content_type),
-        "s3-content-type", Text("TYPE"), ""
-        => "Content-Type of all objects. Not set: filetype of the upload's metadata.";
-    content_disposition: Option<String> = value::optional(bucket::content_disposition),
-        "s3-content-disposition", Text("VALUE"), ""
-        => "Content-Disposition of objects.";
-    cache_control: Option<String> = value::optional(bucket::cache_control),
-        "s3-cache-control", Text("VALUE"), ""
-        => "Cache-Control of objects.";
-    storage_class: Option<String> = value::optional(bucket::word),
-        "s3-storage-class", Text("CLASS"), ""
-        => "Storage class of objects, such as STANDARD_IA.";
-    tags: Vec<(String, String)> = bucket::tags, "s3-tags", List("KEY=VALUE,..."), ""
-        => "Tags of objects, at most 10.";
-    sse: Option<Encryption> = value::optional(bucket::encryption),
-        "s3-sse", Text("AES256|aws:kms[=KEY]|aws:kms:dsse[=KEY]"), "", Protects
-        => "Server-side encryption of objects, by the KMS key with this id or ARN. Not set: the default of the bucket.";
-    acl: Option<String> = acl, "s3-acl", Text("ACL"), "", Protects
-        => "Canned ACL of objects, such as bucket-owner-full-control. Not set: none is sent, as \
-            buckets without ACLs require.";
+    headers: ObjectHeaders = bucket::object_headers, "s3-headers", Text("NAME: VALUE, ..."), "", Protects
+        => "Headers of objects, such as Cache-Control: private, max-age=3600, x-amz-tagging: team=video&env=prod. \
+            The names are Content-Type (not set: filetype of the upload's metadata), Content-Disposition, \
+            Cache-Control, x-amz-storage-class, x-amz-tagging, x-amz-acl, x-amz-server-side-encryption (AES256, \
+            aws:kms or aws:kms:dsse) and x-amz-server-side-encryption-aws-kms-key-id. A comma in quotes, or without \
+            a name after it, belongs to the value.";
 }
 
 group! {
@@ -109,13 +75,4 @@ group! {
     ttl: Option<Duration> = bucket::lease_ttl, "lease-ttl", Time, "0"
         => "Time after which the leases of a dead node expire, in a bucket, Redis or PostgreSQL. \
             All nodes must use the same. 0: 5s in Redis and PostgreSQL, 15s in a bucket.";
-}
-
-pub(super) fn acl(text: &str) -> Result<Option<String>, String> {
-    value::or_none(text, |text| named(text, ACLS))
-}
-
-fn named(text: &str, known: &[&str]) -> Result<String, String> {
-    let known: Vec<_> = known.iter().map(|name| (*name, *name)).collect();
-    value::choice(text, &known).map(str::to_owned)
 }

@@ -211,25 +211,39 @@ group! {
         => "Interval at which a process retries to acquire a lease that another process holds.";
 }
 
+/// Of the server's own sweeper, always.
+const MAX_ORPHAN_AGE: Duration = Duration::from_secs(3600);
+
+/// Direct uploads are also checked by a server that does not sweep.
+const DIRECT_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
 group! {
     /// Lifetime of uploads.
     pub struct Expiry at expiry;
     unfinished: Option<Duration> = value::duration_or_none, "expire-unfinished", Time, "7d", Common
-        => "Delete unfinished uploads without data for this time. 0 keeps them.";
+        => "Delete unfinished uploads without data for this time. 0 keeps them. Orphaned files and objects, such as \
+            those of an interrupted creation, are deleted after an hour.";
     finished: Option<Duration> = value::duration_or_none, "expire-finished", Time, "0"
         => "Delete finished uploads this long after their completion; 0 keeps them.";
-    orphans: Option<Duration> = value::duration_or_none, "expire-orphans", Time, "1h"
-        => "Delete orphaned files and objects older than this, such as those of an interrupted \
-            creation; 0 keeps them.";
     sweep_interval: Option<Duration> = value::duration_or_none, "sweep-interval", Time, "10m"
         => "Interval of the sweeper, which deletes expired uploads; 0 disables it (see landfall \
-            sweep).";
+            sweep). A running direct upload is checked in the bucket after a tenth of it if its client or a \
+            notification reports its completion. Others are first checked after a twelfth of that time, then less \
+            and less often. With 0, this time is 1m.";
 }
 
 impl Expiry {
-    /// Returns the minimum age of orphans to delete; [`Duration::MAX`] keeps them.
+    /// Returns the minimum age of orphans that the store lists, and that `landfall sweep` deletes.
     pub fn orphan_age(&self) -> Duration {
-        self.orphans.unwrap_or(Duration::MAX)
+        self.unfinished
+            .unwrap_or(MAX_ORPHAN_AGE)
+            .min(MAX_ORPHAN_AGE)
+    }
+
+    /// Returns the interval at which running direct uploads are checked in the bucket.
+    pub fn direct_check_interval(&self) -> Duration {
+        self.sweep_interval
+            .map_or(DIRECT_CHECK_INTERVAL, |interval| interval / 10)
     }
 }
 

@@ -65,6 +65,8 @@ pub(in crate::settings) enum Property {
     Secret,
     /// Printed without its password and its query.
     SecretInUrl,
+    /// Printed without its password.
+    PasswordInUrl,
     /// An empty text is a value; for other settings it is an error.
     MayBeEmpty,
     /// A running server applies a change when it gets SIGHUP.

@@ -144,12 +144,19 @@ fn has_fixed_modes(path: &Path) -> bool {
         0x0102_1997,
         0x786f_4256,
     ];
-    #[allow(
-        clippy::useless_conversion,
-        clippy::unnecessary_cast,
-        reason = "its type differs between systems"
-    )]
-    rustix::fs::statfs(path).is_ok_and(|system| FIXED_MODES.contains(&(system.f_type as i64)))
+    file_system(path).is_some_and(|magic| FIXED_MODES.contains(&magic))
+}
+
+/// Returns the magic number of the file system of a path that exists.
+#[allow(
+    clippy::useless_conversion,
+    clippy::unnecessary_cast,
+    reason = "its type differs between systems"
+)]
+pub(crate) fn file_system(path: &Path) -> Option<i64> {
+    rustix::fs::statfs(path)
+        .ok()
+        .map(|system| system.f_type as i64)
 }
 
 /// Root may check the settings of a server of another user.

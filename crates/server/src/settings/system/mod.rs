@@ -11,7 +11,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use directories::{refuse_link, secure};
+pub(crate) use directories::{file_system, refuse_link, secure};
 use landfall::store::{
     Enumerate as _,
     file::{FileOptions, FileStore},
@@ -25,7 +25,7 @@ use super::layers::{Layers, Source};
 use super::report;
 use super::sections::{Settings, is_used_by, setting};
 use super::types::{Database, HeaderKey, JwtKeys, LeaseKind};
-use super::{Failure, Loaded, Subcommand, value};
+use super::{Failure, Loaded, Subcommand};
 
 const MAX_EXAMINED: usize = 1000;
 
@@ -365,15 +365,10 @@ impl SystemChecks<'_> {
             };
             self.resolve_url("hooks-grpc", &format!("https://{host}"), false);
         }
-        if let Some(url) = &hooks.broker.url {
-            match url.reveal().strip_prefix("kafka://") {
-                Some(brokers) => {
-                    for broker in value::list(brokers) {
-                        self.resolve("hooks-broker", host_of_target(broker), false);
-                    }
-                }
-                None => self.resolve_url("hooks-broker", url.reveal(), false),
-            }
+        let broker = hooks.broker.url.as_ref();
+        let brokers = broker.map_or_else(Vec::new, |broker| hosts_of_url(broker.address.reveal()));
+        for host in brokers {
+            self.resolve("hooks-broker", Some(host), false);
         }
     }
 

@@ -17,8 +17,6 @@ const MAY_BE_EMPTY: &[&str] = &[
     // No header is forwarded.
     "hooks-http-forward-headers",
     "hooks-grpc-forward-headers",
-    // AMQP's default exchange has no name.
-    "hooks-broker-exchange",
     // No other origin may send cookies.
     "grants-allowed-origins",
     // The paths have no prefix.

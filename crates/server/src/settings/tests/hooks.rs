@@ -25,7 +25,6 @@ fn defaults_are_those_of_tusd() {
     assert_eq!(hooks.http.timeout, Duration::from_secs(15));
     assert_eq!(hooks.http.size_limit, 5120);
     assert_eq!(hooks.grpc.attempts, 3);
-    assert_eq!(hooks.outbox.max_queued, 1_000_000);
 }
 
 #[test]
@@ -99,32 +98,6 @@ fn brokers_reject_blocking_hooks() {
 }
 
 #[test]
-fn destinations_are_names_of_the_broker() {
-    for (url, valid, invalid) in [
-        ("nats://h", "uploads.{event}", "a..b"),
-        ("amqps://h/%2f", "{event}", "a b"),
-        ("rediss://h:6379/1", "uploads", "{what}"),
-        ("kafka://a:1,b:2", "uploads", "a/b"),
-    ] {
-        let url = format!("-hooks-broker={url}");
-        let read = |text: &str| run(&[&url, &format!("-hooks-broker-destination={text}")], &[]);
-        let kind = hooks_kind(&url);
-        if kind.is_some() {
-            read(valid).unwrap();
-        }
-        read(invalid).unwrap_err();
-    }
-}
-
-/// Returns the kind of the broker if it is compiled in.
-fn hooks_kind(flag: &str) -> Option<BrokerKind> {
-    match run(&[flag], &[]) {
-        Ok(Invocation::Run(loaded, _)) => loaded.settings.hooks.broker.kind(),
-        _ => None,
-    }
-}
-
-#[test]
 fn backoff_without_unit_is_in_seconds_as_in_tusd_1() {
     let given = loaded(&["-hooks-dir=/x", "-hooks-http-backoff", "2"], &[]);
     assert_eq!(given.settings.hooks.http.backoff, Duration::from_secs(2));
@@ -173,10 +146,6 @@ fn settings_without_effect_are_reported() {
         (
             &["-hooks-dir=/x", "-hooks-http-retry=2"],
             "without --hooks-http",
-        ),
-        (
-            &["-hooks-dir=/x", "-hooks-broker-jetstream"],
-            "without --hooks-broker",
         ),
         (&["-hooks-dir-timeout=1h"], "without --hooks-dir"),
         (

@@ -67,7 +67,10 @@ fn conflicting_settings_are_problems() {
             &["-s3-transfer-acceleration", "-s3-bucket=a.b"],
             "--s3-transfer-acceleration: ",
         ),
-        (&["-s3-bucket=b", "-s3-sse=AES256=k"], "--s3-sse: "),
+        (
+            &["-s3-bucket=b", "-s3-headers=x-amz-acl: everyone"],
+            "--s3-headers: x-amz-acl: ",
+        ),
         (&["-lease=file"], "--lease: "),
         (&["doctor", "s3"], "doctor s3 requires a bucket"),
         (&["doctor", "tls"], "doctor tls requires a certificate"),
@@ -103,10 +106,6 @@ fn settings_without_effect_cause_a_warning() {
     for (args, name) in [
         (&["-s3-bucket=b", "-upload-dir=/x"][..], "--upload-dir"),
         (&["-s3-bucket=b", "-durability=every"], "--durability"),
-        (
-            &["-s3-bucket=b", "-s3-max-buffered-parts=3"],
-            "--s3-max-buffered-parts",
-        ),
         (
             &["-s3-bucket=b", "-s3-endpoint=http://x", "-s3-disable-ssl"],
             "--s3-disable-ssl",

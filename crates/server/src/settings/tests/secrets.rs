@@ -40,8 +40,8 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "hooks-broker",
-        &["amqp://u:hunter2hunter2hunter2@h/%2f"],
-        "u:***@h/%2f",
+        &["amqp://u:hunter2hunter2hunter2@h/%2f?exchange=e"],
+        "u:***@h/%2f?exchange=e",
     ),
     (
         "hooks-broker",
@@ -84,7 +84,12 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
 ];
 
 fn is_secret(setting: &Setting) -> bool {
-    setting.has(Property::Secret) || setting.has(Property::SecretInUrl)
+    let secret = [
+        Property::Secret,
+        Property::SecretInUrl,
+        Property::PasswordInUrl,
+    ];
+    secret.into_iter().any(|property| setting.has(property))
 }
 
 #[test]

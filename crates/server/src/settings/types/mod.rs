@@ -26,6 +26,23 @@ pub enum BrokerKind {
     Kafka,
 }
 
+/// A message broker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerUrl {
+    /// The URL for its client.
+    pub address: Secret,
+    /// Its kind.
+    pub kind: BrokerKind,
+    /// NATS subject, AMQP routing key, Redis stream or Kafka topic; `None` is the default.
+    pub destination: Option<String>,
+    /// AMQP exchange; empty is the default exchange.
+    pub exchange: String,
+    /// Whether a stream of NATS stores events.
+    pub jetstream: bool,
+    /// Approximate maximum length of the Redis stream; `None` is the default.
+    pub max_length: Option<u64>,
+}
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -80,15 +97,6 @@ pub enum JwtKeys {
     Url(Secret),
     /// A file with a key set, or with a public key in PEM.
     File(PathBuf),
-}
-
-/// Server-side encryption of objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encryption {
-    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
-    pub algorithm: &'static str,
-    /// The id or ARN of a key of KMS; `None` is the service's own.
-    pub kms_key: Option<String>,
 }
 
 /// The lease backend.
