@@ -1,3 +1,8 @@
+//! Reads request bodies of the APIs, limited in size and time, and parses JSON objects.
+//!
+//! `check_json` is part of the protection from CSRF: it rejects the media types that pages of other sites can send
+//! without a preflight request.
+
 use std::{error::Error as _, time::Duration};
 
 use axum::body::{Body, to_bytes};

@@ -1,3 +1,8 @@
+//! CORS for the JSON APIs, on top of the rules for uploads.
+//!
+//! The origin is evaluated once, when the context is created; pages of this server are always allowed. Every response
+//! forbids caches to store it. Also has `request_id`, the id of a request in log messages.
+
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use landfall::service::Cors;

@@ -1,3 +1,8 @@
+//! Errors of orders and of the certificate store, worded for the operator's log.
+//!
+//! `problem_text` and `is_problem` read the problem documents of the authority (RFC 8555 section 6.7).
+//! `OrderError::is_validation` decides whether another challenge type is worth an attempt.
+
 use instant_acme::Error as ProtocolError;
 use landfall_state::sql::DatabaseError;
 

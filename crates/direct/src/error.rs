@@ -1,3 +1,8 @@
+//! The errors of direct uploads, the same for all APIs.
+//!
+//! Chooses no response: `api::problem` does. It translates errors of S3, the queue and the database, whose causes
+//! clients must not see. The other texts are for clients.
+
 use landfall::hook::HookError;
 use landfall_s3::client;
 use landfall_state::queue::{LimitExceeded, QueueError, policy::PolicyDenial};

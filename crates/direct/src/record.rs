@@ -1,3 +1,8 @@
+//! The state of a direct upload that its job in the queue does not have.
+//!
+//! Plain data: decisions are in `uploads::decide`, reads and writes in `repository`. Modes and statuses are stored as
+//! numbers, so the order of their variants must not change.
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

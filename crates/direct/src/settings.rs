@@ -1,3 +1,8 @@
+//! Options and counters of direct uploads.
+//!
+//! `arrival_window` bounds the time in which data can arrive by an earlier signature. The sweeper must not forget a
+//! removed upload with such signatures before it has passed.
+
 use std::{
     sync::{
         Arc,

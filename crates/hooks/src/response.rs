@@ -1,3 +1,8 @@
+//! The response of a hook in any format or transport, and its conversion to a decision of the engine.
+//!
+//! A failure takes precedence over a rejection. Fields that have no effect in a hook are not applied, only named for
+//! the log.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},

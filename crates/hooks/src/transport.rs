@@ -1,3 +1,8 @@
+//! The interface of all transports: delivers one message, and returns an error that says whether to retry.
+//!
+//! An implementation must not order, store or count messages: the outbox and the callers do. A delivery that is dropped
+//! or fails may have reached the application.
+
 use std::{error::Error, fmt, time::Duration};
 
 use async_trait::async_trait;

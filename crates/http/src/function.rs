@@ -1,3 +1,5 @@
+//! Callbacks in settings: a shared function, so that the settings can be cloned and have `Debug`.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Keeps a repeated condition from filling the log: each instance lets one message through a minute.
+
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;

@@ -1,3 +1,8 @@
+//! Responses to requests that do not reach the service: a status and a sentence of plain text.
+//!
+//! The status tells clients of tus how to continue: for a limit 503 and not 429, and 423 in response to HEAD. The
+//! caller adds fields such as those of CORS, and removes `Connection` in HTTP/2 and HTTP/3.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,3 +1,8 @@
+//! Counters of the HTTP server for metrics, and the guard that counts an open connection.
+//!
+//! The counters are relaxed atomics: they must not synchronize anything. `OpenConnection` also holds the connection's
+//! permit from the limit on all connections.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,3 +1,8 @@
+//! Connects a store with a locker, and replaces or disables its optional capabilities.
+//!
+//! The engine must get a capability from the [`Composer`], never from the store: a disabled one must neither be used
+//! nor advertised.
+
 use std::sync::Arc;
 
 use crate::{

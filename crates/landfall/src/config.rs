@@ -1,3 +1,7 @@
+//! The settings of a handler, with defaults for embedders.
+//!
+//! Plain data: nothing is checked here. `Handler::new` returns a [`ConfigError`] for what cannot work.
+
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,3 +1,5 @@
+//! A short name for the bounds on request bodies, which the service and the engine repeat in many signatures.
+
 use bytes::Bytes;
 use http_body::Body;
 

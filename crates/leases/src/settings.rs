@@ -1,3 +1,8 @@
+//! Settings of the lockers for both services, and the time limits that follow from them.
+//!
+//! A locker must call `check` before it starts. A renewal has to end before its holder must stop, hence
+//! `renewal_timeout`.
+
 use std::{io, time::Duration};
 
 /// Settings of a [`RemoteLocker`](crate::RemoteLocker). They must be equal on all nodes.

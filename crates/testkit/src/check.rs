@@ -1,3 +1,7 @@
+//! Runs the checks of a suite, each on a new subject, and reports all failures together.
+//!
+//! A panic or a check of more than a minute is a failure, and does not end the suite.
+
 use std::{
     any::Any,
     fmt,

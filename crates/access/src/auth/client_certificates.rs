@@ -1,3 +1,8 @@
+//! Authentication by TLS client certificates (mutual TLS).
+//!
+//! Knows no TLS: the program provides the function that returns the name of a verified certificate. A request from a
+//! page in a browser counts as authenticated by cookie and is subject to the CSRF policy.
+
 use std::{fmt, net::IpAddr};
 
 use async_trait::async_trait;

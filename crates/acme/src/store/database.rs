@@ -1,3 +1,8 @@
+//! Account, certificate and challenges of one ACME directory in a database row, for nodes that share them.
+//!
+//! The lease is in the same row, and each write requires its owner: a node whose lease another node has acquired stores
+//! nothing. Reads need no lease. Acquiring the lease migrates the table, since the database may be down at the start.
+
 use std::sync::Arc;
 use std::time::Duration;
 

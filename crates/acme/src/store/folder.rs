@@ -1,3 +1,8 @@
+//! Account and certificate in private files: the store of one machine, or a node's copy of a shared store.
+//!
+//! A file is written as `….new`, synced and renamed; then the folder is synced. The lease is a lock of the file `lock`,
+//! which ends with the process. Challenges are not stored. All file I/O runs on blocking threads.
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

@@ -1,3 +1,8 @@
+//! Direct uploads as rows of the table `direct_uploads`: the statements that write them, and their columns.
+//!
+//! Executes nothing. `update` requires the version that was read; `reschedule` and `touch` skip leased uploads. Modes
+//! and statuses are stored as their positions in the enums, so the order of the variants must not change.
+
 use std::{sync::Arc, time::SystemTime};
 
 use landfall::{store::info::UploadInfo, upload::UploadId};

@@ -1,3 +1,9 @@
+//! Caches the decisions of `pre-access` for as long as the application allows (`CacheFor`).
+//!
+//! A key has the operation, the upload, the peer's address without port, the query, and all headers but a few that
+//! change between requests of one client. A missing part could give a client the decision for another. A creation
+//! counts all headers. Bounded by `CACHE_CAPACITY` entries and `MAX_TTL`. The caller inserts no failures.
+
 use std::{
     collections::HashMap,
     mem,

@@ -1,3 +1,7 @@
+//! Options of gRPC hooks.
+//!
+//! Plain values: `connect` parses the target and reads the certificate files.
+
 use std::{path::PathBuf, time::Duration};
 
 use landfall_net::Proxies;

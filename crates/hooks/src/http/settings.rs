@@ -1,3 +1,8 @@
+//! Options of HTTP hooks, and the signatures of their requests as in Standard Webhooks.
+//!
+//! `sign` covers the id, the time and the exact bytes of the body, once with each secret, so that a receiver accepts
+//! the request while secrets are rotated.
+
 use std::{fmt::Write, str::FromStr, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};

@@ -1,3 +1,7 @@
+//! Serializes the operation of `pre-access` by its name, for `#[serde(with = "intent")]`.
+//!
+//! `ALL` must contain every intent: the name of a missing one is written, but cannot be read.
+
 use landfall::hook::Intent;
 use serde::{Deserialize, Deserializer, Serializer, de};
 

@@ -1,3 +1,8 @@
+//! The job in a message, as receivers see it.
+//!
+//! Independent of the queue's types. The outbox stores messages as JSON, so a new field must be readable where it is
+//! absent (`#[serde(default)]`).
+
 use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};

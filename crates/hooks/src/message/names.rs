@@ -1,3 +1,8 @@
+//! The names of hooks and events, and sets of them.
+//!
+//! Settings, receivers and messages stored in the outbox contain these names, so a name must not change. Sets are bit
+//! masks for this process and are not stored.
+
 use std::{fmt, str::FromStr};
 
 use landfall::event::EventKinds;

@@ -1,3 +1,9 @@
+//! Limits connections, requests, uploads and downloads per client address, by counts in sharded tables.
+//!
+//! The tables are bounded: when a shard is full of active addresses, new ones are not counted or limited. No shard is
+//! locked across an await. A permit must not be dropped under the lock of its shard, since its drop takes that lock.
+//! `fair_queue` divides the time for reading bodies.
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,3 +1,7 @@
+//! A client's certificate, verified in the TLS handshake (mutual TLS), and its name.
+//!
+//! Verifies nothing itself: rustls has done so before a request can have a certificate.
+
 use std::fmt;
 use std::sync::Arc;
 

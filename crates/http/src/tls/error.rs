@@ -1,3 +1,5 @@
+//! The error of a TLS file (certificate, key or authorities): which file, and the reason.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 

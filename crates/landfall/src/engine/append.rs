@@ -1,3 +1,9 @@
+//! Appends the content of a request to an upload, and decides whether its current writer must yield.
+//!
+//! A writer is interrupted only by a request that fits the known state and whose body, if it has one, has begun. The
+//! request is checked again under the lease, before a byte is written, in the order of docs/protocol.md. With a
+//! checksum, or without `Content-Length`, a declared length is recorded only after the body.
+
 use std::{
     future::poll_fn,
     pin::{Pin, pin},

@@ -1,3 +1,8 @@
+//! Reasons why a request body ended too early, which decide the response of the interrupted request.
+//!
+//! A typed reason anywhere among the sources of an error takes precedence over the kind of an I/O error. Keeping or
+//! discarding the received bytes is not decided here.
+
 use std::io;
 
 use http_body_util::LengthLimitError;

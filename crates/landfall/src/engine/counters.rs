@@ -1,3 +1,7 @@
+//! Counters of the engine, incremented on the hot path without a lock, and their snapshot for metrics.
+//!
+//! The service adds requests, errors and live uploads to [`Stats`].
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},

@@ -1,3 +1,9 @@
+//! Creates an upload: checks, hooks and idempotency key, then the description, then the content of the request.
+//!
+//! Nothing of the upload is stored before its hooks have allowed it, and no transfer permit is held while they run. A
+//! rejected creation leaves nothing, because its client may never learn the URL. The bytes of an interrupted one are
+//! kept until they expire.
+
 use std::{future::Future, mem, sync::Arc, time::SystemTime};
 
 use futures_util::{TryFutureExt as _, future::Either};

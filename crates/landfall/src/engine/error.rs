@@ -1,3 +1,8 @@
+//! The error of all operations: its problem for clients, its form for hooks, and whether it is logged.
+//!
+//! A [`Problem`] must contain no path and no internal cause. `is_ours` selects the errors of the server, which are
+//! logged.
+
 use http::{HeaderMap, StatusCode, header};
 use landfall_protocol::{Operation, Problem, ProblemKind};
 

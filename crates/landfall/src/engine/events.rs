@@ -1,3 +1,8 @@
+//! Brings events to all sinks: prepared before their effect, reserved right before it, emitted after it.
+//!
+//! No sink receives an event before every sink has recorded it. `resolve` reads the upload under a lease that it
+//! acquires only if it is free, so it interrupts no request.
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

@@ -1,3 +1,9 @@
+//! Completes an upload whose bytes are all stored.
+//!
+//! The order: the store finishes the bytes, the event is prepared, the digest is verified, hooks decide, the completion
+//! is saved, the event is emitted. With hooks or sinks, all of it runs detached, under the lease. After a failure the
+//! completion stays pending, and the next request decides again. If no client knows the URL, the upload is removed.
+
 use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;

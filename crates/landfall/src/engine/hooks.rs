@@ -1,3 +1,8 @@
+//! Calls the blocking hooks of a point in order, and applies their changes to upload and response.
+//!
+//! The first denial or failure ends the calls. Callers must perform the effect only after all hooks have allowed it.
+//! The future is boxed only if a hook uses the point, because most uploads have none.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

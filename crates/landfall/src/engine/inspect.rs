@@ -1,3 +1,8 @@
+//! The state of an upload, as HEAD, GET and the application see it.
+//!
+//! It waits for no lease: the offset of a running writer is read from memory. An upload whose completion hooks have not
+//! decided is reported as locked. If the lease is free, an interrupted completion is completed first.
+
 use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;

@@ -1,3 +1,8 @@
+//! Receives the body of one request into an open [`Append`], and decides which of its bytes count.
+//!
+//! All work is dropped when the lease is lost. Unverified bytes do not count before their checksum matches. Bytes whose
+//! offset was published are not discarded. The final offset is published after the commit.
+
 use std::{
     mem,
     ops::Range,

@@ -1,3 +1,8 @@
+//! Lists a store page by page, removes expired uploads and orphans, and reports what must not be removed.
+//!
+//! `removal` decides: nothing is deleted without a [`Removable`]. An upload is loaded and decided on again under its
+//! lease, which is taken only if it is free. A sweep pauses between pages, because requests have priority.
+
 use std::{
     sync::{
         Arc,

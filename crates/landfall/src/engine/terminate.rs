@@ -1,3 +1,9 @@
+//! Removes an upload: on request, by a hook, after a failed creation, or because it has expired.
+//!
+//! The event is prepared before the removal and emitted after it, so both must run detached, under the lease. Hooks are
+//! called before the lease is acquired. An expiry needs a [`Removable`]. If only the description is left, there is no
+//! event.
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

@@ -1,3 +1,8 @@
+//! A sink for embedders that handle events in their own process: a bounded channel of events.
+//!
+//! It stores nothing. After a crash, only completions are emitted again, because the description of the upload records
+//! that they are unacknowledged.
+
 use std::time::Duration;
 
 use async_trait::async_trait;

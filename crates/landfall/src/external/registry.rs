@@ -1,3 +1,8 @@
+//! The interface through which a handler finds, removes and resolves the uploads of another component.
+//!
+//! The handler uses it for calls of the application and of hooks. Requests of clients for these uploads are the
+//! component's. `owns` must decide by the id alone, without I/O.
+
 use std::time::SystemTime;
 
 use async_trait::async_trait;

@@ -1,3 +1,8 @@
+//! Parses the content types that clients state (RFC 9110, section 8.3.1), to compare them and to send them on.
+//!
+//! A malformed type is `None`, never a guess. Parameters other than the charset are dropped: browsers could read
+//! another type out of them.
+
 use std::fmt;
 
 /// Maximum length of a type or subtype (RFC 6838, section 4.2).

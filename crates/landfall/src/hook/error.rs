@@ -1,3 +1,7 @@
+//! The error of hooks and sinks for operations outside the engine, such as those of direct uploads.
+//!
+//! Status, headers and message may be sent to the client. The cause must not be.
+
 use http::{HeaderMap, StatusCode};
 
 use crate::BoxError;

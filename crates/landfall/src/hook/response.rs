@@ -1,3 +1,7 @@
+//! The changes that a hook makes to a response; those at completion are stored with the upload.
+//!
+//! The service ignores headers of a hook that belong to the protocol (`RESERVED_HEADERS` in `service/response.rs`).
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 

@@ -1,3 +1,8 @@
+//! Takes the upload token out of a request before it is logged, stored, or passed to hooks.
+//!
+//! Only values with the prefix `lft_` are taken: others belong to the application. Whether a token is valid is not
+//! decided here. Its `Debug` form must not contain it.
+
 use std::{fmt, sync::LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};

@@ -1,3 +1,9 @@
+//! The arguments and decisions of blocking hooks.
+//!
+//! Independent of how a hook is called: the messages and transports are in `landfall-hooks`. A [`RequestInfo`] is
+//! created only after the upload token was removed from the headers. An [`Access`] loads its upload at most once, and
+//! only for a hook that needs it.
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;

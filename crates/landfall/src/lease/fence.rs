@@ -1,3 +1,8 @@
+//! Fencing tokens from the clock, so that they grow over restarts without any stored state.
+//!
+//! Each is greater than all before it in this process, even if the clock is set back. Two are never consecutive: a
+//! store may take consecutive ones as proof that no other process had the upload in between.
+
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},

@@ -1,3 +1,8 @@
+//! Leases within one process, and the queue of the requests that wait for them.
+//!
+//! The other lockers use it for the requests of their process, and acquire their own lease under it. The lock of a
+//! shard must not be held while a lease is granted or dropped: dropping a lease locks its shard.
+
 use std::{
     collections::{VecDeque, hash_map},
     fmt,

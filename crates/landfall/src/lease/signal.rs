@@ -1,3 +1,8 @@
+//! The signal to the holder of a lease: another request needs the upload, or the lease is lost.
+//!
+//! It is one atomic number that only grows. A loss covers every request, and a request at a larger offset covers one at
+//! a smaller offset. The hot path reads it with one atomic load.
+
 use std::{
     fmt,
     future::poll_fn,

@@ -1,3 +1,8 @@
+//! The clock that decides whether something is due: the wall clock, as far as a monotonic clock confirms it.
+//!
+//! Only this file makes an [`AgreedTime`]. A step of the wall clock forward lets nothing expire before it has lasted as
+//! long as it is large, or a day. Nothing is stored here: stores keep the [`ClockMemory`].
+
 use std::{
     fmt,
     sync::{Arc, OnceLock},

@@ -1,3 +1,7 @@
+//! Integration with axum: a router for the handler, and the URI and peer address from axum's extensions.
+//!
+//! A [`Peer`] that another layer has set takes precedence. A connection is never assumed to be encrypted.
+
 use std::net::SocketAddr;
 
 use axum::{

@@ -1,3 +1,7 @@
+//! Response bodies, which read the bytes of an upload from the store only when the server polls for more.
+//!
+//! The stated length is exact. An error of the store ends the body before it, so the client notices the missing bytes.
+
 use std::{
     pin::Pin,
     sync::Arc,

@@ -1,3 +1,8 @@
+//! The CORS policy of uploads, which the APIs of other crates share.
+//!
+//! `Vary: Origin` is sent with and without an origin, or else caches would mix responses. `Handler::new` rejects
+//! credentials for any origin.
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{

@@ -1,3 +1,7 @@
+//! Releases the read buffer of a server from the head of a request whose body is still to be received.
+//!
+//! Not needed for servers that set [`FieldLines`]: their heads share no buffer.
+
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderValue, Uri,

@@ -1,3 +1,8 @@
+//! Fields of a response as bytes of HTTP/1.1, which saves most responses a `HeaderMap`.
+//!
+//! Only fields that are set once and that hooks cannot set belong here. Names are constants, and values are header
+//! values or numbers, so no line can contain a line break.
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::number_value;
 

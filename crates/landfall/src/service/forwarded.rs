@@ -1,3 +1,8 @@
+//! The scheme, host and path prefix that clients see behind a proxy (`X-Forwarded-*`; RFC 7239).
+//!
+//! `apply_forwarded` must be called only for a peer that [`Forwarded`] trusts. A host or prefix with a character that
+//! could direct clients elsewhere is ignored.
+
 use std::{
     borrow::Cow,
     fmt,

@@ -1,3 +1,8 @@
+//! Builds responses: protocol fields, errors, changes by hooks, and the treatment of an unread request body.
+//!
+//! Hooks cannot set `RESERVED_HEADERS`. Caches must not store a response unless `is_cacheable` is set. A builder is
+//! reused by the next response of its thread: `into_response` must reset every field.
+
 use std::{
     cell::Cell,
     future::poll_fn,

@@ -1,3 +1,8 @@
+//! Counts requests by method and error responses by code, and warns of rejections that a setting would accept.
+//!
+//! The counters are bounded: other methods are not counted, and codes are constants. At most one warning is logged per
+//! minute.
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},

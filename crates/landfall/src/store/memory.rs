@@ -1,3 +1,7 @@
+//! The simplest complete store: reference for the contract of [`Store`], and store of most tests.
+//!
+//! One lock protects all uploads, and is not held across an `await`. Everything is lost with the last clone.
+
 use std::{
     collections::BTreeMap,
     ops::{Bound, Range},

@@ -1,3 +1,8 @@
+//! Idle files and connections that stay open, and the choice of those that are closed.
+//!
+//! So stalled clients cannot exhaust them. Closing takes time, so it must happen after the lock is released. The owner
+//! of a value must be able to open it again at any time.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

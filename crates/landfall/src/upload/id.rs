@@ -1,3 +1,8 @@
+//! Ids of uploads, which are part of a URL, a relative path in a store, and the key of maps.
+//!
+//! No [`UploadId`] may exist that [`UploadId::new`] would reject: stores rely on it to stay inside their directory. Its
+//! hash has a random key per process, so it must not be stored or sent.
+
 use std::{
     cmp::Ordering,
     fmt,

@@ -1,3 +1,9 @@
+//! The one connection to Redis: identifies the server before the first call, and reconnects with backoff.
+//!
+//! Connecting reads `INFO`, loads the scripts, registers the primary and subscribes; only then can calls use the
+//! connection. A timeout, an I/O error, or an error that shows another server ends its use. A call may be sent twice,
+//! so commands must be idempotent. Decides nothing about leases.
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

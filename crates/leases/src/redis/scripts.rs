@@ -1,3 +1,9 @@
+//! Builds the calls of the Lua scripts (`scripts/*.lua`), and parses their responses.
+//!
+//! Keys and arguments must be in the order that each script states at its start. Durations are in milliseconds. Keys
+//! of an upload contain the server's run, so that leases of an earlier primary are never found. Only `load` sends
+//! anything.
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

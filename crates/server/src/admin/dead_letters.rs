@@ -1,3 +1,8 @@
+//! Lists, retries and deletes dead letters for the dashboard.
+//!
+//! A change never selects pending events, although `landfall events` can. It names at most `MAX_BATCH` ids, or all.
+//! Successful changes are logged with their operator.
+
 use axum::{
     Json,
     extract::{

@@ -1,3 +1,8 @@
+//! Sends job events to the dashboard as server-sent events, from the last event that the client has seen.
+//!
+//! At most `MAX_STREAMS` streams are open. Each ends after `STREAM_LIFETIME`, when the server shuts down, or when the
+//! database fails; the client then reconnects with its last event id. Reading events must not delay a shutdown.
+
 use std::{
     convert::Infallible,
     time::{Duration, SystemTime},

@@ -1,3 +1,8 @@
+//! The JSON object of a job, which lists, details and events of the dashboard have in common.
+//!
+//! Reads neither the store nor the database: the offset is that of the job, and the handler knows in memory which
+//! uploads this node receives.
+
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;

@@ -1,3 +1,8 @@
+//! The hash of the admin key together with the sessions that it signed.
+//!
+//! The key itself is not stored. Both are replaced at once, and only by a different key: a reload with the same key
+//! keeps sessions and logouts.
+
 use std::fmt;
 use std::sync::Arc;
 

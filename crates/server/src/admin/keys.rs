@@ -1,3 +1,5 @@
+//! Lists the API keys for the dashboard, read-only and without hashes: `landfall keys` adds and revokes them.
+
 use axum::{Json, extract::State};
 use landfall_access::Problem;
 use landfall_state::queue::ApiKey;

@@ -1,3 +1,8 @@
+//! Totals, health and throughput for the start page of the dashboard.
+//!
+//! Jobs, rate and throughput are of all nodes; health, conditions and storage are as this node sees them.
+//! Both responses are bounded: at most `MAX_ACTIVE` jobs are examined, and at most `MAX_INTERVALS` intervals are sent.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},

@@ -1,3 +1,9 @@
+//! The jobs of all subjects for the dashboard: list, details, cancellation and deletion.
+//!
+//! The details do not depend on the store: after `STORE_TIMEOUT`, they are those of the database alone.
+//! An active job must be cancelled before it is deleted. Its uploads are terminated first, and a hook may deny that;
+//! the job is deleted last. Successful actions are logged with their operator.
+
 use std::time::{Duration, SystemTime};
 
 use axum::{

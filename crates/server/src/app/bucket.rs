@@ -1,3 +1,8 @@
+//! Opens the bucket as storage: probes it, and turns settings into options of the S3 store.
+//!
+//! A bucket that cannot be used ends the start with a diagnosis; a missing permission to list it is a warning only.
+//! The store must exclude the keys of direct uploads, which it would otherwise report or remove as orphans.
+
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};

@@ -1,3 +1,7 @@
+//! Caches the result of a probe for `CACHE_TTL`, so that many health checks cause one call of another machine.
+//!
+//! The lock is held while a probe runs. `error` ends it after `PROBE_TIMEOUT`; with `get`, the probe must be bounded.
+
 use std::{
     fmt::Display,
     time::{Duration, Instant},

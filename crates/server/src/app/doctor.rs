@@ -1,3 +1,8 @@
+//! Finds damaged uploads, kept orphans and uploads that are not served.
+//!
+//! For `landfall doctor files`, and `landfall doctor s3` in a bucket. Removes and repairs nothing. Entries are read in
+//! pages of `PAGE_SIZE`, and at most `MAX_FINDINGS` are reported.
+
 use std::{process::ExitCode, sync::atomic::Ordering};
 
 use landfall::{

@@ -1,3 +1,8 @@
+//! Lists, retries and deletes events of the outbox in the database that the server uses.
+//!
+//! Delivers nothing: a server does, the running one or the next. Does not create a SQLite file or migrate existing
+//! tables. Upload ids and errors of receivers are printed without control characters.
+
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;

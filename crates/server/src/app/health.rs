@@ -1,3 +1,8 @@
+//! Requests a health page from the running server, so that containers need no HTTP client for their probe.
+//!
+//! Opens no storage and no database. Connecting and reading block in a thread, for `TIMEOUT` altogether, and at most
+//! `MAX_RESPONSE` bytes are read. The certificate is not verified: the server is the one at the configured address.
+
 use std::{
     io::{self, Read, Write},
     net::TcpStream,

@@ -1,3 +1,8 @@
+//! Adds, lists and revokes API keys in the database that the server uses.
+//!
+//! The secret of a key is printed once, alone on standard output; the database has only its hash. Existing tables are
+//! checked and not migrated, and only `add` creates a missing SQLite file.
+
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;

@@ -1,3 +1,8 @@
+//! Leases that several nodes share, in Redis, PostgreSQL or the bucket, with their check and their sweep.
+//!
+//! The backend is checked before the first lease, so that a wrong one ends the start. A bucket must honor conditional
+//! writes. Only leases in a bucket are swept, and `storage` checks whether the bucket is reachable.
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;

@@ -1,3 +1,8 @@
+//! Migrates the tables of the database without starting a server, for example during an upgrade.
+//!
+//! Opens no storage and calls no hook. Tables of certificates exist only in PostgreSQL; those of leases are in the
+//! database of `--lease`, which may be another one.
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;

@@ -1,3 +1,8 @@
+//! Determines the client's address behind trusted proxies, and warns of proxies that are not trusted.
+//!
+//! A forwarded address counts only if a trusted proxy reported it: clients can send any `X-Forwarded-For`. The result
+//! identifies clients for limits, failed logins and logs. `limit_address` returns `None` for those without a limit.
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,

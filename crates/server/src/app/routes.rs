@@ -1,3 +1,9 @@
+//! Decides by path which part of the server responds to a request: uploads, an API, or a page of this module.
+//!
+//! The order matters. Validations by an ACME authority come before the redirect to HTTPS, because they must not be
+//! redirected. APIs come before uploads, whose base path may include theirs. `/readyz` is public and sends the texts of
+//! conditions without their details.
+
 use std::{mem, sync::Arc};
 
 use anyhow::Context as _;

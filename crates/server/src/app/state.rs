@@ -1,3 +1,9 @@
+//! The database that outbox, queue, direct uploads and certificates share, and the name of this node in it.
+//!
+//! `SharedDatabase` opens it once, at its first use: on SQLite, several sets of connections would wait for each other.
+//! Without `--database`, it secures the state directory first. Commands other than the server and
+//! `landfall migrate` do not migrate existing tables.
+
 use std::path::Path;
 
 use anyhow::Context as _;

@@ -1,3 +1,8 @@
+//! The health of each component, as the dashboard shows it.
+//!
+//! Errors are the conditions of the server, so that log, `/readyz` and dashboard agree. In addition to the checks of
+//! `/readyz`, hook transports check their receivers; no hook is called for this.
+
 use futures_util::future::join_all;
 use landfall_hooks::Transport as _;
 use serde_json::{Value, json};

@@ -1,3 +1,8 @@
+//! Chooses store and leases by the settings, and reports the state of directory and bucket as conditions.
+//!
+//! Leases in Redis, PostgreSQL or a bucket replace the store's own. A directory that cannot be written ends the start.
+//! Later checks only set conditions: requests and the sweeper continue.
+
 use std::{
     path::{Path, PathBuf},
     sync::{

@@ -1,3 +1,7 @@
+//! Formats tables, ages and untrusted text for commands that print to a terminal.
+//!
+//! Text of clients and receivers must pass `sanitize`, because control characters could change the terminal.
+
 use std::{
     io::{self, Write as _},
     time::Duration,

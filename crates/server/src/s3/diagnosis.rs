@@ -1,3 +1,8 @@
+//! Explains an error of the S3 client to the operator: the problem, the service's response and a remedy.
+//!
+//! Makes no request. The S3 client decides the kind of an error. Responses are shown without control characters.
+//! Also names the IAM permission that an operation needs.
+
 use std::fmt;
 
 use landfall_s3::client::{Error, ErrorKind};

@@ -1,3 +1,8 @@
+//! Collects `LANDFALL_…` variables, and the contents of files that `LANDFALL_…_FILE` names, as texts of settings.
+//!
+//! Values are parsed later, when all sources are known. A file has at most `MAX_FILE_SIZE` bytes; if it cannot be read,
+//! this is an error only for commands that use its setting.
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -1,3 +1,7 @@
+//! Reports of invalid settings, with tusd's exit codes: 1 for what only a start finds, otherwise 2.
+//!
+//! A problem is one line without control characters, even if it quotes a value.
+
 use std::fmt;
 
 use super::{sections, unsupported, value};

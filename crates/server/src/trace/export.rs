@@ -1,3 +1,8 @@
+//! Exports spans to an OTLP collector over HTTP, as the standard `OTEL_…` variables configure it.
+//!
+//! Requests run in the exporter's thread, in a separate runtime, so a slow collector delays no request of a client.
+//! A batch that the collector does not take is dropped; the number of its spans is logged at most once a minute.
+
 use std::{
     env,
     sync::atomic::{AtomicU64, Ordering::Relaxed},

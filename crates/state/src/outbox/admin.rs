@@ -1,3 +1,8 @@
+//! Lists, retries and deletes stored events for an operator, next to a running server or without one.
+//!
+//! Changes neither prepared events nor deliveries that a server has claimed. `Events::open` creates no file, and only
+//! checks the version of existing tables.
+
 use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_hooks::{Message, rfc3339};

@@ -1,3 +1,9 @@
+//! Resolves prepared events in doubt: finds out from the store whether they happened; the writer records it.
+//!
+//! Events of one upload are resolved one after another, since each needs its lease. An event without outcome becomes
+//! due again, with a growing delay. Events of this process count as in doubt after `resolve_after`, creations after ten
+//! times as long, because a creation holds no lease.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

@@ -1,3 +1,7 @@
+//! Settings and errors of the outbox, with its retry policy and circuit breaker.
+//!
+//! Plain values; `failed` and `breaker` apply the policies.
+
 use std::{path::PathBuf, time::Duration};
 
 use landfall_hooks::{Creations, ProgressNotifier};

@@ -1,3 +1,8 @@
+//! Counters of the outbox, and the check of its limits before an event is stored.
+//!
+//! Capacity is reserved before a command is sent to the writer, and released when it is stored or has failed. Rows of
+//! other nodes are read every few seconds, so nodes together may exceed the limits a little.
+
 use std::time::Duration;
 
 use super::{OutboxError, batch::Size, settings::OutboxSettings};

@@ -1,3 +1,9 @@
+//! The rules of grants: repeated requests, the limits that depend on other jobs, and the reservation of quota.
+//!
+//! They know no SQL: they read and change the unit of work, whose rows no other transaction changes meanwhile, so
+//! concurrent grants exceed no limit. A request is compared by its fingerprint from before the policies. Limits of a
+//! single upload are checked by `policy`.
+
 use std::time::Duration;
 
 use super::{

@@ -1,3 +1,8 @@
+//! Jobs, their states and their events: the vocabulary of the queue.
+//!
+//! States and kinds of events are stored as their positions in the enums, so the order of the variants must not change.
+//! Stored events contain a job as JSON: a new field must be readable where it is absent (`#[serde(default)]`).
+
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use landfall_hooks::{HookName, UnknownName};

@@ -1,3 +1,8 @@
+//! Stores, lists, revokes and finds API keys.
+//!
+//! Never sees a key, only its hash. The writer stores the time of use in the background: authentication must not wait
+//! for it, and it may be lost.
+
 use std::time::{Duration, SystemTime};
 
 use super::{

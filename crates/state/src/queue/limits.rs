@@ -1,3 +1,8 @@
+//! Limits of a principal, their intersection, and rates as text and JSON.
+//!
+//! An intersection only restricts: lists of types without a common type allow none, not all. Checks no request itself:
+//! `policy` and `grant` do.
+
 use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};

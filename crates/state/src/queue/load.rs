@@ -1,3 +1,8 @@
+//! Loads the rows that the commands of a batch need, and locks them where other nodes write.
+//!
+//! On PostgreSQL, all nodes take locks in one order, against deadlocks: those of subjects and uploads by key, then jobs
+//! by number. A job that this version cannot read is skipped, so a command must expect to find none.
+
 use std::collections::BTreeSet;
 
 use super::{

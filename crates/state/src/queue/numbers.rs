@@ -1,3 +1,8 @@
+//! Assigns the numbers of jobs and events, and derives the keys of advisory locks.
+//!
+//! Event numbers must become visible in order. On PostgreSQL, the lock for them is held until the transaction ends, so
+//! take them last. Numbers of jobs may be committed in any order. Both can have gaps.
+
 use sha2::{Digest as _, Sha256};
 
 use super::QueueError;

@@ -1,3 +1,7 @@
+//! The result of authentication, as policies, grants and APIs use it.
+//!
+//! Authenticates nothing: `landfall-access` does.
+
 use super::GrantLimits;
 
 /// An authenticated principal.

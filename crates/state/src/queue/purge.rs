@@ -1,3 +1,8 @@
+//! Expires unused grants, and deletes ended jobs, old events and old counts, in batches.
+//!
+//! Ages are measured by the removal clock, so that a wrong wall clock deletes nothing. Deletes rows only, never an
+//! upload. Keeps the latest event, whose number is needed.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},

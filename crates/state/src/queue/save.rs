@@ -1,3 +1,8 @@
+//! Writes the changes of a unit of work: jobs, tokens, parts, totals, events and their deliveries.
+//!
+//! Takes the numbers of events last: from then on, transactions of other nodes with events wait. Progress is not stored
+//! as an event. Totals are added to, not overwritten, since several nodes change them.
+
 use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
 use landfall_hooks::{JobData, Message, MessageId};

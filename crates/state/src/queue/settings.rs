@@ -1,3 +1,8 @@
+//! Settings and errors of the queue.
+//!
+//! The writer relies on the classification of errors: which ones a repetition resolves, and which ones a single command
+//! of a batch causes.
+
 use std::{sync::Arc, time::Duration};
 
 use crate::{

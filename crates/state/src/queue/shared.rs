@@ -1,3 +1,8 @@
+//! The state that a queue's handles, writer and background tasks share in this process.
+//!
+//! Reports, counters and channels are in memory only. After a crash, the database has the jobs and events, and
+//! reconciliation restores the progress.
+
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,

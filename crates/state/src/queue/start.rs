@@ -1,3 +1,8 @@
+//! The rules that bind uploads to jobs, and that create jobs for uploads without a grant.
+//!
+//! A job has at most one upload, which is replaced only if the caller has found that it does not exist; and before it,
+//! up to `MAX_PARTS` partial uploads within the granted length. A repeated start succeeds and emits no event.
+
 use std::time::SystemTime;
 
 use landfall::upload::{Upload, UploadId};

@@ -1,3 +1,9 @@
+//! The transitions of a job: it advances, gets a length, and ends.
+//!
+//! Knows no SQL. A known length is fixed and bounds the offset; a final state stays. The end of a job turns its
+//! reserved quota into used quota or releases it. A repeated offset does not change `updated_at`, so that
+//! reconciliation finds stalled uploads.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{

@@ -1,3 +1,8 @@
+//! The arguments and results of the queue's methods.
+//!
+//! Data without decisions: the rules are in `grant`, `start` and `transition`. Jobs store the fingerprint of their
+//! request, so its inputs must not change: repeated requests would conflict.
+
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},

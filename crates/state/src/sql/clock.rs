@@ -1,3 +1,8 @@
+//! The time of the database, so that nodes whose system clocks differ agree on expiries.
+//!
+//! Stores only an offset to the system clock, which PostgreSQL transactions update: a read calls nothing and takes no
+//! lock. The time can step, forward and back.
+
 use std::{
     fmt,
     sync::{

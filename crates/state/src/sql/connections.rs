@@ -1,3 +1,8 @@
+//! An open database of either kind: reads, write transactions, and the runtime in which they must run.
+//!
+//! The connections belong to the runtime in which the database was opened. Callers in other runtimes use `run`,
+//! `run_in_time` or `read_by_index`; the last two wait for at most ten seconds.
+
 use std::{
     sync::{
         Arc,

@@ -1,3 +1,7 @@
+//! Conversions between Rust values and columns: times in milliseconds, counts, and texts without U+0000.
+//!
+//! They clamp and never fail, so that an extreme value does not prevent a row from being read or written.
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Converts a duration to milliseconds, the unit of all stored times.

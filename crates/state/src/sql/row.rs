@@ -1,3 +1,7 @@
+//! Result rows of both databases, with the same access by column name and type.
+//!
+//! A missing column or another type is an error: nothing is converted or replaced by a default.
+
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, ValueRef};

@@ -1,3 +1,8 @@
+//! A write transaction, with the same methods on SQLite and PostgreSQL.
+//!
+//! A statement that failed, or whose future was dropped, makes `commit` fail, so that nothing is committed in part. The
+//! outcome of commits is recorded for the readiness check.
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},

@@ -1,3 +1,5 @@
+//! Checks that content beyond the length of an upload, sent without `Content-Length`, changes nothing.
+
 use std::time::Duration;
 
 use landfall::{Config, event::EventKind};

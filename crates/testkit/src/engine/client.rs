@@ -1,3 +1,7 @@
+//! A tus client without a network, which calls the handler directly, for the checks of the engine.
+//!
+//! It panics if a response does not have the expected form, or if one to a request without a body takes 10 seconds.
+
 use std::{
     future::poll_fn,
     pin::Pin,

@@ -1,3 +1,5 @@
+//! Checks a completion while a hook decides on it: readers get 423, and a denial leaves nothing.
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,3 +1,5 @@
+//! Checks that an upload whose length is declared late is reported as if the length had been known before.
+
 use std::time::Duration;
 
 use landfall::Config;

@@ -1,3 +1,5 @@
+//! Checks that the store and the emitted events agree after requests that were dropped in the middle.
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},

@@ -1,3 +1,5 @@
+//! Checks what clients see of a final upload: before, during and after its concatenation.
+
 use std::time::{Duration, Instant};
 
 use landfall::{Config, Handler, upload::UploadId};

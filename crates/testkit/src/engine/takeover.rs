@@ -1,3 +1,7 @@
+//! Checks that writers which replace each other on two handlers lose no acknowledged byte.
+//!
+//! The offset must not fall, and a stopped writer must get a response after which clients try again.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,3 +1,8 @@
+//! Forwards the calls of a store and injects the planned faults.
+//!
+//! The methods that do not wait (`create_now` and so on) are not forwarded, so callers use those with faults. After a
+//! failed accept or discard, every further change by that append fails, because its unverified bytes must not count.
+
 use std::{
     ops::Range,
     pin::Pin,

@@ -1,3 +1,7 @@
+//! Loses leases on command, to prove that a store rejects a holder that has lost its lease, even without notice.
+//!
+//! The inner lease is kept here, and the holder gets one with the same fence and signal.
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

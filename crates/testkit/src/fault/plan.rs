@@ -1,3 +1,7 @@
+//! Decides which call of a store fails, and how: a script first, then a seeded random choice.
+//!
+//! An error after the effect is injected only where the trait allows it; other calls fail before.
+
 use std::{io, sync::Arc, time::Duration};
 
 use landfall::store::{Result, StoreError};

@@ -1,3 +1,7 @@
+//! Checks of two lockers that share their leases as two processes do.
+//!
+//! A process may notice a release or a request of the other one late: by at most `Pair::takeover`.
+
 use std::{
     sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},

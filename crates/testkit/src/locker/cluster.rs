@@ -1,3 +1,7 @@
+//! Checks of lockers on several nodes with one lease service, and a load that tests can run during failures.
+//!
+//! A holder must see that its lease is lost before another node gets it. Fences of an upload grow by one, on any node.
+
 use std::{
     collections::HashMap,
     fmt,

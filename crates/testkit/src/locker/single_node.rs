@@ -1,3 +1,7 @@
+//! Checks of a locker within one process: exclusion, order of waiters, requests to yield, dropped waiters.
+//!
+//! A waiter counts as queued after 20 ms, so the checks need a machine that is not overloaded.
+
 use std::{
     sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},

@@ -1,3 +1,7 @@
+//! Checks of writing: order and offsets, chunks of any shape, and writes that are dropped before their end.
+//!
+//! A store may write later than `write` returns, so only an offset after a commit is compared exactly.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,3 +1,7 @@
+//! Checks of concatenation: any order and repetition of parts, a missing part, and a repeated call.
+//!
+//! The parts must stay as they were, and the target must not depend on them afterwards.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

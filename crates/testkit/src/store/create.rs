@@ -1,3 +1,7 @@
+//! Checks of creation and termination: unique ids, descriptions stored unchanged, and dropped calls.
+//!
+//! Ids are random, so the checks may share a store.
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;

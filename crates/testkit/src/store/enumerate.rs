@@ -1,3 +1,7 @@
+//! Checks of listing: each upload once, for any page size, and also while others are created and removed.
+//!
+//! They need a store without other uploads.
+
 use std::collections::BTreeMap;
 
 use landfall::{

@@ -1,3 +1,5 @@
+//! Checks that the holder of an older lease can neither change an upload nor undo changes of a newer one.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Checks of reading: any range, while bytes are appended, by many readers at once, and of a missing upload.
+
 use std::future::poll_fn;
 
 use landfall::{

@@ -1,3 +1,5 @@
+//! Checks of descriptions: each save replaces the whole at once, and leaves the bytes alone.
+
 use std::{
     sync::{
         Arc,

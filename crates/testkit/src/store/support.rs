@@ -1,3 +1,7 @@
+//! Steps that the checks of stores share, and ways to drop a call in the middle.
+//!
+//! Bytes are compared only where the store can read them: other stores are checked by their offsets.
+
 use std::{
     future::{Future, poll_fn},
     ops::Range,

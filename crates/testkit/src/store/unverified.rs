@@ -1,3 +1,5 @@
+//! Checks that unverified bytes count only after they are accepted, however their append ends.
+
 use bytes::Bytes;
 use landfall::lease::Fence;
 

@@ -1,3 +1,8 @@
+//! `DELETE /uploadjobs/{request_id}`: ends a job, then removes its uploads.
+//!
+//! The work runs in a separate task, so that it finishes if the client disconnects; `MAX_CANCELLATIONS` bounds these
+//! tasks. A repeated request removes what an earlier one has left. A completed job is not cancelled (409).
+
 use std::sync::Arc;
 
 use crate::{Problem, request_id};

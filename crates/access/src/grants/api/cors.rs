@@ -1,3 +1,8 @@
+//! The middleware of the grant API: CORS, preflight requests, Laravel's format of errors, and a debug log.
+//!
+//! Runs before authentication: a preflight request has no credentials. Every response gets the headers, also an error,
+//! so that pages can read the reason.
+
 use std::sync::Arc;
 
 use crate::{CorsContext, CorsRules, Problem, request_id};

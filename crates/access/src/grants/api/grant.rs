@@ -1,3 +1,9 @@
+//! `POST /uploadjobs`: authenticates, reads the request, applies policies and stores the grant, in this order.
+//!
+//! Idempotent by the principal's request id: until its job ends, an equal request gets the same job and another token;
+//! a different one gets 409. A job that failed before it had an upload is replaced. Only the hash of a token is stored:
+//! no later response can contain the same one.
+
 use std::sync::Arc;
 
 use crate::{Problem, read_body, request_id};

@@ -1,3 +1,8 @@
+//! Reads and checks the fields of a request for a grant, from JSON or, in Laravel style, from a form.
+//!
+//! Reports all invalid fields together (422). Other fields become metadata, without tokens, which must not be stored.
+//! Does not know the limits of the principal: the policies check them.
+
 use std::borrow::Cow;
 
 use crate::{Problem, check_json, json_object, media_type};

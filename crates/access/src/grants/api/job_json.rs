@@ -1,3 +1,7 @@
+//! Jobs as JSON in the styles of the API, the same for lists, single jobs, cancellations and event streams.
+//!
+//! Only admins see the subject. The Laravel style must stay as the front end of the package expects it.
+
 use std::time::SystemTime;
 
 use jiff::{Timestamp, tz::TimeZone};

@@ -1,3 +1,7 @@
+//! `GET /uploadjobs` and `GET /uploadjobs/{request_id}`: the jobs that a principal may see.
+//!
+//! A job of another subject gets the same 404 as one that does not exist. Pages follow each other by job number.
+
 use std::sync::Arc;
 
 use crate::Problem;

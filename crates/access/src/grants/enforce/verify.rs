@@ -1,3 +1,8 @@
+//! Compares an upload with the job of its token, and maps each difference to a response for the client.
+//!
+//! Pure functions: no database, and the clock is an argument. The job may change afterwards, so the queue checks state
+//! and length again when it binds the upload. `digest` identifies a creation: a repeated one must have the same.
+
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, header};

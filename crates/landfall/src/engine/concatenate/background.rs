@@ -1,3 +1,8 @@
+//! Concatenates final uploads whose last part is completed after their creation.
+//!
+//! A completed part, a HEAD and the sweeper start it. `FinalUploads::admit` bounds how many run, and delays those that
+//! failed. The parts are checked before the lease is requested, and again under it.
+
 use std::sync::Arc;
 
 use landfall_protocol::ProblemKind;

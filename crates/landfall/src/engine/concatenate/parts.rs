@@ -1,3 +1,8 @@
+//! Checks the parts of a final upload: access, kind, completeness, and the sum of their lengths.
+//!
+//! It changes no upload. At most 16 parts are loaded at a time. The sum may be four times that of the distinct parts,
+//! so a small request cannot fill the storage. A missing part is final: such an upload can never be concatenated.
+
 use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};

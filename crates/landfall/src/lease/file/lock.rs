@@ -1,3 +1,9 @@
+//! Byte-range locks on one lock file, and the bytes of it that this process holds: a byte for each lease.
+//!
+//! Decides nothing: `watcher` decides when all bytes are locked. `open` is locked before `held`, and `held` must not be
+//! locked during a system call. So [`LockFile::acquire_covered`] and [`LockFile::release`] wait for no slow file
+//! system.
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     fs::File,

@@ -1,3 +1,9 @@
+//! Leases between processes of one machine that share a directory: a local lease, then a lock on a byte.
+//!
+//! The local lease is acquired first and released last. So one request of a process at a time needs the lock, and the
+//! others wait in memory. `acquire_now` makes no system call for the lock. All versions must lock the same byte for an
+//! id, so `lock_byte` must not change.
+
 mod lock;
 mod requests;
 #[cfg(test)]

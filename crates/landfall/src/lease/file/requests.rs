@@ -1,3 +1,8 @@
+//! Request files: a waiter creates one to request a lease from another process.
+//!
+//! A waiter keeps its file locked for as long as it waits. So only an unlocked file of at least a minute is removed:
+//! its process has died, or could not remove it. A poll reads at most 4096 entries of the directory.
+
 use std::{
     fs::{self, DirEntry, File},
     io,

@@ -1,3 +1,8 @@
+//! Decides when this process keeps all bytes locked, and forwards lease requests of other processes.
+//!
+//! It makes system calls that may block, so it must not run in a task. An error is logged and must not end it. It keeps
+//! the locker alive only during a poll.
+
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
     thread,

@@ -1,3 +1,9 @@
+//! Writes to the data file of one upload: positioned writes, ranges of unverified bytes, and syncs.
+//!
+//! Every write and truncation checks, under the lock of the upload, that no newer writer has opened it. The mark of
+//! unverified bytes is stored before the first of them. After a dropped call the written bytes are unknown, and further
+//! changes fail. After a failed sync the data is truncated to the last synced offset.
+
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},

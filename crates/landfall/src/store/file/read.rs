@@ -1,3 +1,8 @@
+//! Reads ranges of data files, in chunks of 32 KiB.
+//!
+//! A chunk in the page cache is read in the task, any other through the [`IoPool`]. A file that becomes shorter during
+//! the read is an error, never a short download.
+
 use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;

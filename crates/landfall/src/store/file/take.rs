@@ -1,3 +1,9 @@
+//! Moves the file of a completed upload to the application, and keeps a description for clients that ask later.
+//!
+//! The order survives a crash: link the new name, record it in the description, unlink the old name. Writers are
+//! revoked in the same step, so none can write into the application's file. An existing file at the new path is never
+//! replaced.
+
 use std::{
     io,
     os::fd::AsFd,

@@ -1,3 +1,9 @@
+//! Connects the crate of direct uploads with settings, database, bucket and queue, and runs its sweeper.
+//!
+//! `open` registers direct uploads in the configuration of the handler, which is created later: `attach` must follow.
+//! The rules of uploads and API are those of `landfall_direct`. A failed detection of conditional writes is a warning:
+//! signed PUTs may then replace objects.
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};

@@ -1,3 +1,8 @@
+//! Builds the authentication methods of the APIs from settings, in the order in which they are tried.
+//!
+//! API keys are always accepted. A request without credentials for one method is left to the next one; the rules are
+//! those of `landfall_access::auth`. JWT keys are read before a start or reload changes anything.
+
 use std::sync::Arc;
 
 use anyhow::Context as _;

@@ -1,3 +1,8 @@
+//! Opens the upload queue for grants and the dashboard, and connects it with the handler.
+//!
+//! Its hook and its event sink come before those of the application, so `open` must follow `Hooks::configure`.
+//! Background maintenance starts with `run`. Without `--grants` the queue only tracks uploads for the dashboard.
+
 mod authentication;
 mod maintenance;
 mod routes;

@@ -1,3 +1,8 @@
+//! The paths and routers of the grants API, direct uploads and the dashboard, with counts of their responses.
+//!
+//! A group receives its paths and all below them; `settings::check` rejects overlaps. Pages of other origins may send
+//! credentials to the APIs only if `--grants-allowed-origins` names their origin.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body};

@@ -1,3 +1,8 @@
+//! Wraps a transport: counts, times, logs and traces its deliveries, and allows a reload to replace it.
+//!
+//! Results are passed on unchanged, and nothing is retried. A replacement affects later calls only, and keeps name,
+//! headers and counters. The lock of the transport is not held during a call.
+
 use std::{
     sync::{
         Arc,

@@ -1,3 +1,9 @@
+//! Connects transports of hooks with the handler: blocking hooks, the outbox and progress notifications.
+//!
+//! Progress is sent directly and not stored; all other events pass through the outbox. Without stored events, no
+//! database is opened. A receiver that fails does not make the server unready; an outbox that is full or cannot store
+//! events does. A reload replaces transports, and never adds, removes or reorders them.
+
 mod instrumented;
 mod transports;
 

@@ -1,3 +1,8 @@
+//! Creates the transports of hooks from settings, each with its event names and its line in the startup log.
+//!
+//! Connects to nothing, so that checks of settings and reloads can create transports. Does not decide which events a
+//! transport receives: `settings::Hooks::transports` does.
+
 use anyhow::Context as _;
 use landfall_brokers::DEFAULT_SOURCE;
 use landfall_hooks::command::{Command, CommandSettings};

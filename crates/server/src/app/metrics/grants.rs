@@ -1,3 +1,7 @@
+//! Metrics of the queue, the grants API and the responses of all API routes.
+//!
+//! Numbers of the database are left out if it did not respond in time, so that a scrape succeeds without it.
+
 use std::sync::atomic::Ordering::Relaxed;
 
 use landfall_state::queue::JobState;

@@ -1,3 +1,7 @@
+//! Metrics of hook calls, with tusd's names where tusd has them, and of the outbox.
+//!
+//! Reads counters in memory only: a scrape calls no receiver and queries no database.
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use landfall_hooks::HookName;

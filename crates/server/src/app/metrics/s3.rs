@@ -1,3 +1,8 @@
+//! Metrics of calls to S3 and of memory for parts, with tusd's names where tusd has them.
+//!
+//! The quantiles of tusd's summary are interpolated within the buckets of the histogram. An operation has samples from
+//! its first call.
+
 use landfall_s3::{
     StoreStats,
     client::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},

@@ -1,3 +1,5 @@
+//! Rules of direct uploads: a bucket is required; risky keys, ACLs and a missing size limit are warnings.
+
 use super::{Findings, Settings};
 
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {

@@ -1,3 +1,8 @@
+//! Rules of grants and authentication, and of the paths of all APIs and pages.
+//!
+//! JWT keys need an issuer or an audience, or tokens for other applications would be accepted. APIs are
+//! found before uploads and pages, so none of these may have a path at or below that of an API.
+
 use landfall_hooks::{HookName, HookNames};
 
 use super::{Findings, Settings};

@@ -1,3 +1,8 @@
+//! Rules of hooks and the outbox, and of settings of state and database, which only some features use.
+//!
+//! Events for a transport that is not used are an error: one of them may be a blocking hook that authorizes uploads.
+//! Reads no file and resolves no host: `settings::system` does.
+
 use landfall_hooks::HookName;
 use landfall_hooks::format::Format;
 

@@ -1,3 +1,8 @@
+//! Rules of the bucket, its part sizes and memory, and of leases.
+//!
+//! Changes one setting: a default part size below `--s3-min-part-size` is raised to it. An endpoint without a bucket is
+//! an error, because uploads would be stored in a directory that may be lost.
+
 use super::{Findings, Settings};
 use crate::settings::types::{DisabledDownloads, LeaseKind};
 

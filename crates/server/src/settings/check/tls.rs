@@ -1,3 +1,8 @@
+//! Rules of HTTPS, HTTP/3, the redirect and ACME.
+//!
+//! With a UNIX socket, none of them has an effect: a proxy terminates TLS. Certificates come from files or from an
+//! authority, never both. Files are not read here.
+
 use landfall_http::TlsMode;
 
 use super::Findings;

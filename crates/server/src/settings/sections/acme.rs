@@ -1,3 +1,7 @@
+//! Settings of certificates from an ACME authority, and the location of the obtained files.
+//!
+//! The files of each authority are in a separate directory below the state directory. Nothing is read or created here.
+
 use std::path::PathBuf;
 
 use landfall_http::CertificateFiles;

@@ -1,3 +1,7 @@
+//! The table of settings of direct uploads.
+//!
+//! The key template must start with a literal prefix: by it, the S3 store ignores the objects of direct uploads.
+
 use std::time::Duration;
 
 use super::table::group;

@@ -1,3 +1,8 @@
+//! The table of settings of grants, of their limits and authentication, and of the dashboard.
+//!
+//! The limits are fields of `GrantLimits`, a type of the queue, and therefore a separate list. Values are parsed by
+//! `settings::grants`; rules between settings are in `settings::check`.
+
 use std::time::Duration;
 
 use landfall_state::queue::GrantLimits;

@@ -1,3 +1,8 @@
+//! The table of settings of hooks, of each transport, and of the outbox.
+//!
+//! There is one broker, whose kind follows from the scheme of its URL. Values are parsed by `settings::hooks`; rules
+//! between settings are in `settings::check`.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,3 +1,7 @@
+//! The table of settings of the bucket, of the headers of its objects, and of leases for any storage.
+//!
+//! Credentials are not settings: they come from AWS's variables, profiles and metadata services.
+
 use std::time::Duration;
 
 use landfall_s3::client::ObjectHeaders;

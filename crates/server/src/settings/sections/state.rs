@@ -1,3 +1,7 @@
+//! Decides where the server stores its files and its database, by settings and variables of the system.
+//!
+//! Reads and creates no file: `settings::secure` creates the state directory before its first use.
+
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,3 +1,7 @@
+//! The table of settings of TLS, and the certificate files to load: configured, or those of ACME.
+//!
+//! Files are named here and not read. `settings::check` ensures that certificates and keys are pairs.
+
 use std::path::PathBuf;
 use std::time::Duration;
 

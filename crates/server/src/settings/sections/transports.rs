@@ -1,3 +1,8 @@
+//! Computes from `--hooks-enabled-events` which hooks and events each transport receives.
+//!
+//! Names with a transport's prefix replace the common ones for that transport. A broker never receives a blocking hook.
+//! The order of the transports is fixed, and the checks of the system rely on the first: commands.
+
 use landfall_hooks::{HookName, HookNames};
 
 use super::Hooks;

@@ -1,3 +1,8 @@
+//! Finds other users who can write to the server's directories, and keeps them out of the state directory.
+//!
+//! Only `secure` creates or changes anything. Other functions check or describe, so that `landfall config check` can
+//! run at any time. Root and the groups of this process are trusted.
+
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};

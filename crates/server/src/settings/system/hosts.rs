@@ -1,3 +1,8 @@
+//! Checks that host names resolve, and that this process may listen on an address and a port.
+//!
+//! Connects to nothing and does not bind the port, which the running server may use. Each lookup is a task, so that
+//! several take `DNS_TIMEOUT` together.
+
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;

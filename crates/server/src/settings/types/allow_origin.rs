@@ -1,3 +1,8 @@
+//! The value of `--cors-allow-origin`.
+//!
+//! Anchors are not added, since tusd's users rely on partial matches. An expression that can match no origin is an
+//! error; only expressions without groups, sets and repetitions are examined for that.
+
 /// A regular expression of allowed origins, matched anywhere in the `Origin` header as in tusd.
 /// The default allows every origin.
 #[derive(Clone, Debug, Default)]

@@ -1,3 +1,7 @@
+//! Wraps settings that are passwords or keys, or URLs with them, so that they are not logged by mistake.
+//!
+//! Has no `Display` and is not serialized: a caller writes `reveal` or `redacted_url`.
+
 use std::fmt;
 
 use landfall_net::redacted_url;

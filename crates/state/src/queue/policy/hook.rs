@@ -1,3 +1,8 @@
+//! The policy that calls the application's `pre-grant` hook: its response denies or restricts the grant.
+//!
+//! It can only restrict the limits, but may replace name, type and metadata. The request's credentials reach only the
+//! transports that name them. The failure mode of the hooks decides about a call that fails.
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -1,3 +1,8 @@
+//! The event sink between a handler and the queue: progress and ends of uploads become those of their jobs.
+//!
+//! `prepare` stores the end that a removal will have, `record` ends the job, and `emit` reports offsets only. A partial
+//! upload ends no job, and neither does the rollback of a granted creation: the grant can be used again.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,3 +1,9 @@
+//! One event stream: where it starts, its events in the format of the API, its keep-alives, and its end.
+//!
+//! Authenticates again when a keep-alive is due and the interval has passed. A principal that has changed ends the
+//! stream; unavailable authentication does not. So the stream keeps the headers of its request, without a few that
+//! authentication does not need.
+
 use std::sync::Arc;
 
 use crate::{Problem, auth::AuthError, request_id};

@@ -1,3 +1,8 @@
+//! Bounds the open event streams, in all and per subject.
+//!
+//! A permit is held as long as its stream. The limit of a subject is checked first, with 429; the total gives 503. Both
+//! counts change under one lock.
+
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
