@@ -1,7 +1,7 @@
 //! The state that a connection shares with its requests, in each version of HTTP.
 //!
 //! It lives until the last request has ended, and with it the permits of the connection. In HTTP/2 and HTTP/3, a
-//! `StreamGuard` per request says to the sweeper whether the connection is idle. Does no I/O.
+//! `StreamGuard` per request shows the sweeper whether the connection is idle. Does no I/O.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};

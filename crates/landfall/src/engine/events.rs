@@ -137,8 +137,7 @@ impl Engine {
             found => Some(found?),
         };
         // The description of a moved file still proves that it happened.
-        let found =
-            found.filter(|found| is_meant(found) && !found.upload.completion.is_denied());
+        let found = found.filter(|found| is_meant(found) && !found.upload.completion.is_denied());
         Ok(match (kind, found) {
             (EventKind::Created, Some(found)) => Resolution::Happened(Some(found)),
             (EventKind::Terminated | EventKind::Expired, None) => Resolution::Happened(None),

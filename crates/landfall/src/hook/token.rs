@@ -205,10 +205,7 @@ mod tests {
             let lines = headers.get_all(name).iter();
             lines.map(HeaderValue::as_bytes).collect::<Vec<_>>()
         };
-        assert_eq!(
-            lines("upload-metadata"),
-            [&b"filename ?,a\xffb,"[..]]
-        );
+        assert_eq!(lines("upload-metadata"), [&b"filename ?,a\xffb,"[..]]);
         assert_eq!(lines("authorization"), [b"Basic eA=="]);
         assert_eq!(lines("upload-token"), [b"other"]);
     }
