@@ -101,8 +101,8 @@ impl<S: LeaseService> RemoteLocker<S> {
         let node = Arc::clone(&self.0.node);
         let released = time::timeout(node.settings.timeout, node.table.all_released()).await;
         if released.is_ok() {
-            let retired = self.spawn(async move { Ok(node.service.retire().await) });
-            let _ = retired.await;
+            let retired = async move { node.service.retire().await };
+            let _ = self.0.thread.handle().spawn(retired).await;
         }
     }
 
