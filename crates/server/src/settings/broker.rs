@@ -19,36 +19,38 @@ pub(super) fn broker(text: &str) -> Parsed<Option<BrokerUrl>> {
         let mut broker = BrokerUrl {
             address: Secret::new(address),
             kind,
-            destination: None,
-            exchange: String::new(),
-            jetstream: false,
-            max_length: None,
+            ..BrokerUrl::default()
         };
         let mut of_client = Vec::new();
         for parameter in query.split('&').filter(|item| !item.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = percent_decode_str(value).decode_utf8_lossy();
-            let result = match (kind, name) {
+            let named = |error: String| format!("{name}: {error}");
+            match (kind, name) {
                 (BrokerKind::Nats, "subject")
                 | (BrokerKind::Amqp, "routing_key")
                 | (BrokerKind::Redis, "stream")
                 | (BrokerKind::Kafka, "topic") => {
-                    destination(&value, kind).map(|name| broker.destination = Some(name))
+                    broker.destination = Some(destination(&value, kind).map_err(named)?);
                 }
-                (BrokerKind::Nats, "jetstream") => boolean(&value).map(|on| broker.jetstream = on),
+                (BrokerKind::Nats, "jetstream") => {
+                    broker.jetstream = boolean(&value).map_err(named)?;
+                }
                 (BrokerKind::Amqp, "exchange") => {
-                    name_or_empty(&value).map(|name| broker.exchange = name)
+                    broker.exchange = name_or_empty(&value).map_err(named)?;
                 }
                 (BrokerKind::Redis, "max_length") => {
-                    count(&value).map(|count| broker.max_length = Some(count))
+                    broker.max_length = Some(count(&value).map_err(named)?);
                 }
-                _ if parameters_of_client(kind).contains(&name) => {
-                    of_client.push(parameter);
-                    Ok(())
+                // Those that the client of the broker reads.
+                (BrokerKind::Redis, "protocol")
+                | (BrokerKind::Amqp, "auth_mechanism" | "channel_max" | "connection_timeout")
+                | (BrokerKind::Amqp, "frame_max" | "heartbeat") => of_client.push(parameter),
+                _ => {
+                    let reason = "has an unknown parameter in its query";
+                    return Err(format!("{reason}; landfall help hooks-broker lists them"));
                 }
-                _ => return Err(unknown_parameter(kind)),
-            };
-            result.map_err(|error| format!("{name}: {error}"))?;
+            }
         }
         if !of_client.is_empty() {
             broker.address = Secret::new(format!("{address}?{}", of_client.join("&")));
@@ -82,31 +84,6 @@ fn check_kafka(brokers: &str) -> Parsed<()> {
     }
     let expected = "a broker; write HOST:PORT, such as 127.0.0.1:9092";
     list(brokers).try_for_each(|item| valid(item, is_broker(item), expected).map(drop))
-}
-
-/// The parameters that the client of the broker reads in its URL.
-const fn parameters_of_client(kind: BrokerKind) -> &'static [&'static str] {
-    match kind {
-        BrokerKind::Amqp => &[
-            "auth_mechanism",
-            "channel_max",
-            "connection_timeout",
-            "frame_max",
-            "heartbeat",
-        ],
-        BrokerKind::Redis => &["protocol"],
-        BrokerKind::Nats | BrokerKind::Kafka => &[],
-    }
-}
-
-fn unknown_parameter(kind: BrokerKind) -> String {
-    let known = match kind {
-        BrokerKind::Nats => "subject and jetstream",
-        BrokerKind::Amqp => "routing_key, exchange and those of AMQP URIs, such as heartbeat",
-        BrokerKind::Redis => "stream, max_length and protocol",
-        BrokerKind::Kafka => "topic",
-    };
-    format!("has an unknown parameter in its query; known are {known}")
 }
 
 /// Returns a name that is valid at this kind of broker.

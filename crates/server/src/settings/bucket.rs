@@ -1,5 +1,6 @@
 //! Parsers of settings of S3 storage and leases. Errors are as in [`value`](super::value).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::address::{has_host, http_url};
@@ -197,6 +198,10 @@ const OBJECT_HEADERS: [ObjectHeader; 8] = [
 
 /// A comma-separated list of `NAME: VALUE`.
 pub(super) fn object_headers(text: &str) -> Parsed<ObjectHeaders> {
+    // It would hide the headers after it.
+    if text.matches('"').count() % 2 == 1 {
+        return Err("has a quotation mark without its counterpart".to_owned());
+    }
     let mut headers = ObjectHeaders::default();
     for line in header_lines(text) {
         let (name, value) = line
@@ -241,23 +246,16 @@ fn header_lines(text: &str) -> Vec<String> {
 
 /// Tags in the syntax of S3, that of a query.
 fn tagging(text: &str) -> Parsed<String> {
-    let mut keys: Vec<&str> = Vec::new();
-    for item in text.split('&') {
-        let pair = item.split_once('=').filter(|(key, value)| {
-            !key.is_empty() && is_plain(key, "-_.~+%") && is_plain(value, "-_.~+%")
-        });
-        let (key, _) = pair.ok_or_else(|| {
-            format!("{item:?} is not a tag; write KEY=VALUE&KEY=VALUE, with percent-encoding")
-        })?;
-        if keys.contains(&key) {
-            return Err(format!("duplicate tag {key:?}"));
-        }
-        keys.push(key);
-    }
-    match keys.len() > 10 {
-        true => Err(format!("{} tags exceed the maximum of 10", keys.len())),
-        false => Ok(text.to_owned()),
-    }
+    let pairs = text.split('&').map(|pair| pair.split_once('='));
+    let keys: Vec<_> = pairs.map(|pair| pair.map(|(key, _)| key)).collect();
+    let unique: HashSet<_> = keys
+        .iter()
+        .flatten()
+        .filter(|key| !key.is_empty())
+        .collect();
+    let is_valid = is_plain(text, "-_.~+%=&") && unique.len() == keys.len() && keys.len() <= 10;
+    let expected = "tags; write at most 10, such as team=video&env=prod, percent-encoded";
+    valid(text, is_valid, expected)
 }
 
 fn named(text: &str, known: &[&str]) -> Parsed<String> {
@@ -397,6 +395,10 @@ mod tests {
             ),
             ("x-amz-acl: everyone", "x-amz-acl: unknown value"),
             ("x-amz-storage-class:", "x-amz-storage-class: "),
+            (
+                "Content-Disposition: inline; filename=\"a, x-amz-acl: private",
+                "has a quotation mark",
+            ),
         ] {
             let found = object_headers(text).unwrap_err();
             assert!(found.starts_with(error), "{text}: {found}");

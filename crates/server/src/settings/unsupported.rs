@@ -63,7 +63,6 @@ acme-ca: removed; add the authority to the certificates of this system, or name 
 acme-email: removed: Let's Encrypt no longer keeps addresses; leave it out, and watch \
     landfall_tls_certificate_expires_timestamp_seconds
 admin-key-file: removed; name the file in the variable LANDFALL_ADMIN_KEY_FILE
-direct-acl: removed; write --s3-headers with x-amz-acl: ACL
 direct-idle-timeout: removed; write --expire-unfinished, which applies up to one day
 direct-notifications-secret-file: removed; name the file in the variable \
     LANDFALL_DIRECT_NOTIFICATIONS_SECRET_FILE
@@ -112,14 +111,10 @@ s3-max-buffered-parts=*: accepted without effect: parts are never buffered on di
     --max-buffered-bytes limits those in memory
 s3-memory: removed; write --max-buffered-bytes
 s3-redirect-lifetime: removed: the URL of a redirect is valid for 15 minutes; leave it out
-s3-acl: removed; write --s3-headers with x-amz-acl: ACL
-s3-cache-control: removed; write --s3-headers with Cache-Control: VALUE
-s3-content-disposition: removed; write --s3-headers with Content-Disposition: VALUE
-s3-content-type: removed; write --s3-headers with Content-Type: TYPE
+s3-acl s3-cache-control s3-content-disposition s3-content-type s3-storage-class s3-tags direct-acl: removed; \
+    write --s3-headers, as in Cache-Control: no-store, x-amz-acl: private, x-amz-tagging: KEY=VALUE&KEY=VALUE
 s3-sse s3-sse-kms-key-id: removed; write --s3-headers with x-amz-server-side-encryption: aws:kms, \
     x-amz-server-side-encryption-aws-kms-key-id: KEY
-s3-storage-class: removed; write --s3-headers with x-amz-storage-class: CLASS
-s3-tags: removed; write --s3-headers with x-amz-tagging: KEY=VALUE&KEY=VALUE
 gcs-bucket gcs-object-prefix gcs-endpoint: Google Cloud Storage is not supported yet
 azure-storage azure-container-access-type azure-blob-access-tier azure-object-prefix azure-endpoint: \
     Azure storage is not supported yet

@@ -14,9 +14,10 @@ pub use allow_origin::AllowOrigin;
 pub use secret::Secret;
 
 /// A kind of message broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BrokerKind {
     /// NATS.
+    #[default]
     Nats,
     /// An AMQP 0-9-1 broker.
     Amqp,
@@ -27,7 +28,7 @@ pub enum BrokerKind {
 }
 
 /// A message broker.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BrokerUrl {
     /// The URL for its client.
     pub address: Secret,
