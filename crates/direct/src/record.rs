@@ -43,7 +43,7 @@ pub enum Status {
     Completing,
     /// Completed, and all events are emitted.
     Completed,
-    /// AuthError, cancelled, failed or expired. Its data in S3 is removed, now or later.
+    /// Denied, cancelled, failed or expired. Its data in S3 is removed, now or later.
     Removed,
 }
 

@@ -91,11 +91,12 @@ impl<'a> MatchedRoute<'a> {
     }
 }
 
+/// Returns a path without a route for the log. A token may be at another place than in a route.
 pub(super) fn redacted_path(base: &str, path: &str) -> String {
-    let below = path.strip_prefix(base).unwrap_or(path);
-    match below.starts_with("/t/") {
-        true => format!("{base}/t/-"),
-        false => path.to_owned(),
+    let start = path.strip_prefix(base).map_or(0, |_| base.len());
+    match path[start..].find("/t/") {
+        Some(at) => format!("{}/t/-", &path[..start + at]),
+        None => path.to_owned(),
     }
 }
 
@@ -210,7 +211,17 @@ mod tests {
         assert_eq!(located.token, Some("lft_secret"));
         assert_eq!(located.redacted("/up"), "/up/s3/multipart/a%2Fb/7/");
         assert!(MatchedRoute::find("/up", "/t/lft_secret/s3/params").is_none());
-        assert_eq!(redacted_path("/up", "/up/t/lft_secret/nothing"), "/up/t/-");
+        for (path, logged) in [
+            ("/up/t/lft_secret/nothing", "/up/t/-"),
+            ("/up/t//lft_secret/s3/params", "/up/t/-"),
+            ("/up//t/lft_secret/s3/params", "/up//t/-"),
+            ("//up/t/lft_secret/s3/params", "//up/t/-"),
+            ("/up/up/t/lft_secret/s3/params", "/up/up/t/-"),
+        ] {
+            assert!(MatchedRoute::find("/up", path).is_none(), "{path}");
+            assert_eq!(redacted_path("/up", path), logged);
+        }
+        assert_eq!(redacted_path("/a/t/b", "/a/t/b/x"), "/a/t/b/x");
         assert_eq!(redacted_path("/up", "/up/s3/nothing"), "/up/s3/nothing");
     }
 }

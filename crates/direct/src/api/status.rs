@@ -45,9 +45,9 @@ pub(super) async fn progress(api: &Api, call: &mut Call) -> Result<Response, Api
 
 /// Finds the upload by its key, URL or request id; an upload token needs none of them.
 async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, Value>), ApiError> {
-    let mut said = api.object(call, MAX_BODY).await?;
-    let request_id = fields::request_id(&mut said)?;
-    let mut text = |name| fields::text(&mut said, name);
+    let mut fields = api.object(call, MAX_BODY).await?;
+    let request_id = fields::request_id(&mut fields)?;
+    let mut text = |name| fields::text(&mut fields, name);
     let (key, url) = (text("key")?, text("url")?);
     let token = text("upload_token")?;
     let explicit_token = token.map(|token| ExplicitToken {
@@ -75,5 +75,5 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
     };
     let record = found?;
     call.upload = Some(record.id().clone());
-    Ok((record, said))
+    Ok((record, fields))
 }

@@ -33,8 +33,8 @@ const VOLATILE_HEADERS: [HeaderName; 11] = [
     header::RANGE,
 ];
 
-/// A hash of intent, upload, peer address and all headers except the volatile ones. A header too many
-/// costs a hook call; a header too few could allow another client.
+/// A hash of intent, upload, peer address, query and all headers, except for the volatile ones of requests
+/// that create nothing. A header too many costs a hook call; a header too few could allow another client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct CacheKey([u8; 32]);
 

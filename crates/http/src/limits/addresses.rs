@@ -28,7 +28,7 @@ const MAX_PER_SHARD: usize = 8192;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AddressLimits {
-    /// Maximum number of open connections. Up to twice as many get 503, and HEAD 423,; further ones are closed
+    /// Maximum number of open connections. Up to twice as many get 503, and HEAD 423; further ones are closed
     /// at once.
     pub connections: AddressLimit,
     /// Average requests per second, also the burst size. Further requests get 503, and HEAD 423.
@@ -96,7 +96,6 @@ pub(crate) enum LimitKind {
 }
 
 impl LimitKind {
-    /// Returns the limit, its name in the program's setting, and the counter of its rejections.
     /// Returns the limit, the setting that it follows from, and the counter of rejections.
     fn limit(self, Addresses { limits, stats, .. }: &Addresses) -> (u32, &str, &AtomicU64) {
         let (limit, name, rejected) = match self {

@@ -310,8 +310,8 @@ impl RedisConnection {
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => error,
             Err(_) => {
-                // A late response would be taken for that of a later call. A dead
-                // connection is detected only by this timeout.
+                // A dead connection is detected only by this timeout. The client drops late
+                // responses, so that no later call receives them.
                 let error = self.timed_out(limit);
                 self.disconnect(number, &error.to_string());
                 return Err(error);

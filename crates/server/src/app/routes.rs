@@ -200,7 +200,9 @@ impl Routes for App {
         }
         #[cfg(feature = "full")]
         if trace::is_on() && !self.routes.is_probe_path(request.uri().path()) {
-            let is_upload = self.routes.is_upload_path(request.uri().path());
+            let path = request.uri().path();
+            let is_upload =
+                self.routes.is_upload_path(path) && self.routes.api.find(path).is_none();
             let base = is_upload.then_some(self.routes.base.as_str());
             let span = trace::request(request, base);
             let response = span.in_scope(|| {

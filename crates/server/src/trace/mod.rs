@@ -108,7 +108,8 @@ fn trace_context(span: &Span) -> Option<TraceContext> {
 
 /// Returns the span of a request, which continues the trace of its `traceparent`.
 ///
-/// `base` is the base path of uploads, for a request for one.
+/// `base` is the base path of uploads, for a request for one. Other paths may have a token after `/t/`, which
+/// collectors must not receive.
 pub(crate) fn request<B>(request: &mut Request<B>, base: Option<&str>) -> Span {
     let (method, path) = (request.method().as_str(), request.uri().path());
     let id = base
@@ -122,6 +123,10 @@ pub(crate) fn request<B>(request: &mut Request<B>, base: Option<&str>) -> Span {
         Some(route) => format!("{method} {route}"),
         None => method.to_owned(),
     };
+    let redacted = match (base, path.find("/t/")) {
+        (None, Some(at)) => &format!("{}/t/-", &path[..at]),
+        _ => path,
+    };
     let agent = request.headers().get(header::USER_AGENT);
     let client = request.extensions().get::<Peer>();
     let client = client.and_then(|peer| Some(peer.address?.ip()));
@@ -133,7 +138,7 @@ pub(crate) fn request<B>(request: &mut Request<B>, base: Option<&str>) -> Span {
         otel.status_code = field::Empty,
         http.request.method = method,
         http.route = route,
-        url.path = path,
+        url.path = redacted,
         url.scheme = "http",
         client.address = client.map(field::display),
         user_agent.original = agent.and_then(|agent| agent.to_str().ok()),

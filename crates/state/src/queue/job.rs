@@ -117,7 +117,9 @@ pub struct Job {
     pub size: Option<u64>,
     /// The maximum length while the length is unknown.
     pub max_size: Option<u64>,
-    /// Bytes stored; never decreases.
+    /// Bytes stored; never decreases, except to the size when that becomes known.
+    ///
+    /// Until then, partial uploads that are not in the final one count too.
     pub offset: u64,
     /// The entity tag of the completed object, if the store has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,10 +7,10 @@
 use std::time::SystemTime;
 
 use super::{
-    Page, Query, QueueError, Scope, Shared, read,
-    record::{COLUMNS, Record, filename_key, state_number},
+    JobId, Page, Query, QueueError, Scope, Shared, read,
+    record::{COLUMNS, filename_key, state_number},
 };
-use crate::sql::{Statement, parts, replace_nul, unix_millis};
+use crate::sql::{Row, Statement, parts, replace_nul, unix_millis};
 
 const MAX_PAGE_LEN: usize = 1000;
 /// Must match the migrations.
@@ -23,18 +23,29 @@ const MAX_CHAR: char = '\u{10ffff}';
 
 pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueError> {
     let limit = query.limit.clamp(1, MAX_PAGE_LEN);
-    let one_more = i64::try_from(limit).unwrap_or(i64::MAX) + 1;
+    let one_more = limit + 1;
     let mut query = query.clone();
     if query.created_from.is_some() || query.created_before.is_some() {
         query.numbers = created_numbers(shared, &query).await?;
     }
-    let query = &query;
     let is_search = query.search.as_deref().is_some_and(|text| !text.is_empty());
-    let mut records = if is_search {
-        search(shared, query, one_more).await?
-    } else {
-        read::records(shared, walk(query, one_more)).await?
-    };
+    let mut records = Vec::new();
+    loop {
+        let rows = if is_search {
+            search(shared, &query, one_more).await?
+        } else {
+            let walk = walk(&query, i64::try_from(one_more).unwrap_or(i64::MAX));
+            shared.database.read(walk).await?
+        };
+        records.extend(read::read_records(shared, &rows));
+        // Skipped rows do not end the page.
+        match rows.last() {
+            Some(last) if rows.len() == one_more && records.len() <= limit => {
+                query.after = Some(JobId(last.number("number")?));
+            }
+            _ => break,
+        }
+    }
     let has_more = records.len() > limit;
     records.truncate(limit);
     Ok(Page {
@@ -89,7 +100,7 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     statement
 }
 
-async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record>, QueueError> {
+async fn search(shared: &Shared, query: &Query, wanted: usize) -> Result<Vec<Row>, QueueError> {
     let rows = shared.database.read(number_range()).await?;
     let Some(row) = rows.first() else {
         return Ok(Vec::new());
@@ -114,7 +125,6 @@ async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record
     let mut found = Vec::new();
     let mut rest = &*blocks;
     let mut size = 1;
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     while found.len() < wanted && !rest.is_empty() {
         let (now, later) = rest.split_at(size.min(rest.len()));
         let missing = i64::try_from(wanted - found.len()).unwrap_or(i64::MAX);
@@ -130,13 +140,15 @@ async fn search(shared: &Shared, query: &Query, limit: i64) -> Result<Vec<Record
     }
     let mut jobs = Vec::with_capacity(found.len());
     for part in parts(&found) {
-        jobs.extend(read::records(shared, read::by_numbers(part)).await?);
+        for row in shared.database.read(read::by_numbers(part)).await? {
+            jobs.push((row.number("number")?, row));
+        }
     }
-    jobs.sort_by_key(|record| record.job.id);
+    jobs.sort_by_key(|(number, _)| *number);
     if query.newest_first {
         jobs.reverse();
     }
-    Ok(jobs)
+    Ok(jobs.into_iter().map(|(_, row)| row).collect())
 }
 
 /// SQLite would scan the table for both in one SELECT.

@@ -18,11 +18,16 @@ use crate::sql::{Statement, Transaction, from_unix_millis, millis, unix_millis};
 const BATCH_SIZE: i64 = 500;
 const THROUGHPUT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-pub(super) fn expired(now: i64) -> Statement {
+/// Selects unused grants that are due, after a time of expiry and a number.
+pub(super) fn expired(now: i64, (at, number): (i64, i64)) -> Statement {
     Statement::new(
-        "SELECT number FROM queue_jobs WHERE state = 0 AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
+        "SELECT number, expires_at FROM queue_jobs WHERE state = 0 AND expires_at <= $1 \
+         AND expires_at >= $2 AND (expires_at > $2 OR number > $3) \
+         ORDER BY expires_at, number LIMIT $4",
     )
     .with(now)
+    .with(at)
+    .with(number)
     .with(BATCH_SIZE)
 }
 
@@ -94,15 +99,17 @@ impl Queue {
     pub async fn expire_grants(&self) -> Result<ExpiredGrants, QueueError> {
         // Read the clock first: a grant that expires meanwhile is the next expiry.
         let now = unix_millis(self.now());
-        let mut count = 0;
+        let (mut count, mut after) = (0, (i64::MIN, i64::MIN));
         loop {
             let agreed = self.0.shared.removal_clock.now().time();
-            let rows = self.rows(expired(unix_millis(agreed))).await?;
+            let rows = self.rows(expired(unix_millis(agreed), after)).await?;
             let numbers = rows.iter().map(|row| row.number("number"));
             let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-            if numbers.is_empty() {
+            let Some(last) = rows.last() else {
                 break;
-            }
+            };
+            // Rows of a newer version are skipped and stay.
+            after = (last.number("expires_at")?, last.number("number")?);
             let needs = RequiredRows::Jobs(numbers.clone());
             let expired = self.write(None, needs, move |work| {
                 let expired = numbers.iter().filter(|number| work.expire(**number));
@@ -133,10 +140,15 @@ impl Queue {
     /// Deletes an ended job, not its upload; returns whether there was one. Its usage of the quota remains.
     pub async fn delete_ended(&self, job: JobId) -> Result<bool, QueueError> {
         let shared = self.0.shared.clone();
-        let statement = Statement::new(
+        // A concurrent call waits, and then finds no row.
+        let lock = match shared.database.is_postgres() {
+            true => " FOR UPDATE",
+            false => "",
+        };
+        let statement = Statement::new(format!(
             "SELECT number, state, upload_offset FROM queue_jobs \
-             WHERE number = $1 AND ended_at IS NOT NULL",
-        );
+             WHERE number = $1 AND ended_at IS NOT NULL{lock}"
+        ));
         let removed = async move { remove_jobs(&shared, statement.with(job.0)).await };
         Ok(self.0.shared.database.run(removed).await? > 0)
     }
@@ -193,6 +205,7 @@ async fn remove(shared: &Shared) -> Result<u64, QueueError> {
     Ok(removed)
 }
 
+/// The selected rows are locked, so that no other transaction deletes and counts them as well.
 async fn remove_jobs(shared: &Shared, selected: Statement) -> Result<u64, QueueError> {
     let mut transaction = shared.database.write().await?;
     let mut numbers = Vec::new();

@@ -31,7 +31,7 @@ pub(super) async fn record(
     Ok(read_records(shared, &rows).pop())
 }
 
-fn read_records(shared: &Shared, rows: &[Row]) -> Vec<Record> {
+pub(super) fn read_records(shared: &Shared, rows: &[Row]) -> Vec<Record> {
     let read = |row| shared.unreadable_jobs.skip(row, Record::read(row));
     let mut records: Vec<_> = rows.iter().filter_map(read).collect();
     shared.reports.show(&mut records);
@@ -80,7 +80,8 @@ impl Queue {
         Ok(uploads)
     }
 
-    /// Returns running jobs after `after`, by the minute of their last update; at most 1000.
+    /// Returns running jobs after `after`, by the minute of their last update; at most 1000. There are none left if
+    /// it returns none.
     pub async fn stale_jobs(
         &self,
         filter: StaleFilter,
@@ -89,8 +90,7 @@ impl Queue {
     ) -> Result<Vec<StaleJob>, QueueError> {
         let after = after.map(|job| (unix_millis(job.updated_at) / MINUTE, job.id.0));
         let limit = i64::try_from(limit.clamp(1, MAX_PAGE_LEN)).unwrap_or(i64::MAX);
-        let statement = stale(filter, after, limit);
-        self.read(|shared| async move { stale_jobs(&shared, statement).await })
+        self.read(|shared| async move { stale_jobs(&shared, filter, after, limit).await })
             .await
     }
 
@@ -138,8 +138,22 @@ impl Queue {
     }
 }
 
-async fn stale_jobs(shared: &Shared, statement: Statement) -> Result<Vec<StaleJob>, QueueError> {
-    let found = records(shared, statement).await?;
+async fn stale_jobs(
+    shared: &Shared,
+    filter: StaleFilter,
+    mut after: Option<(i64, i64)>,
+    limit: i64,
+) -> Result<Vec<StaleJob>, QueueError> {
+    let mut found = Vec::new();
+    // Skipped rows alone are not the end.
+    while found.is_empty() {
+        let rows = shared.database.read(stale(filter, after, limit)).await?;
+        let Some(last) = rows.last() else {
+            break;
+        };
+        after = Some((last.number("updated_minute")?, last.number("number")?));
+        found = read_records(shared, &rows);
+    }
     let numbers: Vec<_> = found.iter().map(|record| record.job.id.0).collect();
     let mut parts_of: HashMap<i64, Vec<UploadId>> = HashMap::new();
     for part in parts(&numbers) {

@@ -188,7 +188,7 @@ impl UnitOfWork<'_> {
     }
 }
 
-/// The offset does not exceed the size.
+/// The offset does not exceed the size. Partial uploads that are not in the final one counted before.
 fn set_size(job: &mut Job, size: u64) {
     job.size = Some(size);
     job.offset = job.offset.min(size);

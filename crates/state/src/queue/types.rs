@@ -198,7 +198,8 @@ pub enum StartOutcome {
     Expired,
     /// The job has ended in this state.
     Ended(JobState),
-    /// The upload of an earlier creation has another fingerprint.
+    /// The upload of an earlier creation has another fingerprint, the length is less than granted, or
+    /// the whole upload is bound and this is a partial one.
     Conflict,
     /// The upload has more bytes, or more parts, than granted.
     TooLarge,

@@ -15,7 +15,7 @@ use super::{Clock, DatabaseError, Row, Statement, parts, sqlite};
 /// A write transaction, rolled back when dropped.
 ///
 /// Each statement sees what was committed before it (READ COMMITTED on PostgreSQL). On SQLite there
-/// is one transaction at a time. On PostgreSQL a statement is cancelled after 8 seconds, or after
+/// is one transaction at a time. On PostgreSQL a statement is cancelled after 7 seconds, or after
 /// waiting 5 seconds for a lock.
 ///
 /// # Errors

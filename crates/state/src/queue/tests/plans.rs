@@ -112,7 +112,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("own events", read::events_of(&own, 5, 10)),
         ("active", load::active("s", 5)),
         ("recent", load::recent("s", 100, 1)),
-        ("expired", purge::expired(5)),
+        ("expired", purge::expired(5, (3, 5))),
         ("next expiry", purge::next_expiry(5)),
         ("ended", purge::ended(5, is_postgres)),
         ("old events", purge::old_events(5)),

@@ -235,3 +235,30 @@ async fn a_key_is_found_while_the_writer_is_blocked() {
     })
     .await;
 }
+
+/// On SQLite there is one transaction at a time.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_delete_a_job_once() {
+    let place = super::harness::Place::postgres();
+    let (one, two) = (place.queue().await, place.queue().await);
+    let job = started(&one, asked("ann", "r1", 7)).await;
+    assert!(one.finish(job, JobEnd::completed(7)).await.unwrap());
+    let connections = place.connections().await;
+    let mut blocking = connections.write().await.unwrap();
+    let lock = format!("SELECT 1 FROM queue_jobs WHERE number = {job} FOR UPDATE");
+    blocking.fetch(Statement::new(lock)).await.unwrap();
+    let [first, second] = [one.clone(), two.clone()]
+        .map(|queue| tokio::spawn(async move { queue.delete_ended(job).await.unwrap() }));
+    let waiting = "SELECT COUNT(DISTINCT pid) FROM pg_locks WHERE NOT granted AND pid IN \
+                   (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
+    until(async || place.number(waiting).await == 2).await;
+    blocking.commit().await.unwrap();
+    let deleted = [first.await.unwrap(), second.await.unwrap()];
+    assert_eq!(deleted.iter().filter(|deleted| **deleted).count(), 1);
+    let totals = one.totals().await.unwrap();
+    assert_eq!((totals.jobs["completed"], totals.completed_bytes), (0, 0));
+    connections.close().await;
+    one.close().await;
+    two.close().await;
+}

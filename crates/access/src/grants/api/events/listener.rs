@@ -25,10 +25,10 @@ pub(super) struct Listener {
     principal: Principal,
     preamble: Option<Bytes>,
     events: EventReader,
-    beat: Interval,
+    keep_alive: Interval,
     checked: Instant,
     shutdown: Option<watch::Receiver<bool>>,
-    _seat: StreamPermit,
+    _permit: StreamPermit,
 }
 
 impl Listener {
@@ -39,14 +39,14 @@ impl Listener {
         principal: Principal,
         scope: Scope,
         last: Option<i64>,
-        seat: StreamPermit,
+        permit: StreamPermit,
     ) -> Result<Self, Problem> {
         let queue = &api.settings.queue;
         let newest = queue.latest_event().await.map_err(fault(&parts))?;
         let issued = queue.last_event_number().await.map_err(fault(&parts))?;
         let cursor = last.filter(|last| *last <= issued).unwrap_or(newest);
-        // Sent at once, so that a client that is disconnected before the first event resumes here.
         let events = api.settings.queue.read_events(scope.clone(), cursor);
+        // Sent at once, so that a client that is disconnected before the first event resumes here.
         let mut preamble = format!("retry: 2000\nid: {cursor}\n\n");
         if last.is_some_and(|last| last > issued) {
             // The database was replaced, for example by an older backup: the client's state may be
@@ -55,19 +55,19 @@ impl Listener {
                 .await
                 .map_err(fault(&parts))?;
         }
-        let heartbeat = api.settings.keep_alive_interval;
-        let mut beat = interval_at(Instant::now() + heartbeat, heartbeat);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let interval = api.settings.keep_alive_interval;
+        let mut keep_alive = interval_at(Instant::now() + interval, interval);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         keep_what_identifies(&mut parts.headers);
         Ok(Self {
             parts,
             principal,
             preamble: Some(preamble.into()),
             events,
-            beat,
+            keep_alive,
             checked: Instant::now(),
             shutdown: api.settings.shutdown.clone(),
-            _seat: seat,
+            _permit: permit,
             api,
         })
     }
@@ -88,7 +88,7 @@ impl Listener {
         tokio::select! {
             biased;
             () = shutdown => None,
-            _ = self.beat.tick() => {
+            _ = self.keep_alive.tick() => {
                 let reauthorize = self.reauthorize().await;
                 reauthorize.then(|| Bytes::from_static(b":\n\n"))
             }

@@ -28,13 +28,13 @@ pub(super) async fn listen(State(api): State<Arc<Api>>, parts: Parts) -> Result<
     let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
     let scope = scope(&principal, wanted.subject.as_deref())?;
     let last = last_event_id(&parts.headers, wanted.last_event_id.as_deref())?;
-    let seat = api.streams.acquire(&principal.subject)?;
-    let listener = Listener::new(api, parts, principal, scope, last, seat).await?;
-    let told = stream::unfold(listener, |mut listener| async {
+    let permit = api.streams.acquire(&principal.subject)?;
+    let listener = Listener::new(api, parts, principal, scope, last, permit).await?;
+    let frames = stream::unfold(listener, |mut listener| async {
         let bytes = listener.next().await?;
         Some((Ok::<_, Infallible>(bytes), listener))
     });
-    let mut response = Response::new(Body::from_stream(told));
+    let mut response = Response::new(Body::from_stream(frames));
     let headers = response.headers_mut();
     let fixed = HeaderValue::from_static;
     headers.insert(header::CONTENT_TYPE, fixed("text/event-stream"));
@@ -44,11 +44,11 @@ pub(super) async fn listen(State(api): State<Arc<Api>>, parts: Parts) -> Result<
 
 /// The header, which browsers send when they reconnect, takes precedence over the query parameter.
 fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<i64>, Problem> {
-    let said = match headers.get("last-event-id") {
+    let given = match headers.get("last-event-id") {
         Some(id) => Some(id.to_str().unwrap_or("?")),
         None => query,
     };
-    match said.map(str::trim).filter(|id| !id.is_empty()) {
+    match given.map(str::trim).filter(|id| !id.is_empty()) {
         None => Ok(None),
         Some(id) => match id.parse() {
             Ok(number @ 0..) => Ok(Some(number)),
