@@ -1,295 +1,66 @@
-// kill -9 in a loop on every store, with all kinds of uploads, sweeps, wrong clocks and changed files in the mix.
+// kill -9 of the program: a table of store x kill point x durability, and the loop that runs it.
 
-import assert from 'node:assert/strict'
-import { appendFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 
-import { randomNumbers, tempDir } from '../clients/lib/source.js'
-import { startCeph } from '../direct/lib/ceph.js'
-import { startPostgres } from '../grants/lib/postgres.js'
-import { assertDistinct, assertDeliveries, byUpload, uploadOf } from '../hooks/lib/ledger.js'
-import { Receiver, raw } from '../hooks/lib/receiver.js'
-import { Redis, startGarage, startMoto } from '../nodes/lib/services.js'
-import { checkSwept, checkUploads } from './lib/check.js'
-import { Client } from './lib/client.js'
-import { Clock } from './lib/clock.js'
-import { events, sweep, until } from './lib/program.js'
-import { ask } from './lib/request.js'
-import { Servers } from './lib/servers.js'
-import { Bucket, Directory } from './lib/stores.js'
+import { anytime } from './lib/kills/anytime.js'
+import { aheadOfSweeps, betweenJumps } from './lib/kills/clock.js'
+import { moved } from './lib/kills/moved.js'
+import { torn } from './lib/kills/torn.js'
+import { CEPH, DAY, FILES, GARAGE, HOUR, MOTO } from './lib/stores.js'
 
 const isLong = process.env.LANDFALL_LONG === '1'
-const MINUTE = 60
-const HOUR = 60 * MINUTE
-const DAY = 24 * HOUR
 
-const directory = async (t) => new Directory(await tempDir(t))
-const bucketOf = (start) => async (t) => new Bucket(await start(t))
-const postgres = (flag) => async (t) => [flag, await startPostgres(t)]
-const redis = async (t) => ['-lease', (await Redis.start(t)).url, '-lease-ttl', '2s']
+/** When processes are killed: the words of the title, the scenario, for how long a test may run and its most kills. */
+const ANYTIME = { when: 'at any moment of uploads, sweeps and wrong clocks', run: anytime, seconds: 900, most: 50 }
+const WRITTEN = { when: 'among unfinished uploads, whose descriptions are then torn', run: torn, seconds: 60, most: 1 }
+const JUMPED = { when: 'at every other jump of the clock by an hour', run: betweenJumps, seconds: 60, most: 3 }
+const SWEPT = { when: 'after each sweep by a clock 30 days ahead', run: aheadOfSweeps, seconds: 3000, most: 150 }
+const HELD = { when: 'while PATCHes hold leases, and a copy of its directory goes on', run: moved, seconds: 60, most: 1 }
 
 /**
- * What is killed: how often, and how often in a long run; the store, further settings, nodes; steps of a wrong
- * clock, in seconds, that a service of the store accepts.
+ * A row: the store, its durability (a directory's; a bucket has its own), the kill point, how many kills there are and
+ * how many in a long run. `nodes` share the store; `lease` and `events` name where those are kept if not beside it.
+ * `steps` of a wrong clock, in seconds, are the store's if a row names none.
  */
-const WORLDS = [
-  ...['none', 'complete', 'every'].map((durability) => ({
-    name: `files with durability ${durability}`,
-    kills: 12, long: 300, store: directory, settings: [['-durability', durability]],
-    steps: [30 * DAY, HOUR, -40],
-  })),
-  {
-    name: 'files, and PostgreSQL for events',
-    kills: 0, long: 200, store: directory, settings: [postgres('-database')], steps: [30 * DAY, HOUR],
-  },
-  {
-    name: 'three nodes on one directory',
-    kills: 8, long: 200, store: directory, nodes: 3, settings: [], steps: [30 * DAY, HOUR],
-  },
-  { name: 'Garage', kills: 5, long: 160, store: bucketOf(startGarage), settings: [], steps: [20 * HOUR, 14 * MINUTE] },
-  { name: 'moto', kills: 5, long: 160, store: bucketOf(startMoto), settings: [], steps: [30 * DAY, HOUR] },
-  { name: 'Ceph', kills: 5, long: 160, store: bucketOf(startCeph), settings: [], steps: [14 * MINUTE] },
-  {
-    name: 'three nodes on Garage, with leases in Redis and events in PostgreSQL',
-    kills: 5, long: 120, store: bucketOf(startGarage), nodes: 3, settings: [redis, postgres('-database')],
-    steps: [20 * HOUR, 14 * MINUTE],
-  },
-  {
-    name: 'two nodes on Ceph, with leases in PostgreSQL',
-    kills: 0, long: 60, store: bucketOf(startCeph), nodes: 2,
-    settings: [postgres('-lease'), ['-lease-ttl', '2s']], steps: [14 * MINUTE],
-  },
-  {
-    name: 'two nodes on moto, with leases in the bucket',
-    kills: 4, long: 60, store: bucketOf(startMoto), nodes: 2,
-    settings: [['-lease', 'store', '-lease-ttl', '3s']], steps: [30 * DAY, HOUR],
-  },
+const TABLE = [
+  ...['none', 'complete', 'every'].flatMap((durability) => [
+    { store: FILES, durability, kill: ANYTIME, kills: 12, long: 300, steps: [30 * DAY, HOUR, -40] },
+    { store: FILES, durability, kill: WRITTEN, kills: 1, long: 1 },
+    { store: FILES, durability, kill: JUMPED, kills: 3, long: 3 },
+    { store: FILES, durability, kill: SWEPT, kills: 3, long: 150 },
+    { store: FILES, durability, kill: HELD, kills: 1, long: 1 },
+  ]),
+  { store: FILES, kill: ANYTIME, kills: 0, long: 200, events: 'PostgreSQL' },
+  { store: FILES, kill: ANYTIME, kills: 8, long: 200, nodes: 3 },
+  { store: GARAGE, kill: ANYTIME, kills: 5, long: 160 },
+  { store: MOTO, kill: ANYTIME, kills: 5, long: 160 },
+  { store: CEPH, kill: ANYTIME, kills: 5, long: 160 },
+  { store: GARAGE, kill: ANYTIME, kills: 5, long: 120, nodes: 3, lease: 'Redis', events: 'PostgreSQL' },
+  { store: CEPH, kill: ANYTIME, kills: 0, long: 60, nodes: 2, lease: 'PostgreSQL' },
+  { store: MOTO, kill: ANYTIME, kills: 4, long: 60, nodes: 2, lease: 'the bucket' },
 ]
-const CLIENTS = 6
-/** Expired uploads are swept at the end; a node that was killed is silent for longer than its leases last. */
-const LIFETIME_MS = 1_000
-const SILENCE_MS = 3_000
-const HOOKS = 'pre-create,pre-finish,post-create,post-finish,post-terminate,post-expire'
-/** Lifetime of abandoned uploads, set by the application. */
-const ABANDONED_MS = 2_000
-/** Lifetime of the others: longer than a test, and shorter than the steps of the clock. */
-const UNFINISHED_MS = 13 * MINUTE * 1000
-/** Within it, several sweeps look at everything by a wrong clock. */
-const WRONG_MS = 500
 
-/** The events of each upload that its client's knowledge requires. */
-function storyOf(upload) {
-  if (upload.state === 'abandoned') return ['post-create', 'post-expire']
-  const isComplete = upload.parts || upload.state === 'complete'
-  const story = isComplete ? ['post-create', 'post-finish'] : ['post-create']
-  return upload.state === 'gone' ? [...story, 'post-terminate'] : story
-}
-
-/** An application makes a finished file shorter or longer: the upload stays finished. */
-async function changeFinished(servers, store, uploads, random) {
-  const isFinished = ({ state, isPartial, isTemporary, changed }) =>
-    state === 'complete' && !isPartial && !isTemporary && !changed
-  const finished = uploads.filter(isFinished)
-  const upload = finished[Math.floor(random() * finished.length)]
-  if (!upload) return
-  const id = servers.idOf(upload.url)
-  const data = await store.read(id)
-  upload.changed = random() < 0.5
-    ? data.subarray(0, 1 + Math.floor(data.length * random()))
-    : Buffer.concat([data, Buffer.from('and tags')])
-  await store.change(id, upload.changed)
-}
-
-/** The response of the application to a blocking hook. */
-function decide({ hook, message }) {
-  const { fate } = message.Event.Upload.MetaData
-  if (hook === 'pre-create' && fate === 'refused') return { RejectUpload: true, HTTPResponse: { StatusCode: 403 } }
-  if (hook === 'pre-create' && fate === 'abandoned') {
-    return { ChangeFileInfo: { Expires: new Date(Date.now() + ABANDONED_MS).toISOString() } }
-  }
-  if (hook === 'pre-finish' && fate === 'rejected') return { RejectUpload: true, HTTPResponse: { StatusCode: 422 } }
-  return undefined
+/** What runs and where, then what is killed when: `3 nodes on Garage, leases in Redis: one is killed at ..., 5 kills`. */
+function titleOf({ store, durability, kill, nodes, lease, events }) {
+  const place = [
+    nodes ? `${nodes} nodes on ${store.name}` : store.name,
+    durability && `durability ${durability}`,
+    lease && `leases in ${lease}`,
+    events && `events in ${events}`,
+  ]
+  return `${place.filter(Boolean).join(', ')}: ${nodes ? 'one is ' : ''}killed ${kill.when}`
 }
 
 const only = new RegExp(process.env.LANDFALL_TEST_STORES ?? '')
-/** At most this many in one test. */
-const MOST_KILLS = 50
-const runs = WORLDS.filter(({ name }) => only.test(name)).flatMap((world) => {
-  const total = isLong ? world.long : world.kills
-  const count = Math.ceil(total / MOST_KILLS)
-  return Array.from({ length: count }, (_, n) => ({ ...world, kills: Math.ceil(total / count), number: n + 1 }))
-})
-for (const world of runs) {
-  test(`kill -9: ${world.name}, ${world.kills} times (${world.number})`, { timeout: 900_000 }, async (t) => {
-    const { kills: most, nodes = 1, steps } = world
-    const random = randomNumbers(t)
-    const clock = await Clock.create(t)
-    const store = await world.store(t)
-    const dir = store.dir ?? (await tempDir(t))
-    const settings = await Promise.all(world.settings.map((one) => (typeof one === 'function' ? one(t) : one)))
-    await store.plant()
-    const uploads = []
-    const early = []
-    const receiver = await Receiver.start(t, async (delivery) => {
-      const { ID, Size, Offset } = uploadOf(delivery)
-      if (delivery.hook === 'post-finish') {
-        const size = await store.size(ID)
-        // It may have been changed, or removed since.
-        const isChanged = uploads.some(({ url, changed }) => changed && servers.idOf(url) === ID)
-        if (Offset !== Size || (size !== null && size !== Size && !isChanged)) early.push(`${ID}: ${size} of ${Size}`)
-      }
-      if (random() < 0.1) return raw(500)
-      const decision = decide(delivery)
-      if (delivery.hook === 'pre-finish' && decision) {
-        for (const upload of uploads.filter(({ url }) => servers.idOf(url) === ID)) upload.isDenied = true
-      }
-      return decision
-    })
-    const told = () => receiver.deliveries.filter(({ hook }) => hook.startsWith('post-'))
-    const common = [
-      ...store.args, ...settings.flat(), '-state-dir', join(dir, '.landfall'),
-      '-hooks-http', receiver.url, '-hooks-enabled-events', HOOKS,
-      '-hooks-http-retry', '20', '-hooks-http-backoff', '20ms',
-      // By the clock: longer than its steps; or events do not wait, since nodes number them by their own clocks.
-      '-events-max-hold', nodes === 1 ? '1000h' : '1s',
-    ]
-    const servers = await Servers.start(t, nodes, random, {
-      shared: dir,
-      env: { ...clock.env, ...store.env },
-      args: [...common, '-sweep-interval', '200ms', '-expire-unfinished', `${UNFINISHED_MS}ms`],
-    })
-    const program = { args: ['-upload-dir', dir, ...common], env: { ...clock.env, ...store.env } }
-    const isShared = nodes > 1 || !store.isReadableUnfinished
-    /** What a client may meet that means nothing: a refusal by a wrong clock, or the lease of a dead node. */
-    const isPassing = (status, since) => {
-      if (clock.wasWrongSince(since) && (status === 410 || (isShared && [403, 503].includes(status)))) return true
-      return isShared && [409, 423, 503].includes(status)
-    }
-    let over = false
-    let failed = false
-    let names = 0
-    const clients = Array.from({ length: CLIENTS }, async () => {
-      const client = new Client({
-        endpoint: () => servers.endpoint, random, uploads, hasFailed: () => failed, isPassing, store,
-      })
-      while (!over) await client.play(`${world.name} ${(names += 1)}`)
-    })
-    const playing = Promise.all(clients).finally(() => {
-      over = true
-    })
 
-    const killing = (async () => {
-      let checked = 0
-      for (let kills = 0; kills < most && !over; kills += 1) {
-        await sleep(20 + (isShared ? 1_500 : 250) * random() * random())
-        // The clock is set while the server runs, or while it does not.
-        const step = (random() < 0.3 && steps[Math.floor(random() * steps.length)]) || 0
-        if (step !== 0 && random() < 0.5) {
-          await clock.set(step)
-          await sleep(WRONG_MS)
-        }
-        await servers.kill()
-        // Those of other clients may be about to be terminated.
-        if (kills % 3 === 2) await changeFinished(servers, store, uploads, random)
-        if (process.env.KILLS_FILE) appendFileSync(process.env.KILLS_FILE, '1\n')
-        await clock.set(step)
-        // Beside those of the nodes: one of them finds that another one has removed something.
-        const sweeping = step !== 0 && random() < 0.3 ? sweep(program, UNFINISHED_MS) : undefined
-        await servers.restart()
-        const swept = await sweeping
-        assert.equal(swept?.code ?? 0, 0, swept?.stderr)
-        if (step !== 0) {
-          await sleep(WRONG_MS)
-          await clock.set(0)
-        }
-        // Check all unfinished uploads, and those finished since the last check.
-        const fresh = uploads.slice(checked)
-        const growing = uploads.slice(0, checked).filter(({ state }) => state === 'growing')
-        await checkUploads(servers, store, [...growing, ...fresh])
-        checked = Math.max(0, uploads.length - CLIENTS)
-      }
-    })().finally(() => {
-      over = true
-    })
-    await Promise.all([playing, killing]).catch((error) => {
-      failed = true
-      error.message += `\n${servers.log}`
-      throw error
-    })
-
-    await checkUploads(servers, store, uploads)
-    t.diagnostic(`${uploads.length} uploads, ${receiver.deliveries.length} deliveries`)
-    assert.ok(uploads.length >= most / 4, `only ${uploads.length} uploads`)
-    assert.deepEqual(early, [], 'told as finished before all bytes were there')
-
-    // Every event is delivered at least once, in order.
-    const untold = () => {
-      const stories = byUpload(told())
-      return uploads.flatMap((upload) => {
-        const id = servers.idOf(upload.url)
-        const hooks = (stories.get(id) ?? []).map(({ hook }) => hook)
-        const missing = storyOf(upload).filter((hook) => !hooks.includes(hook))
-        return missing.length ? [`${id} (${upload.state}): ${missing}, after ${hooks}`] : []
-      })
-    }
-    // On PostgreSQL, a node is dead after 13 s, and its prepared events are resolved a minute later.
-    const before = performance.now()
-    let last = ''
-    const isTold = () => {
-      const [first] = untold()
-      last = first ?? last
-      return !first
-    }
-    await until(isTold, 180_000).catch(async () => {
-      const { code, stdout, stderr } = await events(program)
-      const missing = untold().slice(0, 20).join('; ')
-      assert.fail(`after three minutes these were not told: ${missing}\n${code} ${stderr}${stdout.slice(0, 20_000)}\n${servers.log}`)
-    })
-    t.diagnostic(`events arrived within ${Math.ceil((performance.now() - before) / 1000)} s, at last ${last}`)
-    // A redelivery may still be running.
-    await sleep(500)
-    const stories = byUpload(told())
-    for (const upload of uploads) {
-      const id = servers.idOf(upload.url)
-      const hooks = stories.get(id).map(({ hook }) => hook)
-      let story = storyOf(upload)
-      // A client that terminates an upload may not know whether it was complete.
-      if (hooks.includes('post-finish') && upload.state === 'gone' && upload.fate !== 'rejected') {
-        story = ['post-create', 'post-finish', 'post-terminate']
-      }
-      // In a bucket, a removal that was interrupted is repeated, and told again.
-      if (!isShared) assertDeliveries(id, stories.get(id), story, { replayed: true })
-      else assert.deepEqual([...new Set(hooks)].sort(), [...story].sort(), id)
-      if (story.includes('post-finish')) {
-        assert.equal(upload.furthest, upload.length, `${id} was never sent in whole`)
-      }
-    }
-    assertDistinct(told())
-    const refused = told().filter((event) => uploadOf(event).MetaData.fate === 'refused')
-    assert.deepEqual(refused, [], 'told of uploads that were refused')
-
-    // Abandoned uploads have expired without a request.
-    await checkUploads(servers, store, uploads)
-    const expired = uploads.filter(({ state }) => state === 'abandoned')
-    for (const { url } of expired) {
-      // A removal whose process died once the bytes were deleted counts as done (Engine::resolve): its event is
-      // delivered although the description remains until the next sweep.
-      await until(async () => (await ask('HEAD', url)).status !== 410, 30_000)
-      assert.equal((await ask('HEAD', url)).status, 404, `${url} is still there`)
-    }
-    const rejected = uploads.filter(({ fate }) => fate === 'rejected')
-    t.diagnostic(`${expired.length} expired, ${rejected.length} rejected at their end`)
-
-    // Uploads unknown to clients, and unfinished ones, are swept; no other files exist then.
-    await servers.stop()
-    // Uploads expire at whole seconds.
-    await sleep(Math.max(LIFETIME_MS, nodes > 1 ? SILENCE_MS : 0) + 1200)
-    for (let sweeps = 0; sweeps < 2; sweeps += 1) {
-      const { code, stderr } = await sweep(program, LIFETIME_MS)
-      assert.equal(code, 0, stderr)
-    }
-    await checkSwept(servers, store, uploads)
-  })
+for (const row of TABLE) {
+  const title = titleOf(row)
+  if (!only.test(title)) continue
+  const total = isLong ? row.long : row.kills
+  const count = Math.ceil(total / row.kill.most)
+  for (let number = 1; number <= count; number += 1) {
+    const kills = Math.ceil(total / count)
+    const timeout = row.kill.seconds * 1000
+    test(`${title}, ${kills} kills (${number} of ${count})`, { timeout }, (t) => row.kill.run(t, { ...row, title, kills }))
+  }
 }

@@ -1,5 +1,6 @@
 // A plain HTTP request that reports how much was sent before the connection broke.
 
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { request as send } from 'node:http'
 
@@ -42,3 +43,30 @@ export function checksum(body, isRight = true) {
 }
 
 export const BYTES = { 'Content-Type': 'application/offset+octet-stream' }
+
+/** Creates an upload of `source` with its bytes up to `end`; returns its URL. */
+export async function create(endpoint, source, end = source.length) {
+  const { status, headers } = await ask('POST', endpoint, {
+    headers: { 'Upload-Length': source.length, ...BYTES },
+    body: source.subarray(0, end),
+  })
+  assert.equal(status, 201)
+  return headers.location
+}
+
+/** Sends the bytes of an upload from `start` up to `end`; `what` is said if that fails. */
+export async function append(url, source, start, { end = source.length, what = url } = {}) {
+  const { status } = await ask('PATCH', url, {
+    headers: { 'Upload-Offset': start, ...BYTES },
+    body: source.subarray(start, end),
+  })
+  assert.equal(status, 204, `PATCH: ${what}`)
+}
+
+/** Checks that HEAD finds an upload at `offset`; returns its headers. */
+export async function assertOffset(url, offset, what = url) {
+  const { status, headers } = await ask('HEAD', url)
+  assert.equal(status, 200, `HEAD: ${what}`)
+  assert.equal(Number(headers['upload-offset']), offset, what)
+  return headers
+}

@@ -1,10 +1,18 @@
-// The place of uploads, as other programs see it: a directory, or a bucket.
+// The place of uploads, as other programs see it: a directory, or a bucket. Where leases and events are, if elsewhere.
 
 import assert from 'node:assert/strict'
 import { mkdir, readFile, readdir, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
+import { tempDir } from '../../clients/lib/source.js'
+import { startCeph } from '../../direct/lib/ceph.js'
+import { startPostgres } from '../../grants/lib/postgres.js'
 import { beginMultipart, multiparts, multipartUploads, object, objects, put } from '../../nodes/lib/bucket.js'
+import { Redis, startGarage, startMoto } from '../../nodes/lib/services.js'
+
+const MINUTE = 60
+export const HOUR = 60 * MINUTE
+export const DAY = 24 * HOUR
 
 const ID = '0123456789abcdef0123456789abcdef'
 
@@ -169,4 +177,28 @@ export class Bucket {
     const left = await multiparts(this.place)
     for (const name of this.foreignMultiparts) assert.ok(left.includes(name), `the multipart upload of ${name}`)
   }
+}
+
+const bucketOf = (start) => async (t) => new Bucket(await start(t))
+
+/** The stores: `start` makes an empty one, `steps` of a wrong clock, in seconds, are such as the service accepts. */
+export const FILES = { name: 'files', start: async (t) => new Directory(await tempDir(t)), steps: [30 * DAY, HOUR] }
+export const GARAGE = { name: 'Garage', start: bucketOf(startGarage), steps: [20 * HOUR, 14 * MINUTE] }
+export const MOTO = { name: 'moto', start: bucketOf(startMoto), steps: [30 * DAY, HOUR] }
+export const CEPH = { name: 'Ceph', start: bucketOf(startCeph), steps: [14 * MINUTE] }
+
+const LEASES = {
+  Redis: async (t) => ['-lease', (await Redis.start(t)).url, '-lease-ttl', '2s'],
+  PostgreSQL: async (t) => ['-lease', await startPostgres(t), '-lease-ttl', '2s'],
+  'the bucket': () => ['-lease', 'store', '-lease-ttl', '3s'],
+}
+const EVENTS = { PostgreSQL: async (t) => ['-database', await startPostgres(t)] }
+
+/** The settings of a row of the table; starts what its leases and events are kept in. */
+export async function settingsOf(t, { durability, lease, events }) {
+  return [
+    ...(durability ? ['-durability', durability] : []),
+    ...(lease ? await LEASES[lease](t) : []),
+    ...(events ? await EVENTS[events](t) : []),
+  ]
 }

@@ -3,7 +3,7 @@
 //! [`Ceph`], [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
 //! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`ReverseProxy`] is
 //! nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections. [`http1`]
-//! has clients that send exactly the given bytes, and [`kill_loop`] kills processes of a test.
+//! has clients that send exactly the given bytes, [`kill_loop`] kills processes of a test, and [`until`] waits.
 //!
 //! This is a separate, unpublished crate, because the tests of several crates need it.
 //!
@@ -61,6 +61,7 @@ mod rabbitmq;
 mod redis;
 mod reverse_proxy;
 mod s3s;
+mod wait;
 
 pub use ceph::Ceph;
 pub use faults::{Fault, FaultProxy};
@@ -78,6 +79,7 @@ pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use reverse_proxy::ReverseProxy;
 pub use s3s::S3s;
+pub use wait::until;
 
 /// The address and credentials of an S3 service.
 #[derive(Clone, Debug)]

@@ -19,6 +19,7 @@ use landfall_http::{
     interim_sender, serve,
 };
 pub(crate) use landfall_test_services::http1::{AsyncClient as Client, Message as Answer};
+use landfall_test_services::until;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -85,11 +86,7 @@ impl Server {
 
     /// Waits until the service has been given so many requests.
     pub(crate) async fn until_requests(&self, count: u64) {
-        let begin = std::time::Instant::now();
-        while self.stats.requests.load(Relaxed) < count {
-            assert!(begin.elapsed() < TIMEOUT, "the requests don't arrive");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(async || self.stats.requests.load(Relaxed) >= count).await;
     }
 
     /// Ends the server and waits until every connection is closed.

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use landfall_test_services::until;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -149,9 +150,7 @@ async fn interim_responses_wait_for_the_client() {
     client
         .send(HEADERS, END_HEADERS, 1, &head("/interim/flood"))
         .await;
-    while FLOODS.load(Relaxed) == floods {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || FLOODS.load(Relaxed) != floods).await;
     client.send(DATA, END_STREAM, 1, b"12345").await;
     let (mut interim, mut bytes) = (0, 0);
     loop {

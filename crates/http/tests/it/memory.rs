@@ -2,11 +2,12 @@
 //! request continues.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use landfall_test_services::until;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Server, TIMEOUT, get, pattern, pause};
+use crate::harness::{Server, get, pattern, pause};
 
 /// Enough for a buffer to grow well past its first size.
 const BURST: usize = 400_000;
@@ -71,11 +72,7 @@ async fn unfinished_heads_share_a_bounded_memory() {
         limits.max_head = 64 * 1024;
     });
     let counted = async |bytes: std::ops::RangeInclusive<u64>| {
-        let begin = Instant::now();
-        while !bytes.contains(&server.stats.head_bytes.load(Relaxed)) {
-            assert!(begin.elapsed() < TIMEOUT, "{:?}", server.stats);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || bytes.contains(&server.stats.head_bytes.load(Relaxed))).await;
     };
     let half = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(60_000));
     let mut first = server.connect().await;

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::Method;
+use landfall_test_services::until;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{sleep, timeout};
 
@@ -30,11 +31,7 @@ async fn set_windows(client: &mut RawClient, of_streams: u32) {
 }
 
 async fn all_are_released() {
-    let begin = Instant::now();
-    while KEPT.load(Relaxed) > 0 {
-        assert!(begin.elapsed() < TIMEOUT, "{} are kept", KEPT.load(Relaxed));
-        sleep(Duration::from_millis(10)).await;
-    }
+    until(async || KEPT.load(Relaxed) == 0).await;
 }
 
 /// Returns how many bytes are kept when nothing more is.

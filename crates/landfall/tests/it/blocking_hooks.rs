@@ -1,7 +1,7 @@
 //! Blocking hooks: when they are called, and the effects of their decisions.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -13,8 +13,9 @@ use landfall::{
     store::file::FileStore,
     upload::{Metadata, Snapshot, Upload},
 };
+use landfall_test_services::until;
 
-use crate::harness::{DATA, Site, everywhere, id};
+use crate::harness::{AtEnd, DATA, Site, everywhere, id};
 
 /// Answers creations with a closure.
 struct OnCreate<F>(F);
@@ -174,42 +175,6 @@ async fn types_that_are_not_allowed_are_rejected_with_415() {
         },
     )
     .await;
-}
-
-/// Answers questions about completion by a list; counts them.
-#[derive(Debug, Default, Clone)]
-struct AtEnd {
-    answers: Arc<Mutex<Vec<Decision>>>,
-    asked: Arc<AtomicUsize>,
-}
-
-impl AtEnd {
-    fn answering(answers: impl IntoIterator<Item = Decision>) -> Self {
-        let this = Self::default();
-        this.answers.lock().unwrap().extend(answers);
-        this.answers.lock().unwrap().reverse();
-        this
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-#[async_trait]
-impl Hook for AtEnd {
-    fn points(&self) -> HookPoints {
-        HookPoints {
-            before_finish: true,
-            ..HookPoints::default()
-        }
-    }
-
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        let next = self.answers.lock().unwrap().pop();
-        Ok(next.unwrap_or_else(Decision::allow))
-    }
 }
 
 fn final_response() -> ClientResponse {
@@ -440,9 +405,7 @@ async fn a_slow_hook_does_not_block_other_uploads() {
             thinking.write("hello").await;
             let other = site.create(9).await;
             // The first needs its slot no more as soon as its bytes are stored.
-            while site.patch(&other, 0, "by").await.status == 503 {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            until(async || site.patch(&other, 0, "by").await.status != 503).await;
             assert_eq!(site.offset(&other).await, 2);
             slow.0.notify_one();
             thinking.reply().await.expect(204);

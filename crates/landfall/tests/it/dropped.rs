@@ -26,6 +26,7 @@ use landfall::{
     },
     upload::{Snapshot, Upload, UploadId},
 };
+use landfall_test_services::until;
 use tokio::{
     net::TcpStream,
     sync::{Mutex, Semaphore},
@@ -141,12 +142,6 @@ impl Append for SlowAppend {
     }
 }
 
-async fn until(what: &AtomicUsize, count: usize) {
-    while what.load(Ordering::SeqCst) < count {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Drops a request during its first write, starts the next one before that write ends, and resumes at
 /// the offset of the response, like a client.
 async fn dropped_and_continued(drop_request: impl AsyncFn(&Site, &SlowStore, &str)) {
@@ -160,7 +155,7 @@ async fn dropped_and_continued(drop_request: impl AsyncFn(&Site, &SlowStore, &st
     let bytes = bytes();
     let next = site.patching(&path, 0).body(&bytes).send();
     let let_go = async {
-        until(&store.resuming, 2).await;
+        until(async || store.resuming.load(Ordering::SeqCst) >= 2).await;
         store.disk.add_permits(1000);
     };
     let (reply, ()) = tokio::join!(next, let_go);
@@ -191,7 +186,7 @@ async fn head_waits_for_a_request_that_starts() {
     let gate = store.gate.lock().await;
     let patch = site.patching(&path, 0).body("0123456789").send();
     let head = async {
-        until(&store.resuming, 1).await;
+        until(async || store.resuming.load(Ordering::SeqCst) >= 1).await;
         tokio::join!(site.offset(&path), async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             drop(gate);
@@ -230,7 +225,7 @@ async fn a_reset_http_2_stream_leaves_the_bytes_right() {
                 .unwrap();
         tokio::spawn(connection);
         let request = tokio::spawn(sender.send_request(patch(site, path)));
-        until(&store.writing, 1).await;
+        until(async || store.writing.load(Ordering::SeqCst) >= 1).await;
         // RST_STREAM; the connection stays.
         request.abort();
         assert!(request.await.unwrap_err().is_cancelled());

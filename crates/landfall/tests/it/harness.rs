@@ -1,7 +1,17 @@
 //! A server on a free port, and a client with full control of the bytes it sends.
 
-use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
@@ -11,14 +21,16 @@ use hyper_util::{
     server::conn::auto,
 };
 use landfall::{
-    Composer, Config, Handler,
+    BoxError, Composer, Config, Handler,
+    hook::{Decision, Hook, HookPoints, RequestInfo},
     store::{
         MemoryStore,
         file::{FileOptions, FileStore},
     },
-    upload::UploadId,
+    upload::{Snapshot, UploadId},
 };
 use landfall_test_services::http1::AsyncClient;
+use landfall_test_services::until;
 use tempfile::TempDir;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -31,6 +43,62 @@ use tower_service::Service as _;
 pub(crate) const DATA: &str = "application/offset+octet-stream";
 /// Nothing in these tests takes longer, unless it hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers questions about completion by a list, then always the same; counts them.
+#[derive(Debug, Clone)]
+pub(crate) struct AtEnd {
+    answers: Arc<Mutex<Vec<Decision>>>,
+    otherwise: Arc<Mutex<fn() -> Decision>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Default for AtEnd {
+    fn default() -> Self {
+        Self::always(Decision::allow)
+    }
+}
+
+impl AtEnd {
+    pub(crate) fn always(otherwise: fn() -> Decision) -> Self {
+        Self {
+            answers: Arc::default(),
+            otherwise: Arc::new(Mutex::new(otherwise)),
+            asked: Arc::default(),
+        }
+    }
+
+    pub(crate) fn answering(answers: impl IntoIterator<Item = Decision>) -> Self {
+        let this = Self::default();
+        this.answers.lock().unwrap().extend(answers);
+        this.answers.lock().unwrap().reverse();
+        this
+    }
+
+    /// Answers so from now on.
+    pub(crate) fn decide(&self, otherwise: fn() -> Decision) {
+        *self.otherwise.lock().unwrap() = otherwise;
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Hook for AtEnd {
+    fn points(&self) -> HookPoints {
+        HookPoints {
+            before_finish: true,
+            ..HookPoints::default()
+        }
+    }
+
+    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let next = self.answers.lock().unwrap().pop();
+        Ok(next.unwrap_or_else(*self.otherwise.lock().unwrap()))
+    }
+}
 
 /// A running server.
 pub(crate) struct Site {
@@ -169,6 +237,22 @@ impl Site {
             .with("Upload-Offset", &offset.to_string())
     }
 
+    /// An upload of 10 bytes, and a running PATCH that has sent and stored `hello`.
+    pub(crate) async fn half_sent(&self) -> (String, Open) {
+        let path = self.create(10).await;
+        let mut open = self.open_patch(&path, 0, 10).await;
+        open.write("hello").await;
+        self.until_offset(&path, 5).await;
+        (path, open)
+    }
+
+    /// A PATCH that is going to send `length` bytes.
+    pub(crate) async fn open_patch(&self, path: &str, offset: u64, length: u64) -> Open {
+        let ask = self.patching(path, offset);
+        let ask = ask.with("Content-Length", &length.to_string());
+        ask.open().await
+    }
+
     pub(crate) async fn head(&self, path: &str) -> TestResponse {
         self.request("HEAD", path).send().await
     }
@@ -184,9 +268,7 @@ impl Site {
 
     /// Waits until HEAD tells this offset.
     pub(crate) async fn until_offset(&self, path: &str, offset: u64) {
-        while self.offset(path).await != offset {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || self.offset(path).await == offset).await;
     }
 
     /// Returns the body of GET.

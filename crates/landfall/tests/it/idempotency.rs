@@ -368,11 +368,7 @@ async fn the_application_removes_an_upload_during_a_write() {
         |_| {},
         async |site| {
             let path = site.create(1 << 20).await;
-            let mut writing = site
-                .patching(&path, 0)
-                .with("Content-Length", "1000000")
-                .open()
-                .await;
+            let mut writing = site.open_patch(&path, 0, 1000000).await;
             writing.write("begun").await;
             site.until_offset(&path, 5).await;
             assert!(site.handler.remove(&id(&path)).await.unwrap());

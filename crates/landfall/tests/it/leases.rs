@@ -12,6 +12,7 @@ use landfall::{
     lease::{FileLocker, Lease, LeaseError, Locker, MemoryLocker, YieldReason},
     upload::UploadId,
 };
+use landfall_test_services::until;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -432,11 +433,7 @@ async fn lease_survives_removal_of_the_lock_directory() {
     remove_lock_directory(dir.path());
     // The holder notices it within a second or two, makes new files, and locks them.
     let files = || std::fs::read_dir(dir.path().join(".landfall")).map_or(0, Iterator::count);
-    let begin = Instant::now();
-    while files() == 0 {
-        assert!(begin.elapsed() < LONG, "the lock file is not made again");
-        sleep(Duration::from_millis(20)).await;
-    }
+    until(async || files() > 0).await;
     sleep(Duration::from_millis(1000)).await;
     assert!(matches!(
         other.try_acquire(&upload()).await,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use landfall::{Composer, Config, Handler, store::MemoryStore};
+use landfall_test_services::until;
 use landfall_testkit::fault::{Fault, FaultStore, Faults, StoreCall};
 use tokio::time::{Instant, sleep};
 use tower_service::Service as _;
@@ -14,12 +15,6 @@ use crate::harness::{Open, Site};
 
 /// A disk that hangs for this long keeps all memory.
 const HANG: Duration = Duration::from_secs(30);
-
-async fn until(what: impl Fn() -> bool) {
-    while !what() {
-        sleep(Duration::from_millis(5)).await;
-    }
-}
 
 async fn begin(site: &Site, path: &str) -> Open {
     let patch = site.patching(path, 0).with("Content-Length", "10");
@@ -52,16 +47,16 @@ async fn transfer_waiting_for_memory_yields() {
     faults.plan(StoreCall::Write, Fault::Slow(HANG));
     let begun = Instant::now();
     let _hanging = begin(&site, &hanging).await;
-    until(|| faults.happened() == 1).await;
+    until(async || faults.happened() == 1).await;
     let mut first = begin(&site, &waiting).await;
-    until(|| site.handler.stats().live_uploads == 2).await;
+    until(async || site.handler.stats().live_uploads == 2).await;
     // Wait until its bytes have arrived.
     sleep(Duration::from_millis(100)).await;
 
     // Another request continues the upload.
     let mut second = begin(&site, &waiting).await;
     first.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
-    until(|| site.handler.stats().live_uploads == 2).await;
+    until(async || site.handler.stats().live_uploads == 2).await;
     sleep(Duration::from_millis(100)).await;
     // Another one removes it.
     site.delete(&waiting).await.expect(204);

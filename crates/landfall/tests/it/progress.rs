@@ -117,11 +117,7 @@ async fn a_request_that_ends_without_completing_has_its_progress() {
         let (site, mut events) = site().await;
         let path = site.create(10).await;
         if is_cut {
-            let mut open = site
-                .patching(&path, 0)
-                .with("Content-Length", "10")
-                .open()
-                .await;
+            let mut open = site.open_patch(&path, 0, 10).await;
             open.write("hello").await;
         } else {
             site.patch(&path, 0, "hello").await.expect(204);

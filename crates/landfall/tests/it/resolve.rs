@@ -12,12 +12,11 @@ use async_trait::async_trait;
 use landfall::{
     BoxError, Resolution,
     event::{Event, EventKind, EventKinds, EventSink},
-    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
-    upload::Snapshot,
+    hook::{ClientResponse, Decision},
 };
 use landfall_testkit::record::RecordingSink;
 
-use crate::harness::{DATA, Site, everywhere, id};
+use crate::harness::{AtEnd, DATA, Site, everywhere, id};
 
 /// A sink that can keep nothing while it is full.
 #[derive(Debug, Clone, Default)]
@@ -87,28 +86,6 @@ async fn an_effect_that_cannot_be_prepared_does_not_happen() {
     .await;
 }
 
-/// Fails until it is enabled.
-#[derive(Debug, Clone, Default)]
-struct Undecided(Arc<AtomicBool>);
-
-#[async_trait]
-impl Hook for Undecided {
-    fn points(&self) -> HookPoints {
-        HookPoints {
-            before_finish: true,
-            ..HookPoints::default()
-        }
-    }
-
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
-        Ok(if self.0.load(Ordering::Relaxed) {
-            Decision::allow()
-        } else {
-            Decision::Fail(ClientResponse::default())
-        })
-    }
-}
-
 fn happened(outcome: &Resolution) -> bool {
     matches!(outcome, Resolution::Happened(_))
 }
@@ -118,7 +95,8 @@ async fn prepared_events_are_resolved() {
     everywhere(
         |_| {},
         async |site| {
-            let (sink, decided) = (RecordingSink::default(), Undecided::default());
+            let undecided = AtEnd::always(|| Decision::Fail(ClientResponse::default()));
+            let (sink, decided) = (RecordingSink::default(), undecided);
             let site = Site::sharing_store(site, |config| {
                 *config = config.clone().sink(sink.clone()).hook(decided.clone());
             });
@@ -149,7 +127,7 @@ async fn prepared_events_are_resolved() {
                 created.upload.created,
             );
             assert!(settled.await.is_err());
-            decided.0.store(true, Ordering::Relaxed);
+            decided.decide(Decision::allow);
             assert!(happened(&settle(EventKind::Completed, &created).await));
             assert_eq!(kinds(), [EventKind::Created, EventKind::Completed]);
             assert!(happened(&settle(EventKind::Completed, &created).await));

@@ -19,6 +19,7 @@ use landfall::{
     store::{BoxError, MemoryStore},
     upload::Snapshot,
 };
+use landfall_test_services::until;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -125,9 +126,7 @@ async fn a_shutdown_ends_transfers_and_keeps_received_bytes() {
                 .with_all(&[("Upload-Length", "10"), ("Content-Length", "10")]);
             let mut creation = creation.with("Content-Type", DATA).open().await;
             creation.write("0123").await;
-            while site.handler.stats().live_uploads < 3 {
-                sleep(Duration::from_millis(5)).await;
-            }
+            until(async || site.handler.stats().live_uploads >= 3).await;
 
             timeout(TIMEOUT, site.handler.shutdown())
                 .await
@@ -215,9 +214,7 @@ async fn a_shutdown_and_a_stop_reach_a_client_that_never_pauses() {
             let handler = handler.clone();
             async move { handler.handle(append).await.status() }
         });
-        while handler.stats().live_uploads == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until(async || handler.stats().live_uploads > 0).await;
         if is_stop {
             let event = timeout(TIMEOUT, events.next()).await.unwrap();
             event.unwrap().stop(ClientResponse::text(418, "no"));
@@ -282,9 +279,7 @@ async fn a_graceful_shutdown_of_axum_does_not_wait_for_silent_clients() {
          Content-Type: {DATA}\r\nContent-Length: 100000\r\n\r\nhello"
     );
     client.write_all(head.as_bytes()).await.unwrap();
-    while uploads.stats().live_uploads == 0 {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until(async || uploads.stats().live_uploads > 0).await;
     stop.send(()).unwrap();
     let mut answer = Vec::new();
     let read = timeout(TIMEOUT, client.read_to_end(&mut answer));

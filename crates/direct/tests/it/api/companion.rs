@@ -36,11 +36,7 @@ async fn small_files_are_sent_by_a_form(service: Service) {
     assert_eq!(sent.status, 201, "{sent:?}");
     assert_eq!(harness.object(key).await.unwrap(), "hello");
     let named = json!({ "key": key });
-    let done = harness
-        .ann("POST", "/api/complete_s3")
-        .json(&named)
-        .send()
-        .await;
+    let done = harness.post("/api/complete_s3", &named).await;
     assert_eq!(done.expect(200).json["size"], 5);
 }
 
@@ -52,11 +48,7 @@ async fn created(harness: &Harness, more: Value) -> (String, String) {
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let reply = harness
-        .ann("POST", "/s3/multipart")
-        .json(&body)
-        .send()
-        .await;
+    let reply = harness.post("/s3/multipart", &body).await;
     let reply = reply.expect(200);
     assert_eq!(reply.names(), ["bucket", "key", "uploadId"]);
     assert_eq!(reply.text_of("bucket"), harness.uploads.bucket);
@@ -70,7 +62,7 @@ fn at(id: &str, what: &str, key: &str) -> String {
 
 async fn sent(harness: &Harness, id: &str, key: &str, number: u32, body: &[u8]) -> String {
     let path = at(id, &format!("/{number}"), key);
-    let signed = harness.ann("GET", &path).send().await.expect(200);
+    let signed = harness.get(&path).await.expect(200);
     assert_eq!(signed.names(), ["expires", "url"]);
     assert_eq!(signed.json["expires"], 3600);
     let reply = put(&signed.text_of("url"), &[], body).await;
@@ -81,7 +73,7 @@ async fn sent(harness: &Harness, id: &str, key: &str, number: u32, body: &[u8]) 
 async fn complete(harness: &Harness, id: &str, key: &str, parts: &Value) -> Reply {
     let body = json!({ "parts": parts });
     let path = at(id, "/complete", key);
-    harness.ann("POST", &path).json(&body).send().await
+    harness.post(&path, &body).await
 }
 
 async fn multipart_uploads_are_completed(service: Service) {
@@ -91,11 +83,7 @@ async fn multipart_uploads_are_completed(service: Service) {
     let mut tags = vec![sent(&harness, &id, &key, 1, &first).await];
 
     // After a reload, the client lists the parts.
-    let listed = harness
-        .ann("GET", &at(&id, "", &key))
-        .send()
-        .await
-        .expect(200);
+    let listed = harness.get(&at(&id, "", &key)).await.expect(200);
     let listed = listed.json.as_array().unwrap().clone();
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!(
@@ -106,7 +94,7 @@ async fn multipart_uploads_are_completed(service: Service) {
     assert!(tags[0].starts_with('"'), "{tags:?}");
 
     let batch = format!("{}&partNumbers=2,3,10000", at(&id, "/batch", &key));
-    let batch = harness.ann("GET", &batch).send().await.expect(200);
+    let batch = harness.get(&batch).await.expect(200);
     let urls = batch.json["presignedUrls"].as_object().unwrap();
     assert_eq!(urls.len(), 3, "{urls:?}");
     let reply = put(urls["2"].as_str().unwrap(), &[], &second).await;
@@ -138,8 +126,7 @@ async fn multipart_uploads_are_completed(service: Service) {
     let object = harness.object(&key).await.unwrap();
     assert_eq!(object, [first, second].concat());
     harness
-        .ann("GET", &at(&id, "/3", &key))
-        .send()
+        .get(&at(&id, "/3", &key))
         .await
         .companion(409, "complete");
 }
@@ -155,7 +142,7 @@ async fn clients_can_abort_multipart_uploads() {
         .send()
         .await
         .companion(404, "no such upload");
-    let dropped = harness.ann("DELETE", &path).send().await.expect(200);
+    let dropped = harness.delete(&path).await.expect(200);
     assert_eq!(dropped.text, "{}");
     assert_eq!(harness.job("r1").await.state, JobState::Cancelled);
     let object = (&*harness.uploads.bucket, &*key);
@@ -165,16 +152,8 @@ async fn clients_can_abort_multipart_uploads() {
         .list_multiparts(object.0, object.1, None, 10)
         .await;
     assert_eq!(left.unwrap().uploads, []);
-    harness
-        .ann("GET", &path)
-        .send()
-        .await
-        .companion(410, "cancelled");
-    harness
-        .ann("GET", &at(&id, "/1", &key))
-        .send()
-        .await
-        .companion(410, "");
+    harness.get(&path).await.companion(410, "cancelled");
+    harness.get(&at(&id, "/1", &key)).await.companion(410, "");
     let parts = json!([{"PartNumber": 1, "ETag": "x"}]);
     complete(&harness, &id, &key, &parts)
         .await
@@ -187,8 +166,7 @@ async fn sizes_are_enforced() {
     for more in [json!({"size": 10}), json!({"metadata": {"size": "10"}})] {
         let (key, id) = created(&harness, more).await;
         harness
-            .ann("GET", &at(&id, "/2", &key))
-            .send()
+            .get(&at(&id, "/2", &key))
             .await
             .companion(400, "part");
         let tag = sent(&harness, &id, &key, 1, b"hello world").await;
@@ -207,11 +185,7 @@ async fn sizes_are_enforced() {
     complete(&harness, &id, &key, &parts)
         .await
         .companion(400, "");
-    let reply = harness
-        .ann("GET", &format!("{PARAMS}&size=5"))
-        .send()
-        .await
-        .expect(200);
+    let reply = harness.get(&format!("{PARAMS}&size=5")).await.expect(200);
     let (url, fields) = (reply.text_of("url"), &reply.json["fields"]);
     let longer = post_form(&url, fields, b"hello!").await;
     assert_eq!(longer.status, 400, "{longer:?}");
@@ -222,107 +196,74 @@ async fn sizes_are_enforced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_requests_are_rejected() {
     let harness = Harness::start().await;
-    let get = async |path: &str| harness.ann("GET", path).send().await;
-    get("/s3/params")
-        .await
-        .companion(400, "\"filename\" query parameter is required");
-    get("/s3/params?filename=").await.companion(400, "filename");
-    get("/s3/params?filename=a&filename=b")
-        .await
-        .companion(400, "filename");
-    get("/s3/params?filename=a&type=a%0Ab")
-        .await
-        .companion(400, "media type");
-    let much: String = (0..65).map(|n| format!("&metadata[{n}]=x")).collect();
-    get(&format!("/s3/params?filename=a{much}"))
-        .await
-        .companion(400, "metadata");
-    let post = async |body: Value| {
-        harness
-            .ann("POST", "/s3/multipart")
-            .json(&body)
-            .send()
-            .await
-    };
-    post(json!({}))
-        .await
-        .companion(400, "\"filename\" field is required");
-    post(json!({"filename": ""}))
-        .await
-        .companion(400, "filename");
-    post(json!({"filename": "a", "type": 7}))
-        .await
-        .companion(400, "content type must be a string");
-    post(json!({"filename": "a", "metadata": 7}))
-        .await
-        .companion(400, "metadata");
-    let large = json!({"filename": "a", "type": "", "metadata": {"x": "x".repeat(110_000)}});
-    post(large).await.companion(413, "102400");
-
     let (key, id) = created(&harness, json!({})).await;
-    let bare = format!("/s3/multipart/{}", encoded(&id));
+    let at = |what: &str| at(&id, what, &key);
+    let numbers = "between 1 and 10000";
+    let much: String = (0..65).map(|n| format!("&metadata[{n}]=x")).collect();
+    let mut gets = vec![
+        (
+            "/s3/params".into(),
+            400,
+            "\"filename\" query parameter is required",
+        ),
+        ("/s3/params?filename=".into(), 400, "filename"),
+        ("/s3/params?filename=a&filename=b".into(), 400, "filename"),
+        ("/s3/params?filename=a&type=a%0Ab".into(), 400, "media type"),
+        (format!("/s3/params?filename=a{much}"), 400, "metadata"),
+        (at("/batch"), 400, "comma separated"),
+        (self::at("other", "/1", &key), 404, "no such upload"),
+        (self::at(&id, "/1", "other"), 404, "no such upload"),
+        ("/s3/nothing".into(), 404, "nothing at this path"),
+    ];
     for what in ["", "/1", "/batch?partNumbers=1"] {
-        get(&format!("{bare}{what}"))
-            .await
-            .companion(400, "key must be passed");
+        let bare = format!("/s3/multipart/{}{what}", encoded(&id));
+        gets.push((bare, 400, "key must be passed"));
     }
     for number in ["0", "x", "10001", "1.5"] {
-        let path = at(&id, &format!("/{number}"), &key);
-        get(&path).await.companion(400, "between 1 and 10000");
-        let path = format!("{}&partNumbers=1,{number}", at(&id, "/batch", &key));
-        get(&path).await.companion(400, "between 1 and 10000");
+        gets.push((at(&format!("/{number}")), 400, numbers));
+        let batch = format!("{}&partNumbers=1,{number}", at("/batch"));
+        gets.push((batch, 400, numbers));
     }
-    get(&at(&id, "/batch", &key))
-        .await
-        .companion(400, "comma separated");
-    for parts in [
-        json!(null),
-        json!(7),
-        json!([{"PartNumber": "1", "ETag": "a"}]),
+    for (path, status, words) in gets {
+        harness.get(&path).await.companion(status, words);
+    }
+    let much = "x".repeat(110_000);
+    for (body, status, words) in [
+        (json!({}), 400, "\"filename\" field is required"),
+        (json!({"filename": ""}), 400, "filename"),
+        (
+            json!({"filename": "a", "type": 7}),
+            400,
+            "content type must be a string",
+        ),
+        (json!({"filename": "a", "metadata": 7}), 400, "metadata"),
+        (
+            json!({"filename": "a", "type": "", "metadata": {"x": much}}),
+            413,
+            "102400",
+        ),
     ] {
-        complete(&harness, &id, &key, &parts)
-            .await
-            .companion(400, "array of {ETag, PartNumber}");
+        let reply = harness.post("/s3/multipart", &body).await;
+        reply.companion(status, words);
     }
-    complete(&harness, &id, &key, &json!([]))
-        .await
-        .companion(400, "");
-    complete(
-        &harness,
-        &id,
-        &key,
-        &json!([{"PartNumber": 1, "ETag": "x"}]),
-    )
-    .await
-    .companion(400, "");
-
+    let array = "array of {ETag, PartNumber}";
+    for (parts, words) in [
+        (json!(null), array),
+        (json!(7), array),
+        (json!([{"PartNumber": "1", "ETag": "a"}]), array),
+        (json!([]), ""),
+        (json!([{"PartNumber": 1, "ETag": "x"}]), ""),
+    ] {
+        let reply = complete(&harness, &id, &key, &parts).await;
+        reply.companion(400, words);
+    }
     // Another principal's upload looks like a missing one.
-    for path in [at(&id, "", &key), at(&id, "/1", &key)] {
-        harness
-            .bob("GET", &path)
-            .send()
-            .await
-            .companion(404, "no such upload");
+    let batch = format!("{}&partNumbers=1", at("/batch"));
+    for path in [at(""), at("/1"), batch] {
+        let reply = harness.bob("GET", &path).send().await;
+        reply.companion(404, "no such upload");
     }
-    let batch = format!("{}&partNumbers=1", at(&id, "/batch", &key));
-    harness
-        .bob("GET", &batch)
-        .send()
-        .await
-        .companion(404, "no such upload");
-    for (id, key) in [("other", &*key), (&*id, "other")] {
-        get(&at(id, "/1", key))
-            .await
-            .companion(404, "no such upload");
-    }
-    get("/s3/nothing")
-        .await
-        .companion(404, "nothing at this path");
-    let reply = harness
-        .ann("DELETE", "/s3/params")
-        .send()
-        .await
-        .companion(405, "method");
+    let reply = harness.delete("/s3/params").await.companion(405, "method");
     assert_eq!(reply.header("allow").as_deref(), Some("GET"));
 }
 
@@ -334,7 +275,7 @@ async fn small_files_can_be_sent_by_put() {
         |_| {},
     )
     .await;
-    let reply = harness.ann("GET", PARAMS).send().await.expect(200);
+    let reply = harness.get(PARAMS).await.expect(200);
     assert_eq!(
         reply.names(),
         ["expires", "fields", "headers", "method", "url"]
@@ -394,10 +335,7 @@ async fn tokens_in_the_path_are_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn temporary_credentials_have_companions_format() {
     let off = Harness::start().await;
-    off.ann("GET", "/s3/sts")
-        .send()
-        .await
-        .companion(404, "-direct-sts");
+    off.get("/s3/sts").await.companion(404, "-direct-sts");
     off.request("GET", "/s3/sts")
         .send()
         .await
@@ -409,7 +347,7 @@ async fn temporary_credentials_have_companions_format() {
         lifetime: std::time::Duration::from_secs(3600),
     };
     let harness = Harness::with(Service::Moto, |settings| settings.sts = Some(sts), |_| {}).await;
-    let reply = harness.ann("GET", "/s3/sts").send().await.expect(200);
+    let reply = harness.get("/s3/sts").await.expect(200);
     assert_eq!(reply.names(), ["bucket", "credentials", "prefix", "region"]);
     let credentials = &reply.json["credentials"];
     for (pascal, camel) in [

@@ -120,16 +120,11 @@ async fn cross_site_requests_with_cookies_are_rejected() {
 async fn routes_exist_below_a_path_prefix() {
     let harness = Harness::with(Service::Garage, |_| {}, |api| api.path = "/direct/".into()).await;
     harness
-        .ann("GET", "/direct/s3/params?filename=a")
-        .send()
+        .get("/direct/s3/params?filename=a")
         .await
         .expect(200);
     let token = format!("/direct/t/{}/s3/params?filename=a", harness.ann.reveal());
     harness.request("GET", &token).send().await.expect(200);
-    harness
-        .ann("GET", "/s3/params?filename=a")
-        .send()
-        .await
-        .expect(404);
-    harness.ann("GET", "/direct/files").send().await.expect(404);
+    harness.get("/s3/params?filename=a").await.expect(404);
+    harness.get("/direct/files").await.expect(404);
 }

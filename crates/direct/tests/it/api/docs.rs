@@ -33,7 +33,7 @@ async fn the_quick_start_works() {
     let commands = blocks("sh").concat();
     let body = commands.split("-d '").nth(1).unwrap();
     let body: Value = serde_json::from_str(body.split("'\n").next().unwrap()).unwrap();
-    let reply = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let reply = harness.post("/api/sign_s3", &body).await;
     let reply = reply.expect(200);
     assert_eq!(names(&reply.json), names(signed));
     let url = reply.text_of("url");
@@ -46,11 +46,7 @@ async fn the_quick_start_works() {
     let sent = put(&reply.text_of("signed_request"), &kind, b"hello").await;
     assert_eq!(sent.status, 200, "{sent:?}");
     let named = serde_json::json!({ "url": url });
-    let done = harness
-        .ann("POST", "/api/complete_s3")
-        .json(&named)
-        .send()
-        .await;
+    let done = harness.post("/api/complete_s3", &named).await;
     let done = done.expect(200);
     assert_eq!(names(&done.json), names(completed));
     for name in ["state", "size"] {

@@ -80,12 +80,7 @@ async fn repeated_requests_with_a_token_open_one_upload() {
     assert_eq!(done.json["size"], 5);
     // The principal of the grant can use it as well.
     let named = json!({"request_id": "g1"});
-    harness
-        .ann("POST", "/api/complete_s3")
-        .json(&named)
-        .send()
-        .await
-        .expect(200);
+    harness.post("/api/complete_s3", &named).await.expect(200);
     harness
         .bob("POST", "/api/complete_s3")
         .json(&named)
@@ -166,9 +161,5 @@ async fn invalid_tokens_are_rejected() {
     let reply = reply.companion(429, "too many wrong");
     assert!(reply.header("retry-after").is_some());
     // A valid key is accepted nevertheless.
-    harness
-        .ann("GET", "/s3/params?filename=a")
-        .send()
-        .await
-        .expect(200);
+    harness.get("/s3/params?filename=a").await.expect(200);
 }

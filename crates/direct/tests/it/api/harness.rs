@@ -138,6 +138,21 @@ impl Harness {
         self.request(method, path).key(&self.ann)
     }
 
+    /// Gets a path as ann.
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.ann("GET", path).send().await
+    }
+
+    /// Posts JSON to a path as ann.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.ann("POST", path).json(body).send().await
+    }
+
+    /// Deletes a path as ann.
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.ann("DELETE", path).send().await
+    }
+
     /// Creates a request of bob.
     pub(crate) fn bob(&self, method: &str, path: &str) -> TestRequest {
         self.request(method, path).key(&self.bob)

@@ -10,7 +10,7 @@ use crate::uploads::harness::refuse;
 async fn responses_of_hooks_reach_clients() {
     let harness = Harness::start().await;
     let body = json!({"file_name": "a", "file_type": "a/b"});
-    let sign = async || harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let sign = async || harness.post("/api/sign_s3", &body).await;
     harness
         .uploads
         .hook
@@ -27,11 +27,7 @@ async fn responses_of_hooks_reach_clients() {
     assert_eq!(sent.status, 200, "{sent:?}");
     let complete = async || {
         let named = json!({"url": signed.text_of("url")});
-        harness
-            .ann("POST", "/api/complete_s3")
-            .json(&named)
-            .send()
-            .await
+        harness.post("/api/complete_s3", &named).await
     };
     harness.uploads.hook.next("finish", Err("down".into()));
     let failed = complete().await;
@@ -56,23 +52,12 @@ async fn responses_of_hooks_reach_clients() {
 async fn denied_files_are_removed() {
     let harness = Harness::start().await;
     let body = json!({"file_name": "a", "file_type": "a/b"});
-    let signed = harness
-        .ann("POST", "/api/sign_s3")
-        .json(&body)
-        .send()
-        .await
-        .expect(200);
+    let signed = harness.post("/api/sign_s3", &body).await.expect(200);
     let url = signed.text_of("signed_request");
     put(&url, &[("content-type", "a/b")], b"hello").await;
     harness.uploads.hook.next("finish", refuse("a virus"));
     let named = json!({"url": signed.text_of("url")});
-    let complete = async || {
-        harness
-            .ann("POST", "/api/complete_s3")
-            .json(&named)
-            .send()
-            .await
-    };
+    let complete = async || harness.post("/api/complete_s3", &named).await;
     complete().await.api_error(422, None, "a virus");
     complete().await.expect(410);
     let key = harness

@@ -23,12 +23,7 @@ fn record(harness: &Harness, key: &str) -> Value {
 /// Uploads a file without completing it.
 async fn silent(harness: &Harness, id: &str) -> String {
     let body = json!({"file_name": "My File", "file_type": "a/b", "request_id": id});
-    let signed = harness
-        .ann("POST", "/api/sign_s3")
-        .json(&body)
-        .send()
-        .await
-        .expect(200);
+    let signed = harness.post("/api/sign_s3", &body).await.expect(200);
     let sent = put(
         &signed.text_of("signed_request"),
         &[("content-type", "a/b")],
@@ -81,12 +76,7 @@ async fn notifications_complete_uploads() {
 async fn notifications_without_an_object_change_nothing() {
     let harness = Harness::start().await;
     let body = json!({"file_name": "a", "file_type": "a/b", "request_id": "r1"});
-    let signed = harness
-        .ann("POST", "/api/sign_s3")
-        .json(&body)
-        .send()
-        .await
-        .expect(200);
+    let signed = harness.post("/api/sign_s3", &body).await.expect(200);
     let key = harness
         .uploads
         .direct

@@ -8,7 +8,7 @@ use crate::uploads::harness::{Service, on_each};
 on_each!(clients_can_create_and_complete_multipart_uploads);
 
 async fn presign(harness: &Harness, body: Value) -> Reply {
-    harness.ann("POST", "/s3/presign").json(&body).send().await
+    harness.post("/s3/presign", &body).await
 }
 
 /// Creates the client's request to S3.
@@ -42,11 +42,7 @@ async fn small_files_are_presigned() {
     // With and without the prefix of the key.
     for key in ["2f-a.png", &*format!("{prefix}2f-a.png")] {
         let named = json!({ "key": key });
-        let done = harness
-            .ann("POST", "/api/complete_s3")
-            .json(&named)
-            .send()
-            .await;
+        let done = harness.post("/api/complete_s3", &named).await;
         assert_eq!(done.expect(200).json["size"], 5);
         let other = harness
             .bob("POST", "/api/complete_s3")
@@ -101,11 +97,7 @@ async fn clients_can_create_and_complete_multipart_uploads(service: Service) {
     assert_eq!(done.status, 200, "{done:?}");
     assert_eq!(harness.object(&key).await.unwrap(), "hello");
     let named = json!({ "key": key });
-    let done = harness
-        .ann("POST", "/api/complete_s3")
-        .json(&named)
-        .send()
-        .await;
+    let done = harness.post("/api/complete_s3", &named).await;
     assert_eq!(done.expect(200).json["size"], 5);
 }
 

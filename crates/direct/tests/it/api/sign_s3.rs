@@ -12,7 +12,7 @@ on_each!(a_signed_put_is_completed);
 async fn a_signed_put_is_completed(service: Service) {
     let harness = Harness::with(service, |_| {}, |_| {}).await;
     let body = json!({"file_name": " My File.PDF", "file_type": "application/pdf"});
-    let signed = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let signed = harness.post("/api/sign_s3", &body).await;
     let signed = signed.expect(200);
     assert_eq!(signed.names(), ["file_type", "signed_request", "url"]);
     assert_eq!(signed.text_of("file_type"), "application/pdf");
@@ -25,19 +25,11 @@ async fn a_signed_put_is_completed(service: Service) {
     assert!(request.contains("X-Amz-Expires=60&"), "{request}");
 
     let named = json!({ "url": url });
-    let early = harness
-        .ann("POST", "/api/complete_s3")
-        .json(&named)
-        .send()
-        .await;
+    let early = harness.post("/api/complete_s3", &named).await;
     early.api_error(409, None, "has not arrived yet");
     let sent = put(&request, &[("content-type", "application/pdf")], b"hello").await;
     assert_eq!(sent.status, 200, "{sent:?}");
-    let done = harness
-        .ann("POST", "/api/complete_s3")
-        .json(&named)
-        .send()
-        .await;
+    let done = harness.post("/api/complete_s3", &named).await;
     let done = done.expect(200);
     assert_eq!(done.names(), ["etag", "key", "location", "size", "state"]);
     assert_eq!(
@@ -50,11 +42,7 @@ async fn a_signed_put_is_completed(service: Service) {
 
     // Repeatedly, by each of its names and by the signed URL.
     for named in [json!({ "key": key }), json!({ "url": request }), named] {
-        let again = harness
-            .ann("POST", "/api/complete_s3")
-            .json(&named)
-            .send()
-            .await;
+        let again = harness.post("/api/complete_s3", &named).await;
         assert_eq!(again.expect(200).json, done.json);
         let other = harness
             .bob("POST", "/api/complete_s3")
@@ -95,7 +83,7 @@ async fn signed_headers_are_enforced() {
 }
 
 async fn signed(harness: &Harness, body: Value) -> Reply {
-    let signed = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let signed = harness.post("/api/sign_s3", &body).await;
     signed.expect(200)
 }
 
@@ -240,11 +228,11 @@ async fn conditions_are_signed_for_clients_that_send_them() {
         let body = json!({
             "file_name": "a.txt", "file_type": "text/plain", "send_headers": send, "request_id": "r1"
         });
-        let reply = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+        let reply = harness.post("/api/sign_s3", &body).await;
         reply.api_error(409, None, "with this id");
     }
     let body = json!({"file_name": "a.txt", "send_headers": "yes"});
-    let reply = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let reply = harness.post("/api/sign_s3", &body).await;
     reply.api_error(400, Some("send_headers"), "true or false");
 }
 
@@ -257,7 +245,7 @@ async fn objects_that_need_headers_are_not_signed_without_them() {
     };
     let harness = Harness::strict_with(needs).await;
     let mut body = json!({"file_name": "a.txt", "file_type": "text/plain", "request_id": "r1"});
-    let ask = async |body: &Value| harness.ann("POST", "/api/sign_s3").json(body).send().await;
+    let ask = async |body: &Value| harness.post("/api/sign_s3", body).await;
     for _ in 0..2 {
         let reply = ask(&body).await;
         reply.api_error(400, Some("send_headers"), "cache-control");
@@ -284,7 +272,7 @@ async fn equal_request_ids_return_the_same_upload() {
     let harness = Harness::start().await;
     let sign = async |name: &str| {
         let body = json!({"file_name": name, "file_type": "", "request_id": "r1", "metadata": {"album": 7}});
-        harness.ann("POST", "/api/sign_s3").json(&body).send().await
+        harness.post("/api/sign_s3", &body).await
     };
     let first = sign("a.bin").await.expect(200);
     assert_eq!(
@@ -297,11 +285,7 @@ async fn equal_request_ids_return_the_same_upload() {
     assert_eq!(job.metadata["album"], "7");
 
     let body = json!({"request_id": "r1", "uploaded": 3});
-    let reply = harness
-        .ann("POST", "/api/progress_s3")
-        .json(&body)
-        .send()
-        .await;
+    let reply = harness.post("/api/progress_s3", &body).await;
     assert_eq!(reply.expect(204).text, "");
     harness
         .bob("POST", "/api/progress_s3")
@@ -313,11 +297,7 @@ async fn equal_request_ids_return_the_same_upload() {
     let sent = put(&first.text_of("signed_request"), &kind, b"hello").await;
     assert_eq!(sent.status, 200, "{sent:?}");
     let named = json!({"request_id": "r1"});
-    let done = harness
-        .ann("POST", "/api/complete_s3")
-        .json(&named)
-        .send()
-        .await;
+    let done = harness.post("/api/complete_s3", &named).await;
     assert_eq!(done.expect(200).json["size"], 5);
     assert_eq!(harness.job("r1").await.state, JobState::Completed);
 }
@@ -325,9 +305,7 @@ async fn equal_request_ids_return_the_same_upload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_name_the_invalid_field() {
     let harness = Harness::start().await;
-    let sign = async |body: &serde_json::Value| {
-        harness.ann("POST", "/api/sign_s3").json(body).send().await
-    };
+    let sign = async |body: &serde_json::Value| harness.post("/api/sign_s3", body).await;
     for (body, field, words) in [
         (json!({"file_type": ""}), "file_name", "is required"),
         (json!({"file_name": "  "}), "file_name", "must not be empty"),
@@ -430,21 +408,13 @@ async fn errors_name_the_invalid_field() {
     }
     for body in [json!({}), json!({"key": 7}), json!({"key": "uploads/none"})] {
         let status = if body["key"].is_string() { 404 } else { 400 };
-        let reply = harness
-            .ann("POST", "/api/complete_s3")
-            .json(&body)
-            .send()
-            .await;
+        let reply = harness.post("/api/complete_s3", &body).await;
         reply.expect(status);
     }
     let elsewhere = json!({"url": "https://elsewhere.example/bucket/uploads/x"});
-    let reply = harness
-        .ann("POST", "/api/complete_s3")
-        .json(&elsewhere)
-        .send()
-        .await;
+    let reply = harness.post("/api/complete_s3", &elsewhere).await;
     reply.api_error(400, Some("url"), "not the URL of a file");
-    let reply = harness.ann("GET", "/api/sign_s3").send().await;
+    let reply = harness.get("/api/sign_s3").await;
     let reply = reply.api_error(405, None, "method");
     assert_eq!(reply.header("allow").as_deref(), Some("POST"));
 }

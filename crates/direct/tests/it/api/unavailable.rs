@@ -24,22 +24,16 @@ async fn an_unavailable_bucket_is_reported() {
     let proxy = Proxy::start(&Garage::shared().access());
     let harness = behind(&proxy).await;
     let body = json!({"file_name": "a", "file_type": "a/b"});
-    let sign = async || harness.ann("POST", "/api/sign_s3").json(&body).send().await;
+    let sign = async || harness.post("/api/sign_s3", &body).await;
     let signed = sign().await.expect(200);
     let film = json!({"filename": "film.bin", "type": "a/b"});
-    let begin = async || {
-        harness
-            .ann("POST", "/s3/multipart")
-            .json(&film)
-            .send()
-            .await
-    };
+    let begin = async || harness.post("/s3/multipart", &film).await;
     let created = begin().await.expect(200);
     let (id, key) = (created.text_of("uploadId"), created.text_of("key"));
     let path = |what: &str| format!("/s3/multipart/{}{what}?key={}", encoded(&id), encoded(&key));
 
     proxy.inject(Rule::on(Operation::ListParts), Fault::SLOW_DOWN);
-    let slow = harness.ann("GET", &path("")).send().await;
+    let slow = harness.get(&path("")).await;
     let slow = slow.companion(503, "storage is not available");
     assert!(slow.header("retry-after").is_some());
 
@@ -47,21 +41,13 @@ async fn an_unavailable_bucket_is_reported() {
     let hidden = |reply: &Reply| assert!(!reply.text.contains("127.0.0.1"), "{reply:?}");
     for reply in [
         begin().await.companion(503, "storage is not available"),
-        harness
-            .ann("GET", &path(""))
-            .send()
-            .await
-            .companion(503, ""),
+        harness.get(&path("")).await.companion(503, ""),
     ] {
         hidden(&reply);
     }
     // A cancelled upload stays cancelled; its data is removed later.
-    harness.ann("DELETE", &path("")).send().await.expect(200);
-    harness
-        .ann("GET", &path("/1"))
-        .send()
-        .await
-        .companion(410, "");
+    harness.delete(&path("")).await.expect(200);
+    harness.get(&path("/1")).await.companion(410, "");
     // Requests that need no S3 continue, and so do uploads.
     sign().await.expect(200);
     let kind = [("content-type", "a/b")];
@@ -101,19 +87,15 @@ async fn an_unavailable_bucket_is_reported() {
 async fn an_unavailable_database_is_reported() {
     let harness = Harness::start().await;
     let film = json!({"filename": "film.bin", "type": "a/b"});
-    let created = harness
-        .ann("POST", "/s3/multipart")
-        .json(&film)
-        .send()
-        .await;
+    let created = harness.post("/s3/multipart", &film).await;
     let created = created.expect(200);
     let (id, key) = (created.text_of("uploadId"), created.text_of("key"));
     let path = format!("/s3/multipart/{}/1?key={}", encoded(&id), encoded(&key));
-    harness.ann("GET", &path).send().await.expect(200);
+    harness.get(&path).await.expect(200);
     harness.uploads.queue.close().await;
     let request = harness.ann("POST", "/s3/multipart").json(&film);
     request.send().await.companion(503, "not available");
-    let params = harness.ann("GET", "/s3/params?filename=a").send().await;
+    let params = harness.get("/s3/params?filename=a").await;
     let params = params.companion(503, "not available");
     assert!(params.header("retry-after").is_some());
 }

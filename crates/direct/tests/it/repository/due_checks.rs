@@ -5,11 +5,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use landfall_direct::{Record, Status};
+use landfall_direct::{Record, Repository, Status};
 
 use super::harness::{TestDatabase, at, everywhere, record};
 
 const RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// Claims up to `limit` of the records that are due.
+async fn claim_due(repository: &Repository, now: SystemTime, limit: usize) -> Vec<Record> {
+    let due = repository.due_for_check(now, RETRY_DELAY, limit).await;
+    due.unwrap()
+}
 
 fn ids(records: &[Record]) -> Vec<&str> {
     records.iter().map(|record| record.id().as_str()).collect()
@@ -29,17 +35,8 @@ async fn the_longest_overdue_are_claimed_first() {
         for record in [&second, &third, &first] {
             repository.insert(record).await.unwrap();
         }
-        assert_eq!(
-            repository
-                .due_for_check(at(99), RETRY_DELAY, 9)
-                .await
-                .unwrap(),
-            []
-        );
-        let due = repository
-            .due_for_check(at(1000), RETRY_DELAY, 2)
-            .await
-            .unwrap();
+        assert_eq!(claim_due(&repository, at(99), 9).await, []);
+        let due = claim_due(&repository, at(1000), 2).await;
         let mut claimed = ids(&due);
         claimed.sort_unstable();
         let mut oldest = [first.id().as_str(), second.id().as_str()];
@@ -49,26 +46,10 @@ async fn the_longest_overdue_are_claimed_first() {
             assert_eq!(record.next_check_at, Some(at(11_000)));
             assert_eq!(repository.get(record.id()).await.unwrap().unwrap(), *record);
         }
-        let due = repository
-            .due_for_check(at(1000), RETRY_DELAY, 2)
-            .await
-            .unwrap();
+        let due = claim_due(&repository, at(1000), 2).await;
         assert_eq!(ids(&due), [third.id().as_str()]);
-        assert_eq!(
-            repository
-                .due_for_check(at(10_999), RETRY_DELAY, 9)
-                .await
-                .unwrap(),
-            []
-        );
-        assert_eq!(
-            repository
-                .due_for_check(at(11_000), RETRY_DELAY, 9)
-                .await
-                .unwrap()
-                .len(),
-            3
-        );
+        assert_eq!(claim_due(&repository, at(10_999), 9).await, []);
+        assert_eq!(claim_due(&repository, at(11_000), 9).await.len(), 3);
     })
     .await;
 }
@@ -80,55 +61,26 @@ async fn leased_and_ended_uploads_are_not_due() {
         let held = due_at(100);
         repository.insert(&held).await.unwrap();
         let hold = others.acquire_lease(held.id()).await.unwrap().unwrap();
-        assert_eq!(
-            repository
-                .due_for_check(at(1000), RETRY_DELAY, 9)
-                .await
-                .unwrap(),
-            []
-        );
+        assert_eq!(claim_due(&repository, at(1000), 9).await, []);
         hold.release().await;
-        assert_eq!(
-            repository
-                .due_for_check(at(1000), RETRY_DELAY, 9)
-                .await
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(claim_due(&repository, at(1000), 9).await.len(), 1);
 
         // A completed upload is never due.
         let mut finished = due_at(100);
         finished.status = Status::Completed;
         repository.insert(&finished).await.unwrap();
-        assert_eq!(
-            repository
-                .due_for_check(at(1000), RETRY_DELAY, 9)
-                .await
-                .unwrap(),
-            []
-        );
+        assert_eq!(claim_due(&repository, at(1000), 9).await, []);
         let now = repository.get(finished.id()).await.unwrap().unwrap();
         assert_eq!(now.next_check_at, None);
         // A removed upload may have remaining data.
         let mut gone = due_at(100);
         gone.status = Status::Removed;
         repository.insert(&gone).await.unwrap();
-        let due = repository
-            .due_for_check(at(1000), RETRY_DELAY, 9)
-            .await
-            .unwrap();
+        let due = claim_due(&repository, at(1000), 9).await;
         assert_eq!(ids(&due), [gone.id().as_str()]);
         gone.next_check_at = None;
         assert!(repository.update(&mut gone).await.unwrap());
-        assert_eq!(
-            repository
-                .due_for_check(at(100_000), RETRY_DELAY, 9)
-                .await
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(claim_due(&repository, at(100_000), 9).await.len(), 1);
     })
     .await;
 }
@@ -149,10 +101,7 @@ async fn concurrent_sweeps_claim_different_uploads() {
             tokio::spawn(async move {
                 let mut mine = Vec::new();
                 loop {
-                    let some = repository
-                        .due_for_check(at(1000), RETRY_DELAY, 7)
-                        .await
-                        .unwrap();
+                    let some = claim_due(&repository, at(1000), 7).await;
                     if some.is_empty() {
                         return mine;
                     }
@@ -191,10 +140,7 @@ async fn an_invalid_row_does_not_block_the_others() {
         let id = broken.id();
         let sql = format!("UPDATE direct_uploads SET upload_json = '{{' WHERE id = '{id}'");
         object.execute(&sql).await;
-        let due = repository
-            .due_for_check(at(1000), RETRY_DELAY, 9)
-            .await
-            .unwrap();
+        let due = claim_due(&repository, at(1000), 9).await;
         assert_eq!(ids(&due), [fine.id().as_str()]);
         let error = repository.get(id).await.unwrap_err().to_string();
         assert!(error.contains(id.as_str()), "{error}");

@@ -10,6 +10,7 @@ use landfall_direct::{Record, Repository, TransferMode};
 use landfall_s3::client;
 use landfall_state::queue::JobId;
 use landfall_state::sql::{Connections, Database, Durability, Statement};
+pub(crate) use landfall_test_services::until;
 use tempfile::TempDir;
 
 /// Time limit of a test.
@@ -92,13 +93,4 @@ pub(crate) fn record(subject: &str, key: &str) -> Record {
         client::ObjectRef::new("bucket", key),
         at(1000),
     )
-}
-
-/// Waits until a condition is true.
-pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < Duration::from_secs(60), "it isn't so");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

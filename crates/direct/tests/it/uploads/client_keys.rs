@@ -33,10 +33,7 @@ fn asked(mode: TransferMode, key: &str) -> OpenRequest {
 
 async fn a_put_at_a_client_key(service: Service) {
     let harness = Harness::on(service).await;
-    let record = harness
-        .open(&alice(), asked(TransferMode::Put, "1-a.txt"))
-        .await
-        .unwrap();
+    let record = harness.of_alice(asked(TransferMode::Put, "1-a.txt")).await;
     let prefix = harness.direct.client_key_prefix("alice");
     assert_eq!(record.object.key, format!("{prefix}1-a.txt"));
     // The client can use the key with and without the prefix, and repeat the request.
@@ -45,7 +42,7 @@ async fn a_put_at_a_client_key(service: Service) {
         if key == "1-a.txt" {
             assert_eq!(again.unwrap().id(), record.id());
         }
-        let found = harness.direct.find(&alice(), key, None).await.unwrap();
+        let found = harness.find(key, None).await;
         assert_eq!(found.id(), record.id());
         let found = harness.direct.find(&requester("bob"), key, None).await;
         assert!(matches!(found, Err(DirectError::NotFound)));
@@ -66,10 +63,7 @@ async fn a_put_at_a_client_key(service: Service) {
     assert_eq!(sent.0, 200, "{sent:?}");
     assert_eq!(harness.check(&record).await.unwrap().size, 5);
     // After its completion, a new upload can use the key; it has no object yet.
-    let next = harness
-        .open(&alice(), asked(TransferMode::Put, "1-a.txt"))
-        .await
-        .unwrap();
+    let next = harness.of_alice(asked(TransferMode::Put, "1-a.txt")).await;
     assert_ne!(next.id(), record.id());
     assert!(matches!(
         harness.check(&next).await,
@@ -103,38 +97,27 @@ async fn clients_can_create_and_complete_multipart_uploads(service: Service) {
     let harness = Harness::on(service).await;
     let bytes = pattern(3, 6 * MIB);
     let record = harness
-        .open(&alice(), asked(TransferMode::SignedMultipart, "1-b.bin"))
-        .await
-        .unwrap();
+        .of_alice(asked(TransferMode::SignedMultipart, "1-b.bin"))
+        .await;
     assert_eq!((record.status, &record.multipart), (Status::Open, &None));
     let id = begin(&harness.direct, &record).await;
     for (requester, id) in [(requester("bob"), &*id), (alice(), "made-up")] {
         let found = harness.direct.find(&requester, "1-b.bin", Some(id)).await;
         assert!(matches!(found, Err(DirectError::NotFound)), "{found:?}");
     }
-    let record = harness
-        .direct
-        .find(&alice(), "1-b.bin", Some(&id))
-        .await
-        .unwrap();
+    let record = harness.find("1-b.bin", Some(&id)).await;
     assert_eq!(record.multipart.as_deref(), Some(&*id));
     assert_eq!(harness.now(&record).await.multipart.as_deref(), Some(&*id));
     let mut etags = Vec::new();
     for (number, part) in [(1, bytes.slice(..5 * MIB)), (2, bytes.slice(5 * MIB..))] {
         let url = harness
-            .direct
-            .presign_operation(&record, SignedOperation::Part(number))
-            .await
-            .unwrap();
+            .presign(&record, SignedOperation::Part(number))
+            .await;
         let (status, headers, body) = send(Method::PUT, &url, &HeaderMap::new(), part).await;
         assert_eq!(status, 200, "{body:?}");
         etags.push(headers["etag"].to_str().unwrap().to_owned());
     }
-    let url = harness
-        .direct
-        .presign_operation(&record, SignedOperation::List)
-        .await
-        .unwrap();
+    let url = harness.presign(&record, SignedOperation::List).await;
     let (status, _, body) = send(Method::GET, &url, &HeaderMap::new(), "").await;
     assert_eq!(status, 200);
     assert!(String::from_utf8_lossy(&body).contains("<PartNumber>2</PartNumber>"));
@@ -142,11 +125,7 @@ async fn clients_can_create_and_complete_multipart_uploads(service: Service) {
         harness.check(&record).await,
         Err(DirectError::NotUploaded)
     ));
-    let url = harness
-        .direct
-        .presign_operation(&record, SignedOperation::Complete)
-        .await
-        .unwrap();
+    let url = harness.presign(&record, SignedOperation::Complete).await;
     let parts = etags.iter().zip(1..).map(|(etag, number)| {
         format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
     });
@@ -175,20 +154,12 @@ async fn a_slow_completion_is_waited_for(service: Service) {
     for is_completed in [true, false] {
         let key = format!("{is_completed}.bin");
         let asked = asked(TransferMode::SignedMultipart, &key);
-        let record = harness.open(&alice(), asked).await.unwrap();
+        let record = harness.of_alice(asked).await;
         let id = begin(&harness.direct, &record).await;
-        let record = harness
-            .direct
-            .find(&alice(), &key, Some(&id))
-            .await
-            .unwrap();
+        let record = harness.find(&key, Some(&id)).await;
         harness.send_part(&record, 1, "hello".into()).await;
         if is_completed {
-            harness
-                .direct
-                .presign_operation(&record, SignedOperation::Complete)
-                .await
-                .unwrap();
+            harness.presign(&record, SignedOperation::Complete).await;
         }
         let ended = harness.client.abort_multipart(&record.object, &id);
         ended.await.unwrap();

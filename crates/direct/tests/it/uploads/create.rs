@@ -85,7 +85,7 @@ async fn multipart_uploads_have_their_type(service: Service) {
     let harness = Harness::on(service).await;
     let mut asked = OpenRequest::new(TransferMode::Multipart, "a.PDF");
     asked.filetype = Some(String::new());
-    let record = harness.open(&alice(), asked).await.unwrap();
+    let record = harness.of_alice(asked).await;
     let parts = [harness.send_part(&record, 1, "hello".into()).await];
     harness.complete(&record, &parts).await.unwrap();
     let head = harness.head(&record).await.unwrap();
@@ -254,8 +254,8 @@ async fn finds_the_same(harness: Harness) {
     let mut asked = OpenRequest::new(TransferMode::Multipart, "a.bin");
     asked.request_id = Some("7".into());
     asked.metadata = texts(&[("album", "1")]);
-    let first = harness.open(&alice(), asked.clone()).await.unwrap();
-    let again = harness.open(&alice(), asked.clone()).await.unwrap();
+    let first = harness.of_alice(asked.clone()).await;
+    let again = harness.of_alice(asked.clone()).await;
     assert_eq!(
         (first.id(), &first.multipart),
         (again.id(), &again.multipart)
@@ -280,7 +280,7 @@ async fn finds_the_same(harness: Harness) {
     }
     let parts = [harness.send_part(&first, 1, "hello".into()).await];
     harness.complete(&first, &parts).await.unwrap();
-    let again = harness.open(&alice(), asked.clone()).await.unwrap();
+    let again = harness.of_alice(asked.clone()).await;
     assert_eq!((again.id(), again.status), (first.id(), Status::Completed));
     let found = harness.direct.by_request(&alice(), "7").await.unwrap();
     assert_eq!(found.id(), first.id());
@@ -371,11 +371,7 @@ async fn a_grant_opens_one_upload() {
         .find(&grant, &record.object.key, None)
         .await
         .unwrap();
-    harness
-        .direct
-        .find(&alice(), &record.object.key, None)
-        .await
-        .unwrap();
+    harness.find(&record.object.key, None).await;
     assert_eq!(harness.put(&record, "hello".into()).await, 200);
     harness.check(&record).await.unwrap();
     assert_eq!(harness.job(&record).await.state, JobState::Completed);
@@ -516,7 +512,7 @@ async fn uploads_of_other_principals_are_not_found() {
     let key = &record.object.key;
     // Cached or not.
     for _ in 0..2 {
-        harness.direct.find(&alice(), key, id).await.unwrap();
+        harness.find(key, id).await;
         for (requester, key, id) in [
             (requester("bob"), &**key, id),
             (requester("bob"), &**key, None),

@@ -11,9 +11,10 @@ use landfall_direct::{
     DirectError, DirectSettings, OpenRequest, SentHeaders, Status, TransferMode,
 };
 use landfall_state::queue::JobState;
+use landfall_test_services::until;
 
 use super::harness::{
-    Harness, MIB, Service, alice, is_conflict, is_gone, on, on_each, pattern, post, refuse, send,
+    Harness, MIB, Service, is_conflict, is_gone, on, on_each, pattern, post, refuse, send,
 };
 
 on_each!(
@@ -123,9 +124,7 @@ async fn completion_continues_without_the_client(service: Service) {
     // The client disconnects right after the request.
     let asked = futures_util::poll!(Box::pin(harness.complete(&record, &parts)));
     assert!(asked.is_pending());
-    while harness.now(&record).await.status != Status::Completed {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until(async || harness.now(&record).await.status == Status::Completed).await;
     assert_eq!(harness.head(&record).await.unwrap().size, 5);
     harness.complete(&record, &parts).await.unwrap();
     assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
@@ -182,7 +181,7 @@ async fn a_file_replaced_by_an_unconditional_put_is_checked_again() {
     let harness = Arc::new(Harness::with(Service::Ceph, honors).await);
     let mut asked = OpenRequest::new(TransferMode::Put, "a.txt");
     asked.headers = SentHeaders::ContentType;
-    let record = harness.open(&alice(), asked).await.unwrap();
+    let record = harness.of_alice(asked).await;
     let lifetime = Duration::from_secs(60);
     let put = harness
         .direct

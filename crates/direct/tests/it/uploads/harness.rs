@@ -17,7 +17,7 @@ use landfall::{
 use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
     CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
-    Requester, SentHeaders, TransferMode,
+    Requester, SentHeaders, SignedOperation, SignedPut, TransferMode,
 };
 use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
 use landfall_state::queue::{
@@ -188,10 +188,30 @@ impl Harness {
     }
 
     /// Opens an upload of alice.
+    pub(crate) async fn of_alice(&self, asked: OpenRequest) -> Arc<Record> {
+        self.open(&alice(), asked).await.unwrap()
+    }
+
     pub(crate) async fn opened(&self, mode: TransferMode, size: Option<u64>) -> Arc<Record> {
         let mut asked = OpenRequest::new(mode, "a file.bin");
         asked.size = size;
-        self.open(&alice(), asked).await.unwrap()
+        self.of_alice(asked).await
+    }
+
+    /// Finds an upload of alice.
+    pub(crate) async fn find(&self, key: &str, multipart: Option<&str>) -> Arc<Record> {
+        let found = self.direct.find(&alice(), key, multipart).await;
+        found.unwrap()
+    }
+
+    pub(crate) async fn presign_put(&self, record: &Record, headers: SentHeaders) -> SignedPut {
+        let put = self.direct.presign_put(record, LONG, headers).await;
+        put.unwrap()
+    }
+
+    pub(crate) async fn presign(&self, record: &Record, operation: SignedOperation) -> String {
+        let url = self.direct.presign_operation(record, operation).await;
+        url.unwrap()
     }
 
     pub(crate) async fn check(&self, record: &Record) -> Result<CompletedUpload, DirectError> {
@@ -296,12 +316,7 @@ impl Harness {
 
     /// Sends a file by its presigned PUT.
     pub(crate) async fn put(&self, record: &Record, bytes: Bytes) -> StatusCode {
-        let lifetime = Duration::from_secs(60);
-        let put = self
-            .direct
-            .presign_put(record, lifetime, SentHeaders::All)
-            .await
-            .unwrap();
+        let put = self.presign_put(record, SentHeaders::All).await;
         let (status, _, body) = send(Method::PUT, &put.url, &put.headers, bytes).await;
         if !status.is_success() {
             eprintln!("{status} {body:?}");

@@ -88,7 +88,7 @@ async fn files_are_sent_by_form(service: Service) {
     let harness = Harness::on(service).await;
     let mut asked = OpenRequest::new(TransferMode::Post, "Zürich.png");
     asked.metadata = texts(&[("name", "Zürich.png"), ("type", "image/png")]);
-    let record = harness.open(&alice(), asked).await.unwrap();
+    let record = harness.of_alice(asked).await;
     let form = harness.direct.sign_post(&record).await.unwrap();
     assert!(form.url.ends_with('/'));
     let (status, headers, body) = post(&form, b"not really").await;
@@ -140,11 +140,7 @@ async fn files_are_sent_in_parts(service: Service) {
     let second = harness.send_part(&record, 2, bytes.slice(5 * MIB..)).await;
     // Entity tags with or without quotes are accepted.
     let bare = (second.0, second.1.trim_matches('"').to_owned());
-    let found = harness
-        .direct
-        .find(&alice(), &record.object.key, Some(&id))
-        .await
-        .unwrap();
+    let found = harness.find(&record.object.key, Some(&id)).await;
     assert_eq!(found.id(), record.id());
     let done = harness.complete(&found, &[first, bare]).await.unwrap();
     assert_eq!(done.size, 6 * MIB as u64);
@@ -307,7 +303,7 @@ async fn metadata_and_headers_reach_the_object(service: Service) {
             ("album", "a b&c"),
             ("token", "lft_x"),
         ]);
-        let record = harness.open(&alice(), asked).await.unwrap();
+        let record = harness.of_alice(asked).await;
         match mode {
             TransferMode::Put => {
                 let put = harness

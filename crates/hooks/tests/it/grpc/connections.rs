@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use landfall_hooks::Transport;
 use landfall_hooks::grpc::{Grpc, Proxies};
-use landfall_test_services::free_port;
+use landfall_test_services::{free_port, until};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -109,9 +109,7 @@ async fn interrupted_call_is_retried() {
         let grpc = grpc.clone();
         async move { grpc.deliver(&message()).await }
     });
-    while first.calls().is_empty() {
-        time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || !first.calls().is_empty()).await;
     first.stop().await;
     let second = Server::on(port, |_| Box::pin(async { Ok(stop()) })).await;
     assert!(call.await.unwrap().unwrap().stop_upload);
@@ -162,9 +160,7 @@ async fn concurrent_calls_are_limited() {
     }
     for (opened, seen) in [(0, 3), (1, 4), (2, 6)] {
         gate.add_permits(opened);
-        while server.calls().len() < seen {
-            time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || server.calls().len() >= seen).await;
         time::sleep(Duration::from_millis(50)).await;
         assert_eq!(server.calls().len(), seen);
     }
@@ -185,9 +181,7 @@ async fn waiting_for_a_permit_times_out() {
         tokio::spawn(async move { grpc.deliver(&message()).await })
     };
     let first = call();
-    while server.calls().is_empty() {
-        time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || !server.calls().is_empty()).await;
     let late = grpc.deliver(&message()).await.unwrap_err();
     assert_eq!(
         late.message,
@@ -198,9 +192,7 @@ async fn waiting_for_a_permit_times_out() {
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     let second = call();
-    while server.calls().len() < 2 {
-        time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || server.calls().len() >= 2).await;
     second.abort();
 }
 

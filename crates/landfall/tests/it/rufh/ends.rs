@@ -1,9 +1,10 @@
 //! Interrupted requests, content beyond the length, and cancellation.
 
 use landfall::Config;
+use landfall_test_services::until;
 
 use super::{
-    Finishing, NEWEST, VERSIONS, append, assert_complete, assert_problem, create, create_of,
+    AtEnd, NEWEST, VERSIONS, append, assert_complete, assert_problem, create, create_of,
     everywhere, head, request, with_defaults,
 };
 
@@ -11,7 +12,7 @@ use super::{
 #[tokio::test]
 async fn content_beyond_the_length_ends_the_upload() {
     const DIGEST: &str = "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:";
-    let hook = Finishing::default();
+    let hook = AtEnd::default();
     let added = hook.clone();
     let change = move |config: &mut Config| *config = config.clone().hook(added.clone());
     everywhere(change, async |site| {
@@ -57,7 +58,7 @@ async fn content_beyond_the_length_ends_the_upload() {
             }
         }
         assert_eq!(site.uploads().await, 0);
-        assert_eq!(hook.calls(), 0);
+        assert_eq!(hook.asked(), 0);
     })
     .await;
 }
@@ -70,9 +71,7 @@ async fn content_beyond_the_length_ends_no_other_upload() {
         let sent = append(site, NEWEST, &path, 0, false).with("Content-Length", "9");
         let mut running = sent.open().await;
         running.write("hello").await;
-        while head(site, NEWEST, &path).await.number("upload-offset") != 5 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until(async || head(site, NEWEST, &path).await.number("upload-offset") == 5).await;
         for offset in [0, 4, 6, 9] {
             let sent = append(site, NEWEST, &path, offset, true).body("hello, world!");
             let reply = sent.send().await.expect(409);

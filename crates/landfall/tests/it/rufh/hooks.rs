@@ -13,6 +13,7 @@ use landfall::{
     hook::{ClientResponse, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     upload::{Snapshot, Upload, UploadId},
 };
+use landfall_test_services::until;
 
 use super::{NEWEST, append, assert_complete, create, creation, everywhere, head, request};
 use crate::harness::{Site, TestResponse, id};
@@ -216,9 +217,7 @@ async fn a_denial_is_repeated_to_a_client_that_missed_it() {
                 });
                 let sweeper = ended.await.handler.sweeper();
                 // The lifetime ends with a whole second.
-                while sweeper.run(|_| {}).await.unwrap().removed == 0 {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+                until(async || sweeper.run(|_| {}).await.unwrap().removed > 0).await;
             }
             site.head(&path).await.expect(404);
         }

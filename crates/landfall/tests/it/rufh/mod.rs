@@ -11,48 +11,13 @@ mod limits;
 mod together;
 mod urlsession;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use landfall::Config;
 
-use async_trait::async_trait;
-use landfall::{
-    BoxError, Config,
-    hook::{Decision, Hook, HookPoints, RequestInfo},
-    upload::Snapshot,
-};
-
-use crate::harness::{self, DATA, Site, TestRequest, TestResponse};
+use crate::harness::{self, AtEnd, DATA, Site, TestRequest, TestResponse};
 
 const PARTIAL: &str = "application/partial-upload";
 const NEWEST: u32 = 10;
 const VERSIONS: std::ops::RangeInclusive<u32> = 3..=NEWEST;
-
-/// Counts the completions that it allows.
-#[derive(Debug, Clone, Default)]
-struct Finishing(Arc<AtomicUsize>);
-
-impl Finishing {
-    fn calls(&self) -> usize {
-        self.0.load(Relaxed)
-    }
-}
-
-#[async_trait]
-impl Hook for Finishing {
-    fn points(&self) -> HookPoints {
-        HookPoints {
-            before_finish: true,
-            ..HookPoints::default()
-        }
-    }
-
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
-        self.0.fetch_add(1, Relaxed);
-        Ok(Decision::allow())
-    }
-}
 
 async fn everywhere(change: impl Fn(&mut Config), test: impl AsyncFn(&Site)) {
     harness::over_each_version(change, test).await;

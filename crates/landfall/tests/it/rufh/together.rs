@@ -3,7 +3,7 @@
 use landfall::Config;
 
 use super::{
-    Finishing, NEWEST, TestResponse, append, assert_complete, create_of, everywhere, head,
+    AtEnd, NEWEST, TestResponse, append, assert_complete, create_of, everywhere, head,
     with_defaults,
 };
 
@@ -108,7 +108,7 @@ enum Protocol {
 #[tokio::test]
 async fn all_protocols_agree_on_completion() {
     use Protocol::{Draft, Tus};
-    let hook = Finishing::default();
+    let hook = AtEnd::default();
     let added = hook.clone();
     let change = move |config: &mut Config| *config = config.clone().hook(added.clone());
     everywhere(change, async |site| {
@@ -123,7 +123,7 @@ async fn all_protocols_agree_on_completion() {
         for creator in creators {
             for (filler, is_chunked) in fillers.iter().flat_map(|it| [(*it, false), (*it, true)]) {
                 println!("{creator:?}, then {filler:?}, chunked: {is_chunked}");
-                let before = hook.calls();
+                let before = hook.asked();
                 let path = match creator {
                     Tus => site.create(5).await,
                     Draft(version, _) => create_of(site, version, 5, "").await,
@@ -154,7 +154,7 @@ async fn all_protocols_agree_on_completion() {
                         let sent = site.request("HEAD", &path).without("Tus-Resumable");
                         assert_complete(&sent.send().await.expect(204), NEWEST, false);
                     }
-                    assert_eq!(hook.calls(), before);
+                    assert_eq!(hook.asked(), before);
                     // Clients of tus can say no more than this.
                     let sent = site.patching(&path, 5);
                     let sent = match is_chunked {
@@ -163,7 +163,7 @@ async fn all_protocols_agree_on_completion() {
                     };
                     assert_eq!(sent.send().await.expect(204).number("upload-offset"), 5);
                 }
-                assert_eq!(hook.calls(), before + 1);
+                assert_eq!(hook.asked(), before + 1);
                 let reply = site.head(&path).await.expect(200);
                 assert_eq!(reply.number("upload-offset"), 5);
                 for version in [6, NEWEST] {
@@ -175,7 +175,7 @@ async fn all_protocols_agree_on_completion() {
                 let flag = (creator != Tus).then_some("?1");
                 assert_eq!(reply.header("upload-complete"), flag);
                 assert_eq!(site.bytes(&path).await, "hello");
-                assert_eq!(hook.calls(), before + 1);
+                assert_eq!(hook.asked(), before + 1);
             }
         }
     })

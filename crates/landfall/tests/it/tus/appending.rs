@@ -1,5 +1,7 @@
 //! PATCH.
 
+use landfall_test_services::until;
+
 use super::{DATA, with_defaults};
 use crate::harness::id;
 
@@ -90,9 +92,7 @@ async fn an_upload_is_not_complete_before_its_body_has_ended() {
             let mut open = sent.open().await;
             open.write("5\r\nworld\r\n").await;
             let stored = async || site.parts.store().load(&id(&path)).await.unwrap().offset;
-            while stored().await < 9 {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            until(async || stored().await >= 9).await;
             assert_eq!(stored().await, 9);
             if is_rejected {
                 open.write("1\r\n!\r\n").await;

@@ -2,20 +2,19 @@
 
 use std::convert::Infallible;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use landfall::{
-    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
+    hook::{ClientResponse, Decision},
     service::RequestBodyError,
     store::BoxError,
-    upload::Snapshot,
 };
 use tokio::io::AsyncReadExt as _;
 
 use super::{DATA, Site, everywhere, with_defaults};
+use crate::harness::AtEnd;
 
 /// Sends a body that fails with `fault`, as with a server's timeouts.
 async fn break_off(site: &Site, path: &str, fault: RequestBodyError) -> http::Response<()> {
@@ -120,27 +119,11 @@ async fn early_error_response_arrives_while_the_body_is_sent() {
     .await;
 }
 
-#[derive(Debug)]
-struct Never;
-
-#[async_trait]
-impl Hook for Never {
-    fn points(&self) -> HookPoints {
-        HookPoints {
-            before_finish: true,
-            ..HookPoints::default()
-        }
-    }
-
-    async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
-        Ok(Decision::Deny(ClientResponse::text(422, "not this one")))
-    }
-}
-
 #[tokio::test]
 async fn upload_denied_at_completion_is_removed() {
+    let never = AtEnd::always(|| Decision::Deny(ClientResponse::text(422, "not this one")));
     everywhere(
-        |config| *config = config.clone().hook(Never),
+        |config| *config = config.clone().hook(never.clone()),
         async |site| {
             let path = site.create(5).await;
             let reply = site.patch(&path, 0, "hello").await.expect(422);

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use landfall::{Config, Lifetimes};
+use landfall_test_services::until;
 use tokio::{runtime::Handle, task::block_in_place};
 
 use super::{DATA, everywhere, with_defaults};
@@ -127,14 +128,7 @@ async fn a_sweep_skips_what_another_one_has_removed() {
 #[tokio::test]
 async fn running_append_may_finish_after_expiration() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
-        let path = site.create(10).await;
-        let mut open = site
-            .patching(&path, 0)
-            .with("Content-Length", "10")
-            .open()
-            .await;
-        open.write("hello").await;
-        site.until_offset(&path, 5).await;
+        let (path, mut open) = site.half_sent().await;
         tokio::time::sleep(3 * SECOND).await;
         let swept = site.handler.sweeper().run(|_| {}).await.unwrap();
         assert_eq!(swept.removed, 0, "{swept:?}");
@@ -256,9 +250,7 @@ async fn the_sweeper_wakes_up_when_an_upload_expires() {
         let sweeper = site.handler.sweeper();
         let task = tokio::spawn(async move { sweeper.run_forever(HOUR).await });
         site.create(10).await;
-        while site.uploads().await > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(async || site.uploads().await == 0).await;
         task.abort();
     })
     .await;

@@ -13,14 +13,7 @@ use crate::harness::{Site, id};
 #[tokio::test]
 async fn newer_append_wins_and_no_received_byte_is_lost() {
     with_defaults(async |site| {
-        let path = site.create(10).await;
-        let mut old = site
-            .patching(&path, 0)
-            .with("Content-Length", "10")
-            .open()
-            .await;
-        old.write("hello").await;
-        site.until_offset(&path, 5).await;
+        let (path, mut old) = site.half_sent().await;
         let asked = Instant::now();
         let reply = site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(reply.number("upload-offset"), 10);
@@ -36,14 +29,7 @@ async fn newer_append_wins_and_no_received_byte_is_lost() {
 #[tokio::test]
 async fn outdated_offset_is_a_conflict() {
     with_defaults(async |site| {
-        let path = site.create(10).await;
-        let mut old = site
-            .patching(&path, 0)
-            .with("Content-Length", "10")
-            .open()
-            .await;
-        old.write("hello").await;
-        site.until_offset(&path, 5).await;
+        let (path, _old) = site.half_sent().await;
         let reply = site
             .patch(&path, 3, "xxxxx")
             .await
@@ -81,11 +67,7 @@ async fn wait_for_an_unresponsive_holder_is_bounded() {
 async fn head_reports_the_offset_and_interrupts_no_request() {
     with_defaults(async |site| {
         let path = site.create(10).await;
-        let mut open = site
-            .patching(&path, 0)
-            .with("Content-Length", "10")
-            .open()
-            .await;
+        let mut open = site.open_patch(&path, 0, 10).await;
         for (piece, offset) in [("he", 2), ("llo", 5), ("worl", 9)] {
             open.write(piece).await;
             site.until_offset(&path, offset).await;
@@ -102,14 +84,7 @@ async fn head_reports_the_offset_and_interrupts_no_request() {
 #[tokio::test]
 async fn request_that_cannot_succeed_interrupts_no_other() {
     with_defaults(async |site| {
-        let path = site.create(10).await;
-        let mut open = site
-            .patching(&path, 0)
-            .with("Content-Length", "10")
-            .open()
-            .await;
-        open.write("hello").await;
-        site.until_offset(&path, 5).await;
+        let (path, mut open) = site.half_sent().await;
         for (ask, status) in [
             (site.patching(&path, 0).body("hello"), 409),
             (site.patching(&path, 3).body("lo"), 409),
@@ -148,11 +123,7 @@ async fn request_that_cannot_succeed_interrupts_no_other() {
 async fn head_waits_for_bytes_in_flight() {
     with_defaults(async |site| {
         let path = site.create(100).await;
-        let mut ghost = site
-            .patching(&path, 0)
-            .with("Content-Length", "100")
-            .open()
-            .await;
+        let mut ghost = site.open_patch(&path, 0, 100).await;
         ghost.write("g").await;
         let (offset, ()) = tokio::join!(site.offset(&path), async {
             for _ in 0..10 {
@@ -181,14 +152,7 @@ async fn head_reports_the_committed_offset() {
     options.durability = Durability::Every;
     let parts = Composer::join(FileStore::open(dir.path(), options).unwrap());
     let site = Site::start(Config::new(parts), Some(dir)).await;
-    let path = site.create(10).await;
-    let mut ghost = site
-        .patching(&path, 0)
-        .with("Content-Length", "10")
-        .open()
-        .await;
-    ghost.write("hello").await;
-    site.until_offset(&path, 5).await;
+    let (path, mut ghost) = site.half_sent().await;
     site.patch(&path, 5, "world").await.expect(204);
     ghost.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
     assert_eq!(site.bytes(&path).await, "helloworld");

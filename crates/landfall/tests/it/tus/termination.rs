@@ -5,14 +5,7 @@ use super::with_defaults;
 #[tokio::test]
 async fn delete_stops_a_running_append() {
     with_defaults(async |site| {
-        let path = site.create(10).await;
-        let mut open = site
-            .patching(&path, 0)
-            .with("Content-Length", "10")
-            .open()
-            .await;
-        open.write("hello").await;
-        site.until_offset(&path, 5).await;
+        let (path, mut open) = site.half_sent().await;
         site.delete(&path).await.expect(204);
         let reply = open.reply().await;
         assert!((400..500).contains(&reply.status), "{reply:?}");

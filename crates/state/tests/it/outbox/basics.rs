@@ -14,11 +14,12 @@ use landfall_hooks::{EventHeaders, Message, Route};
 use landfall_state::outbox::{
     Changed, EventSelection, EventState, Events, Outbox, Query, SortOrder,
 };
+use landfall_test_services::until;
 use landfall_testkit::sink;
 
 use super::harness::{
-    ALL, Harness, Receiver, TestDatabase, TestTransport, assert_in_order, event, on_each_database,
-    upload,
+    ALL, Harness, Receiver, Running, TestDatabase, TestTransport, assert_in_order, event,
+    in_any_state, on_each_database, prepare_and_emit, upload,
 };
 
 const LIFECYCLE: [EventKind; 3] = [
@@ -76,20 +77,12 @@ async fn flapping_receiver_gets_every_event_in_order() {
         assert_eq!(ids.len(), 3 * UPLOADS, "nothing was invented");
         // Events whose response was lost are delivered again.
         let delivered = || harness.outbox.stats().routes[0].delivered;
-        let began = Instant::now();
-        while delivered() < 3 * UPLOADS as u64 {
-            assert!(began.elapsed() < Duration::from_secs(10));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || delivered() >= 3 * UPLOADS as u64).await;
         harness.outbox.close().await;
         let stats = harness.outbox.stats();
         assert!(stats.routes[0].failed > 3_000, "it didn't flap: {stats:?}");
-        let all = Query {
-            states: vec![EventState::Prepared, EventState::Pending, EventState::Dead],
-            ..Query::default()
-        };
         let events = Events::open(&database.database).await.unwrap();
-        assert_eq!(events.list(&all).await.unwrap(), []);
+        assert_eq!(events.list(&in_any_state()).await.unwrap(), []);
     })
     .await;
 }
@@ -106,9 +99,7 @@ async fn pending_events_are_delivered_after_a_restart() {
         for upload in &uploads {
             harness.prepare_and_emit(upload, &LIFECYCLE).await;
         }
-        while harness.outbox.stats().routes[0].failed < 10 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || harness.outbox.stats().routes[0].failed >= 10).await;
         harness.close().await;
 
         // A restart ends the backoff.
@@ -161,11 +152,7 @@ async fn full_outbox_rejects_creations_first() {
             }
         }
         assert_in_order(&harness.receiver.until(20).await);
-        let began = Instant::now();
-        while announce(EventKind::Created, &upload()).await.is_err() {
-            assert!(began.elapsed() < Duration::from_secs(10));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || announce(EventKind::Created, &upload()).await.is_ok()).await;
         harness.close().await;
     })
     .await;
@@ -184,11 +171,7 @@ async fn dead_letters_are_listed_retried_and_deleted() {
         }
         let events = Events::open(&database.database).await.unwrap();
         let dead = Query::default();
-        let began = Instant::now();
-        while events.list(&dead).await.unwrap().len() < 6 {
-            assert!(began.elapsed() < Duration::from_secs(20));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(async || events.list(&dead).await.unwrap().len() >= 6).await;
         let mut oldest = dead.clone();
         (oldest.order, oldest.limit) = (SortOrder::Oldest, 1);
         let first = events.list(&oldest).await.unwrap().remove(0);
@@ -216,6 +199,7 @@ async fn dead_letters_are_listed_retried_and_deleted() {
                 .map(|kind| event(*kind, upload).id())
                 .collect()
         };
+        let dead_of = |route: &str| EventSelection::DeadOfRoute(route.into());
         let none = EventSelection::Ids(Vec::new());
         assert_eq!(events.delete(&none).await.unwrap().count, 0);
         let of_outbox = harness.outbox.events();
@@ -227,14 +211,7 @@ async fn dead_letters_are_listed_retried_and_deleted() {
         let deleted = of_outbox.delete(&first).await.unwrap();
         let of_first = [uploads[0].id.to_string()].into();
         assert_eq!((deleted.count, deleted.uploads), (2, of_first));
-        assert_eq!(
-            events
-                .delete(&EventSelection::DeadOfRoute("grpc".into()))
-                .await
-                .unwrap()
-                .count,
-            0
-        );
+        assert_eq!(events.delete(&dead_of("grpc")).await.unwrap().count, 0);
         harness.receiver.set_down(false);
         let began = Instant::now();
         assert_eq!(
@@ -250,14 +227,7 @@ async fn dead_letters_are_listed_retried_and_deleted() {
         let received = harness.receiver.until(2).await;
         assert!(began.elapsed() < Duration::from_secs(4), "a server notices");
         assert_in_order(&received);
-        assert_eq!(
-            events
-                .retry(&EventSelection::DeadOfRoute("http".into()))
-                .await
-                .unwrap()
-                .count,
-            2
-        );
+        assert_eq!(events.retry(&dead_of("http")).await.unwrap().count, 2);
         assert_in_order(&harness.receiver.until(4).await);
         assert_eq!(
             events.delete(&EventSelection::AllDead).await.unwrap().count,
@@ -280,24 +250,17 @@ async fn slow_route_does_not_delay_others() {
         };
         let routes = vec![route("http", &up), route("nats", &down)];
         down.set_down(true);
-        let outbox = Outbox::open(database.settings(), routes).await.unwrap();
-        let parts = landfall::Composer::join(landfall::store::MemoryStore::new());
-        let handler = landfall::Handler::new(landfall::Config::new(parts)).unwrap();
-        let running = tokio::spawn(outbox.clone().run(handler));
-        let uploads: Vec<_> = (0..20).map(|_| upload()).collect();
-        for upload in &uploads {
+        let running = Running::start(database.settings(), routes).await;
+        for upload in (0..20).map(|_| upload()) {
             for kind in LIFECYCLE {
-                let event = event(kind, upload);
-                outbox.prepare(std::slice::from_ref(&event)).await.unwrap();
-                outbox.emit(event).await;
+                prepare_and_emit(&running.outbox, event(kind, &upload)).await;
             }
         }
         assert_in_order(&up.until(60).await);
         assert_eq!(down.ids().len(), 0);
         down.set_down(false);
         assert_in_order(&down.until(60).await);
-        outbox.close().await;
-        running.await.unwrap();
+        running.close().await;
         let same = vec![route("http", &up), route("http", &down)];
         let error = Outbox::open(database.settings(), same).await.unwrap_err();
         assert_eq!(error.to_string(), "two routes have the name \"http\"");
@@ -316,15 +279,8 @@ async fn dead_letters_are_purged_by_age_and_do_not_count_toward_limits() {
         for died in 0..30 {
             // More than the limit, one at a time.
             harness.prepare_and_emit(&upload(), &LIFECYCLE[..1]).await;
-            let began = Instant::now();
-            while harness.outbox.stats().routes[0].dead_lettered <= died {
-                assert!(began.elapsed() < Duration::from_secs(60));
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            while harness.outbox.is_full() {
-                assert!(began.elapsed() < Duration::from_secs(60));
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            harness.until_dead(died + 1).await;
+            until(async || !harness.outbox.is_full()).await;
         }
         let all = Query {
             limit: 1000,
@@ -386,11 +342,7 @@ async fn byte_limit_rejects_creations_first() {
             .emit(event(EventKind::Completed, &first))
             .await;
         harness.receiver.until(2).await;
-        let began = Instant::now();
-        while harness.outbox.prepare(&created).await.is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(async || harness.outbox.prepare(&created).await.is_ok()).await;
         harness.close().await;
     })
     .await;

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -28,11 +28,11 @@ use landfall::{
     },
 };
 use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
-use landfall_state::outbox::{EventState, Events, Outbox, OutboxSettings, Query};
+use landfall_state::outbox::{Events, Outbox, OutboxSettings};
 use landfall_state::sql::Database;
-use landfall_test_services::kill_loop::KillLoop;
+use landfall_test_services::{kill_loop::KillLoop, until};
 
-use super::harness::{ALL, TestDatabase, assert_in_order};
+use super::harness::{ALL, TestDatabase, assert_in_order, in_any_state};
 
 const FOLDER: &str = "LANDFALL_TEST_OUTBOX_FOLDER";
 const DATABASE: &str = "LANDFALL_TEST_OUTBOX_DATABASE";
@@ -246,20 +246,8 @@ fn kill(test: &str, database: &TestDatabase, nodes: usize, lives: usize) {
 
 /// Waits until an outbox is empty.
 async fn until_empty(database: &Database) {
-    let all = Query {
-        states: vec![EventState::Prepared, EventState::Pending, EventState::Dead],
-        ..Query::default()
-    };
-    let events = Events::open(database).await.unwrap();
-    let began = Instant::now();
-    loop {
-        let kept = events.list(&all).await.unwrap();
-        if kept.is_empty() {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(60), "{kept:#?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let (events, all) = (Events::open(database).await.unwrap(), in_any_state());
+    until(async || events.list(&all).await.unwrap().is_empty()).await;
 }
 
 async fn check_events(uploads: &Path, reports: &Reports) {

@@ -10,18 +10,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall::{
-    Composer, Config, Handler,
-    event::{EventKind, EventSink},
-    store::MemoryStore,
-    upload::Upload,
-};
+use landfall::{event::EventKind, upload::Upload};
 use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
-use landfall_state::outbox::{EventSelection, EventState, Outbox, OutboxSettings, Query};
+use landfall_state::outbox::{EventSelection, EventState, OutboxSettings, Query, StoredEvent};
 use landfall_state::sql::Clock;
-use tokio::task::JoinHandle;
+use landfall_test_services::until;
 
-use super::harness::{ALL, TIMEOUT, event, on_each_database, upload};
+use super::harness::{
+    ALL, Running, TIMEOUT, event, in_states, on_each_database, prepare_and_emit, upload,
+};
 
 /// The reaction of a receiver to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,29 +114,28 @@ impl Transport for ScriptedTransport {
     }
 }
 
-struct Harness {
-    outbox: Outbox,
-    running: JoinHandle<()>,
-}
-
-impl Harness {
-    async fn start(settings: OutboxSettings, receiver: &Arc<Receiver>) -> Self {
+impl Running {
+    async fn scripted(settings: OutboxSettings, receiver: &Arc<Receiver>) -> Self {
         let route = Route {
             transport: Arc::new(ScriptedTransport(receiver.clone())),
             names: ALL,
         };
-        let outbox = Outbox::open(settings, vec![route]).await.unwrap();
-        let parts = Composer::join(MemoryStore::new());
-        let handler = Handler::new(Config::new(parts)).unwrap();
-        let running = tokio::spawn(outbox.clone().run(handler));
-        Self { outbox, running }
+        Self::start(settings, vec![route]).await
     }
 
     async fn emit(&self, kind: EventKind, upload: &Arc<Upload>) {
-        let event = event(kind, upload);
-        let prepared = std::slice::from_ref(&event);
-        self.outbox.prepare(prepared).await.unwrap();
-        self.outbox.emit(event).await;
+        prepare_and_emit(&self.outbox, event(kind, upload)).await;
+    }
+
+    /// Emits that it was created, and that it was completed.
+    async fn emit_both(&self, upload: &Arc<Upload>) {
+        self.emit(EventKind::Created, upload).await;
+        self.emit(EventKind::Completed, upload).await;
+    }
+
+    async fn pending(&self) -> Vec<StoredEvent> {
+        let pending = in_states(&[EventState::Pending]);
+        self.outbox.events().list(&pending).await.unwrap()
     }
 
     async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
@@ -157,21 +153,8 @@ impl Harness {
 
     /// Waits until one event has this many recorded failures.
     async fn until_recorded(&self, failures: u64) {
-        let began = Instant::now();
-        let pending = Query {
-            states: vec![EventState::Pending],
-            ..Query::default()
-        };
-        let events = self.outbox.events();
-        loop {
-            let pending = events.list(&pending).await.unwrap();
-            if pending.iter().any(|event| event.attempts == failures) {
-                return;
-            }
-            let stats = self.outbox.stats();
-            assert!(began.elapsed() < TIMEOUT / 2, "{failures}: {stats:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let is_failed = |event: &StoredEvent| event.attempts == failures;
+        until(async || self.pending().await.iter().any(is_failed)).await;
     }
 
     async fn dead(&self) -> Vec<(String, u64, Option<String>)> {
@@ -183,12 +166,6 @@ impl Harness {
         let dead = dead.into_iter();
         dead.map(|one| (one.event, one.attempts, one.error))
             .collect()
-    }
-
-    async fn close(self) {
-        self.outbox.close().await;
-        // Hanging deliveries never end.
-        self.running.abort();
     }
 }
 
@@ -231,11 +208,9 @@ async fn rejected_event_becomes_a_dead_letter_at_once() {
         });
         let mut settings = database.settings();
         settings.strict_order = true;
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         for _ in 0..10 {
-            let upload = upload();
-            harness.emit(EventKind::Created, &upload).await;
-            harness.emit(EventKind::Completed, &upload).await;
+            harness.emit_both(&upload()).await;
         }
         let received = || receiver.received.lock().unwrap().len() == 10;
         harness.until("the next events arrive", received).await;
@@ -245,7 +220,7 @@ async fn rejected_event_becomes_a_dead_letter_at_once() {
         let stats = &harness.outbox.stats().routes[0];
         assert!(!stats.is_down, "a receiver that answers is not down");
         assert_eq!((stats.dead_lettered, stats.opened), (10, 0));
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }
@@ -259,10 +234,9 @@ async fn failing_event_holds_the_next_for_a_minute() {
         settings.max_hold = Duration::from_secs(60);
         settings.retry.min_backoff = Duration::from_secs(40);
         settings.retry.max_backoff = Duration::from_secs(3600);
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         let upload = upload();
-        harness.emit(EventKind::Created, &upload).await;
-        harness.emit(EventKind::Completed, &upload).await;
+        harness.emit_both(&upload).await;
         harness.until_recorded(1).await;
         clock.advance(59);
         harness.until_recorded(2).await;
@@ -288,7 +262,7 @@ async fn failing_event_holds_the_next_for_a_minute() {
             "it shows that it is late"
         );
         assert_eq!(harness.dead().await, []);
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }
@@ -303,10 +277,9 @@ async fn clock_that_was_ahead_delays_nothing_after_its_return() {
         settings.clock = Some(clock.source());
         settings.max_hold = Duration::from_secs(1000 * 3600);
         clock.advance(AHEAD);
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         let upload = upload();
-        harness.emit(EventKind::Created, &upload).await;
-        harness.emit(EventKind::Completed, &upload).await;
+        harness.emit_both(&upload).await;
         harness.until_recorded(1).await;
         clock.advance(-AHEAD);
         receiver.accept_all();
@@ -314,7 +287,7 @@ async fn clock_that_was_ahead_delays_nothing_after_its_return() {
         harness
             .until("all arrive", || receiver.hooks() == all)
             .await;
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }
@@ -328,10 +301,9 @@ async fn strict_order_holds_the_next_until_delivery() {
         settings.retry.min_backoff = Duration::from_secs(40);
         settings.retry.max_backoff = settings.retry.min_backoff;
         settings.strict_order = true;
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         let upload = upload();
-        harness.emit(EventKind::Created, &upload).await;
-        harness.emit(EventKind::Completed, &upload).await;
+        harness.emit_both(&upload).await;
         for failed in 1..5 {
             harness.until_recorded(failed).await;
             clock.advance(41);
@@ -350,7 +322,7 @@ async fn strict_order_holds_the_next_until_delivery() {
         harness
             .until("all arrive", || receiver.hooks() == all)
             .await;
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }
@@ -364,7 +336,7 @@ async fn dead_lettering_requires_time_and_attempts() {
         settings.retry.min_backoff = Duration::from_secs(1);
         settings.retry.max_backoff = Duration::from_secs(600);
         settings.retry.retry_for = Duration::from_secs(24 * 3600);
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         let upload = upload();
         harness.emit(EventKind::Created, &upload).await;
         harness.until_recorded(1).await;
@@ -383,7 +355,7 @@ async fn dead_lettering_requires_time_and_attempts() {
             .await;
         let given_up = ("post-create".to_owned(), 20, Some("500".to_owned()));
         assert_eq!(harness.dead().await, [given_up]);
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }
@@ -400,7 +372,7 @@ async fn hanging_retries_do_not_delay_other_events() {
         let mut settings = database.settings();
         settings.max_concurrency = 8;
         settings.circuit_breaker.failures = 1000;
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         for _ in 0..POISON {
             harness.emit(EventKind::Created, &upload()).await;
         }
@@ -415,7 +387,7 @@ async fn hanging_retries_do_not_delay_other_events() {
         let received = || receiver.received.lock().unwrap().len() == 100;
         harness.until("all others arrive", received).await;
         assert_eq!(hanging(), 2, "a quarter of the workers");
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }
@@ -427,12 +399,10 @@ async fn receiver_that_is_down_gets_one_delivery_at_a_time() {
         let receiver = Receiver::new(|_, _| Behavior::Fail);
         let mut settings = database.settings();
         settings.circuit_breaker.max_delay = Duration::from_millis(200);
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         let is_down = || harness.outbox.stats().routes[0].is_down;
         for _ in 0..UPLOADS {
-            let upload = upload();
-            harness.emit(EventKind::Created, &upload).await;
-            harness.emit(EventKind::Completed, &upload).await;
+            harness.emit_both(&upload()).await;
         }
         harness.until("it is down", is_down).await;
         harness
@@ -457,7 +427,7 @@ async fn receiver_that_is_down_gets_one_delivery_at_a_time() {
         );
         // All events are in order per upload, though many have failed before.
         super::harness::assert_in_order(&receiver.received.lock().unwrap());
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }
@@ -469,23 +439,18 @@ async fn events_behind_a_deleted_one_are_delivered_at_once() {
         let mut settings = database.settings();
         settings.retry.min_backoff = settings.max_hold;
         settings.retry.max_backoff = settings.max_hold;
-        let harness = Harness::start(settings, &receiver).await;
+        let harness = Running::scripted(settings, &receiver).await;
         let upload = upload();
-        harness.emit(EventKind::Created, &upload).await;
-        harness.emit(EventKind::Completed, &upload).await;
+        harness.emit_both(&upload).await;
         harness.until_recorded(1).await;
         let events = harness.outbox.events();
-        let pending = Query {
-            states: vec![EventState::Pending],
-            ..Query::default()
-        };
-        let pending = events.list(&pending).await.unwrap();
+        let pending = harness.pending().await;
         let failed = pending.into_iter().find(|event| event.attempts == 1);
         let failed = EventSelection::Ids(vec![failed.unwrap().id]);
         assert_eq!(events.delete(&failed).await.unwrap().count, 1);
         let received = || receiver.hooks() == [HookName::PostFinish];
         harness.until("the next event arrives", received).await;
-        harness.close().await;
+        harness.abort().await;
     })
     .await;
 }

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -17,10 +17,12 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 use landfall_hooks::{
-    DeliveryError, EventHeaders, HookName, HookNames, HookResponse, Message, Route, Transport,
+    DeliveryError, EventHeaders, HookName, HookNames, HookResponse, JobData, Message, MessageId,
+    Route, Transport,
 };
-use landfall_state::outbox::{Outbox, OutboxSettings};
-use landfall_state::sql::Database;
+use landfall_state::outbox::{EventState, Outbox, OutboxSettings, Query};
+use landfall_state::sql::{Connections, Database};
+use landfall_test_services::until;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -177,6 +179,88 @@ async fn run(name: &str, database: TestDatabase, test: &impl AsyncFn(TestDatabas
         .expect("the test hangs");
 }
 
+/// A query of all events in these states.
+pub(crate) fn in_states(states: &[EventState]) -> Query {
+    Query {
+        states: states.to_vec(),
+        ..Query::default()
+    }
+}
+
+/// A query of all events.
+pub(crate) fn in_any_state() -> Query {
+    in_states(&[EventState::Prepared, EventState::Pending, EventState::Dead])
+}
+
+/// A running outbox of an application without uploads.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) outbox: Outbox,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub(crate) async fn start(settings: OutboxSettings, routes: Vec<Route>) -> Self {
+        let outbox = Outbox::open(settings, routes).await.unwrap();
+        let parts = Composer::join(MemoryStore::new());
+        let handler = Handler::new(Config::new(parts)).unwrap();
+        let task = tokio::spawn(outbox.clone().run(handler));
+        Self { outbox, task }
+    }
+
+    /// Shuts down gracefully.
+    pub(crate) async fn close(self) {
+        self.outbox.close().await;
+        self.task.await.unwrap();
+    }
+
+    /// Shuts down although a delivery never ends.
+    pub(crate) async fn abort(self) {
+        self.outbox.close().await;
+        self.task.abort();
+    }
+}
+
+/// An event of a job.
+pub(crate) fn job_event(hook: HookName, job: u64, sequence: u64) -> Message {
+    let data = JobData {
+        id: job.to_string(),
+        request_id: format!("r{job}"),
+        filename: Some("a.png".into()),
+        ..JobData::default()
+    };
+    let upload = data.upload(None);
+    let number = MessageId {
+        id: format!("{sequence:032x}"),
+        sequence,
+    };
+    Message::about_job(hook, SystemTime::now(), data, upload, number)
+}
+
+/// Inserts events in a transaction, and commits it if `commits`.
+pub(crate) async fn insert(
+    outbox: &Outbox,
+    connections: &Connections,
+    messages: &[Message],
+    commits: bool,
+) {
+    let mut transaction = connections.write().await.unwrap();
+    for statement in outbox.insert_statements(messages).unwrap() {
+        transaction.execute(statement).await.unwrap();
+    }
+    if commits {
+        transaction.commit().await.unwrap();
+    }
+    outbox.notify_pending();
+}
+
+/// Prepares an event of an upload and emits it.
+pub(crate) async fn prepare_and_emit(outbox: &Outbox, event: Event) {
+    let prepared = std::slice::from_ref(&event);
+    outbox.prepare(prepared).await.unwrap();
+    outbox.emit(event).await;
+}
+
 /// A running outbox with a handler on a memory store.
 #[derive(Debug)]
 pub(crate) struct Harness {
@@ -218,16 +302,27 @@ impl Harness {
     /// Prepares and emits events of an upload.
     pub(crate) async fn prepare_and_emit(&self, upload: &Arc<Upload>, kinds: &[EventKind]) {
         for kind in kinds {
-            let announced = event(*kind, upload);
-            self.outbox.prepare(&[announced]).await.unwrap();
+            // The number of the event is that of the moment in which it happened.
+            let prepared = event(*kind, upload);
+            self.outbox.prepare(&[prepared]).await.unwrap();
             self.outbox.emit(event(*kind, upload)).await;
         }
+    }
+
+    /// Waits until nothing is queued.
+    pub(crate) async fn until_idle(&self) {
+        until(async || self.outbox.stats().queued == 0).await;
+    }
+
+    /// Waits until this many events are dead letters.
+    pub(crate) async fn until_dead(&self, events: u64) {
+        until(async || self.outbox.stats().routes[0].dead_lettered >= events).await;
     }
 }
 
 pub(crate) fn upload() -> Arc<Upload> {
     let mut upload = Upload::new(UploadId::random(), Some(5));
-    upload.created = Some(std::time::SystemTime::now());
+    upload.created = Some(SystemTime::now());
     Arc::new(upload)
 }
 

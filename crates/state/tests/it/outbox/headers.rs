@@ -8,21 +8,22 @@ use std::{
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use landfall::{
-    Composer, Config, Handler,
     event::{Event, EventKind, EventSink},
     hook::RequestInfo,
-    store::MemoryStore,
     upload::{Upload, UploadId},
 };
 use landfall_hooks::{
     Creations, DeliveryError, EventHeaders, HookNames, HookResponse, Message, ProgressNotifier,
     Route, Transport,
 };
-use landfall_state::sql::{Durability, Statement};
+use landfall_state::outbox::{HeaderKey, Query};
+use landfall_state::sql::{Durability, Row, Statement};
+use landfall_test_services::until;
 
-use landfall_state::outbox::{EventState, HeaderKey, Outbox, Query};
-
-use super::harness::{Harness, Receiver, TestDatabase, TestTransport, on_each_database};
+use super::harness::{
+    Receiver, Running, TestDatabase, TestTransport, in_any_state, on_each_database,
+    prepare_and_emit,
+};
 
 /// Maximum bytes of an ordinary event's row.
 const ORDINARY: usize = 4096;
@@ -85,25 +86,15 @@ fn upload() -> Arc<Upload> {
 
 /// The messages, and the encrypted headers, of all rows.
 async fn stored(database: &TestDatabase) -> Vec<(String, Option<String>)> {
-    let database = database
-        .database
-        .open(Durability::ProcessCrash)
-        .await
-        .unwrap();
-    let rows = database
-        .read(Statement::new(
-            "SELECT message, headers FROM outbox_deliveries ORDER BY route",
-        ))
-        .await
-        .unwrap();
-    let rows = rows.iter();
-    rows.map(|row| {
-        (
-            row.text("message").unwrap(),
-            row.opt_text("headers").unwrap(),
-        )
-    })
-    .collect()
+    let connections = database.database.open(Durability::ProcessCrash).await;
+    let select = "SELECT message, headers FROM outbox_deliveries ORDER BY route";
+    let rows = connections.unwrap().read(Statement::new(select)).await;
+    let text = |row: &Row| row.text("message").unwrap();
+    let headers = |row: &Row| row.opt_text("headers").unwrap();
+    rows.unwrap()
+        .iter()
+        .map(|row| (text(row), headers(row)))
+        .collect()
 }
 
 /// Asserts that text contains no secret of `request()`.
@@ -163,10 +154,8 @@ async fn a_transport_gets_what_it_names_and_no_other_gets_it() {
     on_each_database(async |database| {
         let (naming, other) = (receiver(CREDENTIALS), receiver([]));
         let routes = open_routes(&[("http", &naming), ("nats", &other)]);
-        let outbox = Outbox::open(database.settings(), routes).await.unwrap();
-        let parts = Composer::join(MemoryStore::new());
-        let handler = Handler::new(Config::new(parts)).unwrap();
-        let running = tokio::spawn(outbox.clone().run(handler));
+        let running = Running::start(database.settings(), routes).await;
+        let outbox = &running.outbox;
         let upload = upload();
         let event = || Event::new(EventKind::Completed, upload.clone(), 0, Some(request()));
         outbox.prepare(&[event()]).await.unwrap();
@@ -184,7 +173,7 @@ async fn a_transport_gets_what_it_names_and_no_other_gets_it() {
             1,
             "only the route that names them stores them"
         );
-        let listed = outbox.events().list(&all_events()).await.unwrap();
+        let listed = outbox.events().list(&in_any_state()).await.unwrap();
         assert_eq!(listed.len(), 4);
         assert_without_secrets(&format!("{listed:?}"));
         assert_without_secrets(&serde_json::to_string(&listed).unwrap());
@@ -201,17 +190,9 @@ async fn a_transport_gets_what_it_names_and_no_other_gets_it() {
         for name in CREDENTIALS {
             assert_eq!(received[0].request.header(name), None, "{name}");
         }
-        outbox.close().await;
-        running.await.unwrap();
+        running.close().await;
     })
     .await;
-}
-
-fn all_events() -> Query {
-    Query {
-        states: vec![EventState::Prepared, EventState::Pending, EventState::Dead],
-        ..Query::default()
-    }
 }
 
 /// Stores an event for a receiver that is down, and ends the outbox.
@@ -219,21 +200,11 @@ async fn left_behind(database: &TestDatabase, key: &HeaderKey) -> Arc<Receiver> 
     let mut settings = database.settings();
     settings.header_key = key.clone();
     let receiver = receiver(CREDENTIALS);
-    let harness = Harness::start_with(
-        settings,
-        receiver.clone(),
-        Composer::join(MemoryStore::new()),
-    )
-    .await;
-    let event = || Event::new(EventKind::Created, upload(), 0, Some(request()));
-    let event = event();
-    harness
-        .outbox
-        .prepare(std::slice::from_ref(&event))
-        .await
-        .unwrap();
-    harness.outbox.emit(event).await;
-    harness.close().await;
+    let routes = open_routes(&[("http", &receiver)]);
+    let running = Running::start(settings, routes).await;
+    let event = Event::new(EventKind::Created, upload(), 0, Some(request()));
+    prepare_and_emit(&running.outbox, event).await;
+    running.close().await;
     receiver
 }
 
@@ -247,9 +218,8 @@ async fn another_run_with_the_key_delivers_them() {
             receiver.set_down(false);
             let mut settings = database.settings();
             settings.header_key = next;
-            let parts = Composer::join(MemoryStore::new());
-            let harness = Harness::start_with(settings, receiver, parts).await;
-            let received = harness.receiver.until(1).await;
+            let running = Running::start(settings, open_routes(&[("http", &receiver)])).await;
+            let received = receiver.until(1).await;
             if is_known {
                 assert_has_credentials(&received[0]);
             } else {
@@ -260,7 +230,7 @@ async fn another_run_with_the_key_delivers_them() {
                     Some("uploads.example.com")
                 );
             }
-            harness.close().await;
+            running.close().await;
             assert_eq!(stored(&database).await, []);
         }
     })
@@ -272,24 +242,19 @@ async fn a_dead_letter_has_none() {
     on_each_database(async |database| {
         let mut settings = database.settings();
         settings.retry.retry_for = Duration::ZERO;
-        let parts = Composer::join(MemoryStore::new());
-        let harness = Harness::start_with(settings, receiver(CREDENTIALS), parts).await;
+        let routes = open_routes(&[("http", &receiver(CREDENTIALS))]);
+        let running = Running::start(settings, routes).await;
         let event = Event::new(EventKind::Created, upload(), 0, Some(request()));
-        harness
-            .outbox
-            .prepare(std::slice::from_ref(&event))
-            .await
-            .unwrap();
+        let prepared = std::slice::from_ref(&event);
+        running.outbox.prepare(prepared).await.unwrap();
         assert!(stored(&database).await[0].1.is_some());
-        harness.outbox.emit(event).await;
-        let events = harness.outbox.events();
-        while events.list(&Query::default()).await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        running.outbox.emit(event).await;
+        let events = running.outbox.events();
+        until(async || !events.list(&Query::default()).await.unwrap().is_empty()).await;
         let rows = stored(&database).await;
         assert_stored_without_secrets(&rows);
         assert_eq!(rows[0].1, None);
-        harness.close().await;
+        running.close().await;
     })
     .await;
 }

@@ -20,11 +20,15 @@ use landfall::{
     },
     upload::Completion,
 };
-use landfall_state::outbox::{EventState, Outbox, OutboxSettings, Query};
+use landfall_state::outbox::{EventState, Outbox, OutboxSettings};
 use landfall_state::sql::{Clock, Database};
+use landfall_test_services::until;
 use tokio::time::timeout;
 
-use super::harness::{Harness, Receiver, assert_in_order, event, on_each_database, route, upload};
+use super::harness::{
+    Harness, Receiver, assert_in_order, event, in_states, on_each_database, prepare_and_emit,
+    route, upload,
+};
 
 /// Creates a complete upload.
 async fn whole_upload(handler: &Handler) {
@@ -53,22 +57,9 @@ async fn event_that_another_node_also_prepared_is_not_lost_when_that_node_dies()
         other.outbox.prepare(&[completion()]).await.unwrap();
         // As when it dies: another node finds out that the upload is not complete.
         other.outbox.close().await;
-        let prepared = Query {
-            states: vec![EventState::Prepared],
-            ..Query::default()
-        };
-        while !one
-            .outbox
-            .events()
-            .list(&prepared)
-            .await
-            .unwrap()
-            .is_empty()
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        one.outbox.prepare(&[completion()]).await.unwrap();
-        one.outbox.emit(completion()).await;
+        let (events, prepared) = (one.outbox.events(), in_states(&[EventState::Prepared]));
+        until(async || events.list(&prepared).await.unwrap().is_empty()).await;
+        one.prepare_and_emit(&upload, &[EventKind::Completed]).await;
         one.receiver.until(1).await;
         one.outbox.close().await;
     })
@@ -84,15 +75,7 @@ async fn prepared_event_that_did_not_happen_is_deleted() {
         let never = upload();
         let announced = event(EventKind::Completed, &never);
         harness.outbox.prepare(&[announced]).await.unwrap();
-        let began = Instant::now();
-        while harness.outbox.stats().queued > 0 {
-            assert!(
-                began.elapsed() < Duration::from_secs(30),
-                "{:?}",
-                harness.outbox.stats()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        harness.until_idle().await;
         // It can still happen later.
         harness
             .prepare_and_emit(&never, &[EventKind::Created, EventKind::Completed])
@@ -173,9 +156,7 @@ async fn two(settings: &OutboxSettings, receiver: &Arc<Receiver>) -> (Harness, H
 async fn events_from_several_nodes_stay_in_order() {
     on_each_database(async |database| {
         let receiver = Arc::new(Receiver::default());
-        receiver
-            .fails_each
-            .store(5, std::sync::atomic::Ordering::Relaxed);
+        receiver.fails_each.store(5, Ordering::Relaxed);
         let (one, other) = two(&database.settings(), &receiver).await;
         let nodes = [&one, &other];
         let work = (0..300).map(async |n: usize| {
@@ -237,15 +218,7 @@ async fn rows_of_a_silent_node_are_taken_over() {
         receiver.set_down(false);
         let received = other.receiver.until(40).await;
         assert_in_order(&received);
-        let began = Instant::now();
-        while other.outbox.stats().queued > 0 {
-            assert!(
-                began.elapsed() < Duration::from_secs(30),
-                "{:?}",
-                other.outbox.stats()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        other.until_idle().await;
         assert_eq!(receiver.until(40).await.len(), received.len());
         drop(gone);
         other.close().await;
@@ -306,15 +279,8 @@ async fn postgres_outage_loses_no_event() {
     harness.receiver.set_down(false);
     postgres.restart();
     assert_in_order(&harness.receiver.until(51).await);
-    let began = Instant::now();
-    while harness
-        .outbox
-        .prepare(&[event(EventKind::Created, &upload())])
-        .await
-        .is_err()
-    {
-        assert!(began.elapsed() < Duration::from_secs(20));
-    }
+    let next = [event(EventKind::Created, &upload())];
+    until(async || harness.outbox.prepare(&next).await.is_ok()).await;
     harness.close().await;
 }
 
@@ -339,11 +305,7 @@ async fn idle_outbox_does_not_write() {
         .prepare_and_emit(&upload(), &[EventKind::Created])
         .await;
     harness.receiver.until(1).await;
-    let began = Instant::now();
-    while harness.outbox.stats().queued > 0 {
-        assert!(began.elapsed() < Duration::from_secs(60));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    harness.until_idle().await;
     let before = written(&database.database);
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert!(
@@ -366,12 +328,7 @@ async fn node_without_presence_directory_is_evicted_after_its_lease() {
         // The node has claimed an event, and then stays silent.
         let silent = Outbox::open(settings.clone(), vec![route(&Arc::default())]);
         let silent = silent.await.unwrap();
-        let created = event(EventKind::Created, &upload());
-        silent
-            .prepare(std::slice::from_ref(&created))
-            .await
-            .unwrap();
-        silent.emit(created).await;
+        prepare_and_emit(&silent, event(EventKind::Created, &upload())).await;
         let other = Harness::start(settings).await;
         for second in 0..=10 {
             moved.store(second, Ordering::SeqCst);

@@ -6,18 +6,16 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use landfall::{Composer, Config, Handler, store::MemoryStore};
-use landfall_hooks::{
-    DeliveryError, HookName, HookNames, HookResponse, JobData, Message, MessageId, Route, Transport,
-};
-use landfall_state::outbox::{Outbox, Query};
+use landfall_hooks::{DeliveryError, HookName, HookNames, HookResponse, Message, Route, Transport};
+use landfall_state::outbox::Query;
 use landfall_state::sql::{Clock, Durability};
+use landfall_test_services::until;
 
-use super::harness::{TIMEOUT, TestDatabase};
+use super::harness::{Running, TestDatabase, insert, job_event};
 
 const LIFECYCLE: [HookName; 3] = [
     HookName::UploadStarted,
@@ -60,29 +58,11 @@ impl Transport for TestTransport {
     }
 }
 
-fn message(job: u64, step: u64, jobs: u64) -> Message {
-    let data = JobData {
-        id: job.to_string(),
-        ..JobData::default()
-    };
-    let upload = data.upload(None);
-    let sequence = step * jobs + job + 1;
-    let number = MessageId {
-        id: format!("{sequence:032x}"),
-        sequence,
-    };
-    let hook = LIFECYCLE[usize::try_from(step).unwrap()];
-    Message::about_job(hook, SystemTime::now(), data, upload, number)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn three_day_outage_loses_no_event() {
     let database = TestDatabase::sqlite();
-    let connections = database
-        .database
-        .open(Durability::ProcessCrash)
-        .await
-        .unwrap();
+    let connections = database.database.open(Durability::ProcessCrash).await;
+    let connections = connections.unwrap();
     let mut settings = database.settings();
     settings.connections = Some(connections.share());
     settings.retry.retry_for = Duration::from_secs(24 * 3600);
@@ -99,25 +79,15 @@ async fn three_day_outage_loses_no_event() {
         transport: Arc::new(TestTransport(receiver.clone())),
         names: HookNames::JOB_EVENTS,
     };
-    let outbox = Outbox::open(settings, vec![route]).await.unwrap();
-    let parts = Composer::join(MemoryStore::new());
-    let handler = Handler::new(Config::new(parts)).unwrap();
-    let running = tokio::spawn(outbox.clone().run(handler));
+    let running = Running::start(settings, vec![route]).await;
+    let outbox = &running.outbox;
 
     // A third of all events per day.
-    for day in 0..3 {
-        let jobs: Vec<u64> = (0..job_count()).collect();
-        for part in jobs.chunks(2000) {
-            let messages: Vec<_> = part
-                .iter()
-                .map(|job| message(*job, day, job_count()))
-                .collect();
-            let mut transaction = connections.write().await.unwrap();
-            for statement in outbox.insert_statements(&messages).unwrap() {
-                transaction.execute(statement).await.unwrap();
-            }
-            transaction.commit().await.unwrap();
-            outbox.notify_pending();
+    for (hook, day) in LIFECYCLE.into_iter().zip(0..) {
+        let messages =
+            (0..job_count()).map(|job| job_event(hook, job, day * job_count() + job + 1));
+        for part in messages.collect::<Vec<_>>().chunks(2000) {
+            insert(outbox, &connections, part, true).await;
         }
         for _ in 0..24 {
             moved.fetch_add(3600, Ordering::SeqCst);
@@ -131,13 +101,8 @@ async fn three_day_outage_loses_no_event() {
 
     receiver.is_up.store(true, Ordering::SeqCst);
     moved.fetch_add(60, Ordering::SeqCst);
-    let began = Instant::now();
-    while receiver.received.load(Ordering::SeqCst) < 3 * job_count() {
-        let stats = outbox.stats();
-        assert!(began.elapsed() < TIMEOUT, "{stats:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    println!("all received after {:?}", began.elapsed());
+    let all = 3 * job_count();
+    until(async || receiver.received.load(Ordering::SeqCst) >= all).await;
     let jobs = receiver.jobs.lock().unwrap().clone();
     assert_eq!(jobs.len() as u64, job_count());
     for (job, events) in jobs {
@@ -145,6 +110,5 @@ async fn three_day_outage_loses_no_event() {
     }
     let dead = outbox.events().list(&Query::default()).await.unwrap();
     assert_eq!(dead, []);
-    outbox.close().await;
-    running.await.unwrap();
+    running.close().await;
 }

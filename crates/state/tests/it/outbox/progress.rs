@@ -10,20 +10,18 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::{
-    Composer, Config, Handler,
     event::{Event, EventKind, EventSink},
     hook::{Hook, RequestInfo},
-    store::MemoryStore,
     upload::{Snapshot, Upload},
 };
 use landfall_hooks::{
     BlockingHooks, Creations, DeliveryError, FailureMode, HookName, HookNames, HookResponse,
     Message, ProgressNotifier, Route, Transport,
 };
-use landfall_state::outbox::Outbox;
+use landfall_test_services::until;
 use tokio::sync::Semaphore;
 
-use super::harness::{Receiver, TestDatabase, event, upload};
+use super::harness::{Receiver, Running, TestDatabase, event, upload};
 
 /// A receiver whose calls wait for permits.
 #[derive(Debug)]
@@ -77,17 +75,6 @@ fn progress(upload: &Arc<Upload>, offset: u64) -> Event {
     Event::new(EventKind::Progress, upload.clone(), offset, None)
 }
 
-async fn until(what: impl Fn() -> bool) {
-    let waited = async {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waited)
-        .await
-        .expect("it never came");
-}
-
 #[tokio::test]
 async fn next_call_has_the_latest_progress() {
     let (gate, sink) = gate();
@@ -96,7 +83,7 @@ async fn next_call_has_the_latest_progress() {
     for offset in 1..=4 {
         sink.emit_progress(progress(&upload, offset));
     }
-    until(|| !gate.calls.lock().unwrap().is_empty()).await;
+    until(async || !gate.calls.lock().unwrap().is_empty()).await;
     gate.open.add_permits(9);
     sink.wait_idle(upload.id.as_str()).await;
     let (first, last) = (1, 4);
@@ -108,7 +95,7 @@ async fn next_call_has_the_latest_progress() {
     gate.open.forget_permits(9);
     gate.calls.lock().unwrap().clear();
     sink.emit_progress(progress(&upload, 5));
-    until(|| gate.calls.lock().unwrap().len() == 1).await;
+    until(async || gate.calls.lock().unwrap().len() == 1).await;
     sink.emit_progress(progress(&upload, 6));
     sink.discard(upload.id.as_str());
     gate.open.add_permits(9);
@@ -137,21 +124,20 @@ async fn events_do_not_overtake_progress() {
         transport: gate.clone(),
         names: HookNames::DEFAULT,
     };
-    let outbox = Outbox::open(settings, vec![route]).await.unwrap();
-    let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
-    let running = tokio::spawn(outbox.clone().run(handler));
+    let running = Running::start(settings, vec![route]).await;
+    let outbox = &running.outbox;
     let (upload, other) = (upload(), upload());
     outbox.emit(event(EventKind::Created, &upload)).await;
-    until(|| gate.receiver.ids().len() == 1).await;
+    until(async || gate.receiver.ids().len() == 1).await;
     sink.emit_progress(progress(&upload, 1));
-    until(|| !gate.calls.lock().unwrap().is_empty()).await;
+    until(async || !gate.calls.lock().unwrap().is_empty()).await;
     sink.emit_progress(progress(&upload, 2));
     outbox.emit(event(EventKind::Completed, &upload)).await;
     // Other uploads do not wait.
     outbox.emit(event(EventKind::Completed, &other)).await;
-    until(|| gate.receiver.ids().len() == 2).await;
+    until(async || gate.receiver.ids().len() == 2).await;
     gate.open.add_permits(9);
-    until(|| gate.receiver.ids().len() == 5).await;
+    until(async || gate.receiver.ids().len() == 5).await;
     let of_one = |message: &Message| message.upload.id == upload.id.as_str();
     let received = gate.receiver.messages();
     let hooks: Vec<_> = received
@@ -171,14 +157,13 @@ async fn events_do_not_overtake_progress() {
     // Progress of a removed upload is not delivered.
     gate.open.forget_permits(9);
     sink.emit_progress(progress(&other, 3));
-    until(|| gate.calls.lock().unwrap().len() == 3).await;
+    until(async || gate.calls.lock().unwrap().len() == 3).await;
     sink.emit_progress(progress(&other, 4));
     outbox.emit(event(EventKind::Terminated, &other)).await;
     gate.open.add_permits(9);
-    until(|| gate.receiver.ids().len() == 7).await;
+    until(async || gate.receiver.ids().len() == 7).await;
     assert_eq!(*gate.calls.lock().unwrap(), [1, 2, 3]);
-    outbox.close().await;
-    running.await.unwrap();
+    running.close().await;
 }
 
 /// Receives `post-create` when it is opened.
@@ -231,11 +216,10 @@ async fn nothing_overtakes_the_first_attempt_of_the_creation() {
         };
         let progress_sink = ProgressNotifier::new(vec![route()], creations.clone());
         settings.progress = Some(progress_sink.clone());
-        let outbox = Outbox::open(settings, vec![route()]).await.unwrap();
+        let running = Running::start(settings, vec![route()]).await;
+        let outbox = &running.outbox;
         let hooks = BlockingHooks::new(transport.clone(), names, FailureMode::Deny);
         let hooks = hooks.after(creations);
-        let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
-        let running = tokio::spawn(outbox.clone().run(handler));
 
         let upload = upload();
         outbox.emit(event(EventKind::Created, &upload)).await;
@@ -256,14 +240,8 @@ async fn nothing_overtakes_the_first_attempt_of_the_creation() {
             _ = &mut finish => panic!("it did not wait"),
             decided = hooks.before_finish(&request, &other) => drop(decided.unwrap()),
         }
-        until(|| {
-            transport
-                .began
-                .lock()
-                .unwrap()
-                .contains(&HookName::PostCreate)
-        })
-        .await;
+        let has_begun = |hook| transport.began.lock().unwrap().contains(&hook);
+        until(async || has_begun(HookName::PostCreate)).await;
         assert_eq!(*transport.ended.lock().unwrap(), [HookName::PreFinish]);
         transport.open.add_permits(9);
         finish.await.unwrap();
@@ -271,7 +249,6 @@ async fn nothing_overtakes_the_first_attempt_of_the_creation() {
         let ended = transport.ended.lock().unwrap().clone();
         assert_eq!(ended[1], HookName::PostCreate, "{ended:?}");
         assert_eq!(ended.len(), 4, "{ended:?}");
-        outbox.close().await;
-        running.await.unwrap();
+        running.close().await;
     }
 }

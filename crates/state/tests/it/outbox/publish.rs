@@ -1,26 +1,30 @@
 //! Published events of the upload queue.
 
 use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use landfall::{Composer, event::EventSink, store::MemoryStore};
-use landfall_hooks::{HookName, HookNames, JobData, Message, MessageId, Route};
+use landfall::event::EventSink;
+use landfall_hooks::{HookName, HookNames, Message, Route};
 use landfall_state::outbox::{
     EventState, Events, Outbox, OutboxError, OutboxSettings, Query, SortOrder,
 };
 use landfall_state::sql::{Connections, Durability};
-use tokio::task::JoinHandle;
+use landfall_test_services::until;
 
-use super::harness::{ALL, Receiver, TestTransport, assert_in_order, on_each_database};
+use super::harness::{
+    ALL, Receiver, Running, TestTransport, assert_in_order, in_states, insert, job_event,
+    on_each_database,
+};
 
 /// An outbox with a receiver of job events.
 struct Queue {
+    running: Running,
     outbox: Outbox,
     connections: Connections,
     receiver: Arc<Receiver>,
-    running: JoinHandle<()>,
 }
 
 impl Queue {
@@ -38,50 +42,18 @@ impl Queue {
             // This route receives no job events.
             route("grpc", &deaf, ALL),
         ];
-        let outbox = Outbox::open(settings, routes).await.unwrap();
-        let parts = Composer::join(MemoryStore::new());
-        let handler = landfall::Handler::new(landfall::Config::new(parts)).unwrap();
-        let running = tokio::spawn(outbox.clone().run(handler));
+        let running = Running::start(settings, routes).await;
         Self {
-            outbox,
+            outbox: running.outbox.clone(),
+            running,
             connections,
             receiver,
-            running,
         }
     }
 
-    /// Inserts events in a transaction, and commits it if `commits`.
     async fn insert(&self, messages: &[Message], commits: bool) {
-        let mut transaction = self.connections.write().await.unwrap();
-        for statement in self.outbox.insert_statements(messages).unwrap() {
-            transaction.execute(statement).await.unwrap();
-        }
-        if commits {
-            transaction.commit().await.unwrap();
-        }
-        self.outbox.notify_pending();
+        insert(&self.outbox, &self.connections, messages, commits).await;
     }
-
-    async fn close(self) {
-        self.outbox.close().await;
-        self.running.await.unwrap();
-    }
-}
-
-/// Returns the `nth` event, for a job.
-fn told(hook: HookName, job: u64, nth: u64) -> Message {
-    let data = JobData {
-        id: job.to_string(),
-        request_id: format!("r{job}"),
-        filename: Some("a.png".into()),
-        ..JobData::default()
-    };
-    let upload = data.upload(None);
-    let number = MessageId {
-        id: format!("{nth:032x}"),
-        sequence: nth,
-    };
-    Message::about_job(hook, SystemTime::now(), data, upload, number)
 }
 
 const LIFECYCLE: [HookName; 3] = [
@@ -93,14 +65,9 @@ const LIFECYCLE: [HookName; 3] = [
 /// Returns the events of `jobs` interleaved jobs.
 fn lives(jobs: u64) -> Vec<Message> {
     let each = (0..3_u64).flat_map(|step| (0..jobs).map(move |job| (step, job)));
-    each.map(|(step, job)| {
-        told(
-            LIFECYCLE[usize::try_from(step).unwrap()],
-            job,
-            step * jobs + job + 1,
-        )
-    })
-    .collect()
+    let hook = |step| LIFECYCLE[usize::try_from(step).unwrap()];
+    each.map(|(step, job)| job_event(hook(step), job, step * jobs + job + 1))
+        .collect()
 }
 
 /// Asserts that the events of each job arrived in order, ignoring duplicates.
@@ -118,40 +85,23 @@ async fn inserted_events_arrive_in_order_per_job() {
         let queue = Queue::start(database.settings()).await;
         assert_eq!(queue.outbox.names(), HookNames::JOB_EVENTS.union(ALL));
         assert!(!queue.outbox.event_kinds().progress);
-        queue
-            .receiver
-            .fails_each
-            .store(3, std::sync::atomic::Ordering::Relaxed);
+        queue.receiver.fails_each.store(3, Ordering::Relaxed);
         for part in lives(200).chunks(50) {
             queue.insert(part, true).await;
         }
         // Outdated progress may be skipped, other events may not.
-        let terminal = |received: &[Message]| {
-            let ends = received
-                .iter()
-                .filter(|one| one.hook == HookName::UploadCompleted);
-            ends.map(|one| one.id.clone())
-                .collect::<std::collections::HashSet<_>>()
-                .len()
+        let terminal = |received: Vec<Message>| {
+            let ends = received.into_iter();
+            let ends = ends.filter(|one| one.hook == HookName::UploadCompleted);
+            ends.map(|one| one.id).collect::<HashSet<_>>().len()
         };
-        let began = Instant::now();
-        while terminal(&queue.receiver.messages()) < 200 {
-            assert!(began.elapsed() < Duration::from_secs(60));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || terminal(queue.receiver.messages()) >= 200).await;
         let received = queue.receiver.messages();
         assert_jobs_in_order(&received);
         let job = received[0].job.as_ref().unwrap();
         assert_eq!(job.filename.as_deref(), Some("a.png"));
-        while queue.outbox.stats().queued > 0 {
-            assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "{:?}",
-                queue.outbox.stats()
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        queue.close().await;
+        until(async || queue.outbox.stats().queued == 0).await;
+        queue.running.close().await;
     })
     .await;
 }
@@ -168,9 +118,8 @@ async fn inserted_events_are_stored_once() {
         queue.insert(&all, true).await;
         let events = Events::open(&database.database).await.unwrap();
         let waiting = Query {
-            states: vec![EventState::Pending],
             order: SortOrder::Oldest,
-            ..Query::default()
+            ..in_states(&[EventState::Pending])
         };
         let kept = events.list(&waiting).await.unwrap();
         assert_eq!(kept.len(), 12);
@@ -184,12 +133,12 @@ async fn inserted_events_are_stored_once() {
         // The caller does not know whether its first transaction was committed.
         queue.insert(&all, true).await;
         assert_eq!(events.list(&waiting).await.unwrap().len(), 12);
-        queue.close().await;
+        queue.running.close().await;
 
         let queue = Queue::start(database.settings()).await;
         let received = queue.receiver.until(12).await;
         assert_jobs_in_order(&received);
-        queue.close().await;
+        queue.running.close().await;
     })
     .await;
 }
@@ -202,25 +151,19 @@ async fn pending_progress_is_replaced_by_newer_progress() {
         settings.retry.max_backoff = settings.retry.min_backoff;
         let queue = Queue::start(settings).await;
         queue.receiver.set_down(true);
-        let started = told(HookName::UploadStarted, 7, 1);
+        let started = job_event(HookName::UploadStarted, 7, 1);
         queue.insert(&[started], true).await;
-        let began = Instant::now();
-        while queue.outbox.stats().routes[0].failed == 0 {
-            assert!(began.elapsed() < Duration::from_secs(20));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || queue.outbox.stats().routes[0].failed > 0).await;
         for nth in 2..100 {
-            let of_both = [7, 8].map(|job| told(HookName::UploadProgress, job, 2 * nth + job % 2));
+            let of_both =
+                [7, 8].map(|job| job_event(HookName::UploadProgress, job, 2 * nth + job % 2));
             queue.insert(&of_both, true).await;
         }
-        let ended = told(HookName::UploadCancelled, 7, 1000);
+        let ended = job_event(HookName::UploadCancelled, 7, 1000);
         queue.insert(&[ended], true).await;
         let events = Events::open(&database.database).await.unwrap();
-        let mut waiting = Query {
-            states: vec![EventState::Pending],
-            upload: Some("job:7".into()),
-            ..Query::default()
-        };
+        let mut waiting = in_states(&[EventState::Pending]);
+        waiting.upload = Some("job:7".into());
         let kept = events.list(&waiting).await.unwrap();
         let mut numbers: Vec<_> = kept
             .iter()
@@ -236,7 +179,7 @@ async fn pending_progress_is_replaced_by_newer_progress() {
             "{:?}",
             queue.outbox.stats()
         );
-        queue.close().await;
+        queue.running.close().await;
     })
     .await;
 }
@@ -257,12 +200,12 @@ async fn inserted_events_are_delivered_after_the_commit() {
         }
         // Newer progress replaces progress that no node has tried to deliver.
         for sequence in [100, 101] {
-            let newer = told(HookName::UploadProgress, 9, sequence);
+            let newer = job_event(HookName::UploadProgress, 9, sequence);
             queue.insert(&[newer], true).await;
         }
         queue.receiver.set_down(false);
         let mut wanted = events;
-        wanted.push(told(HookName::UploadProgress, 9, 101));
+        wanted.push(job_event(HookName::UploadProgress, 9, 101));
         let received = queue.receiver.until(wanted.len()).await;
         assert_jobs_in_order(&received);
         for one in &wanted {
@@ -272,9 +215,9 @@ async fn inserted_events_are_delivered_after_the_commit() {
             );
         }
         // Blocking hooks are not stored, and a closed outbox accepts nothing.
-        let unwanted = outbox.insert_statements(&[told(HookName::PreGrant, 1, 200)]);
+        let unwanted = outbox.insert_statements(&[job_event(HookName::PreGrant, 1, 200)]);
         assert_eq!(unwanted.unwrap(), []);
-        queue.close().await;
+        queue.running.close().await;
         let closed = outbox.insert_statements(&lives(1)).unwrap_err();
         assert!(matches!(closed, OutboxError::Closed), "{closed}");
     })

@@ -1,16 +1,13 @@
 //! Events that the database rejects, and rows that this version cannot parse.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use landfall::event::{EventKind, EventSink};
 use landfall_state::outbox::{Outbox, Query};
 use landfall_state::sql::{Connections, Durability, Statement};
 
 use super::harness::{
-    Harness, TIMEOUT, TestDatabase, assert_in_order, event, on_each_database, route, upload,
+    Harness, TestDatabase, assert_in_order, event, on_each_database, route, upload,
 };
 
 async fn execute(connections: &Connections, sql: impl Into<String>) {
@@ -123,21 +120,9 @@ async fn malformed_row_becomes_a_dead_letter() {
             .await;
         harness.receiver.set_down(false);
         assert_in_order(&harness.receiver.until(3).await);
-        let began = Instant::now();
-        while harness.outbox.stats().routes[0].dead_lettered < 2 {
-            assert!(
-                began.elapsed() < TIMEOUT / 2,
-                "{:?}",
-                harness.outbox.stats()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let dead = harness
-            .outbox
-            .events()
-            .list(&Query::default())
-            .await
-            .unwrap();
+        harness.until_dead(2).await;
+        let events = harness.outbox.events();
+        let dead = events.list(&Query::default()).await.unwrap();
         assert_eq!(dead.len(), 2);
         for one in dead {
             assert_eq!((one.event.as_str(), &one.message), ("post-invented", &None));

@@ -13,6 +13,7 @@ use landfall_state::queue::{
     GrantOutcome, Job, JobId, NewJob, Queue, QueueSettings, StartOutcome, StartRequest, Token,
 };
 use landfall_state::sql::{Clock, Connections, Database, Durability, Row, Statement};
+pub(crate) use landfall_test_services::until;
 use tempfile::TempDir;
 
 /// Nothing in these tests takes longer, unless it hangs.
@@ -134,13 +135,4 @@ pub(crate) async fn started(queue: &Queue, new: NewJob) -> JobId {
         StartOutcome::Bound
     );
     job.id
-}
-
-/// Waits until something is so.
-pub(crate) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < Duration::from_secs(20), "it isn't so");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

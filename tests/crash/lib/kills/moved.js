@@ -1,18 +1,19 @@
-// A directory that is copied to another machine during uploads.
+// One kill while PATCHes hold leases; a copy of the directory then goes on elsewhere, beside the old server. It waits
+// for no lease of the other machine, and every event arrives.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { readFile, rm } from 'node:fs/promises'
 import { request } from 'node:http'
-import { test } from 'node:test'
 import { promisify } from 'node:util'
 
-import { Landfall } from '../clients/lib/landfall.js'
-import { bytes } from '../clients/lib/source.js'
-import { assertDeliveries, byUpload } from '../hooks/lib/ledger.js'
-import { Receiver } from '../hooks/lib/receiver.js'
-import { until } from './lib/program.js'
-import { BYTES, ask } from './lib/request.js'
+import { Landfall } from '../../../clients/lib/landfall.js'
+import { bytes } from '../../../clients/lib/source.js'
+import { assertDeliveries, byUpload } from '../../../hooks/lib/ledger.js'
+import { Receiver } from '../../../hooks/lib/receiver.js'
+import { until } from '../program.js'
+import { BYTES, append, ask, assertOffset, create } from '../request.js'
+import { settingsOf } from '../stores.js'
 
 const run = promisify(execFile)
 const SIZE = 400_000
@@ -27,19 +28,15 @@ function hang(url, source, start, end) {
   return sent
 }
 
-test('uploads go on in a copy of the directory on another machine', { timeout: 60_000 }, async (t) => {
+export async function moved(t, row) {
   const receiver = await Receiver.start(t)
   const hooks = ['-hooks-http', receiver.url, '-hooks-enabled-events', 'post-create,post-finish']
-  const old = await Landfall.start(t, { args: [...hooks, '-node-name', 'old'] })
+  const args = [...hooks, ...(await settingsOf(t, row)), '-node-name']
+  const old = await Landfall.start(t, { args: [...args, 'old'] })
   const uploads = []
   for (let n = 0; n < 5; n += 1) {
     const source = bytes(SIZE, n)
-    const { status, headers } = await ask('POST', old.endpoint, {
-      headers: { 'Upload-Length': SIZE, ...BYTES },
-      body: source.subarray(0, SENT),
-    })
-    assert.equal(status, 201)
-    uploads.push({ source, url: headers.location, offset: SENT })
+    uploads.push({ source, url: await create(old.endpoint, source, SENT), offset: SENT })
   }
   // Some are being written while the machine is lost.
   for (const upload of uploads.slice(0, 3)) {
@@ -56,18 +53,12 @@ test('uploads go on in a copy of the directory on another machine', { timeout: 6
   // The old machine returns and works on its own copy, independently.
   await old.restart()
   const hanging = uploads.slice(0, 3).map(({ source, url }) => hang(url, source, 2 * SENT, 2 * SENT + 1))
-  const fresh = await Landfall.start(t, { args: [...hooks, '-node-name', 'new'], shared: dir })
+  const fresh = await Landfall.start(t, { args: [...args, 'new'], shared: dir })
   for (const { source, url, offset } of uploads) {
-    const moved = new URL(new URL(url).pathname, fresh.endpoint)
+    const elsewhere = new URL(new URL(url).pathname, fresh.endpoint)
     const began = performance.now()
-    const told = await ask('HEAD', moved)
-    assert.equal(told.status, 200)
-    assert.equal(Number(told.headers['upload-offset']), offset)
-    const { status } = await ask('PATCH', moved, {
-      headers: { 'Upload-Offset': offset, ...BYTES },
-      body: source.subarray(offset),
-    })
-    assert.equal(status, 204)
+    await assertOffset(elsewhere, offset)
+    await append(elsewhere, source, offset)
     const took = performance.now() - began
     assert.ok(took < 10_000, `it waited ${took} ms for a lease of another machine`)
     assert.ok((await readFile(fresh.pathOf(url))).equals(source))
@@ -79,4 +70,4 @@ test('uploads go on in a copy of the directory on another machine', { timeout: 6
     const id = fresh.idOf(url)
     assertDeliveries(id, told.get(id), ['post-create', 'post-finish'], { replayed: true })
   }
-})
+}
