@@ -1,7 +1,7 @@
 //! Parses the method and path of a request: API family, upload token in the path, and route.
 //!
-//! axum does not match these paths: S3's ids may contain encoded slashes, and the token must be removed first. A path
-//! that may contain a token is logged only as `redacted` or `redacted_path` returns it.
+//! axum does not match these paths: S3's ids may contain encoded slashes, and the token must be removed first. Logs
+//! have a path with a token only as `redacted` or `redacted_path` returns it.
 
 use std::borrow::Cow;
 
