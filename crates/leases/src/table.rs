@@ -49,7 +49,7 @@ pub struct LeaseTable {
 pub struct OwnedLease {
     /// The upload.
     pub id: UploadId,
-    /// The [number](crate::attempt::Attempt::number) of the acquisition.
+    /// The number of the acquisition.
     pub number: u64,
     /// The fence.
     pub fence: Fence,
@@ -69,7 +69,7 @@ struct HeldLease {
 pub struct QueuedRelease {
     /// The upload.
     pub id: UploadId,
-    /// The [number](crate::attempt::Attempt::number) of the acquisition.
+    /// The number of the acquisition.
     pub number: u64,
     /// When it was dropped.
     pub since: Instant,

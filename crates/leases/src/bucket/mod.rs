@@ -59,7 +59,7 @@ const MAX_CONCURRENT_ATTEMPTS: usize = 256;
 /// # Takeover latency
 /// From a live holder: until its next heartbeat plus the waiter's next poll, typically 1.5 s and at
 /// most 3 s, plus the calls. From a dead node: the `ttl`, once for all of its leases. So call
-/// [`close`](Self::close) at shutdown, which also deletes the heartbeat record.
+/// [`close`](RemoteLocker::close) at shutdown, which also deletes the heartbeat record.
 ///
 /// # Fences
 /// The leases of an upload are numbered consecutively: the next number means that no other node had
