@@ -17,6 +17,7 @@ use crate::{
     event::{Event, EventKind, TerminationReason},
     hook::ClientResponse,
     lease::Lease,
+    store::StoreError,
     upload::{Checksum, Completion, Snapshot, Upload, UploadId, UploadKind},
 };
 
@@ -214,9 +215,14 @@ impl Engine {
         let receipt = recorded
             .unacknowledged
             .then(|| SinkReceipt::new(self, &recorded));
+        // Another holder decides anew, and may deny it.
+        Self::check_held(lease)?;
         // Emit after saving, because a receiver may move the file. If the result of saving is unknown,
         // emit anyway: duplicates are allowed.
         let saved = self.save_completed(&recorded, lease).await;
+        if let Err(Error::Store(StoreError::LeaseLost(_))) = saved {
+            return saved;
+        }
         if self.event_kinds.completed {
             let kind = EventKind::Completed;
             let event = Event::new(kind, recorded.clone(), offset, context.clone());

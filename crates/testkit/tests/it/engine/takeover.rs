@@ -2,18 +2,24 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
-    Composer, Config, Handler, LocationStyle,
+    BoxError, Composer, Config, Handler, LocationStyle,
+    event::EventKind,
+    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     lease::MemoryLocker,
     store::{MemoryStore, Store, file::FileStore},
-    upload::UploadId,
+    upload::{Snapshot, UploadId},
 };
-use landfall_testkit::{fault::FaultLocker, test_data};
+use landfall_testkit::{fault::FaultLocker, record::RecordingSink, test_data};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -203,6 +209,56 @@ async fn a_stopped_writer_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
     a_loser_cannot_write(MemoryStore::new(), true).await;
     a_loser_cannot_write(FileStore::new(dir.path()).unwrap(), true).await;
+}
+
+/// Allows the first completion, whose lease is lost meanwhile, and denies the next.
+#[derive(Debug, Clone)]
+struct LostThenDenied {
+    locker: FaultLocker,
+    is_lost: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Hook for LostThenDenied {
+    fn points(&self) -> HookPoints {
+        HookPoints {
+            before_finish: true,
+            ..HookPoints::default()
+        }
+    }
+
+    async fn before_finish(
+        &self,
+        _request: &RequestInfo,
+        upload: &Snapshot,
+    ) -> Result<Decision, BoxError> {
+        if self.is_lost.swap(true, Ordering::Relaxed) {
+            return Ok(Decision::deny(ClientResponse::text(422, "a virus")));
+        }
+        assert!(self.locker.lose(&upload.upload.id));
+        Ok(Decision::allow())
+    }
+}
+
+#[tokio::test]
+async fn a_completion_whose_lease_is_lost_is_decided_again_and_not_told() {
+    let store = MemoryStore::new();
+    let locker = FaultLocker::new(MemoryLocker::new());
+    let hook = LostThenDenied {
+        locker: locker.clone(),
+        is_lost: Arc::default(),
+    };
+    let sink = RecordingSink::default();
+    let parts = Composer::join(store).with_locker(locker);
+    let mut config = Config::new(parts).hook(hook).sink(sink.clone());
+    config.location = LocationStyle::Relative;
+    let handler = Handler::new(config).unwrap();
+    let id = create(&handler).await;
+    let all = Sent::plain(test_data::bytes(4, LENGTH as usize));
+    let reply = client::append(&handler, &id, 0, None, &all).await;
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert_eq!(client::inspect_unlocked(&handler, &id).await.status, 422);
+    assert_eq!(sink.kinds(&id), [EventKind::Created, EventKind::Terminated]);
 }
 
 #[tokio::test]
