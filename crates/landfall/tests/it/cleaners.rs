@@ -17,6 +17,7 @@ const DELETING: &[&str] = &[
     "TRUNCATE",
     ".delete_object(",
     ".abort_multipart(",
+    "records.delete(",
     "terminator.terminate(",
     "terminator.expire(",
     ".remove_orphan(",
