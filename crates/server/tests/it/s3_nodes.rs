@@ -32,9 +32,10 @@ fn two_nodes_share_uploads(bucket: &Bucket, lease: &[&str]) {
     let mut slow = one.client();
     slow.begin(Request::patch(&path, offset), 10 * MIB);
     slow.send(&whole[offset as usize..(offset + MIB) as usize]);
-    eventually("nothing is being written", || {
-        one.metric("landfall_uploads_live") == 1.0
+    eventually("what was sent is not received", || {
+        one.client().offset(&path) == offset + MIB
     });
+    assert_eq!(one.metric("landfall_uploads_live"), 1.0);
     // A late request of the same client does not interrupt it.
     let late = &whole[offset as usize..(offset + 9) as usize];
     let late = two.client().patch(&path, offset, late);
