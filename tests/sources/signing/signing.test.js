@@ -58,7 +58,7 @@ test('an application whose browsers put files into a bucket', { timeout: 240_000
       ...['-s3-bucket', place.bucket],
       ...['-s3-endpoint', place.endpoint],
       ...['-grants-forward-auth-url', `http://127.0.0.1:${port}/auth`],
-      ...['-sweep-interval', '10s'],
+      ...['-direct-poll-interval', '1s'],
     ],
   })
   const origin = await startProxy(t, port, landfall.port)

@@ -66,7 +66,6 @@ admin-key-file: removed; name the file in the variable LANDFALL_ADMIN_KEY_FILE
 direct-idle-timeout: removed; write --expire-unfinished, which applies up to one day
 direct-notifications-secret-file: removed; name the file in the variable \
     LANDFALL_DIRECT_NOTIFICATIONS_SECRET_FILE
-direct-poll-interval: removed; write --sweep-interval: running uploads are checked after a tenth of it
 direct-sign-requests=true: removed: requests are always signed for keys of the principal; leave it out
 direct-overwrite=false: removed: a PUT whose If-None-Match is signed replaces no object; leave it out
 direct-put-lifetime: removed: a PUT of /api/sign_s3 must start within 60s; leave it out

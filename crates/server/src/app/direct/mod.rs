@@ -191,7 +191,9 @@ fn direct_settings(
     }
     wanted.url_lifetime = direct.url_lifetime;
     wanted.idle_timeout = settings.direct_idle_timeout();
-    wanted.check_interval = settings.expiry.direct_check_interval();
+    wanted.check_interval = direct
+        .poll_interval
+        .unwrap_or_else(|| settings.expiry.direct_check_interval());
     wanted.sts = direct.sts.as_ref().map(|role| StsSettings {
         endpoint: token_service(),
         role: match role {

@@ -36,6 +36,10 @@ group! {
     url_lifetime: Duration = bucket::url_lifetime, "direct-url-lifetime", Time, "1h"
         => "Lifetime of presigned requests, from 1s to 7d; they must start within this \
             time. A PUT of /api/sign_s3 has 60s. Not all clients refresh signatures, so it should cover all parts of a file.";
+    poll_interval: Option<Duration> = value::duration_or_none, "direct-poll-interval", Time, "0"
+        => "Interval at which a running upload is checked in the bucket if its client or a \
+            notification reports its completion. Others are first checked after a twelfth of it, \
+            then less and less often. 0: a tenth of --sweep-interval.";
     sts: Option<StsRole> = value::optional(direct::sts), "direct-sts", Text("ARN|user"), ""
         => "Issue temporary credentials for keys below the principal's prefix, valid for an hour, to clients that \
             sign themselves. The token service is Amazon's, or that of AWS_ENDPOINT_URL_STS. With the ARN of a role, they are those of the role (AssumeRole), limited by a session policy to the \

@@ -377,6 +377,7 @@ const TABLE: &[Row] = &[
     ("direct-public-url", DIRECT, URL),
     ("direct-small-files", DIRECT, WORD),
     ("direct-url-lifetime", DIRECT, LIFETIME),
+    ("direct-poll-interval", DIRECT, SPAN_OR_NONE),
     (
         "direct-sts",
         DIRECT,

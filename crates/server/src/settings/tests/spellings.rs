@@ -136,6 +136,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("direct-public-url", "https://cdn.example.com/files"),
     ("direct-small-files", "put"),
     ("direct-url-lifetime", "2d"),
+    ("direct-poll-interval", "30s"),
     ("direct-sts", "arn:aws:iam::123456789012:role/uploads"),
     ("direct-notifications-secret", "a-secret-of-eighteen"),
     ("admin-key", "a-key-of-sixteen"),
