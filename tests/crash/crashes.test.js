@@ -19,7 +19,7 @@ const HELD = { when: 'while PATCHes hold leases, and a copy of its directory goe
 
 /**
  * A row: the store, its durability (a directory's; a bucket has its own), the kill point, how many kills there are and
- * how many in a long run. `nodes` share the store; `lease` and `events` name where those are kept if not beside it.
+ * how many in a long run. `nodes` share the store; `lease` and `events` name where those are kept if not in the store.
  * `steps` of a wrong clock, in seconds, are the store's if a row names none.
  */
 const TABLE = [

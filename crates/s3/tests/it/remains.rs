@@ -147,7 +147,7 @@ async fn an_aborted_upload_is_gone_and_is_removed_whole() {
     }
 }
 
-/// A process was killed between two calls of a removal. The next one tells of the removal once nothing is left.
+/// A process was killed between two calls of a removal. The next one emits the event once nothing is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_removal_is_ended_when_it_is_resolved() {
     for ((access, options), kind) in services()
@@ -166,7 +166,7 @@ async fn an_interrupted_removal_is_ended_when_it_is_resolved() {
 
         let server = handler(&client, &options, None);
         let resolve = async |created| server.resolve(kind, &id, created).await.unwrap();
-        // That of an earlier upload with this id.
+        // The removal of an earlier upload with this id.
         let outcome = resolve(Some(SystemTime::UNIX_EPOCH)).await;
         assert!(matches!(outcome, Resolution::Happened(None)), "{outcome:?}");
         assert_eq!(left().await, 2);

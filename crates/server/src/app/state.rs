@@ -161,10 +161,10 @@ pub(super) fn stored_database(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn settings(args: &[&str]) -> Settings {
+    pub(in crate::app) fn settings(args: &[&str]) -> Settings {
         match settings::read(args.iter().map(Into::into), []).unwrap() {
             settings::Invocation::Run(loaded, _) => loaded.settings,
             other => panic!("{other:?}"),

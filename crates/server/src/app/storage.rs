@@ -295,13 +295,7 @@ mod tests {
     use std::{pin::pin, sync::mpsc, time::Duration};
 
     use super::*;
-
-    fn settings(args: &[&str]) -> Settings {
-        match settings::read(args.iter().map(Into::into), []).unwrap() {
-            settings::Invocation::Run(loaded, _) => loaded.settings,
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::app::state::tests::settings;
 
     #[test]
     fn a_file_system_that_hangs_stops_no_task() {

@@ -136,7 +136,7 @@ export async function anytime(t, row) {
       if (kills % 3 === 2) await changeFinished(servers, store, uploads, random)
       if (process.env.KILLS_FILE) appendFileSync(process.env.KILLS_FILE, '1\n')
       await clock.set(step)
-      // Beside those of the nodes: one of them finds that another one has removed something.
+      // In addition to those of the nodes: one of them finds that another one has removed something.
       const sweeping = step !== 0 && random() < 0.3 ? sweep(program, UNFINISHED_MS) : undefined
       await servers.restart()
       const swept = await sweeping
@@ -215,7 +215,7 @@ export async function anytime(t, row) {
   await checkUploads(servers, store, uploads)
   const expired = uploads.filter(({ state }) => state === 'abandoned')
   for (const { url } of expired) {
-    // Also after a removal whose process died once the bytes were deleted: its event is told when nothing is left.
+    // Also after a removal whose process died once the bytes were deleted: its event is emitted when nothing is left.
     assert.equal((await ask('HEAD', url)).status, 404, `${url} is still there`)
   }
   const rejected = uploads.filter(({ fate }) => fate === 'rejected')

@@ -1,4 +1,4 @@
-// One kill while PATCHes hold leases; a copy of the directory then goes on elsewhere, beside the old server. It waits
+// One kill while PATCHes hold leases; a copy of the directory then continues elsewhere, next to the old server. It waits
 // for no lease of the other machine, and every event arrives.
 
 import assert from 'node:assert/strict'
