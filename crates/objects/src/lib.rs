@@ -1,4 +1,8 @@
-//! The parts of a store of uploads in object storage that depend on no cloud.
+//! The store of uploads in object storage, for all clouds.
+//!
+//! [`ObjectStore`] stores uploads in tusd's layout; `store/mod.rs`, the place to start reading, has the order of
+//! calls that allows the process to die between any two. A cloud is a client with the calls of [`Cloud`], and its
+//! [`Rules`].
 //!
 //! - [`PartBuffer`] collects the bytes of a part from request bodies, in memory of a [`MemoryBudget`] that all
 //!   uploads share; there are no temporary files. It is sent as a [`Payload`].
@@ -7,28 +11,47 @@
 //! - [`UploadSessions`] keep the state of an upload from one request to the next. A lease that does not
 //!   follow the last one finds nothing there.
 //! - [`DueTimes`] spare a sweep the objects that the last one has read.
+//! - [`Caller`] makes the calls of a client: attempts, deadlines, delays, counters. [`read_object`] reads an object
+//!   whose download goes on after an interruption.
 //!
-//! A cloud brings its calls, its layout and the order of its calls. `landfall-s3` is the first; the types leave
-//! room for others: a part is a number, a size and a tag (the entity tag of a part, the generation of an object,
-//! the id of a block), and the plan does not ask how parts become an object.
-//!
-//! This crate makes no calls and knows no client.
+//! This crate knows no cloud: no address, no signature, no code of an error.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod call;
+mod cloud;
 mod counted_ranges;
 mod due;
+mod lease;
 mod memory;
+mod object;
+mod options;
 mod part_buffer;
 mod part_plan;
 mod payload;
+mod reader;
 mod session;
+mod store;
 
 pub use self::{
+    call::{
+        Attempts, BodyStalled, CallKind, CallLimits, Caller, Connections, DURATION_BOUNDS_MS,
+        Error, ErrorKind, Failure, HttpSend, OperationStats, Response, ResponseBody, Result, Retry,
+        Stats, before, collect, if_exists, one_line,
+    },
+    cloud::{Cloud, Rules},
     counted_ranges::{CountedRanges, RANGES},
     due::DueTimes,
+    lease::{ObjectLeases, put_record},
     memory::{MemoryBudget, MemoryPermit, RECLAIM_INTERVAL},
+    object::{
+        Condition, ListedObject, MultipartUpload, MultipartUploadsPage, Object, ObjectBody,
+        ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage, Part,
+    },
+    options::{InvalidOptions, MAX_OBJECT, MIN_MEMORY, StoreOptions, UploadIds},
     part_buffer::{BlockPool, PartBuffer},
     part_plan::{CountedParts, MissingPart, PartPlan, PartSizeLimits, Segment, StoredPart},
     payload::{Payload, PayloadBody},
+    reader::{IdleObjects, OpenObjects, read_object},
     session::{CachedState, SessionStatus, UploadSession, UploadSessions, WriteGuard},
+    store::{Layout, ObjectStore, StoreStats, user_metadata},
 };

@@ -1,7 +1,6 @@
 //! An S3 store for Landfall uploads, and the small S3 client that it uses.
 //!
-//! Uploads have tusd's layout. `store/mod.rs`, the place to start reading, has the order of calls
-//! that allows the process to die between any two. [`client`] signs and sends the requests; [`lease`]
+//! The store is that of `landfall-objects`, for all clouds. [`client`] signs and sends the requests; [`lease`]
 //! stores leases in the bucket.
 //!
 //! ```no_run
@@ -18,10 +17,12 @@
 
 pub mod client;
 pub mod lease;
-mod options;
-mod store;
+mod probe;
 
-pub use self::{
-    options::{InvalidOptions, MAX_OBJECT, MIN_MEMORY, S3Options, UploadIds},
-    store::{Layout, S3Store, StoreStats, user_metadata},
+pub use landfall_objects::{
+    InvalidOptions, Layout, MAX_OBJECT, MIN_MEMORY, StoreOptions as S3Options, StoreStats,
+    UploadIds, user_metadata,
 };
+
+/// A store of uploads in a bucket of S3, in tusd's layout.
+pub type S3Store = landfall_objects::ObjectStore<client::Client>;

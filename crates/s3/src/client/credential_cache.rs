@@ -10,9 +10,9 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use super::{
+    HttpSend,
     credential_chain::CredentialChain,
     credentials::{CredentialSource, Credentials, ProvideCredentials},
-    http_send::HttpSend,
 };
 
 /// Credentials with less remaining lifetime are refreshed.
@@ -116,7 +116,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::client::transport::Pool;
+    use crate::client::connections::connections;
 
     /// Provides credentials with the listed lifetimes, then fails.
     #[derive(Debug)]
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn cache(source: CredentialSource) -> CredentialCache {
-        let pool = Pool::new(&crate::client::ClientSettings::default(), false).expect("a pool");
+        let pool = connections(&crate::client::ClientSettings::default(), false).expect("a pool");
         CredentialCache::new(source, Arc::new(pool), "r")
     }
 

@@ -20,11 +20,10 @@ use landfall::BoxError;
 use tokio::{process::Command, time::timeout};
 
 use super::{
-    Client, ClientSettings, Operation,
+    Client, ClientSettings, HttpSend, Operation,
     credentials::{CredentialSource, Credentials, ProvideCredentials},
     encode::Query,
     environment::variable,
-    http_send::HttpSend,
     profile::{self, ProfileSource, Role, SharedFiles},
     provider_context::{
         HTTP_TIMEOUT, ProviderContext, ProviderResult, Variables, parse, quoted, read_text,

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::{
-    CorsRule, Credentials, ErrorKind, MultipartUploadsPage, ObjectsPage, Part, error::Error,
-    response::parse_error, stats::Operation, xml,
+    CorsRule, Credentials, Error, ErrorKind, MultipartUploadsPage, ObjectsPage, Part,
+    operation::Operation, response::parse_error, xml,
 };
 
 /// Parses the response to `CreateMultipartUpload`.

@@ -3,90 +3,76 @@
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use landfall_objects::StoredPart;
+use landfall_objects::{ListedObject, MultipartUpload, Part};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// One part of a multipart upload.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A part, as S3 lists it.
+#[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Part {
-    /// Part number, from 1 to 10,000.
-    #[serde(rename = "PartNumber")]
-    pub number: u32,
-    /// Length in bytes.
-    pub size: u64,
-    /// Entity tag as the service sent it, quoted.
+pub(super) struct PartXml {
+    pub(super) part_number: u32,
+    size: u64,
     #[serde(rename = "ETag", deserialize_with = "filled")]
-    pub etag: String,
-    /// Upload time, if the service sent it.
-    #[serde(rename = "LastModified", default, deserialize_with = "if_time")]
-    pub modified: Option<SystemTime>,
-}
-
-impl StoredPart for Part {
-    fn number(&self) -> u32 {
-        self.number
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn tag(&self) -> &str {
-        &self.etag
-    }
-}
-
-/// An unfinished multipart upload.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct MultipartUpload {
-    /// Key of the future object.
-    #[serde(deserialize_with = "filled")]
-    pub key: String,
-    /// Multipart upload id.
-    #[serde(deserialize_with = "filled")]
-    pub upload_id: String,
-    /// Creation time, if the service sent it.
+    etag: String,
     #[serde(default, deserialize_with = "if_time")]
-    pub initiated: Option<SystemTime>,
+    last_modified: Option<SystemTime>,
 }
 
-/// One page of [`list_multiparts`](super::Client::list_multiparts).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MultipartUploadsPage {
-    /// Multipart uploads, in key order on AWS; Garage sorts only across pages.
-    pub uploads: Vec<MultipartUpload>,
-    /// `after` of the next page; `None` on the last page.
-    pub next: Option<(String, String)>,
+impl From<PartXml> for Part {
+    fn from(part: PartXml) -> Self {
+        Self {
+            number: part.part_number,
+            size: part.size,
+            etag: part.etag,
+            modified: part.last_modified,
+        }
+    }
 }
 
-/// One object of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A multipart upload, as S3 lists it.
+#[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct ListedObject {
-    /// Object key.
+pub(super) struct MultipartXml {
     #[serde(deserialize_with = "filled")]
-    pub key: String,
-    /// Length in bytes.
-    pub size: u64,
-    /// Modification time, if the service sent it.
-    #[serde(rename = "LastModified", default, deserialize_with = "if_time")]
-    pub modified: Option<SystemTime>,
-    /// Entity tag as the service sent it, quoted.
-    #[serde(rename = "ETag", default)]
-    pub etag: String,
+    pub(super) key: String,
+    #[serde(deserialize_with = "filled")]
+    pub(super) upload_id: String,
+    #[serde(default, deserialize_with = "if_time")]
+    initiated: Option<SystemTime>,
 }
 
-/// One page of [`list_objects`](super::Client::list_objects).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ObjectsPage {
-    /// Objects in key order.
-    pub objects: Vec<ListedObject>,
-    /// `after` of the next page; `None` on the last page.
-    pub next: Option<String>,
-    /// The time of the service, if it sent it.
-    pub time: Option<SystemTime>,
+impl From<MultipartXml> for MultipartUpload {
+    fn from(upload: MultipartXml) -> Self {
+        Self {
+            key: upload.key,
+            upload_id: upload.upload_id,
+            initiated: upload.initiated,
+        }
+    }
+}
+
+/// An object, as S3 lists it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ObjectXml {
+    #[serde(deserialize_with = "filled")]
+    pub(super) key: String,
+    size: u64,
+    #[serde(default, deserialize_with = "if_time")]
+    last_modified: Option<SystemTime>,
+    #[serde(rename = "ETag", default)]
+    etag: String,
+}
+
+impl From<ObjectXml> for ListedObject {
+    fn from(object: ObjectXml) -> Self {
+        Self {
+            key: object.key,
+            size: object.size,
+            modified: object.last_modified,
+            etag: object.etag,
+        }
+    }
 }
 
 /// One rule of a bucket's CORS configuration.

@@ -8,21 +8,20 @@
 //! a client from [`Client::with_writes`] are not aborted, and one can wait for their end.
 
 mod address;
-mod body;
+mod cloud;
+mod connections;
 mod credential_cache;
 mod credential_chain;
 mod credentials;
 mod encode;
 mod environment;
-mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod http_send;
 mod listing;
 mod multipart;
-mod object;
 mod objects;
+mod operation;
 mod presign;
 mod profile;
 mod provider_context;
@@ -32,9 +31,7 @@ mod response;
 mod settings;
 mod sign;
 mod sso;
-mod stats;
 mod sts;
-mod transport;
 mod xml;
 
 #[cfg(test)]
@@ -46,25 +43,28 @@ use std::sync::{
 };
 
 use http::HeaderValue;
-use landfall::store::RecentlyUsed;
+use landfall_objects::{CallLimits, Caller, IdleObjects};
 use tokio_util::task::TaskTracker;
 
 use self::environment::{check_files, variable};
-use self::{address::Address, credential_cache::CredentialCache, region::Regions, transport::Pool};
+use self::{
+    address::Address, connections::connections, credential_cache::CredentialCache, region::Regions,
+};
 
 pub use self::{
+    connections::root_certificates,
     credentials::{CredentialSource, Credentials, ProvideCredentials},
-    error::{Error, ErrorKind, Result, if_exists},
-    http_send::{HttpSend, ResponseBody},
-    listing::{CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part},
-    object::{Condition, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef},
+    listing::CorsRule,
+    operation::Operation,
     presign::PostPolicy,
     settings::{ClientSettings, SettingsError},
-    stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
     sts::{Partition, TokenRequest},
-    transport::root_certificates,
 };
-pub use landfall_objects::{Payload, PayloadBody};
+pub use landfall_objects::{
+    Condition, DURATION_BOUNDS_MS, Error, ErrorKind, HttpSend, ListedObject, MultipartUpload,
+    MultipartUploadsPage, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage,
+    OperationStats, Part, Payload, PayloadBody, ResponseBody, Result, Stats, if_exists,
+};
 
 /// A client of one S3 service. Clones share connections, credentials and counters.
 #[derive(Clone, Debug)]
@@ -79,10 +79,9 @@ struct Inner {
     address: Address,
     regions: Regions,
     credentials: CredentialCache,
-    http: Arc<dyn HttpSend>,
+    caller: Caller,
     user_agent: HeaderValue,
-    stats: Stats,
-    idle_objects: RecentlyUsed<body::OpenObject>,
+    idle_objects: IdleObjects,
     /// With `Content-MD5`, which a bucket with default retention (Object Lock) requires.
     sends_digests: AtomicBool,
     /// The service compares `If-Match` of a write with the entity tag without quotes (Ceph).
@@ -113,22 +112,26 @@ impl Client {
             .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
         let http = match &settings.http {
             Some(http) => Arc::clone(http),
-            None => Arc::new(Pool::new(&settings, address.secure)?),
+            None => Arc::new(connections(&settings, address.secure)?),
         };
         let credentials =
             CredentialCache::new(settings.credentials.clone(), Arc::clone(&http), &region);
         let regions = Regions::new(region);
-        let stats = Stats::default();
+        let caller = Caller {
+            http,
+            limits: CallLimits::from(&settings),
+            stats: Stats::default(),
+            logs: settings.log_calls,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,
                 address,
                 regions,
                 credentials,
-                http,
+                caller,
                 user_agent,
-                stats,
-                idle_objects: body::idle_objects(),
+                idle_objects: IdleObjects::default(),
                 sends_digests: AtomicBool::new(false),
                 unquoted_if_match: AtomicBool::new(false),
             }),
@@ -161,6 +164,6 @@ impl Client {
 
     /// Returns the counters of this client and its clones.
     pub fn stats(&self) -> &Stats {
-        &self.inner.stats
+        &self.inner.caller.stats
     }
 }

@@ -7,11 +7,11 @@ use http::Method;
 use md5::{Digest, Md5};
 
 use super::{
-    Client, MultipartUpload, MultipartUploadsPage, ObjectHeaders, ObjectRef, Part, Payload, encode,
-    error::{ErrorKind, Result},
+    Client, ErrorKind, MultipartUpload, MultipartUploadsPage, ObjectHeaders, ObjectRef, Part,
+    Payload, Result, encode,
     objects::{etag, put_headers},
+    operation::Operation,
     request::S3Request,
-    stats::Operation,
     xml,
 };
 

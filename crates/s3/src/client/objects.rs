@@ -1,7 +1,8 @@
 //! The operations on objects and buckets.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
+use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, Method, StatusCode,
@@ -10,15 +11,11 @@ use http::{
 };
 use md5::{Digest, Md5};
 
+use landfall_objects::{Caller, IdleObjects, OpenObjects, ResponseBody, read_object};
+
 use super::{
-    Client, Condition, CorsRule, Inner, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage,
-    Payload,
-    body::{ObjectReader, OpenObject},
-    error::{ErrorKind, Result},
-    http_send::ResponseBody,
-    request::S3Request,
-    response::service_time,
-    stats::Operation,
+    Client, Condition, CorsRule, ErrorKind, Inner, Object, ObjectHead, ObjectHeaders, ObjectRef,
+    ObjectsPage, Payload, Result, operation::Operation, request::S3Request, response::service_time,
     xml,
 };
 
@@ -76,17 +73,7 @@ impl Client {
         object: &ObjectRef,
         range: Option<Range<u64>>,
     ) -> Result<Object> {
-        let (head, range, body) = self.inner.open_object(object, range, None).await?;
-        let reader = ObjectReader {
-            inner: Arc::clone(&self.inner),
-            object: object.clone(),
-            etag: head.etag.clone(),
-            left: range.clone(),
-            key: self.inner.idle_objects.insert(OpenObject::new(body)),
-            attempt: 0,
-        };
-        let body = reader.into_stream();
-        Ok(Object { head, range, body })
+        read_object(&self.inner, object, range).await
     }
 
     /// Returns the headers and metadata of an object.
@@ -107,8 +94,11 @@ impl Client {
     }
 }
 
-impl Inner {
-    pub(super) async fn open_object(
+#[async_trait]
+impl OpenObjects for Inner {
+    const OPERATION: &'static str = Operation::GetObject.name();
+
+    async fn open(
         &self,
         object: &ObjectRef,
         range: Option<Range<u64>>,
@@ -121,7 +111,7 @@ impl Inner {
         if let Some(etag) = etag {
             request = request.header("if-match", etag)?;
         }
-        let (head, body) = self.open(&request).await?;
+        let (head, body) = self.open_body(&request).await?;
         let bounds = if head.status == StatusCode::PARTIAL_CONTENT {
             content_range(&head.headers)
         } else {
@@ -134,6 +124,14 @@ impl Inner {
             return Err(request.unexpected("the service ignored the range"));
         }
         Ok((object_head(&head, size), given, body))
+    }
+
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    fn idle_objects(&self) -> &IdleObjects {
+        &self.idle_objects
     }
 }
 

@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    Client, Inner, ObjectRef,
+    Client, Error, ErrorKind, Inner, ObjectRef, Result,
     address::Target,
     credentials::Credentials,
     encode::Query,
-    error::{Error, ErrorKind, Result},
     sign::{ALGORITHM, S3, Signer},
 };
 

@@ -7,10 +7,9 @@ use landfall::BoxError;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{
-    Payload,
-    http_send::{HttpSend, collect},
-};
+use landfall_objects::collect;
+
+use super::{HttpSend, Payload};
 
 /// Timeout of a request to a token or metadata service.
 pub(super) const HTTP_TIMEOUT: Duration = Duration::from_secs(5);

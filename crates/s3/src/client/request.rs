@@ -1,40 +1,39 @@
-//! One call: signing, attempts, deadlines, and the answer to each error. It knows no operation.
+//! One call: its request, its signature, and the answer to each error. It knows no operation.
 
 use std::{
     ops::Range,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
+use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Request,
     header::{CONTENT_LENGTH, HOST, USER_AGENT},
     response::Parts,
 };
 use landfall::BoxError;
+use landfall_objects::{
+    Attempts, CallKind, Failure, PayloadBody, Response, ResponseBody, Retry, before,
+};
 use md5::Md5;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner, ObjectRef, Payload,
+    Error, ErrorKind, Inner, ObjectRef, Payload, Result,
     address::Target,
     credentials::Credentials,
     encode::Query,
-    error::{Error, ErrorKind, Result},
-    http_send::{ResponseBody, collect},
+    operation::Operation,
     response::{RetryAction, parse_error},
-    settings::RetryPolicy,
     sign::{S3, Signer, UNSIGNED_PAYLOAD},
-    stats::Operation,
     xml,
 };
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
-const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct S3Request<'a> {
@@ -147,187 +146,133 @@ impl<'a> S3Request<'a> {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct S3Response {
-    pub(super) head: Parts,
-    pub(super) body: Bytes,
-    stream: Option<ResponseBody>,
-}
-
-#[derive(Debug)]
-struct RequestError {
-    error: Error,
-    retry: RetryAction,
-    credentials: Option<Arc<Credentials>>,
-}
-
-impl From<Error> for RequestError {
-    fn from(error: Error) -> Self {
-        Self {
-            error,
-            retry: RetryAction::None,
-            credentials: None,
-        }
-    }
-}
-
 impl Inner {
-    pub(super) async fn send(&self, request: &S3Request<'_>) -> Result<S3Response> {
-        self.run(request, true).await
+    pub(super) async fn send(&self, request: &S3Request<'_>) -> Result<Response> {
+        self.run(request, false).await
     }
 
-    pub(super) async fn open(&self, request: &S3Request<'_>) -> Result<(Parts, ResponseBody)> {
-        let S3Response { head, stream, .. } = self.run(request, false).await?;
+    pub(super) async fn open_body(&self, request: &S3Request<'_>) -> Result<(Parts, ResponseBody)> {
+        let Response { head, stream, .. } = self.run(request, true).await?;
         let stream = stream.ok_or_else(|| request.unexpected("the response has no body"))?;
         Ok((head, stream))
     }
 
-    async fn run(&self, request: &S3Request<'_>, reads_body: bool) -> Result<S3Response> {
-        let operation = request.operation;
-        let started = Instant::now();
-        let bytes = request.payload.len() + request.timeout_bytes.unwrap_or_default();
-        let policy = RetryPolicy::new(&self.settings, bytes);
-        let mut attempt = 1;
-        let (mut in_doubt, mut renewed, mut moved, mut digested) = (false, false, false, false);
-        let result = loop {
-            let sent = request.payload.len();
-            self.stats.count(operation, |stats| stats.bytes_out += sent);
-            let attempt_started = Instant::now();
-            let result = self.attempt(request, reads_body, &policy).await;
-            self.log(request, attempt_started.elapsed(), &result);
-            let failed = match result {
-                Ok(response) => break Ok(response),
-                Err(failed) => failed,
-            };
-            let wait = match failed.retry {
-                RetryAction::None => None,
-                RetryAction::Backoff(retry_after) => {
-                    in_doubt = true;
-                    attempt += 1;
-                    policy.next_delay(attempt - 1, retry_after)
-                }
-                RetryAction::AddDigest => {
-                    let again = takes_digest(operation) && !digested;
-                    digested = true;
-                    if again && !self.sends_digests.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(
-                            bucket = request.bucket,
-                            "the bucket retains objects (Object Lock) and takes only writes with a \
-                             digest; sending Content-MD5"
-                        );
-                    }
-                    again.then_some(Duration::ZERO)
-                }
-                RetryAction::RefreshCredentials => {
-                    let rejected = failed.credentials.filter(|_| !renewed);
-                    let again = rejected.is_some_and(|ended| self.credentials.invalidate(&ended));
-                    renewed = true;
-                    again.then_some(Duration::ZERO)
-                }
-                RetryAction::ChangeRegion(region) => {
-                    if self.regions.learn(request.bucket, &region) {
-                        tracing::warn!(
-                            bucket = request.bucket,
-                            region,
-                            "the bucket is in another region than configured; using that region"
-                        );
-                    }
-                    // Another request may have learned it meanwhile.
-                    let again = !moved && *self.regions.get(request.bucket) == *region;
-                    moved = true;
-                    again.then_some(Duration::ZERO)
-                }
-            };
-            let Some(wait) = wait else {
-                break Err(failed.error.with_doubt(in_doubt));
-            };
-            self.stats.count(operation, |stats| stats.retries += 1);
-            sleep(wait).await;
+    async fn run(&self, request: &S3Request<'_>, streams: bool) -> Result<Response> {
+        let kind = CallKind {
+            operation: request.operation.name(),
+            sent: request.payload.len(),
+            worked: request.timeout_bytes.unwrap_or_default(),
+            streams,
+            tasks: request.task_tracker.clone(),
         };
-        let (took, failed) = (started.elapsed(), result.is_err());
-        self.stats
-            .count(operation, |stats| stats.end_call(took, failed));
-        result
+        let mut attempts = S3Attempts {
+            inner: self,
+            request,
+            credentials: None,
+            renewed: false,
+            moved: false,
+            digested: false,
+        };
+        self.caller.run(&kind, &mut attempts).await
+    }
+}
+
+/// The attempts of one call, each cause of a failure mended once.
+struct S3Attempts<'a> {
+    inner: &'a Inner,
+    request: &'a S3Request<'a>,
+    credentials: Option<Arc<Credentials>>,
+    renewed: bool,
+    moved: bool,
+    digested: bool,
+}
+
+#[async_trait]
+impl Attempts for S3Attempts<'_> {
+    async fn request(&mut self, deadline: Instant) -> Result<Request<PayloadBody>, Failure> {
+        let (inner, request) = (self.inner, self.request);
+        let late = "timeout while getting credentials";
+        let getting = before(deadline, inner.credentials.get(), late);
+        let failed = |source| request.error(ErrorKind::BadCredentials).with_source(source);
+        self.credentials = getting.await.map_err(failed)?;
+        let http_request = inner.http_request(request, self.credentials.as_deref());
+        Ok(http_request.map_err(|error| request.unexpected(error))?)
     }
 
-    async fn attempt(
-        &self,
-        request: &S3Request<'_>,
-        reads_body: bool,
-        policy: &RetryPolicy,
-    ) -> Result<S3Response, RequestError> {
-        let late = "timeout while getting credentials";
-        let getting = before(policy.deadline(), self.credentials.get(), late);
-        let failed = |source| request.error(ErrorKind::BadCredentials).with_source(source);
-        let credentials = getting.await.map_err(failed)?;
-        let http_request = self.http_request(request, credentials.as_deref());
-        let http_request = http_request.map_err(|error| request.unexpected(error))?;
-        let interrupted = |source: BoxError| RequestError {
-            error: request
-                .error(ErrorKind::Unavailable { retry_after: None })
-                .with_source(source),
-            retry: RetryAction::Backoff(None),
-            credentials: None,
-        };
-        // With `with_timeout_bytes`, the response starts when the work is done.
-        let (http, deadline) = (Arc::clone(&self.http), policy.attempt_deadline());
-        let sending = async move {
-            let late = "the service did not respond in time";
-            before(deadline, http.send(http_request), late).await
-        };
-        let response = match &request.task_tracker {
-            Some(tasks) => {
-                let sent = tasks.spawn(sending).await;
-                sent.unwrap_or_else(|panic| Err(panic.into()))
-            }
-            None => sending.await,
-        };
-        let (head, body) = response.map_err(interrupted)?.into_parts();
-        if !reads_body && head.status.is_success() {
-            return Ok(S3Response {
-                head,
-                body: Bytes::new(),
-                stream: Some(body),
-            });
-        }
-        let reading = collect(body, self.settings.idle_timeout, MAX_RESPONSE_BYTES);
-        let late = "the response did not end in time";
-        let reading = before(policy.deadline(), reading, late);
-        let body = reading.await.map_err(interrupted)?;
-        let received = body.len() as u64;
-        self.stats
-            .count(request.operation, |stats| stats.bytes_in += received);
+    fn judge(&mut self, head: &Parts, body: &Bytes) -> Result<(), Failure> {
+        let request = self.request;
         if head.status.is_success()
-            && (request.timeout_bytes.is_none() || xml::problem(&body).is_none())
+            && (request.timeout_bytes.is_none() || xml::problem(body).is_none())
         {
-            return Ok(S3Response {
-                head,
-                body,
-                stream: None,
-            });
+            return Ok(());
         }
         let reads = matches!(
             request.operation,
             Operation::GetObject | Operation::HeadObject
         );
-        let can_be_missing = reads && self.settings.denied_is_missing;
+        let can_be_missing = reads && self.inner.settings.denied_is_missing;
         let error = |kind| match kind {
             ErrorKind::AccessDenied if can_be_missing => request.error(ErrorKind::NoSuchKey),
             kind => request.error(kind),
         };
-        let (error, retry) = parse_error(request.operation, &head, &body, error);
-        Err(RequestError {
-            error,
-            retry,
-            credentials,
-        })
+        let (error, action) = parse_error(request.operation, head, body, error);
+        let retry = self.retry(action);
+        Err(Failure { error, retry })
     }
 
+    fn error(&self, kind: ErrorKind) -> Error {
+        self.request.error(kind)
+    }
+}
+
+impl S3Attempts<'_> {
+    /// Mends the cause of a failure, if that is possible.
+    fn retry(&mut self, action: RetryAction) -> Retry {
+        let (inner, request) = (self.inner, self.request);
+        let again = match action {
+            RetryAction::None => false,
+            RetryAction::Backoff(retry_after) => return Retry::Later(retry_after),
+            RetryAction::AddDigest => {
+                let again = takes_digest(request.operation) && !self.digested;
+                self.digested = true;
+                if again && !inner.sends_digests.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        bucket = request.bucket,
+                        "the bucket retains objects (Object Lock) and takes only writes with a \
+                         digest; sending Content-MD5"
+                    );
+                }
+                again
+            }
+            RetryAction::RefreshCredentials => {
+                let rejected = self.credentials.take().filter(|_| !self.renewed);
+                self.renewed = true;
+                rejected.is_some_and(|ended| inner.credentials.invalidate(&ended))
+            }
+            RetryAction::ChangeRegion(region) => {
+                if inner.regions.learn(request.bucket, &region) {
+                    tracing::warn!(
+                        bucket = request.bucket,
+                        region,
+                        "the bucket is in another region than configured; using that region"
+                    );
+                }
+                // Another request may have learned it meanwhile.
+                let again = !self.moved && *inner.regions.get(request.bucket) == *region;
+                self.moved = true;
+                again
+            }
+        };
+        if again { Retry::Now } else { Retry::No }
+    }
+}
+
+impl Inner {
     fn http_request(
         &self,
         request: &S3Request<'_>,
         credentials: Option<&Credentials>,
-    ) -> Result<Request<super::PayloadBody>, http::Error> {
+    ) -> Result<Request<PayloadBody>, http::Error> {
         let region = self.regions.get(request.bucket);
         let (service, target) = request.endpoint_override.clone().unwrap_or_else(|| {
             let target = self.address.target(&region, request.bucket, request.key);
@@ -358,40 +303,8 @@ impl Inner {
         *http_request.headers_mut() = headers;
         Ok(http_request)
     }
-
-    fn log(
-        &self,
-        request: &S3Request<'_>,
-        took: Duration,
-        result: &Result<S3Response, RequestError>,
-    ) {
-        if !self.settings.log_calls {
-            return;
-        }
-        let operation = request.operation.name();
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        match result {
-            Ok(response) => {
-                let status = response.head.status.as_u16();
-                tracing::debug!(operation, duration_ms, status, "S3APICall");
-            }
-            Err(RequestError { error, .. }) => {
-                let status = error.status().map(|status: StatusCode| status.as_u16());
-                tracing::debug!(operation, duration_ms, status, %error, "S3APICall");
-            }
-        }
-    }
 }
 
 fn takes_digest(operation: Operation) -> bool {
     matches!(operation, Operation::PutObject | Operation::UploadPart)
-}
-
-async fn before<T>(
-    deadline: Instant,
-    call: impl Future<Output = Result<T, BoxError>>,
-    late: &str,
-) -> Result<T, BoxError> {
-    let finished = timeout_at(deadline, call).await;
-    finished.unwrap_or_else(|_| Err(late.into()))
 }

@@ -9,11 +9,9 @@ use http::{
     response::Parts,
 };
 
-use super::{
-    error::{Error, ErrorKind},
-    stats::Operation,
-    xml,
-};
+use landfall_objects::one_line;
+
+use super::{Error, ErrorKind, operation::Operation, xml};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RetryAction {
@@ -84,16 +82,6 @@ pub(super) fn parse_error(
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned()).filter(|text| !text.is_empty())
-}
-
-fn one_line(message: String) -> String {
-    const MAX_LEN: usize = 300;
-    let line: String = message.chars().take(MAX_LEN).collect();
-    let mut line = line.replace(char::is_control, " ");
-    if line.len() < message.len() {
-        line.push('…');
-    }
-    line
 }
 
 /// AWS, MinIO and moto name the header in the message, each with another code.

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
+use landfall_objects::{CallLimits, HttpSend};
 
-use super::{credentials::CredentialSource, http_send::HttpSend};
+use super::credentials::CredentialSource;
 
 /// Settings of a [`Client`](super::Client). The defaults are for AWS.
 #[derive(Clone, Debug)]
@@ -97,6 +97,20 @@ impl Default for ClientSettings {
     }
 }
 
+impl From<&ClientSettings> for CallLimits {
+    fn from(settings: &ClientSettings) -> Self {
+        Self {
+            attempts: settings.attempts,
+            deadline: settings.deadline,
+            connect_timeout: settings.connect_timeout,
+            idle_timeout: settings.idle_timeout,
+            min_throughput: settings.min_throughput,
+            backoff: settings.backoff,
+            max_backoff: settings.max_backoff,
+        }
+    }
+}
+
 /// Invalid client settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -131,115 +145,4 @@ pub enum SettingsError {
     /// The root certificates of this machine cannot be read.
     #[error("cannot read the root certificates of this machine, which HTTPS requires")]
     Certificates(#[source] std::io::Error),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RetryPolicy {
-    attempts: u32,
-    backoff: Duration,
-    max_backoff: Duration,
-    deadline: Instant,
-    attempt_limit: Duration,
-}
-
-impl RetryPolicy {
-    pub(super) fn new(settings: &ClientSettings, bytes: u64) -> Self {
-        let transfer = Duration::from_secs(bytes / settings.min_throughput.max(1));
-        Self {
-            attempts: settings.attempts.max(1),
-            backoff: settings.backoff,
-            max_backoff: settings.max_backoff,
-            deadline: Instant::now() + settings.deadline + transfer,
-            attempt_limit: settings.connect_timeout + settings.idle_timeout + transfer,
-        }
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    pub(super) fn attempt_deadline(&self) -> Instant {
-        self.deadline.min(Instant::now() + self.attempt_limit)
-    }
-
-    /// Returns the delay after the failed attempt number `attempt` (from 1); `None`: no retry.
-    ///
-    /// `retry_after` is the delay that the service requests.
-    pub(super) fn next_delay(
-        &self,
-        attempt: u32,
-        retry_after: Option<Duration>,
-    ) -> Option<Duration> {
-        if attempt >= self.attempts || retry_after.is_some_and(|delay| delay > self.max_backoff) {
-            return None;
-        }
-        let delay = landfall_net::backoff(attempt, self.backoff, self.max_backoff);
-        let jittered = delay.mul_f64(rand::random::<f64>());
-        let delay = jittered.max(retry_after.unwrap_or_default());
-        (Instant::now() + delay < self.deadline).then_some(delay)
-    }
-}
-
-#[cfg(test)]
-mod retry_tests {
-    use super::*;
-
-    fn settings() -> ClientSettings {
-        ClientSettings {
-            attempts: 4,
-            backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_millis(250),
-            deadline: Duration::from_secs(10),
-            min_throughput: 1_000,
-            ..ClientSettings::default()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn delays_double_up_to_the_maximum() {
-        let policy = RetryPolicy::new(&settings(), 0);
-        for (attempt, most) in [(1, 100), (2, 200), (3, 250)] {
-            let waits: Vec<_> = (0..200)
-                .map(|_| policy.next_delay(attempt, None).expect("again"))
-                .collect();
-            let most = Duration::from_millis(most);
-            assert!(waits.iter().all(|wait| *wait <= most));
-            assert!(
-                waits.iter().any(|wait| *wait > most / 2),
-                "spread to the top"
-            );
-            assert!(
-                waits.iter().any(|wait| *wait < most / 2),
-                "and to the bottom"
-            );
-        }
-        assert_eq!(policy.next_delay(4, None), None, "four attempts");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retry_after_is_honored_or_ends_the_call() {
-        let policy = RetryPolicy::new(&settings(), 0);
-        let retry_after = Duration::from_millis(240);
-        assert_eq!(policy.next_delay(1, Some(retry_after)), Some(retry_after));
-        assert_eq!(
-            policy.next_delay(1, Some(Duration::from_secs(1))),
-            None,
-            "more than we wait"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn deadline_grows_with_the_payload() {
-        let policy = RetryPolicy::new(&settings(), 5_000);
-        let started = Instant::now();
-        assert_eq!(
-            policy.attempt_deadline(),
-            started + Duration::from_secs(15),
-            "the deadline is sooner"
-        );
-        tokio::time::advance(Duration::from_secs(14)).await;
-        assert!(policy.next_delay(1, None).is_some());
-        tokio::time::advance(Duration::from_millis(999)).await;
-        assert_eq!(policy.next_delay(1, Some(Duration::from_millis(200))), None);
-    }
 }

@@ -5,14 +5,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::{
-    Client,
-    address::Target,
-    credentials::Credentials,
-    encode::Query,
-    error::{Error, ErrorKind, Result},
-    request::S3Request,
-    stats::Operation,
-    xml,
+    Client, Error, ErrorKind, Result, address::Target, credentials::Credentials, encode::Query,
+    operation::Operation, request::S3Request, xml,
 };
 
 const NO_BUCKET: &str = "";

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use landfall_objects::{MultipartUploadsPage, ObjectsPage, Part};
 use quick_xml::{
     Reader,
     de::{DeError, from_str},
@@ -15,9 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     credentials::Credentials,
     encode::decode_listed,
-    listing::{
-        self, CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part,
-    },
+    listing::{self, CorsRule, MultipartXml, ObjectXml, PartXml},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -117,9 +116,9 @@ struct PageXml {
     next_key_marker: Option<String>,
     next_upload_id_marker: Option<String>,
     next_continuation_token: Option<String>,
-    part: Vec<Part>,
-    upload: Vec<MultipartUpload>,
-    contents: Vec<ListedObject>,
+    part: Vec<PartXml>,
+    upload: Vec<MultipartXml>,
+    contents: Vec<ObjectXml>,
 }
 
 impl PageXml {
@@ -151,9 +150,9 @@ pub(super) fn parts(body: &[u8], after: u32) -> Result<(Vec<Part>, Option<u32>)>
     let marker = page.next_part_number_marker.as_deref();
     let marker = marker.and_then(|marker| marker.trim().parse().ok());
     // Services may leave out the marker. The last part is one, too.
-    let marker = marker.max(page.part.last().map(|part| part.number));
+    let marker = marker.max(page.part.last().map(|part| part.part_number));
     let next = page.next(marker.filter(|marker| *marker > after))?;
-    Ok((page.part, next))
+    Ok((page.part.into_iter().map(Part::from).collect(), next))
 }
 
 /// Also returns whether the service says that it has encoded the keys.
@@ -168,7 +167,7 @@ pub(super) fn multiparts(body: &[u8]) -> Result<(MultipartUploadsPage, bool)> {
     };
     let next = page.next(marker)?;
     let is_encoded = page.encoding_type.is_some();
-    let uploads = page.upload;
+    let uploads = page.upload.into_iter().map(Into::into).collect();
     Ok((MultipartUploadsPage { uploads, next }, is_encoded))
 }
 
@@ -176,7 +175,7 @@ pub(super) fn objects(body: &[u8]) -> Result<ObjectsPage> {
     let page = PageXml::parse(body)?;
     let token = page.next_continuation_token.clone();
     let next = page.next(token.filter(|token| !token.is_empty()))?;
-    let objects = page.contents;
+    let objects = page.contents.into_iter().map(Into::into).collect();
     Ok(ObjectsPage {
         objects,
         next,

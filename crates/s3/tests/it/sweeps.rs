@@ -55,7 +55,7 @@ fn requests(client: &Client) -> (u64, u64) {
     let stats = client.stats();
     let (mut list, mut other) = (0, 0);
     for operation in Operation::ALL {
-        let calls = stats.operation(operation).calls;
+        let calls = stats.operation(operation.name()).calls;
         match operation {
             Operation::ListObjectsV2 | Operation::ListMultipartUploads => list += calls,
             _ => other += calls,

@@ -5,8 +5,8 @@ use std::{fs, time::SystemTime};
 use super::*;
 use crate::client::{
     ClientSettings,
+    connections::connections,
     tests::script::{Script, Step, response},
-    transport::Pool,
 };
 
 /// A home directory and the variables of a process.
@@ -48,7 +48,7 @@ impl TestProcess {
     }
 
     fn chain(&self, profile: Option<&str>) -> CredentialChain {
-        let pool = Pool::new(&ClientSettings::default(), false).expect("a pool");
+        let pool = connections(&ClientSettings::default(), false).expect("a pool");
         let variables = self.variables.clone();
         let get = move |name: &str| {
             let found = variables.iter().find(|(known, _)| known == name);

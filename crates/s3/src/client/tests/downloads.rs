@@ -31,7 +31,10 @@ async fn interrupted_download_resumes() {
     assert_eq!(script.request(3).header("range"), Some("bytes=6-7"));
     assert_eq!(script.request(3).header("if-match"), Some("\"e\""));
     assert_eq!(
-        client.stats().operation(Operation::GetObject).bytes_in,
+        client
+            .stats()
+            .operation(Operation::GetObject.name())
+            .bytes_in,
         6 + "<Error><Code>SlowDown</Code><Message>why</Message></Error>".len() as u64
     );
 }

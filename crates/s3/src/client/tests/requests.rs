@@ -212,7 +212,7 @@ fn one_client_serves_several_runtimes() {
 /// Counts requests and forwards them.
 #[derive(Debug)]
 struct Counting {
-    pool: Pool,
+    pool: landfall_objects::Connections,
     sent: AtomicU32,
 }
 
@@ -231,7 +231,7 @@ impl HttpSend for Counting {
 async fn custom_transport_is_used() {
     let script = Script::start([Step::Cut, stored()]).await;
     let settings = settings(&script);
-    let pool = Pool::new(&settings, false).expect("a pool");
+    let pool = connections(&settings, false).expect("a pool");
     let counting = Arc::new(Counting {
         pool,
         sent: AtomicU32::default(),

@@ -23,7 +23,7 @@ async fn transient_errors_are_retried() {
         );
         assert_eq!(script.requests(), 3, "{step:?}");
         assert_eq!(script.request(2).body, b"hello world");
-        let stats = client.stats().operation(Operation::UploadPart);
+        let stats = client.stats().operation(Operation::UploadPart.name());
         assert_eq!((stats.calls, stats.failures, stats.retries), (1, 0, 2));
         assert_eq!(stats.bytes_out, 33);
     }
@@ -44,7 +44,13 @@ async fn permanent_errors_are_not_retried() {
         let error = upload(&client).await.expect_err("refused");
         assert_eq!(*error.kind(), kind, "{code}");
         assert_eq!(script.requests(), 1, "{code}");
-        assert_eq!(client.stats().operation(Operation::UploadPart).failures, 1);
+        assert_eq!(
+            client
+                .stats()
+                .operation(Operation::UploadPart.name())
+                .failures,
+            1
+        );
     }
 }
 
@@ -231,5 +237,11 @@ async fn connection_refused_is_reported() {
         "{text}"
     );
     assert!(text.contains("refused"), "{text}");
-    assert_eq!(client.stats().operation(Operation::UploadPart).retries, 2);
+    assert_eq!(
+        client
+            .stats()
+            .operation(Operation::UploadPart.name())
+            .retries,
+        2
+    );
 }

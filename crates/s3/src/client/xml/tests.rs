@@ -1,5 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
+use landfall_objects::MultipartUpload;
+
 use super::*;
 
 #[test]

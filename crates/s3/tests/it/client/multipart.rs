@@ -341,7 +341,7 @@ async fn thousands_of_parts(bucket: Bucket) {
         .into_iter()
         .map(|part| (part.number, part.etag))
         .collect();
-    let stats = bucket.client.stats().operation(Operation::ListParts);
+    let stats = bucket.client.stats().operation(Operation::ListParts.name());
     assert_eq!(stats.calls, 2, "pages");
     assert_eq!(listed, sent);
     bucket

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::ObjectHeaders;
+use crate::object::ObjectHeaders;
 
-/// Default of [`S3Options::max_object`], in bytes: the object size limit of most services.
+/// Default of [`StoreOptions::max_object`], in bytes: the object size limit of most services.
 pub const MAX_OBJECT: u64 = 5 << 40;
-/// Minimum of [`S3Options::memory`], in bytes.
+/// Minimum of [`StoreOptions::memory`], in bytes.
 pub const MIN_MEMORY: usize = 16 << 20;
 
 /// The form of upload ids.
@@ -22,10 +22,10 @@ pub enum UploadIds {
     Plain,
 }
 
-/// Settings of an [`S3Store`](crate::S3Store); see [`S3Options::new`].
+/// Settings of an [`S3Store`](crate::S3Store); see [`StoreOptions::new`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct S3Options {
+pub struct StoreOptions {
     /// The bucket.
     ///
     /// A hook may store an upload's object in another bucket; `.info` and `.part` stay in this one.
@@ -89,7 +89,7 @@ pub struct S3Options {
     pub redirect: Option<Duration>,
 }
 
-impl S3Options {
+impl StoreOptions {
     /// Returns the default options for a bucket.
     #[must_use]
     pub fn new(bucket: impl Into<String>) -> Self {
@@ -148,4 +148,4 @@ impl S3Options {
 /// Contradictory options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidOptions(pub(crate) String);
+pub struct InvalidOptions(pub String);

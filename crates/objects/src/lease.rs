@@ -1,56 +1,34 @@
-//! Leases in an S3 bucket: the calls to it. `landfall_leases` decides which.
-
-mod probe;
+//! Leases in a bucket: the calls to it. `landfall_leases` decides which.
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use landfall::BoxError;
 use landfall_leases::{LeaseRecords, ListedRecord, RecordPage};
-pub use landfall_leases::{LeaseSettings, LeaseSweepSummary, SettingsError};
 use sha2::{Digest, Sha256};
 
-pub use self::probe::{ConditionalWrites, keeps_prefix, probe_conditional_writes};
-use crate::client::{
-    Client, Condition, ErrorKind, ObjectHeaders, ObjectRef, Payload, Result, if_exists,
+use crate::{
+    call::{ErrorKind, Result, if_exists},
+    cloud::Cloud,
+    object::{Condition, ObjectHeaders, ObjectRef},
+    payload::Payload,
 };
 
 const MAX_RECORD_BYTES: usize = 1 << 20;
 const PAGE: u32 = 1000;
 
-/// A locker with leases in an S3 bucket, whose service must honor conditional writes:
-/// [`probe_conditional_writes`] checks this.
-///
-/// ```no_run
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::time::Duration;
-/// use landfall::{lease::Locker, upload::UploadId};
-/// use landfall_s3::client::{Client, ClientSettings};
-/// use landfall_s3::lease::{BucketLocker, LeaseSettings, S3Leases, probe_conditional_writes};
-///
-/// let client = Client::new(ClientSettings::default())?;
-/// assert!(probe_conditional_writes(&client, "my-bucket", "").await?.all());
-/// let leases = S3Leases::new(client, "my-bucket", "");
-/// let locker = BucketLocker::new(leases, LeaseSettings::bucket())?;
-/// let lease = locker.acquire(&UploadId::random(), Duration::from_secs(20)).await?;
-/// drop(lease);
-/// locker.close().await;
-/// # Ok(()) }
-/// ```
-pub type BucketLocker = landfall_leases::BucketLocker<S3Leases>;
-
 /// Lease records below `PREFIX.landfall/` in a bucket.
 #[derive(Debug)]
-pub struct S3Leases {
-    client: Client,
+pub struct ObjectLeases<C> {
+    client: C,
     bucket: String,
     root: String,
 }
 
-impl S3Leases {
+impl<C: Cloud> ObjectLeases<C> {
     /// Selects the records of all nodes that store uploads below `prefix` in `bucket`.
     #[must_use]
-    pub fn new(client: Client, bucket: impl Into<String>, prefix: &str) -> Self {
+    pub fn new(client: C, bucket: impl Into<String>, prefix: &str) -> Self {
         Self {
             client,
             bucket: bucket.into(),
@@ -63,7 +41,7 @@ impl S3Leases {
     }
 }
 
-impl LeaseRecords for S3Leases {
+impl<C: Cloud> LeaseRecords for ObjectLeases<C> {
     async fn read(&self, key: &str) -> Result<Option<(Bytes, String)>, BoxError> {
         let object = self.client.get_object(&self.object(key), None).await;
         let Some(object) = if_exists(object)? else {
@@ -108,8 +86,12 @@ impl LeaseRecords for S3Leases {
     }
 }
 
-async fn put_record(
-    client: &Client,
+/// Writes a small object of JSON.
+///
+/// # Errors
+/// Those of [`Cloud::put_object`].
+pub async fn put_record(
+    client: &impl Cloud,
     object_ref: &ObjectRef,
     text: Vec<u8>,
     condition: Condition,
@@ -121,6 +103,6 @@ async fn put_record(
     };
     let payload = Payload::new(vec![Bytes::from(text)], Some(digest));
     client
-        .put_object(object_ref, payload, &headers, condition)
+        .put_object(object_ref, payload, &headers, condition, None)
         .await
 }

@@ -1,4 +1,4 @@
-//! Errors of the client, grouped by the possible reaction of the caller.
+//! Errors of calls, grouped by the possible reaction of the caller. It knows no service's codes.
 
 use std::{error, fmt, time::Duration};
 
@@ -51,7 +51,7 @@ pub enum ErrorKind {
     NoSuchUpload,
     /// The bucket does not exist.
     NoSuchBucket,
-    /// The [`Condition`](super::Condition) of a write is not met.
+    /// The [`Condition`](crate::Condition) of a write is not met.
     ///
     /// Also returned when another conditional write to the same key is in progress.
     PreconditionFailed,
@@ -91,7 +91,8 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(super) fn new(kind: ErrorKind, operation: &'static str, target: impl Into<String>) -> Self {
+    /// Creates an error of an operation on `target`.
+    pub fn new(kind: ErrorKind, operation: &'static str, target: impl Into<String>) -> Self {
         Self {
             inner: Box::new(Details {
                 kind,
@@ -107,7 +108,9 @@ impl Error {
         }
     }
 
-    pub(super) fn with_response(
+    /// Adds what the service answered.
+    #[must_use]
+    pub fn with_response(
         mut self,
         status: StatusCode,
         code: Option<String>,
@@ -121,23 +124,29 @@ impl Error {
         self
     }
 
-    pub(super) fn with_message(mut self, message: impl Into<String>) -> Self {
+    /// Adds a message for people.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
         self.inner.message = Some(message.into());
         self
     }
 
-    pub(super) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.inner.source = Some(source.into());
         self
     }
 
     /// Records whether an attempt without a response may have taken effect.
-    pub(super) fn with_doubt(mut self, in_doubt: bool) -> Self {
+    #[must_use]
+    pub fn with_doubt(mut self, in_doubt: bool) -> Self {
         self.inner.in_doubt = in_doubt;
         self
     }
 
-    pub(super) fn is_in_doubt(&self) -> bool {
+    /// Returns whether an attempt without a response may have taken effect.
+    pub fn is_in_doubt(&self) -> bool {
         self.inner.in_doubt
     }
 
@@ -146,7 +155,7 @@ impl Error {
         &self.inner.kind
     }
 
-    /// Returns the S3 operation, such as `UploadPart`.
+    /// Returns the operation, such as `UploadPart`.
     pub fn operation(&self) -> &'static str {
         self.inner.operation
     }
@@ -210,4 +219,15 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.inner.source.as_deref().map(|source| source as _)
     }
+}
+
+/// Returns the start of a service's message, in one line.
+pub fn one_line(message: String) -> String {
+    const MAX_LEN: usize = 300;
+    let line: String = message.chars().take(MAX_LEN).collect();
+    let mut line = line.replace(char::is_control, " ");
+    if line.len() < message.len() {
+        line.push('…');
+    }
+    line
 }

@@ -1,6 +1,6 @@
-//! The client's own connections, a pool for each runtime. It does not retry.
+//! Connections to a service, a pool for each runtime. It does not retry.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use async_trait::async_trait;
 use http::{Request, Response};
@@ -13,12 +13,8 @@ use landfall::BoxError;
 use landfall_net::{Connector, PerRuntime, Proxies};
 use rustls::RootCertStore;
 
-use super::{
-    PayloadBody,
-    environment::variable,
-    http_send::{HttpSend, ResponseBody},
-    settings::{ClientSettings, SettingsError},
-};
+use super::http_send::{HttpSend, ResponseBody};
+use crate::payload::PayloadBody;
 
 /// Shorter than the idle timeout of services, to avoid requests on connections that they close.
 const IDLE: Duration = Duration::from_secs(15);
@@ -26,33 +22,41 @@ const IDLE: Duration = Duration::from_secs(15);
 /// Of a connection: of an object that is being downloaded, and whose client has stopped reading, it has as much.
 const MAX_BUFFER: usize = 16 * 1024;
 
-type Connections = legacy::Client<Connector, PayloadBody>;
+type Pool = legacy::Client<Connector, PayloadBody>;
 
+/// Connections to one service.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub struct Connections {
     connector: Connector,
     proxies: Proxies,
     idle_connections: usize,
-    by_runtime: PerRuntime<Connections>,
+    by_runtime: PerRuntime<Pool>,
 }
 
-impl Pool {
-    pub(super) fn new(settings: &ClientSettings, secure: bool) -> Result<Self, SettingsError> {
+impl Connections {
+    /// Opens no connection yet.
+    ///
+    /// # Errors
+    /// TLS is not possible with these root certificates.
+    pub fn new(
+        certificates: RootCertStore,
+        connect_timeout: Duration,
+        idle_connections: usize,
+    ) -> io::Result<Self> {
         let mut tcp = landfall_net::tcp();
-        tcp.set_connect_timeout(Some(settings.connect_timeout));
+        tcp.set_connect_timeout(Some(connect_timeout));
         tcp.set_keepalive(Some(Duration::from_secs(60)));
-        let tls = landfall_net::client_config(root_certificates(secure)?)
-            .map_err(SettingsError::Certificates)?;
+        let tls = landfall_net::client_config(certificates)?;
         let proxies = Proxies::from_env();
         Ok(Self {
             connector: landfall_net::connector(&tls, proxies.clone(), tcp),
             proxies,
-            idle_connections: settings.idle_connections,
+            idle_connections,
             by_runtime: PerRuntime::default(),
         })
     }
 
-    fn connections(&self) -> Connections {
+    fn pool(&self) -> Pool {
         self.by_runtime.get(|| {
             legacy::Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
@@ -64,32 +68,14 @@ impl Pool {
     }
 }
 
-/// Returns the certificates of `AWS_CA_BUNDLE` alone, as in the AWS tools, or else the system's.
-///
-/// # Errors
-/// The file cannot be read, or there is no certificate and they `are_needed`.
-pub fn root_certificates(are_needed: bool) -> Result<RootCertStore, SettingsError> {
-    const BUNDLE: &str = "AWS_CA_BUNDLE";
-    if let Some(path) = variable(BUNDLE) {
-        return landfall_net::certificates_in(path.as_ref()).map_err(|source| {
-            SettingsError::File {
-                variable: BUNDLE.to_owned(),
-                path,
-                source,
-            }
-        });
-    }
-    landfall_net::system_certificates(are_needed).map_err(SettingsError::Certificates)
-}
-
 #[async_trait]
-impl HttpSend for Pool {
+impl HttpSend for Connections {
     async fn send(
         &self,
         mut request: Request<PayloadBody>,
     ) -> Result<Response<ResponseBody>, BoxError> {
         self.proxies.authorize(&mut request);
-        let response = self.connections().request(request).await;
+        let response = self.pool().request(request).await;
         let response = response.map_err(|error| landfall_net::failure(&error))?;
         Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
     }

@@ -14,11 +14,12 @@ use landfall::{
 };
 
 use super::{
-    Inner, S3Store,
+    Inner, ObjectStore,
     description::{InfoLookup, multipart_of},
     layout::{self, INFO, PART, RESERVED_PREFIX},
 };
-use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
+use crate::cloud::Cloud;
+use crate::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
 
 const MAX_CONCURRENCY: usize = 8;
 const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
@@ -31,7 +32,7 @@ const SEPARATOR: char = '\u{0}';
 const MULTIPART: &str = "multipart upload ";
 
 #[async_trait]
-impl Enumerate for S3Store {
+impl<C: Cloud> Enumerate for ObjectStore<C> {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         self.0.page(cursor, limit, None).await
     }
@@ -77,7 +78,7 @@ impl Enumerate for S3Store {
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     async fn page(
         &self,
         cursor: Option<Cursor>,
@@ -95,7 +96,7 @@ impl Inner {
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     /// Claims the sweep for this process, unless another one has written the record within two
     /// intervals.
     ///
@@ -121,7 +122,7 @@ impl Inner {
         let (condition, payload) = (self.condition(etag), self.payload(own.into()));
         let headers = self.layout.internal_headers("application/json");
         let client = &self.client;
-        let put = client.put_object(&object_ref, payload, &headers, condition);
+        let put = client.put_object(&object_ref, payload, &headers, condition, None);
         match put.await {
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(false),
             put => put.map(|_| true).map_err(listing_error),
@@ -151,7 +152,7 @@ pub(super) fn cannot_list(error: &Error) -> bool {
     )
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     async fn objects(
         &self,
         after: Option<String>,

@@ -17,7 +17,8 @@ use super::{
     During as _, Inner,
     layout::{self, MULTIPART},
 };
-use crate::client::{self, if_exists};
+use crate::call::{self, if_exists};
+use crate::cloud::Cloud;
 
 /// Description extension: last change of the upload, in milliseconds since 1970.
 ///
@@ -78,7 +79,7 @@ pub(super) fn writer(info: &UploadInfo) -> Option<&str> {
     info.extensions.get(WRITER).map(String::as_str)
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     pub(super) async fn get_info(&self, id: &UploadId) -> Result<Option<StoredInfo>> {
         match self.find_info(id).await? {
             InfoLookup::Read(stored) => Ok(Some(*stored)),
@@ -102,7 +103,7 @@ impl Inner {
     }
 
     /// Reads the description of an object, whichever upload it belongs to.
-    pub(super) async fn read_info(&self, object_id: &str) -> client::Result<InfoLookup> {
+    pub(super) async fn read_info(&self, object_id: &str) -> call::Result<InfoLookup> {
         let object_ref = self.layout.info(object_id);
         let Some(read) = if_exists(self.client.get_object(&object_ref, None).await)? else {
             return Ok(InfoLookup::Missing);
@@ -158,8 +159,8 @@ impl Inner {
         let payload = self.payload(info.encode());
         let headers = self.layout.internal_headers("application/json");
         let object_ref = self.layout.info(object_id);
-        let client = self.client.with_writes(writes);
-        let put = client.put_object(&object_ref, payload, &headers, condition);
+        let (client, writes) = (&self.client, Some(writes));
+        let put = client.put_object(&object_ref, payload, &headers, condition, writes);
         put.await.during("writing the description", &info.upload.id)
     }
 

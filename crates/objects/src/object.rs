@@ -1,14 +1,13 @@
-//! Objects as callers see them.
+//! Objects, parts and listings as callers see them. They contain no call.
 
 use std::{collections::BTreeMap, fmt, ops::Range, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream::BoxStream};
 
-use super::{
-    Result,
-    error::{Error, ErrorKind},
-    stats::Operation,
+use crate::{
+    call::{Error, ErrorKind, Result},
+    part_plan::StoredPart,
 };
 
 /// The bytes of an object, as they arrive.
@@ -117,8 +116,8 @@ impl Object {
     /// Reads the body into memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](super::ErrorKind::Unavailable) if the connection closes early,
-    /// [`ErrorKind::Other`](super::ErrorKind::Other) if the body has more than `max` bytes.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the connection closes early,
+    /// [`ErrorKind::Other`](crate::ErrorKind::Other) if the body has more than `max` bytes.
     ///
     /// # Cancel safety
     /// Dropping the call closes the connection.
@@ -126,7 +125,7 @@ impl Object {
         let length = self.range.end - self.range.start;
         let Some(length) = usize::try_from(length).ok().filter(|length| *length <= max) else {
             let why = format!("the object has {length} bytes, more than the maximum of {max}");
-            let error = Error::new(ErrorKind::Other, Operation::GetObject.name(), "");
+            let error = Error::new(ErrorKind::Other, "reading an object", "");
             return Err(error.with_message(why));
         };
         let mut all = BytesMut::with_capacity(length);
@@ -153,4 +152,75 @@ pub enum Condition {
     IfAbsent,
     /// The object has this entity tag (`If-Match`).
     IfMatch(String),
+}
+
+/// One part of a multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Its tag, as the service sent it.
+    pub etag: String,
+    /// Upload time, if the service sent it.
+    pub modified: Option<SystemTime>,
+}
+
+impl StoredPart for Part {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn tag(&self) -> &str {
+        &self.etag
+    }
+}
+
+/// An unfinished multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultipartUpload {
+    /// Key of the future object.
+    pub key: String,
+    /// Multipart upload id.
+    pub upload_id: String,
+    /// Creation time, if the service sent it.
+    pub initiated: Option<SystemTime>,
+}
+
+/// One page of [`list_multiparts`](crate::Cloud::list_multiparts).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MultipartUploadsPage {
+    /// Multipart uploads, in key order on AWS; Garage sorts only across pages.
+    pub uploads: Vec<MultipartUpload>,
+    /// `after` of the next page; `None` on the last page.
+    pub next: Option<(String, String)>,
+}
+
+/// One object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Object key.
+    pub key: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time, if the service sent it.
+    pub modified: Option<SystemTime>,
+    /// Entity tag as the service sent it, quoted.
+    pub etag: String,
+}
+
+/// One page of [`list_objects`](crate::Cloud::list_objects).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectsPage {
+    /// Objects in key order.
+    pub objects: Vec<ListedObject>,
+    /// `after` of the next page; `None` on the last page.
+    pub next: Option<String>,
+    /// The time of the service, if it sent it.
+    pub time: Option<SystemTime>,
 }

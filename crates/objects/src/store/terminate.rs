@@ -9,19 +9,20 @@ use landfall::{
 };
 
 use super::{
-    During as _, Inner, S3Store,
+    During as _, Inner, ObjectStore,
     description::{InfoLookup, multipart_of},
     enumerate::cannot_list,
     layout,
     session::{CachedState, UploadSession},
 };
-use crate::client::ObjectRef;
+use crate::ObjectRef;
+use crate::cloud::Cloud;
 
 const REMOVING: &str = "removing";
 const MAX_MULTIPARTS: u32 = 100;
 
 #[async_trait]
-impl Terminate for S3Store {
+impl<C: Cloud> Terminate for ObjectStore<C> {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         self.0.terminate(&upload.id, fence).await
     }
@@ -50,7 +51,7 @@ impl Terminate for S3Store {
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<bool> {
         let session = self.sessions.get_or_insert(id);
         let mut cached = session.lock_for(fence).await?;

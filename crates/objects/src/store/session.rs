@@ -5,18 +5,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use crate::PartBuffer;
 use landfall::{lease::Fence, upload::Snapshot};
-use landfall_objects::PartBuffer;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::remote_state::RemoteState;
-use crate::client;
+use crate::call;
 
-pub(super) type CachedState = landfall_objects::CachedState<UploadState>;
-pub(super) type UploadSession = landfall_objects::UploadSession<UploadState>;
-pub(super) type UploadSessions = landfall_objects::UploadSessions<UploadState>;
-pub(super) type WriteGuard = landfall_objects::WriteGuard<UploadState>;
+pub(super) type CachedState = crate::CachedState<UploadState>;
+pub(super) type UploadSession = crate::UploadSession<UploadState>;
+pub(super) type UploadSessions = crate::UploadSessions<UploadState>;
+pub(super) type WriteGuard = crate::WriteGuard<UploadState>;
 
 #[derive(Debug)]
 pub(super) struct UploadState {
@@ -38,7 +38,7 @@ pub(super) struct UploadState {
     in_doubt: Arc<AtomicBool>,
 }
 
-pub(super) type PartUploadResult = (u32, client::Result<String>);
+pub(super) type PartUploadResult = (u32, call::Result<String>);
 
 /// A state to return to.
 ///

@@ -8,17 +8,18 @@
 //! A multipart upload is completed at its key. So the key has the longer object until the copy has replaced it: programs
 //! that read the bucket wait for the event of the completion.
 
-use landfall::{store::Result, upload::UploadId};
-use landfall_objects::{CountedRanges, RANGES};
+use crate::cloud::Cloud;
+use crate::{CountedRanges, RANGES};
+use landfall::{store::Result, upload::Upload};
 
 use super::{
     During as _, Inner,
-    concat::{MAX_COPY, copies},
+    concat::{COMPLETING, copies},
     session::UploadState,
 };
-use crate::client::{ObjectRef, Part};
+use crate::{ObjectRef, Part};
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     /// Completes a multipart upload that has uncounted parts, too; returns the entity tag of the object.
     pub(super) async fn complete_all_parts(
         &self,
@@ -35,8 +36,9 @@ impl Inner {
         let all = listed.into_iter().map(|part| (part.number, part.etag));
         let all: Vec<_> = all.collect();
         let object_ref = &state.remote.object_ref;
-        self.complete_multipart(state.remote.id(), object_ref, multipart, &all)
-            .await?;
+        let upload = &state.remote.info.upload;
+        let completed = self.complete_multipart(upload, object_ref, multipart, &all);
+        completed.await.during(COMPLETING, &upload.id)?;
         self.copy_counted(state, &ranges).await
     }
 
@@ -62,7 +64,7 @@ impl Inner {
             let (number, filler) = (part.number, self.payload(filler));
             let sent = self
                 .client
-                .upload_part(&remote.object_ref, multipart, number, filler);
+                .upload_part(&remote.object_ref, multipart, number, filler, None);
             part.etag = sent.await.during("replacing a part", remote.id())?;
         }
         Ok(())
@@ -74,10 +76,10 @@ impl Inner {
         state: &UploadState,
         ranges: &CountedRanges,
     ) -> Result<String> {
-        let (id, object_ref) = (state.remote.id(), &state.remote.object_ref);
+        let object_ref = &state.remote.object_ref;
         let upload = &state.remote.info.upload;
         let multipart = self.create_multipart(upload, object_ref).await?;
-        let replaced = self.copy_into(id, object_ref, &multipart, ranges).await;
+        let replaced = self.copy_into(upload, object_ref, &multipart, ranges).await;
         if replaced.is_err() {
             let _ = self.client.abort_multipart(object_ref, &multipart).await;
         }
@@ -86,20 +88,20 @@ impl Inner {
 
     async fn copy_into(
         &self,
-        id: &UploadId,
+        upload: &Upload,
         object_ref: &ObjectRef,
         multipart: &str,
         ranges: &CountedRanges,
     ) -> Result<String> {
-        let max_copy = MAX_COPY.min(self.options.max_part);
+        let max_copy = self.client.rules().max_copy.min(self.options.max_part);
         let ranges = ranges.ranges.iter();
         let copies = ranges.flat_map(|range| copies(0, range.clone(), max_copy));
         let copies = copies.collect();
         let source = std::slice::from_ref(object_ref);
         let parts = self
-            .upload_all_parts(id, object_ref, multipart, source, copies)
+            .upload_all_parts(&upload.id, object_ref, multipart, source, copies)
             .await?;
-        self.complete_multipart(id, object_ref, multipart, &parts)
-            .await
+        let completed = self.complete_multipart(upload, object_ref, multipart, &parts);
+        completed.await.during(COMPLETING, &upload.id)
     }
 }

@@ -2,22 +2,23 @@
 
 use std::{ops::Range, sync::Arc};
 
+use crate::MemoryPermit;
+use crate::cloud::Cloud;
 use async_trait::async_trait;
 use landfall::{
     lease::Fence,
     store::{Concatenate, Result, StoreError},
     upload::{Upload, UploadId},
 };
-use landfall_objects::MemoryPermit;
 use tokio::task::JoinSet;
 
 use super::{
-    During as _, Inner, Payload, S3Store,
+    During as _, Inner, ObjectStore, Payload,
     session::{CachedState, PartUploadResult, UploadState},
 };
-use crate::client::ObjectRef;
+use crate::ObjectRef;
 
-pub(super) const MAX_COPY: u64 = 5 << 30;
+pub(super) const COMPLETING: &str = "completing the multipart upload";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SourceRange {
@@ -78,7 +79,7 @@ fn plan_parts(lengths: &[u64], min_size: u64, max_copy: u64) -> Vec<PartSource> 
 }
 
 #[async_trait]
-impl Concatenate for S3Store {
+impl<C: Cloud> Concatenate for ObjectStore<C> {
     async fn concatenate(
         &self,
         target: &Upload,
@@ -106,7 +107,11 @@ impl Concatenate for S3Store {
         let _writing = session.writer(fence);
         let options = &store.options;
         let min_size = options.min_part.max(options.min_copy);
-        let plan = plan_parts(&lengths, min_size, MAX_COPY.min(options.max_part));
+        let plan = plan_parts(
+            &lengths,
+            min_size,
+            store.client.rules().max_copy.min(options.max_part),
+        );
         let concatenated = store.concatenate_objects(state, &sources, plan).await;
         match concatenated {
             Ok(()) => {
@@ -124,7 +129,7 @@ impl Concatenate for S3Store {
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     async fn concatenate_objects(
         &self,
         state: &mut UploadState,
@@ -160,9 +165,9 @@ impl Inner {
             .await;
         let completed = match parts {
             Ok(parts) => {
-                let object_ref = &state.remote.object_ref;
-                self.complete_multipart(&id, object_ref, &multipart, &parts)
-                    .await
+                let (upload, object_ref) = (&state.remote.info.upload, &state.remote.object_ref);
+                let completed = self.complete_multipart(upload, object_ref, &multipart, &parts);
+                completed.await.during(COMPLETING, &id)
             }
             Err(error) => Err(error),
         };
@@ -226,10 +231,10 @@ impl Inner {
             match part {
                 PartSource::Copy(SourceRange { source, range }) => {
                     let slot = self.part_slots.clone().acquire_owned().await;
-                    let (from, range) = (sources[source].clone(), Some(range));
+                    let (from, range) = (sources[source].clone(), range);
                     in_flight.spawn(async move {
                         let (_slot, to) = (slot, object_ref);
-                        let copy = client.upload_part_copy(&to, &multipart, number, &from, range);
+                        let copy = client.copy_part(&to, &multipart, number, &from, range);
                         (number, copy.await)
                     });
                 }
@@ -238,7 +243,8 @@ impl Inner {
                     let slot = self.part_slots.clone().acquire_owned().await;
                     in_flight.spawn(async move {
                         let _held = (slot, memory);
-                        let send = client.upload_part(&object_ref, &multipart, number, payload);
+                        let send =
+                            client.upload_part(&object_ref, &multipart, number, payload, None);
                         (number, send.await)
                     });
                 }

@@ -3,8 +3,9 @@
 
 use std::time::SystemTime;
 
+use crate::Segment;
+use crate::cloud::Cloud;
 use landfall::store::{Result, StoreError};
-use landfall_objects::Segment;
 
 use super::{
     During as _, Inner, Payload,
@@ -13,9 +14,9 @@ use super::{
     remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, store_plan},
     session::{Checkpoint, UploadState},
 };
-use crate::client::{Error, ErrorKind};
+use crate::{Error, ErrorKind};
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     /// Stores all bytes in S3 and checks that no other process writes; returns the offset to
     /// acknowledge.
     pub(super) async fn commit(&self, state: &mut UploadState) -> Result<u64> {
@@ -261,8 +262,8 @@ impl Inner {
         let completing = |error| failed(remote.id(), "completing the multipart upload", error);
         let mut waits = COMPLETION_POLL_DELAYS.iter();
         loop {
-            let (client, parts) = (&self.client, &remote.counted.parts);
-            let completed = client.complete_multipart(&remote.object_ref, multipart, parts);
+            let (upload, parts) = (&remote.info.upload, &remote.counted.parts);
+            let completed = self.complete_multipart(upload, &remote.object_ref, multipart, parts);
             let error = match completed.await {
                 Ok(etag) => return Ok(etag),
                 Err(error) => error,

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::cloud::Cloud;
+use crate::{CountedParts, CountedRanges, PartPlan};
 use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{Snapshot, UploadId, UploadKind},
 };
-use landfall_objects::{CountedParts, CountedRanges, PartPlan};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     description::{StoredInfo, multipart_of, writer},
     layout::OWNER,
 };
-use crate::client::{ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
+use crate::{ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
 const PLAN: &str = "Parts";
 const START_METADATA: &str = "landfall-start";
@@ -163,7 +164,7 @@ impl RemoteState {
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     pub(super) async fn load_remote_state(&self, stored: StoredInfo) -> Result<RemoteState> {
         let id = stored.info.upload.id.clone();
         let info = &stored.info;
@@ -318,8 +319,8 @@ impl Inner {
             metadata.insert(WRITER_METADATA.into(), writer.to_owned());
         }
         let object_ref = self.layout.part(&remote.object_id);
-        let client = self.client.with_writes(writes);
-        let put = client.put_object(&object_ref, payload, &headers, condition);
+        let (client, writes) = (&self.client, Some(writes));
+        let put = client.put_object(&object_ref, payload, &headers, condition, writes);
         let etag = put.await.during("writing .part", remote.id())?;
         remote.incomplete_part = Some(IncompletePart {
             start,

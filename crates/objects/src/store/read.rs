@@ -4,17 +4,17 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, Method};
 use landfall::{
     store::{ByteStream, Read, Result, StoreError},
     upload::{Upload, UploadId},
 };
 
-use super::{During as _, Inner, S3Store, session::CachedState};
-use crate::client::{Object, ObjectRef, if_exists};
+use super::{During as _, Inner, ObjectStore, session::CachedState};
+use crate::cloud::Cloud;
+use crate::{Object, ObjectRef, if_exists};
 
 #[async_trait]
-impl Read for S3Store {
+impl<C: Cloud> Read for ObjectStore<C> {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let store = &self.0;
         let object_ref = store.layout.uploaded_object(upload);
@@ -44,19 +44,15 @@ impl Read for S3Store {
             return Ok(None);
         };
         let object_ref = self.0.layout.uploaded_object(upload);
-        let query = [
-            ("response-content-disposition", content_disposition),
-            ("response-content-type", content_type),
-        ];
-        let headers = HeaderMap::new();
         let client = &self.0.client;
-        let signed = client.presign(Method::GET, &object_ref, &query, &headers, lifetime);
+        let signed =
+            client.presign_download(&object_ref, content_type, content_disposition, lifetime);
         let signed = signed.await.during("presigning the download", &upload.id);
         signed.map(Some)
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     async fn fetch(
         &self,
         upload: &Upload,

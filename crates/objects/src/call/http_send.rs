@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use landfall::BoxError;
-use landfall_objects::PayloadBody;
 use tokio::time::timeout;
+
+use crate::payload::PayloadBody;
 
 /// The body of a response.
 pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -29,7 +30,11 @@ pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
     -> Result<Response<ResponseBody>, BoxError>;
 }
 
-pub(super) async fn collect(
+/// Reads a body of at most `max` bytes, with at most `idle` between two pieces.
+///
+/// # Errors
+/// [`BodyStalled`], a longer body, or an error of the transport.
+pub async fn collect(
     mut body: ResponseBody,
     idle: Duration,
     max: usize,
@@ -47,6 +52,7 @@ pub(super) async fn collect(
     Ok(all.freeze())
 }
 
+/// No byte arrived for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("the response body stalled")]
-pub(super) struct BodyStalled;
+pub struct BodyStalled;

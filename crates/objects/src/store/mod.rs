@@ -7,7 +7,7 @@
 //!
 //! 1. `.part` contains its start offset. Once a part contains its bytes, this is no longer the end
 //!    of the parts, and `.part` does not count. It is overwritten after that, never before.
-//! 2. The bytes of each part are fixed before it is sent ([`PartPlan`](landfall_objects::PartPlan)). So parts above a
+//! 2. The bytes of each part are fixed before it is sent ([`PartPlan`](crate::PartPlan)). So parts above a
 //!    missing one are harmless: the same bytes will be sent there again. Where parts of another
 //!    process may be in flight, the bytes are sent with higher part numbers: a service may fail to
 //!    complete an upload if two processes sent the same part of it.
@@ -16,7 +16,7 @@
 //! 5. If a part fails, so does the request: later bytes never take its place.
 //! 6. A removal deletes the description last, so that it can be repeated until then.
 //!
-//! In a bucket with several writers ([`S3Options::shared`]), a process first writes its name into
+//! In a bucket with several writers ([`StoreOptions::shared`]), a process first writes its name into
 //! the description and then reads the state of the upload; before it acknowledges an offset, it
 //! checks that the name is still there. So one of two writers always sees the other.
 
@@ -43,20 +43,24 @@ use landfall::{
     store::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError},
     upload::{Snapshot, Upload, UploadId},
 };
-use landfall_objects::{BlockPool, DueTimes, MemoryBudget, PartBuffer, PartSizeLimits};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{MutexGuard, Semaphore};
 
 use self::{
-    append::S3Append,
+    append::ObjectAppend,
     description::writer,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
 };
 use crate::{
-    InvalidOptions, S3Options,
-    client::{
-        self, Client, Condition, Error, ErrorKind, ObjectHead, ObjectRef, Payload, if_exists,
-    },
+    call::{self, Error, ErrorKind, if_exists},
+    cloud::Cloud,
+    due::DueTimes,
+    memory::MemoryBudget,
+    object::{Condition, ObjectHead, ObjectRef},
+    options::{InvalidOptions, StoreOptions},
+    part_buffer::{BlockPool, PartBuffer},
+    part_plan::PartSizeLimits,
+    payload::Payload,
 };
 
 pub use self::layout::{Layout, user_metadata};
@@ -65,14 +69,14 @@ pub(crate) use self::layout::{check_template, has_dot_segment};
 /// A store of uploads in a bucket, in tusd's layout. Clones share one store.
 ///
 /// Every change of an upload must happen under its lease, as in the engine. With
-/// [`S3Options::shared`], several processes may use the same bucket and prefix.
+/// [`StoreOptions::shared`], several processes may use the same bucket and prefix.
 #[derive(Debug, Clone)]
-pub struct S3Store(Arc<Inner>);
+pub struct ObjectStore<C>(Arc<Inner<C>>);
 
 #[derive(Debug)]
-struct Inner {
-    client: Client,
-    options: S3Options,
+struct Inner<C> {
+    client: C,
+    options: StoreOptions,
     layout: Layout,
     part_sizes: PartSizeLimits,
     sessions: UploadSessions,
@@ -86,12 +90,12 @@ struct Inner {
     due: DueTimes,
 }
 
-impl S3Store {
+impl<C: Cloud> ObjectStore<C> {
     /// Creates a store without sending a request.
     ///
     /// # Errors
     /// [`InvalidOptions`] if the options contradict each other.
-    pub fn new(client: Client, options: S3Options) -> Result<Self, InvalidOptions> {
+    pub fn new(client: C, options: StoreOptions) -> Result<Self, InvalidOptions> {
         options.check()?;
         if let Some(template) = &options.key_template {
             check_template(template).map_err(InvalidOptions)?;
@@ -118,13 +122,13 @@ impl S3Store {
 
     /// Returns the store's client.
     #[must_use]
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &C {
         &self.0.client
     }
 
     /// Returns the store's options.
     #[must_use]
-    pub fn options(&self) -> &S3Options {
+    pub fn options(&self) -> &StoreOptions {
         &self.0.options
     }
 
@@ -141,7 +145,7 @@ impl S3Store {
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     fn max_size(&self) -> u64 {
         self.part_sizes.max_size().min(self.options.max_object)
     }
@@ -231,7 +235,11 @@ impl Inner {
         }
     }
 
-    async fn open(self: &Arc<Self>, id: &UploadId, fence: Fence) -> Result<(Snapshot, S3Append)> {
+    async fn open(
+        self: &Arc<Self>,
+        id: &UploadId,
+        fence: Fence,
+    ) -> Result<(Snapshot, ObjectAppend<C>)> {
         let session = self.sessions.get_or_insert(id);
         let opened = self.open_session(&session, fence).await;
         if matches!(opened, Err(StoreError::NotFound(_))) {
@@ -244,7 +252,7 @@ impl Inner {
         self: &Arc<Self>,
         session: &Arc<UploadSession>,
         fence: Fence,
-    ) -> Result<(Snapshot, S3Append)> {
+    ) -> Result<(Snapshot, ObjectAppend<C>)> {
         let mut cached = self.lock_for_change(session, fence).await?;
         let CachedState::Known(state) = &mut *cached else {
             return Err(StoreError::NotFound(session.id.clone()));
@@ -258,7 +266,7 @@ impl Inner {
         let snapshot = state.snapshot();
         session.publish(snapshot.clone());
         session.touch(state.buffer.size());
-        let append = S3Append {
+        let append = ObjectAppend {
             store: self.clone(),
             session: session.writer(fence),
             fence,
@@ -372,7 +380,7 @@ impl Inner {
 }
 
 #[async_trait]
-impl Store for S3Store {
+impl<C: Cloud> Store for ObjectStore<C> {
     async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
         self.0.assign_key(upload).await
     }
@@ -419,7 +427,7 @@ impl Store for S3Store {
 }
 
 #[async_trait]
-impl Finish for S3Store {
+impl<C: Cloud> Finish for ObjectStore<C> {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let session = self.0.sessions.get_or_insert(&upload.id);
         let mut cached = self.0.lock_for_change(&session, fence).await?;
@@ -439,7 +447,7 @@ impl Finish for S3Store {
 }
 
 #[async_trait]
-impl DeferLength for S3Store {
+impl<C: Cloud> DeferLength for ObjectStore<C> {
     async fn declare_length(
         &self,
         upload: &Upload,
@@ -460,13 +468,13 @@ pub(super) trait During<T> {
     fn during(self, action: &str, id: &UploadId) -> Result<T>;
 }
 
-impl<T> During<T> for client::Result<T> {
+impl<T> During<T> for call::Result<T> {
     fn during(self, action: &str, id: &UploadId) -> Result<T> {
         self.map_err(|error| failed(id, action, error))
     }
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     /// Returns the metadata of an object of an upload, if there is one.
     async fn find_object(&self, id: &UploadId, object: &ObjectRef) -> Result<Option<ObjectHead>> {
         let head = if_exists(self.client.head_object(object).await);
@@ -475,15 +483,16 @@ impl Inner {
 
     async fn complete_multipart(
         &self,
-        id: &UploadId,
+        upload: &Upload,
         object: &ObjectRef,
         multipart: &str,
         parts: &[(u32, String)],
-    ) -> Result<String> {
-        let completed = self.client.complete_multipart(object, multipart, parts);
-        completed
-            .await
-            .during("completing the multipart upload", id)
+    ) -> call::Result<String> {
+        let headers = self.layout.headers_with_owner(upload);
+        let completed = self
+            .client
+            .complete_multipart(object, multipart, parts, &headers);
+        completed.await
     }
 }
 
@@ -516,7 +525,7 @@ pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
     }
 }
 
-/// The current load of an [`S3Store`](crate::S3Store).
+/// The current load of an [`ObjectStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStats {
@@ -532,7 +541,7 @@ pub struct StoreStats {
     pub parts_in_flight: usize,
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     pub(super) fn stats(&self) -> StoreStats {
         let free = self.part_slots.available_permits();
         StoreStats {

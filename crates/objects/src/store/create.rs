@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use crate::cloud::Cloud;
+use crate::{PartPlan, Segment};
 use landfall::{
     lease::Fence,
     store::{Result, StoreError, info::UploadInfo},
     upload::{Upload, UploadId},
 };
-use landfall_objects::{PartPlan, Segment};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -17,12 +18,9 @@ use super::{
     remote_state::{RemoteState, store_plan},
     session::{CachedState, UploadSession, UploadState},
 };
-use crate::{
-    UploadIds,
-    client::{ObjectRef, if_exists},
-};
+use crate::{call::if_exists, object::ObjectRef, options::UploadIds};
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     pub(super) async fn create_multipart(
         &self,
         upload: &Upload,

@@ -21,8 +21,8 @@ use landfall::{
 };
 
 use crate::{
-    S3Options,
-    client::{ObjectHeaders, ObjectRef},
+    object::{ObjectHeaders, ObjectRef},
+    options::StoreOptions,
 };
 
 pub(super) const INFO: &str = ".info";
@@ -50,7 +50,7 @@ pub struct Layout {
 impl Layout {
     /// Returns the layout of a store with these options.
     #[must_use]
-    pub fn new(options: &S3Options) -> Self {
+    pub fn new(options: &StoreOptions) -> Self {
         let mut prefix = options.object_prefix.clone();
         if !prefix.is_empty() && !prefix.ends_with('/') {
             prefix.push('/');
@@ -311,7 +311,7 @@ mod tests {
     }
 
     fn layout(template: Option<&str>) -> Layout {
-        let mut options = S3Options::new("b");
+        let mut options = StoreOptions::new("b");
         options.object_prefix = "in".into();
         options.key_template = template.map(Into::into);
         Layout::new(&options)
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn a_prefix_may_begin_with_a_slash() {
         for prefix in ["/uploads", "/", "a//b"] {
-            let mut options = S3Options::new("b");
+            let mut options = StoreOptions::new("b");
             options.object_prefix = prefix.into();
             let key = Layout::new(&options).object_ref(&upload(&[]), UNIX_EPOCH);
             let slash = if prefix.ends_with('/') { "" } else { "/" };

@@ -3,22 +3,23 @@
 
 use std::sync::Arc;
 
+use crate::cloud::Cloud;
+use crate::{MemoryPermit, PartBuffer, Segment};
 use landfall::{
     store::{Result, StoreError},
     upload::UploadId,
 };
-use landfall_objects::{MemoryPermit, PartBuffer, Segment};
 
 use super::{
     During as _, IDLE_AFTER, Inner,
     layout::MULTIPART,
     session::{CachedState, UploadState},
 };
-use crate::client::{Payload, if_exists};
+use crate::{Payload, if_exists};
 
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     pub(super) fn part_size(&self, state: &mut UploadState) -> Result<u64> {
         if std::mem::take(&mut state.remote.is_in_doubt) {
             self.restart_parts(state, self.parts_in_doubt());
@@ -170,7 +171,7 @@ impl Inner {
         let (client, object_ref) = (self.client.clone(), remote.object_ref.clone());
         state.in_flight.spawn(async move {
             let _held = (slot, memory);
-            let send = client.upload_part(&object_ref, &multipart, number, payload);
+            let send = client.upload_part(&object_ref, &multipart, number, payload, None);
             (number, send.await)
         });
         Ok(())
@@ -223,11 +224,11 @@ impl Inner {
         let remote = &mut state.remote;
         let upload = &remote.info.upload;
         let headers = self.layout.headers_with_owner(upload);
-        let condition = crate::client::Condition::None;
+        let condition = crate::Condition::None;
         let object_ref = &remote.object_ref;
         let put = self
             .client
-            .put_object(object_ref, payload, &headers, condition);
+            .put_object(object_ref, payload, &headers, condition, None);
         let etag = put.await.during("writing the object", &upload.id)?;
         remote.counted.offset = state.boundary;
         remote.complete = true;
@@ -252,7 +253,7 @@ fn on_part_uploaded(
     Ok(())
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     /// Releases at least `bytes` of memory of idle uploads other than `except`, if they have as
     /// much.
     pub(super) async fn reclaim(&self, bytes: usize, except: &UploadId) {

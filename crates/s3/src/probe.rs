@@ -1,6 +1,7 @@
 //! Probes of a service: what bucket leases and keys need of it. They leave nothing behind.
 
-use super::put_record;
+use landfall_objects::put_record;
+
 use crate::client::{Client, Condition, ErrorKind, ObjectRef, Result};
 
 /// The conditions of writes that a service honors.
@@ -13,7 +14,7 @@ pub struct ConditionalWrites {
 }
 
 impl ConditionalWrites {
-    /// Returns whether both are honored, as a [`BucketLocker`](super::BucketLocker) requires.
+    /// Returns whether both are honored, as a [`BucketLocker`](crate::lease::BucketLocker) requires.
     #[must_use]
     pub const fn all(self) -> bool {
         self.if_absent && self.if_match

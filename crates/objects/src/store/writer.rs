@@ -6,6 +6,8 @@ use landfall::{
     upload::UploadId,
 };
 
+use crate::cloud::Cloud;
+
 use super::{
     Inner,
     description::{StoredInfo, preserve_change_time, writer},
@@ -15,7 +17,7 @@ use super::{
 
 const MAX_ATTEMPTS: u32 = 4;
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     pub(super) fn check_writer(
         &self,
         session: &UploadSession,

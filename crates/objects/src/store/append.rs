@@ -10,21 +10,23 @@ use landfall::{
 };
 use tokio::sync::MutexGuard;
 
+use crate::cloud::Cloud;
+
 use super::{
     Inner,
     session::{CachedState, UploadState, WriteGuard},
 };
 
 #[derive(Debug)]
-pub(super) struct S3Append {
-    pub(super) store: Arc<Inner>,
+pub(super) struct ObjectAppend<C> {
+    pub(super) store: Arc<Inner<C>>,
     pub(super) session: WriteGuard,
     pub(super) fence: Fence,
     pub(super) offset: u64,
 }
 
-async fn owned_state<'a>(
-    store: &Inner,
+async fn owned_state<'a, C: Cloud>(
+    store: &Inner<C>,
     session: &'a WriteGuard,
     fence: Fence,
 ) -> Result<MutexGuard<'a, CachedState>> {
@@ -69,7 +71,7 @@ macro_rules! with_state {
     }};
 }
 
-impl Inner {
+impl<C: Cloud> Inner<C> {
     /// Buffers bytes and uploads full parts.
     ///
     /// `offset` is updated continuously, so that it is right after a dropped call.
@@ -105,7 +107,7 @@ impl Inner {
 }
 
 #[async_trait]
-impl Append for S3Append {
+impl<C: Cloud> Append for ObjectAppend<C> {
     fn offset(&self) -> u64 {
         self.offset
     }
