@@ -13,7 +13,7 @@ use super::{Page, metrics};
 pub(super) fn client(page: &mut Page, stats: &Stats) {
     let made = || {
         let all = Operation::ALL.into_iter();
-        let all = all.map(|operation| (operation, stats.operation(operation)));
+        let all = all.map(|operation| (operation, stats.operation(operation.name())));
         all.filter(|(_, of)| of.calls > 0 || of.retries > 0)
     };
     let name = "tusd_s3_request_duration_ms";
