@@ -1,14 +1,15 @@
-//! The bytes of one request, as a list of shared buffers that are sent without copying.
+//! The bytes of one request, as a list of shared buffers that are sent without copying. It sends nothing.
 
 use std::{
     collections::VecDeque,
-    convert::Infallible,
+    fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::watch;
 
 /// The bytes of a part or object, kept in memory for retries.
 ///
@@ -18,6 +19,7 @@ pub struct Payload {
     chunks: Vec<Bytes>,
     length: u64,
     sha256: Option<[u8; 32]>,
+    gate: Option<Gate>,
 }
 
 impl Payload {
@@ -31,6 +33,7 @@ impl Payload {
             chunks,
             length,
             sha256,
+            gate: None,
         }
     }
 
@@ -60,6 +63,25 @@ impl Payload {
         PayloadBody {
             chunks: chunks.cloned().collect(),
             left: self.length,
+            gate: self.gate.clone(),
+            waiting: None,
+        }
+    }
+
+    /// Holds back the last chunk of each body until the gate opens. If it never will, the body fails.
+    #[must_use]
+    pub fn behind(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Returns this payload between two other texts.
+    #[must_use]
+    pub fn between(self, before: Bytes, after: Bytes) -> Self {
+        let chunks = [before].into_iter().chain(self.chunks).chain([after]);
+        Self {
+            gate: self.gate,
+            ..Self::new(chunks.collect(), None)
         }
     }
 }
@@ -71,20 +93,75 @@ impl From<Bytes> for Payload {
 }
 
 /// The body of one request: each chunk of a [`Payload`] is a frame.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct PayloadBody {
     chunks: VecDeque<Bytes>,
     left: u64,
+    gate: Option<Gate>,
+    waiting: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
 }
+
+impl fmt::Debug for PayloadBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("PayloadBody");
+        debug.field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// Opens once; clones are one gate.
+#[derive(Clone, Debug)]
+pub struct Gate(watch::Receiver<bool>);
+
+/// The key of a gate, which never opens if this is dropped.
+#[derive(Debug)]
+pub struct GateKey(watch::Sender<bool>);
+
+impl Gate {
+    /// Creates a closed gate and its key.
+    pub fn new() -> (GateKey, Self) {
+        let (key, gate) = watch::channel(false);
+        (GateKey(key), Self(gate))
+    }
+
+    /// Waits until the gate opens; returns false if it never will.
+    pub async fn opened(mut self) -> bool {
+        self.0.wait_for(|is_open| *is_open).await.is_ok()
+    }
+}
+
+impl GateKey {
+    /// Opens the gate.
+    pub fn open(self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// The bytes before those of a body were not stored.
+#[derive(Debug, thiserror::Error)]
+#[error("the part before this one was not stored")]
+pub struct NeverOpened;
 
 impl Body for PayloadBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = NeverOpened;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, NeverOpened>>> {
+        if self.chunks.len() == 1
+            && let Some(gate) = self.gate.take()
+        {
+            self.waiting = Some(Box::pin(gate.opened()));
+        }
+        if let Some(waiting) = &mut self.waiting {
+            let is_open = ready!(waiting.as_mut().poll(context));
+            self.waiting = None;
+            if !is_open {
+                self.chunks.clear();
+                return Poll::Ready(Some(Err(NeverOpened)));
+            }
+        }
         Poll::Ready(self.chunks.pop_front().map(|chunk| {
             self.left -= chunk.len() as u64;
             Ok(Frame::data(chunk))
@@ -127,5 +204,36 @@ mod tests {
         let frame =
             std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
         Some(frame.expect("cannot fail").into_data().expect("data"))
+    }
+
+    #[tokio::test]
+    async fn the_last_chunk_waits_for_the_gate() {
+        let chunks = vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")];
+        let (key, gate) = Gate::new();
+        let payload = Payload::new(chunks, None).behind(gate);
+        let payload = payload.between(Bytes::from_static(b"("), Bytes::from_static(b")"));
+        assert_eq!(payload.len(), 7);
+        let mut body = payload.body();
+        for wanted in ["(", "abc", "de"] {
+            assert_eq!(frame(&mut body).await.expect("a frame"), wanted);
+        }
+        let last = tokio::spawn(async move { frame(&mut body).await });
+        tokio::task::yield_now().await;
+        assert!(!last.is_finished());
+        key.open();
+        assert_eq!(last.await.expect("no panic").expect("a frame"), ")");
+        // A retry finds the gate open.
+        let mut body = payload.body();
+        while frame(&mut body).await.is_some() {}
+        assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_body_fails_if_the_gate_never_opens() {
+        let (key, gate) = Gate::new();
+        let mut body = Payload::from(Bytes::from_static(b"a")).behind(gate).body();
+        drop(key);
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        frame.expect("a frame").expect_err("not opened");
     }
 }

@@ -76,7 +76,7 @@ fn filter(settings: &Settings) -> EnvFilter {
     let level = settings.log.level;
     let mut filter = format!("{level:?},hyper=warn,h2=warn,opentelemetry=warn,sqlx=warn");
     if settings.s3.log_api_calls {
-        filter += ",landfall_s3::client=debug";
+        filter += ",landfall_objects::call=debug";
     }
     if settings.protocol.compat_tusd && level >= LogLevel::Info {
         filter += &format!(",{REQUEST_LOG}=debug");

@@ -11,10 +11,14 @@ use super::{
     During as _, Inner, Payload,
     description::{mark_changed, writer},
     failed,
+    layout::IMPLICIT,
     remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, store_plan},
     session::{Checkpoint, UploadState},
 };
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, ObjectRef};
+
+/// The most objects of incomplete parts that are kept until the next part is stored.
+const MAX_OLD_TAILS: usize = 8;
 
 impl<C: Cloud> Inner<C> {
     /// Stores all bytes in S3 and checks that no other process writes; returns the offset to
@@ -74,23 +78,58 @@ impl<C: Cloud> Inner<C> {
         if self.options.shared && !self.options.conditional_writes {
             self.check_ownership(state).await?;
         }
+        if self.writes_once() && !state.writer_recorded {
+            self.record_writer(state).await?;
+        }
         let payload = state.buffer.payload();
         // A new segment of the plan is valid only once it is stored.
-        let is_settled = state.writer_recorded && !state.remote.is_in_doubt && !state.plan_dirty;
+        let is_settled = state.writer_recorded
+            && !state.remote.is_in_doubt
+            && !state.plan_dirty
+            && !self.writes_once();
         self.put_incomplete_part(&mut state.remote, &state.writes, start, payload, is_settled)
             .await?;
         if is_settled && self.options.shared {
             state.writer_recorded = false;
         }
+        if state.remote.old_tails.len() >= MAX_OLD_TAILS {
+            let tails = std::mem::take(&mut state.remote.old_tails);
+            self.delete_tails(tails).await;
+        }
         Ok(())
+    }
+
+    /// Names this process as the writer in the description, where the objects of incomplete parts need it.
+    async fn record_writer(&self, state: &mut UploadState) -> Result<()> {
+        let remote = &mut state.remote;
+        self.forget_tail_writers(&mut remote.info, &remote.object_id)
+            .await?;
+        self.set_writer(&mut remote.info, state.fence);
+        self.save_plan(state).await?;
+        state.writer_recorded = true;
+        Ok(())
+    }
+
+    /// Deletes objects of incomplete parts that do not count any more. One that stays does no harm.
+    pub(super) async fn delete_tails(&self, tails: Vec<ObjectRef>) {
+        let deletions = tails.iter().map(|tail| self.client.delete_object(tail));
+        for deleted in futures_util::future::join_all(deletions).await {
+            if let Err(error) = deleted {
+                tracing::debug!(%error, "failed to delete an old incomplete part");
+            }
+        }
     }
 
     async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         self.check_ownership(state).await?;
-        let object_ref = self.layout.part(&state.remote.object_id);
-        let deleted = self.client.delete_object(&object_ref).await;
-        deleted.during("deleting .part", state.remote.id())?;
+        let part = state.remote.incomplete_part.as_ref();
+        let tails = part.map(|part| &part.object);
+        for tail in tails.into_iter().chain(&state.remote.old_tails) {
+            let deleted = self.client.delete_object(tail).await;
+            deleted.during("deleting the incomplete part", state.remote.id())?;
+        }
         state.remote.incomplete_part = None;
+        state.remote.old_tails.clear();
         Ok(())
     }
 
@@ -182,7 +221,7 @@ impl<C: Cloud> Inner<C> {
             counted.parts.truncate(checkpoint.parts);
             counted.offset = checkpoint.boundary;
             counted.next = checkpoint.next;
-            self.restart_parts(state, 1);
+            self.restart_parts(state, 1).await?;
         }
         if sent || was_marked {
             self.save_plan(state).await?;
@@ -201,13 +240,26 @@ impl<C: Cloud> Inner<C> {
         if state.remote.incomplete_part.as_ref().is_some_and(too_long) {
             self.save_incomplete_part(state).await?;
         }
-        self.restart_parts(state, self.parts_in_doubt());
+        self.restart_parts(state, self.parts_in_doubt()).await?;
         state.remote.is_in_doubt = false;
         state.remote.info.unverified_from = None;
         self.save_plan(state).await
     }
 
-    pub(super) fn restart_parts(&self, state: &mut UploadState, above: u32) {
+    /// Continues after the counted parts, so that the others never count.
+    pub(super) async fn restart_parts(&self, state: &mut UploadState, above: u32) -> Result<()> {
+        if self.rules.versioned_parts {
+            let remote = &state.remote;
+            let from = remote.counted.next;
+            let removed = self.client.remove_parts(&remote.object_ref, IMPLICIT, from);
+            return removed.await.during("removing parts", remote.id());
+        }
+        self.number_parts(state, above);
+        Ok(())
+    }
+
+    /// Gives the next part a number above those that may be stored.
+    pub(super) fn number_parts(&self, state: &mut UploadState, above: u32) {
         let counted = &state.remote.counted;
         let number = counted.highest.max(counted.next.saturating_sub(1)) + above;
         let (offset, size) = (state.boundary, state.remote.plan.size());
@@ -231,7 +283,7 @@ impl<C: Cloud> Inner<C> {
         if state.pending_len() > 0 {
             self.upload_last_part(state).await?;
         }
-        if state.remote.incomplete_part.is_some() {
+        if state.remote.incomplete_part.is_some() || !state.remote.old_tails.is_empty() {
             self.delete_incomplete_part(state).await?;
         }
         if state.remote.complete {

@@ -107,11 +107,7 @@ impl<C: Cloud> Concatenate for ObjectStore<C> {
         let _writing = session.writer(fence);
         let options = &store.options;
         let min_size = options.min_part.max(options.min_copy);
-        let plan = plan_parts(
-            &lengths,
-            min_size,
-            store.client.rules().max_copy.min(options.max_part),
-        );
+        let plan = plan_parts(&lengths, min_size, store.max_copy());
         let concatenated = store.concatenate_objects(state, &sources, plan).await;
         match concatenated {
             Ok(()) => {
@@ -195,6 +191,10 @@ impl<C: Cloud> Inner<C> {
 
     pub(super) async fn abort_unused_multipart(&self, state: &mut UploadState) -> Result<()> {
         let remote = &mut state.remote;
+        // The object has replaced one that nothing names.
+        if self.rules.implicit_multipart && remote.counted.highest == 0 {
+            return Ok(());
+        }
         if let Some(multipart) = &remote.multipart {
             let aborted = self.client.abort_multipart(&remote.object_ref, multipart);
             let aborted = aborted.await;

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     During as _, Inner,
     description::{InfoLookup, StoredInfo},
-    layout::{self, BUCKET, KEY, MULTIPART},
+    layout::MULTIPART,
     remote_state::{RemoteState, store_plan},
     session::{CachedState, UploadSession, UploadState},
 };
@@ -26,7 +26,7 @@ impl<C: Cloud> Inner<C> {
         upload: &Upload,
         object_ref: &ObjectRef,
     ) -> Result<String> {
-        let headers = match layout::split(&upload.id) {
+        let headers = match self.layout.split(&upload.id) {
             None => self.layout.headers_with_owner(upload),
             Some(_) => self.layout.headers(upload),
         };
@@ -38,7 +38,7 @@ impl<C: Cloud> Inner<C> {
         if let Some(length) = upload.length {
             self.check_size(length)?;
         }
-        if self.options.ids == UploadIds::Plain {
+        if self.options.ids == UploadIds::Plain || self.rules.implicit_multipart {
             return Ok(());
         }
         let object_ref = self.layout.object_ref(upload, SystemTime::now())?;
@@ -47,8 +47,7 @@ impl<C: Cloud> Inner<C> {
         if let Ok(id) = UploadId::new(&format!("{}+{multipart}", upload.id)) {
             upload.id = id;
         }
-        upload.storage.insert(BUCKET.into(), object_ref.bucket);
-        upload.storage.insert(KEY.into(), object_ref.key);
+        self.layout.record(&object_ref, &mut upload.storage);
         upload.storage.insert(MULTIPART.into(), multipart);
         Ok(())
     }
@@ -63,22 +62,22 @@ impl<C: Cloud> Inner<C> {
         }
         let id = upload.id.clone();
         let multipart = upload.storage.get(MULTIPART).cloned();
-        let object_id = match (layout::split(&id), &multipart) {
+        let object_id = match (self.layout.split(&id), &multipart) {
             (Some((object_id, named)), Some(multipart)) if named == multipart => object_id,
             _ => id.as_str(),
         };
         let object_ref = self.layout.object_ref(&upload, SystemTime::now())?;
         let storage = &mut upload.storage;
-        storage.insert(BUCKET.into(), object_ref.bucket.clone());
-        storage.insert(KEY.into(), object_ref.key.clone());
-        storage.insert("Type".into(), "s3store".into());
+        self.layout.record(&object_ref, storage);
+        storage.insert("Type".into(), self.rules.store_type.into());
 
         let session = self.sessions.get_or_insert(&id);
         let mut cached = session.lock().await;
         let mut info = UploadInfo::new(upload);
         let mut plan = PartPlan::default();
-        let upload = &info.upload;
-        if let Some(size) = self.part_sizes.next_size(1, 0, upload.length, None) {
+        if let Some(size) = self.part_sizes.next_size(1, 0, info.upload.length, None)
+            && !self.rules.versioned_parts
+        {
             plan.push(Segment {
                 number: 1,
                 offset: 0,
@@ -100,6 +99,17 @@ impl<C: Cloud> Inner<C> {
                 return Err(self.name_existing(error, object_id).await);
             }
         };
+        // For one with bytes it is created with its first part, if it needs one.
+        if self.rules.implicit_multipart && fence.is_none() {
+            let created = self.create_multipart(&info.upload, &object_ref).await;
+            if let Err(error) = created {
+                let _ = self
+                    .client
+                    .delete_object(&self.layout.info(object_id))
+                    .await;
+                return Err(error);
+            }
+        }
         let stored = StoredInfo {
             info,
             etag,

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     During as _, Inner,
-    layout::{self, MULTIPART},
+    layout::{self, Layout},
 };
 use crate::call::{self, if_exists};
 use crate::cloud::Cloud;
@@ -25,6 +25,10 @@ use crate::cloud::Cloud;
 /// Only present if the last write of the description did not change the upload.
 const CHANGED: &str = "Changed";
 const WRITER: &str = "Writer";
+/// Description extension: the writers whose incomplete parts may count, the last one last, separated by spaces.
+const TAIL_WRITERS: &str = "Tails";
+/// From this number on, writers without an incomplete part are forgotten.
+const MAX_TAIL_WRITERS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct StoredInfo {
@@ -51,13 +55,16 @@ pub(super) enum InfoLookup {
 ///
 /// It is certain if the text begins with the id, as tusd's and ours do, or if the key is a random
 /// id.
-fn owner(object_id: &str, text: &[u8]) -> Option<UploadId> {
+fn owner(layout: &Layout, object_id: &str, text: &[u8]) -> Option<UploadId> {
     let stated = text.strip_prefix(b"{\"ID\":\"").and_then(|rest| {
         let end = rest.iter().position(|byte| *byte == b'"')?;
         UploadId::new(std::str::from_utf8(&rest[..end]).ok()?).ok()
     });
     let names_object = |id: &UploadId| {
-        id.as_str() == object_id || layout::split(id).is_some_and(|(named, _)| named == object_id)
+        id.as_str() == object_id
+            || layout
+                .split(id)
+                .is_some_and(|(named, _)| named == object_id)
     };
     let own = || {
         UploadId::new(object_id)
@@ -65,14 +72,6 @@ fn owner(object_id: &str, text: &[u8]) -> Option<UploadId> {
             .filter(|_| layout::is_random(object_id))
     };
     stated.filter(names_object).or_else(own)
-}
-
-pub(super) fn multipart_of(info: &UploadInfo, object_id: &str) -> Option<String> {
-    let stored = info.upload.storage.get(MULTIPART).cloned();
-    stored.or_else(|| {
-        let (named, multipart) = layout::split(&info.upload.id)?;
-        (named == object_id).then(|| multipart.to_owned())
-    })
 }
 
 pub(super) fn writer(info: &UploadInfo) -> Option<&str> {
@@ -89,7 +88,7 @@ impl<C: Cloud> Inner<C> {
     }
 
     pub(super) async fn find_info(&self, id: &UploadId) -> Result<InfoLookup> {
-        let named = layout::split(id).map(|(object_id, _)| object_id);
+        let named = self.layout.split(id).map(|(object_id, _)| object_id);
         for object_id in named.into_iter().chain([id.as_str()]) {
             let found = self.read_info(object_id).await;
             match found.during("reading the description", id)? {
@@ -122,7 +121,7 @@ impl<C: Cloud> Inner<C> {
             Ok(info) => info,
             Err(reason) => {
                 return Ok(InfoLookup::Unreadable {
-                    owner: owner(&object_id, &text),
+                    owner: owner(&self.layout, &object_id, &text),
                     object_id,
                     reason,
                 });
@@ -172,7 +171,33 @@ impl<C: Cloud> Inner<C> {
         if self.options.shared {
             writer.push_str(&format!("{:016x}", rand::random::<u64>()));
         }
+        if self.writes_once() {
+            let mut writers = tail_writers(info);
+            let own = tail_name(&writer);
+            if writers.last() != Some(&own) {
+                writers.push(own);
+                info.extensions
+                    .insert(TAIL_WRITERS.into(), writers.join(" "));
+            }
+        }
         info.extensions.insert(WRITER.into(), writer);
+    }
+
+    /// Forgets the writers that have no incomplete part, if there are many.
+    pub(super) async fn forget_tail_writers(
+        &self,
+        info: &mut UploadInfo,
+        object_id: &str,
+    ) -> Result<()> {
+        let mut writers = tail_writers(info);
+        if !self.writes_once() || writers.len() < MAX_TAIL_WRITERS {
+            return Ok(());
+        }
+        let tails = self.list_tails(&info.upload.id, object_id).await?;
+        writers.retain(|writer| tails.iter().any(|tail| tail.writer == *writer));
+        info.extensions
+            .insert(TAIL_WRITERS.into(), writers.join(" "));
+        Ok(())
     }
 
     pub(super) fn is_own_writer(&self, info: &UploadInfo) -> bool {
@@ -183,6 +208,18 @@ impl<C: Cloud> Inner<C> {
         let token = writer.split_once(':').map_or("", |(_, token)| token);
         token.starts_with(&format!("{:016x}", self.incarnation))
     }
+}
+
+/// Returns the writers whose incomplete parts may count, the last one last.
+pub(super) fn tail_writers(info: &UploadInfo) -> Vec<String> {
+    let writers = info.extensions.get(TAIL_WRITERS);
+    let writers = writers.map_or("", String::as_str).split_whitespace();
+    writers.map(str::to_owned).collect()
+}
+
+/// Returns the name of a writer in the keys of its incomplete parts.
+pub(super) fn tail_name(writer: &str) -> String {
+    writer.replace(':', "-")
 }
 
 pub(super) fn mark_changed(info: &mut UploadInfo) {
@@ -197,11 +234,14 @@ pub(super) fn preserve_change_time(stored: &mut StoredInfo) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn owner_of_unreadable_description_is_certain_or_unknown() {
+        let layout = Layout::new(&crate::StoreOptions::new("b"));
         let random = "14b1c4c77771671a8479bc0444bbc5ce";
         let owner = |object_id: &str, text: &str| {
-            super::owner(object_id, text.as_bytes()).map(|id| id.as_str().to_owned())
+            super::owner(&layout, object_id, text.as_bytes()).map(|id| id.as_str().to_owned())
         };
         let tusd = format!("{random}+mp");
         for (object, text, wanted) in [

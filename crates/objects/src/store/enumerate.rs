@@ -15,7 +15,7 @@ use landfall::{
 
 use super::{
     Inner, ObjectStore,
-    description::{InfoLookup, multipart_of},
+    description::InfoLookup,
     layout::{self, INFO, PART, RESERVED_PREFIX},
 };
 use crate::cloud::Cloud;
@@ -247,7 +247,7 @@ impl<C: Cloud> Inner<C> {
                 Err(error) => Err(error),
             };
         }
-        if let Some(name) = self.layout.object_of(&object.key, PART) {
+        if let Some(name) = self.layout.part_of(&object.key) {
             let info = self.layout.info(name);
             let info = if_exists(self.client.head_object(&info).await).map_err(listing_error)?;
             if info.is_none() {
@@ -352,7 +352,7 @@ impl<C: Cloud> Inner<C> {
         Ok(match found {
             InfoLookup::Missing => false,
             InfoLookup::Read(stored) => {
-                multipart_of(&stored.info, object_id).as_deref() == Some(multipart)
+                self.layout.multipart(&stored.info, object_id).as_deref() == Some(multipart)
             }
             // It may name any.
             InfoLookup::Unreadable { .. } => true,

@@ -6,7 +6,8 @@
 //! | the description | prefix + object id + `.info` |
 //! | bytes too few for a part | prefix + object id + `.part` |
 //!
-//! An upload id is `object id + multipart upload id` (as in tusd) or the object id alone.
+//! In S3, an upload id is `object id + multipart upload id` (as in tusd) or the object id alone; elsewhere it is the
+//! object id, and the bytes too few for a part are below `.landfall/tails/`.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +17,12 @@ use std::{
 use jiff::Timestamp;
 use landfall::{
     hook::MediaType,
-    store::{Result, StoreError},
+    store::{Result, StoreError, info::UploadInfo},
     upload::{Metadata, Upload, UploadId},
 };
 
 use crate::{
+    cloud::Rules,
     object::{ObjectHeaders, ObjectRef},
     options::StoreOptions,
 };
@@ -29,9 +31,15 @@ pub(super) const INFO: &str = ".info";
 pub(super) const PART: &str = ".part";
 pub(super) const RESERVED_PREFIX: &str = ".landfall/";
 
-pub(super) const BUCKET: &str = "Bucket";
-pub(super) const KEY: &str = "Key";
+const BUCKET: &str = "Bucket";
+const KEY: &str = "Key";
 pub(super) const MULTIPART: &str = "MultipartUpload";
+
+/// Below the reserved prefix.
+const TAILS: &str = "tails/";
+
+/// The multipart upload that nothing names.
+pub(super) const IMPLICIT: &str = "-";
 
 const MAX_METADATA_BYTES: usize = 2048;
 pub(super) const OWNER: &str = "landfall-upload";
@@ -43,6 +51,8 @@ const MAX_KEY_LEN: usize = 1024 - 8;
 pub struct Layout {
     pub(super) bucket: String,
     pub(super) prefix: String,
+    bucket_field: &'static str,
+    implicit_multipart: bool,
     template: Option<String>,
     headers: ObjectHeaders,
 }
@@ -58,17 +68,60 @@ impl Layout {
         Self {
             bucket: options.bucket.clone(),
             prefix,
+            bucket_field: BUCKET,
+            implicit_multipart: false,
             template: options.key_template.clone(),
             headers: options.headers.clone(),
         }
+    }
+
+    /// Follows the rules of a cloud.
+    pub(super) fn with_rules(mut self, rules: &Rules) -> Self {
+        self.bucket_field = rules.bucket_field;
+        self.implicit_multipart = rules.implicit_multipart;
+        self
+    }
+
+    /// Records where the bytes of an upload are.
+    pub(super) fn record(&self, object_ref: &ObjectRef, storage: &mut BTreeMap<String, String>) {
+        storage.insert(self.bucket_field.into(), object_ref.bucket.clone());
+        storage.insert(KEY.into(), object_ref.key.clone());
     }
 
     pub(super) fn info(&self, object_id: &str) -> ObjectRef {
         self.data(&format!("{object_id}{INFO}"))
     }
 
+    /// Returns the object for the bytes that are too few for a part. Where tusd takes the objects whose keys
+    /// begin with that of an upload for its parts, it has another prefix.
     pub(super) fn part(&self, object_id: &str) -> ObjectRef {
-        self.data(&format!("{object_id}{PART}"))
+        self.data(&match self.implicit_multipart {
+            true => format!("{RESERVED_PREFIX}{TAILS}{object_id}"),
+            false => format!("{object_id}{PART}"),
+        })
+    }
+
+    /// Returns the names of the description and of the multipart upload in an id.
+    pub(super) fn split<'a>(&self, id: &'a UploadId) -> Option<(&'a str, &'a str)> {
+        (!self.implicit_multipart).then(|| split(id)).flatten()
+    }
+
+    /// Returns the multipart upload of a described object.
+    pub(super) fn multipart(&self, info: &UploadInfo, object_id: &str) -> Option<String> {
+        if self.implicit_multipart {
+            return Some(IMPLICIT.to_owned());
+        }
+        let stored = info.upload.storage.get(MULTIPART).cloned();
+        stored.or_else(|| {
+            let (named, multipart) = split(&info.upload.id)?;
+            (named == object_id).then(|| multipart.to_owned())
+        })
+    }
+
+    /// Returns whether a key is that of the bytes that are too few for a part.
+    pub(super) fn part_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let part = || self.object_of(key, PART);
+        (!self.implicit_multipart).then(part).flatten()
     }
 
     pub(super) fn data(&self, object_id: &str) -> ObjectRef {
@@ -86,7 +139,7 @@ impl Layout {
             let requested = upload.storage.get(name).map(String::as_str);
             requested.filter(|requested| !requested.is_empty())
         };
-        let bucket = requested(BUCKET).unwrap_or(&self.bucket);
+        let bucket = requested(self.bucket_field).unwrap_or(&self.bucket);
         let key = match (requested(KEY), &self.template) {
             (Some(key), _) => key.to_owned(),
             (None, Some(template)) => {
@@ -105,9 +158,10 @@ impl Layout {
             })
         };
         if key.len() > MAX_KEY_LEN {
-            return wrong("is too long for S3");
+            return wrong("is too long for an object");
         }
-        if [INFO, PART].iter().any(|suffix| key.ends_with(suffix)) {
+        let is_part = !self.implicit_multipart && key.ends_with(PART);
+        if key.ends_with(INFO) || is_part {
             return wrong("ends with .info or .part, which are reserved");
         }
         let below = key.strip_prefix(&self.prefix);
@@ -126,7 +180,8 @@ impl Layout {
     }
 
     pub(super) fn uploaded_object(&self, upload: &Upload) -> ObjectRef {
-        let object_id = split(&upload.id).map_or(upload.id.as_str(), |(object_id, _)| object_id);
+        let split = self.split(&upload.id);
+        let object_id = split.map_or(upload.id.as_str(), |(object_id, _)| object_id);
         self.stored_object(object_id, &upload.storage)
     }
 
@@ -137,7 +192,7 @@ impl Layout {
     ) -> ObjectRef {
         let stored = |key| storage.get(key).filter(|text| !text.is_empty());
         match stored(KEY) {
-            Some(key) => ObjectRef::new(stored(BUCKET).unwrap_or(&self.bucket), key),
+            Some(key) => ObjectRef::new(stored(self.bucket_field).unwrap_or(&self.bucket), key),
             None => self.data(object_id),
         }
     }
@@ -196,7 +251,7 @@ pub(crate) fn has_dot_segment(key: &str) -> bool {
     key.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
-pub(super) fn split(id: &UploadId) -> Option<(&str, &str)> {
+fn split(id: &UploadId) -> Option<(&str, &str)> {
     let (object, multipart) = id.as_str().rsplit_once('+')?;
     (!object.is_empty() && !multipart.is_empty()).then_some((object, multipart))
 }

@@ -35,7 +35,10 @@ mod terminate;
 mod uncounted;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use landfall::{
@@ -53,7 +56,7 @@ use self::{
 };
 use crate::{
     call::{self, Error, ErrorKind, if_exists},
-    cloud::Cloud,
+    cloud::{Cloud, Rules},
     due::DueTimes,
     memory::MemoryBudget,
     object::{Condition, ObjectHead, ObjectRef},
@@ -75,8 +78,11 @@ pub struct ObjectStore<C>(Arc<Inner<C>>);
 
 #[derive(Debug)]
 struct Inner<C> {
+    /// For tasks.
+    this: Weak<Self>,
     client: C,
     options: StoreOptions,
+    rules: Rules,
     layout: Layout,
     part_sizes: PartSizeLimits,
     sessions: UploadSessions,
@@ -100,13 +106,16 @@ impl<C: Cloud> ObjectStore<C> {
         if let Some(template) = &options.key_template {
             check_template(template).map_err(InvalidOptions)?;
         }
+        let rules = client.rules();
         let sizes = PartSizeLimits {
             preferred: options.part_size,
             largest: options.max_part.min(options.memory as u64 / 2),
             parts: options.max_parts,
         };
-        Ok(Self(Arc::new(Inner {
-            layout: Layout::new(&options),
+        Ok(Self(Arc::new_cyclic(|this| Inner {
+            this: this.clone(),
+            layout: Layout::new(&options).with_rules(&rules),
+            rules,
             part_sizes: sizes,
             sessions: UploadSessions::default(),
             budget: MemoryBudget::new(options.memory),
@@ -156,6 +165,14 @@ impl<C: Cloud> Inner<C> {
             return Err(StoreError::TooLarge { limit });
         }
         Ok(())
+    }
+
+    /// Returns the length of the largest copy, in bytes.
+    fn max_copy(&self) -> u64 {
+        match self.rules.versioned_parts {
+            true => u64::MAX,
+            false => self.rules.max_copy.min(self.options.max_part),
+        }
     }
 
     fn new_buffer(&self) -> PartBuffer {

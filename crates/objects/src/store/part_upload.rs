@@ -12,17 +12,23 @@ use landfall::{
 
 use super::{
     During as _, IDLE_AFTER, Inner,
-    layout::MULTIPART,
+    layout::{IMPLICIT, MULTIPART},
     session::{CachedState, UploadState},
 };
-use crate::{Payload, if_exists};
+use crate::{
+    Condition, Error, ErrorKind, Gate, NeverOpened, ObjectRef, Payload,
+    call::{self, if_exists},
+};
 
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
+
+/// How often a part of a process without the lease is replaced in one call.
+const MAX_REPLACEMENTS: usize = 8;
 
 impl<C: Cloud> Inner<C> {
     pub(super) fn part_size(&self, state: &mut UploadState) -> Result<u64> {
         if std::mem::take(&mut state.remote.is_in_doubt) {
-            self.restart_parts(state, self.parts_in_doubt());
+            self.number_parts(state, self.parts_in_doubt());
             state.plan_dirty = true;
         }
         let (next, uncounted) = (state.next_part(), state.uncounted_parts());
@@ -31,6 +37,7 @@ impl<C: Cloud> Inner<C> {
         let planned = remote.plan.size();
         let number = match planned {
             Some(_) => next,
+            None if self.rules.versioned_parts => next,
             None => next.max(remote.counted.highest + 1),
         };
         // After parts of another program: their size, if they are all alike.
@@ -41,7 +48,8 @@ impl<C: Cloud> Inner<C> {
             let limit = state.boundary + left * self.part_sizes.largest;
             return Err(StoreError::TooLarge { limit });
         };
-        if planned != Some(size) {
+        // Parts of any size need no plan.
+        if planned != Some(size) && !self.rules.versioned_parts {
             remote.plan.push(Segment {
                 number,
                 offset: state.boundary,
@@ -81,15 +89,14 @@ impl<C: Cloud> Inner<C> {
             return Ok(());
         }
         let id = state.remote.id().clone();
-        let missing = || StoreError::damaged(&id, "its .part object is missing in S3");
+        let missing = || StoreError::damaged(&id, "the object of its incomplete part is missing");
         let part = state.remote.incomplete_part.as_ref().ok_or_else(missing)?;
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
         let memory = self.budget.reacquire_for(state.buffer.memory(), len).await;
-        let object_ref = self.layout.part(&state.remote.object_id);
-        let action = "reading .part";
+        let action = "reading the incomplete part";
         let found = self
             .client
-            .get_object(&object_ref, Some(0..state.offloaded));
+            .get_object(&part.object, Some(0..state.offloaded));
         let Some(object) = if_exists(found.await).during(action, &id)? else {
             return Err(missing());
         };
@@ -99,7 +106,7 @@ impl<C: Cloud> Inner<C> {
         let mut buffer = self.new_buffer();
         let read = buffer.push_stream(object.body, len, memory).await;
         if read.during(action, &id)? != len {
-            let why = "its .part object has the wrong length";
+            let why = "the object of its incomplete part has the wrong length";
             return Err(StoreError::damaged(&id, why));
         }
         std::mem::swap(&mut state.buffer, &mut buffer);
@@ -116,10 +123,12 @@ impl<C: Cloud> Inner<C> {
         let multipart = self
             .create_multipart(&remote.info.upload, &remote.object_ref)
             .await?;
-        let storage = &mut Arc::make_mut(&mut remote.info.upload).storage;
-        storage.insert(MULTIPART.into(), multipart.clone());
         remote.multipart = Some(multipart.clone());
-        state.plan_dirty = true;
+        if !self.rules.implicit_multipart {
+            let storage = &mut Arc::make_mut(&mut remote.info.upload).storage;
+            storage.insert(MULTIPART.into(), multipart.clone());
+            state.plan_dirty = true;
+        }
         Ok(multipart)
     }
 
@@ -169,12 +178,86 @@ impl<C: Cloud> Inner<C> {
         remote.counted.highest = remote.counted.highest.max(number);
         state.boundary += payload.len();
         let (client, object_ref) = (self.client.clone(), remote.object_ref.clone());
+        if !self.rules.implicit_multipart {
+            state.in_flight.spawn(async move {
+                let _held = (slot, memory);
+                let send = client.upload_part(&object_ref, &multipart, number, payload, None);
+                (number, send.await)
+            });
+            return Ok(());
+        }
+        let Some(store) = self.this.upgrade() else {
+            return Err(StoreError::Unavailable("the store was dropped".into()));
+        };
+        // The bytes of the incomplete part are in this one.
+        let mut tails = Vec::new();
+        if self.writes_once() {
+            tails = std::mem::take(&mut remote.old_tails);
+            tails.extend(remote.incomplete_part.take().map(|part| part.object));
+        }
+        let (key, gate) = Gate::new();
+        let before = state.last_part.replace(gate);
+        let payload = match before.clone() {
+            Some(before) => payload.behind(before),
+            None => payload,
+        };
+        let id = remote.id().clone();
         state.in_flight.spawn(async move {
             let _held = (slot, memory);
-            let send = client.upload_part(&object_ref, &multipart, number, payload, None);
-            (number, send.await)
+            let send = store.upload_ordered(&id, &object_ref, number, payload);
+            let sent = match before {
+                None => send.await,
+                Some(before) => tokio::select! {
+                    sent = send => sent,
+                    false = before.opened() => Err(Error::new(
+                        ErrorKind::Unavailable { retry_after: None },
+                        "uploading a part",
+                        object_ref.to_string(),
+                    )
+                    .with_source(NeverOpened)),
+                },
+            };
+            if sent.is_ok() {
+                key.open();
+                store.delete_tails(tails).await;
+            }
+            (number, sent)
         });
         Ok(())
+    }
+
+    /// Stores a part. Where it has a tag, one that a process without the lease has stored meanwhile is replaced.
+    async fn upload_ordered(
+        &self,
+        id: &UploadId,
+        object_ref: &ObjectRef,
+        number: u32,
+        payload: Payload,
+    ) -> call::Result<String> {
+        let mut over = None;
+        for _ in 0..MAX_REPLACEMENTS {
+            let payload = payload.clone();
+            let send =
+                self.client
+                    .upload_part(object_ref, IMPLICIT, number, payload, over.as_deref());
+            let error = match send.await {
+                Err(error) if *error.kind() == ErrorKind::PreconditionFailed => error,
+                sent => return sent,
+            };
+            let is_own = match self.get_info(id).await {
+                Ok(Some(stored)) => !self.options.shared || self.is_own_writer(&stored.info),
+                _ => false,
+            };
+            if !is_own {
+                return Err(error);
+            }
+            let parts = self.client.list_parts(object_ref, IMPLICIT).await?;
+            let part = parts.into_iter().find(|part| part.number == number);
+            over = part.map(|part| part.etag);
+        }
+        let kind = ErrorKind::Unavailable { retry_after: None };
+        let why = "another process replaces the same part again and again";
+        Err(Error::new(kind, "uploading a part", object_ref.to_string()).with_message(why))
     }
 
     pub(super) fn reap_uploads(&self, state: &mut UploadState) -> Result<()> {
@@ -202,7 +285,8 @@ impl<C: Cloud> Inner<C> {
     pub(super) async fn upload_last_part(&self, state: &mut UploadState) -> Result<()> {
         self.fetch_incomplete_part(state).await?;
         let remote = &state.remote;
-        let alone = remote.multipart.is_none() && remote.counted.parts.is_empty();
+        let is_unused = remote.multipart.is_none() || self.rules.implicit_multipart;
+        let alone = is_unused && remote.counted.parts.is_empty();
         if alone && state.in_flight.is_empty() && state.boundary == 0 {
             let (payload, memory) = state.buffer.take();
             state.boundary = payload.len();
@@ -224,12 +308,25 @@ impl<C: Cloud> Inner<C> {
         let remote = &mut state.remote;
         let upload = &remote.info.upload;
         let headers = self.layout.headers_with_owner(upload);
-        let condition = crate::Condition::None;
+        let condition = match self.rules.implicit_multipart {
+            true => Condition::IfAbsent,
+            false => Condition::None,
+        };
         let object_ref = &remote.object_ref;
         let put = self
             .client
             .put_object(object_ref, payload, &headers, condition, None);
-        let etag = put.await.during("writing the object", &upload.id)?;
+        let etag = match put.await {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => {
+                // An earlier attempt of this or another process, or an object of another program.
+                let found = self.completed_object(remote, false).await?;
+                let why = "an object that is not its own has its key";
+                found
+                    .ok_or_else(|| StoreError::damaged(&upload.id, why))?
+                    .etag
+            }
+            put => put.during("writing the object", &upload.id)?,
+        };
         remote.counted.offset = state.boundary;
         remote.complete = true;
         remote.object_etag = Some(etag);

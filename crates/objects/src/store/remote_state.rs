@@ -15,10 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     During as _, Inner,
-    description::{StoredInfo, multipart_of, writer},
-    layout::OWNER,
+    description::{StoredInfo, tail_name, tail_writers, writer},
+    layout::{IMPLICIT, OWNER},
 };
-use crate::{ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
+use crate::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
 const PLAN: &str = "Parts";
 const START_METADATA: &str = "landfall-start";
@@ -41,6 +41,10 @@ pub(super) struct RemoteState {
     pub(super) counted: CountedParts,
     pub(super) incomplete_part: Option<IncompletePart>,
     pub(super) incomplete_part_bytes: u64,
+    /// Objects of incomplete parts that do not count any more.
+    pub(super) old_tails: Vec<ObjectRef>,
+    /// The number of the next object of an incomplete part, where each is written once.
+    next_tail: u32,
     pub(super) complete: bool,
     /// The object has parts that do not count; it is to be replaced by a copy of these ranges.
     pub(super) uncopied: Option<CountedRanges>,
@@ -53,6 +57,7 @@ pub(super) struct RemoteState {
 
 #[derive(Debug, Clone)]
 pub(super) struct IncompletePart {
+    pub(super) object: ObjectRef,
     pub(super) start: u64,
     pub(super) len: u64,
     pub(super) etag: String,
@@ -81,6 +86,8 @@ impl RemoteState {
             },
             incomplete_part: None,
             incomplete_part_bytes: 0,
+            old_tails: Vec::new(),
+            next_tail: 0,
             complete: false,
             uncopied: None,
             object_etag: None,
@@ -98,9 +105,9 @@ impl RemoteState {
         self.counted.offset + self.incomplete_part_bytes
     }
 
-    fn remains(self) -> Snapshot {
+    fn remains(&self) -> Snapshot {
         Snapshot {
-            upload: self.info.upload,
+            upload: Arc::clone(&self.info.upload),
             offset: 0,
             modified: self.modified,
         }
@@ -147,6 +154,27 @@ impl RemoteState {
         self.changed(head.modified);
     }
 
+    /// Chooses the object of the incomplete part where each is written once: the last one of the last writer
+    /// that has written one since the last part.
+    fn choose_tail(&mut self, tails: Vec<Tail>) -> Option<IncompletePart> {
+        let writers = tail_writers(&self.info);
+        let start = self.counted.offset;
+        let rank = |tail: &Tail| {
+            let writer = writers.iter().rposition(|writer| *writer == tail.writer)?;
+            (tail.part.start == start).then_some((writer, tail.number))
+        };
+        let chosen = tails.iter().filter_map(rank).max();
+        let mut found = None;
+        for tail in tails {
+            self.next_tail = self.next_tail.max(tail.number.saturating_add(1));
+            match rank(&tail) == chosen && chosen.is_some() {
+                true => found = Some(tail.part),
+                false => self.old_tails.push(tail.part.object),
+            }
+        }
+        found
+    }
+
     fn count_incomplete_part(&mut self, found: Option<IncompletePart>) {
         let Some(mut part) = found else {
             return;
@@ -175,19 +203,19 @@ impl<C: Cloud> Inner<C> {
         };
         let object_id = &stored.object_id;
         let object_ref = self.layout.stored_object(object_id, &info.upload.storage);
-        let multipart = multipart_of(info, object_id);
+        let multipart = self.layout.multipart(info, object_id);
         let writer = stored.writer.clone();
         let mut remote = RemoteState::new(stored, object_ref, multipart, plan);
-        let part = self.head_incomplete_part(&id, &remote.object_id);
-        let (parts, incomplete_part) = match &remote.multipart {
+        let tails = self.find_tails(&id, &remote.object_id);
+        let (parts, tails) = match &remote.multipart {
             Some(multipart) => {
                 let parts = self.list_parts(&id, &remote.object_ref, multipart);
-                futures_util::future::try_join(parts, part).await?
+                futures_util::future::try_join(parts, tails).await?
             }
-            None => (None, part.await?),
+            None => (None, tails.await?),
         };
         match parts {
-            Some(parts) => remote.count_parts(&parts)?,
+            Some(parts) => self.count_listed(&mut remote, &parts).await?,
             None => {
                 let had_multipart = remote.multipart.take().is_some();
                 let is_uncopied = had_multipart && self.is_uncopied(&mut remote).await?;
@@ -203,16 +231,42 @@ impl<C: Cloud> Inner<C> {
                 }
             }
         }
+        let incomplete_part = match self.writes_once() {
+            true => remote.choose_tail(tails),
+            false => tails.into_iter().next().map(|tail| tail.part),
+        };
         let settled_writer = incomplete_part
             .as_ref()
             .and_then(|part| part.writer.clone());
         remote.is_in_doubt = match writer {
+            // A part is replaced only by its tag.
+            _ if self.rules.versioned_parts => false,
             None => false,
             Some(writer) if self.options.shared => settled_writer != Some(writer),
             Some(writer) => !self.is_own_token(&writer),
         };
         remote.count_incomplete_part(incomplete_part);
         Ok(remote)
+    }
+
+    /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
+    /// they were removed.
+    async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
+        remote.count_parts(parts)?;
+        let upload = &remote.info.upload;
+        let is_empty = self.rules.implicit_multipart && parts.is_empty();
+        if is_empty && upload.completion.is_done() {
+            return Err(StoreError::Gone(Box::new(remote.remains())));
+        }
+        if !self.rules.versioned_parts || parts.is_empty() {
+            return Ok(());
+        }
+        if let Some(head) = self.completed_object(remote, true).await? {
+            let removed = self.client.remove_parts(&remote.object_ref, IMPLICIT, 1);
+            removed.await.during("removing parts", remote.id())?;
+            remote.set_complete(&head);
+        }
+        Ok(())
     }
 
     /// Returns whether a completion was interrupted before uncounted bytes were removed from the object.
@@ -243,17 +297,82 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
+    /// Returns whether each object of an incomplete part is written once, because the cloud limits the writes
+    /// of one object.
+    pub(super) fn writes_once(&self) -> bool {
+        !self.rules.write_interval.is_zero()
+    }
+
+    async fn find_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
+        if self.writes_once() {
+            return self.list_tails(id, object_id).await;
+        }
+        let part = self.head_incomplete_part(id, object_id).await?;
+        let tail = part.map(|part| Tail {
+            writer: String::new(),
+            number: 0,
+            part,
+        });
+        Ok(tail.into_iter().collect())
+    }
+
+    /// Lists the objects of incomplete parts where each is written once.
+    pub(super) async fn list_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
+        let folder = self.layout.part(object_id);
+        let prefix = format!("{}/", folder.key);
+        let (mut tails, mut after) = (Vec::new(), None);
+        loop {
+            let page = self
+                .client
+                .list_objects(&folder.bucket, &prefix, after, 1000);
+            let page = page.await.during("listing the incomplete parts", id)?;
+            for object in page.objects {
+                // The id may be the beginning of another one.
+                let name = object.key.strip_prefix(&prefix).and_then(TailName::parse);
+                let Some(TailName {
+                    writer,
+                    start,
+                    number,
+                }) = name
+                else {
+                    continue;
+                };
+                let part = IncompletePart {
+                    object: ObjectRef::new(&folder.bucket, &object.key),
+                    start,
+                    len: object.size,
+                    etag: object.etag,
+                    modified: object.modified,
+                    has_start: true,
+                    writer: None,
+                };
+                let writer = writer.to_owned();
+                tails.push(Tail {
+                    writer,
+                    number,
+                    part,
+                });
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(tails),
+            }
+        }
+    }
+
     pub(super) async fn head_incomplete_part(
         &self,
         id: &UploadId,
         object_id: &str,
     ) -> Result<Option<IncompletePart>> {
-        let head = if_exists(self.client.head_object(&self.layout.part(object_id)).await);
+        let object = self.layout.part(object_id);
+        let head = if_exists(self.client.head_object(&object).await);
         let head = head.during("reading the metadata of .part", id)?;
         Ok(head.map(|mut head| {
             let start = head.metadata.remove(START_METADATA);
             let start = start.and_then(|start| start.parse().ok());
             IncompletePart {
+                object,
                 start: start.unwrap_or_default(),
                 len: head.size,
                 etag: head.etag,
@@ -279,7 +398,7 @@ impl<C: Cloud> Inner<C> {
         self.completed_object(remote, had_multipart).await
     }
 
-    async fn completed_object(
+    pub(super) async fn completed_object(
         &self,
         remote: &RemoteState,
         had_multipart: bool,
@@ -309,8 +428,14 @@ impl<C: Cloud> Inner<C> {
         is_settled: bool,
     ) -> Result<()> {
         remote.is_write_in_doubt = true;
-        let before = remote.incomplete_part.as_ref();
-        let condition = self.condition(before.map(|part| part.etag.clone()));
+        let (object_ref, condition) = match self.writes_once() {
+            true => (self.next_tail(remote, start), Condition::IfAbsent),
+            false => {
+                let before = remote.incomplete_part.as_ref();
+                let condition = self.condition(before.map(|part| part.etag.clone()));
+                (self.layout.part(&remote.object_id), condition)
+            }
+        };
         let len = payload.len();
         let mut headers = self.layout.internal_headers("application/octet-stream");
         let metadata = &mut headers.metadata;
@@ -318,11 +443,11 @@ impl<C: Cloud> Inner<C> {
         if let (true, Some(writer)) = (is_settled, writer(&remote.info)) {
             metadata.insert(WRITER_METADATA.into(), writer.to_owned());
         }
-        let object_ref = self.layout.part(&remote.object_id);
         let (client, writes) = (&self.client, Some(writes));
         let put = client.put_object(&object_ref, payload, &headers, condition, writes);
         let etag = put.await.during("writing .part", remote.id())?;
-        remote.incomplete_part = Some(IncompletePart {
+        let before = remote.incomplete_part.replace(IncompletePart {
+            object: object_ref,
             start,
             len,
             etag,
@@ -330,11 +455,58 @@ impl<C: Cloud> Inner<C> {
             has_start: true,
             writer: None,
         });
+        if self.writes_once() {
+            let before = before.map(|part| part.object);
+            remote.old_tails.extend(before);
+        }
         remote.is_write_in_doubt = false;
         Ok(())
     }
 }
 
+impl<C: Cloud> Inner<C> {
+    /// Names the next object of an incomplete part, which no other process writes.
+    fn next_tail(&self, remote: &mut RemoteState, start: u64) -> ObjectRef {
+        let folder = self.layout.part(&remote.object_id);
+        let writer = tail_name(writer(&remote.info).unwrap_or_default());
+        let number = remote.next_tail;
+        remote.next_tail = number.saturating_add(1);
+        let key = format!("{}/{writer}/{start}.{number}", folder.key);
+        ObjectRef::new(folder.bucket, key)
+    }
+}
+
+/// An object of an incomplete part, where each is written once.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// The writer, as [`tail_name`] has it.
+    pub(super) writer: String,
+    number: u32,
+    pub(super) part: IncompletePart,
+}
+
+/// The name of a [`Tail`] below the folder of its upload.
+struct TailName<'a> {
+    writer: &'a str,
+    start: u64,
+    number: u32,
+}
+
+impl<'a> TailName<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
+        let (writer, rest) = name.split_once('/')?;
+        let (start, number) = rest.split_once('.')?;
+        Some(Self {
+            writer,
+            start: start.parse().ok()?,
+            number: number.parse().ok()?,
+        })
+    }
+}
+
 pub(super) fn store_plan(info: &mut UploadInfo, plan: &PartPlan) {
+    if *plan == PartPlan::default() && !info.extensions.contains_key(PLAN) {
+        return;
+    }
     info.extensions.insert(PLAN.into(), plan.to_string());
 }

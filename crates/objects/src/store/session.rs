@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::PartBuffer;
+use crate::{Gate, PartBuffer};
 use landfall::{lease::Fence, upload::Snapshot};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -34,6 +34,8 @@ pub(super) struct UploadState {
     pub(super) writer_recorded: bool,
     pub(super) parts_since_check: u32,
     pub(super) has_failed: bool,
+    /// Opens when the last part that was sent is stored, where no part may be stored before another.
+    pub(super) last_part: Option<Gate>,
     pub(super) writes: TaskTracker,
     in_doubt: Arc<AtomicBool>,
 }
@@ -78,6 +80,7 @@ impl UploadState {
             writer_recorded: false,
             parts_since_check: 0,
             has_failed: false,
+            last_part: None,
             writes: session.writes.clone(),
             in_doubt: Arc::clone(&session.in_doubt),
             fence,

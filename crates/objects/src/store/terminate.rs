@@ -10,7 +10,7 @@ use landfall::{
 
 use super::{
     During as _, Inner, ObjectStore,
-    description::{InfoLookup, multipart_of},
+    description::InfoLookup,
     enumerate::cannot_list,
     layout,
     session::{CachedState, UploadSession},
@@ -87,7 +87,7 @@ impl<C: Cloud> Inner<C> {
         }
         let storage = &stored.info.upload.storage;
         let object_ref = self.layout.stored_object(&stored.object_id, storage);
-        if let Some(multipart) = multipart_of(&stored.info, &stored.object_id) {
+        if let Some(multipart) = self.layout.multipart(&stored.info, &stored.object_id) {
             self.abort(id, &object_ref, &multipart).await?;
         }
         self.delete_objects(id, Some(&object_ref), &stored.object_id)
@@ -97,7 +97,7 @@ impl<C: Cloud> Inner<C> {
     /// Removes an upload with an unreadable description: everything its id leads to.
     async fn remove_unreadable(&self, id: &UploadId, object_id: &str) -> Result<bool> {
         let data = self.layout.data(object_id);
-        if let Some((_, multipart)) = layout::split(id) {
+        if let Some((_, multipart)) = self.layout.split(id) {
             self.abort(id, &data, multipart).await?;
         }
         let mut is_own = layout::is_random(object_id);
@@ -144,6 +144,14 @@ impl<C: Cloud> Inner<C> {
         object_id: &str,
     ) -> Result<bool> {
         let (part, info) = (self.layout.part(object_id), self.layout.info(object_id));
+        if self.writes_once() {
+            let tails = self.list_tails(id, object_id).await?;
+            let deletions = tails
+                .iter()
+                .map(|tail| self.client.delete_object(&tail.part.object));
+            let deleted = futures_util::future::try_join_all(deletions).await;
+            deleted.during(REMOVING, id)?;
+        }
         let data = async {
             match data {
                 Some(data) => self.client.delete_object(data).await,

@@ -93,7 +93,7 @@ impl<C: Cloud> Inner<C> {
         multipart: &str,
         ranges: &CountedRanges,
     ) -> Result<String> {
-        let max_copy = self.client.rules().max_copy.min(self.options.max_part);
+        let max_copy = self.max_copy();
         let ranges = ranges.ranges.iter();
         let copies = ranges.flat_map(|range| copies(0, range.clone(), max_copy));
         let copies = copies.collect();

@@ -39,6 +39,8 @@ impl<C: Cloud> Inner<C> {
     ) -> Result<()> {
         for attempt in 1.. {
             self.check_writer(session, fence, stored.writer.as_deref())?;
+            self.forget_tail_writers(&mut stored.info, &stored.object_id)
+                .await?;
             self.set_writer(&mut stored.info, fence);
             preserve_change_time(stored);
             let etag = Some(&*stored.etag);
@@ -82,7 +84,10 @@ impl<C: Cloud> Inner<C> {
         if self.options.shared && !self.is_own_writer(&found.info) {
             return Err(StoreError::LeaseLost(id));
         }
-        remote.incomplete_part = self.head_incomplete_part(&id, &remote.object_id).await?;
+        // Otherwise the next one is another object.
+        if !self.writes_once() {
+            remote.incomplete_part = self.head_incomplete_part(&id, &remote.object_id).await?;
+        }
         remote.etag = found.etag;
         remote.info.unverified_from = found.info.unverified_from;
         remote.is_write_in_doubt = false;
