@@ -1,0 +1,157 @@
+//! The URLs of the JSON API, its uploads and its batches. It sends nothing.
+
+use landfall_objects::ObjectRef;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+
+use crate::settings::SettingsError;
+
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// The path of the JSON API, which Google's clients want in the endpoint.
+const API: &str = "/storage/v1";
+
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
+
+/// Encodes a name as one segment of a path, or a value of a query.
+pub(crate) fn segment(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, RESERVED)
+}
+
+/// The service, by the URL in front of all paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    root: String,
+}
+
+impl Address {
+    /// Reads an endpoint, with or without the path of the JSON API; without one, Google's.
+    pub(crate) fn new(endpoint: Option<&str>) -> Result<Self, SettingsError> {
+        let Some(endpoint) = endpoint else {
+            let root = GOOGLE.to_owned();
+            return Ok(Self { root });
+        };
+        let refused = |problem| SettingsError::Endpoint {
+            endpoint: endpoint.to_owned(),
+            problem,
+        };
+        let uri: http::Uri = endpoint.parse().map_err(|_| refused("is not a URL"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(refused("must begin with http:// or https://"));
+        }
+        if uri.query().is_some() || endpoint.contains('#') {
+            return Err(refused("must have no query and no fragment"));
+        }
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err(refused("must have no user name"));
+        }
+        let root = endpoint.trim_end_matches('/');
+        let root = root.strip_suffix(API).unwrap_or(root);
+        let root = root.trim_end_matches('/').to_owned();
+        Ok(Self { root })
+    }
+
+    /// Reads `STORAGE_EMULATOR_HOST`, which may have no scheme.
+    pub(crate) fn of_emulator(host: &str) -> Result<Self, SettingsError> {
+        match host.contains("://") {
+            true => Self::new(Some(host)),
+            false => Self::new(Some(&format!("http://{host}"))),
+        }
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.root.starts_with("https:")
+    }
+
+    pub(crate) fn bucket(&self, bucket: &str) -> String {
+        format!("{}{API}/b/{}", self.root, segment(bucket))
+    }
+
+    pub(crate) fn object(&self, object: &ObjectRef) -> String {
+        format!(
+            "{}{API}{}",
+            self.root,
+            Self::name(&object.bucket, &object.key)
+        )
+    }
+
+    /// Returns the path of an object, as a request within a batch has it.
+    pub(crate) fn path(bucket: &str, key: &str) -> String {
+        format!("{API}{}", Self::name(bucket, key))
+    }
+
+    /// Returns the end of paths that names an object.
+    pub(crate) fn name(bucket: &str, key: &str) -> String {
+        format!("/b/{}/o/{}", segment(bucket), segment(key))
+    }
+
+    pub(crate) fn upload(&self, bucket: &str) -> String {
+        format!("{}/upload{API}/b/{}/o", self.root, segment(bucket))
+    }
+
+    pub(crate) fn batch(&self) -> String {
+        format!("{}/batch{API}", self.root)
+    }
+
+    /// Returns the URL of the XML API, which signed URLs use.
+    pub(crate) fn signed(&self, object: &ObjectRef) -> String {
+        let key = utf8_percent_encode(&object.key, RESERVED_IN_PATH);
+        format!("{}/{}/{key}", self.root, segment(&object.bucket))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_with_and_without_the_path_of_the_api() {
+        for endpoint in [
+            "http://127.0.0.1:9",
+            "http://127.0.0.1:9/",
+            "http://127.0.0.1:9/storage/v1",
+            "http://127.0.0.1:9/storage/v1/",
+        ] {
+            let address = Address::new(Some(endpoint)).expect(endpoint);
+            assert_eq!(
+                address.upload("b"),
+                "http://127.0.0.1:9/upload/storage/v1/b/b/o"
+            );
+        }
+        let emulator = Address::of_emulator("localhost:4443").expect("an address");
+        assert_eq!(emulator.bucket("b"), "http://localhost:4443/storage/v1/b/b");
+        assert!(!emulator.is_secure());
+        for endpoint in [
+            "",
+            "storage",
+            "ftp://a",
+            "http://a?b",
+            "http://u@a",
+            "http://a/#",
+        ] {
+            assert!(Address::new(Some(endpoint)).is_err(), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn keys_are_one_segment() {
+        let address = Address::new(None).expect("Google's");
+        let object = ObjectRef::new("bucket", "a folder/é_0?");
+        assert_eq!(
+            address.object(&object),
+            "https://storage.googleapis.com/storage/v1/b/bucket/o/a%20folder%2F%C3%A9_0%3F"
+        );
+        assert_eq!(
+            address.signed(&object),
+            "https://storage.googleapis.com/bucket/a%20folder/%C3%A9_0%3F"
+        );
+    }
+}

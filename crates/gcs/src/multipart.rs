@@ -1,0 +1,278 @@
+//! Multipart uploads of objects that have names of their own, as tusd's chunks have them. An object has one, which
+//! exists as long as it has parts; nothing names it.
+//!
+//! tusd counts the sizes of all parts that it finds, so there must be none after a missing one:
+//!
+//! - Parts are removed from the last to the first, when an upload is to go on or is given up.
+//! - After the object was made of them, the first is removed before all others. Parts without the first one,
+//!   beside an object, are remains of a finish; all parts beside an object are those of a finish that was
+//!   interrupted before, and it can be repeated.
+
+use std::ops::Range;
+
+use futures_util::join;
+use http::Method;
+use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Part, Payload, Result};
+
+use crate::{
+    address::Address,
+    checksum::Checksum,
+    client::Inner,
+    compose::{COMPOSE, Source, whole},
+    names::{PartTag, Pieces, is_temporary, part_key, part_prefix, pieces, temporary_prefix},
+    objects::{INSERT, LIST},
+    request::ApiRequest,
+    resource::{self, FIELDS, Metadata, Rewrite},
+};
+
+const REWRITE: &str = "objects.rewrite";
+
+/// The steps of one rewrite, of which each moves a GiB or more if it cannot be done at once.
+const MAX_STEPS: u32 = 10_000;
+
+const REWRITE_WORK: u64 = 64 * 1024 * 1024;
+
+impl Inner {
+    fn part(&self, object: &ObjectRef, number: u32, operation: &'static str) -> Result<ObjectRef> {
+        let invalid = || self.error(operation, object, ErrorKind::InvalidPart);
+        let key = part_key(&object.key, number);
+        let key = key.ok_or_else(|| invalid().with_message("parts have numbers from 1"))?;
+        Ok(ObjectRef::new(&object.bucket, key))
+    }
+
+    pub(crate) async fn upload_part(
+        &self,
+        object: &ObjectRef,
+        number: u32,
+        payload: &Payload,
+        over: Option<&str>,
+    ) -> Result<String> {
+        let part = self.part(object, number, INSERT)?;
+        let over = match over {
+            None => 0,
+            Some(tag) => {
+                let unmet = || self.error(INSERT, &part, ErrorKind::PreconditionFailed);
+                PartTag::parse(tag).ok_or_else(unmet)?.generation
+            }
+        };
+        let headers = ObjectHeaders::default();
+        let stored = self.insert(&part, payload, &headers, Some(over), None);
+        Ok(stored.await?.to_string())
+    }
+
+    /// Copies a whole object, whose length is that of the range, and replaces any part.
+    pub(crate) async fn copy_part(
+        &self,
+        object: &ObjectRef,
+        number: u32,
+        source: &ObjectRef,
+        range: &Range<u64>,
+    ) -> Result<String> {
+        let part = self.part(object, number, REWRITE)?;
+        let copied = match self.rewrite(&part, source, range, 0).await {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => {
+                let over = self.find(&part).await?.map_or(0, |found| found.generation);
+                self.rewrite(&part, source, range, over).await?
+            }
+            copied => copied?,
+        };
+        Ok(copied.to_string())
+    }
+
+    async fn rewrite(
+        &self,
+        part: &ObjectRef,
+        source: &ObjectRef,
+        range: &Range<u64>,
+        over: u64,
+    ) -> Result<PartTag> {
+        let url = format!(
+            "{}/rewriteTo{}",
+            self.address.object(source),
+            Address::name(&part.bucket, &part.key)
+        );
+        let mut token: Option<String> = None;
+        for _ in 0..MAX_STEPS {
+            let mut request = ApiRequest::new(REWRITE, Method::POST, url.clone(), &part.bucket)
+                .about(part)
+                .query(
+                    "fields",
+                    &format!("done,objectSize,rewriteToken,resource({FIELDS})"),
+                )
+                .number("ifGenerationMatch", Some(over))
+                .with_work(REWRITE_WORK);
+            if let Some(token) = &token {
+                request = request.query("rewriteToken", token);
+            }
+            // Nothing of the source but its bytes is of use.
+            let step: Rewrite = self.fetch(&request.json(&Metadata::default())?).await?;
+            let request = self.object_request(REWRITE, Method::POST, part);
+            if range.start != 0 || range.end != step.object_size {
+                if let Some(made) = step.resource.filter(|_| step.done) {
+                    self.delete(part, Some(made.generation)).await?;
+                }
+                let why = format!(
+                    "only whole objects are copied: {source} has {} bytes, not {}..{}",
+                    step.object_size, range.start, range.end
+                );
+                return Err(request.error(ErrorKind::InvalidRange).with_message(why));
+            }
+            match (step.done, step.resource, step.rewrite_token) {
+                (true, Some(made), _) if made.generation != 0 => return Ok(PartTag::from(&made)),
+                (false, _, Some(next)) => token = Some(next),
+                _ => return Err(request.unexpected("the response has no object and no token")),
+            }
+        }
+        let error = self.error(REWRITE, part, ErrorKind::Other);
+        Err(error.with_message("the copy does not end"))
+    }
+
+    /// Lists what belongs to an upload besides its file.
+    async fn pieces(&self, object: &ObjectRef, with_composites: bool) -> Result<Pieces> {
+        let prefix = part_prefix(&object.key);
+        // After the digits comes the colon.
+        let digits = (!with_composites).then_some(("0", ":"));
+        let listed = self.list_all(&object.bucket, &prefix, digits).await?;
+        Ok(pieces(&object.key, listed))
+    }
+
+    pub(crate) async fn list_parts(&self, object: &ObjectRef) -> Result<Vec<Part>> {
+        let parts = self.pieces(object, false).await?.parts;
+        let has_first = parts.first().is_some_and(|part| part.number == 1);
+        if !has_first && self.find(object).await?.is_some() {
+            return Err(self.error(LIST, object, ErrorKind::NoSuchUpload));
+        }
+        Ok(parts)
+    }
+
+    pub(crate) async fn complete(
+        &self,
+        object: &ObjectRef,
+        parts: &[(u32, String)],
+        headers: &ObjectHeaders,
+    ) -> Result<String> {
+        let sources = parts.iter().map(|(number, tag)| {
+            let invalid = || self.error(COMPOSE, object, ErrorKind::InvalidPart);
+            let key = self.part(object, *number, COMPOSE)?.key;
+            let tag = PartTag::parse(tag).and_then(|tag| Source::new(key, tag));
+            tag.ok_or_else(|| {
+                invalid().with_message(format!("the tag of part {number} is invalid"))
+            })
+        });
+        let sources: Vec<_> = sources.collect::<Result<_>>()?;
+        // Late parts of a dead process, and what an interrupted finish has left.
+        let (composed, pieces) = join!(
+            self.compose_whole(object, sources, headers),
+            self.pieces(object, true)
+        );
+        let (generation, made) = composed?;
+        let mut rest = match pieces {
+            Ok(pieces) => keys_of(object, pieces),
+            Err(error) => {
+                tracing::warn!(%error, "failed to list the parts of a completed object");
+                let keys = parts
+                    .iter()
+                    .filter_map(|(number, _)| part_key(&object.key, *number));
+                keys.collect()
+            }
+        };
+        rest.extend(made);
+        if let Err(error) = self.remove_completed(object, rest).await {
+            // The object is complete. Another finish, or a sweep, removes what is left.
+            tracing::warn!(%error, "failed to remove the parts of a completed object");
+        }
+        Ok(resource::version(generation))
+    }
+
+    /// Makes the object; returns its generation, and the keys of the temporary objects.
+    async fn compose_whole(
+        &self,
+        object: &ObjectRef,
+        sources: Vec<Source>,
+        headers: &ObjectHeaders,
+    ) -> Result<(u64, Vec<String>)> {
+        let wanted = whole(&sources);
+        if sources.is_empty() {
+            let empty = Payload::default();
+            let stored = self.insert(object, &empty, headers, Some(0), None).await;
+            let generation = self.or_completed(object, wanted, stored.map(|tag| tag.generation));
+            return Ok((generation.await?, Vec::new()));
+        }
+        let temporary = temporary_prefix(&self.prefix, &object.key);
+        let reduced = self.reduce(&object.bucket, &temporary, sources).await;
+        let (composed, made) = match reduced {
+            Ok((sources, made)) => (self.compose(object, &sources, headers, 0).await, made),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        let generation = self.or_completed(object, wanted, composed).await?;
+        Ok((generation, made))
+    }
+
+    /// Finds the object that an earlier call, or another process, has made of the same bytes.
+    async fn or_completed(
+        &self,
+        object: &ObjectRef,
+        wanted: Checksum,
+        composed: Result<u64>,
+    ) -> Result<u64> {
+        let error = match composed {
+            Ok(generation) => return Ok(generation),
+            Err(error) => error,
+        };
+        let is_missing = *error.kind() == ErrorKind::NoSuchKey;
+        if !is_missing && *error.kind() != ErrorKind::PreconditionFailed {
+            return Err(error);
+        }
+        match self.find(object).await? {
+            Some(found) if found.checksum() == Some(wanted) => Ok(found.generation),
+            Some(_) => {
+                let exists = self.error(COMPOSE, object, ErrorKind::PreconditionFailed);
+                Err(exists.with_message("the object exists already, with other bytes"))
+            }
+            None if is_missing => {
+                let invalid = self.error(COMPOSE, object, ErrorKind::InvalidPart);
+                Err(invalid.with_message("a part does not exist any more, or was replaced"))
+            }
+            None => Err(error),
+        }
+    }
+
+    /// Removes parts of an object that exists, the first one before all others.
+    async fn remove_completed(&self, object: &ObjectRef, mut keys: Vec<String>) -> Result<()> {
+        let first = self.part(object, 1, COMPOSE)?;
+        if keys.contains(&first.key) {
+            self.delete(&first, None).await?;
+            keys.retain(|key| *key != first.key);
+        }
+        self.delete_all(&object.bucket, &keys).await
+    }
+
+    /// Removes the parts with this number and above, the last ones first.
+    pub(crate) async fn remove_parts(&self, object: &ObjectRef, from: u32) -> Result<()> {
+        let parts = self.pieces(object, false).await?.parts;
+        let removed = parts.iter().rev().filter(|part| part.number >= from);
+        let keys = removed.filter_map(|part| part_key(&object.key, part.number));
+        let keys: Vec<_> = keys.collect();
+        self.delete_in_order(&object.bucket, &keys).await
+    }
+
+    /// Removes all parts and temporary objects, and never the object.
+    pub(crate) async fn abort(&self, object: &ObjectRef) -> Result<()> {
+        let temporary = temporary_prefix(&self.prefix, &object.key);
+        let (pieces, made) = join!(
+            self.pieces(object, true),
+            self.list_all(&object.bucket, &temporary, None)
+        );
+        let mut keys = keys_of(object, pieces?);
+        let made = made?.into_iter().map(|one| one.name);
+        keys.extend(made.filter(|name| is_temporary(&temporary, name)));
+        self.delete_in_order(&object.bucket, &keys).await
+    }
+}
+
+/// Returns the keys of all pieces: first what tusd adds to the parts, then the parts from the last to the first.
+fn keys_of(object: &ObjectRef, pieces: Pieces) -> Vec<String> {
+    let parts = pieces.parts.iter().rev();
+    let parts = parts.filter_map(|part| part_key(&object.key, part.number));
+    pieces.composites.into_iter().chain(parts).collect()
+}

@@ -1,0 +1,291 @@
+//! The operations on single objects.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use async_trait::async_trait;
+use http::{
+    HeaderMap, HeaderName, Method, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LAST_MODIFIED},
+};
+use landfall_objects::{
+    Caller, Condition, ErrorKind, IdleObjects, ListedObject, ObjectHead, ObjectHeaders, ObjectRef,
+    ObjectsPage, OpenObjects, Payload, ResponseBody, Result, if_exists,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    checksum::Checksum,
+    client::Inner,
+    names::PartTag,
+    request::ApiRequest,
+    resource::{self, FIELDS, Listing, Metadata, Resource, multipart_related},
+    response::service_time,
+};
+
+pub(crate) const INSERT: &str = "objects.insert";
+pub(crate) const GET: &str = "objects.get";
+pub(crate) const LIST: &str = "objects.list";
+pub(crate) const DELETE: &str = "objects.delete";
+
+/// What is listed, besides the next page.
+const LISTED_FIELDS: &str = "nextPageToken,items(name,generation,size,crc32c,timeCreated,updated)";
+
+const PAGE: u32 = 1000;
+
+impl Inner {
+    /// Writes an object in one request, with its checksum; `over` is the generation that it must have, 0 for none.
+    ///
+    /// The retry of a conditional write whose response was lost finds the object of the first attempt. If size and
+    /// checksum are those of `payload`, the write has succeeded.
+    pub(crate) async fn insert(
+        &self,
+        object: &ObjectRef,
+        payload: &Payload,
+        headers: &ObjectHeaders,
+        over: Option<u64>,
+        tasks: Option<&TaskTracker>,
+    ) -> Result<PartTag> {
+        let checksum = Checksum::of(payload);
+        let metadata = Metadata {
+            name: Some(&object.key),
+            crc32c: Some(checksum.encoded()),
+            ..Metadata::from(headers)
+        };
+        let request = ApiRequest::new(
+            INSERT,
+            Method::POST,
+            self.address.upload(&object.bucket),
+            &object.bucket,
+        )
+        .about(object)
+        .query("uploadType", "multipart")
+        .query("fields", FIELDS)
+        .number("ifGenerationMatch", over)
+        .in_tasks(tasks);
+        let related = multipart_related(&metadata, payload, rand::random());
+        let (content_type, related) = related.map_err(|error| request.unexpected(error))?;
+        let request = request.body(&content_type, related)?;
+        let stored: Resource = match self.fetch(&request).await {
+            Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
+                let found = self.metadata(object).await;
+                let ours = found
+                    .ok()
+                    .filter(|found| found.checksum() == Some(checksum));
+                ours.ok_or(error)?
+            }
+            fetched => fetched?,
+        };
+        if stored.generation == 0 {
+            return Err(request.unexpected("the response has no generation"));
+        }
+        // A service that ignores the checksum of the request, as some emulators do, may have stored other bytes.
+        if stored.checksum().unwrap_or(checksum) != checksum {
+            let why = "the service has stored other bytes than were sent";
+            return Err(request.error(ErrorKind::Other).with_message(why));
+        }
+        Ok(PartTag::new(stored.generation, checksum))
+    }
+
+    pub(crate) async fn put(
+        &self,
+        object: &ObjectRef,
+        payload: &Payload,
+        headers: &ObjectHeaders,
+        condition: &Condition,
+        tasks: Option<&TaskTracker>,
+    ) -> Result<String> {
+        let over = match condition {
+            Condition::None => None,
+            Condition::IfAbsent => Some(0),
+            Condition::IfMatch(version) => {
+                // No object has a version of another form.
+                let unmet = || self.error(INSERT, object, ErrorKind::PreconditionFailed);
+                Some(resource::generation(version).ok_or_else(unmet)?)
+            }
+        };
+        let stored = self.insert(object, payload, headers, over, tasks).await?;
+        Ok(resource::version(stored.generation))
+    }
+
+    /// Returns the metadata of an object.
+    pub(crate) async fn metadata(&self, object: &ObjectRef) -> Result<Resource> {
+        let request = self.object_request(GET, Method::GET, object);
+        self.fetch(&request.query("fields", FIELDS)).await
+    }
+
+    pub(crate) async fn find(&self, object: &ObjectRef) -> Result<Option<Resource>> {
+        if_exists(self.metadata(object).await)
+    }
+
+    /// Deletes an object, or only one generation of it. A missing one is no error.
+    pub(crate) async fn delete(&self, object: &ObjectRef, generation: Option<u64>) -> Result<()> {
+        let request = self.object_request(DELETE, Method::DELETE, object);
+        let request = request.number("ifGenerationMatch", generation);
+        if_exists(self.send(&request).await).map(drop)
+    }
+
+    pub(crate) fn object_request<'a>(
+        &self,
+        operation: &'static str,
+        method: Method,
+        object: &'a ObjectRef,
+    ) -> ApiRequest<'a> {
+        let url = self.address.object(object);
+        ApiRequest::new(operation, method, url, &object.bucket).about(object)
+    }
+
+    pub(crate) fn error(
+        &self,
+        operation: &'static str,
+        object: &ObjectRef,
+        kind: ErrorKind,
+    ) -> landfall_objects::Error {
+        self.object_request(operation, Method::GET, object)
+            .error(kind)
+    }
+
+    /// Lists one page of objects.
+    pub(crate) async fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<String>,
+        max: u32,
+    ) -> Result<ObjectsPage> {
+        let request = self.list_request(bucket, prefix, after.as_deref(), max);
+        let response = self.send(&request).await?;
+        let page: Listing =
+            serde_json::from_slice(&response.body).map_err(|error| request.unexpected(error))?;
+        let objects = page.items.into_iter().map(|one| ListedObject {
+            size: one.size,
+            modified: one.modified(),
+            etag: resource::version(one.generation),
+            key: one.name,
+        });
+        Ok(ObjectsPage {
+            objects: objects.collect(),
+            next: page.next_page_token.filter(|token| !token.is_empty()),
+            time: service_time(&response.head.headers),
+        })
+    }
+
+    /// Lists all objects whose names begin with `prefix` and then a character between `from` and `to`, which the
+    /// service may ignore.
+    pub(crate) async fn list_all(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        between: Option<(&str, &str)>,
+    ) -> Result<Vec<Resource>> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let mut request = self.list_request(bucket, prefix, after.as_deref(), PAGE);
+            if let Some((from, to)) = between {
+                request = request
+                    .query("startOffset", &format!("{prefix}{from}"))
+                    .query("endOffset", &format!("{prefix}{to}"));
+            }
+            let page: Listing = self.fetch(&request).await?;
+            all.extend(page.items);
+            let next = page.next_page_token.filter(|token| !token.is_empty());
+            if next.is_none() || next == after {
+                return Ok(all);
+            }
+            after = next;
+        }
+    }
+
+    fn list_request<'a>(
+        &self,
+        bucket: &'a str,
+        prefix: &str,
+        after: Option<&str>,
+        max: u32,
+    ) -> ApiRequest<'a> {
+        let url = format!("{}/o", self.address.bucket(bucket));
+        let mut request = ApiRequest::new(LIST, Method::GET, url, bucket)
+            .query("fields", LISTED_FIELDS)
+            .query("maxResults", &max.min(PAGE).to_string());
+        if !prefix.is_empty() {
+            request = request.query("prefix", prefix);
+        }
+        match after {
+            Some(token) => request.query("pageToken", token),
+            None => request,
+        }
+    }
+}
+
+#[async_trait]
+impl OpenObjects for Inner {
+    const OPERATION: &'static str = GET;
+
+    /// The head has no metadata, which the service does not send with the bytes.
+    async fn open(
+        &self,
+        object: &ObjectRef,
+        range: Option<Range<u64>>,
+        version: Option<&str>,
+    ) -> Result<(ObjectHead, Range<u64>, ResponseBody)> {
+        let request = self
+            .object_request(GET, Method::GET, object)
+            .query("alt", "media")
+            .number("generation", version.and_then(resource::generation))
+            .stored_range(range.as_ref())?;
+        let (head, body) = match self.open_body(&request).await {
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey && version.is_some() => {
+                let why = "the object has changed or was deleted during the download";
+                let changed = request.error(ErrorKind::PreconditionFailed);
+                return Err(changed.with_message(why));
+            }
+            opened => opened?,
+        };
+        let headers = &head.headers;
+        let bounds = if head.status == StatusCode::PARTIAL_CONTENT {
+            content_range(headers)
+        } else {
+            number(headers, CONTENT_LENGTH).map(|length| (0..length, length))
+        };
+        let (given, size) =
+            bounds.ok_or_else(|| request.unexpected("the response has no length"))?;
+        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
+        if given != expected {
+            return Err(request.unexpected("the service ignored the range"));
+        }
+        let generation = number(headers, HeaderName::from_static("x-goog-generation"));
+        let modified = text(headers, LAST_MODIFIED);
+        let head = ObjectHead {
+            size,
+            etag: generation.map(resource::version).unwrap_or_default(),
+            modified: modified.and_then(|text| httpdate::parse_http_date(text).ok()),
+            metadata: BTreeMap::new(),
+            content_type: text(headers, CONTENT_TYPE).map(str::to_owned),
+        };
+        Ok((head, given, body))
+    }
+
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    fn idle_objects(&self) -> &IdleObjects {
+        &self.idle_objects
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
+    text(headers, name)?.parse().ok()
+}
+
+fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
+    let text = text(headers, CONTENT_RANGE)?;
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, size): (u64, u64, u64) =
+        (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
+    (first <= last && last < size).then_some((first..last + 1, size))
+}

@@ -1,0 +1,249 @@
+//! What an error response means for the caller, and what it tells people to do. It sends nothing.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, StatusCode,
+    header::{DATE, RETRY_AFTER},
+    response::Parts,
+};
+use landfall_objects::{Error, ErrorKind, Retry, one_line};
+
+use crate::{request::ApiRequest, resource::Problem};
+
+/// The service refuses more than one write of an object in this time.
+pub(crate) const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Returns the error of a response, and whether to repeat the request.
+pub(crate) fn classify(request: &ApiRequest<'_>, head: &Parts, body: &Bytes) -> (Error, Retry) {
+    let problem = Problem::parse(body);
+    let reason = problem.reason.as_deref().unwrap_or_default();
+    let message = problem.message.as_deref().unwrap_or_default();
+    let mut kind = kind(head.status, reason, message);
+    let mut delay = retry_after(&head.headers);
+    if head.status == StatusCode::TOO_MANY_REQUESTS {
+        delay = Some(delay.unwrap_or_default().max(WRITE_INTERVAL));
+    }
+    let retry = match &mut kind {
+        ErrorKind::Unavailable { retry_after } => {
+            *retry_after = delay;
+            Retry::Later(delay)
+        }
+        _ => Retry::No,
+    };
+    let advice = advice(&kind, request.bucket, reason);
+    let message = match (one_line(message.to_owned()), advice) {
+        (message, None) => Some(message).filter(|message| !message.is_empty()),
+        (message, Some(advice)) if message.is_empty() => Some(advice),
+        (message, Some(advice)) => Some(format!("{}; {advice}", message.trim_end_matches('.'))),
+    };
+    let id = head.headers.get("x-guploader-uploadid");
+    let id = id.and_then(|id| Some(one_line(id.to_str().ok()?.to_owned())));
+    let reason = Some(one_line(reason.to_owned())).filter(|reason| !reason.is_empty());
+    let error = request
+        .error(kind)
+        .with_response(head.status, reason, message, id);
+    (error, retry)
+}
+
+fn kind(status: StatusCode, reason: &str, message: &str) -> ErrorKind {
+    let unavailable = ErrorKind::Unavailable { retry_after: None };
+    match status.as_u16() {
+        401 => ErrorKind::BadCredentials,
+        403 => match reason {
+            "rateLimitExceeded"
+            | "userRateLimitExceeded"
+            | "quotaExceeded"
+            | "RESOURCE_EXHAUSTED" => unavailable,
+            "accessNotConfigured" | "accountDisabled" | "SERVICE_DISABLED" => {
+                ErrorKind::AccountDisabled
+            }
+            _ if reason.starts_with("billing") || message.contains("billing account") => {
+                ErrorKind::AccountDisabled
+            }
+            _ => ErrorKind::AccessDenied,
+        },
+        404 if message.contains("bucket does not exist") => ErrorKind::NoSuchBucket,
+        404 | 410 => ErrorKind::NoSuchKey,
+        405 | 501 => ErrorKind::NotImplemented,
+        412 => ErrorKind::PreconditionFailed,
+        413 => ErrorKind::EntityTooLarge,
+        416 => ErrorKind::InvalidRange,
+        507 => ErrorKind::StorageFull,
+        408 | 429 | 500 | 502..=599 => unavailable,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// Says what to do about an error that the operator can mend.
+fn advice(kind: &ErrorKind, bucket: &str, reason: &str) -> Option<String> {
+    Some(match kind {
+        ErrorKind::NoSuchBucket => format!(
+            "create the bucket {bucket:?}, or correct --gcs-bucket (its name has no gs:// and no folder)"
+        ),
+        ErrorKind::AccessDenied if reason.starts_with("retention") || reason.starts_with("objectUnder") => {
+            format!("remove the retention policy or hold of the bucket {bucket:?}, which forbids to delete parts")
+        }
+        ErrorKind::AccessDenied => format!(
+            "grant the role Storage Object User (roles/storage.objectUser) on the bucket {bucket:?} to this account"
+        ),
+        ErrorKind::AccountDisabled if reason == "accessNotConfigured" || reason == "SERVICE_DISABLED" => {
+            "enable the API: gcloud services enable storage.googleapis.com".to_owned()
+        }
+        ErrorKind::AccountDisabled => format!("enable billing for the project of the bucket {bucket:?}"),
+        ErrorKind::BadCredentials => {
+            "the access token is expired, revoked or of another service; check GCS_SERVICE_ACCOUNT_FILE and \
+             GOOGLE_APPLICATION_CREDENTIALS, and the clock of this machine"
+                .to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(value).ok()?;
+            date.duration_since(SystemTime::now()).ok()
+        }
+    }
+}
+
+/// Returns the time of the service.
+pub(crate) fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::json;
+
+    use super::*;
+
+    fn classified(status: u16, headers: &[(&str, &str)], body: &str) -> (Error, Retry) {
+        let mut builder = http::Response::builder().status(status);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let (head, ()) = builder.body(()).expect("a response").into_parts();
+        let request = ApiRequest::new("objects.insert", Method::POST, String::new(), "files");
+        classify(&request, &head, &Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    fn reason(status: u16, reason: &str, message: &str) -> (Error, Retry) {
+        let body =
+            json!({"error": {"code": status, "message": message, "errors": [{"reason": reason}]}});
+        classified(status, &[], &body.to_string())
+    }
+
+    #[test]
+    fn errors_are_classified() {
+        let unavailable = ErrorKind::Unavailable { retry_after: None };
+        for (status, code, message, kind) in [
+            (
+                401,
+                "authError",
+                "Invalid Credentials",
+                ErrorKind::BadCredentials,
+            ),
+            (
+                403,
+                "forbidden",
+                "a does not have storage.objects.create access",
+                ErrorKind::AccessDenied,
+            ),
+            (403, "retentionPolicyNotMet", "", ErrorKind::AccessDenied),
+            (403, "rateLimitExceeded", "", unavailable.clone()),
+            (403, "userRateLimitExceeded", "", unavailable.clone()),
+            (403, "accessNotConfigured", "", ErrorKind::AccountDisabled),
+            (
+                403,
+                "accountDisabled",
+                "The billing account for the owning project is disabled",
+                ErrorKind::AccountDisabled,
+            ),
+            (404, "notFound", "No such object: b/k", ErrorKind::NoSuchKey),
+            (
+                404,
+                "notFound",
+                "The specified bucket does not exist.",
+                ErrorKind::NoSuchBucket,
+            ),
+            (412, "conditionNotMet", "", ErrorKind::PreconditionFailed),
+            (
+                416,
+                "requestedRangeNotSatisfiable",
+                "",
+                ErrorKind::InvalidRange,
+            ),
+            (400, "invalid", "", ErrorKind::Other),
+            (501, "", "", ErrorKind::NotImplemented),
+        ] {
+            let (error, retry) = reason(status, code, message);
+            assert_eq!(*error.kind(), kind, "{status} {code}");
+            let again = matches!(kind, ErrorKind::Unavailable { .. });
+            assert_eq!(retry != Retry::No, again, "{status} {code}");
+        }
+        for status in [408, 500, 502, 503, 504] {
+            let (error, retry) = classified(status, &[], "");
+            assert_eq!(
+                (error.kind(), retry),
+                (&unavailable, Retry::Later(None)),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn too_many_writes_wait_for_a_second_at_least() {
+        let after = |headers| classified(429, headers, "").1;
+        assert_eq!(after(&[]), Retry::Later(Some(WRITE_INTERVAL)));
+        assert_eq!(
+            after(&[("retry-after", "0")]),
+            Retry::Later(Some(WRITE_INTERVAL))
+        );
+        let three = Duration::from_secs(3);
+        assert_eq!(after(&[("retry-after", "3")]), Retry::Later(Some(three)));
+    }
+
+    #[test]
+    fn sentences_say_what_to_do() {
+        let (error, _) = reason(404, "notFound", "The specified bucket does not exist.");
+        assert_eq!(
+            error.to_string(),
+            "objects.insert files: 404 notFound: The specified bucket does not exist; create the bucket \"files\", or \
+             correct --gcs-bucket (its name has no gs:// and no folder)"
+        );
+        let (error, _) = reason(
+            403,
+            "forbidden",
+            "x@y does not have storage.objects.create access",
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains("Storage Object User (roles/storage.objectUser) on the bucket \"files\""),
+            "{text}"
+        );
+        for (code, wanted) in [
+            (
+                "accessNotConfigured",
+                "gcloud services enable storage.googleapis.com",
+            ),
+            ("accountDisabled", "enable billing"),
+            ("retentionPolicyNotMet", "retention policy"),
+        ] {
+            let text = reason(403, code, "").0.to_string();
+            assert!(text.contains(wanted), "{text}");
+        }
+        let (error, _) = classified(401, &[("x-guploader-uploadid", "ID")], "<html>");
+        let text = error.to_string();
+        assert!(
+            text.contains("GCS_SERVICE_ACCOUNT_FILE") && text.ends_with("(request ID)"),
+            "{text}"
+        );
+    }
+}
