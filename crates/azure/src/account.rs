@@ -87,11 +87,21 @@ impl Account {
     fn from_connection_string(text: &str) -> Result<Self, SettingsError> {
         let wrong = SettingsError::ConnectionString;
         let mut fields = Vec::new();
-        for field in text.split(';').map(str::trim).filter(|field| !field.is_empty()) {
-            fields.push(field.split_once('=').ok_or(wrong("has a field without a value"))?);
+        for field in text
+            .split(';')
+            .map(str::trim)
+            .filter(|field| !field.is_empty())
+        {
+            fields.push(
+                field
+                    .split_once('=')
+                    .ok_or(wrong("has a field without a value"))?,
+            );
         }
         let get = |name: &str| {
-            let field = fields.iter().find(|(one, _)| one.trim().eq_ignore_ascii_case(name));
+            let field = fields
+                .iter()
+                .find(|(one, _)| one.trim().eq_ignore_ascii_case(name));
             let value = field.map(|(_, value)| value.trim());
             value.filter(|value| !value.is_empty())
         };
@@ -192,15 +202,27 @@ mod tests {
     fn connection_strings() {
         let of = |text| account([("AZURE_STORAGE_CONNECTION_STRING", text)]);
         let one = of("UseDevelopmentStorage=true").unwrap();
-        assert_eq!((one.name.as_str(), one.endpoint.as_deref()), (DEVELOPMENT_ACCOUNT, Some(DEVELOPMENT_ENDPOINT)));
-        let one = of("BlobEndpoint=https://acme.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=x").unwrap();
+        assert_eq!(
+            (one.name.as_str(), one.endpoint.as_deref()),
+            (DEVELOPMENT_ACCOUNT, Some(DEVELOPMENT_ENDPOINT))
+        );
+        let one =
+            of("BlobEndpoint=https://acme.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=x")
+                .unwrap();
         let endpoint = Some("https://acme.blob.core.windows.net");
         assert_eq!(shown(&one), ("acme", endpoint, "sas sv=1&sig=x".into()));
-        let one = of("BlobEndpoint=http://azurite:10000/devstoreaccount1;AccountKey=a2V5;").unwrap();
+        let one =
+            of("BlobEndpoint=http://azurite:10000/devstoreaccount1;AccountKey=a2V5;").unwrap();
         let endpoint = Some("http://azurite:10000/devstoreaccount1");
-        assert_eq!(shown(&one), ("devstoreaccount1", endpoint, "key a2V5".into()));
+        assert_eq!(
+            shown(&one),
+            ("devstoreaccount1", endpoint, "key a2V5".into())
+        );
         let one = of("AccountName=acme;AccountKey=a2V5").unwrap();
-        assert_eq!(one.endpoint.as_deref(), Some("https://acme.blob.core.windows.net"));
+        assert_eq!(
+            one.endpoint.as_deref(),
+            Some("https://acme.blob.core.windows.net")
+        );
         for (text, problem) in [
             ("nonsense", "without a value"),
             ("AccountKey=a2V5", "names no account"),
@@ -219,7 +241,11 @@ mod tests {
         let sentence = "No service account name for Azure BlockBlob Storage using the \
                         AZURE_STORAGE_ACCOUNT environment variable.";
         assert_eq!(account([]).expect_err("none").to_string(), sentence);
-        let key = |text| account([NAME, ("AZURE_STORAGE_KEY", text)]).expect_err(text).to_string();
+        let key = |text| {
+            account([NAME, ("AZURE_STORAGE_KEY", text)])
+                .expect_err(text)
+                .to_string()
+        };
         assert!(key("secret!").contains("base64"));
         assert!(key("sig=a b").contains("copy it whole"));
         let name = account([("AZURE_STORAGE_ACCOUNT", "Acme.blob")]).expect_err("invalid");
@@ -236,6 +262,11 @@ mod tests {
         let one = account([NAME, ("AZURE_STORAGE_KEY_FILE", path)]).unwrap();
         assert_eq!(shown(&one), ("acme", None, "key a2V5".into()));
         let error = account([NAME, ("AZURE_STORAGE_KEY_FILE", "/nonexistent")]);
-        assert!(error.expect_err("no file").to_string().contains("/nonexistent"));
+        assert!(
+            error
+                .expect_err("no file")
+                .to_string()
+                .contains("/nonexistent")
+        );
     }
 }

@@ -28,7 +28,9 @@ impl Address {
     pub(crate) fn new(account: &Account, endpoint: Option<&str>) -> Result<Self, SettingsError> {
         let default = || format!("https://{}.blob.core.windows.net", account.name);
         let endpoint = endpoint.filter(|url| !url.is_empty());
-        let url = endpoint.map(ToOwned::to_owned).or_else(|| account.endpoint.clone());
+        let url = endpoint
+            .map(ToOwned::to_owned)
+            .or_else(|| account.endpoint.clone());
         let url = url.unwrap_or_else(default);
         let wrong = |problem| SettingsError::Endpoint {
             endpoint: landfall_net::redacted_url(&url),
@@ -42,14 +44,19 @@ impl Address {
         };
         let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
         if authority.as_str().contains('@') {
-            return Err(wrong("must not contain credentials; configure them separately"));
+            return Err(wrong(
+                "must not contain credentials; configure them separately",
+            ));
         }
         if uri.query().is_some() || url.contains('#') {
             return Err(wrong("must not have a query or a fragment"));
         }
         let scheme = if secure { "https" } else { "http" };
         let path = uri.path().trim_end_matches('/');
-        let mut base = format!("{scheme}://{}{path}", authority.as_str().to_ascii_lowercase());
+        let mut base = format!(
+            "{scheme}://{}{path}",
+            authority.as_str().to_ascii_lowercase()
+        );
         let has_account = path.rsplit('/').next() == Some(account.name.as_str());
         if is_emulator(authority.as_str(), authority.host()) && !has_account {
             base.push('/');
@@ -66,7 +73,11 @@ impl Address {
     pub(crate) fn url(&self, container: &str, blob: Option<&str>) -> String {
         let container = utf8_percent_encode(container, RESERVED);
         match blob {
-            Some(blob) => format!("{}/{container}/{}", self.base, utf8_percent_encode(blob, RESERVED_IN_PATH)),
+            Some(blob) => format!(
+                "{}/{container}/{}",
+                self.base,
+                utf8_percent_encode(blob, RESERVED_IN_PATH)
+            ),
             None => format!("{}/{container}", self.base),
         }
     }
@@ -110,12 +121,21 @@ mod tests {
         assert_eq!(of(None), "https://acme.blob.core.chinacloudapi.cn");
         assert_eq!(of(Some("")), "https://acme.blob.core.chinacloudapi.cn");
         assert_eq!(of(Some("https://files.example")), "https://files.example");
-        assert_eq!(base("http://127.0.0.1:10000"), "http://127.0.0.1:10000/acme");
-        assert_eq!(base("http://127.0.0.1:10000/acme/"), "http://127.0.0.1:10000/acme");
+        assert_eq!(
+            base("http://127.0.0.1:10000"),
+            "http://127.0.0.1:10000/acme"
+        );
+        assert_eq!(
+            base("http://127.0.0.1:10000/acme/"),
+            "http://127.0.0.1:10000/acme"
+        );
         assert_eq!(base("http://Localhost:1/"), "http://localhost:1/acme");
         assert_eq!(base("http://[::1]:1"), "http://[::1]:1/acme");
         assert_eq!(base("http://azurite:10000"), "http://azurite:10000/acme");
-        assert_eq!(base("https://proxy.example/blobs/"), "https://proxy.example/blobs");
+        assert_eq!(
+            base("https://proxy.example/blobs/"),
+            "https://proxy.example/blobs"
+        );
     }
 
     #[test]
@@ -138,11 +158,27 @@ mod tests {
     fn every_name_makes_a_valid_uri() {
         let address = Address::new(&account(None), None).unwrap();
         let url = |blob| address.url("c", Some(blob));
-        assert_eq!(url("a b/c+d"), "https://acme.blob.core.windows.net/c/a%20b/c%2Bd");
-        for blob in ["..", "a/../b", "//", "%", "é", "a?b#c", "\u{0}\n", "a\\b", "|^`{}\"<>"] {
+        assert_eq!(
+            url("a b/c+d"),
+            "https://acme.blob.core.windows.net/c/a%20b/c%2Bd"
+        );
+        for blob in [
+            "..",
+            "a/../b",
+            "//",
+            "%",
+            "é",
+            "a?b#c",
+            "\u{0}\n",
+            "a\\b",
+            "|^`{}\"<>",
+        ] {
             assert!(url(blob).parse::<Uri>().is_ok(), "{blob:?}");
         }
-        assert_eq!(address.url("c", None), "https://acme.blob.core.windows.net/c");
+        assert_eq!(
+            address.url("c", None),
+            "https://acme.blob.core.windows.net/c"
+        );
         assert_eq!(encoded("a/b c&"), "a%2Fb%20c%26");
     }
 }

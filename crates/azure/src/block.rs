@@ -17,7 +17,9 @@ pub(crate) enum Block {
 impl Block {
     /// The block of a part; `None` for a number that no block has.
     pub(crate) fn of_part(number: u32) -> Option<Self> {
-        (1..=SENTINEL).contains(&number).then_some(Self::Part(number))
+        (1..=SENTINEL)
+            .contains(&number)
+            .then_some(Self::Part(number))
     }
 
     /// Base64 of the block's index as four bytes, the lowest first. The index of part 1 is 0.
@@ -55,7 +57,10 @@ mod tests {
             assert_eq!(block.id(), id);
             assert_eq!(Block::from_id(id), Some(block));
         }
-        assert_eq!(Block::of_part(SENTINEL).map(Block::id).as_deref(), Some("/v//fw=="));
+        assert_eq!(
+            Block::of_part(SENTINEL).map(Block::id).as_deref(),
+            Some("/v//fw==")
+        );
     }
 
     #[test]

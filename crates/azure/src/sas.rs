@@ -32,15 +32,33 @@ impl BlobSas<'_> {
     /// Returns the query; `None`: the key is not base64.
     pub(crate) fn query(&self) -> Option<String> {
         let expires = self.expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let protocol = if self.https_only { "https" } else { "https,http" };
+        let protocol = if self.https_only {
+            "https"
+        } else {
+            "https,http"
+        };
         let ObjectRef { bucket, key } = self.object;
         let resource = format!("/blob/{}/{bucket}/{key}", self.account);
         let (disposition, content_type) = (self.content_disposition, self.content_type);
         let lines = [
             // Rights, start, end, resource, policy, addresses, protocol, version, kind, snapshot, scope, and headers:
             // Cache-Control, Content-Disposition, Content-Encoding, Content-Language, Content-Type.
-            self.permissions, "", &expires, &resource, "", "", protocol, VERSION, "b", "", "",
-            "", disposition, "", "", content_type,
+            self.permissions,
+            "",
+            &expires,
+            &resource,
+            "",
+            "",
+            protocol,
+            VERSION,
+            "b",
+            "",
+            "",
+            "",
+            disposition,
+            "",
+            "",
+            content_type,
         ];
         let key = STANDARD.decode(self.key).ok()?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;

@@ -40,7 +40,9 @@ pub(crate) fn problem(body: &[u8]) -> Problem {
 }
 
 fn text(body: &[u8]) -> Result<&str> {
-    Ok(std::str::from_utf8(body)?.trim_start_matches('\u{feff}').trim())
+    Ok(std::str::from_utf8(body)?
+        .trim_start_matches('\u{feff}')
+        .trim())
 }
 
 /// A block of a list.
@@ -177,7 +179,9 @@ struct RetentionXml {
 /// The days for which deleted blobs stay; 0: none.
 pub(crate) fn soft_delete_days(body: &[u8]) -> Result<u32> {
     let service: ServiceXml = from_str(text(body)?)?;
-    let policy = service.delete_retention_policy.filter(|policy| policy.enabled);
+    let policy = service
+        .delete_retention_policy
+        .filter(|policy| policy.enabled);
     Ok(policy.map_or(0, |policy| policy.days.unwrap_or(1)))
 }
 
@@ -198,7 +202,11 @@ mod tests {
         assert_eq!(ids, ["AQAAAA==", "////fw=="]);
         assert_eq!(list.uncommitted[0].size, 4_194_304);
         assert_eq!(block_list(b"<BlockList/>").unwrap(), BlockList::default());
-        for body in [&b"\xff"[..], b"", b"<BlockList><UncommittedBlocks><Block/></UncommittedBlocks></BlockList>"] {
+        for body in [
+            &b"\xff"[..],
+            b"",
+            b"<BlockList><UncommittedBlocks><Block/></UncommittedBlocks></BlockList>",
+        ] {
             assert!(block_list(body).is_err());
         }
     }
@@ -225,11 +233,18 @@ mod tests {
         let page = page.unwrap();
         assert_eq!(page.next.as_deref(), Some("2!8!x"));
         let one = &page.objects[0];
-        assert_eq!((&*one.key, one.size, &*one.etag), ("in/a&b c", 7, "\"0x8D1\""));
+        assert_eq!(
+            (&*one.key, one.size, &*one.etag),
+            ("in/a&b c", 7, "\"0x8D1\"")
+        );
         assert!(one.modified.is_some());
         let two = &page.objects[1];
-        assert_eq!((&*two.key, two.size, &*two.etag), ("in/\u{fffe}", 0, "\"0x2\""));
-        let empty = objects(b"<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>").unwrap();
+        assert_eq!(
+            (&*two.key, two.size, &*two.etag),
+            ("in/\u{fffe}", 0, "\"0x2\"")
+        );
+        let empty =
+            objects(b"<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>").unwrap();
         assert_eq!((empty.objects.len(), empty.next), (0, None));
         assert!(objects(b"<html>").is_err());
     }
@@ -240,9 +255,13 @@ mod tests {
             let body = format!("<StorageServiceProperties>{policy}</StorageServiceProperties>");
             soft_delete_days(body.as_bytes()).unwrap()
         };
-        let policy = "<DeleteRetentionPolicy><Enabled>true</Enabled><Days>7</Days></DeleteRetentionPolicy>";
+        let policy =
+            "<DeleteRetentionPolicy><Enabled>true</Enabled><Days>7</Days></DeleteRetentionPolicy>";
         assert_eq!(of(policy), 7);
-        assert_eq!(of("<DeleteRetentionPolicy><Enabled>false</Enabled></DeleteRetentionPolicy>"), 0);
+        assert_eq!(
+            of("<DeleteRetentionPolicy><Enabled>false</Enabled></DeleteRetentionPolicy>"),
+            0
+        );
         assert_eq!(of(""), 0);
     }
 
