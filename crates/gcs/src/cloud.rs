@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, Method};
 use landfall_objects::{
     Cloud, Condition, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage, Part, Payload,
-    Result, Rules, read_object,
+    Result, Rules, Stats, read_object,
 };
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +27,10 @@ impl Cloud for Client {
             write_interval: WRITE_INTERVAL,
             max_copy: u64::MAX,
         }
+    }
+
+    fn stats(&self) -> &Stats {
+        self.stats()
     }
 
     async fn put_object(

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    call::Result,
+    call::{Result, Stats},
     object::{
         Condition, MultipartUploadsPage, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage,
         Part,
@@ -47,6 +47,9 @@ pub struct Rules {
 pub trait Cloud: Clone + fmt::Debug + Send + Sync + 'static {
     /// Returns the rules of this cloud.
     fn rules(&self) -> Rules;
+
+    /// Returns the counters of this client and its clones.
+    fn stats(&self) -> &Stats;
 
     /// Writes an object and returns its version.
     ///

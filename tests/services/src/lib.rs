@@ -1,7 +1,8 @@
 //! Real services for tests.
 //!
 //! [`Ceph`], [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
-//! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`ReverseProxy`] is
+//! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka, [`Azurite`] Microsoft's
+//! emulator of Azure Blob Storage. A [`ReverseProxy`] is
 //! nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections. [`http1`]
 //! has clients that send exactly the given bytes, [`kill_loop`] kills processes of a test, and [`until`] waits.
 //!
@@ -40,6 +41,7 @@ macro_rules! s3_service {
     };
 }
 
+mod azurite;
 mod ceph;
 mod faults;
 mod folder;
@@ -63,6 +65,7 @@ mod reverse_proxy;
 mod s3s;
 mod wait;
 
+pub use azurite::Azurite;
 pub use ceph::Ceph;
 pub use faults::{Fault, FaultProxy};
 pub use garage::Garage;

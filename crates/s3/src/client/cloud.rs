@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Client, Condition, MultipartUploadsPage, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, Part, Payload, Result,
+    ObjectsPage, Part, Payload, Result, Stats,
 };
 
 #[async_trait]
@@ -24,6 +24,10 @@ impl Cloud for Client {
             write_interval: Duration::ZERO,
             max_copy: 5 << 30,
         }
+    }
+
+    fn stats(&self) -> &Stats {
+        self.stats()
     }
 
     async fn put_object(

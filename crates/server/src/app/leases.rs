@@ -7,11 +7,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Composer, store::BoxError};
-use landfall_leases::{LeaseSettings, LeaseStats, PostgresLocker, RedisLocker};
-use landfall_s3::{
-    client::Client,
-    lease::{BucketLocker, S3Leases, probe_conditional_writes},
-};
+use landfall_azure::AzureClient;
+use landfall_leases::{BucketLocker, LeaseSettings, LeaseStats, PostgresLocker, RedisLocker};
+use landfall_objects::{Cloud, ObjectLeases};
+use landfall_s3::{client::Client, lease::probe_conditional_writes};
 
 use super::cached_probe::CachedProbe;
 use crate::settings::Leases;
@@ -26,10 +25,35 @@ pub(super) struct SharedLeases {
 }
 
 #[derive(Debug, Clone)]
-enum Locker {
+pub(super) enum Locker {
     Redis(RedisLocker),
     Postgres(PostgresLocker),
-    Bucket(BucketLocker),
+    S3(BucketLocker<ObjectLeases<Client>>),
+    Gcs(BucketLocker<ObjectLeases<landfall_gcs::Client>>),
+    Azure(BucketLocker<ObjectLeases<AzureClient>>),
+}
+
+/// A cloud whose buckets may have leases.
+pub(super) trait LeasedCloud: Cloud {
+    fn locker(locker: BucketLocker<ObjectLeases<Self>>) -> Locker;
+}
+
+impl LeasedCloud for Client {
+    fn locker(locker: BucketLocker<ObjectLeases<Self>>) -> Locker {
+        Locker::S3(locker)
+    }
+}
+
+impl LeasedCloud for landfall_gcs::Client {
+    fn locker(locker: BucketLocker<ObjectLeases<Self>>) -> Locker {
+        Locker::Gcs(locker)
+    }
+}
+
+impl LeasedCloud for AzureClient {
+    fn locker(locker: BucketLocker<ObjectLeases<Self>>) -> Locker {
+        Locker::Azure(locker)
+    }
 }
 
 macro_rules! with_locker {
@@ -37,7 +61,21 @@ macro_rules! with_locker {
         match $leases.locker {
             Locker::Redis(ref $locker) => $value,
             Locker::Postgres(ref $locker) => $value,
-            Locker::Bucket(ref $locker) => $value,
+            Locker::S3(ref $locker) => $value,
+            Locker::Gcs(ref $locker) => $value,
+            Locker::Azure(ref $locker) => $value,
+        }
+    };
+}
+
+/// Only leases in a bucket have records that must be swept.
+macro_rules! with_bucket_locker {
+    ($leases:ident, $locker:ident => $value:expr) => {
+        match $leases.locker {
+            Locker::Redis(_) | Locker::Postgres(_) => {}
+            Locker::S3(ref $locker) => $value,
+            Locker::Gcs(ref $locker) => $value,
+            Locker::Azure(ref $locker) => $value,
         }
     };
 }
@@ -80,15 +118,27 @@ impl SharedLeases {
             "cannot store leases in this bucket, because its service ignores conditional writes: use \
              --lease redis://… or --lease postgres://…, or a single node with --lease memory"
         );
+        Self::objects(client, bucket, prefix, settings)
+    }
+
+    /// In a bucket of a service that honors conditional writes.
+    pub(super) fn objects<C: LeasedCloud>(
+        client: &C,
+        bucket: &str,
+        prefix: &str,
+        settings: &Leases,
+    ) -> anyhow::Result<Self> {
         let mut options = LeaseSettings::bucket();
         if let Some(ttl) = settings.ttl {
             options.ttl = ttl;
             options.heartbeat = options.heartbeat.min(ttl / 4);
             options.poll_interval = options.poll_interval.min(ttl / 4);
         }
-        let leases = S3Leases::new(client.clone(), bucket, prefix);
+        // A cloud may limit the writes of one object.
+        options.heartbeat = options.heartbeat.max(client.rules().write_interval * 2);
+        let leases = ObjectLeases::new(client.clone(), bucket, prefix);
         let locker = BucketLocker::new(leases, options).context("--lease")?;
-        Ok(Self::new(Locker::Bucket(locker)))
+        Ok(Self::new(C::locker(locker)))
     }
 
     fn new(locker: Locker) -> Self {
@@ -106,7 +156,7 @@ impl SharedLeases {
         match self.locker {
             Locker::Redis(_) => "Redis",
             Locker::Postgres(_) => "PostgreSQL",
-            Locker::Bucket(_) => "the bucket",
+            Locker::S3(_) | Locker::Gcs(_) | Locker::Azure(_) => "the bucket",
         }
     }
 
@@ -119,25 +169,23 @@ impl SharedLeases {
         let probe: Probe<'_> = match self.locker {
             Locker::Redis(ref locker) => Box::pin(async { Ok(locker.check().await.map(drop)?) }),
             Locker::Postgres(ref locker) => Box::pin(async { Ok(locker.check().await?) }),
-            Locker::Bucket(_) => return None,
+            Locker::S3(_) | Locker::Gcs(_) | Locker::Azure(_) => return None,
         };
         self.reachable.error(async || probe.await).await
     }
 
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {
-        if let Locker::Bucket(locker) = &self.locker {
+        with_bucket_locker!(self, locker => {
             let summary = locker.sweep(LEASE_RETENTION).await?;
             let (leases, servers) = (summary.leases, summary.nodes);
             tracing::info!(leases, servers, "LeasesSwept");
-        }
+        });
         Ok(())
     }
 
     /// Before a sweep by a process that ends with it: leases of dead nodes are free then.
     pub(super) async fn find_dead_nodes(&self) -> anyhow::Result<()> {
-        if let Locker::Bucket(locker) = &self.locker {
-            locker.find_dead_nodes().await?;
-        }
+        with_bucket_locker!(self, locker => locker.find_dead_nodes().await?);
         Ok(())
     }
 

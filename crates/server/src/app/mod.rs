@@ -2,6 +2,7 @@
 
 mod acme;
 mod bucket;
+mod cloud;
 mod cached_probe;
 mod direct;
 mod doctor;
@@ -234,7 +235,7 @@ async fn sweep_once(
     progress: &Progress,
 ) -> anyhow::Result<ExitCode> {
     let dir = &settings.storage.upload_dir;
-    let (exists, shown) = (dir.is_dir() || settings.s3.bucket.is_some(), dir.display());
+    let (exists, shown) = (dir.is_dir() || !settings.uses_directory(), dir.display());
     anyhow::ensure!(exists, "there is no upload directory {shown}");
     let prepared = match dry_run {
         true => None,
@@ -369,7 +370,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.rate_window = network;
     limits.http2 = settings.listen.h2c;
     limits.hsts = settings.tls.hsts.map(tls::hsts);
-    if settings.s3.bucket.is_some() {
+    if !settings.uses_directory() {
         // Data that was read and is not yet buffered counts besides that of --max-buffered-bytes.
         limits.read_buffer = 64 * 1024;
         limits.large_read_buffer = 0;

@@ -49,7 +49,7 @@ pub(super) fn warn_about_location(settings: &Settings) {
              local directory, or use --database postgres://…"
         );
     }
-    let shares_bucket = settings.s3.bucket.is_some()
+    let shares_bucket = !settings.uses_directory()
         && !matches!(settings.leases.kind, LeaseKind::Auto | LeaseKind::Memory);
     if shares_bucket {
         tracing::warn!(
@@ -84,7 +84,7 @@ impl SharedDatabase {
     ) -> anyhow::Result<Connections> {
         // The database need not survive what uploads do not survive.
         let is_durable =
-            settings.s3.bucket.is_some() || settings.storage.durability != Durability::None;
+            !settings.uses_directory() || settings.storage.durability != Durability::None;
         let durability = if is_durable {
             DatabaseDurability::PowerLoss
         } else {

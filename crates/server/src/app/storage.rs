@@ -22,6 +22,7 @@ use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::bucket::Bucket;
+use super::cloud::CloudStorage;
 use super::leases::SharedLeases;
 use crate::{
     condition::{ConditionKind, Conditions},
@@ -49,7 +50,10 @@ pub(crate) struct Storage {
 #[derive(Debug)]
 pub(super) enum StorageBackend {
     Directory(Directory),
+    /// In S3.
     Bucket(Box<Bucket>),
+    /// In another cloud.
+    Cloud(CloudStorage),
 }
 
 impl Storage {
@@ -59,10 +63,13 @@ impl Storage {
                 let (bucket, composer) = Bucket::open(settings, name).await?;
                 (StorageBackend::Bucket(Box::new(bucket)), composer)
             }
-            None => {
-                let (directory, composer) = Directory::open(settings)?;
-                (StorageBackend::Directory(directory), composer)
-            }
+            None => match CloudStorage::open(settings).await? {
+                Some((cloud, composer)) => (StorageBackend::Cloud(cloud), composer),
+                None => {
+                    let (directory, composer) = Directory::open(settings)?;
+                    (StorageBackend::Directory(directory), composer)
+                }
+            },
         };
         let composer = match settings.leases.kind {
             LeaseKind::Memory => composer.with_locker(MemoryLocker::new()),
@@ -78,6 +85,7 @@ impl Storage {
                 let (client, prefix) = (&bucket.client, &settings.s3.object_prefix);
                 Some(SharedLeases::bucket(client, &bucket.name, prefix, wanted).await?)
             }
+            (LeaseKind::Store, StorageBackend::Cloud(cloud)) => Some(cloud.opened.leases(wanted)?),
             _ => None,
         };
         let composer = match &leases {
@@ -100,6 +108,7 @@ impl Storage {
                 format!("Using '{}' as directory storage.", directory.path.display())
             }
             StorageBackend::Bucket(bucket) => bucket.description.clone(),
+            StorageBackend::Cloud(cloud) => cloud.description.clone(),
         }
     }
 
@@ -107,6 +116,7 @@ impl Storage {
         match &self.backend {
             StorageBackend::Directory(_) => "the upload directory".to_owned(),
             StorageBackend::Bucket(bucket) => format!("the bucket {}", bucket.name),
+            StorageBackend::Cloud(cloud) => format!("the bucket {}", cloud.name),
         }
     }
 
@@ -129,6 +139,10 @@ impl Storage {
                 let error = bucket.health_error().await;
                 conditions.set(ConditionKind::BucketUnreachable, &bucket.name, error);
             }
+            if let StorageBackend::Cloud(cloud) = &self.backend {
+                let error = cloud.health_error().await;
+                conditions.set(ConditionKind::BucketUnreachable, &cloud.name, error);
+            }
             self.check_directory(conditions).await;
         };
         tokio::join!(leases, backend);
@@ -145,8 +159,8 @@ impl Storage {
     pub(crate) fn capacity(&self) -> StorageCapacity {
         match &self.backend {
             StorageBackend::Directory(directory) => directory.capacity.lock().clone(),
-            StorageBackend::Bucket(bucket) => StorageCapacity {
-                location: format!("bucket {}", bucket.name),
+            StorageBackend::Bucket(_) | StorageBackend::Cloud(_) => StorageCapacity {
+                location: self.name().trim_start_matches("the ").to_owned(),
                 capacity: None,
                 free: None,
             },
@@ -168,7 +182,7 @@ impl Storage {
 fn local_leases(settings: &Settings) -> (&'static str, &'static str) {
     let is_memory = settings.leases.kind == LeaseKind::Memory;
     // A bucket has no locks: without a backend for leases, they are in memory.
-    match is_memory || settings.s3.bucket.is_some() {
+    match is_memory || !settings.uses_directory() {
         true => ("memory", "Held in this process."),
         false => ("files", "Held as file locks on this machine."),
     }

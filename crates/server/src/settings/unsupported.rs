@@ -114,9 +114,6 @@ s3-acl s3-cache-control s3-content-disposition s3-content-type s3-storage-class 
     write --s3-headers, as in Cache-Control: no-store, x-amz-acl: private, x-amz-tagging: KEY=VALUE&KEY=VALUE
 s3-sse s3-sse-kms-key-id: removed; write --s3-headers with x-amz-server-side-encryption: aws:kms, \
     x-amz-server-side-encryption-aws-kms-key-id: KEY
-gcs-bucket gcs-object-prefix gcs-endpoint: Google Cloud Storage is not supported yet
-azure-storage azure-container-access-type azure-blob-access-tier azure-object-prefix azure-endpoint: \
-    Azure storage is not supported yet
 expose-pprof=false pprof-path=/debug/pprof/ pprof-block-profile-rate=0 pprof-mutex-profile-rate=0 \
     cpuprofile: Go's profiler is not available; see the metrics at /metrics
 store-size=0: removed, as in tusd 1.0: there is no limit for all uploads together; use a disk quota, and \

@@ -3,6 +3,7 @@
 //! Formatted without a client library, because those reject tusd's names, which dashboards use
 //! (`tusd_bytes_received` is a counter without `_total`).
 
+mod cloud;
 mod grants;
 mod hooks;
 mod s3;
@@ -139,6 +140,10 @@ pub(super) async fn render(
     if let StorageBackend::Bucket(bucket) = &parts.storage.backend {
         s3::client(&mut page, bucket.client.stats());
         s3::store(&mut page, &bucket.store.stats());
+    }
+    if let StorageBackend::Cloud(storage) = &parts.storage.backend {
+        let opened = &storage.opened;
+        cloud::cloud(&mut page, opened.calls(), &opened.stats());
     }
     if let Some(shared) = &parts.storage.leases {
         let stats = shared.stats();

@@ -1,5 +1,6 @@
 //! Rules between settings, checked after each has been parsed.
 
+mod clouds;
 mod direct;
 mod grants;
 mod hooks;
@@ -15,7 +16,16 @@ use super::sections::{is_used_by, setting};
 const BUILT_IN_PAGES: &[&str] = &["/healthz", "/readyz"];
 
 /// Select the uploads and the database that a command works on.
-const TARGETS: [&str; 4] = ["s3-bucket", "s3-endpoint", "lease", "database"];
+const TARGETS: [&str; 8] = [
+    "s3-bucket",
+    "s3-endpoint",
+    "gcs-bucket",
+    "gcs-endpoint",
+    "azure-storage",
+    "azure-endpoint",
+    "lease",
+    "database",
+];
 
 /// Origins that no configuration intends: an expression that matches one of them matches any.
 const FOREIGN_ORIGINS: [&str; 3] = [
@@ -155,12 +165,17 @@ pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> O
             "doctor files checks an upload directory, but --s3-bucket is set; run landfall doctor s3"
                 .to_owned()
         }
+        Subcommand::DoctorFiles if !settings.uses_directory() => {
+            "doctor files checks an upload directory, but uploads are stored in a bucket"
+                .to_owned()
+        }
         _ => return None,
     };
     Some(Problem::whole(sentence))
 }
 
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
+    clouds::check(settings, findings);
     s3::check(settings, findings);
     hooks::check(settings, findings);
     grants::check(settings, findings);

@@ -6,7 +6,7 @@
 use super::{Findings, Settings};
 use crate::settings::types::{DisabledDownloads, LeaseKind};
 
-const FILE_SETTINGS: &[&str] = &[
+pub(super) const FILE_SETTINGS: &[&str] = &[
     "upload-dir",
     "data-dirs",
     "dir-perms",
@@ -26,6 +26,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         let reason = format!("has no effect without --s3-bucket: {effect}; {fix}");
         findings.problem("s3-endpoint", reason);
     }
+    let is_directory = settings.uses_directory();
     let s3 = &mut settings.s3;
     if s3.bucket.is_some() {
         findings.without_effect(FILE_SETTINGS, "with --s3-bucket");
@@ -41,7 +42,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             }
         }
     }
-    let (has_bucket, kind) = (s3.bucket.is_some(), &settings.leases.kind);
+    let (has_bucket, kind) = (!is_directory, &settings.leases.kind);
     let in_redis = matches!(kind, LeaseKind::Redis(_));
     let in_postgres = matches!(kind, LeaseKind::Postgres(_));
     let uses_files = matches!(kind, LeaseKind::Auto | LeaseKind::Store);
@@ -84,7 +85,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if let Some(reason) = conflict.filter(|_| s3.accelerate) {
         findings.problem("s3-transfer-acceleration", reason);
     }
-    if has_bucket && s3.key.as_ref().is_some_and(|key| !key.contains("{id}")) {
+    if s3.bucket.is_some() && s3.key.as_ref().is_some_and(|key| !key.contains("{id}")) {
         let effect = "two uploads may have the same key, and the later one replaces the other";
         findings.warning("s3-key", format!("has no {{id}}: {effect}"));
     }

@@ -7,6 +7,7 @@ mod acme;
 mod direct;
 mod grants;
 mod hooks;
+mod clouds;
 mod s3;
 mod server;
 mod state;
@@ -23,6 +24,7 @@ pub use self::direct::*;
 use self::grants::GRANT_LIMITS;
 pub use self::grants::*;
 pub use self::hooks::*;
+pub use self::clouds::*;
 pub use self::s3::*;
 pub use self::server::*;
 pub use self::state::*;
@@ -71,6 +73,10 @@ groups! {
     storage: Storage,
     /// S3 storage.
     s3: S3,
+    /// Google Cloud Storage.
+    gcs: Gcs,
+    /// Azure Blob Storage.
+    azure: Azure,
     /// The lease backend.
     leases: Leases,
     /// Hooks and events.
@@ -97,6 +103,14 @@ groups! {
 
 /// Its client is most likely gone by then, and the bucket bills what it has sent.
 const MAX_DIRECT_IDLE: Duration = Duration::from_secs(24 * 3600);
+
+impl Settings {
+    /// Returns whether uploads are stored in a directory, not in a bucket.
+    #[must_use]
+    pub fn uses_directory(&self) -> bool {
+        self.s3.bucket.is_none() && self.gcs.bucket.is_none() && self.azure.container.is_none()
+    }
+}
 
 impl Settings {
     pub(super) fn apply_implied(&mut self) {
@@ -191,6 +205,8 @@ pub(super) static SECTIONS: &[Section] = sections! {
     "CORS", [Serve] => Cors::SETTINGS;
     "Storage", [Serve, Sweep, DoctorFiles] => Storage::SETTINGS;
     "S3 storage", [Serve, Sweep, DoctorS3, SetCors] => S3::SETTINGS;
+    "Google Cloud Storage", [Serve, Sweep] => Gcs::SETTINGS;
+    "Azure Blob Storage", [Serve, Sweep] => Azure::SETTINGS;
     "Leases", [Serve, Sweep, DoctorS3] => Leases::SETTINGS;
     "Hooks", [Serve, Sweep] => Hooks::SETTINGS;
     "Command hooks", [Serve, Sweep] => CommandHooks::SETTINGS;

@@ -50,7 +50,7 @@ impl Settings {
         if let Some(dir) = of_unit.filter(|dir| dir.is_absolute()) {
             return dir;
         }
-        if self.s3.bucket.is_none() {
+        if self.uses_directory() {
             return self.own_dir();
         }
         let path = |name| variable(name).map(PathBuf::from);

@@ -223,7 +223,7 @@ pub(super) fn describe(settings: &Settings) -> String {
         let _ = writeln!(lines, "# {what} {:?}: {}", path, owner_and_mode(&path));
     };
     let own = settings.own_dir();
-    if settings.s3.bucket.is_none() {
+    if settings.uses_directory() {
         line("upload directory", &settings.storage.upload_dir);
         line("leases", &own);
     }

@@ -85,7 +85,7 @@ impl Loaded {
 /// Of the first entries of the upload directory; `landfall doctor files` examines all.
 async fn describe_unserved(settings: &Settings) -> Option<String> {
     let storage = &settings.storage;
-    if settings.s3.bucket.is_some() || !storage.upload_dir.is_dir() {
+    if !settings.uses_directory() || !storage.upload_dir.is_dir() {
         return None;
     }
     let mut options = FileOptions::default();
@@ -208,6 +208,17 @@ impl SystemChecks<'_> {
 
     fn check_storage(&mut self, settings: &Settings) {
         match &settings.s3.bucket {
+            None if !settings.uses_directory() => {
+                let endpoints = [
+                    ("gcs-endpoint", &settings.gcs.endpoint),
+                    ("azure-endpoint", &settings.azure.endpoint),
+                ];
+                for (name, endpoint) in endpoints {
+                    if let Some(url) = endpoint {
+                        self.resolve_url(name, url, true);
+                    }
+                }
+            }
             None => {
                 let dir = &settings.storage.upload_dir;
                 self.check_shared("upload-dir", dir, files::writable_dir);

@@ -1,0 +1,205 @@
+//! The calls on whole blobs.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{Method, StatusCode};
+use landfall_objects::{
+    Caller, Condition, Error, ErrorKind, IdleObjects, Object, ObjectHead, ObjectHeaders, ObjectRef,
+    ObjectsPage, OpenObjects, Payload, ResponseBody, Result, read_object,
+};
+use md5::{Digest as _, Md5};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    client::{AzureClient, Inner},
+    metadata::{blob_headers, content_range, etag, length, object_head},
+    request::BlobRequest,
+    response::{service_time, text},
+    xml,
+};
+
+const CONTENT_MD5: &str = "content-md5";
+
+/// Larger objects are sent with the checksum of blocks, which is cheaper.
+const MAX_MD5_BYTES: u64 = 4 * 1024 * 1024;
+
+const GET_BLOB: &str = "GetBlob";
+
+impl AzureClient {
+    /// Writes a blob in one request and returns its entity tag.
+    ///
+    /// The retry of a conditional write whose response was lost finds the blob of the first attempt. If its digest
+    /// is that of `payload`, the write has succeeded; so concurrent writers should write different bytes.
+    /// With `writes`, the request of a dropped call ends in a task of it, and is not repeated.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PreconditionFailed`] if `condition` is not met, and others.
+    pub async fn put_object(
+        &self,
+        object: &ObjectRef,
+        payload: Payload,
+        headers: &ObjectHeaders,
+        condition: Condition,
+        writes: Option<&TaskTracker>,
+    ) -> Result<String> {
+        let mut request = BlobRequest::of_blob("PutBlob", Method::PUT, object)
+            .header("x-ms-blob-type", "BlockBlob")?
+            .headers(blob_headers(headers))
+            .payload(payload.clone())
+            .tasks(writes);
+        request = match payload.len() {
+            0..=MAX_MD5_BYTES => request.header(CONTENT_MD5, &md5(&payload))?,
+            _ => request.header("x-ms-content-crc64", &crc64(&payload))?,
+        };
+        request = match &condition {
+            Condition::None => request,
+            Condition::IfAbsent => request.header("if-none-match", "*")?,
+            Condition::IfMatch(etag) => request.header("if-match", etag)?,
+        };
+        match self.inner.send(&request).await {
+            Ok(response) => {
+                etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
+            }
+            Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
+                match self.inner.properties(object).await {
+                    Ok((head, digest)) if digest.as_deref() == Some(&*md5(&payload)) => {
+                        Ok(head.etag)
+                    }
+                    _ => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a blob, or a range of it, for reading.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchKey`], [`ErrorKind::Archived`] and others.
+    pub async fn get_object(
+        &self,
+        object: &ObjectRef,
+        range: Option<Range<u64>>,
+    ) -> Result<Object> {
+        read_object(&self.inner, object, range).await
+    }
+
+    /// Returns the headers and metadata of a blob; blocks without a commit are no blob.
+    pub async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
+        Ok(self.inner.properties(object).await?.0)
+    }
+
+    /// Deletes a blob with its snapshots. A missing one is not an error. Blocks without a commit stay.
+    pub async fn delete_object(&self, object: &ObjectRef) -> Result<()> {
+        self.inner.delete(object, None).await
+    }
+
+    /// Lists up to `max` blobs (at most 5,000) whose names begin with `prefix`, in the order of their names.
+    ///
+    /// `after` is `next` of the previous page. A page may have fewer blobs, even none, and not be the last.
+    pub async fn list_objects(
+        &self,
+        container: &str,
+        prefix: &str,
+        after: Option<String>,
+        max: u32,
+    ) -> Result<ObjectsPage> {
+        let mut request = BlobRequest::new("ListBlobs", Method::GET, container)
+            .query("restype", "container")
+            .query("comp", "list")
+            .query("maxresults", &max.to_string());
+        if !prefix.is_empty() {
+            request = request.query("prefix", prefix);
+        }
+        if let Some(marker) = after {
+            request = request.query("marker", &marker);
+        }
+        let response = self.inner.send(&request).await?;
+        let mut page = xml::objects(&response.body).map_err(|error| request.unexpected(error))?;
+        page.time = service_time(&response.head.headers);
+        Ok(page)
+    }
+}
+
+impl Inner {
+    /// Returns the head of a blob, and its digest if it has one.
+    async fn properties(&self, object: &ObjectRef) -> Result<(ObjectHead, Option<String>)> {
+        let request = BlobRequest::of_blob("GetBlobProperties", Method::HEAD, object);
+        let head = self.send(&request).await?.head;
+        let size = length(&head).ok_or_else(|| request.unexpected("the response has no length"))?;
+        let digest = text(&head.headers, CONTENT_MD5);
+        Ok((object_head(&head, size), digest))
+    }
+
+    /// Deletes a blob, or only this version of it.
+    pub(crate) async fn delete(&self, object: &ObjectRef, version: Option<&str>) -> Result<()> {
+        let mut request = BlobRequest::of_blob("DeleteBlob", Method::DELETE, object)
+            .header("x-ms-delete-snapshots", "include")?;
+        if let Some(version) = version {
+            request = request.header("if-match", version)?;
+        }
+        match self.send(&request).await {
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+#[async_trait]
+impl OpenObjects for Inner {
+    const OPERATION: &'static str = GET_BLOB;
+
+    async fn open(
+        &self,
+        object: &ObjectRef,
+        range: Option<Range<u64>>,
+        version: Option<&str>,
+    ) -> Result<(ObjectHead, Range<u64>, ResponseBody)> {
+        let mut request = BlobRequest::of_blob(GET_BLOB, Method::GET, object);
+        if let Some(range) = &range {
+            request = request.range("range", range)?;
+        }
+        if let Some(version) = version {
+            request = request.header("if-match", version)?;
+        }
+        let response = self.run(&request, true).await?;
+        let unexpected = |why: &'static str| -> Error { request.unexpected(why) };
+        let body = response
+            .stream
+            .ok_or_else(|| unexpected("the response has no body"))?;
+        let head = response.head;
+        let bounds = match head.status {
+            StatusCode::PARTIAL_CONTENT => content_range(&head.headers),
+            _ => length(&head).map(|length| (0..length, length)),
+        };
+        let (given, size) = bounds.ok_or_else(|| unexpected("the response has no length"))?;
+        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
+        if given != expected {
+            return Err(unexpected("the service ignored the range"));
+        }
+        Ok((object_head(&head, size), given, body))
+    }
+
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    fn idle_objects(&self) -> &IdleObjects {
+        &self.idle_objects
+    }
+}
+
+fn md5(payload: &Payload) -> String {
+    let mut md5 = Md5::new();
+    payload.chunks().for_each(|chunk| md5.update(chunk));
+    STANDARD.encode(md5.finalize())
+}
+
+/// The checksum of blocks: CRC-64/NVME, the lowest byte first.
+pub(crate) fn crc64(payload: &Payload) -> String {
+    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    payload.chunks().for_each(|chunk| crc.update(chunk));
+    STANDARD.encode(crc.finalize().to_le_bytes())
+}

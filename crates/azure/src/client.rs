@@ -1,0 +1,133 @@
+//! The client: one account, its connections, credentials and counters.
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderValue;
+use landfall_objects::{Caller, Connections, HttpSend, IdleObjects, Stats};
+use reqsign_azure_storage::{
+    RequestSigner, UserDelegationSasGrant, UserDelegationSasGranter, UserDelegationSasPermissions,
+};
+use reqsign_core::Context;
+
+use crate::{
+    account::Account,
+    address::Address,
+    credentials::Credentials,
+    identity::Identity,
+    settings::{AccessTier, Authorization, AzureSettings, SettingsError},
+};
+
+/// A client of the blob service of one account. Clones share connections, credentials and counters.
+///
+/// Each call is authorized, repeats attempts that failed for a passing reason, and classifies the other failures by
+/// [`ErrorKind`](landfall_objects::ErrorKind).
+#[derive(Clone)]
+pub struct AzureClient {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) account: String,
+    pub(crate) address: Address,
+    pub(crate) authorization: Authorization,
+    pub(crate) credentials: Credentials,
+    /// Files, variables and HTTP, for signatures that need them.
+    context: Context,
+    pub(crate) signer: RequestSigner,
+    /// Has a cache of keys.
+    pub(crate) granter: UserDelegationSasGranter,
+    pub(crate) caller: Caller,
+    pub(crate) tier: Option<AccessTier>,
+    pub(crate) user_agent: HeaderValue,
+    pub(crate) idle_objects: IdleObjects,
+}
+
+impl AzureClient {
+    /// Creates a client, without sending a request.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the invalid setting.
+    pub fn new(settings: AzureSettings) -> Result<Self, SettingsError> {
+        let account = Account::from_variables(&settings.variables)?;
+        let address = Address::new(&account, settings.endpoint.as_deref())?;
+        let user_agent = HeaderValue::from_str(&settings.user_agent)
+            .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
+        let http: Arc<dyn HttpSend> = match settings.http {
+            Some(http) => http,
+            None => {
+                let certificates = landfall_net::system_certificates(address.secure);
+                let certificates = certificates.map_err(SettingsError::Certificates)?;
+                let (timeout, idle) = (settings.limits.connect_timeout, settings.idle_connections);
+                let connections = Connections::new(certificates, timeout, idle);
+                Arc::new(connections.map_err(SettingsError::Certificates)?)
+            }
+        };
+        let identity = Identity::new(Arc::clone(&http), settings.variables);
+        let context = identity.context().clone();
+        let no_grant =
+            UserDelegationSasGrant::for_container("", UserDelegationSasPermissions::READ);
+        let granter = UserDelegationSasGranter::new(&account.name, no_grant)
+            .with_trusted_endpoint(address.base());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                authorization: account.source.authorization(),
+                credentials: Credentials::new(&account, identity),
+                account: account.name,
+                address,
+                context,
+                signer: RequestSigner::new(),
+                granter,
+                caller: Caller {
+                    http,
+                    limits: settings.limits,
+                    stats: Stats::default(),
+                    logs: settings.log_calls,
+                },
+                tier: settings.tier,
+                user_agent,
+                idle_objects: IdleObjects::default(),
+            }),
+        })
+    }
+
+    /// Returns the name of the account.
+    pub fn account(&self) -> &str {
+        &self.inner.account
+    }
+
+    /// Returns the URL to which `/CONTAINER` is appended.
+    pub fn endpoint(&self) -> &str {
+        self.inner.address.base()
+    }
+
+    /// Returns how requests are authorized.
+    pub fn authorization(&self) -> Authorization {
+        self.inner.authorization
+    }
+
+    /// Returns the counters of this client and its clones.
+    pub fn stats(&self) -> &Stats {
+        &self.inner.caller.stats
+    }
+}
+
+impl Inner {
+    pub(crate) fn credentials_context(&self) -> &Context {
+        &self.context
+    }
+}
+
+impl fmt::Debug for AzureClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.inner, f)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("AzureClient");
+        debug.field("endpoint", &self.address.base());
+        debug.field("authorization", &self.authorization);
+        debug.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,131 @@
+//! The calls on containers and the service, for the start and for `doctor`.
+
+use http::{HeaderMap, Method};
+use landfall_objects::{ErrorKind, Result};
+
+use crate::{
+    client::AzureClient, request::BlobRequest, response::text, settings::ContainerAccess, xml,
+};
+
+/// What a container allows and requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerProperties {
+    /// What anybody may do without credentials.
+    pub access: ContainerAccess,
+    /// An immutability policy forbids to delete or replace blobs for a time.
+    pub has_immutability_policy: bool,
+    /// A legal hold forbids to delete or replace blobs until it is removed.
+    pub has_legal_hold: bool,
+}
+
+/// What the account does with deleted blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoftDelete {
+    /// The credentials may not read it.
+    Unknown,
+    /// They are gone.
+    Off,
+    /// They stay, and are billed, for this number of days.
+    Days(u32),
+}
+
+/// A container and its account, as `doctor` reports them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContainerReport {
+    /// Of the container.
+    pub container: ContainerProperties,
+    /// Of the account.
+    pub soft_delete: SoftDelete,
+}
+
+impl AzureClient {
+    /// Returns the properties of a container.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchBucket`] and others.
+    pub async fn container_properties(&self, container: &str) -> Result<ContainerProperties> {
+        let request = BlobRequest::new("GetContainerProperties", Method::HEAD, container)
+            .query("restype", "container");
+        let headers = self.inner.send(&request).await?.head.headers;
+        let access = match text(&headers, "x-ms-blob-public-access").as_deref() {
+            Some("container") => ContainerAccess::Container,
+            Some("blob") => ContainerAccess::Blob,
+            _ => ContainerAccess::Private,
+        };
+        Ok(ContainerProperties {
+            access,
+            has_immutability_policy: is_true(&headers, "x-ms-has-immutability-policy"),
+            has_legal_hold: is_true(&headers, "x-ms-has-legal-hold"),
+        })
+    }
+
+    /// Creates a container; false: it was there already, and keeps its access.
+    pub async fn create_container(&self, container: &str, access: ContainerAccess) -> Result<bool> {
+        let mut request = BlobRequest::new("CreateContainer", Method::PUT, container)
+            .query("restype", "container");
+        if let Some(access) = access.name() {
+            request = request.header("x-ms-blob-public-access", access)?;
+        }
+        match self.inner.send(&request).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ContainerAlreadyExists") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Finds a container, or creates it if there is none; true if it was created.
+    ///
+    /// A container that exists is enough where the credentials may not read its properties, or not create it.
+    ///
+    /// # Errors
+    /// That of the creation, unless blobs of the container can be listed.
+    pub async fn ensure_container(&self, container: &str, access: ContainerAccess) -> Result<bool> {
+        match self.container_properties(container).await {
+            Ok(_) => return Ok(false),
+            Err(error) => match error.kind() {
+                ErrorKind::NoSuchBucket | ErrorKind::AccessDenied => {}
+                _ => return Err(error),
+            },
+        }
+        match self.create_container(container, access).await {
+            Err(error) if *error.kind() == ErrorKind::AccessDenied => {
+                match self.list_objects(container, "", None, 1).await {
+                    Ok(_) => Ok(false),
+                    Err(_) => Err(error),
+                }
+            }
+            result => result,
+        }
+    }
+
+    /// Reports what a container and its account do with blobs.
+    ///
+    /// # Errors
+    /// Those of [`container_properties`](Self::container_properties).
+    pub async fn report(&self, container: &str) -> Result<ContainerReport> {
+        let container = self.container_properties(container).await?;
+        let request = BlobRequest::new("GetBlobServiceProperties", Method::GET, "")
+            .query("restype", "service")
+            .query("comp", "properties");
+        // A role on the container does not include this.
+        let days = match self.inner.send(&request).await {
+            Ok(response) => xml::soft_delete_days(&response.body).ok(),
+            Err(_) => None,
+        };
+        let soft_delete = match days {
+            None => SoftDelete::Unknown,
+            Some(0) => SoftDelete::Off,
+            Some(days) => SoftDelete::Days(days),
+        };
+        Ok(ContainerReport {
+            container,
+            soft_delete,
+        })
+    }
+}
+
+fn is_true(headers: &HeaderMap, name: &str) -> bool {
+    text(headers, name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}

@@ -1,0 +1,268 @@
+//! Tokens of Microsoft Entra ID, from the identity of this process. They are not cached here.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use landfall::BoxError;
+use landfall_objects::{HttpSend, Payload, collect, one_line};
+use reqsign_azure_storage::{
+    AzureCliCredentialProvider, ClientCertificateCredentialProvider,
+    ClientSecretCredentialProvider, Credential, ImdsCredentialProvider,
+    WorkloadIdentityCredentialProvider,
+};
+use reqsign_core::{
+    CommandExecute, CommandOutput, Context, Env, Error, FileRead, ProvideCredential, Result,
+    time::Timestamp,
+};
+use serde::Deserialize;
+use tokio::{process::Command, time::timeout};
+
+use crate::variables::{Variables, read_bytes};
+
+/// What tokens are for.
+const RESOURCE: &str = "https://storage.azure.com/";
+
+/// Timeout of a request to a token or metadata service.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The command line tool starts slowly.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// The sources of tokens, in their order. A source that is configured and fails ends the search: another
+/// identity might have other rights.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    context: Context,
+    variables: Variables,
+    secret: ClientSecretCredentialProvider,
+    certificate: ClientCertificateCredentialProvider,
+    workload: WorkloadIdentityCredentialProvider,
+    machine: ImdsCredentialProvider,
+    command: AzureCliCredentialProvider,
+}
+
+impl Identity {
+    pub(crate) fn new(http: Arc<dyn HttpSend>, variables: Variables) -> Self {
+        let context = Context::new()
+            .with_file_read(Files)
+            .with_http_send(OverHttp(http))
+            .with_env(Environment(variables.clone()))
+            .with_command_execute(Commands);
+        let mut certificate = ClientCertificateCredentialProvider::new();
+        if let Some(password) = variables.get("AZURE_CLIENT_CERTIFICATE_PASSWORD") {
+            certificate = certificate.with_certificate_password(password);
+        }
+        Self {
+            context,
+            variables,
+            secret: ClientSecretCredentialProvider::new(),
+            certificate,
+            workload: WorkloadIdentityCredentialProvider::new(),
+            machine: ImdsCredentialProvider::new(),
+            command: AzureCliCredentialProvider::new(),
+        }
+    }
+
+    /// Files, variables and HTTP for signatures that need them.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Requests a token.
+    pub(crate) async fn token(&self) -> std::result::Result<Credential, BoxError> {
+        let failed = |source: &str, error: Error| -> BoxError {
+            format!("cannot get a token from {source}: {}", text(&error)).into()
+        };
+        let context = &self.context;
+        let found = self.secret.provide_credential(context).await;
+        if let Some(token) =
+            found.map_err(|error| failed("Entra ID with AZURE_CLIENT_SECRET", error))?
+        {
+            return Ok(token);
+        }
+        let found = self.certificate.provide_credential(context).await;
+        if let Some(token) =
+            found.map_err(|error| failed("Entra ID with AZURE_CLIENT_CERTIFICATE_PATH", error))?
+        {
+            return Ok(token);
+        }
+        let found = self.workload.provide_credential(context).await;
+        if let Some(token) =
+            found.map_err(|error| failed("Entra ID with AZURE_FEDERATED_TOKEN_FILE", error))?
+        {
+            return Ok(token);
+        }
+        if let Some(endpoint) = self.variables.get("IDENTITY_ENDPOINT") {
+            let found = self.app_service(endpoint).await;
+            return found.map_err(|error| failed("IDENTITY_ENDPOINT", error));
+        }
+        let machine = match self.machine.provide_credential(context).await {
+            Ok(Some(token)) => return Ok(token),
+            Ok(None) => "none".to_owned(),
+            Err(error) => text(&error),
+        };
+        let command = match self.command.provide_credential(context).await {
+            Ok(Some(token)) => return Ok(token),
+            Ok(None) => "none".to_owned(),
+            Err(error) => text(&error),
+        };
+        Err(format!(
+            "found no credentials for Azure; set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or \
+             AZURE_STORAGE_CONNECTION_STRING, or give this machine an identity (managed identity: {machine}; \
+             az account get-access-token: {command})"
+        )
+        .into())
+    }
+
+    /// The managed identity of App Service, Functions and Container Apps.
+    async fn app_service(&self, endpoint: &str) -> Result<Credential> {
+        #[derive(Deserialize)]
+        struct Token {
+            access_token: String,
+            /// Seconds since 1970, as text.
+            expires_on: String,
+        }
+        let mut url = format!("{endpoint}?api-version=2019-08-01&resource={RESOURCE}");
+        if let Some(id) = self.variables.get("AZURE_CLIENT_ID") {
+            url.push_str("&client_id=");
+            url.push_str(&crate::address::encoded(id));
+        }
+        let secret = self.variables.get("IDENTITY_HEADER").unwrap_or_default();
+        let request = Request::get(url).header("x-identity-header", secret);
+        let request = request.body(Bytes::new());
+        let request = request.map_err(|error| Error::config_invalid(error.to_string()))?;
+        let response = self.context.http_send(request).await?;
+        let unexpected = || Error::unexpected("the response has no token");
+        let token: Token = serde_json::from_slice(response.body()).map_err(|_| unexpected())?;
+        let expires = token.expires_on.parse().map_err(|_| unexpected())?;
+        let expires = Timestamp::from_second(expires)?;
+        Ok(Credential::with_bearer_token(
+            &token.access_token,
+            Some(expires),
+        ))
+    }
+}
+
+/// With what the library keeps apart.
+fn text(error: &Error) -> String {
+    let mut text = error.to_string();
+    for context in error.context() {
+        text.push_str(", ");
+        text.push_str(context);
+    }
+    one_line(text)
+}
+
+/// The client's connections, for small requests.
+#[derive(Debug)]
+struct OverHttp(Arc<dyn HttpSend>);
+
+impl reqsign_core::HttpSend for OverHttp {
+    async fn http_send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let request = request.map(|body| Payload::from(body).body());
+        let exchange = async {
+            let (head, body) = self.0.send(request).await?.into_parts();
+            let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
+            Ok::<_, BoxError>(Response::from_parts(head, body))
+        };
+        let late =
+            |_| Error::unexpected(format!("no response from {host} within {HTTP_TIMEOUT:?}"));
+        let response = timeout(HTTP_TIMEOUT, exchange).await.map_err(late)?;
+        let response = response.map_err(|error| Error::unexpected(format!("{host}: {error}")))?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => {
+                let (status, reason) = (response.status(), reason(response.body()));
+                Err(Error::credential_invalid(format!(
+                    "{host}: {status}{reason}"
+                )))
+            }
+        }
+    }
+}
+
+/// What Entra ID and metadata services say in JSON, such as that a secret has expired. Anything else is not
+/// repeated.
+fn reason(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Reason {
+        error_description: String,
+    }
+    let reason = serde_json::from_slice::<Reason>(body);
+    reason.map_or_else(
+        |_| String::new(),
+        |reason| {
+            let first = reason
+                .error_description
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            format!(" {}", one_line(first))
+        },
+    )
+}
+
+#[derive(Debug)]
+struct Environment(Variables);
+
+impl Env for Environment {
+    fn var(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(ToOwned::to_owned)
+    }
+
+    fn vars(&self) -> HashMap<String, String> {
+        // In other programs, these are of the storage; the library sends requests for tokens there.
+        let pairs = self
+            .0
+            .pairs()
+            .filter(|(name, _)| !name.starts_with("AZBLOB_"));
+        pairs
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    fn home_dir(&self) -> Option<PathBuf> {
+        self.0.get("HOME").map(PathBuf::from)
+    }
+}
+
+#[derive(Debug)]
+struct Files;
+
+impl FileRead for Files {
+    async fn file_read(&self, path: &str) -> Result<Vec<u8>> {
+        let name = path.to_owned();
+        let reading = tokio::task::spawn_blocking(move || read_bytes(&name)).await;
+        let failed =
+            |error: BoxError| Error::config_invalid(format!("cannot read {path}: {error}"));
+        let read = reading.map_err(|error| failed(error.into()))?;
+        read.map_err(|error| failed(error.into()))
+    }
+}
+
+#[derive(Debug)]
+struct Commands;
+
+impl CommandExecute for Commands {
+    async fn command_execute<'a>(
+        &'a self,
+        program: &'a str,
+        args: &'a [&'a str],
+    ) -> Result<CommandOutput> {
+        let mut command = Command::new(program);
+        let output = command.args(args).kill_on_drop(true).output();
+        let output = timeout(COMMAND_TIMEOUT, output).await;
+        let output =
+            output.map_err(|_| Error::unexpected(format!("no end within {COMMAND_TIMEOUT:?}")))?;
+        let output =
+            output.map_err(|error| Error::unexpected(format!("cannot run {program}: {error}")))?;
+        Ok(CommandOutput {
+            status: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: output.stderr,
+        })
+    }
+}

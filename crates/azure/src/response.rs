@@ -1,0 +1,423 @@
+//! Classifies error responses by the reaction of the caller, and says to people what to do.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, StatusCode,
+    header::{DATE, RETRY_AFTER},
+    response::Parts,
+};
+use landfall_objects::{Error, ErrorKind, one_line};
+
+use crate::{settings::Authorization, xml};
+
+/// What a call is about, as far as its errors depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About {
+    /// A blob, or else a container or the service.
+    pub(crate) blob: bool,
+    pub(crate) authorization: Authorization,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    None,
+    Backoff(Option<Duration>),
+    RenewToken,
+}
+
+/// Converts an error response; `error` creates the error of a kind.
+pub(crate) fn refusal(
+    about: About,
+    head: &Parts,
+    body: &Bytes,
+    error: impl FnOnce(ErrorKind) -> Error,
+) -> (Error, Action) {
+    let problem = xml::problem(body);
+    let header = |name: &str| text(&head.headers, name);
+    // The source of a copy has its own code.
+    let code = header("x-ms-copy-source-error-code")
+        .or_else(|| header("x-ms-error-code"))
+        .or(problem.code);
+    let message = problem.message.unwrap_or_default();
+    let detail = problem.authentication_error_detail.unwrap_or_default();
+    let message = message
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.')
+        .to_owned();
+    let mut kind = classify(about, head.status, code.as_deref(), &message, &detail);
+    let delay = retry_after(&head.headers);
+    let action = match &mut kind {
+        ErrorKind::Unavailable { retry_after } => {
+            *retry_after = delay;
+            Action::Backoff(delay)
+        }
+        ErrorKind::BadCredentials if about.authorization == Authorization::Identity => {
+            Action::RenewToken
+        }
+        _ => Action::None,
+    };
+    let advice = match kind {
+        ErrorKind::ClockSkew => skew(&head.headers),
+        _ => advice(about, &kind, code.as_deref(), &detail).map(ToOwned::to_owned),
+    };
+    let message = match (message.is_empty(), advice) {
+        (true, advice) => advice,
+        (false, Some(advice)) => Some(format!("{message}; {advice}")),
+        (false, None) => Some(message),
+    };
+    let error = error(kind).with_response(
+        head.status,
+        code.map(one_line),
+        message.map(one_line),
+        header("x-ms-request-id").map(one_line),
+    );
+    (error, action)
+}
+
+fn classify(
+    about: About,
+    status: StatusCode,
+    code: Option<&str>,
+    message: &str,
+    detail: &str,
+) -> ErrorKind {
+    let unavailable = ErrorKind::Unavailable { retry_after: None };
+    match code.unwrap_or_default() {
+        "BlobNotFound" => return ErrorKind::NoSuchKey,
+        "ContainerNotFound" | "ContainerBeingDeleted" => return ErrorKind::NoSuchBucket,
+        "ResourceNotFound" if about.blob => return ErrorKind::NoSuchKey,
+        "BlobAlreadyExists" | "ConditionNotMet" | "TargetConditionNotMet" => {
+            return ErrorKind::PreconditionFailed;
+        }
+        "AuthenticationFailed" if is_clock_error(detail) => return ErrorKind::ClockSkew,
+        "RequestTimeTooSkewed" => return ErrorKind::ClockSkew,
+        "AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation" => {
+            return ErrorKind::BadCredentials;
+        }
+        // Azurite says this of a wrong signature, the service of an address that a firewall refuses.
+        "AuthorizationFailure" if message.contains("failed to authenticate") => {
+            return ErrorKind::BadCredentials;
+        }
+        "AuthorizationFailure"
+        | "AuthorizationPermissionMismatch"
+        | "AuthorizationProtocolMismatch"
+        | "AuthorizationResourceTypeMismatch"
+        | "AuthorizationServiceMismatch"
+        | "AuthorizationSourceIPMismatch"
+        | "BlobImmutableDueToPolicy"
+        | "InsufficientAccountPermissions"
+        | "KeyBasedAuthenticationNotPermitted"
+        | "PublicAccessNotPermitted"
+        | "UnauthorizedBlobOverwrite" => return ErrorKind::AccessDenied,
+        "AccountIsDisabled" | "ContainerDisabled" => return ErrorKind::AccountDisabled,
+        "BlobArchived" | "BlobBeingRehydrated" => return ErrorKind::Archived,
+        "InvalidRange" => return ErrorKind::InvalidRange,
+        "BlockCountExceedsLimit" | "BlockListTooLong" | "RequestBodyTooLarge" => {
+            return ErrorKind::EntityTooLarge;
+        }
+        "InvalidBlockId" | "InvalidBlockList" => return ErrorKind::InvalidPart,
+        "FeatureVersionMismatch" | "UnsupportedHeader" | "UnsupportedHttpVerb" => {
+            return ErrorKind::NotImplemented;
+        }
+        // The bytes were damaged on their way.
+        "Md5Mismatch" | "Crc64Mismatch" => return unavailable,
+        "AccountBeingCreated" | "InternalError" | "OperationTimedOut" | "ServerBusy" => {
+            return unavailable;
+        }
+        // Of another program: it may hold the lease for as long as it wants.
+        "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
+            return ErrorKind::Other;
+        }
+        _ => {}
+    }
+    match status.as_u16() {
+        401 => ErrorKind::BadCredentials,
+        403 => ErrorKind::AccessDenied,
+        404 if about.blob => ErrorKind::NoSuchKey,
+        404 => ErrorKind::NoSuchBucket,
+        405 | 501 => ErrorKind::NotImplemented,
+        412 => ErrorKind::PreconditionFailed,
+        413 => ErrorKind::EntityTooLarge,
+        416 => ErrorKind::InvalidRange,
+        507 => ErrorKind::StorageFull,
+        408 | 429 | 500 | 502..=599 => unavailable,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// Only the service's words of an old date: signatures are not compared before.
+fn is_clock_error(detail: &str) -> bool {
+    detail.to_ascii_lowercase().contains("date header")
+}
+
+fn advice(
+    about: About,
+    kind: &ErrorKind,
+    code: Option<&str>,
+    detail: &str,
+) -> Option<&'static str> {
+    let code = code.unwrap_or_default();
+    Some(match (kind, about.authorization) {
+        (ErrorKind::NoSuchBucket, _) => {
+            "create the container, or correct --azure-storage and the account"
+        }
+        (ErrorKind::BadCredentials, Authorization::AccountKey) => {
+            "the key is not of this account; copy a current one from its access keys"
+        }
+        (ErrorKind::BadCredentials, Authorization::SharedAccessSignature)
+            if detail.to_ascii_lowercase().contains("expir") =>
+        {
+            "the shared access signature has expired; create another one"
+        }
+        (ErrorKind::BadCredentials, Authorization::SharedAccessSignature) => {
+            "the shared access signature is invalid or has expired; create another one"
+        }
+        (ErrorKind::BadCredentials, Authorization::Identity) => {
+            "the token was rejected; check AZURE_TENANT_ID and that the account is of this tenant"
+        }
+        (ErrorKind::AccessDenied, _) => match code {
+            "AuthorizationFailure" => {
+                "the network rules of the account refuse this address; allow it there"
+            }
+            "AuthorizationProtocolMismatch" => "the shared access signature allows only HTTPS",
+            "AuthorizationSourceIPMismatch" => "the shared access signature is for other addresses",
+            "BlobImmutableDueToPolicy" => {
+                "the container has an immutability policy or a legal hold, with which uploads cannot be stored"
+            }
+            "KeyBasedAuthenticationNotPermitted" => {
+                "the account forbids keys; remove AZURE_STORAGE_KEY and use an identity"
+            }
+            "PublicAccessNotPermitted" => {
+                "the account forbids public access; remove --azure-container-access-type"
+            }
+            _ => match about.authorization {
+                Authorization::Identity => {
+                    "give the identity the role Storage Blob Data Contributor on the container"
+                }
+                Authorization::SharedAccessSignature => {
+                    "create a shared access signature with the rights racwdl on containers and objects"
+                }
+                Authorization::AccountKey => return None,
+            },
+        },
+        (ErrorKind::AccountDisabled, _) => "the account is disabled; see its subscription",
+        (ErrorKind::Archived, _) => "rehydrate the blob to the tier hot or cool, which takes hours",
+        _ => match code {
+            "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
+                "another program has a lease of the blob; break the lease"
+            }
+            "InvalidBlobTier" | "BlobAccessTierNotSupportedForAccountType" => {
+                "this account has no such tier; change --azure-blob-access-tier"
+            }
+            _ => return None,
+        },
+    })
+}
+
+pub(crate) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => xml::time(value)?.duration_since(SystemTime::now()).ok(),
+    }
+}
+
+pub(crate) fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
+    xml::time(headers.get(DATE)?.to_str().ok()?)
+}
+
+fn skew(headers: &HeaderMap) -> Option<String> {
+    let theirs = service_time(headers)?;
+    let (apart, word) = match SystemTime::now().duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    let seconds = apart.as_secs();
+    Some(format!(
+        "this machine's clock is {seconds} s {word} the service's; set it"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(
+        authorization: Authorization,
+        status: u16,
+        code: &str,
+        body: &str,
+    ) -> (Error, Action) {
+        let builder = http::Response::builder().status(status);
+        let builder = builder
+            .header("x-ms-error-code", code)
+            .header("retry-after", "3");
+        let (head, ()) = builder.body(()).unwrap().into_parts();
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let about = About {
+            blob: true,
+            authorization,
+        };
+        refusal(about, &head, &body, |kind| {
+            Error::new(kind, "PutBlob", "c/k")
+        })
+    }
+
+    #[test]
+    fn codes_are_classified() {
+        let wait = Some(Duration::from_secs(3));
+        let unavailable = ErrorKind::Unavailable { retry_after: wait };
+        for (status, code, kind) in [
+            (404, "BlobNotFound", ErrorKind::NoSuchKey),
+            (404, "ContainerNotFound", ErrorKind::NoSuchBucket),
+            (409, "ContainerBeingDeleted", ErrorKind::NoSuchBucket),
+            (409, "BlobAlreadyExists", ErrorKind::PreconditionFailed),
+            (412, "ConditionNotMet", ErrorKind::PreconditionFailed),
+            (412, "LeaseIdMissing", ErrorKind::Other),
+            (403, "AuthenticationFailed", ErrorKind::BadCredentials),
+            (
+                403,
+                "AuthorizationPermissionMismatch",
+                ErrorKind::AccessDenied,
+            ),
+            (
+                403,
+                "InsufficientAccountPermissions",
+                ErrorKind::AccessDenied,
+            ),
+            (403, "AccountIsDisabled", ErrorKind::AccountDisabled),
+            (409, "BlobArchived", ErrorKind::Archived),
+            (416, "InvalidRange", ErrorKind::InvalidRange),
+            (400, "InvalidBlockList", ErrorKind::InvalidPart),
+            (413, "RequestBodyTooLarge", ErrorKind::EntityTooLarge),
+            (400, "Md5Mismatch", unavailable.clone()),
+            (503, "ServerBusy", unavailable.clone()),
+            (500, "OperationTimedOut", unavailable.clone()),
+            (429, "", unavailable.clone()),
+            (502, "Whatever", unavailable),
+            (501, "", ErrorKind::NotImplemented),
+            (400, "InvalidHeaderValue", ErrorKind::Other),
+        ] {
+            let (error, action) = refused(Authorization::AccountKey, status, code, "");
+            assert_eq!(*error.kind(), kind, "{status} {code}");
+            let expected = match kind {
+                ErrorKind::Unavailable { .. } => Action::Backoff(wait),
+                _ => Action::None,
+            };
+            assert_eq!(action, expected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn people_learn_what_to_do() {
+        use Authorization::{AccountKey, Identity, SharedAccessSignature};
+        let detail = |text: &str| {
+            format!(
+                "<Error><Code>c</Code><Message>Refused.\nRequestId:1\nTime:2</Message>\
+                <AuthenticationErrorDetail>{text}</AuthenticationErrorDetail></Error>"
+            )
+        };
+        for (authorization, status, code, body, advice) in [
+            (
+                AccountKey,
+                404,
+                "ContainerNotFound",
+                String::new(),
+                "--azure-storage",
+            ),
+            (
+                AccountKey,
+                403,
+                "AuthenticationFailed",
+                detail("mac"),
+                "access keys",
+            ),
+            (
+                AccountKey,
+                403,
+                "AuthenticationFailed",
+                detail("The date header is incorrect"),
+                "clock",
+            ),
+            (
+                Identity,
+                403,
+                "AuthorizationPermissionMismatch",
+                detail(""),
+                "role Storage Blob Data Contributor",
+            ),
+            (
+                Identity,
+                401,
+                "InvalidAuthenticationInfo",
+                detail(""),
+                "AZURE_TENANT_ID",
+            ),
+            (
+                SharedAccessSignature,
+                403,
+                "AuthenticationFailed",
+                detail("Signature not valid: expiry"),
+                "has expired",
+            ),
+            (
+                SharedAccessSignature,
+                403,
+                "AuthorizationPermissionMismatch",
+                detail(""),
+                "racwdl",
+            ),
+            (
+                AccountKey,
+                403,
+                "KeyBasedAuthenticationNotPermitted",
+                detail(""),
+                "use an identity",
+            ),
+            (
+                AccountKey,
+                403,
+                "AuthorizationFailure",
+                detail(""),
+                "network rules",
+            ),
+            (AccountKey, 409, "BlobArchived", detail(""), "rehydrate"),
+            (
+                AccountKey,
+                412,
+                "LeaseIdMissing",
+                detail(""),
+                "break the lease",
+            ),
+        ] {
+            let builder = http::Response::builder().status(status);
+            let builder = builder
+                .header("x-ms-error-code", code)
+                .header("date", "Wed, 21 Oct 2015 07:28:00 GMT");
+            let (head, ()) = builder.body(()).unwrap().into_parts();
+            let about = About {
+                blob: true,
+                authorization,
+            };
+            let (error, action) = refusal(about, &head, &Bytes::from(body), |kind| {
+                Error::new(kind, "PutBlob", "c/k")
+            });
+            let line = error.to_string();
+            assert!(line.contains(advice), "{line}");
+            assert!(
+                !line.contains("RequestId") && !line.contains("mac"),
+                "{line}"
+            );
+            let renews = authorization == Identity && *error.kind() == ErrorKind::BadCredentials;
+            assert_eq!(action == Action::RenewToken, renews, "{line}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The settings of a client, and what is wrong with them. They send nothing.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use landfall_objects::{CallLimits, HttpSend};
+
+use crate::variables::Variables;
+
+/// Settings of an [`AzureClient`](crate::AzureClient).
+#[derive(Clone, Debug)]
+pub struct AzureSettings {
+    /// URL of the service, to which `/CONTAINER` is appended.
+    ///
+    /// `None`: that of the connection string, or else `https://ACCOUNT.blob.core.windows.net`. If the host is an
+    /// address or has no dot, as an emulator's, the account is appended unless the URL ends with it.
+    pub endpoint: Option<String>,
+    /// Access tier of completed uploads; `None`: the default of the account.
+    pub tier: Option<AccessTier>,
+    /// Environment variables with the account and its credentials.
+    pub variables: Variables,
+    /// Transport of the requests; `None`: the client's own connections.
+    pub http: Option<Arc<dyn HttpSend>>,
+    /// Attempts and timeouts of each call.
+    pub limits: CallLimits,
+    /// Maximum number of idle connections.
+    pub idle_connections: usize,
+    /// `User-Agent`.
+    pub user_agent: String,
+    /// Logs each attempt as a debug event with operation, duration and status.
+    pub log_calls: bool,
+}
+
+impl Default for AzureSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            tier: None,
+            variables: Variables::of_process(),
+            http: None,
+            limits: CallLimits::default(),
+            idle_connections: 64,
+            user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),
+            log_calls: false,
+        }
+    }
+}
+
+/// The access tier of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessTier {
+    /// For frequent access.
+    Hot,
+    /// For blobs that stay at least 30 days.
+    Cool,
+    /// For blobs that stay at least 90 days.
+    Cold,
+    /// Offline: a blob must be rehydrated for hours before it can be read.
+    Archive,
+}
+
+impl AccessTier {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hot => "Hot",
+            Self::Cool => "Cool",
+            Self::Cold => "Cold",
+            Self::Archive => "Archive",
+        }
+    }
+}
+
+impl FromStr for AccessTier {
+    type Err = SettingsError;
+
+    fn from_str(word: &str) -> Result<Self, SettingsError> {
+        match word.to_ascii_lowercase().as_str() {
+            "hot" => Ok(Self::Hot),
+            "cool" => Ok(Self::Cool),
+            "cold" => Ok(Self::Cold),
+            "archive" => Ok(Self::Archive),
+            _ => Err(SettingsError::Tier(word.to_owned())),
+        }
+    }
+}
+
+/// What anybody may do with a container without credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContainerAccess {
+    /// Nothing.
+    #[default]
+    Private,
+    /// Read blobs whose names they know.
+    Blob,
+    /// Also list the blobs.
+    Container,
+}
+
+impl ContainerAccess {
+    /// As the service names it; `None` for private.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Private => None,
+            Self::Blob => Some("blob"),
+            Self::Container => Some("container"),
+        }
+    }
+}
+
+impl FromStr for ContainerAccess {
+    type Err = SettingsError;
+
+    fn from_str(word: &str) -> Result<Self, SettingsError> {
+        match word {
+            "" | "private" => Ok(Self::Private),
+            "blob" => Ok(Self::Blob),
+            "container" => Ok(Self::Container),
+            _ => Err(SettingsError::ContainerAccess(word.to_owned())),
+        }
+    }
+}
+
+/// How requests are authorized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// By the key of the account.
+    AccountKey,
+    /// By a shared access signature.
+    SharedAccessSignature,
+    /// By a token of Microsoft Entra ID.
+    Identity,
+}
+
+impl fmt::Display for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AccountKey => "account key",
+            Self::SharedAccessSignature => "shared access signature",
+            Self::Identity => "identity",
+        })
+    }
+}
+
+/// Invalid client settings. No message contains a key or a signature.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// No variable names the account. The sentence is tusd's.
+    #[error(
+        "No service account name for Azure BlockBlob Storage using the AZURE_STORAGE_ACCOUNT environment variable."
+    )]
+    NoAccount,
+    /// The name of the account is invalid.
+    #[error(
+        "invalid name of an Azure storage account {0:?}: use 3 to 24 lower-case letters and digits"
+    )]
+    Account(String),
+    /// The key of the account is not base64.
+    #[error(
+        "AZURE_STORAGE_KEY is neither a key of the account, which is base64, nor a shared access signature, which contains `sig=`"
+    )]
+    Key,
+    /// The shared access signature is not one.
+    #[error(
+        "the shared access signature for Azure is invalid: copy it whole, from `sv=` to the end of `sig=`"
+    )]
+    Signature,
+    /// The connection string is invalid.
+    #[error(
+        "AZURE_STORAGE_CONNECTION_STRING {0}; copy it whole from the access keys of the account"
+    )]
+    ConnectionString(&'static str),
+    /// The endpoint is not a supported URL.
+    #[error("the Azure endpoint {endpoint:?} {problem}")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// The problem.
+        problem: &'static str,
+    },
+    /// The access tier is unknown.
+    #[error("unknown Azure access tier {0:?}; use hot, cool, cold or archive")]
+    Tier(String),
+    /// The access type of a container is unknown.
+    #[error("unknown access type of an Azure container {0:?}; use blob, container or private")]
+    ContainerAccess(String),
+    /// A file that a variable names cannot be read.
+    #[error("{variable}: cannot read {path:?}: {source}")]
+    File {
+        /// The variable.
+        variable: String,
+        /// The file.
+        path: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The user agent is not a valid header value.
+    #[error("the user agent {0:?} is not a valid header value")]
+    UserAgent(String),
+    /// The root certificates of this machine cannot be read.
+    #[error("cannot read the root certificates of this machine, which HTTPS requires")]
+    Certificates(#[source] std::io::Error),
+}

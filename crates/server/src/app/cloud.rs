@@ -1,0 +1,212 @@
+//! Opens a bucket of Google Cloud Storage or a container of Azure as storage, which differ only in their clients.
+//!
+//! One that cannot be used ends the start. It must not know how a cloud works: that is in its client.
+
+use std::{fmt, time::Duration};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use landfall::{Composer, store::BoxError};
+use landfall_azure::{AzureClient, AzureSettings};
+use landfall_gcs::{Client as GcsClient, ClientSettings as GcsSettings};
+use landfall_objects::{
+    CallLimits, Cloud as _, Error, ErrorKind, ObjectStore, Stats, StoreOptions, StoreStats, UploadIds,
+};
+
+use super::{
+    cached_probe::CachedProbe,
+    leases::{LeasedCloud, SharedLeases},
+};
+use crate::settings::{LeaseKind, Leases, Settings};
+
+/// The size of a part, in bytes; longer uploads have larger ones.
+const PART_SIZE: u64 = 8 << 20;
+
+/// The longest block of Azure, in bytes.
+const MAX_BLOCK: u64 = 4000 << 20;
+
+/// The most blocks of a blob. Google has no limit for the parts of an object.
+const MAX_PARTS: u32 = 50_000;
+
+/// An operator waits; includes retries.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Storage in a cloud.
+#[derive(Debug)]
+pub(super) struct CloudStorage {
+    /// The bucket or container.
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) opened: Box<dyn Opened>,
+    reachable: CachedProbe<Option<String>>,
+}
+
+/// The client and the store of a cloud.
+#[async_trait]
+pub(super) trait Opened: fmt::Debug + Send + Sync {
+    fn calls(&self) -> &Stats;
+    fn stats(&self) -> StoreStats;
+    async fn probe(&self) -> Result<(), BoxError>;
+    fn leases(&self, settings: &Leases) -> anyhow::Result<SharedLeases>;
+}
+
+impl CloudStorage {
+    /// Returns the storage that the settings name, unless it is a directory or S3.
+    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Option<(Self, Composer)>> {
+        if let Some(name) = &settings.gcs.bucket {
+            return Self::google(settings, name).await.map(Some);
+        }
+        match &settings.azure.container {
+            Some(name) => Self::azure(settings, name).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn google(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
+        let gcs = &settings.gcs;
+        let client = |limits| {
+            GcsClient::new(GcsSettings {
+                endpoint: gcs.endpoint.clone(),
+                object_prefix: gcs.object_prefix.clone(),
+                limits,
+                ..GcsSettings::default()
+            })
+        };
+        let prober = client(probe_limits()).context("--gcs-bucket")?;
+        let probe = prober.list_objects(name, &gcs.object_prefix, None, 1);
+        if let Err(error) = probe.await {
+            refuse(error, "--gcs-bucket")?;
+        }
+        let options = options(settings, name, &gcs.object_prefix);
+        let description = format!("Using 'gcs://{name}' as GCS bucket for storage.");
+        Self::new(client(CallLimits::default())?, prober, options, description)
+    }
+
+    async fn azure(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
+        let azure = &settings.azure;
+        let client = |limits| {
+            AzureClient::new(AzureSettings {
+                endpoint: azure.endpoint.clone(),
+                tier: azure.tier,
+                limits,
+                ..AzureSettings::default()
+            })
+        };
+        let prober = client(probe_limits()).context("--azure-storage")?;
+        if let Err(error) = prober.ensure_container(name, azure.access).await {
+            refuse(error, "--azure-storage")?;
+        }
+        let mut options = options(settings, name, &azure.object_prefix);
+        options.max_part = MAX_BLOCK;
+        let client = client(CallLimits::default())?;
+        let description = format!(
+            "Azure BlockBlob Storage authentication using {}\nUsing Azure endpoint {}.",
+            client.authorization(),
+            client.endpoint()
+        );
+        Self::new(client, prober, options, description)
+    }
+
+    fn new<C: LeasedCloud>(
+        client: C,
+        prober: C,
+        options: StoreOptions,
+        description: String,
+    ) -> anyhow::Result<(Self, Composer)> {
+        let (name, prefix) = (options.bucket.clone(), options.object_prefix.clone());
+        let store = ObjectStore::new(client.clone(), options).context("cannot open the store")?;
+        let composer = Composer::join(store.clone());
+        let opened = Bucket {
+            client,
+            prober,
+            store,
+            name: name.clone(),
+            prefix,
+        };
+        let storage = Self {
+            name,
+            description,
+            opened: Box::new(opened),
+            reachable: CachedProbe::default(),
+        };
+        Ok((storage, composer))
+    }
+
+    pub(super) async fn health_error(&self) -> Option<String> {
+        let probe = async || self.opened.probe().await;
+        self.reachable.error(probe).await
+    }
+}
+
+fn probe_limits() -> CallLimits {
+    CallLimits {
+        attempts: 2,
+        deadline: TIMEOUT,
+        idle_timeout: TIMEOUT,
+        ..CallLimits::default()
+    }
+}
+
+/// Ends the start, unless only a right is missing that uploads do not need.
+fn refuse(error: Error, setting: &'static str) -> anyhow::Result<()> {
+    if *error.kind() == ErrorKind::AccessDenied {
+        tracing::warn!(
+            %error,
+            "listing is not permitted: uploads may work, but expired ones are not removed; permit it, or set \
+             --sweep-interval 0"
+        );
+        return Ok(());
+    }
+    Err(error).context(setting)
+}
+
+fn options(settings: &Settings, name: &str, prefix: &str) -> StoreOptions {
+    let mut options = StoreOptions::new(name);
+    prefix.clone_into(&mut options.object_prefix);
+    options.min_part = 1;
+    options.min_copy = 1;
+    options.part_size = PART_SIZE;
+    options.max_parts = MAX_PARTS;
+    options.memory = usize::try_from(settings.limits.max_buffered_bytes).unwrap_or(usize::MAX);
+    options.content_hashes = false;
+    options.ids = UploadIds::Plain;
+    options.conditional_writes = true;
+    let is_alone = matches!(settings.leases.kind, LeaseKind::Auto | LeaseKind::Memory);
+    options.shared = !is_alone;
+    options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
+    options
+}
+
+#[derive(Debug)]
+struct Bucket<C> {
+    client: C,
+    /// Has fewer attempts.
+    prober: C,
+    store: ObjectStore<C>,
+    name: String,
+    prefix: String,
+}
+
+#[async_trait]
+impl<C: LeasedCloud> Opened for Bucket<C> {
+    fn calls(&self) -> &Stats {
+        self.client.stats()
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.store.stats()
+    }
+
+    async fn probe(&self) -> Result<(), BoxError> {
+        let (bucket, prefix) = (&self.name, &self.prefix);
+        match self.prober.list_objects(bucket, prefix, None, 1).await {
+            // Without the permission to list, there is no better answer.
+            Err(error) if *error.kind() != ErrorKind::AccessDenied => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn leases(&self, settings: &Leases) -> anyhow::Result<SharedLeases> {
+        SharedLeases::objects(&self.client, &self.name, &self.prefix, settings)
+    }
+}

@@ -1,0 +1,213 @@
+//! Uploads of every kind: sizes, ids, deferred lengths, concatenations, ranges, unverified bytes, many at once.
+
+use std::sync::Arc;
+
+use landfall::{
+    lease::Fence,
+    store::{Store, StoreError},
+    upload::{Upload, UploadId, UploadKind},
+};
+use landfall_objects::Cloud as _;
+use landfall_test_clouds::{
+    KIB, Service, append, assert_same, client, create, finish, on_each_cloud, options, pattern,
+    pieces, read, store,
+};
+
+async fn sizes_from_none_to_many_parts(service: &impl Service) {
+    let bucket = service.bucket("sizes");
+    let store = store(service, options(&bucket));
+    for len in [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 33 * 64 * KIB + 5] {
+        let id = format!("size-{len}");
+        let bytes = pattern(len as u64, len);
+        let upload = create(&store, &id, len as u64).await;
+        assert_eq!(append(&store, &upload.id, 1, &bytes).await, len as u64);
+        finish(&store, &upload, 1).await;
+        let fresh = landfall_test_clouds::store(service, options(&bucket));
+        let snapshot = fresh.load(&upload.id).await.unwrap();
+        assert_eq!(snapshot.offset, len as u64, "{id}");
+        assert_same(&read(&fresh, &snapshot.upload, 0..len as u64).await, &bytes);
+        let terminator = fresh.capabilities().terminator.unwrap();
+        assert!(terminator.terminate(&upload, Fence(2)).await.unwrap());
+        assert!(!terminator.terminate(&upload, Fence(3)).await.unwrap());
+    }
+    let left = client(service).list_objects(&bucket, "", None, 100).await.unwrap();
+    assert!(left.objects.is_empty(), "{left:?}");
+}
+
+async fn ids_that_tusd_mixes_up_stay_apart(service: &impl Service) {
+    let bucket = service.bucket("ids");
+    let store = store(service, options(&bucket));
+    let ids = ["a", "a_0", "a_1", "a/b", "a_b_c", "a.part", "ab", "a+b"];
+    let mut uploads = Vec::new();
+    for (seed, id) in ids.iter().enumerate() {
+        uploads.push(create(&store, id, 200_000).await);
+        let bytes = pattern(seed as u64, 200_000);
+        append(&store, &uploads[seed].id, 1, &bytes.slice(..150_000)).await;
+    }
+    let next = landfall_test_clouds::store(service, options(&bucket));
+    for (seed, upload) in uploads.iter().enumerate() {
+        let snapshot = next.load(&upload.id).await.unwrap();
+        assert_eq!(snapshot.offset, 150_000, "{}", upload.id);
+        let bytes = pattern(seed as u64, 200_000);
+        append(&next, &upload.id, 2, &bytes.slice(150_000..)).await;
+        finish(&next, upload, 2).await;
+    }
+    for (seed, upload) in uploads.iter().enumerate() {
+        let bytes = pattern(seed as u64, 200_000);
+        assert_same(&read(&next, upload, 0..200_000).await, &bytes);
+        let terminator = next.capabilities().terminator.unwrap();
+        terminator.terminate(upload, Fence(3)).await.unwrap();
+        for later in &uploads[seed + 1..] {
+            assert_eq!(next.load(&later.id).await.unwrap().offset, 200_000);
+        }
+    }
+}
+
+async fn a_range_of_a_file_is_read(service: &impl Service) {
+    let store = store(service, options(&service.bucket("range")));
+    let bytes = pattern(3, 300_000);
+    let upload = create(&store, "range", 300_000).await;
+    append(&store, &upload.id, 1, &bytes).await;
+    finish(&store, &upload, 1).await;
+    for range in [0..1, 65_535..65_537, 123_456..299_999, 299_999..300_000] {
+        let got = read(&store, &upload, range.clone()).await;
+        let wanted = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        assert_same(&got, &bytes[wanted]);
+    }
+}
+
+async fn a_length_may_be_declared_late(service: &impl Service) {
+    let bucket = service.bucket("defer");
+    let store = store(service, options(&bucket));
+    let bytes = pattern(4, 200_000);
+    let upload = create(&store, "defer", None).await;
+    append(&store, &upload.id, 1, &bytes.slice(..150_000)).await;
+    let deferrer = store.capabilities().length_deferrer.unwrap();
+    let upload = deferrer.declare_length(&upload, 200_000, Fence(2)).await.unwrap();
+    append(&store, &upload.id, 3, &bytes.slice(150_000..)).await;
+    finish(&store, &upload, 3).await;
+    assert_same(&read(&store, &upload, 0..200_000).await, &bytes);
+}
+
+async fn forty_uploads_are_concatenated(service: &impl Service) {
+    let bucket = service.bucket("concat");
+    let store = store(service, options(&bucket));
+    let mut parts: Vec<Arc<Upload>> = Vec::new();
+    let mut all = Vec::new();
+    for n in 0..40 {
+        let len = [0, 5, 70_000][n % 3];
+        let bytes = pattern(n as u64, len);
+        let mut part = Upload::new(UploadId::new(&format!("part{n}")).unwrap(), Some(len as u64));
+        part.kind = UploadKind::Partial;
+        let part = store.create(part).await.unwrap();
+        append(&store, &part.id, 1, &bytes).await;
+        finish(&store, &part, 1).await;
+        all.extend_from_slice(&bytes);
+        parts.push(part);
+    }
+    let mut target = Upload::new(UploadId::new("target").unwrap(), Some(all.len() as u64));
+    target.kind = UploadKind::Final {
+        parts: parts.iter().map(|part| part.id.clone()).collect(),
+        concatenated: false,
+    };
+    let target = store.create(target).await.unwrap();
+    let concatenator = store.capabilities().concatenator.unwrap();
+    let sum = concatenator.concatenate(&target, &parts, Fence(1)).await.unwrap();
+    assert_eq!(sum, all.len() as u64);
+    assert_same(&read(&store, &target, 0..sum).await, &all);
+}
+
+async fn unverified_bytes_never_count(service: &impl Service) {
+    let bucket = service.bucket("unverified");
+    let bytes = pattern(5, 400_000);
+    for shared in [false, true] {
+        let mut options = options(&bucket);
+        options.shared = shared;
+        let id = format!("unverified-{shared}");
+        let store = store(service, options.clone());
+        let upload = create(&store, &id, 400_000).await;
+        append(&store, &upload.id, 1, &bytes.slice(..100_000)).await;
+        // A wrong checksum.
+        let (_, mut wrong) = store.resume(&upload.id, Fence(2)).await.unwrap();
+        wrong.begin_unverified().await.unwrap();
+        wrong.write(&mut pieces(&pattern(6, 200_000))).await.unwrap();
+        wrong.commit().await.unwrap();
+        wrong.discard_unverified().await.unwrap();
+        drop(wrong);
+        assert_eq!(store.load(&upload.id).await.unwrap().offset, 100_000);
+        append(&store, &upload.id, 3, &bytes.slice(100_000..150_000)).await;
+        // A process that dies meanwhile.
+        let (_, mut lost) = store.resume(&upload.id, Fence(4)).await.unwrap();
+        lost.begin_unverified().await.unwrap();
+        lost.write(&mut pieces(&pattern(7, 200_000))).await.unwrap();
+        lost.commit().await.unwrap();
+        drop((lost, store));
+        let next = landfall_test_clouds::store(service, options);
+        assert_eq!(next.load(&upload.id).await.unwrap().offset, 150_000);
+        append(&next, &upload.id, 5, &bytes.slice(150_000..300_000)).await;
+        append(&next, &upload.id, 6, &bytes.slice(300_000..)).await;
+        finish(&next, &upload, 6).await;
+        assert_same(&read(&next, &upload, 0..400_000).await, &bytes);
+    }
+}
+
+async fn many_uploads_stay_within_the_memory(service: &impl Service) {
+    let bucket = service.bucket("memory");
+    let mut options = options(&bucket);
+    options.part_size = 4 << 20;
+    options.memory = 16 << 20;
+    let store = store(service, options);
+    let uploads = (0..64_u64).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let bytes = pattern(n, 1 << 20);
+            let upload = create(&store, &format!("memory-{n}"), 1 << 20).await;
+            for fence in 0..4 {
+                let from = fence as usize * (256 << 10);
+                let piece = bytes.slice(from..from + (256 << 10));
+                append(&store, &upload.id, fence + 1, &piece).await;
+            }
+            finish(&store, &upload, 4).await;
+            assert_same(&read(&store, &upload, 0..1 << 20).await, &bytes);
+        })
+    });
+    let uploads: Vec<_> = uploads.collect();
+    while !uploads.iter().all(tokio::task::JoinHandle::is_finished) {
+        let stats = store.stats();
+        assert!(stats.memory_used <= stats.memory_limit + (4 << 20), "{stats:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for upload in uploads {
+        upload.await.unwrap();
+    }
+}
+
+async fn an_object_of_another_program_is_not_replaced(service: &impl Service) {
+    let bucket = service.bucket("foreign");
+    let store = store(service, options(&bucket));
+    let client = client(service);
+    let object = landfall_objects::ObjectRef::new(&bucket, "up/foreign");
+    let text = bytes::Bytes::from_static(b"of another program");
+    let headers = landfall_objects::ObjectHeaders::default();
+    let condition = landfall_objects::Condition::IfAbsent;
+    let put = client.put_object(&object, text.clone().into(), &headers, condition, None);
+    put.await.unwrap();
+    let upload = create(&store, "foreign", 5).await;
+    let (_, mut append) = store.resume(&upload.id, Fence(1)).await.unwrap();
+    append.write(&mut vec![pattern(1, 5)]).await.unwrap();
+    let error = append.commit().await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    let found = client.get_object(&object, None).await.unwrap();
+    assert_eq!(found.bytes(100).await.unwrap(), text);
+}
+
+on_each_cloud!(
+    sizes_from_none_to_many_parts,
+    ids_that_tusd_mixes_up_stay_apart,
+    a_range_of_a_file_is_read,
+    a_length_may_be_declared_late,
+    forty_uploads_are_concatenated,
+    unverified_bytes_never_count,
+    many_uploads_stay_within_the_memory,
+    an_object_of_another_program_is_not_replaced,
+);
