@@ -1,4 +1,4 @@
-//! What an operator should know of a bucket. It changes nothing.
+//! The permissions and settings of a bucket that an operator should know. It changes nothing.
 
 use http::Method;
 use landfall_objects::{ErrorKind, Result};
@@ -17,7 +17,7 @@ const PERMISSIONS: [&str; 4] = [
     "storage.objects.list",
 ];
 
-/// What [`Client::inspect_bucket`] finds.
+/// The result of [`Client::inspect_bucket`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BucketReport {
@@ -71,7 +71,7 @@ impl Client {
     async fn missing_permissions(&self, bucket: &str) -> Result<Vec<String>> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
-        struct Granted {
+        struct Permissions {
             permissions: Vec<String>,
         }
         let url = format!("{}/iam/testPermissions", self.inner.address.bucket(bucket));
@@ -79,7 +79,7 @@ impl Client {
         for permission in PERMISSIONS {
             request = request.query("permissions", permission);
         }
-        let granted: Granted = self
+        let granted: Permissions = self
             .inner
             .fetch(&request)
             .await

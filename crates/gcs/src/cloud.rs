@@ -43,7 +43,7 @@ impl Cloud for Client {
     ) -> Result<String> {
         let put = self
             .inner
-            .put(object, &payload, headers, &condition, writes);
+            .put_object(object, &payload, headers, &condition, writes);
         put.await
     }
 

@@ -140,7 +140,7 @@ impl Inner {
             .json(&body)?;
         let made: Resource = self.fetch(&request).await?;
         let made = match made.generation {
-            // An emulator may send less than it was asked for.
+            // An emulator may send less than the request wants.
             0 => self.metadata(object).await?,
             _ => made,
         };
@@ -189,6 +189,6 @@ mod tests {
         assert_eq!(rounds(128), [4]);
         assert_eq!(rounds(1_025), [32, 1]);
         assert_eq!(rounds(10_000), [312, 10]);
-        assert_eq!(rounds(1_000_000), [31_250, 976, 31]);
+        assert_eq!(rounds(1_000_000), [31_250, 976, 31, 1]);
     }
 }

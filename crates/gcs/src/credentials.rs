@@ -85,7 +85,7 @@ pub trait ProvideToken: fmt::Debug + Send + Sync + 'static {
 /// No token could be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenError {
-    /// What is wrong, and what to do.
+    /// The problem, and what to do.
     pub(crate) message: String,
     /// The service of the tokens did not respond, or failed: another attempt may succeed.
     pub(crate) is_transient: bool,

@@ -1,7 +1,7 @@
 //! A client of Google Cloud Storage with the calls of a store of uploads.
 //!
 //! [`Client`] implements [`Cloud`](landfall_objects::Cloud) with the JSON API. Cloud Storage has no multipart
-//! uploads in it: a part is an object of its own, named as tusd names its chunks (`names.rs`), and the parts are
+//! uploads in it: a part is an object, named as tusd names its chunks (`names.rs`), and the parts are
 //! made one object by compositions of 32 (`compose.rs`), without moving bytes. Every write names the generation
 //! that it replaces, or that there is none, and carries its CRC32C; that of the result is compared with the
 //! combination of the parts'.
@@ -28,7 +28,7 @@ mod response;
 mod settings;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{
     bucket::{BucketReport, BucketSettings},

@@ -1,12 +1,12 @@
-//! Multipart uploads of objects that have names of their own, as tusd's chunks have them. An object has one, which
-//! exists as long as it has parts; nothing names it.
+//! Multipart uploads whose parts are objects with the names of tusd's chunks. An object has one, which exists as
+//! long as it has parts; nothing names it.
 //!
 //! tusd counts the sizes of all parts that it finds, so there must be none after a missing one:
 //!
-//! - Parts are removed from the last to the first, when an upload is to go on or is given up.
-//! - After the object was made of them, the first is removed before all others. Parts without the first one,
-//!   beside an object, are remains of a finish; all parts beside an object are those of a finish that was
-//!   interrupted before, and it can be repeated.
+//! - Parts of an unfinished upload are removed from the last to the first.
+//! - After the object was made of them, the first is removed before all others. If there is an object and the first
+//!   part is missing, the other parts are remains of a finish. If all are there, a finish was interrupted before
+//!   its deletions, and can be repeated.
 
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ use crate::{
 
 const REWRITE: &str = "objects.rewrite";
 
-/// The steps of one rewrite, of which each moves a GiB or more if it cannot be done at once.
+/// The steps of one rewrite: each copies a GiB or more, unless all is done at once.
 const MAX_STEPS: u32 = 10_000;
 
 const REWRITE_WORK: u64 = 64 * 1024 * 1024;

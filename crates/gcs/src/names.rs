@@ -1,8 +1,8 @@
 //! The names of parts and temporary objects, and the tags of parts. It makes no call.
 //!
 //! Part n of the object `K` is the object `K_` and n − 1, as tusd names its chunks. Ids may contain `_` and be the
-//! beginnings of others: what begins with `K_` is a part only if nothing but a number follows, and if no `.info`
-//! beside it says that it is the file of another upload.
+//! beginnings of others: what begins with `K_` is a part only if nothing but a number follows, and if it is not the
+//! file of another upload, which has a `.info`.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ const INFO: &str = ".info";
 pub(crate) struct Pieces {
     /// The parts, in the order of their numbers.
     pub(crate) parts: Vec<Part>,
-    /// The keys of what a finish of tusd made of 32 chunks each.
+    /// The keys of the objects that a finish of tusd composed of 32 chunks each.
     pub(crate) composites: Vec<String>,
 }
 
@@ -96,8 +96,8 @@ pub(crate) fn is_temporary(prefix: &str, listed: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartTag {
     pub(crate) generation: u64,
-    /// Without a checksum for an object of which the service has none.
     pub(crate) size: u64,
+    /// `None`: the service has none.
     pub(crate) crc32c: Option<u32>,
 }
 

@@ -27,7 +27,7 @@ pub(crate) const GET: &str = "objects.get";
 pub(crate) const LIST: &str = "objects.list";
 pub(crate) const DELETE: &str = "objects.delete";
 
-/// What is listed, besides the next page.
+/// The fields of a page of a listing.
 const LISTED_FIELDS: &str = "nextPageToken,items(name,generation,size,crc32c,timeCreated,updated)";
 
 const PAGE: u32 = 1000;
@@ -62,7 +62,7 @@ impl Inner {
         .query("fields", FIELDS)
         .number("ifGenerationMatch", over)
         .in_tasks(tasks);
-        let related = multipart_related(&metadata, payload, rand::random());
+        let related = multipart_related(&metadata, payload.clone(), rand::random());
         let (content_type, related) = related.map_err(|error| request.unexpected(error))?;
         let request = request.body(&content_type, related)?;
         let stored: Resource = match self.fetch(&request).await {
@@ -86,7 +86,7 @@ impl Inner {
         Ok(PartTag::new(stored.generation, checksum))
     }
 
-    pub(crate) async fn put(
+    pub(crate) async fn put_object(
         &self,
         object: &ObjectRef,
         payload: &Payload,

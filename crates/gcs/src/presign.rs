@@ -1,4 +1,4 @@
-//! URLs that anybody can use for a time: V4 signatures by a key, or by the IAM service. It calls no storage.
+//! URLs that every bearer can use for a time: V4 signatures by a key, or by the IAM service. It calls no storage.
 
 use std::time::Duration;
 

@@ -192,7 +192,7 @@ impl Inner {
     }
 }
 
-/// The attempts of one call, of which one may renew the token.
+/// The attempts of one call. One of them may renew the token.
 struct ApiAttempts<'a> {
     inner: &'a Inner,
     request: &'a ApiRequest<'a>,

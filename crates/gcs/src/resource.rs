@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use landfall_objects::{ObjectHead, ObjectHeaders, Payload};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -145,7 +144,7 @@ pub(crate) struct ComposeSource<'a> {
 /// `boundary` must not occur in the bytes.
 pub(crate) fn multipart_related(
     metadata: &Metadata<'_>,
-    payload: &Payload,
+    payload: Payload,
     boundary: u128,
 ) -> Result<(String, Payload), serde_json::Error> {
     let json = serde_json::to_string(metadata)?;
@@ -157,11 +156,8 @@ pub(crate) fn multipart_related(
          --{boundary:032x}\r\ncontent-type: {media}\r\n\r\n"
     );
     let tail = format!("\r\n--{boundary:032x}--\r\n");
-    let head = std::iter::once(Bytes::from(head));
-    let chunks = head.chain(payload.chunks().cloned());
-    let chunks = chunks.chain([Bytes::from(tail)]).collect();
     let content_type = format!("multipart/related; boundary={boundary:032x}");
-    Ok((content_type, Payload::new(chunks, None)))
+    Ok((content_type, payload.between(head.into(), tail.into())))
 }
 
 /// An error response, as far as the client uses it.
@@ -230,6 +226,8 @@ pub(crate) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -246,7 +244,7 @@ mod tests {
         assert_eq!(head.metadata["file-name"], "é");
         let written = "2026-11-27T10:00:00Z".parse::<Timestamp>().expect("a time");
         assert_eq!(head.modified, Some(written.into()));
-        for json in [r#"{"size":"-1"}"#, r#"{"generation":"x"}"#, "[]"] {
+        for json in [r#"{"size":"-1"}"#, r#"{"generation":"x"}"#, "{"] {
             serde_json::from_str::<Resource>(json).expect_err(json);
         }
         assert_eq!(generation("123"), None);
@@ -268,7 +266,7 @@ mod tests {
             crc32c: Some("AAAAAA==".to_owned()),
             ..Metadata::from(&headers)
         };
-        let (content_type, related) = multipart_related(&metadata, &payload, 5).expect("a payload");
+        let (content_type, related) = multipart_related(&metadata, payload, 5).expect("a payload");
         assert_eq!(
             content_type,
             format!("multipart/related; boundary={}5", "0".repeat(31))

@@ -1,4 +1,4 @@
-//! What an error response means for the caller, and what it tells people to do. It sends nothing.
+//! Error responses: their kinds for callers, and advice for operators. It sends nothing.
 
 use std::time::{Duration, SystemTime};
 
@@ -76,7 +76,7 @@ fn kind(status: StatusCode, reason: &str, message: &str) -> ErrorKind {
     }
 }
 
-/// Says what to do about an error that the operator can mend.
+/// Returns advice about an error that the operator can mend.
 fn advice(kind: &ErrorKind, bucket: &str, reason: &str) -> Option<String> {
     Some(match kind {
         ErrorKind::NoSuchBucket => format!(

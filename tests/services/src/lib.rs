@@ -1,10 +1,11 @@
 //! Real services for tests.
 //!
-//! [`Ceph`], [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
-//! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka, [`Azurite`] Microsoft's
-//! emulator of Azure Blob Storage. A [`ReverseProxy`] is
-//! nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a store and a service fails calls, and a [`FaultProxy`] breaks connections. [`http1`]
-//! has clients that send exactly the given bytes, [`kill_loop`] kills processes of a test, and [`until`] waits.
+//! [`Ceph`], [`Garage`], [`Moto`] and [`S3s`] are S3 servers. [`GcsFake`] is a strict fake of Google Cloud
+//! Storage, [`GcsEmulator`] an emulator by others, and [`Azurite`] Microsoft's emulator of Azure Blob Storage.
+//! [`Nats`], [`PgBouncer`], [`Postgres`], [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock
+//! of librdkafka. A [`ReverseProxy`] is nginx or HAProxy. [`Pebble`] is an ACME authority. A [`Proxy`] between a
+//! store and a service fails calls, and a [`FaultProxy`] breaks connections. [`http1`] has clients that send
+//! exactly the given bytes, [`kill_loop`] kills processes of a test, and [`until`] waits.
 //!
 //! This is a separate, unpublished crate, because the tests of several crates need it.
 //!
@@ -46,6 +47,8 @@ mod ceph;
 mod faults;
 mod folder;
 mod garage;
+mod gcs;
+mod gcs_emulator;
 mod grpcio;
 pub mod http1;
 mod kafka;
@@ -69,6 +72,8 @@ pub use azurite::Azurite;
 pub use ceph::Ceph;
 pub use faults::{Fault, FaultProxy};
 pub use garage::Garage;
+pub use gcs::{GcsFake, GcsObject, SignedRequest, google_sdk};
+pub use gcs_emulator::GcsEmulator;
 pub use grpcio::Grpcio;
 pub use kafka::{Kafka, Record};
 pub use moto::Moto;

@@ -26,7 +26,7 @@ const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Where the crate asks for tokens, whatever a file says.
+/// The address from which the crate requests tokens, in spite of the file.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
 pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -43,7 +43,7 @@ pub(super) struct ProviderContext {
 pub(super) struct Progress {
     /// A service did not respond, or failed.
     pub(super) is_transient: AtomicBool,
-    /// Where the file that was read wants tokens to be asked for.
+    /// The address of the tokens in the file that was read.
     token_uri: Mutex<Option<Uri>>,
 }
 
