@@ -216,6 +216,9 @@ fn advice(
             "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
                 "another program has a lease of the blob; break the lease"
             }
+            "InvalidResourceName" | "OutOfRangeInput" if !about.blob => {
+                "the name of a container has 3 to 63 lower-case letters, digits and hyphens"
+            }
             "InvalidBlobTier" | "BlobAccessTierNotSupportedForAccountType" => {
                 "this account has no such tier; change --azure-blob-access-tier"
             }

@@ -1,6 +1,7 @@
 //! Azurite: Microsoft's emulator of Azure Blob Storage. It checks keys, shared access signatures and checksums.
 //!
-//! Unlike the service, it takes empty blocks, and answers 202 when a blob that has only uncommitted blocks is deleted.
+//! Unlike the service, it takes empty blocks, answers 202 when a blob that has only uncommitted blocks is deleted,
+//! has an empty range at the end of a blob, and takes no signature of the account for a copy.
 
 use std::{env, process::Command};
 

@@ -71,6 +71,28 @@ async fn large_blocks_have_the_cheaper_checksum() {
     );
 }
 
+#[tokio::test]
+async fn the_source_of_a_copy_has_rights_of_its_own() {
+    let signature = ("AZURE_STORAGE_SAS_TOKEN", "sv=1&sr=c&sig=x%3D");
+    let source = landfall_objects::ObjectRef::new("uploads", "a b");
+    for (credential, query) in [
+        (signature, "?sv=1&sr=c&sig=x%3D"),
+        (KEY, "&sr=b&sp=r&spr=https&sig="),
+    ] {
+        let (client, script) = client([ACCOUNT, credential], [Step::new(201)]);
+        let tag = client.copy_part(&object(), 1, &source, 2..7).await.unwrap();
+        assert_eq!(tag, "5");
+        let copy = &script.finished()[0];
+        let from = copy.header("x-ms-copy-source").unwrap();
+        assert!(
+            from.starts_with("https://acme.blob.core.windows.net/uploads/a%20b?sv="),
+            "{from}"
+        );
+        assert!(from.contains(query), "{from}");
+        assert_eq!(copy.header("x-ms-source-range"), Some("bytes=2-6"));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn throttled_requests_wait() {
     let steps = [

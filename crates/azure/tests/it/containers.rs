@@ -47,7 +47,9 @@ async fn containers_are_created_once() {
     let error = client
         .create_container("Invalid_Name", ContainerAccess::Private)
         .await;
-    assert_eq!(*error.expect_err("invalid").kind(), ErrorKind::Other);
+    let error = error.expect_err("invalid");
+    assert_eq!(*error.kind(), ErrorKind::Other);
+    assert!(error.to_string().contains("lower-case"), "{error}");
 }
 
 #[tokio::test]
