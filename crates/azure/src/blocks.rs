@@ -12,7 +12,6 @@ use landfall_objects::{
 };
 
 use crate::{
-    blobs::crc64,
     block::Block,
     client::AzureClient,
     metadata::{blob_headers, etag},
@@ -228,7 +227,7 @@ impl AzureClient {
         let request = BlobRequest::of_blob("PutBlock", Method::PUT, object)
             .query("comp", "block")
             .query("blockid", &block.id())
-            .header("x-ms-content-crc64", &crc64(&payload))?;
+            .verified();
         if payload.is_empty() {
             // The service refuses it; its emulator does not.
             let message = "a block must have a byte";
