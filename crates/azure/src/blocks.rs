@@ -104,6 +104,7 @@ impl AzureClient {
                     size: block.size,
                     etag: tag(block.size),
                     modified: None,
+                    writer: None,
                 }),
                 None => {
                     let message = "the blob has blocks of another program";
