@@ -12,16 +12,16 @@ use std::ops::Range;
 
 use futures_util::join;
 use http::Method;
-use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Part, PartCondition, Payload, Result};
+use landfall_objects::{
+    ErrorKind, ObjectHeaders, ObjectRef, PART_WRITER, Part, PartCondition, Payload, Result,
+};
 
 use crate::{
     address::Address,
     checksum::Checksum,
     client::Inner,
     compose::{COMPOSE, Source, whole},
-    names::{
-        PartTag, Pieces, WRITER, is_temporary, part_key, part_prefix, pieces, temporary_prefix,
-    },
+    names::{PartTag, Pieces, is_temporary, part_key, part_prefix, pieces, temporary_prefix},
     objects::{INSERT, LIST},
     request::ApiRequest,
     resource::{self, FIELDS, Metadata, Rewrite},
@@ -60,7 +60,7 @@ impl Inner {
         let mut headers = ObjectHeaders::default();
         let writer = condition
             .writer
-            .map(|writer| (WRITER.to_owned(), writer.to_owned()));
+            .map(|writer| (PART_WRITER.to_owned(), writer.to_owned()));
         headers.metadata.extend(writer);
         let stored = self.insert(&part, payload, &headers, Some(over), None);
         Ok(stored.await?.to_string())

@@ -38,7 +38,7 @@ pub use self::{
         Error, ErrorKind, Failure, HttpSend, OperationStats, Response, ResponseBody, Result, Retry,
         Stats, before, collect, if_exists, one_line,
     },
-    cloud::{Cloud, PartCondition, Rules},
+    cloud::{Cloud, OWNER, PART_WRITER, PartCondition, Rules},
     counted_ranges::{CountedRanges, RANGES},
     due::DueTimes,
     lease::{ObjectLeases, put_record},
