@@ -13,6 +13,7 @@ mod multipart;
 mod objects;
 mod request;
 mod sessions;
+mod signature;
 mod tokens;
 mod upload;
 mod xml;
@@ -85,6 +86,8 @@ pub struct SignedRequest {
     pub account: String,
     /// The names of the signed headers.
     pub signed_headers: Vec<String>,
+    /// Whether the signature was verified, because it is of the account of [`GcsFake::service_account`].
+    pub is_verified: bool,
 }
 
 /// The state of the fake.
