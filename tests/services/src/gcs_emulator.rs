@@ -1,7 +1,7 @@
 //! gcp-storage-emulator: an emulator of Google Cloud Storage by others, for a second opinion on the form of requests.
 //!
 //! Version 2026.7.19 is lenient where [`GcsFake`](crate::GcsFake) is strict, so a test may rely on it for bytes, not for
-//! rules. The table was made by sending it these calls:
+//! rules. The table comes from calls to it and from its source:
 //!
 //! | call | difference from the service |
 //! |---|---|
