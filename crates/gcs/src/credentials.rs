@@ -89,6 +89,8 @@ pub(crate) struct TokenError {
     pub(crate) message: String,
     /// The service of the tokens did not respond, or failed: another attempt may succeed.
     pub(crate) is_transient: bool,
+    /// There are no credentials, as far as is known.
+    pub(crate) is_absent: bool,
 }
 
 impl TokenError {
@@ -96,6 +98,7 @@ impl TokenError {
         Self {
             message: message.into(),
             is_transient: false,
+            is_absent: false,
         }
     }
 }
@@ -199,14 +202,18 @@ impl Credentials {
     pub(crate) async fn for_signing(&self) -> Result<(Arc<Credential>, Context), TokenError> {
         let none = || TokenError::new("there are no credentials to sign with");
         let credential = self.get().await?.ok_or_else(none)?;
-        let Some(Source::Google { context, .. }) = &self.source else {
+        let Some(Source::Google { file, context }) = &self.source else {
             return Err(TokenError::new("these credentials cannot sign"));
         };
         let reqsign = context.for_load().0;
         if credential.service_account.is_some() || credential.signer_email.is_some() {
             return Ok((credential, reqsign));
         }
-        let email = context.account_email().await.map_err(|why| {
+        let email = match find_file(file.as_deref(), context) {
+            None => context.account_email().await,
+            Some((_, path)) => Err(format!("{path:?} names none")),
+        };
+        let email = email.map_err(|why| {
             TokenError::new(format!(
                 "these credentials cannot sign, since they are not of a service account ({why}); use a key of a \
                  service account, or impersonate one"
@@ -255,8 +262,14 @@ impl Source {
     }
 }
 
-/// The file with credentials that decides, and the variable that names it.
-fn credential_file(context: &ProviderContext) -> Option<(Option<&'static str>, String)> {
+/// Returns the file with credentials that decides, and the variable that names it.
+fn find_file(
+    file: Option<&str>,
+    context: &ProviderContext,
+) -> Option<(Option<&'static str>, String)> {
+    if let Some(path) = file {
+        return Some((None, path.to_owned()));
+    }
     for variable in ["GCS_SERVICE_ACCOUNT_FILE", "GOOGLE_APPLICATION_CREDENTIALS"] {
         if let Some(path) = context.variable(variable) {
             return Some((Some(variable), path));
@@ -278,14 +291,11 @@ fn credential_file(context: &ProviderContext) -> Option<(Option<&'static str>, S
 }
 
 async fn load(file: Option<&str>, context: &ProviderContext) -> Result<Credential, TokenError> {
-    let found = match file {
-        Some(path) => Some((None, path.to_owned())),
-        None => credential_file(context),
-    };
+    let found = find_file(file, context);
     let (reqsign, progress) = context.for_load();
     let failed = |error: &reqsign_core::Error| TokenError {
-        message: sentence(error),
         is_transient: progress.is_transient.load(Ordering::Relaxed),
+        ..TokenError::new(sentence(error))
     };
     let (mut credential, place) = match found {
         Some((variable, path)) => {
@@ -306,24 +316,22 @@ async fn load(file: Option<&str>, context: &ProviderContext) -> Result<Credentia
                 .with_endpoint(host)
                 .with_scope(SCOPE);
             let given = provider.provide_credential(&reqsign).await;
-            let none = |why: &str| {
-                TokenError::new(format!(
-                    "found no Google credentials; set GCS_SERVICE_ACCOUNT_FILE or GOOGLE_APPLICATION_CREDENTIALS to \
-                     a credential file, log in with `gcloud auth application-default login`, or run on Google Cloud \
-                     with a service account ({place}: {why})"
-                ))
+            let given = match given {
+                Ok(Some(credential)) => Ok(credential),
+                Ok(None) => Err("it has no token for this machine".to_owned()),
+                Err(error) => Err(sentence(&error)),
             };
             match given {
-                Ok(Some(credential)) => (credential, place),
-                Ok(None) => return Err(none("it has no token for this machine")),
-                Err(error) => {
-                    let TokenError {
-                        message,
-                        is_transient,
-                    } = failed(&error);
-                    let error = none(&message);
+                Ok(credential) => (credential, place),
+                Err(why) => {
+                    let error = TokenError::new(format!(
+                        "found no Google credentials; set GCS_SERVICE_ACCOUNT_FILE or GOOGLE_APPLICATION_CREDENTIALS to \
+                         a credential file, log in with `gcloud auth application-default login`, or run on Google \
+                         Cloud with a service account ({place}: {why})"
+                    ));
                     return Err(TokenError {
-                        is_transient,
+                        is_transient: progress.is_transient.load(Ordering::Relaxed),
+                        is_absent: true,
                         ..error
                     });
                 }

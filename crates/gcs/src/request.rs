@@ -240,7 +240,10 @@ fn no_token(request: &ApiRequest<'_>, error: TokenError) -> Failure {
         true => Retry::Later(None),
         false => Retry::No,
     };
-    let refused = request.error(ErrorKind::BadCredentials);
-    let error = refused.with_message(error.message);
+    let kind = match error.is_transient && !error.is_absent {
+        true => ErrorKind::Unavailable { retry_after: None },
+        false => ErrorKind::BadCredentials,
+    };
+    let error = request.error(kind).with_message(error.message);
     Failure { error, retry }
 }

@@ -21,8 +21,11 @@ use parking_lot::Mutex;
 use reqsign_core::{CommandExecute, CommandOutput, Context, Env, Error, FileRead, Result};
 use tokio::time::timeout;
 
-/// Timeout of a request to a token or metadata service.
+/// Timeout of a request to a token service.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Timeout of a request to the metadata server, which is near, or is not there.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 
 const MAX_BYTES: usize = 1024 * 1024;
 
@@ -103,18 +106,20 @@ impl ProviderContext {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let limit = match request.headers().contains_key("metadata-flavor") {
+            true => METADATA_TIMEOUT,
+            false => HTTP_TIMEOUT,
+        };
         let exchange = async {
             let request = request.map(|body| Payload::from(body).body());
             let (head, body) = self.http.send(request).await?.into_parts();
-            let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
+            let body = collect(body, limit, MAX_BYTES).await?;
             Ok(Response::from_parts(head, body))
         };
         let failed = |error: landfall::BoxError| Error::unexpected(error.to_string());
-        match timeout(HTTP_TIMEOUT, exchange).await {
+        match timeout(limit, exchange).await {
             Ok(done) => done.map_err(failed),
-            Err(_) => Err(Error::unexpected(format!(
-                "no response within {HTTP_TIMEOUT:?}"
-            ))),
+            Err(_) => Err(Error::unexpected(format!("no response within {limit:?}"))),
         }
     }
 }
