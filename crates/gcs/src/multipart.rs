@@ -13,6 +13,7 @@ use std::ops::Range;
 use futures_util::join;
 use http::Method;
 use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Part, Payload, Result};
+use serde_json::json;
 
 use crate::{
     address::Address,
@@ -22,7 +23,7 @@ use crate::{
     names::{PartTag, Pieces, is_temporary, part_key, part_prefix, pieces, temporary_prefix},
     objects::{INSERT, LIST},
     request::ApiRequest,
-    resource::{self, FIELDS, Metadata, Rewrite},
+    resource::{self, FIELDS, Rewrite},
 };
 
 const REWRITE: &str = "objects.rewrite";
@@ -105,7 +106,7 @@ impl Inner {
                 request = request.query("rewriteToken", token);
             }
             // Nothing of the source but its bytes is of use.
-            let step: Rewrite = self.fetch(&request.json(&Metadata::default())?).await?;
+            let step: Rewrite = self.fetch(&request.json(&json!({}))?).await?;
             let request = self.object_request(REWRITE, Method::POST, part);
             if range.start != 0 || range.end != step.object_size {
                 if let Some(made) = step.resource.filter(|_| step.done) {

@@ -18,7 +18,7 @@ use crate::{
     client::Inner,
     names::PartTag,
     request::ApiRequest,
-    resource::{self, FIELDS, Listing, Metadata, Resource, multipart_related},
+    resource::{self, FIELDS, Listing, Resource, multipart_related},
     response::service_time,
 };
 
@@ -46,11 +46,9 @@ impl Inner {
         tasks: Option<&TaskTracker>,
     ) -> Result<PartTag> {
         let checksum = Checksum::of(payload);
-        let metadata = Metadata {
-            name: Some(&object.key),
-            crc32c: Some(checksum.encoded()),
-            ..Metadata::from(headers)
-        };
+        let mut attributes = resource::attributes(headers);
+        attributes.insert("name".to_owned(), object.key.as_str().into());
+        attributes.insert("crc32c".to_owned(), checksum.encoded().into());
         let request = ApiRequest::new(
             INSERT,
             Method::POST,
@@ -62,8 +60,8 @@ impl Inner {
         .query("fields", FIELDS)
         .number("ifGenerationMatch", over)
         .in_tasks(tasks);
-        let related = multipart_related(&metadata, payload.clone(), rand::random());
-        let (content_type, related) = related.map_err(|error| request.unexpected(error))?;
+        let (content_type, related) =
+            multipart_related(attributes, payload.clone(), rand::random());
         let request = request.body(&content_type, related)?;
         let stored: Resource = match self.fetch(&request).await {
             Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {

@@ -15,7 +15,8 @@ use landfall_objects::{
     ResponseBody, Result, Retry, before,
 };
 use reqsign_google::Credential;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -93,9 +94,9 @@ impl<'a> ApiRequest<'a> {
         Ok(self)
     }
 
-    pub(crate) fn json(self, body: &impl Serialize) -> Result<Self> {
-        let json = serde_json::to_vec(body).map_err(|error| self.unexpected(error))?;
-        self.body("application/json", Payload::from(Bytes::from(json)))
+    pub(crate) fn json(self, body: &Value) -> Result<Self> {
+        let json = Bytes::from(body.to_string());
+        self.body("application/json", Payload::from(json))
     }
 
     pub(crate) fn body(mut self, content_type: &str, payload: Payload) -> Result<Self> {

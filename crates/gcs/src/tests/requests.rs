@@ -45,10 +45,9 @@ async fn object_is_written_with_its_checksum_and_condition() {
         assert_eq!(request.header("content-length"), Some(&*length));
         assert_eq!(request.header("authorization"), None);
         let text = request.text();
-        let json = format!(
-            r#"{{"name":"p/id","crc32c":"{}","contentType":"text/plain"}}"#,
-            of(HELLO).encoded()
-        );
+        let crc32c = of(HELLO).encoded();
+        let json =
+            json!({"contentType": "text/plain", "name": "p/id", "crc32c": crc32c}).to_string();
         assert!(
             text.contains(&json) && text.contains("\r\n\r\nhello world\r\n--"),
             "{text}"
