@@ -3,16 +3,15 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use landfall_objects::{
     Caller, Condition, Error, ErrorKind, IdleObjects, Object, ObjectHead, ObjectHeaders, ObjectRef,
     ObjectsPage, OpenObjects, Payload, ResponseBody, Result, read_object,
 };
-use md5::{Digest as _, Md5};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    checksum::md5,
     client::{AzureClient, Inner},
     metadata::{blob_headers, content_range, etag, length, object_head},
     request::BlobRequest,
@@ -21,9 +20,6 @@ use crate::{
 };
 
 const CONTENT_MD5: &str = "content-md5";
-
-/// Larger objects are sent with the checksum of blocks, which is cheaper.
-const MAX_MD5_BYTES: u64 = 4 * 1024 * 1024;
 
 const GET_BLOB: &str = "GetBlob";
 
@@ -48,11 +44,8 @@ impl AzureClient {
             .header("x-ms-blob-type", "BlockBlob")?
             .headers(blob_headers(headers))
             .payload(payload.clone())
+            .verified()
             .tasks(writes);
-        request = match payload.len() {
-            0..=MAX_MD5_BYTES => request.header(CONTENT_MD5, &md5(&payload))?,
-            _ => request.header("x-ms-content-crc64", &crc64(&payload))?,
-        };
         request = match &condition {
             Condition::None => request,
             Condition::IfAbsent => request.header("if-none-match", "*")?,
@@ -189,17 +182,4 @@ impl OpenObjects for Inner {
     fn idle_objects(&self) -> &IdleObjects {
         &self.idle_objects
     }
-}
-
-fn md5(payload: &Payload) -> String {
-    let mut md5 = Md5::new();
-    payload.chunks().for_each(|chunk| md5.update(chunk));
-    STANDARD.encode(md5.finalize())
-}
-
-/// The checksum of blocks: CRC-64/NVME, the lowest byte first.
-pub(crate) fn crc64(payload: &Payload) -> String {
-    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-    payload.chunks().for_each(|chunk| crc.update(chunk));
-    STANDARD.encode(crc.finalize().to_le_bytes())
 }

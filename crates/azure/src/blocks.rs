@@ -12,7 +12,6 @@ use landfall_objects::{
 };
 
 use crate::{
-    blobs::crc64,
     block::Block,
     client::AzureClient,
     metadata::{blob_headers, etag},
@@ -105,6 +104,7 @@ impl AzureClient {
                     size: block.size,
                     etag: tag(block.size),
                     modified: None,
+                    writer: None,
                 }),
                 None => {
                     let message = "the blob has blocks of another program";
@@ -228,7 +228,7 @@ impl AzureClient {
         let request = BlobRequest::of_blob("PutBlock", Method::PUT, object)
             .query("comp", "block")
             .query("blockid", &block.id())
-            .header("x-ms-content-crc64", &crc64(&payload))?;
+            .verified();
         if payload.is_empty() {
             // The service refuses it; its emulator does not.
             let message = "a block must have a byte";

@@ -1,6 +1,9 @@
 //! The client: one account, its connections, credentials and counters.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use http::HeaderValue;
 use landfall_objects::{Caller, Connections, HttpSend, IdleObjects, Stats};
@@ -40,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) tier: Option<AccessTier>,
     pub(crate) user_agent: HeaderValue,
     pub(crate) idle_objects: IdleObjects,
+    /// The service, an old emulator, does not know the checksum of blocks.
+    pub(crate) sends_md5: AtomicBool,
 }
 
 impl AzureClient {
@@ -86,6 +91,7 @@ impl AzureClient {
                 tier: settings.tier,
                 user_agent,
                 idle_objects: IdleObjects::default(),
+                sends_md5: AtomicBool::new(false),
             }),
         })
     }

@@ -4,8 +4,8 @@ use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use landfall_objects::{
-    Cloud, Condition, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage, Part, Payload,
-    Result, Rules, Stats,
+    Cloud, Condition, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage, Part,
+    PartCondition, Payload, Result, Rules, Stats,
 };
 use tokio_util::task::TaskTracker;
 
@@ -76,7 +76,7 @@ impl Cloud for AzureClient {
         _: &str,
         number: u32,
         payload: Payload,
-        _: Option<&str>,
+        _: PartCondition<'_>,
     ) -> Result<String> {
         self.upload_part(object, number, payload).await
     }

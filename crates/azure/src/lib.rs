@@ -21,6 +21,7 @@ mod address;
 mod blobs;
 mod block;
 mod blocks;
+mod checksum;
 mod client;
 mod cloud;
 mod containers;

@@ -1,6 +1,9 @@
 //! One call: its headers, its authorization, and the answer to each error. It knows no operation.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    checksum::{crc64, md5},
     client::Inner,
     response::{About, Action, refusal},
 };
@@ -27,9 +31,14 @@ use crate::{
 /// The newest version of the service that the emulator knows, too.
 const VERSION: HeaderValue = HeaderValue::from_static("2025-11-05");
 const MS_VERSION: HeaderName = HeaderName::from_static("x-ms-version");
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const CONTENT_CRC64: HeaderName = HeaderName::from_static("x-ms-content-crc64");
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-ms-copy-source");
 const COPY_SOURCE_AUTHORIZATION: HeaderName =
     HeaderName::from_static("x-ms-copy-source-authorization");
+
+/// Larger payloads have the cheaper checksum.
+const MAX_MD5_BYTES: u64 = 64 * 1024;
 
 /// A call of the service.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub(crate) struct BlobRequest<'a> {
     query: String,
     headers: HeaderMap,
     payload: Payload,
+    /// Whether the service verifies the payload.
+    verified: bool,
     /// The blob that the service reads.
     source: Option<&'a ObjectRef>,
     worked: u64,
@@ -59,6 +70,7 @@ impl<'a> BlobRequest<'a> {
             query: String::new(),
             headers: HeaderMap::new(),
             payload: Payload::default(),
+            verified: false,
             source: None,
             worked: 0,
             tasks: None,
@@ -103,6 +115,12 @@ impl<'a> BlobRequest<'a> {
 
     pub(crate) fn payload(mut self, payload: Payload) -> Self {
         self.payload = payload;
+        self
+    }
+
+    /// The service verifies the payload by its checksum.
+    pub(crate) fn verified(mut self) -> Self {
+        self.verified = true;
         self
     }
 
@@ -152,6 +170,7 @@ impl Inner {
             request,
             credential: None,
             renewed: false,
+            sent_md5: false,
         };
         self.caller.run(&kind, &mut attempts).await
     }
@@ -175,6 +194,10 @@ impl Inner {
         if request.method == Method::PUT {
             headers.insert(CONTENT_LENGTH, request.payload.len().into());
         }
+        if request.verified {
+            let (name, checksum) = self.checksum(&request.payload);
+            headers.insert(name, HeaderValue::try_from(checksum)?);
+        }
         if let Some(source) = request.source {
             self.authorize_source(source, credential, &mut headers)?;
         }
@@ -191,6 +214,14 @@ impl Inner {
             authorization.set_sensitive(true);
         }
         Ok(Request::from_parts(head, request.payload.body()))
+    }
+
+    /// Small objects have the digest that the service stores, too; CRC-64 takes less time for others.
+    fn checksum(&self, payload: &Payload) -> (HeaderName, String) {
+        match payload.len() <= MAX_MD5_BYTES || self.sends_md5.load(Ordering::Relaxed) {
+            true => (CONTENT_MD5, md5(payload)),
+            false => (CONTENT_CRC64, crc64(payload)),
+        }
     }
 
     /// The service reads the source with rights of its own, for as long as a copy takes.
@@ -234,6 +265,8 @@ struct BlobAttempts<'a> {
     request: &'a BlobRequest<'a>,
     credential: Option<Arc<Credential>>,
     renewed: bool,
+    /// Whether the last attempt had the digest that every version of the service and its emulator knows.
+    sent_md5: bool,
 }
 
 #[async_trait]
@@ -244,6 +277,7 @@ impl Attempts for BlobAttempts<'_> {
         let getting = before(deadline, inner.credentials.get(), late);
         let failed = |source| request.error(ErrorKind::BadCredentials).with_source(source);
         let credential = getting.await.map_err(failed)?;
+        self.sent_md5 = inner.sends_md5.load(Ordering::Relaxed);
         let built = inner.http_request(request, &credential).await;
         self.credential = Some(credential);
         Ok(built.map_err(|error| request.unexpected(error))?)
@@ -261,6 +295,11 @@ impl Attempts for BlobAttempts<'_> {
         let retry = match action {
             Action::None => Retry::No,
             Action::Backoff(delay) => Retry::Later(delay),
+            // Unless it was sent.
+            Action::SendMd5 => match self.inner.sends_md5.swap(true, Ordering::Relaxed) {
+                true if self.sent_md5 => Retry::No,
+                _ => Retry::Now,
+            },
             Action::RenewToken => {
                 let rejected = self.credential.take().filter(|_| !self.renewed);
                 self.renewed = true;

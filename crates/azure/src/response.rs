@@ -25,6 +25,8 @@ pub(crate) enum Action {
     None,
     Backoff(Option<Duration>),
     RenewToken,
+    /// Instead of CRC-64, which emulators before Azurite 3.37 do not know.
+    SendMd5,
 }
 
 /// Converts an error response; `error` creates the error of a kind.
@@ -55,6 +57,7 @@ pub(crate) fn refusal(
             *retry_after = delay;
             Action::Backoff(delay)
         }
+        ErrorKind::NotImplemented if message.contains("crc64") => Action::SendMd5,
         ErrorKind::BadCredentials if about.authorization == Authorization::Identity => {
             Action::RenewToken
         }
@@ -120,7 +123,10 @@ fn classify(
             return ErrorKind::EntityTooLarge;
         }
         "InvalidBlockId" | "InvalidBlockList" => return ErrorKind::InvalidPart,
-        "FeatureVersionMismatch" | "UnsupportedHeader" | "UnsupportedHttpVerb" => {
+        "FeatureNotSupported"
+        | "FeatureVersionMismatch"
+        | "UnsupportedHeader"
+        | "UnsupportedHttpVerb" => {
             return ErrorKind::NotImplemented;
         }
         // The bytes were damaged on their way.
@@ -209,6 +215,9 @@ fn advice(
         _ => match code {
             "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
                 "another program has a lease of the blob; break the lease"
+            }
+            "InvalidResourceName" | "OutOfRangeInput" if !about.blob => {
+                "the name of a container has 3 to 63 lower-case letters, digits and hyphens"
             }
             "InvalidBlobTier" | "BlobAccessTierNotSupportedForAccountType" => {
                 "this account has no such tier; change --azure-blob-access-tier"
@@ -337,7 +346,7 @@ mod tests {
                 AccountKey,
                 403,
                 "AuthenticationFailed",
-                detail("mac"),
+                detail("S3CRET"),
                 "access keys",
             ),
             (
@@ -413,7 +422,7 @@ mod tests {
             let line = error.to_string();
             assert!(line.contains(advice), "{line}");
             assert!(
-                !line.contains("RequestId") && !line.contains("mac"),
+                !line.contains("RequestId") && !line.contains("S3CRET"),
                 "{line}"
             );
             let renews = authorization == Identity && *error.kind() == ErrorKind::BadCredentials;

@@ -5,8 +5,8 @@ use std::{ops::Range, time::Duration};
 use async_trait::async_trait;
 use http::{HeaderMap, Method};
 use landfall_objects::{
-    Cloud, Condition, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage, Part, Payload,
-    Result, Rules, Stats, read_object,
+    Cloud, Condition, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage, Part,
+    PartCondition, Payload, Result, Rules, Stats, read_object,
 };
 use tokio_util::task::TaskTracker;
 
@@ -79,9 +79,9 @@ impl Cloud for Client {
         _: &str,
         number: u32,
         payload: Payload,
-        over: Option<&str>,
+        condition: PartCondition<'_>,
     ) -> Result<String> {
-        let uploaded = self.inner.upload_part(object, number, &payload, over);
+        let uploaded = self.inner.upload_part(object, number, &payload, condition);
         uploaded.await
     }
 

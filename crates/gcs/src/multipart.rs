@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use futures_util::join;
 use http::Method;
-use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Part, Payload, Result};
+use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Part, PartCondition, Payload, Result};
 use serde_json::json;
 
 use crate::{
@@ -20,7 +20,9 @@ use crate::{
     checksum::Checksum,
     client::Inner,
     compose::{COMPOSE, Source, whole},
-    names::{PartTag, Pieces, is_temporary, part_key, part_prefix, pieces, temporary_prefix},
+    names::{
+        PartTag, Pieces, WRITER, is_temporary, part_key, part_prefix, pieces, temporary_prefix,
+    },
     objects::{INSERT, LIST},
     request::ApiRequest,
     resource::{self, FIELDS, Rewrite},
@@ -46,17 +48,21 @@ impl Inner {
         object: &ObjectRef,
         number: u32,
         payload: &Payload,
-        over: Option<&str>,
+        condition: PartCondition<'_>,
     ) -> Result<String> {
         let part = self.part(object, number, INSERT)?;
-        let over = match over {
+        let over = match condition.over {
             None => 0,
             Some(tag) => {
                 let unmet = || self.error(INSERT, &part, ErrorKind::PreconditionFailed);
                 PartTag::parse(tag).ok_or_else(unmet)?.generation
             }
         };
-        let headers = ObjectHeaders::default();
+        let mut headers = ObjectHeaders::default();
+        let writer = condition
+            .writer
+            .map(|writer| (WRITER.to_owned(), writer.to_owned()));
+        headers.metadata.extend(writer);
         let stored = self.insert(&part, payload, &headers, Some(over), None);
         Ok(stored.await?.to_string())
     }

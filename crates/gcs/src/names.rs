@@ -29,6 +29,9 @@ pub(crate) fn part_prefix(key: &str) -> String {
     format!("{key}_")
 }
 
+/// The metadata of a part with its writer.
+pub(crate) const WRITER: &str = "landfall-writer";
+
 /// Returns the key of a part; `None` for the number 0.
 pub(crate) fn part_key(key: &str, number: u32) -> Option<String> {
     let index = number.checked_sub(1)?;
@@ -67,6 +70,7 @@ pub(crate) fn pieces(key: &str, listed: Vec<Resource>) -> Pieces {
                 size: one.size,
                 etag: PartTag::from(&one).to_string(),
                 modified: one.modified(),
+                writer: one.metadata.get(WRITER).cloned(),
             });
         } else if is_composite(key, &one.name) {
             pieces.composites.push(one.name);

@@ -30,10 +30,19 @@ pub struct Rules {
     /// A part has any size; it is replaced only by a call that names its tag, and can be removed. Otherwise
     /// late writes of a dead process may replace parts, and are kept away by numbers and planned sizes.
     pub versioned_parts: bool,
-    /// The shortest time between two writes of one object.
+    /// The shortest time between two writes of one object, if the service limits them.
     pub write_interval: Duration,
     /// The longest range of a copy, in bytes.
     pub max_copy: u64,
+}
+
+/// Which part a versioned one replaces, and who wrote it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PartCondition<'a> {
+    /// The tag of the part that is replaced.
+    pub over: Option<&'a str>,
+    /// The writer, which listings of the parts return.
+    pub writer: Option<&'a str>,
 }
 
 /// A client of one cloud. Clones share connections, credentials and counters.
@@ -91,7 +100,7 @@ pub trait Cloud: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Stores part `number`, from 1, and returns its tag.
     ///
-    /// With [`Rules::versioned_parts`], it replaces the part with the tag `over`, or none; otherwise any.
+    /// With [`Rules::versioned_parts`], it replaces the part that the condition names, or none; otherwise any.
     ///
     /// # Errors
     /// [`PreconditionFailed`](crate::ErrorKind::PreconditionFailed) if there is another part, and others.
@@ -101,7 +110,7 @@ pub trait Cloud: Clone + fmt::Debug + Send + Sync + 'static {
         multipart: &str,
         number: u32,
         payload: Payload,
-        over: Option<&str>,
+        condition: PartCondition<'_>,
     ) -> Result<String>;
 
     /// Copies a range of another object into part `number`, and returns its tag.

@@ -38,7 +38,7 @@ pub use self::{
         Error, ErrorKind, Failure, HttpSend, OperationStats, Response, ResponseBody, Result, Retry,
         Stats, before, collect, if_exists, one_line,
     },
-    cloud::{Cloud, Rules},
+    cloud::{Cloud, PartCondition, Rules},
     counted_ranges::{CountedRanges, RANGES},
     due::DueTimes,
     lease::{ObjectLeases, put_record},

@@ -165,6 +165,8 @@ pub struct Part {
     pub etag: String,
     /// Upload time, if the service sent it.
     pub modified: Option<SystemTime>,
+    /// The writer that [`Cloud::upload_part`](crate::Cloud::upload_part) got, with versioned parts.
+    pub writer: Option<String>,
 }
 
 impl StoredPart for Part {

@@ -1,6 +1,7 @@
 //! Azurite: Microsoft's emulator of Azure Blob Storage. It checks keys, shared access signatures and checksums.
 //!
-//! Unlike the service, it takes empty blocks, and answers 202 when a blob that has only uncommitted blocks is deleted.
+//! Unlike the service, it takes empty blocks, answers 202 when a blob that has only uncommitted blocks is deleted,
+//! has an empty range at the end of a blob, and takes no signature of the account for a copy.
 
 use std::{env, process::Command};
 
@@ -19,6 +20,8 @@ const SAS: &str = "sv=2020-12-06&ss=b&srt=sco&sp=rwdlac&se=2099-01-01T00%3A00%3A
     sig=N5uz2Xeys0I28PmqjyjbsCHaHaD7oWInzBEyCFTa6O8%3D";
 const READ_ONLY_SAS: &str = "sv=2020-12-06&ss=b&srt=sco&sp=r&se=2099-01-01T00%3A00%3A00Z&\
     sig=z2mz0XtuYHxBqg8vstehgcV4KrllUhzeUBNrznY6z7c%3D";
+const LIST_SAS: &str = "sv=2020-12-06&ss=b&srt=co&sp=l&se=2099-01-01T00%3A00%3A00Z&\
+    sig=hD7Cgmm45h5uoIzhQ9m2wOc09CLuoC40y5wpWthwczs%3D";
 const EXPIRED_SAS: &str = "sv=2020-12-06&ss=b&srt=sco&sp=rwdlac&se=2020-12-31T00%3A00%3A00Z&\
     sig=FS0oUwtKqTf5KzrbE8fmQKHmT%2BvwLr0K0Md04ucrjzg%3D";
 
@@ -38,6 +41,8 @@ impl Azurite {
     pub const SAS: &str = SAS;
     /// One that may only read blobs.
     pub const READ_ONLY_SAS: &str = READ_ONLY_SAS;
+    /// One that may only list blobs.
+    pub const LIST_SAS: &str = LIST_SAS;
     /// One that has expired.
     pub const EXPIRED_SAS: &str = EXPIRED_SAS;
 

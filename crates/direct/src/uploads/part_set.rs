@@ -107,6 +107,7 @@ mod tests {
             size: *size,
             etag: format!("\"e{number}\""),
             modified: None,
+            writer: None,
         };
         parts.iter().map(part).collect()
     }

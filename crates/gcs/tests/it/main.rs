@@ -10,7 +10,7 @@ use std::{io::Write as _, time::Duration};
 
 use bytes::Bytes;
 use landfall_gcs::{Client, ClientSettings, CredentialSource};
-use landfall_objects::{CallLimits, Cloud as _, ObjectRef, Payload};
+use landfall_objects::{CallLimits, Cloud as _, ObjectRef, PartCondition, Payload};
 use landfall_test_services::GcsFake;
 use tempfile::NamedTempFile;
 
@@ -72,7 +72,13 @@ async fn upload_parts(
 ) -> (Vec<(u32, String)>, String) {
     let mut parts = Vec::new();
     for number in 1..=count {
-        let upload = client.upload_part(object, "", number, payload(&format!("{number}.")), None);
+        let upload = client.upload_part(
+            object,
+            "",
+            number,
+            payload(&format!("{number}.")),
+            PartCondition::default(),
+        );
         parts.push((number, upload.await.unwrap()));
     }
     let all = (1..=count).map(|number| format!("{number}."));

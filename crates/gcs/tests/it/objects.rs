@@ -82,16 +82,16 @@ async fn quick_writes_of_one_name_succeed() {
     let client = service.client();
     let id = object("p/id");
     let first = client
-        .upload_part(&id, "", 1, payload("a"), None)
+        .upload_part(&id, "", 1, payload("a"), PartCondition::default())
         .await
         .unwrap();
     let second = client
-        .upload_part(&id, "", 1, payload("ab"), Some(&first))
+        .upload_part(&id, "", 1, payload("ab"), over(&first))
         .await
         .unwrap();
     assert_eq!(client.list_parts(&id, "").await.unwrap()[0].etag, second);
     let error = client
-        .upload_part(&id, "", 1, payload("ab"), Some(&first))
+        .upload_part(&id, "", 1, payload("ab"), over(&first))
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
@@ -148,4 +148,11 @@ async fn uploads_with_similar_ids_are_apart() {
         assert_eq!(parts.len(), 2, "{id}");
     }
     assert!(service.names().contains(&"p/a_tmp_0_0".to_owned()));
+}
+
+fn over(tag: &str) -> PartCondition<'_> {
+    PartCondition {
+        over: Some(tag),
+        ..PartCondition::default()
+    }
 }

@@ -46,7 +46,23 @@ impl<C: Cloud> Inner<C> {
         state.committed = state.offset();
         state.remote.modified = SystemTime::now();
         state.lease_start = state.checkpoint();
+        if self.writes_once() {
+            self.retire_tail(state).await;
+        }
         Ok(state.committed)
+    }
+
+    /// Deletes, now and then, the objects of incomplete parts whose bytes are in a part.
+    async fn retire_tail(&self, state: &mut UploadState) {
+        let (remote, boundary) = (&mut state.remote, state.boundary);
+        let old = remote
+            .incomplete_part
+            .take_if(|part| part.start != boundary);
+        remote.old_tails.extend(old.map(|part| part.object));
+        if remote.old_tails.len() >= MAX_OLD_TAILS {
+            let tails = std::mem::take(&mut remote.old_tails);
+            self.delete_tails(tails).await;
+        }
     }
 
     /// Checks, in a shared bucket, that the description still names this process as the writer.
@@ -78,7 +94,7 @@ impl<C: Cloud> Inner<C> {
         if self.options.shared && !self.options.conditional_writes {
             self.check_ownership(state).await?;
         }
-        if self.writes_once() && !state.writer_recorded {
+        if self.writes_once() && !self.is_own_writer(&state.remote.info) {
             self.record_writer(state).await?;
         }
         let payload = state.buffer.payload();
@@ -86,15 +102,11 @@ impl<C: Cloud> Inner<C> {
         let is_settled = state.writer_recorded
             && !state.remote.is_in_doubt
             && !state.plan_dirty
-            && !self.writes_once();
+            && !self.rules.versioned_parts;
         self.put_incomplete_part(&mut state.remote, &state.writes, start, payload, is_settled)
             .await?;
         if is_settled && self.options.shared {
             state.writer_recorded = false;
-        }
-        if state.remote.old_tails.len() >= MAX_OLD_TAILS {
-            let tails = std::mem::take(&mut state.remote.old_tails);
-            self.delete_tails(tails).await;
         }
         Ok(())
     }
@@ -211,6 +223,7 @@ impl<C: Cloud> Inner<C> {
         if sent {
             state.in_flight.shutdown().await;
             state.uploaded.clear();
+            state.last_part = None;
         }
         state.boundary = checkpoint.boundary;
         state.offloaded = checkpoint.pending;
@@ -296,9 +309,7 @@ impl<C: Cloud> Inner<C> {
             let copied = copied.inspect_err(|_| state.remote.uncopied = Some(ranges));
             state.remote.object_etag = Some(copied?);
         } else if state.remote.counted.parts.is_empty() {
-            // Some services reject an empty part.
-            self.put_single_object(state, Payload::default()).await?;
-            self.abort_unused_multipart(state).await?;
+            self.put_empty_object(state).await?;
         } else if let Some(multipart) = multipart {
             state.remote.object_etag = Some(self.complete_parts(state, &multipart).await?);
         }
@@ -309,7 +320,11 @@ impl<C: Cloud> Inner<C> {
         Ok(())
     }
 
-    async fn complete_parts(&self, state: &mut UploadState, multipart: &str) -> Result<String> {
+    pub(super) async fn complete_parts(
+        &self,
+        state: &mut UploadState,
+        multipart: &str,
+    ) -> Result<String> {
         let remote = &state.remote;
         let completing = |error| failed(remote.id(), "completing the multipart upload", error);
         let mut waits = COMPLETION_POLL_DELAYS.iter();

@@ -16,7 +16,7 @@ use super::{
     During as _, Inner, ObjectStore, Payload,
     session::{CachedState, PartUploadResult, UploadState},
 };
-use crate::ObjectRef;
+use crate::{ObjectRef, PartCondition};
 
 pub(super) const COMPLETING: &str = "completing the multipart upload";
 
@@ -140,8 +140,7 @@ impl<C: Cloud> Inner<C> {
         if plan.is_empty() {
             state.boundary = 0;
             state.offloaded = 0;
-            self.put_single_object(state, Payload::default()).await?;
-            return self.abort_unused_multipart(state).await;
+            return self.put_empty_object(state).await;
         }
         // A multipart upload that was used before may have other parts.
         let unused = state.remote.counted.highest == 0
@@ -243,8 +242,13 @@ impl<C: Cloud> Inner<C> {
                     let slot = self.part_slots.clone().acquire_owned().await;
                     in_flight.spawn(async move {
                         let _held = (slot, memory);
-                        let send =
-                            client.upload_part(&object_ref, &multipart, number, payload, None);
+                        let send = client.upload_part(
+                            &object_ref,
+                            &multipart,
+                            number,
+                            payload,
+                            PartCondition::default(),
+                        );
                         (number, send.await)
                     });
                 }

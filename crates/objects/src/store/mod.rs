@@ -52,6 +52,7 @@ use tokio::sync::{MutexGuard, Semaphore};
 use self::{
     append::ObjectAppend,
     description::writer,
+    layout::IMPLICIT,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
 };
 use crate::{
@@ -238,7 +239,13 @@ impl<C: Cloud> Inner<C> {
             }
             CachedState::Unknown => {
                 let writer = lease.map(|fence| (session, fence));
-                let remote = self.probe(&session.id, writer).await?;
+                let mut remote = self.probe(&session.id, writer).await?;
+                if lease.is_some() && std::mem::take(&mut remote.has_late_parts) {
+                    // tusd would count them.
+                    let from = remote.counted.next;
+                    let removed = self.client.remove_parts(&remote.object_ref, IMPLICIT, from);
+                    removed.await.during("removing parts", &session.id)?;
+                }
                 let fence = lease.unwrap_or(Fence(0));
                 let mut state = UploadState::new(remote, fence, self.new_buffer(), session);
                 state.writer_recorded =

@@ -12,11 +12,12 @@ use landfall::{
 
 use super::{
     During as _, IDLE_AFTER, Inner,
+    description::{tail_name, writer},
     layout::{IMPLICIT, MULTIPART},
     session::{CachedState, UploadState},
 };
 use crate::{
-    Condition, Error, ErrorKind, Gate, NeverOpened, ObjectRef, Payload,
+    Condition, Error, ErrorKind, Gate, NeverOpened, ObjectRef, PartCondition, Payload,
     call::{self, if_exists},
 };
 
@@ -156,7 +157,10 @@ impl<C: Cloud> Inner<C> {
         }
         let multipart = self.ensure_multipart(state).await?;
         if !state.writer_recorded {
-            self.set_writer(&mut state.remote.info, state.fence);
+            let remote = &mut state.remote;
+            self.forget_tail_writers(&mut remote.info, &remote.object_id)
+                .await?;
+            self.set_writer(&mut remote.info, state.fence);
             state.plan_dirty = true;
         }
         if let Some(checkpoint) = state.unverified
@@ -181,7 +185,13 @@ impl<C: Cloud> Inner<C> {
         if !self.rules.implicit_multipart {
             state.in_flight.spawn(async move {
                 let _held = (slot, memory);
-                let send = client.upload_part(&object_ref, &multipart, number, payload, None);
+                let send = client.upload_part(
+                    &object_ref,
+                    &multipart,
+                    number,
+                    payload,
+                    PartCondition::default(),
+                );
                 (number, send.await)
             });
             return Ok(());
@@ -189,22 +199,16 @@ impl<C: Cloud> Inner<C> {
         let Some(store) = self.this.upgrade() else {
             return Err(StoreError::Unavailable("the store was dropped".into()));
         };
-        // The bytes of the incomplete part are in this one.
-        let mut tails = Vec::new();
-        if self.writes_once() {
-            tails = std::mem::take(&mut remote.old_tails);
-            tails.extend(remote.incomplete_part.take().map(|part| part.object));
-        }
         let (key, gate) = Gate::new();
         let before = state.last_part.replace(gate);
         let payload = match before.clone() {
             Some(before) => payload.behind(before),
             None => payload,
         };
-        let id = remote.id().clone();
+        let (id, writer) = (remote.id().clone(), writer(&remote.info).map(tail_name));
         state.in_flight.spawn(async move {
             let _held = (slot, memory);
-            let send = store.upload_ordered(&id, &object_ref, number, payload);
+            let send = store.upload_ordered(&id, &object_ref, number, payload, writer.as_deref());
             let sent = match before {
                 None => send.await,
                 Some(before) => tokio::select! {
@@ -219,7 +223,6 @@ impl<C: Cloud> Inner<C> {
             };
             if sent.is_ok() {
                 key.open();
-                store.delete_tails(tails).await;
             }
             (number, sent)
         });
@@ -233,13 +236,18 @@ impl<C: Cloud> Inner<C> {
         object_ref: &ObjectRef,
         number: u32,
         payload: Payload,
+        writer: Option<&str>,
     ) -> call::Result<String> {
         let mut over = None;
         for _ in 0..MAX_REPLACEMENTS {
             let payload = payload.clone();
-            let send =
-                self.client
-                    .upload_part(object_ref, IMPLICIT, number, payload, over.as_deref());
+            let condition = PartCondition {
+                over: over.as_deref(),
+                writer,
+            };
+            let send = self
+                .client
+                .upload_part(object_ref, IMPLICIT, number, payload, condition);
             let error = match send.await {
                 Err(error) if *error.kind() == ErrorKind::PreconditionFailed => error,
                 sent => return sent,
@@ -279,13 +287,14 @@ impl<C: Cloud> Inner<C> {
             state.remote.modified = std::time::SystemTime::now();
         }
         counted.offset = state.boundary;
+        state.last_part = None;
         Ok(())
     }
 
     pub(super) async fn upload_last_part(&self, state: &mut UploadState) -> Result<()> {
         self.fetch_incomplete_part(state).await?;
         let remote = &state.remote;
-        let is_unused = remote.multipart.is_none() || self.rules.implicit_multipart;
+        let is_unused = remote.multipart.is_none() || self.rules.versioned_parts;
         let alone = is_unused && remote.counted.parts.is_empty();
         if alone && state.in_flight.is_empty() && state.boundary == 0 {
             let (payload, memory) = state.buffer.take();
@@ -298,6 +307,23 @@ impl<C: Cloud> Inner<C> {
             self.spawn_part_upload(state).await?;
         }
         self.wait_for_parts(state).await
+    }
+
+    /// Makes the object of an upload without bytes.
+    pub(super) async fn put_empty_object(&self, state: &mut UploadState) -> Result<()> {
+        match state.remote.multipart.clone() {
+            // Something marks the object as unfinished, which only its completion removes.
+            Some(multipart) if self.rules.implicit_multipart && !self.rules.versioned_parts => {
+                state.remote.object_etag = Some(self.complete_parts(state, &multipart).await?);
+                state.remote.complete = true;
+                Ok(())
+            }
+            _ => {
+                // Some services reject an empty part.
+                self.put_single_object(state, Payload::default()).await?;
+                self.abort_unused_multipart(state).await
+            }
+        }
     }
 
     pub(super) async fn put_single_object(

@@ -45,6 +45,8 @@ pub(super) struct RemoteState {
     pub(super) old_tails: Vec<ObjectRef>,
     /// The number of the next object of an incomplete part, where each is written once.
     next_tail: u32,
+    /// There are versioned parts that do not count.
+    pub(super) has_late_parts: bool,
     pub(super) complete: bool,
     /// The object has parts that do not count; it is to be replaced by a copy of these ranges.
     pub(super) uncopied: Option<CountedRanges>,
@@ -88,6 +90,7 @@ impl RemoteState {
             incomplete_part_bytes: 0,
             old_tails: Vec::new(),
             next_tail: 0,
+            has_late_parts: false,
             complete: false,
             uncopied: None,
             object_etag: None,
@@ -154,11 +157,36 @@ impl RemoteState {
         self.changed(head.modified);
     }
 
+    /// Leaves out the versioned parts that a writer has stored after another one had taken over: from the last
+    /// incomplete part on, those of earlier writers. Parts without a writer are tusd's.
+    fn leave_out_late_parts(&mut self, parts: &mut Vec<Part>, tails: &[Tail]) {
+        let writers = tail_writers(&self.info);
+        let rank = |name: &str| writers.iter().rposition(|writer| writer == name);
+        let ranked = tails
+            .iter()
+            .filter_map(|tail| Some((rank(&tail.writer)?, tail)));
+        let Some((newest, tail)) = ranked.max_by_key(|(rank, tail)| (*rank, tail.number)) else {
+            return;
+        };
+        let mut start = 0;
+        let late = parts.iter().position(|part| {
+            let is_old = |writer: &String| rank(writer) < Some(newest);
+            let is_late = start >= tail.part.start && part.writer.as_ref().is_some_and(is_old);
+            start += part.size;
+            is_late
+        });
+        if let Some(late) = late {
+            parts.truncate(late);
+            self.has_late_parts = true;
+        }
+    }
+
     /// Chooses the object of the incomplete part where each is written once: the last one of the last writer
     /// that has written one since the last part.
     fn choose_tail(&mut self, tails: Vec<Tail>) -> Option<IncompletePart> {
         let writers = tail_writers(&self.info);
         let start = self.counted.offset;
+        let last = writer(&self.info).map(str::to_owned);
         let rank = |tail: &Tail| {
             let writer = writers.iter().rposition(|writer| *writer == tail.writer)?;
             (tail.part.start == start).then_some((writer, tail.number))
@@ -168,7 +196,15 @@ impl RemoteState {
         for tail in tails {
             self.next_tail = self.next_tail.max(tail.number.saturating_add(1));
             match rank(&tail) == chosen && chosen.is_some() {
-                true => found = Some(tail.part),
+                true => {
+                    found = Some(tail.part);
+                    // All earlier parts were stored when it was written.
+                    let is_last = |last: &String| tail_name(last) == tail.writer;
+                    let settled = last.clone().filter(is_last);
+                    found
+                        .iter_mut()
+                        .for_each(|part| part.writer.clone_from(&settled));
+                }
                 false => self.old_tails.push(tail.part.object),
             }
         }
@@ -215,7 +251,12 @@ impl<C: Cloud> Inner<C> {
             None => (None, tails.await?),
         };
         match parts {
-            Some(parts) => self.count_listed(&mut remote, &parts).await?,
+            Some(mut parts) => {
+                if self.rules.versioned_parts {
+                    remote.leave_out_late_parts(&mut parts, &tails);
+                }
+                self.count_listed(&mut remote, &parts).await?;
+            }
             None => {
                 let had_multipart = remote.multipart.take().is_some();
                 let is_uncopied = had_multipart && self.is_uncopied(&mut remote).await?;
@@ -297,10 +338,10 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
-    /// Returns whether each object of an incomplete part is written once, because the cloud limits the writes
-    /// of one object.
+    /// Returns whether each object of an incomplete part is written once, by its writer: so nothing that a
+    /// process without the lease writes later counts, and a limit of the writes of one object does not matter.
     pub(super) fn writes_once(&self) -> bool {
-        !self.rules.write_interval.is_zero()
+        self.rules.implicit_multipart
     }
 
     async fn find_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {

@@ -17,7 +17,7 @@ use super::{
     concat::{COMPLETING, copies},
     session::UploadState,
 };
-use crate::{ObjectRef, Part};
+use crate::{ObjectRef, Part, PartCondition};
 
 impl<C: Cloud> Inner<C> {
     /// Completes a multipart upload that has uncounted parts, too; returns the entity tag of the object.
@@ -62,9 +62,13 @@ impl<C: Cloud> Inner<C> {
             part.size = self.options.min_part;
             let filler = vec![0; usize::try_from(part.size).unwrap_or_default()];
             let (number, filler) = (part.number, self.payload(filler));
-            let sent = self
-                .client
-                .upload_part(&remote.object_ref, multipart, number, filler, None);
+            let sent = self.client.upload_part(
+                &remote.object_ref,
+                multipart,
+                number,
+                filler,
+                PartCondition::default(),
+            );
             part.etag = sent.await.during("replacing a part", remote.id())?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, Method};
-use landfall_objects::{Cloud, Rules};
+use landfall_objects::{Cloud, PartCondition, Rules};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -83,7 +83,7 @@ impl Cloud for Client {
         multipart: &str,
         number: u32,
         payload: Payload,
-        _over: Option<&str>,
+        _condition: PartCondition<'_>,
     ) -> Result<String> {
         self.upload_part(object, multipart, number, payload).await
     }

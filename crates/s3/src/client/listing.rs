@@ -25,6 +25,7 @@ impl From<PartXml> for Part {
             size: part.size,
             etag: part.etag,
             modified: part.last_modified,
+            writer: None,
         }
     }
 }

@@ -10,7 +10,8 @@ use landfall::{Composer, store::BoxError};
 use landfall_azure::{AzureClient, AzureSettings};
 use landfall_gcs::{Client as GcsClient, ClientSettings as GcsSettings};
 use landfall_objects::{
-    CallLimits, Cloud as _, Error, ErrorKind, ObjectStore, Stats, StoreOptions, StoreStats, UploadIds,
+    CallLimits, Cloud as _, Error, ErrorKind, ObjectStore, Stats, StoreOptions, StoreStats,
+    UploadIds,
 };
 
 use super::{

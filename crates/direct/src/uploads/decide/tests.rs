@@ -42,6 +42,7 @@ fn parts(sizes: &[u64]) -> Observed {
         size: *size,
         etag: format!("\"e{number}\""),
         modified: None,
+        writer: None,
     };
     Observed::Parts((1..).zip(sizes).map(part).collect())
 }

@@ -30,7 +30,7 @@ async fn requests(mode: TransferMode, is_active: bool, has_notifications: bool) 
     }
     let count = || {
         let of = |operation| node.client.stats().operation(operation).calls;
-        of(Operation::ListParts) + of(Operation::HeadObject)
+        of(Operation::ListParts.name()) + of(Operation::HeadObject.name())
     };
     let before = count();
     for second in (0..HOUR).step_by(STEP as usize) {

@@ -7,7 +7,11 @@ use super::{Page, metrics};
 pub(super) fn cloud(page: &mut Page, calls: &Stats, store: &StoreStats) {
     let made = calls.operations();
     let name = "landfall_cloud_request_duration_seconds";
-    page.family(name, "histogram", "Durations of calls to the cloud in seconds.");
+    page.family(
+        name,
+        "histogram",
+        "Durations of calls to the cloud in seconds.",
+    );
     for (operation, of) in &made {
         let labels = [("operation", *operation)];
         let seconds = of.total_duration.as_secs_f64();

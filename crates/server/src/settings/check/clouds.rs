@@ -21,7 +21,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         }
         if findings.is_given(endpoint) {
             // Uploads would go to a disk that may be lost with its container.
-            let reason = format!("has no effect without --{main}; write it, or leave --{endpoint} out");
+            let reason =
+                format!("has no effect without --{main}; write it, or leave --{endpoint} out");
             findings.problem(endpoint, reason);
         }
         for name in findings.given(family) {

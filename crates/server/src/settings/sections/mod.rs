@@ -4,10 +4,10 @@
 //! generated from the table. A new setting is a field of a group.
 
 mod acme;
+mod clouds;
 mod direct;
 mod grants;
 mod hooks;
-mod clouds;
 mod s3;
 mod server;
 mod state;
@@ -20,11 +20,11 @@ use std::time::Duration;
 use landfall_hooks::HookNames;
 
 pub use self::acme::*;
+pub use self::clouds::*;
 pub use self::direct::*;
 use self::grants::GRANT_LIMITS;
 pub use self::grants::*;
 pub use self::hooks::*;
-pub use self::clouds::*;
 pub use self::s3::*;
 pub use self::server::*;
 pub use self::state::*;
