@@ -8,8 +8,8 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LAST_MODIFIED},
 };
 use landfall_objects::{
-    Caller, Condition, ErrorKind, IdleObjects, ListedObject, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, OpenObjects, Payload, ResponseBody, Result, if_exists,
+    Caller, ErrorKind, IdleObjects, ObjectHead, ObjectHeaders, ObjectRef, OpenObjects, Payload,
+    ResponseBody, Result, if_exists,
 };
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +19,6 @@ use crate::{
     names::PartTag,
     request::ApiRequest,
     resource::{self, FIELDS, Listing, Resource, multipart_related},
-    response::service_time,
 };
 
 pub(crate) const INSERT: &str = "objects.insert";
@@ -84,27 +83,6 @@ impl Inner {
         Ok(PartTag::new(stored.generation, checksum))
     }
 
-    pub(crate) async fn put_object(
-        &self,
-        object: &ObjectRef,
-        payload: &Payload,
-        headers: &ObjectHeaders,
-        condition: &Condition,
-        tasks: Option<&TaskTracker>,
-    ) -> Result<String> {
-        let over = match condition {
-            Condition::None => None,
-            Condition::IfAbsent => Some(0),
-            Condition::IfMatch(version) => {
-                // No object has a version of another form.
-                let unmet = || self.error(INSERT, object, ErrorKind::PreconditionFailed);
-                Some(resource::generation(version).ok_or_else(unmet)?)
-            }
-        };
-        let stored = self.insert(object, payload, headers, over, tasks).await?;
-        Ok(resource::version(stored.generation))
-    }
-
     /// Returns the metadata of an object.
     pub(crate) async fn metadata(&self, object: &ObjectRef) -> Result<Resource> {
         let request = self.object_request(GET, Method::GET, object);
@@ -142,31 +120,6 @@ impl Inner {
             .error(kind)
     }
 
-    /// Lists one page of objects.
-    pub(crate) async fn list(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        after: Option<String>,
-        max: u32,
-    ) -> Result<ObjectsPage> {
-        let request = self.list_request(bucket, prefix, after.as_deref(), max);
-        let response = self.send(&request).await?;
-        let page: Listing =
-            serde_json::from_slice(&response.body).map_err(|error| request.unexpected(error))?;
-        let objects = page.items.into_iter().map(|one| ListedObject {
-            size: one.size,
-            modified: one.modified(),
-            etag: resource::version(one.generation),
-            key: one.name,
-        });
-        Ok(ObjectsPage {
-            objects: objects.collect(),
-            next: page.next_page_token.filter(|token| !token.is_empty()),
-            time: service_time(&response.head.headers),
-        })
-    }
-
     /// Lists all objects whose names begin with `prefix` and then a character between `from` and `to`, which the
     /// service may ignore.
     pub(crate) async fn list_all(
@@ -193,7 +146,7 @@ impl Inner {
         }
     }
 
-    fn list_request<'a>(
+    pub(crate) fn list_request<'a>(
         &self,
         bucket: &'a str,
         prefix: &str,

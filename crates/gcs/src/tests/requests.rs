@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use landfall_objects::{Cloud as _, Condition};
+use landfall_objects::{Cloud as _, Condition, PartCondition};
 
 use super::*;
 
@@ -92,17 +92,17 @@ async fn part_replaces_only_the_one_that_is_named() {
         ok(&resource("p/id_0", 8, of(HELLO))),
     ]);
     let client = client(&script);
-    let upload = client.upload_part(object(), "", 1, payload(), None);
+    let upload = client.upload_part(object(), "", 1, payload(), PartCondition::default());
     assert_eq!(upload.await.expect("stored"), tag);
     assert!(script.request(0).url.ends_with("&ifGenerationMatch=0"));
     assert!(script.request(0).text().contains(r#""name":"p/id_0""#));
-    let upload = client.upload_part(object(), "", 1, payload(), Some(&tag));
+    let upload = client.upload_part(object(), "", 1, payload(), over(&tag));
     upload.await.expect("replaced");
     assert!(script.request(1).url.ends_with("&ifGenerationMatch=8"));
-    let upload = client.upload_part(object(), "", 1, payload(), Some("\"etag\""));
+    let upload = client.upload_part(object(), "", 1, payload(), over("\"etag\""));
     let error = upload.await.expect_err("no tag");
     assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
-    let upload = client.upload_part(object(), "", 0, payload(), None);
+    let upload = client.upload_part(object(), "", 0, payload(), PartCondition::default());
     assert_eq!(
         *upload.await.expect_err("no part").kind(),
         ErrorKind::InvalidPart
@@ -117,7 +117,7 @@ async fn write_that_comes_too_soon_is_repeated_after_a_second() {
     ]);
     let started = tokio::time::Instant::now();
     let client = client(&script);
-    let upload = client.upload_part(object(), "", 1, payload(), None);
+    let upload = client.upload_part(object(), "", 1, payload(), PartCondition::default());
     upload.await.expect("stored");
     assert!(started.elapsed() >= std::time::Duration::from_secs(1));
 }
@@ -243,4 +243,11 @@ async fn copy_is_repeated_until_it_is_done() {
             .line()
             .ends_with("/o/p%2Fid_1?ifGenerationMatch=4")
     );
+}
+
+fn over(tag: &str) -> PartCondition<'_> {
+    PartCondition {
+        over: Some(tag),
+        ..PartCondition::default()
+    }
 }
