@@ -219,7 +219,9 @@ impl Attempts for ApiAttempts<'_> {
         if head.status.is_success() {
             return Ok(());
         }
-        let (error, retry) = response::classify(self.request, head, body);
+        let request = self.request;
+        let (error, retry) =
+            response::classify(request.bucket, head, body, |kind| request.error(kind));
         let retry = match (error.kind(), self.credential.take()) {
             (ErrorKind::BadCredentials, Some(rejected)) if !self.renewed => {
                 self.renewed = true;

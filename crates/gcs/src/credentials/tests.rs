@@ -135,7 +135,7 @@ async fn metadata_server_gives_tokens_and_the_name_for_signatures() {
             Some("robot@project.iam.gserviceaccount.com")
         );
     }
-    assert_eq!(script.requests().len(), 2, "both are kept");
+    assert_eq!(script.requests().len(), 3, "the token is kept");
 }
 
 #[tokio::test]
