@@ -7,7 +7,7 @@ use futures_util::join;
 use http::{HeaderMap, Method};
 use landfall_objects::{
     Cloud, Condition, ErrorKind, ListedObject, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, Part, PartCondition, Payload, Result, Rules, Stats, read_object,
+    ObjectsPage, Part, PartCondition, Payload, Result, Rules, Stats, read_object, service_time,
 };
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +18,7 @@ use crate::{
     names::{PartTag, WRITER, is_temporary, temporary_prefix},
     objects::{INSERT, LIST},
     resource::{Listing, generation, version},
-    response::{WRITE_INTERVAL, service_time},
+    response::WRITE_INTERVAL,
 };
 
 /// The name of every multipart upload, which no request contains.

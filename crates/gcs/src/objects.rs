@@ -3,13 +3,10 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use async_trait::async_trait;
-use http::{
-    HeaderMap, HeaderName, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LAST_MODIFIED},
-};
+use http::{Method, header::CONTENT_TYPE};
 use landfall_objects::{
     Caller, ErrorKind, IdleObjects, ObjectHead, ObjectHeaders, ObjectRef, OpenObjects, Payload,
-    ResponseBody, Result, if_exists,
+    ResponseBody, Result, body_range, header_text, if_exists, modified,
 };
 use tokio_util::task::TaskTracker;
 
@@ -191,26 +188,16 @@ impl OpenObjects for Inner {
             }
             opened => opened?,
         };
+        let (given, size) = body_range(&head, range).map_err(|why| request.unexpected(why))?;
         let headers = &head.headers;
-        let bounds = if head.status == StatusCode::PARTIAL_CONTENT {
-            content_range(headers)
-        } else {
-            number(headers, CONTENT_LENGTH).map(|length| (0..length, length))
-        };
-        let (given, size) =
-            bounds.ok_or_else(|| request.unexpected("the response has no length"))?;
-        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
-        if given != expected {
-            return Err(request.unexpected("the service ignored the range"));
-        }
-        let generation = number(headers, HeaderName::from_static("x-goog-generation"));
-        let modified = text(headers, LAST_MODIFIED);
+        let generation = header_text(headers, "x-goog-generation");
+        let generation = generation.and_then(|text| text.parse().ok());
         let head = ObjectHead {
             size,
             etag: generation.map(resource::version).unwrap_or_default(),
-            modified: modified.and_then(|text| httpdate::parse_http_date(text).ok()),
+            modified: modified(headers),
             metadata: BTreeMap::new(),
-            content_type: text(headers, CONTENT_TYPE).map(str::to_owned),
+            content_type: header_text(headers, CONTENT_TYPE).map(str::to_owned),
         };
         Ok((head, given, body))
     }
@@ -222,21 +209,4 @@ impl OpenObjects for Inner {
     fn idle_objects(&self) -> &IdleObjects {
         &self.idle_objects
     }
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
-    text(headers, name)?.parse().ok()
-}
-
-fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
-    let text = text(headers, CONTENT_RANGE)?;
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, size): (u64, u64, u64) =
-        (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
-    (first <= last && last < size).then_some((first..last + 1, size))
 }

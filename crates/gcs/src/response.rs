@@ -1,14 +1,10 @@
 //! Error responses: their kinds for callers, and advice for operators. It sends nothing.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, StatusCode,
-    header::{DATE, RETRY_AFTER},
-    response::Parts,
-};
-use landfall_objects::{Error, ErrorKind, Retry, one_line};
+use http::{StatusCode, response::Parts};
+use landfall_objects::{Error, ErrorKind, Retry, header_text, one_line, retry_after};
 
 use crate::resource::Problem;
 
@@ -43,8 +39,8 @@ pub(crate) fn classify(
         (message, Some(advice)) if message.is_empty() => Some(advice),
         (message, Some(advice)) => Some(format!("{}; {advice}", message.trim_end_matches('.'))),
     };
-    let id = head.headers.get("x-guploader-uploadid");
-    let id = id.and_then(|id| Some(one_line(id.to_str().ok()?.to_owned())));
+    let id = header_text(&head.headers, "x-guploader-uploadid");
+    let id = id.map(|id| one_line(id.to_owned()));
     let reason = Some(one_line(reason.to_owned())).filter(|reason| !reason.is_empty());
     let error = error(kind).with_response(head.status, reason, message, id);
     (error, retry)
@@ -102,22 +98,6 @@ fn advice(kind: &ErrorKind, bucket: &str, reason: &str) -> Option<String> {
         }
         _ => return None,
     })
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let date = httpdate::parse_http_date(value).ok()?;
-            date.duration_since(SystemTime::now()).ok()
-        }
-    }
-}
-
-/// Returns the time of the service.
-pub(crate) fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]
