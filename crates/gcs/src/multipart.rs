@@ -70,8 +70,9 @@ impl Inner {
             if let Some(token) = &token {
                 request = request.query("rewriteToken", token);
             }
-            // Nothing of the source but its bytes is of use.
-            let step: Rewrite = self.fetch(&request.json(&json!({}))?).await?;
+            // Without attributes, the part would have those of the source, among them its upload.
+            let attributes = json!({"contentType": "application/octet-stream"});
+            let step: Rewrite = self.fetch(&request.json(&attributes)?).await?;
             let request = self.object_request(REWRITE, Method::POST, part);
             if range.start != 0 || range.end != step.object_size {
                 if let Some(made) = step.resource.filter(|_| step.done) {
