@@ -7,7 +7,8 @@ use futures_util::join;
 use http::{HeaderMap, Method};
 use landfall_objects::{
     Cloud, Condition, ErrorKind, ListedObject, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, Part, PartCondition, Payload, Result, Rules, Stats, read_object, service_time,
+    ObjectsPage, PART_WRITER, Part, PartCondition, Payload, Result, Rules, Stats, read_object,
+    service_time,
 };
 use tokio_util::task::TaskTracker;
 
@@ -15,7 +16,7 @@ use crate::{
     client::Client,
     compose::{COMPOSE, Source},
     multipart::{REWRITE, keys_of},
-    names::{PartTag, WRITER, is_temporary, temporary_prefix},
+    names::{PartTag, is_temporary, temporary_prefix},
     objects::{INSERT, LIST},
     resource::{Listing, generation, version},
     response::WRITE_INTERVAL,
@@ -126,7 +127,7 @@ impl Cloud for Client {
         };
         let mut headers = ObjectHeaders::default();
         let writer = condition.writer;
-        let writer = writer.map(|writer| (WRITER.to_owned(), writer.to_owned()));
+        let writer = writer.map(|writer| (PART_WRITER.to_owned(), writer.to_owned()));
         headers.metadata.extend(writer);
         let stored = inner.insert(&part, &payload, &headers, Some(over), None);
         Ok(stored.await?.to_string())

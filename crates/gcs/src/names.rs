@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use landfall_objects::Part;
+use landfall_objects::{OWNER, PART_WRITER, Part};
 
 use crate::{
     checksum::{self, Checksum},
@@ -28,9 +28,6 @@ pub(crate) struct Pieces {
 pub(crate) fn part_prefix(key: &str) -> String {
     format!("{key}_")
 }
-
-/// The metadata of a part with its writer.
-pub(crate) const WRITER: &str = "landfall-writer";
 
 /// Returns the key of a part; `None` for the number 0.
 pub(crate) fn part_key(key: &str, number: u32) -> Option<String> {
@@ -61,7 +58,9 @@ pub(crate) fn pieces(key: &str, listed: Vec<Resource>) -> Pieces {
     let described: BTreeSet<_> = described.map(str::to_owned).collect();
     let mut pieces = Pieces::default();
     for one in listed {
-        if described.contains(&one.name) {
+        // The key of an upload `a_0` is also that of the first part of `a`.
+        let is_file = one.metadata.contains_key(OWNER) || described.contains(&one.name);
+        if is_file && !one.metadata.contains_key(PART_WRITER) {
             continue;
         }
         if let Some(number) = part_number(key, &one.name) {
@@ -70,7 +69,7 @@ pub(crate) fn pieces(key: &str, listed: Vec<Resource>) -> Pieces {
                 size: one.size,
                 etag: PartTag::from(&one).to_string(),
                 modified: one.modified(),
-                writer: one.metadata.get(WRITER).cloned(),
+                writer: one.metadata.get(PART_WRITER).cloned(),
             });
         } else if is_composite(key, &one.name) {
             pieces.composites.push(one.name);

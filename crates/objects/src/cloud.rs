@@ -36,6 +36,12 @@ pub struct Rules {
     pub max_copy: u64,
 }
 
+/// The metadata with the writer of a versioned part that is an object of its own.
+pub const PART_WRITER: &str = "landfall-writer";
+
+/// The metadata with the upload that an object was made of.
+pub const OWNER: &str = "landfall-upload";
+
 /// Which part a versioned one replaces, and who wrote it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PartCondition<'a> {

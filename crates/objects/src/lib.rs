@@ -39,7 +39,7 @@ pub use self::{
         Stats, before, body_range, collect, content_length, header_text, if_exists, modified,
         one_line, retry_after, service_time,
     },
-    cloud::{Cloud, PartCondition, Rules},
+    cloud::{Cloud, OWNER, PART_WRITER, PartCondition, Rules},
     counted_ranges::{CountedRanges, RANGES},
     due::DueTimes,
     lease::{ObjectLeases, put_record},

@@ -61,7 +61,7 @@ impl<C: Cloud> Inner<C> {
             self.check_size(length)?;
         }
         let id = upload.id.clone();
-        let multipart = upload.storage.get(MULTIPART).cloned();
+        let mut multipart = upload.storage.get(MULTIPART).cloned();
         let object_id = match (self.layout.split(&id), &multipart) {
             (Some((object_id, named)), Some(multipart)) if named == multipart => object_id,
             _ => id.as_str(),
@@ -101,13 +101,13 @@ impl<C: Cloud> Inner<C> {
         };
         // For one with bytes it is created with its first part, if it needs one.
         if self.rules.implicit_multipart && fence.is_none() {
-            let created = self.create_multipart(&info.upload, &object_ref).await;
-            if let Err(error) = created {
-                let _ = self
-                    .client
-                    .delete_object(&self.layout.info(object_id))
-                    .await;
-                return Err(error);
+            match self.create_multipart(&info.upload, &object_ref).await {
+                Ok(created) => multipart = Some(created),
+                Err(error) => {
+                    let info = self.layout.info(object_id);
+                    let _ = self.client.delete_object(&info).await;
+                    return Err(error);
+                }
             }
         }
         let stored = StoredInfo {

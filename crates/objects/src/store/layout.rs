@@ -22,7 +22,7 @@ use landfall::{
 };
 
 use crate::{
-    cloud::Rules,
+    cloud::{OWNER, Rules},
     object::{ObjectHeaders, ObjectRef},
     options::StoreOptions,
 };
@@ -42,7 +42,6 @@ const TAILS: &str = "tails/";
 pub(super) const IMPLICIT: &str = "-";
 
 const MAX_METADATA_BYTES: usize = 2048;
-pub(super) const OWNER: &str = "landfall-upload";
 const MAX_ID_LEN: usize = 1024;
 const MAX_KEY_LEN: usize = 1024 - 8;
 

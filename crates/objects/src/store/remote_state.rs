@@ -16,9 +16,9 @@ use tokio_util::task::TaskTracker;
 use super::{
     During as _, Inner,
     description::{StoredInfo, tail_name, tail_writers, writer},
-    layout::{IMPLICIT, OWNER},
+    layout::IMPLICIT,
 };
-use crate::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
+use crate::{Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
 const PLAN: &str = "Parts";
 const START_METADATA: &str = "landfall-start";

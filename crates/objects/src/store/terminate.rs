@@ -15,8 +15,8 @@ use super::{
     layout,
     session::{CachedState, UploadSession},
 };
-use crate::ObjectRef;
 use crate::cloud::Cloud;
+use crate::{OWNER, ObjectHead, ObjectRef, PART_WRITER};
 
 const REMOVING: &str = "removing";
 const MAX_MULTIPARTS: u32 = 100;
@@ -49,6 +49,10 @@ impl<C: Cloud> Terminate for ObjectStore<C> {
         }
         self.0.terminate(id, fence).await
     }
+}
+
+fn is_part(head: &ObjectHead) -> bool {
+    head.metadata.contains_key(PART_WRITER)
 }
 
 impl<C: Cloud> Inner<C> {
@@ -90,8 +94,13 @@ impl<C: Cloud> Inner<C> {
         if let Some(multipart) = self.layout.multipart(&stored.info, &stored.object_id) {
             self.abort(id, &object_ref, &multipart).await?;
         }
-        self.delete_objects(id, Some(&object_ref), &stored.object_id)
-            .await
+        let mut data = Some(&object_ref);
+        if self.rules.versioned_parts {
+            // The key of an upload `a_0` is also that of the first part of `a`.
+            let found = self.find_object(id, &object_ref).await?;
+            data = data.filter(|_| found.is_some_and(|head| !is_part(&head)));
+        }
+        self.delete_objects(id, data, &stored.object_id).await
     }
 
     /// Removes an upload with an unreadable description: everything its id leads to.
@@ -106,7 +115,7 @@ impl<C: Cloud> Inner<C> {
         } else {
             // The application may have an object under any key.
             let head = self.find_object(id, &data).await?;
-            let owner = head.and_then(|mut head| head.metadata.remove(layout::OWNER));
+            let owner = head.and_then(|mut head| head.metadata.remove(OWNER));
             is_own = owner.is_some_and(|owner| owner == id.as_str());
         }
         self.delete_objects(id, is_own.then_some(&data), object_id)

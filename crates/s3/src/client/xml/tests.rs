@@ -104,12 +104,14 @@ fn a_page_of_parts() {
                 size: 10_485_760,
                 etag: "\"7778aef83f66abc1fa1e8477f296d394\"".to_owned(),
                 modified: Some(UNIX_EPOCH + Duration::from_millis(1_289_422_114_500)),
+                writer: None,
             },
             Part {
                 number: 3,
                 size: 5_368_709_121,
                 etag: "\"aaaa18db4cc2f85cedef654fccc4a4x8\"".to_owned(),
                 modified: None,
+                writer: None,
             },
         ]
     );
