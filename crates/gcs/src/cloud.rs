@@ -156,10 +156,16 @@ impl Cloud for Client {
     async fn list_parts(&self, object: &ObjectRef, _: &str) -> Result<Vec<Part>> {
         let parts = self.inner.pieces(object, false).await?.parts;
         let has_first = parts.first().is_some_and(|part| part.number == 1);
-        if !has_first && self.inner.find(object).await?.is_some() {
-            return Err(self.inner.error(LIST, object, ErrorKind::NoSuchUpload));
+        if has_first {
+            return Ok(parts);
         }
-        Ok(parts)
+        match self.inner.find(object).await? {
+            // The key of an upload `a_0` is also that of the first part of `a`.
+            Some(found) if !found.metadata.contains_key(PART_WRITER) => {
+                Err(self.inner.error(LIST, object, ErrorKind::NoSuchUpload))
+            }
+            _ => Ok(parts),
+        }
     }
 
     async fn complete_multipart(

@@ -131,12 +131,12 @@ impl Inner {
             "destination": attributes(headers),
         });
         let url = format!("{}/compose", self.address.object(object));
-        let request = ApiRequest::new(COMPOSE, Method::POST, url, &object.bucket)
+        let mut request = ApiRequest::new(COMPOSE, Method::POST, url, &object.bucket)
             .about(object)
             .query("fields", FIELDS)
             .number("ifGenerationMatch", Some(over))
-            .with_work(wanted.size.min(MAX_WORK))
             .json(&body)?;
+        request.worked = wanted.size.min(MAX_WORK);
         let made: Resource = self.fetch(&request).await?;
         let made = match made.generation {
             // An emulator may send less than the request wants.

@@ -65,8 +65,8 @@ impl Inner {
                     "fields",
                     &format!("done,objectSize,rewriteToken,resource({FIELDS})"),
                 )
-                .number("ifGenerationMatch", Some(over))
-                .with_work(REWRITE_WORK);
+                .number("ifGenerationMatch", Some(over));
+            request.worked = REWRITE_WORK;
             if let Some(token) = &token {
                 request = request.query("rewriteToken", token);
             }

@@ -54,11 +54,11 @@ impl Inner {
         .about(object)
         .query("uploadType", "multipart")
         .query("fields", FIELDS)
-        .number("ifGenerationMatch", over)
-        .in_tasks(tasks);
+        .number("ifGenerationMatch", over);
         let (content_type, related) =
             multipart_related(attributes, payload.clone(), rand::random());
-        let request = request.body(&content_type, related)?;
+        let mut request = request.body(&content_type, related)?;
+        request.tasks = tasks.cloned();
         let stored: Resource = match self.fetch(&request).await {
             Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
                 let found = self.metadata(object).await;

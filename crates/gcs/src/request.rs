@@ -31,9 +31,10 @@ pub(crate) struct ApiRequest<'a> {
     url: String,
     headers: Vec<(HeaderName, HeaderValue)>,
     payload: Payload,
-    worked: u64,
+    /// The service works before it responds as long as with these bytes of payload.
+    pub(crate) worked: u64,
     /// Where attempts run, to end even if the call is dropped.
-    tasks: Option<TaskTracker>,
+    pub(crate) tasks: Option<TaskTracker>,
 }
 
 impl<'a> ApiRequest<'a> {
@@ -105,17 +106,6 @@ impl<'a> ApiRequest<'a> {
         self.headers.push((CONTENT_TYPE, content_type));
         self.payload = payload;
         Ok(self)
-    }
-
-    /// Extends the timeout as for this many bytes of payload, since the service works before it responds.
-    pub(crate) fn with_work(mut self, bytes: u64) -> Self {
-        self.worked = bytes;
-        self
-    }
-
-    pub(crate) fn in_tasks(mut self, tasks: Option<&TaskTracker>) -> Self {
-        self.tasks = tasks.cloned();
-        self
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) -> Error {

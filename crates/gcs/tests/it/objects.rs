@@ -132,6 +132,29 @@ async fn whole_objects_are_copied_into_parts() {
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
 }
 
+/// A part of another upload is not the file of this one.
+#[tokio::test]
+async fn part_of_another_upload_completes_none() {
+    let service = Service::start();
+    let client = service.client();
+    let condition = PartCondition {
+        writer: Some("writer"),
+        ..PartCondition::default()
+    };
+    let other = object("p/a");
+    let part = client.upload_part(&other, "", 1, payload("x"), condition);
+    part.await.unwrap();
+    assert!(
+        client
+            .list_parts(&object("p/a_0"), "")
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let parts = client.list_parts(&other, "").await.unwrap();
+    assert_eq!(parts[0].writer.as_deref(), Some("writer"));
+}
+
 /// Ids with `_` and ids that begin others.
 #[tokio::test]
 async fn uploads_with_similar_ids_are_apart() {
