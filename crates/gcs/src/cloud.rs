@@ -155,6 +155,7 @@ impl Cloud for Client {
 
     async fn list_parts(&self, object: &ObjectRef, _: &str) -> Result<Vec<Part>> {
         let parts = self.inner.pieces(object, false).await?.parts;
+        let parts = self.inner.with_checksums(object, parts).await?;
         let has_first = parts.first().is_some_and(|part| part.number == 1);
         if has_first {
             return Ok(parts);

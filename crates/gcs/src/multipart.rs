@@ -10,8 +10,9 @@
 
 use std::ops::Range;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
-use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Payload, Result};
+use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Part, Payload, Result};
 use serde_json::json;
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     client::Inner,
     compose::{COMPOSE, Source, whole},
     names::{PartTag, Pieces, part_key, part_prefix, pieces, temporary_prefix},
+    objects::LIST,
     request::ApiRequest,
     resource::{FIELDS, Rewrite},
 };
@@ -29,7 +31,10 @@ pub(crate) const REWRITE: &str = "objects.rewrite";
 /// The steps of one rewrite: each copies a GiB or more, unless all is done at once.
 const MAX_STEPS: u32 = 10_000;
 
-pub(crate) const REWRITE_WORK: u64 = 64 * 1024 * 1024;
+/// Of the requests for the checksums of parts.
+const MAX_CONCURRENCY: usize = 16;
+
+const REWRITE_WORK: u64 = 64 * 1024 * 1024;
 
 impl Inner {
     pub(crate) fn part(
@@ -101,6 +106,27 @@ impl Inner {
         let digits = (!with_composites).then_some(("0", ":"));
         let listed = self.list_all(&object.bucket, &prefix, digits).await?;
         Ok(pieces(&object.key, listed))
+    }
+
+    /// Requests the checksums that a listing does not have: those of objects that are encrypted with a key of the
+    /// customer (CMEK).
+    pub(crate) async fn with_checksums(
+        &self,
+        object: &ObjectRef,
+        parts: Vec<Part>,
+    ) -> Result<Vec<Part>> {
+        let parts = parts.into_iter().map(|mut part| async move {
+            if PartTag::parse(&part.etag).is_some_and(|tag| tag.crc32c.is_none())
+                && let Some(found) = self.find(&self.part(object, part.number, LIST)?).await?
+            {
+                part.size = found.size;
+                part.etag = PartTag::from(&found).to_string();
+            }
+            Ok(part)
+        });
+        let parts: Vec<_> = parts.collect();
+        let parts = stream::iter(parts).buffered(MAX_CONCURRENCY);
+        parts.try_collect().await
     }
 
     /// Makes the object; returns its generation, and the keys of the temporary objects.

@@ -245,6 +245,22 @@ async fn copy_is_repeated_until_it_is_done() {
     );
 }
 
+/// As of objects that are encrypted with a key of the customer.
+#[tokio::test]
+async fn missing_checksums_of_a_listing_are_requested() {
+    let mut encrypted = resource("p/id_1", 2, of(b"x"));
+    encrypted["crc32c"] = Value::Null;
+    let listed = json!({"items": [resource("p/id_0", 1, of(b"x")), encrypted]});
+    let script = Script::new([ok(&listed), ok(&resource("p/id_1", 2, of(b"x")))]);
+    let parts = client(&script)
+        .list_parts(object(), "")
+        .await
+        .expect("listed");
+    let tags: Vec<_> = parts.into_iter().map(|part| part.etag).collect();
+    let wanted = [1, 2].map(|generation| PartTag::new(generation, of(b"x")).to_string());
+    assert_eq!(tags, wanted);
+}
+
 fn over(tag: &str) -> PartCondition<'_> {
     PartCondition {
         over: Some(tag),
