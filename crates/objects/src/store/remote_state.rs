@@ -266,7 +266,11 @@ impl<C: Cloud> Inner<C> {
                 };
                 if let Some(head) = object {
                     remote.set_complete(&head);
-                } else if had_multipart && !is_uncopied && !remote.info.upload.is_final() {
+                } else if had_multipart
+                    && !is_uncopied
+                    && !remote.info.upload.is_final()
+                    && self.has_been_made(&remote)
+                {
                     // Aborted, by an interrupted termination or by a lifecycle rule.
                     return Err(StoreError::Gone(Box::new(remote.remains())));
                 }
@@ -290,13 +294,20 @@ impl<C: Cloud> Inner<C> {
         Ok(remote)
     }
 
+    /// Returns whether an upload without parts has had some. Where nothing names a multipart upload, only its
+    /// end shows that.
+    fn has_been_made(&self, remote: &RemoteState) -> bool {
+        !self.rules.implicit_multipart || remote.info.upload.etag.is_some()
+    }
+
     /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
     /// they were removed.
     async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
         remote.count_parts(parts)?;
         let upload = &remote.info.upload;
         let is_empty = self.rules.implicit_multipart && parts.is_empty();
-        if is_empty && upload.completion.is_done() {
+        if is_empty && upload.completion.is_done() && self.has_been_made(remote) {
+            // Its object was deleted since.
             return Err(StoreError::Gone(Box::new(remote.remains())));
         }
         if !self.rules.versioned_parts || parts.is_empty() {
