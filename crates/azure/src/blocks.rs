@@ -23,7 +23,7 @@ use crate::{
 const MULTIPART: &str = "blocks";
 
 /// Metadata of the upload that a blob was made of.
-const OWNER: &str = "landfall-upload";
+pub(crate) const OWNER: &str = "landfall-upload";
 
 /// Metadata of an empty blob that exists only to drop blocks.
 const ABORTED: &str = "landfall-aborted";
@@ -84,7 +84,8 @@ impl AzureClient {
     /// Lists the parts of an unfinished blob, in the order of their numbers; none if nothing was staged.
     ///
     /// tusd takes any uncommitted block for a sign of an unfinished upload. Where there is a blob, too, this takes the
-    /// sentinel for it: without one, the blocks are late ones of a process that did not know of the commit.
+    /// sentinel for it: without one, the blocks are late ones of a process that did not know of the commit. A sentinel
+    /// alone is late, too, where the blob is of an upload of ours. (In Azurite, it outlives the write of a blob.)
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchUpload`]: the blocks were committed; [`ErrorKind::Other`]: there are blocks of another
@@ -117,7 +118,8 @@ impl AzureClient {
             true => has_sentinel || !parts.is_empty(),
             false => has_sentinel,
         };
-        if !is_unfinished {
+        let is_late = is_unfinished && parts.is_empty() && self.is_of_upload(object).await?;
+        if !is_unfinished || is_late {
             return Err(request.error(ErrorKind::NoSuchUpload));
         }
         parts.sort_unstable_by_key(|part| part.number);
@@ -224,6 +226,12 @@ impl AzureClient {
         }
     }
 
+    /// Returns whether there is a blob that was made of an upload by this program.
+    async fn is_of_upload(&self, object: &ObjectRef) -> Result<bool> {
+        let head = if_exists(self.head_object(object).await)?;
+        Ok(head.is_some_and(|head| head.metadata.contains_key(OWNER)))
+    }
+
     async fn put_block(&self, object: &ObjectRef, block: Block, payload: Payload) -> Result<()> {
         let request = BlobRequest::of_blob("PutBlock", Method::PUT, object)
             .query("comp", "block")
@@ -278,7 +286,9 @@ fn commit(object: &ObjectRef, ids: Vec<String>) -> Result<BlobRequest<'_>> {
         .map(|request| request.payload(Payload::from(Bytes::from(body))))
 }
 
-/// Where no upload is named, only a lost response makes a blob of this size ours.
+/// Returns whether a blob is the result of a commit.
+///
+/// If no upload is named, this takes a lost response for a sign of it.
 fn is_made_of(head: &ObjectHead, size: u64, headers: &ObjectHeaders, in_doubt: bool) -> bool {
     let is_ours = match headers.metadata.get(OWNER) {
         Some(owner) => head.metadata.get(OWNER) == Some(owner),

@@ -7,11 +7,11 @@ use crate::{
     client::AzureClient, request::BlobRequest, response::text, settings::ContainerAccess, xml,
 };
 
-/// What a container allows and requires.
+/// The properties of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerProperties {
-    /// What anybody may do without credentials.
+    /// The rights of requests without credentials.
     pub access: ContainerAccess,
     /// An immutability policy forbids to delete or replace blobs for a time.
     pub has_immutability_policy: bool,
@@ -19,7 +19,7 @@ pub struct ContainerProperties {
     pub has_legal_hold: bool,
 }
 
-/// What the account does with deleted blobs.
+/// The fate of deleted blobs in the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SoftDelete {
     /// The credentials may not read it.
@@ -80,7 +80,7 @@ impl AzureClient {
     /// A container that exists is enough where the credentials may not read its properties, or not create it.
     ///
     /// # Errors
-    /// That of the creation, unless blobs of the container can be listed.
+    /// The error of the creation, unless blobs of the container can be listed.
     pub async fn ensure_container(&self, container: &str, access: ContainerAccess) -> Result<bool> {
         match self.container_properties(container).await {
             Ok(_) => return Ok(false),
@@ -100,7 +100,7 @@ impl AzureClient {
         }
     }
 
-    /// Reports what a container and its account do with blobs.
+    /// Returns the properties of a container and its account that matter to uploads.
     ///
     /// # Errors
     /// Those of [`container_properties`](Self::container_properties).

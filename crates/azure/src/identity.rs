@@ -20,7 +20,7 @@ use tokio::{process::Command, time::timeout};
 
 use crate::variables::{Variables, read_bytes};
 
-/// What tokens are for.
+/// The service that tokens are for.
 const RESOURCE: &str = "https://storage.azure.com/";
 
 /// Timeout of a request to a token or metadata service.
@@ -144,7 +144,7 @@ impl Identity {
     }
 }
 
-/// With what the library keeps apart.
+/// The message, and the details that the library keeps apart from it.
 fn text(error: &Error) -> String {
     let mut text = error.to_string();
     for context in error.context() {
@@ -183,7 +183,7 @@ impl reqsign_core::HttpSend for OverHttp {
     }
 }
 
-/// What Entra ID and metadata services say in JSON, such as that a secret has expired. Anything else is not
+/// The message of Entra ID or a metadata service in JSON, such as that a secret has expired. Other bodies are not
 /// repeated.
 fn reason(body: &[u8]) -> String {
     #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use landfall_objects::{Error, ErrorKind, one_line};
 
 use crate::{settings::Authorization, xml};
 
-/// What a call is about, as far as its errors depend on it.
+/// The properties of a call on which its errors depend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
     /// A blob, or else a container or the service.
@@ -155,7 +155,7 @@ fn classify(
     }
 }
 
-/// Only the service's words of an old date: signatures are not compared before.
+/// The service checks the date before the signature.
 fn is_clock_error(detail: &str) -> bool {
     detail.to_ascii_lowercase().contains("date header")
 }
@@ -192,7 +192,7 @@ fn advice(
             "AuthorizationProtocolMismatch" => "the shared access signature allows only HTTPS",
             "AuthorizationSourceIPMismatch" => "the shared access signature is for other addresses",
             "BlobImmutableDueToPolicy" => {
-                "the container has an immutability policy or a legal hold, with which uploads cannot be stored"
+                "the container has an immutability policy or a legal hold; choose a container without"
             }
             "KeyBasedAuthenticationNotPermitted" => {
                 "the account forbids keys; remove AZURE_STORAGE_KEY and use an identity"

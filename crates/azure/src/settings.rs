@@ -1,4 +1,4 @@
-//! The settings of a client, and what is wrong with them. They send nothing.
+//! The settings of a client, and their errors. They send nothing.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -83,15 +83,15 @@ impl FromStr for AccessTier {
     }
 }
 
-/// What anybody may do with a container without credentials.
+/// The rights on a container of requests without credentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContainerAccess {
-    /// Nothing.
+    /// None.
     #[default]
     Private,
-    /// Read blobs whose names they know.
+    /// Reading blobs, by name.
     Blob,
-    /// Also list the blobs.
+    /// Reading and listing blobs.
     Container,
 }
 
@@ -119,7 +119,7 @@ impl FromStr for ContainerAccess {
     }
 }
 
-/// How requests are authorized.
+/// The kind of authorization of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization {
     /// By the key of the account.
