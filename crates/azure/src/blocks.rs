@@ -91,9 +91,14 @@ impl AzureClient {
     /// [`ErrorKind::NoSuchUpload`]: the blocks were committed; [`ErrorKind::Other`]: there are blocks of another
     /// program.
     pub async fn list_parts(&self, object: &ObjectRef) -> Result<Vec<Part>> {
+        Ok(self.staged(object).await?.unwrap_or_default())
+    }
+
+    /// Like [`list_parts`](Self::list_parts); `None` if nothing was staged.
+    async fn staged(&self, object: &ObjectRef) -> Result<Option<Vec<Part>>> {
         let (request, list) = self.block_list(object).await?;
         let Some(list) = list else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let mut parts = Vec::with_capacity(list.uncommitted.len());
         let mut has_sentinel = false;
@@ -123,7 +128,7 @@ impl AzureClient {
             return Err(request.error(ErrorKind::NoSuchUpload));
         }
         parts.sort_unstable_by_key(|part| part.number);
-        Ok(parts)
+        Ok(Some(parts))
     }
 
     /// Commits these parts, pairs of number and tag, and returns the entity tag of the blob. Blocks that are not
@@ -216,13 +221,13 @@ impl AzureClient {
         }
     }
 
-    /// Keeps the blocks of an unfinished blob: the service drops them a week after the last one was staged. Where
-    /// nothing is staged, nothing is.
+    /// Keeps the blocks of an unfinished blob, which the service drops a week after the last one was staged. Does
+    /// nothing if there is none.
     pub async fn keep_parts(&self, object: &ObjectRef) -> Result<()> {
-        match self.list_parts(object).await {
-            Ok(_) => self.create_multipart(object).await.map(drop),
-            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(()),
-            Err(error) => Err(error),
+        match self.staged(object).await {
+            Ok(Some(_)) => self.create_multipart(object).await.map(drop),
+            Err(error) if *error.kind() != ErrorKind::NoSuchUpload => Err(error),
+            _ => Ok(()),
         }
     }
 

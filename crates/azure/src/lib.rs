@@ -40,8 +40,8 @@ mod xml;
 mod tests;
 
 pub use self::{
-    client::AzureClient,
-    containers::{ContainerProperties, ContainerReport, SoftDelete},
-    settings::{AccessTier, Authorization, AzureSettings, ContainerAccess, SettingsError},
+    client::{AzureClient, AzureSettings},
+    containers::ContainerReport,
+    settings::{AccessTier, Authorization, ContainerAccess, SettingsError},
     variables::Variables,
 };

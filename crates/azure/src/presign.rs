@@ -95,7 +95,9 @@ impl Inner {
             }
             Credential::BearerToken { .. } => {
                 let signed = self.delegated(object, right, &credential, lifetime).await;
-                signed.map_err(|error| failed(ErrorKind::BadCredentials).with_source(error))?
+                let message = "the identity cannot sign URLs; give it the role Storage Blob Delegator on the account";
+                let denied = || failed(ErrorKind::BadCredentials).with_message(message);
+                signed.map_err(|error| denied().with_source(error))?
             }
         };
         Ok(format!(

@@ -50,7 +50,8 @@ pub(crate) fn refusal(
         .unwrap_or_default()
         .trim_end_matches('.')
         .to_owned();
-    let mut kind = classify(about, head.status, code.as_deref(), &message, &detail);
+    let code = code.unwrap_or_default();
+    let (mut kind, known) = classify(about, head.status, &code, &message, &detail);
     let delay = retry_after(&head.headers);
     let action = match &mut kind {
         ErrorKind::Unavailable { retry_after } => {
@@ -64,83 +65,131 @@ pub(crate) fn refusal(
         _ => Action::None,
     };
     let advice = match kind {
-        ErrorKind::ClockSkew => skew(&head.headers),
-        _ => advice(about, &kind, code.as_deref(), &detail).map(ToOwned::to_owned),
+        ErrorKind::ClockSkew => skew(&head.headers).unwrap_or_default(),
+        _ if known.is_empty() => advice(about.authorization, &kind).to_owned(),
+        _ => known.to_owned(),
     };
-    let message = match (message.is_empty(), advice) {
-        (true, advice) => advice,
-        (false, Some(advice)) => Some(format!("{message}; {advice}")),
-        (false, None) => Some(message),
-    };
+    let parts = [message, advice]
+        .into_iter()
+        .filter(|part| !part.is_empty());
+    let message = parts.collect::<Vec<_>>().join("; ");
+    let known = |text: String| Some(one_line(text)).filter(|text| !text.is_empty());
     let error = error(kind).with_response(
         head.status,
-        code.map(one_line),
-        message.map(one_line),
+        known(code),
+        known(message),
         header("x-ms-request-id").map(one_line),
     );
     (error, action)
 }
 
+const NO_CONTAINER: &str = "create the container, or correct --azure-storage and the account";
+const LEASED: &str = "another program has a lease of the blob; break the lease";
+const NO_TIER: &str = "this account has no such tier; change --azure-blob-access-tier";
+const ARCHIVED: &str = "rehydrate the blob to the tier hot or cool, which takes hours";
+const UNAVAILABLE: ErrorKind = ErrorKind::Unavailable { retry_after: None };
+
+/// Codes that mean more than their status, and advice. Other refusals have the advice of [`advice`].
+const CODES: &[(&str, ErrorKind, &str)] = &[
+    ("AccountBeingCreated", UNAVAILABLE, ""),
+    (
+        "AccountIsDisabled",
+        ErrorKind::AccountDisabled,
+        "see the subscription of the account",
+    ),
+    ("AuthenticationFailed", ErrorKind::BadCredentials, ""),
+    (
+        "AuthorizationFailure",
+        ErrorKind::AccessDenied,
+        "allow this address in the network rules of the account",
+    ),
+    (
+        "AuthorizationProtocolMismatch",
+        ErrorKind::AccessDenied,
+        "the shared access signature allows only HTTPS",
+    ),
+    (
+        "AuthorizationSourceIPMismatch",
+        ErrorKind::AccessDenied,
+        "the shared access signature is for other addresses",
+    ),
+    (
+        "BlobAccessTierNotSupportedForAccountType",
+        ErrorKind::Other,
+        NO_TIER,
+    ),
+    ("BlobAlreadyExists", ErrorKind::PreconditionFailed, ""),
+    ("BlobArchived", ErrorKind::Archived, ARCHIVED),
+    ("BlobBeingRehydrated", ErrorKind::Archived, "wait for it"),
+    (
+        "BlobImmutableDueToPolicy",
+        ErrorKind::AccessDenied,
+        "use a container without immutability policy and legal hold",
+    ),
+    ("BlobNotFound", ErrorKind::NoSuchKey, ""),
+    ("BlockCountExceedsLimit", ErrorKind::EntityTooLarge, ""),
+    ("BlockListTooLong", ErrorKind::EntityTooLarge, ""),
+    (
+        "ContainerBeingDeleted",
+        ErrorKind::NoSuchBucket,
+        NO_CONTAINER,
+    ),
+    ("ContainerDisabled", ErrorKind::AccountDisabled, ""),
+    ("ContainerNotFound", ErrorKind::NoSuchBucket, NO_CONTAINER),
+    // The bytes were damaged on their way.
+    ("Crc64Mismatch", UNAVAILABLE, ""),
+    ("FeatureNotSupported", ErrorKind::NotImplemented, ""),
+    ("FeatureVersionMismatch", ErrorKind::NotImplemented, ""),
+    ("InvalidBlobTier", ErrorKind::Other, NO_TIER),
+    ("InvalidBlockId", ErrorKind::InvalidPart, ""),
+    ("InvalidBlockList", ErrorKind::InvalidPart, ""),
+    (
+        "KeyBasedAuthenticationNotPermitted",
+        ErrorKind::AccessDenied,
+        "remove AZURE_STORAGE_KEY and use an identity",
+    ),
+    // Of another program: it may hold the lease for as long as it wants.
+    ("LeaseIdMismatchWithBlobOperation", ErrorKind::Other, LEASED),
+    ("LeaseIdMissing", ErrorKind::Other, LEASED),
+    ("LeaseLost", ErrorKind::Other, LEASED),
+    ("Md5Mismatch", UNAVAILABLE, ""),
+    ("OperationTimedOut", UNAVAILABLE, ""),
+    (
+        "OutOfRangeInput",
+        ErrorKind::Other,
+        "a container has a name of 3 to 63 lower-case letters, digits and hyphens",
+    ),
+    (
+        "PublicAccessNotPermitted",
+        ErrorKind::AccessDenied,
+        "remove --azure-container-access-type",
+    ),
+    ("RequestTimeTooSkewed", ErrorKind::ClockSkew, ""),
+    ("UnsupportedHeader", ErrorKind::NotImplemented, ""),
+];
+
 fn classify(
     about: About,
     status: StatusCode,
-    code: Option<&str>,
+    code: &str,
     message: &str,
     detail: &str,
-) -> ErrorKind {
-    let unavailable = ErrorKind::Unavailable { retry_after: None };
-    match code.unwrap_or_default() {
-        "BlobNotFound" => return ErrorKind::NoSuchKey,
-        "ContainerNotFound" | "ContainerBeingDeleted" => return ErrorKind::NoSuchBucket,
-        "ResourceNotFound" if about.blob => return ErrorKind::NoSuchKey,
-        "BlobAlreadyExists" | "ConditionNotMet" | "TargetConditionNotMet" => {
-            return ErrorKind::PreconditionFailed;
-        }
-        "AuthenticationFailed" if is_clock_error(detail) => return ErrorKind::ClockSkew,
-        "RequestTimeTooSkewed" => return ErrorKind::ClockSkew,
-        "AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation" => {
-            return ErrorKind::BadCredentials;
+) -> (ErrorKind, &'static str) {
+    match code {
+        // The service checks the date before the signature.
+        "AuthenticationFailed" if detail.to_ascii_lowercase().contains("date header") => {
+            return (ErrorKind::ClockSkew, "");
         }
         // Azurite says this of a wrong signature, the service of an address that a firewall refuses.
         "AuthorizationFailure" if message.contains("failed to authenticate") => {
-            return ErrorKind::BadCredentials;
-        }
-        "AuthorizationFailure"
-        | "AuthorizationPermissionMismatch"
-        | "AuthorizationProtocolMismatch"
-        | "AuthorizationResourceTypeMismatch"
-        | "AuthorizationServiceMismatch"
-        | "AuthorizationSourceIPMismatch"
-        | "BlobImmutableDueToPolicy"
-        | "InsufficientAccountPermissions"
-        | "KeyBasedAuthenticationNotPermitted"
-        | "PublicAccessNotPermitted"
-        | "UnauthorizedBlobOverwrite" => return ErrorKind::AccessDenied,
-        "AccountIsDisabled" | "ContainerDisabled" => return ErrorKind::AccountDisabled,
-        "BlobArchived" | "BlobBeingRehydrated" => return ErrorKind::Archived,
-        "InvalidRange" => return ErrorKind::InvalidRange,
-        "BlockCountExceedsLimit" | "BlockListTooLong" | "RequestBodyTooLarge" => {
-            return ErrorKind::EntityTooLarge;
-        }
-        "InvalidBlockId" | "InvalidBlockList" => return ErrorKind::InvalidPart,
-        "FeatureNotSupported"
-        | "FeatureVersionMismatch"
-        | "UnsupportedHeader"
-        | "UnsupportedHttpVerb" => {
-            return ErrorKind::NotImplemented;
-        }
-        // The bytes were damaged on their way.
-        "Md5Mismatch" | "Crc64Mismatch" => return unavailable,
-        "AccountBeingCreated" | "InternalError" | "OperationTimedOut" | "ServerBusy" => {
-            return unavailable;
-        }
-        // Of another program: it may hold the lease for as long as it wants.
-        "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
-            return ErrorKind::Other;
+            return (ErrorKind::BadCredentials, "");
         }
         _ => {}
     }
-    match status.as_u16() {
+    if let Some((_, kind, advice)) = CODES.iter().find(|(one, ..)| *one == code) {
+        return (kind.clone(), advice);
+    }
+    let kind = match status.as_u16() {
         401 => ErrorKind::BadCredentials,
         403 => ErrorKind::AccessDenied,
         404 if about.blob => ErrorKind::NoSuchKey,
@@ -150,81 +199,33 @@ fn classify(
         413 => ErrorKind::EntityTooLarge,
         416 => ErrorKind::InvalidRange,
         507 => ErrorKind::StorageFull,
-        408 | 429 | 500 | 502..=599 => unavailable,
+        408 | 429 | 500 | 502..=599 => UNAVAILABLE,
         _ => ErrorKind::Other,
-    }
+    };
+    (kind, "")
 }
 
-/// The service checks the date before the signature.
-fn is_clock_error(detail: &str) -> bool {
-    detail.to_ascii_lowercase().contains("date header")
-}
-
-fn advice(
-    about: About,
-    kind: &ErrorKind,
-    code: Option<&str>,
-    detail: &str,
-) -> Option<&'static str> {
-    let code = code.unwrap_or_default();
-    Some(match (kind, about.authorization) {
-        (ErrorKind::NoSuchBucket, _) => {
-            "create the container, or correct --azure-storage and the account"
-        }
-        (ErrorKind::BadCredentials, Authorization::AccountKey) => {
+/// Advice that depends on the credentials.
+fn advice(authorization: Authorization, kind: &ErrorKind) -> &'static str {
+    use Authorization::{AccountKey, Identity, SharedAccessSignature};
+    match (kind, authorization) {
+        (ErrorKind::BadCredentials, AccountKey) => {
             "the key is not of this account; copy a current one from its access keys"
         }
-        (ErrorKind::BadCredentials, Authorization::SharedAccessSignature)
-            if detail.to_ascii_lowercase().contains("expir") =>
-        {
-            "the shared access signature has expired; create another one"
-        }
-        (ErrorKind::BadCredentials, Authorization::SharedAccessSignature) => {
+        (ErrorKind::BadCredentials, SharedAccessSignature) => {
             "the shared access signature is invalid or has expired; create another one"
         }
-        (ErrorKind::BadCredentials, Authorization::Identity) => {
+        (ErrorKind::BadCredentials, Identity) => {
             "the token was rejected; check AZURE_TENANT_ID and that the account is of this tenant"
         }
-        (ErrorKind::AccessDenied, _) => match code {
-            "AuthorizationFailure" => {
-                "the network rules of the account refuse this address; allow it there"
-            }
-            "AuthorizationProtocolMismatch" => "the shared access signature allows only HTTPS",
-            "AuthorizationSourceIPMismatch" => "the shared access signature is for other addresses",
-            "BlobImmutableDueToPolicy" => {
-                "the container has an immutability policy or a legal hold; choose a container without"
-            }
-            "KeyBasedAuthenticationNotPermitted" => {
-                "the account forbids keys; remove AZURE_STORAGE_KEY and use an identity"
-            }
-            "PublicAccessNotPermitted" => {
-                "the account forbids public access; remove --azure-container-access-type"
-            }
-            _ => match about.authorization {
-                Authorization::Identity => {
-                    "give the identity the role Storage Blob Data Contributor on the container"
-                }
-                Authorization::SharedAccessSignature => {
-                    "create a shared access signature with the rights racwdl on containers and objects"
-                }
-                Authorization::AccountKey => return None,
-            },
-        },
-        (ErrorKind::AccountDisabled, _) => "the account is disabled; see its subscription",
-        (ErrorKind::Archived, _) => "rehydrate the blob to the tier hot or cool, which takes hours",
-        _ => match code {
-            "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
-                "another program has a lease of the blob; break the lease"
-            }
-            "InvalidResourceName" | "OutOfRangeInput" if !about.blob => {
-                "the name of a container has 3 to 63 lower-case letters, digits and hyphens"
-            }
-            "InvalidBlobTier" | "BlobAccessTierNotSupportedForAccountType" => {
-                "this account has no such tier; change --azure-blob-access-tier"
-            }
-            _ => return None,
-        },
-    })
+        (ErrorKind::AccessDenied, Identity) => {
+            "give the identity the role Storage Blob Data Contributor on the container"
+        }
+        (ErrorKind::AccessDenied, SharedAccessSignature) => {
+            "create a shared access signature with the rights racwdl on containers and objects"
+        }
+        _ => "",
+    }
 }
 
 pub(crate) fn text(headers: &HeaderMap, name: &str) -> Option<String> {

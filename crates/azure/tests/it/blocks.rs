@@ -265,6 +265,10 @@ async fn an_abort_that_was_killed_is_repeated() {
 async fn idle_uploads_are_kept() {
     let container = Container::new();
     let (object, client) = (container.blob("idle"), &container.client);
+    client.keep_parts(&object).await.unwrap();
+    client.create_multipart(&object).await.unwrap();
+    client.abort_multipart(&object).await.unwrap();
+    client.keep_parts(&object).await.unwrap();
     client.create_multipart(&object).await.unwrap();
     let tag = client
         .upload_part(&object, 1, payload(b"abc"))
