@@ -14,7 +14,7 @@ use crate::{
     blocks::OWNER,
     checksum::md5,
     client::{AzureClient, Inner},
-    metadata::{blob_headers, content_range, etag, length, object_head},
+    metadata::{blob_headers, content_range, length, object_head},
     request::BlobRequest,
     response::{service_time, text},
     xml,
@@ -29,7 +29,8 @@ impl AzureClient {
     ///
     /// The retry of a conditional write whose response was lost finds the blob of the first attempt. If its digest
     /// is that of `payload`, the write has succeeded; so concurrent writers should write different bytes.
-    /// A blob that names its upload has the tier of the settings. With `writes`, the request of a dropped call ends in a task of it, and is not repeated.
+    /// A blob that names its upload has the tier of the settings. With `writes`, the request of a dropped call ends in
+    /// a task of it, and is not repeated.
     ///
     /// # Errors
     /// [`ErrorKind::PreconditionFailed`] if `condition` is not met, and others.
@@ -48,11 +49,8 @@ impl AzureClient {
             .verified()
             .tasks(writes);
         // Descriptions and the like stay where they can be read at once.
-        if let Some(tier) = self
-            .inner
-            .tier
-            .filter(|_| headers.metadata.contains_key(OWNER))
-        {
+        let is_data = headers.metadata.contains_key(OWNER);
+        if let Some(tier) = self.inner.tier.filter(|_| is_data) {
             request = request.header("x-ms-access-tier", tier.name())?;
         }
         request = match &condition {
@@ -61,10 +59,7 @@ impl AzureClient {
             Condition::IfMatch(etag) => request.header("if-match", etag)?,
         };
         let error = match self.inner.send(&request).await {
-            Ok(response) => {
-                let etag = etag(&response.head);
-                return etag.ok_or_else(|| request.unexpected("the response has no ETag"));
-            }
+            Ok(response) => return request.version(&response),
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => error,
             Err(error) => return Err(error),
         };

@@ -14,7 +14,7 @@ use landfall_objects::{
 use crate::{
     block::Block,
     client::AzureClient,
-    metadata::{blob_headers, etag},
+    metadata::blob_headers,
     request::BlobRequest,
     xml::{self, BlockList},
 };
@@ -165,10 +165,7 @@ impl AzureClient {
             request = request.header("x-ms-access-tier", tier.name())?;
         }
         let error = match self.inner.send(&request).await {
-            Ok(response) => {
-                return etag(&response.head)
-                    .ok_or_else(|| request.unexpected("the response has no ETag"));
-            }
+            Ok(response) => return request.version(&response),
             Err(error) => error,
         };
         if !matches!(
@@ -201,7 +198,7 @@ impl AzureClient {
             None
         } else {
             match self.inner.send(&request).await {
-                Ok(response) => etag(&response.head),
+                Ok(response) => Some(request.version(&response)?),
                 Err(error) if *error.kind() == ErrorKind::PreconditionFailed => None,
                 Err(error) => return Err(error),
             }

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     checksum::{crc64, md5},
     client::Inner,
+    metadata::etag,
     response::{About, Action, refusal},
 };
 
@@ -143,6 +144,11 @@ impl<'a> BlobRequest<'a> {
             None => self.container.to_owned(),
         };
         Error::new(kind, self.operation, target)
+    }
+
+    /// Returns the version of a blob that was written.
+    pub(crate) fn version(&self, response: &Response) -> Result<String> {
+        etag(&response.head).ok_or_else(|| self.unexpected("the response has no ETag"))
     }
 
     pub(crate) fn unexpected(&self, source: impl Into<BoxError>) -> Error {

@@ -8,7 +8,7 @@ use http::{
     header::{DATE, RETRY_AFTER},
     response::Parts,
 };
-use landfall_objects::{Error, ErrorKind, one_line};
+use landfall_objects::{Error, ErrorKind as Kind, one_line};
 
 use crate::{settings::Authorization, xml};
 
@@ -34,7 +34,7 @@ pub(crate) fn refusal(
     about: About,
     head: &Parts,
     body: &Bytes,
-    error: impl FnOnce(ErrorKind) -> Error,
+    error: impl FnOnce(Kind) -> Error,
 ) -> (Error, Action) {
     let problem = xml::problem(body);
     let header = |name: &str| text(&head.headers, name);
@@ -54,18 +54,18 @@ pub(crate) fn refusal(
     let (mut kind, known) = classify(about, head.status, &code, &message, &detail);
     let delay = retry_after(&head.headers);
     let action = match &mut kind {
-        ErrorKind::Unavailable { retry_after } => {
+        Kind::Unavailable { retry_after } => {
             *retry_after = delay;
             Action::Backoff(delay)
         }
-        ErrorKind::NotImplemented if message.contains("crc64") => Action::SendMd5,
-        ErrorKind::BadCredentials if about.authorization == Authorization::Identity => {
+        Kind::NotImplemented if message.contains("crc64") => Action::SendMd5,
+        Kind::BadCredentials if about.authorization == Authorization::Identity => {
             Action::RenewToken
         }
         _ => Action::None,
     };
     let advice = match kind {
-        ErrorKind::ClockSkew => skew(&head.headers).unwrap_or_default(),
+        Kind::ClockSkew => skew(&head.headers).unwrap_or_default(),
         _ if known.is_empty() => advice(about.authorization, &kind).to_owned(),
         _ => known.to_owned(),
     };
@@ -83,89 +83,74 @@ pub(crate) fn refusal(
     (error, action)
 }
 
-const NO_CONTAINER: &str = "create the container, or correct --azure-storage and the account";
-const LEASED: &str = "another program has a lease of the blob; break the lease";
-const NO_TIER: &str = "this account has no such tier; change --azure-blob-access-tier";
 const ARCHIVED: &str = "rehydrate the blob to the tier hot or cool, which takes hours";
-const UNAVAILABLE: ErrorKind = ErrorKind::Unavailable { retry_after: None };
+const IMMUTABLE: &str = "use a container without immutability policy and legal hold";
+const LEASED: &str = "another program has a lease of the blob; break the lease";
+const NAMES: &str = "a container has a name of 3 to 63 lower-case letters, digits and hyphens";
+const NETWORK: &str = "allow this address in the network rules of the account";
+const NO_CONTAINER: &str = "create the container, or correct --azure-storage and the account";
+const NO_KEYS: &str = "remove AZURE_STORAGE_KEY and use an identity";
+const NO_TIER: &str = "this account has no such tier; change --azure-blob-access-tier";
+const UNAVAILABLE: Kind = Kind::Unavailable { retry_after: None };
 
-/// Codes that mean more than their status, and advice. Other refusals have the advice of [`advice`].
-const CODES: &[(&str, ErrorKind, &str)] = &[
+/// Codes that mean more than their status, and advice. Other refusals have that of [`advice`].
+const CODES: &[(&str, Kind, &str)] = &[
     ("AccountBeingCreated", UNAVAILABLE, ""),
     (
         "AccountIsDisabled",
-        ErrorKind::AccountDisabled,
+        Kind::AccountDisabled,
         "see the subscription of the account",
     ),
-    ("AuthenticationFailed", ErrorKind::BadCredentials, ""),
-    (
-        "AuthorizationFailure",
-        ErrorKind::AccessDenied,
-        "allow this address in the network rules of the account",
-    ),
+    ("AuthenticationFailed", Kind::BadCredentials, ""),
+    ("AuthorizationFailure", Kind::AccessDenied, NETWORK),
     (
         "AuthorizationProtocolMismatch",
-        ErrorKind::AccessDenied,
-        "the shared access signature allows only HTTPS",
+        Kind::AccessDenied,
+        "the signature is for HTTPS alone",
     ),
-    (
-        "AuthorizationSourceIPMismatch",
-        ErrorKind::AccessDenied,
-        "the shared access signature is for other addresses",
-    ),
+    ("AuthorizationSourceIPMismatch", Kind::AccessDenied, NETWORK),
     (
         "BlobAccessTierNotSupportedForAccountType",
-        ErrorKind::Other,
+        Kind::Other,
         NO_TIER,
     ),
-    ("BlobAlreadyExists", ErrorKind::PreconditionFailed, ""),
-    ("BlobArchived", ErrorKind::Archived, ARCHIVED),
-    ("BlobBeingRehydrated", ErrorKind::Archived, "wait for it"),
-    (
-        "BlobImmutableDueToPolicy",
-        ErrorKind::AccessDenied,
-        "use a container without immutability policy and legal hold",
-    ),
-    ("BlobNotFound", ErrorKind::NoSuchKey, ""),
-    ("BlockCountExceedsLimit", ErrorKind::EntityTooLarge, ""),
-    ("BlockListTooLong", ErrorKind::EntityTooLarge, ""),
-    (
-        "ContainerBeingDeleted",
-        ErrorKind::NoSuchBucket,
-        NO_CONTAINER,
-    ),
-    ("ContainerDisabled", ErrorKind::AccountDisabled, ""),
-    ("ContainerNotFound", ErrorKind::NoSuchBucket, NO_CONTAINER),
+    ("BlobAlreadyExists", Kind::PreconditionFailed, ""),
+    ("BlobArchived", Kind::Archived, ARCHIVED),
+    ("BlobBeingRehydrated", Kind::Archived, "wait for it"),
+    ("BlobImmutableDueToPolicy", Kind::AccessDenied, IMMUTABLE),
+    ("BlobNotFound", Kind::NoSuchKey, ""),
+    ("BlockCountExceedsLimit", Kind::EntityTooLarge, ""),
+    ("BlockListTooLong", Kind::EntityTooLarge, ""),
+    ("ContainerBeingDeleted", Kind::NoSuchBucket, NO_CONTAINER),
+    ("ContainerDisabled", Kind::AccountDisabled, ""),
+    ("ContainerNotFound", Kind::NoSuchBucket, NO_CONTAINER),
     // The bytes were damaged on their way.
     ("Crc64Mismatch", UNAVAILABLE, ""),
-    ("FeatureNotSupported", ErrorKind::NotImplemented, ""),
-    ("FeatureVersionMismatch", ErrorKind::NotImplemented, ""),
-    ("InvalidBlobTier", ErrorKind::Other, NO_TIER),
-    ("InvalidBlockId", ErrorKind::InvalidPart, ""),
-    ("InvalidBlockList", ErrorKind::InvalidPart, ""),
+    ("FeatureNotSupported", Kind::NotImplemented, ""),
+    ("FeatureVersionMismatch", Kind::NotImplemented, ""),
+    ("InvalidBlobTier", Kind::Other, NO_TIER),
+    ("InvalidBlockId", Kind::InvalidPart, ""),
+    ("InvalidBlockList", Kind::InvalidPart, ""),
+    ("InvalidResourceName", Kind::Other, NAMES),
     (
         "KeyBasedAuthenticationNotPermitted",
-        ErrorKind::AccessDenied,
-        "remove AZURE_STORAGE_KEY and use an identity",
+        Kind::AccessDenied,
+        NO_KEYS,
     ),
     // Of another program: it may hold the lease for as long as it wants.
-    ("LeaseIdMismatchWithBlobOperation", ErrorKind::Other, LEASED),
-    ("LeaseIdMissing", ErrorKind::Other, LEASED),
-    ("LeaseLost", ErrorKind::Other, LEASED),
+    ("LeaseIdMismatchWithBlobOperation", Kind::Other, LEASED),
+    ("LeaseIdMissing", Kind::Other, LEASED),
+    ("LeaseLost", Kind::Other, LEASED),
     ("Md5Mismatch", UNAVAILABLE, ""),
     ("OperationTimedOut", UNAVAILABLE, ""),
-    (
-        "OutOfRangeInput",
-        ErrorKind::Other,
-        "a container has a name of 3 to 63 lower-case letters, digits and hyphens",
-    ),
+    ("OutOfRangeInput", Kind::Other, NAMES),
     (
         "PublicAccessNotPermitted",
-        ErrorKind::AccessDenied,
+        Kind::AccessDenied,
         "remove --azure-container-access-type",
     ),
-    ("RequestTimeTooSkewed", ErrorKind::ClockSkew, ""),
-    ("UnsupportedHeader", ErrorKind::NotImplemented, ""),
+    ("RequestTimeTooSkewed", Kind::ClockSkew, ""),
+    ("UnsupportedHeader", Kind::NotImplemented, ""),
 ];
 
 fn classify(
@@ -174,15 +159,15 @@ fn classify(
     code: &str,
     message: &str,
     detail: &str,
-) -> (ErrorKind, &'static str) {
+) -> (Kind, &'static str) {
     match code {
         // The service checks the date before the signature.
         "AuthenticationFailed" if detail.to_ascii_lowercase().contains("date header") => {
-            return (ErrorKind::ClockSkew, "");
+            return (Kind::ClockSkew, "");
         }
         // Azurite says this of a wrong signature, the service of an address that a firewall refuses.
         "AuthorizationFailure" if message.contains("failed to authenticate") => {
-            return (ErrorKind::BadCredentials, "");
+            return (Kind::BadCredentials, "");
         }
         _ => {}
     }
@@ -190,38 +175,38 @@ fn classify(
         return (kind.clone(), advice);
     }
     let kind = match status.as_u16() {
-        401 => ErrorKind::BadCredentials,
-        403 => ErrorKind::AccessDenied,
-        404 if about.blob => ErrorKind::NoSuchKey,
-        404 => ErrorKind::NoSuchBucket,
-        405 | 501 => ErrorKind::NotImplemented,
-        412 => ErrorKind::PreconditionFailed,
-        413 => ErrorKind::EntityTooLarge,
-        416 => ErrorKind::InvalidRange,
-        507 => ErrorKind::StorageFull,
+        401 => Kind::BadCredentials,
+        403 => Kind::AccessDenied,
+        404 if about.blob => Kind::NoSuchKey,
+        404 => Kind::NoSuchBucket,
+        405 | 501 => Kind::NotImplemented,
+        412 => Kind::PreconditionFailed,
+        413 => Kind::EntityTooLarge,
+        416 => Kind::InvalidRange,
+        507 => Kind::StorageFull,
         408 | 429 | 500 | 502..=599 => UNAVAILABLE,
-        _ => ErrorKind::Other,
+        _ => Kind::Other,
     };
     (kind, "")
 }
 
 /// Advice that depends on the credentials.
-fn advice(authorization: Authorization, kind: &ErrorKind) -> &'static str {
+fn advice(authorization: Authorization, kind: &Kind) -> &'static str {
     use Authorization::{AccountKey, Identity, SharedAccessSignature};
     match (kind, authorization) {
-        (ErrorKind::BadCredentials, AccountKey) => {
+        (Kind::BadCredentials, AccountKey) => {
             "the key is not of this account; copy a current one from its access keys"
         }
-        (ErrorKind::BadCredentials, SharedAccessSignature) => {
+        (Kind::BadCredentials, SharedAccessSignature) => {
             "the shared access signature is invalid or has expired; create another one"
         }
-        (ErrorKind::BadCredentials, Identity) => {
+        (Kind::BadCredentials, Identity) => {
             "the token was rejected; check AZURE_TENANT_ID and that the account is of this tenant"
         }
-        (ErrorKind::AccessDenied, Identity) => {
+        (Kind::AccessDenied, Identity) => {
             "give the identity the role Storage Blob Data Contributor on the container"
         }
-        (ErrorKind::AccessDenied, SharedAccessSignature) => {
+        (Kind::AccessDenied, SharedAccessSignature) => {
             "create a shared access signature with the rights racwdl on containers and objects"
         }
         _ => "",
@@ -258,6 +243,8 @@ fn skew(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use landfall_objects::ErrorKind;
+
     use super::*;
 
     fn refused(
