@@ -73,11 +73,11 @@ pub(crate) fn refusal(
         .into_iter()
         .filter(|part| !part.is_empty());
     let message = parts.collect::<Vec<_>>().join("; ");
-    let known = |text: String| Some(one_line(text)).filter(|text| !text.is_empty());
+    let filled = |text: String| Some(one_line(text)).filter(|text| !text.is_empty());
     let error = error(kind).with_response(
         head.status,
-        known(code),
-        known(message),
+        filled(code),
+        filled(message),
         header("x-ms-request-id").map(one_line),
     );
     (error, action)

@@ -109,7 +109,8 @@ pub enum SettingsError {
     Account(String),
     /// The key of the account is not base64.
     #[error(
-        "AZURE_STORAGE_KEY is neither a key of the account, which is base64, nor a shared access signature, which contains `sig=`"
+        "AZURE_STORAGE_KEY is neither a key of the account, which is base64, nor a shared access \
+         signature, which contains `sig=`"
     )]
     Key,
     /// The shared access signature is not one.
