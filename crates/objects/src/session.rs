@@ -161,7 +161,8 @@ impl<S> UploadSession<S> {
     pub fn written_snapshot(&self) -> Option<Snapshot> {
         let status = self.status.lock();
         let published = status.published.clone();
-        published.filter(|_| status.is_being_written())
+        // Also while the next request waits for this one to end: what the cloud has is not committed yet.
+        published.filter(|_| status.writing > 0)
     }
 
     /// Publishes the progress of a request.

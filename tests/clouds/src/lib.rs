@@ -78,11 +78,13 @@ impl Service for Google {
     }
 
     fn client(&self, endpoint: &str, prefix: &str, limits: CallLimits) -> Self::Client {
-        let mut settings = ClientSettings::default();
-        settings.endpoint = Some(endpoint.to_owned());
-        settings.credentials = CredentialSource::Provider(Arc::new(Token(self.0.token())));
-        settings.object_prefix = prefix.to_owned();
-        settings.limits = limits;
+        let settings = ClientSettings {
+            endpoint: Some(endpoint.to_owned()),
+            credentials: CredentialSource::Provider(Arc::new(Token(self.0.token()))),
+            object_prefix: prefix.to_owned(),
+            limits,
+            ..ClientSettings::default()
+        };
         landfall_gcs::Client::new(settings).unwrap()
     }
 }
@@ -127,14 +129,16 @@ impl Service for Azure {
     }
 
     fn client(&self, endpoint: &str, _: &str, limits: CallLimits) -> Self::Client {
-        let mut settings = AzureSettings::default();
-        settings.endpoint = Some(endpoint.to_owned());
-        settings.limits = limits;
-        settings.variables = [
-            ("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT),
-            ("AZURE_STORAGE_KEY", Azurite::KEY),
-        ]
-        .into();
+        let settings = AzureSettings {
+            endpoint: Some(endpoint.to_owned()),
+            limits,
+            variables: [
+                ("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT),
+                ("AZURE_STORAGE_KEY", Azurite::KEY),
+            ]
+            .into(),
+            ..AzureSettings::default()
+        };
         AzureClient::new(settings).unwrap()
     }
 }

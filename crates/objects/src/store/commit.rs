@@ -8,7 +8,7 @@ use crate::cloud::Cloud;
 use landfall::store::{Result, StoreError};
 
 use super::{
-    During as _, Inner, Payload,
+    During as _, Inner,
     description::{mark_changed, writer},
     failed,
     layout::IMPLICIT,

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     During as _, Inner,
     layout::{self, Layout},
+    remote_state::Tail,
 };
 use crate::call::{self, if_exists};
 use crate::cloud::Cloud;
@@ -181,6 +182,22 @@ impl<C: Cloud> Inner<C> {
             }
         }
         info.extensions.insert(WRITER.into(), writer);
+    }
+
+    /// Reads the description again if there is a writer that it did not name: another process has just taken over.
+    pub(super) async fn learn_tail_writers(
+        &self,
+        info: &mut UploadInfo,
+        tails: &[Tail],
+    ) -> Result<()> {
+        let writers = tail_writers(info);
+        if tails.iter().any(|tail| !writers.contains(&tail.writer))
+            && let Some(stored) = self.get_info(&info.upload.id).await?
+            && let Some(writers) = stored.info.extensions.get(TAIL_WRITERS)
+        {
+            info.extensions.insert(TAIL_WRITERS.into(), writers.clone());
+        }
+        Ok(())
     }
 
     /// Forgets the writers that have no incomplete part, if there are many.

@@ -251,6 +251,13 @@ impl<C: Cloud> Inner<C> {
         let mut remote = RemoteState::new(stored, object_ref, multipart, plan);
         let tails = self.find_tails(&id, &remote.object_id);
         let (parts, tails) = match &remote.multipart {
+            Some(multipart) if self.options.shared && self.rules.versioned_parts => {
+                // In this order, a part that comes after a takeover is seen to be late.
+                let parts = self.list_parts(&id, &remote.object_ref, multipart).await?;
+                let tails = tails.await?;
+                self.learn_tail_writers(&mut remote.info, &tails).await?;
+                (parts, tails)
+            }
             Some(multipart) => {
                 let parts = self.list_parts(&id, &remote.object_ref, multipart);
                 futures_util::future::try_join(parts, tails).await?
@@ -558,8 +565,9 @@ impl<C: Cloud> Inner<C> {
                 .put_object(&object, payload, &headers, condition, None);
             put.await.during("taking over", &id)?;
             let parts = self.list_parts(&id, &remote.object_ref, IMPLICIT).await?;
-            let next = remote.counted.next;
-            let is_new = |part: &Part| part.number == next && part.writer.is_some();
+            let (next, highest) = (remote.counted.next, remote.counted.highest);
+            let is_new =
+                |part: &Part| part.number == next && part.number > highest && part.writer.is_some();
             if remote.has_late_parts || !parts.iter().flatten().any(is_new) {
                 remote.takeover = Some(object);
                 return Ok(());

@@ -13,8 +13,8 @@ use landfall::{
 };
 use landfall_objects::{Cloud as _, StoreOptions};
 use landfall_test_clouds::{
-    KIB, Service, append, assert_same, client, finish, on_each_cloud, options, pattern, pieces,
-    read, store, store_without_retries,
+    KIB, Service, assert_same, client, finish, on_each_cloud, options, pattern, pieces, read,
+    store, store_without_retries,
 };
 use landfall_test_services::Proxy;
 
@@ -72,11 +72,17 @@ async fn resume_and_finish(
         "{acknowledged} bytes were acknowledged, {} are left: {story}",
         snapshot.offset
     );
-    let middle = bytes
-        .len()
-        .min(usize::try_from(snapshot.offset).unwrap() + 10 * KIB);
-    let first = bytes.slice(usize::try_from(snapshot.offset).unwrap()..middle);
-    append(store, &id, 100, &first).await;
+    // It may have more, which no writer had committed.
+    let (resumed, mut append) = store.resume(&id, Fence(100)).await.unwrap();
+    assert!(resumed.offset >= snapshot.offset, "{story}");
+    let at = usize::try_from(resumed.offset).unwrap();
+    let middle = bytes.len().min(at + 10 * KIB);
+    append
+        .write(&mut pieces(&bytes.slice(at..middle)))
+        .await
+        .unwrap();
+    append.commit().await.unwrap();
+    drop(append);
     let (_, mut append) = store.resume(&id, Fence(101)).await.unwrap();
     append
         .write(&mut pieces(&bytes.slice(middle..)))
