@@ -105,6 +105,13 @@ for (const [title, values, kind] of [
   })
 }
 
+test('a bucket may be in another cloud', async (t) => {
+  for (const name of ['gcs-bucket', 'azure-storage']) {
+    const { kinds } = await render(t, { ...BUCKET, settings: { [name]: 'my-uploads' } })
+    assert.match(kinds.ConfigMap.data['landfall.toml'], new RegExp(`^${name} = "my-uploads"\nlease = "store"$`, 'm'))
+  }
+})
+
 test('an ingress is trusted by its network, and none by default', async (t) => {
   const { config } = await render(t, {})
   assert.doesNotMatch(await accepts(t, config, {}), /^trusted-proxies = .*private/m)

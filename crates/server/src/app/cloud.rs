@@ -38,13 +38,13 @@ pub(super) struct CloudStorage {
     /// The bucket or container.
     pub(super) name: String,
     pub(super) description: String,
-    pub(super) opened: Box<dyn Opened>,
+    pub(super) opened: Box<dyn CloudBackend>,
     reachable: CachedProbe<Option<String>>,
 }
 
 /// The client and the store of a cloud.
 #[async_trait]
-pub(super) trait Opened: fmt::Debug + Send + Sync {
+pub(super) trait CloudBackend: fmt::Debug + Send + Sync {
     fn calls(&self) -> &Stats;
     fn stats(&self) -> StoreStats;
     async fn probe(&self) -> Result<(), BoxError>;
@@ -189,7 +189,7 @@ struct Bucket<C> {
 }
 
 #[async_trait]
-impl<C: LeasedCloud> Opened for Bucket<C> {
+impl<C: LeasedCloud> CloudBackend for Bucket<C> {
     fn calls(&self) -> &Stats {
         self.client.stats()
     }

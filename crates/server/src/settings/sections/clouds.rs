@@ -45,8 +45,8 @@ group! {
             identity, managed identity, az.";
     access: ContainerAccess = |v| value::choice(v, ACCESS),
         "azure-container-access-type", Text("private|blob|container"), "private"
-        => "Who may read a container that is created: nobody without permission (private), everybody its blobs \
-            (blob), or everybody its blobs and their list (container).";
+        => "Public access to a container that is created: none (private), to its blobs (blob), or to its blobs and \
+            their list (container).";
     tier: Option<AccessTier> = |v| value::choice(v, TIERS),
         "azure-blob-access-tier", Text("default|hot|cool|cold|archive"), "default"
         => "Access tier of finished files. default: that of the account.";
