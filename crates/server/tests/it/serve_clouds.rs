@@ -2,7 +2,8 @@
 
 use std::{path::Path, process::Command, thread, time::Duration};
 
-use landfall_test_services::{Azurite, GcsFake};
+use landfall_test_services::{Azurite, GcsEmulator, GcsFake};
+use tempfile::NamedTempFile;
 
 use crate::serve_harness::{
     Landfall, MIB, Request, assert_same, content, eventually, id_of, program, run,
@@ -10,7 +11,7 @@ use crate::serve_harness::{
 
 /// A service, and what the program needs to use it.
 enum Cloud {
-    Google(GcsFake),
+    Google(GcsFake, NamedTempFile),
     Azure(Box<Azurite>),
 }
 
@@ -18,7 +19,9 @@ const BUCKET: &str = "uploads";
 
 impl Cloud {
     fn google() -> Self {
-        Self::Google(GcsFake::start(&[BUCKET]))
+        let fake = GcsFake::start(&[BUCKET]);
+        let key = key_file(&fake);
+        Self::Google(fake, key)
     }
 
     /// It has no container: the server makes it.
@@ -33,9 +36,10 @@ impl Cloud {
     fn command(&self, command: &[&str]) -> Command {
         let mut program = without_clouds(command);
         match self {
-            Self::Google(fake) => program
+            Self::Google(fake, key) => program
                 .args(["-gcs-bucket", BUCKET, "-gcs-object-prefix", "in_box"])
-                .env("STORAGE_EMULATOR_HOST", fake.endpoint()),
+                .args(["-gcs-endpoint", &format!("{}/storage/v1/", fake.endpoint())])
+                .env("GCS_SERVICE_ACCOUNT_FILE", key.path()),
             Self::Azure(azurite) => program
                 .args(["-azure-storage", BUCKET, "-azure-object-prefix", "in_box"])
                 .args(["-azure-endpoint", &azurite.endpoint()])
@@ -55,6 +59,14 @@ fn start(mut command: Command, args: &[&str]) -> Landfall {
         .args(["-host", "127.0.0.1", "-port", "0"])
         .args(args);
     Landfall::spawn(command, Path::new("/nonexistent"))
+}
+
+/// Writes a key of a service account, whose tokens the fake issues.
+fn key_file(fake: &GcsFake) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    let key = fake.service_account(&fake.endpoint()).to_string();
+    std::fs::write(file.path(), key).unwrap();
+    file
 }
 
 /// Returns the program without credentials and metadata services of this machine.
@@ -120,7 +132,7 @@ fn uploads_are_stored_resumed_read_and_removed() {
         );
         let empty = created.created();
         client.holds(&empty, b"");
-        if let Cloud::Google(fake) = &cloud {
+        if let Cloud::Google(fake, _) = &cloud {
             let name = format!("in_box/{}", id_of(&path));
             assert_same(&fake.bytes(BUCKET, &name).unwrap(), &whole);
             let objects = fake.objects(BUCKET);
@@ -134,7 +146,7 @@ fn uploads_are_stored_resumed_read_and_removed() {
             assert_eq!(client.ask(Request::new("DELETE", path)).status, 204);
             assert_eq!(client.head(path).status, 404);
         }
-        if let Cloud::Google(fake) = &cloud {
+        if let Cloud::Google(fake, _) = &cloud {
             assert_eq!(fake.objects(BUCKET), []);
         }
         server.stop();
@@ -195,17 +207,12 @@ fn start_up_lines_are_those_of_tusd() {
     server.stop();
 }
 
+/// As in Google's tools, requests have no token then.
 #[test]
-fn a_key_of_a_service_account_is_used() {
-    let fake = GcsFake::start(&[BUCKET]);
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("key.json");
-    let key = fake.service_account(&fake.endpoint()).to_string();
-    std::fs::write(&file, key).unwrap();
-    let mut command = without_clouds(&["-gcs-bucket", BUCKET]);
-    command
-        .args(["-gcs-endpoint", &format!("{}/storage/v1/", fake.endpoint())])
-        .env("GCS_SERVICE_ACCOUNT_FILE", &file);
+fn the_variable_of_an_emulator_is_honored() {
+    let emulator = GcsEmulator::start();
+    let mut command = without_clouds(&["-gcs-bucket", GcsEmulator::BUCKET]);
+    command.env("STORAGE_EMULATOR_HOST", emulator.endpoint());
     let server = start(command, &[]);
     let mut client = server.client();
     let path = client.upload(b"hello");
@@ -216,9 +223,11 @@ fn a_key_of_a_service_account_is_used() {
 #[test]
 fn what_ends_the_start_is_one_sentence() {
     let fake = GcsFake::start(&[BUCKET]);
+    let key = key_file(&fake);
     let told = refusal(
         without_clouds(&["-gcs-bucket", "nothing-like-it"])
-            .env("STORAGE_EMULATOR_HOST", fake.endpoint()),
+            .args(["-gcs-endpoint", &fake.endpoint()])
+            .env("GCS_SERVICE_ACCOUNT_FILE", key.path()),
     );
     let wanted = "create the bucket \"nothing-like-it\", or correct --gcs-bucket";
     assert!(told.contains(wanted), "{told}");
@@ -356,7 +365,7 @@ fn a_sweep_removes_expired_uploads_and_a_dry_run_lists_them() {
         let server = cloud.server(&["-sweep-interval=0"]);
         assert_eq!(server.client().head(&unfinished).status, 404);
         server.client().holds(&finished, b"finished");
-        if let Cloud::Google(fake) = &cloud {
+        if let Cloud::Google(fake, _) = &cloud {
             assert_eq!(fake.objects(BUCKET).len(), 2);
         }
         server.stop();
