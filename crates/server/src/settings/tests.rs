@@ -179,8 +179,10 @@ fn unknown_variables_are_problems_if_similar_to_a_setting() {
     );
     assert_eq!(problems(&[], &[("LANDFALL_PORT", "x")]).len(), 1);
     assert_eq!(
-        problems(&[], &[("LANDFALL_GCS_BUCKET", "x")]),
-        ["LANDFALL_GCS_BUCKET: Google Cloud Storage is not supported yet"]
+        problems(&[], &[("LANDFALL_STORE_SIZE", "1")]),
+        [
+            "LANDFALL_STORE_SIZE: removed, as in tusd 1.0: there is no limit for all uploads together; use a disk quota, and --max-size for each upload"
+        ]
     );
     let unknown = loaded(&[], &[("LANDFALL_OF_ANOTHER_PROGRAM", "x")]);
     assert_eq!(unknown.warnings.len(), 1);

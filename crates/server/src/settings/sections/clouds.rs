@@ -24,7 +24,7 @@ const TIERS: &[(&str, Option<AccessTier>)] = &[
 group! {
     /// Settings of Google Cloud Storage.
     pub struct Gcs at gcs;
-    bucket: Option<String> = value::optional(bucket::bucket), "gcs-bucket", Text("NAME"), "", Common
+    bucket: Option<String> = value::optional(bucket::bucket), "gcs-bucket", Text("NAME"), ""
         => "Store uploads in this bucket of Google Cloud Storage instead of a directory. Credentials come from the \
             file in GCS_SERVICE_ACCOUNT_FILE, or from Application Default Credentials: the file in \
             GOOGLE_APPLICATION_CREDENTIALS, gcloud's, or the metadata server.";
@@ -38,7 +38,7 @@ group! {
 group! {
     /// Settings of Azure Blob Storage.
     pub struct Azure at azure;
-    container: Option<String> = value::optional(bucket::bucket), "azure-storage", Text("CONTAINER"), "", Common
+    container: Option<String> = value::optional(bucket::bucket), "azure-storage", Text("CONTAINER"), ""
         => "Store uploads in this container of Azure Blob Storage instead of a directory; it is created if there is \
             none. Credentials come from AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN, \
             AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, or from Entra ID: client secret or certificate, workload \
