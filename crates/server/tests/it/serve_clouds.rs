@@ -347,7 +347,8 @@ fn a_sweep_removes_expired_uploads_and_a_dry_run_lists_them() {
             204
         );
         server.stop();
-        thread::sleep(Duration::from_millis(2100));
+        // The lifetime, and the second to which the clock of the service is rounded.
+        thread::sleep(Duration::from_millis(3200));
         let sweep = |args: &[&str]| {
             let mut command = cloud.command(&["sweep", "-expire-unfinished=2s"]);
             let (code, said, told) = run(command.args(args));
