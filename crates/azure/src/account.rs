@@ -25,7 +25,7 @@ pub(crate) struct Account {
     pub(crate) source: Source,
 }
 
-/// What authorizes requests.
+/// The authorization of requests.
 #[derive(Clone)]
 pub(crate) enum Source {
     /// A key in base64.
@@ -166,7 +166,7 @@ mod tests {
         Account::from_variables(&Variables::from(variables))
     }
 
-    fn shown(account: &Account) -> (&str, Option<&str>, String) {
+    fn fields(account: &Account) -> (&str, Option<&str>, String) {
         let secret = match &account.source {
             Source::Key(key) => format!("key {key}"),
             Source::Signature(token) => format!("sas {token}"),
@@ -187,15 +187,15 @@ mod tests {
         );
         let one = account([NAME, key, sas, string]).unwrap();
         let endpoint = Some("https://other.blob.core.chinacloudapi.cn");
-        assert_eq!(shown(&one), ("other", endpoint, "key a2V5MQ==".into()));
+        assert_eq!(fields(&one), ("other", endpoint, "key a2V5MQ==".into()));
         let one = account([NAME, key, sas]).unwrap();
-        assert_eq!(shown(&one), ("acme", None, "sas sv=1&sig=a%2Bb".into()));
+        assert_eq!(fields(&one), ("acme", None, "sas sv=1&sig=a%2Bb".into()));
         let one = account([NAME, key]).unwrap();
-        assert_eq!(shown(&one), ("acme", None, "key a2V5".into()));
+        assert_eq!(fields(&one), ("acme", None, "key a2V5".into()));
         let one = account([NAME]).unwrap();
-        assert_eq!(shown(&one), ("acme", None, "identity".into()));
+        assert_eq!(fields(&one), ("acme", None, "identity".into()));
         let one = account([NAME, ("AZURE_STORAGE_KEY", "sv=1&sig=x%3D")]).unwrap();
-        assert_eq!(shown(&one), ("acme", None, "sas sv=1&sig=x%3D".into()));
+        assert_eq!(fields(&one), ("acme", None, "sas sv=1&sig=x%3D".into()));
     }
 
     #[test]
@@ -210,12 +210,12 @@ mod tests {
             of("BlobEndpoint=https://acme.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=x")
                 .unwrap();
         let endpoint = Some("https://acme.blob.core.windows.net");
-        assert_eq!(shown(&one), ("acme", endpoint, "sas sv=1&sig=x".into()));
+        assert_eq!(fields(&one), ("acme", endpoint, "sas sv=1&sig=x".into()));
         let one =
             of("BlobEndpoint=http://azurite:10000/devstoreaccount1;AccountKey=a2V5;").unwrap();
         let endpoint = Some("http://azurite:10000/devstoreaccount1");
         assert_eq!(
-            shown(&one),
+            fields(&one),
             ("devstoreaccount1", endpoint, "key a2V5".into())
         );
         let one = of("AccountName=acme;AccountKey=a2V5").unwrap();
@@ -260,7 +260,7 @@ mod tests {
         std::fs::write(&path, "a2V5\n").unwrap();
         let path = path.to_str().unwrap();
         let one = account([NAME, ("AZURE_STORAGE_KEY_FILE", path)]).unwrap();
-        assert_eq!(shown(&one), ("acme", None, "key a2V5".into()));
+        assert_eq!(fields(&one), ("acme", None, "key a2V5".into()));
         let error = account([NAME, ("AZURE_STORAGE_KEY_FILE", "/nonexistent")]);
         assert!(
             error

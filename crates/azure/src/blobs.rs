@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use http::{Method, StatusCode};
 use landfall_objects::{
     Caller, Condition, Error, ErrorKind, IdleObjects, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, OpenObjects, Payload, ResponseBody, Result, read_object,
+    ObjectsPage, OpenObjects, Payload, ResponseBody, Result, if_exists, read_object,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    blocks::OWNER,
     checksum::md5,
     client::{AzureClient, Inner},
-    metadata::{blob_headers, content_range, etag, length, object_head},
+    metadata::{blob_headers, content_range, length, object_head},
     request::BlobRequest,
     response::{service_time, text},
     xml,
@@ -28,7 +29,8 @@ impl AzureClient {
     ///
     /// The retry of a conditional write whose response was lost finds the blob of the first attempt. If its digest
     /// is that of `payload`, the write has succeeded; so concurrent writers should write different bytes.
-    /// With `writes`, the request of a dropped call ends in a task of it, and is not repeated.
+    /// A blob that names its upload has the tier of the settings. With `writes`, the request of a dropped call ends in
+    /// a task of it, and is not repeated.
     ///
     /// # Errors
     /// [`ErrorKind::PreconditionFailed`] if `condition` is not met, and others.
@@ -46,25 +48,46 @@ impl AzureClient {
             .payload(payload.clone())
             .verified()
             .tasks(writes);
+        // Descriptions and the like stay where they can be read at once.
+        let is_data = headers.metadata.contains_key(OWNER);
+        if let Some(tier) = self.inner.tier.filter(|_| is_data) {
+            request = request.header("x-ms-access-tier", tier.name())?;
+        }
         request = match &condition {
             Condition::None => request,
             Condition::IfAbsent => request.header("if-none-match", "*")?,
             Condition::IfMatch(etag) => request.header("if-match", etag)?,
         };
-        match self.inner.send(&request).await {
-            Ok(response) => {
-                etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
+        let error = match self.inner.send(&request).await {
+            Ok(response) => return request.version(&response),
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => error,
+            Err(error) => return Err(error),
+        };
+        match if_exists(self.inner.properties(object).await) {
+            Ok(Some((head, digest)))
+                if error.is_in_doubt() && digest.as_deref() == Some(&*md5(&payload)) =>
+            {
+                Ok(head.etag)
             }
-            Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
-                match self.inner.properties(object).await {
-                    Ok((head, digest)) if digest.as_deref() == Some(&*md5(&payload)) => {
-                        Ok(head.etag)
-                    }
-                    _ => Err(error),
-                }
+            // To Azurite, blocks without a commit are a blob. A commit decides whether there is one.
+            Ok(None) if condition == Condition::IfAbsent => {
+                self.put_as_block(object, payload, headers).await
             }
-            Err(error) => Err(error),
+            _ => Err(error),
         }
+    }
+
+    async fn put_as_block(
+        &self,
+        object: &ObjectRef,
+        payload: Payload,
+        headers: &ObjectHeaders,
+    ) -> Result<String> {
+        let mut parts = Vec::new();
+        if !payload.is_empty() {
+            parts.push((1, self.upload_part(object, 1, payload).await?));
+        }
+        self.complete_multipart(object, &parts, headers).await
     }
 
     /// Opens a blob, or a range of it, for reading.

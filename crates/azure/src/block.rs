@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 /// The block that marks an upload as unfinished. It has one byte, which counts nowhere.
 const SENTINEL: u32 = i32::MAX as u32;
 
-/// What the id of a block says.
+/// The meaning of a block, which its id tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Block {
     /// The block of a part, by its number from 1.

@@ -14,7 +14,7 @@ use landfall_objects::{
 use crate::{
     block::Block,
     client::AzureClient,
-    metadata::{blob_headers, etag},
+    metadata::blob_headers,
     request::BlobRequest,
     xml::{self, BlockList},
 };
@@ -23,7 +23,7 @@ use crate::{
 const MULTIPART: &str = "blocks";
 
 /// Metadata of the upload that a blob was made of.
-const OWNER: &str = "landfall-upload";
+pub(crate) const OWNER: &str = "landfall-upload";
 
 /// Metadata of an empty blob that exists only to drop blocks.
 const ABORTED: &str = "landfall-aborted";
@@ -84,15 +84,21 @@ impl AzureClient {
     /// Lists the parts of an unfinished blob, in the order of their numbers; none if nothing was staged.
     ///
     /// tusd takes any uncommitted block for a sign of an unfinished upload. Where there is a blob, too, this takes the
-    /// sentinel for it: without one, the blocks are late ones of a process that did not know of the commit.
+    /// sentinel for it: without one, the blocks are late ones of a process that did not know of the commit. A sentinel
+    /// alone is late, too, where the blob is of an upload of ours. (In Azurite, it outlives the write of a blob.)
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchUpload`]: the blocks were committed; [`ErrorKind::Other`]: there are blocks of another
     /// program.
     pub async fn list_parts(&self, object: &ObjectRef) -> Result<Vec<Part>> {
+        Ok(self.staged(object).await?.unwrap_or_default())
+    }
+
+    /// Like [`list_parts`](Self::list_parts); `None` if nothing was staged.
+    async fn staged(&self, object: &ObjectRef) -> Result<Option<Vec<Part>>> {
         let (request, list) = self.block_list(object).await?;
         let Some(list) = list else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let mut parts = Vec::with_capacity(list.uncommitted.len());
         let mut has_sentinel = false;
@@ -117,11 +123,12 @@ impl AzureClient {
             true => has_sentinel || !parts.is_empty(),
             false => has_sentinel,
         };
-        if !is_unfinished {
+        let is_late = is_unfinished && parts.is_empty() && self.is_of_upload(object).await?;
+        if !is_unfinished || is_late {
             return Err(request.error(ErrorKind::NoSuchUpload));
         }
         parts.sort_unstable_by_key(|part| part.number);
-        Ok(parts)
+        Ok(Some(parts))
     }
 
     /// Commits these parts, pairs of number and tag, and returns the entity tag of the blob. Blocks that are not
@@ -158,10 +165,7 @@ impl AzureClient {
             request = request.header("x-ms-access-tier", tier.name())?;
         }
         let error = match self.inner.send(&request).await {
-            Ok(response) => {
-                return etag(&response.head)
-                    .ok_or_else(|| request.unexpected("the response has no ETag"));
-            }
+            Ok(response) => return request.version(&response),
             Err(error) => error,
         };
         if !matches!(
@@ -194,7 +198,7 @@ impl AzureClient {
             None
         } else {
             match self.inner.send(&request).await {
-                Ok(response) => etag(&response.head),
+                Ok(response) => Some(request.version(&response)?),
                 Err(error) if *error.kind() == ErrorKind::PreconditionFailed => None,
                 Err(error) => return Err(error),
             }
@@ -214,14 +218,20 @@ impl AzureClient {
         }
     }
 
-    /// Keeps the blocks of an unfinished blob: the service drops them a week after the last one was staged. Where
-    /// nothing is staged, nothing is.
+    /// Keeps the blocks of an unfinished blob, which the service drops a week after the last one was staged. Does
+    /// nothing if there is none.
     pub async fn keep_parts(&self, object: &ObjectRef) -> Result<()> {
-        match self.list_parts(object).await {
-            Ok(_) => self.create_multipart(object).await.map(drop),
-            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(()),
-            Err(error) => Err(error),
+        match self.staged(object).await {
+            Ok(Some(_)) => self.create_multipart(object).await.map(drop),
+            Err(error) if *error.kind() != ErrorKind::NoSuchUpload => Err(error),
+            _ => Ok(()),
         }
+    }
+
+    /// Returns whether there is a blob that was made of an upload by this program.
+    async fn is_of_upload(&self, object: &ObjectRef) -> Result<bool> {
+        let head = if_exists(self.head_object(object).await)?;
+        Ok(head.is_some_and(|head| head.metadata.contains_key(OWNER)))
     }
 
     async fn put_block(&self, object: &ObjectRef, block: Block, payload: Payload) -> Result<()> {
@@ -278,7 +288,9 @@ fn commit(object: &ObjectRef, ids: Vec<String>) -> Result<BlobRequest<'_>> {
         .map(|request| request.payload(Payload::from(Bytes::from(body))))
 }
 
-/// Where no upload is named, only a lost response makes a blob of this size ours.
+/// Returns whether a blob is the result of a commit.
+///
+/// If no upload is named, this takes a lost response for a sign of it.
 fn is_made_of(head: &ObjectHead, size: u64, headers: &ObjectHeaders, in_doubt: bool) -> bool {
     let is_ours = match headers.metadata.get(OWNER) {
         Some(owner) => head.metadata.get(OWNER) == Some(owner),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use landfall_objects::{Caller, Connections, HttpSend, IdleObjects, Stats};
+use landfall_objects::{CallLimits, Caller, Connections, HttpSend, IdleObjects, Stats};
 use reqsign_azure_storage::{
     RequestSigner, UserDelegationSasGrant, UserDelegationSasGranter, UserDelegationSasPermissions,
 };
@@ -17,8 +17,48 @@ use crate::{
     address::Address,
     credentials::Credentials,
     identity::Identity,
-    settings::{AccessTier, Authorization, AzureSettings, SettingsError},
+    settings::{AccessTier, Authorization, SettingsError},
+    variables::Variables,
 };
+
+/// Settings of an [`AzureClient`].
+#[derive(Clone, Debug)]
+pub struct AzureSettings {
+    /// URL of the service, to which `/CONTAINER` is appended.
+    ///
+    /// `None`: that of the connection string, or else `https://ACCOUNT.blob.core.windows.net`. If the host is an
+    /// address or has no dot, as an emulator's, the account is appended unless the URL ends with it.
+    pub endpoint: Option<String>,
+    /// Access tier of completed uploads; `None`: the default of the account.
+    pub tier: Option<AccessTier>,
+    /// Environment variables with the account and its credentials.
+    pub variables: Variables,
+    /// Transport of the requests; `None`: the client's own connections.
+    pub http: Option<Arc<dyn HttpSend>>,
+    /// Attempts and timeouts of each call.
+    pub limits: CallLimits,
+    /// Maximum number of idle connections.
+    pub idle_connections: usize,
+    /// `User-Agent`.
+    pub user_agent: String,
+    /// Logs each attempt as a debug event with operation, duration and status.
+    pub log_calls: bool,
+}
+
+impl Default for AzureSettings {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            tier: None,
+            variables: Variables::of_process(),
+            http: None,
+            limits: CallLimits::default(),
+            idle_connections: 64,
+            user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),
+            log_calls: false,
+        }
+    }
+}
 
 /// A client of the blob service of one account. Clones share connections, credentials and counters.
 ///

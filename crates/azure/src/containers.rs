@@ -7,58 +7,48 @@ use crate::{
     client::AzureClient, request::BlobRequest, response::text, settings::ContainerAccess, xml,
 };
 
-/// What a container allows and requires.
+/// The properties of a container and its account that matter to uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ContainerProperties {
-    /// What anybody may do without credentials.
+pub struct ContainerReport {
+    /// The rights of requests without credentials.
     pub access: ContainerAccess,
     /// An immutability policy forbids to delete or replace blobs for a time.
     pub has_immutability_policy: bool,
     /// A legal hold forbids to delete or replace blobs until it is removed.
     pub has_legal_hold: bool,
-}
-
-/// What the account does with deleted blobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SoftDelete {
-    /// The credentials may not read it.
-    Unknown,
-    /// They are gone.
-    Off,
-    /// They stay, and are billed, for this number of days.
-    Days(u32),
-}
-
-/// A container and its account, as `doctor` reports them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ContainerReport {
-    /// Of the container.
-    pub container: ContainerProperties,
-    /// Of the account.
-    pub soft_delete: SoftDelete,
+    /// Days for which the account keeps deleted blobs, and bills them; 0: none. `None`: the credentials may not read
+    /// it, as those with a role on the container alone.
+    pub soft_delete_days: Option<u32>,
 }
 
 impl AzureClient {
-    /// Returns the properties of a container.
+    /// Reports the properties of a container and its account.
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchBucket`] and others.
-    pub async fn container_properties(&self, container: &str) -> Result<ContainerProperties> {
-        let request = BlobRequest::new("GetContainerProperties", Method::HEAD, container)
-            .query("restype", "container");
-        let headers = self.inner.send(&request).await?.head.headers;
-        let access = match text(&headers, "x-ms-blob-public-access").as_deref() {
-            Some("container") => ContainerAccess::Container,
-            Some("blob") => ContainerAccess::Blob,
-            _ => ContainerAccess::Private,
-        };
-        Ok(ContainerProperties {
-            access,
+    pub async fn report(&self, container: &str) -> Result<ContainerReport> {
+        let headers = self.container_headers(container).await?;
+        let request = BlobRequest::new("GetBlobServiceProperties", Method::GET, "")
+            .query("restype", "service")
+            .query("comp", "properties");
+        let service = self.inner.send(&request).await.ok();
+        Ok(ContainerReport {
+            access: match text(&headers, "x-ms-blob-public-access").as_deref() {
+                Some("container") => ContainerAccess::Container,
+                Some("blob") => ContainerAccess::Blob,
+                _ => ContainerAccess::Private,
+            },
             has_immutability_policy: is_true(&headers, "x-ms-has-immutability-policy"),
             has_legal_hold: is_true(&headers, "x-ms-has-legal-hold"),
+            soft_delete_days: service.and_then(|one| xml::soft_delete_days(&one.body).ok()),
         })
+    }
+
+    async fn container_headers(&self, container: &str) -> Result<HeaderMap> {
+        let request = BlobRequest::new("GetContainerProperties", Method::HEAD, container)
+            .query("restype", "container");
+        Ok(self.inner.send(&request).await?.head.headers)
     }
 
     /// Creates a container; false: it was there already, and keeps its access.
@@ -80,9 +70,9 @@ impl AzureClient {
     /// A container that exists is enough where the credentials may not read its properties, or not create it.
     ///
     /// # Errors
-    /// That of the creation, unless blobs of the container can be listed.
+    /// The error of the creation, unless blobs of the container can be listed.
     pub async fn ensure_container(&self, container: &str, access: ContainerAccess) -> Result<bool> {
-        match self.container_properties(container).await {
+        match self.container_headers(container).await {
             Ok(_) => return Ok(false),
             Err(error) => match error.kind() {
                 ErrorKind::NoSuchBucket | ErrorKind::AccessDenied => {}
@@ -98,31 +88,6 @@ impl AzureClient {
             }
             result => result,
         }
-    }
-
-    /// Reports what a container and its account do with blobs.
-    ///
-    /// # Errors
-    /// Those of [`container_properties`](Self::container_properties).
-    pub async fn report(&self, container: &str) -> Result<ContainerReport> {
-        let container = self.container_properties(container).await?;
-        let request = BlobRequest::new("GetBlobServiceProperties", Method::GET, "")
-            .query("restype", "service")
-            .query("comp", "properties");
-        // A role on the container does not include this.
-        let days = match self.inner.send(&request).await {
-            Ok(response) => xml::soft_delete_days(&response.body).ok(),
-            Err(_) => None,
-        };
-        let soft_delete = match days {
-            None => SoftDelete::Unknown,
-            Some(0) => SoftDelete::Off,
-            Some(days) => SoftDelete::Days(days),
-        };
-        Ok(ContainerReport {
-            container,
-            soft_delete,
-        })
     }
 }
 

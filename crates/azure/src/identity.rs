@@ -12,7 +12,7 @@ use reqsign_azure_storage::{
     WorkloadIdentityCredentialProvider,
 };
 use reqsign_core::{
-    CommandExecute, CommandOutput, Context, Env, Error, FileRead, ProvideCredential, Result,
+    CommandExecute, CommandOutput, Context, Env, Error, FileRead, ProvideCredentialDyn, Result,
     time::Timestamp,
 };
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use tokio::{process::Command, time::timeout};
 
 use crate::variables::{Variables, read_bytes};
 
-/// What tokens are for.
+/// The service that tokens are for.
 const RESOURCE: &str = "https://storage.azure.com/";
 
 /// Timeout of a request to a token or metadata service.
@@ -28,6 +28,8 @@ const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The command line tool starts slowly.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_BYTES: usize = 1024 * 1024;
+
+type Provider = dyn ProvideCredentialDyn<Credential = Credential>;
 
 /// The sources of tokens, in their order. A source that is configured and fails ends the search: another
 /// identity might have other rights.
@@ -71,48 +73,41 @@ impl Identity {
 
     /// Requests a token.
     pub(crate) async fn token(&self) -> std::result::Result<Credential, BoxError> {
-        let failed = |source: &str, error: Error| -> BoxError {
-            format!("cannot get a token from {source}: {}", text(&error)).into()
+        let failed = |source: &str, error: &Error| -> BoxError {
+            format!("cannot get a token by {source}: {}", text(error)).into()
         };
-        let context = &self.context;
-        let found = self.secret.provide_credential(context).await;
-        if let Some(token) =
-            found.map_err(|error| failed("Entra ID with AZURE_CLIENT_SECRET", error))?
-        {
-            return Ok(token);
-        }
-        let found = self.certificate.provide_credential(context).await;
-        if let Some(token) =
-            found.map_err(|error| failed("Entra ID with AZURE_CLIENT_CERTIFICATE_PATH", error))?
-        {
-            return Ok(token);
-        }
-        let found = self.workload.provide_credential(context).await;
-        if let Some(token) =
-            found.map_err(|error| failed("Entra ID with AZURE_FEDERATED_TOKEN_FILE", error))?
-        {
-            return Ok(token);
+        let configured: [(&str, &Provider); 3] = [
+            ("AZURE_CLIENT_SECRET", &self.secret),
+            ("AZURE_CLIENT_CERTIFICATE_PATH", &self.certificate),
+            ("AZURE_FEDERATED_TOKEN_FILE", &self.workload),
+        ];
+        for (variable, provider) in configured {
+            match provider.provide_credential_dyn(&self.context).await {
+                Ok(Some(token)) => return Ok(token),
+                Ok(None) => {}
+                Err(error) => return Err(failed(variable, &error)),
+            }
         }
         if let Some(endpoint) = self.variables.get("IDENTITY_ENDPOINT") {
-            let found = self.app_service(endpoint).await;
-            return found.map_err(|error| failed("IDENTITY_ENDPOINT", error));
+            let token = self.app_service(endpoint).await;
+            return token.map_err(|error| failed("IDENTITY_ENDPOINT", &error));
         }
-        let machine = match self.machine.provide_credential(context).await {
-            Ok(Some(token)) => return Ok(token),
-            Ok(None) => "none".to_owned(),
-            Err(error) => text(&error),
-        };
-        let command = match self.command.provide_credential(context).await {
-            Ok(Some(token)) => return Ok(token),
-            Ok(None) => "none".to_owned(),
-            Err(error) => text(&error),
-        };
-        Err(format!(
-            "found no credentials for Azure; set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or \
-             AZURE_STORAGE_CONNECTION_STRING, or give this machine an identity (managed identity: {machine}; \
-             az account get-access-token: {command})"
-        )
-        .into())
+        let found: [(&str, &Provider); 2] = [
+            ("managed identity", &self.machine),
+            ("az account get-access-token", &self.command),
+        ];
+        let mut reasons = Vec::new();
+        for (source, provider) in found {
+            match provider.provide_credential_dyn(&self.context).await {
+                Ok(Some(token)) => return Ok(token),
+                Ok(None) => {}
+                Err(error) => reasons.push(format!("{source}: {}", text(&error))),
+            }
+        }
+        let reasons = reasons.join("; ");
+        let advice = "set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or \
+                      AZURE_STORAGE_CONNECTION_STRING, or give this machine an identity";
+        Err(format!("found no credentials for Azure; {advice} ({reasons})").into())
     }
 
     /// The managed identity of App Service, Functions and Container Apps.
@@ -144,7 +139,7 @@ impl Identity {
     }
 }
 
-/// With what the library keeps apart.
+/// The message, and the details that the library keeps apart from it.
 fn text(error: &Error) -> String {
     let mut text = error.to_string();
     for context in error.context() {
@@ -183,7 +178,7 @@ impl reqsign_core::HttpSend for OverHttp {
     }
 }
 
-/// What Entra ID and metadata services say in JSON, such as that a secret has expired. Anything else is not
+/// The message of Entra ID or a metadata service in JSON, such as that a secret has expired. Other bodies are not
 /// repeated.
 fn reason(body: &[u8]) -> String {
     #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! The client of Azure Blob Storage with which the store of uploads keeps them in a container.
+//! A client of Azure Blob Storage for the store of uploads.
 //!
 //! A part is a block with tusd's id, so uploads of tusd are continued here and the reverse; `blocks.rs`, the place to
 //! start reading, has the calls on them. The account and its credentials come from the variables of the
@@ -40,8 +40,8 @@ mod xml;
 mod tests;
 
 pub use self::{
-    client::AzureClient,
-    containers::{ContainerProperties, ContainerReport, SoftDelete},
-    settings::{AccessTier, Authorization, AzureSettings, ContainerAccess, SettingsError},
+    client::{AzureClient, AzureSettings},
+    containers::ContainerReport,
+    settings::{AccessTier, Authorization, ContainerAccess, SettingsError},
     variables::Variables,
 };

@@ -15,7 +15,7 @@ use crate::{response::text, xml};
 const PREFIX: &str = "x-ms-meta-";
 
 /// Names of ours. They come back with hyphens, as they were given.
-const OURS: &str = "landfall_";
+const OWN_PREFIX: &str = "landfall_";
 
 /// The most bytes of all names and values that the service stores, with some left for its own counting.
 const MAX_BYTES: usize = 8 * 1024 - 256;
@@ -43,7 +43,7 @@ pub(crate) fn blob_headers(headers: &ObjectHeaders) -> HeaderMap {
         .metadata
         .iter()
         .filter_map(|(name, value)| Some((identifier(name)?, name, value)))
-        .partition(|(identifier, ..)| identifier.starts_with(OURS));
+        .partition(|(identifier, ..)| identifier.starts_with(OWN_PREFIX));
     let mut left = MAX_BYTES;
     for (identifier, name, value) in ours.into_iter().chain(others) {
         let value = ascii(value);
@@ -62,7 +62,7 @@ pub(crate) fn blob_headers(headers: &ObjectHeaders) -> HeaderMap {
     out
 }
 
-/// Names are identifiers of C#, of which ASCII letters, digits and `_` are used here. A hyphen becomes `_`; a name
+/// Names are identifiers of C#; only those of ASCII letters, digits and `_` are used here. A hyphen becomes `_`; a name
 /// with any other character is left out.
 fn identifier(name: &str) -> Option<String> {
     let name = name.replace('-', "_");
@@ -86,7 +86,7 @@ pub(crate) fn object_head(head: &Parts, size: u64) -> ObjectHead {
     let headers = &head.headers;
     let metadata = headers.iter().filter_map(|(name, value)| {
         let name = name.as_str().strip_prefix(PREFIX)?;
-        let name = match name.starts_with(OURS) {
+        let name = match name.starts_with(OWN_PREFIX) {
             true => name.replace('_', "-"),
             false => name.to_owned(),
         };

@@ -1,4 +1,4 @@
-//! URLs with which others download or upload one blob. They are secrets.
+//! URLs that let others download or upload one blob. They are secrets.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ use crate::{
 const SOURCE_LIFETIME: Duration = Duration::from_secs(3600);
 
 impl AzureClient {
-    /// Returns a URL with which anybody can download a blob for `lifetime` (at most 7 days with an identity).
+    /// Returns a URL that lets its holders download a blob for `lifetime` (at most 7 days with an identity).
     ///
     /// With the key of the account, the response has these headers, unless they are empty; with an identity, it
     /// has those of the blob.
@@ -40,7 +40,7 @@ impl AzureClient {
             .await
     }
 
-    /// Returns a URL to which anybody can write a blob for `lifetime` (at most 7 days with an identity).
+    /// Returns a URL that lets its holders write a blob for `lifetime` (at most 7 days with an identity).
     ///
     /// The request must be a PUT with `x-ms-blob-type: BlockBlob`.
     ///
@@ -95,7 +95,9 @@ impl Inner {
             }
             Credential::BearerToken { .. } => {
                 let signed = self.delegated(object, right, &credential, lifetime).await;
-                signed.map_err(|error| failed(ErrorKind::BadCredentials).with_source(error))?
+                let message = "the identity cannot sign URLs; give it the role Storage Blob Delegator on the account";
+                let denied = || failed(ErrorKind::BadCredentials).with_message(message);
+                signed.map_err(|error| denied().with_source(error))?
             }
         };
         Ok(format!(
@@ -134,7 +136,7 @@ impl Inner {
         }
     }
 
-    /// Returns the query with which the service reads the source of a copy.
+    /// Returns the query that lets the service read the source of a copy.
     pub(crate) fn source_signature(
         &self,
         source: &ObjectRef,

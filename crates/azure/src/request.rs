@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     checksum::{crc64, md5},
     client::Inner,
+    metadata::etag,
     response::{About, Action, refusal},
 };
 
@@ -52,7 +53,7 @@ pub(crate) struct BlobRequest<'a> {
     query: String,
     headers: HeaderMap,
     payload: Payload,
-    /// Whether the service verifies the payload.
+    /// The service verifies the payload.
     verified: bool,
     /// The blob that the service reads.
     source: Option<&'a ObjectRef>,
@@ -131,7 +132,7 @@ impl<'a> BlobRequest<'a> {
         self
     }
 
-    /// Where attempts run, to end even if the call is dropped.
+    /// Runs attempts in tasks, to end even if the call is dropped.
     pub(crate) fn tasks(mut self, tasks: Option<&TaskTracker>) -> Self {
         self.tasks = tasks.cloned();
         self
@@ -143,6 +144,11 @@ impl<'a> BlobRequest<'a> {
             None => self.container.to_owned(),
         };
         Error::new(kind, self.operation, target)
+    }
+
+    /// Returns the version of a blob that was written.
+    pub(crate) fn version(&self, response: &Response) -> Result<String> {
+        etag(&response.head).ok_or_else(|| self.unexpected("the response has no ETag"))
     }
 
     pub(crate) fn unexpected(&self, source: impl Into<BoxError>) -> Error {
@@ -224,7 +230,7 @@ impl Inner {
         }
     }
 
-    /// The service reads the source with rights of its own, for as long as a copy takes.
+    /// The service reads the source with separate rights, for as long as a copy takes.
     fn authorize_source(
         &self,
         source: &ObjectRef,
@@ -265,7 +271,7 @@ struct BlobAttempts<'a> {
     request: &'a BlobRequest<'a>,
     credential: Option<Arc<Credential>>,
     renewed: bool,
-    /// Whether the last attempt had the digest that every version of the service and its emulator knows.
+    /// The last attempt had the digest that every version of the service and its emulator knows.
     sent_md5: bool,
 }
 

@@ -8,11 +8,11 @@ use http::{
     header::{DATE, RETRY_AFTER},
     response::Parts,
 };
-use landfall_objects::{Error, ErrorKind, one_line};
+use landfall_objects::{Error, ErrorKind as Kind, one_line};
 
 use crate::{settings::Authorization, xml};
 
-/// What a call is about, as far as its errors depend on it.
+/// The properties of a call on which its errors depend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
     /// A blob, or else a container or the service.
@@ -34,7 +34,7 @@ pub(crate) fn refusal(
     about: About,
     head: &Parts,
     body: &Bytes,
-    error: impl FnOnce(ErrorKind) -> Error,
+    error: impl FnOnce(Kind) -> Error,
 ) -> (Error, Action) {
     let problem = xml::problem(body);
     let header = |name: &str| text(&head.headers, name);
@@ -50,181 +50,167 @@ pub(crate) fn refusal(
         .unwrap_or_default()
         .trim_end_matches('.')
         .to_owned();
-    let mut kind = classify(about, head.status, code.as_deref(), &message, &detail);
+    let code = code.unwrap_or_default();
+    let (mut kind, known) = classify(about, head.status, &code, &message, &detail);
     let delay = retry_after(&head.headers);
     let action = match &mut kind {
-        ErrorKind::Unavailable { retry_after } => {
+        Kind::Unavailable { retry_after } => {
             *retry_after = delay;
             Action::Backoff(delay)
         }
-        ErrorKind::NotImplemented if message.contains("crc64") => Action::SendMd5,
-        ErrorKind::BadCredentials if about.authorization == Authorization::Identity => {
+        Kind::NotImplemented if message.contains("crc64") => Action::SendMd5,
+        Kind::BadCredentials if about.authorization == Authorization::Identity => {
             Action::RenewToken
         }
         _ => Action::None,
     };
     let advice = match kind {
-        ErrorKind::ClockSkew => skew(&head.headers),
-        _ => advice(about, &kind, code.as_deref(), &detail).map(ToOwned::to_owned),
+        Kind::ClockSkew => skew(&head.headers).unwrap_or_default(),
+        _ if known.is_empty() => advice(about.authorization, &kind).to_owned(),
+        _ => known.to_owned(),
     };
-    let message = match (message.is_empty(), advice) {
-        (true, advice) => advice,
-        (false, Some(advice)) => Some(format!("{message}; {advice}")),
-        (false, None) => Some(message),
-    };
+    let parts = [message, advice]
+        .into_iter()
+        .filter(|part| !part.is_empty());
+    let message = parts.collect::<Vec<_>>().join("; ");
+    let filled = |text: String| Some(one_line(text)).filter(|text| !text.is_empty());
     let error = error(kind).with_response(
         head.status,
-        code.map(one_line),
-        message.map(one_line),
+        filled(code),
+        filled(message),
         header("x-ms-request-id").map(one_line),
     );
     (error, action)
 }
 
+const ARCHIVED: &str = "rehydrate the blob to the tier hot or cool, which takes hours";
+const IMMUTABLE: &str = "use a container without immutability policy and legal hold";
+const LEASED: &str = "another program has a lease of the blob; break the lease";
+const NAMES: &str = "a container has a name of 3 to 63 lower-case letters, digits and hyphens";
+const NETWORK: &str = "allow this address in the network rules of the account";
+const NO_CONTAINER: &str = "create the container, or correct --azure-storage and the account";
+const NO_KEYS: &str = "remove AZURE_STORAGE_KEY and use an identity";
+const NO_TIER: &str = "this account has no such tier; change --azure-blob-access-tier";
+const UNAVAILABLE: Kind = Kind::Unavailable { retry_after: None };
+
+/// Codes that mean more than their status, and advice. Other refusals have that of [`advice`].
+const CODES: &[(&str, Kind, &str)] = &[
+    ("AccountBeingCreated", UNAVAILABLE, ""),
+    (
+        "AccountIsDisabled",
+        Kind::AccountDisabled,
+        "see the subscription of the account",
+    ),
+    ("AuthenticationFailed", Kind::BadCredentials, ""),
+    ("AuthorizationFailure", Kind::AccessDenied, NETWORK),
+    (
+        "AuthorizationProtocolMismatch",
+        Kind::AccessDenied,
+        "the signature is for HTTPS alone",
+    ),
+    ("AuthorizationSourceIPMismatch", Kind::AccessDenied, NETWORK),
+    (
+        "BlobAccessTierNotSupportedForAccountType",
+        Kind::Other,
+        NO_TIER,
+    ),
+    ("BlobAlreadyExists", Kind::PreconditionFailed, ""),
+    ("BlobArchived", Kind::Archived, ARCHIVED),
+    ("BlobBeingRehydrated", Kind::Archived, "wait for it"),
+    ("BlobImmutableDueToPolicy", Kind::AccessDenied, IMMUTABLE),
+    ("BlobNotFound", Kind::NoSuchKey, ""),
+    ("BlockCountExceedsLimit", Kind::EntityTooLarge, ""),
+    ("BlockListTooLong", Kind::EntityTooLarge, ""),
+    ("ContainerBeingDeleted", Kind::NoSuchBucket, NO_CONTAINER),
+    ("ContainerDisabled", Kind::AccountDisabled, ""),
+    ("ContainerNotFound", Kind::NoSuchBucket, NO_CONTAINER),
+    // The bytes were damaged on their way.
+    ("Crc64Mismatch", UNAVAILABLE, ""),
+    ("FeatureNotSupported", Kind::NotImplemented, ""),
+    ("FeatureVersionMismatch", Kind::NotImplemented, ""),
+    ("InvalidBlobTier", Kind::Other, NO_TIER),
+    ("InvalidBlockId", Kind::InvalidPart, ""),
+    ("InvalidBlockList", Kind::InvalidPart, ""),
+    ("InvalidResourceName", Kind::Other, NAMES),
+    (
+        "KeyBasedAuthenticationNotPermitted",
+        Kind::AccessDenied,
+        NO_KEYS,
+    ),
+    // Of another program: it may hold the lease for as long as it wants.
+    ("LeaseIdMismatchWithBlobOperation", Kind::Other, LEASED),
+    ("LeaseIdMissing", Kind::Other, LEASED),
+    ("LeaseLost", Kind::Other, LEASED),
+    ("Md5Mismatch", UNAVAILABLE, ""),
+    ("OperationTimedOut", UNAVAILABLE, ""),
+    ("OutOfRangeInput", Kind::Other, NAMES),
+    (
+        "PublicAccessNotPermitted",
+        Kind::AccessDenied,
+        "remove --azure-container-access-type",
+    ),
+    ("RequestTimeTooSkewed", Kind::ClockSkew, ""),
+    ("UnsupportedHeader", Kind::NotImplemented, ""),
+];
+
 fn classify(
     about: About,
     status: StatusCode,
-    code: Option<&str>,
+    code: &str,
     message: &str,
     detail: &str,
-) -> ErrorKind {
-    let unavailable = ErrorKind::Unavailable { retry_after: None };
-    match code.unwrap_or_default() {
-        "BlobNotFound" => return ErrorKind::NoSuchKey,
-        "ContainerNotFound" | "ContainerBeingDeleted" => return ErrorKind::NoSuchBucket,
-        "ResourceNotFound" if about.blob => return ErrorKind::NoSuchKey,
-        "BlobAlreadyExists" | "ConditionNotMet" | "TargetConditionNotMet" => {
-            return ErrorKind::PreconditionFailed;
-        }
-        "AuthenticationFailed" if is_clock_error(detail) => return ErrorKind::ClockSkew,
-        "RequestTimeTooSkewed" => return ErrorKind::ClockSkew,
-        "AuthenticationFailed" | "InvalidAuthenticationInfo" | "NoAuthenticationInformation" => {
-            return ErrorKind::BadCredentials;
+) -> (Kind, &'static str) {
+    match code {
+        // The service checks the date before the signature.
+        "AuthenticationFailed" if detail.to_ascii_lowercase().contains("date header") => {
+            return (Kind::ClockSkew, "");
         }
         // Azurite says this of a wrong signature, the service of an address that a firewall refuses.
         "AuthorizationFailure" if message.contains("failed to authenticate") => {
-            return ErrorKind::BadCredentials;
-        }
-        "AuthorizationFailure"
-        | "AuthorizationPermissionMismatch"
-        | "AuthorizationProtocolMismatch"
-        | "AuthorizationResourceTypeMismatch"
-        | "AuthorizationServiceMismatch"
-        | "AuthorizationSourceIPMismatch"
-        | "BlobImmutableDueToPolicy"
-        | "InsufficientAccountPermissions"
-        | "KeyBasedAuthenticationNotPermitted"
-        | "PublicAccessNotPermitted"
-        | "UnauthorizedBlobOverwrite" => return ErrorKind::AccessDenied,
-        "AccountIsDisabled" | "ContainerDisabled" => return ErrorKind::AccountDisabled,
-        "BlobArchived" | "BlobBeingRehydrated" => return ErrorKind::Archived,
-        "InvalidRange" => return ErrorKind::InvalidRange,
-        "BlockCountExceedsLimit" | "BlockListTooLong" | "RequestBodyTooLarge" => {
-            return ErrorKind::EntityTooLarge;
-        }
-        "InvalidBlockId" | "InvalidBlockList" => return ErrorKind::InvalidPart,
-        "FeatureNotSupported"
-        | "FeatureVersionMismatch"
-        | "UnsupportedHeader"
-        | "UnsupportedHttpVerb" => {
-            return ErrorKind::NotImplemented;
-        }
-        // The bytes were damaged on their way.
-        "Md5Mismatch" | "Crc64Mismatch" => return unavailable,
-        "AccountBeingCreated" | "InternalError" | "OperationTimedOut" | "ServerBusy" => {
-            return unavailable;
-        }
-        // Of another program: it may hold the lease for as long as it wants.
-        "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
-            return ErrorKind::Other;
+            return (Kind::BadCredentials, "");
         }
         _ => {}
     }
-    match status.as_u16() {
-        401 => ErrorKind::BadCredentials,
-        403 => ErrorKind::AccessDenied,
-        404 if about.blob => ErrorKind::NoSuchKey,
-        404 => ErrorKind::NoSuchBucket,
-        405 | 501 => ErrorKind::NotImplemented,
-        412 => ErrorKind::PreconditionFailed,
-        413 => ErrorKind::EntityTooLarge,
-        416 => ErrorKind::InvalidRange,
-        507 => ErrorKind::StorageFull,
-        408 | 429 | 500 | 502..=599 => unavailable,
-        _ => ErrorKind::Other,
+    if let Some((_, kind, advice)) = CODES.iter().find(|(one, ..)| *one == code) {
+        return (kind.clone(), advice);
     }
+    let kind = match status.as_u16() {
+        401 => Kind::BadCredentials,
+        403 => Kind::AccessDenied,
+        404 if about.blob => Kind::NoSuchKey,
+        404 => Kind::NoSuchBucket,
+        405 | 501 => Kind::NotImplemented,
+        412 => Kind::PreconditionFailed,
+        413 => Kind::EntityTooLarge,
+        416 => Kind::InvalidRange,
+        507 => Kind::StorageFull,
+        408 | 429 | 500 | 502..=599 => UNAVAILABLE,
+        _ => Kind::Other,
+    };
+    (kind, "")
 }
 
-/// Only the service's words of an old date: signatures are not compared before.
-fn is_clock_error(detail: &str) -> bool {
-    detail.to_ascii_lowercase().contains("date header")
-}
-
-fn advice(
-    about: About,
-    kind: &ErrorKind,
-    code: Option<&str>,
-    detail: &str,
-) -> Option<&'static str> {
-    let code = code.unwrap_or_default();
-    Some(match (kind, about.authorization) {
-        (ErrorKind::NoSuchBucket, _) => {
-            "create the container, or correct --azure-storage and the account"
-        }
-        (ErrorKind::BadCredentials, Authorization::AccountKey) => {
+/// Advice that depends on the credentials.
+fn advice(authorization: Authorization, kind: &Kind) -> &'static str {
+    use Authorization::{AccountKey, Identity, SharedAccessSignature};
+    match (kind, authorization) {
+        (Kind::BadCredentials, AccountKey) => {
             "the key is not of this account; copy a current one from its access keys"
         }
-        (ErrorKind::BadCredentials, Authorization::SharedAccessSignature)
-            if detail.to_ascii_lowercase().contains("expir") =>
-        {
-            "the shared access signature has expired; create another one"
-        }
-        (ErrorKind::BadCredentials, Authorization::SharedAccessSignature) => {
+        (Kind::BadCredentials, SharedAccessSignature) => {
             "the shared access signature is invalid or has expired; create another one"
         }
-        (ErrorKind::BadCredentials, Authorization::Identity) => {
+        (Kind::BadCredentials, Identity) => {
             "the token was rejected; check AZURE_TENANT_ID and that the account is of this tenant"
         }
-        (ErrorKind::AccessDenied, _) => match code {
-            "AuthorizationFailure" => {
-                "the network rules of the account refuse this address; allow it there"
-            }
-            "AuthorizationProtocolMismatch" => "the shared access signature allows only HTTPS",
-            "AuthorizationSourceIPMismatch" => "the shared access signature is for other addresses",
-            "BlobImmutableDueToPolicy" => {
-                "the container has an immutability policy or a legal hold, with which uploads cannot be stored"
-            }
-            "KeyBasedAuthenticationNotPermitted" => {
-                "the account forbids keys; remove AZURE_STORAGE_KEY and use an identity"
-            }
-            "PublicAccessNotPermitted" => {
-                "the account forbids public access; remove --azure-container-access-type"
-            }
-            _ => match about.authorization {
-                Authorization::Identity => {
-                    "give the identity the role Storage Blob Data Contributor on the container"
-                }
-                Authorization::SharedAccessSignature => {
-                    "create a shared access signature with the rights racwdl on containers and objects"
-                }
-                Authorization::AccountKey => return None,
-            },
-        },
-        (ErrorKind::AccountDisabled, _) => "the account is disabled; see its subscription",
-        (ErrorKind::Archived, _) => "rehydrate the blob to the tier hot or cool, which takes hours",
-        _ => match code {
-            "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
-                "another program has a lease of the blob; break the lease"
-            }
-            "InvalidResourceName" | "OutOfRangeInput" if !about.blob => {
-                "the name of a container has 3 to 63 lower-case letters, digits and hyphens"
-            }
-            "InvalidBlobTier" | "BlobAccessTierNotSupportedForAccountType" => {
-                "this account has no such tier; change --azure-blob-access-tier"
-            }
-            _ => return None,
-        },
-    })
+        (Kind::AccessDenied, Identity) => {
+            "give the identity the role Storage Blob Data Contributor on the container"
+        }
+        (Kind::AccessDenied, SharedAccessSignature) => {
+            "create a shared access signature with the rights racwdl on containers and objects"
+        }
+        _ => "",
+    }
 }
 
 pub(crate) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -257,6 +243,8 @@ fn skew(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use landfall_objects::ErrorKind;
+
     use super::*;
 
     fn refused(

@@ -1,5 +1,5 @@
-//! Shared access signatures of one blob, signed with the key of the account. They are secrets: whoever has one
-//! has its rights.
+//! Shared access signatures of one blob, signed with the key of the account. They are secrets: a holder has
+//! their rights.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -9,10 +9,10 @@ use sha2::Sha256;
 
 use crate::address::encoded;
 
-/// What the string to sign below is for.
+/// The version of the string to sign.
 const VERSION: &str = "2020-12-06";
 
-/// What a signature allows.
+/// The rights of a signature.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlobSas<'a> {
     pub(crate) account: &'a str,

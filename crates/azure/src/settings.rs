@@ -1,49 +1,6 @@
-//! The settings of a client, and what is wrong with them. They send nothing.
+//! The values of settings, and errors in them. Nothing is sent.
 
-use std::{fmt, str::FromStr, sync::Arc};
-
-use landfall_objects::{CallLimits, HttpSend};
-
-use crate::variables::Variables;
-
-/// Settings of an [`AzureClient`](crate::AzureClient).
-#[derive(Clone, Debug)]
-pub struct AzureSettings {
-    /// URL of the service, to which `/CONTAINER` is appended.
-    ///
-    /// `None`: that of the connection string, or else `https://ACCOUNT.blob.core.windows.net`. If the host is an
-    /// address or has no dot, as an emulator's, the account is appended unless the URL ends with it.
-    pub endpoint: Option<String>,
-    /// Access tier of completed uploads; `None`: the default of the account.
-    pub tier: Option<AccessTier>,
-    /// Environment variables with the account and its credentials.
-    pub variables: Variables,
-    /// Transport of the requests; `None`: the client's own connections.
-    pub http: Option<Arc<dyn HttpSend>>,
-    /// Attempts and timeouts of each call.
-    pub limits: CallLimits,
-    /// Maximum number of idle connections.
-    pub idle_connections: usize,
-    /// `User-Agent`.
-    pub user_agent: String,
-    /// Logs each attempt as a debug event with operation, duration and status.
-    pub log_calls: bool,
-}
-
-impl Default for AzureSettings {
-    fn default() -> Self {
-        Self {
-            endpoint: None,
-            tier: None,
-            variables: Variables::of_process(),
-            http: None,
-            limits: CallLimits::default(),
-            idle_connections: 64,
-            user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),
-            log_calls: false,
-        }
-    }
-}
+use std::{fmt, str::FromStr};
 
 /// The access tier of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,25 +30,21 @@ impl FromStr for AccessTier {
     type Err = SettingsError;
 
     fn from_str(word: &str) -> Result<Self, SettingsError> {
-        match word.to_ascii_lowercase().as_str() {
-            "hot" => Ok(Self::Hot),
-            "cool" => Ok(Self::Cool),
-            "cold" => Ok(Self::Cold),
-            "archive" => Ok(Self::Archive),
-            _ => Err(SettingsError::Tier(word.to_owned())),
-        }
+        let mut tiers = [Self::Hot, Self::Cool, Self::Cold, Self::Archive].into_iter();
+        let tier = tiers.find(|tier| tier.name().eq_ignore_ascii_case(word));
+        tier.ok_or_else(|| SettingsError::Tier(word.to_owned()))
     }
 }
 
-/// What anybody may do with a container without credentials.
+/// The rights on a container of requests without credentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContainerAccess {
-    /// Nothing.
+    /// None.
     #[default]
     Private,
-    /// Read blobs whose names they know.
+    /// Reading blobs, by name.
     Blob,
-    /// Also list the blobs.
+    /// Reading and listing blobs.
     Container,
 }
 
@@ -119,7 +72,7 @@ impl FromStr for ContainerAccess {
     }
 }
 
-/// How requests are authorized.
+/// The kind of authorization of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization {
     /// By the key of the account.
@@ -156,7 +109,8 @@ pub enum SettingsError {
     Account(String),
     /// The key of the account is not base64.
     #[error(
-        "AZURE_STORAGE_KEY is neither a key of the account, which is base64, nor a shared access signature, which contains `sig=`"
+        "AZURE_STORAGE_KEY is neither a key of the account, which is base64, nor a shared access \
+         signature, which contains `sig=`"
     )]
     Key,
     /// The shared access signature is not one.

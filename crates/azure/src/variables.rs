@@ -25,7 +25,7 @@ pub(crate) const MAX_FILE: u64 = 64 * 1024;
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Returns those of this process; what is not UTF-8 is left out.
+    /// Returns those of this process, except names and values that are not UTF-8.
     pub fn of_process() -> Self {
         let pairs = std::env::vars_os();
         let text = pairs.filter_map(|(name, value)| {

@@ -59,14 +59,6 @@ impl Address {
         Ok(Self { root })
     }
 
-    /// Reads `STORAGE_EMULATOR_HOST`, which may have no scheme.
-    pub(crate) fn of_emulator(host: &str) -> Result<Self, SettingsError> {
-        match host.contains("://") {
-            true => Self::new(Some(host)),
-            false => Self::new(Some(&format!("http://{host}"))),
-        }
-    }
-
     pub(crate) fn is_secure(&self) -> bool {
         self.root.starts_with("https:")
     }
@@ -126,7 +118,7 @@ mod tests {
                 "http://127.0.0.1:9/upload/storage/v1/b/b/o"
             );
         }
-        let emulator = Address::of_emulator("localhost:4443").expect("an address");
+        let emulator = Address::new(Some("http://localhost:4443")).expect("an address");
         assert_eq!(emulator.bucket("b"), "http://localhost:4443/storage/v1/b/b");
         assert!(!emulator.is_secure());
         for endpoint in [

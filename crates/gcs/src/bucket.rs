@@ -2,9 +2,9 @@
 
 use http::Method;
 use landfall_objects::{ErrorKind, Result};
-use serde::Deserialize;
+use serde_json::Value;
 
-use crate::{client::Client, request::ApiRequest, resource};
+use crate::{client::Client, request::ApiRequest};
 
 const GET_BUCKET: &str = "buckets.get";
 const TEST_PERMISSIONS: &str = "buckets.testIamPermissions";
@@ -69,136 +69,75 @@ impl Client {
     }
 
     async fn missing_permissions(&self, bucket: &str) -> Result<Vec<String>> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Permissions {
-            permissions: Vec<String>,
-        }
         let url = format!("{}/iam/testPermissions", self.inner.address.bucket(bucket));
         let mut request = ApiRequest::new(TEST_PERMISSIONS, Method::GET, url, bucket);
         for permission in PERMISSIONS {
             request = request.query("permissions", permission);
         }
-        let granted: Permissions = self
-            .inner
-            .fetch(&request)
-            .await
-            .map_err(as_bucket(&request))?;
+        let granted = self.fetch_bucket(&request).await?;
+        let granted = list(&granted, "/permissions");
         let missing = PERMISSIONS.into_iter();
-        let missing = missing.filter(|one| !granted.permissions.iter().any(|given| given == one));
+        let missing = missing.filter(|one| !granted.iter().any(|given| given == one));
         Ok(missing.map(str::to_owned).collect())
     }
 
     async fn bucket_settings(&self, bucket: &str) -> Result<BucketSettings> {
         let url = self.inner.address.bucket(bucket);
         let request = ApiRequest::new(GET_BUCKET, Method::GET, url, bucket);
-        let bucket: Bucket = self
-            .inner
-            .fetch(&request)
-            .await
-            .map_err(as_bucket(&request))?;
-        Ok(bucket.into())
+        Ok(BucketSettings::from(&self.fetch_bucket(&request).await?))
     }
-}
 
-/// A missing bucket is not always named in the message.
-fn as_bucket<'r>(
-    request: &'r ApiRequest<'_>,
-) -> impl Fn(landfall_objects::Error) -> landfall_objects::Error + 'r {
-    |error| match error.kind() {
-        ErrorKind::NoSuchKey => {
-            let why = format!(
-                "create the bucket {:?}, or correct --gcs-bucket",
-                request.bucket
-            );
-            request.error(ErrorKind::NoSuchBucket).with_message(why)
+    /// The message does not always say that the bucket is missing.
+    async fn fetch_bucket(&self, request: &ApiRequest<'_>) -> Result<Value> {
+        match self.inner.fetch(request).await {
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
+                let why = format!(
+                    "create the bucket {:?}, or correct --gcs-bucket",
+                    request.bucket
+                );
+                Err(request.error(ErrorKind::NoSuchBucket).with_message(why))
+            }
+            fetched => fetched,
         }
-        _ => error,
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Bucket {
-    location: String,
-    storage_class: String,
-    soft_delete_policy: Period,
-    retention_policy: Period,
-    versioning: Switch,
-    iam_configuration: IamConfiguration,
-    lifecycle: Lifecycle,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Period {
-    #[serde(
-        deserialize_with = "resource::number",
-        alias = "retentionDurationSeconds"
-    )]
-    retention_period: u64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Switch {
-    enabled: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct IamConfiguration {
-    uniform_bucket_level_access: Switch,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Lifecycle {
-    rule: Vec<Rule>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Rule {
-    action: Action,
-    condition: RuleCondition,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Action {
-    r#type: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct RuleCondition {
-    age: Option<u64>,
-    matches_prefix: Vec<String>,
-}
-
-impl From<Bucket> for BucketSettings {
-    fn from(bucket: Bucket) -> Self {
-        let deletes = bucket.lifecycle.rule.into_iter();
-        let deletes = deletes.filter(|rule| rule.action.r#type == "Delete");
-        let deletions = deletes.flat_map(|Rule { condition, .. }| {
-            let mut prefixes = condition.matches_prefix;
+impl From<&Value> for BucketSettings {
+    fn from(bucket: &Value) -> Self {
+        let value = |pointer| bucket.pointer(pointer);
+        let text = |pointer| value(pointer).and_then(Value::as_str).unwrap_or_default();
+        let is = |pointer| value(pointer).and_then(Value::as_bool).unwrap_or_default();
+        let rules = list(bucket, "/lifecycle/rule").iter();
+        let deletes = rules.filter(|rule| rule["action"]["type"] == "Delete");
+        let deletions = deletes.flat_map(|rule| {
+            let age = rule["condition"]["age"].as_u64();
+            let prefixes = list(rule, "/condition/matchesPrefix").iter();
+            let prefixes = prefixes.filter_map(|prefix| Some(prefix.as_str()?.to_owned()));
+            let mut prefixes: Vec<_> = prefixes.collect();
             if prefixes.is_empty() {
                 prefixes.push(String::new());
             }
-            let age = condition.age;
             prefixes.into_iter().map(move |prefix| (prefix, age))
         });
         Self {
-            location: bucket.location,
-            storage_class: bucket.storage_class,
-            soft_delete_seconds: bucket.soft_delete_policy.retention_period,
-            retention_seconds: bucket.retention_policy.retention_period,
-            versioning: bucket.versioning.enabled,
-            uniform_access: bucket.iam_configuration.uniform_bucket_level_access.enabled,
+            location: text("/location").to_owned(),
+            storage_class: text("/storageClass").to_owned(),
+            soft_delete_seconds: seconds(text("/softDeletePolicy/retentionDurationSeconds")),
+            retention_seconds: seconds(text("/retentionPolicy/retentionPeriod")),
+            versioning: is("/versioning/enabled"),
+            uniform_access: is("/iamConfiguration/uniformBucketLevelAccess/enabled"),
             deletions: deletions.collect(),
         }
     }
+}
+
+fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
+    let list = value.pointer(pointer).and_then(Value::as_array);
+    list.map_or(&[], Vec::as_slice)
+}
+
+fn seconds(text: &str) -> u64 {
+    text.parse().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -214,7 +153,7 @@ mod tests {
             "lifecycle":{"rule":[{"action":{"type":"Delete"},"condition":{"age":3,"matchesPrefix":["a/","b/"]}},
                 {"action":{"type":"SetStorageClass","storageClass":"COLDLINE"},"condition":{"age":9}},
                 {"action":{"type":"Delete"},"condition":{"isLive":false}}]}}"#;
-        let bucket: Bucket = serde_json::from_str(json).expect("a bucket");
+        let bucket: Value = serde_json::from_str(json).expect("a bucket");
         let wanted = BucketSettings {
             location: "EU".to_owned(),
             storage_class: "NEARLINE".to_owned(),
@@ -228,8 +167,10 @@ mod tests {
                 (String::new(), None),
             ],
         };
-        assert_eq!(BucketSettings::from(bucket), wanted);
-        let plain: Bucket = serde_json::from_str("{}").expect("a bucket");
-        assert_eq!(BucketSettings::from(plain), BucketSettings::default());
+        assert_eq!(BucketSettings::from(&bucket), wanted);
+        assert_eq!(
+            BucketSettings::from(&Value::Null),
+            BucketSettings::default()
+        );
     }
 }

@@ -47,15 +47,15 @@ impl Client {
         variables: Variables,
     ) -> Result<Self, SettingsError> {
         let emulator = variables("STORAGE_EMULATOR_HOST").filter(|host| !host.is_empty());
-        let (address, source) = match (&settings.endpoint, &emulator) {
-            (Some(endpoint), _) => (Address::new(Some(endpoint))?, settings.credentials),
-            (None, Some(host)) => (Address::of_emulator(host)?, settings.credentials),
-            (None, None) => (Address::new(None)?, settings.credentials),
-        };
         let source = match emulator {
             Some(_) => CredentialSource::Anonymous,
-            None => source,
+            None => settings.credentials,
         };
+        let emulator = emulator.map(|host| match host.contains("://") {
+            true => host,
+            false => format!("http://{host}"),
+        });
+        let address = Address::new(settings.endpoint.or(emulator).as_deref())?;
         let user_agent = HeaderValue::from_str(&settings.user_agent)
             .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
         let http: Arc<dyn HttpSend> = match settings.http {

@@ -3,14 +3,24 @@
 use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::join;
 use http::{HeaderMap, Method};
 use landfall_objects::{
-    Cloud, Condition, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage, Part,
-    PartCondition, Payload, Result, Rules, Stats, read_object,
+    Cloud, Condition, ErrorKind, ListedObject, Object, ObjectHead, ObjectHeaders, ObjectRef,
+    ObjectsPage, PART_WRITER, Part, PartCondition, Payload, Result, Rules, Stats, read_object,
+    service_time,
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{client::Client, response::WRITE_INTERVAL};
+use crate::{
+    client::Client,
+    compose::{COMPOSE, Source},
+    multipart::{REWRITE, keys_of},
+    names::{PartTag, is_temporary, temporary_prefix},
+    objects::{INSERT, LIST},
+    resource::{Listing, generation, version},
+    response::WRITE_INTERVAL,
+};
 
 /// The name of every multipart upload, which no request contains.
 const MULTIPART: &str = "gcs";
@@ -41,10 +51,20 @@ impl Cloud for Client {
         condition: Condition,
         writes: Option<&TaskTracker>,
     ) -> Result<String> {
-        let put = self
-            .inner
-            .put_object(object, &payload, headers, &condition, writes);
-        put.await
+        let inner = &self.inner;
+        let over = match condition {
+            Condition::None => None,
+            Condition::IfAbsent => Some(0),
+            Condition::IfMatch(version) => {
+                // No object has a version of another form.
+                let unmet = || inner.error(INSERT, object, ErrorKind::PreconditionFailed);
+                Some(generation(&version).ok_or_else(unmet)?)
+            }
+        };
+        let stored = inner
+            .insert(object, &payload, headers, over, writes)
+            .await?;
+        Ok(version(stored.generation))
     }
 
     async fn get_object(&self, object: &ObjectRef, range: Option<Range<u64>>) -> Result<Object> {
@@ -66,7 +86,22 @@ impl Cloud for Client {
         after: Option<String>,
         max: u32,
     ) -> Result<ObjectsPage> {
-        self.inner.list(bucket, prefix, after, max).await
+        let (inner, after) = (&self.inner, after.as_deref());
+        let request = inner.list_request(bucket, prefix, after, max);
+        let response = inner.send(&request).await?;
+        let page: Listing =
+            serde_json::from_slice(&response.body).map_err(|error| request.unexpected(error))?;
+        let objects = page.items.into_iter().map(|one| ListedObject {
+            size: one.size,
+            modified: one.modified(),
+            etag: version(one.generation),
+            key: one.name,
+        });
+        Ok(ObjectsPage {
+            objects: objects.collect(),
+            next: page.next_page_token.filter(|token| !token.is_empty()),
+            time: service_time(&response.head.headers),
+        })
     }
 
     async fn create_multipart(&self, _: &ObjectRef, _: &ObjectHeaders) -> Result<String> {
@@ -81,8 +116,21 @@ impl Cloud for Client {
         payload: Payload,
         condition: PartCondition<'_>,
     ) -> Result<String> {
-        let uploaded = self.inner.upload_part(object, number, &payload, condition);
-        uploaded.await
+        let inner = &self.inner;
+        let part = inner.part(object, number, INSERT)?;
+        let over = match condition.over {
+            None => 0,
+            Some(tag) => {
+                let unmet = || inner.error(INSERT, &part, ErrorKind::PreconditionFailed);
+                PartTag::parse(tag).ok_or_else(unmet)?.generation
+            }
+        };
+        let mut headers = ObjectHeaders::default();
+        let writer = condition.writer;
+        let writer = writer.map(|writer| (PART_WRITER.to_owned(), writer.to_owned()));
+        headers.metadata.extend(writer);
+        let stored = inner.insert(&part, &payload, &headers, Some(over), None);
+        Ok(stored.await?.to_string())
     }
 
     async fn copy_part(
@@ -93,11 +141,32 @@ impl Cloud for Client {
         source: &ObjectRef,
         range: Range<u64>,
     ) -> Result<String> {
-        self.inner.copy_part(object, number, source, &range).await
+        let inner = &self.inner;
+        let part = inner.part(object, number, REWRITE)?;
+        let copied = match inner.rewrite(&part, source, &range, 0).await {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => {
+                let over = inner.find(&part).await?.map_or(0, |found| found.generation);
+                inner.rewrite(&part, source, &range, over).await?
+            }
+            copied => copied?,
+        };
+        Ok(copied.to_string())
     }
 
     async fn list_parts(&self, object: &ObjectRef, _: &str) -> Result<Vec<Part>> {
-        self.inner.list_parts(object).await
+        let parts = self.inner.pieces(object, false).await?.parts;
+        let parts = self.inner.with_checksums(object, parts).await?;
+        let has_first = parts.first().is_some_and(|part| part.number == 1);
+        if has_first {
+            return Ok(parts);
+        }
+        match self.inner.find(object).await? {
+            // The key of an upload `a_0` is also that of the first part of `a`.
+            Some(found) if !found.metadata.contains_key(PART_WRITER) => {
+                Err(self.inner.error(LIST, object, ErrorKind::NoSuchUpload))
+            }
+            _ => Ok(parts),
+        }
     }
 
     async fn complete_multipart(
@@ -107,15 +176,56 @@ impl Cloud for Client {
         parts: &[(u32, String)],
         headers: &ObjectHeaders,
     ) -> Result<String> {
-        self.inner.complete(object, parts, headers).await
+        let inner = &self.inner;
+        let sources = parts.iter().map(|(number, tag)| {
+            let key = inner.part(object, *number, COMPOSE)?.key;
+            let source = PartTag::parse(tag).and_then(|tag| Source::new(key, tag));
+            source.ok_or_else(|| {
+                let invalid = inner.error(COMPOSE, object, ErrorKind::InvalidPart);
+                invalid.with_message(format!("the tag of part {number} is invalid"))
+            })
+        });
+        let sources: Vec<_> = sources.collect::<Result<_>>()?;
+        // Late parts of a dead process, and remains of an interrupted finish, are removed, too.
+        let (composed, pieces) = join!(
+            inner.compose_whole(object, sources, headers),
+            inner.pieces(object, true)
+        );
+        let (generation, made) = composed?;
+        let removed = match pieces {
+            Ok(pieces) => {
+                let mut keys = keys_of(object, pieces);
+                keys.extend(made);
+                inner.remove_completed(object, keys).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            // The object is complete. Another finish, or a sweep, removes the parts.
+            tracing::warn!(%error, "failed to remove the parts of a completed object");
+        }
+        Ok(version(generation))
     }
 
     async fn abort_multipart(&self, object: &ObjectRef, _: &str) -> Result<()> {
-        self.inner.abort(object).await
+        let inner = &self.inner;
+        let temporary = temporary_prefix(&inner.prefix, &object.key);
+        let (pieces, made) = join!(
+            inner.pieces(object, true),
+            inner.list_all(&object.bucket, &temporary, None)
+        );
+        let mut keys = keys_of(object, pieces?);
+        let made = made?.into_iter().map(|one| one.name);
+        keys.extend(made.filter(|name| is_temporary(&temporary, name)));
+        inner.delete_in_order(&object.bucket, &keys).await
     }
 
     async fn remove_parts(&self, object: &ObjectRef, _: &str, from: u32) -> Result<()> {
-        self.inner.remove_parts(object, from).await
+        let mut pieces = self.inner.pieces(object, false).await?;
+        pieces.parts.retain(|part| part.number >= from);
+        pieces.composites.clear();
+        let keys = keys_of(object, pieces);
+        self.inner.delete_in_order(&object.bucket, &keys).await
     }
 
     async fn presign_download(

@@ -3,13 +3,14 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
 use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Result};
+use serde_json::json;
 
 use crate::{
     checksum::Checksum,
     client::Inner,
     names::PartTag,
     request::ApiRequest,
-    resource::{Compose, ComposeSource, FIELDS, Metadata, Resource},
+    resource::{FIELDS, Resource, attributes},
 };
 
 pub(crate) const COMPOSE: &str = "objects.compose";
@@ -120,24 +121,22 @@ impl Inner {
         over: u64,
     ) -> Result<u64> {
         let wanted = whole(sources);
-        let body = Compose {
-            kind: "storage#composeRequest",
-            source_objects: sources
-                .iter()
-                .map(|source| ComposeSource {
-                    name: &source.key,
-                    generation: source.generation.to_string(),
-                })
-                .collect(),
-            destination: Metadata::from(headers),
-        };
+        let named = sources.iter().map(|source| {
+            let generation = source.generation.to_string();
+            json!({"name": source.key, "generation": generation})
+        });
+        let body = json!({
+            "kind": "storage#composeRequest",
+            "sourceObjects": named.collect::<Vec<_>>(),
+            "destination": attributes(headers),
+        });
         let url = format!("{}/compose", self.address.object(object));
-        let request = ApiRequest::new(COMPOSE, Method::POST, url, &object.bucket)
+        let mut request = ApiRequest::new(COMPOSE, Method::POST, url, &object.bucket)
             .about(object)
             .query("fields", FIELDS)
             .number("ifGenerationMatch", Some(over))
-            .with_work(wanted.size.min(MAX_WORK))
             .json(&body)?;
+        request.worked = wanted.size.min(MAX_WORK);
         let made: Resource = self.fetch(&request).await?;
         let made = match made.generation {
             // An emulator may send less than the request wants.

@@ -8,7 +8,6 @@ mod context;
 
 use std::{
     fmt,
-    path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -24,8 +23,8 @@ use reqsign_google::{
 };
 use tokio::sync::Mutex;
 
+use self::context::ProviderContext;
 pub(crate) use self::context::Variables;
-use self::context::{ProviderContext, metadata_host};
 
 /// Roles limit what a token may do. A narrower scope would not permit to sign by the IAM service.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -83,19 +82,21 @@ pub trait ProvideToken: fmt::Debug + Send + Sync + 'static {
 }
 
 /// No token could be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TokenError {
     /// The problem, and what to do.
     pub(crate) message: String,
     /// The service of the tokens did not respond, or failed: another attempt may succeed.
     pub(crate) is_transient: bool,
+    /// There are no credentials, as far as is known.
+    pub(crate) is_absent: bool,
 }
 
-impl TokenError {
-    fn new(message: impl Into<String>) -> Self {
+impl From<String> for TokenError {
+    fn from(message: String) -> Self {
         Self {
-            message: message.into(),
-            is_transient: false,
+            message,
+            ..Self::default()
         }
     }
 }
@@ -109,10 +110,7 @@ pub(crate) struct Credentials {
 }
 
 enum Source {
-    Google {
-        file: Option<String>,
-        context: ProviderContext,
-    },
+    Google(ProviderContext),
     Provider(Arc<dyn ProvideToken>),
 }
 
@@ -128,10 +126,7 @@ impl Credentials {
         http: Arc<dyn HttpSend>,
         variables: Variables,
     ) -> Self {
-        let google = |file| Source::Google {
-            file,
-            context: ProviderContext::new(http, variables),
-        };
+        let google = |file| Source::Google(ProviderContext::new(file, http, variables));
         Self {
             source: match source {
                 CredentialSource::Standard => Some(google(None)),
@@ -152,41 +147,43 @@ impl Credentials {
         let Some(source) = &self.source else {
             return Ok(None);
         };
-        let current = self.current();
-        if let Some(current) = &current
-            && has_left(current, RENEW_BEFORE)
-        {
-            return Ok(Some(current.clone()));
-        }
-        let usable = current.filter(|current| has_left(current, USABLE_UNTIL));
-        let _renewing = match (&usable, self.renewing.try_lock()) {
-            (_, Ok(guard)) => guard,
-            (Some(usable), Err(_)) => return Ok(Some(usable.clone())),
-            (None, Err(_)) => self.renewing.lock().await,
-        };
-        if let Some(current) = self.current()
-            && has_left(&current, RENEW_BEFORE)
-        {
+        if let Some(current) = self.current(RENEW_BEFORE) {
             return Ok(Some(current));
         }
-        match source.load().await {
-            Ok(fresh) => {
+        let usable = self.current(USABLE_UNTIL);
+        let _renewing = match (&usable, self.renewing.try_lock()) {
+            (_, Ok(guard)) => guard,
+            (Some(_), Err(_)) => return Ok(usable),
+            (None, Err(_)) => self.renewing.lock().await,
+        };
+        if let Some(current) = self.current(RENEW_BEFORE) {
+            return Ok(Some(current));
+        }
+        match (source.load().await, usable) {
+            (Ok(fresh), _) => {
                 let fresh = Arc::new(fresh);
                 *self.current.write() = Some(fresh.clone());
                 Ok(Some(fresh))
             }
-            Err(error) => match usable {
-                Some(usable) => {
-                    let error = error.message;
-                    tracing::warn!(
-                        error,
-                        "failed to renew a Google access token that expires soon"
-                    );
-                    Ok(Some(usable))
-                }
-                None => Err(error),
-            },
+            (Err(error), Some(usable)) => {
+                let error = error.message;
+                tracing::warn!(
+                    error,
+                    "failed to renew a Google access token that expires soon"
+                );
+                Ok(Some(usable))
+            }
+            (Err(error), None) => Err(error),
         }
+    }
+
+    /// Returns the token that is kept, if this much of its lifetime is left.
+    fn current(&self, min: Duration) -> Option<Arc<Credential>> {
+        let current = self.current.read().clone();
+        current.filter(|current| {
+            let expires = current.token.as_ref().and_then(|token| token.expires_at);
+            expires.is_none_or(|expires| expires.as_system_time() > SystemTime::now() + min)
+        })
     }
 
     /// Discards the token that the service rejected.
@@ -196,158 +193,92 @@ impl Credentials {
     }
 
     /// Returns credentials that can sign: with a key, or with the name of the account whose key the IAM service has.
-    pub(crate) async fn for_signing(&self) -> Result<(Arc<Credential>, Context), TokenError> {
-        let none = || TokenError::new("there are no credentials to sign with");
-        let credential = self.get().await?.ok_or_else(none)?;
-        let Some(Source::Google { context, .. }) = &self.source else {
-            return Err(TokenError::new("these credentials cannot sign"));
+    pub(crate) async fn for_signing(&self) -> Result<(Credential, Context), TokenError> {
+        let (Some(credential), Some(Source::Google(context))) = (self.get().await?, &self.source)
+        else {
+            return Err("there are no credentials to sign with".to_owned().into());
         };
-        let reqsign = context.for_load().0;
-        if credential.service_account.is_some() || credential.signer_email.is_some() {
-            return Ok((credential, reqsign));
+        let mut credential = Credential::clone(&credential);
+        if credential.service_account.is_none() && credential.signer_email.is_none() {
+            let email = context.account_email().await.map_err(|why| {
+                format!(
+                    "these credentials cannot sign, since they are not of a service account ({why}); use a key of a \
+                     service account, or impersonate one"
+                )
+            })?;
+            credential.signer_email = Some(email);
         }
-        let email = context.account_email().await.map_err(|why| {
-            TokenError::new(format!(
-                "these credentials cannot sign, since they are not of a service account ({why}); use a key of a \
-                 service account, or impersonate one"
-            ))
-        })?;
-        let signing = Arc::new(Credential::clone(&credential).with_signer_email(email));
-        // A token that another task has renewed meanwhile is kept.
-        let mut current = self.current.write();
-        if let Some(kept) = current.take_if(|kept| Arc::ptr_eq(kept, &credential)) {
-            drop(kept);
-            *current = Some(signing.clone());
-        }
-        Ok((signing, reqsign))
+        Ok((credential, context.for_load().0))
     }
-
-    fn current(&self) -> Option<Arc<Credential>> {
-        self.current.read().clone()
-    }
-}
-
-fn has_left(credential: &Credential, min: Duration) -> bool {
-    let expires = credential.token.as_ref().and_then(|token| token.expires_at);
-    expires.is_none_or(|expires| expires.as_system_time() > SystemTime::now() + min)
 }
 
 impl Source {
     async fn load(&self) -> Result<Credential, TokenError> {
-        match self {
-            Self::Google { file, context } => load(file.as_deref(), context).await,
-            Self::Provider(provider) => {
-                let given = provider.token().await;
-                let given = given.map_err(|error| TokenError::new(one_line(error.to_string())))?;
-                let millis = |at: SystemTime| {
-                    let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-                    Timestamp::from_millisecond(since.as_millis().try_into().ok()?).ok()
-                };
-                let unreadable =
-                    || TokenError::new("the expiry time of the token cannot be represented");
-                let expires_at = given.expires.map(|at| millis(at).ok_or_else(unreadable));
-                Ok(Credential::with_token(Token {
-                    access_token: given.token,
-                    expires_at: expires_at.transpose()?,
-                }))
-            }
-        }
+        let provider = match self {
+            Self::Google(context) => return load(context).await,
+            Self::Provider(provider) => provider,
+        };
+        let given = provider.token().await;
+        let given = given.map_err(|error| one_line(error.to_string()))?;
+        let expires_at = given.expires.and_then(|at| {
+            let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            Timestamp::from_second(since.as_secs().try_into().ok()?).ok()
+        });
+        Ok(Credential::with_token(Token {
+            access_token: given.token,
+            expires_at,
+        }))
     }
 }
 
-/// The file with credentials that decides, and the variable that names it.
-fn credential_file(context: &ProviderContext) -> Option<(Option<&'static str>, String)> {
-    for variable in ["GCS_SERVICE_ACCOUNT_FILE", "GOOGLE_APPLICATION_CREDENTIALS"] {
-        if let Some(path) = context.variable(variable) {
-            return Some((Some(variable), path));
-        }
-    }
-    let below = |variable, folder: &str| {
-        let root = context.variable(variable)?;
-        Some(format!(
-            "{root}/{folder}application_default_credentials.json"
-        ))
-    };
-    let home = if cfg!(windows) {
-        below("APPDATA", "gcloud/")
-    } else {
-        below("HOME", ".config/gcloud/")
-    };
-    let path = below("CLOUDSDK_CONFIG", "").or(home)?;
-    Path::new(&path).exists().then_some((None, path))
-}
-
-async fn load(file: Option<&str>, context: &ProviderContext) -> Result<Credential, TokenError> {
-    let found = match file {
-        Some(path) => Some((None, path.to_owned())),
-        None => credential_file(context),
-    };
+async fn load(context: &ProviderContext) -> Result<Credential, TokenError> {
     let (reqsign, progress) = context.for_load();
-    let failed = |error: &reqsign_core::Error| TokenError {
-        message: sentence(error),
+    let failed = |message: String, is_absent| TokenError {
+        message,
         is_transient: progress.is_transient.load(Ordering::Relaxed),
+        is_absent,
     };
-    let (mut credential, place) = match found {
+    let (given, place) = match context.file() {
         Some((variable, path)) => {
-            let place = match variable {
-                Some(variable) => format!("{variable}: {path:?}"),
-                None => format!("{path:?}"),
-            };
+            let place = format!("{variable}{path:?}");
             let provider = FileCredentialProvider::new(path).with_scope(SCOPE);
-            let given = provider.provide_credential(&reqsign).await;
-            let given = given.map_err(|error| failed(&error).at(&place))?;
-            let none = || TokenError::new("contains no credentials").at(&place);
-            (given.ok_or_else(none)?, place)
+            (provider.provide_credential(&reqsign).await, place)
         }
         None => {
-            let host = metadata_host(context);
+            let host = context.metadata_host();
             let place = format!("the metadata server {host}");
-            let provider = VmMetadataCredentialProvider::new()
-                .with_endpoint(host)
-                .with_scope(SCOPE);
-            let given = provider.provide_credential(&reqsign).await;
-            let none = |why: &str| {
-                TokenError::new(format!(
-                    "found no Google credentials; set GCS_SERVICE_ACCOUNT_FILE or GOOGLE_APPLICATION_CREDENTIALS to \
-                     a credential file, log in with `gcloud auth application-default login`, or run on Google Cloud \
-                     with a service account ({place}: {why})"
-                ))
+            let provider = VmMetadataCredentialProvider::new().with_endpoint(host);
+            let given = provider
+                .with_scope(SCOPE)
+                .provide_credential(&reqsign)
+                .await;
+            let why = match &given {
+                Ok(Some(_)) => None,
+                Ok(None) => Some("it has no token for this machine".to_owned()),
+                Err(error) => Some(sentence(error)),
             };
-            match given {
-                Ok(Some(credential)) => (credential, place),
-                Ok(None) => return Err(none("it has no token for this machine")),
-                Err(error) => {
-                    let TokenError {
-                        message,
-                        is_transient,
-                    } = failed(&error);
-                    let error = none(&message);
-                    return Err(TokenError {
-                        is_transient,
-                        ..error
-                    });
-                }
+            if let Some(why) = why {
+                let message = format!(
+                    "found no Google credentials; set GCS_SERVICE_ACCOUNT_FILE or GOOGLE_APPLICATION_CREDENTIALS to a \
+                     credential file, log in with `gcloud auth application-default login`, or run on Google Cloud with \
+                     a service account ({place}: {why})"
+                );
+                return Err(failed(message, true));
             }
+            (given, place)
         }
     };
-    if credential.token.is_none()
-        && let Some(account) = credential.service_account.clone()
-    {
+    let failed = |error| failed(format!("{place}: {}", sentence(&error)), false);
+    let none = || TokenError::from(format!("{place} gave no access token"));
+    let mut credential = given.map_err(failed)?.ok_or_else(none)?;
+    if let (None, Some(account)) = (&credential.token, credential.service_account.clone()) {
         let provider = ServiceAccountTokenCredentialProvider::new(account).with_scope(SCOPE);
         let given = provider.provide_credential(&reqsign).await;
-        let given = given.map_err(|error| failed(&error).at(&place))?;
-        credential.token = given.and_then(|given| given.token);
+        credential.token = given.map_err(failed)?.and_then(|given| given.token);
     }
     match credential.token {
         Some(_) => Ok(credential),
-        None => Err(TokenError::new("gave no access token").at(&place)),
-    }
-}
-
-impl TokenError {
-    fn at(mut self, place: &str) -> Self {
-        self.message = format!("{place}: {}", self.message);
-        self
+        None => Err(none()),
     }
 }
 

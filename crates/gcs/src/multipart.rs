@@ -10,82 +10,47 @@
 
 use std::ops::Range;
 
-use futures_util::join;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
-use landfall_objects::{
-    ErrorKind, ObjectHeaders, ObjectRef, PART_WRITER, Part, PartCondition, Payload, Result,
-};
+use landfall_objects::{ErrorKind, ObjectHeaders, ObjectRef, Part, Payload, Result};
+use serde_json::json;
 
 use crate::{
     address::Address,
     checksum::Checksum,
     client::Inner,
     compose::{COMPOSE, Source, whole},
-    names::{PartTag, Pieces, is_temporary, part_key, part_prefix, pieces, temporary_prefix},
-    objects::{INSERT, LIST},
+    names::{PartTag, Pieces, part_key, part_prefix, pieces, temporary_prefix},
+    objects::LIST,
     request::ApiRequest,
-    resource::{self, FIELDS, Metadata, Rewrite},
+    resource::{FIELDS, Rewrite},
 };
 
-const REWRITE: &str = "objects.rewrite";
+pub(crate) const REWRITE: &str = "objects.rewrite";
 
 /// The steps of one rewrite: each copies a GiB or more, unless all is done at once.
 const MAX_STEPS: u32 = 10_000;
 
+/// Of the requests for the checksums of parts.
+const MAX_CONCURRENCY: usize = 16;
+
 const REWRITE_WORK: u64 = 64 * 1024 * 1024;
 
 impl Inner {
-    fn part(&self, object: &ObjectRef, number: u32, operation: &'static str) -> Result<ObjectRef> {
+    pub(crate) fn part(
+        &self,
+        object: &ObjectRef,
+        number: u32,
+        operation: &'static str,
+    ) -> Result<ObjectRef> {
         let invalid = || self.error(operation, object, ErrorKind::InvalidPart);
         let key = part_key(&object.key, number);
         let key = key.ok_or_else(|| invalid().with_message("parts have numbers from 1"))?;
         Ok(ObjectRef::new(&object.bucket, key))
     }
 
-    pub(crate) async fn upload_part(
-        &self,
-        object: &ObjectRef,
-        number: u32,
-        payload: &Payload,
-        condition: PartCondition<'_>,
-    ) -> Result<String> {
-        let part = self.part(object, number, INSERT)?;
-        let over = match condition.over {
-            None => 0,
-            Some(tag) => {
-                let unmet = || self.error(INSERT, &part, ErrorKind::PreconditionFailed);
-                PartTag::parse(tag).ok_or_else(unmet)?.generation
-            }
-        };
-        let mut headers = ObjectHeaders::default();
-        let writer = condition
-            .writer
-            .map(|writer| (PART_WRITER.to_owned(), writer.to_owned()));
-        headers.metadata.extend(writer);
-        let stored = self.insert(&part, payload, &headers, Some(over), None);
-        Ok(stored.await?.to_string())
-    }
-
-    /// Copies a whole object, whose length is that of the range, and replaces any part.
-    pub(crate) async fn copy_part(
-        &self,
-        object: &ObjectRef,
-        number: u32,
-        source: &ObjectRef,
-        range: &Range<u64>,
-    ) -> Result<String> {
-        let part = self.part(object, number, REWRITE)?;
-        let copied = match self.rewrite(&part, source, range, 0).await {
-            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => {
-                let over = self.find(&part).await?.map_or(0, |found| found.generation);
-                self.rewrite(&part, source, range, over).await?
-            }
-            copied => copied?,
-        };
-        Ok(copied.to_string())
-    }
-
-    async fn rewrite(
+    /// Copies a whole object, whose length is that of the range; `over` is the generation of the part that it replaces.
+    pub(crate) async fn rewrite(
         &self,
         part: &ObjectRef,
         source: &ObjectRef,
@@ -105,13 +70,14 @@ impl Inner {
                     "fields",
                     &format!("done,objectSize,rewriteToken,resource({FIELDS})"),
                 )
-                .number("ifGenerationMatch", Some(over))
-                .with_work(REWRITE_WORK);
+                .number("ifGenerationMatch", Some(over));
+            request.worked = REWRITE_WORK;
             if let Some(token) = &token {
                 request = request.query("rewriteToken", token);
             }
-            // Nothing of the source but its bytes is of use.
-            let step: Rewrite = self.fetch(&request.json(&Metadata::default())?).await?;
+            // Without attributes, the part would have those of the source, among them its upload.
+            let attributes = json!({"contentType": "application/octet-stream"});
+            let step: Rewrite = self.fetch(&request.json(&attributes)?).await?;
             let request = self.object_request(REWRITE, Method::POST, part);
             if range.start != 0 || range.end != step.object_size {
                 if let Some(made) = step.resource.filter(|_| step.done) {
@@ -134,7 +100,7 @@ impl Inner {
     }
 
     /// Lists what belongs to an upload besides its file.
-    async fn pieces(&self, object: &ObjectRef, with_composites: bool) -> Result<Pieces> {
+    pub(crate) async fn pieces(&self, object: &ObjectRef, with_composites: bool) -> Result<Pieces> {
         let prefix = part_prefix(&object.key);
         // After the digits comes the colon.
         let digits = (!with_composites).then_some(("0", ":"));
@@ -142,56 +108,29 @@ impl Inner {
         Ok(pieces(&object.key, listed))
     }
 
-    pub(crate) async fn list_parts(&self, object: &ObjectRef) -> Result<Vec<Part>> {
-        let parts = self.pieces(object, false).await?.parts;
-        let has_first = parts.first().is_some_and(|part| part.number == 1);
-        if !has_first && self.find(object).await?.is_some() {
-            return Err(self.error(LIST, object, ErrorKind::NoSuchUpload));
-        }
-        Ok(parts)
-    }
-
-    pub(crate) async fn complete(
+    /// Requests the checksums that a listing does not have: those of objects that are encrypted with a key of the
+    /// customer (CMEK).
+    pub(crate) async fn with_checksums(
         &self,
         object: &ObjectRef,
-        parts: &[(u32, String)],
-        headers: &ObjectHeaders,
-    ) -> Result<String> {
-        let sources = parts.iter().map(|(number, tag)| {
-            let invalid = || self.error(COMPOSE, object, ErrorKind::InvalidPart);
-            let key = self.part(object, *number, COMPOSE)?.key;
-            let tag = PartTag::parse(tag).and_then(|tag| Source::new(key, tag));
-            tag.ok_or_else(|| {
-                invalid().with_message(format!("the tag of part {number} is invalid"))
-            })
-        });
-        let sources: Vec<_> = sources.collect::<Result<_>>()?;
-        // Late parts of a dead process, and what an interrupted finish has left.
-        let (composed, pieces) = join!(
-            self.compose_whole(object, sources, headers),
-            self.pieces(object, true)
-        );
-        let (generation, made) = composed?;
-        let mut rest = match pieces {
-            Ok(pieces) => keys_of(object, pieces),
-            Err(error) => {
-                tracing::warn!(%error, "failed to list the parts of a completed object");
-                let keys = parts
-                    .iter()
-                    .filter_map(|(number, _)| part_key(&object.key, *number));
-                keys.collect()
+        parts: Vec<Part>,
+    ) -> Result<Vec<Part>> {
+        let parts = parts.into_iter().map(|mut part| async move {
+            if PartTag::parse(&part.etag).is_some_and(|tag| tag.crc32c.is_none())
+                && let Some(found) = self.find(&self.part(object, part.number, LIST)?).await?
+            {
+                part.size = found.size;
+                part.etag = PartTag::from(&found).to_string();
             }
-        };
-        rest.extend(made);
-        if let Err(error) = self.remove_completed(object, rest).await {
-            // The object is complete. Another finish, or a sweep, removes what is left.
-            tracing::warn!(%error, "failed to remove the parts of a completed object");
-        }
-        Ok(resource::version(generation))
+            Ok(part)
+        });
+        let parts: Vec<_> = parts.collect();
+        let parts = stream::iter(parts).buffered(MAX_CONCURRENCY);
+        parts.try_collect().await
     }
 
     /// Makes the object; returns its generation, and the keys of the temporary objects.
-    async fn compose_whole(
+    pub(crate) async fn compose_whole(
         &self,
         object: &ObjectRef,
         sources: Vec<Source>,
@@ -244,7 +183,11 @@ impl Inner {
     }
 
     /// Removes parts of an object that exists, the first one before all others.
-    async fn remove_completed(&self, object: &ObjectRef, mut keys: Vec<String>) -> Result<()> {
+    pub(crate) async fn remove_completed(
+        &self,
+        object: &ObjectRef,
+        mut keys: Vec<String>,
+    ) -> Result<()> {
         let first = self.part(object, 1, COMPOSE)?;
         if keys.contains(&first.key) {
             self.delete(&first, None).await?;
@@ -252,32 +195,10 @@ impl Inner {
         }
         self.delete_all(&object.bucket, &keys).await
     }
-
-    /// Removes the parts with this number and above, the last ones first.
-    pub(crate) async fn remove_parts(&self, object: &ObjectRef, from: u32) -> Result<()> {
-        let parts = self.pieces(object, false).await?.parts;
-        let removed = parts.iter().rev().filter(|part| part.number >= from);
-        let keys = removed.filter_map(|part| part_key(&object.key, part.number));
-        let keys: Vec<_> = keys.collect();
-        self.delete_in_order(&object.bucket, &keys).await
-    }
-
-    /// Removes all parts and temporary objects, and never the object.
-    pub(crate) async fn abort(&self, object: &ObjectRef) -> Result<()> {
-        let temporary = temporary_prefix(&self.prefix, &object.key);
-        let (pieces, made) = join!(
-            self.pieces(object, true),
-            self.list_all(&object.bucket, &temporary, None)
-        );
-        let mut keys = keys_of(object, pieces?);
-        let made = made?.into_iter().map(|one| one.name);
-        keys.extend(made.filter(|name| is_temporary(&temporary, name)));
-        self.delete_in_order(&object.bucket, &keys).await
-    }
 }
 
 /// Returns the keys of all pieces: first what tusd adds to the parts, then the parts from the last to the first.
-fn keys_of(object: &ObjectRef, pieces: Pieces) -> Vec<String> {
+pub(crate) fn keys_of(object: &ObjectRef, pieces: Pieces) -> Vec<String> {
     let parts = pieces.parts.iter().rev();
     let parts = parts.filter_map(|part| part_key(&object.key, part.number));
     pieces.composites.into_iter().chain(parts).collect()

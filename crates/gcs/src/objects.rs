@@ -3,13 +3,10 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use async_trait::async_trait;
-use http::{
-    HeaderMap, HeaderName, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LAST_MODIFIED},
-};
+use http::{Method, header::CONTENT_TYPE};
 use landfall_objects::{
-    Caller, Condition, ErrorKind, IdleObjects, ListedObject, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, OpenObjects, Payload, ResponseBody, Result, if_exists,
+    Caller, ErrorKind, IdleObjects, ObjectHead, ObjectHeaders, ObjectRef, OpenObjects, Payload,
+    ResponseBody, Result, body_range, header_text, if_exists, modified,
 };
 use tokio_util::task::TaskTracker;
 
@@ -18,8 +15,7 @@ use crate::{
     client::Inner,
     names::PartTag,
     request::ApiRequest,
-    resource::{self, FIELDS, Listing, Metadata, Resource, multipart_related},
-    response::service_time,
+    resource::{self, FIELDS, Listing, Resource, multipart_related},
 };
 
 pub(crate) const INSERT: &str = "objects.insert";
@@ -46,11 +42,9 @@ impl Inner {
         tasks: Option<&TaskTracker>,
     ) -> Result<PartTag> {
         let checksum = Checksum::of(payload);
-        let metadata = Metadata {
-            name: Some(&object.key),
-            crc32c: Some(checksum.encoded()),
-            ..Metadata::from(headers)
-        };
+        let mut attributes = resource::attributes(headers);
+        attributes.insert("name".to_owned(), object.key.as_str().into());
+        attributes.insert("crc32c".to_owned(), checksum.encoded().into());
         let request = ApiRequest::new(
             INSERT,
             Method::POST,
@@ -60,11 +54,11 @@ impl Inner {
         .about(object)
         .query("uploadType", "multipart")
         .query("fields", FIELDS)
-        .number("ifGenerationMatch", over)
-        .in_tasks(tasks);
-        let related = multipart_related(&metadata, payload.clone(), rand::random());
-        let (content_type, related) = related.map_err(|error| request.unexpected(error))?;
-        let request = request.body(&content_type, related)?;
+        .number("ifGenerationMatch", over);
+        let (content_type, related) =
+            multipart_related(attributes, payload.clone(), rand::random());
+        let mut request = request.body(&content_type, related)?;
+        request.tasks = tasks.cloned();
         let stored: Resource = match self.fetch(&request).await {
             Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
                 let found = self.metadata(object).await;
@@ -84,27 +78,6 @@ impl Inner {
             return Err(request.error(ErrorKind::Other).with_message(why));
         }
         Ok(PartTag::new(stored.generation, checksum))
-    }
-
-    pub(crate) async fn put_object(
-        &self,
-        object: &ObjectRef,
-        payload: &Payload,
-        headers: &ObjectHeaders,
-        condition: &Condition,
-        tasks: Option<&TaskTracker>,
-    ) -> Result<String> {
-        let over = match condition {
-            Condition::None => None,
-            Condition::IfAbsent => Some(0),
-            Condition::IfMatch(version) => {
-                // No object has a version of another form.
-                let unmet = || self.error(INSERT, object, ErrorKind::PreconditionFailed);
-                Some(resource::generation(version).ok_or_else(unmet)?)
-            }
-        };
-        let stored = self.insert(object, payload, headers, over, tasks).await?;
-        Ok(resource::version(stored.generation))
     }
 
     /// Returns the metadata of an object.
@@ -144,31 +117,6 @@ impl Inner {
             .error(kind)
     }
 
-    /// Lists one page of objects.
-    pub(crate) async fn list(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        after: Option<String>,
-        max: u32,
-    ) -> Result<ObjectsPage> {
-        let request = self.list_request(bucket, prefix, after.as_deref(), max);
-        let response = self.send(&request).await?;
-        let page: Listing =
-            serde_json::from_slice(&response.body).map_err(|error| request.unexpected(error))?;
-        let objects = page.items.into_iter().map(|one| ListedObject {
-            size: one.size,
-            modified: one.modified(),
-            etag: resource::version(one.generation),
-            key: one.name,
-        });
-        Ok(ObjectsPage {
-            objects: objects.collect(),
-            next: page.next_page_token.filter(|token| !token.is_empty()),
-            time: service_time(&response.head.headers),
-        })
-    }
-
     /// Lists all objects whose names begin with `prefix` and then a character between `from` and `to`, which the
     /// service may ignore.
     pub(crate) async fn list_all(
@@ -195,7 +143,7 @@ impl Inner {
         }
     }
 
-    fn list_request<'a>(
+    pub(crate) fn list_request<'a>(
         &self,
         bucket: &'a str,
         prefix: &str,
@@ -240,26 +188,16 @@ impl OpenObjects for Inner {
             }
             opened => opened?,
         };
+        let (given, size) = body_range(&head, range).map_err(|why| request.unexpected(why))?;
         let headers = &head.headers;
-        let bounds = if head.status == StatusCode::PARTIAL_CONTENT {
-            content_range(headers)
-        } else {
-            number(headers, CONTENT_LENGTH).map(|length| (0..length, length))
-        };
-        let (given, size) =
-            bounds.ok_or_else(|| request.unexpected("the response has no length"))?;
-        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
-        if given != expected {
-            return Err(request.unexpected("the service ignored the range"));
-        }
-        let generation = number(headers, HeaderName::from_static("x-goog-generation"));
-        let modified = text(headers, LAST_MODIFIED);
+        let generation = header_text(headers, "x-goog-generation");
+        let generation = generation.and_then(|text| text.parse().ok());
         let head = ObjectHead {
             size,
             etag: generation.map(resource::version).unwrap_or_default(),
-            modified: modified.and_then(|text| httpdate::parse_http_date(text).ok()),
+            modified: modified(headers),
             metadata: BTreeMap::new(),
-            content_type: text(headers, CONTENT_TYPE).map(str::to_owned),
+            content_type: header_text(headers, CONTENT_TYPE).map(str::to_owned),
         };
         Ok((head, given, body))
     }
@@ -271,21 +209,4 @@ impl OpenObjects for Inner {
     fn idle_objects(&self) -> &IdleObjects {
         &self.idle_objects
     }
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn number(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
-    text(headers, name)?.parse().ok()
-}
-
-fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
-    let text = text(headers, CONTENT_RANGE)?;
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, size): (u64, u64, u64) =
-        (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
-    (first <= last && last < size).then_some((first..last + 1, size))
 }

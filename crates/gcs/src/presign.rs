@@ -54,7 +54,7 @@ impl Client {
         let (mut head, ()) = request.into_parts();
         head.headers = headers.clone();
         let signer = RequestSigner::new("storage");
-        let signed = signer.sign_request(&context, &mut head, Some(&*credential), Some(lifetime));
+        let signed = signer.sign_request(&context, &mut head, Some(&credential), Some(lifetime));
         signed.await.map_err(|source| {
             let text = one_line(source.to_string());
             let advice = if text.contains("signBlob") {

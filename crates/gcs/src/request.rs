@@ -15,7 +15,8 @@ use landfall_objects::{
     ResponseBody, Result, Retry, before,
 };
 use reqsign_google::Credential;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -30,9 +31,10 @@ pub(crate) struct ApiRequest<'a> {
     url: String,
     headers: Vec<(HeaderName, HeaderValue)>,
     payload: Payload,
-    worked: u64,
+    /// The service works before it responds as long as with these bytes of payload.
+    pub(crate) worked: u64,
     /// Where attempts run, to end even if the call is dropped.
-    tasks: Option<TaskTracker>,
+    pub(crate) tasks: Option<TaskTracker>,
 }
 
 impl<'a> ApiRequest<'a> {
@@ -93,9 +95,9 @@ impl<'a> ApiRequest<'a> {
         Ok(self)
     }
 
-    pub(crate) fn json(self, body: &impl Serialize) -> Result<Self> {
-        let json = serde_json::to_vec(body).map_err(|error| self.unexpected(error))?;
-        self.body("application/json", Payload::from(Bytes::from(json)))
+    pub(crate) fn json(self, body: &Value) -> Result<Self> {
+        let json = Bytes::from(body.to_string());
+        self.body("application/json", Payload::from(json))
     }
 
     pub(crate) fn body(mut self, content_type: &str, payload: Payload) -> Result<Self> {
@@ -104,17 +106,6 @@ impl<'a> ApiRequest<'a> {
         self.headers.push((CONTENT_TYPE, content_type));
         self.payload = payload;
         Ok(self)
-    }
-
-    /// Extends the timeout as for this many bytes of payload, since the service works before it responds.
-    pub(crate) fn with_work(mut self, bytes: u64) -> Self {
-        self.worked = bytes;
-        self
-    }
-
-    pub(crate) fn in_tasks(mut self, tasks: Option<&TaskTracker>) -> Self {
-        self.tasks = tasks.cloned();
-        self
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) -> Error {
@@ -218,7 +209,9 @@ impl Attempts for ApiAttempts<'_> {
         if head.status.is_success() {
             return Ok(());
         }
-        let (error, retry) = response::classify(self.request, head, body);
+        let request = self.request;
+        let (error, retry) =
+            response::classify(request.bucket, head, body, |kind| request.error(kind));
         let retry = match (error.kind(), self.credential.take()) {
             (ErrorKind::BadCredentials, Some(rejected)) if !self.renewed => {
                 self.renewed = true;
@@ -240,7 +233,10 @@ fn no_token(request: &ApiRequest<'_>, error: TokenError) -> Failure {
         true => Retry::Later(None),
         false => Retry::No,
     };
-    let refused = request.error(ErrorKind::BadCredentials);
-    let error = refused.with_message(error.message);
+    let kind = match error.is_transient && !error.is_absent {
+        true => ErrorKind::Unavailable { retry_after: None },
+        false => ErrorKind::BadCredentials,
+    };
+    let error = request.error(kind).with_message(error.message);
     Failure { error, retry }
 }

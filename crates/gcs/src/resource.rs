@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use jiff::Timestamp;
 use landfall_objects::{ObjectHead, ObjectHeaders, Payload};
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Map, Value, json};
 
 use crate::checksum::{self, Checksum};
 
@@ -86,78 +87,44 @@ pub(crate) struct Rewrite {
     pub(crate) resource: Option<Resource>,
 }
 
-/// The metadata of an object to write.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Metadata<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) crc32c: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) content_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) content_disposition: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cache_control: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) content_encoding: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) storage_class: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) metadata: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> From<&'a ObjectHeaders> for Metadata<'a> {
-    fn from(headers: &'a ObjectHeaders) -> Self {
-        let pairs = headers.metadata.iter();
-        Self {
-            name: None,
-            crc32c: None,
-            content_type: headers.content_type.as_deref(),
-            content_disposition: headers.content_disposition.as_deref(),
-            cache_control: headers.cache_control.as_deref(),
-            content_encoding: headers.content_encoding.as_deref(),
-            storage_class: headers.storage_class.as_deref(),
-            metadata: pairs.map(|(name, value)| (&**name, &**value)).collect(),
-        }
+/// Returns the metadata of an object to write.
+pub(crate) fn attributes(headers: &ObjectHeaders) -> Map<String, Value> {
+    let texts = [
+        ("contentType", &headers.content_type),
+        ("contentDisposition", &headers.content_disposition),
+        ("cacheControl", &headers.cache_control),
+        ("contentEncoding", &headers.content_encoding),
+        ("storageClass", &headers.storage_class),
+    ];
+    let texts = texts.into_iter();
+    let texts = texts.filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into())));
+    let mut attributes: Map<String, Value> = texts.collect();
+    if !headers.metadata.is_empty() {
+        attributes.insert("metadata".to_owned(), json!(headers.metadata));
     }
-}
-
-/// Objects to be made one.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Compose<'a> {
-    pub(crate) kind: &'static str,
-    pub(crate) source_objects: Vec<ComposeSource<'a>>,
-    pub(crate) destination: Metadata<'a>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct ComposeSource<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) generation: String,
+    attributes
 }
 
 /// Returns the content type and the payload of an insert: metadata, and the bytes, which are not copied.
 ///
 /// `boundary` must not occur in the bytes.
 pub(crate) fn multipart_related(
-    metadata: &Metadata<'_>,
+    attributes: Map<String, Value>,
     payload: Payload,
     boundary: u128,
-) -> Result<(String, Payload), serde_json::Error> {
-    let json = serde_json::to_string(metadata)?;
-    let media = metadata.content_type.unwrap_or("application/octet-stream");
+) -> (String, Payload) {
+    let media = attributes.get("contentType").and_then(Value::as_str);
+    let media = media.unwrap_or("application/octet-stream");
     // A content type is the operator's or the client's, and was checked to be one; a line break would end the head.
     let media = media.replace(char::is_control, "");
+    let json = Value::from(attributes);
     let head = format!(
         "--{boundary:032x}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n{json}\r\n\
          --{boundary:032x}\r\ncontent-type: {media}\r\n\r\n"
     );
     let tail = format!("\r\n--{boundary:032x}--\r\n");
     let content_type = format!("multipart/related; boundary={boundary:032x}");
-    Ok((content_type, payload.between(head.into(), tail.into())))
+    (content_type, payload.between(head.into(), tail.into()))
 }
 
 /// An error response, as far as the client uses it.
@@ -170,40 +137,21 @@ pub(crate) struct Problem {
 impl Problem {
     /// Reads JSON, or else a plain message, as downloads have it.
     pub(crate) fn parse(body: &[u8]) -> Self {
-        #[derive(Deserialize)]
-        struct Envelope {
-            error: Details,
+        if let Ok(json) = serde_json::from_slice::<Value>(body)
+            && let Some(error) = json.get("error").filter(|error| error.is_object())
+        {
+            let text = |pointer| Some(error.pointer(pointer)?.as_str()?.to_owned());
+            return Self {
+                reason: text("/errors/0/reason").or_else(|| text("/status")),
+                message: text("/message"),
+            };
         }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Details {
-            message: Option<String>,
-            status: Option<String>,
-            errors: Vec<Reason>,
-        }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Reason {
-            reason: Option<String>,
-        }
-        match serde_json::from_slice::<Envelope>(body) {
-            Ok(Envelope { error }) => Self {
-                reason: error
-                    .errors
-                    .into_iter()
-                    .find_map(|one| one.reason)
-                    .or(error.status),
-                message: error.message,
-            },
-            Err(_) => {
-                let text = String::from_utf8_lossy(body).trim().to_owned();
-                // A page of a proxy is of no use.
-                let is_plain = !text.is_empty() && !text.starts_with(['<', '{']);
-                Self {
-                    reason: None,
-                    message: is_plain.then_some(text),
-                }
-            }
+        let text = String::from_utf8_lossy(body).trim().to_owned();
+        // A page of a proxy is of no use.
+        let is_plain = !text.is_empty() && !text.starts_with(['<', '{']);
+        Self {
+            reason: None,
+            message: is_plain.then_some(text),
         }
     }
 }
@@ -261,12 +209,10 @@ mod tests {
             metadata: [("a\"b".to_owned(), "ü".to_owned())].into(),
             ..ObjectHeaders::default()
         };
-        let metadata = Metadata {
-            name: Some("k/1"),
-            crc32c: Some("AAAAAA==".to_owned()),
-            ..Metadata::from(&headers)
-        };
-        let (content_type, related) = multipart_related(&metadata, payload, 5).expect("a payload");
+        let mut attributes = attributes(&headers);
+        attributes.insert("crc32c".to_owned(), "AAAAAA==".into());
+        attributes.insert("name".to_owned(), "k/1".into());
+        let (content_type, related) = multipart_related(attributes, payload, 5);
         assert_eq!(
             content_type,
             format!("multipart/related; boundary={}5", "0".repeat(31))
@@ -277,13 +223,21 @@ mod tests {
         let all: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
         assert_eq!(related.len(), all.len() as u64);
         let boundary = &content_type["multipart/related; boundary=".len()..];
+        let text = String::from_utf8(all).expect("text");
+        let head = format!("--{boundary}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n");
+        let (json, rest) = text
+            .strip_prefix(&head)
+            .and_then(|text| text.split_once("\r\n"))
+            .expect("a head");
+        let wanted = json!({
+            "name": "k/1", "crc32c": "AAAAAA==", "contentType": "text/plain\r\nx: y",
+            "contentDisposition": "attachment", "metadata": {"a\"b": "ü"},
+        });
+        assert_eq!(serde_json::from_str::<Value>(json).expect("JSON"), wanted);
         let wanted = format!(
-            "--{boundary}\r\ncontent-type: application/json; charset=utf-8\r\n\r\n\
-             {{\"name\":\"k/1\",\"crc32c\":\"AAAAAA==\",\"contentType\":\"text/plain\\r\\nx: y\",\
-             \"contentDisposition\":\"attachment\",\"metadata\":{{\"a\\\"b\":\"ü\"}}}}\r\n\
-             --{boundary}\r\ncontent-type: text/plainx: y\r\n\r\nhellohello\r\n--{boundary}--\r\n"
+            "--{boundary}\r\ncontent-type: text/plainx: y\r\n\r\nhellohello\r\n--{boundary}--\r\n"
         );
-        assert_eq!(String::from_utf8(all).expect("text"), wanted);
+        assert_eq!(rest, wanted);
     }
 
     #[test]

@@ -1,22 +1,23 @@
 //! Error responses: their kinds for callers, and advice for operators. It sends nothing.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, StatusCode,
-    header::{DATE, RETRY_AFTER},
-    response::Parts,
-};
-use landfall_objects::{Error, ErrorKind, Retry, one_line};
+use http::{StatusCode, response::Parts};
+use landfall_objects::{Error, ErrorKind, Retry, header_text, one_line, retry_after};
 
-use crate::{request::ApiRequest, resource::Problem};
+use crate::resource::Problem;
 
 /// The service refuses more than one write of an object in this time.
 pub(crate) const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Returns the error of a response, and whether to repeat the request.
-pub(crate) fn classify(request: &ApiRequest<'_>, head: &Parts, body: &Bytes) -> (Error, Retry) {
+/// Returns the error of a response, and whether to repeat the request; `error` creates the error of a kind.
+pub(crate) fn classify(
+    bucket: &str,
+    head: &Parts,
+    body: &Bytes,
+    error: impl FnOnce(ErrorKind) -> Error,
+) -> (Error, Retry) {
     let problem = Problem::parse(body);
     let reason = problem.reason.as_deref().unwrap_or_default();
     let message = problem.message.as_deref().unwrap_or_default();
@@ -32,18 +33,16 @@ pub(crate) fn classify(request: &ApiRequest<'_>, head: &Parts, body: &Bytes) -> 
         }
         _ => Retry::No,
     };
-    let advice = advice(&kind, request.bucket, reason);
+    let advice = advice(&kind, bucket, reason);
     let message = match (one_line(message.to_owned()), advice) {
         (message, None) => Some(message).filter(|message| !message.is_empty()),
         (message, Some(advice)) if message.is_empty() => Some(advice),
         (message, Some(advice)) => Some(format!("{}; {advice}", message.trim_end_matches('.'))),
     };
-    let id = head.headers.get("x-guploader-uploadid");
-    let id = id.and_then(|id| Some(one_line(id.to_str().ok()?.to_owned())));
+    let id = header_text(&head.headers, "x-guploader-uploadid");
+    let id = id.map(|id| one_line(id.to_owned()));
     let reason = Some(one_line(reason.to_owned())).filter(|reason| !reason.is_empty());
-    let error = request
-        .error(kind)
-        .with_response(head.status, reason, message, id);
+    let error = error(kind).with_response(head.status, reason, message, id);
     (error, retry)
 }
 
@@ -101,25 +100,8 @@ fn advice(kind: &ErrorKind, bucket: &str, reason: &str) -> Option<String> {
     })
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let date = httpdate::parse_http_date(value).ok()?;
-            date.duration_since(SystemTime::now()).ok()
-        }
-    }
-}
-
-/// Returns the time of the service.
-pub(crate) fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use http::Method;
     use serde_json::json;
 
     use super::*;
@@ -130,8 +112,9 @@ mod tests {
             builder = builder.header(*name, *value);
         }
         let (head, ()) = builder.body(()).expect("a response").into_parts();
-        let request = ApiRequest::new("objects.insert", Method::POST, String::new(), "files");
-        classify(&request, &head, &Bytes::copy_from_slice(body.as_bytes()))
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let error = |kind| Error::new(kind, "objects.insert", "files");
+        classify("files", &head, &body, error)
     }
 
     fn reason(status: u16, reason: &str, message: &str) -> (Error, Retry) {

@@ -36,7 +36,8 @@ pub use self::{
     call::{
         Attempts, BodyStalled, CallKind, CallLimits, Caller, Connections, DURATION_BOUNDS_MS,
         Error, ErrorKind, Failure, HttpSend, OperationStats, Response, ResponseBody, Result, Retry,
-        Stats, before, collect, if_exists, one_line,
+        Stats, before, body_range, collect, content_length, header_text, if_exists, modified,
+        one_line, retry_after, service_time,
     },
     cloud::{Cloud, OWNER, PART_WRITER, PartCondition, Rules},
     counted_ranges::{CountedRanges, RANGES},

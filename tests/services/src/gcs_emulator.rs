@@ -1,20 +1,20 @@
 //! gcp-storage-emulator: an emulator of Google Cloud Storage by others, for a second opinion on the form of requests.
 //!
-//! Version 2026.7.19 is lenient where [`GcsFake`](crate::GcsFake) is strict, so a test may rely on it for bytes, not for rules:
+//! Version 2026.7.19 is lenient where [`GcsFake`](crate::GcsFake) is strict, so a test may rely on it for bytes, not for
+//! rules. The table comes from calls to it and from its source:
 //!
 //! | call | difference from the service |
 //! |---|---|
-//! | all | needs no token; ignores every precondition (`ifGenerationMatch`, those of sources) and `generation`, but for objects that are soft-deleted; many errors have no body |
+//! | all | needs no token; ignores `generation` and every precondition, those of sources too; a 404 has no body, in batches apart |
 //! | connections | HTTP/1.0, one request at a time: a connection that is open and silent blocks all others |
-//! | insert | a wrong `crc32c` or `md5Hash` is a 409 instead of a 400 |
-//! | resumable session | granules are not enforced; a repeated chunk is a 400; cancelling is a 501 |
-//! | compose | more than 32 sources are accepted; the result has an MD5 and no `componentCount`; its content type is that of the first source unless the request says another one |
-//! | rewrite | copies, without preconditions; metadata in the request is ignored |
-//! | list | all objects on one page: `maxResults`, `pageToken` and `startOffset` are ignored; empty lists are there |
-//! | batch | PATCH, DELETE and `copyTo` only; responses have no `Content-ID`; more than 100 calls are accepted |
-//! | download | a range that begins after the end is a 206 with an empty body; suffix ranges are ignored |
-//! | `iam/testPermissions` | every permission is granted |
-//! | XML API | GET and PUT, signed or not; nothing of the signature is checked; metadata in headers of a PUT is ignored |
+//! | resumable session | granules are not enforced; a repeated chunk is a 400; to cancel is a 501 |
+//! | compose | takes more than 32 sources; the result has an MD5 and no `componentCount`, and the content type of the first source unless the request has one; without a `destination` the connection breaks |
+//! | rewrite | ignores the metadata of the request |
+//! | list | all objects on one page: `maxResults`, `pageToken`, `startOffset` and `endOffset` are ignored; `prefixes` may be empty |
+//! | batch | PATCH, DELETE and `copyTo` only, of any number; responses have no `Content-ID`, and no empty line before their status |
+//! | download | a range after the end is a 206 without bytes; a range of the last bytes is ignored |
+//! | `iam/testPermissions` | grants every permission |
+//! | XML API | GET and PUT, signed or not; of the signature nothing is checked; a PUT ignores metadata |
 
 use std::{
     process::Command,

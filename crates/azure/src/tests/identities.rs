@@ -37,7 +37,7 @@ async fn a_token_is_requested_once() {
         client.create_multipart(&object),
         client.create_multipart(&object)
     );
-    (one.unwrap(), two.unwrap());
+    one.and(two).unwrap();
     client.upload_part(&object, 1, payload()).await.unwrap();
     let sent = script.finished();
     assert_eq!(

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use landfall::BoxError;
 use landfall_objects::{HttpSend, PayloadBody, ResponseBody};
 
-/// What happens to a request.
+/// The response to a request, or its loss.
 #[derive(Debug)]
 pub(super) struct Step {
     /// 0: its response is lost.

@@ -164,6 +164,35 @@ async fn late_blocks_do_not_reopen_a_finished_upload() {
 }
 
 #[tokio::test]
+async fn an_upload_may_be_written_as_a_whole() {
+    let container = Container::new();
+    let archiving = client(
+        ("AZURE_STORAGE_KEY", Azurite::KEY),
+        Some(AccessTier::Archive),
+    );
+    for bytes in [&b""[..], b"abc"] {
+        let object = container.blob(&format!("whole {}", bytes.len()));
+        archiving.create_multipart(&object).await.unwrap();
+        let condition = Condition::IfAbsent;
+        let headers = owned("a");
+        let put = archiving.put_object(&object, payload(bytes), &headers, condition, None);
+        put.await.unwrap();
+        let error = archiving.list_parts(&object).await.expect_err("finished");
+        assert_eq!(*error.kind(), ErrorKind::NoSuchUpload);
+        archiving.abort_multipart(&object).await.unwrap();
+        assert_eq!(
+            archiving.head_object(&object).await.unwrap().size,
+            bytes.len() as u64
+        );
+        let error = archiving
+            .get_object(&object, None)
+            .await
+            .expect_err("archived");
+        assert_eq!(*error.kind(), ErrorKind::Archived);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_block_is_an_invalid_part() {
     let container = Container::new();
     let (object, client) = (container.blob("missing"), &container.client);
@@ -236,6 +265,10 @@ async fn an_abort_that_was_killed_is_repeated() {
 async fn idle_uploads_are_kept() {
     let container = Container::new();
     let (object, client) = (container.blob("idle"), &container.client);
+    client.keep_parts(&object).await.unwrap();
+    client.create_multipart(&object).await.unwrap();
+    client.abort_multipart(&object).await.unwrap();
+    client.keep_parts(&object).await.unwrap();
     client.create_multipart(&object).await.unwrap();
     let tag = client
         .upload_part(&object, 1, payload(b"abc"))

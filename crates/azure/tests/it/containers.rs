@@ -1,6 +1,6 @@
 //! Containers: their start, and what `doctor` asks.
 
-use landfall_azure::{ContainerAccess, SoftDelete};
+use landfall_azure::ContainerAccess;
 use landfall_objects::ErrorKind;
 use landfall_test_services::Azurite;
 
@@ -11,10 +11,7 @@ async fn containers_are_created_once() {
     let container = Container::new();
     let client = &container.client;
     let name = format!("{}-x", container.name);
-    let error = client
-        .container_properties(&name)
-        .await
-        .expect_err("missing");
+    let error = client.report(&name).await.expect_err("missing");
     assert_eq!(*error.kind(), ErrorKind::NoSuchBucket);
     assert!(
         client
@@ -34,16 +31,10 @@ async fn containers_are_created_once() {
             .await
             .unwrap()
     );
-    let properties = client.container_properties(&name).await.unwrap();
-    assert_eq!(
-        properties.access,
-        ContainerAccess::Blob,
-        "as it was created"
-    );
-    assert!(!properties.has_immutability_policy && !properties.has_legal_hold);
-    let report = client.report(&container.name).await.unwrap();
-    assert_eq!(report.container.access, ContainerAccess::Private);
-    assert_eq!(report.soft_delete, SoftDelete::Off);
+    let report = client.report(&name).await.unwrap();
+    assert_eq!(report.access, ContainerAccess::Blob, "as it was created");
+    assert!(!report.has_immutability_policy && !report.has_legal_hold);
+    assert_eq!(report.soft_delete_days, Some(0));
     let error = client
         .create_container("Invalid_Name", ContainerAccess::Private)
         .await;
@@ -57,10 +48,7 @@ async fn a_container_that_exists_is_enough() {
     let container = Container::new();
     // It may list blobs, and not create a container or read its properties.
     let limited = client(("AZURE_STORAGE_SAS_TOKEN", Azurite::LIST_SAS), None);
-    let error = limited
-        .container_properties(&container.name)
-        .await
-        .expect_err("denied");
+    let error = limited.report(&container.name).await.expect_err("denied");
     assert_eq!(*error.kind(), ErrorKind::AccessDenied, "{error}");
     let found = limited
         .ensure_container(&container.name, ContainerAccess::Private)

@@ -4,7 +4,7 @@ use landfall_objects::{Condition, ErrorKind, ObjectHeaders, Result};
 
 use crate::{Container, payload};
 
-async fn put(
+async fn put_text(
     container: &Container,
     key: &str,
     bytes: &'static [u8],
@@ -100,7 +100,7 @@ async fn missing_objects() {
     let error = client.get_object(&object, None).await.expect_err("missing");
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
     client.delete_object(&object).await.unwrap();
-    put(&container, "missing", b"x", Condition::None)
+    put_text(&container, "missing", b"x", Condition::None)
         .await
         .unwrap();
     client.delete_object(&object).await.unwrap();
@@ -117,23 +117,23 @@ async fn missing_objects() {
 #[tokio::test]
 async fn writes_with_conditions() {
     let container = Container::new();
-    let one = put(&container, "k", b"one", Condition::IfAbsent)
+    let one = put_text(&container, "k", b"one", Condition::IfAbsent)
         .await
         .unwrap();
-    let again = put(&container, "k", b"two", Condition::IfAbsent)
+    let again = put_text(&container, "k", b"two", Condition::IfAbsent)
         .await
         .expect_err("there");
     assert_eq!(*again.kind(), ErrorKind::PreconditionFailed, "{again}");
-    let two = put(&container, "k", b"two", Condition::IfMatch(one.clone()))
+    let two = put_text(&container, "k", b"two", Condition::IfMatch(one.clone()))
         .await
         .unwrap();
     assert_ne!(one, two);
-    let stale = put(&container, "k", b"three", Condition::IfMatch(one))
+    let stale = put_text(&container, "k", b"three", Condition::IfMatch(one))
         .await
         .expect_err("stale");
     assert_eq!(*stale.kind(), ErrorKind::PreconditionFailed, "{stale}");
     assert_eq!(container.read(&container.blob("k")).await, "two");
-    let missing = put(&container, "m", b"x", Condition::IfMatch(two))
+    let missing = put_text(&container, "m", b"x", Condition::IfMatch(two))
         .await
         .expect_err("missing");
     assert_eq!(*missing.kind(), ErrorKind::PreconditionFailed, "{missing}");
@@ -144,7 +144,9 @@ async fn listings_have_pages() {
     let container = Container::new();
     let keys = ["in/a", "in/a b&<c>", "in/b", "in/b/c", "in/ü"];
     for key in keys.iter().chain(&["i", "out"]) {
-        put(&container, key, b"x", Condition::None).await.unwrap();
+        put_text(&container, key, b"x", Condition::None)
+            .await
+            .unwrap();
     }
     // Blocks without a commit are no blob.
     container

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fmt,
     io::Read as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc,
@@ -15,14 +15,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, Uri};
 use landfall_objects::{HttpSend, Payload, collect};
 use parking_lot::Mutex;
 use reqsign_core::{CommandExecute, CommandOutput, Context, Env, Error, FileRead, Result};
 use tokio::time::timeout;
 
-/// Timeout of a request to a token or metadata service.
+/// Timeout of a request to a token service.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Timeout of a request to the metadata server, which is near, or is not there.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 
 const MAX_BYTES: usize = 1024 * 1024;
 
@@ -31,14 +34,16 @@ const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
 pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Variables and HTTP, which tests replace.
+/// The file of the settings, if they have one; and variables and HTTP, which tests replace.
 #[derive(Clone)]
 pub(super) struct ProviderContext {
+    file: Option<String>,
     http: Arc<dyn HttpSend>,
     variables: Variables,
+    progress: Arc<Progress>,
 }
 
-/// What has happened while credentials are loaded.
+/// The state of one load of credentials.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// A service did not respond, or failed.
@@ -47,22 +52,56 @@ pub(super) struct Progress {
     token_uri: Mutex<Option<Uri>>,
 }
 
-/// One use of the context.
-#[derive(Clone)]
-struct Loading {
-    context: ProviderContext,
-    progress: Arc<Progress>,
-}
-
-impl fmt::Debug for Loading {
+impl fmt::Debug for ProviderContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loading").finish_non_exhaustive()
+        f.debug_struct("ProviderContext").finish_non_exhaustive()
     }
 }
 
 impl ProviderContext {
-    pub(super) fn new(http: Arc<dyn HttpSend>, variables: Variables) -> Self {
-        Self { http, variables }
+    pub(super) fn new(file: Option<String>, http: Arc<dyn HttpSend>, variables: Variables) -> Self {
+        Self {
+            file,
+            http,
+            variables,
+            progress: Arc::default(),
+        }
+    }
+
+    /// Returns the file with credentials that decides, and in front of it the variable that names it.
+    pub(super) fn file(&self) -> Option<(&'static str, String)> {
+        if let Some(file) = &self.file {
+            return Some(("", file.clone()));
+        }
+        for (variable, place) in [
+            ("GCS_SERVICE_ACCOUNT_FILE", "GCS_SERVICE_ACCOUNT_FILE: "),
+            (
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                "GOOGLE_APPLICATION_CREDENTIALS: ",
+            ),
+        ] {
+            if let Some(path) = self.variable(variable) {
+                return Some((place, path));
+            }
+        }
+        let below = |variable, folder: &str| {
+            let root = self.variable(variable)?;
+            Some(format!(
+                "{root}/{folder}application_default_credentials.json"
+            ))
+        };
+        let home = match cfg!(windows) {
+            true => below("APPDATA", "gcloud/"),
+            false => below("HOME", ".config/gcloud/"),
+        };
+        let path = below("CLOUDSDK_CONFIG", "").or(home)?;
+        Path::new(&path).exists().then_some(("", path))
+    }
+
+    /// Returns the host of the metadata server, which a variable may replace.
+    pub(super) fn metadata_host(&self) -> String {
+        let host = self.variable("GCE_METADATA_HOST");
+        host.unwrap_or_else(|| "metadata.google.internal".to_owned())
     }
 
     /// Returns the value of a variable that is set and not empty.
@@ -70,23 +109,25 @@ impl ProviderContext {
         (self.variables)(name).filter(|value| !value.is_empty())
     }
 
-    /// Returns the context for one load of credentials, and what will have happened.
+    /// Returns the context for one load of credentials, and its state.
     pub(super) fn for_load(&self) -> (Context, Arc<Progress>) {
-        let loading = Loading {
-            context: self.clone(),
-            progress: Arc::default(),
-        };
+        let mut loading = self.clone();
+        loading.progress = Arc::default();
+        let progress = Arc::clone(&loading.progress);
         let context = Context::new()
             .with_file_read(loading.clone())
             .with_http_send(loading.clone())
             .with_env(loading.clone())
-            .with_command_execute(loading.clone());
-        (context, loading.progress)
+            .with_command_execute(loading);
+        (context, progress)
     }
 
-    /// Asks the metadata server for the name of this machine's service account.
+    /// Requests the name of this machine's service account, unless a file has the credentials.
     pub(super) async fn account_email(&self) -> std::result::Result<String, String> {
-        let host = metadata_host(self);
+        if let Some((_, path)) = self.file() {
+            return Err(format!("{path:?} names none"));
+        }
+        let host = self.metadata_host();
         let uri =
             format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/email");
         let request = Request::get(uri).header("metadata-flavor", "Google");
@@ -103,29 +144,25 @@ impl ProviderContext {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let limit = match request.headers().contains_key("metadata-flavor") {
+            true => METADATA_TIMEOUT,
+            false => HTTP_TIMEOUT,
+        };
         let exchange = async {
             let request = request.map(|body| Payload::from(body).body());
             let (head, body) = self.http.send(request).await?.into_parts();
-            let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
+            let body = collect(body, limit, MAX_BYTES).await?;
             Ok(Response::from_parts(head, body))
         };
         let failed = |error: landfall::BoxError| Error::unexpected(error.to_string());
-        match timeout(HTTP_TIMEOUT, exchange).await {
+        match timeout(limit, exchange).await {
             Ok(done) => done.map_err(failed),
-            Err(_) => Err(Error::unexpected(format!(
-                "no response within {HTTP_TIMEOUT:?}"
-            ))),
+            Err(_) => Err(Error::unexpected(format!("no response within {limit:?}"))),
         }
     }
 }
 
-/// Returns the host of the metadata server, which a variable may replace.
-pub(super) fn metadata_host(context: &ProviderContext) -> String {
-    let host = context.variable("GCE_METADATA_HOST");
-    host.unwrap_or_else(|| "metadata.google.internal".to_owned())
-}
-
-impl reqsign_core::HttpSend for Loading {
+impl reqsign_core::HttpSend for ProviderContext {
     async fn http_send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>> {
         if *request.uri() == TOKEN_URI
             && let Some(uri) = self.progress.token_uri.lock().clone()
@@ -133,27 +170,18 @@ impl reqsign_core::HttpSend for Loading {
             *request.uri_mut() = uri;
         }
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let sent = self.context.send(request).await;
-        let is_transient = match &sent {
-            Ok(response) => is_transient(response.status()),
-            Err(_) => true,
-        };
-        self.progress
-            .is_transient
-            .store(is_transient, Ordering::Relaxed);
+        let sent = self.send(request).await;
+        let is_transient = sent.as_ref().map_or(true, |response| {
+            let status = response.status();
+            status.is_server_error() || matches!(status.as_u16(), 408 | 429)
+        });
+        let progress = &self.progress.is_transient;
+        progress.store(is_transient, Ordering::Relaxed);
         sent.map_err(|error| Error::unexpected(format!("{host}: {error}")))
     }
 }
 
-fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        )
-}
-
-impl FileRead for Loading {
+impl FileRead for ProviderContext {
     async fn file_read(&self, path: &str) -> Result<Vec<u8>> {
         let read = || {
             let mut bytes = Vec::new();
@@ -193,9 +221,9 @@ fn adapt(bytes: Vec<u8>) -> (Vec<u8>, Option<Uri>) {
     (serde_json::to_vec(&file).unwrap_or(bytes), token_uri)
 }
 
-impl Env for Loading {
+impl Env for ProviderContext {
     fn var(&self, key: &str) -> Option<String> {
-        self.context.variable(key)
+        self.variable(key)
     }
 
     fn vars(&self) -> HashMap<String, String> {
@@ -203,11 +231,11 @@ impl Env for Loading {
     }
 
     fn home_dir(&self) -> Option<PathBuf> {
-        self.context.variable("HOME").map(PathBuf::from)
+        self.variable("HOME").map(PathBuf::from)
     }
 }
 
-impl CommandExecute for Loading {
+impl CommandExecute for ProviderContext {
     /// Runs the program of an external account, which `GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1` permits. The
     /// crate sets its timeout.
     async fn command_execute<'a>(

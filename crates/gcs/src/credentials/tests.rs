@@ -135,7 +135,7 @@ async fn metadata_server_gives_tokens_and_the_name_for_signatures() {
             Some("robot@project.iam.gserviceaccount.com")
         );
     }
-    assert_eq!(script.requests().len(), 2, "both are kept");
+    assert_eq!(script.requests().len(), 3, "the token is kept");
 }
 
 #[tokio::test]
@@ -354,4 +354,75 @@ async fn lost_token_requests_are_repeated_with_the_call() {
         .head_object(&ObjectRef::new("b", "k"))
         .await;
     assert_eq!(found.expect("found").etag, "\"1\"");
+}
+
+#[tokio::test]
+async fn missing_and_unreachable_credentials_differ() {
+    let user = user();
+    let object = ObjectRef::new("b", "k");
+    let unavailable = ErrorKind::Unavailable { retry_after: None };
+    for (source, kind) in [
+        (CredentialSource::File(path(&user).to_owned()), unavailable),
+        (CredentialSource::Standard, ErrorKind::BadCredentials),
+    ] {
+        let script = Script::new([reply(503, ""), lost()]);
+        let error = client(&script, source, &[])
+            .head_object(&object)
+            .await
+            .expect_err("no token");
+        assert_eq!(*error.kind(), kind, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn login_of_a_user_cannot_sign() {
+    let user = user();
+    let script = Script::new([token("t", 3600)]);
+    let source = CredentialSource::File(path(&user).to_owned());
+    let client = client(&script, source, &[]);
+    let lifetime = Duration::from_secs(60);
+    let object = ObjectRef::new("b", "k");
+    let signed = client
+        .presign_download(&object, "a/b", "inline", lifetime)
+        .await;
+    let error = signed.expect_err("no key");
+    assert!(
+        error.to_string().contains("use a key of a service account"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn account_of_the_machine_signs_by_the_iam_service() {
+    let script = Script::by(|request: &Request| {
+        Some(if request.url.ends_with("/default/email") {
+            reply(200, "robot@p.iam.gserviceaccount.com")
+        } else if request
+            .url
+            .ends_with("/robot@p.iam.gserviceaccount.com:signBlob")
+        {
+            assert_eq!(request.header("authorization"), Some("Bearer t"));
+            reply(200, r#"{"signedBlob":"AQID"}"#)
+        } else {
+            token("t", 3600)
+        })
+    });
+    let client = client(&script, CredentialSource::Standard, &[]);
+    let object = ObjectRef::new("b", "a/k");
+    let lifetime = Duration::from_secs(60);
+    let url = client
+        .presign_download(&object, "a/b", "inline", lifetime)
+        .await
+        .expect("signed");
+    assert!(
+        url.starts_with(
+            "https://storage.googleapis.com/b/a/k?response-content-disposition=inline&"
+        ),
+        "{url}"
+    );
+    assert!(
+        url.contains("X-Goog-Expires=60") && url.ends_with("&X-Goog-Signature=010203"),
+        "{url}"
+    );
+    assert_eq!(script.requests().len(), 3);
 }

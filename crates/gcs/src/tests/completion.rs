@@ -26,6 +26,11 @@ fn source_count(request: &script::Request) -> u64 {
     body["sourceObjects"].as_array().expect("sources").len() as u64
 }
 
+/// Returns a source of a composition as the client writes it.
+fn source(name: &str, generation: u64) -> String {
+    json!({"name": name, "generation": generation.to_string()}).to_string()
+}
+
 fn batch_response(request: &script::Request, status: &str) -> Step {
     let count = request.text().matches("DELETE ").count();
     let parts = (0..count).map(|index| {
@@ -84,10 +89,7 @@ async fn many_parts_become_one_object_in_four_round_trips() {
         let text = requests[temporary].text();
         let number = index * 32;
         assert!(
-            text.contains(&format!(
-                r#"{{"name":"p/id_{number}","generation":"{}"}}"#,
-                number + 1
-            )),
+            text.contains(&source(&format!("p/id_{number}"), number + 1)),
             "{text}"
         );
     }
@@ -95,7 +97,7 @@ async fn many_parts_become_one_object_in_four_round_trips() {
     let text = last.text();
     assert_eq!(source_count(last), 4);
     assert!(
-        text.contains(r#"{"name":"p/.landfall/compose/id/0-3","generation":"1000"}"#),
+        text.contains(&source("p/.landfall/compose/id/0-3", 1000)),
         "{text}"
     );
     assert!(
@@ -192,7 +194,7 @@ async fn object_with_other_bytes_is_deleted() {
 
 #[tokio::test]
 async fn temporary_objects_of_an_interrupted_finish_are_used_or_replaced() {
-    for (left, wanted) in [(whole(32), "11"), (of(b"other"), "12")] {
+    for (left, wanted) in [(whole(32), 11), (of(b"other"), 12)] {
         let script = Script::by(move |request| {
             let url = &request.url;
             Some(if url.contains("/compose?") && url.contains("landfall") {
@@ -223,7 +225,7 @@ async fn temporary_objects_of_an_interrupted_finish_are_used_or_replaced() {
             .iter()
             .find(|request| request.url.contains("/o/p%2Fid/compose?"));
         let text = last.expect("a finish").text();
-        let source = format!(r#"{{"name":"p/.landfall/compose/id/0-0","generation":"{wanted}"}}"#);
+        let source = source("p/.landfall/compose/id/0-0", wanted);
         assert!(text.contains(&source), "{text}");
     }
 }

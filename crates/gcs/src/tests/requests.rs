@@ -45,10 +45,9 @@ async fn object_is_written_with_its_checksum_and_condition() {
         assert_eq!(request.header("content-length"), Some(&*length));
         assert_eq!(request.header("authorization"), None);
         let text = request.text();
-        let json = format!(
-            r#"{{"name":"p/id","crc32c":"{}","contentType":"text/plain"}}"#,
-            of(HELLO).encoded()
-        );
+        let crc32c = of(HELLO).encoded();
+        let json =
+            json!({"contentType": "text/plain", "name": "p/id", "crc32c": crc32c}).to_string();
         assert!(
             text.contains(&json) && text.contains("\r\n\r\nhello world\r\n--"),
             "{text}"
@@ -244,6 +243,22 @@ async fn copy_is_repeated_until_it_is_done() {
             .line()
             .ends_with("/o/p%2Fid_1?ifGenerationMatch=4")
     );
+}
+
+/// As of objects that are encrypted with a key of the customer.
+#[tokio::test]
+async fn missing_checksums_of_a_listing_are_requested() {
+    let mut encrypted = resource("p/id_1", 2, of(b"x"));
+    encrypted["crc32c"] = Value::Null;
+    let listed = json!({"items": [resource("p/id_0", 1, of(b"x")), encrypted]});
+    let script = Script::new([ok(&listed), ok(&resource("p/id_1", 2, of(b"x")))]);
+    let parts = client(&script)
+        .list_parts(object(), "")
+        .await
+        .expect("listed");
+    let tags: Vec<_> = parts.into_iter().map(|part| part.etag).collect();
+    let wanted = [1, 2].map(|generation| PartTag::new(generation, of(b"x")).to_string());
+    assert_eq!(tags, wanted);
 }
 
 fn over(tag: &str) -> PartCondition<'_> {

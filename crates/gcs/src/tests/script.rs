@@ -69,11 +69,11 @@ impl Request {
     }
 }
 
-type Answer = Box<dyn Fn(&Request) -> Option<Step> + Send + Sync>;
+type Responder = Box<dyn Fn(&Request) -> Option<Step> + Send + Sync>;
 
 pub(crate) struct Script {
     steps: Mutex<VecDeque<Step>>,
-    answer: Answer,
+    answer: Responder,
     requests: Mutex<Vec<Request>>,
 }
 

@@ -1,4 +1,8 @@
 //! The client against the strict fake of Google Cloud Storage, and an emulator by others.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and so does everything in here"
+)]
 
 mod completion;
 mod emulator;

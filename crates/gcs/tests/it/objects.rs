@@ -102,15 +102,23 @@ async fn quick_writes_of_one_name_succeed() {
 async fn whole_objects_are_copied_into_parts() {
     let service = Service::start();
     service.fake.set_rate_limit(false);
-    service.fake.insert(BUCKET, "p/other", "0123456789");
     let client = service.client();
     let (id, source) = (object("p/id"), object("p/other"));
+    let headers = ObjectHeaders {
+        metadata: [("landfall-upload".to_owned(), "other".to_owned())].into(),
+        ..ObjectHeaders::default()
+    };
+    let text = payload("0123456789");
+    let put = client.put_object(&source, text, &headers, Condition::None, None);
+    put.await.unwrap();
     service.fake.insert(BUCKET, "p/id_1", "late");
     let first = client.copy_part(&id, "", 1, &source, 0..10).await.unwrap();
     let second = client.copy_part(&id, "", 2, &source, 0..10).await.unwrap();
     let parts = client.list_parts(&id, "").await.unwrap();
     let tags: Vec<_> = parts.into_iter().map(|part| part.etag).collect();
     assert_eq!(tags, [first, second]);
+    let copied = &service.fake.objects(BUCKET)[0];
+    assert!(copied.metadata.is_empty(), "{copied:?}");
     let error = client
         .copy_part(&id, "", 3, &source, 0..9)
         .await
@@ -122,6 +130,29 @@ async fn whole_objects_are_copied_into_parts() {
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
+}
+
+/// A part of another upload is not the file of this one.
+#[tokio::test]
+async fn part_of_another_upload_completes_none() {
+    let service = Service::start();
+    let client = service.client();
+    let condition = PartCondition {
+        writer: Some("writer"),
+        ..PartCondition::default()
+    };
+    let other = object("p/a");
+    let part = client.upload_part(&other, "", 1, payload("x"), condition);
+    part.await.unwrap();
+    assert!(
+        client
+            .list_parts(&object("p/a_0"), "")
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let parts = client.list_parts(&other, "").await.unwrap();
+    assert_eq!(parts[0].writer.as_deref(), Some("writer"));
 }
 
 /// Ids with `_` and ids that begin others.

@@ -3,6 +3,7 @@
 
 mod connections;
 mod error;
+mod headers;
 mod http_send;
 mod limits;
 mod stats;
@@ -20,6 +21,7 @@ pub(crate) use self::limits::RetryPolicy;
 pub use self::{
     connections::Connections,
     error::{Error, ErrorKind, Result, if_exists, one_line},
+    headers::{body_range, content_length, header_text, modified, retry_after, service_time},
     http_send::{BodyStalled, HttpSend, ResponseBody, collect},
     limits::CallLimits,
     stats::{DURATION_BOUNDS_MS, OperationStats, Stats},

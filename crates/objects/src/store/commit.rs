@@ -59,6 +59,9 @@ impl<C: Cloud> Inner<C> {
             .incomplete_part
             .take_if(|part| part.start != boundary);
         remote.old_tails.extend(old.map(|part| part.object));
+        if remote.incomplete_part.is_some() {
+            remote.old_tails.extend(remote.takeover.take());
+        }
         if remote.old_tails.len() >= MAX_OLD_TAILS {
             let tails = std::mem::take(&mut remote.old_tails);
             self.delete_tails(tails).await;
@@ -136,12 +139,14 @@ impl<C: Cloud> Inner<C> {
         self.check_ownership(state).await?;
         let part = state.remote.incomplete_part.as_ref();
         let tails = part.map(|part| &part.object);
-        for tail in tails.into_iter().chain(&state.remote.old_tails) {
+        let others = (state.remote.old_tails.iter()).chain(&state.remote.takeover);
+        for tail in tails.into_iter().chain(others) {
             let deleted = self.client.delete_object(tail).await;
             deleted.during("deleting the incomplete part", state.remote.id())?;
         }
         state.remote.incomplete_part = None;
         state.remote.old_tails.clear();
+        state.remote.takeover = None;
         Ok(())
     }
 
@@ -296,7 +301,8 @@ impl<C: Cloud> Inner<C> {
         if state.pending_len() > 0 {
             self.upload_last_part(state).await?;
         }
-        if state.remote.incomplete_part.is_some() || !state.remote.old_tails.is_empty() {
+        let has_old = !state.remote.old_tails.is_empty() || state.remote.takeover.is_some();
+        if state.remote.incomplete_part.is_some() || has_old {
             self.delete_incomplete_part(state).await?;
         }
         if state.remote.complete {

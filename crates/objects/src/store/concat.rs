@@ -137,6 +137,12 @@ impl<C: Cloud> Inner<C> {
             let limit = self.max_size();
             return Err(StoreError::TooLarge { limit });
         }
+        if self.rules.implicit_multipart && state.remote.complete {
+            // Of an earlier concatenation. It is not replaced, so that another program's is not.
+            let deleted = self.client.delete_object(&state.remote.object_ref);
+            deleted.await.during("deleting the earlier object", &id)?;
+            state.remote.complete = false;
+        }
         if plan.is_empty() {
             state.boundary = 0;
             state.offloaded = 0;

@@ -240,6 +240,9 @@ impl<C: Cloud> Inner<C> {
             CachedState::Unknown => {
                 let writer = lease.map(|fence| (session, fence));
                 let mut remote = self.probe(&session.id, writer).await?;
+                if lease.is_some() && self.options.shared && self.rules.versioned_parts {
+                    self.settle_takeover(&mut remote).await?;
+                }
                 if lease.is_some() && std::mem::take(&mut remote.has_late_parts) {
                     // tusd would count them.
                     let from = remote.counted.next;

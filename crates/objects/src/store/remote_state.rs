@@ -21,6 +21,8 @@ use super::{
 use crate::{Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
 const PLAN: &str = "Parts";
+const TAKEOVER: &str = "taken";
+const MAX_TAKEOVERS: usize = 8;
 const START_METADATA: &str = "landfall-start";
 const WRITER_METADATA: &str = "landfall-writer";
 pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
@@ -47,6 +49,8 @@ pub(super) struct RemoteState {
     next_tail: u32,
     /// There are versioned parts that do not count.
     pub(super) has_late_parts: bool,
+    /// Shows that this process has taken over, until it has written an incomplete part.
+    pub(super) takeover: Option<ObjectRef>,
     pub(super) complete: bool,
     /// The object has parts that do not count; it is to be replaced by a copy of these ranges.
     pub(super) uncopied: Option<CountedRanges>,
@@ -91,6 +95,7 @@ impl RemoteState {
             old_tails: Vec::new(),
             next_tail: 0,
             has_late_parts: false,
+            takeover: None,
             complete: false,
             uncopied: None,
             object_etag: None,
@@ -189,12 +194,14 @@ impl RemoteState {
         let last = writer(&self.info).map(str::to_owned);
         let rank = |tail: &Tail| {
             let writer = writers.iter().rposition(|writer| *writer == tail.writer)?;
-            (tail.part.start == start).then_some((writer, tail.number))
+            let number = tail.number?;
+            (tail.part.start == start).then_some((writer, number))
         };
         let chosen = tails.iter().filter_map(rank).max();
         let mut found = None;
         for tail in tails {
-            self.next_tail = self.next_tail.max(tail.number.saturating_add(1));
+            let next = tail.number.map_or(0, |number| number.saturating_add(1));
+            self.next_tail = self.next_tail.max(next);
             match rank(&tail) == chosen && chosen.is_some() {
                 true => {
                     found = Some(tail.part);
@@ -266,7 +273,11 @@ impl<C: Cloud> Inner<C> {
                 };
                 if let Some(head) = object {
                     remote.set_complete(&head);
-                } else if had_multipart && !is_uncopied && !remote.info.upload.is_final() {
+                } else if had_multipart
+                    && !is_uncopied
+                    && !remote.info.upload.is_final()
+                    && self.has_been_made(&remote)
+                {
                     // Aborted, by an interrupted termination or by a lifecycle rule.
                     return Err(StoreError::Gone(Box::new(remote.remains())));
                 }
@@ -290,13 +301,20 @@ impl<C: Cloud> Inner<C> {
         Ok(remote)
     }
 
+    /// Returns whether an upload without parts has had some. Where nothing names a multipart upload, only its
+    /// end shows that.
+    fn has_been_made(&self, remote: &RemoteState) -> bool {
+        !self.rules.implicit_multipart || remote.info.upload.etag.is_some()
+    }
+
     /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
     /// they were removed.
     async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
         remote.count_parts(parts)?;
         let upload = &remote.info.upload;
         let is_empty = self.rules.implicit_multipart && parts.is_empty();
-        if is_empty && upload.completion.is_done() {
+        if is_empty && upload.completion.is_done() && self.has_been_made(remote) {
+            // Its object was deleted since.
             return Err(StoreError::Gone(Box::new(remote.remains())));
         }
         if !self.rules.versioned_parts || parts.is_empty() {
@@ -351,7 +369,7 @@ impl<C: Cloud> Inner<C> {
         let part = self.head_incomplete_part(id, object_id).await?;
         let tail = part.map(|part| Tail {
             writer: String::new(),
-            number: 0,
+            number: Some(0),
             part,
         });
         Ok(tail.into_iter().collect())
@@ -517,12 +535,54 @@ impl<C: Cloud> Inner<C> {
     }
 }
 
+impl<C: Cloud> Inner<C> {
+    /// Makes that no part which the writer before stores from now on counts, so that no offset falls that a
+    /// reader has seen meanwhile.
+    pub(super) async fn settle_takeover(&self, remote: &mut RemoteState) -> Result<()> {
+        let id = remote.id().clone();
+        for _ in 0..MAX_TAKEOVERS {
+            if remote.complete {
+                return Ok(());
+            }
+            let folder = self.layout.part(&remote.object_id);
+            let writer = tail_name(writer(&remote.info).unwrap_or_default());
+            let key = format!(
+                "{}/{writer}/{}.{TAKEOVER}",
+                folder.key, remote.counted.offset
+            );
+            let object = ObjectRef::new(folder.bucket, key);
+            let headers = self.layout.internal_headers("application/octet-stream");
+            let (payload, condition) = (Payload::default(), Condition::None);
+            let put = self
+                .client
+                .put_object(&object, payload, &headers, condition, None);
+            put.await.during("taking over", &id)?;
+            let parts = self.list_parts(&id, &remote.object_ref, IMPLICIT).await?;
+            let next = remote.counted.next;
+            let is_new = |part: &Part| part.number == next && part.writer.is_some();
+            if remote.has_late_parts || !parts.iter().flatten().any(is_new) {
+                remote.takeover = Some(object);
+                return Ok(());
+            }
+            // It came between the two, so that a reader may have seen it: it counts.
+            let deleted = self.client.delete_object(&object).await;
+            deleted.during("taking over", &id)?;
+            let stored = self.get_info(&id).await?;
+            let stored = stored.ok_or_else(|| StoreError::NotFound(id.clone()))?;
+            *remote = self.load_remote_state(stored).await?;
+        }
+        let why = "the writer before does not stop";
+        Err(StoreError::Unavailable(why.into()))
+    }
+}
+
 /// An object of an incomplete part, where each is written once.
 #[derive(Debug)]
 pub(super) struct Tail {
     /// The writer, as [`tail_name`] has it.
     pub(super) writer: String,
-    number: u32,
+    /// `None`: it has no bytes, and shows where its writer took over.
+    number: Option<u32>,
     pub(super) part: IncompletePart,
 }
 
@@ -530,7 +590,7 @@ pub(super) struct Tail {
 struct TailName<'a> {
     writer: &'a str,
     start: u64,
-    number: u32,
+    number: Option<u32>,
 }
 
 impl<'a> TailName<'a> {
@@ -540,7 +600,10 @@ impl<'a> TailName<'a> {
         Some(Self {
             writer,
             start: start.parse().ok()?,
-            number: number.parse().ok()?,
+            number: match number {
+                TAKEOVER => None,
+                number => Some(number.parse().ok()?),
+            },
         })
     }
 }

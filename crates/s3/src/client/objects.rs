@@ -5,18 +5,20 @@ use std::ops::Range;
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
-    HeaderMap, HeaderName, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
+    HeaderName, Method,
+    header::{CONTENT_TYPE, ETAG},
     response::Parts,
 };
 use md5::{Digest, Md5};
 
-use landfall_objects::{Caller, IdleObjects, OpenObjects, ResponseBody, read_object};
+use landfall_objects::{
+    Caller, IdleObjects, OpenObjects, ResponseBody, body_range, content_length, header_text,
+    modified, read_object, service_time,
+};
 
 use super::{
     Client, Condition, CorsRule, ErrorKind, Inner, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, Payload, Result, operation::Operation, request::S3Request, response::service_time,
-    xml,
+    ObjectsPage, Payload, Result, operation::Operation, request::S3Request, xml,
 };
 
 const METADATA: &str = "x-amz-meta-";
@@ -80,7 +82,8 @@ impl Client {
     pub async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
         let request = S3Request::for_object(Operation::HeadObject, Method::HEAD, object);
         let head = self.inner.send(&request).await?.head;
-        let size = length(&head).ok_or_else(|| request.unexpected("the response has no length"))?;
+        let size = content_length(&head)
+            .ok_or_else(|| request.unexpected("the response has no length"))?;
         Ok(object_head(&head, size))
     }
 
@@ -112,17 +115,7 @@ impl OpenObjects for Inner {
             request = request.header("if-match", etag)?;
         }
         let (head, body) = self.open_body(&request).await?;
-        let bounds = if head.status == StatusCode::PARTIAL_CONTENT {
-            content_range(&head.headers)
-        } else {
-            length(&head).map(|length| (0..length, length))
-        };
-        let (given, size) =
-            bounds.ok_or_else(|| request.unexpected("the response has no length"))?;
-        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
-        if given != expected {
-            return Err(request.unexpected("the service ignored the range"));
-        }
+        let (given, size) = body_range(&head, range).map_err(|why| request.unexpected(why))?;
         Ok((object_head(&head, size), given, body))
     }
 
@@ -153,24 +146,7 @@ pub(super) fn put_headers(request: &mut S3Request<'_>, headers: &ObjectHeaders) 
 }
 
 pub(super) fn etag(head: &Parts) -> Option<String> {
-    text(&head.headers, ETAG).filter(|etag| !etag.is_empty())
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    Some(headers.get(name)?.to_str().ok()?.to_owned())
-}
-
-fn length(head: &Parts) -> Option<u64> {
-    text(&head.headers, CONTENT_LENGTH)?.parse().ok()
-}
-
-fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
-    let text = text(headers, CONTENT_RANGE)?;
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, size): (u64, u64, u64) =
-        (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
-    (first <= last && last < size).then_some((first..last + 1, size))
+    header_text(&head.headers, ETAG).map(str::to_owned)
 }
 
 fn object_head(head: &Parts, size: u64) -> ObjectHead {
@@ -180,13 +156,12 @@ fn object_head(head: &Parts, size: u64) -> ObjectHead {
         let value = String::from_utf8_lossy(value.as_bytes());
         Some((name.to_owned(), value.into_owned()))
     });
-    let modified = text(headers, LAST_MODIFIED);
     ObjectHead {
         size,
         etag: etag(head).unwrap_or_default(),
-        modified: modified.and_then(|text| httpdate::parse_http_date(&text).ok()),
+        modified: modified(headers),
         metadata: metadata.collect(),
-        content_type: text(headers, CONTENT_TYPE),
+        content_type: header_text(headers, CONTENT_TYPE).map(str::to_owned),
     }
 }
 
@@ -253,31 +228,5 @@ impl Client {
             .header("content-md5", &STANDARD.encode(Md5::digest(&body)))?
             .text(body);
         self.inner.send(&request).await.map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_ranges() {
-        let parse = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, text.parse().expect("a value"));
-            content_range(&headers)
-        };
-        assert_eq!(parse("bytes 0-9/443"), Some((0..10, 443)));
-        assert_eq!(parse("bytes 442-442/443"), Some((442..443, 443)));
-        for text in [
-            "bytes 0-443/443",
-            "bytes 5-4/9",
-            "bytes */443",
-            "bytes 0-9/*",
-            "0-9/10",
-            "",
-        ] {
-            assert_eq!(parse(text), None, "{text}");
-        }
     }
 }

@@ -3,13 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, StatusCode,
-    header::{DATE, RETRY_AFTER},
-    response::Parts,
-};
+use http::{HeaderMap, StatusCode, response::Parts};
 
-use landfall_objects::one_line;
+use landfall_objects::{header_text, one_line, retry_after, service_time};
 
 use super::{Error, ErrorKind, operation::Operation, xml};
 
@@ -31,7 +27,7 @@ pub(super) fn parse_error(
     error: impl FnOnce(ErrorKind) -> Error,
 ) -> (Error, RetryAction) {
     let problem = xml::problem(body).unwrap_or_default();
-    let header = |name: &str| text(&head.headers, name);
+    let header = |name: &str| header_text(&head.headers, name).map(str::to_owned);
     let region = problem.region.or_else(|| header("x-amz-bucket-region"));
     let code = problem.code;
     let mut message = problem.message;
@@ -78,10 +74,6 @@ pub(super) fn parse_error(
         request_id.map(one_line),
     );
     (error, retry)
-}
-
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    Some(headers.get(name)?.to_str().ok()?.to_owned()).filter(|text| !text.is_empty())
 }
 
 /// AWS, MinIO and moto name the header in the message, each with another code.
@@ -218,21 +210,6 @@ fn is_credential_error(message: &str) -> bool {
 fn is_quota_error(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("quota is reached") || message.contains("storage cap exceeded")
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let date = httpdate::parse_http_date(value).ok()?;
-            date.duration_since(SystemTime::now()).ok()
-        }
-    }
-}
-
-pub(super) fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 fn skew(headers: &HeaderMap) -> Option<String> {

@@ -13,6 +13,7 @@ mod multipart;
 mod objects;
 mod request;
 mod sessions;
+mod signature;
 mod tokens;
 mod upload;
 mod xml;
@@ -85,6 +86,8 @@ pub struct SignedRequest {
     pub account: String,
     /// The names of the signed headers.
     pub signed_headers: Vec<String>,
+    /// Whether the signature was verified, because it is of the account of [`GcsFake::service_account`].
+    pub is_verified: bool,
 }
 
 /// The state of the fake.
@@ -232,9 +235,13 @@ impl GcsFake {
             .insert_for_test(bucket, name, bytes.into())
     }
 
-    /// Returns the number of calls of an operation, by its name in Google's reference: `objects.insert`, `objects.compose`,
-    /// `objects.get`, `objects.download`, `sessions.create`, `batch`. Those in a batch count, too. Sessions of resumable uploads
-    /// have `sessions.create`, `sessions.write`, `sessions.query` and `sessions.cancel`.
+    /// Returns the number of calls of an operation, rejected ones included, unless by their token. Those in a batch count, too.
+    ///
+    /// Operations have their names in Google's reference: `objects.insert`, `objects.get`, `objects.list`, `objects.patch`,
+    /// `objects.delete`, `objects.compose`, `objects.rewrite`, `buckets.get`, `buckets.insert`, `buckets.testIamPermissions`.
+    /// Beyond those there are `objects.download`, `batch`, `sessions.create`, `sessions.write`, `sessions.query` and
+    /// `sessions.cancel`, `xml.get`, `xml.put` and `xml.delete`, and `tokens.oauth`, `tokens.sts`, `tokens.impersonate` and
+    /// `tokens.metadata`.
     #[must_use]
     pub fn count(&self, operation: &str) -> usize {
         self.lock().counts.get(operation).copied().unwrap_or(0)

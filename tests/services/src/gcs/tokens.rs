@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use rsa::{
     RsaPrivateKey, pkcs8::EncodePrivateKey as _, rand_core::OsRng, traits::PublicKeyParts as _,
 };
@@ -53,6 +54,15 @@ impl Tokens {
 fn key() -> &'static RsaPrivateKey {
     static KEY: OnceLock<RsaPrivateKey> = OnceLock::new();
     KEY.get_or_init(|| RsaPrivateKey::new(&mut OsRng, 2048).unwrap())
+}
+
+/// Verifies a signature of the account.
+pub(super) fn verify(text: &str, signature: &[u8]) -> bool {
+    let key = key().to_public_key();
+    let (n, e) = (key.n().to_bytes_be(), key.e().to_bytes_be());
+    let key = RsaPublicKeyComponents { n, e };
+    key.verify(&RSA_PKCS1_2048_8192_SHA256, text.as_bytes(), signature)
+        .is_ok()
 }
 
 pub(super) fn service_account(endpoint: &str) -> Value {

@@ -205,6 +205,7 @@ fn parse_content_range(range: &str, length: u64) -> Option<(Option<u64>, Option<
     }
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let is_valid = last.checked_sub(first)? + 1 == length && total.is_none_or(|total| last < total);
+    let is_valid = last.checked_sub(first)?.checked_add(1)? == length
+        && total.is_none_or(|total| last < total);
     is_valid.then_some((Some(first), total))
 }

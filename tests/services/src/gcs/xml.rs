@@ -1,31 +1,18 @@
-//! The XML API, as far as signed URLs and sessions of browsers need it. The signature of a URL is not verified; its date,
-//! lifetime, scope and signed headers are.
+//! The XML API, as far as signed URLs and sessions of browsers need it: objects only, no buckets, no multipart uploads.
 
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::Value;
 
 use super::{
-    Service, SignedRequest,
+    Service,
     json::{check_write, download},
     objects::{
         Attributes, Object, ObjectKey, Preconditions, Rejection, Result, invalid, reject, unknown,
     },
     request::{Call, HttpResponse, check_permission, check_token, empty, insert_header, response},
+    signature::{self, SIGNATURE_PARAMETERS},
     upload::{self, SessionResponse, with_checksums},
 };
 
-/// The longest lifetime of a signed URL, in seconds.
-const MAX_EXPIRES: u64 = 7 * 24 * 3600;
-/// Clocks may differ by these seconds.
-const MAX_CLOCK_SKEW: i64 = 15 * 60;
-const SIGNATURE_PARAMETERS: [&str; 6] = [
-    "X-Goog-Algorithm",
-    "X-Goog-Credential",
-    "X-Goog-Date",
-    "X-Goog-Expires",
-    "X-Goog-Signature",
-    "X-Goog-SignedHeaders",
-];
 /// Replace headers of a download.
 const OVERRIDES: [(&str, &str); 2] = [
     ("response-content-disposition", "content-disposition"),
@@ -51,7 +38,7 @@ fn authenticate(service: &mut Service, call: &Call<'_>, bucket: &str, name: &str
         .iter()
         .any(|(name, _)| name.starts_with("X-Goog-"))
     {
-        let signed = check_signature(call, bucket, name)?;
+        let signed = signature::check(call, bucket, name)?;
         service.signed.push(signed);
         return Ok(());
     }
@@ -241,108 +228,6 @@ fn check_length(range: &str, length: u64) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Checks everything of a signed URL but the signature.
-fn check_signature(call: &Call<'_>, bucket: &str, name: &str) -> Result<SignedRequest> {
-    let malformed = |what: &str| {
-        reject(
-            400,
-            "InvalidQueryParameterValue",
-            format!("Invalid or missing {what}"),
-        )
-    };
-    let required = |name: &str| {
-        let found: Vec<_> = call
-            .query
-            .iter()
-            .filter(|(found, _)| found == name)
-            .collect();
-        match &*found {
-            [(_, value)] if !value.is_empty() => Ok(value.as_str()),
-            _ => Err(malformed(name)),
-        }
-    };
-    if required("X-Goog-Algorithm")? != "GOOG4-RSA-SHA256" {
-        return Err(malformed("X-Goog-Algorithm"));
-    }
-    let date = required("X-Goog-Date")?;
-    let signed_at = DateTime::strptime("%Y%m%dT%H%M%SZ", date)
-        .ok()
-        .and_then(|date| date.to_zoned(TimeZone::UTC).ok());
-    let signed_at = signed_at
-        .ok_or_else(|| malformed("X-Goog-Date"))?
-        .timestamp()
-        .as_second();
-    let credential = required("X-Goog-Credential")?;
-    let scope: Vec<_> = credential.rsplitn(5, '/').collect();
-    let ["goog4_request", "storage", _, day, account] = &*scope else {
-        return Err(malformed("X-Goog-Credential"));
-    };
-    if !date.starts_with(day) || day.len() != 8 {
-        return Err(malformed(
-            "X-Goog-Credential: its date is not that of X-Goog-Date",
-        ));
-    }
-    let expires = required("X-Goog-Expires")?.parse().ok();
-    let expires = expires.filter(|seconds| (1..=MAX_EXPIRES).contains(seconds));
-    let expires: u64 = expires.ok_or_else(|| malformed("X-Goog-Expires"))?;
-    let signature = required("X-Goog-Signature")?;
-    if !signature.len().is_multiple_of(2) || !signature.bytes().all(|byte| byte.is_ascii_hexdigit())
-    {
-        return Err(malformed("X-Goog-Signature"));
-    }
-    let signed_headers: Vec<_> = required("X-Goog-SignedHeaders")?
-        .split(';')
-        .map(str::to_owned)
-        .collect();
-    if !signed_headers.iter().any(|name| name == "host") || !signed_headers.is_sorted() {
-        return Err(malformed("X-Goog-SignedHeaders"));
-    }
-    if let Some(name) = signed_headers
-        .iter()
-        .find(|name| !call.headers.contains_key(name.as_str()))
-    {
-        let message =
-            format!("Header {name} was included in signedheaders, but not in the request.");
-        return Err(reject(400, "MalformedSecurityHeader", message));
-    }
-    let is_unsigned = |name: &&str| {
-        name.starts_with("x-goog-") && !signed_headers.iter().any(|signed| signed == name)
-    };
-    if let Some(name) = call
-        .headers
-        .keys()
-        .map(http::HeaderName::as_str)
-        .find(is_unsigned)
-    {
-        let message =
-            format!("Header {name} was included in the request, but not in signedheaders.");
-        return Err(reject(400, "MalformedSecurityHeader", message));
-    }
-    let now = Timestamp::now().as_second();
-    if signed_at > now + MAX_CLOCK_SKEW {
-        return Err(reject(
-            403,
-            "RequestTimeTooSkewed",
-            "The date of the signature is in the future.",
-        ));
-    }
-    if now.saturating_sub(signed_at) > expires.cast_signed() {
-        return Err(reject(
-            400,
-            "ExpiredToken",
-            "The provided token has expired. Request signature expired.",
-        ));
-    }
-    Ok(SignedRequest {
-        method: call.method.to_string(),
-        bucket: bucket.to_owned(),
-        name: name.to_owned(),
-        expires,
-        account: (*account).to_owned(),
-        signed_headers,
-    })
 }
 
 /// An error as Google's XML API sends it.

@@ -353,6 +353,9 @@ class Strict:
         for broken in ["X-Goog-Expires", "X-Goog-Date", "X-Goog-Credential", "X-Goog-SignedHeaders", "X-Goog-Algorithm"]:
             equal(requests.get(url().replace(broken, "X-Goog-Other")).status_code, 400)
         equal(requests.get(url().replace("X-Goog-Expires=600", "X-Goog-Expires=604801")).status_code, 400)
+        answer = requests.get(url().replace("X-Goog-Expires=600", "X-Goog-Expires=601"))
+        equal(answer.status_code, 403)
+        assert "<Code>SignatureDoesNotMatch</Code>" in answer.text, answer.text
         short = url(expiration=1)
         time.sleep(2.1)
         assert "<Code>ExpiredToken</Code>" in requests.get(short).text

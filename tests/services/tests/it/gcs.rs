@@ -83,6 +83,7 @@ fn googles_sdk_uses_the_fake() {
         ("PUT", "signed/a b")
     );
     assert_eq!((signed[0].bucket.as_str(), signed[0].expires), ("sdk", 600));
+    assert!(signed.iter().all(|request| request.is_verified));
     let objects = fake.objects("sdk");
     let whole = objects
         .iter()
