@@ -18,16 +18,10 @@ use super::{
     cached_probe::CachedProbe,
     leases::{LeasedCloud, SharedLeases},
 };
-use crate::settings::{LeaseKind, Leases, Settings};
-
-/// The size of a part, in bytes; longer uploads have larger ones.
-const PART_SIZE: u64 = 8 << 20;
+use crate::settings::{CLOUD_MAX_PARTS, CLOUD_PART_SIZE, LeaseKind, Leases, Settings};
 
 /// The longest block of Azure, in bytes.
 const MAX_BLOCK: u64 = 4000 << 20;
-
-/// The most blocks of a blob. Google has no limit for the parts of an object.
-const MAX_PARTS: u32 = 50_000;
 
 /// An operator waits; includes retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -166,8 +160,8 @@ fn options(settings: &Settings, name: &str, prefix: &str) -> StoreOptions {
     prefix.clone_into(&mut options.object_prefix);
     options.min_part = 1;
     options.min_copy = 1;
-    options.part_size = PART_SIZE;
-    options.max_parts = MAX_PARTS;
+    options.part_size = CLOUD_PART_SIZE;
+    options.max_parts = CLOUD_MAX_PARTS;
     options.memory = usize::try_from(settings.limits.max_buffered_bytes).unwrap_or(usize::MAX);
     options.content_hashes = false;
     options.ids = UploadIds::Plain;

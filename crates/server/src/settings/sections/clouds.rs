@@ -7,6 +7,12 @@ use landfall_azure::{AccessTier, ContainerAccess};
 use super::table::group;
 use crate::settings::{bucket, value};
 
+/// The size of a part, in bytes; longer uploads have larger ones.
+pub(crate) const CLOUD_PART_SIZE: u64 = 8 << 20;
+
+/// The most blocks of a blob of Azure. Google has no limit for the parts of an object.
+pub(crate) const CLOUD_MAX_PARTS: u32 = 50_000;
+
 const ACCESS: &[(&str, ContainerAccess)] = &[
     ("private", ContainerAccess::Private),
     ("blob", ContainerAccess::Blob),

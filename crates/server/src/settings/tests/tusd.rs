@@ -142,6 +142,10 @@ fn one_storage_is_used_if_several_are_named() {
             "{error}"
         );
     }
+    // The sizes of S3's parts do not matter.
+    let memory = "-max-buffered-bytes=64MiB";
+    loaded(&["-compat=tusd", "-gcs-bucket=b", memory], &[]);
+    assert!(run(&["-compat=tusd", "-s3-bucket=b", memory], &[]).is_err());
     let found = loaded(&["-azure-object-prefix=a"], &[]);
     let warning = "--azure-object-prefix: has no effect without --azure-storage";
     assert_eq!(found.warnings, [warning]);
