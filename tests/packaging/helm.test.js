@@ -105,6 +105,14 @@ for (const [title, values, kind] of [
   })
 }
 
+test('a bucket may be in another cloud', async (t) => {
+  for (const name of ['gcs-bucket', 'azure-storage']) {
+    const { kinds } = await render(t, { ...BUCKET, settings: { [name]: 'my-uploads' } })
+    const lines = kinds.ConfigMap.data['landfall.toml'].split('\n')
+    for (const line of [`${name} = "my-uploads"`, 'lease = "store"']) assert.ok(lines.includes(line), lines.join('\n'))
+  }
+})
+
 test('an ingress is trusted by its network, and none by default', async (t) => {
   const { config } = await render(t, {})
   assert.doesNotMatch(await accepts(t, config, {}), /^trusted-proxies = .*private/m)

@@ -98,6 +98,8 @@ export const COMMANDS = {
     ['landfall doctor', run(/^warn +CORS/m)],
     ['landfall s3 set-cors', run(/landfall-direct/)],
   ],
+  'docs/gcs.md': [['gcloud storage', checked(ACCOUNT)]],
+  'docs/azure.md': [['az storage', checked(ACCOUNT)]],
   'docs/direct.md': [
     ['landfall --s3-bucket', serve(signs)],
     ['KEY=', run()],

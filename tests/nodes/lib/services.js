@@ -161,6 +161,41 @@ export async function startMoto(t) {
   return place
 }
 
+/** Starts Azurite until test `t` ends. It has no container. */
+export async function startAzurite(t) {
+  const [port] = await freePorts(1)
+  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'landfall-tests')
+  const service = await Service.start(port, (dir) => ({
+    program: find('azurite-blob', join(cache, 'azurite/node_modules/.bin')),
+    // Without --disableTelemetry, it reports to its maker.
+    args: ['--blobHost', '127.0.0.1', '--blobPort', String(port), '--location', dir, '--disableTelemetry', '--silent'],
+    // The system may have no Node, or an old one.
+    env: { PATH: `${join(cache, 'node/node_modules/.bin')}:${process.env.PATH}` },
+  }))
+  t.after(() => service.stop())
+  return {
+    endpoint: `http://127.0.0.1:${port}`,
+    container: 'uploads',
+    env: {
+      AZURE_STORAGE_ACCOUNT: 'devstoreaccount1',
+      AZURE_STORAGE_KEY: 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==',
+    },
+  }
+}
+
+/** Starts an emulator of Google Cloud Storage, with one bucket, until test `t` ends. */
+export async function startGcs(t) {
+  const [port] = await freePorts(1)
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
+  const service = await Service.start(port, () => ({
+    program: find('gcp-storage-emulator', join(cache, 'landfall-tests/gcs/bin')),
+    args: ['start', '--host', '127.0.0.1', '--port', String(port), '--quiet', '--in-memory', '--default-bucket', 'uploads'],
+  }))
+  t.after(() => service.stop())
+  const endpoint = `http://127.0.0.1:${port}`
+  return { endpoint, bucket: 'uploads', env: { STORAGE_EMULATOR_HOST: endpoint } }
+}
+
 /** A Redis without persistence; stopped when test `t` ends. */
 export class Redis {
   #service

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { createCertificate } from '../../clients/lib/certificate.js'
-import { freePorts, startMoto } from '../../nodes/lib/services.js'
+import { freePorts, startAzurite, startGcs, startMoto } from '../../nodes/lib/services.js'
 
 const START_MS = 120_000
 
@@ -214,6 +214,14 @@ const OTHERS = {
   's3-disable-content-hashes': '{s3} -s3-disable-content-hashes',
   's3-disable-ssl': '{s3} -s3-disable-ssl',
   's3-log-api-calls': '{s3} -s3-log-api-calls',
+  'gcs-bucket': '{gcs}',
+  'gcs-object-prefix': '{gcs} -gcs-object-prefix=incoming',
+  'gcs-endpoint': '{gcs} -gcs-endpoint={google}/storage/v1/',
+  'azure-storage': '{azure}',
+  'azure-container-access-type': '{azure} -azure-container-access-type=blob',
+  'azure-blob-access-tier': '{azure} -azure-blob-access-tier=cool',
+  'azure-object-prefix': '{azure} -azure-object-prefix=incoming',
+  'azure-endpoint': '{azure}',
   'hooks-enabled-events': '-hooks-dir={hooks} -hooks-enabled-events=pre-create,post-finish',
   'progress-hooks-interval': '-hooks-dir={hooks} -progress-hooks-interval=250ms',
   'hooks-dir': '-hooks-dir={hooks}',
@@ -247,14 +255,6 @@ const OTHERS = {
 
 /** What ends the start, and what the reason contains. */
 const REFUSED = {
-  'gcs-bucket': ['-gcs-bucket=b', /Google Cloud Storage is not supported/],
-  'gcs-object-prefix': ['-gcs-object-prefix=p', /Google Cloud Storage is not supported/],
-  'gcs-endpoint': ['-gcs-endpoint=http://h', /Google Cloud Storage is not supported/],
-  'azure-storage': ['-azure-storage=c', /Azure storage is not supported/],
-  'azure-container-access-type': ['-azure-container-access-type=blob', /Azure storage is not supported/],
-  'azure-blob-access-tier': ['-azure-blob-access-tier=hot', /Azure storage is not supported/],
-  'azure-object-prefix': ['-azure-object-prefix=p', /Azure storage is not supported/],
-  'azure-endpoint': ['-azure-endpoint=http://h', /Azure storage is not supported/],
   'hooks-plugin': ['-hooks-plugin=./plugin', /--hooks-grpc or --hooks-http/],
   'expose-pprof': ['-expose-pprof', /profiler is not available/],
   'pprof-path': ['-pprof-path=/pprof/', /profiler is not available/],
@@ -269,7 +269,7 @@ test('every flag with another value', { timeout: 10 * START_MS }, async (t) => {
   const named = [...Object.keys(OTHERS), ...Object.keys(REFUSED), ...ELSEWHERE].sort()
   assert.deepEqual(named, FLAGS.map(([name]) => name).sort())
 
-  const moto = await startMoto(t)
+  const [moto, google, azurite] = await Promise.all([startMoto(t), startGcs(t), startAzurite(t)])
   const { args: [, certificate, , key] } = await createCertificate(t)
   const hooks = await mkdtemp(join(tmpdir(), 'landfall-hooks-'))
   t.after(() => rm(hooks, { recursive: true }))
@@ -289,10 +289,14 @@ test('every flag with another value', { timeout: 10 * START_MS }, async (t) => {
     hooks,
     receiver: `http://127.0.0.1:${receiver.address().port}`,
     s3: `-s3-bucket=${moto.bucket} -s3-endpoint=${moto.endpoint}`,
+    gcs: `-gcs-bucket=${google.bucket}`,
+    google: google.endpoint,
+    azure: `-azure-storage=${azurite.container} -azure-endpoint=${azurite.endpoint}/devstoreaccount1`,
     // Nobody listens: only events go there, which wait.
     grpc: '-hooks-grpc=127.0.0.1:9 -hooks-enabled-events=post-finish',
   }
-  const env = { AWS_ACCESS_KEY_ID: moto.accessKey, AWS_SECRET_ACCESS_KEY: moto.secretKey, AWS_REGION: moto.region }
+  const keys = { AWS_ACCESS_KEY_ID: moto.accessKey, AWS_SECRET_ACCESS_KEY: moto.secretKey, AWS_REGION: moto.region }
+  const env = { ...keys, ...google.env, ...azurite.env }
   for (const [flag, template] of Object.entries(OTHERS)) {
     const line = template.replace(/\{(\w+)\}/g, (_, name) => values[name])
     assert.ok(line.includes(`-${flag}`), flag)

@@ -18,16 +18,10 @@ use super::{
     cached_probe::CachedProbe,
     leases::{LeasedCloud, SharedLeases},
 };
-use crate::settings::{LeaseKind, Leases, Settings};
-
-/// The size of a part, in bytes; longer uploads have larger ones.
-const PART_SIZE: u64 = 8 << 20;
+use crate::settings::{CLOUD_MAX_PARTS, CLOUD_PART_SIZE, LeaseKind, Leases, Settings};
 
 /// The longest block of Azure, in bytes.
 const MAX_BLOCK: u64 = 4000 << 20;
-
-/// The most blocks of a blob. Google has no limit for the parts of an object.
-const MAX_PARTS: u32 = 50_000;
 
 /// An operator waits; includes retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,13 +32,13 @@ pub(super) struct CloudStorage {
     /// The bucket or container.
     pub(super) name: String,
     pub(super) description: String,
-    pub(super) opened: Box<dyn Opened>,
+    pub(super) opened: Box<dyn CloudBackend>,
     reachable: CachedProbe<Option<String>>,
 }
 
 /// The client and the store of a cloud.
 #[async_trait]
-pub(super) trait Opened: fmt::Debug + Send + Sync {
+pub(super) trait CloudBackend: fmt::Debug + Send + Sync {
     fn calls(&self) -> &Stats;
     fn stats(&self) -> StoreStats;
     async fn probe(&self) -> Result<(), BoxError>;
@@ -166,8 +160,8 @@ fn options(settings: &Settings, name: &str, prefix: &str) -> StoreOptions {
     prefix.clone_into(&mut options.object_prefix);
     options.min_part = 1;
     options.min_copy = 1;
-    options.part_size = PART_SIZE;
-    options.max_parts = MAX_PARTS;
+    options.part_size = CLOUD_PART_SIZE;
+    options.max_parts = CLOUD_MAX_PARTS;
     options.memory = usize::try_from(settings.limits.max_buffered_bytes).unwrap_or(usize::MAX);
     options.content_hashes = false;
     options.ids = UploadIds::Plain;
@@ -189,7 +183,7 @@ struct Bucket<C> {
 }
 
 #[async_trait]
-impl<C: LeasedCloud> Opened for Bucket<C> {
+impl<C: LeasedCloud> CloudBackend for Bucket<C> {
     fn calls(&self) -> &Stats {
         self.client.stats()
     }

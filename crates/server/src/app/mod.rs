@@ -461,7 +461,9 @@ fn log_startup(
     (listening, listeners, connection_limit): (&str, &[Listener], ConnectionLimit),
 ) {
     let base = &settings.urls.base_path;
-    log::say(parts.storage.describe());
+    for line in parts.storage.describe().lines() {
+        log::say(line);
+    }
     match settings.protocol.max_size {
         Some(bytes) => {
             let megabytes = bytes as f64 / 1024.0 / 1024.0;

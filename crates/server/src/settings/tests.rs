@@ -179,8 +179,10 @@ fn unknown_variables_are_problems_if_similar_to_a_setting() {
     );
     assert_eq!(problems(&[], &[("LANDFALL_PORT", "x")]).len(), 1);
     assert_eq!(
-        problems(&[], &[("LANDFALL_GCS_BUCKET", "x")]),
-        ["LANDFALL_GCS_BUCKET: Google Cloud Storage is not supported yet"]
+        problems(&[], &[("LANDFALL_STORE_SIZE", "1")]),
+        [
+            "LANDFALL_STORE_SIZE: removed, as in tusd 1.0: there is no limit for all uploads together; use a disk quota, and --max-size for each upload"
+        ]
     );
     let unknown = loaded(&[], &[("LANDFALL_OF_ANOTHER_PROGRAM", "x")]);
     assert_eq!(unknown.warnings.len(), 1);
@@ -267,7 +269,7 @@ fn problems_in_the_file_have_their_line() {
     assert_eq!(
         problems_of_file(
             "# ours\nprot = 80\ndir-perms = 775\nnetwork-timeout = 60\nport = 'x'\nverbose = 1\n\
-             max_size = 1\ndir = '/x'\nconfig = 'y'\ngcs-bucket = 'b'\nhost = ['a']\n\
+             max_size = 1\ndir = '/x'\nconfig = 'y'\nhooks-plugin = 'b'\nhost = ['a']\n\
              cors-allow-methods = [1]\n[storage]\nupload-dir = '/x'\n"
         ),
         [
@@ -275,7 +277,7 @@ fn problems_in_the_file_have_their_line() {
             "FILE:12: cors-allow-methods: has a whole number in its list; write strings",
             "FILE:8: dir: renamed; write upload-dir",
             "FILE:3: dir-perms: write the octal digits as a string: \"775\"",
-            "FILE:10: gcs-bucket: Google Cloud Storage is not supported yet",
+            "FILE:10: hooks-plugin: Go plugins are not supported; move the code into a command for --hooks-dir, or behind --hooks-grpc or --hooks-http",
             "FILE:11: host: is a list; write a string",
             "FILE:7: max_size: unknown setting; did you mean max-size?",
             "FILE:4: network-timeout: needs a unit: \"60s\" for seconds",

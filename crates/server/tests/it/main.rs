@@ -15,6 +15,7 @@ mod serve_acme;
 mod serve_acme_nodes;
 mod serve_acme_renewal;
 mod serve_addresses;
+mod serve_clouds;
 mod serve_compat;
 mod serve_concat;
 mod serve_concurrency;

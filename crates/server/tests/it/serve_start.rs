@@ -241,7 +241,7 @@ fn an_invalid_command_line_exits_with_2_and_a_reason() {
         (&["-no-such-flag"][..], "-no-such-flag"),
         (&["-port", "eight"], "eight"),
         (&["-max-size"], "-max-size"),
-        (&["-gcs-bucket", "x"], "gcs-bucket"),
+        (&["-hooks-plugin", "x"], "hooks-plugin"),
         (&["frobnicate"], "frobnicate"),
     ] {
         let (code, out, err) = run(program().args(args));

@@ -74,7 +74,7 @@ fn invalid_arguments_exit_with_code_2() {
         &["-prot", "8070"][..],
         &["-port", "x"],
         &["config", "check", "-port", "x"],
-        &["-gcs-bucket", "b"],
+        &["-hooks-plugin", "b"],
         &["doctor", "s3"],
         &["-config", "/nonexistent/landfall.toml"],
         &["unknown"],

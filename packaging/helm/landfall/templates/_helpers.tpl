@@ -26,8 +26,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $settings := deepCopy .Values.settings -}}
 {{- $variables := .Values.secret.variables | default dict -}}
 {{- if eq .Values.storage "bucket" -}}
-  {{- if not (get $settings "s3-bucket") -}}
-    {{- fail "storage: bucket needs settings.s3-bucket" -}}
+  {{- if not (or (get $settings "s3-bucket") (get $settings "gcs-bucket") (get $settings "azure-storage")) -}}
+    {{- fail "storage: bucket needs settings.s3-bucket, gcs-bucket or azure-storage" -}}
   {{- end -}}
   {{- if not (or (get $settings "database") (hasKey $variables "LANDFALL_DATABASE")) -}}
     {{- fail "storage: bucket needs a PostgreSQL database: set secret.variables.LANDFALL_DATABASE" -}}

@@ -56,6 +56,10 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if settings.azure.container.is_some() && is_archive {
         let downloads = settings.protocol.disable_download != DisabledDownloads::All;
         let reason = "archive: finished files cannot be downloaded; write --disable-download, or another tier";
-        findings.problem_if(downloads, "azure-blob-access-tier", reason);
+        match settings.protocol.compat_tusd {
+            // tusd starts, and downloads fail.
+            true if downloads => findings.warning("azure-blob-access-tier", reason),
+            _ => findings.problem_if(downloads, "azure-blob-access-tier", reason),
+        }
     }
 }

@@ -4,7 +4,10 @@
 //! an error, because uploads would be stored in a directory that may be lost.
 
 use super::{Findings, Settings};
-use crate::settings::types::{DisabledDownloads, LeaseKind};
+use crate::settings::{
+    CLOUD_MAX_PARTS, CLOUD_PART_SIZE,
+    types::{DisabledDownloads, LeaseKind},
+};
 
 pub(super) const FILE_SETTINGS: &[&str] = &[
     "upload-dir",
@@ -61,13 +64,17 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             false => s3.part_size = s3.min_part_size,
         }
     }
-    let (memory, part_size) = (settings.limits.max_buffered_bytes, s3.part_size);
+    let memory = settings.limits.max_buffered_bytes;
+    let (part_size, parts) = match s3.bucket {
+        Some(_) => (s3.part_size, 10_000),
+        None => (CLOUD_PART_SIZE, u64::from(CLOUD_MAX_PARTS)),
+    };
     let name = findings.place_of("max-buffered-bytes", "s3-part-size");
     let size = format!("less than two parts of {part_size} bytes");
     let reason = format!("{size}: one fills while the other is sent");
     let reason = format!("--max-buffered-bytes is {memory} bytes, {reason}");
     findings.problem_if(has_bucket && memory / 2 < part_size, name, reason);
-    let longest = (memory / 2).saturating_mul(10_000);
+    let longest = (memory / 2).saturating_mul(parts);
     if has_bucket && settings.protocol.max_size > Some(longest) {
         let effect = format!("--max-buffered-bytes {memory} limits uploads to {longest} bytes");
         let reason = format!("{effect}, less than --max-size; raise --max-buffered-bytes");

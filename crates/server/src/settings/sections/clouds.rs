@@ -7,6 +7,12 @@ use landfall_azure::{AccessTier, ContainerAccess};
 use super::table::group;
 use crate::settings::{bucket, value};
 
+/// The size of a part, in bytes; longer uploads have larger ones.
+pub(crate) const CLOUD_PART_SIZE: u64 = 8 << 20;
+
+/// The most blocks of a blob of Azure. Google has no limit for the parts of an object.
+pub(crate) const CLOUD_MAX_PARTS: u32 = 50_000;
+
 const ACCESS: &[(&str, ContainerAccess)] = &[
     ("private", ContainerAccess::Private),
     ("blob", ContainerAccess::Blob),
@@ -24,7 +30,7 @@ const TIERS: &[(&str, Option<AccessTier>)] = &[
 group! {
     /// Settings of Google Cloud Storage.
     pub struct Gcs at gcs;
-    bucket: Option<String> = value::optional(bucket::bucket), "gcs-bucket", Text("NAME"), "", Common
+    bucket: Option<String> = value::optional(bucket::bucket), "gcs-bucket", Text("NAME"), ""
         => "Store uploads in this bucket of Google Cloud Storage instead of a directory. Credentials come from the \
             file in GCS_SERVICE_ACCOUNT_FILE, or from Application Default Credentials: the file in \
             GOOGLE_APPLICATION_CREDENTIALS, gcloud's, or the metadata server.";
@@ -38,15 +44,15 @@ group! {
 group! {
     /// Settings of Azure Blob Storage.
     pub struct Azure at azure;
-    container: Option<String> = value::optional(bucket::bucket), "azure-storage", Text("CONTAINER"), "", Common
+    container: Option<String> = value::optional(bucket::bucket), "azure-storage", Text("CONTAINER"), ""
         => "Store uploads in this container of Azure Blob Storage instead of a directory; it is created if there is \
             none. Credentials come from AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN, \
             AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY, or from Entra ID: client secret or certificate, workload \
             identity, managed identity, az.";
     access: ContainerAccess = |v| value::choice(v, ACCESS),
         "azure-container-access-type", Text("private|blob|container"), "private"
-        => "Who may read a container that is created: nobody without permission (private), everybody its blobs \
-            (blob), or everybody its blobs and their list (container).";
+        => "Public access to a container that is created: none (private), to its blobs (blob), or to its blobs and \
+            their list (container).";
     tier: Option<AccessTier> = |v| value::choice(v, TIERS),
         "azure-blob-access-tier", Text("default|hot|cool|cold|archive"), "default"
         => "Access tier of finished files. default: that of the account.";

@@ -187,7 +187,7 @@ group! {
     pub struct Storage at storage;
     upload_dir: PathBuf = value::some_path,
         "upload-dir", Text("DIR"), "./data", Common; alias Text("DIR") "dir" by unchanged
-        => "Directory of uploads, unless --s3-bucket is set. Created if missing.";
+        => "Directory of uploads, unless a bucket is set. Created if missing.";
     data_dirs: Vec<PathBuf> = value::paths, "data-dirs", List("DIRS"), ""
         => "Further directories for files of uploads. Symbolic links in the upload directory and paths that \
             hooks choose may lead into them; / allows all, as tusd does.";

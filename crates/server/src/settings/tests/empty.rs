@@ -91,8 +91,8 @@ fn empty_options_of_commands_are_rejected() {
 
 #[test]
 fn empty_unsupported_flags_are_rejected() {
-    let error = problem(&["-gcs-bucket="]);
-    assert!(error.contains("not supported yet"), "{error}");
+    let error = problem(&["-hooks-plugin="]);
+    assert!(error.contains("not supported"), "{error}");
     loaded(&["-pprof-path=/debug/pprof/", "-expose-pprof=false"], &[]);
 }
 

@@ -13,6 +13,8 @@ type Row = (
 
 const ALONE: &[&str] = &[];
 const BUCKET: &[&str] = &["-s3-bucket=b"];
+const GCS: &[&str] = &["-gcs-bucket=b"];
+const AZURE: &[&str] = &["-azure-storage=c"];
 const HOOKS: &[&str] = &["-hooks-dir=/x"];
 const HTTP: &[&str] = &["-hooks-http=https://localhost/"];
 const GRPC: &[&str] = &["-hooks-grpc=localhost:1"];
@@ -167,6 +169,14 @@ const TABLE: &[Row] = &[
         ALONE,
         &["", "a b", "s3://b", "a/b", "https://x"],
     ),
+    ("gcs-bucket", ALONE, &["", "a b", "a/b"]),
+    ("gcs-object-prefix", GCS, &["", "a\nb"]),
+    ("gcs-endpoint", GCS, URL),
+    ("azure-storage", ALONE, &["", "a b", "a/b"]),
+    ("azure-container-access-type", AZURE, WORD),
+    ("azure-blob-access-tier", AZURE, WORD),
+    ("azure-object-prefix", AZURE, &["", "a\nb"]),
+    ("azure-endpoint", AZURE, URL),
     ("s3-object-prefix", BUCKET, &["", "a\nb"]),
     ("s3-key", BUCKET, TEMPLATE),
     ("s3-endpoint", BUCKET, URL),

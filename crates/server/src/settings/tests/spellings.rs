@@ -54,6 +54,14 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("preallocate", "true"),
     ("filelock-holder-poll-interval", "5s"),
     ("filelock-acquirer-poll-interval", "2s"),
+    ("gcs-bucket", "uploads"),
+    ("gcs-object-prefix", "in/"),
+    ("gcs-endpoint", "http://localhost:4443"),
+    ("azure-storage", "uploads"),
+    ("azure-container-access-type", "blob"),
+    ("azure-blob-access-tier", "cool"),
+    ("azure-object-prefix", "in/"),
+    ("azure-endpoint", "http://localhost:10000"),
     ("s3-bucket", "uploads"),
     ("s3-object-prefix", "in/"),
     ("s3-key", "{date}/{id}"),
@@ -177,6 +185,8 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
 fn required_args(setting: &Setting) -> &'static [&'static str] {
     match setting.name {
         "direct" | "s3-endpoint" => &["-s3-bucket=uploads"],
+        "gcs-endpoint" => &["-gcs-bucket=uploads"],
+        "azure-endpoint" => &["-azure-storage=uploads"],
         "cors-allow-credentials" => &["-cors-allow-origin=^https://app\\.example$"],
         "tls-certificate" => &["-tls-key=/etc/c.key"],
         "tls-key" => &["-tls-certificate=/etc/c.pem"],

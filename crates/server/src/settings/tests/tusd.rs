@@ -62,6 +62,95 @@ fn command_lines_of_tusd_are_accepted() {
     }
 }
 
+#[test]
+fn the_values_of_tusd_for_clouds_are_accepted() {
+    use landfall_azure::{AccessTier, ContainerAccess};
+    let gcs = [
+        "-compat=tusd",
+        "-gcs-bucket=b",
+        "-gcs-object-prefix=a_b/c",
+        "-gcs-endpoint=http://127.0.0.1:9/storage/v1/",
+    ];
+    let found = loaded(&gcs, &[]);
+    assert_eq!(found.warnings, Vec::<String>::new());
+    assert_eq!(found.settings.gcs.bucket.as_deref(), Some("b"));
+    assert_eq!(found.settings.gcs.object_prefix, "a_b/c/");
+    let azure = |more: &[&str]| {
+        let mut args = vec!["-compat=tusd", "-azure-storage=c"];
+        args.extend(more);
+        loaded(&args, &[])
+    };
+    let accesses = [
+        ("blob", ContainerAccess::Blob),
+        ("container", ContainerAccess::Container),
+    ];
+    for (word, access) in accesses {
+        let flag = format!("-azure-container-access-type={word}");
+        let found = azure(&[&flag, "-azure-object-prefix=a_b"]);
+        assert_eq!(found.warnings, Vec::<String>::new());
+        assert_eq!(found.settings.azure.access, access);
+        assert_eq!(found.settings.azure.object_prefix, "a_b/");
+    }
+    for (word, tier) in [
+        ("hot", AccessTier::Hot),
+        ("cool", AccessTier::Cool),
+        ("archive", AccessTier::Archive),
+    ] {
+        let flag = format!("-azure-blob-access-tier={word}");
+        let found = azure(&[&flag, "-azure-endpoint=http://127.0.0.1:10000"]);
+        assert_eq!(found.settings.azure.tier, Some(tier));
+        let warns = found
+            .warnings
+            .iter()
+            .any(|line| line.contains("cannot be downloaded"));
+        assert_eq!(warns, word == "archive", "{:?}", found.warnings);
+    }
+    let strict = [
+        "-azure-storage=c",
+        "-azure-blob-access-tier=archive",
+        "-disable-download",
+    ];
+    loaded(&strict, &[]);
+    let error = problems(&strict[..2], &[]).join("\n");
+    assert!(error.contains("cannot be downloaded"), "{error}");
+    assert!(problem(&["-azure-storage=c", "-azure-blob-access-tier=premium"]).contains("premium"));
+}
+
+/// In tusd's order: S3, Google Cloud Storage, Azure, directory.
+#[test]
+fn one_storage_is_used_if_several_are_named() {
+    let found = loaded(
+        &["-gcs-bucket=b", "-azure-storage=c", "-upload-dir=/x"],
+        &[],
+    );
+    let settings = &found.settings;
+    assert_eq!(settings.gcs.bucket.as_deref(), Some("b"));
+    assert_eq!(settings.azure.container, None);
+    for name in ["azure-storage", "upload-dir"] {
+        let warning = format!("--{name}: has no effect with --gcs-bucket");
+        assert!(found.warnings.contains(&warning), "{:?}", found.warnings);
+    }
+    let found = loaded(&["-s3-bucket=a", "-gcs-bucket=b", "-azure-storage=c"], &[]);
+    assert!(found.settings.s3.bucket.is_some() && found.settings.gcs.bucket.is_none());
+    for (flag, main) in [
+        ("-gcs-endpoint=http://127.0.0.1:9", "--gcs-bucket"),
+        ("-azure-endpoint=http://127.0.0.1:9", "--azure-storage"),
+    ] {
+        let error = problem(&[flag]);
+        assert!(
+            error.contains(&format!("no effect without {main}")),
+            "{error}"
+        );
+    }
+    // The sizes of S3's parts do not matter.
+    let memory = "-max-buffered-bytes=64MiB";
+    loaded(&["-compat=tusd", "-gcs-bucket=b", memory], &[]);
+    assert!(run(&["-compat=tusd", "-s3-bucket=b", memory], &[]).is_err());
+    let found = loaded(&["-azure-object-prefix=a"], &[]);
+    let warning = "--azure-object-prefix: has no effect without --azure-storage";
+    assert_eq!(found.warnings, [warning]);
+}
+
 /// tusd's flags end at the first word.
 #[test]
 fn compat_tusd_ignores_words_after_the_flags_and_says_so() {
@@ -121,7 +210,7 @@ fn compat_tusd_has_the_exit_codes_of_tusd() {
         (&["-behind-proxy=maybe"], 2, 2),
         (&["-tls-mode=ssl"], 1, 1),
         (&["-log-format=yaml"], 1, 2),
-        (&["-gcs-bucket=b"], 2, 2),
+        (&["-hooks-plugin=b"], 2, 2),
         (&["-enable-h2c", "-tls-certificate=c", "-tls-key=k"], 1, 2),
     ] {
         assert_eq!(run(args, &[]).unwrap_err().exit_code(), strict, "{args:?}");
@@ -143,6 +232,14 @@ fn compat_tusd_ignores_empty_flags_and_says_so() {
         "unix-sock",
         "log-format",
         "gcs-bucket",
+        "gcs-object-prefix",
+        "gcs-endpoint",
+        "azure-storage",
+        "azure-container-access-type",
+        "azure-blob-access-tier",
+        "azure-object-prefix",
+        "azure-endpoint",
+        "hooks-plugin",
     ] {
         let flag = format!("-{name}=");
         assert!(run(&[&flag], &[]).is_err(), "{name}");
