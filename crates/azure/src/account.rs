@@ -5,10 +5,7 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::{
-    settings::{Authorization, SettingsError},
-    variables::Variables,
-};
+use crate::{error::SettingsError, settings::Authorization, variables::Variables};
 
 /// The account of emulators, and its public key.
 const DEVELOPMENT_ACCOUNT: &str = "devstoreaccount1";

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{Uri, uri::Scheme};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::{account::Account, settings::SettingsError};
+use crate::{account::Account, error::SettingsError};
 
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

@@ -16,8 +16,9 @@ use crate::{
     account::Account,
     address::Address,
     credentials::Credentials,
+    error::SettingsError,
     identity::Identity,
-    settings::{AccessTier, Authorization, SettingsError},
+    settings::{AccessTier, Authorization},
     variables::Variables,
 };
 

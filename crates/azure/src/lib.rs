@@ -26,6 +26,7 @@ mod client;
 mod cloud;
 mod containers;
 mod credentials;
+mod error;
 mod identity;
 mod metadata;
 mod presign;
@@ -42,6 +43,7 @@ mod tests;
 pub use self::{
     client::{AzureClient, AzureSettings},
     containers::ContainerReport,
-    settings::{AccessTier, Authorization, ContainerAccess, SettingsError},
+    error::SettingsError,
+    settings::{AccessTier, Authorization, ContainerAccess},
     variables::Variables,
 };

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::error::SettingsError;
+
 /// The access tier of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessTier {
@@ -91,66 +93,4 @@ impl fmt::Display for Authorization {
             Self::Identity => "identity",
         })
     }
-}
-
-/// Invalid client settings. No message contains a key or a signature.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SettingsError {
-    /// No variable names the account. The sentence is tusd's.
-    #[error(
-        "No service account name for Azure BlockBlob Storage using the AZURE_STORAGE_ACCOUNT environment variable."
-    )]
-    NoAccount,
-    /// The name of the account is invalid.
-    #[error(
-        "invalid name of an Azure storage account {0:?}: use 3 to 24 lower-case letters and digits"
-    )]
-    Account(String),
-    /// The key of the account is not base64.
-    #[error(
-        "AZURE_STORAGE_KEY is neither a key of the account, which is base64, nor a shared access \
-         signature, which contains `sig=`"
-    )]
-    Key,
-    /// The shared access signature is not one.
-    #[error(
-        "the shared access signature for Azure is invalid: copy it whole, from `sv=` to the end of `sig=`"
-    )]
-    Signature,
-    /// The connection string is invalid.
-    #[error(
-        "AZURE_STORAGE_CONNECTION_STRING {0}; copy it whole from the access keys of the account"
-    )]
-    ConnectionString(&'static str),
-    /// The endpoint is not a supported URL.
-    #[error("the Azure endpoint {endpoint:?} {problem}")]
-    Endpoint {
-        /// The endpoint.
-        endpoint: String,
-        /// The problem.
-        problem: &'static str,
-    },
-    /// The access tier is unknown.
-    #[error("unknown Azure access tier {0:?}; use hot, cool, cold or archive")]
-    Tier(String),
-    /// The access type of a container is unknown.
-    #[error("unknown access type of an Azure container {0:?}; use blob, container or private")]
-    ContainerAccess(String),
-    /// A file that a variable names cannot be read.
-    #[error("{variable}: cannot read {path:?}: {source}")]
-    File {
-        /// The variable.
-        variable: String,
-        /// The file.
-        path: String,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The user agent is not a valid header value.
-    #[error("the user agent {0:?} is not a valid header value")]
-    UserAgent(String),
-    /// The root certificates of this machine cannot be read.
-    #[error("cannot read the root certificates of this machine, which HTTPS requires")]
-    Certificates(#[source] std::io::Error),
 }

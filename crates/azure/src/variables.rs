@@ -7,7 +7,7 @@ use std::{
     io::{self, Read as _},
 };
 
-use crate::settings::SettingsError;
+use crate::error::SettingsError;
 
 /// Secrets of containers are files: `<NAME>_FILE` names one with the value, as in tusd's image.
 const IN_FILES: [&str; 4] = [

@@ -1,4 +1,4 @@
-//! Where access tokens come from, and how long they are kept. This calls no storage.
+//! Sources and lifetimes of access tokens. This calls no storage.
 //!
 //! The order is tusd's: `GCS_SERVICE_ACCOUNT_FILE`, then Application Default Credentials (the file of
 //! `GOOGLE_APPLICATION_CREDENTIALS`, the one that gcloud writes, the metadata server). The first that is there
@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 use self::context::ProviderContext;
 pub(crate) use self::context::Variables;
 
-/// Roles limit what a token may do. A narrower scope would not permit to sign by the IAM service.
+/// Roles limit the rights of a token. A narrower scope would not permit to sign by the IAM service.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// Tokens with less remaining lifetime are renewed. The metadata server has no newer one before it has 5 minutes.
@@ -282,7 +282,7 @@ async fn load(context: &ProviderContext) -> Result<Credential, TokenError> {
     }
 }
 
-/// Says in one line what is wrong, and what to do about it if that is known.
+/// Says in one line the problem, and its remedy if that is known.
 fn sentence(error: &reqsign_core::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

@@ -33,7 +33,7 @@ pub(crate) struct ApiRequest<'a> {
     payload: Payload,
     /// The service works before it responds as long as with these bytes of payload.
     pub(crate) worked: u64,
-    /// Where attempts run, to end even if the call is dropped.
+    /// The tasks in which attempts run, to end even if the call is dropped.
     pub(crate) tasks: Option<TaskTracker>,
 }
 

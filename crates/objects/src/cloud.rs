@@ -15,7 +15,7 @@ use crate::{
     payload::Payload,
 };
 
-/// What differs between clouds besides their calls.
+/// The differences between clouds besides their calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// The name of the service, for people.
@@ -36,7 +36,7 @@ pub struct Rules {
     pub max_copy: u64,
 }
 
-/// The metadata with the writer of a versioned part that is an object of its own.
+/// The metadata with the writer of a versioned part that is a separate object.
 pub const PART_WRITER: &str = "landfall-writer";
 
 /// The metadata with the upload that an object was made of.
@@ -177,7 +177,7 @@ pub trait Cloud: Clone + fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Returns a URL from which anybody can download an object for a time, with these response headers.
+    /// Returns a URL from which every client can download an object for a time, with these response headers.
     async fn presign_download(
         &self,
         object: &ObjectRef,

@@ -51,7 +51,7 @@ pub use self::{
     options::{InvalidOptions, MAX_OBJECT, MIN_MEMORY, StoreOptions, UploadIds},
     part_buffer::{BlockPool, PartBuffer},
     part_plan::{CountedParts, MissingPart, PartPlan, PartSizeLimits, Segment, StoredPart},
-    payload::{Gate, GateKey, NeverOpened, Payload, PayloadBody},
+    payload::{Barrier, BarrierKey, NeverOpened, Payload, PayloadBody},
     reader::{IdleObjects, OpenObjects, read_object},
     session::{CachedState, SessionStatus, UploadSession, UploadSessions, WriteGuard},
     store::{Layout, ObjectStore, StoreStats, user_metadata},

@@ -19,7 +19,7 @@ pub struct Payload {
     chunks: Vec<Bytes>,
     length: u64,
     sha256: Option<[u8; 32]>,
-    gate: Option<Gate>,
+    gate: Option<Barrier>,
 }
 
 impl Payload {
@@ -70,7 +70,7 @@ impl Payload {
 
     /// Holds back the last chunk of each body until the gate opens. If it never will, the body fails.
     #[must_use]
-    pub fn behind(mut self, gate: Gate) -> Self {
+    pub fn behind(mut self, gate: Barrier) -> Self {
         self.gate = Some(gate);
         self
     }
@@ -97,7 +97,7 @@ impl From<Bytes> for Payload {
 pub struct PayloadBody {
     chunks: VecDeque<Bytes>,
     left: u64,
-    gate: Option<Gate>,
+    gate: Option<Barrier>,
     waiting: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
 }
 
@@ -110,17 +110,17 @@ impl fmt::Debug for PayloadBody {
 
 /// Opens once; clones are one gate.
 #[derive(Clone, Debug)]
-pub struct Gate(watch::Receiver<bool>);
+pub struct Barrier(watch::Receiver<bool>);
 
 /// The key of a gate, which never opens if this is dropped.
 #[derive(Debug)]
-pub struct GateKey(watch::Sender<bool>);
+pub struct BarrierKey(watch::Sender<bool>);
 
-impl Gate {
+impl Barrier {
     /// Creates a closed gate and its key.
-    pub fn new() -> (GateKey, Self) {
+    pub fn new() -> (BarrierKey, Self) {
         let (key, gate) = watch::channel(false);
-        (GateKey(key), Self(gate))
+        (BarrierKey(key), Self(gate))
     }
 
     /// Waits until the gate opens; returns false if it never will.
@@ -129,7 +129,7 @@ impl Gate {
     }
 }
 
-impl GateKey {
+impl BarrierKey {
     /// Opens the gate.
     pub fn open(self) {
         self.0.send_replace(true);
@@ -209,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_chunk_waits_for_the_gate() {
         let chunks = vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")];
-        let (key, gate) = Gate::new();
+        let (key, gate) = Barrier::new();
         let payload = Payload::new(chunks, None).behind(gate);
         let payload = payload.between(Bytes::from_static(b"("), Bytes::from_static(b")"));
         assert_eq!(payload.len(), 7);
@@ -230,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_fails_if_the_gate_never_opens() {
-        let (key, gate) = Gate::new();
+        let (key, gate) = Barrier::new();
         let mut body = Payload::from(Bytes::from_static(b"a")).behind(gate).body();
         drop(key);
         let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;

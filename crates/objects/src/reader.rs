@@ -23,7 +23,7 @@ const PIECE_BYTES: usize = 32 * 1024;
 const MAX_IDLE: usize = 256;
 const STALLED_AFTER: Duration = Duration::from_secs(2);
 
-/// The objects of a client that are open while nobody reads them.
+/// The objects of a client that are open while no task reads them.
 #[derive(Debug)]
 pub struct IdleObjects(RecentlyUsed<OpenObject>);
 

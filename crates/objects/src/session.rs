@@ -161,8 +161,7 @@ impl<S> UploadSession<S> {
     pub fn written_snapshot(&self) -> Option<Snapshot> {
         let status = self.status.lock();
         let published = status.published.clone();
-        // Also while the next request waits for this one to end: what the cloud has is not committed yet.
-        published.filter(|_| status.writing > 0)
+        published.filter(|_| status.is_being_written())
     }
 
     /// Publishes the progress of a request.

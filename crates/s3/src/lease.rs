@@ -1,4 +1,4 @@
-//! Leases in an S3 bucket, and the probes of what they need of a service. `landfall_leases` decides about them.
+//! Leases in an S3 bucket, and probes of the service that has it. `landfall_leases` decides about them.
 
 pub use landfall_leases::{LeaseSettings, LeaseSweepSummary, SettingsError};
 

@@ -297,7 +297,7 @@ fn log(condition: &Condition) {
     }
 }
 
-/// A condition that a command finds on this machine, in the words of the running server.
+/// A condition that a command finds on this machine, as the running server says it.
 impl ConditionKind {
     pub(crate) fn finding(self, check: &'static str, detail: &str) -> Finding {
         let severity = match self.effect() {

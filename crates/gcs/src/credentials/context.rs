@@ -1,4 +1,4 @@
-//! What `reqsign-google` needs to find credentials: variables, small files, programs, and HTTP by this client's own
+//! The needs of `reqsign-google` to find credentials: variables, small files, programs, and HTTP by this client's own
 //! connections. It keeps no secret.
 
 use std::{

@@ -1,4 +1,4 @@
-//! How often a call is attempted, and for how long. It sends nothing.
+//! The limits of the attempts of a call, in number and time. It sends nothing.
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ pub trait Attempts: Send {
 pub struct Failure {
     /// The error of the call, unless another attempt succeeds.
     pub error: Error,
-    /// Whether there is one.
+    /// The next attempt, if there is one.
     pub retry: Retry,
 }
 
@@ -65,7 +65,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Whether a call is attempted again.
+/// The next attempt after a failed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// It is not.
@@ -76,7 +76,7 @@ pub enum Retry {
     Later(Option<Duration>),
 }
 
-/// What a call is, besides its requests.
+/// The properties of a call, besides its requests.
 #[derive(Clone, Debug, Default)]
 pub struct CallKind {
     /// The operation, as its service names it.
@@ -87,7 +87,7 @@ pub struct CallKind {
     pub worked: u64,
     /// The body of a successful response is left to the caller.
     pub streams: bool,
-    /// Where attempts run, to end even if the call is dropped.
+    /// The tasks in which attempts run, to end even if the call is dropped.
     pub tasks: Option<TaskTracker>,
 }
 
@@ -119,7 +119,7 @@ impl Caller {
     /// Makes a call; returns the response of the attempt that succeeded.
     ///
     /// # Errors
-    /// That of the last attempt.
+    /// The error of the last attempt.
     ///
     /// # Cancel safety
     /// A dropped call aborts its exchange, which may take effect nevertheless. With [`CallKind::tasks`], the

@@ -12,8 +12,9 @@ use super::{
     description::{mark_changed, writer},
     failed,
     layout::IMPLICIT,
-    remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, store_plan},
+    remote_state::{COMPLETION_POLL_DELAYS, store_plan},
     session::{Checkpoint, UploadState},
+    tails::IncompletePart,
 };
 use crate::{Error, ErrorKind, ObjectRef};
 

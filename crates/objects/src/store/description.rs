@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     During as _, Inner,
     layout::{self, Layout},
-    remote_state::Tail,
+    tails::{set_tail_writers, tail_name, tail_writers},
 };
 use crate::call::{self, if_exists};
 use crate::cloud::Cloud;
@@ -26,10 +26,6 @@ use crate::cloud::Cloud;
 /// Only present if the last write of the description did not change the upload.
 const CHANGED: &str = "Changed";
 const WRITER: &str = "Writer";
-/// Description extension: the writers whose incomplete parts may count, the last one last, separated by spaces.
-const TAIL_WRITERS: &str = "Tails";
-/// From this number on, writers without an incomplete part are forgotten.
-const MAX_TAIL_WRITERS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct StoredInfo {
@@ -177,44 +173,10 @@ impl<C: Cloud> Inner<C> {
             let own = tail_name(&writer);
             if writers.last() != Some(&own) {
                 writers.push(own);
-                info.extensions
-                    .insert(TAIL_WRITERS.into(), writers.join(" "));
+                set_tail_writers(info, &writers);
             }
         }
         info.extensions.insert(WRITER.into(), writer);
-    }
-
-    /// Reads the description again if there is a writer that it did not name: another process has just taken over.
-    pub(super) async fn learn_tail_writers(
-        &self,
-        info: &mut UploadInfo,
-        tails: &[Tail],
-    ) -> Result<()> {
-        let writers = tail_writers(info);
-        if tails.iter().any(|tail| !writers.contains(&tail.writer))
-            && let Some(stored) = self.get_info(&info.upload.id).await?
-            && let Some(writers) = stored.info.extensions.get(TAIL_WRITERS)
-        {
-            info.extensions.insert(TAIL_WRITERS.into(), writers.clone());
-        }
-        Ok(())
-    }
-
-    /// Forgets the writers that have no incomplete part, if there are many.
-    pub(super) async fn forget_tail_writers(
-        &self,
-        info: &mut UploadInfo,
-        object_id: &str,
-    ) -> Result<()> {
-        let mut writers = tail_writers(info);
-        if !self.writes_once() || writers.len() < MAX_TAIL_WRITERS {
-            return Ok(());
-        }
-        let tails = self.list_tails(&info.upload.id, object_id).await?;
-        writers.retain(|writer| tails.iter().any(|tail| tail.writer == *writer));
-        info.extensions
-            .insert(TAIL_WRITERS.into(), writers.join(" "));
-        Ok(())
     }
 
     pub(super) fn is_own_writer(&self, info: &UploadInfo) -> bool {
@@ -225,18 +187,6 @@ impl<C: Cloud> Inner<C> {
         let token = writer.split_once(':').map_or("", |(_, token)| token);
         token.starts_with(&format!("{:016x}", self.incarnation))
     }
-}
-
-/// Returns the writers whose incomplete parts may count, the last one last.
-pub(super) fn tail_writers(info: &UploadInfo) -> Vec<String> {
-    let writers = info.extensions.get(TAIL_WRITERS);
-    let writers = writers.map_or("", String::as_str).split_whitespace();
-    writers.map(str::to_owned).collect()
-}
-
-/// Returns the name of a writer in the keys of its incomplete parts.
-pub(super) fn tail_name(writer: &str) -> String {
-    writer.replace(':', "-")
 }
 
 pub(super) fn mark_changed(info: &mut UploadInfo) {

@@ -23,6 +23,8 @@ use crate::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exist
 
 const MAX_CONCURRENCY: usize = 8;
 const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Azure drops the blocks of an upload that is idle for seven days.
+const PART_KEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 const SWEEPER: &str = "sweeper.json";
 const MAX_RECORD_BYTES: usize = 1024;
 const OBJECTS: &str = "objects ";
@@ -189,8 +191,10 @@ impl<C: Cloud> Inner<C> {
         while let Some((object, found)) = found.next().await {
             match found? {
                 ListedEntry::Upload(snapshot) => {
+                    let kept = self.keep_parts(&snapshot).await;
                     if let Some(filter) = filter {
                         let due = (filter.due)(&snapshot);
+                        let due = due.into_iter().chain(kept).min();
                         self.due.set(&object.key, &object.etag, due);
                     }
                     page.uploads.push(*snapshot);
@@ -205,6 +209,22 @@ impl<C: Cloud> Inner<C> {
             None => MULTIPARTS.to_owned(),
         }));
         Ok(page)
+    }
+
+    /// Keeps the parts of an idle upload where the cloud drops them after some days. Returns when to do so again.
+    async fn keep_parts(&self, snapshot: &Snapshot) -> Option<SystemTime> {
+        let rules = &self.rules;
+        if !rules.implicit_multipart || rules.versioned_parts || snapshot.is_complete() {
+            return None;
+        }
+        let is_idle = |age| age >= PART_KEEP_INTERVAL;
+        if snapshot.modified.elapsed().is_ok_and(is_idle) {
+            let object_ref = self.layout.uploaded_object(&snapshot.upload);
+            if let Err(error) = self.client.keep_parts(&object_ref).await {
+                tracing::warn!(id = %snapshot.upload.id, %error, "failed to keep the parts of an idle upload");
+            }
+        }
+        Some(SystemTime::now() + PART_KEEP_INTERVAL)
     }
 
     async fn classify(&self, object: &ListedObject) -> Result<ListedEntry> {

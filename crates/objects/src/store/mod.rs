@@ -31,6 +31,7 @@ mod part_upload;
 mod read;
 mod remote_state;
 mod session;
+mod tails;
 mod terminate;
 mod uncounted;
 mod writer;
@@ -241,7 +242,7 @@ impl<C: Cloud> Inner<C> {
                 let writer = lease.map(|fence| (session, fence));
                 let mut remote = self.probe(&session.id, writer).await?;
                 if lease.is_some() && self.options.shared && self.rules.versioned_parts {
-                    self.settle_takeover(&mut remote).await?;
+                    self.confirm_takeover(&mut remote).await?;
                 }
                 if lease.is_some() && std::mem::take(&mut remote.has_late_parts) {
                     // tusd would count them.

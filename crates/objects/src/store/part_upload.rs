@@ -12,18 +12,19 @@ use landfall::{
 
 use super::{
     During as _, IDLE_AFTER, Inner,
-    description::{tail_name, writer},
+    description::writer,
     layout::{IMPLICIT, MULTIPART},
     session::{CachedState, UploadState},
+    tails::tail_name,
 };
 use crate::{
-    Condition, Error, ErrorKind, Gate, NeverOpened, ObjectRef, PartCondition, Payload,
+    Barrier, Condition, Error, ErrorKind, NeverOpened, ObjectRef, PartCondition, Payload,
     call::{self, if_exists},
 };
 
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
 
-/// How often a part of a process without the lease is replaced in one call.
+/// The most times that a part of a process without the lease is replaced in one call.
 const MAX_REPLACEMENTS: usize = 8;
 
 impl<C: Cloud> Inner<C> {
@@ -199,7 +200,7 @@ impl<C: Cloud> Inner<C> {
         let Some(store) = self.this.upgrade() else {
             return Err(StoreError::Unavailable("the store was dropped".into()));
         };
-        let (key, gate) = Gate::new();
+        let (key, gate) = Barrier::new();
         let before = state.last_part.replace(gate);
         let payload = match before.clone() {
             Some(before) => payload.behind(before),

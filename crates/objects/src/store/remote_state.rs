@@ -15,13 +15,13 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     During as _, Inner,
-    description::{StoredInfo, tail_name, tail_writers, writer},
+    description::{StoredInfo, writer},
     layout::IMPLICIT,
+    tails::{IncompletePart, TAKEOVER, Tail, tail_name, tail_writers},
 };
 use crate::{Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
 const PLAN: &str = "Parts";
-const TAKEOVER: &str = "taken";
 const MAX_TAKEOVERS: usize = 8;
 const START_METADATA: &str = "landfall-start";
 const WRITER_METADATA: &str = "landfall-writer";
@@ -57,19 +57,8 @@ pub(super) struct RemoteState {
     pub(super) object_etag: Option<String>,
     pub(super) modified: SystemTime,
     pub(super) is_in_doubt: bool,
-    /// Whether a write of `.info` or `.part` was begun and its response is not known.
+    /// A write of `.info` or `.part` was begun, and its response is not known.
     pub(super) is_write_in_doubt: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct IncompletePart {
-    pub(super) object: ObjectRef,
-    pub(super) start: u64,
-    pub(super) len: u64,
-    pub(super) etag: String,
-    pub(super) modified: Option<SystemTime>,
-    pub(super) has_start: bool,
-    writer: Option<String>,
 }
 
 impl RemoteState {
@@ -363,69 +352,6 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
-    /// Returns whether each object of an incomplete part is written once, by its writer: so nothing that a
-    /// process without the lease writes later counts, and a limit of the writes of one object does not matter.
-    pub(super) fn writes_once(&self) -> bool {
-        self.rules.implicit_multipart
-    }
-
-    async fn find_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
-        if self.writes_once() {
-            return self.list_tails(id, object_id).await;
-        }
-        let part = self.head_incomplete_part(id, object_id).await?;
-        let tail = part.map(|part| Tail {
-            writer: String::new(),
-            number: Some(0),
-            part,
-        });
-        Ok(tail.into_iter().collect())
-    }
-
-    /// Lists the objects of incomplete parts where each is written once.
-    pub(super) async fn list_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
-        let folder = self.layout.part(object_id);
-        let prefix = format!("{}/", folder.key);
-        let (mut tails, mut after) = (Vec::new(), None);
-        loop {
-            let page = self
-                .client
-                .list_objects(&folder.bucket, &prefix, after, 1000);
-            let page = page.await.during("listing the incomplete parts", id)?;
-            for object in page.objects {
-                // The id may be the beginning of another one.
-                let name = object.key.strip_prefix(&prefix).and_then(TailName::parse);
-                let Some(TailName {
-                    writer,
-                    start,
-                    number,
-                }) = name
-                else {
-                    continue;
-                };
-                let part = IncompletePart {
-                    object: ObjectRef::new(&folder.bucket, &object.key),
-                    start,
-                    len: object.size,
-                    etag: object.etag,
-                    modified: object.modified,
-                    has_start: true,
-                    writer: None,
-                };
-                let writer = writer.to_owned();
-                tails.push(Tail {
-                    writer,
-                    number,
-                    part,
-                });
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(tails),
-            }
-        }
-    }
-
     pub(super) async fn head_incomplete_part(
         &self,
         id: &UploadId,
@@ -472,7 +398,7 @@ impl<C: Cloud> Inner<C> {
         let (id, upload) = (remote.id(), &remote.info.upload);
         let head = self.find_object(id, &remote.object_ref).await?;
         if upload.completion.is_done() && !upload.is_partial() {
-            // An application may do with a finished object what it likes.
+            // An application may change a finished object.
             return Ok(head);
         }
         // The length of a final upload is the sum of its parts, before it is concatenated.
@@ -540,12 +466,10 @@ impl<C: Cloud> Inner<C> {
         let key = format!("{}/{writer}/{start}.{number}", folder.key);
         ObjectRef::new(folder.bucket, key)
     }
-}
 
-impl<C: Cloud> Inner<C> {
     /// Makes that no part which the writer before stores from now on counts, so that no offset falls that a
     /// reader has seen meanwhile.
-    pub(super) async fn settle_takeover(&self, remote: &mut RemoteState) -> Result<()> {
+    pub(super) async fn confirm_takeover(&self, remote: &mut RemoteState) -> Result<()> {
         let id = remote.id().clone();
         for _ in 0..MAX_TAKEOVERS {
             if remote.complete {
@@ -581,38 +505,6 @@ impl<C: Cloud> Inner<C> {
         }
         let why = "the writer before does not stop";
         Err(StoreError::Unavailable(why.into()))
-    }
-}
-
-/// An object of an incomplete part, where each is written once.
-#[derive(Debug)]
-pub(super) struct Tail {
-    /// The writer, as [`tail_name`] has it.
-    pub(super) writer: String,
-    /// `None`: it has no bytes, and shows where its writer took over.
-    number: Option<u32>,
-    pub(super) part: IncompletePart,
-}
-
-/// The name of a [`Tail`] below the folder of its upload.
-struct TailName<'a> {
-    writer: &'a str,
-    start: u64,
-    number: Option<u32>,
-}
-
-impl<'a> TailName<'a> {
-    fn parse(name: &'a str) -> Option<Self> {
-        let (writer, rest) = name.split_once('/')?;
-        let (start, number) = rest.split_once('.')?;
-        Some(Self {
-            writer,
-            start: start.parse().ok()?,
-            number: match number {
-                TAKEOVER => None,
-                number => Some(number.parse().ok()?),
-            },
-        })
     }
 }
 

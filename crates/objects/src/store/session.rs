@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{Gate, PartBuffer};
+use crate::{Barrier, PartBuffer};
 use landfall::{lease::Fence, upload::Snapshot};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -35,7 +35,7 @@ pub(super) struct UploadState {
     pub(super) parts_since_check: u32,
     pub(super) has_failed: bool,
     /// Opens when the last part that was sent is stored, where no part may be stored before another.
-    pub(super) last_part: Option<Gate>,
+    pub(super) last_part: Option<Barrier>,
     pub(super) writes: TaskTracker,
     in_doubt: Arc<AtomicBool>,
 }

@@ -1,4 +1,4 @@
-//! The operations, by which calls are counted.
+//! The operations, for counting calls.
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident => $tusd_label:expr,)*) => {

@@ -50,8 +50,8 @@ fn command_tip(root: &Command, args: &[String], word: &str, is_suggested: bool) 
     if setting(word).is_some() {
         return Some(format!("write --{word} for the flag"));
     }
-    let words = args[..at].iter();
-    let parent = words.fold(root, |parent, word| {
+    let names = args[..at].iter();
+    let parent = names.fold(root, |parent, word| {
         parent.find_subcommand(word).unwrap_or(parent)
     });
     let names: Vec<_> = parent.get_subcommands().map(Command::get_name).collect();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use landfall::{Composer, Config};
-use landfall_test_clouds::{Service, on_each_cloud, options, store};
+use landfall_test_clouds::{Azure, Service, on_each_cloud, options, store};
 use landfall_testkit::{engine, store::conformance};
 
 async fn conforms(service: &impl Service, shared: bool) {
@@ -43,17 +43,14 @@ async fn conforms_behind_a_handler(service: &impl Service, shared: bool) {
     engine::conformance(make).await.assert_complete();
 }
 
-async fn behind_a_handler(service: &impl Service) {
-    conforms_behind_a_handler(service, false).await;
+on_each_cloud!(alone, with_other_nodes);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_handler_in_azure() {
+    conforms_behind_a_handler(Azure::shared(), false).await;
 }
 
-async fn behind_a_handler_with_other_nodes(service: &impl Service) {
-    conforms_behind_a_handler(service, true).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_handler_in_azure_with_other_nodes() {
+    conforms_behind_a_handler(Azure::shared(), true).await;
 }
-
-on_each_cloud!(
-    alone,
-    with_other_nodes,
-    behind_a_handler,
-    behind_a_handler_with_other_nodes
-);

@@ -149,7 +149,7 @@ async fn interrupted_finishes_end_in_google() {
     }
 }
 
-/// What tusd must find: nothing but its own names, contiguous chunks, and its description.
+/// For tusd there must be nothing but its own names, contiguous chunks, and its description.
 #[tokio::test(flavor = "multi_thread")]
 async fn tusd_can_continue_ours_in_google() {
     let service = Google::shared();

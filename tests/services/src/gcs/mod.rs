@@ -86,7 +86,7 @@ pub struct SignedRequest {
     pub account: String,
     /// The names of the signed headers.
     pub signed_headers: Vec<String>,
-    /// Whether the signature was verified, because it is of the account of [`GcsFake::service_account`].
+    /// The signature was verified, because it is of the account of [`GcsFake::service_account`].
     pub is_verified: bool,
 }
 

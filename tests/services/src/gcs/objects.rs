@@ -18,7 +18,7 @@ const MAX_PAGE: usize = 1000;
 const MAX_NAME_BYTES: usize = 1024;
 /// Between two writes of a name, and between two changes of an object's metadata.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// What a writer may set, checksums apart.
+/// The fields that a writer may set, checksums apart.
 const ATTRIBUTES: [&str; 8] = [
     "cacheControl",
     "contentDisposition",

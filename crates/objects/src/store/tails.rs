@@ -1,0 +1,177 @@
+//! The objects of incomplete parts, each written once by its writer. A later writer's count before an earlier one's,
+//! whenever they are written; the parts are not known here.
+
+use std::time::SystemTime;
+
+use landfall::{
+    store::{Result, info::UploadInfo},
+    upload::UploadId,
+};
+
+use super::{During as _, Inner};
+use crate::{ObjectRef, cloud::Cloud};
+
+/// Description extension: the writers whose incomplete parts may count, the last one last, separated by spaces.
+const TAIL_WRITERS: &str = "Tails";
+/// From this number on, writers without an incomplete part are forgotten.
+const MAX_TAIL_WRITERS: usize = 8;
+/// The end of the name of an object that shows where its writer took over.
+pub(super) const TAKEOVER: &str = "taken";
+
+#[derive(Debug, Clone)]
+pub(super) struct IncompletePart {
+    pub(super) object: ObjectRef,
+    pub(super) start: u64,
+    pub(super) len: u64,
+    pub(super) etag: String,
+    pub(super) modified: Option<SystemTime>,
+    pub(super) has_start: bool,
+    pub(super) writer: Option<String>,
+}
+
+/// An object of an incomplete part, where each is written once.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// The writer, as [`tail_name`] has it.
+    pub(super) writer: String,
+    /// `None`: it has no bytes, and shows where its writer took over.
+    pub(super) number: Option<u32>,
+    pub(super) part: IncompletePart,
+}
+
+/// The name of a [`Tail`] below the folder of its upload.
+struct TailName<'a> {
+    writer: &'a str,
+    start: u64,
+    number: Option<u32>,
+}
+
+impl<'a> TailName<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
+        let (writer, rest) = name.split_once('/')?;
+        let (start, number) = rest.split_once('.')?;
+        Some(Self {
+            writer,
+            start: start.parse().ok()?,
+            number: match number {
+                TAKEOVER => None,
+                number => Some(number.parse().ok()?),
+            },
+        })
+    }
+}
+
+/// Returns the writers whose incomplete parts may count, the last one last.
+pub(super) fn tail_writers(info: &UploadInfo) -> Vec<String> {
+    let writers = info.extensions.get(TAIL_WRITERS);
+    let writers = writers.map_or("", String::as_str).split_whitespace();
+    writers.map(str::to_owned).collect()
+}
+
+/// Returns the name of a writer in the keys of its incomplete parts.
+pub(super) fn tail_name(writer: &str) -> String {
+    writer.replace(':', "-")
+}
+
+/// Records the writers whose incomplete parts may count.
+pub(super) fn set_tail_writers(info: &mut UploadInfo, writers: &[String]) {
+    info.extensions
+        .insert(TAIL_WRITERS.into(), writers.join(" "));
+}
+
+impl<C: Cloud> Inner<C> {
+    /// Reads the description again if there is a writer that it did not name: another process has just taken over.
+    pub(super) async fn learn_tail_writers(
+        &self,
+        info: &mut UploadInfo,
+        tails: &[Tail],
+    ) -> Result<()> {
+        let writers = tail_writers(info);
+        if tails.iter().any(|tail| !writers.contains(&tail.writer))
+            && let Some(stored) = self.get_info(&info.upload.id).await?
+            && let Some(writers) = stored.info.extensions.get(TAIL_WRITERS)
+        {
+            info.extensions.insert(TAIL_WRITERS.into(), writers.clone());
+        }
+        Ok(())
+    }
+
+    /// Forgets the writers that have no incomplete part, if there are many.
+    pub(super) async fn forget_tail_writers(
+        &self,
+        info: &mut UploadInfo,
+        object_id: &str,
+    ) -> Result<()> {
+        let mut writers = tail_writers(info);
+        if !self.writes_once() || writers.len() < MAX_TAIL_WRITERS {
+            return Ok(());
+        }
+        let tails = self.list_tails(&info.upload.id, object_id).await?;
+        writers.retain(|writer| tails.iter().any(|tail| tail.writer == *writer));
+        set_tail_writers(info, &writers);
+        Ok(())
+    }
+
+    /// Returns whether each object of an incomplete part is written once, by its writer: so nothing that a
+    /// process without the lease writes later counts, and a limit of the writes of one object does not matter.
+    pub(super) fn writes_once(&self) -> bool {
+        self.rules.implicit_multipart
+    }
+
+    pub(super) async fn find_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
+        if self.writes_once() {
+            return self.list_tails(id, object_id).await;
+        }
+        let part = self.head_incomplete_part(id, object_id).await?;
+        let tail = part.map(|part| Tail {
+            writer: String::new(),
+            number: Some(0),
+            part,
+        });
+        Ok(tail.into_iter().collect())
+    }
+
+    /// Lists the objects of incomplete parts where each is written once.
+    pub(super) async fn list_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
+        let folder = self.layout.part(object_id);
+        let prefix = format!("{}/", folder.key);
+        let (mut tails, mut after) = (Vec::new(), None);
+        loop {
+            let page = self
+                .client
+                .list_objects(&folder.bucket, &prefix, after, 1000);
+            let page = page.await.during("listing the incomplete parts", id)?;
+            for object in page.objects {
+                // The id may be the beginning of another one.
+                let name = object.key.strip_prefix(&prefix).and_then(TailName::parse);
+                let Some(TailName {
+                    writer,
+                    start,
+                    number,
+                }) = name
+                else {
+                    continue;
+                };
+                let part = IncompletePart {
+                    object: ObjectRef::new(&folder.bucket, &object.key),
+                    start,
+                    len: object.size,
+                    etag: object.etag,
+                    modified: object.modified,
+                    has_start: true,
+                    writer: None,
+                };
+                let writer = writer.to_owned();
+                tails.push(Tail {
+                    writer,
+                    number,
+                    part,
+                });
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(tails),
+            }
+        }
+    }
+}
