@@ -116,8 +116,8 @@ impl Object {
     /// Reads the body into memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the connection closes early,
-    /// [`ErrorKind::Other`](crate::ErrorKind::Other) if the body has more than `max` bytes.
+    /// [`ErrorKind::Unavailable`] if the connection closes early,
+    /// [`ErrorKind::Other`] if the body has more than `max` bytes.
     ///
     /// # Cancel safety
     /// Dropping the call closes the connection.

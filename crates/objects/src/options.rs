@@ -22,7 +22,7 @@ pub enum UploadIds {
     Plain,
 }
 
-/// Settings of an [`S3Store`](crate::S3Store); see [`StoreOptions::new`].
+/// Settings of an [`ObjectStore`](crate::ObjectStore); see [`StoreOptions::new`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StoreOptions {
@@ -69,7 +69,7 @@ pub struct StoreOptions {
     pub headers: ObjectHeaders,
     /// The service honors `If-Match` and `If-None-Match` on writes.
     ///
-    /// See [`lease::probe_conditional_writes`](crate::lease::probe_conditional_writes).
+    /// For S3, `landfall_s3::lease::probe_conditional_writes` finds out.
     pub conditional_writes: bool,
     /// Other processes write to the same bucket and prefix.
     ///

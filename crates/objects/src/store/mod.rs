@@ -19,6 +19,11 @@
 //! In a bucket with several writers ([`StoreOptions::shared`]), a process first writes its name into
 //! the description and then reads the state of the upload; before it acknowledges an offset, it
 //! checks that the name is still there. So one of two writers always sees the other.
+//!
+//! Where nothing names a multipart upload ([`Rules::implicit_multipart`]), tusd counts every part that it finds. So a part
+//! is stored only after the one before (`part_upload.rs`), and the incomplete part is an object elsewhere, a new one for
+//! each commit (`tails.rs`). Where parts have versions ([`Rules::versioned_parts`]), they need no plan: a part is
+//! replaced by its tag alone, and names its writer, so that late parts of an earlier writer do not count.
 
 mod append;
 mod commit;
@@ -327,7 +332,9 @@ impl<C: Cloud> Inner<C> {
             let session = self.sessions.get_or_insert(id);
             let writer = writer(&state.remote.info).map(str::to_owned);
             session.status().last_writer = Some(writer);
-            return Ok(state.snapshot());
+            // A request has begun to write meanwhile: a part of it that was read is not committed yet.
+            let written = session.written_snapshot();
+            return Ok(written.unwrap_or_else(|| state.snapshot()));
         }
         let session = self.sessions.get_or_insert(id);
         let loaded = self.load_cached(&session).await;
