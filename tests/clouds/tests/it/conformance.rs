@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use landfall::{Composer, Config};
-use landfall_test_clouds::{Azure, Google, Service, on_each_cloud, options, store};
+use landfall_test_clouds::{Azure, Service, on_each_cloud, options, store};
 use landfall_testkit::{engine, store::conformance};
 
 async fn conforms(service: &impl Service, shared: bool) {
@@ -53,14 +53,4 @@ async fn behind_a_handler_in_azure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_handler_in_azure_with_other_nodes() {
     conforms_behind_a_handler(Azure::shared(), true).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn behind_a_handler_in_google() {
-    conforms_behind_a_handler(Google::shared(), false).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn behind_a_handler_in_google_with_other_nodes() {
-    conforms_behind_a_handler(Google::shared(), true).await;
 }
