@@ -20,7 +20,7 @@
 //! the description and then reads the state of the upload; before it acknowledges an offset, it
 //! checks that the name is still there. So one of two writers always sees the other.
 //!
-//! Where nothing names a multipart upload ([`Rules::implicit_multipart`]), tusd counts every part that it finds. So a part
+//! If nothing names a multipart upload ([`Rules::implicit_multipart`]), tusd counts every part that it finds. So a part
 //! is stored only after the one before (`part_upload.rs`), and the incomplete part is an object elsewhere, a new one for
 //! each commit (`tails.rs`). Where parts have versions ([`Rules::versioned_parts`]), they need no plan: a part is
 //! replaced by its tag alone, and names its writer, so that late parts of an earlier writer do not count.
