@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     client::Client,
     compose::{COMPOSE, Source},
+    delete::Deletion,
     multipart::{REWRITE, keys_of},
-    names::{PartTag, is_temporary, temporary_prefix},
+    names::{PartTag, is_temporary, part_key, temporary_prefix},
     objects::{INSERT, LIST},
     resource::{Listing, generation, version},
     response::WRITE_INTERVAL,
@@ -217,15 +218,24 @@ impl Cloud for Client {
         let mut keys = keys_of(object, pieces?);
         let made = made?.into_iter().map(|one| one.name);
         keys.extend(made.filter(|name| is_temporary(&temporary, name)));
+        let keys: Vec<_> = keys.into_iter().map(Deletion::from).collect();
         inner.delete_in_order(&object.bucket, &keys).await
     }
 
-    async fn remove_parts(&self, object: &ObjectRef, _: &str, from: u32) -> Result<()> {
-        let mut pieces = self.inner.pieces(object, false).await?;
-        pieces.parts.retain(|part| part.number >= from);
-        pieces.composites.clear();
-        let keys = keys_of(object, pieces);
-        self.inner.delete_in_order(&object.bucket, &keys).await
+    async fn remove_parts(
+        &self,
+        object: &ObjectRef,
+        _: &str,
+        parts: &[(u32, String)],
+    ) -> Result<()> {
+        let deletion = |(number, tag): &(u32, String)| {
+            Some(Deletion {
+                key: part_key(&object.key, *number)?,
+                generation: Some(PartTag::parse(tag)?.generation),
+            })
+        };
+        let deletions: Vec<_> = parts.iter().rev().filter_map(deletion).collect();
+        self.inner.delete_in_order(&object.bucket, &deletions).await
     }
 
     async fn presign_download(

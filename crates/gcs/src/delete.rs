@@ -17,12 +17,26 @@ const BATCH_SIZE: usize = 100;
 const MAX_BATCHES: usize = 8;
 const MAX_SINGLE: usize = 16;
 
+/// An object to delete: any, or one generation of it.
+#[derive(Debug)]
+pub(crate) struct Deletion {
+    pub(crate) key: String,
+    pub(crate) generation: Option<u64>,
+}
+
+impl From<String> for Deletion {
+    fn from(key: String) -> Self {
+        let generation = None;
+        Self { key, generation }
+    }
+}
+
 impl Inner {
     /// Deletes objects in any order. Missing ones are no errors.
     ///
     /// # Errors
     /// The first one. All deletions are attempted.
-    pub(crate) async fn delete_all(&self, bucket: &str, keys: &[String]) -> Result<()> {
+    pub(crate) async fn delete_all(&self, bucket: &str, keys: &[Deletion]) -> Result<()> {
         let batches = keys.chunks(BATCH_SIZE);
         let batches: Vec<_> = batches
             .map(|keys| self.delete_batch(bucket, keys))
@@ -33,14 +47,14 @@ impl Inner {
     }
 
     /// Deletes objects in this order, as far as the service can be made to: a hundred at once.
-    pub(crate) async fn delete_in_order(&self, bucket: &str, keys: &[String]) -> Result<()> {
+    pub(crate) async fn delete_in_order(&self, bucket: &str, keys: &[Deletion]) -> Result<()> {
         for keys in keys.chunks(BATCH_SIZE) {
             self.delete_batch(bucket, keys).await?;
         }
         Ok(())
     }
 
-    async fn delete_batch(&self, bucket: &str, keys: &[String]) -> Result<()> {
+    async fn delete_batch(&self, bucket: &str, keys: &[Deletion]) -> Result<()> {
         let left = if keys.len() > 1 && self.has_batches.load(Ordering::Relaxed) {
             match self.send_batch(bucket, keys).await {
                 Ok(left) => left,
@@ -53,9 +67,15 @@ impl Inner {
         } else {
             keys.iter().collect()
         };
-        let deleted = left.into_iter().map(|key| {
+        let deleted = left.into_iter().map(|Deletion { key, generation }| {
             let object = ObjectRef::new(bucket, key);
-            async move { self.delete(&object, None).await }
+            async move {
+                match self.delete(&object, *generation).await {
+                    // It was replaced.
+                    Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
+                    deleted => deleted,
+                }
+            }
         });
         let deleted: Vec<_> = deleted.collect();
         let results = stream::iter(deleted).buffer_unordered(MAX_SINGLE);
@@ -64,11 +84,18 @@ impl Inner {
     }
 
     /// Sends one batch; returns the keys whose deletion has to be repeated singly.
-    async fn send_batch<'k>(&self, bucket: &str, keys: &'k [String]) -> Result<Vec<&'k String>> {
+    async fn send_batch<'k>(
+        &self,
+        bucket: &str,
+        keys: &'k [Deletion],
+    ) -> Result<Vec<&'k Deletion>> {
         let boundary = format!("{:032x}", rand::random::<u128>());
         let mut body = String::new();
-        for (index, key) in keys.iter().enumerate() {
-            let path = Address::path(bucket, key);
+        for (index, Deletion { key, generation }) in keys.iter().enumerate() {
+            let mut path = Address::path(bucket, key);
+            if let Some(generation) = generation {
+                path.push_str(&format!("?ifGenerationMatch={generation}"));
+            }
             body.push_str(&format!(
                 "--{boundary}\r\ncontent-type: application/http\r\ncontent-id: <{index}>\r\n\r\n\
                  DELETE {path} HTTP/1.1\r\n\r\n\r\n"
@@ -80,7 +107,7 @@ impl Inner {
             .body(&content_type, Payload::from(Bytes::from(body)))?;
         let response = self.send(&request).await?;
         let statuses = statuses(&response.head.headers, &response.body, keys.len());
-        let is_gone = |status: Option<u16>| matches!(status, Some(200..=299 | 404));
+        let is_gone = |status: Option<u16>| matches!(status, Some(200..=299 | 404 | 412));
         let all = keys.iter().zip(statuses);
         Ok(all
             .filter_map(|(key, status)| (!is_gone(status)).then_some(key))

@@ -20,6 +20,7 @@ use crate::{
     checksum::Checksum,
     client::Inner,
     compose::{COMPOSE, Source, whole},
+    delete::Deletion,
     names::{PartTag, Pieces, part_key, part_prefix, pieces, temporary_prefix},
     objects::LIST,
     request::ApiRequest,
@@ -193,6 +194,7 @@ impl Inner {
             self.delete(&first, None).await?;
             keys.retain(|key| *key != first.key);
         }
+        let keys: Vec<_> = keys.into_iter().map(Deletion::from).collect();
         self.delete_all(&object.bucket, &keys).await
     }
 }

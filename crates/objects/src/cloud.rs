@@ -154,9 +154,14 @@ pub trait Cloud: Clone + fmt::Debug + Send + Sync + 'static {
     /// Removes a multipart upload with its parts. A missing one is no error; an object is never removed.
     async fn abort_multipart(&self, object: &ObjectRef, multipart: &str) -> Result<()>;
 
-    /// Removes the parts with this number and above, the highest first; only with
-    /// [`Rules::versioned_parts`].
-    async fn remove_parts(&self, _object: &ObjectRef, _multipart: &str, _from: u32) -> Result<()> {
+    /// Removes parts, pairs of number and tag, the highest number first; one that has another tag by now stays. Only
+    /// with [`Rules::versioned_parts`].
+    async fn remove_parts(
+        &self,
+        _object: &ObjectRef,
+        _multipart: &str,
+        _parts: &[(u32, String)],
+    ) -> Result<()> {
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::{
     description::{mark_changed, writer},
     failed,
     layout::IMPLICIT,
-    remote_state::{COMPLETION_POLL_DELAYS, store_plan},
+    remote_state::{COMPLETION_POLL_DELAYS, RemoteState, store_plan},
     session::{Checkpoint, UploadState},
     tails::IncompletePart,
 };
@@ -72,10 +72,13 @@ impl<C: Cloud> Inner<C> {
     /// Checks, in a shared bucket, that the description still names this process as the writer.
     pub(super) async fn check_ownership(&self, state: &mut UploadState) -> Result<()> {
         state.parts_since_check = 0;
+        self.check_owner(&state.remote).await
+    }
+
+    pub(super) async fn check_owner(&self, remote: &RemoteState) -> Result<()> {
         if !self.options.shared {
             return Ok(());
         }
-        let remote = &state.remote;
         let object_ref = self.layout.info(&remote.object_id);
         let head = self.client.head_object(&object_ref).await;
         let head = head.during("verifying the writer", remote.id())?;
@@ -234,7 +237,7 @@ impl<C: Cloud> Inner<C> {
         state.boundary = checkpoint.boundary;
         state.offloaded = checkpoint.pending;
         state.buffer = self.new_buffer();
-        let was_marked = state.remote.info.unverified_from.take().is_some();
+        let was_marked = state.remote.info.unverified_from.is_some();
         if sent {
             let counted = &mut state.remote.counted;
             counted.parts.truncate(checkpoint.parts);
@@ -242,6 +245,7 @@ impl<C: Cloud> Inner<C> {
             counted.next = checkpoint.next;
             self.restart_parts(state, 1).await?;
         }
+        state.remote.info.unverified_from = None;
         if sent || was_marked {
             self.save_plan(state).await?;
         }
@@ -267,14 +271,53 @@ impl<C: Cloud> Inner<C> {
 
     /// Continues after the counted parts, so that the others never count.
     pub(super) async fn restart_parts(&self, state: &mut UploadState, above: u32) -> Result<()> {
-        if self.rules.versioned_parts {
-            let remote = &state.remote;
-            let from = remote.counted.next;
-            let removed = self.client.remove_parts(&remote.object_ref, IMPLICIT, from);
-            return removed.await.during("removing parts", remote.id());
+        if !self.rules.versioned_parts {
+            self.number_parts(state, above);
+            return Ok(());
         }
-        self.number_parts(state, above);
-        Ok(())
+        let parts = self
+            .parts_from(&state.remote, state.remote.counted.next)
+            .await?;
+        if state.remote.info.unverified_from.is_none() && !parts.is_empty() {
+            // The next writer must not count a part that is being removed.
+            state.remote.info.unverified_from = Some(state.offset());
+            self.save_plan(state).await?;
+            state.remote.info.unverified_from = None;
+        }
+        self.remove_parts(&state.remote, &parts).await
+    }
+
+    async fn parts_from(&self, remote: &RemoteState, from: u32) -> Result<Vec<(u32, String)>> {
+        let listed = self.list_parts(remote.id(), &remote.object_ref, IMPLICIT);
+        let listed = listed.await?.unwrap_or_default().into_iter();
+        let listed = listed.filter(|part| part.number >= from);
+        Ok(listed.map(|part| (part.number, part.etag)).collect())
+    }
+
+    /// Removes versioned parts that were listed before, if this process is still the writer: so none is of the
+    /// next one, whose parts have other tags.
+    pub(super) async fn remove_parts(
+        &self,
+        remote: &RemoteState,
+        parts: &[(u32, String)],
+    ) -> Result<()> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        self.check_owner(remote).await?;
+        let removed = self
+            .client
+            .remove_parts(&remote.object_ref, IMPLICIT, parts);
+        removed.await.during("removing parts", remote.id())
+    }
+
+    /// Removes the parts that an interrupted completion has left.
+    pub(super) async fn remove_left_parts(&self, remote: &RemoteState) -> Result<()> {
+        if !self.rules.versioned_parts {
+            return Ok(());
+        }
+        let parts = self.parts_from(remote, 1).await?;
+        self.remove_parts(remote, &parts).await
     }
 
     /// Gives the next part a number above those that may be stored.

@@ -58,7 +58,6 @@ use tokio::sync::{MutexGuard, Semaphore};
 use self::{
     append::ObjectAppend,
     description::writer,
-    layout::IMPLICIT,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
 };
 use crate::{
@@ -249,11 +248,10 @@ impl<C: Cloud> Inner<C> {
                 if lease.is_some() && self.options.shared && self.rules.versioned_parts {
                     self.confirm_takeover(&mut remote).await?;
                 }
-                if lease.is_some() && std::mem::take(&mut remote.has_late_parts) {
+                if lease.is_some() {
                     // tusd would count them.
-                    let from = remote.counted.next;
-                    let removed = self.client.remove_parts(&remote.object_ref, IMPLICIT, from);
-                    removed.await.during("removing parts", &session.id)?;
+                    let late = std::mem::take(&mut remote.late_parts);
+                    self.remove_parts(&remote, &late).await?;
                 }
                 let fence = lease.unwrap_or(Fence(0));
                 let mut state = UploadState::new(remote, fence, self.new_buffer(), session);
@@ -470,6 +468,9 @@ impl<C: Cloud> Finish for ObjectStore<C> {
         // The cache is empty until the upload is complete, because this call may be dropped.
         match std::mem::take(&mut *cached) {
             CachedState::Known(mut state) if state.has_all_bytes() => {
+                if state.remote.complete {
+                    self.0.remove_left_parts(&state.remote).await?;
+                }
                 self.0.complete(&mut state).await?;
                 session.publish(state.snapshot());
                 etag.clone_from(&state.remote.object_etag);

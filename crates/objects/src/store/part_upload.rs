@@ -253,6 +253,8 @@ impl<C: Cloud> Inner<C> {
                 Err(error) if *error.kind() == ErrorKind::PreconditionFailed => error,
                 sent => return sent,
             };
+            // Listed before the writer is verified: so it is not a part of the next one that is replaced.
+            let parts = self.client.list_parts(object_ref, IMPLICIT).await?;
             let is_own = match self.get_info(id).await {
                 Ok(Some(stored)) => !self.options.shared || self.is_own_writer(&stored.info),
                 _ => false,
@@ -260,7 +262,6 @@ impl<C: Cloud> Inner<C> {
             if !is_own {
                 return Err(error);
             }
-            let parts = self.client.list_parts(object_ref, IMPLICIT).await?;
             let part = parts.into_iter().find(|part| part.number == number);
             over = part.map(|part| part.etag);
         }

@@ -1,4 +1,5 @@
-//! Reads the state of an upload from S3. It changes nothing but `.part`, for `commit.rs`.
+//! Reads the state of an upload from the cloud. It removes nothing; it writes the incomplete part for `commit.rs`, and the
+//! marker of a takeover.
 
 use std::{
     sync::Arc,
@@ -19,12 +20,13 @@ use super::{
     layout::IMPLICIT,
     tails::{IncompletePart, TAKEOVER, Tail, tail_name, tail_writers},
 };
-use crate::{Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, Part, Payload, if_exists};
+use crate::{
+    Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, PART_WRITER, Part, Payload, if_exists,
+};
 
 const PLAN: &str = "Parts";
 const MAX_TAKEOVERS: usize = 8;
 const START_METADATA: &str = "landfall-start";
-const WRITER_METADATA: &str = "landfall-writer";
 pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -47,8 +49,8 @@ pub(super) struct RemoteState {
     pub(super) old_tails: Vec<ObjectRef>,
     /// The number of the next object of an incomplete part, where each is written once.
     next_tail: u32,
-    /// There are versioned parts that do not count.
-    pub(super) has_late_parts: bool,
+    /// Versioned parts that do not count, because a writer stored them after another one had taken over.
+    pub(super) late_parts: Vec<(u32, String)>,
     /// Shows that this process has taken over, until it has written an incomplete part.
     pub(super) takeover: Option<ObjectRef>,
     pub(super) complete: bool,
@@ -83,7 +85,7 @@ impl RemoteState {
             incomplete_part_bytes: 0,
             old_tails: Vec::new(),
             next_tail: 0,
-            has_late_parts: false,
+            late_parts: Vec::new(),
             takeover: None,
             complete: false,
             uncopied: None,
@@ -118,12 +120,14 @@ impl RemoteState {
         self.modified = at.map_or(self.modified, |at| at.max(self.modified));
     }
 
-    fn count_parts(&mut self, parts: &[Part]) -> Result<()> {
+    fn count_parts(&mut self, parts: &[Part], has_versions: bool) -> Result<()> {
         for part in parts {
             self.changed(part.modified);
         }
         let length = self.info.upload.length;
-        let counted = self.plan.count(parts, length, self.limit());
+        // A late part may come after the last one.
+        let end = length.filter(|_| has_versions).unwrap_or(u64::MAX);
+        let counted = self.plan.count(parts, length, self.limit().min(end));
         let counted = counted.map_err(|missing| {
             let at = missing.0;
             let reason = format!("the parts after byte {at} are missing in S3");
@@ -169,10 +173,8 @@ impl RemoteState {
             start += part.size;
             is_late
         });
-        if let Some(late) = late {
-            parts.truncate(late);
-            self.has_late_parts = true;
-        }
+        let late = parts.drain(late.unwrap_or(parts.len())..);
+        self.late_parts = late.map(|part| (part.number, part.etag)).collect();
     }
 
     /// Chooses the object of the incomplete part where each is written once: the last one of the last writer
@@ -304,9 +306,9 @@ impl<C: Cloud> Inner<C> {
     }
 
     /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
-    /// they were removed.
+    /// they were removed, which `finish` does.
     async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
-        remote.count_parts(parts)?;
+        remote.count_parts(parts, self.rules.versioned_parts)?;
         let upload = &remote.info.upload;
         let is_empty = self.rules.implicit_multipart && parts.is_empty();
         if is_empty && upload.completion.is_done() && self.has_been_made(remote) {
@@ -317,8 +319,6 @@ impl<C: Cloud> Inner<C> {
             return Ok(());
         }
         if let Some(head) = self.completed_object(remote, true).await? {
-            let removed = self.client.remove_parts(&remote.object_ref, IMPLICIT, 1);
-            removed.await.during("removing parts", remote.id())?;
             remote.set_complete(&head);
         }
         Ok(())
@@ -370,7 +370,7 @@ impl<C: Cloud> Inner<C> {
                 etag: head.etag,
                 modified: head.modified,
                 has_start: start.is_some(),
-                writer: head.metadata.remove(WRITER_METADATA),
+                writer: head.metadata.remove(PART_WRITER),
             }
         }))
     }
@@ -406,8 +406,11 @@ impl<C: Cloud> Inner<C> {
         Ok(head.filter(|head| {
             let right_size = length.is_none_or(|length| length == head.size);
             let owner = head.metadata.get(OWNER);
-            let owned = had_multipart || owner.is_some_and(|owner| owner == id.as_str());
-            right_size && owned
+            let is_marked = owner.is_some_and(|owner| owner == id.as_str());
+            // If nothing names a multipart upload, its end proves nothing: only the length shows an object of tusd,
+            // which has no mark.
+            let is_likely = had_multipart && (!self.rules.implicit_multipart || length.is_some());
+            right_size && (is_marked || is_likely && !is_part(head))
         }))
     }
 
@@ -433,7 +436,7 @@ impl<C: Cloud> Inner<C> {
         let metadata = &mut headers.metadata;
         metadata.insert(START_METADATA.into(), start.to_string());
         if let (true, Some(writer)) = (is_settled, writer(&remote.info)) {
-            metadata.insert(WRITER_METADATA.into(), writer.to_owned());
+            metadata.insert(PART_WRITER.into(), writer.to_owned());
         }
         let (client, writes) = (&self.client, Some(writes));
         let put = client.put_object(&object_ref, payload, &headers, condition, writes);
@@ -459,12 +462,18 @@ impl<C: Cloud> Inner<C> {
 impl<C: Cloud> Inner<C> {
     /// Names the next object of an incomplete part, which no other process writes.
     fn next_tail(&self, remote: &mut RemoteState, start: u64) -> ObjectRef {
-        let folder = self.layout.part(&remote.object_id);
-        let writer = tail_name(writer(&remote.info).unwrap_or_default());
         let number = remote.next_tail;
         remote.next_tail = number.saturating_add(1);
-        let key = format!("{}/{writer}/{start}.{number}", folder.key);
-        ObjectRef::new(folder.bucket, key)
+        self.tail(remote, start, number)
+    }
+
+    fn tail(&self, remote: &RemoteState, start: u64, end: impl std::fmt::Display) -> ObjectRef {
+        let folder = self.layout.part(&remote.object_id);
+        let writer = tail_name(writer(&remote.info).unwrap_or_default());
+        ObjectRef::new(
+            folder.bucket,
+            format!("{}/{writer}/{start}.{end}", folder.key),
+        )
     }
 
     /// Makes that no part which the writer before stores from now on counts, so that no offset falls that a
@@ -475,13 +484,7 @@ impl<C: Cloud> Inner<C> {
             if remote.complete {
                 return Ok(());
             }
-            let folder = self.layout.part(&remote.object_id);
-            let writer = tail_name(writer(&remote.info).unwrap_or_default());
-            let key = format!(
-                "{}/{writer}/{}.{TAKEOVER}",
-                folder.key, remote.counted.offset
-            );
-            let object = ObjectRef::new(folder.bucket, key);
+            let object = self.tail(remote, remote.counted.offset, TAKEOVER);
             let headers = self.layout.internal_headers("application/octet-stream");
             let (payload, condition) = (Payload::default(), Condition::None);
             let put = self
@@ -492,7 +495,7 @@ impl<C: Cloud> Inner<C> {
             let (next, highest) = (remote.counted.next, remote.counted.highest);
             let is_new =
                 |part: &Part| part.number == next && part.number > highest && part.writer.is_some();
-            if remote.has_late_parts || !parts.iter().flatten().any(is_new) {
+            if !remote.late_parts.is_empty() || !parts.iter().flatten().any(is_new) {
                 remote.takeover = Some(object);
                 return Ok(());
             }
@@ -506,6 +509,11 @@ impl<C: Cloud> Inner<C> {
         let why = "the writer before does not stop";
         Err(StoreError::Unavailable(why.into()))
     }
+}
+
+/// Returns whether an object is a part of another upload.
+pub(super) fn is_part(head: &ObjectHead) -> bool {
+    head.metadata.contains_key(PART_WRITER)
 }
 
 pub(super) fn store_plan(info: &mut UploadInfo, plan: &PartPlan) {

@@ -13,10 +13,11 @@ use super::{
     description::InfoLookup,
     enumerate::cannot_list,
     layout,
+    remote_state::is_part,
     session::{CachedState, UploadSession},
 };
 use crate::cloud::Cloud;
-use crate::{OWNER, ObjectHead, ObjectRef, PART_WRITER};
+use crate::{OWNER, ObjectRef};
 
 const REMOVING: &str = "removing";
 const MAX_MULTIPARTS: u32 = 100;
@@ -49,10 +50,6 @@ impl<C: Cloud> Terminate for ObjectStore<C> {
         }
         self.0.terminate(id, fence).await
     }
-}
-
-fn is_part(head: &ObjectHead) -> bool {
-    head.metadata.contains_key(PART_WRITER)
 }
 
 impl<C: Cloud> Inner<C> {

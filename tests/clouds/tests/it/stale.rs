@@ -64,4 +64,37 @@ async fn a_stale_node_changes_nothing(service: &impl Service) {
     }
 }
 
-on_each_cloud!(a_stale_node_changes_nothing);
+/// The bytes that it discards may have been counted by the node that has taken over.
+async fn a_stale_node_discards_nothing(service: &impl Service) {
+    let bucket = service.bucket("discard");
+    let mut options = options(&bucket);
+    options.shared = true;
+    let bytes = pattern(3, 300_000);
+    let (first, second) = (
+        store(service, options.clone()),
+        store(service, options.clone()),
+    );
+    let upload = create(&first, "discard", 300_000).await;
+    let (_, mut old) = first.resume(&upload.id, Fence(1)).await.unwrap();
+    old.write(&mut pieces(&bytes.slice(..150_000)))
+        .await
+        .unwrap();
+    // Its parts arrive.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let (snapshot, mut new) = second.resume(&upload.id, Fence(2)).await.unwrap();
+    let at = usize::try_from(snapshot.offset).unwrap();
+    assert_eq!(at, 2 * 65_536, "the test is about parts that count");
+    new.write(&mut pieces(&bytes.slice(at..200_000)))
+        .await
+        .unwrap();
+    assert_eq!(new.commit().await.unwrap(), 200_000);
+    let _ = old.discard_unverified().await;
+    drop((old, new));
+    let third = store(service, options);
+    assert_eq!(third.load(&upload.id).await.unwrap().offset, 200_000);
+    append(&third, &upload.id, 3, &bytes.slice(200_000..)).await;
+    finish(&third, &upload, 3).await;
+    assert_same(&read(&third, &upload, 0..300_000).await, &bytes);
+}
+
+on_each_cloud!(a_stale_node_changes_nothing, a_stale_node_discards_nothing);

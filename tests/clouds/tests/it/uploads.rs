@@ -230,7 +230,66 @@ async fn an_object_of_another_program_is_not_replaced(service: &impl Service) {
     assert_eq!(found.bytes(100).await.unwrap(), text);
 }
 
+/// Without a length, or as a concatenation, an upload is not made of an object that happens to have its key.
+async fn an_object_of_another_program_completes_nothing(service: &impl Service) {
+    let bucket = service.bucket("unowned");
+    let store = store(service, options(&bucket));
+    let client = client(service);
+    let text = bytes::Bytes::from_static(b"of another program");
+    let put = async |id: &str| {
+        let object = landfall_objects::ObjectRef::new(&bucket, format!("up/{id}"));
+        let headers = landfall_objects::ObjectHeaders::default();
+        let condition = landfall_objects::Condition::IfAbsent;
+        let put = client.put_object(&object, text.clone().into(), &headers, condition, None);
+        put.await.unwrap();
+        object
+    };
+    put("deferred").await;
+    let deferred = create(&store, "deferred", None).await;
+    let object = put("joined").await;
+    let part = create(&store, "piece", 5).await;
+    append(&store, &part.id, 1, &pattern(1, 5)).await;
+    finish(&store, &part, 1).await;
+    let mut joined = Upload::new(UploadId::new("joined").unwrap(), Some(5));
+    joined.kind = UploadKind::Final {
+        header: String::new(),
+        parts: vec![part.id.clone()],
+        concatenated: false,
+    };
+    let joined = store.create(joined).await.unwrap();
+    let fresh = landfall_test_clouds::store(service, options(&bucket));
+    assert_eq!(fresh.load(&deferred.id).await.unwrap().offset, 0);
+    let concatenator = fresh.capabilities().concatenator.unwrap();
+    let joining = concatenator.concatenate(&joined, &[part], Fence(1)).await;
+    joining.unwrap_err();
+    let found = client.get_object(&object, None).await.unwrap();
+    assert_eq!(found.bytes(100).await.unwrap(), text);
+}
+
+/// The parts of an upload of unknown length outlive an object that gets its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_outlive_an_object_of_another_program_in_google() {
+    let service = landfall_test_clouds::Google::shared();
+    let bucket = service.bucket("outlive");
+    let first = store(service, options(&bucket));
+    let upload = create(&first, "outlive", None).await;
+    append(&first, &upload.id, 1, &pattern(1, 150_000)).await;
+    service
+        .0
+        .insert(&bucket, "up/outlive", "of another program");
+    let fresh = store(service, options(&bucket));
+    assert_eq!(fresh.load(&upload.id).await.unwrap().offset, 150_000);
+    let names: Vec<_> = service
+        .0
+        .objects(&bucket)
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
+    assert!(names.iter().any(|name| name == "up/outlive_0"), "{names:?}");
+}
+
 on_each_cloud!(
+    an_object_of_another_program_completes_nothing,
     sizes_from_none_to_many_parts,
     ids_that_tusd_mixes_up_stay_apart,
     a_range_of_a_file_is_read,
