@@ -3,20 +3,19 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use http::{Method, StatusCode};
+use http::Method;
 use landfall_objects::{
-    Caller, Condition, Error, ErrorKind, IdleObjects, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, OpenObjects, Payload, ResponseBody, Result, if_exists, read_object,
+    Caller, Condition, Error, ErrorKind, IdleObjects, OWNER, Object, ObjectHead, ObjectHeaders,
+    ObjectRef, ObjectsPage, OpenObjects, Payload, ResponseBody, Result, body_range, content_length,
+    header_text, if_exists, read_object, service_time,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    blocks::OWNER,
     checksum::md5,
     client::{AzureClient, Inner},
-    metadata::{blob_headers, content_range, length, object_head},
+    metadata::{blob_headers, object_head},
     request::BlobRequest,
-    response::{service_time, text},
     xml,
 };
 
@@ -144,8 +143,9 @@ impl Inner {
     async fn properties(&self, object: &ObjectRef) -> Result<(ObjectHead, Option<String>)> {
         let request = BlobRequest::of_blob("GetBlobProperties", Method::HEAD, object);
         let head = self.send(&request).await?.head;
-        let size = length(&head).ok_or_else(|| request.unexpected("the response has no length"))?;
-        let digest = text(&head.headers, CONTENT_MD5);
+        let size = content_length(&head)
+            .ok_or_else(|| request.unexpected("the response has no length"))?;
+        let digest = header_text(&head.headers, CONTENT_MD5).map(str::to_owned);
         Ok((object_head(&head, size), digest))
     }
 
@@ -186,15 +186,7 @@ impl OpenObjects for Inner {
             .stream
             .ok_or_else(|| unexpected("the response has no body"))?;
         let head = response.head;
-        let bounds = match head.status {
-            StatusCode::PARTIAL_CONTENT => content_range(&head.headers),
-            _ => length(&head).map(|length| (0..length, length)),
-        };
-        let (given, size) = bounds.ok_or_else(|| unexpected("the response has no length"))?;
-        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
-        if given != expected {
-            return Err(unexpected("the service ignored the range"));
-        }
+        let (given, size) = body_range(&head, range).map_err(unexpected)?;
         Ok((object_head(&head, size), given, body))
     }
 

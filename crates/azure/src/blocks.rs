@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::Method;
 use landfall_objects::{
-    ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Part, Payload, Result, if_exists,
+    ErrorKind, OWNER, ObjectHead, ObjectHeaders, ObjectRef, Part, Payload, Result, if_exists,
 };
 
 use crate::{
@@ -21,9 +21,6 @@ use crate::{
 
 /// The id of every multipart upload; it is not stored.
 const MULTIPART: &str = "blocks";
-
-/// Metadata of the upload that a blob was made of.
-pub(crate) const OWNER: &str = "landfall-upload";
 
 /// Metadata of an empty blob that exists only to drop blocks.
 const ABORTED: &str = "landfall-aborted";

@@ -1,11 +1,9 @@
 //! The calls on containers and the service, for the start and for `doctor`.
 
 use http::{HeaderMap, Method};
-use landfall_objects::{ErrorKind, Result};
+use landfall_objects::{ErrorKind, Result, header_text};
 
-use crate::{
-    client::AzureClient, request::BlobRequest, response::text, settings::ContainerAccess, xml,
-};
+use crate::{client::AzureClient, request::BlobRequest, settings::ContainerAccess, xml};
 
 /// The properties of a container and its account that matter to uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +32,7 @@ impl AzureClient {
             .query("comp", "properties");
         let service = self.inner.send(&request).await.ok();
         Ok(ContainerReport {
-            access: match text(&headers, "x-ms-blob-public-access").as_deref() {
+            access: match header_text(&headers, "x-ms-blob-public-access") {
                 Some("container") => ContainerAccess::Container,
                 Some("blob") => ContainerAccess::Blob,
                 _ => ContainerAccess::Private,
@@ -92,5 +90,5 @@ impl AzureClient {
 }
 
 fn is_true(headers: &HeaderMap, name: &str) -> bool {
-    text(headers, name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    header_text(headers, name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }

@@ -1,16 +1,14 @@
 //! Headers and metadata of blobs, in the form that the service takes. What does not fit is left out, so that an
 //! upload never fails for its description.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
+    header::{CONTENT_TYPE, ETAG},
     response::Parts,
 };
-use landfall_objects::{ObjectHead, ObjectHeaders};
-
-use crate::{response::text, xml};
+use landfall_objects::{ObjectHead, ObjectHeaders, header_text, modified};
 
 const PREFIX: &str = "x-ms-meta-";
 
@@ -96,28 +94,14 @@ pub(crate) fn object_head(head: &Parts, size: u64) -> ObjectHead {
     ObjectHead {
         size,
         etag: etag(head).unwrap_or_default(),
-        modified: text(headers, LAST_MODIFIED.as_str()).and_then(|text| xml::time(&text)),
+        modified: modified(headers),
         metadata: metadata.collect::<BTreeMap<_, _>>(),
-        content_type: text(headers, CONTENT_TYPE.as_str()),
+        content_type: header_text(headers, CONTENT_TYPE).map(str::to_owned),
     }
 }
 
 pub(crate) fn etag(head: &Parts) -> Option<String> {
-    text(&head.headers, ETAG.as_str())
-}
-
-pub(crate) fn length(head: &Parts) -> Option<u64> {
-    text(&head.headers, CONTENT_LENGTH.as_str())?.parse().ok()
-}
-
-/// The range of a response, and the size of the blob.
-pub(crate) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
-    let text = text(headers, CONTENT_RANGE.as_str())?;
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let size: u64 = size.parse().ok()?;
-    (first <= last && last < size).then_some((first..last + 1, size))
+    header_text(&head.headers, ETAG).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -197,24 +181,5 @@ mod tests {
             .collect();
         assert_eq!(pairs, [("a_b", "c"), ("landfall-upload", "id")]);
         assert_eq!((head.size, &*head.etag), (7, "\"0x1\""));
-    }
-
-    #[test]
-    fn content_ranges() {
-        let parse = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, text.parse().unwrap());
-            content_range(&headers)
-        };
-        assert_eq!(parse("bytes 0-9/443"), Some((0..10, 443)));
-        for text in [
-            "bytes 0-443/443",
-            "bytes 5-4/9",
-            "bytes */443",
-            "0-9/10",
-            "",
-        ] {
-            assert_eq!(parse(text), None, "{text}");
-        }
     }
 }

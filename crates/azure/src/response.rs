@@ -3,12 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, StatusCode,
-    header::{DATE, RETRY_AFTER},
-    response::Parts,
+use http::{HeaderMap, StatusCode, response::Parts};
+use landfall_objects::{
+    Error, ErrorKind as Kind, header_text, one_line, retry_after, service_time,
 };
-use landfall_objects::{Error, ErrorKind as Kind, one_line};
 
 use crate::{settings::Authorization, xml};
 
@@ -37,7 +35,7 @@ pub(crate) fn refusal(
     error: impl FnOnce(Kind) -> Error,
 ) -> (Error, Action) {
     let problem = xml::problem(body);
-    let header = |name: &str| text(&head.headers, name);
+    let header = |name: &str| header_text(&head.headers, name).map(str::to_owned);
     // The source of a copy has its own code.
     let code = header("x-ms-copy-source-error-code")
         .or_else(|| header("x-ms-error-code"))
@@ -211,22 +209,6 @@ fn advice(authorization: Authorization, kind: &Kind) -> &'static str {
         }
         _ => "",
     }
-}
-
-pub(crate) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    Some(headers.get(name)?.to_str().ok()?.to_owned()).filter(|text| !text.is_empty())
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => xml::time(value)?.duration_since(SystemTime::now()).ok(),
-    }
-}
-
-pub(crate) fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
-    xml::time(headers.get(DATE)?.to_str().ok()?)
 }
 
 fn skew(headers: &HeaderMap) -> Option<String> {

@@ -10,12 +10,11 @@ use landfall::{
 };
 use tokio::sync::MutexGuard;
 
-use crate::cloud::Cloud;
-
 use super::{
     Inner,
     session::{CachedState, UploadState, WriteGuard},
 };
+use crate::cloud::Cloud;
 
 #[derive(Debug)]
 pub(super) struct ObjectAppend<C> {

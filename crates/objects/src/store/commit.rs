@@ -3,8 +3,6 @@
 
 use std::time::SystemTime;
 
-use crate::Segment;
-use crate::cloud::Cloud;
 use landfall::store::{Result, StoreError};
 
 use super::{
@@ -16,13 +14,15 @@ use super::{
     session::{Checkpoint, UploadState},
     tails::IncompletePart,
 };
+use crate::Segment;
+use crate::cloud::Cloud;
 use crate::{Error, ErrorKind, ObjectRef};
 
 /// The most objects of incomplete parts that are kept until the next part is stored.
 const MAX_OLD_TAILS: usize = 8;
 
 impl<C: Cloud> Inner<C> {
-    /// Stores all bytes in S3 and checks that no other process writes; returns the offset to
+    /// Stores all bytes in the cloud and checks that no other process writes; returns the offset to
     /// acknowledge.
     pub(super) async fn commit(&self, state: &mut UploadState) -> Result<u64> {
         if let Some(checkpoint) = &state.unverified {

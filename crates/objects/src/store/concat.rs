@@ -2,8 +2,6 @@
 
 use std::{ops::Range, sync::Arc};
 
-use crate::MemoryPermit;
-use crate::cloud::Cloud;
 use async_trait::async_trait;
 use landfall::{
     lease::Fence,
@@ -16,6 +14,8 @@ use super::{
     During as _, Inner, ObjectStore, Payload,
     session::{CachedState, PartUploadResult, UploadState},
 };
+use crate::MemoryPermit;
+use crate::cloud::Cloud;
 use crate::{ObjectRef, PartCondition};
 
 pub(super) const COMPLETING: &str = "completing the multipart upload";

@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use crate::cloud::Cloud;
-use crate::{PartPlan, Segment};
 use landfall::{
     lease::Fence,
     store::{Result, StoreError, info::UploadInfo},
@@ -18,6 +16,8 @@ use super::{
     remote_state::{RemoteState, store_plan},
     session::{CachedState, UploadSession, UploadState},
 };
+use crate::cloud::Cloud;
+use crate::{PartPlan, Segment};
 use crate::{call::if_exists, object::ObjectRef, options::UploadIds};
 
 impl<C: Cloud> Inner<C> {

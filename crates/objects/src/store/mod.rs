@@ -60,6 +60,7 @@ use self::{
     description::writer,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
 };
+
 use crate::{
     call::{self, Error, ErrorKind, if_exists},
     cloud::{Cloud, Rules},
@@ -214,7 +215,7 @@ impl<C: Cloud> Inner<C> {
         Ok(cached)
     }
 
-    /// Returns the state for a change under a lease or else for a reader, read from S3 if the cached
+    /// Returns the state for a change under a lease or else for a reader, read again if the cached
     /// one may be out of date.
     async fn refresh<'a>(
         &self,

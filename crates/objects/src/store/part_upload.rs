@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::cloud::Cloud;
-use crate::{MemoryPermit, PartBuffer, Segment};
 use landfall::{
     store::{Result, StoreError},
     upload::UploadId,
@@ -17,10 +15,12 @@ use super::{
     session::{CachedState, UploadState},
     tails::tail_name,
 };
+use crate::cloud::Cloud;
 use crate::{
     Barrier, Condition, Error, ErrorKind, NeverOpened, ObjectRef, PartCondition, Payload,
     call::{self, if_exists},
 };
+use crate::{MemoryPermit, PartBuffer, Segment};
 
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
 

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::cloud::Cloud;
-use crate::{CountedParts, CountedRanges, PartPlan};
 use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{Snapshot, UploadId, UploadKind},
@@ -20,9 +18,11 @@ use super::{
     layout::IMPLICIT,
     tails::{IncompletePart, TAKEOVER, Tail, tail_name, tail_writers},
 };
+use crate::cloud::{Cloud, Rules};
 use crate::{
     Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, PART_WRITER, Part, Payload, if_exists,
 };
+use crate::{CountedParts, CountedRanges, PartPlan};
 
 const PLAN: &str = "Parts";
 const MAX_TAKEOVERS: usize = 8;
@@ -120,17 +120,17 @@ impl RemoteState {
         self.modified = at.map_or(self.modified, |at| at.max(self.modified));
     }
 
-    fn count_parts(&mut self, parts: &[Part], has_versions: bool) -> Result<()> {
+    fn count_parts(&mut self, parts: &[Part], rules: &Rules) -> Result<()> {
         for part in parts {
             self.changed(part.modified);
         }
         let length = self.info.upload.length;
         // A late part may come after the last one.
-        let end = length.filter(|_| has_versions).unwrap_or(u64::MAX);
+        let end = length.filter(|_| rules.versioned_parts).unwrap_or(u64::MAX);
         let counted = self.plan.count(parts, length, self.limit().min(end));
         let counted = counted.map_err(|missing| {
             let at = missing.0;
-            let reason = format!("the parts after byte {at} are missing in S3");
+            let reason = format!("the parts after byte {at} are missing in {}", rules.name);
             StoreError::damaged(self.id(), reason)
         })?;
         if self.info.upload.is_concatenated() {
@@ -182,7 +182,8 @@ impl RemoteState {
     fn choose_tail(&mut self, tails: Vec<Tail>) -> Option<IncompletePart> {
         let writers = tail_writers(&self.info);
         let start = self.counted.offset;
-        let last = writer(&self.info).map(str::to_owned);
+        let last = writer(&self.info);
+        let last = last.map(|last| (tail_name(last), last.to_owned()));
         let rank = |tail: &Tail| {
             let writer = writers.iter().rposition(|writer| *writer == tail.writer)?;
             let number = tail.number?;
@@ -190,18 +191,15 @@ impl RemoteState {
         };
         let chosen = tails.iter().filter_map(rank).max();
         let mut found = None;
-        for tail in tails {
+        for mut tail in tails {
             let next = tail.number.map_or(0, |number| number.saturating_add(1));
             self.next_tail = self.next_tail.max(next);
             match rank(&tail) == chosen && chosen.is_some() {
                 true => {
-                    found = Some(tail.part);
                     // All earlier parts were stored when it was written.
-                    let is_last = |last: &String| tail_name(last) == tail.writer;
-                    let settled = last.clone().filter(is_last);
-                    found
-                        .iter_mut()
-                        .for_each(|part| part.writer.clone_from(&settled));
+                    let is_last = last.as_ref().filter(|(name, _)| *name == tail.writer);
+                    tail.part.writer = is_last.map(|(_, last)| last.clone());
+                    found = Some(tail.part);
                 }
                 false => self.old_tails.push(tail.part.object),
             }
@@ -308,7 +306,7 @@ impl<C: Cloud> Inner<C> {
     /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
     /// they were removed, which `finish` does.
     async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
-        remote.count_parts(parts, self.rules.versioned_parts)?;
+        remote.count_parts(parts, &self.rules)?;
         let upload = &remote.info.upload;
         let is_empty = self.rules.implicit_multipart && parts.is_empty();
         if is_empty && upload.completion.is_done() && self.has_been_made(remote) {

@@ -1,17 +1,17 @@
-//! The cached state of an upload: its bytes in S3, and those on their way there.
+//! The cached state of an upload: its bytes in the cloud, and those on their way there.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{Barrier, PartBuffer};
 use landfall::{lease::Fence, upload::Snapshot};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::remote_state::RemoteState;
 use crate::call;
+use crate::{Barrier, PartBuffer};
 
 pub(super) type CachedState = crate::CachedState<UploadState>;
 pub(super) type UploadSession = crate::UploadSession<UploadState>;

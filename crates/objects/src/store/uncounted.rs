@@ -8,8 +8,6 @@
 //! A multipart upload is completed at its key. So the key has the longer object until the copy has replaced it: programs
 //! that read the bucket wait for the event of the completion.
 
-use crate::cloud::Cloud;
-use crate::{CountedRanges, RANGES};
 use landfall::{store::Result, upload::Upload};
 
 use super::{
@@ -17,6 +15,8 @@ use super::{
     concat::{COMPLETING, copies},
     session::UploadState,
 };
+use crate::cloud::Cloud;
+use crate::{CountedRanges, RANGES};
 use crate::{ObjectRef, Part, PartCondition};
 
 impl<C: Cloud> Inner<C> {

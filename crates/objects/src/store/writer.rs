@@ -6,14 +6,13 @@ use landfall::{
     upload::UploadId,
 };
 
-use crate::cloud::Cloud;
-
 use super::{
     Inner,
     description::{StoredInfo, preserve_change_time, writer},
     remote_state::RemoteState,
     session::{UploadSession, UploadState},
 };
+use crate::cloud::Cloud;
 
 const MAX_ATTEMPTS: u32 = 4;
 
