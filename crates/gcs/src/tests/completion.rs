@@ -10,7 +10,7 @@ fn parts(count: u32) -> Vec<(u32, String)> {
     (1..=count).map(|number| (number, tag(number))).collect()
 }
 
-/// Returns the checksum of so many bytes.
+/// Returns the checksum of `count` bytes.
 fn whole(count: u64) -> Checksum {
     (0..count).fold(Checksum::default(), |all, _| all.followed_by(of(b"x")))
 }

@@ -88,7 +88,7 @@ async fn interrupted_finish_is_repeated() {
                 }
                 Err(error) => {
                     assert_eq!(*error.kind(), ErrorKind::NoSuchUpload, "{fault:?} {calls}");
-                    // A sweep removes what is left.
+                    // A sweep removes the rest.
                     client.abort_multipart(&id, "").await.unwrap();
                 }
             }

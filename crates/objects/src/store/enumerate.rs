@@ -1,4 +1,5 @@
-//! Lists uploads and orphans of the bucket, page by page, for the sweeper. It removes nothing.
+//! Lists uploads and orphans of the bucket, page by page, for the sweeper, for which it keeps idle parts. It removes
+//! nothing.
 
 use std::{
     collections::HashSet,
@@ -191,8 +192,8 @@ impl<C: Cloud> Inner<C> {
         while let Some((object, found)) = found.next().await {
             match found? {
                 ListedEntry::Upload(snapshot) => {
-                    let kept = self.keep_parts(&snapshot).await;
                     if let Some(filter) = filter {
+                        let kept = self.keep_parts(&snapshot).await;
                         let due = (filter.due)(&snapshot);
                         let due = due.into_iter().chain(kept).min();
                         self.due.set(&object.key, &object.etag, due);

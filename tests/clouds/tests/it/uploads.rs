@@ -209,16 +209,16 @@ async fn many_uploads_stay_within_the_memory(service: &impl Service) {
 }
 
 async fn an_object_of_another_program_is_not_replaced(service: &impl Service) {
-    let bucket = service.bucket("foreign");
+    let bucket = service.bucket("taken");
     let store = store(service, options(&bucket));
     let client = client(service);
-    let object = landfall_objects::ObjectRef::new(&bucket, "up/foreign");
+    let object = landfall_objects::ObjectRef::new(&bucket, "up/taken");
     let text = bytes::Bytes::from_static(b"of another program");
     let headers = landfall_objects::ObjectHeaders::default();
     let condition = landfall_objects::Condition::IfAbsent;
     let put = client.put_object(&object, text.clone().into(), &headers, condition, None);
     put.await.unwrap();
-    let upload = create(&store, "foreign", 5).await;
+    let upload = create(&store, "taken", 5).await;
     let (_, mut append) = store.resume(&upload.id, Fence(1)).await.unwrap();
     append.write(&mut vec![pattern(1, 5)]).await.unwrap();
     let committed = append.commit().await;

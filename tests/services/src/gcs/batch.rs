@@ -1,4 +1,4 @@
-//! Batches: up to 100 calls of the JSON API in one request, each with a response of its own.
+//! Batches: up to 100 calls of the JSON API in one request, and a response to each.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, header};

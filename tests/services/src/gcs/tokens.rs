@@ -27,7 +27,7 @@ const MAX_ASSERTION_LIFETIME: i64 = 3600;
 #[derive(Debug)]
 pub(super) struct Tokens {
     current: String,
-    /// In seconds, as it is told to clients; the token expires by [`Self::renew`] only.
+    /// In seconds, as responses say; the token expires by [`Self::renew`] only.
     pub(super) lifetime: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Rules of Google Cloud Storage and Azure: which storage is used if several are named, and what it does not have.
+//! Rules of Google Cloud Storage and Azure: the one that is used if several are named, and settings without effect on it.
 //!
 //! As in tusd, the order is S3, Google Cloud Storage, Azure, directory.
 
