@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,7 +20,7 @@ use landfall::{
     upload::{Snapshot, UploadId},
 };
 use parking_lot::Mutex;
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, Notify};
 use tokio_util::task::TaskTracker;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -39,6 +40,8 @@ pub struct UploadSession<S> {
     pub in_doubt: Arc<AtomicBool>,
     /// The writes outside of parts, which end although their call is dropped.
     pub writes: TaskTracker,
+    /// Wakes readers that wait for the cached state when a request begins to write.
+    begun: Notify,
     /// Lock it by [`lock`](Self::lock), or only if no call of the service follows.
     pub cached: tokio::sync::Mutex<CachedState<S>>,
 }
@@ -123,6 +126,7 @@ impl<S> UploadSession<S> {
             }),
             total,
             in_doubt: Arc::default(),
+            begun: Notify::new(),
             cached: tokio::sync::Mutex::default(),
         }
     }
@@ -132,6 +136,31 @@ impl<S> UploadSession<S> {
         let cached = self.cached.lock().await;
         self.writes.wait().await;
         cached
+    }
+
+    /// Locks the cached state for a reader, or returns the snapshot of a request that writes, even of one that
+    /// begins while the reader waits for the lock: it may keep it for long.
+    pub async fn lock_unless_written(
+        &self,
+    ) -> std::result::Result<MutexGuard<'_, CachedState<S>>, Snapshot> {
+        let mut begun = pin!(self.begun.notified());
+        loop {
+            // Before the check, so that no beginning is missed.
+            begun.as_mut().enable();
+            if let Some(snapshot) = self.written_snapshot() {
+                return Err(snapshot);
+            }
+            tokio::select! {
+                biased;
+                () = &mut begun => begun.set(self.begun.notified()),
+                cached = self.lock() => {
+                    return match self.written_snapshot() {
+                        Some(snapshot) => Err(snapshot),
+                        None => Ok(cached),
+                    };
+                }
+            }
+        }
     }
 
     /// Locks the cached state for a change under a lease.
@@ -172,6 +201,7 @@ impl<S> UploadSession<S> {
     /// Marks the upload as being written under a lease.
     pub fn writer(self: &Arc<Self>, fence: Fence) -> WriteGuard<S> {
         self.status.lock().writing = fence.0;
+        self.begun.notify_waiters();
         WriteGuard(self.clone(), fence)
     }
 
@@ -312,6 +342,33 @@ mod tests {
         assert_eq!(sessions.bytes.load(Ordering::Relaxed), 10);
         drop((used, sessions.get_or_insert(&id(1))));
         assert!(sessions.get(&id(1)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_told_when_a_request_begins_to_write() {
+        let sessions = UploadSessions::<()>::default();
+        let id = UploadId::new("a").unwrap();
+        let session = sessions.get_or_insert(&id);
+        let writer = session.lock_for(Fence(1)).await.unwrap();
+        let mut reader = pin!(session.lock_unless_written());
+        assert!(futures_util::poll!(reader.as_mut()).is_pending());
+        session.publish(Snapshot {
+            upload: Arc::new(landfall::upload::Upload::new(id, None)),
+            offset: 7,
+            modified: std::time::SystemTime::now(),
+        });
+        assert!(futures_util::poll!(reader.as_mut()).is_pending());
+        let writing = session.writer(Fence(1));
+        let Err(snapshot) = reader.await else {
+            panic!("the state is locked");
+        };
+        assert_eq!(snapshot.offset, 7);
+        // Without a writer it waits for the lock.
+        drop(writing);
+        let mut reader = pin!(session.lock_unless_written());
+        assert!(futures_util::poll!(reader.as_mut()).is_pending());
+        drop(writer);
+        assert!(reader.await.is_ok());
     }
 
     #[test]

@@ -362,10 +362,10 @@ impl<C: Cloud> Inner<C> {
     }
 
     async fn load_cached(&self, session: &UploadSession) -> Result<Snapshot> {
-        let mut cached = session.lock().await;
-        if let Some(snapshot) = session.written_snapshot() {
-            return Ok(snapshot);
-        }
+        let mut cached = match session.lock_unless_written().await {
+            Ok(cached) => cached,
+            Err(written) => return Ok(written),
+        };
         let mut state = self.refresh(session, &mut cached, None).await?;
         if self.recover(state).await.is_err() {
             // Only stored bytes count.
