@@ -1,6 +1,9 @@
 //! Checks what clients see of a final upload: before, during and after its concatenation.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use landfall::{Config, Handler, upload::UploadId};
 
@@ -63,11 +66,18 @@ pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config:
         let lease = config.store.locker().acquire(&id, client::LIMIT).await;
         let lease = lease.expect("a lease");
         let mut concatenating = Box::pin(concatenator.concatenate(&target, &parts, lease.fence()));
-        let is_done = poll_times(polls, &mut concatenating).await.is_some();
-        client::head(&handler, &id).await.expect(200);
-        drop(concatenating);
-        if is_done {
+        if poll_times(polls, &mut concatenating).await.is_some() {
+            client::head(&handler, &id).await.expect(200);
             break;
+        }
+        // It goes on meanwhile, as in a server: it may just hold what a reader waits for.
+        let mut reader = pin!(client::head(&handler, &id));
+        tokio::select! {
+            found = &mut reader => drop(found.expect(200)),
+            _ = &mut concatenating => {
+                reader.await.expect(200);
+                break;
+            }
         }
     }
 }

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfall::{Config, Handler, upload::UploadId};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{
     assert_content,
@@ -52,19 +56,15 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
             let _ = writer.body.send(piece);
         }
         if turn % 2 == 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
         // The offset that the writer's own process reports is acknowledged.
         let offset = client::offset(&handlers[(turn as usize + 1) % 2], &id).await;
         known = known.max(offset.unwrap_or(0));
         let handler = &handlers[turn as usize % 2];
-        let (next, offset) = take_over(handler, &id, &bytes, known..=end as u64).await;
-        // Its body continues although no request waits for it.
-        let _ = writer.body.send(Bytes::from_static(b"too late"));
-        let stopped = match timeout(LIMIT, writer.response).await {
-            Ok(response) => response.expect("a response"),
-            Err(_) => panic!("the stopped writer got no response within {LIMIT:?}"),
-        };
+        let possible = known..=end as u64;
+        let (next, offset, stopped) =
+            take_over(handler, &id, &bytes, possible, &mut writer.response).await;
         let status = stopped.status.as_u16();
         let comes_back = matches!(status, 409 | 423 | 460) || status >= 500;
         assert!(comes_back, "after {status} clients do not come back");
@@ -78,14 +78,16 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
     assert_content(&config, handler, &id, &bytes).await;
 }
 
+/// Starts a writer that stops another one. Returns its offset, and what the stopped one was answered.
 async fn take_over(
     handler: &Handler,
     id: &UploadId,
     bytes: &Bytes,
     possible: std::ops::RangeInclusive<u64>,
-) -> (Writer, u64) {
+    stopped: &mut JoinHandle<Response>,
+) -> (Writer, u64, Response) {
     let mut known = *possible.start();
-    let mut last = None;
+    let (mut before, mut last) = (None, None);
     for _ in 0..MAX_ATTEMPTS {
         let offset = client::offset(handler, id).await.expect("an offset");
         assert!(offset >= known, "the offset fell from {known} to {offset}");
@@ -94,10 +96,23 @@ async fn take_over(
         let mut writer = start(handler, id, offset);
         let next = offset as usize;
         let _ = writer.body.send(bytes.slice(next..=next));
+        // A request without a response may still wait, for the other one as well.
+        let stopped = match before.take() {
+            Some(response) => response,
+            None => tokio::select! {
+                response = &mut *stopped => response.expect("a response"),
+                response = &mut writer.response => {
+                    last = Some(response.expect("a response"));
+                    continue;
+                }
+                () = sleep(LIMIT) => panic!("the stopped writer got no response within {LIMIT:?}"),
+            },
+        };
         match timeout(Duration::from_millis(300), &mut writer.response).await {
-            Err(_) => return (writer, offset),
+            Err(_) => return (writer, offset, stopped),
             Ok(response) => last = Some(response.expect("a response")),
         }
+        before = Some(stopped);
     }
     panic!("after {MAX_ATTEMPTS} attempts the upload could not be resumed: {last:?}");
 }
