@@ -10,14 +10,14 @@ use landfall::{
 
 use super::{
     During as _, Inner, ObjectStore,
-    description::InfoLookup,
+    description::{InfoLookup, StoredInfo},
     enumerate::cannot_list,
     layout,
     remote_state::is_part,
     session::{CachedState, UploadSession},
 };
 use crate::cloud::Cloud;
-use crate::{OWNER, ObjectRef};
+use crate::{OWNER, ObjectHead, ObjectRef};
 
 const REMOVING: &str = "removing";
 const MAX_MULTIPARTS: u32 = 100;
@@ -91,13 +91,33 @@ impl<C: Cloud> Inner<C> {
         if let Some(multipart) = self.layout.multipart(&stored.info, &stored.object_id) {
             self.abort(id, &object_ref, &multipart).await?;
         }
-        let mut data = Some(&object_ref);
-        if self.rules.versioned_parts {
-            // The key of an upload `a_0` is also that of the first part of `a`.
-            let found = self.find_object(id, &object_ref).await?;
-            data = data.filter(|_| found.is_some_and(|head| !is_part(&head)));
-        }
+        let is_own = match self.find_object(id, &object_ref).await? {
+            Some(head) => self.is_own_object(&stored, &head).await?,
+            None => false,
+        };
+        let data = is_own.then_some(&object_ref);
         self.delete_objects(id, data, &stored.object_id).await
+    }
+
+    /// Returns whether the object at the key of an upload is its file. An upload that is not finished has none, and the
+    /// client may have chosen the key (by a template with its metadata).
+    async fn is_own_object(&self, stored: &StoredInfo, head: &ObjectHead) -> Result<bool> {
+        let upload = &stored.info.upload;
+        // The key of an upload `a_0` is also that of the first part of `a`.
+        if is_part(head) {
+            return Ok(false);
+        }
+        if let Some(owner) = head.metadata.get(OWNER) {
+            return Ok(*owner == stored.object_id || *owner == upload.id.as_str());
+        }
+        // tusd writes no mark, and an application may change a finished object.
+        if upload.completion.is_done() {
+            return Ok(true);
+        }
+        match self.probe(&upload.id, None).await {
+            Err(StoreError::Gone(_) | StoreError::Damaged { .. }) => Ok(false),
+            remote => Ok(remote?.complete),
+        }
     }
 
     /// Removes an upload with an unreadable description: everything its id leads to.

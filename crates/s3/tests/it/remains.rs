@@ -9,7 +9,10 @@ use landfall::{
     Composer, Config, Handler, Lifetimes, Resolution, event::EventKind, store::Store as _,
     upload::UploadId,
 };
-use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
+use landfall_s3::{
+    S3Options, S3Store, UploadIds,
+    client::{Client, Condition, ObjectHeaders, ObjectRef, Payload},
+};
 use landfall_test_services::{
     Access, Garage, Proxy,
     proxy::{Fault, Operation, Rule},
@@ -112,13 +115,46 @@ async fn a_removal_can_be_repeated_after_any_call_of_it_fails() {
     }
 }
 
+/// The client may choose a key that is taken, if the template lets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_of_an_unfinished_upload_spares_the_file_of_others_at_its_key() {
+    for (access, mut options) in services() {
+        options.key_template = Some("report.pdf".into());
+        let client = client(&access);
+        let server = handler(&client, &options, None);
+        let key = format!("{}/report.pdf", options.object_prefix);
+        let payload = Payload::new(vec![Bytes::from_static(b"of another program")], None);
+        let (object, headers) = (
+            ObjectRef::new(&options.bucket, &key),
+            ObjectHeaders::default(),
+        );
+        let foreign = client.put_object(&object, payload, &headers, Condition::None);
+        foreign.await.unwrap();
+        let id = unfinished(&client, &options).await;
+        let (status, _) = send(&server, Method::DELETE, &id).await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        assert_eq!(keys(&client, &options.bucket).await, [key.clone()]);
+
+        let finished = upload(&client, &options, 10).await;
+        let before = keys(&client, &options.bucket).await;
+        assert!(before.contains(&key) && before.len() == 2, "{before:?}");
+        let id = unfinished(&client, &options).await;
+        let (status, _) = send(&server, Method::DELETE, &id).await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        assert_eq!(keys(&client, &options.bucket).await, before);
+        let (status, _) = send(&server, Method::DELETE, &finished).await;
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        assert_eq!(keys(&client, &options.bucket).await, Vec::<String>::new());
+    }
+}
+
 async fn abort(client: &Client, options: &S3Options) {
     let prefix = &options.object_prefix;
     let listed = client.list_multiparts(&options.bucket, prefix, None, 10);
     let [upload] = &*listed.await.unwrap().uploads else {
         panic!("there should be one multipart upload");
     };
-    let object = landfall_s3::client::ObjectRef::new(&options.bucket, &upload.key);
+    let object = ObjectRef::new(&options.bucket, &upload.key);
     let aborted = client.abort_multipart(&object, &upload.upload_id);
     aborted.await.unwrap();
 }
