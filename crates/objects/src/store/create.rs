@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     During as _, Inner,
     description::{InfoLookup, StoredInfo},
-    layout::MULTIPART,
+    layout::{self, MULTIPART},
     remote_state::{RemoteState, store_plan},
     session::{CachedState, UploadSession, UploadState},
 };
@@ -70,6 +70,14 @@ impl<C: Cloud> Inner<C> {
         let storage = &mut upload.storage;
         self.layout.record(&object_ref, storage);
         storage.insert("Type".into(), self.rules.store_type.into());
+
+        // Its completion would be refused, or take the bytes of an earlier upload with the same id for its own.
+        if self.rules.implicit_multipart
+            && !layout::is_random(object_id)
+            && self.find_object(&id, &object_ref).await?.is_some()
+        {
+            return Err(StoreError::AlreadyExists(id));
+        }
 
         let session = self.sessions.get_or_insert(&id);
         let mut cached = session.lock().await;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use landfall::{
     lease::Fence,
-    store::Store,
+    store::{Store, StoreError},
     upload::{Upload, UploadId, UploadKind},
 };
-use landfall_objects::Cloud as _;
+use landfall_objects::{Cloud as _, Condition, ObjectHeaders, ObjectRef};
 use landfall_test_clouds::{
     KIB, Service, append, assert_same, client, create, finish, on_each_cloud, options, pattern,
     pieces, read, store,
@@ -208,17 +209,31 @@ async fn many_uploads_stay_within_the_memory(service: &impl Service) {
     }
 }
 
+async fn put(service: &impl Service, bucket: &str, id: &str, text: &Bytes) -> ObjectRef {
+    let object = ObjectRef::new(bucket, format!("up/{id}"));
+    let (client, headers) = (client(service), ObjectHeaders::default());
+    let put = client.put_object(
+        &object,
+        text.clone().into(),
+        &headers,
+        Condition::IfAbsent,
+        None,
+    );
+    put.await.unwrap();
+    object
+}
+
+async fn content(service: &impl Service, object: &ObjectRef) -> Bytes {
+    let found = client(service).get_object(object, None).await.unwrap();
+    found.bytes(1 << 20).await.unwrap().into()
+}
+
 async fn an_object_of_another_program_is_not_replaced(service: &impl Service) {
     let bucket = service.bucket("taken");
     let store = store(service, options(&bucket));
-    let client = client(service);
-    let object = landfall_objects::ObjectRef::new(&bucket, "up/taken");
-    let text = bytes::Bytes::from_static(b"of another program");
-    let headers = landfall_objects::ObjectHeaders::default();
-    let condition = landfall_objects::Condition::IfAbsent;
-    let put = client.put_object(&object, text.clone().into(), &headers, condition, None);
-    put.await.unwrap();
     let upload = create(&store, "taken", 5).await;
+    let text = Bytes::from_static(b"of another program");
+    let object = put(service, &bucket, "taken", &text).await;
     let (_, mut append) = store.resume(&upload.id, Fence(1)).await.unwrap();
     append.write(&mut vec![pattern(1, 5)]).await.unwrap();
     let committed = append.commit().await;
@@ -226,27 +241,42 @@ async fn an_object_of_another_program_is_not_replaced(service: &impl Service) {
     let finisher = store.capabilities().finisher.unwrap();
     let finished = finisher.finish(&upload, Fence(1)).await;
     assert!(committed.is_err() || finished.is_err());
-    let found = client.get_object(&object, None).await.unwrap();
-    assert_eq!(found.bytes(100).await.unwrap(), text);
+    assert_same(&content(service, &object).await, &text);
+}
+
+/// It would be refused when its bytes are there, or take those of the file for its own.
+async fn an_upload_whose_key_is_taken_is_not_created(service: &impl Service) {
+    let bucket = service.bucket("again");
+    let store = store(service, options(&bucket));
+    let bytes = pattern(1, 5);
+    let upload = create(&store, "again", 5).await;
+    append(&store, &upload.id, 1, &bytes).await;
+    finish(&store, &upload, 1).await;
+    let info = ObjectRef::new(&bucket, "up/again.info");
+    client(service).delete_object(&info).await.unwrap();
+    let text = Bytes::from_static(b"other");
+    let other = put(service, &bucket, "foreign", &text).await;
+    let fresh = landfall_test_clouds::store(service, options(&bucket));
+    for id in ["again", "foreign"] {
+        let again = Upload::new(UploadId::new(id).unwrap(), Some(5));
+        let refused = fresh.create(again).await.unwrap_err();
+        assert!(
+            matches!(refused, StoreError::AlreadyExists(_)),
+            "{refused:?}"
+        );
+    }
+    let object = ObjectRef::new(&bucket, "up/again");
+    assert_same(&content(service, &object).await, &bytes);
+    assert_same(&content(service, &other).await, &text);
 }
 
 /// Without a length, or as a concatenation, an upload is not made of an object that happens to have its key.
 async fn an_object_of_another_program_completes_nothing(service: &impl Service) {
     let bucket = service.bucket("unowned");
     let store = store(service, options(&bucket));
-    let client = client(service);
-    let text = bytes::Bytes::from_static(b"of another program");
-    let put = async |id: &str| {
-        let object = landfall_objects::ObjectRef::new(&bucket, format!("up/{id}"));
-        let headers = landfall_objects::ObjectHeaders::default();
-        let condition = landfall_objects::Condition::IfAbsent;
-        let put = client.put_object(&object, text.clone().into(), &headers, condition, None);
-        put.await.unwrap();
-        object
-    };
-    put("deferred").await;
+    let text = Bytes::from_static(b"of another program");
     let deferred = create(&store, "deferred", None).await;
-    let object = put("joined").await;
+    put(service, &bucket, "deferred", &text).await;
     let part = create(&store, "piece", 5).await;
     append(&store, &part.id, 1, &pattern(1, 5)).await;
     finish(&store, &part, 1).await;
@@ -257,13 +287,13 @@ async fn an_object_of_another_program_completes_nothing(service: &impl Service) 
         concatenated: false,
     };
     let joined = store.create(joined).await.unwrap();
+    let object = put(service, &bucket, "joined", &text).await;
     let fresh = landfall_test_clouds::store(service, options(&bucket));
     assert_eq!(fresh.load(&deferred.id).await.unwrap().offset, 0);
     let concatenator = fresh.capabilities().concatenator.unwrap();
     let joining = concatenator.concatenate(&joined, &[part], Fence(1)).await;
     joining.unwrap_err();
-    let found = client.get_object(&object, None).await.unwrap();
-    assert_eq!(found.bytes(100).await.unwrap(), text);
+    assert_same(&content(service, &object).await, &text);
 }
 
 /// The parts of an upload of unknown length outlive an object that gets its key.
@@ -298,6 +328,7 @@ on_each_cloud!(
     unverified_bytes_never_count,
     many_uploads_stay_within_the_memory,
     an_object_of_another_program_is_not_replaced,
+    an_upload_whose_key_is_taken_is_not_created,
 );
 
 /// An upload `a_0` has the key of the first part of `a`, as in tusd. None may take the bytes of the other.
@@ -322,12 +353,8 @@ async fn uploads_with_the_key_of_a_part_lose_nothing_in_google() {
     // The part was first.
     let whole = create(&store, "d", 200_000).await;
     append(&store, &whole.id, 1, &bytes.slice(..150_000)).await;
-    let clash = create(&store, "d_0", 5).await;
-    let (_, mut refused) = store.resume(&clash.id, Fence(1)).await.unwrap();
-    refused.write(&mut vec![pattern(3, 5)]).await.unwrap();
-    refused.commit().await.unwrap_err();
-    drop(refused);
-    terminator.terminate(&clash, Fence(2)).await.unwrap();
+    let clash = Upload::new(UploadId::new("d_0").unwrap(), Some(5));
+    store.create(clash).await.unwrap_err();
     let next = landfall_test_clouds::store(service, options(&bucket));
     assert_eq!(next.load(&whole.id).await.unwrap().offset, 150_000);
     append(&next, &whole.id, 2, &bytes.slice(150_000..)).await;
