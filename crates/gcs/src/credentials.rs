@@ -192,6 +192,15 @@ impl Credentials {
         current.take_if(|current| Arc::ptr_eq(current, rejected));
     }
 
+    /// Returns the source of the tokens, for people.
+    pub(crate) async fn source(&self) -> String {
+        match &self.source {
+            Some(Source::Google(context)) => context.source().await,
+            Some(Source::Provider(_)) => "a custom provider".to_owned(),
+            None => "none, since STORAGE_EMULATOR_HOST is set".to_owned(),
+        }
+    }
+
     /// Returns credentials that can sign: with a key, or with the name of the account whose key the IAM service has.
     pub(crate) async fn for_signing(&self) -> Result<(Credential, Context), TokenError> {
         let (Some(credential), Some(Source::Google(context))) = (self.get().await?, &self.source)

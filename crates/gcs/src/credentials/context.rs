@@ -98,6 +98,28 @@ impl ProviderContext {
         Path::new(&path).exists().then_some(("", path))
     }
 
+    /// Returns the kind of the credentials, their account and their place, for people.
+    pub(super) async fn source(&self) -> String {
+        let Some((variable, path)) = self.file() else {
+            let account = self.account_email().await;
+            let account = account.unwrap_or_else(|_| "the account".to_owned());
+            return format!("{account} of this machine, by the metadata server");
+        };
+        let bytes = FileRead::file_read(self, &path).await.unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let kind = match json["type"].as_str() {
+            Some("service_account") => "key of the service account",
+            Some("authorized_user") => "login of a user",
+            Some("external_account") => "workload identity federation",
+            Some("impersonated_service_account") => "impersonated service account",
+            other => other.unwrap_or("credentials"),
+        };
+        let account = ["client_email", "account"].map(|field| json[field].as_str());
+        let account = account.into_iter().flatten().next().unwrap_or_default();
+        let space = if account.is_empty() { "" } else { " " };
+        format!("{kind}{space}{account}; {variable}{path}")
+    }
+
     /// Returns the host of the metadata server, which a variable may replace.
     pub(super) fn metadata_host(&self) -> String {
         let host = self.variable("GCE_METADATA_HOST");
