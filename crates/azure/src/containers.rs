@@ -11,7 +11,7 @@ use reqsign_azure_storage::Credential;
 use crate::{client::AzureClient, request::BlobRequest, settings::ContainerAccess, xml};
 
 /// The properties of a container and its account that matter to uploads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerReport {
     /// The rights of requests without credentials.
@@ -26,7 +26,7 @@ pub struct ContainerReport {
 }
 
 /// The credentials of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CredentialReport {
     /// Their kind and account, for people.

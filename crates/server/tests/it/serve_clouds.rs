@@ -10,30 +10,30 @@ use crate::serve_harness::{
 };
 
 /// A service, and what the program needs to use it.
-enum Cloud {
+pub(crate) enum Cloud {
     Google(GcsFake, NamedTempFile),
     Azure(Box<Azurite>),
 }
 
-const BUCKET: &str = "uploads";
+pub(crate) const BUCKET: &str = "uploads";
 
 impl Cloud {
-    fn google() -> Self {
+    pub(crate) fn google() -> Self {
         let fake = GcsFake::start(&[BUCKET]);
         let key = key_file(&fake);
         Self::Google(fake, key)
     }
 
     /// It has no container: the server makes it.
-    fn azure() -> Self {
+    pub(crate) fn azure() -> Self {
         Self::Azure(Box::new(Azurite::start()))
     }
 
-    fn each() -> [Self; 2] {
+    pub(crate) fn each() -> [Self; 2] {
         [Self::google(), Self::azure()]
     }
 
-    fn command(&self, command: &[&str]) -> Command {
+    pub(crate) fn command(&self, command: &[&str]) -> Command {
         let mut program = without_clouds(command);
         match self {
             Self::Google(fake, key) => program
@@ -49,7 +49,7 @@ impl Cloud {
         program
     }
 
-    fn server(&self, args: &[&str]) -> Landfall {
+    pub(crate) fn server(&self, args: &[&str]) -> Landfall {
         start(self.command(&["serve"]), args)
     }
 }
@@ -62,7 +62,7 @@ fn start(mut command: Command, args: &[&str]) -> Landfall {
 }
 
 /// Writes a key of a service account, whose tokens the fake issues.
-fn key_file(fake: &GcsFake) -> NamedTempFile {
+pub(crate) fn key_file(fake: &GcsFake) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     let key = fake.service_account(&fake.endpoint()).to_string();
     std::fs::write(file.path(), key).unwrap();
@@ -70,7 +70,7 @@ fn key_file(fake: &GcsFake) -> NamedTempFile {
 }
 
 /// Returns the program without credentials and metadata services of this machine.
-fn without_clouds(command: &[&str]) -> Command {
+pub(crate) fn without_clouds(command: &[&str]) -> Command {
     let mut program = program();
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -1,0 +1,50 @@
+//! Google Cloud Storage and Azure: creates clients from settings, explains their errors, and runs their doctors.
+
+mod diagnosis;
+pub mod doctor;
+
+use std::time::Duration;
+
+use landfall_azure::{AzureClient, AzureSettings};
+use landfall_gcs::{Client as GcsClient, ClientSettings as GcsSettings};
+use landfall_objects::CallLimits;
+
+pub(crate) use self::diagnosis::{diagnose_azure, diagnose_gcs};
+use crate::settings::{Azure, Gcs};
+
+/// An operator waits; includes retries.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) fn gcs_client(
+    settings: &Gcs,
+    limits: CallLimits,
+) -> Result<GcsClient, landfall_gcs::SettingsError> {
+    GcsClient::new(GcsSettings {
+        endpoint: settings.endpoint.clone(),
+        object_prefix: settings.object_prefix.clone(),
+        limits,
+        ..GcsSettings::default()
+    })
+}
+
+pub(crate) fn azure_client(
+    settings: &Azure,
+    limits: CallLimits,
+) -> Result<AzureClient, landfall_azure::SettingsError> {
+    AzureClient::new(AzureSettings {
+        endpoint: settings.endpoint.clone(),
+        tier: settings.tier,
+        limits,
+        ..AzureSettings::default()
+    })
+}
+
+/// The limits of calls while an operator waits.
+pub(crate) fn probe_limits() -> CallLimits {
+    CallLimits {
+        attempts: 2,
+        deadline: TIMEOUT,
+        idle_timeout: TIMEOUT,
+        ..CallLimits::default()
+    }
+}
