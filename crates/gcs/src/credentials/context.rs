@@ -48,6 +48,8 @@ pub(super) struct ProviderContext {
 pub(super) struct Progress {
     /// A service did not respond, or failed.
     pub(super) is_transient: AtomicBool,
+    /// The reason of the last response that was an error, which the crate does not repeat.
+    pub(super) refusal: Mutex<Option<String>>,
     /// The address of the tokens in the file that was read.
     token_uri: Mutex<Option<Uri>>,
 }
@@ -199,6 +201,11 @@ impl reqsign_core::HttpSend for ProviderContext {
         });
         let progress = &self.progress.is_transient;
         progress.store(is_transient, Ordering::Relaxed);
+        let refused = sent
+            .as_ref()
+            .ok()
+            .filter(|response| !response.status().is_success());
+        *self.progress.refusal.lock() = refused.and_then(|response| refusal(response.body()));
         sent.map_err(|error| Error::unexpected(format!("{host}: {error}")))
     }
 }
@@ -219,6 +226,16 @@ impl FileRead for ProviderContext {
             *self.progress.token_uri.lock() = Some(token_uri);
         }
         Ok(bytes)
+    }
+}
+
+/// Returns the error of a token service, as OAuth or Google's APIs send it.
+fn refusal(body: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = |pointer| Some(json.pointer(pointer)?.as_str()?.to_owned());
+    match (text("/error"), text("/error_description")) {
+        (Some(error), Some(description)) => Some(format!("{error}: {description}")),
+        (error, _) => error.or_else(|| text("/error/message")),
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use landfall::store::Store as _;
 use landfall_console::{Finding, Report};
-use landfall_objects::{Cloud, Error, ErrorKind, ObjectRef, ObjectStore, StoreOptions};
+use landfall_objects::{Cloud, Error, ObjectRef, ObjectStore, StoreOptions};
 use serde_json::Value;
 
 use crate::{
@@ -119,12 +119,8 @@ impl<'a, C: Examined> Doctor<'a, C> {
                 Some(value)
             }
             Err(error) => {
-                let is_refused = matches!(
-                    error.kind(),
-                    ErrorKind::AccessDenied | ErrorKind::NotImplemented
-                );
                 let diagnosis = self.diagnose(error);
-                let finding = match optional.filter(|_| is_refused) {
+                let finding = match optional {
                     Some(missing) => diagnosis.warning(check, missing),
                     None => diagnosis.failure(check),
                 };

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, thread, time::Duration};
 
-use landfall_test_services::{Azurite, GcsEmulator, GcsFake};
+use landfall_test_services::{Azurite, GcsEmulator, GcsFake, GcsRefusal};
 use tempfile::NamedTempFile;
 
 use crate::serve_harness::{
@@ -264,6 +264,96 @@ fn what_ends_the_start_is_one_sentence() {
             .args(["-azure-storage", "Not_A_Name"]),
     );
     assert!(told.contains("lower-case letters"), "{told}");
+}
+
+/// As `landfall doctor` does.
+#[test]
+fn what_ends_the_start_says_what_to_do() {
+    let fake = GcsFake::start(&[BUCKET]);
+    let key = key_file(&fake);
+    let google = |endpoint: &str| {
+        let mut command = without_clouds(&["-gcs-bucket", BUCKET, "-gcs-endpoint", endpoint]);
+        command.env("GCS_SERVICE_ACCOUNT_FILE", key.path());
+        command
+    };
+    let endpoint = fake.endpoint();
+    for (status, reason, message, problem, fix) in [
+        (
+            403,
+            "accessNotConfigured",
+            "Cloud Storage JSON API has not been used in project 1 before or it is disabled.",
+            "the API of Cloud Storage is not enabled in the project",
+            "enable the API: gcloud services enable storage.googleapis.com",
+        ),
+        (
+            403,
+            "accountDisabled",
+            "The billing account for the owning project is disabled in state absent",
+            "the project of \"uploads\" has no active billing",
+            "enable billing",
+        ),
+        (
+            400,
+            "required",
+            "Bucket is a requester pays bucket but no user project provided.",
+            "unexpected response",
+            "--no-requester-pays",
+        ),
+        (
+            401,
+            "authError",
+            "Invalid Credentials",
+            "Google Cloud Storage rejects the credentials",
+            "check GCS_SERVICE_ACCOUNT_FILE",
+        ),
+    ] {
+        fake.refuse(Some(GcsRefusal {
+            status,
+            reason,
+            message,
+        }));
+        let told = refusal(&mut google(&endpoint));
+        let start = format!("landfall: {problem}");
+        assert!(told.starts_with(&start) || status == 400, "{told}");
+        assert!(told.contains(problem) && told.contains(fix), "{told}");
+    }
+    fake.refuse(None);
+    fake.refuse_tokens("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.");
+    let told = refusal(&mut google(&endpoint));
+    assert!(told.contains("give no access token"), "{told}");
+    assert!(told.contains("synchronize this machine's clock"), "{told}");
+    let told = refusal(&mut google("http://127.0.0.1:9"));
+    assert!(told.contains("connect this machine"), "{told}");
+
+    let azurite = Azurite::shared();
+    let azure = |endpoint: &str, signature: &str| {
+        let mut command = without_clouds(&["-azure-storage", BUCKET, "-azure-endpoint", endpoint]);
+        command
+            .env("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT)
+            .env("AZURE_STORAGE_SAS_TOKEN", signature);
+        command
+    };
+    let told = refusal(&mut azure(&azurite.endpoint(), Azurite::EXPIRED_SAS));
+    assert!(told.contains("rejects the credentials"), "{told}");
+    assert!(told.contains("has expired; create another one"), "{told}");
+    let told = refusal(&mut azure("http://127.0.0.1:9", Azurite::SAS));
+    assert!(told.contains("http://127.0.0.1:9 is unreachable"), "{told}");
+    assert!(told.contains("correct --azure-endpoint"), "{told}");
+}
+
+#[test]
+fn a_missing_right_is_a_warning_at_the_start() {
+    let google = Cloud::google();
+    let Cloud::Google(fake, _) = &google else {
+        unreachable!()
+    };
+    fake.deny(&["storage.objects.list"]);
+    let server = google.server(&[]);
+    let line = server.says("listing is not permitted");
+    for wanted in ["storage.objects.list", "roles/storage.objectUser"] {
+        assert!(line.contains(wanted), "{line}");
+    }
+    server.stop();
 }
 
 /// In tusd, such a refusal ends the start.
