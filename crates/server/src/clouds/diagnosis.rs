@@ -14,7 +14,7 @@ use crate::{
 /// The operation of requests for a token, which a client makes before its calls.
 const GET_TOKEN: &str = "GetToken";
 
-/// How a cloud and its settings are called.
+/// The terms of a cloud and its settings.
 struct CloudTerms<'a> {
     service: &'static str,
     /// A bucket, or a container.
@@ -23,7 +23,7 @@ struct CloudTerms<'a> {
     bucket_flag: &'static str,
     endpoint: Option<&'a str>,
     endpoint_flag: &'static str,
-    /// What gives credentials.
+    /// The remedy for missing credentials.
     credentials: &'static str,
 }
 
@@ -146,7 +146,8 @@ impl CloudTerms<'_> {
                 let fix = "connect this machine to the service that issues tokens";
                 (problem, fix.to_owned())
             }
-            _ => (problem, self.credentials.to_owned()),
+            _ if error.to_string().contains("found no ") => (problem, self.credentials.to_owned()),
+            _ => (problem, "renew or correct these credentials".to_owned()),
         }
     }
 
@@ -168,17 +169,8 @@ impl CloudTerms<'_> {
     }
 }
 
-/// Explains that the service cannot be reached at all.
-pub(super) fn unreachable_gcs(settings: &Settings, bucket: &str, why: String) -> Diagnosis {
-    diagnose_gcs(no_connection(why), settings, bucket)
-}
-
-/// Explains that the service cannot be reached at all.
-pub(super) fn unreachable_azure(settings: &Settings, container: &str, why: String) -> Diagnosis {
-    diagnose_azure(no_connection(why), settings, container)
-}
-
-fn no_connection(why: String) -> Error {
+/// Returns the error of a service that cannot be reached at all.
+pub(super) fn no_connection(why: String) -> Error {
     Error::new(
         ErrorKind::Unavailable { retry_after: None },
         "connection",

@@ -5,8 +5,8 @@ pub mod doctor;
 
 use std::time::Duration;
 
-use landfall_azure::{AzureClient, AzureSettings};
-use landfall_gcs::{Client as GcsClient, ClientSettings as GcsSettings};
+use landfall_azure::{AzureClient, AzureSettings, SettingsError as AzureError};
+use landfall_gcs::{Client as GcsClient, ClientSettings as GcsSettings, SettingsError as GcsError};
 use landfall_objects::CallLimits;
 
 pub(crate) use self::diagnosis::{diagnose_azure, diagnose_gcs};
@@ -15,25 +15,19 @@ use crate::settings::{Azure, Gcs};
 /// An operator waits; includes retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) fn gcs_client(
-    settings: &Gcs,
-    limits: CallLimits,
-) -> Result<GcsClient, landfall_gcs::SettingsError> {
+pub(crate) fn gcs_client(gcs: &Gcs, limits: CallLimits) -> Result<GcsClient, GcsError> {
     GcsClient::new(GcsSettings {
-        endpoint: settings.endpoint.clone(),
-        object_prefix: settings.object_prefix.clone(),
+        endpoint: gcs.endpoint.clone(),
+        object_prefix: gcs.object_prefix.clone(),
         limits,
         ..GcsSettings::default()
     })
 }
 
-pub(crate) fn azure_client(
-    settings: &Azure,
-    limits: CallLimits,
-) -> Result<AzureClient, landfall_azure::SettingsError> {
+pub(crate) fn azure_client(azure: &Azure, limits: CallLimits) -> Result<AzureClient, AzureError> {
     AzureClient::new(AzureSettings {
-        endpoint: settings.endpoint.clone(),
-        tier: settings.tier,
+        endpoint: azure.endpoint.clone(),
+        tier: azure.tier,
         limits,
         ..AzureSettings::default()
     })

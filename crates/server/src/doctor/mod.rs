@@ -1,8 +1,7 @@
-//! What the doctors of all buckets have in common: their report, their test objects, the examination of uploads and of
-//! leases.
+//! The common parts of the doctors of all buckets: report, test objects, the examination of uploads and of leases.
 //!
-//! The test objects have random keys below the prefix and are removed at the end, even after an interrupt. It makes no
-//! check of its own on a cloud.
+//! The test objects have random keys below the prefix and are removed at the end, even after an interrupt. Checks of a
+//! cloud are in its module.
 
 pub(crate) mod connection;
 pub(crate) mod leases;

@@ -11,28 +11,22 @@ use landfall_console::Finding;
 use landfall_objects::{Error, ErrorKind, StoreOptions};
 
 use super::{
-    super::{azure_client, diagnose_azure, diagnosis::unreachable_azure, probe_limits},
-    bucket, connection,
+    super::{azure_client, diagnose_azure, probe_limits},
+    CloudChecks,
     permissions::{self, CheckNames},
+    run_checks,
 };
 use crate::{
     app,
     diagnosis::{Diagnosis, error_line},
-    doctor::{self, Examined, leases},
+    doctor::{self, Examined},
     settings::{Loaded, Settings},
 };
 
 type Doctor<'a> = doctor::Doctor<'a, AzureClient>;
 
-const NAMES: CheckNames = CheckNames {
-    part: "put block",
-    copy: "put block from URL",
-    complete: "put block list",
-    without_list: Some("expired uploads are not removed"),
-};
-
 /// A signature that ends sooner causes a warning.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// The letters of the rights that Landfall uses.
 const RIGHTS: &str = "racwdl";
@@ -66,33 +60,42 @@ pub async fn run(loaded: Loaded, json: bool) -> anyhow::Result<ExitCode> {
     Ok(doctor.run(run_checks, about).await)
 }
 
-async fn run_checks(doctor: &mut Doctor<'_>) {
-    if let Err(finding) = service(doctor).await {
-        doctor.report(finding);
-    } else {
-        let report = doctor.client.report(doctor.bucket).await;
-        for finding in evaluate(doctor, report) {
-            doctor.report(finding);
-        }
-        if permissions::run(doctor, &NAMES).await {
-            versions(doctor).await;
-        }
-        doctor.examine_uploads().await;
-    }
-    leases::run(doctor).await;
-}
+impl CloudChecks for AzureClient {
+    const NAMES: CheckNames = CheckNames {
+        bucket: "container",
+        part: "put block",
+        copy: "put block from URL",
+        complete: "put block list",
+        without_list: Some("expired uploads are not removed"),
+    };
 
-async fn service(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
-    let endpoint = doctor.client.endpoint().to_owned();
-    let (settings, name) = (doctor.settings, doctor.bucket);
-    let unreachable = |why| unreachable_azure(settings, name, why);
-    connection(doctor, &endpoint, unreachable).await?;
-    let report = doctor.client.inspect_credentials().await;
-    let report = report.map_err(|error| doctor.diagnose(error).failure("credentials"))?;
-    for finding in evaluate_credentials(&report, SystemTime::now()) {
-        doctor.report(finding);
+    fn url(&self) -> &str {
+        self.endpoint()
     }
-    bucket(doctor, "container").await
+
+    async fn check_credentials(&self) -> Result<Vec<Finding>, Error> {
+        let report = self.inspect_credentials().await?;
+        Ok(evaluate_credentials(&report, SystemTime::now()))
+    }
+
+    async fn check_settings(doctor: &Doctor<'_>) -> Vec<Finding> {
+        let report = doctor.client.report(doctor.bucket).await;
+        evaluate(doctor, report)
+    }
+
+    /// Finds out whether the account keeps versions, which its properties do not say.
+    async fn check_object(doctor: &mut Doctor<'_>) -> Option<Finding> {
+        let object = doctor.object("version");
+        let stored = permissions::put_object(&doctor.client, &object).await;
+        stored.ok()?;
+        let has_versions = doctor.client.has_versions(&object).await.ok()?;
+        has_versions.then(|| {
+            let text = "the account keeps all old versions of blobs: of descriptions and of removed uploads";
+            Finding::warn("versions", text).advise(
+                "turn versioning off, or add a rule that deletes previous versions after a day",
+            )
+        })
+    }
 }
 
 fn evaluate_credentials(report: &CredentialReport, now: SystemTime) -> Vec<Finding> {
@@ -105,7 +108,7 @@ fn evaluate_credentials(report: &CredentialReport, now: SystemTime) -> Vec<Findi
                 let text = format!("the shared access signature has expired, at {date}");
                 findings.push(Finding::fail("expiry", text).advise(advice));
             }
-            Ok(left) if left < SOON => {
+            Ok(left) if left < EXPIRY_WARNING => {
                 let text = format!("the shared access signature ends at {date}");
                 findings.push(Finding::warn("expiry", text).advise(advice));
             }
@@ -128,21 +131,6 @@ fn evaluate_credentials(report: &CredentialReport, now: SystemTime) -> Vec<Findi
         }
     }
     findings
-}
-
-/// A test object shows whether the account keeps versions, which its properties do not.
-async fn versions(doctor: &mut Doctor<'_>) {
-    let object = doctor.object("version");
-    if permissions::put(&doctor.client, &object).await.is_err() {
-        return;
-    }
-    if let Ok(true) = doctor.client.has_versions(&object).await {
-        let text =
-            "the account keeps all old versions of blobs: of descriptions and of removed uploads";
-        let advice =
-            "turn versioning off, or add a rule that deletes previous versions after a day";
-        doctor.report(Finding::warn("versions", text).advise(advice));
-    }
 }
 
 fn evaluate(doctor: &Doctor<'_>, report: Result<ContainerReport, Error>) -> Vec<Finding> {
@@ -262,7 +250,7 @@ mod tests {
 
     #[test]
     fn signatures_are_examined() {
-        let now = SystemTime::UNIX_EPOCH + 100 * SOON;
+        let now = SystemTime::UNIX_EPOCH + 100 * EXPIRY_WARNING;
         let evaluate = |end: SystemTime, rights: &str| {
             let mut report = CredentialReport::default();
             report.expires = Some(end);
@@ -271,15 +259,15 @@ mod tests {
         };
         let credentials = ("credentials", Passed);
         for (end, severity) in [
-            (now - SOON, Fail),
-            (now + SOON / 2, Warn),
-            (now + 2 * SOON, Passed),
+            (now - EXPIRY_WARNING, Fail),
+            (now + EXPIRY_WARNING / 2, Warn),
+            (now + 2 * EXPIRY_WARNING, Passed),
         ] {
             let expected = [credentials, ("expiry", severity)];
             assert_eq!(evaluate(end, "racwdl"), expected);
         }
         let expected = [credentials, ("expiry", Passed), ("rights", Note)];
-        assert_eq!(evaluate(now + 2 * SOON, "rl"), expected);
+        assert_eq!(evaluate(now + 2 * EXPIRY_WARNING, "rl"), expected);
         let key = CredentialReport::default();
         assert_eq!(found(&evaluate_credentials(&key, now)), [credentials]);
     }

@@ -10,25 +10,19 @@ use landfall_gcs::{
 use landfall_objects::{Cloud as _, Error, StoreOptions};
 
 use super::{
-    super::{diagnose_gcs, diagnosis::unreachable_gcs, gcs_client, probe_limits},
-    bucket, connection,
+    super::{diagnose_gcs, gcs_client, probe_limits},
+    CloudChecks,
     permissions::{self, CheckNames},
+    run_checks,
 };
 use crate::{
     app,
     diagnosis::{Diagnosis, error_line},
-    doctor::{self, Examined, leases},
+    doctor::{self, Examined},
     settings::{Loaded, Settings},
 };
 
 type Doctor<'a> = doctor::Doctor<'a, Client>;
-
-const NAMES: CheckNames = CheckNames {
-    part: "put part",
-    copy: "copy object",
-    complete: "compose objects",
-    without_list: None,
-};
 
 const DAY: u64 = 86_400;
 
@@ -56,60 +50,55 @@ pub async fn run(loaded: Loaded, json: bool) -> anyhow::Result<ExitCode> {
     Ok(doctor.run(run_checks, about).await)
 }
 
-async fn run_checks(doctor: &mut Doctor<'_>) {
-    if let Err(finding) = service(doctor).await {
-        doctor.report(finding);
-    } else {
+impl CloudChecks for Client {
+    const NAMES: CheckNames = CheckNames {
+        bucket: "bucket",
+        part: "put part",
+        copy: "copy object",
+        complete: "compose objects",
+        without_list: None,
+    };
+
+    fn url(&self) -> &str {
+        self.endpoint()
+    }
+
+    async fn check_credentials(&self) -> Result<Vec<Finding>, Error> {
+        let source = self.inspect_credentials().await?;
+        Ok(vec![Finding::ok("credentials", source)])
+    }
+
+    async fn check_settings(doctor: &Doctor<'_>) -> Vec<Finding> {
         let report = doctor.client.inspect_bucket(doctor.bucket).await;
-        for finding in evaluate(doctor, report) {
-            doctor.report(finding);
-        }
-        if permissions::run(doctor, &NAMES).await {
-            public_access(doctor).await;
-        }
-        doctor.examine_uploads().await;
+        evaluate(doctor, report)
     }
-    leases::run(doctor).await;
-}
 
-async fn service(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
-    let endpoint = doctor.client.endpoint().to_owned();
-    let (settings, name) = (doctor.settings, doctor.bucket);
-    let unreachable = |why| unreachable_gcs(settings, name, why);
-    connection(doctor, &endpoint, unreachable).await?;
-    let source = doctor.client.inspect_credentials().await;
-    let source = source.map_err(|error| doctor.diagnose(error).failure("credentials"))?;
-    doctor.report(Finding::ok("credentials", source));
-    bucket(doctor, "bucket").await
-}
-
-/// Writes an object and reads it without credentials.
-async fn public_access(doctor: &mut Doctor<'_>) {
-    const CHECK: &str = "public access";
-    let anonymous = Client::new(ClientSettings {
-        endpoint: doctor.settings.gcs.endpoint.clone(),
-        credentials: CredentialSource::Anonymous,
-        limits: probe_limits(),
-        ..ClientSettings::default()
-    });
-    let (Ok(anonymous), None) = (anonymous, std::env::var_os("STORAGE_EMULATOR_HOST")) else {
-        return;
-    };
-    let object = doctor.object("public");
-    let stored = permissions::put(&doctor.client, &object).await;
-    if stored.is_err() {
-        return;
+    /// Reads an object without credentials.
+    async fn check_object(doctor: &mut Doctor<'_>) -> Option<Finding> {
+        const CHECK: &str = "public access";
+        if std::env::var_os("STORAGE_EMULATOR_HOST").is_some() {
+            return None;
+        }
+        let anonymous = Self::new(ClientSettings {
+            endpoint: doctor.settings.gcs.endpoint.clone(),
+            credentials: CredentialSource::Anonymous,
+            limits: probe_limits(),
+            ..ClientSettings::default()
+        });
+        let object = doctor.object("public");
+        let stored = permissions::put_object(&doctor.client, &object).await;
+        stored.ok()?;
+        Some(match anonymous.ok()?.head_object(&object).await {
+            Ok(_) => {
+                let text = "anyone can read uploads, those that are not complete too";
+                Finding::warn(CHECK, text).advise(format!(
+                    "if that is not wanted: gcloud storage buckets update gs://{} --public-access-prevention",
+                    doctor.bucket
+                ))
+            }
+            Err(_) => Finding::ok(CHECK, "none"),
+        })
     }
-    let finding = match anonymous.head_object(&object).await {
-        Ok(_) => Finding::warn(CHECK, "anyone can read uploads, those that are not complete too").advise(
-            format!(
-                "if that is not wanted: gcloud storage buckets update gs://{} --public-access-prevention",
-                doctor.bucket
-            ),
-        ),
-        Err(_) => Finding::ok(CHECK, "none"),
-    };
-    doctor.report(finding);
 }
 
 /// Evaluates the permissions and settings of the bucket. The permissions that are missing are also found by trying.

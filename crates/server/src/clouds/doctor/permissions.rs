@@ -13,6 +13,8 @@ use crate::{
 
 /// The names of the checks that differ between clouds.
 pub(super) struct CheckNames {
+    /// A bucket, or a container.
+    pub(super) bucket: &'static str,
     pub(super) part: &'static str,
     pub(super) copy: &'static str,
     pub(super) complete: &'static str,
@@ -26,7 +28,7 @@ const CONTENT: &[u8] = b"Landfall checks this bucket.";
 pub(super) async fn run<C: Examined>(doctor: &mut Doctor<'_, C>, names: &CheckNames) -> bool {
     let client = doctor.client.clone();
     let source = doctor.object("source");
-    let put = put_if(&client, &source, Condition::IfAbsent);
+    let put = put_object_if(&client, &source, Condition::IfAbsent);
     let Some(version) = doctor.call("put object", None, put).await else {
         // The call was denied, so there is nothing to remove.
         doctor.objects.clear();
@@ -56,33 +58,22 @@ pub(super) async fn run<C: Examined>(doctor: &mut Doctor<'_, C>, names: &CheckNa
 }
 
 /// Writes a test object.
-pub(super) async fn put<C: Examined>(client: &C, object: &ObjectRef) -> Result<String> {
-    put_if(client, object, Condition::IfAbsent).await
+pub(super) async fn put_object<C: Examined>(client: &C, object: &ObjectRef) -> Result<String> {
+    put_object_if(client, object, Condition::IfAbsent).await
 }
 
-async fn put_if<C: Examined>(
+async fn put_object_if<C: Examined>(
     client: &C,
     object: &ObjectRef,
     condition: Condition,
 ) -> Result<String> {
-    let payload = Payload::from(Bytes::from_static(CONTENT));
     let none = ObjectHeaders::default();
-    client
-        .put_object(object, payload, &none, condition, None)
-        .await
+    let put = client.put_object(object, content(), &none, condition, None);
+    put.await
 }
 
-async fn put_part<C: Examined>(
-    client: &C,
-    object: &ObjectRef,
-    multipart: &str,
-    number: u32,
-) -> Result<String> {
-    let payload = Payload::from(Bytes::from_static(CONTENT));
-    let none = PartCondition::default();
-    client
-        .upload_part(object, multipart, number, payload, none)
-        .await
+fn content() -> Payload {
+    Payload::from(Bytes::from_static(CONTENT))
 }
 
 async fn parts<C: Examined>(doctor: &mut Doctor<'_, C>, names: &CheckNames, source: &ObjectRef) {
@@ -93,7 +84,8 @@ async fn parts<C: Examined>(doctor: &mut Doctor<'_, C>, names: &CheckNames, sour
     let id = id.unwrap_or_default();
     doctor.multiparts.push((object.clone(), id.clone()));
     let mut parts = Vec::new();
-    let first = put_part(&client, &object, &id, 1);
+    let none = PartCondition::default();
+    let first = client.upload_part(&object, &id, 1, content(), none);
     match doctor.call(names.part, None, first).await {
         Some(tag) => parts.push((1, tag)),
         None => return,
@@ -144,7 +136,8 @@ async fn abort<C: Examined>(doctor: &mut Doctor<'_, C>, names: &CheckNames) {
         return;
     };
     doctor.multiparts.push((object.clone(), id.clone()));
-    let part = put_part(&client, &object, &id, 1).await;
+    let none = PartCondition::default();
+    let part = client.upload_part(&object, &id, 1, content(), none).await;
     let remove = async {
         part?;
         client.abort_multipart(&object, &id).await
@@ -161,7 +154,7 @@ async fn conditions<C: Examined>(doctor: &mut Doctor<'_, C>, object: &ObjectRef,
     let interval = client.rules().write_interval;
     let replaces = |condition| async {
         tokio::time::sleep(interval).await;
-        match put_if(&client, object, condition).await {
+        match put_object_if(&client, object, condition).await {
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(None),
             put => put.map(Some),
         }
