@@ -111,9 +111,9 @@ test('a bucket may be in another cloud', async (t) => {
     'azure-storage': { AZURE_STORAGE_ACCOUNT: 'storage-account', AZURE_STORAGE_KEY: 'storage-key' },
   }
   for (const [name, credentials] of Object.entries(clouds)) {
-    const variables = { LANDFALL_DATABASE: 'database', ...credentials }
+    const variables = { LANDFALL_DATABASE: 'database', LANDFALL_ADMIN_KEY: 'admin-key', ...credentials }
     const values = {
-      storage: 'bucket', settings: { [name]: 'my-uploads' }, secret: { name: 'cloud', variables },
+      storage: 'bucket', settings: { [name]: 'my-uploads', grants: true }, secret: { name: 'cloud', variables },
       podLabels: { 'azure.workload.identity/use': 'true' },
     }
     const { kinds, config } = await render(t, values)
