@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use landfall_azure::{AzureClient, ContainerAccess, ContainerReport, CredentialReport};
+use landfall_azure::{AccessTier, AzureClient, ContainerAccess, ContainerReport, CredentialReport};
 use landfall_console::Finding;
 use landfall_objects::{Error, ErrorKind, StoreOptions};
 
@@ -146,6 +146,7 @@ fn evaluate(doctor: &Doctor<'_>, report: Result<ContainerReport, Error>) -> Vec<
             format!("cannot be read: {}", error_line(&error)),
         )],
     };
+    findings.extend(evaluate_tier(doctor.settings.azure.tier));
     // Only the management of the account reads them.
     let text = "rules of the account cannot be read with the rights on blobs";
     let advice = format!(
@@ -156,6 +157,18 @@ fn evaluate(doctor: &Doctor<'_>, report: Result<ContainerReport, Error>) -> Vec<
     );
     findings.push(Finding::info("lifecycle", text).advise(advice));
     findings
+}
+
+fn evaluate_tier(tier: Option<AccessTier>) -> Option<Finding> {
+    let text = match tier? {
+        AccessTier::Hot => return None,
+        AccessTier::Cool => "cool: files that are removed within 30 days are billed for 30",
+        AccessTier::Cold => "cold: files that are removed within 90 days are billed for 90",
+        AccessTier::Archive => {
+            "archive: files cannot be read, and partial uploads not concatenated, before they are rehydrated for hours"
+        }
+    };
+    Some(Finding::info("access tier", text))
 }
 
 /// Each property has its finding, unless it does not matter.
@@ -245,6 +258,16 @@ mod tests {
         ] {
             let findings = evaluate_container(&public, wanted);
             assert_eq!(found(&findings), [("public access", severity)]);
+        }
+    }
+
+    #[test]
+    fn tiers_with_minimum_times_are_reported() {
+        let check = |tier| evaluate_tier(tier).map(|one| (one.check, one.severity));
+        assert_eq!(check(None), None);
+        assert_eq!(check(Some(AccessTier::Hot)), None);
+        for tier in [AccessTier::Cool, AccessTier::Cold, AccessTier::Archive] {
+            assert_eq!(check(Some(tier)), Some(("access tier", Note)));
         }
     }
 

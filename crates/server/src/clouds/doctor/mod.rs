@@ -38,7 +38,7 @@ trait CloudChecks: Examined {
     /// Checks the settings of the bucket, as far as they may be read.
     async fn check_settings(doctor: &Doctor<'_, Self>) -> Vec<Finding>;
 
-    /// Checks what a test object shows of the bucket. Objects can be written.
+    /// Checks a property of the bucket by a test object. Objects can be written.
     async fn check_object(doctor: &mut Doctor<'_, Self>) -> Option<Finding>;
 }
 
