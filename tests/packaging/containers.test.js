@@ -51,11 +51,11 @@ test('an invalid manifest is found', async () => {
   assert.throws(() => validate(service))
 })
 
-for (const file of ['files', 'nodes']) {
+for (const [file, count] of Object.entries({ files: 1, gcs: 1, azure: 1, nodes: 2 })) {
   test(`the servers of ${file}.yaml start with their settings`, async (t) => {
     const compose = parse(await packaged(`compose/${file}.yaml`), { merge: true })
     const servers = Object.values(compose.services).filter(({ image }) => image === 'landfall')
-    assert.equal(servers.length, file === 'files' ? 1 : 2)
+    assert.equal(servers.length, count)
     for (const { command = [], environment, secrets = [], read_only } of servers) {
       await accepts(t, command, environment)
       assert.equal(read_only, true)

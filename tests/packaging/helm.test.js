@@ -106,10 +106,27 @@ for (const [title, values, kind] of [
 }
 
 test('a bucket may be in another cloud', async (t) => {
-  for (const name of ['gcs-bucket', 'azure-storage']) {
-    const { kinds } = await render(t, { ...BUCKET, settings: { [name]: 'my-uploads' } })
+  const clouds = {
+    'gcs-bucket': { GCS_SERVICE_ACCOUNT: 'service-account.json' },
+    'azure-storage': { AZURE_STORAGE_ACCOUNT: 'storage-account', AZURE_STORAGE_KEY: 'storage-key' },
+  }
+  for (const [name, credentials] of Object.entries(clouds)) {
+    const variables = { LANDFALL_DATABASE: 'database', LANDFALL_ADMIN_KEY: 'admin-key', ...credentials }
+    const values = {
+      storage: 'bucket', settings: { [name]: 'my-uploads', grants: true }, secret: { name: 'cloud', variables },
+      podLabels: { 'azure.workload.identity/use': 'true' },
+    }
+    const { kinds, config } = await render(t, values)
     const lines = kinds.ConfigMap.data['landfall.toml'].split('\n')
     for (const line of [`${name} = "my-uploads"`, 'lease = "store"']) assert.ok(lines.includes(line), lines.join('\n'))
+    await checkServer(t, kinds.Deployment, config)
+    const { metadata, spec: { containers: [{ env }] } } = kinds.Deployment.spec.template
+    for (const [variable, key] of Object.entries(credentials)) {
+      assert.ok(env.some(({ name: of, value }) => of === `${variable}_FILE` && value.endsWith(`/${key}`)), variable)
+    }
+    assert.equal(metadata.labels['azure.workload.identity/use'], 'true')
+    const ports = kinds.NetworkPolicy.spec.egress[0].ports.map(({ port }) => port)
+    assert.deepEqual(ports, [53, 53, 443, 5432, 6379, ...name === 'gcs-bucket' ? [80, 988] : []])
   }
 })
 

@@ -4,10 +4,11 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { test } from 'node:test'
+import { Landfall } from '../clients/lib/landfall.js'
 import { startDirect } from '../direct/lib/setup.js'
 import { create } from '../hooks/lib/start.js'
 import { run } from '../hooks/lib/programs.js'
-import { Redis, startGarage } from '../nodes/lib/services.js'
+import { Redis, startAzurite, startGarage } from '../nodes/lib/services.js'
 
 const PACKAGING = new URL('../../packaging/', import.meta.url)
 const read = (path) => readFile(new URL(path, PACKAGING), 'utf8')
@@ -52,7 +53,7 @@ test('panels have ids of their own and do not overlap', () => {
   assert.equal(new Set(dashboard.panels.map(({ id }) => id)).size, dashboard.panels.length)
 })
 
-test('a server has all their metrics', { timeout: 60_000 }, async (t) => {
+test('servers on S3 and in another cloud have all their metrics', { timeout: 60_000 }, async (t) => {
   const place = await startGarage(t)
   const world = { place, front: place, origin: 'https://app.example' }
   const redis = await Redis.start(t)
@@ -60,7 +61,12 @@ test('a server has all their metrics', { timeout: 60_000 }, async (t) => {
   const landfall = await startDirect(t, world, args)
   const { status } = await create(landfall.endpoint, Buffer.from('hello'))
   assert.equal(status, 500, 'the hook cannot be reached')
-  const metrics = await (await fetch(`${landfall.origin}/metrics`)).text()
+  const azurite = await startAzurite(t)
+  const cloud = await Landfall.start(t, {
+    args: ['-azure-storage', azurite.container, '-azure-endpoint', azurite.endpoint], env: azurite.env,
+  })
+  const pages = [landfall, cloud].map(async ({ endpoint }) => (await fetch(new URL('/metrics', endpoint))).text())
+  const metrics = (await Promise.all(pages)).join('\n')
   const existing = new Set([...metrics.matchAll(/^# TYPE (\w+)/gm)].map(([, name]) => name))
   const used = names([alerts, ...expressions].join('\n'))
   assert.ok(used.size > 40, [...used].join())

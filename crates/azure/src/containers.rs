@@ -1,12 +1,17 @@
 //! The calls on containers and the service, for the start and for `doctor`.
 
+use std::time::SystemTime;
+
 use http::{HeaderMap, Method};
-use landfall_objects::{ErrorKind, Result, header_text};
+use jiff::Timestamp;
+use landfall_objects::{ErrorKind, ObjectRef, Result, header_text};
+use percent_encoding::percent_decode_str;
+use reqsign_azure_storage::Credential;
 
 use crate::{client::AzureClient, request::BlobRequest, settings::ContainerAccess, xml};
 
 /// The properties of a container and its account that matter to uploads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerReport {
     /// The rights of requests without credentials.
@@ -20,7 +25,77 @@ pub struct ContainerReport {
     pub soft_delete_days: Option<u32>,
 }
 
+/// The credentials of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CredentialReport {
+    /// Their kind and account, for people.
+    pub source: String,
+    /// The letters of the rights of a shared access signature; `None`: there is none, or a stored policy has them.
+    pub rights: Option<String>,
+    /// The end of a shared access signature, if it names one.
+    pub expires: Option<SystemTime>,
+}
+
+impl CredentialReport {
+    fn signature(source: String, token: &str) -> Self {
+        let value = |name: &str| {
+            let pairs = token.split('&').filter_map(|pair| pair.split_once('='));
+            let (_, value) = pairs.into_iter().find(|(one, _)| *one == name)?;
+            Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+        };
+        let expires = value("se").and_then(|end| {
+            // A date alone is its midnight.
+            let time: Timestamp = match end.len() {
+                10 => format!("{end}T00:00:00Z").parse().ok()?,
+                _ => end.parse().ok()?,
+            };
+            Some(time.into())
+        });
+        let rights = value("sp");
+        Self {
+            source,
+            rights,
+            expires,
+        }
+    }
+}
+
 impl AzureClient {
+    /// Reports the credentials, after they have given a token if they have to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadCredentials`].
+    pub async fn inspect_credentials(&self) -> Result<CredentialReport> {
+        let (inner, account) = (&self.inner, self.account());
+        let request = BlobRequest::new("GetToken", Method::GET, "");
+        let given = inner.credentials.get().await;
+        let given =
+            given.map_err(|error| request.error(ErrorKind::BadCredentials).with_source(error))?;
+        let mut source = format!("{} of {account}", self.authorization());
+        if let Some(name) = inner.credentials.token_source() {
+            source = format!("{source}, by {name}");
+        }
+        Ok(match &*given {
+            Credential::SasToken { token, .. } => CredentialReport::signature(source, token),
+            _ => CredentialReport {
+                source,
+                rights: None,
+                expires: None,
+            },
+        })
+    }
+
+    /// Returns whether the account keeps old versions of blobs, as an existing blob shows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchKey`] and others.
+    pub async fn has_versions(&self, object: &ObjectRef) -> Result<bool> {
+        let request = BlobRequest::of_blob("GetBlobProperties", Method::HEAD, object);
+        let response = self.inner.send(&request).await?;
+        Ok(response.head.headers.contains_key("x-ms-version-id"))
+    }
+
     /// Reports the properties of a container and its account.
     ///
     /// # Errors
@@ -91,4 +166,28 @@ impl AzureClient {
 
 fn is_true(headers: &HeaderMap, name: &str) -> bool {
     header_text(headers, name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_and_end_of_a_signature() {
+        let read = |token: &str| {
+            let report = CredentialReport::signature(String::new(), token);
+            (report.rights, report.expires)
+        };
+        let end = "2026-12-01T00:00:00Z".parse::<Timestamp>().unwrap();
+        let rights = Some("racwdl".to_owned());
+        for token in [
+            "sv=1&sp=racwdl&se=2026-12-01T00%3A00%3A00Z&sig=x",
+            "se=2026-12-01&sp=racwdl&sig=x",
+        ] {
+            assert_eq!(read(token), (rights.clone(), Some(end.into())), "{token}");
+        }
+        for token in ["si=policy&sig=x", "se=soon&sig=x"] {
+            assert_eq!(read(token), (None, None), "{token}");
+        }
+    }
 }

@@ -89,6 +89,11 @@ impl Credentials {
         true
     }
 
+    /// Returns the source of the tokens, if there are tokens.
+    pub(crate) fn token_source(&self) -> Option<&'static str> {
+        self.identity.as_ref().map(Identity::source)
+    }
+
     fn current(&self) -> Option<Arc<Credential>> {
         self.current.read().clone()
     }

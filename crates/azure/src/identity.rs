@@ -1,6 +1,11 @@
 //! Tokens of Microsoft Entra ID, from the identity of this process. They are not cached here.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -42,6 +47,8 @@ pub(crate) struct Identity {
     workload: WorkloadIdentityCredentialProvider,
     machine: ImdsCredentialProvider,
     command: AzureCliCredentialProvider,
+    /// The source of the first token.
+    source: OnceLock<&'static str>,
 }
 
 impl Identity {
@@ -63,6 +70,7 @@ impl Identity {
             workload: WorkloadIdentityCredentialProvider::new(),
             machine: ImdsCredentialProvider::new(),
             command: AzureCliCredentialProvider::new(),
+            source: OnceLock::new(),
         }
     }
 
@@ -83,14 +91,15 @@ impl Identity {
         ];
         for (variable, provider) in configured {
             match provider.provide_credential_dyn(&self.context).await {
-                Ok(Some(token)) => return Ok(token),
+                Ok(Some(token)) => return Ok(self.found(variable, token)),
                 Ok(None) => {}
                 Err(error) => return Err(failed(variable, &error)),
             }
         }
         if let Some(endpoint) = self.variables.get("IDENTITY_ENDPOINT") {
             let token = self.app_service(endpoint).await;
-            return token.map_err(|error| failed("IDENTITY_ENDPOINT", &error));
+            let token = token.map_err(|error| failed("IDENTITY_ENDPOINT", &error))?;
+            return Ok(self.found("IDENTITY_ENDPOINT", token));
         }
         let found: [(&str, &Provider); 2] = [
             ("managed identity", &self.machine),
@@ -99,7 +108,7 @@ impl Identity {
         let mut reasons = Vec::new();
         for (source, provider) in found {
             match provider.provide_credential_dyn(&self.context).await {
-                Ok(Some(token)) => return Ok(token),
+                Ok(Some(token)) => return Ok(self.found(source, token)),
                 Ok(None) => {}
                 Err(error) => reasons.push(format!("{source}: {}", text(&error))),
             }
@@ -108,6 +117,16 @@ impl Identity {
         let advice = "set AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or \
                       AZURE_STORAGE_CONNECTION_STRING, or give this machine an identity";
         Err(format!("found no credentials for Azure; {advice} ({reasons})").into())
+    }
+
+    fn found(&self, source: &'static str, token: Credential) -> Credential {
+        self.source.get_or_init(|| source);
+        token
+    }
+
+    /// Returns the source of the first token: a variable, or a name for people.
+    pub(crate) fn source(&self) -> &'static str {
+        self.source.get().copied().unwrap_or("no source")
     }
 
     /// The managed identity of App Service, Functions and Container Apps.

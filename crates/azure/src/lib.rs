@@ -42,7 +42,7 @@ mod tests;
 
 pub use self::{
     client::{AzureClient, AzureSettings},
-    containers::ContainerReport,
+    containers::{ContainerReport, CredentialReport},
     error::SettingsError,
     settings::{AccessTier, Authorization, ContainerAccess},
     variables::Variables,

@@ -67,10 +67,6 @@ pub(crate) fn refusal(
         _ if known.is_empty() => advice(about.authorization, &kind).to_owned(),
         _ => known.to_owned(),
     };
-    let parts = [message, advice]
-        .into_iter()
-        .filter(|part| !part.is_empty());
-    let message = parts.collect::<Vec<_>>().join("; ");
     let filled = |text: String| Some(one_line(text)).filter(|text| !text.is_empty());
     let error = error(kind).with_response(
         head.status,
@@ -78,7 +74,7 @@ pub(crate) fn refusal(
         filled(message),
         header("x-ms-request-id").map(one_line),
     );
-    (error, action)
+    (error.with_advice(filled(advice)), action)
 }
 
 const ARCHIVED: &str = "rehydrate the blob to the tier hot or cool, which takes hours";

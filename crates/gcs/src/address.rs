@@ -59,6 +59,10 @@ impl Address {
         Ok(Self { root })
     }
 
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
     pub(crate) fn is_secure(&self) -> bool {
         self.root.starts_with("https:")
     }

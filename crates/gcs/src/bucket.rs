@@ -1,10 +1,13 @@
-//! The permissions and settings of a bucket that an operator should know. It changes nothing.
+//! The credentials, and the permissions and settings of a bucket, that an operator should know. It changes nothing.
 
 use http::Method;
 use landfall_objects::{ErrorKind, Result};
 use serde_json::Value;
 
-use crate::{client::Client, request::ApiRequest};
+use crate::{
+    client::Client,
+    request::{ApiRequest, no_token},
+};
 
 const GET_BUCKET: &str = "buckets.get";
 const TEST_PERMISSIONS: &str = "buckets.testIamPermissions";
@@ -43,12 +46,74 @@ pub struct BucketSettings {
     pub versioning: bool,
     /// Access is decided by IAM alone, not by lists of each object.
     pub uniform_access: bool,
-    /// Lifecycle rules that delete objects: their prefixes, empty for all objects, and the age in days if they have
-    /// one.
-    pub deletions: Vec<(String, Option<u64>)>,
+    /// Requests are billed to a project that they name, and rejected if they name none.
+    pub requester_pays: bool,
+    /// New objects have a hold, so that they cannot be deleted, parts among them.
+    pub default_hold: bool,
+    /// Lifecycle rules that delete or move objects of unfinished uploads.
+    pub lifecycle: Vec<LifecycleRule>,
+}
+
+/// A lifecycle rule for live objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LifecycleRule {
+    /// The class to which objects are moved; `None`: they are deleted.
+    pub storage_class: Option<String>,
+    /// The prefixes of the objects; none: all.
+    pub prefixes: Vec<String>,
+    /// Days after the creation of an object; `None`: a date, or at once.
+    pub age_days: Option<u64>,
+}
+
+/// Conditions that no object of an unfinished upload meets: it is live, and has no custom time.
+const UNMET_CONDITIONS: [&str; 5] = [
+    "customTimeBefore",
+    "daysSinceCustomTime",
+    "daysSinceNoncurrentTime",
+    "noncurrentTimeBefore",
+    "numNewerVersions",
+];
+
+impl LifecycleRule {
+    fn parse(rule: &Value) -> Option<Self> {
+        let (action, condition) = (&rule["action"], &rule["condition"]);
+        let storage_class = match action["type"].as_str()? {
+            "Delete" => None,
+            "SetStorageClass" => Some(action["storageClass"].as_str()?.to_owned()),
+            _ => return None,
+        };
+        let is_unmet = |name: &&str| condition.get(name).is_some();
+        let suffixes = texts(condition, "/matchesSuffix");
+        let is_met = condition["isLive"] != false
+            && !UNMET_CONDITIONS.iter().any(is_unmet)
+            && (suffixes.is_empty() || suffixes.iter().any(|suffix| ends_piece(suffix)));
+        is_met.then(|| Self {
+            storage_class,
+            prefixes: texts(condition, "/matchesPrefix"),
+            age_days: condition["age"].as_u64(),
+        })
+    }
+}
+
+/// Returns whether the name of a part or of a description may end like this.
+fn ends_piece(suffix: &str) -> bool {
+    ".info".ends_with(suffix) || suffix.ends_with(|last: char| last.is_ascii_digit())
 }
 
 impl Client {
+    /// Returns the source of the credentials, for people, after they have given a token.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadCredentials`]; [`ErrorKind::Unavailable`] if the service of the tokens does not respond.
+    pub async fn inspect_credentials(&self) -> Result<String> {
+        let credentials = &self.inner.credentials;
+        let request = ApiRequest::new("GetToken", Method::GET, String::new(), "");
+        let given = credentials.get().await;
+        given.map_err(|error| no_token(&request, error).error)?;
+        Ok(credentials.source().await)
+    }
+
     /// Returns what these credentials may do in a bucket, and its settings if they may read them.
     ///
     /// # Errors
@@ -95,7 +160,9 @@ impl Client {
                     "create the bucket {:?}, or correct --gcs-bucket",
                     request.bucket
                 );
-                Err(request.error(ErrorKind::NoSuchBucket).with_message(why))
+                Err(request
+                    .error(ErrorKind::NoSuchBucket)
+                    .with_advice(Some(why)))
             }
             fetched => fetched,
         }
@@ -108,17 +175,6 @@ impl From<&Value> for BucketSettings {
         let text = |pointer| value(pointer).and_then(Value::as_str).unwrap_or_default();
         let is = |pointer| value(pointer).and_then(Value::as_bool).unwrap_or_default();
         let rules = list(bucket, "/lifecycle/rule").iter();
-        let deletes = rules.filter(|rule| rule["action"]["type"] == "Delete");
-        let deletions = deletes.flat_map(|rule| {
-            let age = rule["condition"]["age"].as_u64();
-            let prefixes = list(rule, "/condition/matchesPrefix").iter();
-            let prefixes = prefixes.filter_map(|prefix| Some(prefix.as_str()?.to_owned()));
-            let mut prefixes: Vec<_> = prefixes.collect();
-            if prefixes.is_empty() {
-                prefixes.push(String::new());
-            }
-            prefixes.into_iter().map(move |prefix| (prefix, age))
-        });
         Self {
             location: text("/location").to_owned(),
             storage_class: text("/storageClass").to_owned(),
@@ -126,7 +182,9 @@ impl From<&Value> for BucketSettings {
             retention_seconds: seconds(text("/retentionPolicy/retentionPeriod")),
             versioning: is("/versioning/enabled"),
             uniform_access: is("/iamConfiguration/uniformBucketLevelAccess/enabled"),
-            deletions: deletions.collect(),
+            requester_pays: is("/billing/requesterPays"),
+            default_hold: is("/defaultEventBasedHold"),
+            lifecycle: rules.filter_map(LifecycleRule::parse).collect(),
         }
     }
 }
@@ -134,6 +192,12 @@ impl From<&Value> for BucketSettings {
 fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
     let list = value.pointer(pointer).and_then(Value::as_array);
     list.map_or(&[], Vec::as_slice)
+}
+
+fn texts(value: &Value, pointer: &str) -> Vec<String> {
+    let list = list(value, pointer).iter();
+    list.filter_map(|one| Some(one.as_str()?.to_owned()))
+        .collect()
 }
 
 fn seconds(text: &str) -> u64 {
@@ -149,10 +213,14 @@ mod tests {
         let json = r#"{"kind":"storage#bucket","location":"EU","storageClass":"NEARLINE",
             "softDeletePolicy":{"retentionDurationSeconds":"604800","effectiveTime":"2026-01-01T00:00:00Z"},
             "retentionPolicy":{"retentionPeriod":"60","isLocked":false},"versioning":{"enabled":true},
-            "iamConfiguration":{"uniformBucketLevelAccess":{"enabled":true}},
+            "iamConfiguration":{"uniformBucketLevelAccess":{"enabled":true}},"defaultEventBasedHold":true,
+            "billing":{"requesterPays":true},
             "lifecycle":{"rule":[{"action":{"type":"Delete"},"condition":{"age":3,"matchesPrefix":["a/","b/"]}},
                 {"action":{"type":"SetStorageClass","storageClass":"COLDLINE"},"condition":{"age":9}},
-                {"action":{"type":"Delete"},"condition":{"isLive":false}}]}}"#;
+                {"action":{"type":"Delete"},"condition":{"isLive":false}},
+                {"action":{"type":"Delete"},"condition":{"numNewerVersions":2}},
+                {"action":{"type":"Delete"},"condition":{"age":1,"matchesSuffix":[".mp4"]}},
+                {"action":{"type":"AbortIncompleteMultipartUpload"},"condition":{"age":1}}]}}"#;
         let bucket: Value = serde_json::from_str(json).expect("a bucket");
         let wanted = BucketSettings {
             location: "EU".to_owned(),
@@ -161,10 +229,19 @@ mod tests {
             retention_seconds: 60,
             versioning: true,
             uniform_access: true,
-            deletions: vec![
-                ("a/".to_owned(), Some(3)),
-                ("b/".to_owned(), Some(3)),
-                (String::new(), None),
+            requester_pays: true,
+            default_hold: true,
+            lifecycle: vec![
+                LifecycleRule {
+                    prefixes: vec!["a/".to_owned(), "b/".to_owned()],
+                    age_days: Some(3),
+                    ..LifecycleRule::default()
+                },
+                LifecycleRule {
+                    storage_class: Some("COLDLINE".to_owned()),
+                    age_days: Some(9),
+                    ..LifecycleRule::default()
+                },
             ],
         };
         assert_eq!(BucketSettings::from(&bucket), wanted);

@@ -91,6 +91,11 @@ impl Client {
         })
     }
 
+    /// Returns the URL in front of all paths.
+    pub fn endpoint(&self) -> &str {
+        self.inner.address.root()
+    }
+
     /// Returns the counters of this client and its clones.
     pub fn stats(&self) -> &Stats {
         &self.inner.caller.stats

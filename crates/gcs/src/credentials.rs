@@ -192,6 +192,15 @@ impl Credentials {
         current.take_if(|current| Arc::ptr_eq(current, rejected));
     }
 
+    /// Returns the source of the tokens, for people.
+    pub(crate) async fn source(&self) -> String {
+        match &self.source {
+            Some(Source::Google(context)) => context.source().await,
+            Some(Source::Provider(_)) => "a custom provider".to_owned(),
+            None => "none, since STORAGE_EMULATOR_HOST is set".to_owned(),
+        }
+    }
+
     /// Returns credentials that can sign: with a key, or with the name of the account whose key the IAM service has.
     pub(crate) async fn for_signing(&self) -> Result<(Credential, Context), TokenError> {
         let (Some(credential), Some(Source::Google(context))) = (self.get().await?, &self.source)
@@ -255,7 +264,7 @@ async fn load(context: &ProviderContext) -> Result<Credential, TokenError> {
             let why = match &given {
                 Ok(Some(_)) => None,
                 Ok(None) => Some("it has no token for this machine".to_owned()),
-                Err(error) => Some(sentence(error)),
+                Err(error) => Some(sentence(error, None)),
             };
             if let Some(why) = why {
                 let message = format!(
@@ -268,7 +277,11 @@ async fn load(context: &ProviderContext) -> Result<Credential, TokenError> {
             (given, place)
         }
     };
-    let failed = |error| failed(format!("{place}: {}", sentence(&error)), false);
+    let refused = |error: &reqsign_core::Error| {
+        let refusal = progress.refusal.lock().take();
+        sentence(error, refusal.as_deref())
+    };
+    let failed = |error| failed(format!("{place}: {}", refused(&error)), false);
     let none = || TokenError::from(format!("{place} gave no access token"));
     let mut credential = given.map_err(failed)?.ok_or_else(none)?;
     if let (None, Some(account)) = (&credential.token, credential.service_account.clone()) {
@@ -283,7 +296,7 @@ async fn load(context: &ProviderContext) -> Result<Credential, TokenError> {
 }
 
 /// Says in one line the problem, and its remedy if that is known.
-fn sentence(error: &reqsign_core::Error) -> String {
+fn sentence(error: &reqsign_core::Error, refusal: Option<&str>) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -293,7 +306,12 @@ fn sentence(error: &reqsign_core::Error) -> String {
         }
         source = cause.source();
     }
-    let advice = if text.contains("invalid_grant") || text.contains("invalid_rapt") {
+    if let Some(refusal) = refusal.filter(|refusal| !text.contains(refusal)) {
+        text = format!("{text}: {}", refusal.trim_end_matches('.'));
+    }
+    let advice = if text.contains("reasonable timeframe") {
+        "; synchronize this machine's clock, for example by NTP"
+    } else if text.contains("invalid_grant") || text.contains("invalid_rapt") {
         "; the key or login was deleted, disabled or has expired, or the clock of this machine is wrong: create a new \
          key, or run `gcloud auth application-default login`"
     } else if text.contains("parse credential file") {

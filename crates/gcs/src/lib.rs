@@ -31,7 +31,7 @@ mod settings;
 pub(crate) mod tests;
 
 pub use self::{
-    bucket::{BucketReport, BucketSettings},
+    bucket::{BucketReport, BucketSettings, LifecycleRule},
     client::Client,
     credentials::{AccessToken, CredentialSource, ProvideToken},
     settings::{ClientSettings, SettingsError},

@@ -228,7 +228,7 @@ impl Attempts for ApiAttempts<'_> {
     }
 }
 
-fn no_token(request: &ApiRequest<'_>, error: TokenError) -> Failure {
+pub(crate) fn no_token(request: &ApiRequest<'_>, error: TokenError) -> Failure {
     let retry = match error.is_transient {
         true => Retry::Later(None),
         false => Retry::No,

@@ -33,17 +33,17 @@ pub(crate) fn classify(
         }
         _ => Retry::No,
     };
-    let advice = advice(&kind, bucket, reason);
-    let message = match (one_line(message.to_owned()), advice) {
-        (message, None) => Some(message).filter(|message| !message.is_empty()),
-        (message, Some(advice)) if message.is_empty() => Some(advice),
-        (message, Some(advice)) => Some(format!("{}; {advice}", message.trim_end_matches('.'))),
-    };
+    let advice = advice(&kind, bucket, reason, message);
+    let mut message = one_line(message.to_owned());
+    if advice.is_some() {
+        message.truncate(message.trim_end_matches('.').len());
+    }
+    let message = Some(message).filter(|message| !message.is_empty());
     let id = header_text(&head.headers, "x-guploader-uploadid");
     let id = id.map(|id| one_line(id.to_owned()));
     let reason = Some(one_line(reason.to_owned())).filter(|reason| !reason.is_empty());
     let error = error(kind).with_response(head.status, reason, message, id);
-    (error, retry)
+    (error.with_advice(advice), retry)
 }
 
 fn kind(status: StatusCode, reason: &str, message: &str) -> ErrorKind {
@@ -76,7 +76,7 @@ fn kind(status: StatusCode, reason: &str, message: &str) -> ErrorKind {
 }
 
 /// Returns advice about an error that the operator can mend.
-fn advice(kind: &ErrorKind, bucket: &str, reason: &str) -> Option<String> {
+fn advice(kind: &ErrorKind, bucket: &str, reason: &str, message: &str) -> Option<String> {
     Some(match kind {
         ErrorKind::NoSuchBucket => format!(
             "create the bucket {bucket:?}, or correct --gcs-bucket (its name has no gs:// and no folder)"
@@ -96,6 +96,10 @@ fn advice(kind: &ErrorKind, bucket: &str, reason: &str) -> Option<String> {
              GOOGLE_APPLICATION_CREDENTIALS, and the clock of this machine"
                 .to_owned()
         }
+        ErrorKind::Other if message.contains("requester pays") => format!(
+            "turn requester pays off, since no other project is billed: gcloud storage buckets update gs://{bucket} \
+             --no-requester-pays"
+        ),
         _ => return None,
     })
 }
@@ -211,6 +215,9 @@ mod tests {
             text.contains("Storage Object User (roles/storage.objectUser) on the bucket \"files\""),
             "{text}"
         );
+        let message = "Bucket is a requester pays bucket but no user project provided.";
+        let text = reason(400, "required", message).0.to_string();
+        assert!(text.contains("--no-requester-pays"), "{text}");
         for (code, wanted) in [
             (
                 "accessNotConfigured",

@@ -10,7 +10,7 @@ use crate::s3;
 use crate::settings::{self, Failure, Invocation, Loaded, Options, Subcommand};
 #[cfg(feature = "full")]
 use crate::trace;
-use crate::{app, log, tools};
+use crate::{app, clouds, log, tools};
 
 /// Runs the command of this process's arguments and environment variables.
 ///
@@ -68,6 +68,8 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         Subcommand::DoctorFiles => block_on(app::doctor_files(loaded)),
         Subcommand::DoctorTls => app::doctor_tls(&loaded, options.json),
         Subcommand::DoctorS3 => block_on(s3::doctor::run(loaded, options.json, options.origins)),
+        Subcommand::DoctorGcs => block_on(clouds::doctor::gcs(loaded, options.json)),
+        Subcommand::DoctorAzure => block_on(clouds::doctor::azure(loaded, options.json)),
         Subcommand::SetCors => block_on(s3::cors::set(loaded, options.origins, options.dry_run)),
         Subcommand::Events => block_on(app::events(loaded, options.events)),
         Subcommand::Keys => block_on(app::keys(loaded, options.keys, options.json)),

@@ -93,7 +93,7 @@ conditions! {
         "mount it writable; the kernel log may name a failing disk";
     BucketUnreachable: "bucket-unreachable", "store", NotReady,
         "the bucket is unreachable",
-        "run landfall doctor s3";
+        "run landfall doctor s3, gcs or azure";
     LeasesUnavailable: "leases-unavailable", "leases", NotReady,
         "the lease backend is unavailable",
         "start the server that --lease names, or correct its address";

@@ -14,8 +14,11 @@
 mod admin;
 pub mod app;
 pub mod asset;
+pub mod clouds;
 pub mod command;
 mod condition;
+mod diagnosis;
+mod doctor;
 pub mod log;
 pub mod page;
 pub mod s3;

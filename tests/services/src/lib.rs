@@ -72,7 +72,7 @@ pub use azurite::Azurite;
 pub use ceph::Ceph;
 pub use faults::{Fault, FaultProxy};
 pub use garage::Garage;
-pub use gcs::{GcsFake, GcsObject, SignedRequest, google_sdk};
+pub use gcs::{GcsFake, GcsObject, Refusal as GcsRefusal, SignedRequest, google_sdk};
 pub use gcs_emulator::GcsEmulator;
 pub use grpcio::Grpcio;
 pub use kafka::{Kafka, Record};

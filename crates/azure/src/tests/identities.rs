@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use landfall_objects::{ErrorKind, ObjectHeaders};
 
-use super::{ACCOUNT, client, object, payload, script::Step};
+use super::{ACCOUNT, KEY, client, object, payload, script::Step};
 
 const TENANT: (&str, &str) = ("AZURE_TENANT_ID", "tenant");
 const CLIENT: (&str, &str) = ("AZURE_CLIENT_ID", "app");
@@ -46,6 +46,22 @@ async fn a_token_is_requested_once() {
     );
     assert!(sent[0].body.contains("S3CRET") && sent[0].body.contains("storage.azure.com"));
     assert_eq!(bearers(&sent), ["Bearer T1", "Bearer T1", "Bearer T1"]);
+}
+
+#[tokio::test]
+async fn the_source_of_tokens_is_reported() {
+    let (secret, script) = client([ACCOUNT, TENANT, CLIENT, SECRET], [token("T1", 3_600)]);
+    let report = secret.inspect_credentials().await.unwrap();
+    assert_eq!(report.source, "identity of acme, by AZURE_CLIENT_SECRET");
+    assert_eq!((report.rights, report.expires), (None, None));
+    script.finished();
+    let (key, _) = client([ACCOUNT, KEY], []);
+    let report = key.inspect_credentials().await.unwrap();
+    assert_eq!(report.source, "account key of acme");
+    let refused = Step::new(401).body("{}");
+    let (refused, _) = client([ACCOUNT, TENANT, CLIENT, SECRET], [refused]);
+    let error = refused.inspect_credentials().await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::BadCredentials);
 }
 
 #[tokio::test]

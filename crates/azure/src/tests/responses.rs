@@ -259,3 +259,13 @@ async fn nothing_shows_a_secret() {
         );
     }
 }
+
+#[tokio::test]
+async fn versions_of_an_account_show_in_a_blob() {
+    let versioned = Step::new(200).header("x-ms-version-id", "2026-11-28T00:00:00.0000000Z");
+    let steps = [versioned, Step::new(200)];
+    let (client, script) = client([ACCOUNT, KEY], steps);
+    assert!(client.has_versions(&object()).await.unwrap());
+    assert!(!client.has_versions(&object()).await.unwrap());
+    assert_eq!(script.finished()[0].method, "HEAD");
+}

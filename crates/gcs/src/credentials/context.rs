@@ -48,6 +48,8 @@ pub(super) struct ProviderContext {
 pub(super) struct Progress {
     /// A service did not respond, or failed.
     pub(super) is_transient: AtomicBool,
+    /// The reason of the last response that was an error, which the crate does not repeat.
+    pub(super) refusal: Mutex<Option<String>>,
     /// The address of the tokens in the file that was read.
     token_uri: Mutex<Option<Uri>>,
 }
@@ -96,6 +98,28 @@ impl ProviderContext {
         };
         let path = below("CLOUDSDK_CONFIG", "").or(home)?;
         Path::new(&path).exists().then_some(("", path))
+    }
+
+    /// Returns the kind of the credentials, their account and their place, for people.
+    pub(super) async fn source(&self) -> String {
+        let Some((variable, path)) = self.file() else {
+            let account = self.account_email().await;
+            let account = account.unwrap_or_else(|_| "the account".to_owned());
+            return format!("{account} of this machine, by the metadata server");
+        };
+        let bytes = FileRead::file_read(self, &path).await.unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let kind = match json["type"].as_str() {
+            Some("service_account") => "key of the service account",
+            Some("authorized_user") => "login of a user",
+            Some("external_account") => "workload identity federation",
+            Some("impersonated_service_account") => "impersonated service account",
+            other => other.unwrap_or("credentials"),
+        };
+        let account = ["client_email", "account"].map(|field| json[field].as_str());
+        let account = account.into_iter().flatten().next().unwrap_or_default();
+        let space = if account.is_empty() { "" } else { " " };
+        format!("{kind}{space}{account}; {variable}{path}")
     }
 
     /// Returns the host of the metadata server, which a variable may replace.
@@ -177,6 +201,11 @@ impl reqsign_core::HttpSend for ProviderContext {
         });
         let progress = &self.progress.is_transient;
         progress.store(is_transient, Ordering::Relaxed);
+        let refused = sent
+            .as_ref()
+            .ok()
+            .filter(|response| !response.status().is_success());
+        *self.progress.refusal.lock() = refused.and_then(|response| refusal(response.body()));
         sent.map_err(|error| Error::unexpected(format!("{host}: {error}")))
     }
 }
@@ -197,6 +226,16 @@ impl FileRead for ProviderContext {
             *self.progress.token_uri.lock() = Some(token_uri);
         }
         Ok(bytes)
+    }
+}
+
+/// Returns the error of a token service, as OAuth or Google's APIs send it.
+fn refusal(body: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = |pointer| Some(json.pointer(pointer)?.as_str()?.to_owned());
+    match (text("/error"), text("/error_description")) {
+        (Some(error), Some(description)) => Some(format!("{error}: {description}")),
+        (error, _) => error.or_else(|| text("/error/message")),
     }
 }
 

@@ -426,3 +426,21 @@ async fn account_of_the_machine_signs_by_the_iam_service() {
     );
     assert_eq!(script.requests().len(), 3);
 }
+
+#[tokio::test]
+async fn the_source_of_tokens_is_named() {
+    let user = user();
+    let key = file(&json!({"type": "service_account", "client_email": "a@b"}));
+    let script = Script::new([]);
+    for (file, wanted) in [
+        (&user, "login of a user; "),
+        (&key, "key of the service account a@b; "),
+    ] {
+        let pairs = [("GOOGLE_APPLICATION_CREDENTIALS", path(file))];
+        let source = credentials(CredentialSource::Standard, &script, &pairs);
+        let place = format!("GOOGLE_APPLICATION_CREDENTIALS: {}", path(file));
+        assert_eq!(source.source().await, format!("{wanted}{place}"));
+    }
+    let none = credentials(CredentialSource::Anonymous, &script, &[]);
+    assert!(none.source().await.contains("STORAGE_EMULATOR_HOST"));
+}

@@ -36,6 +36,7 @@ struct Details {
     status: Option<StatusCode>,
     code: Option<String>,
     message: Option<String>,
+    advice: Option<String>,
     request_id: Option<String>,
     source: Option<BoxError>,
     in_doubt: bool,
@@ -101,6 +102,7 @@ impl Error {
                 status: None,
                 code: None,
                 message: None,
+                advice: None,
                 request_id: None,
                 source: None,
                 in_doubt: false,
@@ -129,6 +131,18 @@ impl Error {
     pub fn with_message(mut self, message: impl Into<String>) -> Self {
         self.inner.message = Some(message.into());
         self
+    }
+
+    /// Adds what the operator can do, which follows the message.
+    #[must_use]
+    pub fn with_advice(mut self, advice: Option<String>) -> Self {
+        self.inner.advice = advice;
+        self
+    }
+
+    /// Removes what the operator can do, to print it elsewhere.
+    pub fn take_advice(&mut self) -> Option<String> {
+        self.inner.advice.take()
     }
 
     /// Adds the cause.
@@ -189,6 +203,7 @@ impl fmt::Display for Error {
             status,
             code,
             message,
+            advice,
             request_id,
             source,
             ..
@@ -207,6 +222,10 @@ impl fmt::Display for Error {
         }
         if let Some(source) = source {
             write!(f, ": {source}")?;
+        }
+        if let Some(advice) = advice {
+            let is_first = message.is_none() && source.is_none();
+            write!(f, "{}{advice}", if is_first { ": " } else { "; " })?;
         }
         if let Some(id) = request_id {
             write!(f, " (request {id})")?;

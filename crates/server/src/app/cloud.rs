@@ -2,13 +2,11 @@
 //!
 //! One that cannot be used ends the start. It must not know how a cloud works: that is in its client.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use landfall::{Composer, store::BoxError};
-use landfall_azure::{AzureClient, AzureSettings};
-use landfall_gcs::{Client as GcsClient, ClientSettings as GcsSettings};
 use landfall_objects::{
     CallLimits, Cloud as _, Error, ErrorKind, ObjectStore, Stats, StoreOptions, StoreStats,
     UploadIds,
@@ -18,13 +16,14 @@ use super::{
     cached_probe::CachedProbe,
     leases::{LeasedCloud, SharedLeases},
 };
-use crate::settings::{CLOUD_MAX_PARTS, CLOUD_PART_SIZE, LeaseKind, Leases, Settings};
+use crate::{
+    clouds::{azure_client, diagnose_azure, diagnose_gcs, gcs_client, probe_limits},
+    diagnosis::Diagnosis,
+    settings::{CLOUD_MAX_PARTS, CLOUD_PART_SIZE, LeaseKind, Leases, Settings},
+};
 
 /// The longest block of Azure, in bytes.
 const MAX_BLOCK: u64 = 4000 << 20;
-
-/// An operator waits; includes retries.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Storage in a cloud.
 #[derive(Debug)]
@@ -59,41 +58,25 @@ impl CloudStorage {
 
     async fn google(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
         let gcs = &settings.gcs;
-        let client = |limits| {
-            GcsClient::new(GcsSettings {
-                endpoint: gcs.endpoint.clone(),
-                object_prefix: gcs.object_prefix.clone(),
-                limits,
-                ..GcsSettings::default()
-            })
-        };
-        let prober = client(probe_limits()).context("--gcs-bucket")?;
+        let prober = gcs_client(gcs, probe_limits()).context("--gcs-bucket")?;
         let probe = prober.list_objects(name, &gcs.object_prefix, None, 1);
         if let Err(error) = probe.await {
-            refuse(error, "--gcs-bucket")?;
+            refuse(error, |error| diagnose_gcs(error, settings, name))?;
         }
-        let options = options(settings, name, &gcs.object_prefix);
+        let client = gcs_client(gcs, CallLimits::default())?;
+        let options = gcs_options(settings, name);
         let description = format!("Using 'gcs://{name}' as GCS bucket for storage.");
-        Self::new(client(CallLimits::default())?, prober, options, description)
+        Self::new(client, prober, options, description)
     }
 
     async fn azure(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
         let azure = &settings.azure;
-        let client = |limits| {
-            AzureClient::new(AzureSettings {
-                endpoint: azure.endpoint.clone(),
-                tier: azure.tier,
-                limits,
-                ..AzureSettings::default()
-            })
-        };
-        let prober = client(probe_limits()).context("--azure-storage")?;
+        let prober = azure_client(azure, probe_limits()).context("--azure-storage")?;
         if let Err(error) = prober.ensure_container(name, azure.access).await {
-            refuse(error, "--azure-storage")?;
+            refuse(error, |error| diagnose_azure(error, settings, name))?;
         }
-        let mut options = options(settings, name, &azure.object_prefix);
-        options.max_part = MAX_BLOCK;
-        let client = client(CallLimits::default())?;
+        let options = azure_options(settings, name);
+        let client = azure_client(azure, CallLimits::default())?;
         let description = format!(
             "Azure BlockBlob Storage authentication using {}\nUsing Azure endpoint {}.",
             client.authorization(),
@@ -133,18 +116,11 @@ impl CloudStorage {
     }
 }
 
-fn probe_limits() -> CallLimits {
-    CallLimits {
-        attempts: 2,
-        deadline: TIMEOUT,
-        idle_timeout: TIMEOUT,
-        ..CallLimits::default()
-    }
-}
-
 /// Ends the start, unless only a right is missing that uploads do not need.
-fn refuse(error: Error, setting: &'static str) -> anyhow::Result<()> {
-    if *error.kind() == ErrorKind::AccessDenied {
+fn refuse(error: Error, diagnose: impl FnOnce(Error) -> Diagnosis) -> anyhow::Result<()> {
+    let is_denied = *error.kind() == ErrorKind::AccessDenied;
+    let error = diagnose(error);
+    if is_denied {
         tracing::warn!(
             %error,
             "listing is not permitted: uploads may work, but expired ones are not removed; permit it, or set \
@@ -152,7 +128,17 @@ fn refuse(error: Error, setting: &'static str) -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    Err(error).context(setting)
+    bail!("{error}")
+}
+
+pub(crate) fn gcs_options(settings: &Settings, bucket: &str) -> StoreOptions {
+    options(settings, bucket, &settings.gcs.object_prefix)
+}
+
+pub(crate) fn azure_options(settings: &Settings, container: &str) -> StoreOptions {
+    let mut options = options(settings, container, &settings.azure.object_prefix);
+    options.max_part = MAX_BLOCK;
+    options
 }
 
 fn options(settings: &Settings, name: &str, prefix: &str) -> StoreOptions {

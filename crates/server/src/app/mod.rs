@@ -46,7 +46,12 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use self::keys_command::keys;
 #[cfg(target_os = "linux")]
 pub(crate) use self::resident::unmap_used_pages;
-pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged, terminal::print};
+pub(crate) use self::{
+    bucket::options as s3_options,
+    cloud::{azure_options, gcs_options},
+    doctor::find_damaged,
+    terminal::print,
+};
 pub use self::{
     doctor::doctor_files, events_command::events, health::health, migrate::migrate, tls::doctor_tls,
 };

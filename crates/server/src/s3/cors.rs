@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use landfall_s3::client::{CorsRule, Error, ErrorKind};
 use serde_json::{Value, json};
 
-use super::{Diagnosis, probe_client};
+use super::{diagnose, probe_client};
 use crate::settings::{Loaded, S3, Settings};
 
 const ID: &str = "landfall-direct";
@@ -174,7 +174,7 @@ fn explain_failure(
     action: &str,
     rules: &[CorsRule],
 ) -> anyhow::Result<ExitCode> {
-    let diagnosis = Diagnosis::new(error, settings, bucket);
+    let diagnosis = diagnose(error, settings, bucket);
     let by_hand = to_json(rules);
     match error.kind() {
         ErrorKind::NotImplemented => bail!(

@@ -10,8 +10,8 @@ use landfall_s3::client::{
     Client, ClientSettings, CredentialSource, Error, ErrorKind, SettingsError,
 };
 
-pub(crate) use self::diagnosis::Diagnosis;
-use crate::settings::S3;
+pub(crate) use self::diagnosis::diagnose;
+use crate::{diagnosis::Diagnosis, settings::S3};
 
 /// An operator waits; includes retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ pub(crate) async fn probe(
     match listing.await {
         Ok(_) => Ok(BucketProbe::Bucket),
         Err(error) if *error.kind() == ErrorKind::AccessDenied => Ok(BucketProbe::NoListing),
-        Err(error) => Err(Diagnosis::new(&error, settings, bucket)),
+        Err(error) => Err(diagnose(&error, settings, bucket)),
     }
 }
 

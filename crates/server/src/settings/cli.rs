@@ -96,6 +96,8 @@ pub(super) fn parse(
         ["sweep"] => Subcommand::Sweep,
         ["doctor", "files"] => Subcommand::DoctorFiles,
         ["doctor", "s3"] => Subcommand::DoctorS3,
+        ["doctor", "gcs"] => Subcommand::DoctorGcs,
+        ["doctor", "azure"] => Subcommand::DoctorAzure,
         ["doctor", "tls"] => Subcommand::DoctorTls,
         ["s3", ..] => Subcommand::SetCors,
         ["events", ..] => Subcommand::Events,
@@ -421,6 +423,28 @@ fn doctor() -> Command {
                     "Example:\n  landfall doctor s3 --s3-bucket uploads --s3-endpoint http://localhost:3900",
                 )
                 .defer(|command| with_settings(command, Subcommand::DoctorS3, false)),
+            Command::new("gcs")
+                .about("Check a bucket of Google Cloud Storage and the uploads in it")
+                .long_about(
+                    "Checks that the bucket can be reached, that the credentials have the permissions \
+                     Landfall needs, and that the settings of the bucket suit uploads. Writes a few small \
+                     objects below the prefix and removes them. Lists damaged uploads. Exits with code 1 \
+                     if a requirement is missing.",
+                )
+                .arg(switch("json", "Print the findings as JSON"))
+                .after_long_help("Example:\n  landfall doctor gcs --gcs-bucket uploads")
+                .defer(|command| with_settings(command, Subcommand::DoctorGcs, false)),
+            Command::new("azure")
+                .about("Check a container of Azure Blob Storage and the uploads in it")
+                .long_about(
+                    "Checks that the container can be reached, that the credentials have the rights \
+                     Landfall needs, and that its properties suit uploads. Writes a few small blobs below \
+                     the prefix and removes them; creates no container. Lists damaged uploads. Exits with \
+                     code 1 if a requirement is missing.",
+                )
+                .arg(switch("json", "Print the findings as JSON"))
+                .after_long_help("Example:\n  landfall doctor azure --azure-storage uploads")
+                .defer(|command| with_settings(command, Subcommand::DoctorAzure, false)),
             Command::new("tls")
                 .about("Check the certificates of a server")
                 .long_about(

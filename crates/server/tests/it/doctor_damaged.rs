@@ -2,10 +2,16 @@
 
 use std::fs;
 
+use bytes::Bytes;
+use landfall_azure::{AzureClient, AzureSettings, Variables};
+use landfall_objects::{Condition, ObjectHeaders, ObjectRef, Payload};
+use landfall_test_services::{Azurite, GcsFake};
+
 use crate::{
     s3_doctor::doctor,
     s3_harness::{Bucket, id_of as s3_id_of, object_of},
-    serve_harness::{Landfall, Request, content, id_of, program, run},
+    serve_clouds::{BUCKET, Cloud},
+    serve_harness::{Landfall, MIB, Request, content, id_of, program, run},
 };
 
 #[test]
@@ -93,5 +99,66 @@ fn damaged_uploads_in_a_bucket_are_listed() {
         assert_eq!(client.head(&damaged).status, 404);
         assert_eq!(bucket.multiparts(), Vec::<String>::new());
         assert_eq!(bucket.keys().len(), 2, "the healthy one stays");
+    }
+}
+
+/// Replaces an object by what cannot be read.
+fn damage(cloud: &Cloud, key: &str) {
+    const DAMAGED: &[u8] = b"{\"ID\":\"";
+    let azurite = match cloud {
+        Cloud::Google(fake, _) => {
+            GcsFake::insert(fake, BUCKET, key, DAMAGED);
+            return;
+        }
+        Cloud::Azure(azurite) => azurite,
+    };
+    let variables = [
+        ("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT),
+        ("AZURE_STORAGE_KEY", Azurite::KEY),
+    ];
+    let client = AzureClient::new(AzureSettings {
+        endpoint: Some(azurite.endpoint()),
+        variables: Variables::from(variables),
+        ..AzureSettings::default()
+    });
+    let (client, object) = (client.unwrap(), ObjectRef::new(BUCKET, key));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let payload = Payload::from(Bytes::from_static(DAMAGED));
+    let none = ObjectHeaders::default();
+    let put = client.put_object(&object, payload, &none, Condition::None, None);
+    runtime.block_on(put).unwrap();
+}
+
+#[test]
+fn damaged_uploads_in_a_cloud_are_listed() {
+    for cloud in Cloud::each() {
+        let name = match &cloud {
+            Cloud::Google(..) => "gcs",
+            Cloud::Azure(_) => "azure",
+        };
+        let server = cloud.server(&["-sweep-interval=0"]);
+        let mut client = server.client();
+        let healthy = client.upload(b"healthy");
+        let damaged = client.create(20 * MIB);
+        assert_eq!(client.patch(&damaged, 0, &content(1, 9 * MIB)).status, 204);
+        server.stop();
+        let examine = || doctor(&mut cloud.command(&["doctor", name]));
+        let (code, found) = examine();
+        assert_eq!(code, 0, "{found:#?}");
+        assert!(!found.contains_key("damaged upload"), "{found:#?}");
+        assert!(found["uploads"][0].1.contains("2 examined"), "{found:#?}");
+
+        damage(&cloud, &format!("in_box/{}.info", id_of(&damaged)));
+        let (code, found) = examine();
+        assert_eq!(code, 0, "{found:#?}");
+        let [(mark, text)] = &found["damaged upload"][..] else {
+            panic!("{found:#?}");
+        };
+        assert_eq!(mark, "warn");
+        assert!(text.contains(id_of(&damaged)), "{text}");
+        assert!(!text.contains(id_of(&healthy)), "{text}");
     }
 }

@@ -69,6 +69,7 @@ mod progress_channels;
 mod s3_harness;
 mod stalled_responses;
 
+mod cloud_doctor;
 mod doctor_damaged;
 mod s3_cors;
 mod s3_disk;

@@ -34,7 +34,7 @@ pub(crate) fn doctor(command: &mut Command) -> (i32, Findings) {
 
 /// The one mark of a check.
 #[track_caller]
-fn mark<'a>(findings: &'a Findings, check: &str) -> &'a str {
+pub(crate) fn mark<'a>(findings: &'a Findings, check: &str) -> &'a str {
     match findings.get(check).map(Vec::as_slice) {
         Some([(mark, _)]) => mark,
         other => panic!("{check}: {other:?} in {findings:#?}"),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, thread, time::Duration};
 
-use landfall_test_services::{Azurite, GcsEmulator, GcsFake};
+use landfall_test_services::{Azurite, GcsEmulator, GcsFake, GcsRefusal};
 use tempfile::NamedTempFile;
 
 use crate::serve_harness::{
@@ -10,30 +10,30 @@ use crate::serve_harness::{
 };
 
 /// A service, and what the program needs to use it.
-enum Cloud {
+pub(crate) enum Cloud {
     Google(GcsFake, NamedTempFile),
     Azure(Box<Azurite>),
 }
 
-const BUCKET: &str = "uploads";
+pub(crate) const BUCKET: &str = "uploads";
 
 impl Cloud {
-    fn google() -> Self {
+    pub(crate) fn google() -> Self {
         let fake = GcsFake::start(&[BUCKET]);
         let key = key_file(&fake);
         Self::Google(fake, key)
     }
 
     /// It has no container: the server makes it.
-    fn azure() -> Self {
+    pub(crate) fn azure() -> Self {
         Self::Azure(Box::new(Azurite::start()))
     }
 
-    fn each() -> [Self; 2] {
+    pub(crate) fn each() -> [Self; 2] {
         [Self::google(), Self::azure()]
     }
 
-    fn command(&self, command: &[&str]) -> Command {
+    pub(crate) fn command(&self, command: &[&str]) -> Command {
         let mut program = without_clouds(command);
         match self {
             Self::Google(fake, key) => program
@@ -49,7 +49,7 @@ impl Cloud {
         program
     }
 
-    fn server(&self, args: &[&str]) -> Landfall {
+    pub(crate) fn server(&self, args: &[&str]) -> Landfall {
         start(self.command(&["serve"]), args)
     }
 }
@@ -62,7 +62,7 @@ fn start(mut command: Command, args: &[&str]) -> Landfall {
 }
 
 /// Writes a key of a service account, whose tokens the fake issues.
-fn key_file(fake: &GcsFake) -> NamedTempFile {
+pub(crate) fn key_file(fake: &GcsFake) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     let key = fake.service_account(&fake.endpoint()).to_string();
     std::fs::write(file.path(), key).unwrap();
@@ -70,7 +70,7 @@ fn key_file(fake: &GcsFake) -> NamedTempFile {
 }
 
 /// Returns the program without credentials and metadata services of this machine.
-fn without_clouds(command: &[&str]) -> Command {
+pub(crate) fn without_clouds(command: &[&str]) -> Command {
     let mut program = program();
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -264,6 +264,97 @@ fn what_ends_the_start_is_one_sentence() {
             .args(["-azure-storage", "Not_A_Name"]),
     );
     assert!(told.contains("lower-case letters"), "{told}");
+}
+
+/// As `landfall doctor` does.
+#[test]
+fn what_ends_the_start_says_what_to_do() {
+    let fake = GcsFake::start(&[BUCKET]);
+    let key = key_file(&fake);
+    let google = |endpoint: &str| {
+        let mut command = without_clouds(&["-gcs-bucket", BUCKET, "-gcs-endpoint", endpoint]);
+        command.env("GCS_SERVICE_ACCOUNT_FILE", key.path());
+        command
+    };
+    let endpoint = fake.endpoint();
+    for (status, reason, message, problem, fix) in [
+        (
+            403,
+            "accessNotConfigured",
+            "Cloud Storage JSON API has not been used in project 1 before or it is disabled.",
+            "the API of Cloud Storage is not enabled in the project",
+            "enable the API: gcloud services enable storage.googleapis.com",
+        ),
+        (
+            403,
+            "accountDisabled",
+            "The billing account for the owning project is disabled in state absent",
+            "the project of \"uploads\" has no active billing",
+            "enable billing",
+        ),
+        (
+            400,
+            "required",
+            "Bucket is a requester pays bucket but no user project provided.",
+            "unexpected response",
+            "--no-requester-pays",
+        ),
+        (
+            401,
+            "authError",
+            "Invalid Credentials",
+            "Google Cloud Storage rejects the credentials",
+            "check GCS_SERVICE_ACCOUNT_FILE",
+        ),
+    ] {
+        fake.refuse(Some(GcsRefusal {
+            status,
+            reason,
+            message,
+        }));
+        let told = refusal(&mut google(&endpoint));
+        let start = format!("landfall: {problem}");
+        assert!(told.starts_with(&start) || status == 400, "{told}");
+        assert!(told.contains(problem) && told.contains(fix), "{told}");
+    }
+    fake.refuse(None);
+    let told = refusal(&mut google("http://127.0.0.1:9"));
+    assert!(told.contains("http://127.0.0.1:9 is unreachable"), "{told}");
+    assert!(told.contains("correct --gcs-endpoint"), "{told}");
+    fake.refuse_tokens("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.");
+    let told = refusal(&mut google(&endpoint));
+    assert!(told.contains("give no access token"), "{told}");
+    assert!(told.contains("synchronize this machine's clock"), "{told}");
+
+    let azurite = Azurite::shared();
+    let azure = |endpoint: &str, signature: &str| {
+        let mut command = without_clouds(&["-azure-storage", BUCKET, "-azure-endpoint", endpoint]);
+        command
+            .env("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT)
+            .env("AZURE_STORAGE_SAS_TOKEN", signature);
+        command
+    };
+    let told = refusal(&mut azure(&azurite.endpoint(), Azurite::EXPIRED_SAS));
+    assert!(told.contains("rejects the credentials"), "{told}");
+    assert!(told.contains("has expired; create another one"), "{told}");
+    let told = refusal(&mut azure("http://127.0.0.1:9", Azurite::SAS));
+    assert!(told.contains("http://127.0.0.1:9 is unreachable"), "{told}");
+    assert!(told.contains("correct --azure-endpoint"), "{told}");
+}
+
+#[test]
+fn a_missing_right_is_a_warning_at_the_start() {
+    let google = Cloud::google();
+    let Cloud::Google(fake, _) = &google else {
+        unreachable!()
+    };
+    fake.deny(&["storage.objects.list"]);
+    let server = google.server(&[]);
+    let line = server.says("listing is not permitted");
+    for wanted in ["storage.objects.list", "roles/storage.objectUser"] {
+        assert!(line.contains(wanted), "{line}");
+    }
+    server.stop();
 }
 
 /// In tusd, such a refusal ends the start.

@@ -39,6 +39,8 @@ fn help_matches_the_golden_files() {
         (&["sweep", "--help"], "help-sweep.txt"),
         (&["doctor", "files", "--help"], "help-doctor-files.txt"),
         (&["doctor", "s3", "--help"], "help-doctor.txt"),
+        (&["doctor", "gcs", "--help"], "help-doctor-gcs.txt"),
+        (&["doctor", "azure", "--help"], "help-doctor-azure.txt"),
         (&["doctor", "tls", "--help"], "help-doctor-tls.txt"),
         (&["s3", "set-cors", "--help"], "help-set-cors.txt"),
         (&["events", "list", "--help"], "help-events.txt"),

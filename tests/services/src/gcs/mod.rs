@@ -90,6 +90,17 @@ pub struct SignedRequest {
     pub is_verified: bool,
 }
 
+/// A refusal of every call of the API, as of a project whose API or billing is disabled.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The status of the response.
+    pub status: u16,
+    /// The reason, such as `accessNotConfigured`.
+    pub reason: &'static str,
+    /// The message.
+    pub message: &'static str,
+}
+
 /// The state of the fake.
 #[derive(Debug)]
 struct Service {
@@ -97,6 +108,9 @@ struct Service {
     tokens: Tokens,
     counts: BTreeMap<&'static str, usize>,
     denied: BTreeSet<String>,
+    /// Of every call of the API.
+    refusal: Option<Refusal>,
+    is_public: bool,
     signed: Vec<SignedRequest>,
 }
 
@@ -122,6 +136,8 @@ impl GcsFake {
             tokens: Tokens::new(),
             counts: BTreeMap::new(),
             denied: BTreeSet::new(),
+            refusal: None,
+            is_public: false,
             signed: Vec::new(),
         }));
         let (end, ended) = oneshot::channel();
@@ -203,6 +219,21 @@ impl GcsFake {
     /// Denies these permissions, such as `storage.objects.delete`, and grants all others.
     pub fn deny(&self, permissions: &[&str]) {
         self.lock().denied = permissions.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    /// Refuses every call of the API, or none.
+    pub fn refuse(&self, refusal: Option<Refusal>) {
+        self.lock().refusal = refusal;
+    }
+
+    /// Refuses to issue tokens, as for a key that was deleted, or an assertion of a machine with a wrong clock.
+    pub fn refuse_tokens(&self, description: &'static str) {
+        self.lock().tokens.refusal = Some(description);
+    }
+
+    /// Lets callers without a token read objects, as with the role Storage Object Viewer of `allUsers`.
+    pub fn set_public(&self, is_public: bool) {
+        self.lock().is_public = is_public;
     }
 
     /// Says whether a name may be written only once per second, and an object's metadata be changed only once per second.

@@ -185,7 +185,13 @@ pub(super) fn handle_json(service: &mut Service, call: &Call<'_>) -> HttpRespons
 }
 
 pub(super) fn check_token(service: &Service, call: &Call<'_>) -> Result<()> {
+    if let Some(refusal) = &service.refusal {
+        return Err(reject(refusal.status, refusal.reason, refusal.message));
+    }
     let Some(authorization) = call.header("authorization") else {
+        if service.is_public && call.method == Method::GET {
+            return Ok(());
+        }
         let message = "Anonymous caller does not have storage.objects access to the Google Cloud Storage object. Permission \
                        denied on resource (or it may not exist).";
         return Err(reject(401, "required", message));

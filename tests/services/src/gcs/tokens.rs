@@ -29,6 +29,8 @@ pub(super) struct Tokens {
     current: String,
     /// In seconds, as responses say; the token expires by [`Self::renew`] only.
     pub(super) lifetime: u64,
+    /// No token is issued to accounts, for this reason.
+    pub(super) refusal: Option<&'static str>,
 }
 
 impl Tokens {
@@ -36,6 +38,7 @@ impl Tokens {
         let mut tokens = Self {
             current: String::new(),
             lifetime: 3599,
+            refusal: None,
         };
         tokens.renew();
         tokens
@@ -130,6 +133,9 @@ fn form_field(call: &Call<'_>, name: &str) -> String {
 }
 
 fn oauth_token(service: &Service, call: &Call<'_>) -> HttpResponse {
+    if let Some(description) = service.tokens.refusal {
+        return oauth_error("invalid_grant", description);
+    }
     match &*form_field(call, "grant_type") {
         "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
             let audience = format!("{}/token", call.endpoint);

@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header
 use landfall_s3::client::{CorsRule, ObjectRef};
 
 use super::{Doctor, Finding, Severity};
-use crate::s3::{
-    cors::{self, RequiredRules, find_rule, missing},
-    diagnosis,
+use crate::{
+    diagnosis::error_line,
+    s3::cors::{self, RequiredRules, find_rule, missing},
 };
 
 pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: bool) {
@@ -28,7 +28,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
     let started = doctor.report.findings().len();
     let read = doctor.client.bucket_cors(doctor.bucket).await;
     if let Err(error) = &read {
-        let text = format!("cannot read the rules: {}", diagnosis::error_line(error));
+        let text = format!("cannot read the rules: {}", error_line(error));
         let finding = Finding::info("CORS", text);
         doctor.report(finding.advise("the next checks test the responses of the service"));
     }

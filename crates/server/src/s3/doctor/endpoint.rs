@@ -1,17 +1,15 @@
 //! Checks that the service can be reached, by its clock and its region, too. It writes nothing.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Method, Uri};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
-use super::{Doctor, Finding, Severity, milliseconds};
-use crate::{s3::Diagnosis, settings::is_private};
-
-/// Services reject requests above this clock skew.
-const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
-
-const WARN_SKEW: Duration = Duration::from_secs(60);
+use super::{Doctor, Finding};
+use crate::doctor::{
+    connection::{clock, unencrypted},
+    milliseconds,
+};
 
 /// An error makes the other checks useless.
 pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
@@ -19,15 +17,13 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
     let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
     let none = HeaderMap::new();
     let url = doctor.presign(Method::GET, &object, &[], &none).await;
-    let url = url.map_err(|error| doctor.failure("credentials", &error))?;
+    let url = url.map_err(|error| doctor.diagnose(error).failure("credentials"))?;
     let signed = url.parse::<Uri>();
     let signed = signed.map_err(|_| Finding::fail("endpoint", "cannot be used in a URL"))?;
     let configured = doctor.client.region(doctor.bucket);
     doctor.report(credentials(&signed, &configured));
-    if signed.scheme_str() == Some("http") && !is_private_host(&signed) {
-        let finding = Finding::warn("connection", "is not encrypted");
-        let advice = "use https:// unless the network in between is private";
-        doctor.report(finding.advise(advice));
+    if let Some(finding) = unencrypted(&signed) {
+        doctor.report(finding);
     }
     bucket(doctor).await?;
     // By now the client has detected another region of the bucket.
@@ -56,32 +52,9 @@ fn credentials(signed: &Uri, region: &str) -> Finding {
     Finding::ok("credentials", text)
 }
 
-fn is_private_host(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_near = |address: std::net::IpAddr| address.is_loopback() || is_private(address);
-    bare == "localhost" || bare.parse().is_ok_and(is_near)
-}
-
-fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
-    // The header has a precision of a second and a transmission delay.
-    let (skew, direction) = match service_time.duration_since(local_time) {
-        Ok(ahead) => (ahead, "behind"),
-        Err(behind) => (behind.duration(), "ahead"),
-    };
-    let seconds = skew.as_secs_f64();
-    let text = format!("this machine is {seconds:.0} s {direction} of the service");
-    let severity = match skew {
-        skew if skew > MAX_SKEW => Severity::Fail,
-        skew if skew > WARN_SKEW => Severity::Warn,
-        _ => return Finding::ok("clock", "agrees with that of the service"),
-    };
-    Finding::new("clock", severity, text).advise("synchronize it, for example by NTP")
-}
-
 async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
     let started = Instant::now();
-    let (bucket, prefix) = (doctor.bucket, &doctor.settings.s3.object_prefix);
+    let (bucket, prefix) = (doctor.bucket, doctor.prefix);
     let finding = match doctor.client.list_objects(bucket, prefix, None, 1).await {
         Ok(page) => {
             let took = milliseconds(started.elapsed());
@@ -92,12 +65,12 @@ async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
             Finding::ok("bucket", text)
         }
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
-            let diagnosis = Diagnosis::new(&error, doctor.s3(), bucket);
+            let diagnosis = doctor.diagnose(error);
             let text = "cannot be listed, which expiry and landfall sweep require";
             let text = format!("{bucket} {text}: {}", diagnosis.response);
             Finding::warn("bucket", text).advise(diagnosis.fix)
         }
-        Err(error) => return Err(doctor.failure("bucket", &error)),
+        Err(error) => return Err(doctor.diagnose(error).failure("bucket")),
     };
     doctor.report(finding);
     Ok(())
@@ -106,17 +79,6 @@ async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clock_skew_is_reported_in_both_directions() {
-        let now = SystemTime::now();
-        let minutes = |n: u64| Duration::from_secs(n * 60);
-        assert_eq!(clock(now, now).severity, Severity::Ok);
-        assert_eq!(clock(now + minutes(2), now).severity, Severity::Warn);
-        let late = clock(now - minutes(20), now);
-        assert_eq!(late.severity, Severity::Fail);
-        assert!(late.text.contains("1200 s ahead"), "{}", late.text);
-    }
 
     #[test]
     fn credentials_show_the_access_key_and_no_secret() {

@@ -7,7 +7,7 @@ use landfall_s3::{
 };
 
 use super::{Doctor, Finding};
-use crate::s3::{Diagnosis, is_odd_prefix};
+use crate::s3::is_odd_prefix;
 
 const PART: usize = 5 << 20;
 
@@ -46,7 +46,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
 }
 
 async fn prefix(doctor: &mut Doctor<'_>) {
-    let prefix = &doctor.s3().object_prefix;
+    let prefix = doctor.prefix;
     if !is_odd_prefix(prefix) {
         return;
     }
@@ -66,7 +66,7 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
         Err(error) if headers != none => {
             let without_headers = client.create_multipart(&object, &none).await;
             if without_headers.is_ok() {
-                let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
+                let diagnosis = doctor.diagnose(error);
                 let finding = Finding::fail("object headers", diagnosis.response);
                 doctor.report(finding.advise(
                     "the service rejects a header of --s3-headers: permit it, or remove it",

@@ -9,7 +9,7 @@ use landfall_net::{Client, Proxies};
 use landfall_s3::client::{ObjectRef, root_certificates};
 
 use super::Doctor;
-use crate::s3::diagnosis;
+use crate::diagnosis::error_line;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,7 +25,7 @@ impl Doctor<'_> {
         request: Builder,
     ) -> Result<Response<Bytes>, String> {
         let signed = self.presign(method, object, query, &headers).await;
-        let url = signed.map_err(|error| diagnosis::error_line(&error))?;
+        let url = signed.map_err(|error| error_line(&error))?;
         let request = request.uri(url).body(Empty::<Bytes>::new());
         let request = request.map_err(|error| error.to_string())?;
         let roots =

@@ -154,6 +154,12 @@ pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> O
         Subcommand::DoctorS3 if !has_bucket => {
             "doctor s3 requires a bucket; write --s3-bucket NAME".to_owned()
         }
+        Subcommand::DoctorGcs if settings.gcs.bucket.is_none() => {
+            "doctor gcs requires a bucket; write --gcs-bucket NAME".to_owned()
+        }
+        Subcommand::DoctorAzure if settings.azure.container.is_none() => {
+            "doctor azure requires a container; write --azure-storage NAME".to_owned()
+        }
         Subcommand::DoctorTls if !settings.tls.is_on() => {
             "doctor tls requires a certificate; write --tls-certificate FILE --tls-key FILE, or --acme-domain NAME"
                 .to_owned()
@@ -161,13 +167,15 @@ pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> O
         Subcommand::SetCors if !has_bucket => {
             "s3 set-cors requires a bucket; write --s3-bucket NAME".to_owned()
         }
-        Subcommand::DoctorFiles if has_bucket => {
-            "doctor files checks an upload directory, but --s3-bucket is set; run landfall doctor s3"
-                .to_owned()
-        }
         Subcommand::DoctorFiles if !settings.uses_directory() => {
-            "doctor files checks an upload directory, but uploads are stored in a bucket"
-                .to_owned()
+            let (flag, doctor) = match (&settings.s3.bucket, &settings.gcs.bucket) {
+                (Some(_), _) => ("--s3-bucket", "s3"),
+                (None, Some(_)) => ("--gcs-bucket", "gcs"),
+                (None, None) => ("--azure-storage", "azure"),
+            };
+            format!(
+                "doctor files checks an upload directory, but {flag} is set; run landfall doctor {doctor}"
+            )
         }
         _ => return None,
     };

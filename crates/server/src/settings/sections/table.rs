@@ -17,6 +17,10 @@ pub enum Subcommand {
     DoctorTls,
     /// Check the bucket and the lease backend.
     DoctorS3,
+    /// Check the bucket of Google Cloud Storage and the lease backend.
+    DoctorGcs,
+    /// Check the container of Azure and the lease backend.
+    DoctorAzure,
     /// Set the bucket's CORS rules.
     SetCors,
     /// List, retry and delete undelivered events.

@@ -73,11 +73,17 @@ fn conflicting_settings_are_problems() {
         ),
         (&["-lease=file"], "--lease: "),
         (&["doctor", "s3"], "doctor s3 requires a bucket"),
+        (&["doctor", "gcs"], "doctor gcs requires a bucket"),
+        (&["doctor", "azure"], "doctor azure requires a container"),
         (&["doctor", "tls"], "doctor tls requires a certificate"),
         (&["doctor"], "'landfall doctor' requires a subcommand"),
         (
             &["doctor", "files", "-s3-bucket=b"],
-            "doctor files checks an upload directory",
+            "doctor files checks an upload directory, but --s3-bucket is set; run landfall doctor s3",
+        ),
+        (
+            &["doctor", "files", "-azure-storage=bin"],
+            "doctor files checks an upload directory, but --azure-storage is set; run landfall doctor azure",
         ),
         (&["-json"], "unexpected argument '--json'"),
         (&["-origin=https://x"], "unexpected argument '--origin'"),

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use landfall_leases::{DatabaseError, PostgresLocker};
-use landfall_leases::{LeaseSettings, RedisLocker};
-use landfall_s3::lease::probe_conditional_writes;
+use landfall_console::Finding;
+use landfall_leases::{DatabaseError, LeaseSettings, PostgresLocker, RedisLocker};
 
-use super::{Doctor, Finding, milliseconds};
-use crate::{s3::diagnosis, settings::LeaseKind};
+use super::{Doctor, Examined, milliseconds};
+use crate::settings::LeaseKind;
 
-pub(super) async fn run(doctor: &mut Doctor<'_>) {
+/// Checks the servers of leases outside of the bucket.
+pub(crate) async fn run(doctor: &mut Doctor<'_, impl Examined>) {
     match &doctor.settings.leases.kind {
         LeaseKind::Redis(url) => redis(doctor, url.reveal()).await,
         LeaseKind::Postgres(url) => postgres(doctor, url.reveal()).await,
@@ -17,39 +17,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
     }
 }
 
-/// Leases in the bucket require both conditions, and direct uploads that are written once the first.
-pub(super) async fn conditions(doctor: &mut Doctor<'_>) {
-    const CHECK: &str = "conditional writes";
-    let prefix = &doctor.s3().object_prefix;
-    let honored = probe_conditional_writes(&doctor.client, doctor.bucket, prefix).await;
-    let needed = matches!(doctor.settings.leases.kind, LeaseKind::Store);
-    let (works, text) = match honored {
-        Ok(honored) => {
-            let word = |honored| if honored { "works" } else { "is ignored" };
-            let text = format!(
-                "If-None-Match {}, If-Match {}",
-                word(honored.if_absent),
-                word(honored.if_match)
-            );
-            (honored.all(), text)
-        }
-        Err(error) => (false, diagnosis::error_line(&error)),
-    };
-    doctor.report(match (works, needed) {
-        (true, _) => {
-            Finding::ok(CHECK, text).advise("leases can be stored in the bucket (--lease store)")
-        }
-        (false, true) => Finding::fail(CHECK, text).advise(
-            "--lease store cannot work here: use --lease redis://… or --lease postgres://…, or a \
-             single node with --lease memory",
-        ),
-        (false, false) => Finding::info(CHECK, text).advise(
-            "several servers on this bucket need --lease redis://… or --lease postgres://…",
-        ),
-    });
-}
-
-async fn redis(doctor: &mut Doctor<'_>, url: &str) {
+async fn redis(doctor: &mut Doctor<'_, impl Examined>, url: &str) {
     const CHECK: &str = "Redis";
     let locker = match RedisLocker::new(url, LeaseSettings::redis()) {
         Ok(locker) => locker,
@@ -76,7 +44,7 @@ async fn redis(doctor: &mut Doctor<'_>, url: &str) {
     locker.close().await;
 }
 
-async fn postgres(doctor: &mut Doctor<'_>, url: &str) {
+async fn postgres(doctor: &mut Doctor<'_, impl Examined>, url: &str) {
     const CHECK: &str = "PostgreSQL";
     let mut settings = LeaseSettings::postgres();
     settings.can_migrate = false;
@@ -103,6 +71,10 @@ async fn postgres(doctor: &mut Doctor<'_>, url: &str) {
     locker.close().await;
 }
 
-fn invalid(doctor: &mut Doctor<'_>, check: &'static str, error: &landfall_leases::SettingsError) {
+fn invalid(
+    doctor: &mut Doctor<'_, impl Examined>,
+    check: &'static str,
+    error: &landfall_leases::SettingsError,
+) {
     doctor.report(Finding::fail(check, error.to_string()).advise("correct --lease"));
 }
