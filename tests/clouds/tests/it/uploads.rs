@@ -225,7 +225,7 @@ async fn put(service: &impl Service, bucket: &str, id: &str, text: &Bytes) -> Ob
 
 async fn content(service: &impl Service, object: &ObjectRef) -> Bytes {
     let found = client(service).get_object(object, None).await.unwrap();
-    found.bytes(1 << 20).await.unwrap().into()
+    found.bytes(1 << 20).await.unwrap()
 }
 
 async fn an_object_of_another_program_is_not_replaced(service: &impl Service) {
