@@ -7,6 +7,7 @@
 //!   them. A flag is declared once, in `settings/sections`: name, default, help, parser.
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
 //! - [`command`] runs the command of the arguments.
+//! - `s3` and [`clouds`] create clients of buckets, and check them with `doctor`.
 //! - `tools` starts the program `landfall-cli`, whose commands `landfall` has as well.
 //! - `trace` sends spans to an OpenTelemetry collector (feature `full`).
 //! - [`app`] connects them: it opens what the settings name, and routes requests. Start reading here.
