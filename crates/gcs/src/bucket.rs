@@ -98,7 +98,9 @@ impl LifecycleRule {
 
 /// Returns whether the name of a part or of a description may end like this.
 fn ends_piece(suffix: &str) -> bool {
-    ".info".ends_with(suffix) || suffix.ends_with(|last: char| last.is_ascii_digit())
+    let rest = suffix.trim_end_matches(|last: char| last.is_ascii_digit());
+    let ends_part = rest.len() < suffix.len() && (rest.is_empty() || rest.ends_with('_'));
+    ends_part || ".info".ends_with(suffix) || suffix.ends_with(".info")
 }
 
 impl Client {
@@ -207,6 +209,16 @@ fn seconds(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn suffixes_of_parts_and_descriptions() {
+        for suffix in ["", "0", "_12", "id_1", "fo", ".info", "id.info"] {
+            assert!(ends_piece(suffix), "{suffix}");
+        }
+        for suffix in [".mp4", "id1", "_", ".txt"] {
+            assert!(!ends_piece(suffix), "{suffix}");
+        }
+    }
 
     #[test]
     fn settings_of_the_service() {
