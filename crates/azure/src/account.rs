@@ -4,8 +4,12 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use landfall_objects::CredentialCache;
+use reqsign_azure_storage::Credential;
 
-use crate::{error::SettingsError, settings::Authorization, variables::Variables};
+use crate::{
+    error::SettingsError, identity::Identity, settings::Authorization, variables::Variables,
+};
 
 /// The account of emulators, and its public key.
 const DEVELOPMENT_ACCOUNT: &str = "devstoreaccount1";
@@ -40,6 +44,19 @@ impl Source {
             Self::Signature(_) => Authorization::SharedAccessSignature,
             Self::Identity => Authorization::Identity,
         }
+    }
+
+    /// Returns the credentials of requests; those of an `identity` are renewed before they expire.
+    pub(crate) fn credentials(
+        &self,
+        account: &str,
+        identity: Identity,
+    ) -> CredentialCache<Identity> {
+        CredentialCache::fixed(Some(match self {
+            Self::Key(key) => Credential::with_shared_key(account, key),
+            Self::Signature(token) => Credential::with_sas_token(token),
+            Self::Identity => return CredentialCache::new(identity),
+        }))
     }
 }
 

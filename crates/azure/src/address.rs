@@ -1,19 +1,8 @@
 //! URLs of the service, its containers and blobs. It knows no credentials.
 
-use std::net::{IpAddr, SocketAddr};
-
-use http::{Uri, uri::Scheme};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use landfall_objects::{Endpoint, is_address, path, segment};
 
 use crate::{account::Account, error::SettingsError};
-
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 
 /// The blob service of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,32 +25,13 @@ impl Address {
             endpoint: landfall_net::redacted_url(&url),
             problem,
         };
-        let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
-        let secure = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(wrong("must begin with http:// or https://")),
+        let mut endpoint = Endpoint::parse(&url).map_err(wrong)?;
+        let (path, name) = (endpoint.path.trim_end_matches('/'), &account.name);
+        endpoint.path = match is_emulator(&endpoint.host) && path.rsplit('/').next() != Some(name) {
+            true => format!("{path}/{name}"),
+            false => path.to_owned(),
         };
-        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong(
-                "must not contain credentials; configure them separately",
-            ));
-        }
-        if uri.query().is_some() || url.contains('#') {
-            return Err(wrong("must not have a query or a fragment"));
-        }
-        let scheme = if secure { "https" } else { "http" };
-        let path = uri.path().trim_end_matches('/');
-        let mut base = format!(
-            "{scheme}://{}{path}",
-            authority.as_str().to_ascii_lowercase()
-        );
-        let has_account = path.rsplit('/').next() == Some(account.name.as_str());
-        if is_emulator(authority.as_str(), authority.host()) && !has_account {
-            base.push('/');
-            base.push_str(&account.name);
-        }
+        let (base, secure) = (endpoint.url(""), endpoint.secure);
         Ok(Self { base, secure })
     }
 
@@ -71,32 +41,23 @@ impl Address {
     }
 
     pub(crate) fn url(&self, container: &str, blob: Option<&str>) -> String {
-        let container = utf8_percent_encode(container, RESERVED);
+        let (base, container) = (&self.base, segment(container));
         match blob {
-            Some(blob) => format!(
-                "{}/{container}/{}",
-                self.base,
-                utf8_percent_encode(blob, RESERVED_IN_PATH)
-            ),
-            None => format!("{}/{container}", self.base),
+            Some(blob) => format!("{base}/{container}/{}", path(blob)),
+            None => format!("{base}/{container}"),
         }
     }
 }
 
 /// Its host does not name the account. In a network of containers, its host is a name without a dot.
-fn is_emulator(authority: &str, host: &str) -> bool {
-    authority.parse::<SocketAddr>().is_ok()
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-        || !host.contains('.')
-}
-
-/// Encodes a value of a query.
-pub(crate) fn encoded(value: &str) -> String {
-    utf8_percent_encode(value, RESERVED).to_string()
+fn is_emulator(host: &str) -> bool {
+    is_address(host) || !host.contains('.')
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Uri;
+
     use super::*;
     use crate::account::Source;
 
@@ -179,6 +140,6 @@ mod tests {
             address.url("c", None),
             "https://acme.blob.core.windows.net/c"
         );
-        assert_eq!(encoded("a/b c&"), "a%2Fb%20c%26");
+        assert_eq!(segment("a/b c&").to_string(), "a%2Fb%20c%26");
     }
 }

@@ -5,8 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use http::HeaderValue;
-use landfall_objects::{CallLimits, Caller, Connections, HttpSend, IdleObjects, Stats};
+use landfall_objects::{CallLimits, Caller, CredentialCache, HttpSend, Stats, transport};
 use reqsign_azure_storage::{
     RequestSigner, UserDelegationSasGrant, UserDelegationSasGranter, UserDelegationSasPermissions,
 };
@@ -15,7 +14,6 @@ use reqsign_core::Context;
 use crate::{
     account::Account,
     address::Address,
-    credentials::Credentials,
     error::SettingsError,
     identity::Identity,
     settings::{AccessTier, Authorization},
@@ -65,7 +63,7 @@ impl Default for AzureSettings {
 ///
 /// Each call is authorized, repeats attempts that failed for a passing reason, and classifies the other failures by
 /// [`ErrorKind`](landfall_objects::ErrorKind).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AzureClient {
     pub(crate) inner: Arc<Inner>,
 }
@@ -74,16 +72,14 @@ pub(crate) struct Inner {
     pub(crate) account: String,
     pub(crate) address: Address,
     pub(crate) authorization: Authorization,
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: CredentialCache<Identity>,
     /// Files, variables and HTTP, for signatures that need them.
-    context: Context,
+    pub(crate) context: Context,
     pub(crate) signer: RequestSigner,
     /// Has a cache of keys.
     pub(crate) granter: UserDelegationSasGranter,
     pub(crate) caller: Caller,
     pub(crate) tier: Option<AccessTier>,
-    pub(crate) user_agent: HeaderValue,
-    pub(crate) idle_objects: IdleObjects,
     /// The service, an old emulator, does not know the checksum of blocks.
     pub(crate) sends_md5: AtomicBool,
 }
@@ -96,18 +92,14 @@ impl AzureClient {
     pub fn new(settings: AzureSettings) -> Result<Self, SettingsError> {
         let account = Account::from_variables(&settings.variables)?;
         let address = Address::new(&account, settings.endpoint.as_deref())?;
-        let user_agent = HeaderValue::from_str(&settings.user_agent)
-            .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
-        let http: Arc<dyn HttpSend> = match settings.http {
-            Some(http) => http,
-            None => {
-                let certificates = landfall_net::system_certificates(address.secure);
-                let certificates = certificates.map_err(SettingsError::Certificates)?;
-                let (timeout, idle) = (settings.limits.connect_timeout, settings.idle_connections);
-                let connections = Connections::new(certificates, timeout, idle);
-                Arc::new(connections.map_err(SettingsError::Certificates)?)
-            }
-        };
+        let limits = settings.limits;
+        let http = transport(
+            settings.http,
+            address.secure,
+            &limits,
+            settings.idle_connections,
+        )
+        .map_err(SettingsError::Certificates)?;
         let identity = Identity::new(Arc::clone(&http), settings.variables);
         let context = identity.context().clone();
         let no_grant =
@@ -117,21 +109,15 @@ impl AzureClient {
         Ok(Self {
             inner: Arc::new(Inner {
                 authorization: account.source.authorization(),
-                credentials: Credentials::new(&account, identity),
+                credentials: account.source.credentials(&account.name, identity),
                 account: account.name,
                 address,
                 context,
                 signer: RequestSigner::new(),
                 granter,
-                caller: Caller {
-                    http,
-                    limits: settings.limits,
-                    stats: Stats::default(),
-                    logs: settings.log_calls,
-                },
+                caller: Caller::new(http, limits, &settings.user_agent, settings.log_calls)
+                    .map_err(|_| SettingsError::UserAgent(settings.user_agent))?,
                 tier: settings.tier,
-                user_agent,
-                idle_objects: IdleObjects::default(),
                 sends_md5: AtomicBool::new(false),
             }),
         })
@@ -155,18 +141,6 @@ impl AzureClient {
     /// Returns the counters of this client and its clones.
     pub fn stats(&self) -> &Stats {
         &self.inner.caller.stats
-    }
-}
-
-impl Inner {
-    pub(crate) fn credentials_context(&self) -> &Context {
-        &self.context
-    }
-}
-
-impl fmt::Debug for AzureClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.inner, f)
     }
 }
 

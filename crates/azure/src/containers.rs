@@ -4,11 +4,17 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
-use landfall_objects::{ErrorKind, ObjectRef, Result, header_text};
+use landfall_objects::{Cloud as _, ErrorKind, ObjectRef, Result, Service as _, header_text};
 use percent_encoding::percent_decode_str;
 use reqsign_azure_storage::Credential;
 
-use crate::{client::AzureClient, request::BlobRequest, settings::ContainerAccess, xml};
+use crate::{
+    client::AzureClient,
+    identity::Identity,
+    request::{of_blob, of_container},
+    settings::ContainerAccess,
+    xml,
+};
 
 /// The properties of a container and its account that matter to uploads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,16 +74,16 @@ impl AzureClient {
     /// [`ErrorKind::BadCredentials`].
     pub async fn inspect_credentials(&self) -> Result<CredentialReport> {
         let (inner, account) = (&self.inner, self.account());
-        let request = BlobRequest::new("GetToken", Method::GET, "");
+        let request = of_container("GetToken", Method::GET, "");
         let given = inner.credentials.get().await;
         let given =
             given.map_err(|error| request.error(ErrorKind::BadCredentials).with_source(error))?;
         let mut source = format!("{} of {account}", self.authorization());
-        if let Some(name) = inner.credentials.token_source() {
+        if let Some(name) = inner.credentials.source().map(Identity::source) {
             source = format!("{source}, by {name}");
         }
-        Ok(match &*given {
-            Credential::SasToken { token, .. } => CredentialReport::signature(source, token),
+        Ok(match given.as_deref() {
+            Some(Credential::SasToken { token, .. }) => CredentialReport::signature(source, token),
             _ => CredentialReport {
                 source,
                 rights: None,
@@ -91,7 +97,7 @@ impl AzureClient {
     /// # Errors
     /// [`ErrorKind::NoSuchKey`] and others.
     pub async fn has_versions(&self, object: &ObjectRef) -> Result<bool> {
-        let request = BlobRequest::of_blob("GetBlobProperties", Method::HEAD, object);
+        let request = of_blob("GetBlobProperties", Method::HEAD, object);
         let response = self.inner.send(&request).await?;
         Ok(response.head.headers.contains_key("x-ms-version-id"))
     }
@@ -102,7 +108,7 @@ impl AzureClient {
     /// [`ErrorKind::NoSuchBucket`] and others.
     pub async fn report(&self, container: &str) -> Result<ContainerReport> {
         let headers = self.container_headers(container).await?;
-        let request = BlobRequest::new("GetBlobServiceProperties", Method::GET, "")
+        let request = of_container("GetBlobServiceProperties", Method::GET, "")
             .query("restype", "service")
             .query("comp", "properties");
         let service = self.inner.send(&request).await.ok();
@@ -119,15 +125,15 @@ impl AzureClient {
     }
 
     async fn container_headers(&self, container: &str) -> Result<HeaderMap> {
-        let request = BlobRequest::new("GetContainerProperties", Method::HEAD, container)
+        let request = of_container("GetContainerProperties", Method::HEAD, container)
             .query("restype", "container");
         Ok(self.inner.send(&request).await?.head.headers)
     }
 
     /// Creates a container; false: it was there already, and keeps its access.
     pub async fn create_container(&self, container: &str, access: ContainerAccess) -> Result<bool> {
-        let mut request = BlobRequest::new("CreateContainer", Method::PUT, container)
-            .query("restype", "container");
+        let mut request =
+            of_container("CreateContainer", Method::PUT, container).query("restype", "container");
         if let Some(access) = access.name() {
             request = request.header("x-ms-blob-public-access", access)?;
         }

@@ -1,5 +1,7 @@
 //! Errors of settings. They send nothing.
 
+use landfall_objects::UnreadableFile;
+
 /// Invalid client settings. No message contains a key or a signature.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,22 +40,9 @@ pub enum SettingsError {
         /// The problem.
         problem: &'static str,
     },
-    /// The access tier is unknown.
-    #[error("unknown Azure access tier {0:?}; use hot, cool, cold or archive")]
-    Tier(String),
-    /// The access type of a container is unknown.
-    #[error("unknown access type of an Azure container {0:?}; use blob, container or private")]
-    ContainerAccess(String),
     /// A file that a variable names cannot be read.
-    #[error("{variable}: cannot read {path:?}: {source}")]
-    File {
-        /// The variable.
-        variable: String,
-        /// The file.
-        path: String,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] UnreadableFile),
     /// The user agent is not a valid header value.
     #[error("the user agent {0:?} is not a valid header value")]
     UserAgent(String),

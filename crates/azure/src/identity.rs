@@ -4,13 +4,16 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use landfall::BoxError;
-use landfall_objects::{HttpSend, Payload, collect, one_line};
+use landfall_objects::{
+    HttpSend, LoadCredentials, exchange, one_line, read_file, run_program, segment,
+};
 use reqsign_azure_storage::{
     AzureCliCredentialProvider, ClientCertificateCredentialProvider,
     ClientSecretCredentialProvider, Credential, ImdsCredentialProvider,
@@ -21,9 +24,8 @@ use reqsign_core::{
     time::Timestamp,
 };
 use serde::Deserialize;
-use tokio::{process::Command, time::timeout};
 
-use crate::variables::{Variables, read_bytes};
+use crate::variables::Variables;
 
 /// The service that tokens are for.
 const RESOURCE: &str = "https://storage.azure.com/";
@@ -32,7 +34,8 @@ const RESOURCE: &str = "https://storage.azure.com/";
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The command line tool starts slowly.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_BYTES: usize = 1024 * 1024;
+/// Of a token or a certificate.
+const MAX_FILE: u64 = 64 * 1024;
 
 type Provider = dyn ProvideCredentialDyn<Credential = Credential>;
 
@@ -80,7 +83,7 @@ impl Identity {
     }
 
     /// Requests a token.
-    pub(crate) async fn token(&self) -> std::result::Result<Credential, BoxError> {
+    async fn token(&self) -> std::result::Result<Credential, BoxError> {
         let failed = |source: &str, error: &Error| -> BoxError {
             format!("cannot get a token by {source}: {}", text(error)).into()
         };
@@ -139,8 +142,7 @@ impl Identity {
         }
         let mut url = format!("{endpoint}?api-version=2019-08-01&resource={RESOURCE}");
         if let Some(id) = self.variables.get("AZURE_CLIENT_ID") {
-            url.push_str("&client_id=");
-            url.push_str(&crate::address::encoded(id));
+            url += &format!("&client_id={}", segment(id));
         }
         let secret = self.variables.get("IDENTITY_HEADER").unwrap_or_default();
         let request = Request::get(url).header("x-identity-header", secret);
@@ -155,6 +157,25 @@ impl Identity {
             &token.access_token,
             Some(expires),
         ))
+    }
+}
+
+#[async_trait]
+impl LoadCredentials for Identity {
+    type Credentials = Credential;
+
+    const SERVICE: &'static str = "Azure";
+
+    async fn load(&self) -> std::result::Result<Credential, BoxError> {
+        self.token().await
+    }
+
+    fn expires(credential: &Credential) -> Option<SystemTime> {
+        let expires = match credential {
+            Credential::BearerToken { expires_in, .. } => (*expires_in)?,
+            _ => return None,
+        };
+        Some(expires.as_system_time())
     }
 }
 
@@ -175,15 +196,7 @@ struct OverHttp(Arc<dyn HttpSend>);
 impl reqsign_core::HttpSend for OverHttp {
     async fn http_send(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let request = request.map(|body| Payload::from(body).body());
-        let exchange = async {
-            let (head, body) = self.0.send(request).await?.into_parts();
-            let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
-            Ok::<_, BoxError>(Response::from_parts(head, body))
-        };
-        let late =
-            |_| Error::unexpected(format!("no response from {host} within {HTTP_TIMEOUT:?}"));
-        let response = timeout(HTTP_TIMEOUT, exchange).await.map_err(late)?;
+        let response = exchange(&self.0, request, HTTP_TIMEOUT).await;
         let response = response.map_err(|error| Error::unexpected(format!("{host}: {error}")))?;
         match response.status().is_success() {
             true => Ok(response),
@@ -204,19 +217,9 @@ fn reason(body: &[u8]) -> String {
     struct Reason {
         error_description: String,
     }
-    let reason = serde_json::from_slice::<Reason>(body);
-    reason.map_or_else(
-        |_| String::new(),
-        |reason| {
-            let first = reason
-                .error_description
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            format!(" {}", one_line(first))
-        },
-    )
+    let reason = serde_json::from_slice::<Reason>(body).ok();
+    let first = reason.and_then(|reason| Some(reason.error_description.lines().next()?.to_owned()));
+    first.map_or_else(String::new, |first| format!(" {}", one_line(first)))
 }
 
 #[derive(Debug)]
@@ -249,7 +252,7 @@ struct Files;
 impl FileRead for Files {
     async fn file_read(&self, path: &str) -> Result<Vec<u8>> {
         let name = path.to_owned();
-        let reading = tokio::task::spawn_blocking(move || read_bytes(&name)).await;
+        let reading = tokio::task::spawn_blocking(move || read_file(&name, MAX_FILE)).await;
         let failed =
             |error: BoxError| Error::config_invalid(format!("cannot read {path}: {error}"));
         let read = reading.map_err(|error| failed(error.into()))?;
@@ -266,13 +269,8 @@ impl CommandExecute for Commands {
         program: &'a str,
         args: &'a [&'a str],
     ) -> Result<CommandOutput> {
-        let mut command = Command::new(program);
-        let output = command.args(args).kill_on_drop(true).output();
-        let output = timeout(COMMAND_TIMEOUT, output).await;
-        let output =
-            output.map_err(|_| Error::unexpected(format!("no end within {COMMAND_TIMEOUT:?}")))?;
-        let output =
-            output.map_err(|error| Error::unexpected(format!("cannot run {program}: {error}")))?;
+        let output = run_program(program, args, COMMAND_TIMEOUT).await;
+        let output = output.map_err(Error::unexpected)?;
         Ok(CommandOutput {
             status: output.status.code().unwrap_or(-1),
             stdout: output.stdout,

@@ -18,14 +18,12 @@
 
 mod account;
 mod address;
-mod blobs;
 mod block;
 mod blocks;
 mod checksum;
 mod client;
 mod cloud;
 mod containers;
-mod credentials;
 mod error;
 mod identity;
 mod metadata;

@@ -1,14 +1,8 @@
 //! Headers and metadata of blobs, in the form that the service takes. What does not fit is left out, so that an
 //! upload never fails for its description.
 
-use std::collections::BTreeMap;
-
-use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{CONTENT_TYPE, ETAG},
-    response::Parts,
-};
-use landfall_objects::{ObjectHead, ObjectHeaders, header_text, modified};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use landfall_objects::ObjectHeaders;
 
 const PREFIX: &str = "x-ms-meta-";
 
@@ -79,34 +73,21 @@ fn ascii(value: &str) -> String {
     value.trim().to_owned()
 }
 
-/// Reads the head of a response about a blob of this size.
-pub(crate) fn object_head(head: &Parts, size: u64) -> ObjectHead {
-    let headers = &head.headers;
-    let metadata = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix(PREFIX)?;
-        let name = match name.starts_with(OWN_PREFIX) {
-            true => name.replace('_', "-"),
-            false => name.to_owned(),
-        };
-        let value = String::from_utf8_lossy(value.as_bytes());
-        Some((name, value.into_owned()))
-    });
-    ObjectHead {
-        size,
-        etag: etag(head).unwrap_or_default(),
-        modified: modified(headers),
-        metadata: metadata.collect::<BTreeMap<_, _>>(),
-        content_type: header_text(headers, CONTENT_TYPE).map(str::to_owned),
-    }
-}
-
-pub(crate) fn etag(head: &Parts) -> Option<String> {
-    header_text(&head.headers, ETAG).map(str::to_owned)
+/// Returns the name of user metadata that a header contains.
+pub(crate) fn metadata_name(header: &str) -> Option<String> {
+    let name = header.strip_prefix(PREFIX)?;
+    Some(match name.starts_with(OWN_PREFIX) {
+        true => name.replace('_', "-"),
+        false => name.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use landfall_objects::Service as _;
+
     use super::*;
+    use crate::client::Inner;
 
     #[test]
     fn names_and_values_that_fit() {
@@ -173,7 +154,7 @@ mod tests {
             .body(())
             .unwrap()
             .into_parts();
-        let head = object_head(&head, 7);
+        let head = Inner::object_head(&head, 7);
         let pairs: Vec<_> = head
             .metadata
             .iter()

@@ -71,6 +71,7 @@ impl Inner {
         let credential = self.credentials.get().await;
         let credential =
             credential.map_err(|error| failed(ErrorKind::BadCredentials).with_source(error))?;
+        let credential = credential.ok_or_else(|| failed(ErrorKind::BadCredentials))?;
         let query = match &*credential {
             Credential::SharedKey { account_key, .. } => {
                 let sas = BlobSas {
@@ -126,7 +127,7 @@ impl Inner {
             .clone()
             .with_grant(grant)
             .with_protocol(SasProtocol::Https);
-        let context = self.credentials_context();
+        let context = &self.context;
         match granter
             .grant_credential(context, credential, Some(lifetime))
             .await?

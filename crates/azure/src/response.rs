@@ -1,11 +1,9 @@
 //! Classifies error responses by the reaction of the caller, and says to people what to do.
 
-use std::time::{Duration, SystemTime};
-
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, response::Parts};
+use http::{StatusCode, response::Parts};
 use landfall_objects::{
-    Error, ErrorKind as Kind, header_text, one_line, retry_after, service_time,
+    Error, ErrorKind as Kind, Failure, Retry, clock_skew, header_text, kind_of_status, retry_after,
 };
 
 use crate::{settings::Authorization, xml};
@@ -18,14 +16,8 @@ pub(crate) struct About {
     pub(crate) authorization: Authorization,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    None,
-    Backoff(Option<Duration>),
-    RenewToken,
-    /// Instead of CRC-64, which emulators before Azurite 3.37 do not know.
-    SendMd5,
-}
+/// Instead of CRC-64, which emulators before Azurite 3.37 do not know.
+pub(crate) const SEND_MD5: Retry = Retry::Mended("checksum");
 
 /// Converts an error response; `error` creates the error of a kind.
 pub(crate) fn refusal(
@@ -33,51 +25,50 @@ pub(crate) fn refusal(
     head: &Parts,
     body: &Bytes,
     error: impl FnOnce(Kind) -> Error,
-) -> (Error, Action) {
-    let problem = xml::problem(body);
+) -> Failure {
+    let problem: xml::Problem = xml::parse(body).unwrap_or_default();
     let header = |name: &str| header_text(&head.headers, name).map(str::to_owned);
     // The source of a copy has its own code.
     let code = header("x-ms-copy-source-error-code")
         .or_else(|| header("x-ms-error-code"))
         .or(problem.code);
-    let message = problem.message.unwrap_or_default();
-    let detail = problem.authentication_error_detail.unwrap_or_default();
-    let message = message
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('.')
-        .to_owned();
     let code = code.unwrap_or_default();
+    let message = problem.message.unwrap_or_default();
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.trim_end_matches('.').to_owned();
+    let detail = problem.authentication_error_detail.unwrap_or_default();
     let (mut kind, known) = classify(about, head.status, &code, &message, &detail);
     let delay = retry_after(&head.headers);
-    let action = match &mut kind {
+    let is_identity = about.authorization == Authorization::Identity;
+    let retry = match &mut kind {
         Kind::Unavailable { retry_after } => {
             *retry_after = delay;
-            Action::Backoff(delay)
+            Retry::Later(delay)
         }
-        Kind::NotImplemented if message.contains("crc64") => Action::SendMd5,
-        Kind::BadCredentials if about.authorization == Authorization::Identity => {
-            Action::RenewToken
-        }
-        _ => Action::None,
+        Kind::NotImplemented if message.contains("crc64") => SEND_MD5,
+        Kind::BadCredentials if is_identity => Retry::Renew,
+        _ => Retry::No,
     };
+    let skew = || Some(clock_skew(&head.headers)? + "; set it");
     let advice = match kind {
-        Kind::ClockSkew => skew(&head.headers).unwrap_or_default(),
+        Kind::ClockSkew => skew().unwrap_or_default(),
         _ if known.is_empty() => advice(about.authorization, &kind).to_owned(),
         _ => known.to_owned(),
     };
-    let filled = |text: String| Some(one_line(text)).filter(|text| !text.is_empty());
-    let error = error(kind).with_response(
-        head.status,
-        filled(code),
-        filled(message),
-        header("x-ms-request-id").map(one_line),
-    );
-    (error.with_advice(filled(advice)), action)
+    let id = header("x-ms-request-id");
+    let error = error(kind).with_response(head.status, Some(code), Some(message), id);
+    let advice = Some(advice).filter(|advice| !advice.is_empty());
+    let error = error.with_advice(advice);
+    Failure { error, retry }
 }
 
+use Kind::{
+    AccessDenied, AccountDisabled, Archived, BadCredentials, ClockSkew, EntityTooLarge,
+    InvalidPart, NoSuchBucket, NoSuchKey, NotImplemented, Other, PreconditionFailed, Unavailable,
+};
+
 const ARCHIVED: &str = "rehydrate the blob to the tier hot or cool, which takes hours";
+const HTTPS: &str = "the signature is for HTTPS alone";
 const IMMUTABLE: &str = "use a container without immutability policy and legal hold";
 const LEASED: &str = "another program has a lease of the blob; break the lease";
 const NAMES: &str = "a container has a name of 3 to 63 lower-case letters, digits and hyphens";
@@ -85,66 +76,48 @@ const NETWORK: &str = "allow this address in the network rules of the account";
 const NO_CONTAINER: &str = "create the container, or correct --azure-storage and the account";
 const NO_KEYS: &str = "remove AZURE_STORAGE_KEY and use an identity";
 const NO_TIER: &str = "this account has no such tier; change --azure-blob-access-tier";
-const UNAVAILABLE: Kind = Kind::Unavailable { retry_after: None };
+const PRIVATE: &str = "remove --azure-container-access-type";
+const SUBSCRIPTION: &str = "see the subscription of the account";
+const UNAVAILABLE: Kind = Unavailable { retry_after: None };
 
 /// Codes that mean more than their status, and advice. Other refusals have that of [`advice`].
 const CODES: &[(&str, Kind, &str)] = &[
     ("AccountBeingCreated", UNAVAILABLE, ""),
-    (
-        "AccountIsDisabled",
-        Kind::AccountDisabled,
-        "see the subscription of the account",
-    ),
-    ("AuthenticationFailed", Kind::BadCredentials, ""),
-    ("AuthorizationFailure", Kind::AccessDenied, NETWORK),
-    (
-        "AuthorizationProtocolMismatch",
-        Kind::AccessDenied,
-        "the signature is for HTTPS alone",
-    ),
-    ("AuthorizationSourceIPMismatch", Kind::AccessDenied, NETWORK),
-    (
-        "BlobAccessTierNotSupportedForAccountType",
-        Kind::Other,
-        NO_TIER,
-    ),
-    ("BlobAlreadyExists", Kind::PreconditionFailed, ""),
-    ("BlobArchived", Kind::Archived, ARCHIVED),
-    ("BlobBeingRehydrated", Kind::Archived, "wait for it"),
-    ("BlobImmutableDueToPolicy", Kind::AccessDenied, IMMUTABLE),
-    ("BlobNotFound", Kind::NoSuchKey, ""),
-    ("BlockCountExceedsLimit", Kind::EntityTooLarge, ""),
-    ("BlockListTooLong", Kind::EntityTooLarge, ""),
-    ("ContainerBeingDeleted", Kind::NoSuchBucket, NO_CONTAINER),
-    ("ContainerDisabled", Kind::AccountDisabled, ""),
-    ("ContainerNotFound", Kind::NoSuchBucket, NO_CONTAINER),
+    ("AccountIsDisabled", AccountDisabled, SUBSCRIPTION),
+    ("AuthenticationFailed", BadCredentials, ""),
+    ("AuthorizationFailure", AccessDenied, NETWORK),
+    ("AuthorizationProtocolMismatch", AccessDenied, HTTPS),
+    ("AuthorizationSourceIPMismatch", AccessDenied, NETWORK),
+    ("BlobAccessTierNotSupportedForAccountType", Other, NO_TIER),
+    ("BlobAlreadyExists", PreconditionFailed, ""),
+    ("BlobArchived", Archived, ARCHIVED),
+    ("BlobBeingRehydrated", Archived, "wait for it"),
+    ("BlobImmutableDueToPolicy", AccessDenied, IMMUTABLE),
+    ("BlobNotFound", NoSuchKey, ""),
+    ("BlockCountExceedsLimit", EntityTooLarge, ""),
+    ("BlockListTooLong", EntityTooLarge, ""),
+    ("ContainerBeingDeleted", NoSuchBucket, NO_CONTAINER),
+    ("ContainerDisabled", AccountDisabled, ""),
+    ("ContainerNotFound", NoSuchBucket, NO_CONTAINER),
     // The bytes were damaged on their way.
     ("Crc64Mismatch", UNAVAILABLE, ""),
-    ("FeatureNotSupported", Kind::NotImplemented, ""),
-    ("FeatureVersionMismatch", Kind::NotImplemented, ""),
-    ("InvalidBlobTier", Kind::Other, NO_TIER),
-    ("InvalidBlockId", Kind::InvalidPart, ""),
-    ("InvalidBlockList", Kind::InvalidPart, ""),
-    ("InvalidResourceName", Kind::Other, NAMES),
-    (
-        "KeyBasedAuthenticationNotPermitted",
-        Kind::AccessDenied,
-        NO_KEYS,
-    ),
+    ("FeatureNotSupported", NotImplemented, ""),
+    ("FeatureVersionMismatch", NotImplemented, ""),
+    ("InvalidBlobTier", Other, NO_TIER),
+    ("InvalidBlockId", InvalidPart, ""),
+    ("InvalidBlockList", InvalidPart, ""),
+    ("InvalidResourceName", Other, NAMES),
+    ("KeyBasedAuthenticationNotPermitted", AccessDenied, NO_KEYS),
     // Of another program: it may hold the lease for as long as it wants.
-    ("LeaseIdMismatchWithBlobOperation", Kind::Other, LEASED),
-    ("LeaseIdMissing", Kind::Other, LEASED),
-    ("LeaseLost", Kind::Other, LEASED),
+    ("LeaseIdMismatchWithBlobOperation", Other, LEASED),
+    ("LeaseIdMissing", Other, LEASED),
+    ("LeaseLost", Other, LEASED),
     ("Md5Mismatch", UNAVAILABLE, ""),
     ("OperationTimedOut", UNAVAILABLE, ""),
-    ("OutOfRangeInput", Kind::Other, NAMES),
-    (
-        "PublicAccessNotPermitted",
-        Kind::AccessDenied,
-        "remove --azure-container-access-type",
-    ),
-    ("RequestTimeTooSkewed", Kind::ClockSkew, ""),
-    ("UnsupportedHeader", Kind::NotImplemented, ""),
+    ("OutOfRangeInput", Other, NAMES),
+    ("PublicAccessNotPermitted", AccessDenied, PRIVATE),
+    ("RequestTimeTooSkewed", ClockSkew, ""),
+    ("UnsupportedHeader", NotImplemented, ""),
 ];
 
 fn classify(
@@ -169,17 +142,9 @@ fn classify(
         return (kind.clone(), advice);
     }
     let kind = match status.as_u16() {
-        401 => Kind::BadCredentials,
-        403 => Kind::AccessDenied,
         404 if about.blob => Kind::NoSuchKey,
         404 => Kind::NoSuchBucket,
-        405 | 501 => Kind::NotImplemented,
-        412 => Kind::PreconditionFailed,
-        413 => Kind::EntityTooLarge,
-        416 => Kind::InvalidRange,
-        507 => Kind::StorageFull,
-        408 | 429 | 500 | 502..=599 => UNAVAILABLE,
-        _ => Kind::Other,
+        _ => kind_of_status(status),
     };
     (kind, "")
 }
@@ -207,30 +172,15 @@ fn advice(authorization: Authorization, kind: &Kind) -> &'static str {
     }
 }
 
-fn skew(headers: &HeaderMap) -> Option<String> {
-    let theirs = service_time(headers)?;
-    let (apart, word) = match SystemTime::now().duration_since(theirs) {
-        Ok(ahead) => (ahead, "ahead of"),
-        Err(behind) => (behind.duration(), "behind"),
-    };
-    let seconds = apart.as_secs();
-    Some(format!(
-        "this machine's clock is {seconds} s {word} the service's; set it"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use landfall_objects::ErrorKind;
 
     use super::*;
 
-    fn refused(
-        authorization: Authorization,
-        status: u16,
-        code: &str,
-        body: &str,
-    ) -> (Error, Action) {
+    fn refused(authorization: Authorization, status: u16, code: &str, body: &str) -> Failure {
         let builder = http::Response::builder().status(status);
         let builder = builder
             .header("x-ms-error-code", code)
@@ -281,13 +231,13 @@ mod tests {
             (501, "", ErrorKind::NotImplemented),
             (400, "InvalidHeaderValue", ErrorKind::Other),
         ] {
-            let (error, action) = refused(Authorization::AccountKey, status, code, "");
+            let Failure { error, retry } = refused(Authorization::AccountKey, status, code, "");
             assert_eq!(*error.kind(), kind, "{status} {code}");
             let expected = match kind {
-                ErrorKind::Unavailable { .. } => Action::Backoff(wait),
-                _ => Action::None,
+                ErrorKind::Unavailable { .. } => Retry::Later(wait),
+                _ => Retry::No,
             };
-            assert_eq!(action, expected, "{status} {code}");
+            assert_eq!(retry, expected, "{status} {code}");
         }
     }
 
@@ -382,7 +332,7 @@ mod tests {
                 blob: true,
                 authorization,
             };
-            let (error, action) = refusal(about, &head, &Bytes::from(body), |kind| {
+            let Failure { error, retry } = refusal(about, &head, &Bytes::from(body), |kind| {
                 Error::new(kind, "PutBlob", "c/k")
             });
             let line = error.to_string();
@@ -392,7 +342,7 @@ mod tests {
                 "{line}"
             );
             let renews = authorization == Identity && *error.kind() == ErrorKind::BadCredentials;
-            assert_eq!(action == Action::RenewToken, renews, "{line}");
+            assert_eq!(retry == Retry::Renew, renews, "{line}");
         }
     }
 }

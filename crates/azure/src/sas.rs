@@ -4,10 +4,8 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
-use landfall_objects::ObjectRef;
+use landfall_objects::{ObjectRef, segment};
 use sha2::Sha256;
-
-use crate::address::encoded;
 
 /// The version of the string to sign.
 const VERSION: &str = "2020-12-06";
@@ -77,7 +75,7 @@ impl BlobSas<'_> {
         ] {
             if !value.is_empty() {
                 let and = if query.is_empty() { "" } else { "&" };
-                query.push_str(&format!("{and}{name}={}", encoded(value)));
+                query.push_str(&format!("{and}{name}={}", segment(value)));
             }
         }
         Some(query)

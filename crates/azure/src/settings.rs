@@ -1,8 +1,6 @@
-//! The values of settings, and errors in them. Nothing is sent.
+//! The values of settings. Nothing is sent.
 
-use std::{fmt, str::FromStr};
-
-use crate::error::SettingsError;
+use std::fmt;
 
 /// The access tier of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +26,6 @@ impl AccessTier {
     }
 }
 
-impl FromStr for AccessTier {
-    type Err = SettingsError;
-
-    fn from_str(word: &str) -> Result<Self, SettingsError> {
-        let mut tiers = [Self::Hot, Self::Cool, Self::Cold, Self::Archive].into_iter();
-        let tier = tiers.find(|tier| tier.name().eq_ignore_ascii_case(word));
-        tier.ok_or_else(|| SettingsError::Tier(word.to_owned()))
-    }
-}
-
 /// The rights on a container of requests without credentials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContainerAccess {
@@ -57,19 +45,6 @@ impl ContainerAccess {
             Self::Private => None,
             Self::Blob => Some("blob"),
             Self::Container => Some("container"),
-        }
-    }
-}
-
-impl FromStr for ContainerAccess {
-    type Err = SettingsError;
-
-    fn from_str(word: &str) -> Result<Self, SettingsError> {
-        match word {
-            "" | "private" => Ok(Self::Private),
-            "blob" => Ok(Self::Blob),
-            "container" => Ok(Self::Container),
-            _ => Err(SettingsError::ContainerAccess(word.to_owned())),
         }
     }
 }

@@ -4,25 +4,19 @@
 
 use std::{fmt::Write, time::SystemTime};
 
+use landfall::BoxError;
 use landfall_objects::{ListedObject, ObjectsPage};
 use percent_encoding::percent_decode_str;
-use quick_xml::{
-    de::{DeError, from_str},
-    escape::escape,
-};
-use serde::Deserialize;
+use quick_xml::{de::from_str, escape::escape};
+use serde::{Deserialize, de::DeserializeOwned};
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum XmlError {
-    #[error("the response is not UTF-8")]
-    Text(#[from] std::str::Utf8Error),
-    #[error("the response is not valid XML for this operation: {0}")]
-    Shape(#[from] DeError),
-    #[error("the listing has a name that is not UTF-8")]
-    Name,
+type Result<T> = std::result::Result<T, BoxError>;
+
+/// Reads a document.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    let text = std::str::from_utf8(body)?;
+    Ok(from_str(text.trim_start_matches('\u{feff}').trim())?)
 }
-
-type Result<T> = std::result::Result<T, XmlError>;
 
 /// The body of an error, besides its code, which is also a header.
 #[derive(Debug, Default, Deserialize)]
@@ -34,17 +28,6 @@ pub(crate) struct Problem {
     pub(crate) authentication_error_detail: Option<String>,
 }
 
-pub(crate) fn problem(body: &[u8]) -> Problem {
-    let text = text(body).unwrap_or_default();
-    from_str(text).unwrap_or_default()
-}
-
-fn text(body: &[u8]) -> Result<&str> {
-    Ok(std::str::from_utf8(body)?
-        .trim_start_matches('\u{feff}')
-        .trim())
-}
-
 /// A block of a list.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -54,32 +37,20 @@ pub(crate) struct ListedBlock {
     pub(crate) size: u64,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct BlocksXml {
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Blocks {
     #[serde(rename = "Block", default)]
-    blocks: Vec<ListedBlock>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct BlockListXml {
-    committed_blocks: BlocksXml,
-    uncommitted_blocks: BlocksXml,
+    pub(crate) blocks: Vec<ListedBlock>,
 }
 
 /// The blocks of a blob.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub(crate) struct BlockList {
-    pub(crate) committed: Vec<ListedBlock>,
-    pub(crate) uncommitted: Vec<ListedBlock>,
-}
-
-pub(crate) fn block_list(body: &[u8]) -> Result<BlockList> {
-    let list: BlockListXml = from_str(text(body)?)?;
-    Ok(BlockList {
-        committed: list.committed_blocks.blocks,
-        uncommitted: list.uncommitted_blocks.blocks,
-    })
+    #[serde(rename = "CommittedBlocks")]
+    pub(crate) committed: Blocks,
+    #[serde(rename = "UncommittedBlocks")]
+    pub(crate) uncommitted: Blocks,
 }
 
 /// The body of a commit of these uncommitted blocks.
@@ -134,17 +105,17 @@ struct PropertiesXml {
 }
 
 pub(crate) fn objects(body: &[u8]) -> Result<ObjectsPage> {
-    let page: PageXml = from_str(text(body)?)?;
+    let page: PageXml = parse(body)?;
     let objects = page.blobs.blobs.into_iter().map(|blob| {
         let etag = blob.properties.etag.unwrap_or_default();
         let key = match blob.name.encoded.as_deref() {
             Some("true") => {
                 let name = percent_decode_str(&blob.name.text).decode_utf8();
-                name.map_err(|_| XmlError::Name)?.into_owned()
+                name?.into_owned()
             }
             _ => blob.name.text,
         };
-        Ok(ListedObject {
+        Ok::<_, BoxError>(ListedObject {
             key,
             size: blob.properties.size,
             modified: blob.properties.modified.as_deref().and_then(time),
@@ -178,7 +149,7 @@ struct RetentionXml {
 
 /// The days for which deleted blobs stay; 0: none.
 pub(crate) fn soft_delete_days(body: &[u8]) -> Result<u32> {
-    let service: ServiceXml = from_str(text(body)?)?;
+    let service: ServiceXml = parse(body)?;
     let policy = service
         .delete_retention_policy
         .filter(|policy| policy.enabled);
@@ -191,23 +162,31 @@ mod tests {
 
     #[test]
     fn block_lists() {
-        let list = block_list(
+        let list = parse::<BlockList>(
             b"\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList><CommittedBlocks />\
               <UncommittedBlocks><Block><Name>AQAAAA==</Name><Size>4194304</Size></Block>\
               <Block><Name>////fw==</Name><Size>1</Size></Block></UncommittedBlocks></BlockList>",
         );
         let list = list.unwrap();
-        assert_eq!(list.committed, []);
-        let ids: Vec<_> = list.uncommitted.iter().map(|block| &*block.id).collect();
+        assert_eq!(list.committed.blocks, []);
+        let ids: Vec<_> = list
+            .uncommitted
+            .blocks
+            .iter()
+            .map(|block| &*block.id)
+            .collect();
         assert_eq!(ids, ["AQAAAA==", "////fw=="]);
-        assert_eq!(list.uncommitted[0].size, 4_194_304);
-        assert_eq!(block_list(b"<BlockList/>").unwrap(), BlockList::default());
+        assert_eq!(list.uncommitted.blocks[0].size, 4_194_304);
+        assert_eq!(
+            parse::<BlockList>(b"<BlockList/>").unwrap(),
+            BlockList::default()
+        );
         for body in [
             &b"\xff"[..],
             b"",
             b"<BlockList><UncommittedBlocks><Block/></UncommittedBlocks></BlockList>",
         ] {
-            assert!(block_list(body).is_err());
+            assert!(parse::<BlockList>(body).is_err());
         }
     }
 
@@ -267,9 +246,9 @@ mod tests {
 
     #[test]
     fn problems() {
-        let found = problem(b"\xef\xbb\xbf<?xml version=\"1.0\"?><Error><Code>BlobNotFound</Code><Message>m\nRequestId:1</Message></Error>");
+        let found: Problem = parse(b"\xef\xbb\xbf<?xml version=\"1.0\"?><Error><Code>BlobNotFound</Code><Message>m\nRequestId:1</Message></Error>").unwrap();
         assert_eq!(found.code.as_deref(), Some("BlobNotFound"));
         assert_eq!(found.message.as_deref(), Some("m\nRequestId:1"));
-        assert!(problem(b"no XML").code.is_none());
+        assert!(parse::<Problem>(b"no XML").is_err());
     }
 }

@@ -1,7 +1,6 @@
 //! The URLs of the JSON API, its uploads and its batches. It sends nothing.
 
-use landfall_objects::ObjectRef;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use landfall_objects::{Endpoint, ObjectRef, path, segment};
 
 use crate::settings::SettingsError;
 
@@ -9,19 +8,6 @@ const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// The path of the JSON API, which Google's clients want in the endpoint.
 const API: &str = "/storage/v1";
-
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
-
-/// Encodes a name as one segment of a path, or a value of a query.
-pub(crate) fn segment(name: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(name, RESERVED)
-}
 
 /// The service, by the URL in front of all paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,20 +26,8 @@ impl Address {
             endpoint: endpoint.to_owned(),
             problem,
         };
-        let uri: http::Uri = endpoint.parse().map_err(|_| refused("is not a URL"))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(refused("must begin with http:// or https://"));
-        }
-        if uri.query().is_some() || endpoint.contains('#') {
-            return Err(refused("must have no query and no fragment"));
-        }
-        if uri
-            .authority()
-            .is_some_and(|authority| authority.as_str().contains('@'))
-        {
-            return Err(refused("must have no user name"));
-        }
-        let root = endpoint.trim_end_matches('/');
+        let root = Endpoint::parse(endpoint).map_err(refused)?.url("");
+        let root = root.trim_end_matches('/');
         let root = root.strip_suffix(API).unwrap_or(root);
         let root = root.trim_end_matches('/').to_owned();
         Ok(Self { root })
@@ -99,8 +73,8 @@ impl Address {
 
     /// Returns the URL of the XML API, which signed URLs use.
     pub(crate) fn signed(&self, object: &ObjectRef) -> String {
-        let key = utf8_percent_encode(&object.key, RESERVED_IN_PATH);
-        format!("{}/{}/{key}", self.root, segment(&object.bucket))
+        let (bucket, key) = (segment(&object.bucket), path(&object.key));
+        format!("{}/{bucket}/{key}", self.root)
     }
 }
 

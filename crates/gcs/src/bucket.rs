@@ -1,13 +1,10 @@
 //! The credentials, and the permissions and settings of a bucket, that an operator should know. It changes nothing.
 
 use http::Method;
-use landfall_objects::{ErrorKind, Result};
+use landfall_objects::{ErrorKind, Result, Service as _};
 use serde_json::Value;
 
-use crate::{
-    client::Client,
-    request::{ApiRequest, no_token},
-};
+use crate::{client::Client, credentials::source, request::ApiRequest};
 
 const GET_BUCKET: &str = "buckets.get";
 const TEST_PERMISSIONS: &str = "buckets.testIamPermissions";
@@ -112,8 +109,8 @@ impl Client {
         let credentials = &self.inner.credentials;
         let request = ApiRequest::new("GetToken", Method::GET, String::new(), "");
         let given = credentials.get().await;
-        given.map_err(|error| no_token(&request, error).error)?;
-        Ok(credentials.source().await)
+        given.map_err(|error| self.inner.no_credentials(&request, error).error)?;
+        Ok(source(credentials).await)
     }
 
     /// Returns what these credentials may do in a bucket, and its settings if they may read them.
@@ -158,13 +155,10 @@ impl Client {
     async fn fetch_bucket(&self, request: &ApiRequest<'_>) -> Result<Value> {
         match self.inner.fetch(request).await {
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
-                let why = format!(
-                    "create the bucket {:?}, or correct --gcs-bucket",
-                    request.bucket
-                );
-                Err(request
-                    .error(ErrorKind::NoSuchBucket)
-                    .with_advice(Some(why)))
+                let bucket = request.bucket;
+                let advice = format!("create the bucket {bucket:?}, or correct --gcs-bucket");
+                let error = request.error(ErrorKind::NoSuchBucket);
+                Err(error.with_advice(Some(advice)))
             }
             fetched => fetched,
         }

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use http::HeaderValue;
-use landfall_objects::{Caller, Connections, HttpSend, IdleObjects, Stats};
+use landfall_objects::{Caller, CredentialCache, Stats, transport};
 
 use crate::{
     address::Address,
-    credentials::{CredentialSource, Credentials, Variables},
+    credentials::{CredentialSource, Source, Variables, cache},
     settings::{ClientSettings, SettingsError},
 };
 
@@ -20,12 +19,10 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) address: Address,
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: CredentialCache<Source>,
     pub(crate) caller: Caller,
-    pub(crate) user_agent: HeaderValue,
     /// The prefix of all keys.
     pub(crate) prefix: String,
-    pub(crate) idle_objects: IdleObjects,
     /// The service takes many deletions in one request, as far as is known.
     pub(crate) has_batches: AtomicBool,
 }
@@ -56,36 +53,23 @@ impl Client {
             false => format!("http://{host}"),
         });
         let address = Address::new(settings.endpoint.or(emulator).as_deref())?;
-        let user_agent = HeaderValue::from_str(&settings.user_agent)
-            .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
-        let http: Arc<dyn HttpSend> = match settings.http {
-            Some(http) => http,
-            None => {
-                let asks_google = matches!(
-                    source,
-                    CredentialSource::Standard | CredentialSource::File(_)
-                );
-                let secure = address.is_secure() || asks_google;
-                let certificates = landfall_net::system_certificates(secure)
-                    .map_err(SettingsError::Certificates)?;
-                let (timeout, idle) = (settings.limits.connect_timeout, settings.idle_connections);
-                let connections = Connections::new(certificates, timeout, idle);
-                Arc::new(connections.map_err(SettingsError::Certificates)?)
-            }
-        };
+        let asks_google = matches!(
+            source,
+            CredentialSource::Standard | CredentialSource::File(_)
+        );
+        let (limits, secure) = (settings.limits, address.is_secure() || asks_google);
+        let http = transport(settings.http, secure, &limits, settings.idle_connections)
+            .map_err(SettingsError::Certificates)?;
+        let credentials = cache(source, Arc::clone(&http), variables);
+        let agent = settings.user_agent;
+        let caller = Caller::new(http, limits, &agent, settings.log_calls)
+            .map_err(|_| SettingsError::UserAgent(agent))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 address,
-                credentials: Credentials::new(source, Arc::clone(&http), variables),
-                caller: Caller {
-                    http,
-                    limits: settings.limits,
-                    stats: Stats::default(),
-                    logs: settings.log_calls,
-                },
-                user_agent,
+                credentials,
+                caller,
                 prefix: settings.object_prefix,
-                idle_objects: IdleObjects::default(),
                 has_batches: AtomicBool::new(true),
             }),
         })

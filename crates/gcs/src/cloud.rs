@@ -7,15 +7,14 @@ use futures_util::join;
 use http::{HeaderMap, Method};
 use landfall_objects::{
     Cloud, Condition, ErrorKind, ListedObject, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, PART_WRITER, Part, PartCondition, Payload, Result, Rules, Stats, read_object,
-    service_time,
+    ObjectsPage, PART_WRITER, Part, PartCondition, Payload, Result, Rules, Service as _, Stats,
+    read_object, service_time,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
     client::Client,
     compose::{COMPOSE, Source},
-    delete::Deletion,
     multipart::{REWRITE, keys_of},
     names::{PartTag, is_temporary, part_key, temporary_prefix},
     objects::{INSERT, LIST},
@@ -218,7 +217,7 @@ impl Cloud for Client {
         let mut keys = keys_of(object, pieces?);
         let made = made?.into_iter().map(|one| one.name);
         keys.extend(made.filter(|name| is_temporary(&temporary, name)));
-        let keys: Vec<_> = keys.into_iter().map(Deletion::from).collect();
+        let keys: Vec<_> = keys.into_iter().map(|key| (key, None)).collect();
         inner.delete_in_order(&object.bucket, &keys).await
     }
 
@@ -229,10 +228,8 @@ impl Cloud for Client {
         parts: &[(u32, String)],
     ) -> Result<()> {
         let deletion = |(number, tag): &(u32, String)| {
-            Some(Deletion {
-                key: part_key(&object.key, *number)?,
-                generation: Some(PartTag::parse(tag)?.generation),
-            })
+            let generation = PartTag::parse(tag)?.generation;
+            Some((part_key(&object.key, *number)?, Some(generation)))
         };
         let deletions: Vec<_> = parts.iter().rev().filter_map(deletion).collect();
         self.inner.delete_in_order(&object.bucket, &deletions).await

@@ -9,7 +9,7 @@ use crate::{
     checksum::Checksum,
     client::Inner,
     names::PartTag,
-    request::ApiRequest,
+    request::{ApiRequest, with_json},
     resource::{FIELDS, Resource, attributes},
 };
 
@@ -131,12 +131,12 @@ impl Inner {
             "destination": attributes(headers),
         });
         let url = format!("{}/compose", self.address.object(object));
-        let mut request = ApiRequest::new(COMPOSE, Method::POST, url, &object.bucket)
+        let request = ApiRequest::new(COMPOSE, Method::POST, url, &object.bucket)
             .about(object)
             .query("fields", FIELDS)
-            .number("ifGenerationMatch", Some(over))
-            .json(&body)?;
-        request.worked = wanted.size.min(MAX_WORK);
+            .query("ifGenerationMatch", &over.to_string())
+            .works(wanted.size.min(MAX_WORK));
+        let request = with_json(request, &body)?;
         let made: Resource = self.fetch(&request).await?;
         let made = match made.generation {
             // An emulator may send less than the request wants.

@@ -14,26 +14,18 @@ use std::{
 
 use async_trait::async_trait;
 use landfall::BoxError;
-use landfall_objects::{HttpSend, one_line};
-use parking_lot::RwLock;
+use landfall_objects::{CredentialCache, HttpSend, LoadCredentials, one_line};
 use reqsign_core::{Context, ProvideCredential, time::Timestamp};
 use reqsign_google::{
     Credential, FileCredentialProvider, ServiceAccountTokenCredentialProvider, Token,
     VmMetadataCredentialProvider,
 };
-use tokio::sync::Mutex;
 
 use self::context::ProviderContext;
 pub(crate) use self::context::Variables;
 
 /// Roles limit the rights of a token. A narrower scope would not permit to sign by the IAM service.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
-
-/// Tokens with less remaining lifetime are renewed. The metadata server has no newer one before it has 5 minutes.
-const RENEW_BEFORE: Duration = Duration::from_secs(225);
-
-/// Tokens with less remaining lifetime are not used, because the request has to arrive in time.
-const USABLE_UNTIL: Duration = Duration::from_secs(15);
 
 /// The source of a client's credentials.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +74,8 @@ pub trait ProvideToken: fmt::Debug + Send + Sync + 'static {
 }
 
 /// No token could be had.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct TokenError {
     /// The problem, and what to do.
     pub(crate) message: String,
@@ -92,139 +85,77 @@ pub(crate) struct TokenError {
     pub(crate) is_absent: bool,
 }
 
-impl From<String> for TokenError {
-    fn from(message: String) -> Self {
-        Self {
-            message,
-            ..Self::default()
-        }
-    }
-}
-
-/// Keeps a token until shortly before it expires, or until the service rejects it. One task renews it at a time.
-pub(crate) struct Credentials {
-    /// `None`: requests have no token.
-    source: Option<Source>,
-    current: RwLock<Option<Arc<Credential>>>,
-    renewing: Mutex<()>,
-}
-
-enum Source {
+/// The origin of tokens.
+pub(crate) enum Source {
     Google(ProviderContext),
     Provider(Arc<dyn ProvideToken>),
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").finish_non_exhaustive()
+/// Creates the cache of the tokens of a source.
+pub(crate) fn cache(
+    source: CredentialSource,
+    http: Arc<dyn HttpSend>,
+    variables: Variables,
+) -> CredentialCache<Source> {
+    let file = match source {
+        CredentialSource::Standard => None,
+        CredentialSource::File(file) => Some(file),
+        CredentialSource::Provider(provider) => {
+            return CredentialCache::new(Source::Provider(provider));
+        }
+        CredentialSource::Anonymous => return CredentialCache::fixed(None),
+    };
+    CredentialCache::new(Source::Google(ProviderContext::new(file, http, variables)))
+}
+
+/// Returns the source of the tokens, for people.
+pub(crate) async fn source(credentials: &CredentialCache<Source>) -> String {
+    match credentials.source() {
+        Some(Source::Google(context)) => context.source().await,
+        Some(Source::Provider(_)) => "a custom provider".to_owned(),
+        None => "none, since STORAGE_EMULATOR_HOST is set".to_owned(),
     }
 }
 
-impl Credentials {
-    pub(crate) fn new(
-        source: CredentialSource,
-        http: Arc<dyn HttpSend>,
-        variables: Variables,
-    ) -> Self {
-        let google = |file| Source::Google(ProviderContext::new(file, http, variables));
-        Self {
-            source: match source {
-                CredentialSource::Standard => Some(google(None)),
-                CredentialSource::File(file) => Some(google(Some(file))),
-                CredentialSource::Provider(provider) => Some(Source::Provider(provider)),
-                CredentialSource::Anonymous => None,
-            },
-            current: RwLock::default(),
-            renewing: Mutex::default(),
-        }
+/// Returns credentials that can sign: with a key, or with the name of the account whose key the IAM service has.
+pub(crate) async fn for_signing(
+    credentials: &CredentialCache<Source>,
+) -> Result<(Credential, Context), BoxError> {
+    let (Some(credential), Some(Source::Google(context))) =
+        (credentials.get().await?, credentials.source())
+    else {
+        return Err("there are no credentials to sign with".into());
+    };
+    let mut credential = Credential::clone(&credential);
+    if credential.service_account.is_none() && credential.signer_email.is_none() {
+        let email = context.account_email().await.map_err(|why| {
+            format!(
+                "these credentials cannot sign, since they are not of a service account ({why}); use a key of a \
+                 service account, or impersonate one"
+            )
+        })?;
+        credential.signer_email = Some(email);
     }
-
-    /// Returns credentials with a token; `None` if requests need none.
-    ///
-    /// # Cancel safety
-    /// A dropped call renews nothing.
-    pub(crate) async fn get(&self) -> Result<Option<Arc<Credential>>, TokenError> {
-        let Some(source) = &self.source else {
-            return Ok(None);
-        };
-        if let Some(current) = self.current(RENEW_BEFORE) {
-            return Ok(Some(current));
-        }
-        let usable = self.current(USABLE_UNTIL);
-        let _renewing = match (&usable, self.renewing.try_lock()) {
-            (_, Ok(guard)) => guard,
-            (Some(_), Err(_)) => return Ok(usable),
-            (None, Err(_)) => self.renewing.lock().await,
-        };
-        if let Some(current) = self.current(RENEW_BEFORE) {
-            return Ok(Some(current));
-        }
-        match (source.load().await, usable) {
-            (Ok(fresh), _) => {
-                let fresh = Arc::new(fresh);
-                *self.current.write() = Some(fresh.clone());
-                Ok(Some(fresh))
-            }
-            (Err(error), Some(usable)) => {
-                let error = error.message;
-                tracing::warn!(
-                    error,
-                    "failed to renew a Google access token that expires soon"
-                );
-                Ok(Some(usable))
-            }
-            (Err(error), None) => Err(error),
-        }
-    }
-
-    /// Returns the token that is kept, if this much of its lifetime is left.
-    fn current(&self, min: Duration) -> Option<Arc<Credential>> {
-        let current = self.current.read().clone();
-        current.filter(|current| {
-            let expires = current.token.as_ref().and_then(|token| token.expires_at);
-            expires.is_none_or(|expires| expires.as_system_time() > SystemTime::now() + min)
-        })
-    }
-
-    /// Discards the token that the service rejected.
-    pub(crate) fn invalidate(&self, rejected: &Arc<Credential>) {
-        let mut current = self.current.write();
-        current.take_if(|current| Arc::ptr_eq(current, rejected));
-    }
-
-    /// Returns the source of the tokens, for people.
-    pub(crate) async fn source(&self) -> String {
-        match &self.source {
-            Some(Source::Google(context)) => context.source().await,
-            Some(Source::Provider(_)) => "a custom provider".to_owned(),
-            None => "none, since STORAGE_EMULATOR_HOST is set".to_owned(),
-        }
-    }
-
-    /// Returns credentials that can sign: with a key, or with the name of the account whose key the IAM service has.
-    pub(crate) async fn for_signing(&self) -> Result<(Credential, Context), TokenError> {
-        let (Some(credential), Some(Source::Google(context))) = (self.get().await?, &self.source)
-        else {
-            return Err("there are no credentials to sign with".to_owned().into());
-        };
-        let mut credential = Credential::clone(&credential);
-        if credential.service_account.is_none() && credential.signer_email.is_none() {
-            let email = context.account_email().await.map_err(|why| {
-                format!(
-                    "these credentials cannot sign, since they are not of a service account ({why}); use a key of a \
-                     service account, or impersonate one"
-                )
-            })?;
-            credential.signer_email = Some(email);
-        }
-        Ok((credential, context.for_load().0))
-    }
+    Ok((credential, context.for_load().0))
 }
 
-impl Source {
-    async fn load(&self) -> Result<Credential, TokenError> {
+#[async_trait]
+impl LoadCredentials for Source {
+    type Credentials = Credential;
+
+    const SERVICE: &'static str = "GCS";
+
+    /// The metadata server has no newer one before it has 5 minutes.
+    const RENEW_BEFORE: Duration = Duration::from_secs(225);
+
+    fn expires(credential: &Credential) -> Option<SystemTime> {
+        let expires = credential.token.as_ref()?.expires_at?;
+        Some(expires.as_system_time())
+    }
+
+    async fn load(&self) -> Result<Credential, BoxError> {
         let provider = match self {
-            Self::Google(context) => return load(context).await,
+            Self::Google(context) => return Ok(load(context).await?),
             Self::Provider(provider) => provider,
         };
         let given = provider.token().await;
@@ -257,16 +188,13 @@ async fn load(context: &ProviderContext) -> Result<Credential, TokenError> {
             let host = context.metadata_host();
             let place = format!("the metadata server {host}");
             let provider = VmMetadataCredentialProvider::new().with_endpoint(host);
-            let given = provider
-                .with_scope(SCOPE)
-                .provide_credential(&reqsign)
-                .await;
-            let why = match &given {
-                Ok(Some(_)) => None,
-                Ok(None) => Some("it has no token for this machine".to_owned()),
-                Err(error) => Some(sentence(error, None)),
-            };
-            if let Some(why) = why {
+            let provider = provider.with_scope(SCOPE);
+            let given = provider.provide_credential(&reqsign).await;
+            if !matches!(given, Ok(Some(_))) {
+                let why = match given {
+                    Err(error) => sentence(&error, None),
+                    Ok(_) => "it has no token for this machine".to_owned(),
+                };
                 let message = format!(
                     "found no Google credentials; set GCS_SERVICE_ACCOUNT_FILE or GOOGLE_APPLICATION_CREDENTIALS to a \
                      credential file, log in with `gcloud auth application-default login`, or run on Google Cloud with \
@@ -277,12 +205,12 @@ async fn load(context: &ProviderContext) -> Result<Credential, TokenError> {
             (given, place)
         }
     };
-    let refused = |error: &reqsign_core::Error| {
+    let none = || failed(format!("{place} gave no access token"), false);
+    let failed = |error: reqsign_core::Error| {
         let refusal = progress.refusal.lock().take();
-        sentence(error, refusal.as_deref())
+        let why = sentence(&error, refusal.as_deref());
+        failed(format!("{place}: {why}"), false)
     };
-    let failed = |error| failed(format!("{place}: {}", refused(&error)), false);
-    let none = || TokenError::from(format!("{place} gave no access token"));
     let mut credential = given.map_err(failed)?.ok_or_else(none)?;
     if let (None, Some(account)) = (&credential.token, credential.service_account.clone()) {
         let provider = ServiceAccountTokenCredentialProvider::new(account).with_scope(SCOPE);

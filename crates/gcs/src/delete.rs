@@ -2,10 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Method, header::CONTENT_TYPE};
-use landfall_objects::{Error, ErrorKind, ObjectRef, Payload, Result};
+use landfall_objects::{Error, ErrorKind, ObjectRef, Result, Service as _, header_text};
 
 use crate::{address::Address, client::Inner, request::ApiRequest};
 
@@ -17,19 +16,8 @@ const BATCH_SIZE: usize = 100;
 const MAX_BATCHES: usize = 8;
 const MAX_SINGLE: usize = 16;
 
-/// An object to delete: any, or one generation of it.
-#[derive(Debug)]
-pub(crate) struct Deletion {
-    pub(crate) key: String,
-    pub(crate) generation: Option<u64>,
-}
-
-impl From<String> for Deletion {
-    fn from(key: String) -> Self {
-        let generation = None;
-        Self { key, generation }
-    }
-}
+/// The key of an object to delete, and its generation; `None`: any.
+pub(crate) type Deletion = (String, Option<u64>);
 
 impl Inner {
     /// Deletes objects in any order. Missing ones are no errors.
@@ -38,12 +26,8 @@ impl Inner {
     /// The first one. All deletions are attempted.
     pub(crate) async fn delete_all(&self, bucket: &str, keys: &[Deletion]) -> Result<()> {
         let batches = keys.chunks(BATCH_SIZE);
-        let batches: Vec<_> = batches
-            .map(|keys| self.delete_batch(bucket, keys))
-            .collect();
-        let results = stream::iter(batches).buffer_unordered(MAX_BATCHES);
-        let results: Vec<_> = results.collect().await;
-        results.into_iter().collect()
+        let batches = batches.map(|keys| self.delete_batch(bucket, keys));
+        run_all(batches.collect(), MAX_BATCHES).await
     }
 
     /// Deletes objects in this order, as far as the service can be made to: a hundred at once.
@@ -55,32 +39,28 @@ impl Inner {
     }
 
     async fn delete_batch(&self, bucket: &str, keys: &[Deletion]) -> Result<()> {
-        let left = if keys.len() > 1 && self.has_batches.load(Ordering::Relaxed) {
+        let mut left: Vec<_> = keys.iter().collect();
+        if keys.len() > 1 && self.has_batches.load(Ordering::Relaxed) {
             match self.send_batch(bucket, keys).await {
-                Ok(left) => left,
-                Err(error) if is_without_batches(&error) => {
+                Ok(refused) => left = refused,
+                Err(error) if has_no_batches(&error) => {
                     self.has_batches.store(false, Ordering::Relaxed);
-                    keys.iter().collect()
                 }
                 Err(error) => return Err(error),
             }
-        } else {
-            keys.iter().collect()
-        };
-        let deleted = left.into_iter().map(|Deletion { key, generation }| {
-            let object = ObjectRef::new(bucket, key);
-            async move {
-                match self.delete(&object, *generation).await {
-                    // It was replaced.
-                    Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
-                    deleted => deleted,
-                }
-            }
-        });
-        let deleted: Vec<_> = deleted.collect();
-        let results = stream::iter(deleted).buffer_unordered(MAX_SINGLE);
-        let results: Vec<_> = results.collect().await;
-        results.into_iter().collect()
+        }
+        let left = left.into_iter();
+        let deleted = left.map(|(key, generation)| self.delete_one(bucket, key, *generation));
+        run_all(deleted.collect(), MAX_SINGLE).await
+    }
+
+    async fn delete_one(&self, bucket: &str, key: &str, generation: Option<u64>) -> Result<()> {
+        let object = ObjectRef::new(bucket, key);
+        match self.delete(&object, generation).await {
+            // It was replaced.
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
+            deleted => deleted,
+        }
     }
 
     /// Sends one batch; returns the keys whose deletion has to be repeated singly.
@@ -91,7 +71,7 @@ impl Inner {
     ) -> Result<Vec<&'k Deletion>> {
         let boundary = format!("{:032x}", rand::random::<u128>());
         let mut body = String::new();
-        for (index, Deletion { key, generation }) in keys.iter().enumerate() {
+        for (index, (key, generation)) in keys.iter().enumerate() {
             let mut path = Address::path(bucket, key);
             if let Some(generation) = generation {
                 path.push_str(&format!("?ifGenerationMatch={generation}"));
@@ -104,30 +84,30 @@ impl Inner {
         body.push_str(&format!("--{boundary}--\r\n"));
         let content_type = format!("multipart/mixed; boundary={boundary}");
         let request = ApiRequest::new(BATCH, Method::POST, self.address.batch(), bucket)
-            .body(&content_type, Payload::from(Bytes::from(body)))?;
+            .text(&content_type, body)?;
         let response = self.send(&request).await?;
         let statuses = statuses(&response.head.headers, &response.body, keys.len());
-        let is_gone = |status: Option<u16>| matches!(status, Some(200..=299 | 404 | 412));
+        let is_left = |status| !matches!(status, Some(200..=299 | 404 | 412));
         let all = keys.iter().zip(statuses);
-        Ok(all
-            .filter_map(|(key, status)| (!is_gone(status)).then_some(key))
-            .collect())
+        let left = all.filter_map(|(key, status)| is_left(status).then_some(key));
+        Ok(left.collect())
     }
 }
 
-fn is_without_batches(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NotImplemented | ErrorKind::NoSuchKey
-    )
+fn has_no_batches(error: &Error) -> bool {
+    [ErrorKind::NotImplemented, ErrorKind::NoSuchKey].contains(error.kind())
+}
+
+/// Makes all calls, at most `limit` at once; returns the first error.
+async fn run_all(calls: Vec<impl Future<Output = Result<()>>>, limit: usize) -> Result<()> {
+    let results = stream::iter(calls).buffer_unordered(limit);
+    results.collect::<Vec<_>>().await.into_iter().collect()
 }
 
 /// Reads the status of each request of a batch, in their order; `None` for one that is not there.
 fn statuses(headers: &HeaderMap, body: &[u8], count: usize) -> Vec<Option<u16>> {
     let mut statuses = vec![None; count];
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = header_text(headers, CONTENT_TYPE);
     let boundary = content_type.and_then(|text| {
         let (_, boundary) = text.split_once("boundary=")?;
         let boundary = boundary.split(';').next()?.trim().trim_matches('"');

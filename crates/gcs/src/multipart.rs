@@ -20,10 +20,9 @@ use crate::{
     checksum::Checksum,
     client::Inner,
     compose::{COMPOSE, Source, whole},
-    delete::Deletion,
     names::{PartTag, Pieces, part_key, part_prefix, pieces, temporary_prefix},
     objects::LIST,
-    request::ApiRequest,
+    request::{ApiRequest, with_json},
     resource::{FIELDS, Rewrite},
 };
 
@@ -63,23 +62,19 @@ impl Inner {
             self.address.object(source),
             Address::name(&part.bucket, &part.key)
         );
+        let fields = format!("done,objectSize,rewriteToken,resource({FIELDS})");
         let mut token: Option<String> = None;
         for _ in 0..MAX_STEPS {
-            let mut request = ApiRequest::new(REWRITE, Method::POST, url.clone(), &part.bucket)
+            let request = ApiRequest::new(REWRITE, Method::POST, url.clone(), &part.bucket)
                 .about(part)
-                .query(
-                    "fields",
-                    &format!("done,objectSize,rewriteToken,resource({FIELDS})"),
-                )
-                .number("ifGenerationMatch", Some(over));
-            request.worked = REWRITE_WORK;
-            if let Some(token) = &token {
-                request = request.query("rewriteToken", token);
-            }
+                .query("fields", &fields)
+                .query("ifGenerationMatch", &over.to_string())
+                .query_if("rewriteToken", token.as_ref())
+                .works(REWRITE_WORK);
             // Without attributes, the part would have those of the source, among them its upload.
             let attributes = json!({"contentType": "application/octet-stream"});
-            let step: Rewrite = self.fetch(&request.json(&attributes)?).await?;
-            let request = self.object_request(REWRITE, Method::POST, part);
+            let request = with_json(request, &attributes)?;
+            let step: Rewrite = self.fetch(&request).await?;
             if range.start != 0 || range.end != step.object_size {
                 if let Some(made) = step.resource.filter(|_| step.done) {
                     self.delete(part, Some(made.generation)).await?;
@@ -194,7 +189,7 @@ impl Inner {
             self.delete(&first, None).await?;
             keys.retain(|key| *key != first.key);
         }
-        let keys: Vec<_> = keys.into_iter().map(Deletion::from).collect();
+        let keys: Vec<_> = keys.into_iter().map(|key| (key, None)).collect();
         self.delete_all(&object.bucket, &keys).await
     }
 }

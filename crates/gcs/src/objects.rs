@@ -1,12 +1,8 @@
 //! The operations on single objects.
 
-use std::{collections::BTreeMap, ops::Range};
-
-use async_trait::async_trait;
-use http::{Method, header::CONTENT_TYPE};
+use http::Method;
 use landfall_objects::{
-    Caller, ErrorKind, IdleObjects, ObjectHead, ObjectHeaders, ObjectRef, OpenObjects, Payload,
-    ResponseBody, Result, body_range, header_text, if_exists, modified,
+    ErrorKind, ObjectHeaders, ObjectRef, Payload, Result, Service as _, if_exists,
 };
 use tokio_util::task::TaskTracker;
 
@@ -14,12 +10,11 @@ use crate::{
     checksum::Checksum,
     client::Inner,
     names::PartTag,
-    request::ApiRequest,
+    request::{ApiRequest, GET},
     resource::{self, FIELDS, Listing, Resource, multipart_related},
 };
 
 pub(crate) const INSERT: &str = "objects.insert";
-pub(crate) const GET: &str = "objects.get";
 pub(crate) const LIST: &str = "objects.list";
 pub(crate) const DELETE: &str = "objects.delete";
 
@@ -54,11 +49,11 @@ impl Inner {
         .about(object)
         .query("uploadType", "multipart")
         .query("fields", FIELDS)
-        .number("ifGenerationMatch", over);
+        .query_if("ifGenerationMatch", over);
         let (content_type, related) =
             multipart_related(attributes, payload.clone(), rand::random());
-        let mut request = request.body(&content_type, related)?;
-        request.tasks = tasks.cloned();
+        let request = request.header("content-type", &content_type)?;
+        let request = request.payload(related).tasks(tasks);
         let stored: Resource = match self.fetch(&request).await {
             Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
                 let found = self.metadata(object).await;
@@ -93,7 +88,7 @@ impl Inner {
     /// Deletes an object, or only one generation of it. A missing one is no error.
     pub(crate) async fn delete(&self, object: &ObjectRef, generation: Option<u64>) -> Result<()> {
         let request = self.object_request(DELETE, Method::DELETE, object);
-        let request = request.number("ifGenerationMatch", generation);
+        let request = request.query_if("ifGenerationMatch", generation);
         if_exists(self.send(&request).await).map(drop)
     }
 
@@ -151,62 +146,9 @@ impl Inner {
         max: u32,
     ) -> ApiRequest<'a> {
         let url = format!("{}/o", self.address.bucket(bucket));
-        let mut request = ApiRequest::new(LIST, Method::GET, url, bucket)
+        ApiRequest::new(LIST, Method::GET, url, bucket)
             .query("fields", LISTED_FIELDS)
-            .query("maxResults", &max.min(PAGE).to_string());
-        if !prefix.is_empty() {
-            request = request.query("prefix", prefix);
-        }
-        match after {
-            Some(token) => request.query("pageToken", token),
-            None => request,
-        }
-    }
-}
-
-#[async_trait]
-impl OpenObjects for Inner {
-    const OPERATION: &'static str = GET;
-
-    /// The head has no metadata, which the service does not send with the bytes.
-    async fn open(
-        &self,
-        object: &ObjectRef,
-        range: Option<Range<u64>>,
-        version: Option<&str>,
-    ) -> Result<(ObjectHead, Range<u64>, ResponseBody)> {
-        let request = self
-            .object_request(GET, Method::GET, object)
-            .query("alt", "media")
-            .number("generation", version.and_then(resource::generation))
-            .stored_range(range.as_ref())?;
-        let (head, body) = match self.open_body(&request).await {
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey && version.is_some() => {
-                let why = "the object has changed or was deleted during the download";
-                let changed = request.error(ErrorKind::PreconditionFailed);
-                return Err(changed.with_message(why));
-            }
-            opened => opened?,
-        };
-        let (given, size) = body_range(&head, range).map_err(|why| request.unexpected(why))?;
-        let headers = &head.headers;
-        let generation = header_text(headers, "x-goog-generation");
-        let generation = generation.and_then(|text| text.parse().ok());
-        let head = ObjectHead {
-            size,
-            etag: generation.map(resource::version).unwrap_or_default(),
-            modified: modified(headers),
-            metadata: BTreeMap::new(),
-            content_type: header_text(headers, CONTENT_TYPE).map(str::to_owned),
-        };
-        Ok((head, given, body))
-    }
-
-    fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    fn idle_objects(&self) -> &IdleObjects {
-        &self.idle_objects
+            .query("maxResults", &max.min(PAGE).to_string())
+            .page(prefix, "pageToken", after)
     }
 }

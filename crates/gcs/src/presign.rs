@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request};
-use landfall_objects::{ErrorKind, ObjectRef, Result, one_line};
+use landfall_objects::{ErrorKind, ObjectRef, Result, one_line, segment};
 use reqsign_core::SignRequest as _;
 use reqsign_google::RequestSigner;
 
-use crate::{address::segment, client::Client};
+use crate::{client::Client, credentials::for_signing};
 
 const PRESIGN: &str = "presign";
 
@@ -39,10 +39,10 @@ impl Client {
             let why = format!("the lifetime must be from 1 s to 7 days, not {seconds} s");
             return Err(error(ErrorKind::Other).with_message(why));
         }
-        let signing = inner.credentials.for_signing().await;
+        let signing = for_signing(&inner.credentials).await;
         let (credential, context) = signing.map_err(|why| {
             let refused = error(ErrorKind::BadCredentials);
-            refused.with_message(why.message)
+            refused.with_message(why.to_string())
         })?;
         let mut url = inner.address.signed(object);
         for (index, (name, value)) in query.iter().enumerate() {

@@ -158,18 +158,11 @@ impl Problem {
 
 /// Numbers of 64 bits are text in the service's JSON, and numbers in that of some emulators.
 pub(crate) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Number {
-        Number(u64),
-        Text(String),
-    }
-    match Number::deserialize(from)? {
-        Number::Number(number) => Ok(number),
-        Number::Text(text) => text
-            .parse()
-            .map_err(|_| D::Error::custom("a number of the response cannot be read")),
-    }
+    let number = match Value::deserialize(from)? {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_u64(),
+    };
+    number.ok_or_else(|| D::Error::custom("a number of the response cannot be read"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{StatusCode, response::Parts};
-use landfall_objects::{Error, ErrorKind, Retry, header_text, one_line, retry_after};
+use landfall_objects::{
+    Error, ErrorKind, Failure, Retry, header_text, kind_of_status, retry_after,
+};
 
 use crate::resource::Problem;
 
@@ -17,11 +19,11 @@ pub(crate) fn classify(
     head: &Parts,
     body: &Bytes,
     error: impl FnOnce(ErrorKind) -> Error,
-) -> (Error, Retry) {
+) -> Failure {
     let problem = Problem::parse(body);
-    let reason = problem.reason.as_deref().unwrap_or_default();
-    let message = problem.message.as_deref().unwrap_or_default();
-    let mut kind = kind(head.status, reason, message);
+    let reason = problem.reason.unwrap_or_default();
+    let message = problem.message.unwrap_or_default();
+    let mut kind = kind(head.status, &reason, &message);
     let mut delay = retry_after(&head.headers);
     if head.status == StatusCode::TOO_MANY_REQUESTS {
         delay = Some(delay.unwrap_or_default().max(WRITE_INTERVAL));
@@ -31,47 +33,35 @@ pub(crate) fn classify(
             *retry_after = delay;
             Retry::Later(delay)
         }
+        ErrorKind::BadCredentials => Retry::Renew,
         _ => Retry::No,
     };
-    let advice = advice(&kind, bucket, reason, message);
-    let mut message = one_line(message.to_owned());
-    if advice.is_some() {
-        message.truncate(message.trim_end_matches('.').len());
-    }
-    let message = Some(message).filter(|message| !message.is_empty());
-    let id = header_text(&head.headers, "x-guploader-uploadid");
-    let id = id.map(|id| one_line(id.to_owned()));
-    let reason = Some(one_line(reason.to_owned())).filter(|reason| !reason.is_empty());
-    let error = error(kind).with_response(head.status, reason, message, id);
-    (error.with_advice(advice), retry)
+    let advice = advice(&kind, bucket, &reason, &message);
+    let message = match &advice {
+        Some(_) => message.trim_end_matches('.').to_owned(),
+        None => message,
+    };
+    let id = header_text(&head.headers, "x-guploader-uploadid").map(str::to_owned);
+    let error = error(kind).with_response(head.status, Some(reason), Some(message), id);
+    let error = error.with_advice(advice);
+    Failure { error, retry }
 }
 
 fn kind(status: StatusCode, reason: &str, message: &str) -> ErrorKind {
-    let unavailable = ErrorKind::Unavailable { retry_after: None };
-    match status.as_u16() {
-        401 => ErrorKind::BadCredentials,
-        403 => match reason {
-            "rateLimitExceeded"
-            | "userRateLimitExceeded"
-            | "quotaExceeded"
-            | "RESOURCE_EXHAUSTED" => unavailable,
-            "accessNotConfigured" | "accountDisabled" | "SERVICE_DISABLED" => {
-                ErrorKind::AccountDisabled
-            }
-            _ if reason.starts_with("billing") || message.contains("billing account") => {
-                ErrorKind::AccountDisabled
-            }
-            _ => ErrorKind::AccessDenied,
-        },
-        404 if message.contains("bucket does not exist") => ErrorKind::NoSuchBucket,
-        404 | 410 => ErrorKind::NoSuchKey,
-        405 | 501 => ErrorKind::NotImplemented,
-        412 => ErrorKind::PreconditionFailed,
-        413 => ErrorKind::EntityTooLarge,
-        416 => ErrorKind::InvalidRange,
-        507 => ErrorKind::StorageFull,
-        408 | 429 | 500 | 502..=599 => unavailable,
-        _ => ErrorKind::Other,
+    match (status.as_u16(), reason) {
+        (
+            403,
+            "rateLimitExceeded" | "userRateLimitExceeded" | "quotaExceeded" | "RESOURCE_EXHAUSTED",
+        ) => ErrorKind::Unavailable { retry_after: None },
+        (403, "accessNotConfigured" | "accountDisabled" | "SERVICE_DISABLED") => {
+            ErrorKind::AccountDisabled
+        }
+        (403, _) if reason.starts_with("billing") || message.contains("billing account") => {
+            ErrorKind::AccountDisabled
+        }
+        (404, _) if message.contains("bucket does not exist") => ErrorKind::NoSuchBucket,
+        (404 | 410, _) => ErrorKind::NoSuchKey,
+        _ => kind_of_status(status),
     }
 }
 
@@ -118,7 +108,8 @@ mod tests {
         let (head, ()) = builder.body(()).expect("a response").into_parts();
         let body = Bytes::copy_from_slice(body.as_bytes());
         let error = |kind| Error::new(kind, "objects.insert", "files");
-        classify("files", &head, &body, error)
+        let Failure { error, retry } = classify("files", &head, &body, error);
+        (error, retry)
     }
 
     fn reason(status: u16, reason: &str, message: &str) -> (Error, Retry) {
@@ -172,8 +163,12 @@ mod tests {
         ] {
             let (error, retry) = reason(status, code, message);
             assert_eq!(*error.kind(), kind, "{status} {code}");
-            let again = matches!(kind, ErrorKind::Unavailable { .. });
-            assert_eq!(retry != Retry::No, again, "{status} {code}");
+            let wanted = match kind {
+                ErrorKind::Unavailable { .. } => Retry::Later(None),
+                ErrorKind::BadCredentials => Retry::Renew,
+                _ => Retry::No,
+            };
+            assert_eq!(retry, wanted, "{status} {code}");
         }
         for status in [408, 500, 502, 503, 504] {
             let (error, retry) = classified(status, &[], "");

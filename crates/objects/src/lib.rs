@@ -11,8 +11,8 @@
 //! - [`UploadSessions`] keep the state of an upload from one request to the next. A lease that does not
 //!   follow the last one finds nothing there.
 //! - [`DueTimes`] spare a sweep the objects that the last one has read.
-//! - [`Caller`] makes the calls of a client: attempts, deadlines, delays, counters. [`read_object`] reads an object
-//!   whose download goes on after an interruption.
+//! - [`Caller`] makes the calls of a client, a [`Service`]: attempts, deadlines, delays, counters; [`CredentialCache`]
+//!   keeps its credentials. [`read_object`] reads an object whose download continues after an interruption.
 //!
 //! This crate knows no cloud: no address, no signature, no code of an error.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -34,10 +34,12 @@ mod store;
 
 pub use self::{
     call::{
-        Attempts, BodyStalled, CallKind, CallLimits, Caller, Connections, DURATION_BOUNDS_MS,
-        Error, ErrorKind, Failure, HttpSend, OperationStats, Response, ResponseBody, Result, Retry,
-        Stats, before, body_range, collect, content_length, header_text, if_exists, modified,
-        one_line, retry_after, service_time,
+        BodyStalled, CallLimits, CallRequest, Caller, Connections, CredentialCache, CredentialsOf,
+        DURATION_BOUNDS_MS, Endpoint, Error, ErrorKind, Failure, HttpSend, LoadCredentials,
+        OpenObject, OperationStats, Response, ResponseBody, Result, Retry, Service, Stats,
+        UnreadableFile, body_range, clock_skew, content_length, exchange, header_text, if_exists,
+        is_address, kind_of_status, one_line, path, read_file, retry_after, run_program, segment,
+        service_time, transport, variable_or_file,
     },
     cloud::{Cloud, OWNER, PART_WRITER, PartCondition, Rules},
     counted_ranges::{CountedRanges, RANGES},
@@ -52,7 +54,7 @@ pub use self::{
     part_buffer::{BlockPool, PartBuffer},
     part_plan::{CountedParts, MissingPart, PartPlan, PartSizeLimits, Segment, StoredPart},
     payload::{Barrier, BarrierKey, NeverOpened, Payload, PayloadBody},
-    reader::{IdleObjects, OpenObjects, read_object},
+    reader::read_object,
     session::{CachedState, SessionStatus, UploadSession, UploadSessions, WriteGuard},
     store::{Layout, ObjectStore, StoreStats, user_metadata},
 };

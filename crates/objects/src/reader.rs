@@ -1,72 +1,24 @@
 //! Reads the body of an object piece by piece, and opens it again after an interruption. It makes no call of its
 //! own.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use http_body_util::BodyExt;
-use landfall::{BoxError, store::RecentlyUsed};
+use landfall::BoxError;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    call::{BodyStalled, Caller, Error, ErrorKind, ResponseBody, Result, RetryPolicy},
-    object::{Object, ObjectBody, ObjectHead, ObjectRef},
+    call::{BodyStalled, Error, ErrorKind, OpenObject, Result, RetryPolicy, Service},
+    object::{Object, ObjectBody, ObjectRef},
 };
-
-/// The most that a response whose client takes nothing keeps.
-const PIECE_BYTES: usize = 32 * 1024;
-
-/// Objects that are open between two pieces, besides those of clients that continue at once: opening one is a
-/// request, which costs time and money.
-const MAX_IDLE: usize = 256;
-const STALLED_AFTER: Duration = Duration::from_secs(2);
-
-/// The objects of a client that are open while no task reads them.
-#[derive(Debug)]
-pub struct IdleObjects(RecentlyUsed<OpenObject>);
-
-impl Default for IdleObjects {
-    fn default() -> Self {
-        Self(RecentlyUsed::new(MAX_IDLE, STALLED_AFTER))
-    }
-}
-
-impl IdleObjects {
-    /// Takes one out, for tests.
-    #[doc(hidden)]
-    pub fn take(&self, key: u64) -> Option<OpenObject> {
-        self.0.take(key)
-    }
-}
-
-/// A client whose objects are read piece by piece.
-#[async_trait]
-pub trait OpenObjects: Send + Sync + 'static {
-    /// The operation that opens an object, as the service names it.
-    const OPERATION: &'static str;
-
-    /// Opens a range of an object, or all of it; only this version, if one is named.
-    async fn open(
-        &self,
-        object: &ObjectRef,
-        range: Option<Range<u64>>,
-        version: Option<&str>,
-    ) -> Result<(ObjectHead, Range<u64>, ResponseBody)>;
-
-    /// Returns what makes the calls.
-    fn caller(&self) -> &Caller;
-
-    /// Returns the objects that are open.
-    fn idle_objects(&self) -> &IdleObjects;
-}
 
 /// Opens an object whose download goes on after an interruption.
 ///
 /// # Errors
-/// Those of [`OpenObjects::open`]; later ones are items of the body.
-pub async fn read_object<S: OpenObjects>(
+/// Those of [`Service::open`]; later ones are items of the body.
+pub async fn read_object<S: Service>(
     client: &Arc<S>,
     object: &ObjectRef,
     range: Option<Range<u64>>,
@@ -77,35 +29,14 @@ pub async fn read_object<S: OpenObjects>(
         object: object.clone(),
         etag: head.etag.clone(),
         left: range.clone(),
-        key: client.idle_objects().0.insert(OpenObject::new(body)),
+        key: client.caller().idle_objects.insert(OpenObject::new(body)),
         attempt: 0,
     };
     let body = reader.into_stream();
     Ok(Object { head, range, body })
 }
 
-/// An object that is being received.
-#[derive(Debug)]
-pub struct OpenObject {
-    body: ResponseBody,
-    /// Received, and not passed on.
-    received: Bytes,
-}
-
-impl OpenObject {
-    fn new(body: ResponseBody) -> Self {
-        let received = Bytes::new();
-        Self { body, received }
-    }
-
-    /// Removes a piece, which keeps no larger buffer.
-    fn take_piece(&mut self) -> Option<Bytes> {
-        let len = self.received.len().min(PIECE_BYTES);
-        (len > 0).then(|| Bytes::copy_from_slice(&self.received.split_to(len)))
-    }
-}
-
-struct ObjectReader<S: OpenObjects> {
+struct ObjectReader<S: Service> {
     client: Arc<S>,
     object: ObjectRef,
     etag: String,
@@ -115,7 +46,7 @@ struct ObjectReader<S: OpenObjects> {
     attempt: u32,
 }
 
-impl<S: OpenObjects> ObjectReader<S> {
+impl<S: Service> ObjectReader<S> {
     fn into_stream(self) -> ObjectBody {
         let stream = unfold(Some(self), |reader| async {
             let mut reader = reader?;
@@ -132,7 +63,7 @@ impl<S: OpenObjects> ObjectReader<S> {
         if self.left.is_empty() {
             return Ok(None);
         }
-        let mut open = match self.client.idle_objects().0.take(self.key) {
+        let mut open = match self.client.caller().idle_objects.take(self.key) {
             Some(open) => open,
             // The client has taken nothing for a while.
             None => self.reopen().await?,
@@ -143,7 +74,7 @@ impl<S: OpenObjects> ObjectReader<S> {
                 self.left.start += piece.len() as u64;
                 self.attempt = 0;
                 if !self.left.is_empty() {
-                    self.key = self.client.idle_objects().0.insert(open);
+                    self.key = self.client.caller().idle_objects.insert(open);
                 }
                 return Ok(Some(piece));
             }
@@ -170,7 +101,7 @@ impl<S: OpenObjects> ObjectReader<S> {
             return Err(self.error(ErrorKind::Other).with_message(why));
         }
         let stats = &self.client.caller().stats;
-        stats.count(S::OPERATION, |stats| stats.bytes_in += length);
+        stats.count(S::GET, |stats| stats.bytes_in += length);
         Ok(bytes)
     }
 
@@ -202,12 +133,12 @@ impl<S: OpenObjects> ObjectReader<S> {
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, S::OPERATION, self.object.to_string())
+        Error::new(kind, S::GET, self.object.to_string())
     }
 }
 
-impl<S: OpenObjects> Drop for ObjectReader<S> {
+impl<S: Service> Drop for ObjectReader<S> {
     fn drop(&mut self) {
-        drop(self.client.idle_objects().0.take(self.key));
+        drop(self.client.caller().idle_objects.take(self.key));
     }
 }

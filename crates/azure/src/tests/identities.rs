@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_objects::{ErrorKind, ObjectHeaders};
+use landfall_objects::{Cloud as _, ErrorKind, ObjectHeaders, PartCondition};
 
 use super::{ACCOUNT, KEY, client, object, payload, script::Step};
 
@@ -33,12 +33,16 @@ async fn a_token_is_requested_once() {
     ];
     let (client, script) = client([ACCOUNT, TENANT, CLIENT, SECRET], steps);
     let object = object();
+    let headers = ObjectHeaders::default();
     let (one, two) = tokio::join!(
-        client.create_multipart(&object),
-        client.create_multipart(&object)
+        client.create_multipart(&object, &headers),
+        client.create_multipart(&object, &headers)
     );
     one.and(two).unwrap();
-    client.upload_part(&object, 1, payload()).await.unwrap();
+    client
+        .upload_part(&object, "", 1, payload(), PartCondition::default())
+        .await
+        .unwrap();
     let sent = script.finished();
     assert_eq!(
         sent[0].url,
@@ -78,7 +82,10 @@ async fn a_token_is_renewed_before_it_expires() {
     ];
     let (client, script) = client([ACCOUNT, TENANT, CLIENT, SECRET], steps);
     for _ in 0..3 {
-        client.create_multipart(&object()).await.unwrap();
+        client
+            .create_multipart(&object(), &ObjectHeaders::default())
+            .await
+            .unwrap();
     }
     assert_eq!(
         bearers(&script.finished()),
@@ -96,7 +103,10 @@ async fn a_rejected_token_is_renewed_once() {
         Step::new(201),
     ];
     let (works, script) = client([ACCOUNT, TENANT, CLIENT, SECRET], steps);
-    works.create_multipart(&object()).await.unwrap();
+    works
+        .create_multipart(&object(), &ObjectHeaders::default())
+        .await
+        .unwrap();
     assert_eq!(bearers(&script.finished()), ["Bearer T1", "Bearer T2"]);
 
     let steps = [
@@ -107,7 +117,7 @@ async fn a_rejected_token_is_renewed_once() {
     ];
     let (fails, script) = client([ACCOUNT, TENANT, CLIENT, SECRET], steps);
     let error = fails
-        .create_multipart(&object())
+        .create_multipart(&object(), &ObjectHeaders::default())
         .await
         .expect_err("rejected");
     assert_eq!(*error.kind(), ErrorKind::BadCredentials);
@@ -122,7 +132,7 @@ async fn refused_secrets_are_explained() {
         [Step::new(401).body(body)],
     );
     let error = client
-        .create_multipart(&object())
+        .create_multipart(&object(), &ObjectHeaders::default())
         .await
         .expect_err("refused");
     assert_eq!(*error.kind(), ErrorKind::BadCredentials);
@@ -147,7 +157,10 @@ async fn the_identity_of_a_pod() {
     let host = ("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn/");
     let steps = [token("T1", 3_600), Step::new(201)];
     let (client, script) = client([ACCOUNT, TENANT, CLIENT, file, host], steps);
-    client.create_multipart(&object()).await.unwrap();
+    client
+        .create_multipart(&object(), &ObjectHeaders::default())
+        .await
+        .unwrap();
     let sent = script.finished();
     assert!(
         sent[0]
@@ -167,7 +180,10 @@ async fn the_identity_of_an_app_service() {
     let body = r#"{"access_token":"T1","expires_on":"4102444800","resource":"r"}"#;
     let steps = [Step::new(200).body(body), Step::new(201)];
     let (client, script) = client([ACCOUNT, CLIENT, endpoint, header], steps);
-    client.create_multipart(&object()).await.unwrap();
+    client
+        .create_multipart(&object(), &ObjectHeaders::default())
+        .await
+        .unwrap();
     let sent = script.finished();
     assert!(sent[0].url.ends_with("&client_id=app"), "{}", sent[0].url);
     assert_eq!(sent[0].header("x-identity-header"), Some("S3CRET"));
@@ -181,7 +197,10 @@ async fn the_identity_of_a_machine() {
     // This variable is of other programs: no token is requested there.
     let other = ("AZBLOB_ENDPOINT", "https://elsewhere.example");
     let (client, script) = client([ACCOUNT, other], steps);
-    client.create_multipart(&object()).await.unwrap();
+    client
+        .create_multipart(&object(), &ObjectHeaders::default())
+        .await
+        .unwrap();
     let sent = script.finished();
     assert!(
         sent[0]
@@ -199,7 +218,7 @@ async fn copies_show_the_token_and_no_signature() {
     let steps = [token("T1", 3_600), Step::new(201)];
     let (client, script) = client([ACCOUNT, TENANT, CLIENT, SECRET], steps);
     client
-        .copy_part(&object(), 1, &object(), 0..7)
+        .copy_part(&object(), "", 1, &object(), 0..7)
         .await
         .unwrap();
     let copy = &script.finished()[1];
@@ -223,7 +242,7 @@ async fn missing_rights_name_the_role() {
         [token("T1", 3_600), refusal],
     );
     let done = client
-        .complete_multipart(&object(), &[], &ObjectHeaders::default())
+        .complete_multipart(&object(), "", &[], &ObjectHeaders::default())
         .await;
     let line = done.expect_err("refused").to_string();
     assert!(line.contains("Storage Blob Data Contributor"), "{line}");

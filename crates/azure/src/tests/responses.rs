@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use landfall_objects::{Condition, ErrorKind, ObjectHeaders, Payload};
+use landfall_objects::{Cloud as _, Condition, ErrorKind, ObjectHeaders, PartCondition, Payload};
 
 use super::{ACCOUNT, KEY, client, object, payload, script::Step};
 
@@ -23,7 +23,10 @@ async fn requests_are_signed_and_verified() {
     let blob = object();
     let put = client.put_object(&blob, payload(), &headers, Condition::IfAbsent, None);
     assert_eq!(put.await.unwrap(), "\"1\"");
-    client.upload_part(&object(), 2, payload()).await.unwrap();
+    client
+        .upload_part(&object(), "", 2, payload(), PartCondition::default())
+        .await
+        .unwrap();
     let [put, block] = &script.finished()[..] else {
         panic!("two requests")
     };
@@ -57,7 +60,10 @@ async fn large_blocks_have_the_cheaper_checksum() {
     let (client, script) = client([ACCOUNT, KEY], steps);
     let large = || Payload::from(Bytes::from(vec![b'x'; 1 << 20]));
     for _ in 0..3 {
-        client.upload_part(&object(), 1, large()).await.unwrap();
+        client
+            .upload_part(&object(), "", 1, large(), PartCondition::default())
+            .await
+            .unwrap();
     }
     let sent = script.finished();
     let names = ["x-ms-content-crc64", "content-md5"];
@@ -80,7 +86,10 @@ async fn the_source_of_a_copy_has_rights_of_its_own() {
         (KEY, "&sr=b&sp=r&spr=https&sig="),
     ] {
         let (client, script) = client([ACCOUNT, credential], [Step::new(201)]);
-        let tag = client.copy_part(&object(), 1, &source, 2..7).await.unwrap();
+        let tag = client
+            .copy_part(&object(), "", 1, &source, 2..7)
+            .await
+            .unwrap();
         assert_eq!(tag, "5");
         let copy = &script.finished()[0];
         let from = copy.header("x-ms-copy-source").unwrap();
@@ -103,7 +112,10 @@ async fn throttled_requests_wait() {
     ];
     let (client, script) = client([ACCOUNT, KEY], steps);
     let started = tokio::time::Instant::now();
-    client.create_multipart(&object()).await.unwrap();
+    client
+        .create_multipart(&object(), &ObjectHeaders::default())
+        .await
+        .unwrap();
     assert!(started.elapsed() >= Duration::from_secs(2));
     assert_eq!(script.finished().len(), 4);
     assert_eq!(client.stats().operation("PutBlock").retries, 3);
@@ -115,7 +127,10 @@ async fn a_service_that_stays_busy_is_unavailable() {
         [ACCOUNT, KEY],
         (0..5).map(|_| Step::refusal(503, "ServerBusy")),
     );
-    let error = client.create_multipart(&object()).await.expect_err("busy");
+    let error = client
+        .create_multipart(&object(), &ObjectHeaders::default())
+        .await
+        .expect_err("busy");
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
     assert_eq!(script.finished().len(), 5);
 }
@@ -153,7 +168,7 @@ async fn a_commit_whose_response_was_lost() {
         let (client, script) = client([ACCOUNT, KEY], steps);
         let parts = [(1, "5".to_owned())];
         let done = client
-            .complete_multipart(&object(), &parts, &ObjectHeaders::default())
+            .complete_multipart(&object(), "", &parts, &ObjectHeaders::default())
             .await;
         assert_eq!(done.is_ok(), size == 5);
         let sent = &script.finished()[1];
@@ -179,7 +194,7 @@ async fn an_abort_whose_response_was_lost() {
         Step::new(202),
     ];
     let (client, script) = client([ACCOUNT, KEY], steps);
-    client.abort_multipart(&object()).await.unwrap();
+    client.abort_multipart(&object(), "").await.unwrap();
     let sent = script.finished();
     assert_eq!(
         (sent[4].method.as_str(), sent[4].header("if-match")),
@@ -198,7 +213,7 @@ async fn an_abort_deletes_no_blob_of_others() {
         head,
     ];
     let (client, script) = client([ACCOUNT, KEY], steps);
-    client.abort_multipart(&object()).await.unwrap();
+    client.abort_multipart(&object(), "").await.unwrap();
     assert_eq!(script.finished().len(), 3);
 }
 
@@ -208,7 +223,10 @@ async fn blocks_of_other_programs_are_an_error() {
         [ACCOUNT, KEY],
         [Step::new(200).body(SENTINEL.replace("////fw==", "YmxvY2stMQ=="))],
     );
-    let error = client.list_parts(&object()).await.expect_err("not ours");
+    let error = client
+        .list_parts(&object(), "")
+        .await
+        .expect_err("not ours");
     assert!(error.to_string().contains("another program"), "{error}");
 }
 
@@ -237,7 +255,7 @@ async fn too_many_parts_are_refused_before_they_are_sent() {
         .map(|number| (number, "1".to_owned()))
         .collect();
     let done = client
-        .complete_multipart(&object(), &parts, &ObjectHeaders::default())
+        .complete_multipart(&object(), "", &parts, &ObjectHeaders::default())
         .await;
     assert_eq!(
         *done.expect_err("too many").kind(),
@@ -251,7 +269,10 @@ async fn nothing_shows_a_secret() {
     let signature = ("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=S3CRET");
     for credential in [("AZURE_STORAGE_KEY", "UzNDUkVU"), signature] {
         let (client, _) = client([ACCOUNT, credential], (0..5).map(|_| Step::lost()));
-        let error = client.create_multipart(&object()).await.expect_err("lost");
+        let error = client
+            .create_multipart(&object(), &ObjectHeaders::default())
+            .await
+            .expect_err("lost");
         let shown = format!("{client:?} {error} {error:?}");
         assert!(
             !shown.contains("S3CRET") && !shown.contains("UzNDUkVU"),

@@ -1,7 +1,9 @@
 //! Blocks: tusd's ids, the sentinel, commits, copies.
 
 use landfall_azure::AccessTier;
-use landfall_objects::{Condition, ErrorKind, ObjectHeaders, ObjectRef, Part};
+use landfall_objects::{
+    Cloud as _, Condition, ErrorKind, ObjectHeaders, ObjectRef, Part, PartCondition,
+};
 use landfall_test_services::Azurite;
 
 use crate::{Container, client, payload};
@@ -16,7 +18,7 @@ fn owned(owner: &str) -> ObjectHeaders {
 }
 
 async fn parts(container: &Container, object: &ObjectRef) -> Vec<(u32, u64)> {
-    let parts = container.client.list_parts(object).await.unwrap();
+    let parts = container.client.list_parts(object, "").await.unwrap();
     parts
         .iter()
         .map(|part: &Part| (part.number, part.size))
@@ -28,27 +30,39 @@ async fn parts_become_a_blob() {
     let container = Container::new();
     let (object, client) = (container.blob("folder/a b+c"), &container.client);
     assert_eq!(parts(&container, &object).await, [], "nothing is staged");
-    client.create_multipart(&object).await.unwrap();
-    assert_eq!(parts(&container, &object).await, [], "only the sentinel");
-    let two = client
-        .upload_part(&object, 2, payload(b"world"))
+    client
+        .create_multipart(&object, &ObjectHeaders::default())
         .await
         .unwrap();
-    client.upload_part(&object, 1, payload(b"?")).await.unwrap();
+    assert_eq!(parts(&container, &object).await, [], "only the sentinel");
+    let two = client
+        .upload_part(&object, "", 2, payload(b"world"), PartCondition::default())
+        .await
+        .unwrap();
+    client
+        .upload_part(&object, "", 1, payload(b"?"), PartCondition::default())
+        .await
+        .unwrap();
     let one = client
-        .upload_part(&object, 1, payload(b"hello "))
+        .upload_part(&object, "", 1, payload(b"hello "), PartCondition::default())
         .await
         .unwrap();
     // Of a process that does not know of its end.
     client
-        .upload_part(&object, 1_026, payload(b"stale"))
+        .upload_part(
+            &object,
+            "",
+            1_026,
+            payload(b"stale"),
+            PartCondition::default(),
+        )
         .await
         .unwrap();
     assert_eq!(
         parts(&container, &object).await,
         [(1, 6), (2, 5), (1_026, 5)]
     );
-    let listed = client.list_parts(&object).await.unwrap();
+    let listed = client.list_parts(&object, "").await.unwrap();
     assert_eq!((&listed[0].etag, &listed[1].etag), (&one, &two));
     let error = client
         .head_object(&object)
@@ -58,7 +72,7 @@ async fn parts_become_a_blob() {
 
     let planned = [(1, one), (2, two)];
     let etag = client
-        .complete_multipart(&object, &planned, &owned("a"))
+        .complete_multipart(&object, "", &planned, &owned("a"))
         .await
         .unwrap();
     let head = client.head_object(&object).await.unwrap();
@@ -66,24 +80,26 @@ async fn parts_become_a_blob() {
     assert_eq!(head.content_type.as_deref(), Some("text/plain"));
     assert_eq!(head.metadata["landfall-upload"], "a");
     assert_eq!(container.read(&object).await, "hello world");
-    let error = client.list_parts(&object).await.expect_err("committed");
+    let error = client.list_parts(&object, "").await.expect_err("committed");
     assert_eq!(*error.kind(), ErrorKind::NoSuchUpload);
 
     // A commit whose response was lost.
     let again = client
-        .complete_multipart(&object, &planned, &owned("a"))
+        .complete_multipart(&object, "", &planned, &owned("a"))
         .await
         .unwrap();
     assert_eq!(again, etag);
     for other in [owned("b"), ObjectHeaders::default()] {
-        let error = client.complete_multipart(&object, &planned, &other).await;
+        let error = client
+            .complete_multipart(&object, "", &planned, &other)
+            .await;
         assert_eq!(
             *error.expect_err("of another upload").kind(),
             ErrorKind::PreconditionFailed
         );
     }
     let error = client
-        .complete_multipart(&object, &planned[..1], &owned("a"))
+        .complete_multipart(&object, "", &planned[..1], &owned("a"))
         .await;
     assert_eq!(
         *error.expect_err("another size").kind(),
@@ -95,26 +111,29 @@ async fn parts_become_a_blob() {
 async fn empty_blobs() {
     let container = Container::new();
     let (object, client) = (container.blob("empty"), &container.client);
-    client.create_multipart(&object).await.unwrap();
     client
-        .complete_multipart(&object, &[], &owned("a"))
+        .create_multipart(&object, &ObjectHeaders::default())
         .await
         .unwrap();
     client
-        .complete_multipart(&object, &[], &owned("a"))
+        .complete_multipart(&object, "", &[], &owned("a"))
+        .await
+        .unwrap();
+    client
+        .complete_multipart(&object, "", &[], &owned("a"))
         .await
         .unwrap();
     assert_eq!(client.head_object(&object).await.unwrap().size, 0);
-    let error = client.list_parts(&object).await.expect_err("committed");
+    let error = client.list_parts(&object, "").await.expect_err("committed");
     assert_eq!(*error.kind(), ErrorKind::NoSuchUpload);
     assert_eq!(container.read(&object).await, "");
     let error = client
-        .upload_part(&object, 1, payload(b""))
+        .upload_part(&object, "", 1, payload(b""), PartCondition::default())
         .await
         .expect_err("no byte");
     assert_eq!(*error.kind(), ErrorKind::InvalidPart);
     let error = client
-        .upload_part(&object, 0, payload(b"x"))
+        .upload_part(&object, "", 0, payload(b"x"), PartCondition::default())
         .await
         .expect_err("no part");
     assert_eq!(*error.kind(), ErrorKind::InvalidPart);
@@ -125,7 +144,7 @@ async fn uploads_of_an_old_tusd_have_no_sentinel() {
     let container = Container::new();
     let (object, client) = (container.blob("old"), &container.client);
     client
-        .upload_part(&object, 1, payload(b"abc"))
+        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
         .await
         .unwrap();
     assert_eq!(parts(&container, &object).await, [(1, 3)]);
@@ -135,26 +154,32 @@ async fn uploads_of_an_old_tusd_have_no_sentinel() {
 async fn late_blocks_do_not_reopen_a_finished_upload() {
     let container = Container::new();
     let (object, client) = (container.blob("late"), &container.client);
-    client.create_multipart(&object).await.unwrap();
+    client
+        .create_multipart(&object, &ObjectHeaders::default())
+        .await
+        .unwrap();
     let tag = client
-        .upload_part(&object, 1, payload(b"abc"))
+        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
         .await
         .unwrap();
     client
-        .complete_multipart(&object, &[(1, tag)], &owned("a"))
+        .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
         .await
         .unwrap();
     client
-        .upload_part(&object, 2, payload(b"late"))
+        .upload_part(&object, "", 2, payload(b"late"), PartCondition::default())
         .await
         .unwrap();
-    let error = client.list_parts(&object).await.expect_err("committed");
+    let error = client.list_parts(&object, "").await.expect_err("committed");
     assert_eq!(*error.kind(), ErrorKind::NoSuchUpload);
     // With the sentinel, an upload has begun over it.
-    client.create_multipart(&object).await.unwrap();
+    client
+        .create_multipart(&object, &ObjectHeaders::default())
+        .await
+        .unwrap();
     assert_eq!(parts(&container, &object).await, [(2, 4)]);
     let error = client
-        .complete_multipart(&object, &[(2, "4".to_owned())], &owned("b"))
+        .complete_multipart(&object, "", &[(2, "4".to_owned())], &owned("b"))
         .await;
     assert_eq!(
         *error.expect_err("a blob is never replaced").kind(),
@@ -172,14 +197,20 @@ async fn an_upload_may_be_written_as_a_whole() {
     );
     for bytes in [&b""[..], b"abc"] {
         let object = container.blob(&format!("whole {}", bytes.len()));
-        archiving.create_multipart(&object).await.unwrap();
+        archiving
+            .create_multipart(&object, &ObjectHeaders::default())
+            .await
+            .unwrap();
         let condition = Condition::IfAbsent;
         let headers = owned("a");
         let put = archiving.put_object(&object, payload(bytes), &headers, condition, None);
         put.await.unwrap();
-        let error = archiving.list_parts(&object).await.expect_err("finished");
+        let error = archiving
+            .list_parts(&object, "")
+            .await
+            .expect_err("finished");
         assert_eq!(*error.kind(), ErrorKind::NoSuchUpload);
-        archiving.abort_multipart(&object).await.unwrap();
+        archiving.abort_multipart(&object, "").await.unwrap();
         assert_eq!(
             archiving.head_object(&object).await.unwrap().size,
             bytes.len() as u64
@@ -196,9 +227,12 @@ async fn an_upload_may_be_written_as_a_whole() {
 async fn a_missing_block_is_an_invalid_part() {
     let container = Container::new();
     let (object, client) = (container.blob("missing"), &container.client);
-    client.create_multipart(&object).await.unwrap();
+    client
+        .create_multipart(&object, &ObjectHeaders::default())
+        .await
+        .unwrap();
     let error = client
-        .complete_multipart(&object, &[(1, "3".to_owned())], &owned("a"))
+        .complete_multipart(&object, "", &[(1, "3".to_owned())], &owned("a"))
         .await;
     assert_eq!(*error.expect_err("missing").kind(), ErrorKind::InvalidPart);
 }
@@ -207,27 +241,30 @@ async fn a_missing_block_is_an_invalid_part() {
 async fn aborted_uploads_are_gone() {
     let container = Container::new();
     let (object, client) = (container.blob("aborted"), &container.client);
-    client.abort_multipart(&object).await.unwrap();
-    client.create_multipart(&object).await.unwrap();
+    client.abort_multipart(&object, "").await.unwrap();
     client
-        .upload_part(&object, 1, payload(b"abc"))
+        .create_multipart(&object, &ObjectHeaders::default())
         .await
         .unwrap();
-    client.abort_multipart(&object).await.unwrap();
+    client
+        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
+        .await
+        .unwrap();
+    client.abort_multipart(&object, "").await.unwrap();
     assert_eq!(parts(&container, &object).await, []);
     let error = client.head_object(&object).await.expect_err("deleted");
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
-    client.abort_multipart(&object).await.unwrap();
+    client.abort_multipart(&object, "").await.unwrap();
 
     let tag = client
-        .upload_part(&object, 1, payload(b"abc"))
+        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
         .await
         .unwrap();
     client
-        .complete_multipart(&object, &[(1, tag)], &owned("a"))
+        .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
         .await
         .unwrap();
-    client.abort_multipart(&object).await.unwrap();
+    client.abort_multipart(&object, "").await.unwrap();
     assert_eq!(
         container.read(&object).await,
         "abc",
@@ -235,10 +272,10 @@ async fn aborted_uploads_are_gone() {
     );
     let empty = container.blob("empty");
     client
-        .complete_multipart(&empty, &[], &owned("a"))
+        .complete_multipart(&empty, "", &[], &owned("a"))
         .await
         .unwrap();
-    client.abort_multipart(&empty).await.unwrap();
+    client.abort_multipart(&empty, "").await.unwrap();
     assert_eq!(client.head_object(&empty).await.unwrap().size, 0);
 }
 
@@ -251,10 +288,10 @@ async fn an_abort_that_was_killed_is_repeated() {
         .metadata
         .insert("landfall-aborted".to_owned(), "1".to_owned());
     client
-        .complete_multipart(&object, &[], &headers)
+        .complete_multipart(&object, "", &[], &headers)
         .await
         .unwrap();
-    client.abort_multipart(&object).await.unwrap();
+    client.abort_multipart(&object, "").await.unwrap();
     assert_eq!(
         *client.head_object(&object).await.expect_err("gone").kind(),
         ErrorKind::NoSuchKey
@@ -266,23 +303,29 @@ async fn idle_uploads_are_kept() {
     let container = Container::new();
     let (object, client) = (container.blob("idle"), &container.client);
     client.keep_parts(&object).await.unwrap();
-    client.create_multipart(&object).await.unwrap();
-    client.abort_multipart(&object).await.unwrap();
+    client
+        .create_multipart(&object, &ObjectHeaders::default())
+        .await
+        .unwrap();
+    client.abort_multipart(&object, "").await.unwrap();
     client.keep_parts(&object).await.unwrap();
-    client.create_multipart(&object).await.unwrap();
+    client
+        .create_multipart(&object, &ObjectHeaders::default())
+        .await
+        .unwrap();
     let tag = client
-        .upload_part(&object, 1, payload(b"abc"))
+        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
         .await
         .unwrap();
     client.keep_parts(&object).await.unwrap();
     assert_eq!(parts(&container, &object).await, [(1, 3)]);
     client
-        .complete_multipart(&object, &[(1, tag)], &owned("a"))
+        .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
         .await
         .unwrap();
     client.keep_parts(&object).await.unwrap();
     let error = client
-        .list_parts(&object)
+        .list_parts(&object, "")
         .await
         .expect_err("still finished");
     assert_eq!(*error.kind(), ErrorKind::NoSuchUpload);
@@ -298,19 +341,28 @@ async fn ranges_are_copied() {
         .await
         .unwrap();
     let object = container.blob("copy");
-    client.create_multipart(&object).await.unwrap();
-    let one = client.copy_part(&object, 1, &source, 3..10).await.unwrap();
-    let two = client.copy_part(&object, 2, &source, 0..3).await.unwrap();
+    client
+        .create_multipart(&object, &ObjectHeaders::default())
+        .await
+        .unwrap();
+    let one = client
+        .copy_part(&object, "", 1, &source, 3..10)
+        .await
+        .unwrap();
+    let two = client
+        .copy_part(&object, "", 2, &source, 0..3)
+        .await
+        .unwrap();
     assert_eq!(parts(&container, &object).await, [(1, 7), (2, 3)]);
     let missing = client
-        .copy_part(&object, 3, &container.blob("missing"), 0..1)
+        .copy_part(&object, "", 3, &container.blob("missing"), 0..1)
         .await;
     assert_eq!(*missing.expect_err("missing").kind(), ErrorKind::NoSuchKey);
-    let empty = client.copy_part(&object, 3, &source, 3..3).await;
+    let empty = client.copy_part(&object, "", 3, &source, 3..3).await;
     assert_eq!(*empty.expect_err("empty").kind(), ErrorKind::InvalidRange);
     let planned = [(1, one), (2, two)];
     client
-        .complete_multipart(&object, &planned, &owned("a"))
+        .complete_multipart(&object, "", &planned, &owned("a"))
         .await
         .unwrap();
     assert_eq!(container.read(&object).await, "3456789012");
@@ -324,13 +376,16 @@ async fn archived_blobs_cannot_be_read() {
         Some(AccessTier::Archive),
     );
     let object = container.blob("archived");
-    archiving.create_multipart(&object).await.unwrap();
+    archiving
+        .create_multipart(&object, &ObjectHeaders::default())
+        .await
+        .unwrap();
     let tag = archiving
-        .upload_part(&object, 1, payload(b"abc"))
+        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
         .await
         .unwrap();
     archiving
-        .complete_multipart(&object, &[(1, tag)], &owned("a"))
+        .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
         .await
         .unwrap();
     assert_eq!(archiving.head_object(&object).await.unwrap().size, 3);
@@ -352,11 +407,11 @@ async fn archived_blobs_cannot_be_read() {
         let client = client(("AZURE_STORAGE_KEY", Azurite::KEY), Some(tier));
         let object = container.blob(&format!("{tier:?}"));
         let tag = client
-            .upload_part(&object, 1, payload(b"abc"))
+            .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
             .await
             .unwrap();
         client
-            .complete_multipart(&object, &[(1, tag)], &owned("a"))
+            .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
             .await
             .unwrap();
         assert_eq!(container.read(&object).await, "abc");
@@ -371,20 +426,20 @@ async fn hundreds_of_blocks_are_in_order() {
     for number in (1..=300).rev() {
         let bytes = bytes::Bytes::from(format!("{number:03}"));
         let tag = client
-            .upload_part(&object, number, bytes.into())
+            .upload_part(&object, "", number, bytes.into(), PartCondition::default())
             .await
             .unwrap();
         planned.push((number, tag));
     }
     planned.reverse();
-    let listed = client.list_parts(&object).await.unwrap();
+    let listed = client.list_parts(&object, "").await.unwrap();
     let listed: Vec<_> = listed
         .into_iter()
         .map(|part| (part.number, part.etag))
         .collect();
     assert_eq!(listed, planned);
     client
-        .complete_multipart(&object, &planned, &owned("a"))
+        .complete_multipart(&object, "", &planned, &owned("a"))
         .await
         .unwrap();
     let whole: String = (1..=300).map(|number| format!("{number:03}")).collect();

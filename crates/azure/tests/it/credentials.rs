@@ -1,7 +1,7 @@
 //! Keys, signatures and connection strings, right and wrong.
 
 use landfall_azure::{Authorization, AzureClient, AzureSettings, Variables};
-use landfall_objects::{Condition, ErrorKind, ObjectHeaders};
+use landfall_objects::{Cloud as _, Condition, ErrorKind, ObjectHeaders};
 use landfall_test_services::Azurite;
 
 use crate::{Container, client, payload};

@@ -9,7 +9,7 @@ mod presigned;
 
 use bytes::Bytes;
 use landfall_azure::{AccessTier, AzureClient, AzureSettings, Variables};
-use landfall_objects::{ObjectRef, Payload};
+use landfall_objects::{Cloud as _, ObjectRef, Payload};
 use landfall_test_services::Azurite;
 
 /// A fresh container.

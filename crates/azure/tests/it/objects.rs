@@ -1,6 +1,6 @@
 //! Whole blobs: writes with conditions, reads of ranges, listings.
 
-use landfall_objects::{Condition, ErrorKind, ObjectHeaders, Result};
+use landfall_objects::{Cloud as _, Condition, ErrorKind, ObjectHeaders, Result};
 
 use crate::{Container, payload};
 
@@ -151,7 +151,7 @@ async fn listings_have_pages() {
     // Blocks without a commit are no blob.
     container
         .client
-        .create_multipart(&container.blob("in/unfinished"))
+        .create_multipart(&container.blob("in/unfinished"), &ObjectHeaders::default())
         .await
         .unwrap();
     let (mut found, mut after, mut pages) = (Vec::new(), None, 0);

@@ -4,9 +4,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    io::Read as _,
     path::{Path, PathBuf},
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,10 +14,9 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use landfall_objects::{HttpSend, Payload, collect};
+use landfall_objects::{HttpSend, exchange, read_file, run_program};
 use parking_lot::Mutex;
 use reqsign_core::{CommandExecute, CommandOutput, Context, Env, Error, FileRead, Result};
-use tokio::time::timeout;
 
 /// Timeout of a request to a token service.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +24,8 @@ const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a request to the metadata server, which is near, or is not there.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 
-const MAX_BYTES: usize = 1024 * 1024;
+/// Of a file.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The address from which the crate requests tokens, in spite of the file.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
@@ -36,7 +34,7 @@ pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// The file of the settings, if they have one; and variables and HTTP, which tests replace.
 #[derive(Clone)]
-pub(super) struct ProviderContext {
+pub(crate) struct ProviderContext {
     file: Option<String>,
     http: Arc<dyn HttpSend>,
     variables: Variables,
@@ -71,33 +69,27 @@ impl ProviderContext {
     }
 
     /// Returns the file with credentials that decides, and in front of it the variable that names it.
-    pub(super) fn file(&self) -> Option<(&'static str, String)> {
+    pub(super) fn file(&self) -> Option<(String, String)> {
         if let Some(file) = &self.file {
-            return Some(("", file.clone()));
+            return Some((String::new(), file.clone()));
         }
-        for (variable, place) in [
-            ("GCS_SERVICE_ACCOUNT_FILE", "GCS_SERVICE_ACCOUNT_FILE: "),
-            (
-                "GOOGLE_APPLICATION_CREDENTIALS",
-                "GOOGLE_APPLICATION_CREDENTIALS: ",
-            ),
-        ] {
+        for variable in ["GCS_SERVICE_ACCOUNT_FILE", "GOOGLE_APPLICATION_CREDENTIALS"] {
             if let Some(path) = self.variable(variable) {
-                return Some((place, path));
+                return Some((format!("{variable}: "), path));
             }
         }
         let below = |variable, folder: &str| {
             let root = self.variable(variable)?;
-            Some(format!(
-                "{root}/{folder}application_default_credentials.json"
-            ))
+            let name = "application_default_credentials.json";
+            Some(format!("{root}/{folder}{name}"))
         };
         let home = match cfg!(windows) {
             true => below("APPDATA", "gcloud/"),
             false => below("HOME", ".config/gcloud/"),
         };
         let path = below("CLOUDSDK_CONFIG", "").or(home)?;
-        Path::new(&path).exists().then_some(("", path))
+        let exists = Path::new(&path).exists();
+        exists.then_some((String::new(), path))
     }
 
     /// Returns the kind of the credentials, their account and their place, for people.
@@ -172,17 +164,8 @@ impl ProviderContext {
             true => METADATA_TIMEOUT,
             false => HTTP_TIMEOUT,
         };
-        let exchange = async {
-            let request = request.map(|body| Payload::from(body).body());
-            let (head, body) = self.http.send(request).await?.into_parts();
-            let body = collect(body, limit, MAX_BYTES).await?;
-            Ok(Response::from_parts(head, body))
-        };
-        let failed = |error: landfall::BoxError| Error::unexpected(error.to_string());
-        match timeout(limit, exchange).await {
-            Ok(done) => done.map_err(failed),
-            Err(_) => Err(Error::unexpected(format!("no response within {limit:?}"))),
-        }
+        let response = exchange(&self.http, request, limit).await;
+        response.map_err(|error| Error::unexpected(error.to_string()))
     }
 }
 
@@ -201,10 +184,8 @@ impl reqsign_core::HttpSend for ProviderContext {
         });
         let progress = &self.progress.is_transient;
         progress.store(is_transient, Ordering::Relaxed);
-        let refused = sent
-            .as_ref()
-            .ok()
-            .filter(|response| !response.status().is_success());
+        let response = sent.as_ref().ok();
+        let refused = response.filter(|response| !response.status().is_success());
         *self.progress.refusal.lock() = refused.and_then(|response| refusal(response.body()));
         sent.map_err(|error| Error::unexpected(format!("{host}: {error}")))
     }
@@ -212,15 +193,8 @@ impl reqsign_core::HttpSend for ProviderContext {
 
 impl FileRead for ProviderContext {
     async fn file_read(&self, path: &str) -> Result<Vec<u8>> {
-        let read = || {
-            let mut bytes = Vec::new();
-            let file = std::fs::File::open(path)?;
-            file.take(MAX_BYTES as u64).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        let failed =
-            |error: std::io::Error| Error::config_invalid(format!("cannot read the file: {error}"));
-        let bytes = read().map_err(failed)?;
+        let failed = |error| Error::config_invalid(format!("cannot read the file: {error}"));
+        let bytes = read_file(path, MAX_BYTES).map_err(failed)?;
         let (bytes, token_uri) = adapt(bytes);
         if let Some(token_uri) = token_uri {
             *self.progress.token_uri.lock() = Some(token_uri);
@@ -282,14 +256,8 @@ impl CommandExecute for ProviderContext {
         program: &'a str,
         args: &'a [&'a str],
     ) -> Result<CommandOutput> {
-        let output = tokio::process::Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let failed =
-            |error: std::io::Error| Error::config_invalid(format!("cannot run {program}: {error}"));
-        let output = output.await.map_err(failed)?;
+        let output = run_program(program, args, Duration::MAX).await;
+        let output = output.map_err(Error::config_invalid)?;
         Ok(CommandOutput {
             status: output.status.code().unwrap_or(-1),
             stdout: output.stdout,

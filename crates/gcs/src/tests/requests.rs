@@ -145,7 +145,7 @@ async fn download_names_the_generation_when_it_continues() {
     assert_eq!(request.header("accept-encoding"), Some("gzip"));
     assert_eq!(opened.bytes(99).await.expect("read"), "lo wo");
 
-    use landfall_objects::OpenObjects as _;
+    use landfall_objects::Service as _;
     let again = client.inner.open(object(), Some(5..8), Some("\"5\"")).await;
     let error = again.map(drop).expect_err("it has changed");
     assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);

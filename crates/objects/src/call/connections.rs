@@ -1,6 +1,6 @@
 //! Connections to a service, a pool for each runtime. It does not retry.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{Request, Response};
@@ -13,7 +13,10 @@ use landfall::BoxError;
 use landfall_net::{Connector, PerRuntime, Proxies};
 use rustls::RootCertStore;
 
-use super::http_send::{HttpSend, ResponseBody};
+use super::{
+    http_send::{HttpSend, ResponseBody},
+    limits::CallLimits,
+};
 use crate::payload::PayloadBody;
 
 /// Shorter than the idle timeout of services, to avoid requests on connections that they close.
@@ -66,6 +69,25 @@ impl Connections {
                 .build(self.connector.clone())
         })
     }
+}
+
+/// Returns the transport of the settings, or else connections that trust the certificates of the system; `secure`:
+/// certificates are needed.
+///
+/// # Errors
+/// There are none, or TLS is not possible with them.
+pub fn transport(
+    set: Option<Arc<dyn HttpSend>>,
+    secure: bool,
+    limits: &CallLimits,
+    idle_connections: usize,
+) -> io::Result<Arc<dyn HttpSend>> {
+    if let Some(http) = set {
+        return Ok(http);
+    }
+    let certificates = landfall_net::system_certificates(secure)?;
+    let connections = Connections::new(certificates, limits.connect_timeout, idle_connections)?;
+    Ok(Arc::new(connections))
 }
 
 #[async_trait]

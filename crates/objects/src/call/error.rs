@@ -91,6 +91,21 @@ pub enum ErrorKind {
     Other,
 }
 
+/// Returns the kind of an error with this status and no code, as far as all services agree.
+pub fn kind_of_status(status: StatusCode) -> ErrorKind {
+    match status.as_u16() {
+        401 => ErrorKind::BadCredentials,
+        403 => ErrorKind::AccessDenied,
+        405 | 501 => ErrorKind::NotImplemented,
+        412 => ErrorKind::PreconditionFailed,
+        413 => ErrorKind::EntityTooLarge,
+        416 => ErrorKind::InvalidRange,
+        507 => ErrorKind::StorageFull,
+        408 | 429 | 500 | 502..=599 => ErrorKind::Unavailable { retry_after: None },
+        _ => ErrorKind::Other,
+    }
+}
+
 impl Error {
     /// Creates an error of an operation on `target`.
     pub fn new(kind: ErrorKind, operation: &'static str, target: impl Into<String>) -> Self {
@@ -110,7 +125,7 @@ impl Error {
         }
     }
 
-    /// Adds what the service answered.
+    /// Adds the answer of the service, each text in one line unless it is empty.
     #[must_use]
     pub fn with_response(
         mut self,
@@ -119,10 +134,11 @@ impl Error {
         message: Option<String>,
         request_id: Option<String>,
     ) -> Self {
+        let filled = |text: Option<String>| text.map(one_line).filter(|text| !text.is_empty());
         self.inner.status = Some(status);
-        self.inner.code = code;
-        self.inner.message = message;
-        self.inner.request_id = request_id;
+        self.inner.code = filled(code);
+        self.inner.message = filled(message);
+        self.inner.request_id = filled(request_id);
         self
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use http::{
     HeaderMap, StatusCode,
-    header::{AsHeaderName, CONTENT_LENGTH, CONTENT_RANGE, DATE, LAST_MODIFIED, RETRY_AFTER},
+    header::{AsHeaderName, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED, RETRY_AFTER},
     response::Parts,
 };
 
@@ -22,13 +22,31 @@ pub fn content_length(head: &Parts) -> Option<u64> {
     header_text(&head.headers, CONTENT_LENGTH)?.parse().ok()
 }
 
+/// Returns the entity tag.
+pub(crate) fn etag(head: &Parts) -> Option<String> {
+    header_text(&head.headers, ETAG).map(str::to_owned)
+}
+
 /// Returns the time of the service.
 pub fn service_time(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(header_text(headers, DATE)?).ok()
 }
 
+/// Returns a sentence about the difference between the clocks of this machine and of the service.
+pub fn clock_skew(headers: &HeaderMap) -> Option<String> {
+    let theirs = service_time(headers)?;
+    let (apart, word) = match SystemTime::now().duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    let seconds = apart.as_secs();
+    Some(format!(
+        "this machine's clock is {seconds} s {word} the service's"
+    ))
+}
+
 /// Returns the time of the last modification.
-pub fn modified(headers: &HeaderMap) -> Option<SystemTime> {
+pub(crate) fn modified(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(header_text(headers, LAST_MODIFIED)?).ok()
 }
 

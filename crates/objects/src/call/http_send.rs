@@ -34,7 +34,7 @@ pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
 ///
 /// # Errors
 /// [`BodyStalled`], a longer body, or an error of the transport.
-pub async fn collect(
+pub(crate) async fn collect(
     mut body: ResponseBody,
     idle: Duration,
     max: usize,

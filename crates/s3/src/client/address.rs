@@ -1,13 +1,8 @@
 //! The host and path of a bucket, an object or another service.
 
-use std::net::{IpAddr, SocketAddr};
+use landfall_objects::{Endpoint, is_address, path};
 
-use http::{HeaderValue, Uri, uri::Scheme};
-
-use super::{
-    encode,
-    settings::{ClientSettings, SettingsError},
-};
+use super::settings::{ClientSettings, SettingsError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
@@ -17,53 +12,6 @@ pub(super) struct Address {
     endpoint: Option<(String, String)>,
     /// `None`: if the bucket does not fit into a host name.
     path_style: Option<bool>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    secure: bool,
-    pub(super) host: String,
-    pub(super) path: String,
-}
-
-impl Target {
-    pub(super) fn parse(endpoint: &str) -> Result<Self, &'static str> {
-        let uri: Uri = endpoint.parse().map_err(|_| "is not a URL")?;
-        let secure = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err("must begin with http:// or https://"),
-        };
-        let authority = uri.authority().ok_or("has no host")?;
-        if authority.as_str().contains('@') {
-            return Err("must not contain credentials; configure them separately");
-        }
-        if uri.query().is_some() || endpoint.contains('#') {
-            return Err("must not have a query or a fragment");
-        }
-        let default = if secure { 443 } else { 80 };
-        let host = authority.host().to_ascii_lowercase();
-        let host = match authority.port_u16() {
-            Some(port) if port != default => format!("{host}:{port}"),
-            _ => host,
-        };
-        let path = uri.path().to_owned();
-        Ok(Self { secure, host, path })
-    }
-
-    pub(super) fn url(&self, query: &str) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
-        let mark = if query.is_empty() { "" } else { "?" };
-        format!("{scheme}://{}{}{mark}{query}", self.host, self.path)
-    }
-
-    pub(super) fn uri(&self, query: &str) -> Result<Uri, http::Error> {
-        Ok(self.url(query).parse::<Uri>()?)
-    }
-
-    pub(super) fn host_header(&self) -> Result<HeaderValue, http::Error> {
-        Ok(HeaderValue::from_str(&self.host)?)
-    }
 }
 
 impl Address {
@@ -94,7 +42,7 @@ impl Address {
             endpoint: landfall_net::redacted_url(endpoint),
             problem,
         };
-        let Target { secure, host, path } = Target::parse(endpoint).map_err(wrong)?;
+        let Endpoint { secure, host, path } = Endpoint::parse(endpoint).map_err(wrong)?;
         let path_style = settings.path_style.unwrap_or(true);
         if !path_style && is_address(&host) {
             return Err(wrong("is an IP address, which requires path style"));
@@ -107,7 +55,7 @@ impl Address {
         })
     }
 
-    pub(super) fn target(&self, region: &str, bucket: &str, key: Option<&str>) -> Target {
+    pub(super) fn target(&self, region: &str, bucket: &str, key: Option<&str>) -> Endpoint {
         let fits = fits_host(bucket, self.secure);
         let (host, base, in_path) = match &self.endpoint {
             Some((host, base)) => (host.clone(), base.as_str(), self.path_style),
@@ -121,31 +69,27 @@ impl Address {
             }
         };
         let in_path = in_path.unwrap_or(!fits);
-        let mut path = base.to_owned();
+        let mut all = base.to_owned();
         if in_path {
-            path.push('/');
-            path.extend(encode::path(bucket));
+            all.push('/');
+            all.extend(path(bucket));
         }
         if let Some(key) = key {
-            path.push('/');
-            path.extend(encode::path(key));
-        } else if path.is_empty() {
-            path.push('/');
+            all.push('/');
+            all.extend(path(key));
+        } else if all.is_empty() {
+            all.push('/');
         }
         let host = match in_path {
             true => host,
             false => format!("{bucket}.{host}"),
         };
-        Target {
+        Endpoint {
             secure: self.secure,
             host,
-            path,
+            path: all,
         }
     }
-}
-
-fn is_address(host: &str) -> bool {
-    host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 fn fits_host(bucket: &str, secure: bool) -> bool {
@@ -320,7 +264,7 @@ mod tests {
             "|^`{}\"<>",
         ] {
             let target = address.target("r", "b", Some(key));
-            let uri = target.uri("a=b").expect("a URI");
+            let uri = target.url("a=b").parse::<http::Uri>().expect("a URI");
             assert_eq!(uri.path(), target.path, "sent as it is signed");
             assert_eq!(uri.query(), Some("a=b"));
         }

@@ -1,122 +1,48 @@
-//! Keeps credentials until shortly before they expire, or until the service rejects them.
+//! The cache of a client's credentials, with the source of the settings.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
-use landfall::BoxError;
-use parking_lot::RwLock;
-use tokio::sync::Mutex;
+use landfall_objects::CredentialCache;
 
 use super::{
     HttpSend,
     credential_chain::CredentialChain,
-    credentials::{CredentialSource, Credentials, ProvideCredentials},
+    credentials::{CredentialSource, Source},
 };
 
-/// Credentials with less remaining lifetime are refreshed.
-const REFRESH_BEFORE: Duration = Duration::from_secs(300);
-
-/// Credentials with less remaining lifetime are not used, because the request has to arrive in
-/// time.
-const USABLE_UNTIL: Duration = Duration::from_secs(15);
-
-#[derive(Debug)]
-pub(super) struct CredentialCache {
-    /// `None`: the current credentials, if any, are fixed.
-    provider: Option<Arc<dyn ProvideCredentials>>,
-    current: RwLock<Option<Arc<Credentials>>>,
-    refreshing: Mutex<()>,
-}
-
-impl CredentialCache {
-    pub(super) fn new(source: CredentialSource, http: Arc<dyn HttpSend>, region: &str) -> Self {
-        let chain = |profile| Arc::new(CredentialChain::new(profile, http, region));
-        let mut fixed = None;
-        let provider: Option<Arc<dyn ProvideCredentials>> = match source {
-            CredentialSource::Anonymous => None,
-            CredentialSource::Static(credentials) => {
-                fixed = Some(Arc::new(credentials));
-                None
-            }
-            CredentialSource::Provider(provider) => Some(provider),
-            CredentialSource::Standard => Some(chain(None)),
-            CredentialSource::Profile(profile) => Some(chain(Some(profile))),
-        };
-        Self {
-            provider,
-            current: RwLock::new(fixed),
-            refreshing: Mutex::default(),
-        }
-    }
-
-    pub(super) async fn get(&self) -> Result<Option<Arc<Credentials>>, BoxError> {
-        let Some(provider) = &self.provider else {
-            return Ok(self.current());
-        };
-        let now = SystemTime::now();
-        let current = self.current();
-        if let Some(current) = &current
-            && has_left(current, now, REFRESH_BEFORE)
-        {
-            return Ok(Some(current.clone()));
-        }
-        let usable = current.filter(|current| has_left(current, now, USABLE_UNTIL));
-        let _refreshing = match (&usable, self.refreshing.try_lock()) {
-            (_, Ok(guard)) => guard,
-            (Some(usable), Err(_)) => return Ok(Some(usable.clone())),
-            (None, Err(_)) => self.refreshing.lock().await,
-        };
-        if let Some(current) = self.current()
-            && has_left(&current, SystemTime::now(), REFRESH_BEFORE)
-        {
-            return Ok(Some(current));
-        }
-        match provider.credentials().await {
-            Ok(fresh) => {
-                let fresh = Arc::new(fresh);
-                *self.current.write() = Some(fresh.clone());
-                Ok(Some(fresh))
-            }
-            Err(error) => match usable {
-                Some(usable) => {
-                    tracing::warn!(%error, "failed to refresh S3 credentials that expire soon");
-                    Ok(Some(usable))
-                }
-                None => Err(error),
-            },
-        }
-    }
-
-    /// Discards credentials that the service rejected; false if a refresh cannot help.
-    pub(super) fn invalidate(&self, ended: &Arc<Credentials>) -> bool {
-        if self.provider.is_none() {
-            return false;
-        }
-        let mut current = self.current.write();
-        current.take_if(|current| Arc::ptr_eq(current, ended));
-        true
-    }
-
-    fn current(&self) -> Option<Arc<Credentials>> {
-        self.current.read().clone()
-    }
-}
-
-fn has_left(credentials: &Credentials, now: SystemTime, min: Duration) -> bool {
-    let expires = credentials.expires;
-    expires.is_none_or(|expires| expires > now + min)
+/// Creates the cache of the credentials of a source.
+pub(super) fn cache(
+    source: CredentialSource,
+    http: Arc<dyn HttpSend>,
+    region: &str,
+) -> CredentialCache<Source> {
+    let profile = match source {
+        CredentialSource::Standard => None,
+        CredentialSource::Profile(profile) => Some(profile),
+        CredentialSource::Provider(provider) => return CredentialCache::new(Source(provider)),
+        CredentialSource::Static(credentials) => return CredentialCache::fixed(Some(credentials)),
+        CredentialSource::Anonymous => return CredentialCache::fixed(None),
+    };
+    let chain = CredentialChain::new(profile, http, region);
+    CredentialCache::new(Source(Arc::new(chain)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::{Duration, SystemTime},
+    };
 
     use async_trait::async_trait;
 
+    use landfall::BoxError;
+
     use super::*;
-    use crate::client::connections::connections;
+    use crate::client::{
+        connections::connections,
+        credentials::{Credentials, ProvideCredentials},
+    };
 
     /// Provides credentials with the listed lifetimes, then fails.
     #[derive(Debug)]
@@ -138,12 +64,12 @@ mod tests {
         }
     }
 
-    fn cache(source: CredentialSource) -> CredentialCache {
+    fn cache(source: CredentialSource) -> CredentialCache<Source> {
         let pool = connections(&crate::client::ClientSettings::default(), false).expect("a pool");
-        CredentialCache::new(source, Arc::new(pool), "r")
+        super::cache(source, Arc::new(pool), "r")
     }
 
-    fn scripted(lifetimes: &[Option<u64>]) -> (Arc<ScriptedProvider>, CredentialCache) {
+    fn scripted(lifetimes: &[Option<u64>]) -> (Arc<ScriptedProvider>, CredentialCache<Source>) {
         let scripted = Arc::new(ScriptedProvider {
             lifetimes: lifetimes.to_vec(),
             calls: AtomicUsize::default(),
@@ -152,7 +78,7 @@ mod tests {
         (scripted, cache)
     }
 
-    async fn id(cache: &CredentialCache) -> String {
+    async fn id(cache: &CredentialCache<Source>) -> String {
         cache
             .get()
             .await

@@ -11,13 +11,13 @@
 //! `sso_start_url` and a `credential_process`, which it splits at spaces; it renews no login, tries the
 //! next source where one fails, and sends the container's token to any host.
 
-use std::{process::Stdio, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Uri, header};
 use landfall::BoxError;
-use tokio::{process::Command, time::timeout};
+use landfall_objects::run_program;
 
 use super::{
     Client, ClientSettings, HttpSend, Operation,
@@ -294,14 +294,8 @@ impl CredentialChain {
 /// Runs a program by the shell, as AWS's SDK for Go does, so that quotes and variables work.
 async fn process(command: &str) -> ProviderResult<Credentials> {
     let failed = |error: String| format!("credential_process: {error}");
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(PROCESS_TIMEOUT, output).await;
-    let output = output.map_err(|_| failed(format!("no end within {PROCESS_TIMEOUT:?}")))?;
-    let output = output.map_err(|error| failed(format!("cannot run sh: {error}")))?;
+    let output = run_program("sh", &["-c", command], PROCESS_TIMEOUT).await;
+    let output = output.map_err(failed)?;
     if !output.status.success() {
         let reason = quoted(&output.stderr);
         return Err(failed(format!("{}: {reason}", output.status)));

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use landfall::BoxError;
+use landfall_objects::LoadCredentials;
 use serde::Deserialize;
 
 use super::listing;
@@ -86,4 +87,22 @@ pub trait ProvideCredentials: fmt::Debug + Send + Sync + 'static {
     /// Any error; the call then fails with
     /// [`ErrorKind::BadCredentials`](super::ErrorKind::BadCredentials).
     async fn credentials(&self) -> Result<Credentials, BoxError>;
+}
+
+/// A source whose credentials are not fixed.
+pub(super) struct Source(pub(super) Arc<dyn ProvideCredentials>);
+
+#[async_trait]
+impl LoadCredentials for Source {
+    type Credentials = Credentials;
+
+    const SERVICE: &'static str = "S3";
+
+    async fn load(&self) -> Result<Credentials, BoxError> {
+        self.0.credentials().await
+    }
+
+    fn expires(credentials: &Credentials) -> Option<SystemTime> {
+        credentials.expires
+    }
 }

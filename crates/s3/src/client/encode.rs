@@ -1,22 +1,9 @@
-//! Percent-encoding as SigV4 requires it: everything but `A-Z a-z 0-9 - . _ ~`, once.
+//! Queries in the order that SigV4 requires, and the keys of listings.
 
 use std::collections::BTreeMap;
 
-use percent_encoding::{
-    AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode,
-};
-
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
-
-pub(super) fn path(key: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(key, RESERVED_IN_PATH)
-}
+use landfall_objects::segment;
+use percent_encoding::percent_decode_str;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query(BTreeMap<String, String>);
@@ -32,13 +19,25 @@ impl Query {
     }
 
     pub(super) fn push(&mut self, name: &str, value: &str) {
-        let encode = |text| utf8_percent_encode(text, RESERVED).to_string();
-        self.0.insert(encode(name), encode(value));
+        let (name, value) = (segment(name).to_string(), segment(value).to_string());
+        self.0.insert(name, value);
     }
 
     pub(super) fn canonical(&self) -> String {
         let pairs = self.0.iter().map(|(name, value)| format!("{name}={value}"));
         pairs.collect::<Vec<_>>().join("&")
+    }
+}
+
+/// Of pairs that are encoded.
+impl From<&str> for Query {
+    fn from(query: &str) -> Self {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        Self(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
     }
 }
 
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     fn path(key: &str) -> String {
-        super::path(key).to_string()
+        landfall_objects::path(key).to_string()
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Environment variables, and files with their values.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use landfall_objects::{UnreadableFile, variable_or_file};
 
 use super::settings::SettingsError;
 
@@ -15,8 +14,6 @@ const IN_FILES: [&str; 4] = [
 
 /// Returns the value of a variable.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-const MAX_SIZE: u64 = 64 * 1024;
 
 /// Returns a variable that is not empty.
 pub(super) fn variable(name: &str) -> Option<String> {
@@ -39,28 +36,18 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn find(name: &str, get: impl Fn(&str) -> Option<String>) -> Result<Option<String>, SettingsError> {
-    let get = |name: &str| get(name).filter(|value| !value.is_empty());
-    let file = format!("{name}_FILE");
-    match (get(name), get(&file).filter(|_| IN_FILES.contains(&name))) {
-        (None, Some(path)) => match read(&path) {
-            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-            Err(source) => Err(SettingsError::File {
-                variable: file,
-                path,
-                source,
-            }),
-        },
-        (value, _) => Ok(value),
-    }
-}
-
-fn read(path: &str) -> io::Result<String> {
-    let mut text = String::new();
-    let mut file = File::open(path)?.take(MAX_SIZE + 1);
-    match file.read_to_string(&mut text)? as u64 {
-        0..=MAX_SIZE => Ok(text),
-        _ => Err(io::Error::other("the file is larger than 64 KiB")),
-    }
+    variable_or_file(name, &IN_FILES, get).map_err(|error| {
+        let UnreadableFile {
+            variable,
+            path,
+            source,
+        } = error;
+        SettingsError::File {
+            variable,
+            path,
+            source,
+        }
+    })
 }
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ pub fn error_response(status: u16, body: &[u8]) -> (ErrorKind, String) {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     let (head, ()) = response.into_parts();
-    let (operation, body) = (Operation::UploadPart, Bytes::copy_from_slice(body));
-    let error = |kind| Error::new(kind, operation.name(), "bucket/key");
+    let (operation, body) = (Operation::UploadPart.name(), Bytes::copy_from_slice(body));
+    let error = |kind| Error::new(kind, operation, "bucket/key");
     let (error, _) = parse_error(operation, &head, &body, error);
     (error.kind().clone(), error.to_string())
 }

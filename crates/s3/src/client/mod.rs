@@ -42,14 +42,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use http::HeaderValue;
-use landfall_objects::{CallLimits, Caller, IdleObjects};
+use landfall_objects::{CallLimits, Caller, CredentialCache};
 use tokio_util::task::TaskTracker;
 
 use self::environment::{check_files, variable};
-use self::{
-    address::Address, connections::connections, credential_cache::CredentialCache, region::Regions,
-};
+use self::{address::Address, connections::connections, credentials::Source, region::Regions};
 
 pub use self::{
     connections::root_certificates,
@@ -78,10 +75,8 @@ struct Inner {
     settings: ClientSettings,
     address: Address,
     regions: Regions,
-    credentials: CredentialCache,
+    credentials: CredentialCache<Source>,
     caller: Caller,
-    user_agent: HeaderValue,
-    idle_objects: IdleObjects,
     /// With `Content-MD5`, which a bucket with default retention (Object Lock) requires.
     sends_digests: AtomicBool,
     /// The service compares `If-Match` of a write with the entity tag without quotes (Ceph).
@@ -108,21 +103,16 @@ impl Client {
             .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
             .or_else(|| variable("AWS_ENDPOINT_URL"));
         let address = Address::new(&settings, endpoint.as_deref())?;
-        let user_agent = HeaderValue::from_str(&settings.user_agent)
-            .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
         let http = match &settings.http {
             Some(http) => Arc::clone(http),
             None => Arc::new(connections(&settings, address.secure)?),
         };
         let credentials =
-            CredentialCache::new(settings.credentials.clone(), Arc::clone(&http), &region);
+            credential_cache::cache(settings.credentials.clone(), Arc::clone(&http), &region);
         let regions = Regions::new(region);
-        let caller = Caller {
-            http,
-            limits: CallLimits::from(&settings),
-            stats: Stats::default(),
-            logs: settings.log_calls,
-        };
+        let (limits, agent) = (CallLimits::from(&settings), &settings.user_agent);
+        let caller = Caller::new(http, limits, agent, settings.log_calls)
+            .map_err(|_| SettingsError::UserAgent(agent.clone()))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,
@@ -130,8 +120,6 @@ impl Client {
                 regions,
                 credentials,
                 caller,
-                user_agent,
-                idle_objects: IdleObjects::default(),
                 sends_digests: AtomicBool::new(false),
                 unquoted_if_match: AtomicBool::new(false),
             }),

@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use hex::FromHex;
 use http::Method;
+use landfall_objects::{Service as _, path};
 use md5::{Digest, Md5};
 
 use super::{
     Client, ErrorKind, MultipartUpload, MultipartUploadsPage, ObjectHeaders, ObjectRef, Part,
-    Payload, Result, encode,
-    objects::{etag, put_headers},
+    Payload, Result,
+    objects::put_headers,
     operation::Operation,
-    request::S3Request,
+    request::{signed, to_bucket, to_object},
     xml,
 };
 
@@ -29,8 +30,7 @@ impl Client {
         headers: &ObjectHeaders,
     ) -> Result<String> {
         let mut request =
-            S3Request::for_object(Operation::CreateMultipartUpload, Method::POST, object)
-                .query("uploads", "");
+            to_object(Operation::CreateMultipartUpload, Method::POST, object).query("uploads", "");
         put_headers(&mut request, headers)?;
         let response = self.inner.send(&request).await?;
         xml::upload_id(&response.body).map_err(|error| request.unexpected(error))
@@ -49,12 +49,12 @@ impl Client {
         number: u32,
         payload: Payload,
     ) -> Result<String> {
-        let request = S3Request::for_object(Operation::UploadPart, Method::PUT, object)
+        let request = to_object(Operation::UploadPart, Method::PUT, object)
             .query("partNumber", &number.to_string())
             .query("uploadId", upload_id)
             .payload(payload);
         let response = self.inner.send(&request).await?;
-        etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
+        request.etag(&response)
     }
 
     /// Copies `source`, or a range of it, into part `number` and returns the part's entity tag.
@@ -70,8 +70,8 @@ impl Client {
         source: &ObjectRef,
         range: Option<Range<u64>>,
     ) -> Result<String> {
-        let from = encode::path(&source.to_string()).to_string();
-        let mut request = S3Request::for_object(Operation::UploadPartCopy, Method::PUT, object)
+        let from = path(&source.to_string()).to_string();
+        let mut request = to_object(Operation::UploadPartCopy, Method::PUT, object)
             .query("partNumber", &number.to_string())
             .query("uploadId", upload_id)
             .header("x-amz-copy-source", &from)?;
@@ -80,7 +80,7 @@ impl Client {
             timeout_bytes = timeout_bytes.min(range.end.saturating_sub(range.start));
             request = request.range("x-amz-copy-source-range", &range)?;
         }
-        let request = request.with_timeout_bytes(timeout_bytes);
+        let request = request.works(timeout_bytes);
         let response = self.inner.send(&request).await?;
         xml::result_etag(&response.body).map_err(|error| request.unexpected(error))
     }
@@ -92,11 +92,10 @@ impl Client {
     pub async fn list_parts(&self, object: &ObjectRef, upload_id: &str) -> Result<Vec<Part>> {
         let (mut parts, mut after) = (Vec::new(), 0);
         while after < MAX_PART_NUMBER {
-            let mut request = S3Request::for_object(Operation::ListParts, Method::GET, object)
-                .query("uploadId", upload_id);
-            if after > 0 {
-                request = request.query("part-number-marker", &after.to_string());
-            }
+            let marker = Some(after).filter(|after| *after > 0);
+            let request = to_object(Operation::ListParts, Method::GET, object)
+                .query("uploadId", upload_id)
+                .query_if("part-number-marker", marker);
             let response = self.inner.send(&request).await?;
             let page = xml::parts(&response.body, after);
             let (page, next) = page.map_err(|error| request.unexpected(error))?;
@@ -126,12 +125,11 @@ impl Client {
         upload_id: &str,
         parts: &[(u32, String)],
     ) -> Result<String> {
-        let request =
-            S3Request::for_object(Operation::CompleteMultipartUpload, Method::POST, object)
-                .query("uploadId", upload_id)
-                .header("content-type", "application/xml")?
-                .text(xml::complete(parts))
-                .with_timeout_bytes(MAX_TIMEOUT_BYTES / 2);
+        let request = to_object(Operation::CompleteMultipartUpload, Method::POST, object)
+            .query("uploadId", upload_id)
+            .header("content-type", "application/xml")?
+            .payload(signed(xml::complete(parts)))
+            .works(MAX_TIMEOUT_BYTES / 2);
         let error = match self.inner.send(&request).await {
             Ok(response) => match xml::result_etag(&response.body) {
                 Ok(etag) => return Ok(etag),
@@ -150,9 +148,8 @@ impl Client {
 
     /// Aborts a multipart upload and deletes its parts. A missing one is not an error.
     pub async fn abort_multipart(&self, object: &ObjectRef, upload_id: &str) -> Result<()> {
-        let request =
-            S3Request::for_object(Operation::AbortMultipartUpload, Method::DELETE, object)
-                .query("uploadId", upload_id);
+        let request = to_object(Operation::AbortMultipartUpload, Method::DELETE, object)
+            .query("uploadId", upload_id);
         match self.inner.send(&request).await {
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(()),
             result => result.map(drop),
@@ -170,22 +167,16 @@ impl Client {
         max: u32,
     ) -> Result<MultipartUploadsPage> {
         let list = async |encodes: bool| {
-            let mut request =
-                S3Request::new(Operation::ListMultipartUploads, Method::GET, bucket, None)
-                    .query("uploads", "")
-                    .query("max-uploads", &max.to_string());
-            if encodes {
-                request = request.query("encoding-type", "url");
-            }
-            if !prefix.is_empty() {
-                request = request.query("prefix", prefix);
-            }
-            if let Some((key, upload_id)) = &after {
-                request = request.query("key-marker", key);
-                if !upload_id.is_empty() {
-                    request = request.query("upload-id-marker", upload_id);
-                }
-            }
+            let (key, upload_id) = after.as_ref().map_or((None, None), |(key, upload_id)| {
+                let upload_id = Some(upload_id).filter(|id| !id.is_empty());
+                (Some(&**key), upload_id)
+            });
+            let request = to_bucket(Operation::ListMultipartUploads, Method::GET, bucket)
+                .query("uploads", "")
+                .query("max-uploads", &max.to_string())
+                .query_if("encoding-type", encodes.then_some("url"))
+                .page(prefix, "key-marker", key)
+                .query_if("upload-id-marker", upload_id);
             let response = self.inner.send(&request).await?;
             xml::multiparts(&response.body).map_err(|error| request.unexpected(error))
         };

@@ -2,26 +2,18 @@
 
 use std::ops::Range;
 
-use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{
-    HeaderName, Method,
-    header::{CONTENT_TYPE, ETAG},
-    response::Parts,
-};
+use http::{HeaderName, Method};
+use landfall_objects::{Service as _, content_length, read_object, service_time};
 use md5::{Digest, Md5};
-
-use landfall_objects::{
-    Caller, IdleObjects, OpenObjects, ResponseBody, body_range, content_length, header_text,
-    modified, read_object, service_time,
-};
 
 use super::{
     Client, Condition, CorsRule, ErrorKind, Inner, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, Payload, Result, operation::Operation, request::S3Request, xml,
+    ObjectsPage, Payload, Result, if_exists,
+    operation::Operation,
+    request::{METADATA, S3Request, signed, to_bucket, to_object},
+    xml,
 };
-
-const METADATA: &str = "x-amz-meta-";
 
 impl Client {
     /// Writes an object in one request and returns its entity tag.
@@ -40,7 +32,7 @@ impl Client {
         headers: &ObjectHeaders,
         condition: Condition,
     ) -> Result<String> {
-        let mut request = S3Request::for_object(Operation::PutObject, Method::PUT, object);
+        let mut request = to_object(Operation::PutObject, Method::PUT, object);
         put_headers(&mut request, headers)?;
         match &condition {
             Condition::None => {}
@@ -50,12 +42,9 @@ impl Client {
             }
             Condition::IfMatch(etag) => request = request.header("if-match", etag)?,
         }
-        let mut request = request.payload(payload.clone());
-        request.task_tracker = self.writes.clone();
+        let request = request.payload(payload.clone()).tasks(self.writes.as_ref());
         match self.inner.send(&request).await {
-            Ok(response) => {
-                etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
-            }
+            Ok(response) => request.etag(&response),
             Err(error) if error.is_in_doubt() && *error.kind() == ErrorKind::PreconditionFailed => {
                 let mut md5 = Md5::new();
                 payload.chunks().for_each(|chunk| md5.update(chunk));
@@ -80,51 +69,17 @@ impl Client {
 
     /// Returns the headers and metadata of an object.
     pub async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
-        let request = S3Request::for_object(Operation::HeadObject, Method::HEAD, object);
+        let request = to_object(Operation::HeadObject, Method::HEAD, object);
         let head = self.inner.send(&request).await?.head;
         let size = content_length(&head)
             .ok_or_else(|| request.unexpected("the response has no length"))?;
-        Ok(object_head(&head, size))
+        Ok(Inner::object_head(&head, size))
     }
 
     /// Deletes an object. A missing one is not an error.
     pub async fn delete_object(&self, object: &ObjectRef) -> Result<()> {
-        let request = S3Request::for_object(Operation::DeleteObject, Method::DELETE, object);
-        match self.inner.send(&request).await {
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(()),
-            result => result.map(drop),
-        }
-    }
-}
-
-#[async_trait]
-impl OpenObjects for Inner {
-    const OPERATION: &'static str = Operation::GetObject.name();
-
-    async fn open(
-        &self,
-        object: &ObjectRef,
-        range: Option<Range<u64>>,
-        etag: Option<&str>,
-    ) -> Result<(ObjectHead, Range<u64>, ResponseBody)> {
-        let mut request = S3Request::for_object(Operation::GetObject, Method::GET, object);
-        if let Some(range) = &range {
-            request = request.range("range", range)?;
-        }
-        if let Some(etag) = etag {
-            request = request.header("if-match", etag)?;
-        }
-        let (head, body) = self.open_body(&request).await?;
-        let (given, size) = body_range(&head, range).map_err(|why| request.unexpected(why))?;
-        Ok((object_head(&head, size), given, body))
-    }
-
-    fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    fn idle_objects(&self) -> &IdleObjects {
-        &self.idle_objects
+        let request = to_object(Operation::DeleteObject, Method::DELETE, object);
+        if_exists(self.inner.send(&request).await).map(drop)
     }
 }
 
@@ -145,26 +100,6 @@ pub(super) fn put_headers(request: &mut S3Request<'_>, headers: &ObjectHeaders) 
     Ok(())
 }
 
-pub(super) fn etag(head: &Parts) -> Option<String> {
-    header_text(&head.headers, ETAG).map(str::to_owned)
-}
-
-fn object_head(head: &Parts, size: u64) -> ObjectHead {
-    let headers = &head.headers;
-    let metadata = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix(METADATA)?;
-        let value = String::from_utf8_lossy(value.as_bytes());
-        Some((name.to_owned(), value.into_owned()))
-    });
-    ObjectHead {
-        size,
-        etag: etag(head).unwrap_or_default(),
-        modified: modified(headers),
-        metadata: metadata.collect(),
-        content_type: header_text(headers, CONTENT_TYPE).map(str::to_owned),
-    }
-}
-
 impl Client {
     /// Lists up to `max` objects (at most 1,000) whose keys begin with `prefix`.
     ///
@@ -176,16 +111,11 @@ impl Client {
         after: Option<String>,
         max: u32,
     ) -> Result<ObjectsPage> {
-        let mut request = S3Request::new(Operation::ListObjectsV2, Method::GET, bucket, None)
+        let request = to_bucket(Operation::ListObjectsV2, Method::GET, bucket)
             .query("list-type", "2")
             .query("encoding-type", "url")
-            .query("max-keys", &max.to_string());
-        if !prefix.is_empty() {
-            request = request.query("prefix", prefix);
-        }
-        if let Some(token) = after {
-            request = request.query("continuation-token", &token);
-        }
+            .query("max-keys", &max.to_string())
+            .page(prefix, "continuation-token", after.as_deref());
         let response = self.inner.send(&request).await?;
         let mut page = xml::objects(&response.body).map_err(|error| request.unexpected(error))?;
         page.time = service_time(&response.head.headers);
@@ -194,7 +124,7 @@ impl Client {
 
     /// Checks that the bucket exists and is accessible.
     pub async fn head_bucket(&self, bucket: &str) -> Result<()> {
-        let request = S3Request::new(Operation::HeadBucket, Method::HEAD, bucket, None);
+        let request = to_bucket(Operation::HeadBucket, Method::HEAD, bucket);
         let Err(error) = self.inner.send(&request).await else {
             return Ok(());
         };
@@ -207,8 +137,7 @@ impl Client {
 
     /// Returns the bucket's CORS rules; `None` if it has none.
     pub async fn bucket_cors(&self, bucket: &str) -> Result<Option<Vec<CorsRule>>> {
-        let request =
-            S3Request::new(Operation::GetBucketCors, Method::GET, bucket, None).query("cors", "");
+        let request = to_bucket(Operation::GetBucketCors, Method::GET, bucket).query("cors", "");
         match self.inner.send(&request).await {
             Ok(response) => {
                 let rules = xml::cors(&response.body).map_err(|error| request.unexpected(error))?;
@@ -222,11 +151,11 @@ impl Client {
     /// Replaces the bucket's CORS rules.
     pub async fn set_bucket_cors(&self, bucket: &str, rules: &[CorsRule]) -> Result<()> {
         let body = xml::cors_configuration(rules);
-        let request = S3Request::new(Operation::PutBucketCors, Method::PUT, bucket, None)
+        let request = to_bucket(Operation::PutBucketCors, Method::PUT, bucket)
             .query("cors", "")
             .header("content-type", "application/xml")?
             .header("content-md5", &STANDARD.encode(Md5::digest(&body)))?
-            .text(body);
+            .payload(signed(body));
         self.inner.send(&request).await.map(drop)
     }
 }

@@ -3,13 +3,13 @@
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, Method, header::HOST};
+use http::{HeaderMap, HeaderValue, Method, header::HOST};
 use jiff::Timestamp;
+use landfall_objects::Endpoint;
 use serde_json::json;
 
 use super::{
     Client, Error, ErrorKind, Inner, ObjectRef, Result,
-    address::Target,
     credentials::Credentials,
     encode::Query,
     sign::{ALGORITHM, S3, Signer},
@@ -50,7 +50,7 @@ impl Client {
             pairs.push(name, value);
         }
         let mut headers = headers.clone();
-        let host = target.host_header();
+        let host = HeaderValue::from_str(&target.host);
         let host = host.map_err(|source| error(ErrorKind::Other).with_source(source))?;
         headers.insert(HOST, host);
         let now = (inner.settings.clock)();
@@ -80,7 +80,7 @@ impl Client {
 }
 
 impl Inner {
-    fn object_target(&self, object: &ObjectRef) -> (Arc<str>, Target) {
+    fn object_target(&self, object: &ObjectRef) -> (Arc<str>, Endpoint) {
         let region = self.regions.get(&object.bucket);
         let target = self
             .address

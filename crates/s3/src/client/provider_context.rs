@@ -3,18 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use landfall::BoxError;
+use landfall_objects::exchange;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
-use landfall_objects::collect;
-
-use super::{HttpSend, Payload};
+use super::HttpSend;
 
 /// Timeout of a request to a token or metadata service.
 pub(super) const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
-
-const MAX_BYTES: usize = 1024 * 1024;
 
 /// The most of the output of a service or program in an error.
 const MAX_QUOTE: usize = 300;
@@ -60,19 +55,14 @@ impl ProviderContext {
         request: http::request::Builder,
         body: Bytes,
     ) -> ProviderResult<Bytes> {
-        let request = request.body(Payload::from(body).body());
-        let request = request.map_err(|error| error.to_string())?;
-        let exchange = async {
-            let (head, body) = self.http.send(request).await?.into_parts();
-            let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
-            Ok::<_, BoxError>((head.status, body))
-        };
-        let late = |_| format!("no response within {HTTP_TIMEOUT:?}");
-        let done = timeout(HTTP_TIMEOUT, exchange).await.map_err(late)?;
-        let (status, body) = done.map_err(|error| error.to_string())?;
-        match status.is_success() {
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let done = exchange(&self.http, request, HTTP_TIMEOUT).await;
+        let (head, body) = done.map_err(|error| error.to_string())?.into_parts();
+        match head.status.is_success() {
             true => Ok(body),
-            false => Err(format!("{status} {}", quoted(&body)).trim_end().to_owned()),
+            false => Err(format!("{} {}", head.status, quoted(&body))
+                .trim_end()
+                .to_owned()),
         }
     }
 }

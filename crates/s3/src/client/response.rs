@@ -1,27 +1,22 @@
 //! Classifies error responses by the reaction of the caller.
 
-use std::time::{Duration, SystemTime};
-
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, response::Parts};
+use http::{StatusCode, response::Parts};
+use landfall_objects::{Retry, clock_skew, header_text, kind_of_status, retry_after};
 
-use landfall_objects::{header_text, one_line, retry_after, service_time};
-
-use super::{Error, ErrorKind, operation::Operation, xml};
+use super::{Error, ErrorKind, xml};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RetryAction {
-    None,
-    Backoff(Option<Duration>),
+    Retry(Retry),
     /// The bucket takes only writes with a digest: it retains objects by default (Object Lock).
     AddDigest,
-    RefreshCredentials,
     ChangeRegion(String),
 }
 
 /// Converts an error response; `error` creates the error of a kind.
 pub(super) fn parse_error(
-    operation: Operation,
+    operation: &str,
     head: &Parts,
     body: &Bytes,
     error: impl FnOnce(ErrorKind) -> Error,
@@ -45,34 +40,29 @@ pub(super) fn parse_error(
     let retry = match &mut kind {
         ErrorKind::Unavailable { retry_after } => {
             *retry_after = delay;
-            RetryAction::Backoff(delay)
+            RetryAction::Retry(Retry::Later(delay))
         }
         // Another conditional write was in progress; a retry may succeed.
         ErrorKind::PreconditionFailed if head.status == StatusCode::CONFLICT => {
-            RetryAction::Backoff(delay)
+            RetryAction::Retry(Retry::Later(delay))
         }
-        ErrorKind::BadCredentials => RetryAction::RefreshCredentials,
+        ErrorKind::BadCredentials => RetryAction::Retry(Retry::Renew),
         ErrorKind::WrongRegion => match region {
             Some(region) => {
                 message = Some(format!("the bucket is in region {region}"));
                 RetryAction::ChangeRegion(region)
             }
-            None => RetryAction::None,
+            None => RetryAction::Retry(Retry::No),
         },
         ErrorKind::ClockSkew => {
-            message = skew(&head.headers).or(message);
-            RetryAction::None
+            message = clock_skew(&head.headers).or(message);
+            RetryAction::Retry(Retry::No)
         }
         _ if wants_digest => RetryAction::AddDigest,
-        _ => RetryAction::None,
+        _ => RetryAction::Retry(Retry::No),
     };
     let request_id = problem.request_id.or_else(|| header("x-amz-request-id"));
-    let error = error(kind).with_response(
-        head.status,
-        code.map(one_line),
-        message.map(one_line),
-        request_id.map(one_line),
-    );
+    let error = error(kind).with_response(head.status, code, message, request_id);
     (error, retry)
 }
 
@@ -83,18 +73,15 @@ fn requires_digest(message: &str) -> bool {
 }
 
 /// Of the multipart upload alone: the copy of a part also has a source.
-fn names_multipart(operation: Operation) -> bool {
+fn names_multipart(operation: &str) -> bool {
     matches!(
         operation,
-        Operation::UploadPart
-            | Operation::ListParts
-            | Operation::CompleteMultipartUpload
-            | Operation::AbortMultipartUpload
+        "UploadPart" | "ListParts" | "CompleteMultipartUpload" | "AbortMultipartUpload"
     )
 }
 
 fn classify(
-    operation: Operation,
+    operation: &str,
     status: StatusCode,
     code: Option<&str>,
     message: Option<&str>,
@@ -176,28 +163,17 @@ fn classify(
     match status.as_u16() {
         301 | 307 | 308 => ErrorKind::WrongRegion,
         400 if code.is_none() && region.is_some() => ErrorKind::WrongRegion,
-        401 => ErrorKind::BadCredentials,
-        403 => ErrorKind::AccessDenied,
         404 if code.is_none() => match operation {
-            Operation::GetObject
-            | Operation::HeadObject
-            | Operation::DeleteObject
-            | Operation::UploadPartCopy => ErrorKind::NoSuchKey,
+            "GetObject" | "HeadObject" | "DeleteObject" | "UploadPartCopy" => ErrorKind::NoSuchKey,
             _ if names_multipart(operation) => ErrorKind::NoSuchUpload,
-            Operation::HeadBucket
-            | Operation::PutObject
-            | Operation::CreateMultipartUpload
-            | Operation::ListObjectsV2
-            | Operation::ListMultipartUploads => ErrorKind::NoSuchBucket,
+            "HeadBucket"
+            | "PutObject"
+            | "CreateMultipartUpload"
+            | "ListObjectsV2"
+            | "ListMultipartUploads" => ErrorKind::NoSuchBucket,
             _ => ErrorKind::Other,
         },
-        405 | 501 => ErrorKind::NotImplemented,
-        412 => ErrorKind::PreconditionFailed,
-        413 => ErrorKind::EntityTooLarge,
-        416 => ErrorKind::InvalidRange,
-        507 => ErrorKind::StorageFull,
-        408 | 429 | 500 | 502..=599 => unavailable,
-        _ => ErrorKind::Other,
+        _ => kind_of_status(status),
     }
 }
 
@@ -212,21 +188,11 @@ fn is_quota_error(message: &str) -> bool {
     message.contains("quota is reached") || message.contains("storage cap exceeded")
 }
 
-fn skew(headers: &HeaderMap) -> Option<String> {
-    let theirs = service_time(headers)?;
-    let ours = SystemTime::now();
-    let (apart, word) = match ours.duration_since(theirs) {
-        Ok(ahead) => (ahead, "ahead of"),
-        Err(behind) => (behind.duration(), "behind"),
-    };
-    let seconds = apart.as_secs();
-    let text = format!("this machine's clock is {seconds} s {word} the service's");
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    use super::{super::operation::Operation, *};
 
     fn error_response(
         operation: Operation,
@@ -240,7 +206,9 @@ mod tests {
         }
         let (head, ()) = builder.body(()).expect("a response").into_parts();
         let body = Bytes::copy_from_slice(body.as_bytes());
-        parse_error(operation, &head, &body, |kind| Error::new(kind, "", ""))
+        parse_error(operation.name(), &head, &body, |kind| {
+            Error::new(kind, "", "")
+        })
     }
 
     fn coded(status: u16, code: &str) -> (Error, RetryAction) {
@@ -256,149 +224,164 @@ mod tests {
                 404,
                 "NoSuchUpload",
                 ErrorKind::NoSuchUpload,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 404,
                 "NoSuchBucket",
                 ErrorKind::NoSuchBucket,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 412,
                 "PreconditionFailed",
                 ErrorKind::PreconditionFailed,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 409,
                 "ConditionalRequestConflict",
                 ErrorKind::PreconditionFailed,
-                RetryAction::Backoff(None),
+                RetryAction::Retry(Retry::Later(None)),
             ),
             (
                 403,
                 "AccessDenied",
                 ErrorKind::AccessDenied,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 403,
                 "InvalidAccessKeyId",
                 ErrorKind::BadCredentials,
-                RetryAction::RefreshCredentials,
+                RetryAction::Retry(Retry::Renew),
             ),
             (
                 403,
                 "SignatureDoesNotMatch",
                 ErrorKind::BadCredentials,
-                RetryAction::RefreshCredentials,
+                RetryAction::Retry(Retry::Renew),
             ),
             (
                 400,
                 "ExpiredToken",
                 ErrorKind::BadCredentials,
-                RetryAction::RefreshCredentials,
+                RetryAction::Retry(Retry::Renew),
             ),
             (
                 403,
                 "RequestTimeTooSkewed",
                 ErrorKind::ClockSkew,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 400,
                 "EntityTooSmall",
                 ErrorKind::EntityTooSmall,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 416,
                 "InvalidRange",
                 ErrorKind::InvalidRange,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 400,
                 "RequestTimeout",
                 unavailable.clone(),
-                RetryAction::Backoff(None),
+                RetryAction::Retry(Retry::Later(None)),
             ),
             (
                 400,
                 "IncompleteBody",
                 unavailable.clone(),
-                RetryAction::Backoff(None),
+                RetryAction::Retry(Retry::Later(None)),
             ),
             (
                 503,
                 "SlowDown",
                 unavailable.clone(),
-                RetryAction::Backoff(None),
+                RetryAction::Retry(Retry::Later(None)),
             ),
             (
                 200,
                 "InternalError",
                 unavailable.clone(),
-                RetryAction::Backoff(None),
+                RetryAction::Retry(Retry::Later(None)),
             ),
-            (500, "Whatever", unavailable, RetryAction::Backoff(None)),
+            (
+                500,
+                "Whatever",
+                unavailable,
+                RetryAction::Retry(Retry::Later(None)),
+            ),
             (
                 501,
                 "NotImplemented",
                 ErrorKind::NotImplemented,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 400,
                 "InvalidPart",
                 ErrorKind::InvalidPart,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 400,
                 "InvalidPartOrder",
                 ErrorKind::InvalidPart,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 400,
                 "EntityTooLarge",
                 ErrorKind::EntityTooLarge,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 403,
                 "QuotaExceeded",
                 ErrorKind::StorageFull,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 507,
                 "XMinioStorageFull",
                 ErrorKind::StorageFull,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
-            (507, "Whatever", ErrorKind::StorageFull, RetryAction::None),
+            (
+                507,
+                "Whatever",
+                ErrorKind::StorageFull,
+                RetryAction::Retry(Retry::No),
+            ),
             (
                 403,
                 "AccountProblem",
                 ErrorKind::AccountDisabled,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 403,
                 "UserSuspended",
                 ErrorKind::AccountDisabled,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
             (
                 403,
                 "InvalidObjectState",
                 ErrorKind::Archived,
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
-            (400, "BadDigest", ErrorKind::Other, RetryAction::None),
+            (
+                400,
+                "BadDigest",
+                ErrorKind::Other,
+                RetryAction::Retry(Retry::No),
+            ),
             (
                 400,
                 "MissingContentMD5",
@@ -479,7 +462,7 @@ mod tests {
         )
         .1
         {
-            RetryAction::Backoff(after) => after,
+            RetryAction::Retry(Retry::Later(after)) => after,
             other => panic!("{other:?}"),
         };
         assert_eq!(after("7"), Some(Duration::from_secs(7)));
@@ -578,7 +561,7 @@ mod tests {
             (
                 "InvalidDigest",
                 "The Content-MD5 you specified is not valid.",
-                RetryAction::None,
+                RetryAction::Retry(Retry::No),
             ),
         ] {
             let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");

@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use http::Method;
+use landfall_objects::{Endpoint, Service as _};
 
 use super::{
-    Client, Error, ErrorKind, Result, address::Target, credentials::Credentials, encode::Query,
-    operation::Operation, request::S3Request, xml,
+    Client, Error, ErrorKind, Result,
+    credentials::Credentials,
+    encode::Query,
+    operation::Operation,
+    request::{signed, to_bucket},
+    xml,
 };
 
 const NO_BUCKET: &str = "";
@@ -72,20 +77,20 @@ impl Client {
         endpoint: Option<&str>,
         form: Query,
     ) -> Result<Credentials> {
-        let request = S3Request::new(operation, Method::POST, NO_BUCKET, None);
+        let request = to_bucket(operation, Method::POST, NO_BUCKET);
         let region = self.inner.regions.get(NO_BUCKET);
         let suffix = Partition::from_region(&region).dns_suffix;
         let endpoint = endpoint.map(str::to_owned);
         let endpoint = endpoint.unwrap_or_else(|| format!("https://sts.{region}.{suffix}"));
-        let target = Target::parse(&endpoint).map_err(|problem| {
+        let target = Endpoint::parse(&endpoint).map_err(|problem| {
             let why = format!("the endpoint of the token service {problem}");
             request.error(ErrorKind::Other).with_message(why)
         })?;
         let form = form.with("Action", action).with("Version", "2011-06-15");
         let request = request
-            .to("sts", target)
+            .with(Some(("sts", target)))
             .header("content-type", "application/x-www-form-urlencoded")?
-            .text(form.canonical());
+            .payload(signed(form.canonical()));
         let response = self.inner.send(&request).await?;
         xml::temporary_credentials(&response.body).map_err(|error| request.unexpected(error))
     }

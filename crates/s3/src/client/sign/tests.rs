@@ -73,7 +73,7 @@ fn manual_example_get_object() {
 fn manual_example_put_object() {
     let signature = header_signature(
         Method::PUT,
-        &crate::client::encode::path("/test$file.text").to_string(),
+        &landfall_objects::path("/test$file.text").to_string(),
         Query::new(),
         &[
             ("date", "Fri, 24 May 2013 00:00:00 GMT"),

@@ -64,7 +64,7 @@ async fn download_continues_after_its_connection_was_closed() {
     let mut body = opened.expect("opened").body;
     let mut got = body.next().await.expect("some").expect("bytes").to_vec();
     assert_eq!(got.len(), FIRST);
-    let closed = (1..10).filter_map(|key| client.inner.idle_objects.take(key));
+    let closed = (1..10).filter_map(|key| client.inner.caller.idle_objects.take(key));
     assert_eq!(closed.count(), 1);
     while let Some(bytes) = body.next().await {
         let bytes = bytes.expect("bytes");

@@ -1,35 +1,67 @@
-//! Metrics of calls to Google Cloud Storage or Azure, and of memory for parts. tusd has none.
+//! Metrics of calls to a cloud and of memory for parts, in one table for all clouds. tusd has none of them.
 
-use landfall_objects::{DURATION_BOUNDS_MS, Stats, StoreStats};
+use landfall_objects::{DURATION_BOUNDS_MS, OperationStats, Stats, StoreStats};
 
-use super::{Page, metrics};
+use super::Page;
 
-pub(super) fn cloud(page: &mut Page, calls: &Stats, store: &StoreStats) {
-    let made = calls.operations();
-    let name = "landfall_cloud_request_duration_seconds";
-    page.family(
-        name,
-        "histogram",
-        "Durations of calls to the cloud in seconds.",
-    );
+type Count = fn(&OperationStats) -> u64;
+
+/// Writes `{prefix}_…`. `cloud` is its name, for people. An operation has samples from its first call.
+pub(super) fn cloud(page: &mut Page, prefix: &str, cloud: &str, calls: &Stats, store: &StoreStats) {
+    let mut made = calls.operations();
+    made.retain(|_, of| of.calls > 0 || of.retries > 0);
+    // Unlike a summary, a histogram can be aggregated over nodes.
+    let name = format!("{prefix}_request_duration_seconds");
+    let help = format!("Durations of calls to {cloud} in seconds.");
+    page.family(&name, "histogram", &help);
     for (operation, of) in &made {
         let labels = [("operation", *operation)];
         let seconds = of.total_duration.as_secs_f64();
-        page.histogram(name, &labels, &DURATION_BOUNDS_MS, &of.durations, seconds);
+        page.histogram(&name, &labels, &DURATION_BOUNDS_MS, &of.durations, seconds);
     }
-    metrics! { page, for call in &made, "operation" = call.0;
-        counter landfall_cloud_calls_total = call.1.calls, "Finished calls to the cloud.";
-        counter landfall_cloud_errors_total = call.1.failures,
-            "Calls to the cloud that failed, after all attempts.";
-        counter landfall_cloud_retries_total = call.1.retries, "Retries of calls to the cloud.";
-        counter landfall_cloud_bytes_out_total = call.1.bytes_out,
-            "Bytes sent to the cloud, retries included.";
-        counter landfall_cloud_bytes_in_total = call.1.bytes_in, "Bytes received from the cloud.";
+    let counters: [(_, Count, _); 5] = [
+        (
+            "calls",
+            |of| of.calls,
+            format!("Finished calls to {cloud}."),
+        ),
+        (
+            "errors",
+            |of| of.failures,
+            format!("Calls to {cloud} that failed, after all attempts."),
+        ),
+        (
+            "retries",
+            |of| of.retries,
+            format!("Retries of calls to {cloud}."),
+        ),
+        (
+            "bytes_out",
+            |of| of.bytes_out,
+            format!("Bytes sent to {cloud}, retries included."),
+        ),
+        (
+            "bytes_in",
+            |of| of.bytes_in,
+            format!("Bytes received from {cloud}."),
+        ),
+    ];
+    for (counter, count, help) in counters {
+        let name = format!("{prefix}_{counter}_total");
+        page.family(&name, "counter", &help);
+        for (operation, of) in &made {
+            page.sample(&name, &[("operation", *operation)], count(of));
+        }
     }
-    metrics! { page;
-        gauge landfall_cloud_parts = store.parts_in_flight, "Parts being uploaded to the cloud.";
-        gauge landfall_cloud_memory_bytes = store.memory_used, "Memory used by parts.";
-        gauge landfall_cloud_memory_limit_bytes = store.memory_limit, "Memory limit for parts.";
-        gauge landfall_cloud_memory_waiting = store.memory_waiting, "Uploads waiting for memory.";
+    for (gauge, value, help) in [
+        ("bytes", store.memory_used, "Memory used by parts."),
+        ("limit_bytes", store.memory_limit, "Memory limit for parts."),
+        (
+            "waiting",
+            store.memory_waiting,
+            "Uploads waiting for memory.",
+        ),
+    ] {
+        page.single(&format!("{prefix}_memory_{gauge}"), "gauge", help, value);
     }
 }

@@ -138,12 +138,16 @@ pub(super) async fn render(
     page.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     hooks::hooks(&mut page, &parts.hooks);
     if let StorageBackend::Bucket(bucket) = &parts.storage.backend {
-        s3::client(&mut page, bucket.client.stats());
-        s3::store(&mut page, &bucket.store.stats());
+        let (calls, store) = (bucket.client.stats(), bucket.store.stats());
+        s3::s3(&mut page, calls, &store);
+        cloud::cloud(&mut page, "landfall_s3", "S3", calls, &store);
     }
     if let StorageBackend::Cloud(storage) = &parts.storage.backend {
         let opened = &storage.opened;
-        cloud::cloud(&mut page, opened.calls(), &opened.stats());
+        let (calls, store) = (opened.calls(), opened.stats());
+        cloud::cloud(&mut page, "landfall_cloud", "the cloud", calls, &store);
+        let help = "Parts being uploaded to the cloud.";
+        page.single("landfall_cloud_parts", "gauge", help, store.parts_in_flight);
     }
     if let Some(shared) = &parts.storage.leases {
         let stats = shared.stats();

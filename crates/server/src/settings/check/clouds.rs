@@ -31,18 +31,14 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             }
         }
     }
-    let mut named = Vec::new();
-    for (name, is_set) in [
+    let stores = [
         ("s3-bucket", settings.s3.bucket.is_some()),
         ("gcs-bucket", settings.gcs.bucket.is_some()),
         ("azure-storage", settings.azure.container.is_some()),
-    ] {
-        if is_set {
-            named.push(name);
-        }
-    }
-    if let [used, others @ ..] = &named[..] {
-        for name in others {
+    ];
+    let mut named = stores.into_iter().filter(|(_, is_set)| *is_set);
+    if let Some((used, _)) = named.next() {
+        for (name, _) in named {
             findings.warning(name, format!("has no effect with --{used}"));
         }
     }
