@@ -59,6 +59,17 @@ test('responses match the schemas exactly', { timeout: 120_000 }, async (t) => {
     await request(api, '/api/complete_s3', 'POST', 'api/complete_s3', 404, { key: 'none' })
   })
 
+  await t.test('a presigned PUT with its headers', async () => {
+    const file = { file_name: 'a.txt', file_type: 'text/plain', file_size: 5 }
+    const signed = await request(api, '/api/sign', 'POST', 'api/sign', 200, file)
+    const { url } = signed
+    await request(api, '/api/progress', 'POST', 'api/progress', 204, { url, uploaded: 2 })
+    await put(signed.signed_request, Buffer.from('hello'), signed.headers)
+    const done = await request(api, '/api/complete', 'POST', 'api/complete', 200, { url })
+    assert.equal(done.size, 5)
+    await request(api, '/api/sign', 'POST', 'api/sign', 501, { ...file, resumable: true })
+  })
+
   await t.test('a small file', async () => {
     const form = await request(api, '/s3/params', 'GET', 's3/params?filename=a.png&type=image/png&metadata[a]=1', 200)
     assert.equal(form.method, 'POST')
@@ -110,6 +121,7 @@ test('responses match the schemas exactly', { timeout: 120_000 }, async (t) => {
     await request(api, '/api/s3_events', 'POST', 'api/s3_events', 401, notification)
     await request(api, '/s3/sts', 'GET', 's3/sts', 404)
     const nobody = new Caller(landfall.origin, {}, '/')
+    await request(nobody, '/api/sign', 'POST', 'api/sign', 401, { file_name: 'a' })
     await request(nobody, '/api/sign_s3', 'POST', 'api/sign_s3', 401, { file_name: 'a' })
     await request(nobody, '/s3/params', 'GET', 's3/params?filename=a', 401)
     await request(nobody, '/s3/presign', 'POST', 's3/presign', 401, { method: 'PUT', key: 'a' })

@@ -42,6 +42,7 @@ pub use self::{
     client::{AzureClient, AzureSettings},
     containers::{ContainerReport, CredentialReport},
     error::SettingsError,
+    metadata::blob_headers,
     settings::{AccessTier, Authorization, ContainerAccess},
     variables::Variables,
 };

@@ -12,8 +12,8 @@ const OWN_PREFIX: &str = "landfall_";
 /// The most bytes of all names and values that the service stores, with some left for its own counting.
 const MAX_BYTES: usize = 8 * 1024 - 256;
 
-/// Returns the headers of a blob to write.
-pub(crate) fn blob_headers(headers: &ObjectHeaders) -> HeaderMap {
+/// Returns the headers of a request that writes a blob, which give it these headers and metadata.
+pub fn blob_headers(headers: &ObjectHeaders) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in [
         ("x-ms-blob-content-type", &headers.content_type),

@@ -42,20 +42,46 @@ impl AzureClient {
 
     /// Returns a URL that lets its holders write a blob for `lifetime` (at most 7 days with an identity).
     ///
-    /// The request must be a PUT with `x-ms-blob-type: BlockBlob`.
+    /// With `only_creates` it permits a PUT with `x-ms-blob-type: BlockBlob`, if there is no blob yet. Otherwise it also
+    /// permits to send and commit blocks, and to replace the blob. It limits neither size nor headers.
     ///
     /// # Errors
     /// As [`presign_download`](Self::presign_download).
-    pub async fn presign_upload(&self, object: &ObjectRef, lifetime: Duration) -> Result<String> {
-        self.inner
-            .presign(object, Right::Write, ("", ""), lifetime)
-            .await
+    pub async fn presign_upload(
+        &self,
+        object: &ObjectRef,
+        only_creates: bool,
+        lifetime: Duration,
+    ) -> Result<String> {
+        let right = match only_creates {
+            true => Right::Create,
+            false => Right::Write,
+        };
+        self.inner.presign(object, right, ("", ""), lifetime).await
+    }
+
+    /// Returns the URL of a blob, without a signature.
+    #[must_use]
+    pub fn object_url(&self, object: &ObjectRef) -> String {
+        self.inner.address.url(&object.bucket, Some(&object.key))
+    }
+
+    /// Deletes a blob if it has this entity tag. A missing one, or another, is not an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AccessDenied`] and others.
+    pub async fn delete_version(&self, object: &ObjectRef, etag: &str) -> Result<()> {
+        match self.inner.delete(object, Some(etag)).await {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
+            result => result,
+        }
     }
 }
 
 #[derive(Clone, Copy)]
 enum Right {
     Read,
+    Create,
     Write,
 }
 
@@ -80,6 +106,7 @@ impl Inner {
                     object,
                     permissions: match right {
                         Right::Read => "r",
+                        Right::Create => "c",
                         Right::Write => "cw",
                     },
                     expires: expiry(lifetime),
@@ -117,6 +144,7 @@ impl Inner {
     ) -> Result<String, BoxError> {
         let rights = match right {
             Right::Read => UserDelegationSasPermissions::READ,
+            Right::Create => UserDelegationSasPermissions::CREATE,
             Right::Write => {
                 UserDelegationSasPermissions::CREATE | UserDelegationSasPermissions::WRITE
             }

@@ -17,7 +17,7 @@ pub(crate) struct BlobSas<'a> {
     /// In base64.
     pub(crate) key: &'a str,
     pub(crate) object: &'a ObjectRef,
-    /// `r`, or `cw` to create and write, in the order of the service.
+    /// `r`, `c` to create, or `cw` to create and write, in the order of the service.
     pub(crate) permissions: &'a str,
     pub(crate) expires: Timestamp,
     pub(crate) https_only: bool,

@@ -1,10 +1,10 @@
 //! The errors of direct uploads, the same for all APIs.
 //!
-//! Chooses no response: `api::problem` does. It translates errors of S3, the queue and the database, whose causes
+//! Chooses no response: `api::problem` does. It translates errors of the bucket, the queue and the database, whose causes
 //! clients must not see. The other texts are for clients.
 
 use landfall::hook::HookError;
-use landfall_s3::client;
+use landfall_objects as objects;
 use landfall_state::queue::{LimitExceeded, QueueError, policy::PolicyDenial};
 use landfall_state::sql::DatabaseError;
 
@@ -55,9 +55,12 @@ pub enum DirectError {
     /// A hook denies the upload or failed.
     #[error("{0}")]
     Hook(#[source] Box<HookError>),
-    /// S3 failed or returned an error.
-    #[error("S3: {0}")]
-    S3(#[from] client::Error),
+    /// The bucket failed or returned an error.
+    #[error("the storage: {0}")]
+    Storage(#[from] objects::Error),
+    /// The bucket is of a cloud that does not have this (501).
+    #[error("{0}")]
+    Unsupported(String),
     /// The queue failed.
     #[error("the queue: {0}")]
     Queue(#[from] QueueError),

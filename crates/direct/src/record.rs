@@ -9,10 +9,10 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_s3::client::ObjectRef;
+use landfall_objects::ObjectRef;
 use landfall_state::queue::JobId;
 
-/// The transfer mode of an upload: the requests that carry its bytes to S3.
+/// The transfer mode of an upload: the requests that carry its bytes to the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransferMode {
     /// One presigned PUT.
@@ -23,6 +23,8 @@ pub enum TransferMode {
     Multipart,
     /// A multipart upload that the client creates and completes by signed requests.
     SignedMultipart,
+    /// An upload that continues after an interruption, in the cloud's own way: a session of Google, blocks of Azure.
+    Resumable,
 }
 
 impl TransferMode {
@@ -43,21 +45,19 @@ pub enum Status {
     Completing,
     /// Completed, and all events are emitted.
     Completed,
-    /// Denied, cancelled, failed or expired. Its data in S3 is removed, now or later.
+    /// Denied, cancelled, failed or expired. Its data in the bucket is removed, now or later.
     Removed,
 }
 
 /// The age after which an upload in [`Status::Creating`] is abandoned.
 pub(crate) const CREATION_TIMEOUT: Duration = Duration::from_secs(60);
-/// S3's limit.
-pub(crate) const MAX_SINGLE_PUT: u64 = 5 << 30;
 
 /// One direct upload.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Record {
     /// The description for hooks and sinks: id, length, metadata, labels; `storage` has `Type`
-    /// (`s3store`), `Bucket` and `Key`.
+    /// (such as `s3store`), `Bucket` (`Container` in Azure) and `Key`.
     pub upload: Arc<Upload>,
     /// The job in the upload queue.
     pub job: JobId,
@@ -71,7 +71,7 @@ pub struct Record {
     pub multipart: Option<String>,
     /// The status.
     pub status: Status,
-    /// The number of bytes that S3 is known to have.
+    /// The number of bytes that the bucket is known to have.
     pub stored: u64,
     /// The time of its client's last activity, or of the last check that found more bytes.
     pub active_at: SystemTime,

@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
-use landfall_s3::{S3Options, client::Client};
+use landfall_objects::StoreOptions;
 use landfall_state::queue::policy::Policy;
+
+use crate::{DirectBucket, TransferMode};
 
 /// Prefix, after that of all keys, of keys that clients choose: in presign mode and with temporary
 /// credentials.
@@ -24,7 +26,8 @@ pub enum SmallFiles {
     /// A form with a signed POST policy, which limits the size.
     #[default]
     Post,
-    /// A presigned PUT, for services without POST policies (Cloudflare R2). Uppy 6 cannot use it.
+    /// A presigned PUT, for services without POST policies (Cloudflare R2), and always for other clouds than S3. Uppy 6
+    /// cannot use it.
     Put,
 }
 
@@ -32,21 +35,19 @@ pub enum SmallFiles {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct DirectSettings {
-    /// The client of the S3 service.
-    pub client: Client,
-    /// Signs for browsers, which may use another endpoint.
-    pub signer: Client,
-    /// The bucket, its keys (`object_prefix`, `key_template`), the object headers, and
-    /// `conditional_writes`: whether PUTs are signed with `If-None-Match: *` and cannot replace an
+    /// The service with the bucket.
+    pub bucket: Arc<dyn DirectBucket>,
+    /// The name of the bucket, its keys (`object_prefix`, `key_template`), the object headers, and
+    /// `conditional_writes`: whether PUTs are signed with a condition (`If-None-Match: *`) and cannot replace an
     /// object. The other options are unused.
-    pub objects: S3Options,
+    pub objects: StoreOptions,
     /// The policies that authorize uploads, evaluated in this order; all must allow.
     pub policies: Vec<Arc<dyn Policy>>,
     /// Base of the public URLs of objects, if not that of the bucket.
     pub public_url: Option<String>,
     /// The transfer mode of small files, if the client leaves it to the server.
     pub small_files: SmallFiles,
-    /// Lifetime of all signatures but that of a PUT of `sign_s3`, one minute. Uppy 6 never renews the signature of a part.
+    /// Lifetime of all signatures but that of a PUT of `/api/sign`, one minute. Uppy 6 never renews the signature of a part.
     pub url_lifetime: Duration,
     /// Time without activity after which an unfinished upload expires.
     pub idle_timeout: Duration,
@@ -73,20 +74,20 @@ pub struct StsSettings {
     pub lifetime: Duration,
 }
 
-/// Of a PUT of `sign_s3`.
+/// Of a PUT of `/api/sign`.
 pub(crate) const PUT_LIFETIME: Duration = Duration::from_secs(60);
 /// A transfer may start before its signature expires and last this much longer.
 const ARRIVAL_GRACE: Duration = Duration::from_secs(60 * 60);
 
 impl DirectSettings {
-    /// Creates default settings for a bucket that `client` can access.
+    /// Creates default settings for the bucket of a name.
     #[must_use]
-    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        let mut objects = S3Options::new(bucket);
+    pub fn new(bucket: Arc<dyn DirectBucket>, name: impl Into<String>) -> Self {
+        let mut objects = StoreOptions::new(name);
         objects.key_template = Some("uploads/{id}/{filename}".into());
+        objects.conditional_writes = bucket.rules().creates_only;
         Self {
-            signer: client.clone(),
-            client,
+            bucket,
             objects,
             policies: Vec::new(),
             public_url: None,
@@ -101,15 +102,20 @@ impl DirectSettings {
     }
 
     /// After the client's last activity, an object can arrive by an earlier signature.
-    pub(crate) fn arrival_window(&self) -> Duration {
-        self.url_lifetime.max(PUT_LIFETIME) + ARRIVAL_GRACE
+    pub(crate) fn arrival_window(&self, mode: TransferMode) -> Duration {
+        let window = self.url_lifetime.max(PUT_LIFETIME) + ARRIVAL_GRACE;
+        match mode {
+            TransferMode::Resumable => window + self.bucket.rules().session_lifetime,
+            _ => window,
+        }
     }
 }
 
 impl std::fmt::Debug for DirectSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DirectSettings")
-            .field("bucket", &self.objects.bucket)
+            .field("bucket", &self.bucket)
+            .field("name", &self.objects.bucket)
             .field("small", &self.small_files)
             .finish_non_exhaustive()
     }

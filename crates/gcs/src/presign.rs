@@ -1,4 +1,5 @@
-//! URLs that every bearer can use for a time: V4 signatures by a key, or by the IAM service. It calls no storage.
+//! URLs that every bearer can use for a time: V4 signatures by a key, or by the IAM service. It calls no storage, but
+//! to remove what bearers have sent.
 
 use std::time::Duration;
 
@@ -7,13 +8,33 @@ use landfall_objects::{ErrorKind, ObjectRef, Result, one_line, segment};
 use reqsign_core::SignRequest as _;
 use reqsign_google::RequestSigner;
 
-use crate::{client::Client, credentials::for_signing};
+use crate::{client::Client, credentials::for_signing, resource::generation};
 
 const PRESIGN: &str = "presign";
 
 const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Client {
+    /// Returns the URL of an object in the XML API, without a signature.
+    #[must_use]
+    pub fn object_url(&self, object: &ObjectRef) -> String {
+        self.inner.address.signed(object)
+    }
+
+    /// Deletes an object if it has this version, the entity tag of its head. A missing one, or another, is not an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AccessDenied`] and others.
+    pub async fn delete_version(&self, object: &ObjectRef, version: &str) -> Result<()> {
+        let Some(generation) = generation(version) else {
+            return Ok(());
+        };
+        match self.inner.delete(object, Some(generation)).await {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
+            deleted => deleted,
+        }
+    }
+
     /// Returns a presigned URL of the XML API for one kind of request.
     ///
     /// It is valid for `lifetime` (1 s to 7 days). `query` and `headers` are signed with it, so requests must contain

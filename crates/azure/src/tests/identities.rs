@@ -272,8 +272,11 @@ async fn an_identity_signs_urls_by_a_key_that_is_cached() {
         url.contains("sp=r&") && url.contains("sktid=t") && url.contains("sig="),
         "{url}"
     );
-    let url = client.presign_upload(&object(), hour).await.unwrap();
-    assert!(url.contains("sp=cw&"), "{url}");
+    for (only_creates, rights) in [(true, "sp=c&"), (false, "sp=cw&")] {
+        let url = client.presign_upload(&object(), only_creates, hour).await;
+        let url = url.unwrap();
+        assert!(url.contains(rights), "{url}");
+    }
     let sent = script.finished();
     assert_eq!(sent.len(), 2);
     assert!(

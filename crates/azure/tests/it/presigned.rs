@@ -16,7 +16,7 @@ async fn blobs_are_written_and_read() {
     let object = container.blob("folder/a b+ü%");
     let url = container
         .client
-        .presign_upload(&object, HOUR)
+        .presign_upload(&object, true, HOUR)
         .await
         .unwrap();
     let mut headers = HeaderMap::new();
@@ -25,7 +25,12 @@ async fn blobs_are_written_and_read() {
     assert_eq!(status, StatusCode::CREATED, "{body:?}");
     let none = HeaderMap::new();
     let (status, ..) = send(Method::GET, &url, &none, "").await;
-    assert_eq!(status, StatusCode::FORBIDDEN, "it may only write");
+    assert_eq!(status, StatusCode::FORBIDDEN, "it may only create");
+    let (status, ..) = send(Method::PUT, &url, &headers, "again").await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "it may replace nothing");
+    let block = format!("{url}&comp=block&blockid=AAAA");
+    let (status, ..) = send(Method::PUT, &block, &none, "block").await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "it may send no blocks");
 
     let disposition = "attachment; filename=\"a b&c.txt\"";
     let url = container

@@ -1,18 +1,22 @@
-//! `GET /s3/params` and `GET /s3/sts`.
+//! `GET /s3/params`, `GET /s3/sts`, `POST /api/sign` and `POST /api/sign_s3`.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use jiff::{Timestamp, tz::TimeZone};
 use landfall_access::Problem;
 use serde::{Serialize, Serializer};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Api, ApiError, Call, MAX_BODY, Query, fields, identity::Purpose, json};
 use crate::{
-    DirectError, OpenRequest, Record, Requester, SentHeaders, SignedPut, SmallFiles, TransferMode,
-    settings::PUT_LIFETIME,
+    DirectError, OpenRequest, Record, Requester, SentHeaders, SignedUpload, SmallFiles,
+    TransferMode, settings::PUT_LIFETIME,
 };
 
 #[derive(Serialize)]
@@ -38,14 +42,19 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
     let query = Query::new(uri.query());
     call.explicit_token = query.token();
     let settings = api.direct().settings();
-    let mode = match settings.small_files {
+    // Forms of other clouds are not S3's.
+    let small_files = match settings.bucket.s3() {
+        Some(_) => settings.small_files,
+        None => SmallFiles::Put,
+    };
+    let mode = match small_files {
         SmallFiles::Post => TransferMode::Post,
         SmallFiles::Put => TransferMode::Put,
     };
     let (asked, token) = fields::from_query(mode, query)?;
     let requester = api.requester(call, token, Purpose::Open).await?;
     let record = open(api, call, &requester, asked).await?;
-    match settings.small_files {
+    match small_files {
         SmallFiles::Post => {
             let form = api.direct().sign_post(&record).await?;
             Ok(json(&Parameters {
@@ -59,7 +68,7 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
         SmallFiles::Put => {
             let put = api
                 .direct()
-                .presign_put(&record, settings.url_lifetime, SentHeaders::All);
+                .presign_upload(&record, settings.url_lifetime, SentHeaders::All);
             let put = put.await?;
             Ok(json(&Parameters {
                 method: "PUT",
@@ -75,6 +84,7 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
 /// With the field names of Companion and of the newest client.
 pub(super) async fn credentials(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let requester = api.requester(call, None, Purpose::Use).await?;
+    api.direct().s3()?;
     if api.direct().settings().sts.is_none() {
         return Err(off().into());
     }
@@ -116,30 +126,76 @@ pub(super) fn date(at: SystemTime) -> String {
 
 #[derive(Serialize)]
 struct SignedResponse<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
     file_type: &'a str,
     signed_request: &'a str,
     url: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
 }
 
+/// For every cloud: the client sends the method and all headers of the response.
 pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let mut fields = api.object(call, MAX_BODY).await?;
-    let sent = fields::sent_headers(&mut fields)?;
-    let (mut asked, token) = fields::sign_s3(fields)?;
-    let requester = api.requester(call, token, Purpose::Open).await?;
-    asked.headers = sent;
-    let record = open(api, call, &requester, asked).await?;
-    let put = api.direct().presign_put(&record, PUT_LIFETIME, sent);
-    let put = put.await?;
-    let mut headers = script_headers(&put.headers);
+    let (mode, lifetime) = match fields::flag(&mut fields, "resumable")? {
+        Some(true) => {
+            let lifetime = api.direct().settings().url_lifetime;
+            (TransferMode::Resumable, lifetime)
+        }
+        _ => (TransferMode::Put, PUT_LIFETIME),
+    };
+    let sent = fields::sent_headers(&mut fields, true)?;
+    let (record, signed) = sign_upload(api, call, fields, (mode, sent), lifetime).await?;
+    Ok(json(&SignedResponse {
+        method: Some(signed.method.as_str()),
+        file_type: &signed_type(&record, &signed),
+        signed_request: &signed.url,
+        url: &api.direct().location(&record),
+        headers: script_headers(&signed.headers),
+        expires: Some(lifetime.as_secs()),
+    }))
+}
+
+/// For clients of S3 that send `file_type` as their `Content-Type`, and no other header without `send_headers`.
+pub(super) async fn sign_s3(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
+    let mut fields = api.object(call, MAX_BODY).await?;
+    let sent = fields::sent_headers(&mut fields, false)?;
+    if api.direct().settings().bucket.s3().is_none() {
+        let why =
+            "the bucket is not in S3: use POST /api/sign, and send the headers of its response";
+        return Err(DirectError::Unsupported(why.into()).into());
+    }
+    let terms = (TransferMode::Put, sent);
+    let (record, signed) = sign_upload(api, call, fields, terms, PUT_LIFETIME).await?;
+    let mut headers = script_headers(&signed.headers);
     headers.remove(header::CONTENT_TYPE.as_str());
     Ok(json(&SignedResponse {
-        file_type: &signed_type(&record, &put),
-        signed_request: &put.url,
+        method: None,
+        file_type: &signed_type(&record, &signed),
+        signed_request: &signed.url,
         url: &api.direct().location(&record),
         headers,
+        expires: None,
     }))
+}
+
+async fn sign_upload(
+    api: &Api,
+    call: &mut Call,
+    fields: Map<String, Value>,
+    (mode, sent): (TransferMode, SentHeaders),
+    lifetime: Duration,
+) -> Result<(Arc<Record>, SignedUpload), ApiError> {
+    let (mut asked, token) = fields::sign(fields)?;
+    let requester = api.requester(call, token, Purpose::Open).await?;
+    (asked.mode, asked.headers) = (mode, sent);
+    let record = open(api, call, &requester, asked).await?;
+    let signed = api.direct().presign_upload(&record, lifetime, sent);
+    let signed = signed.await?;
+    Ok((record, signed))
 }
 
 pub(super) async fn open(
@@ -147,14 +203,14 @@ pub(super) async fn open(
     call: &mut Call,
     requester: &Requester,
     asked: OpenRequest,
-) -> Result<std::sync::Arc<Record>, ApiError> {
+) -> Result<Arc<Record>, ApiError> {
     // Boxed to keep the futures of other routes small.
     let record = Box::pin(api.direct().open(requester, asked, &mut call.parts)).await?;
     call.upload = Some(record.id().clone());
     Ok(record)
 }
 
-fn signed_type(record: &Record, put: &SignedPut) -> String {
+fn signed_type(record: &Record, put: &SignedUpload) -> String {
     let pinned = put.headers.get(header::CONTENT_TYPE);
     match pinned.and_then(|kind| kind.to_str().ok()) {
         Some(kind) => kind.to_owned(),
@@ -176,7 +232,7 @@ pub(super) fn script_headers(headers: &HeaderMap) -> BTreeMap<&str, &str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 

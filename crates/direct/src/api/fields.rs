@@ -205,19 +205,33 @@ pub(super) fn normalize_name(name: &str) -> String {
         .collect()
 }
 
-/// Clients send `Content-Type` alone, unless they say that they send the headers of the response.
-pub(super) fn sent_headers(fields: &mut Map<String, Value>) -> Result<SentHeaders, Problem> {
-    match fields.remove("send_headers") {
-        None | Some(Value::Null | Value::Bool(false)) => Ok(SentHeaders::ContentType),
-        Some(Value::Bool(true)) => Ok(SentHeaders::All),
-        Some(_) => {
-            let why = "send_headers must be true or false";
-            Err(problem::field("send_headers", why))
-        }
+/// Clients send `Content-Type` alone, or all headers of the response.
+pub(super) fn sent_headers(
+    fields: &mut Map<String, Value>,
+    default: bool,
+) -> Result<SentHeaders, Problem> {
+    Ok(match flag(fields, "send_headers")?.unwrap_or(default) {
+        true => SentHeaders::All,
+        false => SentHeaders::ContentType,
+    })
+}
+
+/// Takes an optional truth value out of a request.
+pub(super) fn flag(
+    fields: &mut Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<bool>, Problem> {
+    match fields.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(flag)),
+        Some(_) => Err(problem::field(
+            name,
+            format!("{name} must be true or false"),
+        )),
     }
 }
 
-pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileRequest, Problem> {
+pub(super) fn sign(mut fields: Map<String, Value>) -> Result<FileRequest, Problem> {
     let invalid = |why| Err(problem::field("file_name", why));
     let name = match text(&mut fields, "file_name")?
         .as_deref()

@@ -1,10 +1,13 @@
-//! The HTTP API for browsers' S3 clients, compatible with Companion.
+//! The HTTP API for clients that send files to a bucket, and for browsers' S3 clients, compatible with Companion.
 //!
 //! | request | does |
 //! |---|---|
-//! | `POST /api/sign_s3` | presigns a PUT |
-//! | `POST /api/complete_s3` | verifies and completes an upload |
-//! | `POST /api/progress_s3` | reports progress |
+//! | `POST /api/sign` | presigns a PUT, or the start of a resumable upload |
+//! | `POST /api/complete` | verifies and completes an upload |
+//! | `POST /api/progress` | reports progress |
+//! | `POST /api/sign_s3` | presigns a PUT to S3, for clients that send few headers |
+//! | `POST /api/complete_s3` | the same as `complete` |
+//! | `POST /api/progress_s3` | the same as `progress` |
 //! | `POST /api/s3_events` | receives bucket notifications |
 //! | `GET /s3/params` | returns a form or a presigned PUT for a small file |
 //! | `POST /s3/multipart` | creates a multipart upload |
@@ -15,6 +18,8 @@
 //! | `DELETE /s3/multipart/{id}` | aborts it |
 //! | `GET /s3/sts` | returns temporary credentials |
 //! | `POST /s3/presign` | presigns a request (Uppy's `signRequest`) |
+//!
+//! Other clouds than S3 have the routes of `/api`, and `/s3/params` with a PUT; the others respond with 501.
 //!
 //! All routes also exist below `/t/{token}`, for clients that cannot send headers.
 
@@ -255,7 +260,8 @@ fn is_about_fields(problem: &Problem) -> bool {
 async fn respond(api: &Api, route: Route<'_>, call: &mut Call) -> Result<Response, ApiError> {
     match route {
         Route::Part(id, number) => multipart::part(api, call, &id, number).await,
-        Route::SignPut => Box::pin(companion::sign(api, call)).await,
+        Route::Sign => Box::pin(companion::sign(api, call)).await,
+        Route::SignS3 => Box::pin(companion::sign_s3(api, call)).await,
         Route::Check => Box::pin(status::check(api, call)).await,
         Route::Progress => Box::pin(status::progress(api, call)).await,
         Route::Notifications => Box::pin(notifications::handle(api, call)).await,

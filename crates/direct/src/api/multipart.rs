@@ -58,6 +58,7 @@ async fn find(api: &Api, call: &mut Call, id: &str) -> Result<Arc<Record>, ApiEr
     let uri = call.parts.uri.clone();
     let key = key(Query::new(uri.query()))?;
     let requester = api.requester(call, None, Purpose::Use).await?;
+    api.direct().s3()?;
     let record = api.direct().find(&requester, &key, Some(id)).await?;
     call.upload = Some(record.id().clone());
     Ok(record)

@@ -73,7 +73,7 @@ pub(super) async fn handle(api: &Api, call: &mut Call) -> Result<Response, ApiEr
 
 fn is_transient(error: &DirectError) -> bool {
     match error {
-        DirectError::S3(_)
+        DirectError::Storage(_)
         | DirectError::Queue(_)
         | DirectError::Database(_)
         | DirectError::Locked => true,

@@ -49,6 +49,8 @@ pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiE
         _ => Purpose::Open,
     };
     let requester = api.requester(call, token, purpose).await?;
+    // Uppy's function sends no header but the type, which other clouds need.
+    api.direct().s3()?;
     match target {
         PresignTarget::File { knows_type } => {
             let ours = api.direct().settings();
@@ -98,7 +100,7 @@ async fn whole(
             ..Presigned::default()
         }));
     }
-    let put = api.direct().presign_put(&record, lifetime, sent);
+    let put = api.direct().presign_upload(&record, lifetime, sent);
     let put = put.await?;
     Ok(json(&Presigned {
         url: &put.url,

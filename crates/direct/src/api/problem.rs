@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{HeaderName, StatusCode, header};
 use landfall::{hook::HookError, upload::UploadId};
 use landfall_access::Problem;
-use landfall_s3::client::{self, ErrorKind};
+use landfall_objects::{self as objects, ErrorKind};
 use landfall_state::queue::QueueError;
 use serde_json::{Value, json};
 
@@ -82,7 +82,8 @@ impl ProblemContext<'_> {
             DirectError::Policy(no) => no.into(),
             DirectError::LimitExceeded(refusal) => refusal.into(),
             DirectError::Hook(declined) => self.hook_error(*declined),
-            DirectError::S3(error) => self.s3(&error),
+            DirectError::Storage(error) => self.storage(&error),
+            DirectError::Unsupported(message) => Problem::new(StatusCode::NOT_IMPLEMENTED, message),
             DirectError::Queue(error) => self.queue(&error),
             DirectError::Database(error) => {
                 self.log(&error, "database error");
@@ -124,7 +125,7 @@ impl ProblemContext<'_> {
         )
     }
 
-    fn s3(self, error: &client::Error) -> Problem {
+    fn storage(self, error: &objects::Error) -> Problem {
         match error.kind() {
             ErrorKind::NoSuchUpload => Problem::new(
                 StatusCode::NOT_FOUND,

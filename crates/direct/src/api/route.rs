@@ -61,9 +61,10 @@ impl<'a> MatchedRoute<'a> {
         let rest = self.rest.strip_suffix('/').unwrap_or(self.rest);
         let names: Vec<_> = rest.split('/').skip(1).collect();
         let (route, allowed) = match (self.family, &*names) {
-            (ApiFamily::Api, ["sign_s3"]) => (Route::SignPut, "POST"),
-            (ApiFamily::Api, ["complete_s3"]) => (Route::Check, "POST"),
-            (ApiFamily::Api, ["progress_s3"]) => (Route::Progress, "POST"),
+            (ApiFamily::Api, ["sign"]) => (Route::Sign, "POST"),
+            (ApiFamily::Api, ["sign_s3"]) => (Route::SignS3, "POST"),
+            (ApiFamily::Api, ["complete" | "complete_s3"]) => (Route::Check, "POST"),
+            (ApiFamily::Api, ["progress" | "progress_s3"]) => (Route::Progress, "POST"),
             (ApiFamily::Api, ["s3_events"]) => (Route::Notifications, "POST"),
             (ApiFamily::S3, ["params"]) => (Route::Params, "GET"),
             (ApiFamily::S3, ["sts"]) => (Route::Credentials, "GET"),
@@ -102,7 +103,8 @@ pub(super) fn redacted_path(base: &str, path: &str) -> String {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route<'a> {
-    SignPut,
+    Sign,
+    SignS3,
     Check,
     Progress,
     Notifications,
@@ -139,8 +141,11 @@ mod tests {
     fn every_route_is_found() {
         let id = || Cow::from("a/b+c%2F");
         for (method, path, wanted) in [
-            ("POST", "/api/sign_s3", Route::SignPut),
+            ("POST", "/api/sign", Route::Sign),
+            ("POST", "/api/sign_s3", Route::SignS3),
+            ("POST", "/api/complete", Route::Check),
             ("POST", "/api/complete_s3", Route::Check),
+            ("POST", "/api/progress", Route::Progress),
             ("POST", "/api/progress_s3", Route::Progress),
             ("POST", "/api/s3_events", Route::Notifications),
             ("GET", "/s3/params", Route::Params),

@@ -1,6 +1,6 @@
-//! `POST /api/complete_s3` and `POST /api/progress_s3`: reports of a client about its upload.
+//! `POST /api/complete` and `POST /api/progress`: reports of a client about its upload.
 //!
-//! Neither is trusted: a completion is verified in S3, and progress is for display and shows that the client is active.
+//! Neither is trusted: a completion is verified in the bucket, and progress is for display and shows that the client is active.
 //! A requester finds only the uploads of its subject or its token.
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use landfall::{store::info::UploadInfo, upload::UploadId};
-use landfall_s3::client::ObjectRef;
+use landfall_objects::ObjectRef;
 use landfall_state::queue::JobId;
 use landfall_state::sql::{
     DatabaseError, Insert, Row, Statement, from_unix_millis, replace_nul, signed, unix_millis,
@@ -18,11 +18,12 @@ pub(super) const COLUMNS: &str = "id, upload_json, job_number, subject, transfer
      object_key, multipart_upload_id, status, stored_bytes, active_at, next_check_at, check_count, \
      version";
 
-const MODES: [TransferMode; 4] = [
+const MODES: [TransferMode; 5] = [
     TransferMode::Put,
     TransferMode::Post,
     TransferMode::Multipart,
     TransferMode::SignedMultipart,
+    TransferMode::Resumable,
 ];
 const STATUSES: [Status; 5] = [
     Status::Creating,
@@ -188,7 +189,7 @@ mod tests {
         for status in STATUSES {
             assert_eq!(from_number(&STATUSES, status as i64), Some(status));
         }
-        assert_eq!(from_number(&MODES, 4), None);
+        assert_eq!(from_number(&MODES, 5), None);
         assert_eq!(from_number(&MODES, -1), None);
         assert!(INSERT.head.contains(COLUMNS));
     }

@@ -10,7 +10,7 @@ use landfall::{
     hook::{ClientResponse, Intent, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
-use landfall_s3::client::{self, ErrorKind, ObjectHead};
+use landfall_objects::{self as objects, ErrorKind, ObjectHead};
 use landfall_state::sql::RowLease;
 
 use super::{
@@ -163,7 +163,7 @@ impl Direct {
         record: &Record,
         set: &PartSet,
     ) -> Result<Result<(), String>, DirectError> {
-        let client = &self.settings().client;
+        let client = &self.s3()?.client;
         let multipart = record.multipart.as_deref().unwrap_or_default();
         let made = client.complete_multipart(&record.object, multipart, &set.parts);
         match made.await {
@@ -262,7 +262,7 @@ impl Direct {
     }
 }
 
-fn rejects_parts(error: &client::Error) -> bool {
+fn rejects_parts(error: &objects::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::EntityTooSmall | ErrorKind::InvalidPart

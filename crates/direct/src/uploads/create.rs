@@ -1,4 +1,4 @@
-//! Creates an authorized upload in the repository, the queue and S3, and rolls back if that fails.
+//! Creates an authorized upload in the repository, the queue and the bucket, and rolls back if that fails.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{Direct, authorize::Authorization, decide::first_interval, object_hea
 use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT};
 
 impl Direct {
-    /// One transaction, then the upload on S3.
+    /// One transaction, then the upload in the bucket.
     pub(super) async fn create(
         &self,
         dispatcher: &HookDispatcher,
@@ -26,7 +26,7 @@ impl Direct {
         let created = match self.bind(&authorization, &record).await {
             // A concurrent call with the same request has opened it first.
             Ok(Some(other)) => return Ok((Arc::new(other), false)),
-            Ok(None) => self.create_on_s3(dispatcher, info, &mut record).await,
+            Ok(None) => self.create_in_bucket(dispatcher, info, &mut record).await,
             Err(error) => Err(error),
         };
         Ok((self.conclude(&authorization, record, created).await?, true))
@@ -71,7 +71,7 @@ impl Direct {
             self.on_denied(&authorization, &error).await;
             return Err(error);
         }
-        let created = self.create_on_s3(dispatcher, info, &mut record).await;
+        let created = self.create_in_bucket(dispatcher, info, &mut record).await;
         let concluded = self.conclude(&authorization, record, created).await;
         concluded.map(OpenOutcome::Opened)
     }
@@ -122,7 +122,7 @@ impl Direct {
         start_error(&started, &authorization.job, record).map_or(Ok(None), Err)
     }
 
-    async fn create_on_s3(
+    async fn create_in_bucket(
         &self,
         dispatcher: &HookDispatcher,
         info: &Arc<RequestInfo>,
@@ -134,7 +134,7 @@ impl Direct {
         let permit = dispatcher.reserve(EventKind::Created).await?;
         if record.mode == TransferMode::Multipart {
             let object = object_headers::for_upload(&self.0.layout, &upload);
-            let client = &self.settings().client;
+            let client = &self.s3()?.client;
             record.multipart = Some(client.create_multipart(&record.object, &object).await?);
         }
         if record.status == Status::Creating {
@@ -156,8 +156,8 @@ impl Direct {
         // If S3's response was lost, the id of the multipart upload is unknown.
         record.next_check_at =
             (record.mode == TransferMode::Multipart).then(|| self.queue().now() + CREATION_TIMEOUT);
-        if let Some(multipart) = &record.multipart {
-            let client = &self.settings().client;
+        if let (Some(multipart), Some(s3)) = (&record.multipart, self.bucket().s3()) {
+            let client = &s3.client;
             match client.abort_multipart(&record.object, multipart).await {
                 Ok(()) => record.next_check_at = None,
                 Err(error) => {
@@ -237,7 +237,7 @@ pub(super) fn is_transient(error: &DirectError) -> bool {
             declined.cause.is_some() || declined.status.is_server_error()
         }
         // The bucket may be full, or its policy wrong: the operator can mend that.
-        DirectError::S3(_)
+        DirectError::Storage(_)
         | DirectError::Queue(_)
         | DirectError::Database(_)
         | DirectError::Locked

@@ -6,7 +6,7 @@ use landfall::{
     event::{EventKind, TerminationReason},
     hook::MediaType,
 };
-use landfall_s3::client::ObjectHead;
+use landfall_objects::ObjectHead;
 
 use super::{
     COMPLETES, PARTS, TYPES,
@@ -124,9 +124,9 @@ pub(super) fn decide(input: &DecisionInput<'_>, observation: Observed) -> Decisi
                 },
             }
         }
-        Observed::Nothing if is_completing => {
-            Decision::Remove(RemovalReason::Vanished("the object is missing in S3"))
-        }
+        Observed::Nothing if is_completing => Decision::Remove(RemovalReason::Vanished(
+            "the object is missing in the bucket",
+        )),
         Observed::Nothing if record.multipart.is_some() => {
             Decision::Remove(match record.mode {
                 // Some services show the object a while after the multipart upload is gone.
@@ -137,7 +137,7 @@ pub(super) fn decide(input: &DecisionInput<'_>, observation: Observed) -> Decisi
                 }
                 // The client has aborted it by a signed request.
                 TransferMode::SignedMultipart => RemovalReason::Unwanted(TerminationReason::Client),
-                _ => RemovalReason::Vanished("the multipart upload is missing in S3"),
+                _ => RemovalReason::Vanished("the multipart upload is missing in the bucket"),
             })
         }
         Observed::Nothing => wait(input, record.stored),
@@ -239,10 +239,12 @@ mod schedule_tests {
     use std::time::UNIX_EPOCH;
 
     use landfall::upload::{Upload, UploadId};
-    use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectRef};
+    use landfall_objects::ObjectRef;
+    use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials};
     use landfall_state::queue::JobId;
 
     use super::*;
+    use crate::S3Bucket;
 
     /// Returns the check times of an upload that was opened at 0 and receives bytes until `active`,
     /// in seconds.
@@ -257,7 +259,8 @@ mod schedule_tests {
             credentials: CredentialSource::Static(Credentials::new("a", "b")),
             ..ClientSettings::default()
         };
-        let mut settings = DirectSettings::new(Client::new(client).unwrap(), "b");
+        let bucket = S3Bucket::new(Client::new(client).unwrap());
+        let mut settings = DirectSettings::new(std::sync::Arc::new(bucket), "b");
         settings.has_notifications = has_notifications;
         let upload = Upload::new(UploadId::new("direct-1").unwrap(), None);
         let object = ObjectRef::new("b", "k");

@@ -4,10 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use landfall::upload::{Metadata, Upload, UploadId};
-use landfall_s3::{
-    Layout, S3Options,
-    client::{ObjectHead, ObjectRef},
-};
+use landfall_objects::{Layout, ObjectHead, ObjectRef, StoreOptions};
 use sha2::Sha256;
 use uuid::{Builder, Uuid};
 
@@ -74,7 +71,11 @@ fn truncate(name: &str) -> String {
 
 /// An HMAC of the subject: no subject can be chosen to get another one's prefix, and keys do not reveal
 /// it.
-pub(super) fn client_key_prefix(objects: &S3Options, secret: &[u8; 32], subject: &str) -> String {
+pub(super) fn client_key_prefix(
+    objects: &StoreOptions,
+    secret: &[u8; 32],
+    subject: &str,
+) -> String {
     let slash = match objects.object_prefix.as_str() {
         "" => "",
         prefix if prefix.ends_with('/') => "",
@@ -113,7 +114,7 @@ pub(super) fn client_key(prefix: &str, wanted: &str) -> Result<String, DirectErr
 /// Chosen by a hook, by the client, or by the template.
 pub(super) fn object_ref(
     layout: &Layout,
-    objects: &S3Options,
+    objects: &StoreOptions,
     upload: &Upload,
     mode: TransferMode,
     own: Option<&str>,
@@ -177,8 +178,8 @@ mod tests {
 
     const SECRET: [u8; 32] = [7; 32];
 
-    fn objects(prefix: &str) -> S3Options {
-        let mut objects = S3Options::new("b");
+    fn objects(prefix: &str) -> StoreOptions {
+        let mut objects = StoreOptions::new("b");
         objects.object_prefix = prefix.into();
         objects.key_template = Some("uploads/{id}/{filename}".into());
         objects

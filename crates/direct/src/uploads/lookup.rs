@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall::upload::UploadId;
-use landfall_s3::client::ErrorKind;
+use landfall_objects::ErrorKind;
 use landfall_state::queue::JobId;
 use landfall_state::sql::RowLease;
 use tokio::time::sleep;
@@ -134,7 +134,7 @@ impl Direct {
         mut record: Record,
         multipart: &str,
     ) -> Result<Record, DirectError> {
-        let client = &self.settings().client;
+        let client = &self.s3()?.client;
         match client.list_parts(&record.object, multipart).await {
             Ok(_) => {}
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {

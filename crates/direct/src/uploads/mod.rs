@@ -21,7 +21,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::PathAndQuery};
+use http::{HeaderValue, Uri, header, request::Parts, uri::PathAndQuery};
 use landfall::{
     Handler,
     external::HookDispatcher,
@@ -29,11 +29,14 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_access::ExpiringCache;
-use landfall_s3::{Layout, client::Credentials};
+use landfall_objects::Layout;
+use landfall_s3::client::Credentials;
 use landfall_state::queue::{Job, Principal, Queue, contains_secret};
 use percent_encoding::percent_decode_str;
 
-use crate::{DirectError, DirectSettings, Record, Repository, TransferMode};
+use crate::{
+    DirectBucket, DirectError, DirectSettings, Record, Repository, S3Bucket, TransferMode,
+};
 
 pub(crate) use self::part_set::MAX_PARTS;
 
@@ -113,15 +116,6 @@ impl OpenRequest {
             key: None,
         }
     }
-}
-
-/// A presigned PUT.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedPut {
-    /// The URL.
-    pub url: String,
-    /// The headers that must be sent unchanged. Browsers send Content-Length on their own.
-    pub headers: HeaderMap,
 }
 
 /// A completed upload.
@@ -245,6 +239,39 @@ impl Direct {
     #[must_use]
     pub fn handler(&self) -> Option<&Handler> {
         self.0.handler.get()
+    }
+
+    fn bucket(&self) -> &dyn DirectBucket {
+        &*self.0.settings.bucket
+    }
+
+    /// Returns S3's own requests.
+    ///
+    /// # Errors
+    /// [`DirectError::Unsupported`] with a sentence about what to use instead, on other clouds.
+    pub(crate) fn s3(&self) -> Result<&S3Bucket, DirectError> {
+        let bucket = self.bucket();
+        bucket.s3().ok_or_else(|| {
+            DirectError::Unsupported(format!(
+                "{} has no forms, multipart uploads and temporary credentials of S3: use POST /api/sign, or AwsS3 of \
+                 Uppy 4 or 5 with shouldUseMultipart: false",
+                bucket.rules().name
+            ))
+        })
+    }
+
+    /// Fails if the bucket does not have the requests of a transfer mode.
+    fn require_mode_of_bucket(&self, mode: TransferMode) -> Result<(), DirectError> {
+        match mode {
+            TransferMode::Put => Ok(()),
+            TransferMode::Resumable if self.bucket().s3().is_none() => Ok(()),
+            TransferMode::Resumable => Err(DirectError::Unsupported(
+                "S3 has no resumable PUT: use multipart uploads, POST /s3/multipart".into(),
+            )),
+            TransferMode::Post | TransferMode::Multipart | TransferMode::SignedMultipart => {
+                self.s3().map(drop)
+            }
+        }
     }
 
     fn dispatcher(&self) -> Result<HookDispatcher, DirectError> {

@@ -3,15 +3,14 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue, header};
 use landfall::{
     hook::MediaType,
     upload::{Metadata, Upload},
 };
-use landfall_s3::{Layout, client::ObjectHeaders};
+use landfall_objects::{Layout, ObjectHeaders};
 
 use super::SentHeaders;
-use crate::DirectError;
+use crate::{DirectError, bucket::QUERY_HEADERS};
 
 /// S3's limit for names and values together, in bytes.
 const METADATA_LIMIT: usize = 2048;
@@ -39,7 +38,7 @@ pub(super) fn for_upload(layout: &Layout, upload: &Upload) -> ObjectHeaders {
 /// Values that are not ASCII are encoded by RFC 2047, as in Companion: services agree on nothing
 /// else. Values beyond S3's limit are omitted; the upload's description has all of them.
 fn user_metadata(metadata: &Metadata) -> BTreeMap<String, String> {
-    landfall_s3::user_metadata(metadata, METADATA_LIMIT, encoded)
+    landfall_objects::user_metadata(metadata, METADATA_LIMIT, encoded)
 }
 
 fn encoded(text: &str) -> String {
@@ -64,42 +63,6 @@ pub(super) fn check_sent(object: &ObjectHeaders, sent: SentHeaders) -> Result<()
         }
         _ => Ok(()),
     }
-}
-
-/// Signed as query parameters, which the client need not know.
-const QUERY_HEADERS: [&str; 2] = ["x-amz-acl", "x-amz-tagging"];
-
-pub(super) type Query<'a> = Vec<(String, &'a str)>;
-
-/// Returns the query parameters, and the headers that cannot be query parameters and that the client must
-/// send. `only_once` makes the service reject a second PUT.
-pub(super) fn put_headers(
-    object: &ObjectHeaders,
-    pin_type: bool,
-    only_once: bool,
-) -> Result<(Query<'_>, HeaderMap), DirectError> {
-    let metadata = object.metadata.iter();
-    let mut query: Query<'_> = metadata
-        .map(|(name, value)| (format!("x-amz-meta-{name}"), value.as_str()))
-        .collect();
-    let mut headers = HeaderMap::new();
-    for (name, value) in object.pairs() {
-        match name {
-            _ if QUERY_HEADERS.contains(&name) => query.push((name.to_owned(), value)),
-            "content-type" if !pin_type => {}
-            _ => {
-                let value = HeaderValue::from_str(value).map_err(|_| {
-                    let why = format!("the object's {name} is not a valid header value");
-                    DirectError::Internal(why)
-                })?;
-                headers.insert(name, value);
-            }
-        }
-    }
-    if only_once {
-        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
-    }
-    Ok((query, headers))
 }
 
 pub(super) fn post_fields(object: &ObjectHeaders) -> Vec<(String, String)> {

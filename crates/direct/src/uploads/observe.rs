@@ -1,12 +1,12 @@
-//! Finds out what S3 has of an upload.
+//! Finds out what the bucket has of an upload.
 
-use landfall_s3::client::{ErrorKind, ObjectHead, Part};
+use landfall_objects::{ErrorKind, ObjectHead, Part, if_exists};
 
 use super::{
     Direct, REPLACES,
     key::{has_unique_key, object_fingerprint},
 };
-use crate::{DirectError, Record, TransferMode};
+use crate::{DirectError, Record};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Observed {
@@ -24,7 +24,7 @@ impl Direct {
         }
         // While the multipart upload exists, an object at the key is not its result.
         if let Some(multipart) = &record.multipart {
-            let client = &self.settings().client;
+            let client = &self.s3()?.client;
             match client.list_parts(&record.object, multipart).await {
                 Ok(parts) => return Ok(Observed::Parts(parts)),
                 Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {}
@@ -35,12 +35,9 @@ impl Direct {
     }
 
     pub(super) async fn observe_object(&self, record: &Record) -> Result<Observed, DirectError> {
-        match self.settings().client.head_object(&record.object).await {
-            Ok(head) if self.is_from_client(record, &head) => Ok(Observed::Object(head)),
-            Ok(_) => Ok(Observed::Nothing),
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(Observed::Nothing),
-            Err(error) => Err(error.into()),
-        }
+        let found = if_exists(self.bucket().head_object(&record.object).await)?;
+        let from_client = found.filter(|head| self.is_from_client(record, head));
+        Ok(from_client.map_or(Observed::Nothing, Observed::Object))
     }
 
     /// The hooks were called for that object.
@@ -57,10 +54,11 @@ impl Direct {
 
     /// False for an object from before or after the signatures were valid.
     pub(super) fn is_from_client(&self, record: &Record, head: &ObjectHead) -> bool {
-        let is_signed_once = matches!(record.mode, TransferMode::Put | TransferMode::Post);
+        let is_signed_once = !record.mode.is_multipart();
         let is_in_time = || {
+            let window = self.settings().arrival_window(record.mode);
             head.modified
-                .is_none_or(|at| at <= record.active_at + self.settings().arrival_window())
+                .is_none_or(|at| at <= record.active_at + window)
         };
         let before = record.upload.storage.get(REPLACES);
         let is_new = before.is_none_or(|before| *before != object_fingerprint(head));

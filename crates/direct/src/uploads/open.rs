@@ -1,4 +1,4 @@
-//! Opens an upload: checks, authorization, hooks, the record, and the creation on S3, in this
+//! Opens an upload: checks, authorization, hooks, the record, and the creation in the bucket, in this
 //! order.
 
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use http::request::Parts;
 use landfall::{
     external::HookDispatcher,
-    hook::{Intent, RequestInfo},
+    hook::{Intent, MediaType, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_s3::client::{ErrorKind, ObjectRef};
+use landfall_objects::{ObjectRef, if_exists};
 use landfall_state::queue::{Job, NewJob, tracking::labels};
 
 use super::{
-    ANY_TYPE, Direct, OpenRequest, REPLACES, Requester, TYPES, UNCONDITIONAL,
+    ANY_TYPE, Direct, OpenRequest, REPLACES, Requester, SentHeaders, TYPES, UNCONDITIONAL,
     authorize::Authorization,
     create::{OpenOutcome, is_transient},
     decide::first_interval,
@@ -67,16 +67,17 @@ impl Direct {
     async fn open_or_find(
         &self,
         requester: &Requester,
-        asked: OpenRequest,
+        mut asked: OpenRequest,
         request: &mut Parts,
     ) -> Result<(Arc<Record>, bool), DirectError> {
         let dispatcher = self.dispatcher()?;
+        self.require_mode_of_bucket(asked.mode)?;
+        // Other clouds than S3 take no signature without them.
+        if self.bucket().s3().is_none() {
+            asked.headers = SentHeaders::All;
+        }
         let spec = UploadSpec::new(asked, &self.client_key_prefix(requester.subject()))?;
-        check_mode(
-            spec.request.mode,
-            spec.request.size,
-            self.settings().objects.max_object,
-        )?;
+        check_mode(self.settings(), spec.request.mode, spec.request.size)?;
         let info = request_info(&dispatcher, request);
         if let Some(record) = self.existing_at_client_key(requester, &spec).await? {
             return Ok((Arc::new(record), false));
@@ -176,11 +177,7 @@ impl Direct {
         // The upload is found by its id and labels: hooks cannot change them.
         upload.id = id;
         upload.labels.extend(labels::from_job(job));
-        check_mode(
-            spec.request.mode,
-            upload.length,
-            settings.objects.max_object,
-        )?;
+        check_mode(settings, spec.request.mode, upload.length)?;
         let (layout, key) = (&self.0.layout, spec.request.key.as_deref());
         let object = key::object_ref(
             layout,
@@ -191,19 +188,30 @@ impl Direct {
             now,
         );
         let object = object.map_err(DirectError::Internal)?;
+        let rules = self.bucket().rules();
         for (name, value) in [
-            ("Type", "s3store"),
-            ("Bucket", &*object.bucket),
+            ("Type", rules.store_type),
+            (rules.bucket_field, &*object.bucket),
             ("Key", &*object.key),
         ] {
             upload.storage.insert(name.into(), value.into());
         }
-        if spec.request.mode == TransferMode::Put {
+        // S3 alone can sign some headers as parameters.
+        let is_of_s3 = self.bucket().s3().is_some();
+        if spec.request.mode == TransferMode::Put && is_of_s3 {
             let headers = object_headers::for_upload(layout, &upload);
             object_headers::check_sent(&headers, spec.request.headers)?;
         }
         if spec.is_unconditional() {
             upload.storage.insert(UNCONDITIONAL.into(), "1".into());
+        }
+        let is_granted = by_token && job.filetype.is_some();
+        if !rules.fixes_type && (is_granted || !types.is_empty()) {
+            let kind = layout.headers(&upload).content_type.unwrap_or_default();
+            let kind = MediaType::parse(&kind).map(|kind| kind.essence().to_owned());
+            upload
+                .storage
+                .insert(TYPES.into(), kind.unwrap_or_default());
         }
         // The operator or a hook may have set another type than the guessed one.
         let is_guessed = layout.headers(&upload).content_type.as_ref() == Some(&spec.filetype);
@@ -231,14 +239,10 @@ impl Direct {
         if key::uuid_of(&upload.id).is_some_and(|uuid| object.key.contains(uuid)) {
             return Ok(());
         }
-        match self.settings().client.head_object(object).await {
-            Ok(head) => {
-                let was = key::object_fingerprint(&head);
-                upload.storage.insert(REPLACES.into(), was);
-                Ok(())
-            }
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(()),
-            Err(error) => Err(error.into()),
+        if let Some(head) = if_exists(self.bucket().head_object(object).await)? {
+            let was = key::object_fingerprint(&head);
+            upload.storage.insert(REPLACES.into(), was);
         }
+        Ok(())
     }
 }

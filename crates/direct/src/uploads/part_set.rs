@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use landfall_s3::client::Part;
+use landfall_objects::Part;
 
 /// S3's limit.
 pub(crate) const MAX_PARTS: u32 = 10_000;

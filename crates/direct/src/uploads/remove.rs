@@ -14,7 +14,7 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Snapshot, UploadId},
 };
-use landfall_s3::client::{self, ErrorKind};
+use landfall_objects::if_exists;
 use landfall_state::{queue::JobEnd, sql::RowLease};
 
 use super::{Direct, decide::RemovalReason, key, request_info};
@@ -75,7 +75,7 @@ impl Direct {
         // The client may have retried meanwhile, and opened another upload.
         let bound = self.queue().bound_upload(record.job).await?;
         if bound.is_none_or(|(bound, _)| bound == *record.id()) {
-            let why = JobEnd::Failed("it was never created in S3".into());
+            let why = JobEnd::Failed("it was never created in the bucket".into());
             self.queue().finish(record.job, why).await?;
         }
         self.clean_up_leased(&lease, record).await
@@ -120,7 +120,7 @@ impl Direct {
         }
         let left = self.clean_up_leased(lease, record).await.err();
         if let Some(error) = &left {
-            tracing::warn!(id = %upload.id, %error, "failed to remove upload from S3");
+            tracing::warn!(id = %upload.id, %error, "failed to remove upload from the bucket");
         }
         let mut ended = Event::new(event, upload.clone(), stored, info.cloned());
         ended.reason = removal;
@@ -146,21 +146,21 @@ impl Direct {
         mut record: Record,
     ) -> Result<(), DirectError> {
         Self::ensure_leased(lease)?;
-        self.remove_from_s3(&record).await?;
+        self.remove_from_bucket(&record).await?;
         let now = self.queue().agreed_time().time();
         // Earlier signatures may still be used.
         let until = match record.mode {
             TransferMode::Multipart => None,
-            _ => Some(record.active_at + self.settings().arrival_window()),
+            mode => Some(record.active_at + self.settings().arrival_window(mode)),
         };
         record.next_check_at = until.filter(|until| *until > now);
         self.update(&mut record).await?;
         Ok(())
     }
 
-    async fn remove_from_s3(&self, record: &Record) -> Result<(), client::Error> {
-        let client = &self.settings().client;
+    async fn remove_from_bucket(&self, record: &Record) -> Result<(), DirectError> {
         if let Some(multipart) = &record.multipart {
+            let client = &self.s3()?.client;
             client.abort_multipart(&record.object, multipart).await?;
         }
         // Other multipart uploads at the key: S3's response was lost, or the client created them.
@@ -168,15 +168,17 @@ impl Direct {
         if !is_known && record.mode.is_multipart() {
             self.remove_orphaned_parts(record).await?;
         }
-        let head = match client.head_object(&record.object).await {
-            Ok(head) => head,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(()),
-            Err(error) => return Err(error),
+        let (bucket, object) = (self.bucket(), &record.object);
+        let Some(head) = if_exists(bucket.head_object(object).await)? else {
+            if record.mode == TransferMode::Resumable && self.is_latest(record).await {
+                bucket.remove_unfinished(object).await?;
+            }
+            return Ok(());
         };
-        match self.is_from_client(record, &head) && self.is_latest(record).await {
-            true => client.delete_object(&record.object).await,
-            false => Ok(()),
+        if self.is_from_client(record, &head) && self.is_latest(record).await {
+            bucket.delete_object(object, &head).await?;
         }
+        Ok(())
     }
 
     /// No newer upload has the same key.
@@ -188,8 +190,8 @@ impl Direct {
         }
     }
 
-    async fn remove_orphaned_parts(&self, record: &Record) -> Result<(), client::Error> {
-        let (client, object) = (&self.settings().client, &record.object);
+    async fn remove_orphaned_parts(&self, record: &Record) -> Result<(), DirectError> {
+        let (client, object) = (&self.s3()?.client, &record.object);
         if !self.is_latest(record).await {
             return Ok(());
         }

@@ -2,16 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, Method};
 use landfall::upload::Upload;
-use landfall_s3::client::{ObjectRef, Part, PostPolicy};
+use landfall_objects::{ObjectRef, Part};
+use landfall_s3::client::PostPolicy;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
-    ANY_TYPE, COMPLETES, Direct, MAX_ATTEMPTS, REPLACES, SentHeaders, SignedOperation, SignedPut,
+    ANY_TYPE, COMPLETES, Direct, MAX_ATTEMPTS, REPLACES, SentHeaders, SignedOperation,
     UNCONDITIONAL, decide::first_delay, key::has_unique_key, object_headers, part_set::MAX_PARTS,
 };
-use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, settings::count};
+use crate::{
+    DirectError, Record, SignedUpload, Status, TransferMode, UploadTerms,
+    bucket::{MAX_SINGLE_PUT, as_pairs, put_headers},
+    settings::count,
+};
 
 const MIN_PART_SIZE: u64 = 5 << 20;
 
@@ -23,39 +28,40 @@ const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/');
 
 impl Direct {
-    /// Presigns the PUT of an upload. The size is signed if it is known, of other headers those that
-    /// the client sends.
+    /// Presigns the PUT of an upload, or the request that begins a resumable one. The size is signed if that is
+    /// possible, of other headers those that the client sends.
     ///
     /// # Errors
-    /// The upload has another mode or is not open, there are no credentials, or the object needs
+    /// The upload has another mode or is not open, there are no credentials that can sign, or the object needs
     /// headers that the client does not send.
-    pub async fn presign_put(
+    pub async fn presign_upload(
         &self,
         record: &Record,
         lifetime: Duration,
         sent: SentHeaders,
-    ) -> Result<SignedPut, DirectError> {
-        require_mode(record, &[TransferMode::Put])?;
+    ) -> Result<SignedUpload, DirectError> {
+        require_mode(record, &[TransferMode::Put, TransferMode::Resumable])?;
         let object = object_headers::for_upload(&self.0.layout, &record.upload);
-        object_headers::check_sent(&object, sent)?;
-        let pin_type = match sent {
+        let (bucket, mut sent) = (self.bucket(), sent);
+        match bucket.s3() {
+            Some(_) => object_headers::check_sent(&object, sent)?,
+            None => sent = SentHeaders::All,
+        }
+        let pins_type = match sent {
             SentHeaders::Unknown => false,
             SentHeaders::ContentType => !record.upload.storage.contains_key(ANY_TYPE),
             SentHeaders::All => true,
         };
-        let only_once = sent == SentHeaders::All && self.is_written_once(record);
-        let (query, headers) = object_headers::put_headers(&object, pin_type, only_once)?;
-        let query = as_pairs(&query);
-        let mut signed = headers.clone();
-        if let Some(size) = record.upload.length {
-            signed.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
-        }
-        let signer = &self.settings().signer;
-        let url = signer.presign(Method::PUT, &record.object, &query, &signed, lifetime);
-        Ok(SignedPut {
-            url: url.await?,
-            headers,
-        })
+        let terms = UploadTerms {
+            headers: &object,
+            resumable: record.mode == TransferMode::Resumable,
+            length: record.upload.length,
+            limit: self.size_limit(record),
+            pins_type,
+            only_once: sent == SentHeaders::All && self.is_written_once(record),
+            lifetime,
+        };
+        Ok(bucket.sign_upload(&record.object, &terms).await?)
     }
 
     /// The service must honor `If-None-Match`, and there must have been no object at the key.
@@ -70,6 +76,11 @@ impl Direct {
             // At a client key another PUT may have been signed without the condition.
             TransferMode::Put => {
                 let is_conditional = !record.upload.storage.contains_key(UNCONDITIONAL);
+                !is_conditional || !self.is_written_once(record) || !has_unique_key(record)
+            }
+            // The condition of a session is signed; blocks may replace.
+            TransferMode::Resumable => {
+                let is_conditional = self.bucket().rules().resumable_creates_only;
                 !is_conditional || !self.is_written_once(record) || !has_unique_key(record)
             }
             TransferMode::Multipart | TransferMode::SignedMultipart => false,
@@ -89,7 +100,7 @@ impl Direct {
             Some(size) => size..=size,
             None => 0..=max.min(MAX_SINGLE_PUT),
         };
-        let (signer, lifetime) = (&self.settings().signer, self.settings().url_lifetime);
+        let (signer, lifetime) = (&self.s3()?.signer, self.settings().url_lifetime);
         let fields = object_headers::post_fields(&object);
         let form = signer.sign_post_policy(&record.object, &fields, Some(size), lifetime);
         Ok(form.await?)
@@ -131,7 +142,8 @@ impl Direct {
             // The object headers are set, and signed, when the multipart upload is created.
             SignedOperation::Create => {
                 let object = object_headers::for_upload(&self.0.layout, &record.upload);
-                let (query, _) = object_headers::put_headers(&object, false, false)?;
+                let headers = put_headers(&object, false, false);
+                let (query, _) = headers.map_err(DirectError::Internal)?;
                 let mut pairs = as_pairs(&query);
                 pairs.push(("uploads", ""));
                 self.presigned(record, Method::POST, &pairs).await
@@ -164,7 +176,7 @@ impl Direct {
     ) -> Result<String, DirectError> {
         let settings = self.settings();
         let (object, lifetime) = (&record.object, settings.url_lifetime);
-        let (signer, headers) = (&settings.signer, HeaderMap::new());
+        let (signer, headers) = (&self.s3()?.signer, HeaderMap::new());
         Ok(signer
             .presign(method, object, query, &headers, lifetime)
             .await?)
@@ -179,7 +191,10 @@ impl Direct {
                 let path = utf8_percent_encode(&record.object.key, PATH_ENCODE_SET);
                 format!("{}/{path}", base.trim_end_matches('/'))
             }
-            _ => settings.signer.object_url(&record.object),
+            _ => {
+                let [url, _] = self.bucket().object_urls(&record.object);
+                url
+            }
         }
     }
 
@@ -190,18 +205,13 @@ impl Direct {
         let bucket = ObjectRef::new(&settings.objects.bucket, "");
         let public = settings.public_url.as_ref();
         let public = public.map(|base| format!("{}/", base.trim_end_matches('/')));
-        let of_bucket = [&settings.signer, &settings.client].map(|s3| s3.object_url(&bucket));
+        let of_bucket = self.bucket().object_urls(&bucket);
         let mut bases = public.into_iter().chain(of_bucket);
         let url = url.split(['?', '#']).next().unwrap_or_default();
         let path = bases.find_map(|base| url.strip_prefix(&*base))?;
         let key = percent_decode_str(path).decode_utf8().ok()?;
         (!key.is_empty()).then(|| key.into_owned())
     }
-}
-
-fn as_pairs<'a>(query: &'a object_headers::Query<'_>) -> Vec<(&'a str, &'a str)> {
-    let pairs = query.iter();
-    pairs.map(|(name, value)| (&**name, *value)).collect()
 }
 
 pub(super) fn multipart_id(record: &Record) -> Result<&str, DirectError> {
@@ -220,6 +230,7 @@ fn require_mode(record: &Record, modes: &[TransferMode]) -> Result<(), DirectErr
         TransferMode::Post => "this file is sent by a form",
         TransferMode::Multipart => "this file is sent in parts",
         TransferMode::SignedMultipart => "this file is sent in parts by signed requests",
+        TransferMode::Resumable => "this file is sent by a resumable upload",
     };
     Err(DirectError::conflict(message))
 }
@@ -244,7 +255,7 @@ impl Direct {
     /// # Errors
     /// The upload is not a multipart upload or not open, or S3 failed.
     pub async fn parts(&self, record: &Record) -> Result<Vec<Part>, DirectError> {
-        let (client, multipart) = (&self.settings().client, multipart_id(record)?);
+        let (client, multipart) = (&self.s3()?.client, multipart_id(record)?);
         Ok(client.list_parts(&record.object, multipart).await?)
     }
 

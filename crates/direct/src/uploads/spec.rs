@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{OpenRequest, SentHeaders, key, object_headers};
-use crate::{DirectError, TransferMode, record::MAX_SINGLE_PUT};
+use crate::{DirectError, DirectSettings, TransferMode};
 
 const MAX_REQUEST_ID_LEN: usize = 255;
 const MAX_METADATA_BYTES: usize = 16 * 1024;
@@ -167,17 +167,18 @@ fn sanitize(
 }
 
 pub(super) fn check_mode(
+    settings: &DirectSettings,
     mode: TransferMode,
     size: Option<u64>,
-    limit: u64,
 ) -> Result<(), DirectError> {
+    let (rules, limit) = (settings.bucket.rules(), settings.objects.max_object);
+    let is_whole = matches!(mode, TransferMode::Put | TransferMode::Post);
     match size {
-        Some(size) if !mode.is_multipart() && size > MAX_SINGLE_PUT => {
-            let why = "a file larger than 5 GiB must be sent as a multipart upload";
-            Err(DirectError::invalid("file_size", why))
+        Some(size) if is_whole && size > rules.max_put => {
+            Err(DirectError::invalid("file_size", rules.larger))
         }
         Some(size) if size > limit => {
-            let why = format!("the maximum file size of S3 is {limit} bytes");
+            let why = format!("the maximum file size of {} is {limit} bytes", rules.name);
             Err(DirectError::invalid("file_size", why))
         }
         _ => Ok(()),

@@ -52,7 +52,8 @@ impl Direct {
         }
         let bucket = &settings.objects.bucket;
         let prefix = self.client_key_prefix(&caller.subject);
-        let region = settings.client.region(bucket);
+        let client = &self.s3()?.client;
+        let region = client.region(bucket);
         let policy = session_policy(&region, bucket, &prefix);
         let request = TokenRequest {
             endpoint: sts.endpoint.as_deref(),
@@ -62,7 +63,7 @@ impl Direct {
             lifetime: sts.lifetime,
         };
         Ok(PrefixCredentials {
-            credentials: settings.client.temporary_credentials(&request).await?,
+            credentials: client.temporary_credentials(&request).await?,
             bucket: bucket.clone(),
             region,
             prefix,

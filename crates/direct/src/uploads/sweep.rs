@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
-use landfall_s3::client::ErrorKind;
+use landfall_objects::ErrorKind;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -64,7 +64,7 @@ impl Direct {
     /// Any number of processes may sweep concurrently.
     ///
     /// # Errors
-    /// The database failed. If S3 fails, it is counted and logged, and those uploads are checked
+    /// The database failed. If the bucket fails, it is counted and logged, and those uploads are checked
     /// again.
     ///
     /// # Cancel safety
@@ -98,11 +98,11 @@ impl Direct {
                 Err(error) => {
                     report.check_failures += 1;
                     count(&stats.check_failures);
-                    // If S3 is unavailable, one message is enough.
+                    // If the bucket is unavailable, one message is enough.
                     if !is_unavailable(&error) {
                         tracing::warn!(%id, %error, "failed to check upload");
                     } else if !std::mem::replace(&mut is_down, true) {
-                        tracing::warn!(%id, %error, "failed to check uploads, S3 is unavailable");
+                        tracing::warn!(%id, %error, "failed to check uploads, the storage is unavailable");
                     }
                 }
             }
@@ -207,7 +207,7 @@ fn elapsed(now: SystemTime, then: SystemTime) -> Duration {
 }
 
 fn is_unavailable(error: &DirectError) -> bool {
-    matches!(error, DirectError::S3(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }))
+    matches!(error, DirectError::Storage(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }))
 }
 
 fn check_outcome(

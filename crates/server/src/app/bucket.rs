@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A client starts the download at once; who finds the URL in a log or a history finds it expired.
-const REDIRECT_LIFETIME: Duration = Duration::from_secs(15 * 60);
+pub(super) const REDIRECT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 #[derive(Debug)]
 pub(super) struct Bucket {
@@ -106,16 +106,16 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
         options.ids = UploadIds::Plain;
     }
     options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
-    options.excluded_prefixes = key_prefixes(settings);
+    options.excluded_prefixes = key_prefixes(settings, &s3.object_prefix);
     options.redirect = s3.redirects.then_some(REDIRECT_LIFETIME);
     options
 }
 
-fn key_prefixes(settings: &Settings) -> Vec<String> {
+/// Returns the beginnings of the keys of direct uploads below the prefix of all keys.
+pub(super) fn key_prefixes(settings: &Settings, prefix: &str) -> Vec<String> {
     if !settings.direct.enabled {
         return Vec::new();
     }
-    let prefix = &settings.s3.object_prefix;
     let of_clients = landfall_direct::CLIENT_KEY_PREFIX;
     let beginnings = [settings.direct.key_prefix(), of_clients];
     let prefixes = beginnings.map(|beginning| format!("{prefix}{beginning}"));
@@ -130,7 +130,9 @@ mod tests {
     #[test]
     fn the_store_ignores_keys_of_direct_uploads() {
         let prefixes = |args: &[&str]| match read(args.iter().map(Into::into), []) {
-            Ok(Invocation::Run(loaded, _)) => key_prefixes(&loaded.settings),
+            Ok(Invocation::Run(loaded, _)) => {
+                key_prefixes(&loaded.settings, &loaded.settings.s3.object_prefix)
+            }
             other => panic!("{other:?}"),
         };
         let args = ["-s3-bucket=b", "-direct"];

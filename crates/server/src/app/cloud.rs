@@ -2,25 +2,30 @@
 //!
 //! One that cannot be used ends the start. It must not know how a cloud works: that is in its client.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use landfall::{Composer, store::BoxError};
+use landfall_direct::{AzureBucket, DirectBucket, GcsBucket};
 use landfall_objects::{
-    CallLimits, Cloud as _, Error, ErrorKind, ObjectStore, Stats, StoreOptions, StoreStats,
+    CallLimits, Cloud, Error, ErrorKind, ObjectRef, ObjectStore, Stats, StoreOptions, StoreStats,
     UploadIds,
 };
 
 use super::{
+    bucket::{REDIRECT_LIFETIME, key_prefixes},
     cached_probe::CachedProbe,
     leases::{LeasedCloud, SharedLeases},
 };
 use crate::{
     clouds::{azure_client, diagnose_azure, diagnose_gcs, gcs_client, probe_limits},
     diagnosis::Diagnosis,
-    settings::{CLOUD_MAX_PARTS, CLOUD_PART_SIZE, LeaseKind, Leases, Settings},
+    settings::{Azure, CLOUD_MAX_PARTS, CLOUD_PART_SIZE, Gcs, LeaseKind, Leases, Settings},
 };
+
+/// Nothing uses the URL that is signed at the start.
+const PROBE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// The longest block of Azure, in bytes.
 const MAX_BLOCK: u64 = 4000 << 20;
@@ -32,6 +37,9 @@ pub(super) struct CloudStorage {
     pub(super) name: String,
     pub(super) description: String,
     pub(super) opened: Box<dyn CloudBackend>,
+    /// For direct uploads.
+    pub(super) direct: Arc<dyn DirectBucket>,
+    pub(super) prefix: String,
     reachable: CachedProbe<Option<String>>,
 }
 
@@ -63,10 +71,21 @@ impl CloudStorage {
         if let Err(error) = probe.await {
             refuse(error, |error| diagnose_gcs(error, settings, name))?;
         }
+        require_signatures(settings, &prober, name, ("--gcs-download", gcs.redirects)).await?;
         let client = gcs_client(gcs, CallLimits::default())?;
+        let mut direct = GcsBucket::new(client.clone());
+        if settings.direct.endpoint.is_some() {
+            let endpoint = settings.direct.endpoint.clone();
+            let of_clients = Gcs {
+                endpoint,
+                ..gcs.clone()
+            };
+            let signer = gcs_client(&of_clients, CallLimits::default());
+            direct.signer = signer.context("--direct-endpoint")?;
+        }
         let options = gcs_options(settings, name);
         let description = format!("Using 'gcs://{name}' as GCS bucket for storage.");
-        Self::new(client, prober, options, description)
+        Self::new(client, prober, options, Arc::new(direct), description)
     }
 
     async fn azure(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
@@ -75,20 +94,33 @@ impl CloudStorage {
         if let Err(error) = prober.ensure_container(name, azure.access).await {
             refuse(error, |error| diagnose_azure(error, settings, name))?;
         }
-        let options = azure_options(settings, name);
+        let redirects = ("--azure-download", azure.redirects);
+        require_signatures(settings, &prober, name, redirects).await?;
         let client = azure_client(azure, CallLimits::default())?;
+        let mut direct = AzureBucket::new(client.clone());
+        if settings.direct.endpoint.is_some() {
+            let endpoint = settings.direct.endpoint.clone();
+            let of_clients = Azure {
+                endpoint,
+                ..azure.clone()
+            };
+            let signer = azure_client(&of_clients, CallLimits::default());
+            direct.signer = signer.context("--direct-endpoint")?;
+        }
+        let options = azure_options(settings, name);
         let description = format!(
             "Azure BlockBlob Storage authentication using {}\nUsing Azure endpoint {}.",
             client.authorization(),
             client.endpoint()
         );
-        Self::new(client, prober, options, description)
+        Self::new(client, prober, options, Arc::new(direct), description)
     }
 
     fn new<C: LeasedCloud>(
         client: C,
         prober: C,
         options: StoreOptions,
+        direct: Arc<dyn DirectBucket>,
         description: String,
     ) -> anyhow::Result<(Self, Composer)> {
         let (name, prefix) = (options.bucket.clone(), options.object_prefix.clone());
@@ -99,12 +131,14 @@ impl CloudStorage {
             prober,
             store,
             name: name.clone(),
-            prefix,
+            prefix: prefix.clone(),
         };
         let storage = Self {
             name,
             description,
             opened: Box::new(opened),
+            direct,
+            prefix,
             reachable: CachedProbe::default(),
         };
         Ok((storage, composer))
@@ -132,13 +166,37 @@ fn refuse(error: Error, diagnose: impl FnOnce(Error) -> Diagnosis) -> anyhow::Re
 }
 
 pub(crate) fn gcs_options(settings: &Settings, bucket: &str) -> StoreOptions {
-    options(settings, bucket, &settings.gcs.object_prefix)
+    let mut options = options(settings, bucket, &settings.gcs.object_prefix);
+    options.redirect = settings.gcs.redirects.then_some(REDIRECT_LIFETIME);
+    options
 }
 
 pub(crate) fn azure_options(settings: &Settings, container: &str) -> StoreOptions {
     let mut options = options(settings, container, &settings.azure.object_prefix);
     options.max_part = MAX_BLOCK;
+    options.redirect = settings.azure.redirects.then_some(REDIRECT_LIFETIME);
     options
+}
+
+/// Ends the start if these credentials cannot sign URLs for clients, and the settings need them.
+async fn require_signatures(
+    settings: &Settings,
+    client: &impl Cloud,
+    name: &str,
+    (flag, redirects): (&str, bool),
+) -> anyhow::Result<()> {
+    if !settings.direct.enabled && !redirects {
+        return Ok(());
+    }
+    let object = ObjectRef::new(name, "landfall");
+    let signed = client.presign_download(&object, "", "", PROBE_LIFETIME);
+    signed.await.map(drop).with_context(|| {
+        let needs = match settings.direct.enabled {
+            true => "--direct",
+            false => flag,
+        };
+        format!("{needs} needs credentials that can sign URLs for clients")
+    })
 }
 
 fn options(settings: &Settings, name: &str, prefix: &str) -> StoreOptions {
@@ -155,6 +213,7 @@ fn options(settings: &Settings, name: &str, prefix: &str) -> StoreOptions {
     let is_alone = matches!(settings.leases.kind, LeaseKind::Auto | LeaseKind::Memory);
     options.shared = !is_alone;
     options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
+    options.excluded_prefixes = key_prefixes(settings, prefix);
     options
 }
 

@@ -83,6 +83,7 @@ mod s3_watch;
 
 mod direct_harness;
 
+mod direct_clouds;
 mod direct_events;
 mod direct_flow;
 mod direct_nodes;

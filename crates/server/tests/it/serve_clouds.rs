@@ -85,7 +85,7 @@ pub(crate) fn without_clouds(command: &[&str]) -> Command {
 
 /// Starts a server that must fail, and returns its only line.
 #[track_caller]
-fn refusal(command: &mut Command) -> String {
+pub(crate) fn refusal(command: &mut Command) -> String {
     command.args(["-port", "0", "-host", "127.0.0.1"]);
     let (code, said, told) = run(command);
     assert_eq!(code, Some(1), "{said}{told}");

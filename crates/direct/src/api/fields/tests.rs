@@ -58,11 +58,11 @@ fn sign_s3_fields_are_checked() {
         (json!({"file_name": "a", "request_id": ".."}), "request_id"),
         (json!({"file_name": "a", "metadata": []}), "metadata"),
     ] {
-        let problem = sign_s3(object(body.clone())).err().expect("it is rejected");
+        let problem = sign(object(body.clone())).err().expect("it is rejected");
         assert_eq!(problem.errors()[0].0, field, "{body}");
         assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
     }
-    let (asked, _) = sign_s3(object(json!({
+    let (asked, _) = sign(object(json!({
         "file_name": "A b.png", "file_type": "", "file_size": "12", "request_id": "r1",
         "metadata": {"album": 7, "none": null, "deep": {"a": 1}},
     })))

@@ -1,7 +1,7 @@
 use std::time::UNIX_EPOCH;
 
 use landfall::upload::{Upload, UploadId};
-use landfall_s3::client::{ObjectRef, Part};
+use landfall_objects::{ObjectRef, Part};
 use landfall_state::queue::JobId;
 use proptest::prelude::*;
 
@@ -136,8 +136,8 @@ fn decisions_follow_the_table() {
     };
     let too_large = |stored, limit| removed(RemovalReason::TooLarge { stored, limit });
     let invalid = |why: &str| removed(RemovalReason::Invalid(why.into()));
-    let gone = "the object is missing in S3";
-    let aborted = "the multipart upload is missing in S3";
+    let gone = "the object is missing in the bucket";
+    let aborted = "the multipart upload is missing in the bucket";
     let accepting =
         |types: &'static str| record(TransferMode::Put, |one| storage(one, TYPES, types));
     let cases = [

@@ -33,20 +33,21 @@ async fn the_quick_start_works() {
     let commands = blocks("sh").concat();
     let body = commands.split("-d '").nth(1).unwrap();
     let body: Value = serde_json::from_str(body.split("'\n").next().unwrap()).unwrap();
-    let reply = harness.post("/api/sign_s3", &body).await;
+    let reply = harness.post("/api/sign", &body).await;
     let reply = reply.expect(200);
     assert_eq!(names(&reply.json), names(signed));
+    assert_eq!(reply.json["headers"], signed["headers"]);
     let url = reply.text_of("url");
     assert!(url.ends_with("/my_file.pdf"), "{url}");
     assert_eq!(
         reply.text_of("file_type"),
         signed["file_type"].as_str().unwrap()
     );
-    let kind = [("content-type", "application/pdf")];
-    let sent = put(&reply.text_of("signed_request"), &kind, b"hello").await;
+    let headers = [("content-type", "application/pdf"), ("if-none-match", "*")];
+    let sent = put(&reply.text_of("signed_request"), &headers, b"hello").await;
     assert_eq!(sent.status, 200, "{sent:?}");
     let named = serde_json::json!({ "url": url });
-    let done = harness.post("/api/complete_s3", &named).await;
+    let done = harness.post("/api/complete", &named).await;
     let done = done.expect(200);
     assert_eq!(names(&done.json), names(completed));
     for name in ["state", "size"] {

@@ -1,5 +1,6 @@
 //! The HTTP API, as its clients use it.
 
+mod clouds;
 mod companion;
 mod cors;
 mod docs;

@@ -8,7 +8,7 @@ use landfall_test_services::{
 use serde_json::json;
 
 use super::harness::{Harness, Reply, SECRET, encoded, put};
-use crate::uploads::harness::{Service, settings};
+use crate::uploads::harness::{Service, bucket_by, settings};
 
 /// Creates a server whose connection to S3 goes through a proxy, without retries. Its clients
 /// connect directly.
@@ -16,7 +16,8 @@ async fn behind(proxy: &Proxy) -> Harness {
     let mut proxied = settings(&Garage::shared().access().through_proxy(proxy));
     proxied.attempts = 1;
     let client = Client::new(proxied).unwrap();
-    Harness::with(Service::Garage, |settings| settings.client = client, |_| {}).await
+    let bucket = bucket_by(client, Service::Garage);
+    Harness::with(Service::Garage, |settings| settings.bucket = bucket, |_| {}).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

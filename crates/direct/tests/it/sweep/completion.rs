@@ -94,7 +94,7 @@ async fn late_objects_are_removed(service: Service) {
     for record in &records {
         let put = node
             .direct
-            .presign_put(record, Duration::from_secs(3600), SentHeaders::All)
+            .presign_upload(record, Duration::from_secs(3600), SentHeaders::All)
             .await;
         signed.push(put.unwrap());
     }
@@ -140,7 +140,7 @@ async fn too_large_uploads_are_removed(service: Service) {
         .await;
     let put = node
         .direct
-        .presign_put(&unknown, Duration::from_secs(60), SentHeaders::All)
+        .presign_upload(&unknown, Duration::from_secs(60), SentHeaders::All)
         .await;
     let put = put.unwrap();
     let sent = send(http::Method::PUT, &put.url, &put.headers, &b"hello"[..]).await;
@@ -173,7 +173,7 @@ async fn an_upload_fails_if_its_multipart_upload_is_missing(service: Service) {
     assert_eq!((report.failed, report.check_failures), (1, 0));
     let job = node.job(&record).await;
     assert_eq!(job.state, JobState::Failed);
-    assert!(job.reason.unwrap().contains("missing in S3"));
+    assert!(job.reason.unwrap().contains("missing in the bucket"));
     assert_eq!(world.emitted(&record), [Created, Terminated]);
     world.assert_settled().await;
 }

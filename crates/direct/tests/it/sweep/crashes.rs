@@ -126,7 +126,7 @@ async fn work(node: Arc<Node>, one: usize) {
         if record.mode == TransferMode::Put {
             let put = node
                 .direct
-                .presign_put(&record, Duration::from_secs(60), SentHeaders::All)
+                .presign_upload(&record, Duration::from_secs(60), SentHeaders::All)
                 .await;
             let put = put.unwrap();
             send(Method::PUT, &put.url, &put.headers, &b"0123456789"[..]).await;

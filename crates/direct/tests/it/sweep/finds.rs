@@ -30,7 +30,7 @@ on_each!(
 async fn put(node: &Node, record: &Record) {
     let put = node
         .direct
-        .presign_put(record, Duration::from_secs(600), SentHeaders::All)
+        .presign_upload(record, Duration::from_secs(600), SentHeaders::All)
         .await;
     let put = put.unwrap();
     let sent = send(Method::PUT, &put.url, &put.headers, &b"hello"[..]).await;

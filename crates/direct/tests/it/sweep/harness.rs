@@ -156,7 +156,10 @@ pub(crate) async fn node(
     queue.clock = clock;
     let queue = Queue::open(queue).await.unwrap();
     let repository = Repository::open(connections).await.unwrap();
-    let mut wanted = DirectSettings::new(client.clone(), bucket);
+    let mut wanted = DirectSettings::new(
+        std::sync::Arc::new(landfall_direct::S3Bucket::new(client.clone())),
+        bucket,
+    );
     change(&mut wanted);
     let direct = Direct::new(wanted, queue.clone(), repository.clone());
     let mut config = Config::new(Composer::join(MemoryStore::new()))

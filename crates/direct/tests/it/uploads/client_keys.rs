@@ -53,7 +53,7 @@ async fn a_put_at_a_client_key(service: Service) {
     assert!(is_conflict(&other.unwrap_err()));
     let put = harness
         .direct
-        .presign_put(&record, LONG, SentHeaders::Unknown)
+        .presign_upload(&record, LONG, SentHeaders::Unknown)
         .await
         .unwrap();
     assert!(put.headers.is_empty(), "{:?}", put.headers);
@@ -240,7 +240,7 @@ async fn objects_of_other_types_are_removed(service: Service) {
             .unwrap();
         let put = harness
             .direct
-            .presign_put(&record, LONG, SentHeaders::Unknown)
+            .presign_upload(&record, LONG, SentHeaders::Unknown)
             .await
             .unwrap();
         let mut headers = HeaderMap::new();

@@ -534,7 +534,10 @@ async fn uploads_of_other_principals_are_not_found() {
 async fn a_missing_handler_is_an_internal_error() {
     let harness = harness().await;
     let alone = landfall_direct::Direct::new(
-        landfall_direct::DirectSettings::new(harness.client.clone(), &harness.bucket),
+        landfall_direct::DirectSettings::new(
+            std::sync::Arc::new(landfall_direct::S3Bucket::new(harness.client.clone())),
+            &harness.bucket,
+        ),
         harness.queue.clone(),
         harness.repository.clone(),
     );

@@ -11,7 +11,9 @@ use landfall_test_services::{
     proxy::{Fault, Operation, Rule},
 };
 
-use super::harness::{Harness, LONG, MIB, Script, Service, alice, on, on_each, pattern, settings};
+use super::harness::{
+    Harness, LONG, MIB, Script, Service, alice, bucket_by, on, on_each, pattern, settings,
+};
 
 on_each!(
     an_interrupted_creation_is_cleaned_up,
@@ -32,7 +34,8 @@ async fn behind_with(proxy: &Proxy, service: Service, hook: Script) -> Harness {
     let mut proxied = settings(&service.access().through_proxy(proxy));
     proxied.attempts = 1;
     let client = Client::new(proxied).unwrap();
-    Harness::by(service, hook, |settings| settings.client = client).await
+    let bucket = bucket_by(client, service);
+    Harness::by(service, hook, |settings| settings.bucket = bucket).await
 }
 
 async fn an_interrupted_completion_is_repeated(service: Service) {
@@ -51,7 +54,10 @@ async fn an_interrupted_completion_is_repeated(service: Service) {
         proxy.inject(Rule::on(Operation::CompleteMultipartUpload), fault);
         let broken = harness.complete(&record, &parts).await;
         if let Err(error) = &broken {
-            assert!(matches!(error, DirectError::S3(_)), "{fault:?}: {error}");
+            assert!(
+                matches!(error, DirectError::Storage(_)),
+                "{fault:?}: {error}"
+            );
             assert_eq!(harness.now(&record).await.status, Status::Completing);
             assert_eq!(harness.emitted(&record), [EventKind::Created]);
         }
@@ -99,7 +105,7 @@ async fn an_interrupted_creation_is_cleaned_up(service: Service) {
         let mut asked = OpenRequest::new(TransferMode::Multipart, "a");
         asked.request_id = is_kept.then(|| "7".into());
         let error = harness.open(&alice(), asked.clone()).await.unwrap_err();
-        assert!(matches!(error, DirectError::S3(_)), "{error}");
+        assert!(matches!(error, DirectError::Storage(_)), "{error}");
         let record = only(&harness).await;
         assert_eq!(record.status, Status::Removed);
         let state = harness.job(&record).await.state;
@@ -144,7 +150,7 @@ async fn a_creation_that_s3_denies_can_be_repeated(service: Service) {
         asked.request_id = Some("7".into());
         for _ in 0..2 {
             let error = harness.open(&alice(), asked.clone()).await.unwrap_err();
-            assert!(matches!(error, DirectError::S3(_)), "{error}");
+            assert!(matches!(error, DirectError::Storage(_)), "{error}");
         }
         let record = harness.of_alice(asked).await;
         assert_eq!(record.status, Status::Open);

@@ -185,7 +185,7 @@ async fn a_file_replaced_by_an_unconditional_put_is_checked_again() {
     let lifetime = Duration::from_secs(60);
     let put = harness
         .direct
-        .presign_put(&record, lifetime, SentHeaders::ContentType);
+        .presign_upload(&record, lifetime, SentHeaders::ContentType);
     let put = put.await.unwrap();
     let send_file = async |body: &'static str| {
         assert_eq!(send(Method::PUT, &put.url, &put.headers, body).await.0, 200);
@@ -216,7 +216,7 @@ async fn a_signed_put_does_not_replace_a_file() {
     let lifetime = Duration::from_secs(60);
     let put = harness
         .direct
-        .presign_put(&record, lifetime, SentHeaders::All)
+        .presign_upload(&record, lifetime, SentHeaders::All)
         .await
         .unwrap();
     assert_eq!(put.headers[header::IF_NONE_MATCH], "*");
@@ -232,7 +232,7 @@ async fn a_signed_put_does_not_replace_a_file() {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     let put = harness
         .direct
-        .presign_put(&record, lifetime, SentHeaders::Unknown)
+        .presign_upload(&record, lifetime, SentHeaders::Unknown)
         .await
         .unwrap();
     assert!(put.headers.is_empty(), "{:?}", put.headers);
@@ -241,7 +241,7 @@ async fn a_signed_put_does_not_replace_a_file() {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     let put = harness
         .direct
-        .presign_put(&record, lifetime, SentHeaders::All)
+        .presign_upload(&record, lifetime, SentHeaders::All)
         .await
         .unwrap();
     assert!(!put.headers.contains_key(header::IF_NONE_MATCH));
@@ -255,7 +255,7 @@ async fn the_condition_is_signed() {
     let record = harness.opened(TransferMode::Put, Some(5)).await;
     let put = harness
         .direct
-        .presign_put(&record, Duration::from_secs(60), SentHeaders::All)
+        .presign_upload(&record, Duration::from_secs(60), SentHeaders::All)
         .await;
     let put = put.unwrap();
     let mut without = put.headers.clone();

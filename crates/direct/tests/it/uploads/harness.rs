@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    io::Write as _,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -16,15 +17,16 @@ use landfall::{
 };
 use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
-    CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
-    Requester, SentHeaders, SignedOperation, SignedPut, TransferMode,
+    AzureBucket, CompletedUpload, Direct, DirectError, DirectSettings, GcsBucket, OpenRequest,
+    Record, Repository, Requester, S3Bucket, SentHeaders, SignedOperation, SignedUpload,
+    TransferMode,
 };
 use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
 use landfall_state::queue::{
     GrantOutcome, Job, NewJob, Principal, Queue, QueueSettings, Scope, Token, tracking::JobTracker,
 };
 use landfall_state::sql::{Database, Durability};
-use landfall_test_services::{Access, Ceph, Garage, Moto};
+use landfall_test_services::{Access, Azurite, Ceph, Garage, GcsFake, Moto};
 use landfall_testkit::record::RecordingSink;
 use tempfile::TempDir;
 
@@ -62,6 +64,16 @@ pub(crate) enum Service {
     Ceph,
     Garage,
     Moto,
+    /// The strict fake of Google Cloud Storage.
+    Google,
+    /// Azurite.
+    Azure,
+}
+
+/// The fake that all tests of this process share.
+pub(crate) fn google() -> &'static GcsFake {
+    static SHARED: OnceLock<GcsFake> = OnceLock::new();
+    SHARED.get_or_init(|| GcsFake::start(&[]))
 }
 
 impl Service {
@@ -70,6 +82,13 @@ impl Service {
             Self::Ceph => Ceph::shared().access(),
             Self::Garage => Garage::shared().access(),
             Self::Moto => Moto::shared().access(),
+            Self::Google => google().access(),
+            Self::Azure => Access {
+                endpoint: Azurite::shared().endpoint(),
+                region: "none".to_owned(),
+                access_key: Azurite::ACCOUNT.to_owned(),
+                secret_key: Azurite::KEY.to_owned(),
+            },
         }
     }
 
@@ -78,6 +97,50 @@ impl Service {
             Self::Ceph => Ceph::shared().bucket("direct"),
             Self::Garage => Garage::shared().bucket("direct"),
             Self::Moto => Moto::shared().bucket("direct"),
+            Self::Google => {
+                let name = format!("direct-{}", UploadId::random());
+                google().create_bucket(&name);
+                name
+            }
+            Self::Azure => Azurite::shared().container("direct"),
+        }
+    }
+
+    /// Returns settings for a bucket of it.
+    fn direct_settings(self, client: &Client, bucket: &str) -> DirectSettings {
+        let endpoint = Some(self.access().endpoint);
+        match self {
+            Self::Ceph | Self::Garage | Self::Moto => {
+                DirectSettings::new(Arc::new(S3Bucket::new(client.clone())), bucket)
+            }
+            Self::Google => {
+                let mut key = tempfile::NamedTempFile::new().unwrap();
+                let account = google().service_account(&google().endpoint());
+                key.write_all(account.to_string().as_bytes()).unwrap();
+                // The client reads it when it needs a token.
+                let (_, path) = key.keep().unwrap();
+                let path = path.to_str().unwrap().to_owned();
+                let settings = landfall_gcs::ClientSettings {
+                    endpoint,
+                    credentials: landfall_gcs::CredentialSource::File(path),
+                    ..Default::default()
+                };
+                let client = landfall_gcs::Client::new(settings).unwrap();
+                DirectSettings::new(Arc::new(GcsBucket::new(client)), bucket)
+            }
+            Self::Azure => {
+                let settings = landfall_azure::AzureSettings {
+                    endpoint,
+                    variables: [
+                        ("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT),
+                        ("AZURE_STORAGE_KEY", Azurite::KEY),
+                    ]
+                    .into(),
+                    ..Default::default()
+                };
+                let client = landfall_azure::AzureClient::new(settings).unwrap();
+                DirectSettings::new(Arc::new(AzureBucket::new(client)), bucket)
+            }
         }
     }
 }
@@ -108,6 +171,12 @@ pub(crate) fn settings(access: &Access) -> ClientSettings {
         attempts: 3,
         ..ClientSettings::default()
     }
+}
+
+/// Returns a bucket that the server reaches by another way than clients do.
+pub(crate) fn bucket_by(client: Client, service: Service) -> Arc<S3Bucket> {
+    let signer = Client::new(settings(&service.access())).unwrap();
+    Arc::new(S3Bucket { client, signer })
 }
 
 impl Harness {
@@ -153,7 +222,7 @@ impl Harness {
         queue.connections = Some(connections.share());
         let queue = Queue::open(queue).await.unwrap();
         let repository = Repository::open(connections).await.unwrap();
-        let mut wanted = DirectSettings::new(client.clone(), &bucket);
+        let mut wanted = service.direct_settings(&client, &bucket);
         change(&mut wanted);
         let direct = Direct::new(wanted, queue.clone(), repository.clone());
         let sink = RecordingSink::default();
@@ -204,8 +273,12 @@ impl Harness {
         found.unwrap()
     }
 
-    pub(crate) async fn presign_put(&self, record: &Record, headers: SentHeaders) -> SignedPut {
-        let put = self.direct.presign_put(record, LONG, headers).await;
+    pub(crate) async fn presign_upload(
+        &self,
+        record: &Record,
+        headers: SentHeaders,
+    ) -> SignedUpload {
+        let put = self.direct.presign_upload(record, LONG, headers).await;
         put.unwrap()
     }
 
@@ -284,7 +357,8 @@ impl Harness {
     }
 
     pub(crate) async fn head(&self, record: &Record) -> Option<ObjectHead> {
-        match self.client.head_object(&record.object).await {
+        let bucket = &self.direct.settings().bucket;
+        match bucket.head_object(&record.object).await {
             Ok(head) => Some(head),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => None,
             Err(error) => panic!("{error}"),
@@ -316,7 +390,7 @@ impl Harness {
 
     /// Sends a file by its presigned PUT.
     pub(crate) async fn put(&self, record: &Record, bytes: Bytes) -> StatusCode {
-        let put = self.presign_put(record, SentHeaders::All).await;
+        let put = self.presign_upload(record, SentHeaders::All).await;
         let (status, _, body) = send(Method::PUT, &put.url, &put.headers, bytes).await;
         if !status.is_success() {
             eprintln!("{status} {body:?}");

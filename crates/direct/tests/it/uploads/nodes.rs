@@ -67,7 +67,7 @@ async fn a_signature_can_be_requested_again_on_another_node() {
     let sign = async |node: &Harness, record| {
         let put = node
             .direct
-            .presign_put(record, LONG, SentHeaders::ContentType);
+            .presign_upload(record, LONG, SentHeaders::ContentType);
         put.await.unwrap()
     };
     let signed = [sign(&one, &record).await, sign(&other, &there).await];

@@ -72,7 +72,7 @@ async fn files_are_sent_by_presigned_put(service: Service) {
     assert_eq!(harness.hook.asked(), ["create a file.bin", "finish 5"]);
     let late = harness
         .direct
-        .presign_put(&done.record, LONG, SentHeaders::All)
+        .presign_upload(&done.record, LONG, SentHeaders::All)
         .await
         .unwrap_err();
     assert!(is_conflict(&late), "{late}");
@@ -308,7 +308,7 @@ async fn metadata_and_headers_reach_the_object(service: Service) {
             TransferMode::Put => {
                 let put = harness
                     .direct
-                    .presign_put(&record, LONG, SentHeaders::All)
+                    .presign_upload(&record, LONG, SentHeaders::All)
                     .await
                     .unwrap();
                 assert_eq!(put.headers["cache-control"], "max-age=60");
@@ -367,7 +367,7 @@ async fn urls_of_objects(service: Service) {
     assert!(location.ends_with("/%C3%A4%20b%3F.bin"), "{location}");
     let put = harness
         .direct
-        .presign_put(&record, LONG, SentHeaders::All)
+        .presign_upload(&record, LONG, SentHeaders::All)
         .await
         .unwrap();
     for url in [

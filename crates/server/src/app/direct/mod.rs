@@ -11,10 +11,11 @@ use axum::Router;
 use landfall::{Config, Handler, service::Cors};
 use landfall_access::{ClientAddress, auth::Authenticator};
 use landfall_direct::{
-    DirectSettings, DirectStats, Repository, SmallFiles, StsSettings, SweepReport,
+    DirectBucket, DirectSettings, DirectStats, Repository, S3Bucket, SmallFiles, StsSettings,
+    SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_s3::{S3Options, lease::probe_conditional_writes};
+use landfall_s3::lease::probe_conditional_writes;
 use landfall_state::queue::TokenHash;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
@@ -50,13 +51,22 @@ impl Direct {
         secret: Option<Secret>,
         config: &mut Config,
     ) -> anyhow::Result<Self> {
-        let StorageBackend::Bucket(bucket) = &storage.backend else {
-            bail!("--direct needs a bucket: set --s3-bucket NAME");
+        let mut wanted = match &storage.backend {
+            StorageBackend::Bucket(bucket) => {
+                let mut wanted = s3_settings(settings, bucket)?;
+                wanted.objects.conditional_writes = honors_conditions(settings, bucket).await;
+                wanted
+            }
+            StorageBackend::Cloud(cloud) => {
+                let bucket = cloud.direct.clone();
+                direct_settings(settings, bucket, &cloud.name, &cloud.prefix)
+            }
+            StorageBackend::Directory(_) => {
+                bail!("--direct needs a bucket: set --s3-bucket, --gcs-bucket or --azure-storage")
+            }
         };
-        let mut wanted = direct_settings(settings, bucket)?;
         wanted.has_notifications = secret.is_some();
         wanted.policies.clone_from(&grants.policies);
-        wanted.objects.conditional_writes = honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.connect(settings, "direct uploads").await?;
         let repository = Repository::open(connections).await;
@@ -171,20 +181,31 @@ pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
     paths.to_vec()
 }
 
-fn direct_settings(
+fn s3_settings(
     settings: &Settings,
     bucket: &super::bucket::Bucket,
 ) -> anyhow::Result<DirectSettings> {
-    let direct = &settings.direct;
-    let mut wanted = DirectSettings::new(bucket.client.clone(), &bucket.name);
-    if let Some(endpoint) = &direct.endpoint {
-        wanted.signer = s3::signer(&settings.s3, endpoint).context("--direct-endpoint")?;
+    let mut of_s3 = S3Bucket::new(bucket.client.clone());
+    if let Some(endpoint) = &settings.direct.endpoint {
+        of_s3.signer = s3::signer(&settings.s3, endpoint).context("--direct-endpoint")?;
     }
-    let mut objects = S3Options::new(&bucket.name);
-    objects.object_prefix.clone_from(&settings.s3.object_prefix);
+    let (name, prefix) = (&bucket.name, &settings.s3.object_prefix);
+    let mut wanted = direct_settings(settings, Arc::new(of_s3), name, prefix);
+    wanted.objects.headers.clone_from(&settings.s3.headers);
+    Ok(wanted)
+}
+
+fn direct_settings(
+    settings: &Settings,
+    bucket: Arc<dyn DirectBucket>,
+    name: &str,
+    prefix: &str,
+) -> DirectSettings {
+    let direct = &settings.direct;
+    let mut wanted = DirectSettings::new(bucket, name);
+    let objects = &mut wanted.objects;
+    prefix.clone_into(&mut objects.object_prefix);
     objects.key_template = Some(direct.key.clone());
-    objects.headers.clone_from(&settings.s3.headers);
-    wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
     if direct.puts_small_files {
         wanted.small_files = SmallFiles::Put;
@@ -202,7 +223,7 @@ fn direct_settings(
         },
         lifetime: STS_LIFETIME,
     });
-    Ok(wanted)
+    wanted
 }
 
 #[cfg(test)]

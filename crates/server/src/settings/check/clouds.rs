@@ -6,17 +6,25 @@ use super::{Findings, Settings, s3::FILE_SETTINGS};
 use crate::settings::types::DisabledDownloads;
 
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
-    for (main, endpoint, is_set) in [
-        ("gcs-bucket", "gcs-endpoint", settings.gcs.bucket.is_some()),
+    let disabled = settings.protocol.disable_download == DisabledDownloads::All;
+    for (main, endpoint, download, is_set) in [
+        (
+            "gcs-bucket",
+            "gcs-endpoint",
+            "gcs-download",
+            settings.gcs.bucket.is_some(),
+        ),
         (
             "azure-storage",
             "azure-endpoint",
+            "azure-download",
             settings.azure.container.is_some(),
         ),
     ] {
         let family = &main[..=main.find('-').unwrap_or_default()];
         if is_set {
             findings.without_effect(FILE_SETTINGS, &format!("with --{main}"));
+            findings.without_effect_if(disabled, &[download], "with --disable-download");
             continue;
         }
         if findings.is_given(endpoint) {

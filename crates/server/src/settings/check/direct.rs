@@ -7,8 +7,24 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if !direct.enabled {
         return findings.without_effect(&findings.given("direct-"), "without --direct");
     }
-    let reason = "requires a bucket; write --s3-bucket NAME";
-    findings.problem_if(s3.bucket.is_none(), "direct", reason);
+    let reason =
+        "requires a bucket; write --s3-bucket, --gcs-bucket or --azure-storage with its name";
+    let other = match (&settings.gcs.bucket, &settings.azure.container) {
+        (Some(_), _) => Some("--gcs-bucket"),
+        (None, Some(_)) => Some("--azure-storage"),
+        (None, None) => None,
+    };
+    match other.filter(|_| s3.bucket.is_none()) {
+        Some(other) => {
+            findings.without_effect(&["direct-small-files"], &format!("with {other}"));
+            for name in ["direct-sts", "direct-notifications-secret"] {
+                let is_given = findings.is_given(name);
+                let reason = format!("works with S3 alone, not with {other}; leave it out");
+                findings.problem_if(is_given, name, reason);
+            }
+        }
+        None => findings.problem_if(s3.bucket.is_none(), "direct", reason),
+    }
 
     let prefix = direct.key_prefix();
     let tus_prefix = s3.key.as_deref().and_then(|key| key.split('{').next());

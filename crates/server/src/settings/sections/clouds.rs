@@ -19,6 +19,8 @@ const ACCESS: &[(&str, ContainerAccess)] = &[
     ("container", ContainerAccess::Container),
 ];
 
+const DOWNLOAD: &[(&str, bool)] = &[("proxy", false), ("redirect", true)];
+
 const TIERS: &[(&str, Option<AccessTier>)] = &[
     ("default", None),
     ("hot", Some(AccessTier::Hot)),
@@ -39,6 +41,9 @@ group! {
     endpoint: Option<String> = value::optional(bucket::endpoint), "gcs-endpoint", Text("URL"), ""
         => "Base URL of the JSON API, with or without /storage/v1. Not set: STORAGE_EMULATOR_HOST, or \
             https://storage.googleapis.com.";
+    redirects: bool = |v| value::choice(v, DOWNLOAD), "gcs-download", Text("proxy|redirect"), "proxy"
+        => "Respond to GET with the bytes (proxy), or with a redirect to a signed URL, valid for 15 minutes (redirect). \
+            Signatures need the key of a service account, or one that may sign by the IAM service.";
 }
 
 group! {
@@ -61,4 +66,7 @@ group! {
     endpoint: Option<String> = value::optional(bucket::endpoint), "azure-endpoint", Text("URL"), ""
         => "Endpoint of the account. Not set: https://ACCOUNT.blob.core.windows.net. For Azurite, \
             http://127.0.0.1:10000/devstoreaccount1.";
+    redirects: bool = |v| value::choice(v, DOWNLOAD), "azure-download", Text("proxy|redirect"), "proxy"
+        => "Respond to GET with the bytes (proxy), or with a redirect to a signed URL, valid for 15 minutes (redirect). \
+            Signatures need the key of the account, or an identity with the role Storage Blob Delegator.";
 }

@@ -19,6 +19,21 @@ fn direct_uploads_require_a_bucket_and_enable_grants() {
 }
 
 #[test]
+fn other_clouds_lack_settings_of_s3() {
+    for cloud in ["-gcs-bucket=b", "-azure-storage=b"] {
+        let args = [cloud, "-direct", "-max-size=1GiB"];
+        assert!(loaded(&args, &[]).settings.direct.enabled);
+        let secret = "-direct-notifications-secret=0123456789abcdef";
+        for args in ["-direct-sts=user", secret] {
+            let given = problem(&[cloud, "-direct", args]);
+            let flag = cloud.split('=').next().unwrap_or_default();
+            let wanted = format!("works with S3 alone, not with -{flag}");
+            assert!(given.contains(&wanted), "{given}");
+        }
+    }
+}
+
+#[test]
 fn default_idle_timeout_is_that_of_tus_uploads_or_a_day() {
     let timeout = |args: &[&str]| loaded(args, &[]).settings.direct_idle_timeout();
     let hours = |hours: u64| Duration::from_secs(hours * 3600);

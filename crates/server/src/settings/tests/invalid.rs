@@ -172,11 +172,13 @@ const TABLE: &[Row] = &[
     ("gcs-bucket", ALONE, &["", "a b", "a/b"]),
     ("gcs-object-prefix", GCS, &["", "a\nb"]),
     ("gcs-endpoint", GCS, URL),
+    ("gcs-download", GCS, WORD),
     ("azure-storage", ALONE, &["", "a b", "a/b"]),
     ("azure-container-access-type", AZURE, WORD),
     ("azure-blob-access-tier", AZURE, WORD),
     ("azure-object-prefix", AZURE, &["", "a\nb"]),
     ("azure-endpoint", AZURE, URL),
+    ("azure-download", AZURE, WORD),
     ("s3-object-prefix", BUCKET, &["", "a\nb"]),
     ("s3-key", BUCKET, TEMPLATE),
     ("s3-endpoint", BUCKET, URL),
@@ -635,6 +637,14 @@ fn settings_disabled_by_another_one_are_reported() {
         (
             "s3-download",
             "-s3-bucket=b --s3-download=redirect --disable-download",
+        ),
+        (
+            "gcs-download",
+            "-gcs-bucket=b --gcs-download=redirect --disable-download",
+        ),
+        (
+            "azure-download",
+            "-azure-storage=b --azure-download=redirect --disable-download",
         ),
         (
             "s3-transfer-acceleration",

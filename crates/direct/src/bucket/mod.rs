@@ -1,0 +1,122 @@
+//! The bucket of direct uploads: the requests that all clouds have, and the question for those that only S3 has.
+//!
+//! Buckets decide nothing about uploads, and know no record, job or hook.
+
+#[cfg(feature = "azure")]
+mod azure;
+#[cfg(feature = "gcs")]
+mod gcs;
+mod s3;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderMap, Method};
+use landfall_objects::{ObjectHead, ObjectHeaders, ObjectRef, Result};
+
+#[cfg(feature = "azure")]
+pub use self::azure::AzureBucket;
+#[cfg(feature = "gcs")]
+pub use self::gcs::GcsBucket;
+pub use self::s3::S3Bucket;
+pub(crate) use self::s3::{MAX_SINGLE_PUT, QUERY_HEADERS, as_pairs, put_headers};
+
+/// The differences between the buckets of direct uploads besides their requests.
+#[derive(Debug, Clone, Copy)]
+pub struct BucketRules {
+    /// The name of the service, for people.
+    pub name: &'static str,
+    /// `Type` in the description of an upload.
+    pub store_type: &'static str,
+    /// The field of the description with the bucket.
+    pub bucket_field: &'static str,
+    /// The largest file that one PUT can carry, in bytes.
+    pub max_put: u64,
+    /// A sentence about larger ones, with the request to use.
+    pub larger: &'static str,
+    /// A signature can forbid to replace an object. For S3 it depends on the service.
+    pub creates_only: bool,
+    /// So can that of a resumable upload.
+    pub resumable_creates_only: bool,
+    /// The signature fixes the type of the object.
+    pub fixes_type: bool,
+    /// The longest time in which an object can arrive after the request that its signature permits, for files that
+    /// are sent in more than one request.
+    pub session_lifetime: Duration,
+}
+
+/// The request that carries a file, or begins to.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadTerms<'a> {
+    /// Headers and metadata of the object.
+    pub headers: &'a ObjectHeaders,
+    /// The file is sent in several requests, and continues after an interruption: a resumable session of Google, blocks
+    /// of Azure.
+    pub resumable: bool,
+    /// The length in bytes, if it is known.
+    pub length: Option<u64>,
+    /// The largest accepted length, in bytes.
+    pub limit: u64,
+    /// The content type is signed, where that is possible.
+    pub pins_type: bool,
+    /// The request must not replace an object, where that can be signed.
+    pub only_once: bool,
+    /// The time in which the request, or each of several, must start: 1 s to 7 days.
+    pub lifetime: Duration,
+}
+
+/// A signed request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedUpload {
+    /// PUT, or POST for a resumable session.
+    pub method: Method,
+    /// The URL.
+    pub url: String,
+    /// The headers that must be sent unchanged. Browsers send Content-Length on their own.
+    pub headers: HeaderMap,
+}
+
+/// A bucket to which clients send files by signed requests.
+///
+/// # Cancel safety
+/// A dropped call may have taken effect.
+#[async_trait]
+pub trait DirectBucket: fmt::Debug + Send + Sync + 'static {
+    /// Returns the rules of this bucket.
+    fn rules(&self) -> BucketRules;
+
+    /// Returns the client of S3, for the requests that no other cloud has: forms, multipart uploads, and those with
+    /// temporary credentials.
+    fn s3(&self) -> Option<&S3Bucket> {
+        None
+    }
+
+    /// Returns the unsigned URLs of an object: first that of clients, then those that clients may know it by.
+    fn object_urls(&self, object: &ObjectRef) -> [String; 2];
+
+    /// Returns the metadata of an object.
+    ///
+    /// # Errors
+    /// [`NoSuchKey`](landfall_objects::ErrorKind::NoSuchKey) if there is none, and others.
+    async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead>;
+
+    /// Deletes an object that was seen before; on clouds with conditions, none that has replaced it. A missing one is
+    /// no error.
+    async fn delete_object(&self, object: &ObjectRef, seen: &ObjectHead) -> Result<()>;
+
+    /// Removes the bytes of an unfinished resumable upload, if the cloud has kept them and lets others remove them.
+    async fn remove_unfinished(&self, _object: &ObjectRef) -> Result<()> {
+        Ok(())
+    }
+
+    /// Signs the request that carries a file of a client.
+    ///
+    /// # Errors
+    /// [`BadCredentials`](landfall_objects::ErrorKind::BadCredentials) and
+    /// [`NotImplemented`](landfall_objects::ErrorKind::NotImplemented) if these credentials cannot sign, and others.
+    async fn sign_upload(
+        &self,
+        object: &ObjectRef,
+        terms: &UploadTerms<'_>,
+    ) -> Result<SignedUpload>;
+}
