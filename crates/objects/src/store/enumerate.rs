@@ -134,10 +134,10 @@ impl<C: Cloud> Inner<C> {
     }
 }
 
-/// What a sweep could not delete, it deletes another time.
+/// Logs that a sweep could not delete something, which it tries again.
 fn log_failure(id: &UploadId, swept: Result<()>) {
     if let Err(error) = swept {
-        tracing::debug!(%id, %error, "failed to delete what a completed upload has left");
+        tracing::debug!(%id, %error, "failed to delete parts of a completed upload");
     }
 }
 
@@ -240,7 +240,7 @@ impl<C: Cloud> Inner<C> {
         Ok(page)
     }
 
-    /// Returns the upload that is complete and of which this may be a part: a process died before it could delete it, or
+    /// Returns the complete upload that this may be a part of: a process died before it could delete the part, or
     /// stored it after another process had completed the upload.
     fn left_part(&self, key: &str, keys: &HashSet<&str>) -> Option<UploadId> {
         let (data, number) = key.rsplit_once('_')?;

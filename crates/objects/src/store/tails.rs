@@ -17,7 +17,7 @@ use crate::{ObjectRef, cloud::Cloud};
 const TAIL_WRITERS: &str = "Tails";
 /// From this number on, writers without an incomplete part are forgotten.
 const MAX_TAIL_WRITERS: usize = 8;
-/// What the end of the name of an object begins with that shows where its writer took over.
+/// The beginning of the end of an object's name that shows where its writer took over.
 const TAKEOVER: &str = "taken";
 
 #[derive(Debug, Clone)]
@@ -142,8 +142,8 @@ impl<C: Cloud> Inner<C> {
         Ok(())
     }
 
-    /// Forgets the processes after that of the incomplete part that counts. What one of them had under way when it died
-    /// may come later, and would count although it may be shorter than what a client has been told of.
+    /// Forgets the writers after that of the incomplete part that counts. A write of one that died may still arrive: it
+    /// would count, although it may be shorter than an offset that was acknowledged.
     pub(super) async fn forget_late_writers(
         &self,
         remote: &mut RemoteState,
@@ -166,7 +166,7 @@ impl<C: Cloud> Inner<C> {
         let etag = Some(&*remote.etag);
         let put = self.put_info(&remote.info, &remote.object_id, etag, writes);
         remote.etag = match put.await {
-            // One of them had that under way, too.
+            // It may be a write of one that died.
             Err(StoreError::LeaseLost(_)) => {
                 let why = "its description has just changed";
                 return Err(StoreError::Unavailable(why.into()));
