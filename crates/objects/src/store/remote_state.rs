@@ -307,7 +307,12 @@ impl<C: Cloud> Inner<C> {
     /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
     /// they were removed, which `finish` does.
     async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
-        remote.count_parts(parts, &self.rules)?;
+        let counted = remote.count_parts(parts, &self.rules);
+        if counted.is_err() && self.rules.implicit_multipart && parts.is_empty() {
+            // An interrupted removal has dropped all parts, or the service has.
+            return Err(StoreError::Gone(Box::new(remote.remains())));
+        }
+        counted?;
         let upload = &remote.info.upload;
         let is_empty = self.rules.implicit_multipart && parts.is_empty();
         if is_empty && upload.completion.is_done() && self.has_been_made(remote) {
