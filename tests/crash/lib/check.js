@@ -74,5 +74,8 @@ export async function checkSwept(servers, store, uploads) {
     found.delete(name)
     found.delete(id)
   }
-  assert.deepEqual([...found], [], 'left behind')
+  const ids = new Set([...found.keys()].map((name) => name.match(/[0-9a-f]{32}/)?.[0]))
+  const stories = uploads.filter(({ url }) => ids.has(servers.idOf(url)))
+  const story = stories.map((one) => `${one.url}: ${one.state}, ${one.fate}, final: ${Boolean(one.parts)}`)
+  assert.deepEqual([...found], [], `left behind: ${story.join('; ')}`)
 }
