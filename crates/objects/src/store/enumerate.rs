@@ -15,9 +15,9 @@ use landfall::{
 };
 
 use super::{
-    Inner, ObjectStore,
+    During as _, Inner, ObjectStore,
     description::InfoLookup,
-    layout::{self, INFO, PART, RESERVED_PREFIX},
+    layout::{self, IMPLICIT, INFO, PART, RESERVED_PREFIX},
 };
 use crate::cloud::Cloud;
 use crate::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
@@ -259,10 +259,12 @@ impl<C: Cloud> Inner<C> {
             return Ok(());
         };
         let remote = self.load_remote_state(stored).await?;
-        match remote.complete {
-            true => self.remove_left_parts(&remote).await,
-            false => Ok(()),
+        if !remote.complete {
+            return Ok(());
         }
+        self.check_owner(&remote).await?;
+        let dropped = self.client.abort_multipart(&remote.object_ref, IMPLICIT);
+        dropped.await.during("deleting left parts", id)
     }
 
     /// Keeps the parts of an idle upload where the cloud drops them after some days. Returns when to do so again.

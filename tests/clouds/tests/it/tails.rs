@@ -114,6 +114,8 @@ async fn a_sweep_deletes_those_of_finished_uploads(service: &impl Service) {
     for name in ["finished/1-ab/0.0", "unknown/1-ab/0.0", "finished/notes"] {
         put(&client, &bucket, &format!("{TAILS}{name}"), bytes.clone()).await;
     }
+    let late = "up/finished_1";
+    put(&client, &bucket, late, bytes.clone()).await;
     let store = store();
     let enumerator = store.capabilities().enumerator.unwrap();
     let filter = DueFilter {
@@ -125,6 +127,9 @@ async fn a_sweep_deletes_those_of_finished_uploads(service: &impl Service) {
     wanted.extend(["finished/notes", "unknown/1-ab/0.0"].map(|name| format!("{TAILS}{name}")));
     wanted.sort();
     assert_eq!(tails(&client, &bucket).await, wanted);
+    // Of Google, it has the name of a part.
+    let is_left = keys(&client, &bucket).await.iter().any(|key| key == late);
+    assert_eq!(is_left, !client.rules().versioned_parts);
 }
 
 on_each_cloud!(
