@@ -35,6 +35,9 @@ ON_S3 = {
     "aws": (None, "copier"),
     "rclone": (None, "copier"),
 }
+# Landfall on each cloud. The first is the one that the others are measured by.
+ON_CLOUDS = {"landfall-s3": "Landfall on S3 (Garage)", "landfall-gcs": "Google Cloud Storage (the fake)",
+             "landfall-azure": "Azure (Azurite)"}
 # Those of the first that have hooks.
 ON_HOOKS = ("landfall", "tusd", "node")
 # Those whose settings crowds are measured with.
@@ -77,6 +80,15 @@ class Server:
         one.title = TITLES_ON_S3.get(name, name)
         one.script = os.path.join(BENCH, "peers", "s3", f"{name}.sh")
         one.no_files = name.startswith("landfall")
+        return one
+
+    @classmethod
+    def on_cloud(cls, name, environment):
+        """Landfall on a cloud. It may not write a byte to any file there."""
+        one = cls(name, *BUILT_IN["landfall"], environment)
+        one.title = ON_CLOUDS[name]
+        one.script = os.path.join(BENCH, "peers", "clouds", f"{name}.sh")
+        one.no_files = True
         return one
 
     @classmethod

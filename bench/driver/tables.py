@@ -43,6 +43,14 @@ FIGURES = [
         ("calls_per_gib", "S3 calls per GiB", "{:,.0f}"),
         ("calls_per_patch", "S3 calls per PATCH", "{:.2f}"),
     ] if mode == "s3-browser" or rest[0] != "calls_per_patch"),
+    *(Figure(mode, *rest) for mode in ("clouds-big", "clouds-four", "clouds-browser") for rest in [
+        ("mib_per_s", "MiB/s", "{:,.0f}", True),
+        ("cpu_s_per_gib", "CPU-s per GiB", "{:.3f}"),
+        ("behind_cpu_s_per_gib", "CPU-s per GiB of the service", "{:.2f}"),
+        ("peak_kib", "peak MiB", "{:,.0f}", False, 1 / 1024),
+        ("calls_per_gib", "calls per GiB", "{:,.0f}"),
+        ("objects_per_gib", "most objects at once per GiB", "{:,.0f}"),
+    ] if mode == "clouds-browser" or rest[0] != "objects_per_gib"),
     Figure("s3-files", "written_mib_per_gib", "MiB written to disk per GiB", "{:,.1f}"),
     Figure("s3-files", "objects_per_upload", "objects kept per upload", "{:.1f}"),
     Figure("s3-files", "multiparts_left", "unfinished multipart uploads left", "{:.0f}"),
@@ -75,6 +83,8 @@ SHORT = {
     "peak": "peak memory", "start": "start", "size": "size",
     "s3-big": "one big PATCH", "s3-four": "four at once",
     "s3-browser": "PATCHes of 2,000,000 bytes", "s3-files": "local files",
+    "clouds-big": "one big PATCH", "clouds-four": "four at once",
+    "clouds-browser": "PATCHes of 2,000,000 bytes",
     "hooks-create": "one creation after the other", "hooks-crowd": "creations, 16 at once",
     "hooks-told": "small uploads and events", "hooks-disk": "outbox on a disk",
     "hooks-postgres": "outbox in PostgreSQL", "hooks-start": "a hook without events",
@@ -94,6 +104,8 @@ def section(run):
         return "grants"
     if any(mode.startswith("direct-") for mode in run["modes"]):
         return "direct"
+    if any(mode.startswith("clouds-") for mode in run["modes"]):
+        return "clouds"
     if any(mode.startswith("crowd-") for mode in run["modes"]):
         return "crowds"
     if "bare-memory" in run["servers"]:

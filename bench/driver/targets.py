@@ -194,6 +194,28 @@ def never_slower(mode, must):
     return judge
 
 
+def beside_s3(mode, key, server, must):
+    """A multiple of what the same takes on S3."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine, ours = value(run, mode, key, server), value(run, mode, key, "landfall-s3")
+        return f"{one.show(mine)}: {mine / ours:.2f} × S3", mine / ours <= must, None
+
+    return judge
+
+
+def of_server(mode, key, server, must):
+    """An absolute target of one server."""
+    one = figure(mode, key)
+
+    def judge(run):
+        mine = value(run, mode, key, server)
+        return one.show(mine), mine <= must, None
+
+    return judge
+
+
 S3_TARGETS = [
     ("one big PATCH, MiB/s", "≥ 0.85 × ceiling", None, share_of_ceiling("s3-big", 0.85)),
     *((f"{SHORT[mode]}, CPU-s per GiB", "≤ 0.5 × @tus/s3-store", None,
@@ -269,5 +291,14 @@ CROWD_TARGETS = [
     *((f"{SHORT[mode]}, MiB left after 10 s", "≤ 30", None, at_most(mode, "left_mib", 30))
       for mode in ("crowd-stalled", "crowd-trailers", "crowd-http2")),
 ]
-OF_SECTION = {"crowds": CROWD_TARGETS, "peers": TARGETS, "s3": S3_TARGETS, "hooks": HOOK_TARGETS, "grants": GRANT_TARGETS,
+CLOUD_TARGETS = [
+    *((f"{SHORT[mode]}, CPU-s per GiB, {where}", "≤ 1.3 × S3", None,
+       beside_s3(mode, "cpu_s_per_gib", f"landfall-{server}", 1.3))
+      for mode in ("clouds-big", "clouds-four", "clouds-browser")
+      for server, where in [("gcs", "Google"), ("azure", "Azure")]),
+    *((f"{SHORT['clouds-browser']}, most objects at once per GiB, {where}", "≤ 140", None,
+       of_server("clouds-browser", "objects_per_gib", f"landfall-{server}", 140))
+      for server, where in [("gcs", "Google"), ("azure", "Azure")]),
+]
+OF_SECTION = {"clouds": CLOUD_TARGETS, "crowds": CROWD_TARGETS, "peers": TARGETS, "s3": S3_TARGETS, "hooks": HOOK_TARGETS, "grants": GRANT_TARGETS,
               "direct": DIRECT_TARGETS}

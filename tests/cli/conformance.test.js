@@ -9,6 +9,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { createCertificate } from '../clients/lib/certificate.js'
 import { tempDir } from '../clients/lib/source.js'
+import { startAzurite, startGcsFake } from '../nodes/lib/services.js'
 import { startServer } from './lib/servers.js'
 
 const run = promisify(execFile)
@@ -24,10 +25,22 @@ async function check(t, endpoint, args, env = {}) {
   return { code: ended.code ?? 0, ...JSON.parse(text) }
 }
 
-/** Starts Landfall with these arguments; returns the endpoint. */
-async function start(t, args = []) {
+/** Starts Landfall with these arguments, and variables besides this process's; returns the endpoint. */
+async function start(t, args = [], env = {}) {
   const all = ['--max-size', '10MiB', ...args]
-  return (await startServer(t, { name: 'landfall', path: '/files/', args: all })).endpoint
+  return (await startServer(t, { name: 'landfall', path: '/files/', args: all, env })).endpoint
+}
+
+/** The clouds: what Landfall is told of each. */
+const CLOUDS = {
+  'Google Cloud Storage': async (t) => {
+    const { bucket, endpoint, env } = await startGcsFake(t)
+    return start(t, ['--gcs-bucket', bucket, '--gcs-endpoint', endpoint], env)
+  },
+  Azure: async (t) => {
+    const { container, endpoint, env } = await startAzurite(t)
+    return start(t, ['--azure-storage', container, '--azure-endpoint', endpoint], env)
+  },
 }
 
 const names = (report, result) => report.checks.filter((one) => one.result === result).map((one) => one.id)
@@ -44,6 +57,14 @@ test('tus 1.0.0, with interruptions at random', async (t) => {
   const args = ['--protocol', 'tus', '--chaos', '--expect', 'tus,max-size', ...PROFILE]
   assertConformant(await check(t, await start(t), args))
 })
+
+for (const [cloud, startOn] of Object.entries(CLOUDS)) {
+  test(`both protocols on ${cloud}`, async (t) => {
+    const report = await check(t, await startOn(t), ['--protocol', 'all', ...PROFILE])
+    assertConformant(report)
+    assert.ok(names(report, 'passed').length > 500, `${names(report, 'passed').length} passed`)
+  })
+}
 
 const IS_LONG = Boolean(process.env.LANDFALL_LONG)
 

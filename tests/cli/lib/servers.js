@@ -37,7 +37,7 @@ export async function startServer(t, server) {
   if (!existsSync(program) && program.includes('/')) {
     throw new Error(`${program} is not installed; run: scripts/install-test-deps cli`)
   }
-  await serve(t, port, program, args)
+  await serve(t, port, program, args, { env: { ...process.env, ...server.env } })
   return { port, folder, endpoint: `http://127.0.0.1:${port}${server.path}` }
 }
 

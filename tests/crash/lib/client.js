@@ -31,8 +31,10 @@ export class Upload {
   }
 
   /** Records an acknowledged offset. Without a length, the upload is not complete. */
-  tell(offset, { isDeferred = false } = {}) {
-    assert.ok(offset >= this.acknowledged, `${this.url} went from ${this.acknowledged} to ${offset}`)
+  tell(offset, { isDeferred = false, restartsRemoved = false } = {}) {
+    if (restartsRemoved && this.isRestarted(offset)) this.acknowledged = 0
+    const story = `${this.state}, ${this.fate}, denied: ${this.isDenied}`
+    assert.ok(offset >= this.acknowledged, `${this.url} went from ${this.acknowledged} to ${offset} (${story})`)
     assert.ok(offset <= this.furthest, `${this.url} is at ${offset}, and only ${this.furthest} were sent`)
     assert.ok(this.fate !== 'rejected' || offset < this.length, `${this.url} is complete, and was rejected`)
     this.acknowledged = offset
@@ -45,6 +47,14 @@ export class Upload {
    */
   isRejected(status, { leavesRemains }) {
     return this.isDenied && (status === 422 || status === 404 || (status === 410 && leavesRemains))
+  }
+
+  /**
+   * Returns whether this offset means that its removal was interrupted, because the application has rejected it: in
+   * some clouds, nothing tells an upload whose bytes were removed from one that has none yet.
+   */
+  isRestarted(offset) {
+    return this.isDenied && offset === 0
   }
 
   /** Returns whether a status means that it has expired, rightly. */
@@ -60,8 +70,8 @@ export class Upload {
  */
 export class Client {
   constructor({ endpoint, random, uploads, hasFailed, isPassing, store }) {
-    const { mostLength, mostBody, leavesRemains } = store
-    Object.assign(this, { endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody, leavesRemains })
+    const { mostLength, mostBody, leavesRemains, restartsRemoved } = store
+    Object.assign(this, { endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody, leavesRemains, restartsRemoved })
     this.seeds = 0
   }
 
@@ -179,7 +189,10 @@ export class Client {
         if (status !== 423) {
           assert.equal(status, 200, `HEAD of ${upload.url} (${upload.state}, ${upload.fate})`)
           // A length sent with the last bytes is stored after them, so it may have to be sent again.
-          upload.tell(Number(headers['upload-offset']), { isDeferred: 'upload-defer-length' in headers })
+          upload.tell(Number(headers['upload-offset']), {
+            isDeferred: 'upload-defer-length' in headers,
+            restartsRemoved: this.restartsRemoved,
+          })
           return
         }
       } catch (error) {

@@ -8,7 +8,9 @@ import { tempDir } from '../../clients/lib/source.js'
 import { startCeph } from '../../direct/lib/ceph.js'
 import { startPostgres } from '../../grants/lib/postgres.js'
 import { beginMultipart, multiparts, multipartUploads, object, objects, put } from '../../nodes/lib/bucket.js'
-import { Redis, startGarage, startMoto } from '../../nodes/lib/services.js'
+import { Redis, startAzurite, startGarage, startGcsFake, startMoto } from '../../nodes/lib/services.js'
+import * as azure from './azure.js'
+import * as google from './google.js'
 
 const MINUTE = 60
 export const HOUR = 60 * MINUTE
@@ -26,6 +28,9 @@ const FOREIGN = {
   'copied.info': JSON.stringify({ ID, Size: 9, SizeIsDeferred: false, Offset: 0, MetaData: {} }),
   '.draft.info.0123abcd.tmp': 'a draft',
 }
+
+/** Blobs of others that have nothing but a block. */
+const UNCOMMITTED = ['video.mp4', `${ID.replace('0', 'd')}`]
 
 /** The length that a description states. */
 const lengthIn = (json) => JSON.parse(json).Size
@@ -179,6 +184,111 @@ export class Bucket {
   }
 }
 
+/** What both clouds have besides their calls: an upload's id is the name of its object. */
+class Cloud {
+  isReadableUnfinished = false
+  leavesRemains = true
+  /** Whether an upload whose removal was interrupted looks like one without bytes. */
+  restartsRemoved = true
+  // Most uploads have several parts, which are of 8 MiB.
+  mostBody = 6_000_000
+  mostLength = 20_000_000
+
+  constructor(place) {
+    this.place = place
+    this.env = place.env
+  }
+
+  async plant() {
+    for (const [name, data] of Object.entries(this.foreign)) await this.put(name, data)
+  }
+
+  async read(id) {
+    return this.get(id).catch(absent)
+  }
+
+  async size(id) {
+    return (await this.read(id))?.length ?? null
+  }
+
+  async change(id, data) {
+    await this.put(id, data)
+  }
+
+  /** Unlike leases, bytes below the reserved prefix are of uploads. */
+  async list() {
+    const found = await this.all()
+    const infos = [...found.keys()].filter((name) => name.endsWith('.info'))
+    const described = new Set(infos.map((name) => name.slice(0, -'.info'.length)))
+    for (const name of found.keys()) {
+      const of = name.match(/^\.landfall\/(?:tails|compose)\/([^/]+)/)?.[1] ?? name.match(/^([^/]+)_\d+$/)?.[1]
+      // What a killed process had under way may come after the removal of its upload: then nothing proves whose it is.
+      const isLate = of && !described.has(of)
+      if (name in this.foreign || isLate || (!of && name.startsWith('.landfall/'))) found.delete(name)
+    }
+    return found
+  }
+
+  names(id) {
+    return { all: [id, `${id}.info`, `${id}_0`], finished: [id, `${id}.info`] }
+  }
+
+  async described(name) {
+    return lengthIn(String(await this.get(name)))
+  }
+
+  async assertForeign() {
+    for (const [name, data] of Object.entries(this.foreign)) assert.equal(String(await this.read(name)), data, name)
+  }
+}
+
+class GoogleBucket extends Cloud {
+  // The names of parts, too, prove nothing.
+  foreign = { ...FOREIGN, [`${ID}_0`]: 'a page', [`${ID}_1`]: 'a page', [`${ID}_tmp_0_0`]: 'a draft' }
+
+  constructor(place) {
+    super(place)
+    this.args = ['-gcs-bucket', place.bucket, '-gcs-endpoint', place.endpoint]
+  }
+
+  put = (name, data) => google.put(this.place, name, data)
+  get = (name) => google.object(this.place, name)
+  all = () => google.objects(this.place)
+}
+
+class AzureContainer extends Cloud {
+  foreign = FOREIGN
+
+  constructor(place) {
+    super(place)
+    this.args = ['-azure-storage', place.container, '-azure-endpoint', place.endpoint]
+  }
+
+  put = (name, data) => azure.put(this.place, name, data)
+  get = (name) => azure.blob(this.place, name)
+
+  async plant() {
+    await azure.createContainer(this.place)
+    await super.plant()
+    for (const name of UNCOMMITTED) await azure.putBlock(this.place, name, 'a block')
+  }
+
+  async all() {
+    const found = await azure.blobs(this.place)
+    for (const [name, size] of found) {
+      // A creation that was killed, or whose first answer was lost, leaves blocks that no description names: the
+      // service drops them after a week.
+      if (UNCOMMITTED.includes(name) || (size === 0 && !found.has(`${name}.info`))) found.delete(name)
+    }
+    return found
+  }
+
+  async assertForeign() {
+    await super.assertForeign()
+    for (const name of UNCOMMITTED) assert.equal(await azure.uncommitted(this.place, name), 1, name)
+  }
+}
+
 const bucketOf = (start) => async (t) => new Bucket(await start(t))
 
 /** The stores: `start` makes an empty one, `steps` of a wrong clock, in seconds, are such as the service accepts. */
@@ -186,19 +296,34 @@ export const FILES = { name: 'files', start: async (t) => new Directory(await te
 export const GARAGE = { name: 'Garage', start: bucketOf(startGarage), steps: [20 * HOUR, 14 * MINUTE] }
 export const MOTO = { name: 'moto', start: bucketOf(startMoto), steps: [30 * DAY, HOUR] }
 export const CEPH = { name: 'Ceph', start: bucketOf(startCeph), steps: [14 * MINUTE] }
+export const GOOGLE = {
+  name: 'Google Cloud Storage',
+  start: async (t) => new GoogleBucket(await startGcsFake(t)),
+  steps: [30 * DAY, HOUR],
+  // An object may be written once a second, so heartbeats are two seconds apart.
+  leaseSeconds: 8,
+}
+export const AZURE = {
+  name: 'Azure',
+  start: async (t) => new AzureContainer(await startAzurite(t)),
+  steps: [14 * MINUTE],
+}
+
+/** How long leases last, at most. */
+export const LEASE_SECONDS = 3
 
 const LEASES = {
   Redis: async (t) => ['-lease', (await Redis.start(t)).url, '-lease-ttl', '2s'],
   PostgreSQL: async (t) => ['-lease', await startPostgres(t), '-lease-ttl', '2s'],
-  'the bucket': () => ['-lease', 'store', '-lease-ttl', '3s'],
+  'the bucket': (t, { leaseSeconds = LEASE_SECONDS }) => ['-lease', 'store', '-lease-ttl', `${leaseSeconds}s`],
 }
 const EVENTS = { PostgreSQL: async (t) => ['-database', await startPostgres(t)] }
 
 /** The settings of a row of the table; starts what its leases and events are kept in. */
-export async function settingsOf(t, { durability, lease, events }) {
+export async function settingsOf(t, { store, durability, lease, events }) {
   return [
     ...(durability ? ['-durability', durability] : []),
-    ...(lease ? await LEASES[lease](t) : []),
+    ...(lease ? await LEASES[lease](t, store) : []),
     ...(events ? await EVENTS[events](t) : []),
   ]
 }

@@ -1,4 +1,4 @@
-// Starts what nodes need: Garage or moto for the bucket, Redis for the leases.
+// Starts what nodes need: services for the bucket, Redis for the leases.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const START_TIMEOUT_MS = 120_000
@@ -194,6 +194,25 @@ export async function startGcs(t) {
   t.after(() => service.stop())
   const endpoint = `http://127.0.0.1:${port}`
   return { endpoint, bucket: 'uploads', env: { STORAGE_EMULATOR_HOST: endpoint } }
+}
+
+/**
+ * Starts the strict fake of Google Cloud Storage, with one bucket, until test `t` ends. It is a program of the workspace,
+ * beside landfall or, if that is the released one, where the tests of the workspace compile it.
+ */
+export async function startGcsFake(t) {
+  const [port] = await freePorts(1)
+  const beside = dirname(process.env.LANDFALL_BIN ?? '.')
+  const folder = [beside, join(beside, '../debug')].find((dir) => existsSync(join(dir, 'landfall-gcs-fake')))
+  if (!folder) throw new Error('landfall-gcs-fake is missing; run: cargo build -p landfall-test-services')
+  const service = await Service.start(port, () => ({
+    program: join(folder, 'landfall-gcs-fake'),
+    args: [String(port), 'uploads'],
+  }))
+  t.after(() => service.stop())
+  const host = `127.0.0.1:${port}`
+  // Its metadata server issues tokens; no file may come first.
+  return { endpoint: `http://${host}`, bucket: 'uploads', env: { GCE_METADATA_HOST: host, HOME: '/nonexistent' } }
 }
 
 /** A Redis without persistence; stopped when test `t` ends. */

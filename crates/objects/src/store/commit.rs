@@ -63,7 +63,10 @@ impl<C: Cloud> Inner<C> {
         if remote.incomplete_part.is_some() {
             remote.old_tails.extend(remote.takeover.take());
         }
-        if remote.old_tails.len() >= MAX_OLD_TAILS {
+        if remote.complete {
+            remote.old_tails.extend(remote.takeover.take());
+        }
+        if remote.old_tails.len() >= MAX_OLD_TAILS || remote.complete {
             let tails = std::mem::take(&mut remote.old_tails);
             self.delete_tails(tails).await;
         }
@@ -335,6 +338,9 @@ impl<C: Cloud> Inner<C> {
 
     pub(super) async fn complete(&self, state: &mut UploadState) -> Result<()> {
         if state.remote.complete {
+            if self.writes_once() {
+                self.retire_tail(state).await;
+            }
             return Ok(());
         }
         if state.remote.info.upload.is_final() && state.remote.counted.parts.is_empty() {

@@ -194,9 +194,13 @@ pub(super) fn mark_changed(info: &mut UploadInfo) {
 }
 
 pub(super) fn preserve_change_time(stored: &mut StoredInfo) {
-    let changed = stored.modified.duration_since(SystemTime::UNIX_EPOCH);
+    set_change_time(&mut stored.info, stored.modified);
+}
+
+pub(super) fn set_change_time(info: &mut UploadInfo, changed: SystemTime) {
+    let changed = changed.duration_since(SystemTime::UNIX_EPOCH);
     let changed = changed.unwrap_or_default().as_millis().to_string();
-    stored.info.extensions.insert(CHANGED.into(), changed);
+    info.extensions.insert(CHANGED.into(), changed);
 }
 
 #[cfg(test)]

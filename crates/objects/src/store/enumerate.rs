@@ -1,5 +1,5 @@
 //! Lists uploads and orphans of the bucket, page by page, for the sweeper, for which it keeps idle parts. It removes
-//! nothing.
+//! nothing but parts of complete uploads.
 
 use std::{
     collections::HashSet,
@@ -15,14 +15,15 @@ use landfall::{
 };
 
 use super::{
-    Inner, ObjectStore,
+    During as _, Inner, ObjectStore,
     description::InfoLookup,
-    layout::{self, INFO, PART, RESERVED_PREFIX},
+    layout::{self, IMPLICIT, INFO, PART, RESERVED_PREFIX},
 };
 use crate::cloud::Cloud;
 use crate::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
 
 const MAX_CONCURRENCY: usize = 8;
+const LEFT_RECHECK_INTERVAL: Duration = Duration::from_secs(3600);
 const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Azure drops the blocks of an upload that is idle for seven days.
 const PART_KEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
@@ -133,6 +134,13 @@ impl<C: Cloud> Inner<C> {
     }
 }
 
+/// Logs that a sweep could not delete something, which it tries again.
+fn log_failure(id: &UploadId, swept: Result<()>) {
+    if let Err(error) = swept {
+        tracing::debug!(%id, %error, "failed to delete parts of a completed upload");
+    }
+}
+
 fn listing_error(error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::Unavailable { .. } => StoreError::Unavailable(error.into()),
@@ -170,7 +178,21 @@ impl<C: Cloud> Inner<C> {
         // which there may be millions, costs no request.
         let keys: HashSet<_> = listed.objects.iter().map(|object| &*object.key).collect();
         let mut checks = Vec::new();
+        let (mut with_tails, mut with_parts) = (HashSet::new(), HashSet::new());
         for object in &listed.objects {
+            let (tail, part) = (
+                self.tail_owner(&object.key),
+                self.left_part(&object.key, &keys),
+            );
+            if tail.is_some() || part.is_some() {
+                if filter.is_some() && self.due.get(&object.key, &object.etag).is_none() {
+                    let due = SystemTime::now() + LEFT_RECHECK_INTERVAL;
+                    self.due.set(&object.key, &object.etag, Some(due));
+                    with_tails.extend(tail);
+                    with_parts.extend(part);
+                }
+                continue;
+            }
             let data = object.key.strip_suffix(INFO);
             let is_done = data.is_some_and(|data| keys.contains(data));
             if filter.is_some_and(|filter| is_done && !filter.finished) {
@@ -205,11 +227,44 @@ impl<C: Cloud> Inner<C> {
                 ListedEntry::Nothing => {}
             }
         }
+        for id in with_tails {
+            log_failure(&id, self.sweep_tails(&id).await);
+        }
+        for id in with_parts {
+            log_failure(&id, self.sweep_parts(&id).await);
+        }
         page.next = Some(Cursor(match listed.next {
             Some(next) => format!("{OBJECTS}{next}"),
             None => MULTIPARTS.to_owned(),
         }));
         Ok(page)
+    }
+
+    /// Returns the complete upload that this may be a part of: a process died before it could delete the part, or
+    /// stored it after another process had completed the upload.
+    fn left_part(&self, key: &str, keys: &HashSet<&str>) -> Option<UploadId> {
+        let (data, number) = key.rsplit_once('_')?;
+        let is_left = self.rules.versioned_parts
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && keys.contains(data)
+            && keys.contains(&*format!("{data}{INFO}"))
+            && !keys.contains(&*format!("{key}{INFO}"));
+        let id = data.strip_prefix(&self.layout.prefix)?;
+        is_left.then(|| UploadId::new(id).ok()).flatten()
+    }
+
+    /// Removes the parts of an upload if it is complete.
+    async fn sweep_parts(&self, id: &UploadId) -> Result<()> {
+        let Some(stored) = self.get_info(id).await? else {
+            return Ok(());
+        };
+        let remote = self.load_remote_state(stored).await?;
+        if !remote.complete {
+            return Ok(());
+        }
+        self.check_owner(&remote).await?;
+        let dropped = self.client.abort_multipart(&remote.object_ref, IMPLICIT);
+        dropped.await.during("deleting left parts", id)
     }
 
     /// Keeps the parts of an idle upload where the cloud drops them after some days. Returns when to do so again.

@@ -246,8 +246,12 @@ impl<C: Cloud> Inner<C> {
             CachedState::Unknown => {
                 let writer = lease.map(|fence| (session, fence));
                 let mut remote = self.probe(&session.id, writer).await?;
-                if lease.is_some() && self.options.shared && self.rules.versioned_parts {
+                if lease.is_some() && self.options.shared && self.writes_once() {
                     self.confirm_takeover(&mut remote).await?;
+                }
+                if !self.options.shared {
+                    self.forget_late_writers(&mut remote, &session.writes)
+                        .await?;
                 }
                 if lease.is_some() {
                     // tusd would count them.

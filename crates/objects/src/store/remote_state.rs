@@ -16,7 +16,7 @@ use super::{
     During as _, Inner,
     description::{StoredInfo, writer},
     layout::IMPLICIT,
-    tails::{IncompletePart, TAKEOVER, Tail, tail_name, tail_writers},
+    tails::{IncompletePart, Tail, TailId, tail_name, tail_writers, takeover_name},
 };
 use crate::cloud::{Cloud, Rules};
 use crate::{
@@ -47,6 +47,8 @@ pub(super) struct RemoteState {
     pub(super) incomplete_part_bytes: u64,
     /// Objects of incomplete parts that do not count any more.
     pub(super) old_tails: Vec<ObjectRef>,
+    /// The incomplete part that counts, where each is written once.
+    pub(super) chosen_tail: Option<TailId>,
     /// The number of the next object of an incomplete part, where each is written once.
     next_tail: u32,
     /// Versioned parts that do not count, because a writer stored them after another one had taken over.
@@ -84,6 +86,7 @@ impl RemoteState {
             incomplete_part: None,
             incomplete_part_bytes: 0,
             old_tails: Vec::new(),
+            chosen_tail: None,
             next_tail: 0,
             late_parts: Vec::new(),
             takeover: None,
@@ -178,23 +181,20 @@ impl RemoteState {
     }
 
     /// Chooses the object of the incomplete part where each is written once: the last one of the last writer
-    /// that has written one since the last part.
+    /// that has written one since the last part, or the one that counted when that writer took over.
     fn choose_tail(&mut self, tails: Vec<Tail>) -> Option<IncompletePart> {
-        let writers = tail_writers(&self.info);
         let start = self.counted.offset;
         let last = writer(&self.info);
         let last = last.map(|last| (tail_name(last), last.to_owned()));
-        let rank = |tail: &Tail| {
-            let writer = writers.iter().rposition(|writer| *writer == tail.writer)?;
-            let number = tail.number?;
-            (tail.part.start == start).then_some((writer, number))
-        };
-        let chosen = tails.iter().filter_map(rank).max();
+        self.chosen_tail = last_tail(&self.info, &tails, start);
         let mut found = None;
         for mut tail in tails {
             let next = tail.number.map_or(0, |number| number.saturating_add(1));
             self.next_tail = self.next_tail.max(next);
-            match rank(&tail) == chosen && chosen.is_some() {
+            let is_chosen = |(writer, number): &TailId| {
+                *writer == tail.writer && Some(*number) == tail.number && tail.part.start == start
+            };
+            match self.chosen_tail.as_ref().is_some_and(is_chosen) {
                 true => {
                     // All earlier parts were stored when it was written.
                     let is_last = last.as_ref().filter(|(name, _)| *name == tail.writer);
@@ -243,9 +243,7 @@ impl<C: Cloud> Inner<C> {
             Some(multipart) if self.options.shared && self.rules.versioned_parts => {
                 // In this order, a part that comes after a takeover is seen to be late.
                 let parts = self.list_parts(&id, &remote.object_ref, multipart).await?;
-                let tails = tails.await?;
-                self.learn_tail_writers(&mut remote.info, &tails).await?;
-                (parts, tails)
+                (parts, tails.await?)
             }
             Some(multipart) => {
                 let parts = self.list_parts(&id, &remote.object_ref, multipart);
@@ -253,6 +251,9 @@ impl<C: Cloud> Inner<C> {
             }
             None => (None, tails.await?),
         };
+        if self.options.shared && self.writes_once() {
+            self.learn_tail_writers(&mut remote.info, &tails).await?;
+        }
         match parts {
             Some(mut parts) => {
                 if self.rules.versioned_parts {
@@ -306,7 +307,12 @@ impl<C: Cloud> Inner<C> {
     /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
     /// they were removed, which `finish` does.
     async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
-        remote.count_parts(parts, &self.rules)?;
+        let counted = remote.count_parts(parts, &self.rules);
+        if counted.is_err() && self.rules.implicit_multipart && parts.is_empty() {
+            // An interrupted removal has dropped all parts, or the service has.
+            return Err(StoreError::Gone(Box::new(remote.remains())));
+        }
+        counted?;
         let upload = &remote.info.upload;
         let is_empty = self.rules.implicit_multipart && parts.is_empty();
         if is_empty && upload.completion.is_done() && self.has_been_made(remote) {
@@ -474,26 +480,28 @@ impl<C: Cloud> Inner<C> {
         )
     }
 
-    /// Makes that no part which the writer before stores from now on counts, so that no offset falls that a
-    /// reader has seen meanwhile.
+    /// Makes that nothing which the writer before stores from now on counts, so that no offset falls that a
+    /// reader has seen meanwhile: no incomplete part, and no part with a version.
     pub(super) async fn confirm_takeover(&self, remote: &mut RemoteState) -> Result<()> {
         let id = remote.id().clone();
         for _ in 0..MAX_TAKEOVERS {
-            if remote.complete {
+            let is_first = tail_writers(&remote.info).len() <= 1;
+            if remote.complete || is_first && !self.rules.versioned_parts {
                 return Ok(());
             }
-            let object = self.tail(remote, remote.counted.offset, TAKEOVER);
+            let start = remote.counted.offset;
+            let object = self.tail(remote, start, takeover_name(remote.chosen_tail.as_ref()));
             let headers = self.layout.internal_headers("application/octet-stream");
             let (payload, condition) = (Payload::default(), Condition::None);
             let put = self
                 .client
                 .put_object(&object, payload, &headers, condition, None);
             put.await.during("taking over", &id)?;
-            let parts = self.list_parts(&id, &remote.object_ref, IMPLICIT).await?;
-            let (next, highest) = (remote.counted.next, remote.counted.highest);
-            let is_new =
-                |part: &Part| part.number == next && part.number > highest && part.writer.is_some();
-            if !remote.late_parts.is_empty() || !parts.iter().flatten().any(is_new) {
+            let own = writer(&remote.info).map(tail_name).unwrap_or_default();
+            let mut tails = self.list_tails(&id, &remote.object_id).await?;
+            tails.retain(|tail| tail.writer != own);
+            let has_new_tail = last_tail(&remote.info, &tails, start) != remote.chosen_tail;
+            if !has_new_tail && !self.has_new_part(remote).await? {
                 remote.takeover = Some(object);
                 return Ok(());
             }
@@ -506,6 +514,33 @@ impl<C: Cloud> Inner<C> {
         }
         let why = "the writer before does not stop";
         Err(StoreError::Unavailable(why.into()))
+    }
+}
+
+impl<C: Cloud> Inner<C> {
+    /// Returns whether a part with a version has come that the next writer would have counted.
+    async fn has_new_part(&self, remote: &RemoteState) -> Result<bool> {
+        if !self.rules.versioned_parts || !remote.late_parts.is_empty() {
+            return Ok(false);
+        }
+        let parts = self.list_parts(remote.id(), &remote.object_ref, IMPLICIT);
+        let (next, highest) = (remote.counted.next, remote.counted.highest);
+        let is_new =
+            |part: &Part| part.number == next && part.number > highest && part.writer.is_some();
+        Ok(parts.await?.iter().flatten().any(is_new))
+    }
+}
+
+/// Returns the incomplete part after `start` that counts.
+fn last_tail(info: &UploadInfo, tails: &[Tail], start: u64) -> Option<TailId> {
+    let writers = tail_writers(info);
+    let rank = |tail: &Tail| writers.iter().rposition(|writer| *writer == tail.writer);
+    let ranked = tails.iter().filter(|tail| tail.part.start == start);
+    let ranked = ranked.filter_map(|tail| Some((rank(tail)?, tail)));
+    let (_, tail) = ranked.max_by_key(|(rank, tail)| (*rank, tail.number))?;
+    match tail.number {
+        Some(number) => Some((tail.writer.clone(), number)),
+        None => tail.accepted.clone(),
     }
 }
 

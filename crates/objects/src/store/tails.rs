@@ -1,22 +1,24 @@
-//! The objects of incomplete parts, each written once by its writer. A later writer's count before an earlier one's,
-//! whenever they are written; the parts are not known here.
+//! The objects of incomplete parts, each written once by its writer. A later writer's count before an earlier one's.
+//! A writer that takes over settles which of an earlier one counts, so that none that comes late makes an offset fall. The
+//! parts are not known here.
 
 use std::time::SystemTime;
 
 use landfall::{
-    store::{Result, info::UploadInfo},
+    store::{Result, StoreError, info::UploadInfo},
     upload::UploadId,
 };
+use tokio_util::task::TaskTracker;
 
-use super::{During as _, Inner};
+use super::{During as _, Inner, description::set_change_time, remote_state::RemoteState};
 use crate::{ObjectRef, cloud::Cloud};
 
 /// Description extension: the writers whose incomplete parts may count, the last one last, separated by spaces.
 const TAIL_WRITERS: &str = "Tails";
 /// From this number on, writers without an incomplete part are forgotten.
 const MAX_TAIL_WRITERS: usize = 8;
-/// The end of the name of an object that shows where its writer took over.
-pub(super) const TAKEOVER: &str = "taken";
+/// The beginning of the end of an object's name that shows where its writer took over.
+const TAKEOVER: &str = "taken";
 
 #[derive(Debug, Clone)]
 pub(super) struct IncompletePart {
@@ -36,28 +38,48 @@ pub(super) struct Tail {
     pub(super) writer: String,
     /// `None`: it has no bytes, and shows where its writer took over.
     pub(super) number: Option<u32>,
+    /// The one that counted when its writer took over: a later one of an earlier writer is late.
+    pub(super) accepted: Option<TailId>,
     pub(super) part: IncompletePart,
 }
+
+/// The writer and the number of a [`Tail`] with bytes.
+pub(super) type TailId = (String, u32);
 
 /// The name of a [`Tail`] below the folder of its upload.
 struct TailName<'a> {
     writer: &'a str,
     start: u64,
     number: Option<u32>,
+    accepted: Option<TailId>,
 }
 
 impl<'a> TailName<'a> {
     fn parse(name: &'a str) -> Option<Self> {
         let (writer, rest) = name.split_once('/')?;
         let (start, number) = rest.split_once('.')?;
+        let (number, accepted) = match number.strip_prefix(TAKEOVER) {
+            None => (Some(number.parse().ok()?), None),
+            Some("") => (None, None),
+            Some(accepted) => {
+                let (number, writer) = accepted.strip_prefix('-')?.split_once('-')?;
+                (None, Some((writer.to_owned(), number.parse().ok()?)))
+            }
+        };
         Some(Self {
             writer,
             start: start.parse().ok()?,
-            number: match number {
-                TAKEOVER => None,
-                number => Some(number.parse().ok()?),
-            },
+            number,
+            accepted,
         })
+    }
+}
+
+/// Returns the end of the name of an object that shows where its writer took over, and which incomplete part counts.
+pub(super) fn takeover_name(accepted: Option<&TailId>) -> String {
+    match accepted {
+        Some((writer, number)) => format!("{TAKEOVER}-{number}-{writer}"),
+        None => TAKEOVER.to_owned(),
     }
 }
 
@@ -80,6 +102,30 @@ pub(super) fn set_tail_writers(info: &mut UploadInfo, writers: &[String]) {
 }
 
 impl<C: Cloud> Inner<C> {
+    /// Returns the upload that a listed object is an incomplete part of, where each is written once.
+    pub(super) fn tail_owner(&self, key: &str) -> Option<UploadId> {
+        let folder = self.layout.part("");
+        let name = key
+            .strip_prefix(&folder.key)
+            .filter(|_| self.writes_once())?;
+        // An id may have slashes.
+        let (at, _) = name.rmatch_indices('/').nth(1)?;
+        let (id, tail) = (name.get(..at)?, name.get(at + 1..)?);
+        TailName::parse(tail)?;
+        UploadId::new(id).ok()
+    }
+
+    /// Deletes the incomplete parts of an upload if it is complete: a process died before it could, or wrote one
+    /// after another process had completed the upload.
+    pub(super) async fn sweep_tails(&self, id: &UploadId) -> Result<()> {
+        if self.load_for_listing(id).await?.is_complete() {
+            let tails = self.list_tails(id, id.as_str()).await?;
+            let tails = tails.into_iter().map(|tail| tail.part.object);
+            self.delete_tails(tails.collect()).await;
+        }
+        Ok(())
+    }
+
     /// Reads the description again if there is a writer that it did not name: another process has just taken over.
     pub(super) async fn learn_tail_writers(
         &self,
@@ -93,6 +139,40 @@ impl<C: Cloud> Inner<C> {
         {
             info.extensions.insert(TAIL_WRITERS.into(), writers.clone());
         }
+        Ok(())
+    }
+
+    /// Forgets the writers after that of the incomplete part that counts. A write of one that died may still arrive: it
+    /// would count, although it may be shorter than an offset that was acknowledged.
+    pub(super) async fn forget_late_writers(
+        &self,
+        remote: &mut RemoteState,
+        writes: &TaskTracker,
+    ) -> Result<()> {
+        let Some((counts, _)) = remote.chosen_tail.as_ref().filter(|_| !remote.complete) else {
+            return Ok(());
+        };
+        let writers = tail_writers(&remote.info);
+        let last = writers.iter().rposition(|writer| writer == counts);
+        let own = format!("-{:016x}", self.incarnation);
+        let is_kept = |at: usize, writer: &str| Some(at) <= last || writer.ends_with(&own);
+        let kept = (writers.iter().enumerate()).filter(|(at, writer)| is_kept(*at, writer));
+        let kept: Vec<_> = kept.map(|(_, writer)| writer.clone()).collect();
+        if kept.len() == writers.len() {
+            return Ok(());
+        }
+        set_tail_writers(&mut remote.info, &kept);
+        set_change_time(&mut remote.info, remote.modified);
+        let etag = Some(&*remote.etag);
+        let put = self.put_info(&remote.info, &remote.object_id, etag, writes);
+        remote.etag = match put.await {
+            // It may be a write of one that died.
+            Err(StoreError::LeaseLost(_)) => {
+                let why = "its description has just changed";
+                return Err(StoreError::Unavailable(why.into()));
+            }
+            put => put?,
+        };
         Ok(())
     }
 
@@ -126,6 +206,7 @@ impl<C: Cloud> Inner<C> {
         let tail = part.map(|part| Tail {
             writer: String::new(),
             number: Some(0),
+            accepted: None,
             part,
         });
         Ok(tail.into_iter().collect())
@@ -148,6 +229,7 @@ impl<C: Cloud> Inner<C> {
                     writer,
                     start,
                     number,
+                    accepted,
                 }) = name
                 else {
                     continue;
@@ -165,6 +247,7 @@ impl<C: Cloud> Inner<C> {
                 tails.push(Tail {
                     writer,
                     number,
+                    accepted,
                     part,
                 });
             }

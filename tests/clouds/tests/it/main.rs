@@ -5,4 +5,5 @@ mod conformance;
 mod crashes;
 mod layout;
 mod stale;
+mod tails;
 mod uploads;

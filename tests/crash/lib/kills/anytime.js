@@ -15,12 +15,11 @@ import { Clock } from '../clock.js'
 import { events, sweep, until } from '../program.js'
 import { ask } from '../request.js'
 import { Servers } from '../servers.js'
-import { settingsOf } from '../stores.js'
+import { LEASE_SECONDS, settingsOf } from '../stores.js'
 
 const CLIENTS = 6
-/** Expired uploads are swept at the end; a node that was killed is silent for longer than its leases last. */
+/** Expired uploads are swept at the end. */
 const LIFETIME_MS = 1_000
-const SILENCE_MS = 3_000
 const HOOKS = 'pre-create,pre-finish,post-create,post-finish,post-terminate,post-expire'
 /** Lifetime of abandoned uploads, set by the application. */
 const ABANDONED_MS = 2_000
@@ -154,8 +153,13 @@ export async function anytime(t, row) {
   })().finally(() => {
     over = true
   })
-  await Promise.all([playing, killing]).catch((error) => {
+  await Promise.all([playing, killing]).catch(async (error) => {
     failed = true
+    const id = error.message.match(/files\/([0-9a-f]{32})/)?.[1]
+    if (id && store.all) {
+      const all = [...await store.all()].filter(([name]) => name.includes(id))
+      error.message += `\n${JSON.stringify(all)}\n${await store.get(`${id}.info`).catch(String)}`
+    }
     error.message += `\n${servers.log}`
     throw error
   })
@@ -223,8 +227,9 @@ export async function anytime(t, row) {
 
   // Uploads unknown to clients, and unfinished ones, are swept; no other files exist then.
   await servers.stop()
-  // Uploads expire at whole seconds.
-  await sleep(Math.max(LIFETIME_MS, nodes > 1 ? SILENCE_MS : 0) + 1200)
+  // Uploads expire at whole seconds; a node that was killed is silent for longer than its leases last.
+  const silence = nodes > 1 ? 1000 * (row.store.leaseSeconds ?? LEASE_SECONDS) : 0
+  await sleep(Math.max(LIFETIME_MS, silence) + 1200)
   for (let sweeps = 0; sweeps < 2; sweeps += 1) {
     const { code, stderr } = await sweep(program, LIFETIME_MS)
     assert.equal(code, 0, stderr)

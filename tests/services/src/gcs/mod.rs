@@ -128,7 +128,17 @@ impl GcsFake {
     /// When there is no port left.
     #[must_use]
     pub fn start(buckets: &[&str]) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_on(0, buckets)
+    }
+
+    /// Starts a fake with these buckets on a port of 127.0.0.1; 0 is a free one.
+    ///
+    /// # Panics
+    ///
+    /// When the port is taken.
+    #[must_use]
+    pub fn start_on(port: u16, buckets: &[&str]) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let service = Arc::new(Mutex::new(Service {
