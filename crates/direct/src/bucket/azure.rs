@@ -64,7 +64,7 @@ impl DirectBucket for AzureBucket {
     }
 
     async fn remove_unfinished(&self, object: &ObjectRef) -> Result<()> {
-        self.client.abort_multipart(object).await
+        self.client.abort_multipart(object, "").await
     }
 
     async fn sign_upload(

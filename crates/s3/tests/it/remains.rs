@@ -133,7 +133,10 @@ async fn a_removal_of_an_unfinished_upload_spares_the_file_of_others_at_its_key(
         let id = unfinished(&client, &options).await;
         let (status, _) = send(&server, Method::DELETE, &id).await;
         assert_eq!(status, StatusCode::NO_CONTENT);
-        assert_eq!(keys(&client, &options.bucket).await, std::slice::from_ref(&key));
+        assert_eq!(
+            keys(&client, &options.bucket).await,
+            std::slice::from_ref(&key)
+        );
 
         let finished = upload(&client, &options, 10).await;
         let before = keys(&client, &options.bucket).await;

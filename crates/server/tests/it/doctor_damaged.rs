@@ -4,7 +4,7 @@ use std::fs;
 
 use bytes::Bytes;
 use landfall_azure::{AzureClient, AzureSettings, Variables};
-use landfall_objects::{Condition, ObjectHeaders, ObjectRef, Payload};
+use landfall_objects::{Cloud as _, Condition, ObjectHeaders, ObjectRef, Payload};
 use landfall_test_services::{Azurite, GcsFake};
 
 use crate::{
