@@ -1,6 +1,6 @@
 //! `landfall doctor gcs` and `landfall doctor azure`: check that a bucket supports Landfall, with a fix for each problem.
 //!
-//! Calls of uploads are tried on test objects; nothing else is changed. What is not permitted to be read, and that no
+//! Calls of uploads are tried on test objects; nothing else is changed. A setting that may not be read, and that no
 //! upload needs, is a note.
 
 mod azure;
