@@ -223,7 +223,8 @@ class Cloud {
     for (const name of found.keys()) {
       const of = name.match(/^\.landfall\/(?:tails|compose)\/([^/]+)/)?.[1] ?? name.match(/^([^/]+)_\d+$/)?.[1]
       // What a killed process had under way may come after the removal of its upload: then nothing proves whose it is.
-      const isLate = of && !described.has(of)
+      // An empty one shows where a node took over; that of a final upload stays until a later sweep.
+      const isLate = of && (!described.has(of) || found.get(name) === 0)
       if (name in this.foreign || isLate || (!of && name.startsWith('.landfall/'))) found.delete(name)
     }
     return found
