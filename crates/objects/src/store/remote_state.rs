@@ -14,9 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     During as _, Inner,
-    description::{StoredInfo, writer},
+    description::{StoredInfo, set_change_time, writer},
     layout::IMPLICIT,
-    tails::{IncompletePart, Tail, TailId, tail_name, tail_writers, takeover_name},
+    tails::{
+        IncompletePart, Tail, TailId, set_tail_writers, tail_name, tail_writers, takeover_name,
+    },
 };
 use crate::cloud::{Cloud, Rules};
 use crate::{
@@ -541,6 +543,42 @@ fn last_tail(info: &UploadInfo, tails: &[Tail], start: u64) -> Option<TailId> {
     match tail.number {
         Some(number) => Some((tail.writer.clone(), number)),
         None => tail.accepted.clone(),
+    }
+}
+
+impl<C: Cloud> Inner<C> {
+    /// Forgets the writers after that of the incomplete part that counts. A write of one that died may still arrive: it
+    /// would count, although it may be shorter than an offset that was acknowledged.
+    pub(super) async fn forget_late_writers(
+        &self,
+        remote: &mut RemoteState,
+        writes: &TaskTracker,
+    ) -> Result<()> {
+        let Some((counts, _)) = remote.chosen_tail.as_ref().filter(|_| !remote.complete) else {
+            return Ok(());
+        };
+        let writers = tail_writers(&remote.info);
+        let last = writers.iter().rposition(|writer| writer == counts);
+        let own = format!("-{:016x}", self.incarnation);
+        let is_kept = |at: usize, writer: &str| Some(at) <= last || writer.ends_with(&own);
+        let kept = (writers.iter().enumerate()).filter(|(at, writer)| is_kept(*at, writer));
+        let kept: Vec<_> = kept.map(|(_, writer)| writer.clone()).collect();
+        if kept.len() == writers.len() {
+            return Ok(());
+        }
+        set_tail_writers(&mut remote.info, &kept);
+        set_change_time(&mut remote.info, remote.modified);
+        let etag = Some(&*remote.etag);
+        let put = self.put_info(&remote.info, &remote.object_id, etag, writes);
+        remote.etag = match put.await {
+            // It may be a write of one that died.
+            Err(StoreError::LeaseLost(_)) => {
+                let why = "its description has just changed";
+                return Err(StoreError::Unavailable(why.into()));
+            }
+            put => put?,
+        };
+        Ok(())
     }
 }
 

@@ -5,12 +5,11 @@
 use std::time::SystemTime;
 
 use landfall::{
-    store::{Result, StoreError, info::UploadInfo},
+    store::{Result, info::UploadInfo},
     upload::UploadId,
 };
-use tokio_util::task::TaskTracker;
 
-use super::{During as _, Inner, description::set_change_time, remote_state::RemoteState};
+use super::{During as _, Inner};
 use crate::{ObjectRef, cloud::Cloud};
 
 /// Description extension: the writers whose incomplete parts may count, the last one last, separated by spaces.
@@ -139,40 +138,6 @@ impl<C: Cloud> Inner<C> {
         {
             info.extensions.insert(TAIL_WRITERS.into(), writers.clone());
         }
-        Ok(())
-    }
-
-    /// Forgets the writers after that of the incomplete part that counts. A write of one that died may still arrive: it
-    /// would count, although it may be shorter than an offset that was acknowledged.
-    pub(super) async fn forget_late_writers(
-        &self,
-        remote: &mut RemoteState,
-        writes: &TaskTracker,
-    ) -> Result<()> {
-        let Some((counts, _)) = remote.chosen_tail.as_ref().filter(|_| !remote.complete) else {
-            return Ok(());
-        };
-        let writers = tail_writers(&remote.info);
-        let last = writers.iter().rposition(|writer| writer == counts);
-        let own = format!("-{:016x}", self.incarnation);
-        let is_kept = |at: usize, writer: &str| Some(at) <= last || writer.ends_with(&own);
-        let kept = (writers.iter().enumerate()).filter(|(at, writer)| is_kept(*at, writer));
-        let kept: Vec<_> = kept.map(|(_, writer)| writer.clone()).collect();
-        if kept.len() == writers.len() {
-            return Ok(());
-        }
-        set_tail_writers(&mut remote.info, &kept);
-        set_change_time(&mut remote.info, remote.modified);
-        let etag = Some(&*remote.etag);
-        let put = self.put_info(&remote.info, &remote.object_id, etag, writes);
-        remote.etag = match put.await {
-            // It may be a write of one that died.
-            Err(StoreError::LeaseLost(_)) => {
-                let why = "its description has just changed";
-                return Err(StoreError::Unavailable(why.into()));
-            }
-            put => put?,
-        };
         Ok(())
     }
 
