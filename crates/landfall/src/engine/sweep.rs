@@ -245,6 +245,7 @@ impl Sweeper {
         let lifetimes = &self.engine.config.lifetimes;
         let filter = DueFilter {
             finished: lifetimes.finished.is_some() || (is_full && lifetimes.unfinished.is_some()),
+            dry_run: self.dry_run,
             due: &|snapshot| self.due(snapshot),
         };
         let mut claimed: Option<Instant> = None;

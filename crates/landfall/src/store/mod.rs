@@ -475,6 +475,8 @@ pub struct Page {
 pub struct DueFilter<'a> {
     /// List complete uploads, too.
     pub finished: bool,
+    /// The store only lists. Otherwise it may keep and delete parts on the way, as it documents.
+    pub dry_run: bool,
     /// Returns when an upload must be listed again if its description does not change until then;
     /// `None`: never.
     pub due: &'a (dyn Fn(&Snapshot) -> Option<SystemTime> + Send + Sync),

@@ -16,6 +16,7 @@ const DELETING: &[&str] = &[
     "DELETE FROM",
     "TRUNCATE",
     ".delete_object(",
+    ".delete_version(",
     ".abort_multipart(",
     ".remove_parts(",
     "records.delete(",

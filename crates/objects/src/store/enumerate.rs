@@ -1,5 +1,5 @@
 //! Lists uploads and orphans of the bucket, page by page, for the sweeper, for which it keeps idle parts. It removes
-//! nothing but parts of complete uploads.
+//! nothing but parts of complete uploads, and nothing in a dry run.
 
 use std::{
     collections::HashSet,
@@ -185,7 +185,9 @@ impl<C: Cloud> Inner<C> {
                 self.left_part(&object.key, &keys),
             );
             if tail.is_some() || part.is_some() {
-                if filter.is_some() && self.due.get(&object.key, &object.etag).is_none() {
+                if filter.is_some_and(|filter| !filter.dry_run)
+                    && self.due.get(&object.key, &object.etag).is_none()
+                {
                     let due = SystemTime::now() + LEFT_RECHECK_INTERVAL;
                     self.due.set(&object.key, &object.etag, Some(due));
                     with_tails.extend(tail);
@@ -215,7 +217,10 @@ impl<C: Cloud> Inner<C> {
             match found? {
                 ListedEntry::Upload(snapshot) => {
                     if let Some(filter) = filter {
-                        let kept = self.keep_parts(&snapshot).await;
+                        let kept = match filter.dry_run {
+                            true => None,
+                            false => self.keep_parts(&snapshot).await,
+                        };
                         let due = (filter.due)(&snapshot);
                         let due = due.into_iter().chain(kept).min();
                         self.due.set(&object.key, &object.etag, due);
@@ -249,7 +254,9 @@ impl<C: Cloud> Inner<C> {
             && keys.contains(data)
             && keys.contains(&*format!("{data}{INFO}"))
             && !keys.contains(&*format!("{key}{INFO}"));
+        // Another program may have an object whose name is that of an upload and a number.
         let id = data.strip_prefix(&self.layout.prefix)?;
+        let is_left = is_left && layout::is_random(id);
         is_left.then(|| UploadId::new(id).ok()).flatten()
     }
 

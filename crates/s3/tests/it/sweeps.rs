@@ -36,7 +36,11 @@ async fn sweep(
     finished: bool,
     due: &(dyn Fn(&Snapshot) -> Option<SystemTime> + Send + Sync),
 ) -> BTreeSet<UploadId> {
-    let filter = DueFilter { finished, due };
+    let filter = DueFilter {
+        finished,
+        dry_run: false,
+        due,
+    };
     let mut listed = BTreeSet::new();
     let mut cursor = None;
     loop {
@@ -127,6 +131,7 @@ async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
         // The earliest due time of those that were skipped is known.
         let filter = DueFilter {
             finished: true,
+            dry_run: false,
             due: &due,
         };
         let page = sweeper.page_due(None, 1000, &filter).await.unwrap();

@@ -248,6 +248,7 @@ async fn faults_replace_no_call_by_its_default() {
     let enumerator = store.capabilities().enumerator.unwrap();
     let all = DueFilter {
         finished: true,
+        dry_run: false,
         due: &|_| None,
     };
     let page = enumerator.page_due(None, 1, &all).await.unwrap();

@@ -103,7 +103,8 @@ async fn a_sweep_deletes_those_of_finished_uploads(service: &impl Service) {
     let client = client(service);
     let store = || store(service, options(&bucket));
     let bytes = pattern(3, 10 * KIB);
-    let finished = create(&store(), "finished", bytes.len() as u64).await;
+    const FINISHED: &str = "0123456789abcdef0123456789abcdef";
+    let finished = create(&store(), FINISHED, bytes.len() as u64).await;
     append(&store(), &finished.id, 1, &bytes).await;
     finish(&store(), &finished, 1).await;
     let growing = create(&store(), "growing", 20 * KIB as u64).await;
@@ -111,25 +112,37 @@ async fn a_sweep_deletes_those_of_finished_uploads(service: &impl Service) {
     let kept = tails(&client, &bucket).await;
     assert_eq!(kept.len(), 1, "{kept:?}");
     // The first is late, and nothing proves that the others are ours.
-    for name in ["finished/1-ab/0.0", "unknown/1-ab/0.0", "finished/notes"] {
-        put(&client, &bucket, &format!("{TAILS}{name}"), bytes.clone()).await;
+    let unknown = format!("{TAILS}unknown/1-ab/0.0");
+    let notes = format!("{TAILS}{FINISHED}/notes");
+    for name in [&format!("{TAILS}{FINISHED}/1-ab/0.0"), &unknown, &notes] {
+        put(&client, &bucket, name, bytes.clone()).await;
     }
-    let late = "up/finished_1";
-    put(&client, &bucket, late, bytes.clone()).await;
+    let late = format!("up/{FINISHED}_1");
+    put(&client, &bucket, &late, bytes.clone()).await;
+    let named = create(&store(), "named", bytes.len() as u64).await;
+    append(&store(), &named.id, 1, &bytes).await;
+    finish(&store(), &named, 1).await;
+    put(&client, &bucket, "up/named_1", bytes.clone()).await;
     let store = store();
     let enumerator = store.capabilities().enumerator.unwrap();
-    let filter = DueFilter {
-        finished: false,
-        due: &|_| None,
-    };
-    enumerator.page_due(None, 1000, &filter).await.unwrap();
+    let before = keys(&client, &bucket).await;
+    for dry_run in [true, false] {
+        assert_eq!(keys(&client, &bucket).await, before);
+        let filter = DueFilter {
+            finished: false,
+            dry_run,
+            due: &|_| None,
+        };
+        enumerator.page_due(None, 1000, &filter).await.unwrap();
+    }
     let mut wanted = kept;
-    wanted.extend(["finished/notes", "unknown/1-ab/0.0"].map(|name| format!("{TAILS}{name}")));
+    wanted.extend([unknown, notes]);
     wanted.sort();
     assert_eq!(tails(&client, &bucket).await, wanted);
-    // Of Google, it has the name of a part.
-    let is_left = keys(&client, &bucket).await.iter().any(|key| key == late);
-    assert_eq!(is_left, !client.rules().versioned_parts);
+    // Of Google, it has the name of a part, and a random one.
+    let left = keys(&client, &bucket).await;
+    assert_eq!(left.contains(&late), !client.rules().versioned_parts);
+    assert!(left.iter().any(|key| key == "up/named_1"));
 }
 
 on_each_cloud!(
