@@ -10,7 +10,8 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -166,11 +167,19 @@ impl Pool {
                 Durability::ProcessCrash => "NORMAL",
             };
             // `temp_store`: the statement journal of an insert of many rows would be a file in /tmp.
-            connection.execute_batch(&format!(
+            let settings = format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
                  PRAGMA foreign_keys = ON; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
                  PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY"
-            ))?;
+            );
+            // For the first line SQLite does not always wait for another process that opens or closes the file.
+            let begun = Instant::now();
+            while let Err(error) = connection.execute_batch(&settings) {
+                if !is_busy(&error) || begun.elapsed() >= BUSY_TIMEOUT {
+                    return Err(error);
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
         }
         // A task must not wait for a lock: see `Session::run_patiently`.
         connection.busy_timeout(Duration::ZERO)?;
@@ -339,6 +348,23 @@ fn create(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As processes do that start side by side.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_new_file_may_be_opened_by_several_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..40 {
+            let path = dir.path().join(number.to_string());
+            let open = |_| {
+                let path = path.clone();
+                tokio::spawn(async move { open(&path, Durability::ProcessCrash).await })
+            };
+            let opened: Vec<_> = (0..6).map(open).collect();
+            for file in opened {
+                file.await.unwrap().unwrap().close().await;
+            }
+        }
+    }
 
     #[test]
     fn parameters_are_numbered() {
