@@ -191,7 +191,7 @@ impl Cloud for AzureClient {
     /// Lists the parts of an unfinished blob, in the order of their numbers; none if nothing was staged.
     ///
     /// # Errors
-    /// Those of [`staged`](Self::staged).
+    /// [`ErrorKind::NoSuchUpload`] if the blob was made of an upload, and others.
     async fn list_parts(&self, object: &ObjectRef, _: &str) -> Result<Vec<Part>> {
         Ok(self.staged(object).await?.unwrap_or_default())
     }

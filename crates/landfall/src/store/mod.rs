@@ -475,7 +475,7 @@ pub struct Page {
 pub struct DueFilter<'a> {
     /// List complete uploads, too.
     pub finished: bool,
-    /// The store only lists. Otherwise it may keep and delete parts on the way, as it documents.
+    /// The store only lists. Otherwise it may keep and delete parts meanwhile, as it documents.
     pub dry_run: bool,
     /// Returns when an upload must be listed again if its description does not change until then;
     /// `None`: never.
