@@ -1,6 +1,5 @@
 -- Direct uploads: the state that the upload queue does not have. Times are milliseconds since 1970.
--- transfer_mode: 0 put, 1 post, 2 multipart, 3 signed multipart,
--- 4 resumable.
+-- transfer_mode: 0 put, 1 post, 2 multipart, 3 signed multipart.
 -- status: 0 creating, 1 open, 2 completing, 3 completed, 4 removed.
 CREATE TABLE direct_uploads (
     number BIGSERIAL PRIMARY KEY,

@@ -98,13 +98,15 @@ export const COMMANDS = {
     ['landfall doctor', run(/^warn +CORS/m)],
     ['landfall s3 set-cors', run(/landfall-direct/)],
   ],
-  'docs/gcs.md': [['gcloud storage', checked(ACCOUNT)]],
-  'docs/azure.md': [['az storage', checked(ACCOUNT)]],
+  'docs/gcs.md': [['gcloud storage', checked(ACCOUNT, 2)]],
+  'docs/azure.md': [['az storage', checked(ACCOUNT, 2)]],
   'docs/direct.md': [
     ['landfall --s3-bucket', serve(signs)],
     ['KEY=', run()],
     ['SIGNED_REQUEST=', run(/"state": ?"completed"/)],
+    ['landfall --gcs-bucket', checked(ACCOUNT, 2)],
     ['landfall doctor', run(/^warn +CORS[^]*landfall-direct/m)],
+    ['cat > cors.jsonc', checked(ACCOUNT, 0)],
   ],
   'docs/grants.md': [
     ['landfall --require-grant', serve(needsToken)],

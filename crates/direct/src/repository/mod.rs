@@ -337,3 +337,26 @@ mod secret_tests {
         }
     }
 }
+
+#[cfg(test)]
+mod migration_tests {
+    use sha2::{Digest as _, Sha256};
+
+    /// A database that has applied a step refuses a program in which its text is another one, be it a comment.
+    #[test]
+    fn the_text_of_an_applied_step_never_changes() {
+        let steps = [
+            (
+                include_bytes!("../../migrations/0001-direct.sqlite.sql").as_slice(),
+                "df784d9126e6f2e3c65d0c7fd1f9a252ab473a3aaf8baf5e970285f660cd17bd",
+            ),
+            (
+                include_bytes!("../../migrations/0001-direct.postgres.sql").as_slice(),
+                "f1098dc1e908602a9bf6bd9430826e247df361a913445bad2205d5ab3501854d",
+            ),
+        ];
+        for (text, hash) in steps {
+            assert_eq!(hex::encode(Sha256::digest(text)), hash);
+        }
+    }
+}

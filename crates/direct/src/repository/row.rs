@@ -18,6 +18,7 @@ pub(super) const COLUMNS: &str = "id, upload_json, job_number, subject, transfer
      object_key, multipart_upload_id, status, stored_bytes, active_at, next_check_at, check_count, \
      version";
 
+/// In the order of their numbers in the table.
 const MODES: [TransferMode; 5] = [
     TransferMode::Put,
     TransferMode::Post,
