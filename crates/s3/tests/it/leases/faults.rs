@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -198,11 +201,11 @@ async fn work(
     locker: BucketLocker,
     ids: Arc<[UploadId]>,
     checker: Arc<LeaseChecker>,
-    until: Instant,
+    has_ended: Arc<AtomicBool>,
     seed: u64,
 ) {
     let mut random = StdRng::seed_from_u64(seed);
-    while Instant::now() < until {
+    while !has_ended.load(Ordering::Relaxed) {
         let id = &ids[random.random_range(0..ids.len())];
         let wait = Duration::from_millis(random.random_range(0..8000));
         match locker.acquire(id, wait).await {
@@ -241,16 +244,23 @@ async fn at_most_one_holder_under_faults() {
     let nodes: Vec<_> = transports.iter().map(node).collect();
     let ids: Arc<[UploadId]> = (0..20).map(|_| UploadId::random()).collect();
     let checker = Arc::new(LeaseChecker::default());
-    let until = Instant::now() + Duration::from_secs(40);
+    let (started, has_ended) = (Instant::now(), Arc::<AtomicBool>::default());
     let mut tasks = JoinSet::new();
     for n in 0..45 {
         let locker = nodes[n % 3].clone();
-        tasks.spawn(work(locker, ids.clone(), checker.clone(), until, n as u64));
+        let (ids, checker, has_ended) = (ids.clone(), checker.clone(), has_ended.clone());
+        tasks.spawn(work(locker, ids, checker, has_ended, n as u64));
     }
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    while Instant::now() < until {
+    // Chance decides in which round a node is away for long enough to lose a lease.
+    let goes_on = || match started.elapsed().as_secs() {
+        0..40 => true,
+        40..240 => *checker.lost.lock().unwrap() == 0,
+        _ => false,
+    };
+    while goes_on() {
         let transport = &transports[random.random_range(0..3)];
         if random.random() {
             transport.disconnect();
@@ -261,6 +271,7 @@ async fn at_most_one_holder_under_faults() {
         transport.reconnect();
         sleep(Duration::from_millis(random.random_range(0..1000))).await;
     }
+    has_ended.store(true, Ordering::Relaxed);
     tasks.join_all().await;
     let (granted, lost) = (
         *checker.granted.lock().unwrap(),
