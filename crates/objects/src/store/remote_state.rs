@@ -531,22 +531,7 @@ impl<C: Cloud> Inner<C> {
             |part: &Part| part.number == next && part.number > highest && part.writer.is_some();
         Ok(parts.await?.iter().flatten().any(is_new))
     }
-}
 
-/// Returns the incomplete part after `start` that counts.
-fn last_tail(info: &UploadInfo, tails: &[Tail], start: u64) -> Option<TailId> {
-    let writers = tail_writers(info);
-    let rank = |tail: &Tail| writers.iter().rposition(|writer| *writer == tail.writer);
-    let ranked = tails.iter().filter(|tail| tail.part.start == start);
-    let ranked = ranked.filter_map(|tail| Some((rank(tail)?, tail)));
-    let (_, tail) = ranked.max_by_key(|(rank, tail)| (*rank, tail.number))?;
-    match tail.number {
-        Some(number) => Some((tail.writer.clone(), number)),
-        None => tail.accepted.clone(),
-    }
-}
-
-impl<C: Cloud> Inner<C> {
     /// Forgets the writers after that of the incomplete part that counts. A write of one that died may still arrive: it
     /// would count, although it may be shorter than an offset that was acknowledged.
     pub(super) async fn forget_late_writers(
@@ -579,6 +564,19 @@ impl<C: Cloud> Inner<C> {
             put => put?,
         };
         Ok(())
+    }
+}
+
+/// Returns the incomplete part after `start` that counts.
+fn last_tail(info: &UploadInfo, tails: &[Tail], start: u64) -> Option<TailId> {
+    let writers = tail_writers(info);
+    let rank = |tail: &Tail| writers.iter().rposition(|writer| *writer == tail.writer);
+    let ranked = tails.iter().filter(|tail| tail.part.start == start);
+    let ranked = ranked.filter_map(|tail| Some((rank(tail)?, tail)));
+    let (_, tail) = ranked.max_by_key(|(rank, tail)| (*rank, tail.number))?;
+    match tail.number {
+        Some(number) => Some((tail.writer.clone(), number)),
+        None => tail.accepted.clone(),
     }
 }
 

@@ -52,6 +52,12 @@ impl<C: Cloud> Terminate for ObjectStore<C> {
     }
 }
 
+/// Returns whether the mark of an object is that of the upload; `None`: it has none.
+fn is_marked(stored: &StoredInfo, head: &ObjectHead) -> Option<bool> {
+    let owner = head.metadata.get(OWNER)?;
+    Some(*owner == stored.object_id || *owner == stored.info.upload.id.as_str())
+}
+
 impl<C: Cloud> Inner<C> {
     pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<bool> {
         let session = self.sessions.get_or_insert(id);
@@ -88,13 +94,20 @@ impl<C: Cloud> Inner<C> {
         }
         let storage = &stored.info.upload.storage;
         let object_ref = self.layout.stored_object(&stored.object_id, storage);
-        if let Some(multipart) = self.layout.multipart(&stored.info, &stored.object_id) {
-            self.abort(id, &object_ref, &multipart).await?;
-        }
-        let is_own = match self.find_object(id, &object_ref).await? {
-            Some(head) => self.is_own_object(&stored, &head).await?,
+        // Before the abort, after which an upload that has a file of others at its key would look complete.
+        let found = self.find_object(id, &object_ref).await?;
+        let mut is_own = match &found {
+            Some(head) => self.is_own_object(&stored, head).await?,
             None => false,
         };
+        if let Some(multipart) = self.layout.multipart(&stored.info, &stored.object_id) {
+            self.abort(id, &object_ref, &multipart).await?;
+            if found.is_none() {
+                // A completion of a process that was killed may have ended meanwhile.
+                let made = self.find_object(id, &object_ref).await?;
+                is_own = made.is_some_and(|head| is_marked(&stored, &head) == Some(true));
+            }
+        }
         let data = is_own.then_some(&object_ref);
         self.delete_objects(id, data, &stored.object_id).await
     }
@@ -107,8 +120,8 @@ impl<C: Cloud> Inner<C> {
         if is_part(head) {
             return Ok(false);
         }
-        if let Some(owner) = head.metadata.get(OWNER) {
-            return Ok(*owner == stored.object_id || *owner == upload.id.as_str());
+        if let Some(is_own) = is_marked(stored, head) {
+            return Ok(is_own);
         }
         // tusd writes no mark, and an application may change a finished object.
         if upload.completion.is_done() {

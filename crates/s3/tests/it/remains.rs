@@ -130,13 +130,16 @@ async fn a_removal_of_an_unfinished_upload_spares_the_file_of_others_at_its_key(
         );
         let foreign = client.put_object(&object, payload, &headers, Condition::None);
         foreign.await.unwrap();
-        let id = unfinished(&client, &options).await;
-        let (status, _) = send(&server, Method::DELETE, &id).await;
-        assert_eq!(status, StatusCode::NO_CONTENT);
-        assert_eq!(
-            keys(&client, &options.bucket).await,
-            std::slice::from_ref(&key)
-        );
+        // The length of the second one is that of the file, and the third one has none.
+        for length in [Some(20 << 20), Some(18), None] {
+            let store = S3Store::new(client.clone(), options.clone()).unwrap();
+            let upload = create(&store, length).await;
+            append(&store, &upload.id, 1, &pattern(1, 10)).await;
+            let (status, _) = send(&server, Method::DELETE, &upload.id).await;
+            assert_eq!(status, StatusCode::NO_CONTENT);
+            let left = keys(&client, &options.bucket).await;
+            assert_eq!(left, std::slice::from_ref(&key), "{length:?}");
+        }
 
         let finished = upload(&client, &options, 10).await;
         let before = keys(&client, &options.bucket).await;
