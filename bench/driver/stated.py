@@ -1,4 +1,4 @@
-"""What docs/benchmarks.md states of the program: its commit, size and memory."""
+"""What bench/results.md states of the program: its commit, size and memory."""
 
 import re
 import subprocess

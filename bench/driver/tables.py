@@ -1,4 +1,4 @@
-"""Medians, ratios, and the Markdown that goes into docs/benchmarks.md."""
+"""Medians, ratios, and the Markdown that goes into bench/results.md."""
 
 import statistics
 
@@ -97,7 +97,7 @@ NO_RATIOS = ("s3-files", "hooks-disk", "hooks-postgres", "hooks-start", *CROWD_S
 
 
 def section(run):
-    """The section of docs/benchmarks.md that a run belongs to."""
+    """The section of bench/results.md that a run belongs to."""
     if any(mode.startswith("hooks-") for mode in run["modes"]):
         return "hooks"
     if any(mode.startswith("grants-") for mode in run["modes"]):

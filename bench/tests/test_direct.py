@@ -73,7 +73,7 @@ class Tables(unittest.TestCase):
             self.assertIn(line, text)
 
     def test_its_place_is_in_the_docs(self):
-        with open(os.path.join(ROOT, "docs", "benchmarks.md")) as file:
+        with open(os.path.join(ROOT, "bench", "results.md")) as file:
             docs = file.read()
         self.assertIn("<!-- measured: direct -->", docs)
         self.assertIn("<!-- end: direct -->", docs)

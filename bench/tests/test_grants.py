@@ -117,7 +117,7 @@ class Tables(unittest.TestCase):
         self.assertIn("- landfall, grants-listen: silence", text)
 
     def test_its_place_is_in_the_docs(self):
-        with open(os.path.join(ROOT, "docs", "benchmarks.md")) as file:
+        with open(os.path.join(ROOT, "bench", "results.md")) as file:
             docs = file.read()
         self.assertIn("<!-- measured: grants -->", docs)
         self.assertIn("<!-- end: grants -->", docs)

@@ -87,7 +87,7 @@ class Tables(unittest.TestCase):
         self.assertNotIn("files made because of it ↓", text)
 
     def test_the_places_of_all_sections_are_in_the_docs(self):
-        with open(os.path.join(os.path.dirname(BENCH), "docs", "benchmarks.md")) as file:
+        with open(os.path.join(BENCH, "results.md")) as file:
             docs = file.read()
         for section in ("peers", "layers", "disk", "s3", "hooks"):
             self.assertIn(f"<!-- measured: {section} -->", docs)

@@ -1,4 +1,4 @@
-"""Tests of what docs/benchmarks.md states of the program."""
+"""Tests of what bench/results.md states of the program."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ PAGE = """<!-- measured: peers -->
 
 class Stated(unittest.TestCase):
     def test_page(self):
-        with open(os.path.join(ROOT, "docs", "benchmarks.md")) as file:
+        with open(os.path.join(ROOT, "bench", "results.md")) as file:
             commit, figures = stated.read(file.read())
         self.assertTrue(commit and stated.is_ancestor(ROOT, commit), f"unknown commit {commit}")
         self.assertEqual(set(figures), set(stated.TOLERANCE))

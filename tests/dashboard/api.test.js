@@ -122,6 +122,7 @@ test('responses match the schemas exactly', async () => {
   assert.equal(elsewhere.minutes.reduce((sum, { bytes }) => sum + bytes, 0), 0);
   assert.ok((await request('GET', 'throughput?node=harbour', 200)).minutes.some(({ bytes }) => bytes > 0));
   check(await request('GET', 'keys', 200), 'Keys');
+  check(await request('GET', 'links', 200), 'Links');
 
   const cancelled = await request('DELETE', `uploads/${by['running.bin'].id}`, 200);
   assert.equal(cancelled.state, 'cancelled');
@@ -151,6 +152,14 @@ test('dead letters match their schema', async () => {
   const detail = await request('GET', `uploads/${id}`, 200);
   assert.deepEqual(detail.events, [event]);
   assert.match(detail.client, /^127\.0\.0\.1:\d+$/);
+  const { groups: [{ count, since, ...group }] } = await request('GET', 'failed-events', 200);
+  assert.deepEqual([count, group.state, since <= event.dead_at], [2, 'dead', true]);
+  assert.deepEqual((await request('GET', `dead-letters?${new URLSearchParams(group)}`, 200)).events, events);
+  assert.deepEqual((await request('GET', `dead-letters?${new URLSearchParams({ ...group, error: 'another' })}`, 200)).events, []);
+  await request('GET', 'dead-letters?transport=http', 422);
+  await request('POST', 'dead-letters/retry', 422, { body: { group, all: true } });
+  await request('POST', 'dead-letters/delete', 422, { body: { group: { ...group, state: 'pending' } } });
+  assert.deepEqual(await request('POST', 'dead-letters/retry', 200, { body: { group: { ...group, error: 'another' } } }), { changed: 0 });
   await request('POST', 'dead-letters/retry', 422, { body: {} });
   await request('POST', 'dead-letters/retry', 422, { body: { ids: [event.id], all: true } });
   await request('POST', 'dead-letters/retry', 422, { body: { all: true, more: 1 } });

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 
-import { Operator, Upload, startWithFailingHooks, testInBrowsers, until } from './harness.js';
+import { Operator, Upload, start, startWithFailingHooks, test, testInBrowsers, until } from './harness.js';
 
 const { browser, landfall, application } = await startWithFailingHooks('post-finish');
 
@@ -11,9 +11,13 @@ testInBrowsers('dead letters are listed, retried and deleted', async () => {
   const { tab } = operator;
   await operator.says(tab.locator('#dead-none'), /All events were delivered/);
   for (const name of ['one.txt', 'two.txt', 'three.txt', 'four.txt']) await Upload.whole(landfall, name, 10);
-  const events = tab.locator('#dead > li');
+  const group = tab.locator('#dead > li');
+  await operator.says(group, /^\s*4 × post-finish\s*unexpected response.*500.*the database is locked.*http · dead since/s);
+  const events = group.locator('details li');
+  // It stays open when the group changes.
+  await tab.getByText('Show the events').click();
   await until(async () => (await events.count()) === 4, 'four dead letters');
-  await operator.says(events.filter({ hasText: 'one.txt' }), /post-finish of one\.txt.*500.*http · [\d,]+ attempts? · dead since/s);
+  await operator.says(events.filter({ hasText: 'one.txt' }), /post-finish of one\.txt.*[\d,]+ attempts? · dead since/s);
   await operator.says(tab.locator('#dead-count'), /^4$/);
   await operator.says(tab.locator('#conditions'), /Unhealthy/);
   await operator.says(tab.locator('#health-status'), /^Unhealthy: hooks, undelivered events$/);
@@ -47,7 +51,7 @@ testInBrowsers('dead letters are listed, retried and deleted', async () => {
 
   // Of a large batch, only the first few sentences are announced.
   await until(() => says('1 event deleted.'), 'the announcement');
-  await tab.getByRole('button', { name: 'Retry all' }).click();
+  await tab.getByRole('button', { name: 'Retry all 2 × post-finish' }).click();
   await retry.getByRole('button', { name: 'Retry', exact: true }).click();
   await until(() => says('2 events scheduled.'), 'the announcement');
   await until(() => application.events.length === 3, 'the rest to arrive');
@@ -57,4 +61,25 @@ testInBrowsers('dead letters are listed, retried and deleted', async () => {
   const names = application.events.map(({ Event }) => Event.Upload.MetaData.filename).toSorted();
   assert.deepEqual(names, ['four.txt', 'one.txt', 'three.txt']);
   await operator.leave();
+});
+
+test('events that are retried are listed, and delivered at once on request', async () => {
+  const retrying = await start('-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0');
+  application.isFailing = true;
+  const operator = await Operator.open(browser, retrying);
+  const { tab } = operator;
+  await Upload.whole(retrying, 'patient.txt', 10);
+  const group = tab.locator('#dead > li');
+  await operator.says(group, /1 × post-finish.*the database is locked.*http · retried since/s);
+  assert.equal(await tab.locator('#dead-count').isHidden(), true, 'it is no dead letter');
+  assert.equal(await group.getByRole('button', { name: /Delete/ }).count(), 0);
+  await until(() => retrying.log.filter((line) => line.includes('next_attempt=')).length >= 2, 'lines of two attempts');
+  application.isFailing = false;
+  const before = application.events.length;
+  await group.getByRole('button', { name: 'Retry 1 × post-finish' }).click();
+  await tab.getByRole('dialog').getByRole('button', { name: 'Retry', exact: true }).click();
+  await until(() => application.events.length === before + 1, 'the event to arrive');
+  await operator.says(tab.locator('#dead-none'), /All events were delivered/);
+  await operator.leave();
+  await retrying.stop();
 });

@@ -61,20 +61,49 @@ export const RESPONSES = {
     upload_metadata: { filename: ended[0].filename, filetype: 'application/pdf' }, removed_at: null, client: '192.0.2.7:51234', has_hooks: true, events: [event],
   },
   DeadLetters: { events: [event], has_more: false },
+  FailedEvents: { groups: [{ transport: event.transport, event: event.event, error: event.error, state: 'dead', count: 1, since: event.dead_at }] },
   Keys: { keys: [{ id: 1, name: 'portal', subject: 'portal', admin: false, created_at: ago(9e6), expires_at: null, used_at: ago(120) }] },
+  Links: {
+    links: [{
+      id: 1, name: 'Photos for Ann', subject: 'Photos for Ann (link 3f9a12bc04de5f60)', max_size: 5e9, files: 12, max_files: 50,
+      created_at: ago(9e5), expires_at: ago(-2e5), used_at: ago(300),
+    }],
+  },
 };
 
+/** The responses of a server after a bad night: many dead letters, long names, all states. */
+export function many() {
+  const names = ['Board / recording / 3.mp4', 'a-very-long-name-without-any-space-from-a-camera-20260314-150926-final-version-2.mov', 'IMG_0001.jpg', 'Überblick der Jahresabschlüsse (unterschrieben).pdf'];
+  const uploads = RESPONSES.Uploads.uploads.map((upload, at) => ({
+    ...upload, filename: names[at % names.length], reason: upload.state === 'failed' ? 'denied by a hook: 422 This file contains a virus.' : upload.reason,
+    download_url: upload.state === 'completed' ? 'http://localhost/files/1' : null,
+  }));
+  const group = (count, name, error, state = 'dead') => ({ transport: 'http', event: name, error, state, count, since: event.dead_at });
+  return {
+    ...RESPONSES,
+    Uploads: { uploads, next: 1 },
+    FailedEvents: {
+      groups: [
+        group(180, 'post-finish', 'HTTP status 400: unknown customer'), group(12, 'post-create', 'error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)', 'pending'),
+        ...Array.from({ length: 9 }, (_, at) => group(1, 'post-finish', `HTTP status 500: {"detail":"database is locked","request":"${String(at).repeat(36)}"}`)),
+      ],
+    },
+  };
+}
+
 /** Answers the requests of a tab. */
-export async function answer(tab) {
+export async function answer(tab, responses = RESPONSES) {
   const give = (schema, change = (json) => json) => (route) => {
-    route.fulfill({ json: change(RESPONSES[schema], new URL(route.request().url())) });
+    route.fulfill({ json: change(responses[schema], new URL(route.request().url())) });
   };
   await tab.route('**/api/events*', (route) => route.abort());
   await tab.route('**/api/overview', give('Overview'));
   await tab.route('**/api/throughput*', give('Minutes'));
   await tab.route('**/api/uploads?*', give('Uploads', (json, { searchParams }) => (
-    searchParams.get('state') ? { uploads: active, next: null } : json)));
+    searchParams.get('state') ? { uploads: json.uploads.slice(0, active.length), next: null } : json)));
   await tab.route(/\/api\/uploads\/\d+$/, give('UploadDetail'));
   await tab.route('**/api/dead-letters*', give('DeadLetters'));
+  await tab.route('**/api/failed-events', give('FailedEvents'));
   await tab.route('**/api/keys', give('Keys'));
+  await tab.route('**/api/links', give('Links'));
 }

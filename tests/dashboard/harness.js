@@ -128,9 +128,10 @@ export class Application {
       const parts = [];
       request.on('data', (part) => parts.push(part));
       request.on('end', () => {
-        if (!self.isFailing) self.events.push(JSON.parse(Buffer.concat(parts).toString()));
+        const call = JSON.parse(Buffer.concat(parts).toString() || '{}');
+        if (!self.isFailing) self.events.push(call);
         response.writeHead(self.isFailing ? 500 : 200, { 'Content-Type': 'application/json' });
-        response.end(self.isFailing ? 'the database is locked' : '{}');
+        response.end(self.isFailing ? 'the database is locked' : JSON.stringify(self.answer?.(call) ?? {}));
       });
     });
     await new Promise((resolve) => { self.server.listen(0, '127.0.0.1', resolve); });

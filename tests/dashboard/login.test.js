@@ -193,3 +193,19 @@ test('an admin’s API key opens it until it is revoked, another’s never', asy
   assert.equal(await overview({ Cookie: pair }), 401);
   assert.equal(await overview({ Authorization: `Bearer ${ops}` }), 401);
 });
+
+test('a link is shown with its files and limits, and revoked', async () => {
+  const { bin, env } = program();
+  const words = ['link', '--name', 'Photos for Ann', '--max-size', '5GB', '--files', '50', '-upload-dir', landfall.data];
+  const { stdout } = await promisify(execFile)(path.resolve(bin), words, { cwd: landfall.dir, env });
+  const secret = new URLSearchParams(new URL(stdout.trim()).hash.slice(1)).get('token');
+  // It opens no dashboard.
+  assert.equal((await session(secret)).status, 401);
+  const operator = await Operator.open(browser, landfall);
+  const links = operator.tab.locator('#links');
+  await operator.says(links, /Photos for Ann · files: 0 of 50, up to 5 GB each · expires /);
+  await links.getByRole('button', { name: 'Revoke Photos for Ann' }).click();
+  await operator.tab.getByRole('button', { name: 'Revoke', exact: true }).click();
+  await operator.says(links, /None. Create one with “landfall link”/);
+  await operator.leave();
+});

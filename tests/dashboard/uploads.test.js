@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { KEY, MB, Operator, Upload, launch, start, test, testInBrowsers, until } from './harness.js';
+import { Application, KEY, MB, Operator, Upload, launch, start, test, testInBrowsers, until } from './harness.js';
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -102,7 +102,7 @@ testInBrowsers('a cancelled upload stops at once and is removed', () => withServ
   await operator.leave();
 }));
 
-testInBrowsers('uploads are found by name prefix and state, and paginated', () => withServer(async (landfall) => {
+testInBrowsers('uploads are found by a part of the name and state, and paginated', () => withServer(async (landfall) => {
   for (let number = 1; number <= 45; number += 1) {
     await Upload.whole(landfall, `scan-${String(number).padStart(2, '0')}.png`, 10);
   }
@@ -123,9 +123,11 @@ testInBrowsers('uploads are found by name prefix and state, and paginated', () =
   await tab.getByRole('button', { name: 'Newer' }).click();
   await operator.says(tab.locator('#page'), /^Page 2$/);
 
-  const search = tab.getByRole('searchbox', { name: 'Name, principal or id starts with' });
+  const search = tab.getByRole('searchbox', { name: 'Part of the name, or start of principal or id' });
   await search.fill('scan-0');
   await until(async () => (await rows.count()) === 9, 'nine that begin so');
+  await search.fill('N-0');
+  await until(async () => (await rows.count()) === 9, 'nine that contain this');
   assert.equal(await tab.locator('#pages').isHidden(), true);
   await tab.getByLabel('State').selectOption('Cancelled');
   await operator.says(tab.locator('#rows-none'), /No matching uploads\./);
@@ -137,6 +139,60 @@ testInBrowsers('uploads are found by name prefix and state, and paginated', () =
   await operator.says(tab.locator('#rows-none'), /No matching uploads\./);
   await operator.leave();
 }));
+
+testInBrowsers('several uploads are cancelled and deleted at once', () => withServer(async (landfall) => {
+  for (const name of ['one.txt', 'two.txt', 'three.txt']) await Upload.whole(landfall, name, 10);
+  const running = await Upload.create(landfall, 'four.txt', 10);
+  const operator = await Operator.open(browser, landfall);
+  const { tab } = operator;
+  const rows = tab.locator('#rows tbody tr');
+  await until(async () => (await rows.count()) === 4, 'four rows');
+  assert.equal(await tab.locator('#selection').isHidden(), true);
+  await tab.getByLabel('Select all uploads of this page').check();
+  await operator.says(tab.locator('#selection'), /4 uploads selected.*Cancel 1 ….*Delete 3 …/s);
+  await tab.getByLabel('Select two.txt').uncheck();
+  await tab.getByRole('button', { name: 'Delete 2 …' }).click();
+  const dialog = tab.getByRole('dialog', { name: 'Delete 2 uploads?' });
+  await dialog.getByRole('button', { name: 'Delete them' }).click();
+  await until(async () => (await rows.count()) === 2, 'two rows');
+  assert.equal(await landfall.count(), 2);
+  await operator.says(tab.locator('#selection'), /1 upload selected.*Cancel 1 …/s);
+  await tab.getByRole('button', { name: 'Cancel 1 …' }).click();
+  await tab.getByRole('button', { name: 'Cancel them' }).click();
+  await operator.says(operator.row('four.txt'), /Cancelled/);
+  assert.equal(await running.status(), 404);
+  await operator.leave();
+}));
+
+testInBrowsers('a deleted upload is not among the completed ones, and a denied one tells why', async () => {
+  const application = await Application.start();
+  application.isFailing = false;
+  application.answer = ({ Type, Event }) => (Type === 'pre-finish' && Event.Upload.MetaData.filename === 'virus.exe'
+    ? { RejectUpload: true, HTTPResponse: { StatusCode: 422, Body: 'This file contains a virus.' } } : {});
+  await withServer(async (landfall) => {
+    const gone = await Upload.whole(landfall, 'gone.txt', 10);
+    await Upload.whole(landfall, 'there.txt', 20);
+    assert.equal((await fetch(gone.url, { method: 'DELETE', headers: { 'Tus-Resumable': '1.0.0' } })).status, 204);
+    const denied = await Upload.create(landfall, 'virus.exe', 30);
+    denied.send(30);
+    denied.request.end();
+    assert.equal(await denied.answer, 422);
+    const operator = await Operator.open(browser, landfall);
+    const { tab } = operator;
+    await operator.says(operator.row('gone.txt'), /by the client.*Removed/s);
+    assert.equal(await operator.row('gone.txt').getByRole('link', { name: /Download/ }).count(), 0);
+    await operator.says(operator.row('virus.exe'), /422 This file contains a virus\..*Denied/s);
+    await operator.says(tab.locator('#sum-completed'), /^1$/);
+    await operator.says(tab.locator('#sum-bytes'), /^20 B, 1 removed since$/);
+    await tab.getByLabel('State').selectOption('Removed');
+    await until(async () => (await tab.locator('#rows tbody tr').count()) === 1, 'the removed one');
+    await operator.openDetail('gone.txt');
+    await operator.says(tab.locator('#detail-state'), /^Removed$/);
+    await operator.says(tab.locator('#detail-times'), /Completed.*Removed/s);
+    await operator.leave();
+  }, '-hooks-http', application.url, '-hooks-enabled-events', 'pre-finish');
+  await application.stop();
+});
 
 test('without the event stream, the page polls', () => withServer(async (landfall) => {
   const operator = await Operator.arrive(browser, landfall);

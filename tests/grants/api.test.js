@@ -9,7 +9,7 @@ import { parse } from 'yaml'
 import { until } from '../clients/lib/tus.js'
 import { create } from '../hooks/lib/start.js'
 import { Listener } from './lib/listener.js'
-import { addKey, Caller, withGrants } from './lib/queue.js'
+import { addKey, Caller, KEY, keys, withGrants } from './lib/queue.js'
 
 const ROOT = new URL('../../', import.meta.url)
 const described = parse(await readFile(new URL('docs/grants-api.yaml', ROOT), 'utf8'))
@@ -30,7 +30,7 @@ async function request(caller, method, path, status, body, headers) {
   const answer = await caller.ask(method, path, body, headers)
   assert.equal(answer.status, status, `${method} ${path}: ${answer.text}`)
   const [bare] = path.split('?')
-  const template = { '': '/', '/events': '/events' }[bare] ?? '/{request_id}'
+  const template = { '': '/', '/events': '/events', '/link': '/link' }[bare] ?? '/{request_id}'
   let response = described.paths[template][method.toLowerCase()].responses[status]
   assert.ok(response, `${method} ${template} does not document ${status}`)
   if (response.$ref) response = described.components.responses[response.$ref.split('/').at(-1)]
@@ -91,6 +91,13 @@ test('responses match the schemas exactly', { timeout: 60_000 }, async (t) => {
   for (const [method, path] of [['GET', ''], ['POST', ''], ['GET', '/1'], ['DELETE', '/1'], ['GET', '/events']]) {
     await request(nobody, method, path, 401, method === 'POST' ? FILE : undefined)
   }
+
+  const { stdout } = await keys(landfall, ['--files', '1'], [], 'link')
+  const people = Caller.withKey(landfall.endpoint, KEY.exec(stdout)[0])
+  assert.equal((await request(people, 'GET', '/link', 200)).max_files, 1)
+  await request(people, 'POST', '', 201, { ...FILE, id: '1' })
+  await request(people, 'POST', '', 403, { ...FILE, id: '2' })
+  await request(people, 'GET', '/1', 403)
 
   await until(() => listener.of('2').some(({ event }) => event === 'UploadCancelled'))
   for (const { event, data } of listener.events) {

@@ -29,13 +29,13 @@ test('alerts fire as their tests say', async () => {
   await promtool('test', 'rules', 'alerts.test.yml')
 })
 
-test('each alert has a test and a section of the runbook, and each section an alert', async () => {
+test('each alert has a test and a section in the documentation, and each section an alert', async () => {
   const listed = [...alerts.matchAll(/- alert: (\w+)/g)].map(([, name]) => name)
   const of = (pattern, text) => [...text.matchAll(pattern)].map(([, name]) => name).toSorted()
   assert.ok(listed.length >= 15)
-  assert.deepEqual(of(/^## (\w+)$/gm, await readFile(new URL('../docs/runbook.md', PACKAGING), 'utf8')), listed.toSorted())
+  assert.deepEqual(of(/^### (Landfall\w+)$/gm, await readFile(new URL('../docs/troubleshooting.md', PACKAGING), 'utf8')), listed.toSorted())
   assert.deepEqual(of(/^ {2}- name: (Landfall\w+)$/gm, await read('prometheus/alerts.test.yml')), listed.toSorted())
-  for (const [, anchor] of alerts.matchAll(/runbook\.md#(\w+)/g)) {
+  for (const [, anchor] of alerts.matchAll(/troubleshooting\.md#(\w+)/g)) {
     assert.ok(listed.some((name) => name.toLowerCase() === anchor), anchor)
   }
 })

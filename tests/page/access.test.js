@@ -145,6 +145,7 @@ test('the focus goes to the neighbour when a row leaves', async () => {
   await visitor.choose(await Promise.all(names.map((name) => landfall.file(name, 100))));
   for (const name of names) await visitor.row(name).is('done');
   const neighbour = () => visitor.tab.evaluate(() => document.activeElement.closest('.upload')?.querySelector('h3').textContent);
+  await until(async () => (await visitor.tab.locator('#finished .upload').count()) === 3, 'the rows at their place');
   const order = await visitor.tab.locator('.upload h3').allTextContents();
   await visitor.row(order[1]).press('Clear');
   assert.equal(await neighbour(), order[2]);
@@ -179,7 +180,7 @@ test('a screen reader hears the events, not the figures', async () => {
   ]);
   const many = await Promise.all(Array.from({ length: 8 }, (_, at) => landfall.file(`many${at}.bin`, 10)));
   await visitor.choose(many);
-  await visitor.row('many7.bin').is('done');
+  await visitor.tab.getByRole('button', { name: '9 uploaded' }).waitFor();
   await until(async () => /^(many\d\.bin uploaded\. ){3}And \d more\.$/.test((await heard()).at(-1)), 'the sum to be told');
   await visitor.leave();
 });

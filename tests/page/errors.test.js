@@ -186,6 +186,7 @@ test('without a network only some uploads wait for it', async () => {
   await new Promise((resolve) => { setTimeout(resolve, 300); });
   assert.ok(await visitor.tab.locator('.upload[data-state=queued]').count() >= 3, 'the rest must wait');
   isDown = false;
+  await visitor.tab.getByRole('button', { name: '8 uploaded' }).click();
   for (const name of names) await visitor.row(name).is('done');
   await visitor.leave();
 });
@@ -305,6 +306,28 @@ test('a server that is killed and comes back gets the rest', async () => {
   }
 });
 
+test('a row says at once that the connection is lost', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const file = await landfall.file('lost.bin', 8 * MiB);
+  await visitor.slow(MiB / 2);
+  await visitor.choose(file);
+  const row = visitor.row('lost.bin');
+  await row.midway(0.1);
+  await visitor.offline();
+  await until(async () => /^Connection lost\. Retrying /.test(await row.status()), 'the row to say so', 2000);
+  await until(async () => (await visitor.tab.locator('#overall').textContent()) === '0 of 1 file uploaded · 1 waiting to retry', 'the sum', 2000);
+  // While an attempt runs without a response, too.
+  for (let at = 0; at < 40; at += 1) {
+    assert.match(await row.status(), /^Connection lost\. Retrying /);
+    await new Promise((resolve) => { setTimeout(resolve, 50); });
+  }
+  await visitor.slow();
+  await row.is('done');
+  assert.equal(visitor.sent('POST').length, 1);
+  assert.equal(await landfall.stored(await row.url()), await hashOf(file));
+  await visitor.leave();
+});
+
 test('the end of being offline ends the wait', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('offline.bin', 8 * MiB);
@@ -399,14 +422,14 @@ test('figures are told in plain words', async () => {
     meter.reset();
     rates.push(meter.rate);
     return {
-      bytes: [0, 1, 999, 1000, 9_949, 9_950, 999_499, 999_500, 1_234_567, 5e12, 3e18].map(bytes),
+      bytes: [0, 1, 999, 1000, 1_949, 99_949, 99_950, 999_499, 999_500, 1_234_567, 5e12, 3e18].map(bytes),
       percent: [percent(0, 0), percent(0, 5), percent(999, 1000), percent(1000, 1000)],
       timeLeft: [0, 12, 54, 60, 120, 3600, 9000, 200_000].map(timeLeft),
       rates,
     };
   });
   assert.deepEqual(told, {
-    bytes: ['0 bytes', '1 byte', '999 bytes', '1.0 KB', '9.9 KB', '10 KB', '999 KB', '1.0 MB', '1.2 MB', '5.0 TB', '3000 PB'],
+    bytes: ['0 bytes', '1 byte', '999 bytes', '1 kB', '1.9 kB', '99.9 kB', '100 kB', '999 kB', '1 MB', '1.2 MB', '5 TB', '3000 PB'],
     percent: [100, 0, 99, 100],
     timeLeft: ['a few seconds', '15 seconds', '55 seconds', 'about a minute', 'about 2 minutes', 'about an hour', 'about 2.5 hours', 'about 2 days'].map((time) => `${time} left`),
     rates: [null, 1000, 1000, 5000, null],

@@ -72,7 +72,7 @@ testInBrowsers('a large file resumes after a reload when the same file is chosen
   let row = await begin(visitor, file, 8 * MiB);
   await visitor.tab.reload();
   row = await visitor.row('large.bin').is('needs-file');
-  assert.match(await row.status(), /^[\d.]+ MB of 84 MB are on the server\. Choose or drop “large\.bin” again/);
+  assert.match(await row.status(), /^[\d.]+ MB of 83\.9 MB are on the server\. Choose or drop “large\.bin” again/);
 
   const other = await landfall.file('large2.bin', LARGE);
   await visitor.choose(other, row.button('Choose file'));
@@ -273,6 +273,57 @@ test('what the server no longer has leaves the list', async () => {
   // Right after the reload the list is empty as well.
   await until(() => visitor.tab.evaluate(() => localStorage.length === 0), 'the upload to be forgotten');
   await row.is('gone');
+  await visitor.leave();
+});
+
+testInBrowsers('files that were uploaded before are recognized, also after a reload', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const note = visitor.tab.locator('#note-text');
+  const names = ['known0.bin', 'known1.bin', 'known2.bin'];
+  const files = await Promise.all(names.map((name) => landfall.file(name, 1000)));
+  await visitor.choose(files);
+  for (const name of names) await visitor.row(name).is('done');
+  await visitor.tab.getByRole('button', { name: 'Clear finished' }).click();
+  await visitor.tab.reload();
+  await visitor.tab.locator('main[hidden]').waitFor({ state: 'detached' });
+  const sent = visitor.sent('POST').length;
+  await visitor.choose([...files, await landfall.file('fresh.bin', 1000)]);
+  await visitor.row('fresh.bin').is('done');
+  assert.equal(await note.textContent(), '3 files were uploaded before. 1 is new.');
+  assert.equal(visitor.sent('POST').length, sent + 1);
+  await visitor.choose(files[0]);
+  await until(async () => /^known0\.bin was uploaded before \(\w+ \d+, \d{4}\)\.$/.test(await note.textContent()), () => note.textContent());
+  await visitor.tab.getByRole('button', { name: 'Upload again' }).click();
+  await visitor.row('known0.bin').is('done');
+  assert.equal(visitor.sent('POST').length, sent + 2);
+  await visitor.leave();
+});
+
+test('of the uploaded files, the oldest are forgotten', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const known = await visitor.tab.evaluate(async () => {
+    const { Store, createRecord } = await import('./_landfall/store.js');
+    const store = new Store(new URL('elsewhere/', location.href).href);
+    const files = Array.from({ length: 10_050 }, (_, at) => createRecord({ file: { name: `f${at}`, size: 1, lastModified: 1, type: '' } }));
+    let now = 1e12;
+    Date.now = () => now += 1;
+    for (const file of files) store.remember(file);
+    store.all();
+    return files.filter((file) => store.uploadedAt(file) < Infinity).map(({ name }) => name);
+  });
+  assert.equal(known.length, 10_000);
+  assert.equal(known[0], 'f50');
+  // The number of rows is limited as well, and a note says so.
+  await visitor.tab.evaluate(async () => {
+    const { Store, createRecord } = await import('./_landfall/store.js');
+    const store = new Store(document.querySelector('meta[name=landfall-endpoint]').content.replace('./', location.href));
+    for (let at = 0; at < 205; at += 1) {
+      store.save({ ...createRecord({ file: { name: `f${at}`, size: 1, lastModified: 1, type: '' } }), state: 'finished' });
+    }
+  });
+  await visitor.tab.reload();
+  await visitor.tab.getByRole('button', { name: 'Last 200 uploads' }).click();
+  await visitor.row('f5').is('done');
   await visitor.leave();
 });
 

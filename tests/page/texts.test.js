@@ -94,6 +94,19 @@ test('the page speaks the language of the browser', async () => {
   }
 });
 
+test('the page and the dashboard write sizes the same way', async () => {
+  const source = await readFile(path.join(PAGE, '../dashboard/format.js'), 'utf8');
+  const { bytes } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+  const counts = Array.from({ length: 1800 }, (_, at) => Math.round(10 ** (at / 120)));
+  const visitor = await Visitor.open(browser, landfall.page);
+  const shown = await visitor.tab.evaluate(async (all) => {
+    const format = await import('./_landfall/format.js');
+    return all.map(format.bytes);
+  }, counts);
+  assert.deepEqual(shown.map((size) => size.replace(/ bytes?$/, ' B')), counts.map(bytes));
+  await visitor.leave();
+});
+
 test('the vendored tus-js-client is that of npm', async () => {
   const require = createRequire(import.meta.url);
   const folder = path.dirname(require.resolve('tus-js-client/package.json'));

@@ -113,13 +113,12 @@ test('progress, speed and time left are shown while it runs', async () => {
   await visitor.choose(await landfall.file('shown.bin', 8 * MiB));
   const row = visitor.row('shown.bin');
   await row.midway();
-  await until(async () => /^[\d.]+ MB of 8\.4 MB · [\d.]+ [KM]B\/s · .* left$/.test(await row.status()), 'speed and time');
-  const speed = /· ([\d.]+) ([KM])B\/s/.exec(await row.status());
+  await until(async () => /^[\d.]+ MB of 8\.4 MB · [\d.]+ [kM]B\/s · .* left$/.test(await row.status()), 'speed and time');
+  const speed = /· ([\d.]+) ([kM])B\/s/.exec(await row.status());
   const rate = Number(speed[1]) * (speed[2] === 'M' ? 1e6 : 1e3);
   assert.ok(rate > 0.5e6 && rate < 2.2e6, `${speed[0]} at a line of 1 MiB/s`);
-  await until(async () => /^0 of 1 file uploaded · 1 running · .*\/s · .* left$/.test(
-    await visitor.tab.locator('#overall').textContent(),
-  ), 'the sum');
+  assert.equal(await visitor.tab.locator('#overall').textContent(), '0 of 1 file uploaded · 1 running');
+  await until(async () => /^[\d.]+ MB of 8\.4 MB · .*\/s · .* left$/.test(await visitor.tab.locator('#amount').textContent()), 'the sum');
   assert.match(await visitor.tab.title(), /^\d+% – Landfall$/);
   await visitor.slow();
   await row.is('done');
@@ -258,6 +257,7 @@ test('files with the same name, size and date from different folders are all upl
   }
   // Also without folders: the files of one choice are different ones.
   await visitor.drop(...files);
+  await visitor.tab.getByRole('button', { name: '6 uploaded' }).click();
   await until(async () => (await visitor.tab.locator('.upload[data-state=done]').count()) === 6, 'six uploads');
   assert.equal(visitor.sent('POST').length, 6);
   await visitor.leave();
@@ -324,7 +324,7 @@ test('the size limit is shown and enforced without a request', async () => {
   const strict = await Landfall.start('-max-size', '1000000');
   try {
     const visitor = await Visitor.open(browser, strict.page);
-    await visitor.tab.getByText('Up to 1.0 MB per file.').waitFor();
+    await visitor.tab.getByText('Up to 1 MB per file.').waitFor();
     await visitor.choose([await strict.file('exact.bin', 1_000_000), await strict.file('over.bin', 1_000_001)]);
     await visitor.row('exact.bin').is('done');
     const over = await visitor.row('over.bin').is('rejected');
@@ -344,7 +344,7 @@ test('without downloads there are no links', async () => {
     const visitor = await Visitor.open(browser, mute.page);
     await visitor.choose(await mute.file('kept.bin', 2000));
     const row = await visitor.row('kept.bin').is('done');
-    assert.equal(await row.status(), 'Uploaded and stored on the server · 2.0 KB');
+    assert.equal(await row.status(), 'Uploaded and stored on the server · 2 kB');
     assert.equal(await row.element.getByRole('link').count(), 0);
     assert.equal(await row.button('Copy link').count(), 0);
     await visitor.leave();

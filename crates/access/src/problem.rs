@@ -218,7 +218,12 @@ impl From<PolicyDenial> for Problem {
 
 impl From<LimitExceeded> for Problem {
     fn from(limit: LimitExceeded) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, limit.to_string()).retry_after(limit.retry_after())
+        match limit.retry_after() {
+            Some(wait) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, limit.to_string()).retry_after(wait)
+            }
+            None => Self::new(StatusCode::FORBIDDEN, limit.to_string()),
+        }
     }
 }
 

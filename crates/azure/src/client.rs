@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use landfall_objects::{CallLimits, Caller, CredentialCache, HttpSend, Stats, transport};
+use landfall_objects::{CallSettings, Caller, CredentialCache, Stats};
 use reqsign_azure_storage::{
     RequestSigner, UserDelegationSasGrant, UserDelegationSasGranter, UserDelegationSasPermissions,
 };
@@ -32,16 +32,8 @@ pub struct AzureSettings {
     pub tier: Option<AccessTier>,
     /// Environment variables with the account and its credentials.
     pub variables: Variables,
-    /// Transport of the requests; `None`: the client's own connections.
-    pub http: Option<Arc<dyn HttpSend>>,
-    /// Attempts and timeouts of each call.
-    pub limits: CallLimits,
-    /// Maximum number of idle connections.
-    pub idle_connections: usize,
-    /// `User-Agent`.
-    pub user_agent: String,
-    /// Logs each attempt as a debug event with operation, duration and status.
-    pub log_calls: bool,
+    /// The calls.
+    pub calls: CallSettings,
 }
 
 impl Default for AzureSettings {
@@ -50,11 +42,7 @@ impl Default for AzureSettings {
             endpoint: None,
             tier: None,
             variables: Variables::of_process(),
-            http: None,
-            limits: CallLimits::default(),
-            idle_connections: 64,
-            user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),
-            log_calls: false,
+            calls: CallSettings::default(),
         }
     }
 }
@@ -92,15 +80,8 @@ impl AzureClient {
     pub fn new(settings: AzureSettings) -> Result<Self, SettingsError> {
         let account = Account::from_variables(&settings.variables)?;
         let address = Address::new(&account, settings.endpoint.as_deref())?;
-        let limits = settings.limits;
-        let http = transport(
-            settings.http,
-            address.secure,
-            &limits,
-            settings.idle_connections,
-        )
-        .map_err(SettingsError::Certificates)?;
-        let identity = Identity::new(Arc::clone(&http), settings.variables);
+        let caller = settings.calls.caller(address.secure)?;
+        let identity = Identity::new(Arc::clone(&caller.http), settings.variables);
         let context = identity.context().clone();
         let no_grant =
             UserDelegationSasGrant::for_container("", UserDelegationSasPermissions::READ);
@@ -115,8 +96,7 @@ impl AzureClient {
                 context,
                 signer: RequestSigner::new(),
                 granter,
-                caller: Caller::new(http, limits, &settings.user_agent, settings.log_calls)
-                    .map_err(|_| SettingsError::UserAgent(settings.user_agent))?,
+                caller,
                 tier: settings.tier,
                 sends_md5: AtomicBool::new(false),
             }),

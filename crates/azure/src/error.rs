@@ -1,6 +1,6 @@
 //! Errors of settings. They send nothing.
 
-use landfall_objects::UnreadableFile;
+use landfall_objects::{CallSettingsError, UnreadableFile};
 
 /// Invalid client settings. No message contains a key or a signature.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +43,7 @@ pub enum SettingsError {
     /// A file that a variable names cannot be read.
     #[error(transparent)]
     File(#[from] UnreadableFile),
-    /// The user agent is not a valid header value.
-    #[error("the user agent {0:?} is not a valid header value")]
-    UserAgent(String),
-    /// The root certificates of this machine cannot be read.
-    #[error("cannot read the root certificates of this machine, which HTTPS requires")]
-    Certificates(#[source] std::io::Error),
+    /// A setting of the calls is invalid.
+    #[error(transparent)]
+    Calls(#[from] CallSettingsError),
 }

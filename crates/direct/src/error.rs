@@ -30,7 +30,7 @@ pub enum DirectError {
     /// (410).
     #[error("{message}")]
     Conflict {
-        /// Whether the upload is gone.
+        /// True if the upload is gone.
         gone: bool,
         /// The reason.
         message: String,

@@ -46,11 +46,7 @@ impl Address {
     }
 
     pub(crate) fn object(&self, object: &ObjectRef) -> String {
-        format!(
-            "{}{API}{}",
-            self.root,
-            Self::name(&object.bucket, &object.key)
-        )
+        format!("{}{}", self.root, Self::path(&object.bucket, &object.key))
     }
 
     /// Returns the path of an object, as a request within a batch has it.

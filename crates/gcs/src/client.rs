@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use landfall_objects::{Caller, CredentialCache, Stats, transport};
+use landfall_objects::{Caller, CredentialCache, Stats};
 
 use crate::{
     address::Address,
@@ -57,13 +57,8 @@ impl Client {
             source,
             CredentialSource::Standard | CredentialSource::File(_)
         );
-        let (limits, secure) = (settings.limits, address.is_secure() || asks_google);
-        let http = transport(settings.http, secure, &limits, settings.idle_connections)
-            .map_err(SettingsError::Certificates)?;
-        let credentials = cache(source, Arc::clone(&http), variables);
-        let agent = settings.user_agent;
-        let caller = Caller::new(http, limits, &agent, settings.log_calls)
-            .map_err(|_| SettingsError::UserAgent(agent))?;
+        let caller = settings.calls.caller(address.is_secure() || asks_google)?;
+        let credentials = cache(source, Arc::clone(&caller.http), variables);
         Ok(Self {
             inner: Arc::new(Inner {
                 address,

@@ -50,13 +50,20 @@ impl Inner {
             }
         }
         let left = left.into_iter();
-        let deleted = left.map(|(key, generation)| self.delete_one(bucket, key, *generation));
+        let deleted = left.map(async |(key, generation)| {
+            self.delete_if(&ObjectRef::new(bucket, key), *generation)
+                .await
+        });
         run_all(deleted.collect(), MAX_SINGLE).await
     }
 
-    async fn delete_one(&self, bucket: &str, key: &str, generation: Option<u64>) -> Result<()> {
-        let object = ObjectRef::new(bucket, key);
-        match self.delete(&object, generation).await {
+    /// Deletes an object, unless it has another generation by now.
+    pub(crate) async fn delete_if(
+        &self,
+        object: &ObjectRef,
+        generation: Option<u64>,
+    ) -> Result<()> {
+        match self.delete(object, generation).await {
             // It was replaced.
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
             deleted => deleted,

@@ -29,10 +29,7 @@ impl Client {
         let Some(generation) = generation(version) else {
             return Ok(());
         };
-        match self.inner.delete(object, Some(generation)).await {
-            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
-            deleted => deleted,
-        }
+        self.inner.delete_if(object, Some(generation)).await
     }
 
     /// Returns a presigned URL of the XML API for one kind of request.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use landfall_objects::{CallLimits, ErrorKind, ObjectHeaders, ObjectRef, Payload};
+use landfall_objects::{CallLimits, CallSettings, ErrorKind, ObjectHeaders, ObjectRef, Payload};
 use serde_json::{Value, json};
 
 use self::script::{Script, Step, lost, reply};
@@ -28,8 +28,10 @@ fn client(script: &Arc<Script>) -> Client {
     let settings = ClientSettings {
         credentials: CredentialSource::Anonymous,
         object_prefix: "p/".to_owned(),
-        http: Some(script.clone()),
-        limits: limits(),
+        calls: CallSettings {
+            http: Some(script.clone()),
+            ..limits().into()
+        },
         ..ClientSettings::default()
     };
     Client::with_variables(settings, Arc::new(|_| None)).expect("a client")

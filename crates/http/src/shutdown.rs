@@ -98,16 +98,17 @@ impl Shutdown {
         let mut terminate = signal(SignalKind::terminate())?;
         Ok(async move {
             for first in [true, false] {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
+                let signal = tokio::select! {
+                    _ = interrupt.recv() => "SIGINT",
+                    _ = terminate.recv() => "SIGTERM",
+                };
                 if first {
-                    tracing::info!(grace = ?self.grace, "received interrupt signal, shutting down");
+                    tracing::info!(grace = ?self.grace, "received {signal}, shutting down");
                     self.start();
+                } else {
+                    tracing::warn!("received {signal} again, exiting immediately");
                 }
             }
-            tracing::warn!("received second interrupt signal, exiting immediately");
             std::process::exit(1)
         })
     }

@@ -13,6 +13,7 @@ use crate::{
     event::EventSink,
     external::ExternalUploads,
     hook::{Access, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
+    removal::Lifetimes,
     service::{cors::Cors, forwarded::Forwarded},
     upload::{Snapshot, Upload},
 };
@@ -84,26 +85,6 @@ pub enum InterimResponses {
     On,
     /// Never.
     Off,
-}
-
-/// The time for which uploads are retained; `None` is forever.
-///
-/// An expired upload returns 410. Its bytes are removed by a [`Sweeper`](crate::Sweeper), which the
-/// program must run:
-///
-/// ```no_run
-/// # use std::time::Duration;
-/// # async fn run(uploads: landfall::Handler) {
-/// let sweeper = uploads.sweeper();
-/// tokio::spawn(async move { sweeper.run_forever(Duration::from_secs(60)).await });
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Lifetimes {
-    /// Unfinished uploads, counted from their last byte.
-    pub unfinished: Option<Duration>,
-    /// Finished uploads, counted from their last byte.
-    pub finished: Option<Duration>,
 }
 
 /// Resource limits of a handler.

@@ -66,7 +66,8 @@ pub use self::eviction::Idleness;
 pub use self::service::{Handler, Stats};
 pub use self::{
     compose::Composer,
-    config::{Config, ConfigError, InterimResponses, Lifetimes, Limits, LocationStyle},
+    config::{Config, ConfigError, InterimResponses, Limits, LocationStyle},
     engine::{Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
     error::HandlerError,
+    removal::Lifetimes,
 };

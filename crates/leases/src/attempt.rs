@@ -1,16 +1,12 @@
 //! One call that acquires a lease, and the lease that comes of it. Whatever happens, it is released.
 
-use std::{
-    any::Any,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use landfall::{
     lease::{Fence, Lease, LeaseError, YieldReason, YieldSignal},
     upload::UploadId,
 };
+use tokio::time::Instant;
 
 use crate::table::{LeaseTable, OwnedLease, Rejection};
 

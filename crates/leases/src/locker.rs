@@ -8,7 +8,11 @@ use landfall::{
     lease::{Lease, LeaseError, Locker},
     upload::UploadId,
 };
-use tokio::{runtime::Runtime, sync::watch, time};
+use tokio::{
+    runtime::Runtime,
+    sync::watch,
+    time::{self, Instant},
+};
 
 use crate::{
     attempt::Attempt,
@@ -57,15 +61,20 @@ impl<S: LeaseService> RemoteLocker<S> {
         service: S,
         settings: LeaseSettings,
     ) -> Result<Self, SettingsError> {
-        let node = Arc::new(Node {
-            service,
-            table: Arc::new(LeaseTable::new(settings.ttl)),
-            settings,
-        });
+        let node = Node::new(service, settings);
         let own = Arc::clone(&node);
         let thread = LeaseThread::start(runtime, |stop| own.run(stop));
         let thread = thread.map_err(SettingsError::Thread)?;
         Ok(Self(Arc::new(LockerThread { node, thread })))
+    }
+
+    /// Like [`start`](Self::start), in the current runtime.
+    #[cfg(feature = "bucket")]
+    pub(crate) fn start_here(service: S, settings: LeaseSettings) -> Self {
+        let node = Node::new(service, settings);
+        let own = Arc::clone(&node);
+        let thread = LeaseThread::here(|stop| own.run(stop));
+        Self(Arc::new(LockerThread { node, thread }))
     }
 
     /// Checks that the service can be used, by acquiring and releasing a lease.
@@ -198,6 +207,14 @@ impl<S: LeaseService> Locker for RemoteLocker<S> {
 }
 
 impl<S: LeaseService> Node<S> {
+    fn new(service: S, settings: LeaseSettings) -> Arc<Self> {
+        Arc::new(Self {
+            service,
+            table: Arc::new(LeaseTable::new(settings.ttl)),
+            settings,
+        })
+    }
+
     async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let work = async {
             tokio::join!(
@@ -245,7 +262,7 @@ impl<S: LeaseService> Node<S> {
 
     async fn renew_older_than(&self, age: Duration) -> Result<(), S::Error> {
         for batch in self.table.due(age).chunks(S::MAX_BATCH) {
-            let sent = std::time::Instant::now();
+            let sent = Instant::now();
             let renewals = self.service.renew(batch).await?;
             for (lease, renewal) in batch.iter().zip(renewals) {
                 let Renewal::Renewed(waiting) = renewal else {

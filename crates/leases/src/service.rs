@@ -1,13 +1,9 @@
 //! The calls of a backend and their types. A backend must not keep leases.
 
-use std::{
-    error::Error,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use landfall::{lease::Fence, upload::UploadId};
+use tokio::time::Instant;
 
 use crate::table::{LeaseTable, OwnedLease, QueuedRelease};
 

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use landfall::{
@@ -20,7 +20,10 @@ use landfall::{
     upload::UploadId,
 };
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 /// Further leases expire instead.
 const MAX_RELEASES: usize = 1 << 16;

@@ -49,6 +49,16 @@ impl LeaseThread {
         })
     }
 
+    /// Runs it as a task of the current runtime instead, for simulations: one thread runs all of their nodes.
+    pub(crate) fn here<F: Future<Output = ()> + Send + 'static>(
+        run: impl FnOnce(watch::Receiver<bool>) -> F,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let runtime = Handle::current();
+        runtime.spawn(run(stopped));
+        Self { runtime, stop }
+    }
+
     /// Returns the runtime of the thread.
     pub(crate) fn handle(&self) -> &Handle {
         &self.runtime

@@ -10,7 +10,6 @@
 //!   late, is harmless. [`CountedRanges`] are the bytes that count in an object made of more parts.
 //! - [`UploadSessions`] keep the state of an upload from one request to the next. A lease that does not
 //!   follow the last one finds nothing there.
-//! - [`DueTimes`] spare a sweep the objects that the last one has read.
 //! - [`Caller`] makes the calls of a client, a [`Service`]: attempts, deadlines, delays, counters; [`CredentialCache`]
 //!   keeps its credentials. [`read_object`] reads an object whose download continues after an interruption.
 //!
@@ -20,7 +19,6 @@
 mod call;
 mod cloud;
 mod counted_ranges;
-mod due;
 mod lease;
 mod memory;
 mod object;
@@ -34,16 +32,15 @@ mod store;
 
 pub use self::{
     call::{
-        BodyStalled, CallLimits, CallRequest, Caller, Connections, CredentialCache, CredentialsOf,
-        DURATION_BOUNDS_MS, Endpoint, Error, ErrorKind, Failure, HttpSend, LoadCredentials,
-        OpenObject, OperationStats, Response, ResponseBody, Result, Retry, Service, Stats,
-        UnreadableFile, body_range, clock_skew, content_length, exchange, header_text, if_exists,
-        is_address, kind_of_status, one_line, path, read_file, retry_after, run_program, segment,
-        service_time, transport, variable_or_file,
+        BodyStalled, CallLimits, CallRequest, CallSettings, CallSettingsError, Caller,
+        CredentialCache, CredentialsOf, DURATION_BOUNDS_MS, Endpoint, Error, ErrorKind, Failure,
+        HttpSend, LoadCredentials, OpenObject, OperationStats, Response, ResponseBody, Result,
+        Retry, Service, Stats, UnreadableFile, body_range, clock_skew, content_length, exchange,
+        header_text, if_exists, is_address, kind_of_status, one_line, path, read_file, retry_after,
+        run_program, segment, service_time, variable_or_file,
     },
     cloud::{Cloud, OWNER, PART_WRITER, PartCondition, Rules},
     counted_ranges::{CountedRanges, RANGES},
-    due::DueTimes,
     lease::{ObjectLeases, put_record},
     memory::{MemoryBudget, MemoryPermit, RECLAIM_INTERVAL},
     object::{

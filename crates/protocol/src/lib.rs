@@ -5,7 +5,7 @@
 //! clients can use the same types.
 //!
 //! `T-…` are requirements of the protocol, `E-…` interpretations where the specification is
-//! ambiguous; both lists are in `docs/protocol.md`.
+//! ambiguous; both lists are in `crates/landfall/tests/protocol.md`.
 //!
 //! The feature `checksums` (on by default) adds the algorithms of `Upload-Checksum` other than SHA-1.
 

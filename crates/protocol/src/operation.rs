@@ -289,7 +289,7 @@ impl Create {
     /// Parses the head of a creation; `max_size` is the maximum length of an upload in bytes.
     ///
     /// # Errors
-    /// 4xx according to `docs/protocol.md`.
+    /// 4xx according to `crates/landfall/tests/protocol.md`.
     pub fn parse<'a>(
         fields: impl Into<Fields<'a>>,
         offered: Extensions,

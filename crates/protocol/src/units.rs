@@ -57,6 +57,30 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Formats a size with three digits in powers of 1000, as the upload page does: `5.37 GB`.
+pub fn size_text(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut size = bytes as f64;
+    let mut unit = "B";
+    for next in units {
+        if size < 999.5 {
+            break;
+        }
+        (size, unit) = (size / 1000.0, next);
+    }
+    let digits = match size {
+        _ if unit == "B" || size >= 99.95 => 0,
+        9.995.. => 1,
+        _ => 2,
+    };
+    let number = format!("{size:.digits$}");
+    let number = match digits {
+        0 => &number,
+        _ => number.trim_end_matches('0').trim_end_matches('.'),
+    };
+    format!("{number} {unit}")
+}
+
 /// Parses numbers with units: as Go does (`300ms`, `1.5h`, `2h45m`, `0`), and with days, spaces and spelled units (`7d`,
 /// `1h 30min`).
 ///
@@ -129,6 +153,23 @@ fn decimal(text: &str) -> Option<Decimal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1 kB"),
+            (1_500, "1.5 kB"),
+            (99_960, "100 kB"),
+            (999_600, "1 MB"),
+            (286_100_000, "286 MB"),
+            (5 << 30, "5.37 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -34,7 +34,7 @@ export async function remove(upload) {
   return true;
 }
 
-const isActive = ({ state }) => ['received', 'started', 'progress'].includes(state);
+export const isActive = ({ state }) => ['received', 'started', 'progress'].includes(state);
 
 /** Creates the buttons of an upload. `onChange` is called after an action, `onError` with a failure. */
 export function buttons(upload, onChange, onError) {

@@ -3,8 +3,8 @@
 import * as api from './api.js';
 import { cancel } from './actions.js';
 import { announce } from './announce.js';
-import { count, nameOf, stateOf } from './format.js';
-import { createRow, setText, updateRow } from './row.js';
+import { count, nameOf } from './format.js';
+import { createRow, setText, stateName, updateRow } from './row.js';
 
 /** Maximum number of uploads in the list. */
 const MAX_ROWS = 100;
@@ -78,7 +78,7 @@ function end(type, upload) {
   const entry = shown.get(upload.id);
   if (entry?.leaving) return;
   const reason = upload.reason ? `: ${upload.reason}` : '';
-  if (type !== 'UploadExpired') announce(`${nameOf(upload)}: ${stateOf(upload).toLowerCase()}${reason}.`);
+  if (type !== 'UploadExpired') announce(`${nameOf(upload)}: ${stateName(upload).toLowerCase()}${reason}.`);
   if (entry === undefined) return;
   entry.leaving = true;
   entry.upload = upload;

@@ -7,6 +7,7 @@ import * as detail from './detail.js';
 import { subscribe } from './event-stream.js';
 import * as events from './events.js';
 import * as history from './history.js';
+import * as links from './links.js';
 import { setText } from './row.js';
 import * as system from './system.js';
 
@@ -81,7 +82,7 @@ events.start();
 history.start();
 repeat(refreshOverview, () => OVERVIEW_INTERVAL);
 repeat(refreshUploads, () => (isStreaming ? UPLOADS_INTERVAL.streaming : UPLOADS_INTERVAL.polling));
-repeat(() => Promise.all([chart.refresh(), system.refreshKeys()]), () => SLOW_INTERVAL);
+repeat(() => Promise.all([chart.refresh(), system.refreshKeys(), links.refresh()]), () => SLOW_INTERVAL);
 subscribe((event) => {
   if (event.type === 'reset') {
     attempt(refreshUploads);

@@ -5,8 +5,8 @@ import { buttons } from './actions.js';
 import { announce } from './announce.js';
 import { label, make, ticks } from './chart.js';
 import { retryQuestion } from './events.js';
-import { bytes, count, nameOf, pageOf, stateOf, timeElement } from './format.js';
-import { figures, setText } from './row.js';
+import { bytes, count, nameOf, pageOf, timeElement } from './format.js';
+import { figures, setText, stateName } from './row.js';
 import { definitions } from './system.js';
 
 /** Delay of a refresh after an event. */
@@ -127,8 +127,8 @@ function show() {
   const head = part('detail-head');
   head.dataset.state = upload.state;
   head.dataset.receiving = upload.receiving;
-  setText(part('detail-state'), stateOf(upload));
-  setText(part('detail-figures'), upload.state === 'completed' ? bytes(upload.offset) : figures(upload));
+  setText(part('detail-state'), stateName(upload));
+  setText(part('detail-figures'), isWhole(upload) ? bytes(upload.offset) : figures(upload));
   const bar = part('detail-progress');
   if (upload.size == null) bar.removeAttribute('value');
   else bar.value = upload.size === 0 ? 1 : upload.offset / upload.size;
@@ -174,7 +174,8 @@ function showFacts() {
   replace('detail-times', [
     ['Created', timeElement(upload.created_at)],
     ['Last byte', upload.received_at ? timeElement(upload.received_at) : 'None received'],
-    [upload.state === 'completed' ? 'Completed' : 'Ended', upload.ended_at && timeElement(upload.ended_at)],
+    [isWhole(upload) ? 'Completed' : 'Ended', upload.ended_at && timeElement(upload.ended_at)],
+    ['Removed', upload.state === 'removed' ? timeElement(upload.updated_at) : null],
     ['Removed at', current.removed_at && timeElement(current.removed_at)],
   ]);
   replace('detail-grant', upload.subject === null ? [['Principal', 'None: created without a grant']] : [
@@ -195,6 +196,8 @@ const limitOf = ({ size }) => {
   if (current.max_size != null) return bytes(current.max_size);
   return size == null ? 'None' : `${bytes(size)} (the granted size)`;
 };
+
+const isWhole = ({ state }) => state === 'completed' || state === 'removed';
 
 const placeOf = (storage) => storage.Path ?? (storage.Bucket ? `${storage.Bucket}/${storage.Key}` : JSON.stringify(storage));
 

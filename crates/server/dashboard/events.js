@@ -1,4 +1,4 @@
-// Dead letters: events that could not be delivered.
+// Events that failed, grouped by their error: dead letters, and those that are retried.
 
 import * as api from './api.js';
 import { announce } from './announce.js';
@@ -10,50 +10,94 @@ const part = (id) => document.getElementById(id);
 const list = part('dead');
 const template = part('dead-row');
 
+/** Maximum number of listed events of a group. */
+const MAX_MEMBERS = 50;
+
 let currentOutbox = null;
+/** The displayed groups, to update only when they change. */
+let listed = '';
 
 export function start() {
-  part('retry-all').addEventListener('click', () => confirmRetry({ all: true }, 'All of them'));
-  part('delete-all').addEventListener('click', () => confirmDelete({ all: true }, 'All of them'));
+  part('retry-all').addEventListener('click', () => confirmRetry({ all: true }, 'All undelivered events'));
+  part('delete-all').addEventListener('click', () => confirmDelete({ all: true }, 'All undelivered events'));
 }
 
-/** Loads and shows the dead letters; `outbox` is that of the overview. */
+/** Loads and shows the failed events; `outbox` is that of the overview. */
 export async function refresh(outbox) {
   currentOutbox = outbox;
-  const { events, has_more: hasMore } = await api.deadLetters();
-  const shownKeys = [...list.children].map(({ dataset }) => dataset.key);
-  const keys = events.map((event) => `${event.id} ${event.transport} ${event.attempts}`);
-  if (shownKeys.join('\n') !== keys.join('\n')) {
+  const { groups } = await api.failedEvents();
+  const text = JSON.stringify(groups);
+  if (text !== listed) {
+    listed = text;
     const hadFocus = list.contains(document.activeElement);
-    list.replaceChildren(...events.map((event, index) => row(event, keys[index])));
+    const open = new Set([...list.querySelectorAll('details[open]')].map(({ dataset }) => dataset.key));
+    list.replaceChildren(...groups.map((group) => groupItem(group, open)));
     if (hadFocus) part('undelivered').focus();
   }
-  part('dead-tools').hidden = events.length < 2;
-  part('dead-more').hidden = !hasMore;
-  part('dead-none').hidden = events.length > 0;
+  const dead = groups.filter(({ state }) => state === 'dead');
+  part('dead-tools').hidden = dead.length < 2;
+  part('dead-none').hidden = groups.length > 0;
   part('dead-none').textContent = outbox == null
     ? 'No hooks configured. See --hooks-http.'
-    : 'All events were delivered or will be retried.';
+    : 'All events were delivered or wait for their first attempt.';
   const total = outbox?.transports.reduce((sum, transport) => sum + transport.dead_letters, 0) ?? 0;
-  const shown = Math.max(total, events.length);
+  const grouped = dead.reduce((sum, group) => sum + group.count, 0);
+  const shown = Math.max(total, grouped);
+  setText(part('dead-more'), total > grouped ? `The most frequent errors: ${number(grouped)} of ${count(total, 'event')}.` : '');
   part('dead-count').hidden = shown === 0;
   part('dead-count').textContent = number(shown);
 }
 
-function row(event, key) {
-  const element = template.content.firstElementChild.cloneNode(true);
-  element.dataset.key = key;
-  const name = `${event.event} of ${event.filename ?? event.upload_id}`;
-  element.querySelector('.name').textContent = name;
-  element.querySelector('.error').textContent = event.error ?? 'Unknown error.';
+/** Events of one name that failed with the same error. */
+function groupItem({ count: sum, since, ...group }, open) {
+  const isDead = group.state === 'dead';
+  const element = item(`${number(sum)} × ${group.event}`, group.error, { group }, sum > 1 ? ' all' : '');
+  element.querySelector('.about').append(`${group.transport} · ${isDead ? 'dead' : 'retried'} since `, timeElement(since));
+  if (!isDead) element.querySelector('.delete').remove();
+  const members = document.createElement('details');
+  members.dataset.key = JSON.stringify(group);
+  members.append(document.createElement('summary'), document.createElement('ul'));
+  members.firstElementChild.textContent = sum === 1 ? 'Show the event' : 'Show the events';
+  members.addEventListener('toggle', () => {
+    if (members.open) showMembers(members.lastElementChild, group, sum);
+  });
+  members.open = open.has(members.dataset.key);
+  element.append(members);
+  return element;
+}
+
+async function showMembers(place, group, sum) {
+  try {
+    const { events } = await api.deadLetters({ ...group, limit: MAX_MEMBERS });
+    place.replaceChildren(...events.map(eventItem));
+    if (sum > events.length) place.append(`The newest ${events.length} of ${number(sum)}.`);
+  } catch (error) {
+    place.textContent = error.message;
+  }
+}
+
+function eventItem(event) {
+  const element = item(`${event.event} of ${event.filename ?? event.upload_id}`, '', { ids: [event.id] });
   element.querySelector('.about').append(
-    `${event.transport} · ${count(event.attempts, 'attempt')} · dead since `,
-    timeElement(event.dead_at),
+    `${count(event.attempts, 'attempt')} · ${event.dead_at ? 'dead since' : 'next attempt'} `,
+    timeElement(event.dead_at ?? event.due_at),
   );
-  for (const target of element.querySelectorAll('.of')) target.textContent = ` ${name}`;
-  const selection = { ids: [event.id] };
-  element.querySelector('.retry').addEventListener('click', () => confirmRetry(selection, name));
-  element.querySelector('.delete').addEventListener('click', () => confirmDelete(selection, name));
+  // The group is retried, and the page of the upload shows it.
+  if (!event.dead_at) element.querySelector('.tools').remove();
+  return element;
+}
+
+function item(name, error, selection, which = '') {
+  const element = template.content.firstElementChild.cloneNode(true);
+  element.querySelector('.name').textContent = name;
+  element.querySelector('.error').textContent = error;
+  const [retry, remove] = element.querySelectorAll('button');
+  for (const button of [retry, remove]) {
+    button.firstChild.data += which;
+    button.querySelector('.of').textContent = ` ${name}`;
+  }
+  retry.addEventListener('click', () => confirmRetry(selection, name));
+  remove.addEventListener('click', () => confirmDelete(selection, name));
   return element;
 }
 
@@ -64,7 +108,7 @@ async function confirmRetry(selection, name) {
 /** Confirms that an event is to be delivered again. */
 export const retryQuestion = (name) => confirm({
   title: 'Deliver again?',
-  message: `${name}: the event is sent to your application now, and retried as a new one.`,
+  message: `${name}: sent to your application now, and retried like a new event.`,
   yes: 'Retry',
   no: 'Not now',
 });
@@ -72,7 +116,7 @@ export const retryQuestion = (name) => confirm({
 async function confirmDelete(selection, name) {
   const isConfirmed = await confirm({
     title: 'Delete permanently?',
-    message: `${name}: your application will not receive this.`,
+    message: `${name}: your application will never be notified.`,
     yes: 'Delete',
     no: 'Keep',
   });

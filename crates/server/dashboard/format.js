@@ -2,12 +2,16 @@
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
 
-/** `1500` → `1.5 kB`. */
+/** `1500` → `1.5 kB`, as on the upload page. */
 export function bytes(count) {
-  const power = count < 1 ? 0 : Math.min(Math.floor(Math.log10(count) / 3), UNITS.length - 1);
-  const value = count / 1000 ** power;
-  const digits = power === 0 || value >= 100 ? 0 : 1;
-  return `${value.toFixed(digits).replace(/\.0$/, '')} ${UNITS[power]}`;
+  let power = 0;
+  let value = count;
+  while (value >= 999.5 && power < UNITS.length - 1) {
+    value /= 1000;
+    power += 1;
+  }
+  const precision = power === 0 || value >= 99.95 ? 1 : 10;
+  return `${Math.round(value * precision) / precision} ${UNITS[power]}`;
 }
 
 /** Bytes per second. */

@@ -3,7 +3,9 @@
 import * as api from './api.js';
 import { buttons } from './actions.js';
 import { announce } from './announce.js';
-import { bytes, count, nameOf, pageOf, stateOf, timeElement } from './format.js';
+import { bytes, count, nameOf, pageOf, timeElement } from './format.js';
+import { setName, stateName } from './row.js';
+import * as selection from './selection.js';
 
 /** Uploads per page. */
 const PAGE_SIZE = 20;
@@ -33,6 +35,7 @@ export function start() {
     debounceTimer = setTimeout(restart, DEBOUNCE);
   });
   for (const id of ['state', 'from', 'to']) part(id).addEventListener('change', restart);
+  selection.start(() => refresh(true));
   part('older').addEventListener('click', () => changePage(() => cursors.push(next)));
   part('newer').addEventListener('click', () => changePage(() => cursors.pop()));
 }
@@ -81,6 +84,12 @@ export async function refresh(isRequested = false) {
   shown = text;
   const focused = document.activeElement.closest('#rows tr')?.dataset.id;
   body.replaceChildren(...result.uploads.map(row));
+  selection.update(result.uploads);
+  // A column with the same text in each row only takes space.
+  for (const column of ['subject', 'node']) {
+    const values = new Set(result.uploads.map((upload) => upload[column]));
+    part('rows').classList.toggle(`same-${column}`, values.size < 2);
+  }
   if (focused) (body.querySelector(`tr[data-id="${focused}"] a`) ?? part('history')).focus();
   part('rows').hidden = result.uploads.length === 0;
   none.hidden = result.uploads.length > 0;
@@ -108,25 +117,31 @@ function row(upload) {
   const link = document.createElement('a');
   link.className = 'name';
   link.href = pageOf(upload);
-  link.textContent = nameOf(upload);
+  setName(link, nameOf(upload));
   link.dir = 'auto';
   name.append(link);
   if (upload.reason) name.append(span(upload.reason, 'reason'));
   const state = document.createElement('td');
-  state.append(span(stateOf(upload), 'badge'));
+  state.append(span(stateName(upload), 'badge'));
   state.dataset.label = 'State';
   element.dataset.state = upload.state;
   element.dataset.receiving = upload.receiving;
+  const created = cell('Created', timeElement(upload.created_at));
+  if (upload.ended_at) {
+    const ended = span('ended ', 'ended');
+    ended.append(timeElement(upload.ended_at));
+    created.append(ended);
+  }
   const actions = cell('Actions', '', 'actions');
   actions.append(...buttons(upload, () => refresh(true), showError));
   element.append(
+    cell('Select', selection.checkbox(upload, nameOf(upload)), 'select'),
     name,
     cell('Principal', upload.subject ?? '–'),
     state,
     cell('Size', size(upload), 'number'),
     cell('Node', upload.node ?? '–'),
-    cell('Created', timeElement(upload.created_at)),
-    cell('Ended', upload.ended_at ? timeElement(upload.ended_at) : '–'),
+    created,
     actions,
   );
   return element;
@@ -134,7 +149,7 @@ function row(upload) {
 
 function size({ size: whole, offset, state }) {
   if (whole == null) return offset > 0 ? `${bytes(offset)} so far` : 'unknown';
-  return state === 'completed' || offset === 0 ? bytes(whole) : `${bytes(offset)} of ${bytes(whole)}`;
+  return ['completed', 'removed'].includes(state) || offset === 0 ? bytes(whole) : `${bytes(offset)} of ${bytes(whole)}`;
 }
 
 function span(text, kind) {

@@ -9,12 +9,36 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Characters at the end of a long name that are never cut off: people look for the number and the extension. */
+const TAIL = 12;
+
+/** Sets the text of a link to a name, which is cut in the middle where it is too long. */
+export function setName(link, name) {
+  const characters = [...name];
+  const start = Math.max(0, characters.length - TAIL);
+  link.classList.add('cut');
+  link.replaceChildren(...[characters.slice(0, start), characters.slice(start)].map((part) => {
+    const element = document.createElement('span');
+    element.textContent = part.join('');
+    return element;
+  }));
+  link.setAttribute('aria-label', name);
+  link.title = name;
+}
+
+/** The state of an upload; one that a hook denied has failed. */
+export function stateName(upload) {
+  if (upload.state === 'removed') return 'Removed';
+  const isDenied = upload.state === 'failed' && upload.reason?.startsWith('denied ');
+  return isDenied ? 'Denied' : stateOf(upload);
+}
+
 /** Creates the list item of an upload. */
 export function createRow(upload, onCancel) {
   const element = template.content.firstElementChild.cloneNode(true);
   const name = nameOf(upload);
   const heading = element.querySelector('.name');
-  heading.firstElementChild.textContent = name;
+  setName(heading.firstElementChild, name);
   heading.firstElementChild.href = pageOf(upload);
   heading.id = `upload-${upload.id}`;
   const bar = element.querySelector('progress');
@@ -37,7 +61,7 @@ export function updateRow(element, upload) {
   } else {
     bar.value = upload.size === 0 ? 1 : upload.offset / upload.size;
   }
-  setText(element.querySelector('.badge'), stateOf(upload));
+  setText(element.querySelector('.badge'), stateName(upload));
   setText(element.querySelector('.figures'), figures(upload));
   setText(element.querySelector('.principal'), [
     ...(upload.subject === null ? [] : [`by ${upload.subject}`]),

@@ -32,7 +32,7 @@ function totals({ jobs, receiving, rate: received, completed_bytes: stored }) {
   setText(part('sum-received'), [...active, `${number(sum('received'))} granted`].join(', '));
   setText(part('sum-rate'), rate(received));
   setText(part('sum-completed'), number(sum('completed')));
-  setText(part('sum-bytes'), bytes(stored));
+  setText(part('sum-bytes'), bytes(stored) + (jobs.removed > 0 ? `, ${number(jobs.removed)} removed since` : ''));
   setText(part('sum-lost'), number(sum('failed', 'cancelled', 'expired')));
   setText(part('sum-why'), `${number(sum('failed'))} failed, ${number(sum('cancelled'))} cancelled, ${number(sum('expired'))} expired`);
 }

@@ -2,12 +2,14 @@
 
 import { MAX_FILES, canChooseFolder, chooseFiles, chooseFolder, fromDrop, fromList } from './files.js';
 import { distinctBytes } from './format.js';
-import { text, translatePage } from './i18n.js';
+import { day, text, translatePage } from './i18n.js';
 import { Item } from './item.js';
+import { takeLink } from './link.js';
 import { List } from './list.js';
+import { Overall } from './overall.js';
 import { Queue } from './queue.js';
-import { Store, createRecord, identity } from './store.js';
-import { Row, announce, copyText, showNote, showOverall, showSettings } from './view.js';
+import { MAX_FINISHED, Store, createRecord, identity } from './store.js';
+import { Row, announce, copyText, showNote, showSettings } from './view.js';
 import { keepAwake } from './wake-lock.js';
 
 /** Maximum number of concurrent uploads. */
@@ -19,8 +21,11 @@ const MAX_OFFLINE = 3;
 /** Update interval of progress and speed, in milliseconds. */
 const UPDATE_INTERVAL = 500;
 
-/** Time after which adding files lets the browser draw, in milliseconds. */
+/** Time after which work on many files lets the browser draw, in milliseconds. */
 const MAX_BLOCKING = 12;
+
+/** Maximum number of finished uploads that are shown as rows, unless the user unfolds them. */
+const MAX_UNFOLDED = 5;
 
 /** Maximum number of names in a note. */
 const MAX_NAMES = 3;
@@ -28,13 +33,22 @@ const MAX_NAMES = 3;
 /** States in which the same file, if added again, continues the upload. */
 const RESTARTABLE = ['needs-file', 'needs-permission', 'failed'];
 
+/** Buttons for several uploads: the states in which they do something, and what they do. */
+const BULK = [
+  ['pause-all', ['queued', 'creating', 'checking', 'uploading', 'waiting'], (item) => item.pause()],
+  ['resume-all', ['paused'], (item) => item.start()],
+  ['retry-all', ['failed'], (item) => item.start()],
+];
+
 const byId = (id) => document.getElementById(id);
 const setting = (name) => document.querySelector(`meta[name="landfall-${name}"]`).content;
 
 const endpoint = new URL(setting('endpoint'), document.baseURI).href;
-const maxSize = setting('max-size') === '' ? null : Number(setting('max-size'));
+let maxSize = setting('max-size') === '' ? null : Number(setting('max-size'));
 const downloadable = setting('download') === 'true';
-const requiresToken = byId('main').dataset.tokenEndpoint !== '';
+const link = takeLink(setting('grants'));
+if (link) byId('main').dataset.tokenEndpoint = '';
+let requiresToken = byId('main').dataset.tokenEndpoint !== '';
 
 const store = new Store(endpoint);
 /** Uploads that wait for the network. @type {Set<Item>} */
@@ -42,6 +56,7 @@ const offline = new Set();
 const context = {
   endpoint,
   store,
+  link,
   queue: new Queue(CONCURRENCY, () => offline.size >= MAX_OFFLINE),
   restoreQueue: new Queue(CONCURRENCY),
   input: byId('input'),
@@ -49,38 +64,60 @@ const context = {
   onNotRemoved: (item, message) => showNote(`${item.label}: ${message}`),
 };
 
-const list = new List(byId('list'), (item) => new Row(item, downloadable, (action) => act(item, action)));
+const overall = new Overall();
+const createRow = (item) => new Row(item, downloadable, (action) => act(item, action));
+const unfinished = new List(byId('list'), createRow);
+const finished = new List(byId('finished'), createRow);
+/** All uploads of the page. @type {Set<Item>} */
+const items = new Set();
+/** Whether the user folded the finished uploads; null if it depends on their number. */
+let isFolded = null;
+/** Whether there may have been more finished uploads than the list shows. */
+let isIncomplete = false;
 
 function add(record) {
   const item = new Item(record, context);
-  list.add(item);
+  items.add(item);
+  (item.isEarlier ? finished : unfinished).add(item);
   return item;
 }
 
-/** Adds files. A note names those that are already in the list, and offers to upload them again. */
+/** Runs something for each of many values, and lets the browser draw in between. */
+async function forEach(values, run) {
+  let start = performance.now();
+  for (const value of values) {
+    run(value);
+    if (performance.now() - start < MAX_BLOCKING) continue;
+    await new Promise((resolve) => { setTimeout(resolve); });
+    start = performance.now();
+  }
+}
+
+/** Adds files. A note names those that are in the list or were uploaded before, and offers to upload them again. */
 async function addFiles(sources, unreadable = 0) {
   showNote('');
-  const unfinished = findUnfinished();
-  const known = [];
-  let start = performance.now();
-  for (const source of sources.slice(0, MAX_FILES)) {
-    if (!addFile(source, unfinished)) known.push(source);
-    if (performance.now() - start > MAX_BLOCKING) {
-      await new Promise((resolve) => { setTimeout(resolve); });
-      start = performance.now();
-    }
-  }
+  const candidates = findUnfinished();
+  const now = Date.now();
+  const added = { new: [], continued: [], listed: [], before: [] };
+  await forEach(sources.slice(0, MAX_FILES), (source) => added[addFile(source, candidates, now)].push(source));
   const notes = [];
   if (sources.length > MAX_FILES) notes.push(text('note_limit', { count: MAX_FILES }));
   if (unreadable > 0) notes.push(text('note_unreadable', { count: unreadable }));
-  if (known.length > 0) notes.push(text('note_known', { count: known.length, names: namesOf(known) }));
+  const { listed, before } = added;
+  const again = [...listed, ...before];
+  if (listed.length > 0) notes.push(text('note_known', { count: listed.length, names: namesOf(listed) }));
+  if (before.length > 0) {
+    const date = day(store.uploadedAt(createRecord(before[0])));
+    notes.push(text('note_before', { count: before.length, names: namesOf(before), date }));
+    if (added.new.length > 0) notes.push(text('note_new', { count: added.new.length }));
+  }
   const addAnyway = () => {
     showNote('');
     byId('choose').focus();
-    for (const source of known) add(createRecord(source)).addFile(source);
+    for (const source of again) add(createRecord(source)).addFile(source);
   };
   if (notes.length > 0) {
-    showNote(notes.join(' '), known.length > 0 ? { label: text('add_anyway'), run: addAnyway } : undefined);
+    showNote(notes.join(' '), again.length > 0 ? { label: text('add_anyway'), run: addAnyway } : undefined);
   }
 }
 
@@ -98,7 +135,7 @@ function findUnfinished() {
     found.get(key).push(candidate);
   };
   const ids = new Set();
-  for (const item of list.items) {
+  for (const item of items) {
     const { record, state } = item;
     ids.add(record.id);
     if (['done', 'rejected', 'removing'].includes(state)) continue;
@@ -114,14 +151,14 @@ function findUnfinished() {
 }
 
 /** Takes an upload for a file: those of one choice are different files, whatever their names are. */
-function takeUnfinished(unfinished, record) {
-  const candidate = unfinished.get(identity(record))?.find(({ isTaken }) => !isTaken);
+function takeUnfinished(candidates, record) {
+  const candidate = candidates.get(identity(record))?.find(({ isTaken }) => !isTaken);
   if (candidate) candidate.isTaken = true;
   return candidate;
 }
 
-/** Adds a file; returns false if it is in the list already. */
-function addFile(source, unfinished) {
+/** Adds a file, or continues its upload, unless it is already in the list or was uploaded before. Returns which. */
+function addFile(source, candidates, now) {
   const { file } = source;
   const record = createRecord(source);
   if (maxSize !== null && file.size > maxSize) {
@@ -129,14 +166,14 @@ function addFile(source, unfinished) {
     const item = add(record);
     item.reject(text('error_size', { size, limit }));
     announce(text('heard_too_large', { name: item.label }));
-    return true;
+    return 'new';
   }
-  const match = takeUnfinished(unfinished, record);
-  if (!match) add(record).addFile(source);
-  else if (!match.item) add(match.record).addFile(source);
-  else if (RESTARTABLE.includes(match.item.state)) match.item.addFile(source);
-  else return false;
-  return true;
+  const match = takeUnfinished(candidates, record);
+  // Another file of this choice may have the same identity.
+  if (!match && store.uploadedAt(record) < now) return 'before';
+  if (match?.item && !RESTARTABLE.includes(match.item.state)) return 'listed';
+  (match?.item ?? add(match?.record ?? record)).addFile(source);
+  return match ? 'continued' : 'new';
 }
 
 async function act(item, action) {
@@ -163,9 +200,12 @@ async function act(item, action) {
 }
 
 function onItemChange(item, before) {
-  if (!list.has(item)) return;
+  if (!items.has(item)) return;
   const { state, label: name, message } = item.snapshot();
+  const list = finished.has(item) ? finished : unfinished;
   if (state === 'removed') {
+    items.delete(item);
+    overall.keep({ ...item.snapshot(), state: before });
     if (!list.remove(item)) byId('choose').focus();
     if (before === 'removing' || before === 'creating') announce(text('heard_cancelled', { name }));
   } else {
@@ -191,33 +231,64 @@ function scheduleRefresh() {
   if (refreshTimer === 0) refreshTimer = setTimeout(refresh);
 }
 
+/** Folds finished uploads if they are many, or as the user wants. */
+function showFold() {
+  if (finished.size === 0) [isFolded, isIncomplete] = [null, false];
+  const isHidden = isFolded ?? finished.size > MAX_UNFOLDED;
+  const loses = isHidden && byId('finished').contains(document.activeElement);
+  finished.isFolded = isHidden;
+  byId('finished-head').hidden = finished.size === 0;
+  byId('fold').setAttribute('aria-expanded', !isHidden);
+  byId('fold').textContent = text(isIncomplete ? 'fold_last' : 'fold', { count: finished.size });
+  if (loses) byId('fold').focus();
+}
+
 function refresh() {
   refreshTimer = 0;
-  const snapshots = list.items.map((item) => item.snapshot());
-  showOverall(snapshots);
+  const snapshots = Array.from(items, (item) => item.snapshot());
+  overall.show(snapshots);
+  showFold();
+  for (const [id, states] of BULK) byId(id).hidden = snapshots.filter(({ state }) => states.includes(state)).length < 2;
   keepAwake(snapshots.some(({ state }) => ['creating', 'checking', 'uploading', 'waiting'].includes(state)));
 }
 
 function tick() {
   const now = performance.now();
-  for (const item of list.items) {
+  for (const item of items) {
     item.tick(now);
-    if (['uploading', 'waiting'].includes(item.state)) list.update(item);
+    if (['uploading', 'waiting'].includes(item.state)) unfinished.update(item);
+    // Not at once: of many small files, rows would move all the time.
+    else if (item.state === 'done' && unfinished.has(item) && unfinished.moveTo(finished, item)) byId('fold').focus();
   }
+  overall.tick(Array.from(items, (item) => item.snapshot()), now);
   refresh();
 }
 
 /** The network may be back. */
 function retryAll() {
   if (document.visibilityState === 'hidden') return;
-  for (const item of list.items) item.retryNow();
+  for (const item of items) item.retryNow();
 }
 
 function addListeners() {
   byId('choose').addEventListener('click', async () => addFiles(await chooseFiles(context.input, true)));
   byId('choose-folder').addEventListener('click', async () => addFiles(await chooseFolder(byId('folder-input'))));
+  for (const [id, states, run] of BULK) {
+    byId(id).addEventListener('click', async () => {
+      const affected = [...items].filter(({ state }) => states.includes(state));
+      // The queued ones are paused first, so that none of them starts.
+      if (id === 'pause-all') affected.reverse();
+      await forEach(affected, (item) => { if (states.includes(item.state)) run(item); });
+      refresh();
+      if (byId(id).hidden) (BULK.map(([each]) => byId(each)).find(({ hidden }) => !hidden) ?? byId('choose')).focus();
+    });
+  }
+  byId('fold').addEventListener('click', () => {
+    isFolded = byId('fold').getAttribute('aria-expanded') === 'true';
+    showFold();
+  });
   byId('clear').addEventListener('click', () => {
-    for (const item of list.items.filter(({ state }) => state === 'done')) item.clear();
+    for (const item of [...items].filter(({ state }) => state === 'done')) item.clear();
     byId('choose').focus();
   });
   for (const button of document.querySelectorAll('[data-copies]')) {
@@ -227,6 +298,8 @@ function addListeners() {
     });
   }
   window.addEventListener('online', retryAll);
+  // The requests that run may take a minute to fail.
+  window.addEventListener('offline', () => { for (const item of items) item.disconnect('offline'); });
   document.addEventListener('visibilitychange', retryAll);
 }
 
@@ -258,21 +331,39 @@ function addDropListeners() {
 }
 
 function restore() {
-  const items = store.all().map((record) => add(record));
-  const count = items.filter(({ record }) => record.state !== 'finished').length;
+  const restored = store.all().map((record) => add(record));
+  const count = restored.filter(({ isEarlier }) => !isEarlier).length;
   if (count > 0) announce(text('heard_restored', { count }));
-  for (const item of items) {
+  isIncomplete = finished.size >= MAX_FINISHED;
+  // A finished one only has to be checked.
+  for (const item of restored.sort((a, b) => a.isEarlier - b.isEarlier)) {
     item.restore().catch(() => item.reject(text('error_restore')));
   }
   store.prune();
 }
 
+/** Shows the name and the limits of the upload link. Without a connection, the first upload will tell. */
+async function showLink() {
+  try {
+    const { name, maxSize: max, limits } = await link.describe();
+    document.querySelector('h1').textContent = name;
+    if (limits) byId('tagline').textContent = limits;
+    if (max !== null) maxSize = Math.min(max, maxSize ?? max);
+  } catch (error) {
+    if (![401, 403].includes(error.status)) return;
+    requiresToken = true;
+    showNote(text('link_ended'));
+  }
+}
+
 translatePage();
+if (link) await showLink();
 if (byId('tagline').textContent === '') byId('tagline').textContent = text('tagline');
 showSettings({ endpoint, maxSize });
 byId('choose-folder').hidden = !canChooseFolder;
 // Without a token, the server would reject every upload.
-byId('drop').hidden = byId('shell').hidden = requiresToken;
+byId('drop').hidden = requiresToken;
+byId('shell').hidden = requiresToken || link !== null;
 addListeners();
 if (!requiresToken) addDropListeners();
 restore();

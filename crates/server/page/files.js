@@ -52,7 +52,13 @@ function openInput(input) {
 
 /** @returns {Source[]} */
 export function fromList(files) {
-  return Array.from(files, (file) => ({ file, path: file.webkitRelativePath }));
+  return inOrder(Array.from(files, (file) => ({ file, path: file.webkitRelativePath })));
+}
+
+/** Sorts files by their paths, `2.jpg` before `10.jpg`. Those without a folder come first, as they were chosen. */
+function inOrder(sources) {
+  const { compare } = new Intl.Collator(undefined, { numeric: true });
+  return sources.sort((a, b) => compare(a.path, b.path));
 }
 
 /**
@@ -77,6 +83,7 @@ export async function fromDrop(transfer) {
     else if (file) found.sources.push({ file, path: '', handle: (await handle) ?? undefined });
     else found.unreadable += 1;
   }
+  inOrder(found.sources);
   return found;
 }
 

@@ -5,7 +5,7 @@ import { number, text } from './i18n.js';
 /** Their texts have the keys `size_kilo` and so on. */
 const UNITS = ['kilo', 'mega', 'giga', 'tera', 'peta'];
 
-/** `1234567` → `1.2 MB` (decimal units, as in file managers and network speeds). */
+/** `1234567` → `1.2 MB` (powers of 1000, as in file managers and network speeds, and as on the dashboard). */
 export function bytes(count) {
   let unit = -1;
   let value = count;
@@ -14,8 +14,7 @@ export function bytes(count) {
     unit += 1;
   }
   if (unit < 0) return text('size_bytes', { count: value });
-  const digits = value < 9.95 ? 1 : 0;
-  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: false };
+  const options = { maximumFractionDigits: value < 99.95 ? 1 : 0, useGrouping: false };
   return text(`size_${UNITS[unit]}`, { size: number(value, options) });
 }
 
@@ -29,6 +28,19 @@ export function distinctBytes(one, other) {
 export function percent(part, whole) {
   if (whole === 0 || part >= whole) return 100;
   return Math.floor((part / whole) * 100);
+}
+
+/** Formats a percentage, below 100 until complete. */
+export function percentage(part, whole) {
+  return number(percent(part, whole) / 100, { style: 'percent' });
+}
+
+/** The speed and the time left, as far as they are known. */
+export function pace(left, rate) {
+  if (rate === null) return [];
+  if (left === 0) return [text('finishing')];
+  const speed = text('speed', { size: bytes(Math.round(rate)) });
+  return rate < 1 ? [speed] : [speed, timeLeft(left / rate)];
 }
 
 /** Seconds → `about 2 minutes left`, rounded to avoid flicker. */

@@ -70,17 +70,17 @@ function withTimeout(xhr, send) {
 /** Converts an error of tus-js-client. */
 export function convertError(error) {
   if (error.causingError instanceof RejectedError) return error.causingError;
-  if (error.originalResponse) return rejection(error.originalResponse);
+  if (error.originalResponse) {
+    const response = error.originalResponse;
+    return rejection(response.getStatus(), { get: (name) => response.getHeader(name) }, response.getBody());
+  }
   return error.originalRequest ? new ConnectionError(error.message) : error;
 }
 
-function rejection(response) {
-  const header = (name) => response.getHeader(name) ?? '';
-  return new RejectedError(
-    response.getStatus(),
-    sentenceOf(header('Content-Type'), response.getBody()),
-    retryAfter(header('Retry-After')),
-  );
+/** Creates the error of a response. @param {{ get: (name: string) => string | null | undefined }} headers */
+export function rejection(status, headers, body) {
+  const header = (name) => headers.get(name) ?? '';
+  return new RejectedError(status, sentenceOf(header('Content-Type'), body), retryAfter(header('Retry-After')));
 }
 
 /** Returns the text of an error, but not the HTML error page of a proxy. */

@@ -30,6 +30,11 @@ export function number(value, options = {}) {
   return value.toLocaleString(locale, options);
 }
 
+/** Formats the day of a time in milliseconds since 1970. */
+export function day(time) {
+  return new Date(time).toLocaleDateString(locale, { dateStyle: 'medium' });
+}
+
 /** Fills in the texts of the document. */
 export function translatePage() {
   document.documentElement.lang = language;

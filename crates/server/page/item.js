@@ -23,6 +23,7 @@ export class Item {
   #release = null;
   #removeFromQueue = () => false;
   #timer = 0;
+  /** Bytes on the server when it was restored. */
   #storedOffset = 0;
 
   /**
@@ -30,6 +31,7 @@ export class Item {
    * @param {object} context shared by all items
    * @param {string} context.endpoint
    * @param {import('./store.js').Store} context.store
+   * @param {import('./link.js').Link | null} context.link
    * @param {import('./queue.js').Queue} context.queue uploads
    * @param {import('./queue.js').Queue} context.restoreQueue restored uploads
    * @param {HTMLInputElement} context.input
@@ -38,6 +40,8 @@ export class Item {
    */
   constructor(record, context) {
     this.record = record;
+    /** Whether it was finished before this visit. */
+    this.isEarlier = record.state === 'finished';
     this.#context = context;
   }
 
@@ -64,6 +68,9 @@ export class Item {
       label: this.label,
       size: this.record.size,
       sent: this.#state === 'done' ? this.record.size : (upload?.sent ?? this.#storedOffset),
+      restored: this.#storedOffset,
+      isEarlier: this.isEarlier,
+      isOffline: this.isOffline,
       rate: this.#state === 'uploading' ? this.#meter.rate : null,
       message: this.#message,
       retryAt: upload?.retryAt ?? 0,
@@ -111,6 +118,7 @@ export class Item {
     this.#set('restoring');
     if (this.record.url !== null && !(await this.#existsOnServer())) {
       store.remove(this.record);
+      store.forget(this.record);
       this.#set('removed');
       return;
     }
@@ -180,8 +188,9 @@ export class Item {
     this.#releaseLock();
   }
 
-  disconnect() {
-    this.#upload.disconnect();
+  /** @param {'disconnected' | 'offline'} reason see `FileUpload` */
+  disconnect(reason) {
+    this.#upload?.disconnect(reason);
   }
 
   /** Ends the wait for a retry. */
@@ -273,11 +282,13 @@ export class Item {
     if (type) metadata.filetype = type;
     if (path) metadata.relativePath = path;
     const offset = this.#upload?.offset ?? this.#storedOffset;
+    const { link } = this.#context;
     this.#upload = new FileUpload({
       endpoint: this.#context.endpoint,
       file,
       metadata,
       url: this.record.url,
+      requestToken: link ? () => link.requestToken(this.record) : undefined,
       onChange: (upload) => this.#onUploadChange(upload),
     });
     this.#upload.offset = this.#upload.sent = offset;
@@ -294,6 +305,7 @@ export class Item {
       this.record.state = 'finished';
       this.record.copied = false;
       this.#save();
+      this.#context.store.remember(this.record);
       this.#context.store.removeSource(this.record);
       this.#releaseLock();
     }

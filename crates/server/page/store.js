@@ -1,5 +1,6 @@
 // Persists uploads across reloads: a record of each upload in localStorage, and its file or file
-// handle in IndexedDB. Without browser storage, everything works until the page is closed.
+// handle in IndexedDB; of each uploaded file, the hash of its identity, to recognize it. Without browser
+// storage, everything works until the page is closed.
 
 /** Maximum size of a file that is stored as a copy, in bytes; larger ones need a handle. */
 const MAX_COPY = 64 * 2 ** 20;
@@ -7,8 +8,14 @@ const MAX_COPY = 64 * 2 ** 20;
 /** Maximum total size of the copies, in bytes. */
 const MAX_COPIES = 512 * 2 ** 20;
 
-/** Maximum number of finished uploads in the list. */
-const MAX_FINISHED = 20;
+/** Maximum number of finished uploads that a later visit lists. */
+export const MAX_FINISHED = 200;
+
+/**
+ * Maximum number of uploaded files that are recognized; the oldest are forgotten when more files are added. Each takes
+ * some 50 of the five million characters that browsers store.
+ */
+const MAX_RECOGNIZED = 10_000;
 
 const DATABASE = 'landfall';
 const SOURCES = 'sources';
@@ -44,6 +51,18 @@ export function identity({ path, name, size, modified }) {
   return JSON.stringify([path, name, size, modified]);
 }
 
+/** A short hash of an identity: FNV-1a, with two multipliers. */
+function hashOf(record) {
+  let [high, low] = [0x811c9dc5, 0x811c9dc5];
+  for (const byte of new TextEncoder().encode(identity(record))) {
+    high = Math.imul(high ^ byte, 0x01000193);
+    low = Math.imul(low ^ byte, 0x85ebca6b);
+  }
+  return [high, low].map((half) => (half >>> 0).toString(36)).join('.');
+}
+
+let lastAdded = 0;
+
 /** Creates the record of a file. */
 export function createRecord({ file, path = '' }) {
   return {
@@ -55,14 +74,18 @@ export function createRecord({ file, path = '' }) {
     modified: file.lastModified,
     url: null,
     state: 'unfinished',
-    added: Date.now(),
+    // Files that are added together keep their order.
+    added: lastAdded = Math.max(Date.now(), lastAdded + 0.001),
     copied: false,
   };
 }
 
 export class Store {
   #prefix;
+  #uploadedPrefix;
   #unsaved = new Map();
+  /** Times of uploads that could not be saved, by the hashes of the files. */
+  #unsavedUploads = new Map();
   #database = null;
   /** Bytes of all copies, at least. */
   #copied = 0;
@@ -72,10 +95,12 @@ export class Store {
   /** @param {string} endpoint other endpoints have separate records */
   constructor(endpoint) {
     this.#prefix = `landfall ${new URL(endpoint).pathname} `;
+    this.#uploadedPrefix = `landfall-uploaded ${new URL(endpoint).pathname} `;
   }
 
-  /** Returns all records, oldest first; removes finished ones beyond the limit. */
+  /** Returns all records, oldest first; removes finished ones and hashes of uploaded files beyond the limits. */
   all() {
+    this.#forgetOldest();
     const records = [...this.#unsaved.values()];
     for (const key of storedKeys()) {
       const record = key.startsWith(this.#prefix) ? parse(localStorage.getItem(key)) : null;
@@ -87,6 +112,42 @@ export class Store {
     for (const record of excess) this.remove(record);
     this.#copied = records.reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
     return records.filter((record) => !excess.has(record));
+  }
+
+  /** Stores that a file was uploaded. */
+  remember(record) {
+    const hash = hashOf(record);
+    try {
+      localStorage.setItem(this.#uploadedPrefix + hash, Date.now());
+    } catch {
+      this.#unsavedUploads.set(hash, Date.now());
+    }
+  }
+
+  /** Returns when a file was uploaded, in milliseconds since 1970; infinity if it was not. */
+  uploadedAt(record) {
+    const hash = hashOf(record);
+    try {
+      return Number(localStorage.getItem(this.#uploadedPrefix + hash) ?? this.#unsavedUploads.get(hash) ?? Infinity);
+    } catch {
+      return this.#unsavedUploads.get(hash) ?? Infinity;
+    }
+  }
+
+  /** Forgets an uploaded file, which the server no longer has. */
+  forget(record) {
+    const hash = hashOf(record);
+    this.#unsavedUploads.delete(hash);
+    try {
+      localStorage.removeItem(this.#uploadedPrefix + hash);
+    } catch { /* storage is unavailable */ }
+  }
+
+  #forgetOldest() {
+    const keys = storedKeys().filter((key) => key.startsWith(this.#uploadedPrefix));
+    if (keys.length <= MAX_RECOGNIZED) return;
+    const times = new Map(keys.map((key) => [key, Number(localStorage.getItem(key))]));
+    for (const key of keys.sort((a, b) => times.get(b) - times.get(a)).slice(MAX_RECOGNIZED)) localStorage.removeItem(key);
   }
 
   /** Returns the record as last saved by any tab. */

@@ -56,13 +56,15 @@ export class FileUpload {
    * @param {File} options.file
    * @param {Record<string, string>} options.metadata
    * @param {string | null} options.url the upload to resume, if any
+   * @param {() => Promise<string>} [options.requestToken] requests an upload token, if the page has an upload link
    * @param {(upload: FileUpload) => void} options.onChange called on every change of state, url or offset
    */
-  constructor({ endpoint, file, metadata, url = null, onChange }) {
+  constructor({ endpoint, file, metadata, url = null, requestToken, onChange }) {
     this.endpoint = endpoint;
     this.file = file;
     this.metadata = metadata;
     this.url = url;
+    this.requestToken = requestToken;
     this.onChange = onChange;
     this.state = 'idle';
     /** Bytes confirmed by the server. */
@@ -110,9 +112,13 @@ export class FileUpload {
     return this.#creation !== null;
   }
 
-  /** Aborts the connection while sending, as a network failure would. */
-  disconnect() {
-    if (this.state !== 'creating') this.#run.interrupt(new ConnectionError('disconnected'));
+  /**
+   * Aborts the connection while sending, as a network failure would.
+   *
+   * @param {'disconnected' | 'offline'} reason the user wants it, or the browser has no network
+   */
+  disconnect(reason = 'disconnected') {
+    if (this.state !== 'creating') this.#run.interrupt(new ConnectionError(reason));
   }
 
   /** Ends the run for good. Resolves once the URL of the upload is known, if it was ever created. */
@@ -130,7 +136,13 @@ export class FileUpload {
   /** Makes one attempt. Resolves to whether the next one is due now. */
   async #attempt(run) {
     try {
-      await this.#send(run);
+      let token;
+      if (this.url === null && this.requestToken) {
+        this.#set('creating');
+        token = await this.requestToken();
+        if (run.isStopped) return false;
+      }
+      await this.#send(run, token);
     } catch (error) {
       return run.isStopped ? false : this.#recover(error, run);
     } finally {
@@ -140,8 +152,8 @@ export class FileUpload {
     return false;
   }
 
-  /** Sends the rest of the file with tus-js-client. */
-  #send(run) {
+  /** Sends the rest of the file with tus-js-client. A new upload may need a token. */
+  #send(run, token) {
     const isNew = this.url === null;
     this.#set(isNew ? 'creating' : 'checking');
     let endCreation = () => {};
@@ -157,6 +169,7 @@ export class FileUpload {
         endpoint: isNew ? this.endpoint : null,
         uploadUrl: this.url,
         metadata: this.metadata,
+        headers: token ? { 'Upload-Token': token } : {},
         chunkSize: CHUNK_SIZES[this.#chunkSize],
         retryDelays: null,
         storeFingerprintForResuming: false,

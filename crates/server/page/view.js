@@ -1,7 +1,7 @@
 // The view: updates the document and reports pressed buttons.
 
-import { bytes, percent, timeLeft } from './format.js';
-import { number, text } from './i18n.js';
+import { bytes, pace, percentage } from './format.js';
+import { text } from './i18n.js';
 
 /** Delay in which announcements are batched, in milliseconds. */
 const DEBOUNCE = 900;
@@ -27,8 +27,10 @@ const BUTTONS = {
   done: { end: 'clear' },
 };
 
+/** A name in two parts: the first one is cut if there is too little space, so that the extension stays. */
+const NAME = /^(.*?)(.{0,6}(?:\.[^.]{1,10})?)$/su;
+
 const byId = (id) => document.getElementById(id);
-const title = document.title;
 
 /** Whether the page shows how an upload resumes: a button closes the connection. */
 const isDemo = new URLSearchParams(location.search).has('demo');
@@ -45,10 +47,10 @@ export class Row {
    */
   constructor({ record, label }, downloadable, onAction) {
     this.element = byId('row').content.firstElementChild.cloneNode(true);
-    for (const part of ['figure', 'folder', 'file', 'name', 'status']) this.#parts[part] = this.element.querySelector(`.${part}`);
+    for (const part of ['figure', 'folder', 'stem', 'tail', 'name', 'status']) this.#parts[part] = this.element.querySelector(`.${part}`);
     this.#parts.progress = this.element.querySelector('progress');
     this.#parts.folder.textContent = label.slice(0, label.length - record.name.length);
-    this.#parts.file.textContent = record.name;
+    [, this.#parts.stem.textContent, this.#parts.tail.textContent] = NAME.exec(record.name);
     this.#parts.name.title = label;
     this.#parts.name.setAttribute('aria-label', label);
     this.#parts.progress.setAttribute('aria-label', label);
@@ -110,14 +112,12 @@ export class Row {
   }
 }
 
-function percentage(part, whole) {
-  return number(percent(part, whole) / 100, { style: 'percent' });
-}
-
-function statusOf({ state, sent, size, rate, message, retryAt, label }, downloadable) {
+function statusOf({ state, sent, size, rate, message, retryAt, label, isOffline }, downloadable) {
   const amount = text('amount', { sent: bytes(sent), size: bytes(size) });
   const sentences = (...parts) => parts.filter(Boolean).join(' ');
   const list = (...parts) => parts.join(' · ');
+  // The next attempt has no response yet.
+  if (isOffline && state !== 'waiting') return sentences(text('error_connection'), text('status_retry_now'), text('status_so_far', { amount }));
   switch (state) {
     case 'restoring': return text('status_restoring');
     case 'queued': return list(text('status_queued'), bytes(size));
@@ -138,46 +138,6 @@ function statusOf({ state, sent, size, rate, message, retryAt, label }, download
     case 'done': return list(text(downloadable ? 'status_done' : 'status_stored'), bytes(size));
     default: return '';
   }
-}
-
-function pace(left, rate) {
-  if (rate === null) return [];
-  if (left === 0) return [text('finishing')];
-  const speed = text('speed', { size: bytes(Math.round(rate)) });
-  return rate < 1 ? [speed] : [speed, timeLeft(left / rate)];
-}
-
-/** Updates the summary above the list and the title of the tab. */
-export function showOverall(snapshots) {
-  const counts = {};
-  let running = 0;
-  let total = 0;
-  let left = 0;
-  let rate = null;
-  for (const snapshot of snapshots) {
-    counts[snapshot.state] = (counts[snapshot.state] ?? 0) + 1;
-    if (!['queued', 'creating', 'checking', 'uploading', 'waiting'].includes(snapshot.state)) continue;
-    running += 1;
-    total += snapshot.size;
-    left += snapshot.size - snapshot.sent;
-    if (snapshot.rate !== null) rate = (rate ?? 0) + snapshot.rate;
-  }
-  const count = (...states) => states.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
-  const real = snapshots.length - count('rejected');
-  const done = count('done');
-  const parts = [
-    real === 0 ? '' : text('overall_done', { count: real, done }),
-    ...[['overall_running', running], ['overall_paused', count('paused')],
-      ['overall_blocked', count('needs-file', 'needs-permission')], ['overall_failed', count('failed')]]
-      .map(([key, value]) => (value > 0 ? text(key, { count: value }) : '')),
-    ...(running > 0 ? pace(left, rate) : []),
-  ].filter(Boolean);
-  const line = byId('overall');
-  if (line.textContent !== parts.join(' · ')) line.textContent = parts.join(' · ');
-
-  document.title = running > 0 ? `${percentage(total - left, total)} – ${title}` : title;
-  byId('list-section').hidden = snapshots.length === 0;
-  byId('clear').hidden = done === 0;
 }
 
 let pending = [];

@@ -73,9 +73,12 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         Subcommand::SetCors => block_on(s3::cors::set(loaded, options.origins, options.dry_run)),
         Subcommand::Events => block_on(app::events(loaded, options.events)),
         Subcommand::Keys => block_on(app::keys(loaded, options.keys, options.json)),
+        Subcommand::Link => block_on(app::link(loaded, options.link, options.json)),
         Subcommand::Migrate => block_on(app::migrate(loaded)),
         Subcommand::Health => block_on(app::health(loaded, options.ready)),
-        Subcommand::ConfigCheck => block_on(app::config_check(loaded, options.offline)),
+        Subcommand::ConfigCheck => {
+            block_on(app::config_check(loaded, options.offline, options.changed))
+        }
         Subcommand::ConfigShow => block_on(app::config_show(loaded, options)),
         Subcommand::Serve => {
             let settings = &loaded.settings;

@@ -106,6 +106,15 @@ conditions! {
     GrantsUnavailable: "grants-unavailable", "database", NotReady,
         "the grants database is unavailable",
         "start the database, make space on its disk, or restore its file";
+    DatabaseFull: "database-full", "database", Degraded,
+        "PostgreSQL has too many clients already, and accepts no further connection of this server",
+        "raise its max_connections, lower --database-connections, or use PgBouncer; landfall doctor has the sum";
+    DatabaseLogin: "database-login", "database", Degraded,
+        "PostgreSQL rejects the login of this server",
+        "correct user, password and database in --database or --lease";
+    DatabaseReadOnly: "database-read-only", "database", Degraded,
+        "PostgreSQL is a standby, which is read-only",
+        "promote it, or name the primary in the URL";
     DiskAlmostFull: "disk-almost-full", "disk", Degraded,
         "less than 5 % of the disk is free",
         "make space; uploads that do not fit get 507 and can be resumed";

@@ -6,11 +6,13 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::Write as _,
+    io::{self, Write},
     sync::OnceLock,
     time::SystemTime,
 };
 
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{Event, Level, Subscriber, field::Visit};
 use tracing_subscriber::{
     EnvFilter,
@@ -41,7 +43,7 @@ pub fn init(settings: &Settings) {
         let (filter, handle) = reload::Layer::new(filter(settings));
         let _ = RELOAD.set(Box::new(move |filter| drop(handle.reload(filter))));
         let lines = tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stdout)
+            .with_writer(|| Output)
             .event_format(formatter)
             // Of this layer alone: the level of the log does not matter to spans.
             .with_filter(filter);
@@ -52,7 +54,7 @@ pub fn init(settings: &Settings) {
         return;
     }
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stdout)
+        .with_writer(|| Output)
         .event_format(formatter)
         .with_env_filter(filter(settings))
         .with_filter_reloading();
@@ -80,6 +82,9 @@ fn filter(settings: &Settings) -> EnvFilter {
     }
     if settings.protocol.compat_tusd && level >= LogLevel::Info {
         filter += &format!(",{REQUEST_LOG}=debug");
+    } else if level == LogLevel::Info && !settings.monitoring.show_startup_logs {
+        // Programs that want a silent server have set only that.
+        filter += &format!(",{REQUEST_LOG}=warn");
     }
     EnvFilter::new(filter)
 }
@@ -94,8 +99,68 @@ pub fn say(text: impl fmt::Display) {
         }
         _ => format!("{now} {text}\n"),
     };
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    let _ = Output.write(line.as_bytes());
+}
+
+/// Standard output. Uploads do not wait for a pipe without a reader or a stopped terminal: after
+/// [`Output::TIMEOUT`], lines are dropped and counted until it is read again.
+struct Output;
+
+static DROPPED: Mutex<u64> = Mutex::new(0);
+
+impl Output {
+    const TIMEOUT: Timespec = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+
+    /// A pipe that can be written has room for a line of 4 KiB.
+    fn is_ready(timeout: &Timespec) -> bool {
+        let out = io::stdout();
+        let mut fds = [PollFd::new(&out, PollFlags::OUT)];
+        // An error is that of the write.
+        poll(&mut fds, Some(timeout)).map_or(true, |ready| ready > 0)
+    }
+}
+
+impl Write for Output {
+    /// `line` is whole.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut dropped = DROPPED.lock();
+        let timeout = if *dropped == 0 {
+            Self::TIMEOUT
+        } else {
+            Timespec::default()
+        };
+        if !Self::is_ready(&timeout) {
+            *dropped += 1;
+            return Ok(line.len());
+        }
+        let mut out = io::stdout().lock();
+        if *dropped > 0 {
+            let now = LogTime(SystemTime::now());
+            let lines = std::mem::take(&mut *dropped);
+            let text = "standard output was not read for a second; lines were dropped";
+            match FORMAT.get() {
+                Some(LogFormat::Json) => writeln!(
+                    out,
+                    "{{\"time\":\"{now:#}\",\"level\":\"WARN\",\"msg\":\"{text}\",\"lines\":{lines}}}"
+                )?,
+                _ => writeln!(
+                    out,
+                    "{now} level=WARN event={} lines={lines}",
+                    LogfmtValue(text)
+                )?,
+            }
+        }
+        out.write_all(line)?;
+        out.flush()?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct LogFormatter {
@@ -177,6 +242,10 @@ impl Visit for Fields {
     }
 
     fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
+        self.push(field.name(), &value.to_string(), false);
+    }
+
+    fn record_f64(&mut self, field: &tracing::field::Field, value: f64) {
         self.push(field.name(), &value.to_string(), false);
     }
 

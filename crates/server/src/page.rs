@@ -27,9 +27,11 @@ pub struct PageSettings<'a> {
     pub version: &'a str,
     /// True if completed uploads can be downloaded.
     pub download: bool,
+    /// The path for grants, if there is one: with an upload link, the page requests upload tokens there.
+    pub grants: Option<&'a str>,
     /// The path for grants, if uploads require a token.
     ///
-    /// The page cannot request one: it shows a notice, and neither a drop zone nor upload buttons.
+    /// Without an upload link, the page cannot request one: it shows a notice, and neither a drop zone nor buttons.
     pub token_endpoint: Option<&'a str>,
     /// The heading, and the title of the window; by default `Landfall`.
     pub title: Option<&'a str>,
@@ -44,11 +46,13 @@ pub struct PageSettings<'a> {
 /// Renders the page as HTML (`text/html; charset=utf-8`).
 pub fn index(settings: &PageSettings<'_>) -> String {
     let endpoint = relative(settings.endpoint);
+    let grants = settings.grants.map(relative).unwrap_or_default();
     let max_size = settings.max_size.map(|size| size.to_string());
     fill(INDEX, |name| match name {
         "endpoint" => Some(&endpoint),
         "max_size" => Some(max_size.as_deref().unwrap_or_default()),
         "version" => Some(settings.version),
+        "grants" => Some(&grants),
         "token_endpoint" => Some(settings.token_endpoint.unwrap_or_default()),
         "title" => Some(settings.title.unwrap_or("Landfall")),
         "text" => Some(settings.text.unwrap_or_default()),
@@ -83,7 +87,9 @@ const ASSETS: &[(&str, Asset)] = assets! { "page":
     "lang/fr.json": JSON,
     "lang/ja.json": JSON,
     "lang/pt.json": JSON,
+    "link.js": JAVASCRIPT,
     "list.js": JAVASCRIPT,
+    "overall.js": JAVASCRIPT,
     "queue.js": JAVASCRIPT,
     "store.js": JAVASCRIPT,
     "style.css": CSS,
@@ -113,6 +119,7 @@ mod tests {
         max_size: None,
         version: "1.2.3",
         download: true,
+        grants: None,
         token_endpoint: None,
         title: None,
         text: None,
@@ -130,11 +137,13 @@ mod tests {
     #[test]
     fn the_page_names_the_path_for_grants() {
         let settings = PageSettings {
+            grants: Some("/uploadjobs"),
             token_endpoint: Some("/uploadjobs"),
             ..SETTINGS
         };
         let html = index(&settings);
         assert!(html.contains("data-token-endpoint=\"/uploadjobs\""));
+        assert_eq!(meta(&html, "grants"), "./uploadjobs");
         assert!(html.contains("data-path=\"/uploadjobs\""));
         // Hidden by the style sheet.
         assert!(index(&SETTINGS).contains("data-token-endpoint=\"\""));

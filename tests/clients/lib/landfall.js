@@ -75,7 +75,8 @@ export class Landfall {
     const child = spawn(
       binary(),
       ['-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.dir, ...this.#args],
-      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environment(), ...this.#env } },
+      // The state of another run, or of a person's server, is not this server's.
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environment(), XDG_STATE_HOME: join(this.dir, '.state'), ...this.#env } },
     )
     running.add(child)
     child.once('exit', () => running.delete(child))

@@ -82,8 +82,7 @@ impl Service for Google {
             endpoint: Some(endpoint.to_owned()),
             credentials: CredentialSource::Provider(Arc::new(Token(self.0.token()))),
             object_prefix: prefix.to_owned(),
-            limits,
-            ..ClientSettings::default()
+            calls: limits.into(),
         };
         landfall_gcs::Client::new(settings).unwrap()
     }
@@ -131,7 +130,7 @@ impl Service for Azure {
     fn client(&self, endpoint: &str, _: &str, limits: CallLimits) -> Self::Client {
         let settings = AzureSettings {
             endpoint: Some(endpoint.to_owned()),
-            limits,
+            calls: limits.into(),
             variables: [
                 ("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT),
                 ("AZURE_STORAGE_KEY", Azurite::KEY),

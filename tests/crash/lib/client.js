@@ -67,17 +67,20 @@ export class Upload {
  * A client with random scenarios. `random` decides, `endpoint()` returns the server's address, `uploads` are all
  * uploads with an acknowledged creation, `hasFailed()` returns whether the test is over because something else
  * failed, `store` is where they are stored. A response with a status for which `isPassing(status, since)` counts as none.
+ * The application decides by hooks, unless `isUndecided`. A body takes `duration()` milliseconds until `hurry`, a
+ * signal, is aborted, and a retry waits for `delay()`.
  */
 export class Client {
-  constructor({ endpoint, random, uploads, hasFailed, isPassing, store }) {
+  constructor({ store, ...options }) {
     const { mostLength, mostBody, leavesRemains, restartsRemoved } = store
-    Object.assign(this, { endpoint, random, uploads, hasFailed, isPassing, mostLength, mostBody, leavesRemains, restartsRemoved })
+    const defaults = { isUndecided: false, duration: () => 0, delay: () => 10 + 30 * options.random() }
+    Object.assign(this, defaults, options, { mostLength, mostBody, leavesRemains, restartsRemoved })
     this.seeds = 0
   }
 
   async #ask(method, url, options) {
     const since = performance.now()
-    const answer = await ask(method, url, options)
+    const answer = await ask(method, url, { ...options, duration: this.duration(), hurry: this.hurry })
     if (!this.isPassing(answer.status, since)) return answer
     throw new Unanswered(`${method} ${url}: ${answer.status}`)
   }
@@ -94,7 +97,7 @@ export class Client {
     const upload = make()
     const isDeferred = kind === 2
     upload.isTemporary = kind === 3 || kind === 4
-    upload.fate = { 5: 'refused', 6: 'rejected', 7: 'abandoned' }[kind] ?? null
+    if (!this.isUndecided) upload.fate = { 5: 'refused', 6: 'rejected', 7: 'abandoned' }[kind] ?? null
     if (!(await this.#create(upload, { isDeferred }))) return undefined
     if (upload.fate === 'abandoned') return this.#abandon(upload)
     if (kind === 3) {
@@ -264,6 +267,6 @@ export class Client {
   /** Waits if the server is unreachable; any other error is thrown. */
   async #endure(error) {
     if (!(error instanceof Unanswered) || this.hasFailed()) throw error
-    await sleep(10 + 30 * this.random())
+    await sleep(this.delay())
   }
 }

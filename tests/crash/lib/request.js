@@ -5,33 +5,63 @@ import { createHash } from 'node:crypto'
 import { request as send } from 'node:http'
 
 const TIMEOUT_MS = 20_000
+/** Between two pieces of a slow body. */
+const PIECE_MS = 2_500
 
 /** A request without a response: its connection broke or was not established. */
 export class Unanswered extends Error {}
 
 /**
  * Sends a request and gives its status and headers. `body` is a Buffer; with `trailers` it is sent in
- * chunks, with these fields after it.
+ * chunks, with these fields after it. It takes `duration` milliseconds to send, but once `hurry`, a signal, is aborted
+ * the rest is sent at once.
  */
-export function ask(method, url, { headers = {}, body, trailers } = {}) {
+export function ask(method, url, { headers = {}, body, trailers, duration = 0, hurry } = {}) {
   return new Promise((resolve, reject) => {
     const fail = (error) => reject(new Unanswered(`${method} ${url}: ${error.message}`))
     const fields = { 'Tus-Resumable': '1.0.0', ...headers }
     if (body && !trailers) fields['Content-Length'] = body.length
     if (!body && (method === 'POST' || method === 'PATCH')) fields['Content-Length'] = 0
     if (trailers) fields.Trailer = Object.keys(trailers).join(', ')
+    let timer
     const sent = send(url, { method, headers: fields, agent: false }, (response) => {
       response.resume()
       response.once('error', fail)
-      response.once('end', () => resolve({ status: response.statusCode, headers: response.headers }))
+      response.once('end', () => {
+        // It may have come before the whole body was sent.
+        if (timer) sent.destroy()
+        resolve({ status: response.statusCode, headers: response.headers })
+      })
     })
-    sent.once('error', fail)
+    sent.on('error', fail)
+    sent.once('close', () => {
+      clearInterval(timer)
+      hurry?.removeEventListener('abort', sendPiece)
+    })
     sent.setTimeout(TIMEOUT_MS, () => sent.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)))
     if (trailers) {
       sent.addTrailers(trailers)
       sent.useChunkedEncodingByDefault = true
     }
-    sent.end(body)
+    if (!body || duration < PIECE_MS) {
+      sent.end(body)
+      return
+    }
+    const step = Math.ceil((body.length * PIECE_MS) / duration)
+    let start = 0
+    function sendPiece() {
+      if (start >= body.length) return
+      const end = hurry?.aborted ? body.length : start + step
+      sent.write(body.subarray(start, end))
+      start = end
+      if (start < body.length) return
+      clearInterval(timer)
+      timer = undefined
+      sent.end()
+    }
+    timer = setInterval(sendPiece, PIECE_MS)
+    hurry?.addEventListener('abort', sendPiece)
+    sendPiece()
   })
 }
 

@@ -10,13 +10,13 @@ export function withGrants(t, args = [], options = {}) {
   return Landfall.start(t, { args: ['--require-grant', ...args], ...options })
 }
 
-/** Runs `landfall keys …` for a server; returns its exit code and output. */
-export function keys(landfall, args, database = []) {
+/** Runs `landfall keys …`, or another `command`, for a server; returns its exit code and output. */
+export function keys(landfall, args, database = [], command = 'keys') {
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_')),
   )
   const where = ['-upload-dir', landfall.dir, ...database]
-  return run(process.env.LANDFALL_BIN, ['keys', ...args, ...where], { env })
+  return run(process.env.LANDFALL_BIN, [command, ...args, ...where], { env })
 }
 
 export const KEY = /\blfk_[\w-]{43}(?![\w-])/

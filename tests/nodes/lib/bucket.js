@@ -71,9 +71,10 @@ async function list(place, query, markers, read = (xml) => texts(xml, 'Key')) {
   }
 }
 
-/** The keys of all objects. */
-export function objects(place) {
-  return list(place, { 'list-type': '2' }, { NextContinuationToken: 'continuation-token' })
+/** The keys of all objects, without the sweeper's own, which are of no upload. */
+export async function objects(place) {
+  const keys = await list(place, { 'list-type': '2' }, { NextContinuationToken: 'continuation-token' })
+  return keys.filter((key) => !/(^|\/)\.landfall\/(due\/|sweeper\.json$)/.test(key))
 }
 
 /** The keys of all unfinished multipart uploads. */

@@ -21,8 +21,7 @@ process.on('exit', () => {
 })
 
 /** Starts landfall with settings for `place`; everything it writes goes to `heard`. */
-function landfall(place, cwd, args, heard) {
-  const program = process.env.LANDFALL_BIN
+function landfall(place, cwd, args, heard, program = process.env.LANDFALL_BIN) {
   if (!program) throw new Error('LANDFALL_BIN must name the landfall binary to test')
   const inherited = Object.entries(process.env).filter(
     ([name]) => !name.startsWith('LANDFALL_') && !name.startsWith('AWS_'),
@@ -57,6 +56,9 @@ export class Node {
   #child
   #log = []
 
+  /** What the next `start` runs, if not $LANDFALL_BIN. */
+  program
+
   constructor(place, cwd, port, args) {
     this.#place = place
     this.#cwd = cwd
@@ -73,7 +75,7 @@ export class Node {
       this.#log.push(line)
       if (this.#log.length > LOG_LINES) this.#log.shift()
       if (line.includes('You can now upload files to: ')) served(true)
-    })
+    }, this.program)
     this.#child = child
     const ended = once(child, 'close').then(() => false)
     const timedOut = sleep(START_TIMEOUT_MS, false, { ref: false })
@@ -116,6 +118,11 @@ export class Node {
     }
   }
 
+  /** The creation URL. */
+  get endpoint() {
+    return `http://127.0.0.1:${this.port}/files/`
+  }
+
   /** Returns the URL of an upload on this node. */
   own(url) {
     const { pathname } = new URL(url)
@@ -123,20 +130,20 @@ export class Node {
   }
 }
 
-/** Several nodes with the same settings behind a balancer. */
+/** Several nodes with the same settings behind a balancer. They first run `program`, if it is given. */
 export class Fleet {
   #place
   #args
   #cwd
 
-  static async start(t, place, count, args) {
+  static async start(t, place, count, args, program) {
     const fleet = new Fleet()
     fleet.#place = place
     fleet.#args = args
     // The directory for files that a node should not write.
     fleet.#cwd = await mkdtemp(join(tmpdir(), 'landfall-node-'))
     const ports = await freePorts(count)
-    fleet.nodes = ports.map((port) => new Node(place, fleet.#cwd, port, args))
+    fleet.nodes = ports.map((port, n) => new Node(place, fleet.#cwd, port, [...args, '-node-name', `node-${n}`]))
     t.after(async () => {
       try {
         await Promise.all(fleet.nodes.map((node) => node.stop()))
@@ -144,7 +151,9 @@ export class Fleet {
         await rm(fleet.#cwd, { recursive: true, force: true })
       }
     })
+    for (const node of fleet.nodes) node.program = program
     await Promise.all(fleet.nodes.map((node) => node.start()))
+    for (const node of fleet.nodes) node.program = undefined
     fleet.balancer = await Balancer.start(t, ports)
     return fleet
   }

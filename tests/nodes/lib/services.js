@@ -94,38 +94,45 @@ export class Service {
 
 const ADMIN_TOKEN = '1799bccfd7411eddcf9ebd316bc1f5287ad12a68094e1c6ac6abde7e6feae1ec'
 
-/** Starts Garage with one bucket until test `t` ends; returns its address and key. */
-export async function startGarage(t) {
-  const [port, admin, rpc] = await freePorts(3)
-  const place = {
-    endpoint: `http://127.0.0.1:${port}`,
-    region: 'garage',
-    bucket: 'uploads',
-    accessKey: 'GK1a2b3c4d5e6f708192a3b4c5',
-    secretKey: '5f4dcc3b5aa765d61d8327deb882cf995f4dcc3b5aa765d61d8327deb882cf99',
-  }
-  const cargo = process.env.CARGO_HOME || join(homedir(), '.cargo')
-  const service = await Service.start(port, async (dir) => {
-    const config = join(dir, 'garage.toml')
-    await writeFile(
-      config,
-      `metadata_dir = "${dir}/meta"
+/** Garage's bucket and key. */
+export const GARAGE_PLACE = {
+  region: 'garage',
+  bucket: 'uploads',
+  accessKey: 'GK1a2b3c4d5e6f708192a3b4c5',
+  secretKey: '5f4dcc3b5aa765d61d8327deb882cf995f4dcc3b5aa765d61d8327deb882cf99',
+}
+
+export function garageProgram() {
+  return find('garage', join(process.env.CARGO_HOME || join(homedir(), '.cargo'), 'bin'))
+}
+
+/** The configuration of a node with its data in `dir`; `copies` is on how many nodes an object is. */
+export function garageConfig(dir, { port, admin, rpc, copies = 1 }) {
+  return `metadata_dir = "${dir}/meta"
 data_dir = "${dir}/data"
 db_engine = "lmdb"
-replication_factor = 1
+replication_factor = ${copies}
 rpc_bind_addr = "127.0.0.1:${rpc}"
 rpc_public_addr = "127.0.0.1:${rpc}"
 rpc_secret = "${ADMIN_TOKEN}"
 [s3_api]
-s3_region = "${place.region}"
+s3_region = "${GARAGE_PLACE.region}"
 api_bind_addr = "127.0.0.1:${port}"
 [admin]
 api_bind_addr = "127.0.0.1:${admin}"
 admin_token = "${ADMIN_TOKEN}"
-`,
-    )
+`
+}
+
+/** Starts Garage with one bucket until test `t` ends; returns its address and key. */
+export async function startGarage(t) {
+  const [port, admin, rpc] = await freePorts(3)
+  const place = { ...GARAGE_PLACE, endpoint: `http://127.0.0.1:${port}` }
+  const service = await Service.start(port, async (dir) => {
+    const config = join(dir, 'garage.toml')
+    await writeFile(config, garageConfig(dir, { port, admin, rpc }))
     return {
-      program: find('garage', join(cargo, 'bin')),
+      program: garageProgram(),
       args: ['-c', config, 'server', '--single-node', '--default-bucket'],
       env: {
         GARAGE_DEFAULT_ACCESS_KEY: place.accessKey,

@@ -22,7 +22,7 @@ export const landfall = (args, env) =>
 
 export async function version() {
   const { stdout } = await landfall(['version'], {})
-  return stdout.match(/^Version: (.*)$/m)[1]
+  return stdout.match(/^Version: (\S+)/m)[1]
 }
 
 export function parseManifests(text) {
@@ -49,7 +49,7 @@ export async function accepts(t, args, env) {
     await writeFile(`${dir}/${file}`, `${secrets[file] ?? '0123456789abcdef0123'}\n`)
     local[name] = `${dir}/${file}`
   }
-  const checked = await landfall(['config', 'check', '--offline', ...args], local)
+  const checked = await landfall(['config', 'check', '--offline', '--all', ...args], local)
   assert.equal(checked.code, 0, checked.stderr)
   assert.equal(checked.stderr, '')
   return checked.stdout

@@ -27,6 +27,7 @@ pub struct Postgres {
     folder: Folder,
     port: u16,
     fsync: bool,
+    max_connections: u16,
 }
 
 impl Postgres {
@@ -46,6 +47,20 @@ impl Postgres {
     /// When PostgreSQL is not installed or does not start.
     #[must_use]
     pub fn start(fsync: bool) -> Self {
+        Self::start_with(fsync, 200)
+    }
+
+    /// Starts a separate server without `fsync` that accepts this number of connections.
+    ///
+    /// # Panics
+    ///
+    /// When PostgreSQL is not installed or does not start.
+    #[must_use]
+    pub fn limited(max_connections: u16) -> Self {
+        Self::start_with(false, max_connections)
+    }
+
+    fn start_with(fsync: bool, max_connections: u16) -> Self {
         let folder = Folder::new();
         if fs::metadata(folder.path()).unwrap().uid() == 0 {
             let (uid, gid) = unprivileged();
@@ -58,13 +73,14 @@ impl Postgres {
                 .arg(folder.path().join("data")),
         );
         let (process, [port]) = Process::start("PostgreSQL", StopSignal::Quit, |_, [port]| {
-            server(folder.path(), port, fsync)
+            server(folder.path(), port, fsync, max_connections)
         });
         let postgres = Self {
             process: Some(process),
             folder,
             port,
             fsync,
+            max_connections,
         };
         postgres.wait();
         postgres
@@ -115,8 +131,9 @@ impl Postgres {
     pub fn restart(&mut self) {
         self.stop();
         let (dir, port, fsync) = (self.folder.path(), self.port, self.fsync);
+        let max_connections = self.max_connections;
         let process = Process::start_on("PostgreSQL", StopSignal::Quit, port, |_| {
-            server(dir, port, fsync)
+            server(dir, port, fsync, max_connections)
         });
         assert!(
             process.is_some(),
@@ -146,14 +163,21 @@ impl Postgres {
     }
 }
 
-fn server(dir: &Path, port: u16, fsync: bool) -> Command {
+fn server(dir: &Path, port: u16, fsync: bool, max_connections: u16) -> Command {
     let mut command = as_owner(dir, &program("postgres"));
     command
         .arg("-D")
         .arg(dir.join("data"))
         .args(["-h", "127.0.0.1", "-p", &port.to_string()])
         .args(["-c", "unix_socket_directories="])
-        .args(["-c", "max_connections=200"])
+        .args(["-c", &format!("max_connections={max_connections}")])
+        // Replicas and reserved connections would leave too little of a small number.
+        .args([
+            "-c",
+            "max_wal_senders=0",
+            "-c",
+            "superuser_reserved_connections=0",
+        ])
         .args(["-c", if fsync { "fsync=on" } else { "fsync=off" }]);
     command
 }

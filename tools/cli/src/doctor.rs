@@ -128,7 +128,7 @@ mod tests {
     fn rejects_other_urls_and_fields() {
         for (arguments, reason) in [
             (&[][..], "URL"),
-            (&["example.com/files"], "is not a URL"),
+            (&["example.com/files"], "has no scheme"),
             (&["https://:b@example.com/"], "is not a public URL"),
             (
                 &["https://x.example/", "--header=secret"],

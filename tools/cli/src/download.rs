@@ -64,7 +64,7 @@ pub(crate) fn command(program: &str) -> Command {
                     .value_parser(value_parser!(PathBuf)),
                 parsed("parallel", "NUMBER", "Ranges at a time, if the server supports ranges [default: 1]", value::count)
                     .short('p'),
-                switch("no-resume", "Start anew, and do not resume an earlier download"),
+                switch("no-resume", "Start from the beginning, and do not resume an earlier download"),
             ]
             .map(|argument| argument.help_heading(DOWNLOADS)),
         )

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use indicatif::{HumanBytes, HumanDuration};
+use indicatif::HumanDuration;
+use landfall_protocol::units::size_text;
 
 /// Prints an error to standard error.
 pub(crate) fn print_error(text: &str) {
@@ -54,15 +55,27 @@ pub(crate) fn short_duration(duration: Duration) -> String {
 }
 
 pub(crate) fn rate_text(bytes_per_second: f64) -> String {
-    format!("{}/s", HumanBytes(bytes_per_second as u64))
+    format!("{}/s", size_text(bytes_per_second as u64))
 }
 
-/// `12 MiB of 1 GiB`
+/// `12 MB of 1 GB`
 pub(crate) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
     match length {
-        Some(length) => format!("{} of {}", HumanBytes(bytes), HumanBytes(length)),
-        None => HumanBytes(bytes).to_string(),
+        Some(length) => format!("{} of {}", size_text(bytes), size_text(length)),
+        None => size_text(bytes),
     }
+}
+
+/// The innermost cause of an error, without its number: `connection refused`.
+pub(crate) fn short_cause(error: &str) -> String {
+    let cause = match error.strip_prefix("the server is unavailable: ") {
+        Some(response) => response,
+        None => error.rsplit(": ").next().unwrap_or(error),
+    };
+    let cause = cause.split(" (os error").next().unwrap_or(cause);
+    let mut chars = cause.chars();
+    let first = chars.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
 }
 
 /// Shortens a name to at most `max` characters; the end is the part that differs.
@@ -98,6 +111,15 @@ mod tests {
     fn long_names_keep_their_end() {
         assert_eq!(shortened("video.mp4", 9), "video.mp4");
         assert_eq!(shortened("folder/vidéo.mp4", 9), "…idéo.mp4");
+    }
+
+    #[test]
+    fn causes_are_short() {
+        let error = "the connection failed: error sending request for url (http://a/): client error (Connect): \
+                     tcp connect error: Connection refused (os error 111)";
+        assert_eq!(short_cause(error), "connection refused");
+        let error = "the server is unavailable: 503 Service Unavailable: restarting";
+        assert_eq!(short_cause(error), "503 Service Unavailable: restarting");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use tokio::io::AsyncWrite;
 
 use crate::{
     BoxError, Capabilities, Download, Error, FingerprintStore, Grant, GrantRequest, Protocol,
-    RetryPolicy, Source, Status, Upload,
+    RetryPolicy, ServerUrls, Source, Status, Upload,
+    discovery::discover,
     download::Target,
     grant,
     hosts::Hosts,
@@ -149,6 +150,18 @@ impl Client {
             Err(Error::Gone(_)) => Ok(()),
             other => other,
         }
+    }
+
+    /// Returns the URLs that the upload page of a Landfall server names; `None` if there is no such page at the URL.
+    ///
+    /// # Errors
+    /// [`Error::GaveUp`] if the server cannot be reached.
+    pub async fn discover(&self, page: impl AsRef<str>) -> Result<Option<ServerUrls>, Error> {
+        let page = parse_url(page.as_ref())?;
+        let session = self.0.session_of_call(&page);
+        session
+            .retried(self.0.backoff(), || discover(&session, &page))
+            .await
     }
 
     /// Requests a grant at the URL of `/uploadjobs`.

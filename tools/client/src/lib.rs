@@ -31,6 +31,7 @@ mod capabilities;
 mod client;
 mod control;
 mod direct;
+mod discovery;
 mod download;
 mod error;
 mod event;
@@ -50,6 +51,7 @@ pub use self::{
     capabilities::Capabilities,
     client::{Client, ClientBuilder, HttpVersion},
     control::Control,
+    discovery::ServerUrls,
     download::{Download, Downloaded},
     error::{BoxError, Error, Rejection},
     event::{Event, Progress},

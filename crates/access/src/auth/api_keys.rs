@@ -1,10 +1,14 @@
-//! API keys.
+//! API keys and upload links.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use http::request::Parts;
-use landfall_state::queue::{ApiKey, Principal, Queue, Token, TokenHash};
+use landfall_state::queue::{LimitExceeded, Principal, Queue, QueueError, Token, TokenHash};
 
 use super::{AuthError, AuthMethod, bearer};
 use crate::ExpiringCache;
@@ -12,11 +16,17 @@ use crate::ExpiringCache;
 /// The time for which keys are cached: a revoked key is rejected after this time.
 const CACHE_TTL: Duration = Duration::from_secs(5);
 
-/// Authenticates requests with `Authorization: Bearer lfk_…` by the [keys](Queue::key) of the
-/// queue.
+/// Authenticates requests with `Authorization: Bearer lfk_…` by the [keys](Queue::key) and [links](Queue::link) of
+/// the queue.
 pub struct ApiKeys {
     queue: Queue,
-    cache: ExpiringCache<String, Result<ApiKey, AuthError>>,
+    cache: ExpiringCache<String, Result<Credential, AuthError>>,
+}
+
+#[derive(Debug, Clone)]
+struct Credential {
+    principal: Principal,
+    expires_at: Option<SystemTime>,
 }
 
 impl ApiKeys {
@@ -29,11 +39,31 @@ impl ApiKeys {
         }
     }
 
-    /// Returns the key with this hash. Concurrent requests share one query.
-    async fn find(&self, hash: TokenHash) -> Result<ApiKey, AuthError> {
+    async fn read(&self, hash: &TokenHash) -> Result<Option<Credential>, QueueError> {
+        if let Some(key) = self.queue.key(hash).await? {
+            let mut principal = Principal::new(key.subject);
+            (principal.limits, principal.is_admin) = (key.limits, key.is_admin);
+            return Ok(Some(Credential {
+                principal,
+                expires_at: key.expires_at,
+            }));
+        }
+        let link = self.queue.link(hash).await?;
+        Ok(link.map(|link| {
+            let mut principal = Principal::new(link.subject);
+            (principal.limits, principal.link) = (link.limits, Some(link.id));
+            Credential {
+                principal,
+                expires_at: link.expires_at,
+            }
+        }))
+    }
+
+    /// Returns the key or link with this hash. Concurrent requests share one query.
+    async fn find(&self, hash: TokenHash) -> Result<Credential, AuthError> {
         let query = async {
-            match self.queue.key(&hash).await {
-                Ok(Some(key)) => (Ok(key), CACHE_TTL),
+            match self.read(&hash).await {
+                Ok(Some(found)) => (Ok(found), CACHE_TTL),
                 Ok(None) => {
                     let unknown = AuthError::invalid_token("unknown API key", true);
                     (Err(unknown), Duration::ZERO)
@@ -61,13 +91,14 @@ impl AuthMethod for ApiKeys {
         let Some(secret) = secret else {
             return Ok(None);
         };
-        let key = self.find(TokenHash::from_secret(secret)).await?;
-        if key.expires_at.is_some_and(|end| self.queue.now() >= end) {
-            return Err(AuthError::invalid_token("API key expired", false));
+        let found = self.find(TokenHash::from_secret(secret)).await?;
+        if found.expires_at.is_some_and(|end| self.queue.now() >= end) {
+            return Err(match found.principal.link {
+                Some(_) => AuthError::Forbidden(LimitExceeded::LinkEnded.to_string()),
+                None => AuthError::invalid_token("API key expired", false),
+            });
         }
-        let mut principal = Principal::new(key.subject);
-        (principal.limits, principal.is_admin) = (key.limits, key.is_admin);
-        Ok(Some(principal))
+        Ok(Some(found.principal))
     }
 }
 

@@ -156,7 +156,8 @@ impl Authenticator {
         }))
     }
 
-    /// Authenticates a request.
+    /// Authenticates a request, but not by an upload link: that may do nothing but what
+    /// [`authenticate_for_grant`](Self::authenticate_for_grant) is for.
     ///
     /// `client` is the client's address, in front of trusted proxies.
     ///
@@ -166,6 +167,22 @@ impl Authenticator {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn authenticate(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, AuthError> {
+        let is_allowed = || self.0.csrf.allows(request);
+        reject_link(self.authenticate_if(request, client, is_allowed).await?)
+    }
+
+    /// Authenticates a request for a grant, or for the description of the upload link that it has.
+    ///
+    /// # Errors
+    /// See [`AuthError`].
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn authenticate_for_grant(
         &self,
         request: &Parts,
         client: Option<IpAddr>,
@@ -189,7 +206,7 @@ impl Authenticator {
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
         let is_allowed = || self.0.csrf.allows_write(request);
-        self.authenticate_if(request, client, is_allowed).await
+        reject_link(self.authenticate_if(request, client, is_allowed).await?)
     }
 
     /// Records an invalid secret that [`Self::authenticate`] does not check.
@@ -255,6 +272,15 @@ impl Authenticator {
             }
         }
         Err(AuthError::missing_credentials())
+    }
+}
+
+fn reject_link(principal: Principal) -> Result<Principal, AuthError> {
+    match principal.link {
+        None => Ok(principal),
+        Some(_) => Err(AuthError::Forbidden(
+            "a link is for uploads only".to_owned(),
+        )),
     }
 }
 

@@ -7,7 +7,7 @@ mod script;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use landfall_objects::{CallLimits, ObjectRef, Payload};
+use landfall_objects::{CallLimits, CallSettings, ObjectRef, Payload};
 
 use self::script::{Script, Step};
 use crate::{AzureClient, AzureSettings, Variables};
@@ -22,10 +22,13 @@ fn client<const N: usize>(
     let script = Arc::new(Script::new(steps));
     let settings = AzureSettings {
         variables: Variables::from(variables),
-        http: Some(script.clone()),
-        limits: CallLimits {
-            backoff: Duration::from_millis(1),
-            ..CallLimits::default()
+        calls: CallSettings {
+            http: Some(script.clone()),
+            limits: CallLimits {
+                backoff: Duration::from_millis(1),
+                ..CallLimits::default()
+            },
+            ..CallSettings::default()
         },
         ..AzureSettings::default()
     };

@@ -116,9 +116,11 @@ fn authorize_open(job: &Job, now: std::time::SystemTime) -> Result<(), Problem> 
         JobState::Received if now >= job.expires_at => {
             "the upload token has expired; request a new one from the application".into()
         }
-        JobState::Received | JobState::Started | JobState::Progress | JobState::Completed => {
-            return Ok(());
-        }
+        JobState::Received
+        | JobState::Started
+        | JobState::Progress
+        | JobState::Completed
+        | JobState::Removed => return Ok(()),
         JobState::Expired => {
             "this upload has expired; request a new one from the application".into()
         }

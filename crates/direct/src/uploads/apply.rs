@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::request::Parts;
 use landfall::{
-    event::{Event, EventKind, TerminationReason},
+    event::{Event, EventKind},
     external::HookDispatcher,
     hook::{ClientResponse, Intent, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
@@ -207,7 +207,8 @@ impl Direct {
         let reply = match dispatcher.before_finish(info, &snapshot).await {
             Ok(reply) => reply,
             Err(declined) if declined.cause.is_none() => {
-                let reason = RemovalReason::Unwanted(TerminationReason::Hook);
+                let response = format!("{} {}", declined.status.as_u16(), declined.message);
+                let reason = RemovalReason::Denied(response);
                 self.remove(lease, record, reason, info).await?;
                 return Err(declined.into());
             }
@@ -244,7 +245,6 @@ impl Direct {
         let (kind, info) = (EventKind::Completed, info.cloned());
         let completed = Event::new(kind, record.upload.clone(), head.size, info);
         dispatcher.emit(permit, completed).await;
-        tracing::debug!(id = %record.upload.id, size = head.size, "DirectUploadFinished");
         Ok(self.completed_response(record))
     }
 

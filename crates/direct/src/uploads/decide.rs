@@ -20,7 +20,12 @@ const MAX_COMPLETION_DURATION: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RemovalReason {
     Unwanted(TerminationReason),
-    TooLarge { stored: u64, limit: u64 },
+    /// By a hook, with the status and the text that the client receives.
+    Denied(String),
+    TooLarge {
+        stored: u64,
+        limit: u64,
+    },
     Invalid(String),
     Vanished(&'static str),
     Expired,
@@ -30,6 +35,7 @@ impl RemovalReason {
     pub(super) const fn event(&self) -> (EventKind, Option<TerminationReason>) {
         match self {
             Self::Unwanted(removal) => (EventKind::Terminated, Some(*removal)),
+            Self::Denied(_) => (EventKind::Terminated, Some(TerminationReason::Hook)),
             Self::TooLarge { .. } | Self::Invalid(_) | Self::Vanished(_) => {
                 (EventKind::Terminated, Some(TerminationReason::Application))
             }
@@ -44,6 +50,7 @@ impl RemovalReason {
                 "{stored} bytes arrived, but at most {limit} were granted"
             )),
             Self::Invalid(why) => Some(why.clone()),
+            Self::Denied(response) => Some(format!("denied or stopped by a hook: {response}")),
             Self::Vanished(why) => Some((*why).into()),
             Self::Unwanted(_) | Self::Expired => None,
         }
@@ -56,7 +63,9 @@ impl RemovalReason {
                 limit: *limit,
             },
             Self::Invalid(why) => DirectError::ended(format!("the file was removed: {why}")),
-            Self::Unwanted(_) | Self::Vanished(_) | Self::Expired => DirectError::gone(),
+            Self::Unwanted(_) | Self::Denied(_) | Self::Vanished(_) | Self::Expired => {
+                DirectError::gone()
+            }
         }
     }
 }

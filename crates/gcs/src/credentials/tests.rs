@@ -1,6 +1,6 @@
 use std::{collections::HashMap, io::Write as _};
 
-use landfall_objects::{CallLimits, Cloud as _, ErrorKind, ObjectRef};
+use landfall_objects::{CallLimits, CallSettings, Cloud as _, ErrorKind, ObjectRef};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -277,11 +277,14 @@ impl ProvideToken for Counting {
 fn client(script: &Arc<Script>, source: CredentialSource, pairs: &[(&str, &str)]) -> Client {
     let settings = ClientSettings {
         credentials: source,
-        http: Some(script.clone()),
-        limits: CallLimits {
-            backoff: Duration::from_millis(1),
-            attempts: 2,
-            ..CallLimits::default()
+        calls: CallSettings {
+            http: Some(script.clone()),
+            limits: CallLimits {
+                backoff: Duration::from_millis(1),
+                attempts: 2,
+                ..CallLimits::default()
+            },
+            ..CallSettings::default()
         },
         ..ClientSettings::default()
     };

@@ -1,4 +1,4 @@
-use landfall_objects::{Condition, ErrorKind, ObjectHeaders};
+use landfall_objects::{CallSettings, Condition, ErrorKind, ObjectHeaders};
 use landfall_test_services::GcsEmulator;
 
 use super::*;
@@ -11,7 +11,10 @@ async fn emulator_of_others_understands_the_calls() {
         endpoint: Some(format!("{}/storage/v1/", emulator.access().endpoint)),
         credentials: CredentialSource::Anonymous,
         // It answers one connection at a time.
-        idle_connections: 0,
+        calls: CallSettings {
+            idle_connections: 0,
+            ..CallSettings::default()
+        },
         ..ClientSettings::default()
     })
     .unwrap();

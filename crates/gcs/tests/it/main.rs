@@ -44,12 +44,12 @@ impl Service {
             endpoint: Some(endpoint.to_owned()),
             credentials: CredentialSource::File(self.key.path().to_str().unwrap().to_owned()),
             object_prefix: "p/".to_owned(),
-            limits: CallLimits {
+            calls: CallLimits {
                 backoff: Duration::from_millis(2),
                 idle_timeout: Duration::from_secs(5),
                 ..CallLimits::default()
-            },
-            ..ClientSettings::default()
+            }
+            .into(),
         })
         .unwrap()
     }

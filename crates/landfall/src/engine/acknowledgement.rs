@@ -16,7 +16,7 @@ use landfall_protocol::ProblemKind;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::sleep};
 
-use super::{Engine, Error, is_missing};
+use super::{Engine, Error, RequestContext, is_missing};
 use crate::{
     error::HandlerError,
     event::{Acknowledgement, Event, EventKind, EventSink, Receipt},
@@ -194,7 +194,7 @@ impl Engine {
     async fn redeliver(self: &Arc<Self>, found: Snapshot) -> Result<(), Error> {
         let (id, created) = (&found.upload.id, found.upload.created);
         if self.is_finish_pending(&found) && !self.has_expired(&found) {
-            let completed = self.complete_interrupted(&None, id).await;
+            let completed = self.complete_interrupted(RequestContext::NONE, id).await;
             return completed.or_else(|error| match error.problem().kind {
                 // A request or another process completes it, or it has ended otherwise.
                 ProblemKind::Locked

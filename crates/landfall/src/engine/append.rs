@@ -1,7 +1,7 @@
 //! Appends the content of a request to an upload, and decides whether its current writer must yield.
 //!
 //! A writer is interrupted only by a request that fits the known state and whose body, if it has one, has begun. The
-//! request is checked again under the lease, before a byte is written, in the order of docs/protocol.md. With a
+//! request is checked again under the lease, before a byte is written, in the order of tests/protocol.md. With a
 //! checksum, or without `Content-Length`, a declared length is recorded only after the body.
 
 use std::{
@@ -70,7 +70,7 @@ impl Engine {
         })
     }
 
-    /// All checks run before anything is written, in the order of docs/protocol.md. A writer whose client has
+    /// All checks run before anything is written, in the order of tests/protocol.md. A writer whose client has
     /// disconnected yields, so that a client whose old connection hangs gets through at once.
     ///
     /// Sets when the upload expires, if that is known: see [`Self::expiry_after`].

@@ -418,7 +418,7 @@ impl Engine {
         if self.free_lease(&id).await?.is_none() {
             return Err(ProblemKind::Locked.into());
         }
-        match self.inspect(&None, &id).await {
+        match self.inspect(RequestContext::NONE, &id).await {
             Ok(found) if found.0.shown_offset() == Some(0) => {
                 Ok(Created::existing(found, repeated.reply))
             }
@@ -446,7 +446,10 @@ impl Engine {
         context: &RequestContext,
         create: impl Future<Output = Result<(Arc<Upload>, T), Error>> + Send + 'static,
     ) -> impl Future<Output = Result<(Arc<Upload>, T), Error>> + Send {
-        let count = |_: &_| add(&self.counters.created, 1);
+        let count = |created: &(Arc<Upload>, T)| {
+            add(&self.counters.created, 1);
+            self.record_due(&created.0, 0);
+        };
         if !self.event_kinds.created {
             // Without an event, the effect can be dropped with the request.
             return Either::Left(create.inspect_ok(count));
@@ -457,7 +460,7 @@ impl Engine {
             let engine = self.clone();
             let emitted = Box::pin(async move {
                 let created = create.await?;
-                let event = Event::new(EventKind::Created, created.0.clone(), 0, context);
+                let event = Event::new(EventKind::Created, created.0.clone(), 0, context.info);
                 engine.emit(reservations, event).await;
                 Ok(created)
             });
@@ -505,7 +508,7 @@ impl Engine {
         let Some(id) = stored else {
             return Ok(None);
         };
-        match self.inspect(&None, &id).await {
+        match self.inspect(RequestContext::NONE, &id).await {
             Ok(found) => Ok(Some(found)),
             Err(error)
                 if matches!(

@@ -56,7 +56,12 @@ impl Engine {
             };
             if concerns {
                 let upload = shared.get_or_insert_with(|| Arc::new(upload.clone()));
-                events.push(Event::new(*kind, upload.clone(), *offset, context.clone()));
+                events.push(Event::new(
+                    *kind,
+                    upload.clone(),
+                    *offset,
+                    context.info.clone(),
+                ));
             }
         }
         if events.is_empty() {
@@ -146,7 +151,8 @@ impl Engine {
             }
             (EventKind::Completed, Some(found)) if self.is_finish_pending(&found) => {
                 let upload = found.upload.clone();
-                self.finish(&None, upload, lease, true).await?;
+                self.finish(RequestContext::NONE, upload, lease, true)
+                    .await?;
                 Resolution::Happened(Some(found))
             }
             _ => Resolution::DidNotHappen,
@@ -179,7 +185,7 @@ pub(super) fn removal(
     context: &RequestContext,
 ) -> Event {
     let kind = reason.map_or(EventKind::Expired, |_| EventKind::Terminated);
-    let mut event = Event::new(kind, upload.clone(), offset, context.clone());
+    let mut event = Event::new(kind, upload.clone(), offset, context.info.clone());
     event.reason = reason;
     event
 }

@@ -4,13 +4,16 @@
 //! is saved, the event is emitted. With hooks or sinks, all of it runs detached, under the lease. After a failure the
 //! completion stays pending, and the next request decides again. If no client knows the URL, the upload is removed.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use landfall_protocol::ProblemKind;
 
 use super::{
     Engine, Error, HookCall, HookReply, RequestContext, Reservations, acknowledgement::SinkReceipt,
-    add, is_missing, receive::matches_digest,
+    add, is_missing, receive::matches_digest, shown_name,
 };
 use crate::{
     REQUEST_LOG,
@@ -90,7 +93,8 @@ impl Engine {
         };
         if fresh {
             add(&self.counters.finished, 1);
-            tracing::debug!(target: REQUEST_LOG, id = %finished.id, size = finished.length, "UploadFinished");
+            self.record_due(&finished, finished.length.unwrap_or_default());
+            log_finished(&finished, context);
         }
         if finished.kind == UploadKind::Partial || self.config.lenient {
             self.advance_finals_of(&finished.id);
@@ -188,7 +192,7 @@ impl Engine {
         };
         match self.call_all(context, HookCall::Finish(&snapshot)).await {
             Err(Error::Rejected(ProblemKind::Rejected, response)) => {
-                self.remove(context, upload, offset, lease, TerminationReason::Hook)
+                self.remove(context, upload, offset, lease, &*response)
                     .await?;
                 if keeps_denial {
                     Box::pin(self.record_denial(upload, &response, lease)).await;
@@ -225,7 +229,7 @@ impl Engine {
         }
         if self.event_kinds.completed {
             let kind = EventKind::Completed;
-            let event = Event::new(kind, recorded.clone(), offset, context.clone());
+            let event = Event::new(kind, recorded.clone(), offset, context.info.clone());
             let is_acknowledged = match &receipt {
                 None => {
                     self.emit(reservations, event).await;
@@ -298,4 +302,22 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Pieces of parallel uploads are no files of a person.
+pub(crate) fn log_finished(upload: &Upload, context: &RequestContext) {
+    if upload.kind == UploadKind::Partial {
+        tracing::debug!(target: REQUEST_LOG, id = %upload.id, size = upload.length, "UploadFinished");
+        return;
+    }
+    let tenths = |age: Duration| (age.as_secs_f64() * 10.0).round() / 10.0;
+    tracing::info!(
+        target: REQUEST_LOG,
+        id = %upload.id,
+        size = upload.length,
+        name = shown_name(upload),
+        seconds = upload.created.and_then(|at| at.elapsed().ok()).map(tenths),
+        client = context.client().map(tracing::field::display),
+        "UploadFinished"
+    );
 }

@@ -3,15 +3,15 @@
 //! The first denial or failure ends the calls. Callers must perform the effect only after all hooks have allowed it.
 //! The future is boxed only if a hook uses the point, because most uploads have none.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use http::StatusCode;
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext};
+use super::{Engine, Error, RequestContext, shown_name};
 use crate::{
-    BoxError,
+    BoxError, REQUEST_LOG,
     error::HandlerError,
     hook::{
         Access, ClientResponse, CreateDecision, Decision, FindUpload, Hook, HookPoints,
@@ -56,6 +56,29 @@ impl HookCall<'_> {
         }
     }
 
+    /// A denied upload leaves no other trace for an operator.
+    fn log_denial(&self, response: &ClientResponse, client: Option<IpAddr>) {
+        let (by, upload) = match self {
+            Self::Create(upload, _) => ("pre-create", Some(&**upload)),
+            Self::Finish(snapshot) => ("pre-finish", Some(&*snapshot.upload)),
+            Self::Access(access) if access.intent == Intent::Create => ("access", None),
+            Self::Access(_) | Self::Terminate(_) => return,
+        };
+        let reason = String::from_utf8_lossy(response.body.as_deref().unwrap_or_default());
+        let reason: String = reason.trim().chars().take(200).collect();
+        tracing::info!(
+            target: REQUEST_LOG,
+            id = upload.map(|upload| tracing::field::display(&upload.id)),
+            size = upload.and_then(|upload| upload.length),
+            name = upload.and_then(shown_name),
+            client = client.map(tracing::field::display),
+            by,
+            status = response.status.map(|status| status.as_u16()),
+            reason,
+            "UploadDenied"
+        );
+    }
+
     async fn call_one(
         &mut self,
         hook: &dyn Hook,
@@ -97,7 +120,7 @@ impl Engine {
     ) -> Result<HookReply, Error> {
         let mut reply = None;
         let no_request = Arc::default();
-        let request = context.as_ref().unwrap_or(&no_request);
+        let request = context.info.as_ref().unwrap_or(&no_request);
         for hook in &self.config.hooks {
             if !call.applies_to(hook.points()) {
                 continue;
@@ -108,6 +131,7 @@ impl Engine {
                     merge(&mut reply, (!more.is_empty()).then(|| Box::new(more)));
                 }
                 Decision::Deny(response) => {
+                    call.log_denial(&response, context.client());
                     return Err(Error::Rejected(call.problem_kind(), Box::new(response)));
                 }
                 Decision::Fail(response) => {

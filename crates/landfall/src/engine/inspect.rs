@@ -3,9 +3,13 @@
 //! It waits for no lease: the offset of a running writer is read from memory. An upload whose completion hooks have not
 //! decided is reported as locked. If the lease is free, an interrupted completion is completed first.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use landfall_protocol::ProblemKind;
+use tokio::time::timeout;
 
 use super::{Engine, Error, RequestContext, is_missing};
 use crate::{
@@ -13,12 +17,15 @@ use crate::{
     upload::{Snapshot, UploadId},
 };
 
+/// A store that hangs must not hold HEAD while a writer is in memory.
+const STORED_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The state of an upload, and when it expires.
 pub(crate) type Inspected = (Snapshot, Option<SystemTime>);
 
 impl Engine {
     pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
-        match self.inspect(&None, id).await {
+        match self.inspect(RequestContext::NONE, id).await {
             Ok((found, _)) if found.upload.is_description_only() => Ok(None),
             Ok((found, _)) => Ok(Some(found)),
             Err(error) => match error.problem().kind {
@@ -52,20 +59,22 @@ impl Engine {
     }
 
     pub(super) fn live_snapshot(&self, id: &UploadId) -> Option<Snapshot> {
-        self.live.get(id).map(|live| Snapshot {
-            upload: live.upload.clone(),
-            offset: live.offset(),
-            modified: SystemTime::now(),
-        })
+        self.live.get(id).map(|live| live.snapshot())
     }
 
-    /// The offset of a running writer is read from memory.
+    /// The offset of a running writer is read from memory, and from the store if another node may have seen more
+    /// there: offsets never fall.
     pub(crate) async fn inspect(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
     ) -> Result<Inspected, Error> {
-        if let Some(last) = self.live_snapshot(id) {
+        if let Some(live) = self.live.get(id) {
+            let mut last = live.snapshot();
+            if live.can_lag() {
+                // Boxed, as below, because it is rare: the largest branch sets the size of every request's future.
+                last.offset = last.offset.max(Box::pin(self.stored_offset(id)).await?);
+            }
             // All bytes are received, but hooks may still deny the completion.
             if self.is_finish_pending(&last) {
                 return Err(ProblemKind::Locked.into());
@@ -74,7 +83,6 @@ impl Engine {
         }
         let mut found = self.load_usable(id).await?;
         if !found.0.upload.is_concatenated() {
-            // Boxed because it is rare, as below: the largest branch sets the size of every request's future.
             return Box::pin(self.inspect_waiting(context, found.0)).await;
         }
         if self.is_finish_pending(&found.0) {
@@ -83,6 +91,14 @@ impl Engine {
             found = self.load_usable(id).await?;
         }
         Ok(found)
+    }
+
+    /// Returns the offset that other nodes see. A store that does not answer is an error: they may have seen more
+    /// than is in memory, and offsets never fall.
+    async fn stored_offset(&self, id: &UploadId) -> Result<u64, Error> {
+        let found = timeout(STORED_TIMEOUT, self.stored(id)).await;
+        let found = found.map_err(|_| Error::from(ProblemKind::Unavailable))??;
+        Ok(found.map_or(0, |found| found.stated_offset()))
     }
 
     pub(super) fn with_expiry(&self, found: Snapshot) -> Inspected {

@@ -23,6 +23,7 @@ mod transfer;
 mod verifier;
 
 use std::{
+    net::{IpAddr, Ipv6Addr},
     pin::pin,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
@@ -43,6 +44,7 @@ pub(crate) use self::{
     create::{CreateRequest, Created},
     error::Error,
     events::Reservations,
+    finish::log_finished,
     hooks::{HookCall, HookReply},
     inspect::Inspected,
     transfer::{BoxedObserver, TransferObserver},
@@ -69,8 +71,50 @@ const MAX_EFFECTS: usize = 4096;
 const MOVED_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The request that causes an operation; `None` if no hook or sink needs it.
-pub(crate) type RequestContext = Option<Arc<RequestInfo>>;
+/// The request that causes an operation, if one does.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    /// `None` if no hook or sink needs it.
+    pub(crate) info: Option<Arc<RequestInfo>>,
+    /// For the log; unspecified if unknown. An IPv4 address is mapped: the future of a request stores few bytes.
+    client: Ipv6Addr,
+}
+
+/// For the log.
+fn shown_name(upload: &Upload) -> Option<String> {
+    let metadata = &upload.metadata;
+    let name = metadata
+        .get_text("filename")
+        .or_else(|| metadata.get_text("name"));
+    name.map(|name| name.chars().take(255).collect())
+}
+
+impl<T: Into<Option<Arc<RequestInfo>>>> From<T> for RequestContext {
+    fn from(info: T) -> Self {
+        let info = info.into();
+        Self::new(info, None)
+    }
+}
+
+impl RequestContext {
+    pub(crate) const NONE: &Self = &Self {
+        info: None,
+        client: Ipv6Addr::UNSPECIFIED,
+    };
+
+    pub(crate) fn new(info: Option<Arc<RequestInfo>>, client: Option<IpAddr>) -> Self {
+        let client = match client {
+            None => Ipv6Addr::UNSPECIFIED,
+            Some(IpAddr::V4(address)) => address.to_ipv6_mapped(),
+            Some(IpAddr::V6(address)) => address,
+        };
+        Self { info, client }
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        (!self.client.is_unspecified()).then(|| self.client.to_canonical())
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Engine {

@@ -41,7 +41,7 @@ impl Engine {
             return;
         };
         let (kind, upload) = (EventKind::Progress, live.upload.clone());
-        let mut event = Event::new(kind, upload, offset, live.context.clone());
+        let mut event = Event::new(kind, upload, offset, live.context.info.clone());
         let (engine, runtime) = (Arc::downgrade(self), Handle::current());
         let (id, context) = (live.upload.id.clone(), live.context.clone());
         event.stop_handle = Some(StopHandle(Arc::new(move |reply| {

@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     REQUEST_LOG,
-    event::TerminationReason,
     lease::Lease,
     request_body::RequestBody,
     store::{Append, Read, now_or_later},
@@ -287,15 +286,9 @@ impl Engine {
         lease: Lease,
         interruption: Interruption,
     ) -> Error {
-        if matches!(interruption, Interruption::Stopped(_))
+        if let Interruption::Stopped(reply) = &interruption
             && let Err(error) = self
-                .remove_detached(
-                    context,
-                    upload.clone(),
-                    offset,
-                    lease,
-                    TerminationReason::Hook,
-                )
+                .remove_detached(context, upload.clone(), offset, lease, &**reply)
                 .await
         {
             return error;

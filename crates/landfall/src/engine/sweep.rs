@@ -16,15 +16,14 @@ use tokio::sync::OnceCell;
 use super::{Engine, Error, MOVED_LIFETIME};
 use crate::{
     removal::{self, AgreedTime, NotRemovable, Removable, RemovalClock},
-    store::{DueFilter, Enumerate, Orphan, OrphanKind, Page, StoreError},
-    upload::{Snapshot, UploadId},
+    store::{
+        DueFilter, Enumerate, Orphan, OrphanKind, Page, SWEEP_RENEWAL, StoreError, SweepClaim,
+    },
+    upload::{Snapshot, Upload, UploadId},
 };
 
 /// Entries examined between two pauses; S3 lists as many per request.
 const PAGE: usize = 1000;
-/// The interval of full sweeps, which examine all finished uploads too: finished partial uploads expire
-/// like unfinished ones.
-const FULL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 
 /// Why an entry is removed or reported.
@@ -104,6 +103,8 @@ pub struct Sweeper {
     dry_run: bool,
     orphan_age: Duration,
     examined: Arc<AtomicU64>,
+    /// Orphans so far, of a listing over several sweeps.
+    listed_orphans: Arc<AtomicU64>,
     clock: Arc<SweepClock>,
 }
 
@@ -126,12 +127,41 @@ impl SweepClock {
     }
 }
 
+impl Engine {
+    /// Returns when an upload must be examined again, unless it changes before.
+    fn examination_due(&self, snapshot: &Snapshot) -> Option<SystemTime> {
+        if !snapshot.upload.is_concatenated() {
+            return Some(SystemTime::UNIX_EPOCH);
+        }
+        // An unfinished upload may be finished at any time, and then has the lifetime of finished ones.
+        let finished = self.config.lifetimes.finished;
+        let finished = finished.filter(|_| !snapshot.is_complete());
+        let finished = finished.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
+        let expiry = self.expiry_of(snapshot);
+        expiry.into_iter().chain(finished).min()
+    }
+
+    /// Records when the sweeper has to examine an upload that was created or completed just now.
+    pub(super) fn record_due(&self, upload: &Arc<Upload>, offset: u64) {
+        let enumerator = self.composer.enumerator();
+        if let Some(index) = enumerator.and_then(|enumerator| enumerator.due_index()) {
+            let snapshot = Snapshot {
+                upload: upload.clone(),
+                offset,
+                modified: SystemTime::now(),
+            };
+            index.record(&snapshot, self.examination_due(&snapshot));
+        }
+    }
+}
+
 impl Sweeper {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self {
             dry_run: false,
             orphan_age: ORPHAN_AGE,
             examined: Arc::default(),
+            listed_orphans: Arc::default(),
             clock: engine.sweep_clock.clone(),
             engine,
         }
@@ -171,8 +201,8 @@ impl Sweeper {
         self
     }
 
-    /// Sweeps once, in pages. `report` receives each entry that was removed (or would be), and those that
-    /// are only [reported](SweepReason::Reported).
+    /// Sweeps once, in pages, and examines all uploads. `report` receives each entry that was removed (or
+    /// would be), and those that are only [reported](SweepReason::Reported).
     ///
     /// # Errors
     /// Those of listing. Entries that cannot be removed are counted and logged, and the sweep continues.
@@ -180,30 +210,47 @@ impl Sweeper {
     /// # Cancel safety
     /// May be dropped at any time; the next sweep continues.
     pub async fn run(&self, report: impl FnMut(&SweepEntry)) -> Result<SweepSummary, StoreError> {
-        Ok(self.sweep(true, None, report).await?.0)
+        Ok(self.sweep(true, report).await?.0)
     }
 
     /// Sweeps repeatedly until dropped: every `interval`, or earlier if an upload expires before that.
-    /// Of the processes that share a store, only [one](Enumerate::claim_sweep) sweeps.
+    /// Of the processes that share a store, only [one](Enumerate::claim_sweep) sweeps at a time.
     pub async fn run_forever(&self, interval: Duration) {
+        let Some(enumerator) = self.engine.composer.enumerator() else {
+            return;
+        };
         let lifetimes = &self.engine.config.lifetimes;
         let lifetimes = [lifetimes.unfinished, lifetimes.finished];
         let shortest = lifetimes.into_iter().flatten().min();
         let mut pause = pause_before(shortest, interval, Duration::ZERO);
-        let mut full_sweep = Instant::now();
-        if let Some(enumerator) = self.engine.composer.enumerator()
-            && let Err(error) = self.clock.now(enumerator).await
-        {
+        if let Err(error) = self.clock.now(enumerator).await {
             tracing::debug!(%error, "failed to read the clock of earlier sweeps");
         }
         loop {
             tokio::time::sleep(pause).await;
-            let started = Instant::now();
-            let is_full = full_sweep.elapsed() >= FULL_INTERVAL;
-            if is_full {
-                full_sweep = started;
+            match enumerator.claim_sweep(interval).await {
+                Ok(SweepClaim::Granted) => {}
+                Ok(SweepClaim::Later(wait)) => {
+                    pause = wait;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "SweepFailed");
+                    pause = pause_before(shortest, interval, Duration::ZERO);
+                    continue;
+                }
             }
-            let due = match self.sweep(is_full, Some(interval), |_| {}).await {
+            let started = Instant::now();
+            let swept = tokio::select! {
+                swept = self.sweep(false, |_| {}) => swept,
+                wait = renew_claim(enumerator, interval) => {
+                    tracing::debug!("another process sweeps");
+                    pause = wait;
+                    continue;
+                }
+            };
+            let is_done = swept.is_ok();
+            let due = match swept {
                 Ok((summary, due)) => {
                     if summary.removed > 0 || summary.failed > 0 {
                         tracing::info!(
@@ -225,15 +272,16 @@ impl Sweeper {
             let due = due.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
             let due = due.into_iter().chain(shortest).min();
             pause = pause_before(due, interval, started.elapsed());
+            if is_done && let Err(error) = enumerator.finish_sweep(pause).await {
+                tracing::error!(%error, "SweepFailed");
+            }
         }
     }
 
-    /// Returns when the next upload expires. Without `is_full`, finished uploads may be skipped if they do
-    /// not expire. With an interval, it returns early unless this process claims the sweep.
+    /// Returns when the next upload expires, as far as it is known. `all`: whatever earlier sweeps found.
     async fn sweep(
         &self,
-        is_full: bool,
-        interval: Option<Duration>,
+        all: bool,
         mut report: impl FnMut(&SweepEntry),
     ) -> Result<(SweepSummary, Option<SystemTime>), StoreError> {
         let mut summary = SweepSummary::default();
@@ -242,30 +290,22 @@ impl Sweeper {
             return Ok((summary, None));
         };
         self.clock.now(enumerator).await?;
-        let lifetimes = &self.engine.config.lifetimes;
         let filter = DueFilter {
-            finished: lifetimes.finished.is_some() || (is_full && lifetimes.unfinished.is_some()),
+            all,
             dry_run: self.dry_run,
-            due: &|snapshot| self.due(snapshot),
+            lifetimes: self.engine.config.lifetimes,
+            due: &|snapshot| self.engine.examination_due(snapshot),
         };
-        let mut claimed: Option<Instant> = None;
         let mut cursor = None;
         loop {
-            if let Some(interval) = interval
-                && claimed.is_none_or(|at| at.elapsed() >= interval / 2)
-            {
-                claimed = Some(Instant::now());
-                if !enumerator.claim_sweep(interval).await? {
-                    return Ok((summary, None));
-                }
-            }
             let page = enumerator.page_due(cursor, PAGE, &filter).await?;
             cursor = page.next.clone();
             due = due.into_iter().chain(page.next_due).min();
+            let is_part = page.is_part;
             self.sweep_page(page, enumerator, &mut summary, &mut due, &mut report)
                 .await;
             if cursor.is_none() {
-                self.end_sweep(enumerator, &summary).await;
+                self.end_sweep(enumerator, &summary, is_part).await;
                 return Ok((summary, due));
             }
             // Requests have priority.
@@ -273,11 +313,17 @@ impl Sweeper {
         }
     }
 
-    async fn end_sweep(&self, enumerator: &dyn Enumerate, summary: &SweepSummary) {
+    async fn end_sweep(&self, enumerator: &dyn Enumerate, summary: &SweepSummary, is_part: bool) {
         let counters = &self.engine.counters;
-        counters
-            .reported_orphans
-            .store(summary.reported, Ordering::Relaxed);
+        let (reported, listed) = (&counters.reported_orphans, &self.listed_orphans);
+        let so_far = listed.load(Ordering::Relaxed) + summary.reported;
+        if is_part {
+            listed.store(so_far, Ordering::Relaxed);
+            reported.fetch_max(so_far, Ordering::Relaxed);
+        } else {
+            listed.store(0, Ordering::Relaxed);
+            reported.store(so_far, Ordering::Relaxed);
+        }
         let damaged = &counters.damaged_uploads;
         let before = damaged.swap(summary.damaged, Ordering::Relaxed);
         if summary.damaged > before {
@@ -301,19 +347,6 @@ impl Sweeper {
         if let Err(error) = enumerator.save_clock(memory).await {
             tracing::debug!(%error, "failed to store the clock of sweeps");
         }
-    }
-
-    /// Returns when an upload must be examined again, unless it changes before.
-    fn due(&self, snapshot: &Snapshot) -> Option<SystemTime> {
-        if !snapshot.upload.is_concatenated() {
-            return Some(SystemTime::UNIX_EPOCH);
-        }
-        // An unfinished upload may be finished at any time, and then has the lifetime of finished ones.
-        let finished = self.engine.config.lifetimes.finished;
-        let finished = finished.filter(|_| !snapshot.is_complete());
-        let finished = finished.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
-        let expiry = self.engine.expiry_of(snapshot);
-        expiry.into_iter().chain(finished).min()
     }
 
     async fn sweep_page(
@@ -466,6 +499,19 @@ impl Sweeper {
             return Ok(true);
         }
         Ok(enumerator.remove_orphan(orphan, permission).await?)
+    }
+}
+
+/// Claims the running sweep again and again. Returns when to claim the next one, once another process has this one.
+async fn renew_claim(enumerator: &dyn Enumerate, interval: Duration) -> Duration {
+    loop {
+        tokio::time::sleep(SWEEP_RENEWAL).await;
+        match enumerator.claim_sweep(interval).await {
+            Ok(SweepClaim::Granted) => {}
+            Ok(SweepClaim::Later(wait)) => return wait,
+            // Another process takes over if that lasts.
+            Err(error) => tracing::debug!(%error, "failed to claim the running sweep again"),
+        }
     }
 }
 

@@ -23,9 +23,23 @@ use crate::{
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
-enum Removal {
+pub(super) enum Removal {
     Requested(TerminationReason),
+    /// By a hook, with its response to the client.
+    Denied(Arc<ClientResponse>),
     Expired(Removable),
+}
+
+impl From<TerminationReason> for Removal {
+    fn from(why: TerminationReason) -> Self {
+        Self::Requested(why)
+    }
+}
+
+impl From<&ClientResponse> for Removal {
+    fn from(response: &ClientResponse) -> Self {
+        Self::Denied(Arc::new(response.clone()))
+    }
 }
 
 impl Engine {
@@ -77,8 +91,9 @@ impl Engine {
         upload: Arc<Upload>,
         offset: u64,
         lease: Lease,
-        why: TerminationReason,
+        why: impl Into<Removal>,
     ) -> Result<(), Error> {
+        let why = why.into();
         let (engine, context) = (self.clone(), context.clone());
         self.detached(async move { engine.remove(&context, &upload, offset, &lease, why).await })
             .await
@@ -91,10 +106,9 @@ impl Engine {
         upload: &Arc<Upload>,
         offset: u64,
         lease: &Lease,
-        why: TerminationReason,
+        why: impl Into<Removal>,
     ) -> Result<(), Error> {
-        let why_removed = Removal::Requested(why);
-        self.erase(context, upload, offset, lease, why_removed)
+        self.erase(context, upload, offset, lease, why.into())
             .await?;
         add(&self.counters.terminated, 1);
         tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
@@ -110,7 +124,8 @@ impl Engine {
     ) -> Result<(), Error> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         let why = Removal::Expired(permission);
-        self.erase(&None, upload, offset, lease, why).await?;
+        self.erase(RequestContext::NONE, upload, offset, lease, why)
+            .await?;
         add(&self.counters.expired, 1);
         tracing::debug!(id = %upload.id, offset, "UploadExpired");
         Ok(())
@@ -128,13 +143,14 @@ impl Engine {
             return Err(ProblemKind::NotImplemented.into());
         };
         // No reason means that it has expired.
-        let why = match removal {
-            Removal::Requested(why) => Some(why),
-            Removal::Expired(_) => None,
+        let (why, denial) = match &removal {
+            Removal::Requested(why) => (Some(*why), None),
+            Removal::Denied(response) => (Some(TerminationReason::Hook), Some(response.clone())),
+            Removal::Expired(_) => (None, None),
         };
         let fence = lease.fence();
         let erase = match removal {
-            Removal::Requested(_) => terminator.terminate(upload, fence),
+            Removal::Requested(_) | Removal::Denied(_) => terminator.terminate(upload, fence),
             Removal::Expired(permission) => terminator.expire(upload, fence, permission),
         };
         if upload.is_description_only() {
@@ -142,7 +158,8 @@ impl Engine {
             Self::while_held(lease, erase).await?;
             return Ok(());
         }
-        let event = events::removal(why, upload, offset, context);
+        let mut event = events::removal(why, upload, offset, context);
+        event.denial = denial.clone();
         let kind = event.kind;
         if self.event_kinds.contains(kind) {
             self.prepare(std::slice::from_ref(&event)).await?;
@@ -157,7 +174,8 @@ impl Engine {
             self.final_uploads.invalidate_progress();
         }
         // A new sequence number: other requests may have emitted events in between.
-        let event = events::removal(why, upload, offset, context);
+        let mut event = events::removal(why, upload, offset, context);
+        event.denial = denial;
         self.emit(reservations, event).await;
         Ok(())
     }
@@ -230,7 +248,7 @@ impl Engine {
         reply: ClientResponse,
     ) -> Result<(), Error> {
         if let Some(live) = self.live.get(id) {
-            live.stop(reply);
+            live.stop(reply.clone());
             // A request that has received its whole body ignores the stop.
             live.wait_end().await;
         }
@@ -244,7 +262,6 @@ impl Engine {
             return Ok(());
         }
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
-        self.remove(context, upload, offset, &lease, TerminationReason::Hook)
-            .await
+        self.remove(context, upload, offset, &lease, &reply).await
     }
 }

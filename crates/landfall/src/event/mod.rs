@@ -140,6 +140,8 @@ pub struct Event {
     pub request: Option<Arc<RequestInfo>>,
     /// The reason of a [`EventKind::Terminated`], if known.
     pub reason: Option<TerminationReason>,
+    /// The response to the client of the hook that denied or stopped it, if this process has it.
+    pub denial: Option<Arc<ClientResponse>>,
     /// True if it is emitted again after a start, because a sink had not acknowledged it.
     pub redelivered: bool,
     pub(crate) stop_handle: Option<StopHandle>,
@@ -163,6 +165,7 @@ impl Event {
             offset,
             request,
             reason: None,
+            denial: None,
             redelivered: false,
             stop_handle: None,
             receipt: None,

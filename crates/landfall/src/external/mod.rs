@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use crate::{
-    engine::{Engine, HookCall, Reservations},
+    engine::{Engine, HookCall, RequestContext, Reservations, log_finished},
     event::{Event, EventKind},
     hook::{ClientResponse, HookError, Intent, RequestInfo, UploadToken},
     upload::{Snapshot, Upload, UploadId},
@@ -54,7 +54,7 @@ impl HookDispatcher {
         intent: Intent,
         id: Option<&UploadId>,
     ) -> Result<(), HookError> {
-        let context = Some(request.clone());
+        let context = request.clone().into();
         Ok(self.0.check_access(&context, intent, id).await?)
     }
 
@@ -75,7 +75,7 @@ impl HookDispatcher {
         request: &Arc<RequestInfo>,
         upload: &mut Upload,
     ) -> Result<ClientResponse, HookError> {
-        let context = Some(request.clone());
+        let context = request.clone().into();
         let (reply, ..) = self.0.call_pre_create(&context, upload).await?;
         Ok(*reply.unwrap_or_default())
     }
@@ -90,7 +90,7 @@ impl HookDispatcher {
         request: Option<&Arc<RequestInfo>>,
         upload: &Snapshot,
     ) -> Result<ClientResponse, HookError> {
-        let context = request.cloned();
+        let context = request.cloned().into();
         let reply = self.0.call_all(&context, HookCall::Finish(upload)).await?;
         Ok(*reply.unwrap_or_default())
     }
@@ -104,7 +104,7 @@ impl HookDispatcher {
         request: &Arc<RequestInfo>,
         upload: &Snapshot,
     ) -> Result<ClientResponse, HookError> {
-        let context = Some(request.clone());
+        let context = request.clone().into();
         let call = HookCall::Terminate(upload);
         let reply = self.0.call_all(&context, call).await?;
         Ok(*reply.unwrap_or_default())
@@ -121,7 +121,7 @@ impl HookDispatcher {
         offset: u64,
         request: Option<&Arc<RequestInfo>>,
     ) -> Result<(), HookError> {
-        let context = request.cloned();
+        let context = request.cloned().into();
         Ok(self
             .0
             .prepare_kinds(&[(kind, offset)], upload, &context)
@@ -141,6 +141,9 @@ impl HookDispatcher {
 
     /// Emits an event after its effect, using the capacity that was reserved for its kind.
     pub async fn emit(&self, reservation: EventReservation, event: Event) {
+        if event.kind == EventKind::Completed {
+            log_finished(&event.upload, RequestContext::NONE);
+        }
         self.0.emit(reservation.0, event).await;
     }
 

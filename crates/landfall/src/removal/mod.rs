@@ -23,6 +23,26 @@ use std::time::{Duration, SystemTime};
 pub use self::clock::{AgreedTime, ClockMemory, Reading, RemovalClock};
 use crate::upload::Snapshot;
 
+/// The time for which uploads are retained; `None` is forever.
+///
+/// An expired upload returns 410. Its bytes are removed by a [`Sweeper`](crate::Sweeper), which the
+/// program must run:
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # async fn run(uploads: landfall::Handler) {
+/// let sweeper = uploads.sweeper();
+/// tokio::spawn(async move { sweeper.run_forever(Duration::from_secs(60)).await });
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifetimes {
+    /// Unfinished uploads, counted from their last byte.
+    pub unfinished: Option<Duration>,
+    /// Finished uploads, counted from their last byte.
+    pub finished: Option<Duration>,
+}
+
 /// The permission to remove one entry, which a cleaner has proven to be ours and due.
 #[derive(Debug)]
 pub struct Removable(());

@@ -12,7 +12,7 @@ use landfall_protocol::{
 use super::{Handler, response};
 use crate::{
     REQUEST_LOG,
-    engine::{CreateRequest, Error},
+    engine::{CreateRequest, Error, RequestContext},
     hook::{HookError, RequestInfo, UploadToken},
 };
 
@@ -74,7 +74,8 @@ impl Handler {
             parts: Vec::new(),
             content_length: Some(0),
         };
-        let context = Some(Arc::new(RequestInfo::from_parts(request, token)));
+        let info = Arc::new(RequestInfo::from_parts(request, token));
+        let context = RequestContext::new(Some(info), self.0.urls.client(request));
         let mut repeated = None;
         let started = engine.create(&context, creation, &mut repeated).await;
         let mut no_body = Empty::<Bytes>::new();

@@ -52,13 +52,43 @@ pub enum Forwarded {
 
 impl Forwarded {
     pub(super) fn trusts(&self, peer: Option<Peer>) -> bool {
+        match peer {
+            Some(peer) => self.trusts_address(peer.address.map(|address| address.ip())),
+            None => matches!(self, Self::Trust),
+        }
+    }
+
+    fn trusts_address(&self, address: Option<IpAddr>) -> bool {
         match self {
             Self::Ignore => false,
             Self::Trust => true,
-            Self::TrustIf(rule) => {
-                peer.is_some_and(|peer| rule(peer.address.map(|address| address.ip())))
+            Self::TrustIf(rule) => rule(address),
+        }
+    }
+
+    /// Returns the client's address: the peer's, or the one that the trusted proxies between report in
+    /// `X-Forwarded-For`. `peer` is `None` for a UNIX socket.
+    ///
+    /// Each proxy appends the address of its peer, so the list is read from its end, while the reporting
+    /// proxy is trusted: clients can send any value.
+    #[must_use]
+    pub fn client(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+        let mut nearest = peer.map(|peer| peer.to_canonical());
+        if !self.trusts_address(nearest) {
+            return nearest;
+        }
+        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+        let lines = lines.map(|line| line.to_str().unwrap_or("?"));
+        for hop in lines.flat_map(|line| line.rsplit(',')) {
+            match address(hop.trim()) {
+                Some(address) => nearest = Some(address),
+                None => break,
+            }
+            if !self.trusts_address(nearest) {
+                break;
             }
         }
+        nearest
     }
 }
 
@@ -70,6 +100,14 @@ impl fmt::Debug for Forwarded {
             Self::TrustIf(_) => "TrustIf(…)",
         })
     }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    let rest = text.strip_prefix('[');
+    let bare = rest.and_then(|rest| rest.strip_suffix(']'));
+    let alone = bare.unwrap_or(text).parse::<IpAddr>().ok();
+    let address = alone.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
+    address.map(|address| address.to_canonical())
 }
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -59,7 +59,7 @@ pub use self::{
 use crate::{
     REQUEST_LOG,
     config::{Config, ConfigError},
-    engine::{Engine, Error, Resolution, Sweeper},
+    engine::{Engine, Error, RequestContext, Resolution, Sweeper},
     error::HandlerError,
     event::{EventKind, TerminationReason},
     external::HookDispatcher,
@@ -236,7 +236,7 @@ impl Handler {
         match self
             .0
             .engine
-            .remove_by_id(&None, id, TerminationReason::Application)
+            .remove_by_id(RequestContext::NONE, id, TerminationReason::Application)
             .await
         {
             Ok(()) => Ok(true),
@@ -276,7 +276,7 @@ impl Handler {
     /// If dropped, the upload may exist or not; repeat the call.
     #[doc(hidden)]
     pub async fn terminate_by_id(&self, id: &UploadId) -> Result<Decision, HandlerError> {
-        match self.0.engine.terminate(&None, id).await {
+        match self.0.engine.terminate(RequestContext::NONE, id).await {
             Ok(reply) => Ok(Decision::Allow(
                 reply.map(|reply| *reply).unwrap_or_default(),
             )),
@@ -528,7 +528,9 @@ impl Handler {
                 detach::detach(&mut parts);
             }
             let needs_context = inner.engine.needs_request_info();
-            let context = needs_context.then(|| Arc::new(RequestInfo::from_parts(&parts, token)));
+            let client = inner.urls.client(&parts);
+            let info = needs_context.then(|| Arc::new(RequestInfo::from_parts(&parts, token)));
+            let context = RequestContext::new(info, client);
             let wants_head = operation.map_or(parts.method == Method::HEAD, |operation| {
                 operation == Operation::Inspect
             });
@@ -551,7 +553,7 @@ impl Handler {
                     Some(operation) => {
                         let mut head = RequestHead {
                             parts: &parts,
-                            fields,
+                            names,
                             context,
                             content_length: None,
                             draft,
@@ -757,8 +759,8 @@ mod tests {
         let mut reply = ResponseBuilder::reused();
         let mut head = RequestHead {
             parts: &parts,
-            fields: Fields::new(&parts.headers),
-            context: None,
+            names: Fields::new(&parts.headers).names(),
+            context: RequestContext::NONE.clone(),
             content_length: None,
             draft: None,
         };
@@ -766,11 +768,23 @@ mod tests {
             let (head, body) = (&mut head, body.as_mut());
             size_of_val(&handler.operate(head, body, operation, None, &mut reply))
         };
-        let create = size_of_val(&engine.create(&None, create, &mut None));
-        let complete =
-            size_of_val(&engine.complete_create(&None, no_upload, None, 0, None, &mut body));
-        let append =
-            size_of_val(&engine.append(&None, &id, &mut append, None, &mut body, &mut None));
+        let create = size_of_val(&engine.create(RequestContext::NONE, create, &mut None));
+        let complete = size_of_val(&engine.complete_create(
+            RequestContext::NONE,
+            no_upload,
+            None,
+            0,
+            None,
+            &mut body,
+        ));
+        let append = size_of_val(&engine.append(
+            RequestContext::NONE,
+            &id,
+            &mut append,
+            None,
+            &mut body,
+            &mut None,
+        ));
         let sizes = [handle, respond, operate, create, complete, append];
         assert!(sizes.iter().all(|size| *size <= 2048), "{sizes:?}");
     }

@@ -5,8 +5,8 @@ use std::{pin::Pin, time::SystemTime};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
-    Algorithm, Append, Concat, Create, Fields, Operation, Problem, ProblemKind, TUS_VERSION,
-    headers, number_value, parse_size, require_version,
+    Algorithm, Append, Concat, Create, FieldNames, Fields, Operation, Problem, ProblemKind,
+    TUS_VERSION, headers, number_value, parse_size, require_version,
     rufh::{DraftRequest, InteropVersion, UPLOAD_LIMIT, UploadLimits, wanted_digests},
     text_value,
 };
@@ -28,12 +28,18 @@ use crate::{
 
 pub(super) struct RequestHead<'a> {
     pub(super) parts: &'a Parts,
-    pub(super) fields: Fields<'a>,
+    pub(super) names: FieldNames,
     pub(super) context: RequestContext,
     /// Set when an operation begins.
     pub(super) content_length: Option<u64>,
     /// `None` for a request of tus.
     pub(super) draft: Option<DraftRequest>,
+}
+
+impl<'a> RequestHead<'a> {
+    fn fields(&self) -> Fields<'a> {
+        Fields::with_names(&self.parts.headers, self.names)
+    }
 }
 
 impl Handler {
@@ -54,9 +60,9 @@ impl Handler {
         match head.draft {
             Some(draft) => draft.check_fields(operation, headers)?,
             None if is_unversioned => {}
-            None => require_version(operation, head.fields)?,
+            None => require_version(operation, head.fields())?,
         }
-        head.content_length = content_length(head.fields, body.as_ref().get_ref())?;
+        head.content_length = content_length(head.fields(), body.as_ref().get_ref())?;
         let id = match (operation, id) {
             (Operation::Create, _) => {
                 return Ok(self.handle_create(head, &mut body, reply).await?);
@@ -165,7 +171,7 @@ impl Handler {
                 let limits = rufh::limits(limits, None);
                 draft.create(fields, head.content_length, &limits, syntax)?
             }
-            None => Create::parse(head.fields, inner.extensions, limits.max_size, syntax)?,
+            None => Create::parse(head.fields(), inner.extensions, limits.max_size, syntax)?,
         };
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
@@ -243,7 +249,7 @@ impl Handler {
                 head.content_length,
                 &rufh::limits(limits, None),
             ),
-            None => Append::parse(head.fields, self.0.extensions, self.0.syntax),
+            None => Append::parse(head.fields(), self.0.extensions, self.0.syntax),
         };
         let mut request = match parsed.map(|append| AppendRequest {
             head: append,

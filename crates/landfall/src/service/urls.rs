@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "for the fuzz targets")]
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{Extensions, Request, Uri, Version, header, request::Parts, uri::Scheme};
 use landfall_protocol::{Problem, ProblemKind};
@@ -220,6 +220,13 @@ impl UploadUrls {
             },
         };
         Self::id(escaped.trim_matches('/'))
+    }
+
+    /// `None` if the peer is unknown or has no address.
+    pub(super) fn client(&self, request: &Parts) -> Option<IpAddr> {
+        let peer = request.extensions.get::<Peer>()?;
+        let address = peer.address.map(|address| address.ip());
+        self.forwarded.client(&request.headers, address)
     }
 
     fn origin<'a>(&self, request: &'a Parts) -> Origin<'a> {

@@ -33,7 +33,7 @@ pub use self::{error::StoreError, memory::MemoryStore, recently_used::RecentlyUs
 pub use crate::removal::OrphanKind;
 use crate::{
     lease::Fence,
-    removal::{ClockMemory, Removable},
+    removal::{ClockMemory, Lifetimes, Removable},
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -411,16 +411,33 @@ pub trait Enumerate: Send + Sync {
         self.page(cursor, limit).await
     }
 
-    /// Returns whether this process should sweep the store.
+    /// Claims the sweep that is due for this process, or tells when to ask again.
     ///
-    /// Of the processes that share a store, one claims the sweep and keeps it by claiming it again
-    /// within two intervals. Two may have it for a short time: a sweep changes nothing without the
-    /// lease of the upload.
+    /// Of the processes that share a store, one sweeps. It claims the sweep again every
+    /// [`SWEEP_RENEWAL`] until it [finishes](Self::finish_sweep) it; another one takes over when it
+    /// no longer does. Two may sweep for a short time: a sweep changes nothing without the lease of
+    /// the upload. `interval` is that of the sweeps, and the same for all processes.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    async fn claim_sweep(&self, _interval: Duration) -> Result<bool> {
-        Ok(true)
+    ///
+    /// # Cancel safety
+    /// The sweep may be claimed; no other process sweeps until this process is taken for dead.
+    async fn claim_sweep(&self, _interval: Duration) -> Result<SweepClaim> {
+        Ok(SweepClaim::Granted)
+    }
+
+    /// Ends a sweep whose pages were all handled. The next one is due after `next`.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]. The next sweep then repeats what this one did.
+    async fn finish_sweep(&self, _next: Duration) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns the index of due times, if the store has one.
+    fn due_index(&self) -> Option<&dyn DueIndex> {
+        None
     }
 
     /// Removes an orphan that [`page`](Self::page) listed, if it is unchanged; returns whether it did. The caller
@@ -449,6 +466,29 @@ pub trait Enumerate: Send + Sync {
     }
 }
 
+/// The interval at which a process claims its running sweep again.
+pub const SWEEP_RENEWAL: Duration = Duration::from_secs(4);
+
+/// The response to [`Enumerate::claim_sweep`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweepClaim {
+    /// This process sweeps.
+    Granted,
+    /// Another process sweeps, or has swept: claim it again after this time.
+    Later(Duration),
+}
+
+/// Remembers when uploads have to be examined, so that a sweep need not list all of them.
+///
+/// It is a hint: a listing finds later the uploads that it forgets, and its description alone decides whether an
+/// upload is removed.
+pub trait DueIndex: Send + Sync {
+    /// Records when an upload has to be examined, unless a later call says otherwise; `None`: never.
+    ///
+    /// Called for each upload that was created or completed. It must not block.
+    fn record(&self, snapshot: &Snapshot, due: Option<SystemTime>);
+}
+
 /// A position in a listing, in a format of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub String);
@@ -468,15 +508,20 @@ pub struct Page {
     pub next: Option<Cursor>,
     /// The earliest due time of the uploads that [`page_due`](Enumerate::page_due) skipped.
     pub next_due: Option<SystemTime>,
+    /// The pages of this sweep show only a part of the orphans; those of the next sweeps show the others.
+    pub is_part: bool,
 }
 
 /// A filter for [`Enumerate::page_due`], which may skip all uploads that do not match.
 #[derive(Clone, Copy)]
 pub struct DueFilter<'a> {
-    /// List complete uploads, too.
-    pub finished: bool,
+    /// List all that may be due, whatever an index or an earlier sweep knows.
+    pub all: bool,
     /// The store only lists. Otherwise it may keep and delete parts meanwhile, as it documents.
     pub dry_run: bool,
+    /// The lifetimes that `due` applies. Complete uploads are listed if they have one; partial
+    /// uploads have that of unfinished ones.
+    pub lifetimes: Lifetimes,
     /// Returns when an upload must be listed again if its description does not change until then;
     /// `None`: never.
     pub due: &'a (dyn Fn(&Snapshot) -> Option<SystemTime> + Send + Sync),
@@ -486,7 +531,9 @@ impl fmt::Debug for DueFilter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("DueFilter");
         debug
-            .field("finished", &self.finished)
+            .field("all", &self.all)
+            .field("dry_run", &self.dry_run)
+            .field("lifetimes", &self.lifetimes)
             .finish_non_exhaustive()
     }
 }

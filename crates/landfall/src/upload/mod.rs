@@ -3,6 +3,7 @@
 mod id;
 mod sharded;
 mod storage;
+mod template;
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! The table of what deletes, in docs/storage.md, is complete.
+//! The table of what deletes, in tests/storage.md, is complete.
 
 use std::{
     collections::BTreeSet,
@@ -71,7 +71,7 @@ fn everything_that_deletes_is_in_the_table() {
             deleting.insert(name.to_owned());
         }
     }
-    let docs = fs::read_to_string(root.join("docs/storage.md")).unwrap();
+    let docs = fs::read_to_string(root.join("crates/landfall/tests/storage.md")).unwrap();
     let cells = docs
         .lines()
         .filter_map(|line| line.strip_prefix("| `crates/"));
@@ -86,7 +86,7 @@ fn everything_that_deletes_is_in_the_table() {
         .collect();
     assert_eq!(
         deleting, listed,
-        "left: the code, right: the table in docs/storage.md"
+        "left: the code, right: the table in tests/storage.md"
     );
 }
 

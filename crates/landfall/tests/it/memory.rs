@@ -1,4 +1,4 @@
-//! The memory of a request, and transfers that wait for memory.
+//! The memory of a request, transfers that wait for memory, and offsets that memory does not have yet.
 
 use std::{mem::size_of_val, time::Duration};
 
@@ -32,6 +32,26 @@ fn the_future_of_a_request_is_small() {
     let size = size_of_val(&*future);
     // A size class of most allocators.
     assert!(size <= 5120, "{size} bytes");
+}
+
+/// Another node may have read it there, and acknowledged it to the client.
+#[tokio::test]
+async fn an_offset_in_the_store_counts_before_the_store_answers() {
+    let faults = Faults::none();
+    let store = FaultStore::new(MemoryStore::new(), faults.clone());
+    let site = Site::start(Config::new(Composer::join(store)), None).await;
+    let path = site.create(10).await;
+
+    faults.plan(StoreCall::Write, Fault::Late(HANG));
+    let _open = begin(&site, &path).await;
+    until(async || faults.happened() == 1).await;
+    assert_eq!(site.offset(&path).await, 5);
+
+    // HEAD does not wait for a store that hangs, and reports no lower offset: clients wait after 423.
+    faults.plan(StoreCall::Load, Fault::Slow(HANG));
+    let begun = Instant::now();
+    site.head(&path).await.expect(423);
+    assert!(begun.elapsed() < HANG / 2);
 }
 
 #[tokio::test]

@@ -3,13 +3,13 @@
 //! After a late heartbeat the node takes a new name, and its leases are lost: others may have taken it for
 //! dead. A heartbeat must not renew a lease of an earlier name.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use landfall::upload::UploadId;
-use tokio::{sync::watch, time::sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     BucketLeases,
@@ -113,7 +113,7 @@ impl<R: LeaseRecords> BucketLeases<R> {
             };
             // Not at once after a failure.
             let next = (sent + interval).max(Instant::now() + interval / 10);
-            sleep_until(next.into()).await;
+            sleep_until(next).await;
             idle = if self.written.is_idle() { idle + 1 } else { 0 };
             if idle >= IDLE_HEARTBEATS {
                 self.end_idle_node().await;

@@ -75,22 +75,19 @@ impl<R: LeaseRecords> BucketLocker<R> {
     /// # Errors
     /// [`SettingsError`]; never because the service is unavailable.
     pub fn new(records: R, settings: LeaseSettings) -> Result<Self, SettingsError> {
-        settings.check()?;
-        let heartbeat = settings.heartbeat;
-        if heartbeat.is_zero() || heartbeat > settings.ttl / 3 {
-            return Err(SettingsError::Heartbeat(heartbeat));
-        }
+        let service = BucketLeases::new(records, settings.clone())?;
         let runtime = LeaseThread::runtime().map_err(SettingsError::Thread)?;
-        let service = BucketLeases {
-            records: Records(records),
-            written: WrittenLeases::default(),
-            node: OwnNode::default(),
-            peers: Peers::new(settings.ttl),
-            attempts: Semaphore::new(MAX_CONCURRENT_ATTEMPTS),
-            max_fence: AtomicU64::new(0),
-            settings: settings.clone(),
-        };
         Self::start(runtime, service, settings)
+    }
+
+    /// Like [`new`](Self::new), without a thread: it runs in the current runtime, for simulations.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    #[doc(hidden)]
+    pub fn new_here(records: R, settings: LeaseSettings) -> Result<Self, SettingsError> {
+        let service = BucketLeases::new(records, settings.clone())?;
+        Ok(Self::start_here(service, settings))
     }
 }
 
@@ -106,6 +103,23 @@ pub struct BucketLeases<R> {
 }
 
 impl<R: LeaseRecords> BucketLeases<R> {
+    fn new(records: R, settings: LeaseSettings) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let heartbeat = settings.heartbeat;
+        if heartbeat.is_zero() || heartbeat > settings.ttl / 3 {
+            return Err(SettingsError::Heartbeat(heartbeat));
+        }
+        Ok(Self {
+            records: Records(records),
+            written: WrittenLeases::default(),
+            node: OwnNode::default(),
+            peers: Peers::new(settings.ttl),
+            attempts: Semaphore::new(MAX_CONCURRENT_ATTEMPTS),
+            max_fence: AtomicU64::new(0),
+            settings,
+        })
+    }
+
     async fn in_time<T>(
         &self,
         call: impl Future<Output = Result<T, BucketLeaseError>>,

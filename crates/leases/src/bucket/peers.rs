@@ -1,11 +1,9 @@
 //! Watches the heartbeats of other nodes, by the clock of this machine. It ends no lease.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::records::{
     BucketLeaseError, LeaseRecords, LeaseRequest, MAX_REQUESTS, NodeRecord, Records,

@@ -32,7 +32,7 @@ impl<R: LeaseRecords> BucketLeases<R> {
         if release.is_requested && !self.written.is_wanted(id, *number) {
             // A request of this node waits, and no other node: it takes the record over.
             let until = release.since + HANDOFF_WINDOW;
-            tokio::time::sleep_until(until.into()).await;
+            tokio::time::sleep_until(until).await;
         }
         let Some(record) = self.written.start_release(id, *number) else {
             return Ok(());

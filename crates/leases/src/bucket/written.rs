@@ -1,15 +1,11 @@
 //! The lease records that this node has written and not yet released, so that the next lease of an upload
 //! costs few calls. It stops no holder: that is up to [`LeaseTable`].
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use landfall::upload::UploadId;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::records::LeaseRequest;
 use crate::table::{LeaseTable, QueuedRelease};

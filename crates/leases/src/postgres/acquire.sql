@@ -32,7 +32,8 @@ WITH acquired AS (
     WHERE name = $1 AND $5 > 0 AND NOT EXISTS (SELECT 1 FROM acquired)
     RETURNING expires_at,
         CASE WHEN waiter = $2 THEN 1 ELSE 0 END AS is_next,
-        CASE WHEN owner LIKE '%:_%' THEN pg_notify('landfall_leases',
+        CASE WHEN owner LIKE '%:_%' THEN pg_notify(
+            'landfall_leases' || CASE WHEN owner LIKE 'n%' THEN '_' || split_part(owner, ':', 1) ELSE '' END,
             'yield ' || owner || ' ' || CAST($6 AS TEXT) || ' ' || name) END
 )
 SELECT fence, wanted, CAST(NULL AS BIGINT) AS remaining FROM acquired

@@ -3,7 +3,11 @@
 //! A row of the table `leases` holds name, owner, expiry and fence. The row of a released lease is
 //! retained for a while, so that the fences of a name increase by one. After the row is removed, a new
 //! one starts in a block of fences that no row has used. A node can wait for a lease: the row names it,
-//! and notifications make the holder yield and inform the waiter that the lease is reserved for it.
+//! and notifications make the holder yield and inform the waiter that the lease is reserved for it. They
+//! are sent to the node that they concern, and only while a node waits.
+//!
+//! Behind PgBouncer in transaction mode there are no notifications: a waiter repeats its request, and a
+//! holder learns of it when it renews its leases. No call needs a session.
 
 use std::{
     collections::HashMap,
@@ -12,17 +16,19 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use landfall::{lease::Fence, upload::UploadId};
 use landfall_state::sql::{
-    Connections, DatabaseError, Listener, Migration, Statement, millis, signed, unsigned,
+    Connections, DatabaseError, Durability, Listener, Migration, Statement, millis, signed,
+    unsigned,
 };
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Runtime,
     sync::{Notify, OnceCell},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -39,6 +45,7 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
     "",
     include_str!("../../migrations/0001-leases.sql"),
 )];
+/// The channel of nodes of earlier releases, which listen to no other one; the name of a node is appended.
 const CHANNEL: &str = "landfall_leases";
 /// Other parts of the server may have leases as well.
 const PREFIX: &str = "upload/";
@@ -56,7 +63,8 @@ const RETENTION: Duration = Duration::from_secs(3600);
 /// A locker that stores leases in PostgreSQL.
 ///
 /// A request for a lease that another node holds writes the name of its node into the row and notifies
-/// the holder. The lease thread owns the connections, at most five.
+/// the holder. The connections are those of the program ([`shared`](PostgresLocker::shared)), or at most five
+/// of the lease thread.
 ///
 /// # Cost
 /// Two statements for each lease: one acquires and one releases it; concurrent releases share a
@@ -74,7 +82,9 @@ const RETENTION: Duration = Duration::from_secs(3600);
 /// rejects the older fence. Use synchronous replication.
 ///
 /// All nodes of a cluster use the same database and schema; other clusters use different ones.
-/// PgBouncer works in session mode only: LISTEN needs a session.
+/// Through PgBouncer in transaction mode (`statement-cache-capacity=0` in the URL) no notification arrives: a
+/// holder yields up to a quarter of the [`ttl`](LeaseSettings::ttl) later, and the waiter gets the lease up to a
+/// [`poll_interval`](LeaseSettings::poll_interval) after that.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -104,9 +114,34 @@ impl PostgresLocker {
         let runtime = LeaseThread::runtime().map_err(SettingsError::Thread)?;
         let connections = {
             let _guard = runtime.enter();
-            Connections::sessions(url).map_err(SettingsError::Url)?
+            let max = Connections::DEFAULT_MAX;
+            Connections::to_postgres(url, Durability::PowerLoss, max).map_err(SettingsError::Url)?
         };
-        let service = PostgresLeases::new(connections, node_name(), settings.clone());
+        Self::with_connections(runtime, connections, settings)
+    }
+
+    /// Like [`new`](Self::new), with connections to PostgreSQL that other parts of the program use as well. They
+    /// must stay open until the locker is [closed](Self::close).
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn shared(
+        connections: &Connections,
+        settings: LeaseSettings,
+    ) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let runtime = LeaseThread::runtime().map_err(SettingsError::Thread)?;
+        Self::with_connections(runtime, connections.urgent(), settings)
+    }
+
+    fn with_connections(
+        runtime: Runtime,
+        connections: Connections,
+        settings: LeaseSettings,
+    ) -> Result<Self, SettingsError> {
+        // Nodes of earlier releases have hexadecimal names.
+        let node = format!("n{}", node_name());
+        let service = PostgresLeases::new(connections, node, settings.clone());
         Self::start(runtime, service, settings)
     }
 }
@@ -148,8 +183,15 @@ impl PostgresLeases {
         limit: Duration,
         call: impl Future<Output = Result<T, DatabaseError>>,
     ) -> Result<T, DatabaseError> {
-        let result = timeout(limit, call).await;
-        let result = result.unwrap_or(Err(DatabaseError::Timeout(limit)));
+        let result = timeout(limit, call).await.unwrap_or_else(|_| {
+            Err(match self.connections.connect_error() {
+                Some(reason) => DatabaseError::NoConnection {
+                    timeout: limit,
+                    reason,
+                },
+                None => DatabaseError::Timeout(limit),
+            })
+        });
         let mut down_since = self.down_since.lock();
         match &result {
             Err(error) if !error.is_statement_error() => {
@@ -186,11 +228,11 @@ impl PostgresLeases {
         self.migrated.get_or_try_init(migrate).await.copied()
     }
 
-    /// Subscribes to the notifications of all nodes and checks that they arrive: PgBouncer in
-    /// transaction mode would fail in other ways later.
+    /// Subscribes to the notifications for this node.
     async fn subscribe(&self) -> Result<Listener, DatabaseError> {
         let mut listener = self.connections.listener().await?;
-        listener.check(&self.connections).await?;
+        // PostgreSQL folds the case of no name that is quoted, and this one is lower case.
+        listener.listen(&format!("{CHANNEL}_{}", self.node)).await?;
         listener.listen(CHANNEL).await?;
         Ok(listener)
     }
@@ -202,10 +244,16 @@ impl PostgresLeases {
 
     async fn receive(&self, table: &LeaseTable) {
         loop {
-            if let Err(error) = self.receive_until_lost(table).await {
-                tracing::debug!(%error, "notifications about leases are interrupted");
-            }
+            let lost = self.receive_until_lost(table).await;
             self.is_subscribed.store(false, Ordering::Relaxed);
+            match lost {
+                Err(DatabaseError::NoNotifications) if !self.connections.has_notifications() => {
+                    self.is_subscribed.store(true, Ordering::Relaxed);
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, "notifications about leases are interrupted"),
+                Ok(()) => {}
+            }
             sleep(RETRY_DELAY).await;
         }
     }
@@ -250,7 +298,7 @@ impl PostgresLeases {
     /// Removes the rows of leases that expired or were released at least `age` ago.
     async fn purge_older_than(&self, age: Duration) -> Result<(), DatabaseError> {
         let purge = self.statement("DELETE FROM leases WHERE expires_at <= :now - $1");
-        let purge = self.connections.read(purge.with(millis(age)));
+        let purge = self.connections.fetch(purge.with(millis(age)));
         purge.await.map(drop)
     }
 }
@@ -276,7 +324,8 @@ impl LeaseService for PostgresLeases {
         } = self.settings;
         let is_known = |since: Instant| since.elapsed() > timeout;
         if self.down_since.lock().is_some_and(is_known) {
-            let reason = "PostgreSQL is not available".to_owned();
+            let reason = self.connections.connect_error();
+            let reason = reason.unwrap_or_else(|| "PostgreSQL is not available".to_owned());
             return Err(DatabaseError::NoConnection { timeout, reason });
         }
         let waits_for = request.map_or(Duration::ZERO, |_| poll_interval * 4);
@@ -289,7 +338,9 @@ impl LeaseService for PostgresLeases {
             .with(millis(waits_for))
             .with(request.map_or(0, WaitingRequest::to_column));
         let sent = Instant::now();
-        let rows = self.call(timeout, self.connections.read(statement)).await?;
+        let rows = self
+            .call(timeout, self.connections.fetch(statement))
+            .await?;
         let Some(row) = rows.first() else {
             return Ok(Acquisition::Held {
                 remaining: CONFLICT_DELAY,
@@ -316,7 +367,7 @@ impl LeaseService for PostgresLeases {
     async fn renew(&self, leases: &[OwnedLease]) -> Result<Vec<Renewal>, DatabaseError> {
         let owned = leases.iter().map(|lease| (&lease.id, lease.number));
         let statement = self.batch(include_str!("renew.sql"), owned, self.settings.ttl);
-        let rows = self.connections.read(statement);
+        let rows = self.connections.fetch(statement);
         let mut renewed = HashMap::with_capacity(leases.len());
         for row in self.call(self.settings.renewal_timeout(), rows).await? {
             let waiting = WaitingRequest::from_column(row.number("wanted")?);
@@ -332,7 +383,7 @@ impl LeaseService for PostgresLeases {
     async fn release(&self, leases: &[QueuedRelease]) -> Result<(), DatabaseError> {
         let owned = leases.iter().map(|lease| (&lease.id, lease.number));
         let statement = self.batch(include_str!("release.sql"), owned, HANDOFF_WINDOW);
-        let released = self.connections.read(statement);
+        let released = self.connections.fetch(statement);
         let limit = self.settings.attempt_timeout();
         self.call(limit, released).await.map(drop)
     }
@@ -341,10 +392,20 @@ impl LeaseService for PostgresLeases {
         if self.is_checked.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let check = async {
-            drop(self.subscribe().await?);
-            self.migrate().await
-        };
+        // Boxed: the futures of callers nest too deep for the compiler otherwise.
+        let check = Box::pin(async {
+            Box::pin(self.migrate()).await?;
+            match Box::pin(self.subscribe()).await {
+                Err(DatabaseError::NoNotifications) if !self.connections.has_notifications() => {
+                    tracing::info!(
+                        "leases of a running node are taken over seconds later: PgBouncer in transaction mode \
+                         forwards no notifications"
+                    );
+                    Ok(())
+                }
+                subscribed => subscribed.map(drop),
+            }
+        });
         self.call(CHECK_TIMEOUT, check).await?;
         self.is_checked.store(true, Ordering::Relaxed);
         Ok(())

@@ -1,5 +1,6 @@
 -- Releases the leases with the names $1 and the owners $2, or reserves them for $3 for their waiters,
--- which are notified. A release that a crash undoes expires: it needs no sync.
+-- which are notified: a node whose name begins with n on its own channel, one of an earlier release on the
+-- common one. A release that a crash undoes expires: it needs no sync.
 WITH released AS (
     UPDATE leases SET
         owner = CASE WHEN waiter <> '' AND waiter_expires_at > :now THEN waiter || ':' ELSE '' END,
@@ -12,5 +13,7 @@ WITH released AS (
 )
 SELECT set_config('synchronous_commit', 'off', true)
 UNION ALL
-SELECT CAST(pg_notify('landfall_leases', 'free ' || owner || ' ' || name) AS TEXT)
+SELECT CAST(pg_notify(
+    'landfall_leases' || CASE WHEN owner LIKE 'n%' THEN '_' || split_part(owner, ':', 1) ELSE '' END,
+    'free ' || owner || ' ' || name) AS TEXT)
 FROM released WHERE owner <> ''

@@ -10,7 +10,7 @@ const TTL: Duration = Duration::from_secs(30);
 
 fn connections() -> Connections {
     let url = Postgres::shared().database("leases");
-    Connections::sessions(&url).unwrap()
+    Connections::to_postgres(&url, Durability::PowerLoss, 8).unwrap()
 }
 
 fn node(connections: &Connections, name: &str) -> PostgresLeases {
@@ -57,12 +57,12 @@ async fn expire_all(connections: &Connections) {
 }
 
 async fn execute(connections: &Connections, sql: &str) {
-    connections.read(Statement::new(sql)).await.unwrap();
+    connections.fetch(Statement::new(sql)).await.unwrap();
 }
 
 async fn rows(connections: &Connections) -> i64 {
     let count = Statement::new("SELECT COUNT(*) AS count FROM leases");
-    connections.read(count).await.unwrap()[0]
+    connections.fetch(count).await.unwrap()[0]
         .number("count")
         .unwrap()
 }
@@ -187,11 +187,62 @@ async fn the_holder_and_the_waiter_are_notified() {
 
 /// LISTEN succeeds there, but notifications never arrive.
 #[tokio::test]
-async fn pgbouncer_in_transaction_mode_is_rejected() {
+async fn pgbouncer_in_transaction_mode_needs_its_parameter() {
     let url = Postgres::shared().database("leases");
     let bouncer = PgBouncer::start(&url);
-    let connections = Connections::sessions(&bouncer.url(&url)).unwrap();
+    let url = bouncer.url(&url).replace("statement-cache-capacity=0", "");
+    let connections = Connections::to_postgres(&url, Durability::PowerLoss, 5).unwrap();
     let error = node(&connections, "aa").subscribe().await.unwrap_err();
     assert!(matches!(error, DatabaseError::NoNotifications), "{error}");
     assert!(error.to_string().contains("PgBouncer"), "{error}");
+}
+
+/// Returns the next notification for a node, as one of the release before receives it or as one of this release.
+async fn payload(listener: &mut Listener) -> Option<String> {
+    let limit = Duration::from_millis(500);
+    timeout(limit, listener.receive())
+        .await
+        .ok()
+        .map(Result::unwrap)
+}
+
+#[tokio::test]
+async fn only_the_node_that_is_concerned_is_notified() {
+    let connections = connections();
+    let [one, two, three, older] = ["n1", "n2", "n3", "0a"].map(|name| node(&connections, name));
+    one.migrate().await.unwrap();
+    let listen = async |channel: &str| {
+        let mut listener = connections.listener().await.unwrap();
+        listener.listen(channel).await.unwrap();
+        listener
+    };
+    let mut of_one = listen("landfall_leases_n1").await;
+    let mut of_two = listen("landfall_leases_n2").await;
+    let mut of_three = listen("landfall_leases_n3").await;
+    let mut of_all = listen(CHANNEL).await;
+    let request = Some(WaitingRequest { offset: Some(5) });
+    let acquire = async |node: &PostgresLeases, number| {
+        node.acquire(&id("x"), number, request).await.unwrap()
+    };
+
+    // Nothing is sent without a waiter.
+    acquire(&three, 1).await;
+    release(&three, "x", 1).await;
+    acquire(&one, 1).await;
+    acquire(&two, 1).await;
+    assert_eq!(payload(&mut of_one).await.unwrap(), "yield n1:1 6 upload/x");
+    release(&one, "x", 1).await;
+    assert_eq!(payload(&mut of_two).await.unwrap(), "free n2: upload/x");
+    assert!(matches!(acquire(&two, 2).await, Acquisition::Granted(_)));
+    assert_eq!(payload(&mut of_all).await, None);
+
+    // With a node of the release before.
+    acquire(&older, 1).await;
+    assert_eq!(payload(&mut of_two).await.unwrap(), "yield n2:2 6 upload/x");
+    release(&two, "x", 2).await;
+    assert_eq!(payload(&mut of_all).await.unwrap(), "free 0a: upload/x");
+    assert!(matches!(acquire(&older, 2).await, Acquisition::Granted(_)));
+    acquire(&one, 3).await;
+    assert_eq!(payload(&mut of_all).await.unwrap(), "yield 0a:2 6 upload/x");
+    assert_eq!(payload(&mut of_three).await, None);
 }

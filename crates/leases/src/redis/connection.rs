@@ -4,10 +4,7 @@
 //! connection. A timeout, an I/O error, or an error that shows another server ends its use. A call may be sent twice,
 //! so commands must be idempotent. Decides nothing about leases.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, ProtocolVersion, PushInfo, PushKind,
@@ -15,7 +12,7 @@ use redis::{
 };
 use tokio::{
     sync::watch,
-    time::{timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::scripts::{Scripts, ServerRun};
@@ -211,7 +208,7 @@ impl RedisConnection {
         let started = Instant::now();
         let enter = self.scripts.enter(&run, primary_for);
         let (number_of_primary, grace): (u64, u64) = enter.query_async(&mut connection).await?;
-        connection.subscribe(&self.scripts.channel).await?;
+        connection.subscribe(&self.scripts.channels()[..]).await?;
         Ok(LiveConnection {
             connection,
             number,
@@ -258,7 +255,7 @@ impl RedisConnection {
         };
         let until = (since + self.scripts.settings.attempt_timeout()).min(deadline);
         let connected = state.wait_for(|state| matches!(state, State::Connected(_)));
-        let _ = timeout_at(until.into(), connected).await;
+        let _ = timeout_at(until, connected).await;
         self.live()
     }
 

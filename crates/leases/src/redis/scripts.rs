@@ -4,13 +4,11 @@
 //! of an upload contain the server's run, so that leases of an earlier primary are never found. Only `load` sends
 //! anything.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use landfall::{lease::Fence, upload::UploadId};
 use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
+use tokio::time::Instant;
 
 use crate::{
     service::{Acquisition, GrantedLease, Renewal, WaitingRequest},
@@ -38,7 +36,8 @@ pub(super) struct Scripts {
     release: Script,
     enter: Script,
     pub(super) settings: LeaseSettings,
-    pub(super) channel: String,
+    /// Nodes of earlier releases listen to it alone.
+    channel: String,
     owner: String,
 }
 
@@ -66,6 +65,12 @@ impl Scripts {
             owner,
             settings,
         }
+    }
+
+    /// Returns the channels of messages to this node.
+    pub(super) fn channels(&self) -> [String; 2] {
+        let own = format!("{}:{}", self.channel, self.owner);
+        [own, self.channel.clone()]
     }
 
     pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {

@@ -1,5 +1,7 @@
 //! `PostgresLocker` with a real PostgreSQL, which must be installed.
 #![allow(clippy::unwrap_used)]
+// The futures of sqlx are deep.
+#![recursion_limit = "256"]
 
 mod conformance;
 mod fences;

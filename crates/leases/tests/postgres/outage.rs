@@ -165,13 +165,35 @@ async fn an_address_without_postgres_is_reported() {
     assert_unavailable(locker.try_acquire(&UploadId::random()).await);
 }
 
+/// Two nodes, and requests that wait for each other; PgBouncer has two connections to the server.
 #[tokio::test(flavor = "multi_thread")]
-async fn pgbouncer_in_transaction_mode_is_rejected() {
+async fn leases_pass_pgbouncer_in_transaction_mode() {
     let url = database();
     let bouncer = PgBouncer::start(&url);
-    let locker = PostgresLocker::new(&bouncer.url(&url), LeaseSettings::postgres()).unwrap();
-    let error = locker.check().await.unwrap_err().to_string();
-    assert!(error.contains("pool_mode = session"), "{error}");
+    let settings = LeaseSettings::postgres();
+    let one = node(&bouncer.url(&url), &settings).await;
+    let two = node(&bouncer.url(&url), &settings).await;
+    let id = UploadId::random();
+    for (holder, waiter) in [(&one, &two), (&two, &one)] {
+        let lease = acquire(holder, &id).await;
+        let yielded = async {
+            lease.signal().wait().await;
+            drop(lease);
+        };
+        let started = Instant::now();
+        let (_, taken) = tokio::join!(yielded, acquire(waiter, &id));
+        // A renewal tells the holder, and the waiter repeats its request.
+        let took = started.elapsed();
+        assert!(took < settings.ttl / 2 + settings.poll_interval, "{took:?}");
+        assert!(taken.signal().reason().is_none());
+    }
+    let mut leases = Vec::new();
+    for _ in 0..50 {
+        leases.push(acquire(&one, &UploadId::random()).await);
+    }
+    tokio::time::sleep(settings.ttl * 3 / 2).await;
+    assert!(leases.iter().all(|lease| lease.signal().reason().is_none()));
+    assert_eq!((one.stats().held, one.stats().lost), (50, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

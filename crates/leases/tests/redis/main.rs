@@ -6,6 +6,7 @@ mod failover;
 mod faults;
 mod fences;
 mod load;
+mod messages;
 mod network_faults;
 mod outage;
 mod server;

@@ -1,6 +1,6 @@
 //! Connections to a service, a pool for each runtime. It does not retry.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use async_trait::async_trait;
 use http::{Request, Response};
@@ -13,10 +13,7 @@ use landfall::BoxError;
 use landfall_net::{Connector, PerRuntime, Proxies};
 use rustls::RootCertStore;
 
-use super::{
-    http_send::{HttpSend, ResponseBody},
-    limits::CallLimits,
-};
+use super::http_send::{HttpSend, ResponseBody};
 use crate::payload::PayloadBody;
 
 /// Shorter than the idle timeout of services, to avoid requests on connections that they close.
@@ -29,7 +26,7 @@ type Pool = legacy::Client<Connector, PayloadBody>;
 
 /// Connections to one service.
 #[derive(Debug)]
-pub struct Connections {
+pub(super) struct Connections {
     connector: Connector,
     proxies: Proxies,
     idle_connections: usize,
@@ -41,7 +38,7 @@ impl Connections {
     ///
     /// # Errors
     /// TLS is not possible with these root certificates.
-    pub fn new(
+    pub(super) fn new(
         certificates: RootCertStore,
         connect_timeout: Duration,
         idle_connections: usize,
@@ -69,25 +66,6 @@ impl Connections {
                 .build(self.connector.clone())
         })
     }
-}
-
-/// Returns the transport of the settings, or else connections that trust the certificates of the system; `secure`:
-/// certificates are needed.
-///
-/// # Errors
-/// There are none, or TLS is not possible with them.
-pub fn transport(
-    set: Option<Arc<dyn HttpSend>>,
-    secure: bool,
-    limits: &CallLimits,
-    idle_connections: usize,
-) -> io::Result<Arc<dyn HttpSend>> {
-    if let Some(http) = set {
-        return Ok(http);
-    }
-    let certificates = landfall_net::system_certificates(secure)?;
-    let connections = Connections::new(certificates, limits.connect_timeout, idle_connections)?;
-    Ok(Arc::new(connections))
 }
 
 #[async_trait]

@@ -12,6 +12,7 @@ mod limits;
 mod open_object;
 mod request;
 mod service;
+mod settings;
 mod sources;
 mod stats;
 
@@ -31,7 +32,6 @@ use crate::payload::PayloadBody;
 use self::http_send::collect;
 pub(crate) use self::limits::RetryPolicy;
 pub use self::{
-    connections::{Connections, transport},
     credentials::{CredentialCache, LoadCredentials},
     encode::{path, segment},
     endpoint::{Endpoint, is_address},
@@ -42,6 +42,7 @@ pub use self::{
     open_object::OpenObject,
     request::CallRequest,
     service::{CredentialsOf, Service},
+    settings::{CallSettings, CallSettingsError},
     sources::{UnreadableFile, exchange, read_file, run_program, variable_or_file},
     stats::{DURATION_BOUNDS_MS, OperationStats, Stats},
 };
@@ -96,7 +97,8 @@ pub struct Response {
 /// Makes the calls of one client.
 #[derive(Debug)]
 pub struct Caller {
-    http: Arc<dyn HttpSend>,
+    /// The connections.
+    pub http: Arc<dyn HttpSend>,
     user_agent: HeaderValue,
     logs: bool,
     pub(crate) limits: CallLimits,
@@ -112,7 +114,7 @@ impl Caller {
     ///
     /// # Errors
     /// The user agent is not a valid header value.
-    pub fn new(
+    fn new(
         http: Arc<dyn HttpSend>,
         limits: CallLimits,
         user_agent: &str,

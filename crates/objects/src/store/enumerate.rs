@@ -9,26 +9,26 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use landfall::{
+    Lifetimes,
     removal::{ClockMemory, Removable},
-    store::{Cursor, Damaged, DueFilter, Enumerate, Orphan, OrphanKind, Page, Result, StoreError},
+    store::{
+        Cursor, Damaged, DueFilter, DueIndex, Enumerate, Orphan, OrphanKind, Page, Result,
+        StoreError, SweepClaim,
+    },
     upload::{Snapshot, UploadId},
 };
 
 use super::{
     During as _, Inner, ObjectStore,
     description::InfoLookup,
-    layout::{self, IMPLICIT, INFO, PART, RESERVED_PREFIX},
+    layout::{self, IMPLICIT, INFO, PART},
 };
 use crate::cloud::Cloud;
 use crate::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
 
-const MAX_CONCURRENCY: usize = 8;
-const LEFT_RECHECK_INTERVAL: Duration = Duration::from_secs(3600);
-const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+pub(super) const MAX_CONCURRENCY: usize = 8;
 /// Azure drops the blocks of an upload that is idle for seven days.
-const PART_KEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-const SWEEPER: &str = "sweeper.json";
-const MAX_RECORD_BYTES: usize = 1024;
+pub(super) const PART_KEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 const OBJECTS: &str = "objects ";
 const MULTIPARTS: &str = "multiparts ";
 const SEPARATOR: char = '\u{0}';
@@ -47,18 +47,22 @@ impl<C: Cloud> Enumerate for ObjectStore<C> {
         limit: usize,
         filter: &DueFilter<'_>,
     ) -> Result<Page> {
-        if cursor.is_none() {
-            self.0.due.start_sweep();
+        match has_index(Some(filter)) {
+            true => self.0.page_of_sweep(cursor, limit, filter).await,
+            false => self.0.page(cursor, limit, Some(filter)).await,
         }
-        let page = self.0.page(cursor, limit, Some(filter)).await?;
-        if page.next.is_none() {
-            self.0.due.finish_sweep();
-        }
-        Ok(page)
     }
 
-    async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
+    async fn claim_sweep(&self, interval: Duration) -> Result<SweepClaim> {
         self.0.claim_sweep(interval).await
+    }
+
+    async fn finish_sweep(&self, next: Duration) -> Result<()> {
+        self.0.finish_sweep(next).await
+    }
+
+    fn due_index(&self) -> Option<&dyn DueIndex> {
+        Some(self)
     }
 
     /// The clock of the service is the other one, so nothing has to be remembered.
@@ -83,7 +87,7 @@ impl<C: Cloud> Enumerate for ObjectStore<C> {
 }
 
 impl<C: Cloud> Inner<C> {
-    async fn page(
+    pub(super) async fn page(
         &self,
         cursor: Option<Cursor>,
         limit: usize,
@@ -93,44 +97,11 @@ impl<C: Cloud> Inner<C> {
         let cursor = cursor.map(|cursor| cursor.0).unwrap_or_default();
         if let Some(after) = cursor.strip_prefix(MULTIPARTS) {
             let after = after.split_once(SEPARATOR);
-            return self.multiparts(after, limit, filter.is_some()).await;
+            return self.multiparts(after, limit, filter).await;
         }
-        let after = cursor.strip_prefix(OBJECTS).map(str::to_owned);
+        let after = cursor.strip_prefix(OBJECTS);
+        let after = after.and_then(|after| after.split_once(SEPARATOR));
         self.objects(after, limit, filter).await
-    }
-}
-
-impl<C: Cloud> Inner<C> {
-    /// Claims the sweep for this process, unless another one has written the record within two
-    /// intervals.
-    ///
-    /// Without conditional writes two processes may sweep once at the same time, which is harmless.
-    async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
-        if !self.options.shared {
-            return Ok(true);
-        }
-        let object_ref = self.layout.data(&format!("{RESERVED_PREFIX}{SWEEPER}"));
-        let own = format!(r#"{{"process":"{:016x}"}}"#, self.incarnation);
-        let found = if_exists(self.client.get_object(&object_ref, None).await);
-        let mut etag = None;
-        if let Some(object) = found.map_err(listing_error)? {
-            let head = object.head.clone();
-            let text = object.bytes(MAX_RECORD_BYTES).await;
-            let is_own = text.map_err(listing_error)? == own;
-            let age = head.modified.and_then(|at| at.elapsed().ok());
-            if !is_own && age.unwrap_or_default() < interval * 2 {
-                return Ok(false);
-            }
-            etag = Some(head.etag);
-        }
-        let (condition, payload) = (self.condition(etag), self.payload(own.into()));
-        let headers = self.layout.internal_headers("application/json");
-        let client = &self.client;
-        let put = client.put_object(&object_ref, payload, &headers, condition, None);
-        match put.await {
-            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(false),
-            put => put.map(|_| true).map_err(listing_error),
-        }
     }
 }
 
@@ -141,14 +112,24 @@ fn log_failure(id: &UploadId, swept: Result<()>) {
     }
 }
 
-fn listing_error(error: Error) -> StoreError {
+pub(super) fn listing_error(error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::Unavailable { .. } => StoreError::Unavailable(error.into()),
         _ => StoreError::other("listing the bucket", error),
     }
 }
 
-enum ListedEntry {
+/// Returns whether a sweep goes by the index of due times.
+fn has_index(filter: Option<&DueFilter<'_>>) -> bool {
+    filter.is_some_and(|filter| !filter.all && !filter.dry_run)
+}
+
+/// Returns whether complete uploads may be due. Partial ones have the lifetime of unfinished uploads.
+fn expires(lifetimes: &Lifetimes) -> bool {
+    lifetimes.finished.is_some() || lifetimes.unfinished.is_some()
+}
+
+pub(super) enum ListedEntry {
     Upload(Box<Snapshot>),
     Orphan(Orphan),
     Damaged(Damaged),
@@ -164,73 +145,60 @@ pub(super) fn cannot_list(error: &Error) -> bool {
 }
 
 impl<C: Cloud> Inner<C> {
+    /// `after`: the position, and the key before it.
     async fn objects(
         &self,
-        after: Option<String>,
+        after: Option<(&str, &str)>,
         limit: u32,
         filter: Option<&DueFilter<'_>>,
     ) -> Result<Page> {
         let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
-        let listed = self.client.list_objects(bucket, prefix, after, limit);
+        let next = after.map(|(next, _)| next.to_owned());
+        let listed = self.client.list_objects(bucket, prefix, next, limit);
         let listed = listed.await.map_err(listing_error)?;
         let mut page = Page::default();
         // An object and its description are neighbors in the listing. So a completed upload, of
         // which there may be millions, costs no request.
-        let keys: HashSet<_> = listed.objects.iter().map(|object| &*object.key).collect();
+        let keys = listed.objects.iter().map(|object| &*object.key);
+        let keys: HashSet<_> = keys.chain(after.map(|(_, last)| last)).collect();
         let mut checks = Vec::new();
         let (mut with_tails, mut with_parts) = (HashSet::new(), HashSet::new());
         for object in &listed.objects {
+            let data = object.key.strip_suffix(INFO);
+            let is_done = data.is_some_and(|data| keys.contains(data));
+            let was_examined =
+                has_index(filter) && self.was_examined(&object.key, object.modified, is_done);
             let (tail, part) = (
                 self.tail_owner(&object.key),
                 self.left_part(&object.key, &keys),
             );
             if tail.is_some() || part.is_some() {
                 if filter.is_some_and(|filter| !filter.dry_run)
-                    && self.due.get(&object.key, &object.etag).is_none()
+                    && (!was_examined || self.checks_left_parts())
                 {
-                    let due = SystemTime::now() + LEFT_RECHECK_INTERVAL;
-                    self.due.set(&object.key, &object.etag, Some(due));
                     with_tails.extend(tail);
                     with_parts.extend(part);
                 }
                 continue;
             }
-            let data = object.key.strip_suffix(INFO);
-            let is_done = data.is_some_and(|data| keys.contains(data));
-            if filter.is_some_and(|filter| is_done && !filter.finished) {
+            if filter.is_some_and(|filter| is_done && !expires(&filter.lifetimes)) {
                 continue;
             }
             let part = object.key.strip_suffix(PART);
             if part.is_some_and(|name| keys.contains(&*format!("{name}{INFO}"))) {
                 continue;
             }
-            if filter.is_some()
-                && let Some(at) = self.due.get(&object.key, &object.etag)
-            {
-                page.next_due = page.next_due.into_iter().chain([at]).min();
+            if data.is_some() && was_examined {
                 continue;
             }
-            checks.push(async move { (object, self.classify(object).await) });
+            // A complete upload that is not partial has no lifetime then.
+            let partial_only = is_done
+                && filter.is_some_and(|filter| !filter.all && filter.lifetimes.finished.is_none());
+            checks.push(self.classify(object, partial_only));
         }
         let mut found = stream::iter(checks).buffer_unordered(MAX_CONCURRENCY);
-        while let Some((object, found)) = found.next().await {
-            match found? {
-                ListedEntry::Upload(snapshot) => {
-                    if let Some(filter) = filter {
-                        let kept = match filter.dry_run {
-                            true => None,
-                            false => self.keep_parts(&snapshot).await,
-                        };
-                        let due = (filter.due)(&snapshot);
-                        let due = due.into_iter().chain(kept).min();
-                        self.due.set(&object.key, &object.etag, due);
-                    }
-                    page.uploads.push(*snapshot);
-                }
-                ListedEntry::Orphan(orphan) => page.orphans.push(orphan),
-                ListedEntry::Damaged(damaged) => page.damaged.push(damaged),
-                ListedEntry::Nothing => {}
-            }
+        while let Some(entry) = found.next().await {
+            self.add_entry(&mut page, entry?, filter).await;
         }
         for id in with_tails {
             log_failure(&id, self.sweep_tails(&id).await);
@@ -238,8 +206,9 @@ impl<C: Cloud> Inner<C> {
         for id in with_parts {
             log_failure(&id, self.sweep_parts(&id).await);
         }
+        let last = listed.objects.last().map_or("", |last| &*last.key);
         page.next = Some(Cursor(match listed.next {
-            Some(next) => format!("{OBJECTS}{next}"),
+            Some(next) => format!("{OBJECTS}{next}{SEPARATOR}{last}"),
             None => MULTIPARTS.to_owned(),
         }));
         Ok(page)
@@ -274,10 +243,49 @@ impl<C: Cloud> Inner<C> {
         dropped.await.during("deleting left parts", id)
     }
 
+    /// Adds an entry to the page of a sweep, and records when an upload is due again.
+    pub(super) async fn add_entry(
+        &self,
+        page: &mut Page,
+        entry: ListedEntry,
+        filter: Option<&DueFilter<'_>>,
+    ) {
+        match entry {
+            ListedEntry::Upload(snapshot) => {
+                if let Some(filter) = filter.filter(|filter| !filter.dry_run) {
+                    let kept = self.keep_parts(&snapshot).await;
+                    if !filter.all {
+                        let due = (filter.due)(&snapshot);
+                        let due = due.into_iter().chain(kept).min();
+                        self.record_due(&snapshot.upload.id, due);
+                    }
+                }
+                page.uploads.push(*snapshot);
+            }
+            ListedEntry::Orphan(orphan) => {
+                if has_index(filter) {
+                    self.record_reported(&orphan.name);
+                }
+                page.orphans.push(orphan);
+            }
+            ListedEntry::Damaged(damaged) => {
+                if !has_index(filter) || self.record_damaged(&damaged.id) {
+                    page.damaged.push(damaged);
+                }
+            }
+            ListedEntry::Nothing => {}
+        }
+    }
+
+    /// Returns whether the cloud drops the parts of an upload that is idle for some days.
+    pub(super) fn loses_parts(&self, snapshot: &Snapshot) -> bool {
+        let rules = &self.rules;
+        rules.implicit_multipart && !rules.versioned_parts && !snapshot.is_complete()
+    }
+
     /// Keeps the parts of an idle upload where the cloud drops them after some days. Returns when to do so again.
     async fn keep_parts(&self, snapshot: &Snapshot) -> Option<SystemTime> {
-        let rules = &self.rules;
-        if !rules.implicit_multipart || rules.versioned_parts || snapshot.is_complete() {
+        if !self.loses_parts(snapshot) {
             return None;
         }
         let is_idle = |age| age >= PART_KEEP_INTERVAL;
@@ -290,7 +298,8 @@ impl<C: Cloud> Inner<C> {
         Some(SystemTime::now() + PART_KEEP_INTERVAL)
     }
 
-    async fn classify(&self, object: &ListedObject) -> Result<ListedEntry> {
+    /// With `partial_only`, no other upload is due.
+    async fn classify(&self, object: &ListedObject, partial_only: bool) -> Result<ListedEntry> {
         // Without a date it counts as new.
         let modified = object.modified.unwrap_or_else(SystemTime::now);
         let orphan = |id: Option<UploadId>, reason, kind| {
@@ -304,6 +313,9 @@ impl<C: Cloud> Inner<C> {
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
             let owner = match self.read_info(name).await.map_err(listing_error)? {
                 InfoLookup::Missing => return Ok(ListedEntry::Nothing),
+                InfoLookup::Read(stored) if partial_only && !stored.info.upload.is_partial() => {
+                    return Ok(ListedEntry::Nothing);
+                }
                 InfoLookup::Read(stored) => {
                     let is_named = stored.info.stated_id.is_none();
                     is_named.then(|| stored.info.upload.id.clone())
@@ -315,20 +327,7 @@ impl<C: Cloud> Inner<C> {
                 let why = "a description that cannot be read";
                 return Ok(orphan(None, why, OrphanKind::Unproven));
             };
-            return match self.load_for_listing(&id).await {
-                Ok(snapshot) => Ok(ListedEntry::Upload(Box::new(snapshot))),
-                // Removed since it was listed, or another node is writing it.
-                Err(StoreError::NotFound(_) | StoreError::LeaseLost(_)) => Ok(ListedEntry::Nothing),
-                // It expires as what its description says.
-                Err(StoreError::Gone(remains)) => Ok(ListedEntry::Upload(remains)),
-                Err(StoreError::Damaged { what, .. }) => Ok(ListedEntry::Damaged(Damaged {
-                    id,
-                    size: 0,
-                    modified,
-                    reason: what,
-                })),
-                Err(error) => Err(error),
-            };
+            return self.examine(&id, modified).await;
         }
         if let Some(name) = self.layout.part_of(&object.key) {
             let info = self.layout.info(name);
@@ -347,11 +346,33 @@ impl<C: Cloud> Inner<C> {
         Ok(ListedEntry::Nothing)
     }
 
+    /// Loads an upload that may be due.
+    pub(super) async fn examine(&self, id: &UploadId, modified: SystemTime) -> Result<ListedEntry> {
+        match self.load_for_listing(id).await {
+            Ok(snapshot) => Ok(ListedEntry::Upload(Box::new(snapshot))),
+            Err(StoreError::NotFound(_)) => Ok(ListedEntry::Nothing),
+            // Another node is writing it.
+            Err(StoreError::LeaseLost(_)) => {
+                self.record_due(id, Some(SystemTime::UNIX_EPOCH));
+                Ok(ListedEntry::Nothing)
+            }
+            // It expires as what its description says.
+            Err(StoreError::Gone(remains)) => Ok(ListedEntry::Upload(remains)),
+            Err(StoreError::Damaged { what, .. }) => Ok(ListedEntry::Damaged(Damaged {
+                id: id.clone(),
+                size: 0,
+                modified,
+                reason: what,
+            })),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn multiparts(
         &self,
         after: Option<(&str, &str)>,
         limit: u32,
-        is_filtered: bool,
+        filter: Option<&DueFilter<'_>>,
     ) -> Result<Page> {
         let after = after.map(|(key, upload)| (key.to_owned(), upload.to_owned()));
         let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
@@ -367,14 +388,10 @@ impl<C: Cloud> Inner<C> {
         };
         let mut page = Page::default();
         for multipart in listed.uploads {
-            let (key, id) = (multipart.key.clone(), multipart.upload_id.clone());
-            if is_filtered && self.due.get(&key, &id).is_some() {
-                continue;
-            }
-            if self.is_described(multipart, &mut page).await? && is_filtered {
-                let due = SystemTime::now() + DESCRIBED_RECHECK_INTERVAL;
-                self.due.set(&key, &id, Some(due));
-            }
+            let entry = self
+                .classify_multipart(multipart, has_index(filter))
+                .await?;
+            self.add_entry(&mut page, entry, filter).await;
         }
         page.next = listed
             .next
@@ -382,32 +399,38 @@ impl<C: Cloud> Inner<C> {
         Ok(page)
     }
 
-    /// Returns whether a description names the multipart upload. One that might be ours becomes an
-    /// orphan of the page otherwise.
-    async fn is_described(&self, multipart: MultipartUpload, page: &mut Page) -> Result<bool> {
+    /// Returns a multipart upload that no description names, if it might be ours.
+    async fn classify_multipart(
+        &self,
+        multipart: MultipartUpload,
+        has_index: bool,
+    ) -> Result<ListedEntry> {
         let Some(modified) = multipart.initiated else {
-            return Ok(false);
+            return Ok(ListedEntry::Nothing);
         };
         let age = modified.elapsed().unwrap_or_default();
         if age < self.options.orphan_age || self.is_excluded(&multipart.key) {
-            return Ok(false);
+            return Ok(ListedEntry::Nothing);
+        }
+        let name = format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key);
+        let due = modified.checked_add(self.options.orphan_age);
+        if has_index && self.was_examined(&name, due, false) {
+            return Ok(ListedEntry::Nothing);
         }
         let Some(object) = self.object_id_in(&multipart.key) else {
-            return Ok(false);
+            return Ok(ListedEntry::Nothing);
         };
         let described = self.describes_multipart(object, &multipart.upload_id);
         if described.await? {
-            return Ok(true);
+            return Ok(ListedEntry::Nothing);
         }
         let Some(bytes) = self.bytes_in(&multipart.key, &multipart.upload_id).await? else {
-            return Ok(false);
+            return Ok(ListedEntry::Nothing);
         };
-        let name = format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key);
         let reason = "a multipart upload without a description";
         let mut orphan = Orphan::new(name, reason, bytes, modified);
         orphan.id = UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok();
-        page.orphans.push(orphan);
-        Ok(false)
+        Ok(ListedEntry::Orphan(orphan))
     }
 
     async fn bytes_in(&self, key: &str, multipart: &str) -> Result<Option<u64>> {

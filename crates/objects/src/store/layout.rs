@@ -9,12 +9,8 @@
 //! In S3, an upload id is `object id + multipart upload id` (as in tusd) or the object id alone; elsewhere it is the
 //! object id, and the bytes too few for a part are below `.landfall/tails/`.
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::SystemTime};
 
-use jiff::Timestamp;
 use landfall::{
     hook::MediaType,
     store::{Result, StoreError, info::UploadInfo},
@@ -142,7 +138,9 @@ impl Layout {
         let key = match (requested(KEY), &self.template) {
             (Some(key), _) => key.to_owned(),
             (None, Some(template)) => {
-                let key = render(template, upload, now).map_err(StoreError::InvalidPath)?;
+                let key = upload
+                    .fill(template, now)
+                    .map_err(StoreError::InvalidPath)?;
                 format!("{}{key}", self.prefix)
             }
             (None, None) => self.data(upload.id.as_str()).key,
@@ -299,62 +297,9 @@ fn is_header_value(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| matches!(c, ' '..='~'))
 }
 
-pub(crate) fn check_template(template: &str) -> Result<(), String> {
-    render(template, &Upload::new(UploadId::random(), None), UNIX_EPOCH).map(drop)
-}
-
-fn render(template: &str, upload: &Upload, now: SystemTime) -> Result<String, String> {
-    let mut key = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        let Some((name, after)) = after.split_once('}') else {
-            return Err(format!("invalid key template {template:?}: {{ without }}"));
-        };
-        key.push_str(before);
-        rest = after;
-        match name {
-            "id" => key.push_str(upload.id.as_str()),
-            "date" => key.push_str(&date(now)),
-            "filename" => key.push_str(&sanitize(&text(upload, "filename"))),
-            name => match name.strip_prefix("meta:") {
-                Some(name) => key.push_str(&sanitize(&text(upload, name))),
-                None => {
-                    return Err(format!(
-                        "the key template {template:?} has {{{name}}}; there are {{id}}, {{date}}, \
-                         {{filename}} and {{meta:NAME}}"
-                    ));
-                }
-            },
-        }
-    }
-    key.push_str(rest);
-    Ok(key)
-}
-
-fn text(upload: &Upload, name: &str) -> String {
-    upload.metadata.get_text(name).unwrap_or_default().into()
-}
-
-fn sanitize(text: &str) -> String {
-    let is_special = |c: char| matches!(c, '/' | '\\') || c.is_control();
-    let mut plain = text.replace(is_special, "_");
-    while plain.len() > 200 {
-        plain.pop();
-    }
-    if matches!(plain.as_str(), "" | "." | "..") {
-        plain = "_".into();
-    }
-    plain
-}
-
-fn date(now: SystemTime) -> String {
-    let now = Timestamp::try_from(now).unwrap_or_default();
-    now.strftime("%Y/%m/%d").to_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
@@ -369,21 +314,6 @@ mod tests {
         options.object_prefix = "in".into();
         options.key_template = template.map(Into::into);
         Layout::new(&options)
-    }
-
-    const DAY: u64 = 86_400;
-
-    #[test]
-    fn dates() {
-        for (days, text) in [
-            (0, "1970/01/01"),
-            (59, "1970/03/01"),
-            (11_016, "2000/02/29"),
-            (11_017, "2000/03/01"),
-            (20_777, "2026/11/20"),
-        ] {
-            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(days * DAY + 5)), text);
-        }
     }
 
     #[test]
@@ -404,8 +334,6 @@ mod tests {
         for wrong in ["{what}", "{id", "{id}.info", "{id}/../x", "{id}/"] {
             key(wrong, &pairs).unwrap_err();
         }
-        check_template("{date}/{id}").unwrap();
-        check_template("{i}").unwrap_err();
     }
 
     #[test]

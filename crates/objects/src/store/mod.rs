@@ -20,6 +20,8 @@
 //! the description and then reads the state of the upload; before it acknowledges an offset, it
 //! checks that the name is still there. So one of two writers always sees the other.
 //!
+//! A sweep examines the uploads that an index names as due ([`due`]), and lists a large bucket seldom.
+//!
 //! If nothing names a multipart upload ([`Rules::implicit_multipart`]), tusd counts every part that it finds. So a part
 //! is stored only after the one before (`part_upload.rs`), and the incomplete part is an object elsewhere, a new one for
 //! each commit (`tails.rs`). Where parts have versions ([`Rules::versioned_parts`]), they need no plan: a part is
@@ -30,6 +32,8 @@ mod commit;
 mod concat;
 mod create;
 mod description;
+mod due;
+mod election;
 mod enumerate;
 mod layout;
 mod part_upload;
@@ -43,7 +47,7 @@ mod writer;
 
 use std::{
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -52,19 +56,21 @@ use landfall::{
     store::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError},
     upload::{Snapshot, Upload, UploadId},
 };
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{MutexGuard, Semaphore};
 
 use self::{
     append::ObjectAppend,
     description::writer,
+    due::DueTimes,
+    election::Election,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
 };
 
 use crate::{
     call::{self, Error, ErrorKind, if_exists},
     cloud::{Cloud, Rules},
-    due::DueTimes,
     memory::MemoryBudget,
     object::{Condition, ObjectHead, ObjectRef},
     options::{InvalidOptions, StoreOptions},
@@ -73,8 +79,8 @@ use crate::{
     payload::Payload,
 };
 
+pub(crate) use self::layout::has_dot_segment;
 pub use self::layout::{Layout, user_metadata};
-pub(crate) use self::layout::{check_template, has_dot_segment};
 
 /// A store of uploads in a bucket, in tusd's layout. Clones share one store.
 ///
@@ -100,7 +106,10 @@ struct Inner<C> {
     incarnation: u64,
     /// The default locker, for a bucket without other writers.
     locker: MemoryLocker,
-    due: DueTimes,
+    due: Mutex<DueTimes>,
+    /// Held while due times are written.
+    due_flush: tokio::sync::Mutex<()>,
+    election: Election,
 }
 
 impl<C: Cloud> ObjectStore<C> {
@@ -111,7 +120,8 @@ impl<C: Cloud> ObjectStore<C> {
     pub fn new(client: C, options: StoreOptions) -> Result<Self, InvalidOptions> {
         options.check()?;
         if let Some(template) = &options.key_template {
-            check_template(template).map_err(InvalidOptions)?;
+            let upload = Upload::new(UploadId::random(), None);
+            upload.fill(template, UNIX_EPOCH).map_err(InvalidOptions)?;
         }
         let rules = client.rules();
         let sizes = PartSizeLimits {
@@ -128,7 +138,9 @@ impl<C: Cloud> ObjectStore<C> {
             budget: MemoryBudget::new(options.memory),
             pool: BlockPool::default(),
             part_slots: Arc::new(Semaphore::new(options.concurrent_parts)),
-            due: DueTimes::default(),
+            due: Mutex::default(),
+            due_flush: tokio::sync::Mutex::default(),
+            election: Election::default(),
             locker: MemoryLocker::new(),
             incarnation: rand::random(),
             client,
@@ -146,6 +158,14 @@ impl<C: Cloud> ObjectStore<C> {
     #[must_use]
     pub fn options(&self) -> &StoreOptions {
         &self.0.options
+    }
+
+    /// Writes the due times that this process has collected, at its end.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]. Those that were not written are found by the next listing.
+    pub async fn flush_due_times(&self) -> Result<()> {
+        self.0.flush_due_times().await
     }
 
     /// Returns the current load of the store.

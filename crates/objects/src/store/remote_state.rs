@@ -247,6 +247,15 @@ impl<C: Cloud> Inner<C> {
                 let parts = self.list_parts(&id, &remote.object_ref, multipart).await?;
                 (parts, tails.await?)
             }
+            Some(multipart) if self.options.shared => {
+                // A node that completes the upload stores a part and then deletes `.part`: in this order one of
+                // them is seen.
+                let tails = tails.await?;
+                (
+                    self.list_parts(&id, &remote.object_ref, multipart).await?,
+                    tails,
+                )
+            }
             Some(multipart) => {
                 let parts = self.list_parts(&id, &remote.object_ref, multipart);
                 futures_util::future::try_join(parts, tails).await?

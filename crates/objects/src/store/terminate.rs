@@ -67,6 +67,9 @@ impl<C: Cloud> Inner<C> {
         session.status().published = None;
         let removed = self.remove(&session, fence).await;
         let removed = cached.discard_if_failed(removed);
+        if removed.is_ok() {
+            self.record_due(id, None);
+        }
         drop(cached);
         session.touch(0);
         self.sessions.remove_if_unused(session);

@@ -2,7 +2,7 @@
 //!
 //! Each revision of the draft that changed the protocol has an interop version, which requests name. One
 //! parser serves all of them; [`InteropVersion`] has the differences. `R-…` are requirements of the draft,
-//! listed in `docs/protocol.md`.
+//! listed in `crates/landfall/tests/protocol.md`.
 
 mod digest;
 mod disposition;

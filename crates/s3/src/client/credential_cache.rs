@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
     use crate::client::{
-        connections::connections,
+        CallSettings,
         credentials::{Credentials, ProvideCredentials},
     };
 
@@ -65,8 +65,8 @@ mod tests {
     }
 
     fn cache(source: CredentialSource) -> CredentialCache<Source> {
-        let pool = connections(&crate::client::ClientSettings::default(), false).expect("a pool");
-        super::cache(source, Arc::new(pool), "r")
+        let calls = CallSettings::default().caller(false).expect("connections");
+        super::cache(source, calls.http, "r")
     }
 
     fn scripted(lifetimes: &[Option<u64>]) -> (Arc<ScriptedProvider>, CredentialCache<Source>) {

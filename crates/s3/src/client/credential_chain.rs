@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Uri, header};
 use landfall::BoxError;
-use landfall_objects::run_program;
+use landfall_objects::{CallLimits, CallSettings, run_program};
 
 use super::{
     Client, ClientSettings, HttpSend, Operation,
@@ -199,8 +199,14 @@ impl CredentialChain {
         let client = Client::new(ClientSettings {
             region: role.region.clone().or_else(|| Some(self.region.clone())),
             credentials: keys.map_or(CredentialSource::Anonymous, CredentialSource::Static),
-            http: Some(Arc::clone(&self.context.http)),
-            deadline: HTTP_TIMEOUT,
+            calls: CallSettings {
+                http: Some(Arc::clone(&self.context.http)),
+                limits: CallLimits {
+                    deadline: HTTP_TIMEOUT,
+                    ..CallLimits::default()
+                },
+                ..CallSettings::default()
+            },
             ..ClientSettings::default()
         });
         let client = client.map_err(|error| error.to_string())?;

@@ -2,8 +2,6 @@
 
 use landfall_objects::{UnreadableFile, variable_or_file};
 
-use super::settings::SettingsError;
-
 /// Secrets of containers are files: `<NAME>_FILE` names one with the value, as in tusd's image.
 const IN_FILES: [&str; 4] = [
     "AWS_ACCESS_KEY_ID",
@@ -25,7 +23,7 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 /// Checks that the files with values can be read: without one, other credentials would be used.
-pub(super) fn check_files() -> Result<(), SettingsError> {
+pub(super) fn check_files() -> Result<(), UnreadableFile> {
     IN_FILES
         .into_iter()
         .try_for_each(|name| find(name, environment).map(drop))
@@ -35,19 +33,11 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn find(name: &str, get: impl Fn(&str) -> Option<String>) -> Result<Option<String>, SettingsError> {
-    variable_or_file(name, &IN_FILES, get).map_err(|error| {
-        let UnreadableFile {
-            variable,
-            path,
-            source,
-        } = error;
-        SettingsError::File {
-            variable,
-            path,
-            source,
-        }
-    })
+fn find(
+    name: &str,
+    get: impl Fn(&str) -> Option<String>,
+) -> Result<Option<String>, UnreadableFile> {
+    variable_or_file(name, &IN_FILES, get)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //! a client from [`Client::with_writes`] are not aborted, and one can wait for their end.
 
 mod address;
+mod certificates;
 mod cloud;
-mod connections;
 mod credential_cache;
 mod credential_chain;
 mod credentials;
@@ -42,14 +42,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use landfall_objects::{CallLimits, Caller, CredentialCache};
+use landfall_objects::{Caller, CredentialCache};
 use tokio_util::task::TaskTracker;
 
 use self::environment::{check_files, variable};
-use self::{address::Address, connections::connections, credentials::Source, region::Regions};
+use self::{address::Address, credentials::Source, region::Regions};
 
 pub use self::{
-    connections::root_certificates,
+    certificates::root_certificates,
     credentials::{CredentialSource, Credentials, ProvideCredentials},
     listing::CorsRule,
     operation::Operation,
@@ -58,9 +58,10 @@ pub use self::{
     sts::{Partition, TokenRequest},
 };
 pub use landfall_objects::{
-    Condition, DURATION_BOUNDS_MS, Error, ErrorKind, HttpSend, ListedObject, MultipartUpload,
-    MultipartUploadsPage, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage,
-    OperationStats, Part, Payload, PayloadBody, ResponseBody, Result, Stats, if_exists,
+    CallLimits, CallSettings, CallSettingsError, Condition, DURATION_BOUNDS_MS, Error, ErrorKind,
+    HttpSend, ListedObject, MultipartUpload, MultipartUploadsPage, Object, ObjectBody, ObjectHead,
+    ObjectHeaders, ObjectRef, ObjectsPage, OperationStats, Part, Payload, PayloadBody,
+    ResponseBody, Result, Stats, if_exists,
 };
 
 /// A client of one S3 service. Clones share connections, credentials and counters.
@@ -90,7 +91,7 @@ impl Client {
     ///
     /// # Errors
     /// [`SettingsError`] names the invalid setting.
-    pub fn new(settings: ClientSettings) -> Result<Self, SettingsError> {
+    pub fn new(mut settings: ClientSettings) -> Result<Self, SettingsError> {
         check_files()?;
         let profile = match &settings.credentials {
             CredentialSource::Profile(profile) => Some(profile.as_str()),
@@ -103,16 +104,11 @@ impl Client {
             .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
             .or_else(|| variable("AWS_ENDPOINT_URL"));
         let address = Address::new(&settings, endpoint.as_deref())?;
-        let http = match &settings.http {
-            Some(http) => Arc::clone(http),
-            None => Arc::new(connections(&settings, address.secure)?),
-        };
-        let credentials =
-            credential_cache::cache(settings.credentials.clone(), Arc::clone(&http), &region);
+        let calls = std::mem::take(&mut settings.calls);
+        let caller = calls.caller_with(|| root_certificates(address.secure))?;
+        let http = Arc::clone(&caller.http);
+        let credentials = credential_cache::cache(settings.credentials.clone(), http, &region);
         let regions = Regions::new(region);
-        let (limits, agent) = (CallLimits::from(&settings), &settings.user_agent);
-        let caller = Caller::new(http, limits, agent, settings.log_calls)
-            .map_err(|_| SettingsError::UserAgent(agent.clone()))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,

@@ -30,9 +30,9 @@ fn tiny_parts(stem: &str) -> S3Options {
 /// A client with the usual number of attempts and short delays.
 fn quick(access: &Access, attempts: u32) -> Client {
     let mut settings = settings(access);
-    settings.backoff = Duration::from_millis(5);
-    settings.max_backoff = Duration::from_millis(50);
-    settings.attempts = attempts;
+    settings.calls.limits.backoff = Duration::from_millis(5);
+    settings.calls.limits.max_backoff = Duration::from_millis(50);
+    settings.calls.limits.attempts = attempts;
     Client::new(settings).unwrap()
 }
 

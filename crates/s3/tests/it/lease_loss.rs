@@ -43,9 +43,9 @@ impl LateServer {
         options.conditional_writes = false;
         options.shared = true;
         let mut settings = crate::support::settings(&garage.access().through_proxy(&proxy));
-        settings.attempts = u32::MAX;
-        settings.deadline = Duration::from_secs(600);
-        settings.max_backoff = Duration::from_millis(100);
+        settings.calls.limits.attempts = u32::MAX;
+        settings.calls.limits.deadline = Duration::from_secs(600);
+        settings.calls.limits.max_backoff = Duration::from_millis(100);
         let slow = landfall_s3::client::Client::new(settings).unwrap();
         let store = S3Store::new(slow, options).unwrap();
         let locker = FaultLocker::new(MemoryLocker::new());

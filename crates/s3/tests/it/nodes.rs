@@ -115,6 +115,32 @@ async fn a_late_write_of_an_older_node_changes_nothing_where_conditions_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_bytes_are_seen_while_another_node_completes_the_upload() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let options = shared(&moto.bucket("completes"), true);
+    let reader = S3Store::new(
+        client(&moto.access().through_proxy(&proxy)),
+        options.clone(),
+    )
+    .unwrap();
+    let writer = S3Store::new(client(&moto.access()), options).unwrap();
+    let bytes = pattern(4, 300 * KIB);
+    let upload = create(&writer, bytes.len() as u64).await;
+    append(&writer, &upload.id, 1, &bytes.slice(..200 * KIB)).await;
+    // `.part` is deleted in the meantime.
+    let rule = Rule::on(Operation::HeadObject).key_ends(".part").once();
+    proxy.inject(rule, Fault::Delay(Duration::from_millis(800)));
+    let completing = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        append(&writer, &upload.id, 2, &bytes.slice(200 * KIB..)).await;
+        finish(&writer, &upload, 2).await;
+    };
+    let (snapshot, ()) = tokio::join!(reader.load(&upload.id), completing);
+    assert_eq!(snapshot.unwrap().offset, 300 * 1024);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_may_go_to_any_node() {
     let garage = Garage::shared();
     let options = shared(&garage.bucket("any"), false);

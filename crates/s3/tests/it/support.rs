@@ -37,8 +37,8 @@ pub(crate) fn settings(access: &Access) -> ClientSettings {
 /// A client without retries.
 pub(crate) fn client_without_retries(access: &Access) -> Client {
     let mut settings = settings(access);
-    settings.attempts = 1;
-    settings.deadline = Duration::from_secs(20);
+    settings.calls.limits.attempts = 1;
+    settings.calls.limits.deadline = Duration::from_secs(20);
     Client::new(settings).unwrap()
 }
 

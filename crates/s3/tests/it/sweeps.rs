@@ -3,15 +3,15 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use landfall::{
-    Composer, Config, Handler,
+    Composer, Config, Handler, Lifetimes,
     lease::Fence,
     removal::{Reading, RemovalClock},
-    store::{DueFilter, Enumerate as _, Store as _},
+    store::{DueFilter, Enumerate as _, Store as _, SweepClaim},
     upload::{Completion, Snapshot, UploadId},
 };
 use landfall_s3::{
@@ -33,12 +33,15 @@ const UPLOADS: usize = 5;
 /// Lists due uploads, as a sweep does.
 async fn sweep(
     store: &S3Store,
-    finished: bool,
+    lifetimes: Lifetimes,
     due: &(dyn Fn(&Snapshot) -> Option<SystemTime> + Send + Sync),
-) -> BTreeSet<UploadId> {
+) -> (BTreeSet<UploadId>, Option<SystemTime>) {
+    let claim = store.claim_sweep(HOUR).await.unwrap();
+    assert_eq!(claim, SweepClaim::Granted);
     let filter = DueFilter {
-        finished,
+        all: false,
         dry_run: false,
+        lifetimes,
         due,
     };
     let mut listed = BTreeSet::new();
@@ -49,7 +52,8 @@ async fn sweep(
         listed.extend(page.uploads.into_iter().map(|one| one.upload.id.clone()));
         cursor = page.next;
         if cursor.is_none() {
-            return listed;
+            store.finish_sweep(HOUR).await.unwrap();
+            return (listed, page.next_due);
         }
     }
 }
@@ -96,46 +100,35 @@ async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
         let later = SystemTime::now() + HOUR;
         let due = |snapshot: &Snapshot| (!snapshot.is_complete()).then_some(later);
         let all: BTreeSet<_> = running.union(&done).cloned().collect();
-        for finished in [false, true] {
+        for finished in [None, Some(HOUR)] {
+            let lifetimes = Lifetimes {
+                unfinished: Some(HOUR),
+                finished,
+            };
             let before = requests(sweeper.client()).1;
-            let first = sweep(&sweeper, finished, &due).await;
+            let (first, _) = sweep(&sweeper, lifetimes, &due).await;
             let examined = requests(sweeper.client()).1 - before;
-            assert!(examined <= 5 * first.len() as u64, "{examined}");
+            // Beside those of the sweep, whether a complete upload is partial is in its description.
+            let rest = (all.len() - first.len()) as u64 + 6;
+            assert!(examined <= 5 * first.len() as u64 + rest, "{examined}");
             match (finished, template) {
-                (false, None) => assert_eq!(first, running),
+                (None, None) => assert_eq!(first, running),
                 // With a template only the description shows that an upload is complete.
-                (false, Some(_)) => assert_eq!(first, all),
-                (true, None) => assert_eq!(first, done),
-                (true, Some(_)) => assert!(first.is_empty()),
+                _ => assert_eq!(first, all),
             }
+            let next_due = sweep(&sweeper, lifetimes, &due).await.1;
+            let before = requests(sweeper.client());
+            // The index, the objects, and the multipart uploads are listed.
+            let (again, _) = sweep(&sweeper, lifetimes, &due).await;
             let (lists, others) = requests(sweeper.client());
-            assert!(sweep(&sweeper, finished, &due).await.is_empty());
-            assert_eq!(
-                requests(sweeper.client()),
-                (lists + 2, others),
-                "{template:?}"
-            );
+            assert_eq!(lists, before.0 + 3);
+            // Those that have changed in the last minutes are examined again.
+            assert!(again.is_subset(&first), "{template:?}");
+            assert!(others <= before.1 + 4 + 5 * again.len() as u64 + rest);
+            let early = later - Duration::from_secs(1);
+            let late = later + Duration::from_secs(60);
+            assert!(next_due.is_some_and(|due| due > early && due < late));
         }
-
-        // The next process that writes it changes the description.
-        let changed = running.first().unwrap();
-        let other = S3Store::new(client(&access), options.clone()).unwrap();
-        append(&other, changed, 100, &pattern(9, 100)).await;
-        let soon = |_: &Snapshot| Some(SystemTime::now() + Duration::from_secs(2));
-        let only = BTreeSet::from([changed.clone()]);
-        assert_eq!(sweep(&sweeper, true, &soon).await, only);
-        assert!(sweep(&sweeper, true, &soon).await.is_empty());
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(sweep(&sweeper, true, &soon).await, only);
-
-        // The earliest due time of those that were skipped is known.
-        let filter = DueFilter {
-            finished: true,
-            dry_run: false,
-            due: &due,
-        };
-        let page = sweeper.page_due(None, 1000, &filter).await.unwrap();
-        assert!(page.next_due.is_some_and(|due| due <= later));
     }
 }
 
@@ -221,8 +214,8 @@ async fn a_sweep_skips_what_another_process_has_removed() {
         let swept = swept.await.unwrap();
         assert_eq!(swept.failed, 0, "{swept:?}");
         assert_eq!((swept.removed, swept.skipped), (1, UPLOADS as u64 - 1));
-        let none = sweep(&store, true, &|_| None).await;
-        assert!(none.is_empty());
+        let none = store.page(None, 100).await.unwrap();
+        assert!(none.uploads.is_empty());
     }
 }
 
@@ -265,22 +258,38 @@ async fn claims(access: &Access, mut options: S3Options, conditional: bool) {
     options.conditional_writes = conditional;
     let node = || S3Store::new(client(access), options.clone()).unwrap();
     let [one, other] = [node(), node()];
-    assert!(one.claim_sweep(HOUR).await.unwrap());
+    let claim = async |store: &S3Store, interval| store.claim_sweep(interval).await.unwrap();
+    assert_eq!(claim(&one, HOUR).await, SweepClaim::Granted);
     for _ in 0..2 {
-        assert!(!other.claim_sweep(HOUR).await.unwrap());
-        assert!(one.claim_sweep(HOUR).await.unwrap());
+        assert!(matches!(claim(&other, HOUR).await, SweepClaim::Later(_)));
+        assert_eq!(claim(&one, HOUR).await, SweepClaim::Granted);
     }
-    // The first process stopped two intervals ago.
-    tokio::time::sleep(Duration::from_millis(3100)).await;
-    let interval = Duration::from_secs(1);
-    assert!(other.claim_sweep(interval).await.unwrap());
-    assert!(!one.claim_sweep(HOUR).await.unwrap());
+    // The first process dies in its sweep.
+    let died = Instant::now();
+    while let SweepClaim::Later(wait) = claim(&other, HOUR).await {
+        tokio::time::sleep(wait).await;
+    }
+    let took = died.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    println!("taken over after {took:?}");
+    assert!(matches!(claim(&one, HOUR).await, SweepClaim::Later(_)));
+
+    // Between sweeps: the next one was due after a second.
+    let second = Duration::from_secs(1);
+    other.finish_sweep(second).await.unwrap();
+    let ended = Instant::now();
+    while let SweepClaim::Later(wait) = claim(&one, HOUR).await {
+        tokio::time::sleep(wait).await;
+    }
+    let took = ended.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    println!("swept next after {took:?}");
 
     // Without other processes no claim is needed.
     let mut own = options;
     own.shared = false;
     let own = S3Store::new(client(access), own).unwrap();
-    assert!(own.claim_sweep(HOUR).await.unwrap());
+    assert_eq!(claim(&own, HOUR).await, SweepClaim::Granted);
     assert_eq!(requests(own.client()), (0, 0));
 }
 
@@ -288,7 +297,10 @@ async fn claims(access: &Access, mut options: S3Options, conditional: bool) {
 async fn only_one_process_sweeps() {
     let (garage, moto) = (Garage::shared(), Moto::shared());
     let bucket = garage.bucket("claims");
-    claims(&garage.access(), options(&bucket), false).await;
+    let in_garage = garage.access();
+    let without_conditions = claims(&in_garage, options(&bucket), false);
     let bucket = moto.bucket("claims");
-    claims(&moto.access(), options(&bucket), true).await;
+    let in_moto = moto.access();
+    let with_conditions = claims(&in_moto, options(&bucket), true);
+    tokio::join!(without_conditions, with_conditions);
 }

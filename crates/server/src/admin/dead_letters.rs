@@ -1,6 +1,7 @@
-//! Lists, retries and deletes dead letters for the dashboard.
+//! Lists, groups, retries and deletes dead letters for the dashboard.
 //!
-//! A change never selects pending events, although `landfall events` can. It names at most `MAX_BATCH` ids, or all.
+//! A change names at most `MAX_BATCH` ids, a group, or all dead letters. It never deletes pending events, although
+//! `landfall events` can, and retries only a group of them.
 //! Successful changes are logged with their operator.
 
 use axum::{
@@ -11,7 +12,7 @@ use axum::{
     },
 };
 use landfall_access::Problem;
-use landfall_state::outbox::{EventSelection, StoredEvent};
+use landfall_state::outbox::{EventGroup, EventSelection, EventState, StoredEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -26,13 +27,19 @@ const MAX_LOGGED: usize = 20;
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLetterQuery {
     limit: Option<usize>,
+    /// All four of a group, or none.
+    transport: Option<String>,
+    event: Option<String>,
+    error: Option<String>,
+    state: Option<EventState>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DeadLetterIds {
+pub(super) struct DeadLetterSelection {
     #[serde(default)]
     ids: Vec<String>,
+    group: Option<EventGroup>,
     #[serde(default)]
     all: bool,
 }
@@ -43,7 +50,21 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_BATCH);
+    let group = match (query.transport, query.event, query.error, query.state) {
+        (Some(route), Some(event), Some(error), Some(state)) => Some(EventGroup {
+            route,
+            event,
+            error,
+            state,
+        }),
+        (None, None, None, None) => None,
+        _ => {
+            let detail = "Set transport, event, error and state, or none of them.";
+            return Err(invalid(detail));
+        }
+    };
     let query = landfall_state::outbox::Query {
+        group,
         limit: limit + 1,
         ..landfall_state::outbox::Query::default()
     };
@@ -55,6 +76,14 @@ pub(super) async fn list(
     Ok(Json(
         json!({ "events": events, "has_more": found.len() > limit }),
     ))
+}
+
+pub(super) async fn failed(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
+    let found = match admin.0.parts.app.hooks.events() {
+        Some(events) => events.failed().await?,
+        None => Vec::new(),
+    };
+    Ok(Json(json!({ "groups": found })))
 }
 
 pub(super) fn event_json(event: &StoredEvent) -> Value {
@@ -86,15 +115,20 @@ pub(super) enum DeadLetterAction {
 pub(super) async fn change(
     State(admin): State<Admin>,
     Extension(operator): Extension<Operator>,
-    ids: Result<Json<DeadLetterIds>, JsonRejection>,
+    ids: Result<Json<DeadLetterSelection>, JsonRejection>,
     action: DeadLetterAction,
 ) -> Result<Json<Value>, Problem> {
     let Json(selection) = ids.map_err(|error| Problem::new(error.status(), error.body_text()))?;
-    let choice = match (selection.all, selection.ids.len()) {
-        (true, 0) => Ok(EventSelection::AllDead),
-        (false, 1..=MAX_BATCH) => Ok(EventSelection::DeadIds(selection.ids)),
-        (false, 0) | (true, _) => Err("Set either \"ids\" or \"all\": true.".to_owned()),
-        (false, _) => Err(format!("At most {MAX_BATCH} ids are allowed per request.")),
+    let is_allowed = |group: &EventGroup| {
+        group.state == EventState::Dead || matches!(action, DeadLetterAction::Retry)
+    };
+    let choice = match (selection.all, selection.group, selection.ids.len()) {
+        (true, None, 0) => Ok(EventSelection::AllDead),
+        (false, Some(group), 0) if is_allowed(&group) => Ok(EventSelection::Group(group)),
+        (false, Some(_), 0) => Err("Pending events are retried only.".to_owned()),
+        (false, None, 1..=MAX_BATCH) => Ok(EventSelection::DeadIds(selection.ids)),
+        (false, None, 1..) => Err(format!("At most {MAX_BATCH} ids are allowed per request.")),
+        _ => Err("Set one of \"ids\", \"group\" and \"all\": true.".to_owned()),
     };
     let choice = choice.map_err(invalid)?;
     let Some(events) = admin.0.parts.app.hooks.events() else {
@@ -110,6 +144,7 @@ pub(super) async fn change(
             action,
             match choice {
                 EventSelection::AllDead => "all".to_owned(),
+                EventSelection::Group(group) => format!("{}: {}", group.event, group.error),
                 _ => uploads.join(","),
             },
         );

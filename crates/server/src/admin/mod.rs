@@ -6,6 +6,7 @@ mod event_stream;
 mod job_json;
 mod key;
 mod keys;
+mod links;
 mod overview;
 mod page;
 mod session;
@@ -18,7 +19,7 @@ use std::{
 
 use axum::{
     Router, middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http::StatusCode;
 use landfall::Handler;
@@ -86,6 +87,7 @@ impl Admin {
             .route("/uploads/{id}/delete", post(uploads::delete))
             .route("/events", get(event_stream::events))
             .route("/dead-letters", get(dead_letters::list))
+            .route("/failed-events", get(dead_letters::failed))
             .route(
                 "/dead-letters/retry",
                 post(|admin, by, ids| change(admin, by, ids, Retry)),
@@ -95,6 +97,8 @@ impl Admin {
                 post(|admin, by, ids| change(admin, by, ids, Delete)),
             )
             .route("/keys", get(keys::list))
+            .route("/links", get(links::list))
+            .route("/links/{id}", delete(links::revoke))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(middleware::from_fn_with_state(self.clone(), require_access));

@@ -6,7 +6,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use landfall::{Composer, store::BoxError};
+use landfall::{
+    Composer,
+    store::{BoxError, StoreError},
+};
 use landfall_direct::{AzureBucket, DirectBucket, GcsBucket};
 use landfall_objects::{
     CallLimits, Cloud, Error, ErrorKind, ObjectRef, ObjectStore, Stats, StoreOptions, StoreStats,
@@ -49,6 +52,7 @@ pub(super) trait CloudBackend: fmt::Debug + Send + Sync {
     fn calls(&self) -> &Stats;
     fn stats(&self) -> StoreStats;
     async fn probe(&self) -> Result<(), BoxError>;
+    async fn flush_due_times(&self) -> Result<(), StoreError>;
     fn leases(&self, settings: &Leases) -> anyhow::Result<SharedLeases>;
 }
 
@@ -244,6 +248,10 @@ impl<C: LeasedCloud> CloudBackend for Bucket<C> {
             Err(error) if *error.kind() != ErrorKind::AccessDenied => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    async fn flush_due_times(&self) -> Result<(), StoreError> {
+        self.store.flush_due_times().await
     }
 
     fn leases(&self, settings: &Leases) -> anyhow::Result<SharedLeases> {

@@ -71,7 +71,7 @@ fn list(found: &[StoredEvent], query: &Query, json: bool) -> anyhow::Result<Exit
         }
         if found.is_empty() {
             print(match query.states.as_slice() {
-                [EventState::Dead] => "no dead letters\n",
+                [EventState::Dead] => "no dead letters, and none is being retried\n",
                 [EventState::Pending] => "no pending events\n",
                 _ => "no events\n",
             })?;
@@ -88,6 +88,14 @@ const fn state_name(state: EventState) -> &'static str {
     }
 }
 
+fn next_attempt(event: &StoredEvent, now: SystemTime) -> String {
+    match event.due_at.map(|due| due.duration_since(now)) {
+        Some(Ok(wait)) => format!("in {}", format_age(wait)),
+        Some(Err(_)) => "now".to_owned(),
+        None => "-".to_owned(),
+    }
+}
+
 fn table(events: &[StoredEvent], now: SystemTime) -> String {
     if events.is_empty() {
         return String::new();
@@ -97,6 +105,7 @@ fn table(events: &[StoredEvent], now: SystemTime) -> String {
         "STATE",
         "SINCE",
         "ATTEMPTS",
+        "NEXT",
         "TRANSPORT",
         "EVENT",
         "UPLOAD",
@@ -110,6 +119,7 @@ fn table(events: &[StoredEvent], now: SystemTime) -> String {
             state_name(event.state).to_owned(),
             format!("{} ago", format_age(since)),
             event.attempts.to_string(),
+            next_attempt(event, now),
             event.route.clone(),
             event.event.clone(),
             sanitize(&event.upload, usize::MAX),

@@ -20,10 +20,27 @@ use crate::settings::{self, KeysCommand, Loaded};
 /// # Errors
 /// The database cannot be used, or the key cannot be created.
 pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::Result<ExitCode> {
+    let creates = matches!(command, KeysCommand::Add(_));
+    let queue = open_queue(&loaded, creates, "key was created").await?;
+    let result = match command {
+        KeysCommand::Add(key) => add(&queue, key).await,
+        KeysCommand::List => list(&queue, json).await,
+        KeysCommand::Revoke(key) => revoke(&queue, &key).await,
+    };
+    queue.close().await;
+    result
+}
+
+/// Opens the queue of the server with these settings. A missing SQLite file is an error unless the command `creates` an item.
+pub(super) async fn open_queue(
+    loaded: &Loaded,
+    creates: bool,
+    item: &str,
+) -> anyhow::Result<Queue> {
     loaded.print_warnings();
-    let (database, name) = match command {
-        KeysCommand::Add(_) => state::named_database(&loaded.settings),
-        _ => state::stored_database(&loaded.settings, "key was created", "grants")?,
+    let (database, name) = match creates {
+        true => state::named_database(&loaded.settings),
+        false => state::stored_database(&loaded.settings, item, "grants")?,
     };
     state::secure(&loaded.settings)?;
     let open = async {
@@ -32,14 +49,7 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
         wanted.connections = Some(connections.without_migrations());
         Queue::open(wanted).await
     };
-    let queue = open.await.with_context(|| format!("cannot use {name}"))?;
-    let result = match command {
-        KeysCommand::Add(key) => add(&queue, key).await,
-        KeysCommand::List => list(&queue, json).await,
-        KeysCommand::Revoke(key) => revoke(&queue, &key).await,
-    };
-    queue.close().await;
-    result
+    open.await.with_context(|| format!("cannot use {name}"))
 }
 
 async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode> {
@@ -121,15 +131,19 @@ fn table(keys: &[ApiKey], now: SystemTime) -> String {
             sanitize(&key.subject, 60),
             ago(key.created_at),
             key.used_at.map_or_else(|| "never".to_owned(), ago),
-            match key.expires_at.map(|end| end.duration_since(now)) {
-                None => "-".to_owned(),
-                Some(Ok(left)) => format!("in {}", format_age(left)),
-                Some(Err(_)) => "expired".to_owned(),
-            },
+            format_expiry(key.expires_at, now),
             describe_limits(key),
         ]);
     }
     columns(&rows)
+}
+
+pub(super) fn format_expiry(end: Option<SystemTime>, now: SystemTime) -> String {
+    match end.map(|end| end.duration_since(now)) {
+        None => "-".to_owned(),
+        Some(Ok(left)) => format!("in {}", format_age(left)),
+        Some(Err(_)) => "expired".to_owned(),
+    }
 }
 
 fn describe_limits(key: &ApiKey) -> String {

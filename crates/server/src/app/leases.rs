@@ -11,6 +11,7 @@ use landfall_azure::AzureClient;
 use landfall_leases::{BucketLocker, LeaseSettings, LeaseStats, PostgresLocker, RedisLocker};
 use landfall_objects::{Cloud, ObjectLeases};
 use landfall_s3::{client::Client, lease::probe_conditional_writes};
+use landfall_state::sql::Connections;
 
 use super::cached_probe::CachedProbe;
 use crate::settings::Leases;
@@ -96,10 +97,13 @@ impl SharedLeases {
         Ok(Self::new(Locker::Redis(locker)))
     }
 
-    pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
+    pub(super) async fn postgres(
+        connections: Connections,
+        settings: &Leases,
+    ) -> anyhow::Result<Self> {
         let mut options = LeaseSettings::postgres();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
-        let locker = PostgresLocker::new(url, options).context("--lease")?;
+        let locker = PostgresLocker::shared(&connections, options).context("--lease")?;
         let failure = "cannot store leases in PostgreSQL; correct --lease, or start the server";
         locker.check().await.context(failure)?;
         Ok(Self::new(Locker::Postgres(locker)))

@@ -44,10 +44,11 @@ async fn migrate_tables(settings: &Settings, place: &str) -> anyhow::Result<()> 
     };
     let migrated = migrated.await;
     migrated.with_context(|| format!("failed to migrate {place}"))?;
-    opened.close().await;
     if let crate::settings::LeaseKind::Postgres(url) = &settings.leases.kind {
-        let leases = super::leases::SharedLeases::postgres(url.reveal(), &settings.leases).await?;
+        let connections = opened.connect_leases(settings, url.reveal()).await?;
+        let leases = super::leases::SharedLeases::postgres(connections, &settings.leases).await?;
         leases.close().await;
     }
+    opened.close().await;
     Ok(())
 }

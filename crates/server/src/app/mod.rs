@@ -12,6 +12,7 @@ mod health;
 mod hooks;
 mod keys_command;
 mod leases;
+mod link_command;
 mod metrics;
 mod migrate;
 mod open_files;
@@ -21,6 +22,7 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod resident;
 mod routes;
+mod startup;
 mod state;
 mod status;
 mod storage;
@@ -31,10 +33,7 @@ mod tls;
 use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use landfall::{
-    Composer, Config, Handler, InterimResponses, Lifetimes, SweepReason,
-    service::{Cors, Forwarded},
-};
+use landfall::{Composer, Config, InterimResponses, Lifetimes, SweepReason, service::Cors};
 use landfall_console::Progress;
 use landfall_http::{
     ConnectionLimits, Function, Listener, Shutdown, Tls, TrustedProxies, serve_uploads,
@@ -44,12 +43,14 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::keys_command::keys;
+pub use self::link_command::link;
 #[cfg(target_os = "linux")]
 pub(crate) use self::resident::unmap_used_pages;
 pub(crate) use self::{
     bucket::options as s3_options,
     cloud::{azure_options, gcs_options},
     doctor::find_damaged,
+    link_command::link_json,
     terminal::print,
 };
 pub use self::{
@@ -71,27 +72,36 @@ use crate::{
 /// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
-
 /// A head of one packet needs no longer on any link; one of 1 MiB needs 70 KB/s.
 const MIN_HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// `landfall config check`: runs all checks of a start, those of this machine unless `offline`, and prints
-/// the effective settings.
+/// the effective settings, or those that are not at their defaults.
 ///
 /// # Errors
 /// The server could not start.
-pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<ExitCode> {
-    if offline {
-        loaded.print_warnings();
-        terminal::print(&loaded.to_toml(false))?;
-        return Ok(ExitCode::SUCCESS);
+pub async fn config_check(
+    mut loaded: Loaded,
+    offline: bool,
+    only_changed: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut directories = String::new();
+    let mut checked = Ok(());
+    if !offline {
+        let progress = Progress::new("checking this machine and the hosts");
+        let prepared = progress.show_during(Prepared::new(&mut loaded, None)).await;
+        checked = prepared.map(|_| directories = loaded.directories());
     }
-    let progress = Progress::new("checking this machine and the hosts");
-    let prepared = progress.show_during(Prepared::new(&mut loaded, None)).await;
     loaded.print_warnings();
-    prepared?;
-    terminal::print(&(loaded.to_toml(false) + &loaded.directories()))?;
+    checked?;
+    let settings = loaded.to_toml(only_changed);
+    let verdict = match (offline, loaded.warnings.is_empty()) {
+        (true, _) => "The values are valid; without --offline, this machine is checked too.",
+        (false, true) => "The configuration is valid.",
+        (false, false) => "The configuration is valid, with warnings.",
+    };
+    let report = format!("{settings}{directories}# {verdict}\n");
+    terminal::print(report.trim_start())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -159,8 +169,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     };
     let connection_limit = ConnectionLimit::new(open_files, settings.limits.max_connections);
     if settings.monitoring.show_startup_logs {
-        let network = (&*listening, &*listeners, connection_limit);
-        log_startup(&settings, &parts, &handler, network);
+        startup::log_startup(&settings, &parts, &listening, &listeners, connection_limit);
     }
 
     // Caught, SIGXFSZ is an error of one write; by default it ends the process.
@@ -210,11 +219,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let served = serve_uploads(listeners, handler, Arc::new(app), limits, shutdown, stats);
     served.await.context("serving failed")?;
     stopping.await.context("serving failed")?;
-    let flush = tokio::time::timeout(FLUSH_TIMEOUT, parts.close_database());
-    if flush.await.is_err() {
-        tracing::warn!("failed to flush the database; events are recovered at the next start");
-    }
-    parts.storage.close().await;
+    parts.close().await;
     #[cfg(feature = "full")]
     crate::trace::flush().await;
     log::say("Shutdown completed. Goodbye!");
@@ -290,8 +295,7 @@ async fn sweep_once(
             );
         });
     }
-    parts.close_database().await;
-    parts.storage.close().await;
+    parts.close().await;
     progress.suspend(|| {
         println!(
             "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
@@ -326,11 +330,7 @@ fn handler_config(
     config.disable_checksum = protocol.disable_checksum;
     config.base_path = urls.base_path.clone();
     config.location = urls.location.clone();
-    config.forwarded = Forwarded::Ignore;
-    if urls.behind_proxy {
-        let urls = urls.clone();
-        config.forwarded = Forwarded::TrustIf(Arc::new(move |peer| urls.trusts(peer)));
-    }
+    config.forwarded = proxies::forwarded(urls);
     config.cors = None;
     if !cors.disable {
         let rule = move |origin: &str| allow_origin.read().matches(origin);
@@ -457,77 +457,4 @@ fn open_tcp(host: &str, port: u16, flag: &str) -> anyhow::Result<Listener> {
 
 fn count_sockets(count: usize) -> String {
     format!("{count} socket{}", if count == 1 { "" } else { "s" })
-}
-
-fn log_startup(
-    settings: &Settings,
-    parts: &AppParts,
-    handler: &Handler,
-    (listening, listeners, connection_limit): (&str, &[Listener], ConnectionLimit),
-) {
-    let base = &settings.urls.base_path;
-    for line in parts.storage.describe().lines() {
-        log::say(line);
-    }
-    match settings.protocol.max_size {
-        Some(bytes) => {
-            let megabytes = bytes as f64 / 1024.0 / 1024.0;
-            log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
-        }
-        None => log::say("Using no maximum size."),
-    }
-    parts.hooks.log_startup();
-    if let Some(grants) = &parts.grants {
-        grants.log_startup(settings);
-    }
-    if let Some(direct) = &parts.direct {
-        direct.log_startup(settings);
-    }
-    let extensions = handler.extensions();
-    log::say(format!("Supported tus extensions: {extensions}"));
-    acme::log_startup(settings);
-    log::say(listening);
-    log::say(format_args!("Using {base} as the base path."));
-    if settings.monitoring.expose_metrics {
-        let path = &settings.monitoring.metrics_path;
-        log::say(format_args!("Using {path} as the metrics path."));
-    }
-    log::say(connection_limit);
-    let scheme = if settings.tls.is_on() {
-        "https"
-    } else {
-        "http"
-    };
-    let redirects = |listener: &&Listener| settings.tls.is_on() && !listener.has_tls();
-    if let Some(address) = listeners
-        .iter()
-        .find(redirects)
-        .and_then(Listener::local_addr)
-    {
-        log::say(format_args!("Redirecting http://{address} to HTTPS."));
-    }
-    let http3 = listeners.iter().filter(|listener| listener.is_http3());
-    for address in http3.filter_map(Listener::local_addr) {
-        log::say(format_args!("Serving HTTP/3 on {address}."));
-    }
-    let listeners = listeners
-        .iter()
-        .filter(|listener| !redirects(listener) && !listener.is_http3());
-    for address in listeners.filter_map(Listener::local_addr) {
-        let host = match address.ip().is_unspecified() {
-            true => format!("localhost:{}", address.port()),
-            false => address.to_string(),
-        };
-        if settings.has_page() {
-            log::say(format_args!("Upload page: {scheme}://{host}/"));
-        }
-        if settings.admin.is_on() {
-            log::say(format_args!(
-                "Dashboard: {scheme}://{host}{}/",
-                settings.admin.path
-            ));
-        }
-        let url = format!("{scheme}://{address}{base}");
-        log::say(format_args!("You can now upload files to: {url}"));
-    }
 }

@@ -44,6 +44,11 @@ impl ConnectionLimit {
             open_files,
         }
     }
+
+    /// Returns whether it is much lower than wanted.
+    pub(super) const fn is_low(&self) -> bool {
+        self.connections < self.wanted / 2
+    }
 }
 
 impl fmt::Display for ConnectionLimit {

@@ -32,6 +32,8 @@ use crate::{
 /// A replaced upload directory is logged within this time, although no request notices it.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
+
 /// Hooks, keys and secrets, which need no store, database or port.
 #[derive(Default)]
 pub(super) struct Prepared {
@@ -83,7 +85,7 @@ impl AppParts {
         database: SharedDatabase,
         prepared: Option<Prepared>,
     ) -> anyhow::Result<(Self, Handler)> {
-        let (storage, composer) = Storage::open(settings).await?;
+        let (storage, composer) = Storage::open(settings, &database).await?;
         let allow_origin = Arc::new(RwLock::new(settings.cors.allow_origin.clone()));
         let mut config = handler_config(settings, composer, allow_origin.clone())?;
         let has_queue = settings.has_queue() && prepared.is_some();
@@ -141,6 +143,7 @@ impl AppParts {
             self.hooks.check(&self.conditions),
         );
         tokio::join!(storage, hooks, grants);
+        self.database.report(&self.conditions);
     }
 
     /// Notices conditions although no one asks: from counters, and from the upload directory.
@@ -164,6 +167,7 @@ impl AppParts {
             ticks.tick().await;
             self.storage.check_directory(&self.conditions).await;
             self.hooks.check_receivers(&self.conditions);
+            self.database.report(&self.conditions);
             let damaged = handler.stats().damaged_uploads;
             let detail = (damaged > 0).then(|| format!("{damaged} as of the last sweep"));
             self.conditions
@@ -178,8 +182,23 @@ impl AppParts {
         }
     }
 
-    /// Stops background tasks, flushes pending writes to the database, and closes it.
-    pub(super) async fn close_database(&self) {
+    /// Stops background tasks, flushes pending writes to the database, and releases leases.
+    pub(super) async fn close(&self) {
+        let flush = tokio::time::timeout(FLUSH_TIMEOUT, self.flush());
+        if flush.await.is_err() {
+            tracing::warn!("failed to flush the database; events are recovered at the next start");
+        }
+        // Leases may be in the database.
+        self.storage.close().await;
+        if tokio::time::timeout(FLUSH_TIMEOUT, self.database.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("failed to close the database");
+        }
+    }
+
+    async fn flush(&self) {
         if let Some(direct) = &self.direct {
             direct.close().await;
         }
@@ -187,6 +206,5 @@ impl AppParts {
             grants.close().await;
         }
         self.hooks.close().await;
-        self.database.close().await;
     }
 }

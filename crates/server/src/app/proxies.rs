@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use landfall::service::Forwarded;
 use landfall_http::{ClientAddress, Function};
 
 use crate::{
@@ -57,48 +58,24 @@ impl UntrustedProxies {
     }
 }
 
+pub(super) fn forwarded(urls: &Urls) -> Forwarded {
+    if !urls.behind_proxy {
+        return Forwarded::Ignore;
+    }
+    let urls = urls.clone();
+    Forwarded::TrustIf(Arc::new(move |peer| urls.trusts(peer)))
+}
+
 /// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limited.
 pub(super) fn limit_address(settings: &Settings) -> ClientAddress {
     let (urls, proxy_protocol) = (settings.urls.clone(), settings.listen.proxy_protocol);
+    let forwarded = forwarded(&urls);
     Function(Arc::new(move |headers, peer| {
-        let address = client_address(&urls, headers, peer)?;
+        let address = forwarded.client(headers, peer)?;
         let is_proxy = proxy_protocol && urls.is_trusted_proxy(address);
         let exempt = address.is_loopback() || is_proxy || urls.trusts(Some(address));
         (!exempt).then_some(address)
     }))
-}
-
-/// Each proxy appends the address of its peer, so the list is read from its end, while the reporting
-/// proxy is trusted.
-pub(super) fn client_address(
-    urls: &Urls,
-    headers: &HeaderMap,
-    peer: Option<IpAddr>,
-) -> Option<IpAddr> {
-    let mut nearest = peer.map(|peer| peer.to_canonical());
-    if !urls.trusts(nearest) {
-        return nearest;
-    }
-    let lines = headers.get_all("x-forwarded-for").iter().rev();
-    let lines = lines.map(|line| line.to_str().unwrap_or("?"));
-    for hop in lines.flat_map(|line| line.rsplit(',')) {
-        match address(hop.trim()) {
-            Some(address) => nearest = Some(address),
-            None => break,
-        }
-        if !urls.trusts(nearest) {
-            break;
-        }
-    }
-    nearest
-}
-
-fn address(text: &str) -> Option<IpAddr> {
-    let rest = text.strip_prefix('[');
-    let bare = rest.and_then(|rest| rest.strip_suffix(']'));
-    let alone = bare.unwrap_or(text).parse::<IpAddr>().ok();
-    let address = alone.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
-    address.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -149,7 +126,9 @@ mod tests {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
         let peer = peer.map(|peer| peer.parse().unwrap());
-        client_address(&urls(behind_proxy), &headers, peer).map(|found| found.to_string())
+        forwarded(&urls(behind_proxy))
+            .client(&headers, peer)
+            .map(|found| found.to_string())
     }
 
     #[test]

@@ -181,6 +181,7 @@ fn greeting(settings: &Settings, handler: &Handler, has_logo: bool) -> Option<By
             max_size: settings.protocol.max_size,
             version: env!("CARGO_PKG_VERSION"),
             download: handler.can_download(),
+            grants: Some(settings.grants.path.as_str()).filter(|_| settings.grants.enabled),
             token_endpoint: Some(settings.grants.path.as_str())
                 .filter(|_| settings.grants.required),
             title: monitoring.page_title.as_deref(),

@@ -1,4 +1,4 @@
-//! The database that outbox, queue, direct uploads and certificates share, and the name of this node in it.
+//! The database that outbox, queue, direct uploads, certificates and leases share, and the name of this node in it.
 //!
 //! `SharedDatabase` opens it once, at its first use: on SQLite, several sets of connections would wait for each other.
 //! Without `--database`, it secures the state directory first. Commands other than the server and
@@ -11,7 +11,10 @@ use landfall_state::sql::{Connections, Database, Durability as DatabaseDurabilit
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use crate::settings::{self, Durability, LeaseKind, Settings};
+use crate::{
+    condition::{ConditionKind, Conditions},
+    settings::{self, Durability, LeaseKind, Settings},
+};
 
 pub(super) fn node_name(settings: &Settings) -> String {
     settings.state.node.clone().unwrap_or_else(|| {
@@ -60,9 +63,21 @@ pub(super) fn warn_about_location(settings: &Settings) {
     }
 }
 
+/// What the reason of a failed connection contains: the texts of PostgreSQL depend on its language.
+const REJECTIONS: &[(ConditionKind, &[&str])] = &[
+    (ConditionKind::DatabaseFull, &["(SQLSTATE 53"]),
+    (
+        ConditionKind::DatabaseLogin,
+        &["(SQLSTATE 28", "(SQLSTATE 3D"],
+    ),
+    (ConditionKind::DatabaseReadOnly, &["it is read-only"]),
+];
+
 #[derive(Debug, Default)]
 pub(super) struct SharedDatabase {
     connections: OnceCell<Connections>,
+    /// Those of leases, if they are in another PostgreSQL.
+    lease_connections: OnceCell<Connections>,
     is_tool: bool,
     /// The other users who can replace the file.
     exposed: Mutex<Option<String>>,
@@ -93,7 +108,8 @@ impl SharedDatabase {
         let open = async || {
             let (database, name) = named_database(settings);
             *self.exposed.lock() = secure(settings)?;
-            let connections = database.open(durability).await;
+            let max = settings.state.connections;
+            let connections = database.open_with(durability, max).await;
             let failure = || format!("cannot store {purpose} in {name}");
             let connections = connections.with_context(failure)?;
             Ok::<_, anyhow::Error>(match self.is_tool {
@@ -105,13 +121,52 @@ impl SharedDatabase {
         Ok(connections.share())
     }
 
+    /// Returns connections to the PostgreSQL of leases: those of the database if it has the same URL.
+    pub(super) async fn connect_leases(
+        &self,
+        settings: &Settings,
+        url: &str,
+    ) -> anyhow::Result<Connections> {
+        if settings.database() == Database::Postgres(url.to_owned()) {
+            return self.connect(settings, "leases").await;
+        }
+        let max = settings.state.connections;
+        let open = async || {
+            let durability = DatabaseDurability::PowerLoss;
+            Connections::to_postgres(url, durability, max).context("--lease")
+        };
+        let connections = self.lease_connections.get_or_try_init(open).await?;
+        Ok(connections.share())
+    }
+
+    /// Raises why PostgreSQL rejects connections, or clears it.
+    pub(super) fn report(&self, conditions: &Conditions) {
+        let opened = [
+            ("--database", &self.connections),
+            ("--lease", &self.lease_connections),
+        ];
+        for (setting, connections) in opened {
+            let Some(connections) = connections.get() else {
+                continue;
+            };
+            let error = connections.connect_error();
+            for (kind, signs) in REJECTIONS {
+                let is_of_kind = |error: &&String| signs.iter().any(|sign| error.contains(sign));
+                let detail = error.as_ref().filter(is_of_kind);
+                conditions.set(*kind, setting, detail);
+            }
+        }
+    }
+
     pub(super) fn exposed(&self) -> Option<String> {
         self.exposed.lock().clone()
     }
 
     pub(super) async fn close(&self) {
-        if let Some(connections) = self.connections.get() {
-            connections.close().await;
+        for connections in [&self.connections, &self.lease_connections] {
+            if let Some(connections) = connections.get() {
+                connections.close().await;
+            }
         }
     }
 }

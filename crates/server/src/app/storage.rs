@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -23,12 +24,13 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::bucket::Bucket;
 use super::cloud::CloudStorage;
-use super::leases::SharedLeases;
+use super::{leases::SharedLeases, state::SharedDatabase};
 use crate::{
     condition::{ConditionKind, Conditions},
     settings::{self, LeaseKind, Settings},
 };
 
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_FREE_PERCENT: u128 = 5;
 
 /// The location and capacity of the storage in bytes, as the dashboard shows them.
@@ -57,7 +59,10 @@ pub(super) enum StorageBackend {
 }
 
 impl Storage {
-    pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
+    pub(super) async fn open(
+        settings: &Settings,
+        database: &SharedDatabase,
+    ) -> anyhow::Result<(Self, Composer)> {
         let (backend, composer) = match &settings.s3.bucket {
             Some(name) => {
                 let (bucket, composer) = Bucket::open(settings, name).await?;
@@ -79,7 +84,8 @@ impl Storage {
         let leases: Option<SharedLeases> = match (&wanted.kind, &backend) {
             (LeaseKind::Redis(url), _) => Some(SharedLeases::redis(url.reveal(), wanted).await?),
             (LeaseKind::Postgres(url), _) => {
-                Some(SharedLeases::postgres(url.reveal(), wanted).await?)
+                let connections = database.connect_leases(settings, url.reveal()).await?;
+                Some(SharedLeases::postgres(connections, wanted).await?)
             }
             (LeaseKind::Store, StorageBackend::Bucket(bucket)) => {
                 let (client, prefix) = (&bucket.client, &settings.s3.object_prefix);
@@ -105,7 +111,10 @@ impl Storage {
     pub(super) fn describe(&self) -> String {
         match &self.backend {
             StorageBackend::Directory(directory) => {
-                format!("Using '{}' as directory storage.", directory.path.display())
+                format!(
+                    "Using '{}' as directory storage. A file is named ID, its description ID.info.",
+                    directory.path.display()
+                )
             }
             StorageBackend::Bucket(bucket) => bucket.description.clone(),
             StorageBackend::Cloud(cloud) => cloud.description.clone(),
@@ -121,6 +130,19 @@ impl Storage {
     }
 
     pub(super) async fn close(&self) {
+        let flushed = async {
+            match &self.backend {
+                StorageBackend::Directory(_) => Ok(()),
+                StorageBackend::Bucket(bucket) => bucket.store.flush_due_times().await,
+                StorageBackend::Cloud(cloud) => cloud.opened.flush_due_times().await,
+            }
+        };
+        let flushed = tokio::time::timeout(FLUSH_TIMEOUT, flushed).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::debug!(
+                "failed to write the due times of uploads; the next listing finds them"
+            );
+        }
         if let Some(leases) = &self.leases {
             leases.close().await;
         }
@@ -209,6 +231,7 @@ impl Directory {
         options.file_mode = storage.file_perms;
         options.preallocate = storage.preallocate;
         options.data_dirs.clone_from(&storage.data_dirs);
+        options.names.clone_from(&storage.file_names);
         options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
         options.lease_intervals = Intervals {
             holder: storage.lease_holder_poll,
@@ -318,7 +341,9 @@ mod tests {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().max_blocking_threads(1).build();
         runtime.unwrap().block_on(async {
-            let (storage, _) = Storage::open(&settings).await.unwrap();
+            let (storage, _) = Storage::open(&settings, &SharedDatabase::default())
+                .await
+                .unwrap();
             let conditions = Conditions::default();
             // As a system call that hangs, on the only thread for them.
             let (end, hanging) = mpsc::channel::<()>();

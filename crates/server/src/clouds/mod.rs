@@ -19,7 +19,7 @@ pub(crate) fn gcs_client(gcs: &Gcs, limits: CallLimits) -> Result<GcsClient, Gcs
     GcsClient::new(GcsSettings {
         endpoint: gcs.endpoint.clone(),
         object_prefix: gcs.object_prefix.clone(),
-        limits,
+        calls: limits.into(),
         ..GcsSettings::default()
     })
 }
@@ -28,7 +28,7 @@ pub(crate) fn azure_client(azure: &Azure, limits: CallLimits) -> Result<AzureCli
     AzureClient::new(AzureSettings {
         endpoint: azure.endpoint.clone(),
         tier: azure.tier,
-        limits,
+        calls: limits.into(),
         ..AzureSettings::default()
     })
 }

@@ -4,17 +4,13 @@ pub mod cors;
 mod diagnosis;
 pub mod doctor;
 
-use std::time::Duration;
-
+use landfall_objects::CallSettings;
 use landfall_s3::client::{
     Client, ClientSettings, CredentialSource, Error, ErrorKind, SettingsError,
 };
 
 pub(crate) use self::diagnosis::diagnose;
-use crate::{diagnosis::Diagnosis, settings::S3};
-
-/// An operator waits; includes retries.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{clouds::probe_limits, diagnosis::Diagnosis, settings::S3};
 
 pub(crate) fn client(settings: &S3, found: BucketProbe) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
@@ -24,11 +20,13 @@ pub(crate) fn client(settings: &S3, found: BucketProbe) -> Result<Client, Settin
 }
 
 pub(crate) fn probe_client(settings: &S3) -> Result<Client, SettingsError> {
+    let usual = client_settings(settings);
     Client::new(ClientSettings {
-        attempts: 2,
-        deadline: TIMEOUT,
-        idle_timeout: TIMEOUT,
-        ..client_settings(settings)
+        calls: CallSettings {
+            limits: probe_limits(),
+            ..usual.calls
+        },
+        ..usual
     })
 }
 
@@ -47,9 +45,12 @@ fn client_settings(settings: &S3) -> ClientSettings {
         accelerate: settings.accelerate,
         disable_ssl: settings.disable_ssl,
         credentials: CredentialSource::Standard,
-        log_calls: settings.log_api_calls,
-        // One connection per concurrent part, and some for other calls.
-        idle_connections: settings.concurrent_parts.saturating_add(32).min(1024),
+        calls: CallSettings {
+            log_calls: settings.log_api_calls,
+            // One connection per concurrent part, and some for other calls.
+            idle_connections: settings.concurrent_parts.saturating_add(32).min(1024),
+            ..CallSettings::default()
+        },
         ..ClientSettings::default()
     }
 }

@@ -121,6 +121,16 @@ pub(super) fn location(text: &str) -> Parsed<LocationStyle> {
     }
 }
 
+/// The URL of the upload page; the fragment with the secret of a link follows.
+pub(super) fn page_url(text: &str) -> Parsed<String> {
+    let url = http_url(
+        text,
+        "URL of the upload page",
+        "https://uploads.example.com/",
+    )?;
+    Ok(format!("{url}/"))
+}
+
 /// Parses a URL without user and query, and removes a trailing slash. Errors do not contain its password.
 pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> {
     let shown = redacted_url(text);

@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction};
 use landfall_console::parsed;
+use landfall_state::queue::UploadLink;
 
 use super::sections::table::{Kind, Setting};
 use super::value::Parsed;
@@ -53,8 +54,18 @@ pub(super) fn origin(help: &'static str) -> Arg {
 }
 
 pub(super) fn key_name(text: &str) -> Parsed<String> {
-    if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
-        return Err("a name has 1 to 255 bytes, without control characters".to_owned());
+    name(text, 255)
+}
+
+pub(super) fn link_name(text: &str) -> Parsed<String> {
+    name(text, UploadLink::MAX_NAME_LEN)
+}
+
+fn name(text: &str, max: usize) -> Parsed<String> {
+    if text.is_empty() || text.len() > max || text.contains(char::is_control) {
+        return Err(format!(
+            "a name has 1 to {max} bytes, without control characters"
+        ));
     }
     Ok(text.to_owned())
 }

@@ -1,7 +1,7 @@
 //! Parsers of settings of S3 storage and leases. Errors are as in [`value`](super::value).
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::address::{has_host, http_url};
 use super::hooks;
@@ -10,6 +10,7 @@ use super::value::{
     Parsed, choice, duration_or_none, duration_within, is_plain, list, one_of, printable,
     size_within, valid,
 };
+use landfall::upload::{Upload, UploadId};
 use landfall_net::redacted_url;
 use landfall_s3::client::ObjectHeaders;
 
@@ -57,8 +58,27 @@ pub(super) fn key(text: &str) -> Parsed<String> {
     Ok(template)
 }
 
+/// A name that hides the file, or that the store refuses, would refuse all uploads.
+pub(super) fn file_names(text: &str) -> Parsed<String> {
+    let template = printable(text, 512, "a name template")?;
+    let upload = Upload::new(UploadId::random(), None);
+    let name = upload.fill(text, UNIX_EPOCH)?;
+    if !text.contains('{') {
+        return Err(format!("{text:?} is the same for all uploads; add {{id}}"));
+    }
+    let ends = [".info", ".lock", ".stop"];
+    let is_bad = |name: &str| {
+        name.is_empty() || name.starts_with('.') || ends.iter().any(|end| name.ends_with(end))
+    };
+    if name.split('/').any(is_bad) {
+        return Err(format!(
+            "{text:?} must consist of names that do not start with a dot and do not end with .info, .lock or .stop"
+        ));
+    }
+    Ok(template)
+}
+
 fn check_template(template: &str) -> Parsed<()> {
-    use landfall::upload::{Upload, UploadId};
     use landfall_s3::{Layout, S3Options};
 
     let mut options = S3Options::new("bucket");

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
@@ -12,7 +13,7 @@ use clap_complete::Shell;
 use landfall_console::{all, get, parsed};
 use landfall_state::outbox::{EventSelection, EventState, Query};
 
-use super::args::{key_name, origin, setting_arg, switch, text, value_arg};
+use super::args::{key_name, link_name, origin, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
 use super::normalize::{normalize, split_flag};
@@ -20,8 +21,8 @@ use super::problem::Problem;
 use super::sections::table::{Property, Subcommand};
 use super::sections::{SECTIONS, settings};
 use super::usage::usage_problem;
-use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
-use super::{grants, report, unsupported, value, version};
+use super::{EventsCommand, GrantLimits, KeysCommand, LinkCommand, NewKey, NewLink, Options};
+use super::{address, grants, report, unsupported, value, version};
 
 #[derive(Debug)]
 pub(super) enum Cli {
@@ -34,6 +35,13 @@ Examples:
   landfall          Serve ./data at http://localhost:8080/files/
   landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB
   landfall --s3-bucket uploads --s3-region eu-central-1";
+
+const SET_CORS_EXAMPLE: &str =
+    "Example:\n  landfall s3 set-cors --s3-bucket uploads --origin https://example.com";
+
+const DEFAULT_LINK_NAME: &str = "Upload link";
+/// People forget links that they have sent.
+const DEFAULT_LINK_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 const SYNTAX: &str = "\
 Flags may begin with one dash or two; the value follows after a space or an = sign. Every setting can \
@@ -102,6 +110,7 @@ pub(super) fn parse(
         ["s3", ..] => Subcommand::SetCors,
         ["events", ..] => Subcommand::Events,
         ["keys", ..] => Subcommand::Keys,
+        ["link", ..] => Subcommand::Link,
         ["migrate"] => Subcommand::Migrate,
         ["health"] => Subcommand::Health,
         ["config", "sample"] => return Ok(Cli::Print(report::sample())),
@@ -126,10 +135,14 @@ pub(super) fn parse(
             json: get(matches, "json").unwrap_or(false),
             ready: get(matches, "ready").unwrap_or(false),
             offline: get(matches, "offline").unwrap_or(false),
-            changed: get(matches, "changed").unwrap_or(false),
+            changed: match path.as_slice() {
+                ["config", "check"] => !get(matches, "all").unwrap_or(false),
+                _ => get(matches, "changed").unwrap_or(false),
+            },
             origins,
             events: events_command(action, matches),
             keys: keys_command(action, matches),
+            link: link_command(action, matches),
         }),
     ))
 }
@@ -193,14 +206,15 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
 fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
     let is_set = |name| get(matches, name).unwrap_or(false);
     let transport = get(matches, "transport");
-    let selection = |transport| match transport {
-        _ if !is_set("all") => EventSelection::Ids(all(matches, "id")),
-        Some(name) => EventSelection::DeadOfRoute(name),
-        None => EventSelection::AllDead,
-    };
+    let ids = || EventSelection::Ids(all(matches, "id"));
     match action {
-        "retry" => EventsCommand::Retry(selection(transport)),
-        "delete" => EventsCommand::Delete(selection(transport)),
+        "retry" if is_set("all") => EventsCommand::Retry(EventSelection::Failed(transport)),
+        "retry" => EventsCommand::Retry(ids()),
+        "delete" => EventsCommand::Delete(match transport {
+            _ if !is_set("all") => ids(),
+            Some(name) => EventSelection::DeadOfRoute(name),
+            None => EventSelection::AllDead,
+        }),
         _ => EventsCommand::List {
             query: Query {
                 states: match (is_set("all"), is_set("pending")) {
@@ -208,6 +222,7 @@ fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
                     (_, true) => vec![EventState::Pending],
                     _ => vec![EventState::Dead],
                 },
+                retrying: !is_set("all") && !is_set("pending"),
                 route: transport,
                 upload: get(matches, "upload"),
                 limit: get(matches, "limit").unwrap_or(1000),
@@ -237,6 +252,20 @@ fn keys_command(action: &str, matches: &ArgMatches) -> KeysCommand {
         }),
         "revoke" => KeysCommand::Revoke(name),
         _ => KeysCommand::List,
+    }
+}
+
+fn link_command(action: &str, matches: &ArgMatches) -> LinkCommand {
+    match action {
+        "link" => LinkCommand::Add(NewLink {
+            name: get(matches, "name").unwrap_or_else(|| DEFAULT_LINK_NAME.to_owned()),
+            max_size: get(matches, "max-size").flatten(),
+            max_files: get(matches, "files").flatten(),
+            expires: get(matches, "expires").unwrap_or(Some(DEFAULT_LINK_LIFETIME)),
+            url: get(matches, "url"),
+        }),
+        "revoke" => LinkCommand::Revoke(get(matches, "name").unwrap_or_default()),
+        _ => LinkCommand::List,
     }
 }
 
@@ -296,6 +325,7 @@ pub(super) fn command(short: bool) -> Command {
         .subcommands([
             Command::new("serve")
                 .about("Serve uploads (the default command)")
+                .after_long_help(EXAMPLES)
                 .defer(|command| with_settings(command, Subcommand::Serve, false)),
             Command::new("sweep")
                 .about("Delete expired uploads, once")
@@ -303,12 +333,18 @@ pub(super) fn command(short: bool) -> Command {
                     "Deletes expired uploads once, and exits. A server may run at the same time.",
                 )
                 .arg(switch("dry-run", "List what would be deleted and why, and delete nothing"))
+                .after_long_help(
+                    "Example:\n  landfall sweep --dry-run --upload-dir /srv/uploads --expire-unfinished 7d",
+                )
                 .defer(|command| with_settings(command, Subcommand::Sweep, false)),
             doctor(),
             parent("s3", "Configure a bucket")
+                .hide(short)
+                .after_long_help(SET_CORS_EXAMPLE)
                 .subcommand(set_cors()),
             events(),
             keys(),
+            link(),
             Command::new("migrate")
                 .hide(short)
                 .about("Migrate the database to this version")
@@ -318,6 +354,7 @@ pub(super) fn command(short: bool) -> Command {
                      version may keep running, unless the release notes say otherwise. Use the \
                      server's settings, so that the command finds the same database.",
                 )
+                .after_long_help("Example:\n  landfall migrate --config /etc/landfall.toml")
                 .defer(|command| with_settings(command, Subcommand::Migrate, false)),
             Command::new("health")
                 .about("Check that the server runs")
@@ -327,17 +364,24 @@ pub(super) fn command(short: bool) -> Command {
                      containers.",
                 )
                 .arg(switch("ready", "Request /readyz instead: is the server ready for uploads?"))
+                .after_long_help("Example:\n  landfall health --ready --port 8070")
                 .defer(|command| with_settings(command, Subcommand::Health, false)),
             parent("config", "Check or print the configuration")
+                .after_long_help("Example:\n  landfall config check --config /etc/landfall.toml")
                 .subcommands([
                     Command::new("check")
-                        .about("Check all settings, and print them with their sources")
+                        .about("Check all settings, and print those that are not at their defaults")
                         .long_about(
                             "Checks all settings as the server does when it starts: their values, and the \
-                             files, directories, hosts and keys that they name. Prints the settings with \
-                             their sources, and the directories with their owners.",
+                             files, directories, hosts and keys that they name. Prints the settings that \
+                             are not at their defaults with their sources, the directories with their \
+                             owners, and whether the configuration is valid.",
                         )
-                        .arg(switch("offline", "Check values only, not this machine or others"))
+                        .args([
+                            switch("offline", "Check values only, not this machine or others"),
+                            switch("all", "Print all settings"),
+                        ])
+                        .after_long_help("Example:\n  landfall config check --config /etc/landfall.toml")
                         .defer(|command| with_settings(command, Subcommand::ConfigCheck, false)),
                     Command::new("show")
                         .about("Print all settings with their sources")
@@ -345,13 +389,23 @@ pub(super) fn command(short: bool) -> Command {
                             switch("changed", "Print only settings that are not at their defaults"),
                             switch("json", "Print a JSON object for each setting, in an array"),
                         ])
+                        .after_long_help("Example:\n  landfall config show --changed --config /etc/landfall.toml")
                         .defer(|command| with_settings(command, Subcommand::ConfigShow, false)),
-                    Command::new("sample").about("Print a configuration file with all settings as comments"),
+                    Command::new("sample")
+                        .about("Print a configuration file with all settings as comments")
+                        .after_long_help("Example:\n  landfall config sample > landfall.toml")
+                        .arg(help_flag()),
                 ]),
-            Command::new("version").about("Print the version").hide(short),
+            Command::new("version")
+                .about("Print the version")
+                .after_long_help("Example:\n  landfall version")
+                .arg(help_flag())
+                .hide(short),
             Command::new("completions")
                 .hide(short)
                 .about("Print a shell completion script")
+                .after_long_help("Example:\n  landfall completions bash > /etc/bash_completion.d/landfall")
+                .arg(help_flag())
                 .arg(
                     Arg::new("shell")
                         .value_name("SHELL")
@@ -361,8 +415,10 @@ pub(super) fn command(short: bool) -> Command {
                 ),
             Command::new("help")
                 .about("Print help on a command, a flag or a topic, such as hooks or s3")
+                .after_long_help("Examples:\n  landfall help keys add\n  landfall help max-size")
+                .arg(help_flag())
                 .arg(Arg::new("topic").value_name("TOPIC").num_args(0..).help(
-                    "Command, flag, or word of the title of a group of flags",
+                    "Command, flag, or title of a group of flags, or a word of it",
                 )),
             Command::new("man").about("Print the man page").hide(true),
         ]);
@@ -397,6 +453,7 @@ fn help_flag() -> Arg {
 
 fn doctor() -> Command {
     parent("doctor", "Diagnose the storage, proxies and certificates")
+        .after_long_help("Example:\n  landfall doctor files --upload-dir /srv/uploads")
         .subcommands(tools_below(&["doctor"]))
         .subcommands([
             Command::new("files")
@@ -406,6 +463,7 @@ fn doctor() -> Command {
                      because their owner is unknown. Changes nothing. A server may run at the same \
                      time.",
                 )
+                .after_long_help("Example:\n  landfall doctor files --upload-dir /srv/uploads")
                 .defer(|command| with_settings(command, Subcommand::DoctorFiles, false)),
             Command::new("s3")
                 .about("Check a bucket and the uploads in it")
@@ -453,6 +511,7 @@ fn doctor() -> Command {
                      clients cannot connect.",
                 )
                 .arg(switch("json", "Print the findings as JSON"))
+                .after_long_help("Example:\n  landfall doctor tls --config /etc/landfall.toml")
                 .defer(|command| with_settings(command, Subcommand::DoctorTls, false)),
         ])
 }
@@ -469,14 +528,12 @@ fn set_cors() -> Command {
             origin("Origin of the pages, such as https://example.com; repeatable").required(true),
             switch("dry-run", "Print the rules that would be set, and set none"),
         ])
-        .after_long_help(
-            "Example:\n  landfall s3 set-cors --s3-bucket uploads --origin https://example.com",
-        )
+        .after_long_help(SET_CORS_EXAMPLE)
         .defer(|command| with_settings(command, Subcommand::SetCors, false))
 }
 
 fn events() -> Command {
-    let change = |name, about| {
+    let change = |name, about, every, example| {
         let selection = ArgGroup::new("selection").args(["id", "all"]);
         let transport = "With --all: only those for this transport, such as http";
         Command::new(name)
@@ -485,15 +542,16 @@ fn events() -> Command {
                 Arg::new("id")
                     .value_name("ID")
                     .num_args(0..)
-                    .help("Ids of dead letters, as printed by landfall events list")
+                    .help("Ids of events, as printed by landfall events list")
                     .value_parser(NonEmptyStringValueParser::new()),
                 Arg::new("all")
                     .long("all")
                     .action(ArgAction::SetTrue)
-                    .help("All dead letters"),
+                    .help(every),
                 text("transport", "NAME", transport).conflicts_with("id"),
             ])
             .group(selection.required(true))
+            .after_long_help(example)
             .defer(|command| with_settings(command, Subcommand::Events, false))
     };
     parent("events", "List, retry or delete undelivered events (dead letters)")
@@ -504,18 +562,29 @@ fn events() -> Command {
         )
         .subcommands([
             Command::new("list")
-                .about("List dead letters or pending events")
+                .about("List dead letters, events that are being retried, or all pending events")
                 .args([
                     switch("all", "List pending events and dead letters").conflicts_with("pending"),
-                    switch("pending", "List pending events instead of dead letters"),
+                    switch("pending", "List pending events only, whether they have failed or not"),
                     text("transport", "NAME", "Only events for this transport, such as http"),
                     text("upload", "ID", "Only events of this upload"),
                     parsed("limit", "COUNT", "List at most this many [default: 1000]", value::count::<usize>),
                     switch("json", "Print a JSON object per line"),
                 ])
+                .after_long_help("Example:\n  landfall events list --all --config /etc/landfall.toml")
                 .defer(|command| with_settings(command, Subcommand::Events, false)),
-            change("retry", "Deliver dead letters again"),
-            change("delete", "Delete dead letters"),
+            change(
+                "retry",
+                "Deliver events now that have failed",
+                "All dead letters, and pending events that have failed",
+                "Example:\n  landfall events retry --all --config /etc/landfall.toml",
+            ),
+            change(
+                "delete",
+                "Delete dead letters",
+                "All dead letters",
+                "Example:\n  landfall events delete --all --transport http --config /etc/landfall.toml",
+            ),
         ])
 }
 
@@ -560,16 +629,65 @@ fn keys() -> Command {
                     parsed("quota", "SIZE", "Maximum bytes in all", value::size_or_none),
                     parsed("expires", "TIME", "Key lifetime, such as 90d [default: never expires]", value::duration_or_none),
                 ])
+                .after_long_help(
+                    "Example:\n  landfall keys add website --max-size 2GiB --rate-limit 100/1h --expires 90d",
+                )
                 .defer(|command| with_settings(command, Subcommand::Keys, false)),
             Command::new("list")
                 .about("List API keys")
                 .arg(switch("json", "Print a JSON object per line"))
+                .after_long_help("Example:\n  landfall keys list --config /etc/landfall.toml")
                 .defer(|command| with_settings(command, Subcommand::Keys, false)),
             Command::new("revoke")
                 .about("Revoke API keys by name or number")
                 .arg(name("Name or number of the key"))
+                .after_long_help("Example:\n  landfall keys revoke website --config /etc/landfall.toml")
                 .defer(|command| with_settings(command, Subcommand::Keys, false)),
         ])
+}
+
+fn link() -> Command {
+    let with_link = |command| with_settings(command, Subcommand::Link, false);
+    Command::new("link")
+        .about("Create a link that lets anyone upload files, or list or revoke links")
+        .long_about(
+            "Creates a link to the upload page and prints it, once: only its hash is stored. Anyone who \
+             has the link can upload files within its limits until it expires, also to a server with \
+             --require-grant. The link lists, reads and deletes no files. The server needs \
+             --require-grant or --grants. Use the server's settings, so that the command finds the same \
+             database.",
+        )
+        .disable_help_subcommand(true)
+        .args([
+            parsed("name", "NAME", "Title that people see on the page [default: Upload link]", link_name),
+            parsed("max-size", "SIZE", "Maximum size of each file [default: that of the server]", value::size_or_none),
+            parsed("files", "COUNT", "Maximum number of files [default: any number]", value::number_or_none::<u64>),
+            parsed("expires", "TIME", "Lifetime of the link, such as 7d; 0 never expires [default: 7d]", value::duration_or_none),
+            parsed("url", "URL", "URL of the upload page, such as https://example.com/ [default: that of --public-url]", address::page_url),
+        ])
+        .subcommands([
+            Command::new("list")
+                .about("List links, with the number of their files")
+                .arg(switch("json", "Print a JSON object per line"))
+                .after_long_help("Example:\n  landfall link list --config /etc/landfall.toml")
+                .defer(with_link),
+            Command::new("revoke")
+                .about("Revoke links by name or number; uploads that have begun continue")
+                .arg(
+                    Arg::new("name")
+                        .value_name("NAME")
+                        .required(true)
+                        .help("Name or number of the link")
+                        .value_parser(link_name),
+                )
+                .after_long_help("Example:\n  landfall link revoke 'Photos for Ann'")
+                .defer(with_link),
+        ])
+        .after_long_help(
+            "Examples:\n  landfall link --name 'Photos for Ann' --max-size 5GiB --expires 7d\n  landfall link \
+             --files 1 --config /etc/landfall.toml",
+        )
+        .defer(with_link)
 }
 
 /// Settings of sections that the command does not use are accepted, so that it can be given the server's

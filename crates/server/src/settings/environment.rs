@@ -14,6 +14,8 @@ use super::sections::{is_used_by, settings};
 use super::unsupported;
 
 const PREFIX: &str = "LANDFALL_";
+/// The key of `landfall upload`.
+const OF_CLIENT: &str = "LANDFALL_API_KEY";
 const MAX_FILE_SIZE: u64 = 64 * 1024;
 
 /// Returns the configuration file that one of the variables names. An empty variable is an error like an
@@ -38,7 +40,10 @@ pub(super) fn read(
             problems.push(Problem::new(name, "is not valid UTF-8"));
             continue;
         };
-        if name.starts_with("LANDFALL_BUILD_") || is_from_kubernetes(&name, &text) {
+        if name.starts_with("LANDFALL_BUILD_")
+            || name == OF_CLIENT
+            || is_from_kubernetes(&name, &text)
+        {
             continue;
         }
         if name == variable("config") {

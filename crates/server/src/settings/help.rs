@@ -26,28 +26,20 @@ pub(super) fn find(root: &Command, topic: &[String]) -> Result<Help, Problem> {
     for word in &topic {
         command = command.and_then(|command| command.find_subcommand(word));
     }
-    let sections: Vec<_> = match topic.as_slice() {
-        [word] => SECTIONS
-            .iter()
-            .filter(|section| has(section, word))
-            .collect(),
-        _ => Vec::new(),
-    };
+    let sections = SECTIONS.iter().filter(|section| has(section, &topic));
+    let sections: Vec<_> = sections.collect();
     if command.is_some() && sections.is_empty() {
         return Ok(Help::Command(topic));
     }
-    let [word] = topic.as_slice() else {
-        let command = topic.join(" ");
-        return Err(Problem::whole(format!("there is no command '{command}'")));
-    };
-    if let Some(setting) = setting(word) {
+    let name = topic.join(" ");
+    if let Some(setting) = setting(&name) {
         return Ok(Help::Text(describe(setting)));
     }
-    if let Some(flag) = unsupported::unsupported(word) {
+    if let Some(flag) = unsupported::unsupported(&name) {
         return Ok(Help::Text(format!("--{}: {}.\n", flag.name, flag.reason)));
     }
     if sections.is_empty() {
-        return Err(unknown(word));
+        return Err(unknown(&name));
     }
     Ok(Help::Text(render(sections)))
 }
@@ -88,26 +80,23 @@ fn options(command: Command) -> String {
     command.max_term_width(100).render_long_help().to_string()
 }
 
-/// A topic is a word of the title of a section.
-fn topics(section: &Section) -> impl Iterator<Item = String> {
-    let parts = section.title.split(|c: char| !c.is_alphanumeric());
-    parts
-        .map(str::to_lowercase)
-        .filter(|word| word != "and" && !word.is_empty())
+/// Returns whether a topic means a section: the title of the section has all of it.
+fn has(section: &Section, topic: &[String]) -> bool {
+    let singular = |word: &str| word.to_lowercase().trim_end_matches('s').to_owned();
+    let title = section.title.split(|c: char| !c.is_alphanumeric());
+    let title: Vec<_> = title.map(singular).collect();
+    let mut parts = topic.iter().map(|part| singular(part)).peekable();
+    parts.peek().is_some() && parts.all(|part| title.contains(&part))
 }
 
-fn has(section: &Section, word: &str) -> bool {
-    topics(section)
-        .any(|topic| topic.trim_end_matches('s') == word.to_lowercase().trim_end_matches('s'))
-}
-
-fn unknown(word: &str) -> Problem {
-    let mut topics: Vec<_> = SECTIONS.iter().flat_map(topics).collect();
-    topics.sort();
+fn unknown(name: &str) -> Problem {
+    let mut topics: Vec<_> = SECTIONS.iter().map(|section| section.title).collect();
     topics.dedup();
-    let tip = match nearest(word) {
-        Some(flag) => format!("; tip: a similar flag exists: '--{flag}'"),
-        None => format!("; tip: the topics are {}", topics.join(", ")),
+    let tip = match nearest(name) {
+        Some(flag) => format!("a similar flag exists: '--{flag}'"),
+        None => format!("the topics are {}", topics.join("; ")),
     };
-    Problem::whole(format!("there is no command, flag or topic '{word}'{tip}"))
+    Problem::whole(format!(
+        "there is no command, flag or topic '{name}'; tip: {tip}"
+    ))
 }

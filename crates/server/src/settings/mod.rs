@@ -85,6 +85,8 @@ pub struct Options {
     pub events: EventsCommand,
     /// The subcommand of `landfall keys`.
     pub keys: KeysCommand,
+    /// The subcommand of `landfall link`.
+    pub link: LinkCommand,
 }
 
 /// A subcommand of `landfall keys`.
@@ -97,6 +99,33 @@ pub enum KeysCommand {
     Add(NewKey),
     /// Revoke the keys with this number or name.
     Revoke(String),
+}
+
+/// `landfall link` and its subcommands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LinkCommand {
+    /// List all links.
+    #[default]
+    List,
+    /// Add a link.
+    Add(NewLink),
+    /// Revoke the links with this number or name.
+    Revoke(String),
+}
+
+/// An upload link to be added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewLink {
+    /// Name of the link, which people see.
+    pub name: String,
+    /// Maximum size of a file in bytes.
+    pub max_size: Option<u64>,
+    /// Maximum number of files.
+    pub max_files: Option<u64>,
+    /// Lifetime; `None` is until it is revoked.
+    pub expires: Option<Duration>,
+    /// The URL of the upload page; `None` is that of the settings.
+    pub url: Option<String>,
 }
 
 /// An API key to be added.
@@ -247,7 +276,7 @@ pub fn read(
 /// date come from `LANDFALL_BUILD_COMMIT` and `LANDFALL_BUILD_DATE` at build time.
 pub fn version() -> String {
     format!(
-        "Version: {}\nCommit: {}\nDate: {}\n",
+        "Version: {} (Landfall)\nCommit: {}\nDate: {}\n",
         env!("CARGO_PKG_VERSION"),
         option_env!("LANDFALL_BUILD_COMMIT").unwrap_or("n/a"),
         option_env!("LANDFALL_BUILD_DATE").unwrap_or("n/a"),

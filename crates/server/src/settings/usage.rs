@@ -1,13 +1,20 @@
 //! Errors of the command line, and what to write instead.
 
 use clap::Command;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::normalize::{FlagKind, find_flag, split_flag};
 use super::problem::Problem;
 use super::sections::setting;
 
 pub(super) fn usage_problem(error: &clap::Error, command: &Command, args: &[String]) -> Problem {
+    if error.kind() == ErrorKind::MissingSubcommand {
+        let (path, group) = group(command, args);
+        let names = names(group);
+        return Problem::whole(format!(
+            "'landfall {path}' needs one of the commands {names}; see landfall {path} --help"
+        ));
+    }
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let parts = text.split_once("\nFor more information");
@@ -50,10 +57,23 @@ fn command_tip(root: &Command, args: &[String], word: &str, is_suggested: bool) 
     if setting(word).is_some() {
         return Some(format!("write --{word} for the flag"));
     }
-    let names = args[..at].iter();
-    let parent = names.fold(root, |parent, word| {
-        parent.find_subcommand(word).unwrap_or(parent)
-    });
-    let names: Vec<_> = parent.get_subcommands().map(Command::get_name).collect();
-    (!is_suggested).then(|| format!("the commands are {}", names.join(", ")))
+    let (_, group) = group(root, &args[..at]);
+    (!is_suggested).then(|| format!("the commands are {}", names(group)))
+}
+
+/// Returns the group of commands that arguments name, and its path.
+fn group<'a>(root: &'a Command, args: &[String]) -> (String, &'a Command) {
+    let (mut path, mut group) = (Vec::new(), root);
+    for word in args {
+        if let Some(next) = group.find_subcommand(word) {
+            path.push(word.as_str());
+            group = next;
+        }
+    }
+    (path.join(" "), group)
+}
+
+fn names(group: &Command) -> String {
+    let names: Vec<_> = group.get_subcommands().map(Command::get_name).collect();
+    names.join(", ")
 }

@@ -115,6 +115,17 @@ pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
     number_or_none(text)?.ok_or_else(|| "must be at least 1".to_owned())
 }
 
+/// Of a node to a database.
+pub(super) fn connections(text: &str) -> Parsed<u32> {
+    match number(text)? {
+        few @ 0..3 => Err(format!(
+            "{few} is too small; the minimum is 3: one for notifications, one for leases, and one for the rest"
+        )),
+        count @ 3..=1000 => Ok(count),
+        _ => Err(format!("{text} is too large; the maximum is 1000")),
+    }
+}
+
 /// An [`integer`], or a number with a unit (`1.5 GiB`).
 pub(super) fn size(text: &str) -> Parsed<u64> {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());

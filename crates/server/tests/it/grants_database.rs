@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use landfall_state::sql::{Connections, Durability, Statement};
 use landfall_test_services::{Fault, FaultProxy, Postgres};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
     grants_harness::{Caller, add_key},
@@ -44,7 +46,8 @@ fn an_older_server_works_until_tables_are_contracted() {
     postgres.query(
         &database,
         "ALTER TABLE queue_jobs ADD COLUMN newer TEXT; \
-         INSERT INTO landfall_migrations VALUES ('queue', 2, 'newer', 0)",
+         INSERT INTO landfall_migrations SELECT 'queue', MAX(version) + 1, 'newer', 0 \
+         FROM landfall_migrations WHERE name = 'queue'",
     );
     let two = server(&database);
     assert_eq!(grant(&one, &key, "2"), 201);
@@ -53,7 +56,7 @@ fn an_older_server_works_until_tables_are_contracted() {
     two.stop();
     postgres.query(
         &database,
-        "UPDATE landfall_migrations SET contracting = 1 WHERE version = 2",
+        "UPDATE landfall_migrations SET contracting = 1 WHERE checksum = 'newer'",
     );
     for words in [
         &["serve", "-grants", "-port=0", "-host=127.0.0.1"][..],
@@ -213,4 +216,81 @@ fn a_deleted_database_file_is_noticed() {
     server.says("was deleted or replaced; restart the server");
     let again = json!({"id": "2", "filename": "a.bin", "filesize": 3});
     assert_eq!(Caller::new(&server, &key).grant(&again).0, 503);
+}
+
+/// Grants, events, progress and leases.
+#[test]
+fn a_node_has_at_most_five_connections_and_reports_a_full_server() {
+    const MAX: usize = 12;
+    let postgres = Postgres::limited(MAX as u16);
+    let database = postgres.database("five");
+    let key = add_key_in(&database);
+    let server = Landfall::start(&[
+        "-grants",
+        "-database",
+        &database,
+        "-lease",
+        &database,
+        "-hooks-http=http://127.0.0.1:9/",
+        "-hooks-enabled-events=post-finish",
+    ]);
+    let connected = || -> usize {
+        let count = "SELECT COUNT(*) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                     AND backend_type = 'client backend'";
+        postgres.query(&database, count).trim().parse().unwrap()
+    };
+    assert_eq!(readiness(&server), 200);
+    assert!((1..=5).contains(&connected()), "{}", connected());
+    let mut most = 0;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                let (server, key) = (&server, &key);
+                scope.spawn(move || {
+                    for n in 0..40 {
+                        assert_eq!(grant(server, key, &format!("{thread}-{n}")), 201);
+                        // An upload has a lease.
+                        server
+                            .client()
+                            .ask(Request::post().with("Upload-Length", 3));
+                    }
+                })
+            })
+            .collect();
+        while !threads
+            .iter()
+            .all(std::thread::ScopedJoinHandle::is_finished)
+        {
+            most = most.max(connected());
+        }
+    });
+    assert!((2..=5).contains(&most), "{most}");
+
+    // Others take all connections.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let held = runtime.block_on(async {
+        let others = Connections::to_postgres(&database, Durability::PowerLoss, 100).unwrap();
+        let mut held = vec![others.write().await.unwrap()];
+        while held.len() < MAX {
+            let idle = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                        WHERE state = 'idle' AND pid <> pg_backend_pid()";
+            held[0].fetch(Statement::new(idle)).await.unwrap();
+            if let Ok(Ok(one)) = timeout(Duration::from_millis(500), others.write()).await {
+                held.push(one);
+            }
+        }
+        held
+    });
+    eventually("the server stays ready", || readiness(&server) == 503);
+    eventually("the reason is missing", || {
+        let page = server.client().ask(Request::get("/readyz")).text();
+        page.contains("too many clients already")
+    });
+    server.says("too many clients already");
+    drop(held);
+    eventually("the server does not become ready", || {
+        readiness(&server) == 200
+    });
+    assert_eq!(grant(&server, &key, "again"), 201);
 }

@@ -12,7 +12,7 @@ use crate::{
 #[test]
 fn disabled_features_add_no_routes_or_metrics() {
     let server = Landfall::start(&[]);
-    assert!(!server.log().contains("grants"), "{}", server.log());
+    assert!(!server.log().contains("for grants"), "{}", server.log());
     let answer = server.client().ask(Request::get("/uploadjobs"));
     assert_eq!(answer.status, 404);
     let page = server.client().ask(Request::get("/metrics")).text();

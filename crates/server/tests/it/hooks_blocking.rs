@@ -32,6 +32,9 @@ echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"no such tena
         (422, "no such tenant")
     );
     assert_eq!(answer.header("X-Why"), Some("tenant"));
+    let line = server.says("event=UploadDenied");
+    let shown = " size=5 client=127.0.0.1 by=pre-create status=422 reason=\"no such tenant\"";
+    assert!(line.ends_with(shown), "{line}");
     let entries = std::fs::read_dir(server.dir()).unwrap();
     let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, [".landfall"]);

@@ -68,6 +68,15 @@ fn dead_letters_are_listed_retried_and_deleted() {
         );
     }
 
+    let line = server.says("dead_letter=");
+    for part in [
+        "event=HookInvocationError",
+        "type=post-finish",
+        "landfall events list",
+        "out of order",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
     let (code, table, told) = events(&dir, &["list"]);
     assert_eq!((code, told.as_str()), (Some(0), ""));
     let lines: Vec<&str> = table.lines().collect();
@@ -83,7 +92,7 @@ fn dead_letters_are_listed_retried_and_deleted() {
     assert_eq!(event["id"], *id);
     assert_eq!(event["upload_id"], *id_of(&path));
     let (_, none, _) = events(&dir, &["list", "-transport=nats"]);
-    assert_eq!(none, "no dead letters\n");
+    assert_eq!(none, "no dead letters, and none is being retried\n");
 
     // After a fix, the running server delivers a retried event within seconds.
     works.store(true, SeqCst);
@@ -197,17 +206,28 @@ fn an_unreachable_endpoint_leaves_the_server_ready() {
     let server = Landfall::start(&["-hooks-http", &url, TOLD]);
     let mut client = server.client();
     client.upload(b"hello");
-    server.says("event=HookInvocationError");
+    let line = server.says("event=HookInvocationError");
+    assert!(
+        line.contains("next_attempt=") && line.contains("attempt=1"),
+        "{line}"
+    );
     assert_eq!(client.ask(Request::get("/readyz")).status, 200);
     eventually("what waits isn't shown", || {
         server.metric("landfall_events_pending{transport=\"http\"}") >= 1.0
             && server.metric("landfall_event_delivery_failures_total{transport=\"http\"}") >= 1.0
     });
-    let (_, table, _) = events(server.dir(), &["list", "-pending"]);
-    assert!(
-        table.contains("pending") && table.contains("post-create"),
-        "{table}"
-    );
+    // Events that are being retried are listed, and retried, with the dead letters.
+    for args in [&["list", "-pending"][..], &["list"]] {
+        let (_, table, _) = events(server.dir(), args);
+        assert!(
+            table.contains("pending") && table.contains("post-create"),
+            "{table}"
+        );
+    }
+    eventually("nothing is retried", || {
+        let (_, said, _) = events(server.dir(), &["retry", "-all"]);
+        !said.starts_with("0 ")
+    });
     server.stop();
 }
 

@@ -63,6 +63,7 @@ mod grants_crash_points;
 mod grants_database;
 mod grants_events;
 mod grants_flow;
+mod grants_links;
 mod grants_start;
 mod progress_channels;
 

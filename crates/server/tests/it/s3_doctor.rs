@@ -299,7 +299,10 @@ fn postgresql_is_checked() {
     );
     let bouncer = PgBouncer::start(&url);
     let (code, found) = examine(&bouncer.url(&url));
+    assert_eq!((code, mark(&found, "PostgreSQL")), (0, "ok"), "{found:#?}");
+    let without = bouncer.url(&url).replace("statement-cache-capacity=0", "");
+    let (code, found) = examine(&without);
     let (mark, text) = &found["PostgreSQL"][0];
     assert_eq!((code, &**mark), (1, "FAIL"), "{found:#?}");
-    assert!(text.contains("pool_mode = session"), "{text}");
+    assert!(text.contains("statement-cache-capacity=0"), "{text}");
 }

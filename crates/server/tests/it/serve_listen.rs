@@ -39,7 +39,7 @@ fn a_unix_socket_accepts_uploads_and_is_removed_on_exit() {
     };
     let mut server = start();
     server.says(&format!("Using {} as socket to listen.", socket.display()));
-    server.says("as the metrics path");
+    server.says("Dashboard: off");
     let bytes = content(1, MIB);
     let mut client = at_socket(&socket);
     let created = client.ask(Request::post().with("Upload-Length", MIB));

@@ -1,10 +1,11 @@
 //! Starting: start-up lines, routes besides uploads, and errors.
 
 use std::{
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
@@ -26,43 +27,47 @@ fn without_time(line: &str) -> &str {
 }
 
 #[test]
-fn the_start_up_lines_are_those_of_tusd() {
-    let server = Landfall::start(&["-max-size", "100MiB"]);
+fn the_start_says_where_files_go_and_who_may_do_what() {
+    let server = Landfall::start(&[]);
     let dir = std::fs::canonicalize(server.dir()).unwrap();
     let lines = server.lines();
-    let mut lines: Vec<&str> = lines.iter().map(|line| without_time(line)).collect();
-    // The number depends on the machine's limit of open files.
-    let ours = lines.remove(lines.len() - 3);
-    assert!(ours.starts_with("Accepting up to "), "{ours}");
-    let extensions = lines[2].strip_prefix("Supported tus extensions: ").unwrap();
-    for extension in [
-        "creation",
-        "creation-with-upload",
-        "termination",
-        "concatenation",
-        "concatenation-unfinished",
-        "creation-defer-length",
-        "expiration",
-        "checksum",
-        "checksum-trailer",
-    ] {
-        assert!(
-            extensions.split(',').any(|e| e == extension),
-            "{extensions}"
-        );
-    }
+    let lines: Vec<&str> = lines.iter().map(|line| without_time(line)).collect();
     assert_eq!(
-        [&lines[..2], &lines[3..]].concat(),
+        lines,
         [
-            format!("Using '{}' as directory storage.", dir.display()).as_str(),
-            "Using 100.00MB as maximum size.",
-            "Using 127.0.0.1:0 as address to listen.",
-            "Using /files/ as the base path.",
-            "Using /metrics as the metrics path.",
+            &format!("Landfall {}", env!("CARGO_PKG_VERSION")),
+            &format!(
+                "Using '{}' as directory storage. A file is named ID, its description ID.info.",
+                dir.display()
+            ),
+            "Anyone may upload; who knows the URL of an upload may read and delete it. See landfall help \
+             grants, and help hooks.",
+            "Using 127.0.0.1:0 as address to listen. Metrics are at /metrics.",
+            "Dashboard: off; --admin-key turns it on.",
             &format!("Upload page: http://{}/", server.address()),
             &format!("{URL_LINE}http://{}/files/", server.address()),
         ]
     );
+
+    for (args, line) in [
+        (
+            &["-max-size", "100MiB"][..],
+            "Using 100.00MB as maximum size.",
+        ),
+        (
+            &["-require-grant", "-disable-download"],
+            "Uploads need a token of a grant; who knows the URL of an upload may delete it.",
+        ),
+        (
+            &[
+                "-hooks-http=http://127.0.0.1:1",
+                "-hooks-enabled-events=pre-create,pre-access",
+            ],
+            "The hook pre-create decides who may upload; the hook pre-access decides about later requests.",
+        ),
+    ] {
+        Landfall::start(args).says(line);
+    }
 }
 
 #[test]
@@ -202,7 +207,6 @@ fn debug_logs_contain_the_lifecycle_of_uploads() {
     for (event, id) in [
         ("UploadCreated", id),
         ("UploadInterrupted", id),
-        ("UploadFinished", id),
         ("UploadExpired", id),
         ("UploadCreated", gone),
         ("UploadTerminated", gone),
@@ -214,12 +218,97 @@ fn debug_logs_contain_the_lifecycle_of_uploads() {
             "no {wanted}: {lines:#?}"
         );
     }
+}
 
-    // They are not logged by default.
-    let server = Landfall::start(&[]);
+#[test]
+fn files_have_names_that_people_recognize() {
+    let server = Landfall::start(&["-file-names={meta:album}/{filename}"]);
+    let mut client = server.client();
+    let mut create = |metadata: &str| {
+        let request = Request::post().with("Upload-Metadata", metadata);
+        client.ask(request.with("Upload-Length", 5))
+    };
+    // "../x" and "a b.info", which is the end of descriptions.
+    let path = create("album Li4veA==,filename YSBiLmluZm8=").created();
+    assert_eq!(server.client().patch(&path, 0, b"hello").status, 204);
+    let file = server.dir().join("__x_/_a b.info_");
+    assert_eq!(std::fs::read(&file).unwrap(), b"hello");
+    let read = server.client().ask(Request::new("GET", &path));
+    assert_eq!(read.body, b"hello");
+    // Never replaced.
+    assert_eq!(create("album Li4veA==,filename YSBiLmluZm8=").status, 409);
+    assert_eq!(std::fs::read(&file).unwrap(), b"hello");
+    assert_eq!(
+        server.client().ask(Request::new("DELETE", &path)).status,
+        204
+    );
+    assert!(!file.exists());
+    create("album Li4veA==,filename YSBiLmluZm8=").created();
+}
+
+/// By default, a finished upload is one line.
+#[test]
+fn a_finished_upload_is_one_line() {
+    let server = Landfall::start(&["-behind-proxy"]);
     let lines = server.lines().len();
-    server.client().upload(b"hello");
-    assert_eq!(server.lines().len(), lines, "{}", server.log());
+    let name = "filename YSBiLnBkZg==";
+    let request = Request::post().with("Upload-Metadata", name);
+    let path = server
+        .client()
+        .ask(request.with("Upload-Length", 5))
+        .created();
+    let request = Request::patch(&path, 0).with("X-Forwarded-For", "192.0.2.7");
+    assert_eq!(server.client().ask(request.body(b"hello")).status, 204);
+    let line = server.says("event=UploadFinished");
+    let id = id_of(&path);
+    let shown = format!("INFO event=UploadFinished id={id} size=5 name=\"a b.pdf\" seconds=");
+    assert!(line.contains(&shown), "{line}");
+    assert!(line.ends_with(" client=192.0.2.7"), "{line}");
+    assert_eq!(server.lines().len(), lines + 1, "{}", server.log());
+}
+
+/// A program that started the server and reads only its first lines, or a stopped terminal.
+#[test]
+fn uploads_do_not_wait_for_a_log_that_nobody_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command
+        .args(["-host=127.0.0.1", "-port=0", "-upload-dir"])
+        .arg(dir.path());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let line = log.find(|line| line.contains(URL_LINE)).unwrap();
+    let port = line
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .trim_end_matches("/files/")
+        .parse()
+        .unwrap();
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    let began = Instant::now();
+    // More than a pipe holds.
+    for _ in 0..1500 {
+        client.upload(b"hello");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    log.by_ref().take(400).for_each(drop);
+    client.upload(b"hello");
+    let dropped = log
+        .find(|line| line.contains("lines were dropped"))
+        .unwrap();
+    assert!(
+        dropped.contains(" level=WARN ") && !dropped.ends_with("lines=0"),
+        "{dropped}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -506,11 +595,7 @@ fn metrics_can_be_moved_and_disabled() {
     let mut client = server.client();
     assert_eq!(client.ask(Request::get("/internal/m")).status, 200);
     assert_eq!(client.ask(Request::get("/metrics")).status, 404);
-    assert!(
-        server
-            .log()
-            .contains("Using /internal/m as the metrics path.")
-    );
+    assert!(server.log().contains("Metrics are at /internal/m."));
     let server = Landfall::start(&["-expose-metrics", "false"]);
     assert_eq!(server.client().ask(Request::get("/metrics")).status, 404);
     assert!(!server.log().contains("metrics path"));

@@ -45,6 +45,7 @@ fn help_matches_the_golden_files() {
         (&["s3", "set-cors", "--help"], "help-set-cors.txt"),
         (&["events", "list", "--help"], "help-events.txt"),
         (&["keys", "add", "--help"], "help-keys.txt"),
+        (&["link", "--help"], "help-link.txt"),
         (&["migrate", "--help"], "help-migrate.txt"),
     ] {
         let output = landfall(args);
@@ -65,7 +66,10 @@ fn version_has_three_lines() {
         let version = text(&output.stdout);
         let lines: Vec<&str> = version.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert_eq!(lines[0], format!("Version: {}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            lines[0],
+            format!("Version: {} (Landfall)", env!("CARGO_PKG_VERSION"))
+        );
         assert!(lines[1].starts_with("Commit: ") && lines[2].starts_with("Date: "));
     }
 }

@@ -6,13 +6,16 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_hooks::{Message, rfc3339};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Outbox, OutboxError, migrate, sql};
 use crate::sql::{
     Connections, Database, DatabaseError, Durability, Row, Statement, Transaction, Value,
-    from_unix_millis, push_list, unsigned,
+    from_unix_millis, push_list, replace_nul, unsigned,
 };
+
+/// A condition: the event is pending, has failed and is retried.
+const RETRYING: &str = "(state = 1 AND first_failed_at IS NOT NULL)";
 
 /// The events in the database of an outbox. Running servers notice changes within seconds.
 ///
@@ -31,10 +34,14 @@ pub struct Events {
 pub struct Query {
     /// The states; dead by default.
     pub states: Vec<EventState>,
+    /// Also pending events that have failed and are retried.
+    pub retrying: bool,
     /// Only this route.
     pub route: Option<String>,
     /// Only this upload or job, as in [`StoredEvent::upload`].
     pub upload: Option<String>,
+    /// Only these failed events, whatever the states.
+    pub group: Option<EventGroup>,
     /// The order; newest first by default.
     pub order: SortOrder,
     /// Maximum number of events; 100 by default.
@@ -45,8 +52,10 @@ impl Default for Query {
     fn default() -> Self {
         Self {
             states: vec![EventState::Dead],
+            retrying: false,
             route: None,
             upload: None,
+            group: None,
             order: SortOrder::Newest,
             limit: 100,
         }
@@ -74,6 +83,40 @@ pub enum EventSelection {
     AllDead,
     /// All dead letters of a route.
     DeadOfRoute(String),
+    /// All dead letters, and pending events that have failed; of a route, or of all.
+    Failed(Option<String>),
+    /// All of a group.
+    Group(EventGroup),
+}
+
+/// Identifies events of one name and route whose last attempts failed with the same error: dead letters, or pending ones
+/// that are retried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventGroup {
+    /// The route.
+    #[serde(rename = "transport")]
+    pub route: String,
+    /// The event name.
+    pub event: String,
+    /// The error; empty if there is none.
+    pub error: String,
+    /// Dead or pending.
+    pub state: EventState,
+}
+
+/// The number of events of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FailedEvents {
+    /// The group.
+    #[serde(flatten)]
+    pub group: EventGroup,
+    /// The number of events.
+    pub count: u64,
+    /// The time at which the first of them became a dead letter, or failed.
+    #[serde(with = "rfc3339")]
+    pub since: SystemTime,
 }
 
 /// The result of a retry or deletion of events.
@@ -86,7 +129,7 @@ pub struct Changed {
 }
 
 /// The state of a stored event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventState {
     /// The event may happen.
@@ -98,6 +141,14 @@ pub enum EventState {
 }
 
 impl EventState {
+    const fn from_number(number: i64) -> Self {
+        match number {
+            sql::PREPARED => Self::Prepared,
+            sql::PENDING => Self::Pending,
+            _ => Self::Dead,
+        }
+    }
+
     const fn number(self) -> i64 {
         match self {
             Self::Prepared => sql::PREPARED,
@@ -188,15 +239,24 @@ impl Events {
         }
         // Literals: the indexes are partial.
         let states = query.states.iter();
-        let states: Vec<_> = states
+        let mut states: Vec<_> = states
             .map(|state| format!("state = {}", state.number()))
             .collect();
+        if query.retrying {
+            states.push(RETRYING.to_owned());
+        }
+        if query.group.is_some() {
+            states = vec!["TRUE".to_owned()];
+        }
         statement.push(&format!("({})", states.join(" OR ")));
         for (column, value) in [("route", &query.route), ("ordering_key", &query.upload)] {
             if let Some(value) = value {
                 let number = statement.bind(value.as_str());
                 statement.push(&format!(" AND {column} = ${number}"));
             }
+        }
+        if let Some(group) = &query.group {
+            push_group(&mut statement, group);
         }
         let limit = statement.bind(i64::try_from(query.limit).unwrap_or(i64::MAX));
         let direction = match query.order {
@@ -208,6 +268,25 @@ impl Events {
         ));
         let rows = self.database.read(statement).await?;
         rows.iter().map(|row| Ok(stored_event(row)?)).collect()
+    }
+
+    /// Counts the newest 10,000 dead letters, and as many events that are retried, by event, route and error; the largest
+    /// 50 groups, largest first.
+    pub async fn failed(&self) -> Result<Vec<FailedEvents>, OutboxError> {
+        let rows = self.database.read(failed_events()).await?;
+        let group = |row: &Row| {
+            Ok::<_, DatabaseError>(FailedEvents {
+                group: EventGroup {
+                    route: row.text("route")?,
+                    event: row.text("event_name")?,
+                    error: row.text("error")?,
+                    state: EventState::from_number(row.number("state")?),
+                },
+                count: unsigned(row.number("events")?),
+                since: from_unix_millis(row.number("since")?),
+            })
+        };
+        Ok(rows.iter().map(group).collect::<Result<_, _>>()?)
     }
 
     /// Retries events at once, with as many attempts as new ones.
@@ -280,21 +359,63 @@ async fn change(
 }
 
 fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {
-    if !matches!(selection, EventSelection::Ids(_)) {
-        statement.push(" AND state = 2");
+    match selection {
+        EventSelection::Ids(_) | EventSelection::Group(_) => {}
+        EventSelection::Failed(_) => statement.push(&format!(" AND (state = 2 OR {RETRYING})")),
+        _ => statement.push(" AND state = 2"),
     }
     match selection {
         EventSelection::Ids(ids) | EventSelection::DeadIds(ids) => {
             statement.push(" AND event_id IN ");
             push_any(&mut statement, ids.iter().map(String::as_str));
         }
-        EventSelection::AllDead => {}
-        EventSelection::DeadOfRoute(route) => {
+        EventSelection::AllDead | EventSelection::Failed(None) => {}
+        EventSelection::DeadOfRoute(route) | EventSelection::Failed(Some(route)) => {
             let number = statement.bind(route.as_str());
             statement.push(&format!(" AND route = ${number}"));
         }
+        EventSelection::Group(group) => push_group(&mut statement, group),
     }
     statement
+}
+
+fn push_group(statement: &mut Statement, group: &EventGroup) {
+    let EventGroup {
+        route,
+        event,
+        error,
+        state,
+    } = group;
+    let of_state = match state {
+        EventState::Pending => RETRYING.to_owned(),
+        state => format!("state = {}", state.number()),
+    };
+    statement.push(&format!(" AND {of_state}"));
+    let columns = ["route", "event_name", "COALESCE(last_error, '')"];
+    for (column, value) in columns.into_iter().zip([route, event, error]) {
+        let number = statement.bind(replace_nul(value));
+        statement.push(&format!(" AND {column} = ${number}"));
+    }
+}
+
+/// Bounded, since a dashboard repeats it every few seconds.
+pub(super) fn failed_events() -> Statement {
+    let newest = |time, condition| {
+        format!(
+            "SELECT * FROM (SELECT route, event_name, COALESCE(last_error, '') AS error, state, \
+             {time} AS since FROM outbox_deliveries WHERE {condition} LIMIT 10000) AS newest_{time}"
+        )
+    };
+    Statement::new(format!(
+        "SELECT route, event_name, error, state, COUNT(*) AS events, MIN(since) AS since \
+         FROM ({} UNION ALL {}) AS failed GROUP BY route, event_name, error, state \
+         ORDER BY events DESC, MAX(since) DESC LIMIT 50",
+        newest("dead_at", "state = 2 ORDER BY dead_at DESC"),
+        newest(
+            "first_failed_at",
+            &format!("{RETRYING} AND owner_node = ''")
+        ),
+    ))
 }
 
 /// May be empty, which PostgreSQL does not accept as `()`.
@@ -308,11 +429,7 @@ fn push_any<T: Into<Value>>(statement: &mut Statement, values: impl IntoIterator
 }
 
 fn stored_event(row: &Row) -> Result<StoredEvent, DatabaseError> {
-    let state = match row.number("state")? {
-        sql::PREPARED => EventState::Prepared,
-        sql::PENDING => EventState::Pending,
-        _ => EventState::Dead,
-    };
+    let state = EventState::from_number(row.number("state")?);
     let due_at = row.number("due_at")?;
     Ok(StoredEvent {
         id: row.text("event_id")?,

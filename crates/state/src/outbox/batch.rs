@@ -1,6 +1,6 @@
 //! The commands of the writer, and a batch of them for one transaction.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use landfall::upload::Snapshot;
 use landfall_hooks::Message;
@@ -93,8 +93,8 @@ pub(super) struct FailedDelivery {
     pub(super) key: Arc<str>,
     pub(super) event: Arc<str>,
     pub(super) error: String,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) is_permanent: bool,
+    /// The time of the next attempt, in milliseconds since 1970; `None` if it becomes a dead letter.
+    pub(super) due: Option<i64>,
 }
 
 #[derive(Debug, Clone)]

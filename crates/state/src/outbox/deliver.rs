@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use landfall::Handler;
 use landfall_hooks::{DeliveryError, HookName, error_chain};
 use tokio::{
@@ -14,6 +15,7 @@ use super::{
     Outbox,
     batch::{Command, FailedDelivery},
     breaker::Permit,
+    failed::next_attempt,
     queues::{Allowed, ClaimedEvent},
 };
 
@@ -113,7 +115,7 @@ impl Outbox {
                 .creations
                 .attempted(transport.name(), &event.key);
         }
-        let (error, retry_after, is_permanent) = match delivered {
+        let failure = match delivered {
             Ok(Ok(_)) => {
                 shared.counters.lock().stats.routes[route].delivered += 1;
                 self.on_response(route).await;
@@ -129,27 +131,32 @@ impl Outbox {
                 shared.queues.advance(route, &event);
                 return;
             }
-            Ok(Err(failure)) => {
-                let is_permanent = failure.is_permanent;
-                (describe(&failure), failure.retry_after, is_permanent)
-            }
-            Err(_) => (format!("no response within {limit:?}"), None, false),
+            Ok(Err(failure)) => failure,
+            Err(_) => DeliveryError::new(format!("no response within {limit:?}")),
         };
         shared.counters.lock().stats.routes[route].failed += 1;
-        tracing::warn!(
-            hook = %event.message.hook,
+        let now = shared.database.clock().millis();
+        let due = next_attempt(&shared.settings, &event, &failure, now);
+        let error = describe(&failure);
+        let next_attempt = due.and_then(|due| Timestamp::from_millisecond(due).ok());
+        // The only line of a failed delivery.
+        tracing::error!(
+            "type" = event.message.hook.as_str(),
             id = &*event.key,
-            route = transport.name(),
+            transport = transport.name(),
+            event_id = &*event.event,
             attempt = event.attempts + 1,
-            is_permanent,
+            next_attempt = next_attempt.map(tracing::field::display),
+            dead_letter = due
+                .is_none()
+                .then_some("not retried; see landfall events list"),
             error,
-            "failed to deliver an event"
+            "HookInvocationError"
         );
-        if is_permanent {
+        if failure.is_permanent {
             // A receiver that rejects an event is not down.
             self.on_response(route).await;
-        } else if shared.breakers[route].failed(!event.is_retry(), shared.database.clock().millis())
-        {
+        } else if shared.breakers[route].failed(!event.is_retry(), now) {
             tracing::warn!(
                 route = transport.name(),
                 "the receiver seems to be down, trying one delivery at a time"
@@ -160,8 +167,7 @@ impl Outbox {
             key: event.key,
             event: event.event,
             error,
-            retry_after,
-            is_permanent,
+            due,
         };
         let _ = self.commands.send(Command::Failed(failure)).await;
     }

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use landfall_hooks::DeliveryError;
+
 use super::{
-    batch::{Command, FailedDelivery},
-    commit::BatchTransaction,
-    queues::ClaimedEvent,
-    settings::OutboxSettings,
-    sql,
+    batch::Command, commit::BatchTransaction, queues::ClaimedEvent, settings::OutboxSettings, sql,
 };
 use crate::sql::{DatabaseError, millis};
 
@@ -27,7 +25,7 @@ impl BatchTransaction<'_> {
             let Some(event) = shared.queues.get(route, key, &failure.event) else {
                 continue;
             };
-            let due = next_attempt(&shared.settings, &event, failure, self.now);
+            let due = failure.due;
             let name = self.route(route);
             let hold = shared.order_hold(route);
             let sequence = i64::try_from(event.message.sequence).unwrap_or(i64::MAX);
@@ -112,10 +110,10 @@ impl BatchTransaction<'_> {
 }
 
 /// `None` if the event becomes a dead letter.
-fn next_attempt(
+pub(super) fn next_attempt(
     settings: &OutboxSettings,
     event: &ClaimedEvent,
-    failure: &FailedDelivery,
+    failure: &DeliveryError,
     now: i64,
 ) -> Option<i64> {
     let failing = now - event.first_failed_at.unwrap_or(now);

@@ -53,7 +53,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -66,11 +66,14 @@ use landfall_hooks::{EventHeaders, HookName, RedactedHeaders, Route};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 pub use self::{
-    admin::{Changed, EventSelection, EventState, Events, Query, SortOrder, StoredEvent},
+    admin::{
+        Changed, EventGroup, EventSelection, EventState, Events, FailedEvents, Query, SortOrder,
+        StoredEvent,
+    },
     header_key::HeaderKey,
     settings::{CircuitBreaker, OutboxError, OutboxSettings, RetryPolicy},
     stats::{OutboxStats, RouteStats},

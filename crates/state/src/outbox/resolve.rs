@@ -1,17 +1,19 @@
 //! Resolves prepared events in doubt: finds out from the store whether they happened; the writer records it.
 //!
 //! Events of one upload are resolved one after another, since each needs its lease. An event without outcome becomes
-//! due again, with a growing delay. Events of this process count as in doubt after `resolve_after`, creations after ten
-//! times as long, because a creation holds no lease.
+//! due again, with a growing delay: for this node if the upload was busy, because with leases in a bucket only
+//! a node that has looked before can tell that the holder is dead; for any node if this one failed. Events of
+//! this process count as in doubt after `resolve_after`, creations after ten times as long, because a creation holds no lease.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use landfall::{Handler, Resolution, upload::UploadId};
 use landfall_hooks::HookName;
-use tokio::{sync::oneshot, task::JoinSet, time::sleep};
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{
     DatabaseError, Outbox,
@@ -66,7 +68,8 @@ impl Outbox {
 
     async fn resolve_batch(&self, handler: &Handler) -> Result<usize, DatabaseError> {
         let shared = &self.shared;
-        let due = sql::is_in_doubt(shared.database.clock().millis());
+        let me = shared.lease.lock().node.clone();
+        let due = sql::is_in_doubt(&me, shared.database.clock().millis());
         if shared.database.read(due).await?.is_empty() {
             return Ok(0);
         }
@@ -78,7 +81,6 @@ impl Outbox {
         }
         let claimed = claimed.await.unwrap_or_default();
         let found = claimed.len();
-        let events = claimed.iter().map(|one| one.event.clone()).collect();
         // One at a time per upload: otherwise they would find its lease held by each other.
         let mut uploads: BTreeMap<String, Vec<InDoubt>> = BTreeMap::new();
         for one in claimed {
@@ -93,7 +95,6 @@ impl Outbox {
             running.spawn(self.clone().resolve_upload(handler.clone(), of_upload));
         }
         while running.join_next().await.is_some() {}
-        let _ = self.commands.send(Command::Requeue(events)).await;
         Ok(found)
     }
 
@@ -109,20 +110,24 @@ impl Outbox {
         else {
             let event = &in_doubt.event;
             tracing::error!(event, "a prepared event has an unknown kind");
-            return;
+            return self.requeue(in_doubt).await;
         };
         let resolved = match handler.resolve(kind, &id, message.upload.created).await {
             Ok(Resolution::Happened(snapshot)) => {
                 Resolved::Happened(Box::new((in_doubt, snapshot)))
             }
             Ok(Resolution::DidNotHappen) => Resolved::DidNotHappen(in_doubt.event),
-            // It becomes due again, with a growing delay.
             Ok(Resolution::Busy) => return,
             Err(error) => {
                 tracing::warn!(%id, %error, "failed to resolve a prepared event");
-                return;
+                return self.requeue(in_doubt).await;
             }
         };
         let _ = self.commands.send(Command::Resolved(resolved)).await;
+    }
+
+    async fn requeue(&self, in_doubt: InDoubt) {
+        let requeue = Command::Requeue(vec![in_doubt.event]);
+        let _ = self.commands.send(requeue).await;
     }
 }

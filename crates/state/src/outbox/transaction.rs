@@ -3,10 +3,11 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use landfall::event::Event;
+use tokio::time::Instant;
 
 use super::{
     OutboxError, Shared,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -120,7 +120,7 @@ impl Writer {
             let next = self.0.reports.next();
             let due = async {
                 match next {
-                    Some(next) => sleep_until(Instant::from_std(next)).await,
+                    Some(next) => sleep_until(next).await,
                     None => std::future::pending().await,
                 }
             };

@@ -126,9 +126,10 @@ impl Feed {
         is_idle
     }
 
+    /// Returns the scopes of the readers; at most `max`.
     #[cfg(feature = "postgres")]
-    pub(super) fn has_any_readers(&self) -> bool {
-        !self.channels.lock().is_empty()
+    pub(super) fn scopes(&self, max: usize) -> Vec<Scope> {
+        self.channels.lock().keys().take(max).cloned().collect()
     }
 
     pub(super) fn has_readers(&self, subject: Option<&str>) -> bool {

@@ -25,12 +25,14 @@ const FIRST_PAGE: usize = 16;
 const MAX_KEPT: usize = 16 * 1024;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// While events of this node are committed and not read, perhaps because of another node's transaction.
+const LAG_INTERVAL: Duration = Duration::from_millis(20);
 /// For events of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Reads the events of a scope: stored events after a number, then new ones, and progress.
 ///
-/// It returns every stored event once. A slow reader receives only the latest progress.
+/// It returns every stored event once, in the order of their numbers. A slow reader receives only the latest progress.
 #[derive(Debug)]
 pub struct EventReader {
     queue: Queue,
@@ -140,9 +142,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
 async fn serve(shared: &Shared) {
     let feed = &shared.feed;
     // Subscribe before reading, so that no change is missed.
-    let mut newest = shared.newest.subscribe();
+    let mut committed = shared.newest.subscribe();
     let mut delay = Duration::ZERO;
-    // Readers read older events themselves.
+    // The last event that was sent. Readers read older events themselves.
     let mut cursor = loop {
         match newest_number(shared).await {
             Ok(number) => break number,
@@ -156,57 +158,68 @@ async fn serve(shared: &Shared) {
     let [mut poll, mut tick] = [POLL_INTERVAL, PROGRESS_INTERVAL].map(interval);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Listing the locks of a server has a price: under load, one read finds the events of several commits.
+    let gathers = shared.database.is_postgres();
+    let mut progress: VecDeque<JobEvent> = VecDeque::new();
+    // Events up to this number were read.
+    let mut visible = cursor;
     loop {
-        let mut progress = VecDeque::new();
+        let progress_until = progress.back().map_or(0, |last| last.number);
+        let lags = visible < progress_until.max(*committed.borrow());
         tokio::select! {
-            changed = newest.changed() => if changed.is_err() {
+            changed = committed.changed(), if !(lags && gathers) => if changed.is_err() {
                 return;
             },
-            _ = poll.tick() => match newest_number(shared).await {
-                Ok(number) => {
-                    delay = Duration::ZERO;
-                    shared.observe(number);
-                }
-                Err(error) => back_off(&mut delay, &error).await,
-            },
+            _ = poll.tick() => {}
+            () = sleep(LAG_INTERVAL), if lags => {}
             _ = tick.tick() => {
                 if feed.idle_without_readers() {
                     return;
                 }
-                match running(shared).await {
-                    Ok(events) => progress = events,
-                    Err(error) => back_off(&mut delay, &error).await,
+                if progress.is_empty() {
+                    match running(shared).await {
+                        Ok(events) => progress = events,
+                        Err(error) => back_off(&mut delay, &error).await,
+                    }
                 }
             }
         }
-        // Events with lower numbers than the progress are visible by now.
-        let newest = *newest.borrow_and_update();
-        let last = progress
-            .front()
-            .map_or(newest, |first: &JobEvent| newest.max(first.number - 1));
-        while cursor < last {
-            let Some(events) = page(shared, cursor, &mut delay).await else {
+        let horizon = match numbers::horizon(shared).await {
+            Ok(horizon) => horizon,
+            Err(error) => {
+                back_off(&mut delay, &error).await;
+                progress.clear();
+                continue;
+            }
+        };
+        delay = Duration::ZERO;
+        while visible < horizon {
+            let Some(events) = page(shared, cursor, horizon, &mut delay).await else {
                 return;
             };
-            let is_last = events.len() < PAGE;
+            if events.len() < PAGE {
+                visible = horizon;
+            }
             for event in events {
                 cursor = cursor.max(event.number);
                 send_stored(shared, event, &mut progress);
             }
-            if is_last {
-                break;
-            }
         }
-        for event in progress {
+        while let Some(event) = progress.pop_front_if(|first| first.number <= visible) {
             cursor = cursor.max(event.number);
             send_progress(shared, event);
         }
     }
 }
 
-async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<JobEvent>> {
+async fn page(
+    shared: &Shared,
+    cursor: i64,
+    until: i64,
+    delay: &mut Duration,
+) -> Option<Vec<JobEvent>> {
     while !shared.feed.idle_without_readers() {
-        match read::events(shared, &Scope::All, cursor, PAGE).await {
+        match read::events(shared, &Scope::All, cursor, until, PAGE).await {
             Ok(events) => {
                 *delay = Duration::ZERO;
                 return Some(events);
@@ -289,10 +302,12 @@ async fn back_off(delay: &mut Duration, error: &QueueError) {
 }
 
 pub(super) async fn newest_number(shared: &Shared) -> Result<i64, QueueError> {
-    let rows = shared.database.read(newest_event()).await?;
+    let until = numbers::horizon(shared).await?;
+    let rows = shared.database.read(newest_event(until)).await?;
     Ok(rows.first().map_or(Ok(0), |row| row.number("newest"))?)
 }
 
-pub(super) fn newest_event() -> Statement {
-    Statement::new("SELECT COALESCE(MAX(number), 0) AS newest FROM queue_events")
+pub(super) fn newest_event(until: i64) -> Statement {
+    Statement::new("SELECT COALESCE(MAX(number), 0) AS newest FROM queue_events WHERE number <= $1")
+        .with(until)
 }

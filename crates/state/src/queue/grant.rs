@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{
     GrantOutcome, Job, JobEventKind, LimitExceeded, NewJob, Queue, QueueError, RateLimit,
     StartOutcome, StartRequest,
+    links::LoadedLink,
     record::{MAX_ID_LEN, Record},
     unit_of_work::{RequiredRows, UnitOfWork},
 };
@@ -104,6 +105,7 @@ fn needs(new: &NewJob) -> RequiredRows {
         subject: new.subject.clone(),
         request_id: new.request_id.clone(),
         limits: new.limits.clone(),
+        link: new.link,
     }
 }
 
@@ -112,6 +114,7 @@ fn find_or_add<New, Existing>(
     new: &NewJob,
     work: &mut UnitOfWork<'_>,
 ) -> Result<(Box<Job>, bool), GrantOutcome<New, Existing>> {
+    check_link(new, work).map_err(GrantOutcome::LimitExceeded)?;
     let key = (new.subject.clone(), new.request_id.clone());
     if let Some(number) = work.requests.get(&key).copied().flatten() {
         work.expire(number);
@@ -124,6 +127,16 @@ fn find_or_add<New, Existing>(
         }
     }
     let reserved = check_limits(new, work).map_err(GrantOutcome::LimitExceeded)?;
+    if let Some(link) = loaded_link(new, work) {
+        if let Some(max) = link
+            .max_files
+            .filter(|max| link.files + link.granted >= *max)
+        {
+            let max = LimitExceeded::Files(unsigned(max));
+            return Err(GrantOutcome::LimitExceeded(max));
+        }
+        link.granted += 1;
+    }
     let job = work.add(record(new, reserved, work));
     let number = job.id.0;
     work.adjust_usage(number, signed(reserved), 0);
@@ -140,6 +153,22 @@ fn find_or_add<New, Existing>(
 /// Identifies the request before policies changed it.
 fn fingerprint(new: &NewJob) -> i64 {
     new.request_fingerprint.unwrap_or_else(|| new.fingerprint())
+}
+
+fn loaded_link<'a>(new: &NewJob, work: &'a mut UnitOfWork<'_>) -> Option<&'a mut LoadedLink> {
+    work.links.get_mut(&new.link?)?.as_mut()
+}
+
+/// A link that was revoked since its authentication grants nothing.
+fn check_link(new: &NewJob, work: &mut UnitOfWork<'_>) -> Result<(), LimitExceeded> {
+    let now = work.now;
+    let is_valid = match new.link {
+        None => true,
+        Some(_) => {
+            loaded_link(new, work).is_some_and(|link| link.expires_at.is_none_or(|end| now < end))
+        }
+    };
+    is_valid.then_some(()).ok_or(LimitExceeded::LinkEnded)
 }
 
 /// Limits that depend on other jobs. Returns the bytes to reserve.

@@ -26,7 +26,7 @@ impl FromStr for JobId {
     }
 }
 
-/// The state of a job. The last four are final.
+/// The state of a job. The last five are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
@@ -44,11 +44,13 @@ pub enum JobState {
     Failed,
     /// Not started or not completed in time.
     Expired,
+    /// Completed, and deleted since. There is no event for it; nodes of earlier releases leave such jobs out.
+    Removed,
 }
 
 impl JobState {
     /// All states, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Received,
         Self::Started,
         Self::Progress,
@@ -56,6 +58,7 @@ impl JobState {
         Self::Cancelled,
         Self::Failed,
         Self::Expired,
+        Self::Removed,
     ];
 
     /// Returns its name: `received`, `started`, …
@@ -68,6 +71,7 @@ impl JobState {
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
             Self::Expired => "expired",
+            Self::Removed => "removed",
         }
     }
 
@@ -75,7 +79,7 @@ impl JobState {
     pub const fn is_terminal(self) -> bool {
         matches!(
             self,
-            Self::Completed | Self::Cancelled | Self::Failed | Self::Expired
+            Self::Completed | Self::Cancelled | Self::Failed | Self::Expired | Self::Removed
         )
     }
 }
@@ -226,7 +230,7 @@ impl JobEventKind {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JobEvent {
-    /// Its number in the queue. Once it is visible, no event with a lower number appears.
+    /// Its number in the queue. Once it was read, no event with a lower number appears.
     pub number: i64,
     /// Its kind.
     pub kind: JobEventKind,

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{
     QueueError,
+    links::{self, LoadedLink},
     numbers::{self, Sequence},
     read,
     record::Record,
@@ -24,7 +25,20 @@ impl UnitOfWork<'_> {
             .into();
         self.load_jobs(transaction).await?;
         self.load_parts(transaction).await?;
-        self.load_subjects(transaction).await
+        self.load_subjects(transaction).await?;
+        self.load_links(transaction).await
+    }
+
+    /// After the jobs, as purging does.
+    async fn load_links(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
+        let numbers: Vec<_> = self.links.keys().copied().collect();
+        let is_postgres = transaction.is_postgres();
+        let select = |part: &[i64]| links::by_numbers(part, is_postgres);
+        for row in transaction.fetch_parts(&numbers, select).await? {
+            self.links
+                .insert(row.number("number")?, Some(LoadedLink::read(&row)?));
+        }
+        Ok(())
     }
 
     async fn load_jobs(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {

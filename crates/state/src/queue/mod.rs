@@ -11,7 +11,8 @@
 //! nodes lock rows in one order, so a final state stays and no quota is exceeded.
 //!
 //! Invariants: one upload is bound to a job; a job ends once; only the store proves a completion;
-//! the numbers of events become visible in order, so a reader that resumes misses none.
+//! events are read in the order of their numbers and none appears behind a reader, although nodes commit them in any
+//! order (`numbers.rs`).
 //!
 //! Progress is in memory and written every few seconds; readers of the node see it at once, other
 //! nodes once a second. [`tracking`] connects uploads with their jobs: its sink writes the end of a
@@ -27,6 +28,7 @@ mod grant;
 mod job;
 mod keys;
 mod limits;
+mod links;
 mod list;
 mod load;
 mod numbers;
@@ -74,6 +76,7 @@ pub use self::{
     feed::EventReader,
     job::{Job, JobEvent, JobEventKind, JobId, JobState},
     limits::{GrantLimits, InvalidRate, RateLimit, is_type_pattern},
+    links::{NewLink, UploadLink},
     principal::{Principal, is_subject},
     purge::ExpiredGrants,
     settings::{QueueError, QueueSettings},
@@ -91,10 +94,21 @@ use crate::{
 };
 
 const TABLES: &str = "queue";
-const MIGRATIONS: &[Migration] = &[Migration::expand(
-    include_str!("../../migrations/0001-queue.sqlite.sql"),
-    include_str!("../../migrations/0001-queue.postgres.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::expand(
+        include_str!("../../migrations/0001-queue.sqlite.sql"),
+        include_str!("../../migrations/0001-queue.postgres.sql"),
+    ),
+    Migration::expand(
+        // One process uses it.
+        "",
+        include_str!("../../migrations/0002-tasks.postgres.sql"),
+    ),
+    Migration::expand(
+        include_str!("../../migrations/0003-links.sqlite.sql"),
+        include_str!("../../migrations/0003-links.postgres.sql"),
+    ),
+];
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -305,15 +319,16 @@ impl Queue {
             .await
     }
 
-    /// Returns the newest job of an upload and its [prepared end](Self::prepare_end), unless it has
-    /// ended.
-    pub async fn running_job(
+    /// Returns the newest job of an upload and its [prepared end](Self::prepare_end), if it is running or completed.
+    pub async fn stored_job(
         &self,
         id: &UploadId,
     ) -> Result<Option<(Job, Option<JobEnd>)>, QueueError> {
         let record = self.fetch_record(read::by_upload(id.as_str())).await?;
-        let running = record.filter(|record| !record.job.state.is_terminal());
-        Ok(running.map(|record| (record.job, record.prepared_end)))
+        let stored = record.filter(|record| {
+            !record.job.state.is_terminal() || record.job.state == JobState::Completed
+        });
+        Ok(stored.map(|record| (record.job, record.prepared_end)))
     }
 
     /// Ends a job after writing its reported progress. Returns whether this call ended it.
@@ -324,6 +339,8 @@ impl Queue {
     }
 
     /// Returns the events after a number, oldest first; at most 1000. Progress is not among them.
+    ///
+    /// An event is returned once no event with a lower number can appear.
     pub async fn events(
         &self,
         scope: &Scope,
@@ -331,8 +348,11 @@ impl Queue {
         limit: usize,
     ) -> Result<Vec<JobEvent>, QueueError> {
         let scope = scope.clone();
-        self.read(|shared| async move { read::events(&shared, &scope, after, limit).await })
-            .await
+        self.read(|shared| async move {
+            let until = numbers::horizon(&shared).await?;
+            read::events(&shared, &scope, after, until, limit).await
+        })
+        .await
     }
 
     /// Reads the stored events after a number, then new ones and the progress of uploads.
@@ -340,13 +360,13 @@ impl Queue {
         EventReader::new(self.clone(), scope, after)
     }
 
-    /// Returns the number of the latest event of all processes; 0 without events.
+    /// Returns the number of the latest [event](Self::events) of all processes; 0 without events.
     pub async fn latest_event(&self) -> Result<i64, QueueError> {
         self.read(|shared| async move { feed::newest_number(&shared).await })
             .await
     }
 
-    /// Returns the last event number that was assigned, to progress as well.
+    /// Returns the last event number that was assigned, perhaps to an event that cannot be read yet.
     pub async fn last_event_number(&self) -> Result<i64, QueueError> {
         self.read(|shared| async move { numbers::last_event(&shared.database).await })
             .await

@@ -17,6 +17,8 @@ pub struct Principal {
     /// True if the request has only credentials that browsers send automatically, such as cookies,
     /// a stored password or a certificate.
     pub by_cookie: bool,
+    /// The number of its upload link, which may request grants and nothing else.
+    pub link: Option<i64>,
 }
 
 impl Principal {
@@ -27,6 +29,7 @@ impl Principal {
             limits: GrantLimits::default(),
             is_admin: false,
             by_cookie: false,
+            link: None,
         }
     }
 }

@@ -222,12 +222,28 @@ async fn remove_jobs(shared: &Shared, selected: Statement) -> Result<u64, QueueE
         return Ok(0);
     }
     delete(&mut transaction, &numbers).await?;
-    count(&mut transaction, shared.slot, counts).await?;
+    count(&mut transaction, counts).await?;
     transaction.commit().await?;
     Ok(u64::try_from(numbers.len()).unwrap_or(u64::MAX))
 }
 
 async fn delete(transaction: &mut Transaction, numbers: &[i64]) -> Result<(), QueueError> {
+    // A deleted job that failed is no longer subtracted from the files of its link.
+    let release = |part: &[i64]| {
+        let failed = "j.state IN (4, 5, 6) AND j.number IN ";
+        let mut statement = Statement::new(format!(
+            "UPDATE queue_links SET files = files - (SELECT COUNT(*) FROM queue_jobs AS j \
+             WHERE j.subject = queue_links.subject AND {failed}"
+        ))
+        .list(part.iter().copied());
+        statement.push(&format!(
+            ") WHERE subject IN (SELECT j.subject FROM queue_jobs AS j WHERE {failed}"
+        ));
+        let mut statement = statement.list(part.iter().copied());
+        statement.push(")");
+        statement
+    };
+    transaction.execute_parts(numbers, release).await?;
     for table in [
         "queue_tokens WHERE job_number",
         "queue_parts WHERE job_number",

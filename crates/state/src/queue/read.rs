@@ -202,31 +202,36 @@ pub(super) fn stale(filter: StaleFilter, after: Option<(i64, i64)>, limit: i64) 
     .with(limit)
 }
 
-pub(super) fn events_of(scope: &Scope, after: i64, limit: usize) -> Statement {
+pub(super) fn events_of(scope: &Scope, after: i64, until: i64, limit: usize) -> Statement {
     let limit = i64::try_from(limit.clamp(1, MAX_PAGE_LEN)).unwrap_or(i64::MAX);
     let mut statement = Statement::new(
-        "SELECT number, kind, created_at, job_json FROM queue_events WHERE number > $1",
+        "SELECT number, kind, created_at, job_json FROM queue_events \
+         WHERE number > $1 AND number <= $2",
     )
     .with(after)
+    .with(until)
     .with(limit);
     if let Scope::Subject(subject) = scope {
         let subject = statement.bind(replace_nul(subject));
         statement.push(&format!(" AND subject = ${subject}"));
     }
-    statement.push(" ORDER BY number LIMIT $2");
+    statement.push(" ORDER BY number LIMIT $3");
     statement
 }
 
+/// `until` is at most the [horizon](super::numbers::horizon): events behind it may be incomplete.
 pub(super) async fn events(
     shared: &Shared,
     scope: &Scope,
     after: i64,
+    until: i64,
     limit: usize,
 ) -> Result<Vec<JobEvent>, QueueError> {
     let mut events = Vec::new();
     let mut after = after;
     loop {
-        let rows = shared.database.read(events_of(scope, after, limit)).await?;
+        let statement = events_of(scope, after, until, limit);
+        let rows = shared.database.read(statement).await?;
         for row in &rows {
             after = after.max(row.number("number")?);
             events.extend(shared.unreadable_events.skip(row, read_event(row)));

@@ -205,10 +205,10 @@ pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
     })
 }
 
-/// Completions are never prepared.
+/// Completions are never prepared, and neither is what follows them.
 fn format_end(end: &JobEnd) -> Option<String> {
     let (state, reason) = match end {
-        JobEnd::Completed(_) => return None,
+        JobEnd::Completed(_) | JobEnd::Removed(_) => return None,
         JobEnd::Cancelled(reason) => (JobState::Cancelled, reason.as_str()),
         JobEnd::Failed(reason) => (JobState::Failed, reason.as_str()),
         JobEnd::Expired => (JobState::Expired, ""),

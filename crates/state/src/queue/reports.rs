@@ -4,12 +4,12 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use landfall::upload::UploadId;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Job, JobId, JobState, Report,
@@ -57,6 +57,16 @@ struct Progress {
 
 #[derive(Debug, Clone)]
 struct Owner(Option<Arc<str>>);
+
+/// Progress for other nodes.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unsent {
+    pub(super) job: JobId,
+    pub(super) subject: Option<Arc<str>>,
+    pub(super) offset: u64,
+    pub(super) rate: u64,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Live {
@@ -318,24 +328,43 @@ impl Reports {
         self.due.notify_one();
     }
 
-    /// Progress that was not [sent](Self::set_sent) to other nodes.
+    /// Returns whether an upload of this node receives data, or did until recently.
     #[cfg(feature = "postgres")]
-    pub(super) fn unsent(&self) -> Vec<(JobId, u64, u64)> {
+    pub(super) fn has_own(&self) -> bool {
+        let now = Instant::now();
+        let is_active = |progress: &Progress| {
+            !progress.is_remote
+                && !progress.has_ended
+                && (!progress.reports.is_empty() || progress.due(now, self.interval) > now)
+        };
+        self.jobs.lock().jobs.values().any(is_active)
+    }
+
+    /// Progress that was not [sent](Self::set_sent) to other nodes, of the subjects that `is_wanted` selects.
+    #[cfg(feature = "postgres")]
+    pub(super) fn unsent(&self, is_wanted: impl Fn(Option<&str>) -> bool) -> Vec<Unsent> {
         let jobs = self.jobs.lock();
         let unsent = jobs.jobs.iter().filter_map(|(id, progress)| {
             let live = progress.live?;
             let is_old = progress.is_remote || progress.has_ended || live.offset <= progress.sent;
-            (!is_old).then_some((*id, live.offset, live.rate))
+            // Known once the progress was written, which is soon.
+            let Owner(subject) = progress.owner.as_ref().filter(|_| !is_old)?;
+            is_wanted(subject.as_deref()).then(|| Unsent {
+                job: *id,
+                subject: subject.clone(),
+                offset: live.offset,
+                rate: live.rate,
+            })
         });
         unsent.take(MAX_SENT).collect()
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) fn set_sent(&self, sent: &[(JobId, u64, u64)]) {
+    pub(super) fn set_sent(&self, sent: &[Unsent]) {
         let mut jobs = self.jobs.lock();
-        for (job, offset, _) in sent {
-            if let Some(progress) = jobs.jobs.get_mut(job) {
-                progress.sent = progress.sent.max(*offset);
+        for one in sent {
+            if let Some(progress) = jobs.jobs.get_mut(&one.job) {
+                progress.sent = progress.sent.max(one.offset);
             }
         }
     }
@@ -414,14 +443,19 @@ mod tests {
         let reports = reports();
         reports.add(report(1, 5));
         reports.set_written([&job(1, 9)]);
-        let unsent = || reports.unsent();
-        assert_eq!(unsent(), [(JobId(1), 5, 0)]);
+        let unsent = || reports.unsent(|subject| subject == Some("ada"));
+        let offsets = || unsent().iter().map(|one| one.offset).collect::<Vec<_>>();
+        assert_eq!(offsets(), [5]);
         // A failed attempt loses no progress.
-        assert_eq!(unsent(), [(JobId(1), 5, 0)]);
+        assert_eq!(offsets(), [5]);
+        assert!(reports.unsent(|subject| subject != Some("ada")).is_empty());
         reports.set_sent(&unsent());
         assert!(unsent().is_empty());
+        assert!(reports.has_own());
         reports.add(report(1, 6));
-        assert_eq!(unsent(), [(JobId(1), 6, 0)]);
+        assert_eq!(offsets(), [6]);
+        reports.take_job(JobId(1), true);
+        assert!(!reports.has_own());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Writes the changes of a unit of work: jobs, tokens, parts, totals, events and their deliveries.
 //!
-//! Takes the numbers of events last: from then on, transactions of other nodes with events wait. Progress is not stored
+//! Takes the numbers of events last: until the commit, readers wait for the events of all nodes. Progress is not stored
 //! as an event. Totals are added to, not overwritten, since several nodes change them.
 
 use std::{collections::BTreeMap, time::UNIX_EPOCH};
@@ -42,10 +42,11 @@ impl UnitOfWork<'_> {
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
         self.save_key_uses(transaction).await?;
+        self.save_links(transaction).await?;
         for statement in Statement::merge(&self.extra_statements) {
             transaction.execute(statement).await?;
         }
-        // Take the numbers last: transactions of other nodes with events wait until this one ends.
+        // Take the numbers last: readers wait until this transaction ends.
         let reserved = self.events.iter().filter(|event| has_last_progress(event));
         let count = self.events.len() + reserved.count();
         let numbers = numbers::take(transaction, Sequence::Events, count).await?;
@@ -121,30 +122,32 @@ impl UnitOfWork<'_> {
     }
 
     async fn save_figures(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
-        let slot = self.shared.slot;
+        let slot = free_slot(transaction);
         let changes: Vec<_> = self.usage_changes.iter().collect();
         let add = |part: &[(&(String, i64), &Usage)]| {
             let rows = part.iter().map(|((subject, period), change)| {
                 [
                     subject.as_str().into(),
                     (*period).into(),
-                    slot.into(),
                     change.reserved.into(),
                     change.used.into(),
                 ]
             });
+            let head = format!(
+                "INSERT INTO queue_usage (subject, quota_period, reserved_bytes, used_bytes, slot) \
+                 SELECT v.*, {slot} FROM"
+            );
             Statement::from_rows(
-                "INSERT INTO queue_usage (subject, quota_period, slot, reserved_bytes, used_bytes) \
-                 SELECT * FROM",
+                &head,
                 rows,
-                ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"],
+                ["TEXT", "BIGINT", "BIGINT", "BIGINT"],
                 "WHERE true ON CONFLICT (subject, quota_period, slot) DO UPDATE \
                  SET reserved_bytes = queue_usage.reserved_bytes + excluded.reserved_bytes, \
                  used_bytes = queue_usage.used_bytes + excluded.used_bytes",
             )
         };
         transaction.execute_parts(&changes, add).await?;
-        count(transaction, slot, self.counts()).await?;
+        count(transaction, self.counts()).await?;
         if self.throughput != super::unit_of_work::ThroughputDelta::default() {
             let statement = Statement::new(
                 "INSERT INTO queue_throughput (minute, node, bytes, started, completed, failed) \
@@ -167,16 +170,39 @@ impl UnitOfWork<'_> {
 
     async fn save_key_uses(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         let uses: Vec<_> = self.key_uses.iter().collect();
+        // Another node stores a use of the same minute, or deletes the key: waiting for it is of no use.
+        let lock = match transaction.is_postgres() {
+            true => "FOR UPDATE SKIP LOCKED",
+            false => "",
+        };
+        let condition = format!(
+            "WHERE api_keys.number = \
+             (SELECT k.number FROM api_keys AS k WHERE k.number = v.column1 {lock})"
+        );
         let update = |part: &[(&i64, &i64)]| {
             let rows = part.iter().map(|(key, at)| [(**key).into(), (**at).into()]);
             Statement::from_rows(
                 "UPDATE api_keys SET used_at = v.column2 FROM",
                 rows,
                 ["BIGINT", "BIGINT"],
-                "WHERE api_keys.number = v.column1",
+                &condition,
             )
         };
         transaction.execute_parts(&uses, update).await?;
+        Ok(())
+    }
+
+    async fn save_links(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        for (number, link) in &self.links {
+            let granted = link.map_or(0, |link| link.granted);
+            if granted > 0 {
+                let statement = Statement::new(
+                    "UPDATE queue_links SET files = files + $2, used_at = $3 WHERE number = $1",
+                );
+                let statement = statement.with(*number).with(granted).with(self.now);
+                transaction.execute(statement).await?;
+            }
+        }
         Ok(())
     }
 
@@ -227,6 +253,18 @@ impl UnitOfWork<'_> {
     }
 }
 
+/// Returns SQL for the slot of sums to add to: on PostgreSQL one that no other transaction has added to, so that none
+/// waits for the end of another.
+fn free_slot(transaction: &Transaction) -> &'static str {
+    match transaction.is_postgres() {
+        true => {
+            "COALESCE((SELECT n FROM generate_series(0, 255) AS n \
+             WHERE pg_try_advisory_xact_lock(700246135, n) LIMIT 1), 0)"
+        }
+        false => "0",
+    }
+}
+
 /// The number before an event is reserved for the last progress of its job.
 fn has_last_progress(event: &NewEvent) -> bool {
     event.kind == JobEventKind::UploadCompleted && event.job.offset > 0
@@ -234,7 +272,6 @@ fn has_last_progress(event: &NewEvent) -> bool {
 
 pub(super) async fn count(
     transaction: &mut Transaction,
-    slot: i64,
     changes: BTreeMap<i64, (i64, i64)>,
 ) -> Result<(), DatabaseError> {
     if changes.is_empty() {
@@ -242,11 +279,15 @@ pub(super) async fn count(
     }
     let rows = changes
         .into_iter()
-        .map(|(state, (jobs, bytes))| [state.into(), slot.into(), jobs.into(), bytes.into()]);
+        .map(|(state, (jobs, bytes))| [state.into(), jobs.into(), bytes.into()]);
+    let slot = free_slot(transaction);
+    let head = format!(
+        "INSERT INTO queue_state_totals (state, jobs, bytes, slot) SELECT v.*, {slot} FROM"
+    );
     let statement = Statement::from_rows(
-        "INSERT INTO queue_state_totals (state, slot, jobs, bytes) SELECT * FROM",
+        &head,
         rows,
-        ["BIGINT"; 4],
+        ["BIGINT"; 3],
         "WHERE true ON CONFLICT (state, slot) DO UPDATE \
          SET jobs = queue_state_totals.jobs + excluded.jobs, \
          bytes = queue_state_totals.bytes + excluded.bytes",

@@ -19,22 +19,19 @@ use crate::sql::{Connections, Row};
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// The write interval if the application receives progress.
 const DELIVERED_INTERVAL: Duration = Duration::from_secs(1);
-const SLOTS: i64 = 16;
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: QueueSettings,
     pub(super) removal_clock: RemovalClock,
     pub(super) database: Connections,
-    /// In tables of sums, each node adds to the rows of a random slot, so that nodes rarely wait for each
-    /// other's transactions.
-    pub(super) slot: i64,
     pub(super) reports: Reports,
     pub(super) feed: Feed,
-    /// When another node was last known to have readers.
     #[cfg(feature = "postgres")]
-    pub(super) peers_read_at: Mutex<Option<std::time::Instant>>,
+    pub(super) peers: super::peers::Peers,
     pub(super) newest: channel::Sender<i64>,
+    /// The highest [horizon](super::numbers::horizon) that was read.
+    visible: AtomicI64,
     /// Without unreadable rows.
     pub(super) counters: Mutex<QueueStats>,
     pub(super) unreadable_jobs: Unreadable,
@@ -48,21 +45,16 @@ impl Shared {
         } else {
             WRITE_INTERVAL
         };
-        let slot = if database.is_postgres() {
-            rand::random_range(0..SLOTS)
-        } else {
-            0
-        };
         Self {
             removal_clock: crate::outbox::removal_clock(&settings.clock),
             settings,
             database,
-            slot,
             reports: Reports::new(interval),
             feed: Feed::new(),
             #[cfg(feature = "postgres")]
-            peers_read_at: Mutex::default(),
+            peers: super::peers::Peers::default(),
             newest: channel::Sender::new(0),
+            visible: AtomicI64::new(0),
             counters: Mutex::default(),
             unreadable_jobs: Unreadable::default(),
             unreadable_events: Unreadable::default(),
@@ -73,6 +65,18 @@ impl Shared {
         delivers_progress(&self.settings)
     }
 
+    pub(super) fn visible(&self) -> i64 {
+        self.visible.load(Ordering::Relaxed)
+    }
+
+    /// Returns the highest number so far, since visible events remain visible.
+    pub(super) fn set_visible(&self, number: i64) -> i64 {
+        self.visible
+            .fetch_max(number, Ordering::Relaxed)
+            .max(number)
+    }
+
+    /// An event of this process was committed.
     pub(super) fn observe(&self, newest: i64) {
         self.newest.send_if_modified(|known| {
             let is_later = newest > *known;
@@ -101,6 +105,8 @@ pub struct QueueStats {
     pub unreadable_jobs: u64,
     /// Events that were skipped because a newer version wrote them.
     pub unreadable_events: u64,
+    /// Notifications that were received from other nodes.
+    pub notifications: u64,
 }
 
 /// Counts and logs rows of a newer version, once as far as they are read in ascending order.

@@ -1,4 +1,4 @@
-//! Bearer secrets: upload tokens and API keys.
+//! Bearer secrets: upload tokens, API keys and upload links.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use landfall::hook::UploadToken;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// A bearer secret: an upload token (`lft_`) or an API key (`lfk_`), and 256 random bits in
+/// A bearer secret: an upload token (`lft_`), or an API key or upload link (`lfk_`), and 256 random bits in
 /// base64url. Only its [hash](Self::hash) is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// The prefix of API keys.
+    /// The prefix of API keys and upload links.
     pub const KEY_PREFIX: &str = "lfk_";
 
     /// Creates a random upload token.
@@ -21,7 +21,7 @@ impl Token {
         Self::with_prefix(UploadToken::PREFIX)
     }
 
-    /// Creates a random API key.
+    /// Creates a random API key, or the secret of an upload link.
     pub fn api_key() -> Self {
         Self::with_prefix(Self::KEY_PREFIX)
     }

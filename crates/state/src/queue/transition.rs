@@ -139,6 +139,14 @@ impl UnitOfWork<'_> {
         let Some(job) = self.record(number).map(|record| &record.job) else {
             return false;
         };
+        if let JobEnd::Removed(why) = end {
+            let is_completed = job.state == JobState::Completed;
+            if is_completed && let Some(record) = self.change(number) {
+                record.job.state = JobState::Removed;
+                record.job.reason = Some(replace_nul(why));
+            }
+            return is_completed;
+        }
         if job.state.is_terminal() {
             return false;
         }
@@ -158,6 +166,7 @@ impl UnitOfWork<'_> {
             ),
             JobEnd::Failed(why) => (JobState::Failed, JobEventKind::UploadFailed, Some(why)),
             JobEnd::Expired => (JobState::Expired, JobEventKind::UploadExpired, None),
+            JobEnd::Removed(_) => return false,
         };
         let mut used = 0;
         if let JobEnd::Completed(Completion { bytes, etag }) = end {

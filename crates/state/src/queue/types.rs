@@ -5,13 +5,14 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, SystemTime},
 };
 
 use landfall::upload::UploadId;
 use sha2::{Digest as _, Sha256};
 
-use super::{GrantLimits, Job, JobId, JobState, Token, TokenHash, numbers};
+use super::{GrantLimits, Job, JobId, JobState, Token, TokenHash};
 use crate::sql::Statement;
 
 /// A request for a grant.
@@ -39,6 +40,8 @@ pub struct NewJob {
     /// Of a quota, `max_size` bytes are reserved for an upload of unknown size. Without `max_size`,
     /// the whole rest is reserved and becomes the upload's maximum size.
     pub limits: GrantLimits,
+    /// The number of the upload link that requests it: the grant counts as one of its files.
+    pub link: Option<i64>,
 }
 
 impl NewJob {
@@ -57,6 +60,7 @@ impl NewJob {
             metadata: serde_json::Map::new(),
             request_fingerprint: None,
             limits: GrantLimits::default(),
+            link: None,
         }
     }
 
@@ -78,8 +82,14 @@ impl NewJob {
         let content = (&self.filename, &self.filetype, self.size, &self.metadata);
         // Serialization of strings and numbers does not fail, and maps are sorted.
         let json = serde_json::to_vec(&content).unwrap_or_default();
-        numbers::from_digest(&Sha256::digest(json))
+        from_digest(&Sha256::digest(json))
     }
+}
+
+pub(super) fn from_digest(digest: &[u8]) -> i64 {
+    digest
+        .first_chunk()
+        .map_or(0, |first| i64::from_be_bytes(*first))
 }
 
 /// The outcome of [`Queue::grant`](super::Queue::grant), and with another `New` and no token for an
@@ -115,14 +125,32 @@ pub enum LimitExceeded {
         /// Reserved and used bytes.
         used: u64,
     },
+    /// The number of files of an upload link.
+    #[error("this link accepts {}, and no more", Files(*.0))]
+    Files(u64),
+    /// The upload link was revoked or has expired.
+    #[error("this link is no longer valid; ask its sender for another one")]
+    LinkEnded,
+}
+
+struct Files(u64);
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("one file"),
+            files => write!(f, "{files} files"),
+        }
+    }
 }
 
 impl LimitExceeded {
-    /// Returns the time after which to try again; a minute if it is unknown.
-    pub const fn retry_after(&self) -> Duration {
+    /// Returns the time after which to try again, a minute if it is unknown; `None` if that is of no use.
+    pub const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Rate(wait) => *wait,
-            Self::Active(_) | Self::Quota { .. } => Duration::from_secs(60),
+            Self::Rate(wait) => Some(*wait),
+            Self::Active(_) | Self::Quota { .. } => Some(Duration::from_secs(60)),
+            Self::Files(_) | Self::LinkEnded => None,
         }
     }
 }
@@ -233,6 +261,8 @@ pub enum JobEnd {
     Failed(String),
     /// Not started or not completed in time.
     Expired,
+    /// Deleted after its completion, without which it changes nothing; the reason, for users.
+    Removed(String),
 }
 
 impl JobEnd {
@@ -288,7 +318,7 @@ pub struct Query {
     pub scope: Scope,
     /// The states to include; empty for all.
     pub states: Vec<JobState>,
-    /// Prefix of the file name, subject, request id or upload id, to search for.
+    /// A part of the file name, or the beginning of the subject, request id or upload id, to search for.
     pub search: Option<String>,
     /// Created at this time or later.
     pub created_from: Option<SystemTime>,

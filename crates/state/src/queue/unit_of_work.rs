@@ -10,6 +10,7 @@ use landfall::upload::UploadId;
 
 use super::{
     GrantLimits, Job, JobEventKind, JobId, JobState, Token,
+    links::LoadedLink,
     record::{Record, state_number},
     shared::Shared,
 };
@@ -28,6 +29,7 @@ pub(super) enum RequiredRows {
         subject: String,
         request_id: String,
         limits: GrantLimits,
+        link: Option<i64>,
     },
 }
 
@@ -109,6 +111,8 @@ pub(super) struct UnitOfWork<'a> {
     pub(super) parts: HashMap<i64, BTreeMap<String, Part>>,
     pub(super) deleted_parts: Vec<(i64, String)>,
     pub(super) subjects: BTreeMap<String, Subject>,
+    /// Of grants; `None` if there is no such link.
+    pub(super) links: BTreeMap<i64, Option<LoadedLink>>,
     pub(super) usage_changes: BTreeMap<(String, i64), Usage>,
     pub(super) numbers: VecDeque<i64>,
     pub(super) events: Vec<NewEvent>,
@@ -135,6 +139,7 @@ impl<'a> UnitOfWork<'a> {
             parts: HashMap::new(),
             deleted_parts: Vec::new(),
             subjects: BTreeMap::new(),
+            links: BTreeMap::new(),
             usage_changes: BTreeMap::new(),
             numbers: VecDeque::new(),
             events: Vec::new(),
@@ -165,8 +170,10 @@ impl<'a> UnitOfWork<'a> {
                 subject,
                 request_id,
                 limits,
+                link,
             } => {
                 self.new_jobs += 1;
+                self.links.extend(link.map(|link| (link, None)));
                 let request = (subject.clone(), request_id.clone());
                 self.requests.entry(request).or_default();
                 if limits.quota.is_none()

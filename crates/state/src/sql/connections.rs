@@ -14,11 +14,12 @@ use std::{
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 #[cfg(feature = "postgres")]
-use super::postgres::{ACQUIRE_TIMEOUT, Server};
+use super::postgres::Server;
 use super::{
     Clock, Database, DatabaseError, Durability, Row, Statement, Transaction,
     sqlite::{self, File},
-    transaction::Connection,
+    transaction::{Connection, Network},
+    unsigned,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,7 +40,21 @@ pub struct Connections {
     clock: Clock,
     is_writable: Arc<AtomicBool>,
     is_shared: bool,
+    network: Option<Arc<dyn Network>>,
+    is_urgent: bool,
     pub(crate) can_migrate: bool,
+}
+
+/// The connections that a PostgreSQL server accepts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capacity {
+    /// `max_connections` without those that are reserved.
+    pub accepted: u64,
+    /// Open ones, of all its users.
+    pub open: u64,
+    /// Running nodes that store events in this database, as far as it is known.
+    pub nodes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -58,30 +73,58 @@ impl Database {
     /// # Cancel safety
     /// May be dropped.
     pub async fn open(&self, durability: Durability) -> Result<Connections, DatabaseError> {
-        let pools = match self {
-            Self::Sqlite(path) => Pools::Sqlite(sqlite::open(path, durability).await?),
+        self.open_with(durability, Connections::DEFAULT_MAX).await
+    }
+
+    /// Like [`open`](Self::open), with at most `max_connections` to PostgreSQL instead of 5, including that of all
+    /// [listeners](Connections::listener). They are opened when needed, and closed a minute after the last use.
+    pub async fn open_with(
+        &self,
+        durability: Durability,
+        max_connections: u32,
+    ) -> Result<Connections, DatabaseError> {
+        // SQLite has a writer and a few readers.
+        #[cfg(not(feature = "postgres"))]
+        let _ = max_connections;
+        match self {
+            Self::Sqlite(path) => {
+                let file = sqlite::open(path, durability).await?;
+                Ok(Connections::new(Pools::Sqlite(file)))
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => Pools::Postgres(Server::new(url, durability)?),
-        };
-        Ok(Connections::new(pools))
+            Self::Postgres(url) => Connections::to_postgres(url, durability, max_connections),
+        }
     }
 }
 
 #[cfg(feature = "postgres")]
 impl Connections {
-    /// Opens a few PostgreSQL connections with session settings, on which [`read`](Self::read) also
-    /// executes statements that write, without a transaction.
-    ///
-    /// They cannot go through PgBouncer in transaction mode.
+    /// Creates the connections of [`Database::open_with`] in the current runtime; none is opened yet.
     ///
     /// # Errors
-    /// The URL cannot be parsed.
-    pub fn sessions(url: &str) -> Result<Self, DatabaseError> {
-        Ok(Self::new(Pools::Postgres(Server::sessions(url)?)))
+    /// The URL is invalid.
+    pub fn to_postgres(
+        url: &str,
+        durability: Durability,
+        max_connections: u32,
+    ) -> Result<Self, DatabaseError> {
+        let server = Server::new(url, durability, max_connections)?;
+        Ok(Self::new(Pools::Postgres(server)))
+    }
+
+    /// `None` for SQLite.
+    pub(super) const fn postgres(&self) -> Option<&Server> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(server) => Some(server),
+        }
     }
 }
 
 impl Connections {
+    /// The default of `max_connections`.
+    pub const DEFAULT_MAX: u32 = 5;
+
     fn new(pools: Pools) -> Self {
         Self {
             pools,
@@ -89,6 +132,8 @@ impl Connections {
             clock: Clock::default(),
             is_writable: Arc::new(AtomicBool::new(true)),
             is_shared: false,
+            network: None,
+            is_urgent: false,
             can_migrate: true,
         }
     }
@@ -101,6 +146,46 @@ impl Connections {
         Self {
             is_shared: true,
             ..self.clone()
+        }
+    }
+
+    /// Returns a handle to the same connections for a simulated node: its calls pass a network and never leave its
+    /// task, and its work runs in the current runtime.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn simulated(&self, network: Arc<dyn Network>) -> Self {
+        match &self.pools {
+            Pools::Sqlite(file) => file.never_block(),
+            #[cfg(feature = "postgres")]
+            Pools::Postgres(_) => {}
+        }
+        Self {
+            network: Some(network),
+            runtime: Handle::current(),
+            ..self.share()
+        }
+    }
+
+    /// Returns a [shared](Self::share) handle for few and short calls that must not wait for others: one of the
+    /// connections to PostgreSQL serves only these.
+    pub fn urgent(&self) -> Self {
+        Self {
+            is_urgent: true,
+            ..self.share()
+        }
+    }
+
+    async fn send_request(&self) -> Result<(), DatabaseError> {
+        match &self.network {
+            Some(network) => network.request().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn receive_response(&self) -> Result<(), DatabaseError> {
+        match &self.network {
+            Some(network) => network.response().await,
+            None => Ok(()),
         }
     }
 
@@ -180,6 +265,16 @@ impl Connections {
         !matches!(self.pools, Pools::Sqlite(_))
     }
 
+    /// Returns whether a [listener](Self::listener) can receive notifications: not on SQLite, and not through
+    /// PgBouncer in transaction mode, which `statement-cache-capacity=0` in the URL indicates.
+    pub fn has_notifications(&self) -> bool {
+        match &self.pools {
+            Pools::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            Pools::Postgres(server) => server.has_notifications(),
+        }
+    }
+
     /// Returns [`DatabaseError::Down`] if the database is known to be down, without a call.
     ///
     /// It is tried in the background, so that this ends soon after the outage.
@@ -192,39 +287,66 @@ impl Connections {
         }
     }
 
-    /// The connection pool only reports a timeout.
-    pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
-        match (&self.pools, error) {
+    /// Returns why the last attempt to connect failed, within a minute and unless a later one succeeded.
+    ///
+    /// It is the message of PostgreSQL and `(SQLSTATE code)`, or `it is read-only` of a standby.
+    #[must_use]
+    pub fn connect_error(&self) -> Option<String> {
+        match &self.pools {
+            Pools::Sqlite(_) => None,
             #[cfg(feature = "postgres")]
-            (Pools::Postgres(server), DatabaseError::Postgres(sqlx::Error::PoolTimedOut)) => {
-                DatabaseError::NoConnection {
-                    timeout: ACQUIRE_TIMEOUT,
-                    reason: server.explain().await,
-                }
-            }
-            (_, error) => error,
+            Pools::Postgres(server) => server.connect_error(),
         }
     }
 
     /// Starts a transaction that writes. On SQLite there is one at a time: others wait.
     pub async fn write(&self) -> Result<Transaction, DatabaseError> {
+        self.send_request().await?;
         let begun = match &self.pools {
             Pools::Sqlite(file) => file.begin().await.map(Connection::Sqlite),
             #[cfg(feature = "postgres")]
-            Pools::Postgres(server) => server.begin(&self.clock).await.map(Connection::Postgres),
+            Pools::Postgres(server) => {
+                let begun = server.begin(&self.clock, self.is_urgent).await;
+                begun.map(Connection::Postgres)
+            }
         };
         let connection = begun.inspect_err(|_| self.is_writable.store(false, Ordering::Relaxed))?;
         let (clock, is_writable) = (self.clock.clone(), self.is_writable.clone());
-        Ok(Transaction::new(connection, clock, is_writable))
+        let network = self.network.clone();
+        Ok(Transaction::new(connection, clock, is_writable, network))
     }
 
     /// Reads rows, concurrently with writers.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        match &self.pools {
+        self.send_request().await?;
+        let rows = match &self.pools {
             Pools::Sqlite(file) => file.read(statement).await,
             #[cfg(feature = "postgres")]
-            Pools::Postgres(server) => server.read(statement).await,
-        }
+            Pools::Postgres(server) => server.read(statement, self.is_urgent).await,
+        }?;
+        self.receive_response().await?;
+        Ok(rows)
+    }
+
+    /// Executes a statement that may write, in a separate transaction, and returns its rows.
+    ///
+    /// On PostgreSQL it is one round trip, and the transaction survives a power loss.
+    pub async fn fetch(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
+        let rows = match &self.pools {
+            Pools::Sqlite(_) => {
+                let mut transaction = self.write().await?;
+                let rows = transaction.fetch(statement).await?;
+                transaction.commit().await?;
+                return Ok(rows);
+            }
+            #[cfg(feature = "postgres")]
+            Pools::Postgres(server) => {
+                self.send_request().await?;
+                server.fetch(statement, self.is_urgent).await?
+            }
+        };
+        self.receive_response().await?;
+        Ok(rows)
     }
 
     /// Reads a few rows that an index finds, from any runtime and for at most ten seconds.
@@ -250,13 +372,42 @@ impl Connections {
         }
     }
 
-    /// `None` for SQLite.
-    #[cfg(feature = "postgres")]
-    pub(super) const fn postgres_pool(&self) -> Option<&sqlx::PgPool> {
-        match &self.pools {
-            Pools::Sqlite(_) => None,
-            Pools::Postgres(server) => Some(&server.pool),
-        }
+    /// Returns how many connections the PostgreSQL server accepts, and how many nodes share it.
+    ///
+    /// # Errors
+    /// The database failed, or is SQLite.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn capacity(&self) -> Result<Capacity, DatabaseError> {
+        let number = async |sql: &str| {
+            let rows = self.read(Statement::new(sql)).await?;
+            let row = rows.first();
+            row.map_or(Ok(0), |row| row.number("n")).map(unsigned)
+        };
+        let accepted = number(
+            "SELECT CAST(current_setting('max_connections') AS BIGINT) \
+             - CAST(current_setting('superuser_reserved_connections') AS BIGINT) \
+             - CAST(coalesce(current_setting('reserved_connections', true), '0') AS BIGINT) AS n",
+        )
+        .await?;
+        let open =
+            "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        let open = number(open).await?;
+        let exists = "SELECT CAST(to_regclass('outbox_nodes') IS NOT NULL AS INT)::BIGINT AS n";
+        let nodes = match number(exists).await? {
+            0 => 0,
+            _ => {
+                let now = self.now_sql();
+                let live = "SELECT COUNT(*) AS n FROM outbox_nodes WHERE expires_at >";
+                number(&format!("{live} {now}")).await?
+            }
+        };
+        Ok(Capacity {
+            accepted,
+            open,
+            nodes,
+        })
     }
 
     /// Executes a statement in one transaction and returns the number of changed rows.
@@ -300,7 +451,7 @@ impl Connections {
         match &self.pools {
             Pools::Sqlite(file) => file.close().await,
             #[cfg(feature = "postgres")]
-            Pools::Postgres(server) => server.pool.close().await,
+            Pools::Postgres(server) => server.close().await,
         }
     }
 }

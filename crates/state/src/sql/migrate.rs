@@ -39,10 +39,7 @@ impl Connections {
     /// # Cancel safety
     /// Dropped, either all or no steps were applied.
     pub async fn migrate(&self, name: &str, steps: &[Migration]) -> Result<(), DatabaseError> {
-        let mut transaction = match self.write().await {
-            Ok(transaction) => transaction,
-            Err(error) => return Err(self.explain(error).await),
-        };
+        let mut transaction = self.write().await?;
         if self.is_postgres() {
             // `CREATE TABLE IF NOT EXISTS` fails if two sessions execute it concurrently.
             let lock = Statement::new("SELECT pg_advisory_xact_lock(7002461338)");

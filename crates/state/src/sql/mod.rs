@@ -29,13 +29,13 @@ use rusqlite::{ErrorCode, ffi};
 pub use self::listener::Listener;
 pub use self::{
     clock::Clock,
-    connections::Connections,
+    connections::{Capacity, Connections},
     convert::{from_unix_millis, millis, replace_nul, signed, unix_millis, unsigned},
     migrate::Migration,
     row::Row,
     row_lease::{RowLease, RowLeases},
     statement::{Insert, Statement, Value, in_parts, parts, push_list},
-    transaction::Transaction,
+    transaction::{Network, Transaction},
 };
 
 /// The database to open.
@@ -130,10 +130,13 @@ pub enum DatabaseError {
     Timeout(std::time::Duration),
     /// Notifications do not arrive on this connection.
     #[error(
-        "notifications of PostgreSQL do not arrive on this connection; connect to PostgreSQL \
-         directly, or through PgBouncer with pool_mode = session"
+        "notifications of PostgreSQL do not arrive on this connection; append \
+         statement-cache-capacity=0 to the URL if it is that of PgBouncer in transaction mode"
     )]
     NoNotifications,
+    /// The connection for notifications was lost.
+    #[error("the connection for notifications of PostgreSQL was lost")]
+    NotificationsLost,
     /// The runtime of the connections was shut down.
     #[error("the database is closed")]
     Closed,

@@ -3,6 +3,8 @@
 //! While the server is known to be down, calls fail at once, and one task tries to connect.
 
 mod hosts;
+mod notifications;
+mod pool;
 
 use std::{
     sync::Arc,
@@ -11,9 +13,8 @@ use std::{
 
 use parking_lot::Mutex;
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres,
-    pool::PoolConnection,
-    postgres::{PgArguments, PgPoolOptions, PgRow},
+    AssertSqlSafe, PgConnection, Postgres,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
 use tokio::{
@@ -21,28 +22,30 @@ use tokio::{
     time::{error::Elapsed, sleep, timeout},
 };
 
-use self::hosts::Hosts;
+pub(crate) use self::notifications::{Notifications, Subscription};
+use self::{
+    hosts::Hosts,
+    pool::{Connector, Pool, Pooled},
+};
 use super::{Clock, DatabaseError, Durability, Row, Statement, Value, row::RowOf};
 
-/// Per process.
-const MAX_CONNECTIONS: u32 = 8;
-const MAX_SESSIONS: u32 = 4;
-const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The server cancels a statement a little earlier.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
-const TEST_AFTER: Duration = Duration::from_secs(15);
-const TEST_TIMEOUT: Duration = Duration::from_secs(1);
-const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Between two attempts to connect to a server that is down, with and without calls that wait.
 const MIN_PROBE_DELAY: Duration = Duration::from_millis(100);
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
 /// A call waits this long for such an attempt.
 const PROBE_PATIENCE: Duration = Duration::from_millis(300);
+/// Of connections to the server itself; `fetch` relies on them.
+const SESSION_SETTINGS: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+     SET statement_timeout = 7000; SET lock_timeout = 5000; \
+     SET idle_in_transaction_session_timeout = 10000; SET synchronous_commit = on";
 /// The server is a standby, or became one.
 const READ_ONLY: &str = "25006";
+/// The class of errors of a server that stops, or that ended the connection.
+const STOPPED: &str = "57P";
 
 #[derive(Debug, Default)]
 struct Health {
@@ -83,8 +86,12 @@ impl Health {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
-    pub(crate) pool: PgPool,
+    pool: Pool,
+    /// Starts a transaction with the durability of the database.
     begin: Arc<str>,
+    /// Starts one whose commit survives a power loss.
+    begin_durable: Arc<str>,
+    pub(crate) notifications: Notifications,
     health: Arc<Health>,
     hosts: Arc<Hosts>,
     /// One of several hosts was chosen.
@@ -94,89 +101,64 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(url: &str, durability: Durability) -> Result<Self, sqlx::Error> {
-        Self::with_pool(
-            url,
-            durability,
-            PgPoolOptions::new()
-                .max_connections(MAX_CONNECTIONS)
-                .acquire_timeout(ACQUIRE_TIMEOUT),
-        )
-    }
-
-    pub(crate) fn sessions(url: &str) -> Result<Self, sqlx::Error> {
-        let pool = PgPoolOptions::new()
-            .max_connections(MAX_SESSIONS)
-            .acquire_timeout(SESSION_TIMEOUT)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    let settings = sqlx::raw_sql(
-                        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                         SET statement_timeout = 7000; SET lock_timeout = 5000; \
-                         SET idle_in_transaction_session_timeout = 10000; \
-                         SET synchronous_commit = on",
-                    );
-                    settings.execute(connection).await.map(drop)
-                })
-            });
-        Self::with_pool(url, Durability::PowerLoss, pool)
-    }
-
-    fn with_pool(
-        url: &str,
-        durability: Durability,
-        pool: PgPoolOptions,
-    ) -> Result<Self, sqlx::Error> {
+    /// At most `max` connections are open, including that of the notifications.
+    pub(crate) fn new(url: &str, durability: Durability, max: u32) -> Result<Self, sqlx::Error> {
         let hosts = Hosts::parse(url)?;
         let health = Arc::<Health>::default();
-        let tested = health.clone();
-        let pool = pool
-            .max_lifetime(MAX_LIFETIME)
-            .idle_timeout(IDLE_TIMEOUT)
-            // It costs a round trip for each statement; testing idle connections is enough.
-            .test_before_acquire(false)
-            .before_acquire(move |connection, meta| {
-                let has_moved = tested.moved_within(meta.age);
-                let is_suspect = meta.idle_for >= TEST_AFTER || tested.failed_within(meta.age);
-                Box::pin(async move {
-                    if has_moved {
-                        return Ok(false);
-                    }
-                    if is_suspect {
-                        let ping = timeout(TEST_TIMEOUT, connection.ping()).await;
-                        ping.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(hosts.first());
+        let is_persistent = !url.contains("statement-cache-capacity=0");
+        let (max, settings) = match is_persistent {
+            true => (max.saturating_sub(1), SESSION_SETTINGS),
+            false => (max, ""),
+        };
         let commit = match durability {
             Durability::PowerLoss => "on",
             Durability::ProcessCrash => "off",
         };
-        // In the transaction and not in the session, which PgBouncer shares with other clients.
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; \
-             SET LOCAL statement_timeout = 7000; SET LOCAL lock_timeout = 5000; \
-             SET LOCAL idle_in_transaction_session_timeout = 10000; \
-             SET LOCAL synchronous_commit = {commit}; \
-             SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
-        );
+        let (first, has_others) = (hosts.first(), hosts.are_several());
+        let connector = Connector::new(first, settings, has_others, health.clone());
         Ok(Self {
-            pool,
-            begin: begin.into(),
+            pool: Pool::new(connector, max)?,
+            begin: begin(commit).into(),
+            begin_durable: begin("on").into(),
+            notifications: Notifications::default(),
             health,
             hosts: Arc::new(hosts),
             chosen: Arc::default(),
-            is_persistent: !url.contains("statement-cache-capacity=0"),
+            is_persistent,
         })
+    }
+
+    /// Returns whether notifications can arrive.
+    pub(crate) fn has_notifications(&self) -> bool {
+        self.is_persistent
+    }
+
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.pool.options()
+    }
+
+    /// Returns why the last attempt to connect failed.
+    pub(crate) fn connect_error(&self) -> Option<String> {
+        self.known_outage().or_else(|| self.pool.failure())
+    }
+
+    /// Returns why a connection that is not of the pool failed, by another one.
+    pub(crate) async fn explain(&self) -> String {
+        let tested = self.hosts.test_in_time(&self.pool.options()).await;
+        let reason = || "the server rejected the connection until now".to_owned();
+        tested.err().unwrap_or_else(reason)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
     }
 
     pub(crate) fn known_outage(&self) -> Option<String> {
         self.health.outage.borrow().clone()
     }
 
-    async fn acquire(&self) -> Result<Session, DatabaseError> {
+    /// Returns once one of several hosts is chosen and the server is not known to be down.
+    pub(crate) async fn available(&self) -> Result<(), DatabaseError> {
         if let Some(reason) = self.health.outage().await {
             return Err(DatabaseError::Down(reason));
         }
@@ -188,15 +170,26 @@ impl Server {
                 return Err(DatabaseError::Down(reason));
             }
         }
-        let acquired = Box::pin(self.pool.acquire()).await;
+        Ok(())
+    }
+
+    async fn acquire(&self, is_urgent: bool) -> Result<Session, DatabaseError> {
+        self.available().await?;
+        let acquired = Box::pin(self.pool.acquire(is_urgent)).await;
         let connection = acquired.inspect_err(|error| {
             self.health.failed();
-            if matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) {
-                self.begin_outage(&error.to_string());
+            let reason = match error {
+                DatabaseError::NoConnection { reason, .. } => reason.clone(),
+                DatabaseError::Postgres(error @ sqlx::Error::Io(_)) => error.to_string(),
+                _ => return,
+            };
+            if self.hosts.are_several() || !self.pool.is_exhausted() {
+                self.begin_outage(&reason);
             }
         })?;
         Ok(Session {
-            connection: Some(connection),
+            connection,
+            is_reusable: false,
             server: self.clone(),
         })
     }
@@ -207,13 +200,17 @@ impl Server {
         if known.is_some() {
             return;
         }
+        tracing::warn!(reason, "the database is down");
         let (pool, hosts, health) = (self.pool.clone(), self.hosts.clone(), self.health.clone());
         let users = Arc::downgrade(&self.chosen);
         tokio::spawn(async move {
             let mut delay = MIN_PROBE_DELAY;
             while users.strong_count() > 0 && !pool.is_closed() {
                 match choose(&pool, &hosts, &health).await {
-                    Ok(()) => return,
+                    Ok(()) => {
+                        tracing::info!("the database is available again");
+                        return;
+                    }
                     Err(reason) => drop(health.outage.send_replace(Some(reason))),
                 }
                 sleep(MIN_PROBE_DELAY).await;
@@ -225,43 +222,74 @@ impl Server {
     }
 
     /// Starts a transaction and sets the clock.
-    pub(crate) async fn begin(&self, clock: &Clock) -> Result<Session, DatabaseError> {
-        let mut session = self.acquire().await?;
+    pub(crate) async fn begin(
+        &self,
+        clock: &Clock,
+        is_urgent: bool,
+    ) -> Result<Session, DatabaseError> {
+        let mut session = self.acquire(is_urgent).await?;
         if let Some(row) = session.simple(&self.begin).await?.first() {
             clock.set(sqlx::Row::try_get(row, 0)?);
         }
         Ok(session)
     }
 
-    pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        let mut session = self.acquire().await?;
-        // Otherwise PgBouncer could send parse and execute to different connections.
-        if !self.is_persistent {
-            session.simple("BEGIN READ ONLY").await?;
-        }
-        let rows = session.rows(statement).await?;
-        if self.is_persistent {
-            session.reuse();
-        } else {
-            session.end("COMMIT").await?;
-        }
-        Ok(rows)
+    pub(crate) async fn read(
+        &self,
+        statement: Statement,
+        is_urgent: bool,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        Box::pin(self.single(statement, "BEGIN READ ONLY", is_urgent)).await
     }
 
-    /// The pool reports no cause.
-    pub(crate) async fn explain(&self) -> String {
-        let options = self.pool.connect_options();
-        match timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await {
-            Ok(Ok(_)) => "all connections are in use".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the server does not answer".to_owned(),
+    /// Executes a statement that may write, in a separate transaction.
+    pub(crate) async fn fetch(
+        &self,
+        statement: Statement,
+        is_urgent: bool,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        Box::pin(self.single(statement, &self.begin_durable, is_urgent)).await
+    }
+
+    async fn single(
+        &self,
+        statement: Statement,
+        begin: &str,
+        is_urgent: bool,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let mut session = self.acquire(is_urgent).await?;
+        // Otherwise PgBouncer could send parse and execute to different connections.
+        if !self.is_persistent {
+            session.simple(begin).await?;
         }
+        let rows = session.rows(statement).await;
+        if self.is_persistent {
+            let rows = rows?;
+            session.reuse();
+            return Ok(rows);
+        }
+        let end = if rows.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = session.end(end).await;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
     }
 }
 
+/// The settings are those of the transaction and not of the session, which PgBouncer shares with other clients.
+fn begin(commit: &str) -> String {
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; \
+         SET LOCAL statement_timeout = 7000; SET LOCAL lock_timeout = 5000; \
+         SET LOCAL idle_in_transaction_session_timeout = 10000; \
+         SET LOCAL synchronous_commit = {commit}; \
+         SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    )
+}
+
 /// Makes new connections those to a server that accepts them.
-async fn choose(pool: &PgPool, hosts: &Hosts, health: &Health) -> Result<(), String> {
-    pool.set_connect_options(hosts.find().await?);
+async fn choose(pool: &Pool, hosts: &Hosts, health: &Health) -> Result<(), String> {
+    pool.set_options(hosts.find().await?);
     if hosts.are_several() {
         *health.moved_at.lock() = Some(Instant::now());
     }
@@ -273,30 +301,27 @@ async fn choose(pool: &PgPool, hosts: &Hosts, health: &Health) -> Result<(), Str
 /// wait for a server that does not respond.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// `None` after a failure of anything but a statement.
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Pooled,
+    is_reusable: bool,
     server: Server,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.close();
+        if !self.is_reusable {
+            self.connection.close();
+        }
     }
 }
 
 impl Session {
+    /// Fails after a failure of anything but a statement.
     fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        let connection = self.connection.as_deref_mut();
-        connection.ok_or(sqlx::Error::PoolClosed)
+        self.connection.connection().ok_or(sqlx::Error::PoolClosed)
     }
 
     fn reuse(mut self) {
-        drop(self.connection.take());
-    }
-
-    /// Sends no message to the server.
-    fn close(&mut self) {
-        drop(self.connection.take().map(PoolConnection::detach));
+        self.is_reusable = true;
     }
 
     pub(crate) async fn end(mut self, sql: &str) -> Result<(), DatabaseError> {
@@ -347,19 +372,30 @@ impl Session {
     ) -> Result<T, DatabaseError> {
         let error = match done {
             Ok(Ok(done)) => return Ok(done),
-            Ok(Err(sqlx::Error::Database(error)))
-                if error.code().as_deref() == Some(READ_ONLY)
-                    && self.server.hosts.are_several() =>
-            {
-                self.server.begin_outage(error.message());
-                sqlx::Error::Database(error).into()
+            Ok(Err(sqlx::Error::Database(error))) => {
+                let are_several = self.server.hosts.are_several();
+                let code = error.code().unwrap_or_default();
+                let is_lost = code.starts_with(STOPPED) || (code == READ_ONLY && are_several);
+                if is_lost && are_several {
+                    self.server.begin_outage(error.message());
+                }
+                let error = sqlx::Error::Database(error).into();
+                if !is_lost {
+                    return Err(error);
+                }
+                error
             }
-            Ok(Err(error @ sqlx::Error::Database(_))) => return Err(error.into()),
-            Ok(Err(error)) => error.into(),
+            Ok(Err(error)) => {
+                // The pool would try this host until its timeout; another one may have taken over.
+                if matches!(error, sqlx::Error::Io(_)) && self.server.hosts.are_several() {
+                    self.server.begin_outage(&error.to_string());
+                }
+                error.into()
+            }
             Err(_) => DatabaseError::Timeout(limit),
         };
         self.server.health.failed();
-        self.close();
+        self.connection.close();
         Err(error)
     }
 }

@@ -9,7 +9,10 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -99,6 +102,13 @@ impl File {
         }
     }
 
+    /// Everything runs in the calling task from now on, for simulations: their only thread must not wait.
+    pub(crate) fn never_block(&self) {
+        for pool in [&self.readers, &self.writer] {
+            pool.never_blocks.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -118,6 +128,7 @@ struct Pool {
     access: Access,
     max: u32,
     permits: Arc<Semaphore>,
+    never_blocks: AtomicBool,
     idle: parking_lot::Mutex<Vec<Connection>>,
 }
 
@@ -128,6 +139,7 @@ impl Pool {
             access,
             max,
             permits: Arc::new(Semaphore::new(max as usize)),
+            never_blocks: AtomicBool::new(false),
             idle: parking_lot::Mutex::default(),
         })
     }
@@ -143,13 +155,24 @@ impl Pool {
         let pool = self.clone();
         let connection = match idle {
             Some(connection) => connection,
-            None => blocking(move || pool.connect()).await??,
+            None => self.run(move || pool.connect()).await??,
         };
         Ok(Session {
             connection,
             pool: self.clone(),
             _permit: permit,
         })
+    }
+
+    /// Runs work on a blocking thread.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        match self.never_blocks.load(Ordering::Relaxed) {
+            true => Ok(work()),
+            false => blocking(work).await,
+        }
     }
 
     fn connect(&self) -> rusqlite::Result<Connection> {
@@ -266,7 +289,8 @@ impl Session {
         self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<(Self, T), DatabaseError> {
-        let done = blocking(move || work(&self.connection).map(|done| (self, done)));
+        let pool = Arc::clone(&self.pool);
+        let done = pool.run(move || work(&self.connection).map(|done| (self, done)));
         Ok(done.await??)
     }
 

@@ -8,9 +8,22 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use async_trait::async_trait;
+
 #[cfg(feature = "postgres")]
 use super::postgres;
 use super::{Clock, DatabaseError, Row, Statement, parts, sqlite};
+
+/// The network to the database in a simulation, which may delay or lose calls.
+#[doc(hidden)]
+#[async_trait]
+pub trait Network: std::fmt::Debug + Send + Sync {
+    /// A call passes before its effect. An error: it has none.
+    async fn request(&self) -> Result<(), DatabaseError>;
+
+    /// A call passes after its effect. An error: the caller does not know whether it had one.
+    async fn response(&self) -> Result<(), DatabaseError>;
+}
 
 /// A write transaction, rolled back when dropped.
 ///
@@ -27,6 +40,7 @@ pub struct Transaction {
     /// A statement failed or was cancelled, so that nothing may be committed.
     is_failed: bool,
     is_writable: Arc<AtomicBool>,
+    network: Option<Arc<dyn Network>>,
 }
 
 #[derive(Debug)]
@@ -37,12 +51,18 @@ pub(crate) enum Connection {
 }
 
 impl Transaction {
-    pub(crate) fn new(connection: Connection, clock: Clock, is_writable: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        connection: Connection,
+        clock: Clock,
+        is_writable: Arc<AtomicBool>,
+        network: Option<Arc<dyn Network>>,
+    ) -> Self {
         Self {
             connection,
             clock,
             is_failed: false,
             is_writable,
+            network,
         }
     }
 
@@ -137,8 +157,11 @@ impl Transaction {
         if self.is_failed {
             return Err(DatabaseError::Aborted);
         }
-        let is_writable = self.is_writable.clone();
-        let committed = self.end("COMMIT").await;
+        let (is_writable, network) = (self.is_writable.clone(), self.network.clone());
+        let mut committed = self.end("COMMIT").await;
+        if let Some(network) = network {
+            committed = committed.and(network.response().await);
+        }
         is_writable.store(committed.is_ok(), Ordering::Relaxed);
         committed
     }

@@ -18,8 +18,8 @@ use landfall::{
     lease::{Fence, Locker},
     removal::{ClockMemory, Removable},
     store::{
-        Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, DueFilter, Enumerate,
-        Finish, Orphan, Page, Read, Result, Store, StoreError, Terminate,
+        Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, DueFilter, DueIndex,
+        Enumerate, Finish, Orphan, Page, Read, Result, Store, StoreError, SweepClaim, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
@@ -204,9 +204,18 @@ impl Enumerate for FaultStore {
         self.run(StoreCall::Page, page).await
     }
 
-    async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
+    async fn claim_sweep(&self, interval: Duration) -> Result<SweepClaim> {
         let inner = capability(self.inner.capabilities().enumerator)?;
         inner.claim_sweep(interval).await
+    }
+
+    async fn finish_sweep(&self, next: Duration) -> Result<()> {
+        let inner = capability(self.inner.capabilities().enumerator)?;
+        inner.finish_sweep(next).await
+    }
+
+    fn due_index(&self) -> Option<&dyn DueIndex> {
+        self.inner.capabilities().enumerator?.due_index()
     }
 
     async fn remove_orphan(&self, orphan: &Orphan, permission: Removable) -> Result<bool> {

@@ -67,6 +67,8 @@ pub enum Fault {
     Short(usize, Failure),
     /// It takes longer.
     Slow(Duration),
+    /// All is done, and the answer comes later.
+    Late(Duration),
 }
 
 impl Failure {
@@ -165,6 +167,11 @@ pub(super) async fn with_fault<T>(
         Some(Fault::Slow(by)) => {
             tokio::time::sleep(by).await;
             work.await
+        }
+        Some(Fault::Late(by)) => {
+            let done = work.await;
+            tokio::time::sleep(by).await;
+            done
         }
         Some(Fault::After(failure)) if call.can_fail_after() => {
             work.await?;

@@ -9,11 +9,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
+    Lifetimes,
     lease::Fence,
     removal::Removable,
     store::{
         Append, ByteStream, Capabilities, Cursor, DueFilter, Enumerate, MemoryStore, Orphan, Page,
-        Read, Store, StoreError,
+        Read, Store, StoreError, SweepClaim,
     },
     upload::{Completion, Snapshot, Upload, UploadId},
 };
@@ -223,8 +224,8 @@ impl Enumerate for OwnStore {
         })
     }
 
-    async fn claim_sweep(&self, _: Duration) -> Result<bool, StoreError> {
-        Ok(false)
+    async fn claim_sweep(&self, _: Duration) -> Result<SweepClaim, StoreError> {
+        Ok(SweepClaim::Later(Duration::MAX))
     }
 
     async fn remove_orphan(&self, _: &Orphan, _: Removable) -> Result<bool, StoreError> {
@@ -247,13 +248,15 @@ async fn faults_replace_no_call_by_its_default() {
     assert_eq!(link.as_deref(), Some("https://own.example/"));
     let enumerator = store.capabilities().enumerator.unwrap();
     let all = DueFilter {
-        finished: true,
+        all: true,
         dry_run: false,
+        lifetimes: Lifetimes::default(),
         due: &|_| None,
     };
     let page = enumerator.page_due(None, 1, &all).await.unwrap();
     assert_eq!(page.next_due, Some(SystemTime::UNIX_EPOCH));
-    assert!(!enumerator.claim_sweep(Duration::ZERO).await.unwrap());
+    let claim = enumerator.claim_sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(claim, SweepClaim::Later(Duration::MAX));
     faults.plan(StoreCall::Page, Fault::Before(Failure::Io));
     enumerator.page_due(None, 1, &all).await.unwrap_err();
     faults.plan(StoreCall::Read, Fault::Short(3, Failure::Io));

@@ -1,7 +1,10 @@
 //! Incomplete parts, each an object of its own: none that comes late makes an offset fall, and none stays.
 
 use bytes::Bytes;
-use landfall::store::{DueFilter, Store as _};
+use landfall::{
+    Lifetimes,
+    store::{DueFilter, Store as _},
+};
 use landfall_objects::{Cloud, Condition, ObjectHeaders, ObjectRef};
 use landfall_test_clouds::{
     KIB, Service, append, assert_same, client, create, finish, on_each_cloud, options, pattern,
@@ -129,8 +132,9 @@ async fn a_sweep_deletes_those_of_finished_uploads(service: &impl Service) {
     for dry_run in [true, false] {
         assert_eq!(keys(&client, &bucket).await, before);
         let filter = DueFilter {
-            finished: false,
+            all: true,
             dry_run,
+            lifetimes: Lifetimes::default(),
             due: &|_| None,
         };
         enumerator.page_due(None, 1000, &filter).await.unwrap();

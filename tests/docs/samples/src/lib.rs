@@ -9,5 +9,5 @@ pub mod readme {}
 pub mod embedding {}
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../../docs/client.md")]
+#[doc = include_str!("../../../../tools/client/README.md")]
 pub mod client {}

@@ -154,7 +154,7 @@ fn headers(matches: &ArgMatches) -> Result<Vec<(HeaderName, HeaderValue)>, Failu
     Ok(headers)
 }
 
-fn secret(flag: &str, text: &str) -> Result<HeaderValue, Failure> {
+pub(crate) fn secret(flag: &str, text: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::try_from(text)
         .map_err(|_| Failure::usage(format!("{flag}: the value has control characters")))?;
     value.set_sensitive(true);

@@ -42,10 +42,23 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn url(text: &str) -> Result<Url, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ if is_without_scheme(text) => Err(format!(
+            "{text:?} has no scheme; write https://{text}, or http://{text} without TLS"
+        )),
         _ => Err(format!(
             "{text:?} is not a URL; it begins with http:// or https://"
         )),
     }
+}
+
+/// `localhost:8080/files/` and `example.com/files/`, but not `folder/file.txt`.
+fn is_without_scheme(text: &str) -> bool {
+    let host = text.split(['/', '#']).next().unwrap_or_default();
+    let has_port = host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    !text.contains("://")
+        && (has_port || host != text && host.contains('.') && !host.starts_with('.'))
 }
 
 /// A URL of uploads whose proxies are checked. A slash at its end is kept: proxies may redirect without it.

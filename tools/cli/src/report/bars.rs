@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use landfall_client::Progress;
 use parking_lot::Mutex;
 
 use super::totals::Totals;
@@ -34,14 +33,15 @@ impl Bars {
         &self,
         bar: &mut Option<ProgressBar>,
         name: &str,
-        progress: &Progress,
+        bytes: u64,
+        length: Option<u64>,
         text: String,
     ) {
         match bar {
-            Some(bar) => update(bar, progress.bytes, text),
+            Some(bar) => update(bar, bytes, text),
             None => {
-                let new = new_bar(name, progress.total);
-                update(&new, progress.bytes, text);
+                let new = new_bar(name, length);
+                update(&new, bytes, text);
                 let new = match &*self.total.lock() {
                     Some(total) => self.bars.insert_before(total, new),
                     None => self.bars.add(new),

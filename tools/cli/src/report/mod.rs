@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::HumanBytes;
+use landfall_protocol::units::size_text;
 use parking_lot::Mutex;
 
 use self::{bars::Bars, totals::Totals};
@@ -20,7 +20,9 @@ pub(crate) use self::{
     record::Record,
     transfer::{Transfer, TransferSummary},
 };
-use crate::text::{print_error, print_message, printable_json, rate_text, short_duration};
+use crate::text::{
+    print_error, print_message, printable, printable_json, rate_text, short_duration,
+};
 
 /// The time between lines of progress in a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -88,10 +90,13 @@ impl Report {
         Transfer::new(self.clone(), name, length)
     }
 
-    /// Prints a URL to standard output, in JSON as part of a record instead.
-    pub(crate) fn url(&self, url: &str) {
-        if self.0.format != OutputFormat::Json {
-            self.suspend(|| print_line(url));
+    /// Prints the URL of a file to standard output, in JSON as part of a record instead. A person sees the name, too.
+    pub(crate) fn url(&self, name: &str, url: &str) {
+        let has_name = self.0.format != OutputFormat::Quiet && io::stdout().is_terminal();
+        match has_name {
+            _ if self.0.format == OutputFormat::Json => {}
+            true => self.suspend(|| print_line(&format!("{} → {url}", printable(name)))),
+            false => self.suspend(|| print_line(url)),
         }
     }
 
@@ -125,7 +130,7 @@ impl Report {
         totals.bytes += length;
         drop(totals);
         self.record(&Record::Skipped { file: name, url });
-        self.url(url);
+        self.url(name, url);
     }
 
     /// Counts a file whose transfer could not start.
@@ -162,7 +167,8 @@ impl Report {
         });
         if totals.files > 1 {
             let mut text = format!("{} {}", count_text(totals.completed), self.0.verb);
-            text.push_str(&summary(totals.moved, totals.elapsed()));
+            let (length, moved) = (totals.completed_bytes, totals.moved);
+            text.push_str(&summary(length, moved, totals.elapsed()));
             if totals.skipped > 0 {
                 text.push_str(&format!(", {} by an earlier run", totals.skipped));
             }
@@ -212,10 +218,10 @@ fn count_text(files: usize) -> String {
     }
 }
 
-/// `, 12 MiB in 3s (4 MiB/s)`
-fn summary(bytes: u64, elapsed: Duration) -> String {
-    let rate = bytes as f64 / elapsed.as_secs_f64().max(0.001);
-    let (size, time, rate) = (HumanBytes(bytes), short_duration(elapsed), rate_text(rate));
+/// `, 12 MB in 3s (4 MB/s)`: the length of the files, and the rate of the bytes that were moved.
+fn summary(length: u64, moved: u64, elapsed: Duration) -> String {
+    let rate = moved as f64 / elapsed.as_secs_f64().max(0.001);
+    let (size, time, rate) = (size_text(length), short_duration(elapsed), rate_text(rate));
     format!(", {size} in {time} ({rate})")
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Totals {
     pub(super) completed: usize,
     pub(super) failed: usize,
     pub(super) skipped: usize,
+    /// The length of the completed files.
+    pub(super) completed_bytes: u64,
     /// The bytes transferred, with those of earlier runs.
     pub(super) bytes: u64,
     /// The bytes transferred in this run.
@@ -35,6 +37,7 @@ impl Totals {
             completed: 0,
             failed: 0,
             skipped: 0,
+            completed_bytes: 0,
             bytes: 0,
             moved: 0,
             started,
@@ -53,7 +56,7 @@ impl Totals {
         self.started.elapsed()
     }
 
-    /// `2 of 300 files, 12 MiB of 1 GiB, 3 MiB/s, 5m left`
+    /// `2 of 300 files, 12 MB of 1 GB, 3 MB/s, 5m left`
     pub(super) fn text(&mut self) -> String {
         let (rate, done) = (self.rate(), self.completed + self.skipped);
         let mut text = match self.files {
@@ -99,7 +102,7 @@ mod tests {
         totals.skipped = 1;
         totals.length = Some(2048);
         totals.bytes = 1024;
-        assert_eq!(totals.text(), "1 of 3 files, 1.00 KiB of 2.00 KiB, 0 B/s");
+        assert_eq!(totals.text(), "1 of 3 files, 1.02 kB of 2.05 kB, 0 B/s");
         totals.moved = 512;
         totals.bytes += 512;
         assert!(totals.text().ends_with(" left"), "{}", totals.text());

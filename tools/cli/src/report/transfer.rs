@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{OutputFormat, Record, Report};
 use crate::{
     exit::Failure,
-    text::{bytes_text, printable, rate_text, short_duration},
+    text::{bytes_text, printable, rate_text, short_cause, short_duration},
 };
 
 /// Transfers that are done earlier have no bar.
@@ -92,7 +92,7 @@ impl Transfer {
             }
             Event::StartedAnew { reason } => {
                 report.record(&Record::StartedAnew { file, reason });
-                report.message(&format!("{file}: starts anew: {reason}"));
+                report.message(&format!("{file}: starts from the beginning: {reason}"));
             }
             _ => {}
         }
@@ -143,7 +143,7 @@ impl Transfer {
             if let Some(remaining) = progress.remaining.filter(|time| !time.is_zero()) {
                 text.push_str(&format!(", {} left", short_duration(remaining)));
             }
-            bars.show(&mut state.bar, file, progress, text);
+            bars.show(&mut state.bar, file, progress.bytes, progress.total, text);
         }
         drop(state);
         report.show_totals();
@@ -160,10 +160,16 @@ impl Transfer {
         if delay < MIN_LOGGED_DELAY {
             return;
         }
-        report.message(&format!(
-            "{file}: retries in {}: {error}",
-            short_duration(delay)
-        ));
+        let seconds = delay.as_secs_f64().ceil();
+        let text = format!("reconnecting in {seconds} s ({})", short_cause(error));
+        match &report.0.bars {
+            Some(bars) => {
+                let mut state = self.0.state.lock();
+                let bytes = state.bytes;
+                bars.show(&mut state.bar, file, bytes, self.0.length, text);
+            }
+            None => report.message(&format!("{file}: {text}")),
+        }
     }
 
     /// Sets the position; `moved` bytes are new.
@@ -184,7 +190,11 @@ impl Transfer {
         self.remove_bar();
         let moved = summary.length.saturating_sub(self.0.state.lock().bytes);
         self.advance(summary.length, moved);
-        report.0.totals.lock().completed += 1;
+        {
+            let mut totals = report.0.totals.lock();
+            totals.completed += 1;
+            totals.completed_bytes += summary.length;
+        }
         report.record(&Record::Completed {
             file,
             url: &summary.url,
@@ -194,7 +204,7 @@ impl Transfer {
             verified: summary.verified,
         });
         if report.has_file_lines() {
-            let text = super::summary(summary.bytes, self.0.started.elapsed());
+            let text = super::summary(summary.length, summary.bytes, self.0.started.elapsed());
             report.message(&format!("{file}: {}{text}", report.0.verb));
         }
         report.show_totals();
@@ -212,6 +222,11 @@ impl Transfer {
             status,
         });
         self.0.report.error(&format!("{}: {error}", self.0.name));
+    }
+
+    /// Prints the URL of the file.
+    pub(crate) fn print_url(&self, url: &str) {
+        self.0.report.url(&self.0.name, url);
     }
 
     /// Counts an upload that was created and is not sent.

@@ -15,6 +15,7 @@ Examples:
   PROGRAM upload video.mp4 http://localhost:8080/files/
   PROGRAM upload photos/ *.pdf --parallel 8 --limit 20MiB https://uploads.example.com/files/
   pg_dump shop | PROGRAM upload - --name shop.sql https://uploads.example.com/files/
+  PROGRAM upload photos/ 'https://uploads.example.com/#token=lfk_…'
   PROGRAM upload --list
 
 An interrupted upload resumes when the same command runs again.
@@ -48,8 +49,8 @@ pub(crate) fn command(program: &str) -> Command {
             Arg::new("targets")
                 .value_name("FILE... URL")
                 .help(
-                    "Files, folders, patterns, or - for standard input; then the URL where the server \
-                     creates uploads",
+                    "Files, folders, patterns, or - for standard input; then the URL of the server: that of \
+                     uploads, of the upload page, or an upload link",
                 )
                 .value_parser(value_parser!(PathBuf))
                 .num_args(1..)
@@ -67,6 +68,7 @@ fn upload_arguments() -> Vec<Arg> {
         parsed("metadata", "KEY=VALUE", "Metadata of each upload; repeatable. filename, filetype and relativePath are set by default", value::metadata)
             .short('m')
             .action(ArgAction::Append),
+        parsed("key", "KEY", "API key that requests a grant for each file [default: that of LANDFALL_API_KEY]; @FILE reads it from a file", value::secret),
         parsed("token", "TOKEN", "Upload token of a grant; @FILE reads it from a file", value::secret),
         parsed("checksum", "ALGORITHM", "Send a checksum with each request, such as sha1 or sha256", value::algorithm),
         parsed("chunk-size", "SIZE", "Largest body of a request, for proxies with a limit [default: the whole file]", value::positive_size),
@@ -80,7 +82,7 @@ fn upload_arguments() -> Vec<Arg> {
         parsed("size", "SIZE", "Size of standard input, if it is known", value::size),
         switch("follow", "Follow symbolic links in folders"),
         switch("delete-source", "Delete each file after the server has confirmed all of it"),
-        switch("no-resume", "Start anew, and do not resume earlier uploads"),
+        switch("no-resume", "Start from the beginning, and do not resume earlier uploads"),
         // The default, for scripts that state it.
         switch("resume", "Resume earlier uploads").hide(true).overrides_with("no-resume"),
         switch("create-only", "Create the uploads, print their URLs, and send nothing")

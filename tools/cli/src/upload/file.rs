@@ -4,7 +4,7 @@ use std::{cell::Cell, fs, pin::pin, time::Duration};
 
 use landfall_client::{Client, Completed, Error, Source, Upload, Url};
 
-use super::arguments::Options;
+use super::{arguments::Options, target::Grants};
 use crate::{
     exit::{Failure, FailureClass},
     interrupt::Interrupt,
@@ -21,6 +21,7 @@ const UNAUTHORIZED: u16 = 401;
 pub(super) struct UploadContext {
     client: Client,
     pub(super) endpoint: Url,
+    grants: Option<Grants>,
     pub(super) options: Options,
     pub(super) report: Report,
     interrupt: Interrupt,
@@ -55,6 +56,7 @@ impl UploadContext {
     pub(super) fn new(
         client: Client,
         endpoint: Url,
+        grants: Option<Grants>,
         options: Options,
         report: Report,
         interrupt: Interrupt,
@@ -62,6 +64,7 @@ impl UploadContext {
         Self {
             client,
             endpoint,
+            grants,
             options,
             report,
             interrupt,
@@ -90,6 +93,18 @@ impl UploadContext {
         let mut upload = self.prepare(Source::file(&file.path));
         let filename = self.options.name.clone().unwrap_or_else(|| file.filename());
         let media_type = mime_guess::from_path(&filename).first_raw();
+        let transfer = self.report.transfer(&file.name(), Some(version.length));
+        let resumes = |grants: &&Grants| {
+            self.options.resume && grants.has_unfinished(&file.path, version.length)
+        };
+        if let Some(grants) = self.grants.as_ref().filter(|grants| !resumes(grants)) {
+            let path = file.relative_path.as_deref();
+            let grant = grants.request(&filename, Some(version.length), media_type, path);
+            match grant.await {
+                Ok((name, token)) => upload = upload.header(name, token),
+                Err(failure) => return self.fail(&transfer, &failure),
+            }
+        }
         let defaults = [
             ("filename", Some(filename)),
             ("filetype", media_type.map(str::to_owned)),
@@ -100,7 +115,6 @@ impl UploadContext {
                 upload = upload.metadata(key, value);
             }
         }
-        let transfer = self.report.transfer(&file.name(), Some(version.length));
         match self.run(upload, &transfer, version).await {
             FileResult::Uploaded { url, version } if self.options.delete_source => {
                 match self.delete_source(file, version, &url).await {
@@ -134,6 +148,12 @@ impl UploadContext {
         }
         let name = self.options.name.as_deref().unwrap_or("standard input");
         let transfer = self.report.transfer(name, length);
+        if let Some(grants) = &self.grants {
+            match grants.request(name, length, None, None).await {
+                Ok((name, token)) => upload = upload.header(name, token),
+                Err(failure) => return self.fail(&transfer, &failure),
+            }
+        }
         let version = FileVersion {
             length: length.unwrap_or_default(),
             modified: None,
@@ -186,7 +206,7 @@ impl UploadContext {
         };
         let error = match result {
             Ok(url) => {
-                self.report.url(&url);
+                transfer.print_url(&url);
                 return FileResult::Uploaded { url, version };
             }
             Err(error) => error,
@@ -214,6 +234,19 @@ impl UploadContext {
             self.is_stopped.set(true);
         }
         transfer.fail(&failure, status);
+        FileResult::Failed(failure.class)
+    }
+
+    /// Reports that an upload was not granted.
+    fn fail(&self, transfer: &Transfer, failure: &Failure) -> FileResult {
+        // Each further file would fail, too.
+        if matches!(
+            failure.class,
+            FailureClass::Unreachable | FailureClass::Unauthorized
+        ) {
+            self.is_stopped.set(true);
+        }
+        transfer.fail(failure, None);
         FileResult::Failed(failure.class)
     }
 

@@ -3,6 +3,7 @@
 mod arguments;
 mod file;
 mod run_record;
+mod target;
 mod unfinished;
 
 use std::{
@@ -48,7 +49,12 @@ pub(crate) async fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let options = Options::from_matches(matches)?;
     let (paths, endpoint) = targets(all(matches, "targets"), options.url.as_ref())?;
     let interrupt = Interrupt::install()?;
-    let context = UploadContext::new(client, endpoint, options, report, interrupt);
+    // The upload of --url exists: it needs no grant.
+    let (endpoint, grants) = match options.url {
+        Some(_) => (endpoint, None),
+        None => target::find(matches, &client, endpoint).await?,
+    };
+    let context = UploadContext::new(client, endpoint, grants, options, report, interrupt);
     match paths.as_slice() {
         [path] if path == Path::new("-") => {
             context.report.expect(1, context.options.size);
@@ -70,11 +76,12 @@ fn targets(mut paths: Vec<PathBuf>, upload: Option<&Url>) -> Result<(Vec<PathBuf
         None => {
             let last = paths.pop().unwrap_or_default();
             let last = last.to_string_lossy();
-            value::url(&last).map_err(|_| {
-                Failure::usage(format!(
+            value::url(&last).map_err(|reason| match reason.contains("no scheme") {
+                true => Failure::usage(reason),
+                false => Failure::usage(format!(
                     "{last:?} is not the URL of a server; write it as the last argument, such as \
                      http://localhost:8080/files/"
-                ))
+                )),
             })?
         }
     };

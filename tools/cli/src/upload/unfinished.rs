@@ -7,8 +7,8 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use indicatif::HumanBytes;
 use landfall_client::{Client, FileFingerprints, FingerprintStore as _, StoredUpload, Url};
+use landfall_protocol::units::size_text;
 
 use crate::{
     arguments::value,
@@ -53,8 +53,8 @@ pub(super) async fn list(
         });
         if !is_json {
             let url = url.unwrap_or(&upload.endpoint);
-            let offset = offset.map_or("unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
-            let (length, age) = (HumanBytes(upload.length), short_duration(age));
+            let offset = offset.map_or("unknown".to_owned(), size_text);
+            let (length, age) = (size_text(upload.length), short_duration(age));
             let file = printable(&file);
             crate::print(&format!("{file}\t{url}\t{offset} of {length}\t{age} ago\n"));
         }

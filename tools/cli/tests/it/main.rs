@@ -9,5 +9,6 @@ mod interrupt;
 mod output;
 mod program;
 mod server;
+mod target;
 mod unfinished;
 mod upload;

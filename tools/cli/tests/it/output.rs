@@ -5,6 +5,7 @@ use std::{
     io::Read as _,
     process::{Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use crate::{program::Home, server::Server};
@@ -48,19 +49,39 @@ fn a_terminal_shows_bars() {
         "b.bin [",
         "total [",
         "0 of 2 files, ",
-        "a.bin: uploaded, 1.00 MiB",
+        "a.bin: uploaded, 1.05 MB",
     ] {
         assert!(shown.contains(text), "{text}: {shown:?}");
     }
     // The bars are removed in the end.
     let last = shown.rsplit("\x1b[2K").next().unwrap();
     assert!(
-        last.starts_with("2 files uploaded, 2.00 MiB in "),
+        last.starts_with("2 files uploaded, 2.1 MB in "),
         "{shown:?}"
     );
 
     let (_, shown) = run_on_terminal(home.command(&flags).arg("--quiet"));
     assert_eq!(shown, "");
+}
+
+#[test]
+fn an_outage_is_in_the_bar() {
+    let (server, home) = (Server::start(), Home::new());
+    home.file("a.bin", 1 << 20, 1);
+    server.respond_with(503);
+    let mut command = home.command(&["upload", "a.bin", &server.endpoint()]);
+    let (_, shown) = thread::scope(|scope| {
+        scope.spawn(|| {
+            // The delays double from 50 ms, and those below a second are not shown.
+            thread::sleep(Duration::from_secs(4));
+            server.respond_with(0);
+        });
+        run_on_terminal(&mut command)
+    });
+    assert!(shown.contains("a.bin ["), "{shown:?}");
+    assert!(shown.contains("reconnecting in "), "{shown:?}");
+    assert!(shown.contains(" s (503 Service Unavailable)"), "{shown:?}");
+    assert!(shown.contains("a.bin: uploaded, 1.05 MB in "), "{shown:?}");
 }
 
 #[test]

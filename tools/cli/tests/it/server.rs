@@ -11,12 +11,13 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode},
     middleware::{Next, from_fn_with_state},
-    response::{IntoResponse as _, Response},
+    response::{Html, IntoResponse as _, Response},
+    routing::{get, post},
 };
 use http_body_util::BodyExt as _;
 use landfall::{Config, Handler, store::file::FileStore};
@@ -60,6 +61,8 @@ impl Server {
         let uploads = runtime.block_on(async { Handler::new(config).unwrap() });
         let app = Router::new()
             .merge(uploads.router())
+            .route("/", get(page))
+            .route("/uploadjobs", post(grant))
             .layer(from_fn_with_state(seen.clone(), observe));
         runtime.spawn(async { axum::serve(listener, app).await });
         Self {
@@ -117,6 +120,32 @@ impl Drop for Server {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
+}
+
+/// The upload page of a Landfall server.
+async fn page() -> Html<&'static str> {
+    Html(
+        "<meta name=\"landfall-endpoint\" content=\"./files/\">\n\
+         <meta name=\"landfall-grants\" content=\"./uploadjobs\">",
+    )
+}
+
+/// Grants the files whose names do not begin with "denied".
+async fn grant(headers: HeaderMap, Json(job): Json<serde_json::Value>) -> Response {
+    let name = job["filename"].as_str().unwrap();
+    if headers.get("authorization").unwrap() != "Bearer lfk_right" {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if name.starts_with("denied") {
+        let problem = serde_json::json!({"detail": "this link accepts one file, and no more"});
+        let json = [("content-type", "application/problem+json")];
+        return (StatusCode::FORBIDDEN, json, problem.to_string()).into_response();
+    }
+    let token = format!("lft_{name}-{}", job["filesize"]);
+    let grant = serde_json::json!({
+        "request_id": job["id"], "upload_token": token, "location": "/", "filename": name, "state": "received",
+    });
+    (StatusCode::CREATED, Json(grant)).into_response()
 }
 
 fn id(url: &str) -> &str {

@@ -32,7 +32,7 @@ fn unfinished_uploads_are_listed() {
     assert_eq!(events[0]["length"], 8 << 20);
     let lines = home.lines(&["upload", "--list"]);
     assert!(
-        lines[0].contains(&url) && lines[0].contains(" of 8.00 MiB"),
+        lines[0].contains(&url) && lines[0].contains(" of 8.39 MB"),
         "{lines:?}"
     );
 }

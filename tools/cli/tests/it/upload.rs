@@ -30,7 +30,7 @@ fn a_file_is_uploaded_and_its_url_printed() {
     assert!(
         finished
             .stderr
-            .starts_with("video.mp4: uploaded, 3.00 MiB in "),
+            .starts_with("video.mp4: uploaded, 3.15 MB in "),
         "{finished:?}"
     );
     assert_eq!(server.bytes(url), bytes(3 * MIB, 1));

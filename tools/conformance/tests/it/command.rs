@@ -161,7 +161,7 @@ async fn uploads_require_their_credentials_and_metadata() {
 
 #[test]
 fn documentation_counts_the_checks() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/conformance.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let page = std::fs::read_to_string(page).unwrap();
     for group in landfall_conformance::groups() {
         let count = |level| {
@@ -173,10 +173,7 @@ fn documentation_counts_the_checks() {
         };
         let [must, should, may] = [Level::Must, Level::Should, Level::May].map(count);
         let row = format!("| {} | {must} | {should} | {may} |", group.title);
-        assert!(
-            page.contains(&row),
-            "docs/conformance.md lacks the row {row}"
-        );
+        assert!(page.contains(&row), "README.md lacks the row {row}");
     }
 }
 
@@ -192,9 +189,9 @@ fn is_named(pattern: &str, id: &str) -> bool {
 
 /// What shows a behavior exists, and no chapter of the checks is missing on the page.
 #[test]
-fn the_page_of_the_protocol_names_checks_and_tests() {
+fn the_list_of_choices_names_checks_and_tests() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = std::fs::read_to_string(root.join("docs/protocol.md")).unwrap();
+    let page = std::fs::read_to_string(root.join("crates/landfall/tests/protocol.md")).unwrap();
     let ids =
         || landfall_conformance::groups().flat_map(|group| group.checks.iter().map(|one| one.id));
     let is_check = |word: &&str| word.starts_with("tus/") || word.starts_with("draft/");
@@ -206,14 +203,20 @@ fn the_page_of_the_protocol_names_checks_and_tests() {
     assert!(named.len() > 80, "{} checks are named", named.len());
     for word in &named {
         let exists = ids().any(|id| is_named(word, id));
-        assert!(exists, "docs/protocol.md: there is no check {word}");
+        assert!(
+            exists,
+            "crates/landfall/tests/protocol.md: there is no check {word}"
+        );
     }
     for id in ids() {
         let (chapter, _) = id.rsplit_once('/').unwrap();
         let is_there = named
             .iter()
             .any(|word| word.rsplit_once('/').unwrap().0 == chapter);
-        assert!(is_there, "docs/protocol.md: {chapter} is missing");
+        assert!(
+            is_there,
+            "crates/landfall/tests/protocol.md: {chapter} is missing"
+        );
     }
     let mut tests = String::new();
     for folder in [
@@ -239,7 +242,10 @@ fn the_page_of_the_protocol_names_checks_and_tests() {
     assert!(named.len() > 50, "{} tests are named", named.len());
     for name in named {
         let exists = tests.contains(&format!("fn {name}()"));
-        assert!(exists, "docs/protocol.md: there is no test {name}");
+        assert!(
+            exists,
+            "crates/landfall/tests/protocol.md: there is no test {name}"
+        );
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn cancel(
         false => REASON_ADMIN,
     };
     let job = match job.state {
-        JobState::Completed => return Err(completed()),
+        JobState::Completed | JobState::Removed => return Err(completed()),
         // Already ended.
         JobState::Failed | JobState::Expired => job,
         _ => {

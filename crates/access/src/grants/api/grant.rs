@@ -39,10 +39,11 @@ pub(super) async fn grant(
 
 /// Returns whether the grant existed before.
 async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response), Problem> {
-    let principal = api.authenticate(parts).await?;
+    let principal = api.authenticate_for_grant(parts).await?;
     let body = read_body(body, MAX_BODY, api.settings.body_timeout).await?;
     let (mut new, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
     new.subject.clone_from(&principal.subject);
+    new.link = principal.link;
     new.request_fingerprint = Some(new.fingerprint());
     policy::decide(&api.settings.policies, &principal, &mut new, parts).await?;
     if mode == ResponseMode::Url {

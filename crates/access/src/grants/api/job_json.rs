@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::ApiStyle;
 
 pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value {
+    let is_completed = matches!(job.state, JobState::Completed | JobState::Removed);
     let mut row = match style {
         ApiStyle::Landfall => json!({
             "request_id": job.request_id,
@@ -19,7 +20,8 @@ pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value 
             "size": job.size,
             "offset": job.offset,
             "etag": job.etag,
-            "state": job.state,
+            // Applications move or delete files as soon as they are complete, and clients poll for that state.
+            "state": if is_completed { JobState::Completed } else { job.state },
             "reason": job.reason,
             "metadata": job.metadata,
             "created_at": rfc3339(job.created_at),
@@ -42,8 +44,8 @@ pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value 
                 "size": job.size.unwrap_or_default(),
                 "offset": job.offset,
                 // The package knows no other end; failed and expired jobs would look active.
-                "cancelled_at": ended(job.state != JobState::Completed),
-                "completed_at": ended(job.state == JobState::Completed),
+                "cancelled_at": ended(!is_completed),
+                "completed_at": ended(is_completed),
                 "created_at": laravel(job.created_at),
                 "updated_at": laravel(job.updated_at),
             })

@@ -11,7 +11,7 @@ use landfall::upload::UploadId;
 use landfall_state::queue::{Job, JobId, JobState, Principal, Query, Scope};
 use serde_json::Value;
 
-use super::{Api, ApiStyle, IdPath, fault, id, job_json, json, not_found, scope};
+use super::{Api, ApiStyle, IdPath, fault, id, job_json, json, link, not_found, scope};
 
 const MAX_LIMIT: usize = 1000;
 
@@ -21,6 +21,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>, parts: Parts) -> Result<Re
     let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
     let mut query = Query::new(scope(&principal, wanted.subject.as_deref())?);
     query.states.clone_from(&wanted.states);
+    if query.states.contains(&JobState::Completed) {
+        query.states.push(JobState::Removed);
+    }
     query.after = wanted.after;
     // The package's front end has no pagination: it gets the last page.
     let is_end = style == ApiStyle::Laravel && wanted.limit.is_none() && wanted.after.is_none();
@@ -50,8 +53,15 @@ pub(super) async fn one(
     path: IdPath,
     parts: Parts,
 ) -> Result<Response, Problem> {
+    let id = id(path);
+    // An API key may have a job with this id, and it gets that.
+    if id == "link"
+        && let Some(link) = link::find(&api, &parts).await?
+    {
+        return Ok(link);
+    }
     let principal = api.authenticate(&parts).await?;
-    let job = find(&api, &principal, &id(path), &parts).await?;
+    let job = find(&api, &principal, &id, &parts).await?;
     let row = job_json::job_json(&job, api.settings.style, principal.is_admin);
     Ok(json(StatusCode::OK, &row))
 }

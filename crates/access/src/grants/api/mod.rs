@@ -6,6 +6,7 @@
 //! | `GET /uploadjobs` | lists the principal's jobs, oldest first |
 //! | `GET /uploadjobs/{request_id}` | returns a job |
 //! | `DELETE /uploadjobs/{request_id}` | cancels a job and removes its upload |
+//! | `GET /uploadjobs/link` | describes the upload link that the request has as its bearer token |
 //! | `GET /uploadjobs/events` | streams events of jobs (server-sent events) |
 
 mod cancel;
@@ -15,6 +16,7 @@ mod events;
 mod grant;
 mod grant_request;
 mod job_json;
+mod link;
 mod list;
 
 use std::{
@@ -177,6 +179,13 @@ impl Api {
         let client = self.settings.client.of_request(parts);
         let authenticator = &self.settings.authenticator;
         Ok(authenticator.authenticate(parts, client).await?)
+    }
+
+    /// Accepts upload links, too.
+    async fn authenticate_for_grant(&self, parts: &Parts) -> Result<Principal, Problem> {
+        let client = self.settings.client.of_request(parts);
+        let authenticator = &self.settings.authenticator;
+        Ok(authenticator.authenticate_for_grant(parts, client).await?)
     }
 }
 

@@ -51,6 +51,8 @@ impl TokenRejection {
     pub(super) fn ended(state: JobState) -> Self {
         match state {
             JobState::Expired => Self::Expired,
+            // Deleted since, which is not the client's concern.
+            JobState::Removed => Self::Ended(JobState::Completed),
             state => Self::Ended(state),
         }
     }
@@ -102,7 +104,11 @@ pub(super) fn check(
     match job.state {
         JobState::Received if now >= job.expires_at => return Err(TokenRejection::TooLate),
         // The creation of a completed upload may be repeated, since its response may be lost.
-        JobState::Received | JobState::Started | JobState::Progress | JobState::Completed => {}
+        JobState::Received
+        | JobState::Started
+        | JobState::Progress
+        | JobState::Completed
+        | JobState::Removed => {}
         ended => return Err(TokenRejection::ended(ended)),
     }
     let is_part = upload.kind == UploadKind::Partial;

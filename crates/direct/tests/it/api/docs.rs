@@ -22,7 +22,7 @@ async fn the_quick_start_works() {
         .into_iter()
         .map(|text| serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")))
         .collect();
-    let [signed, completed, _cors] = &*shown else {
+    let [signed, completed] = &*shown else {
         panic!("{shown:?}")
     };
     let names = |value: &Value| {

@@ -14,7 +14,7 @@ use crate::uploads::harness::{Service, bucket_by, settings};
 /// connect directly.
 async fn behind(proxy: &Proxy) -> Harness {
     let mut proxied = settings(&Garage::shared().access().through_proxy(proxy));
-    proxied.attempts = 1;
+    proxied.calls.limits.attempts = 1;
     let client = Client::new(proxied).unwrap();
     let bucket = bucket_by(client, Service::Garage);
     Harness::with(Service::Garage, |settings| settings.bucket = bucket, |_| {}).await

@@ -148,7 +148,7 @@ pub(crate) async fn node(
     sink: impl EventSink,
 ) -> Node {
     let mut talk = settings(access);
-    talk.attempts = 1;
+    talk.calls.limits.attempts = 1;
     let client = Client::new(talk).unwrap();
     let connections: Connections = database.open(Durability::ProcessCrash).await.unwrap();
     let mut queue = QueueSettings::new(database.clone());

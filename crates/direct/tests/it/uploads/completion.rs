@@ -77,7 +77,7 @@ async fn applications_can_remove_uploads(service: Service) {
     harness.check(&record).await.unwrap();
     assert!(harness.handler.remove(record.id()).await.unwrap());
     harness.assert_nothing_of(&record).await;
-    assert_eq!(harness.job(&record).await.state, JobState::Completed);
+    assert_eq!(harness.job(&record).await.state, JobState::Removed);
 }
 
 async fn prepared_events_are_resolved(service: Service) {

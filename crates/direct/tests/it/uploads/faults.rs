@@ -32,7 +32,7 @@ async fn behind(proxy: &Proxy, service: Service) -> Harness {
 
 async fn behind_with(proxy: &Proxy, service: Service, hook: Script) -> Harness {
     let mut proxied = settings(&service.access().through_proxy(proxy));
-    proxied.attempts = 1;
+    proxied.calls.limits.attempts = 1;
     let client = Client::new(proxied).unwrap();
     let bucket = bucket_by(client, service);
     Harness::by(service, hook, |settings| settings.bucket = bucket).await

@@ -74,7 +74,10 @@ async fn a_hook_can_deny_the_completion(service: Service) {
     harness.assert_nothing_of(&record).await;
     let job = harness.job(&record).await;
     assert_eq!(job.state, JobState::Failed);
-    assert_eq!(job.reason.as_deref(), Some("denied or stopped by a hook"));
+    assert_eq!(
+        job.reason.as_deref(),
+        Some("denied or stopped by a hook: 422 a virus")
+    );
     assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
     assert!(is_gone(
         &harness.complete(&record, &parts).await.unwrap_err()

@@ -21,7 +21,9 @@ use landfall_direct::{
     Record, Repository, Requester, S3Bucket, SentHeaders, SignedOperation, SignedUpload,
     TransferMode,
 };
-use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
+use landfall_s3::client::{
+    CallLimits, Client, ClientSettings, CredentialSource, Credentials, ObjectHead,
+};
 use landfall_state::queue::{
     GrantOutcome, Job, NewJob, Principal, Queue, QueueSettings, Scope, Token, tracking::JobTracker,
 };
@@ -168,7 +170,11 @@ pub(crate) fn settings(access: &Access) -> ClientSettings {
             &access.access_key,
             &access.secret_key,
         )),
-        attempts: 3,
+        calls: CallLimits {
+            attempts: 3,
+            ..CallLimits::default()
+        }
+        .into(),
         ..ClientSettings::default()
     }
 }

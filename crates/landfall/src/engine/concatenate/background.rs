@@ -57,7 +57,7 @@ impl Engine {
     pub(in crate::engine) fn advance_finals_of(self: &Arc<Self>, part: &UploadId) {
         let waiting = self.final_uploads.waiting_for(part);
         if !waiting.is_empty() {
-            self.start_concatenations(None, waiting);
+            self.start_concatenations(RequestContext::NONE.clone(), waiting);
         }
     }
 
@@ -85,7 +85,7 @@ impl Engine {
 
     pub(in crate::engine) async fn advance_final(self: &Arc<Self>, id: &UploadId) {
         if let Some(admission) = self.final_uploads.admit(id) {
-            self.advance_admitted(&None, admission).await;
+            self.advance_admitted(RequestContext::NONE, admission).await;
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Ended {
 impl Ended {
     /// Adds an upload if there is capacity; otherwise its next request emits the progress.
     pub(super) fn insert(&mut self, live: Arc<LiveUpload>) {
-        let bytes = live.upload.memory_size() + live.context.as_deref().map_or(0, memory_size);
+        let bytes = live.upload.memory_size() + live.context.info.as_deref().map_or(0, memory_size);
         self.remove(&live.upload.id);
         if self.uploads.len() < MAX_ENDED && self.bytes + bytes <= MAX_BYTES {
             self.bytes += bytes;
@@ -56,7 +56,7 @@ fn memory_size(request: &RequestInfo) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{LiveUploads, Visibility},
+        super::{LiveUploads, RequestContext, Visibility},
         *,
     };
     use crate::upload::{Metadata, Upload};
@@ -71,7 +71,12 @@ mod tests {
         for id in ids.iter().chain(&ids) {
             let mut upload = Upload::new(id.clone(), None);
             upload.metadata = Metadata::from_pairs([("a", vec![0; 12_000])]);
-            let live = set.enter(Arc::new(upload), 0, Visibility::Immediate, &None);
+            let live = set.enter(
+                Arc::new(upload),
+                0,
+                Visibility::Immediate,
+                RequestContext::NONE,
+            );
             ended.insert(live.live.clone());
             assert!(ended.bytes <= MAX_BYTES);
         }
@@ -80,7 +85,12 @@ mod tests {
         assert_eq!(ended.take().count(), kept);
         assert_eq!(ended.bytes, 0);
         let small = Upload::new(ids[0].clone(), None);
-        let live = set.enter(Arc::new(small), 0, Visibility::Immediate, &None);
+        let live = set.enter(
+            Arc::new(small),
+            0,
+            Visibility::Immediate,
+            RequestContext::NONE,
+        );
         ended.insert(live.live.clone());
         assert!(ended.remove(&ids[0]).is_some());
         assert_eq!(ended.bytes, 0);

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -25,7 +25,7 @@ use self::{
 use super::{HookReply, RequestContext};
 use crate::{
     hook::ClientResponse,
-    upload::{Sharded, Upload, UploadId, UploadMap},
+    upload::{Sharded, Snapshot, Upload, UploadId, UploadMap},
 };
 
 /// A writer that received nothing for this long is idle: all data that its client sent has arrived.
@@ -33,6 +33,8 @@ use crate::{
 const IDLE_AFTER: Duration = Duration::from_millis(250);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A request may first write the description, which takes a second on a store that limits writes of an object.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -96,12 +98,12 @@ impl LiveUploads {
             if live.is_none() && !is_starting {
                 return;
             }
-            let since = *since.get_or_insert_with(Instant::now);
             if let Some(live) = live {
                 // Boxed, as below, because it is rare: the largest branch sets the size of every request's future.
-                return Box::pin(live.wait_until_stable(since)).await;
+                return Box::pin(live.wait_until_stable(Instant::now())).await;
             }
-            let started = Box::pin(timeout_at(since + STABLE_TIMEOUT, started));
+            let since = *since.get_or_insert_with(Instant::now);
+            let started = Box::pin(timeout_at(since + START_TIMEOUT, started));
             if started.await.is_err() {
                 return;
             }
@@ -327,6 +329,22 @@ impl LiveUpload {
 impl LiveUpload {
     pub(super) fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the store may have more than the published offset, which other nodes read there: a call
+    /// has not returned, or bytes wait for a commit. A writer that waits for its client has neither, apart from those.
+    pub(super) fn can_lag(&self) -> bool {
+        self.visibility == Visibility::Immediate
+            && (!self.is_waiting.load(Ordering::Relaxed)
+                || self.received.load(Ordering::Relaxed) > self.offset())
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            upload: self.upload.clone(),
+            offset: self.offset(),
+            modified: SystemTime::now(),
+        }
     }
 
     pub(super) fn take_unemitted(&self) -> Option<u64> {

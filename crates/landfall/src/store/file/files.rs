@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::{
     Durability, Inner,
     cache::{CachedUpload, KnownInfo, Record},
-    paths::{INFO, NotServed, is_link_error},
+    paths::{INFO, NotServed, is_link_error, is_valid_path},
     sys::{self, FileVersion},
 };
 use crate::{
@@ -146,13 +146,14 @@ impl Inner {
             )));
         }
         let requested = upload.storage.get("Path").filter(|path| !path.is_empty());
-        let data_path = match requested {
-            Some(path) => self
+        let data_path = match (requested, &self.options.names) {
+            (Some(path), _) => self
                 .root
                 .resolve_requested(path)
                 .map_err(StoreError::InvalidPath)?
                 .into(),
-            None => id.to_text(),
+            (None, None) => id.to_text(),
+            (None, Some(template)) => self.named(upload, template)?.into(),
         };
         let mut info = InfoPath::new();
         let info = write_info_path(&mut info, &id);
@@ -206,6 +207,19 @@ impl Inner {
             synced,
         };
         Ok((created, file))
+    }
+
+    /// Changes the values of a client that cannot be the name of a file.
+    fn named(&self, upload: &Upload, template: &str) -> Result<String> {
+        let name = upload.fill(template, SystemTime::now());
+        let name = name.map_err(StoreError::InvalidPath)?;
+        let segments = name.split('/').map(|segment| match is_valid_path(segment) {
+            true => segment.to_owned(),
+            false => format!("_{}_", segment.trim_start_matches('.')),
+        });
+        let name = segments.collect::<Vec<_>>().join("/");
+        let resolved = self.root.resolve_requested(&name);
+        resolved.map_err(StoreError::InvalidMetadata)
     }
 
     fn create_file(&self, path: &str, content: Option<&[u8]>) -> io::Result<OwnedFd> {

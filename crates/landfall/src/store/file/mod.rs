@@ -133,6 +133,9 @@ pub struct FileOptions {
     /// [unavailable](StoreError::Unavailable) and never removed. Termination removes a link, not the file that it
     /// leads to, and a linked directory is not [listed](crate::store::Enumerate::page).
     pub data_dirs: Vec<PathBuf>,
+    /// Template of the names of new files below the store's directory ([`Upload::fill`]), for uploads whose hooks choose
+    /// no path. Default: `{id}`. A file that exists is never replaced: the creation is refused.
+    pub names: Option<String>,
     /// Polling intervals of the [locker](Store::locker) for requests of other processes.
     pub lease_intervals: Intervals,
 }
@@ -147,6 +150,7 @@ impl Default for FileOptions {
             always_on_threads: false,
             orphan_age: Duration::from_secs(60),
             data_dirs: Vec::new(),
+            names: None,
             lease_intervals: Intervals::default(),
         }
     }

@@ -1,5 +1,5 @@
 //! tus over real sockets, on every store: effects that clients cannot see, choices that the specification leaves
-//! (docs/protocol.md), and the parts of hooks, settings and time. `conformance` checks the requirements.
+//! (tests/protocol.md), and the parts of hooks, settings and time. `conformance` checks the requirements.
 
 mod appending;
 mod completing;

@@ -9,6 +9,12 @@ local primary = redis.call('HMGET', KEYS[4], 'run', 'number')
 if primary[1] and primary[1] .. '.' .. primary[2] ~= ARGV[12] then
   return redis.error_reply('NEWPRIMARY the server was replaced by another one')
 end
+-- A node of an earlier release listens to the common channel alone.
+local function publish(node, message)
+  if redis.call('PUBLISH', ARGV[7] .. ':' .. node, message) == 0 then
+    redis.call('PUBLISH', ARGV[7], message)
+  end
+end
 local owner, requests_yield = ARGV[1], ARGV[6] ~= ''
 local holder = redis.call('GET', KEYS[1])
 local waiter = redis.call('GET', KEYS[3])
@@ -21,7 +27,7 @@ if holder then
   left = math.max(redis.call('PTTL', KEYS[1]), 0)
   if node ~= owner then
     if requests_yield and number ~= '' then
-      redis.call('PUBLISH', ARGV[7], 'yield ' .. holder .. ' ' .. ARGV[6] .. ' ' .. ARGV[8])
+      publish(node, 'yield ' .. holder .. ' ' .. ARGV[6] .. ' ' .. ARGV[8])
     end
   elseif number ~= '' and tonumber(number) > tonumber(ARGV[2]) then
     -- A delayed call: the node holds a newer lease.
@@ -30,7 +36,7 @@ if holder then
     -- This node has released its lease, and another one waits: reserve it for that one.
     redis.call('SET', KEYS[1], waiter .. ':', 'PX', ARGV[9])
     redis.call('DEL', KEYS[3])
-    redis.call('PUBLISH', ARGV[7], 'free ' .. ARGV[8])
+    publish(waiter, 'free ' .. ARGV[8])
     waiter, left = false, tonumber(ARGV[9])
   else
     -- Reserved for this node, or released by it.

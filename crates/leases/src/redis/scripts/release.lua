@@ -10,7 +10,10 @@ waiter = waiter and string.match(waiter, '^%x+')
 if waiter and waiter ~= ARGV[2] then
   redis.call('SET', KEYS[1], waiter .. ':', 'PX', ARGV[3])
   redis.call('DEL', KEYS[2])
-  redis.call('PUBLISH', ARGV[4], 'free ' .. ARGV[5])
+  -- A node of an earlier release listens to the common channel alone.
+  if redis.call('PUBLISH', ARGV[4] .. ':' .. waiter, 'free ' .. ARGV[5]) == 0 then
+    redis.call('PUBLISH', ARGV[4], 'free ' .. ARGV[5])
+  end
 else
   redis.call('DEL', KEYS[1], KEYS[2])
 end

@@ -3,11 +3,7 @@
 use std::{fs, time::SystemTime};
 
 use super::*;
-use crate::client::{
-    ClientSettings,
-    connections::connections,
-    tests::script::{Script, Step, response},
-};
+use crate::client::tests::script::{Script, Step, response};
 
 /// A home directory and the variables of a process.
 struct TestProcess {
@@ -48,7 +44,7 @@ impl TestProcess {
     }
 
     fn chain(&self, profile: Option<&str>) -> CredentialChain {
-        let pool = connections(&ClientSettings::default(), false).expect("a pool");
+        let calls = CallSettings::default().caller(false).expect("connections");
         let variables = self.variables.clone();
         let get = move |name: &str| {
             let found = variables.iter().find(|(known, _)| known == name);
@@ -57,7 +53,7 @@ impl TestProcess {
                 .filter(|value| !value.is_empty())
         };
         let profile = profile.map(str::to_owned);
-        CredentialChain::with_variables(profile, Arc::new(pool), "eu-west-1", Box::new(get))
+        CredentialChain::with_variables(profile, calls.http, "eu-west-1", Box::new(get))
     }
 
     async fn find(&self) -> Credentials {

@@ -58,8 +58,12 @@ async fn complete_may_respond_slowly_after_white_space() {
     let script = Script::start([failed, done]).await;
     // Longer in all than the timeout of one response head.
     let client = Client::new(ClientSettings {
-        idle_timeout: Duration::from_millis(300),
-        connect_timeout: Duration::from_millis(100),
+        calls: CallLimits {
+            idle_timeout: Duration::from_millis(300),
+            connect_timeout: Duration::from_millis(100),
+            ..limits()
+        }
+        .into(),
         ..settings(&script)
     })
     .expect("a client");

@@ -28,16 +28,23 @@ const DENIED: &str = "403 Forbidden";
 const MISSING: &str = "404 Not Found";
 const BUSY: &str = "503 Service Unavailable";
 
-fn settings(script: &Script) -> ClientSettings {
-    ClientSettings {
-        endpoint: Some(script.endpoint()),
-        region: Some("us-east-1".to_owned()),
-        credentials: CredentialSource::Static(Credentials::new("AKID", "the-secret")),
+fn limits() -> CallLimits {
+    CallLimits {
         attempts: 3,
         backoff: Duration::from_millis(2),
         max_backoff: Duration::from_secs(2),
         idle_timeout: Duration::from_millis(400),
         connect_timeout: Duration::from_millis(400),
+        ..CallLimits::default()
+    }
+}
+
+fn settings(script: &Script) -> ClientSettings {
+    ClientSettings {
+        endpoint: Some(script.endpoint()),
+        region: Some("us-east-1".to_owned()),
+        credentials: CredentialSource::Static(Credentials::new("AKID", "the-secret")),
+        calls: limits().into(),
         ..ClientSettings::default()
     }
 }

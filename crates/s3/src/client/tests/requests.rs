@@ -212,7 +212,7 @@ fn one_client_serves_several_runtimes() {
 /// Counts requests and forwards them.
 #[derive(Debug)]
 struct Counting {
-    pool: landfall_objects::Connections,
+    pool: Arc<dyn HttpSend>,
     sent: AtomicU32,
 }
 
@@ -231,13 +231,17 @@ impl HttpSend for Counting {
 async fn custom_transport_is_used() {
     let script = Script::start([Step::Cut, stored()]).await;
     let settings = settings(&script);
-    let pool = connections(&settings, false).expect("a pool");
+    let own = settings.calls.clone().caller(false).expect("connections");
+    let pool = own.http;
     let counting = Arc::new(Counting {
         pool,
         sent: AtomicU32::default(),
     });
-    let http: Option<Arc<dyn HttpSend>> = Some(counting.clone());
-    let client = Client::new(ClientSettings { http, ..settings }).expect("a client");
+    let calls = CallSettings {
+        http: Some(counting.clone()),
+        ..limits().into()
+    };
+    let client = Client::new(ClientSettings { calls, ..settings }).expect("a client");
     upload(&client).await.expect("stored");
     assert_eq!(counting.sent.load(Ordering::Relaxed), 2);
 }
@@ -267,7 +271,10 @@ async fn attempts_are_logged_if_enabled() {
     for log_calls in [false, true] {
         let script = Script::start([error(BUSY, "SlowDown"), stored()]).await;
         let settings = ClientSettings {
-            log_calls,
+            calls: CallSettings {
+                log_calls,
+                ..limits().into()
+            },
             ..settings(&script)
         };
         upload(&Client::new(settings).expect("a client"))

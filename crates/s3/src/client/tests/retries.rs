@@ -87,8 +87,12 @@ async fn retry_after_is_honored() {
 async fn silent_service_times_out() {
     let script = Script::start([Step::Silence, stored()]).await;
     let client = Client::new(ClientSettings {
-        connect_timeout: Duration::from_millis(50),
-        idle_timeout: Duration::from_millis(100),
+        calls: CallLimits {
+            connect_timeout: Duration::from_millis(50),
+            idle_timeout: Duration::from_millis(100),
+            ..limits()
+        }
+        .into(),
         ..settings(&script)
     })
     .expect("a client");
@@ -100,7 +104,11 @@ async fn silent_service_times_out() {
 async fn the_deadline_ends_the_call() {
     let script = Script::start([Step::Silence, Step::Silence, Step::Silence]).await;
     let client = Client::new(ClientSettings {
-        deadline: Duration::from_millis(150),
+        calls: CallLimits {
+            deadline: Duration::from_millis(150),
+            ..limits()
+        }
+        .into(),
         ..settings(&script)
     })
     .expect("a client");

@@ -14,8 +14,8 @@ use hyper_util::{
 };
 use landfall::BoxError;
 use landfall_s3::client::{
-    Client, ClientSettings, Condition, CredentialSource, Credentials, HttpSend, ObjectHeaders,
-    ObjectRef, Payload, PayloadBody, ResponseBody,
+    CallSettings, Client, ClientSettings, Condition, CredentialSource, Credentials, HttpSend,
+    ObjectHeaders, ObjectRef, Payload, PayloadBody, ResponseBody,
 };
 use landfall_test_services::Moto;
 
@@ -59,7 +59,10 @@ async fn hosts(bucket: &str, settings: ClientSettings) -> Vec<String> {
         region: Some("us-east-1".to_owned()),
         credentials: CredentialSource::Static(Credentials::new("id", "secret")),
         disable_ssl: true,
-        http,
+        calls: CallSettings {
+            http,
+            ..CallSettings::default()
+        },
         ..settings
     })
     .unwrap();

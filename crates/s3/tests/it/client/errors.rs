@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfall_s3::client::{
-    Client, ClientSettings, Condition, CredentialSource, Credentials, ErrorKind, ObjectHeaders,
-    Payload,
+    CallLimits, Client, ClientSettings, Condition, CredentialSource, Credentials, ErrorKind,
+    ObjectHeaders, Payload,
 };
 use landfall_test_services::Access;
 
@@ -89,8 +89,12 @@ async fn unreachable_endpoint_is_reported() {
         endpoint: Some("http://127.0.0.1:9".to_owned()),
         region: Some(access.region),
         credentials: CredentialSource::Static(Credentials::new("id", "secret")),
-        attempts: 2,
-        backoff: Duration::from_millis(1),
+        calls: CallLimits {
+            attempts: 2,
+            backoff: Duration::from_millis(1),
+            ..CallLimits::default()
+        }
+        .into(),
         ..ClientSettings::default()
     })
     .unwrap();

@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use landfall::BoxError;
 use landfall_s3::client::{
-    Client, ClientSettings, CredentialSource, HttpSend, PayloadBody, ResponseBody,
+    CallSettings, Client, ClientSettings, CredentialSource, HttpSend, PayloadBody, ResponseBody,
 };
 use md5::{Digest, Md5};
 use tokio::time::sleep;
@@ -76,7 +76,10 @@ impl NodeTransport {
         Client::new(ClientSettings {
             endpoint: Some("http://bucket.invalid".into()),
             credentials: CredentialSource::Anonymous,
-            http: Some(Arc::new(self.clone())),
+            calls: CallSettings {
+                http: Some(Arc::new(self.clone())),
+                ..CallSettings::default()
+            },
             ..ClientSettings::default()
         })
         .unwrap()

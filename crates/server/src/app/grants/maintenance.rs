@@ -9,7 +9,10 @@ use std::{
 };
 
 use landfall::Handler;
-use landfall_state::queue::{Queue, QueueError, StaleFilter, tracking::reconcile};
+use landfall_state::queue::{
+    Queue, QueueError, StaleFilter,
+    tracking::{ReconcileTurn, reconcile},
+};
 use tokio::time::sleep;
 
 /// Also expires grants whose time ended while the database was down.
@@ -85,8 +88,20 @@ impl Maintenance {
         }
     }
 
-    /// All jobs at first, for those whose process died; later each job a few times while it is stale.
+    /// In one process at a time.
     async fn run_reconcile(&self) {
+        loop {
+            match self.queue.reconcile_turn().await {
+                Ok(Some(turn)) => self.reconcile_while(&turn).await,
+                Ok(None) => {}
+                Err(error) => self.count_reconcile_failure(&error),
+            }
+            sleep(RECONCILE_INTERVAL).await;
+        }
+    }
+
+    /// All jobs at first, for those whose process died; later each job a few times while it is stale.
+    async fn reconcile_while(&self, turn: &ReconcileTurn) {
         let start = self.queue.now();
         let mut ages = [STALE_AFTER; STALE_STEPS];
         for step in 1..STALE_STEPS {
@@ -95,18 +110,20 @@ impl Maintenance {
         let before = |now: SystemTime, age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         // The time up to which each step has compared jobs.
         let mut since = ages.map(|age| before(start, age));
-        while !self.reconcile(SystemTime::UNIX_EPOCH, start).await {
-            sleep(RECONCILE_INTERVAL).await;
-        }
-        loop {
-            sleep(RECONCILE_INTERVAL).await;
-            let now = self.queue.now();
-            for (age, since) in ages.into_iter().zip(&mut since) {
-                let before = before(now, age);
-                if *since < before && self.reconcile(*since, before).await {
-                    *since = before;
+        let mut is_first = true;
+        while turn.is_held() {
+            if is_first {
+                is_first = !self.reconcile(SystemTime::UNIX_EPOCH, start).await;
+            } else {
+                let now = self.queue.now();
+                for (age, since) in ages.into_iter().zip(&mut since) {
+                    let before = before(now, age);
+                    if *since < before && self.reconcile(*since, before).await {
+                        *since = before;
+                    }
                 }
             }
+            sleep(RECONCILE_INTERVAL).await;
         }
     }
 
@@ -124,8 +141,7 @@ impl Maintenance {
                 found.failed == 0
             }
             Err(error) => {
-                self.stats.failed.fetch_add(1, Relaxed);
-                tracing::warn!(%error, "failed to compare the queue with the store");
+                self.count_reconcile_failure(&error);
                 false
             }
         }
@@ -136,6 +152,11 @@ impl Maintenance {
         if jobs > 0 {
             tracing::debug!(jobs, "GrantsExpired");
         }
+    }
+
+    fn count_reconcile_failure(&self, error: &QueueError) {
+        self.stats.failed.fetch_add(1, Relaxed);
+        tracing::warn!(%error, "failed to compare the queue with the store");
     }
 
     fn count_failure(&self, error: &QueueError) {

@@ -30,7 +30,7 @@ pub(super) use self::{authentication::jwt, routes::ApiRoutes};
 use super::{
     cached_probe::CachedProbe,
     hooks::Hooks,
-    proxies::client_address,
+    proxies,
     state::{self, SharedDatabase},
 };
 use crate::{
@@ -80,9 +80,9 @@ impl Grants {
         let queue = Queue::open(wanted).await;
         let queue = queue.with_context(|| format!("cannot store grants in {database_name}"))?;
         let failed_attempts = FailedAttempts::default();
-        let urls = settings.urls.clone();
+        let forwarded = proxies::forwarded(&settings.urls);
         let client = ClientAddress::new(move |headers, peer| {
-            client_address(&urls, headers, peer.map(|peer| peer.ip()))
+            forwarded.client(headers, peer.map(|peer| peer.ip()))
         });
 
         let mut gate = GrantHookSettings::default();
@@ -163,10 +163,6 @@ impl Grants {
             let methods = authentication::describe_methods(settings).join(", ");
             log::say(format_args!("Authenticating callers by {methods}."));
         }
-        if settings.admin.is_on() {
-            let path = &settings.admin.path;
-            log::say(format_args!("Using {path} as the path of the dashboard."));
-        }
     }
 
     pub(super) async fn warn(&self, settings: &Settings) {
@@ -177,10 +173,11 @@ impl Grants {
         }
         if let Ok(keys) = self.queue.keys().await
             && keys.is_empty()
+            && self.queue.links().await.is_ok_and(|links| links.is_empty())
         {
             tracing::warn!(
                 "grants cannot be requested yet, because there is no API key: create one with landfall keys \
-                 add NAME (and the settings of this server), or set --grants-jwt-keys, \
+                 add NAME (and the settings of this server), a link with landfall link, or set --grants-jwt-keys, \
                  --grants-forward-auth-url or --grants-client-certificates"
             );
         }

@@ -182,14 +182,17 @@ impl InstrumentedTransport {
             Err(failure) => {
                 counters.failed.fetch_add(1, Relaxed);
                 let error = error_chain(&failure);
-                tracing::error!(
-                    "type" = hook,
-                    id,
-                    error,
-                    transport,
-                    event_id,
-                    "HookInvocationError"
-                );
+                // A failed notification is logged by its sender, with the time of the next attempt.
+                if message.hook.is_blocking() {
+                    tracing::error!(
+                        "type" = hook,
+                        id,
+                        error,
+                        transport,
+                        event_id,
+                        "HookInvocationError"
+                    );
+                }
                 *self.last_delivery.lock() = Some(Err(error));
             }
         }

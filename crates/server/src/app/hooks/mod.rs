@@ -206,6 +206,10 @@ impl Hooks {
         self.outbox().map(Outbox::events)
     }
 
+    pub(super) fn receives(&self, hook: HookName) -> bool {
+        self.routes.iter().any(|route| route.names.contains(hook))
+    }
+
     pub(super) fn log_startup(&self) {
         for route in &self.routes {
             log::say(&route.line);

@@ -82,7 +82,7 @@ impl CloudChecks for Client {
         let anonymous = Self::new(ClientSettings {
             endpoint: doctor.settings.gcs.endpoint.clone(),
             credentials: CredentialSource::Anonymous,
-            limits: probe_limits(),
+            calls: probe_limits().into(),
             ..ClientSettings::default()
         });
         let object = doctor.object("public");

@@ -9,7 +9,7 @@ use landfall_hooks::format::Format;
 use super::{Findings, Settings};
 use crate::settings::{
     hooks::is_bare_number,
-    types::{BrokerKind, Secret},
+    types::{BrokerKind, Database, LeaseKind, Secret},
 };
 
 const NOTHING_STORED: &str =
@@ -92,6 +92,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let stores_nothing = stores_nothing && !settings.shares_certificates();
     let names = ["database", "node-name", "retention"];
     findings.without_effect_if(stores_nothing, &names, NOTHING_STORED);
+    let uses_postgres = matches!(settings.leases.kind, LeaseKind::Postgres(_))
+        || matches!(settings.state.database, Some(Database::Postgres(_)));
+    let names = ["database-connections"];
+    findings.without_effect_if(!uses_postgres, &names, "without PostgreSQL");
     let uses_commands = hooks.command.dir.is_some();
     let is_v1 = match hooks.format {
         Format::V1 => uses_commands || uses_http,

@@ -96,4 +96,9 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         let effect = "two uploads may have the same key, and the later one replaces the other";
         findings.warning("s3-key", format!("has no {{id}}: {effect}"));
     }
+    let names = settings.storage.file_names.as_ref();
+    if names.is_some_and(|names| !names.contains("{id}")) {
+        let effect = "of two uploads with the same name, the later one is refused";
+        findings.warning("file-names", format!("has no {{id}}: {effect}"));
+    }
 }

@@ -9,7 +9,7 @@ use landfall::{InterimResponses, InteropVersions, InvalidInteropVersion, Locatio
 
 use super::table::group;
 use crate::settings::types::{AllowOrigin, DisabledDownloads, Durability, LogFormat, LogLevel};
-use crate::settings::{address, value};
+use crate::settings::{address, bucket, value};
 
 fn unchanged(text: &str) -> value::Parsed<String> {
     Ok(text.to_owned())
@@ -188,6 +188,10 @@ group! {
     upload_dir: PathBuf = value::some_path,
         "upload-dir", Text("DIR"), "./data", Common; alias Text("DIR") "dir" by unchanged
         => "Directory of uploads, unless a bucket is set. Created if missing.";
+    file_names: Option<String> = value::optional(bucket::file_names), "file-names", Text("TEMPLATE"), ""
+        => "Template of the names of files in the upload directory, such as {date}/{id}-{filename}. {date} is \
+            yyyy/mm/dd of the creation, {meta:NAME} a value of the upload's metadata. A file is never replaced. Not \
+            set: {id}.";
     data_dirs: Vec<PathBuf> = value::paths, "data-dirs", List("DIRS"), ""
         => "Further directories for files of uploads. Symbolic links in the upload directory and paths that \
             hooks choose may lead into them; / allows all, as tusd does.";
@@ -265,7 +269,8 @@ group! {
     page_logo: Option<PathBuf> = value::optional(value::image), "page-logo", Text("FILE"), ""
         => "Logo of that page: an SVG, PNG, JPEG, WebP or GIF file of at most 1 MiB. Read at start.";
     show_startup_logs: bool = value::boolean, "show-startup-logs", Switch, "true"
-        => "Print the start-up log, whose last line has the upload URL.";
+        => "Print the start-up log, whose last line has the upload URL. If false, finished and denied uploads \
+            are not logged at level info, either.";
 }
 
 group! {

@@ -28,6 +28,10 @@ group! {
             --acme-domain: a PostgreSQL URL, which several \
             nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
             file. Not set: landfall.db in the state directory.";
+    connections: u32 = value::connections, "database-connections", Number("COUNT"), "5"
+        => "Maximum connections of this node to the PostgreSQL of --database, and to that of --lease if it is \
+            another one; at least 3: one is for notifications, one for leases. All nodes together need less than \
+            the server's max_connections.";
     retention: Duration = value::some_duration, "retention", Time, "30d"
         => "Time for which finished jobs and dead letters are stored.";
     node: Option<String> = grants::node, "node-name", Text("NAME"), ""

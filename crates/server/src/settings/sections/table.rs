@@ -27,6 +27,8 @@ pub enum Subcommand {
     Events,
     /// Add, list and revoke API keys.
     Keys,
+    /// Add, list and revoke upload links.
+    Link,
     /// Migrate the database.
     Migrate,
     /// Check that a server runs.

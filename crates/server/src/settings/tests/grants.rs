@@ -198,6 +198,58 @@ fn debug_omits_passwords_of_urls() {
 }
 
 #[test]
+fn link_has_defaults_and_subcommands() {
+    let link = |args: &[&str]| match run(args, &[]) {
+        Ok(Invocation::Run(loaded, options)) if loaded.subcommand == Subcommand::Link => {
+            (options.link, loaded.settings)
+        }
+        other => panic!("{args:?}: {other:?}"),
+    };
+    let week = Duration::from_secs(7 * 24 * 3600);
+    let (LinkCommand::Add(added), _) = link(&["link"]) else {
+        panic!("not added");
+    };
+    assert_eq!((&*added.name, added.expires), ("Upload link", Some(week)));
+    let args = [
+        "link",
+        "--name",
+        "a b",
+        "--max-size=5GiB",
+        "--files",
+        "50",
+        "-expires=0",
+    ];
+    let (added, settings) =
+        link(&[&args[..], &["-url=https://x.example/", "-state-dir=/s"]].concat());
+    let expected = NewLink {
+        name: "a b".into(),
+        max_size: Some(5 << 30),
+        max_files: Some(50),
+        expires: None,
+        url: Some("https://x.example/".into()),
+    };
+    assert_eq!(added, LinkCommand::Add(expected));
+    assert_eq!(
+        (settings.protocol.max_size, settings.state.dir),
+        (None, Some("/s".into()))
+    );
+    assert_eq!(link(&["link", "list", "--json"]).0, LinkCommand::List);
+    assert_eq!(
+        link(&["link", "revoke", "a b"]).0,
+        LinkCommand::Revoke("a b".into())
+    );
+    for args in [
+        &["link", "x"][..],
+        &["link", "--url=x.example"],
+        &["link", "--files=-1"],
+        &["link", "list", "--files=1"],
+        &["link", "revoke"],
+    ] {
+        problem(args);
+    }
+}
+
+#[test]
 fn keys_commands_accept_only_their_options() {
     let keys = |args: &[&str]| match run(args, &[]) {
         Ok(Invocation::Run(loaded, options)) if loaded.subcommand == Subcommand::Keys => {

@@ -205,7 +205,10 @@ fn events_commands_accept_only_their_options() {
         ..Query::default()
     };
     let listed = |query, json| EventsCommand::List { query, json };
-    let dead = query(&[EventState::Dead]);
+    let dead = Query {
+        retrying: true,
+        ..query(&[EventState::Dead])
+    };
     assert_eq!(events(&["events", "list"]), listed(dead, false));
     let all = query(&[EventState::Dead, EventState::Pending, EventState::Prepared]);
     assert_eq!(events(&["events", "list", "-all"]), listed(all, false));
@@ -228,6 +231,10 @@ fn events_commands_accept_only_their_options() {
     assert_eq!(
         events(&["events", "retry", "7", "-state-dir", "/s", "8"]),
         EventsCommand::Retry(EventSelection::Ids(ids))
+    );
+    assert_eq!(
+        events(&["events", "retry", "-all", "-transport=http"]),
+        EventsCommand::Retry(EventSelection::Failed(Some("http".to_owned())))
     );
     assert_eq!(
         events(&["events", "delete", "-all", "-transport=http"]),

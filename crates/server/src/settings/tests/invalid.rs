@@ -158,6 +158,7 @@ const TABLE: &[Row] = &[
         ALONE,
         &["{file}", "/srv,{file}", "s3://b/x", "a\nb"],
     ),
+    ("file-names", ALONE, TEMPLATE),
     ("dir-perms", ALONE, &["", "x", "8", "rwx", "077", "77777"]),
     ("file-perms", ALONE, &["", "x", "8", "444", "77777"]),
     ("durability", ALONE, WORD),
@@ -425,6 +426,11 @@ const TABLE: &[Row] = &[
     ),
     ("retention", GRANTS, NONZERO_SPAN),
     ("node-name", GRANTS, &["", "a\nb"]),
+    (
+        "database-connections",
+        &["-lease=postgres://localhost"],
+        &["", "x", "-1", "2", "1001"],
+    ),
     ("expire-unfinished", ALONE, SPAN_OR_NONE),
     ("expire-finished", ALONE, SPAN_OR_NONE),
     ("sweep-interval", ALONE, SPAN_OR_NONE),
@@ -506,7 +512,7 @@ async fn failure_of(args: &[String], variables: &[(String, String)]) -> Option<(
         Err(failure) => return Some((failure.exit_code(), failure.to_string())),
     };
     // A server runs the same checks at start.
-    let error = crate::app::config_check(loaded, false).await.err()?;
+    let error = crate::app::config_check(loaded, false, true).await.err()?;
     let code = error
         .downcast_ref::<Failure>()
         .map_or(1, Failure::exit_code);

@@ -172,12 +172,16 @@ fn usage_errors_suggest_a_correction() {
     );
     assert!(problem(&["swep"]).contains("'sweep'"));
     assert!(problem(&["help", "nonsense"]).starts_with(
-        "there is no command, flag or topic 'nonsense'; tip: the topics are authentication, "
+        "there is no command, flag or topic 'nonsense'; tip: the topics are Listening; TLS; "
     ));
     assert!(problem(&["help", "max-sise"]).ends_with("a similar flag exists: '--max-size'"));
+    assert!(
+        problem(&["help", "keys", "sell"])
+            .starts_with("there is no command, flag or topic 'keys sell'")
+    );
     assert_eq!(
-        problem(&["help", "keys", "sell"]),
-        "there is no command 'keys sell'"
+        problem(&["config"]),
+        "'landfall config' needs one of the commands check, show, sample; see landfall config --help"
     );
     assert_eq!(
         problem(&["events", "show"]),
@@ -229,4 +233,25 @@ fn help_finds_commands_flags_and_topics() {
         }
         assert!(!text.contains("--port"), "{text}");
     }
+}
+
+#[test]
+fn the_help_of_each_command_has_an_example() {
+    fn check(command: &clap::Command, path: &[&str]) {
+        for one in command.get_subcommands() {
+            let path = [path, &[one.get_name()]].concat();
+            if path == ["man"] || crate::tools::has(&path) {
+                continue;
+            }
+            let Ok(Invocation::Print(help)) = run(&[&*path, &["--help"]].concat(), &[]) else {
+                panic!("{path:?} has no help");
+            };
+            let example = help.split_once("Example").unwrap_or_default().1;
+            let command = ["landfall", &path.join(" ")].join(" ");
+            let command = command.strip_suffix(" serve").unwrap_or(&command);
+            assert!(example.contains(&format!("\n  {command}")), "{help}");
+            check(one, &path);
+        }
+    }
+    check(&super::super::cli::command(false), &[]);
 }

@@ -1,14 +1,13 @@
-//! The tables of docs/configuration.md, generated from the table of settings.
+//! The settings in docs/configuration.md, generated from the table of settings.
 //!
 //! `UPDATE_GOLDEN=1` updates the file.
 
 use std::path::Path;
 
-use clap::Command;
-
+use crate::settings::report::wrapped;
 use crate::settings::sections::SECTIONS;
-use crate::settings::sections::table::Setting;
-use crate::settings::{cli, unsupported};
+use crate::settings::sections::table::{Kind, Setting};
+use crate::settings::unsupported;
 
 #[test]
 fn documentation_matches_the_table_of_settings() {
@@ -34,76 +33,64 @@ fn reference() -> String {
     let mut text = String::new();
     for section in SECTIONS {
         text.push_str(&format!("### {}\n\n", section.title));
-        text.push_str("| flag, key | variable | default | description |\n");
-        text.push_str("| --- | --- | --- | --- |\n");
         for setting in section.settings() {
-            text.push_str(&setting_row(setting));
+            push_item(&mut text, &setting_item(setting));
         }
         text.push('\n');
     }
-    text.push_str("### Command-line options\n\n");
-    text.push_str("| command | option | description |\n| --- | --- | --- |\n");
-    text.push_str("| all | `--config FILE` | Read settings from this TOML file, or that of `LANDFALL_CONFIG` |\n");
-    text.push_str("| all | `-h`, `--help` | Print the common flags, or all flags |\n");
-    text.push_str("| all | `--version` | Print the version |\n");
-    let command = cli::command(false);
-    for command in command.get_subcommands() {
-        command_rows(command, "landfall", &mut text);
-    }
-    text.push_str("\n### Unsupported flags\n\n");
-    text.push_str("tusd's default value of each flag is accepted; other values are errors.\n\n");
+    text.push_str("### Unsupported flags\n\n");
+    text.push_str("tusd's default value of each flag is accepted; other values are errors.\n");
+    text.push_str("Flags that Landfall once had are errors that name the replacement.\n\n");
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
-    for flag in unsupported::all() {
+    for flag in unsupported::all().filter(|flag| !is_removed(flag.reason)) {
         let name = format!("`--{}`", flag.name);
         match reasons.last_mut() {
             Some((reason, names)) if *reason == flag.reason => names.push(name),
             _ => reasons.push((flag.reason, vec![name])),
         }
     }
-    text.push_str("| flags | error message |\n| --- | --- |\n");
     for (reason, names) in reasons {
-        text.push_str(&format!("| {} | {reason} |\n", names.join(" ")));
+        push_item(&mut text, &format!("{}: {reason}", names.join(", ")));
     }
     text
 }
 
-/// Settings are not among the options, because clap adds these only when it runs a command.
-fn command_rows(command: &Command, parent: &str, text: &mut String) {
-    let path = format!("{parent} {}", command.get_name());
-    for arg in command.get_arguments() {
-        let has_value = !arg.is_require_equals_set() && arg.get_action().takes_values();
-        let placeholders = arg.get_value_names().filter(|_| has_value);
-        let placeholder = placeholders.and_then(|names| names.first());
-        let option = match (arg.get_long(), placeholder) {
-            (Some(long), Some(placeholder)) => format!("--{long} {placeholder}"),
-            (Some(long), None) => format!("--{long}"),
-            (None, _) => placeholder.map_or_else(String::new, ToString::to_string),
-        };
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        text.push_str(&format!("| `{path}` | `{option}` | {} |\n", escape(&help)));
-    }
-    for command in command.get_subcommands() {
-        command_rows(command, &path, text);
-    }
+fn is_removed(reason: &str) -> bool {
+    reason.starts_with("removed;") || reason.starts_with("removed:")
 }
 
-fn setting_row(setting: &Setting) -> String {
-    let default = match setting.default {
-        "" => "–".to_owned(),
-        default => format!("`{}`", default.replace('|', "\\|")),
+fn push_item(text: &mut String, item: &str) {
+    let lines = wrapped(&format!("- {item}"), 140);
+    text.push_str(&format!("{}\n", lines.join("\n  ")));
+}
+
+fn setting_item(setting: &Setting) -> String {
+    let default = match (setting.kind, setting.default) {
+        (Kind::Switch, "false") | (_, "") => String::new(),
+        (_, default) => format!(" (`{default}`)"),
     };
-    let mut help = setting.help.to_owned();
+    let mut help = beginning(setting.help).replace('*', "\\*");
     for alias in setting.aliases {
         help.push_str(&format!(" Older name of the flag: `--{}`.", alias.name));
     }
     let flag = match setting.kind.placeholder() {
-        Some(placeholder) => format!("--{} {}", setting.name, placeholder.replace('|', "\\|")),
+        Some(placeholder) => format!("--{} {placeholder}", setting.name),
         None => format!("--{}", setting.name),
     };
-    let (variable, help) = (setting.variable(), escape(&help));
-    format!("| `{flag}` | `{variable}` | {default} | {help} |\n")
+    format!("`{flag}`{default}: {help}")
 }
 
-fn escape(text: &str) -> String {
-    text.replace('|', "\\|").replace('*', "\\*")
+/// Returns the first sentences of a help text; `landfall help FLAG` prints the others.
+fn beginning(help: &str) -> String {
+    let mut count = 0;
+    let sentences = help.split_inclusive(". ").take_while(|sentence| {
+        let is_first = count == 0;
+        count += sentence.split(' ').filter(|word| !word.is_empty()).count();
+        is_first || count <= 20
+    });
+    let beginning: String = sentences.collect();
+    match beginning.len() < help.len() {
+        true => format!("{beginning}…"),
+        false => beginning,
+    }
 }

@@ -76,7 +76,10 @@ fn conflicting_settings_are_problems() {
         (&["doctor", "gcs"], "doctor gcs requires a bucket"),
         (&["doctor", "azure"], "doctor azure requires a container"),
         (&["doctor", "tls"], "doctor tls requires a certificate"),
-        (&["doctor"], "'landfall doctor' requires a subcommand"),
+        (
+            &["doctor"],
+            "'landfall doctor' needs one of the commands proxy, files, s3, ",
+        ),
         (
             &["doctor", "files", "-s3-bucket=b"],
             "doctor files checks an upload directory, but --s3-bucket is set; run landfall doctor s3",
@@ -88,7 +91,7 @@ fn conflicting_settings_are_problems() {
         (&["-json"], "unexpected argument '--json'"),
         (&["-origin=https://x"], "unexpected argument '--origin'"),
         (&["-dry-run"], "unexpected argument '--dry-run'"),
-        (&["s3"], "'landfall s3' requires a subcommand"),
+        (&["s3"], "'landfall s3' needs one of the commands set-cors"),
         (
             &["s3", "set-cors", "-origin=https://x"],
             "s3 set-cors requires a bucket",
@@ -146,6 +149,7 @@ fn possible_mistakes_cause_a_warning() {
             &["-s3-bucket=b", "-s3-key={date}/{filename}"][..],
             "--s3-key",
         ),
+        (&["-file-names={date}/{filename}"], "--file-names"),
         (&["-s3-bucket=b", "-max-size=2TiB"], "--max-size"),
     ] {
         let warnings = loaded(args, &[]).warnings;

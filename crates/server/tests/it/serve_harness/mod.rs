@@ -128,7 +128,8 @@ impl Landfall {
         let authority = url
             .split_once("://")
             .and_then(|(_, rest)| rest.split('/').next());
-        server.address = Some(authority.unwrap().parse().unwrap());
+        let authority = authority.unwrap().replace("localhost", "[::]");
+        server.address = Some(authority.parse().unwrap());
         (server, input)
     }
 

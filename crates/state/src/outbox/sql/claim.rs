@@ -200,13 +200,19 @@ pub(crate) fn release_behind(
     statement
 }
 
-pub(crate) fn is_in_doubt(now: i64) -> Statement {
-    Statement::new(
-        "SELECT due_at FROM outbox_deliveries WHERE state = 0 AND owner_node = '' AND due_at <= $1 \
-         ORDER BY due_at LIMIT 1",
-    )
+/// Has a row if `me` may claim one.
+pub(crate) fn is_in_doubt(me: &str, now: i64) -> Statement {
+    Statement::new(format!(
+        "SELECT 1 AS one WHERE EXISTS (SELECT 1 FROM outbox_deliveries WHERE state = 0 \
+         AND owner_node = '' AND due_at <= $1) OR EXISTS (SELECT 1 FROM outbox_deliveries AS d \
+         WHERE {KEPT})"
+    ))
     .with(now)
+    .with(resolver(me))
 }
+
+/// Rows that a node found busy and still resolves.
+const KEPT: &str = "d.owner_node <> '' AND d.owner_node = $2 AND d.state = 0 AND d.due_at <= $1";
 
 /// Postpones each event in case that fails.
 pub(crate) fn claim_in_doubt(
@@ -218,20 +224,23 @@ pub(crate) fn claim_in_doubt(
 ) -> Statement {
     let lock = lock(is_postgres);
     Statement::new(format!(
-        "WITH due AS MATERIALIZED (SELECT d.event_id, d.route FROM outbox_deliveries AS d \
+        "WITH free AS MATERIALIZED (SELECT d.event_id, d.route FROM outbox_deliveries AS d \
          WHERE d.state = 0 AND d.owner_node = '' AND d.due_at <= $1 \
-         ORDER BY d.due_at LIMIT $4{lock}) \
-         UPDATE outbox_deliveries SET owner_node = $5, attempts = outbox_deliveries.attempts + 1, \
+         ORDER BY d.due_at LIMIT $5{lock}), \
+         kept AS MATERIALIZED (SELECT d.event_id, d.route FROM outbox_deliveries AS d \
+         WHERE {KEPT} ORDER BY d.due_at LIMIT $5) \
+         UPDATE outbox_deliveries SET owner_node = $2, attempts = outbox_deliveries.attempts + 1, \
          due_at = $1 + CASE WHEN outbox_deliveries.attempts > 1000 \
-         OR $2 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) > $3 THEN $3 \
-         ELSE $2 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) END \
-         FROM due WHERE outbox_deliveries.event_id = due.event_id \
+         OR $3 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) > $4 THEN $4 \
+         ELSE $3 * (outbox_deliveries.attempts * outbox_deliveries.attempts + 1) END \
+         FROM (SELECT * FROM free UNION ALL SELECT * FROM kept) AS due \
+         WHERE outbox_deliveries.event_id = due.event_id \
          AND outbox_deliveries.route = due.route AND outbox_deliveries.state = 0 \
          RETURNING outbox_deliveries.event_id, outbox_deliveries.route, outbox_deliveries.message"
     ))
     .with(now)
+    .with(resolver(me))
     .with(min_backoff)
     .with(max_backoff)
     .with(limit)
-    .with(resolver(me))
 }

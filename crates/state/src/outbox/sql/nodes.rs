@@ -27,6 +27,15 @@ pub(crate) fn nodes() -> Statement {
     Statement::new("SELECT node_id, expires_at FROM outbox_nodes")
 }
 
+/// Selects this node and those whose lease has expired, of any number.
+pub(crate) fn expired_nodes(me: &str, now: i64) -> Statement {
+    Statement::new(
+        "SELECT node_id, expires_at FROM outbox_nodes WHERE node_id = $1 OR expires_at < $2",
+    )
+    .with(me)
+    .with(now)
+}
+
 /// Keeps a node that has renewed its lease since.
 pub(crate) fn evict_node(node: &str, until: i64) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1 AND expires_at = $2")

@@ -70,7 +70,12 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ),
         (
             "search",
-            list::search_blocks(&query(|query| query.search = Some("a".into())), &[1, 2], 10),
+            list::search_blocks(
+                &query(|query| query.search = Some("a".into())),
+                &[1, 2],
+                10,
+                false,
+            ),
         ),
         (
             "own search in states",
@@ -82,6 +87,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
                 }),
                 &[1, 2],
                 10,
+                false,
             ),
         ),
         (
@@ -103,13 +109,14 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
                 }),
                 &[1, 2],
                 10,
+                false,
             ),
         ),
         ("next number", list::next_number(5)),
         ("number_range", list::number_range()),
         ("stale", read::stale(filter, Some((5, 5)), 10)),
-        ("events", read::events_of(&Scope::All, 5, 10)),
-        ("own events", read::events_of(&own, 5, 10)),
+        ("events", read::events_of(&Scope::All, 5, 90, 10)),
+        ("own events", read::events_of(&own, 5, 90, 10)),
         ("active", load::active("s", 5)),
         ("recent", load::recent("s", 100, 1)),
         ("expired", purge::expired(5, (3, 5))),
@@ -117,8 +124,24 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("ended", purge::ended(5, is_postgres)),
         ("old events", purge::old_events(5)),
         ("numbers", read::by_numbers(&[1, 2, 3])),
-        ("newest event", feed::newest_event()),
+        ("newest event", feed::newest_event(90)),
     ]
+}
+
+#[tokio::test]
+async fn sqlite_reads_names_from_their_index_only() {
+    let (_folder, connections) = database().await;
+    let search = query(|query| query.search = Some("a".into()));
+    let plan = plan(
+        &connections,
+        list::search_blocks(&search, &[1, 2], 10, true),
+    )
+    .await;
+    assert!(
+        plan.contains("COVERING INDEX queue_search_name (<expr>=?)"),
+        "{plan}"
+    );
+    assert!(!plan.contains("SCAN queue_jobs"), "{plan}");
 }
 
 #[tokio::test]

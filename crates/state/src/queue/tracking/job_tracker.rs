@@ -15,6 +15,9 @@ use landfall::{
 use super::labels;
 use crate::queue::{Completion, JobEnd, JobId, Queue, QueueError, Report};
 
+/// In bytes, of a hook's text.
+const MAX_DENIAL_LEN: usize = 500;
+
 /// Writes the progress and ends of uploads to their jobs.
 ///
 /// Ends are written in [`EventSink::record`], so the queue has a completion or removal before the
@@ -39,7 +42,7 @@ impl JobTracker {
             return Ok(None);
         }
         // A removal that is resolved after a crash: only the id of the upload is known.
-        let Some((job, ending)) = self.queue.running_job(&upload.id).await? else {
+        let Some((job, ending)) = self.queue.stored_job(&upload.id).await? else {
             return Ok(None);
         };
         let end = match ending {
@@ -76,11 +79,30 @@ fn end(event: &Event) -> Option<JobEnd> {
                 return None;
             }
             Some(TerminationReason::RolledBack) => JobEnd::Failed("its creation failed".into()),
-            Some(TerminationReason::Hook) => JobEnd::Failed("denied or stopped by a hook".into()),
+            Some(TerminationReason::Hook) => JobEnd::Failed(denial(event)),
             Some(TerminationReason::Client) => JobEnd::Cancelled("by the client".into()),
             _ => JobEnd::Cancelled("by the application".into()),
         },
     })
+}
+
+/// With the status and the text that the client receives.
+fn denial(event: &Event) -> String {
+    let mut reason = "denied or stopped by a hook".to_owned();
+    let Some(response) = &event.denial else {
+        return reason;
+    };
+    let status = response
+        .status
+        .map(|status| format!(" {}", status.as_u16()));
+    let body = response.body.as_deref().unwrap_or_default();
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_DENIAL_LEN)]);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let text = format!("{} {}", status.unwrap_or_default(), words.join(" "));
+    if !text.trim().is_empty() {
+        reason = format!("{reason}: {}", text.trim());
+    }
+    reason
 }
 
 #[async_trait]
@@ -107,8 +129,18 @@ impl EventSink for JobTracker {
     }
 
     async fn record(&self, event: &Event) -> Result<(), BoxError> {
-        if let Some((job, end)) = self.end_of(event).await? {
-            self.queue.finish(job, end).await?;
+        let Some((job, end)) = self.end_of(event).await? else {
+            return Ok(());
+        };
+        let removed = match &end {
+            JobEnd::Cancelled(why) | JobEnd::Failed(why) => Some(why.clone()),
+            JobEnd::Expired => Some("at the end of its lifetime".into()),
+            JobEnd::Completed(_) | JobEnd::Removed(_) => None,
+        };
+        if !self.queue.finish(job, end).await?
+            && let Some(why) = removed
+        {
+            self.queue.finish(job, JobEnd::Removed(why)).await?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use landfall::{BoxError, Handler};
 
 pub use self::{
     job_tracker::JobTracker,
-    reconcile::{ReconcileReport, reconcile},
+    reconcile::{ReconcileReport, ReconcileTurn, reconcile},
 };
 use super::{Job, JobEnd, JobState, Queue, QueueError};
 

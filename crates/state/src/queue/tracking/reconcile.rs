@@ -6,12 +6,16 @@ use futures_util::{StreamExt as _, stream};
 use landfall::{BoxError, Handler, upload::Snapshot};
 
 use super::job_tracker::job_of;
-use crate::queue::{Completion, Job, JobEnd, Queue, QueueError, Report, StaleFilter, StaleJob};
+use crate::{
+    queue::{Completion, Job, JobEnd, Queue, QueueError, Report, StaleFilter, StaleJob},
+    sql::{RowLease, RowLeases},
+};
 
 const PAGE: usize = 256;
 /// A creation in the store may follow its job this much later.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const MAX_CONCURRENCY: usize = 8;
+const TURN_TTL: Duration = Duration::from_secs(15);
 
 /// The result of a reconciliation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +27,38 @@ pub struct ReconcileReport {
     pub ended: u64,
     /// Jobs whose state could not be read.
     pub failed: u64,
+}
+
+/// The turn of this process to reconcile, renewed until it is dropped.
+#[derive(Debug)]
+pub struct ReconcileTurn(Option<RowLease>);
+
+impl ReconcileTurn {
+    /// Returns whether no other process can have it; false if the database was away for long.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.0.as_ref().is_none_or(RowLease::is_held)
+    }
+}
+
+impl Queue {
+    /// Returns the turn to reconcile, unless another process has it: each comparison is a request to the store. That of
+    /// a dead process ends after 15 seconds. One process alone uses SQLite, and always has it.
+    ///
+    /// # Errors
+    /// The database failed.
+    ///
+    /// # Cancel safety
+    /// Dropped, the turn ends.
+    pub async fn reconcile_turn(&self) -> Result<Option<ReconcileTurn>, QueueError> {
+        let database = &self.0.shared.database;
+        if !database.is_postgres() {
+            return Ok(Some(ReconcileTurn(None)));
+        }
+        let leases = RowLeases::new(database.clone(), "queue_tasks", TURN_TTL);
+        let lease = leases.acquire("reconcile").await?;
+        Ok(lease.map(|lease| ReconcileTurn(Some(lease))))
+    }
 }
 
 /// Compares running jobs that were not updated for a while with the store, and repairs differences.
@@ -48,10 +84,11 @@ pub async fn reconcile(
         if after.is_none() {
             return Ok(summary);
         }
-        let mut found = stream::iter(page)
+        // All of them first: calls that are not polled while a job ends could hold all connections to the database.
+        let found = stream::iter(page)
             .map(|stale| inspect(handler, stale))
             .buffer_unordered(MAX_CONCURRENCY);
-        while let Some((stale, found)) = found.next().await {
+        for (stale, found) in found.collect::<Vec<_>>().await {
             summary.examined += 1;
             match found {
                 Err(error) => {

@@ -43,9 +43,7 @@ impl Hosts {
     pub(super) async fn find(&self) -> Result<PgConnectOptions, String> {
         let mut reasons = Vec::new();
         for options in &self.0 {
-            let tried = timeout(CONNECT_TIMEOUT, self.test(options)).await;
-            let tried = tried.unwrap_or_else(|_| Err("the server does not answer".to_owned()));
-            match tried {
+            match self.test_in_time(options).await {
                 Ok(()) => return Ok(options.clone()),
                 Err(reason) if self.are_several() => {
                     let (host, port) = (options.get_host(), options.get_port());
@@ -57,8 +55,13 @@ impl Hosts {
         Err(reasons.join("; "))
     }
 
+    pub(super) async fn test_in_time(&self, options: &PgConnectOptions) -> Result<(), String> {
+        let tested = timeout(CONNECT_TIMEOUT, self.test(options)).await;
+        tested.unwrap_or_else(|_| Err("the server does not answer".to_owned()))
+    }
+
     async fn test(&self, options: &PgConnectOptions) -> Result<(), String> {
-        let text = |error: sqlx::Error| error.to_string();
+        let text = |error: sqlx::Error| super::pool::message(&error);
         let connected = Box::pin(PgConnection::connect_with(options)).await;
         let mut connection = connected.map_err(text)?;
         if self.are_several() {

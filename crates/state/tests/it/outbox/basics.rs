@@ -12,7 +12,7 @@ use landfall::{
 };
 use landfall_hooks::{EventHeaders, Message, Route};
 use landfall_state::outbox::{
-    Changed, EventSelection, EventState, Events, Outbox, Query, SortOrder,
+    Changed, EventGroup, EventSelection, EventState, Events, Outbox, Query, SortOrder,
 };
 use landfall_test_services::until;
 use landfall_testkit::sink;
@@ -192,6 +192,25 @@ async fn dead_letters_are_listed_retried_and_deleted() {
             ..dead.clone()
         };
         assert_eq!(events.list(&elsewhere).await.unwrap(), []);
+
+        let groups = events.failed().await.unwrap();
+        assert_eq!(groups.iter().map(|one| one.count).sum::<u64>(), 6);
+        let group = groups[0].group.clone();
+        assert_eq!(group.error, "the receiver is down");
+        let of_group = Query {
+            group: Some(group.clone()),
+            ..dead.clone()
+        };
+        let members = events.list(&of_group).await.unwrap();
+        assert_eq!(members.len() as u64, groups[0].count);
+        assert!(members.iter().all(|one| one.event == group.event));
+        let other = EventGroup {
+            error: "another".into(),
+            ..group.clone()
+        };
+        assert_eq!(group.state, EventState::Dead);
+        let other = EventSelection::Group(other);
+        assert_eq!(events.retry(&other).await.unwrap().count, 0);
 
         let ids = |upload: &Arc<Upload>| {
             LIFECYCLE[..2]

@@ -109,6 +109,20 @@ async fn a_job_from_its_grant_to_its_end() {
         let totals = queue.totals().await.unwrap();
         assert_eq!((totals.jobs["completed"], totals.completed_bytes), (1, 10));
         assert_eq!(totals.jobs["received"], 0);
+
+        // Deleted afterwards: it is not among the completed ones, and there is no event for it.
+        let removed = JobEnd::Removed("by the client".into());
+        assert!(queue.finish(id, removed.clone()).await.unwrap());
+        assert!(!queue.finish(id, removed).await.unwrap());
+        let job = queue.get(id).await.unwrap().unwrap();
+        assert_eq!(job.state, JobState::Removed);
+        assert_eq!(job.reason.as_deref(), Some("by the client"));
+        assert_eq!((job.offset, job.ended_at), (10, events[1].job.ended_at));
+        let totals = queue.totals().await.unwrap();
+        assert_eq!((totals.jobs["completed"], totals.completed_bytes), (0, 0));
+        assert_eq!(totals.jobs["removed"], 1);
+        assert_eq!(newest().await, events[1].number);
+
         let minutes = queue
             .throughput(&ThroughputQuery {
                 since: std::time::UNIX_EPOCH,

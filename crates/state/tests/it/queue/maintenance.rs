@@ -5,7 +5,7 @@ use std::time::Duration;
 use landfall_state::queue::{
     GrantLimits, JobEnd, JobState, NewKey, Query, RateLimit, Scope, TokenHash,
 };
-use landfall_state::sql::Statement;
+use landfall_state::sql::{Database, Statement};
 
 use super::harness::{asked, everywhere, granted, started, until, upload};
 
@@ -61,6 +61,7 @@ async fn pages_hold_everything_once() {
             ("bob", of(|n| n % 5 == 0)),
             ("r2", of(|n| *n == 2 || *n > 19)),
             ("u25", of(|n| *n == 24)),
+            ("FEL", of(|n| n % 2 == 0)),
             ("BOB", Vec::new()),
             ("%", Vec::new()),
         ] {
@@ -214,7 +215,7 @@ async fn a_key_is_found_while_the_writer_is_blocked() {
             expires_at: None,
         };
         queue.add_key(key).await.unwrap();
-        // As another node's writer does.
+        // As another node's writer does, with the time of a use.
         let connections = place.connections().await;
         let mut blocking = connections.write().await.unwrap();
         let lock = Statement::new("UPDATE api_keys SET used_at = used_at");
@@ -229,7 +230,11 @@ async fn a_key_is_found_while_the_writer_is_blocked() {
         }
         drop(blocking);
         connections.close().await;
-        let used = async || queue.keys().await.unwrap()[0].used_at;
+        // The next use is stored, if those before met the lock of the other node.
+        let used = async || {
+            let key = queue.key(&TokenHash::from_secret("one")).await.unwrap();
+            key.unwrap().used_at
+        };
         until(async || used().await == Some(place.hands.now())).await;
         queue.close().await;
     })
@@ -261,4 +266,24 @@ async fn two_nodes_delete_a_job_once() {
     connections.close().await;
     one.close().await;
     two.close().await;
+}
+
+/// Each comparison is a request to the store, so nodes must not repeat those of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_at_a_time_reconciles() {
+    everywhere(async |place| {
+        let (one, two) = (place.queue().await, place.queue().await);
+        let first = one.reconcile_turn().await.unwrap().unwrap();
+        assert!(first.is_held());
+        let second = two.reconcile_turn().await.unwrap();
+        assert_eq!(
+            second.is_some(),
+            matches!(place.database, Database::Sqlite(_))
+        );
+        drop((first, second));
+        until(async || two.reconcile_turn().await.unwrap().is_some()).await;
+        one.close().await;
+        two.close().await;
+    })
+    .await;
 }

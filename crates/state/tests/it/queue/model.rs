@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (job.clone(), 0..2_u8, 0..2_u8, size)
             .prop_map(|(job, upload, digest, length)| Step::StartRequest(job, upload, digest, length)),
         3 => (job.clone(), 0..16_u64).prop_map(|(job, offset)| Step::Report(job, offset)),
-        3 => (job, 0..4_u8, 0..12_u64).prop_map(|(job, kind, bytes)| Step::JobEnd(job, kind, bytes)),
+        3 => (job, 0..5_u8, 0..12_u64).prop_map(|(job, kind, bytes)| Step::JobEnd(job, kind, bytes)),
         1 => prop_oneof![Just(HOUR / 2), Just(HOUR - Duration::from_millis(1)), Just(Duration::from_millis(1))]
             .prop_map(Step::Go),
         1 => Just(Step::Tidy),
@@ -112,10 +112,18 @@ impl Model {
     }
 
     fn end(&mut self, end: &JobEnd) -> bool {
+        if matches!(end, JobEnd::Removed(_)) {
+            let is_completed = self.state == JobState::Completed;
+            if is_completed {
+                self.state = JobState::Removed;
+            }
+            return is_completed;
+        }
         if self.state.is_terminal() {
             return false;
         }
         self.state = match end {
+            JobEnd::Removed(_) => return false,
             JobEnd::Completed(completion) => {
                 let bytes = &completion.bytes;
                 if self.size.is_none() {
@@ -218,6 +226,7 @@ async fn play(place: &Place, steps: Vec<Step>) {
                     0 => JobEnd::completed(bytes),
                     1 => JobEnd::Cancelled("by its owner".into()),
                     2 => JobEnd::Failed("broken".into()),
+                    3 => JobEnd::Removed("by its owner".into()),
                     _ => JobEnd::Expired,
                 };
                 let is_end = queue.finish(job.id, end.clone()).await.unwrap();

@@ -398,6 +398,8 @@ async fn of_several_hosts_one_that_writes_is_used() {
         .open(Durability::PowerLoss)
         .await
         .unwrap();
+    // It may come before any statement.
+    drop(open.listener().await.unwrap());
     let port = async || {
         let row = Statement::new("SELECT CAST(inet_server_port() AS BIGINT) AS port");
         open.read(row)
@@ -419,7 +421,7 @@ async fn of_several_hosts_one_that_writes_is_used() {
     let waits_for = async |wanted: i64| {
         let start = Instant::now();
         while port().await.ok() != Some(wanted) {
-            assert!(start.elapsed() < Duration::from_secs(30), "not on {wanted}");
+            assert!(start.elapsed() < Duration::from_secs(4), "not on {wanted}");
         }
     };
     // It becomes read-only, as a primary that another one replaced.
@@ -440,4 +442,109 @@ async fn of_several_hosts_one_that_writes_is_used() {
     first.query(&first.url(), "SELECT pg_reload_conf()");
     drop(second);
     waits_for(ports[0]).await;
+}
+
+/// Returns the number of connections of other clients to the database of a URL.
+#[cfg(feature = "postgres")]
+fn connected(postgres: &landfall_test_services::Postgres, url: &str) -> usize {
+    let count = "SELECT COUNT(*) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND backend_type = 'client backend'";
+    postgres.query(url, count).trim().parse().unwrap()
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_gives_its_reason_and_open_connections_are_shared() {
+    use std::time::{Duration, Instant};
+
+    use landfall_test_services::Postgres;
+
+    let postgres = Postgres::limited(6);
+    let url = postgres.database("full");
+    let open = |max| Connections::to_postgres(&url, Durability::PowerLoss, max).unwrap();
+    let (one, two) = (open(8), open(5));
+    let mut held = Vec::new();
+    while held.len() < 6 {
+        held.push(one.write().await.unwrap());
+    }
+    let read = || two.read(Statement::new("SELECT pg_sleep(0.01)"));
+    let error = read().await.unwrap_err().to_string();
+    assert!(error.contains("too many clients already"), "{error}");
+    let outage = two.known_outage().unwrap().to_string();
+    assert!(outage.contains("too many clients already"), "{outage}");
+    // A connection for it, and none for its other calls.
+    drop(held.pop());
+    let start = Instant::now();
+    while let Err(error) = read().await {
+        assert!(start.elapsed() < Duration::from_secs(10), "{error}");
+    }
+    for result in futures_util::future::join_all((0..50).map(|_| read())).await {
+        result.unwrap();
+    }
+    assert!(two.known_outage().is_none());
+    drop(held);
+    for result in futures_util::future::join_all((0..50).map(|_| read())).await {
+        result.unwrap();
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_and_calls_of_a_process_share_five_connections() {
+    use landfall_test_services::Postgres;
+
+    let postgres = Postgres::shared();
+    let url = postgres.database("five");
+    let open = Connections::to_postgres(&url, Durability::PowerLoss, 5).unwrap();
+    let mut listeners = Vec::new();
+    for channel in ["one", "two", "one"] {
+        let mut listener = open.listener().await.unwrap();
+        listener.listen(channel).await.unwrap();
+        listeners.push(listener);
+    }
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let calls = async {
+        let calls = (0..300).map(async |n| {
+            let sleep = Statement::new("SELECT CAST(pg_sleep(0.02) AS TEXT)");
+            match n % 3 {
+                0 => open.write().await.unwrap().fetch(sleep).await.unwrap(),
+                1 => open.read(sleep).await.unwrap(),
+                _ => open.urgent().fetch(sleep).await.unwrap(),
+            }
+        });
+        futures_util::future::join_all(calls).await;
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let count = async {
+        let mut most = 0;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            most = most.max(tokio::task::block_in_place(|| connected(postgres, &url)));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        most
+    };
+    let ((), most) = tokio::join!(calls, count);
+    assert!((3..=5).contains(&most), "{most}");
+    // Each has the notifications of its channel, and no other.
+    for channel in ["one", "two"] {
+        let notify = Statement::new("SELECT CAST(pg_notify($1, $1) AS TEXT)");
+        open.read(notify.with(channel)).await.unwrap();
+    }
+    for (listener, channel) in listeners.iter_mut().zip(["one", "two", "one"]) {
+        assert_eq!(listener.receive().await.unwrap(), channel);
+    }
+    // A broken connection is reported to each.
+    let kill = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    postgres.query(&url, kill);
+    for listener in &mut listeners {
+        let lost = listener.receive().await.unwrap_err();
+        assert!(matches!(lost, DatabaseError::NotificationsLost), "{lost}");
+    }
+    // A call notices that the connections are lost, and the others are tested.
+    let lost = open.read(Statement::new("SELECT 1")).await;
+    lost.unwrap_err();
+    let mut again = open.listener().await.unwrap();
+    again.listen("one").await.unwrap();
 }

@@ -26,6 +26,24 @@ fn next(reply: &HttpReply) -> Option<String> {
     Some(url.to_owned())
 }
 
+/// An application that moves or deletes the file at once must not hide the completion from a client that polls.
+#[tokio::test]
+async fn a_completed_upload_stays_so_when_it_is_deleted() {
+    with_defaults(async |site| {
+        let token = site.grant("ann", file("one")).await;
+        let path = site.create(&token, 5).await;
+        site.append(&path, 0, "hello").await.expect(204);
+        let delete = site.ask("DELETE", &path).with("Tus-Resumable", "1.0.0");
+        delete.send().await.expect(204);
+        let reason = json!("by the client");
+        let row = site.until("ann", "one", "reason", reason).await;
+        assert_eq!(row["state"], "completed");
+        let listed = site.get("ann", "/uploadjobs?state=completed").await;
+        assert_eq!(ids(&listed.expect(200)), ["one"]);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_row_shows_what_is_its_owners() {
     with_defaults(async |site| {

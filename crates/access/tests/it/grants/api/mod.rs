@@ -6,6 +6,7 @@ mod events;
 mod grant;
 mod harness;
 mod laravel;
+mod links;
 mod list;
 mod secrets;
 mod urls;

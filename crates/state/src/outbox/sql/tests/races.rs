@@ -173,3 +173,26 @@ async fn event_before_a_failing_one_is_due_at_once() {
     transaction.commit().await.unwrap();
     assert_next_is_due(&connections).await;
 }
+
+/// With leases in a bucket, only a node that has looked before can tell that the holder is dead.
+#[tokio::test]
+async fn event_of_a_busy_upload_stays_with_the_node_that_looked() {
+    let connections = failing().await;
+    let mut transaction = connections.write().await.unwrap();
+    let abandon = abandon_prepared(&["next"], "b", NOW);
+    transaction.execute(abandon).await.unwrap();
+    for (me, at, claimed) in [
+        ("a", NOW, 1),
+        ("c", NOW + 1, 0),
+        ("a", NOW, 0),
+        ("a", NOW + 1, 1),
+    ] {
+        let claim = claim_in_doubt(me, at, (1, 1), 10, true);
+        let rows = transaction.fetch(claim).await.unwrap();
+        assert_eq!(rows.len(), claimed, "{me} at {at}");
+    }
+    // When the node dies, any other takes it.
+    transaction.execute(take_over("a", 0, NOW)).await.unwrap();
+    let claim = claim_in_doubt("c", NOW, (1, 1), 10, true);
+    assert_eq!(transaction.fetch(claim).await.unwrap().len(), 1);
+}

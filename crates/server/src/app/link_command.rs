@@ -1,0 +1,212 @@
+//! Adds, lists and revokes upload links in the database that the server uses, and prints the URL of the upload page with
+//! the secret of a new link.
+//!
+//! The secret is in the fragment, which browsers send to no server. It is printed once; the database has only its hash.
+
+use std::{process::ExitCode, time::SystemTime};
+
+use anyhow::Context as _;
+use landfall_protocol::units::size_text;
+use landfall_state::queue::{GrantLimits, NewLink, Queue, Token, UploadLink};
+
+use super::{
+    keys_command::{format_expiry, open_queue},
+    terminal::{columns, print, sanitize},
+};
+use crate::settings::{self, LinkCommand, Loaded, Settings};
+
+/// Runs `landfall link`, with or without a running server.
+///
+/// # Errors
+/// The database cannot be used, or the link cannot be created.
+pub async fn link(loaded: Loaded, command: LinkCommand, json: bool) -> anyhow::Result<ExitCode> {
+    let creates = matches!(command, LinkCommand::Add(_));
+    let queue = open_queue(&loaded, creates, "link was created").await?;
+    let result = match command {
+        LinkCommand::Add(link) => add(&queue, link, &loaded.settings).await,
+        LinkCommand::List => list(&queue, json).await,
+        LinkCommand::Revoke(which) => revoke(&queue, &which).await,
+    };
+    queue.close().await;
+    result
+}
+
+async fn add(
+    queue: &Queue,
+    wanted: settings::NewLink,
+    settings: &Settings,
+) -> anyhow::Result<ExitCode> {
+    let expires_at = match wanted.expires {
+        None => None,
+        Some(lifetime) => {
+            let end = queue.now().checked_add(lifetime);
+            Some(end.context("--expires is too long")?)
+        }
+    };
+    let secret = Token::api_key();
+    let link = NewLink {
+        hash: secret.hash(),
+        name: wanted.name,
+        limits: GrantLimits {
+            max_size: wanted.max_size,
+            ..GrantLimits::default()
+        },
+        max_files: wanted.max_files,
+        expires_at,
+    };
+    let link = queue.add_link(link).await?;
+    let page = wanted.url.unwrap_or_else(|| page_url(settings));
+    // Only the URL goes to standard output, so that it can be piped.
+    let (name, limits) = (sanitize(&link.name, 200), describe_limits(&link));
+    eprintln!(
+        "Link {} {name:?}: {limits}. It is shown only once:",
+        link.id
+    );
+    print(&format!("{page}#token={}\n", secret.reveal()))?;
+    for hint in hints(settings, &page) {
+        eprintln!("{hint}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the URL of the upload page, which is where the base path of the public URL begins.
+fn page_url(settings: &Settings) -> String {
+    if let Some(public) = settings.urls.public_url() {
+        let page = public.strip_suffix(settings.urls.base_path.as_str());
+        let page = page.map(str::to_owned).unwrap_or_else(|| {
+            let origin = public.splitn(4, '/').take(3).collect::<Vec<_>>();
+            origin.join("/")
+        });
+        return format!("{page}/");
+    }
+    if let Some(domain) = settings.tls.acme.domains.first() {
+        return format!("https://{domain}/");
+    }
+    let scheme = if settings.tls.is_on() {
+        "https"
+    } else {
+        "http"
+    };
+    format!("{scheme}://localhost:{}/", settings.listen.port)
+}
+
+/// Returns hints about settings that would make the link useless.
+fn hints(settings: &Settings, page: &str) -> Vec<&'static str> {
+    let mut hints = Vec::new();
+    if page.contains("://localhost") {
+        hints.push("Others cannot reach localhost: set --public-url, or give --url https://…/ of the page.");
+    }
+    if !settings.grants.enabled {
+        hints.push("The server must run with --require-grant or --grants.");
+    }
+    if !settings.has_page() {
+        hints.push("The server must have its upload page (--show-greeting, and another --base-path than /).");
+    }
+    hints
+}
+
+async fn revoke(queue: &Queue, which: &str) -> anyhow::Result<ExitCode> {
+    let number = which.parse().ok();
+    let links = queue.links().await?;
+    let named = |link: &&UploadLink| link.name == which || Some(link.id) == number;
+    let mut count = 0;
+    for link in links.iter().filter(named) {
+        count += u64::from(queue.revoke_link(link.id).await?);
+    }
+    let noun = if count == 1 { "link" } else { "links" };
+    print(&format!("{count} {noun} revoked\n"))?;
+    Ok(ExitCode::from(u8::from(count == 0)))
+}
+
+async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
+    let links = queue.links().await?;
+    if json {
+        for link in &links {
+            print(&format!("{}\n", link_json(link)))?;
+        }
+    } else if links.is_empty() {
+        print("no links; create one with landfall link\n")?;
+    } else {
+        print(&table(&links, queue.now()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As the command and the dashboard list a link.
+pub(crate) fn link_json(link: &UploadLink) -> serde_json::Value {
+    let format_time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    serde_json::json!({
+        "id": link.id,
+        "name": link.name,
+        "subject": link.subject,
+        "max_size": link.limits.max_size,
+        "files": link.files,
+        "max_files": link.max_files,
+        "created_at": format_time(link.created_at),
+        "expires_at": link.expires_at.map(format_time),
+        "used_at": link.used_at.map(format_time),
+    })
+}
+
+fn table(links: &[UploadLink], now: SystemTime) -> String {
+    let headings = ["ID", "NAME", "FILES", "MAX SIZE", "EXPIRES"];
+    let mut rows = vec![headings.map(str::to_owned)];
+    for link in links {
+        let max_files = link.max_files.map(|max| format!(" of {max}"));
+        let max_size = link.limits.max_size;
+        rows.push([
+            link.id.to_string(),
+            sanitize(&link.name, 60),
+            format!("{}{}", link.files, max_files.unwrap_or_default()),
+            max_size.map_or_else(|| "-".to_owned(), size_text),
+            format_expiry(link.expires_at, now),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// `up to 5 GiB per file, at most 50 files, until 2026-12-05`
+fn describe_limits(link: &UploadLink) -> String {
+    let max_size = link.limits.max_size;
+    let max_size = max_size.map(|size| format!("up to {} per file", size_text(size)));
+    let files = match link.max_files {
+        None => "any number of files".to_owned(),
+        Some(1) => "one file".to_owned(),
+        Some(files) => format!("at most {files} files"),
+    };
+    let until = link.expires_at.map(|end| {
+        let end = humantime::format_rfc3339_seconds(end).to_string();
+        format!("until {end}")
+    });
+    let parts = max_size.into_iter().chain([files]).chain(until);
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::state::tests::settings;
+
+    #[test]
+    fn the_page_is_where_the_public_url_begins() {
+        for (args, page) in [
+            (&[][..], "http://localhost:8080/"),
+            (&["--port=9"], "http://localhost:9/"),
+            (
+                &["--public-url=https://x.example/files/"],
+                "https://x.example/",
+            ),
+            (
+                &["--public-url=https://x.example/up/files"],
+                "https://x.example/up/",
+            ),
+            (
+                &["--public-url=https://x.example/other/"],
+                "https://x.example/",
+            ),
+            (&["--public-url=relative"], "http://localhost:8080/"),
+        ] {
+            assert_eq!(page_url(&settings(args)), page, "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Upload links, from the command to the upload.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::{
+    grants_harness::Caller,
+    serve_harness::{Landfall, Request, program, run},
+};
+
+fn link(dir: &Path, words: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = program();
+    command.arg("link").args(words).arg("-upload-dir").arg(dir);
+    run(&mut command)
+}
+
+/// Returns the secret of a new link.
+fn add(dir: &Path, words: &[&str]) -> String {
+    let (code, url, told) = link(dir, words);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("shown only once"), "{told}");
+    let (page, token) = url.trim_end().split_once("#token=").unwrap();
+    assert_eq!(page, "https://up.example/");
+    assert!(token.starts_with("lfk_") && !told.contains(token), "{told}");
+    token.to_owned()
+}
+
+fn uploads_with_a_link(args: &[&str]) {
+    let server = Landfall::start(args);
+    let words = [
+        "--name=Photos for Ann",
+        "--max-size=1kB",
+        "--files=1",
+        "--url=https://up.example",
+    ];
+    let token = add(server.dir(), &words);
+    let people = Caller::new(&server, &token);
+    let (status, granted) = people.grant(&json!({"id": "1", "filename": "a.jpg", "filesize": 3}));
+    assert_eq!(status, 201, "{granted}");
+    let upload = Request::post()
+        .with("Upload-Length", 3)
+        .with("Upload-Token", granted["upload_token"].as_str().unwrap());
+    assert_eq!(server.client().ask(upload).status, 201);
+    let (status, problem) = people.grant(&json!({"id": "2", "filename": "b", "filesize": 3}));
+    assert_eq!(status, 403);
+    assert_eq!(
+        problem["message"],
+        "this link accepts one file, and no more"
+    );
+
+    let (_, table, _) = link(server.dir(), &["list"]);
+    assert!(
+        table.contains("Photos for Ann  1 of 1  1 kB      in 6d"),
+        "{table}"
+    );
+    let (_, listed, _) = link(server.dir(), &["list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        (&listed["files"], &listed["max_files"]),
+        (&json!(1), &json!(1))
+    );
+    let (code, told, _) = link(server.dir(), &["revoke", "Photos for Ann"]);
+    assert_eq!((code, &*told), (Some(0), "1 link revoked\n"));
+    let (status, _) = people.grant(&json!({"id": "2", "filename": "b", "filesize": 3}));
+    assert_eq!(status, 403);
+    assert_eq!(link(server.dir(), &["revoke", "1"]).0, Some(1));
+    server.stop();
+}
+
+#[test]
+fn a_link_uploads_where_a_grant_is_required() {
+    uploads_with_a_link(&["-require-grant"]);
+}
+
+#[test]
+fn a_link_uploads_where_it_is_not() {
+    uploads_with_a_link(&["-grants"]);
+}
