@@ -36,12 +36,17 @@ impl<C: Cloud> Terminate for ObjectStore<C> {
             loaded => loaded?.is_complete(),
         };
         if !is_complete {
-            let InfoLookup::Read(stored) = self.0.find_info(id).await? else {
-                return Ok(false);
+            let data = match self.0.find_info(id).await? {
+                InfoLookup::Read(stored) => {
+                    let storage = &stored.info.upload.storage;
+                    let data = self.0.layout.stored_object(&stored.object_id, storage);
+                    self.0.find_object(id, &data).await?
+                }
+                // Another process has removed it, and this one may keep it in memory.
+                InfoLookup::Missing => None,
+                InfoLookup::Unreadable { .. } => return Ok(false),
             };
-            let storage = &stored.info.upload.storage;
-            let data = self.0.layout.stored_object(&stored.object_id, storage);
-            if self.0.find_object(id, &data).await?.is_some() {
+            if data.is_some() {
                 return Err(StoreError::damaged(
                     id,
                     "an object that is not its own has its key",

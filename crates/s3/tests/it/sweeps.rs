@@ -11,7 +11,7 @@ use landfall::{
     Composer, Config, Handler, Lifetimes,
     lease::Fence,
     removal::{Reading, RemovalClock},
-    store::{DueFilter, Enumerate as _, Store as _, SweepClaim},
+    store::{DueFilter, Enumerate as _, Store as _, StoreError, SweepClaim},
     upload::{Completion, Snapshot, UploadId},
 };
 use landfall_s3::{
@@ -216,6 +216,43 @@ async fn a_sweep_skips_what_another_process_has_removed() {
         assert_eq!((swept.removed, swept.skipped), (1, UPLOADS as u64 - 1));
         let none = store.page(None, 100).await.unwrap();
         assert!(none.uploads.is_empty());
+    }
+}
+
+/// `landfall sweep` beside a server that keeps an upload in memory: the next sweep of the server forgets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_forgets_what_another_process_has_removed() {
+    let moto = Moto::shared();
+    let bucket = moto.bucket("forgets");
+    let node = || {
+        let store = S3Store::new(client(&moto.access()), options(&bucket)).unwrap();
+        let mut config = Config::new(Composer::join(store.clone()));
+        config.lifetimes.unfinished = Some(Duration::ZERO);
+        (store, Handler::new(config).unwrap().sweeper())
+    };
+    let [(store, sweeper), (_, command)] = [node(), node()];
+    let upload = create(&store, 10).await;
+    append(&store, &upload.id, 1, &Bytes::from_static(b"hello")).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let snapshot = store.load(&upload.id).await.unwrap();
+    store
+        .due_index()
+        .unwrap()
+        .record(&snapshot, Some(SystemTime::now()));
+    assert_eq!(command.run(|_| {}).await.unwrap().removed, 1);
+    assert!(
+        store.load(&upload.id).await.is_ok(),
+        "no longer kept in memory"
+    );
+    let forgets = async {
+        while !matches!(store.load(&upload.id).await, Err(StoreError::NotFound(_))) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = forgets => {}
+        () = sweeper.run_forever(HOUR) => unreachable!("sweeps are repeated until dropped"),
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("still kept"),
     }
 }
 
