@@ -1,6 +1,6 @@
 //! The URLs that the upload page of a Landfall server names.
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use crate::{
@@ -22,11 +22,15 @@ pub struct ServerUrls {
 pub(crate) async fn discover(session: &Session, page: &Url) -> Result<Option<ServerUrls>, Error> {
     let request = Request::new(Method::GET, page.clone())
         .with(header::ACCEPT, HeaderValue::from_static("text/html"));
-    let response = session.send(request).await?.successful().await;
-    let mut response = match response {
-        Err(Error::Rejected(_) | Error::Gone(_)) => return Ok(None),
-        other => other?,
-    };
+    let mut response = session.send(request).await?;
+    let status = response.status;
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(response.into_error().await);
+    }
+    // Whatever is there, it is no page.
+    if !status.is_success() {
+        return Ok(None);
+    }
     let html = String::from_utf8_lossy(&response.read().await?).into_owned();
     Ok(parse(&response.url, &html))
 }

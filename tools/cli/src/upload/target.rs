@@ -45,21 +45,26 @@ pub(super) async fn find(
         .or_else(|| get(matches, "key"))
         .or_else(|| env::var(KEY).ok().filter(|key| !key.is_empty()))
         .filter(|_| get::<String>(matches, "token").is_none());
-    // Any other path is most likely that of uploads.
-    let is_page = is_link || target.path() == "/";
+    // The usual path of uploads is no page, and costs no request.
+    let is_usual = target.path().trim_end_matches('/').ends_with("/files");
+    let mut page = target.clone();
+    let mut found = match is_link || !is_usual {
+        true => plain.discover(&page).await?,
+        false => None,
+    };
+    let is_page = is_link || target.path() == "/" || found.is_some();
     if !is_page && key.is_none() {
         return Ok((target, None));
     }
-    let above = if target.path().ends_with('/') {
-        ".."
-    } else {
-        "."
-    };
-    let page = match is_page {
-        true => target.clone(),
-        false => target.join(above).unwrap_or_else(|_| target.clone()),
-    };
-    let found = plain.discover(&page).await?;
+    if !is_page {
+        let above = if target.path().ends_with('/') {
+            ".."
+        } else {
+            "."
+        };
+        page = target.join(above).unwrap_or(page);
+        found = plain.discover(&page).await?;
+    }
     let (endpoint, url) = match found {
         Some(urls) if is_page => (urls.endpoint, urls.grants),
         Some(urls) => (target, urls.grants),

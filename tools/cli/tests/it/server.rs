@@ -61,7 +61,8 @@ impl Server {
         let uploads = runtime.block_on(async { Handler::new(config).unwrap() });
         let app = Router::new()
             .merge(uploads.router())
-            .route("/", get(page))
+            .route("/", get(|| async { page("./") }))
+            .route("/up/", get(|| async { page("../") }))
             .route("/uploadjobs", post(grant))
             .layer(from_fn_with_state(seen.clone(), observe));
         runtime.spawn(async { axum::serve(listener, app).await });
@@ -122,12 +123,12 @@ impl Drop for Server {
     }
 }
 
-/// The upload page of a Landfall server.
-async fn page() -> Html<&'static str> {
-    Html(
-        "<meta name=\"landfall-endpoint\" content=\"./files/\">\n\
-         <meta name=\"landfall-grants\" content=\"./uploadjobs\">",
-    )
+/// The upload page of a Landfall server; `root` leads to the endpoints.
+fn page(root: &str) -> Html<String> {
+    Html(format!(
+        "<meta name=\"landfall-endpoint\" content=\"{root}files/\">\n\
+         <meta name=\"landfall-grants\" content=\"{root}uploadjobs\">"
+    ))
 }
 
 /// Grants the files whose names do not begin with "denied".

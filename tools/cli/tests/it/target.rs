@@ -40,6 +40,17 @@ fn the_page_names_the_endpoint() {
 }
 
 #[test]
+fn a_page_below_a_path_names_the_endpoint() {
+    let (server, home) = (Server::start(), Home::new());
+    home.file("a.bin", 10, 1);
+    let page = server.endpoint().replace("files/", "up/");
+    let urls = home.lines(&["upload", "a.bin", &page]);
+    assert!(urls[0].starts_with(&server.endpoint()), "{urls:?}");
+    home.lines(&["upload", "a.bin", &page, "--key", "lfk_right"]);
+    assert_eq!(tokens(&server), ["lft_a.bin-10"]);
+}
+
+#[test]
 fn a_link_and_a_key_request_a_grant_for_each_file() {
     let (server, home) = (Server::start(), Home::new());
     home.file("a.bin", 10, 1);
