@@ -8,6 +8,9 @@ import { FileUpload, inspectUpload, removeUpload } from './upload.js';
 /** States without activity, in which another tab may take over. */
 const IDLE_STATES = new Set(['paused', 'failed', 'needs-file', 'needs-permission', 'done', 'removed']);
 
+/** The last request for a lock has been answered. */
+let granted = Promise.resolve();
+
 /**
  * States, besides those of `FileUpload`: `restoring` (after a reload), `queued`, `in-other-tab` (another
  * tab is uploading it), `needs-file` (the user must choose the file again), `needs-permission` (the user
@@ -329,9 +332,11 @@ export class Item {
     if (!navigator.locks || this.#release) return;
     const name = `landfall ${this.record.id}`;
     const hold = (lock) => lock && new Promise((release) => { this.#release = release; });
-    await new Promise((done) => {
-      navigator.locks.request(name, { ifAvailable: true }, (lock) => { const wait = hold(lock); done(); return wait; });
-    });
+    // One after another: browsers grant locks in any order, and files start in that of the list.
+    granted = granted.then(() => new Promise((done) => {
+      navigator.locks.request(name, { ifAvailable: true }, (lock) => { const wait = hold(lock); done(); return wait; }).catch(done);
+    }));
+    await granted;
     if (this.#release) return;
     this.#set('in-other-tab');
     await new Promise((done) => {

@@ -119,31 +119,28 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
-    /// Writes the due times that were recorded.
+    /// Writes the due times that were recorded. May be dropped at any time: the next call writes the rest.
     pub(super) async fn flush_due_times(&self) -> Result<()> {
         // The caller may delete segments whose times another call is still writing.
         let _flush = self.due_flush.lock().await;
-        let pending = mem::take(&mut self.due.lock().pending);
+        let pending = self.due.lock().pending.clone();
         let now = SystemTime::now();
         let mut slots: BTreeMap<u64, Vec<(UploadId, SystemTime)>> = BTreeMap::new();
         for (id, due) in pending {
             slots.entry(slot(due, now)).or_default().push((id, due));
         }
-        let mut failure = Ok(());
         for (slot, uploads) in slots {
             for uploads in uploads.chunks(MAX_SEGMENT_UPLOADS) {
-                if failure.is_ok() {
-                    failure = self.write_segment(slot, uploads).await;
-                }
-                if failure.is_err() {
-                    let pending = &mut self.due.lock().pending;
-                    for (id, due) in uploads {
-                        pending.entry(id.clone()).or_insert(*due);
+                self.write_segment(slot, uploads).await?;
+                let pending = &mut self.due.lock().pending;
+                for (id, due) in uploads {
+                    if pending.get(id) == Some(due) {
+                        pending.remove(id);
                     }
                 }
             }
         }
-        failure
+        Ok(())
     }
 
     async fn write_segment(&self, slot: u64, uploads: &[(UploadId, SystemTime)]) -> Result<()> {

@@ -1,6 +1,14 @@
 //! The cost of a sweep depends on due uploads, and it loses nothing: in a bucket in memory, whose calls are counted.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    future::pending,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,6 +49,8 @@ struct MemoryCloud(Arc<Service>);
 struct Service {
     objects: Mutex<BTreeMap<String, Stored>>,
     stats: Stats,
+    /// A PUT gets no response.
+    is_silent: AtomicBool,
 }
 
 impl MemoryCloud {
@@ -131,6 +141,9 @@ impl Cloud for MemoryCloud {
         _: Option<&TaskTracker>,
     ) -> call::Result<String> {
         self.call("put");
+        if self.0.is_silent.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
         let stored = self.0.objects.lock().get(&object.key).cloned();
         let is_met = match condition {
             Condition::None => true,
@@ -515,6 +528,30 @@ async fn a_sweep_that_ends_early_is_repeated() {
         assert_eq!(page.uploads.len(), 1);
         assert!(cloud.segments().contains(&segment));
     }
+}
+
+/// Another process sweeps, and this one stops while it writes due times.
+#[tokio::test]
+async fn due_times_of_a_sweep_that_was_stopped_are_written_by_the_next_one() {
+    let cloud = MemoryCloud::default();
+    let store = node(&cloud);
+    let upload = create(&store).await;
+    cloud.0.is_silent.store(true, Ordering::Relaxed);
+    let stopped = tokio::time::timeout(Duration::from_millis(10), store.0.flush_due_times());
+    stopped.await.unwrap_err();
+    assert!(cloud.segments().is_empty());
+    cloud.0.is_silent.store(false, Ordering::Relaxed);
+    for _ in 0..2 {
+        store.0.flush_due_times().await.unwrap();
+        assert_eq!(cloud.segments().len(), 1);
+    }
+    let [key] = &cloud.segments()[..] else {
+        panic!()
+    };
+    let object = ObjectRef::new("bucket", key);
+    let segment = cloud.find("get", &object).unwrap().bytes;
+    let segment: Segment = serde_json::from_slice(&segment).unwrap();
+    assert_eq!(segment.uploads, [upload.to_string()]);
 }
 
 #[tokio::test]
