@@ -6,6 +6,7 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
+use landfall_protocol::units::size_text;
 use landfall_state::queue::{ApiKey, NewKey, Queue, QueueSettings, Token};
 use landfall_state::sql::Durability;
 
@@ -152,13 +153,17 @@ fn describe_limits(key: &ApiKey) -> String {
     if key.is_admin {
         limits_text.push("admin".to_owned());
     }
-    limits_text.extend(limits.max_size.map(|max| format!("{max} bytes each")));
+    limits_text.extend(
+        limits
+            .max_size
+            .map(|max| format!("{} each", size_text(max))),
+    );
     if !limits.allowed_types.is_empty() {
         limits_text.push(limits.allowed_types.join(" "));
     }
     limits_text.extend(limits.max_active.map(|max| format!("{max} active")));
     limits_text.extend(limits.rate_limit.map(|rate| rate.to_string()));
-    limits_text.extend(limits.quota.map(|max| format!("quota {max} bytes")));
+    limits_text.extend(limits.quota.map(|max| format!("quota {}", size_text(max))));
     if limits_text.is_empty() {
         limits_text.push("unlimited".to_owned());
     }
