@@ -98,7 +98,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is negative; the minimum is 0"));
     }
     if decimal(rest).is_some() {
-        return Err(format!("{text:?} has no unit; write {rest}s for seconds"));
+        return Err(format!(
+            "{text:?} has no unit; write {rest}s for seconds, {rest}d for days"
+        ));
     }
     if rest.is_empty() {
         return Err(invalid());

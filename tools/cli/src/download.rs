@@ -191,7 +191,7 @@ async fn default_name(client: &Client, url: &Url) -> Result<String, Failure> {
     let name = filename.as_deref().and_then(safe_name).or_else(last);
     let Some(name) = name else {
         return Err(Failure::usage(
-            "the upload has no name; name the file with -o",
+            "the URL is not of an upload, or the upload has no name; name the file with -o",
         ));
     };
     match Path::new(&name).symlink_metadata() {

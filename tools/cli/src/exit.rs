@@ -107,6 +107,12 @@ impl Failure {
 
 fn advice(error: &Error) -> Option<&'static str> {
     match error {
+        // The server says why.
+        Error::Unauthorized(rejection)
+            if rejection.status == 403 && !rejection.message.is_empty() =>
+        {
+            None
+        }
         Error::Unauthorized(_) => {
             Some("check --bearer, --token, --header or --cookie, and the permissions they have")
         }

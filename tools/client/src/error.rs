@@ -15,7 +15,7 @@ pub enum Error {
     #[error("the server rejected the request: {0}")]
     Rejected(Box<Rejection>),
     /// Credentials are missing, invalid or not sufficient (401, 403).
-    #[error("not authorized: {0}")]
+    #[error("{prefix}{0}", prefix = unauthorized(.0))]
     Unauthorized(Box<Rejection>),
     /// The upload does not exist any more (404, 410), and may not be started anew.
     #[error("the upload is gone: {0}")]
@@ -42,7 +42,7 @@ pub enum Error {
     #[error("the server is unavailable: {0}")]
     Unavailable(Box<Rejection>),
     /// No attempt made progress.
-    #[error("gave up after {attempts} attempts without progress: {last}")]
+    #[error("gave up after {attempts} attempt{} without progress: {last}", plural(*.attempts))]
     GaveUp {
         /// The number of attempts without progress.
         attempts: u32,
@@ -76,6 +76,18 @@ pub enum Error {
     /// A setting or URL is invalid.
     #[error("invalid configuration: {0}")]
     Configuration(String),
+}
+
+/// A refusal with a reason is not about credentials, as a rule.
+fn unauthorized(rejection: &Rejection) -> &'static str {
+    match rejection.status == StatusCode::FORBIDDEN && !rejection.message.is_empty() {
+        true => "",
+        false => "not authorized: ",
+    }
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// A response that rejects a request.

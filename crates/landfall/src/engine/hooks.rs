@@ -38,6 +38,17 @@ pub(crate) enum HookCall<'a> {
     Terminate(&'a Snapshot),
 }
 
+/// Returns the text of a response, of a problem or another JSON object its explanation.
+fn reason(response: &ClientResponse) -> String {
+    let body = response.body.as_deref().unwrap_or_default();
+    let explained = || {
+        let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let texts = ["detail", "message", "error", "title"].map(|name| json.get(name)?.as_str());
+        texts.into_iter().flatten().next().map(str::to_owned)
+    };
+    explained().unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
+}
+
 impl HookCall<'_> {
     fn applies_to(&self, points: HookPoints) -> bool {
         match self {
@@ -57,22 +68,21 @@ impl HookCall<'_> {
     }
 
     /// A denied upload leaves no other trace for an operator.
-    fn log_denial(&self, response: &ClientResponse, client: Option<IpAddr>) {
+    fn log_denial(&self, hook: &dyn Hook, response: &ClientResponse, client: Option<IpAddr>) {
         let (by, upload) = match self {
             Self::Create(upload, _) => ("pre-create", Some(&**upload)),
             Self::Finish(snapshot) => ("pre-finish", Some(&*snapshot.upload)),
-            Self::Access(access) if access.intent == Intent::Create => ("access", None),
+            Self::Access(access) if access.intent == Intent::Create => ("pre-access", None),
             Self::Access(_) | Self::Terminate(_) => return,
         };
-        let reason = String::from_utf8_lossy(response.body.as_deref().unwrap_or_default());
-        let reason: String = reason.trim().chars().take(200).collect();
+        let reason: String = reason(response).trim().chars().take(200).collect();
         tracing::info!(
             target: REQUEST_LOG,
             id = upload.map(|upload| tracing::field::display(&upload.id)),
             size = upload.and_then(|upload| upload.length),
             name = upload.and_then(shown_name),
             client = client.map(tracing::field::display),
-            by,
+            by = hook.name().unwrap_or(by),
             status = response.status.map(|status| status.as_u16()),
             reason,
             "UploadDenied"
@@ -131,7 +141,7 @@ impl Engine {
                     merge(&mut reply, (!more.is_empty()).then(|| Box::new(more)));
                 }
                 Decision::Deny(response) => {
-                    call.log_denial(&response, context.client());
+                    call.log_denial(&**hook, &response, context.client());
                     return Err(Error::Rejected(call.problem_kind(), Box::new(response)));
                 }
                 Decision::Fail(response) => {

@@ -83,6 +83,12 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// Returns which of the methods below are called. Read once, when the handler is created.
     fn points(&self) -> HookPoints;
 
+    /// Returns what denies, in log lines, if it is not the hook of a point.
+    #[doc(hidden)]
+    fn name(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Returns whether [`before_create`](Self::before_create) may change or deny a direct upload.
     ///
     /// If no hook does, such an upload is created with fewer writes.

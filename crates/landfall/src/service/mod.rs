@@ -24,6 +24,7 @@ mod urls;
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -311,6 +312,14 @@ impl Handler {
     #[must_use]
     pub fn creation_url(&self, request: &Parts) -> String {
         self.0.urls.creation_url(request)
+    }
+
+    /// Returns the address of the client; `None` if it is not known.
+    ///
+    /// Headers of trusted proxies are honored.
+    #[must_use]
+    pub fn client(&self, request: &Parts) -> Option<IpAddr> {
+        self.0.urls.client(request)
     }
 
     /// Returns whether the client uses HTTPS, and the `host[:port]` it connects to, if known.

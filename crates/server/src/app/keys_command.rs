@@ -8,11 +8,11 @@ use std::{process::ExitCode, time::SystemTime};
 use anyhow::Context as _;
 use landfall_protocol::units::size_text;
 use landfall_state::queue::{ApiKey, NewKey, Queue, QueueSettings, Token};
-use landfall_state::sql::Durability;
+use landfall_state::sql::{Database, Durability};
 
 use super::{
     state,
-    terminal::{columns, format_age, print, sanitize},
+    terminal::{columns, format_age, format_left, print, sanitize},
 };
 use crate::settings::{self, KeysCommand, Loaded};
 
@@ -44,13 +44,21 @@ pub(super) async fn open_queue(
         false => state::stored_database(&loaded.settings, item, "grants")?,
     };
     state::secure(&loaded.settings)?;
+    let is_new = matches!(&database, Database::Sqlite(file) if !file.exists());
     let open = async {
         let mut wanted = QueueSettings::new(database.clone());
         let connections = database.open(Durability::PowerLoss).await?;
         wanted.connections = Some(connections.without_migrations());
         Queue::open(wanted).await
     };
-    open.await.with_context(|| format!("cannot use {name}"))
+    let queue = open.await.with_context(|| format!("cannot use {name}"))?;
+    if is_new {
+        eprintln!(
+            "Created {name}. A server uses it if its start-up line \"Using … for grants\" names it; else repeat this \
+             command with the settings of the server, or with --state-dir DIR."
+        );
+    }
+    Ok(queue)
 }
 
 async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode> {
@@ -87,6 +95,9 @@ async fn revoke(queue: &Queue, key: &str) -> anyhow::Result<ExitCode> {
     let count = queue.revoke_key(key).await?;
     let noun = if count == 1 { "key" } else { "keys" };
     print(&format!("{count} {noun} revoked\n"))?;
+    if count == 0 {
+        eprintln!("no key has this name or number; see landfall keys list");
+    }
     Ok(ExitCode::from(u8::from(count == 0)))
 }
 
@@ -142,7 +153,7 @@ fn table(keys: &[ApiKey], now: SystemTime) -> String {
 pub(super) fn format_expiry(end: Option<SystemTime>, now: SystemTime) -> String {
     match end.map(|end| end.duration_since(now)) {
         None => "-".to_owned(),
-        Some(Ok(left)) => format!("in {}", format_age(left)),
+        Some(Ok(left)) => format!("in {}", format_left(left)),
         Some(Err(_)) => "expired".to_owned(),
     }
 }

@@ -115,6 +115,9 @@ async fn revoke(queue: &Queue, which: &str) -> anyhow::Result<ExitCode> {
     }
     let noun = if count == 1 { "link" } else { "links" };
     print(&format!("{count} {noun} revoked\n"))?;
+    if count == 0 {
+        eprintln!("no link has this name or number; see landfall link list");
+    }
     Ok(ExitCode::from(u8::from(count == 0)))
 }
 

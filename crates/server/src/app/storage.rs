@@ -112,8 +112,9 @@ impl Storage {
         match &self.backend {
             StorageBackend::Directory(directory) => {
                 format!(
-                    "Using '{}' as directory storage. A file is named ID, its description ID.info.",
-                    directory.path.display()
+                    "Using '{}' as directory storage. A file is named {}, its description ID.info.",
+                    directory.path.display(),
+                    directory.names.as_deref().unwrap_or("ID")
                 )
             }
             StorageBackend::Bucket(bucket) => bucket.description.clone(),
@@ -213,6 +214,8 @@ fn local_leases(settings: &Settings) -> (&'static str, &'static str) {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// The template of the files' names.
+    names: Option<String>,
     store: Arc<FileStore>,
     /// Requests for files that are not served, as of the last check.
     unserved: AtomicU64,
@@ -247,6 +250,7 @@ impl Directory {
         let store = Arc::new(store);
         let directory = Self {
             path,
+            names: storage.file_names.clone(),
             store: store.clone(),
             unserved: AtomicU64::new(0),
             capacity: Mutex::new(capacity),

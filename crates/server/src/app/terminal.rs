@@ -43,6 +43,17 @@ pub(super) fn format_age(span: Duration) -> String {
     }
 }
 
+/// As [`format_age`], to the nearest unit: a week is left a second after its begin.
+pub(super) fn format_left(span: Duration) -> String {
+    let half = match span.as_secs() {
+        0..119 => 0,
+        119..7_170 => 30,
+        7_170..171_000 => 1_800,
+        _ => 43_200,
+    };
+    format_age(span + Duration::from_secs(half))
+}
+
 /// A closed pipe, such as that of `head`, is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {

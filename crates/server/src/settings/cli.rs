@@ -449,6 +449,7 @@ fn help_flag() -> Arg {
         .short('h')
         .long("help")
         .action(ArgAction::Help)
+        .help("Print help")
 }
 
 fn doctor() -> Command {
@@ -581,7 +582,7 @@ fn events() -> Command {
             ),
             change(
                 "delete",
-                "Delete dead letters",
+                "Delete events without delivering them",
                 "All dead letters",
                 "Example:\n  landfall events delete --all --transport http --config /etc/landfall.toml",
             ),

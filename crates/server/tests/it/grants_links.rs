@@ -48,10 +48,13 @@ fn uploads_with_a_link(args: &[&str]) {
         problem["message"],
         "this link accepts one file, and no more"
     );
+    let line = server.says("event=UploadDenied");
+    let shown = "by=grants status=403 reason=\"this link accepts one file, and no more\"";
+    assert!(line.ends_with(shown) && line.contains(" name=b "), "{line}");
 
     let (_, table, _) = link(server.dir(), &["list"]);
     assert!(
-        table.contains("Photos for Ann  1 of 1  1 kB      in 6d"),
+        table.contains("Photos for Ann  1 of 1  1 kB      in 7d"),
         "{table}"
     );
     let (_, listed, _) = link(server.dir(), &["list", "--json"]);
@@ -64,13 +67,29 @@ fn uploads_with_a_link(args: &[&str]) {
     assert_eq!((code, &*told), (Some(0), "1 link revoked\n"));
     let (status, _) = people.grant(&json!({"id": "2", "filename": "b", "filesize": 3}));
     assert_eq!(status, 403);
-    assert_eq!(link(server.dir(), &["revoke", "1"]).0, Some(1));
+    let (code, _, told) = link(server.dir(), &["revoke", "1"]);
+    assert!(
+        code == Some(1) && told.contains("no link has this name or number"),
+        "{told}"
+    );
     server.stop();
 }
 
 #[test]
 fn a_link_uploads_where_a_grant_is_required() {
     uploads_with_a_link(&["-require-grant"]);
+}
+
+/// In the wrong directory.
+#[test]
+fn a_command_that_creates_a_database_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _, told) = link(dir.path(), &["--name=a"]);
+    assert!(
+        told.starts_with(&format!("Created '{}", dir.path().display())),
+        "{told}"
+    );
+    assert!(!link(dir.path(), &["--name=b"]).2.contains("Created"));
 }
 
 #[test]

@@ -22,14 +22,14 @@ fn a_command_hook_denies_an_upload_with_its_response() {
     let dir = with_hook(
         "pre-create",
         r#"grep -q '"Type":"pre-create"' || exit 3
-echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"no such tenant","Header":{"X-Why":"tenant"}}}'"#,
+echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"{\"detail\":\"no such tenant\"}","Header":{"X-Why":"tenant"}}}'"#,
     );
     let server = start(&dir, "pre-create", &[]);
     let mut client = server.client();
     let answer = create(&mut client);
     assert_eq!(
         (answer.status, answer.text().as_str()),
-        (422, "no such tenant")
+        (422, r#"{"detail":"no such tenant"}"#)
     );
     assert_eq!(answer.header("X-Why"), Some("tenant"));
     let line = server.says("event=UploadDenied");

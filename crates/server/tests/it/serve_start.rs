@@ -55,6 +55,10 @@ fn the_start_says_where_files_go_and_who_may_do_what() {
             "Using 100.00MB as maximum size.",
         ),
         (
+            &["-file-names", "{date}/{id}"],
+            "A file is named {date}/{id}, its description ID.info.",
+        ),
+        (
             &["-require-grant", "-disable-download"],
             "Uploads need a token of a grant; who knows the URL of an upload may delete it.",
         ),

@@ -92,7 +92,7 @@ fn what_was_not_granted_says_why() {
     let link = endpoint.replace("files/", "#token=lfk_right");
     let finished = home.run(&["upload", "denied.bin", &link]);
     assert_eq!(finished.code, Some(4), "{finished:?}");
-    let reason = "403 Forbidden: this link accepts one file, and no more\n";
+    let reason = "denied.bin: 403 Forbidden: this link accepts one file, and no more\n";
     assert!(finished.stderr.ends_with(reason), "{finished:?}");
     let finished = home.run(&["upload", "denied.bin", &link.replace("right", "wrong")]);
     let reason = "the link was revoked or is not complete";

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::{Problem, read_body, request_id};
 use axum::{body::Body, extract::State, response::Response};
 use http::{StatusCode, request::Parts};
-use landfall_state::queue::{GrantOutcome, Job, JobState, Token, policy};
+use landfall::REQUEST_LOG;
+use landfall_state::queue::{GrantOutcome, Job, JobState, NewJob, Token, policy};
 use serde_json::{Value, json};
 
 use super::{
@@ -45,7 +46,8 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
     new.subject.clone_from(&principal.subject);
     new.link = principal.link;
     new.request_fingerprint = Some(new.fingerprint());
-    policy::decide(&api.settings.policies, &principal, &mut new, parts).await?;
+    let decided = policy::decide(&api.settings.policies, &principal, &mut new, parts).await;
+    decided.map_err(|denial| denied(api, parts, &new, denial))?;
     if mode == ResponseMode::Url {
         create::check_metadata(&new)?;
     }
@@ -59,7 +61,7 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
             .await
             .map_err(fault(parts))?
     {
-        granted = queue.grant(new).await.map_err(fault(parts))?;
+        granted = queue.grant(new.clone()).await.map_err(fault(parts))?;
     }
     let (was_given, mut job, token) = match granted {
         GrantOutcome::Created(job, token) => (false, job, Some(token)),
@@ -68,7 +70,7 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
             let detail = "this id was used for another request; choose another id";
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
-        GrantOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
+        GrantOutcome::LimitExceeded(refusal) => return Err(denied(api, parts, &new, refusal)),
     };
     let ended = match job.state {
         JobState::Cancelled => Some("the upload with this id was cancelled"),
@@ -100,6 +102,27 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
     let token = token.as_ref().filter(|_| upload_url.is_none());
     let body = answer(api.settings.style, &job, token, location, upload_url);
     Ok((was_given, json(status, &body)))
+}
+
+/// An upload that is not granted leaves no other trace for an operator.
+fn denied(api: &Api, parts: &Parts, wanted: &NewJob, why: impl Into<Problem>) -> Problem {
+    let problem = why.into();
+    if problem.status().is_client_error() {
+        let client = api.settings.handler.client(parts);
+        tracing::info!(
+            target: REQUEST_LOG,
+            size = wanted.size,
+            name = wanted.filename.chars().take(255).collect::<String>(),
+            subject = wanted.subject,
+            link = wanted.link,
+            client = client.map(tracing::field::display),
+            by = "grants",
+            status = problem.status().as_u16(),
+            reason = problem.detail(),
+            "UploadDenied"
+        );
+    }
+    problem
 }
 
 /// Contains the upload token only this once.

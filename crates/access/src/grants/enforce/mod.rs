@@ -77,6 +77,10 @@ impl Hook for GrantHook {
         }
     }
 
+    fn name(&self) -> Option<&'static str> {
+        Some("grants")
+    }
+
     /// The job of a direct upload is created before hooks are called, or with the upload.
     fn affects_direct_uploads(&self) -> bool {
         false

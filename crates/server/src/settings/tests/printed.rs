@@ -187,7 +187,7 @@ fn usage_errors_suggest_a_correction() {
         problem(&["events", "show"]),
         "unrecognized subcommand 'show'; tip: the commands are list, retry, delete"
     );
-    assert!(problem(&["-network-timeout", "2"]).contains("write 2s for seconds"));
+    assert!(problem(&["-network-timeout", "2"]).contains("write 2s for seconds, 2d for days"));
     assert!(problem(&["-cors-allow-origin", "("]).contains("not a regular expression"));
     assert!(problem(&["--", "-port", "80"]).contains("'-port'"));
     assert_eq!(problems(&["-port=x", "-max-size=y"], &[]).len(), 2);
