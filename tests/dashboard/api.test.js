@@ -83,6 +83,7 @@ test('responses match the schemas exactly', async () => {
   assert.equal(by['done.bin'].upload_id, new URL(done.url).pathname.split('/').at(-1));
   assert.equal(by['running.bin'].node, 'harbour');
   assert.equal(by['running.bin'].transfer, 'tus');
+  assert.equal(by['running.bin'].client, '127.0.0.1');
   assert.deepEqual([by['running.bin'].receiving, by['done.bin'].receiving], [true, false]);
   const detail = await request('GET', `uploads/${by['done.bin'].id}`, 200);
   assert.equal(detail.upload.download_url, done.url);

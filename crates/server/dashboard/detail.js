@@ -169,7 +169,7 @@ function showFacts() {
     ['Entity tag', current.etag],
     ['Transfer', upload.transfer === 'direct' ? 'Directly to S3' : 'Through the server'],
     ['Node', upload.node],
-    ['Client address', current.client],
+    ['Client address', upload.client],
   ]);
   replace('detail-times', [
     ['Created', timeElement(upload.created_at)],

@@ -107,9 +107,6 @@ pub(super) async fn get(
         }
     }
     let events = stored_events(&admin, &job).await?;
-    let clients = events
-        .iter()
-        .filter_map(|event| Some(&event.message.as_ref()?.request.remote));
     let mut upload = upload_json(&admin, &parts, &job);
     if stored.is_none() {
         upload["download_url"] = Value::Null;
@@ -125,7 +122,6 @@ pub(super) async fn get(
         "storage": place.flatten(),
         "upload_metadata": metadata,
         "removed_at": stored.and_then(|found| handler.expiry(&found)).map(time),
-        "client": clients.into_iter().find(|client| !client.is_empty()),
         "has_hooks": admin.0.parts.app.hooks.events().is_some(),
         "events": events.iter().map(event_json).collect::<Value>(),
     })))
