@@ -71,6 +71,9 @@ impl GrantHook {
                 queue: self.queue.clone(),
                 client: self.client(request),
             }));
+            if upload.metadata.get(labels::DOCTOR).is_some() {
+                creation.labels.insert(labels::DOCTOR.into(), "1".into());
+            }
         }
         creation
     }
