@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { Application, KEY, MB, Operator, Upload, launch, start, test, testInBrowsers, until } from './harness.js';
+import { Application, KEY, MB, Operator, Upload, api, launch, start, test, testInBrowsers, until } from './harness.js';
 
 let browser;
 before(async () => { browser = await launch(); });
