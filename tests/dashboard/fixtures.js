@@ -59,6 +59,9 @@ export const RESPONSES = {
     upload: { ...ended[0], download_url: 'http://localhost/files/1' }, max_size: null, etag: null,
     storage: { Type: 'filestore', Path: `/srv/uploads/${ended[0].upload_id}` },
     upload_metadata: { filename: ended[0].filename, filetype: 'application/pdf' }, removed_at: null, has_hooks: true, events: [event],
+    delivered: [{
+      id: 'event-0', transport: 'http', event: 'post-create', attempts: 2, error: 'HTTP status 502', created_at: ago(90_010), delivered_at: ago(90_005),
+    }],
   },
   DeadLetters: { events: [event], has_more: false },
   FailedEvents: { groups: [{ transport: event.transport, event: event.event, error: event.error, state: 'dead', count: 1, since: event.dead_at }] },
