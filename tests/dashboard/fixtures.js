@@ -7,7 +7,7 @@ const ago = (seconds) => new Date(NOW - seconds * 1000).toISOString();
 const upload = (id, state, filename, more = {}) => ({
   id, request_id: `request-${id}`, subject: null, state, receiving: false, reason: null, filename, filetype: 'application/octet-stream',
   size: 80e6, offset: state === 'completed' ? 80e6 : 0, rate: 0, seconds_left: null, node: 'harbour',
-  upload_id: `4f3a9c0d1e2b${String(id).padStart(20, '0')}`, transfer: 'tus', metadata: {}, created_at: ago(id * 900), expires_at: ago(id * 900 - 3600),
+  upload_id: `4f3a9c0d1e2b${String(id).padStart(20, '0')}`, transfer: 'tus', metadata: {}, client: '192.0.2.7', created_at: ago(id * 900), expires_at: ago(id * 900 - 3600),
   started_at: ago(id * 900), received_at: ago(id * 600), updated_at: ago(id * 600), ended_at: state === 'progress' ? null : ago(id * 600), download_url: null, ...more,
 });
 
@@ -58,7 +58,10 @@ export const RESPONSES = {
   UploadDetail: {
     upload: { ...ended[0], download_url: 'http://localhost/files/1' }, max_size: null, etag: null,
     storage: { Type: 'filestore', Path: `/srv/uploads/${ended[0].upload_id}` },
-    upload_metadata: { filename: ended[0].filename, filetype: 'application/pdf' }, removed_at: null, client: '192.0.2.7:51234', has_hooks: true, events: [event],
+    upload_metadata: { filename: ended[0].filename, filetype: 'application/pdf' }, removed_at: null, has_hooks: true, events: [event],
+    delivered: [{
+      id: 'event-0', transport: 'http', event: 'post-create', attempts: 2, error: 'HTTP status 502', created_at: ago(90_010), delivered_at: ago(90_005),
+    }],
   },
   DeadLetters: { events: [event], has_more: false },
   FailedEvents: { groups: [{ transport: event.transport, event: event.event, error: event.error, state: 'dead', count: 1, since: event.dead_at }] },

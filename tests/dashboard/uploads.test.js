@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { Application, KEY, MB, Operator, Upload, launch, start, test, testInBrowsers, until } from './harness.js';
+import { Application, KEY, MB, Operator, Upload, api, launch, start, test, testInBrowsers, until } from './harness.js';
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -189,6 +189,12 @@ testInBrowsers('a deleted upload is not among the completed ones, and a denied o
     await operator.openDetail('gone.txt');
     await operator.says(tab.locator('#detail-state'), /^Removed$/);
     await operator.says(tab.locator('#detail-times'), /Completed.*Removed/s);
+    await tab.goBack();
+    await tab.getByLabel('State').selectOption('Any');
+    await operator.openDetail('virus.exe');
+    await operator.says(tab.locator('#detail-data'), /Client address127\.0\.0\.1$/);
+    const { uploads } = (await api(landfall, 'uploads?search=virus')).body;
+    assert.deepEqual(uploads.map(({ state, client }) => [state, client]), [['failed', '127.0.0.1']]);
     await operator.leave();
   }, '-hooks-http', application.url, '-hooks-enabled-events', 'pre-finish');
   await application.stop();

@@ -169,7 +169,7 @@ function showFacts() {
     ['Entity tag', current.etag],
     ['Transfer', upload.transfer === 'direct' ? 'Directly to S3' : 'Through the server'],
     ['Node', upload.node],
-    ['Client address', current.client],
+    ['Client address', upload.client],
   ]);
   replace('detail-times', [
     ['Created', timeElement(upload.created_at)],
@@ -211,12 +211,24 @@ function replace(id, pairs) {
 }
 
 function showEvents() {
-  const { events, has_hooks: hasHooks } = current;
-  part('detail-events').replaceChildren(...events.map(eventItem));
+  const { events, delivered, has_hooks: hasHooks } = current;
+  part('detail-events').replaceChildren(...delivered.map(deliveredItem), ...events.map(eventItem));
   setText(part('detail-events-none'), (() => {
     if (!hasHooks) return 'No hooks configured.';
-    return events.length > 0 ? 'Delivered events are not stored.' : 'No pending or undelivered events. Delivered events are not stored.';
+    return events.length + delivered.length > 0 ? '' : 'No events. Delivered ones are stored for the time of --events-history.';
   })());
+}
+
+function deliveredItem(event) {
+  const element = part('dead-row').content.firstElementChild.cloneNode(true);
+  element.querySelector('.name').textContent = event.event;
+  element.querySelector('.error').textContent = event.error ? `Before: ${event.error}` : '';
+  element.querySelector('.about').append(
+    `${event.transport} · delivered after ${count(event.attempts, 'attempt')} · emitted `,
+    timeElement(event.created_at), ', delivered ', timeElement(event.delivered_at),
+  );
+  element.querySelector('.tools').remove();
+  return element;
 }
 
 function eventItem(event) {

@@ -202,8 +202,9 @@ pub(super) async fn open(
     api: &Api,
     call: &mut Call,
     requester: &Requester,
-    asked: OpenRequest,
+    mut asked: OpenRequest,
 ) -> Result<Arc<Record>, ApiError> {
+    asked.client = api.client(&call.parts);
     // Boxed to keep the futures of other routes small.
     let record = Box::pin(api.direct().open(requester, asked, &mut call.parts)).await?;
     call.upload = Some(record.id().clone());

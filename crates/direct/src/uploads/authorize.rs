@@ -1,5 +1,7 @@
 //! Authorizes an upload: by the policies and the queue, or by a grant.
 
+use std::net::IpAddr;
+
 use http::request::Parts;
 use landfall::upload::UploadId;
 use landfall_state::queue::{GrantOutcome, Job, JobState, NewJob, Principal, policy};
@@ -17,6 +19,7 @@ pub(super) struct Authorization {
     pub(super) by_token: bool,
     pub(super) can_retry: bool,
     pub(super) fingerprint: String,
+    pub(super) client: Option<IpAddr>,
     /// Empty if all types are accepted.
     pub(super) types: Vec<String>,
     /// Was bound to the job and does not exist any more.
@@ -31,6 +34,7 @@ impl Authorization {
             by_token: false,
             can_retry: spec.request.request_id.is_some(),
             fingerprint: spec.fingerprint(),
+            client: spec.request.client,
             types: Vec::new(),
             replaced: None,
         }

@@ -41,12 +41,14 @@ impl Direct {
         mut record: Record,
     ) -> Result<OpenOutcome, DirectError> {
         let (draft, repository) = (record.clone(), self.0.repository.clone());
-        let fingerprint = authorization.fingerprint.clone();
+        let (fingerprint, client) = (authorization.fingerprint.clone(), authorization.client);
         let start = move |job: &Job| {
             let mut record = draft.clone();
             apply_job(&mut record, job);
             let start = StartRequest::new(record.id().clone(), record.upload.length, &*fingerprint);
-            start.with_statement(repository.insert_statement(&record))
+            start
+                .from_client(client)
+                .with_statement(repository.insert_statement(&record))
         };
         let granted = match self.queue().grant_and_start(new, start).await {
             Ok(granted) => granted,
@@ -112,6 +114,7 @@ impl Direct {
         let fingerprint = &*authorization.fingerprint;
         let start = StartRequest::new(upload.id.clone(), upload.length, fingerprint)
             .replacing(authorization.replaced.clone())
+            .from_client(authorization.client)
             .with_statement(self.0.repository.insert_statement(record));
         let started = self.queue().start(authorization.job.id, start).await?;
         if let StartOutcome::Other(other) = &started {

@@ -18,6 +18,7 @@ mod sweep;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
@@ -99,6 +100,8 @@ pub struct OpenRequest {
     pub request_id: Option<String>,
     /// The key that the client chooses, below the principal's prefix (Uppy's `signRequest`).
     pub key: Option<String>,
+    /// The address of the client, if known.
+    pub client: Option<IpAddr>,
 }
 
 impl OpenRequest {
@@ -114,6 +117,7 @@ impl OpenRequest {
             metadata: BTreeMap::new(),
             request_id: None,
             key: None,
+            client: None,
         }
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn job_json(admin: &Admin, job: &Job) -> Value {
         "upload_id": job.upload_id,
         "transfer": job.upload_id.as_ref().map(|_| if is_direct(job) { "direct" } else { "tus" }),
         "metadata": job.metadata,
+        "client": job.client,
         "created_at": time(job.created_at),
         "expires_at": time(job.expires_at),
         "started_at": job.started_at.map(time),

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use landfall::{hook::Decision, upload::UploadId};
 use landfall_access::Problem;
 use landfall_hooks::UploadData;
-use landfall_state::outbox::{EventState, StoredEvent};
+use landfall_state::outbox::{DeliveredEvent, EventState, StoredEvent};
 use landfall_state::queue::{Job, JobId, JobState, Scope, tracking};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -106,10 +106,7 @@ pub(super) async fn get(
             Err(_) => tracing::warn!(%id, "timed out reading upload for a dashboard"),
         }
     }
-    let events = stored_events(&admin, &job).await?;
-    let clients = events
-        .iter()
-        .filter_map(|event| Some(&event.message.as_ref()?.request.remote));
+    let (events, delivered) = stored_events(&admin, &job).await?;
     let mut upload = upload_json(&admin, &parts, &job);
     if stored.is_none() {
         upload["download_url"] = Value::Null;
@@ -125,9 +122,9 @@ pub(super) async fn get(
         "storage": place.flatten(),
         "upload_metadata": metadata,
         "removed_at": stored.and_then(|found| handler.expiry(&found)).map(time),
-        "client": clients.into_iter().find(|client| !client.is_empty()),
         "has_hooks": admin.0.parts.app.hooks.events().is_some(),
         "events": events.iter().map(event_json).collect::<Value>(),
+        "delivered": delivered,
     })))
 }
 
@@ -142,11 +139,14 @@ fn upload_json(admin: &Admin, parts: &Parts, job: &Job) -> Value {
     json
 }
 
-/// Pending events and dead letters, the newest of each.
-async fn stored_events(admin: &Admin, job: &Job) -> Result<Vec<StoredEvent>, Problem> {
-    let mut found = Vec::new();
+/// Pending events and dead letters, the newest of each, and delivered events, the newest.
+async fn stored_events(
+    admin: &Admin,
+    job: &Job,
+) -> Result<(Vec<StoredEvent>, Vec<DeliveredEvent>), Problem> {
+    let (mut found, mut delivered) = (Vec::new(), Vec::new());
     let Some(events) = admin.0.parts.app.hooks.events() else {
-        return Ok(found);
+        return Ok((found, delivered));
     };
     let keys = [job.upload_id.clone(), Some(format!("job:{}", job.id))];
     for upload in keys.into_iter().flatten() {
@@ -159,9 +159,11 @@ async fn stored_events(admin: &Admin, job: &Job) -> Result<Vec<StoredEvent>, Pro
             };
             found.extend(events.list(&query).await?);
         }
+        delivered.extend(events.history(&upload, MAX_EVENTS).await?);
     }
     found.sort_by_key(|event| event.created_at);
-    Ok(found)
+    delivered.sort_by_key(|event| event.delivered_at);
+    Ok((found, delivered))
 }
 
 pub(super) async fn cancel(

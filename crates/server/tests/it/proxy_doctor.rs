@@ -11,6 +11,7 @@ use std::{
 use landfall_test_services::ReverseProxy;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::grants_harness::{Caller, json};
 use crate::serve_harness::{Landfall, eventually, program, run};
 
 /// A smaller body than the default, but larger than nginx's limit.
@@ -157,7 +158,8 @@ fn url_of(proxy: &ReverseProxy) -> String {
 
 #[test]
 fn a_server_without_a_proxy_passes() {
-    let server = Landfall::start(&["-expose-metrics=false"]);
+    let admin_key = "0123456789abcdef";
+    let server = Landfall::start(&["-expose-metrics=false", "-admin-key", admin_key]);
     let url = format!("http://{}/files/", server.address());
     let (code, found) = doctor(command(&url).args(["--slow", "1s"]));
     assert_eq!(
@@ -184,6 +186,8 @@ fn a_server_without_a_proxy_passes() {
         assert_eq!(found.severity(check), "ok", "{check}");
     }
     is_empty(&server);
+    let listed = Caller::new(&server, admin_key).ask("GET", "/admin/api/uploads");
+    assert_eq!(json(&listed)["uploads"], serde_json::json!([]));
 }
 
 #[test]

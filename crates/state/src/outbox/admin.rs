@@ -193,6 +193,29 @@ pub struct StoredEvent {
     pub message: Option<Message>,
 }
 
+/// An event that was delivered to one route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeliveredEvent {
+    /// The event id.
+    pub id: String,
+    /// The route.
+    #[serde(rename = "transport")]
+    pub route: String,
+    /// The event name.
+    pub event: String,
+    /// Attempts, with the successful one.
+    pub attempts: u64,
+    /// The time at which the event became pending.
+    #[serde(with = "rfc3339")]
+    pub created_at: SystemTime,
+    /// The time at which it was delivered.
+    #[serde(with = "rfc3339")]
+    pub delivered_at: SystemTime,
+    /// The beginning of the error of the last failed attempt.
+    pub error: Option<String>,
+}
+
 impl StoredEvent {
     /// Returns since when the event is in its state.
     #[must_use]
@@ -268,6 +291,28 @@ impl Events {
         ));
         let rows = self.database.read(statement).await?;
         rows.iter().map(|row| Ok(stored_event(row)?)).collect()
+    }
+
+    /// Lists the newest delivered events of an [upload](StoredEvent::upload), newest first.
+    pub async fn history(
+        &self,
+        upload: &str,
+        limit: usize,
+    ) -> Result<Vec<DeliveredEvent>, OutboxError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.database.read(sql::history(upload, limit)).await?;
+        let event = |row: &Row| {
+            Ok::<_, DatabaseError>(DeliveredEvent {
+                id: row.text("event_id")?,
+                route: row.text("route")?,
+                event: row.text("event_name")?,
+                attempts: unsigned(row.number("attempts")?),
+                error: row.opt_text("last_error")?,
+                created_at: from_unix_millis(row.number("created_at")?),
+                delivered_at: from_unix_millis(row.number("delivered_at")?),
+            })
+        };
+        Ok(rows.iter().map(event).collect::<Result<_, _>>()?)
     }
 
     /// Counts the newest 10,000 dead letters, and as many events that are retried, by event, route and error; the largest

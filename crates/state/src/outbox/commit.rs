@@ -109,10 +109,19 @@ impl BatchTransaction<'_> {
             Command::Delivered { route, event, .. } => Some((*route, &**event)),
             _ => None,
         });
+        let is_postgres = self.shared.database.is_postgres();
+        let has_history = !self.shared.settings.history.is_zero();
         for (route, events) in by_route(delivered) {
             let route = self.route(route);
-            let delete = |part| sql::delete(route, part);
-            let deleted = self.transaction.execute_parts(&events, delete).await?;
+            let mut deleted = 0;
+            if has_history {
+                let record = |part| sql::record_delivered(route, part, self.now, is_postgres);
+                deleted = self.transaction.execute_parts(&events, record).await?;
+            }
+            if !(has_history && is_postgres) {
+                let delete = |part| sql::delete(route, part);
+                deleted = self.transaction.execute_parts(&events, delete).await?;
+            }
             self.count_deleted(deleted);
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! An event is *prepared* before its effect: it is stored in the database. After the effect it is
 //! *emitted*: its row becomes *pending*, and it is delivered, from memory unless an older event
-//! waits in the database. A delivered row is deleted. A prepared event whose process died, or that
+//! waits in the database. A delivered row becomes a row of the history, for a day. A prepared event whose process died, or that
 //! did not happen in time, is in doubt: it is [resolved](landfall::Handler::resolve) with the store.
 //!
 //! Delivery is at least once: duplicates have the same [id](landfall::event::Event::id). Deliveries
@@ -71,8 +71,8 @@ use tokio::{
 
 pub use self::{
     admin::{
-        Changed, EventGroup, EventSelection, EventState, Events, FailedEvents, Query, SortOrder,
-        StoredEvent,
+        Changed, DeliveredEvent, EventGroup, EventSelection, EventState, Events, FailedEvents,
+        Query, SortOrder, StoredEvent,
     },
     header_key::HeaderKey,
     settings::{CircuitBreaker, OutboxError, OutboxSettings, RetryPolicy},
@@ -112,6 +112,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::expand(
         include_str!("../../migrations/0003-sequence.sqlite.sql"),
         include_str!("../../migrations/0003-sequence.postgres.sql"),
+    ),
+    Migration::expand(
+        include_str!("../../migrations/0004-history.sqlite.sql"),
+        include_str!("../../migrations/0004-history.postgres.sql"),
     ),
 ];
 

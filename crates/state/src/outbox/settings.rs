@@ -38,6 +38,8 @@ pub struct OutboxSettings {
     pub circuit_breaker: CircuitBreaker,
     /// Retention of dead letters; 30 days by default.
     pub dead_letter_retention: Duration,
+    /// Retention of delivered events, 24 hours by default; zero stores none. At most 100,000 are stored.
+    pub history: Duration,
     /// The time after which a prepared event without outcome is resolved; 60 s by default.
     pub resolve_after: Duration,
     /// The lease of a node in the database; 13 s by default.
@@ -154,6 +156,7 @@ impl OutboxSettings {
             max_hold: Duration::from_secs(3),
             circuit_breaker: CircuitBreaker::default(),
             dead_letter_retention: Duration::from_secs(30 * 24 * 3600),
+            history: Duration::from_secs(24 * 3600),
             resolve_after: Duration::from_secs(60),
             node_timeout: Duration::from_secs(13),
             write_timeout: Duration::from_secs(5),

@@ -3,7 +3,7 @@
 //! States and kinds of events are stored as their positions in the enums, so the order of the variants must not change.
 //! Stored events contain a job as JSON: a new field must be readable where it is absent (`#[serde(default)]`).
 
-use std::{fmt, str::FromStr, time::SystemTime};
+use std::{fmt, net::IpAddr, str::FromStr, time::SystemTime};
 
 use landfall_hooks::{HookName, UnknownName};
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,9 @@ pub struct Job {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// The upload, once it is created.
     pub upload_id: Option<String>,
+    /// The address of the client that created the upload, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
     /// The node that last received data for it.
     pub node: Option<String>,
     /// When it was requested.
@@ -169,6 +172,7 @@ impl Job {
             received_at: None,
             metadata: serde_json::Map::new(),
             upload_id: None,
+            client: None,
             node: None,
             created_at: now,
             expires_at: now,

@@ -53,6 +53,7 @@ mod types;
 mod unit_of_work;
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -107,6 +108,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration::expand(
         include_str!("../../migrations/0003-links.sqlite.sql"),
         include_str!("../../migrations/0003-links.postgres.sql"),
+    ),
+    Migration::expand(
+        include_str!("../../migrations/0004-client.sqlite.sql"),
+        include_str!("../../migrations/0004-client.postgres.sql"),
     ),
 ];
 /// Milliseconds.
@@ -291,10 +296,16 @@ impl Queue {
         }))
     }
 
-    /// Creates a job that tracks an upload without a grant. The same upload has the same job.
-    pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
+    /// Creates a job that tracks an upload without a grant, of the client with this address. The same upload has the
+    /// same job.
+    pub async fn track(
+        &self,
+        upload: &Upload,
+        client: Option<IpAddr>,
+    ) -> Result<JobId, QueueError> {
         let needs = RequiredRows::Upload(upload.id.to_string());
-        let (job, created) = (start::job_of(upload, self.now()), upload.created);
+        let (mut job, created) = (start::job_of(upload, self.now()), upload.created);
+        job.client = client;
         self.write(None, needs, move |work| work.track(&job, created))
             .await
     }

@@ -12,15 +12,15 @@ pub(super) const COLUMNS: &str = "number, subject, request_id, filename, filenam
      request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, \
      state, reason, size, upload_offset, rate, rate_measured_at, node, prepared_end, \
      reserved_bytes, etag, started_at, updated_at, updated_minute, ended_at, \
-     upload_id, upload_fingerprint";
+     upload_id, upload_fingerprint, client";
 const TYPES: [&str; FIXED + CHANGING] = [
     "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "BIGINT",
     "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
-    "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT",
+    "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT", "TEXT",
 ];
 const FIXED: usize = 12;
-const CHANGING: usize = 16;
-const BINDING: usize = 2;
+const CHANGING: usize = 17;
+const BINDING: usize = 3;
 /// In bytes; index entries of PostgreSQL are limited to 2704 bytes.
 pub(super) const MAX_ID_LEN: usize = 1024;
 const FILENAME_KEY_CHARS: usize = 128;
@@ -81,6 +81,7 @@ impl Record {
             rate: number("rate")?,
             received_at: (offset > 0).then(|| from_unix_millis(rate_measured_at)),
             upload_id: row.opt_text("upload_id")?,
+            client: row.opt_text("client")?.and_then(|text| text.parse().ok()),
             node: row.opt_text("node")?,
             started_at: maybe_moment("started_at")?,
             updated_at: moment("updated_at")?,
@@ -137,6 +138,7 @@ impl Record {
             moment(job.ended_at),
             text(job.upload_id.as_deref()),
             text(self.upload_fingerprint.as_deref()),
+            job.client.map(|client| client.to_string()).into(),
         ]
     }
 }

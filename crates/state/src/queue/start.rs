@@ -36,13 +36,13 @@ impl UnitOfWork<'_> {
         if start.is_part && !self.add_part(number, start) {
             return StartOutcome::TooLarge;
         }
-        if !start.is_part {
-            if let Some(length) = start.length {
-                self.set_size(number, length);
-            }
-            if !self.bind(number, &start.upload, &start.fingerprint) {
-                return StartOutcome::NotFound;
-            }
+        if !start.is_part
+            && let Some(length) = start.length
+        {
+            self.set_size(number, length);
+        }
+        if !self.bind(number, start) {
+            return StartOutcome::NotFound;
         }
         self.mark_started(number);
         self.extra_statements.extend(start.extra_statement.clone());

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -167,6 +168,8 @@ pub struct StartRequest {
     pub length: Option<u64>,
     /// A fingerprint of the creation; a repeated creation must have the same.
     pub fingerprint: String,
+    /// The address of the client that creates it, if known.
+    pub client: Option<IpAddr>,
     /// The [bound upload](super::Queue::bound_upload) to replace, because it does not exist in the
     /// store.
     pub replaces: Option<UploadId>,
@@ -182,6 +185,7 @@ impl StartRequest {
             is_part: false,
             length,
             fingerprint: fingerprint.into(),
+            client: None,
             replaces: None,
             extra_statement: None,
         }
@@ -199,6 +203,13 @@ impl StartRequest {
     #[must_use]
     pub fn replacing(mut self, bound: Option<UploadId>) -> Self {
         self.replaces = bound;
+        self
+    }
+
+    /// Sets the address of the client.
+    #[must_use]
+    pub fn from_client(mut self, client: Option<IpAddr>) -> Self {
+        self.client = client;
         self
     }
 

@@ -6,10 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use landfall::upload::UploadId;
-
 use super::{
-    GrantLimits, Job, JobEventKind, JobId, JobState, Token,
+    GrantLimits, Job, JobEventKind, JobId, JobState, StartRequest, Token,
     links::LoadedLink,
     record::{Record, state_number},
     shared::Shared,
@@ -229,12 +227,15 @@ impl<'a> UnitOfWork<'a> {
     }
 
     /// Returns whether there is such a job.
-    pub(super) fn bind(&mut self, number: i64, upload: &UploadId, fingerprint: &str) -> bool {
+    pub(super) fn bind(&mut self, number: i64, start: &StartRequest) -> bool {
         let Some(record) = self.change(number) else {
             return false;
         };
-        record.job.upload_id = Some(upload.to_string());
-        record.upload_fingerprint = Some(fingerprint.to_owned());
+        record.job.client = start.client.or(record.job.client);
+        if !start.is_part {
+            record.job.upload_id = Some(start.upload.to_string());
+            record.upload_fingerprint = Some(start.fingerprint.clone());
+        }
         if let Some(loaded) = self.jobs.get_mut(&number) {
             loaded.is_bound = true;
         }

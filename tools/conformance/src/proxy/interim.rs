@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Connection, Content, Doctor, Finding, Request, Response, creation, describe};
+use super::{
+    Connection, Content, Doctor, Finding, METADATA, Request, Response, creation, describe,
+};
 use crate::client::INTEROP_VERSION as VERSION_FIELD;
 
 /// The version of Apple's clients, which other servers than Landfall accept, too.
@@ -89,7 +91,7 @@ async fn exchange(
         .field("Upload-Complete", "?1")
         .field("Upload-Length", length)
         .field("Content-Type", "application/octet-stream")
-        .field("Content-Disposition", "inline; filename=landfall-doctor")
+        .field("Upload-Metadata", METADATA)
         .content(Content::Declared(length));
     if let Err(error) = doctor.start(connection, request).await {
         return (None, Err(error));

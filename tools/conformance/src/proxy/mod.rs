@@ -27,8 +27,10 @@ pub use landfall_console::Finding;
 
 const METHOD_OVERRIDE: &str = "X-HTTP-Method-Override";
 
-/// `filename landfall-doctor`.
-const METADATA: &str = "filename bGFuZGZhbGwtZG9jdG9y";
+/// Added to the metadata: the key of uploads that leave the dashboard of Landfall when they are removed.
+const MARK: &str = ",landfall-doctor";
+/// `filename landfall-doctor`, and the key.
+const METADATA: &str = "filename bGFuZGZhbGwtZG9jdG9y,landfall-doctor";
 
 /// The options of the checks.
 #[derive(Clone, Debug)]
@@ -51,10 +53,15 @@ pub struct Options {
 /// # Cancel safety
 /// Dropping the future leaves uploads on the server; end `interrupted` instead.
 pub async fn run(
-    options: Options,
+    mut options: Options,
     interrupted: impl Future<Output = ()>,
     observe: &mut dyn FnMut(Finding),
 ) {
+    for (name, value) in &mut options.headers {
+        if name.eq_ignore_ascii_case("Upload-Metadata") {
+            value.push_str(MARK);
+        }
+    }
     let client = match client(&options, &options.endpoint) {
         Ok(client) => client,
         Err(error) => {

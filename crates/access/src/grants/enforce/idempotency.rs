@@ -1,5 +1,7 @@
 //! Idempotent creation: binding uploads to jobs.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use landfall::{
     hook::{IdempotencyError, IdempotencyKey},
@@ -19,6 +21,7 @@ pub(super) struct GrantKey {
     granted: u64,
     digest: String,
     is_part: bool,
+    client: Option<IpAddr>,
     key: Option<UploadId>,
     /// The job had an upload before this creation had the lease.
     was_bound: bool,
@@ -27,13 +30,20 @@ pub(super) struct GrantKey {
 }
 
 impl GrantKey {
-    pub(super) fn new(queue: Queue, job: &Job, digest: String, upload: &Upload) -> Self {
+    pub(super) fn new(
+        queue: Queue,
+        job: &Job,
+        digest: String,
+        upload: &Upload,
+        client: Option<IpAddr>,
+    ) -> Self {
         Self {
             queue,
             job: job.id,
             granted: job.size.or(job.max_size).unwrap_or(u64::MAX),
             digest,
             is_part: upload.kind == UploadKind::Partial,
+            client,
             key: UploadId::new(&format!("grant-{}", job.id)).ok(),
             was_bound: job.upload_id.is_some(),
             noted: Mutex::default(),
@@ -77,7 +87,8 @@ impl IdempotencyKey for GrantKey {
             StartRequest::new(upload.id.clone(), upload.length, &*self.digest).replacing(noted)
         };
         let granted = self.granted;
-        let outcome = self.queue.start(self.job, start).await.map_err(failed)?;
+        let start = self.queue.start(self.job, start.from_client(self.client));
+        let outcome = start.await.map_err(failed)?;
         if is_unread
             && outcome != StartOutcome::Bound
             && let Some(other) = self.read_bound().await?
@@ -99,7 +110,10 @@ impl IdempotencyKey for GrantKey {
 }
 
 #[derive(Debug)]
-pub(super) struct TrackedUploadKey(pub(super) Queue);
+pub(super) struct TrackedUploadKey {
+    pub(super) queue: Queue,
+    pub(super) client: Option<IpAddr>,
+}
 
 #[async_trait]
 impl IdempotencyKey for TrackedUploadKey {
@@ -112,7 +126,7 @@ impl IdempotencyKey for TrackedUploadKey {
     }
 
     async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError> {
-        match self.0.track(upload).await {
+        match self.queue.track(upload, self.client).await {
             Ok(job) => {
                 upload.labels.insert(labels::JOB.into(), job.to_string());
             }

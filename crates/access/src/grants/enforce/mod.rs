@@ -3,7 +3,7 @@
 mod idempotency;
 mod verify;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     ClientAddress,
@@ -55,14 +55,25 @@ impl GrantHook {
         Self { queue, settings }
     }
 
-    fn untokened(&self, upload: &Upload) -> CreateDecision {
+    fn client(&self, request: &RequestInfo) -> Option<IpAddr> {
+        let peer = request.remote.parse().ok();
+        self.settings.client.find(&request.headers, peer)
+    }
+
+    fn untokened(&self, request: &RequestInfo, upload: &Upload) -> CreateDecision {
         if self.settings.require_token {
             return TokenRejection::NoToken.into();
         }
         let mut creation = CreateDecision::allow();
         // Partial uploads are not tracked separately.
         if self.settings.track_all && upload.kind != UploadKind::Partial {
-            creation.idempotency = Some(Arc::new(TrackedUploadKey(self.queue.clone())));
+            creation.idempotency = Some(Arc::new(TrackedUploadKey {
+                queue: self.queue.clone(),
+                client: self.client(request),
+            }));
+            if upload.metadata.get(labels::DOCTOR).is_some() {
+                creation.labels.insert(labels::DOCTOR.into(), "1".into());
+            }
         }
         creation
     }
@@ -96,17 +107,14 @@ impl Hook for GrantHook {
             return Ok(CreateDecision::allow());
         }
         let Some(token) = &request.token else {
-            return Ok(self.untokened(upload));
+            return Ok(self.untokened(request, upload));
         };
         let hash = TokenHash::from_secret(token.as_str());
         let job = self.queue.by_token(&hash).await?;
         let job = job.filter(|job| verify::is_bound_to(job, &upload.metadata));
         let Some(job) = job else {
             let attempt = FailedAttempt {
-                client: self
-                    .settings
-                    .client
-                    .find(&request.headers, request.remote.parse().ok()),
+                client: self.client(request),
                 secret: Some(token.as_str()),
                 is_cross_site: is_cross_site(&request.headers),
             };
@@ -132,7 +140,8 @@ impl Hook for GrantHook {
             creation.length = job.size;
         }
         let digest = verify::digest(upload);
-        let key = GrantKey::new(self.queue.clone(), &job, digest, upload);
+        let client = self.client(request);
+        let key = GrantKey::new(self.queue.clone(), &job, digest, upload, client);
         creation.idempotency = Some(Arc::new(key));
         Ok(creation)
     }

@@ -254,6 +254,7 @@ fn outbox_settings(
     outbox.strict_order = from.max_hold.is_none();
     outbox.max_hold = from.max_hold.unwrap_or_default();
     outbox.retry.retry_for = from.retry_for;
+    outbox.history = from.history;
     outbox.dead_letter_retention = settings.state.retention;
     outbox.progress = progress;
     // Commands may run longer than other deliveries.

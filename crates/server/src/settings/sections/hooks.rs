@@ -153,6 +153,8 @@ group! {
         => "File with the key that encrypts forwarded request headers of stored events, or memory for one that \
             ends with the process. 32 bytes in base64; a missing file is created. Nodes that share a \
             database need the same file. Not set: a file next to the database, or memory with PostgreSQL.";
+    history: Duration = value::duration, "events-history", Time, "24h"
+        => "Store delivered events for this long, at most 100,000, for the dashboard. 0 stores none.";
     max_hold: Option<Duration> = hooks::max_hold, "events-max-hold", Time, "3s"
         => "Time after its first failed attempt for which an event holds later events of its upload. strict: until it \
             is delivered or becomes a dead letter (strict ordering).";

@@ -328,6 +328,7 @@ const TABLE: &[Row] = &[
         HOOKS,
         &["https://a.example/key", "a\nb"],
     ),
+    ("events-history", HOOKS, SPAN),
     ("events-max-hold", HOOKS, SPAN),
     ("events-retry-for", HOOKS, NONZERO_SPAN),
     ("grants", ALONE, SWITCH),

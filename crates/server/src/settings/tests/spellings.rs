@@ -158,6 +158,7 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("state-dir", "/var/lib/landfall"),
     ("database", "/var/lib/landfall/events.db"),
     ("events-header-key", "/etc/landfall/events.key"),
+    ("events-history", "7d"),
     ("events-max-hold", "1m"),
     ("events-retry-for", "2d"),
     ("expire-unfinished", "36h"),

@@ -9,11 +9,12 @@ use crate::sql::{Statement, Value};
 mod claim;
 mod counts;
 mod failed;
+mod history;
 mod nodes;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::{claim::*, counts::*, failed::*, nodes::*};
+pub(super) use self::{claim::*, counts::*, failed::*, history::*, nodes::*};
 
 pub(super) const PREPARED: i64 = 0;
 pub(super) const PENDING: i64 = 1;

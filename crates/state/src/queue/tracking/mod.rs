@@ -24,6 +24,8 @@ pub mod labels {
     pub const SUBJECT: &str = "subject";
     /// The principal's id for the job.
     pub const REQUEST_ID: &str = "request_id";
+    /// Set on uploads of `landfall doctor proxy`, whose metadata has this key: their jobs are deleted with them.
+    pub const DOCTOR: &str = "landfall-doctor";
 
     /// Returns the labels of a job's upload.
     pub fn from_job(job: &Job) -> impl Iterator<Item = (String, String)> {

@@ -5,6 +5,7 @@ mod crashes;
 mod failures;
 mod harness;
 mod headers;
+mod history;
 #[cfg(feature = "postgres")]
 mod network_faults;
 mod nodes;

@@ -1,10 +1,10 @@
 //! Binding uploads: once, in time, and not more than was granted.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use landfall::upload::{Metadata, Upload};
 use landfall_state::queue::{
-    GrantOutcome, Job, JobEnd, JobId, JobState, LimitExceeded, Queue, Report, StartOutcome,
+    GrantOutcome, Job, JobEnd, JobId, JobState, LimitExceeded, Queue, Report, Scope, StartOutcome,
     StartRequest,
 };
 use landfall_state::sql::Statement;
@@ -331,7 +331,8 @@ async fn uploads_without_a_grant_are_followed() {
         let queue = place.queue().await;
         let mut theirs = without_grant("u1");
         theirs.created = Some(place.hands.now());
-        let follow = async |queue: &Queue, upload: &Upload| queue.track(upload).await.unwrap();
+        let follow =
+            async |queue: &Queue, upload: &Upload| queue.track(upload, None).await.unwrap();
         let id = follow(&queue, &theirs).await;
         assert_eq!(follow(&queue, &theirs).await, id);
         let job = queue.get(id).await.unwrap().unwrap();
@@ -353,6 +354,41 @@ async fn uploads_without_a_grant_are_followed() {
         let newest = queue.by_upload(&upload("u1")).await.unwrap().unwrap();
         assert_eq!(newest.id, other);
         assert_eq!(place.number("SELECT COUNT(*) FROM queue_usage").await, 0);
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_keep_the_address_of_the_client_that_created_the_upload() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        let addresses = ["192.0.2.7", "2001:db8::7", "192.0.2.8"];
+        let [first, second, third] = addresses.map(|text| Some(text.parse::<IpAddr>().unwrap()));
+        let tracked = queue.track(&without_grant("u1"), first).await.unwrap();
+        let granted = granted(&queue, asked("ann", "r1", 10)).await.0.id;
+        let start = |id: &str| StartRequest::new(upload(id), Some(10), "digest");
+        let part = StartRequest::part(upload("part"), Some(10));
+        for (start, client) in [
+            (part.from_client(second), second),
+            (start("whole").from_client(third), third),
+            // A repetition whose address is unknown.
+            (start("whole"), third),
+        ] {
+            let outcome = queue.start(granted, start).await.unwrap();
+            assert_eq!(outcome, StartOutcome::Bound);
+            let job = queue.get(granted).await.unwrap().unwrap();
+            assert_eq!(job.client, client);
+        }
+        for (id, client) in [(tracked, first), (granted, third)] {
+            let denied = JobEnd::Failed("denied or stopped by a hook".into());
+            assert!(queue.finish(id, denied).await.unwrap());
+            let job = queue.get(id).await.unwrap().unwrap();
+            assert_eq!((job.state, job.client), (JobState::Failed, client));
+            let events = queue.events(&Scope::All, 0, 100).await.unwrap();
+            let last = events.iter().rfind(|event| event.job.id == id).unwrap();
+            assert_eq!(last.job.client, client);
+        }
         queue.close().await;
     })
     .await;

@@ -2,7 +2,7 @@
 
 use http::Method;
 use landfall::upload::Metadata;
-use landfall_state::queue::{JobState, Token, tracking::cancel};
+use landfall_state::queue::{JobState, Query, Scope, Token, tracking::cancel};
 
 use super::harness::{Site, ask, create, id};
 
@@ -15,6 +15,7 @@ async fn from_grant_to_completion() {
     let started = site.job(job.id).await;
     assert_eq!(started.state, JobState::Started);
     assert_eq!(started.upload_id.as_deref(), Some(id(&path).as_str()));
+    assert_eq!(started.client, Some([192, 0, 2, 1].into()));
     site.patch(&path, 0, "hello").await.expect(204);
     let under_way = site.until(job.id, JobState::Progress).await;
     assert_eq!(under_way.offset, 5);
@@ -264,6 +265,36 @@ async fn uploads_without_a_grant_are_followed_where_that_is_wanted() {
         (JobState::Started, None)
     );
     assert_eq!(job.filename.as_deref(), Some("a.txt"));
+    assert_eq!(job.client, Some([192, 0, 2, 1].into()));
     site.patch(&path, 0, "hello").await.expect(204);
     assert_eq!(site.state(job.id).await, JobState::Completed);
+}
+
+#[tokio::test]
+async fn jobs_of_the_doctor_end_with_their_uploads() {
+    let site = Site::with(|settings| settings.track_all = true).await;
+    // The second has the name alone, and stays in the list.
+    let name = "filename bGFuZGZhbGwtZG9jdG9y";
+    for (metadata, is_listed) in [(format!("{name},landfall-doctor"), 0), (name.into(), 1)] {
+        for data in ["", "hell", "hello"] {
+            let headers = [
+                ("Upload-Length", "5".into()),
+                ("Upload-Metadata", metadata.clone()),
+            ];
+            let created = ask(&site.handler, Method::POST, "/files/", &headers, "").await;
+            let path = created.expect(201).path();
+            site.patch(&path, 0, data).await.expect(204);
+            let job = site.queue.by_upload(&id(&path)).await.unwrap();
+            assert!(job.is_some(), "it is listed as long as it is stored");
+            let deleted = ask(&site.handler, Method::DELETE, &path, &[], "").await;
+            deleted.expect(204);
+        }
+        let all = Query::new(Scope::All);
+        assert_eq!(
+            site.queue.list(&all).await.unwrap().jobs.len(),
+            3 * is_listed
+        );
+        let totals = site.queue.totals().await.unwrap();
+        assert_eq!(totals.jobs.values().sum::<u64>(), 3 * is_listed as u64);
+    }
 }

@@ -107,6 +107,10 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
             supersede("post-finish", &[("u9", 100), ("u11", 100)]),
         ),
         ("delete", delete("http", &["e9", "e10"])),
+        (
+            "record",
+            record_delivered("http", &["e11", "e12"], now, is_postgres),
+        ),
         ("prepared", prepared(&["e9", "e10"])),
         ("promote", promote("e9", "http", ("{}", 5), Some("me"), now)),
         ("delete prepared", delete_prepared("e9", "me")),
