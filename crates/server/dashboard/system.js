@@ -111,7 +111,7 @@ function outbox(stats) {
   render(part('outbox'), stats, () => {
     if (stats == null) return [paragraph('No hooks configured.')];
     const pairs = stats.transports.map((transport) => [transport.name, [
-      transport.pending === 0 ? 'none pending' : `${count(transport.pending, 'event')} pending for ${duration(transport.oldest_seconds)}`,
+      transport.pending === 0 ? 'none pending' : `${count(transport.pending, 'event')} pending${transport.oldest_seconds > 0 ? ` for ${duration(transport.oldest_seconds)}` : ''}`,
       `${number(transport.delivered)} delivered`,
       ...(transport.failed > 0 ? [`${count(transport.failed, 'attempt')} failed`] : []),
     ].join(', ')]);
