@@ -4,7 +4,7 @@
 // Authorization header alone: a URL would be in histories and logs.
 
 import { ConnectionError, RejectedError, rejection } from './http.js';
-import { text } from './i18n.js';
+import { day, text } from './i18n.js';
 
 const STORED = 'landfall link';
 
@@ -37,10 +37,9 @@ class Link {
   /** Returns the name of the link, its maximum size in bytes or null, and its other limits as a text; throws if it has ended. */
   async describe() {
     const { name, max_size: maxSize, files, max_files: maxFiles, expires_at: end } = await this.#send('GET', '/link');
-    const date = end && new Date(end).toLocaleDateString(document.documentElement.lang, { dateStyle: 'medium' });
     const sentences = [
       maxFiles === null ? '' : text('link_files', { count: Math.max(0, maxFiles - files) }),
-      end ? text('link_until', { date }) : '',
+      end ? text('link_until', { date: day(end) }) : '',
     ];
     return { name, maxSize, limits: sentences.filter(Boolean).join(' ') };
   }
