@@ -114,6 +114,36 @@ test('running rows come first, then failed and queued ones; finished ones are fo
   await visitor.leave();
 });
 
+test('after a reload, the summary still counts what was uploaded before', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const { tab } = visitor;
+  await visitor.choose(await files('before', Array(6).fill(2_000_000)));
+  await says(visitor, 'overall', /^6 of 6 files uploaded$/);
+  await visitor.slow(200_000);
+  await visitor.choose(await files('after', Array(4).fill(1_000_000)));
+  await says(visitor, 'overall', /^6 of 10 files uploaded · 3 running · 1 queued$/);
+  await until(() => tab.evaluate(() => (
+    Object.values(localStorage).filter((record) => JSON.parse(record).copied).length === 4
+  )), 'the copies');
+  await tab.addInitScript(() => {
+    globalThis.titles = [];
+    new MutationObserver(() => globalThis.titles.push(document.title)).observe(document, { childList: true, subtree: true, characterData: true });
+  });
+  await tab.reload();
+  await says(visitor, 'overall', /^6 of 10 files uploaded · 3 running · 1 queued$/);
+  await says(visitor, 'amount', /^[\d.]+ MB of 16 MB( · |$)/);
+  assert.equal(await tab.locator('#fold').textContent(), '6 uploaded');
+  await visitor.slow();
+  await says(visitor, 'overall', /^10 of 10 files uploaded$/);
+  await until(async () => (await tab.locator('#fold').textContent()) === '10 uploaded', 'the line of the finished');
+  const totals = (await tab.evaluate(() => globalThis.titles)).map((title) => /^(\d+)% – /.exec(title)?.[1]).filter(Boolean).map(Number);
+  assert.ok(totals.length > 0 && totals.every((total) => total >= 75), `12 MB of 16 MB were uploaded before, but the title said ${totals} %`);
+  // What is cleared no longer counts, once nothing is left.
+  await tab.getByRole('button', { name: 'Clear finished' }).click();
+  await says(visitor, 'overall', /^$/);
+  await visitor.leave();
+});
+
 test('a row keeps the focus wherever its state moves it', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const focused = () => visitor.tab.evaluate(() => document.activeElement.textContent);

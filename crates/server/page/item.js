@@ -65,19 +65,21 @@ export class Item {
   /** Returns the state for the view. */
   snapshot() {
     const upload = this.#upload;
+    const { name, size, url, state } = this.record;
+    const isFinished = state === 'finished';
     return {
       state: this.#state,
-      name: this.record.name,
+      name,
       label: this.label,
-      size: this.record.size,
-      sent: this.#state === 'done' ? this.record.size : (upload?.sent ?? this.#storedOffset),
-      restored: this.#storedOffset,
-      isEarlier: this.isEarlier,
+      size,
+      sent: isFinished ? size : (upload?.sent ?? this.#storedOffset),
+      restored: this.isEarlier ? size : this.#storedOffset,
+      isFinished,
       isOffline: this.isOffline,
       rate: this.#state === 'uploading' ? this.#meter.rate : null,
       message: this.#message,
       retryAt: upload?.retryAt ?? 0,
-      url: this.record.url,
+      url,
     };
   }
 
