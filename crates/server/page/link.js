@@ -34,14 +34,18 @@ class Link {
     this.#secret = secret;
   }
 
-  /** Returns the name of the link, its maximum size in bytes or null, and its other limits as a text; throws if it has ended. */
+  /**
+   * Returns the name of the link, its maximum size in bytes or null, whether it accepts no more files, and its other limits as a
+   * text; throws if it has ended.
+   */
   async describe() {
     const { name, max_size: maxSize, files, max_files: maxFiles, expires_at: end } = await this.#send('GET', '/link');
-    const sentences = [
-      maxFiles === null ? '' : text('link_files', { count: Math.max(0, maxFiles - files) }),
+    const isFull = maxFiles !== null && files >= maxFiles;
+    const sentences = isFull ? [text('link_full')] : [
+      maxFiles === null ? '' : text('link_files', { count: maxFiles - files }),
       end ? text('link_until', { date: day(end) }) : '',
     ];
-    return { name, maxSize, limits: sentences.filter(Boolean).join(' ') };
+    return { name, maxSize, isFull, limits: sentences.filter(Boolean).join(' ') };
   }
 
   /** Requests the upload token of a file. The id of its record makes that idempotent. */
